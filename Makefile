@@ -1,0 +1,59 @@
+# What people type. `make demo` and `make test` set up everything they need; a second run starts in seconds.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV ?= .venv
+PY := $(VENV)/bin/python
+# CPython 3.11 to 3.13; the first of these that really runs (a version manager's shim may not).
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
+READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
+
+.PHONY: help setup demo test check lint types e2e up bench-cache bench-pluginserver docs clean
+
+help: ## List the recipes
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
+
+$(READY):
+	@[ -n "$(PYTHON)" ] || { echo "error: needs CPython 3.11, 3.12 or 3.13 (PYTHON=/path/to/python)" >&2; exit 2; }
+	@echo "[1/3] virtual environment $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "[2/3] packages (about 250 MB, a minute or two)"
+	@$(PY) -m pip install --disable-pip-version-check --quiet --progress-bar on \
+		-c constraints.txt -e '.[dev-host,dev]'
+	@rm -f $(VENV)/.ready-* && touch $@
+
+setup: $(READY) ## Make the virtual environment and build the models
+	@[ -f $(VENV)/.models-quiet ] || echo "[3/3] models (a 90 MB download and half a minute, once)"
+	@$(VENV)/bin/tenantgate models build --quiet-if-built && touch $(VENV)/.models-quiet
+
+demo: setup ## Start the gateway, send real traffic, show what each part does
+	@$(PY) -m tenantgate.demo
+
+test: setup ## All tests
+	@$(PY) -m pytest $(ARGS)
+
+e2e: setup ## End-to-end tests; KONG_BIN=/path/to/kong runs them on a real Kong
+	@$(PY) -m pytest tests/e2e $(if $(KONG_BIN),--kong-bin=$(KONG_BIN)) $(ARGS)
+
+check: setup lint types ## Style, types and the architecture's rules
+
+lint: $(READY)
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports --no-logo 2>/dev/null || $(VENV)/bin/lint-imports
+
+types: $(READY)
+	@$(VENV)/bin/mypy
+
+up: setup ## The embedded gateway with tenants.yaml (FILE=…), until Ctrl-C
+	@$(VENV)/bin/tenantgate up $(if $(FILE),-f $(FILE)) $(ARGS)
+
+bench-cache: setup ## PAIRS=pairs.jsonl TRAFFIC=traffic.jsonl: the cache's quality and speed
+	@$(PY) benchmarks/bench_cache.py $(if $(PAIRS),--pairs $(PAIRS)) $(if $(TRAFFIC),--traffic $(TRAFFIC)) $(ARGS)
+
+bench-pluginserver: setup ## The plugin server beside kong-pdk's own
+	@$(PY) benchmarks/bench_pluginserver.py $(ARGS)
+
+docs: setup ## Write the generated parts of the documentation anew
+	@$(VENV)/bin/tenantgate docs
+
+clean: ## Remove what the recipes made in this folder
+	rm -rf $(VENV) .tenantgate reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

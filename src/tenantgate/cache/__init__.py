@@ -1,0 +1,1 @@
+"""The semantic cache's decisions: pure functions over frozen data."""

@@ -1,0 +1,200 @@
+"""Configuration classes: frozen dataclasses whose fields carry Kong's schema attributes.
+
+One class is the single source of a plugin's Kong schema, its documentation, its defaults and its checks
+(`parse`). Kong validates too, but not for a plugin server that is driven by another host, and with less
+helpful messages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar, dataclass_transform
+
+from tenantgate.errors import ConfigError
+
+__all__ = ["FieldSpec", "config_class", "field", "parse", "specs"]
+
+T = TypeVar("T")
+_SPEC: Final = "tenantgate"
+_MISSING: Final = dataclasses.MISSING
+_DESCRIPTION: Final = range(10, 501)  # kong/db/schema/metaschema.lua: len_min 10, len_max 500
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """What a field accepts, in the words of Kong's schema (kong/db/schema/init.lua).
+
+    `between` is inclusive, `gt` exclusive. `match` is a Python regex for `parse`, and `lua_match` the
+    Lua pattern with the same meaning for Kong (they are different languages; give both or none).
+    `referenceable` marks a secret: Kong resolves ``{vault://…}`` before the plugin sees it.
+    """
+
+    description: str
+    unit: str = ""
+    one_of: tuple[str, ...] = ()
+    between: tuple[float, float] | None = None
+    gt: float | None = None
+    len_min: int | None = None
+    len_max: int | None = None
+    match: str | None = None
+    lua_match: str | None = None
+    referenceable: bool = False
+
+
+def field(
+    description: str,
+    *,
+    default: Any = _MISSING,
+    unit: str = "",
+    one_of: Sequence[str] = (),
+    between: tuple[float, float] | None = None,
+    gt: float | None = None,
+    len_min: int | None = None,
+    len_max: int | None = None,
+    match: str | None = None,
+    lua_match: str | None = None,
+    referenceable: bool = False,
+) -> Any:
+    """A configuration field, required unless it has a `default`. Lists are tuples, mappings dicts."""
+    if len(description) not in _DESCRIPTION:
+        raise ConfigError(f"description of {len(description)} characters: Kong takes 10 to 500")
+    spec = FieldSpec(
+        description=description,
+        unit=unit,
+        one_of=tuple(one_of),
+        between=between,
+        gt=gt,
+        len_min=len_min,
+        len_max=len_max,
+        match=match,
+        lua_match=lua_match,
+        referenceable=referenceable,
+    )
+    metadata = {_SPEC: spec}
+    shown = not referenceable  # a secret stays out of repr, hence out of logs
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata, repr=shown)
+    if default is _MISSING:
+        return dataclasses.field(metadata=metadata, repr=shown)
+    return dataclasses.field(default=default, metadata=metadata, repr=shown)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+def config_class(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen, keyword-only dataclass of `field`s."""
+    return dataclasses.dataclass(frozen=True, slots=True, kw_only=True)(cls)
+
+
+def specs(cls: type) -> dict[str, tuple[FieldSpec, Any, Any]]:
+    """Name → (spec, resolved type, default or `dataclasses.MISSING`), in order of declaration."""
+    hints = typing.get_type_hints(cls)
+    out: dict[str, tuple[FieldSpec, Any, Any]] = {}
+    for f in dataclasses.fields(cls):
+        default = f.default
+        if default is _MISSING and f.default_factory is not _MISSING:
+            default = f.default_factory()
+        out[f.name] = (f.metadata[_SPEC], hints[f.name], default)
+    return out
+
+
+def parse(cls: type[T], values: Mapping[str, Any], *, where: str = "config", strict: bool = False) -> T:
+    """An instance of `cls` from plain values.
+
+    Kong adds keys of its own (``__plugin_id``, ``route_id`` …), so unknown keys are ignored unless `strict`.
+    A value of None counts as not given, as in Kong.
+
+    Raises:
+        ConfigError: names the field as ``where.field`` and says what would be right.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: must be a mapping, not {_kind(values)}")
+    known = specs(cls)
+    if strict:
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"{where}.{name}: unknown field; known are {', '.join(known)}")
+    given: dict[str, Any] = {}
+    for name, (spec, hint, default) in known.items():
+        value = values.get(name)
+        if value is None:
+            if default is _MISSING:
+                raise ConfigError(f"{where}.{name}: required ({spec.description})")
+            continue
+        given[name] = _value(value, hint, spec, f"{where}.{name}", strict=strict)
+    return cls(**given)
+
+
+def _value(value: Any, hint: Any, spec: FieldSpec, where: str, *, strict: bool) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType or origin is typing.Union:
+        (inner,) = (a for a in args if a is not type(None))
+        return _value(value, inner, spec, where, strict=strict)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return parse(hint, value, where=where, strict=strict)
+    if origin is tuple:
+        # Kong sends an empty Lua table as {}, whatever it stood for.
+        if isinstance(value, Mapping) and not value:
+            value = ()
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: must be a list, not {_kind(value)}")
+        _lengths(value, spec, where, "entries")
+        element = dataclasses.replace(spec, len_min=None, len_max=None)
+        return tuple(_value(v, args[0], element, f"{where}[{i}]", strict=strict) for i, v in enumerate(value))
+    if origin is dict:
+        if isinstance(value, (list, tuple)) and not value:
+            value = {}
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: must be a mapping, not {_kind(value)}")
+        return {str(k): _value(v, args[1], spec, f"{where}.{k}", strict=strict) for k, v in value.items()}
+    return _scalar(value, hint, spec, where)
+
+
+def _scalar(value: Any, hint: Any, spec: FieldSpec, where: str) -> Any:
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where}: must be true or false, not {_kind(value)}")
+        return value
+    if hint in (int, float):
+        return _number(value, hint, spec, where)
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: must be a text, not {_kind(value)}")
+    shown = "the value" if spec.referenceable else repr(value[:80])
+    if spec.one_of and value not in spec.one_of:
+        raise ConfigError(f"{where}: {shown} is not one of {', '.join(spec.one_of)}")
+    _lengths(value, spec, where, "characters")
+    if spec.match and not re.search(spec.match, value):
+        raise ConfigError(f"{where}: {shown} does not match {spec.match}")
+    return value
+
+
+def _number(value: Any, hint: Any, spec: FieldSpec, where: str) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{where}: must be a number, not {_kind(value)}")
+    if not math.isfinite(value):
+        raise ConfigError(f"{where}: must be a finite number")
+    if hint is int and value != int(value):
+        raise ConfigError(f"{where}: must be a whole number, not {value}")
+    number: int | float = hint(value)  # cjson writes a large integer as a float
+    unit = f" {spec.unit}" if spec.unit else ""
+    if spec.between and not spec.between[0] <= number <= spec.between[1]:
+        raise ConfigError(f"{where}: {number} is outside {spec.between[0]} to {spec.between[1]}{unit}")
+    if spec.gt is not None and not number > spec.gt:
+        raise ConfigError(f"{where}: {number} must be above {spec.gt}{unit}")
+    return number
+
+
+def _lengths(value: Any, spec: FieldSpec, where: str, noun: str) -> None:
+    if spec.len_min is not None and len(value) < spec.len_min:
+        raise ConfigError(f"{where}: {len(value)} {noun}, needs at least {spec.len_min}")
+    if spec.len_max is not None and len(value) > spec.len_max:
+        raise ConfigError(f"{where}: {len(value)} {noun}, takes at most {spec.len_max}")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "a mapping", list: "a list", tuple: "a list", str: "a text", bool: "a boolean"}
+    return "a number" if type(value) in (int, float) else names.get(type(value), type(value).__name__)

@@ -1,0 +1,52 @@
+"""Who a request belongs to: the tenant, as a type that no key and no record can do without."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from tenantgate.errors import ConfigError
+
+__all__ = ["TenantId", "consumer_username"]
+
+# A key prefix must stay readable in `redis-cli`, and short; longer or odder ids go in by their digest.
+_PLAIN_MAX: Final = 40
+_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+
+
+class TenantId:
+    """A tenant's id: any non-empty text, compared exactly (no case folding, no trimming).
+
+    Kong's consumer carries it as ``custom_id``, which may be any text, so nothing here trusts its form.
+    `slug` is the only form that may be put into a key.
+    """
+
+    __slots__ = ("_text", "slug")
+
+    slug: str
+    """Injective and safe in a key: 40 of ``[A-Za-z0-9_.-]`` at most, or ``~`` and a SHA-256 in hex."""
+
+    def __init__(self, text: str) -> None:
+        if not isinstance(text, str) or not text:
+            raise ConfigError("tenant id: must be a non-empty text")
+        self._text = text
+        plain = len(text) <= _PLAIN_MAX and all(c in _PLAIN for c in text)
+        # "~" isn't a plain character, so a digest can never equal another tenant's plain id.
+        self.slug = text if plain else "~" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"TenantId({self.slug!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TenantId) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash((TenantId, self._text))
+
+
+def consumer_username(tenant: TenantId) -> str:
+    """The username of the tenant's Kong consumer: ``tenant_{id}``."""
+    return f"tenant_{tenant}"
