@@ -1,0 +1,160 @@
+"""`make demo`: a whole gateway, real traffic, and what the cache made of it.
+
+Every line that is printed is a request that was just sent; nothing is scripted but the questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tenantgate.devhost.stack import Stack
+from tenantgate.errors import TenantgateError
+
+if TYPE_CHECKING:
+    from tenantgate.devhost.client import Client, Reply
+
+TENANTS: Final = Path(__file__).resolve().parents[2] / "examples" / "demo.yaml"
+MODEL: Final = "mock-small"
+PATIENCE_S: Final = 10.0
+
+# Who asks what, and what should become of it. The answer's text names the question that was answered.
+STEPS: Final[tuple[tuple[str, tuple[tuple[str, str, str, bool], ...]], ...]] = (
+    (
+        "the same question twice: the second answer comes from the cache",
+        (
+            ("acme", "How do I reset my online banking password?", "Miss", False),
+            ("acme", "How do I reset my online banking password?", "Hit", False),
+        ),
+    ),
+    (
+        "in other words: found by similarity, verified, served",
+        (
+            ("acme", "How can I reset my online banking password?", "Hit", False),
+            ("acme", "how do i reset my password for online banking", "Hit", False),
+        ),
+    ),
+    (
+        "almost the same words, but another question: never served",
+        (
+            ("acme", "What was our revenue in 2023?", "Miss", False),
+            ("acme", "What was our revenue in 2024?", "Miss", False),
+            ("acme", "Find me a hotel in Vienna with breakfast", "Miss", False),
+            ("acme", "Find me a hotel in Vienna without breakfast", "Miss", False),
+        ),
+    ),
+    (
+        "another tenant, the same question: its cache is its own",
+        (
+            ("globex", "How do I reset my online banking password?", "Miss", False),
+            ("globex", "How do I reset my online banking password?", "Hit", False),
+        ),
+    ),
+    (
+        "a stream: its first token isn't held back, and its repeat is replayed",
+        (
+            ("initech", "Tell me the story of the first lighthouse", "Miss", True),
+            ("initech", "Tell me the story of the first lighthouse", "Hit", True),
+            ("initech", "Tell me the story of the first lighthouse", "Hit", False),
+        ),
+    ),
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened to one tenant's requests."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    waited_s: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, reply: Reply) -> None:
+        """Count one reply."""
+        status = reply.cache or "-"
+        self.statuses[status] += 1
+        self.waited_s.setdefault(status, []).append(reply.total_s)
+
+
+def _ask(client: Client, prompt: str, expected: str, *, stream: bool) -> Reply:
+    """Ask; where a hit is expected, ask again until the storing, which follows the answer, is done."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        reply = client.chat(prompt, stream=stream)
+        if reply.status != 200:
+            raise TenantgateError(f"demo: the gateway answered {reply.status} to a question of its own")
+        if expected in (reply.cache, "Miss") or time.monotonic() > deadline:
+            return reply
+        threading.Event().wait(0.05)
+
+
+def _line(tenant: str, prompt: str, reply: Reply, *, stream: bool) -> str:
+    similarity = reply.headers.get("x-cache-similarity", "")
+    how = f"similarity {similarity}" if similarity else ""
+    took = f"{reply.total_s * 1000:6.0f} ms"
+    if stream:
+        took += f", first token {reply.first_byte_s * 1000:.0f} ms"
+    quoted = f"“{prompt}”" + (" (stream)" if stream else "")
+    return f"  {tenant:8} {quoted:62} {reply.cache or '-':6} {took}  {how}".rstrip()
+
+
+def _table(tallies: dict[str, Tally]) -> str:
+    rows = [f"  {'tenant':10}{'requests':>10}{'hits':>7}{'misses':>8}{'mean hit':>11}{'mean miss':>12}"]
+    for tenant, tally in tallies.items():
+        cells = [
+            f"  {tenant:10}{tally.statuses.total():10}{tally.statuses['Hit']:7}{tally.statuses['Miss']:8}"
+        ]
+        for status, width in (("Hit", 8), ("Miss", 9)):
+            waited = tally.waited_s.get(status, [])
+            cells.append(f"{sum(waited) / len(waited) * 1000:{width}.0f} ms" if waited else " " * (width + 3))
+        rows.append("".join(cells))
+    return "\n".join(rows)
+
+
+def run(stack: Stack) -> int:
+    """Send the demo's traffic through a running gateway; the number of answers that weren't as expected."""
+    tallies: dict[str, Tally] = {}
+    wrong = 0
+    for title, questions in STEPS:
+        print(f"\n{title}")
+        for tenant, prompt, expected, stream in questions:
+            reply = _ask(stack.client(tenant, provider="mock", model=MODEL), prompt, expected, stream=stream)
+            tallies.setdefault(tenant, Tally()).add(reply)
+            note = "" if reply.cache == expected else f"   <- expected {expected}"
+            wrong += reply.cache != expected
+            print(_line(tenant, prompt, reply, stream=stream) + note)
+    print(f"\nwhat happened, by tenant\n{_table(tallies)}")
+    return wrong
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Start the gateway in a temporary folder, run the demo, stop everything."""
+    parser = argparse.ArgumentParser(description="A whole gateway, real traffic, and what became of it.")
+    parser.add_argument("--kong-bin", help="a real Kong 3.9 instead of the embedded host")
+    args = parser.parse_args(argv)
+    print("starting Redis 8, a mock provider and the gateway …", flush=True)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="tenantgate-demo-") as state,
+            Stack(tenants=TENANTS, state_dir=Path(state), kong_bin=args.kong_bin) as stack,
+        ):
+            print(f"{stack.description} at {stack.proxy_url}")
+            wrong = run(stack)
+    except TenantgateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if wrong:
+        print(f"\n{wrong} answers were not as expected", file=sys.stderr)
+        return 1
+    print("\nnext: `make test`, or edit tenants.yaml and `make up`; README.md tells the rest")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
