@@ -23,8 +23,8 @@ $(READY):
 	@rm -f $(VENV)/.ready-* && touch $@
 
 setup: $(READY) ## Make the virtual environment and build the models
-	@[ -f $(VENV)/.models-quiet ] || echo "[3/3] models (a 90 MB download and half a minute, once)"
-	@$(VENV)/bin/tenantgate models build --quiet-if-built && touch $(VENV)/.models-quiet
+	@[ -f $(VENV)/.models ] || echo "[3/3] models (a 90 MB download and half a minute, once)"
+	@$(VENV)/bin/tenantgate models build --quiet-if-built && touch $(VENV)/.models
 
 demo: setup ## Start the gateway, send real traffic, show what each part does
 	@$(PY) -m tenantgate.demo

@@ -1,0 +1,135 @@
+"""From the operator's bound, a share of wrong answers, to the verifier's score that keeps it.
+
+A table counts, for rising scores, how many labelled pairs would have been served at that score or above and how
+many of those were wrong. The bound is held by the upper end of a confidence interval, not by the mean: a few
+lucky pairs must not switch the cache on.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from tenantgate.errors import ConfigError
+
+__all__ = ["Calibration", "Point", "calibrate", "upper_wrong_rate"]
+
+_Z: Final = 1.6449  # one-sided 95 %
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """At `score` and above: pairs that would be served, those of them that are wrong, and all right pairs."""
+
+    score: float
+    served: int
+    wrong: int
+    positives: int
+
+    @property
+    def wrong_rate(self) -> float:
+        """Share of the served that are wrong."""
+        return self.wrong / self.served if self.served else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the right pairs that are served."""
+        return (self.served - self.wrong) / self.positives if self.positives else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Points of rising score, for one verifier and embedder by their fingerprints."""
+
+    verifier: str
+    embedder: str
+    source: str
+    points: tuple[Point, ...]
+
+    def threshold_for(self, max_wrong_rate: float) -> float | None:
+        """The lowest score that keeps the bound with 95 % confidence; None if none does.
+
+        Rises as the bound falls. At every higher score of the table with at least as much evidence the bound
+        holds as well, since the search begins at the top of what is served most.
+        """
+        for point in self.points:
+            if point.served and upper_wrong_rate(point.wrong, point.served) <= max_wrong_rate:
+                return point.score
+        return None
+
+    def at(self, score: float) -> Point | None:
+        """The point that holds at `score`: the next at or above it."""
+        i = bisect.bisect_left([p.score for p in self.points], score)
+        return self.points[i] if i < len(self.points) else None
+
+    def to_json(self) -> str:
+        """The table as it is shipped."""
+        rows = ",\n  ".join(json.dumps(asdict(point)) for point in self.points)
+        head = json.dumps(
+            {"version": 1, "verifier": self.verifier, "embedder": self.embedder, "source": self.source}
+        )
+        return f'{head[:-1]},\n "points": [\n  {rows}\n]}}\n'
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "calibration") -> Calibration:
+        """Read a table.
+
+        Raises:
+            ConfigError: it isn't one, with the field and its problem.
+        """
+        try:
+            raw: Any = json.loads(text)
+            if raw["version"] != 1:
+                raise ConfigError(f"{where}: version {raw['version']!r} is not 1")
+            points = tuple(
+                Point(float(p["score"]), int(p["served"]), int(p["wrong"]), int(p["positives"]))
+                for p in raw["points"]
+            )
+            found = cls(str(raw["verifier"]), str(raw["embedder"]), str(raw["source"]), points)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{where}: not a calibration table ({type(error).__name__})") from None
+        for before, after in itertools.pairwise(points):
+            if after.score <= before.score or after.served > before.served:
+                raise ConfigError(f"{where}: points must rise in score and fall in served")
+        return found
+
+
+def upper_wrong_rate(wrong: int, served: int) -> float:
+    """Upper end of the one-sided 95 % Wilson score interval of ``wrong / served``.
+
+    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
+    if served <= 0:
+        return 1.0
+    rate, z2 = wrong / served, _Z * _Z
+    middle = rate + z2 / (2 * served)
+    spread = _Z * math.sqrt(rate * (1 - rate) / served + z2 / (4 * served * served))
+    return min(1.0, (middle + spread) / (1 + z2 / served))
+
+
+def calibrate(
+    scored: Iterable[tuple[float, bool]],
+    *,
+    verifier: str,
+    embedder: str,
+    source: str,
+    steps: Sequence[float] = (),
+) -> Calibration:
+    """The table for labelled pairs ``(score, same)``; a pair that a rule excludes comes with a score below 0."""
+    pairs = sorted(scored)
+    positives = sum(same for _, same in pairs)
+    grid = steps or [i / 200 for i in range(200)] + [1 - 10**-k * m for k in (3, 4) for m in (4, 2, 1)]
+    points = []
+    scores = [score for score, _ in pairs]
+    wrong_from = [0] * (len(pairs) + 1)
+    for i in range(len(pairs) - 1, -1, -1):
+        wrong_from[i] = wrong_from[i + 1] + (not pairs[i][1])
+    for score in sorted(grid):
+        i = bisect.bisect_left(scores, score)
+        points.append(Point(score, len(pairs) - i, wrong_from[i], positives))
+    return Calibration(verifier, embedder, source, tuple(points))

@@ -1,0 +1,86 @@
+"""What an operator may set on `tenant-semantic-cache`; names as in Kong's ai-semantic-cache where it has them."""
+
+from __future__ import annotations
+
+from tenantgate.fields import config_class, field
+
+__all__ = ["CacheConfig", "RedisConfig"]
+
+
+@config_class
+class RedisConfig:
+    """Where the entries lie. Redis 8 or newer; with an older one only the exact level works."""
+
+    host: str = field("Host name or address of the Redis server.", default="127.0.0.1", len_min=1)
+    port: int = field("Port of the Redis server.", default=6379, between=(1, 65535))
+    database: int = field("Number of the Redis database.", default=0, between=(0, 1023))
+    username: str | None = field("Redis user, where access control lists are in use.", default=None)
+    password: str | None = field("Redis password.", default=None, referenceable=True)
+    ssl: bool = field("Whether to speak TLS to Redis.", default=False)
+    ssl_verify: bool = field("Whether to verify the certificate of Redis.", default=True)
+    timeout_ms: int = field(
+        "How long a request waits for Redis at each trip, connecting included; then it passes uncached.",
+        default=20, between=(1, 1000), unit="ms",
+    )  # fmt: skip
+
+
+@config_class
+class CacheConfig:
+    """Settings of one route's cache."""
+
+    encryption_key: str = field(
+        "Key from which each tenant's own key is derived to seal what is stored: 32 random bytes or more, "
+        "as text.",
+        len_min=16, referenceable=True,
+    )  # fmt: skip
+    namespace: str = field(
+        "Keeps this cache apart from the tenant's others; left empty, the route's id does.", default=""
+    )
+    redis: RedisConfig = field("The Redis that holds the entries.", default=RedisConfig())
+    cache_ttl: int = field("How long an answer is served after it was stored.", default=300, gt=0, unit="s")
+    exact_caching: bool = field(
+        "Whether a prompt that is the same to the letter is looked up first, without any model.", default=True
+    )
+    max_wrong_rate: float = field(
+        "Share of the answers served by similarity that may be answers to another question. 0 switches "
+        "similarity off.",
+        default=0.02, between=(0, 0.5),
+    )  # fmt: skip
+    embedder: str = field(
+        "The embedding model: built-in, or the name or folder of a sentence-transformers model (which needs "
+        "the extra of that name).",
+        default="built-in", len_min=1,
+    )  # fmt: skip
+    candidates: int = field(
+        "How many nearest neighbours are considered; the first that no rule excludes is verified.",
+        default=4, between=(1, 32),
+    )  # fmt: skip
+    ignore_system_prompts: bool = field(
+        "Whether requests that differ in their system prompts alone may share answers.", default=False
+    )
+    max_entry_bytes: int = field(
+        "Largest answer that is stored, with its prompt.",
+        default=262_144,
+        between=(1024, 16_777_216),
+        unit="B",
+    )
+    max_entries: int = field(
+        "How many answers one tenant may have stored; beyond that the ones that expire first make room.",
+        default=10_000, gt=0,
+    )  # fmt: skip
+    max_megabytes: int = field(
+        "How much one tenant's stored answers may take together, vectors included.",
+        default=64,
+        gt=0,
+        unit="MiB",
+    )
+    on_error: str = field(
+        "What happens to a request when the cache fails: it passes uncached, or it is answered with 503.",
+        default="pass", one_of=("pass", "reject"),
+    )  # fmt: skip
+    deadline_ms: int = field(
+        "How long the cache may take in all; then on_error applies.",
+        default=250,
+        between=(5, 1500),
+        unit="ms",
+    )

@@ -1,0 +1,57 @@
+"""One stored answer as bytes, before it is sealed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tenantgate.chat import ChatReply
+
+__all__ = ["Entry", "decode", "encode"]
+
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A question and its answer. `stored_at` is in Unix seconds, `ttl_s` what it was stored for.
+
+    `question` is None where the last message is more than text; such an entry is found exactly only.
+    """
+
+    question: str | None
+    reply: ChatReply
+    stored_at: float
+    ttl_s: int
+
+    def age_s(self, now: float) -> float:
+        """Seconds since it was stored, never below 0."""
+        return max(0.0, now - self.stored_at)
+
+    def remaining_s(self, now: float) -> float:
+        """Seconds that it may still be served."""
+        return self.stored_at + self.ttl_s - now
+
+
+def encode(entry: Entry) -> bytes:
+    """The entry as bytes; `decode` gives it back."""
+    reply = entry.reply
+    fields = [
+        _VERSION, entry.question, reply.text, reply.finish_reason, reply.model, reply.usage,
+        entry.stored_at, entry.ttl_s,
+    ]  # fmt: skip
+    return json.dumps(fields, separators=(",", ":")).encode("ascii")
+
+
+def decode(data: bytes) -> Entry | None:
+    """The entry, or None for anything that isn't one of this version."""
+    try:
+        fields: Any = json.loads(data)
+        if not isinstance(fields, list) or fields[0] != _VERSION:
+            return None
+        _, question, text, reason, model, usage, stored_at, ttl_s = fields
+        counts = None if usage is None else (int(usage[0]), int(usage[1]), int(usage[2]))
+        return Entry(question, ChatReply(text, reason, model, counts), float(stored_at), int(ttl_s))
+    except (ValueError, TypeError, IndexError, RecursionError):
+        return None

@@ -1,0 +1,66 @@
+"""Whether to look a request up at all, and what its `Cache-Control` asks for (RFC 9111, section 5.2.1)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+__all__ = ["Bypass", "CacheControl", "Status", "may_serve"]
+
+
+class Status(enum.StrEnum):
+    """``X-Cache-Status``, as in Kong's proxy-cache and ai-semantic-cache."""
+
+    HIT = "Hit"
+    MISS = "Miss"
+    BYPASS = "Bypass"
+    REFRESH = "Refresh"
+
+
+class Bypass(enum.StrEnum):
+    """Why a request went past the cache; in metrics and tests."""
+
+    NO_TENANT = "no_tenant"
+    NOT_CHAT = "not_chat"
+    NO_STORE = "no_store"
+    SEVERAL_CHOICES = "several_choices"
+    BREAKER = "breaker_open"
+    REDIS = "redis_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheControl:
+    """A request's directives. Ages are in seconds."""
+
+    no_store: bool = False
+    no_cache: bool = False
+    only_if_cached: bool = False
+    max_age: int | None = None
+    min_fresh: int = 0
+
+    @classmethod
+    def parse(cls, values: tuple[str, ...]) -> CacheControl:
+        """From all ``Cache-Control`` lines; unknown directives and malformed numbers count as absent."""
+        given: dict[str, str] = {}
+        for directive in ",".join(values).split(","):
+            name, _, argument = directive.strip().lower().partition("=")
+            given.setdefault(name, argument.strip().strip('"'))
+        max_age, min_fresh = _seconds(given.get("max-age")), _seconds(given.get("min-fresh"))
+        return cls(
+            no_store="no-store" in given,
+            no_cache="no-cache" in given or max_age == 0,
+            only_if_cached="only-if-cached" in given,
+            max_age=max_age,
+            min_fresh=min_fresh or 0,
+        )
+
+
+def may_serve(control: CacheControl, *, age_s: float, ttl_s: float) -> bool:
+    """Whether an entry of this age, with so much time to live, is what the client asked for."""
+    if control.max_age is not None and age_s > control.max_age:
+        return False
+    return ttl_s > 0 and ttl_s >= control.min_fresh
+
+
+def _seconds(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 12 else None

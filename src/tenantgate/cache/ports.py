@@ -1,0 +1,61 @@
+"""What the cache needs from the world; `tenantgate.edge` provides it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vector = NDArray[np.float32]
+
+__all__ = ["Embedder", "PairVerifier", "Sealer"]
+
+
+class Embedder(Protocol):
+    """Turns a text into a direction; similar texts, similar directions."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length of the vectors."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the model and its settings: vectors of different fingerprints can't be compared."""
+
+    def embed(self, text: str) -> Vector:
+        """A vector of length 1, of `dimensions` float32."""
+
+    def truncates(self, text: str) -> bool:
+        """Whether only the beginning of `text` would be read."""
+
+
+class PairVerifier(Protocol):
+    """Reads two questions together."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the model: a calibration holds for one only."""
+
+    def score(self, a: str, b: str) -> float:
+        """From 0 to 1, the higher the surer that both ask the same."""
+
+    def truncates(self, a: str, b: str) -> bool:
+        """Whether the two together would not be read to their end."""
+
+
+class Sealer(Protocol):
+    """A tenant's own keys: names, seals and scrambles so that only this tenant's can be found or read."""
+
+    def name(self, data: bytes) -> str:
+        """A keyed digest, 32 hexadecimal digits."""
+
+    def seal(self, plain: bytes, *, key: bytes) -> bytes:
+        """Encrypt for the Redis key `key`; the result opens under no other."""
+
+    def open(self, sealed: bytes, *, key: bytes) -> bytes | None:
+        """Decrypt; None for anything that wasn't sealed for this tenant and `key`."""
+
+    def scramble(self, vector: Vector) -> bytes:
+        """The vector as little-endian float32, its cosines kept and its directions the tenant's own."""

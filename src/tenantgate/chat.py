@@ -1,0 +1,252 @@
+"""OpenAI's chat shapes: the only code that knows how requests and replies look.
+
+Bytes in, frozen values out; nothing here raises for what a client or a provider sent.
+Source: https://platform.openai.com/docs/api-reference/chat
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+__all__ = [
+    "JSON_TYPE",
+    "SSE_TYPE",
+    "ChatReply",
+    "ChatRequest",
+    "Refusal",
+    "canonical",
+    "error_body",
+    "parse_reply",
+    "parse_request",
+    "reply_json",
+    "reply_sse",
+]
+
+JSON_TYPE: Final = "application/json; charset=utf-8"
+SSE_TYPE: Final = "text/event-stream; charset=utf-8"
+
+_MAX_DEPTH: Final = 64  # tool schemas are the deepest thing that applications send, and stay far below
+_CHUNK_CHARACTERS: Final = 24  # of a replayed stream: about the five tokens a provider sends at once
+
+# What a message may hold besides for it to be all told by its text.
+_TOLD_BY_TEXT: Final = frozenset({"role", "content"})
+
+
+class Refusal(enum.Enum):
+    """Why a body is no chat request."""
+
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    TOO_DEEP = "too_deep"
+    NOT_CHAT = "not_chat"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A chat request, whose `body` holds everything that the client sent.
+
+    `messages` isn't empty and holds mappings; what is in them is as the client wrote it.
+    """
+
+    body: Mapping[str, Any]
+    messages: tuple[Mapping[str, Any], ...]
+
+    @property
+    def stream(self) -> bool:
+        """Whether the client asked for server-sent events."""
+        return self.body.get("stream") is True
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the stream should end with a chunk that holds the usage."""
+        options = self.body.get("stream_options")
+        return isinstance(options, Mapping) and options.get("include_usage") is True
+
+    @property
+    def model(self) -> str:
+        """The model that the client named, or an empty text."""
+        model = self.body.get("model")
+        return model if isinstance(model, str) else ""
+
+    @property
+    def question(self) -> str | None:
+        """The last message's text, if it is the user's and all text; parts are joined by line ends."""
+        last = self.messages[-1]
+        if last.get("role") != "user" or not _TOLD_BY_TEXT.issuperset(last):
+            return None
+        return _text(last.get("content"))
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """An assistant's answer that is told by its text.
+
+    `usage` is (prompt, completion, total) tokens as the provider or Kong counted them, if they did.
+    """
+
+    text: str
+    finish_reason: str | None
+    model: str
+    usage: tuple[int, int, int] | None = None
+
+
+def parse_request(raw: bytes) -> ChatRequest | Refusal:
+    """The chat request in a body of any bytes."""
+    body = _load(raw)
+    if isinstance(body, Refusal):
+        return body
+    messages = body.get("messages") if isinstance(body, dict) else None
+    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
+        return Refusal.NOT_CHAT
+    return ChatRequest(body, tuple(messages))
+
+
+def parse_reply(payload: str | bytes | Mapping[str, Any]) -> ChatReply | None:
+    """The reply in a ``chat.completion``, or None if there is more to it than one text.
+
+    Tool calls, refusals, audio, log probabilities or several choices would be lost if only the text were kept.
+    """
+    body: Any = payload
+    if isinstance(payload, str | bytes):
+        body = _load(payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else payload)
+    choices = body.get("choices") if isinstance(body, Mapping) else None
+    if not isinstance(choices, Sequence) or len(choices) != 1 or not isinstance(choices[0], Mapping):
+        return None
+    choice = choices[0]
+    message = choice.get("message")
+    if not isinstance(message, Mapping) or choice.get("logprobs"):
+        return None
+    if any(value for key, value in message.items() if key not in _TOLD_BY_TEXT):
+        return None
+    text, reason = message.get("content"), choice.get("finish_reason")
+    if not isinstance(text, str) or not text:
+        return None
+    model = body.get("model")
+    return ChatReply(
+        text=text,
+        finish_reason=reason if isinstance(reason, str) else None,
+        model=model if isinstance(model, str) else "",
+        usage=_usage(body.get("usage")),
+    )
+
+
+def reply_json(reply: ChatReply, *, identifier: str, created: int) -> bytes:
+    """The reply as ``chat.completion``; `created` is in Unix seconds."""
+    body: dict[str, Any] = {
+        "id": identifier,
+        "object": "chat.completion",
+        "created": created,
+        "model": reply.model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": reply.text},
+                "logprobs": None,
+                "finish_reason": reply.finish_reason,
+            }
+        ],
+    }
+    if reply.usage:
+        body["usage"] = _usage_fields(reply.usage)
+    return _dump(body)
+
+
+def reply_sse(reply: ChatReply, *, identifier: str, created: int, include_usage: bool) -> bytes:
+    """The reply as the server-sent events of ``chat.completion.chunk`` that a provider would have sent."""
+    head = {"id": identifier, "object": "chat.completion.chunk", "created": created, "model": reply.model}
+
+    def event(delta: Mapping[str, Any], reason: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        usage = {"usage": None} if include_usage else {}
+        return b"data: " + _dump({**head, "choices": [choice], **usage}) + b"\n\n"
+
+    pieces = [reply.text[i : i + _CHUNK_CHARACTERS] for i in range(0, len(reply.text), _CHUNK_CHARACTERS)]
+    events = [event({"role": "assistant", "content": ""}, None)]
+    events += [event({"content": piece}, None) for piece in pieces]
+    events.append(event({}, reply.finish_reason))
+    if include_usage:
+        usage = _usage_fields(reply.usage or (0, 0, 0))
+        events.append(b"data: " + _dump({**head, "choices": [], "usage": usage}) + b"\n\n")
+    return b"".join([*events, b"data: [DONE]\n\n"])
+
+
+def error_body(message: str, *, kind: str, code: str) -> bytes:
+    """An error in OpenAI's shape."""
+    return _dump({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def canonical(value: Any) -> bytes:
+    """One spelling for equal JSON values: sorted keys, no white space, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def _load(raw: bytes) -> Any:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return Refusal.NOT_UTF8
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        return Refusal.TOO_DEEP
+    except ValueError:
+        return Refusal.NOT_JSON
+    return value if _shallow(value) else Refusal.TOO_DEEP
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)  # NaN and Infinity, which Python takes and JSON doesn't have
+
+
+def _shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return True
+    return False
+
+
+def _text(content: Any) -> str | None:
+    if isinstance(content, str):
+        parts = [content]
+    elif isinstance(content, list):
+        parts = []
+        for part in content:
+            if not isinstance(part, dict) or part.keys() != {"type", "text"} or part["type"] != "text":
+                return None
+            parts.append(part["text"])
+    else:
+        return None
+    if not all(isinstance(part, str) for part in parts):
+        return None
+    text = "\n".join(parts)
+    # A lone surrogate is legal in JSON's escapes but no text: neither a model nor a digest takes it.
+    return None if any("\ud800" <= c <= "\udfff" for c in text) else text
+
+
+def _usage(usage: Any) -> tuple[int, int, int] | None:
+    if not isinstance(usage, Mapping):
+        return None
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not isinstance(prompt, int | float) or not isinstance(completion, int | float):
+        return None
+    return int(prompt), int(completion), int(prompt) + int(completion)
+
+
+def _usage_fields(usage: tuple[int, int, int]) -> dict[str, int]:
+    return dict(zip(("prompt_tokens", "completion_tokens", "total_tokens"), usage, strict=True))
+
+
+def _dump(value: Any) -> bytes:
+    # ASCII, since a lone surrogate of a reply has no UTF-8.
+    return json.dumps(value, separators=(",", ":")).encode("ascii")

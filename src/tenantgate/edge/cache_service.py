@@ -1,0 +1,339 @@
+"""What `tenant-semantic-cache` does in its phases: the core's decisions joined with Redis and the models.
+
+PDK calls in access: consumer, body, headers, then either the answer (4 in all) or the verdict and the reply's
+headers (5 in all).
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from tenantgate import chat
+from tenantgate.cache import entry as entries
+from tenantgate.cache.admit import NotStored, admit
+from tenantgate.cache.judge import difference
+from tenantgate.cache.partition import Keys, Partition, entry_name, partition_of
+from tenantgate.cache.pending import Pending, PendingMisses
+from tenantgate.cache.plan import Bypass, CacheControl, Status, may_serve
+from tenantgate.cache.replay import hit_headers, replay, status_headers
+from tenantgate.chat import ChatRequest, Refusal
+from tenantgate.edge.cache_models import CacheModels, Models
+from tenantgate.edge.redis_cache import RedisCache, UnavailableError, connect
+from tenantgate.kong import metrics
+
+if TYPE_CHECKING:
+    from tenantgate.cache.config import CacheConfig, RedisConfig
+    from tenantgate.edge.sealing import TenantSealer
+    from tenantgate.kong import Host
+    from tenantgate.tenant import TenantId
+
+__all__ = ["MODELS", "PLUGIN", "SemanticCache"]
+
+PLUGIN: Final = "tenant-semantic-cache"
+FINISH_REASON: Final = "tenantgate_finish_reason"
+"""Where the rendered Lua notes a stream's finish reason in ``kong.ctx.shared``."""
+
+MODELS: Final = Models()
+
+_log: Final = logging.getLogger("tenantgate.cache")
+
+# Below this cosine two questions are never the same (of 40,000 labelled pairs 1 % of the right ones lie there),
+# so the verifier need not be asked.
+_NEAR: Final = 0.6
+_WRITE_TIMEOUT_MS: Final = 500  # nobody waits for the log phase
+_SEALERS: Final = 1024
+_UUID: Final = 12  # bytes of randomness in an identifier or token
+
+_requests: Final = metrics.counter(
+    "tenantgate_cache_requests_total",
+    "Requests by what the cache did: hit, miss, bypass, refresh.",
+    ("status", "detail"),
+)
+_stores: Final = metrics.counter(
+    "tenantgate_cache_stores_total", "Answers by whether they were stored.", ("outcome",)
+)
+_seconds: Final = metrics.histogram("tenantgate_cache_stage_seconds", "Time by part of a lookup.", ("stage",))
+_damaged: Final = metrics.counter(
+    "tenantgate_cache_damaged_total", "Entries that could not be opened, and were dropped."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    """One request on its way through the levels."""
+
+    request: ChatRequest
+    control: CacheControl
+    partition: Partition
+    keys: Keys
+    name: str
+    sealer: TenantSealer
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    name: str
+    entry: entries.Entry
+    level: str
+    similarity: float | None = None
+
+
+class SemanticCache:
+    """The cache of one configuration; what is costly is shared by all of a process."""
+
+    def __init__(self, config: CacheConfig) -> None:
+        self._config = config
+        self._store = _shared_store(config.redis)
+        self._pending = _PENDING
+
+    def access(self, host: Host) -> None:
+        """Answer from the cache, or leave what is needed to store the provider's answer."""
+        tenant = host.tenant()
+        if tenant is None:
+            return self._bypass(host, Bypass.NO_TENANT)
+        request = chat.parse_request(host.body())
+        if isinstance(request, Refusal):
+            return self._bypass(host, Bypass.NOT_CHAT)
+        if request.body.get("n") not in (None, 1):
+            return self._bypass(host, Bypass.SEVERAL_CHOICES)
+        control = CacheControl.parse(host.headers().all("cache-control"))
+        if control.no_store:
+            return self._bypass(host, Bypass.NO_STORE)
+        lookup = self._lookup(host, tenant, request, control)
+        try:
+            hit, refused = self._exact(lookup)
+            similar = None if hit or control.no_cache else self._similar(lookup)
+        except UnavailableError:
+            if control.only_if_cached:
+                self._only_if_cached(host)
+            return self._bypass(host, Bypass.BREAKER if self._store.open else Bypass.REDIS)
+        hit = hit or (similar.hit if similar else None)
+        if hit is not None:
+            self._answer(host, lookup, hit)
+        if control.only_if_cached:
+            self._only_if_cached(host)
+        return self._miss(
+            host, lookup, similar, Status.REFRESH if refused or control.no_cache else Status.MISS
+        )
+
+    def log(self, host: Host) -> None:
+        """Store the provider's answer to a miss."""
+        verdict = host.verdict(PLUGIN)
+        token = verdict.get("token") if verdict else None
+        pending = self._pending.take(token) if isinstance(token, str) else None
+        if pending is None:
+            return
+        reason = host.call("ctx.shared.get", FINISH_REASON) if pending.stream else None
+        if isinstance(reason, bytes):
+            reason = reason.decode("ascii", "replace")
+        reply = admit(
+            host.record(), stream=pending.stream, stream_reason=reason if isinstance(reason, str) else None
+        )
+        if isinstance(reply, NotStored):
+            _stores.inc(outcome=reply.value)
+            return
+        self._keep(pending, reply)
+
+    # -- access -------------------------------------------------------------------------------------------
+
+    def _lookup(self, host: Host, tenant: TenantId, request: ChatRequest, control: CacheControl) -> _Lookup:
+        config = self._config
+        sealer = _sealer(config.encryption_key, tenant)
+        partition = partition_of(
+            tenant, self._namespace(host), request, sealer, ignore_system_prompts=config.ignore_system_prompts
+        )
+        return _Lookup(request, control, partition, Keys(tenant), entry_name(partition, sealer), sealer)
+
+    def _namespace(self, host: Host) -> str:
+        if self._config.namespace:
+            return "name:" + self._config.namespace
+        if route := host.config_keys.get("route_id"):
+            return "route:" + route
+        # Attached to a service or to all: one more call, or two routes' answers would mix.
+        route = host.call("router.get_route")
+        return "route:" + str(route.get("id") if isinstance(route, dict) else "")
+
+    def _exact(self, lookup: _Lookup) -> tuple[_Hit | None, bool]:
+        """The entry of the very same request, and whether there was one that the client doesn't want."""
+        if not self._config.exact_caching or lookup.control.no_cache:
+            return None, False
+        with _Stage("exact"):
+            sealed = self._store.get(lookup.keys.entry(lookup.name))
+        if sealed is None:
+            return None, False
+        entry = self._open(lookup, lookup.name, sealed)
+        if entry is None:
+            return None, False
+        if not _wanted(entry, lookup.control):
+            return None, True
+        return _Hit(lookup.name, entry, "exact"), False
+
+    def _similar(self, lookup: _Lookup) -> _Similar | None:
+        question = lookup.request.question
+        models = MODELS.get(self._config.embedder) if self._config.max_wrong_rate > 0 else None
+        if models is None or not question or not question.strip() or models.embedder.truncates(question):
+            return None
+        threshold = models.calibration.threshold_for(self._config.max_wrong_rate)
+        if threshold is None:
+            _warn_unreachable(self._config.max_wrong_rate)
+            return None
+        with _Stage("embedding"):
+            vector = lookup.sealer.scramble(models.embedder.embed(question))
+        vectors = lookup.keys.vectors(lookup.partition, models.embedder.fingerprint)
+        with _Stage("similar"):
+            near = self._store.similar(lookup.keys, vectors, vector, self._config.candidates)
+        for neighbour in near:
+            if neighbour.similarity < _NEAR:
+                break
+            entry = self._open(lookup, neighbour.name, neighbour.value)
+            if entry is None or entry.question is None or not _wanted(entry, lookup.control):
+                continue
+            if difference(question, entry.question) is not None:
+                continue
+            if _same(models, question, entry.question, threshold):
+                hit = _Hit(neighbour.name, entry, "similar", neighbour.similarity)
+                return _Similar(vectors, vector, hit)
+            break  # one run of the verifier for each request
+        return _Similar(vectors, vector, None)
+
+    def _open(self, lookup: _Lookup, name: str, sealed: bytes) -> entries.Entry | None:
+        plain = lookup.sealer.open(sealed, key=lookup.keys.entry(name).encode())
+        entry = None if plain is None else entries.decode(plain)
+        if entry is None:
+            _damaged.inc()
+        return entry
+
+    def _answer(self, host: Host, lookup: _Lookup, hit: _Hit) -> NoReturn:
+        now = time.time()
+        body, kind = replay(hit.entry, lookup.request, now, identifier="chatcmpl-" + secrets.token_hex(_UUID))
+        headers = {"Content-Type": kind, **hit_headers(hit.name, hit.entry, now, similarity=hit.similarity)}
+        _requests.inc(status="hit", detail=hit.level)
+        host.answer(200, body, headers)
+
+    def _only_if_cached(self, host: Host) -> NoReturn:
+        # RFC 9111, section 5.2.1.7
+        body = chat.error_body(
+            "The cache holds no answer, and the request asked for no other.",
+            kind="invalid_request_error", code="only_if_cached",
+        )  # fmt: skip
+        _requests.inc(status="miss", detail="only_if_cached")
+        host.answer(504, body, {"Content-Type": chat.JSON_TYPE, **status_headers(Status.MISS)})
+
+    def _miss(self, host: Host, lookup: _Lookup, similar: _Similar | None, status: Status) -> None:
+        token = secrets.token_hex(_UUID)
+        pending = Pending(
+            keys=lookup.keys,
+            name=lookup.name,
+            question=lookup.request.question,
+            stream=lookup.request.stream,
+            vectors=similar.vectors if similar else None,
+            vector=similar.vector if similar else None,
+        )
+        self._pending.put(token, pending, time.monotonic())
+        _requests.inc(status=status.lower(), detail="")
+        host.put_verdict(PLUGIN, {"status": status.lower(), "token": token})
+        host.set_headers(status_headers(status, lookup.name))
+
+    def _bypass(self, host: Host, reason: Bypass) -> None:
+        _requests.inc(status="bypass", detail=reason.value)
+        host.set_headers(status_headers(Status.BYPASS))
+
+    # -- log ----------------------------------------------------------------------------------------------
+
+    def _keep(self, pending: Pending, reply: chat.ChatReply) -> None:
+        config = self._config
+        plain = entries.encode(entries.Entry(pending.question, reply, time.time(), config.cache_ttl))
+        if len(plain) > config.max_entry_bytes:
+            _stores.inc(outcome=NotStored.TOO_LARGE.value)
+            return
+        key = pending.keys.entry(pending.name).encode()
+        value = _sealer(config.encryption_key, pending.keys.tenant).seal(plain, key=key)
+        vector = (pending.vectors, pending.vector) if pending.vectors and pending.vector else None
+        try:
+            with _Stage("store"):
+                stored = self._store.store(
+                    pending.keys, pending.name, value,
+                    ttl_s=config.cache_ttl, max_entries=config.max_entries,
+                    max_bytes=config.max_megabytes << 20, vector=vector,
+                )  # fmt: skip
+        except UnavailableError:
+            _stores.inc(outcome="redis_failed")
+            return
+        _stores.inc(outcome="stored" if stored else NotStored.TOO_LARGE.value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Similar:
+    """What the similar level found, and what it takes to store this request there."""
+
+    vectors: str
+    vector: bytes
+    hit: _Hit | None
+
+
+class _Stage:
+    """Measures one part of a lookup."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_exc: object) -> None:
+        _seconds.observe(time.perf_counter() - self._start, stage=self._name)
+
+
+def _wanted(entry: entries.Entry, control: CacheControl) -> bool:
+    now = time.time()
+    return may_serve(control, age_s=entry.age_s(now), ttl_s=entry.remaining_s(now))
+
+
+def _same(models: CacheModels, question: str, stored: str, threshold: float) -> bool:
+    if models.verifier.truncates(question, stored):
+        return False
+    with _Stage("verification"):
+        return models.verifier.score(question, stored) >= threshold
+
+
+_PENDING: Final = PendingMisses()
+_lock: Final = threading.Lock()
+_stores_by_redis: Final[dict[RedisConfig, RedisCache]] = {}
+_sealers: Final[OrderedDict[tuple[str, TenantId], TenantSealer]] = OrderedDict()
+_warned: Final[set[float]] = set()
+
+
+def _shared_store(config: RedisConfig) -> RedisCache:
+    with _lock:
+        if config not in _stores_by_redis:
+            writer = connect(config, timeout_ms=max(_WRITE_TIMEOUT_MS, config.timeout_ms))
+            _stores_by_redis[config] = RedisCache(connect(config), writer)
+        return _stores_by_redis[config]
+
+
+def _sealer(encryption_key: str, tenant: TenantId) -> TenantSealer:
+    from tenantgate.edge.sealing import TenantSealer  # noqa: PLC0415 - NumPy, which `--dump` needs not
+
+    with _lock:
+        found = _sealers.get((encryption_key, tenant))
+        if found is not None:
+            _sealers.move_to_end((encryption_key, tenant))
+            return found
+    made = TenantSealer(encryption_key, tenant)
+    with _lock:
+        _sealers[encryption_key, tenant] = made
+        while len(_sealers) > _SEALERS:
+            _sealers.popitem(last=False)
+    return made
+
+
+def _warn_unreachable(bound: float) -> None:
+    if bound not in _warned:
+        _warned.add(bound)
+        _log.error("the similar level is off: no score keeps max_wrong_rate %s with this calibration", bound)

