@@ -18,6 +18,7 @@ AREAS: Final = (
     "tenantgate.devhost.commands",
     "tenantgate.edge.cache_commands",
     "tenantgate.edge.model_commands",
+    "tenantgate.docs_commands",
 )
 
 

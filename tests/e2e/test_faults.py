@@ -84,9 +84,9 @@ def test_a_header_that_is_not_utf8_changes_nothing(gateway: Gateway) -> None:
 
 
 def test_a_client_that_leaves_in_mid_stream_leaves_nothing_behind(gateway: Gateway) -> None:
-    client, prompt = gateway.client("slow"), gateway.fresh("Tell me a long story about {n}.")
+    client, prompt = gateway.client("acme"), gateway.fresh("Tell me a long story about {n}.")
     body = json.dumps({"messages": [{"role": "user", "content": prompt}], "stream": True}).encode()
-    with client.opened(body) as response:
+    with gateway.stack.mock_behaviour(chunk_ms=100), client.opened(body) as response:
         assert response.read1(64)
     again = client.chat(prompt, stream=True)
     assert (again.status, again.cache) == (200, "Miss")

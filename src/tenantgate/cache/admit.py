@@ -24,13 +24,16 @@ class NotStored(enum.StrEnum):
     TOO_LARGE = "too_large"
 
 
-def admit(record: Mapping[str, Any], *, stream: bool, stream_reason: str | None) -> ChatReply | NotStored:
+def admit(
+    record: Mapping[str, Any], *, stream: bool, stream_reason: str | None = None
+) -> ChatReply | NotStored:
     """The reply in Kong's log record, if it may be stored.
 
     Args:
         record: what `kong.log.serialize` gave, with ai-proxy's ``log_statistics`` and ``log_payloads``.
         stream: whether the client asked for a stream.
-        stream_reason: the finish reason that was noted from the stream's chunks: Kong's record has none.
+        stream_reason: the finish reason that was noted from a stream's chunks, if its end was seen. Kong's record
+            has none, and without it a stream's text can't be trusted.
     """
     response = record.get("response")
     status = response.get("status") if isinstance(response, Mapping) else None
@@ -44,7 +47,7 @@ def admit(record: Mapping[str, Any], *, stream: bool, stream_reason: str | None)
     reply = parse_reply(payload)
     if reply is None:
         return NotStored.NOT_TEXT
-    reason = (stream_reason if stream else None) or reply.finish_reason
+    reason = stream_reason if stream else reply.finish_reason
     if reason is None or reason.lower() not in _COMPLETE:
         return NotStored.INCOMPLETE
     model = reply.model or _model(record)

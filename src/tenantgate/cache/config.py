@@ -33,8 +33,10 @@ class CacheConfig:
         "as text.",
         len_min=16, referenceable=True,
     )  # fmt: skip
-    namespace: str = field(
-        "Keeps this cache apart from the tenant's others; left empty, the route's id does.", default=""
+    namespace: str | None = field(
+        "Keeps this cache apart from the tenant's others; left out, the route's id does.",
+        default=None,
+        len_min=1,
     )
     redis: RedisConfig = field("The Redis that holds the entries.", default=RedisConfig())
     cache_ttl: int = field("How long an answer is served after it was stored.", default=300, gt=0, unit="s")

@@ -7,12 +7,15 @@ says why, once.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.cache.calibration import Calibration
 from tenantgate.errors import TenantgateError
+from tenantgate.kong import logs
 
 if TYPE_CHECKING:
     from tenantgate.cache.ports import Embedder, PairVerifier
@@ -57,10 +60,8 @@ class Models:
         found: CacheModels | None = None
         try:
             found = _load(name)
-        except TenantgateError as error:
-            _log.error("the similar level is off: %s", error)
         except Exception as error:  # noqa: BLE001 - a broken model must not take the exact level along
-            _log.error("the similar level is off: %s", type(error).__name__)
+            logs.event(_log, logging.ERROR, "the similar level is off", **logs.describe(error))
         with self._lock:
             self._loading.discard(name)
             return self._loaded.setdefault(name, found)
@@ -73,7 +74,11 @@ def _load(name: str) -> CacheModels:
     files = models.find_default_models()
     if files is None:
         raise TenantgateError("the models aren't built: run `tenantgate models build`")
-    calibration = Calibration.from_json(models.CALIBRATION.read_text("utf-8"), where=models.CALIBRATION.name)
+    table = Path(os.environ.get("TENANTGATE_CALIBRATION") or models.CALIBRATION)
+    try:
+        calibration = Calibration.from_json(table.read_text("utf-8"), where=str(table))
+    except OSError as error:
+        raise TenantgateError(f"{table}: {error.strerror}") from None
     verifier = files.verifier()
     if calibration.verifier != verifier.fingerprint:
         raise TenantgateError(

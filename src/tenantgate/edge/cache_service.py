@@ -25,7 +25,7 @@ from tenantgate.cache.replay import hit_headers, replay, status_headers
 from tenantgate.chat import ChatRequest, Refusal
 from tenantgate.edge.cache_models import CacheModels, Models
 from tenantgate.edge.redis_cache import RedisCache, UnavailableError, connect
-from tenantgate.kong import metrics
+from tenantgate.kong import logs, metrics
 
 if TYPE_CHECKING:
     from tenantgate.cache.config import CacheConfig, RedisConfig
@@ -37,7 +37,8 @@ __all__ = ["MODELS", "PLUGIN", "SemanticCache"]
 
 PLUGIN: Final = "tenant-semantic-cache"
 FINISH_REASON: Final = "tenantgate_finish_reason"
-"""Where the rendered Lua notes a stream's finish reason in ``kong.ctx.shared``."""
+STREAM_END: Final = "tenantgate_stream_end"
+"""What the rendered Lua (`tenantgate.config.lua`) notes of a stream in ``kong.ctx.shared``."""
 
 MODELS: Final = Models()
 
@@ -129,12 +130,8 @@ class SemanticCache:
         pending = self._pending.take(token) if isinstance(token, str) else None
         if pending is None:
             return
-        reason = host.call("ctx.shared.get", FINISH_REASON) if pending.stream else None
-        if isinstance(reason, bytes):
-            reason = reason.decode("ascii", "replace")
-        reply = admit(
-            host.record(), stream=pending.stream, stream_reason=reason if isinstance(reason, str) else None
-        )
+        reason = _stream_reason(host) if pending.stream else None
+        reply = admit(host.record(), stream=pending.stream, stream_reason=reason)
         if isinstance(reply, NotStored):
             _stores.inc(outcome=reply.value)
             return
@@ -290,6 +287,14 @@ class _Stage:
         _seconds.observe(time.perf_counter() - self._start, stage=self._name)
 
 
+def _stream_reason(host: Host) -> str | None:
+    """How a stream ended, if the rendered Lua was there to see it."""
+    if host.call("ctx.shared.get", STREAM_END) is not True:
+        return None
+    reason = host.call("ctx.shared.get", FINISH_REASON)
+    return reason.decode("ascii", "replace") if isinstance(reason, bytes) else reason
+
+
 def _wanted(entry: entries.Entry, control: CacheControl) -> bool:
     now = time.time()
     return may_serve(control, age_s=entry.age_s(now), ttl_s=entry.remaining_s(now))
@@ -336,4 +341,6 @@ def _sealer(encryption_key: str, tenant: TenantId) -> TenantSealer:
 def _warn_unreachable(bound: float) -> None:
     if bound not in _warned:
         _warned.add(bound)
-        _log.error("the similar level is off: no score keeps max_wrong_rate %s with this calibration", bound)
+        logs.event(
+            _log, logging.ERROR, "no score keeps the bound: the similar level is off", max_wrong_rate=bound
+        )

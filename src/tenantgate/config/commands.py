@@ -1,0 +1,203 @@
+"""``tenantgate validate | render | diff | schema``: tenants.yaml on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tenantgate.config import diff, json_schema, placeholders
+from tenantgate.config.kong_conf import KongConfOptions, kong_conf
+from tenantgate.config.load import InvalidTenantsFile, load
+from tenantgate.config.model import TenantsFile
+from tenantgate.config.render import RenderOptions, render, uses_mock
+from tenantgate.errors import ConfigError, EdgeError
+
+__all__ = ["add_commands"]
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add this area's commands."""
+    parser = subparsers.add_parser(
+        "validate", help="check tenants.yaml: exit status 1 and all problems, with their lines"
+    )
+    _file(parser)
+    parser.set_defaults(func=_validate)
+
+    parser = subparsers.add_parser("render", help="write kong.yml (or kong.conf) for tenants.yaml")
+    _file(parser)
+    _options(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write there, not to standard output"
+    )
+    parser.add_argument(
+        "--resolve-env", action="store_true",
+        help="put the environment's values in for ${{ env \"DECK_…\" }}; the output then holds secrets "
+        "and is made readable for its owner only",
+    )  # fmt: skip
+    parser.add_argument("--kong-conf", action="store_true", help="write kong.conf instead")
+    parser.add_argument(
+        "--prefix", type=PurePosixPath, metavar="DIR", help="kong.conf: Kong's working folder"
+    )
+    parser.add_argument(
+        "--declarative-config",
+        type=PurePosixPath,
+        metavar="FILE",
+        help="kong.conf: where Kong finds kong.yml",
+    )
+    parser.add_argument("--plugins-dir", type=PurePosixPath, metavar="DIR", help="kong.conf: plugin files")
+    parser.add_argument(
+        "--pluginserver", type=PurePosixPath, metavar="FILE", help="kong.conf: the plugin server"
+    )
+    parser.add_argument("--models-dir", type=PurePosixPath, metavar="DIR", help="kong.conf: the built models")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="kong.conf: one more setting"
+    )
+    parser.set_defaults(func=_render)
+
+    parser = subparsers.add_parser(
+        "diff", help="what tenants.yaml would change in a kong.yml: exit status 1 if anything"
+    )
+    _file(parser)
+    _options(parser)
+    parser.add_argument("kong_yml", type=Path, metavar="KONG_YML", help="the file that is in use")
+    parser.add_argument(
+        "--text", action="store_true", help="show the text's differences too, secrets included"
+    )
+    parser.add_argument(
+        "--resolve-env",
+        action="store_true",
+        help="compare with the environment's values put in, as `render` does",
+    )
+    parser.set_defaults(func=_diff)
+
+    parser = subparsers.add_parser("schema", help="print the JSON Schema of tenants.yaml, for editors")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there")
+    parser.set_defaults(func=_schema)
+
+
+def _file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--file", type=Path, default=Path("tenants.yaml"), help="default: %(default)s")
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mock-url", default=RenderOptions().mock_url, metavar="URL",
+        help="where models of the provider `mock` are served (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--redis", type=_redis, metavar="HOST[:PORT]",
+        help="a Redis without password or TLS, in place of the file's (development)",
+    )  # fmt: skip
+
+
+def _redis(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host:
+        host, port = text, "6379"
+    if not port.isdecimal():
+        raise argparse.ArgumentTypeError("must be HOST or HOST:PORT")
+    return host, int(port)
+
+
+def _render_options(args: argparse.Namespace) -> RenderOptions:
+    host, port = args.redis or (None, 6379)
+    return RenderOptions(mock_url=args.mock_url, redis_host=host, redis_port=port)
+
+
+def _load(args: argparse.Namespace) -> TenantsFile | None:
+    """The file, or None after printing its problems."""
+    try:
+        return load(args.file)
+    except InvalidTenantsFile as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        print(
+            f"{len(error.problems)} problem{'s'[: len(error.problems) != 1]} in {args.file}", file=sys.stderr
+        )
+        return None
+
+
+def _validate(args: argparse.Namespace) -> int:
+    file = _load(args)
+    if file is None:
+        return 1
+    models = sum(len(tenant.models) for tenant in file.tenants)
+    print(f"{args.file}: {len(file.tenants)} tenants, {models} routes, no problems")
+    return 0
+
+
+def _render(args: argparse.Namespace) -> int:
+    file = _load(args)
+    if file is None:
+        return 1
+    if args.kong_conf:
+        return _write(args.output, _kong_conf(args, file), secret=False)
+    if mocked := uses_mock(file):
+        print(f"note: the mock provider answers for {', '.join(mocked)} ({args.mock_url})", file=sys.stderr)
+    text = render(file, _render_options(args))
+    if args.resolve_env:
+        text = placeholders.resolve(text, os.environ)
+    return _write(args.output, text, secret=args.resolve_env)
+
+
+def _kong_conf(args: argparse.Namespace, file: TenantsFile) -> str:
+    extra = {}
+    for setting in args.set:
+        name, equals, value = setting.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set {setting}: must be NAME=VALUE")
+        extra[name.strip()] = value.strip()
+    names = ("prefix", "declarative_config", "plugins_dir", "pluginserver", "models_dir")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    size = file.gateway.limits.max_request_body_mb
+    return kong_conf(KongConfOptions(**given, max_request_body_mb=size, extra=extra))
+
+
+def _write(path: Path | None, text: str, *, secret: bool) -> int:
+    if path is None:
+        sys.stdout.write(text)
+        return 0
+    # Beside its place and then moved: nobody reads half a file, and a secret is never readable for others.
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(
+            part, "w", encoding="utf-8",
+            opener=lambda name, flags: os.open(name, flags | os.O_EXCL, 0o600 if secret else 0o644),
+        ) as out:  # fmt: skip
+            out.write(text)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise EdgeError(f"{path}: {error.strerror}") from error
+    return 0
+
+
+def _diff(args: argparse.Namespace) -> int:
+    file = _load(args)
+    if file is None:
+        return 2
+    try:
+        theirs = args.kong_yml.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{args.kong_yml}: can't be read") from error
+    ours = render(file, _render_options(args))
+    if args.resolve_env:
+        ours = placeholders.resolve(ours, os.environ)
+    used = diff.parse(theirs, name=str(args.kong_yml))
+    changes = diff.compare(used, diff.parse(ours, name="rendered"))
+    for change in changes:
+        print(change)
+    for warning in diff.payload_leaks(used):
+        print(f"warning: {warning}", file=sys.stderr)
+    if args.text:
+        sys.stdout.writelines(diff.unified(theirs, ours, name=str(args.kong_yml)))
+    if not changes:
+        print("no changes")
+    return int(bool(changes))
+
+
+def _schema(args: argparse.Namespace) -> int:
+    return _write(args.output, json_schema.json_schema(), secret=False)

@@ -1,0 +1,135 @@
+"""kong.conf: the settings that the rendered kong.yml needs, each with its reason."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath, PurePosixPath
+from typing import Final, TypeAlias
+
+from tenantgate.config import catalog
+from tenantgate.errors import ConfigError
+
+__all__ = ["KongConfOptions", "kong_conf", "socket_path"]
+
+PathText: TypeAlias = str | PurePath
+_SOCKET_MAX: Final = 107  # sun_path of Linux without its final zero
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KongConfOptions:
+    """Where things lie. The defaults are the container's."""
+
+    prefix: PathText = "/kong_prefix"
+    """Kong's working folder, for its sockets too. Not /usr/local/kong, which holds libraries of Kong's own: a
+    container whose files are read-only needs a folder that can be a volume. The Helm chart has the same."""
+    declarative_config: PathText = "/etc/tenantgate/kong.yml"
+    plugins_dir: PathText = "/opt/tenantgate/plugins"
+    pluginserver: PathText = "/opt/tenantgate/venv/bin/tenantgate-pluginserver"
+    models_dir: PathText | None = "/opt/tenantgate/models"
+    """Where the plugin servers find their models; None: where `tenantgate models path` says."""
+    proxy_listen: str = "0.0.0.0:8000"
+    admin_listen: str = "off"
+    """Whoever reaches the Admin API can replace the configuration: off, or loopback."""
+    status_listen: str = "127.0.0.1:8100"
+    max_request_body_mb: int = 4
+    """`gateway.limits.max_request_body_mb` of tenants.yaml."""
+    ca_bundle: PathText | None = "/etc/ssl/certs/ca-certificates.crt"
+    """Authorities that a provider's certificate is checked against; None: not checked, as Kong has it."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """More settings, or other values for these."""
+
+
+def socket_path(options: KongConfOptions, plugin: str) -> PurePosixPath:
+    """The unix socket of a plugin's server."""
+    path = PurePosixPath(options.prefix, f"{plugin}.socket")
+    if len(str(path).encode()) > _SOCKET_MAX:
+        raise ConfigError(f"prefix: {path} is too long for a unix socket ({_SOCKET_MAX} bytes at most)")
+    return path
+
+
+def kong_conf(options: KongConfOptions | None = None) -> str:
+    """The text of kong.conf."""
+    options = options or KongConfOptions()
+    lines: list[str] = ["# Written by `tenantgate render --kong-conf`."]
+    given = dict(options.extra)
+    for comment, settings in _settings(options):
+        lines += ["", *(f"# {line}" for line in comment.splitlines())]
+        lines += [f"{name} = {_value(name, given.pop(name, value))}" for name, value in settings.items()]
+    if given:
+        lines += ["", *(f"{name} = {_value(name, value)}" for name, value in sorted(given.items()))]
+    return "\n".join(lines) + "\n"
+
+
+def _value(name: str, value: str) -> str:
+    if "\n" in value or "#" in value:
+        raise ConfigError(f"kong.conf {name}: Kong reads a line up to the first '#'")
+    return value
+
+
+def _settings(options: KongConfOptions) -> list[tuple[str, dict[str, str]]]:
+    size = f"{options.max_request_body_mb}m"
+    out = [
+        (
+            "Without a database: the rendered file is the whole configuration.",
+            {
+                "prefix": str(options.prefix),
+                "database": "off",
+                "declarative_config": str(options.declarative_config),
+            },
+        ),
+        (
+            "The Admin API could replace the configuration, so it is off; `kong reload` reads the file anew.",
+            {
+                "proxy_listen": options.proxy_listen,
+                "admin_listen": options.admin_listen,
+                "admin_gui_listen": "off",
+                "status_listen": options.status_listen,
+            },
+        ),
+        ("", {"log_level": "notice", "anonymous_reports": "off"}),
+        (
+            """Bodies up to the limit stay in memory. With the default of 8k longer prompts go to disk, where
+ai-proxy answers 400 to them.""",
+            {"nginx_http_client_body_buffer_size": size, "nginx_http_client_max_body_size": size},
+        ),
+        (
+            """How long a request waits for a plugin server that doesn't answer; the default is a minute.
+Keep the plugin servers' deadlines below it.""",
+            {"nginx_http_lua_socket_read_timeout": "2s"},
+        ),
+        (
+            "A few lines of Lua on the routes note why a stream ended, and don't tell providers who called.",
+            {"untrusted_lua": "sandbox"},
+        ),
+        ("References such as {vault://env/NAME} read Kong's own environment.", {"vaults": "bundled"}),
+    ]
+    if options.ca_bundle:
+        out.append(
+            (
+                "Kong by default checks no upstream's certificate; providers get credentials, so theirs are.",
+                {
+                    "nginx_proxy_proxy_ssl_verify": "on",
+                    "nginx_proxy_proxy_ssl_verify_depth": "5",
+                    "nginx_proxy_proxy_ssl_trusted_certificate": str(options.ca_bundle),
+                },
+            )
+        )
+    plugins = [plugin.name for plugin in catalog.CATALOG]
+    servers: dict[str, str] = {
+        "plugins": ",".join(["bundled", *plugins]),
+        "pluginserver_names": ",".join(plugins),
+    }
+    for name in plugins:
+        # kong/conf_loader/init.lua: the name in lower case, "-" as "_".
+        key = f"pluginserver_{name.replace('-', '_')}"
+        command = [str(options.pluginserver), "--plugin", f"{options.plugins_dir}/{name}.py"]
+        socket = str(socket_path(options, name))
+        # nginx clears the environment of its workers, which start the servers; so `env` sets it.
+        env = ["/usr/bin/env", f"TENANTGATE_MODELS={options.models_dir}"] if options.models_dir else []
+        servers[f"{key}_socket"] = socket
+        servers[f"{key}_start_cmd"] = shlex.join([*env, *command, "--socket", socket])
+        servers[f"{key}_query_cmd"] = shlex.join([*command, "--dump"])
+    out.append(("Kong 3.9 takes one plugin per server, so each is a process of its own.", servers))
+    return out

@@ -1,0 +1,67 @@
+"""The few lines of Lua that the renderer gives to the stock ``pre-function`` and ``post-function`` plugins.
+
+Kong runs them in its sandbox (``untrusted_lua = sandbox``). The embedded host runs no Lua: it knows these
+texts and does the same, so a change here is a change there.
+"""
+
+from typing import Final
+
+__all__ = [
+    "ANTHROPIC_STOP_REASON",
+    "BEARER",
+    "END_OF_STREAM",
+    "FINISH_REASON",
+    "HIDE_AUTHORIZATION",
+    "HIDE_CALLER",
+    "PLAIN_REPLY",
+    "WITHOUT_PAYLOAD",
+]
+
+FINISH_REASON: Final = (
+    'local c = ngx.arg[1]; if type(c) == "string" then '
+    'for r in c:gmatch([["finish_reason"%s*:%s*"([%w_]+)"]]) do '
+    "kong.ctx.shared.tenantgate_finish_reason = r end end"
+)
+"""post-function, body_filter. Kong's log of a stream has no finish reason, and a reply that was cut off must
+not be stored. At priority -1000 it sees the chunks that ai-proxy has normalised. Text of a reply can't pass
+for it: there the quotes are escaped."""
+
+ANTHROPIC_STOP_REASON: Final = FINISH_REASON.replace('"finish_reason"', '"stop_reason"')
+"""pre-function, body_filter. Kong's Anthropic driver drops the reason, so this sees the chunks before it."""
+
+END_OF_STREAM: Final = (
+    "if ngx.arg[2] then kong.ctx.shared.tenantgate_stream_end = true "
+    'if ngx.arg[1] == nil or ngx.arg[1] == "" then '
+    'local t = kong.response.get_header("Content-Type") '
+    'if t and t:find("text/event-stream", 1, true) == 1 then ngx.arg[1] = "\\n" end end end'
+)
+"""pre-function, body_filter. At a stream's end ai-proxy goes through the events of the last chunk once more and logs
+their text twice (its parse-sse-chunk keeps them when the last call comes without data). With a line end as the
+last chunk there are none to repeat. The mark tells the cache that the logged text can be trusted. Not for Gemini,
+whose streams are no events."""
+
+HIDE_CALLER: Final = (
+    'for _, n in ipairs({"X-Consumer-ID", "X-Consumer-Custom-ID", "X-Consumer-Username", '
+    '"X-Credential-Identifier"}) do kong.service.request.clear_header(n) end '
+    'for _, n in ipairs({"for", "host", "path", "port", "prefix", "proto"}) do '
+    'ngx.var["upstream_x_forwarded_" .. n] = "" end'
+)
+"""post-function, access. key-auth tells the upstream which consumer called, and Kong tells it the client's
+address and path (X-Forwarded-*), which names the tenant; that isn't the provider's business."""
+
+HIDE_AUTHORIZATION: Final = 'kong.service.request.clear_header("Authorization")'
+"""post-function, access, where ai-proxy puts no Authorization of its own in place of the client's."""
+
+PLAIN_REPLY: Final = 'kong.service.request.set_header("Accept-Encoding", "identity")'
+"""post-function, access, beside `ANTHROPIC_STOP_REASON`, which can't read a compressed stream."""
+
+BEARER: Final = (
+    'local v = kong.request.get_header("Authorization"); if v and not v:find("^Bearer ") then '
+    'kong.service.request.set_header("Authorization", "Bearer " .. v) end'
+)
+"""post-function, access. A vault reference must be the whole value of ai-proxy's field, so "Bearer " can't be
+written before it. ai-proxy has replaced the client's own Authorization by then."""
+
+WITHOUT_PAYLOAD: Final = {"ai.proxy.payload": "return nil"}
+"""``custom_fields_by_lua`` of a stock log plugin: takes prompts and replies out of what it writes. Our own
+plugins have read them by then (priorities above 770 against 14 and below)."""

@@ -1,0 +1,187 @@
+"""What tenants.yaml may say.
+
+Each class is one mapping in the file. The loader, the JSON Schema and the documentation's tables are made
+from these fields.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tenantgate.config.providers import PROVIDERS
+from tenantgate.fields import config_class, field
+
+__all__ = [
+    "SECTIONS", "Defaults", "Gateway", "Limits", "Model", "RateLimit", "Redis", "Tenant", "TenantsFile",
+    "Timeouts",
+]  # fmt: skip
+
+SECTIONS: Final = "plugins"
+"""The attribute of `Defaults`, `Tenant` and `Model` that holds the plugins' sections; in the file each is
+a key of its own (``cache``)."""
+
+ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MODEL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]*(/[A-Za-z0-9][A-Za-z0-9._:@+-]*)*$"
+_HOST: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$|^\[?[0-9A-Fa-f:.]+\]?$"
+_HEADER: Final = r"^[A-Za-z0-9_-]+$"
+_PREFIX: Final = r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
+_URL: Final = r"^https?://[A-Za-z0-9\[][^\s/?#@]*/[^\s?#]*$"
+
+
+@config_class
+class Redis:
+    """The Redis of the rate limits and of the plugins."""
+
+    host: str = field("Host name or address of the Redis server.", default="127.0.0.1", match=_HOST)
+    port: int = field("Port of the Redis server.", default=6379, between=(1, 65535))
+    username: str | None = field(
+        "Redis user, where access control lists are in use.", default=None, len_min=1
+    )
+    password: str | None = field("Redis password.", default=None, referenceable=True)
+    database: int = field("Number of the Redis database.", default=0, between=(0, 1023))
+    ssl: bool = field("Whether to speak TLS to Redis.", default=False)
+    ssl_verify: bool = field("Whether to verify the certificate of Redis.", default=True)
+    timeout_ms: int = field(
+        "How long a rate limit may wait for Redis; then the request passes uncounted.",
+        default=100, between=(1, 10_000), unit="ms",
+    )  # fmt: skip
+    plugin_timeout_ms: int = field(
+        "How long a request waits for Redis at each trip of Tenantgate's plugins; then it passes uncached.",
+        default=20, between=(1, 1000), unit="ms",
+    )  # fmt: skip
+
+
+@config_class
+class Limits:
+    """Sizes that are refused."""
+
+    max_request_body_mb: int = field(
+        "Largest request body; larger ones get 413. Kong keeps bodies up to this size in memory, so none is "
+        "written to disk.",
+        default=4, between=(1, 64), unit="MiB",
+    )  # fmt: skip
+
+
+@config_class
+class Timeouts:
+    """How long Kong waits for a provider."""
+
+    connect_s: int = field("For the connection to a provider.", default=5, between=(1, 300), unit="s")
+    write_s: int = field("Between two writes to a provider.", default=60, between=(1, 3600), unit="s")
+    read_s: int = field(
+        "Between two reads from a provider; a reply that isn't streamed may take as long.",
+        default=300, between=(1, 3600), unit="s",
+    )  # fmt: skip
+
+
+@config_class
+class Gateway:
+    """What all tenants share."""
+
+    redis: Redis = field("The Redis of the rate limits and of the plugins.", default=Redis())
+    encryption_key: str = field(
+        "Key from which each tenant's own is derived, to seal what is stored: 32 random bytes or more.",
+        default="{vault://env/TENANTGATE_CACHE_KEY}", referenceable=True,
+    )  # fmt: skip
+    path_prefix: str = field("Goes before each route's path, such as /llm.", default="", match=_PREFIX)
+    correlation_header: str = field(
+        "Header with the request's id, made where the client sends none, and sent back to the client.",
+        default="X-Request-ID", match=_HEADER,
+    )  # fmt: skip
+    limits: Limits = field("Sizes that are refused.", default=Limits())
+    timeouts: Timeouts = field("How long Kong waits for a provider.", default=Timeouts())
+    access_log: str | None = field(
+        "File for a line of JSON per request (stock file-log), without prompts and replies.",
+        default=None, match=r"^/[^\s]+$",
+    )  # fmt: skip
+
+
+@config_class
+class RateLimit:
+    """Requests that a tenant may send; at least one period."""
+
+    per_second: int | None = field("Requests per second.", default=None, gt=0)
+    per_minute: int | None = field("Requests per minute.", default=None, gt=0)
+    per_hour: int | None = field("Requests per hour.", default=None, gt=0)
+    per_day: int | None = field("Requests per day.", default=None, gt=0)
+
+
+@config_class
+class Defaults:
+    """What holds for each tenant that says nothing else."""
+
+    rate_limit: RateLimit | None = field("Each tenant's own limit, over all of its models.", default=None)
+    plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
+
+
+@config_class
+class Model:
+    """A model that a tenant may use: one route."""
+
+    provider: str = field("Who serves the model.", one_of=tuple(PROVIDERS))
+    model: str = field(
+        "The model's name, as its provider has it. A client's `model` must be the same.",
+        match=MODEL_PATTERN, len_max=128,
+    )  # fmt: skip
+    credential: str | None = field("The tenant's own key at the provider.", default=None, referenceable=True)
+    upstream_url: str | None = field(
+        "Full address of an OpenAI-compatible chat operation, or of a private endpoint of the provider.",
+        default=None, match=_URL, len_max=1024,
+    )  # fmt: skip
+    streaming: str = field(
+        "Whether replies may be streamed: as the client asks, never, or always.",
+        default="allow", one_of=("allow", "deny", "always"),
+    )  # fmt: skip
+    max_tokens: int | None = field("Sets max_tokens, whatever the client sent.", default=None, gt=0)
+    temperature: float | None = field(
+        "Sets the temperature, whatever the client sent.", default=None, between=(0.0, 5.0)
+    )
+    top_p: float | None = field("Sets top_p, whatever the client sent.", default=None, between=(0, 1))
+    top_k: int | None = field("Sets top_k, whatever the client sent.", default=None, between=(0, 500))
+    input_cost: float | None = field("Cost of a million prompt tokens.", default=None, gt=0)
+    output_cost: float | None = field("Cost of a million completion tokens.", default=None, gt=0)
+    anthropic_version: str | None = field(
+        "Anthropic's API version.", default="2023-06-01", match=r"^[\w.-]+$"
+    )
+    azure_instance: str | None = field("Azure OpenAI: the instance's name.", default=None, match=r"^[\w-]+$")
+    azure_deployment_id: str | None = field("Azure OpenAI: the deployment.", default=None, match=r"^[\w.-]+$")
+    azure_api_version: str | None = field(
+        "Azure OpenAI: the api-version.", default="2024-10-21", match=r"^[\w.-]+$"
+    )
+    rate_limit: RateLimit | None = field(
+        "This model's own limit; such requests don't count for the tenant's.", default=None
+    )
+    plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
+
+
+@config_class
+class Tenant:
+    """Whose requests, keys, models and limits are kept apart from all others'."""
+
+    id: str = field(
+        "The tenant's id: the custom_id of its Kong consumer, and part of its routes' paths. Letters, "
+        "digits, dot, hyphen and underscore.",
+        match=ID_PATTERN, len_max=64,
+    )  # fmt: skip
+    api_keys: tuple[str, ...] = field(
+        "The keys of the tenant's clients; two at once make a change of keys possible without a gap.",
+        referenceable=True, len_min=1, len_max=16,
+    )  # fmt: skip
+    models: tuple[Model, ...] = field(
+        "What the tenant may use; left out, a mock provider for development.",
+        default=(Model(provider="mock", model="mock-small"),), len_min=1,
+    )  # fmt: skip
+    rate_limit: RateLimit | None = field(
+        "The tenant's own limit, over all of its models together.", default=None
+    )
+    plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
+
+
+@config_class
+class TenantsFile:
+    """The whole of tenants.yaml."""
+
+    version: int = field("Version of this format: 1.", between=(1, 1))
+    gateway: Gateway = field("What all tenants share.", default=Gateway())
+    defaults: Defaults = field("What holds for each tenant that says nothing else.", default=Defaults())
+    tenants: tuple[Tenant, ...] = field("The tenants, each with its own keys, models and limits.", len_min=1)

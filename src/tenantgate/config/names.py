@@ -1,0 +1,46 @@
+"""How Kong's entities and paths are called, injectively: two different models can't get one name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["SERVICE", "chat_path", "consumer_name", "group_name", "route_name"]
+
+SERVICE: Final = "llm"
+"""The one service of all routes: ai-proxy sets the real upstream."""
+
+# kong/db/schema/typedefs.lua, validate_utf8_name: alphanumerics and . - _ ~ (and non-ASCII).
+_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+def _escape(text: str, also: str = "") -> str:
+    return "".join(
+        c if c in _PLAIN or c in also else "".join(f"~{b:02X}" for b in c.encode("utf-8")) for c in text
+    )
+
+
+def route_name(*, provider: str, model: str, tenant: str) -> str:
+    """``llm.{provider}.{model}.{tenant}``; what a name may not hold is written ``~XX``.
+
+    The dots of a tenant's id are escaped too, so that model ``a.b`` of tenant ``c`` isn't model ``a`` of
+    tenant ``b.c``.
+    """
+    return f"llm.{_escape(provider)}.{_escape(model, also='.')}.{_escape(tenant)}"
+
+
+def chat_path(*, tenant: str, provider: str, model: str, prefix: str = "") -> str:
+    """The path that clients post to: ``{prefix}/{tenant}/{provider}/{model}/chat/completions``.
+
+    An OpenAI SDK's ``base_url`` is this without ``/chat/completions``.
+    """
+    return f"{prefix}/{tenant}/{provider}/{model}/chat/completions"
+
+
+def consumer_name(tenant: str) -> str:
+    """The username of the tenant's Kong consumer; its ``custom_id`` is the id itself."""
+    return f"tenant_{tenant}"
+
+
+def group_name(tenant: str) -> str:
+    """The acl group that holds this tenant's consumer alone."""
+    return f"tenant_{tenant}"

@@ -1,0 +1,79 @@
+"""Secrets that aren't values: ``{vault://…}`` references and ``${{ env "DECK_…" }}`` placeholders.
+
+Kong resolves a reference itself, where the schema of a field says `referenceable`. A placeholder is decK's;
+Kong would take its text for the secret, so it has to be replaced before Kong reads the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import yaml
+
+from tenantgate.config import emit
+from tenantgate.errors import ConfigError
+
+__all__ = ["is_placeholder", "is_vault_reference", "names", "resolve", "vault_names"]
+
+_PLACEHOLDER: Final = re.compile(r'\$\{\{\s*env\s+"(DECK_[A-Za-z0-9_]+)"\s*\}\}')
+# kong/pdk/vault.lua, parse_reference: {vault://name/resource[/key][?query]}
+_REFERENCE: Final = re.compile(r"\{vault://[A-Za-z0-9_-]+/[^{}\s]+\}")
+_ENV_REFERENCE: Final = re.compile(r"\{vault://env/([A-Za-z0-9_-]+)[^{}\s]*\}")
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether `value` is one whole ``${{ env "DECK_NAME" }}``."""
+    return _PLACEHOLDER.fullmatch(value) is not None
+
+
+def is_vault_reference(value: str) -> bool:
+    """Whether `value` is one whole ``{vault://NAME/…}``."""
+    return _REFERENCE.fullmatch(value) is not None
+
+
+def names(text: str) -> list[str]:
+    """The environment variables that the placeholders in `text` name, sorted."""
+    return sorted(set(_PLACEHOLDER.findall(text)))
+
+
+def vault_names(text: str) -> list[str]:
+    """The environment variables that ``{vault://env/…}`` references in `text` name, sorted.
+
+    As `kong/vaults/env/init.lua` spells them: upper case, ``_`` for ``-``.
+    """
+    return sorted({name.replace("-", "_").upper() for name in _ENV_REFERENCE.findall(text)})
+
+
+def resolve(text: str, environ: Mapping[str, str]) -> str:
+    """The kong.yml with its placeholders replaced, whatever characters the values have.
+
+    Raises:
+        ConfigError: names the variables that are missing, empty, alike or hold white space; never a value.
+    """
+    wanted = names(text)
+    missing = [name for name in wanted if not environ.get(name)]
+    spaced = [
+        name for name in wanted if name not in missing and re.search(r"\s|[\x00-\x1f\x7f]", environ[name])
+    ]
+    if missing:
+        raise ConfigError(f"the environment has no {', '.join(missing)}")
+    if spaced:
+        raise ConfigError(f"white space or control characters in {', '.join(spaced)}: a key has none")
+    owners: dict[str, str] = {}
+    for name in wanted:
+        if (first := owners.setdefault(environ[name], name)) != name:
+            raise ConfigError(f"{first} and {name} hold the same value; a key belongs to one tenant")
+
+    def put(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: put(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [put(v) for v in value]
+        if isinstance(value, str):
+            return _PLACEHOLDER.sub(lambda found: environ[found[1]], value)
+        return value
+
+    # Through the tree and not in the text: a value may hold quotes, or look like a number.
+    return emit.dump(put(yaml.safe_load(text)), header=emit.header_of(text))

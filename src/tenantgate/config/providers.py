@@ -1,0 +1,56 @@
+"""The providers that tenants.yaml may name, and what each means for Kong's ai-proxy.
+
+From `kong/llm/drivers/*.lua` and `kong/llm/schemas/init.lua` of Kong 3.9.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["MOCK", "PROVIDERS", "Provider"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """One line of the table."""
+
+    kong: str
+    """ai-proxy's ``model.provider``: the format that Kong translates to."""
+    auth_header: str | None = "Authorization"
+    """The request header of the credential; None: it takes none."""
+    bearer: bool = True
+    """Whether the header's value is ``Bearer`` and the key."""
+    credential: bool = True
+    """Whether a credential is required."""
+    upstream_url: str | None = None
+    """The full address of its chat operation, where it isn't the one that Kong's driver has."""
+    needs_upstream_url: bool = False
+    streams_events: bool = True
+    """Whether its streams are server-sent events (Gemini's are pieces of a JSON array)."""
+    hides_finish_reason: bool = False
+    """Whether Kong's driver drops the finish reason from the chunks of a stream."""
+    fixed_options: tuple[tuple[str, str], ...] = ()
+    needs: tuple[str, ...] = ()
+    """Fields of the model that this provider requires."""
+
+
+MOCK: Final = "mock"
+
+PROVIDERS: Final[dict[str, Provider]] = {
+    "openai": Provider(kong="openai"),
+    "anthropic": Provider(
+        kong="anthropic", auth_header="x-api-key", bearer=False, hides_finish_reason=True,
+        needs=("anthropic_version",),
+    ),
+    # A header, not the query's `key`: addresses end up in logs.
+    "gemini": Provider(kong="gemini", auth_header="x-goog-api-key", bearer=False, streams_events=False),
+    "groq": Provider(kong="openai", upstream_url="https://api.groq.com/openai/v1/chat/completions"),
+    "mistral": Provider(kong="mistral", fixed_options=(("mistral_format", "openai"),)),
+    "azure": Provider(
+        kong="azure", auth_header="api-key", bearer=False,
+        needs=("azure_instance", "azure_deployment_id", "azure_api_version"),
+    ),
+    "openai-compatible": Provider(kong="openai", credential=False, needs_upstream_url=True),
+    MOCK: Provider(kong="openai", auth_header=None, bearer=False, credential=False),
+}  # fmt: skip

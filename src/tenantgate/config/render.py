@@ -1,0 +1,231 @@
+"""tenants.yaml to kong.yml, declarative and for decK. Pure: the same file and options give the same bytes.
+
+Order of a route's plugins in Kong, whatever their order here: correlation-id, key-auth,
+request-size-limiting, acl, rate-limiting, Tenantgate's (799 to 785), ai-proxy, post-function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tenantgate.config import catalog, emit, lua, names
+from tenantgate.config.model import Model, RateLimit, Redis, Tenant, TenantsFile
+from tenantgate.config.providers import MOCK, PROVIDERS, Provider
+
+__all__ = ["RenderOptions", "render", "uses_mock"]
+
+_HEADER: Final = "# Written by `tenantgate render` from tenants.yaml: change that file, not this one.\n"
+_MIB: Final = 1024 * 1024
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderOptions:
+    """What depends on where the file is used, not on the tenants."""
+
+    mock_url: str = "http://127.0.0.1:8089/v1/chat/completions"
+    """The chat operation of models whose provider is ``mock``."""
+    redis_host: str | None = None
+    """In place of the file's Redis: a host of its own without user, password or TLS (development)."""
+    redis_port: int = 6379
+
+
+def render(file: TenantsFile, options: RenderOptions | None = None) -> str:
+    """The text of kong.yml. Placeholders stay as they are."""
+    options = options or RenderOptions()
+    if options.redis_host is not None:
+        own = Redis(host=options.redis_host, port=options.redis_port)
+        file = replace(file, gateway=replace(file.gateway, redis=own))
+    tenants = sorted(file.tenants, key=lambda t: t.id)
+    routes = [_route(file, t, m, options) for t in tenants for m in _models(t)]
+    tree = {
+        "_format_version": "3.0",
+        "services": [_service(file, sorted(routes, key=lambda r: str(r["name"])))],
+        "consumers": [_consumer(t) for t in tenants],
+        "plugins": [limit for t in tenants for limit in _rate_limits(file, t)],
+    }
+    return emit.dump({k: v for k, v in tree.items() if v}, header=_HEADER)
+
+
+def uses_mock(file: TenantsFile) -> list[str]:
+    """The ids of tenants with a model whose provider is ``mock``, sorted."""
+    return sorted(t.id for t in file.tenants if any(m.provider == MOCK for m in t.models))
+
+
+def _models(tenant: Tenant) -> list[Model]:
+    return sorted(tenant.models, key=lambda m: (m.provider, m.model))
+
+
+def _service(file: TenantsFile, routes: list[Json]) -> Json:
+    gateway, times = file.gateway, file.gateway.timeouts
+    plugins = [
+        _plugin(
+            "correlation-id",
+            header_name=gateway.correlation_header, generator="uuid", echo_downstream=True,
+        ),
+        # In Authorization an OpenAI SDK sends its key; one that was told to send `apikey` puts something
+        # there all the same, so `apikey` comes first. Keys in the query would end up in logs.
+        _plugin("key-auth", key_names=["apikey", "Authorization"], hide_credentials=True, key_in_query=False),
+        _plugin(
+            "request-size-limiting",
+            allowed_payload_size=gateway.limits.max_request_body_mb, size_unit="megabytes",
+        ),
+    ]  # fmt: skip
+    if gateway.access_log:
+        plugins.append(
+            _plugin("file-log", path=gateway.access_log, custom_fields_by_lua=dict(lua.WITHOUT_PAYLOAD))
+        )
+    return {
+        "name": names.SERVICE,
+        # ai-proxy names the real upstream. Without it nothing is sent anywhere: .invalid never resolves.
+        "url": "https://llm.invalid",
+        "connect_timeout": times.connect_s * 1000,
+        "write_timeout": times.write_s * 1000,
+        "read_timeout": times.read_s * 1000,
+        # A prompt that is sent twice is paid twice; the SDKs try again themselves.
+        "retries": 0,
+        "plugins": plugins,
+        "routes": routes,
+    }
+
+
+def _route(file: TenantsFile, tenant: Tenant, m: Model, options: RenderOptions) -> Json:
+    name = names.route_name(provider=m.provider, model=m.model, tenant=tenant.id)
+    provider = PROVIDERS[m.provider]
+    ours = list(_ours(file, tenant, m, name))
+    replies = any(plugin.needs_replies for plugin, _ in ours)
+    functions: Json = {"access": [lua.HIDE_CALLER, _authorization(m, provider)]}
+    plugins = [
+        _plugin("acl", allow=[names.group_name(tenant.id)], hide_groups_header=True),
+        *(_plugin(plugin.name, **config) for plugin, config in ours),
+        _plugin("ai-proxy", **_ai_proxy(file, m, provider, options, log_payloads=replies)),
+    ]
+    if replies:
+        functions["body_filter"] = [lua.FINISH_REASON]
+        before = [lua.END_OF_STREAM] if provider.streams_events else []
+        if provider.hides_finish_reason:
+            before.append(lua.ANTHROPIC_STOP_REASON)
+            functions["access"].append(lua.PLAIN_REPLY)
+        if before:
+            plugins.append(_plugin("pre-function", body_filter=before))
+    plugins.append(_plugin("post-function", **functions))
+    path = names.chat_path(
+        tenant=tenant.id, provider=m.provider, model=m.model, prefix=file.gateway.path_prefix
+    )
+    return {
+        "name": name,
+        "paths": [path],
+        "methods": ["POST"],
+        "strip_path": True,
+        "response_buffering": False,  # else a short stream arrives all at once, at its end
+        "plugins": plugins,
+    }
+
+
+def _authorization(m: Model, provider: Provider) -> str:
+    """What to do with the upstream's Authorization: it is ai-proxy's, or may still be the client's."""
+    return lua.BEARER if provider.bearer and m.credential is not None else lua.HIDE_AUTHORIZATION
+
+
+def _ours(
+    file: TenantsFile, tenant: Tenant, m: Model, route: str
+) -> Iterator[tuple[catalog.CataloguedPlugin, Json]]:
+    """Tenantgate's plugins on this route: those with a section at some level that isn't switched off."""
+    for plugin in catalog.CATALOG:
+        levels = [
+            level.plugins[plugin.section]
+            for level in (file.defaults, tenant, m)
+            if plugin.section in level.plugins
+        ]
+        config = {k: v for level in levels for k, v in level.items()}
+        if levels and config.pop("enabled", True):
+            filled = _given(plugin.filled(file.gateway, route))
+            yield plugin, {**dict(sorted(config.items())), **filled}
+
+
+def _ai_proxy(
+    file: TenantsFile, m: Model, provider: Provider, options: RenderOptions, *, log_payloads: bool
+) -> Json:
+    upstream = m.upstream_url or provider.upstream_url
+    if m.provider == MOCK:
+        upstream = m.upstream_url or options.mock_url
+    model_options = {
+        name: value
+        for name in ("input_cost", "max_tokens", "output_cost", "temperature", "top_k", "top_p")
+        if (value := getattr(m, name)) is not None
+    }
+    model_options |= {name: getattr(m, name) for name in provider.needs}
+    model_options |= dict(provider.fixed_options)
+    if upstream:
+        model_options["upstream_url"] = upstream
+    config: Json = {"route_type": "llm/v1/chat"}
+    if m.credential is not None and provider.auth_header:
+        config["auth"] = {"header_name": provider.auth_header, "header_value": m.credential}
+    config["model"] = {"provider": provider.kong, "name": m.model}
+    if model_options:
+        config["model"]["options"] = model_options
+    # All of `ai.*` in Kong's log needs the statistics. The payloads hold prompts and replies, so they are
+    # there only where a plugin takes the replies from them.
+    config["logging"] = {"log_statistics": True, "log_payloads": log_payloads}
+    config["response_streaming"] = m.streaming
+    config["max_request_body_size"] = file.gateway.limits.max_request_body_mb * _MIB
+    return config
+
+
+def _consumer(tenant: Tenant) -> Json:
+    # Each key twice: as the header `apikey` has it, and as `Authorization` has it. key-auth compares the
+    # whole value, and an OpenAI SDK puts "Bearer " before its key.
+    keys = sorted(tenant.api_keys)
+    return {
+        "username": names.consumer_name(tenant.id),
+        "custom_id": tenant.id,
+        "keyauth_credentials": [{"key": f"{scheme}{key}"} for key in keys for scheme in ("", "Bearer ")],
+        # key-auth alone lets any consumer of the gateway onto any route.
+        "acls": [{"group": names.group_name(tenant.id)}],
+    }
+
+
+def _rate_limits(file: TenantsFile, tenant: Tenant) -> Iterator[Json]:
+    """The tenant's limit over all its routes, and in its place, on a route, the model's own.
+
+    Kong counts by consumer, service and route, as far as they are named here; consumer and route are more
+    specific than consumer and service.
+    """
+    consumer = names.consumer_name(tenant.id)
+    limit = tenant.rate_limit or file.defaults.rate_limit
+    if limit:
+        yield {**_rate_limit(file, limit), "consumer": consumer, "service": names.SERVICE}
+    for m in _models(tenant):
+        if m.rate_limit:
+            route = names.route_name(provider=m.provider, model=m.model, tenant=tenant.id)
+            yield {**_rate_limit(file, m.rate_limit), "consumer": consumer, "route": route}
+
+
+def _rate_limit(file: TenantsFile, limit: RateLimit) -> Json:
+    redis = file.gateway.redis
+    connection = {
+        "host": redis.host, "port": redis.port, "database": redis.database, "timeout": redis.timeout_ms,
+        "username": redis.username, "password": redis.password,
+        "ssl": redis.ssl, "ssl_verify": redis.ssl and redis.ssl_verify,
+    }  # fmt: skip
+    return _plugin(
+        "rate-limiting",
+        **_given({"second": limit.per_second, "minute": limit.per_minute}),
+        **_given({"hour": limit.per_hour, "day": limit.per_day}),
+        limit_by="consumer",
+        policy="redis",
+        fault_tolerant=True,  # without Redis requests pass uncounted
+        redis=_given(connection),
+    )
+
+
+def _plugin(plugin: str, **config: Any) -> Json:
+    return {"name": plugin, "config": config}
+
+
+def _given(values: Mapping[str, Any]) -> Json:
+    """Without what is None, at any depth."""
+    return {k: _given(v) if isinstance(v, Mapping) else v for k, v in values.items() if v is not None}

@@ -1,0 +1,90 @@
+"""``tenantgate up``: a whole gateway on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tenantgate.devhost.stack import Stack
+
+__all__ = ["add_commands"]
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add this area's commands."""
+    up = subparsers.add_parser(
+        "up", help="run a gateway on this machine, with a Redis and a mock provider of its own, until Ctrl-C"
+    )
+    up.add_argument("-f", "--file", type=Path, default=Path("tenants.yaml"), help="default: %(default)s")
+    up.add_argument(
+        "--kong", nargs="?", const="", metavar="BIN",
+        help="a real Kong instead of the embedded host: BIN, KONG_BIN, or the one on PATH",
+    )  # fmt: skip
+    up.add_argument("--port", type=int, default=8000, help="of the proxy; 0 takes any (default: %(default)s)")
+    up.add_argument("--state-dir", type=Path, default=Path(".tenantgate"), help="default: %(default)s")
+    up.add_argument("--mock-latency-ms", type=float, default=300.0, metavar="MS",
+                    help="before the mock provider's first byte (default: %(default)s)")  # fmt: skip
+    up.add_argument("--mock-chunk-ms", type=float, default=20.0, metavar="MS",
+                    help="before each chunk of its streams (default: %(default)s)")  # fmt: skip
+    up.add_argument("--log-level", default="info", choices=("debug", "info", "notice", "warn", "error"))
+    up.set_defaults(func=_up)
+
+
+def _up(args: argparse.Namespace) -> int:
+    from tenantgate.devhost.real_kong import find  # noqa: PLC0415 - heavy: only when the command runs
+    from tenantgate.devhost.stack import Stack  # noqa: PLC0415
+
+    kong = None if args.kong is None else Path(args.kong) if args.kong else find()
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    stack = Stack(
+        tenants=args.file,
+        state_dir=args.state_dir,
+        kong_bin=kong,
+        port=args.port,
+        mock_latency_ms=args.mock_latency_ms,
+        mock_chunk_ms=args.mock_chunk_ms,
+        log_level=args.log_level,
+    )
+    print("starting Redis, the mock provider, the plugin servers and the gateway …", flush=True)
+    with stack:
+        print(_banner(stack, embedded=kong is None), flush=True)
+        while not stopped.wait(1.0):
+            stack.check()
+        print("\nstopping …", flush=True)
+    return 0
+
+
+def _banner(stack: Stack, *, embedded: bool) -> str:
+    lines = [f"{stack.description} at {stack.proxy_url}"]
+    if embedded:
+        lines.append("It is for development and tests: put Kong 3.9 in front of anything that matters.")
+    width = max(len(t.id) for t in stack.file.tenants)
+    lines += ["", f"  {'tenant':{width}}  route"]
+    first = None
+    for tenant in stack.file.tenants:
+        for model in tenant.models:
+            url = stack.url(tenant=tenant.id, provider=model.provider, model=model.model)
+            first = first or (stack.key_name(tenant.id), url)
+            lines.append(f"  {tenant.id:{width}}  {url}")
+    made = ", ".join(stack.made_up)
+    if made:
+        lines += ["", f"made-up secrets ({made}) are in {stack.secrets_file}"]
+    if first:
+        name, url = first
+        key = f'$(python3 -c \'import json; print(json.load(open("{stack.secrets_file}"))["{name}"])\')'
+        lines += [
+            "",
+            "try (twice, and in other words):",
+            f"  KEY={key if name in stack.made_up else '$' + name}",
+            f"  curl -i {url} \\",
+            '    -H "apikey: $KEY" -H "Content-Type: application/json" \\',
+            '    -d \'{"messages": [{"role": "user", "content": "How do I reset my password?"}]}\'',
+        ]
+    lines += ["", f"logs: {', '.join(map(str, stack.logs()))}", "Ctrl-C stops everything."]
+    return "\n".join(lines)

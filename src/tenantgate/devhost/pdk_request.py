@@ -1,0 +1,183 @@
+"""kong.request, kong.client, kong.router, and kong.service.request, which changes what goes upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from tenantgate.devhost import lua
+from tenantgate.devhost.exchange import Exchange, Phase
+from tenantgate.devhost.pdk_event import (
+    Event,
+    Function,
+    PdkError,
+    absent,
+    first,
+    header_table,
+    header_values,
+    limit,
+    put_header,
+    text,
+)
+from tenantgate.devhost.record import headers_table
+
+__all__ = ["REQUEST"]
+
+
+def _of(get: Callable[[Exchange], Any]) -> Function:
+    return lambda e: absent(get(e.live()))
+
+
+def _get_headers(e: Event, most: Any = None) -> Any:
+    return e.saved.request_headers if e.saved else headers_table(e.x.headers.items(), limit(most))
+
+
+def _get_header(e: Event, name: Any) -> Any:
+    return first(_get_headers(e), name)
+
+
+def _get_query(e: Event, _most: Any = None) -> Any:
+    return e.live().query()
+
+
+def _get_query_arg(e: Event, name: Any) -> Any:
+    value = e.live().query().get(text(name), lua.MISSING)
+    return value[0] if isinstance(value, list) else value
+
+
+def _get_raw_body(e: Event, most: Any = None) -> Any:
+    x = e.live(Phase.ACCESS, Phase.RESPONSE)
+    x.body_read = True
+    if x.body_on_disk and (most is None or most < 0 or 0 < most < len(x.body)):
+        return lua.MISSING
+    return x.body
+
+
+def _get_body(e: Event, mimetype: Any = None, _most_args: Any = None, most: Any = None) -> Any:
+    raw = _get_raw_body(e, most)
+    kind = str(mimetype or e.x.headers.get("Content-Type", "")).lower()
+    if raw is lua.MISSING or not kind.startswith("application/json"):
+        return lua.MISSING
+    value = lua.decode(raw)
+    return value if isinstance(value, (dict, list)) else lua.MISSING
+
+
+def _get_uri_captures(e: Event) -> Any:
+    return {"unnamed": [], "named": dict(e.x.match.captures) if e.x.match else {}}
+
+
+def _entity(get: Callable[[Exchange], Any]) -> Function:
+    def found(e: Event) -> Any:
+        holder = get(e.x)
+        return lua.MISSING if holder is None else dict(holder.entity)
+
+    return found
+
+
+# -- kong.service.request
+
+
+def _set_header(e: Event, name: Any, value: Any) -> Any:
+    x = e.live(Phase.ACCESS)
+    if text(name, "header").lower() == "host" and x.upstream:
+        x.upstream.host_header = header_values(name, value)[0]
+    put_header(x.headers, name, value)
+    return lua.MISSING
+
+
+def _set_headers(e: Event, headers: Any) -> Any:
+    for name, values in header_table(headers).items():
+        _set_header(e, name, values)
+    return lua.MISSING
+
+
+def _add_header(e: Event, name: Any, value: Any) -> Any:
+    x = e.live(Phase.ACCESS)
+    for v in header_values(name, value):
+        x.headers.add(text(name, "header"), v)
+    return lua.MISSING
+
+
+def _clear_header(e: Event, name: Any) -> Any:
+    e.live(Phase.ACCESS).headers.popall(text(name, "header"), None)
+    return lua.MISSING
+
+
+def _set_raw_body(e: Event, body: Any) -> Any:
+    x = e.live(Phase.ACCESS)
+    if not isinstance(body, (str, bytes)):
+        raise PdkError("body must be a string")
+    x.body, x.body_changed, x.body_read = lua.to_bytes(body), True, True
+    x.headers["Content-Length"] = str(len(x.body))
+    return lua.MISSING
+
+
+def _set_body(e: Event, args: Any, mime: Any = None) -> Any:
+    kind = str(mime or e.live(Phase.ACCESS).headers.get("Content-Type", ""))
+    if kind.partition(";")[0].strip() != "application/json":
+        raise PdkError("unsupported content type " + kind)
+    _set_raw_body(e, lua.encode(args))
+    e.x.headers["Content-Type"] = kind
+    return True
+
+
+def _set_path(e: Event, path: Any) -> Any:
+    x = e.live(Phase.ACCESS)
+    if not text(path, "path").startswith("/"):
+        raise PdkError("path must start with /")
+    if x.upstream:
+        x.upstream.path = text(path)
+    return lua.MISSING
+
+
+def _set_raw_query(e: Event, query: Any) -> Any:
+    e.live(Phase.ACCESS).args = text(query, "query")
+    return lua.MISSING
+
+
+def _enable_buffering(e: Event) -> Any:
+    e.live(Phase.ACCESS).ctx["buffered_proxying"] = True
+    return lua.MISSING
+
+
+REQUEST: Final[dict[str, Function]] = {
+    "kong.client.get_consumer": _entity(lambda x: x.consumer),
+    "kong.client.get_credential": _entity(lambda x: x.credential),
+    "kong.client.get_forwarded_ip": _of(lambda x: x.client_ip),
+    "kong.client.get_forwarded_port": _of(lambda x: x.client_port),
+    "kong.client.get_ip": _of(lambda x: x.client_ip),
+    "kong.client.get_port": _of(lambda x: x.client_port),
+    "kong.client.get_protocol": _of(lambda _x: "http"),
+    "kong.request.get_body": _get_body,
+    "kong.request.get_forwarded_host": _of(lambda x: x.host),
+    "kong.request.get_forwarded_path": _of(lambda x: x.path),
+    "kong.request.get_forwarded_port": _of(lambda x: x.server_port),
+    "kong.request.get_forwarded_scheme": _of(lambda _x: "http"),
+    "kong.request.get_header": _get_header,
+    "kong.request.get_headers": _get_headers,
+    "kong.request.get_host": _of(lambda x: x.host),
+    "kong.request.get_http_version": _of(lambda x: float(x.http_version)),
+    "kong.request.get_method": _of(lambda x: x.method),
+    "kong.request.get_path": _of(lambda x: x.path),
+    "kong.request.get_path_with_query": _of(lambda x: x.uri),
+    "kong.request.get_port": _of(lambda x: x.server_port),
+    "kong.request.get_query": _get_query,
+    "kong.request.get_query_arg": _get_query_arg,
+    "kong.request.get_raw_body": _get_raw_body,
+    "kong.request.get_raw_path": _of(lambda x: x.path),
+    "kong.request.get_raw_query": _of(lambda x: x.args),
+    "kong.request.get_scheme": _of(lambda _x: "http"),
+    "kong.request.get_start_time": lambda e: int(e.x.started * 1000),
+    "kong.request.get_uri_captures": _get_uri_captures,
+    "kong.router.get_route": _entity(lambda x: x.match and x.match.route),
+    "kong.router.get_service": _entity(lambda x: x.match and x.match.route.service),
+    "kong.service.request.add_header": _add_header,
+    "kong.service.request.clear_header": _clear_header,
+    "kong.service.request.enable_buffering": _enable_buffering,
+    "kong.service.request.set_body": _set_body,
+    "kong.service.request.set_header": _set_header,
+    "kong.service.request.set_headers": _set_headers,
+    "kong.service.request.set_path": _set_path,
+    "kong.service.request.set_raw_body": _set_raw_body,
+    "kong.service.request.set_raw_query": _set_raw_query,
+}

@@ -1,0 +1,65 @@
+"""When a gateway serves: its status endpoint says so, and every plugin server answers on its socket."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.client
+import socket
+from pathlib import Path
+
+from tenantgate.devhost import kong_conf
+from tenantgate.devhost.processes import Watched, wait_for
+
+__all__ = ["wait"]
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=2.0)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(2.0)
+        self.sock.connect(str(self._path))
+
+
+def wait(gateway: Watched, status_port: int, conf: Path, *, timeout_s: float) -> None:
+    """Return when everything answers.
+
+    Raises:
+        EdgeError: the gateway ended, or the time is up.
+    """
+    wait_for(lambda: _status(status_port), gateway, what="the gateway", timeout_s=timeout_s)
+    for server in kong_conf.load(conf).plugin_servers:
+        what = f"the plugin server {server.name}"
+        path = Path(server.socket)
+        wait_for(functools.partial(_ready, path), gateway, what=what, timeout_s=timeout_s)
+
+
+def _status(port: int) -> bool | None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+    return _ok(connection, "/status/ready")
+
+
+def _ready(path: Path) -> bool | None:
+    # Ours tells when its models are loaded; the stock server only listens.
+    metrics = path.with_name(path.name.removesuffix(".socket") + ".metrics.socket")
+    if metrics.exists():
+        return _ok(_UnixConnection(metrics), "/readyz")
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+        probe.settimeout(2.0)
+        probe.connect(str(path))
+        return True
+    return None
+
+
+def _ok(connection: http.client.HTTPConnection, path: str) -> bool | None:
+    try:
+        connection.request("GET", path)
+        return True if connection.getresponse().status == 200 else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()

@@ -1,0 +1,96 @@
+"""A real Kong as a part of the stack: started with its own prefix, ended with all its children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from tenantgate.devhost.processes import descendants, end_all, wait_for
+from tenantgate.errors import ConfigError, EdgeError
+
+__all__ = ["RealKong", "find"]
+
+_START_S: Final = 60.0
+
+
+def find(environ: Mapping[str, str] | None = None) -> Path:
+    """The `kong` of ``KONG_BIN``, or on PATH.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    env = os.environ if environ is None else environ
+    found = env.get("KONG_BIN") or shutil.which("kong", path=env.get("PATH"))
+    if not found or not Path(found).is_file():
+        raise ConfigError("no Kong found: set KONG_BIN to its `kong`, or put it on PATH")
+    return Path(found)
+
+
+class RealKong:
+    """One Kong; `kong start` makes a daemon of it."""
+
+    def __init__(self, binary: Path, conf: Path, prefix: Path, *, log: Path) -> None:
+        self._binary = binary
+        self._conf = conf
+        self._prefix = prefix
+        self._log = log
+        self.pid = 0
+
+    @staticmethod
+    def settings() -> dict[str, str]:
+        """Settings for a Kong of one's own: one worker, and files that its worker can read."""
+        own = {"nginx_worker_processes": "1"}
+        return {**own, "nginx_user": "root"} if os.geteuid() == 0 else own
+
+    def start(self, environ: Mapping[str, str]) -> None:
+        """Start it.
+
+        Raises:
+            EdgeError: it said why not.
+        """
+        command = [str(self._binary), "start", "-c", str(self._conf), "-p", str(self._prefix)]
+        done = subprocess.run(
+            command, env=dict(environ), capture_output=True, text=True, timeout=_START_S, check=False
+        )
+        self._log.write_text(done.stdout + done.stderr, encoding="utf-8")
+        if done.returncode != 0:
+            said = [line for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower()]
+            raise EdgeError(f"kong start: {said[0] if said else f'see {self._log}'}")
+        self.pid = wait_for(self._read_pid, None, what="Kong", timeout_s=_START_S)
+
+    def _read_pid(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError):
+            return int((self._prefix / "pids" / "nginx.pid").read_text())
+        return None
+
+    def check(self) -> None:
+        """Raise if it ended."""
+        try:
+            os.kill(self.pid, 0)
+        except OSError as error:
+            raise EdgeError(f"Kong ended; see {self._prefix}/logs/error.log") from error
+
+    def stop(self) -> None:
+        """End it and everything that it started."""
+        if not self.pid:
+            return
+        family = [self.pid, *descendants(self.pid)]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        with contextlib.suppress(EdgeError):
+            wait_for(self._gone, None, what="Kong's end", timeout_s=5.0)
+        end_all(family)
+        self.pid = 0
+
+    def _gone(self) -> bool | None:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        return None

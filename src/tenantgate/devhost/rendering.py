@@ -1,0 +1,139 @@
+"""From tenants.yaml to a folder in which a gateway can start: kong.yml, kong.conf, and secrets for development."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from tenantgate import config, paths
+from tenantgate.config import placeholders
+from tenantgate.config.model import TenantsFile
+from tenantgate.errors import ConfigError
+
+__all__ = ["Rendered", "Surroundings", "private_file", "render"]
+
+_CA_BUNDLES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the configuration has to know of the processes beside the gateway."""
+
+    folder: Path
+    """For kong.yml and kong.conf."""
+    run: Path
+    """For sockets: a short path."""
+    secrets: Path
+    """The file that keeps made-up secrets from one start to the next."""
+    mock_url: str
+    redis_port: int
+    proxy_port: int
+    status_port: int
+    extra: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """The files, and what a client needs."""
+
+    file: TenantsFile
+    kong_yml: Path
+    kong_conf: Path
+    environ: Mapping[str, str]
+    """The process environment with the made-up secrets."""
+    made_up: tuple[str, ...]
+    """Names of the secrets that were made up."""
+
+    def key(self, tenant: str) -> str:
+        """The first client key of a tenant."""
+        return self.environ[self.key_name(tenant)]
+
+    def key_name(self, tenant: str) -> str:
+        """The environment variable of that key."""
+        for t in self.file.tenants:
+            if t.id == tenant:
+                return placeholders.names(t.api_keys[0])[0]
+        raise ConfigError(f"{tenant}: no such tenant in the file")
+
+
+def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = None) -> Rendered:
+    """Write both files; kong.yml holds client keys and is for its owner only.
+
+    Raises:
+        ConfigError: the file has problems, or a provider's credential isn't in the environment.
+    """
+    env = dict(os.environ if environ is None else environ)
+    file = config.load(tenants)
+    mock = at.mock_url + "/v1/chat/completions"
+    text = config.render(
+        file, config.RenderOptions(mock_url=mock, redis_host="127.0.0.1", redis_port=at.redis_port)
+    )
+    # Client keys and the cache's key may be anything, so they can be made up; a provider's credential can't.
+    own = {*placeholders.names(text), *placeholders.vault_names(file.gateway.encryption_key)}
+    env |= _made_up(at.secrets, sorted(n for n in own if not env.get(n)))
+    if missing := [n for n in placeholders.vault_names(text) if not env.get(n)]:
+        raise ConfigError(
+            f"{tenants}: the environment has no {', '.join(missing)} "
+            "(set them, or give those models the provider `mock`)"
+        )
+    kong_yml, kong_conf = at.folder / "kong.yml", at.folder / "kong.conf"
+    private_file(kong_yml, placeholders.resolve(text, env))
+    bundle = next((b for b in _CA_BUNDLES if Path(b).is_file()), None)
+    options = config.KongConfOptions(
+        prefix=PurePosixPath(at.run),
+        declarative_config=PurePosixPath(kong_yml),
+        plugins_dir=PurePosixPath(paths.plugins_dir()),
+        pluginserver=PurePosixPath(_pluginserver()),
+        models_dir=PurePosixPath(paths.models_dir()),
+        proxy_listen=f"127.0.0.1:{at.proxy_port}",
+        status_listen=f"127.0.0.1:{at.status_port}",
+        max_request_body_mb=file.gateway.limits.max_request_body_mb,
+        ca_bundle=PurePosixPath(bundle) if bundle else None,
+        extra=at.extra,
+    )
+    kong_conf.write_text(config.kong_conf(options), encoding="utf-8")
+    made = tuple(n for n in sorted(own) if n in _known(at.secrets))
+    return Rendered(file=file, kong_yml=kong_yml, kong_conf=kong_conf, environ=env, made_up=made)
+
+
+def private_file(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, from its first byte on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+        out.write(text)
+
+
+def _known(path: Path) -> dict[str, str]:
+    try:
+        known: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known
+
+
+def _made_up(path: Path, names: list[str]) -> dict[str, str]:
+    known = _known(path)
+    if new := [n for n in names if n not in known]:
+        known |= {n: secrets.token_urlsafe(32) for n in new}
+        private_file(path, json.dumps(known, indent=2, sort_keys=True) + "\n")
+    return {n: known[n] for n in names}
+
+
+def _pluginserver() -> str:
+    beside = Path(sys.executable).with_name("tenantgate-pluginserver")
+    found = str(beside) if beside.is_file() else shutil.which("tenantgate-pluginserver")
+    if found is None:
+        raise ConfigError("tenantgate-pluginserver isn't installed beside this Python")
+    return found

@@ -1,0 +1,312 @@
+"""A whole gateway on this machine: Redis, a mock provider, the plugin servers, and the embedded host or a Kong.
+
+    with Stack(tenants=Path("tenants.yaml")) as stack:
+        stack.client("acme", provider="mock", model="mock-small").chat("Hello")
+
+For `tenantgate up`, the demo, the end-to-end tests and the benchmarks. Nothing is left running behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from tenantgate import config
+from tenantgate.devhost import readiness
+from tenantgate.devhost.client import Client
+from tenantgate.devhost.processes import Child, command_pids, end_all, read_json, wait_for
+from tenantgate.devhost.real_kong import RealKong
+from tenantgate.devhost.redis_server import RedisServer, free_port
+from tenantgate.devhost.rendering import Rendered, Surroundings, render
+from tenantgate.errors import ConfigError, EdgeError
+
+if TYPE_CHECKING:
+    from tenantgate.config.model import TenantsFile
+
+__all__ = ["Stack"]
+
+_START_S: Final = 60.0
+_SOCKET_MAX: Final = 100
+_LONGEST_SOCKET: Final = "tenant-response-guardrails.metrics.socket"
+
+
+class Stack:
+    """Starts on entering, stops on leaving.
+
+    Args:
+        tenants: the tenants.yaml.
+        state_dir: for logs, made-up secrets and rendered files; kept, so that keys stay the same.
+        kong_bin: a real Kong's `kong` instead of the embedded host.
+        port: of the proxy; 0 takes any.
+        mock_latency_ms: before the mock provider's first byte.
+        mock_chunk_ms: before each chunk of its streams.
+        log_level: of the gateway's error log.
+    """
+
+    def __init__(
+        self,
+        *,
+        tenants: Path,
+        state_dir: Path = Path(".tenantgate"),
+        kong_bin: str | Path | None = None,
+        port: int = 0,
+        mock_latency_ms: float = 0.0,
+        mock_chunk_ms: float = 0.0,
+        log_level: str = "info",
+    ) -> None:
+        self._tenants = tenants
+        self._state = state_dir.resolve()
+        self._kong_bin = Path(kong_bin) if kong_bin else None
+        self._port = port
+        self._mock_args = ("--latency-ms", str(mock_latency_ms), "--chunk-ms", str(mock_chunk_ms))
+        self._log_level = log_level
+        self._exit = contextlib.ExitStack()
+        self._redis: RedisServer | None = None
+        self._mock: Child | None = None
+        self._mock_port = 0
+        self._gateway: Child | RealKong | None = None
+        self._rendered: Rendered | None = None
+        self._run = self._state / "run"
+
+    # -- life
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start everything, and wait until it serves.
+
+        Raises:
+            ConfigError: the configuration can't be honoured; names the place.
+            EdgeError: a part didn't start; names it and its last words.
+        """
+        _need_extra()
+        self._state.mkdir(parents=True, exist_ok=True)
+        (self._state / "logs").mkdir(exist_ok=True)
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        if len(str(self._run / _LONGEST_SOCKET)) > _SOCKET_MAX:
+            self._run = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="tg-")))
+        self._run.mkdir(exist_ok=True)
+        self._redis = RedisServer(self._state / "redis")
+        self._exit.callback(self._redis.stop)
+        self._redis.start()
+        self._start_mock()
+        port = self._port or free_port()
+        status_port = free_port()
+        self._rendered = render(
+            self._tenants,
+            Surroundings(
+                folder=self._state,
+                run=self._run,
+                secrets=self._state / "secrets.json",
+                mock_url=self.mock_url,
+                redis_port=self._redis.port,
+                proxy_port=port,
+                status_port=status_port,
+                extra={"log_level": self._log_level, **(RealKong.settings() if self._kong_bin else {})},
+            ),
+        )
+        self._start_gateway(port, status_port)
+
+    def _start_mock(self) -> None:
+        ports = self._state / "mock.json"
+        ports.unlink(missing_ok=True)
+        self._mock = Child(
+            "mock provider",
+            [sys.executable, "-m", "tenantgate.devhost.mock_provider", "--exit-with-parent",
+             "--ports-file", str(ports), *self._mock_args],
+            log=self._state / "logs" / "mock.log",
+        )  # fmt: skip
+        self._exit.callback(self._mock.stop)
+        made = wait_for(lambda: read_json(ports), self._mock, what="mock provider", timeout_s=_START_S)
+        self._mock_port = int(made["port"])
+
+    def _start_gateway(self, port: int, status_port: int) -> None:
+        rendered = self._need()
+        log = self._state / "logs" / "gateway.log"
+        if self._kong_bin:
+            kong = RealKong(self._kong_bin, rendered.kong_conf, self._run, log=log)
+            self._gateway = kong
+            self._exit.callback(kong.stop)
+            kong.start(rendered.environ)
+        else:
+            self._gateway = Child(
+                "embedded gateway",
+                [sys.executable, "-m", "tenantgate.devhost.gateway", "--exit-with-parent",
+                 "--config", str(rendered.kong_yml), "--conf", str(rendered.kong_conf),
+                 "--port", str(port), "--status-port", str(status_port), "--error-log", str(self.error_log)],
+                log=log, environ=rendered.environ,
+            )  # fmt: skip
+            self._exit.callback(self._gateway.stop)
+        self._port = port
+        readiness.wait(self._gateway, status_port, rendered.kong_conf, timeout_s=_START_S)
+
+    def check(self) -> None:
+        """Raise if the gateway or the mock provider ended by itself."""
+        for part in (self._gateway, self._mock):
+            if part is not None:
+                part.check()
+
+    def stop(self) -> None:
+        """Stop everything, in the opposite order; safe to call twice."""
+        family = self._family()
+        self._exit.close()
+        end_all(family)
+        self._gateway = None
+
+    def _family(self) -> list[int]:
+        # Plugin servers that outlive their gateway (kong-pdk's do, in thread mode) are found before it ends.
+        return command_pids(self._gateway.pid, str(self._run)) if self._gateway else []
+
+    def _need(self) -> Rendered:
+        if self._rendered is None:
+            raise EdgeError("the stack isn't running")
+        return self._rendered
+
+    # -- for clients
+
+    @property
+    def description(self) -> str:
+        """What serves, in words."""
+        if self._kong_bin:
+            return f"Kong ({self._kong_bin})"
+        return "embedded gateway (for development, not Kong)"
+
+    @property
+    def file(self) -> TenantsFile:
+        """The tenants."""
+        return self._need().file
+
+    @property
+    def proxy_url(self) -> str:
+        """The gateway's address."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def mock_url(self) -> str:
+        """The mock provider's address."""
+        return f"http://127.0.0.1:{self._mock_port}"
+
+    @property
+    def redis_url(self) -> str:
+        """For redis-py."""
+        return self._redis.url if self._redis else ""
+
+    def url(self, *, tenant: str, provider: str, model: str) -> str:
+        """The full address of a tenant's route."""
+        prefix = self.file.gateway.path_prefix
+        return self.proxy_url + config.chat_path(tenant=tenant, provider=provider, model=model, prefix=prefix)
+
+    def key(self, tenant: str) -> str:
+        """A client key of the tenant."""
+        return self._need().key(tenant)
+
+    def key_name(self, tenant: str) -> str:
+        """The environment variable of that key."""
+        return self._need().key_name(tenant)
+
+    def client(self, tenant: str, *, provider: str, model: str) -> Client:
+        """A client of one of the tenant's routes."""
+        url = self.url(tenant=tenant, provider=provider, model=model)
+        return Client(url=url, key=self.key(tenant), model=model)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of the gateway, with the made-up secrets."""
+        return dict(self._need().environ)
+
+    @property
+    def made_up(self) -> tuple[str, ...]:
+        """Names of the secrets that were made up; they lie in `secrets_file`."""
+        return self._need().made_up
+
+    @property
+    def secrets_file(self) -> Path:
+        """The made-up secrets, as JSON."""
+        return self._state / "secrets.json"
+
+    # -- for tests
+
+    @property
+    def gateway_pid(self) -> int:
+        """The gateway's process (nginx's master, for a Kong)."""
+        return self._gateway.pid if self._gateway else 0
+
+    def pids(self, plugin: str) -> list[int]:
+        """The processes of a plugin's server."""
+        return command_pids(self.gateway_pid, f"{plugin}.py")
+
+    @property
+    def error_log(self) -> Path:
+        """The gateway's error log, in which the plugin servers' output is."""
+        return self._run / "logs" / "error.log" if self._kong_bin else self._state / "logs" / "error.log"
+
+    def logs(self) -> list[Path]:
+        """Every log file of every part."""
+        found = [*(self._state / "logs").glob("*.log"), *(self._run / "logs").glob("*.log")]
+        return sorted({*found, *([self._redis.log] if self._redis else [])})
+
+    def kill_redis(self) -> None:
+        """As a crash would."""
+        if self._redis:
+            self._redis.kill()
+
+    def start_redis(self) -> None:
+        """Start it again, empty, on the same port."""
+        if self._redis:
+            self._redis.start()
+
+    @contextlib.contextmanager
+    def mock_behaviour(self, **behaviour: Any) -> Iterator[None]:
+        """The mock provider behaves like this (`mock_provider.Behaviour`) while the block runs."""
+        self._mock_call("PUT", "/_mock/behaviour", behaviour)
+        try:
+            yield
+        finally:
+            self._mock_call("DELETE", "/_mock/behaviour")
+
+    def mock_requests(self) -> list[dict[str, Any]]:
+        """What the mock provider was asked, oldest first; without bodies and credentials."""
+        records: list[dict[str, Any]] = self._mock_call("GET", "/_mock/requests")["records"]
+        return records
+
+    def mock_count(self) -> int:
+        """How often the mock provider was asked."""
+        return int(self._mock_call("GET", "/_mock/requests")["total"])
+
+    def mock_headers_seen(self) -> str:
+        """All headers that it was sent, but credentials, which appear as their SHA-256."""
+        return json.dumps(self.mock_requests())
+
+    def _mock_call(self, method: str, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.mock_url + path, data, method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+                return json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            raise EdgeError(f"mock provider: {json.loads(error.read()).get('error', error.code)}") from error
+
+
+def _need_extra() -> None:
+    try:
+        import aiohttp  # noqa: F401, PLC0415 - part of an extra
+    except ImportError as error:
+        raise ConfigError("the embedded host needs the extra: pip install 'tenantgate[dev-host]'") from error

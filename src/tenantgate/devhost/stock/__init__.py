@@ -1,0 +1,1 @@
+"""The stock plugins of Kong that the embedded host knows, as Kong 3.9 runs them."""

@@ -1,0 +1,384 @@
+"""ai-proxy (`kong/llm/plugin/base.lua` and its shared filters), for chat routes.
+
+The order of steps, the texts of errors and the layout of the log are Kong's; so are the oddities that a plugin
+behind it can see, such as a token estimate for streams and a log payload that repeats a buffered stream's text.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import time
+import urllib.parse
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from tenantgate.devhost import lua
+from tenantgate.devhost.entities import PluginConfig
+from tenantgate.devhost.exchange import Exchange
+from tenantgate.devhost.stock.ai_drivers import DRIVERS, FormatError
+from tenantgate.devhost.stock.base import StockPlugin
+from tenantgate.devhost.stock.sse import SUPPORTED_TYPES, TERMINATOR, Event, Frames
+
+__all__ = ["AiProxy"]
+
+_GZIP: Final = re.compile(r"(?<![A-Za-z])gzip(?![A-Za-z])")
+_NOT_SET: Final = b'data: {"error": true, "message": "empty or unsupported transformer response"}'
+_KEY: Final = "ai-proxy"
+
+
+@dataclass(slots=True)
+class _State:
+    """What the filters keep of one request (`kong/llm/plugin/ctx.lua`)."""
+
+    accept_gzip: bool = False
+    stream: bool = False
+    request: Any = lua.MISSING
+    provider: str = "UNSPECIFIED"
+    model_name: str = "UNSPECIFIED"
+    model: dict[str, Any] = field(default_factory=dict)
+    started: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    response: bytes | None = None
+    sent: bool = False
+    serialized: bool = False
+    stream_type: str | None = None
+    frames: Frames = field(default_factory=Frames)
+    events: list[Event] | None = None
+    driver_state: dict[str, Any] = field(default_factory=dict)
+    text: bytearray = field(default_factory=bytearray)
+
+    def metric(self, name: str) -> float:
+        return self.metrics.get(name, 0)
+
+    def add_counts(self, prompt: float, completion: float) -> None:
+        for name, count in (("prompt", prompt), ("completion", completion)):
+            key = f"llm_{name}_tokens_count"
+            self.metrics[key] = self.metric(key) + count
+
+
+def _state(x: Exchange) -> _State:
+    state: _State = x.private.setdefault(_KEY, {}).setdefault("state", _State())
+    return state
+
+
+class AiProxy(StockPlugin):
+    """The filters in the order in which Kong runs them."""
+
+    name = "ai-proxy"
+
+    async def access(self, x: Exchange, conf: PluginConfig) -> None:
+        """Parse, check, translate, and point the request at the provider."""
+        state = _state(x)
+        x.ctx["ai_llm_metrics"] = state.metrics
+        x.body_read = True
+        self._parse_request(x, conf.config, state)
+        if not state.stream:
+            x.ctx["buffered_proxying"] = True
+        self._normalize_request(x, conf.config, state)
+
+    def _parse_request(self, x: Exchange, config: dict[str, Any], state: _State) -> None:
+        state.accept_gzip = bool(_GZIP.search(x.headers.get("Accept-Encoding", "")))
+        kind = x.headers.get("Content-Type", "application/json").lower().partition(";")[0]
+        too_big = x.body_on_disk and len(x.body) > config["max_request_body_size"]
+        value = lua.decode(x.body) if kind.startswith("application/json") and not too_big else lua.MISSING
+        if not isinstance(value, (dict, list)):
+            return
+        state.request = value
+        if isinstance(model := lua.get(value, "model"), str):
+            state.model_name = model
+        state.stream = lua.truthy(lua.get(value, "stream"))
+        state.started = time.time()
+
+    def _normalize_request(self, x: Exchange, config: dict[str, Any], state: _State) -> None:
+        request = dict(state.request) if isinstance(state.request, dict) else {}
+        messages, prompt = request.get("messages"), request.get("prompt")
+        if not lua.is_array(messages) and not isinstance(prompt, str):
+            _bail(x, 400, "request body doesn't contain valid prompts")
+        model = {**config["model"]}
+        asked = request.get("model")
+        if not model.get("name") and isinstance(asked, str):
+            model["name"] = asked
+        if isinstance(asked, str) and asked and asked != model["name"]:
+            _bail(x, 400, "cannot use own model - must be: " + model["name"])
+        if not model.get("name"):
+            _bail(x, 400, "model parameter not found in request, nor in gateway configuration")
+        state.model, state.provider, state.model_name = model, model["provider"], model["name"]
+        if isinstance(prompt, str):
+            if lua.is_array(messages):
+                _bail(x, 400, "request matches multiple LLM request formats")
+            _bail(
+                x, 400, "[llm/v1/completions] message format is not compatible with [llm/v1/chat] route type"
+            )
+        if lua.truthy(request.get("stream", lua.MISSING)) or config["response_streaming"] == "always":
+            request["stream"] = True
+            if config["response_streaming"] == "deny":
+                _bail(x, 400, "response streaming is not enabled for this LLM")
+            state.stream = True
+        else:
+            x.ctx["buffered_proxying"] = True
+            state.stream = False
+        self._send_on(x, config, state, request)
+
+    def _send_on(self, x: Exchange, config: dict[str, Any], state: _State, request: dict[str, Any]) -> None:
+        driver = DRIVERS[state.provider]
+        if state.provider == "openai":
+            x.headers["Accept-Encoding"] = "gzip, identity"
+        elif state.provider == "gemini":
+            x.headers["Accept-Encoding"] = "identity"
+        try:
+            body = driver.to_format(request, state.model)
+        except (FormatError, TypeError, LookupError, AttributeError):
+            _bail(x, 400, f"error transforming to {state.provider}://llm/v1/chat")
+        x.body, x.body_changed = lua.encode(body), True
+        x.headers["Content-Type"] = "application/json"
+        x.headers["Content-Length"] = str(len(x.body))
+        if not driver.counts_in_stream:
+            estimate = _prompt_words(request["messages"]) * (1.8 if state.stream else 1.0)
+            state.metrics["llm_prompt_tokens_count"] = math.floor(estimate + 0.5)
+        url = driver.url(state.model, stream=state.stream)
+        if x.upstream is None:
+            raise TypeError("no upstream")
+        x.upstream.scheme, x.upstream.host = url.scheme, url.hostname or ""
+        x.upstream.port = url.port or 443
+        x.upstream.path = "/" + url.path.lstrip("/")
+        x.upstream.host_header = x.upstream.host  # set_target keeps the port out of it
+        if state.provider == "anthropic":
+            x.headers["anthropic-version"] = state.model["options"]["anthropic_version"]
+        _credentials(x, config.get("auth") or {})
+
+    def header_filter(self, x: Exchange, conf: PluginConfig) -> None:
+        """Parse and translate a plain reply, whose status may still change."""
+        state, config = _state(x), conf.config
+        served = x.source == "service"
+        if served and state.stream:
+            state.stream_type = x.upstream_headers.get("Content-Type")
+            # nginx keeps the charset that the upstream's type had, but Kong's buffering loses it.
+            kept = None if x.buffered_headers is not None else state.stream_type
+            charset = re.search(r";\s*charset=[^;]+", kept or "")
+            _set(x, "Content-Type", "text/event-stream" + (charset[0] if charset else ""))
+        elif served and state.accept_gzip:
+            x.out.popall("Content-Length", None)
+            _set(x, "Content-Encoding", "gzip")
+        else:
+            x.out.popall("Content-Encoding", None)
+        if state.started is not None:
+            state.metrics["llm_e2e_latency"] = math.floor((time.time() - state.started) * 1000)
+        if state.stream or not served:
+            self._model_header(x, config, state, served=served)
+            if _ok(x):
+                self._cost(config, state)
+            return
+        state.response = _inflated(x.buffered_body or b"", x.upstream_headers)
+        _note_usage(state, state.response)
+        self._model_header(x, config, state, served=served)
+        if _ok(x):
+            self._normalize_response(x, state)
+            self._cost(config, state)
+
+    def _model_header(self, x: Exchange, config: dict[str, Any], state: _State, *, served: bool) -> None:
+        if served and _ok(x) and config["model_name_header"]:
+            _set(x, "X-Kong-LLM-Model", f"{state.provider}/{state.model_name}")
+
+    def _normalize_response(self, x: Exchange, state: _State) -> None:
+        if state.provider in ("openai", "gemini"):
+            x.out.popall("Set-Cookie", None)
+        try:
+            state.response = DRIVERS[state.provider].from_format(state.response or b"", state.model)
+        except (FormatError, TypeError, LookupError, AttributeError) as error:
+            where = f"transformation failed from type {state.provider}://llm/v1/chat: "
+            x.status = 500
+            state.response = lua.encode({"error": {"message": where + str(error)}})
+        _note_usage(state, state.response)
+        if not state.accept_gzip:
+            _set(x, "Content-Length", str(len(state.response)))
+
+    def _cost(self, config: dict[str, Any], state: _State) -> None:
+        options = config["model"].get("options") or {}
+        cost = 0.0
+        if options.get("input_cost") and options.get("output_cost"):
+            cost = (
+                state.metric("llm_prompt_tokens_count") * options["input_cost"]
+                + state.metric("llm_completion_tokens_count") * options["output_cost"]
+            ) / 1_000_000
+        state.metrics["llm_usage_cost"] = cost
+
+    def body_filter(self, x: Exchange, conf: PluginConfig, chunk: bytes, *, last: bool) -> bytes:
+        """Send the translated reply, or translate a stream's events one by one."""
+        state = _state(x)
+        if not state.stream and state.response is not None and not state.sent:
+            self._serialize(x, conf, state)
+            state.sent = True
+            return gzip.compress(state.response) if state.accept_gzip else state.response
+        if state.sent:
+            return b""
+        if _ok(x):
+            chunk = self._stream_chunk(x, conf, state, chunk, last=last)
+        if last:
+            self._serialize(x, conf, state)
+        return chunk
+
+    def _stream_chunk(
+        self, x: Exchange, conf: PluginConfig, state: _State, chunk: bytes, *, last: bool
+    ) -> bytes:
+        kind = state.stream_type.partition(";")[0] if state.stream_type else None
+        if chunk and (kind is None or kind in SUPPORTED_TYPES):
+            state.events = state.frames.feed(_inflated(chunk, x.upstream_headers), kind)
+        if state.events is None:
+            return _NOT_SET if chunk else b""
+        logging = conf.config["logging"]
+        out = bytearray()
+        finish: Any = lua.MISSING
+        # The last call has no chunk of its own: Kong goes through the events of the one before once more.
+        for event in state.events:
+            data, counts = DRIVERS[state.provider].stream_event(event, state.model, state.driver_state)
+            if data is not None:
+                out += b"data: " + data + (b"" if data == TERMINATOR else b"\n\n")
+                text, reason = _delta(data)
+                finish = reason if reason is not lua.MISSING else finish
+                if logging["log_payloads"]:
+                    state.text += text
+            if counts and logging["log_statistics"]:
+                if state.provider == "gemini":
+                    state.metrics["llm_prompt_tokens_count"] = counts["prompt"]
+                    state.metrics["llm_completion_tokens_count"] = counts["completion"]
+                else:
+                    state.add_counts(counts["prompt"], counts["completion"])
+        if not last:
+            return bytes(out)
+        self._finish_stream(conf, state, finish)
+        return b""
+
+    def _finish_stream(self, conf: PluginConfig, state: _State, finish: Any) -> None:
+        logging = conf.config["logging"]
+        if logging["log_statistics"] and not state.metric("llm_completion_tokens_count"):
+            tokens = math.ceil(len(bytes(state.text).strip()) / 4)
+            state.metrics["llm_completion_tokens_count"] = tokens
+        self._cost(conf.config, state)
+        text: Any = lua.from_bytes(bytes(state.text)) if logging["log_payloads"] else lua.MISSING
+        prompt = state.metric("llm_prompt_tokens_count")
+        completion = state.metric("llm_completion_tokens_count")
+        message = {"role": "assistant", "content": text}
+        choice = {"finish_reason": finish, "index": 0, "logprobs": None, "message": message}
+        state.response = lua.encode(
+            {
+                "choices": [choice],
+                "object": "chat.completion",
+                "response": text if text is not lua.MISSING else False,
+                "usage": {
+                    "prompt_tokens": prompt,
+                    "completion_tokens": completion,
+                    "total_tokens": prompt + completion,
+                },
+            }
+        )
+
+    def _serialize(self, x: Exchange, conf: PluginConfig, state: _State) -> None:
+        logging = conf.config["logging"]
+        if state.serialized or not logging["log_statistics"]:
+            return
+        state.serialized = True
+        x.ctx["ai_llm_metrics"] = state.metrics
+        answered = lua.decode(state.response) if state.response is not None else lua.MISSING
+        model = answered.get("model") if isinstance(answered, dict) else None
+        prompt = state.metric("llm_prompt_tokens_count")
+        completion = state.metric("llm_completion_tokens_count")
+        latency = state.metric("llm_e2e_latency")
+        meta = {
+            "plugin_id": conf.id,
+            "provider_name": state.provider,
+            "request_model": state.model_name,
+            "response_model": model or state.model_name,
+            "llm_latency": latency,
+        }
+        usage = {
+            "time_per_token": latency / completion if completion > 0 else 0,
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "cost": state.metric("llm_usage_cost"),
+        }
+        x.serialize_values += [("ai.proxy.meta", meta), ("ai.proxy.usage", usage)]
+        if logging["log_payloads"]:
+            request = lua.from_bytes(x.body) if x.body and x.body_read and not x.body_on_disk else None
+            response = None if state.response is None else lua.from_bytes(state.response)
+            x.serialize_values += [
+                ("ai.proxy.payload.request", request),
+                ("ai.proxy.payload.response", response),
+            ]
+
+
+def _bail(x: Exchange, status: int, message: str) -> NoReturn:
+    x.exit(status, {"error": {"message": message}})
+
+
+def _set(x: Exchange, name: str, value: str) -> None:
+    x.out.popall(name, None)
+    x.out[name] = value
+
+
+def _ok(x: Exchange) -> bool:
+    return x.source == "service" and x.upstream_status in (200, "200")
+
+
+def _credentials(x: Exchange, auth: dict[str, Any]) -> None:
+    name, value = auth.get("header_name"), auth.get("header_value")
+    if name and value and (name not in x.headers or not auth["allow_override"]):
+        x.headers.popall(name, None)
+        x.headers[name] = value
+    name, value = auth.get("param_name"), auth.get("param_value")
+    if name and value and (name not in x.query() or not auth["allow_override"]):
+        pairs = [
+            (n, v) for n, vs in x.query().items() if n != name for v in (vs if isinstance(vs, list) else [vs])
+        ]
+        quote = urllib.parse.quote
+        parts = [quote(n, safe="") + ("" if v is True else "=" + quote(v, safe="")) for n, v in pairs]
+        x.args = "&".join(sorted([*parts, f"{quote(name, safe='')}={quote(value, safe='')}"]))
+
+
+def _prompt_words(messages: list[Any]) -> int:
+    """`calculate_cost`: the words of all texts; a Lua error where a message can't be indexed."""
+    count = 0
+    for message in messages:
+        content = lua.get(message, "content")
+        if isinstance(content, str):
+            count += lua.words(content)
+        elif isinstance(content, list):
+            for part in content:
+                if lua.get(part, "type") == "text" and lua.truthy(text := lua.get(part, "text")):
+                    if not isinstance(text, str):
+                        raise TypeError("attempt to call method 'gmatch'")
+                    count += lua.words(text)
+    return count
+
+
+def _inflated(body: bytes, headers: Any) -> bytes:
+    if headers.get("Content-Encoding") != "gzip" or not body:
+        return body
+    try:
+        return gzip.decompress(body)
+    except (OSError, EOFError):
+        return body
+
+
+def _note_usage(state: _State, body: bytes) -> None:
+    reply = lua.decode(body)
+    usage = reply.get("usage") if isinstance(reply, dict) else None
+    if isinstance(usage, dict):
+        for name in ("prompt_tokens", "completion_tokens"):
+            if isinstance(usage.get(name), (int, float)):
+                state.metrics[f"llm_{name}_count"] = usage[name]
+
+
+def _delta(data: bytes) -> tuple[bytes, Any]:
+    """(text, finish_reason or MISSING) of one chunk."""
+    chunk = lua.decode(data) if data != TERMINATOR else lua.MISSING
+    choices = chunk.get("choices") if isinstance(chunk, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(first, dict):
+        return b"", lua.MISSING
+    delta = first.get("delta")
+    text = delta.get("content") if isinstance(delta, dict) else None
+    text = text if text is not None else first.get("text")
+    return lua.to_bytes(text) if isinstance(text, str) else b"", first.get("finish_reason", lua.MISSING)

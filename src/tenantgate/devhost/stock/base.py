@@ -1,0 +1,27 @@
+"""Phases that do nothing, for stock plugins to inherit."""
+
+from __future__ import annotations
+
+from tenantgate.devhost.entities import PluginConfig
+from tenantgate.devhost.exchange import Exchange
+
+__all__ = ["StockPlugin"]
+
+
+class StockPlugin:
+    """A stock plugin; subclasses override the phases that they have."""
+
+    name: str
+
+    async def access(self, x: Exchange, conf: PluginConfig) -> None:
+        """Before the request is proxied; may end it with `Exited`."""
+
+    def header_filter(self, x: Exchange, conf: PluginConfig) -> None:
+        """Before the reply's head is sent."""
+
+    def body_filter(self, x: Exchange, conf: PluginConfig, chunk: bytes, *, last: bool) -> bytes:  # noqa: ARG002
+        """One piece of the reply; the last one comes alone and empty."""
+        return chunk
+
+    def log(self, x: Exchange, conf: PluginConfig) -> None:
+        """After the reply."""

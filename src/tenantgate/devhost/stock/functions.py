@@ -1,0 +1,109 @@
+"""pre-function and post-function without Lua: a few known texts, each with its meaning, and no other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from tenantgate.config.lua import (
+    ANTHROPIC_STOP_REASON,
+    BEARER,
+    END_OF_STREAM,
+    FINISH_REASON,
+    HIDE_AUTHORIZATION,
+    HIDE_CALLER,
+    PLAIN_REPLY,
+)
+from tenantgate.devhost.entities import PluginConfig
+from tenantgate.devhost.exchange import Exchange
+from tenantgate.devhost.stock.base import StockPlugin
+from tenantgate.errors import ConfigError
+
+__all__ = ["Function"]
+
+# The fail-closed check: no mark of the guard's, no way on. Spaces may differ, the words may not.
+_CHECK: Final = re.compile(
+    r'if kong\.ctx\.shared\.(?P<mark>[A-Za-z_]\w*) (?:~= "(?P<value>[^"\\]*)"|== nil) then '
+    r"return kong\.response\.exit\( ?(?P<status>[45]\d\d) ?, ?'(?P<body>[^'\\]*)' ?, ?"
+    r'\{ ?\["Content-Type"\] ?= ?"(?P<kind>[^"\\]*)" ?\} ?\) end'
+)
+_CALLER: Final = (
+    "X-Consumer-ID",
+    "X-Consumer-Custom-ID",
+    "X-Consumer-Username",
+    "X-Credential-Identifier",
+)
+_REASON: Final = re.compile(rb'"(finish|stop)_reason"\s*:\s*"([A-Za-z0-9_]+)"')
+
+
+def _bearer(x: Exchange) -> None:
+    value = x.headers.get("Authorization")
+    if value is not None and not value.startswith("Bearer "):
+        x.headers.popall("Authorization")
+        x.headers["Authorization"] = "Bearer " + value
+
+
+def _hide_caller(x: Exchange) -> None:
+    for name in _CALLER:
+        x.headers.popall(name, None)
+    x.forwarded = False
+
+
+def _hide_authorization(x: Exchange) -> None:
+    x.headers.popall("Authorization", None)
+
+
+def _plain_reply(x: Exchange) -> None:
+    x.headers["Accept-Encoding"] = "identity"
+
+
+_ACCESS: Final[dict[str, Callable[[Exchange], None]]] = {
+    BEARER: _bearer,
+    HIDE_AUTHORIZATION: _hide_authorization,
+    HIDE_CALLER: _hide_caller,
+    PLAIN_REPLY: _plain_reply,
+}
+_REASONS: Final = {FINISH_REASON: b"finish", ANTHROPIC_STOP_REASON: b"stop"}
+_BODY_FILTER: Final = {*_REASONS, END_OF_STREAM}
+
+
+class Function(StockPlugin):
+    """One of the two plugins; the code is looked up, never run."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @staticmethod
+    def check(conf: PluginConfig) -> None:
+        """Refuse, at start, code that isn't known."""
+        for phase, known in (("access", _ACCESS), ("body_filter", _BODY_FILTER)):
+            for i, code in enumerate(conf.config[phase]):
+                if code not in known and not (phase == "access" and _CHECK.fullmatch(" ".join(code.split()))):
+                    raise ConfigError(
+                        f"{conf.where}: config.{phase}[{i}]: the embedded host runs no Lua; use a real Kong"
+                    )
+
+    async def access(self, x: Exchange, conf: PluginConfig) -> None:
+        """What the code of the access phase would do."""
+        for code in conf.config["access"]:
+            if known := _ACCESS.get(code):
+                known(x)
+            elif found := _CHECK.fullmatch(" ".join(code.split())):
+                mark = x.shared.get(found["mark"])
+                if mark is None or (found["value"] is not None and mark != found["value"]):
+                    x.exit(int(found["status"]), found["body"], {"Content-Type": found["kind"]})
+
+    def body_filter(self, x: Exchange, conf: PluginConfig, chunk: bytes, *, last: bool) -> bytes:
+        """Note the reason why a reply ended, or end a stream with a chunk of its own."""
+        for code in conf.config["body_filter"]:
+            if code == END_OF_STREAM:
+                if last:
+                    x.shared["tenantgate_stream_end"] = True
+                if last and not chunk and x.out.get("Content-Type", "").startswith("text/event-stream"):
+                    chunk = b"\n"
+                continue
+            for kind, reason in _REASON.findall(chunk):
+                if kind == _REASONS[code]:
+                    x.shared["tenantgate_finish_reason"] = reason.decode()
+        return chunk

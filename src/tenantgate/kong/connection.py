@@ -1,0 +1,124 @@
+"""One stream to Kong: whole messages in, whole messages out, never blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import Final
+
+from tenantgate.kong.wire import Call, Decoder, MalformedError, Reply
+
+__all__ = ["ClosedError", "Connection"]
+
+_CHUNK: Final = 64 * 1024
+
+
+class ClosedError(Exception):
+    """The other side is gone."""
+
+
+class Connection:
+    """A connection, owned by one thread at a time (see `poller`).
+
+    Attributes:
+        fd: its descriptor.
+        stalled_since: when output began to wait for room (`time.monotonic`), or None.
+    """
+
+    __slots__ = ("_decoder", "_out", "_sock", "closed", "fd", "stalled_since")
+
+    def __init__(self, sock: socket.socket, limit: int) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._decoder = Decoder(limit)
+        self._out = memoryview(b"")
+        self.fd = sock.fileno()
+        self.closed = False
+        self.stalled_since: float | None = None
+
+    def receive(self) -> Call | None:
+        """The next call, or None until more arrives.
+
+        Raises:
+            ClosedError: the other side is gone.
+            MalformedError: it sent something else.
+        """
+        found = self._decoder.next() if self._decoder.pending else None
+        if found is None:
+            try:
+                data = self._sock.recv(_CHUNK)
+            except BlockingIOError:
+                return None
+            except OSError:
+                raise ClosedError from None
+            if not data:
+                raise ClosedError
+            self._decoder.feed(data)
+            found = self._decoder.next()
+        if isinstance(found, Reply):
+            raise MalformedError("a response where a request is due")
+        return found
+
+    @property
+    def buffered(self) -> bool:
+        """Whether bytes were read that belong to a later message."""
+        return self._decoder.pending
+
+    def has_unread(self) -> bool:
+        """Whether the other side sent something, or closed, since the last `receive`."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`: now what fits, the rest by `flush`.
+
+        Raises:
+            ClosedError: the other side is gone.
+        """
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            raise ClosedError from None
+        if sent < len(data):
+            self._out = memoryview(bytes(self._out) + data[sent:])
+            self.stalled_since = time.monotonic()
+
+    @property
+    def writing(self) -> bool:
+        """Whether output waits for room."""
+        return len(self._out) > 0
+
+    def flush(self) -> None:
+        """Send what waits, as far as there is room.
+
+        Raises:
+            ClosedError: the other side is gone.
+        """
+        try:
+            while self._out:
+                self._out = self._out[self._sock.send(self._out) :]
+                self.stalled_since = time.monotonic()
+        except BlockingIOError:
+            return
+        except OSError:
+            raise ClosedError from None
+        self._out = memoryview(b"")
+        self.stalled_since = None
+
+    def hang_up(self) -> None:
+        """Let its owner, whoever that is, find it closed."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close it; a second time does nothing."""
+        self.closed = True
+        self._sock.close()

@@ -1,0 +1,302 @@
+"""One phase of one request, from HandleEvent until Kong has its last answer.
+
+At each moment the ball is with us (Kong waits for an answer on one connection) or with Kong (it carries out
+a PDK call). Every change of that is made under the event's lock by whoever comes first: the worker that runs
+the phase, or the warden at the deadline. So each of Kong's calls gets exactly one answer.
+"""
+
+from __future__ import annotations
+
+import enum
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from tenantgate.kong.connection import ClosedError, Connection
+from tenantgate.kong.pdk import TERMINAL, Abandoned, ServedKong
+from tenantgate.kong.policy import UNAVAILABLE
+from tenantgate.kong.poller import Waker
+from tenantgate.kong.wire import Call, MalformedError, pack, reply
+
+if TYPE_CHECKING:
+    from tenantgate.kong.instances import Instance
+
+__all__ = ["Event", "Mailbox", "Outcome", "State", "Switchboard", "last_answer"]
+
+_EXIT: Final = "kong.response.exit"
+
+
+class State(enum.Enum):
+    """Who has the ball."""
+
+    QUEUED = "queued"  # Kong waits, no worker has begun
+    RUNNING = "running"  # Kong waits, a worker runs the phase
+    WAITING = "waiting"  # Kong carries out a PDK call
+    DONE = "done"  # Kong has its last answer, or will get none
+
+
+class Outcome(enum.StrEnum):
+    """How an event ended; a label of the metrics."""
+
+    RETURNED = "returned"
+    ANSWERED = "answered"
+    FAILED = "failed"
+    LATE = "late"
+    DETACHED = "detached"  # a log phase that goes on after Kong was answered
+    OVERLOAD = "overload"
+
+
+class Switchboard(Protocol):
+    """What an event needs of the server."""
+
+    def release(self, conn: Connection) -> None:
+        """Listen again on a connection that carries no call."""
+
+    def drop(self, conn: Connection) -> None:
+        """Close a connection whose other side is gone."""
+
+    def hand_over(self, conn: Connection, call: Call) -> None:
+        """Handle a call that a worker read while it waited for another."""
+
+    def answer(self, conn: Connection, msgid: int, result: bytes, *, since: float) -> None:
+        """Send the packed result of the call in progress, and release its connection."""
+
+    def ended(self, event: Event, outcome: Outcome) -> None:
+        """Forget an event and count it."""
+
+
+class Mailbox:
+    """How a worker waits for its Step: on the connection of its last call, and for another thread's wake."""
+
+    def __init__(self) -> None:
+        self.waker = Waker()
+        self._poll = select.poll()
+        self._poll.register(self.waker.fileno(), select.POLLIN)
+
+    def wait(self, conn: Connection | None, timeout_s: float) -> bool:
+        """Wait for input; whether `conn` has something (or is gone)."""
+        timeout_ms = max(0.0, timeout_s) * 1000
+        if conn is None:
+            ready = self._poll.poll(timeout_ms)
+        else:
+            self._poll.register(conn.fd, select.POLLIN | select.POLLOUT if conn.writing else select.POLLIN)
+            try:
+                ready = self._poll.poll(timeout_ms)
+            finally:
+                self._poll.unregister(conn.fd)
+        mine = False
+        for fd, _ in ready:
+            if conn is not None and fd == conn.fd:
+                mine = True
+            else:
+                self.waker.drain()
+        return mine
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self.waker.close()
+
+
+def last_answer(event_id: int, *, reject: bool) -> bytes:
+    """A packed result that ends a phase: go on without the plugin, or answer the client with 503."""
+    return pack({"EventId": event_id, "Data": {"Method": _EXIT, "Args": UNAVAILABLE} if reject else "ret"})
+
+
+class Event:
+    """One phase of one request; also the channel of kong-pdk's object, `put` and `get`.
+
+    Attributes:
+        answer_by: when Kong must have an answer to a call in progress (`time.monotonic`).
+        work_by: when the work must be over; later than `answer_by` in the log phase only.
+    """
+
+    __slots__ = (
+        "_answer_s",
+        "_board", "_conn", "_data", "_held", "_lock", "_msgid", "_since", "answer_by", "arrived", "id",
+        "instance", "mailbox", "pdk_calls", "phase", "state", "work_by",
+    )  # fmt: skip
+
+    def __init__(
+        self, board: Switchboard, number: int, instance: Instance, phase: str,
+        *, conn: Connection, msgid: int, now: float, answer_s: float, work_s: float,
+    ) -> None:  # fmt: skip
+        self._board, self.id, self.instance, self.phase = board, number, instance, phase
+        self._lock = threading.Lock()
+        self._conn: Connection | None = conn  # carries the call in progress, while the ball is with us
+        self._msgid = msgid
+        self._since = now  # when the call in progress came
+        self._held: Connection | None = None  # where our last PDK call went; the Step mostly comes there
+        self._data: tuple[Any, Any] = (None, None)
+        self.state = State.QUEUED
+        self.arrived = now
+        self._answer_s = answer_s
+        self.answer_by = now + answer_s
+        self.work_by = now + work_s
+        self.pdk_calls = 0
+        self.mailbox: Mailbox | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether Kong has its last answer."""
+        return self.state is State.DONE
+
+    # -- the worker's side -------------------------------------------------------------------------------
+
+    def run(self, mailbox: Mailbox) -> None:
+        """Run the phase and see to it that Kong gets an answer, whatever happens."""
+        with self._lock:
+            if self.state is not State.QUEUED:
+                return
+            self.state, self.mailbox = State.RUNNING, mailbox
+        method: Callable[[Any], object] = getattr(self.instance.plugin, self.phase)
+        method(ServedKong(self, self.work_by))
+
+    def put(self, message: Any) -> None:
+        """Send a PDK call.
+
+        Raises:
+            Abandoned: the event is over.
+            TypeError, ValueError, OverflowError: an argument can't be sent.
+        """
+        method = message["Method"]
+        args = _sendable(method, message["Args"])
+        # Packed before the ball is given away: a bad argument is the plugin's error.
+        result = pack({"EventId": self.id, "Data": {"Method": method, "Args": args}})
+        with self._lock:
+            if self.state is not State.RUNNING or self._conn is None:
+                raise Abandoned
+            conn, msgid, since = self._conn, self._msgid, self._since
+            self._conn = None
+            self.pdk_calls += 1
+            if method in TERMINAL:
+                self.state = State.DONE
+            else:
+                self.state = State.WAITING
+                self._held = conn
+        if method in TERMINAL:
+            self._board.answer(conn, msgid, result, since=since)
+            self._board.ended(self, Outcome.ANSWERED)
+            return
+        try:
+            conn.send(reply(msgid, result))
+        except ClosedError:
+            self._held = None
+            self._board.drop(conn)
+
+    def get(self) -> tuple[Any, Any]:
+        """Wait for the Step.
+
+        Raises:
+            Abandoned: it did not come in time.
+        """
+        mailbox = self.mailbox
+        if mailbox is None:
+            raise Abandoned
+        while True:
+            if self.state is State.RUNNING:
+                return self._take()
+            now = time.monotonic()
+            timeout = self.work_by - now
+            if timeout <= 0:
+                self.expire(now)
+            if self.state is State.DONE:
+                self._let_go()
+                raise Abandoned
+            held = self._held
+            if mailbox.wait(held, timeout) and held is not None:
+                self._read(held)
+
+    def _read(self, conn: Connection) -> None:
+        """Something came on the connection of our last call: mostly our Step."""
+        try:
+            if conn.writing:
+                conn.flush()
+            call = conn.receive()
+        except (MalformedError, ClosedError):
+            self._held = None
+            self._board.drop(conn)
+            return
+        if call is None:
+            return
+        self._held = None
+        argument = call.argument
+        mine = call.method.startswith("plugin.Step") and isinstance(argument, dict)
+        if not mine or argument.get("EventId") != self.id or not self.step(conn, call):
+            self._board.hand_over(conn, call)
+
+    def _take(self) -> tuple[Any, Any]:
+        self._let_go()
+        data, self._data = self._data, (None, None)
+        return data
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._board.release(held)
+
+    def finish(self, *, failed: bool) -> None:
+        """The phase is over: answer Kong, unless somebody did."""
+        with self._lock:
+            before, conn = self.state, self._conn
+            self.state, self._conn = State.DONE, None
+            msgid, since = self._msgid, self._since
+        self._let_go()
+        if before is State.DONE:
+            return
+        if conn is not None:
+            self._board.answer(conn, msgid, self.last_answer(failed=failed), since=since)
+        self._board.ended(self, Outcome.FAILED if failed else Outcome.RETURNED)
+
+    # -- everybody's side --------------------------------------------------------------------------------
+
+    def step(self, conn: Connection, call: Call) -> bool:
+        """Take Kong's answer to the PDK call; False if the event does not wait for one (any more)."""
+        argument = call.argument
+        data = argument.get("Data")
+        is_error = call.method == "plugin.StepError"
+        with self._lock:
+            if self.state is not State.WAITING:
+                return False
+            self.state = State.RUNNING
+            self._conn, self._msgid, self._since = conn, call.msgid, time.monotonic()
+            self._data = (None, data) if is_error else (data, None)
+        return True
+
+    def expire(self, now: float) -> float | None:
+        """A deadline has come: answer Kong if it waits. Gives the next deadline, if there is one."""
+        with self._lock:
+            before, conn = self.state, self._conn
+            if before is State.DONE:
+                return None
+            if before is State.WAITING and now < self.work_by:
+                return min(now + self._answer_s, self.work_by)  # a log phase; Kong doesn't wait for us now
+            self.state, self._conn = State.DONE, None
+            msgid, since = self._msgid, self._since
+        if conn is not None:
+            self._board.answer(conn, msgid, self.last_answer(failed=True), since=since)
+        detached = before is State.RUNNING and now < self.work_by
+        self._board.ended(self, Outcome.DETACHED if detached else Outcome.LATE)
+        if self.mailbox is not None:
+            self.mailbox.waker.wake()
+        return None
+
+    def refuse(self) -> None:
+        """No room for it: answer at once as the plugin's entity wants failures taken."""
+        with self._lock:
+            conn, self._conn, self.state = self._conn, None, State.DONE
+        if conn is not None:
+            self._board.answer(conn, self._msgid, self.last_answer(failed=True), since=self._since)
+        self._board.ended(self, Outcome.OVERLOAD)
+
+    def last_answer(self, *, failed: bool) -> bytes:
+        """What ends the phase on Kong's side, packed."""
+        return last_answer(self.id, reject=failed and self.instance.policy.rejects(self.phase))
+
+
+def _sendable(method: str, given: Any) -> list[Any]:
+    args: list[Any] = list(given)
+    if method == _EXIT and len(args) > 2 and args[1] is None:
+        args[1] = ""  # Lua takes a nil for the end of the list, and would drop the headers
+    return args

@@ -1,0 +1,81 @@
+"""``/metrics``, ``/healthz`` and ``/readyz`` over HTTP, on a socket of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from tenantgate.kong import metrics
+from tenantgate.kong.server import Server
+
+__all__ = ["serve"]
+
+_TIMEOUT_S: Final = 2.0
+_REQUEST_MAX: Final = 8192
+
+
+def serve(listener: socket.socket, server: Server, about: dict[str, str | int]) -> None:
+    """Answer HTTP on `listener` from a thread of its own.
+
+    ``/healthz`` is 200 while the process runs, with `about` and the process id; ``/readyz`` 200 or 503.
+    """
+
+    def healthz() -> tuple[int, str, str]:
+        ready, why = server.ready()
+        found = {"status": "alive", "pid": os.getpid(), "ready": ready, "reason": why, **about}
+        return 200, "application/json", json.dumps(found)
+
+    def readyz() -> tuple[int, str, str]:
+        ready, why = server.ready()
+        return 200 if ready else 503, "application/json", json.dumps({"ready": ready, "reason": why})
+
+    def exposition() -> tuple[int, str, str]:
+        server.update_gauges()
+        return 200, "text/plain; version=0.0.4; charset=utf-8", metrics.exposition()
+
+    pages = {"/healthz": healthz, "/readyz": readyz, "/metrics": exposition}
+    threading.Thread(target=_loop, args=(listener, pages), name="health", daemon=True).start()
+
+
+Page = Callable[[], tuple[int, str, str]]
+
+
+def _loop(listener: socket.socket, pages: dict[str, Page]) -> None:
+    listener.setblocking(True)
+    while True:
+        try:
+            conn, _ = listener.accept()
+        except OSError:
+            return
+        with conn:
+            try:
+                conn.settimeout(_TIMEOUT_S)
+                conn.sendall(_respond(conn, pages))
+            except OSError:
+                continue
+
+
+def _respond(conn: socket.socket, pages: dict[str, Page]) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < _REQUEST_MAX:
+        data = conn.recv(_REQUEST_MAX)
+        if not data:
+            break
+        head += data
+    words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+    path = words[1].partition("?")[0] if len(words) > 1 else ""
+    page = pages.get(path)
+    if words[0] not in {"GET", "HEAD"}:
+        status, kind, text = 405, "text/plain", "GET only\n"
+    elif page is None:
+        status, kind, text = 404, "text/plain", f"one of {', '.join(pages)}\n"
+    else:
+        status, kind, text = page()
+    body = text.encode()
+    reason = {200: "OK", 503: "Service Unavailable", 404: "Not Found", 405: "Method Not Allowed"}[status]
+    header = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+    return f"{header}Connection: close\r\n\r\n".encode() + (b"" if words[0] == "HEAD" else body)

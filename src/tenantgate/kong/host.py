@@ -1,0 +1,243 @@
+"""`Host`: the few things a Tenantgate plugin does with a request, typed, counted and safe in its phase."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NoReturn
+
+from tenantgate.errors import TenantgateError
+from tenantgate.kong.pdk import LOG_METHODS, ServedKong, plain_result
+from tenantgate.tenant import TenantId
+
+__all__ = ["Answered", "DeadlineError", "Headers", "Host", "PdkMisuseError", "verdict_key"]
+
+_MAX_HEADERS: Final = 1000  # the most that kong.request.get_headers takes; its default of 100 can be flooded
+_UNSET: Final = object()
+
+
+class Answered(BaseException):
+    """Ends a phase that has answered the client; nothing may be called after that. Caught by `phase`."""
+
+
+class DeadlineError(TenantgateError):
+    """The phase's time is over."""
+
+
+class PdkMisuseError(TenantgateError):
+    """A call that Kong can't answer in this phase; there it would raise and leave the phase hanging."""
+
+
+class Headers:
+    """Headers by case-insensitive name. A name may have several values.
+
+    Values are texts; bytes that are not UTF-8 come as surrogate escapes (PEP 383) and leave unchanged.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any] | Iterable[tuple[str, str]] = ()) -> None:
+        self._values: dict[str, list[str]] = {}
+        pairs = values.items() if isinstance(values, Mapping) else values
+        for name, value in pairs:
+            many = value if isinstance(value, list | tuple) else (value,)
+            # Kong writes a header without a value as `true`, or as an empty list from its RPC.
+            texts = [_text(v) if isinstance(v, str | bytes) else "" for v in many] or [""]
+            self._values.setdefault(_text(name).lower(), []).extend(texts)
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The first value of `name`."""
+        found = self._values.get(name.lower())
+        return found[0] if found else default
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """All values of `name`, in order."""
+        return tuple(self._values.get(name.lower(), ()))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self._values)})"  # names only: values may be credentials
+
+
+class Host:
+    """One phase of one request, for a plugin.
+
+    Each method says how many PDK calls it makes: a call is a round trip to Kong, 20 to 90 µs and more under
+    load. What Kong can't answer in this phase raises `PdkMisuseError` here, before it does harm there.
+
+    Attributes:
+        phase: ``access``, ``log`` or ``response``.
+        config_keys: which entity of Kong's configuration runs: ``route_id``, ``service_id`` …
+        pdk_calls: how many calls were made so far.
+        served: whether Tenantgate's server runs the phase (else kong-pdk's).
+    """
+
+    __slots__ = ("_body", "_deadline", "_headers", "_kong", "_tenant", "answered", "config_keys", "pdk_calls",
+                 "phase", "served")  # fmt: skip
+
+    def __init__(
+        self, kong: Any, phase: str, *, deadline_ms: float, config_keys: Mapping[str, str] | None = None
+    ):
+        self._kong = kong
+        self.served = isinstance(kong, ServedKong)
+        # Our server counts from the arrival of the event, so time in its queue counts too.
+        self._deadline = kong.deadline if self.served else time.monotonic() + deadline_ms / 1000
+        self.phase = phase
+        self.config_keys: Mapping[str, str] = config_keys or {}
+        self.pdk_calls = 0
+        self.answered: int | None = None
+        self._tenant: Any = _UNSET
+        self._body: Any = _UNSET
+        self._headers: Any = _UNSET
+
+    def remaining_ms(self) -> float:
+        """Time left before the deadline, never below 0."""
+        return max(0.0, (self._deadline - time.monotonic()) * 1000)
+
+    def call(self, method: str, *args: Any) -> Any:
+        """Any other PDK method, such as ``request.get_path``. One call.
+
+        Raises:
+            PdkMisuseError: it can't be answered in this phase.
+            DeadlineError: the phase's time is over.
+        """
+        name = f"kong.{method}"
+        if self.answered is not None:
+            raise PdkMisuseError(f"{name} after the answer")
+        if self.phase == "log" and name not in LOG_METHODS:
+            raise PdkMisuseError(f"{name} can't be called in the log phase")
+        if time.monotonic() >= self._deadline:
+            raise DeadlineError("the deadline has passed")
+        function = self._kong
+        for part in method.split("."):
+            function = getattr(function, part)
+        self.pdk_calls += 1
+        return plain_result(function(*args))
+
+    # -- the request -------------------------------------------------------------------------------------
+
+    def tenant(self) -> TenantId | None:
+        """The tenant: the consumer's ``custom_id``, or None without one. One call, the first time."""
+        if self._tenant is _UNSET:
+            consumer = self.call("client.get_consumer")
+            custom_id = consumer.get("custom_id") if isinstance(consumer, Mapping) else None
+            self._tenant = TenantId(_text(custom_id)) if custom_id else None
+        found: TenantId | None = self._tenant
+        return found
+
+    def body(self) -> bytes:
+        """The whole request body, also from nginx's temporary file. Not in log. One call, the first time."""
+        if self._body is _UNSET:
+            self._body = _bytes(self.call("request.get_raw_body", 0))
+        found: bytes = self._body
+        return found
+
+    def headers(self) -> Headers:
+        """The client's headers. One call, the first time."""
+        if self._headers is _UNSET:
+            self._headers = Headers(self.call("request.get_headers", _MAX_HEADERS) or {})
+        found: Headers = self._headers
+        return found
+
+    def replace_body(self, body: bytes) -> None:
+        """Send `body` upstream instead of the client's. One call."""
+        self.call("service.request.set_raw_body", body)
+        self._body = body
+
+    # -- what plugins tell each other --------------------------------------------------------------------
+
+    def put_verdict(self, plugin: str, verdict: Mapping[str, Any]) -> None:
+        """Leave a short JSON verdict, without any content of the request, for later plugins. One call."""
+        self.call("ctx.shared.set", verdict_key(plugin), json.dumps(verdict, separators=(",", ":")))
+
+    def verdict(self, plugin: str) -> Mapping[str, Any] | None:
+        """The verdict that `plugin` left, if any. One call."""
+        text = self.call("ctx.shared.get", verdict_key(plugin))
+        if not isinstance(text, str | bytes):
+            return None
+        try:
+            found = json.loads(text)
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
+
+    # -- the reply ---------------------------------------------------------------------------------------
+
+    def set_headers(self, headers: Mapping[str, str]) -> None:
+        """Set headers of the reply to the client. One call, none if there are none."""
+        if headers:
+            self.call("response.set_headers", _wire(headers))
+
+    def answer(
+        self,
+        status: int,
+        body: bytes | str = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        overtime: bool = False,
+    ) -> NoReturn:
+        """Answer the client and end the phase: this never returns. One call.
+
+        `overtime`: even after the deadline.
+
+        Raises:
+            Answered: always; `phase` catches it, let it pass.
+        """
+        if overtime:
+            self._deadline = math.inf
+        if not self.served and self.pdk_calls == 0:
+            # kong-pdk keeps an event for ever if exit is its very first call.
+            self.call("ctx.shared.get", "tenantgate")
+        payload = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
+        self.call("response.exit", status, payload, _wire(headers or {}))
+        self.answered = status
+        raise Answered
+
+    def response_status(self) -> int:
+        """The reply's HTTP status; in log and response phases. One call."""
+        return int(self.call("response.get_status") or 0)
+
+    def response_headers(self) -> Headers:
+        """The reply's headers; in log and response phases. One call."""
+        return Headers(self.call("response.get_headers", _MAX_HEADERS) or {})
+
+    def record(self) -> Mapping[str, Any]:
+        """Kong's log record of the request, for the log phase; ``{}`` if Kong had none. One call.
+
+        With ai-proxy's ``log_statistics`` and ``log_payloads`` it holds ``ai.proxy`` with both payloads.
+        """
+        if self.phase != "log":
+            raise PdkMisuseError("the record is complete in the log phase only")
+        text = self.call("log.serialize")
+        found = json.loads(text) if isinstance(text, str | bytes) else text
+        return found if isinstance(found, dict) else {}
+
+
+def verdict_key(plugin: str) -> str:
+    """Where a plugin's verdict lies in ``kong.ctx.shared``: a Lua name, so that Lua code may read it too."""
+    return "tenantgate_" + plugin.replace("-", "_")
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else bytes(value).decode("utf-8", "surrogateescape")
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    return bytes(value) if value is not None else b""
+
+
+def _wire(headers: Mapping[str, str]) -> dict[str, str | bytes]:
+    # kong-pdk packs texts as strict UTF-8 and would fail on a surrogate escape; Lua takes bytes as well.
+    return {k: v if v.isascii() else v.encode("utf-8", "surrogateescape") for k, v in headers.items()}

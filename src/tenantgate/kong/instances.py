@@ -1,0 +1,172 @@
+"""The plugin objects, one per configuration of Kong's, under the ids that Kong knows them by."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tenantgate.errors import TenantgateError
+from tenantgate.kong import logs
+from tenantgate.kong.policy import PhasePolicy
+
+__all__ = ["Instance", "InstanceError", "Instances", "first_id"]
+
+_log: Final = logging.getLogger("tenantgate.instances")
+
+# Kong changes this with every change of any plugin's configuration; it says nothing about this one's.
+_VOLATILE: Final = frozenset({"__seq__"})
+
+
+class InstanceError(TenantgateError):
+    """No such instance, or it can't be started; the text goes to Kong."""
+
+
+def first_id() -> int:
+    """Where to start counting ids.
+
+    Kong keeps ids over a restart of the server: an old id must reach nothing rather than another
+    configuration's instance. 31 bits, so that Lua's numbers and every MessagePack reader hold them.
+    """
+    return secrets.randbelow(1 << 31)
+
+
+class _Shared:
+    """A plugin object and how many instances use it."""
+
+    __slots__ = ("key", "plugin", "policy", "users")
+
+    def __init__(self, key: str, plugin: Any, policy: PhasePolicy) -> None:
+        self.key, self.plugin, self.policy = key, plugin, policy
+        self.users = 0
+
+
+class Instance:
+    """One instance as Kong knows it."""
+
+    __slots__ = ("config", "id", "plugin", "policy", "shared", "started")
+
+    def __init__(self, number: int, shared: _Shared, config: Any) -> None:
+        self.id, self.shared, self.config = number, shared, config
+        self.plugin, self.policy = shared.plugin, shared.policy
+        self.started = time.time()
+
+
+class Instances:
+    """All instances, at most `limit`: Kong never closes those of deleted entities, so the least used go.
+
+    `start`, `close` and `close_all` are for one thread, `get` for any.
+    Instances with equal configuration (of several nginx workers, or before and after a reload) share one
+    plugin object.
+    """
+
+    def __init__(
+        self, name: str, cls: Callable[[Any], Any], *, default: PhasePolicy, limit: int = 10_000
+    ) -> None:
+        self._name, self._class, self._default, self._limit = name, cls, default, limit
+        self._lock = threading.Lock()
+        self._next = first_id()
+        self._by_id: OrderedDict[int, Instance] = OrderedDict()
+        self._shared: dict[str, _Shared] = {}
+
+    def start(self, argument: Any) -> dict[str, Any]:
+        """StartInstance: ``{Name, Config: JSON text}``.
+
+        Raises:
+            InstanceError: another plugin's name, or bad JSON. What the plugin's constructor raises passes.
+        """
+        if not isinstance(argument, Mapping) or not isinstance(argument.get("Config"), str | bytes):
+            raise InstanceError("StartInstance takes {Name, Config: JSON text}")
+        if argument.get("Name") != self._name:
+            raise InstanceError(f"this server runs {self._name} only")
+        try:
+            config = json.loads(argument["Config"])
+        except (ValueError, RecursionError):
+            raise InstanceError("Config is not JSON") from None
+        key = _key(config)
+        with self._lock:
+            shared = self._shared.get(key)
+        if shared is None:
+            plugin = self._class(config)
+            shared = _Shared(key, plugin, PhasePolicy.of(plugin, self._default))
+        with self._lock:
+            shared = self._shared.setdefault(key, shared)
+            shared.users += 1
+            instance = Instance(self._next, shared, config)
+            self._next += 1
+            self._by_id[instance.id] = instance
+            evicted = [self._pop(next(iter(self._by_id))) for _ in range(len(self._by_id) - self._limit)]
+        for old in evicted:
+            self._release(old)
+        logs.event(_log, logging.INFO, "instance started", instance=instance.id)
+        return {"Name": self._name, "Id": instance.id, "Config": config, "StartTime": instance.started}
+
+    def get(self, number: Any) -> Instance:
+        """The instance with this id.
+
+        Raises:
+            InstanceError: there is none; Kong looks for these very words, and starts anew.
+        """
+        try:
+            with self._lock:
+                self._by_id.move_to_end(number)
+                return self._by_id[number]
+        except (KeyError, TypeError):
+            raise InstanceError(f"no plugin instance #{_shown(number)}") from None
+
+    def close(self, number: Any) -> dict[str, Any]:
+        """CloseInstance: the bare id.
+
+        Raises:
+            InstanceError: there is none.
+        """
+        self.get(number)
+        with self._lock:
+            instance = self._pop(number)
+        if instance is None:
+            raise InstanceError(f"no plugin instance #{_shown(number)}")
+        self._release(instance)
+        return {"Name": self._name, "Id": instance.id, "Config": instance.config}
+
+    def close_all(self) -> None:
+        """Close every instance, when the server ends."""
+        for number in list(self._by_id):
+            with self._lock:
+                instance = self._pop(number)
+            self._release(instance)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def _pop(self, number: int) -> Instance | None:
+        instance = self._by_id.pop(number, None)
+        if instance is not None:
+            instance.shared.users -= 1
+            if not instance.shared.users:
+                self._shared.pop(instance.shared.key, None)
+        return instance
+
+    def _release(self, instance: Instance | None) -> None:
+        if instance is None or instance.shared.users:
+            return
+        close = getattr(instance.plugin, "close", None)
+        if callable(close):
+            try:
+                close()
+            except Exception as error:  # noqa: BLE001 - it is gone either way
+                logs.event(_log, logging.WARNING, "close failed", **logs.describe(error))
+
+
+def _key(config: Any) -> str:
+    if isinstance(config, dict):
+        config = {k: v for k, v in config.items() if k not in _VOLATILE}
+    return json.dumps(config, sort_keys=True)
+
+
+def _shown(number: Any) -> str:
+    return str(number) if isinstance(number, int) else "?"

@@ -1,0 +1,177 @@
+"""``tenantgate-pluginserver``: run one plugin for Kong, or describe it.
+
+    tenantgate-pluginserver --plugin plugins/NAME.py --socket /run/kong/NAME.socket
+    tenantgate-pluginserver --plugin plugins/NAME.py --dump
+
+In kong.conf: `pluginserver_NAME_socket`, `pluginserver_NAME_start_cmd` (the first) and
+`pluginserver_NAME_query_cmd` (the second).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Final
+
+from tenantgate import __version__
+from tenantgate.errors import ConfigError, TenantgateError
+from tenantgate.kong import health, logs
+from tenantgate.kong.listen import bind_tcp, bind_unix
+from tenantgate.kong.loading import load
+from tenantgate.kong.server import Limits, Server
+from tenantgate.kong.supervisor import Heart, supervise
+
+__all__ = ["main"]
+
+_log: Final = logging.getLogger("tenantgate.launcher")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="tenantgate-pluginserver", description="Run a Python plugin for Kong."
+    )
+    parser.add_argument("--version", action="version", version=f"tenantgate {__version__}")
+    parser.add_argument(
+        "--plugin", type=Path, required=True, metavar="FILE", help="the plugin; its name is the file's"
+    )
+    parser.add_argument(
+        "--dump", action="store_true", help="print the plugin's description for Kong, and end"
+    )
+    parser.add_argument("--socket", type=Path, metavar="PATH", help="where Kong connects (unix socket)")
+    parser.add_argument(
+        "--workers", type=int, default=8, help="threads that run phases (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--queue", type=int, default=256, help="events that may wait for one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--deadline-ms", type=int, default=1500,
+        help="time for a phase whose plugin names none; keep it below Kong's "
+        "nginx_http_lua_socket_read_timeout (default: %(default)s)",
+    )  # fmt: skip
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--metrics-socket", type=Path, metavar="PATH",
+        help="unix socket for /metrics, /healthz and /readyz (default: beside --socket, NAME.metrics.socket)",
+    )  # fmt: skip
+    where.add_argument("--metrics-port", type=int, metavar="PORT", help="a TCP port for these instead")
+    parser.add_argument(
+        "--metrics-host", default="127.0.0.1", help="the port's address (default: %(default)s)"
+    )
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument(
+        "--no-supervise", action="store_true", help="serve in this process, without the watchdog"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; exit status 0 at the end, 2 for options or a plugin that can't be used."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if not args.dump and args.socket is None:
+        parser.error("--socket is required (or --dump)")
+    if args.workers < 1 or args.queue < 1 or args.deadline_ms < 1:
+        parser.error("--workers, --queue and --deadline-ms must be at least 1")
+    try:
+        return dump(args.plugin) if args.dump else _serve(args)
+    except TenantgateError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+
+
+def dump(path: Path) -> int:
+    """Print Kong's JSON array for the plugin at `path`, and nothing else, to standard output."""
+    # Kong reads all of this command's output as JSON, so not even C code may print there meanwhile.
+    sys.stdout.flush()
+    out = os.dup(1)
+    os.dup2(2, 1)
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            text = json.dumps([load(path).description()])
+        except TenantgateError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the plugin file's own
+            raise ConfigError(f"plugin {path.stem}: {_told(error)}") from None
+    with os.fdopen(out, "w") as stdout:
+        stdout.write(text + "\n")
+    return 0
+
+
+def _told(error: BaseException) -> str:
+    found = logs.describe(error)
+    return f"{found['error']} at {found.get('at', '?')}: {error}"
+
+
+def _serve(args: argparse.Namespace) -> int:
+    name = args.plugin.stem
+    logs.setup(name, args.log_level)
+    if not args.plugin.is_file():
+        raise ConfigError(f"plugin: no file {args.plugin}")
+    plugin_socket = bind_unix(args.socket)
+    sockets = [plugin_socket]
+    if args.metrics_port is not None:
+        metrics = bind_tcp(args.metrics_host, args.metrics_port)
+    else:
+        path = args.metrics_socket or args.socket.with_name(f"{args.socket.stem}.metrics.socket")
+        sockets.append(bind_unix(path))
+        metrics = sockets[-1].sock
+
+    def serve(heart: Heart | None, restarts: int) -> int:
+        return _run(args, plugin_socket.sock, metrics, heart, restarts)
+
+    try:
+        return serve(None, 0) if args.no_supervise else supervise(serve, plugin_socket.sock)
+    finally:
+        for listener in sockets:
+            listener.unlink()
+
+
+def _run(
+    args: argparse.Namespace, listener: socket.socket, metrics: socket.socket, heart: object, restarts: int
+) -> int:
+    """The server itself, in this process."""
+    plugin = load(args.plugin)
+    limits = Limits(
+        workers=args.workers, queue=args.queue, deadline_ms=args.deadline_ms, max_stuck=args.workers
+    )
+    beat = getattr(heart, "beat", lambda _: None)
+    server = Server(plugin.name, plugin.plugin, listener, limits=limits, heartbeat=beat)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    about: dict[str, str | int] = {
+        "plugin": plugin.name, "version": plugin.version, "restarts": restarts, "supervisor": os.getppid(),
+    }  # fmt: skip
+    health.serve(metrics, server, about)
+    warm_up = getattr(plugin.module, "warm_up", None)
+
+    def warm() -> None:
+        try:
+            if callable(warm_up):
+                warm_up()
+        except BaseException as error:  # noqa: BLE001 - then the phases fail, each as its `on_error` says
+            logs.event(_log, logging.ERROR, "warm-up failed", **logs.describe(error))
+        # What is loaded by now stays: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        server.open()
+        logs.event(_log, logging.INFO, "serving", socket=str(args.socket), restarts=restarts)
+
+    threading.Thread(target=warm, name="warm-up", daemon=True).start()
+    status = server.run()
+    sys.stderr.flush()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

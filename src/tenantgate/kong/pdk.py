@@ -1,0 +1,76 @@
+"""The PDK object that phases get, and the rules of calling it.
+
+It is kong-pdk's own class on a channel of ours, so plugins written for kong-pdk work unchanged. What the
+class lacks is set right here: a `None` before a later argument, which Lua would take for the end of the list.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from kong_pdk.exception import PDKException
+from kong_pdk.pdk import FakeClasses, rpc_of
+
+__all__ = ["LOG_METHODS", "TERMINAL", "Abandoned", "Channel", "PDKException", "ServedKong", "plain_result"]
+
+# These leave the phase on Kong's side: there is no answer to them, and nothing may be called after.
+TERMINAL: Final = frozenset({"kong.response.exit", "kong.response.error"})
+
+# What answers in a log phase, from data saved with the request (kong/runloop/plugin_servers/plugin.lua).
+# Everything else raises on Kong's side there, and its answer never comes.
+LOG_METHODS: Final = frozenset(
+    {
+        "kong.log.serialize", "kong.log.set_serialize_value",
+        "kong.log", "kong.log.alert", "kong.log.crit", "kong.log.err", "kong.log.warn", "kong.log.notice",
+        "kong.log.info", "kong.log.debug",
+        "kong.request.get_headers", "kong.request.get_header", "kong.request.get_uri_captures",
+        "kong.response.get_status", "kong.response.get_headers", "kong.response.get_header",
+        "kong.response.get_source", "kong.service.response.get_raw_body",
+        "kong.ctx.shared.get", "kong.ctx.shared.set", "kong.nginx.get_ctx", "kong.nginx.set_ctx",
+        "kong.nginx.req_start_time", "kong.client.get_consumer", "kong.client.get_credential",
+        "kong.router.get_route", "kong.router.get_service",
+        "kong.node.get_id", "kong.node.get_hostname", "kong.node.get_memory_stats",
+    }
+)  # fmt: skip
+
+
+class Abandoned(BaseException):
+    """Raised in a phase whose event is over (deadline, lost connection), so that it unwinds.
+
+    Not an `Exception`: a plugin's ``except Exception`` must not keep it alive.
+    """
+
+
+class Channel(Protocol):
+    """The two ends of one event, as kong-pdk knows them."""
+
+    def put(self, message: Any) -> None:
+        """Send ``{"Method": …, "Args": …}`` to Kong."""
+
+    def get(self) -> tuple[Any, Any]:
+        """The answer: ``(data, error)``."""
+
+
+class ServedKong(FakeClasses):  # type: ignore[misc]
+    """kong-pdk's `kong` object when it is served by Tenantgate, which also knows the event's deadline.
+
+    `deadline` is on the clock of `time.monotonic`.
+    """
+
+    def __init__(self, channel: Channel, deadline: float) -> None:
+        super().__init__("kong", rpc_of(channel, lua_style=False))
+        self.deadline = deadline
+
+
+def plain_result(result: Any) -> Any:
+    """The data of a PDK call, also under a stock server in Lua style, where each call gives a pair.
+
+    Raises:
+        PDKException: the call failed; its message is Kong's and may hold content, so don't log it.
+    """
+    if type(result) is tuple:  # a PDK value comes from MessagePack and is never a tuple
+        data, error = result
+        if error:
+            raise PDKException(error)
+        return data
+    return result

@@ -1,0 +1,110 @@
+"""What happens when a phase fails or runs late: each plugin entity's choice, from its configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from tenantgate.errors import ConfigError
+from tenantgate.fields import parse
+
+__all__ = ["DEFAULT_DEADLINE_MS", "LOG_DEADLINE_MS", "UNAVAILABLE", "PhasePolicy", "configure"]
+
+C = TypeVar("C")
+
+# Kong waits `nginx_http_lua_socket_read_timeout` (2 s as rendered) for each answer: stay below.
+DEFAULT_DEADLINE_MS: Final = 1_500
+# Nobody waits for a log phase: Kong is answered after DEFAULT_DEADLINE_MS, the work goes on until this.
+LOG_DEADLINE_MS: Final = 10_000
+
+# OpenAI's error shape, as the clients' libraries expect it from an LLM endpoint.
+_UNAVAILABLE_BODY: Final = json.dumps(
+    {
+        "error": {
+            "message": "The gateway could not process this request. Please try again.",
+            "type": "server_error",
+            "param": None,
+            "code": "tenantgate_unavailable",
+        }
+    }
+)
+UNAVAILABLE: Final = (503, _UNAVAILABLE_BODY, {"content-type": "application/json"})
+"""The arguments of `kong.response.exit` for a plugin whose ``on_error`` is ``reject``."""
+
+# Only here does `kong.response.exit` answer the client (kong/pdk/response.lua).
+_MAY_ANSWER: Final = frozenset({"rewrite", "access", "response"})
+
+_KONG_KEYS: Final = (
+    "__plugin_id", "route_id", "service_id", "consumer_id", "__ws_id", "__key__", "__seq__",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PhasePolicy:
+    """How a plugin entity takes its own failures.
+
+    Attributes:
+        reject: answer 503 (``on_error: reject``) rather than go on without the plugin (``pass``).
+        deadline_ms: how long a phase on the client's path may take, PDK calls and queueing included.
+    """
+
+    reject: bool = False
+    deadline_ms: float = DEFAULT_DEADLINE_MS
+
+    @classmethod
+    def of(cls, plugin: object, default: PhasePolicy | None = None) -> PhasePolicy:
+        """The policy of a plugin object: its `policy`, or `on_error` and `deadline_ms` of its `config`."""
+        if isinstance(own := getattr(plugin, "policy", None), PhasePolicy):
+            return own
+        base = default or cls()
+        config = getattr(plugin, "config", None)
+        if isinstance(config, dict):
+            return cls.from_values(config, base)
+        values = {
+            "on_error": getattr(config, "on_error", None),
+            "deadline_ms": getattr(config, "deadline_ms", None),
+        }
+        return cls.from_values(values, base)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], base: PhasePolicy) -> PhasePolicy:
+        """The policy in plain configuration values; what is missing or unusable is as in `base`."""
+        deadline = values.get("deadline_ms")
+        usable = isinstance(deadline, int | float) and not isinstance(deadline, bool) and deadline > 0
+        on_error = values.get("on_error")
+        return cls(
+            reject=base.reject if on_error is None else on_error == "reject",
+            deadline_ms=float(deadline) if usable and deadline is not None else base.deadline_ms,
+        )
+
+    def rejects(self, phase: str) -> bool:
+        """Whether a failure in `phase` is answered with `UNAVAILABLE`."""
+        return self.reject and phase in _MAY_ANSWER
+
+
+class _Configured(Protocol[C]):
+    config: C
+
+
+def configure(plugin: _Configured[C], cls: type[C], values: Mapping[str, Any]) -> None:
+    """Set up a plugin object from the configuration that Kong sent; never raises for bad values.
+
+    Sets `plugin.config` (when the values are good), `plugin.config_error` (a ConfigError, or None; each
+    phase then fails with it and follows ``on_error``), `plugin.config_keys` (which entity this is:
+    ``route_id``, ``service_id`` …) and `plugin.policy`.
+    """
+    error: ConfigError | None = None
+    try:
+        plugin.config = parse(cls, values)
+    except ConfigError as problem:
+        error = problem
+    given = {k: values[k] for k in _KONG_KEYS if isinstance(values.get(k), str)}
+    target: Any = plugin
+    target.config_error = error
+    target.config_keys = given
+    # A configuration that can't be read fails as its author asked: `on_error` may well be readable.
+    target.policy = (
+        PhasePolicy.of(plugin) if error is None else PhasePolicy.from_values(values, PhasePolicy())
+    )

@@ -1,0 +1,483 @@
+"""The plugin server: Kong's calls in, phases run, exactly one answer to each call out.
+
+Three kinds of threads. A bounded pool of workers waits on the connections; the one that reads an event runs
+its phase, writes its PDK calls and waits for the Step on the same connection, so a request stays in one
+thread. The warden (the caller of `run`) never runs plugin code: it accepts connections, watches deadlines and
+the workers, beats for the supervisor, and reads and queues when all workers are busy. The control thread
+starts and closes instances, so that neither waits behind events.
+
+A phase's deadline counts from the arrival of its event. At the deadline Kong is answered as the plugin
+entity's `on_error` says; what the worker does after that reaches nobody. Ids start at a random number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import select
+import socket
+import sys
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Final
+
+from tenantgate.errors import TenantgateError
+from tenantgate.kong import logs, metrics
+from tenantgate.kong.connection import ClosedError, Connection
+from tenantgate.kong.event import Event, Outcome, last_answer
+from tenantgate.kong.instances import InstanceError, Instances, first_id
+from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, LOG_DEADLINE_MS, PhasePolicy
+from tenantgate.kong.poller import Waker, new_poller
+from tenantgate.kong.wire import MAX_MESSAGE, Call, MalformedError, TooLargeError, pack, reply
+from tenantgate.kong.workers import Pool
+
+__all__ = ["EXIT_STUCK", "Limits", "Server"]
+
+_log: Final = logging.getLogger("tenantgate.server")
+
+EXIT_STUCK: Final = 70
+"""The exit status when too many threads are stuck: the process must be replaced."""
+
+_TICK_S: Final = 0.1
+_WATCH_S: Final = 0.002  # while all workers are or were just busy, the warden looks this often
+_SWITCH_INTERVAL_S: Final = 0.001  # how long Python code may hold the others up (default: 5 ms)
+_STALE_AFTER_S: Final = 0.5  # from here on, look whether Kong still waits before answering
+_WRITE_STALL_S: Final = 10.0
+_ACCEPT_PAUSE_S: Final = 0.02
+_CONTROL_S: Final = 10.0  # a plugin's constructor or `close` that takes longer hangs
+_BATCH: Final = 256  # calls the warden reads before it looks at deadlines again
+_LATE_STEPS: Final = 10_000
+_DRAIN_S: Final = 1.0
+_STEPS: Final = frozenset(
+    f"plugin.Step{kind}"
+    for kind in ("", "Error", "Credential", "Consumer", "MemoryStats", "Route", "Service", "MultiMap")
+)
+_PHASES: Final = frozenset({"certificate", "rewrite", "access", "response", "log", "preread"})
+
+_events: Final = metrics.counter(
+    "tenantgate_events_total", "Events from Kong by how they ended.", ("phase", "outcome")
+)
+_seconds: Final = metrics.histogram(
+    "tenantgate_event_seconds", "From the arrival of an event to its last answer.", ("phase",)
+)
+_rpc_errors: Final = metrics.counter(
+    "tenantgate_rpc_errors_total", "Calls that were answered with an error.", ("reason",)
+)
+_abandoned: Final = metrics.counter(
+    "tenantgate_abandoned_calls_total", "Calls that Kong gave up before they were answered."
+)
+_connections: Final = metrics.gauge("tenantgate_connections", "Open connections from Kong.")
+_live_instances: Final = metrics.gauge("tenantgate_instances", "Plugin instances.")
+_running: Final = metrics.gauge("tenantgate_events_in_progress", "Events that have not ended.")
+_waiting: Final = metrics.gauge("tenantgate_events_waiting", "Events that wait for a worker thread.")
+_stuck: Final = metrics.gauge("tenantgate_stuck_threads", "Worker threads that have not come back.")
+_ready: Final = metrics.gauge("tenantgate_ready", "1 when the server takes events and is not overloaded.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of a server.
+
+    Attributes:
+        workers: threads that run phases.
+        queue: events that may wait for a thread; further ones are answered at once by `on_error`.
+        deadline_ms: for phases of plugins that name none; below Kong's read time-out (2 s as rendered).
+        log_deadline_ms: for work in a log phase; Kong is answered after `deadline_ms` all the same.
+        max_message: bytes of one message, from Kong.
+        max_stuck: threads that may be stuck before the process gives up.
+        max_instances: plugin instances kept.
+    """
+
+    workers: int = 8
+    queue: int = 256
+    deadline_ms: float = DEFAULT_DEADLINE_MS
+    log_deadline_ms: float = LOG_DEADLINE_MS
+    max_message: int = MAX_MESSAGE
+    max_stuck: int = 8
+    max_instances: int = 10_000
+
+
+class Server:
+    """Serves one plugin class on a listening socket.
+
+    `heartbeat` is called every 0.1 s while the server is alive, with whether it is warmed up.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        plugin: Callable[[Any], Any],
+        listener: socket.socket,
+        *,
+        limits: Limits | None = None,
+        heartbeat: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._listener = listener
+        self._heartbeat = heartbeat
+        self._default = PhasePolicy(deadline_ms=self.limits.deadline_ms)
+        self.instances = Instances(name, plugin, default=self._default, limit=self.limits.max_instances)
+        self._poller = new_poller()
+        self._waker = Waker()  # wakes the warden
+        self._kicker = Waker()  # wakes one idle worker
+        self._pool = Pool(
+            self.limits.workers,
+            self.limits.queue,
+            read=self._read_one,
+            kick=self._kicker.wake,
+            saturated=self._saturated,
+        )
+        self._watching = True  # until workers are there, the warden reads
+        self._wake_at = 0.0
+        self._conns: dict[int, Connection] = {}
+        self._events: dict[int, Event] = {}
+        self._event_ids = itertools.count(first_id())
+        # By time allowed: then the order of arrival is the order of deadlines.
+        self._deadlines: dict[tuple[str, float], deque[tuple[float, Event]]] = {}
+        self._late: OrderedDict[int, bool] = OrderedDict()  # events whose Step may still come: reject?
+        self._late_lock = threading.Lock()
+        self._handed: deque[tuple[Connection, Call | None]] = deque()
+        self._control: SimpleQueue[tuple[Connection, Call] | None] = SimpleQueue()
+        self._control_since: float | None = None
+        self._warm = False
+        self._stopping: float | None = None
+        self._status = 0
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Let events run; until then they wait in the queue, at most until their deadline."""
+        if not self._warm:
+            self._heartbeat(True)  # before any event: from here on a hang is seen soon
+            self._warm = True
+            self._pool.start()
+
+    def stop(self, status: int = 0) -> None:
+        """End `run` when the events in progress have ended, or after a second. From any thread or signal."""
+        if self._stopping is None:
+            self._status = status
+            self._stopping = time.monotonic() + _DRAIN_S
+            self._waker.wake()
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether events are taken and run, and why not."""
+        if self._stopping is not None:
+            return False, "stopping"
+        if not self._warm:
+            return False, "warming up"
+        if self._pool.stuck:
+            return False, "threads stuck"
+        if self._pool.full:
+            return False, "overloaded"
+        return True, "ready"
+
+    def run(self) -> int:
+        """Serve until `stop`; gives the exit status. What is in progress has then ended, or had a second."""
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        self._listener.setblocking(False)
+        self._poller.add(self._kicker.fileno())
+        threading.Thread(target=self._control_loop, name="control", daemon=True).start()
+        poll = select.poll()
+        poll.register(self._listener.fileno(), select.POLLIN)
+        poll.register(self._waker.fileno(), select.POLLIN)
+        next_tick = 0.0
+        while not self._may_end():
+            now = time.monotonic()
+            if now >= next_tick:
+                next_tick = now + _TICK_S
+                self._tick(now)
+            self._wake_at = self._next_wake(now, next_tick)
+            for fd, _ in poll.poll(max(0.0, self._wake_at - now) * 1000):
+                if fd == self._waker.fileno():
+                    self._waker.drain()
+                else:
+                    self._accept()
+            while self._handed:
+                self._resume(*self._handed.popleft())
+            self._read_for_busy_workers()
+            self._expire(time.monotonic())
+        self._control.put(None)
+        return self._status
+
+    def _read_for_busy_workers(self) -> None:
+        if not self._watching:
+            return
+        for _ in range(_BATCH):
+            if self._pool.idle:
+                return
+            ready = self._poller.wait(0)
+            if ready is None:
+                return
+            event = self._ready(*ready, here=False)
+            assert event is None, "only a worker runs events"  # noqa: S101
+
+    def _read_one(self) -> Event | None:
+        """For a worker: wait for a call, handle it, and give the event that it began, to be run here."""
+        ready = self._poller.wait(None)
+        return None if ready is None else self._ready(*ready, here=True)
+
+    def _saturated(self) -> None:
+        if not self._watching:
+            self._watching = True
+            self._waker.wake()
+
+    def _may_end(self) -> bool:
+        if self._stopping is None:
+            return False
+        return not self._events or time.monotonic() >= self._stopping
+
+    def _tick(self, now: float) -> None:
+        self._heartbeat(self._warm)
+        if self._pool.idle:
+            self._watching = False
+        self._pool.check(now)
+        if self._pool.stuck >= self.limits.max_stuck and self._stopping is None:
+            logs.event(_log, logging.CRITICAL, "too many stuck threads, giving up", stuck=self._pool.stuck)
+            self.stop(EXIT_STUCK)
+        busy_since = self._control_since
+        if busy_since is not None and now - busy_since > _CONTROL_S and self._stopping is None:
+            logs.event(_log, logging.CRITICAL, "starting an instance hangs, giving up")
+            self.stop(EXIT_STUCK)
+        for conn in list(self._conns.values()):
+            if conn.stalled_since is not None and now - conn.stalled_since > _WRITE_STALL_S:
+                conn.hang_up()
+
+    def update_gauges(self) -> None:
+        """Set the gauges, before they are shown."""
+        _connections.set(len(self._conns))
+        _live_instances.set(len(self.instances))
+        _running.set(len(self._events))
+        _waiting.set(self._pool.waiting)
+        _stuck.set(self._pool.stuck)
+        _ready.set(1 if self.ready()[0] else 0)
+
+    # -- connections -------------------------------------------------------------------------------------
+
+    def _ready(self, fd: int, readable: bool, writable: bool, *, here: bool) -> Event | None:
+        if fd == self._kicker.fileno():
+            self._kicker.drain()
+            self._poller.arm(fd)
+            if not here:
+                self._pool.nudge()
+            return None
+        conn = self._conns.get(fd)
+        return None if conn is None else self._read(conn, readable=readable, writable=writable, here=here)
+
+    def _accept(self) -> None:
+        for _ in range(64):
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError:  # out of descriptors: the backlog keeps them
+                time.sleep(_ACCEPT_PAUSE_S)
+                return
+            conn = Connection(sock, self.limits.max_message)
+            self._conns[conn.fd] = conn
+            self._poller.add(conn.fd)
+
+    def _read(self, conn: Connection, *, readable: bool, writable: bool, here: bool) -> Event | None:
+        try:
+            if writable:
+                conn.flush()
+            call = conn.receive() if readable or conn.buffered else None
+        except ClosedError:
+            self.drop(conn)
+            return None
+        except MalformedError as error:
+            self._refuse_bytes(conn, error)
+            return None
+        if call is not None:
+            return self._handle(conn, call, here=here)
+        self._arm(conn)
+        return None
+
+    def _resume(self, conn: Connection, call: Call | None) -> None:
+        if conn.closed:
+            return
+        if call is None:
+            self._read(conn, readable=False, writable=False, here=False)
+        else:
+            self._handle(conn, call, here=False)
+
+    def _refuse_bytes(self, conn: Connection, error: MalformedError) -> None:
+        _rpc_errors.inc(reason="malformed")
+        logs.event(_log, logging.WARNING, "unusable message", reason=str(error))
+        if isinstance(error, TooLargeError) and error.msgid is not None:
+            with contextlib.suppress(ClosedError):
+                conn.send(pack([1, error.msgid, str(error), None]))
+        self.drop(conn)
+
+    def _arm(self, conn: Connection) -> None:
+        try:
+            self._poller.arm(conn.fd, writing=conn.writing)
+        except (OSError, ValueError):
+            self.drop(conn)
+
+    def release(self, conn: Connection) -> None:
+        """See `Switchboard`."""
+        if conn.closed:
+            return
+        if conn.buffered:
+            self._handed.append((conn, None))
+            self._waker.wake()
+        else:
+            self._arm(conn)
+
+    def drop(self, conn: Connection) -> None:
+        """See `Switchboard`."""
+        if conn.closed:
+            return
+        conn.closed = True
+        self._conns.pop(conn.fd, None)
+        with contextlib.suppress(OSError, ValueError):
+            self._poller.remove(conn.fd)
+        conn.close()
+
+    def hand_over(self, conn: Connection, call: Call) -> None:
+        """See `Switchboard`."""
+        self._handed.append((conn, call))
+        self._waker.wake()
+
+    def answer(self, conn: Connection, msgid: int, result: bytes, *, since: float) -> None:
+        """See `Switchboard`."""
+        try:
+            # Kong puts a connection back into its pool after a time-out. An answer that comes then would be
+            # taken for another request's, and fail that one.
+            if time.monotonic() - since > _STALE_AFTER_S and (conn.buffered or conn.has_unread()):
+                _abandoned.inc()
+            else:
+                conn.send(reply(msgid, result))
+        except ClosedError:
+            self.drop(conn)
+            return
+        self.release(conn)
+
+    def _error(self, conn: Connection, msgid: int, text: str, reason: str) -> None:
+        _rpc_errors.inc(reason=reason)
+        try:
+            conn.send(pack([1, msgid, text, None]))
+        except ClosedError:
+            self.drop(conn)
+            return
+        self.release(conn)
+
+    # -- calls -------------------------------------------------------------------------------------------
+
+    def _handle(self, conn: Connection, call: Call, *, here: bool) -> Event | None:
+        try:
+            if call.method in _STEPS:
+                self._step(conn, call)
+            elif call.method == "plugin.HandleEvent":
+                return self._event(conn, call, here=here)
+            elif call.method in {"plugin.StartInstance", "plugin.CloseInstance"}:
+                self._control.put((conn, call))
+            else:
+                self._error(conn, call.msgid, "unknown method", "unknown_method")
+        except InstanceError as error:
+            self._error(conn, call.msgid, str(error), "no_instance")
+        return None
+
+    def _event(self, conn: Connection, call: Call, *, here: bool) -> Event | None:
+        argument = call.argument if isinstance(call.argument, dict) else {}
+        instance = self.instances.get(argument.get("InstanceId"))
+        phase = argument.get("EventName")
+        if phase not in _PHASES or not callable(getattr(instance.plugin, phase, None)):
+            self._error(conn, call.msgid, "unknown phase", "unknown_phase")
+            return None
+        now = time.monotonic()
+        # An entity's own deadline is for those who wait for it; nobody does in log.
+        answer_s = (self.limits.deadline_ms if phase == "log" else instance.policy.deadline_ms) / 1000
+        work_s = self.limits.log_deadline_ms / 1000 if phase == "log" else answer_s
+        event = Event(
+            self, next(self._event_ids), instance, phase,
+            conn=conn, msgid=call.msgid, now=now, answer_s=answer_s, work_s=work_s,
+        )  # fmt: skip
+        self._events[event.id] = event
+        room, run_here = self._pool.admit(event, here=here)
+        if not room:
+            event.refuse()
+            return None
+        self._watch(("first", answer_s), event.answer_by, event)
+        return event if run_here else None
+
+    def _step(self, conn: Connection, call: Call) -> None:
+        argument = call.argument if isinstance(call.argument, dict) else {}
+        given = argument.get("EventId")
+        number = given if isinstance(given, int) else -1
+        event = self._events.get(number)
+        if event is not None and event.step(conn, call):
+            if event.mailbox is not None:
+                event.mailbox.waker.wake()
+            return
+        with self._late_lock:
+            reject = self._late.pop(number, None)
+        if reject is None:
+            self._error(conn, call.msgid, f"event id {number} not found", "no_event")
+        else:
+            self.answer(conn, call.msgid, last_answer(number, reject=reject), since=time.monotonic())
+
+    def ended(self, event: Event, outcome: Outcome) -> None:
+        """See `Switchboard`."""
+        if outcome is Outcome.LATE:
+            with self._late_lock:
+                self._late[event.id] = event.instance.policy.rejects(event.phase)
+                if len(self._late) > _LATE_STEPS:
+                    self._late.popitem(last=False)
+        self._events.pop(event.id, None)
+        _events.inc(phase=event.phase, outcome=outcome)
+        _seconds.observe(time.monotonic() - event.arrived, phase=event.phase)
+        if self._stopping is not None:
+            self._waker.wake()
+
+    # -- deadlines ---------------------------------------------------------------------------------------
+
+    def _watch(self, kind: tuple[str, float], deadline: float, event: Event) -> None:
+        line = self._deadlines.get(kind)
+        if line is None:
+            line = self._deadlines.setdefault(kind, deque())
+        line.append((deadline, event))
+        if deadline < self._wake_at:
+            self._waker.wake()
+
+    def _next_wake(self, now: float, next_tick: float) -> float:
+        first = min(next_tick, now + _WATCH_S) if self._watching else next_tick
+        for line in list(self._deadlines.values()):
+            while line and line[0][1].over:
+                line.popleft()
+            if line and line[0][0] < first:
+                first = line[0][0]
+        return first
+
+    def _expire(self, now: float) -> None:
+        for line in list(self._deadlines.values()):
+            while line and (line[0][1].over or line[0][0] <= now):
+                _, event = line.popleft()
+                following = event.expire(now)
+                if following is not None:
+                    self._watch(("again", self.limits.deadline_ms), following, event)
+
+    # -- instances ---------------------------------------------------------------------------------------
+
+    def _control_loop(self) -> None:
+        while (job := self._control.get()) is not None:
+            conn, call = job
+            self._control_since = time.monotonic()
+            try:
+                start = call.method == "plugin.StartInstance"
+                result = pack((self.instances.start if start else self.instances.close)(call.argument))
+            except TenantgateError as error:
+                self._error(conn, call.msgid, str(error), "instance")
+            except BaseException as error:  # noqa: BLE001 - a plugin's constructor; the server lives on
+                logs.event(_log, logging.ERROR, "instance can't start", **logs.describe(error))
+                self._error(conn, call.msgid, f"{type(error).__name__} in the plugin's start", "instance")
+            else:
+                self.answer(conn, call.msgid, result, since=self._control_since)
+            finally:
+                self._control_since = None
+        self.instances.close_all()

@@ -1,0 +1,204 @@
+"""A small parent that keeps a plugin server alive.
+
+Kong replaces a plugin server that ends, but not one that hangs or is stopped: each request then waits for
+Kong's read time-out. So the process that Kong starts is this watchdog. It owns the listening socket and forks
+the server, which inherits it; while there is no server, or a new one starts, Kong's connections wait in the
+socket's backlog instead of being refused. (Refused, Kong would go on without the plugin at once, or answer
+500 if it has no instance yet, as right after its start; waiting, the request is served soon after.)
+Only while the server crashes again and again are connections closed at once, so that requests need not wait.
+
+The server beats through a pipe every 0.1 s. It is killed and replaced when it is stopped (the kernel tells)
+or, once it was warm, silent for `HANG_S`. Both processes end when their parent does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+from tenantgate.kong import logs
+from tenantgate.kong.poller import Waker
+
+__all__ = ["HANG_S", "Heart", "supervise"]
+
+_log: Final = logging.getLogger("tenantgate.supervisor")
+
+HANG_S: Final = 1.0
+_START_S: Final = 60.0  # until it is warm: importing libraries and loading models may hold Python's lock
+_COLD: Final = b"c"
+_WARM: Final = b"w"
+_TICK_S: Final = 0.1
+_STABLE_S: Final = 1.0  # a server that was warm and lived this long starts again at once
+_PAUSES_S: Final = (0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 5.0)  # by number of failures in a row
+_GRACE_S: Final = 2.0  # after SIGTERM
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Heart:
+    """The server's end of the heartbeat pipe."""
+
+    def __init__(self, fd: int, parent: int) -> None:
+        self._fd, self._parent = fd, parent
+
+    def beat(self, warm: bool) -> None:
+        """Say that the server lives, and whether it takes events; ends the process with its parent."""
+        if os.getppid() != self._parent:
+            os._exit(0)
+        with contextlib.suppress(OSError):  # full: the parent is slow, not dead
+            os.write(self._fd, _WARM if warm else _COLD)
+
+
+def supervise(serve: Callable[[Heart, int], int], listener: socket.socket) -> int:
+    """Run ``serve(heart, restarts)`` in child processes until SIGTERM or SIGINT, or until the parent dies.
+
+    `serve` gives the exit status. Must be called before any thread is started.
+    """
+    return _Supervisor(serve, listener).run()
+
+
+class _Supervisor:
+    def __init__(self, serve: Callable[[Heart, int], int], listener: socket.socket) -> None:
+        self._serve, self._listener = serve, listener
+        self._parent = os.getppid()
+        self._waker = Waker()
+        self._ending = 0  # the signal that ends it all
+        self._child = 0
+        self._beats = -1
+        self._restarts = -1
+        self._failures = 0
+        self._was_warm = False
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._end)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._waker.write_fileno(), warn_on_full_buffer=False)
+        while True:
+            started = time.monotonic()
+            self._fork()
+            self._watch()
+            if self._over():
+                return 0
+            stable = self._was_warm and time.monotonic() - started > _STABLE_S
+            self._failures = 0 if stable else self._failures + 1
+            self._pause(_PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)])
+            if self._over():
+                return 0
+
+    def _over(self) -> bool:
+        return self._ending != 0
+
+    def _end(self, number: int, _frame: object) -> None:
+        self._ending = number
+
+    def _fork(self) -> None:
+        self._restarts += 1
+        beats, heart = os.pipe()
+        os.set_blocking(beats, False)
+        os.set_blocking(heart, False)
+        me = os.getpid()
+        self._child = os.fork()
+        if self._child:
+            os.close(heart)
+            self._beats = beats
+            return
+        status = 1
+        try:
+            os.close(beats)
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            self._waker.close()
+            _die_with_parent(me)
+            status = self._serve(Heart(heart, me), self._restarts)
+        except BaseException as error:  # noqa: BLE001 - the child must never return into the parent's code
+            logs.event(_log, logging.CRITICAL, "server failed", **logs.describe(error))
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _watch(self) -> None:
+        """Until the child is gone."""
+        last_beat, ending_since = time.monotonic(), 0.0
+        self._was_warm = False
+        poll = select.poll()
+        poll.register(self._beats, select.POLLIN)
+        poll.register(self._waker.fileno(), select.POLLIN)
+        reason = ""
+        while True:
+            before = time.monotonic()
+            ready = {fd for fd, _ in poll.poll(_TICK_S * 1000)}
+            now = time.monotonic()
+            self._waker.drain()
+            if self._beats in ready:
+                if not self._drain_beats():
+                    poll.unregister(self._beats)
+                last_beat = now
+            limit = HANG_S if self._was_warm else _START_S
+            if os.getppid() != self._parent:
+                self._ending = self._ending or signal.SIGTERM
+            pid, status = os.waitpid(self._child, os.WNOHANG | os.WUNTRACED)
+            if pid and os.WIFSTOPPED(status):
+                reason = "stopped"
+                os.kill(self._child, signal.SIGKILL)
+            elif pid:
+                self._buried(status, reason)
+                return
+            # Time in which this process itself did not run says nothing about the child.
+            last_beat += max(0.0, now - before - 2 * _TICK_S)
+            if self._ending and not ending_since:
+                ending_since = now
+                os.kill(self._child, signal.SIGTERM)
+            if not reason and (now - last_beat > limit or (ending_since and now - ending_since > _GRACE_S)):
+                reason = "hung"
+                os.kill(self._child, signal.SIGKILL)
+
+    def _drain_beats(self) -> bool:
+        try:
+            beats = os.read(self._beats, 4096)
+        except BlockingIOError:
+            return True
+        self._was_warm = self._was_warm or _WARM in beats
+        return bool(beats)
+
+    def _buried(self, status: int, reason: str) -> None:
+        os.close(self._beats)
+        self._child = 0
+        if not self._ending:
+            code = os.waitstatus_to_exitcode(status)
+            logs.event(
+                _log, logging.ERROR, "server ended, starting another", status=code, reason=reason or "exited"
+            )
+
+    def _pause(self, pause_s: float) -> None:
+        """Wait out a crash loop; nobody has to wait for us meanwhile."""
+        until = time.monotonic() + pause_s
+        self._listener.setblocking(False)
+        while (rest := until - time.monotonic()) > 0 and not self._ending:
+            ready, _, _ = select.select(
+                [self._listener.fileno(), self._waker.fileno()], [], [], min(rest, _TICK_S)
+            )
+            self._waker.drain()
+            if os.getppid() != self._parent:
+                self._ending = signal.SIGTERM
+            if self._listener.fileno() in ready:
+                try:
+                    self._listener.accept()[0].close()
+                except OSError:
+                    continue
+
+
+def _die_with_parent(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)

@@ -1,0 +1,139 @@
+"""Overload and stuck threads: back-pressure, replacement, and giving up."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from tenantgate.kong.testing import KongClient
+from tenantgate.kong.wire import pack_as_kong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Launched
+
+
+def held(kong: KongClient, instance: int, phase: str = "access") -> tuple[Any, Any]:
+    """An event that waits for Kong in its first PDK call, hence holds a worker; its id and connection."""
+    sock = kong.connect()
+    return kong.call("HandleEvent", {"InstanceId": instance, "EventName": phase}, sock=sock)["EventId"], sock
+
+
+def test_a_full_queue_answers_at_once_by_on_error(launch: Callable[..., Launched]) -> None:
+    server = launch("faulty", "--workers", "2", "--queue", "1", "--deadline-ms", "9000")
+    server.ready()
+    with server.client() as kong:
+        instance = kong.start_instance("faulty", {"do": "two-calls", "deadline_ms": 9000})
+        rejecting = kong.start_instance(
+            "faulty", {"do": "nothing", "on_error": "reject", "deadline_ms": 9000}
+        )
+        passing = kong.start_instance("faulty", {"do": "nothing", "deadline_ms": 9000})
+        holding = [held(kong, instance) for _ in range(2)]
+
+        queued: list[Any] = []
+
+        def queue_one() -> None:
+            with server.client() as other:
+                queued.append(other.handle_event(passing, "access"))
+
+        thread = threading.Thread(target=queue_one)
+        thread.start()
+        server.eventually(lambda: server.metric("tenantgate_events_waiting") == 1)
+        assert server.http("/readyz")[0] == 503
+        assert kong.handle_event(rejecting, "access")[0][:2] == ("kong.response.exit", 503)
+        assert kong.handle_event(passing, "access") == []
+        overload = 'tenantgate_events_total{phase="access",outcome="overload"}'
+        server.eventually(lambda: server.metric(overload) == 2)  # counted after the answer is sent
+        # A new instance does not wait behind events: without one Kong would answer 500.
+        assert kong.start_instance("faulty", {"do": "nothing"})
+
+        for event, sock in holding:
+            kong.call("Step", {"EventId": event}, sock=sock)
+            kong.call("Step", {"EventId": event}, sock=sock)
+            sock.close()
+        thread.join()
+        assert queued == [[]]
+        server.ready()
+
+
+def test_log_events_leave_room_for_requests(launch: Callable[..., Launched]) -> None:
+    server = launch("faulty", "--workers", "4")
+    server.ready()
+    with server.client() as kong:
+        instance = kong.start_instance("faulty", {"do": "two-calls"})
+        nothing = kong.start_instance("faulty", {"do": "nothing"})
+        holder = held(kong, instance, "log")
+        answers: list[Any] = []
+
+        def log_one() -> None:
+            with server.client() as other:
+                answers.append(other.handle_event(instance, "log"))
+
+        threads = [threading.Thread(target=log_one) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        server.eventually(lambda: server.metric("tenantgate_events_waiting") == 6)
+        assert kong.handle_event(nothing, "access") == []
+        assert kong.handle_event(instance, "access")[0] == ("kong.request.get_method",)
+        assert not answers
+        event, sock = holder
+        kong.call("Step", {"EventId": event}, sock=sock)
+        kong.call("Step", {"EventId": event}, sock=sock)
+        sock.close()
+        for thread in threads:
+            thread.join()
+        assert len(answers) == 6
+
+
+def test_a_thread_stuck_in_python_is_interrupted_and_replaced(launch: Callable[..., Launched]) -> None:
+    server = launch("faulty", "--workers", "2", "--deadline-ms", "1500")
+    server.ready()
+    with server.client() as kong:
+        for do in ("spin", "spin-catching-all"):
+            instance = kong.start_instance("faulty", {"do": do, "deadline_ms": 50})
+            sock = kong.connect()
+            step = kong.call("HandleEvent", {"InstanceId": instance, "EventName": "access"}, sock=sock)
+            sock.close()
+            assert step["Data"] == "ret" or step["Data"]["Method"] == "kong.request.get_method"
+        server.eventually(lambda: server.metric("tenantgate_replaced_threads_total") >= 1)
+        server.eventually(lambda: server.metric("tenantgate_stuck_threads") == 0)
+        server.ready()
+        assert kong.handle_event(kong.start_instance("faulty"), "access") == []
+        assert server.health()["restarts"] == 0
+
+
+def test_too_many_stuck_threads_end_the_process_and_the_next_one_serves(
+    launch: Callable[..., Launched],
+) -> None:
+    server = launch("faulty", "--workers", "1")
+    server.ready()
+    with server.client() as kong:
+        instance = kong.start_instance("faulty", {"do": "block-for-long", "deadline_ms": 50})
+        assert kong.handle_event(instance, "access") == []
+        server.eventually(lambda: server.health()["restarts"] == 1)
+    with server.client() as kong:
+        assert kong.handle_event(kong.start_instance("faulty"), "access") == []
+    assert '"status": 70' in server.logged()
+
+
+def test_an_abandoned_call_is_never_answered_late(launch: Callable[..., Launched]) -> None:
+    """After Kong's time-out the connection may carry another request; an old answer would fail that one."""
+    server = launch("faulty", "--workers", "2")
+    server.ready()
+    with server.client() as kong:
+        late = kong.start_instance("faulty", {"do": "block", "deadline_ms": 700})
+        nothing = kong.start_instance("faulty", {"do": "nothing"})
+        sock = kong.connect()
+        other = kong.connect()
+        sock.sendall(packed(11, late))
+        sock.sendall(packed(12, nothing))  # as a client does that gave up the first
+        reply = kong._receive(sock)
+        assert (reply.msgid, reply.result["Data"]) == (12, "ret")
+        assert server.metric("tenantgate_abandoned_calls_total") == 1
+        sock.close()
+        other.close()
+
+
+def packed(msgid: int, instance: int) -> bytes:
+    return pack_as_kong([0, msgid, "plugin.HandleEvent", [{"InstanceId": instance, "EventName": "access"}]])

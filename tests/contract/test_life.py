@@ -1,0 +1,176 @@
+"""Processes: starting, dying, being stopped, being replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tenantgate.kong.testing import KongClient, KongError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Launched
+
+PLUGINS = Path(__file__).parent / "plugins"
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_start_waits_in_the_backlog_rather_than_being_refused(launch: Callable[..., Launched]) -> None:
+    server = launch("closing")
+    server.eventually(server.socket.exists)
+    with server.client() as kong:  # before the plugin is loaded and warm
+        instance = kong.start_instance("closing")
+        (call,) = kong.handle_event(instance, "access")
+    assert call == ("kong.response.set_header", "x-life", "1 0 True")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_dead_or_stopped_server_is_replaced_at_once(launch: Callable[..., Launched], number: int) -> None:
+    server = launch("faulty")
+    server.ready()
+    with server.client() as kong:
+        instance = kong.start_instance("faulty", {"do": "nothing"})
+        first = server.health()
+        os.kill(first["pid"], number)
+        with server.client() as next_request:  # no connection is refused meanwhile
+            with pytest.raises((KongError, OSError)) as caught:
+                next_request.handle_event(instance, "access")
+            if isinstance(caught.value, KongError):
+                # Ids start anew at random: the old one reaches nothing, and Kong looks for these words.
+                assert str(caught.value) == f"no plugin instance #{instance}"
+    with server.client() as kong:
+        with pytest.raises(KongError, match=f"no plugin instance #{instance}"):
+            kong.handle_event(instance, "access")
+        assert kong.handle_event(kong.start_instance("faulty", {"do": "nothing"}), "access") == []
+    second = server.health()
+    assert (second["restarts"], second["pid"] != first["pid"]) == (1, True)
+    assert gone(first["pid"])
+
+
+def test_a_hung_server_is_replaced(launch: Callable[..., Launched]) -> None:
+    server = launch("hanging")
+    server.ready()
+    with server.client() as kong:
+        instance = kong.start_instance("hanging")
+        with pytest.raises(ConnectionResetError):
+            kong.handle_event(instance, "access")
+    with server.client() as kong:
+        assert kong.start_instance("hanging") != instance
+    assert server.health()["restarts"] == 1
+
+
+def test_sigterm_ends_both_processes_and_removes_the_sockets(launch: Callable[..., Launched]) -> None:
+    server = launch("faulty")
+    server.ready()
+    pid = server.health()["pid"]
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0
+    assert gone(pid)
+    assert not [p for p in server.socket.parent.iterdir() if p.suffix == ".socket"]
+
+
+def test_sigterm_lets_what_is_in_progress_end(launch: Callable[..., Launched]) -> None:
+    server = launch("faulty")
+    server.ready()
+    with server.client() as kong:
+        instance = kong.start_instance("faulty", {"do": "two-calls"})
+        step = kong.call("HandleEvent", {"InstanceId": instance, "EventName": "access"})
+        os.kill(server.health()["pid"], signal.SIGTERM)
+        server.eventually(lambda: server.health()["reason"] == "stopping")
+        step = kong.call("Step", {"EventId": step["EventId"]})
+        assert kong.call("Step", {"EventId": step["EventId"]})["Data"] == "ret"
+
+
+def test_a_newer_server_keeps_the_path_that_it_took(launch: Callable[..., Launched]) -> None:
+    old = launch("faulty")
+    old.ready()
+    new = launch("faulty", path=old.socket)
+    new.eventually(lambda: new.health()["supervisor"] == new.process.pid)
+    old.process.terminate()
+    assert old.process.wait(10) == 0
+    new.ready()
+    with new.client() as kong:
+        assert kong.start_instance("faulty")
+
+
+def test_all_ends_with_the_process_that_started_it(tmp_path: Path, launch: Callable[..., Launched]) -> None:
+    path = tmp_path / "s.socket"
+    command = [sys.executable, "-m", "tenantgate.kong.launcher", "--plugin", str(PLUGINS / "faulty.py"),
+               "--socket", str(path)]  # fmt: skip
+    script = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); sys.stdin.read()"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert parent.stdout
+    supervisor = int(parent.stdout.readline())
+    helper = launch("closing")  # for its `eventually` and a look that all is up
+    helper.eventually(path.exists)
+    with KongClient(path) as kong:
+        kong.start_instance("faulty")
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    parent.kill()
+    parent.communicate()
+    helper.eventually(lambda: gone(supervisor) and all(gone(int(pid)) for pid in children))
+    assert not path.exists()
+
+
+def test_a_killed_supervisor_takes_the_server_along(launch: Callable[..., Launched]) -> None:
+    server = launch("faulty")
+    server.ready()
+    pid = server.health()["pid"]
+    server.process.kill()
+    server.process.wait(10)
+    server.eventually(lambda: gone(pid))
+
+
+def test_in_a_crash_loop_nobody_waits(launch: Callable[..., Launched]) -> None:
+    server = launch("crashing")
+    server.eventually(server.socket.exists)
+    server.eventually(lambda: server.logged().count("starting another") >= 3)
+    for _ in range(3):
+        with server.client() as kong, pytest.raises((ConnectionResetError, BrokenPipeError)):
+            kong.start_instance("crashing")
+
+
+def test_instances_share_an_object_until_the_last_is_closed(launch: Callable[..., Launched]) -> None:
+    server = launch("closing", "--no-supervise")
+    server.ready()
+    with server.client() as kong:
+        one = kong.start_instance("closing", {"a": 1, "__seq__": 1})
+        two = kong.start_instance("closing", {"a": 1, "__seq__": 2})
+        other = kong.start_instance("closing", {"a": 2})
+        assert len({one, two, other}) == 3
+        assert kong.handle_event(other, "access")[0][2] == "2 0 True"
+        assert kong.call("CloseInstance", one)["Id"] == one
+        assert kong.handle_event(two, "access")[0][2] == "2 0 True"
+        kong.call("CloseInstance", two)
+        assert kong.handle_event(other, "access")[0][2] == "2 1 True"
+        with pytest.raises(KongError, match="no plugin instance"):
+            kong.handle_event(two, "access")
+
+
+def test_health_pages(faulty: Launched) -> None:
+    status, body = faulty.http("/healthz")
+    assert status == 200
+    assert json.loads(body)["plugin"] == "faulty"
+    assert faulty.http("/readyz")[0] == 200
+    assert faulty.http("/nothing")[0] == 404
+    status, body = faulty.http("/metrics")
+    assert status == 200
+    assert "# TYPE tenantgate_events_total counter" in body
+    assert "tenantgate_ready 1" in body.splitlines()

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tenantgate.config import InvalidTenantsFile, load, load_text
+from tenantgate.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+A_MODEL = "tenants[0].models[0]"
+KEY = """'${{ env "DECK_A" }}'"""
+HEAD = "version: 1\ntenants:\n"
+TENANT = f"{HEAD}  - id: a\n    api_keys: [{KEY}]\n"
+MODEL = f"{TENANT}    models:\n"
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(InvalidTenantsFile) as caught:
+        load_text(text)
+    return list(caught.value.problems)
+
+
+@pytest.mark.parametrize("name", ["tenants.yaml", "examples/demo.yaml"])
+def test_the_examples_are_right(name: str) -> None:
+    assert len(load(ROOT / name).tenants) == 3
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(ROOT / "nowhere.yaml")
+
+
+def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_bytes(b"version: \xff")
+    with pytest.raises(ConfigError, match="isn't UTF-8"):
+        load(tmp_path / "t.yaml")
+
+
+def test_a_tenant_without_models_gets_the_mock() -> None:
+    (tenant,) = load_text(TENANT).tenants
+    assert [(m.provider, m.model) for m in tenant.models] == [("mock", "mock-small")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "where", "what"),
+    [
+        ("", 1, "", "is empty"),
+        ("a: [", 1, "", "isn't YAML"),
+        ("- a", 1, "", "must be a mapping"),
+        (TENANT.replace("version: 1", "version: 2"), 1, "version", "2 is outside 1 to 1"),
+        ("version: 1", 1, "tenants", "required"),
+        ("version: 1\ntenants: []", 2, "tenants", "0 entries, takes at least 1"),
+        ("version: 1\ntenants: {}", 2, "tenants", "must be a list"),
+        (f"{TENANT}tenant: []", 5, "tenant", "unknown field; did you mean 'tenants'?"),
+        (f"{TENANT}zzz: []", 5, "zzz", "unknown field; known are version, gateway"),
+        (f"{TENANT}version: 1", 5, "version", "given twice, first in line 1"),
+        (f"{TENANT}gateway: {{redis: {{port: 0}}}}", 5, "gateway.redis.port", "outside 1 to 65535"),
+        (f"{TENANT}gateway: {{redis: {{port: x}}}}", 5, "gateway.redis.port", "must be a number"),
+        (f"{TENANT}gateway:\n  path_prefix: llm", 6, "gateway.path_prefix", "does not match"),
+        (f"{TENANT}    rate_limit: {{}}", 5, "tenants[0].rate_limit", "needs one of per_second"),
+        (
+            f"{TENANT}    rate_limit: {{per_minute: 9, per_hour: 8}}",
+            5,
+            "tenants[0].rate_limit.per_hour",
+            "8 is less than per_minute (9)",
+        ),
+        (f"{HEAD}  - api_keys: [{KEY}]", 3, "tenants[0].id", "required"),
+        (f"{HEAD}  - id: a\n    api_keys: []", 4, "tenants[0].api_keys", "at least 1"),
+        (f"{MODEL}      - {{model: m}}", 6, f"{A_MODEL}.provider", "required"),
+        (
+            f"{MODEL}      - provider: opnai\n        model: m",
+            6,
+            f"{A_MODEL}.provider",
+            "'opnai' is not one of openai, anthropic",
+        ),
+        (f"{MODEL}      - {{provider: mock, model: a//b}}", 6, f"{A_MODEL}.model", "does not match"),
+        (f"{MODEL}      - {{provider: mock, model: ../b}}", 6, f"{A_MODEL}.model", "does not match"),
+        (f"{MODEL}      - {{provider: mock, model: 4}}", 6, f"{A_MODEL}.model", "write it in quotes"),
+        (f"{MODEL}      - {{provider: openai, model: m}}", 6, f"{A_MODEL}.credential", "for openai"),
+        (
+            f"{MODEL}      - {{provider: openai-compatible, model: m}}",
+            6,
+            f"{A_MODEL}.upstream_url",
+            "required for openai-compatible",
+        ),
+        (
+            f"{MODEL}      - {{provider: mock, model: m}}\n      - {{provider: mock, model: m}}",
+            7,
+            "tenants[0].models[1]",
+            "mock m is models[0] already",
+        ),
+        (
+            f"{TENANT}  - id: a\n    api_keys: ['${{{{ env \"DECK_B\" }}}}']",
+            5,
+            "tenants[1].id",
+            "'a' is the id of tenants[0] already",
+        ),
+        (f"{TENANT}  - id: b\n    api_keys: [{KEY}]", 6, "tenants[1].api_keys[0]", "DECK_A is tenants[0]"),
+        (f"{TENANT}    cache: {{cache_tll: 3}}", 5, "tenants[0].cache.cache_tll", "did you mean 'cache_ttl'?"),
+        (f"{TENANT}    cache: {{cache_ttl: 0}}", 5, "tenants[0].cache.cache_ttl", "0 must be above 0"),
+        (f"{TENANT}    cache: {{enabled: 1}}", 5, "tenants[0].cache.enabled", "must be true or false"),
+        (f"{TENANT}    cache: {{namespace: x}}", 5, "tenants[0].cache.namespace", "set it there"),
+        (f"{TENANT}    <<: {{id: b}}", 5, "tenants[0]", "merge key"),
+        (f"{TENANT}    ? [1]\n    : 2", 5, "tenants[0]", "must be a text"),
+    ],
+)  # fmt: skip
+def test_each_problem_names_its_place_and_what_would_be_right(
+    text: str, line: int, where: str, what: str
+) -> None:
+    (problem,) = problems(text)
+    head = f"tenants.yaml:{line}: {where}: " if where else f"tenants.yaml:{line}: "
+    assert problem.startswith(head)
+    assert what in problem
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
+    found = problems(
+        "version: 3\ntenants:\n  - id: 'a b'\n    api_keys: [plain]\n    models:\n"
+        "      - {provider: x, model: m}\n      - {provider: mock}\nzzz: 1\n"
+    )
+    assert [p.split(":")[1] for p in found] == ["1", "3", "4", "6", "7", "8"]
+
+
+@pytest.mark.parametrize(
+    "tenant_id", ["a:b", "{x}", "a b", "", "🦊", "a/b", "..", "~x", "x" * 65, "a\\nb", "é"]
+)
+def test_ids_that_could_not_be_a_path_are_refused(tenant_id: str) -> None:
+    (problem,) = problems(f'{HEAD}  - id: "{tenant_id}"\n    api_keys: [{KEY}]\n')
+    assert problem.startswith("tenants.yaml:3: tenants[0].id: ")
+
+
+@pytest.mark.parametrize("tenant_id", ["true", "no", "12", "1.5", "null", "[]", "{}"])
+def test_ids_that_yaml_reads_as_something_else_are_refused(tenant_id: str) -> None:
+    (problem,) = problems(f"{HEAD}  - id: {tenant_id}\n    api_keys: [{KEY}]\n")
+    assert problem.startswith("tenants.yaml:3: tenants[0].id: ")
+
+
+def test_a_date_is_the_text_that_it_looks_like() -> None:
+    assert load_text(f"{HEAD}  - id: 2024-01-01\n    api_keys: [{KEY}]\n").tenants[0].id == "2024-01-01"
+
+
+SECRET = "sk-live-not-to-be-seen"  # a marker, not a credential
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{HEAD}  - id: a\n    api_keys: [{SECRET}]\n",
+        f"{HEAD}  - id: a\n    api_keys: ['{{vault://env/{SECRET}}}']\n",
+        f"{MODEL}      - {{provider: openai, model: m, credential: {SECRET}}}\n",
+        f"{MODEL}      - {{provider: openai, model: m, credential: 'Bearer {SECRET}'}}\n",
+        f"{TENANT}gateway: {{redis: {{password: {SECRET}}}}}\n",
+        f"{TENANT}gateway: {{encryption_key: {SECRET}}}\n",
+        f"{TENANT}gateway: {{redis: {{password: [{SECRET}]}}}}\n",
+    ],
+)
+def test_secrets_as_plain_values_are_refused_and_not_repeated(text: str) -> None:
+    (problem,) = problems(text)
+    assert SECRET not in problem
+
+
+def test_deep_nesting_is_refused() -> None:
+    found = problems(f"{TENANT}    cache: {{cache_ttl: " + "[" * 100 + "]" * 100 + "}\n")
+    assert "nested too deeply" in found[0]
+    assert problems("[" * 50_000)[0].startswith("tenants.yaml:1: isn't YAML")

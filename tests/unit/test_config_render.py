@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tenantgate.config import RenderOptions, load, load_text, lua, placeholders, render
+from tenantgate.config.providers import PROVIDERS
+from tenantgate.config.render import uses_mock
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "tenants.yaml"
+Json = dict[str, Any]
+
+
+def tree(text: str) -> Json:
+    found: Json = yaml.safe_load(render(load_text(text)))
+    return found
+
+
+def one(model: str, rest: str = "") -> Json:
+    """The route of the one model of a file."""
+    text = (
+        "version: 1\ndefaults: {cache: {cache_ttl: 60}}\n"
+        f"tenants:\n  - id: a\n    api_keys: ['${{{{ env \"DECK_A\" }}}}']\n    models: [{{{model}}}]\n{rest}"
+    )
+    route: Json = tree(text)["services"][0]["routes"][0]
+    return route
+
+
+def plugins(entity: Json) -> dict[str, Json]:
+    found = {p["name"]: p["config"] for p in entity["plugins"]}
+    assert len(found) == len(entity["plugins"]), "a plugin stands once in a scope"
+    return found
+
+
+def test_the_same_file_gives_the_same_bytes_whatever_its_order() -> None:
+    file = load(EXAMPLE)
+    tenants = list(file.tenants)
+    random.Random(7).shuffle(tenants)
+    mixed = replace(file, tenants=tuple(replace(t, models=t.models[::-1]) for t in tenants))
+    assert render(mixed) == render(file)
+
+
+def test_a_tenants_entities() -> None:
+    rendered = yaml.safe_load(render(load(EXAMPLE)))
+    assert rendered["_format_version"] == "3.0"
+    acme = rendered["consumers"][0]
+    assert (acme["username"], acme["custom_id"], acme["acls"]) == (
+        "tenant_acme",
+        "acme",
+        [{"group": "tenant_acme"}],
+    )
+    (service,) = rendered["services"]
+    assert [r["name"] for r in service["routes"]] == [
+        "llm.anthropic.claude-3-5-haiku-20241022.acme",
+        "llm.gemini.gemini-2.0-flash.globex",
+        "llm.groq.llama-3.1-8b-instant.globex",
+        "llm.groq.openai~2Fgpt-oss-20b.initech",
+        "llm.openai.gpt-4o-mini.acme",
+        "llm.openai.gpt-4o-mini.initech",
+    ]
+    for route in service["routes"]:
+        tenant = route["name"].rpartition(".")[2]
+        assert plugins(route)["acl"] == {"allow": [f"tenant_{tenant}"], "hide_groups_header": True}
+        assert route["response_buffering"] is False
+        assert route["paths"][0].startswith(f"/{tenant}/")
+
+
+def test_each_client_key_opens_as_a_key_and_as_a_bearer_token() -> None:
+    consumer = yaml.safe_load(render(load(ROOT / "examples/demo.yaml")))["consumers"][0]
+    key = '${{ env "DECK_ACME_API_KEY" }}'
+    assert consumer["keyauth_credentials"] == [{"key": key}, {"key": f"Bearer {key}"}]
+
+
+def test_only_references_leave_the_file() -> None:
+    text = render(load(EXAMPLE))
+    assert placeholders.names(text) == [
+        "DECK_ACME_API_KEY", "DECK_ACME_API_KEY_NEXT", "DECK_GLOBEX_API_KEY", "DECK_INITECH_API_KEY",
+    ]  # fmt: skip
+    assert "TENANTGATE_CACHE_KEY" in placeholders.vault_names(text)
+
+
+@pytest.mark.parametrize(
+    ("provider", "more", "kong", "header", "options"),
+    [
+        ("openai", "", "openai", "Authorization", None),
+        ("anthropic", "", "anthropic", "x-api-key", {"anthropic_version": "2023-06-01"}),
+        ("gemini", "", "gemini", "x-goog-api-key", None),
+        (
+            "groq", "", "openai", "Authorization",
+            {"upstream_url": "https://api.groq.com/openai/v1/chat/completions"},
+        ),
+        ("mistral", "", "mistral", "Authorization", {"mistral_format": "openai"}),
+        (
+            "azure", ", azure_instance: i, azure_deployment_id: d", "azure", "api-key",
+            {"azure_instance": "i", "azure_deployment_id": "d", "azure_api_version": "2024-10-21"},
+        ),
+        (
+            "openai-compatible", ", upstream_url: 'http://vllm:8000/v1/chat/completions'",
+            "openai", "Authorization",
+            {"upstream_url": "http://vllm:8000/v1/chat/completions"},
+        ),
+    ],
+)  # fmt: skip
+def test_providers(provider: str, more: str, kong: str, header: str, options: Json | None) -> None:
+    route = one(f"provider: {provider}, model: m, credential: '{{vault://env/K}}'{more}")
+    config = plugins(route)["ai-proxy"]
+    assert config["model"]["provider"] == kong
+    assert config["auth"] == {"header_name": header, "header_value": "{vault://env/K}"}
+    assert config["model"].get("options") == options
+
+
+def test_every_provider_is_tried_here() -> None:
+    tried = {"openai", "anthropic", "gemini", "groq", "mistral", "azure", "openai-compatible", "mock"}
+    assert tried == set(PROVIDERS)
+
+
+def test_the_mock_takes_its_address_from_the_options() -> None:
+    file = load(ROOT / "examples/demo.yaml")
+    text = render(file, RenderOptions(mock_url="http://127.0.0.1:9/x", redis_host="r", redis_port=7))
+    service = yaml.safe_load(text)["services"][0]
+    assert {plugins(r)["ai-proxy"]["model"]["options"]["upstream_url"] for r in service["routes"]} == {
+        "http://127.0.0.1:9/x"
+    }
+    assert {p["config"]["redis"]["host"] for p in yaml.safe_load(text)["plugins"]} == {"r"}
+    assert uses_mock(file) == ["acme", "globex", "initech"]
+    assert uses_mock(load(EXAMPLE)) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "access"),
+    [
+        ("provider: openai, model: m, credential: '{vault://env/K}'", [lua.HIDE_CALLER, lua.BEARER]),
+        (
+            "provider: gemini, model: m, credential: '{vault://env/K}'",
+            [lua.HIDE_CALLER, lua.HIDE_AUTHORIZATION],
+        ),
+        ("provider: mock, model: m", [lua.HIDE_CALLER, lua.HIDE_AUTHORIZATION]),
+        (
+            "provider: openai-compatible, model: m, upstream_url: 'http://h/v1'",
+            [lua.HIDE_CALLER, lua.HIDE_AUTHORIZATION],
+        ),
+        (
+            "provider: anthropic, model: m, credential: '{vault://env/K}'",
+            [lua.HIDE_CALLER, lua.HIDE_AUTHORIZATION, lua.PLAIN_REPLY],
+        ),
+    ],
+)
+def test_a_clients_authorization_never_goes_upstream(model: str, access: list[str]) -> None:
+    assert plugins(one(model))["post-function"]["access"] == access
+
+
+def test_replies_are_logged_and_finish_reasons_noted_only_for_the_cache() -> None:
+    on, off = (
+        one("provider: mock, model: m"),
+        one("provider: mock, model: m", "    cache: {enabled: false}\n"),
+    )
+    assert plugins(on)["ai-proxy"]["logging"] == {"log_statistics": True, "log_payloads": True}
+    assert plugins(on)["post-function"]["body_filter"] == [lua.FINISH_REASON]
+    assert plugins(off)["ai-proxy"]["logging"] == {"log_statistics": True, "log_payloads": False}
+    assert "body_filter" not in plugins(off)["post-function"]
+    assert "tenant-semantic-cache" not in plugins(off)
+
+
+def test_anthropics_stop_reason_is_noted_before_kong_drops_it() -> None:
+    route = one("provider: anthropic, model: m, credential: '{vault://env/K}'")
+    assert plugins(route)["pre-function"] == {"body_filter": [lua.ANTHROPIC_STOP_REASON]}
+
+
+def test_a_level_changes_only_what_it_names() -> None:
+    rest = "    cache: {max_wrong_rate: 0.01}\n"
+    cache = plugins(one("provider: mock, model: m, cache: {cache_ttl: 5}", rest))["tenant-semantic-cache"]
+    assert (cache["cache_ttl"], cache["max_wrong_rate"]) == (5, 0.01)
+    assert cache["namespace"] == "llm.mock.m.a"
+    assert cache["encryption_key"] == "{vault://env/TENANTGATE_CACHE_KEY}"
+
+
+def test_rate_limits_are_the_tenants_or_the_models_own() -> None:
+    rendered = yaml.safe_load(render(load(EXAMPLE)))
+    limits = {(p["consumer"], p.get("service") or p.get("route")): p["config"] for p in rendered["plugins"]}
+    assert limits["tenant_acme", "llm"]["minute"] == 600
+    assert limits["tenant_acme", "llm.anthropic.claude-3-5-haiku-20241022.acme"]["minute"] == 60
+    assert (limits["tenant_globex", "llm"]["minute"], limits["tenant_globex", "llm"]["hour"]) == (1200, 20000)
+    for config in limits.values():
+        assert (config["policy"], config["limit_by"], config["fault_tolerant"]) == ("redis", "consumer", True)
+        assert config["redis"]["timeout"] == 100
+
+
+def test_sizes_agree() -> None:
+    text = EXAMPLE.read_text(encoding="utf-8").replace("max_request_body_mb: 4", "max_request_body_mb: 7")
+    (service,) = tree(text)["services"]
+    assert plugins(service)["request-size-limiting"] == {"allowed_payload_size": 7, "size_unit": "megabytes"}
+    assert plugins(service["routes"][0])["ai-proxy"]["max_request_body_size"] == 7 * 1024 * 1024
+
+
+def test_the_access_log_holds_no_prompts() -> None:
+    text = EXAMPLE.read_text(encoding="utf-8").replace("gateway:\n", "gateway:\n  access_log: /dev/stdout\n")
+    (service,) = tree(text)["services"]
+    assert plugins(service)["file-log"] == {
+        "path": "/dev/stdout",
+        "custom_fields_by_lua": {"ai.proxy.payload": "return nil"},
+    }
+
+
+def test_keys_stay_out_of_addresses() -> None:
+    (service,) = tree(EXAMPLE.read_text(encoding="utf-8"))["services"]
+    assert plugins(service)["key-auth"] == {
+        "key_names": ["apikey", "Authorization"], "hide_credentials": True, "key_in_query": False,
+    }  # fmt: skip
