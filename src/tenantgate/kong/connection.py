@@ -7,9 +7,14 @@ import socket
 import time
 from typing import Final
 
+from tenantgate.kong import metrics
 from tenantgate.kong.wire import Call, Decoder, MalformedError, Reply
 
-__all__ = ["ClosedError", "Connection"]
+__all__ = ["ClosedError", "Connection", "abandoned"]
+
+abandoned: Final = metrics.counter(
+    "tenantgate_abandoned_calls_total", "Calls that Kong gave up before they were answered."
+)
 
 _CHUNK: Final = 64 * 1024
 
@@ -38,7 +43,7 @@ class Connection:
         self.stalled_since: float | None = None
 
     def receive(self) -> Call | None:
-        """The next call, or None until more arrives.
+        """The latest call, or None until more arrives.
 
         Raises:
             ClosedError: the other side is gone.
@@ -55,6 +60,11 @@ class Connection:
             if not data:
                 raise ClosedError
             self._decoder.feed(data)
+            found = self._decoder.next()
+        while found is not None and self._decoder.pending:
+            # Kong has one call in flight for each connection: it gave this one up before it was read, and its
+            # answer would be taken for the answer to what follows.
+            abandoned.inc()
             found = self._decoder.next()
         if isinstance(found, Reply):
             raise MalformedError("a response where a request is due")

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from tenantgate.errors import TenantgateError
 from tenantgate.kong import logs, metrics
-from tenantgate.kong.connection import ClosedError, Connection
+from tenantgate.kong.connection import ClosedError, Connection, abandoned
 from tenantgate.kong.event import Event, Outcome, last_answer
 from tenantgate.kong.instances import InstanceError, Instances, first_id
 from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, LOG_DEADLINE_MS, PhasePolicy
@@ -48,6 +48,7 @@ _WATCH_S: Final = 0.002  # while all workers are or were just busy, the warden l
 _SWITCH_INTERVAL_S: Final = 0.001  # how long Python code may hold the others up (default: 5 ms)
 _STALE_AFTER_S: Final = 0.5  # from here on, look whether Kong still waits before answering
 _WRITE_STALL_S: Final = 10.0
+_FROZEN_S: Final = 1.0  # a tick that is so late means that the process did not run: stopped, or swapped out
 _ACCEPT_PAUSE_S: Final = 0.02
 _CONTROL_S: Final = 10.0  # a plugin's constructor or `close` that takes longer hangs
 _BATCH: Final = 256  # calls the warden reads before it looks at deadlines again
@@ -67,9 +68,6 @@ _seconds: Final = metrics.histogram(
 )
 _rpc_errors: Final = metrics.counter(
     "tenantgate_rpc_errors_total", "Calls that were answered with an error.", ("reason",)
-)
-_abandoned: Final = metrics.counter(
-    "tenantgate_abandoned_calls_total", "Calls that Kong gave up before they were answered."
 )
 _connections: Final = metrics.gauge("tenantgate_connections", "Open connections from Kong.")
 _live_instances: Final = metrics.gauge("tenantgate_instances", "Plugin instances.")
@@ -134,6 +132,7 @@ class Server:
         )
         self._watching = True  # until workers are there, the warden reads
         self._wake_at = 0.0
+        self._ticked_at = time.monotonic()
         self._conns: dict[int, Connection] = {}
         self._events: dict[int, Event] = {}
         self._event_ids = itertools.count(first_id())
@@ -192,7 +191,11 @@ class Server:
                 next_tick = now + _TICK_S
                 self._tick(now)
             self._wake_at = self._next_wake(now, next_tick)
-            for fd, _ in poll.poll(max(0.0, self._wake_at - now) * 1000):
+            ready = poll.poll(max(0.0, self._wake_at - now) * 1000)
+            if time.monotonic() - self._ticked_at > _FROZEN_S:
+                self._after_freeze()
+                continue
+            for fd, _ in ready:
                 if fd == self._waker.fileno():
                     self._waker.drain()
                 else:
@@ -232,6 +235,7 @@ class Server:
         return not self._events or time.monotonic() >= self._stopping
 
     def _tick(self, now: float) -> None:
+        self._ticked_at = now
         self._heartbeat(self._warm)
         if self._pool.idle:
             self._watching = False
@@ -246,6 +250,22 @@ class Server:
         for conn in list(self._conns.values()):
             if conn.stalled_since is not None and now - conn.stalled_since > _WRITE_STALL_S:
                 conn.hang_up()
+
+    def _after_freeze(self) -> None:
+        """Drop all connections, also those not yet accepted: Kong gave up the calls in them, and uses them again.
+
+        An answer to an old call would be taken for the answer to a new one, which then fails with 500.
+        """
+        now = time.monotonic()
+        logs.event(
+            _log, logging.WARNING, "did not run, connections dropped", seconds=round(now - self._ticked_at, 1)
+        )
+        with contextlib.suppress(OSError):
+            while True:
+                self._listener.accept()[0].close()
+        for conn in list(self._conns.values()):
+            self.drop(conn)
+        self._ticked_at = now
 
     def update_gauges(self) -> None:
         """Set the gauges, before they are shown."""
@@ -282,6 +302,9 @@ class Server:
             self._poller.add(conn.fd)
 
     def _read(self, conn: Connection, *, readable: bool, writable: bool, here: bool) -> Event | None:
+        if time.monotonic() - self._ticked_at > _FROZEN_S:
+            self.drop(conn)  # see _after_freeze, for which this may come too early
+            return None
         try:
             if writable:
                 conn.flush()
@@ -350,7 +373,7 @@ class Server:
             # Kong puts a connection back into its pool after a time-out. An answer that comes then would be
             # taken for another request's, and fail that one.
             if time.monotonic() - since > _STALE_AFTER_S and (conn.buffered or conn.has_unread()):
-                _abandoned.inc()
+                abandoned.inc()
             else:
                 conn.send(reply(msgid, result))
         except ClosedError:
