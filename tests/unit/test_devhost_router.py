@@ -3,11 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from tenantgate.devhost.declarative import load_text
 from tenantgate.devhost.router import Match, Router
-
-import yaml
 
 
 def router(*routes: dict[str, Any], url: str = "http://up/base") -> Router:

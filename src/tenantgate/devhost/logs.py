@@ -23,6 +23,11 @@ class KongLog:
         self._level = LEVELS.index({"error": "err"}.get(level, level))
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Close the file."""
+        if self._out is not sys.stderr:
+            self._out.close()
+
     def write(self, level: str, text: str) -> None:
         """One line."""
         if LEVELS.index(level) < self._level:

@@ -46,6 +46,8 @@ class Behaviour:
     """Close the connection after so many chunks of a stream, or instead of a plain reply."""
     finish_reason: str = "stop"
     tool_calls: bool = False
+    at_once: bool = False
+    """Send a stream in one piece, as a proxy on the way may do."""
     malformed: bool = False
     """Answer 200 with a body that isn't JSON."""
 
@@ -201,6 +203,10 @@ class MockProvider:
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": kind, "Cache-Control": "no-cache"})
         await response.prepare(request)
+        if behaviour.at_once:
+            await response.write(b"".join([chunk async for chunk in chunks]))
+            await response.write_eof()
+            return response
         sent = 0
         async for chunk in chunks:
             if behaviour.close_after is not None and sent >= behaviour.close_after:
@@ -258,7 +264,8 @@ def _gemini_error(status: int, message: str) -> web.Response:
 
 async def _serve(args: argparse.Namespace) -> None:
     provider = MockProvider(Behaviour(latency_ms=args.latency_ms, chunk_ms=args.chunk_ms))
-    runner = web.AppRunner(provider.app(), access_log=None, keepalive_timeout=75.0)
+    # Cancelled, a handler ends when its client leaves.
+    runner = web.AppRunner(provider.app(), access_log=None, handler_cancellation=True, keepalive_timeout=75.0)
     await runner.setup()
     await web.TCPSite(runner, args.host, args.port).start()
     port = runner.addresses[0][1]

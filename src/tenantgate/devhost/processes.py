@@ -19,6 +19,16 @@ __all__ = ["Child", "Watched", "command_pids", "descendants", "end_all", "read_j
 T = TypeVar("T")
 _POLL_S: Final = 0.02
 _GRACE_S: Final = 8.0
+# Runs a program until it ends, we ask it to, or our end of the pipe is closed because we are gone.
+_GUARD: Final = """
+exec 3<&0
+"$@" 3<&- </dev/null & child=$!
+trap 'kill $child 2>/dev/null' TERM
+{ read -r _ <&3; kill $child 2>/dev/null; } & watch=$!
+wait $child; status=$?
+kill $watch 2>/dev/null
+exit $status
+"""
 
 
 class Watched(Protocol):
@@ -29,17 +39,26 @@ class Watched(Protocol):
 
 
 class Child:
-    """A process with its output in a file; nobody waits for its pipe."""
+    """A process with its output in a file; nobody waits for its pipe.
+
+    A `foreign` program doesn't watch whether we live; a shell does it for it, and the pid is the shell's.
+    """
 
     def __init__(
-        self, name: str, argv: Sequence[str], *, log: Path, environ: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        environ: Mapping[str, str] | None = None,
+        foreign: bool = False,
     ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.DEVNULL,
+                ["/bin/sh", "-c", _GUARD, name, *argv] if foreign else list(argv),
+                stdin=subprocess.PIPE if foreign else subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=dict(environ) if environ is not None else None,
@@ -68,8 +87,8 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL, at once."""
-        self._process.kill()
-        self._process.wait()
+        end_all([*descendants(self.pid), self.pid])
+        self._reap()
 
     def stop(self) -> None:
         """SIGTERM; SIGKILL to whatever of it and its children is left after a while."""
@@ -81,7 +100,12 @@ class Child:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE_S)
         end_all(family)
+        self._reap()
+
+    def _reap(self) -> None:
         self._process.wait()
+        if self._process.stdin:
+            self._process.stdin.close()
 
 
 def end_all(pids: Sequence[int]) -> None:
@@ -99,11 +123,11 @@ def wait_for(get: Callable[[], T | None], child: Watched | None, *, what: str, t
     """
     deadline = time.monotonic() + timeout_s
     while True:
+        if child is not None:
+            child.check()
         value = get()
         if value is not None:
             return value
-        if child is not None:
-            child.check()
         if time.monotonic() > deadline:
             raise EdgeError(f"{what} wasn't ready within {timeout_s:.0f} s")
         time.sleep(_POLL_S)

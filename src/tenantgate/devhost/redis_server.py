@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tenantgate.devhost.processes import Child, wait_for
 from tenantgate.errors import ConfigError, EdgeError
@@ -112,7 +114,7 @@ class RedisServer:
             "enable-debug-command": "local",
         }
         argv = [str(self._binary), *(a for name, value in options.items() for a in (f"--{name}", value))]
-        self.child = Child("redis-server", argv, log=self.log)
+        self.child = Child("redis-server", argv, log=self.log, foreign=True)
         try:
             wait_for(self._answers, self.child, what="redis-server", timeout_s=_START_S)
         except EdgeError:
@@ -120,7 +122,7 @@ class RedisServer:
             raise
 
     def _answers(self) -> bool | None:
-        client: Any = redis.Redis(port=self.port, socket_timeout=1.0)
+        client: Any = redis.Redis(port=self.port, socket_timeout=1.0, retry=Retry(NoBackoff(), 0))
         try:
             client.execute_command("VCARD", "tenantgate:none")
         except redis.ResponseError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import time
 from collections.abc import Iterable
@@ -84,7 +85,7 @@ class Client:
             return await self._session.request(
                 x.method,
                 url,
-                data=x.body or None,
+                data=io.BytesIO(x.body) if x.body else None,
                 headers=_headers(x, host),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(

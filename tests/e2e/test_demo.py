@@ -1,0 +1,20 @@
+"""`make demo` shows what it promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from tenantgate import demo
+
+pytestmark = pytest.mark.e2e
+
+
+def test_every_answer_of_the_demo_is_as_announced(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kong_bin = request.config.getoption("--kong-bin")
+    status = demo.main(["--kong-bin", kong_bin] if kong_bin else [])
+    out = capsys.readouterr().out
+    assert status == 0, out
+    assert "similarity 0.9" in out
+    assert "what happened, by tenant" in out

@@ -1,0 +1,234 @@
+"""The stack as `tenantgate up` runs it: real processes, and none of them left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tenantgate.config.catalog import CATALOG
+from tenantgate.devhost import redis_server
+from tenantgate.devhost.processes import Child, command_pids, descendants
+from tenantgate.devhost.redis_server import RedisServer
+from tenantgate.devhost.stack import Stack
+from tenantgate.errors import ConfigError, EdgeError
+
+from support import until
+
+TENANTS = """
+version: 1
+tenants:
+  - id: acme
+    api_keys: ['${{ env "DECK_ACME_KEY" }}']
+    models: [{provider: mock, model: small}]
+    cache: {enabled: false}
+"""
+
+# Stands for every plugin of ours: what a plugin does is tested elsewhere, and it starts at once.
+PLUGIN = """
+class Plugin:
+    def __init__(self, config):
+        self.config = config
+
+    def access(self, kong):
+        pass
+
+Schema = [{"word": {"type": "string", "description": "just a word here"}}]
+version = "0.1.0"
+priority = 794
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    made = tmp_path_factory.mktemp("s")
+    plugins = made / "plugins"
+    plugins.mkdir()
+    for plugin in CATALOG:
+        (plugins / f"{plugin.name}.py").write_text(PLUGIN)
+    (made / "tenants.yaml").write_text(TENANTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENANTGATE_PLUGINS", str(plugins))
+        patch.delenv("DECK_ACME_KEY", raising=False)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stack(folder: Path) -> Iterator[Stack]:
+    with Stack(tenants=folder / "tenants.yaml", state_dir=folder / "state") as made:
+        yield made
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Those that run; a zombie doesn't."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "-p", ",".join(map(str, pids))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [int(pid) for pid, stat in map(str.split, listed.stdout.splitlines()) if not stat.startswith("Z")]
+
+
+def plugin() -> str:
+    return CATALOG[0].name
+
+
+def test_a_tenant_can_ask(stack: Stack) -> None:
+    for stream in (False, True):
+        got = stack.client("acme", provider="mock", model="small").chat("What is nine?", stream=stream)
+        assert got.status == 200
+        assert "What is nine?" in got.text
+    assert "for development" in stack.description
+
+
+def test_made_up_secrets_are_for_their_owner_and_in_no_log(stack: Stack, folder: Path) -> None:
+    assert "DECK_ACME_KEY" in stack.made_up
+    for path in (stack.secrets_file, folder / "state" / "kong.yml"):
+        assert path.stat().st_mode & 0o077 == 0
+    for log in stack.logs():
+        assert stack.key("acme") not in log.read_text(errors="replace")
+
+
+def test_the_provider_can_be_told_how_to_behave(stack: Stack) -> None:
+    client = stack.client("acme", provider="mock", model="small")
+    before = stack.mock_count()
+    with stack.mock_behaviour(status=429):
+        assert client.chat("x").status == 429
+    assert client.chat("x").status == 200
+    assert stack.mock_count() == before + 2
+    assert stack.key("acme") not in stack.mock_headers_seen()
+    with pytest.raises(EdgeError, match="known are"), stack.mock_behaviour(nonsense=1):
+        pass
+
+
+def test_redis_can_die_and_come_back(stack: Stack) -> None:
+    stack.kill_redis()
+    with pytest.raises(redis.ConnectionError):
+        redis.Redis.from_url(stack.redis_url).ping()
+    stack.start_redis()
+    assert redis.Redis.from_url(stack.redis_url).ping()
+
+
+def test_a_killed_plugin_server_is_started_again(stack: Stack) -> None:
+    before = set(stack.pids(plugin()))
+    assert before
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: set(stack.pids(plugin())) - before, bool, what="plugin server")
+
+
+def test_what_it_starts_it_ends(folder: Path) -> None:
+    state = folder / "ends"
+    with Stack(tenants=folder / "tenants.yaml", state_dir=state) as made:
+        for pid in made.pids(plugin())[:1]:
+            os.kill(pid, signal.SIGSTOP)
+        assert command_pids(os.getpid(), str(state))
+    assert command_pids(os.getpid(), str(state)) == []
+    with (
+        pytest.raises(ConnectionRefusedError),
+        socket.create_connection(("127.0.0.1", int(made.proxy_url[17:]))),
+    ):
+        pass
+
+
+def test_a_configuration_that_cant_be_honoured_starts_nothing(folder: Path) -> None:
+    wrong = folder / "wrong.yaml"
+    wrong.write_text(
+        TENANTS.replace("provider: mock", "provider: openai, credential: '{vault://env/no-such-key}'")
+    )
+    state = folder / "nothing"
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY"):
+        Stack(tenants=wrong, state_dir=state).start()
+    assert command_pids(os.getpid(), str(state)) == []
+
+
+UP = """
+import argparse, sys
+from tenantgate.devhost import commands
+parser = argparse.ArgumentParser()
+commands.add_commands(parser.add_subparsers())
+args = parser.parse_args()
+sys.exit(args.func(args))
+"""
+
+
+def test_up_runs_until_it_is_told_to_stop(folder: Path) -> None:
+    options = ["-f", str(folder / "tenants.yaml"), "--port", "0", "--state-dir", str(folder / "up")]
+    command = [sys.executable, "-c", UP, "up", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout
+    said = ""
+    for line in process.stdout:
+        said += line
+        if "Ctrl-C" in line:
+            break
+    assert "not Kong" in said
+    assert "/acme/mock/small/chat/completions" in said
+    family = descendants(process.pid)
+    assert family
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    process.stdout.close()
+    assert process.wait(20) == 0
+    assert alive(family) == []
+
+
+def test_nothing_outlives_a_stack_that_is_killed(folder: Path) -> None:
+    code = (
+        "import sys, pathlib, os, signal; from tenantgate.devhost.stack import Stack\n"
+        f"s = Stack(tenants=pathlib.Path({str(folder / 'tenants.yaml')!r}), "
+        f"state_dir=pathlib.Path({str(folder / 'killed')!r})); s.start()\n"
+        "print('up', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    family = descendants(process.pid)
+    process.kill()
+    process.communicate()
+
+    until(lambda: alive(family), lambda left: not left, what="processes left behind")
+
+
+# -- parts
+
+
+def test_a_redis_without_vector_sets_is_named(tmp_path: Path) -> None:
+    old = tmp_path / "redis-server"
+    old.write_text("#!/bin/sh\necho Redis server v=7.0.15 sha=0\n")
+    old.chmod(0o755)
+    with pytest.raises(ConfigError, match=r"REDIS_BIN: .*7.0.15, without vector sets"):
+        redis_server.find({"REDIS_BIN": str(old)})
+
+
+def test_without_any_redis_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_server, "_from_wheel", lambda: None)
+    with pytest.raises(ConfigError, match=r"tenantgate\[dev-host\]"):
+        redis_server.find({"PATH": str(tmp_path)})
+
+
+def test_a_redis_that_cant_start_says_why(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(EdgeError, match="redis-server ended"):
+            RedisServer(tmp_path, port=taken.getsockname()[1]).start()
+
+
+def test_a_child_that_ends_leaves_its_last_words(tmp_path: Path) -> None:
+    child = Child(
+        "thing", [sys.executable, "-c", "print('no more'); raise SystemExit(3)"], log=tmp_path / "log"
+    )
+    until(lambda: child.running, lambda r: not r, what="end")
+    with pytest.raises(EdgeError, match="thing ended with status 3: no more"):
+        child.check()
