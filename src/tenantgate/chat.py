@@ -83,15 +83,17 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """An assistant's answer that is told by its text.
+    """An assistant's answer that is told by its text and its tool calls.
 
     `usage` is (prompt, completion, total) tokens as the provider or Kong counted them, if they did.
+    `tool_calls` are as the provider wrote them, each with ``id``, ``type`` and ``function``.
     """
 
     text: str
     finish_reason: str | None
     model: str
     usage: tuple[int, int, int] | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
 def parse_request(raw: bytes) -> ChatRequest | Refusal:
@@ -106,9 +108,9 @@ def parse_request(raw: bytes) -> ChatRequest | Refusal:
 
 
 def parse_reply(payload: str | bytes | Mapping[str, Any]) -> ChatReply | None:
-    """The reply in a ``chat.completion``, or None if there is more to it than one text.
+    """The reply in a ``chat.completion``, or None if there is more to it than text and tool calls.
 
-    Tool calls, refusals, audio, log probabilities or several choices would be lost if only the text were kept.
+    Refusals, audio, log probabilities or several choices would be lost if only the text were kept.
     """
     body: Any = payload
     if isinstance(payload, str | bytes):
@@ -120,10 +122,14 @@ def parse_reply(payload: str | bytes | Mapping[str, Any]) -> ChatReply | None:
     message = choice.get("message")
     if not isinstance(message, Mapping) or choice.get("logprobs"):
         return None
-    if any(value for key, value in message.items() if key not in _TOLD_BY_TEXT):
+    if any(value for key, value in message.items() if key not in _TOLD_BY_TEXT and key != "tool_calls"):
         return None
-    text, reason = message.get("content"), choice.get("finish_reason")
-    if not isinstance(text, str) or not text:
+    text, reason, calls = message.get("content"), choice.get("finish_reason"), message.get("tool_calls") or []
+    if not isinstance(calls, list) or not all(_is_tool_call(call) for call in calls):
+        return None
+    if text is None and calls:
+        text = ""
+    if not isinstance(text, str) or not (text or calls):
         return None
     model = body.get("model")
     return ChatReply(
@@ -131,11 +137,15 @@ def parse_reply(payload: str | bytes | Mapping[str, Any]) -> ChatReply | None:
         finish_reason=reason if isinstance(reason, str) else None,
         model=model if isinstance(model, str) else "",
         usage=_usage(body.get("usage")),
+        tool_calls=tuple(calls),
     )
 
 
 def reply_json(reply: ChatReply, *, identifier: str, created: int) -> bytes:
     """The reply as ``chat.completion``; `created` is in Unix seconds."""
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
+    if reply.tool_calls:
+        message["tool_calls"] = list(reply.tool_calls)
     body: dict[str, Any] = {
         "id": identifier,
         "object": "chat.completion",
@@ -144,7 +154,7 @@ def reply_json(reply: ChatReply, *, identifier: str, created: int) -> bytes:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": reply.text},
+                "message": message,
                 "logprobs": None,
                 "finish_reason": reply.finish_reason,
             }
@@ -167,6 +177,7 @@ def reply_sse(reply: ChatReply, *, identifier: str, created: int, include_usage:
     pieces = [reply.text[i : i + _CHUNK_CHARACTERS] for i in range(0, len(reply.text), _CHUNK_CHARACTERS)]
     events = [event({"role": "assistant", "content": ""}, None)]
     events += [event({"content": piece}, None) for piece in pieces]
+    events += [event({"tool_calls": [{"index": i, **c}]}, None) for i, c in enumerate(reply.tool_calls)]
     events.append(event({}, reply.finish_reason))
     if include_usage:
         usage = _usage_fields(reply.usage or (0, 0, 0))
@@ -234,13 +245,24 @@ def _text(content: Any) -> str | None:
     return None if any("\ud800" <= c <= "\udfff" for c in text) else text
 
 
+def _is_tool_call(call: Any) -> bool:
+    # A custom tool or one that doesn't exist yet has no `function`, and would not survive a replay.
+    return (
+        isinstance(call, dict) and isinstance(call.get("id"), str) and isinstance(call.get("function"), dict)
+    )
+
+
 def _usage(usage: Any) -> tuple[int, int, int] | None:
     if not isinstance(usage, Mapping):
         return None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if not isinstance(prompt, int | float) or not isinstance(completion, int | float):
-        return None
-    return int(prompt), int(completion), int(prompt) + int(completion)
+    prompt, completion = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    return None if prompt is None or completion is None else (prompt, completion, prompt + completion)
+
+
+def _count(value: Any) -> int | None:
+    # 1e999 is JSON, and infinite; no reply has 10**12 tokens.
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
+    return int(value) if usable else None
 
 
 def _usage_fields(usage: tuple[int, int, int]) -> dict[str, int]:

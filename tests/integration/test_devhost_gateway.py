@@ -553,7 +553,10 @@ def test_a_restarted_server_gets_new_instances(world: World) -> None:
     world.plugins.instances.clear()
     world.plugins.methods.clear()
     assert world.chat()[1]["x-a"] == "1"
-    assert world.plugins.methods[:3] == ["plugin.HandleEvent", "plugin.StartInstance", "plugin.HandleEvent"]
+    # The log event of the first request may still come in between, and wants an instance as well.
+    first = world.plugins.methods.index("plugin.StartInstance")
+    assert "plugin.HandleEvent" in world.plugins.methods[:first]
+    assert "plugin.HandleEvent" in world.plugins.methods[first:]
 
 
 def test_a_server_that_hangs_is_passed_by(world: World) -> None:

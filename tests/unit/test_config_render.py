@@ -169,7 +169,13 @@ def test_replies_are_logged_and_finish_reasons_noted_only_for_the_cache() -> Non
 
 def test_anthropics_stop_reason_is_noted_before_kong_drops_it() -> None:
     route = one("provider: anthropic, model: m, credential: '{vault://env/K}'")
-    assert plugins(route)["pre-function"] == {"body_filter": [lua.ANTHROPIC_STOP_REASON]}
+    assert plugins(route)["pre-function"] == {"body_filter": [lua.END_OF_STREAM, lua.ANTHROPIC_STOP_REASON]}
+
+
+def test_the_end_of_a_stream_is_marked_but_for_geminis_which_are_no_events() -> None:
+    assert plugins(one("provider: mock, model: m"))["pre-function"] == {"body_filter": [lua.END_OF_STREAM]}
+    gemini = one("provider: gemini, model: m, credential: '{vault://env/K}'")
+    assert "pre-function" not in plugins(gemini)
 
 
 def test_a_level_changes_only_what_it_names() -> None:
@@ -198,12 +204,16 @@ def test_sizes_agree() -> None:
     assert plugins(service["routes"][0])["ai-proxy"]["max_request_body_size"] == 7 * 1024 * 1024
 
 
-def test_the_access_log_holds_no_prompts() -> None:
+def test_the_access_log_holds_no_prompts_and_no_credentials() -> None:
     text = EXAMPLE.read_text(encoding="utf-8").replace("gateway:\n", "gateway:\n  access_log: /dev/stdout\n")
     (service,) = tree(text)["services"]
     assert plugins(service)["file-log"] == {
         "path": "/dev/stdout",
-        "custom_fields_by_lua": {"ai.proxy.payload": "return nil"},
+        "custom_fields_by_lua": {
+            "ai.proxy.payload": "return nil",
+            "request.headers.x-api-key": "return nil",
+            "request.headers.x-goog-api-key": "return nil",
+        },
     }
 
 

@@ -20,7 +20,7 @@ class RedisConfig:
     ssl_verify: bool = field("Whether to verify the certificate of Redis.", default=True)
     timeout_ms: int = field(
         "How long a request waits for Redis at each trip, connecting included; then it passes uncached.",
-        default=20, between=(1, 1000), unit="ms",
+        default=15, between=(1, 1000), unit="ms",
     )  # fmt: skip
 
 
@@ -60,6 +60,10 @@ class CacheConfig:
     ignore_system_prompts: bool = field(
         "Whether requests that differ in their system prompts alone may share answers.", default=False
     )
+    store_tool_calls: bool = field(
+        "Whether answers that call tools are stored, too (not from streams, whose calls Kong doesn't log).",
+        default=False,
+    )
     max_entry_bytes: int = field(
         "Largest answer that is stored, with its prompt.",
         default=262_144,
@@ -77,7 +81,8 @@ class CacheConfig:
         unit="MiB",
     )
     on_error: str = field(
-        "What happens to a request when the cache fails: it passes uncached, or it is answered with 503.",
+        "What happens to a request when the cache or its Redis fails: it passes uncached, or it is answered "
+        "with 503.",
         default="pass", one_of=("pass", "reject"),
     )  # fmt: skip
     deadline_ms: int = field(

@@ -39,7 +39,7 @@ def encode(entry: Entry) -> bytes:
     reply = entry.reply
     fields = [
         _VERSION, entry.question, reply.text, reply.finish_reason, reply.model, reply.usage,
-        entry.stored_at, entry.ttl_s,
+        entry.stored_at, entry.ttl_s, reply.tool_calls,
     ]  # fmt: skip
     return json.dumps(fields, separators=(",", ":")).encode("ascii")
 
@@ -50,8 +50,9 @@ def decode(data: bytes) -> Entry | None:
         fields: Any = json.loads(data)
         if not isinstance(fields, list) or fields[0] != _VERSION:
             return None
-        _, question, text, reason, model, usage, stored_at, ttl_s = fields
+        _, question, text, reason, model, usage, stored_at, ttl_s, calls = fields
         counts = None if usage is None else (int(usage[0]), int(usage[1]), int(usage[2]))
-        return Entry(question, ChatReply(text, reason, model, counts), float(stored_at), int(ttl_s))
-    except (ValueError, TypeError, IndexError, RecursionError):
+        reply = ChatReply(str(text), reason, str(model), counts, tuple(dict(call) for call in calls))
+        return Entry(question, reply, float(stored_at), int(ttl_s))
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None

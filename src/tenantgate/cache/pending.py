@@ -17,7 +17,11 @@ __all__ = ["Pending", "PendingMisses"]
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A miss. `vector` is scrambled float32 and `vectors` the set it belongs to; both None without similarity."""
+    """A miss.
+
+    `vectors` is the vector set that the answer belongs to, None without similarity; `vector` is scrambled float32,
+    None if it has yet to be made. `damaged` names entries that could not be opened and should go.
+    """
 
     keys: Keys
     name: str
@@ -25,6 +29,7 @@ class Pending:
     stream: bool
     vectors: str | None = None
     vector: bytes | None = None
+    damaged: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:

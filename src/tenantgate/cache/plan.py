@@ -26,6 +26,7 @@ class Bypass(enum.StrEnum):
     SEVERAL_CHOICES = "several_choices"
     BREAKER = "breaker_open"
     REDIS = "redis_failed"
+    REFUSED = "redis_refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,11 @@ BEARER: Final = (
 """post-function, access. A vault reference must be the whole value of ai-proxy's field, so "Bearer " can't be
 written before it. ai-proxy has replaced the client's own Authorization by then."""
 
-WITHOUT_PAYLOAD: Final = {"ai.proxy.payload": "return nil"}
-"""``custom_fields_by_lua`` of a stock log plugin: takes prompts and replies out of what it writes. Our own
+WITHOUT_PAYLOAD: Final = {
+    "ai.proxy.payload": "return nil",
+    "request.headers.x-api-key": "return nil",
+    "request.headers.x-goog-api-key": "return nil",
+}
+"""``custom_fields_by_lua`` of a stock log plugin: takes prompts and replies out of what it writes, and the credentials
+of providers that have a header of their own (Kong itself hides Authorization only). Our own
 plugins have read them by then (priorities above 770 against 14 and below)."""

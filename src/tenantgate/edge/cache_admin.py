@@ -141,9 +141,7 @@ class Admin:
                     break
         return removed
 
-    def inspect(
-        self, *, most: int, similarity: float, sealer: TenantSealer | None = None
-    ) -> list[Row]:
+    def inspect(self, *, most: int, similarity: float, sealer: TenantSealer | None = None) -> list[Row]:
         """The entries that expire first, at most `most`; their texts only where a `sealer` opens them.
 
         Args:
@@ -183,7 +181,7 @@ class Admin:
         if not vectors.startswith(self._keys.base):
             return None  # not ours: someone else wrote the book
         try:
-            found = self._client.execute_command(
+            found: list[bytes] = self._client.execute_command(
                 "VSIM", vectors, "ELE", name, "WITHSCORES", "COUNT", _MOST_NEIGHBOURS + 1
             )
         except redis.ResponseError:

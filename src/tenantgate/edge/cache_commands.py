@@ -24,7 +24,6 @@ __all__ = ["add_commands"]
 
 _URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
 _URL: Final = "redis://127.0.0.1:6379/0"
-_BOUNDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 def add_commands(subparsers: Any) -> None:
@@ -119,6 +118,7 @@ def _stats(args: argparse.Namespace) -> int:
         print(json.dumps({"tenant": args.tenant, **dataclasses.asdict(found)}, indent=2))
         return 0
     usual = CacheConfig(encryption_key="-" * 16)  # for its defaults; a route may have others
+    limit = _size(found.redis_limit) if found.redis_limit else "any size"
     rows = [
         ("tenant", _printable(args.tenant)),
         ("entries", f"{found.entries:,} (limit unless configured: {usual.max_entries:,})"),
@@ -127,9 +127,8 @@ def _stats(args: argparse.Namespace) -> int:
         ("vectors", f"{found.vectors:,} in {found.partitions:,} partitions"),
         ("next expiry", _time(found.next_expiry_s)),
         ("last expiry", _time(found.last_expiry_s)),
-        ("Redis", f"{_size(found.redis_memory)} of {_size(found.redis_limit) if found.redis_limit else 'any size'}"
-                  f", {found.redis_policy}, all tenants together"),
-    ]  # fmt: skip
+        ("Redis", f"{_size(found.redis_memory)} of {limit}, {found.redis_policy}, all tenants together"),
+    ]
     for name, value in rows:
         print(f"{name:<12} {value}")
     return 0
@@ -191,7 +190,7 @@ def _print_text(row: Row) -> None:
 
 def _calibrate(args: argparse.Namespace) -> int:
     from tenantgate.cache.calibration import calibrate, upper_wrong_rate  # noqa: PLC0415
-    from tenantgate.edge.calibrating import read_pairs, report, score_pairs  # noqa: PLC0415
+    from tenantgate.edge.calibrating import BOUNDS, read_pairs, report, score_pairs  # noqa: PLC0415
     from tenantgate.edge.models import find_default_models  # noqa: PLC0415
 
     pairs = read_pairs(args.pairs)
@@ -205,7 +204,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         left = (time.monotonic() - started) / done * (len(pairs) - done)
         print(f"      {done:,} of {len(pairs):,} pairs, {left:.0f} s left", file=sys.stderr, flush=True)
 
-    scored = score_pairs(pairs, embedder, verifier, progress)
+    scored = score_pairs(pairs, verifier, progress)
     same = sum(pair.same for pair in pairs)
     table = calibrate(
         [(score, pair.same) for pair, score in zip(pairs, scored, strict=True)],
@@ -215,11 +214,11 @@ def _calibrate(args: argparse.Namespace) -> int:
     )
     print(f"{len(pairs):,} pairs, {same:,} the same; {sum(s < 0 for s in scored):,} excluded by a rule")
     print(f"{'max_wrong_rate':>14} {'score':>7} {'recall':>7} {'wrong':>7} {'at most':>8}")
-    for bound in _BOUNDS:
+    for bound in BOUNDS:
         score = table.threshold_for(bound)
         point = None if score is None else table.at(score)
         if point is None:
-            print(f"{bound:>14g} {'no score keeps it: similarity would be off':>10}")
+            print(f"{bound:>14g} no score keeps it: similarity would be off")
             continue
         most = upper_wrong_rate(point.wrong, point.served)
         print(f"{bound:>14g} {point.score:>7.4g} {point.recall:>7.3f} {point.wrong_rate:>7.4f} {most:>8.4f}")

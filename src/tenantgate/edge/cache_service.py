@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
 
 from tenantgate import chat
 from tenantgate.cache import entry as entries
@@ -24,11 +24,14 @@ from tenantgate.cache.plan import Bypass, CacheControl, Status, may_serve
 from tenantgate.cache.replay import hit_headers, replay, status_headers
 from tenantgate.chat import ChatRequest, Refusal
 from tenantgate.edge.cache_models import CacheModels, Models
-from tenantgate.edge.redis_cache import RedisCache, UnavailableError, connect
+from tenantgate.edge.redis_cache import RedisCache, RefusedError, UnavailableError, connect
 from tenantgate.kong import logs, metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tenantgate.cache.config import CacheConfig, RedisConfig
+    from tenantgate.edge.redis_cache import Neighbour
     from tenantgate.edge.sealing import TenantSealer
     from tenantgate.kong import Host
     from tenantgate.tenant import TenantId
@@ -53,9 +56,13 @@ _UUID: Final = 12  # bytes of randomness in an identifier or token
 
 _requests: Final = metrics.counter(
     "tenantgate_cache_requests_total",
-    "Requests by what the cache did: hit, miss, bypass, refresh.",
+    "Requests by what the cache did (hit, miss, bypass, refresh) and how or why.",
     ("status", "detail"),
 )
+_by_tenant: Final = metrics.counter(
+    "tenantgate_cache_tenant_requests_total", "Requests by tenant and by what the cache did.",
+    ("tenant", "status"),
+)  # fmt: skip
 _stores: Final = metrics.counter(
     "tenantgate_cache_stores_total", "Answers by whether they were stored.", ("outcome",)
 )
@@ -67,7 +74,7 @@ _damaged: Final = metrics.counter(
 
 @dataclass(frozen=True, slots=True)
 class _Lookup:
-    """One request on its way through the levels."""
+    """One request on its way through the levels; `damaged` collects entries that could not be opened."""
 
     request: ChatRequest
     control: CacheControl
@@ -75,6 +82,7 @@ class _Lookup:
     keys: Keys
     name: str
     sealer: TenantSealer
+    damaged: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,36 +100,33 @@ class SemanticCache:
         self._config = config
         self._store = _shared_store(config.redis)
         self._pending = _PENDING
+        self._threshold: tuple[CacheModels, float | None] | None = None
 
     def access(self, host: Host) -> None:
         """Answer from the cache, or leave what is needed to store the provider's answer."""
         tenant = host.tenant()
         if tenant is None:
-            return self._bypass(host, Bypass.NO_TENANT)
+            return self._bypass(host, Bypass.NO_TENANT, tenant)
         request = chat.parse_request(host.body())
         if isinstance(request, Refusal):
-            return self._bypass(host, Bypass.NOT_CHAT)
+            return self._bypass(host, Bypass.NOT_CHAT, tenant)
         if request.body.get("n") not in (None, 1):
-            return self._bypass(host, Bypass.SEVERAL_CHOICES)
+            return self._bypass(host, Bypass.SEVERAL_CHOICES, tenant)
         control = CacheControl.parse(host.headers().all("cache-control"))
         if control.no_store:
-            return self._bypass(host, Bypass.NO_STORE)
+            return self._bypass(host, Bypass.NO_STORE, tenant)
         lookup = self._lookup(host, tenant, request, control)
         try:
-            hit, refused = self._exact(lookup)
-            similar = None if hit or control.no_cache else self._similar(lookup)
-        except UnavailableError:
-            if control.only_if_cached:
-                self._only_if_cached(host)
-            return self._bypass(host, Bypass.BREAKER if self._store.open else Bypass.REDIS)
-        hit = hit or (similar.hit if similar else None)
+            hit, unwanted = self._exact(lookup)
+            similar = _Similar() if hit else self._similar(lookup)
+        except UnavailableError as error:
+            return self._failed(host, lookup, error)
+        hit = hit or similar.hit
         if hit is not None:
             self._answer(host, lookup, hit)
         if control.only_if_cached:
-            self._only_if_cached(host)
-        return self._miss(
-            host, lookup, similar, Status.REFRESH if refused or control.no_cache else Status.MISS
-        )
+            self._only_if_cached(host, tenant)
+        return self._miss(host, lookup, similar, refresh=unwanted or control.no_cache)
 
     def log(self, host: Host) -> None:
         """Store the provider's answer to a miss."""
@@ -131,11 +136,15 @@ class SemanticCache:
         if pending is None:
             return
         reason = _stream_reason(host) if pending.stream else None
-        reply = admit(host.record(), stream=pending.stream, stream_reason=reason)
-        if isinstance(reply, NotStored):
-            _stores.inc(outcome=reply.value)
-            return
-        self._keep(pending, reply)
+        calls = self._config.store_tool_calls
+        reply = admit(host.record(), stream=pending.stream, stream_reason=reason, tool_calls=calls)
+        try:
+            for name in pending.damaged:
+                self._store.forget(pending.keys, name)
+            outcome = reply.value if isinstance(reply, NotStored) else self._keep(pending, reply)
+        except UnavailableError:
+            outcome = "redis_failed"
+        _stores.inc(outcome=outcome)
 
     # -- access -------------------------------------------------------------------------------------------
 
@@ -145,7 +154,7 @@ class SemanticCache:
         partition = partition_of(
             tenant, self._namespace(host), request, sealer, ignore_system_prompts=config.ignore_system_prompts
         )
-        return _Lookup(request, control, partition, Keys(tenant), entry_name(partition, sealer), sealer)
+        return _Lookup(request, control, partition, Keys(tenant), entry_name(partition, sealer), sealer, [])
 
     def _namespace(self, host: Host) -> str:
         if self._config.namespace:
@@ -157,7 +166,7 @@ class SemanticCache:
         return "route:" + str(route.get("id") if isinstance(route, dict) else "")
 
     def _exact(self, lookup: _Lookup) -> tuple[_Hit | None, bool]:
-        """The entry of the very same request, and whether there was one that the client doesn't want."""
+        """The entry of the very same request, and whether there is one that the client doesn't want."""
         if not self._config.exact_caching or lookup.control.no_cache:
             return None, False
         with _Stage("exact"):
@@ -171,20 +180,34 @@ class SemanticCache:
             return None, True
         return _Hit(lookup.name, entry, "exact"), False
 
-    def _similar(self, lookup: _Lookup) -> _Similar | None:
+    def _similar(self, lookup: _Lookup) -> _Similar:
         question = lookup.request.question
         models = MODELS.get(self._config.embedder) if self._config.max_wrong_rate > 0 else None
-        if models is None or not question or not question.strip() or models.embedder.truncates(question):
-            return None
-        threshold = models.calibration.threshold_for(self._config.max_wrong_rate)
+        if models is None or not self._store.has_vectors or not _comparable(question, models):
+            return _Similar()
+        threshold = self._score_needed(models)
         if threshold is None:
-            _warn_unreachable(self._config.max_wrong_rate)
-            return None
-        with _Stage("embedding"):
-            vector = lookup.sealer.scramble(models.embedder.embed(question))
+            return _Similar()
         vectors = lookup.keys.vectors(lookup.partition, models.embedder.fingerprint)
-        with _Stage("similar"):
-            near = self._store.similar(lookup.keys, vectors, vector, self._config.candidates)
+        if lookup.control.no_cache:
+            return _Similar(vectors)  # the vector can be made after the client has its answer
+        vector = _vector(models, lookup.sealer, question)
+        try:
+            with _Stage("similar"):
+                near = self._store.similar(lookup.keys, vectors, vector, self._config.candidates)
+        except RefusedError:
+            return _Similar()  # counted and logged where it happened; the exact level may still work
+        return _Similar(vectors, vector, self._best(lookup, models, question, near, threshold))
+
+    def _best(
+        self,
+        lookup: _Lookup,
+        models: CacheModels,
+        question: str,
+        near: Sequence[Neighbour],
+        threshold: float,
+    ) -> _Hit | None:
+        """The nearest neighbour that no rule excludes, if the verifier agrees; it is asked once."""
         for neighbour in near:
             if neighbour.similarity < _NEAR:
                 break
@@ -194,84 +217,106 @@ class SemanticCache:
             if difference(question, entry.question) is not None:
                 continue
             if _same(models, question, entry.question, threshold):
-                hit = _Hit(neighbour.name, entry, "similar", neighbour.similarity)
-                return _Similar(vectors, vector, hit)
-            break  # one run of the verifier for each request
-        return _Similar(vectors, vector, None)
+                return _Hit(neighbour.name, entry, "similar", neighbour.similarity)
+            break
+        return None
+
+    def _score_needed(self, models: CacheModels) -> float | None:
+        """The verifier's score that keeps the operator's bound, or None, which is logged, if none does."""
+        if self._threshold is None or self._threshold[0] is not models:
+            bound = self._config.max_wrong_rate
+            self._threshold = (models, models.calibration.threshold_for(bound))
+            if self._threshold[1] is None:
+                _warn_unreachable(bound)
+        return self._threshold[1]
 
     def _open(self, lookup: _Lookup, name: str, sealed: bytes) -> entries.Entry | None:
         plain = lookup.sealer.open(sealed, key=lookup.keys.entry(name).encode())
         entry = None if plain is None else entries.decode(plain)
         if entry is None:
             _damaged.inc()
+            lookup.damaged.append(name)
         return entry
 
     def _answer(self, host: Host, lookup: _Lookup, hit: _Hit) -> NoReturn:
         now = time.time()
         body, kind = replay(hit.entry, lookup.request, now, identifier="chatcmpl-" + secrets.token_hex(_UUID))
         headers = {"Content-Type": kind, **hit_headers(hit.name, hit.entry, now, similarity=hit.similarity)}
-        _requests.inc(status="hit", detail=hit.level)
+        _count(Status.HIT, hit.level, lookup.keys.tenant)
         host.answer(200, body, headers)
 
-    def _only_if_cached(self, host: Host) -> NoReturn:
+    def _only_if_cached(self, host: Host, tenant: TenantId) -> NoReturn:
         # RFC 9111, section 5.2.1.7
         body = chat.error_body(
             "The cache holds no answer, and the request asked for no other.",
             kind="invalid_request_error", code="only_if_cached",
         )  # fmt: skip
-        _requests.inc(status="miss", detail="only_if_cached")
+        _count(Status.MISS, "only_if_cached", tenant)
         host.answer(504, body, {"Content-Type": chat.JSON_TYPE, **status_headers(Status.MISS)})
 
-    def _miss(self, host: Host, lookup: _Lookup, similar: _Similar | None, status: Status) -> None:
+    def _miss(self, host: Host, lookup: _Lookup, similar: _Similar, *, refresh: bool) -> None:
+        status = Status.REFRESH if refresh else Status.MISS
         token = secrets.token_hex(_UUID)
         pending = Pending(
             keys=lookup.keys,
             name=lookup.name,
             question=lookup.request.question,
             stream=lookup.request.stream,
-            vectors=similar.vectors if similar else None,
-            vector=similar.vector if similar else None,
+            vectors=similar.vectors,
+            vector=similar.vector,
+            damaged=tuple(lookup.damaged),
         )
         self._pending.put(token, pending, time.monotonic())
-        _requests.inc(status=status.lower(), detail="")
+        _count(status, "", lookup.keys.tenant)
         host.put_verdict(PLUGIN, {"status": status.lower(), "token": token})
         host.set_headers(status_headers(status, lookup.name))
 
-    def _bypass(self, host: Host, reason: Bypass) -> None:
-        _requests.inc(status="bypass", detail=reason.value)
+    def _failed(self, host: Host, lookup: _Lookup, error: UnavailableError) -> None:
+        if lookup.control.only_if_cached:
+            self._only_if_cached(host, lookup.keys.tenant)
+        if self._config.on_error == "reject":
+            raise error
+        if isinstance(error, RefusedError):
+            reason = Bypass.REFUSED
+        else:
+            reason = Bypass.BREAKER if self._store.open else Bypass.REDIS
+        self._bypass(host, reason, lookup.keys.tenant)
+
+    def _bypass(self, host: Host, reason: Bypass, tenant: TenantId | None) -> None:
+        _count(Status.BYPASS, reason.value, tenant)
         host.set_headers(status_headers(Status.BYPASS))
 
     # -- log ----------------------------------------------------------------------------------------------
 
-    def _keep(self, pending: Pending, reply: chat.ChatReply) -> None:
+    def _keep(self, pending: Pending, reply: chat.ChatReply) -> str:
+        """Store the reply; gives the outcome for the metrics."""
         config = self._config
         plain = entries.encode(entries.Entry(pending.question, reply, time.time(), config.cache_ttl))
         if len(plain) > config.max_entry_bytes:
-            _stores.inc(outcome=NotStored.TOO_LARGE.value)
-            return
-        key = pending.keys.entry(pending.name).encode()
-        value = _sealer(config.encryption_key, pending.keys.tenant).seal(plain, key=key)
-        vector = (pending.vectors, pending.vector) if pending.vectors and pending.vector else None
-        try:
-            with _Stage("store"):
-                stored = self._store.store(
-                    pending.keys, pending.name, value,
-                    ttl_s=config.cache_ttl, max_entries=config.max_entries,
-                    max_bytes=config.max_megabytes << 20, vector=vector,
-                )  # fmt: skip
-        except UnavailableError:
-            _stores.inc(outcome="redis_failed")
-            return
-        _stores.inc(outcome="stored" if stored else NotStored.TOO_LARGE.value)
+            return NotStored.TOO_LARGE.value
+        sealer = _sealer(config.encryption_key, pending.keys.tenant)
+        value = sealer.seal(plain, key=pending.keys.entry(pending.name).encode())
+        vector = pending.vector
+        models = MODELS.get(config.embedder)
+        if pending.vectors and vector is None and pending.question and models:
+            vector = _vector(models, sealer, pending.question)
+        with _Stage("store"):
+            stored = self._store.store(
+                pending.keys, pending.name, value,
+                ttl_s=config.cache_ttl, max_entries=config.max_entries,
+                max_bytes=config.max_megabytes << 20,
+                vector=(pending.vectors, vector) if pending.vectors and vector else None,
+            )  # fmt: skip
+        return "stored" if stored else NotStored.TOO_LARGE.value
 
 
 @dataclass(frozen=True, slots=True)
 class _Similar:
-    """What the similar level found, and what it takes to store this request there."""
+    """What the similar level found, and what it takes to store this request there; all None without it."""
 
-    vectors: str
-    vector: bytes
-    hit: _Hit | None
+    vectors: str | None = None
+    vector: bytes | None = None
+    hit: _Hit | None = None
 
 
 class _Stage:
@@ -298,6 +343,22 @@ def _stream_reason(host: Host) -> str | None:
 def _wanted(entry: entries.Entry, control: CacheControl) -> bool:
     now = time.time()
     return may_serve(control, age_s=entry.age_s(now), ttl_s=entry.remaining_s(now))
+
+
+def _comparable(question: str | None, models: CacheModels) -> TypeGuard[str]:
+    """Whether the question is text that the embedder reads to its end."""
+    return bool(question and question.strip()) and not models.embedder.truncates(question or "")
+
+
+def _vector(models: CacheModels, sealer: TenantSealer, question: str) -> bytes:
+    with _Stage("embedding"):
+        return sealer.scramble(models.embedder.embed(question))
+
+
+def _count(status: Status, detail: str, tenant: TenantId | None) -> None:
+    name = status.lower()
+    _requests.inc(status=name, detail=detail)
+    _by_tenant.inc(tenant=tenant.slug if tenant else "", status=name)
 
 
 def _same(models: CacheModels, question: str, stored: str, threshold: float) -> bool:
