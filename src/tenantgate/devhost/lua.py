@@ -45,7 +45,7 @@ def decode(raw: bytes) -> Any:
 
 def _depth_over(value: Any) -> bool:
     level: list[Any] = [value]
-    for _ in range(_MAX_DEPTH + 1):
+    for _ in range(_MAX_DEPTH):
         below: list[Any] = []
         for v in level:
             if isinstance(v, dict):
