@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import bisect
 import contextlib
+import importlib
 import importlib.util
 import itertools
 import json
@@ -41,7 +42,7 @@ from tenantgate.edge.cache_models import BUILT_IN, CacheModels
 from tenantgate.edge.cache_service import MODELS
 from tenantgate.edge.calibrating import BOUNDS, Pair, read_pairs
 from tenantgate.errors import ConfigError, TenantgateError
-from tenantgate.kong import metrics
+from tenantgate.kong import logs, metrics
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
 
@@ -90,9 +91,9 @@ def read_requests(path: Path) -> list[Request]:
 
 def held_out(pairs: list[Pair], requests: list[Request]) -> tuple[list[Pair], list[Request]]:
     """What the shipped verifier wasn't trained on, if these are the files that it was trained with."""
-    import train_verifier  # noqa: PLC0415 - beside this file
-    import verifier_pairs  # noqa: PLC0415
-
+    # Beside this file, and no package.
+    train_verifier = importlib.import_module("train_verifier")
+    verifier_pairs = importlib.import_module("verifier_pairs")
     split = train_verifier.split(
         [verifier_pairs.Pair(p.a, p.b, p.same) for p in pairs],
         [verifier_pairs.Request(r.text, r.intent) for r in requests],
@@ -362,7 +363,7 @@ def bench_latency(
                 times.setdefault(name, []).append((took[step], took["floor"]))
     bare.close()
     say(
-        f"\n(c) latency in ms; floor = embedding and one Redis trip, ratio = median over the same text's floor"
+        "\n(c) latency in ms; floor = embedding and one Redis trip, ratio = median over the same text's floor"
     )
     say(f"  {'what':<20} {'times':>6} {'p50':>7} {'p95':>7} {'ratio':>7}")
     out: Json = {}
@@ -443,7 +444,15 @@ def run(args: argparse.Namespace) -> Json:
         say(f"{name:<12} {value}")
     say(f"{'settings':<12} max_wrong_rate {args.max_wrong_rate}, seed {args.seed}"
         f"{', only what the verifier was not trained on' if args.held_out else ''}")  # fmt: skip
+    if not args.held_out:
+        say(
+            "note: the shipped verifier may have been trained on some of these rows; --held-out leaves them out"
+        )
     out["pairs"] = bench_pairs(pairs, models, args.max_wrong_rate)
+    if models.calibration.threshold_for(args.max_wrong_rate) is None:
+        say(
+            f"\nnote: no score of the calibration keeps {args.max_wrong_rate:g}, so the replay has exact hits only"
+        )
     texts = [request.text for request in requests]
     with running_redis() as server:
         plugin = load_plugin(server, args.max_wrong_rate)
@@ -492,4 +501,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logs.setup(PLUGIN, level="warning")  # says why, if models can't be loaded
     sys.exit(main())

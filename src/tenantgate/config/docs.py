@@ -76,10 +76,10 @@ def _takes(spec: fields.FieldSpec, hint: Any) -> str:
     kind = _TYPES[hint]
     unit = f" ({spec.unit})" if spec.unit else ""
     if spec.between and spec.between[0] == spec.between[1]:
-        return f"`{spec.between[0]:g}`"
+        return f"`{_number(spec.between[0])}`"
     if spec.between:
-        return f"{kind}, {spec.between[0]:g} to {spec.between[1]:g}{unit}"
-    return f"{kind} above {spec.gt:g}{unit}" if spec.gt is not None else f"{kind}{unit}"
+        return f"{kind}, {_number(spec.between[0])} to {_number(spec.between[1])}{unit}"
+    return f"{kind} above {_number(spec.gt)}{unit}" if spec.gt is not None else f"{kind}{unit}"
 
 
 def _default(default: Any) -> str:
@@ -90,3 +90,7 @@ def _default(default: Any) -> str:
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     return f"`{default}`" if default != "" else ""
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"
