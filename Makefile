@@ -37,10 +37,10 @@ e2e: setup ## End-to-end tests; KONG_BIN=/path/to/kong runs them on a real Kong
 
 check: setup lint types ## Style, types and the architecture's rules
 
-lint: $(READY)
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports --no-logo 2>/dev/null || $(VENV)/bin/lint-imports
+lint: $(READY) ## Style, and the rule of what may import what
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports
 
-types: $(READY)
+types: $(READY) ## Types, strictly
 	@$(VENV)/bin/mypy
 
 up: setup ## The embedded gateway with tenants.yaml (FILE=…), until Ctrl-C
