@@ -169,6 +169,7 @@ class Recipe:
     batch: int = 32
     warm_up: float = 0.06
     smoothing: float = 0.02
+    dropout: float = 0.1
     hidden: int = 32
     max_tokens: int = 96
 
@@ -228,6 +229,9 @@ def make_network(tensors: dict[str, Any], recipe: Recipe, adapter: dict[str, Any
             )
             return functional.linear(x, weight, self.get(f"{name}.bias"))
 
+        def drop(self, x: Any) -> Any:
+            return functional.dropout(x, recipe.dropout, self.training)
+
         def normalise(self, x: Any, name: str) -> Any:
             return functional.layer_norm(
                 x, (width,), self.get(f"{name}.weight"), self.get(f"{name}.bias"), 1e-12
@@ -256,9 +260,11 @@ def make_network(tensors: dict[str, Any], recipe: Recipe, adapter: dict[str, Any
                 weights = torch.softmax(weights if hide is None else weights + hide, -1).to(value.dtype)
                 mixed = (weights @ value).transpose(1, 2).reshape(count, length, width)
                 out = f"{layer}.attention.output"
-                x = self.normalise(x + self.dense(mixed, f"{out}.dense"), f"{out}.LayerNorm")
+                x = self.normalise(x + self.drop(self.dense(mixed, f"{out}.dense")), f"{out}.LayerNorm")
                 wide = functional.gelu(self.dense(x, f"{layer}.intermediate.dense"))
-                x = self.normalise(x + self.dense(wide, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
+                x = self.normalise(
+                    x + self.drop(self.dense(wide, f"{layer}.output.dense")), f"{layer}.output.LayerNorm"
+                )
             return x.float()
 
         def forward(self, ids: Any, types: Any, mask: Any) -> Any:
@@ -267,7 +273,7 @@ def make_network(tensors: dict[str, Any], recipe: Recipe, adapter: dict[str, Any
             first = (~types.bool() & mask).float().unsqueeze(-1)
             u, v = ((x * part).sum(1) / part.sum(1) for part in (first, second))
             features = torch.cat([x[:, 0], 4 * (u - v).abs(), 4 * u * v], -1)
-            features = functional.dropout(features, 0.1, self.training)
+            features = self.drop(features)
             hidden = functional.linear(features, self.get("head.hidden.weight"), self.get("head.hidden.bias"))
             logit = functional.linear(
                 functional.gelu(hidden), self.get("head.out.weight"), self.get("head.out.bias")

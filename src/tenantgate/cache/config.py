@@ -54,7 +54,7 @@ class CacheConfig:
         default="built-in", len_min=1,
     )  # fmt: skip
     candidates: int = field(
-        "How many nearest neighbours are considered; the first that no rule excludes is verified.",
+        "How many nearest neighbours are considered; of those that no rule excludes up to three are verified.",
         default=4, between=(1, 32),
     )  # fmt: skip
     ignore_system_prompts: bool = field(

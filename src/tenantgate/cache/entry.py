@@ -17,7 +17,7 @@ _VERSION: Final = 1
 class Entry:
     """A question and its answer. `stored_at` is in Unix seconds, `ttl_s` what it was stored for.
 
-    `question` is None where the last message is more than text; such an entry is found exactly only.
+    `question` is None where it can't be compared (more than text, or too long); such an entry is found exactly only.
     """
 
     question: str | None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
 from tenantgate import chat
 from tenantgate.cache import entry as entries
 from tenantgate.cache.admit import NotStored, admit
-from tenantgate.cache.judge import difference
+from tenantgate.cache.judge import choose
 from tenantgate.cache.partition import Keys, Partition, entry_name, partition_of
 from tenantgate.cache.pending import Pending, PendingMisses
 from tenantgate.cache.plan import Bypass, CacheControl, Status, may_serve
@@ -28,7 +28,7 @@ from tenantgate.edge.redis_cache import RedisCache, RefusedError, UnavailableErr
 from tenantgate.kong import logs, metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tenantgate.cache.config import CacheConfig, RedisConfig
     from tenantgate.edge.redis_cache import Neighbour
@@ -47,9 +47,6 @@ MODELS: Final = Models()
 
 _log: Final = logging.getLogger("tenantgate.cache")
 
-# Below this cosine two questions are never the same (of 40,000 labelled pairs 1 % of the right ones lie there),
-# so the verifier need not be asked.
-_NEAR: Final = 0.6
 _WRITE_TIMEOUT_MS: Final = 500  # nobody waits for the log phase
 _SEALERS: Final = 1024
 _UUID: Final = 12  # bytes of randomness in an identifier or token
@@ -197,29 +194,17 @@ class SemanticCache:
                 near = self._store.similar(lookup.keys, vectors, vector, self._config.candidates)
         except RefusedError:
             return _Similar()  # counted and logged where it happened; the exact level may still work
-        return _Similar(vectors, vector, self._best(lookup, models, question, near, threshold))
+        with _Stage("verification"):
+            hit = choose(question, self._read(lookup, near), models.verifier, threshold)
+        return _Similar(vectors, vector, hit)
 
-    def _best(
-        self,
-        lookup: _Lookup,
-        models: CacheModels,
-        question: str,
-        near: Sequence[Neighbour],
-        threshold: float,
-    ) -> _Hit | None:
-        """The nearest neighbour that no rule excludes, if the verifier agrees; it is asked once."""
+    def _read(self, lookup: _Lookup, near: Sequence[Neighbour]) -> Iterator[tuple[float, str, _Hit]]:
+        """The neighbours that can be opened and that the client would take, one at a time."""
         for neighbour in near:
-            if neighbour.similarity < _NEAR:
-                break
             entry = self._open(lookup, neighbour.name, neighbour.value)
-            if entry is None or entry.question is None or not _wanted(entry, lookup.control):
-                continue
-            if difference(question, entry.question) is not None:
-                continue
-            if _same(models, question, entry.question, threshold):
-                return _Hit(neighbour.name, entry, "similar", neighbour.similarity)
-            break
-        return None
+            if entry is not None and entry.question is not None and _wanted(entry, lookup.control):
+                hit = _Hit(neighbour.name, entry, "similar", neighbour.similarity)
+                yield neighbour.similarity, entry.question, hit
 
     def _score_needed(self, models: CacheModels) -> float | None:
         """The verifier's score that keeps the operator's bound, or None, which is logged, if none does."""
@@ -260,7 +245,8 @@ class SemanticCache:
         pending = Pending(
             keys=lookup.keys,
             name=lookup.name,
-            question=lookup.request.question,
+            # Only who compares needs it: what is too long for that would only make the entry large.
+            question=lookup.request.question if similar.vectors else None,
             stream=lookup.request.stream,
             vectors=similar.vectors,
             vector=similar.vector,
@@ -359,13 +345,6 @@ def _count(status: Status, detail: str, tenant: TenantId | None) -> None:
     name = status.lower()
     _requests.inc(status=name, detail=detail)
     _by_tenant.inc(tenant=tenant.slug if tenant else "", status=name)
-
-
-def _same(models: CacheModels, question: str, stored: str, threshold: float) -> bool:
-    if models.verifier.truncates(question, stored):
-        return False
-    with _Stage("verification"):
-        return models.verifier.score(question, stored) >= threshold
 
 
 _PENDING: Final = PendingMisses()

@@ -133,9 +133,12 @@ class RedisCache:
             RefusedError: it is older than 8 (`has_vectors` tells), or another type lies under `vectors`.
         """
         found = self._ask(lambda: self._similar(keys=[vectors], args=[vector, count, keys.entry("")]))
-        triples = zip(found[::3], found[1::3], found[2::3], strict=True)
-        # VSIM's scores are (1 + cosine) / 2.
-        return [Neighbour(name.decode(), 2 * float(score) - 1, value) for name, score, value in triples]
+        try:
+            triples = zip(found[::3], found[1::3], found[2::3], strict=True)
+            # VSIM's scores are (1 + cosine) / 2.
+            return [Neighbour(name.decode(), 2 * float(score) - 1, value) for name, score, value in triples]
+        except (TypeError, ValueError, AttributeError):
+            raise self._failed(RefusedError, "unexpected answer") from None
 
     def store(
         self,

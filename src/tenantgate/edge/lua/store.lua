@@ -8,45 +8,46 @@ local most_entries, most_bytes, vector = tonumber(ARGV[5]), tonumber(ARGV[6]), A
 local clock = redis.call('TIME') -- the gateways' clocks may differ
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+local function split(booked)
+  local bytes, set = string.match(booked or '0|', '^(%d+)|(.*)$')
+  return tonumber(bytes), set
+end
+
 local function forget(old)
-  local booked = redis.call('HGET', sizes, old)
-  if booked then
-    local bytes, set = string.match(booked, '^(%d+)|(.*)$')
-    redis.call('HINCRBY', sizes, 'total', -tonumber(bytes))
-    redis.call('HDEL', sizes, old)
-    if set ~= '' then redis.call('VREM', set, old) end
-  end
+  local bytes, set = split(redis.call('HGET', sizes, old))
+  redis.call('HINCRBY', sizes, 'total', -bytes)
+  redis.call('HDEL', sizes, old)
+  if set ~= '' then redis.call('VREM', set, old) end
   redis.call('ZREM', index, old)
   redis.call('UNLINK', prefix .. old)
 end
 
--- What has expired went by itself, but for its vector and its booking.
-for _, old in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 64)) do forget(old) end
-
+-- Reading comes first: another type under a book fails here, before anything is written.
+redis.call('ZCARD', index)
+local old_bytes, old_set = split(redis.call('HGET', sizes, name))
 local bytes = #value + (vector and #vector or 0) + 256
 if bytes > most_bytes then return 'too large' end
-forget(name)
-local total = tonumber(redis.call('HGET', sizes, 'total') or '0')
-local count = redis.call('ZCARD', index)
-for _ = 1, 256 do
-  if count < most_entries and total + bytes <= most_bytes then break end
-  local oldest = redis.call('ZRANGE', index, 0, 0)[1]
-  if not oldest then break end
-  forget(oldest)
-  total = tonumber(redis.call('HGET', sizes, 'total') or '0')
-  count = count - 1
+
+-- The first write must be one that a full Redis refuses: after any other it would let all the rest pass.
+if vectors then redis.call('VADD', vectors, 'FP32', vector, name, 'Q8') end
+redis.call('SET', entry, value, 'EX', ttl)
+if old_set ~= '' and old_set ~= vectors then redis.call('VREM', old_set, name) end
+redis.call('HSET', sizes, name, string.format('%d|%s', bytes, vectors or ''))
+redis.call('HINCRBY', sizes, 'total', bytes - old_bytes)
+redis.call('ZADD', index, now + ttl * 1000, name)
+for _, key in ipairs({index, sizes, vectors}) do
+  if redis.call('TTL', key) < ttl then redis.call('EXPIRE', key, ttl) end
 end
 
--- The vector first: where another type lies under its key, this fails before anything is written.
-if vectors then
-  redis.call('VADD', vectors, 'FP32', vector, name, 'Q8')
-  if redis.call('TTL', vectors) < ttl then redis.call('EXPIRE', vectors, ttl) end
-end
-redis.call('SET', entry, value, 'EX', ttl)
-redis.call('ZADD', index, now + ttl * 1000, name)
-redis.call('HSET', sizes, name, string.format('%d|%s', bytes, vectors or ''))
-redis.call('HINCRBY', sizes, 'total', bytes)
-for _, key in ipairs({index, sizes}) do
-  if redis.call('TTL', key) < ttl then redis.call('EXPIRE', key, ttl) end
+-- What has expired went by itself, but for its vector and its booking.
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 64)) do forget(old) end
+for _ = 1, 256 do
+  local full = redis.call('ZCARD', index) > most_entries
+    or tonumber(redis.call('HGET', sizes, 'total')) > most_bytes
+  if not full then break end
+  local first = redis.call('ZRANGE', index, 0, 1)
+  local oldest = first[1] == name and first[2] or first[1]
+  if not oldest then break end
+  forget(oldest)
 end
 return 'stored'

@@ -1,0 +1,144 @@
+"""Measure how often the whole decision is wrong on traffic, and write that as the shipped calibration.
+
+    python benchmarks/calibrate_traffic.py PAIRS.jsonl INTENTS.jsonl [--out calibration.json]
+
+Replays INTENTS (``text``, ``intent`` a line) in random order at rising scores, each text asked once: a request is
+answered by `tenantgate.cache.judge.choose` from those that were stored before it, and stored if it isn't. Right is
+an answer to the same intent. Only requests that the verifier wasn't trained on are counted (the split of
+``train_verifier.py``, hence PAIRS), but all are stored, so each meets as many neighbours as real traffic has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from train_verifier import split
+from verifier_pairs import Request, read_pairs, read_requests
+
+from tenantgate.cache.calibration import Calibration, Point, upper_wrong_rate
+from tenantgate.cache.judge import NEAR, choose
+from tenantgate.edge.models import CALIBRATION, ModelFiles, OnnxPairVerifier, find_default_models
+from tenantgate.errors import EdgeError
+
+SCORES = (*np.arange(0.3, 0.9, 0.05).round(3), *np.arange(0.9, 1.0, 0.02).round(3))
+MOST_NEIGHBOURS = 4  # as many as the plugin's default asks Redis for
+
+
+class Remembering:
+    """The verifier, which reads each pair once in all replays."""
+
+    def __init__(self, verifier: OnnxPairVerifier) -> None:
+        self._verifier = verifier
+        self._scores: dict[tuple[str, str], float] = {}
+        self.fingerprint = verifier.fingerprint
+
+    def score(self, a: str, b: str) -> float:
+        """As the verifier's."""
+        if (a, b) not in self._scores:
+            self._scores[a, b] = self._verifier.score(a, b)
+        return self._scores[a, b]
+
+    def truncates(self, a: str, b: str) -> bool:
+        """As the verifier's."""
+        return self._verifier.truncates(a, b)
+
+
+class Traffic:
+    """All requests, each with its neighbours above the cosine that counts, the nearest first."""
+
+    def __init__(self, files: ModelFiles, requests: list[Request]) -> None:
+        embedder = files.embedder()
+        vectors = np.array([embedder.embed(request.text) for request in requests])
+        self.requests = requests
+        self.verifier = Remembering(files.verifier())
+        self._near: list[list[tuple[int, float]]] = []
+        for i in range(len(requests)):
+            cosines = vectors @ vectors[i]
+            cosines[i] = -1
+            order = np.argsort(-cosines)[: int((cosines >= NEAR).sum())]
+            self._near.append([(int(j), float(cosines[j])) for j in order])
+
+    def replay(self, score: float, counted: set[str], seed: int) -> tuple[int, int]:
+        """(answered, answered wrongly) of the requests in `counted`."""
+        stored: set[int] = set()
+        served = wrong = 0
+        for i in random.Random(seed).sample(range(len(self.requests)), len(self.requests)):
+            asked = self.requests[i]
+            found = choose(asked.text, self._stored(i, stored), self.verifier, score)
+            if found is None:
+                stored.add(i)
+            elif asked.text in counted:
+                served += 1
+                wrong += self.requests[found].intent != asked.intent
+        return served, wrong
+
+    def _stored(self, i: int, stored: set[int]) -> Iterator[tuple[float, str, int]]:
+        left = MOST_NEIGHBOURS
+        for j, cosine in self._near[i]:
+            if j in stored:
+                yield cosine, self.requests[j].text, j
+                left -= 1
+                if left == 0:
+                    return
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Replay, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("intents", type=Path)
+    parser.add_argument("--out", type=Path, default=CALIBRATION)
+    parser.add_argument("--seeds", type=int, default=2, help="orders of the traffic to average (default: 2)")
+    args = parser.parse_args(argv)
+    files = find_default_models()
+    if files is None:
+        raise EdgeError("the models aren't built: run `tenantgate models build`")
+    requests = read_requests(args.intents)
+    data = split(read_pairs(args.pairs), requests)
+    counted = {request.text for request in (*data.held_intents, *data.held_texts)}
+    everything = {request.text for request in requests}
+    traffic = Traffic(files, requests)
+    print(f"{len(counted)} requests held out from training, of {len(requests)}")
+    print("score   hits   wrong  at most |  hits of all   wrong")
+    points: list[Point] = []
+    for score in map(float, SCORES):
+        drawn = [traffic.replay(score, counted, seed) for seed in range(args.seeds)]
+        # Several orders steady the curve but aren't more evidence: each request counts once.
+        served, wrong = (round(sum(part) / args.seeds) for part in zip(*drawn, strict=True))
+        if points:
+            served = min(served, points[-1].served)  # rises of a hit or two with the score are chance
+        points.append(Point(score, served, wrong, len(counted)))
+        hits, wrong_hits = traffic.replay(score, everything, 0)
+        print(
+            f"{score:5.3f}  {served / len(counted):.3f}  {wrong / max(1, served):.4f}  "
+            f"{upper_wrong_rate(wrong, served):.4f}  | {hits / len(requests):12.3f}  {wrong_hits / hits:.4f}",
+            flush=True,
+        )
+    table = Calibration(
+        verifier=files.verifier().fingerprint,
+        embedder=files.embedder().fingerprint,
+        source=f"replay of {len(requests)} assistant requests in random order, each asked once; counted are the "
+        f"{len(counted)} held out from training; right means the same intent",
+        points=tuple(points),
+    )
+    extra = {}
+    if args.out.exists():
+        before = json.loads(args.out.read_text("utf-8"))
+        extra = {k: v for k, v in before.items() if k == "pairs" and before.get("verifier") == table.verifier}
+    text = table.to_json()
+    if extra:
+        text = text.rstrip().removesuffix("}") + f',\n "pairs": {json.dumps(extra["pairs"])}\n}}\n'
+    Calibration.from_json(text)
+    args.out.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,157 @@
+"""The books of a tenant's entries in a real Redis: limits, expiry, sweeping."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import redis
+
+from tenantgate.cache.config import RedisConfig
+from tenantgate.cache.partition import Keys, Partition
+from tenantgate.devhost.redis_server import RedisServer
+from tenantgate.edge.redis_cache import RedisCache, RefusedError, connect
+from tenantgate.tenant import TenantId
+
+from support import until
+
+KEYS = Keys(TenantId("acme"))
+SET = KEYS.vectors(Partition(TenantId("acme"), "0" * 32, b""), "f" * 16)
+
+
+@pytest.fixture
+def cache(redis_server: RedisServer, store: redis.Redis) -> RedisCache:
+    return RedisCache(connect(RedisConfig(port=redis_server.port), timeout_ms=2000))
+
+
+def vector(seed: int) -> bytes:
+    made = np.random.default_rng(seed).normal(size=16)
+    return (made / np.linalg.norm(made)).astype("<f4").tobytes()
+
+
+def put(
+    cache: RedisCache, name: str, value: bytes = b"v", *, ttl_s: int = 100, most: int = 100,
+    most_bytes: int = 1 << 20, seed: int | None = None,
+) -> bool:  # fmt: skip
+    vectors = None if seed is None else (SET, vector(seed))
+    return cache.store(KEYS, name, value, ttl_s=ttl_s, max_entries=most, max_bytes=most_bytes, vector=vectors)
+
+
+def names(store: redis.Redis) -> set[str]:
+    return {k.decode().rpartition(":")[2] for k in store.scan_iter(KEYS.entry("*").replace("{", "[{]"))}
+
+
+def booked(store: redis.Redis) -> int:
+    return int(store.hget(KEYS.sizes, "total") or 0)
+
+
+def test_what_is_stored_is_found(cache: RedisCache, store: redis.Redis) -> None:
+    assert put(cache, "a", b"value", seed=1)
+    assert cache.get(KEYS.entry("a")) == b"value"
+    (near,) = cache.similar(KEYS, SET, vector(1), 4)
+    assert (near.name, near.value) == ("a", b"value")
+    assert near.similarity == pytest.approx(1, abs=0.01)
+    assert cache.get(KEYS.entry("b")) is None
+    assert cache.similar(KEYS, SET + "x", vector(1), 4) == []
+
+
+def test_neighbours_come_nearest_first_with_their_cosine(cache: RedisCache) -> None:
+    for seed in range(20):
+        put(cache, f"n{seed}", seed=seed)
+    near = cache.similar(KEYS, SET, vector(7), 5)
+    assert near[0].name == "n7"
+    assert [n.similarity for n in near] == sorted((n.similarity for n in near), reverse=True)
+    asked = np.frombuffer(vector(7), "<f4")
+    for n in near:
+        true = float(asked @ np.frombuffer(vector(int(n.name[1:])), "<f4"))
+        assert n.similarity == pytest.approx(true, abs=0.03)  # int8
+
+
+def test_everything_expires(cache: RedisCache, store: redis.Redis) -> None:
+    put(cache, "a", ttl_s=100, seed=1)
+    put(cache, "b", ttl_s=50, seed=2)
+    for key in store.scan_iter():
+        assert 0 < store.ttl(key) <= 100
+    assert store.ttl(SET) > 50  # a shorter life doesn't shorten the set's
+
+
+def test_storing_again_replaces(cache: RedisCache, store: redis.Redis) -> None:
+    put(cache, "a", b"x" * 1000, seed=1)
+    put(cache, "a", b"y" * 10)
+    assert booked(store) < 500
+    assert store.execute_command("VCARD", SET) == 0
+    assert store.zcard(KEYS.index) == 1
+
+
+def test_too_many_entries_make_the_ones_go_that_expire_first(cache: RedisCache, store: redis.Redis) -> None:
+    for i, ttl in enumerate((50, 10, 90, 70)):
+        put(cache, f"n{i}", ttl_s=ttl, most=3, seed=i)
+    assert names(store) == {"n0", "n2", "n3"}
+    assert store.execute_command("VCARD", SET) == 3
+
+
+def test_too_many_bytes_make_room(cache: RedisCache, store: redis.Redis) -> None:
+    for i in range(10):
+        put(cache, f"n{i}", b"x" * 1000, ttl_s=100 + i, most_bytes=5000)
+    assert names(store) == {"n7", "n8", "n9"}
+    assert booked(store) <= 5000
+
+
+def test_an_entry_beyond_the_tenants_bytes_is_refused_and_nothing_goes(
+    cache: RedisCache, store: redis.Redis
+) -> None:
+    put(cache, "a", most_bytes=2000)
+    assert not put(cache, "b", b"x" * 3000, most_bytes=2000)
+    assert names(store) == {"a"}
+
+
+def test_one_tenant_never_makes_room_for_another(cache: RedisCache, store: redis.Redis) -> None:
+    put(cache, "a")
+    other = Keys(TenantId("globex"))
+    for i in range(5):
+        cache.store(other, f"n{i}", b"v", ttl_s=10, max_entries=1, max_bytes=1 << 20)
+    assert cache.get(KEYS.entry("a")) == b"v"
+
+
+def test_a_vector_whose_entry_is_gone_goes_when_it_is_met(cache: RedisCache, store: redis.Redis) -> None:
+    put(cache, "a", seed=1)
+    put(cache, "b", seed=2)
+    store.delete(KEYS.entry("a"))  # as Redis does when memory is short
+    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)] == ["b"]
+    assert store.execute_command("VCARD", SET) == 1
+
+
+def test_what_expired_is_swept_by_the_next_store(cache: RedisCache, store: redis.Redis) -> None:
+    put(cache, "long", ttl_s=100, seed=0)
+    for i in range(3):
+        put(cache, f"n{i}", ttl_s=1, seed=i)
+    until(lambda: names(store), lambda found: found == {"long"}, what="expiry")
+    until(lambda: put(cache, "new", ttl_s=100), lambda _: store.zcard(KEYS.index) == 2, what="sweep")
+    assert store.execute_command("VCARD", SET) == 1
+    assert set(store.hkeys(KEYS.sizes)) == {b"long", b"new", b"total"}
+
+
+def test_forgetting_removes_entry_vector_and_booking(cache: RedisCache, store: redis.Redis) -> None:
+    put(cache, "a", seed=1)
+    assert cache.forget(KEYS, "a")
+    assert not cache.forget(KEYS, "a")
+    assert booked(store) == 0
+    assert names(store) == set()
+    assert store.execute_command("VCARD", SET) in (0, None)
+
+
+@pytest.mark.parametrize("key", [KEYS.index, KEYS.sizes, SET])
+def test_a_foreign_type_under_a_book_refuses_and_is_left_alone(
+    cache: RedisCache, store: redis.Redis, key: str
+) -> None:
+    store.set(key, "foreign")
+    with pytest.raises(RefusedError, match="WRONGTYPE"):
+        put(cache, "a", seed=1)
+    assert store.get(key) == b"foreign"
+    assert names(store) == set()
+
+
+def test_scripts_are_loaded_again_after_redis_forgot_them(cache: RedisCache, store: redis.Redis) -> None:
+    put(cache, "a", seed=1)
+    store.script_flush()
+    assert put(cache, "b", seed=2)
+    assert cache.similar(KEYS, SET, vector(2), 1)[0].name == "b"
