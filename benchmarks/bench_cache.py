@@ -36,12 +36,14 @@ from typing import Any, Final
 import numpy as np
 import redis
 
+from tenantgate.cache.config import CacheConfig
 from tenantgate.cache.judge import RULES, features
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge.cache_models import BUILT_IN, CacheModels
 from tenantgate.edge.cache_service import MODELS
 from tenantgate.edge.calibrating import BOUNDS, Pair, read_pairs
 from tenantgate.errors import ConfigError, TenantgateError
+from tenantgate.fields import specs
 from tenantgate.kong import logs, metrics
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
@@ -477,10 +479,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=Path, required=True, metavar="PAIRS.jsonl")
     parser.add_argument("--traffic", type=Path, required=True, metavar="TRAFFIC.jsonl")
     parser.add_argument("--limit", type=int, default=6000, metavar="N", help="pairs (default: %(default)s)")
-    parser.add_argument("--texts", type=int, default=3000, metavar="N", help="texts (default: %(default)s)")
+    # Fewer texts of the same intents have fewer neighbours, hence fewer hits: the default is all of most files.
     parser.add_argument(
-        "--max-wrong-rate", type=float, default=0.02, metavar="R", help="default: %(default)s"
+        "--texts", type=int, default=20_000, metavar="N", help="texts at most (default: %(default)s)"
     )
+    parser.add_argument(
+        "--max-wrong-rate", type=float, default=specs(CacheConfig)["max_wrong_rate"][2], metavar="R",
+        help="default: the plugin's, %(default)s",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument(
         "--held-out", action="store_true",

@@ -91,8 +91,11 @@ class Calibration:
                 for p in raw["points"]
             )
             found = cls(str(raw["verifier"]), str(raw["embedder"]), str(raw["source"]), points)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
             raise ConfigError(f"{where}: not a calibration table ({type(error).__name__})") from None
+        for point in points:
+            if not (math.isfinite(point.score) and 0 <= point.wrong <= point.served and point.positives >= 0):
+                raise ConfigError(f"{where}: counts must not be negative, and wrong not above served")
         for before, after in itertools.pairwise(points):
             if after.score <= before.score or after.served > before.served:
                 raise ConfigError(f"{where}: points must rise in score and fall in served")

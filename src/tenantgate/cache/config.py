@@ -44,9 +44,9 @@ class CacheConfig:
         "Whether a prompt that is the same to the letter is looked up first, without any model.", default=True
     )
     max_wrong_rate: float = field(
-        "Share of the answers served by similarity that may be answers to another question. 0 switches "
-        "similarity off.",
-        default=0.02, between=(0, 0.5),
+        "Share of the answers served by similarity that may be answers to another question, held with 95 % "
+        "confidence. 0 switches similarity off.",
+        default=0.03, between=(0, 0.5),
     )  # fmt: skip
     embedder: str = field(
         "The embedding model: built-in, or the name or folder of a sentence-transformers model (which needs "

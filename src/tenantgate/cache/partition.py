@@ -88,7 +88,7 @@ def partition_of(
     """The partition that `request` belongs to."""
     *earlier, last = request.messages
     if ignore_system_prompts:
-        earlier = [m for m in earlier if m.get("role") not in _SYSTEM]
+        earlier = [m for m in earlier if not (isinstance(role := m.get("role"), str) and role in _SYSTEM)]
     parameters = {k: v for k, v in request.body.items() if k not in _NEUTRAL}
     about = encode([namespace.encode("utf-8", "surrogatepass"), canonical(parameters), canonical(earlier)])
     return Partition(tenant, sealer.name(b"partition" + about), canonical(last))

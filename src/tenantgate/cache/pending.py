@@ -49,6 +49,8 @@ class PendingMisses:
     def put(self, token: str, pending: Pending, now: float) -> None:
         """Keep `pending` under an unguessable token."""
         with self._lock:
+            if (before := self._held.pop(token, None)) is not None:
+                self._bytes -= before[1].size
             self._held[token] = (now, pending)
             self._bytes += pending.size
             while self._held:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tenantgate.cache.config import CacheConfig, RedisConfig
+    from tenantgate.cache.ports import PairVerifier
     from tenantgate.edge.redis_cache import Neighbour
     from tenantgate.edge.sealing import TenantSealer
     from tenantgate.kong import Host
@@ -194,8 +195,7 @@ class SemanticCache:
                 near = self._store.similar(lookup.keys, vectors, vector, self._config.candidates)
         except RefusedError:
             return _Similar()  # counted and logged where it happened; the exact level may still work
-        with _Stage("verification"):
-            hit = choose(question, self._read(lookup, near), models.verifier, threshold)
+        hit = choose(question, self._read(lookup, near), _Timed(models.verifier), threshold)
         return _Similar(vectors, vector, hit)
 
     def _read(self, lookup: _Lookup, near: Sequence[Neighbour]) -> Iterator[tuple[float, str, _Hit]]:
@@ -316,6 +316,19 @@ class _Stage:
 
     def __exit__(self, *_exc: object) -> None:
         _seconds.observe(time.perf_counter() - self._start, stage=self._name)
+
+
+class _Timed:
+    """A verifier that measures itself."""
+
+    def __init__(self, verifier: PairVerifier) -> None:
+        self._verifier = verifier
+        self.fingerprint = verifier.fingerprint
+        self.truncates = verifier.truncates
+
+    def score(self, a: str, b: str) -> float:
+        with _Stage("verification"):
+            return self._verifier.score(a, b)
 
 
 def _stream_reason(host: Host) -> str | None:

@@ -117,8 +117,8 @@ svg text.red {{ fill: #c0392b }} svg text.blue {{ fill: #2471a3 }}
 <h1>Calibration of the semantic cache</h1>
 <p>Measured on {source}. Verifier {verifier}, embedder {embedder}.</p>
 <p><b>Wrong</b> is the share of the pairs served at a score or above it that don't ask the same. The shaded band
-ends at the upper end of its 95 % interval, which is what a bound is compared with. <b>Recall</b> is the share of
-the pairs that do ask the same which are served.</p>
+ends at the upper end of its one-sided 95 % interval, which is what a bound is compared with. <b>Recall</b> is the
+share of the pairs that do ask the same which are served.</p>
 {chart}
 <table><tr><th>max_wrong_rate</th><th>score</th><th>recall</th><th>wrong</th><th>at most</th><th>pairs served</th></tr>
 {rows}

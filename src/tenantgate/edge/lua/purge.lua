@@ -1,11 +1,13 @@
 -- Remove one entry with its vector and its booking.
 -- KEYS: index, sizes. ARGV: name, entry's prefix
 local booked = redis.call('HGET', KEYS[2], ARGV[1])
+-- The first write must be one that a full Redis allows: then it allows the rest, which makes room.
+local gone = redis.call('UNLINK', ARGV[2] .. ARGV[1])
+redis.call('ZREM', KEYS[1], ARGV[1])
 if booked then
   local bytes, set = string.match(booked, '^(%d+)|(.*)$')
-  redis.call('HINCRBY', KEYS[2], 'total', -tonumber(bytes))
   redis.call('HDEL', KEYS[2], ARGV[1])
+  redis.call('HINCRBY', KEYS[2], 'total', -tonumber(bytes))
   if set ~= '' then redis.call('VREM', set, ARGV[1]) end
 end
-redis.call('ZREM', KEYS[1], ARGV[1])
-return redis.call('UNLINK', ARGV[2] .. ARGV[1])
+return gone

@@ -23,7 +23,8 @@ local function forget(old)
 end
 
 -- Reading comes first: another type under a book fails here, before anything is written.
-redis.call('ZCARD', index)
+local booked = redis.call('HLEN', sizes) - redis.call('HEXISTS', sizes, 'total')
+local lost = redis.call('ZCARD', index) ~= booked
 local old_bytes, old_set = split(redis.call('HGET', sizes, name))
 local bytes = #value + (vector and #vector or 0) + 256
 if bytes > most_bytes then return 'too large' end
@@ -31,6 +32,11 @@ if bytes > most_bytes then return 'too large' end
 -- The first write must be one that a full Redis refuses: after any other it would let all the rest pass.
 if vectors then redis.call('VADD', vectors, 'FP32', vector, name, 'Q8') end
 redis.call('SET', entry, value, 'EX', ttl)
+if lost then
+  -- Redis let one of the two books go (`allkeys-lru` may). They begin anew; what they named expires by itself.
+  redis.call('UNLINK', index, sizes)
+  old_bytes = 0
+end
 if old_set ~= '' and old_set ~= vectors then redis.call('VREM', old_set, name) end
 redis.call('HSET', sizes, name, string.format('%d|%s', bytes, vectors or ''))
 redis.call('HINCRBY', sizes, 'total', bytes - old_bytes)
