@@ -292,8 +292,7 @@ def test_many_at_once_are_all_answered(rig: Rig) -> None:
     outcomes: list[str | None] = []
 
     def work(number: int) -> None:
-        for i in range(15):
-            outcomes.append(status(rig.ask(f"question {number} about thing {i % 3}")))
+        outcomes.extend(status(rig.ask(f"question {number} about thing {i % 3}")) for i in range(15))
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
     for thread in threads:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,8 +100,14 @@ def test_a_bad_config_rejects_where_asked_to(config: dict[str, Any]) -> None:
 
 def test_reject_lets_what_is_no_failure_pass(redis_server: RedisServer, rig: Rig) -> None:
     strict = Rig(redis_server.port, {"on_error": "reject"})
-    for how in ({"tenant": None}, {"body": b"\xff"}, {"n": 2}, {"headers": {"Cache-Control": "no-store"}}):
-        kong = strict.access(ASKED, **how)  # type: ignore[arg-type]
+    ways: list[dict[str, Any]] = [
+        {"tenant": None},
+        {"body": b"\xff"},
+        {"n": 2},
+        {"headers": {"Cache-Control": "no-store"}},
+    ]
+    for how in ways:
+        kong = strict.access(ASKED, **how)
         assert (status(kong), kong.exit) == ("Bypass", None)
 
 
@@ -168,12 +175,10 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Moves the service's clock on by seconds; Redis' own stands, so only the entry's age decides."""
     ahead = [0.0]
 
-    class Clock:
-        time = staticmethod(lambda: time.time() + ahead[0])
-        monotonic = staticmethod(time.monotonic)
-        perf_counter = staticmethod(time.perf_counter)
-
-    monkeypatch.setattr(cache_service, "time", Clock)
+    clock = SimpleNamespace(
+        time=lambda: time.time() + ahead[0], monotonic=time.monotonic, perf_counter=time.perf_counter
+    )
+    monkeypatch.setattr(cache_service, "time", clock)
 
     def move(seconds: float) -> None:
         ahead[0] += seconds

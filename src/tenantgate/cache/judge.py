@@ -49,7 +49,9 @@ _LITERAL: Final = re.compile(
     r"```.*?(?:```|\Z)|`[^`\n]+`|\"[^\"\n]{1,200}\"|“[^”\n]{1,200}”|https?://\S+|[^\s@]{1,64}@[^\s@]{1,255}",
     re.DOTALL,
 )
-_NUMBER: Final = re.compile(r"(\d+(?:[.,:/-]\d+)*)(k\b)?", re.IGNORECASE)
+# With its sign, unless that is a dash between words, and with the letters that are written to it: GPT-4o, 4k.
+_NUMBER: Final = re.compile(r"((?<![^\s(=*/+])-)?(\d+(?:[.,:/-]\d+)*)([a-z]{0,3}(?![a-z]))?", re.IGNORECASE)
+_SUFFIXES: Final = frozenset(("st", "nd", "rd", "th", "s"))  # 1st, 1990s: no other number than without
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SENTENCE_START: Final = re.compile(r"(?:^|[.!?:;\n]\s*|[\"“(]\s*)$")
 # A "not" that turns nothing round.
@@ -140,6 +142,9 @@ _OPPOSITES: Final[tuple[tuple[frozenset[str], frozenset[str]], ...]] = tuple(
         ("push", "pull"),
         ("login", "logout"),
         ("left", "right"),
+        ("north northern", "south southern"),
+        ("east eastern", "west western"),
+        ("sunrise dawn", "sunset dusk"),
         ("up", "down"),
         ("inside indoor indoors", "outside outdoor outdoors"),
         ("hot", "cold"),
@@ -255,8 +260,11 @@ def features(text: str) -> Features:
 
 
 def _digits(match: re.Match[str]) -> str:
-    number = match.group(1).replace(",", "")
-    return number + "000" if match.group(2) else number
+    number = (match.group(1) or "") + match.group(2).replace(",", "")
+    letters = (match.group(3) or "").lower()
+    if letters == "k":
+        return number + "000"
+    return number if letters in _SUFFIXES or letters in _UNITS else number + letters
 
 
 def _numbers(a: Features, b: Features) -> bool:
