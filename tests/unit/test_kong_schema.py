@@ -90,14 +90,9 @@ def test_fields() -> None:
             "required": True,
             "default": ["a"],
         },
-        "kinds": {"type": "set", "elements": {"type": "string"}, "required": True},
-        "weights": {
-            "type": "map",
-            "keys": {"type": "string"},
-            "values": {"type": "number"},
-            "required": True,
-        },
-        "rules": {"type": "array", "elements": {"type": "record", "fields": inner}, "required": True},
+        "kinds": {"type": "set", "elements": {"type": "string"}},
+        "weights": {"type": "map", "keys": {"type": "string"}, "values": {"type": "number"}},
+        "rules": {"type": "array", "elements": {"type": "record", "fields": inner}},
         "inner": {"type": "record", "fields": inner, "required": True},
         "needed": {"type": "string", "required": True},
     }

@@ -38,6 +38,12 @@ class CacheConfig:
         default=None,
         len_min=1,
     )
+    guards: tuple[str, ...] = field(
+        "Which guards of the same route an answer needs: it is served only to a request that tenant-guardrails has "
+        "let pass, and stored only if tenant-response-guardrails has left it as it was. The renderer sets it where "
+        "they block, mask or recover. One call to Kong more per hit.",
+        default=(), one_of=("tenant-guardrails", "tenant-response-guardrails"),
+    )  # fmt: skip
     redis: RedisConfig = field("The Redis that holds the entries.", default=RedisConfig())
     cache_ttl: int = field("How long an answer is served after it was stored.", default=300, gt=0, unit="s")
     exact_caching: bool = field(

@@ -27,6 +27,7 @@ class Bypass(enum.StrEnum):
     BREAKER = "breaker_open"
     REDIS = "redis_failed"
     REFUSED = "redis_refused"
+    GUARD = "guard"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,12 @@ __all__ = [
     "BEARER",
     "END_OF_STREAM",
     "FINISH_REASON",
+    "GUARD_CHECK",
     "HIDE_AUTHORIZATION",
     "HIDE_CALLER",
     "PLAIN_REPLY",
+    "REPLY_GUARD_BODY",
+    "REPLY_GUARD_CHECK",
     "WITHOUT_PAYLOAD",
 ]
 
@@ -70,3 +73,31 @@ WITHOUT_PAYLOAD: Final = {
 """``custom_fields_by_lua`` of a stock log plugin: takes prompts and replies out of what it writes, and the credentials
 of providers that have a header of their own (Kong itself hides Authorization only). Our own
 plugins have read them by then (priorities above 770 against 14 and below)."""
+
+_UNCHECKED: Final = (
+    '{"error":{"message":"The content policy can not be checked right now. Try again later.",'
+    '"type":"server_error","param":null,"code":"guard_unavailable"}}'
+)
+
+GUARD_CHECK: Final = (
+    'if kong.ctx.shared.tenantgate_guard ~= "pass" then '
+    f"return kong.response.exit(503, '{_UNCHECKED}', "
+    '{["Content-Type"] = "application/json"}) end'
+)
+"""post-function, access, where a rule blocks or masks. Kong goes on without a plugin whose process is dead; here it
+must not: no mark of the guard's, no way to the provider."""
+
+REPLY_GUARD_CHECK: Final = (
+    'if kong.response.get_source() == "service" and kong.ctx.shared.tenantgate_reply_guard ~= "pass" then '
+    "kong.ctx.shared.tenantgate_reply_refused = true kong.response.set_status(503) "
+    'kong.response.set_header("Content-Type", "application/json") '
+    'kong.response.clear_header("Content-Encoding") kong.response.clear_header("Content-Length") end'
+)
+"""post-function, header_filter, where a rule blocks or masks replies. The reply is held back until the response phase
+is over, so its head isn't sent yet. ``kong.response.exit`` wouldn't do: ai-proxy's body_filter, which comes first, puts
+the provider's reply back in its place."""
+
+REPLY_GUARD_BODY: Final = (
+    f"if kong.ctx.shared.tenantgate_reply_refused then ngx.arg[1] = ngx.arg[2] and '{_UNCHECKED}' or \"\" end"
+)
+"""post-function, body_filter, beside `REPLY_GUARD_CHECK`: nothing of the reply, and at its end the error."""

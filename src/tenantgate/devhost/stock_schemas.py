@@ -100,10 +100,11 @@ _REQUEST_SIZE: _Fields = [
 _CODE = {"type": "array", "elements": _string()}
 _FUNCTION: _Fields = [
     {"access": {**_CODE, "default": []}},
+    {"header_filter": {**_CODE, "default": []}},
     {"body_filter": {**_CODE, "default": []}},
     *(
         {phase: {**_CODE, "default": [], "refuse": "Lua code"}}
-        for phase in ("certificate", "rewrite", "header_filter", "log")
+        for phase in ("certificate", "rewrite", "log")
     ),
 ]
 

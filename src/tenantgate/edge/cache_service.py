@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["MODELS", "PLUGIN", "SemanticCache"]
 
 PLUGIN: Final = "tenant-semantic-cache"
+GUARD: Final = "tenant-guardrails"
+REPLY_GUARD: Final = "tenant-response-guardrails"
 FINISH_REASON: Final = "tenantgate_finish_reason"
 STREAM_END: Final = "tenantgate_stream_end"
 """What the rendered Lua (`tenantgate.config.lua`) notes of a stream in ``kong.ctx.shared``."""
@@ -120,6 +122,8 @@ class SemanticCache:
         except UnavailableError as error:
             return self._failed(host, lookup, error)
         hit = hit or similar.hit
+        if hit is not None and GUARD in self._config.guards and not _let_pass(host):
+            return self._bypass(host, Bypass.GUARD, tenant)
         if hit is not None:
             self._answer(host, lookup, hit)
         if control.only_if_cached:
@@ -132,6 +136,9 @@ class SemanticCache:
         token = verdict.get("token") if verdict else None
         pending = self._pending.take(token) if isinstance(token, str) else None
         if pending is None:
+            return
+        if REPLY_GUARD in self._config.guards and _changed(host):
+            _stores.inc(outcome="guard")
             return
         reason = _stream_reason(host) if pending.stream else None
         calls = self._config.store_tool_calls
@@ -329,6 +336,18 @@ class _Timed:
     def score(self, a: str, b: str) -> float:
         with _Stage("verification"):
             return self._verifier.score(a, b)
+
+
+def _let_pass(host: Host) -> bool:
+    """Whether the guard has let the request pass, and the reply needs nothing put back that was masked."""
+    verdict = host.verdict(GUARD)
+    return verdict is not None and not verdict.get("recover")
+
+
+def _changed(host: Host) -> bool:
+    """Whether the guard of replies has masked something in this one, or put back what a request's mask hid."""
+    verdict = host.verdict(REPLY_GUARD) or {}
+    return verdict.get("action") not in (None, "pass", "alert") or bool(verdict.get("recovered"))
 
 
 def _stream_reason(host: Host) -> str | None:

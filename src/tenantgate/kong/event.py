@@ -66,6 +66,9 @@ class Switchboard(Protocol):
     def ended(self, event: Event, outcome: Outcome) -> None:
         """Forget an event and count it."""
 
+    def frozen(self) -> bool:
+        """Whether the process has just been stopped for so long that Kong gave up what was in progress."""
+
 
 class Mailbox:
     """How a worker waits for its Step: on the connection of its last call, and for another thread's wake."""
@@ -180,6 +183,8 @@ class Event:
             self._board.ended(self, Outcome.ANSWERED)
             return
         try:
+            if self._board.frozen():
+                raise ClosedError  # noqa: TRY301 - as if Kong had closed it, which it should have
             conn.send(reply(msgid, result))
         except ClosedError:
             self._held = None

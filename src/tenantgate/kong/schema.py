@@ -33,11 +33,13 @@ def _field(spec: FieldSpec, hint: Any, default: Any) -> dict[str, Any]:
     if default is dataclasses.MISSING:
         out["required"] = True
     elif default is not None:
-        if not optional:
-            out["required"] = True  # Kong fills the default in; "required" keeps an explicit null out
         plain = _plain(default)
-        # An empty Lua table encodes as {} and says nothing that a missing default doesn't.
-        if plain not in ([], {}) and not dataclasses.is_dataclass(default):
+        # An empty Lua table encodes as {} and says nothing that a missing default doesn't; so such a field may be
+        # left out.
+        empty = plain in ([], {})
+        if not optional and not empty:
+            out["required"] = True  # Kong fills the default in; "required" keeps an explicit null out
+        if not empty and not dataclasses.is_dataclass(default):
             out["default"] = plain
     return out
 

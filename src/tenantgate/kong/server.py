@@ -192,7 +192,7 @@ class Server:
                 self._tick(now)
             self._wake_at = self._next_wake(now, next_tick)
             ready = poll.poll(max(0.0, self._wake_at - now) * 1000)
-            if time.monotonic() - self._ticked_at > _FROZEN_S:
+            if self.frozen():
                 self._after_freeze()
                 continue
             for fd, _ in ready:
@@ -251,6 +251,10 @@ class Server:
             if conn.stalled_since is not None and now - conn.stalled_since > _WRITE_STALL_S:
                 conn.hang_up()
 
+    def frozen(self) -> bool:
+        """Whether the process didn't run for a while and the warden doesn't know yet; see `_after_freeze`."""
+        return time.monotonic() - self._ticked_at > _FROZEN_S
+
     def _after_freeze(self) -> None:
         """Drop all connections, also those not yet accepted: Kong gave up the calls in them, and uses them again.
 
@@ -302,8 +306,8 @@ class Server:
             self._poller.add(conn.fd)
 
     def _read(self, conn: Connection, *, readable: bool, writable: bool, here: bool) -> Event | None:
-        if time.monotonic() - self._ticked_at > _FROZEN_S:
-            self.drop(conn)  # see _after_freeze, for which this may come too early
+        if self.frozen():
+            self.drop(conn)
             return None
         try:
             if writable:
@@ -369,6 +373,10 @@ class Server:
 
     def answer(self, conn: Connection, msgid: int, result: bytes, *, since: float) -> None:
         """See `Switchboard`."""
+        if self.frozen():
+            abandoned.inc()
+            self.drop(conn)
+            return
         try:
             # Kong puts a connection back into its pool after a time-out. An answer that comes then would be
             # taken for another request's, and fail that one.
@@ -383,6 +391,9 @@ class Server:
 
     def _error(self, conn: Connection, msgid: int, text: str, reason: str) -> None:
         _rpc_errors.inc(reason=reason)
+        if self.frozen():
+            self.drop(conn)
+            return
         try:
             conn.send(pack([1, msgid, text, None]))
         except ClosedError:

@@ -14,6 +14,8 @@ from tenantgate.config.lua import (
     HIDE_AUTHORIZATION,
     HIDE_CALLER,
     PLAIN_REPLY,
+    REPLY_GUARD_BODY,
+    REPLY_GUARD_CHECK,
 )
 from tenantgate.devhost.entities import PluginConfig
 from tenantgate.devhost.exchange import Exchange
@@ -65,7 +67,9 @@ _ACCESS: Final[dict[str, Callable[[Exchange], None]]] = {
     PLAIN_REPLY: _plain_reply,
 }
 _REASONS: Final = {FINISH_REASON: b"finish", ANTHROPIC_STOP_REASON: b"stop"}
-_BODY_FILTER: Final = {*_REASONS, END_OF_STREAM}
+_BODY_FILTER: Final = {*_REASONS, END_OF_STREAM, REPLY_GUARD_BODY}
+_UNCHECKED: Final = REPLY_GUARD_BODY.split("'")[1].encode()
+_HEADER_FILTER: Final = {REPLY_GUARD_CHECK}
 
 
 class Function(StockPlugin):
@@ -77,7 +81,11 @@ class Function(StockPlugin):
     @staticmethod
     def check(conf: PluginConfig) -> None:
         """Refuse, at start, code that isn't known."""
-        for phase, known in (("access", _ACCESS), ("body_filter", _BODY_FILTER)):
+        for phase, known in (
+            ("access", _ACCESS),
+            ("header_filter", _HEADER_FILTER),
+            ("body_filter", _BODY_FILTER),
+        ):
             for i, code in enumerate(conf.config[phase]):
                 if code not in known and not (phase == "access" and _CHECK.fullmatch(" ".join(code.split()))):
                     raise ConfigError(
@@ -89,14 +97,26 @@ class Function(StockPlugin):
         for code in conf.config["access"]:
             if known := _ACCESS.get(code):
                 known(x)
-            elif found := _CHECK.fullmatch(" ".join(code.split())):
-                mark = x.shared.get(found["mark"])
-                if mark is None or (found["value"] is not None and mark != found["value"]):
-                    x.exit(int(found["status"]), found["body"], {"Content-Type": found["kind"]})
+            else:
+                _exit_unless_marked(x, code)
+
+    def header_filter(self, x: Exchange, conf: PluginConfig) -> None:
+        """Refuse a reply that the guard has not let pass."""
+        for _check in conf.config["header_filter"]:
+            if x.source == "service" and x.shared.get("tenantgate_reply_guard") != "pass":
+                x.shared["tenantgate_reply_refused"] = True
+                x.status = 503
+                x.out["Content-Type"] = "application/json"
+                x.out.popall("Content-Encoding", None)
+                x.out.popall("Content-Length", None)
 
     def body_filter(self, x: Exchange, conf: PluginConfig, chunk: bytes, *, last: bool) -> bytes:
         """Note the reason why a reply ended, or end a stream with a chunk of its own."""
         for code in conf.config["body_filter"]:
+            if code == REPLY_GUARD_BODY:
+                if x.shared.get("tenantgate_reply_refused"):
+                    chunk = _UNCHECKED if last else b""
+                continue
             if code == END_OF_STREAM:
                 if last:
                     x.shared["tenantgate_stream_end"] = True
@@ -107,3 +127,12 @@ class Function(StockPlugin):
                 if kind == _REASONS[code]:
                     x.shared["tenantgate_finish_reason"] = reason.decode()
         return chunk
+
+
+def _exit_unless_marked(x: Exchange, code: str) -> None:
+    found = _CHECK.fullmatch(" ".join(code.split()))
+    if found is None:
+        return
+    mark = x.shared.get(found["mark"])
+    if mark is None or (found["value"] is not None and mark != found["value"]):
+        x.exit(int(found["status"]), found["body"], {"Content-Type": found["kind"]})

@@ -1,0 +1,163 @@
+"""The guard's quality and speed: ``bench_guard.py --attacks ATTACKS.jsonl --pii PII.jsonl``.
+
+ATTACKS: lines of {"text", "attack": 0|1, "source"}; PII: lines of {"text", "spans": [[start, end, kind], …]}. Rows that
+`train_injection.py` learnt from are in the first table; the second has only those that it never saw, if the file
+is the one that it was given. Times are of one thread; they are reported, never a gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from train_injection import Row, held_out, read
+
+from tenantgate.edge.guard_models import PARTS
+from tenantgate.errors import TenantgateError
+from tenantgate.guard.config import DEFAULT_RULES, RuleConfig
+from tenantgate.guard.detectors import detector
+from tenantgate.guard.injection import InjectionModel
+from tenantgate.pii import PERSONAL_KINDS, Finding
+
+WORDS = (20, 100, 500, 2000)
+OVERLAP = 0.5  # of a span that a finding must cover, or of a finding that must lie in a span
+# The test set's names of what our detectors call otherwise, and what each needs.
+STRUCTURED = {
+    "EMAIL_ADDRESS": "EMAIL_ADDRESS", "CREDIT_CARD": "CREDIT_CARD", "IBAN_CODE": "IBAN_CODE", "US_SSN": "US_SSN",
+    "PHONE_NUMBER": "PHONE_NUMBER", "IP_ADDRESS": "IP_ADDRESS", "US_DRIVER_LICENSE": "US_DRIVER_LICENSE",
+    "DOMAIN_NAME": "URL",
+}  # fmt: skip
+NAMED = {
+    "PERSON": "PERSON", "GPE": "LOCATION", "STREET_ADDRESS": "LOCATION", "ORGANIZATION": "ORGANIZATION", "NRP": "NRP",
+}  # fmt: skip
+
+
+def attacks(rows: list[Row], model: InjectionModel, title: str) -> None:
+    """Recall and false alarms by source."""
+    hits: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for row in rows:
+        hit = max((f.score for f in model.find(row.text)), default=0.0) >= 0.5
+        for name in (row.source, "= all attacks" if row.attack else "= all honest prompts"):
+            label = f"{'recall      ' if row.attack else 'false alarms'} {name}"
+            hits[label] += hit
+            total[label] += 1
+    print(f"\n{title}\n{'':54}{'flagged':>8}{'of':>7}{'share':>8}")
+    for name in sorted(total):
+        print(f"{name:54}{hits[name]:>8}{total[name]:>7}{hits[name] / total[name]:>8.3f}")
+
+
+def personal(path: Path, find: Callable[[str], Iterable[Finding]], names: dict[str, str], title: str) -> None:
+    """Recall, precision and F2 by kind: a span counts as found if half of it is, under its kind."""
+    right: Counter[str] = Counter()
+    missed: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
+    for line in path.read_text("utf-8").strip("\n").split("\n"):
+        row = json.loads(line)
+        found = list(find(row["text"]))
+        spans = [(a, b, names[k]) for a, b, k in row["spans"] if k in names]
+        others = [(a, b) for a, b, _ in row["spans"]]
+        for a, b, kind in spans:
+            hit = any(f.kind == kind and min(f.end, b) - max(f.start, a) >= OVERLAP * (b - a) for f in found)
+            (right if hit else missed)[kind] += 1
+        for f in found:
+            # Personal data under another name is no false alarm; the set has no spans for some of our kinds.
+            if f.kind in names.values() and not any(min(f.end, b) > max(f.start, a) for a, b in others):
+                wrong[f.kind] += 1
+    print(f"\n{title}\n{'kind':20}{'spans':>7}{'missed':>8}{'false':>7}{'recall':>8}{'prec.':>8}{'F2':>8}")
+    kinds = sorted(set(names.values()))
+    for kind in (*kinds, "= all"):
+        chosen = kinds if kind == "= all" else [kind]
+        hit, miss, false = (sum(c[k] for k in chosen) for c in (right, missed, wrong))
+        recall, precision = hit / max(1, hit + miss), hit / max(1, hit + false)
+        f2 = 5 * precision * recall / max(1e-9, 4 * precision + recall)
+        print(f"{kind:20}{hit + miss:>7}{miss:>8}{false:>7}{recall:>8.3f}{precision:>8.3f}{f2:>8.3f}")
+
+
+def latency(texts: list[str], finders: dict[str, Callable[[str], Any]], rounds: int) -> None:
+    """Times by length of text, each text a run of words of real prompts."""
+    words = " ".join(texts).split()
+    print(f"\nmilliseconds, p50 / p95 of {rounds} texts of each length")
+    print(f"{'':24}" + "".join(f"{n:>8} words " for n in WORDS))
+    table: dict[str, list[str]] = defaultdict(list)
+    for n in WORDS:
+        step = max(1, (len(words) - n) // rounds)
+        pieces = [" ".join(words[i * step : i * step + n]) for i in range(rounds)]
+        for name, find in finders.items():
+            find(pieces[0])
+            times = []
+            for piece in pieces:
+                started = time.perf_counter()
+                find(piece)
+                times.append((time.perf_counter() - started) * 1000)
+            times.sort()
+            table[name].append(f"{statistics.median(times):.2f} / {times[int(0.95 * (len(times) - 1))]:.2f}")
+    for name, cells in table.items():
+        print(f"{name:24}" + "".join(f"{cell:>14}" for cell in cells))
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--attacks", type=Path)
+    parser.add_argument("--pii", type=Path)
+    parser.add_argument("--rounds", type=int, default=60, help="texts of each length")
+    args = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    print(
+        f"commit {commit.stdout.strip() or '?'}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    )
+    try:
+        PARTS.load("injection")
+        model = PARTS.injection()
+    except TenantgateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    finders = {r.name: detector(r, PARTS) for r in DEFAULT_RULES}
+    texts = [
+        "What is the capital of France, and how do I get there by train with two children and a dog? " * 30
+    ]
+    if args.attacks:
+        rows = list(read(args.attacks))
+        attacks(rows, model, "prompt injection, all rows")
+        attacks(
+            [r for r in rows if held_out(r.text)], model, "prompt injection, rows that were not learnt from"
+        )
+        texts = [r.text for r in rows if not r.attack]
+    if args.pii:
+        every = detector(RuleConfig(name="all", detector="personal_data", kinds=tuple(PERSONAL_KINDS)), PARTS)
+        personal(args.pii, every, STRUCTURED, "personal data with a form")
+        try:
+            PARTS.load("names")
+            names = detector(RuleConfig(name="names", detector="names"), PARTS)
+        except TenantgateError as error:
+            print(f"\nnames: not measured ({error})")
+        else:
+            personal(
+                args.pii,
+                lambda text: (*every(text), *names(text)),
+                {**STRUCTURED, **NAMED},
+                "personal data with names",
+            )
+            finders["names (extra ner)"] = names
+    everything = [f for name, f in finders.items() if not name.startswith("names")]
+    finders["= default rules"] = lambda text: [find(text) for find in everything]
+    latency(texts, finders, args.rounds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The guard's costly parts, loaded once for the whole process, never in a request."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from tenantgate.errors import ConfigError, EdgeError, TenantgateError
+from tenantgate.kong import logs
+
+if TYPE_CHECKING:
+    from tenantgate.guard.config import RuleConfig
+    from tenantgate.guard.injection import InjectionModel
+    from tenantgate.guard.ports import Embedder, NameFinder, Patterns
+
+__all__ = ["PARTS", "NotReadyError", "SharedParts"]
+
+_log: Final = logging.getLogger("tenantgate.guard")
+_TOKENS: Final = 64  # of a window; 128 would take three times as long
+
+
+class NotReadyError(EdgeError):
+    """A model is still being loaded."""
+
+
+class SharedParts:
+    """The `tenantgate.guard.detectors.Parts` of a process; thread-safe.
+
+    What isn't loaded raises `NotReadyError` and begins to load; `load` waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._loading: dict[str, threading.Thread] = {}
+        self._makers: dict[str, Callable[[], Any]] = {
+            "embedder": _load_embedder, "injection": self._load_injection, "names": _load_names,
+        }  # fmt: skip
+
+    def injection(self) -> InjectionModel:
+        """The model of prompt injection; without the embedder's models the first stage alone."""
+        found: InjectionModel = self._get("injection")
+        return found
+
+    def embedder(self) -> Embedder:
+        """The built-in embedder, for windows of 64 tokens."""
+        found: Embedder = self._get("embedder")
+        return found
+
+    def names(self) -> NameFinder:
+        """The finder of names, from the extra ``ner``."""
+        found: NameFinder = self._get("names")
+        return found
+
+    def patterns(self, rule: RuleConfig) -> Patterns:
+        """The rule's expressions."""
+        from tenantgate.edge.guard_patterns import Re2Patterns  # noqa: PLC0415 - `--dump` needs it not
+
+        return Re2Patterns(rule.patterns)
+
+    def load(self, name: str) -> None:
+        """Load a part now; what goes wrong is logged, and raised when the part is asked for."""
+        try:
+            made = self._makers[name]()
+        except Exception as error:  # noqa: BLE001 - a broken model must not take the other rules along
+            logs.event(
+                _log, logging.ERROR, "a part of the guard can't be loaded", part=name, **logs.describe(error)
+            )
+            made = (
+                error if isinstance(error, TenantgateError) else EdgeError(f"{name}: {type(error).__name__}")
+            )
+        with self._lock:
+            self._made.setdefault(name, made)
+            self._loading.pop(name, None)
+
+    def _get(self, name: str) -> Any:
+        made = self._made.get(name)
+        if made is None:
+            with self._lock:
+                if name not in self._made and name not in self._loading:
+                    thread = threading.Thread(
+                        target=self.load, args=(name,), name=f"load-{name}", daemon=True
+                    )
+                    self._loading[name] = thread
+                    thread.start()
+            raise NotReadyError(f"{name}: still loading")
+        if isinstance(made, TenantgateError):
+            raise made.with_traceback(None)
+        return made
+
+    def _load_injection(self) -> InjectionModel:
+        from tenantgate.edge.guard_weights import injection_weights  # noqa: PLC0415
+        from tenantgate.guard.injection import InjectionModel  # noqa: PLC0415
+
+        weights = injection_weights()
+        self.load("embedder")
+        embedder = self._made["embedder"]
+        return InjectionModel(weights, None if isinstance(embedder, TenantgateError) else embedder)
+
+
+def _load_embedder() -> Embedder:
+    from tenantgate.edge.models import find_default_models  # noqa: PLC0415
+
+    files = find_default_models()
+    if files is None:
+        raise EdgeError("the models aren't built: run `tenantgate models build`")
+    embedder = files.embedder(max_tokens=_TOKENS)
+    embedder.embed("warm-up")
+    return embedder
+
+
+def _load_names() -> NameFinder:
+    if importlib.util.find_spec("spacy") is None:
+        raise ConfigError("the detector names needs the extra: pip install 'tenantgate[ner]'")
+    from tenantgate.edge.guard_names import SpacyNames  # noqa: PLC0415
+
+    return SpacyNames()
+
+
+PARTS: Final = SharedParts()

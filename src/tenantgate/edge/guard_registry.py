@@ -1,0 +1,336 @@
+"""Exemptions, counts and events of the guard in Redis, without a trip per request.
+
+One thread a process writes what was counted and reads the exemptions of the tenants it has seen lately, once a
+second. While Redis is gone the last known exemptions hold until they expire, and what was counted waits, up to a
+bound. Nothing that is stored holds any text of a request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+
+from tenantgate.edge.redis_cache import connect
+from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.guard.exemptions import Exemption, State, approve, in_force, read
+from tenantgate.kong import logs, metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tenantgate.cache.config import RedisConfig
+    from tenantgate.tenant import TenantId
+
+__all__ = ["GuardBook", "Keys", "Registry"]
+
+_log: Final = logging.getLogger("tenantgate.guard")
+_EVERY_S: Final = 1.0
+_FORGET_S: Final = 600.0  # after which a tenant without requests is no longer asked for
+_TIMEOUT_MS: Final = 500  # nobody waits
+_COUNTS_DAYS: Final = 35
+_EXAMPLES_DAYS: Final = 30
+_EVENTS: Final = 10_000  # of a tenant
+_WAITING: Final = 2_000  # counts and events that wait for Redis
+
+_lost: Final = metrics.counter(
+    "tenantgate_guard_events_lost_total",
+    "Events and counts that were dropped because Redis was gone too long.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names in Redis of one tenant; in braces the hash tag of Redis Cluster."""
+
+    tenant: TenantId
+
+    @property
+    def base(self) -> str:
+        """What all of them begin with."""
+        return f"tg:guard:1:{{{self.tenant.slug}}}:"
+
+    @property
+    def index(self) -> str:
+        """The ids of exemptions by when they end: a sorted set."""
+        return f"{self.base}exemptions"
+
+    def exemption(self, identifier: str) -> str:
+        """One exemption: a string that expires with it."""
+        return f"{self.base}exemption:{identifier}"
+
+    def counts(self, day: str) -> str:
+        """What rules found on a day (``20260131``): a hash of ``rule|mode|what``."""
+        return f"{self.base}counts:{day}"
+
+    def examples(self, rule: str) -> str:
+        """The latest examples of what a rule in alert found: a list, sealed."""
+        return f"{self.base}examples:{rule}"
+
+    @property
+    def events(self) -> str:
+        """What happened to exemptions, and what was blocked: a stream."""
+        return f"{self.base}events"
+
+
+class GuardBook:
+    """One tenant's exemptions, counts and events, for the commands."""
+
+    def __init__(self, client: redis.Redis, tenant: TenantId) -> None:
+        self._redis: Any = client
+        self._keys = Keys(tenant)
+
+    def grant(self, exemption: Exemption) -> None:
+        """Store an exemption, in force or requested, and the event."""
+        event = "requested" if exemption.state is State.REQUESTED else "granted"
+        self._write(exemption, event, exemption.by)
+
+    def approve(self, identifier: str, by: str) -> Exemption:
+        """Put a requested exemption in force.
+
+        Raises:
+            ConfigError: there is none, or it is the same person.
+        """
+        approved = approve(self._one(identifier), by)
+        self._write(approved, "approved", by)
+        return approved
+
+    def revoke(self, identifier: str, by: str) -> Exemption:
+        """End an exemption.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        found = self._one(identifier)
+
+        def run(pipe: Any) -> None:
+            pipe.delete(self._keys.exemption(identifier))
+            pipe.zrem(self._keys.index, identifier)
+            _add_event(pipe, self._keys, {"event": "revoked", "id": identifier, "rule": found.rule, "by": by})
+
+        self._transaction(run)
+        return found
+
+    def exemptions(self) -> list[Exemption]:
+        """All that have not expired, in the order in which they end."""
+        found: list[Exemption] = self._ask(lambda: _exemptions(self._redis, self._keys))
+        return found
+
+    def counts(self, days: int) -> dict[tuple[str, str, str], int]:
+        """Sums over the last `days` by (rule, mode, what)."""
+        out: Counter[tuple[str, str, str]] = Counter()
+        today = datetime.now(UTC).timestamp()
+        for n in range(days):
+            key = self._keys.counts(_day(today - 86_400 * n))
+            for name, value in self._ask(lambda key=key: self._redis.hgetall(key)).items():
+                rule, mode, what = name.decode().split("|", 2)
+                out[rule, mode, what] += int(value)
+        return dict(out)
+
+    def examples(self, rule: str) -> list[bytes]:
+        """The sealed examples of a rule, the newest first."""
+        return [
+            bytes(value) for value in self._ask(lambda: self._redis.lrange(self._keys.examples(rule), 0, -1))
+        ]
+
+    def events(self, most: int = 50) -> list[dict[str, str]]:
+        """The latest events, the newest first."""
+        found = self._ask(lambda: self._redis.xrevrange(self._keys.events, count=most))
+        return [
+            {"id": identifier.decode(), **{k.decode(): v.decode() for k, v in fields.items()}}
+            for identifier, fields in found
+        ]
+
+    def _one(self, identifier: str) -> Exemption:
+        text = self._ask(lambda: self._redis.get(self._keys.exemption(identifier)))
+        found = read(text) if text is not None else None
+        if found is None:
+            raise ConfigError(f"exemption {identifier}: this tenant has none of that id")
+        return found
+
+    def _write(self, exemption: Exemption, event: str, by: str) -> None:
+        fields = {
+            "event": event, "id": exemption.id, "rule": exemption.rule, "by": by, "reason": exemption.reason,
+            "until": str(int(exemption.until)),
+        }  # fmt: skip
+
+        def run(pipe: Any) -> None:
+            pipe.set(self._keys.exemption(exemption.id), exemption.to_json(), exat=int(exemption.until) + 1)
+            pipe.zadd(self._keys.index, {exemption.id: exemption.until})
+            _add_event(pipe, self._keys, fields)
+
+        self._transaction(run)
+
+    def _transaction(self, run: Any) -> None:
+        def commit() -> None:
+            pipe = self._redis.pipeline(transaction=True)
+            run(pipe)
+            pipe.execute()
+
+        self._ask(commit)
+
+    @staticmethod
+    def _ask(call: Any) -> Any:
+        try:
+            return call()
+        except (redis.RedisError, OSError) as error:
+            raise EdgeError(f"redis: {type(error).__name__}") from None
+
+
+class Registry:
+    """What the guard of a process knows of exemptions, and what it has counted; thread-safe."""
+
+    def __init__(self, config: RedisConfig) -> None:
+        self._redis: Any = connect(config, timeout_ms=max(_TIMEOUT_MS, config.timeout_ms))
+        self._lock = threading.Lock()
+        self._known: dict[TenantId, tuple[Exemption, ...]] = {}
+        self._seen: dict[TenantId, float] = {}
+        self._counts: Counter[tuple[TenantId, str]] = Counter()
+        self._events: deque[tuple[TenantId, dict[str, str]]] = deque(maxlen=_WAITING)
+        self._examples: dict[tuple[TenantId, str], tuple[bytes, ...]] = {}
+        self._kept: dict[tuple[TenantId, str], int] = {}
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self._down = False
+
+    def exemptions(self, tenant: TenantId, *, approval: bool) -> tuple[Exemption, ...]:
+        """Those of the tenant that hold now, as known in this process; at first none, then within a second."""
+        now = time.time()
+        new = tenant not in self._seen
+        self._seen[tenant] = now
+        self._start()
+        if new:
+            self._wake.set()
+        return in_force(self._known.get(tenant, ()), now, approval=approval)
+
+    def count(self, tenant: TenantId, names: Iterable[str]) -> None:
+        """Count each of ``rule|mode|what``."""
+        with self._lock:
+            if len(self._counts) < _WAITING:
+                self._counts.update((tenant, name) for name in names)
+            else:
+                _lost.inc()
+        self._start()
+
+    def event(self, tenant: TenantId, fields: dict[str, str]) -> None:
+        """Note an event, without any text of the request."""
+        if len(self._events) == _WAITING:
+            _lost.inc()
+        self._events.append((tenant, fields))
+        self._start()
+
+    def example(self, tenant: TenantId, rule: str, sealed: bytes, *, most: int) -> None:
+        """Keep a sealed example of what the rule found."""
+        with self._lock:
+            if len(self._examples) < _WAITING:
+                self._examples[tenant, rule] = (*self._examples.get((tenant, rule), ()), sealed)[-most:]
+            self._kept[tenant, rule] = most
+        self._start()
+
+    def _start(self) -> None:
+        if self._thread is not None and self._thread.is_alive() and self._pid == os.getpid():
+            return
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._thread = threading.Thread(target=self._run, name="guard-registry", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.synchronise()
+                self._down = False
+            except Exception as error:  # noqa: BLE001 - the thread must live as long as the process
+                if not self._down:
+                    logs.event(_log, logging.WARNING, "guard registry: redis failed", **logs.describe(error))
+                self._down = True
+            self._wake.wait(_EVERY_S)
+            self._wake.clear()
+
+    def synchronise(self) -> None:
+        """Write what waits, read the exemptions of tenants seen lately."""
+        now = time.time()
+        self._write(now)
+        for tenant, seen in list(self._seen.items()):
+            if now - seen > _FORGET_S:
+                self._seen.pop(tenant, None)
+                self._known.pop(tenant, None)
+            else:
+                self._known[tenant] = tuple(_exemptions(self._redis, Keys(tenant)))
+
+    def _write(self, now: float) -> None:
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+            examples, self._examples = self._examples, {}
+        events = [self._events.popleft() for _ in range(len(self._events))]
+        if not counts and not events and not examples:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        day = _day(now)
+        for (tenant, name), n in counts.items():
+            pipe.hincrby(Keys(tenant).counts(day), name, n)
+        for tenant in {t for t, _ in counts}:
+            pipe.expire(Keys(tenant).counts(day), _COUNTS_DAYS * 86_400)
+        for tenant, fields in events:
+            _add_event(pipe, Keys(tenant), fields)
+        for (tenant, rule), sealed in examples.items():
+            key = Keys(tenant).examples(rule)
+            pipe.lpush(key, *sealed)
+            pipe.ltrim(key, 0, self._kept[tenant, rule] - 1)
+            pipe.expire(key, _EXAMPLES_DAYS * 86_400)
+        try:
+            pipe.execute()
+        except (redis.RedisError, OSError):
+            with self._lock:
+                self._counts.update(counts)
+            self._events.extendleft(reversed(events[-(_WAITING - len(self._events)) :]))
+            raise
+
+
+def new_id() -> str:
+    """An exemption's id: ten letters and digits."""
+    return secrets.token_hex(5)
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%d")
+
+
+def _exemptions(client: Any, keys: Keys) -> list[Exemption]:
+    names = [name.decode() for name in client.zrangebyscore(keys.index, time.time(), "+inf")]
+    if not names:
+        return []
+    found = (read(text) for text in client.mget([keys.exemption(n) for n in names]) if text is not None)
+    return [e for e in found if e is not None]
+
+
+def _add_event(pipe: Any, keys: Keys, fields: dict[str, str]) -> None:
+    pipe.xadd(keys.events, {**fields, "at": str(int(time.time()))}, maxlen=_EVENTS, approximate=True)
+
+
+_registries: Final[dict[RedisConfig, Registry]] = {}
+_registries_lock: Final = threading.Lock()
+
+
+def shared(config: RedisConfig) -> Registry:
+    """The registry of this Redis, one for the whole process."""
+    with _registries_lock:
+        if config not in _registries:
+            _registries[config] = Registry(config)
+        return _registries[config]
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)

@@ -1,0 +1,172 @@
+"""What `tenant-response-guardrails` does: checks a reply that Kong holds back, and recovers placeholders.
+
+A reply that is left as it is goes on to ai-proxy. One that is changed is sent from here, in OpenAI's shape, and
+Kong's own count of its tokens is then zero.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from tenantgate.edge.guard_checking import Checker, mask_all
+from tenantgate.edge.guard_models import PARTS
+from tenantgate.edge.guard_service import ORIGINALS, sealer
+from tenantgate.errors import EdgeError
+from tenantgate.guard.answers import CODE_REPLY, blocked
+from tenantgate.guard.config import check
+from tenantgate.guard.passages import Passage, of_message, rewrite
+from tenantgate.guard.replies import RawReply, decompress, parse, text_of
+from tenantgate.guard.verdict import Action, Decision, judge
+from tenantgate.kong import logs, metrics
+from tenantgate.pii import Placeholders, recover
+
+if TYPE_CHECKING:
+    from tenantgate.guard.config import ReplyGuardConfig, RuleConfig
+    from tenantgate.guard.detectors import Parts
+    from tenantgate.kong import Host
+    from tenantgate.tenant import TenantId
+
+__all__ = ["MARK", "PLUGIN", "ReplyGuard"]
+
+PLUGIN: Final = "tenant-response-guardrails"
+MARK: Final = "tenantgate_reply_guard"
+"""In ``kong.ctx.shared``: ``pass`` once the guard has let a reply through as it is (`tenantgate.config.lua`)."""
+
+_log: Final = logging.getLogger("tenantgate.guard")
+_replies: Final = metrics.counter(
+    "tenantgate_guard_replies_total", "Replies by what the guard did.", ("action",)
+)
+_hits: Final = metrics.counter(
+    "tenantgate_guard_reply_hits_total",
+    "Replies in which a rule found something.",
+    ("tenant", "rule", "mode"),
+)
+_recovered: Final = metrics.counter("tenantgate_guard_recovered_total", "Placeholders that were turned back.")
+
+
+class ReplyGuard:
+    """The guard of one route's replies."""
+
+    def __init__(self, config: ReplyGuardConfig, parts: Parts = PARTS) -> None:
+        check(config.rules, replies=True)
+        self._config = config
+        self._checker = Checker(config.rules, parts)
+
+    def response(self, host: Host) -> None:
+        """Let the reply pass, change it or refuse it."""
+        strict = self._config.enforces and self._config.on_error == "reject"
+        try:
+            self._response(host)
+        except Exception as error:
+            if strict:
+                raise
+            logs.event(_log, logging.WARNING, "reply not checked", **logs.describe(error))
+            _replies.inc(action="error")
+            _let_pass(host)
+
+    def _response(self, host: Host) -> None:
+        if host.response_status() != 200:
+            _let_pass(host)
+            return
+        tenant = host.tenant()
+        headers = host.response_headers()
+        raw = host.call("service.response.get_raw_body")
+        raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
+        encoding = headers.get("content-encoding")
+        plain = decompress(raw, encoding, self._config.max_reply_bytes)
+        reply = None if plain is None else parse(plain, headers.get("content-type"))
+        if reply is None:
+            raise EdgeError("reply: too large, or neither JSON nor events in UTF-8, gzip or deflate")
+        passage = of_message(text_of(reply.body))
+        checked = self._checker.check(lambda _rule: passage)
+        for rule in self._checker.rules:
+            if rule.name in checked.failed and rule.mode != "alert" and self._config.on_error == "reject":
+                raise checked.failed[rule.name]
+        decision = judge(self._checker.rules, checked.found)
+        self._note(tenant, decision)
+        if decision.action is Action.BLOCK:
+            self._refuse(host, decision, reply)
+        body = self._masked(reply) if decision.action is Action.MASK else reply.body
+        body, count = self._with_originals(host, tenant, body)
+        verdict = decision.verdict() | ({"recovered": count} if count else {})
+        if verdict != {"action": "pass"}:
+            host.put_verdict(PLUGIN, verdict)
+        if body is not reply.body:
+            self._send(host, reply, body, encoded=bool(encoding))
+        _let_pass(host)
+
+    def _masked(self, reply: RawReply) -> Any:
+        placeholders = Placeholders()
+        masking = [r for r in self._checker.rules if r.mode == "mask"]
+        inner = mask_all(
+            masking, lambda value, _rule: of_message(value), text_of(reply.body), self._checker, placeholders,
+            _any, rewrite,
+        )  # fmt: skip
+        return {**reply.body, **inner} if isinstance(reply.body, dict) else inner
+
+    def _with_originals(self, host: Host, tenant: TenantId | None, body: Any) -> tuple[Any, int]:
+        """The body with the originals in place of the request's placeholders, and how many there were."""
+        key = self._config.encryption_key
+        if not self._config.recover_redacted or not key or tenant is None:
+            return body, 0
+        sealed = host.call("ctx.shared.get", ORIGINALS)
+        if not isinstance(sealed, str | bytes):
+            return body, 0
+        try:
+            opened = sealer(key, tenant).open(base64.b64decode(sealed), key=ORIGINALS.encode())
+        except (binascii.Error, ValueError):
+            opened = None
+        if opened is None:
+            raise EdgeError("recover_redacted: the encryption_key isn't the one of tenant-guardrails")
+        originals = json.loads(opened)
+        inner = text_of(body)
+        passage = of_message(inner)
+        changes, total = {}, 0
+        for start, end, path in passage.pieces:
+            text, count = recover(passage.text[start:end], originals)
+            if count:
+                changes[path] = text
+                total += count
+        _recovered.inc(total)
+        return ({**body, **rewrite(inner, changes)} if changes else body), total
+
+    def _send(self, host: Host, reply: RawReply, body: Any, *, encoded: bool) -> None:
+        made = reply.rewritten(body, identifier="chatcmpl-" + secrets.token_hex(12), created=int(time.time()))
+        if made is None:
+            raise EdgeError("reply: this provider's shape holds more than text, so it can't be changed")
+        if encoded:
+            host.call("response.clear_header", "Content-Encoding")
+        host.answer(200, made[0], {"Content-Type": made[1]})
+
+    def _refuse(self, host: Host, decision: Decision, reply: RawReply) -> None:
+        request = host.headers()
+        host.put_verdict(PLUGIN, decision.verdict())
+        events = reply.events and any("text/event-stream" in v for v in request.all("accept"))
+        body, kind = blocked(
+            CODE_REPLY, request_id=request.get(self._config.correlation_header), events=events, decision=decision,
+            show_reason=self._config.show_reason,
+        )  # fmt: skip
+        host.call("response.clear_header", "Content-Encoding")
+        host.answer(400, body, {"Content-Type": kind})
+
+    @staticmethod
+    def _note(tenant: TenantId | None, decision: Decision) -> None:
+        _replies.inc(action=decision.action.value)
+        for hit in decision.hits:
+            if hit.findings:
+                _hits.inc(tenant=tenant.slug if tenant else "", rule=hit.rule.name, mode=hit.rule.mode)
+
+
+def _let_pass(host: Host) -> None:
+    # Last: whatever fails before, the mark is missing and a route that blocks replies answers 503.
+    host.call("ctx.shared.set", MARK, "pass")
+
+
+def _any(_rule: RuleConfig, _passage: Passage, _finding: object) -> bool:
+    return True

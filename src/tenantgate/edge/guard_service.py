@@ -1,0 +1,307 @@
+"""What `tenant-guardrails` does in its phases: the core's decisions joined with Kong, models and Redis.
+
+PDK calls in access: consumer, body, the verdict and the pass mark (4 in all); a masked request takes one or two
+more, a blocked one asks for the headers and answers (4 in all).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from tenantgate import chat
+from tenantgate.chat import ChatRequest, Refusal
+from tenantgate.edge.guard_checking import Checked, Checker, mask_all
+from tenantgate.edge.guard_models import PARTS
+from tenantgate.edge.guard_registry import Keys, shared
+from tenantgate.edge.guard_webhook import shared as webhook
+from tenantgate.guard.answers import CODE_REQUEST, CODE_UNREADABLE, blocked, safe_id
+from tenantgate.guard.config import check
+from tenantgate.guard.examples import example
+from tenantgate.guard.passages import Passage, of_message, of_request, rewrite
+from tenantgate.guard.verdict import Action, Decision, Hit, judge
+from tenantgate.kong import logs, metrics
+from tenantgate.pii import Placeholders
+
+if TYPE_CHECKING:
+    from tenantgate.edge.guard_registry import Registry
+    from tenantgate.edge.sealing import TenantSealer
+    from tenantgate.guard.config import GuardConfig, RuleConfig
+    from tenantgate.guard.detectors import Parts
+    from tenantgate.guard.exemptions import Exemption
+    from tenantgate.kong import Host
+    from tenantgate.pii import Finding
+    from tenantgate.tenant import TenantId
+
+__all__ = ["MARK", "ORIGINALS", "PLUGIN", "Guard", "sealer"]
+
+PLUGIN: Final = "tenant-guardrails"
+MARK: Final = "tenantgate_guard"
+"""In ``kong.ctx.shared``: ``pass`` once the guard has let a request through (`tenantgate.config.lua`)."""
+ORIGINALS: Final = "tenantgate_guard_originals"
+"""There too: what placeholders stand for, sealed under the tenant's key, for the reply."""
+
+_log: Final = logging.getLogger("tenantgate.guard")
+_MOST_HASHES: Final = 3  # of a rule, in an event
+
+_requests: Final = metrics.counter(
+    "tenantgate_guard_requests_total", "Requests by what the guard did.", ("action",)
+)
+_hits: Final = metrics.counter(
+    "tenantgate_guard_hits_total", "Requests and replies in which a rule found something.",
+    ("tenant", "rule", "mode"),
+)  # fmt: skip
+_unchecked: Final = metrics.counter(
+    "tenantgate_guard_unchecked_total",
+    "Requests that went on without the guard, because it was dead or late; on routes that block they got 503.",
+    ("tenant",),
+)
+_found: Final = metrics.counter(
+    "tenantgate_guard_findings_total", "Findings by detector and kind.", ("detector", "kind")
+)
+
+
+class Guard:
+    """The guard of one configuration; what is costly is shared by all of a process."""
+
+    def __init__(self, config: GuardConfig, parts: Parts = PARTS) -> None:
+        check(config.effective)
+        self._config = config
+        self._requests = Checker([r for r in config.effective if r.target != "reply"], parts)
+        self._replies = Checker([r for r in config.effective if r.target == "reply"], parts)
+        self._registry = shared(config.redis) if config.exemptions else None
+        self._webhook = webhook(config.webhook) if config.webhook.url else None
+
+    def access(self, host: Host) -> None:
+        """Let the request pass, mask it or refuse it."""
+        strict = self._config.enforces and self._config.on_error == "reject"
+        try:
+            self._access(host)
+        except Exception as error:
+            if strict:
+                raise
+            logs.event(_log, logging.WARNING, "request not checked", **logs.describe(error))
+            _requests.inc(action="error")
+            self._let_pass(host, {"action": "error"})
+
+    def log(self, host: Host) -> None:
+        """Note what rules in alert find in the reply, and whether the request was checked at all."""
+        if host.verdict(PLUGIN) is None:
+            tenant = host.tenant()
+            if tenant is not None:  # else key-auth refused it before us
+                _unchecked.inc(tenant=tenant.slug)
+        if not self._replies.rules:
+            return
+        tenant, reply = host.tenant(), _logged_reply(host.record())
+        if reply is None:
+            return
+        passage = of_message(reply)
+        checked = self._replies.check(lambda _rule: passage)
+        exempt = self._exemptions(tenant)
+        decision = judge(
+            self._replies.rules, checked.found, exempt,
+            lambda rule, f: self._fingerprint(tenant, rule, passage.text[f.start : f.end]),
+        )  # fmt: skip
+        self._note(host, tenant, decision, {"reply": passage})
+
+    def _access(self, host: Host) -> None:
+        tenant = host.tenant()
+        request = chat.parse_request(host.body())
+        if isinstance(request, Refusal):
+            if self._config.enforces:
+                _requests.inc(action="unreadable")
+                self._refuse(host, CODE_UNREADABLE, None, stream=False)
+            self._let_pass(host, {"action": "pass", "unreadable": request.value})
+            return
+        passages: dict[str, Passage] = {}
+
+        def passage(rule: RuleConfig) -> Passage:
+            if rule.target not in passages:
+                passages[rule.target] = of_request(request.body, rule.target)
+            return passages[rule.target]
+
+        checked = self._requests.check(passage)
+        self._raise_failures(checked)
+        exempt = self._exemptions(tenant)
+        decision = judge(
+            self._requests.rules, checked.found, exempt,
+            lambda rule, f: self._fingerprint(tenant, rule, passage(rule).text[f.start : f.end]),
+        )  # fmt: skip
+        self._note(host, tenant, decision, passages)
+        if decision.action is Action.BLOCK:
+            self._refuse(host, CODE_REQUEST, decision, stream=request.stream)
+        verdict = decision.verdict()
+        if checked.failed:
+            verdict["failed"] = sorted(checked.failed)
+        if decision.action is Action.MASK:
+            self._mask(host, tenant, request, exempt)
+            if self._config.recover_redacted:
+                verdict["recover"] = True
+        self._let_pass(host, verdict)
+
+    def _raise_failures(self, checked: Checked) -> None:
+        for rule in self._requests.rules:
+            error = checked.failed.get(rule.name)
+            if error is not None and rule.mode != "alert" and self._config.on_error == "reject":
+                raise error
+
+    def _mask(
+        self, host: Host, tenant: TenantId | None, request: ChatRequest, exempt: tuple[Exemption, ...]
+    ) -> None:
+        placeholders = Placeholders()
+        placeholders.avoid(of_request(request.body, "concatenate_all_content").text)
+
+        def allowed(rule: RuleConfig, passage: Passage, finding: Finding) -> bool:
+            text = passage.text[finding.start : finding.end]
+            return not any(
+                e.rule == rule.name and e.fingerprint in (None, self._fingerprint(tenant, rule, text))
+                for e in exempt
+            )
+
+        masking = [r for r in self._requests.rules if r.mode == "mask"]
+        body = mask_all(
+            masking, lambda body, rule: of_request(body, rule.target), request.body, self._requests, placeholders,
+            allowed, rewrite,
+        )  # fmt: skip
+        host.replace_body(json.dumps(body, separators=(",", ":")).encode("ascii"))
+        if self._config.recover_redacted and self._config.encryption_key and tenant is not None:
+            plain = json.dumps(placeholders.originals).encode("ascii")
+            sealed = sealer(self._config.encryption_key, tenant).seal(plain, key=ORIGINALS.encode())
+            host.call("ctx.shared.set", ORIGINALS, base64.b64encode(sealed).decode())
+
+    def _let_pass(self, host: Host, verdict: Mapping[str, Any]) -> None:
+        host.put_verdict(PLUGIN, verdict)
+        # Last: whatever fails before, the mark is missing and a route that blocks answers 503.
+        host.call("ctx.shared.set", MARK, "pass")
+
+    def _refuse(self, host: Host, code: str, decision: Decision | None, *, stream: bool) -> NoReturn:
+        headers = host.headers()
+        events = stream and any("text/event-stream" in v for v in headers.all("accept"))
+        if decision is not None:
+            host.put_verdict(PLUGIN, decision.verdict())
+        body, kind = blocked(
+            code, request_id=headers.get(self._config.correlation_header), events=events, decision=decision,
+            show_reason=self._config.show_reason,
+        )  # fmt: skip
+        host.answer(400, body, {"Content-Type": kind})
+
+    # -- exemptions, counts, events -----------------------------------------------------------------------
+
+    def _exemptions(self, tenant: TenantId | None) -> tuple[Exemption, ...]:
+        if tenant is None or self._registry is None:
+            return ()
+        return self._registry.exemptions(tenant, approval=self._config.approval)
+
+    def _fingerprint(self, tenant: TenantId | None, rule: RuleConfig, text: str) -> str:
+        if tenant is None or not self._config.encryption_key:
+            return ""
+        return fingerprint(sealer(self._config.encryption_key, tenant), rule.name, text)
+
+    def _note(
+        self, host: Host, tenant: TenantId | None, decision: Decision, passages: Mapping[str, Passage]
+    ) -> None:
+        """Metrics, webhook, and what the registry keeps of a decision."""
+        _requests.inc(action=decision.action.value)
+        found = [hit for hit in decision.hits if hit.findings]
+        for hit in found:
+            _hits.inc(tenant=tenant.slug if tenant else "", rule=hit.rule.name, mode=hit.rule.mode)
+            for kind, n in Counter(f.kind for f in hit.findings).items():
+                _found.inc(n, detector=hit.rule.detector, kind=kind)
+        if tenant is None:
+            return
+        if self._webhook is not None:
+            for hit in found:
+                self._webhook.alert(tenant, hit.rule.name, self._alert(host, hit))
+        if self._registry is not None:
+            self._registry.count(tenant, ["|request|all", *(n for hit in decision.hits for n in _counted(hit))])
+            for hit in decision.hits:
+                self._register(self._registry, tenant, hit, passages)
+
+    def _register(
+        self, registry: Registry, tenant: TenantId, hit: Hit, passages: Mapping[str, Passage]
+    ) -> None:
+        """The events and the example of one hit."""
+        for identifier in hit.exemptions:
+            registry.event(tenant, {"event": "used", "id": identifier, "rule": hit.rule.name})
+        if hit.action is Action.BLOCK:
+            registry.event(tenant, self._blocked_event(tenant, hit.rule, hit.findings, passages))
+        elif hit.action is Action.ALERT and self._config.report_examples and self._config.encryption_key:
+            text = example(passages[hit.rule.target].text, hit.findings[0])
+            if text is not None:
+                name = Keys(tenant).examples(hit.rule.name)
+                keys = sealer(self._config.encryption_key, tenant)
+                sealed = keys.seal(text.encode("utf-8", "replace"), key=name.encode())
+                registry.example(tenant, hit.rule.name, sealed, most=self._config.report_examples)
+
+    def _alert(self, host: Host, hit: Hit) -> dict[str, Any]:
+        request_id = None
+        if host.phase == "access":
+            request_id = safe_id(host.headers().get(self._config.correlation_header))
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "route_id": host.config_keys.get("route_id"),
+            "request_id": request_id,
+            "detector": hit.rule.detector,
+            "target": hit.rule.target,
+            "mode": hit.rule.mode,
+            "kinds": dict(sorted(Counter(f.kind for f in hit.findings).items())),
+            "score": round(max(f.score for f in hit.findings), 2),
+        }
+
+    def _blocked_event(
+        self,
+        tenant: TenantId,
+        rule: RuleConfig,
+        findings: tuple[Finding, ...],
+        passages: Mapping[str, Passage],
+    ) -> dict[str, str]:
+        event = {"event": "blocked", "rule": rule.name, "kinds": ",".join(sorted({f.kind for f in findings}))}
+        passage = passages.get(rule.target)
+        if passage is not None and self._config.encryption_key:
+            hashes = [
+                self._fingerprint(tenant, rule, passage.text[f.start : f.end])
+                for f in findings[:_MOST_HASHES]
+            ]
+            event["hashes"] = ",".join(hashes)
+        return event
+
+
+def _counted(hit: Hit) -> list[str]:
+    """What is counted of a hit: ``rule|mode|what``."""
+    head = f"{hit.rule.name}|{hit.rule.mode}|"
+    names = [head + "exempted"] if hit.exempted else []
+    if hit.findings:
+        names += [head + "hits", *(head + kind for kind in {f.kind for f in hit.findings})]
+    return names
+
+
+def fingerprint(keys: TenantSealer, rule: str, text: str) -> str:
+    """What an exemption names a finding by: a digest under the tenant's key, 32 hexadecimal digits."""
+    return keys.name(b"guard\0" + rule.encode() + b"\0" + text.encode("utf-8", "surrogatepass"))
+
+
+@lru_cache(maxsize=1024)
+def sealer(encryption_key: str, tenant: TenantId) -> TenantSealer:
+    """The tenant's keys."""
+    from tenantgate.edge.sealing import TenantSealer  # noqa: PLC0415 - NumPy, which `--dump` needs not
+
+    return TenantSealer(encryption_key, tenant)
+
+
+def _logged_reply(record: Mapping[str, Any]) -> Any:
+    """The reply in Kong's log record, parsed, where ai-proxy put it there."""
+    found: Any = record
+    for step in ("ai", "proxy", "payload", "response"):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    if isinstance(found, str):
+        try:
+            return json.loads(found)
+        except (ValueError, RecursionError):
+            return found
+    return found

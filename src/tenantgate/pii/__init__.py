@@ -1,0 +1,33 @@
+"""Personal data and secrets in a text: found by rules with checksums, masked by placeholders. Pure.
+
+    findings = find_personal(text) + find_secrets(text)
+    masked = mask(text, findings)
+
+A finding says what and where, never the text itself.
+"""
+
+from tenantgate.pii.finding import NAME_KINDS, Finding, outermost, within
+from tenantgate.pii.masking import Masked, Placeholders, mask, recover
+from tenantgate.pii.normalise import View, normalise, original_spans, without_surrogates
+from tenantgate.pii.personal import DEFAULT_KINDS, PERSONAL_KINDS, find_personal
+from tenantgate.pii.secrets import SECRET_KINDS, find_secrets
+
+__all__ = [
+    "DEFAULT_KINDS",
+    "NAME_KINDS",
+    "PERSONAL_KINDS",
+    "SECRET_KINDS",
+    "Finding",
+    "Masked",
+    "Placeholders",
+    "View",
+    "find_personal",
+    "find_secrets",
+    "mask",
+    "normalise",
+    "original_spans",
+    "outermost",
+    "recover",
+    "within",
+    "without_surrogates",
+]

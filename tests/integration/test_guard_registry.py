@@ -1,0 +1,226 @@
+"""Exemptions, counts and events in a real Redis, and the commands over them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+
+from tenantgate.cache.config import RedisConfig
+from tenantgate.devhost.redis_server import RedisServer
+from tenantgate.edge import guard_registry
+from tenantgate.edge.guard_commands import add_commands
+from tenantgate.edge.guard_commands import until as until_when
+from tenantgate.edge.guard_registry import GuardBook, Keys, Registry, new_id
+from tenantgate.errors import ConfigError, EdgeError, TenantgateError
+from tenantgate.guard.exemptions import Exemption
+from tenantgate.kong.testing import FakeKong
+from tenantgate.paths import plugin_file
+from tenantgate.tenant import TenantId
+
+from support import until
+
+ACME, GLOBEX = TenantId("acme"), TenantId("globex")
+CANARY = "canary.person@example.com"
+KEY = "key-of-the-tests-key-of-the-tests"
+
+
+def exemption(**changes: Any) -> Exemption:
+    now = time.time()
+    values = {
+        "id": new_id(),
+        "rule": "personal-data",
+        "reason": "why",
+        "by": "ann",
+        "created": now,
+        "until": now + 3600,
+    }
+    return Exemption(**{**values, **changes})
+
+
+@pytest.fixture
+def port(redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(guard_registry, "_EVERY_S", 0.02)
+    monkeypatch.setattr(guard_registry, "_registries", {})  # what another test left waiting stays with it
+    monkeypatch.setenv("TENANTGATE_REDIS_URL", f"redis://127.0.0.1:{redis_server.port}/0")
+    monkeypatch.setenv("GUARD_KEY", KEY)
+    return redis_server.port
+
+
+def run(*argv: str) -> int:
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(required=True))
+    args = parser.parse_args(["guard", *argv])
+    return int(args.func(args))
+
+
+def plugin(port: int, **config: Any) -> Any:
+    spec = importlib.util.spec_from_file_location("tests_guard", plugin_file("tenant-guardrails"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rules = [{"name": "personal-data", "detector": "personal_data", "mode": "block"}]
+    return module.Plugin({"rules": rules, "encryption_key": KEY, "redis": {"port": port}, **config})
+
+
+def status(made: Any, text: str = f"I am {CANARY}", tenant: str = "acme") -> int | None:
+    body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
+    kong = FakeKong(consumer=tenant, body=body).run(made, "access")
+    return kong.exit.status if kong.exit else None
+
+
+def test_an_exemption_is_honoured_soon_for_its_tenant_alone_and_ends_when_revoked(
+    port: int, store: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = plugin(port)
+    assert status(made) == 400
+    assert (
+        run(
+            "exempt",
+            "--tenant",
+            "acme",
+            "--rule",
+            "personal-data",
+            "--reason",
+            "test",
+            "--until",
+            "1h",
+            "--by",
+            "ann",
+        )
+        == 0
+    )
+    identifier = capsys.readouterr().out.split()[0]
+    until(lambda: status(made), lambda s: s is None, what="exempted")
+    assert status(made, tenant="globex") == 400
+    assert run("revoke", "--tenant", "acme", identifier, "--by", "ann") == 0
+    until(lambda: status(made), lambda s: s == 400, what="revoked")
+    names = until(
+        lambda: [e["event"] for e in GuardBook(store, ACME).events()],
+        lambda found: {"granted", "used", "revoked", "blocked"} <= set(found), what="events",
+    )  # fmt: skip
+    assert names.count("granted") == 1
+
+
+def test_an_exemption_by_hash_covers_that_finding_only(
+    port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = plugin(port)
+    monkeypatch.setattr("sys.stdin", io.StringIO(CANARY + "\n"))
+    assert run("hash", "--tenant", "acme", "--rule", "personal-data", "--key-env", "GUARD_KEY") == 0
+    digest = capsys.readouterr().out.strip()
+    run(
+        "exempt",
+        "--tenant",
+        "acme",
+        "--rule",
+        "personal-data",
+        "--pattern-hash",
+        digest,
+        "--reason",
+        "r",
+        "--until",
+        "1h",
+    )
+    until(lambda: status(made), lambda s: s is None, what="exempted")
+    assert status(made, f"I am {CANARY} and jane@example.com") == 400
+
+
+def test_a_request_needs_a_second_person(port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    made = plugin(port, approval=True)
+    run(
+        "request",
+        "--tenant",
+        "acme",
+        "--rule",
+        "personal-data",
+        "--reason",
+        "r",
+        "--until",
+        "1h",
+        "--by",
+        "ann",
+    )
+    identifier = capsys.readouterr().out.split()[0]
+    with pytest.raises(TenantgateError, match="second person"):
+        run("approve", "--tenant", "acme", identifier, "--by", "ANN")
+    assert status(made) == 400
+    assert run("approve", "--tenant", "acme", identifier, "--by", "bob") == 0
+    until(lambda: status(made), lambda s: s is None, what="approved")
+    assert run("list", "--tenant", "acme") == 0
+    assert "approved by bob" in capsys.readouterr().out
+
+
+def test_an_exemption_expires_by_itself_in_redis_and_in_the_process(port: int, store: redis.Redis) -> None:
+    book, registry = GuardBook(store, ACME), Registry(RedisConfig(port=port))
+    registry._start = lambda: None  # type: ignore[method-assign] - synchronised by hand
+    made = exemption(created=time.time() - 10, until=time.time() + 3600)
+    book.grant(made)
+    registry.exemptions(ACME, approval=False)
+    registry.synchronise()
+    assert registry.exemptions(ACME, approval=False) == (made,)
+    assert 3590 < store.ttl(Keys(ACME).exemption(made.id)) <= 3601
+    registry._known[ACME] = (replace(made, until=time.time() - 1),)
+    assert registry.exemptions(ACME, approval=False) == ()
+
+
+def test_the_report_says_what_alerts_would_have_blocked(
+    port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = plugin(port, rules=[{"name": "personal-data", "detector": "personal_data"}])
+    for text in (CANARY, CANARY, "hello"):
+        assert status(made, text) is None
+    book = GuardBook(redis.Redis(port=port), ACME)
+    until(lambda: book.counts(1).get(("", "request", "all")), lambda n: n == 3, what="counts")
+    assert run("report", "--tenant", "acme") == 0
+    out = capsys.readouterr().out
+    assert "3 requests" in out
+    assert "would have blocked 2 (66.67%)" in out
+    assert "mode: block" in out
+
+
+def test_no_value_in_redis_holds_a_text(port: int, store: redis.Redis) -> None:
+    made = plugin(port)
+    status(made)
+    until(lambda: len(GuardBook(store, ACME).events()), lambda n: n > 0, what="events")
+    for key in store.scan_iter():
+        raw = store.dump(key) or b""
+        assert b"canary" not in key + raw
+    assert any("hashes" in e for e in GuardBook(store, ACME).events())
+
+
+def test_redis_gone_keeps_what_was_known_and_costs_nothing() -> None:
+    registry = Registry(RedisConfig(port=1))
+    registry._start = lambda: None  # type: ignore[method-assign]
+    registry._known[ACME] = (exemption(),)
+    registry._seen[ACME] = time.time()
+    registry.count(ACME, ["a|alert|hits"])
+    registry.event(ACME, {"event": "blocked"})
+    with pytest.raises((redis.RedisError, OSError)):
+        registry.synchronise()
+    assert len(registry.exemptions(ACME, approval=False)) == 1
+    assert registry._counts[ACME, "a|alert|hits"] == 1
+    assert len(registry._events) == 1
+    with pytest.raises(EdgeError):
+        GuardBook(redis.Redis(port=1), ACME).exemptions()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("8h", 8 * 3600), ("30d", 30 * 86_400), ("1970-01-02", 2 * 86_400 - 1), ("1970-01-01T01:00Z", 3600)],
+)
+def test_until_takes_spans_dates_and_times(text: str, seconds: float) -> None:
+    assert until_when(text, 0) == seconds
+
+
+def test_until_refuses_anything_else() -> None:
+    with pytest.raises(ConfigError):
+        until_when("tomorrow", 0)
