@@ -50,7 +50,7 @@ def attacks(rows: list[Row], model: InjectionModel, title: str) -> None:
         hit = max((f.score for f in model.find(row.text)), default=0.0) >= 0.5
         for name in (row.source, "= all attacks" if row.attack else "= all honest prompts"):
             label = f"{'recall      ' if row.attack else 'false alarms'} {name}"
-            hits[label] += hit
+            hits[label] += int(hit)
             total[label] += 1
     print(f"\n{title}\n{'':54}{'flagged':>8}{'of':>7}{'share':>8}")
     for name in sorted(total):
@@ -62,14 +62,16 @@ def personal(path: Path, find: Callable[[str], Iterable[Finding]], names: dict[s
     right: Counter[str] = Counter()
     missed: Counter[str] = Counter()
     wrong: Counter[str] = Counter()
+    unmarked = 0
     for line in path.read_text("utf-8").strip("\n").split("\n"):
         row = json.loads(line)
         found = list(find(row["text"]))
         spans = [(a, b, names[k]) for a, b, k in row["spans"] if k in names]
         others = [(a, b) for a, b, _ in row["spans"]]
         for a, b, kind in spans:
-            hit = any(f.kind == kind and min(f.end, b) - max(f.start, a) >= OVERLAP * (b - a) for f in found)
-            (right if hit else missed)[kind] += 1
+            over = [f for f in found if min(f.end, b) - max(f.start, a) >= OVERLAP * (b - a)]
+            (right if any(f.kind == kind for f in over) else missed)[kind] += 1
+            unmarked += not over
         for f in found:
             # Personal data under another name is no false alarm; the set has no spans for some of our kinds.
             if f.kind in names.values() and not any(min(f.end, b) > max(f.start, a) for a, b in others):
@@ -78,10 +80,11 @@ def personal(path: Path, find: Callable[[str], Iterable[Finding]], names: dict[s
     kinds = sorted(set(names.values()))
     for kind in (*kinds, "= all"):
         chosen = kinds if kind == "= all" else [kind]
-        hit, miss, false = (sum(c[k] for k in chosen) for c in (right, missed, wrong))
-        recall, precision = hit / max(1, hit + miss), hit / max(1, hit + false)
+        hits, miss, false = (sum(c[k] for k in chosen) for c in (right, missed, wrong))
+        recall, precision = hits / max(1, hits + miss), hits / max(1, hits + false)
         f2 = 5 * precision * recall / max(1e-9, 4 * precision + recall)
-        print(f"{kind:20}{hit + miss:>7}{miss:>8}{false:>7}{recall:>8.3f}{precision:>8.3f}{f2:>8.3f}")
+        print(f"{kind:20}{hits + miss:>7}{miss:>8}{false:>7}{recall:>8.3f}{precision:>8.3f}{f2:>8.3f}")
+    print(f"not found under any name: {unmarked}")
 
 
 def latency(texts: list[str], finders: dict[str, Callable[[str], Any]], rounds: int) -> None:
@@ -118,7 +121,8 @@ def main() -> int:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
     print(
-        f"commit {commit.stdout.strip() or '?'}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+        f"commit {commit.stdout.strip() or '?'}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}"
     )
     try:
         PARTS.load("injection")
@@ -126,9 +130,9 @@ def main() -> int:
     except TenantgateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    finders = {r.name: detector(r, PARTS) for r in DEFAULT_RULES}
+    finders: dict[str, Callable[[str], Any]] = {r.name: detector(r, PARTS) for r in DEFAULT_RULES}
     texts = [
-        "What is the capital of France, and how do I get there by train with two children and a dog? " * 30
+        "What is the capital of France, and how do I get there by train with two children and a dog? " * 150
     ]
     if args.attacks:
         rows = list(read(args.attacks))
@@ -150,10 +154,10 @@ def main() -> int:
                 args.pii,
                 lambda text: (*every(text), *names(text)),
                 {**STRUCTURED, **NAMED},
-                "personal data with names",
+                "personal data with names, places and organisations",
             )
-            finders["names (extra ner)"] = names
-    everything = [f for name, f in finders.items() if not name.startswith("names")]
+            finders["names"] = names
+    everything = [f for name, f in finders.items() if name != "names"]
     finders["= default rules"] = lambda text: [find(text) for find in everything]
     latency(texts, finders, args.rounds)
     return 0

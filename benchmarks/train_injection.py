@@ -115,7 +115,7 @@ class Table:
     """Segments of all rows, as features."""
 
     def __init__(self, rows: list[Row], embedder: Any) -> None:
-        from scipy.sparse import csr_matrix, hstack
+        from scipy.sparse import csr_matrix, hstack  # noqa: PLC0415 - the benchmark needs none of it
 
         none = np.zeros(BUCKETS, np.float32)
         self.rows, self.of = rows, []
@@ -155,7 +155,7 @@ class Table:
 
 def fit(x: Any, y: Any, w: Any) -> tuple[Any, float]:
     """A logistic regression's weights and bias."""
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
     model = LogisticRegression(C=10, max_iter=600, class_weight="balanced").fit(x, y, sample_weight=w)
     return model.coef_[0].astype(np.float32), float(model.intercept_[0])
@@ -243,7 +243,6 @@ def main() -> int:
     parser.add_argument("attacks", type=Path)
     parser.add_argument("--benign", type=Path, nargs="*", default=[])
     parser.add_argument("--most", type=int, default=1500, help="of each --benign file")
-
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     files = find_default_models()

@@ -17,6 +17,8 @@ AREAS: Final = (
     "tenantgate.config.commands",
     "tenantgate.devhost.commands",
     "tenantgate.edge.cache_commands",
+    "tenantgate.edge.compress_commands",
+    "tenantgate.edge.guard_commands",
     "tenantgate.edge.model_commands",
     "tenantgate.docs_commands",
 )

@@ -167,6 +167,8 @@ def _scalar(value: Any, hint: Any, spec: FieldSpec, where: str) -> Any:
     if spec.one_of and value not in spec.one_of:
         raise ConfigError(f"{where}: {shown} is not one of {', '.join(spec.one_of)}")
     _lengths(value, spec, where, "characters")
+    if spec.referenceable and value.startswith(("{vault://", "${{")):
+        return value  # what stands there is known only where it is resolved
     if spec.match and not re.search(spec.match, value):
         raise ConfigError(f"{where}: {shown} does not match {spec.match}")
     return value

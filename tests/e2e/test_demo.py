@@ -17,4 +17,5 @@ def test_every_answer_of_the_demo_is_as_announced(
     out = capsys.readouterr().out
     assert status == 0, out
     assert "similarity 0.9" in out
+    assert "Thank [EMAIL_ADDRESS_1] for her help" in out
     assert "what happened, by tenant" in out

@@ -370,3 +370,54 @@ def test_the_plugin_describes_itself() -> None:
     module = load_plugin()
     assert module.priority == 794
     assert {name for field in module.Schema for name in field} >= {"cache_ttl", "max_wrong_rate", "redis"}
+
+
+# -- guards ----------------------------------------------------------------------------------------------
+
+GUARDED = {"guards": ["tenant-guardrails", "tenant-response-guardrails"]}
+
+
+def let_pass(rig: Rig, verdict: dict[str, Any] | None, text: str = "What is a sextant?") -> FakeKong:
+    body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
+    shared = {"tenantgate_tenant_guardrails": json.dumps(verdict)} if verdict else {}
+    return FakeKong(consumer="acme", body=body, headers={}, shared=shared).run(rig.plugin, "access")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ({"action": "pass"}, "Hit"),
+        ({"action": "alert"}, "Hit"),
+        ({"action": "mask", "recover": True}, "Bypass"),
+        (None, "Bypass"),
+    ],
+)
+def test_an_answer_is_served_only_to_what_the_guard_let_pass(
+    rig: Rig, verdict: dict[str, Any] | None, expected: str
+) -> None:
+    rig.ask("What is a sextant?")
+    guarded = Rig(rig.port, GUARDED)
+    found = let_pass(guarded, verdict)
+    assert status(found) == expected
+    if expected == "Hit":
+        assert len(found.calls) == 5
+
+
+@pytest.mark.parametrize(
+    ("verdict", "stored"),
+    [
+        ({"action": "mask"}, False),
+        ({"action": "pass", "recovered": 1}, False),
+        ({"action": "alert"}, True),
+        (None, True),
+    ],
+)
+def test_a_reply_that_a_guard_has_changed_is_not_stored(
+    rig: Rig, verdict: dict[str, Any] | None, stored: bool
+) -> None:
+    guarded = Rig(rig.port, GUARDED)
+    miss = guarded.access("What is a sextant?")
+    if verdict:
+        miss.shared["tenantgate_tenant_response_guardrails"] = json.dumps(verdict)
+    guarded.log(miss)
+    assert (status(rig.ask("What is a sextant?")) == "Hit") is stored

@@ -23,7 +23,7 @@ def problems(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["tenants.yaml", "examples/demo.yaml"])
 def test_the_examples_are_right(name: str) -> None:
-    assert len(load(ROOT / name).tenants) == 3
+    assert len(load(ROOT / name).tenants) >= 3
 
 
 def test_a_file_that_is_not_there() -> None:

@@ -11,6 +11,7 @@ import yaml
 from tenantgate.config import RenderOptions, load, load_text, lua, placeholders, render
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.config.render import uses_mock
+from tenantgate.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "tenants.yaml"
@@ -128,7 +129,7 @@ def test_the_mock_takes_its_address_from_the_options() -> None:
         "http://127.0.0.1:9/x"
     }
     assert {p["config"]["redis"]["host"] for p in yaml.safe_load(text)["plugins"]} == {"r"}
-    assert uses_mock(file) == ["acme", "globex", "initech"]
+    assert uses_mock(file) == ["acme", "globex", "hooli", "initech"]
     assert uses_mock(load(EXAMPLE)) == []
 
 
@@ -222,3 +223,59 @@ def test_keys_stay_out_of_addresses() -> None:
     assert plugins(service)["key-auth"] == {
         "key_names": ["apikey", "Authorization"], "hide_credentials": True, "key_in_query": False,
     }  # fmt: skip
+
+
+def guarded(guardrails: str, replies: str = "{enabled: false}") -> dict[str, Json]:
+    rest = f"    guardrails: {guardrails}\n    response_guardrails: {replies}\n"
+    return plugins(one("provider: openai, model: gpt-4o-mini, credential: '{vault://env/K}'", rest))
+
+
+BLOCK = "{name: secrets, detector: secrets, mode: block}"
+
+
+def test_a_guard_that_only_alerts_closes_nothing() -> None:
+    found = guarded("{}")
+    assert "guards" not in found["tenant-semantic-cache"]
+    assert lua.GUARD_CHECK not in found["post-function"]["access"]
+    assert "header_filter" not in found["post-function"]
+
+
+def test_a_guard_that_blocks_closes_the_route_first_of_all() -> None:
+    found = guarded(f"{{rules: [{BLOCK}]}}")
+    assert found["post-function"]["access"][0] == lua.GUARD_CHECK
+    assert found["tenant-semantic-cache"]["guards"] == ["tenant-guardrails"]
+    assert found["tenant-guardrails"]["redis"]["host"] == "127.0.0.1"
+    open_ = guarded(f"{{rules: [{BLOCK}], on_error: pass}}")
+    assert lua.GUARD_CHECK not in open_["post-function"]["access"]
+
+
+def test_a_guard_of_replies_that_blocks_closes_them() -> None:
+    found = guarded("{enabled: false}", "{rules: [{name: s, detector: secrets, mode: mask, target: reply}]}")
+    assert "tenant-guardrails" not in found
+    assert found["post-function"]["header_filter"] == [lua.REPLY_GUARD_CHECK]
+    assert found["post-function"]["body_filter"] == [lua.REPLY_GUARD_BODY, lua.FINISH_REASON]
+    assert found["tenant-semantic-cache"]["guards"] == ["tenant-response-guardrails"]
+
+
+def test_recovering_brings_the_guard_of_replies_along() -> None:
+    found = guarded("{recover_redacted: true, rules: [{name: p, detector: personal_data, mode: mask}]}")
+    assert found["tenant-response-guardrails"]["recover_redacted"] is True
+    assert found["tenant-semantic-cache"]["guards"] == ["tenant-guardrails", "tenant-response-guardrails"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ("[{name: a, detector: injection, mode: mask}]", "finds no words that could be masked"),
+        ("[{name: a, detector: denied_topics}]", "needs examples"),
+        ("[{name: a, detector: patterns}]", "needs expressions"),
+        (f"[{BLOCK}, {BLOCK}]", "two rules have this name"),
+        ("[{name: a, detector: secrets, mode: block, target: reply}]", "only tenant-response-guardrails can block"),
+        ("[{name: a, detector: personal_data, kinds: [SHOE_SIZE]}]", "SHOE_SIZE is not one of"),
+        ("[{name: a, detector: patterns, patterns: [{name: P, regex: '(?=x)'}]}]", "RE2"),
+        ("[{name: a, detector: nonsense}]", "is not one of"),
+    ],
+)
+def test_rules_that_do_not_hold_together_are_refused_by_name(rules: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        guarded(f"{{rules: {rules}}}")

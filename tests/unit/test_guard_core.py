@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -204,8 +206,8 @@ def chunk(**delta: Any) -> str:
     ("raw", "kind", "text"),
     [
         (chunk(content="jane@exa") + chunk(content="mple.com") + "data: [DONE]\n\n", "text/event-stream", "jane@example.com"),
-        ('data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"jane@"}}\r\n\r\n'
-         'data: {"delta":{"text":"example.com"}}\r\n\r\n', "text/event-stream; charset=utf-8", "jane@example.com"),
+        (('data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"jane@"}}\r\n\r\n'
+          'data: {"delta":{"text":"example.com"}}\r\n\r\n'), "text/event-stream; charset=utf-8", "jane@example.com"),
         ('{"content":[{"type":"text","text":"jane@example.com"}],"stop_reason":"end_turn","id":"x"}', "application/json",
          "jane@example.com"),
         ('{"id":"x","choices":[{"message":{"role":"assistant","content":"jane@example.com"}}]}', "application/json",
@@ -233,9 +235,6 @@ def test_replies_of_any_provider_are_read_and_rewritten_in_openai_s_shape(
 
 
 def test_compressed_replies_are_read_up_to_a_bound() -> None:
-    import gzip
-    import zlib
-
     assert decompress(gzip.compress(b"hello"), "gzip", 100) == b"hello"
     assert decompress(zlib.compress(b"hello"), "deflate", 100) == b"hello"
     assert decompress(gzip.compress(b"a" * 1000), "gzip", 100) is None

@@ -24,9 +24,11 @@ from tenantgate.guard.injection import InjectionModel, segments
 from tenantgate.guard.passages import of_message, rewrite
 from tenantgate.pii import (
     Placeholders,
+    find_names,
     find_personal,
     find_secrets,
     mask,
+    names,
     normalise,
     personal,
     recover,
@@ -164,9 +166,11 @@ def _expressions(module: ModuleType) -> dict[str, re.Pattern[str]]:
 
 
 EXPRESSIONS = {
-    **_expressions(personal), **_expressions(secrets), **_expressions(lexical),
+    **_expressions(personal), **_expressions(secrets), **_expressions(lexical), **_expressions(names),
     **{f"form {i} {f.kind}": f.form for i, f in enumerate(secrets._FORMS)},
     **{f"form {kind} {i}": form for i, (kind, form, _) in enumerate(personal._FORMS)},
+    **{f"address {i}": form for i, form in enumerate((*names._ADDRESS, *names._ADDRESS_LOWER))},
+    **{f"person {i}": form for i, form in enumerate(names._PERSON_CUES)},
     **{f"family {name}": form for name, form in lexical._COMPILED},
 }  # fmt: skip
 _MOST = 30_000  # characters that one repeat may run over
@@ -214,6 +218,7 @@ def test_expressions_do_bounded_work_at_each_character(name: str) -> None:
 def test_doubling_a_text_does_not_more_than_double_the_findings(piece: str) -> None:
     short, long = (piece * n for n in (500, 1000))
     assert len(FIND(long)) <= 2 * len(FIND(short)) + 2
+    assert len(find_names(long)) <= 2 * len(find_names(short)) + 2
     embedder = HashingEmbedder(384)
     calls = []
 

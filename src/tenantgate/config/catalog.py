@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tenantgate import fields
 from tenantgate.cache.config import CacheConfig
+from tenantgate.compress import config as compress
+from tenantgate.config import lua
 from tenantgate.config.model import Gateway
+from tenantgate.errors import ConfigError
+from tenantgate.guard import config as guard
 
-__all__ = ["CATALOG", "CataloguedPlugin", "by_section"]
+__all__ = [
+    "AUDIT",
+    "CACHE",
+    "CATALOG",
+    "COMPRESSOR",
+    "GUARD",
+    "REPLY_GUARD",
+    "CataloguedPlugin",
+    "by_section",
+]
+
+AUDIT: Final = "tenant-audit-log"
+CACHE: Final = "tenant-semantic-cache"
+COMPRESSOR: Final = "tenant-prompt-compressor"
+GUARD: Final = "tenant-guardrails"
+REPLY_GUARD: Final = "tenant-response-guardrails"
+
+
+def _never(_config: Any) -> bool:
+    return False
+
+
+def _always(_config: Any) -> bool:
+    return True
+
+
+def _fine(_config: Any) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,31 +58,134 @@ class CataloguedPlugin:
     """Its configuration class, whose fields the section takes."""
     filled: Callable[[Gateway, str], Mapping[str, Any]]
     """The fields that the renderer sets, from the gateway's settings and the route's name."""
-    needs_replies: bool = False
-    """Whether it takes replies from Kong's log: ai-proxy's payloads, and the finish reason of streams."""
+    needs_replies: Callable[[Any], bool] = _never
+    """Whether it takes replies from Kong's log, with this configuration: ai-proxy's payloads, and the finish
+    reason of streams."""
+    check: Callable[[Any], None] = _fine
+    """What the fields of a configuration alone can't say; raises `ConfigError`."""
+    fails_closed: Callable[[Any], bool] = _never
+    """Whether nothing may pass without it, with this configuration."""
+    closing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """By phase the Lua that then refuses what it didn't let pass."""
+
+
+def _redis(gateway: Gateway) -> Mapping[str, Any]:
+    redis = gateway.redis
+    return {
+        "host": redis.host, "port": redis.port, "database": redis.database,
+        "username": redis.username, "password": redis.password,
+        "ssl": redis.ssl, "ssl_verify": redis.ssl_verify, "timeout_ms": redis.plugin_timeout_ms,
+    }  # fmt: skip
 
 
 def _cache_fields(gateway: Gateway, route: str) -> Mapping[str, Any]:
-    redis = gateway.redis
     return {
         "namespace": route,
         "encryption_key": gateway.encryption_key,
-        "redis": {
-            "host": redis.host, "port": redis.port, "database": redis.database,
-            "username": redis.username, "password": redis.password,
-            "ssl": redis.ssl, "ssl_verify": redis.ssl_verify, "timeout_ms": redis.plugin_timeout_ms,
+        "redis": _redis(gateway),
+        "guards": None,  # the renderer knows the route's
+    }
+
+
+def _compressor_fields(_gateway: Gateway, _route: str) -> Mapping[str, Any]:
+    return {}
+
+
+def _guard_fields(gateway: Gateway, _route: str) -> Mapping[str, Any]:
+    return {
+        "encryption_key": gateway.encryption_key,
+        "redis": _redis(gateway),
+        "correlation_header": gateway.correlation_header,
+    }
+
+
+def _check_rules(rules: Sequence[guard.RuleConfig], *, replies: bool = False) -> None:
+    guard.check(rules, replies=replies)
+    for rule in rules:
+        if rule.patterns:
+            # Imported here: RE2 is only needed where there are expressions.
+            from tenantgate.edge.guard_patterns import Re2Patterns  # noqa: PLC0415
+
+            try:
+                Re2Patterns(rule.patterns)
+            except ConfigError as error:
+                raise ConfigError(f"rules.{rule.name}.{error}") from None
+
+
+def journal(gateway: Gateway) -> str:
+    """The file in which Kong notes each request for the audit log."""
+    return f"{gateway.audit.dir}/journal.jsonl"
+
+
+def _audit_fields(gateway: Gateway, _route: str) -> Mapping[str, Any]:
+    audit = gateway.audit
+    sinks = [
+        {
+            name: _plain(value)
+            for name in fields.specs(type(sink))
+            if (value := getattr(sink, name)) is not None
+        }
+        for sink in audit.sinks
+    ]
+    return {
+        "encryption_key": gateway.encryption_key,
+        "pipeline": {
+            "journal": journal(gateway), "state_dir": audit.dir, "node": audit.node, "spool": audit.spool,
+            "max_records": audit.max_records, "max_megabytes": audit.max_megabytes, "sinks": sinks,
+            "redis": {**_redis(gateway), "timeout_ms": 500} if audit.spool == "redis" else None,
         },
     }  # fmt: skip
 
 
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _reply_guard_fields(gateway: Gateway, _route: str) -> Mapping[str, Any]:
+    return {
+        "encryption_key": gateway.encryption_key,
+        "correlation_header": gateway.correlation_header,
+        "recover_redacted": None,  # as tenant-guardrails has it
+    }
+
+
 CATALOG: Final = (
     CataloguedPlugin(
-        name="tenant-semantic-cache",
+        name=GUARD,
+        section="guardrails",
+        description="The tenant-guardrails plugin.",
+        config_class=guard.GuardConfig,
+        filled=_guard_fields,
+        needs_replies=lambda config: any(r.target == "reply" for r in config.effective),
+        check=lambda config: _check_rules(config.effective),
+        fails_closed=lambda config: config.enforces and config.on_error == "reject",
+        closing={"access": lua.GUARD_CHECK},
+    ),
+    CataloguedPlugin(
+        name=CACHE,
         section="cache",
         description="The tenant-semantic-cache plugin.",
         config_class=CacheConfig,
         filled=_cache_fields,
-        needs_replies=True,
+        needs_replies=_always,
+    ),
+    CataloguedPlugin(
+        name=COMPRESSOR,
+        section="compression",
+        description="The tenant-prompt-compressor plugin.",
+        config_class=compress.CompressConfig,
+        filled=_compressor_fields,
+        check=compress.check,
+    ),
+    CataloguedPlugin(
+        name=REPLY_GUARD,
+        section="response_guardrails",
+        description="The tenant-response-guardrails plugin: Kong then holds back each reply until its end.",
+        config_class=guard.ReplyGuardConfig,
+        filled=_reply_guard_fields,
+        check=lambda config: _check_rules(config.rules, replies=True),
+        fails_closed=lambda config: config.enforces and config.on_error == "reject",
+        closing={"header_filter": lua.REPLY_GUARD_CHECK, "body_filter": lua.REPLY_GUARD_BODY},
     ),
 )
 

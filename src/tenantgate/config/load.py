@@ -201,11 +201,28 @@ class _Reader:
             elif not _is_null(value):
                 out[name] = self._value(value, at)
                 self._scalar(cls, name, out[name], value, at)
-                if fields.specs(cls)[name][0].referenceable and isinstance(out[name], str):
-                    self._secret(out[name], value, at, vault=True)
+                self._secrets(cls, name, out[name], value, at)
         return out
 
-    def _secret(self, value: str, node: yaml.Node, where: str, *, vault: bool) -> None:
+    def _secrets(self, cls: type, name: str, value: Any, node: yaml.Node, where: str) -> None:
+        """Refuse secrets in a plugin's field, however deep, that are given as plain values."""
+        spec, hint, _ = fields.specs(cls)[name]
+        hint = _unwrap(hint)
+        inner = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else hint
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            for i, item in enumerate(value if isinstance(value, list) else [value]):
+                at = f"{where}[{i}]" if isinstance(value, list) else where
+                for key, part in item.items() if isinstance(item, dict) else ():
+                    if key in fields.specs(inner):
+                        self._secrets(inner, key, part, node, _join(at, key))
+        elif (
+            spec.referenceable and not spec.match
+        ):  # an address, which has a form, may be a secret and may not
+            for text in value.values() if isinstance(value, dict) else [value]:
+                if isinstance(text, str):
+                    self._secret(text, self._line(where), where, vault=True)
+
+    def _secret(self, value: str, node: yaml.Node | int, where: str, *, vault: bool) -> None:
         if placeholders.is_placeholder(value):
             return
         if vault and placeholders.is_vault_reference(value):
@@ -307,6 +324,11 @@ class _Reader:
             for m_at, m in enumerate(tenant.models):
                 self._merged(file, tenant, m, f"{where}.models[{m_at}]")
 
+        levels = (file.defaults, *file.tenants, *(m for t in file.tenants for m in t.models))
+        if file.gateway.access_log and any("audit" in level.plugins for level in levels):
+            what = "with an audit log Kong's file-log writes its journal; give gateway.audit a sink of type file"
+            self.add(None, "gateway.access_log", what)
+
     def _merged(self, file: model.TenantsFile, tenant: model.Tenant, m: model.Model, where: str) -> None:
         for plugin in catalog.CATALOG:
             levels = [level.plugins.get(plugin.section) for level in (file.defaults, tenant, m)]
@@ -317,7 +339,10 @@ class _Reader:
                 filled = _without_none(plugin.filled(file.gateway, "route"))
                 at = _join(where, plugin.section)
                 try:
-                    fields.parse(plugin.config_class, {**merged, **filled}, where=at, strict=True)
+                    parsed: Any = fields.parse(
+                        plugin.config_class, {**merged, **filled}, where=at, strict=True
+                    )
+                    plugin.check(parsed)
                 except ConfigError as error:
                     self.add(None, at, str(error).removeprefix(f"{at}: ").removeprefix(f"{at}."))
 

@@ -14,6 +14,7 @@ __all__ = [
     "GUARD_CHECK",
     "HIDE_AUTHORIZATION",
     "HIDE_CALLER",
+    "JOURNAL",
     "PLAIN_REPLY",
     "REPLY_GUARD_BODY",
     "REPLY_GUARD_CHECK",
@@ -73,6 +74,24 @@ WITHOUT_PAYLOAD: Final = {
 """``custom_fields_by_lua`` of a stock log plugin: takes prompts and replies out of what it writes, and the credentials
 of providers that have a header of their own (Kong itself hides Authorization only). Our own
 plugins have read them by then (priorities above 770 against 14 and below)."""
+
+JOURNAL: Final = {
+    **dict.fromkeys(
+        (
+            "ai.proxy.payload", "request.headers", "request.querystring", "request.uri", "request.url", "upstream_uri",
+            "response.headers", "authenticated_entity",
+        ),
+        "return nil",
+    ),
+    "tenantgate.guardrails": "return kong.ctx.shared.tenantgate_tenant_guardrails",
+    "tenantgate.response_guardrails": "return kong.ctx.shared.tenantgate_tenant_response_guardrails",
+    "tenantgate.cache": "return kong.ctx.shared.tenantgate_tenant_semantic_cache",
+    "tenantgate.compression": "return kong.ctx.shared.tenantgate_tenant_prompt_compressor",
+    "tenantgate.audit": "return kong.ctx.shared.tenantgate_tenant_audit_log",
+}  # fmt: skip
+"""``custom_fields_by_lua`` of the file-log that writes the audit log's journal: a line for each request, whatever
+became of it and of our plugins, without anything that the client or the provider wrote. In their place our plugins'
+verdicts, which hold no text."""
 
 _UNCHECKED: Final = (
     '{"error":{"message":"The content policy can not be checked right now. Try again later.",'

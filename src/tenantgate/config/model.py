@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tenantgate.audit.config import SinkConfig
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.fields import config_class, field
 
 __all__ = [
-    "SECTIONS", "Defaults", "Gateway", "Limits", "Model", "RateLimit", "Redis", "Tenant", "TenantsFile",
+    "SECTIONS", "Audit", "Defaults", "Gateway", "Limits", "Model", "RateLimit", "Redis", "Tenant", "TenantsFile",
     "Timeouts",
 ]  # fmt: skip
 
@@ -75,6 +76,40 @@ class Timeouts:
 
 
 @config_class
+class Audit:
+    """The audit log's way from Kong to the operator's systems, one for each node."""
+
+    dir: str = field(
+        "A folder of this node's own, which Kong may write to: Kong's journal of requests (stock file-log, without any "
+        "content), and what must outlive a restart.",
+        default="/var/lib/tenantgate/audit", match=r"^/[^\s]+$",
+    )  # fmt: skip
+    node: str | None = field(
+        "The node's name in its chains of records; left out, the host's name.",
+        default=None,
+        len_min=1,
+        len_max=200,
+    )
+    spool: str = field(
+        "Where records wait for their sinks: Redis Streams, or files in `dir`.",
+        default="file",
+        one_of=("redis", "file"),
+    )
+    max_records: int = field(
+        "How many records may wait; beyond that the oldest lose their content, then go.",
+        default=1_000_000,
+        gt=0,
+    )
+    max_megabytes: int = field(
+        "How much waiting records may take; beyond that the oldest lose their content, then go.",
+        default=1024, gt=0, unit="MiB",
+    )  # fmt: skip
+    sinks: tuple[SinkConfig, ...] = field(
+        "Where records go, each sink at its own pace.", default=(), len_max=20
+    )
+
+
+@config_class
 class Gateway:
     """What all tenants share."""
 
@@ -94,6 +129,7 @@ class Gateway:
         "File for a line of JSON per request (stock file-log), without prompts and replies.",
         default=None, match=r"^/[^\s]+$",
     )  # fmt: skip
+    audit: Audit = field("Where the records of tenants with an `audit` section go.", default=Audit())
 
 
 @config_class

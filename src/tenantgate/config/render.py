@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from tenantgate import fields
 from tenantgate.config import catalog, emit, lua, names
 from tenantgate.config.model import Model, RateLimit, Redis, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS, Provider
@@ -31,6 +32,8 @@ class RenderOptions:
     redis_host: str | None = None
     """In place of the file's Redis: a host of its own without user, password or TLS (development)."""
     redis_port: int = 6379
+    audit_dir: str | None = None
+    """In place of the file's folder of the audit log (development)."""
 
 
 def render(file: TenantsFile, options: RenderOptions | None = None) -> str:
@@ -39,6 +42,9 @@ def render(file: TenantsFile, options: RenderOptions | None = None) -> str:
     if options.redis_host is not None:
         own = Redis(host=options.redis_host, port=options.redis_port)
         file = replace(file, gateway=replace(file.gateway, redis=own))
+    if options.audit_dir is not None:
+        audit = replace(file.gateway.audit, dir=options.audit_dir)
+        file = replace(file, gateway=replace(file.gateway, audit=audit))
     tenants = sorted(file.tenants, key=lambda t: t.id)
     routes = [_route(file, t, m, options) for t in tenants for m in _models(t)]
     tree = {
@@ -74,7 +80,11 @@ def _service(file: TenantsFile, routes: list[Json]) -> Json:
             allowed_payload_size=gateway.limits.max_request_body_mb, size_unit="megabytes",
         ),
     ]  # fmt: skip
-    if gateway.access_log:
+    if any(p["name"] == catalog.AUDIT for route in routes for p in route["plugins"]):
+        # Opened anew for each line, so that who reads it may put it aside.
+        journal = catalog.journal(gateway)
+        plugins.append(_plugin("file-log", path=journal, reopen=True, custom_fields_by_lua=dict(lua.JOURNAL)))
+    elif gateway.access_log:
         plugins.append(
             _plugin("file-log", path=gateway.access_log, custom_fields_by_lua=dict(lua.WITHOUT_PAYLOAD))
         )
@@ -96,15 +106,19 @@ def _route(file: TenantsFile, tenant: Tenant, m: Model, options: RenderOptions) 
     name = names.route_name(provider=m.provider, model=m.model, tenant=tenant.id)
     provider = PROVIDERS[m.provider]
     ours = list(_ours(file, tenant, m, name))
-    replies = any(plugin.needs_replies for plugin, _ in ours)
+    replies = any(o.plugin.needs_replies(o.parsed) for o in ours)
     functions: Json = {"access": [lua.HIDE_CALLER, _authorization(m, provider)]}
+    for own in ours:
+        if own.plugin.fails_closed(own.parsed):
+            for phase, code in own.plugin.closing.items():
+                functions.setdefault(phase, []).insert(0, code)
     plugins = [
         _plugin("acl", allow=[names.group_name(tenant.id)], hide_groups_header=True),
-        *(_plugin(plugin.name, **config) for plugin, config in ours),
+        *(_plugin(own.plugin.name, **own.config) for own in ours),
         _plugin("ai-proxy", **_ai_proxy(file, m, provider, options, log_payloads=replies)),
     ]
     if replies:
-        functions["body_filter"] = [lua.FINISH_REASON]
+        functions.setdefault("body_filter", []).append(lua.FINISH_REASON)
         before = [lua.END_OF_STREAM] if provider.streams_events else []
         if provider.hides_finish_reason:
             before.append(lua.ANTHROPIC_STOP_REASON)
@@ -130,10 +144,23 @@ def _authorization(m: Model, provider: Provider) -> str:
     return lua.BEARER if provider.bearer and m.credential is not None else lua.HIDE_AUTHORIZATION
 
 
-def _ours(
-    file: TenantsFile, tenant: Tenant, m: Model, route: str
-) -> Iterator[tuple[catalog.CataloguedPlugin, Json]]:
+@dataclass(frozen=True, slots=True)
+class _Ours:
+    """One of Tenantgate's plugins on a route.
+
+    Attributes:
+        config: as it is rendered.
+        parsed: the same as an object of the plugin's configuration class.
+    """
+
+    plugin: catalog.CataloguedPlugin
+    config: Json
+    parsed: Any
+
+
+def _ours(file: TenantsFile, tenant: Tenant, m: Model, route: str) -> list[_Ours]:
     """Tenantgate's plugins on this route: those with a section at some level that isn't switched off."""
+    chosen: dict[str, Json] = {}
     for plugin in catalog.CATALOG:
         levels = [
             level.plugins[plugin.section]
@@ -142,8 +169,37 @@ def _ours(
         ]
         config = {k: v for level in levels for k, v in level.items()}
         if levels and config.pop("enabled", True):
-            filled = _given(plugin.filled(file.gateway, route))
-            yield plugin, {**dict(sorted(config.items())), **filled}
+            chosen[plugin.name] = config
+    together(chosen)
+    out = []
+    for plugin in catalog.CATALOG:
+        if plugin.name in chosen:
+            config = {
+                **dict(sorted(chosen[plugin.name].items())),
+                **_given(plugin.filled(file.gateway, route)),
+            }
+            parsed: Any = fields.parse(plugin.config_class, config, where=plugin.section)
+            out.append(_Ours(plugin, config, parsed))
+    return out
+
+
+def together(chosen: dict[str, Json]) -> None:
+    """Set, in place, what one plugin of a route must know of another; `chosen` is by the plugin's name."""
+    if chosen.get(catalog.GUARD, {}).get("recover_redacted"):
+        # The reply has to come by our way, even where none of its own rules wants that.
+        chosen[catalog.REPLY_GUARD] = {**chosen.get(catalog.REPLY_GUARD, {}), "recover_redacted": True}
+    cache = chosen.get(catalog.CACHE)
+    if cache is not None:
+        guards = [
+            p.name for p in catalog.CATALOG if p.closing and p.name in chosen and _needed(p, chosen[p.name])
+        ]
+        if guards:
+            cache["guards"] = guards
+
+
+def _needed(plugin: catalog.CataloguedPlugin, config: Json) -> bool:
+    parsed: Any = fields.parse(plugin.config_class, config, where=plugin.section)
+    return plugin.fails_closed(parsed) or bool(config.get("recover_redacted"))
 
 
 def _ai_proxy(

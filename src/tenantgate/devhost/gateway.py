@@ -69,6 +69,8 @@ def check_functions(config: GatewayConfig) -> None:
     for plugin in config.plugins:
         if plugin.name in FUNCTIONS:
             Function.check(plugin)
+        elif plugin.name == FileLog.name:
+            FileLog.check(plugin)
 
 
 @dataclass(slots=True)

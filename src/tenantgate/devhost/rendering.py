@@ -77,8 +77,15 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
     file = config.load(tenants)
     mock = at.mock_url + "/v1/chat/completions"
     text = config.render(
-        file, config.RenderOptions(mock_url=mock, redis_host="127.0.0.1", redis_port=at.redis_port)
+        file,
+        config.RenderOptions(
+            mock_url=mock,
+            redis_host="127.0.0.1",
+            redis_port=at.redis_port,
+            audit_dir=str(at.folder / "audit"),
+        ),
     )
+    (at.folder / "audit").mkdir(mode=0o700, exist_ok=True)
     # Client keys and the cache's key may be anything, so they can be made up; a provider's credential can't.
     own = {*placeholders.names(text), *placeholders.vault_names(file.gateway.encryption_key)}
     env |= _made_up(at.secrets, sorted(n for n in own if not env.get(n)))

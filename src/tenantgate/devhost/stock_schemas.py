@@ -102,10 +102,7 @@ _FUNCTION: _Fields = [
     {"access": {**_CODE, "default": []}},
     {"header_filter": {**_CODE, "default": []}},
     {"body_filter": {**_CODE, "default": []}},
-    *(
-        {phase: {**_CODE, "default": [], "refuse": "Lua code"}}
-        for phase in ("certificate", "rewrite", "log")
-    ),
+    *({phase: {**_CODE, "default": [], "refuse": "Lua code"}} for phase in ("certificate", "rewrite", "log")),
 ]
 
 _FILE_LOG: _Fields = [
@@ -115,7 +112,7 @@ _FILE_LOG: _Fields = [
         "custom_fields_by_lua": {
             "type": "map",
             "keys": _string(),
-            "values": _string(one_of=["return nil"]),
+            "values": _string(),
         }
     },
 ]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from tenantgate.errors import ConfigError, EdgeError, TenantgateError
+from tenantgate.errors import EdgeError, TenantgateError
 from tenantgate.kong import logs
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class SharedParts:
         return found
 
     def names(self) -> NameFinder:
-        """The finder of names, from the extra ``ner``."""
+        """The finder of names: the model of `tenantgate models build --names`, the extra ``ner``, or both."""
         found: NameFinder = self._get("names")
         return found
 
@@ -113,11 +112,9 @@ def _load_embedder() -> Embedder:
 
 
 def _load_names() -> NameFinder:
-    if importlib.util.find_spec("spacy") is None:
-        raise ConfigError("the detector names needs the extra: pip install 'tenantgate[ner]'")
-    from tenantgate.edge.guard_names import SpacyNames  # noqa: PLC0415
+    from tenantgate.edge.guard_names import load_names  # noqa: PLC0415
 
-    return SpacyNames()
+    return load_names()
 
 
 PARTS: Final = SharedParts()

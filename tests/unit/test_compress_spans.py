@@ -1,0 +1,182 @@
+"""What is never taken out of a text."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenantgate.compress.spans import Kind, blocks, is_natural, merged, protected, touches
+
+
+def kept(text: str, *, instruction: bool = False) -> list[str]:
+    return [text[s:e] for s, e in merged(protected(text, instruction=instruction))]
+
+
+def kinds(text: str) -> set[Kind]:
+    return {s.kind for s in protected(text, instruction=False)}
+
+
+FILLER = "we were talking about it "
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("a bag of 25 kg and $3.50 each", ["25 kg", "$3.50", "each"]),
+        ("about 12,500.75 euros or 7 %", ["12,500.75 euros", "7 %"]),
+        ("it grew by 3.5x in v2.1", ["3.5x", "v2.1"]),
+        ("twelve point five euro and half of it", ["twelve point five euro", "half"]),
+        ("two hundred and forty miles", ["two hundred and forty miles"]),
+        ("on 2024-03-01 at 14:30", ["2024-03-01", "14:30"]),
+        ("by March 3rd, 2024 or next week", ["March 3rd, 2024", "next week"]),
+        ("Monday it was, then on Tuesday", ["Monday", "Tuesday"]),
+        ("see https://example.com/a?b=1 please", ["https://example.com/a?b=1"]),
+        ("write to jane.doe@example.co.uk today", ["jane.doe@example.co.uk", "today"]),
+        ("look in /etc/nginx/nginx.conf there", ["/etc/nginx/nginx.conf"]),
+        ("it is not here and never was", ["not", "never"]),
+        ("they don't and won’t go without it", ["don't", "won’t", "without"]),
+        ('he said "leave it as it is" then', ['"leave it as it is"']),
+        ("the word “quite so” matters", ["“quite so”"]),
+        ("when we asked Maria Lopez about Berlin", ["Maria Lopez", "Berlin"]),
+        ("then the NASA people use gRPC and snake_case", ["NASA", "gRPC", "snake_case"]),
+        ("at most five of them, more than that", ["at most", "five", "more than"]),
+        ("dear {customer_name}, hello {{ name }} there", ["{customer_name}", "{{ name }}"]),
+        ("ask [EMAIL_ADDRESS_1] or [2] about it", ["[EMAIL_ADDRESS_1]", "[2]"]),
+        ("the U.S.A. and std::vector with main.py in it", ["U.S.A.", "std::vector", "main.py"]),
+        ("@ann said #done and Über_x", ["@ann", "#done", "Über_x"]),
+        ("run `rm -rf build` first", ["`rm -rf build`", "first"]),
+        ("so $E = mc^2$ holds", ["$E = mc^2$"]),
+        ('it sends {"a": [1, 2], "b": null} back', ['{"a": [1, 2], "b": null}']),
+        ("use <b>this</b> tag", ["<b>", "</b>"]),
+    ],
+)
+def test_these_stay(text: str, stays: list[str]) -> None:
+    assert kept(text) == stays
+
+
+def test_a_name_at_the_start_of_a_sentence_stays_and_a_common_word_does_not() -> None:
+    text = "Maria went out. Then we saw roofs. Because it rained. Roofs came. Nobody came."
+    assert [t for t in kept(text) if t[0].isupper()] == ["Maria", "Nobody"]
+
+
+def test_speakers_labels_are_no_names() -> None:
+    assert kept("Project Manager: well um\nUser Interface: yeah") == []
+
+
+def test_marks_of_transcripts_are_no_placeholders() -> None:
+    assert kept("{noise} a {noise} b {noise} c {noise} d") == []
+    assert kept("hi {name} there") == ["{name}"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "```python\nx = 1  # not\n\n\n\ny  =  2\n```",
+        "~~~\nany   thing\n~~~",
+        "def f(a, b):\n    return a + b\n\n\nprint(f(1, 2))",
+        'int main() {\n    printf("x");\n    return 0;\n}',
+        "SELECT a, b\nFROM t\nWHERE c = 1",
+        "import os\nfrom a.b import c",
+    ],
+)
+def test_code_is_one_block(code: str) -> None:
+    text = f"Here is what we wrote, have a look\n\n{code}\n\nand tell us about the problems in it please"
+    found = [text[s.start : s.end] for s in blocks(text) if s.kind is Kind.CODE]
+    assert found == [code]
+
+
+def test_a_fence_that_nobody_closes_runs_to_the_end() -> None:
+    text = "so\n```\na  b\n\n\n\nc"
+    assert [text[s.start : s.end] for s in blocks(text)] == ["```\na  b\n\n\n\nc"]
+
+
+@pytest.mark.parametrize(
+    "text", ["I like it; really.", "Well (you know) we went there.", "We met. Then class was over.", "a b c"]
+)
+def test_prose_is_no_code(text: str) -> None:
+    assert blocks(text) == ()
+
+
+def test_the_first_line_and_the_last_paragraph_are_instructions() -> None:
+    middle = "\n".join(f"A: {FILLER}" for _ in range(40))
+    text = f"Summarize what follows.\n{middle}\n\nWhat did they say about it in the end"
+    found = kept(text, instruction=True)
+    assert found[0].startswith("Summarize what follows.")
+    assert found[-1].endswith("What did they say about it in the end")
+    assert sum(len(t) for t in found) < len(text) / 4
+
+
+def test_few_questions_stay_and_many_do_not() -> None:
+    text = FILLER * 40 + ". could it be so? " + FILLER * 40
+    assert any("could it be so?" in t for t in kept(text, instruction=True))
+    many = (FILLER * 3 + ". could it be so? ") * 8 + FILLER * 40
+    assert sum("could it be so?" in t for t in kept(many, instruction=True)) <= 1
+
+
+def test_natural_is_what_is_mostly_outside_of_blocks() -> None:
+    text = "look at this\n```\n" + "x = 1\n" * 20 + "```"
+    assert not is_natural(text, blocks(text))
+    assert is_natural(FILLER * 20, blocks(FILLER * 20))
+    data = '{"a": [' + ", ".join("1" * 50) + "]}"
+    assert is_natural(data, blocks(data)), "JSON is folded, so it is no reason to leave a text alone"
+
+
+@given(st.text(max_size=400))
+def test_spans_lie_in_any_text_in_order(text: str) -> None:
+    last = 0
+    for span in blocks(text):
+        assert last <= span.start < span.end <= len(text)
+        last = span.end
+    for span in protected(text):
+        assert 0 <= span.start <= span.end <= len(text)
+    flat = merged(protected(text))
+    assert all(a[1] < b[0] for a, b in pairwise(flat))
+    assert all(touches(s, e, flat) for s, e in flat)
+
+
+SIGNS = [
+    "_",
+    "1.",
+    "a-",
+    "a.",
+    "<!--",
+    "$",
+    "$$",
+    "\\[",
+    "`",
+    '"',
+    "'",
+    "{",
+    "[",
+    "(",
+    "|",
+    "> ",
+    "A.",
+    " one",
+    "a@",
+    "/a",
+    "=",
+    "\t",
+    "\n",
+    "a\n",
+    "-",
+    "```\n",
+    "\\begin{a}",
+    "{{",
+    "<a ",
+    "x(",
+    "it's ",
+    "0x",
+    "::",
+    "if ",
+    "@a\n",
+]
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_no_text_makes_an_expression_run_away(sign: str) -> None:
+    # A runaway expression takes minutes to hours for this length.
+    assert isinstance(protected(sign * 20_000), tuple)
