@@ -14,6 +14,7 @@ __all__ = ["main"]
 
 # Modules that offer `add_commands(subparsers)`; they import what is heavy only when their command runs.
 AREAS: Final = (
+    "tenantgate.bench.commands",
     "tenantgate.config.commands",
     "tenantgate.devhost.commands",
     "tenantgate.edge.cache_commands",

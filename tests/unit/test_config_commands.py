@@ -10,7 +10,12 @@ from tenantgate.config import commands
 from tenantgate.errors import ConfigError, EdgeError
 
 DEMO = str(Path(__file__).parents[2] / "examples/demo.yaml")
-KEYS = {"DECK_ACME_API_KEY": "a-key", "DECK_GLOBEX_API_KEY": "g-key", "DECK_INITECH_API_KEY": "i-key"}
+KEYS = {
+    "DECK_ACME_API_KEY": "a-key",
+    "DECK_GLOBEX_API_KEY": "g-key",
+    "DECK_HOOLI_API_KEY": "h-key",
+    "DECK_INITECH_API_KEY": "i-key",
+}
 
 
 def run(*argv: str) -> int:
@@ -23,7 +28,7 @@ def run(*argv: str) -> int:
 
 def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("validate", "-f", DEMO) == 0
-    assert "3 tenants, 3 routes, no problems" in capsys.readouterr().out
+    assert "4 tenants, 4 routes, no problems" in capsys.readouterr().out
     wrong = tmp_path / "t.yaml"
     wrong.write_text("version: 1\ntenant: []\n")
     assert run("validate", "-f", str(wrong)) == 1
@@ -35,7 +40,7 @@ def test_render_says_that_a_mock_answers(capsys: pytest.CaptureFixture[str]) -> 
     out, err = capsys.readouterr()
     assert "upstream_url: http://m:1/x" in out
     assert "host: r" in out
-    assert "mock provider answers for acme, globex, initech" in err
+    assert "mock provider answers for acme, globex, hooli, initech" in err
 
 
 def test_resolved_secrets_are_the_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

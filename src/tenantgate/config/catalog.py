@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tenantgate import fields
+from tenantgate.audit import config as audit
 from tenantgate.cache.config import CacheConfig
 from tenantgate.compress import config as compress
 from tenantgate.config import lua
@@ -20,6 +21,7 @@ __all__ = [
     "CACHE",
     "CATALOG",
     "COMPRESSOR",
+    "COSTS",
     "GUARD",
     "REPLY_GUARD",
     "CataloguedPlugin",
@@ -31,6 +33,9 @@ CACHE: Final = "tenant-semantic-cache"
 COMPRESSOR: Final = "tenant-prompt-compressor"
 GUARD: Final = "tenant-guardrails"
 REPLY_GUARD: Final = "tenant-response-guardrails"
+
+COSTS: Final = {COMPRESSOR: ("input_cost",), AUDIT: ("input_cost", "output_cost")}
+"""Plugins that count money, and the prices of the route's model that they take unless they have their own."""
 
 
 def _never(_config: Any) -> bool:
@@ -150,6 +155,15 @@ def _reply_guard_fields(gateway: Gateway, _route: str) -> Mapping[str, Any]:
 
 
 CATALOG: Final = (
+    CataloguedPlugin(
+        name=AUDIT,
+        section="audit",
+        description="The tenant-audit-log plugin.",
+        config_class=audit.AuditConfig,
+        filled=_audit_fields,
+        needs_replies=lambda config: config.content != "off",
+        check=audit.check,
+    ),
     CataloguedPlugin(
         name=GUARD,
         section="guardrails",

@@ -326,7 +326,9 @@ class _Reader:
 
         levels = (file.defaults, *file.tenants, *(m for t in file.tenants for m in t.models))
         if file.gateway.access_log and any("audit" in level.plugins for level in levels):
-            what = "with an audit log Kong's file-log writes its journal; give gateway.audit a sink of type file"
+            what = (
+                "with an audit log Kong's file-log writes its journal; give gateway.audit a sink of type file"
+            )
             self.add(None, "gateway.access_log", what)
 
     def _merged(self, file: model.TenantsFile, tenant: model.Tenant, m: model.Model, where: str) -> None:

@@ -171,6 +171,10 @@ def _ours(file: TenantsFile, tenant: Tenant, m: Model, route: str) -> list[_Ours
         if levels and config.pop("enabled", True):
             chosen[plugin.name] = config
     together(chosen)
+    for name, costs in catalog.COSTS.items():
+        prices = {cost: value for cost in costs if (value := getattr(m, cost)) is not None}
+        if name in chosen and len(prices) == len(costs):
+            chosen[name] = {**prices, **chosen[name]}
     out = []
     for plugin in catalog.CATALOG:
         if plugin.name in chosen:

@@ -1,0 +1,57 @@
+"""tenant-prompt-compressor: sends a tenant's prompts upstream in fewer tokens.
+
+Wiring only; what it does is in `tenantgate.compress` (decisions) and `tenantgate.edge.compress_service` (effects).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tenantgate import __version__
+from tenantgate.compress.config import CompressConfig
+from tenantgate.kong import Host, PhasePolicy, configure, kong_fields, phase
+
+if TYPE_CHECKING:
+    from tenantgate.edge.compress_service import PromptCompression
+
+version = __version__
+priority = (
+    790  # below the cache (794), whose key is the original prompt, and above ai-proxy, which parses the body
+)
+Schema = kong_fields(CompressConfig)
+
+
+class Plugin:
+    """One configured instance."""
+
+    config: CompressConfig
+    config_error: Exception | None
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        configure(self, CompressConfig, config)
+        if self.config_error is None:
+            # The phase may take longer than the work: out of time is the original, not an error.
+            self.policy = PhasePolicy(reject=self.config.stop_on_error)
+
+    @cached_property
+    def _compression(self) -> PromptCompression:
+        # Imported at the first event: Kong's query command only wants the schema, and quickly.
+        from tenantgate.edge.compress_service import PromptCompression  # noqa: PLC0415
+
+        return PromptCompression(self.config)
+
+    @phase
+    def access(self, host: Host) -> None:
+        """Shorten the prompt."""
+        self._compression.access(host)
+
+
+def warm_up() -> None:
+    """Load what the first request would wait for."""
+    from tenantgate.edge.compress_pruners import pruner  # noqa: PLC0415
+    from tenantgate.edge.token_counts import token_counter  # noqa: PLC0415
+
+    config = CompressConfig()
+    token_counter(config.encoding)
+    pruner(config.pruner)

@@ -1,0 +1,112 @@
+"""Which texts of a request are compressed, how far, and how the results get back to their places."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tenantgate.chat import ChatRequest
+from tenantgate.compress.config import CompressConfig
+
+__all__ = ["Part", "Section", "parts", "rate_for", "replaced", "sections", "unmarked"]
+
+_TYPES: Final = {"developer": "system", "function": "tool"}
+_TAG: Final = re.compile(
+    r"<(?P<open>llmlingua)(?P<keep>\s*,[^<>\n]{0,80}?compress\s*=\s*false[^<>\n]{0,80}?)?(?:\s*,[^<>\n]{0,80})?>"
+    r"(?P<text>.*?)</llmlingua>",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One text of a request: message `message`, its content (`part` None) or one of its parts."""
+
+    message: int
+    part: int | None
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A stretch of a text that is compressed or isn't."""
+
+    text: str
+    compress: bool
+
+
+def parts(request: ChatRequest, config: CompressConfig) -> tuple[Part, ...]:
+    """The texts that may be compressed: of the chosen roles, all text, nothing of a tool's protocol."""
+    found: list[Part] = []
+    for i, message in enumerate(request.messages):
+        role = message.get("role")
+        if not isinstance(role, str) or _TYPES.get(role, role) not in config.message_type:
+            continue
+        content = message.get("content")
+        if isinstance(content, str):
+            found.append(Part(i, None, role, content))
+        elif isinstance(content, list):
+            found += (
+                Part(i, j, role, part["text"])
+                for j, part in enumerate(content)
+                if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+            )
+    return tuple(part for part in found if is_text(part.text))
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` has no lone surrogate, which no model and no digest takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def sections(text: str) -> tuple[Section, ...]:
+    """`text` by its marks, the tags themselves taken out.
+
+    ``<LLMLINGUA>…</LLMLINGUA>`` compresses what is inside, and nothing outside; ``<llmlingua, compress=False>…``
+    keeps what is inside. Without tags of the first kind, all that isn't kept is compressed.
+    """
+    marks = list(_TAG.finditer(text))
+    only = any(m["keep"] is None for m in marks)
+    out, place = [], 0
+    for m in marks:
+        out.append(Section(text[place : m.start()], compress=not only))
+        out.append(Section(m["text"], compress=m["keep"] is None))
+        place = m.end()
+    out.append(Section(text[place:], compress=not only))
+    return tuple(s for s in out if s.text)
+
+
+def unmarked(text: str) -> str:
+    """`text` without the tags of `sections`."""
+    return "".join(s.text for s in sections(text))
+
+
+def rate_for(tokens: int, config: CompressConfig) -> float | None:
+    """The share of words that stays of a text of `tokens`, above 0; None: don't prune."""
+    for r in config.ranges:
+        if r.min_tokens <= tokens < r.max_tokens:
+            rate = r.value if config.compressor_type == "rate" else r.value / tokens
+            return rate if rate < 1 else None
+    return None
+
+
+def replaced(request: ChatRequest, texts: Sequence[tuple[Part, str]]) -> dict[str, Any]:
+    """The request's body with other texts; all else is as the client sent it."""
+    messages: list[Mapping[str, Any]] = list(request.messages)
+    for part, text in texts:
+        message = dict(messages[part.message])
+        if part.part is None:
+            message["content"] = text
+        else:
+            content = list(message["content"])
+            content[part.part] = {**content[part.part], "text": text}
+            message["content"] = content
+        messages[part.message] = message
+    return {**request.body, "messages": messages}
