@@ -7,8 +7,9 @@ Data sheet
     Own examples: `injection_examples.toml`, written for this project: attacks by kind, and honest prompts that
     use the same words. Attacks are also hidden in the middle of honest documents.
     Other honest texts (``--benign``): any JSON lines with a "text", "question", "a" or "context".
-    Some test sets label prompts as attacks that hold none ("How often should I check the air pressure in my
-    car tires?" as the last turn of a many-shot test); they are left as they are: such rows can't be found.
+    Some test sets label prompts as attacks that hold none (a harmless question in another language, or as the
+    last turn of a many-shot test); they are left as they are: such rows can't be found.
+    Method, sources and figures: src/tenantgate/models/README.md.
 
 Needs scikit-learn; the weights need NumPy only.
 """
@@ -125,7 +126,7 @@ class Table:
             text = normalise(row.text[:12_000]).text
             for start, end in segments(len(text)):
                 signal = signals(text, start, end, none)
-                if not signal.windows:
+                if not signal.window:
                     continue
                 # What was hidden counts as the segment's own words, or they would never be learnt.
                 bag = max(signal.bags, key=len)
@@ -142,7 +143,7 @@ class Table:
         self.part = np.array([bucket(rows[i].text, "fold", FOLDS) for i in self.of])
         self.weight = np.array([HEAVY.get(rows[i].source, 1.0) for i in self.of])
         first = hstack((words, csr_matrix(np.array(found))))
-        # The windows that are embedded are those that the words find suspicious, as later in use.
+        # The window that is embedded is the one that the words find most suspicious, as later in use.
         everything = np.ones(len(self.of), bool)
         self.inputs = {"first": first.tocsr()}
         ranks = fit_worst(self, self.inputs["first"], everything)[0][:BUCKETS]
@@ -211,10 +212,11 @@ def train(rows: list[Row], embedder: Any) -> dict[str, Any]:
         out[f"{name}_bias"] = np.float32(bias - limit)
         if name == "second":
             out["head"] = (rest[len(FAMILIES) :] * MEANING).astype(np.float16)
-    # One honest prompt in twenty is worth an embedding; surer attacks need none.
+    # One honest prompt in fifty is worth an embedding; surer attacks need none. More changed little in
+    # cross-validation, and an embedding takes longer than all other rules together.
     found = np.array([not r.attack and not r.source.startswith("own") for r in rows])
-    out["clear"] = np.float32(np.quantile(seen["first"][found & honest_rows], 0.95))
-    out["certain"] = np.float32(2.5)
+    out["clear"] = np.float32(np.quantile(seen["first"][found & honest_rows], 0.98))
+    out["certain"] = np.float32(1.5)
     both = (seen["first"] + seen["second"]) / 2
     real = attack & ~np.array([r.source.startswith("own") for r in rows])
     for name, scores in (*seen.items(), ("mean", both)):

@@ -6,7 +6,9 @@ import argparse
 import importlib.util
 import io
 import json
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -46,12 +48,19 @@ def exemption(**changes: Any) -> Exemption:
 
 
 @pytest.fixture
-def port(redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> int:
+def port(redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    registries: dict[RedisConfig, Registry] = {}
     monkeypatch.setattr(guard_registry, "_EVERY_S", 0.02)
-    monkeypatch.setattr(guard_registry, "_registries", {})  # what another test left waiting stays with it
+    monkeypatch.setattr(guard_registry, "_registries", registries)
     monkeypatch.setenv("TENANTGATE_REDIS_URL", f"redis://127.0.0.1:{redis_server.port}/0")
     monkeypatch.setenv("GUARD_KEY", KEY)
-    return redis_server.port
+    yield redis_server.port
+    for registry in registries.values():
+        # What still waits must not be written into the next test's Redis: its thread goes on, and does nothing.
+        idle = threading.Event()
+        registry.synchronise = idle.set  # type: ignore[method-assign]
+        registry._wake.set()
+        assert registry._thread is None or idle.wait(10)
 
 
 def run(*argv: str) -> int:

@@ -3,8 +3,9 @@
 1. The text is read as it reads (`tenantgate.pii.normalise`), with what is hidden in encodings decoded.
 2. It is cut into overlapping segments, so that an attack in the middle of a document counts as one alone would.
 3. Families of phrases and a linear model over hashed words give a first score, in well under a millisecond.
-4. Only where that is undecided, the two most suspicious windows of the segment are embedded, and a linear head
-   on the embedding joins in.
+4. Only where that is undecided, the most suspicious window of the segment is embedded, and a linear head on the
+   embedding joins in. The window is short, because its length is what the whole check takes: two longer ones
+   took nearly three times as long and found no more.
 
 The weights are made by ``benchmarks/train_injection.py``; `tenantgate/models/injection.npz` holds no text.
 """
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tenantgate.guard.ports import Embedder
-    from tenantgate.pii import View
 
     Floats = NDArray[np.float32]
 
@@ -38,10 +38,9 @@ __all__ = ["FEW", "InjectionModel", "Signals", "Stage", "Weights", "meaning", "s
 KIND: Final = "PROMPT_INJECTION"
 _SEGMENT: Final = 1600  # characters: about 250 words, the length of the usual jailbreak
 _STEP: Final = 1200
-_WINDOW: Final = 48  # words and signs: what fits into the embedder's first 64 tokens
-_WINDOW_STEP: Final = 24
-_WINDOW_CHARACTERS: Final = 320
-_EMBEDDED: Final = 2
+_WINDOW: Final = 30  # words and signs: about 40 of the embedder's tokens
+_WINDOW_STEP: Final = 15
+_WINDOW_CHARACTERS: Final = 205
 _ENCODED: Final = FAMILIES.index("encoded")
 FEW: Final = 8  # different words below which a text says too little for its words to count in full
 _DECODED: Final = 4
@@ -71,7 +70,7 @@ class Weights:
     Attributes:
         first: the stage without an embedding.
         second: the stage beside the embedding.
-        head: a weight for each dimension of the windows' mean embedding.
+        head: a weight for each dimension of the window's embedding.
         clear: first scores below need no embedding: no attack.
         certain: first scores above need none either: an attack.
     """
@@ -122,7 +121,7 @@ class Signals:
         start, end: the segment.
         families: a number for each of `FAMILIES`.
         bags: the different hashed words of the segment, and of each text hidden in it.
-        windows: the most suspicious windows, the worst first.
+        window: the most suspicious window; None for a segment without words.
         decoded: what was hidden in the segment, decoded.
     """
 
@@ -130,7 +129,7 @@ class Signals:
     end: int
     families: Floats
     bags: tuple[NDArray[np.intp], ...]
-    windows: tuple[tuple[int, int], ...]
+    window: tuple[int, int] | None
     decoded: str = ""
 
 
@@ -146,7 +145,7 @@ def segments(length: int) -> Iterator[tuple[int, int]]:
 
 
 def signals(text: str, start: int, end: int, words: Floats) -> Signals:
-    """What ``text[start:end]`` says by its wording; `text` as it reads. `words` rank the windows."""
+    """What ``text[start:end]`` says by its wording; `text` as it reads. `words` rank its windows."""
     segment = text[start:end]
     hashes, spans = word_spans(segment)
     found = np.array(families(segment), np.float32)
@@ -157,14 +156,16 @@ def signals(text: str, start: int, end: int, words: Floats) -> Signals:
         found[_ENCODED] = 1.0
         bags.append(np.unique(np.array(word_spans(piece)[0], np.intp)))
         decoded.append(piece[:_WINDOW_CHARACTERS])
-    windows = tuple((start + a, start + b) for a, b in _worst_windows(hashes, spans, words))
-    return Signals(start, end, found, tuple(bags), windows, "\n".join(decoded[:_DECODED]))
+    window = _worst_window(hashes, spans, words)
+    if window is not None:
+        window = start + window[0], start + window[1]
+    return Signals(start, end, found, tuple(bags), window, "\n".join(decoded[:_DECODED]))
 
 
-def _worst_windows(hashes: list[int], spans: list[tuple[int, int]], words: Floats) -> list[tuple[int, int]]:
+def _worst_window(hashes: list[int], spans: list[tuple[int, int]], words: Floats) -> tuple[int, int] | None:
     n = len(spans)
     if not n:
-        return []
+        return None
     values = words[hashes]
     each = values[:n].copy()
     each[: n - 1] += values[n:]  # a pair belongs to its first word
@@ -175,8 +176,8 @@ def _worst_windows(hashes: list[int], spans: list[tuple[int, int]], words: Float
         scored.append(
             (float(sums[b] - sums[a]) / math.sqrt(max(FEW, 2 * (b - a))), spans[a][0], spans[b - 1][1])
         )
-    scored.sort(reverse=True)
-    return [(a, min(b, a + _WINDOW_CHARACTERS)) for _, a, b in scored[:_EMBEDDED]]
+    _, a, b = max(scored)
+    return a, min(b, a + _WINDOW_CHARACTERS)
 
 
 class InjectionModel:
@@ -194,13 +195,9 @@ class InjectionModel:
         found = []
         for start, end in segments(len(view.text)):
             signal = signals(view.text, start, end, self._weights.first.words)
-            if signal.windows:
-                found.append(self._finding(view, signal))
+            if signal.window:
+                found.append(Finding(*view.span(*signal.window), KIND, self.score(view.text, signal)))
         return tuple(found)
-
-    def _finding(self, view: View, signal: Signals) -> Finding:
-        score = self.score(view.text, signal)
-        return Finding(*view.span(*signal.windows[0]), KIND, score)
 
     def score(self, text: str, signal: Signals) -> float:
         """How surely the segment is an attack, 0 to 1."""
@@ -218,8 +215,8 @@ _SPACE: Final = re.compile(r"\s+")
 
 
 def meaning(text: str, signal: Signals, embedder: Embedder) -> Floats:
-    """The mean embedding of the segment's worst windows and of what was hidden in it."""
-    pieces = [text[a:b] for a, b in signal.windows]
+    """The embedding of the segment's worst window; its mean with that of what was hidden in the segment."""
+    pieces = [text[slice(*signal.window)]] if signal.window else []
     if signal.decoded:
         pieces.append(signal.decoded)
     mean: Floats = np.mean([embedder.embed(_SPACE.sub(" ", p)) for p in pieces], axis=0)
