@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tenantgate import __version__
-from tenantgate.audit.config import AuditConfig
+from tenantgate.audit.config import AuditConfig, check
+from tenantgate.errors import ConfigError
 from tenantgate.kong import Host, configure, kong_fields, phase
 
 if TYPE_CHECKING:
@@ -27,10 +28,16 @@ class Plugin:
     """One configured instance."""
 
     config: AuditConfig
+    config_error: ConfigError | None
     config_keys: Mapping[str, str]
 
     def __init__(self, config: dict[str, Any]) -> None:
         configure(self, AuditConfig, config)
+        try:
+            if self.config_error is None:
+                check(self.config)
+        except ConfigError as problem:
+            self.config_error = problem
 
     @cached_property
     def _audit(self) -> AuditLog:

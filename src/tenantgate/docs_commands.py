@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def generated(docs: Path) -> dict[Path, str]:
         ConfigError: a page is missing, or has no place for its table.
     """
     # Imported here: other commands don't need it.
+    from tenantgate.audit.record import schema as audit_record  # noqa: PLC0415
     from tenantgate.config import catalog  # noqa: PLC0415
     from tenantgate.config import docs as tables  # noqa: PLC0415
     from tenantgate.config.json_schema import json_schema  # noqa: PLC0415
@@ -39,6 +41,7 @@ def generated(docs: Path) -> dict[Path, str]:
     out = {
         page: tables.insert(_read(page), "fields", tables.tables()),
         docs / "tenants.schema.json": json_schema(),
+        docs / "audit-record.schema.json": json.dumps(audit_record(), indent=2) + "\n",
     }
     for plugin in catalog.CATALOG:
         page = docs / "plugins" / f"{plugin.name}.md"

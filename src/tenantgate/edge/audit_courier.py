@@ -1,7 +1,8 @@
 """Brings content from the plugin server to the audit worker, and keeps that process alive.
 
 Whoever hands something over never waits: a bounded queue takes it, one thread sends it. Over the bound only a mark is
-left, so that the record says why it has no content.
+left, so that the record says why it has no content. What was just sent is kept for a moment: a worker that was killed
+had it in memory only, and the next one gets it again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import logging
 import re
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -28,14 +30,16 @@ __all__ = ["Courier", "WorkerMetrics"]
 
 _log: Final = logging.getLogger("tenantgate.audit")
 
-_PAUSES_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before a worker that died again is replaced
+_PAUSES_S: Final = (0.0, 0.1, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # before a worker that died again is replaced
 _STABLE_S: Final = 5.0
 _MOST_MARKS: Final = 20_000
 _END_S: Final = 10.0
 _BATCH: Final = 1 << 18  # bytes sent in one go
+_AGAIN_S: Final = 5.0  # how long what was sent is kept: longer than a line waits for it
+_HANG_S: Final = 30  # a worker that takes nothing, or tells nothing, for so long is replaced
 
-_sent: Final = metrics.counter(
-    "tenantgate_audit_content_sent_total", "Requests whose content went to the worker."
+_taken: Final = metrics.counter(
+    "tenantgate_audit_content_total", "Requests whose content was taken for the worker."
 )
 _shed: Final = metrics.counter(
     "tenantgate_audit_content_shed_total", "Requests whose content was left out before the worker, by reason.",
@@ -58,9 +62,12 @@ class Courier:
         self._changed = threading.Condition()
         self._queue: deque[bytes] = deque()
         self._bytes = self._marks = 0
+        self._sent: deque[tuple[float, bytes]] = deque()
+        self._sent_bytes = 0
         self._policies: dict[str, bytes] = {}
         self._unsent_policies: deque[bytes] = deque()
         self._stopped = False
+        self._heard = 0.0  # when the worker last told something
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="audit-courier", daemon=True)
         self._thread.start()
@@ -94,6 +101,7 @@ class Courier:
                 dict(raw.headers),
             ]
         )
+        _taken.inc()
         with self._changed:
             self._put(packed)
 
@@ -156,8 +164,11 @@ class Courier:
             gone = threading.Event()
             reader = threading.Thread(target=self._read, args=(mine, gone), name="audit-metrics", daemon=True)
             reader.start()
-            with contextlib.suppress(OSError):
+            try:
                 self._feed(mine, gone)
+            except OSError as error:
+                if isinstance(error, BlockingIOError):
+                    process.kill()  # it takes nothing any more
             with contextlib.suppress(OSError):
                 mine.shutdown(socket.SHUT_RDWR)  # so that it ends, if it has not, and the reader too
             reader.join()
@@ -172,14 +183,24 @@ class Courier:
     def _feed(self, line: socket.socket, gone: threading.Event) -> None:
         """Send what is there, until the worker is gone or all is sent and this is over."""
         hello = _pack(self._plain)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _HANG_S, 0))
         line.sendall(len(hello).to_bytes(4, "big") + hello)
         with self._changed:
             self._unsent_policies = deque(self._policies.values())
+            again = [packed for _, packed in self._sent]
+            self._sent.clear()
+            self._sent_bytes = 0
+            self._queue.extendleft(reversed(again))
+            self._count(sum(map(len, again)))
+            self._heard = time.monotonic()
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._stopped or self._queue or self._unsent_policies or gone.is_set()
-                )
+                while not self._changed.wait_for(
+                    lambda: self._stopped or self._queue or self._unsent_policies or gone.is_set(),
+                    _HANG_S / 4,
+                ):
+                    if time.monotonic() - self._heard > _HANG_S:
+                        raise BlockingIOError
                 if gone.is_set() or (self._stopped and not self._queue):
                     return
                 policies, batch, size = list(self._unsent_policies), [], 0
@@ -195,7 +216,15 @@ class Courier:
                     self._queue.extendleft(reversed(batch))
                     self._count(size)
                 raise
-            _sent.inc(len(batch))
+            self._keep(batch)
+
+    def _keep(self, batch: list[bytes]) -> None:
+        """For the next worker, should this one be killed."""
+        now = time.monotonic()
+        self._sent.extend((now, packed) for packed in batch)
+        self._sent_bytes += sum(map(len, batch))
+        while self._sent and (self._sent[0][0] < now - _AGAIN_S or self._sent_bytes > self._bound // 4):
+            self._sent_bytes -= len(self._sent.popleft()[1])
 
     def _count(self, size: int) -> None:
         self._bytes += size
@@ -210,6 +239,7 @@ class Courier:
         try:
             while data := line.recv(1 << 16):
                 unpacker.feed(data)
+                self._heard = time.monotonic()
                 for text in unpacker:
                     shown.update(text)
         except (OSError, ValueError):

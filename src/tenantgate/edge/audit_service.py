@@ -165,7 +165,7 @@ def courier_of(pipeline: PipelineConfig) -> Courier:
 
 def stop_courier() -> None:
     """End the worker, if there is one, after it has put all into the spool."""
-    global _current  # noqa: PLW0603
+    global _current
     with _lock:
         ending, _current = _current, None
     if ending is not None:

@@ -38,7 +38,6 @@ from tenantgate.audit.ports import Entry, Head, Spool
 from tenantgate.audit.record import Outcome, Terms, build, outcome_of
 from tenantgate.audit.redaction import (
     ContentState,
-    NameFinder,
     OvertimeError,
     Policy,
     Redacted,
@@ -46,8 +45,9 @@ from tenantgate.audit.redaction import (
     redact,
 )
 from tenantgate.edge.audit_journal import JournalTail
-from tenantgate.errors import EdgeError, TenantgateError
+from tenantgate.errors import EdgeError
 from tenantgate.fields import parse
+from tenantgate.guard.ports import NameFinder
 from tenantgate.kong import logs, metrics
 from tenantgate.tenant import TenantId
 
@@ -57,7 +57,10 @@ _log: Final = logging.getLogger("tenantgate.audit")
 
 _TICK_S: Final = 0.05
 _BATCH: Final = 500  # records in one append
+_FEW: Final = 20
+_MAKE_S: Final = 0.5  # of work before what is done goes into the spool
 _READ: Final = 1 << 20  # bytes of the journal in one go
+_LISTEN: Final = 1 << 18  # bytes of content in one go
 _MOST_LINES: Final = 10_000  # that wait for their content
 _BEHIND: Final = 16 << 20  # unread bytes of the journal beyond which content is left out
 _CHECKPOINT_S: Final = 1.0
@@ -198,7 +201,7 @@ class Worker:
         now = self._clock()
         if not self._unsent:
             self._read(now)
-            self._make(self._joiner.take(now, self._missing, at_most=_BATCH))
+            self._make_all(now)
         self._send(now)
         self._keep_up(now)
 
@@ -218,9 +221,10 @@ class Worker:
                 time.sleep(timeout_s)
             return
         ready, _, _ = select.select([self._channel], [], [], timeout_s)
-        while ready:
+        taken = 0
+        while ready and taken < _LISTEN:  # then the journal's turn: content whose line is there needs no room
             try:
-                data = self._channel.recv(1 << 18, socket.MSG_DONTWAIT)
+                data = self._channel.recv(1 << 16, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             except OSError:
@@ -228,11 +232,17 @@ class Worker:
             if not data:
                 self._channel, self._stop = None, True  # the plugin server is gone
                 break
+            taken += len(data)
             self._unpacker.feed(data)
             for message in self._unpacker:
-                self._take_in(message)
+                try:
+                    self.take_in(message)
+                except Exception as error:  # noqa: BLE001 - one content less must not stop the records
+                    _dropped.inc(reason="error")
+                    logs.event(_log, logging.ERROR, "a content could not be taken", **logs.describe(error))
 
-    def _take_in(self, message: Sequence[Any]) -> None:
+    def take_in(self, message: Sequence[Any]) -> None:
+        """A message of the plugin server's: settings, a content, or that one was left out."""
         kind, *rest = message
         if kind == "policy":
             name, route_id, values = rest
@@ -286,15 +296,24 @@ class Worker:
         route = self._by_route_id.get(line.route_id)
         if route is not None and route.config.content == "off":
             return ContentState.OFF
+        if outcome_of(line) in (Outcome.UNAUTHORIZED, Outcome.RATE_LIMITED):
+            return ContentState.NONE  # refused by plugins that come before ours
         ended = (line.started_ms + line.latencies.get("request", 0.0)) / 1000
         return ContentState.LOST if ended < self._linked_at or self._channel is None else ContentState.LATE
 
     # -- records ------------------------------------------------------------------------------------------
 
+    def _make_all(self, now: float, *, flush: bool = False) -> None:
+        """Records of what is ready, for one append: not too many, and not for too long."""
+        until = time.monotonic() + _MAKE_S
+        while len(self._unsent) < _BATCH and time.monotonic() < until:
+            joined = self._joiner.take(now, self._missing, at_most=_FEW, flush=flush)
+            if not joined:
+                return
+            self._make(joined)
+
     def _make(self, joined: Sequence[Joined]) -> None:
         """Records of the joined lines, linked, to be sent."""
-        if not joined:
-            return
         behind = self._journal.unread() > _BEHIND
         for one in joined:
             line = one.line
@@ -309,7 +328,7 @@ class Worker:
             redacted = self._content(one, line, route, behind=behind)
             terms = Terms() if route is None else route.terms(line.tenant)
             identifier = line.request_id or f"{self._node}-{one.start}"
-            record = build(line, redacted, terms, identifier=identifier)
+            record = _built(line, redacted, terms, identifier)
             entry, self._heads[line.tenant] = link(
                 record, head, tenant=line.tenant, node=self._node, position=one.start
             )
@@ -425,7 +444,7 @@ class Worker:
             now = self._clock()
             if not self._unsent:
                 self._read(now)
-                self._make(self._joiner.take(now, self._missing, at_most=_BATCH, flush=True))
+                self._make_all(now, flush=True)
             self._send(now)
             if self._unsent:
                 time.sleep(_TICK_S)
@@ -438,6 +457,16 @@ class Worker:
 def node_name(config: PipelineConfig) -> str:
     """The node's name in the chains."""
     return config.node or socket.gethostname()
+
+
+def _built(line: JournalLine, redacted: Redacted, terms: Terms, identifier: str) -> dict[str, Any]:
+    """The record; without its content rather than not at all."""
+    try:
+        return build(line, redacted, terms, identifier=identifier)
+    except Exception as error:  # noqa: BLE001 - whatever it is, one record must not stop the others
+        logs.event(_log, logging.ERROR, "a record lost its content", **logs.describe(error))
+        failed = absent(ContentState.REDACTION_FAILED, reason="error", error=type(error).__name__)
+        return build(line, failed, Terms(), identifier=identifier)
 
 
 def _overtime(*_: object) -> None:
@@ -455,11 +484,16 @@ def main(argv: list[str] | None = None) -> int:
     logs.setup("tenant-audit-log")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it goes to all; the channel's end is ours
     channel = socket.socket(fileno=args.channel)
+    threading.excepthook = lambda failed: _told(failed.exc_value)
     try:
         return _serve(channel)
-    except TenantgateError as error:
-        logs.event(_log, logging.ERROR, "the audit worker failed", **logs.describe(error))
+    except Exception as error:  # noqa: BLE001 - Python's own report of it could quote a content
+        _told(error)
         return 1
+
+
+def _told(error: BaseException | None) -> None:
+    logs.event(_log, logging.ERROR, "the audit worker failed", **(logs.describe(error) if error else {}))
 
 
 def _serve(channel: socket.socket) -> int:
@@ -472,7 +506,7 @@ def _serve(channel: socket.socket) -> int:
         if not _lock(lock.fileno(), channel):
             return 0
         spool, deliverer = _parts(config)
-        worker = Worker(config, channel, spool, deliverer=deliverer, find_names=_spacy)
+        worker = Worker(config, channel, spool, deliverer=deliverer, find_names=_names)
         signal.signal(signal.SIGTERM, lambda *_: worker.stop())
         worker.run()
     return 0
@@ -501,10 +535,15 @@ def _exactly(channel: socket.socket, size: int) -> bytes | None:
 
 def _lock(fd: int, channel: socket.socket) -> bool:
     """Wait for our turn; False if the plugin server is gone before."""
+    told = 0.0
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            if time.monotonic() - told > _CHECKPOINT_S:
+                told = time.monotonic()
+                with contextlib.suppress(OSError):
+                    channel.send(msgpack.packb(""), socket.MSG_DONTWAIT)  # it waits, it does not hang
             ready, _, _ = select.select([channel], [], [], _TICK_S)
             if ready and not channel.recv(1, socket.MSG_PEEK):
                 return False
@@ -515,18 +554,19 @@ def _lock(fd: int, channel: socket.socket) -> bool:
 
 
 def _parts(config: PipelineConfig) -> tuple[Spool, Deliverer]:
-    from tenantgate.edge.audit_delivery import Delivery  # noqa: PLC0415
+    from tenantgate.edge.audit_delivery import Delivery, Pace  # noqa: PLC0415
     from tenantgate.edge.audit_sinks import make  # noqa: PLC0415
     from tenantgate.edge.audit_spool import open_spool  # noqa: PLC0415
 
     spool = open_spool(config, node_name(config))
-    return spool, Delivery(spool, [make(sink) for sink in config.sinks])
+    sinks, paces = [make(s) for s in config.sinks], [Pace(s) for s in config.sinks]
+    return spool, Delivery(spool, sinks, paces, refused=Path(config.state_dir))
 
 
-def _spacy() -> NameFinder:
-    from tenantgate.edge.guard_names import SpacyNames  # noqa: PLC0415 - an extra
+def _names() -> NameFinder:
+    from tenantgate.edge.guard_names import load_names  # noqa: PLC0415 - models that only few need
 
-    return SpacyNames()
+    return load_names()
 
 
 if __name__ == "__main__":

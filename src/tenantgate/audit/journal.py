@@ -1,0 +1,249 @@
+"""Kong's own log lines, as the stock ``file-log`` writes them: one JSON object a request, without content.
+
+Kong writes a line for every request of the service, whatever became of it and whichever of our processes live. The
+renderer has file-log leave out what could hold content and put in what our plugins decided. Still nothing here is
+taken on trust: of each field only a short, plain value gets on.
+Source: https://github.com/Kong/kong/blob/3.9.3/kong/pdk/log.lua (``kong.log.serialize``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tenantgate.tenant import TenantId
+
+__all__ = ["UNKNOWN_TENANT", "JournalLine", "parse_line", "plain_verdict", "route_parts"]
+
+UNKNOWN_TENANT: Final = TenantId("~unknown")
+"""Whose a request is that has neither a consumer nor a route of ours; no rendered tenant can have this id."""
+
+_PLAIN: Final = re.compile(r"[\w .:/+@~*#()-]{1,200}", re.ASCII)
+_ID: Final = re.compile(r"[0-9A-Za-z_.:-]{1,128}", re.ASCII)
+_ESCAPED: Final = re.compile(r"(?:~[0-9A-F]{2})+")
+_DEPTH: Final = 4
+_MOST: Final = 64  # entries of a verdict
+_NOT_KEPT: Final = frozenset({"token", "originals"})  # of the plugins' own, for their log phases
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLine:
+    """One request as Kong logged it.
+
+    Attributes:
+        request_id: Kong's id of the request, 32 hexadecimal digits; empty if Kong gave none.
+        correlation_id: the gateway's or the client's, if it is a UUID: clients may put anything there.
+        tenant: the consumer's, else the route's.
+        started_ms: when it came, in Unix milliseconds.
+        latencies: in milliseconds; ``proxy`` is -1 where no provider was asked.
+        source: who answered: ``upstream`` or ``kong``.
+        tokens: (prompt, completion, total) as Kong counted them.
+        cost: as Kong computed it.
+        told: what the rendered Lua put in: texts by name, such as ``cache_status`` and ``traceparent``.
+        verdicts: what our plugins decided, by plugin, without any text of the request.
+    """
+
+    request_id: str
+    correlation_id: str | None
+    tenant: TenantId
+    started_ms: int
+    method: str
+    request_size: int
+    status: int
+    response_size: int
+    latencies: Mapping[str, float]
+    source: str
+    route_id: str
+    route_name: str
+    provider: str
+    model: str
+    response_model: str
+    consumer_id: str | None
+    consumer_name: str | None
+    client_ip: str
+    upstream_status: str
+    attempts: int
+    kong_trace_id: str | None
+    tokens: tuple[int, int, int] | None
+    cost: float | None
+    time_to_first_token_ms: float | None
+    told: Mapping[str, str] = field(default_factory=dict)
+    verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def parse_line(raw: bytes) -> JournalLine | None:
+    """The request of a line, or None for one that is no log record, such as a line that was cut off."""
+    try:
+        found = json.loads(raw.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("request"), dict):
+        return None
+    provider, model, route_tenant = route_parts(_text(found, "route", "name"))
+    consumer = found.get("consumer")
+    custom_id = consumer.get("custom_id") if isinstance(consumer, dict) else None
+    tenant = custom_id if isinstance(custom_id, str) and custom_id else route_tenant
+    meta, usage = _map(found, "ai", "proxy", "meta"), _map(found, "ai", "proxy", "usage")
+    told, verdicts = _told(found.get("tenantgate"))
+    return JournalLine(
+        request_id=_identifier(_text(found, "request", "id")),
+        correlation_id=_uuid(_text(found, "correlation_id")),
+        tenant=TenantId(_encodable(tenant)) if tenant else UNKNOWN_TENANT,
+        started_ms=_whole(found.get("started_at")),
+        method=_short(_text(found, "request", "method"), 16),
+        request_size=_whole(_at(found, "request", "size")),
+        status=_whole(_at(found, "response", "status")),
+        response_size=_whole(_at(found, "response", "size")),
+        latencies={
+            name: round(value, 3)
+            for name in ("kong", "proxy", "request", "receive")
+            if (value := _number(_at(found, "latencies", name))) is not None
+        },
+        source=_short(_text(found, "source"), 16),
+        route_id=_identifier(_text(found, "route", "id")),
+        route_name=_short(_text(found, "route", "name"), 200),
+        provider=_short(_named(meta, "provider_name") or provider, 64),
+        model=_short(_named(meta, "request_model") or model, 128),
+        response_model=_short(_named(meta, "response_model"), 128),
+        consumer_id=_identifier(_text(found, "consumer", "id")) or None,
+        consumer_name=_encodable(_text(found, "consumer", "username"))[:200] or None,
+        client_ip=_identifier(_text(found, "client_ip")),
+        upstream_status=_short(str(found.get("upstream_status") or ""), 32),
+        attempts=len(found["tries"]) if isinstance(found.get("tries"), list) else 0,
+        kong_trace_id=_trace_id(found.get("trace_id")),
+        tokens=_tokens(usage),
+        cost=_number(usage.get("cost")) or None,
+        time_to_first_token_ms=_number(_at(found, "ai", "proxy", "meta", "llm_time_to_first_token")),
+        told=told,
+        verdicts=verdicts,
+    )
+
+
+def route_parts(name: str) -> tuple[str, str, str]:
+    """(provider, model, tenant) of a route's name ``llm.{provider}.{model}.{tenant}``, else empty texts."""
+    parts = name.split(".")
+    if len(parts) < 4 or parts[0] != "llm":
+        return "", "", ""
+    return _unescape(parts[1]), _unescape(".".join(parts[2:-1])), _unescape(parts[-1])
+
+
+def plain_verdict(text: Any) -> Mapping[str, Any] | None:
+    """The verdict in a JSON text, reduced to numbers, flags and short plain names; None if it is none."""
+    if not isinstance(text, str) or len(text) > 20_000:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return _reduced(found, _DEPTH) if isinstance(found, dict) else None
+
+
+def _reduced(value: Any, depth: int) -> Any:
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else None
+    if depth == 0:
+        return None
+    if isinstance(value, list):
+        return [_reduced(v, depth - 1) for v in value[:_MOST]]
+    if not isinstance(value, dict):
+        return None
+    return {
+        k: _reduced(v, depth - 1)
+        for k, v in list(value.items())[:_MOST]
+        if k not in _NOT_KEPT and _PLAIN.fullmatch(k)
+    }
+
+
+def _told(values: Any) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
+    told: dict[str, str] = {}
+    verdicts: dict[str, Mapping[str, Any]] = {}
+    for name, value in values.items() if isinstance(values, dict) else ():
+        if not _ID.fullmatch(name):
+            continue
+        verdict = plain_verdict(value)
+        if verdict is not None:
+            verdicts[name] = verdict
+        elif isinstance(value, bool):
+            told[name] = "true" if value else "false"
+        elif isinstance(value, str) and _PLAIN.fullmatch(value):
+            told[name] = value
+    return told, verdicts
+
+
+def _at(record: Any, *path: str) -> Any:
+    for step in path:
+        record = record.get(step) if isinstance(record, dict) else None
+    return record
+
+
+def _map(record: Any, *path: str) -> Mapping[str, Any]:
+    found = _at(record, *path)
+    return found if isinstance(found, dict) else {}
+
+
+def _text(record: Any, *path: str) -> str:
+    found = _at(record, *path)
+    return found if isinstance(found, str) else ""
+
+
+def _named(meta: Mapping[str, Any], name: str) -> str:
+    """A field of ai-proxy's, which writes UNSPECIFIED where a plugin before it answered."""
+    found = meta.get(name)
+    return found if isinstance(found, str) and found != "UNSPECIFIED" else ""
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most and _PLAIN.fullmatch(text) else ""
+
+
+def _identifier(text: str) -> str:
+    return text if _ID.fullmatch(text) else ""
+
+
+def _uuid(text: str) -> str | None:
+    """A UUID, also with the counter that the correlation-id plugin may add."""
+    return (
+        text
+        if re.fullmatch(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?:#[0-9]{1,20})?", text)
+        else None
+    )
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(lambda m: bytes.fromhex(m.group().replace("~", "")).decode("utf-8", "replace"), text)
+
+
+def _number(value: Any) -> float | None:
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if usable and abs(value) < 1e15 else None
+
+
+def _whole(value: Any) -> int:
+    number = _number(value)
+    return 0 if number is None else int(number)
+
+
+def _tokens(usage: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    if not any(_number(usage.get(name)) for name in names):
+        return None
+    prompt, completion, total = (_whole(usage.get(name)) for name in names)
+    return prompt, completion, total or prompt + completion
+
+
+def _trace_id(value: Any) -> str | None:
+    """``trace_id`` of Kong's record, which may come in several formats: ``{"w3c": "…"}``."""
+    found = value.get("w3c") if isinstance(value, dict) else value
+    return found if isinstance(found, str) and re.fullmatch(r"[0-9a-f]{32}", found) else None

@@ -1,0 +1,114 @@
+"""What the audit log needs from the world: a durable spool, and sinks; `tenantgate.edge` provides them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tenantgate.errors import EdgeError
+from tenantgate.tenant import TenantId
+
+__all__ = ["Entry", "Head", "Queued", "Sink", "SinkError", "Spool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last entry of a tenant's chain; `Head(0, "", -1)` where there is none.
+
+    Attributes:
+        seq: number of the entry, from 1.
+        hash: its hash, 64 hexadecimal digits.
+        position: where its line lay in the journal.
+    """
+
+    seq: int
+    hash: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record on its way into the spool.
+
+    Attributes:
+        tenant: whose it is.
+        id: unique over all tenants and nodes.
+        seq: number in the chain of this tenant and node, from 1, without gaps.
+        hash: of this record, 64 hexadecimal digits.
+        position: of its line in the journal, in bytes since the journal's beginning; grows from entry to entry.
+        record: one JSON object, canonical, without a line end; holds "id", "tenant" and
+            "chain": {"node", "seq", "prev", "hash"}.
+    """
+
+    tenant: TenantId
+    id: str
+    seq: int
+    hash: str
+    position: int
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A record that waits for a sink; `cursor` is the spool's own."""
+
+    cursor: str
+    tenant: TenantId
+    id: str
+    record: bytes
+
+
+class Spool(Protocol):
+    """Keeps records between the worker and the sinks, over the death of either. Of one node, one writer."""
+
+    def heads(self) -> Mapping[TenantId, Head]:
+        """The last entry of each tenant that has one."""
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Keep the entries; durable when it returns.
+
+        Idempotent: an entry whose position is not beyond its tenant's head is ignored.
+
+        Raises:
+            EdgeError: it could not, in part or at all; the same call may be made again.
+        """
+
+    def checkpoint(self) -> int | None:
+        """The journal position up to which all is appended; None before the first."""
+
+    def set_checkpoint(self, position: int) -> None:
+        """Note it. May be lost with the process: then an older one is given."""
+
+    def read(self, sink: str, limit: int) -> Sequence[Queued]:
+        """The oldest records that this sink has not acknowledged, without blocking."""
+
+    def ack(self, sink: str, queued: Sequence[Queued]) -> None:
+        """The sink has these."""
+
+    def backlog(self, sink: str) -> int:
+        """How many records this sink has not acknowledged."""
+
+    def trim(self) -> int:
+        """Drop what all sinks have, and over the bound the oldest, content first; how many records lost something."""
+
+
+class Sink(Protocol):
+    """Where records go."""
+
+    name: str
+
+    def send(self, batch: Sequence[Queued]) -> None:
+        """Deliver; the whole batch is there when it returns.
+
+        Raises:
+            SinkError: part of it may not be.
+        """
+
+
+class SinkError(EdgeError):
+    """A sink did not take a batch; `retry` says whether it might later."""
+
+    def __init__(self, message: str, *, retry: bool) -> None:
+        super().__init__(message)
+        self.retry = retry

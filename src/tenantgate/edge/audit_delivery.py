@@ -1,0 +1,159 @@
+"""From the spool to the sinks: a thread for each, at its own pace, each record at least once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tenantgate.audit.delivery import pause_s
+from tenantgate.audit.ports import SinkError
+from tenantgate.errors import EdgeError
+from tenantgate.kong import logs, metrics
+
+if TYPE_CHECKING:
+    from tenantgate.audit.config import SinkConfig
+    from tenantgate.audit.ports import Queued, Sink, Spool
+
+__all__ = ["Delivery", "Pace"]
+
+_log: Final = logging.getLogger("tenantgate.audit")
+_LOOK_S: Final = 2.0  # how often a thread looks without having been told
+
+_delivered: Final = metrics.counter(
+    "tenantgate_audit_delivered_total", "Records by sink, and what became of them.", ("sink", "outcome")
+)
+_failures: Final = metrics.counter("tenantgate_audit_sink_failures_total", "Failed deliveries.", ("sink",))
+_backlog: Final = metrics.gauge("tenantgate_audit_backlog", "Records that wait for a sink.", ("sink",))
+
+
+class Pace:
+    """How much a sink takes at once, and how long a record waits for others."""
+
+    def __init__(self, config: SinkConfig | None = None) -> None:
+        self.batch = config.batch_size if config else 100
+        self.flush_s = config.flush_ms / 1000 if config else 0.5
+
+
+class Delivery:
+    """Delivers until it is stopped. What no sink ever takes goes to `refused`, a file for each sink."""
+
+    def __init__(
+        self, spool: Spool, sinks: Sequence[Sink], paces: Sequence[Pace] = (), *, refused: Path | None = None
+    ) -> None:
+        self._spool, self._refused = spool, refused
+        self._lanes = [
+            _Lane(self, sink, paces[i] if i < len(paces) else Pace()) for i, sink in enumerate(sinks)
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        listen = getattr(self._spool, "listen", None)
+        for lane in self._lanes:
+            if listen is not None:
+                listen(lane.wake.set)
+            lane.thread.start()
+
+    def stop(self, flush_s: float) -> None:
+        """Try for `flush_s` to deliver what is there, then end."""
+        deadline = time.monotonic() + flush_s
+        for lane in self._lanes:
+            lane.ends_at = deadline
+            lane.stopping.set()
+            lane.wake.set()
+        for lane in self._lanes:
+            lane.thread.join(max(0.0, deadline - time.monotonic()) + 0.5)
+
+    @property
+    def spool(self) -> Spool:
+        """Where records come from."""
+        return self._spool
+
+    def keep_refused(self, sink: str, batch: Sequence[Queued]) -> None:
+        """Put aside what a sink will never take, for the operator to look at."""
+        _delivered.inc(len(batch), sink=sink, outcome="refused")
+        if self._refused is None:
+            return
+        try:
+            fd = os.open(
+                self._refused / f"refused.{sink}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640
+            )
+        except OSError as error:
+            logs.event(_log, logging.ERROR, "a refused record can't be put aside", **logs.describe(error))
+            return
+        with os.fdopen(fd, "wb") as out:
+            out.write(b"".join(q.record + b"\n" for q in batch))
+
+
+class _Lane:
+    """One sink's thread."""
+
+    def __init__(self, delivery: Delivery, sink: Sink, pace: Pace) -> None:
+        self._delivery, self._sink, self._pace = delivery, sink, pace
+        self.wake, self.stopping = threading.Event(), threading.Event()
+        self.ends_at = 0.0
+        self._failed = 0
+        self.thread = threading.Thread(target=self._run, name=f"audit-{sink.name}", daemon=True)
+
+    def _run(self) -> None:
+        while not self._over():
+            try:
+                self._once()
+            except Exception as error:  # noqa: BLE001 - the thread must live as long as the process
+                self._trouble(error)
+
+    def _over(self) -> bool:
+        return self.stopping.is_set() and time.monotonic() >= self.ends_at
+
+    def _once(self) -> None:
+        spool, name = self._delivery.spool, self._sink.name
+        self.wake.clear()
+        batch = spool.read(name, self._pace.batch)
+        if not batch:
+            _backlog.set(0, sink=name)
+            if self.stopping.is_set():
+                self.ends_at = 0.0
+                return
+            self.wake.wait(_LOOK_S)
+            return
+        if len(batch) < self._pace.batch and not self.stopping.wait(self._pace.flush_s):
+            batch = spool.read(name, self._pace.batch)  # others may have come meanwhile
+        self._deliver(batch)
+        spool.ack(name, batch)
+        self._failed = 0
+        _backlog.set(spool.backlog(name), sink=name)
+
+    def _deliver(self, batch: Sequence[Queued]) -> None:
+        try:
+            self._sink.send(batch)
+        except SinkError as error:
+            if error.retry:
+                raise
+            if len(batch) > 1 and getattr(error, "poison", False):
+                # One of them is the reason, or their size; each half gets its own chance.
+                half = len(batch) // 2
+                self._deliver(batch[:half])
+                self._deliver(batch[half:])
+                return
+            logs.event(
+                _log, logging.ERROR, "a sink refuses records", sink=self._sink.name, records=len(batch)
+            )
+            self._delivery.keep_refused(self._sink.name, batch)
+            return
+        _delivered.inc(len(batch), sink=self._sink.name, outcome="delivered")
+
+    def _trouble(self, error: Exception) -> None:
+        self._failed += 1
+        _failures.inc(sink=self._sink.name)
+        if self._failed == 1:
+            told = {"error": str(error)} if isinstance(error, EdgeError) else logs.describe(error)
+            logs.event(_log, logging.WARNING, "a sink fails, its records wait", sink=self._sink.name, **told)
+        pause = pause_s(self._failed, random.random(), asked_s=getattr(error, "after_s", None))  # noqa: S311
+        if not self.stopping.wait(pause):
+            return
+        time.sleep(min(pause, max(0.0, self.ends_at - time.monotonic())))

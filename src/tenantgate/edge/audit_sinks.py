@@ -1,0 +1,218 @@
+"""Where records go: JSON lines to standard output or a file, batches over HTTP, spans over OTLP/HTTP.
+
+A sink gets a batch again until it takes it; each record's ``id`` lets the receiver drop doubles, and over HTTP the
+batch's ``Idempotency-Key``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import gzip
+import http.client
+import json
+import os
+import ssl
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from urllib.parse import urlsplit
+
+from tenantgate import __version__
+from tenantgate.audit.delivery import batch_key, span
+from tenantgate.audit.ports import Queued, Sink, SinkError
+
+if TYPE_CHECKING:
+    from tenantgate.audit.config import SinkConfig
+
+__all__ = ["FileSink", "HttpSink", "OtlpSink", "RefusedError", "StdoutSink", "make"]
+
+_AGAIN: Final = frozenset({408, 425, 429})
+_CREDENTIALS: Final = frozenset({401, 403, 404, 407})  # the operator's to mend: no record's fault
+_ANSWER: Final = 1 << 16  # bytes of an answer that are read
+
+
+class RefusedError(SinkError):
+    """The receiver said no; `after_s` is how long it wants to be left alone.
+
+    Attributes:
+        poison: the batch itself is the reason, so a part of it may pass.
+    """
+
+    def __init__(
+        self, message: str, *, retry: bool, after_s: float | None = None, poison: bool = False
+    ) -> None:
+        super().__init__(message, retry=retry)
+        self.after_s, self.poison = after_s, poison
+
+
+def make(config: SinkConfig) -> Sink:
+    """The sink of a configuration."""
+    if config.type == "stdout":
+        return StdoutSink(config.name)
+    if config.type == "file":
+        return FileSink(config.name, Path(config.path or ""))
+    return (OtlpSink if config.type == "otlp" else HttpSink)(config)
+
+
+class StdoutSink:
+    """JSON lines to the process's standard output."""
+
+    def __init__(self, name: str, out: BinaryIO | None = None) -> None:
+        self.name, self._out = name, out or sys.stdout.buffer
+
+    def send(self, batch: Sequence[Queued]) -> None:
+        """Write and flush."""
+        try:
+            self._out.write(b"".join(q.record + b"\n" for q in batch))
+            self._out.flush()
+        except (OSError, ValueError) as error:
+            raise SinkError(f"stdout: {type(error).__name__}", retry=True) from None
+
+
+class FileSink:
+    """JSON lines at the end of a file, which may be moved away at any time (logrotate)."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self._path = name, path
+
+    def send(self, batch: Sequence[Queued]) -> None:
+        """Append, and make it last."""
+        data = b"".join(q.record + b"\n" for q in batch)
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise SinkError(f"{self._path}: {error.strerror}", retry=True) from None
+        try:
+            size = os.fstat(fd).st_size
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
+                with contextlib.suppress(OSError):  # a pipe or a terminal can't
+                    os.fsync(fd)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, size)  # no half record for the next one to be glued to
+                raise SinkError(f"{self._path}: {error.strerror}", retry=True) from None
+        finally:
+            os.close(fd)
+
+
+class HttpSink:
+    """A POST with ``{"records": […]}`` for each batch."""
+
+    def __init__(self, config: SinkConfig) -> None:
+        self.name = config.name
+        self._config = config
+        self._url = urlsplit(config.url or "")
+        self._connection: http.client.HTTPConnection | None = None
+
+    def send(self, batch: Sequence[Queued]) -> None:
+        """Deliver the batch."""
+        self._deliver(self._body(batch), batch_key(batch))
+
+    def _body(self, batch: Sequence[Queued]) -> bytes:
+        return b'{"records":[' + b",".join(q.record for q in batch) + b"]}"
+
+    def _deliver(self, body: bytes, key: str) -> bytes:
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"tenantgate/{__version__}",
+            "Idempotency-Key": key,
+            **self._config.headers,
+        }
+        if self._config.gzip:
+            body, headers["Content-Encoding"] = gzip.compress(body, 6, mtime=0), "gzip"
+        try:
+            status, answer, after = self._post(body, headers)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self._close()
+            raise SinkError(f"{self.name}: {type(error).__name__}", retry=True) from None
+        if 200 <= status < 300:
+            return answer
+        self._close()
+        again = status >= 500 or status in _AGAIN or status in _CREDENTIALS or 300 <= status < 400
+        raise RefusedError(
+            f"{self.name}: HTTP {status}", retry=again, after_s=_seconds(after), poison=not again
+        )
+
+    def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, str | None]:
+        fresh = self._connection is None
+        connection = self._connection or self._connect()
+        path = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
+        try:
+            connection.request("POST", path, body, dict(headers))
+            response = connection.getresponse()
+        except (ConnectionError, http.client.RemoteDisconnected):
+            if fresh:
+                raise
+            self._close()  # the receiver has closed it since the last batch
+            connection = self._connect()
+            connection.request("POST", path, body, dict(headers))
+            response = connection.getresponse()
+        answer = response.read(_ANSWER)
+        if response.will_close or not response.isclosed():
+            self._close()
+        return response.status, answer, response.headers.get("Retry-After")
+
+    def _connect(self) -> http.client.HTTPConnection:
+        timeout, host, port = self._config.timeout_ms / 1000, self._url.hostname or "", self._url.port
+        if self._url.scheme == "https":
+            context = ssl.create_default_context()
+            if not self._config.ssl_verify:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            self._connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+        else:
+            self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class OtlpSink(HttpSink):
+    """Spans in OTLP's JSON, for collectors and Langfuse; `url` is the whole address (``…/v1/traces``)."""
+
+    def _body(self, batch: Sequence[Queued]) -> bytes:
+        spans = [span(json.loads(q.record)) for q in batch]
+        resource = [{"key": "service.name", "value": {"stringValue": "tenantgate"}}]
+        scope = {"name": "tenantgate.audit", "version": __version__}
+        tree = {
+            "resourceSpans": [
+                {"resource": {"attributes": resource}, "scopeSpans": [{"scope": scope, "spans": spans}]}
+            ]
+        }
+        return json.dumps(tree, separators=(",", ":")).encode("ascii")
+
+    def send(self, batch: Sequence[Queued]) -> None:
+        """Deliver the batch; what a collector says that it rejected is not sent again, as OTLP demands."""
+        answer = self._deliver(self._body(batch), batch_key(batch))
+        rejected = _rejected(answer)
+        if rejected:
+            raise RefusedError(f"{self.name}: {rejected} spans rejected", retry=False)
+
+
+def _rejected(answer: bytes) -> int:
+    try:
+        found: Any = json.loads(answer or b"{}")
+        return int((found.get("partialSuccess") or {}).get("rejectedSpans") or 0)
+    except (ValueError, AttributeError, TypeError):
+        return 0
+
+
+def _seconds(after: str | None) -> float | None:
+    """``Retry-After`` in seconds (RFC 9110, section 10.2.3)."""
+    if not after:
+        return None
+    if after.strip().isdecimal():
+        return float(after)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(after).timestamp() - time.time())
+    except ValueError:
+        return None

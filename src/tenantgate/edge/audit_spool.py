@@ -1,0 +1,31 @@
+"""The spool that a node's configuration names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tenantgate.edge.audit_files import FileSpool
+
+if TYPE_CHECKING:
+    from tenantgate.audit.config import PipelineConfig
+    from tenantgate.edge.audit_streams import StreamSpool
+
+__all__ = ["open_spool"]
+
+
+def open_spool(config: PipelineConfig, node: str) -> FileSpool | StreamSpool:
+    """Open it, or begin it.
+
+    Raises:
+        EdgeError: the file system or Redis failed.
+    """
+    sinks = [sink.name for sink in config.sinks]
+    if config.spool == "redis":
+        from tenantgate.edge.audit_streams import StreamSpool  # noqa: PLC0415 - most need no Redis here
+
+        return StreamSpool(config.redis, node, sinks, max_records=config.max_records)
+    return FileSpool(
+        Path(config.state_dir) / "spool", sinks,
+        max_records=config.max_records, max_bytes=config.max_megabytes << 20,
+    )  # fmt: skip

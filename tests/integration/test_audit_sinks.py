@@ -1,0 +1,237 @@
+"""Sinks and delivery against receivers that answer, fail, refuse, hang up, and files that move."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tenantgate.audit import delivery
+from tenantgate.audit.chain import START, link
+from tenantgate.audit.config import SinkConfig
+from tenantgate.audit.delivery import batch_key, pause_s, span
+from tenantgate.audit.ports import Entry, Queued, SinkError
+from tenantgate.audit.testing import MemorySpool
+from tenantgate.edge import audit_delivery
+from tenantgate.edge.audit_delivery import Delivery, Pace
+from tenantgate.edge.audit_sinks import FileSink, StdoutSink, make
+from tenantgate.tenant import TenantId
+
+from support import until
+
+ACME = TenantId("acme")
+PATIENCE_S = 20.0
+
+
+def entries(count: int) -> list[Entry]:
+    head, out = START, []
+    for n in range(count):
+        record = {
+            "id": f"id-{n}", "tenant": "acme", "time": "2026-01-01T00:00:00.500Z", "outcome": "answered",
+            "trace": {"trace_id": "a" * 32, "span_id": "b" * 16, "parent_id": "c" * 16},
+            "latencies": {"request": 250}, "response": {"status": 200}, "content": {"state": "off"},
+            "gen_ai": {"request": {"model": "m"}, "usage": {"input_tokens": 3}},
+        }  # fmt: skip
+        entry, head = link(record, head, tenant=ACME, node="n", position=n)
+        out.append(entry)
+    return out
+
+
+def queued(count: int) -> list[Queued]:
+    return [Queued(str(n), e.tenant, e.id, e.record) for n, e in enumerate(entries(count), 1)]
+
+
+@dataclass
+class Receiver:
+    url: str = ""
+    statuses: list[int] = field(default_factory=list)
+    too_large: int = 1 << 30
+    poison: str = ""
+    answer: bytes = b"{}"
+    headers: dict[str, str] = field(default_factory=dict)
+    got: Queue[tuple[int, dict[str, str], Any]] = field(default_factory=Queue)
+
+    def next(self) -> tuple[int, dict[str, str], Any]:
+        return self.got.get(timeout=PATIENCE_S)
+
+    def sink(self, kind: str = "http", **more: Any) -> Any:
+        return make(SinkConfig(name="s", type=kind, url=self.url, timeout_ms=5000, **more))
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    monkeypatch.setattr(delivery, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(audit_delivery, "_LOOK_S", 0.02)
+    state = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            raw = self.rfile.read(int(self.headers["Content-Length"]))
+            plain = gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
+            status = state.statuses.pop(0) if state.statuses else 200
+            if len(plain) > state.too_large:
+                status = 413
+            if state.poison and state.poison in plain.decode():
+                status = 400
+            state.got.put((status, {k.lower(): v for k, v in self.headers.items()}, json.loads(plain)))
+            if status == 0:
+                self.connection.close()
+                self.close_connection = True
+                return
+            self.send_response(status)
+            for name, value in state.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(state.answer)))
+            self.end_headers()
+            self.wfile.write(state.answer)
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    state.url = f"http://127.0.0.1:{server.server_port}/v1/records?x=1"
+    yield state
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def delivering(spool: MemorySpool, sink: Any, *, batch: int = 10, refused: Path | None = None) -> Delivery:
+    pace = Pace()
+    pace.batch, pace.flush_s = batch, 0.0
+    made = Delivery(spool, [sink], [pace], refused=refused)
+    made.start()
+    return made
+
+
+# -- sinks ---------------------------------------------------------------------------------------------------
+
+
+def test_http_batches_are_compressed_and_named(receiver: Receiver) -> None:
+    batch = queued(3)
+    receiver.sink(headers={"Authorization": "Bearer t"}).send(batch)
+    _, headers, body = receiver.next()
+    assert [r["id"] for r in body["records"]] == ["id-0", "id-1", "id-2"]
+    assert headers["idempotency-key"] == batch_key(batch)
+    assert (headers["content-encoding"], headers["authorization"]) == ("gzip", "Bearer t")
+    receiver.sink(gzip=False).send(batch)
+    assert "content-encoding" not in receiver.next()[1]
+
+
+def test_a_connection_that_the_receiver_closed_is_made_anew(receiver: Receiver) -> None:
+    receiver.headers = {"Connection": "close"}
+    sink = receiver.sink()
+    for _ in range(3):
+        sink.send(queued(1))
+        assert receiver.next()[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "again"), [(500, True), (429, True), (401, True), (302, True), (400, False), (0, True)]
+)
+def test_errors_say_whether_it_is_worth_trying_again(receiver: Receiver, status: int, again: bool) -> None:
+    receiver.statuses = [status, status]
+    with pytest.raises(SinkError) as caught:
+        receiver.sink().send(queued(1))
+    assert caught.value.retry is again
+    assert "id-0" not in str(caught.value)
+
+
+def test_spans_have_the_conventions_names(receiver: Receiver) -> None:
+    receiver.sink("otlp").send(queued(1))
+    body = receiver.next()[2]
+    (made,) = body["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert (made["traceId"], made["spanId"], made["parentSpanId"]) == ("a" * 32, "b" * 16, "c" * 16)
+    assert int(made["endTimeUnixNano"]) - int(made["startTimeUnixNano"]) == 250_000_000
+    attributes = {a["key"]: a["value"] for a in made["attributes"]}
+    assert attributes["gen_ai.usage.input_tokens"] == {"intValue": "3"}
+    assert attributes["http.response.status_code"] == {"intValue": "200"}
+    assert attributes["tenantgate.tenant"] == {"stringValue": "acme"}
+    assert span(json.loads(queued(1)[0].record))["status"] == {"code": 1}
+
+
+def test_a_file_may_be_moved_away(tmp_path: Path) -> None:
+    sink = FileSink("f", tmp_path / "audit.jsonl")
+    sink.send(queued(2))
+    (tmp_path / "audit.jsonl").rename(tmp_path / "audit.1")
+    sink.send(queued(1))
+    assert len((tmp_path / "audit.1").read_bytes().splitlines()) == 2
+    assert json.loads((tmp_path / "audit.jsonl").read_bytes())["id"] == "id-0"
+    with pytest.raises(SinkError):
+        FileSink("f", tmp_path / "no" / "folder").send(queued(1))
+
+
+def test_standard_output_gets_lines() -> None:
+    out = BytesIO()
+    StdoutSink("s", out).send(queued(2))
+    assert [json.loads(line)["id"] for line in out.getvalue().splitlines()] == ["id-0", "id-1"]
+
+
+# -- delivery ------------------------------------------------------------------------------------------------
+
+
+def test_what_fails_is_tried_until_it_is_there(receiver: Receiver) -> None:
+    spool = MemorySpool()
+    receiver.statuses = [503, 0, 429, 500]
+    made = delivering(spool, receiver.sink())
+    spool.append(entries(25))
+    until(lambda: spool.backlog("s"), lambda n: n == 0, what="backlog")
+    made.stop(1.0)
+    good = []
+    while not receiver.got.empty():
+        status, _, body = receiver.next()
+        good += [r["id"] for r in body["records"]] if status == 200 else []
+    assert good == [f"id-{n}" for n in range(25)]
+
+
+def test_a_record_that_is_refused_is_put_aside_alone(receiver: Receiver, tmp_path: Path) -> None:
+    spool = MemorySpool()
+    receiver.poison = '"id-7"'
+    spool.append(entries(20))
+    made = delivering(spool, receiver.sink(), batch=20, refused=tmp_path)
+    until(lambda: spool.backlog("s"), lambda n: n == 0, what="backlog")
+    made.stop(1.0)
+    assert json.loads((tmp_path / "refused.s.jsonl").read_bytes())["id"] == "id-7"
+    good = set()
+    while not receiver.got.empty():
+        status, _, body = receiver.next()
+        good |= {r["id"] for r in body["records"]} if status == 200 else set()
+    assert good == {f"id-{n}" for n in range(20) if n != 7}
+
+
+def test_a_batch_that_is_too_large_is_halved(receiver: Receiver) -> None:
+    spool = MemorySpool()
+    receiver.too_large = 3 * len(entries(1)[0].record)
+    spool.append(entries(8))
+    made = delivering(spool, receiver.sink(), batch=8)
+    until(lambda: spool.backlog("s"), lambda n: n == 0, what="backlog")
+    made.stop(1.0)
+
+
+def test_what_is_there_is_delivered_before_the_end(receiver: Receiver) -> None:
+    spool = MemorySpool()
+    made = delivering(spool, receiver.sink())
+    spool.append(entries(30))
+    made.stop(10.0)
+    assert spool.backlog("s") == 0
+
+
+def test_pauses_grow_to_a_bound_and_respect_the_receivers_wish() -> None:
+    assert [pause_s(n, 1.0) for n in (1, 2, 3)] == [delivery.FIRST_PAUSE_S * k for k in (1, 2, 4)]
+    assert pause_s(50, 1.0) == delivery.LONGEST_PAUSE_S
+    assert pause_s(1, 0.0, asked_s=7) == 7
+    assert pause_s(1, 0.0, asked_s=1e9) == 3600

@@ -1,0 +1,219 @@
+"""Both spools: what is appended stays, once; each sink goes on where it was; room is made in the right order."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from tenantgate.audit.chain import START, link, verify
+from tenantgate.audit.ports import Entry, Head, Spool
+from tenantgate.cache.config import RedisConfig
+from tenantgate.devhost.redis_server import RedisServer
+from tenantgate.edge.audit_files import FileSpool, stored
+from tenantgate.edge.audit_streams import StreamSpool
+from tenantgate.errors import EdgeError
+from tenantgate.tenant import TenantId
+
+ACME, GLOBEX = TenantId("acme"), TenantId("globex {x}:\u00e9")
+Open = Callable[..., Spool]
+
+
+class Chain:
+    """Makes linked entries."""
+
+    def __init__(self) -> None:
+        self.heads: dict[TenantId, Head] = {}
+        self.position = 0
+
+    def entries(self, count: int, tenant: TenantId = ACME, content: str = "hello") -> list[Entry]:
+        out = []
+        for _ in range(count):
+            self.position += 100
+            record = {
+                "id": f"id-{self.position}", "tenant": str(tenant), "content": {"state": "kept", "text": content},
+                "time": "2026-01-01T00:00:00.000Z",
+            }  # fmt: skip
+            entry, self.heads[tenant] = link(
+                record, self.heads.get(tenant, START), tenant=tenant, node="n", position=self.position
+            )
+            out.append(entry)
+        return out
+
+
+@pytest.fixture(params=["file", "redis"])
+def open_spool(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer, store: redis.Redis
+) -> Open:
+    def made(*sinks: str, max_records: int = 1000, max_bytes: int = 1 << 30, **how: float) -> Spool:
+        if request.param == "file":
+            return FileSpool(
+                tmp_path / "spool", sinks, max_records=max_records, max_bytes=max_bytes, segment_entries=10,
+                keep_s=how.get("keep_s", 3600),
+            )  # fmt: skip
+        max_records = int(how.get("max_records_in_redis", max_records))
+        config = RedisConfig(port=redis_server.port, timeout_ms=1000)
+        return StreamSpool(
+            config, "n", sinks, max_records=max_records, keep_ms=int(how.get("keep_s", 3600) * 1000)
+        )
+
+    return made
+
+
+def ids(spool: Spool, sink: str, limit: int = 1000) -> list[str]:
+    """All that waits for a sink, acknowledged."""
+    out = []
+    while batch := spool.read(sink, limit):
+        out += [q.id for q in batch]
+        spool.ack(sink, batch)
+    return out
+
+
+def test_entries_come_out_once_in_order_and_whole(open_spool: Open) -> None:
+    spool, chain = open_spool("a"), Chain()
+    entries = chain.entries(35)
+    spool.append(entries)
+    first = spool.read("a", 7)
+    assert [q.record for q in first] == [e.record for e in entries[:7]]
+    assert spool.read("a", 7) == first, "nothing is gone before it is acknowledged"
+    spool.ack("a", first)
+    assert spool.backlog("a") == 28
+    assert ids(spool, "a", 4) == [e.id for e in entries[7:]]
+    assert spool.backlog("a") == 0
+
+
+def test_an_append_that_is_repeated_changes_nothing(open_spool: Open) -> None:
+    spool, chain = open_spool("a"), Chain()
+    entries = chain.entries(5) + chain.entries(5, GLOBEX)
+    spool.append(entries)
+    spool.append(entries[2:])
+    assert sorted(ids(spool, "a")) == sorted(e.id for e in entries)
+    assert spool.heads() == chain.heads
+
+
+def test_all_is_there_after_a_restart(open_spool: Open) -> None:
+    spool, chain = open_spool("a", "b"), Chain()
+    entries = chain.entries(23) + chain.entries(4, GLOBEX)
+    spool.append(entries)
+    batch = spool.read("a", 5)
+    spool.ack("a", batch)
+    assert spool.checkpoint() is None
+    spool.set_checkpoint(77)
+    again = open_spool("a", "b")
+    assert again.heads() == chain.heads
+    assert again.checkpoint() == 77
+    more = chain.entries(3)
+    again.append(more)
+    assert sorted(ids(again, "a")) == sorted({e.id for e in (*entries, *more)} - {q.id for q in batch})
+    assert len(ids(again, "b")) == 30
+
+
+def test_sinks_go_at_their_own_pace(open_spool: Open) -> None:
+    spool, chain = open_spool("fast", "slow"), Chain()
+    spool.append(chain.entries(12))
+    assert len(ids(spool, "fast")) == 12
+    assert (spool.backlog("fast"), spool.backlog("slow")) == (0, 12)
+    spool.append(chain.entries(3))
+    assert (len(ids(spool, "fast")), len(ids(spool, "slow"))) == (3, 15)
+
+
+def test_what_all_have_goes_before_anything_is_lost(open_spool: Open) -> None:
+    spool, chain = open_spool("a", "b", max_records=30), Chain()
+    spool.append(chain.entries(25))
+    for sink in ("a", "b"):
+        ids(spool, sink)
+    late = chain.entries(25)
+    spool.append(late)
+    assert spool.trim() == 0
+    assert ids(spool, "a") == [e.id for e in late]
+    assert ids(spool, "b") == [e.id for e in late]
+
+
+def test_what_was_delivered_is_kept_for_a_while_and_then_goes(open_spool: Open) -> None:
+    spool, chain = open_spool("a", keep_s=-60), Chain()
+    spool.append(chain.entries(25))
+    ids(spool, "a")
+    assert spool.trim() == 0
+    later = chain.entries(1)
+    spool.append(later)
+    assert ids(open_spool("a"), "a") == [later[0].id]
+
+
+def test_the_chain_is_sound_after_contents_were_shed(open_spool: Open) -> None:
+    # What is short differs: room on disk, or in Redis the number of records.
+    spool, chain = open_spool("a", max_bytes=22_000, max_records_in_redis=30), Chain()
+    for _ in range(4):
+        spool.append(chain.entries(8, content="x" * 300))
+    assert spool.trim() > 0
+    found = [q.record for q in spool.read("a", 1000)]
+    report = verify(found)
+    assert report.sound, report.faults
+    assert report.shed > 0
+    assert b"xxx" in found[-1], "the newest keep theirs"
+
+
+# -- files only ----------------------------------------------------------------------------------------------
+
+
+def files(tmp_path: Path, **how: int) -> FileSpool:
+    return FileSpool(
+        tmp_path, ["a"], max_records=how.get("most", 1000), max_bytes=1 << 30, segment_entries=10
+    )
+
+
+@pytest.mark.parametrize("left", [b'{"t":"acme"', b'{"t":"acme","i":"x","s":9}\t{"half', b"\0" * 50])
+def test_what_a_crash_left_of_a_line_is_cut_off(tmp_path: Path, left: bytes) -> None:
+    spool, chain = files(tmp_path), Chain()
+    entries = chain.entries(4)
+    spool.append(entries)
+    with max(tmp_path.glob("*.seg")).open("ab") as out:
+        out.write(left)
+    again = files(tmp_path)
+    assert again.heads() == chain.heads
+    more = chain.entries(1)
+    again.append(more)
+    assert ids(again, "a") == [e.id for e in (*entries, *more)]
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, chain = files(tmp_path), Chain()
+    kept = chain.entries(2)
+    spool.append(kept)
+    entries = chain.entries(2)
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(EdgeError, match="No space left"):
+            spool.append(entries)
+    spool.append(entries)
+    assert ids(spool, "a") == [e.id for e in (*kept, *entries)]
+
+
+def test_beyond_the_bound_the_oldest_records_go_and_that_is_noted(tmp_path: Path) -> None:
+    spool, chain = files(tmp_path, most=20), Chain()
+    spool.append(chain.entries(10))
+    spool.append(chain.entries(10))
+    spool.append(chain.entries(10))
+    assert spool.trim() == 10
+    assert len(ids(spool, "a")) == 20
+    noted = json.loads((tmp_path / "dropped").read_bytes())
+    assert (noted["records"], noted["numbers"]) == (10, {"acme": [1, 10]})
+
+
+def test_a_replay_is_taken_up(tmp_path: Path) -> None:
+    spool, chain = files(tmp_path), Chain()
+    entries = chain.entries(15)
+    spool.append(entries)
+    assert len(ids(spool, "a")) == 15
+    (tmp_path / "replay.a").write_text("12")
+    assert ids(spool, "a") == [e.id for e in entries[12:]]
+    assert [e.id for e in stored(tmp_path)] == [e.id for e in entries]
