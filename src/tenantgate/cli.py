@@ -17,6 +17,7 @@ AREAS: Final = (
     "tenantgate.bench.commands",
     "tenantgate.config.commands",
     "tenantgate.devhost.commands",
+    "tenantgate.edge.audit_commands",
     "tenantgate.edge.cache_commands",
     "tenantgate.edge.compress_commands",
     "tenantgate.edge.guard_commands",

@@ -51,7 +51,8 @@ def test_what_a_plugin_before_ai_proxy_answered_has_the_route_s_names() -> None:
     ("changes", "outcome"),
     [
         ({}, Outcome.ANSWERED),
-        ({"tenantgate__cache_status": "Hit"}, Outcome.CACHED),
+        ({"tenantgate__cache_status": "Hit", "source": "kong"}, Outcome.CACHED),
+        ({"tenantgate__cache_status": "Hit"}, Outcome.ANSWERED),
         ({"source": "kong", "tries": []}, Outcome.CACHED),
         (
             {"response__status": 400, "source": "kong", "tenantgate__guardrails": '{"action":"block"}'},

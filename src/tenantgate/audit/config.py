@@ -36,7 +36,9 @@ class SinkConfig:
         "How records are delivered: JSON lines to standard output or a file, HTTP batches, or OTLP/HTTP spans.",
         one_of=("stdout", "file", "http", "otlp"),
     )
-    path: str | None = field("The file, for type file.", default=None, len_min=1)
+    path: str | None = field(
+        "The file, for type file; one that doesn't begin with / lies in the audit log's own folder.", default=None, len_min=1
+    )
     url: str | None = field(
         "The address, for types http and otlp; without credentials in it: those go into headers.",
         default=None, match=_URL, lua_match="^https?://[^%s]+$",

@@ -102,7 +102,8 @@ def outcome_of(line: JournalLine) -> Outcome:
     """What became of the request, by its status, who answered, and what our plugins say."""
     status, ours = line.status, line.source != "upstream"
     # Only the cache answers with success in the provider's place.
-    if line.told.get(_CACHE_STATUS, "").lower() == "hit" or (ours and 0 < status < 400 and not line.attempts):
+    hit = line.told.get(_CACHE_STATUS, "").lower() == "hit"  # a provider may say so, too
+    if ours and (hit or (0 < status < 400 and not line.attempts)):
         return Outcome.CACHED
     if status == 499:
         return Outcome.CLIENT_GONE

@@ -9,16 +9,18 @@ from typing import Final
 __all__ = [
     "ANTHROPIC_STOP_REASON",
     "BEARER",
+    "CORRELATION",
     "END_OF_STREAM",
     "FINISH_REASON",
     "GUARD_CHECK",
     "HIDE_AUTHORIZATION",
     "HIDE_CALLER",
-    "JOURNAL",
     "PLAIN_REPLY",
     "REPLY_GUARD_BODY",
     "REPLY_GUARD_CHECK",
+    "TRACEPARENT",
     "WITHOUT_PAYLOAD",
+    "journal",
 ]
 
 FINISH_REASON: Final = (
@@ -75,23 +77,48 @@ WITHOUT_PAYLOAD: Final = {
 of providers that have a header of their own (Kong itself hides Authorization only). Our own
 plugins have read them by then (priorities above 770 against 14 and below)."""
 
-JOURNAL: Final = {
-    **dict.fromkeys(
-        (
-            "ai.proxy.payload", "request.headers", "request.querystring", "request.uri", "request.url", "upstream_uri",
-            "response.headers", "authenticated_entity",
+_UUID: Final = (
+    "^%x%x%x%x%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x"  # a Lua pattern has no counts
+)
+CORRELATION: Final = (
+    'local v = kong.request.get_header("HEADER") if type(v) == "string" and '
+    f'(v:match("{_UUID}$") or v:match("{_UUID}#%d+$")) then return v end'
+)
+"""In a log plugin's ``custom_fields_by_lua``, with the header's name for HEADER: the request's id, if it has the form
+that Kong gives it. The client may send any text in its place."""
+
+TRACEPARENT: Final = (
+    'local v = kong.request.get_header("traceparent") if type(v) == "string" and #v == 55 and '
+    'v:match("^%x%x%-%x+%-%x+%-%x%x$") then return v end'
+)
+"""There too: the client's trace (W3C Trace Context), if it has that form."""
+
+
+def journal(correlation_header: str) -> dict[str, str]:
+    """``custom_fields_by_lua`` of the file-log that writes the audit log's journal.
+
+    A line for each request, whatever became of it and of our plugins, without anything that the client or the provider
+    wrote. In its place our plugins' verdicts, which hold no text.
+    """
+    return {
+        **dict.fromkeys(
+            (
+                "ai.proxy.payload", "request.headers", "request.querystring", "request.uri", "request.url",
+                "upstream_uri", "response.headers", "authenticated_entity",
+            ),
+            "return nil",
         ),
-        "return nil",
-    ),
-    "tenantgate.guardrails": "return kong.ctx.shared.tenantgate_tenant_guardrails",
-    "tenantgate.response_guardrails": "return kong.ctx.shared.tenantgate_tenant_response_guardrails",
-    "tenantgate.cache": "return kong.ctx.shared.tenantgate_tenant_semantic_cache",
-    "tenantgate.compression": "return kong.ctx.shared.tenantgate_tenant_prompt_compressor",
-    "tenantgate.audit": "return kong.ctx.shared.tenantgate_tenant_audit_log",
-}  # fmt: skip
-"""``custom_fields_by_lua`` of the file-log that writes the audit log's journal: a line for each request, whatever
-became of it and of our plugins, without anything that the client or the provider wrote. In their place our plugins'
-verdicts, which hold no text."""
+        # Kong puts the client's own value there.
+        "correlation_id": CORRELATION.replace("HEADER", correlation_header),
+        "tenantgate.traceparent": TRACEPARENT,
+        "tenantgate.cache_status": 'return kong.response.get_header("X-Cache-Status")',
+        "tenantgate.cache_key": 'return kong.response.get_header("X-Cache-Key")',
+        "tenantgate.finish_reason": "return kong.ctx.shared.tenantgate_finish_reason",
+        "tenantgate.guardrails": "return kong.ctx.shared.tenantgate_tenant_guardrails",
+        "tenantgate.response_guardrails": "return kong.ctx.shared.tenantgate_tenant_response_guardrails",
+        "tenantgate.compression": "return kong.ctx.shared.tenantgate_tenant_prompt_compressor",
+    }  # fmt: skip
+
 
 _UNCHECKED: Final = (
     '{"error":{"message":"The content policy can not be checked right now. Try again later.",'

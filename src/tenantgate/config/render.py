@@ -83,7 +83,14 @@ def _service(file: TenantsFile, routes: list[Json]) -> Json:
     if any(p["name"] == catalog.AUDIT for route in routes for p in route["plugins"]):
         # Opened anew for each line, so that who reads it may put it aside.
         journal = catalog.journal(gateway)
-        plugins.append(_plugin("file-log", path=journal, reopen=True, custom_fields_by_lua=dict(lua.JOURNAL)))
+        plugins.append(
+            _plugin(
+                "file-log",
+                path=journal,
+                reopen=True,
+                custom_fields_by_lua=lua.journal(gateway.correlation_header),
+            )
+        )
     elif gateway.access_log:
         plugins.append(
             _plugin("file-log", path=gateway.access_log, custom_fields_by_lua=dict(lua.WITHOUT_PAYLOAD))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from tenantgate.config.lua import CORRELATION, TRACEPARENT
 from tenantgate.devhost import lua
 from tenantgate.devhost.entities import PluginConfig
 from tenantgate.devhost.exchange import Exchange
@@ -15,8 +17,32 @@ from tenantgate.errors import ConfigError
 
 __all__ = ["FileLog"]
 
-# The Lua that is known: take a field out, or put in what a plugin left in kong.ctx.shared.
+# The Lua that is known, each with what it gives.
 _SHARED: Final = re.compile(r"return kong\.ctx\.shared\.([A-Za-z_]\w*)")
+_REPLY: Final = re.compile(r'return kong\.response\.get_header\("([\w-]+)"\)')
+_CORRELATION: Final = re.compile(re.escape(CORRELATION).replace("HEADER", r"([\w-]+)"))
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(#[0-9]+)?")
+_TRACE: Final = re.compile(r"(?=.{55}\Z)[0-9A-Fa-f]{2}-[0-9A-Fa-f]+-[0-9A-Fa-f]+-[0-9A-Fa-f]{2}")
+
+
+def _known(code: str) -> Callable[[Exchange], Any] | None:
+    """What the code gives for a request; None for code that isn't known."""
+    if code == "return nil":
+        return lambda _x: None
+    if found := _SHARED.fullmatch(code):
+        return lambda x: x.shared.get(found[1])
+    if found := _REPLY.fullmatch(code):
+        return lambda x: x.out.get(found[1])
+    if code == TRACEPARENT:
+        return lambda x: _formed(x, "traceparent", _TRACE)
+    if found := _CORRELATION.fullmatch(code):
+        return lambda x: _formed(x, found[1], _UUID)
+    return None
+
+
+def _formed(x: Exchange, header: str, form: re.Pattern[str]) -> str | None:
+    value = x.headers.get(header)
+    return value if value is not None and form.fullmatch(value) else None
 
 
 class FileLog(StockPlugin):
@@ -28,7 +54,7 @@ class FileLog(StockPlugin):
     def check(conf: PluginConfig) -> None:
         """Refuse, at start, code that isn't known."""
         for key, code in (conf.config.get("custom_fields_by_lua") or {}).items():
-            if code != "return nil" and not _SHARED.fullmatch(code):
+            if _known(code) is None:
                 raise ConfigError(
                     f"{conf.where}: config.custom_fields_by_lua.{key}: the embedded host runs no Lua; use a real Kong"
                 )
@@ -36,7 +62,7 @@ class FileLog(StockPlugin):
     def log(self, x: Exchange, conf: PluginConfig) -> None:
         """Write the record."""
         for key, code in (conf.config.get("custom_fields_by_lua") or {}).items():
-            shared = _SHARED.fullmatch(code)
-            x.serialize_values.append((key, x.shared.get(shared[1]) if shared else None))
+            give = _known(code)
+            x.serialize_values.append((key, give(x) if give else None))
         with Path(conf.config["path"]).open("ab") as out:
             out.write(lua.encode(serialize(x)) + b"\n")

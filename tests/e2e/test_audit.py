@@ -1,0 +1,195 @@
+"""Every request has its record, whatever became of it and of us, and nothing but the records' redacted text is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenantgate.cli import main
+from tenantgate.devhost.client import Client, Reply
+
+from gateway import Gateway
+from support import Load, until
+
+pytestmark = pytest.mark.e2e
+
+PLUGIN = "tenant-audit-log"
+MAIL, CARD = "audit.canary@example.com", "5555 5555 5555 4444"
+SECRET = "AKIA" + "AUD1TCANARY2XYZ3"
+
+
+class Records:
+    """The records that have come to the sink, by Kong's request id."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._path = gateway.stack.audit_dir / "audit.jsonl"
+
+    def all(self) -> list[dict[str, Any]]:
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines]
+
+    def of(self, reply: Reply) -> dict[str, Any]:
+        wanted = reply.headers["x-kong-request-id"]
+        found = until(
+            lambda: [r for r in self.all() if r["request"].get("id") == wanted], bool, what="record"
+        )
+        assert len(found) == 1
+        return found[0]
+
+
+@pytest.fixture
+def records(gateway: Gateway) -> Records:
+    return Records(gateway)
+
+
+def text_of(record: dict[str, Any]) -> str:
+    return json.dumps(record["content"], ensure_ascii=False)
+
+
+def test_an_answer_and_its_repeat_from_the_cache(gateway: Gateway, records: Records) -> None:
+    client, prompt = gateway.client("acme"), gateway.fresh()
+    first = records.of(client.chat(prompt))
+    assert (first["tenant"], first["outcome"], first["response"]["status"]) == ("acme", "answered", 200)
+    assert first["gen_ai"]["request"]["model"] == "mock-small"
+    assert first["gen_ai"]["usage"]["output_tokens"] > 0
+    assert prompt in text_of(first)
+    assert "This is mock answer" in text_of(first)
+    hit = until(lambda: client.chat(prompt), lambda r: r.cache == "Hit", what="cache status")
+    assert records.of(hit)["outcome"] == "cached"
+
+
+def test_a_stream_has_its_words_once(gateway: Gateway, records: Records) -> None:
+    reply = gateway.client("acme").chat(gateway.fresh(), stream=True)
+    found = records.of(reply)
+    assert found["outcome"] == "answered"
+    assert text_of(found).count("This is mock answer") == 1
+
+
+def test_what_never_reached_a_provider(gateway: Gateway, records: Records) -> None:
+    acme = gateway.client("acme")
+    strangers = Client(url=acme.url, key="nobody", model=acme.model)
+    refused = records.of(strangers.chat("hello"))
+    assert (refused["outcome"], refused["tenant"], refused["consumer"]) == ("unauthorized", "acme", None)
+    assert records.of(gateway.client("acme", key_of="globex").chat("hello"))["outcome"] == "unauthorized"
+    assert records.of(acme.send(b"not JSON"))["response"]["status"] == 400
+    blocked = records.of(gateway.client("blocking").chat(f"my key is {SECRET}"))
+    assert blocked["outcome"] == "blocked"
+    assert blocked["verdicts"]["guardrails"]["action"] == "block"
+    assert SECRET not in json.dumps(blocked)
+
+
+def test_a_providers_error(gateway: Gateway, records: Records) -> None:
+    with gateway.stack.mock_behaviour(status=500):
+        reply = gateway.client("acme").chat(gateway.fresh())
+    assert records.of(reply)["outcome"] == "upstream_error"
+
+
+def test_content_is_redacted_and_only_allowed_headers_are_kept(gateway: Gateway, records: Records) -> None:
+    body = json.dumps(
+        {"messages": [{"role": "user", "content": f"{MAIL} paid with {CARD}, key {SECRET}"}]}
+    ).encode()
+    reply = gateway.client("plain").send(body, headers={"X-Team": f"blue {MAIL}", "X-Other": "green"})
+    found = records.of(reply)
+    whole = json.dumps(found)
+    assert "[EMAIL_ADDRESS_" in text_of(found)
+    assert not [c for c in (MAIL, CARD, SECRET, "green") if c in whole]
+    assert "blue" in whole
+
+
+def test_a_trace_goes_on(gateway: Gateway, records: Records) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    body = json.dumps({"messages": [{"role": "user", "content": gateway.fresh()}]}).encode()
+    reply = gateway.client("acme").send(body, headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+    found = records.of(reply)["trace"]
+    assert (found["trace_id"], found["parent_id"]) == (trace, "00f067aa0ba902b7")
+
+
+def children(pids: list[int]) -> list[int]:
+    """The worker: the child of the plugin's server."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after = stat.read_text().rpartition(")")[2].split()
+            line = (stat.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(after[1]) in pids and b"audit_worker" in line:
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("whom", ["worker", "server", "both"])
+def test_no_record_is_lost_or_doubled_when_processes_are_killed(
+    gateway: Gateway, records: Records, whom: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = gateway.client("acme")
+    records.of(client.chat(gateway.fresh()))  # the worker is there
+    with Load(lambda n: client.chat(f"How many legs have {n} dogs?")) as load:
+        for _ in range(2):
+            server = gateway.stack.pids(PLUGIN)
+            worker = until(lambda: children(gateway.stack.pids(PLUGIN)), bool, what="worker")
+            for pid in {"worker": worker, "server": server, "both": [*server, *worker]}[whom]:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            load.after(20)
+    assert not load.errors
+    assert {r.status for r in load.replies} == {200}
+    sent = {r.headers["x-kong-request-id"] for r in load.replies}
+    seen = until(
+        lambda: [i for r in records.all() if (i := r["request"].get("id")) in sent],
+        lambda found: len(set(found)) == len(sent), what="records",
+    )  # fmt: skip
+    assert len({r["id"] for r in records.all()}) == len({r["request"].get("id") for r in records.all()})
+    assert len(seen) >= len(sent), "a sink may get a record twice, under the same id"
+    capsys.readouterr()
+    assert main(["audit", "verify", "--dir", str(gateway.stack.audit_dir)]) == 0, capsys.readouterr().out
+
+
+def test_the_commands_over_the_spool(
+    gateway: Gateway, records: Records, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reply = gateway.client("globex").chat(gateway.fresh())
+    identifier = records.of(reply)["id"]
+    folder = ["--dir", str(gateway.stack.audit_dir)]
+    capsys.readouterr()
+    assert main(["audit", "tail", *folder, "-n", "5", "--tenant", "globex"]) == 0
+    assert identifier in capsys.readouterr().out
+    assert main(["audit", "reconcile", *folder, "--requests", "1"]) == 0
+    assert "answered" in capsys.readouterr().out
+
+
+def test_no_canary_is_left_anywhere(gateway: Gateway, records: Records) -> None:
+    last = None
+    for tenant in ("acme", "plain", "alerting", "masking", "compressing"):
+        client = gateway.client(tenant)
+        client.chat(f"{MAIL} {SECRET} {CARD}")
+        client.chat(f"{MAIL} {SECRET}", stream=True)
+        client.send(b'{"messages": [' + MAIL.encode())
+        body = json.dumps(
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": MAIL}]}]}
+        ).encode()
+        last = client.send(body, headers={"X-Request-ID": MAIL, "X-Secret": SECRET, "traceparent": MAIL})
+        with gateway.stack.mock_behaviour(status=500):
+            client.chat(f"{MAIL} {CARD}")
+    assert last is not None
+    records.of(last)
+    canaries = (MAIL.encode(), SECRET.encode(), CARD.encode(), CARD.replace(" ", "").encode())
+    stack = gateway.stack
+    files = [*stack.logs(), *(p for p in stack.audit_dir.rglob("*") if p.is_file())]
+    for path in files:
+        content = path.read_bytes()
+        assert not [c for c in canaries if c in content], path.name
+    with gateway.redis() as store:
+        for key in store.scan_iter(count=1000):
+            raw = key + (store.dump(key) or b"")
+            assert not [c for c in canaries if c in raw]
