@@ -263,6 +263,11 @@ class Stack:
         found = [*(self._state / "logs").glob("*.log"), *(self._run / "logs").glob("*.log")]
         return sorted({*found, *([self._redis.log] if self._redis else [])})
 
+    @property
+    def audit_dir(self) -> Path:
+        """Where the audit log has its journal, spool and files."""
+        return self._state / "audit"
+
     def kill_redis(self) -> None:
         """As a crash would."""
         if self._redis:

@@ -48,12 +48,12 @@ class RefusedError(SinkError):
         self.after_s, self.poison = after_s, poison
 
 
-def make(config: SinkConfig) -> Sink:
-    """The sink of a configuration."""
+def make(config: SinkConfig, folder: Path = Path()) -> Sink:
+    """The sink of a configuration; `folder` is where relative paths begin."""
     if config.type == "stdout":
         return StdoutSink(config.name)
     if config.type == "file":
-        return FileSink(config.name, Path(config.path or ""))
+        return FileSink(config.name, folder / (config.path or ""))
     return (OtlpSink if config.type == "otlp" else HttpSink)(config)
 
 

@@ -559,7 +559,7 @@ def _parts(config: PipelineConfig) -> tuple[Spool, Deliverer]:
     from tenantgate.edge.audit_spool import open_spool  # noqa: PLC0415
 
     spool = open_spool(config, node_name(config))
-    sinks, paces = [make(s) for s in config.sinks], [Pace(s) for s in config.sinks]
+    sinks, paces = [make(s, Path(config.state_dir)) for s in config.sinks], [Pace(s) for s in config.sinks]
     return spool, Delivery(spool, sinks, paces, refused=Path(config.state_dir))
 
 
