@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: help setup demo test check lint types e2e up bench-audit bench-cache bench-compress bench-guard bench-pluginserver docs clean
+.PHONY: help setup demo test check lint types e2e up bench bench-audit bench-cache bench-compress bench-guard bench-pluginserver docs clean
 
 help: ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -48,6 +48,9 @@ up: setup ## The embedded gateway with tenants.yaml (FILE=…), until Ctrl-C
 
 bench-audit: setup ## PII=pii.jsonl: what the audit log leaks, and its speed
 	@$(PY) benchmarks/bench_audit.py $(if $(PII),--pii $(PII)) $(ARGS)
+
+bench: setup ## What the plugins cost and give, beside the same gateway without them; KONG_BIN=… on a real Kong
+	@$(VENV)/bin/tenantgate bench $(if $(KONG_BIN),--kong $(KONG_BIN)) $(ARGS)
 
 bench-cache: setup ## PAIRS=pairs.jsonl TRAFFIC=traffic.jsonl: the cache's quality and speed
 	@$(PY) benchmarks/bench_cache.py $(if $(PAIRS),--pairs $(PAIRS)) $(if $(TRAFFIC),--traffic $(TRAFFIC)) $(ARGS)

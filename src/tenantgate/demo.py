@@ -112,7 +112,9 @@ def _ask(client: Client, prompt: str, expected: str, *, stream: bool, asked: set
         reply = client.chat(prompt, stream=stream)
         late = time.monotonic() > deadline
         if reply.status == 503 and not late:
-            threading.Event().wait(0.05)  # a guard that blocks lets nothing through while its models are loaded
+            threading.Event().wait(
+                0.05
+            )  # a guard that blocks lets nothing through while its models are loaded
             continue
         if reply.status != 200 and outcome(reply) != expected:
             raise TenantgateError(f"demo: the gateway answered {reply.status} to a question of its own")
@@ -135,7 +137,9 @@ def _line(tenant: str, prompt: str, reply: Reply, *, stream: bool) -> str:
 
 
 def _table(tallies: dict[str, Tally]) -> str:
-    rows = [f"  {'tenant':10}{'requests':>10}{'hits':>7}{'misses':>8}{'blocked':>9}{'mean hit':>11}{'mean miss':>12}"]
+    rows = [
+        f"  {'tenant':10}{'requests':>10}{'hits':>7}{'misses':>8}{'blocked':>9}{'mean hit':>11}{'mean miss':>12}"
+    ]
     for tenant, tally in tallies.items():
         hits, misses, blocked = (tally.statuses[status] for status in ("Hit", "Miss", "Blocked"))
         cells = [f"  {tenant:10}{tally.statuses.total():10}{hits:7}{misses:8}{blocked:9}"]

@@ -187,7 +187,9 @@ def test_no_canary_is_left_anywhere(gateway: Gateway, records: Records) -> None:
     records.of(last)
     canaries = (MAIL.encode(), SECRET.encode(), CARD.encode(), CARD.replace(" ", "").encode())
     stack = gateway.stack
-    kept = (p for p in stack.audit_dir.rglob("*") if p.is_file() and p.suffix != ".new")  # those become others
+    kept = (
+        p for p in stack.audit_dir.rglob("*") if p.is_file() and p.suffix != ".new"
+    )  # those become others
     files = [*stack.logs(), *kept]
     for path in files:
         content = path.read_bytes()

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from tenantgate.edge import guard_models
+from tenantgate.edge import guard_models, guard_service
+from tenantgate.edge.guard_weights import injection_weights
+from tenantgate.guard.injection import InjectionModel
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
 
@@ -54,9 +56,6 @@ def access(made: Any, body: bytes, *, consumer: str | None = "acme", **headers: 
 @pytest.fixture(autouse=True, scope="module")
 def _weights() -> None:
     """The first stage of the injection model alone: the tests need no built models."""
-    from tenantgate.edge.guard_weights import injection_weights
-    from tenantgate.guard.injection import InjectionModel
-
     guard_models.PARTS._made.setdefault("injection", InjectionModel(injection_weights(), None))
 
 
@@ -98,11 +97,11 @@ def test_a_blocked_reader_of_events_gets_an_event_and_the_end() -> None:
 
 
 def test_mask_rewrites_the_body_and_keeps_its_structure() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     body = json.dumps(
         {
             "messages": [
-                {"role": "user", "content": [{"type": "text", "text": f"mail {CANARY}, again {CANARY}"},
-                                             {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]},
+                {"role": "user", "content": [{"type": "text", "text": f"mail {CANARY}, again {CANARY}"}, image]},
                 {"role": "tool", "tool_call_id": "1", "content": f"from {CANARY}"},
             ],
             "temperature": 0.5,
@@ -198,8 +197,6 @@ def test_replies_are_watched_in_the_log_without_holding_them_back() -> None:
     }
     kong = FakeKong(consumer="acme", record=record).run(made, "log")
     assert len(kong.calls) == 3
-    from tenantgate.edge import guard_service
-
     assert guard_service._hits.value(tenant="acme", rule="secrets", mode="alert") >= 1
 
 

@@ -56,7 +56,7 @@ def test_compose_renders_where_kong_reads() -> None:
     assert f"--output={OPTIONS.declarative_config}" in render_step["command"]
     assert "--resolve-env" in render_step["command"]
     assert f"rendered:{folder}" in render_step["volumes"]
-    assert kong["volumes"] == [f"rendered:{folder}:ro"]
+    assert kong["volumes"] == [f"rendered:{folder}:ro", "audit:/var/lib/tenantgate/audit"]
     assert kong["depends_on"]["render"] == {"condition": "service_completed_successfully"}
     assert [t.partition(":")[0] for t in kong["tmpfs"]] == [str(OPTIONS.prefix), "/tmp"]
     port = OPTIONS.proxy_listen.rpartition(":")[2]

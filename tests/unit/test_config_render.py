@@ -270,7 +270,10 @@ def test_recovering_brings_the_guard_of_replies_along() -> None:
         ("[{name: a, detector: denied_topics}]", "needs examples"),
         ("[{name: a, detector: patterns}]", "needs expressions"),
         (f"[{BLOCK}, {BLOCK}]", "two rules have this name"),
-        ("[{name: a, detector: secrets, mode: block, target: reply}]", "only tenant-response-guardrails can block"),
+        (
+            "[{name: a, detector: secrets, mode: block, target: reply}]",
+            "only tenant-response-guardrails can block",
+        ),
         ("[{name: a, detector: personal_data, kinds: [SHOE_SIZE]}]", "SHOE_SIZE is not one of"),
         ("[{name: a, detector: patterns, patterns: [{name: P, regex: '(?=x)'}]}]", "RE2"),
         ("[{name: a, detector: nonsense}]", "is not one of"),

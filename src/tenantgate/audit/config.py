@@ -37,8 +37,9 @@ class SinkConfig:
         one_of=("stdout", "file", "http", "otlp"),
     )
     path: str | None = field(
-        "The file, for type file; one that doesn't begin with / lies in the audit log's own folder.", default=None, len_min=1
-    )
+        "The file, for type file; one that doesn't begin with / lies in the audit log's own folder.",
+        default=None, len_min=1,
+    )  # fmt: skip
     url: str | None = field(
         "The address, for types http and otlp; without credentials in it: those go into headers.",
         default=None, match=_URL, lua_match="^https?://[^%s]+$",

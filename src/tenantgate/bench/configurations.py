@@ -39,9 +39,8 @@ class Configuration:
 
     @property
     def plugins(self) -> tuple[str, ...]:
-        """Names of our plugins on its routes."""
-        known = catalog.by_section()
-        return tuple(known[s].name for s in self.sections if s in known)
+        """Names of our plugins on its routes, in the catalogue's order."""
+        return tuple(p.name for p in catalog.CATALOG if p.section in self.sections)
 
     def tenant(self, number: int) -> str:
         """The id of a tenant of this configuration."""
@@ -82,7 +81,7 @@ def read(folder: Path | None) -> tuple[tuple[Configuration, ...], tuple[str, ...
             continue
         out.append(Configuration(name=name, title=entry.get("title", name), **merged))
     if not files:
-        sections = {s: {} for s in known if s != "response_guardrails"}
+        sections: dict[str, Any] = {s: {} for s in known if s != "response_guardrails"}
         out.append(Configuration(name="all", title="all plugins, default settings", sections=sections))
     return tuple(out), tuple(left)
 

@@ -26,7 +26,7 @@ class Judged:
         outcome: ``pass`` (the provider answered), ``hit`` (a cache did), ``blocked``, ``error``.
         error: its kind, for an error: ``timeout``, ``status 502`` ….
         wrong: the answer belongs to another question.
-        foreign: it belongs to another tenant's.
+        foreign: it belongs to another tenant's, or can only come from one: this tenant has not asked it before.
     """
 
     ask: Ask
@@ -41,7 +41,7 @@ def judge(asks: Sequence[Ask], shots: Sequence[Shot]) -> list[Judged]:
     """Judge the shots of one target, in the order of the asks' numbers.
 
     A hit is right if it is the answer to a question of the same group, as worded by any of its asks, or as the
-    provider got it from one of them (a mask may have changed it).
+    provider got it from one of them (a mask may have changed it), and if its tenant has asked that before.
     """
     by_number = {a.number: a for a in asks}
     digests: dict[str, set[str]] = defaultdict(set)
@@ -49,6 +49,7 @@ def judge(asks: Sequence[Ask], shots: Sequence[Shot]) -> list[Judged]:
     for ask in asks:
         digests[ask.group].add(ask.digest)
         owners[ask.digest].add(ask.tenant)
+    asked: set[str] = set()
     out = []
     for shot in sorted(shots, key=lambda s: s.ask):
         ask = by_number[shot.ask]
@@ -60,7 +61,8 @@ def judge(asks: Sequence[Ask], shots: Sequence[Shot]) -> list[Judged]:
             owners[shot.digest].add(ask.tenant)
         elif outcome == "hit":
             wrong = shot.digest not in digests[ask.group]
-            foreign = ask.tenant not in owners[shot.digest]
+            foreign = ask.tenant not in owners[shot.digest] or (not wrong and ask.group not in asked)
+        asked.add(ask.group)
         out.append(Judged(ask, shot, outcome, error, wrong, foreign))
     return out
 

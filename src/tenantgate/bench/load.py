@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,7 @@ _PATIENCE_S: Final = 30.0
 _EARLY_S: Final = 0.001  # epoll counts in milliseconds: the rest is waited for awake
 _LEAD_S: Final = 0.3
 _ANSWER: Final = re.compile(r"mock answer ([0-9a-f]{10})")
-_HEADERS: Final = ("x-cache-status", "x-kong-upstream-latency")
+_HEADERS: Final = ("x-cache-status", "x-litellm-cache-key")
 _START_S: Final = 60.0
 
 
@@ -60,9 +60,18 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one process sends."""
+    """What one process sends.
+
+    Attributes:
+        dues: the requests.
+        lanes: 0 sends each at its time. Above 0, so many connections send one after the other as fast as answers
+            come, whatever their times: to see how much goes through, not how long a request takes.
+        seconds: when lanes stop, if the requests last.
+    """
 
     dues: Sequence[Due]
+    lanes: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +114,10 @@ def run(plan: Plan, *, on_start: Callable[[int], None] | None = None) -> list[Sh
     Raises:
         EdgeError: the process failed.
     """
-    last = max((d.at_s for d in plan.dues), default=0.0)
+    last = plan.seconds if plan.lanes else max((d.at_s for d in plan.dues), default=0.0)
     with tempfile.TemporaryDirectory(prefix="tg-load-") as name:
         asked, answered = Path(name, "plan.json"), Path(name, "results.json")
-        asked.write_text(json.dumps([dataclasses.astuple(d) for d in plan.dues]))
+        asked.write_text(json.dumps(dataclasses.astuple(plan)))
         process = subprocess.Popen(
             [sys.executable, "-m", "tenantgate.bench.load", str(asked), str(answered)],
             stderr=subprocess.PIPE, text=True,
@@ -146,25 +155,45 @@ class _Answer:
                 body = json.loads(self._raw)
                 if "choices" in body:
                     return str(body["choices"][0]["message"]["content"]), ""
-                error = body.get("error", body)
-                return "", str(error.get("code") or error.get("type") or "") if isinstance(error, dict) else ""
+                return "", _refusal(body)
             lines = [line[6:] for line in self._raw.decode().splitlines() if line.startswith("data: ")]
             if not lines or lines[-1] != "[DONE]":
                 return "", "cut"
             events = [json.loads(line) for line in lines[:-1]]
+            if refusal := next((r for r in map(_refusal, events) if r), ""):
+                return "", refusal
             parts = [e["choices"][0]["delta"].get("content") or "" for e in events if e.get("choices")]
             return "".join(parts), ""
         except (ValueError, LookupError, TypeError, AttributeError):
             return "", "unreadable"
 
 
-async def _send(session: Any, due: Due, started: float, out: list[dict[str, Any]]) -> None:
-    import aiohttp  # noqa: PLC0415 - part of an extra
+def _refusal(body: Mapping[str, Any]) -> str:
+    """The code of an error in OpenAI's shape; empty for anything else."""
+    error = body.get("error")
+    return str(error.get("code") or error.get("type") or "") if isinstance(error, dict) else ""
 
+
+async def _timely(session: Any, due: Due, started: float, out: list[dict[str, Any]]) -> None:
     meant = started + due.at_s
     await asyncio.sleep(meant - time.perf_counter() - _EARLY_S)
     while time.perf_counter() < meant:
         await asyncio.sleep(0)
+    await _send(session, due, meant, out)
+
+
+async def _lane(session: Any, dues: Iterator[Due], until: float, out: list[dict[str, Any]]) -> None:
+    for due in dues:
+        now = time.perf_counter()
+        if now >= until:
+            return
+        await _send(session, due, now, out)
+
+
+async def _send(session: Any, due: Due, meant: float, out: list[dict[str, Any]]) -> None:
+    """One request; times count from `meant`."""
+    import aiohttp  # noqa: PLC0415 - part of an extra
+
     late_s = time.perf_counter() - meant
     status, error, head_s, headers = 0, "", 0.0, {}
     answer = _Answer("")
@@ -194,7 +223,7 @@ async def _send(session: Any, due: Due, started: float, out: list[dict[str, Any]
     )  # fmt: skip
 
 
-async def _run(dues: Sequence[Due]) -> list[dict[str, Any]]:
+async def _run(plan: Plan) -> list[dict[str, Any]]:
     import aiohttp  # noqa: PLC0415 - part of an extra
 
     out: list[dict[str, Any]] = []
@@ -206,7 +235,11 @@ async def _run(dues: Sequence[Due]) -> list[dict[str, Any]]:
         gc.freeze()
         gc.disable()  # a collection in the middle would look like the gateway's
         started = time.perf_counter() + _LEAD_S
-        await asyncio.gather(*(_send(session, due, started, out) for due in dues))
+        if plan.lanes:
+            shared, until = iter(plan.dues), started + plan.seconds
+            await asyncio.gather(*(_lane(session, shared, until, out) for _ in range(plan.lanes)))
+        else:
+            await asyncio.gather(*(_timely(session, due, started, out) for due in plan.dues))
     return out
 
 
@@ -216,9 +249,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("plan", type=Path)
     parser.add_argument("results", type=Path)
     args = parser.parse_args(argv)
-    dues = [Due(*values) for values in json.loads(args.plan.read_text())]
+    dues, lanes, seconds = json.loads(args.plan.read_text())
+    plan = Plan([Due(*values) for values in dues], lanes, seconds)
     with contextlib.suppress(KeyboardInterrupt):
-        args.results.write_text(json.dumps(asyncio.run(_run(dues))))
+        args.results.write_text(json.dumps(asyncio.run(_run(plan))))
     return 0
 
 

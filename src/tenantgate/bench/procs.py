@@ -53,12 +53,14 @@ def _one(pid: int) -> Usage:
         # proc(5): after the name in brackets come state and parent; utime and stime are fields 14 and 15.
         stat = (root / "stat").read_text(errors="replace").rpartition(")")[2].split()
         status = dict(
-            line.split(":", 1) for line in (root / "status").read_text(errors="replace").splitlines() if ":" in line
+            line.split(":", 1)
+            for line in (root / "status").read_text(errors="replace").splitlines()
+            if ":" in line
         )
         return Usage(
             (int(stat[11]) + int(stat[12])) * _TICK_S,
             int(status.get("VmRSS", "0 kB").split()[0]) / 1024,
             int(status.get("Threads", "0")),
-            len(os.listdir(root / "fd")),
+            sum(1 for _ in (root / "fd").iterdir()),
         )
     return Usage()

@@ -38,7 +38,9 @@ class Comparison:
         pairs: how many pairs there were.
         bare: quantiles of the bare route, by percent (``p50`` …).
         with_us: quantiles of the target.
-        added: quantiles of the pairs' differences: what a request waits longer.
+        added: quantile of the target less the same quantile of the bare route.
+        by_pair: quantiles of the pairs' differences. Where two targets are the same, their upper quantiles aren't
+            zero but the noise of the machine.
         ratio: quantile of the target over the same quantile of the bare route.
     """
 
@@ -46,6 +48,7 @@ class Comparison:
     bare: Mapping[str, float]
     with_us: Mapping[str, float]
     added: Mapping[str, Estimate]
+    by_pair: Mapping[str, Estimate]
     ratio: Mapping[str, Estimate]
 
     def plain(self) -> dict[str, Any]:
@@ -69,24 +72,25 @@ def compare(bare_ms: Sequence[float], ours_ms: Sequence[float], *, seed: int = 1
     if len(bare_ms) != len(ours_ms):
         raise ValueError(f"{len(bare_ms)} and {len(ours_ms)} values are no pairs")
     if not bare_ms:
-        return Comparison(0, {}, {}, {}, {})
+        return Comparison(0, {}, {}, {}, {}, {})
     a, b = np.asarray(bare_ms, float), np.asarray(ours_ms, float)
     rng = np.random.default_rng(seed)
-    added: list[Floats] = []
-    ratio: list[Floats] = []
+    draws: list[list[Floats]] = [[], [], []]
     for _ in range(_DRAWS // _CHUNK):
         drawn = rng.integers(0, len(a), size=(_CHUNK, len(a)))
-        added.append(np.percentile((b - a)[drawn], QUANTILES, axis=1))
-        ratio.append(
-            np.percentile(b[drawn], QUANTILES, axis=1) / np.percentile(a[drawn], QUANTILES, axis=1)
-        )
-    return Comparison(
-        len(a),
-        quantiles(bare_ms),
-        quantiles(ours_ms),
-        _estimates(np.percentile(b - a, QUANTILES), np.concatenate(added, axis=1)),
-        _estimates(np.percentile(b, QUANTILES) / np.percentile(a, QUANTILES), np.concatenate(ratio, axis=1)),
+        for kept, values in zip(draws, _measures(a[drawn], b[drawn]), strict=True):
+            kept.append(values)
+    added, by_pair, ratio = (
+        _estimates(value, np.concatenate(kept, axis=1))
+        for value, kept in zip(_measures(a, b), draws, strict=True)
     )
+    return Comparison(len(a), quantiles(bare_ms), quantiles(ours_ms), added, by_pair, ratio)
+
+
+def _measures(a: Floats, b: Floats) -> tuple[Floats, Floats, Floats]:
+    """Added, by pair, ratio: a row for each of the `QUANTILES`, a column for each row of `a` and `b`."""
+    bare, ours = np.percentile(a, QUANTILES, axis=-1), np.percentile(b, QUANTILES, axis=-1)
+    return ours - bare, np.percentile(b - a, QUANTILES, axis=-1), ours / bare
 
 
 def _estimates(values: Floats, draws: Floats) -> dict[str, Estimate]:

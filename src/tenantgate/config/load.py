@@ -324,8 +324,9 @@ class _Reader:
             for m_at, m in enumerate(tenant.models):
                 self._merged(file, tenant, m, f"{where}.models[{m_at}]")
 
-        levels = (file.defaults, *file.tenants, *(m for t in file.tenants for m in t.models))
-        if file.gateway.access_log and any("audit" in level.plugins for level in levels):
+        sections = [file.defaults.plugins, *(tenant.plugins for tenant in file.tenants)]
+        sections += [m.plugins for tenant in file.tenants for m in tenant.models]
+        if file.gateway.access_log and any("audit" in found for found in sections):
             what = (
                 "with an audit log Kong's file-log writes its journal; give gateway.audit a sink of type file"
             )

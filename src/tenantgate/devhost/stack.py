@@ -48,6 +48,7 @@ class Stack:
         mock_latency_ms: before the mock provider's first byte.
         mock_chunk_ms: before each chunk of its streams.
         log_level: of the gateway's error log.
+        gateway_module: what runs as the embedded host, for who wants to look into it.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Stack:
         mock_latency_ms: float = 0.0,
         mock_chunk_ms: float = 0.0,
         log_level: str = "info",
+        gateway_module: str = "tenantgate.devhost.gateway",
     ) -> None:
         self._tenants = tenants
         self._state = state_dir.resolve()
@@ -67,6 +69,7 @@ class Stack:
         self._port = port
         self._mock_args = ("--latency-ms", str(mock_latency_ms), "--chunk-ms", str(mock_chunk_ms))
         self._log_level = log_level
+        self._gateway_module = gateway_module
         self._exit = contextlib.ExitStack()
         self._redis: RedisServer | None = None
         self._mock: Child | None = None
@@ -149,7 +152,7 @@ class Stack:
         else:
             self._gateway = Child(
                 "embedded gateway",
-                [sys.executable, "-m", "tenantgate.devhost.gateway", "--exit-with-parent",
+                [sys.executable, "-m", self._gateway_module, "--exit-with-parent",
                  "--config", str(rendered.kong_yml), "--conf", str(rendered.kong_conf),
                  "--port", str(port), "--status-port", str(status_port), "--error-log", str(self.error_log)],
                 log=log, environ=rendered.environ,

@@ -219,7 +219,9 @@ class Guard:
             for hit in found:
                 self._webhook.alert(tenant, hit.rule.name, self._alert(host, hit))
         if self._registry is not None:
-            self._registry.count(tenant, ["|request|all", *(n for hit in decision.hits for n in _counted(hit))])
+            self._registry.count(
+                tenant, ["|request|all", *(n for hit in decision.hits for n in _counted(hit))]
+            )
             for hit in decision.hits:
                 self._register(self._registry, tenant, hit, passages)
 

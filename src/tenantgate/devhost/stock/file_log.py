@@ -29,14 +29,17 @@ def _known(code: str) -> Callable[[Exchange], Any] | None:
     """What the code gives for a request; None for code that isn't known."""
     if code == "return nil":
         return lambda _x: None
-    if found := _SHARED.fullmatch(code):
-        return lambda x: x.shared.get(found[1])
-    if found := _REPLY.fullmatch(code):
-        return lambda x: x.out.get(found[1])
+    if shared := _SHARED.fullmatch(code):
+        mark = shared[1]
+        return lambda x: x.shared.get(mark)
+    if reply := _REPLY.fullmatch(code):
+        header = reply[1]
+        return lambda x: x.out.get(header)
     if code == TRACEPARENT:
         return lambda x: _formed(x, "traceparent", _TRACE)
-    if found := _CORRELATION.fullmatch(code):
-        return lambda x: _formed(x, found[1], _UUID)
+    if correlation := _CORRELATION.fullmatch(code):
+        name = correlation[1]
+        return lambda x: _formed(x, name, _UUID)
     return None
 
 

@@ -1,0 +1,475 @@
+"""How lookups, memory and Redis grow with entries and tenants, on one Redis and on a cluster of three nodes.
+
+    python benchmarks/bench_scale.py [--entries 1000 10000 100000] [--tenants 1 100 10000] [--million]
+                                     [--bench reports/bench/bench.json] [--out reports/scale]
+
+Entries are stored by the product's own script and looked up by its own store, with made-up vectors of 384 dimensions
+around topics, as texts' are. Prints tables, writes scale.json and scale.html. With a result of `tenantgate bench` it
+also says what 10,000 requests a second would take, from the processor time that was measured. Gates are counts: what
+was stored is found, and a tenant's keys lie on one node of the cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import redis
+from numpy.typing import NDArray
+
+from tenantgate.bench import page, plots, running, stats
+from tenantgate.bench.report import plain_table
+from tenantgate.cache.partition import Keys
+from tenantgate.devhost.processes import Child, wait_for
+from tenantgate.devhost.redis_server import RedisServer, find, free_port
+from tenantgate.edge.redis_cache import RedisCache
+from tenantgate.tenant import TenantId
+
+_DIMENSIONS: Final = 384
+_TOPICS: Final = 200
+_SPREAD: Final = 1.2  # nearest neighbours then lie at cosines as those of other people's questions do
+_VALUE: Final = os.urandom(700)  # a sealed answer of a hundred words
+_MODEL: Final = "0" * 16
+_NEIGHBOURS: Final = 4
+_BATCH: Final = 200
+_TARGET: Final = 10_000
+_LOST: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One size: milliseconds per lookup, microseconds of Redis's processor, bytes."""
+
+    where: str
+    tenants: int
+    entries: int
+    exact_ms: dict[str, float]
+    similar_ms: dict[str, float]
+    store_ms: dict[str, float]
+    exact_cpu_us: float
+    similar_cpu_us: float
+    similar_per_s: float
+    bytes_per_entry: float
+    keys: int
+    lookups: int
+    missed: int
+
+
+class Vectors:
+    """Made-up vectors: entry i of tenant t always has the same one."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(11)
+        self._topics = rng.normal(size=(_TOPICS, _DIMENSIONS)).astype(np.float32)
+
+    def of(self, tenant: int, entry: int) -> NDArray[np.float32]:
+        """The vector of one of the tenant's entries."""
+        rng = np.random.default_rng((tenant, entry))
+        made = self._topics[rng.integers(_TOPICS)] + rng.normal(scale=_SPREAD, size=_DIMENSIONS)
+        out: NDArray[np.float32] = (made / np.linalg.norm(made)).astype("<f4")
+        return out
+
+
+def keys_of(tenant: int) -> Keys:
+    """The tenant's keys."""
+    return Keys(TenantId(f"tenant-{tenant}"))
+
+
+def vector_set(keys: Keys) -> str:
+    """The one vector set of a tenant here."""
+    return f"{keys.base}v:{'0' * 32}:{_MODEL}"
+
+
+class Filling:
+    """Grows the entries of some tenants, evenly."""
+
+    def __init__(self, client: Any, tenants: int) -> None:
+        self._client = client
+        self._script = resources.files("tenantgate.edge").joinpath("lua", "store.lua").read_text("utf-8")
+        self._vectors = Vectors()
+        self._tenants = tenants
+        self._each = 0
+
+    def to(self, entries: int) -> None:
+        """Store until there are so many in all."""
+        each = entries // self._tenants
+        batch = max(1, min(_BATCH, each - self._each))
+        for first in range(self._each, each, batch):
+            count = min(batch, each - first)
+            for tenant in range(self._tenants):
+                self._store(tenant, first, count)
+        self._each = each
+
+    def _store(self, tenant: int, first: int, count: int) -> None:
+        keys = keys_of(tenant)
+        where = (keys.index, keys.sizes, vector_set(keys))
+        pipe = home(self._client, keys).pipeline(transaction=False)
+        for i in range(first, first + count):
+            name, vector = f"{i:032x}", self._vectors.of(tenant, i)
+            # As RedisCache.store does, many to a trip: filling isn't what is measured.
+            pipe.eval(
+                self._script, 4, keys.entry(name), *where,
+                _VALUE, 86_400, name, keys.entry(""), 10**9, 10**12, vector.tobytes(),
+            )  # fmt: skip
+        pipe.execute()
+
+
+def measure(client: Any, where: str, *, tenants: int, entries: int, before: int, lookups: int) -> Cell:
+    """Look entries up that are there, store some more and take them out again."""
+    store = RedisCache(client)
+    rng = np.random.default_rng(5)
+    each = entries // tenants
+    vectors = Vectors()
+    chosen = []
+    for _ in range(lookups):
+        tenant, place = int(rng.integers(tenants)), int(rng.integers(each))
+        noisy = vectors.of(tenant, place) + rng.normal(scale=0.01, size=_DIMENSIONS).astype(np.float32)
+        chosen.append((keys_of(tenant), f"{place:032x}", noisy.astype("<f4").tobytes()))
+    for keys, _, vector in chosen[:20]:  # connections and scripts
+        store.similar(keys, vector_set(keys), vector, _NEIGHBOURS)
+    cpu = [cpu_s(client)]
+    exact, missed = [], 0
+    for keys, name, _ in chosen:
+        started = time.perf_counter()
+        missed += store.get(keys.entry(name)) is None
+        exact.append((time.perf_counter() - started) * 1000)
+    cpu.append(cpu_s(client))
+    similar = []
+    for keys, name, vector in chosen:
+        started = time.perf_counter()
+        found = store.similar(keys, vector_set(keys), vector, _NEIGHBOURS)
+        similar.append((time.perf_counter() - started) * 1000)
+        missed += name not in [n.name for n in found]
+    cpu.append(cpu_s(client))
+    memory, count = used(client)
+    stored = []
+    for i, (keys, _, vector) in enumerate(chosen):
+        name = f"f{i:031x}"
+        started = time.perf_counter()
+        store.store(
+            keys,
+            name,
+            _VALUE,
+            ttl_s=3600,
+            max_entries=10**9,
+            max_bytes=10**12,
+            vector=(vector_set(keys), vector),
+        )
+        stored.append((time.perf_counter() - started) * 1000)
+    for i, (keys, _, _) in enumerate(chosen):
+        store.forget(keys, f"f{i:031x}")
+    return Cell(
+        where, tenants, entries, stats.quantiles(exact), stats.quantiles(similar), stats.quantiles(stored),
+        (cpu[1] - cpu[0]) / lookups * 1e6, (cpu[2] - cpu[1]) / lookups * 1e6, together(store, chosen),
+        (memory - before) / entries, count, lookups, missed,
+    )  # fmt: skip
+
+
+def together(store: RedisCache, chosen: Sequence[tuple[Keys, str, bytes]]) -> float:
+    """Similar lookups a second with eight at once, as a plugin server makes them."""
+    started = time.perf_counter()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda c: store.similar(c[0], vector_set(c[0]), c[2], _NEIGHBOURS), chosen))
+    return len(chosen) / (time.perf_counter() - started)
+
+
+def is_cluster(client: Any) -> bool:
+    """Whether it is a client of a cluster."""
+    return isinstance(client, redis.RedisCluster)
+
+
+def nodes(client: Any) -> list[Any]:
+    """Clients of all nodes."""
+    if is_cluster(client):
+        return [client.get_redis_connection(node) for node in client.get_primaries()]
+    return [client]
+
+
+def home(client: Any, keys: Keys) -> Any:
+    """A client of the node on which a tenant's keys lie."""
+    if is_cluster(client):
+        return client.get_redis_connection(client.get_node_from_key(keys.index))
+    return client
+
+
+def cpu_s(client: Any) -> float:
+    """Processor time of all nodes."""
+    infos = [node.info("cpu") for node in nodes(client)]
+    return float(sum(i["used_cpu_sys"] + i["used_cpu_user"] for i in infos))
+
+
+def used(client: Any) -> tuple[int, int]:
+    """Bytes and keys of all nodes."""
+    return (
+        sum(int(node.info("memory")["used_memory"]) for node in nodes(client)),
+        sum(int(node.dbsize()) for node in nodes(client)),
+    )
+
+
+@contextlib.contextmanager
+def one_redis(folder: Path) -> Iterator[Any]:
+    """A Redis that evicts nothing."""
+    server = RedisServer(folder / "redis", maxmemory="0")
+    server.start()
+    client = redis.Redis(port=server.port, socket_timeout=60, protocol=2, driver_info=None)
+    try:
+        yield client
+    finally:
+        client.close()
+        server.stop()
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, count: int = 3) -> Iterator[Any]:
+    """A Redis Cluster on this machine."""
+    children, ports = [], [free_port() for _ in range(count)]
+    try:
+        for port in ports:
+            at = folder / f"node-{port}"
+            at.mkdir()
+            options = {
+                "port": port, "cluster-enabled": "yes", "cluster-port": free_port(), "bind": "127.0.0.1", "dir": at,
+                "save": "", "appendonly": "no", "cluster-node-timeout": 5000,
+            }  # fmt: skip
+            argv = [str(find()), *(a for n, v in options.items() for a in (f"--{n}", str(v)))]
+            children.append(Child(f"node {port}", argv, log=at / "redis.log", foreign=True))
+        single: list[Any] = [redis.Redis(port=port, socket_timeout=10) for port in ports]
+        for i, (node, child) in enumerate(zip(single, children, strict=True)):
+            wait_for(lambda n=node: _answers(n), child, what="a node", timeout_s=15)  # type: ignore[misc]
+            first, last = 16384 * i // count, 16384 * (i + 1) // count - 1
+            node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+        for port, node in zip(ports[1:], single[1:], strict=True):
+            bus = child_bus(node)
+            single[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
+        for node, child in zip(single, children, strict=True):
+            wait_for(lambda n=node: _joined(n, count), child, what="the cluster", timeout_s=30)  # type: ignore[misc]
+        client = redis.RedisCluster(host="127.0.0.1", port=ports[0], socket_timeout=60)
+        yield client
+        client.close()
+    finally:
+        for child in children:
+            child.stop()
+
+
+def child_bus(node: Any) -> int:
+    """The node's port for the others."""
+    return int(node.config_get("cluster-port")["cluster-port"])
+
+
+def _answers(node: Any) -> bool | None:
+    with contextlib.suppress(redis.RedisError):
+        return bool(node.ping()) or None
+    return None
+
+
+def _joined(node: Any, count: int) -> bool | None:
+    info = node.execute_command("CLUSTER", "INFO")
+    text = info if isinstance(info, dict) else dict(
+        line.split(":", 1) for line in info.decode().split() if ":" in line
+    )  # fmt: skip
+    return True if text["cluster_state"] == "ok" and int(text["cluster_known_nodes"]) == count else None
+
+
+def scattered(client: Any, tenants: int) -> int:
+    """Tenants whose keys lie on more than one node."""
+    homes: dict[bytes, set[int]] = {}
+    for i, node in enumerate(nodes(client)):
+        for key in node.scan_iter(match="tg:cache:*", count=1000):
+            homes.setdefault(key.split(b"{")[1].split(b"}")[0], set()).add(i)
+    assert len(homes) == tenants
+    return sum(len(found) > 1 for found in homes.values())
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """All sizes."""
+    cells: list[Cell] = []
+    result: dict[str, Any] = {"about": running.about(running.Settings())}
+    sizes = sorted({*args.entries, *([1_000_000] if args.million else [])})
+    with tempfile.TemporaryDirectory(prefix="tg-scale-") as name:
+        for tenants in args.tenants:
+            with one_redis(Path(name)) as client:
+                before, _ = used(client)
+                filling = Filling(client, tenants)
+                for entries in (e for e in sizes if e >= tenants and e // tenants <= args.most_each):
+                    say(f"one Redis: {entries:,} entries of {tenants:,} tenants …")
+                    filling.to(entries)
+                    cells.append(
+                        measure(
+                            client,
+                            "one Redis",
+                            tenants=tenants,
+                            entries=entries,
+                            before=before,
+                            lookups=args.lookups,
+                        )
+                    )
+        tenants, entries = 100, max(e for e in sizes if e <= 100_000)
+        if entries >= tenants and not args.no_cluster:
+            with cluster(Path(name)) as client:
+                say(f"a cluster of three: {entries:,} entries of {tenants:,} tenants …")
+                before, _ = used(client)
+                Filling(client, tenants).to(entries)
+                cells.append(
+                    measure(
+                        client,
+                        "cluster of 3",
+                        tenants=tenants,
+                        entries=entries,
+                        before=before,
+                        lookups=args.lookups,
+                    )
+                )
+                spread = [int(node.dbsize()) for node in nodes(client)]
+                result["cluster"] = {"keys_by_node": spread, "scattered": scattered(client, tenants)}
+    result["cells"] = [asdict(c) for c in cells]
+    if args.bench:
+        result["paper"] = paper(json.loads(args.bench.read_text()), cells)
+    return result
+
+
+def paper(bench: dict[str, Any], cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Cores that `_TARGET` requests a second take, by configuration: processor time per request times requests.
+
+    It assumes what holds for processes without a shared state: twice the cores serve twice the requests. At the largest
+    size that was measured, the difference of a lookup there is added for Redis.
+    """
+    largest = max(cells, key=lambda c: c.entries)
+    out = []
+    for name, c in bench["configurations"].items():
+        cpu = dict(c["cost"]["cpu_ms_per_request"])
+        cpu.pop("mock provider", None)
+        if "cache" in c["sections"]:
+            cpu["redis"] = max(cpu.get("redis", 0.0), (largest.exact_cpu_us + largest.similar_cpu_us) / 1000)
+        out.append(
+            {"configuration": name, "cores": {r: ms * _TARGET / 1000 for r, ms in cpu.items() if ms > 0.02}}
+        )
+    return out
+
+
+def say(line: str) -> None:
+    """Progress."""
+    print(line, flush=True)
+
+
+def gates(result: dict[str, Any]) -> list[str]:
+    """Counts that must be zero."""
+    # HNSW with eight-bit vectors is approximate: recall .99 at five neighbours was measured.
+    out = [
+        f"{c['where']}, {c['entries']} entries: {c['missed']} lookups didn't find what is there"
+        for c in result["cells"]
+        if c["missed"] > _LOST * c["lookups"]
+    ]
+    if result.get("cluster", {}).get("scattered"):
+        out.append(f"{result['cluster']['scattered']} tenants lie on more than one node")
+    return out
+
+
+_HEAD: Final = ("", "tenants", "entries", "exact p50 ms", "p95", "similar p50 ms", "p95", "p99", "store p50 ms",
+                "Redis us exact", "similar", "similar/s", "bytes/entry", "not found")  # fmt: skip
+
+
+def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The table."""
+    return [
+        (
+            c["where"], f"{c['tenants']:,}", f"{c['entries']:,}", f"{c['exact_ms']['p50']:.2f}",
+            f"{c['exact_ms']['p95']:.2f}", *(f"{c['similar_ms'][q]:.2f}" for q in ("p50", "p95", "p99")),
+            f"{c['store_ms']['p50']:.2f}", f"{c['exact_cpu_us']:.0f}", f"{c['similar_cpu_us']:.0f}",
+            f"{c['similar_per_s']:.0f}", f"{c['bytes_per_entry']:.0f}", str(c["missed"]),
+        )
+        for c in result["cells"]
+    ]  # fmt: skip
+
+
+def paper_rows(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """What the target takes, in cores."""
+    roles = list(dict.fromkeys(r for p in result["paper"] for r in p["cores"]))
+    lines = [
+        (
+            p["configuration"],
+            *(f"{p['cores'].get(r, 0):.0f}" for r in roles),
+            f"{sum(p['cores'].values()):.0f}",
+        )
+        for p in result["paper"]
+    ]
+    return ("", *roles, "all"), lines
+
+
+def html_page(result: dict[str, Any]) -> str:
+    """The report."""
+    about = result["about"]
+    by_tenants: dict[int, list[dict[str, Any]]] = {}
+    for c in result["cells"]:
+        if c["where"] == "one Redis":
+            by_tenants.setdefault(c["tenants"], []).append(c)
+
+    def lines(get: Any) -> list[tuple[str, list[tuple[float, float]]]]:
+        return [(f"{t:,} tenants", [(c["entries"], get(c)) for c in cs]) for t, cs in by_tenants.items()]
+
+    shown = (
+        ("Similar lookup, p50 ms", lambda c: c["similar_ms"]["p50"]), ("p95 ms", lambda c: c["similar_ms"]["p95"]),
+        ("Storing, p50 ms", lambda c: c["store_ms"]["p50"]),
+        ("Memory, MiB", lambda c: c["bytes_per_entry"] * c["entries"] / 2**20),
+    )  # fmt: skip
+    pictures = "".join(
+        f"<div><h3>{title}</h3>{plots.curves(lines(get), x_label='entries', y_label='', log_x=True)}</div>"
+        for title, get in shown
+    )
+    names = [f"{t:,} tenants" for t in by_tenants]
+    key = plots.legend(dict(zip(names, plots.COLOURS, strict=False)))
+    body = (
+        f"<h1>The cache as it grows</h1><p class='soft'>{about['date']} · {about['machine']} · commit "
+        f"{about['commit']}</p>{key}<div class='pair'>{pictures}</div>{page.html_table(_HEAD, rows(result))}"
+    )
+    if "cluster" in result:
+        spread = ", ".join(f"{n:,}" for n in result["cluster"]["keys_by_node"])
+        body += f"<h2>Cluster</h2><p>Keys by node: {spread}. A tenant's keys lie on one node.</p>"
+    if "paper" in result:
+        head, lines_ = paper_rows(result)
+        body += f"<h2>Cores for {_TARGET:,} requests a second, on paper</h2>{page.html_table(head, lines_)}"
+    return page.shell("Tenantgate: scale", body)
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--entries", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--tenants", type=int, nargs="+", default=[1, 100, 10_000])
+    parser.add_argument("--million", action="store_true", help="and a million entries, which takes a while")
+    parser.add_argument(
+        "--most-each", type=int, default=100_000, help="entries of one tenant (default: %(default)s)"
+    )
+    parser.add_argument("--lookups", type=int, default=300)
+    parser.add_argument("--no-cluster", action="store_true")
+    parser.add_argument("--bench", type=Path, help="a result of `tenantgate bench`, to reckon with")
+    parser.add_argument("--out", type=Path, default=Path("reports/scale"))
+    args = parser.parse_args()
+    result = run(args)
+    print()
+    print(plain_table(_HEAD, rows(result)))
+    if "paper" in result:
+        print(f"\ncores for {_TARGET:,} requests a second, on paper")
+        print(plain_table(*paper_rows(result)))
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "scale.json").write_text(json.dumps(result, indent=1))
+    (args.out / "scale.html").write_text(html_page(result))
+    failed = gates(result)
+    for line in failed:
+        print(f"FAILED: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Gateways to measure: each a `Stack` of its own, with what it takes to look into its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+from tenantgate.bench import counters, procs, traced_gateway
+from tenantgate.bench.configurations import Configuration, tenants_yaml
+from tenantgate.bench.counters import Series
+from tenantgate.bench.procs import Usage
+from tenantgate.config import catalog
+from tenantgate.devhost import gateway, kong_conf
+from tenantgate.devhost.processes import command_pids, descendants
+from tenantgate.devhost.stack import Stack
+from tenantgate.errors import EdgeError
+
+__all__ = ["MODEL", "Counts", "Site"]
+
+MODEL: Final = "mock-small"
+_READY_S: Final = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """One reading of everything that counts."""
+
+    usage: Mapping[str, Usage]
+    metrics: Mapping[str, Series]
+    redis: Mapping[str, float]
+    asked: int
+    """How often the mock provider was asked."""
+    taken_s: float = field(default_factory=time.perf_counter)
+
+
+class Site:
+    """A running gateway that serves some configurations."""
+
+    def __init__(
+        self, configurations: Sequence[Configuration], folder: Path, *, tenants: int, latency_ms: float,
+        chunk_ms: float, kong_bin: Path | None = None, traced: bool = False,
+    ) -> None:  # fmt: skip
+        self.configurations = tuple(configurations)
+        self.tenants = tenants
+        self.extra: Mapping[str, Any] = {}
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "tenants.yaml"
+        file.write_text(tenants_yaml(configurations, tenants), encoding="utf-8")
+        self.stack = Stack(
+            tenants=file, state_dir=folder, kong_bin=kong_bin, mock_latency_ms=latency_ms,
+            mock_chunk_ms=chunk_ms, log_level="error",
+            gateway_module=traced_gateway.__name__ if traced else gateway.__name__,
+        )  # fmt: skip
+        self.trace = folder / "logs" / traced_gateway.FILE if traced and kong_bin is None else None
+        """Where the traced gateway writes; None for one that isn't traced."""
+        self._sockets: dict[str, Path] = {}
+
+    def __enter__(self) -> Self:
+        self.stack.start()
+        try:
+            for server in kong_conf.load(self._folder / "kong.conf").plugin_servers:
+                at = Path(server.socket)
+                self._sockets[server.name] = at.with_name(at.name.removesuffix(".socket") + ".metrics.socket")
+            for configuration in self.configurations:
+                self._settle(configuration)
+        except BaseException:
+            self.stack.stop()
+            raise
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stack.stop()
+
+    def _settle(self, configuration: Configuration) -> None:
+        """Wait until every tenant's route answers: instances are started and models loaded by then."""
+        for number in range(self.tenants):
+            client = self.stack.client(configuration.tenant(number), provider="mock", model=MODEL)
+            until = time.monotonic() + _READY_S
+            while (status := client.chat("Is anybody there?").status) != 200:
+                if time.monotonic() > until:
+                    raise EdgeError(
+                        f"{configuration.name}: its routes answer {status}; see {self._folder}/logs"
+                    )
+                time.sleep(0.05)
+
+    def target(self, configuration: Configuration, tenant: int) -> tuple[str, dict[str, str]]:
+        """Address and headers for a tenant's requests."""
+        name = configuration.tenant(tenant)
+        headers = {"Content-Type": "application/json", "apikey": self.stack.key(name)}
+        return self.stack.url(tenant=name, provider="mock", model=MODEL), headers
+
+    def roles(self) -> dict[str, list[int]]:
+        """Process ids by what they are."""
+        root = self.stack.gateway_pid
+        # A plugin's server may have processes of its own, called something else.
+        plugins = {
+            p.name: sorted({d for pid in self.stack.pids(p.name) for d in (pid, *descendants(pid))})
+            for p in catalog.CATALOG
+        }
+        of_plugins = {pid for pids in plugins.values() for pid in pids}
+        gateway = [pid for pid in (root, *descendants(root)) if pid not in of_plugins]
+        here = os.getpid()
+        return {
+            "gateway": gateway,
+            **plugins,
+            "redis": command_pids(here, f"{self._folder.resolve()}/redis"),
+            "mock provider": command_pids(here, f"{self._folder.resolve()}/mock.json"),
+        }
+
+    def counts(self) -> Counts:
+        """Read everything now."""
+        return Counts(
+            procs.sample(self.roles()),
+            {name: counters.metrics_of(path) for name, path in self._sockets.items()},
+            counters.redis_counts(self.stack.redis_url),
+            self.stack.mock_count(),
+        )
+
+    def wait_for_log_phases(self) -> None:
+        """Until no event runs any more: what follows the answers is done."""
+        until = time.monotonic() + 5.0
+        with contextlib.suppress(OSError):
+            while time.monotonic() < until and any(self._running()):
+                time.sleep(0.02)
+
+    def _running(self) -> Iterator[bool]:
+        for path in self._sockets.values():
+            series = counters.metrics_of(path)
+            yield counters.total(series, "tenantgate_events_in_progress") > 0

@@ -1,0 +1,149 @@
+"""The compose profile `observability` agrees with kong.conf, with the metrics in the source and with the record."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tenantgate.audit.record import schema
+from tenantgate.config import catalog, model
+from tenantgate.config.kong_conf import kong_conf
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy/grafana"
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OBSERVERS = {n: s for n, s in SERVICES.items() if s.get("profiles") == ["observability"]}
+DASHBOARD: dict[str, Any] = json.loads((FOLDER / "tenantgate.json").read_text(encoding="utf-8"))
+PANELS = [p for p in DASHBOARD["panels"] if p["type"] != "row"]
+METRICS = re.compile(
+    r'metrics\.(counter|gauge|histogram)\(\s*"(tenantgate_\w+)",\s*"[^"]*"(?:,\s*\(([^)]*)\))?'
+)
+
+
+def config(name: str) -> Any:
+    return yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
+
+
+def declared() -> dict[str, set[str]]:
+    """Each metric of the source with its labels."""
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "src/tenantgate").rglob("*.py"):
+        for kind, name, labels in METRICS.findall(path.read_text(encoding="utf-8")):
+            found[name] = set(re.findall(r'"(\w+)"', labels))
+            if kind == "histogram":
+                found[f"{name}_bucket"] = found[name] | {"le"}
+    return found
+
+
+def queries(source: str) -> Iterator[tuple[str, str]]:
+    for panel in PANELS:
+        for target in panel["targets"]:
+            if target["datasource"]["uid"] == source:
+                yield panel["title"], target["expr"]
+
+
+def test_the_profile_has_all_that_it_needs() -> None:
+    assert set(OBSERVERS) == {"alloy", "loki", "prometheus", "grafana"}
+    for name, service in OBSERVERS.items():
+        assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), f"{name}: a version that stays the same"
+        for volume in service["volumes"]:
+            source = volume.partition(":")[0]
+            if source.startswith("./"):
+                assert volume.endswith(":ro"), name
+                assert (ROOT / source).is_file(), source
+            else:
+                assert source in COMPOSE["volumes"], source
+
+
+def test_nothing_of_it_is_open_to_the_network() -> None:
+    assert {name: s["ports"] for name, s in OBSERVERS.items() if "ports" in s} == {
+        "grafana": ["127.0.0.1:3000:3000"]
+    }
+
+
+def test_the_audit_logs_folder_is_the_default_one_and_belongs_to_kong() -> None:
+    folder = model.Audit().dir
+    assert f"audit:{folder}" in SERVICES["kong"]["volumes"]
+    assert re.search(rf"install -d -o kong .* {folder}\n", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    assert SERVICES["kong"]["hostname"]
+    assert '"/audit/audit.jsonl"' in (FOLDER / "records.alloy").read_text(encoding="utf-8")
+
+
+def test_each_plugin_server_starts_as_in_kong_conf_and_is_scraped() -> None:
+    text = kong_conf()
+    environment = SERVICES["kong"]["environment"]
+    (job,) = config("prometheus.yaml")["scrape_configs"]
+    scraped = {c["labels"]["server"]: c["targets"] for c in job["static_configs"]}
+    plugins = [p.name for p in catalog.CATALOG]
+    assert set(scraped) == set(plugins)
+    for name in plugins:
+        setting = f"pluginserver_{name.replace('-', '_')}_start_cmd"
+        usual = re.search(rf"^{setting} = (.*)$", text, re.MULTILINE)
+        assert usual is not None
+        ours, _, port = environment[f"KONG_{setting.upper()}"].rpartition(
+            " --metrics-host 0.0.0.0 --metrics-port "
+        )
+        assert ours == usual[1]
+        assert scraped[name] == [f"kong:{port}"]
+
+
+def test_datasources_are_where_the_services_listen() -> None:
+    found = {d["uid"]: d["url"] for d in config("datasources.yaml")["datasources"]}
+    assert found == {"loki": "http://loki:3100", "prometheus": "http://prometheus:9090"}
+    assert config("loki.yaml")["server"]["http_listen_port"] == 3100
+    provider = config("dashboards.yaml")["providers"][0]["options"]["path"]
+    assert any(f"tenantgate.json:{provider}/tenantgate.json:ro" in v for v in SERVICES["grafana"]["volumes"])
+
+
+def test_the_dashboard_covers_what_it_should() -> None:
+    rows = [p["title"] for p in DASHBOARD["panels"] if p["type"] == "row"]
+    assert rows == ["Requests", "Cache", "Guard", "Tokens and cost", "Latency", "Audit log"]
+    assert len({p["id"] for p in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+
+
+@pytest.mark.parametrize(("title", "query"), list(queries("prometheus")))
+def test_a_query_names_metrics_and_labels_that_there_are(title: str, query: str) -> None:
+    known = declared()
+    names = re.findall(r"tenantgate_\w+", query)
+    assert names
+    for name in names:
+        assert name in known, name
+    for by in re.findall(r"by \(([^)]*)\)", query):
+        assert {word.strip() for word in by.split(",")} <= known[names[0]]
+    for label in re.findall(r"[{,]\s*(\w+)=", query):
+        assert label in known[names[0]]
+
+
+@pytest.mark.parametrize(("title", "query"), list(queries("loki")))
+def test_a_query_of_records_names_fields_that_there_are(title: str, query: str) -> None:
+    assert '{job="tenantgate", tenant=~"$tenant"}' in query
+    for found in re.findall(r"\| json ([^|]*)", query):
+        for path in re.findall(r'="([^"]+)"', found):
+            node: Any = schema()
+            for step in path.split("."):
+                if step in node.get("properties", {}):
+                    node = node["properties"][step]
+                else:
+                    assert node.get("additionalProperties"), path
+                    node = node["additionalProperties"]
+                    node = node if isinstance(node, dict) else {}
+                    if node == {"type": "object"}:  # a verdict: each plugin's own
+                        break
