@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from queue import Queue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -173,6 +175,50 @@ def test_a_file_may_be_moved_away(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "audit.jsonl").read_bytes())["id"] == "id-0"
     with pytest.raises(SinkError):
         FileSink("f", tmp_path / "no" / "folder").send(queued(1))
+
+
+def test_a_kill_between_writing_and_the_note_of_it_doubles_nothing_in_a_file(tmp_path: Path) -> None:
+    path, batch = tmp_path / "audit.jsonl", queued(5)
+    FileSink("f", path).send(batch[:3])
+    with path.open("ab") as out:
+        out.write(batch[3].record[:40])
+    sink = FileSink("f", path)
+    sink.send(batch)
+    sink.send(queued(6)[5:])
+    assert path.read_bytes().splitlines() == [q.record for q in queued(6)]
+
+
+def test_a_receiver_that_drips_does_not_hold_a_delivery() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = Event()
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while not ended.wait(0.02):
+                    connection.sendall(b"X: y\r\n")
+
+        thread = Thread(target=drip)
+        thread.start()
+        sink = make(
+            SinkConfig(
+                name="s", type="http", url=f"http://127.0.0.1:{server.getsockname()[1]}/", timeout_ms=200
+            )
+        )
+        with pytest.raises(SinkError, match="TimeoutError") as caught:
+            sink.send(queued(1))
+        ended.set()
+        thread.join()
+    assert caught.value.retry
+
+
+@pytest.mark.parametrize("status", [405, 410, 415])
+def test_a_wrong_address_refuses_no_record(receiver: Receiver, status: int) -> None:
+    receiver.statuses = [status]
+    with pytest.raises(SinkError) as caught:
+        receiver.sink().send(queued(1))
+    assert caught.value.retry
 
 
 def test_standard_output_gets_lines() -> None:

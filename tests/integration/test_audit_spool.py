@@ -217,3 +217,56 @@ def test_a_replay_is_taken_up(tmp_path: Path) -> None:
     (tmp_path / "replay.a").write_text("12")
     assert ids(spool, "a") == [e.id for e in entries[12:]]
     assert [e.id for e in stored(tmp_path)] == [e.id for e in entries]
+
+
+@pytest.mark.parametrize("left", [b"", b'{"heads":{"acme"'])
+def test_a_crash_at_the_beginning_of_a_segment_forgets_no_head(tmp_path: Path, left: bytes) -> None:
+    spool, chain = files(tmp_path), Chain()
+    entries = chain.entries(10)
+    spool.append(entries)
+    spool.close()
+    (tmp_path / f"{10:020d}.seg").write_bytes(left)
+    again = files(tmp_path)
+    assert again.heads() == chain.heads
+    again.append(entries)
+    more = chain.entries(3)
+    again.append(more)
+    assert ids(files(tmp_path), "a") == [e.id for e in (*entries, *more)]
+
+
+def test_a_full_disk_at_the_beginning_of_a_segment_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, chain = files(tmp_path), Chain()
+    kept, entries = chain.entries(10), chain.entries(2)
+    spool.append(kept)
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        for _ in range(2):
+            with pytest.raises(EdgeError, match="No space left"):
+                spool.append(entries)
+    spool.append(entries)
+    assert ids(files(tmp_path), "a") == [e.id for e in (*kept, *entries)]
+
+
+@pytest.mark.parametrize("line", [0, 1, 3, 4])
+def test_a_damaged_line_costs_no_more_than_itself(tmp_path: Path, line: int) -> None:
+    spool, chain = files(tmp_path), Chain()
+    entries = chain.entries(4)
+    spool.append(entries)
+    path = max(tmp_path.glob("*.seg"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[line] = b"\xff" + lines[line][1:]
+    path.write_bytes(b"".join(lines))
+    again = files(tmp_path)
+    more = chain.entries(3)
+    again.append(more)
+    expected = [e.id for e in entries]
+    if line:
+        del expected[line - 1]
+    assert ids(again, "a") == [*expected, *(e.id for e in more)]
+    assert ids(files(tmp_path), "a") == []

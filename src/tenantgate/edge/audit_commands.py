@@ -257,7 +257,9 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _reconcile(args: argparse.Namespace) -> int:
-    outcomes = Counter(str(r.get("outcome")) for _, r in _selected(args, _records(args)))
+    # By id: a sink may have got a record twice.
+    by_id = {str(r.get("id")): str(r.get("outcome")) for _, r in _selected(args, _records(args))}
+    outcomes = Counter(by_id.values())
     total = outcomes.total()
     requests = args.requests if args.requests is not None else _counted(args.metrics_url)
     for outcome, n in outcomes.most_common():

@@ -98,6 +98,7 @@ class _Lane:
         self.wake, self.stopping = threading.Event(), threading.Event()
         self.ends_at = 0.0
         self._failed = 0
+        self._held: Sequence[Queued] = ()  # a batch that failed: it comes again as it was, under the same key
         self.thread = threading.Thread(target=self._run, name=f"audit-{sink.name}", daemon=True)
 
     def _run(self) -> None:
@@ -113,7 +114,7 @@ class _Lane:
     def _once(self) -> None:
         spool, name = self._delivery.spool, self._sink.name
         self.wake.clear()
-        batch = spool.read(name, self._pace.batch)
+        batch = self._held or spool.read(name, self._pace.batch)
         if not batch:
             _backlog.set(0, sink=name)
             if self.stopping.is_set():
@@ -121,10 +122,12 @@ class _Lane:
                 return
             self.wake.wait(_LOOK_S)
             return
-        if len(batch) < self._pace.batch and not self.stopping.wait(self._pace.flush_s):
+        if not self._held and len(batch) < self._pace.batch and not self.stopping.wait(self._pace.flush_s):
             batch = spool.read(name, self._pace.batch)  # others may have come meanwhile
+        self._held = batch
         self._deliver(batch)
         spool.ack(name, batch)
+        self._held = ()
         self._failed = 0
         _backlog.set(spool.backlog(name), sink=name)
 

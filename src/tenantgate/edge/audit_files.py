@@ -110,27 +110,43 @@ class FileSpool:
             return
         last = self._segments[-1]
         _cut_torn(last.path)
-        entries = list(read_segment(last.path))
-        self._heads = _heads_of(last.path)
-        for entry in entries:
-            self._heads[entry.tenant] = entry.head
-        last.count, last.size = len(entries), last.path.stat().st_size
-        if last.size == 0:  # a crash before its first line was whole
+        if (
+            last.path.stat().st_size == 0
+        ):  # a crash before its first line was whole: the one before knows the heads
             last.path.unlink()
             self._segments.pop()
+            if self._segments:
+                self._recover_heads(self._segments[-1])
             self._begin(last.start)
             return
+        self._recover_heads(last)
         self._out = last.path.open("ab", buffering=0)
 
+    def _recover_heads(self, segment: _Segment) -> None:
+        heads = _heads_of(segment.path)
+        # Where its first line is damaged, all segments together know what it said, or most of it.
+        sources = [segment] if heads is not None else self._segments
+        self._heads = heads or {}
+        for source in sources:
+            for entry in read_segment(source.path):
+                self._heads[entry.tenant] = entry.head
+        segment.count = max(0, _line_ends(segment.path) - 1)
+        segment.size = segment.path.stat().st_size
+
     def _begin(self, start: int) -> None:
-        if self._out is not None:
-            self._out.close()
         path = self._folder / f"{start:020d}.seg"
-        self._out = path.open("ab", buffering=0)
         heads = {str(t): [h.seq, h.hash, h.position] for t, h in self._heads.items()}
         line = _json({"heads": heads, "shed": False}) + b"\n"
-        _write_all(self._out, line)
-        _sync_folder(self._folder)
+        out = path.open("ab", buffering=0)  # after a failed write the end is where it was
+        try:
+            _write_all(out, line)
+            _sync_folder(self._folder)
+        except OSError:
+            out.close()
+            path.unlink(missing_ok=True)
+            raise
+        self.close()
+        self._out = out
         self._segments.append(_Segment(start, path, 0, len(line)))
 
     def _read_cursor(self, sink: str) -> int:
@@ -323,7 +339,7 @@ class FileSpool:
         """Take the contents out of a segment; the entries stay."""
         new = segment.path.with_suffix(".new")
         with new.open("wb") as out:
-            heads = {str(t): [h.seq, h.hash, h.position] for t, h in _heads_of(segment.path).items()}
+            heads = {str(t): [h.seq, h.hash, h.position] for t, h in (_heads_of(segment.path) or {}).items()}
             out.write(_json({"heads": heads, "shed": True}) + b"\n")
             for e in read_segment(segment.path):
                 entry = Entry(e.tenant, e.id, e.head.seq, e.head.hash, e.head.position, shed(e.record))
@@ -370,12 +386,23 @@ def read_segment(
             if not line.endswith(b"\n") or (upto is not None and offset > upto):
                 return
             meta, tab, record = line[:-1].partition(b"\t")
-            if not tab:
-                return
-            found = json.loads(meta)
-            head = Head(found["s"], found["h"], found["p"])
-            yield Stored(count, offset, TenantId(found["t"]), found["i"], head, record)
+            try:
+                if not tab:
+                    raise ValueError  # noqa: TRY301
+                found = json.loads(meta)
+                entry = Stored(
+                    count,
+                    offset,
+                    TenantId(found["t"]),
+                    found["i"],
+                    Head(found["s"], found["h"], found["p"]),
+                    record,
+                )
+            except (ValueError, KeyError, TypeError):
+                entry = None  # damaged on disk: the others are whole, and the chain shows what is missing
             count += 1
+            if entry is not None:
+                yield entry
 
 
 def _write_all(file: io.FileIO, data: bytes) -> None:
@@ -395,11 +422,20 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
 
-def _heads_of(path: Path) -> dict[TenantId, Head]:
+def _heads_of(path: Path) -> dict[TenantId, Head] | None:
+    """What the first line says; None if it is damaged."""
     with path.open("rb") as file:
         first = file.readline()
-    found = json.loads(first)["heads"] if first.endswith(b"\n") else {}
-    return {TenantId(t): Head(*h) for t, h in found.items()}
+    try:
+        found = json.loads(first)["heads"]
+        return {TenantId(t): Head(*h) for t, h in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _line_ends(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def _is_shed(path: Path) -> bool:

@@ -12,8 +12,11 @@ import gzip
 import http.client
 import json
 import os
+import socket
 import ssl
+import stat
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,9 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FileSink", "HttpSink", "OtlpSink", "RefusedError", "StdoutSink", "make"]
 
-_AGAIN: Final = frozenset({408, 425, 429})
-_CREDENTIALS: Final = frozenset({401, 403, 404, 407})  # the operator's to mend: no record's fault
 _ANSWER: Final = 1 << 16  # bytes of an answer that are read
+_LOOK_BACK: Final = 32 << 20  # bytes of a file in which the last batch may be
+_REFUSED: Final = frozenset({400, 413, 422})  # about what was sent; all else is the operator's to mend
 
 
 class RefusedError(SinkError):
@@ -73,20 +76,31 @@ class StdoutSink:
 
 
 class FileSink:
-    """JSON lines at the end of a file, which may be moved away at any time (logrotate)."""
+    """JSON lines at the end of a file, which may be moved away at any time (logrotate).
+
+    After a start and after an error the file's end is looked at first: half a line is cut off, and records that are
+    there already are left out. So a kill between writing and the spool's note of it doubles nothing, unless the file
+    was moved in between.
+    """
 
     def __init__(self, name: str, path: Path) -> None:
-        self.name, self._path = name, path
+        self.name, self._path, self._certain = name, path, False
 
     def send(self, batch: Sequence[Queued]) -> None:
         """Append, and make it last."""
-        data = b"".join(q.record + b"\n" for q in batch)
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise SinkError(f"{self._path}: {error.strerror}", retry=True) from None
+        certain, self._certain = self._certain, False
         try:
-            size = os.fstat(fd).st_size
+            try:
+                regular = stat.S_ISREG(os.fstat(fd).st_mode)
+                there = _repair(self._path, fd) if regular and not certain else frozenset()
+                data = b"".join(q.record + b"\n" for q in batch if q.record not in there)
+                size = os.fstat(fd).st_size
+            except OSError as error:
+                raise SinkError(f"{self._path}: {error.strerror}", retry=True) from None
             try:
                 rest = memoryview(data)
                 while rest:
@@ -97,8 +111,21 @@ class FileSink:
                 with contextlib.suppress(OSError):
                     os.ftruncate(fd, size)  # no half record for the next one to be glued to
                 raise SinkError(f"{self._path}: {error.strerror}", retry=True) from None
+            self._certain = True
         finally:
             os.close(fd)
+
+
+def _repair(path: Path, fd: int) -> frozenset[bytes]:
+    """Cut half a line off the end of a file; the lines before it, as far back as a batch may reach."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - _LOOK_BACK)
+        file.seek(start)
+        lines = file.read(size - start).split(b"\n")
+    if lines[-1]:
+        os.ftruncate(fd, size - len(lines[-1]))
+    return frozenset(lines[1 if start else 0 : -1])
 
 
 class HttpSink:
@@ -134,26 +161,42 @@ class HttpSink:
         if 200 <= status < 300:
             return answer
         self._close()
-        again = status >= 500 or status in _AGAIN or status in _CREDENTIALS or 300 <= status < 400
+        again = status not in _REFUSED
         raise RefusedError(
             f"{self.name}: HTTP {status}", retry=again, after_s=_seconds(after), poison=not again
         )
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, str | None]:
         fresh = self._connection is None
-        connection = self._connection or self._connect()
-        path = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
         try:
-            connection.request("POST", path, body, dict(headers))
-            response = connection.getresponse()
+            return self._exchange(self._connection or self._connect(), body, headers)
         except (ConnectionError, http.client.RemoteDisconnected):
             if fresh:
                 raise
             self._close()  # the receiver has closed it since the last batch
-            connection = self._connect()
+            return self._exchange(self._connect(), body, headers)
+
+    def _exchange(
+        self, connection: http.client.HTTPConnection, body: bytes, headers: Mapping[str, str]
+    ) -> tuple[int, bytes, str | None]:
+        path = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
+        late = threading.Event()
+        # The socket's own limit begins anew with each byte that comes; this one holds for all of it.
+        timer = threading.Timer(self._config.timeout_ms / 1000, _cut, (connection, late))
+        timer.daemon = True
+        timer.start()
+        try:
             connection.request("POST", path, body, dict(headers))
             response = connection.getresponse()
-        answer = response.read(_ANSWER)
+            answer = response.read(_ANSWER)
+        except (OSError, http.client.HTTPException):
+            if late.is_set():
+                raise TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise TimeoutError
         if response.will_close or not response.isclosed():
             self._close()
         return response.status, answer, response.headers.get("Retry-After")
@@ -174,6 +217,13 @@ class HttpSink:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _cut(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+    late.set()
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 class OtlpSink(HttpSink):
