@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["MODELS", "PLUGIN", "SemanticCache"]
 
 PLUGIN: Final = "tenant-semantic-cache"
+_SHORTER: Final = 0.6  # of a question's length: what is shorter hardly asks the same in other words
 GUARD: Final = "tenant-guardrails"
 REPLY_GUARD: Final = "tenant-response-guardrails"
 FINISH_REASON: Final = "tenantgate_finish_reason"
@@ -364,8 +365,13 @@ def _wanted(entry: entries.Entry, control: CacheControl) -> bool:
 
 
 def _comparable(question: str | None, models: CacheModels) -> TypeGuard[str]:
-    """Whether the question is text that the embedder reads to its end."""
-    return bool(question and question.strip()) and not models.embedder.truncates(question or "")
+    """Whether the question is text that the embedder reads to its end, and the verifier beside one of its like.
+
+    Else looking for neighbours costs an embedding and can't end in a hit.
+    """
+    if not question or not question.strip() or models.embedder.truncates(question):
+        return False
+    return not models.verifier.truncates(question, question[: int(len(question) * _SHORTER)])
 
 
 def _vector(models: CacheModels, sealer: TenantSealer, question: str) -> bytes:
