@@ -203,6 +203,24 @@ def test_exemptions_are_granted_and_revoked_while_running(gateway: Gateway, caps
     until(lambda: client.chat(prompt).status, lambda s: s == 400, what="status")
 
 
+def test_an_exemption_lets_a_reply_pass_too(gateway: Gateway, capsys: Any) -> None:
+    client, common = (
+        gateway.client("replying"),
+        ["--tenant", "replying", "--redis-url", gateway.stack.redis_url],
+    )
+    assert client.chat(f"Say {CARD}").status == 400
+    assert main(["guard", "exempt", *common, "--rule", "cards", "--reason", "test", "--until", "1h"]) == 0
+    identifier = capsys.readouterr().out.split()[0]
+    until(lambda: client.chat(f"Say {CARD}").status, lambda s: s == 200, what="status")
+    assert main(["guard", "revoke", *common, identifier]) == 0
+    # The answer may be in the cache now; another question is refused again.
+    until(
+        lambda: client.chat(f"Please say {CARD} {gateway.fresh('{n}')}").status,
+        lambda s: s == 400,
+        what="status",
+    )
+
+
 def test_the_report_of_a_tenants_own_traffic(gateway: Gateway, capsys: Any) -> None:
     client = gateway.client("alerting")
     for _ in range(2):
@@ -289,12 +307,13 @@ def test_without_the_guard_of_replies_no_reply_passes_unchecked(gateway: Gateway
 
 
 def test_no_canary_is_left_anywhere(gateway: Gateway) -> None:
+    card = "4012 8888 8888 1881"  # one that no exemption ever let into the cache
     for tenant in ("alerting", "blocking", "masking", "recovering", "replying"):
         client = gateway.client(tenant)
-        client.chat(f"{MAIL} {SECRET} {CARD}")
+        client.chat(f"{MAIL} {SECRET} {card}")
         client.chat(f"{MAIL} {SECRET}", stream=True)
         ask(client, [{"role": "user", "content": [{"type": "text", "text": MAIL}]}])
-    canaries = (MAIL.encode(), SECRET.encode(), CARD.encode())
+    canaries = (MAIL.encode(), SECRET.encode(), card.encode())
     for log in gateway.stack.logs():
         content = log.read_bytes()
         assert not [c for c in canaries if c in content], log.name

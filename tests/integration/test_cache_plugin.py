@@ -408,6 +408,7 @@ def test_an_answer_is_served_only_to_what_the_guard_let_pass(
     [
         ({"action": "mask"}, False),
         ({"action": "pass", "recovered": 1}, False),
+        ({"action": "pass", "rules": {"cards": {"mode": "block", "exempted": 1}}}, False),
         ({"action": "alert"}, True),
         (None, True),
     ],

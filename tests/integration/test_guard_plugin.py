@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tenantgate.edge import guard_models, guard_service
+from tenantgate.edge import guard_models, guard_notes
 from tenantgate.edge.guard_weights import injection_weights
 from tenantgate.guard.injection import InjectionModel
 from tenantgate.kong.testing import FakeKong
@@ -197,7 +197,7 @@ def test_replies_are_watched_in_the_log_without_holding_them_back() -> None:
     }
     kong = FakeKong(consumer="acme", record=record).run(made, "log")
     assert len(kong.calls) == 3
-    assert guard_service._hits.value(tenant="acme", rule="secrets", mode="alert") >= 1
+    assert guard_notes.hits.value(tenant="acme", rule="secrets", mode="alert") >= 1
 
 
 # -- replies --------------------------------------------------------------------------------------------------

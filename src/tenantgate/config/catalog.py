@@ -149,6 +149,7 @@ def _plain(value: Any) -> Any:
 def _reply_guard_fields(gateway: Gateway, _route: str) -> Mapping[str, Any]:
     return {
         "encryption_key": gateway.encryption_key,
+        "redis": _redis(gateway),
         "correlation_header": gateway.correlation_header,
         "recover_redacted": None,  # as tenant-guardrails has it
     }

@@ -346,9 +346,13 @@ def _let_pass(host: Host) -> bool:
 
 
 def _changed(host: Host) -> bool:
-    """Whether the guard of replies has masked something in this one, or put back what a request's mask hid."""
+    """Whether this reply isn't for everybody: masked, with something put back, or let pass by an exemption."""
     verdict = host.verdict(REPLY_GUARD) or {}
-    return verdict.get("action") not in (None, "pass", "alert") or bool(verdict.get("recovered"))
+    rules = verdict.get("rules")
+    exempted = isinstance(rules, dict) and any(
+        isinstance(r, dict) and "exempted" in r for r in rules.values()
+    )
+    return exempted or verdict.get("action") not in (None, "pass", "alert") or bool(verdict.get("recovered"))
 
 
 def _stream_reason(host: Host) -> str | None:

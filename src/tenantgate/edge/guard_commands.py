@@ -216,15 +216,26 @@ def _events(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     counts = _book(args).counts(args.days)
-    seen = counts.pop(("", "request", "all"), 0)
+    seen, replies = (counts.pop(("", of, "all"), 0) for of in ("request", "reply"))
     rules: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for (rule, mode, what), n in sorted(counts.items()):
         rules[rule, mode][what] = n
     if args.json:
         out = [{"rule": r, "mode": m, **whats} for (r, m), whats in rules.items()]
-        print(json.dumps({"tenant": args.tenant, "days": args.days, "checked": seen, "rules": out}, indent=2))
+        print(
+            json.dumps(
+                {
+                    "tenant": args.tenant,
+                    "days": args.days,
+                    "checked": seen,
+                    "replies_checked": replies,
+                    "rules": out,
+                },
+                indent=2,
+            )
+        )
         return 0
-    print(f"{args.tenant}, the last {args.days} days: {seen} requests and replies checked")
+    print(f"{args.tenant}, the last {args.days} days: {seen} requests and {replies} replies checked")
     for (rule, mode), whats in rules.items():
         hits, exempted = whats.get("hits", 0), whats.get("exempted", 0)
         share = f" ({hits / seen:.2%})" if seen else ""
@@ -245,8 +256,8 @@ def _report(args: argparse.Namespace) -> int:
 def _examples(args: argparse.Namespace, rule: str) -> list[str]:
     if not args.key_env:
         return []
+    from tenantgate.edge.guard_notes import sealer  # noqa: PLC0415
     from tenantgate.edge.guard_registry import Keys  # noqa: PLC0415
-    from tenantgate.edge.guard_service import sealer  # noqa: PLC0415
 
     tenant = TenantId(args.tenant)
     keys, name = sealer(_key(args), tenant), Keys(tenant).examples(rule).encode()
@@ -263,7 +274,7 @@ def _key(args: argparse.Namespace) -> str:
 
 
 def _hash(args: argparse.Namespace) -> int:
-    from tenantgate.edge.guard_service import fingerprint, sealer  # noqa: PLC0415
+    from tenantgate.edge.guard_notes import fingerprint, sealer  # noqa: PLC0415
 
     text = sys.stdin.read().rstrip("\n")
     print(fingerprint(sealer(_key(args), TenantId(args.tenant)), args.rule, text))

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.edge.guard_checking import Checker, mask_all
 from tenantgate.edge.guard_models import PARTS
-from tenantgate.edge.guard_service import ORIGINALS, sealer
+from tenantgate.edge.guard_notes import Notes, sealer
+from tenantgate.edge.guard_service import ORIGINALS
 from tenantgate.errors import EdgeError
 from tenantgate.guard.answers import CODE_REPLY, blocked
 from tenantgate.guard.config import check
-from tenantgate.guard.passages import Passage, of_message, rewrite
+from tenantgate.guard.passages import of_message, rewrite
 from tenantgate.guard.replies import RawReply, decompress, parse, text_of
 from tenantgate.guard.verdict import Action, Decision, judge
 from tenantgate.kong import logs, metrics
@@ -29,7 +30,10 @@ from tenantgate.pii import Placeholders, recover
 if TYPE_CHECKING:
     from tenantgate.guard.config import ReplyGuardConfig, RuleConfig
     from tenantgate.guard.detectors import Parts
+    from tenantgate.guard.exemptions import Exemption
+    from tenantgate.guard.passages import Passage
     from tenantgate.kong import Host
+    from tenantgate.pii import Finding
     from tenantgate.tenant import TenantId
 
 __all__ = ["MARK", "PLUGIN", "ReplyGuard"]
@@ -42,11 +46,6 @@ _log: Final = logging.getLogger("tenantgate.guard")
 _replies: Final = metrics.counter(
     "tenantgate_guard_replies_total", "Replies by what the guard did.", ("action",)
 )
-_hits: Final = metrics.counter(
-    "tenantgate_guard_reply_hits_total",
-    "Replies in which a rule found something.",
-    ("tenant", "rule", "mode"),
-)
 _recovered: Final = metrics.counter("tenantgate_guard_recovered_total", "Placeholders that were turned back.")
 
 
@@ -57,6 +56,7 @@ class ReplyGuard:
         check(config.rules, replies=True)
         self._config = config
         self._checker = Checker(config.rules, parts)
+        self._notes = Notes(config)
 
     def response(self, host: Host) -> None:
         """Let the reply pass, change it or refuse it."""
@@ -88,11 +88,16 @@ class ReplyGuard:
         for rule in self._checker.rules:
             if rule.name in checked.failed and rule.mode != "alert" and self._config.on_error == "reject":
                 raise checked.failed[rule.name]
-        decision = judge(self._checker.rules, checked.found)
-        self._note(tenant, decision)
+        exempt = self._notes.exemptions(tenant)
+        decision = judge(
+            self._checker.rules, checked.found, exempt,
+            lambda rule, f: self._notes.fingerprint(tenant, rule, passage.text[f.start : f.end]),
+        )  # fmt: skip
+        _replies.inc(action=decision.action.value)
+        self._notes.note(host, tenant, decision, lambda _rule: passage, of="reply")
         if decision.action is Action.BLOCK:
             self._refuse(host, decision, reply)
-        body = self._masked(reply) if decision.action is Action.MASK else reply.body
+        body = self._masked(tenant, reply, exempt) if decision.action is Action.MASK else reply.body
         body, count = self._with_originals(host, tenant, body)
         verdict = decision.verdict() | ({"recovered": count} if count else {})
         if verdict != {"action": "pass"}:
@@ -101,12 +106,16 @@ class ReplyGuard:
             self._send(host, reply, body, encoded=bool(encoding))
         _let_pass(host)
 
-    def _masked(self, reply: RawReply) -> Any:
+    def _masked(self, tenant: TenantId | None, reply: RawReply, exempt: tuple[Exemption, ...]) -> Any:
         placeholders = Placeholders()
+
+        def allowed(rule: RuleConfig, passage: Passage, finding: Finding) -> bool:
+            return not self._notes.covered(tenant, rule, passage.text[finding.start : finding.end], exempt)
+
         masking = [r for r in self._checker.rules if r.mode == "mask"]
         inner = mask_all(
             masking, lambda value, _rule: of_message(value), text_of(reply.body), self._checker, placeholders,
-            _any, rewrite,
+            allowed, rewrite,
         )  # fmt: skip
         return {**reply.body, **inner} if isinstance(reply.body, dict) else inner
 
@@ -155,18 +164,7 @@ class ReplyGuard:
         host.call("response.clear_header", "Content-Encoding")
         host.answer(400, body, {"Content-Type": kind})
 
-    @staticmethod
-    def _note(tenant: TenantId | None, decision: Decision) -> None:
-        _replies.inc(action=decision.action.value)
-        for hit in decision.hits:
-            if hit.findings:
-                _hits.inc(tenant=tenant.slug if tenant else "", rule=hit.rule.name, mode=hit.rule.mode)
-
 
 def _let_pass(host: Host) -> None:
     # Last: whatever fails before, the mark is missing and a route that blocks replies answers 503.
     host.call("ctx.shared.set", MARK, "pass")
-
-
-def _any(_rule: RuleConfig, _passage: Passage, _finding: object) -> bool:
-    return True

@@ -9,29 +9,22 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tenantgate import chat
 from tenantgate.chat import ChatRequest, Refusal
 from tenantgate.edge.guard_checking import Checked, Checker, mask_all
 from tenantgate.edge.guard_models import PARTS
-from tenantgate.edge.guard_registry import Keys, shared
-from tenantgate.edge.guard_webhook import shared as webhook
-from tenantgate.guard.answers import CODE_REQUEST, CODE_UNREADABLE, blocked, safe_id
+from tenantgate.edge.guard_notes import Notes, sealer
+from tenantgate.guard.answers import CODE_REQUEST, CODE_UNREADABLE, blocked
 from tenantgate.guard.config import check
-from tenantgate.guard.examples import example
 from tenantgate.guard.passages import Passage, of_message, of_request, rewrite
-from tenantgate.guard.verdict import Action, Decision, Hit, judge
+from tenantgate.guard.verdict import Action, Decision, judge
 from tenantgate.kong import logs, metrics
 from tenantgate.pii import Placeholders
 
 if TYPE_CHECKING:
-    from tenantgate.edge.guard_registry import Registry
-    from tenantgate.edge.sealing import TenantSealer
     from tenantgate.guard.config import GuardConfig, RuleConfig
     from tenantgate.guard.detectors import Parts
     from tenantgate.guard.exemptions import Exemption
@@ -39,7 +32,7 @@ if TYPE_CHECKING:
     from tenantgate.pii import Finding
     from tenantgate.tenant import TenantId
 
-__all__ = ["MARK", "ORIGINALS", "PLUGIN", "Guard", "sealer"]
+__all__ = ["MARK", "ORIGINALS", "PLUGIN", "Guard"]
 
 PLUGIN: Final = "tenant-guardrails"
 MARK: Final = "tenantgate_guard"
@@ -53,17 +46,10 @@ _MOST_HASHES: Final = 3  # of a rule, in an event
 _requests: Final = metrics.counter(
     "tenantgate_guard_requests_total", "Requests by what the guard did.", ("action",)
 )
-_hits: Final = metrics.counter(
-    "tenantgate_guard_hits_total", "Requests and replies in which a rule found something.",
-    ("tenant", "rule", "mode"),
-)  # fmt: skip
 _unchecked: Final = metrics.counter(
     "tenantgate_guard_unchecked_total",
     "Requests that went on without the guard, because it was dead or late; on routes that block they got 503.",
     ("tenant",),
-)
-_found: Final = metrics.counter(
-    "tenantgate_guard_findings_total", "Findings by detector and kind.", ("detector", "kind")
 )
 
 
@@ -75,8 +61,7 @@ class Guard:
         self._config = config
         self._requests = Checker([r for r in config.effective if r.target != "reply"], parts)
         self._replies = Checker([r for r in config.effective if r.target == "reply"], parts)
-        self._registry = shared(config.redis) if config.exemptions else None
-        self._webhook = webhook(config.webhook) if config.webhook.url else None
+        self._notes = Notes(config)
 
     def access(self, host: Host) -> None:
         """Let the request pass, mask it or refuse it."""
@@ -103,12 +88,12 @@ class Guard:
             return
         passage = of_message(reply)
         checked = self._replies.check(lambda _rule: passage)
-        exempt = self._exemptions(tenant)
+        exempt = self._notes.exemptions(tenant)
         decision = judge(
             self._replies.rules, checked.found, exempt,
-            lambda rule, f: self._fingerprint(tenant, rule, passage.text[f.start : f.end]),
+            lambda rule, f: self._notes.fingerprint(tenant, rule, passage.text[f.start : f.end]),
         )  # fmt: skip
-        self._note(host, tenant, decision, {"reply": passage})
+        self._notes.note(host, tenant, decision, lambda _rule: passage, of="reply")
 
     def _access(self, host: Host) -> None:
         tenant = host.tenant()
@@ -128,12 +113,13 @@ class Guard:
 
         checked = self._requests.check(passage)
         self._raise_failures(checked)
-        exempt = self._exemptions(tenant)
+        exempt = self._notes.exemptions(tenant)
         decision = judge(
             self._requests.rules, checked.found, exempt,
-            lambda rule, f: self._fingerprint(tenant, rule, passage(rule).text[f.start : f.end]),
+            lambda rule, f: self._notes.fingerprint(tenant, rule, passage(rule).text[f.start : f.end]),
         )  # fmt: skip
-        self._note(host, tenant, decision, passages)
+        _requests.inc(action=decision.action.value)
+        self._notes.note(host, tenant, decision, passage)
         if decision.action is Action.BLOCK:
             self._refuse(host, CODE_REQUEST, decision, stream=request.stream)
         verdict = decision.verdict()
@@ -158,11 +144,7 @@ class Guard:
         placeholders.avoid(of_request(request.body, "concatenate_all_content").text)
 
         def allowed(rule: RuleConfig, passage: Passage, finding: Finding) -> bool:
-            text = passage.text[finding.start : finding.end]
-            return not any(
-                e.rule == rule.name and e.fingerprint in (None, self._fingerprint(tenant, rule, text))
-                for e in exempt
-            )
+            return not self._notes.covered(tenant, rule, passage.text[finding.start : finding.end], exempt)
 
         masking = [r for r in self._requests.rules if r.mode == "mask"]
         body = mask_all(
@@ -190,110 +172,6 @@ class Guard:
             show_reason=self._config.show_reason,
         )  # fmt: skip
         host.answer(400, body, {"Content-Type": kind})
-
-    # -- exemptions, counts, events -----------------------------------------------------------------------
-
-    def _exemptions(self, tenant: TenantId | None) -> tuple[Exemption, ...]:
-        if tenant is None or self._registry is None:
-            return ()
-        return self._registry.exemptions(tenant, approval=self._config.approval)
-
-    def _fingerprint(self, tenant: TenantId | None, rule: RuleConfig, text: str) -> str:
-        if tenant is None or not self._config.encryption_key:
-            return ""
-        return fingerprint(sealer(self._config.encryption_key, tenant), rule.name, text)
-
-    def _note(
-        self, host: Host, tenant: TenantId | None, decision: Decision, passages: Mapping[str, Passage]
-    ) -> None:
-        """Metrics, webhook, and what the registry keeps of a decision."""
-        _requests.inc(action=decision.action.value)
-        found = [hit for hit in decision.hits if hit.findings]
-        for hit in found:
-            _hits.inc(tenant=tenant.slug if tenant else "", rule=hit.rule.name, mode=hit.rule.mode)
-            for kind, n in Counter(f.kind for f in hit.findings).items():
-                _found.inc(n, detector=hit.rule.detector, kind=kind)
-        if tenant is None:
-            return
-        if self._webhook is not None:
-            for hit in found:
-                self._webhook.alert(tenant, hit.rule.name, self._alert(host, hit))
-        if self._registry is not None:
-            self._registry.count(
-                tenant, ["|request|all", *(n for hit in decision.hits for n in _counted(hit))]
-            )
-            for hit in decision.hits:
-                self._register(self._registry, tenant, hit, passages)
-
-    def _register(
-        self, registry: Registry, tenant: TenantId, hit: Hit, passages: Mapping[str, Passage]
-    ) -> None:
-        """The events and the example of one hit."""
-        for identifier in hit.exemptions:
-            registry.event(tenant, {"event": "used", "id": identifier, "rule": hit.rule.name})
-        if hit.action is Action.BLOCK:
-            registry.event(tenant, self._blocked_event(tenant, hit.rule, hit.findings, passages))
-        elif hit.action is Action.ALERT and self._config.report_examples and self._config.encryption_key:
-            text = example(passages[hit.rule.target].text, hit.findings[0])
-            if text is not None:
-                name = Keys(tenant).examples(hit.rule.name)
-                keys = sealer(self._config.encryption_key, tenant)
-                sealed = keys.seal(text.encode("utf-8", "replace"), key=name.encode())
-                registry.example(tenant, hit.rule.name, sealed, most=self._config.report_examples)
-
-    def _alert(self, host: Host, hit: Hit) -> dict[str, Any]:
-        request_id = None
-        if host.phase == "access":
-            request_id = safe_id(host.headers().get(self._config.correlation_header))
-        return {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "route_id": host.config_keys.get("route_id"),
-            "request_id": request_id,
-            "detector": hit.rule.detector,
-            "target": hit.rule.target,
-            "mode": hit.rule.mode,
-            "kinds": dict(sorted(Counter(f.kind for f in hit.findings).items())),
-            "score": round(max(f.score for f in hit.findings), 2),
-        }
-
-    def _blocked_event(
-        self,
-        tenant: TenantId,
-        rule: RuleConfig,
-        findings: tuple[Finding, ...],
-        passages: Mapping[str, Passage],
-    ) -> dict[str, str]:
-        event = {"event": "blocked", "rule": rule.name, "kinds": ",".join(sorted({f.kind for f in findings}))}
-        passage = passages.get(rule.target)
-        if passage is not None and self._config.encryption_key:
-            hashes = [
-                self._fingerprint(tenant, rule, passage.text[f.start : f.end])
-                for f in findings[:_MOST_HASHES]
-            ]
-            event["hashes"] = ",".join(hashes)
-        return event
-
-
-def _counted(hit: Hit) -> list[str]:
-    """What is counted of a hit: ``rule|mode|what``."""
-    head = f"{hit.rule.name}|{hit.rule.mode}|"
-    names = [head + "exempted"] if hit.exempted else []
-    if hit.findings:
-        names += [head + "hits", *(head + kind for kind in {f.kind for f in hit.findings})]
-    return names
-
-
-def fingerprint(keys: TenantSealer, rule: str, text: str) -> str:
-    """What an exemption names a finding by: a digest under the tenant's key, 32 hexadecimal digits."""
-    return keys.name(b"guard\0" + rule.encode() + b"\0" + text.encode("utf-8", "surrogatepass"))
-
-
-@lru_cache(maxsize=1024)
-def sealer(encryption_key: str, tenant: TenantId) -> TenantSealer:
-    """The tenant's keys."""
-    from tenantgate.edge.sealing import TenantSealer  # noqa: PLC0415 - NumPy, which `--dump` needs not
-
-    return TenantSealer(encryption_key, tenant)
 
 
 def _logged_reply(record: Mapping[str, Any]) -> Any:

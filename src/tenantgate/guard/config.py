@@ -194,6 +194,21 @@ class ReplyGuardConfig:
         "The key of tenant-guardrails on the same route, to recover its placeholders.",
         default=None, len_min=16, referenceable=True,
     )  # fmt: skip
+    redis: RedisConfig = field("The Redis that holds exemptions, counts and events.", default=RedisConfig())
+    exemptions: bool = field(
+        "Whether exemptions in Redis are honoured and what rules find is counted there.", default=True
+    )
+    approval: bool = field(
+        "Whether an exemption needs a second person: requested by one, approved by another.", default=False
+    )
+    webhook: WebhookConfig = field(
+        "Where alerts are sent, beside metrics and record.", default=WebhookConfig()
+    )
+    report_examples: int = field(
+        "How many of the latest findings of each rule in alert are kept as examples for `guard report`, as "
+        "tenant-guardrails does; 0 for none.",
+        default=0, between=(0, 20),
+    )  # fmt: skip
     recover_redacted: bool = field(
         "Whether placeholders in the reply are turned back into what they stand for.", default=False
     )
