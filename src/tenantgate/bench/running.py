@@ -33,9 +33,9 @@ _CONTROL: Final = "bare again"
 _WARM_SEED: Final = 1_000_003
 _BURST_SEED: Final = 2_000_003
 _BURST_KINDS: Final = ("fresh", "hundred")
-_BURST_MOST: Final = 8000
+_BURST_MOST: Final = 3000  # requests a second; a gateway that could do more would seem to do no more
 _LANES: Final = 8
-_TURNS: Final = 2
+_TURNS: Final = 4
 _TRACED_LATENCY_MS: Final = 5.0
 Json = dict[str, Any]
 
@@ -58,13 +58,13 @@ class Settings:
     """
 
     rate: float = 20.0
-    seconds: float = 30.0
+    seconds: float = 35.0
     warm_up_s: float = 3.0
     tenants: int = 4
     latency_ms: float = 50.0
     chunk_ms: float = 2.0
     seed: int = 1
-    burst_s: float = 2.0
+    burst_s: float = 1.5
     traced: int = 12
     kong_bin: Path | None = None
 
@@ -252,16 +252,18 @@ def _warmed(targets: Mapping[str, tuple[Target, Configuration]], settings: Setti
 
 def _throughput(targets: Mapping[str, tuple[Site, Configuration]], settings: Settings) -> Json:
     """Requests a second as fast as they go, in turns, with a provider that answers at once."""
-    asks = workload.make(_BURST_MOST, seed=_BURST_SEED, tenants=settings.tenants, kinds=_BURST_KINDS)
+    size = max(1, int(_BURST_MOST * settings.burst_s))
+    asks = workload.make(
+        _TURNS * size, seed=_BURST_SEED, tenants=settings.tenants, kinds=_BURST_KINDS
+    )  # each new to the cache
     done: Counter[str] = Counter()
     with contextlib.ExitStack() as quick:
         for site in {id(site): site for site, _ in targets.values()}.values():
             quick.enter_context(site.stack.mock_behaviour(latency_ms=0.0, chunk_ms=0.0))
-        size = len(asks) // (2 * _TURNS)
         for turn in range(_TURNS):
-            for place, (name, (site, configuration)) in enumerate(targets.items()):
-                start = (2 * turn + place) * size
-                dues = [_due(name, site, configuration, ask, 0.0) for ask in asks[start : start + size]]
+            for name, (site, configuration) in targets.items():
+                now = asks[turn * size : (turn + 1) * size]
+                dues = [_due(name, site, configuration, ask, 0.0) for ask in now]
                 shots = load.run(Plan(dues, lanes=_LANES, seconds=settings.burst_s))
                 done[name] += sum(s.status == 200 for s in shots)
     spent_s = _TURNS * settings.burst_s
@@ -330,7 +332,8 @@ def _curve(seconds: Sequence[float]) -> list[float]:
 
 
 _CHOICES: Final[Mapping[str, Callable[[Judged], bool]]] = {
-    "pass": lambda j: j.outcome == "pass" and not j.ask.stream,
+    # Long prompts apart: they are about a twentieth, and would make the p95 of all a matter of one more or less.
+    "pass": lambda j: j.outcome == "pass" and not j.ask.stream and j.ask.kind != "long",
     "pass, 100 tokens": lambda j: j.outcome == "pass" and j.ask.kind == "hundred",
     "pass, long": lambda j: j.outcome == "pass" and j.ask.kind == "long",
     "hit": lambda j: j.outcome == "hit" and not j.ask.stream,

@@ -21,8 +21,8 @@ KINDS: Final = (
     "fresh", "hundred", "repeat", "paraphrase", "near", "conversation", "stream", "attack", "personal", "long",
 )  # fmt: skip
 MIX: Final = {
-    "fresh": 10, "hundred": 20, "repeat": 20, "paraphrase": 14, "near": 8, "conversation": 8, "stream": 8,
-    "attack": 4, "personal": 4, "long": 4,
+    "fresh": 8, "hundred": 20, "repeat": 20, "paraphrase": 14, "near": 8, "conversation": 8, "stream": 8,
+    "attack": 4, "personal": 4, "long": 6,
 }  # fmt: skip
 """Parts of 100."""
 _ECHO: Final = 0.15
