@@ -32,8 +32,9 @@ demo: setup ## Start the gateway, send real traffic, show what each part does
 test: setup ## All tests
 	@$(PY) -m pytest $(ARGS)
 
-e2e: setup ## End-to-end tests; KONG_BIN=/path/to/kong runs them on a real Kong
-	@$(PY) -m pytest tests/e2e $(if $(KONG_BIN),--kong-bin=$(KONG_BIN)) $(ARGS)
+e2e: setup ## End-to-end tests; KONG_BIN=/path/to/kong or GATEWAY_URL=… runs them on a real Kong
+	@$(PY) -m pytest tests/e2e $(if $(KONG_BIN),--kong-bin=$(KONG_BIN)) $(if $(GATEWAY_URL),--gateway-url=$(GATEWAY_URL)) \
+		$(if $(MOCK_URL),--mock-url=$(MOCK_URL)) $(if $(REDIS_URL),--redis-url=$(REDIS_URL)) $(ARGS)
 
 check: setup lint types ## Style, types and the architecture's rules
 

@@ -9,18 +9,15 @@ For `tenantgate up`, the demo, the end-to-end tests and the benchmarks. Nothing 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from tenantgate import config
 from tenantgate.devhost import readiness
 from tenantgate.devhost.client import Client
+from tenantgate.devhost.mock_control import MockControl
 from tenantgate.devhost.processes import Child, command_pids, end_all, read_json, wait_for
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import RedisServer, free_port
@@ -37,7 +34,7 @@ _SOCKET_MAX: Final = 100
 _LONGEST_SOCKET: Final = "tenant-response-guardrails.metrics.socket"
 
 
-class Stack:
+class Stack(MockControl):
     """Starts on entering, stops on leaving.
 
     Args:
@@ -280,37 +277,6 @@ class Stack:
         """Start it again, empty, on the same port."""
         if self._redis:
             self._redis.start()
-
-    @contextlib.contextmanager
-    def mock_behaviour(self, **behaviour: Any) -> Iterator[None]:
-        """The mock provider behaves like this (`mock_provider.Behaviour`) while the block runs."""
-        self._mock_call("PUT", "/_mock/behaviour", behaviour)
-        try:
-            yield
-        finally:
-            self._mock_call("DELETE", "/_mock/behaviour")
-
-    def mock_requests(self) -> list[dict[str, Any]]:
-        """What the mock provider was asked, oldest first; without bodies and credentials."""
-        records: list[dict[str, Any]] = self._mock_call("GET", "/_mock/requests")["records"]
-        return records
-
-    def mock_count(self) -> int:
-        """How often the mock provider was asked."""
-        return int(self._mock_call("GET", "/_mock/requests")["total"])
-
-    def mock_headers_seen(self) -> str:
-        """All headers that it was sent, but credentials, which appear as their SHA-256."""
-        return json.dumps(self.mock_requests())
-
-    def _mock_call(self, method: str, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.mock_url + path, data, method=method)  # noqa: S310
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
-                return json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            raise EdgeError(f"mock provider: {json.loads(error.read()).get('error', error.code)}") from error
 
 
 def _need_extra() -> None:

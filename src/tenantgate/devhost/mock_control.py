@@ -1,0 +1,54 @@
+"""What can be asked of, and told to, a mock provider that runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from tenantgate.errors import EdgeError
+
+__all__ = ["MockControl"]
+
+
+class MockControl:
+    """For whoever has a mock provider at `mock_url`. Every method raises EdgeError where it refuses."""
+
+    @property
+    def mock_url(self) -> str:
+        """The mock provider's address, without a path."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def mock_behaviour(self, **behaviour: Any) -> Iterator[None]:
+        """The mock provider behaves like this (`mock_provider.Behaviour`) while the block runs."""
+        self._mock_call("PUT", "/_mock/behaviour", behaviour)
+        try:
+            yield
+        finally:
+            self._mock_call("DELETE", "/_mock/behaviour")
+
+    def mock_requests(self) -> list[dict[str, Any]]:
+        """What the mock provider was asked, oldest first; without bodies and credentials."""
+        records: list[dict[str, Any]] = self._mock_call("GET", "/_mock/requests")["records"]
+        return records
+
+    def mock_count(self) -> int:
+        """How often the mock provider was asked."""
+        return int(self._mock_call("GET", "/_mock/requests")["total"])
+
+    def mock_headers_seen(self) -> str:
+        """All headers that it was sent, but credentials, which appear as their SHA-256."""
+        return json.dumps(self.mock_requests())
+
+    def _mock_call(self, method: str, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.mock_url + path, data, method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+                return json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            raise EdgeError(f"mock provider: {json.loads(error.read()).get('error', error.code)}") from error
