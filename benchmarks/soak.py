@@ -64,6 +64,7 @@ class Server:
     done: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     samples: list[dict[str, float]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Requests:
@@ -129,31 +130,42 @@ def answers(number: int, tenant: str, body: bytes, reply: Mapping[str, Any]) -> 
     }
 
 
-def drive(
-    server: Server, requests: Requests, events: int, lock: threading.Lock, stop: threading.Event
-) -> None:
+def drive(server: Server, requests: Requests, events: int, stop: threading.Event) -> None:
     """Send events until so many are done, as one of the server's lanes."""
+    while not stop.is_set() and server.done < events:
+        with KongClient(server.socket, timeout_s=30.0) as kong, contextlib.suppress(_ReplacedError):
+            instance = kong.start_instance(server.name, server.config)
+            _drive(kong, instance, server, requests, events=events, stop=stop)
+
+
+class _ReplacedError(Exception):
+    """The server is another process now, and doesn't know the instance."""
+
+
+def _drive(
+    kong: KongClient, instance: int, server: Server, requests: Requests, *, events: int, stop: threading.Event
+) -> None:  # fmt: skip
     journal = server.config.get("pipeline", {}).get("journal")
-    with KongClient(server.socket, timeout_s=30.0) as kong:
-        instance = kong.start_instance(server.name, server.config)
-        while not stop.is_set():
-            number, tenant, body, reply = requests.next()
-            pdk = answers(number, tenant, body, reply)
-            for phase in server.phases:
-                failure = ""
-                try:
-                    kong.handle_event(instance, phase, pdk)
-                except (KongError, OSError, AssertionError) as error:
-                    failure = f"{phase}: {type(error).__name__}"
-                with lock:
-                    server.done += 1
-                    if failure:
-                        server.failed[failure] += 1
-                    if server.done >= events:
-                        return
-            if journal:  # stock file-log writes it, opening it anew for each line
-                with open(journal, "a", encoding="utf-8") as out:  # noqa: PTH123
-                    out.write(json.dumps(record(number, tenant, {})) + "\n")
+    while not stop.is_set():
+        number, tenant, body, reply = requests.next()
+        pdk = answers(number, tenant, body, reply)
+        for phase in server.phases:
+            failure = ""
+            try:
+                kong.handle_event(instance, phase, pdk)
+            except (KongError, OSError, AssertionError) as error:
+                failure = f"{phase}: {type(error).__name__}"
+            with server.lock:
+                server.done += 1
+                if failure:
+                    server.failed[failure] += 1
+                if server.done >= events:
+                    return
+            if failure:
+                raise _ReplacedError
+        if journal:  # stock file-log writes it, opening it anew for each line
+            with open(journal, "a", encoding="utf-8") as out:  # noqa: PTH123
+                out.write(json.dumps(record(number, tenant, {})) + "\n")
 
 
 @contextlib.contextmanager
@@ -231,7 +243,7 @@ def gates(result: Mapping[str, Any]) -> list[str]:
     out = []
     for name, server in result["servers"].items():
         if server["failed"]:
-            out.append(f"{name}: events failed: {server['failed']}")
+            out.append(f"{name}: events failed: {server['failed']}; its log: {' | '.join(server['said'])}")
         if server["phases_failed"]:
             out.append(f"{name}: {server['phases_failed']} phases failed")
         if result["events"] < _ENOUGH:
@@ -283,9 +295,14 @@ def soak(args: argparse.Namespace) -> dict[str, Any]:
             result["servers"][s.name] = {
                 "events": s.done, "failed": dict(s.failed), "phases_failed": failed, "phases_late": late,
                 "samples": s.samples,
-                "restarts": 0 if s.child.running else 1,
+                "said": _errors(folder / f"{s.name}.log"),
             }  # fmt: skip
     return result
+
+
+def _errors(log: Path) -> list[str]:
+    """The first errors in a plugin server's log, which holds nothing of a request."""
+    return log.read_text(errors="replace").splitlines()[:5]
 
 
 def _drive_all(started: Sequence[Server], client: Any, args: argparse.Namespace) -> None:
@@ -293,9 +310,8 @@ def _drive_all(started: Sequence[Server], client: Any, args: argparse.Namespace)
     each = args.events // len(started)
     threads = []
     for server in started:
-        lock = threading.Lock()
         threads += [
-            threading.Thread(target=drive, args=(server, requests, each, lock, stop), daemon=True)
+            threading.Thread(target=drive, args=(server, requests, each, stop), daemon=True)
             for _ in range(args.lanes)
         ]
     watcher = threading.Thread(target=watch, args=(started, client, args.events, stop), daemon=True)

@@ -8,7 +8,7 @@ socket's backlog instead of being refused. (Refused, Kong would go on without th
 Only while the server crashes again and again are connections closed at once, so that requests need not wait.
 
 The server beats through a pipe every 0.1 s. It is killed and replaced when it is stopped (the kernel tells)
-or, once it was warm, silent for `HANG_S`. Both processes end when their parent does.
+or, once it was warm, hangs (`hangs`). Both processes end when their parent does.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ from typing import Final
 from tenantgate.kong import logs
 from tenantgate.kong.poller import Waker
 
-__all__ = ["HANG_S", "Heart", "supervise"]
+__all__ = ["HANG_S", "Heart", "hangs", "supervise"]
 
 _log: Final = logging.getLogger("tenantgate.supervisor")
 
 HANG_S: Final = 1.0
+_STARVED_S: Final = 5.0
+_BUSY_S: Final = 0.5  # a thread that holds Python's lock, and so the heartbeat, for so long
+_ASLEEP: Final = 0.01  # of a processor
 _START_S: Final = 60.0  # until it is warm: importing libraries and loading models may hold Python's lock
 _COLD: Final = b"c"
 _WARM: Final = b"w"
@@ -63,6 +66,28 @@ def supervise(serve: Callable[[Heart, int], int], listener: socket.socket) -> in
     `serve` gives the exit status. Must be called before any thread is started.
     """
     return _Supervisor(serve, listener).run()
+
+
+def hangs(silent_s: float, used_s: float | None) -> bool:
+    """Whether a server hangs that gave no sign for `silent_s` and `used_s` of processor time, if that is known.
+
+    It does if it spins, or sleeps. On a machine with too much to do a server that lives is silent, too; it gets
+    some processor time, but little. To replace it then would only make more to do.
+    """
+    if silent_s <= HANG_S:
+        return False
+    starved = used_s is not None and _ASLEEP * silent_s < used_s < _BUSY_S
+    return not starved or silent_s > _STARVED_S
+
+
+def _used_s(pid: int) -> float | None:
+    """Processor time of a process so far, where ``/proc`` tells it (proc(5): fields 14 and 15 of ``stat``)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            fields = file.read().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 class _Supervisor:
@@ -134,6 +159,7 @@ class _Supervisor:
         poll.register(self._beats, select.POLLIN)
         poll.register(self._waker.fileno(), select.POLLIN)
         reason = ""
+        used_before: float | None = None
         while True:
             before = time.monotonic()
             ready = {fd for fd, _ in poll.poll(_TICK_S * 1000)}
@@ -142,8 +168,9 @@ class _Supervisor:
             if self._beats in ready:
                 if not self._drain_beats():
                     poll.unregister(self._beats)
-                last_beat = now
-            limit = HANG_S if self._was_warm else _START_S
+                last_beat, used_before = now, None
+            elif used_before is None:
+                used_before = _used_s(self._child)
             if os.getppid() != self._parent:
                 self._ending = self._ending or signal.SIGTERM
             pid, status = os.waitpid(self._child, os.WNOHANG | os.WUNTRACED)
@@ -158,9 +185,18 @@ class _Supervisor:
             if self._ending and not ending_since:
                 ending_since = now
                 os.kill(self._child, signal.SIGTERM)
-            if not reason and (now - last_beat > limit or (ending_since and now - ending_since > _GRACE_S)):
+            late = ending_since and now - ending_since > _GRACE_S
+            if not reason and (late or self._hangs(now - last_beat, used_before)):
                 reason = "hung"
                 os.kill(self._child, signal.SIGKILL)
+
+    def _hangs(self, silent_s: float, used_before: float | None) -> bool:
+        if not self._was_warm:
+            return silent_s > _START_S
+        if silent_s <= HANG_S:
+            return False
+        used = _used_s(self._child)
+        return hangs(silent_s, None if used is None or used_before is None else used - used_before)
 
     def _drain_beats(self) -> bool:
         try:
