@@ -35,7 +35,7 @@ def soaked(events: int = 1_000_000, **last: float) -> dict[str, Any]:
     """Flat measurements but for what the last third has."""
     flat = {"events": 1.0, "rss_mb": 100.0, "threads": 12.0, "files": 40.0, "keys": 2000.0, "redis_mb": 5.0}
     samples = [flat] * 20 + [flat | last] * 10
-    server = {"failed": {}, "phases_failed": 0, "phases_late": 3, "samples": samples, "events": 1}
+    server = {"failed": {}, "said": [], "phases_failed": 0, "phases_late": 3, "samples": samples, "events": 1}
     return {"events": events, "servers": {"it": server}}
 
 
