@@ -315,7 +315,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                             lookups=args.lookups,
                         )
                     )
-        tenants, entries = 100, max(e for e in sizes if e <= 100_000)
+        tenants, entries = 100, max((e for e in sizes if e <= 100_000), default=0)
         if entries >= tenants and not args.no_cluster:
             with cluster(Path(name)) as client:
                 say(f"a cluster of three: {entries:,} entries of {tenants:,} tenants …")

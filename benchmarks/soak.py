@@ -133,7 +133,7 @@ def answers(number: int, tenant: str, body: bytes, reply: Mapping[str, Any]) -> 
 def drive(server: Server, requests: Requests, events: int, stop: threading.Event) -> None:
     """Send events until so many are done, as one of the server's lanes."""
     while not stop.is_set() and server.done < events:
-        with KongClient(server.socket, timeout_s=30.0) as kong, contextlib.suppress(_ReplacedError):
+        with KongClient(server.socket, timeout_s=30.0) as kong, contextlib.suppress(_ReplacedError, OSError):
             instance = kong.start_instance(server.name, server.config)
             _drive(kong, instance, server, requests, events=events, stop=stop)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import threading
 import time
@@ -15,7 +16,7 @@ from tenantgate.errors import TenantgateError
 from tenantgate.kong import logs
 from tenantgate.kong.policy import PhasePolicy
 
-__all__ = ["Instance", "InstanceError", "Instances", "first_id"]
+__all__ = ["Instance", "InstanceError", "Instances", "Memory", "first_id"]
 
 _log: Final = logging.getLogger("tenantgate.instances")
 
@@ -34,6 +35,63 @@ def first_id() -> int:
     configuration's instance. 31 bits, so that Lua's numbers and every MessagePack reader hold them.
     """
     return secrets.randbelow(1 << 31)
+
+
+class Memory:
+    """The configurations of the instances that Kong knows, for the process that replaces this one.
+
+    Without it the next process would know none of Kong's ids. Kong then starts the instance anew, and if that fails,
+    too, because the process is stopped or killed again, answers the client with 500 (``get_instance_id``,
+    kong/runloop/plugin_servers/plugin.lua).
+
+    In a file that has no name and never reaches a disk, since configurations hold credentials. One JSON array a
+    line: ``[id, config]``, or ``[id]`` once it is closed.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @classmethod
+    def new(cls) -> Memory | None:
+        """An empty one; None where the system has no such files."""
+        return cls(os.memfd_create("instances")) if hasattr(os, "memfd_create") else None
+
+    def read(self) -> dict[int, Any]:
+        """Configurations by id, oldest first. A line that was cut by the end of its writer is left out."""
+        text = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
+        found: dict[int, Any] = {}
+        for line in text.splitlines():
+            try:
+                number, *config = json.loads(line)
+            except (ValueError, TypeError):
+                continue
+            found.pop(number, None)
+            if config:
+                found[number] = config[0]
+        return found
+
+    def compact(self) -> None:
+        """Leave out what is no longer held. Only while no other process writes."""
+        held = self.read()
+        self.forget()
+        for number, config in held.items():
+            self.add(number, config)
+
+    def add(self, number: int, config: Any) -> None:
+        """Hold one more."""
+        self._append([number, config])
+
+    def drop(self, number: int) -> None:
+        """Hold one less."""
+        self._append([number])
+
+    def forget(self) -> None:
+        """Hold nothing."""
+        os.ftruncate(self._fd, 0)
+
+    def _append(self, record: list[Any]) -> None:
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        os.pwrite(self._fd, line, os.fstat(self._fd).st_size)
 
 
 class _Shared:
@@ -66,8 +124,10 @@ class Instances:
     """
 
     def __init__(
-        self, name: str, cls: Callable[[Any], Any], *, default: PhasePolicy, limit: int = 10_000
-    ) -> None:
+        self, name: str, cls: Callable[[Any], Any], *, default: PhasePolicy, limit: int = 10_000,
+        memory: Memory | None = None,
+    ) -> None:  # fmt: skip
+        self._memory = memory
         self._name, self._class, self._default, self._limit = name, cls, default, limit
         self._lock = threading.Lock()
         self._next = first_id()
@@ -88,6 +148,27 @@ class Instances:
             config = json.loads(argument["Config"])
         except (ValueError, RecursionError):
             raise InstanceError("Config is not JSON") from None
+        while self._next in self._by_id:  # of the process before
+            self._next += 1
+        instance = self._add(self._next, config)
+        self._next += 1
+        if self._memory is not None:
+            self._memory.add(instance.id, config)
+        logs.event(_log, logging.INFO, "instance started", instance=instance.id)
+        return {"Name": self._name, "Id": instance.id, "Config": config, "StartTime": instance.started}
+
+    def restore(self) -> None:
+        """Start what the process before this one had, under the same ids. What can't be is left to Kong."""
+        if self._memory is None:
+            return
+        for number, config in self._memory.read().items():
+            try:
+                self._add(number, config)
+            except BaseException as error:  # noqa: BLE001 - a plugin's constructor
+                logs.event(_log, logging.ERROR, "instance can't start", **logs.describe(error))
+                self._memory.drop(number)
+
+    def _add(self, number: int, config: Any) -> Instance:
         key = _key(config)
         with self._lock:
             shared = self._shared.get(key)
@@ -97,14 +178,17 @@ class Instances:
         with self._lock:
             shared = self._shared.setdefault(key, shared)
             shared.users += 1
-            instance = Instance(self._next, shared, config)
-            self._next += 1
+            instance = Instance(number, shared, config)
             self._by_id[instance.id] = instance
             evicted = [self._pop(next(iter(self._by_id))) for _ in range(len(self._by_id) - self._limit)]
         for old in evicted:
-            self._release(old)
-        logs.event(_log, logging.INFO, "instance started", instance=instance.id)
-        return {"Name": self._name, "Id": instance.id, "Config": config, "StartTime": instance.started}
+            self._forget(old)
+        return instance
+
+    def _forget(self, instance: Instance | None) -> None:
+        if instance is not None and self._memory is not None:
+            self._memory.drop(instance.id)
+        self._release(instance)
 
     def get(self, number: Any) -> Instance:
         """The instance with this id.
@@ -130,7 +214,7 @@ class Instances:
             instance = self._pop(number)
         if instance is None:
             raise InstanceError(f"no plugin instance #{_shown(number)}")
-        self._release(instance)
+        self._forget(instance)
         return {"Name": self._name, "Id": instance.id, "Config": instance.config}
 
     def close_all(self) -> None:

@@ -146,7 +146,14 @@ def _run(
         workers=args.workers, queue=args.queue, deadline_ms=args.deadline_ms, max_stuck=args.workers
     )
     beat = getattr(heart, "beat", lambda _: None)
-    server = Server(plugin.name, plugin.plugin, listener, limits=limits, heartbeat=beat)
+    server = Server(
+        plugin.name,
+        plugin.plugin,
+        listener,
+        limits=limits,
+        heartbeat=beat,
+        memory=getattr(heart, "memory", None),
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     about: dict[str, str | int] = {

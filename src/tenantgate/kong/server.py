@@ -30,7 +30,7 @@ from tenantgate.errors import TenantgateError
 from tenantgate.kong import logs, metrics
 from tenantgate.kong.connection import ClosedError, Connection, abandoned
 from tenantgate.kong.event import Event, Outcome, last_answer
-from tenantgate.kong.instances import InstanceError, Instances, first_id
+from tenantgate.kong.instances import InstanceError, Instances, Memory, first_id
 from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, LOG_DEADLINE_MS, PhasePolicy
 from tenantgate.kong.poller import Waker, new_poller
 from tenantgate.kong.wire import MAX_MESSAGE, Call, MalformedError, TooLargeError, pack, reply
@@ -103,7 +103,8 @@ class Limits:
 class Server:
     """Serves one plugin class on a listening socket.
 
-    `heartbeat` is called every 0.1 s while the server is alive, with whether it is warmed up.
+    `heartbeat` is called every 0.1 s while the server is alive, with whether it is warmed up. `memory` holds the
+    instances of the server before.
     """
 
     def __init__(
@@ -114,12 +115,15 @@ class Server:
         *,
         limits: Limits | None = None,
         heartbeat: Callable[[bool], None] = lambda _: None,
+        memory: Memory | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self._listener = listener
         self._heartbeat = heartbeat
         self._default = PhasePolicy(deadline_ms=self.limits.deadline_ms)
-        self.instances = Instances(name, plugin, default=self._default, limit=self.limits.max_instances)
+        self.instances = Instances(
+            name, plugin, default=self._default, limit=self.limits.max_instances, memory=memory
+        )
         self._poller = new_poller()
         self._waker = Waker()  # wakes the warden
         self._kicker = Waker()  # wakes one idle worker
@@ -178,6 +182,7 @@ class Server:
     def run(self) -> int:
         """Serve until `stop`; gives the exit status. What is in progress has then ended, or had a second."""
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        self.instances.restore()  # before a call is read: its instance may be one of these
         self._listener.setblocking(False)
         self._poller.add(self._kicker.fileno())
         threading.Thread(target=self._control_loop, name="control", daemon=True).start()

@@ -7,6 +7,8 @@ socket's backlog instead of being refused. (Refused, Kong would go on without th
 500 if it has no instance yet, as right after its start; waiting, the request is served soon after.)
 Only while the server crashes again and again are connections closed at once, so that requests need not wait.
 
+What Kong has configured outlives the server, too (`instances.Memory`), so Kong need not begin anew with the next.
+
 The server beats through a pipe every 0.1 s. It is killed and replaced when it is stopped (the kernel tells)
 or, once it was warm, hangs (`hangs`). Both processes end when their parent does.
 """
@@ -26,6 +28,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tenantgate.kong import logs
+from tenantgate.kong.instances import Memory
 from tenantgate.kong.poller import Waker
 
 __all__ = ["HANG_S", "Heart", "hangs", "supervise"]
@@ -42,15 +45,21 @@ _WARM: Final = b"w"
 _TICK_S: Final = 0.1
 _STABLE_S: Final = 1.0  # a server that was warm and lived this long starts again at once
 _PAUSES_S: Final = (0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 5.0)  # by number of failures in a row
+_PATIENCE: Final = 2  # failures in a row before a server that never gets warm has to do without what was there
 _GRACE_S: Final = 2.0  # after SIGTERM
 _PR_SET_PDEATHSIG: Final = 1
 
 
 class Heart:
-    """The server's end of the heartbeat pipe."""
+    """The server's end of the heartbeat pipe.
 
-    def __init__(self, fd: int, parent: int) -> None:
+    Attributes:
+        memory: what the server before this one left.
+    """
+
+    def __init__(self, fd: int, parent: int, memory: Memory | None = None) -> None:
         self._fd, self._parent = fd, parent
+        self.memory = memory
 
     def beat(self, warm: bool) -> None:
         """Say that the server lives, and whether it takes events; ends the process with its parent."""
@@ -95,6 +104,7 @@ class _Supervisor:
         self._serve, self._listener = serve, listener
         self._parent = os.getppid()
         self._waker = Waker()
+        self._memory = Memory.new()
         self._ending = 0  # the signal that ends it all
         self._child = 0
         self._beats = -1
@@ -113,6 +123,11 @@ class _Supervisor:
             self._watch()
             if self._over():
                 return 0
+            if self._memory is not None:
+                if self._was_warm or self._failures < _PATIENCE:
+                    self._memory.compact()
+                else:
+                    self._memory.forget()  # perhaps it is one of these that the server can't bear
             stable = self._was_warm and time.monotonic() - started > _STABLE_S
             self._failures = 0 if stable else self._failures + 1
             self._pause(_PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)])
@@ -144,7 +159,7 @@ class _Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             self._waker.close()
             _die_with_parent(me)
-            status = self._serve(Heart(heart, me), self._restarts)
+            status = self._serve(Heart(heart, me, self._memory), self._restarts)
         except BaseException as error:  # noqa: BLE001 - the child must never return into the parent's code
             logs.event(_log, logging.CRITICAL, "server failed", **logs.describe(error))
         finally:
