@@ -11,6 +11,12 @@ contexts). A fact is kept if the compressed context still has the word, in any c
 
 Random and stop-word dropping get the same protected spans and drop words, in random order or stop words first,
 until a prompt has as few tokens as ours; `bare` ones protect nothing.
+
+``--compare`` sets the pruners beside each other on the meetings that `train_compressor.py` holds out: each drops
+words until a prompt has as few tokens as the model leaves at a rate, all with the same protected spans. *Links* are
+pronouns, prepositions, conjunctions and modal verbs: no fact, but what holds facts together. The facts hold no word of
+the list of stop words, so a method that drops by that list loses none until the list is used up: it is
+favoured here.
 """
 
 from __future__ import annotations
@@ -26,15 +32,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from train_compressor import held_out
+
 from tenantgate.compress import CompressConfig, CompressionRange, Compressor
+from tenantgate.compress.checking import check_pruned
+from tenantgate.compress.config import check
 from tenantgate.compress.folding import minify_json
 from tenantgate.compress.pipeline import joined
+from tenantgate.compress.ports import Pruner, TokenCounter
+from tenantgate.compress.ranked import RankedPruner, WordScorer
 from tenantgate.compress.spans import Kind, blocks, is_natural, merged, protected
-from tenantgate.edge.compress_pruners import pruner
+from tenantgate.edge.compress_pruners import LoadedLater, pruner, pruner_in_background
 from tenantgate.edge.compress_service import PromptCompression
 from tenantgate.edge.token_counts import token_counter
 
@@ -54,7 +66,15 @@ _STOP: Final = frozenset(
     "what when where which while who whom why will with would you your yours uh um yeah okay well like "
     "really think know mean sort kind got get going ".split()
 )
+_LINKS: Final = frozenset(
+    "i me my you your he him his she her it its we us our they them their this that these those who which what when "
+    "where why how in on at by for from to of with without into onto over under between through during before after "
+    "until since against about as than and or but so if because although while unless whether can could may might must "
+    "shall should will would".split()
+)
 _FOREVER: Final = 1e12
+_RATES: Final = (0.8, 0.6, 0.4)  # of the model, for --compare
+_STEPS: Final = 9  # of the search for a rate
 _SIZES: Final = (100, 500, 1000, 2000, 8000)
 
 
@@ -64,6 +84,8 @@ class Tally:
 
     before: int = 0
     after: int = 0
+    links: int = 0
+    links_kept: int = 0
     had: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
 
@@ -82,6 +104,11 @@ class Tally:
         cells.append(f"{kept / max(1, had):>8.2%}")
         cells += [f"{self.kept[k] / max(1, self.had[k]):>8.2%}" for k in ("number", "name", "rare")]
         return " ".join(cells)
+
+
+def links_of(text: str) -> Counter[str]:
+    """How often each of `_LINKS` is in `text`."""
+    return Counter(w for w in (m.group().lower() for m in _WORD.finditer(text)) if w in _LINKS)
 
 
 def words_of(text: str) -> set[str]:
@@ -146,7 +173,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def meetings(rows: list[dict[str, Any]], config: CompressConfig, *, compare: bool) -> None:
     """Tokens saved and facts kept."""
     counter = token_counter(config.encoding)
-    full = Compressor(config, counter, pruner(config.pruner))
+    full = Compressor(config, counter, chosen(config))
     folding = Compressor(config, counter, None)
     spread = Counter(word for row in rows for word in words_of(row["context"]))
     tallies: dict[str, Tally] = {}
@@ -179,16 +206,126 @@ def meetings(rows: list[dict[str, Any]], config: CompressConfig, *, compare: boo
     print(f"results that a check threw away: {dict(refused) or 0}")
 
 
+def chosen(config: CompressConfig) -> Pruner:
+    """The configuration's pruner, loaded."""
+    return pruner(config.pruner, config.pruner_model)
+
+
+class Listed:
+    """Scores words at random, or stop words below all others."""
+
+    fingerprint = "listed"
+
+    def __init__(self, *, stop_first: bool) -> None:
+        self._stop_first = stop_first
+
+    def scores(self, text: str, words: Sequence[tuple[int, int]], _deadline: float) -> Sequence[float]:
+        """0 to 1 at random, the same for the same text; 1 more for what is no stop word."""
+        choose = random.Random(len(text))
+        return [
+            choose.random() + (self._stop_first and text[s:e].lower().strip("'’-") not in _STOP)
+            for s, e in words
+        ]
+
+
+class Remembered:
+    """A scorer that is asked once for each text."""
+
+    def __init__(self, scorer: WordScorer) -> None:
+        self._scorer = scorer
+        self.fingerprint = scorer.fingerprint
+        self._last: tuple[str, Sequence[float] | None] = ("", None)
+
+    def scores(self, text: str, words: Sequence[tuple[int, int]], deadline: float) -> Sequence[float] | None:
+        """As the scorer's."""
+        if self._last[0] != text:
+            self._last = (text, self._scorer.scores(text, words, deadline))
+        return self._last[1]
+
+
+def compare(rows: list[dict[str, Any]], config: CompressConfig, lingua: str | None) -> None:
+    """All pruners at the same share of tokens saved."""
+    counter = token_counter(config.encoding)
+    rest = held_out([row["context"] for row in rows])
+    spread = Counter(word for row in rows for word in words_of(row["context"]))
+    model = pruner("model")
+    assert isinstance(model, RankedPruner)
+    ours = Remembered(model.scorer)
+    methods: dict[str, Pruner] = {
+        "rules": pruner("rules"),
+        "model (rules, then the head)": RankedPruner(ours, english=True, fillers_first=True),
+        "the head alone": RankedPruner(ours, english=True),
+        "rules, then stop words": RankedPruner(Listed(stop_first=True), english=True, fillers_first=True),
+        "rules, then random words": RankedPruner(Listed(stop_first=False), english=True, fillers_first=True),
+        "stop words first": RankedPruner(Listed(stop_first=True), english=True),
+        "random words": RankedPruner(Listed(stop_first=False), english=True),
+    }
+    if lingua:
+        methods["llmlingua"] = pruner("llmlingua", lingua)
+    first = "model (rules, then the head)"
+    folding = Compressor(config, counter, None)
+    tallies: dict[tuple[float, str], Tally] = {}
+    for row, judged in zip(rows, rest, strict=True):
+        if not judged:
+            continue
+        prompt = f"{row['context']}\n\n{row['question']}"
+        before = counter.count(prompt)
+        asked = words_of(row["question"])
+        facts = facts_of(row["answer"], words_of(row["context"]), spread, len(rows))
+        facts = [(kind, word) for kind, word in facts if word not in asked]
+        folded = folding.text(prompt, _FOREVER).text
+        for rate in _RATES:
+            target = counter.count(pruned_at(methods[first], folded, rate, counter))
+            results = {"lossless folding alone": folded}
+            for name, method in methods.items():
+                results[name] = matched(method, folded, target, counter)
+            for name, text in results.items():
+                tally = tallies.setdefault((rate, name), Tally())
+                tally.add(before, counter.count(text), facts, words_of(text))
+                links = links_of(prompt)
+                tally.links += links.total()
+                tally.links_kept += (links & links_of(text)).total()
+    print(f"\nPruners compared: {sum(rest)} held-out prompts, "
+          f"{sum(next(iter(tallies.values())).had.values())} facts")  # fmt: skip
+    for rate in _RATES:
+        title = f"as few tokens as the model at {rate}"
+        print(f"{title:<34} {'saved':>7} {'facts':>8} {'number':>8} {'name':>8} {'rare':>8} {'links':>8}")
+        for (at, name), tally in tallies.items():
+            if at == rate:
+                print(f"{tally.line(name)} {tally.links_kept / max(1, tally.links):>8.2%}")
+
+
+def pruned_at(method: Pruner, text: str, rate: float, counter: TokenCounter) -> str:
+    """`text` as the pipeline would send it."""
+    spans = merged(protected(text))
+    kept = method.keep(text, spans, rate, _FOREVER)
+    out = joined(text, kept) if kept is not None else None
+    if out is None or check_pruned(text, out, spans, count=counter.count, before=counter.count(text)):
+        return text
+    return out
+
+
+def matched(method: Pruner, text: str, target: int, counter: TokenCounter) -> str:
+    """`text` pruned at the highest rate that leaves at most `target` tokens; as few as it can if none does."""
+    best, low, high = None, 0.0, 1.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        out = pruned_at(method, text, middle, counter)
+        if counter.count(out) <= target:
+            best, low = out, middle
+        else:
+            high = middle
+    return pruned_at(method, text, 0.01, counter) if best is None else best
+
+
 def problems(rows: list[dict[str, Any]], config: CompressConfig) -> None:
     """Numbers of word problems: all of them, in their order."""
     counter = token_counter(config.encoding)
     hard = CompressionRange(min_tokens=0, max_tokens=10_000_000, value=0.5)
-    forced = CompressConfig(
-        encoding=config.encoding, pruner=config.pruner, min_tokens=0, compression_ranges=(hard,)
-    )
+    forced = replace(config, min_tokens=0, compression_ranges=(hard,))
     print(f"\nWord problems: {len(rows)}")
     for name, one in (("as configured", config), ("forced: every length, rate 0.5", forced)):
-        compressor = Compressor(one, counter, pruner(one.pruner))
+        compressor = Compressor(one, counter, chosen(one))
         before = after = changed = lost = 0
         for row in rows:
             done = compressor.text(row["question"], _FOREVER)
@@ -212,7 +349,7 @@ def numbers(text: str) -> list[str]:
 def prompts(rows: list[dict[str, Any]], config: CompressConfig) -> None:
     """Code and JSON of real prompts, and which are left alone."""
     counter = token_counter(config.encoding)
-    compressor = Compressor(config, counter, pruner(config.pruner))
+    compressor = Compressor(config, counter, chosen(config))
     shown: dict[str, list[int]] = {}
     broken = pieces = 0
     for row in rows:
@@ -247,6 +384,9 @@ def prompts(rows: list[dict[str, Any]], config: CompressConfig) -> None:
 def latency(rows: list[dict[str, Any]], config: CompressConfig, rounds: int) -> None:
     """Time from the body's bytes to the body's bytes, in this thread."""
     counter = token_counter(config.encoding)
+    made = pruner_in_background(config)
+    if isinstance(made, LoadedLater):
+        made.thread.join()
     service = PromptCompression(config)
     lines = [line for row in rows for line in row["context"].splitlines(keepends=True)]
     costs = [counter.count(line) for line in lines]
@@ -282,6 +422,9 @@ def main() -> int:
     parser.add_argument("--prompts", type=Path, metavar="FILE")
     parser.add_argument("--rate", type=float, help="instead of the default ranges")
     parser.add_argument("--pruner", default="rules")
+    parser.add_argument("--pruner-model", metavar="MODEL", help="for --pruner llmlingua")
+    parser.add_argument("--compare", action="store_true", help="all pruners on the held-out meetings")
+    parser.add_argument("--llmlingua", metavar="DIR", help="with --compare: an LLMLingua-2 model, too")
     parser.add_argument(
         "--rounds", type=int, default=100, help="texts for each latency (default: %(default)s)"
     )
@@ -292,7 +435,8 @@ def main() -> int:
     ranges = CompressConfig().ranges
     if args.rate:
         ranges = (CompressionRange(min_tokens=ranges[0].min_tokens, max_tokens=10_000_000, value=args.rate),)
-    config = CompressConfig(compression_ranges=ranges, pruner=args.pruner)
+    config = CompressConfig(compression_ranges=ranges, pruner=args.pruner, pruner_model=args.pruner_model)
+    check(config)
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
@@ -302,6 +446,9 @@ def main() -> int:
     print(f"pruner {args.pruner}, ranges {values}, deadline {config.deadline_ms} ms")
     if args.meetings:
         rows = read(args.meetings)
+        if args.compare:
+            compare(rows, config, args.llmlingua)
+            return 0
         meetings(rows, config, compare=not args.no_baselines)
         latency(rows, config, args.rounds)
     if args.problems:

@@ -76,7 +76,7 @@ def load() -> ModuleType:
 
 
 def plugin(monkeypatch: pytest.MonkeyPatch, pruner: Any = None, **config: Any) -> Any:
-    monkeypatch.setattr(compress_service, "pruner", lambda _name: pruner or DropsWords())
+    monkeypatch.setattr(compress_service, "pruner_in_background", lambda _config: pruner or DropsWords())
     return load().Plugin({"deadline_ms": 1400, "min_tokens": 20, **config})
 
 

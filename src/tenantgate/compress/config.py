@@ -71,8 +71,15 @@ class CompressConfig:
     )
     prune: bool = field("Step: words that carry little are left out of natural language.", default=True)
     pruner: str = field(
-        "What chooses these words: rules, made for English.", default="rules", one_of=("rules",)
-    )
+        "What chooses these words: rules, made for English; model, rules and then the small model that "
+        "`tenantgate models build` builds; llmlingua, the model in pruner_model.",
+        default="rules", one_of=("rules", "model", "llmlingua"),
+    )  # fmt: skip
+    pruner_model: str | None = field(
+        "For llmlingua, an LLMLingua-2 model: a directory on the gateway, which may hold it as ONNX, or a name "
+        "that transformers fetches. Without ONNX it needs the extra llmlingua.",
+        default=None, len_min=1, len_max=500,
+    )  # fmt: skip
     encoding: str = field(
         "The vocabulary that tokens are counted in: o200k_base for OpenAI's models since GPT-4o, cl100k_base for "
         "earlier ones, qwen3; other families differ by some percent.",
@@ -110,6 +117,9 @@ def check(config: CompressConfig) -> None:
     """
     if config.log_text_data:
         raise ConfigError("log_text_data: must be false; no text of a prompt is logged")
+    if (config.pruner == "llmlingua") != (config.pruner_model is not None):
+        wrong = "required for" if config.pruner_model is None else "only for"
+        raise ConfigError(f"pruner_model: {wrong} pruner llmlingua")
     for i, r in enumerate(config.ranges):
         where = f"compression_ranges[{i}]"
         if r.max_tokens <= r.min_tokens:

@@ -14,7 +14,7 @@ from typing import Final
 
 from tenantgate.compress.spans import merged, spans_of
 
-__all__ = ["FillerPruner"]
+__all__ = ["FillerPruner", "Token", "is_english", "noted", "rank_fillers", "tokens_of", "without_orphans"]
 
 # {vocalsound} is a mark of a transcript.
 _TOKEN: Final = re.compile(r"\{[a-z]+\}|[^\W_]+(?:['’-][^\W_]+)*['’-]?|[^\w\s]+|_+")
@@ -55,7 +55,7 @@ _KEEP: Final = 99
 
 
 @dataclass(slots=True)
-class _Token:
+class Token:
     """A word, a sign, or a transcript's mark; `rank` says how soon it goes, 0 first."""
 
     start: int
@@ -67,6 +67,7 @@ class _Token:
 
     @property
     def is_word(self) -> bool:
+        """Whether it is no sign."""
         return self.text[0].isalnum() or self.text[0] == "{"
 
 
@@ -82,27 +83,35 @@ class FillerPruner:
         self, text: str, protected: Sequence[tuple[int, int]], rate: float, deadline: float
     ) -> Sequence[tuple[int, int]] | None:
         """Spans to keep; None: out of time, nothing to drop, or no English."""
-        tokens = [_Token(*m.span(), m.group().lower()) for m in _TOKEN.finditer(text)]
+        tokens = tokens_of(text)
         words = [t for t in tokens if t.is_word]
-        if not words or sum(t.text in _KNOWN for t in words) < _LEAST_KNOWN * len(words):
+        if not is_english(words):
             return None
-        labels = [m.span() for m in _LABEL.finditer(text)]
-        _note(tokens, protected, labels)
-        _rank(words, text, labels)
+        labels = noted(tokens, text, protected)
+        rank_fillers(words, text, labels)
         if self._clock() >= deadline:
             return None
         gone = _chosen(words, round(len(words) * (1 - rate)))
         if not gone or self._clock() >= deadline:
             return None
-        stay = _without_orphans(tokens, gone, text, labels)
+        stay = without_orphans(tokens, gone, text, labels)
         return merged(spans_of([*protected, *stay]))
 
 
-def _note(
-    tokens: Sequence[_Token], protected: Sequence[tuple[int, int]], labels: Sequence[tuple[int, int]]
-) -> None:
-    """Note which tokens are protected and which are labels: all are in order, so one look at each is enough."""
-    p = n = 0
+def tokens_of(text: str) -> list[Token]:
+    """The words and signs of `text`, in order."""
+    return [Token(*m.span(), m.group().lower()) for m in _TOKEN.finditer(text)]
+
+
+def is_english(words: Sequence[Token]) -> bool:
+    """Whether enough of the words are the commonest of English."""
+    return bool(words) and sum(t.text in _KNOWN for t in words) >= _LEAST_KNOWN * len(words)
+
+
+def noted(tokens: Sequence[Token], text: str, protected: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Note which tokens are protected and which are speakers' labels; gives the labels' spans."""
+    labels = [m.span() for m in _LABEL.finditer(text)]
+    p = n = 0  # all are in order, so one look at each is enough
     for token in tokens:
         while p < len(protected) and protected[p][1] <= token.start:
             p += 1
@@ -111,10 +120,11 @@ def _note(
         token.protected = p < len(protected) and protected[p][0] < token.end
         if n < len(labels) and labels[n][0] < token.end:
             token.label = n
+    return labels
 
 
-def _rank(words: Sequence[_Token], text: str, labels: Sequence[tuple[int, int]]) -> None:
-    """How soon each word goes."""
+def rank_fillers(words: Sequence[Token], text: str, labels: Sequence[tuple[int, int]]) -> None:
+    """Note how soon each word goes: 0 first; those that aren't named here stay as they are."""
     for i, word in enumerate(words):
         last = words[i - 1] if i else None
         gap = text[last.end : word.start] if last else "\n"
@@ -133,7 +143,7 @@ def _rank(words: Sequence[_Token], text: str, labels: Sequence[tuple[int, int]])
         _rank_phrase(words[max(0, i + 1 - _LONGEST_PHRASE) : i + 1], text)
 
 
-def _rank_phrase(words: Sequence[_Token], text: str) -> None:
+def _rank_phrase(words: Sequence[Token], text: str) -> None:
     """Rank the words of a phrase that ends here as fillers."""
     for phrase in _BY_LAST_WORD.get(words[-1].text, ()):
         part = words[-len(phrase) :]
@@ -144,7 +154,7 @@ def _rank_phrase(words: Sequence[_Token], text: str) -> None:
             return
 
 
-def _is_restarted(word: _Token, following: _Token, gap: str) -> bool:
+def _is_restarted(word: Token, following: Token, gap: str) -> bool:
     """Whether a word is said again at once, or only its first letter was said."""
     if word.text == following.text:
         return not gap.strip(" ,.…-")
@@ -156,7 +166,7 @@ def _is_restarted(word: _Token, following: _Token, gap: str) -> bool:
     )
 
 
-def _chosen(words: Sequence[_Token], budget: int) -> set[int]:
+def _chosen(words: Sequence[Token], budget: int) -> set[int]:
     """Starts of the words that go: rank by rank, of the last one as many as are still wanted, evenly spread."""
     gone: set[int] = set()
     for rank in range(len(_RANKED)):
@@ -170,8 +180,8 @@ def _chosen(words: Sequence[_Token], budget: int) -> set[int]:
     return gone
 
 
-def _without_orphans(
-    tokens: Sequence[_Token], gone: set[int], text: str, labels: Sequence[tuple[int, int]]
+def without_orphans(
+    tokens: Sequence[Token], gone: set[int], text: str, labels: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]]:
     """What stays, without signs and speakers' labels that nothing is left for."""
     stay: list[tuple[int, int]] = []

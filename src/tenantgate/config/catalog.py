@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from tenantgate import fields
@@ -117,6 +118,15 @@ def _check_rules(rules: Sequence[guard.RuleConfig], *, replies: bool = False) ->
                 raise ConfigError(f"rules.{rule.name}.{error}") from None
 
 
+def _check_compression(config: compress.CompressConfig) -> None:
+    compress.check(config)
+    # Elsewhere the directory is the gateway's own and can't be looked into.
+    if config.pruner_model and Path(config.pruner_model).is_dir():
+        from tenantgate.edge.compress_pruners import check_model  # noqa: PLC0415
+
+        check_model(config.pruner_model)
+
+
 def journal(gateway: Gateway) -> str:
     """The file in which Kong notes each request for the audit log."""
     return f"{gateway.audit.dir}/journal.jsonl"
@@ -190,7 +200,7 @@ CATALOG: Final = (
         description="The tenant-prompt-compressor plugin.",
         config_class=compress.CompressConfig,
         filled=_compressor_fields,
-        check=compress.check,
+        check=_check_compression,
     ),
     CataloguedPlugin(
         name=REPLY_GUARD,

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.add_argument("--encoding", default="o200k_base", help="the vocabulary (default: %(default)s)")
     parser.add_argument("--pruner", default="rules", metavar="NAME", help="what prunes (default: rules)")
+    parser.add_argument("--pruner-model", metavar="MODEL", help="for --pruner llmlingua: a directory or name")
     parser.add_argument("--no-prune", action="store_true", help="lossless folding only")
     parser.add_argument("--plain", action="store_true", help="print the result instead of the difference")
     parser.add_argument(
@@ -52,7 +54,7 @@ def _share(text: str) -> float:
 
 def _compress(args: argparse.Namespace) -> int:
     # Imported here, as in all handlers: `--help` needs no vocabulary.
-    from tenantgate.compress.config import CompressConfig, CompressionRange  # noqa: PLC0415
+    from tenantgate.compress.config import CompressConfig, CompressionRange, check  # noqa: PLC0415
     from tenantgate.compress.pipeline import Compressor  # noqa: PLC0415
     from tenantgate.edge.compress_pruners import pruner  # noqa: PLC0415
     from tenantgate.edge.token_counts import token_counter  # noqa: PLC0415
@@ -61,12 +63,13 @@ def _compress(args: argparse.Namespace) -> int:
     ranges: tuple[CompressionRange, ...] = ()
     if args.rate is not None:
         ranges = (CompressionRange(min_tokens=0, max_tokens=10_000_000, value=args.rate),)
-    checked = parse(CompressConfig, {"encoding": args.encoding, "pruner": args.pruner}, where="compress")
-    config = CompressConfig(
-        encoding=checked.encoding, pruner=checked.pruner, prune=not args.no_prune, compression_ranges=ranges
-    )
+    given = {"encoding": args.encoding, "pruner": args.pruner, "pruner_model": args.pruner_model}
+    checked = parse(CompressConfig, given, where="compress")
+    check(checked)
+    config = replace(checked, prune=not args.no_prune, compression_ranges=ranges)
     counter = token_counter(config.encoding)
-    compressor = Compressor(config, counter, None if args.no_prune else pruner(config.pruner))
+    chosen = pruner(config.pruner, config.pruner_model) if config.prune else None
+    compressor = Compressor(config, counter, chosen)
     request = _request(_read(args.file))
     started, before, after = time.monotonic(), 0, 0
     colours = args.color == "always" or (

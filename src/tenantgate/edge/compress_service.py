@@ -20,7 +20,7 @@ from tenantgate.chat import ChatRequest, Refusal
 from tenantgate.compress.config import CompressConfig, check
 from tenantgate.compress.pipeline import Compressor, OutOfTimeError, Steps
 from tenantgate.compress.plan import Part, parts, replaced
-from tenantgate.edge.compress_pruners import pruner
+from tenantgate.edge.compress_pruners import pruner_in_background
 from tenantgate.edge.token_counts import token_counter
 from tenantgate.kong import DeadlineError, logs, metrics
 
@@ -95,7 +95,7 @@ class PromptCompression:
         self._config = config
         self._counter = token_counter(config.encoding)
         self._compressor = compressor or Compressor(
-            config, self._counter, pruner(config.pruner) if config.prune else None
+            config, self._counter, pruner_in_background(config) if config.prune else None
         )
 
     def access(self, host: Host) -> None:

@@ -33,7 +33,15 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Tensors = Mapping[str, Array]
 
-__all__ = ["BertShape", "PairHead", "build_embedder", "build_verifier", "merge_adapter", "read_safetensors"]
+__all__ = [
+    "BertShape",
+    "PairHead",
+    "build_embedder",
+    "build_verifier",
+    "cut_embedder",
+    "merge_adapter",
+    "read_safetensors",
+]
 
 _MICROSOFT = "com.microsoft"
 # IR 9 and opset 17 are read by every ONNX Runtime since 1.16.
@@ -337,3 +345,45 @@ def _encoder(graph: _Graph, tensors: Tensors, shape: BertShape, *, pair: bool) -
             domain=_MICROSOFT, epsilon=shape.epsilon,
         )  # fmt: skip
     return value
+
+
+def cut_embedder(data: bytes, layers: int) -> bytes:
+    """The first `layers` of an embedder of `build_embedder` as a model of its own, without the mean at the end.
+
+    ``input_ids`` int32 [1, n] → ``states`` float32 [1, n, width]: a vector for each token.
+
+    Raises:
+        EdgeError: it has fewer layers, or isn't such a model.
+    """
+    try:
+        import onnx  # noqa: PLC0415 - as above
+    except ImportError as error:
+        raise EdgeError("cutting models needs the package onnx") from error
+    model: Any = onnx.load_from_string(data)
+    graph = model.graph
+    # Each layer ends with the second of its two normalisations.
+    ends = [node for node in graph.node if node.op_type == "SkipLayerNormalization"][1::2]
+    if not 1 <= layers <= len(ends):
+        raise EdgeError(f"models: the encoder has {len(ends)} layers, not {layers}")
+    last = ends[layers - 1]
+    needed, nodes = {last.output[0]}, []
+    for node in reversed(graph.node):  # in order, so whatever is needed comes before
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.append(node)
+    last.output[0] = "states"
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    width = [tensor.dims[0] for tensor in constants if tensor.name == "embeddings.LayerNorm.weight"]
+    helper, tensor = onnx.helper, onnx.TensorProto
+    small = helper.make_graph(
+        list(reversed(nodes)),
+        "tenantgate",
+        list(graph.input),
+        [helper.make_tensor_value_info("states", tensor.FLOAT, [1, "n", *width])],
+        constants,
+    )
+    cut = helper.make_model(
+        small, opset_imports=list(model.opset_import), ir_version=model.ir_version, producer_name="tenantgate"
+    )
+    serialised: bytes = cut.SerializeToString()
+    return serialised
