@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -202,6 +202,7 @@ def test_a_word_has_the_mean_of_its_tokens() -> None:
     assert word_means([], [], np.zeros(0)) == []
 
 
+@settings(deadline=None)  # the first one loads the model
 @given(st.text(max_size=300), st.integers(1, 9))
 def test_any_text_keeps_what_is_protected(text: str, share: int) -> None:
     made = _shared_model()
