@@ -391,11 +391,11 @@ def latency(rows: list[dict[str, Any]], config: CompressConfig, rounds: int) -> 
     lines = [line for row in rows for line in row["context"].splitlines(keepends=True)]
     costs = [counter.count(line) for line in lines]
     print("\nLatency, from the client's body to the new one, ms (one thread)")
-    print(f"{'tokens':>8} {'p50':>8} {'p95':>8} {'out of time':>12}")
+    print(f"{'tokens':>8} {'p50':>8} {'p95':>8} {'pruned':>8} {'out of time':>12}")
     choose = random.Random(1)
     for size in _SIZES:
         times: list[float] = []
-        late = 0
+        late = pruned = 0
         for i in range(rounds + 3):
             start, text, total = choose.randrange(len(lines)), [], 0
             while total < size:
@@ -410,8 +410,9 @@ def latency(rows: list[dict[str, Any]], config: CompressConfig, rounds: int) -> 
             if i >= 3:
                 times.append((time.perf_counter() - begin) * 1000)
                 late += done.outcome.value == "out_of_time"
+                pruned += done.steps.pruned > 0
         p95 = statistics.quantiles(times, n=20)[-1]
-        print(f"{size:>8} {statistics.median(times):>8.2f} {p95:>8.2f} {late:>12}")
+        print(f"{size:>8} {statistics.median(times):>8.2f} {p95:>8.2f} {pruned:>8} {late:>12}")
 
 
 def main() -> int:
@@ -424,6 +425,7 @@ def main() -> int:
     parser.add_argument("--pruner", default="rules")
     parser.add_argument("--pruner-model", metavar="MODEL", help="for --pruner llmlingua")
     parser.add_argument("--compare", action="store_true", help="all pruners on the held-out meetings")
+    parser.add_argument("--latency", action="store_true", help="of the meetings nothing else")
     parser.add_argument("--llmlingua", metavar="DIR", help="with --compare: an LLMLingua-2 model, too")
     parser.add_argument(
         "--rounds", type=int, default=100, help="texts for each latency (default: %(default)s)"
@@ -449,7 +451,8 @@ def main() -> int:
         if args.compare:
             compare(rows, config, args.llmlingua)
             return 0
-        meetings(rows, config, compare=not args.no_baselines)
+        if not args.latency:
+            meetings(rows, config, compare=not args.no_baselines)
         latency(rows, config, args.rounds)
     if args.problems:
         problems(read(args.problems), config)

@@ -209,6 +209,19 @@ def test_settings_that_can_t_be_meant_do_not_stop_requests(monkeypatch: pytest.M
     assert (kong.exit, kong.sent_body) == (None, None)
 
 
+def test_a_model_that_can_t_be_loaded_fails_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    made = load().Plugin(
+        {"deadline_ms": 1400, "stop_on_error": True, "pruner": "llmlingua", "pruner_model": "/no/such"}
+    )
+    kong = access(made, body(PROMPT))
+    assert kong.exit is None
+    assert json.dumps(json.loads(FACTS), separators=(",", ":")) in sent(kong)["messages"][0]["content"]
+    assert kong.verdict(NAME)["saved"]["prune"] == 0
+    made._compression._compressor._pruner.thread.join()
+    assert "pruner_model: there is no directory" in str([r.__dict__ for r in caplog.records])
+    assert access(made, body(PROMPT)).exit is None
+
+
 def test_numbers_and_surrogates_elsewhere_in_the_body_are_no_obstacle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

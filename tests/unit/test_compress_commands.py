@@ -80,3 +80,19 @@ def test_the_difference_by_words(before: str, after: str, out: str) -> None:
 
 def test_colours() -> None:
     assert coloured_diff("a b c", "a c") == "a \033[31;9mb \033[0mc"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["llmlingua"], "pruner_model: required"),
+        (["llmlingua", "--pruner-model", "/no/such"], "pruner_model: there is no directory"),
+        (["other"], "pruner"),
+    ],
+)
+def test_a_pruner_that_can_t_be_had_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    (tmp_path / "p.txt").write_text(PROMPT)
+    assert main(["compress", str(tmp_path / "p.txt"), "--pruner", *more]) == 2
+    assert said in capsys.readouterr().err

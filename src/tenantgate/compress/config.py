@@ -117,9 +117,8 @@ def check(config: CompressConfig) -> None:
     """
     if config.log_text_data:
         raise ConfigError("log_text_data: must be false; no text of a prompt is logged")
-    if (config.pruner == "llmlingua") != (config.pruner_model is not None):
-        wrong = "required for" if config.pruner_model is None else "only for"
-        raise ConfigError(f"pruner_model: {wrong} pruner llmlingua")
+    if config.pruner == "llmlingua" and config.pruner_model is None:
+        raise ConfigError("pruner_model: required for pruner llmlingua")
     for i, r in enumerate(config.ranges):
         where = f"compression_ranges[{i}]"
         if r.max_tokens <= r.min_tokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -24,7 +25,10 @@ _WORD_SEP: Final = "\t\t|\t\t"
 _LABEL_SEP: Final = " "
 _FARTHEST: Final = 200  # characters that the model may have passed over between two words
 _MARGIN: Final = 1.3
-_WARM_UP: Final = "This is a sentence that the model reads to be ready and to show how long it takes. " * 24
+_CHUNK: Final = (
+    1500  # characters that are likely to fit the 512 tokens to which the package fills everything up
+)
+_WARM_UP: Final = "This is a sentence that the model reads to be ready. " * (_CHUNK // 53)
 
 
 class LinguaPruner:
@@ -42,13 +46,13 @@ class LinguaPruner:
         self._label(_WARM_UP, 0.5)
         started = time.perf_counter()
         self._label(_WARM_UP, 0.5)
-        self.seconds_per_character = (time.perf_counter() - started) / len(_WARM_UP)
+        self.seconds_per_chunk = time.perf_counter() - started
 
     def keep(
         self, text: str, protected: Sequence[tuple[int, int]], rate: float, deadline: float
     ) -> Sequence[tuple[int, int]] | None:
         """Spans to keep; None: out of time, nothing to drop, or what it says doesn't fit the text."""
-        needed = len(text) * self.seconds_per_character * _MARGIN
+        needed = math.ceil(len(text) / _CHUNK) * self.seconds_per_chunk * _MARGIN
         if not text.strip() or time.monotonic() + needed >= deadline:
             return None
         if not self._lock.acquire(timeout=max(0.0, deadline - needed - time.monotonic())):
