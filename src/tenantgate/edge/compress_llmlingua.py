@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from tenantgate.compress.fillers import Token, noted, tokens_of, without_orphans
 from tenantgate.compress.spans import merged, spans_of
+from tenantgate.edge.pace import Pace
 from tenantgate.edge.token_counts import token_counter
 from tenantgate.errors import ConfigError
 from tenantgate.kong import logs
@@ -24,7 +25,6 @@ _log: Final = logging.getLogger("tenantgate.compress")
 _WORD_SEP: Final = "\t\t|\t\t"
 _LABEL_SEP: Final = " "
 _FARTHEST: Final = 200  # characters that the model may have passed over between two words
-_MARGIN: Final = 1.3
 _CHUNK: Final = (
     1500  # characters that are likely to fit the 512 tokens to which the package fills everything up
 )
@@ -46,19 +46,23 @@ class LinguaPruner:
         self._label(_WARM_UP, 0.5)
         started = time.perf_counter()
         self._label(_WARM_UP, 0.5)
-        self.seconds_per_chunk = time.perf_counter() - started
+        self.pace = Pace(time.perf_counter() - started)
+        """Seconds a chunk."""
 
     def keep(
         self, text: str, protected: Sequence[tuple[int, int]], rate: float, deadline: float
     ) -> Sequence[tuple[int, int]] | None:
         """Spans to keep; None: out of time, nothing to drop, or what it says doesn't fit the text."""
-        needed = math.ceil(len(text) / _CHUNK) * self.seconds_per_chunk * _MARGIN
-        if not text.strip() or time.monotonic() + needed >= deadline:
+        chunks = math.ceil(len(text) / _CHUNK)
+        if not text.strip() or self.pace.late(chunks, deadline):
             return None
-        if not self._lock.acquire(timeout=max(0.0, deadline - needed - time.monotonic())):
+        spare = deadline - chunks * self.pace.seconds - time.monotonic()
+        if not self._lock.acquire(timeout=max(0.0, spare)):
             return None
         try:
+            started = time.perf_counter()
             labels = self._label(text, rate)
+            self.pace.took(chunks, time.perf_counter() - started)
         except Exception as error:  # noqa: BLE001 - what the package trips over is a text that stays whole
             logs.event(_log, logging.WARNING, "llmlingua gave nothing", **logs.describe(error))
             return None

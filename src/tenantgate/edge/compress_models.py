@@ -21,6 +21,7 @@ import numpy as np
 from tenantgate.compress.ranked import RankedPruner
 from tenantgate.compress.worth import FEATURES, features
 from tenantgate.edge.onnx_bert import cut_embedder
+from tenantgate.edge.pace import Pace
 from tenantgate.errors import ConfigError, EdgeError
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ HEAD: Final = Path(__file__).resolve().parents[1] / "models" / "compressor.npz"
 
 _CHARACTERS_PER_TOKEN: Final = 6  # more than English prose has, so that the estimate is a floor
 _SHORTEST: Final = 0.5  # of a chunk; below that it isn't cut at a sentence's end
-_MARGIN: Final = 1.2  # what is left of the time must be so many times what the rest is likely to take
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,12 @@ class TokenModel:
         self._tokenizer.encode_special_tokens = True  # "[SEP]" in a prompt is text
         self._first, self._last = around
         self._room = chunk - 2
-        self.seconds_per_token = 0.0
         full = Chunk((self._first,) * self._room, np.zeros((self._room, 2), np.int64))
         self.run(full)  # allocates
         started = time.perf_counter()
         self.width = int(self.run(full).shape[-1])
-        self.seconds_per_token = (time.perf_counter() - started) / chunk
+        self.pace = Pace((time.perf_counter() - started) / chunk)
+        """Seconds a token."""
 
     def chunks(self, text: str) -> Iterator[Chunk]:
         """The tokens of `text`, cut at ends of sentences or lines, else between words."""
@@ -135,20 +135,19 @@ class TokenModel:
     def read(self, text: str, deadline: float) -> list[tuple[Chunk, Array]] | None:
         """Each chunk with its output; None if that isn't, or is unlikely to be, done by `deadline`."""
         # A text that is hopeless isn't even cut into tokens.
-        if self._late(len(text) / _CHARACTERS_PER_TOKEN, deadline):
+        if self.pace.late(len(text) / _CHARACTERS_PER_TOKEN, deadline):
             return None
         chunks = list(self.chunks(text))
         left = sum(len(c.ids) + 2 for c in chunks)
         out = []
         for chunk in chunks:
-            if self._late(left, deadline):
+            if self.pace.late(left, deadline):
                 return None
+            size, started = len(chunk.ids) + 2, time.perf_counter()
             out.append((chunk, self.run(chunk)))
-            left -= len(chunk.ids) + 2
+            self.pace.took(size, time.perf_counter() - started)
+            left -= size
         return out
-
-    def _late(self, tokens: float, deadline: float) -> bool:
-        return time.monotonic() + tokens * self.seconds_per_token * _MARGIN >= deadline
 
 
 def words_of_tokens(words: Sequence[tuple[int, int]], chunks: Sequence[Chunk]) -> tuple[Array, Array]:
