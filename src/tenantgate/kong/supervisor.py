@@ -45,7 +45,9 @@ _WARM: Final = b"w"
 _TICK_S: Final = 0.1
 _STABLE_S: Final = 1.0  # a server that was warm and lived this long starts again at once
 _PAUSES_S: Final = (0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 5.0)  # by number of failures in a row
-_PATIENCE: Final = 2  # failures in a row before a server that never gets warm has to do without what was there
+_PATIENCE: Final = (
+    2  # failures in a row before a server that never gets warm has to do without what was there
+)
 _GRACE_S: Final = 2.0  # after SIGTERM
 _PR_SET_PDEATHSIG: Final = 1
 
