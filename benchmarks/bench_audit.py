@@ -1,8 +1,11 @@
-"""The audit log's redaction and speed: ``bench_audit.py [--pii PII.jsonl]``.
+"""The audit log's redaction and speed, or its memory: ``bench_audit.py [--pii PII.jsonl] [--memory N]``.
 
 PII: lines of {"text", "spans": [[start, end, kind], …]}. Without it the texts are made up, and no leaks are counted.
 A span has leaked if half of its letters and digits or more would be written as they are; `partly` counts those of
 which anything would be. Times are of one core and are reported, never a gate.
+
+``--memory N`` measures something else: N records go the whole way, from the plugin's phases and the journal through the
+real worker process to a file sink, and the worker's memory is printed on the way, then what prompts of a megabyte cost.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tenantgate.audit.chain import verify
 from tenantgate.audit.config import PipelineConfig
 from tenantgate.audit.content import RawContent
 from tenantgate.audit.redaction import Policy, findings_in, redact
@@ -127,11 +131,7 @@ def pipeline(
 
 def request_path(rounds: int, sizes: Sequence[int]) -> None:
     """What access and log take in the plugin's process, Kong's side played in it."""
-    spec = importlib.util.spec_from_file_location("bench_tenant_audit_log", plugin_file("tenant-audit-log"))
-    if spec is None or spec.loader is None:
-        raise SystemExit("no plugin file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_plugin()
     drain = "import socket,sys\ns=socket.socket(fileno=int(sys.argv[-1]))\nwhile s.recv(1<<18): pass"
     print(f"\nin the plugin's process, µs{'access p50':>22}{'p95':>8}{'log p50':>10}{'p95':>8}{'calls':>8}")
     with tempfile.TemporaryDirectory() as folder:
@@ -187,6 +187,7 @@ def main() -> int:
     parser.add_argument("--pii", type=Path)
     parser.add_argument("--records", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=2000, help="requests of each size")
+    parser.add_argument("--memory", type=int, metavar="N", help="only the memory, over so many records")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     commit = subprocess.run(
@@ -194,6 +195,8 @@ def main() -> int:
     )
     print(f"commit {commit.stdout.strip() or '?'}, {platform.machine()}, {os.cpu_count()} cores, "
           f"Python {platform.python_version()}")  # fmt: skip
+    if args.memory:
+        return memory(args.memory)
     names = _names()
     texts = ["Please summarise the following report for the board, and answer by noon. " * 5]
     if args.pii:
@@ -212,6 +215,134 @@ def main() -> int:
     request_path(args.rounds, (500, 20_000, 1_000_000))
     large(Policy(key=b"k"))
     return 0
+
+
+class WholeWay:
+    """The plugin's phases here, Kong's journal, and the real worker with a spool and a sink in files."""
+
+    def __init__(self, folder: Path, **policy: Any) -> None:
+        self.folder, self.written = folder, 0
+        self.sink = folder / "audit.jsonl"
+        plain = {
+            "journal": f"{folder}/journal.jsonl", "state_dir": str(folder), "node": "bench",
+            "sinks": [{"name": "file", "type": "file", "path": str(self.sink), "batch_size": 1000, "flush_ms": 50}],
+        }  # fmt: skip
+        self.plugin = load_plugin().Plugin(
+            {"encryption_key": KEY, "pipeline": plain, "route_id": "r", "deadline_ms": 1500, **policy}
+        )
+        self.courier = Courier(parse(PipelineConfig, plain), plain)
+        self.plugin.__dict__["_audit"] = AuditLog(self.plugin.config, "r", self.courier)
+        self._seen = self._lines = 0
+
+    def request(self, number: int, prompt: bytes, reply: bytes) -> None:
+        """One request: access, log, and Kong's line."""
+        record = kong_record(number)
+        record["ai"]["proxy"]["payload"] = {"request": "", "response": reply.decode()}
+        kong = FakeKong(consumer="t", body=prompt, answers={
+            "kong.nginx.get_var": f"{number:032x}", "kong.log.serialize": json.dumps(record),
+        })  # fmt: skip
+        kong.run(self.plugin, "access")
+        kong.run(self.plugin, "log")
+        del record["ai"]["proxy"]["payload"]
+        with (self.folder / "journal.jsonl").open("ab") as out:
+            out.write(json.dumps(record).encode() + b"\n")
+        self.written += 1
+
+    def arrived(self) -> int:
+        """How many records the sink has."""
+        if self.sink.exists():
+            with self.sink.open("rb") as file:
+                file.seek(self._seen)
+                while block := file.read(1 << 20):
+                    self._seen += len(block)
+                    self._lines += block.count(b"\n")
+        return self._lines
+
+    def wait(self, behind: int = 0) -> None:
+        """Until at most so many records are on their way."""
+        while self.written - self.arrived() > behind:
+            time.sleep(0.01)
+
+    def worker(self) -> dict[str, float]:
+        """Of the worker: `rss` and `peak`, MiB, and `cpu`, seconds."""
+        while (pid := self.courier.worker_pid) is None:
+            time.sleep(0.01)
+        status = dict(
+            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
+        )
+        times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return {
+            "rss": int(status["VmRSS"].split()[0]) / 1024,
+            "peak": int(status["VmHWM"].split()[0]) / 1024,
+            "cpu": (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK"),
+        }
+
+    def own_mib(self) -> float:
+        """RSS of this process, which stands for the plugin server."""
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def memory(count: int, *, marks: int = 10, large_prompts: int = 50) -> int:
+    """The worker's memory over so many records, then the cost of large prompts; 1 if a record is missing."""
+    reply = answer("word " * 100)
+    with tempfile.TemporaryDirectory(prefix="tg-audit-memory-") as name:
+        way = WholeWay(Path(name))
+        way.request(0, chat("hello"), reply)
+        way.wait()
+        print(f"{'records':>10}{'worker MiB':>12}{'peak':>8}{'server MiB':>12}{'records/s':>11}{'CPU ms/record':>15}")
+        before, began = way.worker(), time.monotonic()
+        print(f"{way.arrived():>10}{before['rss']:>12.1f}{before['peak']:>8.1f}{way.own_mib():>12.1f}")
+        for number in range(1, count):
+            text = f"Write to jo{number}@example.com about order {number}. " + "Please be brief. " * 20
+            way.request(number, chat(text), reply)
+            way.wait(2000)
+            if (number + 1) % max(1, count // marks) == 0:
+                way.wait()
+                now, took = way.worker(), time.monotonic() - began
+                print(f"{way.arrived():>10}{now['rss']:>12.1f}{now['peak']:>8.1f}{way.own_mib():>12.1f}"
+                      f"{(number + 1) / took:>11.0f}{(now['cpu'] - before['cpu']) / number * 1000:>15.2f}",
+                      flush=True)  # fmt: skip
+        way.wait()
+        way.courier.stop()
+        lines = way.sink.read_bytes().splitlines()
+        states = Counter(json.loads(line)["content"]["state"] for line in lines)
+        report = verify(lines)
+        print(f"{report.records} records at the sink, {len(report.faults)} faults, content: {dict(states)}")
+        missing = report.records != count or not report.sound
+    for bound in (32_768, 1_048_576):
+        missing |= _large_prompts(bound, large_prompts)
+    return int(missing)
+
+
+def _large_prompts(bound: int, count: int) -> bool:
+    prompt = chat("My card is 4111 1111 1111 1111, and so on. " * 25_000)
+    with tempfile.TemporaryDirectory(prefix="tg-audit-memory-") as name:
+        way = WholeWay(Path(name), max_content_bytes=bound, redaction_timeout_ms=60_000)
+        way.request(0, chat("hello"), answer("yes"))
+        way.wait()
+        before = way.worker()
+        for number in range(1, count + 1):
+            way.request(number, prompt, answer("yes"))
+            way.wait()
+        after = way.worker()
+        way.courier.stop()
+        records = [json.loads(line) for line in way.sink.read_bytes().splitlines()[1:]]
+        size = max(len(json.dumps(r["content"])) for r in records)
+        print(f"{count} prompts of {len(prompt)} bytes, max_content_bytes {bound}: "
+              f"{(after['cpu'] - before['cpu']) / count * 1000:.0f} ms of the worker each, its memory "
+              f"{before['rss']:.0f} to {after['rss']:.0f} MiB, at its peak {after['peak']:.0f}; "
+              f"content at the sink {size} bytes, {dict(Counter(r['content']['state'] for r in records))}")  # fmt: skip
+        return len(records) != count
+
+
+def load_plugin() -> Any:
+    """The plugin's module."""
+    spec = importlib.util.spec_from_file_location("bench_tenant_audit_log", plugin_file("tenant-audit-log"))
+    if spec is None or spec.loader is None:
+        raise SystemExit("no plugin file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _names() -> NameFinder | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import operator
 import os
@@ -281,3 +282,16 @@ def test_the_worker_s_metrics_are_shown_and_counted_on_over_its_restarts() -> No
     WorkerMetrics().update(text % (2, 1))
     assert metrics.counter("tenantgate_test_worker_total", "", ("kind",)).value(kind="a b") == 7
     assert metrics.gauge("tenantgate_test_worker_now", "").value() == 1
+
+
+def test_the_measuring_of_memory_loses_no_record(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(__file__).parents[2] / "benchmarks/bench_audit.py"
+    spec = importlib.util.spec_from_file_location("tests_bench_audit", path)
+    assert spec is not None
+    assert spec.loader is not None
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    assert bench.memory(60, marks=2, large_prompts=1) == 0
+    out = capsys.readouterr().out
+    assert "60 records at the sink, 0 faults, content: {'kept': 60}" in out
+    assert "max_content_bytes 1048576: " in out
