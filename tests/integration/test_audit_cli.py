@@ -13,12 +13,14 @@ from threading import Thread
 import pytest
 import redis
 
+from audit_rig import Rig, journal_line
 from tenantgate.audit.chain import START, link, shed
 from tenantgate.audit.ports import Entry, Head
 from tenantgate.cache.config import RedisConfig
 from tenantgate.cli import main
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge.audit_files import FileSpool
+from tenantgate.edge.audit_sinks import FileSink
 from tenantgate.edge.audit_streams import StreamSpool
 from tenantgate.tenant import TenantId
 
@@ -242,3 +244,39 @@ def test_reconcile_asks_kong_for_the_count_of_our_routes(folder: Path, run: Run,
 def test_a_record_that_came_twice_counts_once(tmp_path: Path, run: Run) -> None:
     records = [e.record for e in entries(10)]
     assert run("reconcile", write(tmp_path / "r.jsonl", [*records, *records[:5]]), "--requests", 15)[0] == 1
+
+
+# -- what had to be dropped --------------------------------------------------------------------------------
+
+
+def test_a_sinks_own_log_explains_what_the_spool_had_to_drop(tmp_path: Path, run: Run) -> None:
+    plain = FileSpool(tmp_path / "spool", ["file"], max_records=20, max_bytes=1 << 30, segment_entries=10)
+    rig, sink = Rig(tmp_path, spool=plain), FileSink("file", tmp_path / "audit.jsonl")
+
+    def deliver() -> None:
+        while batch := plain.read("file", 7):
+            sink.send(batch)
+            plain.ack("file", batch)
+
+    rig.policy(content="off")
+    rig.write(*(journal_line(n) for n in range(1, 6)))
+    rig.step()
+    deliver()
+    for first in range(6, 46, 10):  # and now nobody fetches them
+        rig.write(*(journal_line(n) for n in range(first, first + 10)))
+        rig.step()
+    rig.step(after_s=6, times=2)
+    deliver()
+    rig.close()
+    status, out = run("verify", tmp_path / "audit.jsonl")
+    assert (status, "sound" in out) == (0, True), out
+    assert (
+        "note: tenant acme, node node-1: 6-25 aren't here; a later record says that they were dropped" in out
+    )
+    status, out = run("verify", "--dir", tmp_path)
+    assert (status, "records dropped, the spool was full: acme" in out) == (0, True), out
+    assert "gap  20 records dropped" in run("tail", "--dir", tmp_path, "-n", 1)[1]
+    status, out = run("reconcile", tmp_path / "audit.jsonl", "--requests", 45)
+    assert (status, "25 records for 45 requests" in out) == (1, True), out
+    lines = (tmp_path / "audit.jsonl").read_bytes().splitlines()
+    assert run("verify", write(tmp_path / "less.jsonl", [*lines[:2], *lines[3:]]))[0] == 1

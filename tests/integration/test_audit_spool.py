@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from tenantgate.audit.chain import START, link, verify
-from tenantgate.audit.ports import Entry, Head, Spool
+from tenantgate.audit.ports import Entry, Gap, Head, Queued, Spool
+from tenantgate.audit.record import gap as gap_record
 from tenantgate.cache.config import RedisConfig
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge.audit_files import FileSpool, stored
@@ -69,6 +70,15 @@ def ids(spool: Spool, sink: str, limit: int = 1000) -> list[str]:
     out = []
     while batch := spool.read(sink, limit):
         out += [q.id for q in batch]
+        spool.ack(sink, batch)
+    return out
+
+
+def every(spool: Spool, sink: str) -> list[Queued]:
+    """All that waits for a sink, acknowledged."""
+    out: list[Queued] = []
+    while batch := spool.read(sink, 100):
+        out += batch
         spool.ack(sink, batch)
     return out
 
@@ -206,7 +216,39 @@ def test_beyond_the_bound_the_oldest_records_go_and_that_is_noted(tmp_path: Path
     assert spool.trim() == 10
     assert len(ids(spool, "a")) == 20
     noted = json.loads((tmp_path / "dropped").read_bytes())
-    assert (noted["records"], noted["numbers"]) == (10, {"acme": [1, 10]})
+    assert (noted["records"], noted["numbers"]) == (10, {"acme": [[1, 10]]})
+
+
+def test_what_was_dropped_is_known_until_a_record_tells_of_it(open_spool: Open) -> None:
+    spool, chain = open_spool("quick", "slow", max_records=20), Chain()
+    spool.append(chain.entries(10))
+    spool.append(chain.entries(10))
+    first = spool.read("slow", 3)
+    for sink in ("quick", "slow"):
+        spool.ack(sink, first)
+    spool.append(chain.entries(10))
+    spool.append(chain.entries(1))
+    spool.trim()
+    (gap,) = spool.gaps()
+    assert gap == Gap(ACME, ((4, 31 - len(every(spool, "slow"))),))
+    assert open_spool("quick", "slow").gaps() == [gap]
+    spool.told([gap])
+    assert spool.gaps() == open_spool("quick", "slow").gaps() == []
+
+
+def test_a_dropped_record_of_what_was_dropped_is_told_of_again(open_spool: Open) -> None:
+    spool, chain = open_spool("a", max_records=20), Chain()
+    chain.heads[ACME] = Head(50, "x", -1)
+    told = gap_record(((7, 9), (30, 50)), tenant=ACME, identifier="gap-1", now_ms=0)
+    entry, chain.heads[ACME] = link(told, chain.heads[ACME], tenant=ACME, node="n", position=1)
+    spool.append([entry])
+    for _ in range(4):
+        spool.append(chain.entries(10))
+    spool.trim()
+    (gap,) = spool.gaps()
+    assert gap.numbers[0] == (7, 9)
+    assert gap.numbers[1][0] == 30
+    assert gap.numbers[1][1] == 91 - len(every(spool, "a"))
 
 
 def test_a_replay_is_taken_up(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import pytest
 
 from audit_rig import Rig, journal_line
 from tenantgate.audit.chain import verify
-from tenantgate.audit.ports import Entry
+from tenantgate.audit.ports import Entry, Gap
 from tenantgate.audit.testing import MemorySpool
 from tenantgate.edge import audit_worker
 from tenantgate.edge.audit_journal import QUIET_S, JournalTail
 from tenantgate.errors import EdgeError
 from tenantgate.kong import metrics
 from tenantgate.pii import Finding
+from tenantgate.tenant import TenantId
 
 SECRET = "sk-proj-" + "aB3dE5gH7jK9mN1pQ2sT" * 2
 CANARIES = ("jane.roe@example.org", "4111 1111 1111 1111", SECRET)
@@ -294,6 +296,58 @@ class Flaky(MemorySpool):
     def set_checkpoint(self, position: int) -> None:
         if self.failing != "checkpoint":
             super().set_checkpoint(position)
+
+
+class SlowSpool(MemorySpool):
+    """Whose next append takes longer than a line waits."""
+
+    rig: Rig
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        self.rig.now += 10
+        super().append(entries)
+
+
+def test_content_in_the_channel_is_not_late_because_the_spool_was_slow(tmp_path: Path) -> None:
+    spool = SlowSpool()
+    rig = spool.rig = Rig(tmp_path, spool=spool)
+    rig.policy()
+    rig.write(journal_line(1), *(journal_line(n) for n in range(2, 400)))
+    rig.content(1, "hello")
+    rig.step()
+    assert len(rig.records()) == 1
+    feeder = threading.Thread(target=lambda: [rig.content(n, "word " * 400) for n in range(2, 400)])
+    feeder.start()
+    while feeder.is_alive() or len(spool.entries) < 399:
+        rig.step()
+    assert {r["content"]["state"] for r in rig.records()} == {"kept"}
+    rig.close()
+
+
+def test_a_record_tells_what_the_spool_dropped_and_the_chain_goes_on(rig: Rig) -> None:
+    rig.policy(content="off")
+    rig.write(journal_line(1), journal_line(2, tenant="bravo"), journal_line(3))
+    rig.step()
+    gap = Gap(TenantId("acme"), ((1, 2),))
+    rig.spool.dropped = [gap]
+    rig.step(after_s=6, times=2)
+    assert not rig.spool.dropped
+    rig.spool.dropped = [gap]
+    rig.step(after_s=6, times=2)
+    assert rig.spool.dropped, "nowhere to put it before the next line"
+    rig.kill()
+    rig.write(journal_line(4), journal_line(5, tenant="bravo"))
+    rig.policy(content="off")
+    rig.step(after_s=6, times=3)
+    records = rig.records()
+    assert [r.get("gap", {}).get("numbers") for r in records] == [
+        None, None, None, [{"from": 1, "to": 2}], None, None, [{"from": 1, "to": 2}],
+    ]  # fmt: skip
+    assert all(r["tenant"] == "acme" for r in records if "gap" in r)
+    assert verify(e.record for e in rig.spool.entries).sound
+    left = [e.record for e in rig.spool.entries if str(e.tenant) != "acme" or e.seq > 2]
+    report = verify(left)
+    assert (report.sound, report.dropped) == (True, {("acme", "node-1"): ((1, 2),)})
 
 
 def sound(rig: Rig, numbers: range) -> None:

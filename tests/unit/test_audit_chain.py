@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.audit.chain import START, FaultKind, link, shed, verify
+from tenantgate.audit.chain import START, FaultKind, link, merged, shed, verify
 from tenantgate.audit.ports import Head
+from tenantgate.audit.record import gap
 from tenantgate.tenant import TenantId
 
 
@@ -117,3 +118,49 @@ def test_a_message_names_no_content() -> None:
     records[1] = changed(records[1], lambda x: x["content"].update(text="secret"))
     (fault,) = verify(records).faults
     assert str(fault) == "content_altered: tenant acme, node n, number 2, id acme-2"
+
+
+def with_gap(records: list[bytes], *numbers: tuple[int, int]) -> list[bytes]:
+    """The chain, and at its end a record which says that these were dropped."""
+    last = json.loads(records[-1])["chain"]
+    told = gap(numbers, tenant=TenantId("acme"), identifier="gap-1", now_ms=0)
+    entry, _ = link(told, Head(last["seq"], last["hash"], 0), tenant=TenantId("acme"), node="n", position=999)
+    return [*records, entry.record]
+
+
+def test_what_a_later_record_says_was_dropped_is_not_missing() -> None:
+    records = with_gap(chain(10), (3, 4), (6, 6))
+    assert verify(records).dropped == {}, "it is here all the same"
+    left = [r for n, r in enumerate(records, 1) if n not in (3, 4, 6)]
+    for found in (left, left[::-1]):
+        report = verify(found)
+        assert report.sound
+        assert report.dropped == {("acme", "n"): ((3, 4), (6, 6))}
+    report = verify(with_gap(chain(10), (1, 5))[5:])
+    assert (report.sound, report.dropped) == (True, {("acme", "n"): ((1, 5),)})
+
+
+def test_only_what_it_says_and_only_while_it_is_whole() -> None:
+    records = with_gap(chain(10), (3, 4), (6, 6), (11, 20))
+    left = [r for n, r in enumerate(records, 1) if n not in (2, 3, 4, 5, 6, 7)]
+    assert kinds(left) == [("missing", 2, 2), ("missing", 5, 5), ("missing", 7, 7)]
+    left[-1] = changed(left[-1], lambda x: x["gap"]["numbers"].append({"from": 2, "to": 9}))
+    assert kinds(left) == [("altered", 11, 11), ("missing", 2, 7)]
+    later = with_gap(chain(10, tag="later"), (3, 4))
+    assert kinds([*records[:2], *records[4:], *later[:2], *later[4:]]) == []
+    assert kinds([*records[:2], *records[4:10], *later]) == [("missing", 3, 4)], (
+        "an earlier chain's are others"
+    )
+
+
+@pytest.mark.parametrize(
+    "numbers", [None, 7, [1], [{"from": 1}], [{"from": "1", "to": 2}], [{"from": 9, "to": 1}]]
+)
+def test_a_gap_that_is_none_says_nothing(numbers: Any) -> None:
+    record = {"id": "x", "tenant": "acme", "content": {}, "gap": {"numbers": numbers}}
+    entry, _ = link(record, Head(10, "", 0), tenant=TenantId("acme"), node="n", position=1)
+    assert verify([entry.record]).sound
+
+
+def test_numbers_are_merged_where_they_meet() -> None:
+    assert merged([(5, 6), (1, 2), [3, 3], (9, 9), (2, 3)]) == ((1, 3), (5, 6), (9, 9))

@@ -13,9 +13,10 @@ from audit_rig import body, journal_line, reply
 from tenantgate.audit.chain import START, link, shed
 from tenantgate.audit.content import RawContent
 from tenantgate.audit.journal import parse_line
-from tenantgate.audit.record import Terms, build, schema
+from tenantgate.audit.record import Terms, build, gap, schema
 from tenantgate.audit.redaction import ContentState, Policy, absent, redact
 from tenantgate.audit.trace import parse_traceparent, span_id, trace_of
+from tenantgate.tenant import TenantId
 
 DOCS = Path(__file__).parents[2] / "docs"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -82,6 +83,15 @@ def test_every_record_keeps_to_the_schema(redacted: Any, changes: dict[str, Any]
     found = record(redacted, terms, **changes)
     assert problems(found, schema()) == []
     assert problems(json.loads(shed(json.dumps(found).encode())), schema()) == []
+
+
+def test_a_record_of_what_was_dropped_keeps_to_the_schema() -> None:
+    told = gap(((1, 5), (9, 9)), tenant=TenantId("acme"), identifier="gap-1", now_ms=1_700_000_000_000)
+    entry, _ = link(told, START, tenant=TenantId("acme"), node="n", position=0)
+    found = json.loads(entry.record)
+    assert problems(found, schema()) == []
+    assert found["gap"]["records"] == 6
+    assert problems({**found, "outcome": "answered"}, schema()) != []
 
 
 def test_the_documented_schema_is_the_code_s() -> None:

@@ -6,6 +6,8 @@ SHA-256 of the canonical record without `content` and ``chain.hash``. So content
 want of room, or to erase it) and the chain still holds; its random ``salt`` keeps anybody from testing guesses at what
 was there.
 
+Whole records that had to go are told of by a later record of the same chain: its ``gap.numbers`` say which ones.
+
 Who can rewrite a whole chain can forge it: the hashes prove something to whoever keeps a later one elsewhere, such as
 a second sink.
 """
@@ -16,7 +18,7 @@ import enum
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,7 +26,9 @@ from tenantgate.audit.ports import Entry, Head
 from tenantgate.chat import canonical
 from tenantgate.tenant import TenantId
 
-__all__ = ["START", "Fault", "FaultKind", "Report", "Verifier", "link", "shed", "verify"]
+__all__ = [
+    "START", "Fault", "FaultKind", "Numbers", "Report", "Verifier", "link", "merged", "numbers_of", "shed", "verify",
+]  # fmt: skip
 
 START: Final = Head(0, "", -1)
 """The head of a chain without entries."""
@@ -66,13 +70,39 @@ def shed(record: bytes) -> bytes:
     return canonical(found)
 
 
+Numbers = tuple[tuple[int, int], ...]
+"""Numbers of a chain: from and to, both included."""
+
+
+def merged(numbers: Iterable[Sequence[int]]) -> Numbers:
+    """The same numbers in order, what overlaps or adjoins as one."""
+    out: list[tuple[int, int]] = []
+    for first, last in sorted((a, b) for a, b in numbers):
+        if out and first <= out[-1][1] + 1:
+            out[-1] = (out[-1][0], max(last, out[-1][1]))
+        else:
+            out.append((first, last))
+    return tuple(out)
+
+
+def numbers_of(record: Mapping[str, Any]) -> Numbers:
+    """Which numbers a record says were dropped; none for a request's record."""
+    gap = record.get("gap")
+    found = gap.get("numbers") if isinstance(gap, Mapping) else None
+    return merged(
+        (span["from"], span["to"])
+        for span in (found if isinstance(found, list) else ())
+        if isinstance(span, Mapping) and type(span.get("from")) is int and type(span.get("to")) is int
+    )
+
+
 class FaultKind(enum.StrEnum):
     """What is wrong with a chain."""
 
     UNREADABLE = "unreadable"  # not a record at all
     ALTERED = "altered"  # its hash is another
     CONTENT_ALTERED = "content_altered"  # what it holds as content isn't what was linked
-    MISSING = "missing"  # numbers without a record
+    MISSING = "missing"  # numbers without a record, of which no later record says that they were dropped
     DOUBLED = "doubled"  # the same record again
     FORKED = "forked"  # another record under the same number
     BROKEN = "broken"  # does not continue the record before
@@ -107,6 +137,7 @@ class Report:
         beginnings: chains that don't begin with their first record, and with which number they do: what came
             before may have been rotated away.
         restarts: chains, by tenant and node, that began anew, which they do when the spool's state was lost.
+        dropped: numbers that aren't here and of which a later record of the chain says that they were dropped.
         faults: what is wrong.
     """
 
@@ -115,6 +146,7 @@ class Report:
     shed: int
     beginnings: Mapping[tuple[str, str], int]
     restarts: Mapping[tuple[str, str], int]
+    dropped: Mapping[tuple[str, str], Numbers]
     faults: tuple[Fault, ...]
 
     @property
@@ -131,6 +163,8 @@ class _Chain:
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     last: str = ""  # the hash of the last one in order
     ahead: dict[int, tuple[str, str, str]] = field(default_factory=dict)  # seq → prev, hash, id
+    missing: list[tuple[int, int]] = field(default_factory=list)
+    told: list[tuple[int, int]] = field(default_factory=list)  # numbers that records say were dropped
 
     @property
     def next(self) -> int:
@@ -152,6 +186,7 @@ class Verifier:
         self._faults: list[Fault] = []
         self._records = self._shed = 0
         self._beginnings: dict[tuple[str, str], int] = {}
+        self._dropped: dict[tuple[str, str], Numbers] = {}
 
     def feed(self, line: bytes) -> None:
         """One record."""
@@ -162,13 +197,18 @@ class Verifier:
             return
         key = (str(record.get("tenant")), chain["node"])
         seq, digest, identifier = chain["seq"], chain["hash"], str(record.get("id"))
-        if _hash({**record, "chain": {k: v for k, v in chain.items() if k != "hash"}}) != digest:
+        whole = _hash({**record, "chain": {k: v for k, v in chain.items() if k != "hash"}}) == digest
+        if not whole:
             self._fault(FaultKind.ALTERED, key, seq, identifier)
         if record.get("content") == SHED:
             self._shed += 1
         elif _digest(record.get("content")) != chain.get("content"):
             self._fault(FaultKind.CONTENT_ALTERED, key, seq, identifier)
         self._place(key, seq, chain["prev"], digest, identifier)
+        if whole:
+            # Of what comes before it, and no more.
+            told = ((a, min(b, seq - 1)) for a, b in numbers_of(record))
+            self._chains[key].told += [(a, b) for a, b in told if 0 < a <= b]
 
     def _place(self, key: tuple[str, str], seq: int, prev: str, digest: str, identifier: str) -> None:
         state = self._chains.get(key)
@@ -207,7 +247,7 @@ class Verifier:
         """Give up the numbers before the next one that is there: missing, or before the chain's beginning here."""
         following = min(state.ahead)
         if state.first:
-            self._faults.append(Fault(FaultKind.MISSING, *key, state.next, following - 1))
+            state.missing.append((state.next, following - 1))
             state.hashes.extend([0] * (following - state.next))
         else:
             state.first = self._beginnings[key] = following
@@ -217,6 +257,15 @@ class Verifier:
     def _settle(self, key: tuple[str, str], state: _Chain) -> None:
         while state.ahead:
             self._skip(key, state)
+        told = merged(state.told)
+        for first, last in state.missing:
+            for a, b in _without(first, last, told):
+                self._faults.append(Fault(FaultKind.MISSING, *key, a, b))
+        gone = [*state.missing, *([(1, state.first - 1)] if state.first > 1 else [])]
+        dropped = [(max(a, c), min(b, d)) for a, b in gone for c, d in told if max(a, c) <= min(b, d)]
+        if dropped:
+            self._dropped[key] = merged([*self._dropped.get(key, ()), *dropped])
+        state.missing, state.told = [], []
 
     def _fault(self, kind: FaultKind, key: tuple[str, str], seq: int, identifier: str) -> None:
         self._faults.append(Fault(kind, *key, seq, seq, identifier))
@@ -236,6 +285,7 @@ class Verifier:
             shed=self._shed,
             beginnings=dict(self._beginnings),
             restarts=dict(self._restarts),
+            dropped=dict(self._dropped),
             faults=tuple(self._faults),
         )
 
@@ -262,6 +312,17 @@ def _read(line: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         and chain["seq"] > 0
     )
     return (record, chain) if usable else (None, None)
+
+
+def _without(first: int, last: int, told: Numbers) -> Iterable[tuple[int, int]]:
+    """The numbers from `first` to `last` that aren't among `told`, which is in order."""
+    for a, b in told:
+        if b >= first and a <= last:
+            if a > first:
+                yield first, a - 1
+            first = b + 1
+    if first <= last:
+        yield first, last
 
 
 def _hash(record: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Protocol
 from tenantgate.errors import EdgeError
 from tenantgate.tenant import TenantId
 
-__all__ = ["Entry", "Head", "Queued", "Sink", "SinkError", "Spool"]
+__all__ = ["Entry", "Gap", "Head", "Queued", "Sink", "SinkError", "Spool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,18 @@ class Queued:
     record: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Entries of a tenant that had to go before all sinks had them.
+
+    Attributes:
+        numbers: in the chain, from and to, both included; in order, apart from each other.
+    """
+
+    tenant: TenantId
+    numbers: tuple[tuple[int, int], ...]
+
+
 class Spool(Protocol):
     """Keeps records between the worker and the sinks, over the death of either. Of one node, one writer."""
 
@@ -91,6 +103,12 @@ class Spool(Protocol):
 
     def trim(self) -> int:
         """Drop what all sinks have, and over the bound the oldest, content first; how many records lost something."""
+
+    def gaps(self) -> Sequence[Gap]:
+        """What `trim` had to drop and no record tells of yet, one for a tenant; outlives the process."""
+
+    def told(self, gaps: Sequence[Gap]) -> None:
+        """Records tell of these now. May be lost with the process: then they are given again."""
 
 
 class Sink(Protocol):

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tenantgate.audit.chain import SHED
+from tenantgate.audit.chain import SHED, Numbers
 from tenantgate.audit.content import ROLES
 from tenantgate.audit.journal import JournalLine
-from tenantgate.audit.redaction import ContentState, Redacted
+from tenantgate.audit.redaction import ContentState, Redacted, absent
 from tenantgate.audit.trace import trace_of
+from tenantgate.tenant import TenantId
 
-__all__ = ["VERSION", "Outcome", "Terms", "build", "outcome_of", "schema"]
+__all__ = ["VERSION", "Outcome", "Terms", "build", "gap", "outcome_of", "schema"]
 
 VERSION: Final = 1
 """Version of the record; a field may be added under the same, none may change its meaning."""
@@ -96,6 +97,24 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
     if cost is not None:
         record["cost"] = cost
     return record
+
+
+def gap(numbers: Numbers, *, tenant: TenantId, identifier: str, now_ms: int) -> dict[str, Any]:
+    """The record of records that had to be dropped, to be linked into their own chain."""
+    trace = trace_of(None, None, identifier)
+    return {
+        "version": VERSION,
+        "id": identifier,
+        "time": _time(now_ms),
+        "tenant": str(tenant),
+        "gap": {
+            "reason": "spool_full",
+            "records": sum(last - first + 1 for first, last in numbers),
+            "numbers": [{"from": first, "to": last} for first, last in numbers],
+        },
+        "trace": _known(trace_id=trace.trace_id, span_id=trace.span_id),
+        "content": dict(absent(ContentState.NONE).content),
+    }
 
 
 def outcome_of(line: JournalLine) -> Outcome:
@@ -194,7 +213,7 @@ def _of(kind: str | list[str], description: str, **more: Any) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema (2020-12) of a record."""
+    """The JSON schema (2020-12) of a record: of a request's, or one that says which records had to be dropped."""
     text, whole, number = "string", "integer", "number"
     digest = {"pattern": "^[0-9a-f]{64}$"}
     part = _object(
@@ -313,11 +332,26 @@ def schema() -> dict[str, Any]:
             "hash": _of(text, "SHA-256 of the canonical record without content and chain.hash.", **digest),
         }, ("node", "seq", "prev", "content", "hash"), additionalProperties=False),
     }  # fmt: skip
+    of_all = ("version", "id", "time", "tenant", "trace", "content", "chain")
     required = tuple(name for name in properties if name != "cost")
+    span = _object("Numbers, both included.", {
+        "from": _of(whole, "The first.", minimum=1), "to": _of(whole, "The last.", minimum=1),
+    }, ("from", "to"), additionalProperties=False)  # fmt: skip
+    dropped = _object("Records that went before all sinks had them; a sink that was quick enough has them.", {
+        "reason": _of(text, "spool_full: the bound of the spool was reached.", enum=["spool_full"]),
+        "records": _of(whole, "How many.", minimum=1),
+        "numbers": {"type": "array", "items": span, "description": "Which ones, by chain.seq, of the same chain."},
+    }, ("reason", "records", "numbers"), additionalProperties=False)  # fmt: skip
+    of_gap = {**{name: properties[name] for name in of_all}, "gap": dropped}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Tenantgate audit record",
-        **_object("The record of one LLM request.", properties, required, additionalProperties=False),
+        "anyOf": [
+            _object("The record of one LLM request.", properties, required, additionalProperties=False),
+            _object(
+                "Says which records had to be dropped.", of_gap, (*of_all, "gap"), additionalProperties=False
+            ),
+        ],
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tenantgate.audit.chain import START
-from tenantgate.audit.ports import Entry, Head, Queued
+from tenantgate.audit.ports import Entry, Gap, Head, Queued
 from tenantgate.tenant import TenantId
 
 __all__ = ["MemorySpool"]
@@ -19,6 +19,7 @@ class MemorySpool:
     entries: list[Entry] = field(default_factory=list)
     _heads: dict[TenantId, Head] = field(default_factory=dict)
     _acked: dict[str, int] = field(default_factory=dict)
+    dropped: list[Gap] = field(default_factory=list)
     _checkpoint: int | None = None
 
     def heads(self) -> Mapping[TenantId, Head]:
@@ -57,5 +58,13 @@ class MemorySpool:
         return len(self.entries) - self._acked.get(sink, 0)
 
     def trim(self) -> int:
-        """Nothing is dropped."""
+        """Nothing is dropped, but what a test puts into `dropped`."""
         return 0
+
+    def gaps(self) -> Sequence[Gap]:
+        """What no record tells of yet."""
+        return tuple(self.dropped)
+
+    def told(self, gaps: Sequence[Gap]) -> None:
+        """Records tell of these now."""
+        self.dropped = [gap for gap in self.dropped if gap not in gaps]

@@ -174,6 +174,11 @@ def _short(record: dict[str, Any]) -> str:
     ai = record.get("gen_ai") or {}
     usage = ai.get("usage") or {}
     model = (ai.get("request") or {}).get("model", "-")
+    if "gap" in record:
+        dropped = f"{record['gap'].get('records', '-')} records dropped"
+        return _printable(
+            (record.get("time", "-"), record.get("tenant", "-"), "gap", dropped, record.get("id", "-"))
+        )
     status = (record.get("response") or {}).get("status", "-")
     took = (record.get("latencies") or {}).get("request", "-")
     state = (record.get("content") or {}).get("state", "-")
@@ -182,6 +187,10 @@ def _short(record: dict[str, Any]) -> str:
         record.get("time", "-"), record.get("tenant", "-"), record.get("outcome", "-"), status, model,
         f"{tokens} tokens", f"{took} ms", f"content {state}", record.get("id", "-"),
     )  # fmt: skip
+    return _printable(words)
+
+
+def _printable(words: Iterable[object]) -> str:
     return "  ".join("".join(c if c.isprintable() else "?" for c in str(word)) for word in words)
 
 
@@ -195,6 +204,11 @@ def _verify(args: argparse.Namespace) -> int:
         print(f"note: tenant {tenant}, node {node}: begins with number {first}; earlier ones aren't here")
     for (tenant, node), times in sorted(report.restarts.items()):
         print(f"note: tenant {tenant}, node {node}: began anew {times} times, as after a lost state folder")
+    for (tenant, node), spans in sorted(report.dropped.items()):
+        print(
+            f"note: tenant {tenant}, node {node}: {_numbers(spans)} aren't here; "
+            "a later record says that they were dropped because the spool was full"
+        )
     for gap in _dropped(args):
         print(f"note: {gap}")
     for fault in report.faults:
@@ -212,8 +226,14 @@ def _dropped(args: argparse.Namespace) -> Iterator[str]:
     for line in lines:
         found = json.loads(line)
         when = datetime.fromtimestamp(found["time"], UTC).isoformat()
-        numbers = ", ".join(f"{tenant} {a}-{b}" for tenant, (a, b) in sorted(found["numbers"].items()))
+        numbers = ", ".join(
+            f"{tenant} {_numbers(spans)}" for tenant, spans in sorted(found["numbers"].items())
+        )
         yield f"{when}: {found['records']} records dropped, the spool was full: {numbers}"
+
+
+def _numbers(spans: Iterable[Any]) -> str:
+    return " and ".join(f"{first}-{last}" for first, last in spans)
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -258,7 +278,11 @@ def _replay(args: argparse.Namespace) -> int:
 
 def _reconcile(args: argparse.Namespace) -> int:
     # By id: a sink may have got a record twice.
-    by_id = {str(r.get("id")): str(r.get("outcome")) for _, r in _selected(args, _records(args))}
+    by_id = {
+        str(r.get("id")): str(r.get("outcome"))
+        for _, r in _selected(args, _records(args))
+        if "gap" not in r  # tells of records, not of a request
+    }
     outcomes = Counter(by_id.values())
     total = outcomes.total()
     requests = args.requests if args.requests is not None else _counted(args.metrics_url)

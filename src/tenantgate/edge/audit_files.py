@@ -6,7 +6,7 @@ append is one write and one ``fsync``; what a crash leaves of a line is cut off,
 
 Room: what all sinks have is kept for a day, for `tenantgate audit replay`, but goes first when room is short. Then the
 oldest entries lose their content, which the chain allows for (`tenantgate.audit.chain.shed`). Only then whole segments
-go, and `dropped` says which.
+go, and `dropped` says which; those numbers stay in `gaps` until a record tells of them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from tenantgate.audit.chain import shed
-from tenantgate.audit.ports import Entry, Head, Queued
+from tenantgate.audit.chain import Numbers, merged, numbers_of, shed
+from tenantgate.audit.ports import Entry, Gap, Head, Queued
 from tenantgate.errors import EdgeError
 from tenantgate.kong import logs
 from tenantgate.tenant import TenantId
@@ -88,6 +88,7 @@ class FileSpool:
         except OSError as error:
             raise _failed(error) from None
         self._cursors = {sink: self._read_cursor(sink) for sink in self._sinks}
+        self._gaps = self._read_gaps()
 
     def close(self) -> None:
         """Let go of the files."""
@@ -154,6 +155,13 @@ class FileSpool:
             return int((self._folder / f"cursor.{sink}").read_bytes())
         except (OSError, ValueError):
             return 0
+
+    def _read_gaps(self) -> dict[TenantId, Numbers]:
+        try:
+            found = json.loads((self._folder / "gaps").read_bytes())
+            return {TenantId(tenant): merged(numbers) for tenant, numbers in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -319,9 +327,8 @@ class FileSpool:
                 lost += self._shed(segment)
         while len(self._segments) > 1 and self._over():
             first = self._segments[0]
-            lost += first.count
-            self._note_drop(first)
-            self._drop(first)
+            lost += first.start + first.count - max(first.start, min(done, first.start + first.count))
+            self._give_up(first, done)
         return lost
 
     def _over(self) -> bool:
@@ -351,15 +358,48 @@ class FileSpool:
         logs.event(_log, logging.WARNING, "the spool is full: contents were dropped", records=segment.count)
         return segment.count
 
-    def _note_drop(self, segment: _Segment) -> None:
-        seen: dict[str, list[int]] = {}
+    def _give_up(self, segment: _Segment, done: int) -> None:
+        """Drop a segment of which sinks still want what comes from the number `done` on, and note that."""
+        seen: dict[TenantId, list[Sequence[int]]] = {}
         for e in read_segment(segment.path):
-            span = seen.setdefault(str(e.tenant), [e.head.seq, e.head.seq])
-            span[1] = e.head.seq
+            if e.number >= done:
+                seen.setdefault(e.tenant, []).append((e.head.seq, e.head.seq))
+                if b'"gap":' in e.record:  # what it tells has to be told again
+                    seen[e.tenant] += numbers_of(json.loads(e.record))
+        numbers = {tenant: merged(spans) for tenant, spans in seen.items()}
+        for tenant, spans in numbers.items():
+            self._gaps[tenant] = merged([*self._gaps.get(tenant, ()), *spans])
+        try:
+            self._keep_gaps()
+        except EdgeError:  # a full disk: the segment is what has to go first
+            self._drop(segment)
+            self._keep_gaps()
+        else:
+            self._drop(segment)
+        line = {"time": int(time.time()), "records": segment.count, "numbers": _plain(numbers)}
         with (self._folder / "dropped").open("ab") as out:
-            out.write(_json({"time": int(time.time()), "records": segment.count, "numbers": seen}) + b"\n")
+            out.write(_json(line) + b"\n")
             self._sync(out)
         logs.event(_log, logging.ERROR, "the spool is full: records were dropped", records=segment.count)
+
+    def _keep_gaps(self) -> None:
+        self._put("gaps", _json(_plain(self._gaps)))
+
+    def gaps(self) -> Sequence[Gap]:
+        """What `trim` had to drop and no record tells of yet."""
+        with self._lock:
+            return [Gap(tenant, numbers) for tenant, numbers in self._gaps.items()]
+
+    def told(self, gaps: Sequence[Gap]) -> None:
+        """Records tell of these now."""
+        with self._lock:
+            for gap in gaps:
+                left = tuple(s for s in self._gaps.get(gap.tenant, ()) if s not in gap.numbers)
+                if left:
+                    self._gaps[gap.tenant] = left
+                else:
+                    self._gaps.pop(gap.tenant, None)
+            self._keep_gaps()
 
 
 def stored(folder: Path) -> Iterator[Stored]:
@@ -420,6 +460,10 @@ def _line(entry: Entry) -> bytes:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def _plain(numbers: Mapping[TenantId, Numbers]) -> dict[str, Numbers]:
+    return {str(tenant): spans for tenant, spans in numbers.items()}
 
 
 def _heads_of(path: Path) -> dict[TenantId, Head] | None:

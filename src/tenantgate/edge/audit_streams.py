@@ -4,7 +4,8 @@ Keys, in braces the hash tag that keeps a tenant on one shard of a Redis Cluster
 
     tg:audit:1:{tenant}:<node>:records   stream: id, position, record without its content
     tg:audit:1:{tenant}:<node>:contents  hash: entry id → content
-    tg:audit:1:{tenant}:<node>:head      hash: seq, hash, position; and cursor:<sink>, the last entry it has
+    tg:audit:1:{tenant}:<node>:head      hash: seq, hash, position; cursor:<sink>, the last entry it has; gaps,
+                                                the numbers that were dropped and that no record tells of yet
     tg:audit:1:<node>                    hash: checkpoint; and tenant:<id> for each tenant (ids, no records)
 
 An append is one script for each tenant, which ignores what is there already. How durable it is, is up to Redis:
@@ -23,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 
-from tenantgate.audit.chain import SHED, shed
-from tenantgate.audit.ports import Entry, Head, Queued
+from tenantgate.audit.chain import SHED, Numbers, merged, numbers_of, shed
+from tenantgate.audit.ports import Entry, Gap, Head, Queued
 from tenantgate.chat import canonical
 from tenantgate.edge.redis_cache import connect
 from tenantgate.errors import EdgeError
@@ -37,6 +38,7 @@ __all__ = ["StreamSpool"]
 
 _KEEP_MS: Final = 86_400_000  # what all sinks have, for a replay
 _AT_ONCE: Final = 200  # entries in one script
+_FORGET: Final = 10_000  # entries dropped in one go
 
 # KEYS: records, contents, head. ARGV: five for each entry: position, seq, hash, record, content.
 _APPEND: Final = """
@@ -244,8 +246,11 @@ class StreamSpool:
         over = sum(lengths) - self._max_records
         old = int(time.time() * 1000) - self._keep_ms
         lost = 0
+        has: dict[TenantId, str] = {}
         for (tenant, keys), length in zip(tenants, lengths, strict=True):
-            done = min((self._cursor(tenant, sink) for sink in self._sinks), key=_order, default="0-0")
+            has[tenant] = done = min(
+                (self._cursor(tenant, sink) for sink in self._sinks), key=_order, default="0-0"
+            )
             # What all have goes when it is old, or when room is short.
             bound = done if over > 0 else min(done, f"{old}-0", key=_order)
             if _order(bound) > (0, 0):
@@ -255,15 +260,57 @@ class StreamSpool:
                 lost += self._shed(keys, share)
         if over > self._max_records // 10:
             # Without contents there is still too much: the oldest records go.
-            for _, keys in tenants:
-                rows = self._ask(self._redis.xrange, keys.records, count=over // len(tenants) + 1)
+            for tenant, keys in tenants:
+                count = min(over // len(tenants) + 1, _FORGET)
+                rows = self._ask(self._redis.xrange, keys.records, count=count)
                 if rows:
-                    lost += self._forget(keys, rows[-1][0].decode())
+                    lost += self._note_gap(
+                        keys, [r for r in rows if _order(r[0].decode()) > _order(has[tenant])]
+                    )
+                    self._forget(keys, rows[-1][0].decode())
         return lost
+
+    def _note_gap(self, keys: _Keys, rows: Sequence[Any]) -> int:
+        """Note numbers that are about to go; how many."""
+        spans: list[Sequence[int]] = []
+        for _, fields in rows:
+            record = json.loads(fields[b"record"])
+            spans += [
+                (record["chain"]["seq"],) * 2,
+                *numbers_of(record),
+            ]  # what it tells has to be told again
+        if spans:
+            self._keep_gaps(
+                keys, merged([*self._gaps(self._ask(self._redis.hget, keys.head, "gaps")), *spans])
+            )
+        return len(rows)
+
+    @staticmethod
+    def _gaps(found: bytes | None) -> Numbers:
+        return merged(json.loads(found)) if found else ()
+
+    def _keep_gaps(self, keys: _Keys, numbers: Numbers) -> None:
+        if numbers:
+            self._ask(self._redis.hset, keys.head, "gaps", json.dumps(numbers))
+        else:
+            self._ask(self._redis.hdel, keys.head, "gaps")
+
+    def gaps(self) -> Sequence[Gap]:
+        """What `trim` had to drop and no record tells of yet."""
+        tenants = list(self._tenants.items())
+        found = self._piped(lambda p: [p.hget(k.head, "gaps") for _, k in tenants])
+        return [Gap(t, self._gaps(raw)) for (t, _), raw in zip(tenants, found, strict=True) if raw]
+
+    def told(self, gaps: Sequence[Gap]) -> None:
+        """Records tell of these now."""
+        for gap in gaps:
+            keys = self._keys(gap.tenant)
+            noted = self._gaps(self._ask(self._redis.hget, keys.head, "gaps"))
+            self._keep_gaps(keys, tuple(span for span in noted if span not in gap.numbers))
 
     def _forget(self, keys: _Keys, upto: str) -> int:
         """Drop the entries up to one, it included."""
-        rows = self._ask(self._redis.xrange, keys.records, "-", upto, count=10_000)
+        rows = self._ask(self._redis.xrange, keys.records, "-", upto, count=_FORGET)
         names = [row[0] for row in rows]
         if names:
             self._piped(lambda p: (p.hdel(keys.contents, *names), p.xdel(keys.records, *names)))

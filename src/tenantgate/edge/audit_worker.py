@@ -34,8 +34,8 @@ from tenantgate.audit.config import AuditConfig, PipelineConfig
 from tenantgate.audit.content import RawContent
 from tenantgate.audit.join import Arrived, Joined, Joiner
 from tenantgate.audit.journal import JournalLine, parse_line
-from tenantgate.audit.ports import Entry, Head, Spool
-from tenantgate.audit.record import Outcome, Terms, build, outcome_of
+from tenantgate.audit.ports import Entry, Gap, Head, Spool
+from tenantgate.audit.record import Outcome, Terms, build, gap, outcome_of
 from tenantgate.audit.redaction import (
     ContentState,
     OvertimeError,
@@ -94,6 +94,10 @@ _dropped: Final = metrics.counter(
     "tenantgate_audit_content_dropped_total",
     "Content that was given up in the worker, by reason.",
     ("reason",),
+)
+_gone: Final = metrics.counter(
+    "tenantgate_audit_records_dropped_total",
+    "Records dropped at the spool's bound, before all sinks had them.",
 )
 _waiting: Final = metrics.gauge("tenantgate_audit_lines_waiting", "Lines that wait for their content.")
 _unread: Final = metrics.gauge("tenantgate_audit_journal_unread_bytes", "Bytes of the journal not yet read.")
@@ -166,6 +170,7 @@ class Worker:
         self._linked_at = time.time()
         self._unsent: list[Entry] = []
         self._unsent_states: list[str] = []
+        self._telling: list[Gap] = []  # of which records are among the unsent
         self._unsent_end = self._journal.position
         self._failed = 0
         self._retry_at = 0.0
@@ -173,6 +178,7 @@ class Worker:
         self._checkpoint_at = self._upkeep_at = 0.0
         self._counted: Counter[str] = Counter()
         self._outgoing = b""
+        self._stalled = 0.0  # seconds in which this loop did not get to its channel
         self._stop = False
         self._timed = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
 
@@ -197,13 +203,20 @@ class Worker:
 
     def step(self, timeout_s: float = 0.0) -> None:
         """Take in what is there, for `timeout_s` at most, and put into the spool what is ready."""
+        began = self._clock()
         self._listen(timeout_s)
         now = self._clock()
+        self._stalled += max(0.0, now - began - timeout_s - _TICK_S)
         if not self._unsent:
-            self._read(now)
-            self._make_all(now)
+            self._read(self._waited())
+            self._make_all(self._waited())
         self._send(now)
         self._keep_up(now)
+        self._stalled += max(0.0, self._clock() - now - _TICK_S)
+
+    def _waited(self) -> float:
+        """The clock by which lines wait: while the spool holds us up, their content may lie in the channel."""
+        return self._clock() - self._stalled
 
     # -- taking in ----------------------------------------------------------------------------------------
 
@@ -213,7 +226,7 @@ class Worker:
         deadline = self._joiner.next_deadline()
         if deadline is None:
             return _TICK_S
-        return min(_TICK_S, max(0.0, deadline - self._clock()))
+        return min(_TICK_S, max(0.0, deadline - self._waited()))
 
     def _listen(self, timeout_s: float) -> None:
         if self._channel is None:
@@ -250,10 +263,10 @@ class Worker:
         elif kind == "content":
             name, identifier, body, body_size, reply, reply_size, headers = rest
             raw = RawContent(body, body_size, reply, reply_size, headers)
-            self._joiner.add_content(identifier, Arrived(name, raw), self._clock())
+            self._joiner.add_content(identifier, Arrived(name, raw), self._waited())
         elif kind == "shed":
             name, identifier = rest
-            self._joiner.add_content(identifier, Arrived(name, None), self._clock())
+            self._joiner.add_content(identifier, Arrived(name, None), self._waited())
 
     def _take_policy(self, name: str, route_id: str, values: Mapping[str, Any]) -> None:
         route = self._routes.get(name)
@@ -392,6 +405,8 @@ class Worker:
             for state in self._unsent_states:
                 _records.inc(content=state)
             self._unsent, self._unsent_states = [], []
+            if self._telling:
+                self._told()
         if not self._unsent:
             self._journal.processed = self._unsent_end
 
@@ -414,6 +429,32 @@ class Worker:
             self._journal.rotate(self._config.journal_megabytes << 20)
             with contextlib.suppress(EdgeError):
                 _dropped.inc(self._spool.trim(), reason="spool_bound")
+                self._tell()
+
+    def _tell(self) -> None:
+        """Records of what the spool had to drop, each behind its tenant's last line and before the next."""
+        if self._unsent:
+            return
+        position = self._unsent_end - 1  # within a line that all tenants have behind them
+        for found in self._spool.gaps():
+            head = self._heads.get(found.tenant, START)
+            if position <= head.position:
+                continue  # there is one already: with the next line
+            record = gap(
+                found.numbers, tenant=found.tenant, identifier=f"gap-{secrets.token_hex(16)}",
+                now_ms=int(time.time() * 1000),
+            )  # fmt: skip
+            entry, self._heads[found.tenant] = link(
+                record, head, tenant=found.tenant, node=self._node, position=position
+            )
+            self._unsent.append(entry)
+            self._telling.append(found)
+
+    def _told(self) -> None:
+        told, self._telling = self._telling, []
+        _gone.inc(sum(last - first + 1 for found in told for first, last in found.numbers))
+        with contextlib.suppress(EdgeError):  # then they are told again, which explains no less
+            self._spool.told(told)
 
     def _note_checkpoint(self) -> None:
         if self._unsent_end != self._checkpoint:
@@ -443,8 +484,8 @@ class Worker:
         while self._clock() < until:
             now = self._clock()
             if not self._unsent:
-                self._read(now)
-                self._make_all(now, flush=True)
+                self._read(self._waited())
+                self._make_all(self._waited(), flush=True)
             self._send(now)
             if self._unsent:
                 time.sleep(_TICK_S)
