@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tenantgate.audit.delivery import LONGEST_PAUSE_S, batch_key, pause_s, span
 from tenantgate.audit.ports import Queued
+from tenantgate.audit.record import gap
 from tenantgate.tenant import TenantId
 
 ACME = TenantId("acme")
@@ -92,3 +93,74 @@ def test_a_span_of_a_record_without_a_model_or_a_trace_can_be_written() -> None:
     bare = {"time": "2026-01-01T00:00:00Z", "tenant": "acme", "outcome": "unauthorized"}
     assert json.dumps(span(bare))
     assert span(bare)["name"] == "chat"
+
+
+PROMPT = {
+    "role": "user",
+    "parts": [{"type": "text", "content": "write to [EMAIL_ADDRESS_1] \u2026"}, {"type": "text"}],
+}
+REPLY = {"role": "assistant", "parts": [{"type": "text", "content": "Done."}], "finish_reason": "stop"}
+
+
+def with_content(state: str, **content: Any) -> dict[str, Any]:
+    return {**RECORD, "content": {"state": state, "redactions": {"EMAIL_ADDRESS": 1}, **content}}
+
+
+def test_prompt_and_reply_are_the_conventions_messages() -> None:
+    kept = with_content(
+        "kept", input_messages=[PROMPT], output_messages=[REPLY, {"role": "assistant", "parts": []}]
+    )
+    found = attributes(kept)
+    assert json.loads(found["gen_ai.input.messages"]["stringValue"]) == [
+        {**PROMPT, "parts": [PROMPT["parts"][0], {"type": "text", "content": ""}]}
+    ]
+    assert json.loads(found["gen_ai.output.messages"]["stringValue"]) == [
+        REPLY, {"role": "assistant", "parts": [], "finish_reason": "unknown"},
+    ]  # fmt: skip
+    assert found["tenantgate.content.redactions.EMAIL_ADDRESS"] == {"intValue": "1"}
+    assert json.dumps(span(kept)).count("EMAIL_ADDRESS_1") == 1
+
+
+@pytest.mark.parametrize("state", ["hashed", "off", "shed", "redaction_failed"])
+def test_no_messages_without_text(state: str) -> None:
+    messages = {"input_messages": [{"role": "user", "parts": [{"type": "text", "content_hash": "5d41"}]}]}
+    found = attributes(with_content(state, **(messages if state == "hashed" else {})))
+    assert not [
+        name
+        for name in found
+        if name.startswith(("gen_ai.input", "gen_ai.output", "langfuse.observation.in"))
+    ]
+    assert ("tenantgate.content.input_messages" in found) == (state == "hashed")
+
+
+def test_langfuse_is_told_what_it_takes_from_no_other_attribute() -> None:
+    ai = {**RECORD["gen_ai"], "server": {"time_to_first_token": 0.25}}
+    found = {
+        n: v["stringValue"]
+        for n, v in attributes({**RECORD, "gen_ai": ai}).items()
+        if n.startswith("langfuse.")
+    }
+    assert found == {
+        "langfuse.observation.metadata.tenant": "acme",
+        "langfuse.observation.usage_details": '{"input": 7, "output": 0}',
+        "langfuse.observation.cost_details": '{"total": 0.25}',
+        "langfuse.observation.completion_start_time": "2026-01-01T00:00:00.500+00:00",
+    }
+
+
+def test_no_attribute_is_given_twice_and_none_is_nested() -> None:
+    made = span({**RECORD, "verdicts": {"guardrails": {"rules": [{"name": "pii"}], "numbers": [1, 2]}}})
+    names = [a["key"] for a in made["attributes"]]
+    assert len(names) == len(set(names))
+    assert not [name for name in names if "trace" in name]
+    assert attributes(RECORD | {"verdicts": {"g": {"rules": [{"name": "pii"}]}}})[
+        "tenantgate.verdicts.g.rules"
+    ] == {"stringValue": '[{"name": "pii"}]'}
+
+
+def test_a_record_of_what_was_dropped_is_a_span_of_its_own() -> None:
+    made = span(gap(((3, 9),), tenant=ACME, identifier="gap-1", now_ms=1_700_000_000_000))
+    assert (made["name"], made["kind"], made["status"]["code"]) == ("records dropped", 1, 0)
+    assert len(made["traceId"]) == 32
+    found = {a["key"]: a["value"] for a in made["attributes"]}
+    assert found["tenantgate.gap.numbers"] == {"stringValue": '[{"from": 3, "to": 9}]'}
