@@ -289,7 +289,9 @@ def memory(count: int, *, marks: int = 10, large_prompts: int = 50) -> int:
         way = WholeWay(Path(name))
         way.request(0, chat("hello"), reply)
         way.wait()
-        print(f"{'records':>10}{'worker MiB':>12}{'peak':>8}{'server MiB':>12}{'records/s':>11}{'CPU ms/record':>15}")
+        print(
+            f"{'records':>10}{'worker MiB':>12}{'peak':>8}{'server MiB':>12}{'records/s':>11}{'CPU ms/record':>15}"
+        )
         before, began = way.worker(), time.monotonic()
         print(f"{way.arrived():>10}{before['rss']:>12.1f}{before['peak']:>8.1f}{way.own_mib():>12.1f}")
         for number in range(1, count):
