@@ -183,9 +183,10 @@ def test_counts_are_the_plugins_own(result: dict[str, Any]) -> None:
     assert cache["cost"]["provider_asked"] == n - hits
 
 
-def test_repeats_hit_and_nothing_else_does_without_similarity(result: dict[str, Any]) -> None:
+def test_repeats_hit_and_no_hit_is_wrong(result: dict[str, Any]) -> None:
     quality = result["configurations"]["cache"]["quality"]
-    assert quality["repeats"][0] == quality["hits"][0] > 0
+    # Two paraphrases may come in the same words, and then the second is a hit without similarity, too.
+    assert quality["hits"][0] >= quality["repeats"][0] > 0
     assert quality["wrong_hits"] == [0, quality["hits"][0]]
 
 
