@@ -13,6 +13,7 @@ import pytest
 from tenantgate.cli import main
 from tenantgate.devhost.client import Client, Reply
 
+from audit_rig import journal_line, request_id
 from gateway import Gateway
 from support import Load, until
 
@@ -155,6 +156,27 @@ def test_no_record_is_lost_or_doubled_when_processes_are_killed(
     assert len(seen) >= len(sent), "a sink may get a record twice, under the same id"
     capsys.readouterr()
     assert main(["audit", "verify", "--dir", str(gateway.stack.audit_dir)]) == 0, capsys.readouterr().out
+
+
+def test_after_a_restart_a_request_without_a_key_is_enough_to_deliver_what_was_left(
+    gateway: Gateway, records: Records
+) -> None:
+    client = gateway.client("acme")
+    until(lambda: client.chat(gateway.fresh()) and children(gateway.stack.pids(PLUGIN)), bool, what="worker")
+    server = gateway.stack.pids(PLUGIN)
+    for pid in (*server, *children(server)):
+        os.kill(pid, signal.SIGKILL)
+    until(
+        lambda: gateway.stack.pids(PLUGIN), lambda pids: bool(pids) and pids != server, what="plugin server"
+    )
+    with (gateway.stack.audit_dir / "journal.jsonl").open("ab") as journal:
+        journal.write(journal_line(0xFEED))  # Kong had written it when all ended
+    nobody = Client(url=client.url, key="nobody", model=client.model)
+    until(lambda: nobody.chat("hello") and children(gateway.stack.pids(PLUGIN)), bool, what="worker")
+    (found,) = until(
+        lambda: [r for r in records.all() if r["id"] == request_id(0xFEED)], bool, what="what was left"
+    )
+    assert found["content"]["state"] == "lost"
 
 
 def test_the_commands_over_the_spool(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tenantgate.audit.config import AuditConfig
 from tenantgate.audit.record import schema
 from tenantgate.config import catalog, model
 from tenantgate.config.kong_conf import kong_conf
@@ -100,6 +101,27 @@ def test_datasources_are_where_the_services_listen() -> None:
     assert config("loki.yaml")["server"]["http_listen_port"] == 3100
     provider = config("dashboards.yaml")["providers"][0]["options"]["path"]
     assert any(f"tenantgate.json:{provider}/tenantgate.json:ro" in v for v in SERVICES["grafana"]["volumes"])
+
+
+def test_the_largest_record_gets_into_loki() -> None:
+    server, limits = config("loki.yaml")["server"], config("loki.yaml")["limits_config"]
+    bounds = next(iter(AuditConfig.__dataclass_fields__["max_content_bytes"].metadata.values())).between
+    line = 2 * 6 * bounds[1]  # prompt and reply; of a byte JSON may make six characters
+    for size in ("max_line_size", "per_stream_rate_limit_burst"):
+        assert int(limits[size].removesuffix("MB")) * 1_000_000 > line
+    assert limits["ingestion_burst_size_mb"] * 1_000_000 > line
+    assert min(server["grpc_server_max_recv_msg_size"], server["grpc_server_max_send_msg_size"]) > line
+    assert "max_backoff_retries = 0" in (FOLDER / "records.alloy").read_text(encoding="utf-8")
+
+
+def test_every_query_asks_a_datasource_that_there_is() -> None:
+    known = {d["uid"]: d["type"] for d in config("datasources.yaml")["datasources"]}
+    sources = [p["datasource"] for p in PANELS] + [t["datasource"] for p in PANELS for t in p["targets"]]
+    sources += [v["datasource"] for v in DASHBOARD["templating"]["list"]]
+    assert {(s["uid"], s["type"]) for s in sources} == set(known.items())
+    listed = Path(config("dashboards.yaml")["providers"][0]["options"]["path"])
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert Path(home).parent == listed
 
 
 def test_the_dashboard_covers_what_it_should() -> None:
