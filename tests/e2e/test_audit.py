@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from audit_rig import journal_line, request_id
 from tenantgate.cli import main
 from tenantgate.devhost.client import Client, Reply
 
-from audit_rig import journal_line, request_id
 from gateway import Gateway
 from support import Load, until
 

@@ -15,6 +15,7 @@ from tenantgate.audit.config import AuditConfig
 from tenantgate.audit.record import schema
 from tenantgate.config import catalog, model
 from tenantgate.config.kong_conf import kong_conf
+from tenantgate.fields import specs
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/grafana"
@@ -105,7 +106,8 @@ def test_datasources_are_where_the_services_listen() -> None:
 
 def test_the_largest_record_gets_into_loki() -> None:
     server, limits = config("loki.yaml")["server"], config("loki.yaml")["limits_config"]
-    bounds = next(iter(AuditConfig.__dataclass_fields__["max_content_bytes"].metadata.values())).between
+    bounds = specs(AuditConfig)["max_content_bytes"][0].between
+    assert bounds is not None
     line = 2 * 6 * bounds[1]  # prompt and reply; of a byte JSON may make six characters
     for size in ("max_line_size", "per_stream_rate_limit_burst"):
         assert int(limits[size].removesuffix("MB")) * 1_000_000 > line
