@@ -107,3 +107,12 @@ def test_one_kind_alone_comes_last_after_what_it_needs(kind: str) -> None:
     asks = list(workload.of_kind(kind, 5, seed=1))
     assert {a.kind for a in asks[-5:]} == {kind}
     assert {a.kind for a in asks[:-5]} <= {"fresh"}
+
+
+def test_what_was_asked_before_is_not_asked_as_new() -> None:
+    before = workload.make(2000, seed=7)
+    texts = {text for ask in before for _, text in ask.messages}
+    new = [a for a in workload.make(2000, seed=8, after=before) if a.kind in {"fresh", "stream", "attack"}]
+    assert new
+    assert not texts & {a.messages[0][1] for a in new}
+    assert texts & {a.messages[0][1] for a in workload.make(2000, seed=8)}

@@ -246,7 +246,7 @@ def _warmed(targets: Mapping[str, tuple[Target, Configuration]], settings: Setti
     load.run(Plan(list(_dues(warm, targets, settings))))
     return workload.make(
         max(1, int(settings.rate * settings.seconds)), seed=settings.seed, tenants=settings.tenants,
-        gap=int(2 * settings.rate),
+        gap=int(2 * settings.rate), after=warm,
     )  # fmt: skip
 
 

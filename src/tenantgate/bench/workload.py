@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -159,11 +159,11 @@ class _Meaning:
 class _Maker:
     """Makes asks one by one; remembers per tenant what can be asked again."""
 
-    def __init__(self, rng: random.Random, tenants: int, gap: int) -> None:
+    def __init__(self, rng: random.Random, tenants: int, gap: int, seen: Iterable[str] = ()) -> None:
         self._rng = rng
         self._gap = gap
         self._asked: list[list[_Meaning]] = [[] for _ in range(tenants)]
-        self._seen: set[str] = set()
+        self._seen = set(seen)
         self._twins: dict[str, str] = {}
         self._kinds: dict[str, Callable[[int, int], Ask]] = {
             "fresh": self._fresh, "hundred": self._hundred, "repeat": self._repeat, "paraphrase": self._paraphrase,
@@ -281,8 +281,9 @@ class _Maker:
 
 
 def make(
-    count: int, *, seed: int = 1, tenants: int = 4, gap: int = 40, kinds: Sequence[str] = KINDS
-) -> tuple[Ask, ...]:
+    count: int, *, seed: int = 1, tenants: int = 4, gap: int = 40, kinds: Sequence[str] = KINDS,
+    after: Sequence[Ask] = (),
+) -> tuple[Ask, ...]:  # fmt: skip
     """`count` requests in the parts of `MIX`.
 
     Args:
@@ -291,9 +292,10 @@ def make(
         tenants: how many ask; all ask the same kinds, each about things of its own.
         gap: what is asked again was asked at least so many requests before, so that it can be stored.
         kinds: which kinds to make.
+        after: what was asked before, and so isn't new.
     """
     rng = random.Random(seed)  # noqa: S311 - a workload, not a secret
-    maker = _Maker(rng, tenants, gap)
+    maker = _Maker(rng, tenants, gap, {text for ask in after for _, text in ask.messages})
     chosen = [k for k in KINDS if k in kinds]
     weights = [MIX[k] for k in chosen]
     return tuple(
