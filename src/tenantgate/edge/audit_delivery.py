@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from tenantgate.audit.delivery import pause_s
 from tenantgate.audit.ports import SinkError
+from tenantgate.edge.audit_journal import private
 from tenantgate.errors import EdgeError
 from tenantgate.kong import logs, metrics
 
@@ -24,6 +25,7 @@ __all__ = ["Delivery", "Pace"]
 
 _log: Final = logging.getLogger("tenantgate.audit")
 _LOOK_S: Final = 2.0  # how often a thread looks without having been told
+_REFUSED_BYTES: Final = 64 << 20  # of refused records, and as much again of older ones
 
 _delivered: Final = metrics.counter(
     "tenantgate_audit_delivered_total", "Records by sink, and what became of them.", ("sink", "outcome")
@@ -75,19 +77,25 @@ class Delivery:
         return self._spool
 
     def keep_refused(self, sink: str, batch: Sequence[Queued]) -> None:
-        """Put aside what a sink will never take, for the operator to look at."""
+        """Put aside what a sink will never take, for the operator to look at.
+
+        Raises:
+            EdgeError: it can't be put aside either, as on a full disk; the sink must wait.
+        """
+        if self._refused is not None:
+            try:
+                self._put_aside(self._refused / f"refused.{sink}.jsonl", batch)
+            except OSError as error:
+                raise EdgeError(f"refused records: {error.strerror}") from None
         _delivered.inc(len(batch), sink=sink, outcome="refused")
-        if self._refused is None:
-            return
-        try:
-            fd = os.open(
-                self._refused / f"refused.{sink}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640
-            )
-        except OSError as error:
-            logs.event(_log, logging.ERROR, "a refused record can't be put aside", **logs.describe(error))
-            return
-        with os.fdopen(fd, "wb") as out:
+
+    @staticmethod
+    def _put_aside(path: Path, batch: Sequence[Queued]) -> None:
+        with os.fdopen(private(path, append=True), "ab") as out:
             out.write(b"".join(q.record + b"\n" for q in batch))
+            full = out.tell() > _REFUSED_BYTES
+        if full:
+            path.replace(f"{path}.1")
 
 
 class _Lane:
@@ -99,6 +107,8 @@ class _Lane:
         self.ends_at = 0.0
         self._failed = 0
         self._held: Sequence[Queued] = ()  # a batch that failed: it comes again as it was, under the same key
+        self._done: Sequence[Queued] = ()  # a batch that the sink has and the spool doesn't know of yet
+        self._most = pace.batch  # less after a batch was refused, then more again
         self.thread = threading.Thread(target=self._run, name=f"audit-{sink.name}", daemon=True)
 
     def _run(self) -> None:
@@ -114,7 +124,8 @@ class _Lane:
     def _once(self) -> None:
         spool, name = self._delivery.spool, self._sink.name
         self.wake.clear()
-        batch = self._held or spool.read(name, self._pace.batch)
+        self._settle()
+        batch = self._held or spool.read(name, self._most)
         if not batch:
             _backlog.set(0, sink=name)
             if self.stopping.is_set():
@@ -122,33 +133,42 @@ class _Lane:
                 return
             self.wake.wait(_LOOK_S)
             return
-        if not self._held and len(batch) < self._pace.batch and not self.stopping.wait(self._pace.flush_s):
-            batch = spool.read(name, self._pace.batch)  # others may have come meanwhile
+        if not self._held and len(batch) < self._most and not self.stopping.wait(self._pace.flush_s):
+            batch = spool.read(name, self._most)  # others may have come meanwhile
         self._held = batch
-        self._deliver(batch)
-        spool.ack(name, batch)
-        self._held = ()
+        if not self._deliver(batch):
+            # One of them is the reason, or their size: the first half gets its own chance, then the others.
+            self._most = len(batch) // 2
+            self._held = batch[: self._most]
+            return
+        self._held, self._done = (), batch
+        self._most = min(self._pace.batch, self._most * 2)
+        self._settle()
         self._failed = 0
         _backlog.set(spool.backlog(name), sink=name)
 
-    def _deliver(self, batch: Sequence[Queued]) -> None:
+    def _settle(self) -> None:
+        """Tell the spool what the sink has; if that fails it is told later, and nothing is sent again meanwhile."""
+        if self._done:
+            self._delivery.spool.ack(self._sink.name, self._done)
+            self._done = ()
+
+    def _deliver(self, batch: Sequence[Queued]) -> bool:
+        """Whether the batch is done with; False if it has to be made smaller."""
         try:
             self._sink.send(batch)
         except SinkError as error:
             if error.retry:
                 raise
             if len(batch) > 1 and getattr(error, "poison", False):
-                # One of them is the reason, or their size; each half gets its own chance.
-                half = len(batch) // 2
-                self._deliver(batch[:half])
-                self._deliver(batch[half:])
-                return
+                return False
             logs.event(
                 _log, logging.ERROR, "a sink refuses records", sink=self._sink.name, records=len(batch)
             )
             self._delivery.keep_refused(self._sink.name, batch)
-            return
+            return True
         _delivered.inc(len(batch), sink=self._sink.name, outcome="delivered")
+        return True
 
     def _trouble(self, error: Exception) -> None:
         self._failed += 1

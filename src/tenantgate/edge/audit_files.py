@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Final
 
 from tenantgate.audit.chain import Numbers, merged, numbers_of, shed
 from tenantgate.audit.ports import Entry, Gap, Head, Queued
+from tenantgate.edge.audit_journal import private, write_whole
 from tenantgate.errors import EdgeError
 from tenantgate.kong import logs
 from tenantgate.tenant import TenantId
@@ -32,6 +33,7 @@ __all__ = ["FileSpool", "Stored", "read_segment", "stored"]
 
 _log: Final = logging.getLogger("tenantgate.audit")
 _SEGMENT_BYTES: Final = 16 << 20
+_READ_BYTES: Final = 8 << 20  # of records in one read, unless the first is larger
 _SEGMENT_ENTRIES: Final = 50_000
 _KEEP_S: Final = 86_400.0  # what all sinks have, for a replay
 
@@ -121,7 +123,7 @@ class FileSpool:
             self._begin(last.start)
             return
         self._recover_heads(last)
-        self._out = last.path.open("ab", buffering=0)
+        self._out = _appending(last.path)
 
     def _recover_heads(self, segment: _Segment) -> None:
         heads = _heads_of(segment.path)
@@ -138,7 +140,7 @@ class FileSpool:
         path = self._folder / f"{start:020d}.seg"
         heads = {str(t): [h.seq, h.hash, h.position] for t, h in self._heads.items()}
         line = _json({"heads": heads, "shed": False}) + b"\n"
-        out = path.open("ab", buffering=0)  # after a failed write the end is where it was
+        out = _appending(path)  # after a failed write the end is where it was
         try:
             _write_all(out, line)
             _sync_folder(self._folder)
@@ -222,12 +224,8 @@ class FileSpool:
         self._put("checkpoint", str(position).encode())
 
     def _put(self, name: str, data: bytes) -> None:
-        path = self._folder / name
         try:
-            with (self._folder / f"{name}.new").open("wb") as out:
-                out.write(data)
-                self._sync(out)
-            (self._folder / f"{name}.new").replace(path)
+            write_whole(self._folder / name, data)
         except OSError as error:
             raise _failed(error) from None
 
@@ -243,13 +241,17 @@ class FileSpool:
             self._replayed(sink)
             number, start, offset = self._place(sink)
             out: list[Queued] = []
+            size = 0
             for segment in self._segments:
-                if segment.start < start or len(out) >= limit:
+                if segment.start < start or len(out) >= limit or size >= _READ_BYTES:
                     continue
                 at = offset if segment.start == start else 0
                 first = number if segment.start == start else segment.start
                 for entry in read_segment(segment.path, offset=at, number=first, upto=segment.size):
                     cursor = f"{entry.number + 1}:{segment.start}:{entry.end}"
+                    size += len(entry.record)
+                    if out and size > _READ_BYTES:
+                        break
                     out.append(Queued(cursor, entry.tenant, entry.id, entry.record))
                     if len(out) >= limit:
                         break
@@ -345,14 +347,20 @@ class FileSpool:
     def _shed(self, segment: _Segment) -> int:
         """Take the contents out of a segment; the entries stay."""
         new = segment.path.with_suffix(".new")
-        with new.open("wb") as out:
-            heads = {str(t): [h.seq, h.hash, h.position] for t, h in (_heads_of(segment.path) or {}).items()}
-            out.write(_json({"heads": heads, "shed": True}) + b"\n")
-            for e in read_segment(segment.path):
-                entry = Entry(e.tenant, e.id, e.head.seq, e.head.hash, e.head.position, shed(e.record))
-                out.write(_line(entry))
-            self._sync(out)
-        new.replace(segment.path)
+        try:
+            with os.fdopen(private(new), "wb") as out:
+                heads = {
+                    str(t): [h.seq, h.hash, h.position] for t, h in (_heads_of(segment.path) or {}).items()
+                }
+                out.write(_json({"heads": heads, "shed": True}) + b"\n")
+                for e in read_segment(segment.path):
+                    entry = Entry(e.tenant, e.id, e.head.seq, e.head.hash, e.head.position, shed(e.record))
+                    out.write(_line(entry))
+                self._sync(out)
+            new.replace(segment.path)
+        except OSError:
+            new.unlink(missing_ok=True)  # room is short
+            raise
         segment.size, segment.shed = segment.path.stat().st_size, True
         self._places = {s: p for s, p in self._places.items() if p[1] != segment.start}
         logs.event(_log, logging.WARNING, "the spool is full: contents were dropped", records=segment.count)
@@ -377,7 +385,7 @@ class FileSpool:
         else:
             self._drop(segment)
         line = {"time": int(time.time()), "records": segment.count, "numbers": _plain(numbers)}
-        with (self._folder / "dropped").open("ab") as out:
+        with os.fdopen(private(self._folder / "dropped", append=True), "ab") as out:
             out.write(_json(line) + b"\n")
             self._sync(out)
         logs.event(_log, logging.ERROR, "the spool is full: records were dropped", records=segment.count)
@@ -443,6 +451,10 @@ def read_segment(
             count += 1
             if entry is not None:
                 yield entry
+
+
+def _appending(path: Path) -> io.FileIO:
+    return io.FileIO(private(path, append=True), "ab")
 
 
 def _write_all(file: io.FileIO, data: bytes) -> None:

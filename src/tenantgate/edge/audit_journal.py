@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["QUIET_S", "JournalTail", "Line", "write_whole"]
+__all__ = ["QUIET_S", "JournalTail", "Line", "private", "write_whole"]
 
 QUIET_S: Final = 2.0
 _STATE: Final = "journal.json"
 _CHUNK: Final = 1 << 20
+_HEAD: Final = 4096  # bytes of the first line that tell a file
 _LONGEST: Final = 8 << 20  # bytes of a line; a longer one is read as several, none of which can be parsed
 
 
@@ -86,9 +87,17 @@ class JournalTail:
         return max(0, os.fstat(self._fd).st_size - self._at)
 
     def read(self, most: int) -> list[Line]:
-        """Up to `most` bytes of further lines, empty if there are none (yet)."""
+        """Up to `most` bytes of further lines, empty if there are none (yet).
+
+        Raises:
+            OSError: the file system refused, as with a full disk; nothing is skipped, and it may be tried again.
+        """
         if self._fd is None and not self._open():
             return []
+        if not self._first:
+            head = os.pread(self._fd or 0, _HEAD, 0)
+            if len(head) == _HEAD or b"\n" in head:
+                self._save(self._base, _fingerprint(head))
         lines: list[Line] = []
         taken = 0
         while taken < most:
@@ -124,9 +133,6 @@ class JournalTail:
             start += len(raw) + 1
         if len(self._rest) > _LONGEST:
             lines.append(self._last_line())
-        if lines and not self._first:
-            self._first = _fingerprint(lines[0].raw)
-            self._save()
         return lines
 
     def _last_line(self) -> Line:
@@ -144,9 +150,10 @@ class JournalTail:
             self._grown = self._clock()
         if self._clock() - self._grown < QUIET_S or self.processed < self.position:
             return []
-        lines = [self._last_line()] if self._rest else []
-        self._base, self._first = self._base + self._at, ""
-        self._save()
+        start, rest = self.position, self._rest
+        self._save(self._base + self._at, "")
+        lines = [Line(start, self._base, rest)] if rest else []
+        self._rest = b""
         if self._renamed:
             with contextlib.suppress(OSError):
                 self._renamed.unlink()
@@ -156,10 +163,9 @@ class JournalTail:
         return lines
 
     def _begin_anew(self) -> None:
+        self._save(max(self._base + self._at, self._known_end, self._furthest) + 1, "")
         self.restarts += 1
-        self._base = max(self._base + self._at, self._known_end, self._furthest) + 1
-        self._first, self._at, self._rest = "", 0, b""
-        self._save()
+        self._at, self._rest = 0, b""
 
     def _current(self) -> bool:
         """Whether the open file is the one that Kong writes to."""
@@ -182,8 +188,12 @@ class JournalTail:
         self._renamed = renamed
         self._grown = self._clock() if renamed else 0.0
         if not self._placed:
+            try:
+                self._find_place()
+            except OSError:
+                self.close()
+                raise
             self._placed = True
-            self._find_place()
         return True
 
     def _pending_rename(self) -> Path | None:
@@ -204,7 +214,7 @@ class JournalTail:
         """Where to go on in the file that lies there at the start."""
         fd = self._fd or 0
         size = os.fstat(fd).st_size
-        head = os.pread(fd, 4096, 0)
+        head = os.pread(fd, _HEAD, 0)
         other = bool(self._first) and _fingerprint(head) != self._first
         # Without a state of our own the spool may still know positions, of a file that is gone.
         unknown = not self._first and self._base == 0 and max(self._known_end, self._furthest) > 0
@@ -213,9 +223,8 @@ class JournalTail:
             return
         if self._base + size < self._known_end:
             # The same file, but shorter: the machine has lost what wasn't on its disk yet. The spool has it.
+            self._save(self._known_end - size, self._first)
             self.restarts += 1
-            self._base = self._known_end - size
-            self._save()
         self._at = max(0, self._known_end - self._base)
 
     def _load(self) -> tuple[int, str]:
@@ -225,21 +234,27 @@ class JournalTail:
         except (OSError, ValueError, KeyError, TypeError):
             return 0, ""
 
-    def _save(self) -> None:
-        write_whole(self._state, json.dumps({"base": self._base, "first": self._first}).encode())
+    def _save(self, base: int, first: str) -> None:
+        """Note where the file begins; on disk before anything follows from it."""
+        write_whole(self._state, json.dumps({"base": base, "first": first}).encode())
+        self._base, self._first = base, first
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Replace a file so that a crash leaves the old one or the new one."""
     draft = path.with_name(path.name + ".new")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    with os.fdopen(private(draft), "wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
     draft.replace(path)
 
 
+def private(path: Path, *, append: bool = False) -> int:
+    """Open a file of our own folder to be written: nobody else's to read, and never what somebody linked there."""
+    more = os.O_APPEND if append else os.O_TRUNC
+    return os.open(path, os.O_WRONLY | os.O_CREAT | more | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
 def _fingerprint(data: bytes) -> str:
-    return hashlib.sha256(data.split(b"\n", 1)[0][:4096]).hexdigest()[:32]
+    return hashlib.sha256(data[:_HEAD].split(b"\n", 1)[0]).hexdigest()[:32]

@@ -18,7 +18,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import urlsplit
@@ -96,7 +96,8 @@ class FileSink:
         try:
             try:
                 regular = stat.S_ISREG(os.fstat(fd).st_mode)
-                there = _repair(self._path, fd) if regular and not certain else frozenset()
+                records = {q.record for q in batch}
+                there = _repair(self._path, fd, records) if regular and not certain else frozenset()
                 data = b"".join(q.record + b"\n" for q in batch if q.record not in there)
                 size = os.fstat(fd).st_size
             except OSError as error:
@@ -116,16 +117,22 @@ class FileSink:
             os.close(fd)
 
 
-def _repair(path: Path, fd: int) -> frozenset[bytes]:
-    """Cut half a line off the end of a file; the lines before it, as far back as a batch may reach."""
+def _repair(path: Path, fd: int, records: Collection[bytes]) -> Collection[bytes]:
+    """Cut half a line off the end of a file; which of the records it has, as far back as a batch may reach."""
+    found: set[bytes] = set()
     with path.open("rb") as file:
+        if not os.path.sameopenfile(file.fileno(), fd):
+            return found  # moved away just now: there is another
         size = file.seek(0, os.SEEK_END)
         start = max(0, size - _LOOK_BACK)
         file.seek(start)
-        lines = file.read(size - start).split(b"\n")
-    if lines[-1]:
-        os.ftruncate(fd, size - len(lines[-1]))
-    return frozenset(lines[1 if start else 0 : -1])
+        line = file.readline() if start else b"\n"
+        for line in file:
+            if line[:-1] in records:
+                found.add(line[:-1])
+    if size > start and not line.endswith(b"\n"):
+        os.ftruncate(fd, size - len(line))
+    return found
 
 
 class HttpSink:

@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import fcntl
 import logging
+import os
 import secrets
 import select
 import signal
@@ -44,7 +45,7 @@ from tenantgate.audit.redaction import (
     absent,
     redact,
 )
-from tenantgate.edge.audit_journal import JournalTail
+from tenantgate.edge.audit_journal import JournalTail, private
 from tenantgate.errors import EdgeError
 from tenantgate.fields import parse
 from tenantgate.guard.ports import NameFinder
@@ -292,7 +293,14 @@ class Worker:
         room = _MOST_LINES - len(self._joiner)
         if room <= 0:
             return
-        for line in self._journal.read(_READ):
+        if self._clock() < self._retry_at:
+            return
+        try:
+            lines = self._journal.read(_READ)
+        except OSError as error:  # such as a full disk: nothing is skipped
+            self._failures(self._clock(), EdgeError(f"journal: {error.strerror}"))
+            return
+        for line in lines:
             parsed = parse_line(line.raw)
             if parsed is None and line.raw.strip():
                 _unreadable.inc()
@@ -413,7 +421,10 @@ class Worker:
     def _failures(self, now: float, error: EdgeError) -> None:
         if not self._failed:
             logs.event(
-                _log, logging.ERROR, "the spool fails: records wait in the journal", **logs.describe(error)
+                _log,
+                logging.ERROR,
+                "the disk or the spool fails: records wait in the journal",
+                error=str(error),
             )
         _failures.inc()
         self._retry_at = now + _PAUSES_S[min(self._failed, len(_PAUSES_S) - 1)]
@@ -543,7 +554,7 @@ def _serve(channel: socket.socket) -> int:
         return 0
     state = Path(config.state_dir)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (state / "lock").open("ab") as lock:
+    with os.fdopen(private(state / "lock", append=True), "ab") as lock:
         if not _lock(lock.fileno(), channel):
             return 0
         spool, deliverer = _parts(config)
