@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import socket
-from collections.abc import Iterator
+import stat
+import tracemalloc
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -26,6 +29,7 @@ from tenantgate.audit.testing import MemorySpool
 from tenantgate.edge import audit_delivery
 from tenantgate.edge.audit_delivery import Delivery, Pace
 from tenantgate.edge.audit_sinks import FileSink, StdoutSink, make
+from tenantgate.errors import EdgeError
 from tenantgate.tenant import TenantId
 
 from support import until
@@ -281,3 +285,126 @@ def test_pauses_grow_to_a_bound_and_respect_the_receivers_wish() -> None:
     assert pause_s(50, 1.0) == delivery.LONGEST_PAUSE_S
     assert pause_s(1, 0.0, asked_s=7) == 7
     assert pause_s(1, 0.0, asked_s=1e9) == 3600
+
+
+class Forgetful(MemorySpool):
+    """Whose notes of what a sink has fail for a while, as on a full disk."""
+
+    failing: int = 0
+
+    def ack(self, sink: str, queued: Sequence[Queued]) -> None:
+        if self.failing:
+            self.failing -= 1
+            raise EdgeError("full")
+        super().ack(sink, queued)
+
+
+def received(receiver: Receiver) -> list[tuple[int, str, list[str]]]:
+    out = []
+    while not receiver.got.empty():
+        status, headers, body = receiver.next()
+        out.append((status, headers["idempotency-key"], [r["id"] for r in body["records"]]))
+    return out
+
+
+def test_what_a_sink_has_is_not_sent_again_because_that_could_not_be_noted(receiver: Receiver) -> None:
+    spool = Forgetful()
+    spool.failing = 3
+    spool.append(entries(5))
+    made = delivering(spool, receiver.sink())
+    until(lambda: spool.backlog("s"), lambda n: n == 0, what="backlog")
+    made.stop(1.0)
+    assert [ids for _, _, ids in received(receiver)] == [[f"id-{n}" for n in range(5)]]
+
+
+def test_a_batch_that_is_tried_again_keeps_its_key_whatever_came_meanwhile(receiver: Receiver) -> None:
+    spool = MemorySpool()
+    receiver.statuses = [503, 0, 502]
+    spool.append(entries(20)[:5])
+    made = delivering(spool, receiver.sink())
+    assert receiver.next()[0] == 503
+    spool.append(entries(20)[5:])
+    until(lambda: spool.backlog("s"), lambda n: n == 0, what="backlog")
+    made.stop(1.0)
+    tries = received(receiver)
+    assert tries[0][2] == [f"id-{n}" for n in range(5)]
+    assert {key for _, key, ids in tries if "id-0" in ids} == {batch_key(queued(5))}
+
+
+def test_a_refused_record_is_put_aside_once_though_others_fail_after_it(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    spool = MemorySpool()
+    receiver.poison = '"id-1"'
+    spool.append(entries(4))
+    # The batch, its first half, id-0 and id-1 come; then the receiver is down for a while.
+    receiver.statuses = [200, 200, 200, 200, 503, 503, 503]
+    made = delivering(spool, receiver.sink(), batch=4, refused=tmp_path)
+    until(lambda: spool.backlog("s"), lambda n: n == 0, what="backlog")
+    made.stop(1.0)
+    aside = tmp_path / "refused.s.jsonl"
+    assert [json.loads(line)["id"] for line in aside.read_bytes().splitlines()] == ["id-1"]
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o600
+    good = [i for status, _, ids in received(receiver) if status == 200 for i in ids]
+    assert good == ["id-0", "id-2", "id-3"]
+
+
+def test_what_can_not_be_put_aside_waits_and_what_can_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(audit_delivery, "_REFUSED_BYTES", 500)
+    made = Delivery(MemorySpool(), [], refused=tmp_path)
+    for _ in range(20):
+        made.keep_refused("s", queued(1))
+    sizes = {p.name: p.stat().st_size for p in tmp_path.iterdir()}
+    assert set(sizes) <= {"refused.s.jsonl", "refused.s.jsonl.1"}
+    assert max(sizes.values()) < 500 + 2 * len(queued(1)[0].record)
+    (tmp_path / "refused.t.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EdgeError):
+        made.keep_refused("t", queued(1))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("size", [200, 16 << 20])
+def test_of_an_answer_only_the_beginning_is_read(receiver: Receiver, size: int) -> None:
+    receiver.answer = b"0" * size  # to be read whole it would take what a machine has
+    sink = receiver.sink()
+    tracemalloc.start()
+    for _ in range(2):
+        sink.send(queued(1))
+        assert receiver.next()[0] == 200
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_a_redirect_is_not_followed_and_nobody_else_gets_the_credential(receiver: Receiver) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.setblocking(False)
+        receiver.statuses = [307]
+        receiver.headers = {"Location": f"http://127.0.0.1:{elsewhere.getsockname()[1]}/"}
+        with pytest.raises(SinkError) as caught:
+            receiver.sink(headers={"Authorization": "Bearer t"}).send(queued(1))
+        assert caught.value.retry
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+
+def test_a_file_that_is_moved_away_while_it_is_looked_at_is_not_cut(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    FileSink("f", path).send(queued(3))
+    opened = os.open
+
+    def moved(name: Any, flags: int, *more: int) -> int:
+        fd = opened(name, flags, *more)
+        if name == path and flags & os.O_APPEND:
+            path.rename(tmp_path / "audit.1")
+            path.write_bytes(b"half a line")
+        return fd
+
+    monkeypatch.setattr(os, "open", moved)
+    FileSink("f", path).send(queued(4)[3:])
+    assert (tmp_path / "audit.1").read_bytes().splitlines() == [q.record for q in queued(4)]
+    assert path.read_bytes() == b"half a line"

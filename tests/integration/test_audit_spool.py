@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 import redis
 
 from tenantgate.audit.chain import START, link, verify
-from tenantgate.audit.ports import Entry, Gap, Head, Queued, Spool
+from tenantgate.audit.ports import ConflictError, Entry, Gap, Head, Queued, Spool
 from tenantgate.audit.record import gap as gap_record
 from tenantgate.cache.config import RedisConfig
 from tenantgate.devhost.redis_server import RedisServer
+from tenantgate.edge import audit_files, audit_streams
 from tenantgate.edge.audit_files import FileSpool, stored
 from tenantgate.edge.audit_streams import StreamSpool
 from tenantgate.errors import EdgeError
@@ -171,7 +173,11 @@ def test_the_chain_is_sound_after_contents_were_shed(open_spool: Open) -> None:
 
 def files(tmp_path: Path, **how: int) -> FileSpool:
     return FileSpool(
-        tmp_path, ["a"], max_records=how.get("most", 1000), max_bytes=1 << 30, segment_entries=10
+        tmp_path,
+        ["a"],
+        max_records=how.get("most", 1000),
+        max_bytes=how.get("most_bytes", 1 << 30),
+        segment_entries=10,
     )
 
 
@@ -312,3 +318,119 @@ def test_a_damaged_line_costs_no_more_than_itself(tmp_path: Path, line: int) -> 
         del expected[line - 1]
     assert ids(again, "a") == [*expected, *(e.id for e in more)]
     assert ids(files(tmp_path), "a") == []
+
+
+def test_our_files_are_nobody_elses_and_no_link_is_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    for name in ("cursor.a.new", "dropped", f"{0:020d}.seg"):
+        (folder / name).symlink_to(tmp_path / f"elsewhere-{name}")
+    with pytest.raises(EdgeError):
+        files(folder)
+    (folder / f"{0:020d}.seg").unlink()
+    spool, chain = files(folder, most=20), Chain()
+    for _ in range(3):
+        spool.append(chain.entries(10))
+    with pytest.raises(EdgeError):
+        spool.ack("a", spool.read("a", 1))
+    (folder / "cursor.a.new").unlink()
+    spool.ack("a", spool.read("a", 1))
+    with pytest.raises(EdgeError):
+        spool.trim()
+    (folder / "dropped").unlink()
+    spool.append(chain.entries(10))
+    spool.trim()
+    assert not list(tmp_path.glob("elsewhere*"))
+    assert {p.name: stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir() if p.is_file()} == {
+        p.name: 0o600 for p in folder.iterdir()
+    }
+
+
+def test_one_read_takes_no_more_memory_than_it_should(
+    open_spool: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_files, "_READ_BYTES", 10_000)
+    monkeypatch.setattr(audit_streams, "_READ_BYTES", 10_000)
+    spool, chain = open_spool("a"), Chain()
+    spool.append(chain.entries(25, content="x" * 3000))
+    spool.append(chain.entries(1, content="x" * 30_000))
+    sizes = []
+    while batch := spool.read("a", 1000):
+        sizes.append(len(batch))
+        spool.ack("a", batch)
+    assert sum(sizes) == 26
+    assert max(sizes) == 2
+    assert sizes[-1] == 1, "one that is larger goes alone"
+
+
+def test_a_full_disk_while_room_is_made_takes_no_more_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, chain = files(tmp_path, most_bytes=3000), Chain()
+    for _ in range(3):
+        spool.append(chain.entries(10))
+
+    def full(_file: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileSpool, "_sync", staticmethod(full))
+        with pytest.raises(EdgeError):
+            spool.trim()
+    assert not list(tmp_path.glob("*.new"))
+    assert len(ids(spool, "a")) == 30
+    spool.append(chain.entries(1))
+
+
+# -- two gateways under one name ---------------------------------------------------------------------------
+
+
+def owned(server: RedisServer, owner: str) -> StreamSpool:
+    return StreamSpool(
+        RedisConfig(port=server.port, timeout_ms=1000), "n", ["a"], max_records=1000, owner=owner
+    )
+
+
+def test_a_second_gateway_of_the_same_name_waits(redis_server: RedisServer, store: redis.Redis) -> None:
+    first, chain = owned(redis_server, "one"), Chain()
+    first.append(chain.entries(3))
+    first.set_checkpoint(300)
+    with pytest.raises(ConflictError, match=r"gateway\.audit\.node"):
+        owned(redis_server, "two")
+    assert not owned(redis_server, "one").taken_over, "after its own restart"
+    store.delete("tg:audit:1:n:owner")  # as when it has been silent for long
+    second = owned(redis_server, "two")
+    assert second.taken_over
+    assert second.heads() == chain.heads
+    with pytest.raises(ConflictError):
+        first.trim()
+
+
+def test_who_does_not_know_that_another_has_written_loses_nothing(
+    redis_server: RedisServer, store: redis.Redis
+) -> None:
+    first, mine = owned(redis_server, "one"), Chain()
+    first.append(mine.entries(3))
+    store.delete("tg:audit:1:n:owner")
+    second, other = owned(redis_server, "two"), Chain()
+    other.heads, other.position = dict(mine.heads), 5000
+    second.append(other.entries(2))
+    for entries in (
+        mine.entries(1),
+        mine.entries(3),
+    ):  # their positions are smaller than those that are there
+        with pytest.raises(ConflictError):
+            first.append(entries)
+    assert verify(q.record for q in every(second, "a")).sound
+    other.position += 10_000
+    second.append(other.entries(450))
+    second.append(other.entries(0))
+    assert len(every(second, "a")) == 450
+
+
+def test_after_redis_has_lost_everything_it_goes_on(redis_server: RedisServer, store: redis.Redis) -> None:
+    spool, chain = owned(redis_server, "one"), Chain()
+    spool.append(chain.entries(3))
+    store.flushdb()
+    spool.append(chain.entries(2))
+    assert [json.loads(q.record)["chain"]["seq"] for q in every(spool, "a")] == [4, 5]

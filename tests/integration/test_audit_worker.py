@@ -15,7 +15,7 @@ from audit_rig import Rig, journal_line
 from tenantgate.audit.chain import verify
 from tenantgate.audit.ports import Entry, Gap
 from tenantgate.audit.testing import MemorySpool
-from tenantgate.edge import audit_worker
+from tenantgate.edge import audit_journal, audit_worker
 from tenantgate.edge.audit_journal import QUIET_S, JournalTail
 from tenantgate.errors import EdgeError
 from tenantgate.kong import metrics
@@ -348,6 +348,57 @@ def test_a_record_tells_what_the_spool_dropped_and_the_chain_goes_on(rig: Rig) -
     left = [e.record for e in rig.spool.entries if str(e.tenant) != "acme" or e.seq > 2]
     report = verify(left)
     assert (report.sound, report.dropped) == (True, {("acme", "node-1"): ((1, 2),)})
+
+
+def test_positions_of_another_gateway_s_journal_hide_no_line(tmp_path: Path) -> None:
+    spool = MemorySpool()
+    other = Rig(tmp_path / "a", spool=spool)
+    other.folder.mkdir()
+    other.policy(content="off")
+    other.write(*(journal_line(n) for n in range(1, 6)))
+    other.step(times=2)
+    other.close()
+    mine = Rig(tmp_path / "b", spool=spool)
+    mine.folder.mkdir()
+    mine.policy(content="off")
+    mine.write(journal_line(6))
+    spool._checkpoint, heads, spool._heads = 0, spool._heads, {}
+    mine.step(times=2)  # the journal is known, and lines of it were processed
+    spool._heads, spool.entries[:] = heads, spool.entries[:5]
+    mine.kill()
+    spool.taken_over = True  # type: ignore[attr-defined]
+    mine.policy(content="off")
+    mine.write(journal_line(7))
+    mine.step(after_s=3, times=3)
+    assert mine.ids() == [1, 2, 3, 4, 5, 6, 7]
+    assert verify(e.record for e in spool.entries).sound
+    mine.close()
+
+
+def test_a_disk_on_which_nothing_can_be_noted_makes_the_journal_wait(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.policy(content="off")
+    rig.write(journal_line(1))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(audit_journal, "write_whole", full)
+        rig.step(after_s=3, times=3)
+        assert not rig.records()
+    rig.step(after_s=3, times=2)
+    rig.journal.rename(rig.journal.with_suffix(".moved"))
+    rig.write(journal_line(2))
+    with monkeypatch.context() as patched:
+        patched.setattr(audit_journal, "write_whole", full)
+        rig.step(after_s=3, times=4)
+        assert rig.ids() == [1]
+    rig.step(after_s=QUIET_S + 1, times=4)
+    rig.step(after_s=QUIET_S + 1, times=4)
+    assert rig.ids() == [1, 2]
+    sound(rig, range(1, 3))
 
 
 def sound(rig: Rig, numbers: range) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 from tenantgate.errors import EdgeError
 from tenantgate.tenant import TenantId
 
-__all__ = ["Entry", "Gap", "Head", "Queued", "Sink", "SinkError", "Spool"]
+__all__ = ["ConflictError", "Entry", "Gap", "Head", "Queued", "Sink", "SinkError", "Spool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class Spool(Protocol):
 
         Raises:
             EdgeError: it could not, in part or at all; the same call may be made again.
+            ConflictError: somebody else has appended to these chains; open the spool anew.
         """
 
     def checkpoint(self) -> int | None:
@@ -109,6 +110,10 @@ class Spool(Protocol):
 
     def told(self, gaps: Sequence[Gap]) -> None:
         """Records tell of these now. May be lost with the process: then they are given again."""
+
+
+class ConflictError(EdgeError):
+    """Another gateway writes under the same node's name."""
 
 
 class Sink(Protocol):

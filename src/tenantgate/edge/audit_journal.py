@@ -54,10 +54,14 @@ class JournalTail:
         known_end: int,
         clock: Callable[[], float],
         furthest: int = -1,
+        others: bool = False,
     ) -> None:
-        """`known_end`: up to where all is processed. `furthest`: the largest position that is in the spool."""
+        """`known_end`: up to where all is processed. `furthest`: the largest position that is in the spool.
+
+        `others`: these are positions in somebody else's journal.
+        """
         self._path, self._state, self._clock = journal, state_dir / _STATE, clock
-        self._known_end, self._furthest = known_end, furthest
+        self._known_end, self._furthest, self._others = known_end, furthest, others
         self.processed = known_end
         self._base, self._first = self._load()
         self._fd: int | None = None
@@ -218,7 +222,7 @@ class JournalTail:
         other = bool(self._first) and _fingerprint(head) != self._first
         # Without a state of our own the spool may still know positions, of a file that is gone.
         unknown = not self._first and self._base == 0 and max(self._known_end, self._furthest) > 0
-        if other or unknown:
+        if other or unknown or self._others:
             self._begin_anew()
             return
         if self._base + size < self._known_end:

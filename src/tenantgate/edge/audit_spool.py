@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tenantgate.edge.audit_files import FileSpool
+from tenantgate.edge.audit_journal import write_whole
+from tenantgate.errors import EdgeError
 
 if TYPE_CHECKING:
     from tenantgate.audit.config import PipelineConfig
@@ -24,8 +27,24 @@ def open_spool(config: PipelineConfig, node: str) -> FileSpool | StreamSpool:
     if config.spool == "redis":
         from tenantgate.edge.audit_streams import StreamSpool  # noqa: PLC0415 - most need no Redis here
 
-        return StreamSpool(config.redis, node, sinks, max_records=config.max_records)
+        return StreamSpool(
+            config.redis, node, sinks, max_records=config.max_records, owner=_gateway(Path(config.state_dir))
+        )
     return FileSpool(
         Path(config.state_dir) / "spool", sinks,
         max_records=config.max_records, max_bytes=config.max_megabytes << 20,
     )  # fmt: skip
+
+
+def _gateway(folder: Path) -> str:
+    """A name for this gateway, which lives as long as its state folder."""
+    path = folder / "gateway"
+    try:
+        return path.read_text("ascii")
+    except (OSError, ValueError):
+        name = secrets.token_hex(16)
+    try:
+        write_whole(path, name.encode())
+    except OSError as error:
+        raise EdgeError(f"{path}: {error.strerror}") from None
+    return name

@@ -6,7 +6,11 @@ Keys, in braces the hash tag that keeps a tenant on one shard of a Redis Cluster
     tg:audit:1:{tenant}:<node>:contents  hash: entry id → content
     tg:audit:1:{tenant}:<node>:head      hash: seq, hash, position; cursor:<sink>, the last entry it has; gaps,
                                                 the numbers that were dropped and that no record tells of yet
-    tg:audit:1:<node>                    hash: checkpoint; and tenant:<id> for each tenant (ids, no records)
+    tg:audit:1:<node>                    hash: checkpoint, and the gateway that it is of; tenant:<id> for each tenant
+    tg:audit:1:<node>:owner              the one gateway that writes here, for a while
+
+Two gateways that are given the same node's name would write into the same chains, each with positions of a journal of
+its own. So one at a time may; what the other has to say waits in its journal.
 
 An append is one script for each tenant, which ignores what is there already. How durable it is, is up to Redis:
 ``appendonly yes`` with ``appendfsync everysec`` may lose the last second with the machine, ``always`` nothing.
@@ -25,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 
 from tenantgate.audit.chain import SHED, Numbers, merged, numbers_of, shed
-from tenantgate.audit.ports import Entry, Gap, Head, Queued
+from tenantgate.audit.ports import ConflictError, Entry, Gap, Head, Queued
 from tenantgate.chat import canonical
 from tenantgate.edge.redis_cache import connect
 from tenantgate.errors import EdgeError
@@ -39,19 +43,41 @@ __all__ = ["StreamSpool"]
 _KEEP_MS: Final = 86_400_000  # what all sinks have, for a replay
 _AT_ONCE: Final = 200  # entries in one script
 _FORGET: Final = 10_000  # entries dropped in one go
+_CONTENTS: Final = 50  # contents fetched in one go
+_READ_BYTES: Final = 8 << 20  # of records in one read, unless the first is larger
+_OWNER_MS: Final = 30_000  # after which a gateway that says nothing has given up its place
 
-# KEYS: records, contents, head. ARGV: five for each entry: position, seq, hash, record, content.
+_CONFLICT: Final = (
+    "another gateway writes to this Redis under the same name: give each a gateway.audit.node of its own"
+)
+
+# KEYS: records, contents, head. ARGV: whether these are the last; five for each entry: position, seq, hash, record,
+# content. What is there already must be these very entries.
 _APPEND: Final = """
 local last = tonumber(redis.call('HGET', KEYS[3], 'position') or '-1')
-for i = 1, #ARGV, 5 do
+local seq = tonumber(redis.call('HGET', KEYS[3], 'seq') or '-1')
+for i = 2, #ARGV, 5 do
   if tonumber(ARGV[i]) > last then
+    if seq >= 0 and tonumber(ARGV[i + 1]) ~= seq + 1 then return redis.error_reply('CONFLICT') end
     local id = redis.call('XADD', KEYS[1], '*', 'position', ARGV[i], 'record', ARGV[i + 3])
     redis.call('HSET', KEYS[2], id, ARGV[i + 4])
     redis.call('HSET', KEYS[3], 'position', ARGV[i], 'seq', ARGV[i + 1], 'hash', ARGV[i + 2])
     last = tonumber(ARGV[i])
+    seq = tonumber(ARGV[i + 1])
   end
 end
+if ARGV[1] == '1' and redis.call('HGET', KEYS[3], 'hash') ~= ARGV[#ARGV - 2] then
+  return redis.error_reply('CONFLICT')
+end
 return last
+"""
+
+# KEYS: owner. ARGV: who, for how long.
+_CLAIM: Final = """
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
 """
 
 
@@ -64,8 +90,12 @@ class _Keys:
 class StreamSpool:
     """`tenantgate.audit.ports.Spool` in Redis; one process at a time for a node, thread-safe.
 
+    Attributes:
+        taken_over: whether another gateway has written here before, whose positions aren't ours.
+
     Raises (all methods):
         EdgeError: Redis failed.
+        ConflictError: another gateway writes here.
     """
 
     def __init__(
@@ -76,13 +106,20 @@ class StreamSpool:
         *,
         max_records: int,
         keep_ms: int = _KEEP_MS,
+        owner: str = "",
     ) -> None:
+        """`owner` stands for this gateway, over its restarts; without one nothing may be appended."""
         self._redis: Any = connect(config, timeout_ms=max(1000, config.timeout_ms))
         # A node's name may hold anything; a key takes its digest then, so that no two names meet.
         plain = node if node.isascii() and node.replace("-", "").replace(".", "").isalnum() else _digest(node)
         self._node, self._root = plain, f"tg:audit:1:{plain}"
         self._sinks, self._max_records, self._keep_ms = tuple(sinks), max_records, keep_ms
         self._script = self._redis.register_script(_APPEND)
+        self._claiming = self._redis.register_script(_CLAIM)
+        self._owner = owner
+        self._claim()
+        before = self._ask(self._redis.hget, self._root, "owner") if owner else None
+        self.taken_over = before is not None and before != owner.encode()
         self._listeners: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._tenants: dict[TenantId, _Keys] = {}
@@ -98,10 +135,20 @@ class StreamSpool:
             self._tenants[tenant] = _Keys(tenant, self._node)
         return self._tenants[tenant]
 
+    def _claim(self) -> None:
+        if self._owner and not self._ask(
+            self._claiming, keys=[f"{self._root}:owner"], args=[self._owner, _OWNER_MS]
+        ):
+            raise ConflictError(_CONFLICT)
+
     @staticmethod
     def _ask(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         try:
             return call(*args, **options)
+        except redis.ResponseError as error:
+            if "CONFLICT" in str(error):
+                raise ConflictError(_CONFLICT) from None
+            raise EdgeError(f"spool: redis: {type(error).__name__}") from None
         except (redis.RedisError, OSError) as error:
             raise EdgeError(f"spool: redis: {type(error).__name__}") from None
 
@@ -136,7 +183,7 @@ class StreamSpool:
             field = f"tenant:{tenant}".encode("utf-8", "surrogateescape")
             self._ask(self._redis.hsetnx, self._root, field, 1)
             for start in range(0, len(mine), _AT_ONCE):
-                argv: list[Any] = []
+                argv: list[Any] = [int(start + _AT_ONCE >= len(mine))]
                 for e in mine[start : start + _AT_ONCE]:
                     bare = shed(e.record)
                     content = canonical(json.loads(e.record).get("content"))
@@ -155,7 +202,7 @@ class StreamSpool:
 
     def set_checkpoint(self, position: int) -> None:
         """Note it."""
-        self._ask(self._redis.hset, self._root, "checkpoint", position)
+        self._ask(self._redis.hset, self._root, mapping={"checkpoint": position, "owner": self._owner})
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -187,12 +234,19 @@ class StreamSpool:
         rows = self._ask(lambda: self._redis.xrange(keys.records, f"({after}", "+", count=limit))
         if not rows:
             return []
-        contents = self._ask(self._redis.hmget, keys.contents, [row[0] for row in rows])
-        out = []
-        for (identifier, fields), content in zip(rows, contents, strict=True):
-            record = json.loads(fields[b"record"])
-            record["content"] = SHED if content is None else json.loads(content)
-            out.append(Queued(identifier.decode(), tenant, str(record["id"]), canonical(record)))
+        out: list[Queued] = []
+        size = 0
+        for start in range(0, len(rows), _CONTENTS):
+            part = rows[start : start + _CONTENTS]
+            contents = self._ask(self._redis.hmget, keys.contents, [row[0] for row in part])
+            for (identifier, fields), content in zip(part, contents, strict=True):
+                record = json.loads(fields[b"record"])
+                record["content"] = SHED if content is None else json.loads(content)
+                raw = canonical(record)
+                size += len(raw)
+                if out and size > _READ_BYTES:
+                    return out
+                out.append(Queued(identifier.decode(), tenant, str(record["id"]), raw))
         return out
 
     def all(self) -> Iterator[Queued]:
@@ -241,6 +295,7 @@ class StreamSpool:
 
     def trim(self) -> int:
         """Make room; how many entries that a sink still waits for lost their content, or were dropped."""
+        self._claim()
         tenants = list(self._tenants.items())
         lengths = self._piped(lambda p: [p.xlen(k.records) for _, k in tenants])
         over = sum(lengths) - self._max_records

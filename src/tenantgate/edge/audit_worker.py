@@ -35,7 +35,7 @@ from tenantgate.audit.config import AuditConfig, PipelineConfig
 from tenantgate.audit.content import RawContent
 from tenantgate.audit.join import Arrived, Joined, Joiner
 from tenantgate.audit.journal import JournalLine, parse_line
-from tenantgate.audit.ports import Entry, Gap, Head, Spool
+from tenantgate.audit.ports import ConflictError, Entry, Gap, Head, Spool
 from tenantgate.audit.record import Outcome, Terms, build, gap, outcome_of
 from tenantgate.audit.redaction import (
     ContentState,
@@ -160,6 +160,7 @@ class Worker:
         self._journal = JournalTail(
             Path(config.journal), Path(config.state_dir), known_end=known, clock=clock,
             furthest=max((h.position for h in self._heads.values()), default=-1),
+            others=getattr(spool, "taken_over", False),
         )  # fmt: skip
         _new_journals.inc(self._journal.restarts)
         self._joiner = Joiner(wait_s=config.wait_ms / 1000, max_bytes=config.queue_megabytes << 20, age_s=600)
@@ -406,6 +407,8 @@ class Worker:
         if self._unsent and now >= self._retry_at:
             try:
                 self._spool.append(self._unsent)
+            except ConflictError:
+                raise  # what we know of the chains is no longer true
             except EdgeError as error:
                 self._failures(now, error)
                 return
@@ -424,7 +427,7 @@ class Worker:
                 _log,
                 logging.ERROR,
                 "the disk or the spool fails: records wait in the journal",
-                error=str(error),
+                **logs.describe(error),
             )
         _failures.inc()
         self._retry_at = now + _PAUSES_S[min(self._failed, len(_PAUSES_S) - 1)]
@@ -438,9 +441,13 @@ class Worker:
         if now - self._upkeep_at >= _UPKEEP_S:
             self._upkeep_at = now
             self._journal.rotate(self._config.journal_megabytes << 20)
-            with contextlib.suppress(EdgeError):
+            try:
                 _dropped.inc(self._spool.trim(), reason="spool_bound")
                 self._tell()
+            except ConflictError:
+                raise
+            except EdgeError:
+                pass  # appending says so, and comes more often
 
     def _tell(self) -> None:
         """Records of what the spool had to drop, each behind its tenant's last line and before the next."""
