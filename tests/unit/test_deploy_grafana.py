@@ -156,6 +156,16 @@ def test_a_query_names_metrics_and_labels_that_there_are(title: str, query: str)
         assert label in known[names[0]]
 
 
+def test_the_documented_metrics_are_those_of_the_source() -> None:
+    known = declared()
+    text = (ROOT / "docs/audit-log.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tenantgate_\w+)(?:\{(\w+)[^`]*\})?`", text)
+    assert len(named) >= 10
+    for name, label in named:
+        assert name in known, name
+        assert not label or label in known[name]
+
+
 @pytest.mark.parametrize(("title", "query"), list(queries("loki")))
 def test_a_query_of_records_names_fields_that_there_are(title: str, query: str) -> None:
     assert '{job="tenantgate", tenant=~"$tenant"}' in query
