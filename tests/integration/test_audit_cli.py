@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from tenantgate.audit.ports import Entry, Head
 from tenantgate.cache.config import RedisConfig
 from tenantgate.cli import main
 from tenantgate.devhost.redis_server import RedisServer
+from tenantgate.edge import audit_commands
 from tenantgate.edge.audit_files import FileSpool
 from tenantgate.edge.audit_sinks import FileSink
 from tenantgate.edge.audit_streams import StreamSpool
@@ -139,6 +141,27 @@ def test_tail_prints_the_latest_without_content(folder: Path, run: Run) -> None:
     assert SECRET not in out
     whole = run("tail", "--dir", folder, "-n", 1, "--json", "--tenant", "acme")[1]
     assert json.loads(whole)["id"] == "id-18"
+
+
+def test_tail_goes_on_with_what_comes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_of_them = entries(60)
+    spool = FileSpool(tmp_path / "spool", [], max_records=1000, max_bytes=1 << 30, segment_entries=10)
+    spool.append(all_of_them[:25])
+    rounds = iter([26, 40, 40, 60])
+
+    def wait(_seconds: float) -> None:
+        try:
+            spool.append(all_of_them[: next(rounds)])
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(audit_commands.time, "sleep", wait)
+    with contextlib.suppress(KeyboardInterrupt):
+        main(["audit", "tail", "--dir", str(tmp_path), "-f", "-n", "3"])
+    told = [line.split()[-1] for line in capsys.readouterr().out.splitlines()]
+    assert told == [f"id-{n}" for n in range(22, 60)]
 
 
 def test_tail_prints_no_control_characters(tmp_path: Path, run: Run) -> None:

@@ -11,13 +11,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.errors import ConfigError, EdgeError
+
+if TYPE_CHECKING:
+    from tenantgate.edge.audit_files import Stored
 
 __all__ = ["add_commands"]
 
@@ -114,12 +117,16 @@ def _records(args: argparse.Namespace) -> Iterator[bytes]:
     elif args.redis_url:
         yield from (queued.record for queued in _streams(args).all())
     else:
-        from tenantgate.edge.audit_files import stored  # noqa: PLC0415 - as in all commands: only what is needed
+        yield from (entry.record for entry in _entries(args))
 
-        folder = args.dir / "spool"
-        if not folder.is_dir():
-            raise ConfigError(f"--dir: {args.dir} has no spool")
-        yield from (entry.record for entry in stored(folder))
+
+def _entries(args: argparse.Namespace, *, after: int = -1) -> Iterator[Stored]:
+    from tenantgate.edge.audit_files import stored  # noqa: PLC0415 - as in all commands: only what is needed
+
+    folder = args.dir / "spool"
+    if not folder.is_dir():
+        raise ConfigError(f"--dir: {args.dir} has no spool")
+    yield from stored(folder, after=after)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -158,16 +165,36 @@ def _selected(args: argparse.Namespace, records: Iterable[bytes]) -> Iterator[tu
 
 
 def _tail(args: argparse.Namespace) -> int:
-    seen: set[str] = set()
-    found = list(_selected(args, _records(args)))[-args.n :]
+    fresh = _Fresh(args)
+    found: Iterable[tuple[bytes, dict[str, Any]]] = deque(
+        _selected(args, fresh.records()), maxlen=max(0, args.n)
+    )
     while True:
         for raw, record in found:
-            seen.add(str(record.get("id")))
             print(raw.decode("utf-8", "replace") if args.json else _short(record), flush=True)
         if not args.follow:
             return 0
         time.sleep(_POLL_S)
-        found = [(raw, r) for raw, r in _selected(args, _records(args)) if str(r.get("id")) not in seen]
+        found = _selected(args, fresh.records())
+
+
+class _Fresh:
+    """What has come into the spool since it was asked before."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._last = -1
+        self._seen: set[bytes] = set()
+
+    def records(self) -> Iterator[bytes]:
+        if self._args.redis_url:
+            there = list(_records(self._args))
+            yield from (raw for raw in there if raw not in self._seen)
+            self._seen = set(there)
+            return
+        for entry in _entries(self._args, after=self._last):
+            self._last = entry.number
+            yield entry.record
 
 
 def _short(record: dict[str, Any]) -> str:

@@ -410,11 +410,15 @@ class FileSpool:
             self._keep_gaps()
 
 
-def stored(folder: Path) -> Iterator[Stored]:
-    """All entries of a spool's folder, in order, for another process that only reads."""
-    for path in sorted(folder.glob("*.seg")):
+def stored(folder: Path, *, after: int = -1) -> Iterator[Stored]:
+    """All entries of a spool's folder beyond the number `after`, in order, for another process that only reads."""
+    paths = sorted(folder.glob("*.seg"))
+    ends = [int(path.stem) for path in paths[1:]]
+    for path, end in zip(paths, [*ends, None], strict=True):
+        if end is not None and end <= after + 1:
+            continue
         try:
-            yield from read_segment(path)
+            yield from (entry for entry in read_segment(path) if entry.number > after)
         except FileNotFoundError:
             continue  # just made room for newer ones
 
