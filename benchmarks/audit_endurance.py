@@ -161,10 +161,11 @@ def main() -> int:
             while missing and time.monotonic() < until:
                 ids.append(ask(stack, len(ids)))  # a worker starts with a request
                 time.sleep(1.0)
-                seen = {json.loads(r)["request"].get("id") for r in list(platform.records.values())}
+                seen = {json.loads(r).get("request", {}).get("id") for r in list(platform.records.values())}
                 missing = {i for i in ids[: args.requests] if i} - seen
             records = [json.loads(r) for r in platform.records.values()]
             in_spool = verify(e.record for e in stored(stack.audit_dir / "spool"))
+    records = [r for r in records if "gap" not in r]  # those tell of records, not of a request
     by_request = Counter(r["request"].get("id") for r in records)
     at_sink = verify(platform.records.values())
     print(

@@ -434,3 +434,15 @@ def test_after_redis_has_lost_everything_it_goes_on(redis_server: RedisServer, s
     store.flushdb()
     spool.append(chain.entries(2))
     assert [json.loads(q.record)["chain"]["seq"] for q in every(spool, "a")] == [4, 5]
+
+
+def test_gateways_of_different_names_share_a_redis(redis_server: RedisServer, store: redis.Redis) -> None:
+    config = RedisConfig(port=redis_server.port, timeout_ms=1000)
+    names = ("n", "m", "host name: 1", "host name: 2")
+    spools = {name: StreamSpool(config, name, ["a"], max_records=1000, owner=name) for name in names}
+    for count, spool in enumerate(spools.values(), 1):
+        spool.append(Chain().entries(count))
+        spool.set_checkpoint(count)
+    for count, (name, spool) in enumerate(spools.items(), 1):
+        again = StreamSpool(config, name, ["a"], max_records=1000, owner=name)
+        assert (len(every(spool, "a")), again.checkpoint(), again.taken_over) == (count, count, False)

@@ -135,6 +135,20 @@ def test_a_line_that_is_no_record_is_counted_and_stops_nothing(rig: Rig, bad: by
     assert rig.ids() == [1]
 
 
+def test_a_line_without_an_end_stops_nothing(rig: Rig) -> None:
+    rig.policy(content="off")
+    before = metrics.counter("tenantgate_audit_journal_unreadable_total", "").value()
+    rig.write(journal_line(1), b"{" * (9 << 20), b"\n", journal_line(2))
+    rig.step(times=15)
+    assert rig.ids() == [1, 2]
+    assert metrics.counter("tenantgate_audit_journal_unreadable_total", "").value() > before
+    rig.kill()
+    rig.policy(content="off")
+    rig.write(journal_line(3))
+    rig.step(times=15)
+    sound(rig, range(1, 4))
+
+
 def test_half_a_line_waits_for_its_other_half(rig: Rig) -> None:
     rig.policy(content="off")
     rig.step()
