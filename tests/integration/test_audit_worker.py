@@ -457,6 +457,25 @@ def test_kills_at_any_moment_lose_and_double_nothing(tmp_path: Path, failing: st
     rig.close()
 
 
+@pytest.mark.parametrize("failing", ["spool", "journal"])
+def test_while_nothing_can_be_written_the_worker_rests(
+    tmp_path: Path, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise EdgeError("full") if failing == "spool" else OSError(28, "No space left on device")
+
+    rig = Rig(tmp_path)
+    owner, name = (rig.spool, "append") if failing == "spool" else (audit_journal, "write_whole")
+    monkeypatch.setattr(owner, name, full)
+    rig.policy(content="off")
+    rig.write(*(journal_line(n) for n in range(1, 2000)))
+    for _ in range(20):
+        rig.step()
+        assert rig.worker._pause() > 0
+        rig.now += rig.worker._pause()
+    rig.close()
+
+
 def test_the_journal_is_begun_anew_and_nothing_is_lost(tmp_path: Path) -> None:
     rig = Rig(tmp_path, config={"journal_megabytes": 1})
     rig.policy(content="off")

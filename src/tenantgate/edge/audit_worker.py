@@ -223,6 +223,8 @@ class Worker:
     # -- taking in ----------------------------------------------------------------------------------------
 
     def _pause(self) -> float:
+        if self._clock() < self._retry_at:
+            return _TICK_S  # whatever waits, nothing can be done about it yet
         if not self._unsent and self._journal.unread() and len(self._joiner) < _MOST_LINES:
             return 0.0
         deadline = self._joiner.next_deadline()
@@ -505,7 +507,7 @@ class Worker:
                 self._read(self._waited())
                 self._make_all(self._waited(), flush=True)
             self._send(now)
-            if self._unsent:
+            if self._unsent or now < self._retry_at:
                 time.sleep(_TICK_S)
             elif not len(self._joiner) and not self._journal.unread():
                 break
