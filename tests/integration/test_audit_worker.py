@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -455,6 +456,26 @@ def test_kills_at_any_moment_lose_and_double_nothing(tmp_path: Path, failing: st
     rig.step(after_s=3, times=3)
     sound(rig, range(1, total + 1))
     rig.close()
+
+
+def test_no_position_is_noted_before_its_line_is_on_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.policy(content="off")
+    rig.step()
+    synced: list[int] = []
+    append = rig.spool.append
+
+    def checked(entries: Sequence[Entry]) -> None:
+        assert synced.pop() == rig.journal.stat().st_ino
+        append(entries)
+
+    monkeypatch.setattr(rig.spool, "append", checked)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+        for number in range(1, 4):
+            rig.write(journal_line(number))
+            rig.step()
+    assert rig.ids() == [1, 2, 3]
+    assert not [number for number in synced if number == rig.journal.stat().st_ino]
 
 
 @pytest.mark.parametrize("failing", ["spool", "journal"])

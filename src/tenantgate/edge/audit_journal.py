@@ -115,6 +115,17 @@ class JournalTail:
             lines += self._at_end()
         return lines
 
+    def sync(self) -> None:
+        """Bring to disk what was read, before anybody notes a position in it.
+
+        Else a journal whose end was lost with the machine would give new lines the positions of old ones.
+
+        Raises:
+            OSError: the file system refused.
+        """
+        if self._fd is not None:
+            os.fsync(self._fd)
+
     def rotate(self, size: int) -> bool:
         """Begin the journal anew if the file has `size` bytes or more."""
         if self._fd is None or self._renamed or os.fstat(self._fd).st_size < size or not self._current():

@@ -301,7 +301,7 @@ class Worker:
         try:
             lines = self._journal.read(_READ)
         except OSError as error:  # such as a full disk: nothing is skipped
-            self._failures(self._clock(), EdgeError(f"journal: {error.strerror}"))
+            self._failures(self._clock(), error)
             return
         for line in lines:
             parsed = parse_line(line.raw)
@@ -408,10 +408,11 @@ class Worker:
     def _send(self, now: float) -> None:
         if self._unsent and now >= self._retry_at:
             try:
+                self._journal.sync()
                 self._spool.append(self._unsent)
             except ConflictError:
                 raise  # what we know of the chains is no longer true
-            except EdgeError as error:
+            except (EdgeError, OSError) as error:
                 self._failures(now, error)
                 return
             self._failed = 0
@@ -423,7 +424,7 @@ class Worker:
         if not self._unsent:
             self._journal.processed = self._unsent_end
 
-    def _failures(self, now: float, error: EdgeError) -> None:
+    def _failures(self, now: float, error: EdgeError | OSError) -> None:
         if not self._failed:
             logs.event(
                 _log,
@@ -479,8 +480,9 @@ class Worker:
     def _note_checkpoint(self) -> None:
         if self._unsent_end != self._checkpoint:
             try:
+                self._journal.sync()
                 self._spool.set_checkpoint(self._unsent_end)
-            except EdgeError:
+            except (EdgeError, OSError):
                 return  # the next one will do
             self._checkpoint = self._unsent_end
 
