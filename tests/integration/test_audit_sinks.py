@@ -181,6 +181,25 @@ def test_a_file_may_be_moved_away(tmp_path: Path) -> None:
         FileSink("f", tmp_path / "no" / "folder").send(queued(1))
 
 
+def test_a_file_that_can_not_be_brought_to_disk_is_not_said_to_have_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sink = FileSink("f", tmp_path / "audit.jsonl")
+    sink.send(queued(1))
+
+    def failing(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", failing)
+        with pytest.raises(SinkError) as caught:
+            sink.send(queued(3)[1:])
+    assert caught.value.retry
+    sink.send(queued(3)[1:])
+    assert (tmp_path / "audit.jsonl").read_bytes().splitlines() == [q.record for q in queued(3)]
+    FileSink("f", Path("/dev/null")).send(queued(1))
+
+
 def test_a_kill_between_writing_and_the_note_of_it_doubles_nothing_in_a_file(tmp_path: Path) -> None:
     path, batch = tmp_path / "audit.jsonl", queued(5)
     FileSink("f", path).send(batch[:3])

@@ -446,3 +446,15 @@ def test_gateways_of_different_names_share_a_redis(redis_server: RedisServer, st
     for count, (name, spool) in enumerate(spools.items(), 1):
         again = StreamSpool(config, name, ["a"], max_records=1000, owner=name)
         assert (len(every(spool, "a")), again.checkpoint(), again.taken_over) == (count, count, False)
+
+
+def test_whoever_removes_segments_takes_nothing_from_what_comes_after(tmp_path: Path) -> None:
+    spool, chain = files(tmp_path), Chain()
+    spool.append(chain.entries(25))
+    assert len(ids(spool, "a")) == 25
+    for path in tmp_path.glob("*.seg"):
+        path.unlink()
+    files(tmp_path).append(chain.entries(3))
+    again = files(tmp_path)
+    assert again.backlog("a") == 3
+    assert len(ids(again, "a")) == 3

@@ -90,6 +90,10 @@ class FileSpool:
         except OSError as error:
             raise _failed(error) from None
         self._cursors = {sink: self._read_cursor(sink) for sink in self._sinks}
+        for sink, number in self._cursors.items():
+            if number > self._end():  # somebody has removed segments: entries get their numbers anew
+                self._cursors[sink] = self._end()
+                self._put(f"cursor.{sink}", str(self._end()).encode())
         self._gaps = self._read_gaps()
 
     def close(self) -> None:

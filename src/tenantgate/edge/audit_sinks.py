@@ -106,7 +106,7 @@ class FileSink:
                 rest = memoryview(data)
                 while rest:
                     rest = rest[os.write(fd, rest) :]
-                with contextlib.suppress(OSError):  # a pipe or a terminal can't
+                if regular:  # a pipe or a terminal can't
                     os.fsync(fd)
             except OSError as error:
                 with contextlib.suppress(OSError):
