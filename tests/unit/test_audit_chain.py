@@ -162,5 +162,12 @@ def test_a_gap_that_is_none_says_nothing(numbers: Any) -> None:
     assert verify([entry.record]).sound
 
 
+def test_a_number_of_any_size_costs_nothing() -> None:
+    head = Head(10**15, "", 0)
+    entry, _ = link({"id": "x", "tenant": "acme"}, head, tenant=TenantId("acme"), node="n", position=1)
+    found = kinds([*chain(5), entry.record, *with_gap(chain(5), (1, 10**17))[-1:]])
+    assert found[-1] == ("missing", 7, 10**15)
+
+
 def test_numbers_are_merged_where_they_meet() -> None:
     assert merged([(5, 6), (1, 2), [3, 3], (9, 9), (2, 3)]) == ((1, 3), (5, 6), (9, 9))

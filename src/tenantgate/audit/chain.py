@@ -36,6 +36,7 @@ START: Final = Head(0, "", -1)
 SHED: Final = {"state": "shed"}
 """What is left of a content that was taken out."""
 
+_MOST_MISSING: Final = 10_000_000  # numbers for which one keeps a place each
 _BEGINNING: Final = 1000  # records of a chain that may come before its first one
 
 
@@ -248,7 +249,10 @@ class Verifier:
         following = min(state.ahead)
         if state.first:
             state.missing.append((state.next, following - 1))
-            state.hashes.extend([0] * (following - state.next))
+            if following - state.next > _MOST_MISSING:
+                state.first, state.hashes = following, array("Q")  # a number of any size may stand in a file
+            else:
+                state.hashes.extend([0] * (following - state.next))
         else:
             state.first = self._beginnings[key] = following
         state.last = state.ahead[following][0]
