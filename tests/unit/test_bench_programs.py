@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +26,7 @@ def program(name: str) -> ModuleType:
     return module
 
 
-SOAK, SCALE, PEERS = (program(name) for name in ("soak", "bench_scale", "bench_peers"))
+SOAK, SCALE, PEERS, CHAOS = (program(name) for name in ("soak", "bench_scale", "bench_peers", "chaos"))
 
 
 # -- soak
@@ -140,3 +141,12 @@ def test_what_a_peer_cannot_do_is_a_blank() -> None:
 
 def test_the_keys_of_our_own_proxy_are_not_in_the_report() -> None:
     assert PEERS._MASTER not in (BENCHMARKS / "bench_peers.py").read_text()
+
+
+def test_chaos_tells_a_failed_request_and_an_attack_that_came_through() -> None:
+    fine = {("noting", True, "200"): 3, ("blocking", True, "400"): 3, ("blocking", True, "503"): 1,
+            ("blocking", False, "200"): 9}  # fmt: skip
+    assert CHAOS.faults(Counter(fine)) == []
+    bad = {("noting", False, "503"): 1, ("blocking", True, "200"): 2, ("blocking", False, "500"): 1,
+           ("noting", True, "ConnectionResetError"): 1}  # fmt: skip
+    assert len(CHAOS.faults(Counter(bad))) == 4
