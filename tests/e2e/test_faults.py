@@ -150,13 +150,18 @@ def test_a_foreign_type_under_our_keys_is_a_miss(gateway: Gateway) -> None:
 @pytest.mark.parametrize("times", [1, 3])
 def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway, times: int) -> None:
     client = gateway.client("acme")
-    with Load(lambda n: client.chat(f"Is {n} a square number?")) as load:
+    threads = 4
+    with Load(lambda n: client.chat(f"Is {n} a square number?"), threads=threads) as load:
         for _ in range(times):
-            before = set(gateway.stack.pids(PLUGIN))
-            for pid in before:
+            for pid in gateway.stack.pids(PLUGIN):
                 os.kill(pid, signal.SIGKILL)
-            until(lambda: set(gateway.stack.pids(PLUGIN)) - before, bool, what="plugin server")  # noqa: B023
-            load.after(10)
+            killed_at = len(load.replies)
+            # Until it is at work again, not only there: Kong answers 500 where it can't start the plugin's instance, and
+            # nobody knows that one any more if the watchdog is killed, too. Some replies were under way before.
+            until(
+                lambda at=killed_at: sum(r.cache is not None for r in load.replies[at:]),  # type: ignore[misc]
+                lambda n: n > threads, what="plugin server",
+            )  # fmt: skip
     assert not load.errors
     assert {r.status for r in load.replies} == {200}
     prompt = gateway.fresh()
