@@ -156,8 +156,8 @@ def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway, ti
             for pid in gateway.stack.pids(PLUGIN):
                 os.kill(pid, signal.SIGKILL)
             killed_at = len(load.replies)
-            # Until it is at work again, not only there: Kong answers 500 where it can't start the plugin's instance, and
-            # nobody knows that one any more if the watchdog is killed, too. Some replies were under way before.
+            # Until it is at work again, not only there: Kong answers 500 where it can't start the plugin's instance,
+            # which nobody knows any more if the watchdog is killed, too. Some replies were under way before.
             until(
                 lambda at=killed_at: sum(r.cache is not None for r in load.replies[at:]),  # type: ignore[misc]
                 lambda n: n > threads, what="plugin server",
