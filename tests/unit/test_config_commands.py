@@ -35,6 +35,17 @@ def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{wrong}:2: tenant: unknown field" in capsys.readouterr().err
 
 
+def test_the_file_may_stand_without_its_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("validate", DEMO) == run("render", DEMO) == 0
+    assert "4 tenants, 4 routes, no problems" in capsys.readouterr().out
+    (tmp_path / "tenants.yaml").write_text("version: 1\ntenant: []\n")
+    assert run("validate") == 1
+    assert "tenants.yaml:2: tenant: unknown field" in capsys.readouterr().err
+
+
 def test_render_says_that_a_mock_answers(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("render", "-f", DEMO, "--mock-url", "http://m:1/x", "--redis", "r:2") == 0
     out, err = capsys.readouterr()
