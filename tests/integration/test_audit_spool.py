@@ -55,11 +55,11 @@ def open_spool(
                 tmp_path / "spool", sinks, max_records=max_records, max_bytes=max_bytes, segment_entries=10,
                 keep_s=how.get("keep_s", 3600),
             )  # fmt: skip
-        max_records = int(how.get("max_records_in_redis", max_records))
         config = RedisConfig(port=redis_server.port, timeout_ms=1000)
         return StreamSpool(
-            config, "n", sinks, max_records=max_records, keep_ms=int(how.get("keep_s", 3600) * 1000)
-        )
+            config, "n", sinks, max_records=max_records, max_bytes=max_bytes,
+            keep_ms=int(how.get("keep_s", 3600) * 1000),
+        )  # fmt: skip
 
     return made
 
@@ -144,8 +144,7 @@ def test_what_was_delivered_is_kept_for_a_while_and_then_goes(open_spool: Open) 
 
 
 def test_the_chain_is_sound_after_contents_were_shed(open_spool: Open) -> None:
-    # What is short differs: room on disk, or in Redis the number of records.
-    spool, chain = open_spool("a", max_bytes=22_000, max_records_in_redis=30), Chain()
+    spool, chain = open_spool("a", max_bytes=22_000), Chain()
     for _ in range(4):
         spool.append(chain.entries(8, content="x" * 300))
     assert spool.trim() > 0

@@ -9,7 +9,8 @@ import redis
 from tenantgate.cache.config import RedisConfig
 from tenantgate.cache.partition import Keys, Partition
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge.redis_cache import RedisCache, RefusedError, connect
+from tenantgate.edge.redis_cache import RedisCache, RefusedError
+from tenantgate.edge.redis_nodes import connect
 from tenantgate.tenant import TenantId
 
 from support import until

@@ -18,7 +18,8 @@ from tenantgate.chat import ChatReply
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge import calibrating
 from tenantgate.edge.cache_admin import Admin, redis_config
-from tenantgate.edge.redis_cache import RedisCache, UnavailableError, connect
+from tenantgate.edge.redis_cache import RedisCache, UnavailableError
+from tenantgate.edge.redis_nodes import connect
 from tenantgate.edge.sealing import TenantSealer
 from tenantgate.errors import ConfigError
 from tenantgate.tenant import TenantId

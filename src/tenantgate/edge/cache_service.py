@@ -24,7 +24,8 @@ from tenantgate.cache.plan import Bypass, CacheControl, Status, may_serve
 from tenantgate.cache.replay import hit_headers, replay, status_headers
 from tenantgate.chat import ChatRequest, Refusal
 from tenantgate.edge.cache_models import CacheModels, Models
-from tenantgate.edge.redis_cache import RedisCache, RefusedError, UnavailableError, connect
+from tenantgate.edge.redis_cache import HeldBackError, RedisCache, RefusedError, UnavailableError
+from tenantgate.edge.redis_nodes import connect
 from tenantgate.kong import logs, metrics
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ class SemanticCache:
         if isinstance(error, RefusedError):
             reason = Bypass.REFUSED
         else:
-            reason = Bypass.BREAKER if self._store.open else Bypass.REDIS
+            reason = Bypass.BREAKER if isinstance(error, HeldBackError) else Bypass.REDIS
         self._bypass(host, reason, lookup.keys.tenant)
 
     def _bypass(self, host: Host, reason: Bypass, tenant: TenantId | None) -> None:
