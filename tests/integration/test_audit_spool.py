@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from tenantgate.audit.chain import START, link, verify
-from tenantgate.audit.ports import Entry, Head, Spool
+from audit_rig import Chain
+from tenantgate.audit.chain import verify
+from tenantgate.audit.ports import Spool
 from tenantgate.cache.config import RedisConfig
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge.audit_files import FileSpool, stored
@@ -21,28 +22,6 @@ from tenantgate.tenant import TenantId
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex {x}:\u00e9")
 Open = Callable[..., Spool]
-
-
-class Chain:
-    """Makes linked entries."""
-
-    def __init__(self) -> None:
-        self.heads: dict[TenantId, Head] = {}
-        self.position = 0
-
-    def entries(self, count: int, tenant: TenantId = ACME, content: str = "hello") -> list[Entry]:
-        out = []
-        for _ in range(count):
-            self.position += 100
-            record = {
-                "id": f"id-{self.position}", "tenant": str(tenant), "content": {"state": "kept", "text": content},
-                "time": "2026-01-01T00:00:00.000Z",
-            }  # fmt: skip
-            entry, self.heads[tenant] = link(
-                record, self.heads.get(tenant, START), tenant=tenant, node="n", position=self.position
-            )
-            out.append(entry)
-        return out
 
 
 @pytest.fixture(params=["file", "redis"])
