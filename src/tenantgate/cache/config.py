@@ -38,7 +38,8 @@ class RedisConfig:
     host: str = field("Host name or address of the Redis server.", default=LOCALHOST, len_min=1)
     port: int = field("Port of the Redis server.", default=PORT, between=(1, 65535))
     cluster_nodes: tuple[ClusterNode, ...] = field(
-        "Nodes of a Redis Cluster, in place of host and port; some are enough, they know the others.",
+        "Nodes of a Redis Cluster, each with ip and port, in place of host and port; some are enough, they know the "
+        "others.",
         default=(), len_max=100,
     )  # fmt: skip
     database: int = field("Number of the Redis database.", default=0, between=(0, 1023))

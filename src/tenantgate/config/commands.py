@@ -79,7 +79,8 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--file", type=Path, default=Path("tenants.yaml"), help="default: %(default)s")
+    parser.add_argument("given", nargs="?", type=Path, metavar="FILE", help="default: tenants.yaml")
+    parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="the same, as an option")
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +109,10 @@ def _render_options(args: argparse.Namespace) -> RenderOptions:
 
 
 def _load(args: argparse.Namespace) -> TenantsFile | None:
-    """The file, or None after printing its problems."""
+    """The file, or None after printing its problems; `args.file` says which it was."""
+    if args.given is not None and args.file is not None:
+        raise ConfigError("--file: FILE is given, too; give one of the two")
+    args.file = args.file or args.given or Path("tenants.yaml")
     try:
         return load(args.file)
     except InvalidTenantsFile as error:
