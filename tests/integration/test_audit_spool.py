@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -248,3 +250,89 @@ def test_a_damaged_line_costs_no_more_than_itself(tmp_path: Path, line: int) -> 
         del expected[line - 1]
     assert ids(again, "a") == [*expected, *(e.id for e in more)]
     assert ids(files(tmp_path), "a") == []
+
+
+# -- Redis only ----------------------------------------------------------------------------------------------
+
+
+def streams(redis_server: RedisServer, *, most: int = 1000, room: int = 1 << 30) -> StreamSpool:
+    config = RedisConfig(port=redis_server.port, timeout_ms=1000)
+    return StreamSpool(config, "n", ["a"], max_records=most, max_bytes=room)
+
+
+def size(store: Any) -> int:
+    """What the spool takes, counted anew, after a check that its own books say the same."""
+    total = 0
+    for key in store.keys("tg:audit:1:*:head"):
+        base = key.decode().removesuffix("head")
+        rows = store.xrange(base + "records")
+        mine = sum(len(fields[b"record"]) + 256 for _, fields in rows)
+        mine += sum(len(content) for content in store.hvals(base + "contents"))
+        assert int(store.hget(key, "bytes")) == mine
+        assert store.hlen(base + "contents") <= len(rows)
+        total += mine
+    return total
+
+
+def test_in_redis_the_oldest_contents_of_all_tenants_go_first(
+    redis_server: RedisServer, store: redis.Redis
+) -> None:
+    whole, chain = streams(redis_server), Chain()
+    for _ in range(4):
+        for tenant in (ACME, GLOBEX):
+            whole.append(chain.entries(5, tenant, content="x" * 1000))
+            threading.Event().wait(0.002)  # Redis's clock, which orders tenants, counts milliseconds
+    room = size(store) - 10_000
+    spool = streams(redis_server, room=room)
+    assert spool.trim() == 10
+    assert room - 1100 < size(store) <= room
+    assert spool.trim() == 0
+    assert shed_of(spool) == {ACME: 5, GLOBEX: 5}
+    spool.append(chain.entries(5, ACME, content="x" * 1000))
+    lost = spool.trim()
+    assert lost >= 5
+    assert sum(shed_of(spool).values()) == 10 + lost, "the next ones, and not those that have none"
+    assert size(store) <= room
+
+
+def shed_of(spool: StreamSpool) -> dict[TenantId, int]:
+    """How many records of each tenant have no content; they are its oldest, and the chains are sound."""
+    found = list(spool.all())
+    assert verify(q.record for q in found).sound
+    out = {}
+    for tenant in (ACME, GLOBEX):
+        bare = [json.loads(q.record)["content"] == {"state": "shed"} for q in found if q.tenant == tenant]
+        out[tenant] = sum(bare)
+        assert bare == sorted(bare, reverse=True)
+    return out
+
+
+def test_in_redis_records_go_when_contents_are_not_enough(
+    redis_server: RedisServer, store: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = Chain()
+    streams(redis_server).append([*chain.entries(30), *chain.entries(30, GLOBEX)])
+    room = size(store) // 2
+    spool = streams(redis_server, room=room)
+    assert spool.trim() > 60
+    assert room - 1000 < size(store) <= room
+    assert "records were dropped" in caplog.text
+    found = ids(spool, "a")
+    assert found[-1] == f"id-{chain.position}"
+    few = streams(redis_server, most=7)
+    few.append(chain.entries(10))
+    few.trim()
+    assert len(list(few.all())) == 7
+    size(store)
+    assert few.heads() == chain.heads
+
+
+def test_a_spool_in_redis_from_before_sizes_were_counted(
+    redis_server: RedisServer, store: redis.Redis
+) -> None:
+    spool, chain = streams(redis_server, most=3), Chain()
+    spool.append(chain.entries(5))
+    (head,) = store.keys("tg:audit:1:*:head")
+    store.hdel(head, "bytes")
+    assert spool.trim() == 2
+    assert store.hget(head, "bytes") == b"0"
