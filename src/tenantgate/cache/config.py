@@ -119,6 +119,11 @@ class CacheConfig:
         gt=0,
         unit="MiB",
     )
+    sweep_interval: int = field(
+        "After how long what is left of expired answers, vectors and bookings, is removed in the background; 0: only "
+        "when the tenant's next answer is stored.",
+        default=60, between=(0, 86_400), unit="s",
+    )  # fmt: skip
     on_error: str = field(
         "What happens to a request when the cache or its Redis fails: it passes uncached, or it is answered "
         "with 503.",

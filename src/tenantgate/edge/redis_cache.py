@@ -81,6 +81,7 @@ class RedisCache:
         self._similar = maker.register_script(_script("similar"))
         self._store = maker.register_script(_script("store"))
         self._forget = maker.register_script(_script("purge"))
+        self._sweep = maker.register_script(_script("sweep"))
         self._breakers: dict[str, Breaker] = {}
         self._lock = threading.Lock()
         self._no_vectors_until = 0.0
@@ -154,6 +155,20 @@ class RedisCache:
         """
         call = partial(self._forget, keys=[keys.index, keys.sizes], args=[name, keys.entry("")])
         return bool(self._write(keys.index, lambda client: call(client=client)))
+
+    def sweep(self, keys: Keys, *, most: int, every_ms: int) -> tuple[int, int]:
+        """Remove vectors and bookings of at most so many expired entries, unless it was done less than `every_ms` ago.
+
+        Returns:
+            How many it removed, and how many entries are left.
+
+        Raises:
+            UnavailableError: Redis failed.
+        """
+        args: list[Any] = [keys.entry(""), most, every_ms]
+        call = partial(self._sweep, keys=[keys.index, keys.sizes, keys.swept], args=args)
+        removed, left = self._write(keys.index, lambda client: call(client=client))
+        return int(removed), int(left)
 
     def _ask(self, key: str, call: Callable[[Any], Any]) -> Any:
         node = self._node(self._nodes, key)
