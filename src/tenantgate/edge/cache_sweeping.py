@@ -47,7 +47,7 @@ class Sweeper:
         self._pid = 0
 
     def note(self, tenant: TenantId, every_s: int) -> None:
-        """Sweep this tenant every `every_s` seconds, for as long as it has entries; of several the shortest. 0: never."""
+        """Sweep this tenant every `every_s` seconds, of several the shortest, while it has entries. 0: never."""
         known = self._due.get(tenant)
         if not every_s or (known[1] <= every_s if known else len(self._due) >= _TENANTS):
             return
