@@ -25,7 +25,7 @@ from tenantgate.edge import cache_service, redis_nodes
 from tenantgate.edge.audit_streams import StreamSpool
 from tenantgate.edge.cache_admin import Admin, redis_config
 from tenantgate.edge.guard_registry import GuardBook, Registry, new_id
-from tenantgate.edge.redis_nodes import ClusterNodes, connect
+from tenantgate.edge.redis_nodes import connect
 from tenantgate.errors import EdgeError
 from tenantgate.guard.exemptions import Exemption
 from tenantgate.tenant import TenantId
@@ -192,6 +192,42 @@ def test_a_slot_that_has_moved_costs_one_more_trip_and_no_map(
     assert counted == ["GET"] * 3
 
 
+def test_guard_and_audit_follow_a_slot_that_has_moved(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant, chain = homes(cluster)[0], Chain()
+    book, registry = GuardBook(connect(config(cluster)), tenant), Registry(config(cluster))
+    registry._start = lambda: None  # type: ignore[method-assign]
+    spool = StreamSpool(config(cluster), "n", ["a"], max_records=1000, max_bytes=1 << 30)
+    cache_map = redis_nodes._maps[config(cluster)]
+    monkeypatch.setattr(cache_map, "doubt", lambda: None)
+
+    def misled() -> None:
+        cache_map.move(key_slot(Keys(tenant).index.encode()), ("127.0.0.1", cluster.ports[2]))
+
+    misled()
+    granted = exemption()
+    book.grant(granted)
+    misled()
+    assert book.exemptions() == [granted]
+    misled()
+    registry.exemptions(tenant, approval=False)
+    registry.count(tenant, ["r|alert|hits"])
+    with pytest.raises(redis.RedisError):
+        registry.synchronise()
+    registry.synchronise()  # the next second's
+    assert registry.exemptions(tenant, approval=False) == (granted,)
+    assert book.counts(1) == {("r", "alert", "hits"): 1}
+    misled()
+    spool.append(chain.entries(3, tenant))
+    misled()
+    assert spool.heads() == chain.heads
+    misled()
+    assert len(spool.read("a", 10)) == 3
+    misled()
+    assert spool.trim() == 0
+
+
 def test_a_slot_that_moves_for_good_is_followed(cluster: RedisCluster) -> None:
     tenant = TenantId("mover")
     nodes = connect(config(cluster))
@@ -304,6 +340,17 @@ def on(cluster: RedisCluster, key: str) -> int:
     return int(connect(config(cluster)).node(key).name.partition(":")[2].partition("/")[0])
 
 
-def test_the_clients_of_a_cluster_are_not_made_for_one_redis(cluster: RedisCluster) -> None:
-    assert isinstance(connect(config(cluster)), ClusterNodes)
-    assert not isinstance(connect(RedisConfig()), ClusterNodes)
+def test_a_replica_that_takes_over_is_found(cluster: RedisCluster) -> None:
+    tenant, made = homes(cluster)[1], rig(*cluster.ports)
+    replica = cluster.replicate(cluster.ports[1])
+    made.ask(ASKED, tenant=tenant.slug)
+    seen = cluster.client(cluster.ports[1])
+    seen.wait(1, 10_000)
+    cluster.kill(cluster.ports[1])
+    assert status(made.ask(ASKED, tenant=tenant.slug)) == "Bypass"
+    cluster.client(replica).execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+    # Its breaker is its own, so the first request after the map was learnt is served.
+    kong = until(
+        lambda: made.ask(ASKED, tenant=tenant.slug), lambda k: status(k) != "Bypass", what="cache status"
+    )
+    assert status(kong) == "Hit"

@@ -201,7 +201,7 @@ class RedisCluster:
         options: dict[str, object] = {
             "port": port, "cluster-enabled": "yes", "cluster-port": free_port(), "bind": "127.0.0.1", "dir": folder,
             "save": "", "appendonly": "no", "cluster-node-timeout": 5000, "cluster-require-full-coverage": "no",
-            "enable-debug-command": "local",
+            "enable-debug-command": "local", "repl-diskless-sync-delay": 0,
         }  # fmt: skip
         argv = [str(self._binary), *(a for n, v in options.items() for a in (f"--{n}", str(v)))]
         self.children[port] = Child(f"redis-node-{port}", argv, log=folder / "redis.log", foreign=True)
@@ -210,6 +210,19 @@ class RedisCluster:
         slots = client.execute_command("CLUSTER", "SLOTS")
         sound = b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO")
         return True if sound and len({row[2][1] for row in slots}) == len(self.ports) else None
+
+    def replicate(self, port: int) -> int:
+        """Start a replica of a node, and wait until it has what the node has; its port."""
+        new = free_port()
+        self._start(new)
+        client, node = self.client(new), self.client(port)
+        self._await(new, lambda: _pings(client))
+        bus = int(node.config_get("cluster-port")["cluster-port"])
+        client.execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
+        self._await(new, lambda: self._knows_all(client))
+        client.execute_command("CLUSTER", "REPLICATE", node.execute_command("CLUSTER", "MYID"))
+        self._await(new, lambda: client.info("replication").get("master_link_status") == "up" or None)
+        return new
 
     def kill(self, port: int) -> None:
         """End one node as a crash would."""

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
+from redis.exceptions import AskError, ClusterDownError
 
 from tenantgate.edge.redis_nodes import connect
 from tenantgate.errors import ConfigError, EdgeError
@@ -26,10 +27,10 @@ from tenantgate.guard.exemptions import Exemption, State, approve, in_force, rea
 from tenantgate.kong import logs, metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from tenantgate.cache.config import RedisConfig
-    from tenantgate.edge.redis_nodes import Nodes
+    from tenantgate.edge.redis_nodes import Node, Nodes
     from tenantgate.tenant import TenantId
 
 __all__ = ["GuardBook", "Keys", "Registry"]
@@ -42,6 +43,7 @@ _COUNTS_DAYS: Final = 35
 _EXAMPLES_DAYS: Final = 30
 _EVENTS: Final = 10_000  # of a tenant
 _WAITING: Final = 2_000  # counts and events that wait for Redis
+_AT_ONCE: Final = 500  # tenants in one trip
 
 _lost: Final = metrics.counter(
     "tenantgate_guard_events_lost_total",
@@ -194,7 +196,6 @@ class _Waiting:
     counts: dict[str, int] = field(default_factory=dict)
     events: list[dict[str, str]] = field(default_factory=list)
     examples: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
-    written: bool = False
 
 
 class Registry:
@@ -270,45 +271,93 @@ class Registry:
             self._wake.clear()
 
     def synchronise(self) -> None:
-        """Write what waits, read the exemptions of tenants seen lately.
+        """Write what waits, read the exemptions of tenants seen lately: two trips for some hundreds of tenants.
 
-        A tenant whose node of a cluster fails holds up no other; all are tried before the first error is raised.
+        A node of a cluster that fails holds up its own tenants only; all are tried before the first error is raised.
         """
-        now = time.time()
+        self._forget_old(time.time())
+        waiting = self._take()
+        errors: list[Exception] = []
+        for node, tenants in self._by_node([*self._seen, *waiting], errors):
+            try:
+                for start in range(0, len(tenants), _AT_ONCE):
+                    self._exchange(node, tenants[start : start + _AT_ONCE], waiting, errors)
+            except (redis.RedisError, OSError) as error:
+                errors.append(error)
+        for tenant, mine in waiting.items():
+            self._put_back(tenant, mine)
+        if errors:
+            raise errors[0]
+
+    def _forget_old(self, now: float) -> None:
         for tenant, seen in list(self._seen.items()):
             if now - seen > _FORGET_S:
                 self._seen.pop(tenant, None)
                 self._known.pop(tenant, None)
-        waiting = self._take()
-        failed: dict[str, Exception] = {}
-        for tenant in {**dict.fromkeys(self._seen), **waiting}:
-            mine = waiting.get(tenant)
+
+    def _by_node(
+        self, tenants: Iterable[TenantId], errors: list[Exception]
+    ) -> Iterable[tuple[Node, list[TenantId]]]:
+        groups: dict[str, tuple[Node, list[TenantId]]] = {}
+        for tenant in dict.fromkeys(tenants):
             try:
-                self._exchange(tenant, mine, now, failed)
-            except (redis.RedisError, OSError) as error:
-                failed.setdefault("", error)
-                if mine is not None:
-                    self._put_back(tenant, mine)
-        if failed:
-            raise failed[""]
+                node = self._nodes.node(Keys(tenant).index)
+            except redis.RedisError as error:
+                errors.append(error)
+            else:
+                groups.setdefault(node.name, (node, []))[1].append(tenant)
+        return groups.values()
 
     def _exchange(
-        self, tenant: TenantId, mine: _Waiting | None, now: float, failed: dict[str, Exception]
+        self,
+        node: Node,
+        tenants: Sequence[TenantId],
+        waiting: dict[TenantId, _Waiting],
+        errors: list[Exception],
     ) -> None:
-        """What one tenant has to write and read; `failed` nodes aren't asked again."""
-        node = self._nodes.node(Keys(tenant).index)
-        if node.name in failed:
-            raise failed[node.name]
-        try:
-            if mine is not None:
-                # Nothing of it is done if its slot has moved, so it may be sent on as a whole.
-                node.ask(lambda client: self._write(client, tenant, mine, now))
-                mine.written = True
+        """What tenants of one node have to write and read; what is written no longer waits."""
+        now = time.time()
+
+        def write(client: Any) -> tuple[list[int], list[Any]]:
+            pipe, ends = client.pipeline(transaction=False), []
+            for tenant in tenants:
+                if tenant in waiting:
+                    self._add(pipe, tenant, waiting[tenant], now)
+                pipe.zrangebyscore(Keys(tenant).index, now, "+inf")
+                ends.append(len(pipe))
+            return ends, pipe.execute(raise_on_error=False)
+
+        ends, answers = node.ask(write)
+        names: dict[TenantId, list[str]] = {}
+        for tenant, first, end in zip(tenants, [0, *ends], ends, strict=False):
+            error = next((a for a in answers[first:end] if isinstance(a, Exception)), None)
+            if error is None:
+                waiting.pop(tenant, None)
+                names[tenant] = [name.decode() for name in answers[end - 1]]
+                continue
+            errors.append(error)
+            node.learn(error)
+            # Where its slot has moved, nothing was done; what is refused would be refused again.
+            if not isinstance(error, AskError | ClusterDownError) and tenant in waiting:
+                del waiting[tenant]
+                _lost.inc()
+        self._read(node, names)
+
+    def _read(self, node: Node, names: dict[TenantId, list[str]]) -> None:
+        """Read the exemptions of these names."""
+        reading = [tenant for tenant, found in names.items() if found]
+
+        def get(client: Any) -> list[Any]:
+            pipe = client.pipeline(transaction=False)
+            for tenant in reading:
+                pipe.mget([Keys(tenant).exemption(name) for name in names[tenant]])
+            found: list[Any] = pipe.execute()
+            return found
+
+        texts = dict(zip(reading, node.ask(get) if reading else [], strict=True))
+        for tenant in names:
             if tenant in self._seen:
-                self._known[tenant] = node.ask(lambda client: tuple(_exemptions(client, Keys(tenant))))
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            failed[node.name] = error
-            raise
+                self._known[tenant] = _parsed(texts.get(tenant, ()))
 
     def _take(self) -> dict[TenantId, _Waiting]:
         """What waits, by tenant; it is gone here."""
@@ -326,8 +375,6 @@ class Registry:
         return dict(out)
 
     def _put_back(self, tenant: TenantId, mine: _Waiting) -> None:
-        if mine.written:
-            return
         with self._lock:
             self._counts.update({(tenant, name): n for name, n in mine.counts.items()})
             for rule, sealed in mine.examples.items():
@@ -337,9 +384,8 @@ class Registry:
             _lost.inc(len(mine.events) - room)
         self._events.extendleft((tenant, fields) for fields in reversed(mine.events[-room:] if room else []))
 
-    def _write(self, client: Any, tenant: TenantId, mine: _Waiting, now: float) -> None:
+    def _add(self, pipe: Any, tenant: TenantId, mine: _Waiting, now: float) -> None:
         keys, day = Keys(tenant), _day(now)
-        pipe = client.pipeline(transaction=False)
         for name, n in mine.counts.items():
             pipe.hincrby(keys.counts(day), name, n)
         if mine.counts:
@@ -351,7 +397,6 @@ class Registry:
             pipe.lpush(key, *sealed)
             pipe.ltrim(key, 0, self._kept[tenant, rule] - 1)
             pipe.expire(key, _EXAMPLES_DAYS * 86_400)
-        pipe.execute()
 
 
 def new_id() -> str:
@@ -367,8 +412,12 @@ def _exemptions(client: Any, keys: Keys) -> list[Exemption]:
     names = [name.decode() for name in client.zrangebyscore(keys.index, time.time(), "+inf")]
     if not names:
         return []
-    found = (read(text) for text in client.mget([keys.exemption(n) for n in names]) if text is not None)
-    return [e for e in found if e is not None]
+    return list(_parsed(client.mget([keys.exemption(n) for n in names])))
+
+
+def _parsed(texts: Iterable[bytes | None]) -> tuple[Exemption, ...]:
+    found = (read(text) for text in texts if text is not None)
+    return tuple(e for e in found if e is not None)
 
 
 def _add_event(pipe: Any, keys: Keys, fields: dict[str, str]) -> None:

@@ -51,6 +51,9 @@ class Node:
         """What `call` gives, called with a client."""
         return call(self.client)
 
+    def learn(self, error: Exception) -> None:
+        """Note what an error says that `ask` didn't see, as one in a pipeline."""
+
 
 class Nodes(ABC):
     """Where keys lie; thread-safe."""
@@ -97,12 +100,18 @@ class _ClusterNode(Node):
         try:
             return call(self.client)
         except MovedError as moved:
-            # Nothing was done here. A node that doesn't know the other's host means its own.
-            other = self._cluster.moved(moved.slot_id, (moved.host or self._address[0], moved.port))
-            return call(other.client)
+            return call(self._moved(moved).client)  # nothing was done here
         except (redis.ConnectionError, redis.TimeoutError, ClusterDownError, OSError):
             self._cluster.doubt()
             raise
+
+    def learn(self, error: Exception) -> None:
+        if isinstance(error, MovedError):
+            self._moved(error)
+
+    def _moved(self, moved: MovedError) -> Node:
+        # A node that doesn't know the other's host means its own.
+        return self._cluster.moved(moved.slot_id, (moved.host or self._address[0], moved.port))
 
 
 class ClusterNodes(Nodes):
