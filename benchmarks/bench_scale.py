@@ -31,10 +31,11 @@ from numpy.typing import NDArray
 
 from tenantgate.bench import page, plots, running, stats
 from tenantgate.bench.report import plain_table
+from tenantgate.cache.config import ClusterNode, RedisConfig
 from tenantgate.cache.partition import Keys
-from tenantgate.devhost.processes import Child, wait_for
-from tenantgate.devhost.redis_server import RedisServer, find, free_port
+from tenantgate.devhost.redis_server import RedisCluster, RedisServer
 from tenantgate.edge.redis_cache import RedisCache
+from tenantgate.edge.redis_nodes import Nodes, connect
 from tenantgate.tenant import TenantId
 
 _DIMENSIONS: Final = 384
@@ -67,6 +68,18 @@ class Cell:
     missed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A Redis or a cluster: as the product sees it, and a client of each node."""
+
+    nodes: Nodes
+    clients: list[Any]
+
+    def home(self, keys: Keys) -> Any:
+        """A client of the node on which a tenant's keys lie."""
+        return self.nodes.node(keys.index).client
+
+
 class Vectors:
     """Made-up vectors: entry i of tenant t always has the same one."""
 
@@ -95,8 +108,8 @@ def vector_set(keys: Keys) -> str:
 class Filling:
     """Grows the entries of some tenants, evenly."""
 
-    def __init__(self, client: Any, tenants: int) -> None:
-        self._client = client
+    def __init__(self, site: Site, tenants: int) -> None:
+        self._site = site
         self._script = resources.files("tenantgate.edge").joinpath("lua", "store.lua").read_text("utf-8")
         self._vectors = Vectors()
         self._tenants = tenants
@@ -115,7 +128,7 @@ class Filling:
     def _store(self, tenant: int, first: int, count: int) -> None:
         keys = keys_of(tenant)
         where = (keys.index, keys.sizes, vector_set(keys))
-        pipe = home(self._client, keys).pipeline(transaction=False)
+        pipe = self._site.home(keys).pipeline(transaction=False)
         for i in range(first, first + count):
             name, vector = f"{i:032x}", self._vectors.of(tenant, i)
             # As RedisCache.store does, many to a trip: filling isn't what is measured.
@@ -126,9 +139,9 @@ class Filling:
         pipe.execute()
 
 
-def measure(client: Any, where: str, *, tenants: int, entries: int, before: int, lookups: int) -> Cell:
+def measure(site: Site, where: str, *, tenants: int, entries: int, before: int, lookups: int) -> Cell:
     """Look entries up that are there, store some more and take them out again."""
-    store = RedisCache(client)
+    store = RedisCache(site.nodes)
     rng = np.random.default_rng(5)
     each = entries // tenants
     vectors = Vectors()
@@ -139,21 +152,21 @@ def measure(client: Any, where: str, *, tenants: int, entries: int, before: int,
         chosen.append((keys_of(tenant), f"{place:032x}", noisy.astype("<f4").tobytes()))
     for keys, _, vector in chosen[:20]:  # connections and scripts
         store.similar(keys, vector_set(keys), vector, _NEIGHBOURS)
-    cpu = [cpu_s(client)]
+    cpu = [cpu_s(site)]
     exact, missed = [], 0
     for keys, name, _ in chosen:
         started = time.perf_counter()
         missed += store.get(keys.entry(name)) is None
         exact.append((time.perf_counter() - started) * 1000)
-    cpu.append(cpu_s(client))
+    cpu.append(cpu_s(site))
     similar = []
     for keys, name, vector in chosen:
         started = time.perf_counter()
         found = store.similar(keys, vector_set(keys), vector, _NEIGHBOURS)
         similar.append((time.perf_counter() - started) * 1000)
         missed += name not in [n.name for n in found]
-    cpu.append(cpu_s(client))
-    memory, count = used(client)
+    cpu.append(cpu_s(site))
+    memory, count = used(site)
     stored = []
     for i, (keys, _, vector) in enumerate(chosen):
         name = f"f{i:031x}"
@@ -185,107 +198,63 @@ def together(store: RedisCache, chosen: Sequence[tuple[Keys, str, bytes]]) -> fl
     return len(chosen) / (time.perf_counter() - started)
 
 
-def is_cluster(client: Any) -> bool:
-    """Whether it is a client of a cluster."""
-    return isinstance(client, redis.RedisCluster)
-
-
-def nodes(client: Any) -> list[Any]:
-    """Clients of all nodes."""
-    if is_cluster(client):
-        return [client.get_redis_connection(node) for node in client.get_primaries()]
-    return [client]
-
-
-def home(client: Any, keys: Keys) -> Any:
-    """A client of the node on which a tenant's keys lie."""
-    if is_cluster(client):
-        return client.get_redis_connection(client.get_node_from_key(keys.index))
-    return client
-
-
-def cpu_s(client: Any) -> float:
+def cpu_s(site: Site) -> float:
     """Processor time of all nodes."""
-    infos = [node.info("cpu") for node in nodes(client)]
+    infos = [node.info("cpu") for node in site.clients]
     return float(sum(i["used_cpu_sys"] + i["used_cpu_user"] for i in infos))
 
 
-def used(client: Any) -> tuple[int, int]:
+def used(site: Site) -> tuple[int, int]:
     """Bytes and keys of all nodes."""
     return (
-        sum(int(node.info("memory")["used_memory"]) for node in nodes(client)),
-        sum(int(node.dbsize()) for node in nodes(client)),
+        sum(int(node.info("memory")["used_memory"]) for node in site.clients),
+        sum(int(node.dbsize()) for node in site.clients),
     )
 
 
 @contextlib.contextmanager
-def one_redis(folder: Path) -> Iterator[Any]:
+def one_redis(folder: Path) -> Iterator[Site]:
     """A Redis that evicts nothing."""
     server = RedisServer(folder / "redis", maxmemory="0")
     server.start()
-    client = redis.Redis(port=server.port, socket_timeout=60, protocol=2, driver_info=None)
     try:
-        yield client
+        with opened(RedisConfig(port=server.port), [server.port]) as site:
+            yield site
     finally:
-        client.close()
         server.stop()
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, count: int = 3) -> Iterator[Any]:
+def cluster(folder: Path) -> Iterator[Site]:
     """A Redis Cluster on this machine."""
-    children, ports = [], [free_port() for _ in range(count)]
+    made = RedisCluster(folder / "cluster")
+    made.start()
     try:
-        for port in ports:
-            at = folder / f"node-{port}"
-            at.mkdir()
-            options = {
-                "port": port, "cluster-enabled": "yes", "cluster-port": free_port(), "bind": "127.0.0.1", "dir": at,
-                "save": "", "appendonly": "no", "cluster-node-timeout": 5000,
-            }  # fmt: skip
-            argv = [str(find()), *(a for n, v in options.items() for a in (f"--{n}", str(v)))]
-            children.append(Child(f"node {port}", argv, log=at / "redis.log", foreign=True))
-        single: list[Any] = [redis.Redis(port=port, socket_timeout=10) for port in ports]
-        for i, (node, child) in enumerate(zip(single, children, strict=True)):
-            wait_for(lambda n=node: _answers(n), child, what="a node", timeout_s=15)  # type: ignore[misc]
-            first, last = 16384 * i // count, 16384 * (i + 1) // count - 1
-            node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-        for port, node in zip(ports[1:], single[1:], strict=True):
-            bus = child_bus(node)
-            single[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
-        for node, child in zip(single, children, strict=True):
-            wait_for(lambda n=node: _joined(n, count), child, what="the cluster", timeout_s=30)  # type: ignore[misc]
-        client = redis.RedisCluster(host="127.0.0.1", port=ports[0], socket_timeout=60)
-        yield client
-        client.close()
+        nodes = tuple(ClusterNode(port=port) for port in made.ports)
+        with opened(RedisConfig(cluster_nodes=nodes), made.ports) as site:
+            yield site
     finally:
-        for child in children:
-            child.stop()
+        made.stop()
 
 
-def child_bus(node: Any) -> int:
-    """The node's port for the others."""
-    return int(node.config_get("cluster-port")["cluster-port"])
+@contextlib.contextmanager
+def opened(config: RedisConfig, ports: Sequence[int]) -> Iterator[Site]:
+    """The product's connections, and others to look at each node."""
+    site = Site(
+        connect(config, timeout_ms=60_000), [redis.Redis(port=port, socket_timeout=60) for port in ports]
+    )
+    try:
+        yield site
+    finally:
+        site.nodes.close()
+        for client in site.clients:
+            client.close()
 
 
-def _answers(node: Any) -> bool | None:
-    with contextlib.suppress(redis.RedisError):
-        return bool(node.ping()) or None
-    return None
-
-
-def _joined(node: Any, count: int) -> bool | None:
-    info = node.execute_command("CLUSTER", "INFO")
-    text = info if isinstance(info, dict) else dict(
-        line.split(":", 1) for line in info.decode().split() if ":" in line
-    )  # fmt: skip
-    return True if text["cluster_state"] == "ok" and int(text["cluster_known_nodes"]) == count else None
-
-
-def scattered(client: Any, tenants: int) -> int:
+def scattered(site: Site, tenants: int) -> int:
     """Tenants whose keys lie on more than one node."""
     homes: dict[bytes, set[int]] = {}
-    for i, node in enumerate(nodes(client)):
+    for i, node in enumerate(site.clients):
         for key in node.scan_iter(match="tg:cache:*", count=1000):
             homes.setdefault(key.split(b"{")[1].split(b"}")[0], set()).add(i)
     assert len(homes) == tenants
@@ -299,15 +268,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     sizes = sorted({*args.entries, *([1_000_000] if args.million else [])})
     with tempfile.TemporaryDirectory(prefix="tg-scale-") as name:
         for tenants in args.tenants:
-            with one_redis(Path(name)) as client:
-                before, _ = used(client)
-                filling = Filling(client, tenants)
+            with one_redis(Path(name)) as site:
+                before, _ = used(site)
+                filling = Filling(site, tenants)
                 for entries in (e for e in sizes if e >= tenants and e // tenants <= args.most_each):
                     say(f"one Redis: {entries:,} entries of {tenants:,} tenants …")
                     filling.to(entries)
                     cells.append(
                         measure(
-                            client,
+                            site,
                             "one Redis",
                             tenants=tenants,
                             entries=entries,
@@ -317,13 +286,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                     )
         tenants, entries = 100, max((e for e in sizes if e <= 100_000), default=0)
         if entries >= tenants and not args.no_cluster:
-            with cluster(Path(name)) as client:
+            with cluster(Path(name)) as site:
                 say(f"a cluster of three: {entries:,} entries of {tenants:,} tenants …")
-                before, _ = used(client)
-                Filling(client, tenants).to(entries)
+                before, _ = used(site)
+                Filling(site, tenants).to(entries)
                 cells.append(
                     measure(
-                        client,
+                        site,
                         "cluster of 3",
                         tenants=tenants,
                         entries=entries,
@@ -331,8 +300,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                         lookups=args.lookups,
                     )
                 )
-                spread = [int(node.dbsize()) for node in nodes(client)]
-                result["cluster"] = {"keys_by_node": spread, "scattered": scattered(client, tenants)}
+                spread = [int(node.dbsize()) for node in site.clients]
+                result["cluster"] = {"keys_by_node": spread, "scattered": scattered(site, tenants)}
     result["cells"] = [asdict(c) for c in cells]
     if args.bench:
         result["paper"] = paper(json.loads(args.bench.read_text()), cells)

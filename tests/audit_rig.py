@@ -14,14 +14,40 @@ from typing import Any
 
 import msgpack
 
+from tenantgate.audit.chain import START, link
 from tenantgate.audit.config import PipelineConfig
+from tenantgate.audit.ports import Entry, Head
 from tenantgate.audit.testing import MemorySpool
 from tenantgate.edge.audit_worker import Worker
 from tenantgate.fields import parse
 from tenantgate.paths import plugin_file
+from tenantgate.tenant import TenantId
 
 KEY = "key-of-the-tests-key-of-the-tests"
 PLUGIN = "tenant-audit-log"
+ACME = TenantId("acme")
+
+
+class Chain:
+    """Makes linked entries."""
+
+    def __init__(self) -> None:
+        self.heads: dict[TenantId, Head] = {}
+        self.position = 0
+
+    def entries(self, count: int, tenant: TenantId = ACME, content: str = "hello") -> list[Entry]:
+        out = []
+        for _ in range(count):
+            self.position += 100
+            record = {
+                "id": f"id-{self.position}", "tenant": str(tenant), "content": {"state": "kept", "text": content},
+                "time": "2026-01-01T00:00:00.000Z",
+            }  # fmt: skip
+            entry, self.heads[tenant] = link(
+                record, self.heads.get(tenant, START), tenant=tenant, node="n", position=self.position
+            )
+            out.append(entry)
+        return out
 
 
 def load_plugin() -> ModuleType:

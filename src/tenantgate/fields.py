@@ -105,7 +105,8 @@ def specs(cls: type) -> dict[str, tuple[FieldSpec, Any, Any]]:
 def parse(cls: type[T], values: Mapping[str, Any], *, where: str = "config", strict: bool = False) -> T:
     """An instance of `cls` from plain values.
 
-    Kong adds keys of its own (``__plugin_id``, ``route_id`` …), so unknown keys are ignored unless `strict`.
+    A class may have a method ``problem()`` that says what is wrong with its fields together, as ``field: what``, or
+    None. Kong adds keys of its own (``__plugin_id``, ``route_id`` …), so unknown keys are ignored unless `strict`.
     A value of None counts as not given, as in Kong.
 
     Raises:
@@ -126,7 +127,11 @@ def parse(cls: type[T], values: Mapping[str, Any], *, where: str = "config", str
                 raise ConfigError(f"{where}.{name}: required ({spec.description})")
             continue
         given[name] = _value(value, hint, spec, f"{where}.{name}", strict=strict)
-    return cls(**given)
+    made = cls(**given)
+    problem = getattr(made, "problem", None)
+    if problem is not None and (said := problem()) is not None:
+        raise ConfigError(f"{where}.{said}")
+    return made
 
 
 def _value(value: Any, hint: Any, spec: FieldSpec, where: str, *, strict: bool) -> Any:

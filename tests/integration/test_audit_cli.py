@@ -206,7 +206,7 @@ def test_a_replay_of_nothing_says_so(folder: Path, run: Run) -> None:
 
 def test_the_commands_over_redis(redis_server: RedisServer, store: redis.Redis, run: Run) -> None:
     config = RedisConfig(port=redis_server.port, timeout_ms=1000)
-    spool = StreamSpool(config, "n", ["a"], max_records=1000)
+    spool = StreamSpool(config, "n", ["a"], max_records=1000, max_bytes=1 << 30)
     spool.append(entries(20))
     while batch := spool.read("a", 100):
         spool.ack("a", batch)
@@ -215,7 +215,7 @@ def test_the_commands_over_redis(redis_server: RedisServer, store: redis.Redis, 
     assert run("tail", *where, "-n", 50)[1].count("id-") == 20
     assert run("reconcile", *where, "--requests", 20)[0] == 0
     assert run("replay", *where, "--sink", "a", "--since", "1h")[0] == 0
-    again = StreamSpool(config, "n", ["a"], max_records=1000)
+    again = StreamSpool(config, "n", ["a"], max_records=1000, max_bytes=1 << 30)
     assert len(again.read("a", 100)) == 10, "a tenant's at a time"
 
 

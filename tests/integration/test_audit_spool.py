@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from tenantgate.audit.chain import START, link, verify
-from tenantgate.audit.ports import ConflictError, Entry, Gap, Head, Queued, Spool
+from audit_rig import Chain
+from tenantgate.audit.chain import link, verify
+from tenantgate.audit.ports import ConflictError, Gap, Head, Queued, Spool
 from tenantgate.audit.record import gap as gap_record
 from tenantgate.cache.config import RedisConfig
 from tenantgate.devhost.redis_server import RedisServer
@@ -22,30 +25,9 @@ from tenantgate.edge.audit_streams import StreamSpool
 from tenantgate.errors import EdgeError
 from tenantgate.tenant import TenantId
 
+OWNER = "tg:audit:1:owner:{tg:audit:1:n}"
 ACME, GLOBEX = TenantId("acme"), TenantId("globex {x}:\u00e9")
 Open = Callable[..., Spool]
-
-
-class Chain:
-    """Makes linked entries."""
-
-    def __init__(self) -> None:
-        self.heads: dict[TenantId, Head] = {}
-        self.position = 0
-
-    def entries(self, count: int, tenant: TenantId = ACME, content: str = "hello") -> list[Entry]:
-        out = []
-        for _ in range(count):
-            self.position += 100
-            record = {
-                "id": f"id-{self.position}", "tenant": str(tenant), "content": {"state": "kept", "text": content},
-                "time": "2026-01-01T00:00:00.000Z",
-            }  # fmt: skip
-            entry, self.heads[tenant] = link(
-                record, self.heads.get(tenant, START), tenant=tenant, node="n", position=self.position
-            )
-            out.append(entry)
-        return out
 
 
 @pytest.fixture(params=["file", "redis"])
@@ -58,11 +40,11 @@ def open_spool(
                 tmp_path / "spool", sinks, max_records=max_records, max_bytes=max_bytes, segment_entries=10,
                 keep_s=how.get("keep_s", 3600),
             )  # fmt: skip
-        max_records = int(how.get("max_records_in_redis", max_records))
         config = RedisConfig(port=redis_server.port, timeout_ms=1000)
         return StreamSpool(
-            config, "n", sinks, max_records=max_records, keep_ms=int(how.get("keep_s", 3600) * 1000)
-        )
+            config, "n", sinks, max_records=max_records, max_bytes=max_bytes,
+            keep_ms=int(how.get("keep_s", 3600) * 1000),
+        )  # fmt: skip
 
     return made
 
@@ -156,8 +138,7 @@ def test_what_was_delivered_is_kept_for_a_while_and_then_goes(open_spool: Open) 
 
 
 def test_the_chain_is_sound_after_contents_were_shed(open_spool: Open) -> None:
-    # What is short differs: room on disk, or in Redis the number of records.
-    spool, chain = open_spool("a", max_bytes=22_000, max_records_in_redis=30), Chain()
+    spool, chain = open_spool("a", max_bytes=22_000), Chain()
     for _ in range(4):
         spool.append(chain.entries(8, content="x" * 300))
     assert spool.trim() > 0
@@ -386,9 +367,8 @@ def test_a_full_disk_while_room_is_made_takes_no_more_room(
 
 
 def owned(server: RedisServer, owner: str) -> StreamSpool:
-    return StreamSpool(
-        RedisConfig(port=server.port, timeout_ms=1000), "n", ["a"], max_records=1000, owner=owner
-    )
+    config = RedisConfig(port=server.port, timeout_ms=1000)
+    return StreamSpool(config, "n", ["a"], max_records=1000, max_bytes=1 << 30, owner=owner)
 
 
 def test_a_second_gateway_of_the_same_name_waits(redis_server: RedisServer, store: redis.Redis) -> None:
@@ -398,7 +378,7 @@ def test_a_second_gateway_of_the_same_name_waits(redis_server: RedisServer, stor
     with pytest.raises(ConflictError, match=r"gateway\.audit\.node"):
         owned(redis_server, "two")
     assert not owned(redis_server, "one").taken_over, "after its own restart"
-    store.delete("tg:audit:1:n:owner")  # as when it has been silent for long
+    store.delete(OWNER)  # as when it has been silent for long
     second = owned(redis_server, "two")
     assert second.taken_over
     assert second.heads() == chain.heads
@@ -411,7 +391,7 @@ def test_who_does_not_know_that_another_has_written_loses_nothing(
 ) -> None:
     first, mine = owned(redis_server, "one"), Chain()
     first.append(mine.entries(3))
-    store.delete("tg:audit:1:n:owner")
+    store.delete(OWNER)
     second, other = owned(redis_server, "two"), Chain()
     other.heads, other.position = dict(mine.heads), 5000
     second.append(other.entries(2))
@@ -439,12 +419,15 @@ def test_after_redis_has_lost_everything_it_goes_on(redis_server: RedisServer, s
 def test_gateways_of_different_names_share_a_redis(redis_server: RedisServer, store: redis.Redis) -> None:
     config = RedisConfig(port=redis_server.port, timeout_ms=1000)
     names = ("n", "m", "host name: 1", "host name: 2")
-    spools = {name: StreamSpool(config, name, ["a"], max_records=1000, owner=name) for name in names}
+    spools = {
+        name: StreamSpool(config, name, ["a"], max_records=1000, max_bytes=1 << 30, owner=name)
+        for name in names
+    }
     for count, spool in enumerate(spools.values(), 1):
         spool.append(Chain().entries(count))
         spool.set_checkpoint(count)
     for count, (name, spool) in enumerate(spools.items(), 1):
-        again = StreamSpool(config, name, ["a"], max_records=1000, owner=name)
+        again = StreamSpool(config, name, ["a"], max_records=1000, max_bytes=1 << 30, owner=name)
         assert (len(every(spool, "a")), again.checkpoint(), again.taken_over) == (count, count, False)
 
 
@@ -458,3 +441,89 @@ def test_whoever_removes_segments_takes_nothing_from_what_comes_after(tmp_path: 
     again = files(tmp_path)
     assert again.backlog("a") == 3
     assert len(ids(again, "a")) == 3
+
+
+# -- Redis only ----------------------------------------------------------------------------------------------
+
+
+def streams(redis_server: RedisServer, *, most: int = 1000, room: int = 1 << 30) -> StreamSpool:
+    config = RedisConfig(port=redis_server.port, timeout_ms=1000)
+    return StreamSpool(config, "n", ["a"], max_records=most, max_bytes=room)
+
+
+def size(store: Any) -> int:
+    """What the spool takes, counted anew, after a check that its own books say the same."""
+    total = 0
+    for key in store.keys("tg:audit:1:*:head"):
+        base = key.decode().removesuffix("head")
+        rows = store.xrange(base + "records")
+        mine = sum(len(fields[b"record"]) + 256 for _, fields in rows)
+        mine += sum(len(content) for content in store.hvals(base + "contents"))
+        assert int(store.hget(key, "bytes")) == mine
+        assert store.hlen(base + "contents") <= len(rows)
+        total += mine
+    return total
+
+
+def test_in_redis_the_oldest_contents_of_all_tenants_go_first(
+    redis_server: RedisServer, store: redis.Redis
+) -> None:
+    whole, chain = streams(redis_server), Chain()
+    for _ in range(4):
+        for tenant in (ACME, GLOBEX):
+            whole.append(chain.entries(5, tenant, content="x" * 1000))
+            threading.Event().wait(0.002)  # Redis's clock, which orders tenants, counts milliseconds
+    room = size(store) - 10_000
+    spool = streams(redis_server, room=room)
+    assert spool.trim() == 10
+    assert room - 1100 < size(store) <= room
+    assert spool.trim() == 0
+    assert shed_of(spool) == {ACME: 5, GLOBEX: 5}
+    spool.append(chain.entries(5, ACME, content="x" * 1000))
+    lost = spool.trim()
+    assert lost >= 5
+    assert sum(shed_of(spool).values()) == 10 + lost, "the next ones, and not those that have none"
+    assert size(store) <= room
+
+
+def shed_of(spool: StreamSpool) -> dict[TenantId, int]:
+    """How many records of each tenant have no content; they are its oldest, and the chains are sound."""
+    found = list(spool.all())
+    assert verify(q.record for q in found).sound
+    out = {}
+    for tenant in (ACME, GLOBEX):
+        bare = [json.loads(q.record)["content"] == {"state": "shed"} for q in found if q.tenant == tenant]
+        out[tenant] = sum(bare)
+        assert bare == sorted(bare, reverse=True)
+    return out
+
+
+def test_in_redis_records_go_when_contents_are_not_enough(
+    redis_server: RedisServer, store: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = Chain()
+    streams(redis_server).append([*chain.entries(30), *chain.entries(30, GLOBEX)])
+    room = size(store) // 2
+    spool = streams(redis_server, room=room)
+    assert spool.trim() > 60
+    assert room - 1000 < size(store) <= room
+    assert "records were dropped" in caplog.text
+    found = ids(spool, "a")
+    assert found[-1] == f"id-{chain.position}"
+    few = streams(redis_server, most=7)
+    few.append(chain.entries(10))
+    few.trim()
+    assert len(list(few.all())) == 7
+    size(store)
+    assert few.heads() == chain.heads
+
+
+def test_a_spool_in_redis_from_before_sizes_were_counted(
+    redis_server: RedisServer, store: redis.Redis
+) -> None:
+    spool, chain = streams(redis_server, most=3), Chain()
+    spool.append(chain.entries(5))
+    (head,) = store.keys("tg:audit:1:*:head")
+    store.hdel(head, "bytes")
+    assert spool.trim() == 2
+    assert store.hget(head, "bytes") == b"0"

@@ -9,10 +9,14 @@ import pytest
 import redis
 
 from cache_rig import Rig, load_plugin, no_models, status, use_small_models
+from tenantgate.cache.partition import Keys
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge import cache_service
 from tenantgate.kong import metrics
 from tenantgate.kong.testing import FakeKong
+from tenantgate.tenant import TenantId
+
+from support import until
 
 HOSTILE = ["a:b", "{x}", "a b", "\U0001f980", "x" * 10_240, "*", "acme\n"]
 
@@ -422,3 +426,19 @@ def test_a_reply_that_a_guard_has_changed_is_not_stored(
         miss.shared["tenantgate_tenant_response_guardrails"] = json.dumps(verdict)
     guarded.log(miss)
     assert (status(rig.ask("What is a sextant?")) == "Hit") is stored
+
+
+# -- what expired ------------------------------------------------------------------------------------------
+
+
+def test_the_plugin_sweeps_tenants_with_requests_in_the_background(
+    redis_server: RedisServer, rig: Rig, store: Any
+) -> None:
+    short = Rig(redis_server.port, {"sweep_interval": 1, "cache_ttl": 1})
+    short.ask("What is a sextant?")
+    index = Keys(TenantId("acme")).index
+    assert store.zcard(index) == 1
+    store.persist(index)  # as if other entries lived longer: only the sweep takes this one out
+    swept = metrics.counter("tenantgate_cache_swept_total", "").value()
+    until(lambda: store.exists(index), lambda n: n == 0, what="index")
+    assert metrics.counter("tenantgate_cache_swept_total", "").value() == swept + 1

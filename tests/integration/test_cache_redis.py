@@ -13,7 +13,8 @@ import redis
 from tenantgate.cache.config import RedisConfig
 from tenantgate.cache.partition import Keys, Partition
 from tenantgate.devhost.redis_server import RedisServer, free_port
-from tenantgate.edge.redis_cache import RedisCache, RefusedError, UnavailableError, connect
+from tenantgate.edge.redis_cache import RedisCache, RefusedError, UnavailableError
+from tenantgate.edge.redis_nodes import connect
 from tenantgate.tenant import TenantId
 
 ACME = TenantId("acme")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import numpy as np
 import pytest
 import redis
@@ -9,13 +12,17 @@ import redis
 from tenantgate.cache.config import RedisConfig
 from tenantgate.cache.partition import Keys, Partition
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge.redis_cache import RedisCache, RefusedError, connect
+from tenantgate.edge import cache_sweeping
+from tenantgate.edge.cache_sweeping import Sweeper
+from tenantgate.edge.redis_cache import RedisCache, RefusedError
+from tenantgate.edge.redis_nodes import connect
 from tenantgate.tenant import TenantId
 
 from support import until
 
-KEYS = Keys(TenantId("acme"))
-SET = KEYS.vectors(Partition(TenantId("acme"), "0" * 32, b""), "f" * 16)
+ACME = TenantId("acme")
+KEYS = Keys(ACME)
+SET = KEYS.vectors(Partition(ACME, "0" * 32, b""), "f" * 16)
 
 
 @pytest.fixture
@@ -155,3 +162,68 @@ def test_scripts_are_loaded_again_after_redis_forgot_them(cache: RedisCache, sto
     store.script_flush()
     assert put(cache, "b", seed=2)
     assert cache.similar(KEYS, SET, vector(2), 1)[0].name == "b"
+
+
+def expired(cache: RedisCache, store: redis.Redis, count: int) -> None:
+    """So many entries whose time is over, and one that lives."""
+    for i in range(count):
+        put(cache, f"old{i}", seed=i, most=10_000)
+    put(cache, "lives", seed=999, most=10_000)
+    store.zadd(KEYS.index, {f"old{i}": 1 for i in range(count)})
+    store.delete(*(KEYS.entry(f"old{i}") for i in range(count)))
+
+
+def test_a_sweep_removes_what_expired_and_nothing_else(cache: RedisCache, store: Any) -> None:
+    expired(cache, store, 10)
+    assert cache.sweep(KEYS, most=6, every_ms=60_000) == (6, 5)
+    assert cache.sweep(KEYS, most=6, every_ms=60_000) == (4, 1)
+    assert cache.sweep(KEYS, most=6, every_ms=60_000) == (0, 1)
+    store.zadd(KEYS.index, {"lives": 1})
+    assert cache.sweep(KEYS, most=6, every_ms=60_000) == (0, 1), "it was done just now, by whomever"
+    assert cache.sweep(Keys(TenantId("other")), most=6, every_ms=60_000) == (0, 0)
+    assert 59_000 < store.pttl(KEYS.swept) <= 60_000
+    assert store.zrange(KEYS.index, 0, -1) == [b"lives"]
+    sizes = store.hgetall(KEYS.sizes)
+    assert set(sizes) == {b"lives", b"total"}
+    assert sizes[b"total"] == sizes[b"lives"].partition(b"|")[0]
+    assert store.execute_command("VCARD", SET) == 1
+
+
+def test_a_full_redis_is_swept(cache: RedisCache, store: Any) -> None:
+    expired(cache, store, 3)
+    store.config_set("maxmemory-policy", "noeviction")
+    store.config_set("maxmemory", "1")
+    try:
+        assert cache.sweep(KEYS, most=9, every_ms=60_000) == (3, 1)
+        assert cache.sweep(Keys(TenantId("other")), most=9, every_ms=60_000) == (0, 0)
+    finally:
+        store.config_set("maxmemory", "256mb")
+        store.config_set("maxmemory-policy", "allkeys-lru")
+
+
+def test_the_sweeper_sweeps_in_small_steps_each_tenant_that_was_seen(
+    cache: RedisCache, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_sweeping, "_PAUSE_S", 0.0)
+    expired(cache, store, 150)
+    sweeper = Sweeper(cache)
+    sweeper.note(ACME, 0)
+    sweeper.sweep(time.monotonic() + 1e9)
+    assert store.zcard(KEYS.index) == 151, "0: never"
+    monkeypatch.setattr(sweeper, "_run", lambda: None)  # swept by hand
+    sweeper.note(ACME, 60)
+    sweeper.sweep(time.monotonic())
+    assert store.zcard(KEYS.index) == 151, "not yet"
+    sweeper.sweep(time.monotonic() + 61)
+    assert store.zcard(KEYS.index) == 1
+    assert ACME in sweeper._due, "one lives"
+    store.zadd(KEYS.index, {"lives": 1})
+    store.delete(KEYS.swept)
+    sweeper.sweep(time.monotonic() + 1000)
+    assert not sweeper._due
+
+
+def test_the_sweepers_thread_does_it_by_itself(cache: RedisCache, store: Any) -> None:
+    expired(cache, store, 3)
+    Sweeper(cache).note(ACME, 1)
+    until(lambda: store.zcard(KEYS.index), lambda n: n == 1, what="entries in the index")

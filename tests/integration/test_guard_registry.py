@@ -21,6 +21,7 @@ from tenantgate.edge import guard_registry
 from tenantgate.edge.guard_commands import add_commands
 from tenantgate.edge.guard_commands import until as until_when
 from tenantgate.edge.guard_registry import GuardBook, Keys, Registry, new_id
+from tenantgate.edge.redis_nodes import OneRedis
 from tenantgate.errors import ConfigError, EdgeError, TenantgateError
 from tenantgate.guard.exemptions import Exemption
 from tenantgate.kong.testing import FakeKong
@@ -113,7 +114,7 @@ def test_an_exemption_is_honoured_soon_for_its_tenant_alone_and_ends_when_revoke
     assert run("revoke", "--tenant", "acme", identifier, "--by", "ann") == 0
     until(lambda: status(made), lambda s: s == 400, what="revoked")
     names = until(
-        lambda: [e["event"] for e in GuardBook(store, ACME).events()],
+        lambda: [e["event"] for e in GuardBook(OneRedis(store), ACME).events()],
         lambda found: {"granted", "used", "revoked", "blocked"} <= set(found), what="events",
     )  # fmt: skip
     assert names.count("granted") == 1
@@ -169,7 +170,7 @@ def test_a_request_needs_a_second_person(port: int, capsys: pytest.CaptureFixtur
 
 
 def test_an_exemption_expires_by_itself_in_redis_and_in_the_process(port: int, store: redis.Redis) -> None:
-    book, registry = GuardBook(store, ACME), Registry(RedisConfig(port=port))
+    book, registry = GuardBook(OneRedis(store), ACME), Registry(RedisConfig(port=port))
     registry._start = lambda: None  # type: ignore[method-assign] - synchronised by hand
     made = exemption(created=time.time() - 10, until=time.time() + 3600)
     book.grant(made)
@@ -187,7 +188,7 @@ def test_the_report_says_what_alerts_would_have_blocked(
     made = plugin(port, rules=[{"name": "personal-data", "detector": "personal_data"}])
     for text in (CANARY, CANARY, "hello"):
         assert status(made, text) is None
-    book = GuardBook(redis.Redis(port=port), ACME)
+    book = GuardBook(OneRedis(redis.Redis(port=port)), ACME)
     until(lambda: book.counts(1).get(("", "request", "all")), lambda n: n == 3, what="counts")
     assert run("report", "--tenant", "acme") == 0
     out = capsys.readouterr().out
@@ -199,11 +200,11 @@ def test_the_report_says_what_alerts_would_have_blocked(
 def test_no_value_in_redis_holds_a_text(port: int, store: redis.Redis) -> None:
     made = plugin(port)
     status(made)
-    until(lambda: len(GuardBook(store, ACME).events()), lambda n: n > 0, what="events")
+    until(lambda: len(GuardBook(OneRedis(store), ACME).events()), lambda n: n > 0, what="events")
     for key in store.scan_iter():
         raw = store.dump(key) or b""
         assert b"canary" not in key + raw
-    assert any("hashes" in e for e in GuardBook(store, ACME).events())
+    assert any("hashes" in e for e in GuardBook(OneRedis(store), ACME).events())
 
 
 def test_redis_gone_keeps_what_was_known_and_costs_nothing() -> None:
@@ -219,7 +220,7 @@ def test_redis_gone_keeps_what_was_known_and_costs_nothing() -> None:
     assert registry._counts[ACME, "a|alert|hits"] == 1
     assert len(registry._events) == 1
     with pytest.raises(EdgeError):
-        GuardBook(redis.Redis(port=1), ACME).exemptions()
+        GuardBook(OneRedis(redis.Redis(port=1)), ACME).exemptions()
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ import redis
 from tenantgate import cli
 from tenantgate.cache import entry as entries
 from tenantgate.cache.calibration import Calibration, Point
-from tenantgate.cache.config import RedisConfig
+from tenantgate.cache.config import ClusterNode, RedisConfig
 from tenantgate.cache.partition import Keys, Partition
 from tenantgate.chat import ChatReply
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge import calibrating
 from tenantgate.edge.cache_admin import Admin, redis_config
-from tenantgate.edge.redis_cache import RedisCache, UnavailableError, connect
+from tenantgate.edge.redis_cache import RedisCache, UnavailableError
+from tenantgate.edge.redis_nodes import connect
 from tenantgate.edge.sealing import TenantSealer
 from tenantgate.errors import ConfigError
 from tenantgate.tenant import TenantId
@@ -198,6 +199,22 @@ def test_a_url_in_full() -> None:
         host="cache.example", port=7000, database=3, username="us@er", password="p:w", ssl=True
     )
     assert redis_config("redis://h") == RedisConfig(host="h")
+
+
+def test_the_url_of_a_cluster() -> None:
+    nodes = (ClusterNode(ip="a", port=7), ClusterNode(ip="::1"))
+    assert redis_config("rediss+cluster://us:p@a:7,[::1]/") == RedisConfig(
+        cluster_nodes=nodes, username="us", password="p", ssl=True
+    )
+    assert redis_config("redis+cluster://h").cluster_nodes == (ClusterNode(ip="h"),)
+    for url, what in (
+        ("redis://a,b", "several hosts"),
+        ("redis+cluster://a/1", "database"),
+        ("redis+cluster://a,", "can't be read"),
+        ("redis+sentinel://a", "must be"),
+    ):
+        with pytest.raises(ConfigError, match=what):
+            redis_config(url)
 
 
 # -- calibrate ------------------------------------------------------------------------------------------------

@@ -35,15 +35,21 @@ def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{wrong}:2: tenant: unknown field" in capsys.readouterr().err
 
 
-def test_the_file_may_stand_without_its_option(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_file_may_be_named_without_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("validate", DEMO) == run("render", DEMO) == 0
+    assert run("validate", DEMO) == 0
     assert "4 tenants, 4 routes, no problems" in capsys.readouterr().out
-    (tmp_path / "tenants.yaml").write_text("version: 1\ntenant: []\n")
-    assert run("validate") == 1
-    assert "tenants.yaml:2: tenant: unknown field" in capsys.readouterr().err
+    used = tmp_path / "kong.yml"
+    assert run("render", DEMO, "-o", str(used)) == 0
+    assert run("diff", DEMO, str(used)) == 0
+    assert run("diff", "-f", DEMO, str(used)) == 0
+    with pytest.raises(ConfigError, match="--file"):
+        run("validate", DEMO, "-f", DEMO)
+    monkeypatch.chdir(tmp_path)
+    Path("tenants.yaml").write_text(Path(DEMO).read_text())
+    assert run("validate") == 0
+    assert run("diff", "kong.yml") == 0
 
 
 def test_render_says_that_a_mock_answers(capsys: pytest.CaptureFixture[str]) -> None:

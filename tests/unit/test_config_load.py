@@ -57,6 +57,30 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
         (f"{TENANT}version: 1", 5, "version", "given twice, first in line 1"),
         (f"{TENANT}gateway: {{redis: {{port: 0}}}}", 5, "gateway.redis.port", "outside 1 to 65535"),
         (f"{TENANT}gateway: {{redis: {{port: x}}}}", 5, "gateway.redis.port", "must be a number"),
+        (
+            f"{TENANT}gateway:\n  redis:\n    host: r\n    cluster_nodes: [{{ip: a}}]",
+            7, "gateway.redis.host", "cluster_nodes is given, too",
+        ),
+        (
+            f"{TENANT}gateway:\n  redis:\n    cluster_nodes: [{{ip: a}}]\n    port: 7",
+            8, "gateway.redis.port", "give one of the two",
+        ),
+        (
+            f"{TENANT}gateway:\n  redis:\n    cluster_nodes: [{{ip: a}}]\n    database: 1",
+            8, "gateway.redis.database", "a cluster has no other than 0",
+        ),
+        (
+            f"{TENANT}gateway: {{redis: {{cluster_nodes: [{{ip: a, host: b}}]}}}}",
+            5, "gateway.redis.cluster_nodes[0].host", "unknown field",
+        ),
+        (
+            f"{TENANT}    rate_limit: {{per_second: 1}}\ngateway:\n  redis: {{cluster_nodes: [{{ip: a}}]}}",
+            7, "gateway.redis.cluster_nodes", "give gateway.rate_limiting a redis of its own, or policy: local",
+        ),
+        (
+            f"{TENANT}gateway:\n  rate_limiting: {{policy: local, redis: {{host: a}}}}",
+            6, "gateway.rate_limiting.redis", "isn't used with policy local",
+        ),
         (f"{TENANT}gateway:\n  path_prefix: llm", 6, "gateway.path_prefix", "does not match"),
         (f"{TENANT}    rate_limit: {{}}", 5, "tenants[0].rate_limit", "needs one of per_second"),
         (

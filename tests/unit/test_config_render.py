@@ -133,6 +133,48 @@ def test_the_mock_takes_its_address_from_the_options() -> None:
     assert uses_mock(load(EXAMPLE)) == []
 
 
+CLUSTER = """
+version: 1
+gateway:
+  redis: {cluster_nodes: [{ip: redis-1}, {ip: redis-2, port: 7000}], password: '{vault://env/R}', timeout_ms: 50}
+  rate_limiting: LIMITING
+  audit: {spool: redis}
+defaults: {rate_limit: {per_minute: 5}, cache: {}, guardrails: {rules: []}, audit: {}}
+tenants: [{id: a, api_keys: ['${{ env "DECK_A" }}']}]
+"""
+
+
+def test_a_cluster_is_the_plugins_and_rate_limits_have_their_own_redis() -> None:
+    text = render(load_text(CLUSTER.replace("LIMITING", "{redis: {host: limits, port: 7}}")))
+    tree = yaml.safe_load(text)
+    ours = plugins(tree["services"][0]["routes"][0])
+    for redis in (
+        ours["tenant-semantic-cache"]["redis"], ours["tenant-guardrails"]["redis"],
+        ours["tenant-audit-log"]["pipeline"]["redis"],
+    ):  # fmt: skip
+        assert redis["cluster_nodes"] == [{"ip": "redis-1", "port": 6379}, {"ip": "redis-2", "port": 7000}]
+        assert redis["password"] == "{vault://env/R}"
+        assert not {"host", "port"} & set(redis)
+    (limit,) = tree["plugins"]
+    assert limit["config"]["policy"] == "redis"
+    assert (limit["config"]["redis"]["host"], limit["config"]["redis"]["port"]) == ("limits", 7)
+    assert "password" not in limit["config"]["redis"]
+
+
+def test_limits_may_count_in_each_kong_node() -> None:
+    text = render(load_text(CLUSTER.replace("LIMITING", "{policy: local}")))
+    (limit,) = yaml.safe_load(text)["plugins"]
+    assert limit["config"] == {"minute": 5, "limit_by": "consumer", "policy": "local"}
+
+
+def test_the_development_redis_takes_the_place_of_a_cluster() -> None:
+    file = load_text(CLUSTER.replace("LIMITING", "{redis: {host: limits, port: 7}}"))
+    text = render(file, RenderOptions(redis_host="r", redis_port=7))
+    assert "limits" not in text
+    assert "cluster_nodes" not in text
+    assert yaml.safe_load(text)["plugins"][0]["config"]["redis"]["host"] == "r"
+
+
 @pytest.mark.parametrize(
     ("model", "access"),
     [

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tenantgate.cache.config import CacheConfig, ClusterNode
 from tenantgate.errors import ConfigError
 from tenantgate.fields import config_class, field, parse, specs
 
@@ -108,3 +109,13 @@ def test_specs_tell_everything_in_order() -> None:
     assert list(specs(Sample))[:2] == ["name", "ttl"]
     spec, hint, default = specs(Sample)["ttl"]
     assert (spec.unit, hint, default) == ("s", int, 300)
+
+
+def test_what_holds_between_fields_is_checked_where_it_stands() -> None:
+    values = {"encryption_key": "k" * 16, "redis": {"host": "h", "cluster_nodes": [{"ip": "a"}]}}
+    with pytest.raises(ConfigError, match=r"^config\.redis\.host: cluster_nodes is given, too"):
+        parse(CacheConfig, values)
+    values["redis"] = {"host": "127.0.0.1", "port": 6379, "cluster_nodes": [{"ip": "a"}]}  # Kong's defaults
+    assert parse(CacheConfig, values).redis.cluster_nodes == (ClusterNode(ip="a"),)
+    values["redis"] = {"cluster_nodes": {}}  # an empty list, as Kong writes it
+    assert parse(CacheConfig, values).redis.cluster_nodes == ()

@@ -72,6 +72,11 @@ class Keys:
         return f"{self.base}sizes"
 
     @property
+    def swept(self) -> str:
+        """A mark that expires: what has expired was removed lately."""
+        return f"{self.base}swept"
+
+    @property
     def pattern(self) -> str:
         """A glob for all of the tenant's keys; a slug has no glob characters."""
         return f"{self.base}*"

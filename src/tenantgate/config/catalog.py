@@ -77,8 +77,10 @@ class CataloguedPlugin:
 
 def _redis(gateway: Gateway) -> Mapping[str, Any]:
     redis = gateway.redis
+    nodes = [{"ip": node.ip, "port": node.port} for node in redis.cluster_nodes]
+    where = {"cluster_nodes": nodes} if nodes else {"host": redis.host, "port": redis.port}
     return {
-        "host": redis.host, "port": redis.port, "database": redis.database,
+        **where, "database": redis.database,
         "username": redis.username, "password": redis.password,
         "ssl": redis.ssl, "ssl_verify": redis.ssl_verify, "timeout_ms": redis.plugin_timeout_ms,
     }  # fmt: skip

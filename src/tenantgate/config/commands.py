@@ -60,7 +60,7 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "diff", help="what tenants.yaml would change in a kong.yml: exit status 1 if anything"
     )
-    _file(parser, positional=False)
+    _file(parser)
     _options(parser)
     parser.add_argument("kong_yml", type=Path, metavar="KONG_YML", help="the file that is in use")
     parser.add_argument(
@@ -78,14 +78,9 @@ def add_commands(subparsers: Any) -> None:
     parser.set_defaults(func=_schema)
 
 
-def _file(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
-    parser.add_argument("-f", "--file", type=Path, help="default: tenants.yaml")
-    if positional:
-        parser.add_argument("path", type=Path, nargs="?", metavar="FILE", help="the same as --file")
-
-
-def _file_of(args: argparse.Namespace) -> Path:
-    return args.file or getattr(args, "path", None) or Path("tenants.yaml")
+def _file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("given", nargs="?", type=Path, metavar="FILE", help="default: tenants.yaml")
+    parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="the same, as an option")
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -114,15 +109,17 @@ def _render_options(args: argparse.Namespace) -> RenderOptions:
 
 
 def _load(args: argparse.Namespace) -> TenantsFile | None:
-    """The file, or None after printing its problems."""
+    """The file, or None after printing its problems; `args.file` says which it was."""
+    if args.given is not None and args.file is not None:
+        raise ConfigError("--file: FILE is given, too; give one of the two")
+    args.file = args.file or args.given or Path("tenants.yaml")
     try:
-        return load(_file_of(args))
+        return load(args.file)
     except InvalidTenantsFile as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         print(
-            f"{len(error.problems)} problem{'s'[: len(error.problems) != 1]} in {_file_of(args)}",
-            file=sys.stderr,
+            f"{len(error.problems)} problem{'s'[: len(error.problems) != 1]} in {args.file}", file=sys.stderr
         )
         return None
 
@@ -132,7 +129,7 @@ def _validate(args: argparse.Namespace) -> int:
     if file is None:
         return 1
     models = sum(len(tenant.models) for tenant in file.tenants)
-    print(f"{_file_of(args)}: {len(file.tenants)} tenants, {models} routes, no problems")
+    print(f"{args.file}: {len(file.tenants)} tenants, {models} routes, no problems")
     return 0
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import yaml
 
 from tenantgate import fields
+from tenantgate.cache.config import cluster_problem
 from tenantgate.config import catalog, model, placeholders
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.errors import ConfigError
@@ -298,6 +299,13 @@ class _Reader:
             if few > many:
                 self.add(None, _join(where, long), f"{many} is less than {short} ({few}); it can't be")
 
+    def check_redis(self, redis: model.Redis, where: str) -> None:
+        """One Redis or a cluster, not both."""
+        said = cluster_problem(redis.cluster_nodes, redis.host, redis.port, redis.database)
+        if said is not None:
+            name, _, what = said.partition(": ")
+            self.add(None, _join(where, name), what)
+
     def check_tenant(self, tenant: model.Tenant, where: str) -> None:
         """A model is one route, so it stands once."""
         seen: dict[tuple[str, str], int] = {}
@@ -324,6 +332,7 @@ class _Reader:
             for m_at, m in enumerate(tenant.models):
                 self._merged(file, tenant, m, f"{where}.models[{m_at}]")
 
+        self._rate_limits(file)
         sections = [file.defaults.plugins, *(tenant.plugins for tenant in file.tenants)]
         sections += [m.plugins for tenant in file.tenants for m in tenant.models]
         if file.gateway.access_log and any("audit" in found for found in sections):
@@ -331,6 +340,20 @@ class _Reader:
                 "with an audit log Kong's file-log writes its journal; give gateway.audit a sink of type file"
             )
             self.add(None, "gateway.access_log", what)
+
+    def _rate_limits(self, file: model.TenantsFile) -> None:
+        """Kong's rate-limiting must reach what it counts in."""
+        limiting, nodes = file.gateway.rate_limiting, file.gateway.redis.cluster_nodes
+        limits = [file.defaults.rate_limit, *(t.rate_limit for t in file.tenants)]
+        limits += [m.rate_limit for t in file.tenants for m in t.models]
+        if limiting.policy == "local" and limiting.redis is not None:
+            self.add(None, "gateway.rate_limiting.redis", "isn't used with policy local; give one of the two")
+        elif nodes and limiting.policy == "redis" and limiting.redis is None and any(limits):
+            what = (
+                "Kong's rate-limiting can't use a Redis Cluster; give gateway.rate_limiting a redis of its own, or "
+                "policy: local, with which each Kong node counts for itself"
+            )
+            self.add(None, "gateway.redis.cluster_nodes", what)
 
     def _merged(self, file: model.TenantsFile, tenant: model.Tenant, m: model.Model, where: str) -> None:
         for plugin in catalog.CATALOG:
@@ -352,6 +375,7 @@ class _Reader:
 
 _CHECKS: Final[Mapping[type, Any]] = {
     model.Model: _Reader.check_model,
+    model.Redis: _Reader.check_redis,
     model.RateLimit: _Reader.check_rate_limit,
     model.Tenant: _Reader.check_tenant,
 }

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tenantgate.audit.config import SinkConfig
+from tenantgate.cache.config import LOCALHOST, PORT
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.fields import config_class, field
 
 __all__ = [
-    "SECTIONS", "Audit", "Defaults", "Gateway", "Limits", "Model", "RateLimit", "Redis", "Tenant", "TenantsFile",
-    "Timeouts",
+    "SECTIONS", "Audit", "ClusterNode", "Defaults", "Gateway", "Limits", "Model", "RateLimit", "RateLimitRedis",
+    "RateLimiting", "Redis", "Tenant", "TenantsFile", "Timeouts",
 ]  # fmt: skip
 
 SECTIONS: Final = "plugins"
@@ -30,11 +31,11 @@ _URL: Final = r"^https?://[A-Za-z0-9\[][^\s/?#@]*/[^\s?#]*$"
 
 
 @config_class
-class Redis:
-    """The Redis of the rate limits and of the plugins."""
+class RateLimitRedis:
+    """A Redis that Kong's rate-limiting can use."""
 
-    host: str = field("Host name or address of the Redis server.", default="127.0.0.1", match=_HOST)
-    port: int = field("Port of the Redis server.", default=6379, between=(1, 65535))
+    host: str = field("Host name or address of the Redis server.", default=LOCALHOST, match=_HOST)
+    port: int = field("Port of the Redis server.", default=PORT, between=(1, 65535))
     username: str | None = field(
         "Redis user, where access control lists are in use.", default=None, len_min=1
     )
@@ -46,10 +47,43 @@ class Redis:
         "How long a rate limit may wait for Redis; then the request passes uncounted.",
         default=100, between=(1, 10_000), unit="ms",
     )  # fmt: skip
+
+
+@config_class
+class ClusterNode:
+    """One node of a Redis Cluster."""
+
+    ip: str = field("Host name or address of the node.", default=LOCALHOST, match=_HOST)
+    port: int = field("Port of the node.", default=PORT, between=(1, 65535))
+
+
+@config_class
+class Redis(RateLimitRedis):
+    """The Redis of the plugins, and of the rate limits unless those have their own."""
+
+    cluster_nodes: tuple[ClusterNode, ...] = field(
+        "Nodes of a Redis Cluster, in place of host and port; some are enough, they know the others. Kong's "
+        "rate-limiting can't use a cluster: see `gateway.rate_limiting`.",
+        default=(), len_max=100,
+    )  # fmt: skip
     plugin_timeout_ms: int = field(
         "How long a request waits for Redis at each trip of Tenantgate's plugins; then it passes uncached.",
         default=20, between=(1, 1000), unit="ms",
     )  # fmt: skip
+
+
+@config_class
+class RateLimiting:
+    """Where the rate limits count."""
+
+    policy: str = field(
+        "In Redis, for all Kong nodes together; or in each Kong node for itself, so that with n nodes a tenant may "
+        "send up to n times its limit.",
+        default="redis", one_of=("redis", "local"),
+    )  # fmt: skip
+    redis: RateLimitRedis | None = field(
+        "Their own Redis, which is no cluster; left out, `gateway.redis`.", default=None
+    )
 
 
 @config_class
@@ -113,7 +147,10 @@ class Audit:
 class Gateway:
     """What all tenants share."""
 
-    redis: Redis = field("The Redis of the rate limits and of the plugins.", default=Redis())
+    redis: Redis = field(
+        "The Redis of the plugins, and of the rate limits unless those have their own.", default=Redis()
+    )
+    rate_limiting: RateLimiting = field("Where the rate limits count.", default=RateLimiting())
     encryption_key: str = field(
         "Key from which each tenant's own is derived, to seal what is stored: 32 random bytes or more.",
         default="{vault://env/TENANTGATE_CACHE_KEY}", referenceable=True,

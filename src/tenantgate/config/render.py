@@ -41,7 +41,8 @@ def render(file: TenantsFile, options: RenderOptions | None = None) -> str:
     options = options or RenderOptions()
     if options.redis_host is not None:
         own = Redis(host=options.redis_host, port=options.redis_port)
-        file = replace(file, gateway=replace(file.gateway, redis=own))
+        limiting = replace(file.gateway.rate_limiting, redis=None)
+        file = replace(file, gateway=replace(file.gateway, redis=own, rate_limiting=limiting))
     if options.audit_dir is not None:
         audit = replace(file.gateway.audit, dir=options.audit_dir)
         file = replace(file, gateway=replace(file.gateway, audit=audit))
@@ -272,21 +273,24 @@ def _rate_limits(file: TenantsFile, tenant: Tenant) -> Iterator[Json]:
 
 
 def _rate_limit(file: TenantsFile, limit: RateLimit) -> Json:
-    redis = file.gateway.redis
-    connection = {
-        "host": redis.host, "port": redis.port, "database": redis.database, "timeout": redis.timeout_ms,
-        "username": redis.username, "password": redis.password,
-        "ssl": redis.ssl, "ssl_verify": redis.ssl and redis.ssl_verify,
-    }  # fmt: skip
-    return _plugin(
-        "rate-limiting",
+    limiting = file.gateway.rate_limiting
+    config: Json = {
         **_given({"second": limit.per_second, "minute": limit.per_minute}),
         **_given({"hour": limit.per_hour, "day": limit.per_day}),
-        limit_by="consumer",
-        policy="redis",
-        fault_tolerant=True,  # without Redis requests pass uncounted
-        redis=_given(connection),
-    )
+        "limit_by": "consumer",
+        "policy": limiting.policy,
+    }
+    if limiting.policy == "redis":
+        redis = limiting.redis or file.gateway.redis
+        config["fault_tolerant"] = True  # without Redis requests pass uncounted
+        config["redis"] = _given(
+            {
+                "host": redis.host, "port": redis.port, "database": redis.database, "timeout": redis.timeout_ms,
+                "username": redis.username, "password": redis.password,
+                "ssl": redis.ssl, "ssl_verify": redis.ssl and redis.ssl_verify,
+            }
+        )  # fmt: skip
+    return _plugin("rate-limiting", **config)
 
 
 def _plugin(plugin: str, **config: Any) -> Json:

@@ -1,4 +1,4 @@
-"""A Redis of one's own: found, checked for vector sets, started in a folder, stopped."""
+"""A Redis of one's own, or a cluster: found, checked for vector sets, started in a folder, stopped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,10 +19,11 @@ from redis.retry import Retry
 from tenantgate.devhost.processes import Child, wait_for
 from tenantgate.errors import ConfigError, EdgeError
 
-__all__ = ["RedisServer", "find"]
+__all__ = ["RedisCluster", "RedisServer", "find"]
 
 _MAJOR: Final = 8
 _START_S: Final = 15.0
+_SLOTS: Final = 16384
 
 
 def find(environ: Mapping[str, str] | None = None) -> Path:
@@ -146,6 +148,108 @@ class RedisServer:
             with contextlib.suppress(OSError):
                 self.child.stop()
             self.child = None
+
+
+class RedisCluster:
+    """Some nodes without replicas on loopback ports; each goes on with its own slots when another one is gone."""
+
+    def __init__(self, folder: Path, *, nodes: int = 3, binary: Path | None = None) -> None:
+        self._binary = binary or find()
+        self._folder = folder
+        self.ports = [free_port() for _ in range(nodes)]
+        self.children: dict[int, Child] = {}
+
+    @property
+    def url(self) -> str:
+        """For the commands."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    def client(self, port: int, *, timeout_s: float = 10.0) -> Any:
+        """A client of one node."""
+        return redis.Redis(port=port, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0))
+
+    def start(self) -> None:
+        """Start the nodes, share the slots out evenly, and wait until each knows all.
+
+        Raises:
+            EdgeError: they don't.
+        """
+        try:
+            for port in self.ports:
+                self._start(port)
+            clients = [self.client(port) for port in self.ports]
+            for i, client in enumerate(clients):
+                self._await(self.ports[i], partial(_pings, client))
+                first, last = _SLOTS * i // len(clients), _SLOTS * (i + 1) // len(clients) - 1
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            for i, client in enumerate(clients):
+                # Two nodes with the same epoch would argue about it first.
+                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+                if i:
+                    bus = int(clients[0].config_get("cluster-port")["cluster-port"])
+                    client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.ports[0], bus)
+            for port, client in zip(self.ports, clients, strict=True):
+                self._await(port, partial(self._knows_all, client))
+                client.close()
+        except (EdgeError, redis.RedisError):
+            self.stop()
+            raise
+
+    def _start(self, port: int) -> None:
+        folder = self._folder / f"node-{port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        options: dict[str, object] = {
+            "port": port, "cluster-enabled": "yes", "cluster-port": free_port(), "bind": "127.0.0.1", "dir": folder,
+            "save": "", "appendonly": "no", "cluster-node-timeout": 5000, "cluster-require-full-coverage": "no",
+            "enable-debug-command": "local", "repl-diskless-sync-delay": 0,
+        }  # fmt: skip
+        argv = [str(self._binary), *(a for n, v in options.items() for a in (f"--{n}", str(v)))]
+        self.children[port] = Child(f"redis-node-{port}", argv, log=folder / "redis.log", foreign=True)
+
+    def _knows_all(self, client: Any) -> bool | None:
+        slots = client.execute_command("CLUSTER", "SLOTS")
+        sound = b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO")
+        return True if sound and len({row[2][1] for row in slots}) == len(self.ports) else None
+
+    def replicate(self, port: int) -> int:
+        """Start a replica of a node, and wait until it has what the node has; its port."""
+        new = free_port()
+        self._start(new)
+        client, node = self.client(new), self.client(port)
+        self._await(new, lambda: _pings(client))
+        bus = int(node.config_get("cluster-port")["cluster-port"])
+        client.execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
+        self._await(new, lambda: self._knows_all(client))
+        client.execute_command("CLUSTER", "REPLICATE", node.execute_command("CLUSTER", "MYID"))
+        self._await(new, lambda: client.info("replication").get("master_link_status") == "up" or None)
+        return new
+
+    def kill(self, port: int) -> None:
+        """End one node as a crash would."""
+        self.children[port].kill()
+
+    def restart(self, port: int) -> None:
+        """Start a killed node again: empty, with the slots it had."""
+        self._start(port)
+        client = self.client(port)
+        self._await(port, lambda: _pings(client) and self._knows_all(client))
+        client.close()
+
+    def _await(self, port: int, done: Callable[[], bool | None]) -> None:
+        wait_for(done, self.children[port], what="a node of the cluster", timeout_s=_START_S)
+
+    def stop(self) -> None:
+        """End them all."""
+        for child in self.children.values():
+            with contextlib.suppress(OSError):
+                child.stop()
+        self.children = {}
+
+
+def _pings(client: Any) -> bool | None:
+    with contextlib.suppress(redis.RedisError):
+        return bool(client.ping()) or None
+    return None
 
 
 def free_port() -> int:

@@ -146,7 +146,7 @@ def _streams(args: argparse.Namespace) -> Any:
     from tenantgate.edge.cache_admin import redis_config  # noqa: PLC0415
 
     url = str(args.redis_url or os.environ.get(_REDIS_VARIABLE))
-    return StreamSpool(redis_config(url), args.node or socket.gethostname(), (), max_records=1)
+    return StreamSpool(redis_config(url), args.node or socket.gethostname(), (), max_records=1, max_bytes=1)
 
 
 def _selected(args: argparse.Namespace, records: Iterable[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:

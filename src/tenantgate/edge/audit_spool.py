@@ -28,8 +28,10 @@ def open_spool(config: PipelineConfig, node: str) -> FileSpool | StreamSpool:
         from tenantgate.edge.audit_streams import StreamSpool  # noqa: PLC0415 - most need no Redis here
 
         return StreamSpool(
-            config.redis, node, sinks, max_records=config.max_records, owner=_gateway(Path(config.state_dir))
-        )
+            config.redis, node, sinks,
+            max_records=config.max_records, max_bytes=config.max_megabytes << 20,
+            owner=_gateway(Path(config.state_dir)),
+        )  # fmt: skip
     return FileSpool(
         Path(config.state_dir) / "spool", sinks,
         max_records=config.max_records, max_bytes=config.max_megabytes << 20,

@@ -14,9 +14,10 @@ from urllib.parse import unquote, urlsplit
 import redis
 
 from tenantgate.cache import entry as entries
-from tenantgate.cache.config import RedisConfig
+from tenantgate.cache.config import PORT, ClusterNode, RedisConfig
 from tenantgate.cache.partition import Keys
-from tenantgate.edge.redis_cache import UnavailableError, connect
+from tenantgate.edge.redis_cache import UnavailableError
+from tenantgate.edge.redis_nodes import connect
 from tenantgate.edge.sealing import TenantSealer
 from tenantgate.errors import ConfigError
 
@@ -60,27 +61,55 @@ class Row:
     reply: str | None = None
 
 
+_SCHEMES: Final = ("redis", "rediss", "redis+cluster", "rediss+cluster")
+
+
 def redis_config(url: str) -> RedisConfig:
     """The settings in ``redis://[user:password@]host[:port][/database]``, or ``rediss://`` for TLS.
+
+    ``redis+cluster://`` and ``rediss+cluster://`` are a Redis Cluster's, with one host or several, commas between.
 
     Raises:
         ConfigError: says what is wrong, and never quotes the URL, which may hold a password.
     """
     try:
         parts = urlsplit(url)
-        port = parts.port or 6379
     except ValueError:
         raise ConfigError("Redis URL: the host or the port can't be read") from None
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        raise ConfigError("Redis URL: must be redis://host[:port][/database] or rediss://…")
+    scheme, _, cluster = parts.scheme.partition("+")
+    _, _, hosts = parts.netloc.rpartition("@")
+    if parts.scheme not in _SCHEMES or not hosts:
+        raise ConfigError(
+            "Redis URL: must be redis://host[:port][/database], rediss://… or redis+cluster://…"
+        )
+    if "," in hosts and not cluster:
+        raise ConfigError("Redis URL: several hosts are a cluster's: redis+cluster://host:port,host:port")
     database = parts.path.strip("/") or "0"
     if not database.isdecimal() or parts.query or parts.fragment:
         raise ConfigError("Redis URL: after the host only /database, a number, is understood")
-    return RedisConfig(
-        host=parts.hostname, port=port, database=int(database), ssl=parts.scheme == "rediss",
+    addresses = [_address(host) for host in hosts.split(",")]
+    where: dict[str, Any] = {"host": addresses[0][0], "port": addresses[0][1]}
+    if cluster:
+        where = {"cluster_nodes": tuple(ClusterNode(ip=ip, port=port) for ip, port in addresses)}
+    made = RedisConfig(
+        **where, database=int(database), ssl=scheme == "rediss",
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
     )  # fmt: skip
+    if (problem := made.problem()) is not None:
+        raise ConfigError(f"Redis URL: {problem}")
+    return made
+
+
+def _address(text: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port or PORT
+    except ValueError:
+        host = None
+    if not host:
+        raise ConfigError("Redis URL: the host or the port can't be read")
+    return host, port
 
 
 class Admin:
@@ -91,14 +120,22 @@ class Admin:
     """
 
     def __init__(self, config: RedisConfig, tenant: TenantId) -> None:
-        self._client: Any = connect(config, timeout_ms=_TIMEOUT_MS)
-        self._where = f"redis {config.host}:{config.port}"
+        self._nodes = connect(config, timeout_ms=_TIMEOUT_MS)
+        first = config.cluster_nodes[0] if config.cluster_nodes else None
+        self._where = (
+            f"redis cluster of {first.ip}:{first.port}" if first else f"redis {config.host}:{config.port}"
+        )
         self._tenant = tenant
         self._keys = Keys(tenant)
 
+    @property
+    def _client(self) -> Any:
+        """A client of the node on which all of the tenant's keys lie."""
+        return self._nodes.node(self._keys.index).client
+
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._nodes.close()
 
     def stats(self) -> Stats:
         """Counts and times of all entries."""

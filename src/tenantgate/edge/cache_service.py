@@ -24,7 +24,9 @@ from tenantgate.cache.plan import Bypass, CacheControl, Status, may_serve
 from tenantgate.cache.replay import hit_headers, replay, status_headers
 from tenantgate.chat import ChatRequest, Refusal
 from tenantgate.edge.cache_models import CacheModels, Models
-from tenantgate.edge.redis_cache import RedisCache, RefusedError, UnavailableError, connect
+from tenantgate.edge.cache_sweeping import Sweeper
+from tenantgate.edge.redis_cache import HeldBackError, RedisCache, RefusedError, UnavailableError
+from tenantgate.edge.redis_nodes import connect
 from tenantgate.kong import logs, metrics
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ class SemanticCache:
 
     def __init__(self, config: CacheConfig) -> None:
         self._config = config
-        self._store = _shared_store(config.redis)
+        self._store, self._sweeper = _shared_store(config.redis)
         self._pending = _PENDING
         self._threshold: tuple[CacheModels, float | None] | None = None
 
@@ -117,6 +119,7 @@ class SemanticCache:
         if control.no_store:
             return self._bypass(host, Bypass.NO_STORE, tenant)
         lookup = self._lookup(host, tenant, request, control)
+        self._sweeper.note(tenant, self._config.sweep_interval)
         try:
             hit, unwanted = self._exact(lookup)
             similar = _Similar() if hit else self._similar(lookup)
@@ -273,7 +276,7 @@ class SemanticCache:
         if isinstance(error, RefusedError):
             reason = Bypass.REFUSED
         else:
-            reason = Bypass.BREAKER if self._store.open else Bypass.REDIS
+            reason = Bypass.BREAKER if isinstance(error, HeldBackError) else Bypass.REDIS
         self._bypass(host, reason, lookup.keys.tenant)
 
     def _bypass(self, host: Host, reason: Bypass, tenant: TenantId | None) -> None:
@@ -391,16 +394,17 @@ def _count(status: Status, detail: str, tenant: TenantId | None) -> None:
 
 _PENDING: Final = PendingMisses()
 _lock: Final = threading.Lock()
-_stores_by_redis: Final[dict[RedisConfig, RedisCache]] = {}
+_stores_by_redis: Final[dict[RedisConfig, tuple[RedisCache, Sweeper]]] = {}
 _sealers: Final[OrderedDict[tuple[str, TenantId], TenantSealer]] = OrderedDict()
 _warned: Final[set[float]] = set()
 
 
-def _shared_store(config: RedisConfig) -> RedisCache:
+def _shared_store(config: RedisConfig) -> tuple[RedisCache, Sweeper]:
     with _lock:
         if config not in _stores_by_redis:
             writer = connect(config, timeout_ms=max(_WRITE_TIMEOUT_MS, config.timeout_ms))
-            _stores_by_redis[config] = RedisCache(connect(config), writer)
+            store = RedisCache(connect(config), writer)
+            _stores_by_redis[config] = store, Sweeper(store)
         return _stores_by_redis[config]
 
 

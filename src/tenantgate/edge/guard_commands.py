@@ -145,7 +145,7 @@ def _book(args: argparse.Namespace) -> GuardBook:
     # Imported here, as in all handlers: `--help` needs no redis.
     from tenantgate.edge.cache_admin import redis_config  # noqa: PLC0415
     from tenantgate.edge.guard_registry import GuardBook  # noqa: PLC0415
-    from tenantgate.edge.redis_cache import connect  # noqa: PLC0415
+    from tenantgate.edge.redis_nodes import connect  # noqa: PLC0415
 
     url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
     return GuardBook(connect(redis_config(url), timeout_ms=2000), TenantId(args.tenant))

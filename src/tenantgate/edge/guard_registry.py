@@ -13,22 +13,24 @@ import os
 import secrets
 import threading
 import time
-from collections import Counter, deque
-from dataclasses import dataclass
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
+from redis.exceptions import AskError, ClusterDownError
 
-from tenantgate.edge.redis_cache import connect
+from tenantgate.edge.redis_nodes import connect
 from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.guard.exemptions import Exemption, State, approve, in_force, read
 from tenantgate.kong import logs, metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from tenantgate.cache.config import RedisConfig
+    from tenantgate.edge.redis_nodes import Node, Nodes
     from tenantgate.tenant import TenantId
 
 __all__ = ["GuardBook", "Keys", "Registry"]
@@ -41,6 +43,7 @@ _COUNTS_DAYS: Final = 35
 _EXAMPLES_DAYS: Final = 30
 _EVENTS: Final = 10_000  # of a tenant
 _WAITING: Final = 2_000  # counts and events that wait for Redis
+_AT_ONCE: Final = 500  # tenants in one trip
 
 _lost: Final = metrics.counter(
     "tenantgate_guard_events_lost_total",
@@ -85,8 +88,8 @@ class Keys:
 class GuardBook:
     """One tenant's exemptions, counts and events, for the commands."""
 
-    def __init__(self, client: redis.Redis, tenant: TenantId) -> None:
-        self._redis: Any = client
+    def __init__(self, nodes: Nodes, tenant: TenantId) -> None:
+        self._nodes = nodes
         self._keys = Keys(tenant)
 
     def grant(self, exemption: Exemption) -> None:
@@ -122,7 +125,7 @@ class GuardBook:
 
     def exemptions(self) -> list[Exemption]:
         """All that have not expired, in the order in which they end."""
-        found: list[Exemption] = self._ask(lambda: _exemptions(self._redis, self._keys))
+        found: list[Exemption] = self._ask(lambda client: _exemptions(client, self._keys))
         return found
 
     def counts(self, days: int) -> dict[tuple[str, str, str], int]:
@@ -131,7 +134,7 @@ class GuardBook:
         today = datetime.now(UTC).timestamp()
         for n in range(days):
             key = self._keys.counts(_day(today - 86_400 * n))
-            for name, value in self._ask(lambda key=key: self._redis.hgetall(key)).items():
+            for name, value in self._ask(lambda client, key=key: client.hgetall(key)).items():
                 rule, mode, what = name.decode().split("|", 2)
                 out[rule, mode, what] += int(value)
         return dict(out)
@@ -139,19 +142,20 @@ class GuardBook:
     def examples(self, rule: str) -> list[bytes]:
         """The sealed examples of a rule, the newest first."""
         return [
-            bytes(value) for value in self._ask(lambda: self._redis.lrange(self._keys.examples(rule), 0, -1))
+            bytes(value)
+            for value in self._ask(lambda client: client.lrange(self._keys.examples(rule), 0, -1))
         ]
 
     def events(self, most: int = 50) -> list[dict[str, str]]:
         """The latest events, the newest first."""
-        found = self._ask(lambda: self._redis.xrevrange(self._keys.events, count=most))
+        found = self._ask(lambda client: client.xrevrange(self._keys.events, count=most))
         return [
             {"id": identifier.decode(), **{k.decode(): v.decode() for k, v in fields.items()}}
             for identifier, fields in found
         ]
 
     def _one(self, identifier: str) -> Exemption:
-        text = self._ask(lambda: self._redis.get(self._keys.exemption(identifier)))
+        text = self._ask(lambda client: client.get(self._keys.exemption(identifier)))
         found = read(text) if text is not None else None
         if found is None:
             raise ConfigError(f"exemption {identifier}: this tenant has none of that id")
@@ -171,26 +175,34 @@ class GuardBook:
         self._transaction(run)
 
     def _transaction(self, run: Any) -> None:
-        def commit() -> None:
-            pipe = self._redis.pipeline(transaction=True)
+        def commit(client: Any) -> None:
+            pipe = client.pipeline(transaction=True)
             run(pipe)
             pipe.execute()
 
         self._ask(commit)
 
-    @staticmethod
-    def _ask(call: Any) -> Any:
+    def _ask(self, call: Any) -> Any:
         try:
-            return call()
+            return self._nodes.ask(self._keys.index, call)
         except (redis.RedisError, OSError) as error:
             raise EdgeError(f"redis: {type(error).__name__}") from None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What one tenant has to write."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    events: list[dict[str, str]] = field(default_factory=list)
+    examples: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
 
 
 class Registry:
     """What the guard of a process knows of exemptions, and what it has counted; thread-safe."""
 
     def __init__(self, config: RedisConfig) -> None:
-        self._redis: Any = connect(config, timeout_ms=max(_TIMEOUT_MS, config.timeout_ms))
+        self._nodes = connect(config, timeout_ms=max(_TIMEOUT_MS, config.timeout_ms))
         self._lock = threading.Lock()
         self._known: dict[TenantId, tuple[Exemption, ...]] = {}
         self._seen: dict[TenantId, float] = {}
@@ -259,43 +271,132 @@ class Registry:
             self._wake.clear()
 
     def synchronise(self) -> None:
-        """Write what waits, read the exemptions of tenants seen lately."""
-        now = time.time()
-        self._write(now)
+        """Write what waits, read the exemptions of tenants seen lately: two trips for some hundreds of tenants.
+
+        A node of a cluster that fails holds up its own tenants only; all are tried before the first error is raised.
+        """
+        self._forget_old(time.time())
+        waiting = self._take()
+        errors: list[Exception] = []
+        for node, tenants in self._by_node([*self._seen, *waiting], errors):
+            try:
+                for start in range(0, len(tenants), _AT_ONCE):
+                    self._exchange(node, tenants[start : start + _AT_ONCE], waiting, errors)
+            except (redis.RedisError, OSError) as error:
+                errors.append(error)
+        for tenant, mine in waiting.items():
+            self._put_back(tenant, mine)
+        if errors:
+            raise errors[0]
+
+    def _forget_old(self, now: float) -> None:
         for tenant, seen in list(self._seen.items()):
             if now - seen > _FORGET_S:
                 self._seen.pop(tenant, None)
                 self._known.pop(tenant, None)
-            else:
-                self._known[tenant] = tuple(_exemptions(self._redis, Keys(tenant)))
 
-    def _write(self, now: float) -> None:
+    def _by_node(
+        self, tenants: Iterable[TenantId], errors: list[Exception]
+    ) -> Iterable[tuple[Node, list[TenantId]]]:
+        groups: dict[str, tuple[Node, list[TenantId]]] = {}
+        for tenant in dict.fromkeys(tenants):
+            try:
+                node = self._nodes.node(Keys(tenant).index)
+            except redis.RedisError as error:
+                errors.append(error)
+            else:
+                groups.setdefault(node.name, (node, []))[1].append(tenant)
+        return groups.values()
+
+    def _exchange(
+        self,
+        node: Node,
+        tenants: Sequence[TenantId],
+        waiting: dict[TenantId, _Waiting],
+        errors: list[Exception],
+    ) -> None:
+        """What tenants of one node have to write and read; what is written no longer waits."""
+        now = time.time()
+
+        def write(client: Any) -> tuple[list[int], list[Any]]:
+            pipe, ends = client.pipeline(transaction=False), []
+            for tenant in tenants:
+                if tenant in waiting:
+                    self._add(pipe, tenant, waiting[tenant], now)
+                pipe.zrangebyscore(Keys(tenant).index, now, "+inf")
+                ends.append(len(pipe))
+            return ends, pipe.execute(raise_on_error=False)
+
+        ends, answers = node.ask(write)
+        names: dict[TenantId, list[str]] = {}
+        for tenant, first, end in zip(tenants, [0, *ends], ends, strict=False):
+            error = next((a for a in answers[first:end] if isinstance(a, Exception)), None)
+            if error is None:
+                waiting.pop(tenant, None)
+                names[tenant] = [name.decode() for name in answers[end - 1]]
+                continue
+            errors.append(error)
+            node.learn(error)
+            # Where its slot has moved, nothing was done; what is refused would be refused again.
+            if not isinstance(error, AskError | ClusterDownError) and tenant in waiting:
+                del waiting[tenant]
+                _lost.inc()
+        self._read(node, names)
+
+    def _read(self, node: Node, names: dict[TenantId, list[str]]) -> None:
+        """Read the exemptions of these names."""
+        reading = [tenant for tenant, found in names.items() if found]
+
+        def get(client: Any) -> list[Any]:
+            pipe = client.pipeline(transaction=False)
+            for tenant in reading:
+                pipe.mget([Keys(tenant).exemption(name) for name in names[tenant]])
+            found: list[Any] = pipe.execute()
+            return found
+
+        texts = dict(zip(reading, node.ask(get) if reading else [], strict=True))
+        for tenant in names:
+            if tenant in self._seen:
+                self._known[tenant] = _parsed(texts.get(tenant, ()))
+
+    def _take(self) -> dict[TenantId, _Waiting]:
+        """What waits, by tenant; it is gone here."""
+        out: dict[TenantId, _Waiting] = defaultdict(_Waiting)
         with self._lock:
             counts, self._counts = self._counts, Counter()
             examples, self._examples = self._examples, {}
-        events = [self._events.popleft() for _ in range(len(self._events))]
-        if not counts and not events and not examples:
-            return
-        pipe = self._redis.pipeline(transaction=False)
-        day = _day(now)
         for (tenant, name), n in counts.items():
-            pipe.hincrby(Keys(tenant).counts(day), name, n)
-        for tenant in {t for t, _ in counts}:
-            pipe.expire(Keys(tenant).counts(day), _COUNTS_DAYS * 86_400)
-        for tenant, fields in events:
-            _add_event(pipe, Keys(tenant), fields)
+            out[tenant].counts[name] = n
         for (tenant, rule), sealed in examples.items():
-            key = Keys(tenant).examples(rule)
+            out[tenant].examples[rule] = sealed
+        for _ in range(len(self._events)):
+            tenant, fields = self._events.popleft()
+            out[tenant].events.append(fields)
+        return dict(out)
+
+    def _put_back(self, tenant: TenantId, mine: _Waiting) -> None:
+        with self._lock:
+            self._counts.update({(tenant, name): n for name, n in mine.counts.items()})
+            for rule, sealed in mine.examples.items():
+                self._examples.setdefault((tenant, rule), sealed)
+        room = _WAITING - len(self._events)
+        if room < len(mine.events):
+            _lost.inc(len(mine.events) - room)
+        self._events.extendleft((tenant, fields) for fields in reversed(mine.events[-room:] if room else []))
+
+    def _add(self, pipe: Any, tenant: TenantId, mine: _Waiting, now: float) -> None:
+        keys, day = Keys(tenant), _day(now)
+        for name, n in mine.counts.items():
+            pipe.hincrby(keys.counts(day), name, n)
+        if mine.counts:
+            pipe.expire(keys.counts(day), _COUNTS_DAYS * 86_400)
+        for fields in mine.events:
+            _add_event(pipe, keys, fields)
+        for rule, sealed in mine.examples.items():
+            key = keys.examples(rule)
             pipe.lpush(key, *sealed)
             pipe.ltrim(key, 0, self._kept[tenant, rule] - 1)
             pipe.expire(key, _EXAMPLES_DAYS * 86_400)
-        try:
-            pipe.execute()
-        except (redis.RedisError, OSError):
-            with self._lock:
-                self._counts.update(counts)
-            self._events.extendleft(reversed(events[-(_WAITING - len(self._events)) :]))
-            raise
 
 
 def new_id() -> str:
@@ -311,8 +412,12 @@ def _exemptions(client: Any, keys: Keys) -> list[Exemption]:
     names = [name.decode() for name in client.zrangebyscore(keys.index, time.time(), "+inf")]
     if not names:
         return []
-    found = (read(text) for text in client.mget([keys.exemption(n) for n in names]) if text is not None)
-    return [e for e in found if e is not None]
+    return list(_parsed(client.mget([keys.exemption(n) for n in names])))
+
+
+def _parsed(texts: Iterable[bytes | None]) -> tuple[Exemption, ...]:
+    found = (read(text) for text in texts if text is not None)
+    return tuple(e for e in found if e is not None)
 
 
 def _add_event(pipe: Any, keys: Keys, fields: dict[str, str]) -> None:

@@ -11,12 +11,12 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis.exceptions import ClusterDownError
 
 from tenantgate.cache.breaker import Breaker
 from tenantgate.errors import EdgeError
@@ -25,14 +25,14 @@ from tenantgate.kong import logs, metrics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tenantgate.cache.config import RedisConfig
     from tenantgate.cache.partition import Keys
+    from tenantgate.edge.redis_nodes import Node, Nodes
 
-__all__ = ["Neighbour", "RedisCache", "RefusedError", "UnavailableError", "connect"]
+__all__ = ["HeldBackError", "Neighbour", "RedisCache", "RefusedError", "UnavailableError"]
 
+T = TypeVar("T")
 _log: Final = logging.getLogger("tenantgate.cache")
 
-_CONNECTIONS: Final = 64
 _QUIET_S: Final = 10.0  # between two log lines about the same kind of failure
 _TRY_VECTORS_S: Final = (
     60.0  # after which a Redis without vector sets is asked again, in case it was replaced
@@ -51,6 +51,10 @@ class UnavailableError(EdgeError):
     """Redis doesn't answer."""
 
 
+class HeldBackError(UnavailableError):
+    """Redis wasn't asked: it failed several times in a row, and the pause isn't over."""
+
+
 class RefusedError(UnavailableError):
     """Redis lives, and answered with an error: another type under the key, no memory, a command it lacks."""
 
@@ -64,51 +68,29 @@ class Neighbour:
     value: bytes
 
 
-def connect(config: RedisConfig, *, timeout_ms: int | None = None) -> redis.Redis:
-    """A client that tries once and gives up after its time-out; no connection is made yet."""
-    timeout_s = (timeout_ms or config.timeout_ms) / 1000
-    return redis.Redis(
-        host=config.host,
-        port=config.port,
-        db=config.database,
-        username=config.username,
-        password=config.password,
-        ssl=config.ssl,
-        ssl_cert_reqs="required" if config.ssl_verify else "none",
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),  # the client's default tries again for seconds
-        max_connections=_CONNECTIONS,
-        health_check_interval=0,
-        driver_info=None,
-        protocol=2,
-    )
-
-
 def _script(name: str) -> str:
     return resources.files("tenantgate.edge").joinpath("lua", f"{name}.lua").read_text("utf-8")
 
 
 class RedisCache:
-    """The store of one Redis; thread-safe. `client` answers requests, `writer` stores after them."""
+    """The store of one Redis or one cluster; thread-safe. `nodes` answer requests, `writer` stores after them."""
 
-    def __init__(self, client: redis.Redis, writer: redis.Redis | None = None) -> None:
-        self._client, self._writer = client, writer or client
-        where = client.get_connection_kwargs()
-        self._name = f"{where.get('host')}:{where.get('port')}/{where.get('db')}"
-        _breaker_open.set(0.0, redis=self._name)
-        self._similar = client.register_script(_script("similar"))
-        self._store = self._writer.register_script(_script("store"))
-        self._forget = self._writer.register_script(_script("purge"))
-        self._breaker = Breaker()
+    def __init__(self, nodes: Nodes, writer: Nodes | None = None) -> None:
+        self._nodes, self._writer = nodes, writer or nodes
+        maker = redis.Redis()  # never connects: a script only needs an encoding
+        self._similar = maker.register_script(_script("similar"))
+        self._store = maker.register_script(_script("store"))
+        self._forget = maker.register_script(_script("purge"))
+        self._sweep = maker.register_script(_script("sweep"))
+        self._breakers: dict[str, Breaker] = {}
         self._lock = threading.Lock()
         self._no_vectors_until = 0.0
-        self._logged: dict[str, float] = {}
+        self._logged: dict[tuple[str, str], float] = {}
 
     @property
     def open(self) -> bool:
-        """Whether the breaker holds requests back."""
-        return self._breaker.open
+        """Whether a breaker holds requests back: each node has its own."""
+        return any(breaker.open for breaker in self._breakers.values())
 
     @property
     def has_vectors(self) -> bool:
@@ -122,7 +104,7 @@ class RedisCache:
             UnavailableError: Redis failed, or the breaker is open.
             RefusedError: for example because another type lies under `key`.
         """
-        value = self._ask(lambda: self._client.get(key))
+        value = self._ask(key, lambda client: client.get(key))
         return value if isinstance(value, bytes) else None
 
     def similar(self, keys: Keys, vectors: str, vector: bytes, count: int) -> list[Neighbour]:
@@ -132,13 +114,14 @@ class RedisCache:
             UnavailableError: Redis failed, or the breaker is open.
             RefusedError: it is older than 8 (`has_vectors` tells), or another type lies under `vectors`.
         """
-        found = self._ask(lambda: self._similar(keys=[vectors], args=[vector, count, keys.entry("")]))
+        args: list[Any] = [vector, count, keys.entry("")]
+        found = self._ask(vectors, lambda client: self._similar(keys=[vectors], args=args, client=client))
         try:
             triples = zip(found[::3], found[1::3], found[2::3], strict=True)
             # VSIM's scores are (1 + cosine) / 2.
             return [Neighbour(name.decode(), 2 * float(score) - 1, value) for name, score, value in triples]
         except (TypeError, ValueError, AttributeError):
-            raise self._failed(RefusedError, "unexpected answer") from None
+            raise self._failed(RefusedError, "unexpected answer", self._nodes.node(vectors).name) from None
 
     def store(
         self,
@@ -161,7 +144,8 @@ class RedisCache:
         if vector is not None and self.has_vectors:
             where.append(vector[0])
             args.append(vector[1])
-        return bool(self._write(lambda: self._store(keys=where, args=args)) == b"stored")
+        call = partial(self._store, keys=where, args=args)
+        return bool(self._write(keys.index, lambda client: call(client=client)) == b"stored")
 
     def forget(self, keys: Keys, name: str) -> bool:
         """Remove one entry; whether there was one.
@@ -169,61 +153,86 @@ class RedisCache:
         Raises:
             UnavailableError: Redis failed.
         """
-        return bool(
-            self._write(lambda: self._forget(keys=[keys.index, keys.sizes], args=[name, keys.entry("")]))
-        )
+        call = partial(self._forget, keys=[keys.index, keys.sizes], args=[name, keys.entry("")])
+        return bool(self._write(keys.index, lambda client: call(client=client)))
 
-    def _ask(self, call: Callable[[], Any]) -> Any:
+    def sweep(self, keys: Keys, *, most: int, every_ms: int) -> tuple[int, int]:
+        """Remove vectors and bookings of at most so many expired entries, unless it was done less than `every_ms` ago.
+
+        Returns:
+            How many it removed, and how many entries are left.
+
+        Raises:
+            UnavailableError: Redis failed.
+        """
+        args: list[Any] = [keys.entry(""), most, every_ms]
+        call = partial(self._sweep, keys=[keys.index, keys.sizes, keys.swept], args=args)
+        removed, left = self._write(keys.index, lambda client: call(client=client))
+        return int(removed), int(left)
+
+    def _ask(self, key: str, call: Callable[[Any], Any]) -> Any:
+        node = self._node(self._nodes, key)
         with self._lock:
-            if not self._breaker.allows(time.monotonic()):
-                raise UnavailableError("redis: breaker open")
+            if node.name not in self._breakers:
+                self._breakers[node.name] = Breaker()
+                _breaker_open.set(0.0, redis=node.name)
+            if not self._breakers[node.name].allows(time.monotonic()):
+                raise HeldBackError("redis: breaker open")
         try:
-            answer = self._call(call)
+            answer = self._call(node.name, lambda: node.ask(call))
         except RefusedError:
-            self._note(ok=True)  # it lives; the answer is about this key or command
+            self._note(node.name, ok=True)  # it lives; the answer is about this key or command
             raise
         except UnavailableError:
-            self._note(ok=False)
+            self._note(node.name, ok=False)
             raise
-        self._note(ok=True)
+        self._note(node.name, ok=True)
         return answer
 
-    def _write(self, call: Callable[[], Any]) -> Any:
+    def _write(self, key: str, call: Callable[[Any], Any]) -> Any:
         # Writes have time, so they say nothing about how requests fare; but they needn't try in vain.
-        if self._breaker.open:
-            raise UnavailableError("redis: breaker open")
-        return self._call(call)
+        node = self._node(self._writer, key)
+        breaker = self._breakers.get(node.name)
+        if breaker is not None and breaker.open:
+            raise HeldBackError("redis: breaker open")
+        return self._call(node.name, lambda: node.ask(call))
 
-    def _call(self, call: Callable[[], Any]) -> Any:
+    def _node(self, nodes: Nodes, key: str) -> Node:
+        return self._call("", lambda: nodes.node(key))
+
+    def _call(self, name: str, call: Callable[[], T]) -> T:
         try:
             return call()
+        except ClusterDownError:
+            raise self._failed(UnavailableError, "CLUSTERDOWN", name) from None
         except redis.ResponseError as error:
             if "unknown" in (text := str(error).lower()) and "command" in text:
                 self._no_vectors_until = time.monotonic() + _TRY_VECTORS_S
-                raise self._failed(RefusedError, "no vector sets: the similar level is off") from None
-            raise self._failed(RefusedError, _code(error)) from None
+                raise self._failed(RefusedError, "no vector sets: the similar level is off", name) from None
+            raise self._failed(RefusedError, _code(error), name) from None
         except (redis.RedisError, OSError, ValueError) as error:
-            raise self._failed(UnavailableError, type(error).__name__) from None
+            raise self._failed(UnavailableError, type(error).__name__, name) from None
 
-    def _failed(self, cls: type[UnavailableError], kind: str) -> UnavailableError:
+    def _failed(self, cls: type[UnavailableError], kind: str, name: str) -> UnavailableError:
         now = time.monotonic()
         _failures.inc(kind=kind.partition(":")[0])
-        if now - self._logged.get(kind, -_QUIET_S) >= _QUIET_S:
-            self._logged[kind] = now
-            logs.event(_log, logging.WARNING, "redis failed", kind=kind, redis=self._name)
+        if now - self._logged.get((kind, name), -_QUIET_S) >= _QUIET_S:
+            self._logged[kind, name] = now
+            logs.event(_log, logging.WARNING, "redis failed", kind=kind, redis=name)
         return cls(f"redis: {kind}")
 
-    def _note(self, *, ok: bool) -> None:
+    def _note(self, name: str, *, ok: bool) -> None:
         with self._lock:
-            before = self._breaker.open
+            breaker = self._breakers[name]
+            before = breaker.open
             if ok:
-                self._breaker.succeeded()
+                breaker.succeeded()
             else:
-                self._breaker.failed(time.monotonic())
-            after = self._breaker.open
+                breaker.failed(time.monotonic())
+            after = breaker.open
         if before != after:
-            _breaker_open.set(float(after), redis=self._name)
-            logs.event(_log, logging.WARNING, "redis breaker", open=after, redis=self._name)
+            _breaker_open.set(float(after), redis=name)
+            logs.event(_log, logging.WARNING, "redis breaker", open=after, redis=name)
 
 
 def _code(error: redis.ResponseError) -> str:

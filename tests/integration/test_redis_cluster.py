@@ -1,0 +1,356 @@
+"""All that speaks to Redis, on a cluster of three nodes: as it is, with a slot that moves, with a node that dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis.crc import key_slot
+
+from audit_rig import Chain
+from cache_rig import Rig, status, use_small_models
+from tenantgate.audit.chain import verify
+from tenantgate.cache.config import ClusterNode, RedisConfig
+from tenantgate.cache.partition import Keys
+from tenantgate.cli import main
+from tenantgate.devhost.redis_server import RedisCluster, free_port
+from tenantgate.edge import cache_service, redis_nodes
+from tenantgate.edge.audit_streams import StreamSpool
+from tenantgate.edge.cache_admin import Admin, redis_config
+from tenantgate.edge.guard_registry import GuardBook, Registry, new_id
+from tenantgate.edge.redis_nodes import connect
+from tenantgate.errors import EdgeError
+from tenantgate.guard.exemptions import Exemption
+from tenantgate.tenant import TenantId
+
+from support import until
+
+ASKED, ALIKE = "please tell me what a sextant is made of", "please tell me what a sextant is made of now"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    made = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(autouse=True)
+def _fresh(cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_models(monkeypatch)
+    monkeypatch.setattr(cache_service, "_stores_by_redis", {})
+    monkeypatch.setattr(redis_nodes, "_maps", {})
+    monkeypatch.setattr(redis_nodes, "_PAUSE_S", 0.02)
+    monkeypatch.setenv("TENANTGATE_REDIS_URL", cluster.url)
+    for port in cluster.ports:
+        cluster.client(port).flushall()
+
+
+def config(cluster: RedisCluster, timeout_ms: int = 1000) -> RedisConfig:
+    nodes = tuple(ClusterNode(port=port) for port in cluster.ports)
+    return RedisConfig(cluster_nodes=nodes, timeout_ms=timeout_ms)
+
+
+def rig(*ports: int, timeout_ms: int = 1000) -> Rig:
+    nodes = [{"ip": "127.0.0.1", "port": port} for port in ports]
+    return Rig(0, {"redis": {"cluster_nodes": nodes, "timeout_ms": timeout_ms}})
+
+
+def homes(cluster: RedisCluster) -> list[TenantId]:
+    """One tenant for each node, in the order of the nodes' ports."""
+    nodes = connect(config(cluster))
+    found: dict[str, TenantId] = {}
+    for i in range(100):
+        found.setdefault(nodes.node(Keys(TenantId(f"t{i}")).index).name, TenantId(f"t{i}"))
+    return [found[f"127.0.0.1:{port}/0"] for port in cluster.ports]
+
+
+def exemption() -> Exemption:
+    now = time.time()
+    return Exemption(id=new_id(), rule="r", reason="why", by="ann", created=now, until=now + 3600)
+
+
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The commands that are sent from now on."""
+    sent: list[str] = []
+    original: Any = redis.Redis.execute_command
+
+    def sending(client: Any, *args: Any, **options: Any) -> Any:
+        sent.append(args[0])
+        return original(client, *args, **options)
+
+    monkeypatch.setattr(redis.Redis, "execute_command", sending)
+    return sent
+
+
+# -- as it is ----------------------------------------------------------------------------------------------
+
+
+def test_each_tenant_is_served_from_its_own_node_at_both_levels(cluster: RedisCluster) -> None:
+    made = rig(free_port(), *cluster.ports)  # the first one named may be gone
+    for tenant in homes(cluster):
+        assert status(made.ask(ASKED, tenant=tenant.slug)) == "Miss"
+        assert status(made.ask(ASKED, tenant=tenant.slug)) == "Hit"
+        assert status(made.ask(ALIKE, tenant=tenant.slug)) == "Hit"
+    for tenant, port in zip(homes(cluster), cluster.ports, strict=True):
+        keys = cluster.client(port).keys()
+        assert keys
+        assert all(f"{{{tenant.slug}}}".encode() in key for key in keys)
+
+
+def test_stats_inspect_and_purge_find_the_tenants_node(
+    cluster: RedisCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = rig(*cluster.ports)
+    tenants = homes(cluster)
+    for tenant in tenants:
+        made.ask(ASKED, tenant=tenant.slug)
+    for tenant in tenants:
+        assert Admin(redis_config(cluster.url), tenant).stats().entries == 1
+    assert main(["cache", "inspect", "--tenant", tenants[1].slug, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+    assert main(["cache", "purge", "--tenant", tenants[1].slug, "--yes"]) == 0
+    left = [Admin(redis_config(cluster.url), tenant).stats().entries for tenant in tenants]
+    assert left == [1, 0, 1]
+
+
+def test_exemptions_counts_and_events_of_tenants_on_all_nodes(
+    cluster: RedisCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tenants, registry = homes(cluster), Registry(config(cluster))
+    registry._start = lambda: None  # type: ignore[method-assign] - synchronised by hand
+    for tenant in tenants:
+        argv = ["guard", "exempt", "--tenant", tenant.slug, "--rule", "r", "--reason", "x", "--until", "1h"]
+        assert main(argv) == 0
+        registry.exemptions(tenant, approval=False)
+        registry.count(tenant, ["r|alert|hits"])
+        registry.event(tenant, {"event": "blocked"})
+        registry.example(tenant, "r", b"sealed", most=3)
+    capsys.readouterr()
+    registry.synchronise()
+    for tenant in tenants:
+        (found,) = registry.exemptions(tenant, approval=False)
+        book = GuardBook(connect(config(cluster)), tenant)
+        assert book.counts(1) == {("r", "alert", "hits"): 1}
+        assert [e["event"] for e in book.events()] == ["blocked", "granted"]
+        assert book.examples("r") == [b"sealed"]
+        assert main(["guard", "revoke", "--tenant", tenant.slug, found.id]) == 0
+        assert book.exemptions() == []
+
+
+def test_the_audit_spool_spreads_over_the_nodes(
+    cluster: RedisCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tenants, chain = homes(cluster), Chain()
+    spool = StreamSpool(config(cluster), "n", ["a"], max_records=1000, max_bytes=30_000)
+    for _ in range(4):
+        for tenant in tenants:
+            spool.append(chain.entries(3, tenant, content="x" * 1000))
+    spool.set_checkpoint(7)
+    assert spool.backlog("a") == 36
+    assert spool.trim() > 0
+    again = StreamSpool(config(cluster), "n", ["a"], max_records=1000, max_bytes=30_000)
+    assert again.heads() == chain.heads
+    assert again.checkpoint() == 7
+    found = []
+    while batch := again.read("a", 5):
+        found += [q.record for q in batch]
+        again.ack("a", batch)
+    report = verify(found)
+    assert report.sound
+    assert (report.records, report.chains) == (36, 3)
+    # The oldest of all tenants, not all of one.
+    assert 0 < report.shed < 36
+    assert main(["audit", "verify", "--redis-url", cluster.url, "--node", "n"]) == 0
+    assert "36 records in 3 chains" in capsys.readouterr().out
+
+
+# -- what changes ------------------------------------------------------------------------------------------
+
+
+def test_a_slot_that_has_moved_costs_one_more_trip_and_no_map(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, tenant = rig(*cluster.ports), homes(cluster)[0]
+    made.ask(ASKED, tenant=tenant.slug)
+    nodes = made.plugin._cache._store._nodes
+    slot = key_slot(Keys(tenant).index.encode())
+    monkeypatch.setattr(nodes._map, "doubt", lambda: None)  # nobody asks for a map
+    nodes._map.move(slot, ("127.0.0.1", cluster.ports[2]))
+    counted = calls(monkeypatch)
+    assert status(made.ask(ASKED, tenant=tenant.slug)) == "Hit"
+    assert counted == ["GET", "GET"]
+    assert status(made.ask(ASKED, tenant=tenant.slug)) == "Hit"
+    assert counted == ["GET"] * 3
+
+
+def test_guard_and_audit_follow_a_slot_that_has_moved(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant, chain = homes(cluster)[0], Chain()
+    book, registry = GuardBook(connect(config(cluster)), tenant), Registry(config(cluster))
+    registry._start = lambda: None  # type: ignore[method-assign]
+    spool = StreamSpool(config(cluster), "n", ["a"], max_records=1000, max_bytes=1 << 30)
+    cache_map = redis_nodes._maps[config(cluster)]
+    monkeypatch.setattr(cache_map, "doubt", lambda: None)
+
+    def misled() -> None:
+        cache_map.move(key_slot(Keys(tenant).index.encode()), ("127.0.0.1", cluster.ports[2]))
+
+    misled()
+    granted = exemption()
+    book.grant(granted)
+    misled()
+    assert book.exemptions() == [granted]
+    misled()
+    registry.exemptions(tenant, approval=False)
+    registry.count(tenant, ["r|alert|hits"])
+    with pytest.raises(redis.RedisError):
+        registry.synchronise()
+    registry.synchronise()  # the next second's
+    assert registry.exemptions(tenant, approval=False) == (granted,)
+    assert book.counts(1) == {("r", "alert", "hits"): 1}
+    misled()
+    spool.append(chain.entries(3, tenant))
+    misled()
+    assert spool.heads() == chain.heads
+    misled()
+    assert len(spool.read("a", 10)) == 3
+    misled()
+    assert spool.trim() == 0
+
+
+def test_a_slot_that_moves_for_good_is_followed(cluster: RedisCluster) -> None:
+    tenant = TenantId("mover")
+    nodes = connect(config(cluster))
+    home = nodes.node(Keys(tenant).index)
+    other = next(port for port in cluster.ports if f":{port}/" not in home.name)
+    slot = key_slot(Keys(tenant).index.encode())
+    identifier = cluster.client(other).execute_command("CLUSTER", "MYID")
+    for port in (other, *cluster.ports):
+        cluster.client(port).execute_command("CLUSTER", "SETSLOT", slot, "NODE", identifier)
+    made = rig(*cluster.ports)
+    assert status(made.ask(ASKED, tenant="mover")) == "Miss"
+    assert status(made.ask(ASKED, tenant="mover")) == "Hit"
+    assert nodes.ask(Keys(tenant).index, lambda client: client.exists(Keys(tenant).index))
+    assert cluster.client(other).exists(Keys(tenant).index)
+
+
+def test_no_node_at_all_is_a_bypass_that_waits_for_a_map_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = rig(free_port(), free_port(), timeout_ms=15)
+    assert status(made.ask(ASKED)) == "Bypass"
+    cache_map = made.plugin._cache._store._nodes._map
+    assert cache_map._tried.wait(10)
+    monkeypatch.setattr(cache_map, "_tried", None)  # who would wait now fails
+    monkeypatch.setattr(cache_map, "_waits_until", 0.0)
+    for _ in range(5):
+        kong = made.ask(ASKED)
+        assert status(kong) == "Bypass"
+        assert kong.exit is None
+
+
+def test_a_node_that_stands_still_is_asked_three_times_and_then_once_a_pause(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = rig(*cluster.ports, timeout_ms=15)
+    still, living, _ = homes(cluster)
+    made.ask(ASKED, tenant=still.slug)
+    until(lambda: status(made.ask(ASKED, tenant=living.slug)), lambda s: s == "Hit", what="cache status")
+    pid = int(cluster.client(cluster.ports[0]).info("server")["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            assert status(made.ask(ASKED, tenant=still.slug)) == "Bypass"
+        store = made.plugin._cache._store
+        assert store.open
+        store._breakers[f"127.0.0.1:{cluster.ports[0]}/0"].pause_s = 1000.0
+        store._breakers[f"127.0.0.1:{cluster.ports[0]}/0"].failed(time.monotonic())
+        counted = calls(monkeypatch)
+        for _ in range(20):
+            assert status(made.ask(ASKED, tenant=still.slug)) == "Bypass"
+        assert set(counted) <= {"CLUSTER"}, "only the map is asked for, and not by the request"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_dead_node_is_its_own_tenants_trouble_alone(cluster: RedisCluster) -> None:
+    tenants, made = homes(cluster), rig(*cluster.ports)
+    dead, *living = tenants
+    registry, chain = Registry(config(cluster)), Chain()
+    registry._start = lambda: None  # type: ignore[method-assign]
+    node = next(f"n{i}" for i in range(100) if on(cluster, f"tg:audit:1:n{i}") != cluster.ports[0])
+    spool = StreamSpool(config(cluster), node, ["a"], max_records=1000, max_bytes=1 << 30)
+    for tenant in tenants:
+        made.ask(ASKED, tenant=tenant.slug)
+        GuardBook(connect(config(cluster)), tenant).grant(exemption())
+        registry.exemptions(tenant, approval=False)
+        spool.append(chain.entries(2, tenant))
+    registry.synchronise()
+    cluster.kill(cluster.ports[0])
+    try:
+        for _ in range(6):
+            kong = made.ask(ASKED, tenant=dead.slug)
+            assert status(kong) == "Bypass"
+            assert kong.exit is None
+            for tenant in living:
+                assert status(made.ask(ASKED, tenant=tenant.slug)) == "Hit"
+        breakers = made.plugin._cache._store._breakers
+        assert {name for name, breaker in breakers.items() if breaker.open} == {
+            f"127.0.0.1:{cluster.ports[0]}/0"
+        }
+
+        for tenant in tenants:
+            registry.count(tenant, ["r|alert|hits"])
+        with pytest.raises((redis.RedisError, OSError)):
+            registry.synchronise()
+        assert len(registry.exemptions(dead, approval=False)) == 1, "what was known holds"
+        assert dict(registry._counts) == {(dead, "r|alert|hits"): 1}, "and what was counted waits"
+        assert GuardBook(connect(config(cluster)), living[0]).counts(1) == {("r", "alert", "hits"): 1}
+
+        entries = [e for tenant in tenants for e in chain.entries(1, tenant)]
+        with pytest.raises(EdgeError):
+            spool.append(entries)
+        delivered = []
+        for _ in range(6):
+            batch = spool.read("a", 100) if len(delivered) < 6 else ()
+            delivered += [q.tenant for q in batch]
+            spool.ack("a", batch)
+        assert Counter(delivered) == dict.fromkeys(living, 3)
+        assert spool.trim() == 0
+    finally:
+        cluster.restart(cluster.ports[0])
+    # It comes back empty, and all goes on.
+    spool.append(entries)
+    assert [q.id for q in spool.read("a", 100)] == [entries[0].id]
+    registry.synchronise()
+    assert not registry._counts
+    until(lambda: status(made.ask(ASKED, tenant=dead.slug)), lambda s: s == "Hit", what="cache status")
+
+
+def on(cluster: RedisCluster, key: str) -> int:
+    """The port of the node that holds a key."""
+    return int(connect(config(cluster)).node(key).name.partition(":")[2].partition("/")[0])
+
+
+def test_a_replica_that_takes_over_is_found(cluster: RedisCluster) -> None:
+    tenant, made = homes(cluster)[1], rig(*cluster.ports)
+    replica = cluster.replicate(cluster.ports[1])
+    made.ask(ASKED, tenant=tenant.slug)
+    seen = cluster.client(cluster.ports[1])
+    seen.wait(1, 10_000)
+    cluster.kill(cluster.ports[1])
+    assert status(made.ask(ASKED, tenant=tenant.slug)) == "Bypass"
+    cluster.client(replica).execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+    # Its breaker is its own, so the first request after the map was learnt is served.
+    kong = until(
+        lambda: made.ask(ASKED, tenant=tenant.slug), lambda k: status(k) != "Bypass", what="cache status"
+    )
+    assert status(kong) == "Hit"
