@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from audit_rig import Chain
+from audit_rig import Chain, Rig, journal_line
 from tenantgate.audit.chain import link, verify
 from tenantgate.audit.ports import ConflictError, Gap, Head, Queued, Spool
 from tenantgate.audit.record import gap as gap_record
@@ -527,3 +527,78 @@ def test_a_spool_in_redis_from_before_sizes_were_counted(
     store.hdel(head, "bytes")
     assert spool.trim() == 2
     assert store.hget(head, "bytes") == b"0"
+
+
+def working(tmp_path: Path, server: RedisServer, *sinks: str, most: int = 1000, room: int = 1 << 30) -> Rig:
+    """A worker whose spool is in Redis."""
+    config = RedisConfig(port=server.port, timeout_ms=1000)
+    spool = StreamSpool(config, "node-1", sinks, max_records=most, max_bytes=room, owner="one")
+    rig = Rig(tmp_path, spool=spool)
+    rig.policy(content="off")
+    rig.step()  # room was made just now
+    return rig
+
+
+@pytest.mark.parametrize("bound", [{"most": 20}, {"room": 35_000}])
+def test_what_either_bound_of_redis_drops_is_told_of_by_a_record(
+    redis_server: RedisServer, store: redis.Redis, tmp_path: Path, bound: dict[str, int]
+) -> None:
+    rig = working(tmp_path, redis_server, "a", **bound)
+    rig.write(*(journal_line(n) for n in range(1, 41)))
+    rig.step(times=2)
+    got = rig.spool.read("a", 5)
+    rig.spool.ack("a", got)
+    rig.step(after_s=6, times=2)
+    rig.write(journal_line(41))
+    rig.step(times=2)
+    got = [q.record for q in (*got, *every(rig.spool, "a"))]
+    report = verify(got)
+    assert report.sound, report.faults
+    lost = 42 - len(got)
+    assert 10 < lost < 35
+    assert report.dropped == {("acme", "node-1"): ((6, 5 + lost),)}
+    without = verify(r for r in got if b'"gap":' not in r)
+    assert {f.kind for f in without.faults} == {"missing"}
+    assert rig.spool.gaps() == []
+    size(store)
+    rig.close()
+
+
+def test_a_redis_that_comes_back_without_the_last_records_forks_no_chain(
+    redis_server: RedisServer, store: redis.Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = working(tmp_path, redis_server, "quick", "slow")
+    rig.write(*(journal_line(n) for n in range(1, 7)))
+    rig.step(times=2)
+    quick, slow = every(rig.spool, "quick"), rig.spool.read("slow", 2)
+    rig.spool.ack("slow", slow)
+    before = {key: store.dump(key) for key in store.keys("tg:audit:*")}
+    rig.write(*(journal_line(n) for n in range(7, 11)))
+    rig.step(times=2)
+    quick += every(rig.spool, "quick")
+    for key, value in before.items():
+        store.restore(key, 0, value, replace=True)
+    rig.write(*(journal_line(n) for n in range(11, 14)))
+    rig.step(times=2)
+    assert "redis has lost records of the spool" in caplog.text
+    rig.step(after_s=6, times=2)
+    for got, missing in ((quick, ()), (slow, ((7, 10),))):
+        found = verify(q.record for q in [*got, *every(rig.spool, "quick" if got is quick else "slow")])
+        assert found.sound, found.faults
+        assert found.dropped.get(("acme", "node-1"), ()) == missing
+    (told,) = [json.loads(q.record)["gap"] for q in rig.spool.all() if b'"gap":' in q.record]
+    assert (told["reason"], told["numbers"]) == ("spool_lost", [{"from": 7, "to": 10}])
+    assert rig.spool.gaps() == []
+    rig.close()
+
+
+def test_who_was_silent_for_long_does_not_mend_what_another_writes(
+    redis_server: RedisServer, store: redis.Redis
+) -> None:
+    first, chain = owned(redis_server, "one"), Chain()
+    first.append(chain.entries(3))
+    store.set(OWNER, "two")
+    chain.entries(2)
+    with pytest.raises(ConflictError):
+        first.append(chain.entries(1))
+    assert len(list(first.all())) == 3

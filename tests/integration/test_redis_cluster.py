@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -171,6 +172,23 @@ def test_the_audit_spool_spreads_over_the_nodes(
     assert 0 < report.shed < 36
     assert main(["audit", "verify", "--redis-url", cluster.url, "--node", "n"]) == 0
     assert "36 records in 3 chains" in capsys.readouterr().out
+
+
+def test_what_the_spool_drops_is_noted_on_each_tenants_node(cluster: RedisCluster) -> None:
+    tenants, chain = homes(cluster), Chain()
+    spool = StreamSpool(config(cluster), "n", ["a"], max_records=1000, max_bytes=12_000, owner="one")
+    for _ in range(10):
+        for tenant in tenants:
+            spool.append(chain.entries(3, tenant))
+    got = spool.read("a", 2)
+    spool.ack("a", got)
+    assert spool.trim() > 30
+    left = Counter(q.tenant for q in spool.all())
+    gaps = {gap.tenant: gap.numbers for gap in spool.gaps()}
+    first = {tenant: 3 if tenant == got[0].tenant else 1 for tenant in tenants}
+    assert gaps == {tenant: ((first[tenant], 30 - left[tenant]),) for tenant in tenants}
+    spool.told(spool.gaps()[:1])
+    assert len(spool.gaps()) == 2
 
 
 # -- what changes ------------------------------------------------------------------------------------------
@@ -338,6 +356,45 @@ def test_a_dead_node_is_its_own_tenants_trouble_alone(cluster: RedisCluster) -> 
 def on(cluster: RedisCluster, key: str) -> int:
     """The port of the node that holds a key."""
     return int(connect(config(cluster)).node(key).name.partition(":")[2].partition("/")[0])
+
+
+def test_a_record_that_was_taken_outlives_its_node(tmp_path: Path) -> None:
+    lone, chain = RedisCluster(tmp_path, nodes=1), Chain()
+    lone.start()
+    try:
+        (port,), replica = lone.ports, lone.replicate(lone.ports[0])
+        both = RedisConfig(cluster_nodes=(ClusterNode(port=port), ClusterNode(port=replica)))
+        spool, again = (
+            StreamSpool(both, "n", ["a"], max_records=1000, max_bytes=1 << 30, owner="one") for _ in range(2)
+        )
+        for _ in range(20):
+            spool.append(chain.entries(5))
+        entries = chain.entries(2)
+        pid = int(lone.client(replica).info("server")["process_id"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for one in (spool, again):
+                with pytest.raises(EdgeError, match="Unreplicated"):
+                    one.append(entries)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        spool.append(entries)
+        lone.kill(port)
+        lone.client(replica).execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+
+        def after() -> list[bytes]:
+            try:
+                return [q.record for q in spool.all()]
+            except EdgeError:
+                return []
+
+        found = verify(until(after, bool, what="records"))
+        assert (found.sound, found.records) == (True, 102)
+        assert spool.heads() == chain.heads
+        spool.append(chain.entries(1))  # where there is no replica, there is none to wait for
+        assert spool.backlog("a") == 103
+    finally:
+        lone.stop()
 
 
 def test_a_replica_that_takes_over_is_found(cluster: RedisCluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from tenantgate.errors import EdgeError
 from tenantgate.tenant import TenantId
 
-__all__ = ["ConflictError", "Entry", "Gap", "Head", "Queued", "Sink", "SinkError", "Spool"]
+__all__ = ["ConflictError", "Entry", "Gap", "GapReason", "Head", "Queued", "Sink", "SinkError", "Spool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,16 @@ class Queued:
     record: bytes
 
 
+class GapReason(enum.StrEnum):
+    """Why entries are gone."""
+
+    SPOOL_FULL = "spool_full"  # the bound of the spool was reached
+    SPOOL_LOST = "spool_lost"  # Redis lost them after it had taken them; sinks may have them
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Entries of a tenant that had to go before all sinks had them.
+    """Entries of a tenant that went before all sinks had them, or may have.
 
     Attributes:
         numbers: in the chain, from and to, both included; in order, apart from each other.
@@ -69,6 +77,7 @@ class Gap:
 
     tenant: TenantId
     numbers: tuple[tuple[int, int], ...]
+    reason: GapReason = GapReason.SPOOL_FULL
 
 
 class Spool(Protocol):
@@ -106,7 +115,7 @@ class Spool(Protocol):
         """Drop what all sinks have, and over the bound the oldest, content first; how many records lost something."""
 
     def gaps(self) -> Sequence[Gap]:
-        """What `trim` had to drop and no record tells of yet, one for a tenant; outlives the process."""
+        """What is gone and no record tells of yet, one for a tenant and reason; outlives the process."""
 
     def told(self, gaps: Sequence[Gap]) -> None:
         """Records tell of these now. May be lost with the process: then they are given again."""

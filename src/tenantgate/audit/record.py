@@ -17,6 +17,7 @@ from typing import Any, Final
 from tenantgate.audit.chain import SHED, Numbers
 from tenantgate.audit.content import ROLES
 from tenantgate.audit.journal import JournalLine
+from tenantgate.audit.ports import GapReason
 from tenantgate.audit.redaction import ContentState, Redacted, absent
 from tenantgate.audit.trace import trace_of
 from tenantgate.tenant import TenantId
@@ -99,8 +100,15 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
     return record
 
 
-def gap(numbers: Numbers, *, tenant: TenantId, identifier: str, now_ms: int) -> dict[str, Any]:
-    """The record of records that had to be dropped, to be linked into their own chain."""
+def gap(
+    numbers: Numbers,
+    *,
+    tenant: TenantId,
+    identifier: str,
+    now_ms: int,
+    reason: GapReason = GapReason.SPOOL_FULL,
+) -> dict[str, Any]:
+    """The record of records that are gone, to be linked into their own chain."""
     trace = trace_of(None, None, identifier)
     return {
         "version": VERSION,
@@ -108,7 +116,7 @@ def gap(numbers: Numbers, *, tenant: TenantId, identifier: str, now_ms: int) -> 
         "time": _time(now_ms),
         "tenant": str(tenant),
         "gap": {
-            "reason": "spool_full",
+            "reason": reason.value,
             "records": sum(last - first + 1 for first, last in numbers),
             "numbers": [{"from": first, "to": last} for first, last in numbers],
         },
@@ -338,7 +346,11 @@ def schema() -> dict[str, Any]:
         "from": _of(whole, "The first.", minimum=1), "to": _of(whole, "The last.", minimum=1),
     }, ("from", "to"), additionalProperties=False)  # fmt: skip
     dropped = _object("Records that went before all sinks had them; a sink that was quick enough has them.", {
-        "reason": _of(text, "spool_full: the bound of the spool was reached.", enum=["spool_full"]),
+        "reason": _of(
+            text,
+            "spool_full: the bound of the spool was reached. spool_lost: Redis lost them; sinks may have them.",
+            enum=[*GapReason],
+        ),
         "records": _of(whole, "How many.", minimum=1),
         "numbers": {"type": "array", "items": span, "description": "Which ones, by chain.seq, of the same chain."},
     }, ("reason", "records", "numbers"), additionalProperties=False)  # fmt: skip

@@ -5,8 +5,8 @@ Keys, in braces the hash tag that keeps a tenant on one shard of a Redis Cluster
     tg:audit:1:{tenant}:<node>:records   stream: id, position, record without its content
     tg:audit:1:{tenant}:<node>:contents  hash: entry id → content
     tg:audit:1:{tenant}:<node>:head      hash: seq, hash, position; bytes, the size of all; shed, up to which entry
-                                         contents are gone; cursor:<sink>, the last entry it has; gaps, the numbers
-                                         that were dropped and that no record tells of yet
+                                         contents are gone; cursor:<sink>, the last entry it has; gaps and lost, the
+                                         numbers that no record tells of yet, by why they are gone
     tg:audit:1:<node>                    hash: checkpoint, and the gateway that it is of; tenant:<id> for each tenant
     tg:audit:1:owner:{tg:audit:1:<node>} the one gateway that writes here, for a while; beside the key before
 
@@ -14,7 +14,10 @@ Two gateways that are given the same node's name would write into the same chain
 its own. So one at a time may; what the other has to say waits in its journal.
 
 An append is one script for each tenant, which ignores what is there already. How durable it is, is up to Redis:
-``appendonly yes`` with ``appendfsync everysec`` may lose the last second with the machine, ``always`` nothing.
+``appendonly yes`` with ``appendfsync everysec`` may lose the last second with the machine, ``always`` nothing. Where
+Redis has replicas, an append is done when one of them has it, too, so that it outlives a failover. A Redis that came
+back without a chain's last entries gets the next ones under the numbers they have, and a record tells of the lost ones:
+sinks may have those, and no number may stand for two records.
 
 Room is made as in files (`tenantgate.edge.audit_files`): what all sinks have is kept for a day, but goes first when
 room is short, then the oldest contents of all tenants, then the oldest records, whose numbers stay in ``gaps`` until a
@@ -39,7 +42,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import redis
 
 from tenantgate.audit.chain import SHED, Numbers, merged, numbers_of, shed
-from tenantgate.audit.ports import ConflictError, Entry, Gap, Head, Queued
+from tenantgate.audit.ports import ConflictError, Entry, Gap, GapReason, Head, Queued
 from tenantgate.chat import canonical
 from tenantgate.edge.redis_nodes import connect
 from tenantgate.errors import EdgeError
@@ -59,19 +62,24 @@ _PAGE: Final = 1000  # the same, where no texts travel
 _CONTENTS: Final = 50  # contents fetched in one go
 _READ_BYTES: Final = 8 << 20  # of records in one read, unless the first is larger
 _ENTRY_BYTES: Final = 256  # what Redis needs for an entry beside its texts, about
+_REPLICA_MS: Final = 500  # how long a replica may take
 _OWNER_MS: Final = 30_000  # after which a gateway that says nothing has given up its place
+
+_REASONS: Final = {GapReason.SPOOL_FULL: "gaps", GapReason.SPOOL_LOST: "lost"}  # where numbers are noted
 
 _CONFLICT: Final = (
     "another gateway writes to this Redis under the same name: give each a gateway.audit.node of its own"
 )
 
 # KEYS: records, contents, head. ARGV: whether these are the last; an entry's own size; five for each entry: position,
-# seq, hash, record, content. What is there already must be these very entries.
+# seq, hash, record, content. What is there already must be these very entries. Gives the last entry's number: if that
+# isn't the last one's of these, some between it and these were lost, and nothing is appended.
 _APPEND: Final = """
 local last = tonumber(redis.call('HGET', KEYS[3], 'position') or '-1')
 local seq = tonumber(redis.call('HGET', KEYS[3], 'seq') or '-1')
 for i = 3, #ARGV, 5 do
   if tonumber(ARGV[i]) > last then
+    if seq >= 0 and tonumber(ARGV[i + 1]) > seq + 1 then return seq end
     if seq >= 0 and tonumber(ARGV[i + 1]) ~= seq + 1 then return redis.error_reply('CONFLICT') end
     local id = redis.call('XADD', KEYS[1], '*', 'position', ARGV[i], 'record', ARGV[i + 3])
     redis.call('HSET', KEYS[2], id, ARGV[i + 4])
@@ -84,7 +92,9 @@ end
 if ARGV[1] == '1' and redis.call('HGET', KEYS[3], 'hash') ~= ARGV[#ARGV - 2] then
   return redis.error_reply('CONFLICT')
 end
-return last
+-- Something is written in any case: who waits for replicas waits for this, and all that came before.
+redis.call('HINCRBY', KEYS[3], 'bytes', 0)
+return seq
 """
 
 # KEYS: owner. ARGV: who, for how long.
@@ -130,6 +140,10 @@ end
 if redis.call('HINCRBY', KEYS[3], 'bytes', -size) < 0 then redis.call('HSET', KEYS[3], 'bytes', 0) end
 return {#rows, size}
 """
+
+
+class UnreplicatedError(redis.RedisError):
+    """A replica is there, but doesn't have it yet."""
 
 
 class _Keys:
@@ -335,7 +349,25 @@ class StreamSpool:
             for e in batch:
                 content = canonical(json.loads(e.record).get("content"))
                 args += [e.position, e.seq, e.hash, shed(e.record), content]
-            self._ask(keys.head, _script(self._appending, names, args), failures)
+            call = _replicated(_script(self._appending, names, args))
+            last = int(self._ask(keys.head, call, failures))
+            if last < batch[-1].seq:
+                self._mend(keys, last, entries, failures)
+                last = int(self._ask(keys.head, call, failures))
+            if last < batch[-1].seq:
+                raise EdgeError("spool: redis: it loses records")
+
+    def _mend(self, keys: _Keys, last: int, entries: Sequence[Entry], failures: _Failures) -> None:
+        """Note which numbers Redis has lost after `last`, and that the chain goes on with the first one to come."""
+        self._claim()
+        known = self._ask(keys.head, lambda client: client.hget(keys.head, "position"), failures)
+        following = next(e.seq for e in entries if e.position > int(known))
+        logs.event(
+            _log, logging.ERROR, "redis has lost records of the spool", first=last + 1, last=following - 1
+        )
+        noted = merged([*self._noted(keys, "lost", failures), (last + 1, following - 1)])
+        state = {"lost": json.dumps(noted), "seq": following - 1}
+        self._ask(keys.head, lambda client: client.hset(keys.head, mapping=state), failures)
 
     def checkpoint(self) -> int | None:
         """The journal position up to which all is appended."""
@@ -516,56 +548,60 @@ class StreamSpool:
         lost = 0
         for tenant, upto in ends.items():
             with failures.noted():
-                lost += self._give_up(self._keys(tenant), upto, loads[tenant].done, room, failures)
+                lost += self._give_up(self._keys(tenant), upto, room, failures)
         if lost:
             logs.event(_log, logging.ERROR, "the spool is full: records were dropped", records=lost)
         return lost
 
-    def _give_up(self, keys: _Keys, upto: str, done: str, room: _Room, failures: _Failures) -> int:
-        """Drop entries up to one, it included, of which sinks still want those after `done`; how many they want."""
+    def _give_up(self, keys: _Keys, upto: str, room: _Room, failures: _Failures) -> int:
+        """Drop entries that sinks still want, up to one, it included; how many."""
         lost = 0
         while True:
             rows = self._ask(
                 keys.head, lambda client: client.xrange(keys.records, "-", upto, count=_PAGE), failures
             )
             spans: list[Sequence[int]] = []
-            for identifier, fields in rows:
-                if _order(identifier.decode()) > _order(done):
-                    lost += 1
-                    record = json.loads(fields[b"record"])
-                    # What it tells has to be told again.
-                    spans += [(record["chain"]["seq"],) * 2, *numbers_of(record)]
-            if spans:  # noted first: what is noted and still there is dropped the next time
-                self._keep_gaps(keys, merged([*self._noted(keys, failures), *spans]), failures)
-            if rows:
+            for _, fields in rows:
+                record = json.loads(fields[b"record"])
+                # What it tells has to be told again.
+                spans += [(record["chain"]["seq"],) * 2, *numbers_of(record)]
+            lost += len(rows)
+            if rows:  # noted first: what is noted and still there is dropped the next time
+                numbers = merged([*self._noted(keys, "gaps", failures), *spans])
+                self._keep(keys, "gaps", numbers, failures)
                 self._forget(keys, rows[-1][0].decode(), room, failures)
             if len(rows) < _PAGE:
                 return lost
 
-    def _noted(self, keys: _Keys, failures: _Failures) -> Numbers:
-        return _numbers(self._ask(keys.head, lambda client: client.hget(keys.head, "gaps"), failures))
+    def _noted(self, keys: _Keys, name: str, failures: _Failures) -> Numbers:
+        return _numbers(self._ask(keys.head, lambda client: client.hget(keys.head, name), failures))
 
-    def _keep_gaps(self, keys: _Keys, numbers: Numbers, failures: _Failures) -> None:
+    def _keep(self, keys: _Keys, name: str, numbers: Numbers, failures: _Failures) -> None:
         def keep(client: Any) -> object:
             if numbers:
-                return client.hset(keys.head, "gaps", json.dumps(numbers))
-            return client.hdel(keys.head, "gaps")
+                return client.hset(keys.head, name, json.dumps(numbers))
+            return client.hdel(keys.head, name)
 
         self._ask(keys.head, keep, failures)
 
     def gaps(self) -> Sequence[Gap]:
-        """What `trim` had to drop and no record tells of yet; of a tenant whose node is gone, later."""
-        found = self._piped(lambda pipe, keys: pipe.hget(keys.head, "gaps"), _Failures())
-        return [Gap(tenant, _numbers(raw)) for tenant, [raw] in found if raw]
+        """What `trim` had to drop, or Redis lost, and no record tells of yet; of a tenant whose node is gone, later."""
+        found = self._piped(lambda pipe, keys: pipe.hmget(keys.head, *_REASONS.values()), _Failures())
+        return [
+            Gap(tenant, _numbers(raw), reason)
+            for tenant, [numbers] in found
+            for reason, raw in zip(_REASONS, numbers, strict=True)
+            if raw
+        ]
 
     def told(self, gaps: Sequence[Gap]) -> None:
         """Records tell of these now."""
         failures = _Failures()
         for gap in gaps:
-            keys = self._keys(gap.tenant)
+            keys, name = self._keys(gap.tenant), _REASONS[gap.reason]
             with failures.noted():
-                left = [span for span in self._noted(keys, failures) if span not in gap.numbers]
-                self._keep_gaps(keys, tuple(left), failures)
+                noted = self._noted(keys, name, failures)
+                self._keep(keys, name, tuple(n for n in noted if n not in gap.numbers), failures)
         failures.raise_first()
 
     def _forget(self, keys: _Keys, upto: str, room: _Room, failures: _Failures) -> None:
@@ -598,6 +634,27 @@ class StreamSpool:
                 yield _Place(tenant, after, record, content)
             if len(found) < 3 * _PAGE:
                 return
+
+
+def _replicated(write: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Write, and wait until a replica has it, too, if there are any that could take over."""
+
+    def call(client: Any) -> T:
+        with client.client() as one:  # WAIT asks for what came by its own connection
+            found = write(one)
+            if _has_replicas(one) and not one.wait(1, _REPLICA_MS):
+                raise UnreplicatedError
+            return found
+
+    return call
+
+
+def _has_replicas(client: Any) -> bool:
+    try:
+        role = client.execute_command("ROLE")
+    except redis.ResponseError:  # not allowed to ask
+        return False
+    return len(role) > 2 and bool(role[2])  # b"master", offset, replicas that are online
 
 
 def _script(script: Any, keys: Sequence[str], args: Sequence[Any]) -> Callable[[Any], Any]:

@@ -98,7 +98,7 @@ _dropped: Final = metrics.counter(
 )
 _gone: Final = metrics.counter(
     "tenantgate_audit_records_dropped_total",
-    "Records dropped at the spool's bound, before all sinks had them.",
+    "Records dropped at the spool's bound, before all sinks had them, or lost by Redis.",
 )
 _waiting: Final = metrics.gauge("tenantgate_audit_lines_waiting", "Lines that wait for their content.")
 _unread: Final = metrics.gauge("tenantgate_audit_journal_unread_bytes", "Bytes of the journal not yet read.")
@@ -453,7 +453,7 @@ class Worker:
                 pass  # appending says so, and comes more often
 
     def _tell(self) -> None:
-        """Records of what the spool had to drop, each behind its tenant's last line and before the next."""
+        """Records of what the spool had to drop or lost, each behind its tenant's last line and before the next."""
         if self._unsent:
             return
         position = self._unsent_end - 1  # within a line that all tenants have behind them
@@ -463,7 +463,7 @@ class Worker:
                 continue  # there is one already: with the next line
             record = gap(
                 found.numbers, tenant=found.tenant, identifier=f"gap-{secrets.token_hex(16)}",
-                now_ms=int(time.time() * 1000),
+                now_ms=int(time.time() * 1000), reason=found.reason,
             )  # fmt: skip
             entry, self._heads[found.tenant] = link(
                 record, head, tenant=found.tenant, node=self._node, position=position
