@@ -30,6 +30,7 @@ def add_commands(subparsers: Any) -> None:
                     help="before the mock provider's first byte (default: %(default)s)")  # fmt: skip
     up.add_argument("--mock-chunk-ms", type=float, default=20.0, metavar="MS",
                     help="before each chunk of its streams (default: %(default)s)")  # fmt: skip
+    up.add_argument("--no-redis", action="store_true", help="start no Redis: use gateway.redis of the file")
     up.add_argument("--log-level", default="info", choices=("debug", "info", "notice", "warn", "error"))
     up.set_defaults(func=_up)
 
@@ -50,8 +51,10 @@ def _up(args: argparse.Namespace) -> int:
         mock_latency_ms=args.mock_latency_ms,
         mock_chunk_ms=args.mock_chunk_ms,
         log_level=args.log_level,
+        own_redis=not args.no_redis,
     )
-    print("starting Redis, the mock provider, the plugin servers and the gateway …", flush=True)
+    redis = "" if args.no_redis else "Redis, "
+    print(f"starting {redis}the mock provider, the plugin servers and the gateway …", flush=True)
     with stack:
         print(_banner(stack, embedded=kong is None), flush=True)
         while not stopped.wait(1.0):

@@ -37,7 +37,8 @@ class Surroundings:
     secrets: Path
     """The file that keeps made-up secrets from one start to the next."""
     mock_url: str
-    redis_port: int
+    redis_port: int | None
+    """Of a Redis on this machine, in place of the file's; None: the file's."""
     proxy_port: int
     status_port: int
     extra: Mapping[str, str]
@@ -80,8 +81,8 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         file,
         config.RenderOptions(
             mock_url=mock,
-            redis_host="127.0.0.1",
-            redis_port=at.redis_port,
+            redis_host="127.0.0.1" if at.redis_port else None,
+            redis_port=at.redis_port or config.RenderOptions().redis_port,
             audit_dir=str(at.folder / "audit"),
         ),
     )

@@ -45,6 +45,7 @@ class Stack(MockControl):
         mock_latency_ms: before the mock provider's first byte.
         mock_chunk_ms: before each chunk of its streams.
         log_level: of the gateway's error log.
+        own_redis: whether to start one, in place of the file's.
         gateway_module: what runs as the embedded host, for who wants to look into it.
     """
 
@@ -58,6 +59,7 @@ class Stack(MockControl):
         mock_latency_ms: float = 0.0,
         mock_chunk_ms: float = 0.0,
         log_level: str = "info",
+        own_redis: bool = True,
         gateway_module: str = "tenantgate.devhost.gateway",
     ) -> None:
         self._tenants = tenants
@@ -68,6 +70,7 @@ class Stack(MockControl):
         self._log_level = log_level
         self._gateway_module = gateway_module
         self._exit = contextlib.ExitStack()
+        self._own_redis = own_redis
         self._redis: RedisServer | None = None
         self._mock: Child | None = None
         self._mock_port = 0
@@ -104,9 +107,10 @@ class Stack(MockControl):
         if len(str(self._run / _LONGEST_SOCKET)) > _SOCKET_MAX:
             self._run = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="tg-")))
         self._run.mkdir(exist_ok=True)
-        self._redis = RedisServer(self._state / "redis")
-        self._exit.callback(self._redis.stop)
-        self._redis.start()
+        if self._own_redis:
+            self._redis = RedisServer(self._state / "redis")
+            self._exit.callback(self._redis.stop)
+            self._redis.start()
         self._start_mock()
         port = self._port or free_port()
         status_port = free_port()
@@ -117,7 +121,7 @@ class Stack(MockControl):
                 run=self._run,
                 secrets=self._state / "secrets.json",
                 mock_url=self.mock_url,
-                redis_port=self._redis.port,
+                redis_port=self._redis.port if self._redis else None,
                 proxy_port=port,
                 status_port=status_port,
                 extra={"log_level": self._log_level, **(RealKong.settings() if self._kong_bin else {})},
