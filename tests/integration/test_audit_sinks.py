@@ -307,6 +307,19 @@ def test_pauses_grow_to_a_bound_and_respect_the_receivers_wish() -> None:
     assert pause_s(1, 0.0, asked_s=1e9) == 3600
 
 
+def test_a_spool_that_fails_for_long_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_delivery.random, "random", lambda: 1.0)
+    pauses: list[float] = []
+    (lane,) = Delivery(MemorySpool(), [StdoutSink("s")])._lanes
+    monkeypatch.setattr(lane.stopping, "wait", pauses.append)
+    for _ in range(20):
+        lane._trouble(EdgeError("spool: redis: ConnectionError"))
+    assert max(pauses) == 2
+    for _ in range(20):
+        lane._trouble(SinkError("status 503", retry=True))
+    assert max(pauses) == 60
+
+
 class Forgetful(MemorySpool):
     """Whose notes of what a sink has fail for a while, as on a full disk."""
 

@@ -18,13 +18,15 @@ _INTERNAL, _CLIENT = 1, 3  # OTLP's SpanKind
 _UNSET, _OK, _ERROR = 0, 1, 2  # OTLP's StatusCode
 
 
-def pause_s(failures: int, random: float, *, asked_s: float | None = None) -> float:
+def pause_s(
+    failures: int, random: float, *, asked_s: float | None = None, longest_s: float = LONGEST_PAUSE_S
+) -> float:
     """How long to wait after so many failures in a row, with full jitter; `random` from 0 to 1.
 
     At least what the receiver asked for (``Retry-After``), an hour at most.
     Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
-    top = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 20))
+    top = min(longest_s, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 20))
     return max(top * random, min(asked_s or 0.0, 3600.0))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tenantgate.audit.delivery import pause_s
+from tenantgate.audit.delivery import LONGEST_PAUSE_S, pause_s
 from tenantgate.audit.ports import SinkError
 from tenantgate.edge.audit_journal import private
 from tenantgate.errors import EdgeError
@@ -127,6 +127,7 @@ class _Lane:
         self._settle()
         batch = self._held or spool.read(name, self._most)
         if not batch:
+            self._failed = 0
             _backlog.set(0, sink=name)
             if self.stopping.is_set():
                 self.ends_at = 0.0
@@ -176,7 +177,11 @@ class _Lane:
         if self._failed == 1:
             told = {"error": str(error)} if isinstance(error, EdgeError) else logs.describe(error)
             logs.event(_log, logging.WARNING, "a sink fails, its records wait", sink=self._sink.name, **told)
-        pause = pause_s(self._failed, random.random(), asked_s=getattr(error, "after_s", None))  # noqa: S311
+        pause = pause_s(
+            self._failed, random.random(), asked_s=getattr(error, "after_s", None),  # noqa: S311
+            # The spool is our own, and may lose what waits in it: it is asked again soon.
+            longest_s=LONGEST_PAUSE_S if isinstance(error, SinkError) else _LOOK_S,
+        )  # fmt: skip
         if not self.stopping.wait(pause):
             return
         time.sleep(min(pause, max(0.0, self.ends_at - time.monotonic())))
