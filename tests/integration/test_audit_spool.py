@@ -602,3 +602,22 @@ def test_who_was_silent_for_long_does_not_mend_what_another_writes(
     with pytest.raises(ConflictError):
         first.append(chain.entries(1))
     assert len(list(first.all())) == 3
+
+
+def test_what_is_appended_while_a_sink_looks_is_not_overlooked(
+    redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, chain = streams(redis_server), Chain()
+    spool.append(chain.entries(1))
+    spool.ack("a", spool.read("a", 10))
+    looked, late = spool._entries, [chain.entries(1)]
+
+    def looking(*args: Any) -> list[Queued]:
+        found = looked(*args)
+        while late:
+            spool.append(late.pop())
+        return found
+
+    monkeypatch.setattr(spool, "_entries", looking)
+    assert spool.read("a", 10) == []
+    assert len(spool.read("a", 10)) == 1

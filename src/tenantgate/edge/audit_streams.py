@@ -249,6 +249,7 @@ class StreamSpool:
         self._lock = threading.Lock()
         self._tenants: dict[TenantId, _Keys] = {}
         self._idle: dict[str, set[TenantId]] = {sink: set() for sink in self._sinks}
+        self._appends = 0
         self._waiting: dict[tuple[str, TenantId], int] = {}
         self._turn = itertools.count()
         for name in self._ask(self._root, lambda client: client.hkeys(self._root)):
@@ -333,6 +334,7 @@ class StreamSpool:
             with failures.noted():
                 self._append(tenant, mine, failures)
         with self._lock:
+            self._appends += 1
             for idle in self._idle.values():
                 idle.difference_update(by_tenant)
         for listener in self._listeners:
@@ -390,7 +392,7 @@ class StreamSpool:
         waiting = self._not_idle(sink)
         if not waiting:
             return []
-        failures = _Failures()
+        failures, appends = _Failures(), self._appends
         turn = next(self._turn) % len(waiting)
         for tenant in waiting[turn:] + waiting[:turn]:
             with failures.noted():
@@ -398,7 +400,8 @@ class StreamSpool:
                 if found:
                     return found
                 with self._lock:
-                    self._idle.setdefault(sink, set()).add(tenant)
+                    if appends == self._appends:  # else something may have come since we looked
+                        self._idle.setdefault(sink, set()).add(tenant)
         failures.raise_first()
         return []
 
