@@ -7,7 +7,7 @@ import socket
 import time
 from typing import Final
 
-from tenantgate.kong import metrics
+from tenantgate.kong import at_once, metrics
 from tenantgate.kong.wire import Call, Decoder, MalformedError, Reply
 
 __all__ = ["ClosedError", "Connection", "abandoned"]
@@ -16,7 +16,7 @@ abandoned: Final = metrics.counter(
     "tenantgate_abandoned_calls_total", "Calls that Kong gave up before they were answered."
 )
 
-_CHUNK: Final = 64 * 1024
+_CHUNK: Final = 256 * 1024
 
 
 class ClosedError(Exception):
@@ -31,12 +31,13 @@ class Connection:
         stalled_since: when output began to wait for room (`time.monotonic`), or None.
     """
 
-    __slots__ = ("_decoder", "_out", "_sock", "closed", "fd", "stalled_since")
+    __slots__ = ("_buffer", "_decoder", "_out", "_sock", "closed", "fd", "stalled_since")
 
     def __init__(self, sock: socket.socket, limit: int) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._decoder = Decoder(limit)
+        self._buffer = at_once.buffer()
         self._out = memoryview(b"")
         self.fd = sock.fileno()
         self.closed = False
@@ -52,7 +53,10 @@ class Connection:
         found = self._decoder.next() if self._decoder.pending else None
         if found is None:
             try:
-                data = self._sock.recv(_CHUNK)
+                data = at_once.receive(self._sock, self._buffer)
+                if len(data) == len(self._buffer):
+                    with contextlib.suppress(BlockingIOError):
+                        data += self._sock.recv(_CHUNK)
             except BlockingIOError:
                 return None
             except OSError:
@@ -92,7 +96,7 @@ class Connection:
             ClosedError: the other side is gone.
         """
         try:
-            sent = self._sock.send(data)
+            sent = at_once.send(self._sock, data)
         except BlockingIOError:
             sent = 0
         except OSError:
