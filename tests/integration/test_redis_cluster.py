@@ -376,6 +376,9 @@ def test_a_record_that_was_taken_outlives_its_node(tmp_path: Path) -> None:
             for one in (spool, again):
                 with pytest.raises(EdgeError, match="Unreplicated"):
                     one.append(entries)
+            lone.client(port).execute_command("ACL", "SETUSER", "default", "-wait")
+            spool.append(entries)  # who may not ask doesn't wait
+            lone.client(port).execute_command("ACL", "SETUSER", "default", "+wait")
         finally:
             os.kill(pid, signal.SIGCONT)
         spool.append(entries)

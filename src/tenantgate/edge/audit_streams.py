@@ -645,19 +645,20 @@ def _replicated(write: Callable[[Any], T]) -> Callable[[Any], T]:
     def call(client: Any) -> T:
         with client.client() as one:  # WAIT asks for what came by its own connection
             found = write(one)
-            if _has_replicas(one) and not one.wait(1, _REPLICA_MS):
+            if not _has_replica(one):
                 raise UnreplicatedError
             return found
 
     return call
 
 
-def _has_replicas(client: Any) -> bool:
+def _has_replica(client: Any) -> bool:
+    """Whether a replica has all that this client wrote, or there is none that could take over."""
     try:
-        role = client.execute_command("ROLE")
-    except redis.ResponseError:  # not allowed to ask
-        return False
-    return len(role) > 2 and bool(role[2])  # b"master", offset, replicas that are online
+        role = client.execute_command("ROLE")  # b"master", offset, replicas that are online
+        return len(role) < 3 or not role[2] or client.wait(1, _REPLICA_MS) > 0
+    except redis.ResponseError:  # not allowed to ask: records must not wait for a right that nobody gave
+        return True
 
 
 def _script(script: Any, keys: Sequence[str], args: Sequence[Any]) -> Callable[[Any], Any]:
