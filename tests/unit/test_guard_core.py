@@ -25,7 +25,7 @@ BODY: dict[str, Any] = {
     "user": "u-1",
     "messages": [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "data:x"}}]},
+        {"role": "user", "content": [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "QUJD" * 99}}]},
         {"role": "assistant", "content": None, "tool_calls": [
             {"id": "c1", "type": "function", "function": {"name": "mail", "arguments": '{"to": "jane\\u0040example.com"}'}}]},
         {"role": "tool", "tool_call_id": "c1", "content": "sent to jane@example.com"},
@@ -58,6 +58,61 @@ def test_rewriting_keeps_everything_else_and_the_arguments_json() -> None:
     assert json.loads(arguments) == {"to": "[E]"}
     assert new["messages"][3] is BODY["messages"][3]
     assert BODY["messages"][2]["tool_calls"][0]["function"]["arguments"].startswith('{"to": "jane')
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"name": "HIDDEN"},
+        {"id": "HIDDEN", "model": "m"},
+        {"data": "HIDDEN"},
+        {"a": [{"type": {"format": "HIDDEN"}}]},
+        {"arguments": '["HIDDEN"]'},
+        {"the HIDDEN": 1},
+    ],
+)
+def test_arguments_have_no_words_of_the_protocol(arguments: dict[str, Any]) -> None:
+    body = _calling(json.dumps(arguments))
+    passage = of_request(body, "concatenate_all_content")
+    at = passage.text.index("HIDDEN")
+    new = rewrite(
+        body, passage.changed([Finding(at, at + 6, "X")], lambda text, _f: text.replace("HIDDEN", "[X]"))
+    )
+    call = new["messages"][0]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(call) == json.loads(json.dumps(arguments).replace("HIDDEN", "[X]"))
+
+
+def test_long_numbers_are_read_in_arguments_and_as_content() -> None:
+    body = _calling('{"card": 4111111111111111, "page": 12, "flag": true, "rate": 123456.7}')
+    body["messages"].append({"role": "user", "content": 4111111111111111})
+    body |= {"seed": 4111111111111111, "tools": [{"parameters": {"maximum": 4111111111111111}}]}
+    assert of_request(body, "concatenate_all_content").text == "4111111111111111\n4111111111111111"
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"messages": [{"role": "user", "name": "HIDDEN", "content": ""}]},
+        {"messages": [{"role": "user", "content": [{"source": {"type": "text", "data": "my HIDDEN text"}}]}]},
+        {"messages": [{"role": "user", "content": [{"source": {"data": "HIDDEN" + "A" * 99}}]}]},
+        {"messages": [{"role": "user", "content": [{"image_url": {"url": "data:text/plain,HIDDEN"}}]}]},
+        {"stop": ["HIDDEN"]},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "description": "HIDDEN"}}},
+    ],
+)
+def test_all_that_the_application_may_write_is_read(extra: dict[str, Any]) -> None:
+    assert "HIDDEN" in of_request({"messages": [], **extra}, "concatenate_all_content").text
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,", "data:text/plain;charset=utf-8;base64,"])
+def test_bytes_are_not_read(prefix: str) -> None:
+    body = {"messages": [{"content": [{"image_url": {"url": prefix + "QUJD" * 100}}]}]}
+    assert not of_request(body, "concatenate_all_content").text
+
+
+def _calling(arguments: str) -> dict[str, Any]:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
 
 
 def test_a_finding_over_two_texts_is_changed_in_both() -> None:
