@@ -12,13 +12,14 @@ from tenantgate.errors import ConfigError
 from tenantgate.fields import parse
 from tenantgate.guard.answers import blocked
 from tenantgate.guard.config import DEFAULT_RULES, GuardConfig, RuleConfig, check
+from tenantgate.guard.detectors import as_it_reads
 from tenantgate.guard.exemptions import Exemption, State, approve, in_force, read
 from tenantgate.guard.passages import of_message, of_request, rewrite
 from tenantgate.guard.replies import decompress, text_of
 from tenantgate.guard.replies import parse as parse_reply
 from tenantgate.guard.topics import Topics
 from tenantgate.guard.verdict import Action, judge
-from tenantgate.pii import Finding
+from tenantgate.pii import Finding, find_personal
 
 BODY: dict[str, Any] = {
     "model": "gpt-x",
@@ -121,6 +122,12 @@ def test_a_finding_over_two_texts_is_changed_in_both() -> None:
         [Finding(0, len(passage.text), "X")], lambda text, f: f"{f[0].start}-{f[0].end}"
     )
     assert changed == {(0, "text"): "0-9", (1, "text"): "0-9"}
+
+
+@pytest.mark.parametrize("char", ["\0", "\b", "\x1b", "\x7f", "\xad", "\u200b", "\ufeff"])
+def test_what_shows_as_nothing_hides_nothing(char: str) -> None:
+    (found,) = as_it_reads(find_personal)(f"mail jane@exam{char}ple.com now")
+    assert (found.start, found.end) == (5, 22)
 
 
 RULES = {mode: RuleConfig(name=mode, detector="secrets", mode=mode) for mode in ("alert", "mask", "block")}

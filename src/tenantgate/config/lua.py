@@ -9,6 +9,7 @@ from typing import Final
 __all__ = [
     "ANTHROPIC_STOP_REASON",
     "BEARER",
+    "BESIDE_TEXT",
     "CORRELATION",
     "END_OF_STREAM",
     "FINISH_REASON",
@@ -23,16 +24,31 @@ __all__ = [
     "journal",
 ]
 
-FINISH_REASON: Final = (
+_REASON: Final = (
     'local c = ngx.arg[1]; if type(c) == "string" then '
     'for r in c:gmatch([["finish_reason"%s*:%s*"([%w_]+)"]]) do '
     "kong.ctx.shared.tenantgate_finish_reason = r end end"
 )
-"""post-function, body_filter. Kong's log of a stream has no finish reason, and a reply that was cut off must
-not be stored. At priority -1000 it sees the chunks that ai-proxy has normalised. Text of a reply can't pass
-for it: there the quotes are escaped."""
+BESIDE_TEXT: Final = (
+    "tool_calls", "function_call", "refusal", "reasoning", "reasoning_content", "audio", "annotations",
+)  # fmt: skip
+"""What a stream's answer may hold besides its text, which is all that Kong logs of it."""
 
-ANTHROPIC_STOP_REASON: Final = FINISH_REASON.replace('"finish_reason"', '"stop_reason"')
+FINISH_REASON: Final = (
+    f"{_REASON} "
+    'if type(c) == "string" then for _, n in ipairs({'
+    + ", ".join(f'"{n}"' for n in BESIDE_TEXT)
+    + "}) do local k = '\"' .. n .. '\"%s*:%s*' "
+    "if c:find(k .. '\"[^\"]') or c:find(k .. '[%[{]%s*[^%s%]}]') then "
+    "kong.ctx.shared.tenantgate_stream_beside = true end end end "
+    "if ngx.arg[2] and kong.ctx.shared.tenantgate_stream_beside then "
+    "kong.ctx.shared.tenantgate_stream_end = nil end"
+)
+"""post-function, body_filter. Kong's log of a stream has no finish reason, and a reply that was cut off must
+not be stored, nor one that was more than its text: then the mark of `END_OF_STREAM` goes again. At priority -1000 it
+sees the chunks that ai-proxy has normalised. Text of a reply can't pass for it: there the quotes are escaped."""
+
+ANTHROPIC_STOP_REASON: Final = _REASON.replace('"finish_reason"', '"stop_reason"')
 """pre-function, body_filter. Kong's Anthropic driver drops the reason, so this sees the chunks before it."""
 
 END_OF_STREAM: Final = (

@@ -165,7 +165,7 @@ class Model:
         default=None, match=_URL, len_max=1024,
     )  # fmt: skip
     streaming: str = field(
-        "Whether replies may be streamed: as the client asks, never, or always.",
+        "Whether replies may be streamed: as the client asks, never, or always. A cached one comes as the client asks.",
         default="allow", one_of=("allow", "deny", "always"),
     )  # fmt: skip
     max_tokens: int | None = field("Sets max_tokens, whatever the client sent.", default=None, gt=0)
