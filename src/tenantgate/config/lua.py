@@ -10,6 +10,7 @@ __all__ = [
     "ANTHROPIC_STOP_REASON",
     "BEARER",
     "BESIDE_TEXT",
+    "COMPLETE",
     "CORRELATION",
     "END_OF_STREAM",
     "FINISH_REASON",
@@ -109,6 +110,9 @@ TRACEPARENT: Final = (
 )
 """There too: the client's trace (W3C Trace Context), if it has that form."""
 
+COMPLETE: Final = 'return ngx.var.request_completion == "OK"'
+"""There too: whether the answer was sent to its end. Who leaves in the middle of a stream has the 200 by then."""
+
 
 def journal(correlation_header: str) -> dict[str, str]:
     """``custom_fields_by_lua`` of the file-log that writes the audit log's journal.
@@ -127,6 +131,7 @@ def journal(correlation_header: str) -> dict[str, str]:
         # Kong puts the client's own value there.
         "correlation_id": CORRELATION.replace("HEADER", correlation_header),
         "tenantgate.traceparent": TRACEPARENT,
+        "tenantgate.complete": COMPLETE,
         "tenantgate.cache_status": 'return kong.response.get_header("X-Cache-Status")',
         "tenantgate.cache_key": 'return kong.response.get_header("X-Cache-Key")',
         "tenantgate.finish_reason": "return kong.ctx.shared.tenantgate_finish_reason",
