@@ -39,6 +39,13 @@ def test_a_start_waits_in_the_backlog_rather_than_being_refused(launch: Callable
     assert call == ("kong.response.set_header", "x-life", "1 0 True")
 
 
+def test_loading_what_holds_python_s_lock_drops_no_connection(launch: Callable[..., Launched]) -> None:
+    server = launch("loading")
+    server.eventually(server.socket.exists)
+    with server.client() as kong:
+        assert kong.start_instance("loading")
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_dead_or_stopped_server_is_replaced_at_once(launch: Callable[..., Launched], number: int) -> None:
     server = launch("faulty")
@@ -122,6 +129,64 @@ def test_a_newer_server_keeps_the_path_that_it_took(launch: Callable[..., Launch
     new.ready()
     with new.client() as kong:
         assert kong.start_instance("faulty")
+
+
+def test_a_new_server_takes_the_path_once_it_is_warm(
+    launch: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAITING_FOR", str(tmp_path / "go"))
+    old = launch("faulty")
+    old.ready()
+    new = launch("waiting", path=old.socket)
+    new.eventually(lambda: len(list(old.socket.parent.glob(f".{new.process.pid}-*"))) == 2)
+    with old.client() as kong:
+        assert kong.start_instance("faulty")
+    (tmp_path / "go").touch()
+    new.eventually(lambda: new.health()["supervisor"] == new.process.pid)
+    with new.client() as kong:
+        assert kong.start_instance("waiting")
+
+
+def test_a_new_server_takes_the_path_before_it_is_warm_where_nobody_serves_any_more(
+    launch: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAITING_FOR", str(tmp_path / "go"))
+    old = launch("faulty")
+    old.ready()
+    new = launch("waiting", path=old.socket)
+    old.process.terminate()
+    assert old.process.wait(10) == 0
+    new.eventually(lambda: new.health()["supervisor"] == new.process.pid)
+    (tmp_path / "go").touch()
+
+
+def test_while_kong_goes_on_a_server_stays_until_another_has_its_place(
+    launch: Callable[..., Launched], tmp_path: Path
+) -> None:
+    nginx = tmp_path / "nginx"  # the name tells Kong's workers from others
+    nginx.symlink_to(os.path.realpath(sys.executable))
+    path = tmp_path / "s.socket"
+    start = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-m", "tenantgate.kong.launcher", "--plugin", str(PLUGINS / "faulty.py"),
+               "--socket", str(path)]  # fmt: skip
+    master = subprocess.Popen(
+        [nginx, "-c", start, nginx, "-c", start, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert master.stdout
+    worker, supervisor = (int(master.stdout.readline()) for _ in range(2))
+    helper = launch("closing")
+    helper.eventually(path.exists)
+    os.kill(worker, signal.SIGKILL)
+    with KongClient(path) as kong:
+        helper.eventually(lambda: kong.start_instance("faulty"))
+        new = launch("faulty", path=path)
+        helper.eventually(lambda: gone(supervisor))
+    new.ready()
+    with KongClient(path) as kong:
+        assert kong.start_instance("faulty")
+    master.kill()
+    master.communicate()
 
 
 def test_all_ends_with_the_process_that_started_it(tmp_path: Path, launch: Callable[..., Launched]) -> None:
