@@ -14,6 +14,7 @@ import pytest
 from tenantgate.edge import guard_models, guard_notes
 from tenantgate.edge.guard_weights import injection_weights
 from tenantgate.guard.injection import InjectionModel
+from tenantgate.guard.time_left import OutOfTimeError, limited
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
 
@@ -158,6 +159,17 @@ def test_a_failing_detector_does_as_on_error_says_and_never_stops_an_alert(
     if status is None:
         assert kong.verdict(REQUEST)["failed"] == ["injection"]
     assert CANARY not in caplog.text
+
+
+@pytest.mark.parametrize(("mode", "status"), [("block", 503), ("alert", None)])
+def test_a_text_too_long_for_the_deadline_is_given_up_in_time(mode: str, status: int | None) -> None:
+    made = plugin(rule("injection", mode), deadline_ms=400)
+    kong = access(made, chat("the quick brown fox " * 50_000))
+    assert (kong.exit.status if kong.exit else None) == status
+    if status is None:
+        assert kong.verdict(REQUEST)["failed"] == ["injection"]
+    with limited(0.0), pytest.raises(OutOfTimeError):
+        InjectionModel(injection_weights(), None).find("hello there")
 
 
 def test_a_rule_that_makes_no_sense_stops_a_blocking_route_and_not_a_watching_one() -> None:

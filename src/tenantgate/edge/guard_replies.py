@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 from tenantgate.edge.guard_checking import Checker, mask_all
 from tenantgate.edge.guard_models import PARTS
 from tenantgate.edge.guard_notes import Notes, sealer
-from tenantgate.edge.guard_service import ORIGINALS
+from tenantgate.edge.guard_service import ORIGINALS, SHARE
 from tenantgate.errors import EdgeError
 from tenantgate.guard.answers import CODE_REPLY, blocked
 from tenantgate.guard.config import check
 from tenantgate.guard.passages import of_message, rewrite
 from tenantgate.guard.replies import RawReply, decompress, error_of, parse, text_of
+from tenantgate.guard.time_left import limited
 from tenantgate.guard.verdict import Action, Decision, judge
 from tenantgate.kong import logs, metrics
 from tenantgate.pii import Placeholders, recover
@@ -114,7 +115,8 @@ class ReplyGuard:
     def _judged(
         self, host: Host, tenant: TenantId | None, passage: Passage
     ) -> tuple[Decision, tuple[Exemption, ...]]:
-        checked = self._checker.check(lambda _rule: passage)
+        with limited(host.remaining_ms() * SHARE):
+            checked = self._checker.check(lambda _rule: passage)
         for rule in self._checker.rules:
             if rule.name in checked.failed and rule.mode != "alert" and self._config.on_error == "reject":
                 raise checked.failed[rule.name]
