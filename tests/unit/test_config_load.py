@@ -79,6 +79,12 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
         (f"{MODEL}      - {{provider: mock, model: 4}}", 6, f"{A_MODEL}.model", "write it in quotes"),
         (f"{MODEL}      - {{provider: openai, model: m}}", 6, f"{A_MODEL}.credential", "for openai"),
         (
+            f"{MODEL}      - {{provider: mock, model: m, top_k: 3}}",
+            6,
+            f"{A_MODEL}.top_k",
+            "Kong doesn't send it to mock",
+        ),
+        (
             f"{MODEL}      - {{provider: openai-compatible, model: m}}",
             6,
             f"{A_MODEL}.upstream_url",

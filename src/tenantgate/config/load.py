@@ -292,6 +292,13 @@ class _Reader:
         for name in provider.needs:
             if getattr(m, name) is None:
                 self.add(None, _join(where, name), f"required for {m.provider}")
+        for name in provider.never_sent:
+            if getattr(m, name) is not None:
+                self.add(
+                    None,
+                    _join(where, name),
+                    f"has no effect: Kong doesn't send it to {m.provider}; take it out",
+                )
 
     def check_rate_limit(self, limit: model.RateLimit, where: str) -> None:
         """Kong wants one period at least, and no shorter one above a longer one."""
