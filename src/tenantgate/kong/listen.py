@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import socket
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +17,10 @@ _BACKLOG: Final = 4096
 _PATH_MAX: Final = 107  # sockaddr_un.sun_path less its final zero byte
 
 
-_numbers: Final = itertools.count()
-
-
 class UnixListener:
     """A socket that listens, and the path at which clients find it once it is published.
 
-    Until then it listens under a name of its own, so that who is at the path can go on serving.
+    Until then it listens under another name, so that who is at the path can go on serving, and give it up to this one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +30,7 @@ class UnixListener:
             ConfigError: the path can't be used.
         """
         self.path = path
-        self._waiting = path.with_name(f".{os.getpid()}-{next(_numbers)}")
+        self._waiting = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}")
         if max(len(os.fsencode(path)), len(os.fsencode(self._waiting))) > _PATH_MAX:
             raise ConfigError(f"socket {path}: the path is over {_PATH_MAX} bytes")
         self.sock = socket.socket(socket.AF_UNIX)
@@ -66,23 +63,24 @@ class UnixListener:
             ConfigError: it can't be taken.
         """
         try:
-            self._waiting.rename(self.path)
+            if _inode(self._waiting) == self._inode:  # else it has got the path, or a newer one waits
+                self._waiting.rename(self.path)
         except OSError as error:
             self.unlink()
             self.sock.close()
             raise ConfigError(f"socket {self.path}: {error.strerror}") from None
         self.published = True
 
-    def superseded(self) -> bool:
-        """Whether somebody else has taken the path from it."""
-        return self.published and _inode(self.path) not in (self._inode, None)
-
     def unlink(self) -> None:
-        """Remove the path, unless a newer server has taken it."""
-        for path in (self._waiting, self.path):
-            if _inode(path) == self._inode:
-                with contextlib.suppress(OSError):
-                    path.unlink()
+        """Give the path up: to a newer server that waits for it, or for good. One that was taken is left alone."""
+        with contextlib.suppress(OSError):
+            if _inode(self._waiting) == self._inode:
+                self._waiting.unlink()
+            if _inode(self.path) == self._inode:
+                if self._waiting.exists():
+                    self._waiting.rename(self.path)
+                else:
+                    self.path.unlink()
 
 
 def _inode(path: Path) -> int | None:

@@ -8,8 +8,8 @@ socket's backlog instead of being refused. (Refused, Kong would go on without th
 Only while the server crashes again and again are connections closed at once, so that requests need not wait.
 
 When Kong reloads, the new worker starts a new one of these while the old still serves. The new one takes the path
-only once its server is warm, or the old one has gone; and the old one, told to end as its worker does, stays until
-it has been replaced. So no request meets a server that isn't there or can't answer yet.
+once its server is warm, or gets it from the old one, which goes with its worker. So no request meets a path where
+nobody listens, and hardly one a server that can't answer yet.
 
 What Kong has configured outlives the server, too (`instances.Memory`), so Kong need not begin anew with the next.
 
@@ -53,7 +53,6 @@ _PATIENCE: Final = (
     2  # failures in a row before a server that never gets warm has to do without what was there
 )
 _GRACE_S: Final = 2.0  # after SIGTERM
-_HANDOVER_S: Final = 10.0  # for which it goes on where Kong goes on, too
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -111,8 +110,6 @@ class _Supervisor:
     def __init__(self, serve: Callable[[Heart, int], int], listeners: Sequence[UnixListener]) -> None:
         self._serve, self._listeners, self._listener = serve, listeners, listeners[0].sock
         self._parent = os.getppid()
-        self._master = _nginx_master(self._parent)
-        self._told_at = 0.0
         self._waker = Waker()
         self._memory = Memory.new()
         self._ending = 0  # the signal that ends it all
@@ -156,17 +153,6 @@ class _Supervisor:
         for listener in self._listeners:
             if not listener.published and (self._was_warm or not listener.served()):
                 listener.publish()
-
-    def _goes_on(self, now: float) -> bool:
-        """Whether to serve on although it was told to end: Kong goes on, and nobody has taken our place yet."""
-        self._told_at = self._told_at or now
-        return (
-            self._ending == signal.SIGTERM
-            and self._master is not None
-            and now - self._told_at < _HANDOVER_S
-            and not self._listeners[0].superseded()
-            and os.path.exists(f"/proc/{self._master}")  # noqa: PTH110
-        )
 
     def _fork(self) -> None:
         self._restarts += 1
@@ -227,7 +213,7 @@ class _Supervisor:
                 return
             # Time in which this process itself did not run says nothing about the child.
             last_beat += max(0.0, now - before - 2 * _TICK_S)
-            if self._ending and not ending_since and not self._goes_on(now):
+            if self._ending and not ending_since:
                 ending_since = now
                 os.kill(self._child, signal.SIGTERM)
             late = ending_since and now - ending_since > _GRACE_S
@@ -277,16 +263,6 @@ class _Supervisor:
                     self._listener.accept()[0].close()
                 except OSError:
                     continue
-
-
-def _nginx_master(worker: int) -> int | None:
-    """The master of the worker that started this process, if it is nginx's (proc(5): fields 2 and 4 of ``stat``)."""
-    try:
-        with open(f"/proc/{worker}/stat", "rb") as file:  # noqa: PTH123
-            name, _, fields = file.read().partition(b"(")[2].rpartition(b")")
-    except OSError:
-        return None
-    return int(fields.split()[1]) if name == b"nginx" else None
 
 
 def _die_with_parent(parent: int) -> None:
