@@ -47,11 +47,15 @@ class Plugin:
         self._compression.access(host)
 
 
+def load() -> None:
+    """Load the vocabulary, which holds Python's lock for half a second, before there is anybody to answer."""
+    from tenantgate.edge.token_counts import token_counter  # noqa: PLC0415
+
+    token_counter(CompressConfig().encoding)
+
+
 def warm_up() -> None:
     """Load what the first request would wait for."""
     from tenantgate.edge.compress_pruners import pruner  # noqa: PLC0415
-    from tenantgate.edge.token_counts import token_counter  # noqa: PLC0415
 
-    config = CompressConfig()
-    token_counter(config.encoding)
-    pruner(config.pruner)
+    pruner(CompressConfig().pruner)

@@ -70,14 +70,17 @@ class Rig:
         kong = FakeKong(consumer=tenant, body=raw, headers=headers or {})
         return kong.run(self.plugin, "access")
 
-    def log(self, kong: FakeKong, *, status: int = 200, reason: str | None = "stop", **message: Any) -> None:
+    def log(
+        self, kong: FakeKong, *, status: int = 200, reason: str | None = "stop",
+        kind: str = "application/json", **message: Any,
+    ) -> None:  # fmt: skip
         choice = {
             "message": {"role": "assistant", "content": self.answer, **message},
             "finish_reason": reason,
         }
         payload = {"choices": [choice], "model": "m"}
         kong.record = {
-            "response": {"status": status, "headers": {}},
+            "response": {"status": status, "headers": {"content-type": kind}},
             "ai": {"proxy": {"payload": {"response": json.dumps(payload)}}},
         }
         kong.run(self.plugin, "log")

@@ -39,6 +39,13 @@ def test_a_start_waits_in_the_backlog_rather_than_being_refused(launch: Callable
     assert call == ("kong.response.set_header", "x-life", "1 0 True")
 
 
+def test_loading_what_holds_python_s_lock_drops_no_connection(launch: Callable[..., Launched]) -> None:
+    server = launch("loading")
+    server.eventually(server.socket.exists)
+    with server.client() as kong:
+        assert kong.start_instance("loading")
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_dead_or_stopped_server_is_replaced_at_once(launch: Callable[..., Launched], number: int) -> None:
     server = launch("faulty")
@@ -122,6 +129,38 @@ def test_a_newer_server_keeps_the_path_that_it_took(launch: Callable[..., Launch
     new.ready()
     with new.client() as kong:
         assert kong.start_instance("faulty")
+
+
+def test_a_new_server_takes_the_path_once_it_is_warm(
+    launch: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAITING_FOR", str(tmp_path / "go"))
+    old = launch("faulty")
+    old.ready()
+    new = launch("waiting", path=old.socket)
+    new.eventually(lambda: len(list(old.socket.parent.glob(".*"))) == 2)
+    with old.client() as kong:
+        assert kong.start_instance("faulty")
+    (tmp_path / "go").touch()
+    new.eventually(lambda: new.health()["supervisor"] == new.process.pid)
+    with new.client() as kong:
+        assert kong.start_instance("waiting")
+
+
+def test_a_new_server_takes_the_path_before_it_is_warm_where_nobody_serves_any_more(
+    launch: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAITING_FOR", str(tmp_path / "go"))
+    old = launch("faulty")
+    old.ready()
+    new = launch("waiting", path=old.socket)
+    new.eventually(lambda: len(list(old.socket.parent.glob(".*"))) == 2)
+    old.process.terminate()
+    assert old.process.wait(10) == 0
+    assert old.socket.exists()
+    assert new.health()["supervisor"] == new.process.pid
+    (tmp_path / "go").touch()
+    new.ready()
 
 
 def test_all_ends_with_the_process_that_started_it(tmp_path: Path, launch: Callable[..., Launched]) -> None:

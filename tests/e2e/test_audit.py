@@ -38,7 +38,9 @@ class Records:
         return [json.loads(line) for line in lines]
 
     def of(self, reply: Reply) -> dict[str, Any]:
-        wanted = reply.headers["x-kong-request-id"]
+        return self.by_id(reply.headers["x-kong-request-id"])
+
+    def by_id(self, wanted: str | None) -> dict[str, Any]:
         found = until(
             lambda: [r for r in self.all() if r["request"].get("id") == wanted], bool, what="record"
         )
@@ -72,6 +74,19 @@ def test_a_stream_has_its_words_once(gateway: Gateway, records: Records) -> None
     found = records.of(reply)
     assert found["outcome"] == "answered"
     assert text_of(found).count("This is mock answer") == 1
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_stream(gateway: Gateway, records: Records) -> None:
+    client = gateway.client("acme")
+    body = {"stream": True, "messages": [{"role": "user", "content": gateway.fresh()}]}
+    with (
+        gateway.stack.mock_behaviour(chunk_ms=100),
+        client.opened(json.dumps(body).encode()) as response,
+    ):
+        assert response.read1(1)
+        identifier = response.headers["x-kong-request-id"]
+        response.close()
+    assert records.by_id(identifier)["outcome"] == "client_gone"
 
 
 def test_what_never_reached_a_provider(gateway: Gateway, records: Records) -> None:

@@ -94,6 +94,17 @@ def test_a_stream_flows_on_a_miss_and_is_replayed_as_stream_and_as_json(gateway:
     assert (plain.cache, plain.text) == ("Hit", miss.text)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_with_more_than_its_text_is_not_stored_without_it(gateway: Gateway, stream: bool) -> None:
+    prompt = gateway.fresh()
+    with gateway.stack.mock_behaviour(refusal=True):
+        first = gateway.client("acme").chat(prompt, stream=stream)
+    assert (first.status, first.cache) == (200, "Miss")
+    assert b"as far as I go" in first.body
+    ask_until_hit(gateway, "acme", gateway.fresh())  # what was to be stored before this is by now
+    assert gateway.client("acme").chat(prompt).cache == "Miss"
+
+
 @pytest.mark.parametrize("directive", ["no-store", "no-cache"])
 def test_cache_control_is_obeyed(gateway: Gateway, directive: str) -> None:
     prompt = gateway.fresh()

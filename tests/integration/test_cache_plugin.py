@@ -192,6 +192,12 @@ def test_a_stream_is_stored_from_its_log_and_replayed_both_ways(rig: Rig) -> Non
     assert text_of(rig.ask("What is a sextant?")) == "An answer."
 
 
+def test_a_stream_that_the_client_did_not_ask_for_is_stored_as_one(rig: Rig) -> None:
+    kong = noted(rig.access("What is a sextant?"))
+    rig.log(kong, reason=None, kind="text/event-stream")
+    assert text_of(rig.ask("What is a sextant?")) == "An answer."
+
+
 @pytest.mark.parametrize(("reason", "end"), [("length", True), (None, True), ("stop", False)])
 def test_a_stream_whose_end_was_not_seen_is_not_stored(rig: Rig, reason: str | None, end: bool) -> None:
     kong = noted(rig.access("What is a sextant?", stream=True), reason, end=end)

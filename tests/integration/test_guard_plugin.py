@@ -14,6 +14,7 @@ import pytest
 from tenantgate.edge import guard_models, guard_notes
 from tenantgate.edge.guard_weights import injection_weights
 from tenantgate.guard.injection import InjectionModel
+from tenantgate.guard.time_left import OutOfTimeError, limited
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
 
@@ -160,6 +161,17 @@ def test_a_failing_detector_does_as_on_error_says_and_never_stops_an_alert(
     assert CANARY not in caplog.text
 
 
+@pytest.mark.parametrize(("mode", "status"), [("block", 503), ("alert", None)])
+def test_a_text_too_long_for_the_deadline_is_given_up_in_time(mode: str, status: int | None) -> None:
+    made = plugin(rule("injection", mode), deadline_ms=400)
+    kong = access(made, chat("the quick brown fox " * 50_000))
+    assert (kong.exit.status if kong.exit else None) == status
+    if status is None:
+        assert kong.verdict(REQUEST)["failed"] == ["injection"]
+    with limited(0.0), pytest.raises(OutOfTimeError):
+        InjectionModel(injection_weights(), None).find("hello there")
+
+
 def test_a_rule_that_makes_no_sense_stops_a_blocking_route_and_not_a_watching_one() -> None:
     bad = rule("injection", "mask")
     kong = access(plugin(bad), chat("hello"))
@@ -221,10 +233,11 @@ def response(
     kind: str = "application/json",
     encoding: str | None = None,
     shared: Any = None,
+    status: int = 200,
     **headers: str,
 ) -> FakeKong:
     kong = FakeKong(
-        consumer="acme", shared=dict(shared or {}), headers={"X-Request-ID": "req-1", **headers},
+        consumer="acme", status=status, shared=dict(shared or {}), headers={"X-Request-ID": "req-1", **headers},
         response_headers={"Content-Type": kind, **({"Content-Encoding": encoding} if encoding else {})},
         answers={"kong.service.response.get_raw_body": raw, "kong.response.clear_header": None},
     )  # fmt: skip
@@ -268,6 +281,41 @@ def test_a_reply_that_can_t_be_read_follows_on_error() -> None:
     for on_error, status in (("reject", 503), ("pass", None)):
         kong = response(plugin(rule("secrets", "block"), kind=REPLY, on_error=on_error), b"\xff\x00")
         assert (kong.exit.status if kong.exit else None) == status
+
+
+@pytest.mark.parametrize("mode", ["block", "mask"])
+@pytest.mark.parametrize("raw", [b'{"error":{"message":"KEY"}}', b"<p>KEY</p>", b'{"detail":[{"id":"KEY"}]}'])
+def test_a_provider_s_error_with_a_secret_is_withheld_with_its_status(mode: str, raw: bytes) -> None:
+    key = b"sk-ant-api03-" + b"aB3" * 30
+    made = plugin(rule("secrets", mode), kind=REPLY)
+    kong = response(made, raw.replace(b"KEY", key), status=429)
+    assert kong.exit is not None
+    assert (kong.exit.status, kong.exit.json["error"]["code"]) == (429, "reply_policy_violation")
+    assert response(made, raw, status=429).exit is None
+
+
+def test_no_chunk_hides_what_a_rule_blocks() -> None:
+    made = plugin(rule("personal_data", "block"), kind=REPLY)
+    for pieces in (
+        [{"reasoning_content": "canary.per"}, {"reasoning_content": "son@example.com"}],
+        [{"function_call": {"arguments": "canary.per"}}, {"function_call": {"arguments": "son@example.com"}}],
+        [{"audio": {"id": "a", "transcript": "canary.per"}}, {"audio": {"transcript": "son@example.com"}}],
+        [{"annotations": [{"url": "canary.person@example.com"}]}],
+    ):
+        chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in [{"content": "hi"}, *pieces]]
+        raw = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode()
+        kong = response(made, raw, kind="text/event-stream")
+        assert kong.exit is not None, pieces
+        assert kong.exit.status == 400
+
+
+def test_the_choices_of_a_stream_are_read_apart() -> None:
+    pieces = [(0, "canary.per"), (1, "nothing "), (0, "son@exam"), (1, "else"), (0, "ple.com")]
+    chunks = [{"choices": [{"index": i, "delta": {"content": text}}]} for i, text in pieces]
+    raw = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode()
+    kong = response(plugin(rule("personal_data", "block"), kind=REPLY), raw, kind="text/event-stream")
+    assert kong.exit is not None
+    assert kong.exit.status == 400
 
 
 def test_what_the_request_s_guard_masked_is_recovered_in_the_reply() -> None:

@@ -68,6 +68,8 @@ def test_what_a_plugin_before_ai_proxy_answered_has_the_route_s_names() -> None:
         ({"response__status": 502, "source": "kong"}, Outcome.UPSTREAM_ERROR),
         ({"response__status": 503, "source": "kong", "tries": []}, Outcome.GATEWAY_ERROR),
         ({"response__status": 499, "source": "kong"}, Outcome.CLIENT_GONE),
+        ({"tenantgate__complete": False}, Outcome.CLIENT_GONE),
+        ({"tenantgate__complete": True}, Outcome.ANSWERED),
     ],
 )
 def test_what_became_of_a_request(changes: dict[str, Any], outcome: Outcome) -> None:

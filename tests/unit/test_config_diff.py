@@ -65,6 +65,7 @@ def test_what_is_not_a_kong_yml(text: str) -> None:
         ("- {name: file-log, config: {}, route: llm.openai.gpt-4o-mini.initech}", 0),
         ("- {name: file-log, config: {}, service: other}", 0),
         ("- {name: prometheus, config: {}}", 0),
+        ("- {name: tenant-audit-log, config: {}, route: llm.openai.gpt-4o-mini.acme}", 0),
         (f"- {{name: http-log, config: {{custom_fields_by_lua: {dict(WITHOUT_PAYLOAD)}}}}}", 0),
     ],
 )

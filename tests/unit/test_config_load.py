@@ -103,6 +103,12 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
         (f"{MODEL}      - {{provider: mock, model: 4}}", 6, f"{A_MODEL}.model", "write it in quotes"),
         (f"{MODEL}      - {{provider: openai, model: m}}", 6, f"{A_MODEL}.credential", "for openai"),
         (
+            f"{MODEL}      - {{provider: mock, model: m, top_k: 3}}",
+            6,
+            f"{A_MODEL}.top_k",
+            "Kong doesn't send it to mock",
+        ),
+        (
             f"{MODEL}      - {{provider: openai-compatible, model: m}}",
             6,
             f"{A_MODEL}.upstream_url",
@@ -188,3 +194,35 @@ def test_deep_nesting_is_refused() -> None:
     found = problems(f"{TENANT}    cache: {{cache_ttl: " + "[" * 100 + "]" * 100 + "}\n")
     assert "nested too deeply" in found[0]
     assert problems("[" * 50_000)[0].startswith("tenants.yaml:1: isn't YAML")
+
+
+RULES = "{rules: [{name: x, detector: patterns, patterns: [{name: P, regex: '(('}]}]}"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "where"),
+    [
+        (f"{TENANT}    guardrails: {RULES}\n", 5, "tenants[0].guardrails"),
+        (f"{MODEL}      - {{provider: mock, model: m, guardrails: {RULES}}}\n", 6, f"{A_MODEL}.guardrails"),
+        (
+            f"{TENANT}    guardrails: {{}}\ndefaults:\n  guardrails:\n    {RULES[1:-1]}\n",
+            8,
+            "defaults.guardrails",
+        ),
+    ],
+)
+def test_what_rules_lack_is_told_where_they_are(text: str, line: int, where: str) -> None:
+    (found,) = problems(text)
+    assert found.startswith(f"tenants.yaml:{line}: {where}: rules.x.patterns.P: ")
+
+
+def test_a_problem_of_the_defaults_is_told_once() -> None:
+    other = TENANT.removeprefix(HEAD).replace("a\n", "b\n").replace("DECK_A", "DECK_B")
+    (found,) = problems(f"{TENANT}{other}defaults:\n  guardrails: {RULES}\n")
+    assert found.startswith("tenants.yaml:8: defaults.guardrails: ")
+
+
+def test_off_without_quotes_is_the_word() -> None:
+    sinks = "gateway: {audit: {sinks: [{name: f, type: file, path: a.jsonl}]}}\n"
+    (tenant,) = load_text(f"{TENANT}    audit: {{content: off}}\n{sinks}").tenants
+    assert tenant.plugins["audit"] == {"content": "off"}

@@ -12,20 +12,21 @@ from tenantgate.errors import ConfigError
 from tenantgate.fields import parse
 from tenantgate.guard.answers import blocked
 from tenantgate.guard.config import DEFAULT_RULES, GuardConfig, RuleConfig, check
+from tenantgate.guard.detectors import as_it_reads
 from tenantgate.guard.exemptions import Exemption, State, approve, in_force, read
 from tenantgate.guard.passages import of_message, of_request, rewrite
 from tenantgate.guard.replies import decompress, text_of
 from tenantgate.guard.replies import parse as parse_reply
 from tenantgate.guard.topics import Topics
 from tenantgate.guard.verdict import Action, judge
-from tenantgate.pii import Finding
+from tenantgate.pii import Finding, find_personal
 
 BODY: dict[str, Any] = {
     "model": "gpt-x",
     "user": "u-1",
     "messages": [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "data:x"}}]},
+        {"role": "user", "content": [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "QUJD" * 99}}]},
         {"role": "assistant", "content": None, "tool_calls": [
             {"id": "c1", "type": "function", "function": {"name": "mail", "arguments": '{"to": "jane\\u0040example.com"}'}}]},
         {"role": "tool", "tool_call_id": "c1", "content": "sent to jane@example.com"},
@@ -60,12 +61,73 @@ def test_rewriting_keeps_everything_else_and_the_arguments_json() -> None:
     assert BODY["messages"][2]["tool_calls"][0]["function"]["arguments"].startswith('{"to": "jane')
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"name": "HIDDEN"},
+        {"id": "HIDDEN", "model": "m"},
+        {"data": "HIDDEN"},
+        {"a": [{"type": {"format": "HIDDEN"}}]},
+        {"arguments": '["HIDDEN"]'},
+        {"the HIDDEN": 1},
+    ],
+)
+def test_arguments_have_no_words_of_the_protocol(arguments: dict[str, Any]) -> None:
+    body = _calling(json.dumps(arguments))
+    passage = of_request(body, "concatenate_all_content")
+    at = passage.text.index("HIDDEN")
+    new = rewrite(
+        body, passage.changed([Finding(at, at + 6, "X")], lambda text, _f: text.replace("HIDDEN", "[X]"))
+    )
+    call = new["messages"][0]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(call) == json.loads(json.dumps(arguments).replace("HIDDEN", "[X]"))
+
+
+def test_long_numbers_are_read_in_arguments_and_as_content() -> None:
+    body = _calling('{"card": 4111111111111111, "page": 12, "flag": true, "rate": 123456.7}')
+    body["messages"].append({"role": "user", "content": 4111111111111111})
+    body |= {"seed": 4111111111111111, "tools": [{"parameters": {"maximum": 4111111111111111}}]}
+    assert of_request(body, "concatenate_all_content").text == "4111111111111111\n4111111111111111"
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"messages": [{"role": "user", "name": "HIDDEN", "content": ""}]},
+        {"messages": [{"role": "user", "content": [{"source": {"type": "text", "data": "my HIDDEN text"}}]}]},
+        {"messages": [{"role": "user", "content": [{"source": {"data": "HIDDEN" + "A" * 99}}]}]},
+        {"messages": [{"role": "user", "content": [{"image_url": {"url": "data:text/plain,HIDDEN"}}]}]},
+        {"stop": ["HIDDEN"]},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "description": "HIDDEN"}}},
+    ],
+)
+def test_all_that_the_application_may_write_is_read(extra: dict[str, Any]) -> None:
+    assert "HIDDEN" in of_request({"messages": [], **extra}, "concatenate_all_content").text
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,", "data:text/plain;charset=utf-8;base64,"])
+def test_bytes_are_not_read(prefix: str) -> None:
+    body = {"messages": [{"content": [{"image_url": {"url": prefix + "QUJD" * 100}}]}]}
+    assert not of_request(body, "concatenate_all_content").text
+
+
+def _calling(arguments: str) -> dict[str, Any]:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+
+
 def test_a_finding_over_two_texts_is_changed_in_both() -> None:
     passage = of_message([{"text": "4111 1111"}, {"text": "1111 1111"}])
     changed = passage.changed(
         [Finding(0, len(passage.text), "X")], lambda text, f: f"{f[0].start}-{f[0].end}"
     )
     assert changed == {(0, "text"): "0-9", (1, "text"): "0-9"}
+
+
+@pytest.mark.parametrize("char", ["\0", "\b", "\x1b", "\x7f", "\xad", "\u200b", "\ufeff"])
+def test_what_shows_as_nothing_hides_nothing(char: str) -> None:
+    (found,) = as_it_reads(find_personal)(f"mail jane@exam{char}ple.com now")
+    assert (found.start, found.end) == (5, 22)
 
 
 RULES = {mode: RuleConfig(name=mode, detector="secrets", mode=mode) for mode in ("alert", "mask", "block")}

@@ -66,6 +66,8 @@ def test_finds_what_has_a_form(kind: str, before: str, value: str) -> None:
         "pi is 3.14159265358979",
         "ISBN 978-3-16-148410-0",
         "2^64 is 18446744073709551616",
+        "It listens on 127.0.0.1:8000 and 0.0.0.0, with the mask 255.255.255.0; call it there.",
+        "Version 4.18.2.1 and release: 10.0.19.45, build 192.168.10.254",
     ],
 )
 def test_leaves_other_numbers_alone(text: str) -> None:

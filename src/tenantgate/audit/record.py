@@ -35,6 +35,7 @@ _PROVIDERS: Final = {
 }
 """Providers that the conventions call by another name than Kong."""
 _CACHE_STATUS: Final = "cache_status"
+_COMPLETE: Final = "complete"
 _GUARDS: Final = ("guardrails", "response_guardrails")
 
 
@@ -132,7 +133,7 @@ def outcome_of(line: JournalLine) -> Outcome:
     hit = line.told.get(_CACHE_STATUS, "").lower() == "hit"  # a provider may say so, too
     if ours and (hit or (0 < status < 400 and not line.attempts)):
         return Outcome.CACHED
-    if status == 499:
+    if status == 499 or (0 < status < 400 and line.told.get(_COMPLETE) == "false"):
         return Outcome.CLIENT_GONE
     if status >= 400 and any(line.verdicts.get(guard, {}).get("action") == "block" for guard in _GUARDS):
         return Outcome.BLOCKED

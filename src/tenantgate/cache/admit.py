@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tenantgate.chat import ChatReply, parse_reply
 
-__all__ = ["NotStored", "admit"]
+__all__ = ["NotStored", "admit", "is_stream"]
 
 # How providers say that an answer is complete; Kong 3.9 passes on Anthropic's and Gemini's own words.
 _COMPLETE: Final = frozenset({"stop", "end_turn", "stop_sequence", "complete", "eos", "eos_token"})
@@ -39,7 +39,7 @@ def admit(
 
     Args:
         record: what `kong.log.serialize` gave, with ai-proxy's ``log_statistics`` and ``log_payloads``.
-        stream: whether the client asked for a stream.
+        stream: whether the reply came as a stream, or should have.
         stream_reason: the finish reason that was noted from a stream's chunks, if its end was seen. Kong's record
             has none, and without it a stream's text can't be trusted.
         tool_calls: whether a reply that calls tools may be stored. From a stream it never is: Kong's record
@@ -65,6 +65,12 @@ def admit(
     model = reply.model or _at(record, *meta, "response_model") or _at(record, *meta, "request_model") or ""
     finish = "tool_calls" if reply.tool_calls else "stop"
     return dataclasses.replace(reply, finish_reason=finish, model=str(model))
+
+
+def is_stream(record: Mapping[str, Any]) -> bool:
+    """Whether the reply in Kong's log record was sent as server-sent events."""
+    kind = _at(record, "response", "headers", "content-type")
+    return isinstance(kind, str) and kind.startswith("text/event-stream")
 
 
 def _at(record: Any, *path: str) -> Any:

@@ -110,7 +110,8 @@ class CacheConfig:
         unit="B",
     )
     max_entries: int = field(
-        "How many answers one tenant may have stored; beyond that the ones that expire first make room.",
+        "How many answers one tenant may have stored, on all of its routes together; beyond that the ones that expire "
+        "first make room.",
         default=10_000, gt=0,
     )  # fmt: skip
     max_megabytes: int = field(

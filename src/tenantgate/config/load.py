@@ -81,6 +81,7 @@ class _Reader:
         self._lines: dict[str, int] = {}
         self._plain = _PlainConstructor()
         self.problems: list[tuple[int, str]] = []
+        self._blamed: set[tuple[int, str]] = set()
 
     def add(self, at: yaml.Node | int | None, where: str, what: str) -> None:
         """Note a problem at a node, a line, or the line where `where` stands."""
@@ -201,6 +202,9 @@ class _Reader:
                 self.add(key, at, _unknown(name, ["enabled", *known]))
             elif not _is_null(value):
                 out[name] = self._value(value, at)
+                # YAML 1.1's word for false, and one of these.
+                if out[name] is False and "off" in fields.specs(cls)[name][0].one_of:
+                    out[name] = "off"
                 self._scalar(cls, name, out[name], value, at)
                 self._secrets(cls, name, out[name], value, at)
         return out
@@ -289,6 +293,13 @@ class _Reader:
         for name in provider.needs:
             if getattr(m, name) is None:
                 self.add(None, _join(where, name), f"required for {m.provider}")
+        for name in provider.never_sent:
+            if getattr(m, name) is not None:
+                self.add(
+                    None,
+                    _join(where, name),
+                    f"has no effect: Kong doesn't send it to {m.provider}; take it out",
+                )
 
     def check_rate_limit(self, limit: model.RateLimit, where: str) -> None:
         """Kong wants one period at least, and no shorter one above a longer one."""
@@ -370,7 +381,21 @@ class _Reader:
                     )
                     plugin.check(parsed)
                 except ConfigError as error:
-                    self.add(None, at, str(error).removeprefix(f"{at}: ").removeprefix(f"{at}."))
+                    what = str(error).removeprefix(f"{at}: ").removeprefix(f"{at}.")
+                    self._blame(plugin.section, levels, where, what)
+
+    def _blame(self, section: str, levels: Sequence[Mapping[str, Any] | None], where: str, what: str) -> None:
+        """Note a problem of a route's settings where they stand in the file, once for all routes."""
+        places = ["defaults", where.rpartition(".")[0], where]
+        having = [(at, level) for at, level in zip(places, levels, strict=True) if level is not None]
+        field = what.partition(":")[0].partition(".")[0].partition("[")[0]
+        at = _join(([at for at, level in having if field in level] or [having[-1][0]])[-1], section)
+        # With several levels another one may have made it a problem.
+        among = f" (beside what {where} has of {section} from elsewhere)" if len(having) > 1 else ""
+        line = self._line(_join(at, what.partition(":")[0]))
+        if (line, what) not in self._blamed:
+            self._blamed.add((line, what))
+            self.add(line, at, what + among)
 
 
 _CHECKS: Final[Mapping[type, Any]] = {

@@ -9,6 +9,8 @@ from typing import Final
 __all__ = [
     "ANTHROPIC_STOP_REASON",
     "BEARER",
+    "BESIDE_TEXT",
+    "COMPLETE",
     "CORRELATION",
     "END_OF_STREAM",
     "FINISH_REASON",
@@ -23,16 +25,31 @@ __all__ = [
     "journal",
 ]
 
-FINISH_REASON: Final = (
+_REASON: Final = (
     'local c = ngx.arg[1]; if type(c) == "string" then '
     'for r in c:gmatch([["finish_reason"%s*:%s*"([%w_]+)"]]) do '
     "kong.ctx.shared.tenantgate_finish_reason = r end end"
 )
-"""post-function, body_filter. Kong's log of a stream has no finish reason, and a reply that was cut off must
-not be stored. At priority -1000 it sees the chunks that ai-proxy has normalised. Text of a reply can't pass
-for it: there the quotes are escaped."""
+BESIDE_TEXT: Final = (
+    "tool_calls", "function_call", "refusal", "reasoning", "reasoning_content", "audio", "annotations",
+)  # fmt: skip
+"""What a stream's answer may hold besides its text, which is all that Kong logs of it."""
 
-ANTHROPIC_STOP_REASON: Final = FINISH_REASON.replace('"finish_reason"', '"stop_reason"')
+FINISH_REASON: Final = (
+    f"{_REASON} "
+    'if type(c) == "string" then for _, n in ipairs({'
+    + ", ".join(f'"{n}"' for n in BESIDE_TEXT)
+    + "}) do local k = '\"' .. n .. '\"%s*:%s*' "
+    "if c:find(k .. '\"[^\"]') or c:find(k .. '[%[{]%s*[^%s%]}]') then "
+    "kong.ctx.shared.tenantgate_stream_beside = true end end end "
+    "if ngx.arg[2] and kong.ctx.shared.tenantgate_stream_beside then "
+    "kong.ctx.shared.tenantgate_stream_end = nil end"
+)
+"""post-function, body_filter. Kong's log of a stream has no finish reason, and a reply that was cut off must
+not be stored, nor one that was more than its text: then the mark of `END_OF_STREAM` goes again. At priority -1000 it
+sees the chunks that ai-proxy has normalised. Text of a reply can't pass for it: there the quotes are escaped."""
+
+ANTHROPIC_STOP_REASON: Final = _REASON.replace('"finish_reason"', '"stop_reason"')
 """pre-function, body_filter. Kong's Anthropic driver drops the reason, so this sees the chunks before it."""
 
 END_OF_STREAM: Final = (
@@ -93,6 +110,9 @@ TRACEPARENT: Final = (
 )
 """There too: the client's trace (W3C Trace Context), if it has that form."""
 
+COMPLETE: Final = 'return ngx.var.request_completion == "OK"'
+"""There too: whether the answer was sent to its end. Who leaves in the middle of a stream has the 200 by then."""
+
 
 def journal(correlation_header: str) -> dict[str, str]:
     """``custom_fields_by_lua`` of the file-log that writes the audit log's journal.
@@ -111,6 +131,7 @@ def journal(correlation_header: str) -> dict[str, str]:
         # Kong puts the client's own value there.
         "correlation_id": CORRELATION.replace("HEADER", correlation_header),
         "tenantgate.traceparent": TRACEPARENT,
+        "tenantgate.complete": COMPLETE,
         "tenantgate.cache_status": 'return kong.response.get_header("X-Cache-Status")',
         "tenantgate.cache_key": 'return kong.response.get_header("X-Cache-Key")',
         "tenantgate.finish_reason": "return kong.ctx.shared.tenantgate_finish_reason",

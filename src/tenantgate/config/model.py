@@ -202,15 +202,19 @@ class Model:
         default=None, match=_URL, len_max=1024,
     )  # fmt: skip
     streaming: str = field(
-        "Whether replies may be streamed: as the client asks, never, or always.",
+        "Whether replies may be streamed: as the client asks, never, or always. A cached one comes as the client asks.",
         default="allow", one_of=("allow", "deny", "always"),
     )  # fmt: skip
     max_tokens: int | None = field("Sets max_tokens, whatever the client sent.", default=None, gt=0)
     temperature: float | None = field(
         "Sets the temperature, whatever the client sent.", default=None, between=(0.0, 5.0)
     )
-    top_p: float | None = field("Sets top_p, whatever the client sent.", default=None, between=(0, 1))
-    top_k: int | None = field("Sets top_k, whatever the client sent.", default=None, between=(0, 500))
+    top_p: float | None = field(
+        "Sets top_p, whatever the client sent; not for anthropic.", default=None, between=(0, 1)
+    )
+    top_k: int | None = field(
+        "Sets top_k, whatever the client sent; gemini only.", default=None, between=(0, 500)
+    )
     input_cost: float | None = field("Cost of a million prompt tokens.", default=None, gt=0)
     output_cost: float | None = field("Cost of a million completion tokens.", default=None, gt=0)
     anthropic_version: str | None = field(

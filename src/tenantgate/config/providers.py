@@ -31,6 +31,8 @@ class Provider:
     hides_finish_reason: bool = False
     """Whether Kong's driver drops the finish reason from the chunks of a stream."""
     fixed_options: tuple[tuple[str, str], ...] = ()
+    never_sent: tuple[str, ...] = ("top_k",)
+    """Parameters that Kong 3.9's driver leaves out of what it sends, whoever gave them."""
     needs: tuple[str, ...] = ()
     """Fields of the model that this provider requires."""
 
@@ -41,10 +43,10 @@ PROVIDERS: Final[dict[str, Provider]] = {
     "openai": Provider(kong="openai"),
     "anthropic": Provider(
         kong="anthropic", auth_header="x-api-key", bearer=False, hides_finish_reason=True,
-        needs=("anthropic_version",),
+        needs=("anthropic_version",), never_sent=("top_k", "top_p"),
     ),
     # A header, not the query's `key`: addresses end up in logs.
-    "gemini": Provider(kong="gemini", auth_header="x-goog-api-key", bearer=False, streams_events=False),
+    "gemini": Provider(kong="gemini", auth_header="x-goog-api-key", bearer=False, streams_events=False, never_sent=()),
     "groq": Provider(kong="openai", upstream_url="https://api.groq.com/openai/v1/chat/completions"),
     "mistral": Provider(kong="mistral", fixed_options=(("mistral_format", "openai"),)),
     "azure": Provider(

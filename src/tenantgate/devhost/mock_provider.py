@@ -46,6 +46,8 @@ class Behaviour:
     """Close the connection after so many chunks of a stream, or instead of a plain reply."""
     finish_reason: str = "stop"
     tool_calls: bool = False
+    refusal: bool = False
+    """Refuse after the answer's text, in a field of its own; OpenAI's shape only."""
     at_once: bool = False
     """Send a stream in one piece, as a proxy on the way may do."""
     malformed: bool = False
@@ -189,7 +191,7 @@ class MockProvider:
     @staticmethod
     def _reply(behaviour: Behaviour, question: str, model: str) -> Reply:
         reason = "tool_calls" if behaviour.tool_calls else behaviour.finish_reason
-        return Reply(question, model, reason, behaviour.tool_calls)
+        return Reply(question, model, reason, behaviour.tool_calls, behaviour.refusal)
 
     async def _plain(self, request: web.Request, behaviour: Behaviour, value: Any) -> web.StreamResponse:
         if behaviour.close_after is not None:

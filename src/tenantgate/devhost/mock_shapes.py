@@ -23,6 +23,7 @@ class Reply:
     model: str
     finish_reason: str = "stop"
     tool_calls: bool = False
+    refusal: bool = False
 
     @property
     def digest(self) -> str:
@@ -50,6 +51,7 @@ class Reply:
         return max(1, len(self.question.split())), len(self.words)
 
 
+_REFUSAL: Final = {"refusal": "Sorry, that is as far as I go."}
 _CALL: Final = {
     "id": "call_mock",
     "type": "function",
@@ -67,6 +69,8 @@ def openai(reply: Reply) -> Json:
     message: Json = {"role": "assistant", "content": reply.text}
     if reply.tool_calls:
         message = {"role": "assistant", "content": None, "tool_calls": [_CALL]}
+    if reply.refusal:
+        message |= _REFUSAL
     return {
         "id": f"chatcmpl-{reply.digest}",
         "object": "chat.completion",
@@ -99,6 +103,8 @@ def openai_chunks(reply: Reply, *, include_usage: bool) -> Iterator[Json]:
     else:
         for word in reply.words:
             yield chunk({"content": word})
+    if reply.refusal:
+        yield chunk(_REFUSAL)
     yield chunk({}, reply.finish_reason)
     if include_usage:
         yield {**head, "choices": [], "usage": _openai_usage(reply)}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
 
 from tenantgate import chat
 from tenantgate.cache import entry as entries
-from tenantgate.cache.admit import NotStored, admit
+from tenantgate.cache.admit import NotStored, admit, is_stream
 from tenantgate.cache.judge import choose
 from tenantgate.cache.partition import Keys, Partition, entry_name, partition_of
 from tenantgate.cache.pending import Pending, PendingMisses
@@ -144,9 +144,12 @@ class SemanticCache:
         if REPLY_GUARD in self._config.guards and _changed(host):
             _stores.inc(outcome="guard")
             return
-        reason = _stream_reason(host) if pending.stream else None
+        record = host.record()
+        # Where ai-proxy's response_streaming is `always`, the client need not have asked for it.
+        stream = pending.stream or is_stream(record)
+        reason = _stream_reason(host) if stream else None
         calls = self._config.store_tool_calls
-        reply = admit(host.record(), stream=pending.stream, stream_reason=reason, tool_calls=calls)
+        reply = admit(record, stream=stream, stream_reason=reason, tool_calls=calls)
         try:
             for name in pending.damaged:
                 self._store.forget(pending.keys, name)

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 from tenantgate.edge.guard_checking import Checker, mask_all
 from tenantgate.edge.guard_models import PARTS
 from tenantgate.edge.guard_notes import Notes, sealer
-from tenantgate.edge.guard_service import ORIGINALS
+from tenantgate.edge.guard_service import ORIGINALS, SHARE
 from tenantgate.errors import EdgeError
 from tenantgate.guard.answers import CODE_REPLY, blocked
 from tenantgate.guard.config import check
 from tenantgate.guard.passages import of_message, rewrite
-from tenantgate.guard.replies import RawReply, decompress, parse, text_of
+from tenantgate.guard.replies import RawReply, decompress, error_of, parse, text_of
+from tenantgate.guard.time_left import limited
 from tenantgate.guard.verdict import Action, Decision, judge
 from tenantgate.kong import logs, metrics
 from tenantgate.pii import Placeholders, recover
@@ -71,7 +72,8 @@ class ReplyGuard:
             _let_pass(host)
 
     def _response(self, host: Host) -> None:
-        if host.response_status() != 200:
+        status = host.response_status()
+        if status != 200 and not self._checker.rules:
             _let_pass(host)
             return
         tenant = host.tenant()
@@ -80,11 +82,41 @@ class ReplyGuard:
         raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
         encoding = headers.get("content-encoding")
         plain = decompress(raw, encoding, self._config.max_reply_bytes)
+        if status != 200:
+            self._check_error(host, tenant, plain, status)
+            return
         reply = None if plain is None else parse(plain, headers.get("content-type"))
         if reply is None:
             raise EdgeError("reply: too large, or neither JSON nor events in UTF-8, gzip or deflate")
-        passage = of_message(text_of(reply.body))
-        checked = self._checker.check(lambda _rule: passage)
+        decision, exempt = self._judged(host, tenant, of_message(text_of(reply.body)))
+        if decision.action is Action.BLOCK:
+            self._refuse(host, decision, events=reply.events)
+        body = self._masked(tenant, reply, exempt) if decision.action is Action.MASK else reply.body
+        body, count = self._with_originals(host, tenant, body)
+        verdict = decision.verdict() | ({"recovered": count} if count else {})
+        if verdict != {"action": "pass"}:
+            host.put_verdict(PLUGIN, verdict)
+        if body is not reply.body:
+            self._send(host, reply, body, encoded=bool(encoding))
+        _let_pass(host)
+
+    def _check_error(self, host: Host, tenant: TenantId | None, plain: bytes | None, status: int) -> None:
+        """A provider's error passes as it is or not at all: it may say anything, in any shape."""
+        if plain is None:
+            raise EdgeError("error: too large, or in an unknown encoding")
+        decision, _ = self._judged(host, tenant, of_message(error_of(plain)))
+        if decision.action in (Action.BLOCK, Action.MASK):
+            self._refuse(host, decision, events=False, status=status)
+        verdict = decision.verdict()
+        if verdict != {"action": "pass"}:
+            host.put_verdict(PLUGIN, verdict)
+        _let_pass(host)
+
+    def _judged(
+        self, host: Host, tenant: TenantId | None, passage: Passage
+    ) -> tuple[Decision, tuple[Exemption, ...]]:
+        with limited(host.remaining_ms() * SHARE):
+            checked = self._checker.check(lambda _rule: passage)
         for rule in self._checker.rules:
             if rule.name in checked.failed and rule.mode != "alert" and self._config.on_error == "reject":
                 raise checked.failed[rule.name]
@@ -95,16 +127,7 @@ class ReplyGuard:
         )  # fmt: skip
         _replies.inc(action=decision.action.value)
         self._notes.note(host, tenant, decision, lambda _rule: passage, of="reply")
-        if decision.action is Action.BLOCK:
-            self._refuse(host, decision, reply)
-        body = self._masked(tenant, reply, exempt) if decision.action is Action.MASK else reply.body
-        body, count = self._with_originals(host, tenant, body)
-        verdict = decision.verdict() | ({"recovered": count} if count else {})
-        if verdict != {"action": "pass"}:
-            host.put_verdict(PLUGIN, verdict)
-        if body is not reply.body:
-            self._send(host, reply, body, encoded=bool(encoding))
-        _let_pass(host)
+        return decision, exempt
 
     def _masked(self, tenant: TenantId | None, reply: RawReply, exempt: tuple[Exemption, ...]) -> Any:
         placeholders = Placeholders()
@@ -153,16 +176,16 @@ class ReplyGuard:
             host.call("response.clear_header", "Content-Encoding")
         host.answer(200, made[0], {"Content-Type": made[1]})
 
-    def _refuse(self, host: Host, decision: Decision, reply: RawReply) -> None:
+    def _refuse(self, host: Host, decision: Decision, *, events: bool, status: int = 400) -> None:
         request = host.headers()
         host.put_verdict(PLUGIN, decision.verdict())
-        events = reply.events and any("text/event-stream" in v for v in request.all("accept"))
+        events = events and any("text/event-stream" in v for v in request.all("accept"))
         body, kind = blocked(
             CODE_REPLY, request_id=request.get(self._config.correlation_header), events=events, decision=decision,
             show_reason=self._config.show_reason,
         )  # fmt: skip
         host.call("response.clear_header", "Content-Encoding")
-        host.answer(400, body, {"Content-Type": kind})
+        host.answer(status, body, {"Content-Type": kind})
 
 
 def _let_pass(host: Host) -> None:

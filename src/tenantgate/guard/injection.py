@@ -22,6 +22,7 @@ import numpy as np
 
 from tenantgate.errors import ConfigError
 from tenantgate.guard.lexical import BUCKETS, FAMILIES, families, hidden_texts, word_spans
+from tenantgate.guard.time_left import check_time
 from tenantgate.pii import Finding, normalise
 
 if TYPE_CHECKING:
@@ -190,10 +191,14 @@ class InjectionModel:
         """The most suspicious window of each suspicious segment, scored from 0 to 1; 0.5 and more is an attack.
 
         At least one finding for a text with words: of a harmless text it has a low score.
+
+        Raises:
+            OutOfTimeError: the text is longer than there is time for (`time_left.limited`).
         """
         view = normalise(text)
         found = []
         for start, end in segments(len(view.text)):
+            check_time()
             signal = signals(view.text, start, end, self._weights.first.words)
             if signal.window:
                 found.append(Finding(*view.span(*signal.window), KIND, self.score(view.text, signal)))

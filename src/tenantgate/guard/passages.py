@@ -1,12 +1,14 @@
 """What of a request or a reply is read, as one text, and how a masked text gets back to its place.
 
 Every text of a message counts: its content, all parts, tool results, and the arguments of tool calls, which are
-JSON inside a text and are read as such, so that an escape can't hide anything and masking can't break them.
+JSON inside a text and are read as such, so that an escape can't hide anything and masking can't break them. In
+these the words are the application's, whatever they are called: `id` and `name` are read, long numbers, too, and keys.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +18,7 @@ from tenantgate.pii import Finding, within, without_surrogates
 __all__ = ["Passage", "of_message", "of_request", "rewrite"]
 
 _JSON: Final = "\0json"  # a step of a path: into JSON that is written in a text
+_KEY: Final = "\0key"  # … and to the name of a member, in place of its value
 _DEPTH: Final = 64
 # Words of the protocol, not of anybody: masking them would break the request.
 _PROTOCOL: Final = frozenset(
@@ -33,13 +36,16 @@ _PROTOCOL: Final = frozenset(
         "call_id",
     }
 )
-# What holds bytes, not words.
-_BYTES: Final = frozenset({"data", "file_data", "b64_json", "embedding", "encrypted_content"})
+# What may hold bytes, not words.
+_BYTES: Final = frozenset({"data", "file_data", "b64_json", "embedding", "encrypted_content", "url"})
+_BASE64: Final = re.compile(r"(?:data:[\w/;=.+-]*;base64,)?[A-Za-z0-9+/=_\s-]*+")
+_SHORT: Final = 256  # characters of base64 that may be a key or a token: these are read
+_SMALL: Final = 10**5  # numbers below are nobody's
+_PLAIN_KEY: Final = re.compile(r"[A-Za-z_-]+|\w{,12}", re.ASCII)  # hardly anybody's name, number or secret
 _ENCODED: Final = frozenset({"arguments"})
 _OWN: Final = frozenset({"system", "developer", "assistant"})
-_SETTINGS: Final = frozenset(
-    {"stop", "response_format", "reasoning_effort", "service_tier", "logit_bias", "tool_choice"}
-)
+_NAMED: Final = _OWN | {"user"}
+_SETTINGS: Final = frozenset({"reasoning_effort", "service_tier", "logit_bias", "tool_choice"})
 
 Path = tuple[str | int, ...]
 
@@ -113,7 +119,8 @@ def _replaced(value: Any, tree: Any) -> Any:
         return json.dumps(_replaced(json.loads(value), tree[_JSON]), ensure_ascii=False)
     if isinstance(value, list):
         return [_replaced(v, tree[i]) if i in tree else v for i, v in enumerate(value)]
-    return {k: _replaced(v, tree[k]) if k in tree else v for k, v in value.items()}
+    names = tree.get(_KEY, {})
+    return {names.get(k, k): _replaced(v, tree[k]) if k in tree else v for k, v in value.items()}
 
 
 def _passage(leaves: Iterable[tuple[Path, str]]) -> Passage:
@@ -126,23 +133,36 @@ def _passage(leaves: Iterable[tuple[Path, str]]) -> Passage:
     return Passage("\n".join(parts), tuple(pieces))
 
 
-def _leaves(value: Any, path: Path, depth: int) -> Iterator[tuple[Path, str]]:
+def _leaves(value: Any, path: Path, depth: int, *, theirs: bool = False) -> Iterator[tuple[Path, str]]:
+    """The texts within `value`; `theirs`: in the arguments of a tool call, which have no words of the protocol."""
+    key = path[-1] if path else ""
     if isinstance(value, str):
-        key = path[-1] if path else ""
-        inner = _parsed(value) if key in _ENCODED else None
+        inner = _parsed(value) if key in _ENCODED and not theirs else None
         if inner is not None:
-            yield from _leaves(inner, (*path, _JSON), depth + 1)
-        elif value and not (key == "url" and value.startswith("data:")):
+            yield from _leaves(inner, (*path, _JSON), depth + 1, theirs=True)
+        elif value and (theirs or not _bytes(key, value)):
             yield path, value
-    elif depth >= _DEPTH:
+    elif isinstance(value, list | Mapping):
+        for step, item in _inside(value, theirs=theirs) if depth < _DEPTH else ():
+            yield from _leaves(item, (*path, *step), depth + 1, theirs=theirs)
+    elif isinstance(value, int) and (theirs or key == "content") and abs(value) >= _SMALL:
+        yield path, str(value)
+
+
+def _inside(value: list[Any] | Mapping[str, Any], *, theirs: bool) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, list):
+        yield from (((i,), item) for i, item in enumerate(value))
         return
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from _leaves(item, (*path, i), depth + 1)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if key not in _PROTOCOL and key not in _BYTES and isinstance(item, str | list | dict):
-                yield from _leaves(item, (*path, key), depth + 1)
+    for name, item in value.items():
+        if theirs and not _PLAIN_KEY.fullmatch(name):
+            yield (_KEY, name), name
+        # The name of a message's author is the application's choice, that of a tool is not.
+        if theirs or name not in _PROTOCOL or (name == "name" and value.get("role") in _NAMED):
+            yield (name,), item
+
+
+def _bytes(key: str | int, value: str) -> bool:
+    return key in _BYTES and len(value) >= _SHORT and _BASE64.fullmatch(value) is not None
 
 
 def _parsed(text: str) -> Any:

@@ -14,12 +14,13 @@ from typing import Any, Final
 from tenantgate import chat
 from tenantgate.chat import JSON_TYPE, SSE_TYPE, ChatReply
 
-__all__ = ["RawReply", "decompress", "parse", "text_of"]
+__all__ = ["RawReply", "decompress", "error_of", "parse", "text_of"]
 
 _REASONS: Final = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "STOP": "stop", "MAX_TOKENS": "length",
     "COMPLETE": "stop", "tool_use": "tool_calls",
 }  # fmt: skip
+_KNOWN: Final = frozenset({"role", "content", "refusal", "tool_calls"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,15 @@ def parse(raw: bytes, content_type: str | None) -> RawReply | None:
     )
 
 
+def error_of(raw: bytes) -> str:
+    """What of a provider's error a rule reads: all of it, whatever it is; of JSON without escapes."""
+    text = raw.decode("utf-8", "replace")
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
 def text_of(body: Any) -> Any:
     """What of a reply a rule reads: the messages, not the ids and numbers around them."""
     if isinstance(body, Mapping):
@@ -115,35 +125,60 @@ def _events(text: str) -> Iterator[Mapping[str, Any]]:
                 yield value
 
 
+class _Said:
+    """What the chunks of one choice add up to."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.calls: dict[int, dict[str, Any]] = {}
+        self.beside: dict[str, list[str]] = {}
+        self.reason: Any = None
+
+    def add(self, delta: Mapping[str, Any]) -> None:
+        """One more chunk, as OpenAI and those who follow it send it."""
+        self.text.append(_string(delta.get("content")) + _string(delta.get("refusal")))
+        for call in _mappings(delta.get("tool_calls")):
+            _add_call(self.calls, call)
+        for name, value in delta.items():
+            if name not in _KNOWN and value:
+                for key, part in value.items() if isinstance(value, Mapping) else [("", value)]:
+                    told = part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
+                    self.beside.setdefault(f"{name}.{key}" if key else name, []).append(told)
+
+    def choice(self, index: int) -> dict[str, Any]:
+        """A choice of a ``chat.completion``; what is beside text and calls can be read there, but not sent again."""
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.text) or None}
+        if self.calls:
+            message["tool_calls"] = [self.calls[i] for i in sorted(self.calls)]
+        message |= {name: "".join(parts) for name, parts in self.beside.items()}
+        return {"index": index, "message": message, "finish_reason": self.reason}
+
+
 def _assembled(events: Iterator[Mapping[str, Any]]) -> Any:
     """A ``chat.completion`` from the chunks of OpenAI, Anthropic or Gemini; None if there were none."""
-    text: list[str] = []
-    calls: dict[int, dict[str, Any]] = {}
-    model, reason, usage, seen = "", None, None, False
+    choices: dict[int, _Said] = {0: _Said()}
+    model, usage, seen = "", None, False
     for event in events:
         seen = True
         model = event.get("model") or model
         usage = event.get("usage") or usage
         for choice in _mappings(event.get("choices")):
-            delta = _mapping(choice.get("delta"))
-            text.append(_string(delta.get("content")) + _string(delta.get("refusal")))
-            reason = choice.get("finish_reason") or reason
-            for call in _mappings(delta.get("tool_calls")):
-                _add_call(calls, call)
+            index = choice.get("index")
+            said = choices.setdefault(index if isinstance(index, int) else 0, _Said())
+            said.add(_mapping(choice.get("delta")))
+            said.reason = choice.get("finish_reason") or said.reason
+        only = choices[0]
         delta = _mapping(event.get("delta"))  # Anthropic
-        text.append(_string(delta.get("text")) + _string(delta.get("partial_json")))
-        reason = delta.get("stop_reason") or reason
+        only.text.append(_string(delta.get("text")) + _string(delta.get("partial_json")))
+        only.reason = delta.get("stop_reason") or only.reason
         for candidate in _mappings(event.get("candidates")):  # Gemini
-            text.append(_parts(candidate.get("content")))
-            reason = candidate.get("finishReason") or reason
+            only.text.append(_parts(candidate.get("content")))
+            only.reason = candidate.get("finishReason") or only.reason
     if not seen:
         return None
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(text) or None}
-    if calls:
-        message["tool_calls"] = [calls[i] for i in sorted(calls)]
     return {
         "object": "chat.completion", "model": _string(model), "usage": usage,
-        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+        "choices": [choices[i].choice(i) for i in sorted(choices)],
     }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from typing import Final
 from tenantgate import __version__
 from tenantgate.errors import ConfigError, TenantgateError
 from tenantgate.kong import health, logs
-from tenantgate.kong.listen import bind_tcp, bind_unix
+from tenantgate.kong.listen import UnixListener, bind_tcp
 from tenantgate.kong.loading import load
 from tenantgate.kong.server import Limits, Server
 from tenantgate.kong.supervisor import Heart, supervise
@@ -118,20 +118,24 @@ def _serve(args: argparse.Namespace) -> int:
     logs.setup(name, args.log_level)
     if not args.plugin.is_file():
         raise ConfigError(f"plugin: no file {args.plugin}")
-    plugin_socket = bind_unix(args.socket)
+    plugin_socket = UnixListener(args.socket)
     sockets = [plugin_socket]
     if args.metrics_port is not None:
         metrics = bind_tcp(args.metrics_host, args.metrics_port)
     else:
         path = args.metrics_socket or args.socket.with_name(f"{args.socket.stem}.metrics.socket")
-        sockets.append(bind_unix(path))
+        sockets.append(UnixListener(path))
         metrics = sockets[-1].sock
 
     def serve(heart: Heart | None, restarts: int) -> int:
         return _run(args, plugin_socket.sock, metrics, heart, restarts)
 
     try:
-        return serve(None, 0) if args.no_supervise else supervise(serve, plugin_socket.sock)
+        if not args.no_supervise:
+            return supervise(serve, sockets)
+        for listener in sockets:
+            listener.publish()
+        return serve(None, 0)
     finally:
         for listener in sockets:
             listener.unlink()
@@ -142,6 +146,7 @@ def _run(
 ) -> int:
     """The server itself, in this process."""
     plugin = load(args.plugin)
+    _before(plugin.module)
     limits = Limits(
         workers=args.workers, queue=args.queue, deadline_ms=args.deadline_ms, max_stuck=args.workers
     )
@@ -178,6 +183,16 @@ def _run(
     status = server.run()
     sys.stderr.flush()
     return status
+
+
+def _before(module: object) -> None:
+    """Load what holds Python's lock meanwhile. Connections wait; a server that took them could only drop them."""
+    before = getattr(module, "load", None)
+    try:
+        if callable(before):
+            before()
+    except BaseException as error:  # noqa: BLE001 - as for the warm-up
+        logs.event(_log, logging.ERROR, "loading failed", **logs.describe(error))
 
 
 if __name__ == "__main__":

@@ -2,60 +2,92 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from dataclasses import dataclass
+import zlib
 from pathlib import Path
 from typing import Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["UnixListener", "bind_tcp", "bind_unix"]
+__all__ = ["UnixListener", "bind_tcp"]
 
 _BACKLOG: Final = 4096
 _PATH_MAX: Final = 107  # sockaddr_un.sun_path less its final zero byte
 
 
-@dataclass(frozen=True, slots=True)
 class UnixListener:
-    """A socket on a path, and which file it is."""
+    """A socket that listens, and the path at which clients find it once it is published.
 
-    sock: socket.socket
-    path: Path
-    inode: int
+    Until then it listens under another name, so that who is at the path can go on serving, and give it up to this one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Listen, for now under another name.
+
+        Raises:
+            ConfigError: the path can't be used.
+        """
+        self.path = path
+        self._waiting = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}")
+        if max(len(os.fsencode(path)), len(os.fsencode(self._waiting))) > _PATH_MAX:
+            raise ConfigError(f"socket {path}: the path is over {_PATH_MAX} bytes")
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.published = False
+        try:
+            self._waiting.unlink(missing_ok=True)
+            self.sock.bind(str(self._waiting))
+            self.sock.listen(_BACKLOG)
+            self._inode = self._waiting.stat().st_ino
+        except OSError as error:
+            self.sock.close()
+            raise ConfigError(f"socket {path}: {error.strerror}") from None
+
+    def served(self) -> bool:
+        """Whether somebody else listens at the path."""
+        with socket.socket(socket.AF_UNIX) as other:
+            other.settimeout(0.0)
+            try:
+                other.connect(str(self.path))
+            except BlockingIOError:  # its backlog is full
+                return True
+            except OSError:
+                return False
+        return True
+
+    def publish(self) -> None:
+        """Take the path, in one step: a client meets the old socket or this one, and never none.
+
+        Raises:
+            ConfigError: it can't be taken.
+        """
+        try:
+            if _inode(self._waiting) == self._inode:  # else it has got the path, or a newer one waits
+                self._waiting.rename(self.path)
+        except OSError as error:
+            self.unlink()
+            self.sock.close()
+            raise ConfigError(f"socket {self.path}: {error.strerror}") from None
+        self.published = True
 
     def unlink(self) -> None:
-        """Remove the path, unless a newer server has taken it."""
-        try:
-            if self.path.stat().st_ino == self.inode:
-                self.path.unlink()
-        except OSError:
-            pass
+        """Give the path up: to a newer server that waits for it, or for good. One that was taken is left alone."""
+        with contextlib.suppress(OSError):
+            if _inode(self._waiting) == self._inode:
+                self._waiting.unlink()
+            if _inode(self.path) == self._inode:
+                if self._waiting.exists():
+                    self._waiting.rename(self.path)
+                else:
+                    self.path.unlink()
 
 
-def bind_unix(path: Path) -> UnixListener:
-    """Listen at `path`, taking the place of whatever socket is there.
-
-    The socket listens under another name first and is then renamed, so a client meets the old one or the
-    new one, and never none.
-
-    Raises:
-        ConfigError: the path can't be used.
-    """
-    waiting = path.with_name(f".{path.name[:8]}{os.getpid()}")
-    if max(len(os.fsencode(path)), len(os.fsencode(waiting))) > _PATH_MAX:
-        raise ConfigError(f"socket {path}: the path is over {_PATH_MAX} bytes")
-    sock = socket.socket(socket.AF_UNIX)
+def _inode(path: Path) -> int | None:
     try:
-        waiting.unlink(missing_ok=True)
-        sock.bind(str(waiting))
-        sock.listen(_BACKLOG)
-        inode = waiting.stat().st_ino
-        waiting.rename(path)
-    except OSError as error:
-        sock.close()
-        raise ConfigError(f"socket {path}: {error.strerror}") from None
-    return UnixListener(sock, path, inode)
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:

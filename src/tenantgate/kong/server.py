@@ -237,7 +237,8 @@ class Server:
     def _may_end(self) -> bool:
         if self._stopping is None:
             return False
-        return not self._events or time.monotonic() >= self._stopping
+        idle = not self._events and self._control_since is None and self._control.empty()
+        return idle or time.monotonic() >= self._stopping
 
     def _tick(self, now: float) -> None:
         self._ticked_at = now

@@ -7,6 +7,10 @@ socket's backlog instead of being refused. (Refused, Kong would go on without th
 500 if it has no instance yet, as right after its start; waiting, the request is served soon after.)
 Only while the server crashes again and again are connections closed at once, so that requests need not wait.
 
+When Kong reloads, the new worker starts a new one of these while the old still serves. The new one takes the path
+once its server is warm, or gets it from the old one, which goes with its worker. So no request meets a path where
+nobody listens, and hardly one a server that can't answer yet.
+
 What Kong has configured outlives the server, too (`instances.Memory`), so Kong need not begin anew with the next.
 
 The server beats through a pipe every 0.1 s. It is killed and replaced when it is stopped (the kernel tells)
@@ -21,14 +25,14 @@ import logging
 import os
 import select
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tenantgate.kong import logs
 from tenantgate.kong.instances import Memory
+from tenantgate.kong.listen import UnixListener
 from tenantgate.kong.poller import Waker
 
 __all__ = ["HANG_S", "Heart", "hangs", "supervise"]
@@ -71,12 +75,13 @@ class Heart:
             os.write(self._fd, _WARM if warm else _COLD)
 
 
-def supervise(serve: Callable[[Heart, int], int], listener: socket.socket) -> int:
+def supervise(serve: Callable[[Heart, int], int], listeners: Sequence[UnixListener]) -> int:
     """Run ``serve(heart, restarts)`` in child processes until SIGTERM or SIGINT, or until the parent dies.
 
-    `serve` gives the exit status. Must be called before any thread is started.
+    `serve` gives the exit status; the first of `listeners` is the one it serves. Must be called before any thread is
+    started.
     """
-    return _Supervisor(serve, listener).run()
+    return _Supervisor(serve, listeners).run()
 
 
 def hangs(silent_s: float, used_s: float | None) -> bool:
@@ -102,8 +107,8 @@ def _used_s(pid: int) -> float | None:
 
 
 class _Supervisor:
-    def __init__(self, serve: Callable[[Heart, int], int], listener: socket.socket) -> None:
-        self._serve, self._listener = serve, listener
+    def __init__(self, serve: Callable[[Heart, int], int], listeners: Sequence[UnixListener]) -> None:
+        self._serve, self._listeners, self._listener = serve, listeners, listeners[0].sock
         self._parent = os.getppid()
         self._waker = Waker()
         self._memory = Memory.new()
@@ -119,6 +124,7 @@ class _Supervisor:
             signal.signal(number, self._end)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waker.write_fileno(), warn_on_full_buffer=False)
+        self._publish()
         while True:
             started = time.monotonic()
             self._fork()
@@ -141,6 +147,12 @@ class _Supervisor:
 
     def _end(self, number: int, _frame: object) -> None:
         self._ending = number
+
+    def _publish(self) -> None:
+        """Take the paths, unless somebody serves there and our server can't yet."""
+        for listener in self._listeners:
+            if not listener.published and (self._was_warm or not listener.served()):
+                listener.publish()
 
     def _fork(self) -> None:
         self._restarts += 1
@@ -165,7 +177,8 @@ class _Supervisor:
         except BaseException as error:  # noqa: BLE001 - the child must never return into the parent's code
             logs.event(_log, logging.CRITICAL, "server failed", **logs.describe(error))
         finally:
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # a worker of Kong's that has ended reads no logs
+                sys.stderr.flush()
             os._exit(status)
 
     def _watch(self) -> None:
@@ -186,6 +199,7 @@ class _Supervisor:
                 if not self._drain_beats():
                     poll.unregister(self._beats)
                 last_beat, used_before = now, None
+                self._publish()
             elif used_before is None:
                 used_before = _used_s(self._child)
             if os.getppid() != self._parent:
@@ -241,6 +255,7 @@ class _Supervisor:
                 [self._listener.fileno(), self._waker.fileno()], [], [], min(rest, _TICK_S)
             )
             self._waker.drain()
+            self._publish()
             if os.getppid() != self._parent:
                 self._ending = signal.SIGTERM
             if self._listener.fileno() in ready:

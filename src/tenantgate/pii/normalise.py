@@ -33,6 +33,7 @@ _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u1
 _TAGS: Final = range(0xE0020, 0xE007F)
 
 
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -60,8 +61,8 @@ class View:
 
 
 def normalise(text: str) -> View:
-    """The text as it reads. ASCII stays as it is."""
-    if text.isascii() and "\x00" not in text and "\x7f" not in text:
+    """The text as it reads. ASCII stays as it is, but for control characters, which show as nothing."""
+    if text.isascii() and _CONTROL.search(text) is None:
         return View(text)
     out: list[str] = []
     starts: list[int] = []

@@ -95,6 +95,7 @@ _CARD_WORDS: Final = (
     "carte",
     "tarjeta",
 )
+_VERSION_WORDS: Final = ("version", "release", "build")
 _BIRTH_WORDS: Final = ("born", "birth", "dob", "geboren", "née", "nacid")
 _LICENCE_WORDS: Final = ("driver's licen", "driver’s licen", "drivers licen", "driver licen", "driving licen")
 _PASSPORT_WORDS: Final = ("passport",)
@@ -144,7 +145,7 @@ def _with_digits(text: str, lower: str, kinds: frozenset[str]) -> Iterator[Findi
         taken += (
             Finding(m.start(), m.end(), "IP_ADDRESS", 0.95)
             for m in _IP4.finditer(text)
-            if all(int(part) <= 255 for part in m.group().split("."))
+            if _of_somebody(m.group(), lower[max(0, m.start() - 12) : m.start()])
         )
     if not _KIND_GROUPS["form"].isdisjoint(kinds):
         for kind, form, check in _FORMS:
@@ -165,6 +166,13 @@ def _with_digits(text: str, lower: str, kinds: frozenset[str]) -> Iterator[Findi
         if at < len(covered) and covered[at].start < match.end():
             continue
         yield from _numbers(text, lower, match.start(), match.end())
+
+
+def _of_somebody(address: str, before: str) -> bool:
+    """Whether four numbers are an address of a computer, and not of every computer, a mask, or a version."""
+    parts = [int(part) for part in address.split(".")]
+    common = parts[0] == 127 or parts[:2] == [255, 255] or not any(parts)
+    return max(parts) <= 255 and not common and not before.rstrip(" :=").endswith(_VERSION_WORDS)
 
 
 def _numbers(text: str, lower: str, start: int, end: int) -> Iterator[Finding]:

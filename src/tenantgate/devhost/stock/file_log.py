@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tenantgate.config.lua import CORRELATION, TRACEPARENT
+from tenantgate.config.lua import COMPLETE, CORRELATION, TRACEPARENT
 from tenantgate.devhost import lua
 from tenantgate.devhost.entities import PluginConfig
 from tenantgate.devhost.exchange import Exchange
@@ -35,6 +35,8 @@ def _known(code: str) -> Callable[[Exchange], Any] | None:
     if reply := _REPLY.fullmatch(code):
         header = reply[1]
         return lambda x: x.out.get(header)
+    if code == COMPLETE:
+        return lambda x: not x.client_gone
     if code == TRACEPARENT:
         return lambda x: _formed(x, "traceparent", _TRACE)
     if correlation := _CORRELATION.fullmatch(code):

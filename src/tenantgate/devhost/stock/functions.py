@@ -9,6 +9,7 @@ from typing import Final
 from tenantgate.config.lua import (
     ANTHROPIC_STOP_REASON,
     BEARER,
+    BESIDE_TEXT,
     END_OF_STREAM,
     FINISH_REASON,
     HIDE_AUTHORIZATION,
@@ -37,6 +38,10 @@ _CALLER: Final = (
     "X-Credential-Identifier",
 )
 _REASON: Final = re.compile(rb'"(finish|stop)_reason"\s*:\s*"([A-Za-z0-9_]+)"')
+
+_BESIDE: Final = re.compile(
+    rb'"(?:' + "|".join(BESIDE_TEXT).encode() + rb')"\s*:\s*(?:"[^"]|[\[{]\s*[^\s\]}])'
+)
 
 
 def _bearer(x: Exchange) -> None:
@@ -126,7 +131,16 @@ class Function(StockPlugin):
             for kind, reason in _REASON.findall(chunk):
                 if kind == _REASONS[code]:
                     x.shared["tenantgate_finish_reason"] = reason.decode()
+            if code == FINISH_REASON:
+                _look_beside(x, chunk, last=last)
         return chunk
+
+
+def _look_beside(x: Exchange, chunk: bytes, *, last: bool) -> None:
+    if _BESIDE.search(chunk):
+        x.shared["tenantgate_stream_beside"] = True
+    if last and x.shared.get("tenantgate_stream_beside"):
+        x.shared.pop("tenantgate_stream_end", None)
 
 
 def _exit_unless_marked(x: Exchange, code: str) -> None:
