@@ -94,6 +94,16 @@ def test_a_fence_that_nobody_closes_runs_to_the_end() -> None:
 
 
 @pytest.mark.parametrize(
+    "code",
+    ["```python\nreally  just = very\n```", "```x  =  1```", "```\nand  so on", "````\n```\na  b\n```\n````"],
+)
+def test_a_fence_may_begin_behind_words(code: str) -> None:
+    before = "```sh\nls  -l\n```\n"
+    text = f"{before}and the code that we really just use: {code}"
+    assert [text[s.start : s.end] for s in blocks(text)] == [before.rstrip(), code]
+
+
+@pytest.mark.parametrize(
     "text", ["I like it; really.", "Well (you know) we went there.", "We met. Then class was over.", "a b c"]
 )
 def test_prose_is_no_code(text: str) -> None:

@@ -70,9 +70,12 @@ def touches(start: int, end: int, spans: Sequence[tuple[int, int]]) -> bool:
 
 # -- blocks ----------------------------------------------------------------------------------------------
 
-# An opened fence that nobody closes runs to the end, as in CommonMark.
+# An opened fence that nobody closes runs to the end, as in CommonMark. People open them behind words, too, where
+# CommonMark knows none: "the code: ```python", or all in one line.
 _FENCE: Final = re.compile(
-    r"^[ \t>]*(?P<f>`{3,}|~{3,})[^\n]*(?:\n|\Z)(?:.*?^[ \t>]*(?P=f)[`~]*[ \t]*$|.*)", re.MULTILINE | re.DOTALL
+    r"^[ \t>]*(?P<f>`{3,}|~{3,})[^\n]*(?:\n|\Z)(?:.*?^[ \t>]*(?P=f)[`~]*[ \t]*$|.*)"
+    r"|(?<!`)(?P<l>`{3,})(?!`)(?:[\w+#.-]*[ \t]*\n.*?(?:(?P=l)|\Z)|[^`\n]{1,2000}(?P=l))",
+    re.MULTILINE | re.DOTALL,
 )
 _INLINE_CODE: Final = re.compile(r"(?<!`)(?P<t>`{1,2})(?!`)[^`\n]{1,2000}(?P=t)(?!`)")
 _MARKUP: Final = re.compile(r"<!--.{0,500}?-->|</?[A-Za-z][\w:.-]{0,60}(?:\s[^<>\n]{0,300})?/?>", re.DOTALL)
