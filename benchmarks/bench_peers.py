@@ -212,7 +212,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                     try:
                         peer = stack.enter_context(manager(args.peers, folder, site.stack.mock_url))
                     except EdgeError as error:
-                        peer, missing = None, f"doesn't start here: {error}"
+                        result["blanks"][title] = f"doesn't start here: {error}"
+                        continue
                     if peer is None:
                         result["blanks"][title] = missing
                         continue
