@@ -271,7 +271,9 @@ def html_page(result: Mapping[str, Any]) -> str:
         "Tenantgate: peers",
         f"<h1>Beside other gateways</h1><p class='soft'>{about['date']} · {about['machine']} · commit {about['commit']}"
         "</p><p>Each request goes to the gateway and, moments apart, straight to the mock provider; shown is what the "
-        "gateway adds for requests that reach the provider, p50 in ms.</p>"
+        "gateway adds for requests that reach the provider, p50 in ms. CPU and memory are the gateway's and those of "
+        "services that only it asks. Presidio's two services are ours around its packages, with a small English model; "
+        "LiteLLM's semantic cache has our embedder, and our Redis with Redis Stack's search module.</p>"
         f"{plots.intervals(points, unit='ms') if points else ''}{page.html_table(_HEAD, rows(result))}"
         f"<h2>Blanks</h2>{notes}<h2>Configurations</h2>{setups}",
     )

@@ -111,6 +111,7 @@ def litellm(
     mock_url: str,
     *,
     title: str = "",
+    about: str = "",
     settings: Mapping[str, Any] | None = None,
     models: Sequence[Mapping[str, Any]] = (),
     guardrails: Sequence[Mapping[str, Any]] = (),
@@ -123,6 +124,7 @@ def litellm(
         folder: for its configuration and log.
         mock_url: the provider's.
         title: what is special about it.
+        about: versions of what it works with.
         settings: more of ``litellm_settings``.
         models: more of ``model_list``.
         guardrails: of the configuration.
@@ -158,7 +160,7 @@ def litellm(
         )
         yield Gateway(
             name="LiteLLM" + title, version=_pip_version(peers / "litellm", "litellm"),
-            about=json.dumps(config).replace(_MASTER, "…"), urls=(url,) * TENANTS, headers=headers,
+            about=f"{about} {json.dumps(config)}".strip().replace(_MASTER, "…"), urls=(url,) * TENANTS, headers=headers,
             pids=lambda: [p for c in (child, *services) for p in (c.pid, *descendants(c.pid))],
             extra={"model": MODEL},
         )  # fmt: skip
@@ -195,6 +197,7 @@ def litellm_semantic(peers: Path, folder: Path, mock_url: str) -> Iterator[Gatew
                  "similarity_threshold": THRESHOLD, "redis_semantic_cache_embedding_model": "minilm"}  # fmt: skip
         with litellm(
             peers, folder, mock_url, title=f", Redis cache (semantic, {THRESHOLD})",
+            about=f"redisvl {_pip_version(peers / 'litellm', 'redisvl')}, search module of {_SEARCH};",
             settings={"cache": True, "cache_params": cache},
             models=[{"model_name": "minilm", "litellm_params": ask}], services=[embeddings],
         ) as gateway:  # fmt: skip
@@ -220,6 +223,7 @@ def litellm_presidio(peers: Path, folder: Path, mock_url: str) -> Iterator[Gatew
                  "presidio_language": "en", "default_on": True, **urls}  # fmt: skip
         with litellm(
             peers, folder, mock_url, title=", Presidio", services=services,
+            about=f"presidio-analyzer {_pip_version(peers / 'presidio', 'presidio-analyzer')};",
             guardrails=[{"guardrail_name": "presidio", "litellm_params": guard}],
         ) as gateway:  # fmt: skip
             yield gateway
