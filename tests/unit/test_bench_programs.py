@@ -14,6 +14,7 @@ import pytest
 from tenantgate.bench.load import Shot
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path.append(str(BENCHMARKS))  # they import each other, as programs do
 
 
 def program(name: str) -> ModuleType:
@@ -27,6 +28,7 @@ def program(name: str) -> ModuleType:
 
 
 SOAK, SCALE, PEERS, CHAOS = (program(name) for name in ("soak", "bench_scale", "bench_peers", "chaos"))
+GATEWAYS = sys.modules["peer_gateways"]
 
 
 # -- soak
@@ -124,23 +126,38 @@ def test_what_was_stored_is_found_and_a_tenant_is_on_one_node(
 def test_a_peers_hit_reads_as_ours_do() -> None:
     plain = Shot("ours", 0, 0.0, 0.0, 0.1, 0.1, 0.1, 200, "", {}, "d", clear=False)
     hit = Shot("ours", 1, 0.0, 0.0, 0.1, 0.1, 0.1, 200, "", {"x-litellm-cache-key": "k"}, "d", clear=False)
-    assert [s.headers.get("x-cache-status") for s in PEERS._hits([plain, hit])] == [None, "Hit"]
+    bare = Shot("bare", 1, 0.0, 0.0, 0.1, 0.1, 0.1, 200, "", {}, "d", clear=False)
+    assert [s.headers.get("x-cache-status") for s in PEERS._hits([plain, bare, hit], "ours")] == [None, "Hit"]
 
 
 def test_what_a_peer_cannot_do_is_a_blank() -> None:
     none = {"added": {}}
     entry = {
         "name": "Peer", "version": "1", "latency": none, "first_token": none, "throughput": 5.0, "cpu_ms": 1.0,
-        "rss_mb": 9.0, "repeats": [0, 9], "paraphrases": [0, 9], "wrong": 0, "foreign": 0,
-        "attacks_blocked": [0, 3], "personal_in_clear": [3, 3], "errors": 0,
+        "rss_mb": 9.0, "hits": 0, "hit_ms": 0.0, "repeats": [0, 9], "paraphrases": [0, 9], "wrong": 0, "foreign": 0,
+        "near_wrong": [0, 2], "rewritten": [0, 8], "attacks_blocked": [0, 3], "personal_in_clear": [3, 3], "errors": 0,
     }  # fmt: skip
     peer, blank = PEERS.rows({"gateways": [entry], "blanks": {"Peer, cache": "has none"}})
     assert peer[:6] == ("Peer", "1", "", "", "", "")
+    shown = {head: cell for head, cell in zip(PEERS._HEAD, peer, strict=True) if cell}
+    assert not {"a hit takes p50", "hits wrong", "near misses wrong", "hits of others"} & set(shown)
     assert set(blank[1:]) == {""}
 
 
-def test_the_keys_of_our_own_proxy_are_not_in_the_report() -> None:
-    assert PEERS._MASTER not in (BENCHMARKS / "bench_peers.py").read_text()
+def test_a_cache_without_wrong_hits_shows_how_many_there_were() -> None:
+    none = {"added": {}}
+    entry = {
+        "name": "Peer", "version": "1", "latency": none, "first_token": none, "throughput": 5.0, "cpu_ms": 1.0,
+        "rss_mb": 9.0, "hits": 7, "hit_ms": 3.0, "repeats": [7, 9], "paraphrases": [0, 9], "wrong": 0, "foreign": 0,
+        "near_wrong": [0, 2], "rewritten": [0, 8], "attacks_blocked": [0, 3], "personal_in_clear": [3, 3], "errors": 0,
+    }  # fmt: skip
+    shown = dict(zip(PEERS._HEAD, PEERS.rows({"gateways": [entry], "blanks": {}})[0], strict=True))
+    assert (shown["hits wrong"], shown["near misses wrong"], shown["hits of others"]) == ("0/7", "0/2", "0")
+
+
+def test_the_keys_of_our_own_proxy_are_not_in_the_sources() -> None:
+    source = (BENCHMARKS / "peer_gateways.py").read_text()
+    assert not [key for key in (GATEWAYS._MASTER, *GATEWAYS._KEYS) if key in source]
 
 
 def test_chaos_tells_a_failed_request_and_an_attack_that_came_through() -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -75,14 +75,21 @@ def _problem(path: Path) -> str | None:
 
 
 class RedisServer:
-    """One server on a loopback port; nothing of it is written to disk but its log."""
+    """One server on a loopback port, with `modules` loaded; nothing of it is written to disk but its log."""
 
     def __init__(
-        self, folder: Path, *, port: int = 0, maxmemory: str = "256mb", binary: Path | None = None
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        maxmemory: str = "256mb",
+        binary: Path | None = None,
+        modules: Sequence[Path] = (),
     ) -> None:
         self._binary = binary or find()
         self._folder = folder
         self._maxmemory = maxmemory
+        self._modules = modules
         self.port = port or free_port()
         self.child: Child | None = None
 
@@ -116,6 +123,8 @@ class RedisServer:
             "enable-debug-command": "local",
         }
         argv = [str(self._binary), *(a for name, value in options.items() for a in (f"--{name}", value))]
+        for module in self._modules:
+            argv += ["--loadmodule", str(module)]
         self.child = Child("redis-server", argv, log=self.log, foreign=True)
         try:
             wait_for(self._answers, self.child, what="redis-server", timeout_s=_START_S)
