@@ -52,6 +52,8 @@ PLUGIN: Final = "tenant-semantic-cache"
 KEY: Final = "benchmark-key-benchmark-key-benchmark"
 ZIPF: Final = 1.0
 """Exponent of the repeats' distribution: the k-th most frequent text is asked 1/k as often as the first."""
+RESAMPLES: Final = 100
+"""Of the pairs, to tell how steady a recall is."""
 ROUNDS: Final = 400
 """Texts that the latency is measured with."""
 WARM: Final = 20
@@ -188,6 +190,17 @@ def recall_at(precision: float, labelled: Sequence[tuple[float, bool]]) -> tuple
     return best
 
 
+def spread(precision: float, labelled: Sequence[tuple[float, bool]]) -> tuple[float, float]:
+    """How far the recall of `recall_at` is chance: its 5th and 95th percentile over resamples of the pairs."""
+    rng = random.Random(0)
+    recalls = []
+    for _ in range(RESAMPLES):
+        found = recall_at(precision, rng.choices(labelled, k=len(labelled)))
+        recalls.append(found[0] if found else 0.0)
+    low, high = np.percentile(recalls, [5, 95])
+    return float(low), float(high)
+
+
 def bench_pairs(pairs: Sequence[Pair], models: CacheModels, bound: float) -> Json:
     """Print and give the figures on pairs."""
     started = time.monotonic()
@@ -200,14 +213,17 @@ def bench_pairs(pairs: Sequence[Pair], models: CacheModels, bound: float) -> Jso
         "verifier": lambda row: row.score,
         "rules and verifier": lambda row: row.decision,
     }
-    out: Json = {"pairs": len(rows), "same": positives, "sweep": {}, "bounds": {}, "rules": {}}
-    say(f"  {'swept':<20} {'precision':>9} {'recall':>7} {'at':>7}")
+    out: Json = {"pairs": len(rows), "same": positives, "sweep": {}, "spread": {}, "bounds": {}, "rules": {}}
+    say(f"  {'swept':<20} {'precision':>9} {'recall':>7} {'at':>7}   5 to 95 % of resamples")
     for name, of in sweeps.items():
         for precision in (0.9, 0.95):
-            found = recall_at(precision, [(of(row), row.same) for row in rows])
+            labelled = [(of(row), row.same) for row in rows]
+            found = recall_at(precision, labelled)
+            low, high = spread(precision, labelled)
             out["sweep"][f"{name} at {precision}"] = found
-            values = f"{found[0]:>7.3f} {found[2]:>7.4f}" if found else "   none"
-            say(f"  {name:<20} {precision:>9} {values}")
+            out["spread"][f"{name} at {precision}"] = low, high
+            values = f"{found[0]:>7.3f} {found[2]:>7.4f}" if found else f"{'none':>7} {'':>7}"
+            say(f"  {name:<20} {precision:>9} {values}   {low:.2f} to {high:.2f}")
     say(f"\n  {'max_wrong_rate':<20} {'threshold':>9} {'served':>7} {'precision':>9} {'recall':>7}")
     for limit in BOUNDS:
         out["bounds"][str(limit)] = _at_bound(rows, models, limit)

@@ -55,6 +55,15 @@ def test_recall_at_a_precision(bench: Any) -> None:
     assert bench.recall_at(0.9, [(0.5, False), (0.5, True)]) is None  # one score, served together
 
 
+def test_how_far_a_recall_is_chance(bench: Any) -> None:
+    sure = [(i / 100, i >= 50) for i in range(100)]
+    assert bench.spread(0.9, sure)[0] > 0.99
+    few = [(i / 10, i % 2 == 1) for i in range(10)]
+    low, high = bench.spread(0.9, few)
+    assert (low, high) == bench.spread(0.9, few)
+    assert high - low > 0.2
+
+
 def test_zipf_repeats_are_seeded_and_skewed(bench: Any) -> None:
     order = bench.zipf_order(50, 2000, random.Random(3))
     assert order == bench.zipf_order(50, 2000, random.Random(3))
