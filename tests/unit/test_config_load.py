@@ -81,6 +81,7 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
             f"{TENANT}gateway:\n  rate_limiting: {{policy: local, redis: {{host: a}}}}",
             6, "gateway.rate_limiting.redis", "isn't used with policy local",
         ),
+        (f"{TENANT}gateway:\n  correlation_header: apiKey", 6, "gateway.correlation_header", "take another"),
         (f"{TENANT}gateway:\n  path_prefix: llm", 6, "gateway.path_prefix", "does not match"),
         (f"{TENANT}    rate_limit: {{}}", 5, "tenants[0].rate_limit", "needs one of per_second"),
         (

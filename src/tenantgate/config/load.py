@@ -24,6 +24,11 @@ __all__ = ["InvalidTenantsFile", "load", "load_text"]
 
 T = TypeVar("T")
 _MAX_DEPTH: Final = 32
+# Headers that hold keys, or that HTTP needs.
+_TAKEN: Final = frozenset(
+    "apikey authorization connection content-encoding content-length content-type cookie host proxy-authorization "
+    "set-cookie te transfer-encoding upgrade".split()
+)
 _PERIODS: Final = ("per_second", "per_minute", "per_hour", "per_day")
 
 
@@ -317,6 +322,12 @@ class _Reader:
             name, _, what = said.partition(": ")
             self.add(None, _join(where, name), what)
 
+    def check_gateway(self, gateway: model.Gateway, where: str) -> None:
+        """The request's id is written to logs and sent back, so it has a header that means nothing else."""
+        if gateway.correlation_header.lower() in _TAKEN:
+            what = "this header has a meaning of its own; take another, such as X-Request-ID"
+            self.add(None, _join(where, "correlation_header"), what)
+
     def check_tenant(self, tenant: model.Tenant, where: str) -> None:
         """A model is one route, so it stands once."""
         seen: dict[tuple[str, str], int] = {}
@@ -400,6 +411,7 @@ class _Reader:
 
 _CHECKS: Final[Mapping[type, Any]] = {
     model.Model: _Reader.check_model,
+    model.Gateway: _Reader.check_gateway,
     model.Redis: _Reader.check_redis,
     model.RateLimit: _Reader.check_rate_limit,
     model.Tenant: _Reader.check_tenant,
