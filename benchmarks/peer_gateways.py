@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -218,7 +219,7 @@ def litellm_presidio(peers: Path, folder: Path, mock_url: str) -> Iterator[Gatew
             argv = [str(gunicorn), "--workers", "1", "--bind", f"127.0.0.1:{port}", f"peer_services:{name}()"]
             services.append(stack.enter_context(_child(name, argv, folder, PYTHONPATH=str(_SERVICES.parent))))
             url = urls[f"presidio_{name}_api_base"] = f"http://127.0.0.1:{port}"
-            wait_for(lambda u=url: _up(f"{u}/health"), services[-1], what=name, timeout_s=_START_S)  # type: ignore[misc]
+            wait_for(partial(_up, f"{url}/health"), services[-1], what=name, timeout_s=_START_S)
         guard = {"guardrail": "presidio", "mode": "pre_call", "presidio_filter_scope": "input",
                  "presidio_language": "en", "default_on": True, **urls}  # fmt: skip
         with litellm(

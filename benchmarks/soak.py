@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -199,7 +200,7 @@ def servers(
             )  # fmt: skip
             exits.callback(child.stop)
             metrics = at.with_name(f"{name}.metrics.socket")
-            wait_for(lambda m=metrics: _ready(m), child, what=name, timeout_s=_START_S)  # type: ignore[misc]
+            wait_for(partial(_ready, metrics), child, what=name, timeout_s=_START_S)
             known = [p for p in _PHASES if f"def {p}(" in paths.plugin_file(name).read_text()]
             started.append(Server(name, config, tuple(known), child, at))
         yield started

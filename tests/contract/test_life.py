@@ -131,14 +131,22 @@ def test_a_newer_server_keeps_the_path_that_it_took(launch: Callable[..., Launch
         assert kong.start_instance("faulty")
 
 
-def test_a_new_server_takes_the_path_once_it_is_warm(
-    launch: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WAITING_FOR", str(tmp_path / "go"))
+def launch_beside(
+    launch: Callable[..., Launched], monkeypatch: pytest.MonkeyPatch, go: Path
+) -> tuple[Launched, Launched]:
+    """A server, and a newer one for its path that is warm once the file `go` exists."""
+    monkeypatch.setenv("WAITING_FOR", str(go))
     old = launch("faulty")
     old.ready()
     new = launch("waiting", path=old.socket)
     new.eventually(lambda: len(list(old.socket.parent.glob(".*"))) == 2)
+    return old, new
+
+
+def test_a_new_server_takes_the_path_once_it_is_warm(
+    launch: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = launch_beside(launch, monkeypatch, tmp_path / "go")
     with old.client() as kong:
         assert kong.start_instance("faulty")
     (tmp_path / "go").touch()
@@ -150,11 +158,7 @@ def test_a_new_server_takes_the_path_once_it_is_warm(
 def test_a_new_server_takes_the_path_before_it_is_warm_where_nobody_serves_any_more(
     launch: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WAITING_FOR", str(tmp_path / "go"))
-    old = launch("faulty")
-    old.ready()
-    new = launch("waiting", path=old.socket)
-    new.eventually(lambda: len(list(old.socket.parent.glob(".*"))) == 2)
+    old, new = launch_beside(launch, monkeypatch, tmp_path / "go")
     old.process.terminate()
     assert old.process.wait(10) == 0
     assert old.socket.exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
@@ -16,6 +18,12 @@ from support import Load, until
 pytestmark = pytest.mark.e2e
 
 PLUGIN = "tenant-semantic-cache"
+
+
+def at_work(replies: Sequence[Reply], since: int) -> int:
+    """How many replies from that one on the plugin has touched."""
+    return sum(reply.cache is not None for reply in replies[since:])
+
 
 ODD_BODIES = {
     "empty": b"",
@@ -159,7 +167,7 @@ def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway, ti
             # Until it is at work again, not only there: Kong answers 500 where it can't start the plugin's instance,
             # which nobody knows any more if the watchdog is killed, too. Some replies were under way before.
             until(
-                lambda at=killed_at: sum(r.cache is not None for r in load.replies[at:]),  # type: ignore[misc]
+                partial(at_work, load.replies, killed_at),
                 lambda n: n > threads, what="plugin server",
             )  # fmt: skip
     assert not load.errors

@@ -381,7 +381,7 @@ def test_positions_of_another_gateway_s_journal_hide_no_line(tmp_path: Path) -> 
     mine.step(times=2)  # the journal is known, and lines of it were processed
     spool._heads, spool.entries[:] = heads, spool.entries[:5]
     mine.kill()
-    spool.taken_over = True  # type: ignore[attr-defined]
+    spool.taken_over = True
     mine.policy(content="off")
     mine.write(journal_line(7))
     mine.step(after_s=3, times=3)

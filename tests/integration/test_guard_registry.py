@@ -170,8 +170,7 @@ def test_a_request_needs_a_second_person(port: int, capsys: pytest.CaptureFixtur
 
 
 def test_an_exemption_expires_by_itself_in_redis_and_in_the_process(port: int, store: redis.Redis) -> None:
-    book, registry = GuardBook(OneRedis(store), ACME), Registry(RedisConfig(port=port))
-    registry._start = lambda: None  # type: ignore[method-assign] - synchronised by hand
+    book, registry = GuardBook(OneRedis(store), ACME), Registry(RedisConfig(port=port), background=False)
     made = exemption(created=time.time() - 10, until=time.time() + 3600)
     book.grant(made)
     registry.exemptions(ACME, approval=False)
@@ -208,8 +207,7 @@ def test_no_value_in_redis_holds_a_text(port: int, store: redis.Redis) -> None:
 
 
 def test_redis_gone_keeps_what_was_known_and_costs_nothing() -> None:
-    registry = Registry(RedisConfig(port=1))
-    registry._start = lambda: None  # type: ignore[method-assign]
+    registry = Registry(RedisConfig(port=1), background=False)
     registry._known[ACME] = (exemption(),)
     registry._seen[ACME] = time.time()
     registry.count(ACME, ["a|alert|hits"])

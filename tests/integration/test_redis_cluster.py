@@ -126,8 +126,7 @@ def test_stats_inspect_and_purge_find_the_tenants_node(
 def test_exemptions_counts_and_events_of_tenants_on_all_nodes(
     cluster: RedisCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tenants, registry = homes(cluster), Registry(config(cluster))
-    registry._start = lambda: None  # type: ignore[method-assign] - synchronised by hand
+    tenants, registry = homes(cluster), Registry(config(cluster), background=False)
     for tenant in tenants:
         argv = ["guard", "exempt", "--tenant", tenant.slug, "--rule", "r", "--reason", "x", "--until", "1h"]
         assert main(argv) == 0
@@ -214,8 +213,7 @@ def test_guard_and_audit_follow_a_slot_that_has_moved(
     cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant, chain = homes(cluster)[0], Chain()
-    book, registry = GuardBook(connect(config(cluster)), tenant), Registry(config(cluster))
-    registry._start = lambda: None  # type: ignore[method-assign]
+    book, registry = GuardBook(connect(config(cluster)), tenant), Registry(config(cluster), background=False)
     spool = StreamSpool(config(cluster), "n", ["a"], max_records=1000, max_bytes=1 << 30)
     cache_map = redis_nodes._maps[config(cluster)]
     monkeypatch.setattr(cache_map, "doubt", lambda: None)
@@ -302,8 +300,7 @@ def test_a_node_that_stands_still_is_asked_three_times_and_then_once_a_pause(
 def test_a_dead_node_is_its_own_tenants_trouble_alone(cluster: RedisCluster) -> None:
     tenants, made = homes(cluster), rig(*cluster.ports)
     dead, *living = tenants
-    registry, chain = Registry(config(cluster)), Chain()
-    registry._start = lambda: None  # type: ignore[method-assign]
+    registry, chain = Registry(config(cluster), background=False), Chain()
     node = next(f"n{i}" for i in range(100) if on(cluster, f"tg:audit:1:n{i}") != cluster.ports[0])
     spool = StreamSpool(config(cluster), node, ["a"], max_records=1000, max_bytes=1 << 30)
     for tenant in tenants:

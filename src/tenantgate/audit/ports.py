@@ -83,6 +83,10 @@ class Gap:
 class Spool(Protocol):
     """Keeps records between the worker and the sinks, over the death of either. Of one node, one writer."""
 
+    @property
+    def taken_over(self) -> bool:
+        """Whether another gateway has written here before, whose journal positions aren't ours."""
+
     def heads(self) -> Mapping[TenantId, Head]:
         """The last entry of each tenant that has one."""
 

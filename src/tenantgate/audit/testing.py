@@ -21,6 +21,7 @@ class MemorySpool:
     _acked: dict[str, int] = field(default_factory=dict)
     dropped: list[Gap] = field(default_factory=list)
     _checkpoint: int | None = None
+    taken_over: bool = False
 
     def heads(self) -> Mapping[TenantId, Head]:
         """The last entry of each tenant that has one."""

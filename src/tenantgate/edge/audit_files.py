@@ -71,6 +71,8 @@ class FileSpool:
         EdgeError: the file system refused.
     """
 
+    taken_over = False  # a folder has one gateway
+
     def __init__(
         self, folder: Path, sinks: Sequence[str], *, max_records: int, max_bytes: int,
         segment_bytes: int = _SEGMENT_BYTES, segment_entries: int = _SEGMENT_ENTRIES, keep_s: float = _KEEP_S,

@@ -37,6 +37,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
@@ -295,7 +296,7 @@ class StreamSpool:
             except redis.RedisError as error:
                 failures.first = failures.first or EdgeError(f"spool: redis: {type(error).__name__}")
 
-        def run(client: Any, mine: Sequence[TenantId]) -> list[Any]:
+        def run(mine: Sequence[TenantId], client: Any) -> list[Any]:
             pipe = client.pipeline(transaction=False)
             for tenant in mine:
                 add(pipe, self._keys(tenant))
@@ -306,7 +307,7 @@ class StreamSpool:
             found: list[Any] = []
             with failures.noted():
                 head = self._keys(mine[0]).head
-                found = self._ask(head, lambda client, mine=mine: run(client, mine), failures)  # type: ignore[misc]
+                found = self._ask(head, partial(run, mine), failures)
             each = len(found) // len(mine)
             for i, tenant in enumerate(mine if found else ()):
                 yield tenant, found[i * each : (i + 1) * each]

@@ -160,7 +160,7 @@ class Worker:
         self._journal = JournalTail(
             Path(config.journal), Path(config.state_dir), known_end=known, clock=clock,
             furthest=max((h.position for h in self._heads.values()), default=-1),
-            others=getattr(spool, "taken_over", False),
+            others=spool.taken_over,
         )  # fmt: skip
         _new_journals.inc(self._journal.restarts)
         self._joiner = Joiner(wait_s=config.wait_ms / 1000, max_bytes=config.queue_megabytes << 20, age_s=600)

@@ -199,9 +199,13 @@ class _Waiting:
 
 
 class Registry:
-    """What the guard of a process knows of exemptions, and what it has counted; thread-safe."""
+    """What the guard of a process knows of exemptions, and what it has counted; thread-safe.
 
-    def __init__(self, config: RedisConfig) -> None:
+    Without `background` nobody calls `synchronise` but the owner.
+    """
+
+    def __init__(self, config: RedisConfig, *, background: bool = True) -> None:
+        self._background = background
         self._nodes = connect(config, timeout_ms=max(_TIMEOUT_MS, config.timeout_ms))
         self._lock = threading.Lock()
         self._known: dict[TenantId, tuple[Exemption, ...]] = {}
@@ -250,6 +254,8 @@ class Registry:
         self._start()
 
     def _start(self) -> None:
+        if not self._background:
+            return
         if self._thread is not None and self._thread.is_alive() and self._pid == os.getpid():
             return
         with self._lock:
