@@ -21,6 +21,7 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,11 +68,12 @@ CALIBRATION = _SHIPPED / "calibration.json"
 """How often pairs at or above a score were wrong, measured on pairs that weren't trained on."""
 
 # Counted up when `onnx_bert` builds other models from the same weights.
-_RECIPE = 1
+_RECIPE = 2
 _MANIFEST = "manifest.json"
 # Few tokens are as long as this. A text longer than this per token counts as truncated without being read,
 # so that a text of megabytes costs no more than a long one.
 _CHARACTERS_PER_TOKEN = 32
+_ENCODED = 16  # texts whose tokens are remembered: those of the requests at work
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,8 +297,10 @@ class _Onnx:
         self._tokenizer.enable_truncation(max_tokens, strategy="longest_first")
         self._tokenizer.encode_special_tokens = True
         self.fingerprint = _sha256(f"{identity or _sha256(data)}:{max_tokens}".encode())[:16]
+        # A request asks whether a text is truncated and then reads it: that shouldn't take two encodings.
+        self._encode = lru_cache(_ENCODED)(self._read)
 
-    def _encode(self, *texts: str) -> Any:
+    def _read(self, *texts: str) -> Any:
         limit = self.max_tokens * _CHARACTERS_PER_TOKEN
         return self._tokenizer.encode(*(text[:limit] for text in texts))
 
