@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BOUNDS", "EXCLUDED", "Pair", "read_pairs", "report", "score_pair", "score_pairs"]
 
-BOUNDS: Final = (0.01, 0.02, 0.03, 0.045, 0.1, 0.2)
+BOUNDS: Final = (0.01, 0.02, 0.03, 0.04, 0.1, 0.2)
 """The bounds that tables and reports show."""
 
 EXCLUDED: Final = -1.0
