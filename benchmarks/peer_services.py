@@ -167,9 +167,9 @@ def serve_embeddings(port: int) -> None:
     """Answer on a loopback port until the process ends."""
     from aiohttp import web  # noqa: PLC0415
 
-    from tenantgate.edge.models import build_default_models  # noqa: PLC0415
+    from tenantgate.edge.models import build_models  # noqa: PLC0415
 
-    model = build_default_models().embedder()  # as our cache has it
+    model = build_models().embedder()  # as our cache has it
 
     async def post(request: web.Request) -> web.Response:
         try:

@@ -31,7 +31,7 @@ import numpy as np
 from tenantgate.compress.fillers import tokens_of
 from tenantgate.compress.worth import FEATURES, features
 from tenantgate.edge.compress_models import HEAD, TokenModel, words_of_tokens
-from tenantgate.edge.models import find_default_models
+from tenantgate.edge.models import find_models
 from tenantgate.edge.onnx_bert import cut_embedder
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=LAYERS, help="of the encoder (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=HEAD)
     args = parser.parse_args()
-    files = find_default_models()
+    files = find_models()
     if files is None:
         print("error: run `tenantgate models build` first", file=sys.stderr)
         return 2

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from tenantgate.edge.models import find_default_models
+from tenantgate.edge.models import find_models
 from tenantgate.guard.injection import FEW, InjectionModel, Weights, meaning, segments, signals
 from tenantgate.guard.lexical import BUCKETS, FAMILIES
 from tenantgate.pii import normalise
@@ -247,11 +247,11 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=1500, help="of each --benign file")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    files = find_default_models()
+    files = find_models()
     if files is None:
         print("error: run `tenantgate models build` first", file=sys.stderr)
         return 2
-    embedder = files.embedder(max_tokens=64)
+    embedder = files.embedder(files.tokens(64))
     rng = random.Random(20)
     rows = list(read(args.attacks))
     rest = [r for r in rows if held_out(r.text)]

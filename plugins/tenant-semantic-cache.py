@@ -48,7 +48,7 @@ class Plugin:
 
 def warm_up() -> None:
     """Load what the first request would wait for."""
-    from tenantgate.edge.cache_models import BUILT_IN  # noqa: PLC0415
+    from tenantgate.cache.config import BUILT_IN  # noqa: PLC0415
     from tenantgate.edge.cache_service import MODELS  # noqa: PLC0415
 
-    MODELS.load(BUILT_IN)
+    MODELS.load(BUILT_IN, BUILT_IN)

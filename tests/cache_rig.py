@@ -102,9 +102,9 @@ def status(kong: FakeKong) -> str | None:
 def use_small_models(monkeypatch: Any) -> None:
     """Replace the process's models."""
     models = small_models()
-    monkeypatch.setattr(cache_service.MODELS, "get", lambda _name: models)
+    monkeypatch.setattr(cache_service.MODELS, "get", lambda *_names: models)
 
 
 def no_models(monkeypatch: Any) -> None:
     """As if they were never built."""
-    monkeypatch.setattr(cache_service.MODELS, "get", lambda _name: None)
+    monkeypatch.setattr(cache_service.MODELS, "get", lambda *_names: None)

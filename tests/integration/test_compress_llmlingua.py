@@ -16,7 +16,7 @@ from tenantgate.edge import compress_pruners
 from tenantgate.edge.compress_llmlingua import LinguaPruner
 from tenantgate.edge.compress_models import HeadScorer
 from tenantgate.edge.compress_pruners import pruner
-from tenantgate.edge.models import find_default_models
+from tenantgate.edge.models import find_models
 from tenantgate.errors import ConfigError
 
 FOREVER = time.monotonic() + 1e6
@@ -36,7 +36,7 @@ def _fresh() -> Iterator[None]:
 
 
 def test_the_shipped_model_keeps_what_the_talk_is_about() -> None:
-    if find_default_models() is None:
+    if find_models() is None:
         pytest.skip("the models aren't built")
     made = pruner("model")
     guarded = merged(protected(TEXT))

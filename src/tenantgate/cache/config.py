@@ -7,7 +7,13 @@ from typing import Final
 
 from tenantgate.fields import config_class, field
 
-__all__ = ["CacheConfig", "ClusterNode", "RedisConfig", "cluster_problem"]
+__all__ = ["BUILT_IN", "LARGE", "CacheConfig", "ClusterNode", "RedisConfig", "cluster_problem"]
+
+BUILT_IN: Final = "built-in"
+"""The embedder, and the verifier, of the default models."""
+
+LARGE: Final = "large"
+"""The verifier that asks a larger model where these can't tell."""
 
 
 LOCALHOST: Final = "127.0.0.1"
@@ -90,7 +96,12 @@ class CacheConfig:
     embedder: str = field(
         "The embedding model: built-in, or the name or folder of a sentence-transformers model (which needs "
         "the extra of that name).",
-        default="built-in", len_min=1,
+        default=BUILT_IN, len_min=1,
+    )  # fmt: skip
+    verifier: str = field(
+        "What decides whether a neighbour's answer will do: built-in, or large, which also asks a larger model where "
+        "the case isn't clear (it must be built: `tenantgate models build --large`).",
+        default=BUILT_IN, one_of=(BUILT_IN, LARGE),
     )  # fmt: skip
     candidates: int = field(
         "How many nearest neighbours are considered; of those that no rule excludes up to three are verified.",

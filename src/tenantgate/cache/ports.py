@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float32]
 
-__all__ = ["Embedder", "PairVerifier", "Sealer"]
+__all__ = ["Embedder", "PairReader", "PairVerifier", "Sealer"]
 
 
 class Embedder(Protocol):
@@ -31,15 +31,33 @@ class Embedder(Protocol):
         """Whether only the beginning of `text` would be read."""
 
 
+class PairReader(Protocol):
+    """One model that reads two questions together."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the model and its settings."""
+
+    def log_odds(self, a: str, b: str) -> float:
+        """How likely both ask the same, as the logarithm of the odds; finite."""
+
+    def truncates(self, a: str, b: str) -> bool:
+        """Whether the two together would not be read to their end."""
+
+
 class PairVerifier(Protocol):
-    """Reads two questions together."""
+    """Decides whether two questions ask the same: one reader, or several."""
 
     @property
     def fingerprint(self) -> str:
         """Names the model: a calibration holds for one only."""
 
-    def score(self, a: str, b: str) -> float:
-        """From 0 to 1, the higher the surer that both ask the same."""
+    def score(self, a: str, b: str, similarity: float | None, enough: float = 1.0) -> float:
+        """From 0 to 1, the higher the surer that both ask the same.
+
+        `similarity` is their cosine under the default embedder, None where that isn't known. The score may be only as
+        exact as it takes to know whether it is at least `enough`.
+        """
 
     def truncates(self, a: str, b: str) -> bool:
         """Whether the two together would not be read to their end."""

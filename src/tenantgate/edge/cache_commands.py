@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tenantgate.cache.config import BUILT_IN, LARGE
 from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.tenant import TenantId
 
@@ -67,6 +68,12 @@ def add_commands(subparsers: Any) -> None:
         "--out", type=Path, default=Path("calibration.json"), metavar="FILE",
         help="the table; TENANTGATE_CALIBRATION=FILE makes the plugin use it (default: %(default)s)",
     )  # fmt: skip
+    calibrate.add_argument(
+        "--verifier",
+        choices=(BUILT_IN, LARGE),
+        default=BUILT_IN,
+        help="as the plugin's field (default: %(default)s)",
+    )
     calibrate.add_argument("--report", type=Path, metavar="FILE", help="an HTML page with the curves")
     calibrate.set_defaults(func=_calibrate)
 
@@ -191,20 +198,20 @@ def _print_text(row: Row) -> None:
 def _calibrate(args: argparse.Namespace) -> int:
     from tenantgate.cache.calibration import calibrate, upper_wrong_rate  # noqa: PLC0415
     from tenantgate.edge.calibrating import BOUNDS, read_pairs, report, score_pairs  # noqa: PLC0415
-    from tenantgate.edge.models import find_default_models  # noqa: PLC0415
+    from tenantgate.edge.models import find_models, load_verifier  # noqa: PLC0415
 
     pairs = read_pairs(args.pairs)
-    files = find_default_models()
+    files = find_models()
     if files is None:
         raise EdgeError("the models aren't built: run `tenantgate models build`")
-    embedder, verifier = files.embedder(), files.verifier()
+    embedder, verifier = files.embedder(), load_verifier(args.verifier, files)
     started = time.monotonic()
 
     def progress(done: int) -> None:
         left = (time.monotonic() - started) / done * (len(pairs) - done)
         print(f"      {done:,} of {len(pairs):,} pairs, {left:.0f} s left", file=sys.stderr, flush=True)
 
-    scored = score_pairs(pairs, verifier, progress)
+    scored = score_pairs(pairs, embedder, verifier, progress)
     same = sum(pair.same for pair in pairs)
     table = calibrate(
         [(score, pair.same) for pair, score in zip(pairs, scored, strict=True)],

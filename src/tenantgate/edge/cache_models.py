@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.cache.calibration import Calibration
+from tenantgate.cache.config import BUILT_IN
 from tenantgate.errors import TenantgateError
 from tenantgate.kong import logs
 
 if TYPE_CHECKING:
     from tenantgate.cache.ports import Embedder, PairVerifier
 
-__all__ = ["BUILT_IN", "CacheModels", "Models"]
+__all__ = ["CacheModels", "Models"]
 
 _log: Final = logging.getLogger("tenantgate.cache")
-
-BUILT_IN: Final = "built-in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,55 +36,70 @@ class CacheModels:
 
 
 class Models:
-    """Models by the name of their embedder; thread-safe."""
+    """Models by the names of their embedder and verifier; thread-safe."""
 
     def __init__(self) -> None:
-        self._loaded: dict[str, CacheModels | None] = {}
-        self._loading: set[str] = set()
+        self._loaded: dict[tuple[str, str], CacheModels | None] = {}
+        self._loading: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
-    def get(self, name: str) -> CacheModels | None:
+    def get(self, embedder: str, verifier: str) -> CacheModels | None:
         """The models if they are loaded; else None, and a thread begins to load them."""
-        if name in self._loaded:
-            return self._loaded[name]
+        names = embedder, verifier
+        if names in self._loaded:
+            return self._loaded[names]
         with self._lock:
-            if name in self._loaded or name in self._loading:
-                return self._loaded.get(name)
-            self._loading.add(name)
-        threading.Thread(target=self.load, args=(name,), name="load-models", daemon=True).start()
+            if names in self._loaded or names in self._loading:
+                return self._loaded.get(names)
+            self._loading.add(names)
+        threading.Thread(target=self.load, args=names, name="load-models", daemon=True).start()
         return None
 
-    def load(self, name: str) -> CacheModels | None:
+    def load(self, embedder: str, verifier: str) -> CacheModels | None:
         """Load the models and give them; None if they can't be had, which is logged."""
         found: CacheModels | None = None
         try:
-            found = _load(name)
+            found = _load(embedder, verifier)
         except Exception as error:  # noqa: BLE001 - a broken model must not take the exact level along
-            logs.event(_log, logging.ERROR, "the similar level is off", **logs.describe(error))
+            logs.event(
+                _log, logging.ERROR, "the similar level is off", verifier=verifier, **logs.describe(error)
+            )
         with self._lock:
-            self._loading.discard(name)
-            return self._loaded.setdefault(name, found)
+            self._loading.discard((embedder, verifier))
+            return self._loaded.setdefault((embedder, verifier), found)
 
 
-def _load(name: str) -> CacheModels:
+def _load(embedder_name: str, verifier_name: str) -> CacheModels:
     # Imported here: NumPy and ONNX Runtime take a quarter of a second, and `--dump` must not wait for them.
     from tenantgate.edge import models  # noqa: PLC0415
 
-    files = models.find_default_models()
+    files = models.find_models()
     if files is None:
         raise TenantgateError("the models aren't built: run `tenantgate models build`")
-    table = Path(os.environ.get("TENANTGATE_CALIBRATION") or models.CALIBRATION)
-    try:
-        calibration = Calibration.from_json(table.read_text("utf-8"), where=str(table))
-    except OSError as error:
-        raise TenantgateError(f"{table}: {error.strerror}") from None
-    verifier = files.verifier()
-    if calibration.verifier != verifier.fingerprint:
-        raise TenantgateError(
-            "the calibration was made for another verifier: run `tenantgate cache calibrate`"
-        )
-    embedder: Embedder = files.embedder() if name == BUILT_IN else models.SentenceTransformerEmbedder(name)
+    tokens = files.tokens()
+    verifier = models.load_verifier(verifier_name, files, tokens)
+    calibration = _calibration(verifier_name, verifier.fingerprint, models.calibration_file(verifier_name))
+    embedder: Embedder = (
+        files.embedder(tokens)
+        if embedder_name == BUILT_IN
+        else models.SentenceTransformerEmbedder(embedder_name)
+    )
     # The first runs allocate; a request should not wait for that.
     embedder.embed("warm-up")
-    verifier.score("warm-up", "warm up")
+    verifier.score("warm up", "warm up", None)  # nothing is surer than asked for, so every reader reads
     return CacheModels(embedder, verifier, calibration)
+
+
+def _calibration(verifier: str, fingerprint: str, shipped: Path) -> Calibration:
+    """The operator's table for this verifier, or the one that ships where the operator names none."""
+    tables = [Path(name) for name in os.environ.get("TENANTGATE_CALIBRATION", "").split(os.pathsep) if name]
+    for table in tables or [shipped]:
+        try:
+            found = Calibration.from_json(table.read_text("utf-8"), where=str(table))
+        except OSError as error:
+            raise TenantgateError(f"{table}: {error.strerror}") from None
+        if found.verifier == fingerprint:
+            return found
+    raise TenantgateError(
+        f"the calibration was made for another verifier: run `tenantgate cache calibrate --verifier {verifier}`"
+    )

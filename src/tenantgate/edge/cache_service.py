@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
 from tenantgate import chat
 from tenantgate.cache import entry as entries
 from tenantgate.cache.admit import NotStored, admit, is_stream
+from tenantgate.cache.config import BUILT_IN
 from tenantgate.cache.judge import choose
 from tenantgate.cache.partition import Keys, Partition, entry_name, partition_of
 from tenantgate.cache.pending import Pending, PendingMisses
@@ -194,7 +195,7 @@ class SemanticCache:
 
     def _similar(self, lookup: _Lookup) -> _Similar:
         question = lookup.request.question
-        models = MODELS.get(self._config.embedder) if self._config.max_wrong_rate > 0 else None
+        models = self._models() if self._config.max_wrong_rate > 0 else None
         if models is None or not self._store.has_vectors or not _comparable(question, models):
             return _Similar()
         threshold = self._score_needed(models)
@@ -209,7 +210,8 @@ class SemanticCache:
                 near = self._store.similar(lookup.keys, vectors, vector, self._config.candidates)
         except RefusedError:
             return _Similar()  # counted and logged where it happened; the exact level may still work
-        hit = choose(question, self._read(lookup, near), _Timed(models.verifier), threshold)
+        verifier = _Timed(models.verifier, known=self._config.embedder == BUILT_IN)
+        hit = choose(question, self._read(lookup, near), verifier, threshold)
         return _Similar(vectors, vector, hit)
 
     def _read(self, lookup: _Lookup, near: Sequence[Neighbour]) -> Iterator[tuple[float, str, _Hit]]:
@@ -219,6 +221,9 @@ class SemanticCache:
             if entry is not None and entry.question is not None and _wanted(entry, lookup.control):
                 hit = _Hit(neighbour.name, entry, "similar", neighbour.similarity)
                 yield neighbour.similarity, entry.question, hit
+
+    def _models(self) -> CacheModels | None:
+        return MODELS.get(self._config.embedder, self._config.verifier)
 
     def _score_needed(self, models: CacheModels) -> float | None:
         """The verifier's score that keeps the operator's bound, or None, which is logged, if none does."""
@@ -297,7 +302,7 @@ class SemanticCache:
         sealer = _sealer(config.encryption_key, pending.keys.tenant)
         value = sealer.seal(plain, key=pending.keys.entry(pending.name).encode())
         vector = pending.vector
-        models = MODELS.get(config.embedder)
+        models = self._models()
         if pending.vectors and vector is None and pending.question and models:
             vector = _vector(models, sealer, pending.question)
         with _Stage("store"):
@@ -333,16 +338,17 @@ class _Stage:
 
 
 class _Timed:
-    """A verifier that measures itself."""
+    """A verifier that measures itself; `known`: whether the cosines are the default embedder's."""
 
-    def __init__(self, verifier: PairVerifier) -> None:
+    def __init__(self, verifier: PairVerifier, *, known: bool) -> None:
         self._verifier = verifier
+        self._known = known
         self.fingerprint = verifier.fingerprint
         self.truncates = verifier.truncates
 
-    def score(self, a: str, b: str) -> float:
+    def score(self, a: str, b: str, similarity: float | None, enough: float = 1.0) -> float:
         with _Stage("verification"):
-            return self._verifier.score(a, b)
+            return self._verifier.score(a, b, similarity if self._known else None, enough)
 
 
 def _let_pass(host: Host) -> bool:

@@ -18,7 +18,7 @@ from tenantgate.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tenantgate.cache.ports import PairVerifier
+    from tenantgate.cache.ports import Embedder, PairVerifier
 
 __all__ = ["BOUNDS", "EXCLUDED", "Pair", "read_pairs", "report", "score_pair", "score_pairs"]
 
@@ -72,20 +72,23 @@ def _pair(line: str, where: str) -> Pair:
     return Pair(row["a"], row["b"], bool(row["same"]))
 
 
-def score_pair(pair: Pair, verifier: PairVerifier) -> float:
+def score_pair(pair: Pair, embedder: Embedder, verifier: PairVerifier) -> float:
     """The verifier's score, 0 to 1, or `EXCLUDED` where a rule or the length keeps the pair from being served."""
     if difference(pair.a, pair.b) is not None or verifier.truncates(pair.a, pair.b):
         return EXCLUDED
-    return verifier.score(pair.a, pair.b)
+    return verifier.score(pair.a, pair.b, float(embedder.embed(pair.a) @ embedder.embed(pair.b)))
 
 
 def score_pairs(
-    pairs: Sequence[Pair], verifier: PairVerifier, progress: Callable[[int], None] = lambda _done: None
+    pairs: Sequence[Pair],
+    embedder: Embedder,
+    verifier: PairVerifier,
+    progress: Callable[[int], None] = lambda _done: None,
 ) -> list[float]:
     """`score_pair` for all, on all processors; `progress` gets how many are done."""
     scores: list[float] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for score in pool.map(lambda pair: score_pair(pair, verifier), pairs):
+        for score in pool.map(lambda pair: score_pair(pair, embedder, verifier), pairs):
             scores.append(score)
             if len(scores) % _STEP == 0:
                 progress(len(scores))

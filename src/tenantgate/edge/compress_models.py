@@ -265,9 +265,9 @@ def built_in() -> RankedPruner:
     Raises:
         ConfigError: the encoder isn't built, or the weights can't be read.
     """
-    from tenantgate.edge.models import find_default_models  # noqa: PLC0415
+    from tenantgate.edge.models import find_models  # noqa: PLC0415
 
-    files = find_default_models()
+    files = find_models()
     if files is None:
         raise ConfigError("pruner: model needs the built models: run `tenantgate models build`")
     try:

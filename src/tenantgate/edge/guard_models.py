@@ -101,12 +101,12 @@ class SharedParts:
 
 
 def _load_embedder() -> Embedder:
-    from tenantgate.edge.models import find_default_models  # noqa: PLC0415
+    from tenantgate.edge.models import find_models  # noqa: PLC0415
 
-    files = find_default_models()
+    files = find_models()
     if files is None:
         raise EdgeError("the models aren't built: run `tenantgate models build`")
-    embedder = files.embedder(max_tokens=_TOKENS)
+    embedder = files.embedder(files.tokens(_TOKENS))
     embedder.embed("warm-up")
     return embedder
 

