@@ -36,10 +36,10 @@ from typing import Any, Final
 import numpy as np
 import redis
 
-from tenantgate.cache.config import CacheConfig
+from tenantgate.cache.config import BUILT_IN, LARGE, CacheConfig
 from tenantgate.cache.judge import RULES, features
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge.cache_models import BUILT_IN, CacheModels
+from tenantgate.edge.cache_models import CacheModels
 from tenantgate.edge.cache_service import MODELS
 from tenantgate.edge.calibrating import BOUNDS, Pair, read_pairs
 from tenantgate.errors import ConfigError, TenantgateError
@@ -164,10 +164,11 @@ def score(pairs: Sequence[Pair], models: CacheModels) -> list[Scored]:
     def one(pair: Pair) -> Scored:
         left, right = features(pair.a), features(pair.b)
         rules = tuple(name.value for name, differs in RULES.items() if differs(left, right))
-        verified = (
-            -1.0 if models.verifier.truncates(pair.a, pair.b) else models.verifier.score(pair.a, pair.b)
+        cosine = float(vectors[pair.a] @ vectors[pair.b])
+        cut = models.verifier.truncates(pair.a, pair.b)
+        return Scored(
+            pair.same, cosine, -1.0 if cut else models.verifier.score(pair.a, pair.b, cosine), rules
         )
-        return Scored(pair.same, float(vectors[pair.a] @ vectors[pair.b]), verified, rules)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         vectors = dict(zip(texts, pool.map(models.embedder.embed, texts), strict=True))
@@ -425,7 +426,7 @@ def running_redis() -> Iterator[RedisServer]:
             server.stop()
 
 
-def load_plugin(server: RedisServer, bound: float) -> Any:
+def load_plugin(server: RedisServer, bound: float, verifier: str) -> Any:
     """The plugin as its server would run it, but with patience: a busy machine must not change the quality."""
     spec = importlib.util.spec_from_file_location("bench_plugin", plugin_file(PLUGIN))
     if spec is None or spec.loader is None:
@@ -434,7 +435,8 @@ def load_plugin(server: RedisServer, bound: float) -> Any:
     spec.loader.exec_module(module)
     return module.Plugin(
         {
-            "encryption_key": KEY, "namespace": "bench", "max_wrong_rate": bound, "cache_ttl": 86_400,
+            "encryption_key": KEY, "namespace": "bench", "max_wrong_rate": bound, "verifier": verifier,
+            "cache_ttl": 86_400,
             "max_entries": 1_000_000, "deadline_ms": 1500,
             "redis": {"host": "127.0.0.1", "port": server.port, "timeout_ms": 1000},
         }
@@ -449,18 +451,19 @@ def run(args: argparse.Namespace) -> Json:
     rng = random.Random(args.seed)
     pairs = rng.sample(pairs, min(args.limit, len(pairs)))
     requests = rng.sample(requests, min(args.texts, len(requests)))
-    models = MODELS.load(BUILT_IN)
+    models = MODELS.load(BUILT_IN, args.verifier)
     if models is None:
         raise TenantgateError("the models can't be loaded; the log line above says why")
     out: Json = {
         "surroundings": surroundings(models),
         "seed": args.seed,
+        "verifier": args.verifier,
         "max_wrong_rate": args.max_wrong_rate,
         "held_out": args.held_out,
     }
     for name, value in out["surroundings"].items():
         say(f"{name:<12} {value}")
-    say(f"{'settings':<12} max_wrong_rate {args.max_wrong_rate}, seed {args.seed}"
+    say(f"{'settings':<12} verifier {args.verifier}, max_wrong_rate {args.max_wrong_rate}, seed {args.seed}"
         f"{', only what the verifier was not trained on' if args.held_out else ''}")  # fmt: skip
     if not args.held_out:
         say(
@@ -473,7 +476,7 @@ def run(args: argparse.Namespace) -> Json:
         )
     texts = [request.text for request in requests]
     with running_redis() as server:
-        plugin = load_plugin(server, args.max_wrong_rate)
+        plugin = load_plugin(server, args.max_wrong_rate, args.verifier)
         once = rng.sample(range(len(texts)), len(texts))
         out["replay_once"] = replay(
             Client(plugin, "once", texts),
@@ -503,6 +506,9 @@ def main(argv: list[str] | None = None) -> int:
         "--max-wrong-rate", type=float, default=specs(CacheConfig)["max_wrong_rate"][2], metavar="R",
         help="default: the plugin's, %(default)s",
     )  # fmt: skip
+    parser.add_argument(
+        "--verifier", choices=(BUILT_IN, LARGE), default=BUILT_IN, help="as the plugin's field"
+    )
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument(
         "--held-out", action="store_true",

@@ -1,6 +1,6 @@
 """Measure how often the whole decision is wrong on traffic, and write that as the shipped calibration.
 
-    python benchmarks/calibrate_traffic.py PAIRS.jsonl INTENTS.jsonl [--out calibration.json]
+    python benchmarks/calibrate_traffic.py PAIRS.jsonl INTENTS.jsonl [--verifier large] [--out calibration.json]
 
 Replays INTENTS (``text``, ``intent`` a line) in random order at rising scores, each text asked once: a request is
 answered by `tenantgate.cache.judge.choose` from those that were stored before it, and stored if it isn't. Right is
@@ -11,7 +11,6 @@ an answer to the same intent. Only requests that the verifier wasn't trained on 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Iterator
 from functools import lru_cache
@@ -23,38 +22,41 @@ from verifier_pairs import Request, read_pairs, read_requests
 
 from tenantgate.cache import judge
 from tenantgate.cache.calibration import Calibration, Point, upper_wrong_rate
+from tenantgate.cache.cascade import Cascade
+from tenantgate.cache.config import BUILT_IN, LARGE
 from tenantgate.cache.judge import NEAR, choose
-from tenantgate.edge.models import CALIBRATION, ModelFiles, OnnxPairVerifier, find_default_models
+from tenantgate.edge.models import (
+    STAGES,
+    ModelFiles,
+    OnnxPairReader,
+    calibration_file,
+    find_models,
+    load_readers,
+)
 from tenantgate.errors import EdgeError
 
-SCORES = (0.3, 0.4, 0.5, *np.arange(0.56, 0.8, 0.02).round(3), *np.arange(0.8, 1.0, 0.02).round(3))
+SCORES = (*np.arange(0.3, 0.56, 0.04).round(3), *np.arange(0.56, 0.98, 0.02).round(3), 0.98)
 MOST_NEIGHBOURS = 4  # as many as the plugin's default asks Redis for
 
 
 class Remembering:
-    """The verifier, which reads each pair once in all replays."""
+    """A reader that reads each pair once in all replays."""
 
-    def __init__(self, verifier: OnnxPairVerifier) -> None:
-        self._verifier = verifier
-        self._scores: dict[tuple[str, str], float] = {}
-        self.truncates = lru_cache(maxsize=None)(verifier.truncates)
-        self.fingerprint = verifier.fingerprint
-
-    def score(self, a: str, b: str) -> float:
-        """As the verifier's."""
-        if (a, b) not in self._scores:
-            self._scores[a, b] = self._verifier.score(a, b)
-        return self._scores[a, b]
+    def __init__(self, reader: OnnxPairReader) -> None:
+        self.log_odds = lru_cache(maxsize=None)(reader.log_odds)
+        self.truncates = lru_cache(maxsize=None)(reader.truncates)
+        self.fingerprint = reader.fingerprint
 
 
 class Traffic:
     """All requests, each with its neighbours above the cosine that counts, the nearest first."""
 
-    def __init__(self, files: ModelFiles, requests: list[Request]) -> None:
+    def __init__(self, files: ModelFiles, verifier: str, requests: list[Request]) -> None:
         embedder = files.embedder()
         vectors = np.array([embedder.embed(request.text) for request in requests])
         self.requests = requests
-        self.verifier = Remembering(files.verifier())
+        readers = [Remembering(reader) for reader in load_readers(verifier, files)]
+        self.verifier = Cascade(readers, STAGES[verifier])
         self._near: list[list[tuple[int, float]]] = []
         for i in range(len(requests)):
             cosines = vectors @ vectors[i]
@@ -93,20 +95,21 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("pairs", type=Path)
     parser.add_argument("intents", type=Path)
-    parser.add_argument("--out", type=Path, default=CALIBRATION)
+    parser.add_argument("--verifier", choices=(BUILT_IN, LARGE), default=BUILT_IN)
+    parser.add_argument("--out", type=Path, help="default: where it ships")
     parser.add_argument("--seeds", type=int, default=3, help="orders of the traffic to average (default: 3)")
     args = parser.parse_args(argv)
     judge.features = lru_cache(maxsize=None)(
         judge.features.__wrapped__
     )  # the same texts come again and again
-    files = find_default_models()
+    files = find_models()
     if files is None:
         raise EdgeError("the models aren't built: run `tenantgate models build`")
     requests = read_requests(args.intents)
     data = split(read_pairs(args.pairs), requests)
     counted = {request.text for request in (*data.held_intents, *data.held_texts)}
     everything = {request.text for request in requests}
-    traffic = Traffic(files, requests)
+    traffic = Traffic(files, args.verifier, requests)
     print(f"{len(counted)} requests held out from training, of {len(requests)}")
     print("score   hits   wrong  at most |  hits of all   wrong")
     points: list[Point] = []
@@ -124,21 +127,15 @@ def main(argv: list[str] | None = None) -> int:
             flush=True,
         )
     table = Calibration(
-        verifier=files.verifier().fingerprint,
+        verifier=traffic.verifier.fingerprint,
         embedder=files.embedder().fingerprint,
         source=f"replay of {len(requests)} assistant requests in random order, each asked once; counted are the "
         f"{len(counted)} held out from training; right means the same intent",
         points=tuple(points),
     )
-    extra = {}
-    if args.out.exists():
-        before = json.loads(args.out.read_text("utf-8"))
-        extra = {k: v for k, v in before.items() if k == "pairs" and before.get("verifier") == table.verifier}
     text = table.to_json()
-    if extra:
-        text = text.rstrip().removesuffix("}") + f',\n "pairs": {json.dumps(extra["pairs"])}\n}}\n'
     Calibration.from_json(text)
-    args.out.write_text(text, "utf-8")
+    (args.out or calibration_file(args.verifier)).write_text(text, "utf-8")
     return 0
 
 

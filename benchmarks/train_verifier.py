@@ -1,14 +1,16 @@
-"""Train the pair verifier that ships in ``src/tenantgate/models``, and measure it.
+"""Train a reader of the cache's verifier, which ships in ``src/tenantgate/models``, and measure it.
 
-    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --out verifier.safetensors
+    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --reader minilm --weights FOLDER --out FILE
+    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure minilm
 
 PAIRS has ``a``, ``b``, ``same`` (1 or 0) a line, INTENTS ``text``, ``intent``. Training needs torch and
-safetensors (``pip install torch safetensors``); ``--measure`` needs neither: it builds the int8 models with
-an adapter that is there already, scores what was held out from training, and writes the calibration.
+safetensors (``pip install torch safetensors``); ``--measure`` needs neither: it scores what was held out from training
+with the int8 models as they are built.
 
-The encoder starts from all-MiniLM-L6-v2. Only low-rank updates of its dense layers, its biases, layer norms
-and token types, and a small head are trained, so that what ships is 1.5 MB and not 90. An epoch takes about
-ten minutes on two cores with bfloat16, twice that without.
+The encoders start from all-MiniLM-L6-v2 (``quick``, ``minilm``) and all-mpnet-base-v2 (``mpnet``). Only low-rank
+updates of their dense layers, their biases, layer norms and token types, and a small head are trained, so that what
+ships is 1 to 6 MB. An epoch takes about ten minutes on two cores with bfloat16 for ``minilm``, a third of that for
+``quick`` and five times that for ``mpnet``.
 
 What is held out: 15 % of the pairs' connected components (over shared texts, so no text is on both sides),
 20 % of the intents, and 15 % of the texts of the other intents.
@@ -17,13 +19,13 @@ What is held out: 15 % of the pairs' connected components (over shared texts, so
 from __future__ import annotations
 
 import argparse
-import json
 import math
+import os
 import random
-import re
 import sys
 import time
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,13 +47,26 @@ from verifier_pairs import (
     template_pairs,
 )
 
-from tenantgate.edge.models import ADAPTER, ModelFiles, build_default_models
-from tenantgate.edge.onnx_bert import read_safetensors
+from tenantgate.cache.cascade import Cascade, Stage
+from tenantgate.cache.config import BUILT_IN, LARGE
+from tenantgate.cache.judge import NEAR, difference
+from tenantgate.edge.models import SHAPES, ModelFiles, build_models, find_models, load_verifier, sides
+from tenantgate.edge.onnx_bert import (
+    DISTANCES,
+    BertShape,
+    is_mpnet,
+    mpnet_as_bert,
+    read_safetensors,
+    relative_buckets,
+)
+from tenantgate.errors import EdgeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from tenantgate.cache.ports import Embedder, PairReader, PairVerifier
 
     Floats = NDArray[np.float64]
 
@@ -166,15 +181,27 @@ class Recipe:
     rate: float
     rank: int
     seed: int
+    most: int | None = None
+    """Pairs of an epoch; all when left out."""
+    taught: float = 0.0
+    """How much of a pair's goal is the teacher's word rather than its label; then the epochs are of one drawing."""
+    teacher: tuple[str, ...] = ("minilm",)
+    """The readers, as built, whose log-odds' mean is the teacher's word; the last counts twice."""
+    questions: int = 0
+    """So many questions, and all requests, are also trained on beside their neighbours, as only the teacher says."""
+    frozen: int = 0
+    """The lowest layers, which stay as they are."""
+    hidden: int = 32
     batch: int = 32
     warm_up: float = 0.06
     smoothing: float = 0.02
     dropout: float = 0.1
-    hidden: int = 32
     max_tokens: int = 96
 
 
-def make_network(tensors: dict[str, Any], recipe: Recipe, adapter: dict[str, Any] | None) -> Any:  # noqa: C901
+def make_network(  # noqa: C901
+    tensors: dict[str, Any], shape: BertShape, recipe: Recipe, adapter: dict[str, Any] | None
+) -> Any:
     """The verifier as a torch module whose parameters are named as the adapter's tensors."""
     import torch  # noqa: PLC0415 - measuring doesn't need it
     from torch import nn  # noqa: PLC0415
@@ -183,8 +210,13 @@ def make_network(tensors: dict[str, Any], recipe: Recipe, adapter: dict[str, Any
     base = {
         name: torch.from_numpy(np.array(value, np.float32)) for name, value in tensors.items() if value.ndim
     }
-    heads, width = 12, 384
-    layers = 1 + max(int(name.split(".")[2]) for name in base if name.startswith("encoder.layer."))
+    heads, width = shape.heads, base["embeddings.LayerNorm.weight"].shape[0]
+    layers = shape.layers_of(base)
+    # Of a narrow encoder, one product with the merged weight is faster on a CPU than two thin ones beside the
+    # frozen one; of a wide one the gradient of a whole weight costs more.
+    merged = width < 512
+    if not merged:
+        base = {name: value.to(torch.bfloat16) if value.ndim == 2 else value for name, value in base.items()}
     dense_names = (
         *(f"attention.self.{part}" for part in ("query", "key", "value")),
         "attention.output.dense", "intermediate.dense", "output.dense",
@@ -194,11 +226,12 @@ def make_network(tensors: dict[str, Any], recipe: Recipe, adapter: dict[str, Any
         def __init__(self) -> None:
             super().__init__()
             self.trained = nn.ParameterDict()
-            for i in range(layers):
+            for i in layers:
                 for name in (f"encoder.layer.{i}.{dense}" for dense in dense_names):
                     rows, columns = base[f"{name}.weight"].shape
-                    self._train(f"{name}.lora_A", torch.randn(recipe.rank, columns) / math.sqrt(columns))
-                    self._train(f"{name}.lora_B", torch.zeros(rows, recipe.rank))
+                    if i >= recipe.frozen:
+                        self._train(f"{name}.lora_A", torch.randn(recipe.rank, columns) / math.sqrt(columns))
+                        self._train(f"{name}.lora_B", torch.zeros(rows, recipe.rank))
                     self._train(f"{name}.bias", base[f"{name}.bias"])
                 for name in (
                     f"encoder.layer.{i}.{part}.LayerNorm" for part in ("attention.output", "output")
@@ -206,14 +239,13 @@ def make_network(tensors: dict[str, Any], recipe: Recipe, adapter: dict[str, Any
                     self._train(f"{name}.weight", base[f"{name}.weight"])
                     self._train(f"{name}.bias", base[f"{name}.bias"])
             for name in ("LayerNorm.weight", "LayerNorm.bias", "token_type_embeddings.weight"):
-                self._train(f"embeddings.{name}", base[f"embeddings.{name}"])
+                self._train(f"embeddings.{name}", base[f"embeddings.{name}"].float())
             hidden, out = nn.Linear(3 * width, recipe.hidden), nn.Linear(recipe.hidden, 1)
             for name, layer in (("hidden", hidden), ("out", out)):
                 self._train(f"head.{name}.weight", layer.weight.detach())
                 self._train(f"head.{name}.bias", layer.bias.detach())
-            if adapter:
-                for name, value in adapter.items():
-                    self._train(name, torch.from_numpy(np.array(value, np.float32)))
+            for name, value in (adapter or {}).items():
+                self._train(name, torch.from_numpy(np.array(value, np.float32)))
 
         def _train(self, name: str, value: Any) -> None:
             # A ParameterDict's keys can't hold dots.
@@ -223,22 +255,26 @@ def make_network(tensors: dict[str, Any], recipe: Recipe, adapter: dict[str, Any
             return self.trained[name.replace(".", "/")]
 
         def dense(self, x: Any, name: str) -> Any:
-            # One product with the merged weight is faster on a CPU than two thin ones beside the frozen one.
-            weight = torch.addmm(
-                base[f"{name}.weight"], self.get(f"{name}.lora_B"), self.get(f"{name}.lora_A")
-            )
-            return functional.linear(x, weight, self.get(f"{name}.bias"))
+            weight, bias = base[f"{name}.weight"], self.get(f"{name}.bias")
+            if f"{name}.lora_A".replace(".", "/") not in self.trained:
+                return functional.linear(x, weight, bias)
+            down, up = self.get(f"{name}.lora_A"), self.get(f"{name}.lora_B")
+            if merged:
+                return functional.linear(x, torch.addmm(weight, up, down), bias)
+            return functional.linear(x, weight, bias) + functional.linear(functional.linear(x, down), up)
 
         def drop(self, x: Any) -> Any:
             return functional.dropout(x, recipe.dropout, self.training)
 
         def normalise(self, x: Any, name: str) -> Any:
             return functional.layer_norm(
-                x, (width,), self.get(f"{name}.weight"), self.get(f"{name}.bias"), 1e-12
+                x, (width,), self.get(f"{name}.weight"), self.get(f"{name}.bias"), shape.epsilon
             )
 
-        def encode(self, ids: Any, types: Any, mask: Any) -> Any:
+        def forward(self, ids: Any, types: Any, mask: Any) -> Any:
             count, length = ids.shape
+            second = (types.bool() & mask).float().unsqueeze(-1)
+            first = (~types.bool() & mask).float().unsqueeze(-1)
             x = (
                 base["embeddings.word_embeddings.weight"][ids]
                 + base["embeddings.position_embeddings.weight"][:length]
@@ -246,33 +282,34 @@ def make_network(tensors: dict[str, Any], recipe: Recipe, adapter: dict[str, Any
             x = self.normalise(
                 x + self.get("embeddings.token_type_embeddings.weight")[types], "embeddings.LayerNorm"
             )
-            hide = None if bool(mask.all()) else (~mask)[:, None, None, :].to(x.dtype) * -1e4
-            for i in range(layers):
+            hide = (~mask)[:, None, None, :].to(x.dtype) * -1e4
+            if DISTANCES in base:
+                near = torch.from_numpy(relative_buckets(length))
+                hide = hide + base[DISTANCES][near].permute(2, 0, 1)[None].float()
+            read = x
+            for i in layers:
                 layer = f"encoder.layer.{i}"
+                read = x  # what the last layer reads, where it gives the first vector alone
+                at = x[:, :1] if shape.start_only and i == layers[-1] else x
                 query, key, value = (
-                    self.dense(x, f"{layer}.attention.self.{part}")
-                    .view(count, length, heads, -1)
+                    self.dense(of, f"{layer}.attention.self.{part}")
+                    .view(count, -1, heads, width // heads)
                     .transpose(1, 2)
-                    for part in ("query", "key", "value")
+                    for of, part in ((at, "query"), (x, "key"), (x, "value"))
                 )
                 # Written out: the fused kernel's backward pass is slow for short sequences on processors.
                 weights = (query @ key.transpose(-1, -2)) * (width // heads) ** -0.5
-                weights = torch.softmax(weights if hide is None else weights + hide, -1).to(value.dtype)
-                mixed = (weights @ value).transpose(1, 2).reshape(count, length, width)
+                weights = torch.softmax(weights + (hide[:, :, :1] if at is not x else hide), -1)
+                mixed = (weights.to(value.dtype) @ value).transpose(1, 2).reshape(count, -1, width)
                 out = f"{layer}.attention.output"
-                x = self.normalise(x + self.drop(self.dense(mixed, f"{out}.dense")), f"{out}.LayerNorm")
-                wide = functional.gelu(self.dense(x, f"{layer}.intermediate.dense"))
+                at = self.normalise(at + self.drop(self.dense(mixed, f"{out}.dense")), f"{out}.LayerNorm")
+                wide = functional.gelu(self.dense(at, f"{layer}.intermediate.dense"))
                 x = self.normalise(
-                    x + self.drop(self.dense(wide, f"{layer}.output.dense")), f"{layer}.output.LayerNorm"
+                    at + self.drop(self.dense(wide, f"{layer}.output.dense")), f"{layer}.output.LayerNorm"
                 )
-            return x.float()
-
-        def forward(self, ids: Any, types: Any, mask: Any) -> Any:
-            x = self.encode(ids, types, mask)
-            second = (types.bool() & mask).float().unsqueeze(-1)
-            first = (~types.bool() & mask).float().unsqueeze(-1)
-            u, v = ((x * part).sum(1) / part.sum(1) for part in (first, second))
-            features = torch.cat([x[:, 0], 4 * (u - v).abs(), 4 * u * v], -1)
+            means = (read if shape.start_only else x).float()
+            u, v = ((means * part).sum(1) / part.sum(1) for part in (first, second))
+            features = torch.cat([x[:, 0].float(), 4 * (u - v).abs(), 4 * u * v], -1)
             features = self.drop(features)
             hidden = functional.linear(features, self.get("head.hidden.weight"), self.get("head.hidden.bias"))
             logit = functional.linear(
@@ -300,13 +337,110 @@ def batches(
         for i, row in enumerate(rows):
             length = len(encoded[row].ids)
             ids[i, :length] = torch.tensor(encoded[row].ids)
-            types[i, :length] = torch.tensor(encoded[row].type_ids)
+            types[i, :length] = torch.tensor(sides(encoded[row]))
             mask[i, :length] = 1
         yield rows, ids, types, mask.bool()
 
 
+def reader_named(name: str, files: ModelFiles) -> PairReader:
+    """A reader by its name, as built."""
+    found = find_models(LARGE) if name == "mpnet" else files
+    if found is None:
+        raise EdgeError("the large verifier isn't built: run `tenantgate models build --large`")
+    return found.reader(name)
+
+
+def verifier_named(name: str, files: ModelFiles) -> PairVerifier:
+    """A verifier by its name, or a reader by its name as a verifier of its own."""
+    if name in (BUILT_IN, LARGE):
+        return load_verifier(name, files)
+    return Cascade([reader_named(name, files)], [Stage((1.0,))])
+
+
+def teacher_of(recipe: Recipe, files: ModelFiles) -> PairVerifier:
+    """The teacher of `recipe` as a verifier whose every score is that of all its readers."""
+    readers = [reader_named(name, files) for name in recipe.teacher]
+    weights = [1.0] * (len(readers) - 1) + [2.0 if len(readers) > 1 else 1.0]
+    stages = [Stage((*(0.0,) * i, 1.0)) for i in range(len(readers) - 1)]
+    return Cascade(readers, [*stages, Stage(tuple(weight / sum(weights) for weight in weights))])
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A pair, what the network should say of it (0..1), and how much that counts."""
+
+    pair: Pair
+    goal: float
+    weight: float
+
+
+def draw_epochs(
+    curriculum: Curriculum, data: Split, files: ModelFiles, recipe: Recipe, rng: random.Random
+) -> list[list[Task]]:
+    """What each epoch trains on."""
+    drawings = [curriculum.epoch() for _ in range(1 if recipe.taught else recipe.epochs)]
+    if recipe.most is not None:
+        drawings = [rng.sample(drawn, min(recipe.most, len(drawn))) for drawn in drawings]
+    epochs = [
+        [
+            Task(pair, recipe.smoothing + pair.same * (1 - 2 * recipe.smoothing), weight)
+            for pair, weight in drawn
+        ]
+        for drawn in drawings
+    ]
+    if not recipe.taught:
+        return epochs
+    labelled, embedder = epochs[0], files.embedder()
+    unlabelled: list[Pair] = []
+    if recipe.questions:
+        questions = sorted({text for pair in data.train for text in (pair.a, pair.b)})
+        unlabelled += beside_neighbours([request.text for request in data.train_requests], embedder, rng)
+        unlabelled += beside_neighbours(
+            rng.sample(questions, min(recipe.questions, len(questions))), embedder, rng
+        )
+    print(f"{len(labelled)} pairs and {len(unlabelled)} neighbours for the teacher to read", flush=True)
+    pairs = [*(task.pair for task in labelled), *unlabelled]
+    words = scores_of(pairs, teacher_of(recipe, files), embedder)
+    taught = [
+        Task(task.pair, (1 - recipe.taught) * task.goal + recipe.taught * word, task.weight)
+        for task, word in zip(labelled, words, strict=False)
+    ]
+    taught += [Task(pair, word, 1.0) for pair, word in zip(unlabelled, words[len(labelled) :], strict=True)]
+    return [taught] * recipe.epochs
+
+
+def beside_neighbours(texts: Sequence[str], embedder: Embedder, rng: random.Random) -> list[Pair]:
+    """Each text beside its nearest in a random half of the others, as a cache meets them: as far as rules let pass."""
+    vectors = np.array([embedder.embed(text) for text in texts])
+    found: list[Pair] = []
+    for i, text in enumerate(texts):
+        similarity = vectors @ vectors[i]
+        similarity[[i, *rng.sample(range(len(texts)), len(texts) // 2)]] = -1
+        near = [texts[j] for j in np.argpartition(-similarity, 4)[:4] if similarity[j] >= NEAR]
+        # Whether they are the same only the teacher knows.
+        found += [Pair(text, other, same=False) for other in near if difference(text, other) is None]
+    return found
+
+
+def scores_of(pairs: Sequence[Pair], verifier: PairVerifier, embedder: Embedder) -> list[float]:
+    """What the verifier says of the pairs, 0..1, on all processors."""
+
+    def one(pair: Pair) -> float:
+        return verifier.score(pair.a, pair.b, float(embedder.embed(pair.a) @ embedder.embed(pair.b)))
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(one, pairs))
+
+
 def train(
-    data: Split, files: ModelFiles, recipe: Recipe, *, base: Path, start: Path | None, out: Path
+    data: Split,
+    files: ModelFiles,
+    shape: BertShape,
+    recipe: Recipe,
+    *,
+    base: Path,
+    start: Path | None,
+    out: Path,
 ) -> None:
     """Train and write the adapter to `out` after each epoch."""
     import torch  # noqa: PLC0415
@@ -319,10 +453,12 @@ def train(
     embedder = files.embedder()
     vectors = np.array([embedder.embed(request.text) for request in data.train_requests]).reshape(-1, 384)
     curriculum = Curriculum(data, vectors, rng)
-    tokenizer = Tokenizer.from_file(str(files.directory / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(recipe.max_tokens)
-    network = make_network(read_safetensors(base), recipe, read_safetensors(start) if start else None)
+    tensors = read_safetensors(base / "model.safetensors")
+    tensors = mpnet_as_bert(tensors) if is_mpnet(tensors) else tensors
+    network = make_network(tensors, shape, recipe, read_safetensors(start) if start else None)
     named = [(name.replace("/", "."), value) for name, value in network.named_parameters()]
     groups = [
         {"params": [value for name, value in named if ".lora_" in name], "lr": recipe.rate},
@@ -331,7 +467,7 @@ def train(
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]
-    epochs = [curriculum.epoch() for _ in range(recipe.epochs)]
+    epochs = draw_epochs(curriculum, data, files, recipe, rng)
     steps, step, began, smooth_loss = (
         sum(math.ceil(len(e) / recipe.batch) for e in epochs),
         0,
@@ -340,11 +476,9 @@ def train(
     )
     network.train()
     for drawn in epochs:
-        pairs = [pair for pair, _weight in drawn]
-        weights = torch.tensor([weight for _pair, weight in drawn])
-        labels = (
-            torch.tensor([float(pair.same) for pair in pairs]) * (1 - 2 * recipe.smoothing) + recipe.smoothing
-        )
+        pairs = [each.pair for each in drawn]
+        weights = torch.tensor([each.weight for each in drawn])
+        goals = torch.tensor([each.goal for each in drawn])
         for rows, ids, types, mask in batches(tokenizer, pairs, recipe.batch, rng):
             factor = min(1.0, (step + 1) / (recipe.warm_up * steps)) * max(0.02, 1 - step / steps)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -352,7 +486,7 @@ def train(
             with torch.autocast("cpu", torch.bfloat16):
                 logits = network(ids, types, mask)
             losses = functional.binary_cross_entropy_with_logits(
-                logits.float(), labels[rows], reduction="none"
+                logits.float(), goals[rows], reduction="none"
             )
             loss = (losses * weights[rows]).mean()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -361,10 +495,13 @@ def train(
             optimizer.zero_grad()
             step += 1
             smooth_loss += 0.01 * (loss.item() - smooth_loss)
-            if step % 200 == 0:
+            if step % 100 == 0:
                 print(
                     f"step {step}/{steps} loss {smooth_loss:.3f} {time.monotonic() - began:.0f} s", flush=True
                 )
+        labels = np.array([pair.same for pair in data.held])
+        scores = predict(network, tokenizer, data.held)
+        print(f"held-out pairs: AUC {auc(labels, scores):.4f}, {recalls(labels, scores)}", flush=True)
         save_file(
             {
                 name.replace("/", ".").removeprefix("trained."): value.detach()
@@ -375,6 +512,19 @@ def train(
             },
             out,
         )
+
+
+def predict(network: Any, tokenizer: Any, pairs: Sequence[Pair]) -> Floats:
+    """The network's log-odds for the pairs."""
+    import torch  # noqa: PLC0415
+
+    network.eval()
+    found = np.zeros(len(pairs))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for rows, ids, types, mask in batches(tokenizer, pairs, 64, random.Random(0)):
+            found[rows] = network(ids, types, mask).float().numpy()
+    network.train()
+    return found
 
 
 def average(adapters: Sequence[Path], out: Path) -> None:
@@ -400,6 +550,12 @@ def recall_at(precision: float, labels: NDArray[np.bool_], scores: Floats) -> fl
     return float(hits[reached[-1]] / labels.sum()) if len(reached) else 0.0
 
 
+def recalls(labels: NDArray[np.bool_], scores: Floats) -> str:
+    """`recall_at` for the precisions that are told."""
+    found = ", ".join(f"{recall_at(p, labels, scores):.3f} at {p}" for p in (0.8, 0.85, 0.9, 0.95))
+    return f"recall {found}"
+
+
 def auc(labels: NDArray[np.bool_], scores: Floats) -> float:
     """The chance that a true pair scores above a false one."""
     _values, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
@@ -410,33 +566,20 @@ def auc(labels: NDArray[np.bool_], scores: Floats) -> float:
     )
 
 
-def table(labels: NDArray[np.bool_], scores: Floats) -> list[dict[str, float]]:
-    """By threshold, ascending: how many score at least that, and how many of them are wrong."""
-    thresholds = sorted({*np.arange(0.02, 0.9, 0.02).round(3), *np.arange(0.9, 1.0, 0.005).round(4)})
-    return [
-        {
-            "score": float(at),
-            "served": int((scores >= at).sum()),
-            "wrong": int((~labels & (scores >= at)).sum()),
-            "positives": int(labels.sum()),
-        }
-        for at in thresholds
-    ]
-
-
 class Traffic:
     """Requests in random order, each asked once: what would the cache have answered from an earlier one?"""
 
-    def __init__(self, files: ModelFiles, requests: Sequence[Request]) -> None:
-        embedder = files.embedder()
-        self._verifier = files.verifier()
+    def __init__(self, embedder: Embedder, verifier: PairVerifier, requests: Sequence[Request]) -> None:
+        self._verifier = verifier
         self._requests = requests
         self._vectors = np.array([embedder.embed(request.text) for request in requests])
         self._scores: dict[tuple[int, int], float] = {}
 
     def _score(self, a: int, b: int) -> float:
         if (a, b) not in self._scores:
-            self._scores[a, b] = self._verifier.score(self._requests[a].text, self._requests[b].text)
+            self._scores[a, b] = self._verifier.score(
+                self._requests[a].text, self._requests[b].text, float(self._vectors[a] @ self._vectors[b])
+            )
         return self._scores[a, b]
 
     def replay(self, threshold: float, seed: int, nearest: float = 0.4) -> tuple[int, int]:
@@ -454,83 +597,45 @@ class Traffic:
                 stored[i] = True
         return hits, wrong
 
-    def nearest_pairs(self, asked: set[str], seed: int) -> tuple[NDArray[np.bool_], Floats]:
-        """For each request in `asked`: is the nearest earlier one of its intent, and what is their score?"""
-        order = random.Random(seed).sample(range(len(self._requests)), len(self._requests))
-        earlier = np.zeros(len(order), bool)
-        labels, scores = [], []
-        for i in order:
-            if self._requests[i].text in asked and earlier.any():
-                j = int(np.where(earlier, self._vectors @ self._vectors[i], -1).argmax())
-                labels.append(self._requests[i].intent == self._requests[j].intent)
-                scores.append(self._score(i, j))
-            earlier[i] = True
-        return np.array(labels), np.array(scores)
 
-
-def measure(data: Split, files: ModelFiles) -> dict[str, Any]:
-    """Print the figures of what was held out and return the calibration."""
-    embedder, verifier = files.embedder(), files.verifier()
+def measure(data: Split, files: ModelFiles, verifier: PairVerifier) -> None:
+    """Print the figures of what was held out."""
+    embedder = files.embedder()
     labels = np.array([pair.same for pair in data.held])
-    scores = np.array([verifier.score(pair.a, pair.b) for pair in data.held])
+    scores = np.array(scores_of(data.held, verifier, embedder))
     cosines = np.array([embedder.embed(pair.a) @ embedder.embed(pair.b) for pair in data.held], np.float64)
     print(f"held-out pairs: {len(labels)}, {labels.mean():.0%} the same")
     for name, values in (("cosine", cosines), ("verifier", scores)):
-        recalls = ", ".join(f"{recall_at(p, labels, values):.3f} at {p}" for p in (0.8, 0.85, 0.9, 0.95))
-        print(f"  {name}: AUC {auc(labels, values):.4f}, recall {recalls}")
-    of_pairs = {
-        "source": f"{len(labels)} question pairs held out from training, {labels.mean():.0%} the same",
-        "points": table(labels, scores),
-    }
-    fingerprints = {"version": 1, "verifier": verifier.fingerprint, "embedder": embedder.fingerprint}
-    probe(files)
-    if not data.held_intents:
-        return fingerprints | of_pairs
-    # What a cache meets are nearest neighbours, not pairs picked to be hard: those give the table that counts.
-    return fingerprints | measure_traffic(data, files) | {"pairs": of_pairs}
-
-
-def measure_traffic(data: Split, files: ModelFiles) -> dict[str, Any]:
-    """Print what a replay of the held-out requests would have served and return its table."""
+        print(f"  {name}: AUC {auc(labels, values):.4f}, {recalls(labels, values)}")
+    probe(embedder, verifier)
     held = [*data.held_intents, *data.held_texts]
     for name, requests in (
         ("intents never trained on", data.held_intents),
         ("all texts held out", held),
         ("all texts, most of them trained on", [*held, *data.train_requests]),
     ):
-        traffic = Traffic(files, requests)
+        traffic = Traffic(embedder, verifier, requests)
         print(f"traffic, {name}: {len(requests)} requests")
         for threshold in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
             hits, wrong = traffic.replay(threshold, seed=0)
-            share, wrong_share = hits / len(requests), wrong / max(hits, 1)
+            share, wrong_share = hits / max(1, len(requests)), wrong / max(hits, 1)
             print(f"  score {threshold}: hits {share:.1%}, wrong {wrong_share:.2%} of them")
-    asked = {request.text for request in held}
-    drawn = [traffic.nearest_pairs(asked, seed) for seed in range(3)]
-    labels, scores = (np.concatenate(part) for part in zip(*drawn, strict=True))
-    # Three orders steady the curve but aren't three times the evidence: each request counts once.
-    points = [
-        {name: value if name == "score" else round(value / 3) for name, value in point.items()}
-        for point in table(labels, scores)
-    ]
-    return {
-        "source": f"{len(asked)} assistant requests held out from training, each beside the nearest earlier one of "
-        f"{len(data.train_requests) + len(held)} in random order; right means the same intent",
-        "points": points,
-    }
 
 
-def probe(files: ModelFiles) -> None:
+def probe(embedder: Embedder, verifier: PairVerifier) -> None:
     """Print how the hand-written pairs score, by kind."""
-    verifier = files.verifier()
     kinds: defaultdict[str, list[float]] = defaultdict(list)
     for line in PROBES.read_text("utf-8").splitlines():
         if line and not line.startswith("#"):
             kind, a, b = (part.strip() for part in line.split("|"))
-            kinds[kind].append(verifier.score(a, b))
+            kinds[kind].append(verifier.score(a, b, float(embedder.embed(a) @ embedder.embed(b))))
     print("probes: how many pass at a score")
     for kind, found in kinds.items():
         passing = ", ".join(f"{sum(s >= at for s in found)} at {at}" for at in (0.5, 0.7, 0.8, 0.9))
         print(f"  {kind}: {len(found)} pairs, pass {passing}; median {sorted(found)[len(found) // 2]:.2f}")
+
+
+_SIZES: dict[str, dict[str, Any]] = {"quick": {"hidden": 64}, "mpnet": {"frozen": 2, "hidden": 128}}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -540,15 +645,28 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("pairs", type=Path, help="JSON lines: a, b, same")
     parser.add_argument("--intents", type=Path, help="JSON lines: text, intent")
-    parser.add_argument("--out", type=Path, default=Path("verifier.safetensors"), help="the adapter")
-    parser.add_argument("--calibration", type=Path, help="where to write the calibration")
-    parser.add_argument("--measure", action="store_true", help="don't train; measure the adapter at --out")
+    parser.add_argument("--reader", choices=sorted(SHAPES), default="minilm", help="which to train")
     parser.add_argument("--weights", type=Path, help="folder with model.safetensors and tokenizer.json")
+    parser.add_argument("--out", type=Path, default=Path("reader.safetensors"), help="the trained adapter")
     parser.add_argument("--start", type=Path, help="an adapter to go on from")
     parser.add_argument(
         "--average", type=Path, nargs="+", help="don't train; write the mean of these to --out"
     )
+    parser.add_argument(
+        "--measure", choices=(*sorted(SHAPES), BUILT_IN, LARGE), metavar="NAME",
+        help=f"don't train; measure this reader, or the verifier {BUILT_IN} or {LARGE}, as built",
+    )  # fmt: skip
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--most", type=int, help="pairs of an epoch, drawn from the curriculum's")
+    parser.add_argument(
+        "--taught", type=float, default=0.0, help="share of the teacher's word in the goals, 0..1"
+    )
+    parser.add_argument(
+        "--teacher", nargs="+", choices=sorted(SHAPES), default=["minilm"], help="readers as built"
+    )
+    parser.add_argument(
+        "--questions", type=int, default=0, help="questions that the teacher reads beside neighbours"
+    )
     parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate of the low-rank updates")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--seed", type=int, default=7)
@@ -561,22 +679,19 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{len(data.held_texts)} of the others")
     if args.average:
         average(args.average, args.out)
-    elif not args.measure:
-        if args.weights is None:
-            parser.error("training needs --weights")
-        recipe = Recipe(args.epochs, args.rate, args.rank, args.seed)
-        embedding = build_default_models(source=args.weights, adapter=args.start or ADAPTER, progress=print)
-        train(
-            data, embedding, recipe,
-            base=args.weights / "model.safetensors", start=args.start, out=args.out,
-        )  # fmt: skip
-    files = build_default_models(source=args.weights, adapter=args.out, progress=print)
-    calibration = measure(data, files)
-    if args.calibration:
-        text = re.sub(
-            r"\{[^{}]*\}", lambda point: " ".join(point.group().split()), json.dumps(calibration, indent=1)
-        )
-        args.calibration.write_text(text + "\n", "utf-8")
+        return 0
+    files = build_models(progress=print)
+    if args.measure:
+        measure(data, files, verifier_named(args.measure, files))
+        return 0
+    if args.weights is None:
+        parser.error("training needs --weights")
+    recipe = Recipe(
+        args.epochs, args.rate, args.rank, args.seed, most=args.most, taught=args.taught,
+            teacher=tuple(args.teacher), questions=args.questions,
+        **_SIZES.get(args.reader, {}),
+    )  # fmt: skip
+    train(data, files, SHAPES[args.reader], recipe, base=args.weights, start=args.start, out=args.out)
     return 0
 
 
