@@ -36,7 +36,7 @@ from typing import Any, Final
 import numpy as np
 import redis
 
-from tenantgate.cache.config import BUILT_IN, LARGE, CacheConfig
+from tenantgate.cache.config import BUILT_IN, VERIFIERS, CacheConfig
 from tenantgate.cache.judge import RULES, features
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge.cache_models import CacheModels
@@ -506,9 +506,7 @@ def main(argv: list[str] | None = None) -> int:
         "--max-wrong-rate", type=float, default=specs(CacheConfig)["max_wrong_rate"][2], metavar="R",
         help="default: the plugin's, %(default)s",
     )  # fmt: skip
-    parser.add_argument(
-        "--verifier", choices=(BUILT_IN, LARGE), default=BUILT_IN, help="as the plugin's field"
-    )
+    parser.add_argument("--verifier", choices=VERIFIERS, default=BUILT_IN, help="as the plugin's field")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument(
         "--held-out", action="store_true",

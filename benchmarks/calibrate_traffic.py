@@ -23,7 +23,7 @@ from verifier_pairs import Request, read_pairs, read_requests
 from tenantgate.cache import judge
 from tenantgate.cache.calibration import Calibration, Point, upper_wrong_rate
 from tenantgate.cache.cascade import Cascade
-from tenantgate.cache.config import BUILT_IN, LARGE
+from tenantgate.cache.config import BUILT_IN, VERIFIERS
 from tenantgate.cache.judge import NEAR, choose
 from tenantgate.edge.models import (
     STAGES,
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("pairs", type=Path)
     parser.add_argument("intents", type=Path)
-    parser.add_argument("--verifier", choices=(BUILT_IN, LARGE), default=BUILT_IN)
+    parser.add_argument("--verifier", choices=VERIFIERS, default=BUILT_IN)
     parser.add_argument("--out", type=Path, help="default: where it ships")
     parser.add_argument("--seeds", type=int, default=3, help="orders of the traffic to average (default: 3)")
     args = parser.parse_args(argv)

@@ -41,7 +41,7 @@ class Models:
             vector[random.Random(word).randrange(self.dimensions)] += 1
         return vector / np.linalg.norm(vector)
 
-    def score(self, a: str, b: str, similarity: float | None, enough: float = 1.0) -> float:
+    def score(self, a: str, b: str, similarity: float) -> float:
         return 0.9 if a.rsplit(maxsplit=1)[-1] == b.rsplit(maxsplit=1)[-1] else 0.1
 
     def truncates(self, *texts: str) -> bool:

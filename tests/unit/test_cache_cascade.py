@@ -30,69 +30,71 @@ class Scripted:
 
 
 STAGES = (
-    Stage((1.0,), no=0.1, yes=0.9, nearest=0.8),
-    Stage((0.0, 1.0), no=0.2, yes=0.8),
+    Stage((1.0,), no=0.1, cosine=10.0, at=0.9),
+    Stage((0.0, 1.0), no=0.2),
     Stage((0.0, 0.5, 0.5)),
 )
 
 
-def read(
-    scores: tuple[float, float, float], enough: float, similarity: float | None = 0.9
-) -> tuple[float, list[int]]:
+def read(scores: tuple[float, float, float], similarity: float = 0.9) -> tuple[float, list[int]]:
     readers = [Scripted(score) for score in scores]
-    score = Cascade(readers, STAGES).score("a", "b", similarity, enough)
+    score = Cascade(readers, STAGES).score("a", "b", similarity)
     return score, [reader.asked for reader in readers]
 
 
 @pytest.mark.parametrize(
-    ("scores", "enough", "score", "asked"),
+    ("scores", "score", "asked"),
     [
-        ((0.95, 0.5, 0.5), 0.7, 0.95, [1, 0, 0]),  # sure enough
-        ((0.05, 0.5, 0.5), 0.7, 0.05, [1, 0, 0]),  # surely not
-        ((0.5, 0.85, 0.5), 0.7, 0.85, [1, 1, 0]),  # the second is sure
-        ((0.5, 0.15, 0.9), 0.7, 0.15, [1, 1, 0]),
-        ((0.5, 0.5, 0.5), 0.7, 0.5, [1, 1, 1]),  # nobody is: the last decides
-        ((0.95, 0.5, 0.99), 0.97, 0.95, [1, 1, 1]),  # sure, but not as sure as is asked for
-        ((0.95, 0.01, 0.01), 0.97, 0.95, [1, 1, 1]),  # what one was sure of isn't taken back
+        ((0.05, 0.9, 0.9), 0.05, [1, 0, 0]),  # surely not
+        ((0.5, 0.15, 0.9), 0.15, [1, 1, 0]),  # the second is sure of it
+        ((0.5, 0.5, 0.5), 0.5, [1, 1, 1]),  # nobody is: the last decides
+        ((0.99, 0.99, 0.4), 0.89, [1, 1, 1]),  # a yes is for the last alone
     ],
 )
-def test_reading_ends_where_a_stage_is_sure(
-    scores: tuple[float, float, float], enough: float, score: float, asked: list[int]
+def test_reading_ends_where_a_stage_is_sure_of_a_no(
+    scores: tuple[float, float, float], score: float, asked: list[int]
 ) -> None:
-    found, read_by = read(scores, enough)
-    assert found == pytest.approx(score)
+    found, read_by = read(scores)
+    assert found == pytest.approx(score, abs=0.01)
     assert read_by == asked
 
 
-@pytest.mark.parametrize(("similarity", "asked"), [(0.8, 1), (0.79, 3), (None, 3)])
-def test_a_quick_yes_counts_only_for_what_is_near(similarity: float | None, asked: int) -> None:
-    score, read_by = read((0.95, 0.5, 0.5), 0.7, similarity)
-    assert sum(read_by) == asked
-    assert score == pytest.approx(0.95 if asked == 1 else 0.5)
+@pytest.mark.parametrize(
+    ("first", "similarity", "asked"),
+    [
+        (0.5, 0.67, [1, 0, 0]),  # log-odds of -2.3 from the cosine alone: below a score of .1
+        (0.5, 0.69, [1, 1, 1]),
+        (0.05, 0.99, [1, 1, 1]),
+        (0.05, 0.96, [1, 0, 0]),
+    ],
+)
+def test_a_stage_weighs_the_cosine(first: float, similarity: float, asked: list[int]) -> None:
+    assert read((first, 0.5, 0.5), similarity)[1] == asked
 
 
-def test_a_quick_no_counts_whatever_the_cosine() -> None:
-    assert read((0.05, 0.9, 0.9), 0.7, 0.99)[1] == read((0.05, 0.9, 0.9), 0.7, None)[1] == [1, 0, 0]
-
-
-def test_the_last_stage_weighs_what_the_others_found() -> None:
-    found, _ = read((0.5, 0.6, 0.9), 0.7)
+def test_the_last_stage_weighs_what_the_others_found_and_the_cosine() -> None:
+    found, _ = read((0.5, 0.6, 0.9))
     assert found == pytest.approx(1 / (1 + math.exp(-(math.log(0.6 / 0.4) + math.log(9)) / 2)))
+    cascade = Cascade([Scripted(0.8)], [Stage((1.0,), cosine=5.0, at=0.7)])
+    assert cascade.score("a", "b", 0.7) == pytest.approx(0.8)
+    assert cascade.score("a", "b", 0.9) == pytest.approx(1 / (1 + math.exp(-math.log(4) - 1)))
 
 
 SCORE = st.floats(0.001, 0.999)
 
 
-@given(st.tuples(SCORE, SCORE, SCORE), st.floats(0, 1), st.none() | st.floats(-1, 1))
-@example((0.91, 0.5, 0.95), 0.93, 0.9)
-@example((0.05, 0.9, 0.9), 0.01, 0.9)
-def test_stopping_early_never_changes_the_decision(
-    scores: tuple[float, float, float], enough: float, similarity: float | None
-) -> None:
-    early, _ = read(scores, enough, similarity)
-    whole, _ = read(scores, 1.0, similarity)
-    assert (early >= enough) == (whole >= enough)
-    assert 0 <= early <= whole <= 1
+@given(st.tuples(SCORE, SCORE, SCORE), st.floats(-1, 1))
+@example((0.05, 0.9, 0.9), 0.9)
+def test_ending_early_only_ever_lowers_a_score(scores: tuple[float, float, float], similarity: float) -> None:
+    found, read_by = read(scores, similarity)
+    assert 0 <= found <= 1
+    if read_by != [1, 1, 1]:
+        assert found <= 0.2
+
+
+def test_no_finite_log_odds_are_too_many() -> None:
+    for odds in (-1e9, 1e9):
+        assert 0 <= Stage((odds,)).score([1.0], 0.0) <= 1
 
 
 def test_a_text_that_one_reader_would_cut_is_cut() -> None:
@@ -108,9 +110,10 @@ def test_the_fingerprint_tells_readers_and_stages_apart() -> None:
         Cascade([two], [Stage((1.0,))]).fingerprint,
         Cascade([one], [Stage((2.0,))]).fingerprint,
         Cascade([one, two], [Stage((1.0,)), Stage((0.0, 1.0))]).fingerprint,
-        Cascade([one, two], [Stage((1.0,), yes=0.9), Stage((0.0, 1.0))]).fingerprint,
+        Cascade([one, two], [Stage((1.0,), no=0.1), Stage((0.0, 1.0))]).fingerprint,
+        Cascade([one, two], [Stage((1.0,), cosine=0.1), Stage((0.0, 1.0))]).fingerprint,
     }
-    assert len(found) == 5
+    assert len(found) == 6
     assert all(len(each) == 16 for each in found)
 
 

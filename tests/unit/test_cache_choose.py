@@ -21,11 +21,11 @@ class Scripted:
     def __init__(self, scores: dict[str, float], most: int = 10_000) -> None:
         self._scores, self._most = scores, most
         self.read: list[str] = []
-        self.told: list[tuple[float | None, float]] = []
+        self.told: list[float] = []
 
-    def score(self, a: str, b: str, similarity: float | None, enough: float = 1.0) -> float:
+    def score(self, a: str, b: str, similarity: float) -> float:
         self.read.append(b)
-        self.told.append((similarity, enough))
+        self.told.append(similarity)
         return self._scores[b]
 
     def truncates(self, a: str, b: str) -> bool:
@@ -74,10 +74,10 @@ def test_what_is_far_is_not_even_read() -> None:
     assert choose(ASKED, near(NEAR), verifier, 0.7) == "answer 0"
 
 
-def test_the_verifier_is_told_the_cosine_and_the_score_that_will_do() -> None:
+def test_the_verifier_is_told_the_cosine() -> None:
     verifier = Scripted(dict.fromkeys(STORED, 0.1))
     choose(ASKED, near(0.9, 0.8), verifier, 0.7)
-    assert verifier.told == [(0.9, 0.7), (0.8, 0.7)]
+    assert verifier.told == [0.9, 0.8]
 
 
 def test_neighbours_are_drawn_as_needed() -> None:

@@ -8,14 +8,19 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from tenantgate.cache.calibration import Calibration, Point
 from tenantgate.cache.cascade import Cascade
-from tenantgate.cache.config import BUILT_IN, LARGE
+from tenantgate.cache.config import BUILT_IN, LARGE, VERIFIERS
 from tenantgate.edge import cache_models, models
 from tenantgate.errors import TenantgateError
+
+if TYPE_CHECKING:
+    from tenantgate.cache.ports import Vector
 
 
 def write_table(path: Path, verifier: str) -> Path:
@@ -69,7 +74,7 @@ def test_of_several_tables_the_verifiers_own_is_taken(
         cache_models._calibration(LARGE, "three", shipped)
 
 
-@pytest.mark.parametrize("name", [BUILT_IN, LARGE])
+@pytest.mark.parametrize("name", VERIFIERS)
 def test_a_table_ships_for_each_verifier_and_keeps_some_bound(name: str) -> None:
     path = models.calibration_file(name)
     table = Calibration.from_json(path.read_text("utf-8"), where=str(path))
@@ -90,18 +95,48 @@ class Named:
         raise NotImplementedError
 
 
-@pytest.mark.parametrize(("name", "sets"), [(BUILT_IN, [BUILT_IN]), (LARGE, [BUILT_IN, LARGE])])
-def test_the_shipped_tables_are_of_the_shipped_readers(name: str, sets: list[str]) -> None:
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_the_shipped_tables_are_of_the_shipped_readers(name: str) -> None:
     identities = {
         reader: identity
-        for kit in sets
-        for reader, identity in models._KITS[kit].identities(models.ADAPTERS).items()
+        for kit in models._KITS.values()
+        for reader, identity in kit.identities(models.ADAPTERS).items()
     }
     prints = {
         reader: hashlib.sha256(f"{identity}:128".encode()).hexdigest()[:16]
         for reader, identity in identities.items()
     }
-    readers = [Named(prints[reader]) for reader in ("quick", "minilm", "mpnet")[: len(models.STAGES[name])]]
+    readers = [Named(prints[reader]) for reader in models.READERS[name]]
     table = Calibration.from_json(models.calibration_file(name).read_text("utf-8"))
     assert table.verifier == Cascade(readers, models.STAGES[name]).fingerprint
     assert table.embedder == prints["embedder"]
+
+
+def test_where_another_embedder_found_the_neighbours_the_default_one_tells_their_cosine() -> None:
+    class Lengths:
+        dimensions, fingerprint = 2, "lengths"
+        asked = 0
+
+        def embed(self, text: str) -> Vector:
+            self.asked += 1
+            return np.array([1, 0] if len(text) > 3 else [0.6, 0.8], np.float32)
+
+        def truncates(self, _text: str) -> bool:
+            return False
+
+    class Telling:
+        fingerprint = "telling"
+
+        def score(self, _a: str, _b: str, similarity: float) -> float:
+            return similarity
+
+        def truncates(self, a: str, b: str) -> bool:
+            return len(a) + len(b) > 20
+
+    embedder = Lengths()
+    verifier = cache_models.OwnCosine(Telling(), embedder)
+    assert verifier.score("long text", "a", 0.1) == pytest.approx(0.6)
+    assert verifier.score("long text", "b", 0.2) == pytest.approx(0.6)
+    assert embedder.asked == 3  # the question's vector is made once
+    assert verifier.fingerprint == "telling"
+    assert verifier.truncates("a" * 20, "b")

@@ -1,7 +1,8 @@
-"""Several readers of one pair, the quickest first: most pairs are clear before the slow ones are asked.
+"""Several readers of one pair, the quickest first: most pairs that don't ask the same are ruled out by it.
 
 After each reader a stage makes one score of all that is known: the logistic function of a weighted sum of the
-readers' log-odds. Where that is sure, the reading ends. The last stage decides whatever is left.
+readers' log-odds and the pair's cosine. Where that is surely a no, the reading ends; the last stage decides what is
+left. Only the last may say yes: of questions that are hard to tell apart a quick reader takes too many for the same.
 
 Source: Viola and Jones, Rapid Object Detection using a Boosted Cascade of Simple Features (CVPR 2001).
 """
@@ -34,17 +35,20 @@ class Stage:
     no: float = 0.0
     """A score at or below this is final, 0..1. The last stage's is always final."""
 
-    yes: float = 1.0
-    """A score at or above this is final if it is as high as what is asked for, 0..1; see `nearest`."""
+    cosine: float = 0.0
+    """What the cosine of the two adds to the log-odds for each 1 that it is above `at`."""
 
-    nearest: float = -1.0
-    """But not where the cosine of the two is below this or isn't known: what a quick reader takes wrongly for the same
-    is mostly far apart."""
+    at: float = 0.0
+    """The cosine that says nothing, -1..1."""
 
-    def score(self, found: Sequence[float]) -> float:
-        """The score, 0..1, of the readers' log-odds."""
-        odds = sum(weight * each for weight, each in zip(self.weights, found, strict=True))
-        return 1 / (1 + math.exp(-max(-_MOST, min(_MOST, odds))))
+    def odds(self, found: Sequence[float], similarity: float) -> float:
+        """The log-odds of all that is known: the readers' and the cosine, -1..1."""
+        told = sum(weight * each for weight, each in zip(self.weights, found, strict=True))
+        return told + self.cosine * (similarity - self.at)
+
+    def score(self, found: Sequence[float], similarity: float) -> float:
+        """The score, 0..1, of `odds`."""
+        return 1 / (1 + math.exp(-max(-_MOST, min(_MOST, self.odds(found, similarity)))))
 
 
 class Cascade:
@@ -65,30 +69,19 @@ class Cascade:
         """Whether one of the readers would not read the two to their end."""
         return any(reader.truncates(a, b) for reader in self._readers)
 
-    def score(self, a: str, b: str, similarity: float | None, enough: float = 1.0) -> float:
+    def score(self, a: str, b: str, similarity: float) -> float:
         """From 0 to 1, the higher the surer that both ask the same.
-
-        Read no further than it takes to know whether the score is at least `enough`: what comes back is on the same
-        side of it as the score for ``enough=1``.
 
         Args:
             a: a question.
             b: another.
-            similarity: their cosine under the default embedder, -1..1; None where it isn't known.
-            enough: what the score is compared with, 0..1.
+            similarity: their cosine under the default embedder, -1..1.
         """
-        near = -1.0 if similarity is None else similarity
         found: list[float] = []
-        best = 0.0
+        score = 0.0
         for reader, stage in zip(self._readers, self._stages, strict=True):
             found.append(reader.log_odds(a, b))
-            score = stage.score(found)
-            if stage is self._stages[-1]:
+            score = stage.score(found, similarity)
+            if score <= stage.no:
                 break
-            if score >= stage.yes and near >= stage.nearest:
-                best = max(best, score)
-                if best >= enough:
-                    return best
-            elif score <= stage.no and not best:
-                return score
-        return max(best, score)
+        return score

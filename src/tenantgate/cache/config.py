@@ -7,14 +7,28 @@ from typing import Final
 
 from tenantgate.fields import config_class, field
 
-__all__ = ["BUILT_IN", "LARGE", "CacheConfig", "ClusterNode", "RedisConfig", "cluster_problem"]
+__all__ = [
+    "BUILT_IN",
+    "LARGE",
+    "QUICK",
+    "VERIFIERS",
+    "CacheConfig",
+    "ClusterNode",
+    "RedisConfig",
+    "cluster_problem",
+]
 
 BUILT_IN: Final = "built-in"
 """The embedder, and the verifier, of the default models."""
 
+QUICK: Final = "quick"
+"""The verifier that leaves out the slower of these."""
+
 LARGE: Final = "large"
 """The verifier that asks a larger model where these can't tell."""
 
+VERIFIERS: Final = (QUICK, BUILT_IN, LARGE)
+"""The quickest first."""
 
 LOCALHOST: Final = "127.0.0.1"
 PORT: Final = 6379
@@ -99,9 +113,9 @@ class CacheConfig:
         default=BUILT_IN, len_min=1,
     )  # fmt: skip
     verifier: str = field(
-        "What decides whether a neighbour's answer will do: built-in, or large, which also asks a larger model where "
-        "the case isn't clear (it must be built: `tenantgate models build --large`).",
-        default=BUILT_IN, one_of=(BUILT_IN, LARGE),
+        "What decides whether a neighbour's answer will do: quick, built-in, or large, each slower than the one "
+        "before and surer (large must be built: `tenantgate models build --large`).",
+        default=BUILT_IN, one_of=VERIFIERS,
     )  # fmt: skip
     candidates: int = field(
         "How many nearest neighbours are considered; of those that no rule excludes up to three are verified.",

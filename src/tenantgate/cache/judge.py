@@ -385,7 +385,7 @@ def choose(
             continue
         # The first that will do. To read on for a higher score found no better answers (ten replays, 1.86 % wrong
         # beside 1.87 %) and took half as many readings again.
-        if verifier.score(question, stored, similarity, threshold) >= threshold:
+        if verifier.score(question, stored, similarity) >= threshold:
             return answer
         most -= 1
         if most == 0:

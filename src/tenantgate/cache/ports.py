@@ -52,11 +52,10 @@ class PairVerifier(Protocol):
     def fingerprint(self) -> str:
         """Names the model: a calibration holds for one only."""
 
-    def score(self, a: str, b: str, similarity: float | None, enough: float = 1.0) -> float:
+    def score(self, a: str, b: str, similarity: float) -> float:
         """From 0 to 1, the higher the surer that both ask the same.
 
-        `similarity` is their cosine under the default embedder, None where that isn't known. The score may be only as
-        exact as it takes to know whether it is at least `enough`.
+        `similarity` is their cosine under the embedder that found them, -1..1.
         """
 
     def truncates(self, a: str, b: str) -> bool:

@@ -48,7 +48,7 @@ class WordVerifier:
 
     fingerprint = "words"
 
-    def score(self, a: str, b: str, similarity: float | None, enough: float = 1.0) -> float:  # noqa: ARG002
+    def score(self, a: str, b: str, similarity: float) -> float:  # noqa: ARG002
         """From 0 to 1."""
         first, second = (set(_WORD.findall(text.lower())) for text in (a, b))
         return len(first & second) / max(1, len(first | second))

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tenantgate.cache.config import BUILT_IN, LARGE
+from tenantgate.cache.config import BUILT_IN, VERIFIERS
 from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.tenant import TenantId
 
@@ -70,7 +70,7 @@ def add_commands(subparsers: Any) -> None:
     )  # fmt: skip
     calibrate.add_argument(
         "--verifier",
-        choices=(BUILT_IN, LARGE),
+        choices=VERIFIERS,
         default=BUILT_IN,
         help="as the plugin's field (default: %(default)s)",
     )

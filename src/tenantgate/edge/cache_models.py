@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,9 +22,11 @@ from tenantgate.kong import logs
 if TYPE_CHECKING:
     from tenantgate.cache.ports import Embedder, PairVerifier
 
-__all__ = ["CacheModels", "Models"]
+__all__ = ["CacheModels", "Models", "OwnCosine"]
 
 _log: Final = logging.getLogger("tenantgate.cache")
+
+_EMBEDDED: Final = 8  # texts whose vectors are remembered: those of the requests at work
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,18 @@ class CacheModels:
     embedder: Embedder
     verifier: PairVerifier
     calibration: Calibration
+
+
+class OwnCosine:
+    """A verifier for neighbours that another embedder found: it weighs the default one's cosine all the same."""
+
+    def __init__(self, verifier: PairVerifier, embedder: Embedder) -> None:
+        self._verifier, self._embed = verifier, lru_cache(_EMBEDDED)(embedder.embed)
+        self.fingerprint, self.truncates = verifier.fingerprint, verifier.truncates
+
+    def score(self, a: str, b: str, similarity: float) -> float:  # noqa: ARG002
+        """The verifier's score of the two, whatever `similarity` the other embedder sees in them."""
+        return self._verifier.score(a, b, float(self._embed(a) @ self._embed(b)))
 
 
 class Models:
@@ -77,16 +92,15 @@ def _load(embedder_name: str, verifier_name: str) -> CacheModels:
     if files is None:
         raise TenantgateError("the models aren't built: run `tenantgate models build`")
     tokens = files.tokens()
-    verifier = models.load_verifier(verifier_name, files, tokens)
+    verifier: PairVerifier = models.load_verifier(verifier_name, files, tokens)
     calibration = _calibration(verifier_name, verifier.fingerprint, models.calibration_file(verifier_name))
-    embedder: Embedder = (
-        files.embedder(tokens)
-        if embedder_name == BUILT_IN
-        else models.SentenceTransformerEmbedder(embedder_name)
-    )
+    embedder: Embedder = files.embedder(tokens)
+    if embedder_name != BUILT_IN:
+        verifier = OwnCosine(verifier, embedder)
+        embedder = models.SentenceTransformerEmbedder(embedder_name)
     # The first runs allocate; a request should not wait for that.
     embedder.embed("warm-up")
-    verifier.score("warm up", "warm up", None)  # nothing is surer than asked for, so every reader reads
+    verifier.score("warm up", "warm up", 1.0)  # no reader rules that out, so all read
     return CacheModels(embedder, verifier, calibration)
 
 

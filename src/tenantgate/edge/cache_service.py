@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
 from tenantgate import chat
 from tenantgate.cache import entry as entries
 from tenantgate.cache.admit import NotStored, admit, is_stream
-from tenantgate.cache.config import BUILT_IN
 from tenantgate.cache.judge import choose
 from tenantgate.cache.partition import Keys, Partition, entry_name, partition_of
 from tenantgate.cache.pending import Pending, PendingMisses
@@ -210,7 +209,7 @@ class SemanticCache:
                 near = self._store.similar(lookup.keys, vectors, vector, self._config.candidates)
         except RefusedError:
             return _Similar()  # counted and logged where it happened; the exact level may still work
-        verifier = _Timed(models.verifier, known=self._config.embedder == BUILT_IN)
+        verifier = _Timed(models.verifier)
         hit = choose(question, self._read(lookup, near), verifier, threshold)
         return _Similar(vectors, vector, hit)
 
@@ -338,17 +337,16 @@ class _Stage:
 
 
 class _Timed:
-    """A verifier that measures itself; `known`: whether the cosines are the default embedder's."""
+    """A verifier that measures itself."""
 
-    def __init__(self, verifier: PairVerifier, *, known: bool) -> None:
+    def __init__(self, verifier: PairVerifier) -> None:
         self._verifier = verifier
-        self._known = known
         self.fingerprint = verifier.fingerprint
         self.truncates = verifier.truncates
 
-    def score(self, a: str, b: str, similarity: float | None, enough: float = 1.0) -> float:
+    def score(self, a: str, b: str, similarity: float) -> float:
         with _Stage("verification"):
-            return self._verifier.score(a, b, similarity if self._known else None, enough)
+            return self._verifier.score(a, b, similarity)
 
 
 def _let_pass(host: Host) -> bool:

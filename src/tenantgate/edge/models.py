@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tenantgate.cache.cascade import Cascade, Stage
-from tenantgate.cache.config import BUILT_IN, LARGE
+from tenantgate.cache.config import BUILT_IN, LARGE, QUICK
 from tenantgate.edge import onnx_bert
 from tenantgate.edge.model_weights import MINILM, MPNET, Weights, sha256_of
 from tenantgate.errors import ConfigError, EdgeError
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADAPTERS",
+    "READERS",
     "SHAPES",
     "STAGES",
     "ModelFiles",
@@ -66,12 +67,20 @@ SHAPES: Final[Mapping[str, onnx_bert.BertShape]] = {
 }
 """What is read with: two of MiniLM's layers, all six, all twelve of MPNet's."""
 
-_QUICK: Final = Stage((1.0,), no=0.05, yes=0.85, nearest=0.78)
-STAGES: Final[Mapping[str, tuple[Stage, ...]]] = {
-    BUILT_IN: (_QUICK, Stage((0.0, 1.0))),
-    LARGE: (_QUICK, Stage((0.0, 1.0), no=0.05), Stage((0.0, 1 / 3, 2 / 3))),
+READERS: Final[Mapping[str, tuple[str, ...]]] = {
+    QUICK: ("quick",),
+    BUILT_IN: ("quick", "minilm"),
+    LARGE: ("quick", "minilm", "mpnet"),
 }
-"""What is made of their readers, in turn, by verifier."""
+"""The readers of each verifier, in turn."""
+
+_CLEAR: Final = Stage((1.0,), no=0.1, cosine=7.0, at=0.8)  # as the quick reader was trained
+STAGES: Final[Mapping[str, tuple[Stage, ...]]] = {
+    QUICK: (Stage((1.0,), cosine=14.0, at=0.75),),
+    BUILT_IN: (_CLEAR, Stage((0.0, 1.0), cosine=6.0, at=0.75)),
+    LARGE: (_CLEAR, Stage((0.0, 1.0), no=0.05), Stage((0.0, 1 / 3, 2 / 3))),
+}
+"""What is made of them."""
 
 # Counted up when `onnx_bert` builds other models from the same weights.
 _RECIPE = 2
@@ -167,13 +176,13 @@ def load_readers(
     cache_dir: Path | None = None,
     adapters: Mapping[str, Path] = ADAPTERS,
 ) -> list[OnnxPairReader]:
-    """The readers of the verifier `BUILT_IN` or `LARGE`, of the default models in `files` and what else it needs.
+    """The readers of a verifier (`READERS`), of the default models in `files` and what else it needs.
 
     Raises:
         EdgeError: its models aren't built or can't be loaded.
     """
     tokens = tokens or files.tokens()
-    readers = [files.reader(reader, tokens) for reader in _KITS[BUILT_IN].readers]
+    readers = [files.reader(each, tokens) for each in READERS[name] if each in _KITS[BUILT_IN].readers]
     if name == LARGE:
         large = find_models(LARGE, cache_dir, adapters=adapters)
         if large is None:
@@ -330,6 +339,9 @@ class Tokens:
         Two long texts with the same beginning have the same vector; so a truncated text must never count as
         similar.
         """
+        # A token has a letter at least, and there are at most two special ones for each text.
+        if all(text.isascii() for text in texts) and sum(len(text) + 2 for text in texts) <= self.max_tokens:
+            return False
         limit = self.max_tokens * _CHARACTERS_PER_TOKEN
         return any(len(text) > limit for text in texts) or bool(self.encode(*texts).overflowing)
 
