@@ -41,6 +41,10 @@ class Stage:
     at: float = 0.0
     """The cosine that says nothing, -1..1."""
 
+    below: float = math.inf
+    """From this cosine on the stage and its reader are left out: of what is near, a quick reader rules out too little
+    to be worth its time. Only for readers that no later stage weighs."""
+
     def odds(self, found: Sequence[float], similarity: float) -> float:
         """The log-odds of all that is known: the readers' and the cosine, -1..1."""
         told = sum(weight * each for weight, each in zip(self.weights, found, strict=True))
@@ -61,6 +65,12 @@ class Cascade:
     def __init__(self, readers: Sequence[PairReader], stages: Sequence[Stage]) -> None:
         if not readers or [len(stage.weights) for stage in stages] != list(range(1, len(readers) + 1)):
             raise ConfigError("stages: must be one for each reader, with a weight for each reader up to it")
+        for i, stage in enumerate(stages):
+            later = [each.weights[i] for each in stages[i + 1 :]]
+            if stage.below < math.inf and (any(later) or not later):
+                raise ConfigError(
+                    f"stages: {i} may be left out (`below`), but what its reader says is needed later"
+                )
         self._readers, self._stages = tuple(readers), tuple(stages)
         parts = [reader.fingerprint for reader in readers] + [repr(stage) for stage in stages]
         self.fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -80,6 +90,9 @@ class Cascade:
         found: list[float] = []
         score = 0.0
         for reader, stage in zip(self._readers, self._stages, strict=True):
+            if similarity >= stage.below:
+                found.append(0.0)
+                continue
             found.append(reader.log_odds(a, b))
             score = stage.score(found, similarity)
             if score <= stage.no:
