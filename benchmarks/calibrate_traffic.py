@@ -64,19 +64,18 @@ class Traffic:
             order = np.argsort(-cosines)[: int((cosines >= NEAR).sum())]
             self._near.append([(int(j), float(cosines[j])) for j in order])
 
-    def replay(self, score: float, counted: set[str], seed: int) -> tuple[int, int]:
-        """(answered, answered wrongly) of the requests in `counted`."""
+    def replay(self, score: float, seed: int) -> list[tuple[Request, Request]]:
+        """The requests that were answered, each with the one whose answer it got."""
         stored: set[int] = set()
-        served = wrong = 0
+        served: list[tuple[Request, Request]] = []
         for i in random.Random(seed).sample(range(len(self.requests)), len(self.requests)):
             asked = self.requests[i]
             found = choose(asked.text, self._stored(i, stored), self.verifier, score)
             if found is None:
                 stored.add(i)
-            elif asked.text in counted:
-                served += 1
-                wrong += self.requests[found].intent != asked.intent
-        return served, wrong
+            else:
+                served.append((asked, self.requests[found]))
+        return served
 
     def _stored(self, i: int, stored: set[int]) -> Iterator[tuple[float, str, int]]:
         left = MOST_NEIGHBOURS
@@ -88,6 +87,11 @@ class Traffic:
                     return
 
 
+def mistakes(served: list[tuple[Request, Request]]) -> int:
+    """How many got the answer to another intent."""
+    return sum(asked.intent != found.intent for asked, found in served)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Replay, print, write."""
     parser = argparse.ArgumentParser(
@@ -97,7 +101,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("intents", type=Path)
     parser.add_argument("--verifier", choices=VERIFIERS, default=BUILT_IN)
     parser.add_argument("--out", type=Path, help="default: where it ships")
-    parser.add_argument("--seeds", type=int, default=3, help="orders of the traffic to average (default: 3)")
+    parser.add_argument(
+        "--seeds", type=int, default=10, help="orders of the traffic to average (default: 10)"
+    )
     args = parser.parse_args(argv)
     judge.features = lru_cache(maxsize=None)(
         judge.features.__wrapped__
@@ -108,22 +114,22 @@ def main(argv: list[str] | None = None) -> int:
     requests = read_requests(args.intents)
     data = split(read_pairs(args.pairs), requests)
     counted = {request.text for request in (*data.held_intents, *data.held_texts)}
-    everything = {request.text for request in requests}
     traffic = Traffic(files, args.verifier, requests)
     print(f"{len(counted)} requests held out from training, of {len(requests)}")
     print("score   hits   wrong  at most |  hits of all   wrong")
     points: list[Point] = []
     for score in map(float, SCORES):
-        drawn = [traffic.replay(score, counted, seed) for seed in range(args.seeds)]
+        drawn = [pair for seed in range(args.seeds) for pair in traffic.replay(score, seed)]
+        held = [(asked, found) for asked, found in drawn if asked.text in counted]
         # Several orders steady the curve but aren't more evidence: each request counts once.
-        served, wrong = (round(sum(part) / args.seeds) for part in zip(*drawn, strict=True))
+        served, wrong = (round(count / args.seeds) for count in (len(held), mistakes(held)))
         if points:
             served = min(served, points[-1].served)  # rises of a hit or two with the score are chance
         points.append(Point(score, served, wrong, len(counted)))
-        hits, wrong_hits = traffic.replay(score, everything, 0)
         print(
             f"{score:5.3f}  {served / len(counted):.3f}  {wrong / max(1, served):.4f}  "
-            f"{upper_wrong_rate(wrong, served):.4f}  | {hits / len(requests):12.3f}  {wrong_hits / hits:.4f}",
+            f"{upper_wrong_rate(wrong, served):.4f}  | {len(drawn) / args.seeds / len(requests):12.3f}  "
+            f"{mistakes(drawn) / max(1, len(drawn)):.4f}",
             flush=True,
         )
     table = Calibration(

@@ -105,7 +105,7 @@ class CacheConfig:
     max_wrong_rate: float = field(
         "Share of the answers served by similarity that may be answers to another question, held with 95 % "
         "confidence. 0 switches similarity off.",
-        default=0.04, between=(0, 0.5),
+        default=0.036, between=(0, 0.5),
     )  # fmt: skip
     embedder: str = field(
         "The embedding model: built-in, or the name or folder of a sentence-transformers model (which needs "
