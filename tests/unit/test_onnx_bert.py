@@ -553,6 +553,26 @@ def test_only_the_layers_that_are_named_are_used() -> None:
     assert len({first.item(), turned.item(), both.item()}) == 3
 
 
+def test_a_product_with_an_outlier_in_what_it_takes_is_exact_where_that_is_asked_for() -> None:
+    merged, head = onnx_bert.merge_adapter(tiny_tensors(), tiny_adapter())
+    # One number of 1,000 that nothing comes of leaves the others two or three of 256 steps.
+    merged["encoder.layer.0.intermediate.dense.bias"] = merged[
+        "encoder.layer.0.intermediate.dense.bias"
+    ].copy()
+    merged["encoder.layer.0.intermediate.dense.bias"][0] = 1000
+    merged["encoder.layer.0.output.dense.weight"] = merged["encoder.layer.0.output.dense.weight"].copy()
+    merged["encoder.layer.0.output.dense.weight"][:, 0] = 0
+    whole = run(onnx_bert.build_verifier(merged, head, SHAPE, int8=False), **VERIFIER_INPUTS)
+    coarse, exact = (
+        abs(
+            run(onnx_bert.build_verifier(merged, head, replace(SHAPE, exact=layers)), **VERIFIER_INPUTS)
+            - whole
+        )
+        for layers in ((), (0,))
+    )
+    assert exact.item() < coarse.item() / 4
+
+
 def test_mpnet_matches_the_reference_at_every_distance() -> None:
     base = onnx_bert.mpnet_as_bert(tiny_mpnet())
     merged, head = onnx_bert.merge_adapter(base, tiny_adapter())

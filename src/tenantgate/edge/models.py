@@ -63,7 +63,9 @@ ADAPTERS: Final[Mapping[str, Path]] = {
 SHAPES: Final[Mapping[str, onnx_bert.BertShape]] = {
     "quick": onnx_bert.BertShape(layers=(0, 3), start_only=True),
     "minilm": onnx_bert.BertShape(),
-    "mpnet": onnx_bert.BertShape(epsilon=1e-5),
+    # With these exact the log-odds differ from float32's by .26 (root of the mean square), without by 1.0; that takes
+    # 8 % more time and 35 MB.
+    "mpnet": onnx_bert.BertShape(epsilon=1e-5, exact=(6, 7, 8, 9, 10)),
 }
 """What is read with: two of MiniLM's layers, all six, all twelve of MPNet's."""
 
@@ -84,8 +86,6 @@ STAGES: Final[Mapping[str, tuple[Stage, ...]]] = {
 }
 """What is made of them."""
 
-# Counted up when `onnx_bert` builds other models from the same weights.
-_RECIPE = 2
 _MANIFEST = "manifest.json"
 # Few tokens are as long as this. A text longer than this per token counts as truncated without being read,
 # so that a text of megabytes costs no more than a long one.
@@ -107,9 +107,11 @@ class _Kit:
     readers: tuple[str, ...]
     embedder: bool
     what: str
+    recipe: int
+    """Counted up when other models are built from the same weights."""
 
     def identities(self, adapters: Mapping[str, Path]) -> dict[str, str]:
-        base = ":".join((str(_RECIPE), *self.weights.sha256.values()))
+        base = ":".join((str(self.recipe), *self.weights.sha256.values()))
         found = {"embedder": _sha256(f"embedder:{base}".encode())} if self.embedder else {}
         for reader in self.readers:
             try:
@@ -135,8 +137,8 @@ class _Kit:
 
 
 _KITS: Final[Mapping[str, _Kit]] = {
-    BUILT_IN: _Kit("minilm", MINILM, ("quick", "minilm"), embedder=True, what="the default models"),
-    LARGE: _Kit("mpnet", MPNET, ("mpnet",), embedder=False, what="the large verifier"),
+    BUILT_IN: _Kit("minilm", MINILM, ("quick", "minilm"), embedder=True, what="the default models", recipe=2),
+    LARGE: _Kit("mpnet", MPNET, ("mpnet",), embedder=False, what="the large verifier", recipe=3),
 }
 
 

@@ -100,6 +100,10 @@ class BertShape:
     start_only: bool = False
     """Whether the last layer gives the first token's vector alone, which costs a quarter of a layer."""
 
+    exact: tuple[int, ...] = ()
+    """Layers whose second feed-forward product is never quantised: where a few of the numbers that it takes are far
+    larger than the others, eight bits for all of them are too few."""
+
     def layers_of(self, tensors: Iterable[str]) -> tuple[int, ...]:
         """The layers that are used of an encoder with these tensors."""
         found = {int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")}
@@ -285,11 +289,11 @@ class _Graph:
         inputs = [value, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
         return self.add("Gemm", inputs, transB=1, output=output)
 
-    def dense(self, value: str, name: str, weight: Array, bias: Array) -> str:
-        """A dense layer, quantised where the model is; `weight` is [out, in]."""
+    def dense(self, value: str, name: str, weight: Array, bias: Array, *, exact: bool = False) -> str:
+        """A dense layer, quantised where the model is, unless it is to be `exact`; `weight` is [out, in]."""
         weight = np.asarray(weight, np.float32).T
         bias_name = self.constant(f"{name}.bias", np.asarray(bias, np.float32))
-        if not self.int8:
+        if exact or not self.int8:
             product = self.add("MatMul", [value, self.constant(f"{name}.weight", weight)])
             return self.add("Add", [product, bias_name])
         quantised, scale = _quantise(weight, axis=0, levels=63)
@@ -415,8 +419,9 @@ def _encoder(graph: _Graph, tensors: Tensors, shape: BertShape, *, pair: bool) -
         active = graph.add("Gelu", [expanded], domain=_MICROSOFT)
         out = f"{prefix}.output"
         contracted = graph.dense(
-            active, f"{out}.dense", weight(f"{out}.dense.weight"), weight(f"{out}.dense.bias")
-        )
+            active, f"{out}.dense", weight(f"{out}.dense.weight"), weight(f"{out}.dense.bias"),
+            exact=i in shape.exact,
+        )  # fmt: skip
         value = joined_and_normalised(contracted, value, f"{out}.LayerNorm")
     return value, before
 
