@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Self, TypeVar
 
 from tenantgate.devhost.client import Reply
@@ -23,6 +24,13 @@ def until(get: Callable[[], T], accept: Callable[[T], bool], *, what: str) -> T:
         threading.Event().wait(0.05)
         value = get()
     return value
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that another process is writing: what has no end yet isn't one."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 class Load:

@@ -15,7 +15,7 @@ from tenantgate.cli import main
 from tenantgate.devhost.client import Client, Reply
 
 from gateway import Gateway
-from support import Load, until
+from support import Load, until, whole_lines
 
 pytestmark = pytest.mark.e2e
 
@@ -31,11 +31,7 @@ class Records:
         self._path = gateway.stack.audit_dir / "audit.jsonl"
 
     def all(self) -> list[dict[str, Any]]:
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return []
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in whole_lines(self._path)]
 
     def of(self, reply: Reply) -> dict[str, Any]:
         return self.by_id(reply.headers["x-kong-request-id"])

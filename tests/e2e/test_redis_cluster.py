@@ -18,7 +18,7 @@ from tenantgate.devhost.stack import Stack
 from tenantgate.tenant import TenantId
 
 from gateway import MODEL, Gateway
-from support import Load, until
+from support import Load, until, whole_lines
 
 pytestmark = pytest.mark.e2e
 
@@ -90,7 +90,7 @@ def gateway(
 
 
 def ids(path: Path) -> list[str]:
-    return [json.loads(line)["request"]["id"] for line in path.read_bytes().splitlines()]
+    return [json.loads(line)["request"]["id"] for line in whole_lines(path)]
 
 
 def test_tenants_on_all_nodes_have_every_level_and_a_dead_node_is_noticed_by_no_client(
@@ -126,5 +126,5 @@ def test_tenants_on_all_nodes_have_every_level_and_a_dead_node_is_noticed_by_no_
     assert {reply.status for reply in load.replies} == {200}
     wanted = {reply.headers["x-kong-request-id"] for reply in load.replies}
     until(lambda: wanted - set(ids(sink)), lambda missing: not missing, what="requests without a record")
-    report = verify(sink.read_bytes().splitlines())
+    report = verify(whole_lines(sink))
     assert not [fault for fault in report.faults if fault.kind != "doubled"], report.faults

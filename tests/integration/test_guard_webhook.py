@@ -87,7 +87,7 @@ def test_over_the_limit_alerts_are_only_counted(receiver: Receiver, monkeypatch:
     webhook = Webhook(WebhookConfig(url=receiver.url, per_minute=2))
     for _ in range(5):
         webhook.alert(ACME, "secrets", {})
-    assert [receiver.body()["suppressed"] for _ in range(2)] in ([0, 0], [0, 3], [3, 0])
+    counted = sum(receiver.body()["suppressed"] for _ in range(2))  # those refused before a sent one left
     webhook._tokens = 1.0
     webhook.alert(TenantId("globex"), "secrets", {})
     assert receiver.body() == {
@@ -98,4 +98,4 @@ def test_over_the_limit_alerts_are_only_counted(receiver: Receiver, monkeypatch:
     }
     webhook._tokens = 1.0
     webhook.alert(ACME, "secrets", {})
-    assert receiver.body()["suppressed"] in (0, 3)
+    assert counted + receiver.body()["suppressed"] == 3
