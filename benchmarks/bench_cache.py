@@ -1,6 +1,7 @@
 """The semantic cache's quality on labelled pairs, on a replay of traffic, and its latency.
 
-    python benchmarks/bench_cache.py --pairs PAIRS.jsonl --traffic TRAFFIC.jsonl [--held-out] [--json FILE]
+    python benchmarks/bench_cache.py --pairs PAIRS.jsonl --traffic TRAFFIC.jsonl [--held-out] [--neighbours N]
+                                     [--json FILE]
 
 PAIRS has ``a``, ``b``, ``same`` (1 or 0) a line, TRAFFIC ``text``, ``intent``. The replay and the latencies go
 through the plugin itself, with Kong played in this process and a real Redis, so they hold no time of Kong's own.
@@ -37,16 +38,21 @@ import numpy as np
 import redis
 
 from tenantgate.cache.config import BUILT_IN, VERIFIERS, CacheConfig
-from tenantgate.cache.judge import RULES, features
+from tenantgate.cache.judge import NEAR, RULES, features
+from tenantgate.cache.partition import Keys
+from tenantgate.cache.ports import Embedder
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge.cache_models import CacheModels
 from tenantgate.edge.cache_service import MODELS
 from tenantgate.edge.calibrating import BOUNDS, Pair, read_pairs
+from tenantgate.edge.redis_cache import RedisCache
+from tenantgate.edge.redis_nodes import OneRedis
 from tenantgate.errors import ConfigError, TenantgateError
 from tenantgate.fields import specs
 from tenantgate.kong import logs, metrics
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
+from tenantgate.tenant import TenantId
 
 PLUGIN: Final = "tenant-semantic-cache"
 KEY: Final = "benchmark-key-benchmark-key-benchmark"
@@ -58,6 +64,10 @@ ROUNDS: Final = 400
 """Texts that the latency is measured with."""
 WARM: Final = 20
 """First rounds, which don't count."""
+ASKED: Final = 2000
+"""Questions that neighbours are searched for."""
+NEAREST: Final = specs(CacheConfig)["candidates"][2]
+"""Neighbours of a search: as the plugin's field has it."""
 
 Json = dict[str, Any]
 
@@ -411,6 +421,59 @@ def _verifications() -> int:
     return 0
 
 
+# --- (d) neighbours ---
+
+
+def bench_neighbours(
+    server: RedisServer, embedder: Embedder, texts: Sequence[str], stored: int, rng: random.Random
+) -> Json:
+    """Print and give how many of the nearest texts the cache's lookup finds, and how long Redis searches for them.
+
+    Only of texts that have another as near as the decision needs: of the rest nothing would be served.
+    """
+    texts = rng.sample(texts, min(stored + ASKED, len(texts)))
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        vectors = np.array(list(pool.map(embedder.embed, texts)))
+    asked, held = np.split(vectors, [min(ASKED, len(texts) // 2)])
+    client: Any = redis.Redis(port=server.port, driver_info=None, protocol=2)
+    store, keys = RedisCache(OneRedis(client)), Keys(TenantId("neighbours"))
+    where = f"{keys.base}v"
+    for i, vector in enumerate(held):
+        store.store(
+            keys, str(i), b"-", ttl_s=86_400, max_entries=1_000_000, max_bytes=1 << 40,
+            vector=(where, vector.tobytes()),
+        )  # fmt: skip
+    cosines = asked @ held.T
+    best = np.argsort(-cosines, axis=1)[:, :NEAREST]
+    near = [i for i in range(len(asked)) if cosines[i, best[i, 0]] >= NEAR]
+    if not near:
+        raise ConfigError("pairs: no question has another near enough to measure the search with")
+    lookups: dict[str, Callable[[bytes], list[str]]] = {
+        "the cache's": lambda vector: [n.name for n in store.similar(keys, where, vector, NEAREST)],
+        "Redis' default": lambda vector: [
+            name.decode() for name in client.execute_command("VSIM", where, "FP32", vector, "COUNT", NEAREST)
+        ],
+    }
+    say(f"\n(d) {len(near):,} questions with one of {len(held):,} others near enough: which a lookup finds")
+    say(f"  {'lookup':<20} {'nearest':>8} {'nearest ' + str(NEAREST):>10} {'search, µs':>11}")
+    out: Json = {"stored": len(held), "asked": len(near)}
+    for name, lookup in lookups.items():
+        client.config_resetstat()
+        found = [{int(each) for each in lookup(asked[i].tobytes())} for i in near]
+        figures = {
+            "nearest": float(np.mean([best[i, 0] in each for i, each in zip(near, found, strict=True)])),
+            "all": float(
+                np.mean([len(each & set(best[i].tolist())) for i, each in zip(near, found, strict=True)])
+                / NEAREST
+            ),
+            "search_us": float(client.info("commandstats")["cmdstat_VSIM"]["usec_per_call"]),
+        }
+        out[name] = figures
+        say(f"  {name:<20} {figures['nearest']:>8.2%} {figures['all']:>10.2%} {figures['search_us']:>11.0f}")
+    client.close()
+    return out
+
+
 # --- all ---
 
 
@@ -489,6 +552,9 @@ def run(args: argparse.Namespace) -> Json:
             f"another run, with repeats drawn by Zipf's law (exponent {ZIPF:g}): not comparable with the first",
         )  # fmt: skip
         out["latency"] = bench_latency(plugin, server, models, texts, rng)
+        if args.neighbours:
+            questions = sorted({text for pair in read_pairs(args.pairs) for text in (pair.a, pair.b)})
+            out["neighbours"] = bench_neighbours(server, models.embedder, questions, args.neighbours, rng)
     return out
 
 
@@ -511,6 +577,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--held-out", action="store_true",
         help="only what train_verifier.py holds out of these files",
+    )  # fmt: skip
+    parser.add_argument(
+        "--neighbours", type=int, default=0, metavar="N",
+        help="also measure the search among so many of PAIRS' questions",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     args = parser.parse_args(argv)

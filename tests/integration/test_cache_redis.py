@@ -14,7 +14,7 @@ from tenantgate.cache.config import RedisConfig
 from tenantgate.cache.partition import Keys, Partition
 from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.edge.redis_cache import RedisCache, RefusedError, UnavailableError
-from tenantgate.edge.redis_nodes import connect
+from tenantgate.edge.redis_nodes import Node, connect
 from tenantgate.tenant import TenantId
 
 ACME = TenantId("acme")
@@ -230,17 +230,17 @@ def test_an_error_tells_its_code_and_nothing_of_the_call(cache: RedisCache, stor
 
 
 class Counted:
-    """How often a client's connection was used."""
+    """How often a Redis was asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls = 0
-        original: Any = redis.Redis.execute_command
+        original: Any = Node.ask
 
-        def counting(client: Any, *args: Any, **options: Any) -> Any:
+        def counting(node: Node, call: Any) -> Any:
             self.calls += 1
-            return original(client, *args, **options)
+            return original(node, call)
 
-        monkeypatch.setattr(redis.Redis, "execute_command", counting)
+        monkeypatch.setattr(Node, "ask", counting)
 
 
 @pytest.fixture

@@ -1,7 +1,15 @@
 -- The nearest neighbours of a vector and their entries, in one trip.
 -- KEYS: vector set. ARGV: vector as float32, how many, entry's prefix
 -- Gives name, score, value, name, score, value … ; vectors whose entry is gone are removed on meeting.
-local found, out = redis.call('VSIM', KEYS[1], 'FP32', ARGV[1], 'WITHSCORES', 'COUNT', ARGV[2]), {}
+
+-- How many vectors to look at: Redis' own 200 take two to three times as long, and of the nearest that count they find
+-- hardly more (benchmarks/bench_cache.py --neighbours).
+local explored, size = 32, redis.call('VCARD', KEYS[1])
+while size > 10000 do explored, size = explored * 2, size / 10 end
+
+local found, out = redis.call(
+  'VSIM', KEYS[1], 'FP32', ARGV[1], 'WITHSCORES', 'COUNT', ARGV[2], 'EF', math.max(explored, ARGV[2])
+), {}
 for i = 1, #found, 2 do
   local value = redis.call('GET', ARGV[3] .. found[i])
   if value then
