@@ -48,6 +48,7 @@ _LITERAL: Final = re.compile(
     r"```.*?(?:```|\Z)|`[^`\n]+`|\"[^\"\n]{1,200}\"|“[^”\n]{1,200}”|https?://\S+|[^\s@]{1,64}@[^\s@]{1,255}",
     re.DOTALL,
 )
+_LITERAL_MARKS: Final = ("`", '"', "“", "://", "@")
 # With its sign, unless that is a dash between words, and with the letters that are written to it: GPT-4o, 4k.
 _NUMBER: Final = re.compile(r"((?<![^\s(=*/+])-)?(\d+(?:[.,:/-]\d+)*)([a-z]{0,3}(?![a-z]))?", re.IGNORECASE)
 _SUFFIXES: Final = frozenset(("st", "nd", "rd", "th", "s"))  # 1st, 1990s: no other number than without
@@ -158,6 +159,13 @@ _OPPOSITES: Final[tuple[tuple[frozenset[str], frozenset[str]], ...]] = tuple(
     )
 )
 
+_SIDES: Final[dict[str, list[tuple[int, bool]]]] = {}
+"""By word: in which pairs of opposites it stands, and whether on the left."""
+for _pair, _sets in enumerate(_OPPOSITES):
+    for _left, _words in zip((True, False), _sets, strict=True):
+        for _word in _words:
+            _SIDES.setdefault(_word, []).append((_pair, _left))
+
 # Words that carry no subject: two questions may differ in them and have the same words otherwise.
 _FILLER: Final = frozenset(
     "a an the is are was were be been do does did i me my we our you your it its this that there here what which who "
@@ -201,6 +209,7 @@ class Features:
     units: frozenset[str]
     negations: int
     words: frozenset[str]
+    sides: frozenset[tuple[int, bool]]
     content: tuple[str, ...]
     directed: frozenset[tuple[str, str]]
     names: frozenset[str]
@@ -210,8 +219,7 @@ class Features:
 @lru_cache(maxsize=512)
 def features(text: str) -> Features:
     """The features of a text; linear in its length."""
-    literals = frozenset(m.group().strip('`"“” \n').lower() for m in _LITERAL.finditer(text))
-    prose = _IDLE_NOT.sub(" ", _LITERAL.sub(" ", text))
+    literals, prose = _apart(text)
     found = [(m.start(), _digits(m)) for m in _NUMBER.finditer(prose)]
     figures = frozenset(number for _, number in found)
     content: list[str] = []
@@ -226,8 +234,10 @@ def features(text: str) -> Features:
         low = word.lower()
         if low.endswith("n't") or low in _NEGATIONS or low.replace("'", "") in _NEGATIONS:
             negations += 1
-        begins = _SENTENCE_START.search(prose, max(0, match.start() - 4), match.start()) is not None
-        capital = word[0].isupper() and (not begins or (len(word) > 1 and word.isupper()))
+        capital = word[0].isupper() and (
+            (len(word) > 1 and word.isupper())
+            or not _SENTENCE_START.search(prose, max(0, match.start() - 4), match.start())
+        )
         low = low.removesuffix("'s")
         if low in _NUMBER_WORDS:
             found.append((match.start(), _NUMBER_WORDS[low]))
@@ -251,11 +261,22 @@ def features(text: str) -> Features:
         units=frozenset(_UNITS[w] for w in words if w in _UNITS),
         negations=negations,
         words=frozenset(words),
+        sides=frozenset(side for word in words & _SIDES.keys() for side in _SIDES[word]),
         content=tuple(content),
         directed=frozenset(directed),
         names=frozenset(names),
         literals=literals,
     )
+
+
+def _apart(text: str) -> tuple[frozenset[str], str]:
+    """The literals, and the text without them and without a "not" that turns nothing round."""
+    # Most texts have neither, and to look for the patterns takes longer than for what each of them needs.
+    literals: frozenset[str] = frozenset()
+    if any(mark in text for mark in _LITERAL_MARKS):
+        literals = frozenset(m.group().strip('`"“” \n').lower() for m in _LITERAL.finditer(text))
+        text = _LITERAL.sub(" ", text)
+    return literals, _IDLE_NOT.sub(" ", text) if "no" in text.lower() else text
 
 
 def _digits(match: re.Match[str]) -> str:
@@ -286,14 +307,10 @@ def _negation(a: Features, b: Features) -> bool:
 
 
 def _opposites(a: Features, b: Features) -> bool:
-    for left, right in _OPPOSITES:
-        a_left, a_right = bool(a.words & left), bool(a.words & right)
-        b_left, b_right = bool(b.words & left), bool(b.words & right)
-        if (a_left and not a_right and b_right and not b_left) or (
-            b_left and not b_right and a_right and not a_left
-        ):
-            return True
-    return False
+    # A side counts where the other of its pair isn't there too: "with or without" is neither.
+    mine = a.sides - {(pair, not left) for pair, left in a.sides}
+    theirs = b.sides - {(pair, not left) for pair, left in b.sides}
+    return any((pair, not left) in theirs for pair, left in mine)
 
 
 def _names(a: Features, b: Features) -> bool:
