@@ -251,7 +251,7 @@ def main() -> int:
     if files is None:
         print("error: run `tenantgate models build` first", file=sys.stderr)
         return 2
-    embedder = files.embedder(files.tokens(64))
+    embedder = files.embedder(64)
     rng = random.Random(20)
     rows = list(read(args.attacks))
     rest = [r for r in rows if held_out(r.text)]

@@ -55,7 +55,9 @@ from tenantgate.edge.onnx_bert import (
     DISTANCES,
     BertShape,
     is_mpnet,
+    merge_adapter,
     mpnet_as_bert,
+    narrow,
     read_safetensors,
     relative_buckets,
 )
@@ -189,6 +191,9 @@ class Recipe:
     """The readers, as built, whose log-odds' mean is the teacher's word; the last counts twice."""
     questions: int = 0
     """So many questions, and all requests, are also trained on beside their neighbours, as only the teacher says."""
+    keep: tuple[int, ...] = ()
+    """How many feed-forward units of each layer that is used are kept: those that say most in the state that the
+    training starts from. All when left out."""
     frozen: int = 0
     """The lowest layers, which stay as they are."""
     hidden: int = 32
@@ -199,16 +204,32 @@ class Recipe:
     max_tokens: int = 96
 
 
-def make_network(  # noqa: C901
-    tensors: dict[str, Any], shape: BertShape, recipe: Recipe, adapter: dict[str, Any] | None
-) -> Any:
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a training starts from."""
+
+    tensors: dict[str, Any]
+    adapter: dict[str, Any]
+
+    @classmethod
+    def read(cls, base: Path, start: Path | None) -> Beginning:
+        """An encoder and, if there is one, an adapter for it."""
+        tensors = read_safetensors(base / "model.safetensors")
+        adapter = dict(read_safetensors(start)) if start else {}
+        return cls(mpnet_as_bert(tensors) if is_mpnet(tensors) else tensors, adapter)
+
+
+def make_network(begin: Beginning, shape: BertShape, recipe: Recipe) -> Any:  # noqa: C901
     """The verifier as a torch module whose parameters are named as the adapter's tensors."""
     import torch  # noqa: PLC0415 - measuring doesn't need it
     from torch import nn  # noqa: PLC0415
     from torch.nn import functional  # noqa: PLC0415
 
+    kept = {name: value for name, value in begin.adapter.items() if name.endswith(".kept")}
     base = {
-        name: torch.from_numpy(np.array(value, np.float32)) for name, value in tensors.items() if value.ndim
+        name: torch.from_numpy(np.array(value, np.float32))
+        for name, value in narrow(begin.tensors, kept).items()
+        if value.ndim
     }
     heads, width = shape.heads, base["embeddings.LayerNorm.weight"].shape[0]
     layers = shape.layers_of(base)
@@ -225,6 +246,7 @@ def make_network(  # noqa: C901
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            self.said: dict[int, Any] = {}  # how much each feed-forward unit said in the last batch, by layer
             self.trained = nn.ParameterDict()
             for i in layers:
                 for name in (f"encoder.layer.{i}.{dense}" for dense in dense_names):
@@ -244,7 +266,9 @@ def make_network(  # noqa: C901
             for name, layer in (("hidden", hidden), ("out", out)):
                 self._train(f"head.{name}.weight", layer.weight.detach())
                 self._train(f"head.{name}.bias", layer.bias.detach())
-            for name, value in (adapter or {}).items():
+            for name, value in begin.adapter.items():
+                if name in kept:
+                    continue
                 self._train(name, torch.from_numpy(np.array(value, np.float32)))
 
         def _train(self, name: str, value: Any) -> None:
@@ -304,6 +328,8 @@ def make_network(  # noqa: C901
                 out = f"{layer}.attention.output"
                 at = self.normalise(at + self.drop(self.dense(mixed, f"{out}.dense")), f"{out}.LayerNorm")
                 wide = functional.gelu(self.dense(at, f"{layer}.intermediate.dense"))
+                if not self.training:
+                    self.said[i] = wide.float().square().mean((0, 1))
                 x = self.normalise(
                     at + self.drop(self.dense(wide, f"{layer}.output.dense")), f"{layer}.output.LayerNorm"
                 )
@@ -318,6 +344,32 @@ def make_network(  # noqa: C901
             return logit.squeeze(-1)
 
     return Network()
+
+
+def units_said(network: Any, tokenizer: Any, pairs: Sequence[Pair]) -> dict[int, Floats]:
+    """How much each feed-forward unit says when these pairs are read, by layer."""
+    said: dict[int, Floats] = {}
+    for some in (pairs[i : i + 64] for i in range(0, len(pairs), 64)):
+        predict(network, tokenizer, some)
+        for i, amount in network.said.items():
+            said[i] = said.get(i, 0.0) + amount.numpy().astype(np.float64)
+    return said
+
+
+def keep_units(begin: Beginning, said: dict[int, Floats], keep: Sequence[int]) -> Beginning:
+    """With so many feed-forward units of each layer: those of which the layer's output takes most."""
+    tensors, adapter = begin.tensors, begin.adapter
+    merged, _head = merge_adapter(tensors, adapter)
+    found = dict(adapter)
+    for (i, amount), count in zip(sorted(said.items()), keep, strict=True):
+        layer = f"encoder.layer.{i}"
+        heard = np.linalg.norm(np.asarray(merged[f"{layer}.output.dense.weight"], np.float64), axis=0)
+        kept = np.sort(np.argsort(-np.sqrt(amount) * heard)[:count]).astype(np.int32)
+        found[f"{layer}.intermediate.kept"] = kept
+        for name in ("intermediate.dense.lora_B", "intermediate.dense.bias"):
+            found[f"{layer}.{name}"] = np.asarray(adapter[f"{layer}.{name}"])[kept]
+        found[f"{layer}.output.dense.lora_A"] = np.asarray(adapter[f"{layer}.output.dense.lora_A"])[:, kept]
+    return Beginning(tensors, found)
 
 
 def beside(pairs: Sequence[Pair], embedder: Embedder, stage: Stage) -> Any:
@@ -474,9 +526,11 @@ def train(
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(recipe.max_tokens)
-    tensors = read_safetensors(base / "model.safetensors")
-    tensors = mpnet_as_bert(tensors) if is_mpnet(tensors) else tensors
-    network = make_network(tensors, SHAPES[name], recipe, read_safetensors(start) if start else None)
+    begin = Beginning.read(base, start)
+    network = make_network(begin, SHAPES[name], recipe)
+    if recipe.keep:
+        begin = keep_units(begin, units_said(network, tokenizer, rng.sample(data.train, 2000)), recipe.keep)
+        network = make_network(begin, SHAPES[name], recipe)
     named = [(name.replace("/", "."), value) for name, value in network.named_parameters()]
     groups = [
         {"params": [value for name, value in named if ".lora_" in name], "lr": recipe.rate},
@@ -530,7 +584,8 @@ def train(
                 .numpy()
                 .copy()
                 for name, value in network.named_parameters()
-            },
+            }
+            | {name: value for name, value in begin.adapter.items() if name.endswith(".kept")},
             out,
         )
 
@@ -556,8 +611,11 @@ def average(adapters: Sequence[Path], out: Path) -> None:
     from safetensors.numpy import save_file  # noqa: PLC0415
 
     states = [read_safetensors(path) for path in adapters]
-    mean = {name: np.mean([state[name].astype(np.float32) for state in states], axis=0) for name in states[0]}
-    save_file({name: value.astype(np.float16) for name, value in mean.items()}, out)
+    mean = {
+        name: np.mean([state[name].astype(np.float32) for state in states], axis=0).astype(value.dtype)
+        for name, value in states[0].items()
+    }
+    save_file(mean, out)
 
 
 # --- measuring ---
@@ -644,6 +702,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--questions", type=int, default=0, help="questions that the teacher reads beside neighbours"
     )
+    parser.add_argument(
+        "--keep", type=int, nargs="+", default=[], metavar="N",
+        help="feed-forward units of each layer to go on with from --start; the others are left out",
+    )  # fmt: skip
     parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate of the low-rank updates")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--seed", type=int, default=7)
@@ -663,9 +725,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.weights is None:
         parser.error("training needs --weights")
+    if args.keep and args.start is None:
+        parser.error("--keep needs --start")
     recipe = Recipe(
         args.epochs, args.rate, args.rank, args.seed, most=args.most, taught=args.taught,
-            teacher=tuple(args.teacher), questions=args.questions,
+            teacher=tuple(args.teacher), questions=args.questions, keep=tuple(args.keep),
         **_SIZES.get(args.reader, {}),
     )  # fmt: skip
     train(data, files, args.reader, recipe, base=args.weights, start=args.start, out=args.out)

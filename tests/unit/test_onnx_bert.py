@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import weakref
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -287,14 +288,45 @@ def test_an_adapter_adds_low_rank_updates_and_leaves_the_base_alone() -> None:
     np.testing.assert_array_equal(base[f"{query}.weight"], tiny_tensors()[f"{query}.weight"])
 
 
+def test_feed_forward_units_that_an_adapter_leaves_out_are_as_if_they_said_nothing() -> None:
+    base, adapter = tiny_tensors(), tiny_adapter()
+    kept, layer = np.arange(3, WIDE, 2, dtype=np.int32), "encoder.layer.1"
+    rng = np.random.default_rng(2)
+    whole = {
+        f"{layer}.intermediate.dense.lora_A": rng.standard_normal((RANK, WIDTH)),
+        f"{layer}.intermediate.dense.lora_B": rng.standard_normal((WIDE, RANK)),
+        f"{layer}.intermediate.dense.bias": rng.standard_normal(WIDE),
+        f"{layer}.output.dense.lora_A": rng.standard_normal((RANK, WIDE)),
+        f"{layer}.output.dense.lora_B": rng.standard_normal((WIDTH, RANK)),
+    }
+    silenced, head = onnx_bert.merge_adapter(base, adapter | whole)
+    out = silenced[f"{layer}.output.dense.weight"]
+    out[:, [i for i in range(WIDE) if i not in kept]] = 0
+    fewer = whole | {
+        f"{layer}.intermediate.kept": kept,
+        f"{layer}.intermediate.dense.lora_B": whole[f"{layer}.intermediate.dense.lora_B"][kept],
+        f"{layer}.intermediate.dense.bias": whole[f"{layer}.intermediate.dense.bias"][kept],
+        f"{layer}.output.dense.lora_A": whole[f"{layer}.output.dense.lora_A"][:, kept],
+    }
+
+    narrow, _head = onnx_bert.merge_adapter(base, adapter | fewer)
+
+    assert narrow[f"{layer}.output.dense.weight"].shape == (WIDTH, len(kept))
+    models_of_both = (onnx_bert.build_verifier(each, head, SHAPE, int8=False) for each in (silenced, narrow))
+    expected, found = (run(model, **VERIFIER_INPUTS) for model in models_of_both)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"encoder.layer.7.output.dense.bias": np.zeros(WIDTH, np.float16)},
         {"encoder.layer.0.output.dense.bias": np.zeros(WIDTH + 1, np.float16)},
         {"encoder.layer.1.attention.self.query.lora_A": np.zeros((RANK, WIDTH + 1), np.float16)},
+        {"encoder.layer.0.intermediate.kept": np.array([WIDE], np.int32)},
+        {"encoder.layer.7.intermediate.kept": np.array([0], np.int32)},
     ],
-    ids=["unknown tensor", "wrong length", "wrong width"],
+    ids=["unknown tensor", "wrong length", "wrong width", "unknown unit", "units of an unknown layer"],
 )
 def test_an_adapter_that_does_not_fit_is_refused(change: Tensors) -> None:
     with pytest.raises(EdgeError, match="adapter"):
@@ -446,13 +478,13 @@ def test_threads_share_a_model(files: models.ModelFiles) -> None:
     [("", False), ("a " * 6, False), ("a " * 7, True), ("a" * 10_000, True), (" " * 10_000 + "a", True)],
 )
 def test_a_text_that_is_cut_says_so(files: models.ModelFiles, text: str, cut: bool) -> None:
-    embedder = files.embedder(files.tokens(8))  # six words beside [CLS] and [SEP]
+    embedder = files.embedder(8)  # six words beside [CLS] and [SEP]
     assert embedder.truncates(text) is cut
     assert embedder.embed(text).shape == (WIDTH,)
 
 
 def test_a_pair_is_cut_when_both_together_are_too_long(files: models.ModelFiles) -> None:
-    reader = files.reader("minilm", files.tokens(9))
+    reader = files.reader("minilm", 9)
     assert not reader.truncates("a b c", "d e f")
     assert reader.truncates("a b c d", "d e f")
     assert math.isfinite(reader.log_odds("a b c d" * 9, "e f"))
@@ -472,7 +504,7 @@ def test_a_separator_in_a_text_is_only_text(files: models.ModelFiles) -> None:
 def test_fingerprints_tell_models_and_lengths_apart(files: models.ModelFiles) -> None:
     prints = {
         files.embedder().fingerprint,
-        files.embedder(files.tokens(64)).fingerprint,
+        files.embedder(64).fingerprint,
         files.reader("quick").fingerprint,
         files.reader("minilm").fingerprint,
         models.OnnxEmbedder(files.directory / "embedder.onnx", files.tokens()).fingerprint,
@@ -510,7 +542,7 @@ def test_the_default_path_imports_no_torch(files: models.ModelFiles) -> None:
 @pytest.mark.parametrize(
     ("reader", "last", "width", "largest"),
     [
-        ("quick", "encoder.layer.3", 1536, 2_000_000),
+        ("quick", "encoder.layer.3", 384, 1_500_000),
         ("minilm", "encoder.layer.5", 1536, 1_600_000),
         ("mpnet", "encoder.layer.11", 3072, 5_500_000),
     ],
@@ -520,7 +552,8 @@ def test_the_shipped_adapters_have_the_shapes_of_their_encoders(
 ) -> None:
     path = models.ADAPTERS[reader]
     tensors = onnx_bert.read_safetensors(path)
-    assert {value.dtype for value in tensors.values()} == {np.dtype("<f2")}
+    kinds = {(name.endswith(".kept"), value.dtype.str) for name, value in tensors.items()}
+    assert kinds == {(False, "<f2")} | ({(True, "<i4")} if reader == "quick" else set())
     assert tensors[f"{last}.output.dense.lora_A"].shape[1] == width
     assert tensors["head.out.weight"].shape[0] == 1
     assert all(np.isfinite(value).all() for value in tensors.values())
@@ -602,10 +635,20 @@ def test_mpnet_under_berts_names_is_the_same_encoder() -> None:
 
 
 def test_models_of_one_set_share_their_tokens(files: models.ModelFiles) -> None:
-    tokens = files.tokens()
-    one, two = files.reader("quick", tokens), files.reader("minilm", tokens)
+    one, two = files.reader("quick"), files.reader("minilm")
     assert one.log_odds("how do i", "pay my bill") != two.log_odds("how do i", "pay my bill")
-    assert tokens.encode.cache_info().misses == 1
+    assert one.tokens is two.tokens
+    assert one.tokens.encode.cache_info().misses == 2  # each text once
+
+
+def test_a_model_is_loaded_once_while_anybody_has_it(files: models.ModelFiles) -> None:
+    again = replace(files)
+    one = files.reader("quick")
+    assert again.reader("quick") is one
+    assert again.reader("quick", 64) is not one
+    gone = weakref.ref(one)
+    del one
+    assert gone() is None
 
 
 def test_the_large_verifier_reads_with_all_three(
@@ -622,10 +665,23 @@ def test_the_large_verifier_reads_with_all_three(
 
 
 def test_both_tokenizers_tell_the_two_texts_apart(files: models.ModelFiles, mpnet_weights: Path) -> None:
-    ours = files.tokens().encode("how do i", "pay")
-    theirs = models.Tokens(mpnet_weights / "tokenizer.json").encode("how do i", "pay")
-    assert ours.type_ids == models.sides(ours) == [0, 0, 0, 0, 0, 1, 1]
-    assert models.sides(theirs) == [0, 0, 0, 0, 0, 1, 1, 1]  # it sets two separators
+    ours, theirs = files.tokens().pair, models.Tokens(mpnet_weights / "tokenizer.json").pair
+    assert ours("how do i", "pay")[1] == [0, 0, 0, 0, 0, 1, 1]
+    assert theirs("how do i", "pay")[1] == [0, 0, 0, 0, 0, 1, 1, 1]  # it sets two separators
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [("how do i", "pay"), ("", ""), ("a", ""), ("[SEP]", "a [SEP] b"), ("a b c d", "e f g"), ("a " * 20, "b"),
+     ("a " * 20, "b " * 20), ("é" * 600, "a")],
+)  # fmt: skip
+def test_a_pairs_tokens_are_what_the_tokenizer_itself_makes_of_it(
+    files: models.ModelFiles, mpnet_weights: Path, texts: tuple[str, str]
+) -> None:
+    for tokens in (files.tokens(9), models.Tokens(mpnet_weights / "tokenizer.json", 9)):
+        whole = tokens._encode(*texts)
+        assert tokens.pair(*texts) == (whole.ids, models.sides(whole))
+        assert tokens.truncates(*texts) is bool(whole.overflowing or len(texts[0]) > 500)
 
 
 def test_weights_in_parts_are_put_together(

@@ -91,10 +91,9 @@ def _load(embedder_name: str, verifier_name: str) -> CacheModels:
     files = models.find_models()
     if files is None:
         raise TenantgateError("the models aren't built: run `tenantgate models build`")
-    tokens = files.tokens()
-    verifier: PairVerifier = models.load_verifier(verifier_name, files, tokens)
+    verifier: PairVerifier = models.load_verifier(verifier_name, files)
     calibration = _calibration(verifier_name, verifier.fingerprint, models.calibration_file(verifier_name))
-    embedder: Embedder = files.embedder(tokens)
+    embedder: Embedder = files.embedder()
     if embedder_name != BUILT_IN:
         verifier = OwnCosine(verifier, embedder)
         embedder = models.SentenceTransformerEmbedder(embedder_name)

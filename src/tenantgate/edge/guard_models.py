@@ -106,7 +106,7 @@ def _load_embedder() -> Embedder:
     files = find_models()
     if files is None:
         raise EdgeError("the models aren't built: run `tenantgate models build`")
-    embedder = files.embedder(files.tokens(_TOKENS))
+    embedder = files.embedder(_TOKENS)
     embedder.embed("warm-up")
     return embedder
 

@@ -14,12 +14,14 @@ import hashlib
 import json
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float32]
+
+T = TypeVar("T")
 
 __all__ = [
     "ADAPTERS",
@@ -154,28 +158,39 @@ class ModelFiles:
     even where matrix products differ in the last bit."""
 
     def tokens(self, max_tokens: int = 128) -> Tokens:
-        """What cuts texts into tokens; models of one set may share it, so that each text is cut once."""
-        return Tokens(self.directory / "tokenizer.json", max_tokens)
+        """What cuts texts into tokens; models of one set share it, so that each text is cut once."""
+        path = self.directory / "tokenizer.json"
+        return _once(path, max_tokens, lambda: Tokens(path, max_tokens))
 
-    def embedder(self, tokens: Tokens | None = None, *, threads: int = 1) -> OnnxEmbedder:
-        """Load the embedder."""
-        return OnnxEmbedder(
-            self.directory / "embedder.onnx", tokens or self.tokens(),
-            threads=threads, identity=self.identities["embedder"],
-        )  # fmt: skip
+    def embedder(self, max_tokens: int = 128) -> OnnxEmbedder:
+        """The embedder, loaded once while anybody has it."""
+        path, identity = self.directory / "embedder.onnx", self.identities["embedder"]
+        return _once(path, max_tokens, lambda: OnnxEmbedder(path, self.tokens(max_tokens), identity=identity))
 
-    def reader(self, name: str, tokens: Tokens | None = None, *, threads: int = 1) -> OnnxPairReader:
-        """Load a reader by its name."""
-        return OnnxPairReader(
-            self.directory / f"{name}.onnx", tokens or self.tokens(),
-            threads=threads, identity=self.identities[name],
-        )  # fmt: skip
+    def reader(self, name: str, max_tokens: int = 128) -> OnnxPairReader:
+        """A reader by its name, loaded once while anybody has it."""
+        path, identity = self.directory / f"{name}.onnx", self.identities[name]
+        return _once(
+            path, max_tokens, lambda: OnnxPairReader(path, self.tokens(max_tokens), identity=identity)
+        )
+
+
+_loaded: Final[WeakValueDictionary[tuple[Path, int], Any]] = WeakValueDictionary()
+_loading: Final = threading.RLock()
+
+
+def _once(path: Path, max_tokens: int, load: Callable[[], T]) -> T:
+    """What was loaded from `path` already, if anybody in this process still has it, or else what `load` gives."""
+    with _loading:
+        found: T | None = _loaded.get((path, max_tokens))
+        if found is None:
+            found = _loaded[path, max_tokens] = load()
+        return found
 
 
 def load_readers(
     name: str,
     files: ModelFiles,
-    tokens: Tokens | None = None,
     *,
     cache_dir: Path | None = None,
     adapters: Mapping[str, Path] = ADAPTERS,
@@ -185,8 +200,7 @@ def load_readers(
     Raises:
         EdgeError: its models aren't built or can't be loaded.
     """
-    tokens = tokens or files.tokens()
-    readers = [files.reader(each, tokens) for each in READERS[name] if each in _KITS[BUILT_IN].readers]
+    readers = [files.reader(each) for each in READERS[name] if each in _KITS[BUILT_IN].readers]
     if name == LARGE:
         large = find_models(LARGE, cache_dir, adapters=adapters)
         if large is None:
@@ -195,9 +209,9 @@ def load_readers(
     return readers
 
 
-def load_verifier(name: str, files: ModelFiles, tokens: Tokens | None = None) -> Cascade:
+def load_verifier(name: str, files: ModelFiles) -> Cascade:
     """The verifier of this name; as `load_readers`."""
-    return Cascade(load_readers(name, files, tokens), STAGES[name])
+    return Cascade(load_readers(name, files), STAGES[name])
 
 
 def find_models(
@@ -331,14 +345,25 @@ class Tokens:
         # A request asks whether a text is truncated and then reads it, and several models read the same: that
         # should take one encoding.
         self.encode = lru_cache(_ENCODED)(self._encode)
+        # What stands between two texts beyond the first's separator: nothing, or as in MPNet's another one.
+        self._between: list[int] = self._encode("", "").ids[2:-1]
 
     def _encode(self, *texts: str) -> Any:
         """A `tokenizers.Encoding` of a text, or of two side by side."""
         limit = self.max_tokens * _CHARACTERS_PER_TOKEN
         return self._tokenizer.encode(*(text[:limit] for text in texts))
 
+    def pair(self, a: str, b: str) -> tuple[list[int], list[int]]:
+        """The tokens of two texts side by side, and to which of them each belongs, as `sides` has it."""
+        first, second = self.encode(a).ids, self.encode(b).ids
+        ids = [*first, *self._between, *second[1:]]
+        if len(ids) > self.max_tokens:
+            encoded = self._encode(a, b)
+            return encoded.ids, sides(encoded)
+        return ids, [0] * len(first) + [1] * (len(ids) - len(first))
+
     def truncates(self, *texts: str) -> bool:
-        """Whether only a part of the texts would be seen.
+        """Whether only a part of the text, or of two side by side, would be seen.
 
         Two long texts with the same beginning have the same vector; so a truncated text must never count as
         similar.
@@ -347,7 +372,11 @@ class Tokens:
         if all(text.isascii() for text in texts) and sum(len(text) + 2 for text in texts) <= self.max_tokens:
             return False
         limit = self.max_tokens * _CHARACTERS_PER_TOKEN
-        return any(len(text) > limit for text in texts) or bool(self.encode(*texts).overflowing)
+        if any(len(text) > limit for text in texts):
+            return True
+        encoded = [self.encode(text) for text in texts]
+        most = self.max_tokens - (len(self._between) - 1) * (len(texts) - 1)
+        return any(each.overflowing for each in encoded) or sum(len(each) for each in encoded) > most
 
 
 def sides(encoding: Any) -> list[int]:
@@ -428,8 +457,8 @@ class OnnxPairReader(_Onnx):
 
     def log_odds(self, a: str, b: str) -> float:
         """How likely one answer serves both; what that is worth on some traffic, calibration tells."""
-        encoded = self.tokens.encode(a, b)
-        return float(self._run(input_ids=encoded.ids, token_type_ids=sides(encoded))[0, 0])
+        ids, sides_of = self.tokens.pair(a, b)
+        return float(self._run(input_ids=ids, token_type_ids=sides_of)[0, 0])
 
 
 class SentenceTransformerEmbedder:

@@ -43,10 +43,12 @@ __all__ = [
     "is_mpnet",
     "merge_adapter",
     "mpnet_as_bert",
+    "narrow",
     "read_safetensors",
     "relative_buckets",
 ]
 
+_KEPT = "intermediate.kept"
 _MICROSOFT = "com.microsoft"
 _MPNET_NAMES: Mapping[str, str] = {"q": "query", "k": "key", "v": "value"}
 # IR 9 and opset 17 are read by every ONNX Runtime since 1.16.
@@ -127,17 +129,40 @@ class PairHead:
     """[1]"""
 
 
+def narrow(base: Tensors, adapter: Tensors) -> dict[str, Array]:
+    """An encoder's weights without the feed-forward units that the adapter leaves out.
+
+    ``encoder.layer.N.intermediate.kept`` (int32 [kept]) names those of the layer that stay.
+
+    Raises:
+        EdgeError: there are no such units.
+    """
+    narrowed: dict[str, Array] = dict(base)
+    for name in adapter:
+        if name.endswith(_KEPT):
+            layer, kept = name.removesuffix(_KEPT), np.asarray(adapter[name])
+            into, out = f"{layer}intermediate.dense", f"{layer}output.dense.weight"
+            try:
+                narrowed[f"{into}.weight"] = base[f"{into}.weight"][kept]
+                narrowed[f"{into}.bias"] = base[f"{into}.bias"][kept]
+                narrowed[out] = base[out][:, kept]
+            except (KeyError, IndexError) as error:
+                raise EdgeError(f"adapter: {name} doesn't fit the encoder ({error})") from error
+    return narrowed
+
+
 def merge_adapter(base: Tensors, adapter: Tensors) -> tuple[dict[str, Array], PairHead]:
     """Add low-rank updates to an encoder's weights and take out the head.
 
     The adapter names tensors as the encoder does. ``X.lora_A`` [rank, in] and ``X.lora_B`` [out, rank] mean
-    ``X.weight + lora_B @ lora_A``; ``head.hidden.*`` and ``head.out.*`` are the head; any other tensor
-    replaces the encoder's of the same name.
+    ``X.weight + lora_B @ lora_A``; ``head.hidden.*`` and ``head.out.*`` are the head; ``….kept`` is as `narrow` has it;
+    any other tensor replaces the encoder's of the same name.
 
     Raises:
         EdgeError: the adapter doesn't fit the encoder.
     """
-    merged: dict[str, Array] = dict(base)
+    base = narrow(base, adapter)
+    merged = dict(base)
     try:
         for name, stored in adapter.items():
             value = np.asarray(stored, np.float32)
@@ -145,7 +170,7 @@ def merge_adapter(base: Tensors, adapter: Tensors) -> tuple[dict[str, Array], Pa
                 target = name.removesuffix("lora_A") + "weight"
                 update = np.asarray(adapter[name.removesuffix("A") + "B"], np.float32) @ value
                 merged[target] = np.asarray(base[target], np.float32) + update
-            elif not name.startswith("head.") and not name.endswith(".lora_B"):
+            elif not name.startswith("head.") and not name.endswith((".lora_B", _KEPT)):
                 if base[name].shape != value.shape:
                     raise EdgeError(f"adapter: {name} has shape {value.shape}, not {base[name].shape}")
                 merged[name] = value
