@@ -54,6 +54,8 @@ class Rig:
             "encryption_key": KEY, "route_id": "route-1",
             # Other work on the same two processors must not look like a Redis that is gone.
             "redis": {"port": self.port, "timeout_ms": 1000}, "deadline_ms": 1500,
+            # A process's thread that would sweep a Redis, and complain of it, when both tests and Redis are gone.
+            "sweep_interval": 0,
         }  # fmt: skip
         self.plugin = load_plugin().Plugin({**values, **self.config})
 

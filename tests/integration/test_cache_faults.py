@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,10 +14,12 @@ import pytest
 import redis
 
 from cache_rig import Rig, status, use_small_models
+from tenantgate.cache.partition import Keys
 from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.edge import cache_service
-from tenantgate.edge.redis_cache import RedisCache
+from tenantgate.edge.redis_cache import RedisCache, UnavailableError
 from tenantgate.kong import metrics
+from tenantgate.tenant import TenantId
 
 from support import until
 
@@ -121,6 +124,8 @@ class Mute:
     def close(self) -> None:
         self._listener.close()
         for line in self._open:
+            with contextlib.suppress(OSError):  # gone already
+                line.shutdown(socket.SHUT_RDWR)  # wakes its thread, which a mere close doesn't
             line.close()
 
 
@@ -163,6 +168,8 @@ def test_a_redis_that_answers_with_other_types(mute: Callable[[bytes], Mute], re
         kong = rig.ask(ASKED)
         assert kong.exit is None
         assert status(kong) in {"Miss", "Bypass"}
+    with pytest.raises(UnavailableError):
+        rig.plugin._cache._store.sweep(Keys(TenantId("acme")), most=1, every_ms=1)
 
 
 def test_on_error_reject_answers_503(rig: Rig) -> None:

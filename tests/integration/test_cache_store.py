@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from tenantgate.cache.partition import Keys, Partition
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge import cache_sweeping
 from tenantgate.edge.cache_sweeping import Sweeper
-from tenantgate.edge.redis_cache import RedisCache, RefusedError
+from tenantgate.edge.redis_cache import RedisCache, RefusedError, UnavailableError
 from tenantgate.edge.redis_nodes import connect
 from tenantgate.tenant import TenantId
 
@@ -221,6 +222,24 @@ def test_the_sweeper_sweeps_in_small_steps_each_tenant_that_was_seen(
     store.delete(KEYS.swept)
     sweeper.sweep(time.monotonic() + 1000)
     assert not sweeper._due
+
+
+@pytest.mark.parametrize("error", [UnavailableError("redis: gone"), TypeError("unforeseen")])
+def test_a_tenant_whose_sweep_fails_is_not_tried_in_vain(
+    cache: RedisCache, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(keys: Keys, **how: int) -> tuple[int, int]:
+        raise error
+
+    monkeypatch.setattr(cache, "sweep", fail)
+    sweeper = Sweeper(cache)
+    monkeypatch.setattr(sweeper, "_run", lambda: None)  # swept by hand
+    sweeper.note(ACME, 60)
+    with contextlib.suppress(TypeError):
+        sweeper.sweep(time.monotonic() + 61)
+    assert not sweeper._due
+    sweeper.note(ACME, 60)
+    assert ACME in sweeper._due, "its next request brings it back"
 
 
 def test_the_sweepers_thread_does_it_by_itself(cache: RedisCache, store: Any) -> None:

@@ -76,14 +76,11 @@ class Sweeper:
         for tenant, (due, every_s) in list(self._due.items()):
             if due > now:
                 continue
-            left = 0
-            # A failure is counted and logged where it happened; the tenant's next request brings it here again.
-            with contextlib.suppress(UnavailableError):
-                left = self._sweep(tenant, every_s)
-            if left:
-                self._due[tenant] = (now + every_s, every_s)
-            else:
-                self._due.pop(tenant, None)
+            # Whatever fails: its next request brings the tenant here again, and until then nothing is tried in vain.
+            self._due.pop(tenant, None)
+            with contextlib.suppress(UnavailableError):  # counted and logged where it happened
+                if self._sweep(tenant, every_s):
+                    self._due[tenant] = (now + every_s, every_s)
 
     def _sweep(self, tenant: TenantId, every_s: int) -> int:
         """Sweep one tenant; how many entries it has left."""

@@ -121,7 +121,7 @@ class RedisCache:
             # VSIM's scores are (1 + cosine) / 2.
             return [Neighbour(name.decode(), 2 * float(score) - 1, value) for name, score, value in triples]
         except (TypeError, ValueError, AttributeError):
-            raise self._failed(RefusedError, "unexpected answer", self._nodes.node(vectors).name) from None
+            raise self._unexpected(self._nodes, vectors) from None
 
     def store(
         self,
@@ -167,8 +167,10 @@ class RedisCache:
         """
         args: list[Any] = [keys.entry(""), most, every_ms]
         call = partial(self._sweep, keys=[keys.index, keys.sizes, keys.swept], args=args)
-        removed, left = self._write(keys.index, lambda client: call(client=client))
-        return int(removed), int(left)
+        match self._write(keys.index, lambda client: call(client=client)):
+            case [int(removed), int(left)]:
+                return removed, left
+        raise self._unexpected(self._writer, keys.index)
 
     def _ask(self, key: str, call: Callable[[Any], Any]) -> Any:
         node = self._node(self._nodes, key)
@@ -212,6 +214,9 @@ class RedisCache:
             raise self._failed(RefusedError, _code(error), name) from None
         except (redis.RedisError, OSError, ValueError) as error:
             raise self._failed(UnavailableError, type(error).__name__, name) from None
+
+    def _unexpected(self, nodes: Nodes, key: str) -> UnavailableError:
+        return self._failed(RefusedError, "unexpected answer", self._node(nodes, key).name)
 
     def _failed(self, cls: type[UnavailableError], kind: str, name: str) -> UnavailableError:
         now = time.monotonic()
