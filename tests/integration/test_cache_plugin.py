@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
 import redis
 
-from cache_rig import Rig, load_plugin, no_models, status, use_small_models
+from cache_rig import Rig, load_plugin, no_models, small_models, status, use_small_models
+from tenantgate.cache.config import BUILT_IN, LARGE
 from tenantgate.cache.partition import Keys
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge import cache_service
+from tenantgate.edge import cache_models, cache_service
+from tenantgate.edge.cache_models import CacheModels, Models
 from tenantgate.kong import metrics
 from tenantgate.kong.testing import FakeKong
 from tenantgate.tenant import TenantId
@@ -80,6 +83,41 @@ def test_without_models_the_exact_level_works_alone(rig: Rig, monkeypatch: pytes
     rig.ask("What is a sextant?")
     assert status(rig.ask("What is a sextant?")) == "Hit"
     assert status(rig.ask("What is a sextant today?")) == "Miss"
+
+
+def test_what_is_stored_while_a_verifier_loads_is_found_once_it_has(
+    redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading = threading.Event()
+
+    def load(_embedder: str, verifier: str) -> CacheModels:
+        if verifier == LARGE:
+            assert loading.wait(10)
+        return small_models()
+
+    monkeypatch.setattr(cache_models, "_load", load)
+    found = Models()
+    monkeypatch.setattr(cache_service, "MODELS", found)
+    found.load(BUILT_IN, BUILT_IN)
+    rig = Rig(redis_server.port, {"verifier": LARGE})
+    asked = "please tell me what a good sextant is made of"
+    assert status(rig.ask(asked)) == "Miss"
+    assert status(rig.ask(asked + " now")) == "Miss", "nobody can read them yet"
+    loading.set()
+    until(lambda: found.get(BUILT_IN, LARGE), bool, what="the models")
+    assert status(rig.ask(asked + " today")) == "Hit"
+
+
+def test_where_a_verifier_cannot_be_had_no_vectors_are_kept(
+    redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Models()
+    monkeypatch.setattr(cache_service, "MODELS", found)
+    monkeypatch.setattr(found, "_loaded", {(BUILT_IN, BUILT_IN): small_models(), (BUILT_IN, LARGE): None})
+    rig = Rig(redis_server.port, {"verifier": LARGE})
+    assert status(rig.ask("What is a sextant?")) == "Miss"
+    assert status(rig.ask("What is a sextant?")) == "Hit"
+    assert not [key for key in store.scan_iter() if store.type(key) == b"vectorset"]
 
 
 def test_a_bound_that_no_score_keeps_switches_similarity_off(

@@ -70,6 +70,16 @@ class Models:
         threading.Thread(target=self.load, args=names, name="load-models", daemon=True).start()
         return None
 
+    def embedder_meanwhile(self, embedder: str, verifier: str) -> Embedder | None:
+        """The embedder if it was loaded beside another verifier, while these models aren't loaded yet.
+
+        What it finds nobody can read yet, but what is stored meanwhile shall be found later.
+        """
+        if (embedder, verifier) in self._loaded:
+            return None
+        others = [models for (name, _), models in list(self._loaded.items()) if name == embedder]
+        return next((models.embedder for models in others if models), None)
+
     def load(self, embedder: str, verifier: str) -> CacheModels | None:
         """Load the models and give them; None if they can't be had, which is logged."""
         found: CacheModels | None = None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tenantgate.cache.config import CacheConfig, RedisConfig
-    from tenantgate.cache.ports import PairVerifier
+    from tenantgate.cache.ports import Embedder, PairVerifier
     from tenantgate.edge.redis_cache import Neighbour
     from tenantgate.edge.sealing import TenantSealer
     from tenantgate.kong import Host
@@ -194,16 +194,21 @@ class SemanticCache:
 
     def _similar(self, lookup: _Lookup) -> _Similar:
         question = lookup.request.question
-        models = self._models() if self._config.max_wrong_rate > 0 else None
-        if models is None or not self._store.has_vectors or not _comparable(question, models):
+        if self._config.max_wrong_rate <= 0 or not self._store.has_vectors:
             return _Similar()
+        models = self._models()
+        embedder = self._embedder(models)
+        if embedder is None or not _comparable(question, embedder, models):
+            return _Similar()
+        vectors = lookup.keys.vectors(lookup.partition, embedder.fingerprint)
+        if models is None:
+            return _Similar(vectors)
         threshold = self._score_needed(models)
         if threshold is None:
             return _Similar()
-        vectors = lookup.keys.vectors(lookup.partition, models.embedder.fingerprint)
         if lookup.control.no_cache:
             return _Similar(vectors)  # the vector can be made after the client has its answer
-        vector = _vector(models, lookup.sealer, question)
+        vector = _vector(embedder, lookup.sealer, question)
         try:
             with _Stage("similar"):
                 near = self._store.similar(lookup.keys, vectors, vector, self._config.candidates)
@@ -223,6 +228,11 @@ class SemanticCache:
 
     def _models(self) -> CacheModels | None:
         return MODELS.get(self._config.embedder, self._config.verifier)
+
+    def _embedder(self, models: CacheModels | None) -> Embedder | None:
+        if models is not None:
+            return models.embedder
+        return MODELS.embedder_meanwhile(self._config.embedder, self._config.verifier)
 
     def _score_needed(self, models: CacheModels) -> float | None:
         """The verifier's score that keeps the operator's bound, or None, which is logged, if none does."""
@@ -301,9 +311,9 @@ class SemanticCache:
         sealer = _sealer(config.encryption_key, pending.keys.tenant)
         value = sealer.seal(plain, key=pending.keys.entry(pending.name).encode())
         vector = pending.vector
-        models = self._models()
-        if pending.vectors and vector is None and pending.question and models:
-            vector = _vector(models, sealer, pending.question)
+        if pending.vectors and vector is None and pending.question:
+            embedder = self._embedder(self._models())
+            vector = _vector(embedder, sealer, pending.question) if embedder else None
         with _Stage("store"):
             stored = self._store.store(
                 pending.keys, pending.name, value,
@@ -378,19 +388,21 @@ def _wanted(entry: entries.Entry, control: CacheControl) -> bool:
     return may_serve(control, age_s=entry.age_s(now), ttl_s=entry.remaining_s(now))
 
 
-def _comparable(question: str | None, models: CacheModels) -> TypeGuard[str]:
+def _comparable(question: str | None, embedder: Embedder, models: CacheModels | None) -> TypeGuard[str]:
     """Whether the question is text that the embedder reads to its end, and the verifier beside one of its like.
 
     Else looking for neighbours costs an embedding and can't end in a hit.
     """
-    if not question or not question.strip() or models.embedder.truncates(question):
+    if not question or not question.strip() or embedder.truncates(question):
         return False
-    return not models.verifier.truncates(question, question[: int(len(question) * _SHORTER)])
+    return models is None or not models.verifier.truncates(
+        question, question[: int(len(question) * _SHORTER)]
+    )
 
 
-def _vector(models: CacheModels, sealer: TenantSealer, question: str) -> bytes:
+def _vector(embedder: Embedder, sealer: TenantSealer, question: str) -> bytes:
     with _Stage("embedding"):
-        return sealer.scramble(models.embedder.embed(question))
+        return sealer.scramble(embedder.embed(question))
 
 
 def _count(status: Status, detail: str, tenant: TenantId | None) -> None:
