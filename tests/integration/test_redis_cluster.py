@@ -397,17 +397,22 @@ def test_a_record_that_was_taken_outlives_its_node(tmp_path: Path) -> None:
         lone.stop()
 
 
-def test_a_replica_that_takes_over_is_found(cluster: RedisCluster) -> None:
-    tenant, made = homes(cluster)[1], rig(*cluster.ports)
-    replica = cluster.replicate(cluster.ports[1])
-    made.ask(ASKED, tenant=tenant.slug)
-    seen = cluster.client(cluster.ports[1])
-    seen.wait(1, 10_000)
-    cluster.kill(cluster.ports[1])
-    assert status(made.ask(ASKED, tenant=tenant.slug)) == "Bypass"
-    cluster.client(replica).execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
-    # Its breaker is its own, so the first request after the map was learnt is served.
-    kong = until(
-        lambda: made.ask(ASKED, tenant=tenant.slug), lambda k: status(k) != "Bypass", what="cache status"
-    )
-    assert status(kong) == "Hit"
+def test_a_replica_that_takes_over_is_found(tmp_path: Path) -> None:
+    cluster = RedisCluster(tmp_path)  # one of its own: the node that is killed stays away
+    cluster.start()
+    try:
+        tenant, made = homes(cluster)[1], rig(*cluster.ports)
+        replica = cluster.replicate(cluster.ports[1])
+        made.ask(ASKED, tenant=tenant.slug)
+        seen = cluster.client(cluster.ports[1])
+        seen.wait(1, 10_000)
+        cluster.kill(cluster.ports[1])
+        assert status(made.ask(ASKED, tenant=tenant.slug)) == "Bypass"
+        cluster.client(replica).execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+        # Its breaker is its own, so the first request after the map was learnt is served.
+        kong = until(
+            lambda: made.ask(ASKED, tenant=tenant.slug), lambda k: status(k) != "Bypass", what="cache status"
+        )
+        assert status(kong) == "Hit"
+    finally:
+        cluster.stop()
