@@ -107,6 +107,8 @@ def test_no_request_fails_while_redis_is_paused(gateway: Gateway) -> None:
         load.after(30)
     assert not load.errors
     assert {r.status for r in load.replies} == {200}
+    prompt = gateway.fresh()
+    until(lambda: client.chat(prompt), lambda r: r.cache == "Hit", what="cache status")
 
 
 def test_no_request_fails_when_redis_dies_and_hits_come_back_with_it(gateway: Gateway) -> None:
