@@ -428,15 +428,16 @@ def test_kong_repeats_a_streams_last_chunk_in_the_log_unless_told_otherwise(worl
 
 
 def test_the_reason_of_a_streams_end_is_noted(world: World) -> None:
-    reasons: queue.Queue[Any] = queue.Queue()
+    told: queue.Queue[Any] = queue.Queue()
 
     def log() -> Generator[tuple[str, list[Any]], Any, None]:
-        reasons.put((yield "kong.ctx.shared.get", ["tenantgate_finish_reason"]))
+        found = json.loads((yield "kong.log.serialize", []))
+        told.put(found | {"reason": (yield "kong.ctx.shared.get", ["tenantgate_finish_reason"])})
 
     world.plugins.scripts["log"] = log
     with world.behaviour(finish_reason="length"):
-        world.chat(stream=True)
-    assert reasons.get(timeout=10) == "length"
+        _, headers, _ = world.chat(stream=True)
+    assert record(told, headers)["reason"] == "length"
 
 
 def test_a_client_that_leaves_ends_the_request_and_is_logged_without_ai(world: World) -> None:
