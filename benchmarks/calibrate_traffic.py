@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,10 +25,10 @@ from tenantgate.cache.calibration import Calibration, Point, upper_wrong_rate
 from tenantgate.cache.cascade import Cascade
 from tenantgate.cache.config import BUILT_IN, VERIFIERS
 from tenantgate.cache.judge import NEAR, choose
+from tenantgate.cache.ports import PairReader
 from tenantgate.edge.models import (
     STAGES,
     ModelFiles,
-    OnnxPairReader,
     calibration_file,
     find_models,
     load_readers,
@@ -42,10 +42,14 @@ MOST_NEIGHBOURS = 4  # as many as the plugin's default asks Redis for
 class Remembering:
     """A reader that reads each pair once in all replays."""
 
-    def __init__(self, reader: OnnxPairReader) -> None:
-        self.log_odds = lru_cache(maxsize=None)(reader.log_odds)
+    def __init__(self, reader: PairReader, states: Mapping[str, bytes]) -> None:
+        self._read = lru_cache(maxsize=None)(lambda a, b: reader.log_odds(a, b, states))
         self.truncates = lru_cache(maxsize=None)(reader.truncates)
         self.fingerprint = reader.fingerprint
+
+    def log_odds(self, a: str, b: str, states: Mapping[str, bytes]) -> float:  # noqa: ARG002 - has them all
+        """As the reader says."""
+        return self._read(a, b)
 
 
 class Traffic:
@@ -53,9 +57,11 @@ class Traffic:
 
     def __init__(self, files: ModelFiles, verifier: str, requests: list[Request]) -> None:
         embedder = files.embedder()
-        vectors = np.array([embedder.embed(request.text) for request in requests])
+        readings = {request.text: embedder.read(request.text) for request in requests}
+        vectors = np.array([readings[request.text].vector for request in requests])
+        states = {text: reading.states or b"" for text, reading in readings.items()}
         self.requests = requests
-        readers = [Remembering(reader) for reader in load_readers(verifier, files)]
+        readers = [Remembering(reader, states) for reader in load_readers(verifier, files)]
         self.verifier = Cascade(readers, STAGES[verifier])
         self._near: list[list[tuple[int, float]]] = []
         for i in range(len(requests)):

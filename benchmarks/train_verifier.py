@@ -1,16 +1,15 @@
-"""Train a reader of the cache's verifier, which ships in ``src/tenantgate/models``, and measure it.
+"""Train a cross-encoder of the cache's verifier, which ships in ``src/tenantgate/models``, and measure any reader.
 
-    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --reader minilm --weights FOLDER --out FILE
-    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure minilm
+    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --weights FOLDER --out FILE
+    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure mpnet
 
 PAIRS has ``a``, ``b``, ``same`` (1 or 0) a line, INTENTS ``text``, ``intent``. Training needs torch and
 safetensors (``pip install torch safetensors``); ``--measure`` needs neither: it scores what was held out from training
 with the int8 models as they are built.
 
-The encoders start from all-MiniLM-L6-v2 (``quick``, ``minilm``) and all-mpnet-base-v2 (``mpnet``). Only low-rank
-updates of their dense layers, their biases, layer norms and token types, and a small head are trained, so that what
-ships is 1 to 6 MB. An epoch takes about ten minutes on two cores with bfloat16 for ``minilm``, a third of that for
-``quick`` and five times that for ``mpnet``.
+The encoder starts from all-mpnet-base-v2. Only low-rank updates of its dense layers, its biases, layer norms and
+token types, and a small head are trained, so that what ships is 5 MB. An epoch takes about fifty minutes on two cores
+with bfloat16. The late reader has a script of its own, ``train_late.py``, but is measured here, too.
 
 What is held out: 15 % of the pairs' connected components (over shared texts, so no text is on both sides),
 20 % of the intents, and 15 % of the texts of the other intents.
@@ -48,16 +47,14 @@ from verifier_pairs import (
 )
 
 from tenantgate.cache.cascade import Cascade, Stage
-from tenantgate.cache.config import BUILT_IN, LARGE, VERIFIERS
-from tenantgate.cache.judge import NEAR, difference
-from tenantgate.edge.models import SHAPES, STAGES, ModelFiles, build_models, find_models, load_verifier, sides
+from tenantgate.cache.config import LARGE, VERIFIERS
+from tenantgate.edge.models import SHAPES, ModelFiles, build_models, find_models, load_verifier, sides
 from tenantgate.edge.onnx_bert import (
     DISTANCES,
     BertShape,
     is_mpnet,
-    merge_adapter,
+    layers_of,
     mpnet_as_bert,
-    narrow,
     read_safetensors,
     relative_buckets,
 )
@@ -185,18 +182,9 @@ class Recipe:
     seed: int
     most: int | None = None
     """Pairs of an epoch; all when left out."""
-    taught: float = 0.0
-    """How much of a pair's goal is the teacher's word rather than its label; then the epochs are of one drawing."""
-    teacher: tuple[str, ...] = ("minilm",)
-    """The readers, as built, whose log-odds' mean is the teacher's word; the last counts twice."""
-    questions: int = 0
-    """So many questions, and all requests, are also trained on beside their neighbours, as only the teacher says."""
-    keep: tuple[int, ...] = ()
-    """How many feed-forward units of each layer that is used are kept: those that say most in the state that the
-    training starts from. All when left out."""
-    frozen: int = 0
+    frozen: int = 2
     """The lowest layers, which stay as they are."""
-    hidden: int = 32
+    hidden: int = 128
     batch: int = 32
     warm_up: float = 0.06
     smoothing: float = 0.02
@@ -225,19 +213,14 @@ def make_network(begin: Beginning, shape: BertShape, recipe: Recipe) -> Any:  # 
     from torch import nn  # noqa: PLC0415
     from torch.nn import functional  # noqa: PLC0415
 
-    kept = {name: value for name, value in begin.adapter.items() if name.endswith(".kept")}
     base = {
         name: torch.from_numpy(np.array(value, np.float32))
-        for name, value in narrow(begin.tensors, kept).items()
+        for name, value in begin.tensors.items()
         if value.ndim
     }
     heads, width = shape.heads, base["embeddings.LayerNorm.weight"].shape[0]
-    layers = shape.layers_of(base)
-    # Of a narrow encoder, one product with the merged weight is faster on a CPU than two thin ones beside the
-    # frozen one; of a wide one the gradient of a whole weight costs more.
-    merged = width < 512
-    if not merged:
-        base = {name: value.to(torch.bfloat16) if value.ndim == 2 else value for name, value in base.items()}
+    layers = layers_of(base)
+    base = {name: value.to(torch.bfloat16) if value.ndim == 2 else value for name, value in base.items()}
     dense_names = (
         *(f"attention.self.{part}" for part in ("query", "key", "value")),
         "attention.output.dense", "intermediate.dense", "output.dense",
@@ -246,7 +229,6 @@ def make_network(begin: Beginning, shape: BertShape, recipe: Recipe) -> Any:  # 
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.said: dict[int, Any] = {}  # how much each feed-forward unit said in the last batch, by layer
             self.trained = nn.ParameterDict()
             for i in layers:
                 for name in (f"encoder.layer.{i}.{dense}" for dense in dense_names):
@@ -267,8 +249,6 @@ def make_network(begin: Beginning, shape: BertShape, recipe: Recipe) -> Any:  # 
                 self._train(f"head.{name}.weight", layer.weight.detach())
                 self._train(f"head.{name}.bias", layer.bias.detach())
             for name, value in begin.adapter.items():
-                if name in kept:
-                    continue
                 self._train(name, torch.from_numpy(np.array(value, np.float32)))
 
         def _train(self, name: str, value: Any) -> None:
@@ -283,8 +263,7 @@ def make_network(begin: Beginning, shape: BertShape, recipe: Recipe) -> Any:  # 
             if f"{name}.lora_A".replace(".", "/") not in self.trained:
                 return functional.linear(x, weight, bias)
             down, up = self.get(f"{name}.lora_A"), self.get(f"{name}.lora_B")
-            if merged:
-                return functional.linear(x, torch.addmm(weight, up, down), bias)
+            # Two thin products: the gradient of a whole weight costs more on a processor.
             return functional.linear(x, weight, bias) + functional.linear(functional.linear(x, down), up)
 
         def drop(self, x: Any) -> Any:
@@ -310,30 +289,25 @@ def make_network(begin: Beginning, shape: BertShape, recipe: Recipe) -> Any:  # 
             if DISTANCES in base:
                 near = torch.from_numpy(relative_buckets(length))
                 hide = hide + base[DISTANCES][near].permute(2, 0, 1)[None].float()
-            read = x
             for i in layers:
                 layer = f"encoder.layer.{i}"
-                read = x  # what the last layer reads, where it gives the first vector alone
-                at = x[:, :1] if shape.start_only and i == layers[-1] else x
                 query, key, value = (
-                    self.dense(of, f"{layer}.attention.self.{part}")
-                    .view(count, -1, heads, width // heads)
+                    self.dense(x, f"{layer}.attention.self.{part}")
+                    .view(count, length, heads, width // heads)
                     .transpose(1, 2)
-                    for of, part in ((at, "query"), (x, "key"), (x, "value"))
+                    for part in ("query", "key", "value")
                 )
                 # Written out: the fused kernel's backward pass is slow for short sequences on processors.
                 weights = (query @ key.transpose(-1, -2)) * (width // heads) ** -0.5
-                weights = torch.softmax(weights + (hide[:, :, :1] if at is not x else hide), -1)
-                mixed = (weights.to(value.dtype) @ value).transpose(1, 2).reshape(count, -1, width)
+                weights = torch.softmax(weights + hide, -1)
+                mixed = (weights.to(value.dtype) @ value).transpose(1, 2).reshape(count, length, width)
                 out = f"{layer}.attention.output"
-                at = self.normalise(at + self.drop(self.dense(mixed, f"{out}.dense")), f"{out}.LayerNorm")
-                wide = functional.gelu(self.dense(at, f"{layer}.intermediate.dense"))
-                if not self.training:
-                    self.said[i] = wide.float().square().mean((0, 1))
+                x = self.normalise(x + self.drop(self.dense(mixed, f"{out}.dense")), f"{out}.LayerNorm")
+                wide = functional.gelu(self.dense(x, f"{layer}.intermediate.dense"))
                 x = self.normalise(
-                    at + self.drop(self.dense(wide, f"{layer}.output.dense")), f"{layer}.output.LayerNorm"
+                    x + self.drop(self.dense(wide, f"{layer}.output.dense")), f"{layer}.output.LayerNorm"
                 )
-            means = (read if shape.start_only else x).float()
+            means = x.float()
             u, v = ((means * part).sum(1) / part.sum(1) for part in (first, second))
             features = torch.cat([x[:, 0].float(), 4 * (u - v).abs(), 4 * u * v], -1)
             features = self.drop(features)
@@ -344,44 +318,6 @@ def make_network(begin: Beginning, shape: BertShape, recipe: Recipe) -> Any:  # 
             return logit.squeeze(-1)
 
     return Network()
-
-
-def units_said(network: Any, tokenizer: Any, pairs: Sequence[Pair]) -> dict[int, Floats]:
-    """How much each feed-forward unit says when these pairs are read, by layer."""
-    said: dict[int, Floats] = {}
-    for some in (pairs[i : i + 64] for i in range(0, len(pairs), 64)):
-        predict(network, tokenizer, some)
-        for i, amount in network.said.items():
-            said[i] = said.get(i, 0.0) + amount.numpy().astype(np.float64)
-    return said
-
-
-def keep_units(begin: Beginning, said: dict[int, Floats], keep: Sequence[int]) -> Beginning:
-    """With so many feed-forward units of each layer: those of which the layer's output takes most."""
-    tensors, adapter = begin.tensors, begin.adapter
-    merged, _head = merge_adapter(tensors, adapter)
-    found = dict(adapter)
-    for (i, amount), count in zip(sorted(said.items()), keep, strict=True):
-        layer = f"encoder.layer.{i}"
-        heard = np.linalg.norm(np.asarray(merged[f"{layer}.output.dense.weight"], np.float64), axis=0)
-        kept = np.sort(np.argsort(-np.sqrt(amount) * heard)[:count]).astype(np.int32)
-        found[f"{layer}.intermediate.kept"] = kept
-        for name in ("intermediate.dense.lora_B", "intermediate.dense.bias"):
-            found[f"{layer}.{name}"] = np.asarray(adapter[f"{layer}.{name}"])[kept]
-        found[f"{layer}.output.dense.lora_A"] = np.asarray(adapter[f"{layer}.output.dense.lora_A"])[:, kept]
-    return Beginning(tensors, found)
-
-
-def beside(pairs: Sequence[Pair], embedder: Embedder, stage: Stage) -> Any:
-    """What the stage that a reader is trained for knows without it: log-odds of the pairs' cosines, a tensor."""
-    import torch  # noqa: PLC0415
-
-    if not stage.cosine:
-        return torch.zeros(len(pairs))
-    vectors: dict[str, NDArray[np.float32]] = {}
-    for text in {text for pair in pairs for text in (pair.a, pair.b)}:
-        vectors[text] = embedder.embed(text)
-    return torch.tensor([stage.odds((0.0,), float(vectors[pair.a] @ vectors[pair.b])) for pair in pairs])
 
 
 def batches(
@@ -418,21 +354,7 @@ def verifier_named(name: str, files: ModelFiles) -> PairVerifier:
     """A verifier by its name, or a reader by its name as a verifier of its own."""
     if name in VERIFIERS:
         return load_verifier(name, files)
-    return Cascade([reader_named(name, files)], [stage_for(name)])
-
-
-def stage_for(name: str) -> Stage:
-    """The stage that a reader is trained for, which decides everything."""
-    quick = STAGES[BUILT_IN][0]
-    return Stage((1.0,), cosine=quick.cosine, at=quick.at) if name == "quick" else Stage((1.0,))
-
-
-def teacher_of(recipe: Recipe, files: ModelFiles) -> PairVerifier:
-    """The teacher of `recipe` as a verifier whose every score is that of all its readers."""
-    readers = [reader_named(name, files) for name in recipe.teacher]
-    weights = [1.0] * (len(readers) - 1) + [2.0 if len(readers) > 1 else 1.0]
-    stages = [Stage((*(0.0,) * i, 1.0)) for i in range(len(readers) - 1)]
-    return Cascade(readers, [*stages, Stage(tuple(weight / sum(weights) for weight in weights))])
+    return Cascade([reader_named(name, files)], [Stage((1.0,))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,52 +366,18 @@ class Task:
     weight: float
 
 
-def draw_epochs(
-    curriculum: Curriculum, data: Split, files: ModelFiles, recipe: Recipe, rng: random.Random
-) -> list[list[Task]]:
+def draw_epochs(curriculum: Curriculum, recipe: Recipe, rng: random.Random) -> list[list[Task]]:
     """What each epoch trains on."""
-    drawings = [curriculum.epoch() for _ in range(1 if recipe.taught else recipe.epochs)]
+    drawings = [curriculum.epoch() for _ in range(recipe.epochs)]
     if recipe.most is not None:
         drawings = [rng.sample(drawn, min(recipe.most, len(drawn))) for drawn in drawings]
-    epochs = [
+    return [
         [
             Task(pair, recipe.smoothing + pair.same * (1 - 2 * recipe.smoothing), weight)
             for pair, weight in drawn
         ]
         for drawn in drawings
     ]
-    if not recipe.taught:
-        return epochs
-    labelled, embedder = epochs[0], files.embedder()
-    unlabelled: list[Pair] = []
-    if recipe.questions:
-        questions = sorted({text for pair in data.train for text in (pair.a, pair.b)})
-        unlabelled += beside_neighbours([request.text for request in data.train_requests], embedder, rng)
-        unlabelled += beside_neighbours(
-            rng.sample(questions, min(recipe.questions, len(questions))), embedder, rng
-        )
-    print(f"{len(labelled)} pairs and {len(unlabelled)} neighbours for the teacher to read", flush=True)
-    pairs = [*(task.pair for task in labelled), *unlabelled]
-    words = scores_of(pairs, teacher_of(recipe, files), embedder)
-    taught = [
-        Task(task.pair, (1 - recipe.taught) * task.goal + recipe.taught * word, task.weight)
-        for task, word in zip(labelled, words, strict=False)
-    ]
-    taught += [Task(pair, word, 1.0) for pair, word in zip(unlabelled, words[len(labelled) :], strict=True)]
-    return [taught] * recipe.epochs
-
-
-def beside_neighbours(texts: Sequence[str], embedder: Embedder, rng: random.Random) -> list[Pair]:
-    """Each text beside its nearest in a random half of the others, as a cache meets them: as far as rules let pass."""
-    vectors = np.array([embedder.embed(text) for text in texts])
-    found: list[Pair] = []
-    for i, text in enumerate(texts):
-        similarity = vectors @ vectors[i]
-        similarity[[i, *rng.sample(range(len(texts)), len(texts) // 2)]] = -1
-        near = [texts[j] for j in np.argpartition(-similarity, 4)[:4] if similarity[j] >= NEAR]
-        # Whether they are the same only the teacher knows.
-        found += [Pair(text, other, same=False) for other in near if difference(text, other) is None]
-    return found
 
 
 def scores_of(pairs: Sequence[Pair], verifier: PairVerifier, embedder: Embedder) -> list[float]:
@@ -505,7 +393,6 @@ def scores_of(pairs: Sequence[Pair], verifier: PairVerifier, embedder: Embedder)
 def train(
     data: Split,
     files: ModelFiles,
-    name: str,
     recipe: Recipe,
     *,
     base: Path,
@@ -527,10 +414,7 @@ def train(
     tokenizer.no_padding()
     tokenizer.enable_truncation(recipe.max_tokens)
     begin = Beginning.read(base, start)
-    network = make_network(begin, SHAPES[name], recipe)
-    if recipe.keep:
-        begin = keep_units(begin, units_said(network, tokenizer, rng.sample(data.train, 2000)), recipe.keep)
-        network = make_network(begin, SHAPES[name], recipe)
+    network = make_network(begin, SHAPES["mpnet"], recipe)
     named = [(name.replace("/", "."), value) for name, value in network.named_parameters()]
     groups = [
         {"params": [value for name, value in named if ".lora_" in name], "lr": recipe.rate},
@@ -539,19 +423,16 @@ def train(
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]
-    epochs = draw_epochs(curriculum, data, files, recipe, rng)
+    epochs = draw_epochs(curriculum, recipe, rng)
     steps, step, began, smooth_loss = (
         sum(math.ceil(len(e) / recipe.batch) for e in epochs),
         0,
         time.monotonic(),
         0.7,
     )
-    stage = stage_for(name)
-    known_of_held = beside(data.held, embedder, stage).numpy()
     network.train()
     for drawn in epochs:
         pairs = [each.pair for each in drawn]
-        known = beside(pairs, embedder, stage)
         weights = torch.tensor([each.weight for each in drawn])
         goals = torch.tensor([each.goal for each in drawn])
         for rows, ids, types, mask in batches(tokenizer, pairs, recipe.batch, rng):
@@ -561,7 +442,7 @@ def train(
             with torch.autocast("cpu", torch.bfloat16):
                 logits = network(ids, types, mask)
             losses = functional.binary_cross_entropy_with_logits(
-                logits.float() + known[rows], goals[rows], reduction="none"
+                logits.float(), goals[rows], reduction="none"
             )
             loss = (losses * weights[rows]).mean()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -575,7 +456,7 @@ def train(
                     f"step {step}/{steps} loss {smooth_loss:.3f} {time.monotonic() - began:.0f} s", flush=True
                 )
         labels = np.array([pair.same for pair in data.held])
-        scores = predict(network, tokenizer, data.held) + known_of_held
+        scores = predict(network, tokenizer, data.held)
         print(f"held-out pairs: AUC {auc(labels, scores):.4f}, {recalls(labels, scores)}", flush=True)
         save_file(
             {
@@ -584,8 +465,7 @@ def train(
                 .numpy()
                 .copy()
                 for name, value in network.named_parameters()
-            }
-            | {name: value for name, value in begin.adapter.items() if name.endswith(".kept")},
+            },
             out,
         )
 
@@ -670,9 +550,6 @@ def probe(embedder: Embedder, verifier: PairVerifier) -> None:
         print(f"  {kind}: {len(found)} pairs, pass {passing}; median {sorted(found)[len(found) // 2]:.2f}")
 
 
-_SIZES: dict[str, dict[str, Any]] = {"quick": {"hidden": 64}, "mpnet": {"frozen": 2, "hidden": 128}}
-
-
 def main(argv: list[str] | None = None) -> int:
     """Train, then measure."""
     parser = argparse.ArgumentParser(
@@ -680,7 +557,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("pairs", type=Path, help="JSON lines: a, b, same")
     parser.add_argument("--intents", type=Path, help="JSON lines: text, intent")
-    parser.add_argument("--reader", choices=sorted(SHAPES), default="minilm", help="which to train")
     parser.add_argument("--weights", type=Path, help="folder with model.safetensors and tokenizer.json")
     parser.add_argument("--out", type=Path, default=Path("reader.safetensors"), help="the trained adapter")
     parser.add_argument("--start", type=Path, help="an adapter to go on from")
@@ -693,19 +569,6 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--most", type=int, help="pairs of an epoch, drawn from the curriculum's")
-    parser.add_argument(
-        "--taught", type=float, default=0.0, help="share of the teacher's word in the goals, 0..1"
-    )
-    parser.add_argument(
-        "--teacher", nargs="+", choices=sorted(SHAPES), default=["minilm"], help="readers as built"
-    )
-    parser.add_argument(
-        "--questions", type=int, default=0, help="questions that the teacher reads beside neighbours"
-    )
-    parser.add_argument(
-        "--keep", type=int, nargs="+", default=[], metavar="N",
-        help="feed-forward units of each layer to go on with from --start; the others are left out",
-    )  # fmt: skip
     parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate of the low-rank updates")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--seed", type=int, default=7)
@@ -725,14 +588,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.weights is None:
         parser.error("training needs --weights")
-    if args.keep and args.start is None:
-        parser.error("--keep needs --start")
-    recipe = Recipe(
-        args.epochs, args.rate, args.rank, args.seed, most=args.most, taught=args.taught,
-            teacher=tuple(args.teacher), questions=args.questions, keep=tuple(args.keep),
-        **_SIZES.get(args.reader, {}),
-    )  # fmt: skip
-    train(data, files, args.reader, recipe, base=args.weights, start=args.start, out=args.out)
+    recipe = Recipe(args.epochs, args.rate, args.rank, args.seed, most=args.most)
+    train(data, files, recipe, base=args.weights, start=args.start, out=args.out)
     return 0
 
 

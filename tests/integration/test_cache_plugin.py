@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import redis
 from cache_rig import Rig, load_plugin, no_models, small_models, status, use_small_models
 from tenantgate.cache.config import BUILT_IN, LARGE
 from tenantgate.cache.partition import Keys
+from tenantgate.cache.ports import NO_STATES, Reading
+from tenantgate.cache.testing import HashingEmbedder, WordVerifier
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge import cache_models, cache_service
 from tenantgate.edge.cache_models import CacheModels, Models
@@ -56,6 +59,44 @@ def test_a_similar_question_hits_with_its_similarity(rig: Rig) -> None:
     hit = rig.ask("please tell me what a good sextant is made of today")
     assert hit.exit is not None
     assert 0.6 < float(hit.exit.headers["x-cache-similarity"]) < 1
+
+
+class Noting(HashingEmbedder, WordVerifier):
+    """An embedder that makes states, and a verifier that notes which it is told of."""
+
+    fingerprint = "noting"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[dict[str, bytes]] = []
+
+    def read(self, text: str) -> Reading:
+        return Reading(self.embed(text), b"\0states of " + text.encode())
+
+    def score(self, a: str, b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES) -> float:
+        self.told.append(dict(states))
+        return super().score(a, b, similarity)
+
+    def truncates(self, *_texts: str) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("headers", [{}, {"Cache-Control": "no-cache"}])
+def test_the_verifier_is_told_what_the_embedder_made_of_both_texts(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    models, noting = small_models(), Noting()
+    monkeypatch.setattr(
+        cache_service.MODELS, "get", lambda *_names: CacheModels(noting, noting, models.calibration)
+    )
+    stored, asked = "what a good sextant is made of", "what a good sextant is made of today"
+    rig.ask(stored, headers=headers)
+    rig.ask("what an old sextant is made of", tenant="globex")
+
+    hit = rig.ask(asked)
+
+    assert (status(hit), text_of(hit)) == ("Hit", "An answer.")
+    assert noting.told == [{text: b"\0states of " + text.encode() for text in (asked, stored)}]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tenantgate.cache.calibration import Calibration, Point
+from tenantgate.cache.ports import Reading
 from tenantgate.edge import cache_models, cache_service
 from tenantgate.errors import ConfigError
 
@@ -41,7 +42,10 @@ class Models:
             vector[random.Random(word).randrange(self.dimensions)] += 1
         return vector / np.linalg.norm(vector)
 
-    def score(self, a: str, b: str, similarity: float) -> float:
+    def read(self, text: str) -> Reading:
+        return Reading(self.embed(text))
+
+    def score(self, a: str, b: str, similarity: float, states: Any = None) -> float:
         return 0.9 if a.rsplit(maxsplit=1)[-1] == b.rsplit(maxsplit=1)[-1] else 0.1
 
     def truncates(self, *texts: str) -> bool:

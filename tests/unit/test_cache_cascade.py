@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import example, given
@@ -20,9 +21,11 @@ class Scripted:
         self._most = most
         self.fingerprint = f"{score}"
         self.asked = 0
+        self.told: Mapping[str, bytes] = {}
 
-    def log_odds(self, a: str, b: str) -> float:
+    def log_odds(self, a: str, b: str, states: Mapping[str, bytes]) -> float:
         self.asked += 1
+        self.told = states
         return self._odds
 
     def truncates(self, a: str, b: str) -> bool:
@@ -80,22 +83,10 @@ def test_the_last_stage_weighs_what_the_others_found_and_the_cosine() -> None:
     assert cascade.score("a", "b", 0.9) == pytest.approx(1 / (1 + math.exp(-math.log(4) - 1)))
 
 
-def test_a_stage_may_be_left_out_for_what_is_near() -> None:
-    stages = (Stage((1.0,), no=0.9, below=0.8), Stage((0.0, 1.0)))
-    readers = [Scripted(0.5), Scripted(0.7)]
-    cascade = Cascade(readers, stages)
-    assert cascade.score("a", "b", 0.8) == pytest.approx(0.7)
-    assert [reader.asked for reader in readers] == [0, 1]
-    assert cascade.score("a", "b", 0.79) == pytest.approx(0.5)
-    assert [reader.asked for reader in readers] == [1, 1]
-
-
-@pytest.mark.parametrize(
-    "stages", [(Stage((1.0,), below=0.8), Stage((0.5, 0.5))), (Stage((1.0,)), Stage((0.0, 1.0), below=0.8))]
-)
-def test_a_stage_whose_reader_is_needed_later_may_not_be_left_out(stages: tuple[Stage, ...]) -> None:
-    with pytest.raises(ConfigError, match="needed later"):
-        Cascade([Scripted(0.5), Scripted(0.5)], stages)
+def test_every_reader_is_told_what_is_known_of_the_texts() -> None:
+    readers = [Scripted(score) for score in (0.5, 0.5, 0.5)]
+    Cascade(readers, STAGES).score("a", "b", 0.9, {"a": b"states"})
+    assert [reader.told for reader in readers] == [{"a": b"states"}] * 3
 
 
 SCORE = st.floats(0.001, 0.999)

@@ -224,7 +224,7 @@ def test_the_url_of_a_cluster() -> None:
 class Verifier:
     fingerprint = "v" * 16
 
-    def score(self, a: str, b: str, similarity: float) -> float:
+    def score(self, a: str, b: str, similarity: float, states: object = None) -> float:
         return 0.9 if a.rsplit(maxsplit=1)[-1] == b.rsplit(maxsplit=1)[-1] else 0.1
 
     def truncates(self, a: str, b: str) -> bool:

@@ -16,10 +16,13 @@ import pytest
 from tenantgate.cache.calibration import Calibration, Point
 from tenantgate.cache.cascade import Cascade
 from tenantgate.cache.config import BUILT_IN, LARGE, VERIFIERS
+from tenantgate.cache.ports import NO_STATES, Reading
 from tenantgate.edge import cache_models, models
 from tenantgate.errors import TenantgateError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tenantgate.cache.ports import Vector
 
 
@@ -88,7 +91,7 @@ class Named:
 
     fingerprint: str
 
-    def log_odds(self, a: str, b: str) -> float:
+    def log_odds(self, a: str, b: str, states: Mapping[str, bytes]) -> float:
         raise NotImplementedError
 
     def truncates(self, a: str, b: str) -> bool:
@@ -121,13 +124,19 @@ def test_where_another_embedder_found_the_neighbours_the_default_one_tells_their
             self.asked += 1
             return np.array([1, 0] if len(text) > 3 else [0.6, 0.8], np.float32)
 
+        def read(self, text: str) -> Reading:
+            return Reading(self.embed(text))
+
         def truncates(self, _text: str) -> bool:
             return False
 
     class Telling:
         fingerprint = "telling"
 
-        def score(self, _a: str, _b: str, similarity: float) -> float:
+        def score(
+            self, _a: str, _b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES
+        ) -> float:
+            assert not states
             return similarity
 
         def truncates(self, a: str, b: str) -> bool:
@@ -135,7 +144,7 @@ def test_where_another_embedder_found_the_neighbours_the_default_one_tells_their
 
     embedder = Lengths()
     verifier = cache_models.OwnCosine(Telling(), embedder)
-    assert verifier.score("long text", "a", 0.1) == pytest.approx(0.6)
+    assert verifier.score("long text", "a", 0.1, {"a": b"of the other embedder"}) == pytest.approx(0.6)
     assert verifier.score("long text", "b", 0.2) == pytest.approx(0.6)
     assert embedder.asked == 3  # the question's vector is made once
     assert verifier.fingerprint == "telling"

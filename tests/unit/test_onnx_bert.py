@@ -28,8 +28,7 @@ from tenantgate.errors import ConfigError, EdgeError
 WIDTH, WIDE, LAYERS, HEADS, RANK, HIDDEN = 32, 64, 2, 4, 3, 5
 SHAPE = onnx_bert.BertShape(heads=HEADS)
 TINY_SHAPES = {
-    "quick": replace(SHAPE, layers=(0, 1), start_only=True),
-    "minilm": SHAPE,
+    "late": SHAPE,
     "mpnet": SHAPE,
 }
 WORDS = [
@@ -93,6 +92,18 @@ def tiny_adapter() -> Tensors:
     return {name: rng.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
 
 
+def tiny_late() -> Tensors:
+    """A late reader's adapter whose one layer is the encoder's upper one."""
+    rng = np.random.default_rng(4)
+    shapes = {
+        "late.states.weight": (WIDTH, 2 * WIDTH), "late.states.bias": (WIDTH,), "late.norm.weight": (WIDTH,),
+        "late.norm.bias": (WIDTH,), "late.sides": (2, WIDTH), "head.hidden.weight": (HIDDEN, 4 * WIDTH),
+    }  # fmt: skip
+    return tiny_adapter() | {
+        name: (rng.standard_normal(s) * 0.3).astype(np.float16) for name, s in shapes.items()
+    }
+
+
 def write_safetensors(path: Path, tensors: Tensors) -> None:
     header, blobs, at = {}, [], 0
     for name, value in tensors.items():
@@ -124,38 +135,42 @@ def tiny_mpnet() -> Tensors:
     return found | {f"mpnet.{onnx_bert.DISTANCES}": bias}
 
 
+def dense(tensors: Tensors, x: Any, name: str) -> Any:
+    return x @ tensors[f"{name}.weight"].astype(np.float32).T + tensors[f"{name}.bias"]
+
+
+def normalise(tensors: Tensors, x: Any, name: str, epsilon: float = 1e-12) -> Any:
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon)
+    return x * tensors[f"{name}.weight"] + tensors[f"{name}.bias"]
+
+
 def reference(tensors: Tensors, ids: Any, types: Any, layers: int = LAYERS) -> Any:
     """The vectors [n, width] after so many layers, in plain NumPy."""
-
-    def dense(x: Any, name: str) -> Any:
-        return x @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
-
-    def normalise(x: Any, name: str) -> Any:
-        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
-        return x * tensors[f"{name}.weight"] + tensors[f"{name}.bias"]
-
-    def bias(length: int) -> Any:
-        if onnx_bert.DISTANCES not in tensors:
-            return 0
-        rows = [[bucket(j - i) for j in range(length)] for i in range(length)]
-        return tensors[onnx_bert.DISTANCES][rows].transpose(2, 0, 1)
-
     x = tensors["embeddings.word_embeddings.weight"][ids]
     x = x + tensors["embeddings.position_embeddings.weight"][: len(ids)]
-    x = normalise(x + tensors["embeddings.token_type_embeddings.weight"][types], "embeddings.LayerNorm")
+    x = normalise(
+        tensors, x + tensors["embeddings.token_type_embeddings.weight"][types], "embeddings.LayerNorm"
+    )
     for i in range(layers):
-        layer = f"encoder.layer.{i}"
-        q, k, v = (
-            dense(x, f"{layer}.attention.self.{part}").reshape(len(ids), HEADS, -1).swapaxes(0, 1)
-            for part in ("query", "key", "value")
-        )
-        weights = np.exp(q @ k.swapaxes(1, 2) / math.sqrt(WIDTH // HEADS) + bias(len(ids)))
-        mixed = (weights / weights.sum(-1, keepdims=True)) @ v
-        attended = dense(mixed.swapaxes(0, 1).reshape(len(ids), -1), f"{layer}.attention.output.dense")
-        x = normalise(x + attended, f"{layer}.attention.output.LayerNorm")
-        wide = gelu(dense(x, f"{layer}.intermediate.dense"))
-        x = normalise(x + dense(wide, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
+        x = reference_layer(tensors, x, i)
     return x
+
+
+def reference_layer(tensors: Tensors, x: Any, i: int) -> Any:
+    count, layer, bias = len(x), f"encoder.layer.{i}", 0
+    if onnx_bert.DISTANCES in tensors:
+        rows = [[bucket(j - i) for j in range(count)] for i in range(count)]
+        bias = tensors[onnx_bert.DISTANCES][rows].transpose(2, 0, 1)
+    q, k, v = (
+        dense(tensors, x, f"{layer}.attention.self.{part}").reshape(count, HEADS, -1).swapaxes(0, 1)
+        for part in ("query", "key", "value")
+    )
+    weights = np.exp(q @ k.swapaxes(1, 2) / math.sqrt(WIDTH // HEADS) + bias)
+    mixed = (weights / weights.sum(-1, keepdims=True)) @ v
+    attended = dense(tensors, mixed.swapaxes(0, 1).reshape(count, -1), f"{layer}.attention.output.dense")
+    x = normalise(tensors, x + attended, f"{layer}.attention.output.LayerNorm")
+    wide = gelu(dense(tensors, x, f"{layer}.intermediate.dense"))
+    return normalise(tensors, x + dense(tensors, wide, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
 
 
 def bucket(distance: int) -> int:
@@ -225,9 +240,10 @@ def write_tokenizer(folder: Path, processor: Any, marks: tuple[str, str]) -> Non
 
 @pytest.fixture
 def adapters(tmp_path: Path) -> Adapters:
-    path = tmp_path / "adapter.safetensors"
+    path, late = tmp_path / "adapter.safetensors", tmp_path / "late.safetensors"
     write_safetensors(path, tiny_adapter())
-    return dict.fromkeys(models.ADAPTERS, path)
+    write_safetensors(late, tiny_late())
+    return dict.fromkeys(models.ADAPTERS, path) | {"late": late}
 
 
 @pytest.fixture
@@ -288,45 +304,14 @@ def test_an_adapter_adds_low_rank_updates_and_leaves_the_base_alone() -> None:
     np.testing.assert_array_equal(base[f"{query}.weight"], tiny_tensors()[f"{query}.weight"])
 
 
-def test_feed_forward_units_that_an_adapter_leaves_out_are_as_if_they_said_nothing() -> None:
-    base, adapter = tiny_tensors(), tiny_adapter()
-    kept, layer = np.arange(3, WIDE, 2, dtype=np.int32), "encoder.layer.1"
-    rng = np.random.default_rng(2)
-    whole = {
-        f"{layer}.intermediate.dense.lora_A": rng.standard_normal((RANK, WIDTH)),
-        f"{layer}.intermediate.dense.lora_B": rng.standard_normal((WIDE, RANK)),
-        f"{layer}.intermediate.dense.bias": rng.standard_normal(WIDE),
-        f"{layer}.output.dense.lora_A": rng.standard_normal((RANK, WIDE)),
-        f"{layer}.output.dense.lora_B": rng.standard_normal((WIDTH, RANK)),
-    }
-    silenced, head = onnx_bert.merge_adapter(base, adapter | whole)
-    out = silenced[f"{layer}.output.dense.weight"]
-    out[:, [i for i in range(WIDE) if i not in kept]] = 0
-    fewer = whole | {
-        f"{layer}.intermediate.kept": kept,
-        f"{layer}.intermediate.dense.lora_B": whole[f"{layer}.intermediate.dense.lora_B"][kept],
-        f"{layer}.intermediate.dense.bias": whole[f"{layer}.intermediate.dense.bias"][kept],
-        f"{layer}.output.dense.lora_A": whole[f"{layer}.output.dense.lora_A"][:, kept],
-    }
-
-    narrow, _head = onnx_bert.merge_adapter(base, adapter | fewer)
-
-    assert narrow[f"{layer}.output.dense.weight"].shape == (WIDTH, len(kept))
-    models_of_both = (onnx_bert.build_verifier(each, head, SHAPE, int8=False) for each in (silenced, narrow))
-    expected, found = (run(model, **VERIFIER_INPUTS) for model in models_of_both)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-
-
 @pytest.mark.parametrize(
     "change",
     [
         {"encoder.layer.7.output.dense.bias": np.zeros(WIDTH, np.float16)},
         {"encoder.layer.0.output.dense.bias": np.zeros(WIDTH + 1, np.float16)},
         {"encoder.layer.1.attention.self.query.lora_A": np.zeros((RANK, WIDTH + 1), np.float16)},
-        {"encoder.layer.0.intermediate.kept": np.array([WIDE], np.int32)},
-        {"encoder.layer.7.intermediate.kept": np.array([0], np.int32)},
     ],
-    ids=["unknown tensor", "wrong length", "wrong width", "unknown unit", "units of an unknown layer"],
+    ids=["unknown tensor", "wrong length", "wrong width"],
 )
 def test_an_adapter_that_does_not_fit_is_refused(change: Tensors) -> None:
     with pytest.raises(EdgeError, match="adapter"):
@@ -363,12 +348,12 @@ def test_a_second_build_only_looks(tmp_path: Path, files: models.ModelFiles, ada
 def test_an_incomplete_build_is_made_again(
     tmp_path: Path, files: models.ModelFiles, weights: Path, adapters: Adapters
 ) -> None:
-    (files.directory / "minilm.onnx").write_bytes(b"half")
+    (files.directory / "late.onnx").write_bytes(b"half")
     assert models.find_models(BUILT_IN, tmp_path / "cache", adapters=adapters) is None
 
     again = models.build_models(BUILT_IN, tmp_path / "cache", source=weights, adapters=adapters)
 
-    assert math.isfinite(again.reader("minilm").log_odds("how", "do"))
+    assert math.isfinite(again.reader("late").log_odds("how", "do", {}))
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.name != ".lock"] == [
         files.directory.name
     ]
@@ -394,22 +379,6 @@ def test_two_builds_at_once_build_once(tmp_path: Path, weights: Path, adapters: 
     assert len(built) == 3
     assert built[0] == built[1] == built[2]
     assert len([step for step in steps if step.startswith("building")]) == 1
-
-
-def test_another_adapter_is_another_reader_and_the_same_embedder(
-    tmp_path: Path, files: models.ModelFiles, weights: Path, adapters: Adapters
-) -> None:
-    other = tmp_path / "other.safetensors"
-    write_safetensors(other, tiny_adapter() | {"head.out.bias": np.ones(1, np.float16)})
-
-    rebuilt = models.build_models(
-        BUILT_IN, tmp_path / "cache", source=weights, adapters={**adapters, "minilm": other}
-    )
-
-    assert rebuilt.directory != files.directory
-    assert rebuilt.embedder().fingerprint == files.embedder().fingerprint
-    assert rebuilt.reader("quick").fingerprint == files.reader("quick").fingerprint
-    assert rebuilt.reader("minilm").fingerprint != files.reader("minilm").fingerprint
 
 
 def test_weights_that_are_not_the_official_ones_are_refused(
@@ -484,10 +453,10 @@ def test_a_text_that_is_cut_says_so(files: models.ModelFiles, text: str, cut: bo
 
 
 def test_a_pair_is_cut_when_both_together_are_too_long(files: models.ModelFiles) -> None:
-    reader = files.reader("minilm", 9)
+    reader = files.reader("late", 9)
     assert not reader.truncates("a b c", "d e f")
     assert reader.truncates("a b c d", "d e f")
-    assert math.isfinite(reader.log_odds("a b c d" * 9, "e f"))
+    assert math.isfinite(reader.log_odds("a b c d" * 9, "e f", {}))
 
 
 def test_a_separator_in_a_text_is_only_text(files: models.ModelFiles) -> None:
@@ -505,11 +474,10 @@ def test_fingerprints_tell_models_and_lengths_apart(files: models.ModelFiles) ->
     prints = {
         files.embedder().fingerprint,
         files.embedder(64).fingerprint,
-        files.reader("quick").fingerprint,
-        files.reader("minilm").fingerprint,
+        files.reader("late").fingerprint,
         models.OnnxEmbedder(files.directory / "embedder.onnx", files.tokens()).fingerprint,
     }
-    assert len(prints) == 5
+    assert len(prints) == 4
 
 
 def test_a_broken_model_file_is_an_edge_error(files: models.ModelFiles) -> None:
@@ -542,8 +510,7 @@ def test_the_default_path_imports_no_torch(files: models.ModelFiles) -> None:
 @pytest.mark.parametrize(
     ("reader", "last", "width", "largest"),
     [
-        ("quick", "encoder.layer.3", 384, 1_500_000),
-        ("minilm", "encoder.layer.5", 1536, 1_600_000),
+        ("late", "encoder.layer.5", 1536, 3_600_000),
         ("mpnet", "encoder.layer.11", 3072, 5_500_000),
     ],
 )
@@ -552,8 +519,7 @@ def test_the_shipped_adapters_have_the_shapes_of_their_encoders(
 ) -> None:
     path = models.ADAPTERS[reader]
     tensors = onnx_bert.read_safetensors(path)
-    kinds = {(name.endswith(".kept"), value.dtype.str) for name, value in tensors.items()}
-    assert kinds == {(False, "<f2")} | ({(True, "<i4")} if reader == "quick" else set())
+    assert {value.dtype.str for value in tensors.values()} == {"<f2"}
     assert tensors[f"{last}.output.dense.lora_A"].shape[1] == width
     assert tensors["head.out.weight"].shape[0] == 1
     assert all(np.isfinite(value).all() for value in tensors.values())
@@ -563,27 +529,91 @@ def test_the_shipped_adapters_have_the_shapes_of_their_encoders(
 # -- several readers --------------------------------------------------------------------------------------------------
 
 
-def test_a_last_layer_for_the_start_alone_gives_what_the_whole_layer_gives_there() -> None:
-    merged, head = onnx_bert.merge_adapter(tiny_tensors(), tiny_adapter())
-    ids, types = (VERIFIER_INPUTS[name][0] for name in ("input_ids", "token_type_ids"))
-    start, before = reference(merged, ids, types)[0], reference(merged, ids, types, layers=1)
-    u, v = before[types == 0].mean(0), before[types == 1].mean(0)
-    features = np.concatenate([start, 4 * np.abs(u - v), 4 * u * v])
-    expected = head.out_weight @ gelu(head.hidden_weight @ features + head.hidden_bias) + head.out_bias
-
-    model = onnx_bert.build_verifier(merged, head, replace(SHAPE, start_only=True), int8=False)
-
-    np.testing.assert_allclose(run(model, **VERIFIER_INPUTS)[0], expected, rtol=1e-4, atol=1e-4)
+TEXTS = (np.array([2, 7, 9, 30, 3]), np.array([2, 8, 11, 3]))
 
 
-def test_only_the_layers_that_are_named_are_used() -> None:
-    merged, head = onnx_bert.merge_adapter(tiny_tensors(), tiny_adapter())
-    first, turned = (
-        run(onnx_bert.build_verifier(merged, head, replace(SHAPE, layers=layers)), **VERIFIER_INPUTS)
-        for layers in ((0,), (1, 0))
+def reference_states(ids: Any) -> Any:
+    """A text's states, from below the upper layer and from the end."""
+    tensors, late, types = tiny_tensors(), tiny_late(), np.zeros(len(ids), int)
+    both = [reference(tensors, ids, types, layers=layers) for layers in (1, LAYERS)]
+    mixed = dense(late, np.concatenate(both, -1), "late.states")
+    return normalise(late, mixed, "late.norm", 1e-5)
+
+
+def quantised(states: Any) -> tuple[Any, Any]:
+    scales = (np.abs(states).max(-1, keepdims=True) / 127).astype(np.float32)
+    return np.rint(states / scales).astype(np.int8)[None], scales[None]
+
+
+@pytest.mark.parametrize("ids", TEXTS)
+def test_an_embedder_for_a_late_reader_gives_each_tokens_state_and_the_same_vector(ids: Any) -> None:
+    tensors = tiny_tensors()
+    plain, more = (
+        onnxruntime.InferenceSession(
+            onnx_bert.build_embedder(tensors, SHAPE, late=late, int8=False),
+            providers=["CPUExecutionProvider"],
+        ).run(None, {"input_ids": ids[None].astype(np.int32)})
+        for late in (None, tiny_late())
     )
-    both = run(onnx_bert.build_verifier(merged, head, SHAPE), **VERIFIER_INPUTS)
-    assert len({first.item(), turned.item(), both.item()}) == 3
+    np.testing.assert_array_equal(plain[0], more[0])
+    vector, states, scales = more
+    assert (vector.shape, states.dtype, states.shape, scales.shape) == (
+        (1, WIDTH), np.int8, (1, len(ids), WIDTH), (1, len(ids), 1),
+    )  # fmt: skip
+    np.testing.assert_allclose(states * scales, reference_states(ids)[None], atol=float(scales.max()) * 0.51)
+
+
+def test_a_late_reader_reads_both_texts_together_in_its_layers() -> None:
+    late = tiny_late()
+    merged, head = onnx_bert.merge_adapter(tiny_tensors(), late)
+    states = [reference_states(ids) + late["late.sides"][side] for side, ids in enumerate(TEXTS)]
+    size = len(TEXTS[0])
+    before = np.concatenate(states)
+    last = reference_layer(merged, before, 1)
+    u, v = before[:size].mean(0), before[size:].mean(0)
+    features = np.concatenate([last[0], last[size], 4 * np.abs(u - v), 4 * u * v])
+    expected = head.out_weight @ gelu(head.hidden_weight @ features + head.hidden_bias) + head.out_bias
+    (a, a_scales), (b, b_scales) = (quantised(reference_states(ids)) for ids in TEXTS)
+
+    exact, fast = (
+        run(
+            onnx_bert.build_late_reader(merged, late, head, SHAPE, int8=int8),
+            a=a, a_scales=a_scales, b=b, b_scales=b_scales,
+        )
+        for int8 in (False, True)
+    )  # fmt: skip
+
+    np.testing.assert_allclose(exact[0], expected, rtol=0.05, atol=0.05)  # its states are int8
+    assert fast.item() == pytest.approx(exact.item(), rel=0.4)
+
+
+def test_a_late_reader_takes_states_or_makes_them(files: models.ModelFiles) -> None:
+    reader, embedder = files.reader("late"), files.embedder()
+    texts = "how do i", "pay my bill"
+    known = {text: embedder.read(text).states or b"" for text in texts}
+    assert [len(each) for each in known.values()] == [5 * (WIDTH + 4), 5 * (WIDTH + 4)]
+    alone = reader.log_odds(*texts, {})
+    assert reader.log_odds(*texts, known) == alone
+    assert reader.log_odds(*texts, {texts[0]: known[texts[0]]}) == alone
+    assert reader.log_odds(*texts, {texts[0]: known[texts[1]]}) != alone  # it reads them, not the text
+    np.testing.assert_array_equal(embedder.read(texts[0]).vector, embedder.embed(texts[0]))
+
+
+@pytest.mark.parametrize("states", [b"x", b"x" * (WIDTH + 3), b"x" * (WIDTH + 5)])
+def test_states_of_another_length_are_refused(files: models.ModelFiles, states: bytes) -> None:
+    with pytest.raises(EdgeError, match="states"):
+        files.reader("late").log_odds("pay", "my bill", {"pay": states})
+
+
+def test_another_late_reader_is_another_embedder(
+    tmp_path: Path, files: models.ModelFiles, weights: Path, adapters: Adapters
+) -> None:
+    other = tmp_path / "other.safetensors"
+    write_safetensors(other, tiny_late() | {"late.states.bias": np.ones(WIDTH, np.float16)})
+    rebuilt = models.build_models(
+        BUILT_IN, tmp_path / "cache", source=weights, adapters={**adapters, "late": other}
+    )
+    assert rebuilt.embedder().fingerprint != files.embedder().fingerprint
 
 
 def test_a_product_with_an_outlier_in_what_it_takes_is_exact_where_that_is_asked_for() -> None:
@@ -635,23 +665,24 @@ def test_mpnet_under_berts_names_is_the_same_encoder() -> None:
 
 
 def test_models_of_one_set_share_their_tokens(files: models.ModelFiles) -> None:
-    one, two = files.reader("quick"), files.reader("minilm")
-    assert one.log_odds("how do i", "pay my bill") != two.log_odds("how do i", "pay my bill")
-    assert one.tokens is two.tokens
-    assert one.tokens.encode.cache_info().misses == 2  # each text once
+    reader, embedder = files.reader("late"), files.embedder()
+    reader.log_odds("how do i", "pay my bill", {})
+    embedder.embed("how do i")
+    assert reader.tokens is embedder.tokens
+    assert reader.tokens.encode.cache_info().misses == 2  # each text once
 
 
 def test_a_model_is_loaded_once_while_anybody_has_it(files: models.ModelFiles) -> None:
     again = replace(files)
-    one = files.reader("quick")
-    assert again.reader("quick") is one
-    assert again.reader("quick", 64) is not one
+    one = files.reader("late")
+    assert again.reader("late") is one
+    assert again.reader("late", 64) is not one
     gone = weakref.ref(one)
     del one
     assert gone() is None
 
 
-def test_the_large_verifier_reads_with_all_three(
+def test_the_large_verifier_reads_with_both(
     tmp_path: Path, files: models.ModelFiles, mpnet_weights: Path, adapters: Adapters
 ) -> None:
     with pytest.raises(EdgeError, match="models build --large"):
@@ -660,8 +691,8 @@ def test_the_large_verifier_reads_with_all_three(
 
     readers = models.load_readers(LARGE, files, cache_dir=tmp_path / "cache", adapters=adapters)
 
-    assert len({reader.fingerprint for reader in readers}) == 3
-    assert len({reader.log_odds("how do i", "pay my bill") for reader in readers}) == 3
+    assert len({reader.fingerprint for reader in readers}) == 2
+    assert len({reader.log_odds("how do i", "pay my bill", {}) for reader in readers}) == 2
 
 
 def test_both_tokenizers_tell_the_two_texts_apart(files: models.ModelFiles, mpnet_weights: Path) -> None:

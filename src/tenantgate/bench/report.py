@@ -9,7 +9,7 @@ from typing import Any, Final
 __all__ = ["gates", "of", "plain_table", "table"]
 
 Json = dict[str, Any]
-_WRONG_BOUND: Final = 0.036  # the configurations' own max_wrong_rate
+_WRONG_BOUND: Final = 0.03  # the configurations' own max_wrong_rate
 _SURE: Final = 1.645  # 95 %, one-sided
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tenantgate.cache.ports import NO_STATES
 from tenantgate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,10 +42,6 @@ class Stage:
     at: float = 0.0
     """The cosine that says nothing, -1..1."""
 
-    below: float = math.inf
-    """From this cosine on the stage and its reader are left out: of what is near, a quick reader rules out too little
-    to be worth its time. Only for readers that no later stage weighs."""
-
     def odds(self, found: Sequence[float], similarity: float) -> float:
         """The log-odds of all that is known: the readers' and the cosine, -1..1."""
         told = sum(weight * each for weight, each in zip(self.weights, found, strict=True))
@@ -65,12 +62,6 @@ class Cascade:
     def __init__(self, readers: Sequence[PairReader], stages: Sequence[Stage]) -> None:
         if not readers or [len(stage.weights) for stage in stages] != list(range(1, len(readers) + 1)):
             raise ConfigError("stages: must be one for each reader, with a weight for each reader up to it")
-        for i, stage in enumerate(stages):
-            later = [each.weights[i] for each in stages[i + 1 :]]
-            if stage.below < math.inf and (any(later) or not later):
-                raise ConfigError(
-                    f"stages: {i} may be left out (`below`), but what its reader says is needed later"
-                )
         self._readers, self._stages = tuple(readers), tuple(stages)
         parts = [reader.fingerprint for reader in readers] + [repr(stage) for stage in stages]
         self.fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -79,21 +70,19 @@ class Cascade:
         """Whether one of the readers would not read the two to their end."""
         return any(reader.truncates(a, b) for reader in self._readers)
 
-    def score(self, a: str, b: str, similarity: float) -> float:
+    def score(self, a: str, b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES) -> float:
         """From 0 to 1, the higher the surer that both ask the same.
 
         Args:
             a: a question.
             b: another.
             similarity: their cosine under the default embedder, -1..1.
+            states: what is known of the texts, for the readers.
         """
         found: list[float] = []
         score = 0.0
         for reader, stage in zip(self._readers, self._stages, strict=True):
-            if similarity >= stage.below:
-                found.append(0.0)
-                continue
-            found.append(reader.log_odds(a, b))
+            found.append(reader.log_odds(a, b, states))
             score = stage.score(found, similarity)
             if score <= stage.no:
                 break

@@ -10,7 +10,6 @@ from tenantgate.fields import config_class, field
 __all__ = [
     "BUILT_IN",
     "LARGE",
-    "QUICK",
     "VERIFIERS",
     "CacheConfig",
     "ClusterNode",
@@ -21,13 +20,10 @@ __all__ = [
 BUILT_IN: Final = "built-in"
 """The embedder, and the verifier, of the default models."""
 
-QUICK: Final = "quick"
-"""The verifier that leaves out the slower of these."""
-
 LARGE: Final = "large"
-"""The verifier that asks a larger model where these can't tell."""
+"""The verifier that asks a larger model where that one can't tell."""
 
-VERIFIERS: Final = (QUICK, BUILT_IN, LARGE)
+VERIFIERS: Final = (BUILT_IN, LARGE)
 """The quickest first."""
 
 LOCALHOST: Final = "127.0.0.1"
@@ -105,7 +101,7 @@ class CacheConfig:
     max_wrong_rate: float = field(
         "Share of the answers served by similarity that may be answers to another question, held with 95 % "
         "confidence. 0 switches similarity off.",
-        default=0.036, between=(0, 0.5),
+        default=0.03, between=(0, 0.5),
     )  # fmt: skip
     embedder: str = field(
         "The embedding model: built-in, or the name or folder of a sentence-transformers model (which needs "
@@ -113,8 +109,8 @@ class CacheConfig:
         default=BUILT_IN, len_min=1,
     )  # fmt: skip
     verifier: str = field(
-        "What decides whether a neighbour's answer will do: quick, built-in, or large, each slower than the one "
-        "before and surer (large must be built: `tenantgate models build --large`).",
+        "What decides whether a neighbour's answer will do: built-in, or large, which takes several times as long and "
+        "is surer of what is hard to tell apart (it must be built: `tenantgate models build --large`).",
         default=BUILT_IN, one_of=VERIFIERS,
     )  # fmt: skip
     candidates: int = field(

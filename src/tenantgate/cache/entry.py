@@ -11,6 +11,7 @@ from tenantgate.chat import ChatReply
 __all__ = ["Entry", "decode", "encode"]
 
 _VERSION: Final = 1
+_END: Final = b"\0"  # of the JSON, which is ASCII and holds none; the states follow as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,14 @@ class Entry:
     """A question and its answer. `stored_at` is in Unix seconds, `ttl_s` what it was stored for.
 
     `question` is None where it can't be compared (more than text, or too long); such an entry is found exactly only.
+    `states` is what the embedder made of it (`tenantgate.cache.ports.Reading`), so that nobody need read it again.
     """
 
     question: str | None
     reply: ChatReply
     stored_at: float
     ttl_s: int
+    states: bytes | None = None
 
     def age_s(self, now: float) -> float:
         """Seconds since it was stored, never below 0."""
@@ -41,18 +44,20 @@ def encode(entry: Entry) -> bytes:
         _VERSION, entry.question, reply.text, reply.finish_reason, reply.model, reply.usage,
         entry.stored_at, entry.ttl_s, reply.tool_calls,
     ]  # fmt: skip
-    return json.dumps(fields, separators=(",", ":")).encode("ascii")
+    written = json.dumps(fields, separators=(",", ":")).encode("ascii")
+    return written if entry.states is None else written + _END + entry.states
 
 
 def decode(data: bytes) -> Entry | None:
     """The entry, or None for anything that isn't one of this version."""
     try:
-        fields: Any = json.loads(data)
+        written, end, states = data.partition(_END)
+        fields: Any = json.loads(written)
         if not isinstance(fields, list) or fields[0] != _VERSION:
             return None
         _, question, text, reason, model, usage, stored_at, ttl_s, calls = fields
         counts = None if usage is None else (int(usage[0]), int(usage[1]), int(usage[2]))
         reply = ChatReply(str(text), reason, str(model), counts, tuple(dict(call) for call in calls))
-        return Entry(question, reply, float(stored_at), int(ttl_s))
+        return Entry(question, reply, float(stored_at), int(ttl_s), states if end else None)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None

@@ -20,7 +20,8 @@ class Pending:
     """A miss.
 
     `vectors` is the vector set that the answer belongs to, None without similarity; `vector` is scrambled float32,
-    None if it has yet to be made. `damaged` names entries that could not be opened and should go.
+    None if it has yet to be made, and `states` what the embedder gave beside it. `damaged` names entries that could
+    not be opened and should go.
     """
 
     keys: Keys
@@ -29,12 +30,13 @@ class Pending:
     stream: bool
     vectors: str | None = None
     vector: bytes | None = None
+    states: bytes | None = None
     damaged: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
-        return 600 + 2 * len(self.question or "") + len(self.vector or b"")
+        return 600 + 2 * len(self.question or "") + len(self.vector or b"") + len(self.states or b"")
 
 
 class PendingMisses:

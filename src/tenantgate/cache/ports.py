@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -10,7 +13,21 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float32]
 
-__all__ = ["Embedder", "PairReader", "PairVerifier", "Sealer"]
+__all__ = ["NO_STATES", "Embedder", "PairReader", "PairVerifier", "Reading", "Sealer"]
+
+NO_STATES: Final[Mapping[str, bytes]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an embedder makes of a text."""
+
+    vector: Vector
+    """As `Embedder.embed` gives it."""
+
+    states: bytes | None = None
+    """What it made of each token, for a verifier that reads on from there; None if it has none to give. Only for the
+    embedder's own version: `Embedder.fingerprint` names it."""
 
 
 class Embedder(Protocol):
@@ -27,6 +44,9 @@ class Embedder(Protocol):
     def embed(self, text: str) -> Vector:
         """A vector of length 1, of `dimensions` float32."""
 
+    def read(self, text: str) -> Reading:
+        """The same vector, and what else the embedder knows of the text."""
+
     def truncates(self, text: str) -> bool:
         """Whether only the beginning of `text` would be read."""
 
@@ -38,8 +58,11 @@ class PairReader(Protocol):
     def fingerprint(self) -> str:
         """Names the model and its settings."""
 
-    def log_odds(self, a: str, b: str) -> float:
-        """How likely both ask the same, as the logarithm of the odds; finite."""
+    def log_odds(self, a: str, b: str, states: Mapping[str, bytes]) -> float:
+        """How likely both ask the same, as the logarithm of the odds; finite.
+
+        `states` by text, as far as they are known: the embedder's (`Reading.states`), which save a reader's time.
+        """
 
     def truncates(self, a: str, b: str) -> bool:
         """Whether the two together would not be read to their end."""
@@ -52,10 +75,10 @@ class PairVerifier(Protocol):
     def fingerprint(self) -> str:
         """Names the model: a calibration holds for one only."""
 
-    def score(self, a: str, b: str, similarity: float) -> float:
+    def score(self, a: str, b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES) -> float:
         """From 0 to 1, the higher the surer that both ask the same.
 
-        `similarity` is their cosine under the embedder that found them, -1..1.
+        `similarity` is their cosine under the embedder that found them, -1..1; `states` as for `PairReader`.
         """
 
     def truncates(self, a: str, b: str) -> bool:

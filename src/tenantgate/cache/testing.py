@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from tenantgate.cache.ports import NO_STATES, Reading
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tenantgate.cache.ports import Vector
 
 __all__ = ["HashingEmbedder", "WordVerifier"]
@@ -38,6 +42,10 @@ class HashingEmbedder:
         unit: Vector = total / np.float32(np.linalg.norm(total))
         return unit
 
+    def read(self, text: str) -> Reading:
+        """The text's vector."""
+        return Reading(self.embed(text))
+
     def truncates(self, text: str) -> bool:
         """Whether the text is too long."""
         return len(text) > self._most
@@ -48,7 +56,13 @@ class WordVerifier:
 
     fingerprint = "words"
 
-    def score(self, a: str, b: str, similarity: float) -> float:  # noqa: ARG002
+    def score(
+        self,
+        a: str,
+        b: str,
+        similarity: float,  # noqa: ARG002
+        states: Mapping[str, bytes] = NO_STATES,  # noqa: ARG002
+    ) -> float:
         """From 0 to 1."""
         first, second = (set(_WORD.findall(text.lower())) for text in (a, b))
         return len(first & second) / max(1, len(first | second))

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from tenantgate.cache.calibration import Calibration
 from tenantgate.cache.config import BUILT_IN
+from tenantgate.cache.ports import NO_STATES
 from tenantgate.errors import TenantgateError
 from tenantgate.kong import logs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tenantgate.cache.ports import Embedder, PairVerifier
 
 __all__ = ["CacheModels", "Models", "OwnCosine"]
@@ -45,8 +48,14 @@ class OwnCosine:
         self._verifier, self._embed = verifier, lru_cache(_EMBEDDED)(embedder.embed)
         self.fingerprint, self.truncates = verifier.fingerprint, verifier.truncates
 
-    def score(self, a: str, b: str, similarity: float) -> float:  # noqa: ARG002
-        """The verifier's score of the two, whatever `similarity` the other embedder sees in them."""
+    def score(
+        self,
+        a: str,
+        b: str,
+        similarity: float,  # noqa: ARG002
+        states: Mapping[str, bytes] = NO_STATES,  # noqa: ARG002
+    ) -> float:
+        """The verifier's score of the two, whatever `similarity` and `states` the other embedder sees in them."""
         return self._verifier.score(a, b, float(self._embed(a) @ self._embed(b)))
 
 

@@ -21,6 +21,7 @@ from tenantgate.cache.judge import choose
 from tenantgate.cache.partition import Keys, Partition, entry_name, partition_of
 from tenantgate.cache.pending import Pending, PendingMisses
 from tenantgate.cache.plan import Bypass, CacheControl, Status, may_serve
+from tenantgate.cache.ports import NO_STATES
 from tenantgate.cache.replay import hit_headers, replay, status_headers
 from tenantgate.chat import ChatRequest, Refusal
 from tenantgate.edge.cache_models import CacheModels, Models
@@ -30,7 +31,7 @@ from tenantgate.edge.redis_nodes import connect
 from tenantgate.kong import logs, metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tenantgate.cache.config import CacheConfig, RedisConfig
     from tenantgate.cache.ports import Embedder, PairVerifier
@@ -208,21 +209,26 @@ class SemanticCache:
             return _Similar()
         if lookup.control.no_cache:
             return _Similar(vectors)  # the vector can be made after the client has its answer
-        vector = _vector(embedder, lookup.sealer, question)
+        vector, states = _read_text(embedder, lookup.sealer, question)
         try:
             with _Stage("similar"):
                 near = self._store.similar(lookup.keys, vectors, vector, self._config.candidates)
         except RefusedError:
             return _Similar()  # counted and logged where it happened; the exact level may still work
-        verifier = _Timed(models.verifier)
-        hit = choose(question, self._read(lookup, near), verifier, threshold)
-        return _Similar(vectors, vector, hit)
+        known = {} if states is None else {question: states}
+        verifier = _Timed(models.verifier, known)
+        hit = choose(question, self._read(lookup, near, known), verifier, threshold)
+        return _Similar(vectors, vector, states, hit)
 
-    def _read(self, lookup: _Lookup, near: Sequence[Neighbour]) -> Iterator[tuple[float, str, _Hit]]:
-        """The neighbours that can be opened and that the client would take, one at a time."""
+    def _read(
+        self, lookup: _Lookup, near: Sequence[Neighbour], known: dict[str, bytes]
+    ) -> Iterator[tuple[float, str, _Hit]]:
+        """The neighbours that can be opened and that the client would take, one at a time; adds to `known` states."""
         for neighbour in near:
             entry = self._open(lookup, neighbour.name, neighbour.value)
             if entry is not None and entry.question is not None and _wanted(entry, lookup.control):
+                if entry.states is not None:
+                    known[entry.question] = entry.states
                 hit = _Hit(neighbour.name, entry, "similar", neighbour.similarity)
                 yield neighbour.similarity, entry.question, hit
 
@@ -278,6 +284,7 @@ class SemanticCache:
             stream=lookup.request.stream,
             vectors=similar.vectors,
             vector=similar.vector,
+            states=similar.states,
             damaged=tuple(lookup.damaged),
         )
         self._pending.put(token, pending, time.monotonic())
@@ -305,15 +312,17 @@ class SemanticCache:
     def _keep(self, pending: Pending, reply: chat.ChatReply) -> str:
         """Store the reply; gives the outcome for the metrics."""
         config = self._config
-        plain = entries.encode(entries.Entry(pending.question, reply, time.time(), config.cache_ttl))
-        if len(plain) > config.max_entry_bytes:
-            return NotStored.TOO_LARGE.value
         sealer = _sealer(config.encryption_key, pending.keys.tenant)
-        value = sealer.seal(plain, key=pending.keys.entry(pending.name).encode())
-        vector = pending.vector
+        vector, states = pending.vector, pending.states
         if pending.vectors and vector is None and pending.question:
             embedder = self._embedder(self._models())
-            vector = _vector(embedder, sealer, pending.question) if embedder else None
+            if embedder is not None:
+                vector, states = _read_text(embedder, sealer, pending.question)
+        entry = entries.Entry(pending.question, reply, time.time(), config.cache_ttl, states)
+        plain = entries.encode(entry)
+        if len(plain) > config.max_entry_bytes:
+            return NotStored.TOO_LARGE.value
+        value = sealer.seal(plain, key=pending.keys.entry(pending.name).encode())
         with _Stage("store"):
             stored = self._store.store(
                 pending.keys, pending.name, value,
@@ -330,6 +339,7 @@ class _Similar:
 
     vectors: str | None = None
     vector: bytes | None = None
+    states: bytes | None = None
     hit: _Hit | None = None
 
 
@@ -347,16 +357,22 @@ class _Stage:
 
 
 class _Timed:
-    """A verifier that measures itself."""
+    """A verifier that measures itself and is told what one request knows of its texts."""
 
-    def __init__(self, verifier: PairVerifier) -> None:
-        self._verifier = verifier
+    def __init__(self, verifier: PairVerifier, states: Mapping[str, bytes]) -> None:
+        self._verifier, self._states = verifier, states
         self.fingerprint = verifier.fingerprint
         self.truncates = verifier.truncates
 
-    def score(self, a: str, b: str, similarity: float) -> float:
+    def score(
+        self,
+        a: str,
+        b: str,
+        similarity: float,
+        states: Mapping[str, bytes] = NO_STATES,  # noqa: ARG002 - has its own
+    ) -> float:
         with _Stage("verification"):
-            return self._verifier.score(a, b, similarity)
+            return self._verifier.score(a, b, similarity, self._states)
 
 
 def _let_pass(host: Host) -> bool:
@@ -400,9 +416,11 @@ def _comparable(question: str | None, embedder: Embedder, models: CacheModels | 
     )
 
 
-def _vector(embedder: Embedder, sealer: TenantSealer, question: str) -> bytes:
+def _read_text(embedder: Embedder, sealer: TenantSealer, question: str) -> tuple[bytes, bytes | None]:
+    """The question's vector, scrambled, and what else the embedder knows of it."""
     with _Stage("embedding"):
-        return sealer.scramble(embedder.embed(question))
+        reading = embedder.read(question)
+        return sealer.scramble(reading.vector), reading.states
 
 
 def _count(status: Status, detail: str, tenant: TenantId | None) -> None:

@@ -1,10 +1,13 @@
 """A BERT encoder as an ONNX graph, written node by node with NumPy: no torch, no transformers, no export.
 
 The graph takes one text (or pair) at a time, without padding and so without a mask, because that is how a
-cache meets its requests. Two graphs share the encoder:
+cache meets its requests. Three kinds of graphs:
 
-* the *embedder*: mean of the last layer's vectors, scaled to length 1;
-* the *pair verifier* (a cross-encoder): both texts in one sequence, a small head on top, one logit.
+* the *embedder*: mean of the last layer's vectors, scaled to length 1; and, where a late reader is to be served, the
+  *states*, a vector for each token;
+* the *pair verifier* (a cross-encoder): both texts in one sequence, a small head on top, one logit;
+* the *late reader*: the same, but only the upper layers, on the states of both texts. Each text has been through the
+  lower layers alone, once (PreTTR, arXiv:2004.14255; DeFormer, arXiv:2005.00697).
 
 int8 here means: weights as signed 7-bit integers with one scale per output column, activations as unsigned
 8-bit integers with one scale per tensor, found while running (ONNX Runtime's ``DynamicQuantizeMatMul``).
@@ -38,17 +41,17 @@ __all__ = [
     "BertShape",
     "PairHead",
     "build_embedder",
+    "build_late_reader",
     "build_verifier",
     "cut_embedder",
     "is_mpnet",
+    "layers_of",
     "merge_adapter",
     "mpnet_as_bert",
-    "narrow",
     "read_safetensors",
     "relative_buckets",
 ]
 
-_KEPT = "intermediate.kept"
 _MICROSOFT = "com.microsoft"
 _MPNET_NAMES: Mapping[str, str] = {"q": "query", "k": "key", "v": "value"}
 # IR 9 and opset 17 are read by every ONNX Runtime since 1.16.
@@ -57,6 +60,7 @@ _OPSET = 17
 DISTANCES = "encoder.relative_attention_bias.weight"
 """MPNet's name for what each head adds to its attention by distance: [32, heads]."""
 
+_LATE_EPSILON = 1e-5  # as it was trained
 _LONGEST = 128  # tokens, where attention depends on the distance
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "i1", "U8": "u1"}
 
@@ -96,28 +100,22 @@ class BertShape:
     epsilon: float = 1e-12
     """What layer normalisation adds to the variance."""
 
-    layers: tuple[int, ...] | None = None
-    """The layers that are used, in order; all when left out."""
-
-    start_only: bool = False
-    """Whether the last layer gives the first token's vector alone, which costs a quarter of a layer."""
-
     exact: tuple[int, ...] = ()
     """Layers whose second feed-forward product is never quantised: where a few of the numbers that it takes are far
     larger than the others, eight bits for all of them are too few."""
 
-    def layers_of(self, tensors: Iterable[str]) -> tuple[int, ...]:
-        """The layers that are used of an encoder with these tensors."""
-        found = {int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")}
-        return tuple(sorted(found)) if self.layers is None else self.layers
+
+def layers_of(tensors: Iterable[str]) -> list[int]:
+    """The layers that have any of these tensors, the lowest first."""
+    return sorted({int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")})
 
 
 @dataclass(frozen=True, slots=True)
 class PairHead:
-    """The verifier's head: a hidden layer (GELU) on [first vector, 4·|u-v|, 4·u·v]; u, v: both means."""
+    """A hidden layer (GELU) on [first vector, 4·|u-v|, 4·u·v]; u, v: both means. A late reader has two first ones."""
 
     hidden_weight: Array
-    """[hidden, 3 · width]"""
+    """[hidden, 3 · width], or 4 · width"""
 
     hidden_bias: Array
     """[hidden]"""
@@ -129,39 +127,16 @@ class PairHead:
     """[1]"""
 
 
-def narrow(base: Tensors, adapter: Tensors) -> dict[str, Array]:
-    """An encoder's weights without the feed-forward units that the adapter leaves out.
-
-    ``encoder.layer.N.intermediate.kept`` (int32 [kept]) names those of the layer that stay.
-
-    Raises:
-        EdgeError: there are no such units.
-    """
-    narrowed: dict[str, Array] = dict(base)
-    for name in adapter:
-        if name.endswith(_KEPT):
-            layer, kept = name.removesuffix(_KEPT), np.asarray(adapter[name])
-            into, out = f"{layer}intermediate.dense", f"{layer}output.dense.weight"
-            try:
-                narrowed[f"{into}.weight"] = base[f"{into}.weight"][kept]
-                narrowed[f"{into}.bias"] = base[f"{into}.bias"][kept]
-                narrowed[out] = base[out][:, kept]
-            except (KeyError, IndexError) as error:
-                raise EdgeError(f"adapter: {name} doesn't fit the encoder ({error})") from error
-    return narrowed
-
-
 def merge_adapter(base: Tensors, adapter: Tensors) -> tuple[dict[str, Array], PairHead]:
     """Add low-rank updates to an encoder's weights and take out the head.
 
     The adapter names tensors as the encoder does. ``X.lora_A`` [rank, in] and ``X.lora_B`` [out, rank] mean
-    ``X.weight + lora_B @ lora_A``; ``head.hidden.*`` and ``head.out.*`` are the head; ``….kept`` is as `narrow` has it;
-    any other tensor replaces the encoder's of the same name.
+    ``X.weight + lora_B @ lora_A``; ``head.hidden.*`` and ``head.out.*`` are the head; ``late.*`` is what a late reader
+    has besides; any other tensor replaces the encoder's of the same name.
 
     Raises:
         EdgeError: the adapter doesn't fit the encoder.
     """
-    base = narrow(base, adapter)
     merged = dict(base)
     try:
         for name, stored in adapter.items():
@@ -170,7 +145,7 @@ def merge_adapter(base: Tensors, adapter: Tensors) -> tuple[dict[str, Array], Pa
                 target = name.removesuffix("lora_A") + "weight"
                 update = np.asarray(adapter[name.removesuffix("A") + "B"], np.float32) @ value
                 merged[target] = np.asarray(base[target], np.float32) + update
-            elif not name.startswith("head.") and not name.endswith((".lora_B", _KEPT)):
+            elif not name.startswith(("head.", "late.")) and not name.endswith(".lora_B"):
                 if base[name].shape != value.shape:
                     raise EdgeError(f"adapter: {name} has shape {value.shape}, not {base[name].shape}")
                 merged[name] = value
@@ -215,20 +190,43 @@ def mpnet_as_bert(tensors: Tensors) -> dict[str, Array]:
     return found
 
 
-def build_embedder(tensors: Tensors, shape: BertShape | None = None, *, int8: bool = True) -> bytes:
+def build_embedder(
+    tensors: Tensors, shape: BertShape | None = None, *, late: Tensors | None = None, int8: bool = True
+) -> bytes:
     """The embedder as a serialised ONNX model: ``input_ids`` int32 [1, n] → ``embedding`` float32 [1, width].
+
+    With `late` also ``states`` int8 [1, n, width] and ``scales`` float32 [1, n, 1]; their product is a state per token.
 
     Args:
         tensors: a BERT encoder's weights under their usual names (``embeddings.word_embeddings.weight``).
         shape: heads and epsilon; those of MiniLM when left out.
-        int8: quantise (see the module's text), or keep float32.
+        late: a late reader's adapter. Its states are a dense layer (``late.states.*``, [width, 2 · width]) on the
+            vectors below its lowest layer and on the last ones, normalised (``late.norm.*``).
+        int8: quantise (see the module's text), or keep float32. States are int8 in any case.
     """
     graph = _Graph(int8=int8)
-    last, _ = _encoder(graph, tensors, shape or BertShape(), pair=False)
-    mean = graph.add("ReduceMean", [last], axes=[1], keepdims=0)
+    outputs = _encoder(graph, tensors, shape or BertShape(), pair=False)
+    width = int(tensors["embeddings.LayerNorm.weight"].shape[0])
+    mean = graph.add("ReduceMean", [outputs[-1]], axes=[1], keepdims=0)
     norm = graph.add("ReduceL2", [mean], axes=[1], keepdims=1)
     graph.add("Div", [mean, norm], output="embedding")
-    return graph.model("embedding", [1, int(tensors["embeddings.LayerNorm.weight"].shape[0])], pair=False)
+    found: dict[str, tuple[int, list[Any]]] = {"embedding": (graph.onnx.TensorProto.FLOAT, [1, width])}
+    if late is not None:
+        lowest = layers_of(late)[0]
+        both = graph.add("Concat", [outputs[lowest], outputs[-1]], axis=-1)
+        mixed = graph.dense(
+            both, "late.states", _of(late, "late.states.weight"), _of(late, "late.states.bias")
+        )
+        states = graph.normalised(mixed, "late.norm", late, _LATE_EPSILON)
+        most = graph.add("ReduceMax", [graph.add("Abs", [states])], axes=[2], keepdims=1)
+        graph.add("Div", [most, graph.constant("levels", np.array(127, np.float32))], output="scales")
+        whole = graph.add("Round", [graph.add("Div", [states, "scales"])])
+        graph.add("Cast", [whole], output="states", to=graph.onnx.TensorProto.INT8)
+        found |= {
+            "states": (graph.onnx.TensorProto.INT8, [1, "n", width]),
+            "scales": (graph.onnx.TensorProto.FLOAT, [1, "n", 1]),
+        }
+    return graph.model({"input_ids": (graph.onnx.TensorProto.INT32, [1, "n"])}, found)
 
 
 def build_verifier(
@@ -240,9 +238,7 @@ def build_verifier(
     float32 [1, 1]. Arguments as for `build_embedder`; `tensors` are the merged weights.
     """
     graph = _Graph(int8=int8)
-    shape = shape or BertShape()
-    last, before = _encoder(graph, tensors, shape, pair=True)
-    means = before if shape.start_only else last
+    last = _encoder(graph, tensors, shape or BertShape(), pair=True)[-1]
     column = graph.constant("axis_2", np.array([2], np.int64))
     second = graph.add(
         "Cast", [graph.add("Unsqueeze", ["token_type_ids", column])], to=graph.onnx.TensorProto.FLOAT
@@ -251,25 +247,60 @@ def build_verifier(
 
     def mean(mask: str) -> str:
         axis = graph.constant("axis_1", np.array([1], np.int64))
-        total = graph.add("ReduceSum", [graph.add("Mul", [means, mask]), axis], keepdims=0)
+        total = graph.add("ReduceSum", [graph.add("Mul", [last, mask]), axis], keepdims=0)
         count = graph.add("ReduceSum", [mask, axis], keepdims=0)
         return graph.add("Div", [total, count])
 
-    u, v = mean(first), mean(second)
-    four = graph.constant("four", np.array(4, np.float32))
     start = graph.add("Gather", [last, graph.constant("zero", np.array(0, np.int64))], axis=1)
-    apart = graph.add("Mul", [graph.add("Abs", [graph.add("Sub", [u, v])]), four])
-    product = graph.add("Mul", [graph.add("Mul", [u, v]), four])
-    features = graph.add("Concat", [start, apart, product], axis=1)
-    hidden = graph.gemm(features, "head.hidden", head.hidden_weight, head.hidden_bias)
-    graph.gemm(
-        graph.add("Gelu", [hidden], domain=_MICROSOFT),
-        "head.out",
-        head.out_weight,
-        head.out_bias,
-        output="logit",
-    )
-    return graph.model("logit", [1, 1], pair=True)
+    graph.judge([start], mean(first), mean(second), head)
+    kind, n = graph.onnx.TensorProto.INT32, [1, "n"]
+    return graph.model({"input_ids": (kind, n), "token_type_ids": (kind, n)}, graph.logit)
+
+
+def build_late_reader(
+    tensors: Tensors, adapter: Tensors, head: PairHead, shape: BertShape | None = None, *, int8: bool = True
+) -> bytes:
+    """The late reader as a serialised ONNX model: the states of two texts → ``logit`` float32 [1, 1].
+
+    Its inputs are what the embedder gives of each: ``a``, ``b`` int8 [1, n, width], ``a_scales``, ``b_scales`` float32
+    [1, n, 1]. The last layer is computed for the first tokens of both alone.
+
+    Args:
+        tensors: the merged weights; of these the layers that the adapter has.
+        adapter: the late reader's, for what it adds to the states of each side (``late.sides``, [2, width]).
+        head: its head.
+        shape: as for `build_embedder`.
+        int8: as for `build_embedder`.
+    """
+    graph = _Graph(int8=int8)
+    shape, tensor = shape or BertShape(), graph.onnx.TensorProto
+    sides = []
+    for side, what in zip(("a", "b"), _of(adapter, "late.sides"), strict=True):
+        states = graph.add("Mul", [graph.add("Cast", [side], to=tensor.FLOAT), f"{side}_scales"])
+        sides.append(graph.add("Add", [states, graph.constant(f"side_{side}", what)]))
+    value = graph.add("Concat", sides, axis=1)
+    lengths = [graph.add("Shape", [side], start=1, end=2) for side in ("a", "b")]
+    *lower, last = layers_of(adapter)
+    for i in lower:
+        value = _layer(graph, tensors, shape, i, value)
+    zero = graph.constant("begin", np.array([0], np.int64))
+    starts = graph.add("Gather", [value, graph.add("Concat", [zero, lengths[0]], axis=0)], axis=1)
+    ends = _layer(graph, tensors, shape, last, value, at=starts)
+    graph.add("Split", [value, graph.add("Concat", lengths, axis=0)], output="read", outputs=2, axis=1)
+    u, v = (graph.add("ReduceMean", [each], axes=[1], keepdims=0) for each in ("read", "read:1"))
+    both = [
+        graph.add("Gather", [ends, graph.constant(f"end_{i}", np.array(i, np.int64))], axis=1) for i in (0, 1)
+    ]
+    graph.judge(both, u, v, head)
+    width = int(_of(adapter, "late.sides").shape[1])
+    inputs = {
+        name: value
+        for side, n in (("a", "n"), ("b", "m"))
+        for name, value in (
+            (side, (tensor.INT8, [1, n, width])), (f"{side}_scales", (tensor.FLOAT, [1, n, 1])),
+        )
+    }  # fmt: skip
+    return graph.model(inputs, graph.logit)
 
 
 class _Graph:
@@ -340,14 +371,42 @@ class _Graph:
         scales = self.add("Gather", [self.constant(f"{name}_scale", scale), indices])
         return self.add("Mul", [self.add("Cast", [rows], to=self.onnx.TensorProto.FLOAT), scales])
 
-    def model(self, output: str, shape: list[int], *, pair: bool) -> bytes:
-        helper, tensor = self.onnx.helper, self.onnx.TensorProto
-        inputs = ["input_ids", "token_type_ids"] if pair else ["input_ids"]
+    def normalised(self, value: str, name: str, tensors: Tensors, epsilon: float) -> str:
+        """Layer normalisation with the weight and bias of this name."""
+        parts = [
+            self.constant(f"{name}.{part}", _of(tensors, f"{name}.{part}")) for part in ("weight", "bias")
+        ]
+        return self.add("LayerNormalization", [value, *parts], axis=-1, epsilon=epsilon)
+
+    def judge(self, first: list[str], u: str, v: str, head: PairHead) -> None:
+        """The head (`PairHead`) on first vectors and both means, each [1, width]."""
+        four = self.constant("four", np.array(4, np.float32))
+        apart = self.add("Mul", [self.add("Abs", [self.add("Sub", [u, v])]), four])
+        product = self.add("Mul", [self.add("Mul", [u, v]), four])
+        features = self.add("Concat", [*first, apart, product], axis=1)
+        hidden = self.gemm(features, "head.hidden", head.hidden_weight, head.hidden_bias)
+        active = self.add("Gelu", [hidden], domain=_MICROSOFT)
+        self.gemm(active, "head.out", head.out_weight, head.out_bias, output="logit")
+
+    @property
+    def logit(self) -> Mapping[str, tuple[int, list[Any]]]:
+        """What a verifier gives."""
+        return {"logit": (self.onnx.TensorProto.FLOAT, [1, 1])}
+
+    def model(
+        self,
+        inputs: Mapping[str, tuple[int, list[Any]]],
+        outputs: Mapping[str, tuple[int, list[Any]]],
+    ) -> bytes:
+        """The serialised model; inputs and outputs by name with their types and shapes."""
+        helper = self.onnx.helper
         graph = helper.make_graph(
             self._nodes,
             "tenantgate",
-            [helper.make_tensor_value_info(name, tensor.INT32, [1, "n"]) for name in inputs],
-            [helper.make_tensor_value_info(output, tensor.FLOAT, shape)],
+            *(
+                [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in values.items()]
+                for values in (inputs, outputs)
+            ),
             list(self._constants.values()),
         )
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_MICROSOFT, 1)]
@@ -358,97 +417,96 @@ class _Graph:
         return serialised
 
 
+def _of(tensors: Tensors, name: str) -> Array:
+    """A tensor as float32."""
+    try:
+        return np.asarray(tensors[name], np.float32)
+    except KeyError as error:
+        raise EdgeError(f"the encoder's weights lack {name}") from error
+
+
 def _quantise(weight: Array, *, axis: int, levels: int) -> tuple[Array, Array]:
     """Symmetric integers in ±levels and their scales, one scale for each index across `axis`."""
     scale = np.maximum(np.abs(weight).max(axis=axis, keepdims=True), 1e-8) / levels
     return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32)
 
 
-def _encoder(graph: _Graph, tensors: Tensors, shape: BertShape, *, pair: bool) -> tuple[str, str]:
-    """Embeddings and layers: the names of the last layer's output and of its input, each [1, n, width].
-
-    Where the shape says `start_only`, the output is [1, 1, width].
-    """
-
-    def weight(name: str) -> Array:
-        try:
-            return np.asarray(tensors[name], np.float32)
-        except KeyError as error:
-            raise EdgeError(f"the encoder's weights lack {name}") from error
-
-    def constant(name: str) -> str:
-        return graph.constant(name, weight(name))
-
-    def normalised(name: str) -> list[str]:
-        return [constant(f"{name}.weight"), constant(f"{name}.bias")]
-
-    def joined_and_normalised(new: str, old: str, name: str) -> str:
-        # Two nodes, though SkipLayerNormalization is the same in one: that takes three times as long in ONNX
-        # Runtime 1.32 (a scalar loop), a fifth of a short text's time.
-        return graph.add(
-            "LayerNormalization",
-            [graph.add("Add", [new, old]), *normalised(name)],
-            axis=-1,
-            epsilon=shape.epsilon,
-        )
-
-    words = graph.lookup("input_ids", "word_embeddings", weight("embeddings.word_embeddings.weight"))
+def _encoder(graph: _Graph, tensors: Tensors, shape: BertShape, *, pair: bool) -> list[str]:
+    """Embeddings and layers: the names of the embeddings and of each layer's output, all [1, n, width]."""
+    words = graph.lookup("input_ids", "word_embeddings", _of(tensors, "embeddings.word_embeddings.weight"))
     length = graph.add("Shape", ["input_ids"], start=1)
     begin, axis = (
         graph.constant("begin", np.array([0], np.int64)),
         graph.constant("axis_0", np.array([0], np.int64)),
     )
-    places = graph.add("Slice", [constant("embeddings.position_embeddings.weight"), begin, length, axis])
-    types = weight("embeddings.token_type_embeddings.weight")
+    name = "embeddings.position_embeddings.weight"
+    places = graph.add("Slice", [graph.constant(name, _of(tensors, name)), begin, length, axis])
+    types = _of(tensors, "embeddings.token_type_embeddings.weight")
     if pair:
         kinds = graph.add("Gather", [graph.constant("token_types", types), "token_type_ids"])
     else:
         kinds = graph.constant("token_type", types[0])
     total = graph.add("Add", [graph.add("Add", [words, kinds]), places])
-    value = graph.add(
-        "LayerNormalization", [total, *normalised("embeddings.LayerNorm")], axis=-1, epsilon=shape.epsilon
-    )
+    outputs = [graph.normalised(total, "embeddings.LayerNorm", tensors, shape.epsilon)]
     distances = None
     if DISTANCES in tensors:
-        distances = _distance_bias(graph, weight(DISTANCES), length)
-    before, layers = value, shape.layers_of(tensors)
-    for i in layers:
-        prefix, before = f"encoder.layer.{i}", value
-        names = [f"{prefix}.attention.self.{part}" for part in ("query", "key", "value")]
-        weights = [weight(f"{name}.weight") for name in names]
-        biases = [weight(f"{name}.bias") for name in names]
-        if shape.start_only and i == layers[-1]:
-            zero = graph.constant("first", np.array([0], np.int64))
-            value = graph.add("Gather", [before, zero], axis=1)
-            query = graph.dense(value, f"{prefix}.query", weights[0], biases[0])
-            joined = graph.dense(
-                before, f"{prefix}.kv", np.concatenate(weights[1:]), np.concatenate(biases[1:])
-            )
-            graph.add("Split", [joined], output=f"{prefix}.k", outputs=2, axis=-1)
-            heads = [query, f"{prefix}.k", f"{prefix}.k:1"]
-        else:
-            joined = graph.dense(before, f"{prefix}.qkv", np.concatenate(weights), np.concatenate(biases))
-            graph.add("Split", [joined], output=f"{prefix}.q", outputs=3, axis=-1)
-            heads = [f"{prefix}.q", f"{prefix}.q:1", f"{prefix}.q:2"]
-        attended = graph.add(
-            "MultiHeadAttention", [*heads, "", "", distances] if distances else heads, domain=_MICROSOFT,
-            num_heads=shape.heads,
-        )  # fmt: skip
-        out = f"{prefix}.attention.output"
-        projected = graph.dense(
-            attended, f"{out}.dense", weight(f"{out}.dense.weight"), weight(f"{out}.dense.bias")
+        distances = _distance_bias(graph, _of(tensors, DISTANCES), length)
+    for i in layers_of(tensors):
+        outputs.append(_layer(graph, tensors, shape, i, outputs[-1], distances=distances))
+    return outputs
+
+
+def _layer(
+    graph: _Graph,
+    tensors: Tensors,
+    shape: BertShape,
+    i: int,
+    value: str,
+    *,
+    at: str | None = None,
+    distances: str | None = None,
+) -> str:
+    """One layer: the name of its output, of `at` [1, k, width] alone if that is given, else of all of `value`."""
+
+    def dense(x: str, name: str, *, exact: bool = False) -> str:
+        full = f"{prefix}.{name}"
+        return graph.dense(x, full, _of(tensors, f"{full}.weight"), _of(tensors, f"{full}.bias"), exact=exact)
+
+    def joined(x: str, name: str, *parts: str) -> str:
+        names = [f"{prefix}.attention.self.{part}" for part in parts]
+        weights, biases = (
+            np.concatenate([_of(tensors, f"{each}.{kind}") for each in names]) for kind in ("weight", "bias")
         )
-        value = joined_and_normalised(projected, value, f"{out}.LayerNorm")
-        wide = f"{prefix}.intermediate.dense"
-        expanded = graph.dense(value, wide, weight(f"{wide}.weight"), weight(f"{wide}.bias"))
-        active = graph.add("Gelu", [expanded], domain=_MICROSOFT)
-        out = f"{prefix}.output"
-        contracted = graph.dense(
-            active, f"{out}.dense", weight(f"{out}.dense.weight"), weight(f"{out}.dense.bias"),
-            exact=i in shape.exact,
-        )  # fmt: skip
-        value = joined_and_normalised(contracted, value, f"{out}.LayerNorm")
-    return value, before
+        split = f"{prefix}.{name}"
+        graph.add(
+            "Split",
+            [graph.dense(x, f"{split}.joined", weights, biases)],
+            output=split,
+            outputs=len(parts),
+            axis=-1,
+        )
+        return split
+
+    def joined_and_normalised(new: str, old: str, name: str) -> str:
+        # Two nodes, though SkipLayerNormalization is the same in one: that takes three times as long in ONNX
+        # Runtime 1.32 (a scalar loop), a fifth of a short text's time.
+        total = graph.add("Add", [new, old])
+        return graph.normalised(total, f"{prefix}.{name}.LayerNorm", tensors, shape.epsilon)
+
+    prefix = f"encoder.layer.{i}"
+    if at is None:
+        at, split = value, joined(value, "qkv", "query", "key", "value")
+        heads = [split, f"{split}:1", f"{split}:2"]
+    else:
+        query, split = dense(at, "attention.self.query"), joined(value, "kv", "key", "value")
+        heads = [query, split, f"{split}:1"]
+    attended = graph.add(
+        "MultiHeadAttention", [*heads, "", "", distances] if distances else heads, domain=_MICROSOFT,
+        num_heads=shape.heads,
+    )  # fmt: skip
+    at = joined_and_normalised(dense(attended, "attention.output.dense"), at, "attention.output")
+    active = graph.add("Gelu", [dense(at, "intermediate.dense")], domain=_MICROSOFT)
+    return joined_and_normalised(dense(active, "output.dense", exact=i in shape.exact), at, "output")
 
 
 def relative_buckets(length: int) -> NDArray[np.int64]:

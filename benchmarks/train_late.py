@@ -1,0 +1,605 @@
+"""Train the late reader of the cache's verifier, which ships in ``src/tenantgate/models``.
+
+    python benchmarks/train_late.py draw PAIRS.jsonl --intents INTENTS.jsonl --out DRAWN
+    python benchmarks/train_late.py teach DRAWN --fold 0 --weights MPNET [--device cuda]      # 0, 1, 2 and 3
+    python benchmarks/train_late.py train DRAWN --weights MINILM --out late.safetensors [--start FILE] [--device cuda]
+    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure late
+
+Needs torch and safetensors. What is held out is what ``train_verifier.py`` holds out; nothing of it is drawn.
+
+*draw*: the labelled pairs and those made by rule (``verifier_pairs.py``), eight times anew, and each text beside its
+nearest neighbours, which nobody has labelled. *teach*: all-mpnet-base-v2 as a cross-encoder, every weight trained, on
+the pairs of three folds of four; then it says its word on all pairs. *train*: the late reader learns the labels and
+the teachers' mean word, of a labelled pair that of the one who hasn't seen it (Wolpert, Stacked Generalization, 1992).
+It reads the states of the embedder as built (int8), which stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+import torch
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from torch import nn
+from torch.nn import functional
+from train_verifier import Curriculum, Split, auc, recalls, split
+from verifier_pairs import components, in_part, read_pairs, read_requests, reword
+
+from tenantgate.edge.models import build_models
+from tenantgate.edge.onnx_bert import (
+    DISTANCES,
+    cut_embedder,
+    is_mpnet,
+    mpnet_as_bert,
+    read_safetensors,
+    relative_buckets,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+FOLDS, DRAWINGS = 4, 8
+LOW, LAYERS, WIDTH = 4, 2, 384
+"""The states are of what the encoder's first `LOW` layers and all layers give; the late reader has so many layers."""
+LONGEST = 64  # tokens of one text
+COSINE, AT = 10.0, 0.78
+"""What the cosine adds to the reader's log-odds while it is trained, so that it learns what the cosine doesn't say."""
+LABELLED, IMPLIED, MADE, REQUESTS, NEAR = range(5)
+OWN = {LABELLED: 0.35, IMPLIED: 0.35, MADE: 0.7, REQUESTS: 0.4, NEAR: 0.0}
+"""How much of the goal is the pair's own label, by kind; the rest is the teachers' word."""
+
+
+# --- draw ---
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Pairs as places in `texts`. Rows: a, b, label (-1: none), fold (-1: none), kind, drawing, weight."""
+
+    texts: list[str]
+    rows: Array
+    held: Array
+    """a, b, label of what is held out, only to report on."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Drawn:
+        """What `write` wrote."""
+        arrays = np.load(folder / "rows.npz")
+        return cls(json.loads((folder / "texts.json").read_text("utf-8")), arrays["rows"], arrays["held"])
+
+    def write(self, folder: Path) -> None:
+        """Two files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "texts.json").write_text(json.dumps(self.texts), "utf-8")
+        np.savez_compressed(folder / "rows.npz", rows=self.rows, held=self.held)
+
+    def column(self, name: str) -> Array:
+        """One column of the rows by its name."""
+        return self.rows[:, ("a", "b", "label", "fold", "kind", "drawing", "weight").index(name)]
+
+
+def draw(data: Split, seed: int) -> Drawn:
+    """All that is learnt from."""
+    rng, embedder = random.Random(seed), build_models(progress=print).embedder()
+    index: dict[str, int] = {}
+    rows: list[tuple[float, ...]] = []
+
+    def place(text: str) -> int:
+        return index.setdefault(text, len(index))
+
+    def embed(texts: Sequence[str]) -> Array:
+        with ThreadPoolExecutor() as pool:
+            return np.array(list(pool.map(embedder.embed, texts)), np.float32)
+
+    component = components(data.train)
+
+    def fold(text: str) -> int:
+        return int(in_part(component[text], 99) * FOLDS)
+
+    requests = [request.text for request in data.train_requests]
+    vectors = embed(requests)
+    curriculum = Curriculum(data, vectors, rng)
+    labelled = len(data.train)
+    for drawing in range(DRAWINGS):
+        for i, (pair, weight) in enumerate(curriculum.epoch()):
+            # The order in which `Curriculum.epoch` gives them.
+            kinds = ((labelled, LABELLED), (labelled + 5000, IMPLIED), (labelled + 19_000, MADE))
+            kind = next((kind for end, kind in kinds if i < end), REQUESTS)
+            text = data.train[i].a if kind == LABELLED else pair.a
+            known = fold(text) if kind in (LABELLED, IMPLIED) else -1
+            rows.append((place(pair.a), place(pair.b), pair.same, known, kind, drawing, weight))
+
+    questions = sorted({text for pair in data.train for text in (pair.a, pair.b)})
+    for texts, of, count, least in ((questions, embed(questions), 12, 0.5), (requests, vectors, 16, 0.4)):
+        rows += [
+            (place(texts[i]), place(texts[j]), -1, -1, NEAR, -1, 1.0) for i, j in neighbours(of, count, least)
+        ]
+    for i in rng.sample(range(len(requests)), min(4000, len(requests))):
+        near = np.argpartition(-(vectors @ vectors[i]), 9)[:9]
+        for j in rng.sample([int(j) for j in near if j != i], 3):
+            a, b = reword(requests[i], rng), requests[j] if rng.random() < 0.6 else reword(requests[j], rng)
+            rows.append((place(a), place(b), -1, -1, NEAR, -1, 1.0))
+    held = [(place(pair.a), place(pair.b), int(pair.same)) for pair in data.held]
+    return Drawn(list(index), np.array(rows), np.array(held))
+
+
+def neighbours(vectors: Array, count: int, least: float) -> Iterator[tuple[int, int]]:
+    """Each place beside so many nearest that have at least this cosine; no two places twice."""
+    seen: set[tuple[int, int]] = set()
+    for i in range(len(vectors)):
+        cosines = vectors @ vectors[i]
+        cosines[i] = -1
+        for j in map(int, np.argpartition(-cosines, count)[:count]):
+            both = min(i, j), max(i, j)
+            if cosines[j] >= least and both not in seen:
+                seen.add(both)
+                yield i, j
+
+
+# --- an encoder in torch ---
+
+
+class Dense(nn.Module):
+    """A dense layer that is trained whole, or with a rank: a low-rank update of a weight that stays."""
+
+    def __init__(self, tensors: dict[str, Any], name: str, rank: int = 0) -> None:
+        super().__init__()
+        weight = torch.tensor(np.asarray(tensors[f"{name}.weight"], np.float32))
+        self.weight = nn.Parameter(weight, requires_grad=not rank)
+        self.bias = nn.Parameter(torch.tensor(np.asarray(tensors[f"{name}.bias"], np.float32)))
+        self.rank = rank
+        if rank:
+            self.lora_A = nn.Parameter(torch.randn(rank, weight.shape[1]) / math.sqrt(weight.shape[1]))
+            self.lora_B = nn.Parameter(torch.zeros(weight.shape[0], rank))
+
+    def forward(self, x: Any) -> Any:
+        """The product."""
+        weight = self.weight + self.lora_B @ self.lora_A if self.rank else self.weight
+        return functional.linear(x, weight, self.bias)
+
+
+class Norm(nn.Module):
+    """Layer normalisation."""
+
+    def __init__(self, tensors: dict[str, Any], name: str, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(np.asarray(tensors[f"{name}.weight"], np.float32)))
+        self.bias = nn.Parameter(torch.tensor(np.asarray(tensors[f"{name}.bias"], np.float32)))
+        self.epsilon = epsilon
+
+    def forward(self, x: Any) -> Any:
+        """Normalised."""
+        return functional.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.epsilon)
+
+
+class Layer(nn.Module):
+    """One layer; its parts are named as the encoder's tensors."""
+
+    def __init__(self, tensors: dict[str, Any], i: int, *, epsilon: float, rank: int = 0) -> None:
+        super().__init__()
+        layer = f"encoder.layer.{i}"
+        names = (*(f"attention.self.{part}" for part in ("query", "key", "value")), "attention.output.dense",
+                 "intermediate.dense", "output.dense")  # fmt: skip
+        # A ModuleDict's keys can't hold dots.
+        self.dense = nn.ModuleDict(
+            {name.replace(".", "/"): Dense(tensors, f"{layer}.{name}", rank) for name in names}
+        )
+        self.norms = nn.ModuleDict(
+            {
+                name.replace(".", "/"): Norm(tensors, f"{layer}.{name}", epsilon)
+                for name in ("attention.output.LayerNorm", "output.LayerNorm")
+            }
+        )
+
+    def forward(self, x: Any, bias: Any, at: Any = None) -> Any:
+        """`x` [count, n, width] after the layer, or `at` [count, k, width] if that is given."""
+        at = x if at is None else at
+        count, width, heads = len(x), x.shape[-1], 12
+        query, key, value = (
+            self.dense[f"attention/self/{part}"](of).view(count, -1, heads, width // heads).transpose(1, 2)
+            for of, part in ((at, "query"), (x, "key"), (x, "value"))
+        )
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        mixed = mixed.transpose(1, 2).reshape(count, -1, width)
+        at = self.norms["attention/output/LayerNorm"](
+            at + self.drop(self.dense["attention/output/dense"](mixed))
+        )
+        wide = functional.gelu(self.dense["intermediate/dense"](at))
+        return self.norms["output/LayerNorm"](at + self.drop(self.dense["output/dense"](wide)))
+
+    def drop(self, x: Any) -> Any:
+        """Dropout."""
+        return functional.dropout(x, 0.1, self.training)
+
+
+def head_of(features: Any, hidden: Any, out: Any, *, training: bool) -> Any:
+    """`tenantgate.edge.onnx_bert.PairHead`."""
+    features = functional.dropout(features, 0.1, training)
+    return out(functional.gelu(hidden(features))).squeeze(-1).float()
+
+
+def mean_of(x: Any, mask: Any) -> Any:
+    """Over the tokens that there are."""
+    weight = mask[..., None].float()
+    return (x * weight).sum(1) / weight.sum(1)
+
+
+class Tokens:
+    """The texts' tokens on the device."""
+
+    def __init__(self, folder: Path, texts: Sequence[str], device: str) -> None:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(LONGEST)
+        tokenizer.encode_special_tokens = True
+        encoded = [item.ids for item in tokenizer.encode_batch(list(texts))]
+        self.between = tokenizer.encode("", "").ids[2:-1]
+        self.lengths = np.array([len(ids) for ids in encoded])
+        rows = torch.zeros(len(encoded), LONGEST, dtype=torch.int32)
+        for i, ids in enumerate(encoded):
+            rows[i, : len(ids)] = torch.tensor(ids, dtype=torch.int32)
+        self.ids, self.length = rows.to(device), torch.tensor(self.lengths, device=device)
+
+    def pair(self, a: Any, b: Any) -> tuple[Any, Any, Any]:
+        """Both texts of each pair in one sequence: ids, which of them are the second's, which there are."""
+        gap = len(self.between)
+        first, second = self.length[a][:, None], self.length[b][:, None]
+        place = torch.arange(int((first + gap + second).max()) - 1, device=a.device)[None]
+        behind = place - first - gap + 1  # the second's first token is left out
+        size = (len(a), place.shape[1])
+        ids = self.ids[a].gather(1, place.clamp(max=LONGEST - 1).expand(size).long())
+        others = self.ids[b].gather(1, behind.clamp(0, LONGEST - 1).long())
+        one, two = place < first, (behind >= 1) & (behind < second)
+        ids = torch.where(one, ids, torch.where(two, others, 0))
+        mask = one | two
+        for i, mark in enumerate(self.between):
+            between = place == first + i
+            ids, mask, two = torch.where(between, mark, ids), mask | between, two | between
+        return ids.long(), two, mask
+
+
+# --- teach ---
+
+
+class Teacher(nn.Module):
+    """MPNet as a cross-encoder; its word vectors stay."""
+
+    def __init__(self, tensors: dict[str, Any]) -> None:
+        super().__init__()
+        width = len(tensors["embeddings.LayerNorm.weight"])
+        for name in ("word", "position"):
+            self.register_buffer(
+                name, torch.tensor(np.asarray(tensors[f"embeddings.{name}_embeddings.weight"], np.float32))
+            )
+        self.register_buffer("distances", torch.tensor(np.asarray(tensors[DISTANCES], np.float32)))
+        self.types = nn.Parameter(torch.zeros(2, width))
+        self.norm = Norm(tensors, "embeddings.LayerNorm", 1e-5)
+        count = len({name.split(".")[2] for name in tensors if name.startswith("encoder.layer.")})
+        self.layers = nn.ModuleList(Layer(tensors, i, epsilon=1e-5) for i in range(count))
+        self.hidden, self.out = nn.Linear(3 * width, 128), nn.Linear(128, 1)
+
+    def forward(self, tokens: Tokens, a: Any, b: Any) -> Any:
+        """Log-odds."""
+        ids, second, mask = tokens.pair(a, b)
+        x = self.norm(self.word[ids] + self.position[: ids.shape[1]] + self.types[second.long()])
+        near = torch.from_numpy(relative_buckets(ids.shape[1])).to(a.device)
+        bias = (~mask)[:, None, None, :].float() * -1e4 + self.distances[near].permute(2, 0, 1)[None]
+        for layer in self.layers:
+            x = layer(x, bias)
+        x = x.float()
+        u, v = mean_of(x, mask & ~second), mean_of(x, second)
+        features = torch.cat([x[:, 0], 4 * (u - v).abs(), 4 * u * v], -1)
+        return head_of(features, self.hidden, self.out, training=self.training)
+
+
+def batches(lengths: Array, a: Array, b: Array, size: int, rng: np.random.Generator) -> list[Array]:
+    """Rows of like length, in random order."""
+    order = np.argsort(lengths[a] + lengths[b] + 2 * rng.random(len(a)))
+    chunks = [order[i : i + size] for i in range(0, len(order), size)]
+    return [chunks[i] for i in rng.permutation(len(chunks))]
+
+
+def optimizer_of(network: nn.Module, rate: float, lora: float, head: float) -> Any:
+    """AdamW with a rate of its own for low-rank updates and for what begins at random."""
+    groups: dict[tuple[float, bool], list[Any]] = {}
+    for name, value in network.named_parameters():
+        if value.requires_grad:
+            fresh = name.split(".")[0] in ("hidden", "out", "states", "state_norm", "sides")
+            kind = lora if "lora_" in name else head if fresh else rate
+            groups.setdefault((kind, value.ndim > 1), []).append(value)
+    return torch.optim.AdamW(
+        [
+            {"params": values, "lr": kind, "base": kind, "weight_decay": 0.01 if wide else 0.0}
+            for (kind, wide), values in groups.items()
+        ],
+        betas=(0.9, 0.98),
+    )
+
+
+def step(network: nn.Module, optimizer: Any, loss: Any, done: float, warm: float) -> None:
+    """One step at the rate for `done`, 0..1: it rises until `warm`, and falls to nothing."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base"] * min(1.0, (done + 1e-6) / warm) * max(0.01, 1 - done)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def teach(drawn: Drawn, fold: int, weights: Path, device: str, *, epochs: int = 3, size: int = 128) -> Array:
+    """Train a teacher without the fold; its log-odds for all rows, then for what is held out."""
+    torch.manual_seed(fold)
+    rng = np.random.default_rng(fold)
+    tensors = read_safetensors(weights / "model.safetensors")
+    network = Teacher(mpnet_as_bert(tensors) if is_mpnet(tensors) else dict(tensors)).to(device)
+    tokens = Tokens(weights, drawn.texts, device)
+    optimizer = optimizer_of(network, 4e-5, 4e-5, 1e-3)
+    a, b = drawn.column("a").astype(int), drawn.column("b").astype(int)
+    label, weight = (
+        torch.tensor(drawn.column(name), dtype=torch.float32, device=device) for name in ("label", "weight")
+    )
+
+    def say(some: Array, other: Array) -> Array:
+        found = np.zeros(len(some), np.float32)
+        network.eval()
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+            for rows in batches(tokens.lengths, some, other, 1024, np.random.default_rng(0)):
+                both = (torch.tensor(each[rows], device=device) for each in (some, other))
+                found[rows] = network(tokens, *both).float().cpu().numpy()
+        network.train()
+        return found
+
+    for epoch in range(epochs):
+        used = np.flatnonzero(
+            (drawn.column("drawing") == (epoch + 2 * fold) % DRAWINGS) & (drawn.column("fold") != fold)
+        )
+        chunks = batches(tokens.lengths, a[used], b[used], size, rng)
+        for i, rows in enumerate(chunks):
+            at = torch.tensor(used[rows], device=device)
+            with torch.autocast(device, torch.bfloat16):
+                odds = network(tokens, *(torch.tensor(each[used[rows]], device=device) for each in (a, b)))
+            losses = functional.binary_cross_entropy_with_logits(
+                odds, 0.02 + 0.96 * label[at], reduction="none"
+            )
+            step(network, optimizer, (losses * weight[at]).mean(), (epoch + i / len(chunks)) / epochs, 0.05)
+        held = say(drawn.held[:, 0], drawn.held[:, 1])
+        report(f"teacher {fold}, epoch {epoch}", drawn.held[:, 2], held)
+    pairs, places = np.unique(np.stack([a, b], 1), axis=0, return_inverse=True)
+    said = say(pairs[:, 0], pairs[:, 1])[places.reshape(-1)]
+    words: Array = np.concatenate([said, held]).astype(np.float16)
+    return words
+
+
+def report(what: str, labels: Array, odds: Array) -> None:
+    """Print how well what was held out is told apart."""
+    same = labels.astype(bool)
+    print(f"{what}: AUC {auc(same, odds.astype(np.float64)):.4f}, {recalls(same, odds)}", flush=True)
+
+
+# --- train ---
+
+
+class States:
+    """What the embedder as built (int8) makes of each token, below the late reader's layers and at the end."""
+
+    def __init__(self, texts: Sequence[str], device: str) -> None:
+        files = build_models(progress=print)
+        embedder, data = files.embedder(), (files.directory / "embedder.onnx").read_bytes()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        halves = [
+            onnxruntime.InferenceSession(
+                cut_embedder(data, layers), options, providers=["CPUExecutionProvider"]
+            )
+            for layers in (LOW, 6)
+        ]
+
+        def one(text: str) -> tuple[Array, Array]:
+            ids = np.array([embedder.tokens.encode(text).ids[:LONGEST]], np.int32)
+            both = [half.run(None, {"input_ids": ids})[0][0] for half in halves]
+            return np.concatenate(both, -1).astype(np.float16), embedder.embed(text)
+
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(one, texts))
+        self.lengths = np.array([len(states) for states, _ in found])
+        self._starts = torch.tensor(np.cumsum(self.lengths) - self.lengths, device=device)
+        self._length = torch.tensor(self.lengths, device=device)
+        self._states = torch.tensor(np.concatenate([states for states, _ in found]), device=device)
+        self.vectors = torch.tensor(np.array([vector for _, vector in found]), device=device)
+
+    def of(self, texts: Any) -> tuple[Any, Any]:
+        """[count, n, 2 · width], and which tokens there are."""
+        place = torch.arange(int(self._length[texts].max()), device=texts.device)[None]
+        at = (self._starts[texts][:, None] + place).clamp(max=len(self._states) - 1)
+        return self._states[at], place < self._length[texts][:, None]
+
+    def known(self, a: Any, b: Any) -> Any:
+        """The log-odds that the cosine adds."""
+        return COSINE * ((self.vectors[a] * self.vectors[b]).sum(-1) - AT)
+
+
+class LateReader(nn.Module):
+    """`tenantgate.edge.onnx_bert.build_late_reader`, with the states' dense layer."""
+
+    def __init__(self, tensors: dict[str, Any], rank: int) -> None:
+        super().__init__()
+        self.states = nn.Linear(2 * WIDTH, WIDTH)
+        with torch.no_grad():  # to begin with: the lower layers' states, as they are
+            self.states.weight.copy_(torch.cat([torch.eye(WIDTH), torch.zeros(WIDTH, WIDTH)], 1))
+            self.states.bias.zero_()
+        self.state_norm = nn.LayerNorm(WIDTH, 1e-5)
+        self.sides = nn.Parameter(torch.randn(2, WIDTH) * 0.02)
+        self.layers = nn.ModuleList(Layer(tensors, LOW + i, epsilon=1e-12, rank=rank) for i in range(LAYERS))
+        self.hidden, self.out = nn.Linear(4 * WIDTH, 64), nn.Linear(64, 1)
+
+    def forward(self, states: States, a: Any, b: Any) -> Any:
+        """Log-odds, without what the cosine adds."""
+        (one, first), (two, second) = states.of(a), states.of(b)
+        size = one.shape[1]
+        x = self.state_norm(self.states(torch.cat([one, two], 1).float()).float())
+        x = torch.cat([x[:, :size] + self.sides[0], x[:, size:] + self.sides[1]], 1)
+        bias = (~torch.cat([first, second], 1))[:, None, None, :].float() * -1e4
+        *lower, last = self.layers
+        for layer in lower:
+            x = layer(x, bias)
+        ends, x = last(x, bias, at=x[:, [0, size]]).float(), x.float()
+        u, v = mean_of(x[:, :size], first), mean_of(x[:, size:], second)
+        features = torch.cat([ends[:, 0], ends[:, 1], 4 * (u - v).abs(), 4 * u * v], -1)
+        return head_of(features, self.hidden, self.out, training=self.training)
+
+    def named(self) -> Iterator[tuple[str, Any]]:
+        """What is trained, as the adapter names it."""
+        names = {
+            "states": "late.states",
+            "state_norm": "late.norm",
+            "hidden": "head.hidden",
+            "out": "head.out",
+        }
+        for name, value in self.named_parameters():
+            first, _, rest = name.partition(".")
+            if not value.requires_grad:
+                continue
+            if first == "layers":
+                i, _, rest = rest.partition(".")
+                rest = rest.removeprefix("dense.").removeprefix("norms.").replace("/", ".")
+                yield f"encoder.layer.{LOW + int(i)}.{rest}", value
+            else:
+                yield f"{names.get(first, 'late.' + first)}{'.' + rest if rest else ''}", value
+
+
+def goals(drawn: Drawn, said: Sequence[Array]) -> Array:
+    """What the reader should say of each row, 0..1."""
+    words, fold, kind = (
+        np.stack(said).astype(np.float32),
+        drawn.column("fold").astype(int),
+        drawn.column("kind"),
+    )
+    report("teachers together", drawn.held[:, 2], words[:, len(drawn.rows) :].mean(0))
+    words = words[:, : len(drawn.rows)]
+    unseen = words[fold.clip(0), np.arange(len(fold))]
+    word = 1 / (1 + np.exp(-np.where(fold >= 0, unseen, words.mean(0))))
+    own = np.vectorize(OWN.get)(kind.astype(int))
+    goal: Array = own * (0.02 + 0.96 * drawn.column("label").clip(0)) + (1 - own) * word
+    return goal
+
+
+def train(
+    drawn: Drawn, goal: Array, weights: Path, out: Path, args: argparse.Namespace, *, size: int = 64
+) -> None:
+    """Train for `args.minutes` and write the adapter."""
+    torch.manual_seed(args.seed)
+    rng, device = np.random.default_rng(args.seed), args.device
+    network = LateReader(dict(read_safetensors(weights / "model.safetensors")), args.rank).to(device)
+    if args.start:
+        begin = read_safetensors(args.start)
+        for name, value in network.named():
+            value.data.copy_(torch.tensor(np.asarray(begin[name], np.float32)))
+    states = States(drawn.texts, device)
+    optimizer = optimizer_of(network, args.rate / 2, args.rate, args.rate)
+    a, b = (torch.tensor(drawn.column(name).astype(int), device=device) for name in ("a", "b"))
+    goal, weight = (
+        torch.tensor(each, dtype=torch.float32, device=device) for each in (goal, drawn.column("weight"))
+    )
+    kind, drawing = drawn.column("kind"), drawn.column("drawing")
+
+    def held() -> Array:
+        network.eval()
+        some, other = (torch.tensor(drawn.held[:, i], device=device) for i in (0, 1))
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+            odds = [
+                (network(states, some[rows], other[rows]) + states.known(some[rows], other[rows])).float()
+                for rows in torch.arange(len(some)).split(256)
+            ]
+        network.train()
+        found: Array = torch.cat(odds).cpu().numpy()
+        return found
+
+    chunks: list[Array] = []
+    began, told = time.monotonic(), 0
+    while (done := (time.monotonic() - began) / (60 * args.minutes)) < 1:
+        if not chunks:
+            some = rng.choice(DRAWINGS, DRAWINGS // 2, replace=False)
+            used = np.flatnonzero((kind == NEAR) | ((kind == LABELLED) & np.isin(drawing, some)))
+            for which, count in (((IMPLIED, MADE), 60_000), ((REQUESTS,), 30_000)):
+                pool = np.flatnonzero(np.isin(kind, which))
+                used = np.append(used, rng.choice(pool, min(count, len(pool)), replace=False))
+            rows = drawn.rows[used].astype(int)
+            chunks = [used[i] for i in batches(states.lengths, rows[:, 0], rows[:, 1], size, rng)]
+        at = torch.tensor(chunks.pop(), device=device)
+        sides = (a[at], b[at]) if rng.random() < 0.5 else (b[at], a[at])
+        with torch.autocast(device, torch.bfloat16):
+            odds = network(states, *sides)
+        losses = functional.binary_cross_entropy_with_logits(
+            odds + states.known(*sides), goal[at], reduction="none"
+        )
+        step(network, optimizer, (losses * weight[at]).mean(), done, 0.02)
+        if done > (told + 1) / 8:
+            told += 1
+            report(f"{done:.0%}", drawn.held[:, 2], held())
+            write(network, out)
+    write(network, out)
+
+
+def write(network: LateReader, out: Path) -> None:
+    """The adapter, as float16."""
+    save_file({name: value.detach().cpu().half().numpy() for name, value in network.named()}, out)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw, teach or train."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("draw", "teach", "train"))
+    parser.add_argument("source", type=Path, help="JSON lines with a, b, same; or the folder that draw wrote")
+    parser.add_argument("--intents", type=Path, help="JSON lines: text, intent")
+    parser.add_argument("--out", type=Path, help="what draw or train writes")
+    parser.add_argument(
+        "--weights", type=Path, help="folder with the encoder's model.safetensors and tokenizer.json"
+    )
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="which the teacher doesn't see")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--start", type=Path, help="an adapter to go on from")
+    parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--rate", type=float, default=4e-4)
+    parser.add_argument("--rank", type=int, default=96)
+    parser.add_argument("--seed", type=int, default=101)
+    args = parser.parse_args(argv)
+    if args.what == "draw":
+        if args.out is None or args.intents is None:
+            parser.error("draw needs --intents and --out")
+        draw(split(read_pairs(args.source), read_requests(args.intents)), args.seed).write(args.out)
+        return 0
+    if args.weights is None:
+        parser.error(f"{args.what} needs --weights")
+    drawn = Drawn.read(args.source)
+    if args.what == "teach":
+        if args.fold is None:
+            parser.error("teach needs --fold")
+        np.save(args.source / f"said{args.fold}.npy", teach(drawn, args.fold, args.weights, args.device))
+        return 0
+    if args.out is None:
+        parser.error("train needs --out")
+    said = [np.load(args.source / f"said{fold}.npy") for fold in range(FOLDS)]
+    train(drawn, goals(drawn, said), args.weights, args.out, args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
