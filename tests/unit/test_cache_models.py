@@ -125,7 +125,7 @@ def test_where_another_embedder_found_the_neighbours_the_default_one_tells_their
             return np.array([1, 0] if len(text) > 3 else [0.6, 0.8], np.float32)
 
         def read(self, text: str) -> Reading:
-            return Reading(self.embed(text))
+            return Reading(self.embed(text), b"own " + text.encode())
 
         def truncates(self, _text: str) -> bool:
             return False
@@ -136,7 +136,7 @@ def test_where_another_embedder_found_the_neighbours_the_default_one_tells_their
         def score(
             self, _a: str, _b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES
         ) -> float:
-            assert not states
+            assert states == {text: b"own " + text.encode() for text in (_a, _b)}
             return similarity
 
         def truncates(self, a: str, b: str) -> bool:

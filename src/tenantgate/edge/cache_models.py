@@ -45,7 +45,7 @@ class OwnCosine:
     """A verifier for neighbours that another embedder found: it weighs the default one's cosine all the same."""
 
     def __init__(self, verifier: PairVerifier, embedder: Embedder) -> None:
-        self._verifier, self._embed = verifier, lru_cache(_EMBEDDED)(embedder.embed)
+        self._verifier, self._read = verifier, lru_cache(_EMBEDDED)(embedder.read)
         self.fingerprint, self.truncates = verifier.fingerprint, verifier.truncates
 
     def score(
@@ -56,7 +56,9 @@ class OwnCosine:
         states: Mapping[str, bytes] = NO_STATES,  # noqa: ARG002
     ) -> float:
         """The verifier's score of the two, whatever `similarity` and `states` the other embedder sees in them."""
-        return self._verifier.score(a, b, float(self._embed(a) @ self._embed(b)))
+        readings = {text: self._read(text) for text in (a, b)}
+        known = {text: reading.states for text, reading in readings.items() if reading.states is not None}
+        return self._verifier.score(a, b, float(readings[a].vector @ readings[b].vector), known)
 
 
 class Models:

@@ -78,8 +78,8 @@ READERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The readers of each verifier, in turn."""
 
-# The cosine counts for more than it did where the reader was trained (10): so fewer hits on traffic are wrong. A cross-encoder
-# sees more of what the cosine says by itself, and what counts for traffic costs it hard pairs.
+# The cosine counts for more than it did where the reader was trained (10): so fewer hits on traffic are wrong. Beside the
+# cross-encoder it counts for little, since there it costs hard pairs, which that one is for.
 _LATE: Final = Stage((1.0,), no=0.1, cosine=24.0, at=0.78)
 STAGES: Final[Mapping[str, tuple[Stage, ...]]] = {
     BUILT_IN: (_LATE,),
