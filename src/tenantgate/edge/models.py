@@ -78,7 +78,7 @@ READERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The readers of each verifier, in turn."""
 
-# The cosine counts for more than it did where the reader was trained (10): so fewer hits on traffic are wrong. Beside the
+# The cosine counts for more than where the reader was trained (10): so fewer hits on traffic are wrong. Beside the
 # cross-encoder it counts for little, since there it costs hard pairs, which that one is for.
 _LATE: Final = Stage((1.0,), no=0.1, cosine=24.0, at=0.78)
 STAGES: Final[Mapping[str, tuple[Stage, ...]]] = {
