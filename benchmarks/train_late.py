@@ -452,7 +452,7 @@ class LateReader(nn.Module):
         """Log-odds, without what the cosine adds."""
         (one, first), (two, second) = states.of(a), states.of(b)
         size = one.shape[1]
-        x = self.state_norm(self.states(torch.cat([one, two], 1).float()).float())
+        x = self.state_norm(self.states(torch.cat([one.float(), two.float()], 1)).float())
         x = torch.cat([x[:, :size] + self.sides[0], x[:, size:] + self.sides[1]], 1)
         bias = (~torch.cat([first, second], 1))[:, None, None, :].float() * -1e4
         *lower, last = self.layers
