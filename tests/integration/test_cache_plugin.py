@@ -66,12 +66,13 @@ class Noting(HashingEmbedder, WordVerifier):
 
     fingerprint = "noting"
 
-    def __init__(self) -> None:
+    def __init__(self, more: int = 0) -> None:
         super().__init__()
         self.told: list[dict[str, bytes]] = []
+        self._more = b"." * more
 
     def read(self, text: str) -> Reading:
-        return Reading(self.embed(text), b"\0states of " + text.encode())
+        return Reading(self.embed(text), b"\0states of " + text.encode() + self._more)
 
     def score(self, a: str, b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES) -> float:
         self.told.append(dict(states))
@@ -324,6 +325,18 @@ def test_tool_calls_are_replayed_where_they_are_stored(redis_server: RedisServer
     assert hit.exit is not None
     choice = hit.exit.json["choices"][0]
     assert (choice["finish_reason"], choice["message"]["tool_calls"]) == ("tool_calls", [call])
+
+
+def test_what_the_embedder_made_does_not_count_against_the_answers_limit(
+    redis_server: RedisServer, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, noting = small_models(), Noting(more=4096)
+    monkeypatch.setattr(
+        cache_service.MODELS, "get", lambda *_names: CacheModels(noting, noting, models.calibration)
+    )
+    small = Rig(redis_server.port, {"max_entry_bytes": 1024})
+    small.ask("what a good sextant is made of")
+    assert status(small.access("what a good sextant is made of today")) == "Hit"
 
 
 def test_an_answer_that_is_too_large_is_not_stored(redis_server: RedisServer, rig: Rig) -> None:

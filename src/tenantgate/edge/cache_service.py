@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
 
 from tenantgate import chat
@@ -312,16 +312,17 @@ class SemanticCache:
     def _keep(self, pending: Pending, reply: chat.ChatReply) -> str:
         """Store the reply; gives the outcome for the metrics."""
         config = self._config
+        entry = entries.Entry(pending.question, reply, time.time(), config.cache_ttl)
+        # The operator's limit is for the answer and its prompt; states are ours, and bounded by the prompt's tokens.
+        if len(entries.encode(entry)) > config.max_entry_bytes:
+            return NotStored.TOO_LARGE.value
         sealer = _sealer(config.encryption_key, pending.keys.tenant)
         vector, states = pending.vector, pending.states
         if pending.vectors and vector is None and pending.question:
             embedder = self._embedder(self._models())
             if embedder is not None:
                 vector, states = _read_text(embedder, sealer, pending.question)
-        entry = entries.Entry(pending.question, reply, time.time(), config.cache_ttl, states)
-        plain = entries.encode(entry)
-        if len(plain) > config.max_entry_bytes:
-            return NotStored.TOO_LARGE.value
+        plain = entries.encode(replace(entry, states=states))
         value = sealer.seal(plain, key=pending.keys.entry(pending.name).encode())
         with _Stage("store"):
             stored = self._store.store(

@@ -546,7 +546,7 @@ def cut_embedder(data: bytes, layers: int) -> bytes:
         raise EdgeError("cutting models needs the package onnx") from error
     model: Any = onnx.load_from_string(data)
     graph = model.graph
-    # The first normalisation is of the words, and each layer ends with the second of its two.
+    # The first normalisation is of the words, each layer ends with the second of its two, a late reader's comes last.
     ends = [node for node in graph.node if node.op_type == "LayerNormalization"][2::2]
     if not 1 <= layers <= len(ends):
         raise EdgeError(f"models: the encoder has {len(ends)} layers, not {layers}")
