@@ -146,6 +146,15 @@ def test_no_more_neighbours_than_asked_for(cache: RedisCache) -> None:
     assert [len(cache.similar(KEYS, SET, vector(0), count)) for count in (1, 4, 32)] == [1, 4, 10]
 
 
+def test_no_farther_neighbours_than_asked_for(cache: RedisCache) -> None:
+    for i in range(10):
+        put(cache, f"n{i}", seed=i)
+    near = cache.similar(KEYS, SET, vector(0), 10)
+    least = (near[2].similarity + near[3].similarity) / 2
+    assert cache.similar(KEYS, SET, vector(0), 10, least=least) == near[:3]
+    assert cache.similar(KEYS, SET, vector(0), 2, least=least) == near[:2]
+
+
 def test_an_entry_may_move_to_another_partition(cache: RedisCache, store: redis.Redis) -> None:
     put(cache, "a", seed=1, vectors=SET)
     put(cache, "a", seed=1, vectors=OTHER_SET)
@@ -236,9 +245,9 @@ class Counted:
         self.calls = 0
         original: Any = Node.ask
 
-        def counting(node: Node, call: Any) -> Any:
+        def counting(node: Node, *args: Any) -> Any:
             self.calls += 1
-            return original(node, call)
+            return original(node, *args)
 
         monkeypatch.setattr(Node, "ask", counting)
 

@@ -68,3 +68,28 @@ def test_threads_beyond_the_first_few_share_the_pool(node: Node, monkeypatch: py
     assert found == again
     assert len(set(found[:3])) == 3
     assert found[2] == found[3]
+
+
+def test_what_is_to_be_done_meanwhile_is_done_once_and_spoils_no_answer(node: Node) -> None:
+    done: list[str] = []
+
+    def fail() -> None:
+        done.append("failed")
+        raise ValueError
+
+    assert node.ask(lambda client: client.echo("one"), lambda: done.append("one")) == b"one"
+    assert node.ask(lambda client: client.echo("two"), fail) == b"two"
+    assert node.ask(lambda client: client.echo("three")) == b"three"
+    # Nothing is sent, and nothing is left for the next.
+    assert node.ask(lambda _client: None, lambda: done.append("four")) is None
+    assert [node.ask(lambda client: (client.echo("a"), client.echo("b")))] == [(b"a", b"b")]
+    assert done == ["one", "failed"]
+
+
+def test_threads_that_share_the_pool_have_nothing_to_do_meanwhile(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_nodes, "_OWNED", 0)
+    done: list[str] = []
+    assert node.ask(lambda client: client.echo("one"), lambda: done.append("one")) == b"one"
+    assert done == []

@@ -12,12 +12,13 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
 
 from tenantgate import chat
 from tenantgate.cache import entry as entries
 from tenantgate.cache.admit import NotStored, admit, is_stream
-from tenantgate.cache.judge import choose
+from tenantgate.cache.judge import NEAR, choose, features
 from tenantgate.cache.partition import Keys, Partition, entry_name, partition_of
 from tenantgate.cache.pending import Pending, PendingMisses
 from tenantgate.cache.plan import Bypass, CacheControl, Status, may_serve
@@ -212,7 +213,10 @@ class SemanticCache:
         vector, states = _read_text(embedder, lookup.sealer, question)
         try:
             with _Stage("similar"):
-                near = self._store.similar(lookup.keys, vectors, vector, self._config.candidates)
+                near = self._store.similar(
+                    lookup.keys, vectors, vector, self._config.candidates, least=NEAR,
+                    meanwhile=partial(features, question),  # remembered, and asked for next
+                )  # fmt: skip
         except RefusedError:
             return _Similar()  # counted and logged where it happened; the exact level may still work
         known = {} if states is None else {question: states}

@@ -107,18 +107,30 @@ class RedisCache:
         value = self._ask(key, lambda client: client.get(key))
         return value if isinstance(value, bytes) else None
 
-    def similar(self, keys: Keys, vectors: str, vector: bytes, count: int) -> list[Neighbour]:
-        """The nearest entries, the nearest first.
+    def similar(
+        self,
+        keys: Keys,
+        vectors: str,
+        vector: bytes,
+        count: int,
+        *,
+        least: float = -1.0,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> list[Neighbour]:
+        """The nearest entries, the nearest first: at most `count`, with a cosine of at least `least`.
+
+        `meanwhile` is for `tenantgate.edge.redis_nodes.Node.ask`.
 
         Raises:
             UnavailableError: Redis failed, or the breaker is open.
             RefusedError: it is older than 8 (`has_vectors` tells), or another type lies under `vectors`.
         """
-        args: list[Any] = [vector, count, keys.entry("")]
-        found = self._ask(vectors, lambda client: self._similar(keys=[vectors], args=args, client=client))
+        # VSIM's scores are (1 + cosine) / 2.
+        args: list[Any] = [vector, count, keys.entry(""), (1 + least) / 2]
+        call = partial(self._similar, keys=[vectors], args=args)
+        found = self._ask(vectors, lambda client: call(client=client), meanwhile)
         try:
             triples = zip(found[::3], found[1::3], found[2::3], strict=True)
-            # VSIM's scores are (1 + cosine) / 2.
             return [Neighbour(name.decode(), 2 * float(score) - 1, value) for name, score, value in triples]
         except (TypeError, ValueError, AttributeError):
             raise self._unexpected(self._nodes, vectors) from None
@@ -172,7 +184,9 @@ class RedisCache:
                 return removed, left
         raise self._unexpected(self._writer, keys.index)
 
-    def _ask(self, key: str, call: Callable[[Any], Any]) -> Any:
+    def _ask(
+        self, key: str, call: Callable[[Any], Any], meanwhile: Callable[[], object] | None = None
+    ) -> Any:
         node = self._node(self._nodes, key)
         with self._lock:
             if node.name not in self._breakers:
@@ -181,7 +195,7 @@ class RedisCache:
             if not self._breakers[node.name].allows(time.monotonic()):
                 raise HeldBackError("redis: breaker open")
         try:
-            answer = self._call(node.name, lambda: node.ask(call))
+            answer = self._call(node.name, lambda: node.ask(call, meanwhile))
         except RefusedError:
             self._note(node.name, ok=True)  # it lives; the answer is about this key or command
             raise

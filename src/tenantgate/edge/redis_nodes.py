@@ -44,6 +44,23 @@ _PATIENCE_S: Final = 1.0  # after which requests no longer wait for the first ma
 _PAUSE_S: Final = 0.5  # between two questions for the map
 
 
+class _Client(redis.Redis):
+    """A client that has something to do until Redis answers."""
+
+    meanwhile: Callable[[], object] | None = None
+    """Called once, when the next command is sent."""
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        """The answer to a command that was sent (redis-py's client.py)."""
+        work, self.meanwhile = self.meanwhile, None
+        if work is not None:
+            # An answer is on its way: left unread it would be taken for the next command's.
+            with contextlib.suppress(Exception):
+                work()
+        whole: Any = super()  # redis-py gives the method no types
+        return whole.parse_response(connection, command_name, **options)
+
+
 class Node:
     """One Redis; `name` is ``host:port/database``."""
 
@@ -51,9 +68,19 @@ class Node:
         self.name, self.client = name, client
         self._threads, self._owned = threading.local(), WeakSet[redis.Redis]()
 
-    def ask(self, call: Callable[[Any], T]) -> T:
-        """What `call` gives, called with a client."""
-        return call(self._of_thread())
+    def ask(self, call: Callable[[Any], T], meanwhile: Callable[[], object] | None = None) -> T:
+        """What `call` gives, called with a client.
+
+        `meanwhile` is a hint: it may be called while Redis is at work, its result and what it raises go unnoticed.
+        """
+        client = self._of_thread()
+        if meanwhile is None or client is self.client:  # that one is other threads' too
+            return call(client)
+        client.meanwhile = meanwhile
+        try:
+            return call(client)
+        finally:
+            client.meanwhile = None
 
     def _of_thread(self) -> Any:
         """A client with a connection of this thread's own, as the first few threads have one: a server's workers.
@@ -122,9 +149,9 @@ class _ClusterNode(Node):
         super().__init__(f"{address[0]}:{address[1]}/0", client)
         self._address, self._cluster = address, cluster
 
-    def ask(self, call: Callable[[Any], T]) -> T:
+    def ask(self, call: Callable[[Any], T], meanwhile: Callable[[], object] | None = None) -> T:
         try:
-            return super().ask(call)
+            return super().ask(call, meanwhile)
         except MovedError as moved:
             return call(self._moved(moved).client)  # nothing was done here
         except (redis.ConnectionError, redis.TimeoutError, ClusterDownError, OSError):
@@ -292,7 +319,7 @@ def connect(config: RedisConfig, *, timeout_ms: int | None = None) -> Nodes:
 
 
 def _client(config: RedisConfig, address: Address, timeout_s: float) -> Any:
-    return redis.Redis(
+    return _Client(
         host=address[0],
         port=address[1],
         db=config.database,

@@ -1,5 +1,5 @@
 -- The nearest neighbours of a vector and their entries, in one trip.
--- KEYS: vector set. ARGV: vector as float32, how many, entry's prefix
+-- KEYS: vector set. ARGV: vector as float32, how many, entry's prefix, the least score
 -- Gives name, score, value, name, score, value … ; vectors whose entry is gone are removed on meeting.
 
 -- How many vectors to look at: Redis' own 200 take two to three times as long, and of the nearest that count they find
@@ -11,6 +11,8 @@ local found, out = redis.call(
   'VSIM', KEYS[1], 'FP32', ARGV[1], 'WITHSCORES', 'COUNT', ARGV[2], 'EF', math.max(explored, ARGV[2])
 ), {}
 for i = 1, #found, 2 do
+  -- An entry is some kilobytes, and nobody would read those of farther ones.
+  if tonumber(found[i + 1]) < tonumber(ARGV[4]) then break end
   local value = redis.call('GET', ARGV[3] .. found[i])
   if value then
     out[#out + 1], out[#out + 2], out[#out + 3] = found[i], found[i + 1], value
