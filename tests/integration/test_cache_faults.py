@@ -212,11 +212,11 @@ def test_a_redis_without_vector_sets_serves_the_exact_level(
 ) -> None:
     original = RedisCache.similar
 
-    def old(self: RedisCache, *args: object) -> object:
+    def old(self: RedisCache, *args: object, **more: object) -> object:
         # What a script gets from Redis 7; there is none beside this one to ask.
         monkeypatch.setattr(self._similar, "script", "return redis.call('VSIX', KEYS[1])", raising=True)
         self._similar.sha = ""
-        return original(self, *args)  # type: ignore[arg-type]
+        return original(self, *args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(RedisCache, "similar", old)
     rig.ask(ASKED)

@@ -1,4 +1,4 @@
-"""Several readers of a pair: the quick ones end what is clear, and never change on which side of a bound it is."""
+"""Several readers of a pair: the quick ones end what is clear."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Scripted:
 
 
 STAGES = (
-    Stage((1.0,), no=0.1, cosine=10.0, at=0.9),
+    Stage((1.0,), no=0.1, cosine=10.0, at=0.9, yes=math.log(0.95 / 0.05)),
     Stage((0.0, 1.0), no=0.2),
     Stage((0.0, 0.5, 0.5)),
 )
@@ -51,10 +51,11 @@ def read(scores: tuple[float, float, float], similarity: float = 0.9) -> tuple[f
         ((0.05, 0.9, 0.9), 0.05, [1, 0, 0]),  # surely not
         ((0.5, 0.15, 0.9), 0.15, [1, 1, 0]),  # the second is sure of it
         ((0.5, 0.5, 0.5), 0.5, [1, 1, 1]),  # nobody is: the last decides
-        ((0.99, 0.99, 0.4), 0.89, [1, 1, 1]),  # a yes is for the last alone
+        ((0.94, 0.99, 0.4), 0.89, [1, 1, 1]),  # the first is almost, the second may not say yes
+        ((0.96, 0.1, 0.1), 0.96, [1, 0, 0]),  # the first is sure of a yes
     ],
 )
-def test_reading_ends_where_a_stage_is_sure_of_a_no(
+def test_reading_ends_where_a_stage_is_sure(
     scores: tuple[float, float, float], score: float, asked: list[int]
 ) -> None:
     found, read_by = read(scores)
@@ -73,6 +74,13 @@ def test_reading_ends_where_a_stage_is_sure_of_a_no(
 )
 def test_a_stage_weighs_the_cosine(first: float, similarity: float, asked: list[int]) -> None:
     assert read((first, 0.5, 0.5), similarity)[1] == asked
+
+
+def test_the_cosine_makes_no_reader_sure_of_a_yes_but_counts_in_its_score() -> None:
+    assert read((0.9, 0.5, 0.5), 1.0)[1] == [1, 1, 1]
+    score, read_by = read((0.96, 0.9, 0.9), 0.7)
+    assert score == pytest.approx(1 / (1 + math.exp(-(math.log(0.96 / 0.04) - 2))))
+    assert read_by == [1, 0, 0]
 
 
 def test_the_last_stage_weighs_what_the_others_found_and_the_cosine() -> None:
@@ -94,11 +102,15 @@ SCORE = st.floats(0.001, 0.999)
 
 @given(st.tuples(SCORE, SCORE, SCORE), st.floats(-1, 1))
 @example((0.05, 0.9, 0.9), 0.9)
-def test_ending_early_only_ever_lowers_a_score(scores: tuple[float, float, float], similarity: float) -> None:
+@example((0.97, 0.1, 0.1), 0.5)
+def test_whatever_ends_a_reading_a_score_is_a_stages_own(
+    scores: tuple[float, float, float], similarity: float
+) -> None:
     found, read_by = read(scores, similarity)
-    assert 0 <= found <= 1
-    if read_by != [1, 1, 1]:
-        assert found <= 0.2
+    odds = [math.log(score / (1 - score)) for score in scores]
+    last = sum(read_by) - 1
+    assert found == STAGES[last].score(odds[: last + 1], similarity)
+    assert last == 2 or found <= STAGES[last].no or odds[last] >= STAGES[last].yes
 
 
 def test_no_finite_log_odds_are_too_many() -> None:
@@ -121,8 +133,9 @@ def test_the_fingerprint_tells_readers_and_stages_apart() -> None:
         Cascade([one, two], [Stage((1.0,)), Stage((0.0, 1.0))]).fingerprint,
         Cascade([one, two], [Stage((1.0,), no=0.1), Stage((0.0, 1.0))]).fingerprint,
         Cascade([one, two], [Stage((1.0,), cosine=0.1), Stage((0.0, 1.0))]).fingerprint,
+        Cascade([one, two], [Stage((1.0,), yes=2.0), Stage((0.0, 1.0))]).fingerprint,
     }
-    assert len(found) == 6
+    assert len(found) == 7
     assert all(len(each) == 16 for each in found)
 
 

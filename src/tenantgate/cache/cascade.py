@@ -1,8 +1,8 @@
-"""Several readers of one pair, the quickest first: most pairs that don't ask the same are ruled out by it.
+"""Several readers of one pair, the quickest first: for most pairs one is enough.
 
 After each reader a stage makes one score of all that is known: the logistic function of a weighted sum of the
-readers' log-odds and the pair's cosine. Where that is surely a no, the reading ends; the last stage decides what is
-left. Only the last may say yes: of questions that are hard to tell apart a quick reader takes too many for the same.
+readers' log-odds and the pair's cosine. Where that is surely a no, or the reader itself is very sure of a yes, the
+reading ends; the last stage decides what is left.
 
 Source: Viola and Jones, Rapid Object Detection using a Boosted Cascade of Simple Features (CVPR 2001).
 """
@@ -41,6 +41,11 @@ class Stage:
 
     at: float = 0.0
     """The cosine that says nothing, -1..1."""
+
+    yes: float = math.inf
+    """Where this stage's own reader gives log-odds at or above this, the score is final. Without the cosine: questions
+    that are hard to tell apart are near to one another, and a quick reader that went by that would take too many for
+    the same."""
 
     def odds(self, found: Sequence[float], similarity: float) -> float:
         """The log-odds of all that is known: the readers' and the cosine, -1..1."""
@@ -84,6 +89,6 @@ class Cascade:
         for reader, stage in zip(self._readers, self._stages, strict=True):
             found.append(reader.log_odds(a, b, states))
             score = stage.score(found, similarity)
-            if score <= stage.no:
+            if score <= stage.no or found[-1] >= stage.yes:
                 break
         return score

@@ -126,13 +126,22 @@ class PairHead:
     out_bias: Array
     """[1]"""
 
+    @classmethod
+    def of(cls, tensors: Tensors) -> PairHead:
+        """The head among a reader's trained tensors (``head.hidden.*``, ``head.out.*``)."""
+        hidden, out = (
+            [_of(tensors, f"head.{layer}.{kind}") for kind in ("weight", "bias")]
+            for layer in ("hidden", "out")
+        )
+        return cls(*hidden, *out)
+
 
 def merge_adapter(base: Tensors, adapter: Tensors) -> tuple[dict[str, Array], PairHead]:
     """Add low-rank updates to an encoder's weights and take out the head.
 
     The adapter names tensors as the encoder does. ``X.lora_A`` [rank, in] and ``X.lora_B`` [out, rank] mean
-    ``X.weight + lora_B @ lora_A``; ``head.hidden.*`` and ``head.out.*`` are the head; ``late.*`` is what a late reader
-    has besides; any other tensor replaces the encoder's of the same name.
+    ``X.weight + lora_B @ lora_A``; ``head.hidden.*`` and ``head.out.*`` are the head; any other tensor replaces the
+    encoder's of the same name.
 
     Raises:
         EdgeError: the adapter doesn't fit the encoder.
@@ -145,19 +154,13 @@ def merge_adapter(base: Tensors, adapter: Tensors) -> tuple[dict[str, Array], Pa
                 target = name.removesuffix("lora_A") + "weight"
                 update = np.asarray(adapter[name.removesuffix("A") + "B"], np.float32) @ value
                 merged[target] = np.asarray(base[target], np.float32) + update
-            elif not name.startswith(("head.", "late.")) and not name.endswith(".lora_B"):
+            elif not name.startswith("head.") and not name.endswith(".lora_B"):
                 if base[name].shape != value.shape:
                     raise EdgeError(f"adapter: {name} has shape {value.shape}, not {base[name].shape}")
                 merged[name] = value
-        head = PairHead(
-            *(
-                np.asarray(adapter[f"head.{name}"], np.float32)
-                for name in ("hidden.weight", "hidden.bias", "out.weight", "out.bias")
-            )
-        )
     except (KeyError, ValueError) as error:
         raise EdgeError(f"adapter: doesn't fit the encoder ({error})") from error
-    return merged, head
+    return merged, PairHead.of(adapter)
 
 
 def is_mpnet(tensors: Tensors) -> bool:
@@ -200,7 +203,7 @@ def build_embedder(
     Args:
         tensors: a BERT encoder's weights under their usual names (``embeddings.word_embeddings.weight``).
         shape: heads and epsilon; those of MiniLM when left out.
-        late: a late reader's adapter. Its states are a dense layer (``late.states.*``, [width, 2 · width]) on the
+        late: a late reader's tensors. Its states are a dense layer (``late.states.*``, [width, 2 · width]) on the
             vectors below its lowest layer and on the last ones, normalised (``late.norm.*``).
         int8: quantise (see the module's text), or keep float32. States are int8 in any case.
     """
@@ -247,59 +250,51 @@ def build_verifier(
 
     def mean(mask: str) -> str:
         axis = graph.constant("axis_1", np.array([1], np.int64))
-        total = graph.add("ReduceSum", [graph.add("Mul", [last, mask]), axis], keepdims=0)
-        count = graph.add("ReduceSum", [mask, axis], keepdims=0)
+        total = graph.add("ReduceSum", [graph.add("Mul", [last, mask]), axis], keepdims=1)
+        count = graph.add("ReduceSum", [mask, axis], keepdims=1)
         return graph.add("Div", [total, count])
 
-    start = graph.add("Gather", [last, graph.constant("zero", np.array(0, np.int64))], axis=1)
-    graph.judge([start], mean(first), mean(second), head)
+    start = graph.add("Gather", [last, graph.constant("first", np.array([0], np.int64))], axis=1)
+    graph.judge(start, mean(first), mean(second), head, int(_of(tensors, "embeddings.LayerNorm.weight").size))
     kind, n = graph.onnx.TensorProto.INT32, [1, "n"]
     return graph.model({"input_ids": (kind, n), "token_type_ids": (kind, n)}, graph.logit)
 
 
-def build_late_reader(
-    tensors: Tensors, adapter: Tensors, head: PairHead, shape: BertShape | None = None, *, int8: bool = True
-) -> bytes:
-    """The late reader as a serialised ONNX model: the states of two texts → ``logit`` float32 [1, 1].
+def build_late_reader(tensors: Tensors, shape: BertShape | None = None, *, int8: bool = True) -> bytes:
+    """The late reader as a serialised ONNX model.
 
-    Its inputs are what the embedder gives of each: ``a``, ``b`` int8 [1, n, width], ``a_scales``, ``b_scales`` float32
-    [1, n, 1]. The last layer is computed for the first tokens of both alone.
+    ``states`` int8 [1, n, width] and ``scales`` float32 [1, n, 1]: what the embedder gives of both texts, one behind
+    the other; ``sides`` int32 [1, n]: which text each token belongs to, 0 or 1; ``looks`` float32 [1, 4, n]: each
+    token's weight in the first text's first vector, in the second's, and in their means → ``logit`` float32 [1, 1].
+    The last layer is computed for the first tokens of both alone.
 
     Args:
-        tensors: the merged weights; of these the layers that the adapter has.
-        adapter: the late reader's, for what it adds to the states of each side (``late.sides``, [2, width]).
-        head: its head.
-        shape: as for `build_embedder`.
+        tensors: all that was trained: its layers under an encoder's names, ``late.sides`` [2, width], which is added to
+            the states of each side, and the head. A layer may have fewer heads than an encoder's, and a narrower
+            feed-forward layer or none.
+        shape: as for `build_embedder`; its heads tell how wide one is.
         int8: as for `build_embedder`.
     """
     graph = _Graph(int8=int8)
-    shape, tensor = shape or BertShape(), graph.onnx.TensorProto
-    sides = []
-    for side, what in zip(("a", "b"), _of(adapter, "late.sides"), strict=True):
-        states = graph.add("Mul", [graph.add("Cast", [side], to=tensor.FLOAT), f"{side}_scales"])
-        sides.append(graph.add("Add", [states, graph.constant(f"side_{side}", what)]))
-    value = graph.add("Concat", sides, axis=1)
-    lengths = [graph.add("Shape", [side], start=1, end=2) for side in ("a", "b")]
-    *lower, last = layers_of(adapter)
+    shape, kinds = shape or BertShape(), graph.onnx.TensorProto
+    sides = _of(tensors, "late.sides")
+    value = graph.add("Mul", [graph.add("Cast", ["states"], to=kinds.FLOAT), "scales"])
+    value = graph.add("Add", [value, graph.add("Gather", [graph.constant("late.sides", sides), "sides"])])
+    *lower, last = layers_of(tensors)
     for i in lower:
         value = _layer(graph, tensors, shape, i, value)
-    zero = graph.constant("begin", np.array([0], np.int64))
-    starts = graph.add("Gather", [value, graph.add("Concat", [zero, lengths[0]], axis=0)], axis=1)
+    looked = graph.add("MatMul", ["looks", value])
+    parts = graph.constant("parts", np.array([2, 1, 1], np.int64))
+    starts = graph.add("Split", [looked, parts], output="looked", outputs=3, axis=1)
     ends = _layer(graph, tensors, shape, last, value, at=starts)
-    graph.add("Split", [value, graph.add("Concat", lengths, axis=0)], output="read", outputs=2, axis=1)
-    u, v = (graph.add("ReduceMean", [each], axes=[1], keepdims=0) for each in ("read", "read:1"))
-    both = [
-        graph.add("Gather", [ends, graph.constant(f"end_{i}", np.array(i, np.int64))], axis=1) for i in (0, 1)
-    ]
-    graph.judge(both, u, v, head)
-    width = int(_of(adapter, "late.sides").shape[1])
-    inputs = {
-        name: value
-        for side, n in (("a", "n"), ("b", "m"))
-        for name, value in (
-            (side, (tensor.INT8, [1, n, width])), (f"{side}_scales", (tensor.FLOAT, [1, n, 1])),
-        )
-    }  # fmt: skip
+    width, n = int(sides.shape[1]), "n"
+    graph.judge(ends, "looked:1", "looked:2", PairHead.of(tensors), width)
+    inputs: dict[str, tuple[int, list[Any]]] = {
+        "states": (kinds.INT8, [1, n, width]),
+        "scales": (kinds.FLOAT, [1, n, 1]),
+        "sides": (kinds.INT32, [1, n]),
+        "looks": (kinds.FLOAT, [1, 4, n]),
+    }
     return graph.model(inputs, graph.logit)
 
 
@@ -378,13 +373,14 @@ class _Graph:
         ]
         return self.add("LayerNormalization", [value, *parts], axis=-1, epsilon=epsilon)
 
-    def judge(self, first: list[str], u: str, v: str, head: PairHead) -> None:
-        """The head (`PairHead`) on first vectors and both means, each [1, width]."""
-        four = self.constant("four", np.array(4, np.float32))
-        apart = self.add("Mul", [self.add("Abs", [self.add("Sub", [u, v])]), four])
-        product = self.add("Mul", [self.add("Mul", [u, v]), four])
-        features = self.add("Concat", [*first, apart, product], axis=1)
-        hidden = self.gemm(features, "head.hidden", head.hidden_weight, head.hidden_bias)
+    def judge(self, first: str, u: str, v: str, head: PairHead, width: int) -> None:
+        """The head (`PairHead`) on first vectors [1, 1 or 2, width] and both means, each [1, 1, width]."""
+        apart = self.add("Abs", [self.add("Sub", [u, v])])
+        rows = self.add("Concat", [first, apart, self.add("Mul", [u, v])], axis=1)
+        flat = self.constant("flat", np.array([1, -1], np.int64))
+        weight = np.array(head.hidden_weight, np.float32)
+        weight[:, -2 * width :] *= 4
+        hidden = self.gemm(self.add("Reshape", [rows, flat]), "head.hidden", weight, head.hidden_bias)
         active = self.add("Gelu", [hidden], domain=_MICROSOFT)
         self.gemm(active, "head.out", head.out_weight, head.out_bias, output="logit")
 
@@ -466,7 +462,10 @@ def _layer(
     at: str | None = None,
     distances: str | None = None,
 ) -> str:
-    """One layer: the name of its output, of `at` [1, k, width] alone if that is given, else of all of `value`."""
+    """One layer: the name of its output, of `at` [1, k, width] alone if that is given, else of all of `value`.
+
+    It has as many heads as its weights are wide, and a feed-forward part if it has weights for one.
+    """
 
     def dense(x: str, name: str, *, exact: bool = False) -> str:
         full = f"{prefix}.{name}"
@@ -500,11 +499,14 @@ def _layer(
     else:
         query, split = dense(at, "attention.self.query"), joined(value, "kv", "key", "value")
         heads = [query, split, f"{split}:1"]
+    rows, width = _of(tensors, f"{prefix}.attention.self.query.weight").shape
     attended = graph.add(
         "MultiHeadAttention", [*heads, "", "", distances] if distances else heads, domain=_MICROSOFT,
-        num_heads=shape.heads,
+        num_heads=shape.heads * rows // width,
     )  # fmt: skip
     at = joined_and_normalised(dense(attended, "attention.output.dense"), at, "attention.output")
+    if f"{prefix}.intermediate.dense.weight" not in tensors:
+        return at
     active = graph.add("Gelu", [dense(at, "intermediate.dense")], domain=_MICROSOFT)
     return joined_and_normalised(dense(active, "output.dense", exact=i in shape.exact), at, "output")
 
