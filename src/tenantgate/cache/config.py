@@ -109,8 +109,8 @@ class CacheConfig:
         default=BUILT_IN, len_min=1,
     )  # fmt: skip
     verifier: str = field(
-        "What decides whether a neighbour's answer will do: built-in, or large, which takes several times as long and "
-        "is surer of what is hard to tell apart (it must be built: `tenantgate models build --large`).",
+        "What decides whether a neighbour's answer will do: built-in, or large, which tells hard questions apart "
+        "and takes many times as long for those (it must be built: `tenantgate models build --large`).",
         default=BUILT_IN, one_of=VERIFIERS,
     )  # fmt: skip
     candidates: int = field(
