@@ -33,6 +33,12 @@ def _models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_service, "_stores_by_redis", {})
 
 
+@pytest.fixture(autouse=True, params=["own", "others'"])
+def _stored_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether this process knows what it has stored; if not, it is to it as what other nodes store."""
+    monkeypatch.setattr(cache_service, "_KNOWN", cache_service._Known(100 if request.param == "own" else 0))
+
+
 @pytest.fixture
 def rig(redis_server: RedisServer, store: redis.Redis) -> Rig:
     return Rig(redis_server.port)

@@ -27,6 +27,11 @@ from support import until
 HOSTILE = ["a:b", "{x}", "a b", "\U0001f980", "x" * 10_240, "*", "acme\n"]
 
 
+@pytest.fixture(autouse=True)
+def _knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_service, "_KNOWN", cache_service._Known(100))
+
+
 @pytest.fixture
 def rig(redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Rig:
     use_small_models(monkeypatch)

@@ -136,29 +136,37 @@ def test_limits_that_were_lowered_are_reached(cache: RedisCache, store: redis.Re
 def test_partitions_are_searched_apart(cache: RedisCache) -> None:
     put(cache, "a", seed=1, vectors=SET)
     put(cache, "b", seed=1, vectors=OTHER_SET)
-    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)] == ["a"]
-    assert [n.name for n in cache.similar(KEYS, OTHER_SET, vector(1), 4)] == ["b"]
+    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
+    assert [n.name for n in cache.similar(KEYS, OTHER_SET, vector(1), 4)[1]] == ["b"]
 
 
 def test_no_more_neighbours_than_asked_for(cache: RedisCache) -> None:
     for i in range(10):
         put(cache, f"n{i}", seed=i)
-    assert [len(cache.similar(KEYS, SET, vector(0), count)) for count in (1, 4, 32)] == [1, 4, 10]
+    assert [len(cache.similar(KEYS, SET, vector(0), count)[1]) for count in (1, 4, 32)] == [1, 4, 10]
+
+
+def test_where_there_is_the_very_entry_no_neighbours_are_looked_for(cache: RedisCache) -> None:
+    put(cache, "a", b"mine", seed=1)
+    put(cache, "b", seed=2)
+    assert cache.similar(KEYS, SET, vector(2), 4, own=KEYS.entry("a")) == (b"mine", [])
+    none, near = cache.similar(KEYS, SET, vector(2), 4, own=KEYS.entry("c"))
+    assert (none, near[0].name) == (None, "b")
 
 
 def test_no_farther_neighbours_than_asked_for(cache: RedisCache) -> None:
     for i in range(10):
         put(cache, f"n{i}", seed=i)
-    near = cache.similar(KEYS, SET, vector(0), 10)
+    _, near = cache.similar(KEYS, SET, vector(0), 10)
     least = (near[2].similarity + near[3].similarity) / 2
-    assert cache.similar(KEYS, SET, vector(0), 10, least=least) == near[:3]
-    assert cache.similar(KEYS, SET, vector(0), 2, least=least) == near[:2]
+    assert cache.similar(KEYS, SET, vector(0), 10, least=least) == (None, near[:3])
+    assert cache.similar(KEYS, SET, vector(0), 2, least=least) == (None, near[:2])
 
 
 def test_an_entry_may_move_to_another_partition(cache: RedisCache, store: redis.Redis) -> None:
     put(cache, "a", seed=1, vectors=SET)
     put(cache, "a", seed=1, vectors=OTHER_SET)
-    assert cache.similar(KEYS, SET, vector(1), 4) == []
+    assert cache.similar(KEYS, SET, vector(1), 4) == (None, [])
     books_agree(store)
 
 
@@ -200,7 +208,7 @@ def test_a_full_redis_serves_both_levels_and_refuses_to_store(
     with pytest.raises(RefusedError):
         put(cache, "b", seed=seed)
     assert cache.get(KEYS.entry("a")) == b"value"
-    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)] == ["a"]
+    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
     assert cache.forget(KEYS, "a")  # what makes room still works
     books_agree(store)
     assert not cache.open
@@ -216,7 +224,7 @@ def test_a_foreign_book_does_not_touch_reading(cache: RedisCache, store: redis.R
     put(cache, "a", b"value", seed=1)
     foreign(store, key)
     assert cache.get(KEYS.entry("a")) == b"value"
-    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)] == ["a"]
+    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
 
 
 def test_a_foreign_entry_refuses_without_opening_the_breaker(cache: RedisCache, store: redis.Redis) -> None:
@@ -318,6 +326,6 @@ def test_a_killed_redis_is_found_again_when_it_is_back(tmp_path: Path, clock: li
         clock[0] += 1.1
         assert cache.get(KEYS.entry("a")) is None  # nothing was written to disk
         assert put(cache, "a", seed=1)  # closed again, and its scripts are loaded anew
-        assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)] == ["a"]
+        assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
     finally:
         server.stop()

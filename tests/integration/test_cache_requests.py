@@ -15,10 +15,17 @@ import redis
 from cache_rig import KEY, Rig, load_plugin, status, use_small_models
 from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.edge import cache_service
+from tenantgate.edge.redis_nodes import Node
 from tenantgate.kong.testing import FakeKong
 
 ASKED, ALIKE = "please tell me what a sextant is made of", "please tell me what a sextant is made of now"
 MOST_ON_MISS, MOST_ON_HIT = 5, 4
+
+
+@pytest.fixture(autouse=True, params=["own", "others'"])
+def _stored_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether this process knows what it has stored; if not, it is to it as what other nodes store."""
+    monkeypatch.setattr(cache_service, "_KNOWN", cache_service._Known(100 if request.param == "own" else 0))
 
 
 @pytest.fixture
@@ -34,6 +41,68 @@ def body_of(kong: FakeKong) -> Any:
 
 def text_of(kong: FakeKong) -> str:
     return str(body_of(kong)["choices"][0]["message"]["content"])
+
+
+# -- trips to Redis --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], FakeKong]], tuple[int, FakeKong]]:
+    """How often Redis was asked by a call, and what that gave."""
+    count, original = [0], Node.ask
+
+    def counting(node: Node, *args: Any) -> Any:
+        count[0] += 1
+        return original(node, *args)
+
+    monkeypatch.setattr(Node, "ask", counting)
+
+    def of(call: Callable[[], FakeKong]) -> tuple[int, FakeKong]:
+        before = count[0]
+        given = call()
+        return count[0] - before, given
+
+    return of
+
+
+def test_a_miss_and_a_hit_take_one_trip(
+    rig: Rig, trips: Callable[[Callable[[], FakeKong]], tuple[int, FakeKong]]
+) -> None:
+    took, kong = trips(lambda: rig.access(ASKED))
+    assert (took, status(kong)) == (1, "Miss")
+    rig.log(kong)
+    for asked, similar in ((ALIKE, True), (ASKED, False)):
+        took, kong = trips(lambda asked=asked: rig.access(asked))  # type: ignore[misc]
+        assert (took, status(kong)) == (1, "Hit")
+        assert kong.exit is not None
+        assert ("x-cache-similarity" in kong.exit.headers) is similar
+
+
+def test_an_exact_answer_that_is_not_wanted_costs_another_trip(
+    rig: Rig, trips: Callable[[Callable[[], FakeKong]], tuple[int, FakeKong]], later: Callable[[float], None]
+) -> None:
+    rig.ask(ASKED)
+    later(200)
+    took, kong = trips(lambda: rig.access(ASKED, headers={"Cache-Control": "max-age=100"}))
+    assert (took, status(kong)) == (2, "Refresh")
+
+
+def test_what_went_from_redis_is_asked_for_alone_once(
+    rig: Rig, trips: Callable[[Callable[[], FakeKong]], tuple[int, FakeKong]], store: redis.Redis
+) -> None:
+    rig.ask(ASKED)
+    store.flushall()
+    trips(lambda: rig.access(ASKED))
+    took, kong = trips(lambda: rig.access(ASKED))
+    assert (took, status(kong)) == (1, "Miss")
+
+
+def test_of_what_is_known_the_oldest_is_forgotten() -> None:
+    known = cache_service._Known(2)
+    for name in ("a", "b", "a", "c"):
+        known.add(name)
+    known.discard("d")
+    assert [name in known for name in "abcd"] == [True, False, True, False]
 
 
 # -- calls to Kong ---------------------------------------------------------------------------------------

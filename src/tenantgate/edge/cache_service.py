@@ -123,11 +123,9 @@ class SemanticCache:
         lookup = self._lookup(host, tenant, request, control)
         self._sweeper.note(tenant, self._config.sweep_interval)
         try:
-            hit, unwanted = self._exact(lookup)
-            similar = _Similar() if hit else self._similar(lookup)
+            hit, unwanted, similar = self._found(lookup)
         except UnavailableError as error:
             return self._failed(host, lookup, error)
-        hit = hit or similar.hit
         if hit is not None and GUARD in self._config.guards and not _let_pass(host):
             return self._bypass(host, Bypass.GUARD, tenant)
         if hit is not None:
@@ -179,22 +177,59 @@ class SemanticCache:
         route = host.call("router.get_route")
         return "route:" + str(route.get("id") if isinstance(route, dict) else "")
 
+    def _found(self, lookup: _Lookup) -> tuple[_Hit | None, bool, _Similar]:
+        """A hit, whether there is an exact one that the client doesn't want, and what the similar level knows.
+
+        What this process has stored or served is asked for alone: that needs no model. Of what it doesn't know there is
+        hardly ever an exact entry, so that is asked for together with the neighbours, which saves a trip.
+        """
+        looks = self._config.exact_caching and not lookup.control.no_cache
+        # While a breaker holds requests back nothing need be embedded to learn that.
+        alone = looks and (lookup.name in _KNOWN or self._store.open)
+        text = None if alone else self._text(lookup)
+        if isinstance(text, _Text) and looks:
+            return self._together(lookup, text)
+        hit, unwanted = self._exact(lookup) if looks else (None, False)
+        if hit is not None:
+            return hit, False, _Similar()
+        similar = self._similar(lookup, text or self._text(lookup))
+        return similar.hit, unwanted, similar
+
+    def _together(self, lookup: _Lookup, text: _Text) -> tuple[_Hit | None, bool, _Similar]:
+        try:
+            sealed, near = self._near(lookup, text, own=lookup.keys.entry(lookup.name))
+        except RefusedError:  # for the vectors' sake or the entry's
+            hit, unwanted = self._exact(lookup)
+            return hit, unwanted, _Similar()
+        if sealed is None:
+            similar = self._chosen(lookup, text, near)
+            return similar.hit, False, similar
+        hit, unwanted = self._own(lookup, sealed)
+        if hit is not None:
+            return hit, False, _Similar()
+        similar = self._similar(lookup, text)
+        return similar.hit, unwanted, similar
+
     def _exact(self, lookup: _Lookup) -> tuple[_Hit | None, bool]:
         """The entry of the very same request, and whether there is one that the client doesn't want."""
-        if not self._config.exact_caching or lookup.control.no_cache:
-            return None, False
         with _Stage("exact"):
             sealed = self._store.get(lookup.keys.entry(lookup.name))
         if sealed is None:
+            _KNOWN.discard(lookup.name)
             return None, False
+        return self._own(lookup, sealed)
+
+    def _own(self, lookup: _Lookup, sealed: bytes) -> tuple[_Hit | None, bool]:
         entry = self._open(lookup, lookup.name, sealed)
         if entry is None:
             return None, False
+        _KNOWN.add(lookup.name)
         if not _wanted(entry, lookup.control):
             return None, True
         return _Hit(lookup.name, entry, "exact"), False
 
-    def _similar(self, lookup: _Lookup) -> _Similar:
+    def _text(self, lookup: _Lookup) -> _Text | _Similar:
+        """What neighbours are looked for with, or where nothing is to be looked for what is known without."""
         question = lookup.request.question
         if self._config.max_wrong_rate <= 0 or not self._store.has_vectors:
             return _Similar()
@@ -211,18 +246,31 @@ class SemanticCache:
         if lookup.control.no_cache:
             return _Similar(vectors)  # the vector can be made after the client has its answer
         vector, states = _read_text(embedder, lookup.sealer, question)
+        return _Text(question, vectors, vector, states, models.verifier, threshold)
+
+    def _similar(self, lookup: _Lookup, text: _Text | _Similar) -> _Similar:
+        if isinstance(text, _Similar):
+            return text
         try:
-            with _Stage("similar"):
-                near = self._store.similar(
-                    lookup.keys, vectors, vector, self._config.candidates, least=NEAR,
-                    meanwhile=partial(features, question),  # remembered, and asked for next
-                )  # fmt: skip
+            _, near = self._near(lookup, text)
         except RefusedError:
             return _Similar()  # counted and logged where it happened; the exact level may still work
-        known = {} if states is None else {question: states}
-        verifier = _Timed(models.verifier, known)
-        hit = choose(question, self._read(lookup, near, known), verifier, threshold)
-        return _Similar(vectors, vector, states, hit)
+        return self._chosen(lookup, text, near)
+
+    def _near(
+        self, lookup: _Lookup, text: _Text, *, own: str | None = None
+    ) -> tuple[bytes | None, list[Neighbour]]:
+        with _Stage("similar"):
+            return self._store.similar(
+                lookup.keys, text.vectors, text.vector, self._config.candidates, own=own, least=NEAR,
+                meanwhile=partial(features, text.question),  # remembered, and asked for next
+            )  # fmt: skip
+
+    def _chosen(self, lookup: _Lookup, text: _Text, near: Sequence[Neighbour]) -> _Similar:
+        known = {} if text.states is None else {text.question: text.states}
+        verifier = _Timed(text.verifier, known)
+        hit = choose(text.question, self._read(lookup, near, known), verifier, text.threshold)
+        return _Similar(text.vectors, text.vector, text.states, hit)
 
     def _read(
         self, lookup: _Lookup, near: Sequence[Neighbour], known: dict[str, bytes]
@@ -335,7 +383,22 @@ class SemanticCache:
                 max_bytes=config.max_megabytes << 20,
                 vector=(pending.vectors, vector) if pending.vectors and vector else None,
             )  # fmt: skip
-        return "stored" if stored else NotStored.TOO_LARGE.value
+        if not stored:
+            return NotStored.TOO_LARGE.value
+        _KNOWN.add(pending.name)
+        return "stored"
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A question as the similar level compares it."""
+
+    question: str
+    vectors: str
+    vector: bytes
+    states: bytes | None
+    verifier: PairVerifier
+    threshold: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +409,32 @@ class _Similar:
     vector: bytes | None = None
     states: bytes | None = None
     hit: _Hit | None = None
+
+
+class _Known:
+    """Names of the entries that this process has stored or met last; thread-safe.
+
+    It may be wrong either way: that costs time, and no hit.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._names: OrderedDict[str, None] = OrderedDict()
+        self._most = most
+        self._lock = threading.Lock()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def add(self, name: str) -> None:
+        with self._lock:
+            self._names[name] = None
+            self._names.move_to_end(name)
+            if len(self._names) > self._most:
+                self._names.popitem(last=False)
+
+    def discard(self, name: str) -> None:
+        with self._lock:
+            self._names.pop(name, None)
 
 
 class _Stage:
@@ -435,6 +524,7 @@ def _count(status: Status, detail: str, tenant: TenantId | None) -> None:
 
 
 _PENDING: Final = PendingMisses()
+_KNOWN: Final = _Known(20_000)  # 5 MB
 _lock: Final = threading.Lock()
 _stores_by_redis: Final[dict[RedisConfig, tuple[RedisCache, Sweeper]]] = {}
 _sealers: Final[OrderedDict[tuple[str, TenantId], TenantSealer]] = OrderedDict()

@@ -114,12 +114,14 @@ class RedisCache:
         vector: bytes,
         count: int,
         *,
+        own: str | None = None,
         least: float = -1.0,
         meanwhile: Callable[[], object] | None = None,
-    ) -> list[Neighbour]:
-        """The nearest entries, the nearest first: at most `count`, with a cosine of at least `least`.
+    ) -> tuple[bytes | None, list[Neighbour]]:
+        """The entry under the key `own`, as `get` gives it; if there is none, the nearest entries, the nearest first.
 
-        `meanwhile` is for `tenantgate.edge.redis_nodes.Node.ask`.
+        These are at most `count`, with a cosine of at least `least`. `meanwhile` is for
+        `tenantgate.edge.redis_nodes.Node.ask`.
 
         Raises:
             UnavailableError: Redis failed, or the breaker is open.
@@ -127,11 +129,15 @@ class RedisCache:
         """
         # VSIM's scores are (1 + cosine) / 2.
         args: list[Any] = [vector, count, keys.entry(""), (1 + least) / 2]
-        call = partial(self._similar, keys=[vectors], args=args)
+        where = [vectors] if own is None else [vectors, own]
+        call = partial(self._similar, keys=where, args=args)
         found = self._ask(vectors, lambda client: call(client=client), meanwhile)
         try:
-            triples = zip(found[::3], found[1::3], found[2::3], strict=True)
-            return [Neighbour(name.decode(), 2 * float(score) - 1, value) for name, score, value in triples]
+            entry, *rest = found
+            triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+            return entry, [
+                Neighbour(name.decode(), 2 * float(score) - 1, value) for name, score, value in triples
+            ]
         except (TypeError, ValueError, AttributeError):
             raise self._unexpected(self._nodes, vectors) from None
 
