@@ -55,17 +55,17 @@ def booked(store: redis.Redis) -> int:
 def test_what_is_stored_is_found(cache: RedisCache, store: redis.Redis) -> None:
     assert put(cache, "a", b"value", seed=1)
     assert cache.get(KEYS.entry("a")) == b"value"
-    (near,) = cache.similar(KEYS, SET, vector(1), 4)
+    _, (near,) = cache.similar(KEYS, SET, vector(1), 4)
     assert (near.name, near.value) == ("a", b"value")
     assert near.similarity == pytest.approx(1, abs=0.01)
     assert cache.get(KEYS.entry("b")) is None
-    assert cache.similar(KEYS, SET + "x", vector(1), 4) == []
+    assert cache.similar(KEYS, SET + "x", vector(1), 4) == (None, [])
 
 
 def test_neighbours_come_nearest_first_with_their_cosine(cache: RedisCache) -> None:
     for seed in range(20):
         put(cache, f"n{seed}", seed=seed)
-    near = cache.similar(KEYS, SET, vector(7), 5)
+    _, near = cache.similar(KEYS, SET, vector(7), 5)
     assert near[0].name == "n7"
     assert [n.similarity for n in near] == sorted((n.similarity for n in near), reverse=True)
     asked = np.frombuffer(vector(7), "<f4")
@@ -124,7 +124,7 @@ def test_a_vector_whose_entry_is_gone_goes_when_it_is_met(cache: RedisCache, sto
     put(cache, "a", seed=1)
     put(cache, "b", seed=2)
     store.delete(KEYS.entry("a"))  # as Redis does when memory is short
-    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)] == ["b"]
+    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["b"]
     assert store.execute_command("VCARD", SET) == 1
 
 
@@ -162,7 +162,7 @@ def test_scripts_are_loaded_again_after_redis_forgot_them(cache: RedisCache, sto
     put(cache, "a", seed=1)
     store.script_flush()
     assert put(cache, "b", seed=2)
-    assert cache.similar(KEYS, SET, vector(2), 1)[0].name == "b"
+    assert cache.similar(KEYS, SET, vector(2), 1)[1][0].name == "b"
 
 
 def expired(cache: RedisCache, store: redis.Redis, count: int) -> None:
