@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from tenantgate.kong.testing import FakeKong
 
 ASKED, ALIKE = "please tell me what a sextant is made of", "please tell me what a sextant is made of now"
 MOST_ON_MISS, MOST_ON_HIT = 5, 4
+Trips = Callable[[Callable[[], FakeKong]], tuple[int, FakeKong]]
 
 
 @pytest.fixture(autouse=True, params=["own", "others'"])
@@ -47,7 +49,7 @@ def text_of(kong: FakeKong) -> str:
 
 
 @pytest.fixture
-def trips(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], FakeKong]], tuple[int, FakeKong]]:
+def trips(monkeypatch: pytest.MonkeyPatch) -> Trips:
     """How often Redis was asked by a call, and what that gave."""
     count, original = [0], Node.ask
 
@@ -65,21 +67,19 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], FakeKong]],
     return of
 
 
-def test_a_miss_and_a_hit_take_one_trip(
-    rig: Rig, trips: Callable[[Callable[[], FakeKong]], tuple[int, FakeKong]]
-) -> None:
+def test_a_miss_and_a_hit_take_one_trip(rig: Rig, trips: Trips) -> None:
     took, kong = trips(lambda: rig.access(ASKED))
     assert (took, status(kong)) == (1, "Miss")
     rig.log(kong)
     for asked, similar in ((ALIKE, True), (ASKED, False)):
-        took, kong = trips(lambda asked=asked: rig.access(asked))  # type: ignore[misc]
+        took, kong = trips(partial(rig.access, asked))
         assert (took, status(kong)) == (1, "Hit")
         assert kong.exit is not None
         assert ("x-cache-similarity" in kong.exit.headers) is similar
 
 
 def test_an_exact_answer_that_is_not_wanted_costs_another_trip(
-    rig: Rig, trips: Callable[[Callable[[], FakeKong]], tuple[int, FakeKong]], later: Callable[[float], None]
+    rig: Rig, trips: Trips, later: Callable[[float], None]
 ) -> None:
     rig.ask(ASKED)
     later(200)
@@ -87,9 +87,7 @@ def test_an_exact_answer_that_is_not_wanted_costs_another_trip(
     assert (took, status(kong)) == (2, "Refresh")
 
 
-def test_what_went_from_redis_is_asked_for_alone_once(
-    rig: Rig, trips: Callable[[Callable[[], FakeKong]], tuple[int, FakeKong]], store: redis.Redis
-) -> None:
+def test_what_went_from_redis_is_asked_for_alone_once(rig: Rig, trips: Trips, store: redis.Redis) -> None:
     rig.ask(ASKED)
     store.flushall()
     trips(lambda: rig.access(ASKED))
