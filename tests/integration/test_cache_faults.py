@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -216,13 +217,13 @@ def test_a_full_redis_still_answers_and_stores_again_later(rig: Rig, store: redi
 def test_a_redis_without_vector_sets_serves_the_exact_level(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, store: redis.Redis
 ) -> None:
-    original = RedisCache.similar
+    original: Any = RedisCache.similar
 
     def old(self: RedisCache, *args: object, **more: object) -> object:
         # What a script gets from Redis 7; there is none beside this one to ask.
         monkeypatch.setattr(self._similar, "script", "return redis.call('VSIX', KEYS[1])", raising=True)
         self._similar.sha = ""
-        return original(self, *args, **more)  # type: ignore[arg-type]
+        return original(self, *args, **more)
 
     monkeypatch.setattr(RedisCache, "similar", old)
     rig.ask(ASKED)
