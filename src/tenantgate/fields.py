@@ -17,7 +17,23 @@ from typing import Any, Final, TypeVar, dataclass_transform
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["FieldSpec", "config_class", "field", "parse", "specs"]
+__all__ = [
+    "COUNT_MAX",
+    "MEGABYTES_MAX",
+    "SECONDS_MAX",
+    "FieldSpec",
+    "config_class",
+    "field",
+    "parse",
+    "specs",
+]
+
+COUNT_MAX: Final = 1_000_000_000
+"""Upper bound of counts. Kong's numbers are doubles and Redis' are 64 bits: this fits both a thousandfold."""
+MEGABYTES_MAX: Final = 16_777_216
+"""Upper bound of sizes in MiB: 16 TiB."""
+SECONDS_MAX: Final = 315_360_000
+"""Upper bound of times to live: ten years of 365 days."""
 
 T = TypeVar("T")
 _SPEC: Final = "tenantgate"

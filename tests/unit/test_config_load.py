@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+import typing
 from pathlib import Path
 
 import pytest
 
+from tenantgate import fields
 from tenantgate.config import InvalidTenantsFile, load, load_text
+from tenantgate.config.catalog import CATALOG
+from tenantgate.config.model import TenantsFile
 from tenantgate.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -129,7 +134,7 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
         ),
         (f"{TENANT}  - id: b\n    api_keys: [{KEY}]", 6, "tenants[1].api_keys[0]", "DECK_A is tenants[0]"),
         (f"{TENANT}    cache: {{cache_tll: 3}}", 5, "tenants[0].cache.cache_tll", "did you mean 'cache_ttl'?"),
-        (f"{TENANT}    cache: {{cache_ttl: 0}}", 5, "tenants[0].cache.cache_ttl", "0 must be above 0"),
+        (f"{TENANT}    cache: {{cache_ttl: 0}}", 5, "tenants[0].cache.cache_ttl", "0 is outside 1 to 315360000"),
         (f"{TENANT}    cache: {{enabled: 1}}", 5, "tenants[0].cache.enabled", "must be true or false"),
         (f"{TENANT}    cache: {{namespace: x}}", 5, "tenants[0].cache.namespace", "set it there"),
         (f"{TENANT}    <<: {{id: b}}", 5, "tenants[0]", "merge key"),
@@ -227,3 +232,101 @@ def test_off_without_quotes_is_the_word() -> None:
     sinks = "gateway: {audit: {sinks: [{name: f, type: file, path: a.jsonl}]}}\n"
     (tenant,) = load_text(f"{TENANT}    audit: {{content: off}}\n{sinks}").tenants
     assert tenant.plugins["audit"] == {"content": "off"}
+
+
+PATTERN = "guardrails: {rules: [{name: x, detector: patterns, patterns: [{name: P, regex: %s}]}]}"
+
+
+@pytest.mark.parametrize(
+    "number", ["0600", "0x10", "0b11", "1_000", "1:00", "1:30:00", "-0777", "+0x1F", "1_0.5", "190:20:30.15"]
+)
+def test_numbers_that_yaml_1_1_reads_in_another_base_are_refused(number: str) -> None:
+    (found,) = problems(f"{TENANT}    cache: {{cache_ttl: {number}}}\n")
+    assert found.startswith("tenants.yaml:5: tenants[0].cache.cache_ttl: is a number in another base to YAML")
+    assert number not in found.partition("cache_ttl: ")[2]
+
+
+@pytest.mark.parametrize("number", ["600", "+600", "6.0e+2", "600.", "600.0"])
+def test_decimal_numbers_are_read(number: str) -> None:
+    (tenant,) = load_text(f"{TENANT}    cache: {{cache_ttl: {number}}}\n").tenants
+    assert tenant.plugins["cache"]["cache_ttl"] == 600
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "0", "-1", "1.5", ".inf", ".nan"])
+def test_numbers_that_nothing_could_work_with_are_refused(number: str) -> None:
+    for field in ("cache_ttl", "max_entries", "max_megabytes"):
+        (found,) = problems(f"{TENANT}    cache: {{{field}: {number}}}\n")
+        assert found.startswith(f"tenants.yaml:5: tenants[0].cache.{field}: ")
+
+
+@pytest.mark.parametrize(
+    ("regex", "told"),
+    [
+        (r'"\bfoo\b"', r"U+0008: in double quotes YAML reads \b as that; write the text in single quotes"),
+        (r'"\P{L}+"', "U+2029: in double quotes YAML reads"),
+        (r'"\eabc"', "U+001B"),
+        (r'"\x7f"', "U+007F"),
+    ],
+)
+def test_escapes_that_yaml_takes_from_an_expression_are_told(regex: str, told: str) -> None:
+    (found,) = problems(f"{TENANT}    {PATTERN % regex}\n")
+    assert found.startswith(
+        "tenants.yaml:5: tenants[0].guardrails.rules[0].patterns[0].regex: holds the control "
+    )
+    assert told in found
+
+
+@pytest.mark.parametrize("regex", ["'a*'", "'(foo)?'", "'|foo'", "'^'", "'$'", r"'\b'", "'()'"])
+def test_expressions_that_match_the_empty_text_are_refused(regex: str) -> None:
+    (found,) = problems(f"{TENANT}    {PATTERN % regex}\n")
+    assert "rules.x.patterns.P: the expression matches " in found
+
+
+@pytest.mark.parametrize("regex", [r"'\bfoo\b'", "'(foo)?bar'", r'"\tfoo\n"', r'"\\bfoo"'])
+def test_expressions_that_find_something_are_taken(regex: str) -> None:
+    assert load_text(f"{TENANT}    {PATTERN % regex}\n").tenants
+
+
+OPENAI_LIKE = f"{MODEL}      - {{provider: openai-compatible, model: m, upstream_url: 'URL'}}\n"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h/v1",
+        "https://h/v1/",
+        "http://h:8000/",
+        "https://h/openai/v1",
+        "https://h/api",
+        "https://h/v1beta",
+    ],
+)
+def test_an_upstream_without_its_operation_is_refused(url: str) -> None:
+    (found,) = problems(OPENAI_LIKE.replace("URL", url))
+    assert "upstream_url: ends before the operation; give the full address" in found
+
+
+@pytest.mark.parametrize("url", ["https://h/v1/chat/completions", "https://h/llm", "http://h:1/v1/messages"])
+def test_an_upstream_with_an_operation_is_taken(url: str) -> None:
+    assert load_text(OPENAI_LIKE.replace("URL", url)).tenants
+
+
+def test_every_whole_number_has_a_lower_and_an_upper_bound() -> None:
+    unbounded = [
+        f"{cls.__name__}.{name}"
+        for cls in _classes(TenantsFile, *(plugin.config_class for plugin in CATALOG))
+        for name, (spec, hint, _) in fields.specs(cls).items()
+        if int in (hint, *typing.get_args(hint)) and spec.between is None
+    ]
+    assert unbounded == []
+
+
+def _classes(*found: type) -> set[type]:
+    inner = [
+        part
+        for cls in found
+        for _, hint, _ in fields.specs(cls).values()
+        for part in (hint, *typing.get_args(hint))
+        if isinstance(part, type) and dataclasses.is_dataclass(part)
+    ]
+    return set(found) | (_classes(*inner) if inner else set())

@@ -185,7 +185,7 @@ def test_the_development_redis_takes_the_place_of_a_cluster() -> None:
         ),
         ("provider: mock, model: m", [lua.HIDE_CALLER, lua.HIDE_AUTHORIZATION]),
         (
-            "provider: openai-compatible, model: m, upstream_url: 'http://h/v1'",
+            "provider: openai-compatible, model: m, upstream_url: 'http://h/v1/chat/completions'",
             [lua.HIDE_CALLER, lua.HIDE_AUTHORIZATION],
         ),
         (

@@ -6,7 +6,7 @@ from typing import Final
 
 from tenantgate.cache.config import RedisConfig
 from tenantgate.errors import ConfigError
-from tenantgate.fields import config_class, field
+from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, config_class, field
 
 __all__ = ["AuditConfig", "PipelineConfig", "SinkConfig", "check"]
 
@@ -80,11 +80,11 @@ class PipelineConfig:
     redis: RedisConfig = field("The Redis of the spool.", default=RedisConfig(timeout_ms=500))
     max_records: int = field(
         "How many records may wait; beyond that the oldest lose their content, then go.",
-        default=1_000_000, gt=0,
+        default=1_000_000, between=(1, COUNT_MAX),
     )  # fmt: skip
     max_megabytes: int = field(
         "How much waiting records may take; beyond that the oldest lose their content, then go.",
-        default=1024, gt=0, unit="MiB",
+        default=1024, between=(1, MEGABYTES_MAX), unit="MiB",
     )  # fmt: skip
     journal_megabytes: int = field(
         "Size at which the journal, once read, is begun anew.", default=64, between=(1, 4096), unit="MiB"

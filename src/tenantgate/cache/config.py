@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tenantgate.fields import config_class, field
+from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, SECONDS_MAX, config_class, field
 
 __all__ = [
     "BUILT_IN",
@@ -94,7 +94,10 @@ class CacheConfig:
         default=(), one_of=("tenant-guardrails", "tenant-response-guardrails"),
     )  # fmt: skip
     redis: RedisConfig = field("The Redis that holds the entries.", default=RedisConfig())
-    cache_ttl: int = field("How long an answer is served after it was stored.", default=300, gt=0, unit="s")
+    cache_ttl: int = field(
+        "How long an answer is served after it was stored.",
+        default=300, between=(1, SECONDS_MAX), unit="s",
+    )  # fmt: skip
     exact_caching: bool = field(
         "Whether a prompt that is the same to the letter is looked up first, without any model.", default=True
     )
@@ -133,12 +136,12 @@ class CacheConfig:
     max_entries: int = field(
         "How many answers one tenant may have stored, on all of its routes together; beyond that the ones that expire "
         "first make room.",
-        default=10_000, gt=0,
+        default=10_000, between=(1, COUNT_MAX),
     )  # fmt: skip
     max_megabytes: int = field(
         "How much one tenant's stored answers may take together, vectors included.",
         default=64,
-        gt=0,
+        between=(1, MEGABYTES_MAX),
         unit="MiB",
     )
     sweep_interval: int = field(

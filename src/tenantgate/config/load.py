@@ -16,7 +16,7 @@ import yaml
 
 from tenantgate import fields
 from tenantgate.cache.config import cluster_problem
-from tenantgate.config import catalog, model, placeholders
+from tenantgate.config import catalog, model, placeholders, spelling
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.errors import ConfigError
 
@@ -166,6 +166,8 @@ class _Reader:
                 out.append(self.read(element, child, at))
                 continue
             value = self._value(child, at)
+            if value is None and not _is_null(child):
+                continue  # its problem is noted
             if not isinstance(value, str):
                 self.add(child, at, f"must be a text, not {_kind(value)}")
             elif spec.referenceable:
@@ -265,24 +267,30 @@ class _Reader:
                 yield key, value
 
     def _value(self, node: yaml.Node, where: str) -> Any:
-        self._twice(node, where, 0)
+        before = len(self.problems)
+        self._problems(node, where, 0)
+        if len(self.problems) > before:
+            return None
         try:
             return self._plain.construct_document(node)
         except (yaml.YAMLError, ValueError, RecursionError):
             self.add(node, where, "isn't a value that YAML knows")
             return None
 
-    def _twice(self, node: yaml.Node, where: str, depth: int) -> None:
+    def _problems(self, node: yaml.Node, where: str, depth: int) -> None:
+        """Note problems of a value's spelling, at any depth of it."""
         if depth > _MAX_DEPTH:
             self.add(node, where, "is nested too deeply")
         elif isinstance(node, yaml.MappingNode):
             for key, value in self._items(node, where):
                 at = _join(where, key.value)
                 self._lines[at] = key.start_mark.line + 1
-                self._twice(value, at, depth + 1)
+                self._problems(value, at, depth + 1)
         elif isinstance(node, yaml.SequenceNode):
             for i, child in enumerate(node.value):
-                self._twice(child, f"{where}[{i}]", depth + 1)
+                self._problems(child, f"{where}[{i}]", depth + 1)
+        elif isinstance(node, yaml.ScalarNode) and (what := spelling.problem(node)) is not None:
+            self.add(node, where, what)
 
     # What holds between fields.
 
@@ -295,6 +303,11 @@ class _Reader:
             self.add(None, _join(where, "credential"), f"{m.provider} takes none")
         if provider.needs_upstream_url and m.upstream_url is None:
             self.add(None, _join(where, "upstream_url"), f"required for {m.provider}")
+        if m.upstream_url is not None and spelling.names_no_operation(m.upstream_url):
+            what = (
+                "ends before the operation; give the full address, such as https://host/v1/chat/completions"
+            )
+            self.add(None, _join(where, "upstream_url"), what)
         for name in provider.needs:
             if getattr(m, name) is None:
                 self.add(None, _join(where, name), f"required for {m.provider}")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tenantgate.audit.config import SinkConfig
 from tenantgate.cache.config import LOCALHOST, PORT
 from tenantgate.config.providers import PROVIDERS
-from tenantgate.fields import config_class, field
+from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, config_class, field
 
 __all__ = [
     "SECTIONS", "Audit", "ClusterNode", "Defaults", "Gateway", "Limits", "Model", "RateLimit", "RateLimitRedis",
@@ -132,11 +132,11 @@ class Audit:
     max_records: int = field(
         "How many records may wait; beyond that the oldest lose their content, then go.",
         default=1_000_000,
-        gt=0,
+        between=(1, COUNT_MAX),
     )
     max_megabytes: int = field(
         "How much waiting records may take; beyond that the oldest lose their content, then go.",
-        default=1024, gt=0, unit="MiB",
+        default=1024, between=(1, MEGABYTES_MAX), unit="MiB",
     )  # fmt: skip
     sinks: tuple[SinkConfig, ...] = field(
         "Where records go, each sink at its own pace.", default=(), len_max=20
@@ -173,10 +173,10 @@ class Gateway:
 class RateLimit:
     """Requests that a tenant may send; at least one period."""
 
-    per_second: int | None = field("Requests per second.", default=None, gt=0)
-    per_minute: int | None = field("Requests per minute.", default=None, gt=0)
-    per_hour: int | None = field("Requests per hour.", default=None, gt=0)
-    per_day: int | None = field("Requests per day.", default=None, gt=0)
+    per_second: int | None = field("Requests per second.", default=None, between=(1, COUNT_MAX))
+    per_minute: int | None = field("Requests per minute.", default=None, between=(1, COUNT_MAX))
+    per_hour: int | None = field("Requests per hour.", default=None, between=(1, COUNT_MAX))
+    per_day: int | None = field("Requests per day.", default=None, between=(1, COUNT_MAX))
 
 
 @config_class
@@ -205,7 +205,9 @@ class Model:
         "Whether replies may be streamed: as the client asks, never, or always. A cached one comes as the client asks.",
         default="allow", one_of=("allow", "deny", "always"),
     )  # fmt: skip
-    max_tokens: int | None = field("Sets max_tokens, whatever the client sent.", default=None, gt=0)
+    max_tokens: int | None = field(
+        "Sets max_tokens, whatever the client sent.", default=None, between=(1, COUNT_MAX)
+    )
     temperature: float | None = field(
         "Sets the temperature, whatever the client sent.", default=None, between=(0.0, 5.0)
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Re2Patterns"]
 
 _MEMORY: Final = 8 << 20  # bytes of one compiled expression
+_PROBES: Final = ("", "a")  # where an expression such as a* or \b matches no character
 _MOST: Final = 1000  # findings of one expression in one text
 
 
@@ -29,12 +30,14 @@ class Re2Patterns:
         options.max_mem = _MEMORY
         self._compiled = []
         for pattern in patterns:
+            where = f"patterns.{pattern.name}"
             try:
-                self._compiled.append((pattern, re2.compile(pattern.regex, options=options)))
+                compiled = re2.compile(pattern.regex, options=options)
             except re2.error as error:
-                raise ConfigError(
-                    f"patterns.{pattern.name}: RE2 doesn't take the expression ({_reason(error)})"
-                ) from None
+                raise ConfigError(f"{where}: RE2 doesn't take the expression ({_reason(error)})") from None
+            if any(match[0] == "" for match in map(compiled.search, _PROBES) if match):
+                raise ConfigError(f"{where}: the expression matches the empty text, which is no finding")
+            self._compiled.append((pattern, compiled))
 
     def find(self, text: str) -> tuple[Finding, ...]:
         """The findings of all expressions; a match without characters is none."""
