@@ -16,6 +16,7 @@ __all__ = ["main"]
 AREAS: Final = (
     "tenantgate.bench.commands",
     "tenantgate.config.commands",
+    "tenantgate.config.redis_commands",
     "tenantgate.devhost.commands",
     "tenantgate.edge.audit_commands",
     "tenantgate.edge.cache_commands",

@@ -204,19 +204,33 @@ def test_a_replay_of_nothing_says_so(folder: Path, run: Run) -> None:
     assert run("replay", "--dir", folder, "--sink", "a", "--since", "2099-01-01T00:00Z")[0] == 1
 
 
-def test_the_commands_over_redis(redis_server: RedisServer, store: redis.Redis, run: Run) -> None:
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_the_commands_over_redis(
+    redis_server: RedisServer, store: redis.Redis, run: Run, by: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     config = RedisConfig(port=redis_server.port, timeout_ms=1000)
     spool = StreamSpool(config, "n", ["a"], max_records=1000, max_bytes=1 << 30)
     spool.append(entries(20))
     while batch := spool.read("a", 100):
         spool.ack("a", batch)
-    where = ("--redis-url", redis_server.url, "--node", "n")
+    where: tuple[object, ...] = ("--redis-url", redis_server.url, "--node", "n")
+    if by == "environment":
+        monkeypatch.setenv("TENANTGATE_REDIS_URL", redis_server.url)
+        where = ("--dir", tmp_path, "--node", "n")
     assert run("verify", *where)[0] == 0
     assert run("tail", *where, "-n", 50)[1].count("id-") == 20
     assert run("reconcile", *where, "--requests", 20)[0] == 0
     assert run("replay", *where, "--sink", "a", "--since", "1h")[0] == 0
     again = StreamSpool(config, "n", ["a"], max_records=1000, max_bytes=1 << 30)
     assert len(again.read("a", 100)) == 10, "a tenant's at a time"
+
+
+def test_a_folder_with_a_spool_comes_before_the_environment(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENANTGATE_REDIS_URL", "redis://127.0.0.1:1")
+    assert run("tail", "--dir", folder, "-n", 50)[1].count("id-") == 20
 
 
 # -- reconcile ---------------------------------------------------------------------------------------------

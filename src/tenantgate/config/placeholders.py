@@ -15,7 +15,7 @@ import yaml
 from tenantgate.config import emit
 from tenantgate.errors import ConfigError
 
-__all__ = ["is_placeholder", "is_vault_reference", "names", "resolve", "vault_names"]
+__all__ = ["is_placeholder", "is_vault_reference", "names", "resolve", "value", "vault_names"]
 
 _PLACEHOLDER: Final = re.compile(r'\$\{\{\s*env\s+"(DECK_[A-Za-z0-9_]+)"\s*\}\}')
 # kong/pdk/vault.lua, parse_reference: {vault://name/resource[/key][?query]}
@@ -44,6 +44,22 @@ def vault_names(text: str) -> list[str]:
     As `kong/vaults/env/init.lua` spells them: upper case, ``_`` for ``-``.
     """
     return sorted({name.replace("-", "_").upper() for name in _ENV_REFERENCE.findall(text)})
+
+
+def value(text: str, environ: Mapping[str, str], where: str) -> str:
+    """The secret that one placeholder or ``{vault://env/…}`` reference stands for; a plain text is itself.
+
+    Raises:
+        ConfigError: `where`, and the variable that is missing, or that the vault isn't the environment.
+    """
+    wanted = names(text) or vault_names(text)
+    if not wanted:
+        if is_vault_reference(text):
+            raise ConfigError(f"{where}: only Kong can open this vault")
+        return text
+    if not environ.get(wanted[0]):
+        raise ConfigError(f"{where}: the environment has no {wanted[0]}")
+    return environ[wanted[0]]
 
 
 def resolve(text: str, environ: Mapping[str, str]) -> str:

@@ -80,7 +80,10 @@ def _where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dir", type=Path, default=_DIR, metavar="DIR", help="gateway.audit.dir (default: %(default)s)"
     )
-    parser.add_argument("--redis-url", metavar="URL", help="where the spool is in Redis")
+    parser.add_argument(
+        "--redis-url", metavar="URL",
+        help=f"where the spool is in Redis; default: the environment's {_REDIS_VARIABLE}, unless --dir has a spool",
+    )  # fmt: skip
     parser.add_argument(
         "--node", metavar="NAME", help="gateway.audit.node, for a spool in Redis; default: this host"
     )
@@ -114,10 +117,17 @@ def _records(args: argparse.Namespace) -> Iterator[bytes]:
     if files:
         for path in files:
             yield from _lines(path)
-    elif args.redis_url:
+    elif _redis_url(args):
         yield from (queued.record for queued in _streams(args).all())
     else:
         yield from (entry.record for entry in _entries(args))
+
+
+def _redis_url(args: argparse.Namespace) -> str:
+    """The URL of the Redis that holds the spool; empty if a folder holds it."""
+    if args.redis_url:
+        return str(args.redis_url)
+    return "" if (args.dir / "spool").is_dir() else os.environ.get(_REDIS_VARIABLE, "")
 
 
 def _entries(args: argparse.Namespace, *, after: int = -1) -> Iterator[Stored]:
@@ -145,8 +155,9 @@ def _streams(args: argparse.Namespace) -> Any:
     from tenantgate.edge.audit_streams import StreamSpool  # noqa: PLC0415
     from tenantgate.edge.cache_admin import redis_config  # noqa: PLC0415
 
-    url = str(args.redis_url or os.environ.get(_REDIS_VARIABLE))
-    return StreamSpool(redis_config(url), args.node or socket.gethostname(), (), max_records=1, max_bytes=1)
+    return StreamSpool(
+        redis_config(_redis_url(args)), args.node or socket.gethostname(), (), max_records=1, max_bytes=1
+    )
 
 
 def _selected(args: argparse.Namespace, records: Iterable[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
@@ -187,7 +198,7 @@ class _Fresh:
         self._seen: set[bytes] = set()
 
     def records(self) -> Iterator[bytes]:
-        if self._args.redis_url:
+        if _redis_url(self._args):
             there = list(_records(self._args))
             yield from (raw for raw in there if raw not in self._seen)
             self._seen = set(there)
@@ -282,7 +293,7 @@ def _export(args: argparse.Namespace) -> int:
 
 def _replay(args: argparse.Namespace) -> int:
     since = moment(args.since, time.time())
-    if args.redis_url:
+    if _redis_url(args):
         _streams(args).replay(args.sink, int(since * 1000))
         print(f"{args.sink} gets the records since {args.since} again, once the worker looks")
         return 0

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tenantgate import cli
+from tenantgate.cache.config import RedisConfig
+from tenantgate.devhost.redis_server import RedisServer
+from tenantgate.edge.redis_rights import ACL_RULES, check_plugins, check_rate_limits
+
+USER, PASSWORD = "tenantgate", "for-this-test-only"  # nothing else has it
+
+
+@pytest.fixture
+def acl(store: redis.Redis) -> Iterator[redis.Redis]:
+    yield store
+    store.execute_command("ACL", "DELUSER", USER)
+
+
+def give(client: redis.Redis, *rules: str) -> None:
+    client.execute_command("ACL", "SETUSER", USER, "reset", "on", f">{PASSWORD}", *rules)
+
+
+@pytest.fixture
+def config(redis_server: RedisServer) -> RedisConfig:
+    return RedisConfig(port=redis_server.port, username=USER, password=PASSWORD)
+
+
+def test_the_documented_rights_are_enough(acl: redis.Redis, config: RedisConfig) -> None:
+    give(acl, *ACL_RULES.split())
+    assert check_plugins(config) is None
+    assert check_rate_limits(config) is None
+    assert acl.keys("ratelimit:*") == [b"ratelimit:tenantgate-check"]
+    assert acl.ttl("ratelimit:tenantgate-check") > 0
+
+
+@pytest.mark.parametrize(
+    "right", ["+@read", "+@write", "+@scripting", "+@transaction", "+vadd", "+info", "~tg:*"]
+)
+def test_each_right_is_needed_by_the_plugins(acl: redis.Redis, config: RedisConfig, right: str) -> None:
+    give(acl, *(rule for rule in ACL_RULES.split() if rule != right))
+    told = check_plugins(config)
+    assert told is not None
+    assert "permission" in told
+    assert PASSWORD not in told
+
+
+@pytest.mark.parametrize("right", ["+@write", "+@scripting", "~ratelimit:*"])
+def test_each_right_is_needed_by_the_rate_limits(acl: redis.Redis, config: RedisConfig, right: str) -> None:
+    give(acl, *(rule for rule in ACL_RULES.split() if rule != right))
+    assert check_rate_limits(config) is not None
+
+
+def test_the_documented_rights_are_those_of_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text("utf-8")
+    assert " ".join(ACL_RULES.split()) in " ".join(page.replace("\\\n", " ").split())
+
+
+FILE = """version: 1
+gateway:
+  redis: {{host: 127.0.0.1, port: {port}, username: {user}, password: '{{vault://env/THE_PASSWORD}}'}}
+tenants:
+  - id: a
+    api_keys: ['${{{{ env "DECK_A" }}}}']
+    rate_limit: {{per_second: 1}}
+"""
+
+
+def test_the_command_says_which_use_is_not_ready(
+    acl: redis.Redis, redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = tmp_path / "tenants.yaml"
+    path.write_text(FILE.format(port=redis_server.port, user=USER), "utf-8")
+    assert cli.main(["redis", "check", "-f", str(path)]) == 2
+    assert "gateway.redis.password: the environment has no THE_PASSWORD" in capsys.readouterr().err
+    monkeypatch.setenv("THE_PASSWORD", PASSWORD)
+    give(acl, *ACL_RULES.replace("~ratelimit:*", "").split())
+    assert cli.main(["redis", "check", "-f", str(path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "gateway.redis, for the plugins: ready"
+    assert lines[1].startswith("gateway.redis, for the rate limits: the user lacks a right: ")
+    give(acl, *ACL_RULES.split())
+    monkeypatch.delenv("THE_PASSWORD")
+    monkeypatch.setenv("OTHER", PASSWORD)
+    assert cli.main(["redis", "check", "-f", str(path), "--password-env", "OTHER"]) == 0
