@@ -10,19 +10,26 @@ RUN apt-get update \
 
 FROM base AS build
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
+COPY requirements requirements
 COPY src src
 COPY plugins plugins
 ENV TENANTGATE_MODELS=/opt/tenantgate/models
-RUN python3 -m venv /opt/tenantgate/venv \
-    && /opt/tenantgate/venv/bin/pip install --no-cache-dir -c constraints.txt . \
+# Wheels only, each with the hash of its lock file; the build tools stay in a folder of their own.
+RUN python3 -m venv /build \
+    && /build/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements/build.lock \
+    && /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && python3 -m venv /opt/tenantgate/venv \
+    && /opt/tenantgate/venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
+        -r requirements/runtime.lock \
+    && /opt/tenantgate/venv/bin/pip install --no-cache-dir --no-deps /wheels/*.whl \
     && /opt/tenantgate/venv/bin/tenantgate models build
 
 # A provider that answers without a model, for `docker compose --profile mock up`.
 FROM base AS mock
 COPY --from=build /opt/tenantgate/venv /opt/tenantgate/venv
-COPY constraints.txt /tmp/
-RUN /opt/tenantgate/venv/bin/pip install --no-cache-dir -c /tmp/constraints.txt aiohttp
+COPY requirements/mock.lock /tmp/
+RUN /opt/tenantgate/venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/mock.lock
 USER kong
 EXPOSE 8089
 ENTRYPOINT ["/opt/tenantgate/venv/bin/python", "-m", "tenantgate.devhost.mock_provider"]

@@ -2,13 +2,16 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV ?= .venv
+UV ?= uv
 PY := $(VENV)/bin/python
 # CPython 3.11 to 3.13; the first of these that really runs (a version manager's shim may not).
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
-READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
+READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements/*.lock 2>/dev/null | cksum | cut -d' ' -f1)
+# Wheels only, each with a hash that the lock file names: no package's own code runs at set-up.
+INSTALL = -m pip install --disable-pip-version-check --require-hashes --only-binary :all:
 
-.PHONY: help setup demo test check lint types e2e up bench bench-audit bench-cache bench-compress bench-guard bench-pluginserver docs clean
+.PHONY: help setup demo test check lint lock types e2e up bench bench-audit bench-cache bench-compress bench-guard bench-pluginserver docs clean
 
 help: ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -18,8 +21,8 @@ $(READY):
 	@echo "[1/3] virtual environment $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "[2/3] packages (about 250 MB, a minute or two)"
-	@$(PY) -m pip install --disable-pip-version-check --quiet --progress-bar on \
-		-c constraints.txt -e '.[dev-host,dev]'
+	@$(PY) $(INSTALL) --quiet --progress-bar on -r requirements/dev.lock -r requirements/build.lock
+	@$(PY) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.ready-* && touch $@
 
 setup: $(READY) ## Make the virtual environment and build the models
@@ -65,6 +68,14 @@ bench-guard: setup ## ATTACKS=attacks.jsonl PII=pii.jsonl: the guardrails' quali
 
 bench-pluginserver: setup ## The plugin server beside kong-pdk's own
 	@$(PY) benchmarks/bench_pluginserver.py $(ARGS)
+
+lock: ## Resolve all packages anew and write their hashes; UV=/path/to/uv, ARGS=--upgrade
+	@compile() { $(UV) pip compile "$$@" --universal --python-version 3.11 --generate-hashes --no-build --no-header \
+		--no-emit-index-url --no-emit-find-links --quiet $(ARGS); }; \
+	compile pyproject.toml --extra dev-host --extra dev -o requirements/dev.lock \
+	&& compile pyproject.toml -c requirements/dev.lock -o requirements/runtime.lock \
+	&& compile pyproject.toml -c requirements/dev.lock --extra mock -o requirements/mock.lock \
+	&& compile requirements/build.in -c requirements/dev.lock -o requirements/build.lock
 
 docs: setup ## Write the generated parts of the documentation anew
 	@$(VENV)/bin/tenantgate docs

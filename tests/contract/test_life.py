@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tenantgate.kong import launcher
 from tenantgate.kong.testing import KongClient, KongError
 
 if TYPE_CHECKING:
@@ -222,6 +225,38 @@ def test_instances_share_an_object_until_the_last_is_closed(launch: Callable[...
         assert kong.handle_event(other, "access")[0][2] == "2 1 True"
         with pytest.raises(KongError, match="no plugin instance"):
             kong.handle_event(two, "access")
+
+
+@pytest.mark.parametrize(("options", "mode"), [((), 0o600), (("--socket-mode", "660"), 0o660)])
+def test_the_sockets_are_the_owners_unless_the_group_is_let_in(
+    launch: Callable[..., Launched], options: tuple[str, ...], mode: int
+) -> None:
+    server = launch("well-behaved", *options)
+    server.ready()
+    for path in (server.socket, server.socket.with_name(f"{server.socket.stem}.metrics.socket")):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_another_user_of_the_machine_is_refused(launch: Callable[..., Launched]) -> None:
+    server = launch("well-behaved")
+    server.ready()
+    server.socket.parent.chmod(0o755)
+    paths = server.socket, server.socket.with_name(f"{server.socket.stem}.metrics.socket")
+    os.seteuid(65534)
+    try:
+        for path in paths:
+            with socket.socket(socket.AF_UNIX) as other, pytest.raises(PermissionError):
+                other.connect(str(path))
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("mode", ["666", "777", "0", "rw", "600x"])
+def test_sockets_for_everybody_are_refused(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        launcher.main(["--plugin", "p.py", "--socket", "s", "--socket-mode", mode])
+    assert "must be 600 or 660" in capsys.readouterr().err
 
 
 def test_health_pages(faulty: Launched) -> None:

@@ -186,6 +186,13 @@ def test_a_clean_reply_passes_and_is_cached(gateway: Gateway, stream: bool) -> N
         until(lambda: client.chat(prompt), lambda r: r.cache == "Hit", what="cache status")
 
 
+@pytest.fixture
+def _key(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands seal exemptions with the gateway's key."""
+    monkeypatch.setenv("TENANTGATE_CACHE_KEY", gateway.stack.environ["TENANTGATE_CACHE_KEY"])
+
+
+@pytest.mark.usefixtures("_key")
 def test_exemptions_are_granted_and_revoked_while_running(gateway: Gateway, capsys: Any) -> None:
     client, url = gateway.client("blocking"), gateway.stack.redis_url
     prompt = "Tell me about Project Osprey."
@@ -203,6 +210,7 @@ def test_exemptions_are_granted_and_revoked_while_running(gateway: Gateway, caps
     until(lambda: client.chat(prompt).status, lambda s: s == 400, what="status")
 
 
+@pytest.mark.usefixtures("_key")
 def test_an_exemption_lets_a_reply_pass_too(gateway: Gateway, capsys: Any) -> None:
     client, common = (
         gateway.client("replying"),

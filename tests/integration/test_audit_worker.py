@@ -136,6 +136,39 @@ def test_a_line_that_is_no_record_is_counted_and_stops_nothing(rig: Rig, bad: by
     assert rig.ids() == [1]
 
 
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98, 1.0])
+def test_a_record_that_was_appended_to_half_a_line_is_recorded(rig: Rig, share: float) -> None:
+    rig.policy(content="off")
+    rig.step()
+    unreadable = metrics.counter("tenantgate_audit_journal_unreadable_total", "")
+    before, half = unreadable.value(), journal_line(1).rstrip()
+    half = half[: int(len(half) * share)]  # a disk that was full: without its line end, too
+    rig.write(half + journal_line(2), journal_line(3))
+    rig.step(times=2)
+    assert rig.ids() == ([1, 2, 3] if share == 1 else [2, 3])
+    assert unreadable.value() - before == (share < 1)
+    rig.kill()
+    rig.policy(content="off")
+    rig.step(times=2)
+    assert rig.ids() == ([1, 2, 3] if share == 1 else [2, 3]), "no record twice after a restart"
+
+
+def test_the_journal_is_for_its_owner_alone_also_after_it_was_begun_anew(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, config={"journal_megabytes": 1})
+    rig.policy(content="off")
+    rig.write(journal_line(1)[:-1] + b" " * (1 << 20) + b"\n")
+    rig.journal.chmod(0o644)  # as Kong's file-log makes the file
+    rig.step()
+    assert rig.journal.stat().st_mode & 0o777 == 0o600
+    rig.step(after_s=QUIET_S + 3, times=3)
+    rig.write(journal_line(2))
+    rig.step(after_s=QUIET_S + 3, times=3)
+    assert rig.journal.stat().st_size < 1 << 20
+    assert rig.journal.stat().st_mode & 0o777 == 0o600
+    sound(rig, range(1, 3))
+    rig.close()
+
+
 def test_a_line_without_an_end_stops_nothing(rig: Rig) -> None:
     rig.policy(content="off")
     before = metrics.counter("tenantgate_audit_journal_unreadable_total", "").value()
@@ -601,7 +634,8 @@ def test_a_renamed_journal_stays_until_all_of_it_is_in_the_spool(tmp_path: Path)
     rig.policy()
     rig.write(journal_line(1)[:-1] + b" " * (1 << 20) + b"\n", journal_line(2))
     rig.step(after_s=6, times=2)
-    assert [p.name for p in tmp_path.glob("journal.jsonl*")] == ["journal.jsonl." + "0" * 20]
+    names = sorted(p.name for p in tmp_path.glob("journal.jsonl*"))
+    assert names == ["journal.jsonl", "journal.jsonl." + "0" * 20]
     rig.write(journal_line(3))
     for _ in range(4):
         rig.step(after_s=QUIET_S + 1)

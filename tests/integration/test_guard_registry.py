@@ -8,7 +8,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from tenantgate.edge.guard_commands import add_commands
 from tenantgate.edge.guard_commands import until as until_when
 from tenantgate.edge.guard_registry import GuardBook, Keys, Registry, new_id
 from tenantgate.edge.redis_nodes import OneRedis
+from tenantgate.edge.sealing import TenantSealer
 from tenantgate.errors import ConfigError, EdgeError, TenantgateError
 from tenantgate.guard.exemptions import Exemption
 from tenantgate.kong.testing import FakeKong
@@ -33,6 +34,10 @@ from support import until
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
 CANARY = "canary.person@example.com"
 KEY = "key-of-the-tests-key-of-the-tests"
+
+
+def keys(tenant: TenantId = ACME) -> TenantSealer:
+    return TenantSealer(KEY, tenant)
 
 
 def exemption(**changes: Any) -> Exemption:
@@ -55,6 +60,7 @@ def port(redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.Monk
     monkeypatch.setattr(guard_registry, "_registries", registries)
     monkeypatch.setenv("TENANTGATE_REDIS_URL", f"redis://127.0.0.1:{redis_server.port}/0")
     monkeypatch.setenv("GUARD_KEY", KEY)
+    monkeypatch.setenv("TENANTGATE_CACHE_KEY", KEY)
     yield redis_server.port
     for registry in registries.values():
         # What still waits must not be written into the next test's Redis: its thread goes on, and does nothing.
@@ -170,15 +176,115 @@ def test_a_request_needs_a_second_person(port: int, capsys: pytest.CaptureFixtur
 
 
 def test_an_exemption_expires_by_itself_in_redis_and_in_the_process(port: int, store: redis.Redis) -> None:
-    book, registry = GuardBook(OneRedis(store), ACME), Registry(RedisConfig(port=port), background=False)
+    book, registry = (
+        GuardBook(OneRedis(store), ACME, keys()),
+        Registry(RedisConfig(port=port), background=False),
+    )
     made = exemption(created=time.time() - 10, until=time.time() + 3600)
     book.grant(made)
-    registry.exemptions(ACME, approval=False)
+    registry.exemptions(ACME, keys(), approval=False)
     registry.synchronise()
-    assert registry.exemptions(ACME, approval=False) == (made,)
+    assert registry.exemptions(ACME, keys(), approval=False) == (made,)
     assert 3590 < store.ttl(Keys(ACME).exemption(made.id)) <= 3601
     registry._known[ACME] = (replace(made, until=time.time() - 1),)
-    assert registry.exemptions(ACME, approval=False) == ()
+    assert registry.exemptions(ACME, keys(), approval=False) == ()
+
+
+Forgery = Callable[[redis.Redis, Exemption], None]
+
+
+def _plain(store: redis.Redis, made: Exemption) -> None:
+    store.set(Keys(ACME).exemption(made.id), made.to_json())
+
+
+def _of_another_key(store: redis.Redis, made: Exemption) -> None:
+    GuardBook(OneRedis(store), ACME, TenantSealer("another key, as long as the true one", ACME)).grant(made)
+
+
+def _of_another_tenant(store: redis.Redis, made: Exemption) -> None:
+    GuardBook(OneRedis(store), GLOBEX, keys(GLOBEX)).grant(made)
+    store.copy(Keys(GLOBEX).exemption(made.id), Keys(ACME).exemption(made.id))
+
+
+def _under_another_id(store: redis.Redis, made: Exemption) -> None:
+    short = replace(made, id=new_id(), until=made.created + 60)
+    GuardBook(OneRedis(store), ACME, keys()).grant(short)
+    store.copy(Keys(ACME).exemption(short.id), Keys(ACME).exemption(made.id))
+    store.zrem(Keys(ACME).index, short.id)
+
+
+def _altered(store: redis.Redis, made: Exemption) -> None:
+    key = Keys(ACME).exemption(made.id)
+    GuardBook(OneRedis(store), ACME, keys()).grant(made)
+    value = bytearray(store.get(key) or b"")
+    value[len(value) // 2] ^= 1
+    store.set(key, bytes(value))
+
+
+def _garbage(store: redis.Redis, made: Exemption) -> None:
+    store.set(Keys(ACME).exemption(made.id), b"\x01" + bytes(40))
+
+
+FORGERIES = [_plain, _of_another_key, _of_another_tenant, _under_another_id, _altered, _garbage]
+
+
+@pytest.mark.parametrize("forge", FORGERIES, ids=lambda forge: forge.__name__)
+def test_an_exemption_that_the_key_did_not_seal_counts_for_nothing_and_is_reported(
+    forge: Forgery, port: int, store: redis.Redis, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    made = exemption()
+    forge(store, made)
+    store.zadd(Keys(ACME).index, {made.id: made.until})
+    registry = Registry(RedisConfig(port=port), background=False)
+    registry.exemptions(ACME, keys(), approval=False)
+    before = _reported()
+    for _ in range(3):
+        registry.synchronise()
+    assert registry.exemptions(ACME, keys(), approval=False) == ()
+    assert _reported() - before == 1
+    assert [r.message for r in caplog.records].count(
+        "exemptions in redis that the tenant's key didn't seal count for nothing"
+    ) == 1
+    assert run("list", "--tenant", "acme") == 0
+    out, err = capsys.readouterr()
+    assert out == "no exemptions\n"
+    assert made.id in err
+    assert run("revoke", "--tenant", "acme", made.id) == 0
+    assert GuardBook(OneRedis(store), ACME, keys()).unauthenticated() == ()
+
+
+def _reported() -> float:
+    return guard_registry._unauthenticated.value(tenant="acme")
+
+
+def test_without_a_key_nothing_is_exempt_and_nothing_can_be_granted(
+    port: int, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    GuardBook(OneRedis(store), ACME, keys()).grant(exemption())
+    made = plugin(port, encryption_key=None)
+    for _ in range(3):
+        assert status(made) == 400
+    monkeypatch.delenv("TENANTGATE_CACHE_KEY")
+    arguments = ("--tenant", "acme", "--rule", "personal-data", "--reason", "r", "--until", "1h")
+    with pytest.raises(ConfigError, match="the environment has no TENANTGATE_CACHE_KEY"):
+        run("exempt", *arguments)
+
+
+def test_the_report_shows_examples_to_who_has_the_key(port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    made = plugin(port, rules=[{"name": "personal-data", "detector": "personal_data"}], report_examples=3)
+    assert status(made, f"Write to {CANARY} about the parcel") is None
+    book = GuardBook(OneRedis(redis.Redis(port=port)), ACME)
+    until(lambda: book.examples("personal-data"), lambda found: len(found) == 1, what="examples")
+    assert run("report", "--tenant", "acme") == 0
+    assert "parcel" not in capsys.readouterr().out
+    assert run("report", "--tenant", "acme", "--key-env", "GUARD_KEY") == 0
+    out = capsys.readouterr().out
+    assert "for example: " in out
+    assert "parcel" in out
+    assert CANARY not in out
+    assert run("report", "--tenant", "acme", "--key-env", "GUARD_KEY", "--json") == 0
+    assert "parcel" in json.loads(capsys.readouterr().out)["rules"][0]["examples"][0]
 
 
 def test_the_report_says_what_alerts_would_have_blocked(
@@ -214,11 +320,11 @@ def test_redis_gone_keeps_what_was_known_and_costs_nothing() -> None:
     registry.event(ACME, {"event": "blocked"})
     with pytest.raises((redis.RedisError, OSError)):
         registry.synchronise()
-    assert len(registry.exemptions(ACME, approval=False)) == 1
+    assert len(registry.exemptions(ACME, keys(), approval=False)) == 1
     assert registry._counts[ACME, "a|alert|hits"] == 1
     assert len(registry._events) == 1
     with pytest.raises(EdgeError):
-        GuardBook(OneRedis(redis.Redis(port=1)), ACME).exemptions()
+        GuardBook(OneRedis(redis.Redis(port=1)), ACME, keys()).exemptions()
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,14 @@ from tenantgate.edge.audit_streams import StreamSpool
 from tenantgate.edge.cache_admin import Admin, redis_config
 from tenantgate.edge.guard_registry import GuardBook, Registry, new_id
 from tenantgate.edge.redis_nodes import connect
+from tenantgate.edge.sealing import TenantSealer
 from tenantgate.errors import EdgeError
 from tenantgate.guard.exemptions import Exemption
 from tenantgate.tenant import TenantId
 
 from support import until
 
+KEY = "key-of-the-tests-key-of-the-tests"
 ASKED, ALIKE = "please tell me what a sextant is made of", "please tell me what a sextant is made of now"
 
 
@@ -51,6 +53,7 @@ def _fresh(cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_nodes, "_maps", {})
     monkeypatch.setattr(redis_nodes, "_PAUSE_S", 0.02)
     monkeypatch.setenv("TENANTGATE_REDIS_URL", cluster.url)
+    monkeypatch.setenv("TENANTGATE_CACHE_KEY", KEY)
     for port in cluster.ports:
         cluster.client(port).flushall()
 
@@ -130,15 +133,15 @@ def test_exemptions_counts_and_events_of_tenants_on_all_nodes(
     for tenant in tenants:
         argv = ["guard", "exempt", "--tenant", tenant.slug, "--rule", "r", "--reason", "x", "--until", "1h"]
         assert main(argv) == 0
-        registry.exemptions(tenant, approval=False)
+        registry.exemptions(tenant, TenantSealer(KEY, tenant), approval=False)
         registry.count(tenant, ["r|alert|hits"])
         registry.event(tenant, {"event": "blocked"})
         registry.example(tenant, "r", b"sealed", most=3)
     capsys.readouterr()
     registry.synchronise()
     for tenant in tenants:
-        (found,) = registry.exemptions(tenant, approval=False)
-        book = GuardBook(connect(config(cluster)), tenant)
+        (found,) = registry.exemptions(tenant, TenantSealer(KEY, tenant), approval=False)
+        book = GuardBook(connect(config(cluster)), tenant, TenantSealer(KEY, tenant))
         assert book.counts(1) == {("r", "alert", "hits"): 1}
         assert [e["event"] for e in book.events()] == ["blocked", "granted"]
         assert book.examples("r") == [b"sealed"]
@@ -213,7 +216,10 @@ def test_guard_and_audit_follow_a_slot_that_has_moved(
     cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant, chain = homes(cluster)[0], Chain()
-    book, registry = GuardBook(connect(config(cluster)), tenant), Registry(config(cluster), background=False)
+    book, registry = (
+        GuardBook(connect(config(cluster)), tenant, TenantSealer(KEY, tenant)),
+        Registry(config(cluster), background=False),
+    )
     spool = StreamSpool(config(cluster), "n", ["a"], max_records=1000, max_bytes=1 << 30)
     cache_map = redis_nodes._maps[config(cluster)]
     monkeypatch.setattr(cache_map, "doubt", lambda: None)
@@ -227,12 +233,12 @@ def test_guard_and_audit_follow_a_slot_that_has_moved(
     misled()
     assert book.exemptions() == [granted]
     misled()
-    registry.exemptions(tenant, approval=False)
+    registry.exemptions(tenant, TenantSealer(KEY, tenant), approval=False)
     registry.count(tenant, ["r|alert|hits"])
     with pytest.raises(redis.RedisError):
         registry.synchronise()
     registry.synchronise()  # the next second's
-    assert registry.exemptions(tenant, approval=False) == (granted,)
+    assert registry.exemptions(tenant, TenantSealer(KEY, tenant), approval=False) == (granted,)
     assert book.counts(1) == {("r", "alert", "hits"): 1}
     misled()
     spool.append(chain.entries(3, tenant))
@@ -305,8 +311,8 @@ def test_a_dead_node_is_its_own_tenants_trouble_alone(cluster: RedisCluster) -> 
     spool = StreamSpool(config(cluster), node, ["a"], max_records=1000, max_bytes=1 << 30)
     for tenant in tenants:
         made.ask(ASKED, tenant=tenant.slug)
-        GuardBook(connect(config(cluster)), tenant).grant(exemption())
-        registry.exemptions(tenant, approval=False)
+        GuardBook(connect(config(cluster)), tenant, TenantSealer(KEY, tenant)).grant(exemption())
+        registry.exemptions(tenant, TenantSealer(KEY, tenant), approval=False)
         spool.append(chain.entries(2, tenant))
     registry.synchronise()
     cluster.kill(cluster.ports[0])
@@ -326,7 +332,9 @@ def test_a_dead_node_is_its_own_tenants_trouble_alone(cluster: RedisCluster) -> 
             registry.count(tenant, ["r|alert|hits"])
         with pytest.raises((redis.RedisError, OSError)):
             registry.synchronise()
-        assert len(registry.exemptions(dead, approval=False)) == 1, "what was known holds"
+        assert len(registry.exemptions(dead, TenantSealer(KEY, dead), approval=False)) == 1, (
+            "what was known holds"
+        )
         assert dict(registry._counts) == {(dead, "r|alert|hits"): 1}, "and what was counted waits"
         assert GuardBook(connect(config(cluster)), living[0]).counts(1) == {("r", "alert", "hits"): 1}
 

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_rig import journal_line, kong_record
-from tenantgate.audit.journal import UNKNOWN_TENANT, JournalLine, parse_line, plain_verdict, route_parts
+from tenantgate.audit.journal import (
+    UNKNOWN_TENANT,
+    JournalLine,
+    parse_line,
+    plain_verdict,
+    route_parts,
+    split_records,
+)
 from tenantgate.audit.record import Outcome, outcome_of
 from tenantgate.config.names import route_name
 from tenantgate.tenant import TenantId
@@ -114,3 +121,31 @@ ANYTHING = st.recursive(
 def test_nothing_in_a_line_raises(value: Any) -> None:
     record = {**kong_record(1), **value} if isinstance(value, dict) else value
     parse_line(json.dumps(record).encode())
+
+
+WHOLE = [journal_line(n).rstrip() for n in range(3)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(WHOLE), st.booleans(), st.integers(1, min(map(len, WHOLE)) - 1)),
+        min_size=1, max_size=4,
+    )
+)  # fmt: skip
+def test_a_whole_record_after_halves_is_found_wherever_they_were_cut(
+    parts: list[tuple[bytes, bool, int]],
+) -> None:
+    line = b"".join(raw if whole else raw[:cut] for raw, whole, cut in parts)
+    pieces = split_records(line)
+    assert b"".join(pieces) == line
+    found = [piece for piece in pieces if parse_line(piece) is not None]
+    assert found == [raw for raw, whole, _ in parts if whole]
+
+
+@given(st.binary(max_size=200))
+def test_a_line_of_any_bytes_is_split_and_nothing_of_it_is_lost(raw: bytes) -> None:
+    assert b"".join(split_records(raw)) == raw
+
+
+def test_brackets_without_end_take_linear_work() -> None:
+    assert split_records(b'{"a":' * 100_000) == [b'{"a":' * 100_000]

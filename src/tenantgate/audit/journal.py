@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from tenantgate.tenant import TenantId
 
-__all__ = ["UNKNOWN_TENANT", "JournalLine", "parse_line", "plain_verdict", "route_parts"]
+__all__ = ["UNKNOWN_TENANT", "JournalLine", "parse_line", "plain_verdict", "route_parts", "split_records"]
 
 UNKNOWN_TENANT: Final = TenantId("~unknown")
 """Whose a request is that has neither a consumer nor a route of ours; no rendered tenant can have this id."""
@@ -25,6 +25,8 @@ UNKNOWN_TENANT: Final = TenantId("~unknown")
 _PLAIN: Final = re.compile(r"[\w .:/+@~*#()-]{1,200}", re.ASCII)
 _ID: Final = re.compile(r"[0-9A-Za-z_.:-]{1,128}", re.ASCII)
 _ESCAPED: Final = re.compile(r"(?:~[0-9A-F]{2})+")
+_DECODER: Final = json.JSONDecoder()
+_MOST_STARTS: Final = 256  # brackets at which a record is looked for: a record has about twenty
 _DEPTH: Final = 4
 _MOST: Final = 64  # entries of a verdict
 _NOT_KEPT: Final = frozenset({"token", "originals"})  # of the plugins' own, for their log phases
@@ -121,6 +123,37 @@ def parse_line(raw: bytes) -> JournalLine | None:
         told=told,
         verdicts=verdicts,
     )
+
+
+def split_records(raw: bytes) -> list[bytes]:
+    """The pieces of a line, which together are the line: each a whole record or what lies beside one.
+
+    A full disk cuts a record off, its line end included, and Kong appends the next one to the half.
+    """
+    text = raw.decode("utf-8", "surrogateescape")
+    pieces: list[str] = []
+    unread, at = 0, 0
+    for _ in range(_MOST_STARTS):
+        at = text.find("{", at)
+        if at < 0:
+            break
+        end = _record_end(text, at)
+        if end is None:
+            at += 1
+            continue
+        pieces += [text[unread:at], text[at:end]]
+        unread = at = end
+    pieces.append(text[unread:])
+    return [piece.encode("utf-8", "surrogateescape") for piece in pieces if piece]
+
+
+def _record_end(text: str, at: int) -> int | None:
+    """Where the log record that begins at `at` ends, or None if none begins there."""
+    try:
+        found, end = _DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError):
+        return None
+    return end if isinstance(found, dict) and isinstance(found.get("request"), dict) else None
 
 
 def route_parts(name: str) -> tuple[str, str, str]:

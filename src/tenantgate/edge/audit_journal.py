@@ -23,6 +23,7 @@ from typing import Final
 __all__ = ["QUIET_S", "JournalTail", "Line", "private", "write_whole"]
 
 QUIET_S: Final = 2.0
+_PRIVATE: Final = 0o600
 _STATE: Final = "journal.json"
 _CHUNK: Final = 1 << 20
 _HEAD: Final = 4096  # bytes of the first line that tell a file
@@ -134,6 +135,10 @@ class JournalTail:
         with contextlib.suppress(OSError):
             self._path.rename(renamed)
             self._renamed, self._grown = renamed, self._clock()
+        if self._renamed is not None and os.fstat(self._fd).st_uid == os.geteuid():
+            # Kong, who is the same user then, would let everybody read the file that it makes.
+            with contextlib.suppress(OSError):
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE))
         return self._renamed is not None
 
     # -- reading ------------------------------------------------------------------------------------------
@@ -200,6 +205,8 @@ class JournalTail:
             self._fd = os.open(renamed or self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
+        if os.fstat(self._fd).st_uid == os.geteuid():
+            os.fchmod(self._fd, _PRIVATE)
         self._renamed = renamed
         self._grown = self._clock() if renamed else 0.0
         if not self._placed:
@@ -268,7 +275,7 @@ def write_whole(path: Path, data: bytes) -> None:
 def private(path: Path, *, append: bool = False) -> int:
     """Open a file of our own folder to be written: nobody else's to read, and never what somebody linked there."""
     more = os.O_APPEND if append else os.O_TRUNC
-    return os.open(path, os.O_WRONLY | os.O_CREAT | more | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | more | os.O_NOFOLLOW | os.O_CLOEXEC, _PRIVATE)
 
 
 def _fingerprint(data: bytes) -> str:

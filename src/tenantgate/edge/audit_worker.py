@@ -34,7 +34,7 @@ from tenantgate.audit.chain import START, link
 from tenantgate.audit.config import AuditConfig, PipelineConfig
 from tenantgate.audit.content import RawContent
 from tenantgate.audit.join import Arrived, Joined, Joiner
-from tenantgate.audit.journal import JournalLine, parse_line
+from tenantgate.audit.journal import JournalLine, parse_line, split_records
 from tenantgate.audit.ports import ConflictError, Entry, Gap, Head, Spool
 from tenantgate.audit.record import Outcome, Terms, build, gap, outcome_of
 from tenantgate.audit.redaction import (
@@ -45,7 +45,7 @@ from tenantgate.audit.redaction import (
     absent,
     redact,
 )
-from tenantgate.edge.audit_journal import JournalTail, private
+from tenantgate.edge.audit_journal import JournalTail, Line, private
 from tenantgate.errors import EdgeError
 from tenantgate.fields import parse
 from tenantgate.guard.ports import NameFinder
@@ -304,10 +304,22 @@ class Worker:
             self._failures(self._clock(), error)
             return
         for line in lines:
-            parsed = parse_line(line.raw)
-            if parsed is None and line.raw.strip():
-                _unreadable.inc()
+            self._take_line(line, now)
+
+    def _take_line(self, line: Line, now: float) -> None:
+        """Add the records of one line, usually one."""
+        parsed = parse_line(line.raw)
+        if parsed is not None or not line.raw.strip():
             self._joiner.add_line(line.start, line.end, parsed, now, wait=self._expects(parsed))
+            return
+        pieces, start = split_records(line.raw), line.start
+        for i, piece in enumerate(pieces):
+            end = line.end if i == len(pieces) - 1 else start + len(piece)
+            record = parse_line(piece)
+            if record is None and piece.strip():
+                _unreadable.inc()
+            self._joiner.add_line(start, end, record, now, wait=self._expects(record))
+            start = end
 
     def _expects(self, line: JournalLine | None) -> bool:
         """Whether content may come for this line."""

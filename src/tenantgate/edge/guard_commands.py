@@ -1,6 +1,7 @@
 """``tenantgate guard``: exemptions, and what the rules would have done.
 
-Nothing here prints a prompt, a reply or a match: there is none to print.
+Exemptions are sealed under the tenant's key, so to make, approve or list them takes the encryption_key. Nothing here
+prints a prompt, a reply or a match, except `report --key-env`: examples, with personal data and secrets masked.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = ["add_commands"]
 
 _URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
 _URL: Final = "redis://127.0.0.1:6379/0"
+_KEY_VARIABLE: Final = "TENANTGATE_CACHE_KEY"
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
@@ -56,18 +58,19 @@ def add_commands(subparsers: Any) -> None:
             help="2026-01-31, 2026-01-31T18:00Z, or from now: 8h, 30d, 2w",
         )
         _by(parser)
+        _sealed(parser)
         parser.set_defaults(func=_grant, requested=name == "request")
-    for name, text, handler in (
-        ("approve", "put a requested exemption in force, as a second person", _approve),
-        ("revoke", "end an exemption", _revoke),
-    ):
-        parser = actions.add_parser(name, help=text)
+    approving = actions.add_parser("approve", help="put a requested exemption in force, as a second person")
+    revoking = actions.add_parser("revoke", help="end an exemption; this needs no key")
+    for parser, handler in ((approving, _approve), (revoking, _revoke)):
         _tenant(parser)
         parser.add_argument("id", metavar="ID", help="the exemption's id, as `guard list` shows it")
         _by(parser)
         parser.set_defaults(func=handler)
+    _sealed(approving)
     listing = actions.add_parser("list", help="a tenant's exemptions")
     _tenant(listing)
+    _sealed(listing)
     _json(listing)
     listing.set_defaults(func=_list)
     events = actions.add_parser("events", help="what happened to exemptions, and what was blocked")
@@ -107,7 +110,16 @@ def _tenant(parser: argparse.ArgumentParser) -> None:
 
 
 def _by(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--by", metavar="NAME", help="who does this; default: the user's name")
+    parser.add_argument(
+        "--by", metavar="NAME", help="who does this, as they say; default: the name of the user account"
+    )
+
+
+def _sealed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key-env", default=_KEY_VARIABLE, metavar="NAME",
+        help="environment variable with the encryption_key, which seals exemptions (default: %(default)s)",
+    )  # fmt: skip
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
@@ -141,14 +153,17 @@ def until(text: str, now: float) -> float:
     return moment.timestamp()
 
 
-def _book(args: argparse.Namespace) -> GuardBook:
+def _book(args: argparse.Namespace, *, sealed: bool = False) -> GuardBook:
     # Imported here, as in all handlers: `--help` needs no redis.
     from tenantgate.edge.cache_admin import redis_config  # noqa: PLC0415
+    from tenantgate.edge.guard_notes import sealer  # noqa: PLC0415
     from tenantgate.edge.guard_registry import GuardBook  # noqa: PLC0415
     from tenantgate.edge.redis_nodes import connect  # noqa: PLC0415
 
+    tenant = TenantId(args.tenant)
+    keys = sealer(_key(args), tenant) if sealed else None
     url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
-    return GuardBook(connect(redis_config(url), timeout_ms=2000), TenantId(args.tenant))
+    return GuardBook(connect(redis_config(url), timeout_ms=2000), tenant, keys)
 
 
 def _who(args: argparse.Namespace) -> str:
@@ -169,25 +184,31 @@ def _grant(args: argparse.Namespace) -> int:
         id=new_id(), rule=args.rule, reason=args.reason, by=_who(args), created=now, until=until(args.until, now),
         fingerprint=args.pattern_hash, state=State.REQUESTED if args.requested else State.ACTIVE,
     )  # fmt: skip
-    _book(args).grant(exemption)
+    _book(args, sealed=True).grant(exemption)
     print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
     return 0
 
 
 def _approve(args: argparse.Namespace) -> int:
-    exemption = _book(args).approve(args.id, _who(args))
+    exemption = _book(args, sealed=True).approve(args.id, _who(args))
     print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
     return 0
 
 
 def _revoke(args: argparse.Namespace) -> int:
-    exemption = _book(args).revoke(args.id, _who(args))
-    print(f"{exemption.id} revoked")
+    _book(args).revoke(args.id, _who(args))
+    print(f"{args.id} revoked")
     return 0
 
 
 def _list(args: argparse.Namespace) -> int:
-    found = _book(args).exemptions()
+    book = _book(args, sealed=True)
+    found = book.exemptions()
+    for identifier in book.unauthenticated():
+        told = "".join(c if c.isprintable() else "?" for c in identifier[:40])
+        print(
+            f"warning: {told} counts for nothing: it wasn't sealed with this encryption_key", file=sys.stderr
+        )
     if args.json:
         print(json.dumps([asdict(e) for e in found], indent=2))
         return 0
@@ -221,7 +242,10 @@ def _report(args: argparse.Namespace) -> int:
     for (rule, mode, what), n in sorted(counts.items()):
         rules[rule, mode][what] = n
     if args.json:
-        out = [{"rule": r, "mode": m, **whats} for (r, m), whats in rules.items()]
+        out = [
+            {"rule": r, "mode": m, **whats, **({"examples": found} if (found := _examples(args, r)) else {})}
+            for (r, m), whats in rules.items()
+        ]
         print(
             json.dumps(
                 {
@@ -245,6 +269,8 @@ def _report(args: argparse.Namespace) -> int:
         for kind, n in sorted(whats.items(), key=lambda item: -item[1]):
             if kind not in ("hits", "exempted"):
                 print(f"    {kind:28} {n}")
+        for text in _examples(args, rule) if mode == "alert" else ():
+            print(f"    for example: {text}")
         if mode == "alert" and hits:
             print(
                 f"    to block: set `mode: block` on the rule `{rule}` of tenant {args.tenant} in tenants.yaml, then"

@@ -51,10 +51,11 @@ class Notes:
         self._webhook = webhook(config.webhook) if config.webhook.url else None
 
     def exemptions(self, tenant: TenantId | None) -> tuple[Exemption, ...]:
-        """Those in force."""
-        if tenant is None or self._registry is None:
+        """Those in force; none without a key, by which a true one is told."""
+        if tenant is None or self._registry is None or not self._config.encryption_key:
             return ()
-        return self._registry.exemptions(tenant, approval=self._config.approval)
+        keys = sealer(self._config.encryption_key, tenant)
+        return self._registry.exemptions(tenant, keys, approval=self._config.approval)
 
     def fingerprint(self, tenant: TenantId | None, rule: RuleConfig, text: str) -> str:
         """What an exemption names the text by; empty where there is no key."""

@@ -3,6 +3,9 @@
 One thread a process writes what was counted and reads the exemptions of the tenants it has seen lately, once a
 second. While Redis is gone the last known exemptions hold until they expire, and what was counted waits, up to a
 bound. Nothing that is stored holds any text of a request.
+
+An exemption is sealed under the tenant's key for its own place in Redis (AES-256-GCM). Whoever can write to Redis but
+lacks the key can't make, change or move one: a value that doesn't open counts for nothing and is reported.
 """
 
 from __future__ import annotations
@@ -27,10 +30,11 @@ from tenantgate.guard.exemptions import Exemption, State, approve, in_force, rea
 from tenantgate.kong import logs, metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tenantgate.cache.config import RedisConfig
     from tenantgate.edge.redis_nodes import Node, Nodes
+    from tenantgate.edge.sealing import TenantSealer
     from tenantgate.tenant import TenantId
 
 __all__ = ["GuardBook", "Keys", "Registry"]
@@ -48,6 +52,11 @@ _AT_ONCE: Final = 500  # tenants in one trip
 _lost: Final = metrics.counter(
     "tenantgate_guard_events_lost_total",
     "Events and counts that were dropped because Redis was gone too long.",
+)
+_unauthenticated: Final = metrics.counter(
+    "tenantgate_guard_exemptions_unauthenticated_total",
+    "Exemptions in Redis that the tenant's key didn't seal; they count for nothing.",
+    ("tenant",),
 )
 
 
@@ -68,7 +77,7 @@ class Keys:
         return f"{self.base}exemptions"
 
     def exemption(self, identifier: str) -> str:
-        """One exemption: a string that expires with it."""
+        """One exemption: a string, sealed, that expires with it."""
         return f"{self.base}exemption:{identifier}"
 
     def counts(self, day: str) -> str:
@@ -86,11 +95,15 @@ class Keys:
 
 
 class GuardBook:
-    """One tenant's exemptions, counts and events, for the commands."""
+    """One tenant's exemptions, counts and events, for the commands.
 
-    def __init__(self, nodes: Nodes, tenant: TenantId) -> None:
+    Without a `sealer` exemptions can neither be read nor written.
+    """
+
+    def __init__(self, nodes: Nodes, tenant: TenantId, sealer: TenantSealer | None = None) -> None:
         self._nodes = nodes
         self._keys = Keys(tenant)
+        self._sealer = sealer
 
     def grant(self, exemption: Exemption) -> None:
         """Store an exemption, in force or requested, and the event."""
@@ -107,26 +120,42 @@ class GuardBook:
         self._write(approved, "approved", by)
         return approved
 
-    def revoke(self, identifier: str, by: str) -> Exemption:
-        """End an exemption.
+    def revoke(self, identifier: str, by: str) -> None:
+        """End an exemption, also one that the tenant's key didn't seal; that needs no key.
 
         Raises:
             ConfigError: there is none.
         """
-        found = self._one(identifier)
+        if not self._ask(lambda client: client.exists(self._keys.exemption(identifier))):
+            raise ConfigError(f"exemption {identifier}: this tenant has none of that id")
 
         def run(pipe: Any) -> None:
             pipe.delete(self._keys.exemption(identifier))
             pipe.zrem(self._keys.index, identifier)
-            _add_event(pipe, self._keys, {"event": "revoked", "id": identifier, "rule": found.rule, "by": by})
+            _add_event(pipe, self._keys, {"event": "revoked", "id": identifier, "by": by})
 
         self._transaction(run)
-        return found
 
     def exemptions(self) -> list[Exemption]:
         """All that have not expired, in the order in which they end."""
-        found: list[Exemption] = self._ask(lambda client: _exemptions(client, self._keys))
-        return found
+        return list(self._read().opened)
+
+    def unauthenticated(self) -> tuple[str, ...]:
+        """Ids of stored exemptions that the tenant's key didn't seal."""
+        return self._read().refused
+
+    def _read(self) -> _Opened:
+        def get(client: Any) -> dict[str, bytes | None]:
+            names = [name.decode() for name in client.zrangebyscore(self._keys.index, time.time(), "+inf")]
+            values = client.mget([self._keys.exemption(name) for name in names]) if names else []
+            return dict(zip(names, values, strict=True))
+
+        return _opened(self._ask(get), self._keys, self._needed())
+
+    def _needed(self) -> TenantSealer:
+        if self._sealer is None:
+            raise ConfigError("exemptions: the encryption_key is needed")
+        return self._sealer
 
     def counts(self, days: int) -> dict[tuple[str, str, str], int]:
         """Sums over the last `days` by (rule, mode, what)."""
@@ -155,20 +184,24 @@ class GuardBook:
         ]
 
     def _one(self, identifier: str) -> Exemption:
-        text = self._ask(lambda client: client.get(self._keys.exemption(identifier)))
-        found = read(text) if text is not None else None
-        if found is None:
+        value = self._ask(lambda client: client.get(self._keys.exemption(identifier)))
+        if value is None:
             raise ConfigError(f"exemption {identifier}: this tenant has none of that id")
-        return found
+        opened = _opened({identifier: value}, self._keys, self._needed()).opened
+        if not opened:
+            raise ConfigError(f"exemption {identifier}: it wasn't sealed with this encryption_key")
+        return opened[0]
 
     def _write(self, exemption: Exemption, event: str, by: str) -> None:
+        key = self._keys.exemption(exemption.id)
+        sealed = self._needed().seal(exemption.to_json().encode(), key=key.encode())
         fields = {
             "event": event, "id": exemption.id, "rule": exemption.rule, "by": by, "reason": exemption.reason,
             "until": str(int(exemption.until)),
         }  # fmt: skip
 
         def run(pipe: Any) -> None:
-            pipe.set(self._keys.exemption(exemption.id), exemption.to_json(), exat=int(exemption.until) + 1)
+            pipe.set(key, sealed, exat=int(exemption.until) + 1)
             pipe.zadd(self._keys.index, {exemption.id: exemption.until})
             _add_event(pipe, self._keys, fields)
 
@@ -209,6 +242,8 @@ class Registry:
         self._nodes = connect(config, timeout_ms=max(_TIMEOUT_MS, config.timeout_ms))
         self._lock = threading.Lock()
         self._known: dict[TenantId, tuple[Exemption, ...]] = {}
+        self._refused: dict[TenantId, tuple[str, ...]] = {}
+        self._sealers: dict[TenantId, TenantSealer] = {}
         self._seen: dict[TenantId, float] = {}
         self._counts: Counter[tuple[TenantId, str]] = Counter()
         self._events: deque[tuple[TenantId, dict[str, str]]] = deque(maxlen=_WAITING)
@@ -219,10 +254,11 @@ class Registry:
         self._pid = 0
         self._down = False
 
-    def exemptions(self, tenant: TenantId, *, approval: bool) -> tuple[Exemption, ...]:
+    def exemptions(self, tenant: TenantId, sealer: TenantSealer, *, approval: bool) -> tuple[Exemption, ...]:
         """Those of the tenant that hold now, as known in this process; at first none, then within a second."""
         now = time.time()
         new = tenant not in self._seen
+        self._sealers[tenant] = sealer
         self._seen[tenant] = now
         self._start()
         if new:
@@ -298,8 +334,8 @@ class Registry:
     def _forget_old(self, now: float) -> None:
         for tenant, seen in list(self._seen.items()):
             if now - seen > _FORGET_S:
-                self._seen.pop(tenant, None)
-                self._known.pop(tenant, None)
+                for known in (self._seen, self._known, self._refused, self._sealers):
+                    known.pop(tenant, None)
 
     def _by_node(
         self, tenants: Iterable[TenantId], errors: list[Exception]
@@ -360,10 +396,24 @@ class Registry:
             found: list[Any] = pipe.execute()
             return found
 
-        texts = dict(zip(reading, node.ask(get) if reading else [], strict=True))
-        for tenant in names:
-            if tenant in self._seen:
-                self._known[tenant] = _parsed(texts.get(tenant, ()))
+        values = dict(zip(reading, node.ask(get) if reading else [], strict=True))
+        for tenant, found in names.items():
+            sealer = self._sealers.get(tenant)
+            if sealer is not None:
+                stored = dict(zip(found, values.get(tenant, ()), strict=False))
+                self._learn(tenant, _opened(stored, Keys(tenant), sealer))
+
+    def _learn(self, tenant: TenantId, opened: _Opened) -> None:
+        """Take over what was read, and report once what the tenant's key didn't seal."""
+        self._known[tenant] = opened.opened
+        new = len(set(opened.refused) - set(self._refused.get(tenant, ())))
+        self._refused[tenant] = opened.refused
+        if new:
+            _unauthenticated.inc(new, tenant=tenant.slug)
+            logs.event(
+                _log, logging.ERROR, "exemptions in redis that the tenant's key didn't seal count for nothing",
+                tenant=tenant.slug, exemptions=new,
+            )  # fmt: skip
 
     def _take(self) -> dict[TenantId, _Waiting]:
         """What waits, by tenant; it is gone here."""
@@ -414,16 +464,27 @@ def _day(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%d")
 
 
-def _exemptions(client: Any, keys: Keys) -> list[Exemption]:
-    names = [name.decode() for name in client.zrangebyscore(keys.index, time.time(), "+inf")]
-    if not names:
-        return []
-    return list(_parsed(client.mget([keys.exemption(n) for n in names])))
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Stored exemptions: those that the tenant's key has sealed, and the ids of the others."""
+
+    opened: tuple[Exemption, ...]
+    refused: tuple[str, ...]
 
 
-def _parsed(texts: Iterable[bytes | None]) -> tuple[Exemption, ...]:
-    found = (read(text) for text in texts if text is not None)
-    return tuple(e for e in found if e is not None)
+def _opened(stored: Mapping[str, bytes | None], keys: Keys, sealer: TenantSealer) -> _Opened:
+    """Open exemptions by id; one that expired meanwhile has no value."""
+    opened, refused = [], []
+    for name, value in stored.items():
+        if value is None:
+            continue
+        plain = sealer.open(value, key=keys.exemption(name).encode())
+        exemption = None if plain is None else read(plain)
+        if exemption is None or exemption.id != name:
+            refused.append(name)
+        else:
+            opened.append(exemption)
+    return _Opened(tuple(opened), tuple(refused))
 
 
 def _add_event(pipe: Any, keys: Keys, fields: dict[str, str]) -> None:

@@ -25,7 +25,7 @@ from typing import Final
 from tenantgate import __version__
 from tenantgate.errors import ConfigError, TenantgateError
 from tenantgate.kong import health, logs
-from tenantgate.kong.listen import UnixListener, bind_tcp
+from tenantgate.kong.listen import PRIVATE, UnixListener, bind_tcp
 from tenantgate.kong.loading import load
 from tenantgate.kong.server import Limits, Server
 from tenantgate.kong.supervisor import Heart, supervise
@@ -48,6 +48,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--dump", action="store_true", help="print the plugin's description for Kong, and end"
     )
     parser.add_argument("--socket", type=Path, metavar="PATH", help="where Kong connects (unix socket)")
+    parser.add_argument(
+        "--socket-mode", type=_mode, default=PRIVATE, metavar="MODE",
+        help="permissions of the unix sockets, for a Kong of another user in the same group: 660 (default: 600)",
+    )  # fmt: skip
     parser.add_argument(
         "--workers", type=int, default=8, help="threads that run phases (default: %(default)s)"
     )
@@ -73,6 +77,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-supervise", action="store_true", help="serve in this process, without the watchdog"
     )
     return parser
+
+
+def _mode(text: str) -> int:
+    """Permissions in octal: the owner's, and at most the group's; never everybody's."""
+    if text not in ("600", "0600", "660", "0660"):
+        raise argparse.ArgumentTypeError("must be 600 or 660")
+    return int(text, 8)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -118,13 +129,13 @@ def _serve(args: argparse.Namespace) -> int:
     logs.setup(name, args.log_level)
     if not args.plugin.is_file():
         raise ConfigError(f"plugin: no file {args.plugin}")
-    plugin_socket = UnixListener(args.socket)
+    plugin_socket = UnixListener(args.socket, args.socket_mode)
     sockets = [plugin_socket]
     if args.metrics_port is not None:
         metrics = bind_tcp(args.metrics_host, args.metrics_port)
     else:
         path = args.metrics_socket or args.socket.with_name(f"{args.socket.stem}.metrics.socket")
-        sockets.append(UnixListener(path))
+        sockets.append(UnixListener(path, args.socket_mode))
         metrics = sockets[-1].sock
 
     def serve(heart: Heart | None, restarts: int) -> int:

@@ -11,8 +11,13 @@ from typing import Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["UnixListener", "bind_tcp"]
+__all__ = ["PRIVATE", "UnixListener", "bind_tcp"]
 
+PRIVATE: Final = 0o600
+"""Mode of a socket that only its owner may connect to (unix(7), Pathname socket ownership and permissions).
+
+Whoever connects can start an instance with a configuration of their own, and so make the server write where they want.
+"""
 _BACKLOG: Final = 4096
 _PATH_MAX: Final = 107  # sockaddr_un.sun_path less its final zero byte
 
@@ -23,8 +28,8 @@ class UnixListener:
     Until then it listens under another name, so that who is at the path can go on serving, and give it up to this one.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Listen, for now under another name.
+    def __init__(self, path: Path, mode: int = PRIVATE) -> None:
+        """Listen, for now under another name; `mode` says who may connect.
 
         Raises:
             ConfigError: the path can't be used.
@@ -38,6 +43,7 @@ class UnixListener:
         try:
             self._waiting.unlink(missing_ok=True)
             self.sock.bind(str(self._waiting))
+            self._waiting.chmod(mode)  # before it listens: nobody can connect until then
             self.sock.listen(_BACKLOG)
             self._inode = self._waiting.stat().st_ino
         except OSError as error:
