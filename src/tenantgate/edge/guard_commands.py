@@ -153,7 +153,16 @@ def until(text: str, now: float) -> float:
     return moment.timestamp()
 
 
-def _book(args: argparse.Namespace, *, sealed: bool = False) -> GuardBook:
+def _book(args: argparse.Namespace) -> GuardBook:
+    return _opened(args, None)
+
+
+def _sealed_book(args: argparse.Namespace) -> GuardBook:
+    """The book with the key that exemptions are sealed with."""
+    return _opened(args, _key(args))
+
+
+def _opened(args: argparse.Namespace, key: str | None) -> GuardBook:
     # Imported here, as in all handlers: `--help` needs no redis.
     from tenantgate.edge.cache_admin import redis_config  # noqa: PLC0415
     from tenantgate.edge.guard_notes import sealer  # noqa: PLC0415
@@ -161,9 +170,9 @@ def _book(args: argparse.Namespace, *, sealed: bool = False) -> GuardBook:
     from tenantgate.edge.redis_nodes import connect  # noqa: PLC0415
 
     tenant = TenantId(args.tenant)
-    keys = sealer(_key(args), tenant) if sealed else None
     url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
-    return GuardBook(connect(redis_config(url), timeout_ms=2000), tenant, keys)
+    nodes = connect(redis_config(url), timeout_ms=2000)
+    return GuardBook(nodes, tenant, None if key is None else sealer(key, tenant))
 
 
 def _who(args: argparse.Namespace) -> str:
@@ -184,13 +193,13 @@ def _grant(args: argparse.Namespace) -> int:
         id=new_id(), rule=args.rule, reason=args.reason, by=_who(args), created=now, until=until(args.until, now),
         fingerprint=args.pattern_hash, state=State.REQUESTED if args.requested else State.ACTIVE,
     )  # fmt: skip
-    _book(args, sealed=True).grant(exemption)
+    _sealed_book(args).grant(exemption)
     print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
     return 0
 
 
 def _approve(args: argparse.Namespace) -> int:
-    exemption = _book(args, sealed=True).approve(args.id, _who(args))
+    exemption = _sealed_book(args).approve(args.id, _who(args))
     print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
     return 0
 
@@ -202,7 +211,7 @@ def _revoke(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    book = _book(args, sealed=True)
+    book = _sealed_book(args)
     found = book.exemptions()
     for identifier in book.unauthenticated():
         told = "".join(c if c.isprintable() else "?" for c in identifier[:40])
