@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tenantgate.edge.guard_service import Guard
 
 version = __version__
-priority = 798
+priority = 796  # below the compressor (798): nothing rewrites a prompt after its guard
 Schema = kong_fields(GuardConfig)
 
 

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from tenantgate.edge.compress_service import PromptCompression
 
 version = __version__
-priority = (
-    790  # below the cache (794), whose key is the original prompt, and above ai-proxy, which parses the body
-)
+priority = 798  # above the guard (796), which reads and masks the text as it will leave
 Schema = kong_fields(CompressConfig)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgpack
 
+from tenantgate import llm
 from tenantgate.audit.chain import START, link
 from tenantgate.audit.config import PipelineConfig
 from tenantgate.audit.ports import Entry, Head
@@ -103,7 +104,7 @@ def journal_line(number: int, **changes: Any) -> bytes:
 
 
 def body(text: str) -> bytes:
-    return json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": text}]}).encode()
+    return llm.write({"model": "gpt-4o", "messages": [{"role": "user", "content": text}]})
 
 
 def reply(text: str) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 import redis
 
+from tenantgate import llm
 from tenantgate.cache.calibration import Calibration, Point
 from tenantgate.cache.testing import HashingEmbedder, WordVerifier
 from tenantgate.edge import cache_service
@@ -68,7 +69,7 @@ class Rig:
         messages: Any = None, body: bytes | None = None, **parameters: Any,
     ) -> FakeKong:  # fmt: skip
         messages = messages or [{"role": "user", "content": text}]
-        raw = json.dumps({"messages": messages, **parameters}).encode() if body is None else body
+        raw = llm.write({"messages": messages, **parameters}) if body is None else body
         kong = FakeKong(consumer=tenant, body=raw, headers=headers or {})
         return kong.run(self.plugin, "access")
 

@@ -6,17 +6,20 @@ Source: https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from tenantgate import llm
+from tenantgate.llm import Reason, Refusal
 
 __all__ = [
     "JSON_TYPE",
     "SSE_TYPE",
     "ChatReply",
     "ChatRequest",
+    "Reason",
     "Refusal",
     "canonical",
     "error_body",
@@ -24,32 +27,24 @@ __all__ = [
     "parse_request",
     "reply_json",
     "reply_sse",
+    "request_of",
 ]
 
 JSON_TYPE: Final = "application/json; charset=utf-8"
 SSE_TYPE: Final = "text/event-stream; charset=utf-8"
 
-_MAX_DEPTH: Final = 64  # tool schemas are the deepest thing that applications send, and stay far below
+_MAX_DEPTH: Final = 64  # of a reply
 _CHUNK_CHARACTERS: Final = 24  # of a replayed stream: about the five tokens a provider sends at once
 
 # What a message may hold besides for it to be all told by its text.
 _TOLD_BY_TEXT: Final = frozenset({"role", "content"})
 
 
-class Refusal(enum.Enum):
-    """Why a body is no chat request."""
-
-    NOT_UTF8 = "not_utf8"
-    NOT_JSON = "not_json"
-    TOO_DEEP = "too_deep"
-    NOT_CHAT = "not_chat"
-
-
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A chat request, whose `body` holds everything that the client sent.
+    """A chat request, whose `body` holds everything that goes upstream (`tenantgate.llm`).
 
-    `messages` isn't empty and holds mappings; what is in them is as the client wrote it.
+    `messages` isn't empty and holds mappings, each with a ``role`` that is a text.
     """
 
     body: Mapping[str, Any]
@@ -98,13 +93,13 @@ class ChatReply:
 
 def parse_request(raw: bytes) -> ChatRequest | Refusal:
     """The chat request in a body of any bytes."""
-    body = _load(raw)
-    if isinstance(body, Refusal):
-        return body
-    messages = body.get("messages") if isinstance(body, dict) else None
-    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-        return Refusal.NOT_CHAT
-    return ChatRequest(body, tuple(messages))
+    found = llm.read(raw)
+    return found if isinstance(found, Refusal) else request_of(found)
+
+
+def request_of(document: llm.Document) -> ChatRequest:
+    """The chat request that a document holds."""
+    return ChatRequest(document.body, tuple(document.body["messages"]))
 
 
 def parse_reply(payload: str | bytes | Mapping[str, Any]) -> ChatReply | None:
@@ -196,17 +191,12 @@ def canonical(value: Any) -> bytes:
 
 
 def _load(raw: bytes) -> Any:
+    """A reply's JSON value; None for what is none, or nested too deeply."""
     try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return Refusal.NOT_UTF8
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except RecursionError:
-        return Refusal.TOO_DEEP
-    except ValueError:
-        return Refusal.NOT_JSON
-    return value if _shallow(value) else Refusal.TOO_DEEP
+        value = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+    return value if _shallow(value) else None
 
 
 def _no_constant(name: str) -> Any:

@@ -66,10 +66,10 @@ def kong(number: int, prompt: bytes, answer: bytes | None = b"", **headers: str)
     return FakeKong(consumer="acme", body=prompt, record=record, answers=answers)
 
 
-def test_access_takes_two_calls_and_log_one(kept: Kept) -> None:
+def test_access_takes_three_calls_and_log_one(kept: Kept) -> None:
     made, request = plugin(), kong(1, body("What?"), reply("That."))
     request.run(made, "access")
-    assert request.methods() == ["nginx.get_var", "request.get_raw_body"]
+    assert request.methods() == ["nginx.get_var", "request.get_headers", "request.get_raw_body"]
     request.calls.clear()
     request.run(made, "log")
     assert request.methods() == ["log.serialize"]
@@ -87,8 +87,8 @@ def test_access_takes_two_calls_and_log_one(kept: Kept) -> None:
     [
         ({"content": "off"}, 0, 0),
         ({"content": "off", "headers": ["x-user"]}, 0, 1),
-        ({"content": "hashed"}, 2, 1),
-        ({"headers": ["x-user"]}, 2, 1),
+        ({"content": "hashed"}, 3, 1),
+        ({"headers": ["x-user"]}, 3, 1),
     ],
 )
 def test_who_keeps_less_asks_less(kept: Kept, config: dict[str, Any], access: int, log: int) -> None:

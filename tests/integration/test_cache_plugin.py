@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from cache_rig import Rig, load_plugin, no_models, small_models, status, use_small_models
+from tenantgate import llm
 from tenantgate.cache.config import BUILT_IN, LARGE
 from tenantgate.cache.partition import Keys
 from tenantgate.cache.ports import NO_STATES, Reading
@@ -403,21 +404,27 @@ def test_only_if_cached_is_answered_here(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "code"),
     [
-        b"",
-        b"{",
-        b"\xff",
-        b"[" * 100_000,
-        b'{"messages": []}',
-        b'{"messages": [{}], "n": 2}',
-        b"0" * (1 << 20),
+        (b"", 400),
+        (b"{", 400),
+        (b"\xff", 400),
+        (b"[" * 100_000, 413),
+        (b'{"messages": []}', 400),
+        (b'{"messages": [{}], "n": 2}', 400),
+        (b"0" * (1 << 20), 400),
     ],
 )
-def test_a_body_that_is_no_chat_goes_past(rig: Rig, store: redis.Redis, body: bytes) -> None:
-    kong = rig.access(body=body)
+def test_a_body_that_is_no_chat_is_refused_or_goes_past_unread(
+    rig: Rig, redis_server: RedisServer, store: redis.Redis, body: bytes, code: int
+) -> None:
+    refused = rig.access(body=body)
+    assert refused.exit is not None
+    assert (refused.exit.status, refused.sent_body) == (code, None)
+    loose = Rig(redis_server.port, {"strict_requests": False})
+    kong = loose.access(body=body)
     assert (status(kong), kong.exit) == ("Bypass", None)
-    rig.log(kong)
+    loose.log(kong)
     assert store.dbsize() == 0
 
 
@@ -430,7 +437,7 @@ def test_a_body_of_a_megabyte_is_cached(rig: Rig) -> None:
 def test_calls_to_kong_are_few(rig: Rig) -> None:
     miss = rig.access("What is a sextant?")
     assert miss.methods() == [
-        "client.get_consumer", "request.get_raw_body", "request.get_headers",
+        "request.get_headers", "request.get_raw_body", "client.get_consumer",
         "ctx.shared.set", "response.set_headers",
     ]  # fmt: skip
     rig.log(miss)
@@ -439,7 +446,10 @@ def test_calls_to_kong_are_few(rig: Rig) -> None:
     for hit in (exact, similar):
         assert status(hit) == "Hit"
         assert len(hit.calls) == 4
-    assert len(rig.access("q", tenant=None).calls) == 2
+    assert len(rig.access("q", tenant=None).calls) == 4
+    spelt = rig.access(body=b'{ "messages": [{"role": "user", "content": "What is a sextant?"}] }')
+    assert (status(spelt), len(spelt.calls)) == ("Hit", 5)
+    assert spelt.sent_body == b'{"messages":[{"role":"user","content":"What is a sextant?"}]}'
 
 
 def test_trips_to_redis_are_few(rig: Rig, store: redis.Redis) -> None:
@@ -485,7 +495,7 @@ GUARDED = {"guards": ["tenant-guardrails", "tenant-response-guardrails"]}
 
 
 def let_pass(rig: Rig, verdict: dict[str, Any] | None, text: str = "What is a sextant?") -> FakeKong:
-    body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
+    body = llm.write({"messages": [{"role": "user", "content": text}]})
     shared = {"tenantgate_tenant_guardrails": json.dumps(verdict)} if verdict else {}
     return FakeKong(consumer="acme", body=body, headers={}, shared=shared).run(rig.plugin, "access")
 

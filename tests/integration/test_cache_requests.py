@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from cache_rig import KEY, Rig, load_plugin, status, use_small_models
+from tenantgate import llm
 from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.edge import cache_service
 from tenantgate.edge.redis_nodes import Node
@@ -169,7 +170,6 @@ def test_reject_lets_what_is_no_failure_pass(redis_server: RedisServer, rig: Rig
     strict = Rig(redis_server.port, {"on_error": "reject"})
     ways: list[dict[str, Any]] = [
         {"tenant": None},
-        {"body": b"\xff"},
         {"n": 2},
         {"headers": {"Cache-Control": "no-store"}},
     ]
@@ -178,13 +178,14 @@ def test_reject_lets_what_is_no_failure_pass(redis_server: RedisServer, rig: Rig
         assert (status(kong), kong.exit) == ("Bypass", None)
 
 
-@pytest.mark.parametrize("role", [[], {}, ["system"], 3])
+@pytest.mark.parametrize("role", ["", "system ", "7", "System"])
 @pytest.mark.parametrize("settings", [{}, {"ignore_system_prompts": True}])
 def test_no_message_makes_the_cache_fail(
     redis_server: RedisServer, rig: Rig, settings: dict[str, Any], role: object
 ) -> None:
     strict = Rig(redis_server.port, {"on_error": "reject", **settings})
-    messages = [{"role": role, "content": {"a": [role]}}, {"role": role}, {"role": "user", "content": "q"}]
+    odd = {"role": role or "x", "content": [{"a": [role]}]}
+    messages = [odd, {"role": "user"}, {"role": "user", "content": "q"}]
     assert status(strict.ask(messages=messages)) == "Miss"
     assert status(strict.ask(messages=messages)) == "Hit"
     assert status(strict.ask(messages=messages[::-1])) == "Miss"
@@ -205,9 +206,7 @@ def test_routes_are_apart_where_kong_must_be_asked_for_them(redis_server: RedisS
     everywhere = Rig(redis_server.port, {"route_id": None})
 
     def on(route: str) -> FakeKong:
-        kong = FakeKong(
-            consumer="acme", body=json.dumps({"messages": [{"role": "user", "content": ASKED}]}).encode()
-        )
+        kong = FakeKong(consumer="acme", body=llm.write({"messages": [{"role": "user", "content": ASKED}]}))
         kong.answers["kong.router.get_route"] = {"id": route}
         kong.run(everywhere.plugin, "access")
         if kong.exit is None:
@@ -342,7 +341,7 @@ def test_two_hits_have_identifiers_of_their_own(rig: Rig) -> None:
     assert first.startswith("chatcmpl-")
 
 
-@pytest.mark.parametrize("n", [2, 0, "1", [], 1.5])
+@pytest.mark.parametrize("n", [2, 0, 2.0])
 def test_only_one_choice_is_ever_cached(rig: Rig, store: redis.Redis, n: object) -> None:
     assert status(rig.ask(ASKED, n=n)) == "Bypass"
     assert store.dbsize() == 0

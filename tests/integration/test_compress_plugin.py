@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache_rig import Rig, status, use_small_models
+from tenantgate import llm
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge import compress_service
 from tenantgate.kong import metrics
@@ -81,7 +82,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch, pruner: Any = None, **config: Any) -
 
 
 def body(*texts: Any, **more: Any) -> bytes:
-    return json.dumps({"messages": [{"role": "user", "content": t} for t in texts], **more}).encode()
+    return llm.write({"messages": [{"role": "user", "content": t} for t in texts], **more})
 
 
 def access(made: Any, raw: bytes, *, consumer: str | None = "acme") -> FakeKong:
@@ -95,7 +96,7 @@ def sent(kong: FakeKong) -> Any:
 
 def test_its_schema_and_place() -> None:
     module = load()
-    assert module.priority == 790
+    assert module.priority == 798  # above the guard
     names = [next(iter(f)) for f in module.Schema]
     assert {"compressor_type", "compression_ranges", "message_type", "stop_on_error", "log_text_data"} < set(
         names
@@ -125,20 +126,20 @@ def test_the_provider_gets_a_shorter_prompt_and_the_client_the_counts(
     assert saved["fold"] > 0
     assert saved["cost"] == pytest.approx((counts[0] - counts[1]) * 2.5e-6)
     assert compress_service._saved.value(tenant="acme", step="prune") - before == saved["prune"] > 0
-    assert len(kong.calls) == 5
+    assert len(kong.calls) == 6
     assert CANARY not in json.dumps(kong.shared) + metrics.exposition()
 
 
 def test_short_prompts_and_other_roles_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     made = plugin(monkeypatch, min_tokens=100)
-    raw = json.dumps(
+    raw = llm.write(
         {"messages": [{"role": "system", "content": PROMPT}, {"role": "user", "content": "a  b"}]}
     )
-    kong = access(made, raw.encode())
+    kong = access(made, raw)
     assert kong.sent_body is None
     assert kong.verdict(NAME)["action"] == "unchanged"
     assert kong.reply_headers[BEFORE] == kong.reply_headers[AFTER]
-    assert len(kong.calls) == 4
+    assert len(kong.calls) == 5
 
 
 def test_parts_that_are_no_text_are_sent_as_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,16 +161,19 @@ def test_parts_that_are_no_text_are_sent_as_they_came(monkeypatch: pytest.Monkey
         b'{"messages":[' + b"[" * 99 + b"]" * 99 + b"]}",
     ],
 )
-def test_what_is_no_chat_passes(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
-    kong = access(plugin(monkeypatch, stop_on_error=True), raw)
+def test_what_is_no_chat_is_refused_or_passes_unread(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
+    refused = access(plugin(monkeypatch), raw)
+    assert refused.exit is not None
+    assert refused.exit.status == 400
+    kong = access(plugin(monkeypatch, stop_on_error=True, strict_requests=False), raw)
     assert (kong.exit, kong.sent_body) == (None, None)
     assert kong.verdict(NAME)["action"] == "unreadable"
 
 
-def test_without_a_tenant_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_tenant_nothing_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     kong = access(plugin(monkeypatch), body(PROMPT), consumer=None)
     assert kong.sent_body is None
-    assert len(kong.calls) == 1
+    assert kong.methods() == ["request.get_headers", "request.get_raw_body", "client.get_consumer"]
 
 
 def test_a_rewrite_above_a_megabyte_is_not_attempted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +182,8 @@ def test_a_rewrite_above_a_megabyte_is_not_attempted(monkeypatch: pytest.MonkeyP
     assert kong.sent_body is None
     assert kong.verdict(NAME)["action"] == "too_large"
     texts = [PROMPT.replace("walls", f"walls {'é' * 100_000}{i}") for i in range(6)]
-    kong = access(plugin(monkeypatch), body(*texts))
+    raw = json.dumps(json.loads(body(*texts))).encode()  # in escapes
+    kong = access(plugin(monkeypatch), raw)
     assert kong.sent_body is None
     assert kong.verdict(NAME)["action"] == "too_large"
 
@@ -222,15 +227,10 @@ def test_a_model_that_can_t_be_loaded_fails_no_request(caplog: pytest.LogCapture
     assert access(made, body(PROMPT)).exit is None
 
 
-def test_numbers_and_surrogates_elsewhere_in_the_body_are_no_obstacle(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    raw = body(PROMPT, seed=12345678901234567890, user="\ud800", note="é")
+def test_what_else_is_in_the_body_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = body(PROMPT, seed=1234567890123456, user="é\u2028", note=[None, 1.0, 1e-7])
     out = sent(access(plugin(monkeypatch), raw))
-    assert (out["seed"], out["user"], out["note"]) == (12345678901234567890, "\ud800", "é")
-    infinite = raw[:-1] + b',"temperature":1e999}'
-    kong = access(plugin(monkeypatch), infinite)
-    assert kong.sent_body is None
+    assert (out["seed"], out["user"], out["note"]) == (1234567890123456, "é\u2028", [None, 1.0, 1e-7])
 
 
 ANY_JSON = st.recursive(
@@ -255,10 +255,12 @@ def test_no_body_makes_it_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(messages: Any, more: Any) -> None:
         raw = json.dumps({**more, "messages": messages}).encode()
         kong = access(made, raw)
-        assert kong.exit is None
+        if kong.exit is not None:
+            assert kong.exit.status in (400, 413)
+            return
         assert kong.verdict(NAME)["action"] != "failed"
         if kong.sent_body is not None:
-            assert sent(kong).keys() == json.loads(raw).keys()
+            assert sent(kong).keys() <= json.loads(raw).keys()
             assert len(sent(kong)["messages"]) == len(messages)
 
     check()
@@ -270,13 +272,15 @@ def rig(redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.Monke
     return Rig(redis_server.port)
 
 
-def test_the_cache_keys_on_the_original_prompt(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache (794) runs first: a compressed request fills it, and its repetition hits it."""
+def test_the_cache_keys_on_what_is_sent(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compressor (798) runs first: the same prompt is the same in fewer tokens, and its repetition hits."""
     made = plugin(monkeypatch)
-    miss = rig.access(PROMPT)
+
+    def ask() -> FakeKong:
+        return access(made, body(PROMPT)).run(rig.plugin, "access")
+
+    miss = ask()
     assert status(miss) == "Miss"
-    miss.run(made, "access")
-    assert miss.sent_body is not None
-    assert len(miss.sent_body) < len(miss.body)
+    assert len(miss.sent_body or b"") < len(miss.body)
     rig.log(miss)
-    assert status(rig.access(PROMPT)) == "Hit"
+    assert status(ask()) == "Hit"

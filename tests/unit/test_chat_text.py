@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.chat import ChatReply, ChatRequest, parse_reply, parse_request, reply_json, reply_sse
+from tenantgate.chat import (
+    ChatReply,
+    ChatRequest,
+    Reason,
+    Refusal,
+    parse_reply,
+    parse_request,
+    reply_json,
+    reply_sse,
+)
 
 # Hypothesis' default text has no surrogates; JSON's escapes do.
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), min_size=1, max_size=120)
@@ -75,15 +84,14 @@ def test_a_question_is_utf8_or_none(text: str) -> None:
 )
 def test_usage_is_given_where_it_was_asked_for(extra: dict[str, object], asked: bool) -> None:
     body = {"messages": [{"role": "user", "content": "q"}], "stream": True, **extra}
-    request = parse_request(json.dumps(body).encode())
-    assert isinstance(request, ChatRequest)
+    request = ChatRequest(body, ({"role": "user", "content": "q"},))
     assert request.include_usage is asked
     raw = reply_sse(ChatReply("x", "stop", "m"), identifier="i", created=0, include_usage=asked)
     assert (b'"usage":{' in raw) is asked
 
 
-@pytest.mark.parametrize("value", [[], {}, 1, None, True, ["user"]])
-def test_a_role_of_any_type_is_read(value: object) -> None:
-    request = parse_request(json.dumps({"messages": [{"role": value, "content": "q"}]}).encode())
-    assert isinstance(request, ChatRequest)
-    assert request.question is None
+@pytest.mark.parametrize("value", [[], {}, 1, None, True, ["user"], ""])
+def test_a_role_that_is_no_name_is_refused_by_its_place(value: object) -> None:
+    refused = parse_request(json.dumps({"messages": [{"role": value, "content": "q"}]}).encode())
+    assert isinstance(refused, Refusal)
+    assert (refused.reason, refused.param) == (Reason.NOT_CHAT, "messages[0].role")

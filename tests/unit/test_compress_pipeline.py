@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenantgate.chat import ChatRequest, parse_request
+from tenantgate.chat import ChatRequest
 from tenantgate.compress import CompressConfig, CompressionRange, Compressor
 from tenantgate.compress.checking import Problem
 from tenantgate.compress.config import check
@@ -215,9 +215,7 @@ def test_what_stays_is_joined(text: str, kept: list[tuple[int, int]], out: str |
 
 
 def request(*messages: Any, **more: Any) -> ChatRequest:
-    found = parse_request(json.dumps({"messages": messages, **more}).encode())
-    assert isinstance(found, ChatRequest)
-    return found
+    return ChatRequest({"messages": list(messages), **more}, messages)
 
 
 def test_only_the_chosen_roles_texts_are_parts() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def test_the_mock_takes_its_address_from_the_options() -> None:
     assert {plugins(r)["ai-proxy"]["model"]["options"]["upstream_url"] for r in service["routes"]} == {
         "http://127.0.0.1:9/x"
     }
-    assert {p["config"]["redis"]["host"] for p in yaml.safe_load(text)["plugins"]} == {"r"}
+    assert {p["config"]["redis"]["host"] for p in yaml.safe_load(text)["plugins"][:-1]} == {"r"}
     assert uses_mock(file) == ["acme", "globex", "hooli", "initech"]
     assert uses_mock(load(EXAMPLE)) == []
 
@@ -155,7 +156,7 @@ def test_a_cluster_is_the_plugins_and_rate_limits_have_their_own_redis() -> None
         assert redis["cluster_nodes"] == [{"ip": "redis-1", "port": 6379}, {"ip": "redis-2", "port": 7000}]
         assert redis["password"] == "{vault://env/R}"
         assert not {"host", "port"} & set(redis)
-    (limit,) = tree["plugins"]
+    limit, _errors = tree["plugins"]
     assert limit["config"]["policy"] == "redis"
     assert (limit["config"]["redis"]["host"], limit["config"]["redis"]["port"]) == ("limits", 7)
     assert "password" not in limit["config"]["redis"]
@@ -163,7 +164,7 @@ def test_a_cluster_is_the_plugins_and_rate_limits_have_their_own_redis() -> None
 
 def test_limits_may_count_in_each_kong_node() -> None:
     text = render(load_text(CLUSTER.replace("LIMITING", "{policy: local}")))
-    (limit,) = yaml.safe_load(text)["plugins"]
+    limit, _errors = yaml.safe_load(text)["plugins"]
     assert limit["config"] == {"minute": 5, "limit_by": "consumer", "policy": "local"}
 
 
@@ -175,27 +176,71 @@ def test_the_development_redis_takes_the_place_of_a_cluster() -> None:
     assert yaml.safe_load(text)["plugins"][0]["config"]["redis"]["host"] == "r"
 
 
+def upstream(model: str, rest: str = "") -> tuple[set[str], list[str]]:
+    """The headers that reach the provider on a route, and what else is done after ai-proxy in access."""
+    hide, only, *more = plugins(one(model, rest))["post-function"]["access"]
+    assert hide == lua.HIDE_CALLER
+    assert "ngx.req.get_headers(0)" in only
+    keep = set(re.findall(r'\["([\w-]+)"\] = true', only))
+    http = {"connection", "content-length", "content-type", "expect", "host", "transfer-encoding"}
+    assert http < keep
+    return keep - http, more
+
+
 @pytest.mark.parametrize(
-    ("model", "access"),
+    ("model", "headers", "more"),
     [
-        ("provider: openai, model: m, credential: '{vault://env/K}'", [lua.HIDE_CALLER, lua.BEARER]),
+        (
+            "provider: openai, model: m, credential: '{vault://env/K}'",
+            {"accept-encoding", "authorization"}, [lua.BEARER],
+        ),
         (
             "provider: gemini, model: m, credential: '{vault://env/K}'",
-            [lua.HIDE_CALLER, lua.HIDE_AUTHORIZATION],
+            {"accept-encoding", "x-goog-api-key"}, [],
         ),
-        ("provider: mock, model: m", [lua.HIDE_CALLER, lua.HIDE_AUTHORIZATION]),
-        (
-            "provider: openai-compatible, model: m, upstream_url: 'http://h/v1/chat/completions'",
-            [lua.HIDE_CALLER, lua.HIDE_AUTHORIZATION],
-        ),
+        ("provider: mock, model: m", {"accept-encoding"}, []),
+        ("provider: openai-compatible, model: m, upstream_url: 'http://h/v1/chat/completions'", {"accept-encoding"}, []),
         (
             "provider: anthropic, model: m, credential: '{vault://env/K}'",
-            [lua.HIDE_CALLER, lua.HIDE_AUTHORIZATION, lua.PLAIN_REPLY],
+            {"accept-encoding", "x-api-key", "anthropic-version"}, [lua.PACKED, lua.PLAIN_REPLY],
+        ),
+        (
+            "provider: mistral, model: m, credential: '{vault://env/K}'",
+            {"accept-encoding", "authorization"}, [lua.BEARER, lua.PACKED],
         ),
     ],
-)
-def test_a_clients_authorization_never_goes_upstream(model: str, access: list[str]) -> None:
-    assert plugins(one(model))["post-function"]["access"] == access
+)  # fmt: skip
+def test_only_headers_that_are_set_on_the_way_reach_a_provider(
+    model: str, headers: set[str], more: list[str]
+) -> None:
+    assert upstream(model) == (headers, more)
+
+
+def test_an_operator_lets_headers_through_and_the_cache_keeps_their_answers_apart() -> None:
+    text = (
+        "version: 1\ngateway: {upstream_headers: [User-Agent, anthropic-beta]}\ndefaults: {cache: {}}\n"
+        "tenants: [{id: a, api_keys: ['${{ env \"DECK_A\" }}']}]\n"
+    )
+    route = tree(text)["services"][0]["routes"][0]
+    assert '["anthropic-beta"] = true' in plugins(route)["post-function"]["access"][1]
+    assert plugins(route)["tenant-semantic-cache"]["upstream_headers"] == ["anthropic-beta", "User-Agent"]
+    for taken in ("Authorization", "x-api-key", "Cookie", "X-Forwarded-For", "anthropic-version"):
+        with pytest.raises(ConfigError, match=r"upstream_headers\[1\]: .* can't be the client's"):
+            load_text(text.replace("anthropic-beta", taken))
+
+
+def test_strict_requests_are_the_plugins_own_default() -> None:
+    rest = "    guardrails: {}\n    compression: {}\n    audit: {}\n"
+    found = plugins(one("provider: mock, model: m", rest))
+    ours = ["tenant-audit-log", "tenant-prompt-compressor", "tenant-guardrails", "tenant-semantic-cache"]
+    assert [name for name in found if name.startswith("tenant-")] == ours
+    assert not any("strict_requests" in found[name] for name in ours)
+    text = "version: 1\ngateway: {strict_requests: false}\ndefaults: {cache: {}, guardrails: {}}\n"
+    route = tree(text + "tenants: [{id: a, api_keys: ['${{ env \"DECK_A\" }}']}]\n")["services"][0]["routes"][
+        0
+    ]
+    assert plugins(route)["tenant-semantic-cache"]["strict_requests"] is False
+    assert plugins(route)["tenant-guardrails"]["strict_requests"] is False
 
 
 def test_replies_are_logged_and_finish_reasons_noted_only_for_the_cache() -> None:
@@ -204,21 +249,37 @@ def test_replies_are_logged_and_finish_reasons_noted_only_for_the_cache() -> Non
         one("provider: mock, model: m", "    cache: {enabled: false}\n"),
     )
     assert plugins(on)["ai-proxy"]["logging"] == {"log_statistics": True, "log_payloads": True}
-    assert plugins(on)["post-function"]["body_filter"] == [lua.FINISH_REASON]
+    assert plugins(on)["post-function"]["body_filter"] == [lua.ERROR_BODY, lua.FINISH_REASON]
     assert plugins(off)["ai-proxy"]["logging"] == {"log_statistics": True, "log_payloads": False}
-    assert "body_filter" not in plugins(off)["post-function"]
+    assert plugins(off)["post-function"]["body_filter"] == [lua.ERROR_BODY]
     assert "tenant-semantic-cache" not in plugins(off)
+
+
+def test_errors_have_openais_shape_on_routes_and_where_there_is_none() -> None:
+    assert plugins(one("provider: mock, model: m"))["post-function"]["header_filter"] == [lua.ERROR_HEAD]
+    everywhere = tree(EXAMPLE.read_text(encoding="utf-8"))["plugins"][-1]
+    assert everywhere == {
+        "name": "post-function",
+        "config": {"header_filter": [lua.ERROR_HEAD_ELSEWHERE], "body_filter": [lua.ERROR_BODY]},
+    }
+
+
+FIRST = [lua.ANY_BEARER, lua.NO_QUERY]
 
 
 def test_anthropics_stop_reason_is_noted_before_kong_drops_it() -> None:
     route = one("provider: anthropic, model: m, credential: '{vault://env/K}'")
-    assert plugins(route)["pre-function"] == {"body_filter": [lua.END_OF_STREAM, lua.ANTHROPIC_STOP_REASON]}
+    assert plugins(route)["pre-function"] == {
+        "access": FIRST,
+        "body_filter": [lua.END_OF_STREAM, lua.ANTHROPIC_STOP_REASON],
+    }
 
 
 def test_the_end_of_a_stream_is_marked_but_for_geminis_which_are_no_events() -> None:
-    assert plugins(one("provider: mock, model: m"))["pre-function"] == {"body_filter": [lua.END_OF_STREAM]}
+    mock = plugins(one("provider: mock, model: m"))["pre-function"]
+    assert mock == {"access": FIRST, "body_filter": [lua.END_OF_STREAM]}
     gemini = one("provider: gemini, model: m, credential: '{vault://env/K}'")
-    assert "pre-function" not in plugins(gemini)
+    assert plugins(gemini)["pre-function"] == {"access": FIRST}
 
 
 def test_a_level_changes_only_what_it_names() -> None:
@@ -231,7 +292,8 @@ def test_a_level_changes_only_what_it_names() -> None:
 
 def test_rate_limits_are_the_tenants_or_the_models_own() -> None:
     rendered = yaml.safe_load(render(load(EXAMPLE)))
-    limits = {(p["consumer"], p.get("service") or p.get("route")): p["config"] for p in rendered["plugins"]}
+    *found, _errors = rendered["plugins"]
+    limits = {(p["consumer"], p.get("service") or p.get("route")): p["config"] for p in found}
     assert limits["tenant_acme", "llm"]["minute"] == 600
     assert limits["tenant_acme", "llm.anthropic.claude-3-5-haiku-20241022.acme"]["minute"] == 60
     assert (limits["tenant_globex", "llm"]["minute"], limits["tenant_globex", "llm"]["hour"]) == (1200, 20000)
@@ -279,7 +341,7 @@ def test_a_guard_that_only_alerts_closes_nothing() -> None:
     found = guarded("{}")
     assert "guards" not in found["tenant-semantic-cache"]
     assert lua.GUARD_CHECK not in found["post-function"]["access"]
-    assert "header_filter" not in found["post-function"]
+    assert found["post-function"]["header_filter"] == [lua.ERROR_HEAD]
 
 
 def test_a_guard_that_blocks_closes_the_route_first_of_all() -> None:
@@ -294,8 +356,10 @@ def test_a_guard_that_blocks_closes_the_route_first_of_all() -> None:
 def test_a_guard_of_replies_that_blocks_closes_them() -> None:
     found = guarded("{enabled: false}", "{rules: [{name: s, detector: secrets, mode: mask, target: reply}]}")
     assert "tenant-guardrails" not in found
-    assert found["post-function"]["header_filter"] == [lua.REPLY_GUARD_CHECK]
-    assert found["post-function"]["body_filter"] == [lua.REPLY_GUARD_BODY, lua.FINISH_REASON]
+    assert found["post-function"]["header_filter"] == [lua.REPLY_GUARD_CHECK, lua.ERROR_HEAD]
+    assert found["post-function"]["body_filter"] == [
+        lua.REPLY_GUARD_BODY, lua.ERROR_BODY, lua.FINISH_REASON,
+    ]  # fmt: skip
     assert found["tenant-semantic-cache"]["guards"] == ["tenant-response-guardrails"]
 
 

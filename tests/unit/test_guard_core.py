@@ -237,23 +237,16 @@ def test_a_new_tenant_is_only_watched() -> None:
 
 def test_a_refusal_says_nothing_of_rules_unless_asked() -> None:
     decision = judge([RULES["block"]], {"block": [STRONG]})
-    body, kind = blocked("content_policy_violation", request_id="r-1", events=False, decision=decision)
+    body = blocked("content_policy_violation", request_id="r-1", decision=decision)
     error = json.loads(body)["error"]
-    assert kind.startswith("application/json")
     assert (error["code"], error["request_id"]) == ("content_policy_violation", "r-1")
     assert b"TOKEN" not in body
-    body, _ = blocked(
-        "content_policy_violation", request_id=None, events=False, decision=decision, show_reason=True
-    )
+    body = blocked("content_policy_violation", request_id=None, decision=decision, show_reason=True)
     assert json.loads(body)["error"]["rules"] == {"block": ["TOKEN"]}
 
 
-def test_a_refusal_as_events_ends_the_stream_and_says_no_foreign_id_back() -> None:
-    body, kind = blocked("content_policy_violation", request_id="<b>\n", events=True)
-    assert kind.startswith("text/event-stream")
-    assert body.startswith(b"event: error\ndata: {")
-    assert body.endswith(b"data: [DONE]\n\n")
-    assert b"request_id" not in body
+def test_a_refusal_says_no_foreign_id_back() -> None:
+    assert b"request_id" not in blocked("content_policy_violation", request_id="<b>\n")
 
 
 def chunk(**delta: Any) -> str:

@@ -126,6 +126,10 @@ class AuditConfig:
         "extra ner, and some milliseconds of the worker's time per record. Without the extra, content is left out.",
         default=False,
     )  # fmt: skip
+    strict_requests: bool = field(
+        "Whether a request that is no chat in strict JSON is refused; else it passes unread, and its record says so.",
+        default=True,
+    )
     max_content_bytes: int = field(
         "How much of the prompt, and as much of the reply, is kept; the rest is cut off, which the record says.",
         default=32_768, between=(256, 1_048_576), unit="B",

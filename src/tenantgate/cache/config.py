@@ -93,6 +93,15 @@ class CacheConfig:
         "they block, mask or recover. One call to Kong more per hit.",
         default=(), one_of=("tenant-guardrails", "tenant-response-guardrails"),
     )  # fmt: skip
+    strict_requests: bool = field(
+        "Whether a request that is no chat in strict JSON is refused; else it passes unread.",
+        default=True,
+    )
+    upstream_headers: tuple[str, ...] = field(
+        "Headers of the request that reach the provider and may change its answer: answers are kept apart by their "
+        "values. The renderer sets those of gateway.upstream_headers.",
+        default=(), match=r"^[A-Za-z0-9_-]+$", lua_match="^[A-Za-z0-9_-]+$", len_max=50,
+    )  # fmt: skip
     redis: RedisConfig = field("The Redis that holds the entries.", default=RedisConfig())
     cache_ttl: int = field(
         "How long an answer is served after it was stored.",

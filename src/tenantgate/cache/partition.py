@@ -6,7 +6,7 @@ left for comparing by meaning. Parts are written with their lengths before them,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,13 +89,17 @@ def partition_of(
     sealer: Sealer,
     *,
     ignore_system_prompts: bool = False,
+    headers: Mapping[str, Sequence[str]] | None = None,
 ) -> Partition:
-    """The partition that `request` belongs to."""
+    """The partition that `request` belongs to; `headers` are those of its headers that reach the provider."""
     *earlier, last = request.messages
     if ignore_system_prompts:
         earlier = [m for m in earlier if not (isinstance(role := m.get("role"), str) and role in _SYSTEM)]
     parameters = {k: v for k, v in request.body.items() if k not in _NEUTRAL}
-    about = encode([namespace.encode("utf-8", "surrogatepass"), canonical(parameters), canonical(earlier)])
+    parts = [namespace.encode("utf-8", "surrogatepass"), canonical(parameters), canonical(earlier)]
+    if headers:
+        parts.append(canonical({name.lower(): list(values) for name, values in headers.items()}))
+    about = encode(parts)
     return Partition(tenant, sealer.name(b"partition" + about), canonical(last))
 
 

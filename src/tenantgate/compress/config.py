@@ -53,6 +53,10 @@ class CompressConfig:
         "too) or tool (results of tools); left out, the user's.",
         default=("user",), one_of=("user", "assistant", "system", "tool"), len_min=1,
     )  # fmt: skip
+    strict_requests: bool = field(
+        "Whether a request that is no chat in strict JSON is refused; else it passes unread.",
+        default=True,
+    )
     min_tokens: int = field(
         "Texts below this are left as they are.", default=100, between=(0, _MOST_TOKENS), unit="tokens"
     )

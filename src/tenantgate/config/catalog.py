@@ -86,8 +86,15 @@ def _redis(gateway: Gateway) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
+def _strict(gateway: Gateway) -> Mapping[str, Any]:
+    # What is as the plugins have it by themselves need not be said.
+    return {"strict_requests": None if gateway.strict_requests else False}
+
+
 def _cache_fields(gateway: Gateway, route: str) -> Mapping[str, Any]:
     return {
+        **_strict(gateway),
+        "upstream_headers": sorted(gateway.upstream_headers, key=str.lower) or None,
         "namespace": route,
         "encryption_key": gateway.encryption_key,
         "redis": _redis(gateway),
@@ -95,12 +102,13 @@ def _cache_fields(gateway: Gateway, route: str) -> Mapping[str, Any]:
     }
 
 
-def _compressor_fields(_gateway: Gateway, _route: str) -> Mapping[str, Any]:
-    return {}
+def _compressor_fields(gateway: Gateway, _route: str) -> Mapping[str, Any]:
+    return _strict(gateway)
 
 
 def _guard_fields(gateway: Gateway, _route: str) -> Mapping[str, Any]:
     return {
+        **_strict(gateway),
         "encryption_key": gateway.encryption_key,
         "redis": _redis(gateway),
         "correlation_header": gateway.correlation_header,
@@ -145,6 +153,7 @@ def _audit_fields(gateway: Gateway, _route: str) -> Mapping[str, Any]:
         for sink in audit.sinks
     ]
     return {
+        **_strict(gateway),
         "encryption_key": gateway.encryption_key,
         "pipeline": {
             "journal": journal(gateway), "state_dir": audit.dir, "node": audit.node, "spool": audit.spool,
@@ -178,6 +187,14 @@ CATALOG: Final = (
         check=audit.check,
     ),
     CataloguedPlugin(
+        name=COMPRESSOR,
+        section="compression",
+        description="The tenant-prompt-compressor plugin.",
+        config_class=compress.CompressConfig,
+        filled=_compressor_fields,
+        check=_check_compression,
+    ),
+    CataloguedPlugin(
         name=GUARD,
         section="guardrails",
         description="The tenant-guardrails plugin.",
@@ -195,14 +212,6 @@ CATALOG: Final = (
         config_class=CacheConfig,
         filled=_cache_fields,
         needs_replies=_always,
-    ),
-    CataloguedPlugin(
-        name=COMPRESSOR,
-        section="compression",
-        description="The tenant-prompt-compressor plugin.",
-        config_class=compress.CompressConfig,
-        filled=_compressor_fields,
-        check=_check_compression,
     ),
     CataloguedPlugin(
         name=REPLY_GUARD,

@@ -29,6 +29,10 @@ _TAKEN: Final = frozenset(
     "apikey authorization connection content-encoding content-length content-type cookie host proxy-authorization "
     "set-cookie te transfer-encoding upgrade".split()
 )
+# Beside them, what a provider takes for a credential, and what Kong or ai-proxy sets.
+_OURS: Final = frozenset(
+    "accept-encoding api-key anthropic-version expect via x-api-key x-goog-api-key x-real-ip".split()
+)
 _PERIODS: Final = ("per_second", "per_minute", "per_hour", "per_day")
 
 
@@ -340,6 +344,14 @@ class _Reader:
         if gateway.correlation_header.lower() in _TAKEN:
             what = "this header has a meaning of its own; take another, such as X-Request-ID"
             self.add(None, _join(where, "correlation_header"), what)
+        for i, name in enumerate(gateway.upstream_headers):
+            if name.lower() in _TAKEN | _OURS or name.lower().startswith(
+                ("x-consumer-", "x-forwarded-", "x-kong-")
+            ):
+                at = f"{_join(where, 'upstream_headers')}[{i}]"
+                self.add(
+                    None, at, f"{name} holds a credential, or is set on the way; it can't be the client's"
+                )
 
     def check_tenant(self, tenant: model.Tenant, where: str) -> None:
         """A model is one route, so it stands once."""

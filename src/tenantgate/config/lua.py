@@ -4,25 +4,35 @@ Kong runs them in its sandbox (``untrusted_lua = sandbox``). The embedded host r
 texts and does the same, so a change here is a change there.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 __all__ = [
     "ANTHROPIC_STOP_REASON",
+    "ANY_BEARER",
     "BEARER",
     "BESIDE_TEXT",
     "COMPLETE",
     "CORRELATION",
     "END_OF_STREAM",
+    "ERRORS",
+    "ERROR_BODY",
+    "ERROR_HEAD",
+    "ERROR_HEAD_ELSEWHERE",
     "FINISH_REASON",
     "GUARD_CHECK",
-    "HIDE_AUTHORIZATION",
     "HIDE_CALLER",
+    "NO_QUERY",
+    "ONLY_HEADERS",
+    "OTHER_ERROR",
+    "PACKED",
     "PLAIN_REPLY",
     "REPLY_GUARD_BODY",
     "REPLY_GUARD_CHECK",
     "TRACEPARENT",
     "WITHOUT_PAYLOAD",
     "journal",
+    "only_headers",
 ]
 
 _REASON: Final = (
@@ -63,17 +73,57 @@ their text twice (its parse-sse-chunk keeps them when the last call comes withou
 last chunk there are none to repeat. The mark tells the cache that the logged text can be trusted. Not for Gemini,
 whose streams are no events."""
 
-HIDE_CALLER: Final = (
-    'for _, n in ipairs({"X-Consumer-ID", "X-Consumer-Custom-ID", "X-Consumer-Username", '
-    '"X-Credential-Identifier"}) do kong.service.request.clear_header(n) end '
-    'for _, n in ipairs({"for", "host", "path", "port", "prefix", "proto"}) do '
-    'ngx.var["upstream_x_forwarded_" .. n] = "" end'
+ANY_BEARER: Final = (
+    'local v = kong.request.get_headers()["authorization"] '
+    'local k = type(v) == "string" and v:match("^[Bb][Ee][Aa][Rr][Ee][Rr] +(%S+)$") '
+    'if k then kong.service.request.set_header("Authorization", "Bearer " .. k) end'
 )
-"""post-function, access. key-auth tells the upstream which consumer called, and Kong tells it the client's
-address and path (X-Forwarded-*), which names the tenant; that isn't the provider's business."""
+"""pre-function, access: before key-auth, which compares the whole value. The scheme's case doesn't count (RFC 9110,
+section 11.1)."""
 
-HIDE_AUTHORIZATION: Final = 'kong.service.request.clear_header("Authorization")'
-"""post-function, access, where ai-proxy puts no Authorization of its own in place of the client's."""
+NO_QUERY: Final = 'kong.service.request.set_raw_query("")'
+"""pre-function, access: the client's query string ends here. ai-proxy may still set one of its own (Azure)."""
+
+HIDE_CALLER: Final = (
+    'for _, n in ipairs({"for", "host", "path", "port", "prefix", "proto"}) do '
+    'ngx.var["upstream_x_forwarded_" .. n] = "" end ngx.var.upstream_via = ""'
+)
+"""post-function, access. Kong tells the upstream the client's address and path (X-Forwarded-*), which names the tenant,
+and what proxies the client has named (Via); that isn't the provider's business."""
+
+_SECRET: Final = ("api-key", "authorization", "proxy-authorization", "x-api-key", "x-goog-api-key")
+_NEEDED: Final = (
+    "accept-encoding", "connection", "content-length", "content-type", "expect", "host", "transfer-encoding",
+)  # fmt: skip
+"""Headers that HTTP, nginx and ai-proxy set or read themselves on the way upstream."""
+
+ONLY_HEADERS: Final = (
+    "local h, keep, log, n = ngx.req.get_headers(0), {KEEP}, {}, 0 "
+    "for k, v in pairs(h) do n = n + 1 if n <= 100 then log[k] = v end "
+    "if not keep[k] then kong.service.request.clear_header(k) end end "
+    "for _, k in ipairs({" + ", ".join(f'"{name}"' for name in _SECRET) + "}) do "
+    'if log[k] then log[k] = "REDACTED" end end '
+    'kong.log.set_serialize_value("request.headers", log) '
+    'kong.ctx.shared.tenantgate_correlation = h["CORRELATION"] '
+    'kong.ctx.shared.tenantgate_traceparent = h["traceparent"] '
+    'if not keep["accept"] then kong.service.request.set_header("Accept", "*/*") end '
+    'if not keep["user-agent"] then kong.service.request.set_header("User-Agent", "Tenantgate") end'
+)
+"""post-function, access: the text of `only_headers`, before its two words in capitals are replaced."""
+
+
+def only_headers(keep: Iterable[str], *, correlation_header: str) -> str:
+    """post-function, access: of the request's headers only those in `keep` reach the provider, beside HTTP's own.
+
+    Log plugins and our own log phases still see the others, in Kong's log record. Without a limit on their number
+    (``ngx.req.get_headers(0)``): else the headers behind the hundredth would pass.
+    """
+    kept = ", ".join(f'["{name}"] = true' for name in sorted({*_NEEDED, *(k.lower() for k in keep)}))
+    return ONLY_HEADERS.replace("KEEP", kept).replace("CORRELATION", correlation_header.lower())
+
+
+PACKED: Final = 'kong.service.request.set_header("Accept-Encoding", "gzip, identity")'
+"""post-function, access, where ai-proxy would let the client's own value pass: it unpacks nothing but gzip."""
 
 PLAIN_REPLY: Final = 'kong.service.request.set_header("Accept-Encoding", "identity")'
 """post-function, access, beside `ANTHROPIC_STOP_REASON`, which can't read a compressed stream."""
@@ -98,14 +148,16 @@ _UUID: Final = (
     "^%x%x%x%x%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x"  # a Lua pattern has no counts
 )
 CORRELATION: Final = (
-    'local v = kong.request.get_header("HEADER") if type(v) == "string" and '
+    'local v = kong.ctx.shared.tenantgate_correlation or kong.request.get_header("HEADER") if type(v) == "string" and '
     f'(v:match("{_UUID}$") or v:match("{_UUID}#%d+$")) then return v end'
 )
 """In a log plugin's ``custom_fields_by_lua``, with the header's name for HEADER: the request's id, if it has the form
-that Kong gives it. The client may send any text in its place."""
+that Kong gives it. The client may send any text in its place. `only_headers` has taken it out of the request, where
+that went on to the provider."""
 
 TRACEPARENT: Final = (
-    'local v = kong.request.get_header("traceparent") if type(v) == "string" and #v == 55 and '
+    'local v = kong.ctx.shared.tenantgate_traceparent or kong.request.get_header("traceparent") '
+    'if type(v) == "string" and #v == 55 and '
     'v:match("^%x%x%-%x+%-%x+%-%x%x$") then return v end'
 )
 """There too: the client's trace (W3C Trace Context), if it has that form."""
@@ -168,3 +220,51 @@ REPLY_GUARD_BODY: Final = (
     f"if kong.ctx.shared.tenantgate_reply_refused then ngx.arg[1] = ngx.arg[2] and '{_UNCHECKED}' or \"\" end"
 )
 """post-function, body_filter, beside `REPLY_GUARD_CHECK`: nothing of the reply, and at its end the error."""
+
+_INVALID: Final = "invalid_request_error"
+ERRORS: Final = {
+    400: ("The request is not valid.", _INVALID, "invalid_request"),
+    401: ("The API key is missing, or not known here. Send Authorization: Bearer KEY.", _INVALID, "invalid_api_key"),
+    403: ("This API key may not use this route.", _INVALID, "permission_denied"),
+    404: ("There is no such route. Check the base URL, and that the request is a POST.", _INVALID, "unknown_url"),
+    405: ("This method is not allowed here.", _INVALID, "method_not_allowed"),
+    408: ("The request took too long to arrive.", _INVALID, "request_timeout"),
+    413: ("The request is larger than this gateway takes.", _INVALID, "request_too_large"),
+    429: ("Rate limit reached. Try again later.", "requests", "rate_limit_exceeded"),
+    500: ("The gateway failed at this request.", "server_error", "internal_error"),
+    502: ("The provider could not be reached, or its answer was not valid.", "server_error", "bad_gateway"),
+    503: ("The provider can not be reached right now. Try again later.", "server_error", "service_unavailable"),
+    504: ("The provider took too long to answer.", "server_error", "gateway_timeout"),
+}  # fmt: skip
+"""By status (message, type, code) of errors that Kong itself answers with, as OpenAI's API would word them."""
+OTHER_ERROR: Final = ("The request failed.", _INVALID, "error")
+
+_ERROR: Final = (
+    'kong.response.get_source() ~= "service" and kong.response.get_status() >= 400 and '
+    'not (kong.response.get_header("Content-Type") or ""):find("text/event-stream", 1, true) then '
+    "kong.ctx.shared.tenantgate_error = {} "
+    'kong.response.set_header("Content-Type", "application/json; charset=utf-8") '
+    'kong.response.clear_header("Content-Length") end'
+)
+ERROR_HEAD: Final = f"if {_ERROR}"
+"""post-function, header_filter: an answer of the gateway's own that is an error. Its body is `ERROR_BODY`'s."""
+
+ERROR_HEAD_ELSEWHERE: Final = f'if ngx.var.request_uri:find("^[^?]*/chat/completions") and {_ERROR}'
+"""The same for all of the gateway, so only where a client of an LLM was wrong: no such route, or a body that nginx
+didn't take."""
+
+_TABLE: Final = ", ".join(
+    f"[{status}] = {{'{message}', '{kind}', '{code}'}}" for status, (message, kind, code) in ERRORS.items()
+)
+ERROR_BODY: Final = (
+    "local e = kong.ctx.shared.tenantgate_error if e then e[#e + 1] = ngx.arg[1] "
+    'if not ngx.arg[2] then ngx.arg[1] = "" else '
+    "local b = table.concat(e) kong.ctx.shared.tenantgate_error = nil "
+    "if not b:find('\"code\":', 1, true) then "
+    f"local t = ({{{_TABLE}}})[ngx.status] or {{'{OTHER_ERROR[0]}', '{OTHER_ERROR[1]}', '{OTHER_ERROR[2]}'}} "
+    'b = \'{"error":{"message":\' .. (b:match(\'^{"error":{"message":(".*")}}$\') or \'"\' .. t[1] .. \'"\') .. '
+    '\',"type":"\' .. t[2] .. \'","param":null,"code":"\' .. t[3] .. \'"}}\' end '
+    "ngx.arg[1] = b end end"
+)
+"""post-function, body_filter, beside `ERROR_HEAD`: OpenAI's shape with a code, for what has none yet. Kong's plugins
+answer in shapes of their own, by the client's Accept; of ai-proxy's the message is kept."""

@@ -161,6 +161,16 @@ class Gateway:
         default="X-Request-ID", match=_HEADER,
     )  # fmt: skip
     limits: Limits = field("Sizes that are refused.", default=Limits())
+    strict_requests: bool = field(
+        "Whether a request that is no chat in strict JSON gets 400 on every route of Tenantgate's plugins. Switched "
+        "off, it does only where a rule blocks or masks, and passes elsewhere unread, which its audit record says.",
+        default=True,
+    )
+    upstream_headers: tuple[str, ...] = field(
+        "Headers of the client's that reach the provider, such as anthropic-beta or OpenAI-Organization. All "
+        "others end at the gateway. The cache keeps answers apart by their values.",
+        default=(), match=_HEADER, len_max=50,
+    )  # fmt: skip
     timeouts: Timeouts = field("How long Kong waits for a provider.", default=Timeouts())
     access_log: str | None = field(
         "File for a line of JSON per request (stock file-log), without prompts and replies.",

@@ -33,6 +33,10 @@ class Provider:
     fixed_options: tuple[tuple[str, str], ...] = ()
     never_sent: tuple[str, ...] = ("top_k",)
     """Parameters that Kong 3.9's driver leaves out of what it sends, whoever gave them."""
+    sets_headers: tuple[str, ...] = ()
+    """Headers beside the credential's that Kong's driver sets, in place of the client's."""
+    sets_encoding: bool = True
+    """Whether Kong's driver sets Accept-Encoding."""
     needs: tuple[str, ...] = ()
     """Fields of the model that this provider requires."""
 
@@ -43,12 +47,13 @@ PROVIDERS: Final[dict[str, Provider]] = {
     "openai": Provider(kong="openai"),
     "anthropic": Provider(
         kong="anthropic", auth_header="x-api-key", bearer=False, hides_finish_reason=True,
-        needs=("anthropic_version",), never_sent=("top_k", "top_p"),
+        needs=("anthropic_version",), never_sent=("top_k", "top_p"), sets_headers=("anthropic-version",),
+        sets_encoding=False,
     ),
     # A header, not the query's `key`: addresses end up in logs.
     "gemini": Provider(kong="gemini", auth_header="x-goog-api-key", bearer=False, streams_events=False, never_sent=()),
     "groq": Provider(kong="openai", upstream_url="https://api.groq.com/openai/v1/chat/completions"),
-    "mistral": Provider(kong="mistral", fixed_options=(("mistral_format", "openai"),)),
+    "mistral": Provider(kong="mistral", fixed_options=(("mistral_format", "openai"),), sets_encoding=False),
     "azure": Provider(
         kong="azure", auth_header="api-key", bearer=False,
         needs=("azure_instance", "azure_deployment_id", "azure_api_version"),

@@ -1,7 +1,8 @@
 """tenants.yaml to kong.yml, declarative and for decK. Pure: the same file and options give the same bytes.
 
 Order of a route's plugins in Kong, whatever their order here: correlation-id, key-auth,
-request-size-limiting, acl, rate-limiting, Tenantgate's (799 to 785), ai-proxy, post-function.
+request-size-limiting, acl, rate-limiting, Tenantgate's (799 to 785: audit log, compressor, guard, cache, guard of
+replies), ai-proxy, post-function; a pre-function comes before all of them.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def render(file: TenantsFile, options: RenderOptions | None = None) -> str:
         "_format_version": "3.0",
         "services": [_service(file, sorted(routes, key=lambda r: str(r["name"])))],
         "consumers": [_consumer(t) for t in tenants],
-        "plugins": [limit for t in tenants for limit in _rate_limits(file, t)],
+        "plugins": [*(limit for t in tenants for limit in _rate_limits(file, t)), _elsewhere()],
     }
     return emit.dump({k: v for k, v in tree.items() if v}, header=_HEADER)
 
@@ -115,25 +116,26 @@ def _route(file: TenantsFile, tenant: Tenant, m: Model, options: RenderOptions) 
     provider = PROVIDERS[m.provider]
     ours = list(_ours(file, tenant, m, name))
     replies = any(o.plugin.needs_replies(o.parsed) for o in ours)
-    functions: Json = {"access": [lua.HIDE_CALLER, _authorization(m, provider)]}
+    first: Json = {"access": [lua.ANY_BEARER, lua.NO_QUERY]}
+    last = _last(file, m, provider)
     for own in ours:
         if own.plugin.fails_closed(own.parsed):
             for phase, code in own.plugin.closing.items():
-                functions.setdefault(phase, []).insert(0, code)
+                last[phase].insert(0, code)
+    if replies:
+        last["body_filter"].append(lua.FINISH_REASON)
+        if provider.streams_events:
+            first.setdefault("body_filter", []).append(lua.END_OF_STREAM)
+        if provider.hides_finish_reason:
+            first.setdefault("body_filter", []).append(lua.ANTHROPIC_STOP_REASON)
+            last["access"].append(lua.PLAIN_REPLY)
     plugins = [
+        _plugin("pre-function", **first),
         _plugin("acl", allow=[names.group_name(tenant.id)], hide_groups_header=True),
         *(_plugin(own.plugin.name, **own.config) for own in ours),
         _plugin("ai-proxy", **_ai_proxy(file, m, provider, options, log_payloads=replies)),
+        _plugin("post-function", **last),
     ]
-    if replies:
-        functions.setdefault("body_filter", []).append(lua.FINISH_REASON)
-        before = [lua.END_OF_STREAM] if provider.streams_events else []
-        if provider.hides_finish_reason:
-            before.append(lua.ANTHROPIC_STOP_REASON)
-            functions["access"].append(lua.PLAIN_REPLY)
-        if before:
-            plugins.append(_plugin("pre-function", body_filter=before))
-    plugins.append(_plugin("post-function", **functions))
     path = names.chat_path(
         tenant=tenant.id, provider=m.provider, model=m.model, prefix=file.gateway.path_prefix
     )
@@ -147,9 +149,25 @@ def _route(file: TenantsFile, tenant: Tenant, m: Model, options: RenderOptions) 
     }
 
 
-def _authorization(m: Model, provider: Provider) -> str:
-    """What to do with the upstream's Authorization: it is ai-proxy's, or may still be the client's."""
-    return lua.BEARER if provider.bearer and m.credential is not None else lua.HIDE_AUTHORIZATION
+def _last(file: TenantsFile, m: Model, provider: Provider) -> dict[str, list[str]]:
+    """What happens after ai-proxy: nothing of the client's goes upstream but what ai-proxy has made of its body."""
+    keep = [*file.gateway.upstream_headers, *provider.sets_headers]
+    if provider.auth_header and m.credential is not None:
+        keep.append(provider.auth_header)
+    access = [
+        lua.HIDE_CALLER,
+        lua.only_headers(keep, correlation_header=file.gateway.correlation_header),
+    ]
+    if provider.bearer and m.credential is not None:
+        access.append(lua.BEARER)
+    if not provider.sets_encoding:
+        access.append(lua.PACKED)
+    return {"access": access, "header_filter": [lua.ERROR_HEAD], "body_filter": [lua.ERROR_BODY]}
+
+
+def _elsewhere() -> Json:
+    """Errors where no route was found; a route's own post-function comes in this one's place."""
+    return _plugin("post-function", header_filter=[lua.ERROR_HEAD_ELSEWHERE], body_filter=[lua.ERROR_BODY])
 
 
 @dataclass(frozen=True, slots=True)

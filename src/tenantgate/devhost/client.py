@@ -94,7 +94,7 @@ class Client:
         connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=PATIENCE_S)
         try:
             sent = {"Content-Type": "application/json", "apikey": self.key, **(headers or {})}
-            connection.request(method, at.path, body, sent)
+            connection.request(method, at.path + ("?" + at.query if at.query else ""), body, sent)
             yield connection.getresponse()
         finally:
             connection.close()

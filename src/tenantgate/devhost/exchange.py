@@ -121,7 +121,7 @@ class Exchange:
     request_size: int = 0
     args: str = ""
     forwarded: bool = True
-    """Whether the upstream is told X-Forwarded-*."""
+    """Whether the upstream is told X-Forwarded-* and Via."""
     match: Match | None = None
     upstream: Upstream | None = None
     consumer: Consumer | None = None

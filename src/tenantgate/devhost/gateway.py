@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 
 from tenantgate.devhost import declarative, kong_conf, lua, plugin_servers
 from tenantgate.devhost.entities import GatewayConfig
-from tenantgate.devhost.exchange import Exchange, error_body
+from tenantgate.devhost.exchange import Exchange
 from tenantgate.devhost.external import ExternalPlugin
 from tenantgate.devhost.kong_conf import KongConf
 from tenantgate.devhost.logs import KongLog
@@ -143,7 +143,9 @@ class Gateway:
 
     async def _listen(self, app: web.Application, host: str, port: int) -> int:
         # handler_cancellation tells us when a client leaves.
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, keepalive_timeout=75.0)
+        runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, keepalive_timeout=75.0, auto_decompress=False
+        )
         await runner.setup()
         self._runners.append(runner)
         try:
@@ -167,8 +169,9 @@ class Gateway:
                 + len(x.body)
             )
         except web.HTTPRequestEntityTooLarge:
-            kind, body = error_body(request.headers.get("Accept"), "Payload too large", x.request_id)
-            return web.Response(status=413, text=body, content_type=kind.partition(";")[0])
+            client = _Client(request)
+            await self._pipeline.refuse(x, client, 413)
+            return client.response or web.Response(status=413)
         client = _Client(request)
         # The request goes on by itself: when its client leaves, its log phase still has to run.
         task = asyncio.create_task(self._pipeline.run(x, client))

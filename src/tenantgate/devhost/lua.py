@@ -75,7 +75,7 @@ def _numbers(value: Any) -> Any:
             raise ValueError("cjson can't encode NaN or Infinity")
         return int(value) if value.is_integer() and abs(value) < _EXACT else float(f"{value:.16g}")
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _EXACT:
-        return float(value)
+        return float(f"{value:.16g}")
     return value
 
 

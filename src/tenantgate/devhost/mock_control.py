@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import urllib.error
@@ -35,6 +36,14 @@ class MockControl:
         """What the mock provider was asked, oldest first; without bodies and credentials."""
         records: list[dict[str, Any]] = self._mock_call("GET", "/_mock/requests")["records"]
         return records
+
+    def mock_bodies(self) -> list[bytes]:
+        """The bodies of requests that it was told to keep (`keep_bodies`), oldest first."""
+        return [base64.b64decode(r["body"]) for r in self.mock_requests() if "body" in r]
+
+    def mock_forget(self) -> None:
+        """Forget what it was asked, counts included."""
+        self._mock_call("DELETE", "/_mock/requests")
 
     def mock_count(self) -> int:
         """How often the mock provider was asked."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import collections
 import contextlib
 import dataclasses
@@ -52,6 +53,8 @@ class Behaviour:
     """Send a stream in one piece, as a proxy on the way may do."""
     malformed: bool = False
     """Answer 200 with a body that isn't JSON."""
+    keep_bodies: bool = False
+    """Keep request bodies in the records, too, as Base64."""
 
 
 class MockProvider:
@@ -103,7 +106,7 @@ class MockProvider:
         self._now = self._default
         return web.json_response({})
 
-    def _note(self, request: web.Request, model: str, *, stream: bool) -> None:
+    async def _note(self, request: web.Request, model: str, *, stream: bool) -> None:
         secret = next((v for n, v in request.headers.items() if n.lower() in _SECRETS), "")
         credential = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
         headers = {n: v for n, v in request.headers.items() if n.lower() not in _SECRETS}
@@ -112,9 +115,13 @@ class MockProvider:
             {
                 "model": model,
                 "path": request.path,
+                "query": request.query_string,
                 "stream": stream,
                 "credential_sha256": credential,
                 "headers": {n: v.encode("utf-8", "backslashreplace").decode() for n, v in headers.items()},
+                **(
+                    {"body": base64.b64encode(await request.read()).decode()} if self._now.keep_bodies else {}
+                ),
             }
         )
 
@@ -124,7 +131,7 @@ class MockProvider:
         body = await _body(request)
         messages = body.get("messages") if body else None
         stream = bool(body and body.get("stream"))
-        self._note(request, str(body.get("model") if body else None), stream=stream)
+        await self._note(request, str(body.get("model") if body else None), stream=stream)
         if not body or not isinstance(messages, list):
             return _openai_error(400, "messages: required")
         behaviour = self._now
@@ -148,7 +155,7 @@ class MockProvider:
         body = await _body(request)
         messages = body.get("messages") if body else None
         stream = bool(body and body.get("stream"))
-        self._note(request, str(body.get("model") if body else None), stream=stream)
+        await self._note(request, str(body.get("model") if body else None), stream=stream)
         if not body or not isinstance(messages, list):
             return _anthropic_error(400, "messages: field required")
         behaviour = self._now
@@ -169,7 +176,7 @@ class MockProvider:
         body = await _body(request)
         model = request.match_info["model"]
         stream = request.match_info["operation"] == "streamGenerateContent"
-        self._note(request, model, stream=stream)
+        await self._note(request, model, stream=stream)
         contents = body.get("contents") if body else None
         if not body or not isinstance(contents, list):
             return _gemini_error(400, "contents is not specified")

@@ -106,12 +106,21 @@ class Pipeline:
         finally:
             self._log_phase(x, collected)
 
+    async def refuse(self, x: Exchange, client: Downstream, status: int) -> None:
+        """Nginx refuses a request before any phase: the error page, with the global plugins' filters."""
+        collected = _Collected(self._everywhere())
+        await self._fail(x, client, collected, status)
+        self._log_phase(x, collected)
+
+    def _everywhere(self) -> list[tuple[Plugin, PluginConfig]]:
+        return [(p, c) for p, s in self._plugins if (c := s.get((None, None, None)))]
+
     # -- access
 
     async def _access(self, x: Exchange, collected: _Collected) -> None:
         x.match = self._router.match(method=x.method, host=x.host, path=x.path, headers=x.headers)
         if x.match is None:
-            collected.plugins += [(p, c) for p, s in self._plugins if (c := s.get((None, None, None)))]
+            collected.plugins += self._everywhere()
             x.error(404, "no Route matched with those values")
         service = x.match.route.service
         x.upstream = Upstream(

@@ -116,6 +116,7 @@ def _headers(x: Exchange, host: str) -> CIMultiDict[str]:
     if x.body or x.method in ("POST", "PUT", "PATCH"):
         headers["Content-Length"] = str(len(x.body))
     via = headers.get("Via")
+    via = (via + ", " if via else "") + f"{x.http_version} {SERVER}"
     prefix = x.match.prefix if x.match and x.match.prefix != "/" else ""
     told = {
         "For": ", ".join([*headers.getall("X-Forwarded-For", ()), x.client_ip]),
@@ -129,7 +130,7 @@ def _headers(x: Exchange, host: str) -> CIMultiDict[str]:
     _put(
         headers,
         (
-            ("Via", (via + ", " if via else "") + f"{x.http_version} {SERVER}"),
+            ("Via", via if x.forwarded else ""),
             ("X-Real-IP", x.client_ip),
             ("X-Kong-Request-Id", x.request_id),
         ),

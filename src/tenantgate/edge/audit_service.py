@@ -1,7 +1,7 @@
 """What `tenant-audit-log` does in its phases: hold the request's body until the log phase, then hand all over.
 
-PDK calls: two in access (the body, the request's id), one in log. Nothing is read as JSON or redacted here, and nothing
-waits for the worker. With ``content: off`` there are no calls at all: Kong's own journal has the rest.
+PDK calls: three in access (the request's id, headers, body), one in log. Nothing is redacted here, and nothing waits
+for the worker. With ``content: off`` there are no calls at all: Kong's own journal has the rest.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tenantgate.audit.content import RawContent
 from tenantgate.audit.redaction import MARGIN
 from tenantgate.edge.audit_courier import Courier
 from tenantgate.kong import metrics
+from tenantgate.llm import Refusal
 
 if TYPE_CHECKING:
     from tenantgate.audit.config import AuditConfig, PipelineConfig
@@ -90,9 +91,14 @@ class AuditLog:
         if not self._reads_body:
             return
         identifier = _text(host.call("nginx.get_var", "kong_request_id"))
+        request = host.chat_request()
         body = host.body()
         if identifier:
-            _BODIES.put(identifier, body[: self._most], len(body), time.monotonic())
+            # What can't be read strictly could be read in more than one way: the record says only that it came.
+            held = b"" if isinstance(request, Refusal) else body[: self._most]
+            _BODIES.put(identifier, held, len(body), time.monotonic())
+        if isinstance(request, Refusal):
+            host.refuse_unread(request, strict=self._config.strict_requests)
 
     def log(self, host: Host) -> None:
         """Hand over what Kong's journal does not have."""

@@ -109,12 +109,12 @@ class SemanticCache:
 
     def access(self, host: Host) -> None:
         """Answer from the cache, or leave what is needed to store the provider's answer."""
-        tenant = host.tenant()
+        request, tenant = host.chat_request(), host.tenant()
+        if isinstance(request, Refusal):
+            host.refuse_unread(request, strict=self._config.strict_requests)
+            return self._bypass(host, Bypass.NOT_CHAT, tenant)
         if tenant is None:
             return self._bypass(host, Bypass.NO_TENANT, tenant)
-        request = chat.parse_request(host.body())
-        if isinstance(request, Refusal):
-            return self._bypass(host, Bypass.NOT_CHAT, tenant)
         if request.body.get("n") not in (None, 1):
             return self._bypass(host, Bypass.SEVERAL_CHOICES, tenant)
         control = CacheControl.parse(host.headers().all("cache-control"))
@@ -164,8 +164,9 @@ class SemanticCache:
         config = self._config
         sealer = _sealer(config.encryption_key, tenant)
         partition = partition_of(
-            tenant, self._namespace(host), request, sealer, ignore_system_prompts=config.ignore_system_prompts
-        )
+            tenant, self._namespace(host), request, sealer, ignore_system_prompts=config.ignore_system_prompts,
+            headers={name: host.headers().all(name) for name in config.upstream_headers},
+        )  # fmt: skip
         return _Lookup(request, control, partition, Keys(tenant), entry_name(partition, sealer), sealer, [])
 
     def _namespace(self, host: Host) -> str:

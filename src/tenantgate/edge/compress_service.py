@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tenantgate import chat
 from tenantgate.chat import ChatRequest, Refusal
 from tenantgate.compress.config import CompressConfig, check
 from tenantgate.compress.pipeline import Compressor, OutOfTimeError, Steps
@@ -100,12 +99,14 @@ class PromptCompression:
 
     def access(self, host: Host) -> None:
         """Send a shorter prompt upstream, or leave the request as it is."""
-        tenant = host.tenant()
+        request, tenant = host.chat_request(), host.tenant()
+        if isinstance(request, Refusal):
+            host.refuse_unread(request, strict=self._config.strict_requests)
         if tenant is None:  # nobody whose saving this could be; key-auth lets none through
             return
         started = time.monotonic()
         try:
-            done = self._compress(host.body(), started + self._budget_s(host))
+            done = self._compress(request, len(host.body()), started + self._budget_s(host))
         except DeadlineError:
             raise
         except Exception as error:
@@ -119,15 +120,14 @@ class PromptCompression:
         # Time in the plugin server's queue counts: what is left of the phase may be less than the configured time.
         return max(0.0, min(self._config.deadline_ms, host.remaining_ms() - _RESERVE_MS)) / 1000
 
-    def _compress(self, raw: bytes, deadline: float) -> Done:
-        request = chat.parse_request(raw)
+    def _compress(self, request: ChatRequest | Refusal, size: int, deadline: float) -> Done:
         if isinstance(request, Refusal):
             return Done(Outcome.UNREADABLE)
         before = after = 0
         steps = Steps()
         changed: list[tuple[Part, str]] = []
         # What isn't text (images in base64) stays: with more than a megabyte of it no rewrite can be small enough.
-        if len(raw) - sum(len(p.text.encode()) for p in parts(request, self._config)) > MOST_BYTES:
+        if size - sum(len(p.text.encode()) for p in parts(request, self._config)) > MOST_BYTES:
             return Done(Outcome.TOO_LARGE)
         try:
             for part, result in self._compressor.request(request, deadline):

@@ -14,6 +14,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from tenantgate.chat import JSON_TYPE
 from tenantgate.edge.guard_checking import Checker, mask_all
 from tenantgate.edge.guard_models import PARTS
 from tenantgate.edge.guard_notes import Notes, sealer
@@ -90,7 +91,7 @@ class ReplyGuard:
             raise EdgeError("reply: too large, or neither JSON nor events in UTF-8, gzip or deflate")
         decision, exempt = self._judged(host, tenant, of_message(text_of(reply.body)))
         if decision.action is Action.BLOCK:
-            self._refuse(host, decision, events=reply.events)
+            self._refuse(host, decision)
         body = self._masked(tenant, reply, exempt) if decision.action is Action.MASK else reply.body
         body, count = self._with_originals(host, tenant, body)
         verdict = decision.verdict() | ({"recovered": count} if count else {})
@@ -106,7 +107,7 @@ class ReplyGuard:
             raise EdgeError("error: too large, or in an unknown encoding")
         decision, _ = self._judged(host, tenant, of_message(error_of(plain)))
         if decision.action in (Action.BLOCK, Action.MASK):
-            self._refuse(host, decision, events=False, status=status)
+            self._refuse(host, decision, status=status)
         verdict = decision.verdict()
         if verdict != {"action": "pass"}:
             host.put_verdict(PLUGIN, verdict)
@@ -176,16 +177,15 @@ class ReplyGuard:
             host.call("response.clear_header", "Content-Encoding")
         host.answer(200, made[0], {"Content-Type": made[1]})
 
-    def _refuse(self, host: Host, decision: Decision, *, events: bool, status: int = 400) -> None:
+    def _refuse(self, host: Host, decision: Decision, *, status: int = 400) -> None:
         request = host.headers()
         host.put_verdict(PLUGIN, decision.verdict())
-        events = events and any("text/event-stream" in v for v in request.all("accept"))
-        body, kind = blocked(
-            CODE_REPLY, request_id=request.get(self._config.correlation_header), events=events, decision=decision,
+        body = blocked(
+            CODE_REPLY, request_id=request.get(self._config.correlation_header), decision=decision,
             show_reason=self._config.show_reason,
         )  # fmt: skip
         host.call("response.clear_header", "Content-Encoding")
-        host.answer(status, body, {"Content-Type": kind})
+        host.answer(status, body, {"Content-Type": JSON_TYPE})
 
 
 def _let_pass(host: Host) -> None:

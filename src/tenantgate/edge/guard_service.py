@@ -1,7 +1,7 @@
 """What `tenant-guardrails` does in its phases: the core's decisions joined with Kong, models and Redis.
 
-PDK calls in access: consumer, body, the verdict and the pass mark (4 in all); a masked request takes one or two
-more, a blocked one asks for the headers and answers (4 in all).
+PDK calls in access: headers, body, consumer, the verdict and the pass mark (5 in all); a masked request takes one or
+two more, a blocked one answers in place of the mark. A body that no other plugin has rewritten yet may take one more.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from tenantgate import chat
-from tenantgate.chat import ChatRequest, Refusal
+from tenantgate import llm
+from tenantgate.chat import JSON_TYPE, ChatRequest, Refusal
 from tenantgate.edge.guard_checking import Checked, Checker, mask_all
 from tenantgate.edge.guard_models import PARTS
 from tenantgate.edge.guard_notes import Notes, sealer
-from tenantgate.guard.answers import CODE_REQUEST, CODE_UNREADABLE, blocked
+from tenantgate.guard.answers import CODE_REQUEST, blocked
 from tenantgate.guard.config import check
 from tenantgate.guard.passages import Passage, of_message, of_request, rewrite
 from tenantgate.guard.time_left import limited
@@ -97,13 +97,11 @@ class Guard:
         self._notes.note(host, tenant, decision, lambda _rule: passage, of="reply")
 
     def _access(self, host: Host) -> None:
-        tenant = host.tenant()
-        request = chat.parse_request(host.body())
+        request, tenant = host.chat_request(), host.tenant()
         if isinstance(request, Refusal):
-            if self._config.enforces:
-                _requests.inc(action="unreadable")
-                self._refuse(host, CODE_UNREADABLE, None, stream=False)
-            self._let_pass(host, {"action": "pass", "unreadable": request.value})
+            _requests.inc(action="unreadable")
+            host.refuse_unread(request, strict=self._config.enforces or self._config.strict_requests)
+            self._let_pass(host, {"action": "pass", "unreadable": request.reason.value})
             return
         passages: dict[str, Passage] = {}
 
@@ -123,7 +121,7 @@ class Guard:
         _requests.inc(action=decision.action.value)
         self._notes.note(host, tenant, decision, passage)
         if decision.action is Action.BLOCK:
-            self._refuse(host, CODE_REQUEST, decision, stream=request.stream)
+            self._refuse(host, decision)
         verdict = decision.verdict()
         if checked.failed:
             verdict["failed"] = sorted(checked.failed)
@@ -153,7 +151,7 @@ class Guard:
             masking, lambda body, rule: of_request(body, rule.target), request.body, self._requests, placeholders,
             allowed, rewrite,
         )  # fmt: skip
-        host.replace_body(json.dumps(body, separators=(",", ":")).encode("ascii"))
+        host.replace_body(llm.write(body))
         if self._config.recover_redacted and self._config.encryption_key and tenant is not None:
             plain = json.dumps(placeholders.originals).encode("ascii")
             sealed = sealer(self._config.encryption_key, tenant).seal(plain, key=ORIGINALS.encode())
@@ -164,16 +162,13 @@ class Guard:
         # Last: whatever fails before, the mark is missing and a route that blocks answers 503.
         host.call("ctx.shared.set", MARK, "pass")
 
-    def _refuse(self, host: Host, code: str, decision: Decision | None, *, stream: bool) -> NoReturn:
-        headers = host.headers()
-        events = stream and any("text/event-stream" in v for v in headers.all("accept"))
-        if decision is not None:
-            host.put_verdict(PLUGIN, decision.verdict())
-        body, kind = blocked(
-            code, request_id=headers.get(self._config.correlation_header), events=events, decision=decision,
-            show_reason=self._config.show_reason,
-        )  # fmt: skip
-        host.answer(400, body, {"Content-Type": kind})
+    def _refuse(self, host: Host, decision: Decision) -> NoReturn:
+        request_id = host.headers().get(self._config.correlation_header)
+        host.put_verdict(PLUGIN, decision.verdict())
+        body = blocked(
+            CODE_REQUEST, request_id=request_id, decision=decision, show_reason=self._config.show_reason
+        )
+        host.answer(400, body, {"Content-Type": JSON_TYPE})
 
 
 def _logged_reply(record: Mapping[str, Any]) -> Any:

@@ -6,20 +6,15 @@ import json
 import re
 from typing import Any, Final
 
-from tenantgate.chat import JSON_TYPE, SSE_TYPE
 from tenantgate.guard.verdict import Decision
 
-__all__ = ["CODE_REPLY", "CODE_REQUEST", "CODE_UNREADABLE", "blocked", "safe_id"]
+__all__ = ["CODE_REPLY", "CODE_REQUEST", "blocked", "safe_id"]
 
 CODE_REQUEST: Final = "content_policy_violation"
 CODE_REPLY: Final = "reply_policy_violation"
-CODE_UNREADABLE: Final = "request_not_inspectable"
 _MESSAGES: Final = {
     CODE_REQUEST: "This request was refused by the content policy of your organisation.",
     CODE_REPLY: "The reply to this request was refused by the content policy of your organisation.",
-    CODE_UNREADABLE: (
-        "This request can't be checked against the content policy: its body is no chat request in UTF-8 JSON."
-    ),
 }
 _ID: Final = re.compile(r"[A-Za-z0-9._:#-]{1,128}")
 
@@ -28,11 +23,14 @@ def blocked(
     code: str,
     *,
     request_id: str | None,
-    events: bool,
     decision: Decision | None = None,
     show_reason: bool = False,
-) -> tuple[bytes, str]:
-    """The body and its content type; `events` for a client that reads server-sent events."""
+) -> bytes:
+    """The body, for a status of 400 or above.
+
+    JSON also where the client asked for a stream: the SDKs look at the status, then read an error as JSON, and find no
+    code in events (`_make_status_error_from_response` of openai-python, `createJsonErrorResponseHandler` of Vercel's).
+    """
     message = (
         next((h.rule.message for h in decision.blocking() if h.rule.message), None) if decision else None
     )
@@ -47,10 +45,7 @@ def blocked(
         error["request_id"] = request_id
     if show_reason and decision is not None:
         error["rules"] = {h.rule.name: sorted({f.kind for f in h.findings}) for h in decision.blocking()}
-    body = json.dumps({"error": error}, separators=(",", ":"))
-    if events:
-        return f"event: error\ndata: {body}\n\ndata: [DONE]\n\n".encode(), SSE_TYPE
-    return body.encode(), JSON_TYPE
+    return json.dumps({"error": error}, separators=(",", ":")).encode()
 
 
 def safe_id(request_id: str | None) -> str | None:

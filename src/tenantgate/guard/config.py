@@ -145,6 +145,11 @@ class GuardConfig:
         "tenant-response-guardrails on the same route.",
         default=False,
     )  # fmt: skip
+    strict_requests: bool = field(
+        "Whether a request that is no chat in strict JSON is refused; else it passes unread, unless a rule blocks or "
+        "masks.",
+        default=True,
+    )
     show_reason: bool = field(
         "Whether a blocked client is told which rules refused its request, and for which kinds of findings.",
         default=False,

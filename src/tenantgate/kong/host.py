@@ -8,14 +8,25 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
+from tenantgate import llm
+from tenantgate.chat import JSON_TYPE, ChatRequest, request_of
 from tenantgate.errors import TenantgateError
+from tenantgate.kong import metrics
 from tenantgate.kong.pdk import LOG_METHODS, ServedKong, plain_result
+from tenantgate.llm import Reason, Refusal
 from tenantgate.tenant import TenantId
 
 __all__ = ["Answered", "DeadlineError", "Headers", "Host", "PdkMisuseError", "verdict_key"]
 
 _MAX_HEADERS: Final = 1000  # the most that kong.request.get_headers takes; its default of 100 can be flooded
 _UNSET: Final = object()
+_MOST_SENT: Final = 1_000_000
+"""Kong takes no larger body from a plugin server (a message of 1 MiB, its frame included)."""
+
+_unread: Final = metrics.counter(
+    "tenantgate_unread_requests_total", "Requests that are no chat in strict JSON, by why and what became of them.",
+    ("reason", "outcome"),
+)  # fmt: skip
 
 
 class Answered(BaseException):
@@ -82,7 +93,7 @@ class Host:
         served: whether Tenantgate's server runs the phase (else kong-pdk's).
     """
 
-    __slots__ = ("_body", "_deadline", "_headers", "_kong", "_tenant", "answered", "config_keys", "pdk_calls",
+    __slots__ = ("_body", "_chat", "_deadline", "_headers", "_kong", "_tenant", "answered", "config_keys", "pdk_calls",
                  "phase", "served")  # fmt: skip
 
     def __init__(
@@ -99,6 +110,7 @@ class Host:
         self._tenant: Any = _UNSET
         self._body: Any = _UNSET
         self._headers: Any = _UNSET
+        self._chat: ChatRequest | Refusal | None = None
 
     def remaining_ms(self) -> float:
         """Time left before the deadline, never below 0."""
@@ -149,10 +161,50 @@ class Host:
         found: Headers = self._headers
         return found
 
+    def chat_request(self) -> ChatRequest | Refusal:
+        """The request as all readers read it (`tenantgate.llm`), or why it can't be read. In access only.
+
+        Where the client wrote it another way, the one writing of it replaces the client's, so that later plugins and
+        Kong itself have nothing else to read. Two calls for headers and body, the first time, and one for a
+        replacement.
+        """
+        if self._chat is None:
+            self._chat = self._read_chat()
+        return self._chat
+
+    def _read_chat(self) -> ChatRequest | Refusal:
+        headers = self.headers()
+        problem = llm.media_problem(headers.all("content-type"), headers.all("content-encoding"))
+        found = problem or llm.read(self.body())
+        if isinstance(found, Refusal):
+            return found
+        if found.rewritten:
+            if len(found.raw) <= _MOST_SENT:
+                self.replace_body(found.raw)
+            elif found.altered:
+                return Refusal(
+                    Reason.TOO_LARGE,
+                    f"A body of more than {_MOST_SENT} bytes can't be rewritten: leave out members that are null.",
+                )
+            # Else the client's own bytes go on: every reader of strict JSON reads the same in them.
+        return request_of(found)
+
+    def refuse_unread(self, refusal: Refusal, *, strict: bool) -> None:
+        """Answer a request that can't be read, if `strict` or if ai-proxy would read it as no JSON.
+
+        Raises:
+            Answered: it was answered.
+        """
+        if not strict and refusal.reason is not Reason.MEDIA_TYPE:
+            _unread.inc(reason=refusal.reason.value, outcome="passed")
+            return
+        _unread.inc(reason=refusal.reason.value, outcome="refused")
+        self.answer(refusal.reason.status, refusal.body(), {"Content-Type": JSON_TYPE})
+
     def replace_body(self, body: bytes) -> None:
         """Send `body` upstream instead of the client's. One call."""
         self.call("service.request.set_raw_body", body)
-        self._body = body
+        self._body, self._chat = body, None
 
     # -- what plugins tell each other --------------------------------------------------------------------
 

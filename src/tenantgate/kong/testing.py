@@ -120,7 +120,7 @@ class FakeKong:
         consumer = None if self.consumer is None else {"id": "c-1", "custom_id": self.consumer}
         return {
             "kong.client.get_consumer": lambda: consumer,
-            "kong.request.get_raw_body": lambda *_: self.body,
+            "kong.request.get_raw_body": lambda *_: self.body if self.sent_body is None else self.sent_body,
             "kong.request.get_headers": lambda *_: _multimap(self.headers),
             "kong.request.get_header": lambda name: _multimap(self.headers).get(name.lower(), [None])[0],
             "kong.response.get_status": lambda: self.status,

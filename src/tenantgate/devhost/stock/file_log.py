@@ -38,16 +38,16 @@ def _known(code: str) -> Callable[[Exchange], Any] | None:
     if code == COMPLETE:
         return lambda x: not x.client_gone
     if code == TRACEPARENT:
-        return lambda x: _formed(x, "traceparent", _TRACE)
+        return lambda x: _formed(x, "tenantgate_traceparent", "traceparent", _TRACE)
     if correlation := _CORRELATION.fullmatch(code):
         name = correlation[1]
-        return lambda x: _formed(x, name, _UUID)
+        return lambda x: _formed(x, "tenantgate_correlation", name, _UUID)
     return None
 
 
-def _formed(x: Exchange, header: str, form: re.Pattern[str]) -> str | None:
-    value = x.headers.get(header)
-    return value if value is not None and form.fullmatch(value) else None
+def _formed(x: Exchange, mark: str, header: str, form: re.Pattern[str]) -> str | None:
+    value = x.shared.get(mark) or x.headers.get(header)
+    return value if isinstance(value, str) and form.fullmatch(value) else None
 
 
 class FileLog(StockPlugin):

@@ -1,0 +1,220 @@
+"""What the provider receives is what the guard has read, whatever the client sends; or the request is refused."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+import bodies
+from bodies import MAIL, SECRET, said
+from tenantgate.devhost.client import Client, Reply
+from tenantgate.llm import Document, read
+
+from gateway import MODEL, Gateway
+
+pytestmark = pytest.mark.e2e
+
+ERROR = {"message", "type", "param", "code"}
+TENANTS = ("blocking", "alerting", "acme", "compressing")
+
+
+@pytest.fixture
+def gateway(gateway: Gateway) -> Iterator[Gateway]:
+    """The gateway, whose mock provider keeps the bodies that it is sent."""
+    with gateway.stack.mock_behaviour(keep_bodies=True):
+        gateway.stack.mock_forget()
+        yield gateway
+
+
+def sent(gateway: Gateway) -> list[bytes]:
+    """What the provider was sent since it was asked last."""
+    found = gateway.stack.mock_bodies()
+    gateway.stack.mock_forget()
+    return found
+
+
+def as_sent(body: Any) -> Any:
+    """A document after ai-proxy: model and stream are set, and one parameter is left out."""
+    made = {"stream": False, **body, "model": MODEL}
+    made.pop("top_k", None)
+    return numbers(made)
+
+
+def contents(body: Any) -> str:
+    return json.dumps([message.get("content") for message in body["messages"]])
+
+
+def numbers(value: Any) -> Any:
+    """Numbers as doubles, flags as they are."""
+    if isinstance(value, dict):
+        return {k: numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [numbers(v) for v in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def send(client: Client, body: bytes, **headers: str) -> Reply:
+    return client.send(body, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def refused(reply: Reply, status: int) -> dict[str, Any]:
+    assert (reply.status, reply.headers["content-type"].partition(";")[0]) == (status, "application/json")
+    error: dict[str, Any] = reply.json["error"]
+    assert set(error) >= ERROR
+    assert error["code"]
+    return error
+
+
+@pytest.mark.parametrize("tenant", TENANTS)
+def test_what_two_parsers_could_read_differently_goes_nowhere(gateway: Gateway, tenant: str) -> None:
+    client = gateway.client(tenant)
+    for name, (body, status, code) in bodies.REFUSED.items():
+        assert refused(client.send(body), status)["code"] == code, name
+    for name, (body, param) in bodies.MISTYPED.items():
+        assert refused(client.send(body), 400)["param"] == param, name
+    for kind, fine in bodies.TYPES.items():
+        reply = send(client, said(f'"{gateway.fresh()}"'), Content_Type=kind)
+        assert reply.status == (200 if fine else 415), kind
+    assert len(sent(gateway)) == sum(bodies.TYPES.values())
+    refused(send(client, said(), Content_Encoding="gzip"), 415)
+    refused(client.send(b""), 400)
+    assert sent(gateway) == []
+
+
+@pytest.mark.parametrize("name", bodies.KEPT | bodies.REWRITTEN)
+def test_the_provider_gets_the_document_that_was_read(gateway: Gateway, name: str) -> None:
+    raw = (bodies.KEPT | {k: v[0] for k, v in bodies.REWRITTEN.items()})[name]
+    reply = gateway.client("alerting").send(raw, headers={"Cache-Control": "no-cache"})
+    assert reply.status == 200
+    found = read(raw)
+    assert isinstance(found, Document)
+    (body,) = sent(gateway)
+    assert numbers(json.loads(body)) == as_sent(found.body)
+
+
+def test_a_card_in_any_spelling_is_no_number_for_the_guard_and_a_card_for_the_provider(
+    gateway: Gateway,
+) -> None:
+    client = gateway.client("alerting")
+    for spelt in ("4111111111111111e0", "4.111111111111111e15", "4111111111111111.0", "411111111111111.1e1"):
+        assert client.send(said(more=f',"x":{spelt}'), headers={"Cache-Control": "no-cache"}).status == 200
+        found = read(said(more=f',"x":{spelt}'))
+        assert isinstance(found, Document)
+        assert found.body["x"] == 4111111111111111
+        assert b"4111111111111111" in sent(gateway)[0]
+
+
+def test_whatever_is_sent_the_provider_gets_what_was_read_or_nothing(gateway: Gateway) -> None:
+    clients = [gateway.client(tenant) for tenant in ("blocking", "alerting")]
+    outcomes = set()
+
+    @given(bodies.mutated())
+    @settings(
+        max_examples=int(os.environ.get("BODIES", "60")), deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    def check(raw: bytes) -> None:
+        for client in clients:
+            reply = client.send(raw, headers={"Cache-Control": "no-cache"})
+            outcomes.add(reply.status)
+            found, got = read(raw), sent(gateway)
+            assert reply.status in (200, 400, 413), reply.status
+            assert reply.status == 200 or (got == [] and set(reply.json["error"]) >= ERROR)
+            for body in got:
+                assert isinstance(found, Document)
+                assert numbers(json.loads(body)) == as_sent(found.body)
+                assert client is not clients[0] or SECRET not in contents(json.loads(body))
+            assert isinstance(found, Document) or reply.status != 200
+
+    check()
+    assert outcomes >= {200, 400}
+
+
+def test_forms_never_pass(gateway: Gateway) -> None:
+    hidden = json.dumps(
+        {"messages": [{"role": "user", "content": "hello"}], "x": f"&messages={MAIL}&messages=b"}
+    )
+    boundary = f'--b\r\nContent-Disposition: form-data; name="messages"\r\n\r\n{MAIL}\r\n--b--\r\n'
+    for tenant in TENANTS:
+        client = gateway.client(tenant)
+        for body, kind in (
+            (hidden, "application/x-www-form-urlencoded"),
+            (urllib.parse.urlencode({"messages": MAIL}), "application/x-www-form-urlencoded; charset=utf-8"),
+            (boundary, "multipart/form-data; boundary=b"),
+            (boundary, "application/json; multipart/form-data; boundary=b"),
+        ):
+            assert (
+                refused(send(client, body.encode(), Content_Type=kind), 415)["code"]
+                == "unsupported_media_type"
+            )
+    assert sent(gateway) == []
+
+
+def test_what_compression_takes_out_joins_nothing_that_the_guard_has_not_read(gateway: Gateway) -> None:
+    for tags in ("<LLMLINGUA></LLMLINGUA>", "<LLMLINGUA> </LLMLINGUA>", "<LLMLINGUA>", "</LLMLINGUA>"):
+        prompt = f"my key {SECRET[:10]}{tags}{SECRET[10:]} " + "and so on and on. " * 80
+        gateway.client("pressing").chat(prompt)
+        for body in sent(gateway):
+            assert SECRET.encode() not in body
+
+
+def test_the_clients_headers_and_query_end_at_the_gateway(gateway: Gateway) -> None:
+    client, canary = gateway.client("acme"), "canary-pelican"
+    names = (
+        "Cookie", "x-api-key", "api-key", "x-goog-api-key", "OpenAI-Organization", "OpenAI-Project", "anthropic-beta",
+        "anthropic-version", "traceparent", "tracestate", "baggage", "User-Agent", "Referer", "X-Forwarded-For",
+        "X-Forwarded-Host", "Forwarded", "Via", "TE", "Accept", "Accept-Language", "X-Request-ID", "X_Under_Score",
+        "X-Anything", "Proxy-Authorization", "From", "Range", "If-Match", "Expect-CT", "X-Consumer-Custom-ID",
+    )  # fmt: skip
+    headers = dict.fromkeys(names, canary)
+    flood = {f"A{i}": "1" for i in range(80)}
+    client = Client(client.url + f"?{canary}={canary}&api-version=1", client.key, client.model)
+    reply = client.chat(gateway.fresh(), headers={**flood, **headers, "X-Last": canary})
+    assert reply.status == 200
+    (record,) = gateway.stack.mock_requests()
+    assert canary not in json.dumps({k: v for k, v in record.items() if k != "body"})
+    assert record["query"] == ""
+    told = {name.lower() for name in record["headers"]}
+    assert told <= {
+        "host", "content-length", "content-type", "accept", "accept-encoding", "user-agent", "connection",
+        "x-real-ip", "x-kong-request-id",
+    }  # fmt: skip
+
+
+def test_errors_of_the_gateway_itself_have_openais_shape(gateway: Gateway) -> None:
+    client = gateway.client("acme")
+    stranger = Client(client.url, "nobody's", client.model)
+    nowhere = Client(client.url.replace("/acme/", "/nobody/"), client.key, client.model)
+    for accept in ("application/json", "text/event-stream", "text/html", "*/*"):
+        for who, status, code in (
+            (stranger, 401, "invalid_api_key"),
+            (gateway.client("acme", key_of="globex"), 403, "permission_denied"),
+            (nowhere, 404, "unknown_url"),
+        ):
+            assert refused(who.chat("hi", headers={"Accept": accept}), status)["code"] == code
+        assert (
+            refused(client.chat("hi", model="another", headers={"Accept": accept}), 400)["code"]
+            == "invalid_request"
+        )
+        large = client.send(b'{"messages":"' + b"a" * (5 << 20) + b'"}', headers={"Accept": accept})
+        assert refused(large, 413)["code"] == "request_too_large"
+    assert "cannot use own model" in client.chat("hi", model="another").json["error"]["message"]
+    assert sent(gateway) == []
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR", "bearer "])
+def test_the_case_of_bearer_does_not_count(gateway: Gateway, scheme: str) -> None:
+    client = gateway.client("acme")
+    at = urllib.parse.urlsplit(client.url)
+    connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=20)
+    headers = {"Content-Type": "application/json", "Authorization": f"{scheme} {client.key}"}
+    connection.request("POST", at.path, said(f'"{gateway.fresh()}"'), headers)
+    assert connection.getresponse().status == 200
+    connection.close()
