@@ -33,6 +33,7 @@ from tenantgate.kong.event import Event, Outcome, last_answer
 from tenantgate.kong.instances import InstanceError, Instances, Memory, first_id
 from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, LOG_DEADLINE_MS, PhasePolicy
 from tenantgate.kong.poller import Waker, new_poller
+from tenantgate.kong.turns import Turns
 from tenantgate.kong.wire import MAX_MESSAGE, Call, MalformedError, TooLargeError, pack, reply
 from tenantgate.kong.workers import Pool
 
@@ -133,7 +134,9 @@ class Server:
             read=self._read_one,
             kick=self._kicker.wake,
             saturated=self._saturated,
+            usage=lambda key: self._turns.usage(key, time.monotonic()),
         )
+        self._turns = Turns(wake=self._wake_for_turns)
         self._watching = True  # until workers are there, the warden reads
         self._wake_at = 0.0
         self._ticked_at = time.monotonic()
@@ -208,7 +211,9 @@ class Server:
             while self._handed:
                 self._resume(*self._handed.popleft())
             self._read_for_busy_workers()
-            self._expire(time.monotonic())
+            now = time.monotonic()
+            self._expire(now)
+            self._turns.grant(now)
         self._control.put(None)
         return self._status
 
@@ -395,6 +400,19 @@ class Server:
             return
         self.release(conn)
 
+    def step_aside(self, event: Event) -> None:
+        """See `Switchboard`."""
+        self._pool.step_aside(event)
+
+    def step_back(self, event: Event) -> None:
+        """See `Switchboard`."""
+        self._pool.step_back(event)
+
+    def _wake_for_turns(self) -> None:
+        due = self._turns.next_grant()
+        if due is not None and due < self._wake_at:
+            self._waker.wake()
+
     def _error(self, conn: Connection, msgid: int, text: str, reason: str) -> None:
         _rpc_errors.inc(reason=reason)
         if self.frozen():
@@ -436,14 +454,14 @@ class Server:
         work_s = self.limits.log_deadline_ms / 1000 if phase == "log" else answer_s
         event = Event(
             self, next(self._event_ids), instance, phase,
-            conn=conn, msgid=call.msgid, now=now, answer_s=answer_s, work_s=work_s,
+            conn=conn, msgid=call.msgid, now=now, answer_s=answer_s, work_s=work_s, turns=self._turns,
         )  # fmt: skip
         self._events[event.id] = event
-        room, run_here = self._pool.admit(event, here=here)
-        if not room:
-            event.refuse()
-            return None
-        self._watch(("first", answer_s), event.answer_by, event)
+        refused, run_here = self._pool.admit(event, here=here)
+        if refused is not None:
+            refused.evict()
+        if refused is not event:
+            self._watch(("first", answer_s), event.answer_by, event)
         return event if run_here else None
 
     def _step(self, conn: Connection, call: Call) -> None:
@@ -464,7 +482,7 @@ class Server:
 
     def ended(self, event: Event, outcome: Outcome) -> None:
         """See `Switchboard`."""
-        if outcome is Outcome.LATE:
+        if outcome in {Outcome.LATE, Outcome.OVERLOAD}:
             with self._late_lock:
                 self._late[event.id] = event.instance.policy.rejects(event.phase)
                 if len(self._late) > _LATE_STEPS:
@@ -492,7 +510,8 @@ class Server:
                 line.popleft()
             if line and line[0][0] < first:
                 first = line[0][0]
-        return first
+        due = self._turns.next_grant()
+        return first if due is None else min(first, max(due, now))
 
     def _expire(self, now: float) -> None:
         for line in list(self._deadlines.values()):
