@@ -295,7 +295,7 @@ def attack(args: argparse.Namespace) -> None:
 
 
 def _restarts(stack: Stack) -> int:
-    return sum(log.read_text(errors="replace").count("server ended, starting another") for log in stack.logs)
+    return sum(log.read_text(errors="replace").count("server ended, starting another") for log in stack.logs())
 
 
 def main() -> None:

@@ -177,6 +177,7 @@ class Event:
         self._cpu_at_answer: float | None = None
         self._turns = turns
         self.turn = Turn(instance.owner, background=phase == "log")
+        conn.owes(msgid, reject=instance.policy.rejects(phase))
 
     @property
     def over(self) -> bool:
@@ -364,6 +365,7 @@ class Event:
             self.state = State.RUNNING
             self._conn, self._msgid, self._since = conn, call.msgid, time.monotonic()
             self._data = (None, data) if is_error else (data, None)
+        conn.owes(call.msgid, reject=self.instance.policy.rejects(self.phase))
         return True
 
     def expire(self, now: float) -> float | None:

@@ -31,6 +31,7 @@ from tenantgate.kong import logs, metrics
 from tenantgate.kong.connection import ClosedError, Connection, abandoned
 from tenantgate.kong.event import Event, Outcome, last_answer
 from tenantgate.kong.instances import InstanceError, Instances, Memory, first_id
+from tenantgate.kong.ledger import Ledger
 from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, LOG_DEADLINE_MS, PhasePolicy
 from tenantgate.kong.poller import Waker, new_poller
 from tenantgate.kong.turns import Turns
@@ -105,7 +106,7 @@ class Server:
     """Serves one plugin class on a listening socket.
 
     `heartbeat` is called every 0.1 s while the server is alive, with whether it is warmed up. `memory` holds the
-    instances of the server before.
+    instances of the server before; in `ledger` is what Kong waits for.
     """
 
     def __init__(
@@ -117,7 +118,9 @@ class Server:
         limits: Limits | None = None,
         heartbeat: Callable[[bool], None] = lambda _: None,
         memory: Memory | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger = ledger
         self.limits = limits or Limits()
         self._listener = listener
         self._heartbeat = heartbeat
@@ -312,7 +315,9 @@ class Server:
             except OSError:  # out of descriptors: the backlog keeps them
                 time.sleep(_ACCEPT_PAUSE_S)
                 return
-            conn = Connection(sock, self.limits.max_message)
+            conn = Connection(
+                sock, self.limits.max_message, None if self._ledger is None else self._ledger.note(sock)
+            )
             self._conns[conn.fd] = conn
             self._poller.add(conn.fd)
 
@@ -393,6 +398,7 @@ class Server:
             # taken for another request's, and fail that one.
             if time.monotonic() - since > _STALE_AFTER_S and (conn.buffered or conn.has_unread()):
                 abandoned.inc()
+                conn.owes_nothing()
             else:
                 conn.send(reply(msgid, result))
         except ClosedError:
