@@ -75,7 +75,9 @@ def test_a_call_that_was_answered_is_not_answered_again(ledger: Ledger, pair: Pa
 
 
 @pytest.mark.parametrize(("reject", "end"), [(False, "ret"), (True, 503)])
-def test_an_unread_step_ends_as_its_event_would(ledger: Ledger, pair: Pair, reject: bool, end: object) -> None:
+def test_an_unread_step_ends_as_its_event_would(
+    ledger: Ledger, pair: Pair, reject: bool, end: object
+) -> None:
     pair.note.busy(7, reject=reject)
     pair.note.idle()
     pair.kong.sendall(STEP)

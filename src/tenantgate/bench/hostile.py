@@ -23,10 +23,11 @@ Body = Callable[[int], bytes]
 
 def request(text: str, *, model: str = "gpt-4o-mini") -> bytes:
     """A chat request whose only message is `text`."""
-    message = {"role": "user", "content": text}
-    return json.dumps({"model": model, "messages": [message]}, ensure_ascii=False).encode(
-        "utf-8", "surrogatepass"
-    )
+    body = {"model": model, "messages": [{"role": "user", "content": text}]}
+    try:
+        return json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # lone surrogates, which only escapes can carry
+        return json.dumps(body).encode()
 
 
 def _repeat(unit: str) -> Text:
@@ -173,9 +174,8 @@ BODIES: Final[Mapping[str, Body]] = MappingProxyType(
 def bodies(size: int) -> Iterator[tuple[str, bytes]]:
     """All families as requests of about `size` bytes, by name."""
     for name, text in TEXTS.items():
-        # A character is one to four bytes.
+        # A character is one to six bytes.
         piece = text(min(size, 1000))
-        share = len(piece.encode("utf-8", "surrogatepass")) / len(piece)
-        yield f"text: {name}", request(text(int(size / share)))
+        yield f"text: {name}", request(text(size * len(piece) // len(request(piece))))
     for name, body in BODIES.items():
         yield f"body: {name}", body(size)
