@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: help setup demo test check lint types e2e up bench bench-audit bench-cache bench-compress bench-guard bench-pluginserver docs clean
+.PHONY: help setup demo test check lint types e2e up bench bench-audit bench-cache bench-compress bench-guard bench-hostile bench-pluginserver docs clean
 
 help: ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -62,6 +62,9 @@ bench-compress: setup ## MEETINGS=… PROBLEMS=… PROMPTS=…: what compression
 
 bench-guard: setup ## ATTACKS=attacks.jsonl PII=pii.jsonl: the guardrails' quality and speed
 	@$(PY) benchmarks/bench_guard.py $(if $(ATTACKS),--attacks $(ATTACKS)) $(if $(PII),--pii $(PII)) $(ARGS)
+
+bench-hostile: setup ## What costly requests cost, and what they cost others; KONG_BIN=… on a real Kong
+	@$(PY) benchmarks/bench_hostile.py $(if $(KONG_BIN),--kong-bin $(KONG_BIN)) $(ARGS)
 
 bench-pluginserver: setup ## The plugin server beside kong-pdk's own
 	@$(PY) benchmarks/bench_pluginserver.py $(ARGS)

@@ -211,7 +211,7 @@ def starve(args: argparse.Namespace) -> None:
 def ask(stack: Stack, rate: float) -> Iterator[Due]:
     """Questions of the ordinary tenant, half of them asked before, without an end; `at_s` from 0."""
     url = stack.url(tenant="victim", provider="mock", model="m")
-    headers = {"x-api-key": stack.key("victim"), "content-type": "application/json"}
+    headers = {"authorization": f"Bearer {stack.key('victim')}", "content-type": "application/json"}
     for n in _count():
         number = n // 2 if n % 2 else n + 100_000
         text = f"What does part {number} of the catalogue cost, and when can it be delivered?"
@@ -270,7 +270,7 @@ def attack(args: argparse.Namespace) -> None:
     """In a process of its own: send the body at each time that is due, whatever became of those before."""
     body = Path(args.body).read_bytes()
     seen: Counter[str] = Counter()
-    headers = {"x-api-key": args.key, "content-type": "application/json"}
+    headers = {"authorization": f"Bearer {args.key}", "content-type": "application/json"}
 
     def send() -> None:
         asked = urllib.request.Request(args.attack, body, headers)  # noqa: S310 - the gateway's
@@ -295,7 +295,9 @@ def attack(args: argparse.Namespace) -> None:
 
 
 def _restarts(stack: Stack) -> int:
-    return sum(log.read_text(errors="replace").count("server ended, starting another") for log in stack.logs())
+    return sum(
+        log.read_text(errors="replace").count("server ended, starting another") for log in stack.logs()
+    )
 
 
 def main() -> None:

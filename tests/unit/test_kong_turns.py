@@ -98,18 +98,28 @@ def test_who_gives_way_gets_a_slice_now_and_then(machine: Machine) -> None:
     assert not machine.work(turns, hostile, 0.005)
 
 
-def test_a_log_phase_gives_way_to_whom_a_client_waits_for(machine: Machine) -> None:
+def test_a_long_log_phase_gives_way_to_whom_a_client_waits_for(machine: Machine) -> None:
     turns = machine.turns()
     log = begun(turns, "a", background=True)
     access = begun(turns, "a")
     machine.work(turns, access, 0.3)
-    assert not machine.work(turns, log, 0.001)
+    assert machine.work(turns, log, 0.001)
+    assert not machine.work(turns, log, FREE_S)
+    assert machine.work(turns, access, 0.001)
+
+
+def test_short_phases_of_a_tenant_that_uses_little_never_wait(machine: Machine) -> None:
+    turns = machine.turns()
+    busy = begun(turns, "busy")
+    for _ in range(3):
+        begun(turns, "small")
+    assert machine.work(turns, busy, FREE_S / 2)
 
 
 def test_short_requests_of_a_tenant_go_before_its_long_ones(machine: Machine) -> None:
     turns = machine.turns()
     long = begun(turns, "a")
-    machine.work(turns, long, FREE_S)
+    machine.work(turns, long, FREE_S * 2)
     short = begun(turns, "a")
     assert not machine.work(turns, long, 0.01)
     assert machine.work(turns, short, 0.001)
@@ -140,8 +150,8 @@ def test_a_route_of_many_tenants_counts_for_each_of_them(machine: Machine) -> No
 def test_a_phase_that_is_stopped_is_waked(machine: Machine) -> None:
     turns = machine.turns(slots=1)
     first, second = begun(turns, "a"), begun(turns, "a")
-    machine.work(turns, first, 0.03)
-    assert not machine.work(turns, second, 0.03)
+    machine.work(turns, first, FREE_S)
+    assert not machine.work(turns, second, FREE_S)
     turns.stop(second)
     assert second.go.is_set()
     turns.end(second)
@@ -163,7 +173,7 @@ def test_law_somebody_always_goes_on(steps: list[tuple[int, str]]) -> None:
             turns.end(turn)
             live[i] = begun(turns, "abc"[i % 3])
         else:
-            machine.work(turns, turn, 0.004 if what == "w" else 0.03)
+            machine.work(turns, turn, 0.004 if what == "w" else 0.06)
         assert sum(t.holds for t in live.values()) <= 2
     for _ in range(100):
         for turn in live.values():

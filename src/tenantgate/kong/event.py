@@ -31,9 +31,8 @@ __all__ = ["Event", "Mailbox", "Outcome", "State", "Switchboard", "last_answer"]
 
 _EXIT: Final = "kong.response.exit"
 _CONSUMER: Final = "kong.client.get_consumer"
-_PATIENCE_S: Final = (
-    0.02  # an answer of Kong's that takes longer waits for somebody else, as the client's body
-)
+_SOON_S: Final = 0.002  # until when an answer of Kong's mostly comes
+_PATIENCE_S: Final = 0.02  # one that takes longer waits for somebody else, as for the client's body
 
 _wasted: Final = metrics.counter(
     "tenantgate_cpu_after_answer_seconds_total",
@@ -265,8 +264,14 @@ class Event:
         mailbox = self.mailbox
         if mailbox is None:
             raise Abandoned
-        if not self._answered(mailbox, time.monotonic() + _PATIENCE_S):
-            self._wait_for_long(mailbox)
+        asked = time.monotonic()
+        if not self._answered(mailbox, asked + _SOON_S):
+            self._turns.away(self.turn, True)
+            try:
+                if not self._answered(mailbox, asked + _PATIENCE_S):
+                    self._wait_for_long(mailbox)
+            finally:
+                self._turns.away(self.turn, False)
         data, error = self._take()
         if self._asked == _CONSUMER:
             self._belongs_to(data)
@@ -276,11 +281,9 @@ class Event:
     def _wait_for_long(self, mailbox: Mailbox) -> None:
         if not self._long:
             self._board.step_aside(self)
-        self._turns.away(self.turn, True)
         try:
             self._answered(mailbox, math.inf)
         finally:
-            self._turns.away(self.turn, False)
             if not self._long:
                 self._board.step_back(self)
 

@@ -3,18 +3,20 @@
 Python runs one thread at a time, so a long phase holds up all others of its process. Long work therefore stops at
 checkpoints (`tenantgate.checkpoints`, and each answer of Kong's), and there it gives way
 
-- to phases that a client waits for, if it is a log phase;
-- to tenants that used clearly less of the processor lately, as in the scheduler of 4.3BSD (S. J. Leffler et al.,
-  *The Design and Implementation of the 4.3BSD UNIX Operating System*, 1989, 4.4): use decays by half in a second;
-- between tenants that used about the same, to what has only just begun.
+- to tenants that used clearly less of the processor lately, if its own used much: as in the scheduler of 4.3BSD
+  (S. J. Leffler et al., *The Design and Implementation of the 4.3BSD UNIX Operating System*, 1989, 4.4), use decays,
+  here by half in a second;
+- else, once it is long, to what has only just begun, and as a log phase to what a client waits for.
 
 What gives way isn't starved: when nobody goes before it, or every so often, it gets one of a few *slots* for a slice.
-Among those that wait, the tenant that used least comes first, then who came first.
+Among those that wait, the tenant that used least comes first, then who came first. Short phases of tenants that use
+little never wait.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -23,15 +25,18 @@ from typing import Final
 
 __all__ = ["SLOTS", "Turn", "Turns", "Usage"]
 
-SLOTS: Final = 2
+SLOTS: Final = max(2, os.cpu_count() or 1)
 """Long phases that run at once when nothing goes before them; further ones would only wait for Python's lock."""
 
-FREE_S: Final = 0.02
-"""Of the processor: what a phase may use before it counts as long."""
+FREE_S: Final = 0.04
+"""Of the processor: what a phase may use before it counts as long. To embed a question takes a quarter of it."""
+
+MUCH_S: Final = 0.3
+"""Of the processor, with the decay: what a tenant may use before its short phases give way, too; a fifth of a core."""
 
 _LOOK_S: Final = 0.0005  # between two looks of one phase
 _SLICE_S: Final = 0.003  # of the clock: what a long phase runs before it looks whether it must give way
-_REST_S: Final = 0.015  # after which one that must give way gets a slice all the same
+_REST_S: Final = 0.006  # after which one that must give way gets a slice all the same
 _HALF_LIFE_S: Final = 1.0
 _CLEARLY: Final = 1.25
 _MARGIN_S: Final = 0.005
@@ -199,15 +204,13 @@ class Turns:
             self._rested_from = self._clock()
 
     def _goes_before(self, other: Turn, turn: Turn, now: float) -> bool:
-        if other.background != turn.background:
-            return turn.background
         if other.key != turn.key:
             theirs, mine = self._usage.of(other.key, now), self._usage.of(turn.key, now)
-            if theirs * _CLEARLY + _MARGIN_S < mine:
+            if theirs * _CLEARLY + _MARGIN_S < mine and mine > MUCH_S:
                 return True
             if mine * _CLEARLY + _MARGIN_S < theirs:
                 return False
-        return other.used_s < FREE_S <= turn.used_s
+        return turn.used_s >= FREE_S and (other.used_s < FREE_S or other.background < turn.background)
 
     def _behind(self, turn: Turn, now: float) -> bool:
         """Whether somebody at work goes before it."""
