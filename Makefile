@@ -11,7 +11,8 @@ READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements/*.lock 2>/dev/nu
 # Wheels only, each with a hash that the lock file names: no package's own code runs at set-up.
 INSTALL = -m pip install --disable-pip-version-check --require-hashes --only-binary :all:
 
-.PHONY: help setup demo test check lint lock types e2e up bench bench-audit bench-cache bench-compress bench-guard bench-pluginserver docs clean
+.PHONY: help setup demo test check lint lock types e2e up bench bench-audit bench-cache bench-compress bench-guard \
+	bench-hostile bench-pluginserver docs clean
 
 help: ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -65,6 +66,9 @@ bench-compress: setup ## MEETINGS=… PROBLEMS=… PROMPTS=…: what compression
 
 bench-guard: setup ## ATTACKS=attacks.jsonl PII=pii.jsonl: the guardrails' quality and speed
 	@$(PY) benchmarks/bench_guard.py $(if $(ATTACKS),--attacks $(ATTACKS)) $(if $(PII),--pii $(PII)) $(ARGS)
+
+bench-hostile: setup ## What costly requests cost, and what they cost others; KONG_BIN=… on a real Kong
+	@$(PY) benchmarks/bench_hostile.py $(if $(KONG_BIN),--kong-bin $(KONG_BIN)) $(ARGS)
 
 bench-pluginserver: setup ## The plugin server beside kong-pdk's own
 	@$(PY) benchmarks/bench_pluginserver.py $(ARGS)

@@ -15,21 +15,28 @@ if TYPE_CHECKING:
 
 
 def held(kong: KongClient, instance: int, phase: str = "access") -> tuple[Any, Any]:
-    """An event that waits for Kong in its first PDK call, hence holds a worker; its id and connection."""
+    """An event that waits for Kong in its first PDK call; its id and connection."""
     sock = kong.connect()
     return kong.call("HandleEvent", {"InstanceId": instance, "EventName": phase}, sock=sock)["EventId"], sock
+
+
+def blocked(kong: KongClient, instance: int, phase: str = "access") -> Any:
+    """An event that works until the gate is opened, hence holds a worker; its connection."""
+    event, sock = held(kong, instance, phase)
+    sock.sendall(pack_as_kong([0, 7, "plugin.Step", [{"EventId": event, "Data": None}]]))
+    return sock
 
 
 def test_a_full_queue_answers_at_once_by_on_error(launch: Callable[..., Launched]) -> None:
     server = launch("faulty", "--workers", "2", "--queue", "1", "--deadline-ms", "9000")
     server.ready()
     with server.client() as kong:
-        instance = kong.start_instance("faulty", {"do": "two-calls", "deadline_ms": 9000})
+        instance = kong.start_instance("faulty", {"do": "wait-at-gate", "deadline_ms": 9000})
         rejecting = kong.start_instance(
             "faulty", {"do": "nothing", "on_error": "reject", "deadline_ms": 9000}
         )
         passing = kong.start_instance("faulty", {"do": "nothing", "deadline_ms": 9000})
-        holding = [held(kong, instance) for _ in range(2)]
+        holding = [blocked(kong, instance) for _ in range(2)]
 
         queued: list[Any] = []
 
@@ -48,11 +55,10 @@ def test_a_full_queue_answers_at_once_by_on_error(launch: Callable[..., Launched
         # A new instance does not wait behind events: without one Kong would answer 500.
         assert kong.start_instance("faulty", {"do": "nothing"})
 
-        for event, sock in holding:
-            kong.call("Step", {"EventId": event}, sock=sock)
-            kong.call("Step", {"EventId": event}, sock=sock)
-            sock.close()
+        assert kong.start_instance("faulty", {"do": "open-gate-at-start"})
         thread.join()
+        for sock in holding:
+            sock.close()
         assert queued == [[]]
         server.ready()
 
@@ -63,7 +69,7 @@ def test_log_events_leave_room_for_requests(launch: Callable[..., Launched]) -> 
     with server.client() as kong:
         instance = kong.start_instance("faulty", {"do": "two-calls"})
         nothing = kong.start_instance("faulty", {"do": "nothing"})
-        holder = held(kong, instance, "log")
+        holder = blocked(kong, kong.start_instance("faulty", {"do": "wait-at-gate"}), "log")
         answers: list[Any] = []
 
         def log_one() -> None:
@@ -77,13 +83,84 @@ def test_log_events_leave_room_for_requests(launch: Callable[..., Launched]) -> 
         assert kong.handle_event(nothing, "access") == []
         assert kong.handle_event(instance, "access")[0] == ("kong.request.get_method",)
         assert not answers
-        event, sock = holder
-        kong.call("Step", {"EventId": event}, sock=sock)
-        kong.call("Step", {"EventId": event}, sock=sock)
-        sock.close()
+        assert kong.start_instance("faulty", {"do": "open-gate-at-start"})
         for thread in threads:
             thread.join()
+        holder.close()
         assert len(answers) == 6
+
+
+def test_requests_whose_clients_are_slow_hold_no_worker(launch: Callable[..., Launched]) -> None:
+    """Kong answers `get_raw_body` when the client has sent the body, if ever."""
+    server = launch("faulty", "--workers", "2", "--deadline-ms", "9000")
+    server.ready()
+    with server.client() as kong:
+        slow = kong.start_instance("faulty", {"do": "two-calls", "deadline_ms": 9000})
+        other = kong.start_instance("faulty", {"do": "two-calls"})
+        holding = [held(kong, slow) for _ in range(6)]
+        assert len(kong.handle_event(other, "access")) == 2
+        for event, sock in holding:
+            kong.call("Step", {"EventId": event}, sock=sock)
+            assert kong.call("Step", {"EventId": event}, sock=sock)["Data"] == "ret"
+            sock.close()
+
+
+def test_when_too_many_wait_the_tenant_with_most_of_them_pays(launch: Callable[..., Launched]) -> None:
+    server = launch("faulty", "--workers", "1", "--deadline-ms", "9000")
+    server.ready()
+    with server.client() as kong:
+        of = {
+            tenant: kong.start_instance(
+                "faulty", {"do": "two-calls", "deadline_ms": 9000, "on_error": "reject", "of": tenant}
+            )
+            for tenant in ("hostile", "other")
+        }
+        other = held(kong, of["other"])
+        hostile = [held(kong, of["hostile"]) for _ in range(4)]
+        overload = 'tenantgate_events_total{phase="access",outcome="overload"}'
+        server.eventually(lambda: server.metric(overload) == 2)
+        ends = [kong.call("Step", {"EventId": e}, sock=s)["Data"] for e, s in (other, *hostile)]
+        assert [end["Method"] for end in ends[:3]] == ["kong.response.set_header"] * 3
+        assert [(end["Method"], end["Args"][0]) for end in ends[3:]] == [("kong.response.exit", 503)] * 2
+        for _, sock in (other, *hostile):
+            sock.close()
+
+
+def test_work_ends_when_its_request_has_its_answer(launch: Callable[..., Launched]) -> None:
+    server = launch("faulty", "--workers", "2")
+    server.ready()
+    with server.client() as kong:
+        works = kong.start_instance("faulty", {"do": "work", "deadline_ms": 100, "on_error": "reject"})
+        assert kong.handle_event(works, "access")[-1][:2] == ("kong.response.exit", 503)
+        reads = how_much(kong)
+        server.eventually(lambda: kong.handle_event(reads, "access") == kong.handle_event(reads, "access"))
+        assert server.metric("tenantgate_replaced_threads_total") == 0
+
+
+def test_a_tenant_whose_phases_work_leaves_room_for_others(launch: Callable[..., Launched]) -> None:
+    """All phases of the one spin until their deadline; the other's are answered while they do."""
+    server = launch("faulty", "--workers", "2")
+    server.ready()
+    with server.client() as kong:
+        works = kong.start_instance("faulty", {"do": "work", "deadline_ms": 8000})
+        quick = kong.start_instance("faulty", {"do": "two-calls", "deadline_ms": 8000})
+        hostile = []
+        for _ in range(5):
+            event, sock = held(kong, works)  # closed below: nobody reads the answers
+            step = {"EventId": event, "Data": {"custom_id": "hostile"}}
+            sock.sendall(pack_as_kong([0, 7, "plugin.StepConsumer", [step]]))
+            hostile.append(sock)
+        reads = how_much(kong)
+        server.eventually(lambda: kong.handle_event(reads, "access")[0][2] != "0")
+        for _ in range(5):
+            assert len(kong.handle_event(quick, "access")) == 2
+        server.eventually(lambda: server.metric("tenantgate_events_in_progress") == 5)
+        for sock in hostile:
+            sock.close()
+
+
+def how_much(kong: KongClient) -> int:
+    return kong.start_instance("faulty", {"do": "how-much"})
 
 
 def test_a_thread_stuck_in_python_is_interrupted_and_replaced(launch: Callable[..., Launched]) -> None:
@@ -98,6 +175,7 @@ def test_a_thread_stuck_in_python_is_interrupted_and_replaced(launch: Callable[.
             assert step["Data"] == "ret" or step["Data"]["Method"] == "kong.request.get_method"
         server.eventually(lambda: server.metric("tenantgate_replaced_threads_total") >= 1)
         server.eventually(lambda: server.metric("tenantgate_stuck_threads") == 0)
+        assert server.metric('tenantgate_cpu_after_answer_seconds_total{phase="access"}') > 0
         server.ready()
         assert kong.handle_event(kong.start_instance("faulty"), "access") == []
         assert server.health()["restarts"] == 0

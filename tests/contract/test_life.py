@@ -17,6 +17,7 @@ import pytest
 
 from tenantgate.kong import launcher
 from tenantgate.kong.testing import KongClient, KongError
+from tenantgate.kong.wire import pack_as_kong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,11 +94,52 @@ def test_a_hung_server_is_replaced(launch: Callable[..., Launched]) -> None:
     server.ready()
     with server.client() as kong:
         instance = kong.start_instance("hanging")
-        with pytest.raises(ConnectionResetError):
-            kong.handle_event(instance, "access")
+        assert kong.handle_event(instance, "access") == []  # by the watchdog
     with server.client() as kong:
         assert kong.start_instance("hanging") != instance
     assert server.health()["restarts"] == 1
+
+
+@pytest.mark.parametrize(("on_error", "expected"), [("pass", "ret"), ("reject", "kong.response.exit")])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_what_a_server_leaves_unanswered_is_answered_as_the_policy_says(
+    launch: Callable[..., Launched], number: signal.Signals, on_error: str, expected: str
+) -> None:
+    server = launch("faulty")
+    server.ready()
+    with server.client() as kong:
+        config = {"do": "wait-at-gate", "on_error": on_error}
+        first = kong.start_instance("faulty", config)
+        second = kong.start_instance("faulty", config | {"do": "wait-at-gate-first"})
+        at_work, at_kong, idle = kong.connect(), kong.connect(), kong.connect()
+        at_work.sendall(packed(11, "HandleEvent", {"InstanceId": second, "EventName": "access"}))
+        step = kong.call("HandleEvent", {"InstanceId": first, "EventName": "access"}, sock=at_kong)
+        server.eventually(lambda: server.metric("tenantgate_connections") == 4)
+        server.eventually(lambda: server.metric("tenantgate_events_in_progress") == 2)
+        pid = server.health()["pid"]
+        if number == signal.SIGKILL:  # what nobody reads any more
+            os.kill(server.process.pid, signal.SIGSTOP)
+            os.kill(pid, signal.SIGSTOP)
+        else:
+            os.kill(pid, number)
+        at_kong.sendall(packed(12, "Step", {"EventId": step["EventId"], "Data": None}))
+        if number == signal.SIGKILL:
+            os.kill(pid, signal.SIGKILL)
+            os.kill(server.process.pid, signal.SIGCONT)
+        for line, msgid in ((at_work, 11), (at_kong, 12)):
+            reply = kong._receive(line)
+            assert reply.msgid == msgid
+            data = reply.result["Data"]
+            assert (data if data == "ret" else data["Method"]) == expected
+            assert line.recv(1) == b""  # and closed
+            line.close()
+        assert idle.recv(1) == b""
+        idle.close()
+        server.eventually(lambda: server.health()["restarts"] == 1)
+
+
+def packed(msgid: int, method: str, argument: object) -> bytes:
+    return pack_as_kong([0, msgid, f"plugin.{method}", [argument]])
 
 
 def test_sigterm_ends_both_processes_and_removes_the_sockets(launch: Callable[..., Launched]) -> None:

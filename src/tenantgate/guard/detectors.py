@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tenantgate.guard.config import RuleConfig
+from tenantgate.guard.windows import in_windows
 from tenantgate.pii import (
     DEFAULT_KINDS,
     NAME_KINDS,
@@ -70,12 +71,12 @@ def detector(rule: RuleConfig, parts: Parts) -> Detector:
 
 def _personal(rule: RuleConfig, _parts: Parts) -> Detector:
     kinds = frozenset(rule.kinds) or DEFAULT_KINDS
-    return as_it_reads(lambda text: find_personal(text, kinds))
+    return as_it_reads(in_windows(lambda text: find_personal(text, kinds)))
 
 
 def _secrets(rule: RuleConfig, _parts: Parts) -> Detector:
     kinds = frozenset(rule.kinds)
-    found = as_it_reads(find_secrets)
+    found = as_it_reads(in_windows(find_secrets))
     return found if not kinds else lambda text: tuple(f for f in found(text) if f.kind in kinds)
 
 

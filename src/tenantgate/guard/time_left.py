@@ -1,4 +1,7 @@
-"""Until when a detector may look: one that goes through a long text in steps asks before each."""
+"""Until when a detector may look: one that goes through a long text in steps asks before each.
+
+Each question is a checkpoint, too (`tenantgate.checkpoints`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from tenantgate.checkpoints import checkpoint
 from tenantgate.errors import TenantgateError
 
 __all__ = ["OutOfTimeError", "check_time", "limited"]
@@ -30,6 +34,7 @@ def limited(seconds: float) -> Iterator[None]:
 
 def check_time() -> None:
     """Raise OutOfTimeError if time is over."""
+    checkpoint()
     until = _until.get()
     if until is not None and time.monotonic() > until:
         raise OutOfTimeError("the text is too long for the deadline")

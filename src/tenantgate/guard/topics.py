@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from tenantgate.guard.time_left import check_time
 from tenantgate.pii import Finding, without_surrogates
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Topics:
 
     def _near(self, text: str) -> Iterator[tuple[int, int, float]]:
         for start, end in _windows(len(text)):
+            check_time()
             piece = without_surrogates(text[start:end])
             if _WORD.search(piece):
                 cosine = float((self._vectors @ self._embedder.embed(piece)).max())

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tenantgate.kong import at_once, metrics
 from tenantgate.kong.wire import Call, Decoder, MalformedError, Reply
+
+if TYPE_CHECKING:
+    from tenantgate.kong.ledger import Note
 
 __all__ = ["ClosedError", "Connection", "abandoned"]
 
@@ -31,10 +34,12 @@ class Connection:
         stalled_since: when output began to wait for room (`time.monotonic`), or None.
     """
 
-    __slots__ = ("_buffer", "_decoder", "_out", "_sock", "closed", "fd", "stalled_since")
+    __slots__ = ("_buffer", "_decoder", "_note", "_out", "_sock", "closed", "fd", "stalled_since")
 
-    def __init__(self, sock: socket.socket, limit: int) -> None:
+    def __init__(self, sock: socket.socket, limit: int, note: Note | None = None) -> None:
+        """`note` is where the watchdog reads which call is in progress."""
         sock.setblocking(False)
+        self._note = note
         self._sock = sock
         self._decoder = Decoder(limit)
         self._buffer = at_once.buffer()
@@ -89,12 +94,23 @@ class Connection:
             return True
         return True
 
+    def owes(self, msgid: int, *, reject: bool) -> None:
+        """Note that Kong waits for the answer to this call, and which one it gets if this process ends."""
+        if self._note is not None:
+            self._note.busy(msgid, reject=reject)
+
+    def owes_nothing(self) -> None:
+        """Note that Kong waits for no answer."""
+        if self._note is not None:
+            self._note.idle()
+
     def send(self, data: bytes) -> None:
         """Send all of `data`: now what fits, the rest by `flush`.
 
         Raises:
             ClosedError: the other side is gone.
         """
+        self.owes_nothing()
         try:
             sent = at_once.send(self._sock, data)
         except BlockingIOError:
@@ -135,4 +151,8 @@ class Connection:
     def close(self) -> None:
         """Close it; a second time does nothing."""
         self.closed = True
+        if self._note is not None:
+            self.hang_up()  # the watchdog has it, too
+            self._note.close()
+            self._note = None
         self._sock.close()

@@ -8,16 +8,20 @@ the phase, or the warden at the deadline. So each of Kong's calls gets exactly o
 from __future__ import annotations
 
 import enum
+import math
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from tenantgate.checkpoints import checked_by
+from tenantgate.kong import metrics
 from tenantgate.kong.connection import ClosedError, Connection
 from tenantgate.kong.pdk import TERMINAL, Abandoned, ServedKong
 from tenantgate.kong.policy import UNAVAILABLE
 from tenantgate.kong.poller import Waker
+from tenantgate.kong.turns import Turn, Turns
 from tenantgate.kong.wire import Call, MalformedError, pack, reply
 
 if TYPE_CHECKING:
@@ -26,6 +30,15 @@ if TYPE_CHECKING:
 __all__ = ["Event", "Mailbox", "Outcome", "State", "Switchboard", "last_answer"]
 
 _EXIT: Final = "kong.response.exit"
+_CONSUMER: Final = "kong.client.get_consumer"
+_SOON_S: Final = 0.002  # until when an answer of Kong's mostly comes
+_PATIENCE_S: Final = 0.02  # one that takes longer waits for somebody else, as for the client's body
+
+_wasted: Final = metrics.counter(
+    "tenantgate_cpu_after_answer_seconds_total",
+    "Processor time of phases that went on after their request had its answer.",
+    ("phase",),
+)
 
 
 class State(enum.Enum):
@@ -69,14 +82,32 @@ class Switchboard(Protocol):
     def frozen(self) -> bool:
         """Whether the process has just been stopped for so long that Kong gave up what was in progress."""
 
+    def step_aside(self, event: Event) -> None:
+        """Let another thread work instead of the event's, which will wait."""
+
+    def step_back(self, event: Event) -> None:
+        """The event's thread goes on."""
+
 
 class Mailbox:
     """How a worker waits for its Step: on the connection of its last call, and for another thread's wake."""
 
     def __init__(self) -> None:
+        """For the thread that makes it."""
         self.waker = Waker()
         self._poll = select.poll()
         self._poll.register(self.waker.fileno(), select.POLLIN)
+        clock_of = getattr(time, "pthread_getcpuclockid", None)  # macOS lacks it
+        self._cpu_clock: int | None = None if clock_of is None else clock_of(threading.get_ident())
+
+    def cpu_s(self) -> float | None:
+        """Processor time of the thread so far, where the system tells; from any thread."""
+        if self._cpu_clock is None:
+            return None
+        try:
+            return time.clock_gettime(self._cpu_clock)
+        except OSError:  # it has ended
+            return None
 
     def wait(self, conn: Connection | None, timeout_s: float) -> bool:
         """Wait for input; whether `conn` has something (or is gone)."""
@@ -116,14 +147,14 @@ class Event:
     """
 
     __slots__ = (
-        "_answer_s",
-        "_board", "_conn", "_data", "_held", "_lock", "_msgid", "_since", "answer_by", "arrived", "id",
-        "instance", "mailbox", "pdk_calls", "phase", "state", "work_by",
+        "_answer_s", "_asked", "_board", "_conn", "_cpu_at_answer", "_data", "_dropped", "_held", "_lock", "_long",
+        "_msgid", "_since", "_turns", "answer_by", "arrived", "id", "instance", "mailbox", "pdk_calls", "phase",
+        "state", "turn", "work_by",
     )  # fmt: skip
 
     def __init__(
         self, board: Switchboard, number: int, instance: Instance, phase: str,
-        *, conn: Connection, msgid: int, now: float, answer_s: float, work_s: float,
+        *, conn: Connection, msgid: int, now: float, answer_s: float, work_s: float, turns: Turns,
     ) -> None:  # fmt: skip
         self._board, self.id, self.instance, self.phase = board, number, instance, phase
         self._lock = threading.Lock()
@@ -139,6 +170,13 @@ class Event:
         self.work_by = now + work_s
         self.pdk_calls = 0
         self.mailbox: Mailbox | None = None
+        self._asked = ""  # the PDK method that Kong was asked last
+        self._long = False  # it had to give way, and so has stepped aside
+        self._dropped = False  # Kong got an answer, and it wasn't the phase's
+        self._cpu_at_answer: float | None = None
+        self._turns = turns
+        self.turn = Turn(instance.owner, background=phase == "log")
+        conn.owes(msgid, reject=instance.policy.rejects(phase))
 
     @property
     def over(self) -> bool:
@@ -154,7 +192,33 @@ class Event:
                 return
             self.state, self.mailbox = State.RUNNING, mailbox
         method: Callable[[Any], object] = getattr(self.instance.plugin, self.phase)
-        method(ServedKong(self, self.work_by))
+        self._turns.begin(self.turn)
+        try:
+            with checked_by(self.checkpoint):
+                method(ServedKong(self, self.work_by))
+        finally:
+            self._turns.end(self.turn)
+            if self._long:
+                self._board.step_back(self)
+
+    def checkpoint(self) -> None:
+        """Let others go first where they should.
+
+        Raises:
+            Abandoned: the event is over, or its time is.
+        """
+        if self._dropped or time.monotonic() >= self.work_by:
+            raise Abandoned
+        going = self._turns.may_go_on(self.turn)
+        if not self._long and (self.turn.holds or not going):
+            self._long = True  # until it ends: others need a thread, whether it waits or works
+            self._board.step_aside(self)
+        if going:
+            return
+        if self._dropped:  # before `go` was cleared
+            raise Abandoned
+        if not self.turn.go.wait(max(0.0, self.work_by - time.monotonic())) or self._dropped:
+            raise Abandoned
 
     def put(self, message: Any) -> None:
         """Send a PDK call.
@@ -172,6 +236,7 @@ class Event:
                 raise Abandoned
             conn, msgid, since = self._conn, self._msgid, self._since
             self._conn = None
+            self._asked = method
             self.pdk_calls += 1
             if method in TERMINAL:
                 self.state = State.DONE
@@ -199,19 +264,53 @@ class Event:
         mailbox = self.mailbox
         if mailbox is None:
             raise Abandoned
-        while True:
-            if self.state is State.RUNNING:
-                return self._take()
+        asked = time.monotonic()
+        if not self._answered(mailbox, asked + _SOON_S):
+            self._turns.away(self.turn, True)
+            try:
+                if not self._answered(mailbox, asked + _PATIENCE_S):
+                    self._wait_for_long(mailbox)
+            finally:
+                self._turns.away(self.turn, False)
+        data, error = self._take()
+        if self._asked == _CONSUMER:
+            self._belongs_to(data)
+        self.checkpoint()
+        return data, error
+
+    def _wait_for_long(self, mailbox: Mailbox) -> None:
+        if not self._long:
+            self._board.step_aside(self)
+        try:
+            self._answered(mailbox, math.inf)
+        finally:
+            if not self._long:
+                self._board.step_back(self)
+
+    def _answered(self, mailbox: Mailbox, until: float) -> bool:
+        """Wait for the Step until then; whether it came."""
+        while self.state is not State.RUNNING:
             now = time.monotonic()
-            timeout = self.work_by - now
-            if timeout <= 0:
+            if now >= self.work_by:
                 self.expire(now)
             if self.state is State.DONE:
                 self._let_go()
                 raise Abandoned
+            if now >= until:
+                return False
             held = self._held
-            if mailbox.wait(held, timeout) and held is not None:
+            if mailbox.wait(held, min(until, self.work_by) - now) and held is not None:
                 self._read(held)
+        return True
+
+    def _belongs_to(self, consumer: Any) -> None:
+        found = consumer.get("custom_id") or consumer.get("id") if isinstance(consumer, Mapping) else None
+        if not isinstance(found, str | bytes) or not found:
+            return
+        tenant = f"tenant {found if isinstance(found, str) else found.decode('utf-8', 'replace')}"
+        self.instance.shared.seen(tenant)
+        if tenant != self.turn.key:
+            self._turns.rename(self.turn, tenant)
 
     def _read(self, conn: Connection) -> None:
         """Something came on the connection of our last call: mostly our Step."""
@@ -248,6 +347,8 @@ class Event:
             self.state, self._conn = State.DONE, None
             msgid, since = self._msgid, self._since
         self._let_go()
+        if self._cpu_at_answer is not None:
+            _wasted.inc(max(0.0, time.thread_time() - self._cpu_at_answer), phase=self.phase)
         if before is State.DONE:
             return
         if conn is not None:
@@ -267,6 +368,7 @@ class Event:
             self.state = State.RUNNING
             self._conn, self._msgid, self._since = conn, call.msgid, time.monotonic()
             self._data = (None, data) if is_error else (data, None)
+        conn.owes(call.msgid, reject=self.instance.policy.rejects(self.phase))
         return True
 
     def expire(self, now: float) -> float | None:
@@ -277,23 +379,43 @@ class Event:
                 return None
             if before is State.WAITING and now < self.work_by:
                 return min(now + self._answer_s, self.work_by)  # a log phase; Kong doesn't wait for us now
-            self.state, self._conn = State.DONE, None
+            detached = before is State.RUNNING and now < self.work_by
+            if detached:
+                self.state = State.DONE
+                self._conn = None
+            else:
+                self._drop()
             msgid, since = self._msgid, self._since
         if conn is not None:
             self._board.answer(conn, msgid, self.last_answer(failed=True), since=since)
-        detached = before is State.RUNNING and now < self.work_by
         self._board.ended(self, Outcome.DETACHED if detached else Outcome.LATE)
-        if self.mailbox is not None:
-            self.mailbox.waker.wake()
+        self._wake(stop=not detached)
         return None
 
-    def refuse(self) -> None:
-        """No room for it: answer at once as the plugin's entity wants failures taken."""
+    def evict(self) -> None:
+        """There is no room for it: end it as the plugin's entity wants failures taken."""
         with self._lock:
-            conn, self._conn, self.state = self._conn, None, State.DONE
+            if self.state is State.DONE:
+                return
+            conn = self._conn
+            self._drop()
+            msgid, since = self._msgid, self._since
         if conn is not None:
-            self._board.answer(conn, self._msgid, self.last_answer(failed=True), since=self._since)
+            self._board.answer(conn, msgid, self.last_answer(failed=True), since=since)
         self._board.ended(self, Outcome.OVERLOAD)
+        self._wake(stop=True)
+
+    def _drop(self) -> None:
+        """Under the lock: from here on nobody needs the phase's work."""
+        self.state, self._conn, self._dropped = State.DONE, None, True
+        if self.mailbox is not None:
+            self._cpu_at_answer = self.mailbox.cpu_s()
+
+    def _wake(self, *, stop: bool) -> None:
+        if stop:
+            self._turns.stop(self.turn)
+        if self.mailbox is not None:
+            self.mailbox.waker.wake()
 
     def last_answer(self, *, failed: bool) -> bytes:
         """What ends the phase on Kong's side, packed."""

@@ -95,13 +95,28 @@ class Memory:
 
 
 class _Shared:
-    """A plugin object and how many instances use it."""
+    """A plugin object and how many instances use it.
 
-    __slots__ = ("key", "plugin", "policy", "users")
+    Attributes:
+        owner: whose events these are, as far as is known: of the only tenant who came so far, else the object's own.
+    """
+
+    __slots__ = ("_mixed", "_tenant", "key", "owner", "plugin", "policy", "users")
 
     def __init__(self, key: str, plugin: Any, policy: PhasePolicy) -> None:
         self.key, self.plugin, self.policy = key, plugin, policy
         self.users = 0
+        self.owner = f"configuration {secrets.token_hex(8)}"
+        self._tenant, self._mixed = self.owner, self.owner
+
+    def seen(self, tenant: str) -> None:
+        """Note that an event was this tenant's."""
+        if self.owner == tenant:
+            return
+        if self._tenant == self._mixed:
+            self._tenant = self.owner = tenant
+        elif self._tenant != tenant:
+            self.owner = self._mixed  # a route of several tenants: an event's is known when Kong has told it
 
 
 class Instance:
@@ -113,6 +128,11 @@ class Instance:
         self.id, self.shared, self.config = number, shared, config
         self.plugin, self.policy = shared.plugin, shared.policy
         self.started = time.time()
+
+    @property
+    def owner(self) -> str:
+        """Whose events these are, before Kong has told an event's consumer."""
+        return self.shared.owner
 
 
 class Instances:

@@ -169,6 +169,7 @@ def _run(
         limits=limits,
         heartbeat=beat,
         memory=getattr(heart, "memory", None),
+        ledger=getattr(heart, "ledger", None),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

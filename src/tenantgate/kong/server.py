@@ -31,8 +31,10 @@ from tenantgate.kong import logs, metrics
 from tenantgate.kong.connection import ClosedError, Connection, abandoned
 from tenantgate.kong.event import Event, Outcome, last_answer
 from tenantgate.kong.instances import InstanceError, Instances, Memory, first_id
+from tenantgate.kong.ledger import Ledger
 from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, LOG_DEADLINE_MS, PhasePolicy
 from tenantgate.kong.poller import Waker, new_poller
+from tenantgate.kong.turns import Turns
 from tenantgate.kong.wire import MAX_MESSAGE, Call, MalformedError, TooLargeError, pack, reply
 from tenantgate.kong.workers import Pool
 
@@ -104,7 +106,7 @@ class Server:
     """Serves one plugin class on a listening socket.
 
     `heartbeat` is called every 0.1 s while the server is alive, with whether it is warmed up. `memory` holds the
-    instances of the server before.
+    instances of the server before; in `ledger` is what Kong waits for.
     """
 
     def __init__(
@@ -116,7 +118,9 @@ class Server:
         limits: Limits | None = None,
         heartbeat: Callable[[bool], None] = lambda _: None,
         memory: Memory | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger = ledger
         self.limits = limits or Limits()
         self._listener = listener
         self._heartbeat = heartbeat
@@ -133,7 +137,9 @@ class Server:
             read=self._read_one,
             kick=self._kicker.wake,
             saturated=self._saturated,
+            usage=lambda key: self._turns.usage(key, time.monotonic()),
         )
+        self._turns = Turns(wake=self._wake_for_turns)
         self._watching = True  # until workers are there, the warden reads
         self._wake_at = 0.0
         self._ticked_at = time.monotonic()
@@ -208,7 +214,9 @@ class Server:
             while self._handed:
                 self._resume(*self._handed.popleft())
             self._read_for_busy_workers()
-            self._expire(time.monotonic())
+            now = time.monotonic()
+            self._expire(now)
+            self._turns.grant(now)
         self._control.put(None)
         return self._status
 
@@ -307,7 +315,9 @@ class Server:
             except OSError:  # out of descriptors: the backlog keeps them
                 time.sleep(_ACCEPT_PAUSE_S)
                 return
-            conn = Connection(sock, self.limits.max_message)
+            conn = Connection(
+                sock, self.limits.max_message, None if self._ledger is None else self._ledger.note(sock)
+            )
             self._conns[conn.fd] = conn
             self._poller.add(conn.fd)
 
@@ -388,12 +398,26 @@ class Server:
             # taken for another request's, and fail that one.
             if time.monotonic() - since > _STALE_AFTER_S and (conn.buffered or conn.has_unread()):
                 abandoned.inc()
+                conn.owes_nothing()
             else:
                 conn.send(reply(msgid, result))
         except ClosedError:
             self.drop(conn)
             return
         self.release(conn)
+
+    def step_aside(self, event: Event) -> None:
+        """See `Switchboard`."""
+        self._pool.step_aside(event)
+
+    def step_back(self, event: Event) -> None:
+        """See `Switchboard`."""
+        self._pool.step_back(event)
+
+    def _wake_for_turns(self) -> None:
+        due = self._turns.next_grant()
+        if due is not None and due < self._wake_at:
+            self._waker.wake()
 
     def _error(self, conn: Connection, msgid: int, text: str, reason: str) -> None:
         _rpc_errors.inc(reason=reason)
@@ -436,14 +460,14 @@ class Server:
         work_s = self.limits.log_deadline_ms / 1000 if phase == "log" else answer_s
         event = Event(
             self, next(self._event_ids), instance, phase,
-            conn=conn, msgid=call.msgid, now=now, answer_s=answer_s, work_s=work_s,
+            conn=conn, msgid=call.msgid, now=now, answer_s=answer_s, work_s=work_s, turns=self._turns,
         )  # fmt: skip
         self._events[event.id] = event
-        room, run_here = self._pool.admit(event, here=here)
-        if not room:
-            event.refuse()
-            return None
-        self._watch(("first", answer_s), event.answer_by, event)
+        refused, run_here = self._pool.admit(event, here=here)
+        if refused is not None:
+            refused.evict()
+        if refused is not event:
+            self._watch(("first", answer_s), event.answer_by, event)
         return event if run_here else None
 
     def _step(self, conn: Connection, call: Call) -> None:
@@ -464,7 +488,7 @@ class Server:
 
     def ended(self, event: Event, outcome: Outcome) -> None:
         """See `Switchboard`."""
-        if outcome is Outcome.LATE:
+        if outcome in {Outcome.LATE, Outcome.OVERLOAD}:
             with self._late_lock:
                 self._late[event.id] = event.instance.policy.rejects(event.phase)
                 if len(self._late) > _LATE_STEPS:
@@ -492,7 +516,8 @@ class Server:
                 line.popleft()
             if line and line[0][0] < first:
                 first = line[0][0]
-        return first
+        due = self._turns.next_grant()
+        return first if due is None else min(first, max(due, now))
 
     def _expire(self, now: float) -> None:
         for line in list(self._deadlines.values()):

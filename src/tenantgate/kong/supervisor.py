@@ -12,6 +12,7 @@ once its server is warm, or gets it from the old one, which goes with its worker
 nobody listens, and hardly one a server that can't answer yet.
 
 What Kong has configured outlives the server, too (`instances.Memory`), so Kong need not begin anew with the next.
+So do its connections (`ledger.Ledger`): calls that the server had not answered get what `on_error` says.
 
 The server beats through a pipe every 0.1 s. It is killed and replaced when it is stopped (the kernel tells)
 or, once it was warm, hangs (`hangs`). Both processes end when their parent does.
@@ -28,11 +29,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from tenantgate.kong import logs
 from tenantgate.kong.instances import Memory
+from tenantgate.kong.ledger import Ledger
 from tenantgate.kong.listen import UnixListener
+from tenantgate.kong.policy import PhasePolicy
 from tenantgate.kong.poller import Waker
 
 __all__ = ["HANG_S", "Heart", "hangs", "supervise"]
@@ -40,9 +43,10 @@ __all__ = ["HANG_S", "Heart", "hangs", "supervise"]
 _log: Final = logging.getLogger("tenantgate.supervisor")
 
 HANG_S: Final = 1.0
+_SPINS_S: Final = 1.6  # it may yet come back; after Kong's 2 s what it does would be in vain
 _STARVED_S: Final = 5.0
 _BUSY_S: Final = 0.5  # a thread that holds Python's lock, and so the heartbeat, for so long
-_ASLEEP: Final = 0.01  # of a processor
+_ASLEEP: Final = 0.03  # of a processor
 _START_S: Final = 60.0  # until it is warm: importing libraries and loading models may hold Python's lock
 _COLD: Final = b"c"
 _WARM: Final = b"w"
@@ -61,11 +65,14 @@ class Heart:
 
     Attributes:
         memory: what the server before this one left.
+        ledger: where the server notes which calls it has not answered.
     """
 
-    def __init__(self, fd: int, parent: int, memory: Memory | None = None) -> None:
+    def __init__(
+        self, fd: int, parent: int, memory: Memory | None = None, ledger: Ledger | None = None
+    ) -> None:
         self._fd, self._parent = fd, parent
-        self.memory = memory
+        self.memory, self.ledger = memory, ledger
 
     def beat(self, warm: bool) -> None:
         """Say that the server lives, and whether it takes events; ends the process with its parent."""
@@ -87,13 +94,15 @@ def supervise(serve: Callable[[Heart, int], int], listeners: Sequence[UnixListen
 def hangs(silent_s: float, used_s: float | None) -> bool:
     """Whether a server hangs that gave no sign for `silent_s` and `used_s` of processor time, if that is known.
 
-    It does if it spins, or sleeps. On a machine with too much to do a server that lives is silent, too; it gets
-    some processor time, but little. To replace it then would only make more to do.
+    It does if it sleeps, or spins for longer than any bounded piece of work takes. On a machine with too much to do
+    a server that lives is silent, too; it gets some processor time, but little. To replace it then would only make
+    more to do.
     """
     if silent_s <= HANG_S:
         return False
-    starved = used_s is not None and _ASLEEP * silent_s < used_s < _BUSY_S
-    return not starved or silent_s > _STARVED_S
+    if used_s is None or used_s <= _ASLEEP * silent_s:
+        return True
+    return silent_s > (_STARVED_S if used_s < _BUSY_S else _SPINS_S)
 
 
 def _used_s(pid: int) -> float | None:
@@ -112,6 +121,7 @@ class _Supervisor:
         self._parent = os.getppid()
         self._waker = Waker()
         self._memory = Memory.new()
+        self._ledger = Ledger()
         self._ending = 0  # the signal that ends it all
         self._child = 0
         self._beats = -1
@@ -173,7 +183,7 @@ class _Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             self._waker.close()
             _die_with_parent(me)
-            status = self._serve(Heart(heart, me, self._memory), self._restarts)
+            status = self._serve(Heart(heart, me, self._memory, self._ledger), self._restarts)
         except BaseException as error:  # noqa: BLE001 - the child must never return into the parent's code
             logs.event(_log, logging.CRITICAL, "server failed", **logs.describe(error))
         finally:
@@ -188,6 +198,7 @@ class _Supervisor:
         poll = select.poll()
         poll.register(self._beats, select.POLLIN)
         poll.register(self._waker.fileno(), select.POLLIN)
+        poll.register(self._ledger.fileno(), select.POLLIN)
         reason = ""
         used_before: float | None = None
         while True:
@@ -195,6 +206,7 @@ class _Supervisor:
             ready = {fd for fd, _ in poll.poll(_TICK_S * 1000)}
             now = time.monotonic()
             self._waker.drain()
+            self._ledger.keep_up()
             if self._beats in ready:
                 if not self._drain_beats():
                     poll.unregister(self._beats)
@@ -209,7 +221,7 @@ class _Supervisor:
                 reason = "stopped"
                 os.kill(self._child, signal.SIGKILL)
             elif pid:
-                self._buried(status, reason)
+                self._buried(status, reason, now - last_beat)
                 return
             # Time in which this process itself did not run says nothing about the child.
             last_beat += max(0.0, now - before - 2 * _TICK_S)
@@ -237,14 +249,24 @@ class _Supervisor:
         self._was_warm = self._was_warm or _WARM in beats
         return bool(beats)
 
-    def _buried(self, status: int, reason: str) -> None:
+    def _buried(self, status: int, reason: str, silent_s: float) -> None:
         os.close(self._beats)
         self._child = 0
+        answered = self._ledger.settle(self._rejects, silent_s=silent_s)
         if not self._ending:
             code = os.waitstatus_to_exitcode(status)
             logs.event(
-                _log, logging.ERROR, "server ended, starting another", status=code, reason=reason or "exited"
-            )
+                _log, logging.ERROR, "server ended, starting another", status=code, reason=reason or "exited",
+                answered=answered,
+            )  # fmt: skip
+
+    def _rejects(self, event: Any) -> bool:
+        """Whether an event that nobody read is answered with 503."""
+        if self._memory is None or not isinstance(event, dict):
+            return False
+        config = self._memory.read().get(event.get("InstanceId", -1))
+        values = config if isinstance(config, dict) else {}
+        return PhasePolicy.from_values(values, PhasePolicy()).rejects(str(event.get("EventName")))
 
     def _pause(self, pause_s: float) -> None:
         """Wait out a crash loop; nobody has to wait for us meanwhile."""

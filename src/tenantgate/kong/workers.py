@@ -3,21 +3,26 @@
 The workers wait on the sockets themselves: who reads an event runs it. So in the common case a request never
 changes threads, which would cost more than all the rest (about 50 µs each time). Only when every worker is
 busy does somebody else read, and queue.
+
+An event that only waits (for its turn, or long for Kong) steps aside: its thread doesn't count, and another may be
+hired. So neither a tenant's long phases nor its clients who send their bodies byte by byte hold the others' threads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from tenantgate.kong import logs, metrics
 from tenantgate.kong.event import Event, Mailbox
 from tenantgate.kong.pdk import Abandoned
+from tenantgate.kong.waiting import Lines
 
 __all__ = ["Pool"]
 
@@ -25,6 +30,7 @@ _log: Final = logging.getLogger("tenantgate.workers")
 
 # A phase past its deadline mostly waits for something that ends soon by its own time-out.
 STUCK_AFTER_S: Final = 1.0
+_ASIDE: Final = 3  # for each worker: so many events may have stepped aside
 
 _replaced: Final = metrics.counter(
     "tenantgate_replaced_threads_total", "Worker threads that did not come back in time and were replaced."
@@ -51,6 +57,8 @@ class _Worker(threading.Thread):
                 _execute(event, mailbox)
                 self.event = None
                 pool.finished(event)
+                if pool.is_one_too_many(self):
+                    return
         except Abandoned:
             pass  # a late interrupt of a retired worker
         finally:
@@ -71,10 +79,11 @@ def _execute(event: Event, mailbox: Mailbox) -> None:
 
 
 class Pool:
-    """`size` workers; `queue_size` events may wait for one.
+    """`size` workers; `queue_size` events may wait for one, of log phases as many again.
 
     `read` waits for a call from Kong and gives the event that it began, if any. `kick` makes a `read` that
-    waits return. `saturated` is called when the last idle worker takes an event.
+    waits return. `saturated` is called when the last idle worker takes an event. `usage` tells how much of the
+    processor a key of `Event.turn` used lately: who used least is next.
     Log events may hold a quarter of the workers only, so that the request path always finds one.
     """
 
@@ -86,16 +95,17 @@ class Pool:
         read: Callable[[], Event | None],
         kick: Callable[[], None],
         saturated: Callable[[], None],
+        usage: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         self.size = size
-        self._queue_size = queue_size
         self._read, self._kick, self._saturated = read, kick, saturated
         self._lock = threading.Lock()
         self._idle = 0
-        self._queue: deque[Event] = deque()
+        self._queue = Lines(queue_size, usage)
         self._log_quota = max(1, size // 4)
         self._log_running: set[Event] = set()
-        self._log_waiting: deque[Event] = deque()
+        self._log_waiting = Lines(queue_size, usage)
+        self._aside: list[Event] = []  # the oldest first
         self._workers: set[_Worker] = set()
         self._stuck: set[_Worker] = set()
         self._hired = 0
@@ -112,7 +122,7 @@ class Pool:
         event, more = None, False
         with self._lock:
             if self._queue:
-                event, more = self._queue.popleft(), bool(self._queue and self._idle)
+                event, more = self._queue.take(), bool(self._queue and self._idle)
             else:
                 self._idle += 1
         if more:
@@ -129,45 +139,88 @@ class Pool:
             self._saturated()
         return event
 
-    def admit(self, event: Event, *, here: bool) -> tuple[bool, bool]:
-        """Take in an event that was just read. Gives whether there is room, and whether to run it at once.
+    def admit(self, event: Event, *, here: bool) -> tuple[Event | None, bool]:
+        """Take in an event that was just read.
 
+        Gives the event for which there is no room, if any, and whether to run this one at once.
         `here`: the reader is a worker, so it may run the event itself.
         """
+        refused = None
         with self._lock:
-            if event.phase == "log" and len(self._log_running) >= self._log_quota:
-                room = len(self._log_waiting) < self._queue_size
-                if room:
-                    self._log_waiting.append(event)
-                return room, False
-            if not here and len(self._queue) >= self._queue_size:
-                return False, False
             if event.phase == "log":
+                if len(self._log_running) >= self._log_quota:
+                    return self._log_waiting.put(event), False
                 self._log_running.add(event)
             if here:
-                return True, True
-            self._queue.append(event)
+                return None, True
+            refused = self._queue.put(event)
+            if refused is not None:
+                self._log_running.discard(refused)
             idle = self._idle
+            short = not idle and self._short()
         if idle:
             self._kick()
-        return True, False
+        elif short:
+            self._hire()
+        return refused, False
 
     def finished(self, event: Event) -> None:
         """A worker is through with `event`, or given up: the next log event may run."""
         if event.phase != "log":
             return
         with self._lock:
-            if event not in self._log_running:
-                return
-            self._log_running.discard(event)
-            if not self._log_waiting:
-                return
-            following = self._log_waiting.popleft()
-            self._log_running.add(following)
-            self._queue.append(following)
-            idle = self._idle
+            idle = self._next_log(event)
         if idle:
             self._kick()
+
+    def _next_log(self, event: Event) -> bool:
+        """Under the lock: whether to kick an idle worker for the next log event."""
+        if event not in self._log_running:
+            return False
+        self._log_running.discard(event)
+        if not self._log_waiting:
+            return False
+        following = self._log_waiting.take()
+        self._log_running.add(following)
+        self._queue.add(following)  # it has been let in already
+        return bool(self._idle)
+
+    def step_aside(self, event: Event) -> None:
+        """The event's thread is going to wait: another may work instead.
+
+        When too many have, the one whose tenant has most there is ended (`Event.evict`), of its events the latest.
+        """
+        evicted = None
+        with self._lock:
+            self._aside.append(event)
+            idle = self._next_log(event)
+            if len(self._aside) > self.size * _ASIDE:
+                counts = Counter(e.turn.key for e in self._aside)
+                most = max(counts, key=lambda key: counts[key])
+                evicted = next(e for e in reversed(self._aside) if e.turn.key == most)
+            short = not self._idle and self._short()
+        if idle:
+            self._kick()
+        if short:
+            self._hire()
+        if evicted is not None:
+            evicted.evict()
+
+    def step_back(self, event: Event) -> None:
+        """The event's thread works again."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._aside.remove(event)
+
+    def is_one_too_many(self, worker: _Worker) -> bool:
+        """Whether a worker is not needed, since events that had stepped aside have stepped back; it must end then."""
+        with self._lock:
+            if len(self._workers) - len(self._aside) <= self.size or worker not in self._workers:
+                return False
+            self._workers.discard(worker)
+            return True
+
+    def _short(self) -> bool:
+        return len(self._workers) - len(self._aside) < self.size
 
     def nudge(self) -> None:
         """Somebody else took a kick that was meant for an idle worker."""
@@ -238,4 +291,4 @@ class Pool:
     @property
     def full(self) -> bool:
         """Whether the next event would be refused."""
-        return len(self._queue) >= self._queue_size
+        return self._queue.full

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from tenantgate.checkpoints import checkpoint
 from tenantgate.pii.finding import Finding
 
 __all__ = ["View", "normalise", "original_spans", "without_surrogates"]
@@ -33,6 +34,7 @@ _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u1
 _TAGS: Final = range(0xE0020, 0xE007F)
 
 
+_STRIDE: Final = 4096  # characters between two checkpoints
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
@@ -69,6 +71,8 @@ def normalise(text: str) -> View:
     ends: list[int] = []
     latin = _mixed(text)
     for i, char in enumerate(text):
+        if not i % _STRIDE:
+            checkpoint()
         plain = _plain(char)
         if i in latin:
             plain = _LOOKALIKES.get(char, plain)

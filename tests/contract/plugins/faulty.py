@@ -3,6 +3,9 @@
 import threading
 import time
 
+from tenantgate.checkpoints import checkpoint
+
+WORKED: list[int] = []
 GATE = threading.Event()
 RELEASE = threading.Event()  # never set: waiting on it blocks in C code
 
@@ -16,6 +19,8 @@ class Plugin:
     def __init__(self, config):
         if config.get("do") == "bad-start":
             raise ValueError("secret text")
+        if config.get("do") == "open-gate-at-start":
+            GATE.set()
         self.do = config.get("do", "nothing")
         self.config = Config(config.get("on_error", "pass"), config.get("deadline_ms", 1000))
 
@@ -84,6 +89,19 @@ class Plugin:
 
     def do_close_gate(self, kong):
         GATE.clear()
+
+    def do_open_gate_at_start(self, kong):
+        return None
+
+    def do_work(self, kong):
+        """Spin, with checkpoints; the tenant is asked for first."""
+        kong.client.get_consumer()
+        for _ in range(10_000_000):
+            checkpoint()
+            WORKED.append(1)
+
+    def do_how_much(self, kong):
+        kong.response.set_header("x-worked", str(len(WORKED)))
 
     def do_block(self, kong):
         RELEASE.wait(1)

@@ -1,0 +1,106 @@
+"""Four times the text costs about four times the steps, for every stage and every family of costly texts.
+
+Steps are lines of Python that run; what an engine does within one call is bounded by `tenantgate.guard.windows`, and by
+expressions that can't go back.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tenantgate import chat
+from tenantgate.audit.content import RawContent
+from tenantgate.audit.redaction import Policy, redact
+from tenantgate.bench.hostile import BODIES, TEXTS, request
+from tenantgate.cache.judge import features
+from tenantgate.guard.passages import of_message
+from tenantgate.guard.windows import in_windows
+from tenantgate.pii import find_personal, find_secrets, normalise
+
+SMALL = 1500
+TIMES = 4
+MOST = 6.0  # times the steps; sixteen would be quadratic
+
+Stage = Callable[[bytes], object]
+
+
+def of_text(run: Callable[[str], object]) -> Stage:
+    return lambda body: run(text_of(body))
+
+
+def text_of(body: bytes) -> str:
+    parsed = chat.parse_request(body)
+    assert isinstance(parsed, chat.ChatRequest)
+    return str(parsed.messages[-1].get("content") or "")
+
+
+def of_body(run: Callable[[Any], object]) -> Stage:
+    def stage(body: bytes) -> object:
+        parsed = chat.parse_request(body)
+        return run(parsed.body) if isinstance(parsed, chat.ChatRequest) else None
+
+    return stage
+
+
+TEXT_STAGES: dict[str, Stage] = {
+    "normalise": of_text(normalise),
+    "personal_data": of_text(in_windows(find_personal)),
+    "secrets": of_text(in_windows(find_secrets)),
+    "features": of_text(features),
+    "audit redaction": lambda body: redact(RawContent(body, len(body)), Policy(key=b"k"), names=None),
+}
+BODY_STAGES: dict[str, Stage] = {
+    "reading": chat.parse_request,
+    "passages": of_body(of_message),
+    "audit redaction": TEXT_STAGES["audit redaction"],
+}
+
+
+def steps(stage: Stage, body: bytes) -> int:
+    """Lines of Python that `stage` runs."""
+    count = 0
+
+    def trace(_frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        stage(body)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def is_linear(stage: Stage, body: Callable[[int], bytes]) -> None:
+    few, many = (steps(stage, body(size)) for size in (SMALL, SMALL * TIMES))
+    assert many <= few * MOST + 1000
+
+
+@pytest.mark.parametrize("name", TEXT_STAGES)
+@pytest.mark.parametrize("family", TEXTS)
+def test_texts_cost_in_proportion(name: str, family: str) -> None:
+    is_linear(TEXT_STAGES[name], lambda size: request(TEXTS[family](size)))
+
+
+@pytest.mark.parametrize("name", BODY_STAGES)
+@pytest.mark.parametrize("family", BODIES)
+def test_bodies_cost_in_proportion(name: str, family: str) -> None:
+    is_linear(BODY_STAGES[name], BODIES[family])
+
+
+def test_a_quadratic_stage_is_seen() -> None:
+    def quadratic(text: str) -> None:
+        for _ in text:
+            for _ in text[::50]:
+                pass
+
+    with pytest.raises(AssertionError):
+        is_linear(of_text(quadratic), lambda size: request("a" * size))
