@@ -39,15 +39,18 @@ from typing import Any, Final
 from train_compressor import held_out
 
 from tenantgate.compress import CompressConfig, CompressionRange, Compressor
+from tenantgate.compress.blocks import blocks, is_natural
 from tenantgate.compress.checking import check_pruned
 from tenantgate.compress.config import check
 from tenantgate.compress.folding import minify_json
+from tenantgate.compress.meaning import protected
 from tenantgate.compress.pipeline import joined
 from tenantgate.compress.ports import Pruner, TokenCounter
 from tenantgate.compress.ranked import RankedPruner, WordScorer
-from tenantgate.compress.spans import Kind, blocks, is_natural, merged, protected
+from tenantgate.compress.spans import Kind, merged
 from tenantgate.edge.compress_pruners import LoadedLater, pruner, pruner_in_background
 from tenantgate.edge.compress_service import PromptCompression
+from tenantgate.edge.language import english
 from tenantgate.edge.token_counts import token_counter
 
 _WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
@@ -173,8 +176,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 def meetings(rows: list[dict[str, Any]], config: CompressConfig, *, compare: bool) -> None:
     """Tokens saved and facts kept."""
     counter = token_counter(config.encoding)
-    full = Compressor(config, counter, chosen(config))
-    folding = Compressor(config, counter, None)
+    full = Compressor(config, counter, chosen(config), english=english)
+    folding = Compressor(config, counter, None, english=english)
     spread = Counter(word for row in rows for word in words_of(row["context"]))
     tallies: dict[str, Tally] = {}
     refused: Counter[str] = Counter()
@@ -253,17 +256,17 @@ def compare(rows: list[dict[str, Any]], config: CompressConfig, lingua: str | No
     ours = Remembered(model.scorer)
     methods: dict[str, Pruner] = {
         "rules": pruner("rules"),
-        "model (rules, then the head)": RankedPruner(ours, english=True, fillers_first=True),
-        "the head alone": RankedPruner(ours, english=True),
-        "rules, then stop words": RankedPruner(Listed(stop_first=True), english=True, fillers_first=True),
-        "rules, then random words": RankedPruner(Listed(stop_first=False), english=True, fillers_first=True),
-        "stop words first": RankedPruner(Listed(stop_first=True), english=True),
-        "random words": RankedPruner(Listed(stop_first=False), english=True),
+        "model (rules, then the head)": RankedPruner(ours, fillers_first=True),
+        "the head alone": RankedPruner(ours),
+        "rules, then stop words": RankedPruner(Listed(stop_first=True), fillers_first=True),
+        "rules, then random words": RankedPruner(Listed(stop_first=False), fillers_first=True),
+        "stop words first": RankedPruner(Listed(stop_first=True)),
+        "random words": RankedPruner(Listed(stop_first=False)),
     }
     if lingua:
         methods["llmlingua"] = pruner("llmlingua", lingua)
     first = "model (rules, then the head)"
-    folding = Compressor(config, counter, None)
+    folding = Compressor(config, counter, None, english=english)
     tallies: dict[tuple[float, str], Tally] = {}
     for row, judged in zip(rows, rest, strict=True):
         if not judged:
@@ -325,7 +328,7 @@ def problems(rows: list[dict[str, Any]], config: CompressConfig) -> None:
     forced = replace(config, min_tokens=0, compression_ranges=(hard,))
     print(f"\nWord problems: {len(rows)}")
     for name, one in (("as configured", config), ("forced: every length, rate 0.5", forced)):
-        compressor = Compressor(one, counter, chosen(one))
+        compressor = Compressor(one, counter, chosen(one), english=english)
         before = after = changed = lost = 0
         for row in rows:
             done = compressor.text(row["question"], _FOREVER)
@@ -349,7 +352,7 @@ def numbers(text: str) -> list[str]:
 def prompts(rows: list[dict[str, Any]], config: CompressConfig) -> None:
     """Code and JSON of real prompts, and which are left alone."""
     counter = token_counter(config.encoding)
-    compressor = Compressor(config, counter, chosen(config))
+    compressor = Compressor(config, counter, chosen(config), english=english)
     shown: dict[str, list[int]] = {}
     broken = pieces = 0
     for row in rows:

@@ -46,10 +46,12 @@ class Plugin:
 
 
 def load() -> None:
-    """Load the vocabulary, which holds Python's lock for half a second, before there is anybody to answer."""
+    """Load the vocabulary and the languages, half a second of Python's lock each, before there is anybody to answer."""
+    from tenantgate.edge.language import load_identifier  # noqa: PLC0415
     from tenantgate.edge.token_counts import token_counter  # noqa: PLC0415
 
     token_counter(CompressConfig().encoding)
+    load_identifier()
 
 
 def warm_up() -> None:

@@ -30,8 +30,8 @@ def check_folded(
 ) -> Problem | None:
     """Checks the result of the lossless step.
 
-    `spans` are the original's protected spans, `before` and `after` tokens. A passage that came twice may be there
-    once, so each protected text must be there at least once, in the order of their first appearances.
+    `spans` are the original's blocks, `before` and `after` tokens. A passage that came twice may be there once, so each
+    block must be there at least once, in the order of their first appearances.
     """
     if folded == original:
         return None
@@ -42,7 +42,7 @@ def check_folded(
     if not _same_json(original, folded):
         return Problem.BROKEN_JSON
     exact = _texts(original, [s for s in spans if s.kind in _EXACT])
-    loose = _texts(original, [s for s in spans if s.kind not in _EXACT and s.kind is not Kind.INSTRUCTION])
+    loose = _texts(original, [s for s in spans if s.kind not in _EXACT])
     squeezed = "".join(folded.split())
     if _in_order(_distinct(exact), folded) and _in_order(
         _distinct(["".join(t.split()) for t in loose]), squeezed

@@ -1,57 +1,61 @@
-"""A pruner by rules: hesitations, repeated words, phrases that fill, then articles and the like, in that order.
+"""A pruner by rules for English talk: hesitations and repeated words, empty assent and phrases that fill, then `the`.
 
-Made for English talk, reports and mail. What carries meaning between words stays at every rate: prepositions,
-conjunctions, modal verbs, pronouns.
+Everything else stays at every rate: `a` (in "a few" or "vitamin a"), `is` and `not`, `just`, `and`, pronouns,
+prepositions, modal verbs.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from tenantgate.compress.spans import merged, spans_of
+from tenantgate.compress.transcript import COMMON, HESITATIONS, LABEL, MARKS
 
-__all__ = ["FillerPruner", "Token", "is_english", "noted", "rank_fillers", "tokens_of", "without_orphans"]
+__all__ = ["FillerPruner", "Token", "noted", "rank_fillers", "tokens_of", "without_orphans"]
 
 # {vocalsound} is a mark of a transcript.
 _TOKEN: Final = re.compile(r"\{[a-z]+\}|[^\W_]+(?:['’-][^\W_]+)*['’-]?|[^\w\s]+|_+")
-_LABEL: Final = re.compile(r"^[ \t>*]*[^\W\d_][\w .'’()&-]{0,40}:(?=\s|$)", re.MULTILINE)
-_HESITATIONS: Final = frozenset(
-    "uh um uhm erm er eh mm mmm hm hmm mhm mm-hmm uh-huh huh ah oh ooh ahem".split()
+_LABEL: Final = re.compile(rf"^{LABEL}(?=\s|$)", re.MULTILINE)
+_ASSENTS: Final = frozenset("yeah yep yup okay ok right alright exactly absolutely mm-hmm uh-huh mhm".split())
+"""These and hesitations alone are no turn, unless they answer something."""
+_SOUNDS: Final = frozenset("mm mmm hmm hm ah oh".split())
+_OPENINGS: Final = frozenset("yeah yep okay ok alright".split())
+_PROPOSALS: Final = frozenset(
+    "should shall could can would will let let's must propose proposed suggest suggested agree agreed want prefer "
+    "decide decided vote".split()
 )
-_ASSENTS: Final = frozenset("yeah yep yup yes ok okay right alright sure exactly absolutely".split())
-_EMPTY: Final = (
-    "well basically actually literally really quite very simply obviously essentially honestly frankly anyway anyways "
-    "just pretty rather somewhat indeed please kindly"
+_TWICE: Final = frozenset(
+    "the a an we i you they he she it to of and but or for with if this what our my your their i'm we're it's "
+    "that's they're you're he's she's there's because when where as at from be can yeah okay ok right yep".split()
 )
-# Not `it`, `have`, `do`, `be`: without them "you don't have it like this" says something else.
-_RANKED: Final = (
-    " ".join(_HESITATIONS),
-    _EMPTY,
-    "the a an",
-    "is are was were it's that's there's so",
-    "and of that then also too",
+"""Said twice they are a slip; `that that`, `had had`, `in in` or `very very` may be meant."""
+_LETTER_AFTER: Final = frozenset(
+    "vitamin plan type option letter letters class grade group team section part point appendix hepatitis drive "
+    "unit version number variable exhibit model series category level phase figure table item column row key note "
+    "size channel block line route room gate platform schedule".split()
 )
-_RANKS: Final = {word: rank for rank, words in enumerate(_RANKED) for word in words.split()}
-_PHRASES: Final = (
-    "or something like that", "thank you very much", "and stuff like that", "at the end of the day", "you know",
-    "as a matter of fact", "i mean", "sort of", "kind of", "you see", "and so on", "and so forth", "or something",
-    "or whatever", "and stuff", "in a way", "let's say", "to be honest", "thank you",
-)  # fmt: skip
-_LONGEST_PHRASE: Final = max(len(p.split()) for p in _PHRASES)
-_BY_LAST_WORD: Final[dict[str, list[tuple[str, ...]]]] = {}
-for _phrase in _PHRASES:  # the longer ones first
-    _BY_LAST_WORD.setdefault(_phrase.split()[-1], []).append(tuple(_phrase.split()))
-_KNOWN: Final = frozenset(
-    "the a an and of to in is that it for on was with as are this be you i we they he she have not at or from by but "
-    "what so if there do can will would about my your our".split()
+_PHRASES: Final = frozenset(("you know", "i mean", "sort of", "kind of"))
+_CLAUSES: Final = frozenset(
+    "i i'm we we're it it's that's you they they're he she there there's if so what maybe yeah then actually the "
+    "this".split()
 )
-_LEAST_KNOWN: Final = 0.12  # of the words; English text has a third to a half
+_AFTER_I_MEAN: Final = frozenset("it's that's we're they're you're i'm there's we they i if".split())
+_THE_STAYS: Final = frozenset(
+    "the one ones two more less most least few little many other others rest whole only same former latter who "
+    "band better worse fewer latest first last next previous following above below".split()
+)
+_AMBIGUOUS: Final = frozenset("um er eh ah oh huh".split())
+"""Words of other languages, a digit, a question: hesitations only beside common English words or between signs."""
+_ENDS: Final = re.compile(r"[.!?\n]")
 _CLOSING: Final = frozenset(",;:.!…")
 _KEEP: Final = 99
+_LAST_RANK: Final = 2
+_VOWELS: Final = frozenset("aeiou")
 
 
 @dataclass(slots=True)
@@ -74,7 +78,7 @@ class Token:
 class FillerPruner:
     """`Pruner` by rules; safe for threads."""
 
-    fingerprint = "fillers-1"
+    fingerprint = "fillers-2"
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -82,13 +86,11 @@ class FillerPruner:
     def keep(
         self, text: str, protected: Sequence[tuple[int, int]], rate: float, deadline: float
     ) -> Sequence[tuple[int, int]] | None:
-        """Spans to keep; None: out of time, nothing to drop, or no English."""
+        """Spans to keep; None: out of time, or nothing to drop."""
         tokens = tokens_of(text)
         words = [t for t in tokens if t.is_word]
-        if not is_english(words):
-            return None
         labels = noted(tokens, text, protected)
-        rank_fillers(words, text, labels)
+        rank_fillers(words, text)
         if self._clock() >= deadline:
             return None
         gone = _chosen(words, round(len(words) * (1 - rate)))
@@ -101,11 +103,6 @@ class FillerPruner:
 def tokens_of(text: str) -> list[Token]:
     """The words and signs of `text`, in order."""
     return [Token(*m.span(), m.group().lower()) for m in _TOKEN.finditer(text)]
-
-
-def is_english(words: Sequence[Token]) -> bool:
-    """Whether enough of the words are the commonest of English."""
-    return bool(words) and sum(t.text in _KNOWN for t in words) >= _LEAST_KNOWN * len(words)
 
 
 def noted(tokens: Sequence[Token], text: str, protected: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -123,53 +120,170 @@ def noted(tokens: Sequence[Token], text: str, protected: Sequence[tuple[int, int
     return labels
 
 
-def rank_fillers(words: Sequence[Token], text: str, labels: Sequence[tuple[int, int]]) -> None:
-    """Note how soon each word goes: 0 first; those that aren't named here stay as they are."""
+def rank_fillers(words: Sequence[Token], text: str) -> None:
+    """Note how soon each word goes: 0 first; those that aren't named here stay as they are.
+
+    0: hesitations, marks of a transcript, a word that is said again at once. 1: assent that nothing asked for, and
+    phrases that fill. 2: `the`.
+    """
     for i, word in enumerate(words):
-        last = words[i - 1] if i else None
-        gap = text[last.end : word.start] if last else "\n"
-        if last and last.label >= 0:  # the first word of a turn: what the turn before ended with
-            start = labels[last.label][0]
-            gap = text[max(0, start - 4) : start]
-        if not word.protected and word.label < 0:
-            # A word that agrees is an answer behind a question.
-            word.rank = _RANKS.get(word.text, _KEEP)
-            if word.text[0] == "{":
-                word.rank = 0
-            elif word.text in _ASSENTS and "?" not in gap:
-                word.rank = 1
-        if last and not last.protected and last.label < 0 and _is_restarted(last, word, gap):
-            last.rank = 0  # the last of "the the", "d decide" goes on
-        _rank_phrase(words[max(0, i + 1 - _LONGEST_PHRASE) : i + 1], text)
+        if word.protected or word.label >= 0:
+            continue
+        before = words[i - 1] if i else None
+        after = words[i + 1] if i + 1 < len(words) else None
+        gap = text[word.end : after.start] if after else "\n"
+        if word.text in MARKS:
+            word.rank = 0
+        elif word.text in HESITATIONS:
+            word.rank = 0 if _is_hesitation(word, before, after, text) else _KEEP
+        elif _is_restarted(words, i, text):
+            word.rank = 0  # of "the the" and "d decide" the last goes on
+        elif (
+            word.text == "well"
+            and _begins(word, before, text)
+            and (gap.strip() == "," or _goes_on(after, gap))
+        ):
+            word.rank = 1
+        elif word.text == "the" and after and _may_lose_the(word, before, after, text):
+            word.rank = 2
+    _rank_phrases(words, text)
+    _rank_assents(words, text)
 
 
-def _rank_phrase(words: Sequence[Token], text: str) -> None:
-    """Rank the words of a phrase that ends here as fillers."""
-    for phrase in _BY_LAST_WORD.get(words[-1].text, ()):
-        part = words[-len(phrase) :]
-        if tuple(w.text for w in part) == phrase and "\n" not in text[part[0].start : part[-1].end]:
-            for each in part:
-                if not each.protected and each.label < 0:
-                    each.rank = min(each.rank, 1)
-            return
+def _is_hesitation(word: Token, before: Token | None, after: Token | None, text: str) -> bool:
+    """Whether `um`, `er` and the like are no words of another language, `oh` no digit, and `huh` no question."""
+    if word.text in _ASSENTS:
+        return False
+    left = text[before.end : word.start] if before else "\n"
+    right = text[word.end : after.start] if after else "\n"
+    if word.text not in _AMBIGUOUS:
+        return True
+    if word.text == "oh" and any(t is not None and t.protected for t in (before, after)):
+        return False
+    if "?" in right:
+        return False
+    near = any(t is not None and (t.text in COMMON or t.text in MARKS) for t in (before, after))
+    return near or "\n" in left or bool(left.strip() and right.strip())
 
 
-def _is_restarted(word: Token, following: Token, gap: str) -> bool:
-    """Whether a word is said again at once, or only its first letter was said."""
-    if word.text == following.text:
-        return not gap.strip(" ,.…-")
+def _is_restarted(words: Sequence[Token], i: int, text: str) -> bool:
+    """Whether a word is said again at once, or behind a hesitation, or only its first letters were said."""
+    word, before = words[i], words[i - 1] if i else None
+    j = i + 1
+    while (
+        j < min(len(words), i + 4)
+        and words[j].label < 0
+        and (words[j].text in HESITATIONS or words[j].text in MARKS)
+    ):
+        j += 1
+    if j >= len(words) or words[j].label >= 0:
+        return False
+    after, between = words[j], text[word.end : words[j].start]
+    if word.text == after.text:
+        slip = word.text in _TWICE or (j > i + 1 and word.text not in _ASSENTS)
+        return slip and not _ENDS.search(between)
     return (
-        len(word.text) == 1
+        j == i + 1
         and word.text.isalpha()
-        and word.text not in "ai"
-        and following.text.startswith(word.text)
+        and len(word.text) <= 3
+        and _VOWELS.isdisjoint(word.text)
+        and text[word.start].islower()
+        and between == " "
+        and len(after.text) > max(2, len(word.text))
+        and after.text.startswith(word.text)
+        and not (
+            before and (before.text in _LETTER_AFTER or before.text[0].isdigit() or len(before.text) == 1)
+        )
     )
+
+
+def _goes_on(after: Token | None, gap: str) -> bool:
+    """Whether a new clause begins behind `well`: `Well we think …`, but not `Well done`."""
+    return gap == " " and after is not None and after.text in _CLAUSES
+
+
+def _begins(word: Token, before: Token | None, text: str) -> bool:
+    """Whether a sentence or a turn begins here."""
+    return before is None or before.label >= 0 or bool(_ENDS.search(text, before.end, word.start))
+
+
+def _may_lose_the(word: Token, before: Token | None, after: Token, text: str) -> bool:
+    return (
+        text[word.end : after.start] == " "
+        and (text[word.start].islower() or _begins(word, before, text))
+        and (text[after.start].islower() or _is_acronym(text[after.start : after.end]))
+        and after.text not in _THE_STAYS
+        and len(after.text) > 1
+    )
+
+
+def _is_acronym(word: str) -> bool:
+    return len(word) > 1 and word[:2].isupper()
+
+
+def _rank_phrases(words: Sequence[Token], text: str) -> None:
+    """Rank `you know` and the like where nothing hangs on them: between signs, hesitations and line ends."""
+    for i, (first, second) in enumerate(pairwise(words)):
+        if f"{first.text} {second.text}" not in _PHRASES or text[first.end : second.start] != " ":
+            continue
+        if first.protected or second.protected or first.label >= 0 or second.label >= 0:
+            continue
+        before = words[i - 1] if i else None
+        after = words[i + 2] if i + 2 < len(words) else None
+        left = before is None or before.label >= 0 or _parts(before, text[before.end : first.start])
+        right = after is None or _parts(after, text[second.end : after.start])
+        meant = first.text == "i" and after is not None and after.text in _AFTER_I_MEAN
+        if left and (right or meant):
+            first.rank = min(first.rank, 1)
+            second.rank = min(second.rank, 1)
+
+
+def _parts(beside: Token, gap: str) -> bool:
+    """Whether a sign, a line end, a hesitation or a mark parts a phrase from the words beside it."""
+    return bool(gap.strip()) or "\n" in gap or beside.text in HESITATIONS or beside.text in MARKS
+
+
+def _rank_assents(words: Sequence[Token], text: str) -> None:
+    """Rank the words of sentences that are assent only, where the sentence before neither asks nor proposes."""
+    open_before = True
+    for sentence in _sentences(words, text):
+        end = text[sentence[-1].end : sentence[-1].end + 3]
+        said = [t for t in sentence if t.label < 0 and t.text not in MARKS]
+        empty = all(t.text in _ASSENTS or t.text in HESITATIONS for t in said)
+        if empty and said and not open_before and "?" not in end:
+            for token in said:
+                if not token.protected:
+                    token.rank = min(token.rank, 1)
+        elif empty:
+            for token in said:  # an answer, whatever it sounds like
+                if token.text in _ASSENTS or token.text in _SOUNDS:
+                    token.rank = _KEEP
+        else:
+            if (
+                not open_before
+                and said[0].text in _OPENINGS
+                and text[said[0].end : said[0].end + 2].strip() == ","
+            ):
+                said[0].rank = said[0].rank if said[0].protected else min(said[0].rank, 1)
+            open_before = "?" in end or any(t.text in _PROPOSALS for t in said)
+
+
+def _sentences(words: Sequence[Token], text: str) -> Iterator[list[Token]]:
+    """The words by lines and by signs that end sentences."""
+    current: list[Token] = []
+    for word in words:
+        if current and _ENDS.search(text, current[-1].end, word.start):
+            yield current
+            current = []
+        current.append(word)
+    if current:
+        yield current
 
 
 def _chosen(words: Sequence[Token], budget: int) -> set[int]:
     """Starts of the words that go: rank by rank, of the last one as many as are still wanted, evenly spread."""
     gone: set[int] = set()
-    for rank in range(len(_RANKED)):
+    for rank in range(_LAST_RANK + 1):
         group = [w.start for w in words if w.rank == rank]
         left = budget - len(gone)
         # Hesitations go whatever the rate is: nobody wants them.
@@ -183,20 +297,24 @@ def _chosen(words: Sequence[Token], budget: int) -> set[int]:
 def without_orphans(
     tokens: Sequence[Token], gone: set[int], text: str, labels: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]]:
-    """What stays, without signs and speakers' labels that nothing is left for."""
+    """What stays, without signs that nothing is left for, and without labels of turns of which nothing is left.
+
+    A turn that now follows one of the same speaker goes on in a line of its own, without the label.
+    """
     stay: list[tuple[int, int]] = []
     label: tuple[int, int] | None = None  # whose turn has no word yet
-    fresh, dropped, place = (
-        True,
-        False,
-        0,
-    )  # nothing to close with a sign yet; whether something went since then
+    speaker = last_speaker = ""
+    # Whether nothing is there yet for a sign to close, and whether something went since then.
+    fresh, dropped, place = True, False, 0
     for token in tokens:
         if "\n" in text[place : token.start]:
             label, fresh, dropped = None, True, False
         place = token.end
         if token.label >= 0:
             label, fresh, dropped = labels[token.label], True, False
+            speaker = text[slice(*label)]
+            if speaker == last_speaker and not token.protected:
+                label = None
         elif token.start in gone:
             dropped = True
         elif fresh and dropped and not token.protected and token.text[0] in _CLOSING:
@@ -207,6 +325,7 @@ def without_orphans(
                 stay.append(label)
                 label = None
             stay.append((token.start, token.end))
+            last_speaker = speaker
             fresh = token.text[0] in _CLOSING
             dropped = dropped and fresh
     return stay

@@ -1,6 +1,8 @@
-"""The way of a text: marks, folding, pruning, and a check after each step. Under a deadline.
+"""The way of a text: marks, what is asked for, folding, pruning, and a check after each step. Under a deadline.
 
-Nothing here raises for a text, and nothing comes out longer in tokens than it went in.
+Nothing here raises for a text, and nothing comes out longer in tokens than it went in. Words go only from transcripts
+of talk in English, and from English prose that the client marked, where a summary or an answer from the content is
+asked for; what stands around them is copied, not rebuilt.
 """
 
 from __future__ import annotations
@@ -11,22 +13,24 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tenantgate.chat import ChatRequest
+from tenantgate.compress.blocks import blocks, is_natural
 from tenantgate.compress.checking import Problem, check_folded, check_pruned
 from tenantgate.compress.config import CompressConfig
-from tenantgate.compress.folding import STEPS, fold
-from tenantgate.compress.plan import Part, Section, is_text, parts, rate_for, sections
+from tenantgate.compress.folding import HARMLESS, STEPS, fold
+from tenantgate.compress.meaning import protected
+from tenantgate.compress.plan import Part, is_text, parts, rate_for
 from tenantgate.compress.ports import Pruner, TokenCounter
-from tenantgate.compress.spans import Span, blocks, is_natural, merged, protected
+from tenantgate.compress.prose import marked_prose
+from tenantgate.compress.spans import Span, merged
+from tenantgate.compress.tags import Section, sections
+from tenantgate.compress.task import Task, asked_of_request, asked_of_text
+from tenantgate.compress.transcript import English, Transcript, transcripts
+from tenantgate.compress.work import OutOfTimeError, Work
 
 __all__ = ["Compressed", "Compressor", "OutOfTimeError", "Steps", "joined"]
 
-# Above this a text's patterns alone would take longer than any deadline: about 50,000 tokens.
 MOST_CHARACTERS: Final = 200_000
-_SHORTEST_PRUNED: Final = 40  # characters
-
-
-class OutOfTimeError(Exception):
-    """The deadline has passed; the original goes out."""
+"""Above this a text stays as it is: about 50,000 tokens, more than any deadline allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,27 @@ class Compressed:
     steps: Steps = field(default_factory=Steps)
 
 
+def _no_english(_text: str) -> float:
+    return 0.0
+
+
+def remembering(english: English) -> English:
+    """`english` for one request, whose sentences are looked at more than once."""
+    known: dict[str, float] = {}
+
+    def ask(text: str) -> float:
+        if text not in known:
+            known[text] = english(text)
+        return known[text]
+
+    return ask
+
+
 class Compressor:
-    """The pipeline of one configuration. Safe for threads if the ports are."""
+    """The pipeline of one configuration. Safe for threads if the ports are.
+
+    `english` says how likely a text is English, 0 to 1; without it no text is, and none is pruned.
+    """
 
     def __init__(
         self,
@@ -60,11 +83,13 @@ class Compressor:
         counter: TokenCounter,
         pruner: Pruner | None,
         *,
+        english: English = _no_english,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._counter = counter
         self._pruner = pruner if config.prune else None
+        self._english = english
         self._clock = clock
         self._fold_steps = tuple(name for name in STEPS if getattr(config, name))
 
@@ -81,27 +106,47 @@ class Compressor:
         Raises:
             OutOfTimeError: it has passed.
         """
-        for part in parts(request, self._config):
-            yield part, self.text(part.text, deadline)
+        found = parts(request, self._config)
+        if not found:
+            return
+        work = self._work(deadline)
+        work.check()
+        short = all(
+            len(part.text.encode()) < self._config.min_tokens and "<llmlingua" not in part.text.lower()
+            for part in found
+        )
+        english = remembering(self._english)
+        task = Task.UNKNOWN if short else asked_of_request(request, english, work)
+        for part in found:
+            yield part, self._text(part.text, task, english, work)
 
-    def text(self, text: str, deadline: float) -> Compressed:
-        """The shorter text, or the same.
+    def text(self, text: str, deadline: float, work: Work | None = None) -> Compressed:
+        """The shorter text, or the same, for a request that is this text alone.
 
         Raises:
             OutOfTimeError: the deadline has passed.
         """
-        self._check_time(deadline)
+        work = work or self._work(deadline)
+        work.check()
+        english = remembering(self._english)
+        return self._text(text, asked_of_text(text, english, work), english, work)
+
+    def _work(self, deadline: float) -> Work:
+        return Work(deadline, self._clock)
+
+    def _text(self, text: str, task: Task, english: English, work: Work) -> Compressed:
+        work.check()
         before = self._counter.count(text)
         same = Compressed(text, before, before)
         if len(text) > MOST_CHARACTERS or not text.strip() or not is_text(text):
             return same
-        found = sections(text)
-        marked = len(found) != 1 or found[0].text != text
+        found = sections(text, work)
+        marked = any(section.marked for section in found) or "".join(s.text for s in found) != text
         if before < self._config.min_tokens and not marked:
             return same
         texts, steps = [], Steps()
         for section in found:
-            result, done = self._section(section, deadline, marked=marked)
+            result, done = self._section(section, task, before, english, work)
             texts.append(result)
             steps += done
         out = "".join(texts)
@@ -111,56 +156,76 @@ class Compressor:
             return replace(same, steps=Steps(refused=steps.refused))
         return Compressed(out, before, after, steps)
 
-    def _section(self, section: Section, deadline: float, *, marked: bool) -> tuple[str, Steps]:
-        if not section.compress:
-            return section.text, Steps()
+    def _section(
+        self, section: Section, task: Task, size: int, english: English, work: Work
+    ) -> tuple[str, Steps]:
         text = section.text
-        fixed = blocks(text)
-        if not marked and not is_natural(text, fixed):
+        if not section.compress or task is Task.WORDING:
             return text, Steps()
-        folded, steps, fixed = self._folded(text, fixed, deadline)
-        self._check_time(deadline)
-        pruned, more = self._pruned(folded, fixed, deadline)
-        self._check_time(deadline)
+        fixed = blocks(text, work)
+        if not section.marked and not is_natural(text, fixed):
+            return text, Steps()
+        folded, steps = self._folded(text, fixed, task, work)
+        work.check()
+        # A client that marks a text asks for it to be pruned, but not for a task whose words may matter.
+        passages: Sequence[Transcript] = ()
+        if self._pruner is not None and (task is Task.CONTENT or (section.marked and task is Task.NOTHING)):
+            passages = transcripts(folded, english, work)
+            if section.marked and not passages:
+                passages = marked_prose(folded, english, work)
+        pruned, more = self._pruned(folded, passages, size, work)
+        work.check()
         return pruned, steps + more
 
-    def _folded(
-        self, text: str, fixed: tuple[Span, ...], deadline: float
-    ) -> tuple[str, Steps, tuple[Span, ...]]:
-        if not self._fold_steps:
-            return text, Steps(), fixed
-        out = fold(text, self._fold_steps, lambda: self._check_time(deadline))
+    def _folded(self, text: str, fixed: tuple[Span, ...], task: Task, work: Work) -> tuple[str, Steps]:
+        steps = [name for name in self._fold_steps if task is Task.CONTENT or name in HARMLESS]
+        if not steps:
+            return text, Steps()
+        out = fold(text, steps, work)
         if out == text:
-            return text, Steps(), fixed
+            return text, Steps()
         before, after = self._counter.count(text), self._counter.count(out)
-        problem = check_folded(text, out, protected(text, fixed), before=before, after=after)
+        problem = check_folded(text, out, fixed, before=before, after=after)
         if problem:
-            return text, Steps(refused=(problem,) if problem is not Problem.LONGER else ()), fixed
-        return out, Steps(folded=before - after), blocks(out)
+            return text, Steps(refused=(problem,) if problem is not Problem.LONGER else ())
+        return out, Steps(folded=before - after)
 
-    def _pruned(self, text: str, fixed: tuple[Span, ...], deadline: float) -> tuple[str, Steps]:
-        if self._pruner is None or len(text) < _SHORTEST_PRUNED:
+    def _pruned(self, text: str, passages: Sequence[Transcript], size: int, work: Work) -> tuple[str, Steps]:
+        """`text` with its passages pruned; all else is copied."""
+        rate = rate_for(size, self._config)
+        if rate is None or not passages:
             return text, Steps()
-        before = self._counter.count(text)
-        rate = rate_for(before, self._config)
-        if rate is None:
-            return text, Steps()
-        spans = merged(protected(text, fixed))
-        self._check_time(deadline)
-        kept = self._pruner.keep(text, spans, rate, deadline)
+        out, place, steps = [], 0, Steps()
+        for passage in passages:
+            result, done = self._passage(text[passage.start : passage.end], passage, rate, work)
+            out += [text[place : passage.start], result]
+            place, steps = passage.end, steps + done
+        return "".join([*out, text[place:]]), steps
+
+    def _passage(self, text: str, passage: Transcript, rate: float, work: Work) -> tuple[str, Steps]:
+        free = [(start - passage.start, end - passage.start) for start, end in passage.free]
+        spans = merged([*protected(text, work), *_between(text, free)])
+        work.check()
+        kept = self._pruner.keep(text, spans, rate, work.deadline) if self._pruner else None
         if kept is None:
             return text, Steps()
         out = joined(text, kept)
         if out is None:
             return text, Steps(refused=(Problem.LOST,))
+        before = self._counter.count(text)
         problem = check_pruned(text, out, spans, count=self._counter.count, before=before)
         if problem:
             return text, Steps(refused=(problem,) if problem is not Problem.LONGER else ())
         return out, Steps(pruned=before - self._counter.count(out))
 
-    def _check_time(self, deadline: float) -> None:
-        if self._clock() >= deadline:
-            raise OutOfTimeError
+
+def _between(text: str, free: Sequence[tuple[int, int]]) -> Iterator[Span]:
+    """What is outside of the free spans; the line ends between them go and stay with the lines."""
+    place = 0
+    for start, end in [*free, (len(text), len(text))]:
+        if text[place:start].strip():
+            yield Span(place, start)
+        place = end
 
 
 def joined(text: str, kept: Sequence[tuple[int, int]]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,14 +9,9 @@ from typing import Any, Final
 from tenantgate.chat import ChatRequest
 from tenantgate.compress.config import CompressConfig
 
-__all__ = ["Part", "Section", "parts", "rate_for", "replaced", "sections", "unmarked"]
+__all__ = ["Part", "is_text", "parts", "rate_for", "replaced"]
 
 _TYPES: Final = {"developer": "system", "function": "tool"}
-_TAG: Final = re.compile(
-    r"<(?P<open>llmlingua)(?P<keep>\s*,[^<>\n]{0,80}?compress\s*=\s*false[^<>\n]{0,80}?)?(?:\s*,[^<>\n]{0,80})?>"
-    r"(?P<text>.*?)</llmlingua>",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +22,6 @@ class Part:
     part: int | None
     role: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A stretch of a text that is compressed or isn't."""
-
-    text: str
-    compress: bool
 
 
 def parts(request: ChatRequest, config: CompressConfig) -> tuple[Part, ...]:
@@ -64,28 +50,6 @@ def is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def sections(text: str) -> tuple[Section, ...]:
-    """`text` by its marks, the tags themselves taken out.
-
-    ``<LLMLINGUA>…</LLMLINGUA>`` compresses what is inside, and nothing outside; ``<llmlingua, compress=False>…``
-    keeps what is inside. Without tags of the first kind, all that isn't kept is compressed.
-    """
-    marks = list(_TAG.finditer(text))
-    only = any(m["keep"] is None for m in marks)
-    out, place = [], 0
-    for m in marks:
-        out.append(Section(text[place : m.start()], compress=not only))
-        out.append(Section(m["text"], compress=m["keep"] is None))
-        place = m.end()
-    out.append(Section(text[place:], compress=not only))
-    return tuple(s for s in out if s.text)
-
-
-def unmarked(text: str) -> str:
-    """`text` without the tags of `sections`."""
-    return "".join(s.text for s in sections(text))
 
 
 def rate_for(tokens: int, config: CompressConfig) -> float | None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from tenantgate.compress.fillers import is_english, noted, rank_fillers, tokens_of, without_orphans
+from tenantgate.compress.fillers import noted, rank_fillers, tokens_of, without_orphans
 from tenantgate.compress.spans import merged, spans_of
 
 __all__ = ["RankedPruner", "WordScorer"]
@@ -36,20 +36,18 @@ class RankedPruner:
     """`Pruner` by a model; safe for threads if the scorer is.
 
     Of the words that aren't protected the `rate` share with the highest scores stays. Speakers' labels and
-    signs go only where nothing is left for them. `english` leaves texts alone that aren't English;
-    `fillers_first` takes what `FillerPruner` would take before anything else, and hesitations at any rate.
+    signs go only where nothing is left for them. `fillers_first` takes what `FillerPruner` would take
+    before anything else, and hesitations at any rate.
     """
 
     def __init__(
         self,
         scorer: WordScorer,
         *,
-        english: bool,
         fillers_first: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.scorer = scorer
-        self._english = english
         self._fillers_first = fillers_first
         self._clock = clock
         self.fingerprint = scorer.fingerprint
@@ -60,12 +58,10 @@ class RankedPruner:
         """Spans to keep; None: out of time, nothing to drop, or a language that the model doesn't know."""
         tokens = tokens_of(text)
         words = [t for t in tokens if t.is_word]
-        if self._english and not is_english(words):
-            return None
         labels = noted(tokens, text, protected)
         free = [i for i, t in enumerate(words) if not t.protected and t.label < 0]
         if self._fillers_first:
-            rank_fillers(words, text, labels)
+            rank_fillers(words, text)
         going = max(math.floor(len(free) * (1 - rate)), sum(words[i].rank == 0 for i in free))
         if len(free) < _FEWEST or going < 1 or self._clock() >= deadline:
             return None

@@ -57,6 +57,7 @@ def _compress(args: argparse.Namespace) -> int:
     from tenantgate.compress.config import CompressConfig, CompressionRange, check  # noqa: PLC0415
     from tenantgate.compress.pipeline import Compressor  # noqa: PLC0415
     from tenantgate.edge.compress_pruners import pruner  # noqa: PLC0415
+    from tenantgate.edge.language import english  # noqa: PLC0415
     from tenantgate.edge.token_counts import token_counter  # noqa: PLC0415
     from tenantgate.fields import parse  # noqa: PLC0415
 
@@ -69,7 +70,7 @@ def _compress(args: argparse.Namespace) -> int:
     config = replace(checked, prune=not args.no_prune, compression_ranges=ranges)
     counter = token_counter(config.encoding)
     chosen = pruner(config.pruner, config.pruner_model) if config.prune else None
-    compressor = Compressor(config, counter, chosen)
+    compressor = Compressor(config, counter, chosen, english=english)
     request = _request(_read(args.file))
     started, before, after = time.monotonic(), 0, 0
     colours = args.color == "always" or (

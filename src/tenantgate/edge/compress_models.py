@@ -276,7 +276,7 @@ def built_in() -> RankedPruner:
         model = TokenModel(data, files.directory / "tokenizer.json")
     except (EdgeError, OSError) as error:
         raise ConfigError(f"pruner: model: {error}") from None
-    return RankedPruner(HeadScorer(model, head), english=True, fillers_first=True)
+    return RankedPruner(HeadScorer(model, head), fillers_first=True)
 
 
 def onnx_lingua(directory: Path, model: Path) -> RankedPruner:
@@ -300,7 +300,7 @@ def onnx_lingua(directory: Path, model: Path) -> RankedPruner:
     with model.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return RankedPruner(LinguaScorer(tokens, f"llmlingua-2-{digest.hexdigest()[:12]}"), english=False)
+    return RankedPruner(LinguaScorer(tokens, f"llmlingua-2-{digest.hexdigest()[:12]}"))
 
 
 def _short(error: Exception) -> str:

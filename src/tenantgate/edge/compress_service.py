@@ -1,7 +1,7 @@
 """What `tenant-prompt-compressor` does in its phase: the pipeline joined with Kong, models and metrics.
 
-PDK calls in access: consumer, body and verdict; a body that was read takes the headers, a changed one its
-replacement: 3 to 5.
+PDK calls in access: consumer, body and verdict; a body that was read takes the reply's headers, a changed one the
+request's headers and its replacement: 3 to 6.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tenantgate.compress.config import CompressConfig, check
 from tenantgate.compress.pipeline import Compressor, OutOfTimeError, Steps
 from tenantgate.compress.plan import Part, parts, replaced
 from tenantgate.edge.compress_pruners import pruner_in_background
+from tenantgate.edge.language import english
 from tenantgate.edge.token_counts import token_counter
 from tenantgate.kong import DeadlineError, logs, metrics
 
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from tenantgate.kong import Host
     from tenantgate.tenant import TenantId
 
-__all__ = ["AFTER", "BEFORE", "MOST_BYTES", "PLUGIN", "Outcome", "PromptCompression"]
+__all__ = ["AFTER", "BEFORE", "MOST_BYTES", "PLUGIN", "SWITCH", "Outcome", "PromptCompression"]
 
 PLUGIN: Final = "tenant-prompt-compressor"
+SWITCH: Final = "X-Tenantgate-Compression"
+"""A client's header: ``off`` sends this request's texts as they are."""
 BEFORE: Final = "X-Compression-Tokens-Before"
 AFTER: Final = "X-Compression-Tokens-After"
 MOST_BYTES: Final = 1_000_000
@@ -49,6 +52,7 @@ class Outcome(enum.Enum):
     OUT_OF_TIME = "out_of_time"
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
+    SWITCHED_OFF = "switched_off"
     FAILED = "failed"
 
 
@@ -94,7 +98,7 @@ class PromptCompression:
         self._config = config
         self._counter = token_counter(config.encoding)
         self._compressor = compressor or Compressor(
-            config, self._counter, pruner_in_background(config) if config.prune else None
+            config, self._counter, pruner_in_background(config) if config.prune else None, english=english
         )
 
     def access(self, host: Host) -> None:
@@ -107,6 +111,9 @@ class PromptCompression:
         started = time.monotonic()
         try:
             done = self._compress(request, len(host.body()), started + self._budget_s(host))
+            # Asked only where it makes a difference: most requests are short and change nothing.
+            if done.body is not None and _switched_off(host):
+                done = Done(Outcome.SWITCHED_OFF, done.before, done.before)
         except DeadlineError:
             raise
         except Exception as error:
@@ -158,7 +165,7 @@ class PromptCompression:
             verdict["saved"] = self._count_savings(tenant, done)
             verdict["pruner"] = self._compressor.fingerprint
         host.put_verdict(PLUGIN, verdict)
-        if done.outcome in (Outcome.COMPRESSED, Outcome.UNCHANGED):
+        if done.outcome in (Outcome.COMPRESSED, Outcome.UNCHANGED, Outcome.SWITCHED_OFF):
             host.set_headers({BEFORE: str(done.before), AFTER: str(done.after)})
             _tokens.inc(done.before, tenant=tenant.slug, when="before")
             _tokens.inc(done.after, tenant=tenant.slug, when="after")
@@ -176,6 +183,10 @@ class PromptCompression:
         cost = (done.before - done.after) * self._config.input_cost / 1e6
         _money.inc(cost, tenant=tenant.slug)
         return {**saved, "cost": round(cost, 9)}
+
+
+def _switched_off(host: Host) -> bool:
+    return (host.headers().get(SWITCH) or "").strip().lower() in ("off", "false", "no", "none", "0")
 
 
 def rewritten(request: ChatRequest, changed: list[tuple[Part, str]]) -> bytes | None:

@@ -1,0 +1,189 @@
+"""What a request asks for, as far as it decides how much may be done to its texts.
+
+Recognised are summaries of, and questions about, the content, in English. Whatever else is asked, in whatever
+language, is either about the wording or the layout of a text, or may be: then no word goes.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Any, Final
+
+from tenantgate.chat import ChatRequest
+from tenantgate.compress.tags import sections
+from tenantgate.compress.transcript import English, transcripts
+from tenantgate.compress.wording import about_wording
+from tenantgate.compress.work import Work
+
+__all__ = ["Task", "asked", "asked_of_request", "asked_of_text", "together"]
+
+
+class Task(enum.Enum):
+    """How a text is dealt with."""
+
+    CONTENT = "content"
+    """A summary or an answer from the content: folded, and talk is pruned."""
+
+    NOTHING = "nothing"
+    """Nothing is asked here: an empty text, or one that only introduces another."""
+
+    UNKNOWN = "unknown"
+    """Folded without touching a word."""
+
+    WORDING = "wording"
+    """Wording, layout or number of something may matter: left to the letter."""
+
+
+_MOST_CHARACTERS: Final = 3000  # of instructions that are understood; longer ones are documents
+_MOST_SENTENCES: Final = 24
+
+_SENTENCE: Final = re.compile(r"[^.?!\n]+[.?!]*")
+_LEAD: Final = re.compile(
+    r"(?:(?:please|and|also|then|now|so|finally|hi|hello|thanks|thank you|ok|okay|question|task|request)\b"
+    r"[,:;.!]?\s+|(?:could|can|would|will)\s+you\s+(?:please\s+)?|[-*#>•]+\s*|\d{1,2}[.)]\s+|i\s+(?:want|need)\s+you\s+to\s+)"
+)
+_PART: Final = (
+    r"(?:transcript|meeting|conversation|discussion|call|interview|talk|chat|debate|session|minutes|notes|dialogue|"
+    r"hearing|standup|retrospective|podcast|context|document|text|material|below|above|following|this|it|that)"
+)
+_AUXILIARY: Final = r"(?:did|do|does|was|were|is|are|has|have|had|will|would|should|could|can)"
+# Says outright that an opinion or a topic is asked for, so that the topic may be anything.
+_ABOUT: Final = re.compile(
+    rf"(?:what|why|how)\s+{_AUXILIARY}\s+(?:[\w.'’-]+\s+){{1,6}}?(?:think|say|talk|discuss|feel|propose|suggest|recommend|"
+    r"decide|agree|disagree|learn|mention|argue|believe|respond|want|plan|conclude|hope|see|comment|explain|report|know)\s+"
+    r"(?:about|of|on|over|to|regarding|with|when|for|towards)\b"
+    r"|(?:please\s+)?(?:summari[sz]e|sum\s+up|outline|recap)\s+(?:[\w'’-]+\s+){0,6}?"
+    r"(?:discussions?|opinions?|views?|positions?|presentation|decisions?|debates?|plans?|perspectives?|evaluations?|"
+    r"arguments?|thoughts?|ideas?|suggestions?|proposals?)\s+(?:about|of|on|over|towards|regarding|when|concerning)\b"
+    r"|what\s+(?:was|were|is|are)\s+(?:the|their|his|her)\s+(?:[\w'’-]+\s+){0,2}?(?:discussions?|debates?|opinions?|views?|"
+    r"decisions?|plans?|conclusions?|thoughts?)\s+(?:about|of|on|over|towards|regarding)\b"
+)
+_SUMMARISES: Final = re.compile(
+    r"\b(?:summari[sz]es?|summaries|minutes\s+of|answers?\s+questions)\b", re.IGNORECASE
+)
+_SURE: Final = 0.5
+_CONTENT: Final = re.compile(
+    r"(?:summari[sz]e|sum\s+up|recap|outline)\b"
+    r"|(?:give|write|provide|make|create|prepare|produce|generate)\s+(?:me\s+|us\s+)?(?:a|an|the)\s+(?:[\w-]+\s+){0,3}(?:summary|"
+    r"recap|overview|synopsis)\b"
+    r"|(?:list|name|give|find|identify|note|tell\s+me|explain|describe)\s+(?:all\s+|me\s+)?(?:the\s+|any\s+|our\s+|their\s+)?"
+    r"(?:[\w-]+\s+){0,2}(?:decisions?|action\s+items?|actions|points|takeaways|topics|risks|concerns|open\s+questions|"
+    r"conclusions?|next\s+steps|agreements?|results?|reasons?|arguments?|problems?|issues?)\b"
+    rf"|(?:what|what's|what’s|who|who's|whom|whose|when|where|why|which)\s+.*|how\s+{_AUXILIARY}\b.*"
+    r"|(?:did|does|was|were|is|are|has|have)\s+.*\?$"
+    r"|tell\s+me\s+(?:about|what|why|who|when|where)\b|explain\s+(?:what|why|who|when|where)\b"
+)
+_FRAME: Final = re.compile(
+    rf"(?:here\s+(?:is|are)|here's|below\s+(?:is|are)|this\s+is|(?:the\s+)?following\s+(?:is|are)|attached\s+is)\s+"
+    rf"(?:\w+\s+){{0,6}}{_PART}\b.{{0,60}}"
+    rf"|(?:the\s+)?(?:\w+\s+){{0,2}}{_PART}(?:\s+(?:transcript|notes|below|follows))?\s*:?"
+    rf"|(?:use|read|based\s+on|from|given|with|using|answer)\s+(?:\w+\s+){{0,4}}{_PART}\b.{{0,60}}"
+    r"|you\s+are\s+(?:a|an)\s+(?:\w+\s+){0,3}assistant|be\s+(?:brief|concise|short)|keep\s+it\s+(?:brief|concise|short)"
+    r"|question|thanks|thank\s+you|[-=_*#~\s]+|answer\s+(?:briefly|concisely|in\s+(?:one|two|three)\s+sentences?)"
+    r"|(?:use|in)\s+(?:\w+\s+)?(?:bullets?|bullet\s+points)"
+)
+
+
+def asked(text: str, english: English, work: Work) -> Task:
+    """What `text` asks for: the part of a message that is no material."""
+    if not any(map(str.isalpha, text)):
+        return Task.NOTHING
+    if len(text) > _MOST_CHARACTERS:
+        return Task.WORDING if about_wording(text, work) else Task.UNKNOWN
+    found = Task.NOTHING
+    sentences = [m.group().strip() for m in _SENTENCE.finditer(text) if any(map(str.isalpha, m.group()))]
+    work.step(len(sentences) * 8)
+    for sentence in sentences[:_MOST_SENTENCES]:
+        kind = _sentence(sentence, english, work)
+        if kind is Task.WORDING:
+            return kind
+        found = together(found, kind)
+    return found if len(sentences) <= _MOST_SENTENCES else together(found, Task.UNKNOWN)
+
+
+def together(first: Task, second: Task) -> Task:
+    """The more careful of two; a text that asks for nothing changes nothing."""
+    order = (Task.NOTHING, Task.CONTENT, Task.UNKNOWN, Task.WORDING)
+    return max(first, second, key=order.index)
+
+
+def asked_of_text(text: str, english: English, work: Work) -> Task:
+    """What a message of this text asks for: what is left of it without transcripts and what the client marked."""
+    found = Task.NOTHING
+    for section in sections(text, work):
+        rest, place = [], 0
+        for passage in transcripts(section.text, english, work):
+            rest.append(section.text[place : passage.start])
+            place = passage.end
+        left = "\n".join([*rest, section.text[place:]])
+        if not section.marked:
+            found = together(found, asked(left, english, work))
+        elif about_wording(left, work):
+            return Task.WORDING
+    return found
+
+
+def asked_of_request(request: ChatRequest, english: English, work: Work) -> Task:
+    """What a request asks for: in its last message of a user; the others may forbid it to be understood so."""
+    users = [i for i, message in enumerate(request.messages) if message.get("role") == "user"]
+    last = users[-1] if users else -1
+    found, others = Task.NOTHING, Task.NOTHING
+    for i, message in enumerate(request.messages):
+        work.step()
+        role = message.get("role")
+        if role not in ("system", "developer", "user"):
+            continue  # material, whatever it says
+        text = "\n\n".join(_texts(message.get("content")))
+        if i == last:
+            found = asked_of_text(text, english, work)
+        elif role == "user":
+            task = asked_of_text(text, english, work)
+            others = together(
+                others, Task.NOTHING if task is Task.CONTENT else _unless_foreign(task, text, english)
+            )
+        else:
+            others = together(others, _instructed(text, english, work))
+    if others is Task.CONTENT:
+        return together(found, others)
+    return found if others is Task.NOTHING else together(Task.UNKNOWN, together(found, others))
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, list):
+        return []
+    return [p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str)]
+
+
+def _instructed(text: str, english: English, work: Work) -> Task:
+    """What a system message means for a request: as a rule it describes a role, in words that aren't all understood."""
+    if about_wording(text, work):
+        return Task.WORDING
+    task = _unless_foreign(Task.UNKNOWN, text, english)
+    return Task.CONTENT if task is Task.NOTHING and _SUMMARISES.search(text) else task
+
+
+def _unless_foreign(task: Task, text: str, english: English) -> Task:
+    """English that isn't understood is no obstacle beside a task that is; another language is."""
+    if task is not Task.UNKNOWN:
+        return task
+    return Task.NOTHING if not any(map(str.isalpha, text)) or english(text) >= _SURE else Task.UNKNOWN
+
+
+def _sentence(sentence: str, english: English, work: Work) -> Task:
+    low = " ".join(sentence.lower().split())
+    for _ in range(4):
+        lead = _LEAD.match(low)
+        if not lead or lead.end() == len(low):
+            break
+        low = low[lead.end() :]
+    if not low.isascii() and english(sentence) < 0.5:
+        return Task.WORDING if about_wording(low, work) else Task.UNKNOWN
+    about = _ABOUT.match(low)
+    if about_wording(low[: about.end()] if about else low, work):
+        return Task.WORDING
+    if about or (_CONTENT.match(low) and english(sentence) >= 0.3):
+        return Task.CONTENT
+    return Task.NOTHING if _FRAME.fullmatch(low.rstrip(".!: ")) else Task.UNKNOWN
