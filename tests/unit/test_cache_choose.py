@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.judge import NEAR, choose, difference, features
+from tenantgate.cache.judge import NEAR, choose, difference
+from tenantgate.cache.wording import read
 
 ASKED = "what is a sextant made of"
 
@@ -106,10 +107,11 @@ def test_what_the_verifier_can_not_read_whole_is_never_served() -> None:
 
 
 def test_of_long_questions_one_neighbour_is_read() -> None:
-    long = "tell me about sextants " * 20
-    verifier = Scripted({"x": 0.1, "y": 0.99})
-    assert choose(long, [(0.9, "x", "x"), (0.9, "y", "y")], verifier, 0.7) is None
-    assert verifier.read == ["x"]
+    long = "is a sextant made of brass " * 10
+    x, y = "please, " + long, long + "please"
+    verifier = Scripted({x: 0.1, y: 0.99})
+    assert choose(long, [(0.9, x, "x"), (0.9, y, "y")], verifier, 0.7) is None
+    assert verifier.read == [x]
 
 
 SCORES = st.lists(st.floats(0, 1), max_size=4)
@@ -128,5 +130,5 @@ def test_nothing_below_the_threshold_is_ever_served(scores: list[float], thresho
 @pytest.mark.parametrize("piece", ["a ", "x@", "1.", "to a "])
 def test_a_megabyte_of_anything_is_read(piece: str) -> None:
     text = piece * ((1 << 20) // len(piece))
-    features.__wrapped__(text)  # a pattern that backtracks would take hours; uncached, so nothing stays
-    assert difference("a", "a" * (1 << 20)) is None
+    read.__wrapped__(text)  # a pattern that backtracks would take hours; uncached, so nothing stays
+    assert difference("a", "a" * (1 << 20)) is not None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float32]
 
-__all__ = ["NO_STATES", "Embedder", "PairReader", "PairVerifier", "Reading", "Sealer"]
+__all__ = ["NO_STATES", "Embedder", "LanguageIdentifier", "PairReader", "PairVerifier", "Reading", "Sealer"]
 
 NO_STATES: Final[Mapping[str, bytes]] = MappingProxyType({})
 
@@ -49,6 +49,13 @@ class Embedder(Protocol):
 
     def truncates(self, text: str) -> bool:
         """Whether only the beginning of `text` would be read."""
+
+
+class LanguageIdentifier(Protocol):
+    """Tells languages apart."""
+
+    def language(self, text: str) -> str | None:
+        """The language of a text (ISO 639-1), or None where none is sure."""
 
 
 class PairReader(Protocol):

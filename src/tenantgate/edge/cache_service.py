@@ -13,20 +13,23 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from tenantgate import chat
 from tenantgate.cache import entry as entries
 from tenantgate.cache.admit import NotStored, admit, is_stream
-from tenantgate.cache.judge import NEAR, choose, features
+from tenantgate.cache.fitness import Unfit, unfit
+from tenantgate.cache.judge import NEAR, choose
 from tenantgate.cache.partition import Keys, Partition, entry_name, partition_of
 from tenantgate.cache.pending import Pending, PendingMisses
 from tenantgate.cache.plan import Bypass, CacheControl, Status, may_serve
 from tenantgate.cache.ports import NO_STATES
 from tenantgate.cache.replay import hit_headers, replay, status_headers
+from tenantgate.cache.wording import read as read_wording
 from tenantgate.chat import ChatRequest, Refusal
 from tenantgate.edge.cache_models import CacheModels, Models
 from tenantgate.edge.cache_sweeping import Sweeper
+from tenantgate.edge.languages import Cld2
 from tenantgate.edge.redis_cache import HeldBackError, RedisCache, RefusedError, UnavailableError
 from tenantgate.edge.redis_nodes import connect
 from tenantgate.kong import logs, metrics
@@ -236,8 +239,11 @@ class SemanticCache:
             return _Similar()
         models = self._models()
         embedder = self._embedder(models)
-        if embedder is None or not _comparable(question, embedder, models):
+        if embedder is None:
             return _Similar()
+        reason = _unfit(question, embedder, models)
+        if reason is not None or question is None:
+            return _Similar(reason=reason)
         vectors = lookup.keys.vectors(lookup.partition, embedder.fingerprint)
         if models is None:
             return _Similar(vectors)
@@ -264,7 +270,7 @@ class SemanticCache:
         with _Stage("similar"):
             return self._store.similar(
                 lookup.keys, text.vectors, text.vector, self._config.candidates, own=own, least=NEAR,
-                meanwhile=partial(features, text.question),  # remembered, and asked for next
+                meanwhile=partial(read_wording, text.question),  # remembered, and asked for next
             )  # fmt: skip
 
     def _chosen(self, lookup: _Lookup, text: _Text, near: Sequence[Neighbour]) -> _Similar:
@@ -341,7 +347,7 @@ class SemanticCache:
             damaged=tuple(lookup.damaged),
         )
         self._pending.put(token, pending, time.monotonic())
-        _count(status, "", lookup.keys.tenant)
+        _count(status, similar.reason or "", lookup.keys.tenant)
         host.put_verdict(PLUGIN, {"status": status.lower(), "token": token})
         host.set_headers(status_headers(status, lookup.name))
 
@@ -410,6 +416,8 @@ class _Similar:
     vector: bytes | None = None
     states: bytes | None = None
     hit: _Hit | None = None
+    reason: Unfit | None = None
+    """Why the question may be found by the exact level only."""
 
 
 class _Known:
@@ -499,16 +507,18 @@ def _wanted(entry: entries.Entry, control: CacheControl) -> bool:
     return may_serve(control, age_s=entry.age_s(now), ttl_s=entry.remaining_s(now))
 
 
-def _comparable(question: str | None, embedder: Embedder, models: CacheModels | None) -> TypeGuard[str]:
-    """Whether the question is text that the embedder reads to its end, and the verifier beside one of its like.
+def _unfit(question: str | None, embedder: Embedder, models: CacheModels | None) -> Unfit | None:
+    """Why the question isn't to be compared: the models can't read it, or not to its end beside one of its like.
 
-    Else looking for neighbours costs an embedding and can't end in a hit.
+    Then looking for neighbours costs an embedding and can't end in a hit.
     """
-    if not question or not question.strip() or embedder.truncates(question):
-        return False
-    return models is None or not models.verifier.truncates(
-        question, question[: int(len(question) * _SHORTER)]
-    )
+    reason = unfit(question, _LANGUAGES)
+    if reason is not None or question is None:
+        return reason
+    if embedder.truncates(question):
+        return Unfit.TOO_LONG
+    shorter = question[: int(len(question) * _SHORTER)]
+    return Unfit.TOO_LONG if models is not None and models.verifier.truncates(question, shorter) else None
 
 
 def _read_text(embedder: Embedder, sealer: TenantSealer, question: str) -> tuple[bytes, bytes | None]:
@@ -525,6 +535,7 @@ def _count(status: Status, detail: str, tenant: TenantId | None) -> None:
 
 
 _PENDING: Final = PendingMisses()
+_LANGUAGES: Final = Cld2()
 _KNOWN: Final = _Known(20_000)  # 5 MB
 _lock: Final = threading.Lock()
 _stores_by_redis: Final[dict[RedisConfig, tuple[RedisCache, Sweeper]]] = {}
