@@ -162,7 +162,7 @@ def measure(site: Site, where: str, *, tenants: int, entries: int, before: int, 
     similar = []
     for keys, name, vector in chosen:
         started = time.perf_counter()
-        _, found = store.similar(keys, vector_set(keys), vector, _NEIGHBOURS)
+        _, found, _ = store.similar(keys, vector_set(keys), vector, _NEIGHBOURS)
         similar.append((time.perf_counter() - started) * 1000)
         missed += name not in [n.name for n in found]
     cpu.append(cpu_s(site))

@@ -13,7 +13,7 @@ import redis
 from tenantgate.cache.config import RedisConfig
 from tenantgate.cache.partition import Keys, Partition
 from tenantgate.devhost.redis_server import RedisServer, free_port
-from tenantgate.edge.redis_cache import RedisCache, RefusedError, UnavailableError
+from tenantgate.edge.redis_cache import Found, RedisCache, RefusedError, UnavailableError
 from tenantgate.edge.redis_nodes import Node, connect
 from tenantgate.tenant import TenantId
 
@@ -149,24 +149,24 @@ def test_no_more_neighbours_than_asked_for(cache: RedisCache) -> None:
 def test_where_there_is_the_very_entry_no_neighbours_are_looked_for(cache: RedisCache) -> None:
     put(cache, "a", b"mine", seed=1)
     put(cache, "b", seed=2)
-    assert cache.similar(KEYS, SET, vector(2), 4, own=KEYS.entry("a")) == (b"mine", [])
-    none, near = cache.similar(KEYS, SET, vector(2), 4, own=KEYS.entry("c"))
+    assert cache.similar(KEYS, SET, vector(2), 4, own=KEYS.entry("a")) == Found(b"mine", [])
+    none, near, _ = cache.similar(KEYS, SET, vector(2), 4, own=KEYS.entry("c"))
     assert (none, near[0].name) == (None, "b")
 
 
 def test_no_farther_neighbours_than_asked_for(cache: RedisCache) -> None:
     for i in range(10):
         put(cache, f"n{i}", seed=i)
-    _, near = cache.similar(KEYS, SET, vector(0), 10)
+    _, near, _ = cache.similar(KEYS, SET, vector(0), 10)
     least = (near[2].similarity + near[3].similarity) / 2
-    assert cache.similar(KEYS, SET, vector(0), 10, least=least) == (None, near[:3])
-    assert cache.similar(KEYS, SET, vector(0), 2, least=least) == (None, near[:2])
+    assert cache.similar(KEYS, SET, vector(0), 10, least=least) == Found(None, near[:3])
+    assert cache.similar(KEYS, SET, vector(0), 2, least=least) == Found(None, near[:2])
 
 
 def test_an_entry_may_move_to_another_partition(cache: RedisCache, store: redis.Redis) -> None:
     put(cache, "a", seed=1, vectors=SET)
     put(cache, "a", seed=1, vectors=OTHER_SET)
-    assert cache.similar(KEYS, SET, vector(1), 4) == (None, [])
+    assert cache.similar(KEYS, SET, vector(1), 4) == Found(None, [])
     books_agree(store)
 
 

@@ -15,7 +15,7 @@ from tenantgate.cache.partition import Keys, Partition
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge import cache_sweeping
 from tenantgate.edge.cache_sweeping import Sweeper
-from tenantgate.edge.redis_cache import RedisCache, RefusedError, UnavailableError
+from tenantgate.edge.redis_cache import Found, RedisCache, RefusedError, UnavailableError
 from tenantgate.edge.redis_nodes import connect
 from tenantgate.tenant import TenantId
 
@@ -55,17 +55,17 @@ def booked(store: redis.Redis) -> int:
 def test_what_is_stored_is_found(cache: RedisCache, store: redis.Redis) -> None:
     assert put(cache, "a", b"value", seed=1)
     assert cache.get(KEYS.entry("a")) == b"value"
-    _, (near,) = cache.similar(KEYS, SET, vector(1), 4)
+    _, (near,), _ = cache.similar(KEYS, SET, vector(1), 4)
     assert (near.name, near.value) == ("a", b"value")
     assert near.similarity == pytest.approx(1, abs=0.01)
     assert cache.get(KEYS.entry("b")) is None
-    assert cache.similar(KEYS, SET + "x", vector(1), 4) == (None, [])
+    assert cache.similar(KEYS, SET + "x", vector(1), 4) == Found(None, [])
 
 
 def test_neighbours_come_nearest_first_with_their_cosine(cache: RedisCache) -> None:
     for seed in range(20):
         put(cache, f"n{seed}", seed=seed)
-    _, near = cache.similar(KEYS, SET, vector(7), 5)
+    _, near, _ = cache.similar(KEYS, SET, vector(7), 5)
     assert near[0].name == "n7"
     assert [n.similarity for n in near] == sorted((n.similarity for n in near), reverse=True)
     asked = np.frombuffer(vector(7), "<f4")

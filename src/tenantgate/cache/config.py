@@ -26,6 +26,9 @@ LARGE: Final = "large"
 VERIFIERS: Final = (BUILT_IN, LARGE)
 """The quickest first."""
 
+PART: Final = r"^(user|header:[A-Za-z0-9][A-Za-z0-9_-]*|metadata:[^\s:][^\n]{0,127})$"
+"""What a cache may be parted by."""
+
 LOCALHOST: Final = "127.0.0.1"
 PORT: Final = 6379
 
@@ -111,9 +114,15 @@ class CacheConfig:
         "Whether a prompt that is the same to the letter is looked up first, without any model.", default=True
     )
     max_wrong_rate: float = field(
-        "Share of the answers served by similarity that may be answers to another question, held with 95 % "
-        "confidence. 0 switches similarity off.",
+        "Share of the answers served by similarity that may be answers to another question: where the cache steers to "
+        "on each tenant's own traffic, as far as comparing answers tells (see probe_rate). 0 switches similarity off.",
         default=0.03, between=(0, 0.5),
+    )  # fmt: skip
+    probe_rate: float = field(
+        "Share of the requests answerable by similarity that go to the provider all the same, as a miss, so that its "
+        "answer can be compared with the stored one: none of a tenant's first 30, then up to 0.1 for a while, then "
+        "this. 0: nothing is compared, and the score that is needed stays the calibration's.",
+        default=0.02, between=(0, 0.5),
     )  # fmt: skip
     embedder: str = field(
         "The embedding model: built-in, or the name or folder of a sentence-transformers model (which needs "
@@ -132,6 +141,11 @@ class CacheConfig:
     ignore_system_prompts: bool = field(
         "Whether requests that differ in their system prompts alone may share answers.", default=False
     )
+    partition_by: tuple[str, ...] = field(
+        "What else keeps answers apart, each `user` (the request's own field), `header:NAME` or `metadata:KEY`: only "
+        "requests with the same value share answers, and those without it share among themselves.",
+        default=(), match=PART, len_max=16,
+    )  # fmt: skip
     store_tool_calls: bool = field(
         "Whether answers that call tools are stored, too (not from streams, whose calls Kong doesn't log).",
         default=False,

@@ -6,7 +6,7 @@ left for comparing by meaning. Parts are written with their lengths before them,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,7 @@ from tenantgate.cache.ports import Sealer
 from tenantgate.chat import ChatRequest, canonical
 from tenantgate.tenant import TenantId
 
-__all__ = ["Keys", "Partition", "encode", "partition_of"]
+__all__ = ["Keys", "Partition", "encode", "partition_of", "parts_of"]
 
 _PREFIX: Final = "tg:cache:1"  # the version of the layout, so that another one never meets these keys
 
@@ -61,6 +61,10 @@ class Keys:
         """A partition's vector set for the embedding model with the fingerprint `model`."""
         return f"{self.base}v:{partition.fingerprint}:{model[:16]}"
 
+    def bound(self, fingerprint: str) -> str:
+        """What is known of the tenant's traffic for the bound and the models with this fingerprint: a hash."""
+        return f"{self.base}b:{fingerprint}"
+
     @property
     def index(self) -> str:
         """All entries by the time at which they expire: a sorted set."""
@@ -90,17 +94,42 @@ def partition_of(
     *,
     ignore_system_prompts: bool = False,
     headers: Mapping[str, Sequence[str]] | None = None,
+    apart: bytes = b"",
 ) -> Partition:
-    """The partition that `request` belongs to; `headers` are those of its headers that reach the provider."""
+    """The partition that `request` belongs to.
+
+    `headers` are those of its headers that reach the provider; `apart` is what `parts_of` gives.
+    """
     *earlier, last = request.messages
     if ignore_system_prompts:
         earlier = [m for m in earlier if not (isinstance(role := m.get("role"), str) and role in _SYSTEM)]
     parameters = {k: v for k, v in request.body.items() if k not in _NEUTRAL}
-    parts = [namespace.encode("utf-8", "surrogatepass"), canonical(parameters), canonical(earlier)]
+    sections = [namespace.encode("utf-8", "surrogatepass"), canonical(parameters), canonical(earlier)]
     if headers:
-        parts.append(canonical({name.lower(): list(values) for name, values in headers.items()}))
-    about = encode(parts)
+        sections.append(canonical({name.lower(): list(values) for name, values in headers.items()}))
+    about = encode([encode(sections), apart])
     return Partition(tenant, sealer.name(b"partition" + about), canonical(last))
+
+
+def parts_of(names: Sequence[str], request: ChatRequest, headers: Callable[[str], tuple[str, ...]]) -> bytes:
+    """What a request has under the names of `partition_by`, injectively; nothing without names.
+
+    Args:
+        names: each ``user``, ``header:NAME`` or ``metadata:KEY``.
+        request: where `user` and metadata are looked up.
+        headers: all values of a header, which may hold surrogate escapes.
+    """
+    found = []
+    for name in names:
+        kind, _, rest = name.partition(":")
+        if kind == "header":
+            value: object = headers(rest)
+        else:
+            held = request.body if kind == "user" else request.body.get("metadata")
+            key = "user" if kind == "user" else rest
+            value = [held[key]] if isinstance(held, Mapping) and key in held else []
+        found += [name.encode(), canonical(value)]
+    return encode(found)
 
 
 def entry_name(partition: Partition, sealer: Sealer) -> str:

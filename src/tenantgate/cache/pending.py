@@ -12,7 +12,19 @@ from dataclasses import dataclass
 
 from tenantgate.cache.partition import Keys
 
-__all__ = ["Pending", "PendingMisses"]
+__all__ = ["Doubt", "Pending", "PendingMisses"]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A stored answer that was near and not served: `name` is its entry's, `bin` that of the questions' score.
+
+    The answer itself isn't kept: the log phase reads it again, if it is still there.
+    """
+
+    name: str
+    bin: int
+    probe: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +33,7 @@ class Pending:
 
     `vectors` is the vector set that the answer belongs to, None without similarity; `vector` is scrambled float32,
     None if it has yet to be made, and `states` what the embedder gave beside it. `damaged` names entries that could
-    not be opened and should go.
+    not be opened and should go. `doubt` is what the provider's answer will be compared with.
     """
 
     keys: Keys
@@ -32,6 +44,7 @@ class Pending:
     vector: bytes | None = None
     states: bytes | None = None
     damaged: tuple[str, ...] = ()
+    doubt: Doubt | None = None
 
     @property
     def size(self) -> int:

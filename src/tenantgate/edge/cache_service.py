@@ -20,8 +20,8 @@ from tenantgate.cache import entry as entries
 from tenantgate.cache.admit import NotStored, admit, is_stream
 from tenantgate.cache.fitness import Unfit, unfit
 from tenantgate.cache.judge import NEAR, choose
-from tenantgate.cache.partition import Keys, Partition, entry_name, partition_of
-from tenantgate.cache.pending import Pending, PendingMisses
+from tenantgate.cache.partition import Keys, Partition, entry_name, partition_of, parts_of
+from tenantgate.cache.pending import Doubt, Pending, PendingMisses
 from tenantgate.cache.plan import Bypass, CacheControl, Status, may_serve
 from tenantgate.cache.ports import NO_STATES
 from tenantgate.cache.replay import hit_headers, replay, status_headers
@@ -35,11 +35,13 @@ from tenantgate.edge.redis_nodes import connect
 from tenantgate.kong import logs, metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
+    from tenantgate.cache.bound import Plan
     from tenantgate.cache.config import CacheConfig, RedisConfig
     from tenantgate.cache.ports import Embedder, PairVerifier
-    from tenantgate.edge.redis_cache import Neighbour
+    from tenantgate.edge.cache_learning import Learning
+    from tenantgate.edge.redis_cache import Found
     from tenantgate.edge.sealing import TenantSealer
     from tenantgate.kong import Host
     from tenantgate.tenant import TenantId
@@ -101,6 +103,14 @@ class _Hit:
     similarity: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The neighbour with the highest score that the verifier gave, served or not."""
+
+    name: str
+    score: float
+
+
 class SemanticCache:
     """The cache of one configuration; what is costly is shared by all of a process."""
 
@@ -109,6 +119,7 @@ class SemanticCache:
         self._store, self._sweeper = _shared_store(config.redis)
         self._pending = _PENDING
         self._threshold: tuple[CacheModels, float | None] | None = None
+        self._learning: tuple[CacheModels, Learning] | None = None
 
     def access(self, host: Host) -> None:
         """Answer from the cache, or leave what is needed to store the provider's answer."""
@@ -131,11 +142,12 @@ class SemanticCache:
             return self._failed(host, lookup, error)
         if hit is not None and GUARD in self._config.guards and not _let_pass(host):
             return self._bypass(host, Bypass.GUARD, tenant)
-        if hit is not None:
+        doubt = self._doubt(lookup, similar)
+        if hit is not None and doubt is None:
             self._answer(host, lookup, hit)
         if control.only_if_cached:
             self._only_if_cached(host, tenant)
-        return self._miss(host, lookup, similar, refresh=unwanted or control.no_cache)
+        return self._miss(host, lookup, similar, doubt, refresh=unwanted or control.no_cache)
 
     def log(self, host: Host) -> None:
         """Store the provider's answer to a miss."""
@@ -157,6 +169,7 @@ class SemanticCache:
             for name in pending.damaged:
                 self._store.forget(pending.keys, name)
             outcome = reply.value if isinstance(reply, NotStored) else self._keep(pending, reply)
+            self._learn(pending, None if isinstance(reply, NotStored) else reply)
         except UnavailableError:
             outcome = "redis_failed"
         _stores.inc(outcome=outcome)
@@ -167,8 +180,10 @@ class SemanticCache:
         config = self._config
         sealer = _sealer(config.encryption_key, tenant)
         partition = partition_of(
-            tenant, self._namespace(host), request, sealer, ignore_system_prompts=config.ignore_system_prompts,
+            tenant, self._namespace(host), request, sealer,
+            ignore_system_prompts=config.ignore_system_prompts,
             headers={name: host.headers().all(name) for name in config.upstream_headers},
+            apart=parts_of(config.partition_by, request, host.headers().all),
         )  # fmt: skip
         return _Lookup(request, control, partition, Keys(tenant), entry_name(partition, sealer), sealer, [])
 
@@ -201,14 +216,14 @@ class SemanticCache:
 
     def _together(self, lookup: _Lookup, text: _Text) -> tuple[_Hit | None, bool, _Similar]:
         try:
-            sealed, near = self._near(lookup, text, own=lookup.keys.entry(lookup.name))
+            found = self._near(lookup, text, own=lookup.keys.entry(lookup.name))
         except RefusedError:  # for the vectors' sake or the entry's
             hit, unwanted = self._exact(lookup)
             return hit, unwanted, _Similar()
-        if sealed is None:
-            similar = self._chosen(lookup, text, near)
+        if found.entry is None:
+            similar = self._chosen(lookup, text, found)
             return similar.hit, False, similar
-        hit, unwanted = self._own(lookup, sealed)
+        hit, unwanted = self._own(lookup, found.entry)
         if hit is not None:
             return hit, False, _Similar()
         similar = self._similar(lookup, text)
@@ -247,49 +262,78 @@ class SemanticCache:
         vectors = lookup.keys.vectors(lookup.partition, embedder.fingerprint)
         if models is None:
             return _Similar(vectors)
-        threshold = self._score_needed(models)
-        if threshold is None:
+        learning = self._learns(models)
+        threshold = self._score_needed(models) if learning is None else None
+        if learning is None and threshold is None:
             return _Similar()
         if lookup.control.no_cache:
             return _Similar(vectors)  # the vector can be made after the client has its answer
         vector, states = _read_text(embedder, lookup.sealer, question)
-        return _Text(question, vectors, vector, states, models.verifier, threshold)
+        return _Text(question, vectors, vector, states, models.verifier, threshold, learning)
 
     def _similar(self, lookup: _Lookup, text: _Text | _Similar) -> _Similar:
         if isinstance(text, _Similar):
             return text
         try:
-            _, near = self._near(lookup, text)
+            found = self._near(lookup, text)
         except RefusedError:
             return _Similar()  # counted and logged where it happened; the exact level may still work
-        return self._chosen(lookup, text, near)
+        return self._chosen(lookup, text, found)
 
-    def _near(
-        self, lookup: _Lookup, text: _Text, *, own: str | None = None
-    ) -> tuple[bytes | None, list[Neighbour]]:
+    def _near(self, lookup: _Lookup, text: _Text, *, own: str | None = None) -> Found:
+        state = None if text.learning is None else text.learning.state(lookup.keys)
         with _Stage("similar"):
             return self._store.similar(
-                lookup.keys, text.vectors, text.vector, self._config.candidates, own=own, least=NEAR,
+                lookup.keys, text.vectors, text.vector, self._config.candidates,
+                own=own, state=state, least=NEAR,
                 meanwhile=partial(read_wording, text.question),  # remembered, and asked for next
             )  # fmt: skip
 
-    def _chosen(self, lookup: _Lookup, text: _Text, near: Sequence[Neighbour]) -> _Similar:
+    def _chosen(self, lookup: _Lookup, text: _Text, found: Found) -> _Similar:
         known = {} if text.states is None else {text.question: text.states}
+        names: dict[str, str] = {}
         verifier = _Timed(text.verifier, known)
-        hit = choose(text.question, self._read(lookup, near, known), verifier, text.threshold)
-        return _Similar(text.vectors, text.vector, text.states, hit)
+        plan = None if text.learning is None else text.learning.plan(found.plan)
+        needed = plan.threshold if plan is not None else text.threshold
+        if needed is None:
+            return _Similar(text.vectors, text.vector, text.states)
+        hit = choose(text.question, self._read(lookup, found, known, names), verifier, needed)
+        scored = [(names[stored], score) for stored, score in verifier.scores if stored in names]
+        best = (
+            scored[-1] if hit is not None and scored else max(scored, key=lambda pair: pair[1], default=None)
+        )
+        return _Similar(
+            text.vectors, text.vector, text.states, hit,
+            plan, None if best is None else _Best(*best), text.learning,
+        )  # fmt: skip
 
     def _read(
-        self, lookup: _Lookup, near: Sequence[Neighbour], known: dict[str, bytes]
+        self, lookup: _Lookup, found: Found, known: dict[str, bytes], names: dict[str, str]
     ) -> Iterator[tuple[float, str, _Hit]]:
-        """The neighbours that can be opened and that the client would take, one at a time; adds to `known` states."""
-        for neighbour in near:
+        """The neighbours that can be opened and that the client would take, one at a time.
+
+        Adds to `known` their states, and to `names` the entries' by their questions.
+        """
+        for neighbour in found.neighbours:
             entry = self._open(lookup, neighbour.name, neighbour.value)
             if entry is not None and entry.question is not None and _wanted(entry, lookup.control):
                 if entry.states is not None:
                     known[entry.question] = entry.states
+                names[entry.question] = neighbour.name
                 hit = _Hit(neighbour.name, entry, "similar", neighbour.similarity)
                 yield neighbour.similarity, entry.question, hit
+
+    def _doubt(self, lookup: _Lookup, similar: _Similar) -> Doubt | None:
+        """What the provider's answer is to be compared with; where the request is a hit, that it is probed."""
+        learning, plan, best = similar.learning, similar.plan, similar.best
+        if learning is None or plan is None:
+            return None
+        served = similar.hit is not None
+        doubt = None
+        if best is not None and not lookup.control.only_if_cached:
+            doubt = learning.doubt(plan, best.name, best.score, served=served)
+        learning.saw(lookup.keys, None if best is None else best.score, hit=served and doubt is None)
+        return doubt
 
     def _models(self) -> CacheModels | None:
         return MODELS.get(self._config.embedder, self._config.verifier)
@@ -298,6 +342,20 @@ class SemanticCache:
         if models is not None:
             return models.embedder
         return MODELS.embedder_meanwhile(self._config.embedder, self._config.verifier)
+
+    def _learns(self, models: CacheModels) -> Learning | None:
+        """What keeps the bound on each tenant's own traffic, unless nothing is to be compared."""
+        if self._config.probe_rate <= 0:
+            return None
+        if self._learning is None or self._learning[0] is not models:
+            from tenantgate.edge.cache_learning import Learning  # noqa: PLC0415 - NumPy, as for `_sealer`
+
+            config = self._config
+            if not models.calibration.domains and self._score_needed(models) is None:
+                return None  # the operator's own table says that no score will do
+            made = Learning(self._store, models, config.max_wrong_rate, config.probe_rate)
+            self._learning = models, made
+        return self._learning[1]
 
     def _score_needed(self, models: CacheModels) -> float | None:
         """The verifier's score that keeps the operator's bound, or None, which is logged, if none does."""
@@ -332,7 +390,9 @@ class SemanticCache:
         _count(Status.MISS, "only_if_cached", tenant)
         host.answer(504, body, {"Content-Type": chat.JSON_TYPE, **status_headers(Status.MISS)})
 
-    def _miss(self, host: Host, lookup: _Lookup, similar: _Similar, *, refresh: bool) -> None:
+    def _miss(
+        self, host: Host, lookup: _Lookup, similar: _Similar, doubt: Doubt | None, *, refresh: bool
+    ) -> None:
         status = Status.REFRESH if refresh else Status.MISS
         token = secrets.token_hex(_UUID)
         pending = Pending(
@@ -345,9 +405,11 @@ class SemanticCache:
             vector=similar.vector,
             states=similar.states,
             damaged=tuple(lookup.damaged),
+            doubt=doubt,
         )
         self._pending.put(token, pending, time.monotonic())
-        _count(status, similar.reason or "", lookup.keys.tenant)
+        probe = doubt is not None and doubt.probe
+        _count(status, "probe" if probe else similar.reason or "", lookup.keys.tenant)
         host.put_verdict(PLUGIN, {"status": status.lower(), "token": token})
         host.set_headers(status_headers(status, lookup.name))
 
@@ -367,6 +429,13 @@ class SemanticCache:
         host.set_headers(status_headers(Status.BYPASS))
 
     # -- log ----------------------------------------------------------------------------------------------
+
+    def _learn(self, pending: Pending, reply: chat.ChatReply | None) -> None:
+        models = self._models()
+        learning = None if models is None or pending.vectors is None else self._learns(models)
+        if learning is not None:
+            sealer = _sealer(self._config.encryption_key, pending.keys.tenant)
+            learning.log(pending.keys, sealer, pending.doubt, reply)
 
     def _keep(self, pending: Pending, reply: chat.ChatReply) -> str:
         """Store the reply; gives the outcome for the metrics."""
@@ -405,7 +474,8 @@ class _Text:
     vector: bytes
     states: bytes | None
     verifier: PairVerifier
-    threshold: float
+    threshold: float | None
+    learning: Learning | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +486,9 @@ class _Similar:
     vector: bytes | None = None
     states: bytes | None = None
     hit: _Hit | None = None
+    plan: Plan | None = None
+    best: _Best | None = None
+    learning: Learning | None = None
     reason: Unfit | None = None
     """Why the question may be found by the exact level only."""
 
@@ -460,12 +533,13 @@ class _Stage:
 
 
 class _Timed:
-    """A verifier that measures itself and is told what one request knows of its texts."""
+    """A verifier that measures itself, is told what one request knows of its texts, and remembers its `scores`."""
 
     def __init__(self, verifier: PairVerifier, states: Mapping[str, bytes]) -> None:
         self._verifier, self._states = verifier, states
         self.fingerprint = verifier.fingerprint
         self.truncates = verifier.truncates
+        self.scores: list[tuple[str, float]] = []
 
     def score(
         self,
@@ -475,7 +549,9 @@ class _Timed:
         states: Mapping[str, bytes] = NO_STATES,  # noqa: ARG002 - has its own
     ) -> float:
         with _Stage("verification"):
-            return self._verifier.score(a, b, similarity, self._states)
+            found = self._verifier.score(a, b, similarity, self._states)
+        self.scores.append((b, found))
+        return found
 
 
 def _let_pass(host: Host) -> bool:

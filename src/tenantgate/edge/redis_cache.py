@@ -1,4 +1,4 @@
-"""The cache's entries in Redis: three operations of one trip each, short time-outs, a circuit breaker.
+"""The cache's entries in Redis: operations of one trip each, short time-outs, a circuit breaker.
 
 An entry is a string with a time to live. Its vector lies in the vector set of its partition (Redis 8), its size
 and expiry in two books of the tenant, by which the oldest make room. The scripts beside this file keep the
@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import redis
 from redis.exceptions import ClusterDownError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tenantgate.cache.partition import Keys
     from tenantgate.edge.redis_nodes import Node, Nodes
 
-__all__ = ["HeldBackError", "Neighbour", "RedisCache", "RefusedError", "UnavailableError"]
+__all__ = ["Found", "HeldBackError", "Known", "Neighbour", "RedisCache", "RefusedError", "UnavailableError"]
 
 T = TypeVar("T")
 _log: Final = logging.getLogger("tenantgate.cache")
@@ -68,6 +68,23 @@ class Neighbour:
     value: bytes
 
 
+class Found(NamedTuple):
+    """What one lookup found: the very entry, still sealed, or neighbours with the plan as it is stored."""
+
+    entry: bytes | None
+    neighbours: list[Neighbour]
+    plan: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The state of a bound: its version (0: none yet), its evidence as it is stored, and an entry, still sealed."""
+
+    version: int
+    evidence: bytes | None
+    entry: bytes | None
+
+
 def _script(name: str) -> str:
     return resources.files("tenantgate.edge").joinpath("lua", f"{name}.lua").read_text("utf-8")
 
@@ -82,6 +99,8 @@ class RedisCache:
         self._store = maker.register_script(_script("store"))
         self._forget = maker.register_script(_script("purge"))
         self._sweep = maker.register_script(_script("sweep"))
+        self._evidence = maker.register_script(_script("evidence"))
+        self._learn = maker.register_script(_script("learn"))
         self._breakers: dict[str, Breaker] = {}
         self._lock = threading.Lock()
         self._no_vectors_until = 0.0
@@ -115,13 +134,14 @@ class RedisCache:
         count: int,
         *,
         own: str | None = None,
+        state: str | None = None,
         least: float = -1.0,
         meanwhile: Callable[[], object] | None = None,
-    ) -> tuple[bytes | None, list[Neighbour]]:
+    ) -> Found:
         """The entry under the key `own`, as `get` gives it; if there is none, the nearest entries, the nearest first.
 
-        These are at most `count`, with a cosine of at least `least`. `meanwhile` is for
-        `tenantgate.edge.redis_nodes.Node.ask`.
+        These are at most `count`, with a cosine of at least `least`; with them comes the plan under the key `state`.
+        `meanwhile` is for `tenantgate.edge.redis_nodes.Node.ask`.
 
         Raises:
             UnavailableError: Redis failed, or the breaker is open.
@@ -129,17 +149,20 @@ class RedisCache:
         """
         # VSIM's scores are (1 + cosine) / 2.
         args: list[Any] = [vector, count, keys.entry(""), (1 + least) / 2]
-        where = [vectors] if own is None else [vectors, own]
+        where = [vectors, keys.bound("") if state is None else state, *([] if own is None else [own])]
         call = partial(self._similar, keys=where, args=args)
         found = self._ask(vectors, lambda client: call(client=client), meanwhile)
         try:
-            entry, *rest = found
-            triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
-            return entry, [
-                Neighbour(name.decode(), 2 * float(score) - 1, value) for name, score, value in triples
-            ]
+            match found:
+                case [entry, plan, *rest]:
+                    triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+                    near = [
+                        Neighbour(name.decode(), 2 * float(score) - 1, value) for name, score, value in triples
+                    ]
+                    return Found(entry, near, plan)
         except (TypeError, ValueError, AttributeError):
-            raise self._unexpected(self._nodes, vectors) from None
+            pass
+        raise self._unexpected(self._nodes, vectors)
 
     def store(
         self,
@@ -164,6 +187,29 @@ class RedisCache:
             args.append(vector[1])
         call = partial(self._store, keys=where, args=args)
         return bool(self._write(keys.index, lambda client: call(client=client)) == b"stored")
+
+    def evidence(self, keys: Keys, state: str, name: str | None) -> Known:
+        """What is known under the key `state`, and the entry with this name, if one is named and there.
+
+        Raises:
+            UnavailableError: Redis failed.
+        """
+        call = partial(self._evidence, keys=[state, *([] if name is None else [keys.entry(name)])])
+        match self._write(state, lambda client: call(client=client)):
+            case [version, evidence, entry]:
+                return Known(int(version or 0), evidence, entry)
+            case [version, evidence]:  # an answer of Redis ends at the first nothing of Lua
+                return Known(int(version or 0), evidence, None)
+        raise self._unexpected(self._writer, state)
+
+    def learn(self, state: str, version: int, evidence: str, plan: str, summary: str, *, ttl_s: int) -> bool:
+        """Write what is known under the key `state`; False if it is no longer at `version`, and nothing was written.
+
+        Raises:
+            UnavailableError: Redis failed, or is full.
+        """
+        call = partial(self._learn, keys=[state], args=[version, evidence, plan, summary, ttl_s])
+        return bool(self._write(state, lambda client: call(client=client)))
 
     def forget(self, keys: Keys, name: str) -> bool:
         """Remove one entry; whether there was one.
