@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import logging
 import secrets
 import time
@@ -156,12 +155,12 @@ class ReplyGuard:
             opened = None
         if opened is None:
             raise EdgeError("recover_redacted: the encryption_key isn't the one of tenant-guardrails")
-        originals = json.loads(opened)
+        known = Placeholders.loads(opened)
         inner = text_of(body)
         passage = of_message(inner)
         changes, total = {}, 0
         for start, end, path in passage.pieces:
-            text, count = recover(passage.text[start:end], originals)
+            text, count = recover(passage.text[start:end], known.originals, known.spellings)
             if count:
                 changes[path] = text
                 total += count

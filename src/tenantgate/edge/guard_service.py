@@ -155,7 +155,7 @@ class Guard:
         )  # fmt: skip
         host.replace_body(json.dumps(body, separators=(",", ":")).encode("ascii"))
         if self._config.recover_redacted and self._config.encryption_key and tenant is not None:
-            plain = json.dumps(placeholders.originals).encode("ascii")
+            plain = placeholders.dumps().encode("ascii")
             sealed = sealer(self._config.encryption_key, tenant).seal(plain, key=ORIGINALS.encode())
             host.call("ctx.shared.set", ORIGINALS, base64.b64encode(sealed).decode())
 

@@ -12,6 +12,7 @@ from tenantgate.pii.names import find_names
 from tenantgate.pii.normalise import View, normalise, original_spans, without_surrogates
 from tenantgate.pii.personal import DEFAULT_KINDS, PERSONAL_KINDS, find_personal
 from tenantgate.pii.secrets import SECRET_KINDS, find_secrets
+from tenantgate.pii.views import TooDeepError, find_in_views, readings
 
 __all__ = [
     "DEFAULT_KINDS",
@@ -21,7 +22,9 @@ __all__ = [
     "Finding",
     "Masked",
     "Placeholders",
+    "TooDeepError",
     "View",
+    "find_in_views",
     "find_names",
     "find_personal",
     "find_secrets",
@@ -29,6 +32,7 @@ __all__ = [
     "normalise",
     "original_spans",
     "outermost",
+    "readings",
     "recover",
     "within",
     "without_surrogates",
