@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import zlib
@@ -14,19 +15,20 @@ from tenantgate.guard.answers import blocked
 from tenantgate.guard.config import DEFAULT_RULES, GuardConfig, RuleConfig, check
 from tenantgate.guard.detectors import as_it_reads
 from tenantgate.guard.exemptions import Exemption, State, approve, in_force, read
-from tenantgate.guard.passages import of_message, of_request, rewrite
-from tenantgate.guard.replies import decompress, text_of
+from tenantgate.guard.passages import Passage, UnreadableError, of_reply, of_request, rewrite
+from tenantgate.guard.replies import decompress
 from tenantgate.guard.replies import parse as parse_reply
 from tenantgate.guard.topics import Topics
 from tenantgate.guard.verdict import Action, judge
-from tenantgate.pii import Finding, find_personal
+from tenantgate.pii import Finding, Placeholders, find_personal, masking
 
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9).decode()
 BODY: dict[str, Any] = {
     "model": "gpt-x",
     "user": "u-1",
     "messages": [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "QUJD" * 99}}]},
+        {"role": "user", "content": [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64," + PNG}}]},
         {"role": "assistant", "content": None, "tool_calls": [
             {"id": "c1", "type": "function", "function": {"name": "mail", "arguments": '{"to": "jane\\u0040example.com"}'}}]},
         {"role": "tool", "tool_call_id": "c1", "content": "sent to jane@example.com"},
@@ -42,73 +44,146 @@ BODY: dict[str, Any] = {
         ("concatenate_user_content", "Look:\nsent to jane@example.com\nthanks"),
         (
             "concatenate_all_content",
-            "Be brief.\nLook:\njane@example.com\nsent to jane@example.com\nthanks\nu-1",
+            'Be brief.\nLook:\n{"to": "jane\\u0040example.com"}\nsent to jane@example.com\nthanks\nu-1',
         ),
     ],
 )
 def test_a_target_reads_parts_tool_messages_and_arguments(target: str, text: str) -> None:
-    assert of_request(BODY, target).text == text
+    passage = of_request(BODY, target)
+    assert passage.text[: passage.prose] == text
 
 
-def test_rewriting_keeps_everything_else_and_the_arguments_json() -> None:
-    passage = of_request(BODY, "concatenate_all_content")
-    at = passage.text.index("jane@")
-    findings = [Finding(at, at + 16, "EMAIL_ADDRESS")]
-    new = rewrite(BODY, passage.changed(findings, lambda text, _f: text.replace("jane@example.com", "[E]")))
-    arguments = new["messages"][2]["tool_calls"][0]["function"]["arguments"]
-    assert json.loads(arguments) == {"to": "[E]"}
-    assert new["messages"][3] is BODY["messages"][3]
-    assert BODY["messages"][2]["tool_calls"][0]["function"]["arguments"].startswith('{"to": "jane')
+def hide(text: str, word: str = "HIDDEN", by: str = "[X]") -> list[tuple[int, int, str]]:
+    at = text.find(word)
+    return [] if at < 0 else [(at, at + len(word), by)]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"name": "HIDDEN"},
-        {"id": "HIDDEN", "model": "m"},
-        {"data": "HIDDEN"},
-        {"a": [{"type": {"format": "HIDDEN"}}]},
-        {"arguments": '["HIDDEN"]'},
-        {"the HIDDEN": 1},
-    ],
-)
-def test_arguments_have_no_words_of_the_protocol(arguments: dict[str, Any]) -> None:
-    body = _calling(json.dumps(arguments))
-    passage = of_request(body, "concatenate_all_content")
-    at = passage.text.index("HIDDEN")
-    new = rewrite(
-        body, passage.changed([Finding(at, at + 6, "X")], lambda text, _f: text.replace("HIDDEN", "[X]"))
-    )
-    call = new["messages"][0]["tool_calls"][0]["function"]["arguments"]
-    assert json.loads(call) == json.loads(json.dumps(arguments).replace("HIDDEN", "[X]"))
+def changed(value: Any, passage: Passage, word: str = "HIDDEN", by: str = "[X]") -> Any:
+    edits, count = passage.rewritten(lambda text: hide(text, word, by))
+    assert count
+    return rewrite(value, edits)
 
 
-def test_long_numbers_are_read_in_arguments_and_as_content() -> None:
-    body = _calling('{"card": 4111111111111111, "page": 12, "flag": true, "rate": 123456.7}')
-    body["messages"].append({"role": "user", "content": 4111111111111111})
-    body |= {"seed": 4111111111111111, "tools": [{"parameters": {"maximum": 4111111111111111}}]}
-    assert of_request(body, "concatenate_all_content").text == "4111111111111111\n4111111111111111"
+def test_rewriting_keeps_everything_else() -> None:
+    new = changed(BODY, of_request(BODY, "concatenate_all_content"), "sent to", "[E]")
+    assert new["messages"][3]["content"] == "[E] jane@example.com"
+    assert new["messages"][2] is BODY["messages"][2]
+    assert BODY["messages"][3]["content"] == "sent to jane@example.com"
 
 
 @pytest.mark.parametrize(
     "extra",
     [
-        {"messages": [{"role": "user", "name": "HIDDEN", "content": ""}]},
+        {"messages": [{"role": "user", "name": "HIDDEN one", "content": ""}]},
+        {"messages": [{"role": "HIDDEN", "content": ""}]},
+        {"messages": [{"role": ["HIDDEN"], "content": ""}]},
+        {"messages": [{"role": "tool", "tool_call_id": "HIDDEN", "content": ""}]},
+        {"messages": [{"role": "user", "content": [{"type": "HIDDEN", "text": ""}]}]},
         {"messages": [{"role": "user", "content": [{"source": {"type": "text", "data": "my HIDDEN text"}}]}]},
-        {"messages": [{"role": "user", "content": [{"source": {"data": "HIDDEN" + "A" * 99}}]}]},
+        {"messages": [{"role": "user", "content": [{"source": {"data": "HIDDEN" + "A" * 299}}]}]},
+        {"messages": [{"role": "user", "content": [{"file": {"file_data": "these are HIDDEN words " * 20}}]}]},
         {"messages": [{"role": "user", "content": [{"image_url": {"url": "data:text/plain,HIDDEN"}}]}]},
+        {"messages": [{"role": "user", "content": [{"image_url": {"url": "https://x.example/?q=HIDDEN"}}]}]},
+        {"messages": [{"role": "user", "content": [{"image_url": "https://x.example/?q=HIDDEN"}]}]},
+        {"messages": [{"role": "user", "content": [{"image_url": {"url": "see my HIDDEN words " * 20}}]}]},
+        {"messages": [{"role": "user", "content": [{"image_url": {"detail": "HIDDEN"}}]}]},
+        {"messages": [{"role": "user", "content": {"HIDDEN": 1}}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"id": "HIDDEN"}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "HIDDEN", "arguments": "{}"}}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"custom": {"name": "x", "input": "HIDDEN"}}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": {"name": "HIDDEN"}}}]}]},
+        {"messages": "HIDDEN"},
+        {"model": "HIDDEN"},
         {"stop": ["HIDDEN"]},
+        {"HIDDEN": None},
+        {"seed": "HIDDEN"},
+        {"metadata": {"name": "HIDDEN", "id": {"type": "x"}}},
+        {"metadata": {"type": {"HIDDEN": {}}}},
+        {"documents": [{"id": "HIDDEN"}]},
+        {"tool_choice": {"type": "function", "function": {"name": "HIDDEN"}}},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": {"HIDDEN": {}}}}}]},
+        {"tools": [{"function": {"parameters": {"properties": {"type": {"type": "HIDDEN"}}}}}]},
+        {"tools": [{"function": {"parameters": {"properties": {"name": {"default": {"id": "HIDDEN"}}}}}}]},
+        {"tools": [{"function": {"parameters": {"properties": {"x": {"enum": ["a", "HIDDEN"]}}}}}]},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "description": "HIDDEN"}}},
+        {"logit_bias": {"HIDDEN": 1}},
+        {"stream_options": {"include_usage": "HIDDEN"}},
     ],
+)  # fmt: skip
+def test_all_that_a_request_may_hold_is_read_and_can_be_changed(extra: dict[str, Any]) -> None:
+    body = {"messages": [], **extra}
+    passage = of_request(body, "concatenate_all_content")
+    assert "HIDDEN" in passage.text
+    new = changed(body, passage)
+    assert "[X]" in json.dumps(new)
+    assert json.dumps(new).count("HIDDEN") == json.dumps(body).count("HIDDEN") - 1
+
+
+def test_words_and_identifiers_of_the_api_say_nothing() -> None:
+    body = {
+        "model": "gpt-4o-mini", "temperature": 0.5, "seed": 1234567, "tool_choice": "auto", "service_tier": "auto",
+        "tools": [{"type": "function", "function": {"name": "mail", "parameters": {
+            "type": "object", "properties": {"to": {"type": "string"}}, "required": ["to"]}}}],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+                     {"role": "tool", "tool_call_id": "call_1", "content": "done"}],
+    }  # fmt: skip
+    passage = of_request(body, "concatenate_all_content")
+    assert passage.text[: passage.prose].split() == ["Hi", "done", "to"]
+    assert passage.text[passage.prose :].split() == ["call_1", "gpt-4o-mini", "mail", "to"]
+
+
+def test_a_key_stands_before_its_value() -> None:
+    body = {"messages": [], "metadata": {"password": "hunter22!", "inner": {"born": 19800102}}}
+    passage = of_request(body, "concatenate_all_content")
+    assert passage.text == "metadata\npassword: hunter22!\ninner\nborn: 19800102".removeprefix("metadata\n")
+
+
+def test_long_numbers_are_read_wherever_they_stand() -> None:
+    body = _calling('{"card": 4111111111111111}')
+    body["messages"].append({"role": "user", "content": 4111111111111111})
+    body |= {
+        "seed": 4111111111111112,
+        "n": 3,
+        "tools": [{"parameters": {"maximum": 4111111111111113}}],
+        "x": [1.5, 2e15],
+    }
+    text = of_request(body, "concatenate_all_content").text
+    for number in ("4111111111111111", "4111111111111112", "4111111111111113", "2000000000000000.0"):
+        assert number in text
+    assert rewrite(body, {("seed",): [(0, 16, "[X]")]})["seed"] == "[X]"
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
+@pytest.mark.parametrize(
+    "head", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"%PDF-1.7\n", b"ID3\4", b"RIFF1234WAVE"]
 )
-def test_all_that_the_application_may_write_is_read(extra: dict[str, Any]) -> None:
-    assert "HIDDEN" in of_request({"messages": [], **extra}, "concatenate_all_content").text
-
-
-@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,", "data:text/plain;charset=utf-8;base64,"])
-def test_bytes_are_not_read(prefix: str) -> None:
-    body = {"messages": [{"content": [{"image_url": {"url": prefix + "QUJD" * 100}}]}]}
+def test_files_are_not_read(prefix: str, head: bytes) -> None:
+    url = prefix + base64.b64encode(head + bytes(range(256)) * 4).decode()
+    body = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}
     assert not of_request(body, "concatenate_all_content").text
+    body = {
+        "messages": [
+            {
+                "role": "user",
+                "content": f"![a](data:image/png;base64,{url.removeprefix(prefix)}) HIDDEN" + "." * 999,
+            }
+        ]
+    }
+    passage = of_request(body, "concatenate_all_content")
+    assert passage.text.startswith("![a](data:image/png;base64,) HIDDEN")
+    new = changed(body, passage)
+    assert new["messages"][0]["content"] == body["messages"][0]["content"].replace("HIDDEN", "[X]")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"my card is 4111 1111 1111 1111 " * 20, b"\x89PNG\r\n\x1a\n" + b"my card is 4111 1111 1111 1111 " * 20,
+     b"%PDF-1.4\n" + b"my card is 4111 1111 1111 1111 " * 20],
+)  # fmt: skip
+def test_a_text_is_no_file_whatever_it_says(raw: bytes) -> None:
+    part = {"file": {"file_data": "data:application/pdf;base64," + base64.b64encode(raw).decode()}}
+    passage = of_request({"messages": [{"role": "user", "content": [part]}]}, "concatenate_all_content")
+    assert as_it_reads(find_personal)(passage.text)
 
 
 def _calling(arguments: str) -> dict[str, Any]:
@@ -116,12 +191,25 @@ def _calling(arguments: str) -> dict[str, Any]:
     return {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
 
 
-def test_a_finding_over_two_texts_is_changed_in_both() -> None:
-    passage = of_message([{"text": "4111 1111"}, {"text": "1111 1111"}])
-    changed = passage.changed(
-        [Finding(0, len(passage.text), "X")], lambda text, f: f"{f[0].start}-{f[0].end}"
-    )
-    assert changed == {(0, "text"): "0-9", (1, "text"): "0-9"}
+def test_a_value_over_several_parts_is_found_once_and_changed_as_one() -> None:
+    parts = [{"type": "text", "text": t} for t in ("card 4111 1111 ", "1111 ", "1111 and mail a@example.com")]
+    body = {"messages": [{"role": "user", "content": parts}]}
+    passage = of_request(body, "last_message")
+    found = passage.settled(find_personal(passage.text))
+    assert sorted(f.kind for f in found) == ["CREDIT_CARD", "EMAIL_ADDRESS"]
+    placeholders = Placeholders()
+    edits = passage.edits(found, lambda text, inside: masking(text, inside, placeholders))
+    texts = [p["text"] for p in rewrite(body, edits)["messages"][0]["content"]]
+    assert texts == ["card [CREDIT_CARD_1]", "", " and mail a@example.com"] or "a@example.com" not in texts[2]
+    assert placeholders.originals["[CREDIT_CARD_1]"] == "4111 1111 1111 1111"
+
+
+def test_what_is_nested_too_deeply_is_not_read() -> None:
+    value: Any = "x"
+    for _ in range(200):
+        value = [value]
+    with pytest.raises(UnreadableError):
+        of_reply({"choices": value})
 
 
 @pytest.mark.parametrize("char", ["\0", "\b", "\x1b", "\x7f", "\xad", "\u200b", "\ufeff"])
@@ -275,13 +363,9 @@ def test_replies_of_any_provider_are_read_and_rewritten_in_openai_s_shape(
 ) -> None:
     reply = parse_reply(raw.encode(), kind)
     assert reply is not None
-    inner = text_of(reply.body)
-    passage = of_message(inner)
-    assert text in passage.text
-    found = passage.text.index(text)
-    changed = passage.changed([Finding(found, found + len(text), "E")], lambda t, _f: t.replace(text, "[E]"))
-    body = {**reply.body, **rewrite(inner, changed)}
-    made = reply.rewritten(body, identifier="i", created=1)
+    edits, count = reply.passage().rewritten(lambda t: hide(t, text, "[E]"))
+    assert count == 1
+    made = reply.changed(edits).written(identifier="i", created=1)
     assert made is not None
     assert b"[E]" in made[0]
     assert b"jane" not in made[0]

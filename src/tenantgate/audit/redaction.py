@@ -184,14 +184,14 @@ class _Hashes(Placeholders):
         super().__init__()
         self._key = key
 
-    def name(self, kind: str, original: str) -> str:
+    def name(self, kind: str, original: str, depth: int = 0, spelling: str | None = None) -> str:  # noqa: ARG002
         return f"[{kind}:{_keyed(self._key, kind + chr(0) + _folded(original))[:_HASH]}]"
 
 
 class _Nothing(Placeholders):
     """Nothing at all in the place of what was found."""
 
-    def name(self, kind: str, original: str) -> str:  # noqa: ARG002
+    def name(self, kind: str, original: str, depth: int = 0, spelling: str | None = None) -> str:  # noqa: ARG002
         return ""
 
 

@@ -6,22 +6,25 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from tenantgate.errors import TenantgateError
+from tenantgate.errors import EdgeError, TenantgateError
 from tenantgate.guard.detectors import Detector, Parts, detector, key
 from tenantgate.kong import logs, metrics
-from tenantgate.pii import Placeholders, mask, outermost
+from tenantgate.pii import Placeholders, masking, outermost
 
 if TYPE_CHECKING:
     from tenantgate.guard.config import RuleConfig
-    from tenantgate.guard.passages import Passage
+    from tenantgate.guard.passages import Edits, Passage
     from tenantgate.pii import Finding
 
 __all__ = ["Checked", "Checker", "mask_all"]
 
 _log: Final = logging.getLogger("tenantgate.guard")
-_ROUNDS: Final = 4
+Value = TypeVar("Value")
+_ROUNDS: Final = 8
+_OF_PROSE: Final = frozenset({"names", "injection", "denied_topics", "allowed_topics"})
+"""Detectors of what somebody says: identifiers say nothing, and pieces of a text were read where they stand."""
 
 _seconds: Final = metrics.histogram("tenantgate_guard_detector_seconds", "Time of a detector.", ("detector",))
 _gaps: Final = metrics.counter(
@@ -62,8 +65,7 @@ class Checker:
             if what not in seen:
                 started = time.perf_counter()
                 try:
-                    text = passage(rule).text
-                    seen[what] = self.find(rule, text) if text.strip() else ()
+                    seen[what] = self.findings(rule, passage(rule))
                 except Exception as error:  # noqa: BLE001 - one broken rule must not take the others along
                     failed[rule.name] = error
                     reason = type(error).__name__
@@ -77,6 +79,15 @@ class Checker:
                     _seconds.observe(time.perf_counter() - started, detector=rule.detector)
             found[rule.name] = seen[what]
         return Checked(found, failed)
+
+    def findings(self, rule: RuleConfig, passage: Passage) -> tuple[Finding, ...]:
+        """What the rule's detector finds in a passage.
+
+        Raises:
+            TenantgateError: a part that it needs can't be had, or the text can't be read.
+        """
+        text = passage.text[: passage.prose] if rule.detector in _OF_PROSE else passage.text
+        return passage.settled(self.find(rule, text)) if text.strip() else ()
 
     def find(self, rule: RuleConfig, text: str) -> tuple[Finding, ...]:
         """What the rule's detector finds.
@@ -92,36 +103,37 @@ class Checker:
 
 def mask_all(  # noqa: PLR0917
     rules: Sequence[RuleConfig],
-    passages: Callable[[Any, RuleConfig], Passage],
-    value: Any,
+    passages: Callable[[Value, RuleConfig], Passage],
+    value: Value,
     checker: Checker,
     placeholders: Placeholders,
     allowed: Callable[[RuleConfig, Passage, Finding], bool],
-    rewrite: Callable[[Any, Any], Any],
-) -> Any:
+    rewrite: Callable[[Value, Edits], Value],
+) -> Value:
     """`value` with all that `rules` find masked, looked at again until nothing is found.
 
     What stands beside a placeholder may look like something new; a few rounds at most.
+
+    Raises:
+        TenantgateError: a detector can't look, or there is no end.
     """
     for _ in range(_ROUNDS):
-        changes: dict[Any, str] = {}
+        done = True
         for target in dict.fromkeys(r.target for r in rules):
             mine = [r for r in rules if r.target == target]
             passage = passages(value, mine[0])
             findings = outermost(
                 f
                 for rule in mine
-                for f in checker.find(rule, passage.text)
+                for f in checker.findings(rule, passage)
                 if f.score >= rule.bound and allowed(rule, passage, f)
             )
             if not findings:
                 continue
-            changed = passage.changed(findings, lambda text, inside: mask(text, inside, placeholders).text)
-            originals = {path: passage.text[a:b] for a, b, path in passage.pieces}
-            changed = {path: text for path, text in changed.items() if text != originals[path]}
-            if changed:
-                value = rewrite(value, changed)
-                changes |= changed
-        if not changes:
-            break
-    return value
+            edits = passage.edits(findings, lambda text, inside: masking(text, inside, placeholders))
+            if edits:
+                value = rewrite(value, edits)
+                done = False
+        if done:
+            return value
+    raise EdgeError("mask: there is something to mask again and again")

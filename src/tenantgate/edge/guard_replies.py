@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tenantgate.chat import JSON_TYPE
 from tenantgate.edge.guard_checking import Checker, mask_all
@@ -22,18 +21,18 @@ from tenantgate.edge.guard_service import ORIGINALS, SHARE
 from tenantgate.errors import EdgeError
 from tenantgate.guard.answers import CODE_REPLY, blocked
 from tenantgate.guard.config import check
-from tenantgate.guard.passages import of_message, rewrite
-from tenantgate.guard.replies import RawReply, decompress, error_of, parse, text_of
+from tenantgate.guard.passages import of_text
+from tenantgate.guard.replies import RawReply, decompress, parse
 from tenantgate.guard.time_left import limited
 from tenantgate.guard.verdict import Action, Decision, judge
 from tenantgate.kong import logs, metrics
-from tenantgate.pii import Placeholders, recover
+from tenantgate.pii import Placeholders, recovering
 
 if TYPE_CHECKING:
     from tenantgate.guard.config import ReplyGuardConfig, RuleConfig
     from tenantgate.guard.detectors import Parts
     from tenantgate.guard.exemptions import Exemption
-    from tenantgate.guard.passages import Passage
+    from tenantgate.guard.passages import Edits, Passage
     from tenantgate.kong import Host
     from tenantgate.pii import Finding
     from tenantgate.tenant import TenantId
@@ -89,23 +88,23 @@ class ReplyGuard:
         reply = None if plain is None else parse(plain, headers.get("content-type"))
         if reply is None:
             raise EdgeError("reply: too large, or neither JSON nor events in UTF-8, gzip or deflate")
-        decision, exempt = self._judged(host, tenant, of_message(text_of(reply.body)))
+        decision, exempt = self._judged(host, tenant, reply.passage())
         if decision.action is Action.BLOCK:
             self._refuse(host, decision)
-        body = self._masked(tenant, reply, exempt) if decision.action is Action.MASK else reply.body
-        body, count = self._with_originals(host, tenant, body)
+        changed = self._masked(tenant, reply, exempt) if decision.action is Action.MASK else reply
+        changed, count = self._with_originals(host, tenant, changed)
         verdict = decision.verdict() | ({"recovered": count} if count else {})
         if verdict != {"action": "pass"}:
             host.put_verdict(PLUGIN, verdict)
-        if body is not reply.body:
-            self._send(host, reply, body, encoded=bool(encoding))
+        if changed is not reply:
+            self._send(host, changed, encoded=bool(encoding))
         _let_pass(host)
 
     def _check_error(self, host: Host, tenant: TenantId | None, plain: bytes | None, status: int) -> None:
         """A provider's error passes as it is or not at all: it may say anything, in any shape."""
         if plain is None:
             raise EdgeError("error: too large, or in an unknown encoding")
-        decision, _ = self._judged(host, tenant, of_message(error_of(plain)))
+        decision, _ = self._judged(host, tenant, of_text(plain.decode("utf-8", "replace")))
         if decision.action in (Action.BLOCK, Action.MASK):
             self._refuse(host, decision, status=status)
         verdict = decision.verdict()
@@ -130,47 +129,46 @@ class ReplyGuard:
         self._notes.note(host, tenant, decision, lambda _rule: passage, of="reply")
         return decision, exempt
 
-    def _masked(self, tenant: TenantId | None, reply: RawReply, exempt: tuple[Exemption, ...]) -> Any:
+    def _masked(self, tenant: TenantId | None, reply: RawReply, exempt: tuple[Exemption, ...]) -> RawReply:
         placeholders = Placeholders()
+        placeholders.avoid(reply.passage().text)
 
         def allowed(rule: RuleConfig, passage: Passage, finding: Finding) -> bool:
             return not self._notes.covered(tenant, rule, passage.text[finding.start : finding.end], exempt)
 
-        masking = [r for r in self._checker.rules if r.mode == "mask"]
-        inner = mask_all(
-            masking, lambda value, _rule: of_message(value), text_of(reply.body), self._checker, placeholders,
-            allowed, rewrite,
-        )  # fmt: skip
-        return {**reply.body, **inner} if isinstance(reply.body, dict) else inner
+        def change(value: RawReply, edits: Edits) -> RawReply:
+            if any("audio" in path for path in edits):
+                raise EdgeError("reply: what is spoken in a sound can't be masked")
+            return value.changed(edits)
 
-    def _with_originals(self, host: Host, tenant: TenantId | None, body: Any) -> tuple[Any, int]:
-        """The body with the originals in place of the request's placeholders, and how many there were."""
+        masking = [r for r in self._checker.rules if r.mode == "mask"]
+        return mask_all(
+            masking, lambda value, _rule: value.passage(), reply, self._checker, placeholders, allowed, change
+        )
+
+    def _with_originals(self, host: Host, tenant: TenantId | None, reply: RawReply) -> tuple[RawReply, int]:
+        """The reply with the originals in place of the request's placeholders, and how many there were."""
         key = self._config.encryption_key
         if not self._config.recover_redacted or not key or tenant is None:
-            return body, 0
+            return reply, 0
         sealed = host.call("ctx.shared.get", ORIGINALS)
         if not isinstance(sealed, str | bytes):
-            return body, 0
+            return reply, 0
         try:
             opened = sealer(key, tenant).open(base64.b64decode(sealed), key=ORIGINALS.encode())
         except (binascii.Error, ValueError):
             opened = None
         if opened is None:
             raise EdgeError("recover_redacted: the encryption_key isn't the one of tenant-guardrails")
-        originals = json.loads(opened)
-        inner = text_of(body)
-        passage = of_message(inner)
-        changes, total = {}, 0
-        for start, end, path in passage.pieces:
-            text, count = recover(passage.text[start:end], originals)
-            if count:
-                changes[path] = text
-                total += count
+        known = Placeholders.loads(opened)
+        edits, total = reply.passage().rewritten(
+            lambda text: recovering(text, known.originals, known.spellings)
+        )
         _recovered.inc(total)
-        return ({**body, **rewrite(inner, changes)} if changes else body), total
+        return (reply.changed(edits) if edits else reply), total
 
-    def _send(self, host: Host, reply: RawReply, body: Any, *, encoded: bool) -> None:
-        made = reply.rewritten(body, identifier="chatcmpl-" + secrets.token_hex(12), created=int(time.time()))
+    def _send(self, host: Host, reply: RawReply, *, encoded: bool) -> None:
+        made = reply.written(identifier="chatcmpl-" + secrets.token_hex(12), created=int(time.time()))
         if made is None:
             raise EdgeError("reply: this provider's shape holds more than text, so it can't be changed")
         if encoded:

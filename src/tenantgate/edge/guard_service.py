@@ -19,7 +19,7 @@ from tenantgate.edge.guard_models import PARTS
 from tenantgate.edge.guard_notes import Notes, sealer
 from tenantgate.guard.answers import CODE_REQUEST, blocked
 from tenantgate.guard.config import check
-from tenantgate.guard.passages import Passage, of_message, of_request, rewrite
+from tenantgate.guard.passages import Passage, of_reply, of_request, rewrite
 from tenantgate.guard.time_left import limited
 from tenantgate.guard.verdict import Action, Decision, judge
 from tenantgate.kong import logs, metrics
@@ -87,7 +87,7 @@ class Guard:
         tenant, reply = host.tenant(), _logged_reply(host.record())
         if reply is None:
             return
-        passage = of_message(reply)
+        passage = of_reply(reply)
         checked = self._replies.check(lambda _rule: passage)
         exempt = self._notes.exemptions(tenant)
         decision = judge(
@@ -153,7 +153,7 @@ class Guard:
         )  # fmt: skip
         host.replace_body(llm.write(body))
         if self._config.recover_redacted and self._config.encryption_key and tenant is not None:
-            plain = json.dumps(placeholders.originals).encode("ascii")
+            plain = placeholders.dumps().encode("ascii")
             sealed = sealer(self._config.encryption_key, tenant).seal(plain, key=ORIGINALS.encode())
             host.call("ctx.shared.set", ORIGINALS, base64.b64encode(sealed).decode())
 

@@ -6,23 +6,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tenantgate.guard.config import RuleConfig
+from tenantgate.guard.time_left import check_time
 from tenantgate.guard.windows import in_windows
 from tenantgate.pii import (
     DEFAULT_KINDS,
     NAME_KINDS,
     Finding,
+    find_in_views,
     find_personal,
     find_secrets,
-    normalise,
-    original_spans,
-    outermost,
 )
 
 if TYPE_CHECKING:
     from tenantgate.guard.injection import InjectionModel
     from tenantgate.guard.ports import Embedder, NameFinder, Patterns
 
-__all__ = ["Detector", "Parts", "as_it_reads", "detector", "key"]
+__all__ = ["Detector", "Parts", "as_it_reads", "as_read_at_last", "detector", "key"]
 
 Detector = Callable[[str], tuple[Finding, ...]]
 
@@ -48,15 +47,13 @@ class Parts(Protocol):
 
 
 def as_it_reads(find: Detector) -> Detector:
-    """`find` on the text and on the text as it reads, so that no trick hides what either shows."""
+    """`find` on the text and on all that it may be read as, so that no trick and no escape hides what either shows."""
+    return lambda text: find_in_views(text, find, check_time)
 
-    def both(text: str) -> tuple[Finding, ...]:
-        view = normalise(text)
-        if view.starts is None:
-            return find(text)
-        return outermost((*find(text), *original_spans(view, find(view.text))))
 
-    return both
+def as_read_at_last(find: Detector) -> Detector:
+    """`find`, which is costly, on the text and on what it reads as when all escapes are undone."""
+    return lambda text: find_in_views(text, find, check_time, ends=True)
 
 
 def key(rule: RuleConfig) -> tuple[object, ...]:
@@ -82,23 +79,23 @@ def _secrets(rule: RuleConfig, _parts: Parts) -> Detector:
 
 def _names(rule: RuleConfig, parts: Parts) -> Detector:
     kinds, finder = frozenset(rule.kinds or NAME_KINDS), parts.names()
-    return lambda text: finder.find(text, kinds)
+    return as_read_at_last(lambda text: finder.find(text, kinds))
 
 
 def _injection(_rule: RuleConfig, parts: Parts) -> Detector:
-    return parts.injection().find
+    return as_read_at_last(parts.injection().find)
 
 
 def _denied(rule: RuleConfig, parts: Parts) -> Detector:
     from tenantgate.guard.topics import Topics  # noqa: PLC0415 - NumPy, which `--dump` needs not
 
-    return Topics(rule.phrases, parts.embedder()).denied
+    return as_read_at_last(Topics(rule.phrases, parts.embedder()).denied)
 
 
 def _allowed(rule: RuleConfig, parts: Parts) -> Detector:
     from tenantgate.guard.topics import Topics  # noqa: PLC0415
 
-    return Topics(rule.phrases, parts.embedder()).allowed
+    return as_read_at_last(Topics(rule.phrases, parts.embedder()).allowed)
 
 
 def _patterns(rule: RuleConfig, parts: Parts) -> Detector:

@@ -1,26 +1,36 @@
 """A provider's reply as Kong's response phase sees it: raw, in the provider's own shape, plain or as events.
 
 What is sent in its place must be in OpenAI's shape, because an answer from this phase isn't normalised by ai-proxy.
+A reply that has that shape keeps all that isn't changed; another is put into it (`tenantgate.guard.shapes`).
 """
 
 from __future__ import annotations
 
+import enum
 import json
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tenantgate import chat
-from tenantgate.chat import JSON_TYPE, SSE_TYPE, ChatReply
+from tenantgate.chat import JSON_TYPE, SSE_TYPE
+from tenantgate.guard.events import loads, parse_events, parse_lines, write_events, write_lines
+from tenantgate.guard.passages import Edits, Passage, of_reply, rewrite
+from tenantgate.guard.shapes import chunks, completion, completion_of_events
 
-__all__ = ["RawReply", "decompress", "error_of", "parse", "text_of"]
+__all__ = ["Form", "RawReply", "decompress", "parse"]
 
-_REASONS: Final = {
-    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "STOP": "stop", "MAX_TOKENS": "length",
-    "COMPLETE": "stop", "tool_use": "tool_calls",
-}  # fmt: skip
-_KNOWN: Final = frozenset({"role", "content", "refusal", "tool_calls"})
+_LINES_TYPE: Final = "application/x-ndjson"
+_DONE: Final = {"data": "[DONE]"}
+_BESIDE: Final = ("choices", "error", "usage")
+
+
+class Form(enum.Enum):
+    """How a reply came."""
+
+    JSON = "json"
+    EVENTS = "events"
+    LINES = "lines"  # a JSON value a line, or a list of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +38,44 @@ class RawReply:
     """A reply that was read.
 
     Attributes:
-        body: the reply as JSON; of a stream, what its events add up to, as a ``chat.completion``.
-        events: whether the client gets server-sent events.
-        native: whether `body` may be sent as it is: OpenAI's shape, not put together from events.
-        reply: the reply in OpenAI's terms; None where there is more to it than text and tool calls.
+        value: the reply as JSON; of a stream, its events as `tenantgate.guard.events` gives them.
+        form: how it came.
+        native: whether it has OpenAI's shape.
     """
 
-    body: Any
-    events: bool
-    native: bool
-    reply: ChatReply | None
+    value: Any = field(repr=False)
+    form: Form = Form.JSON
+    native: bool = True
 
-    def rewritten(self, body: Any, *, identifier: str, created: int) -> tuple[bytes, str] | None:
-        """`body` in this reply's place, and its content type; None where OpenAI's shape can't tell it."""
+    @property
+    def events(self) -> bool:
+        """Whether the client gets server-sent events."""
+        return self.form is not Form.JSON
+
+    def passage(self) -> Passage:
+        """All that is read of it; paths begin at `value`."""
+        return of_reply(self.value)
+
+    def changed(self, edits: Edits) -> RawReply:
+        """The reply with these texts changed, and without what tells the old ones once more: the log probabilities."""
+        return RawReply(_without_logprobs(rewrite(self.value, edits)), self.form, self.native)
+
+    def written(self, *, identifier: str, created: int) -> tuple[bytes, str] | None:
+        """What is sent, and its content type; None where OpenAI's shape can't tell it."""
         if self.native:
-            return json.dumps(body, separators=(",", ":")).encode("ascii"), JSON_TYPE
-        reply = chat.parse_reply(body) if self.events else _told(body)
-        if reply is None or not isinstance(body, Mapping):
+            if self.form is Form.JSON:
+                return _dumps(self.value), JSON_TYPE
+            if self.form is Form.EVENTS:
+                return write_events(self.value), SSE_TYPE
+            return write_lines(self.value), _LINES_TYPE
+        if self.form is Form.JSON:
+            told = completion(self.value, identifier=identifier, created=created)
+            return None if told is None else (_dumps(told), JSON_TYPE)
+        values = [event.get("data") for event in self.value]
+        told = completion_of_events(values, identifier=identifier, created=created)
+        if told is None:
             return None
-        reply = replace(reply, finish_reason=_REASONS.get(reply.finish_reason or "", reply.finish_reason))
-        if self.events:
-            usage = reply.usage is not None
-            return chat.reply_sse(
-                reply, identifier=identifier, created=created, include_usage=usage
-            ), SSE_TYPE
-        return chat.reply_json(reply, identifier=identifier, created=created), JSON_TYPE
+        return write_events([*({"data": c} for c in chunks(told)), _DONE]), SSE_TYPE
 
 
 def decompress(raw: bytes, encoding: str | None, most: int) -> bytes | None:
@@ -70,158 +93,62 @@ def decompress(raw: bytes, encoding: str | None, most: int) -> bytes | None:
             raw = inflater.decompress(raw, most + 1)
         except zlib.error:
             return None
-        if not inflater.eof:
+        if not inflater.eof or inflater.unused_data:
             return None
     return raw if len(raw) <= most else None
 
 
 def parse(raw: bytes, content_type: str | None) -> RawReply | None:
-    """The reply; None for what is no JSON and no events."""
+    """The reply; None for what is no JSON and no events, and for JSON in which a name stands twice."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         return None
-    if (content_type or "").startswith("text/event-stream"):
-        body = _assembled(_events(text))
-        return (
-            None if body is None else RawReply(body, events=True, native=False, reply=chat.parse_reply(body))
-        )
+    if (content_type or "").strip().lower().startswith("text/event-stream"):
+        return _of_events(parse_events(text), Form.EVENTS)
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
+        body = loads(text.removeprefix("\ufeff"))
+    except RecursionError:
         return None
-    native = isinstance(body, Mapping) and isinstance(body.get("choices"), list)
-    return RawReply(
-        body, events=False, native=native, reply=chat.parse_reply(body) if native else _told(body)
-    )
-
-
-def error_of(raw: bytes) -> str:
-    """What of a provider's error a rule reads: all of it, whatever it is; of JSON without escapes."""
-    text = raw.decode("utf-8", "replace")
-    try:
-        return json.dumps(json.loads(text), ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return text
-
-
-def text_of(body: Any) -> Any:
-    """What of a reply a rule reads: the messages, not the ids and numbers around them."""
-    if isinstance(body, Mapping):
-        for name in ("choices", "content", "candidates", "message", "error"):
-            if name in body:
-                return {name: body[name]}
-    return body
-
-
-def _events(text: str) -> Iterator[Mapping[str, Any]]:
-    for line in text.replace("\r\n", "\n").split("\n"):
-        if line.startswith("data:"):
-            try:
-                value = json.loads(line[5:])
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(value, Mapping):
-                yield value
-
-
-class _Said:
-    """What the chunks of one choice add up to."""
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-        self.calls: dict[int, dict[str, Any]] = {}
-        self.beside: dict[str, list[str]] = {}
-        self.reason: Any = None
-
-    def add(self, delta: Mapping[str, Any]) -> None:
-        """One more chunk, as OpenAI and those who follow it send it."""
-        self.text.append(_string(delta.get("content")) + _string(delta.get("refusal")))
-        for call in _mappings(delta.get("tool_calls")):
-            _add_call(self.calls, call)
-        for name, value in delta.items():
-            if name not in _KNOWN and value:
-                for key, part in value.items() if isinstance(value, Mapping) else [("", value)]:
-                    told = part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
-                    self.beside.setdefault(f"{name}.{key}" if key else name, []).append(told)
-
-    def choice(self, index: int) -> dict[str, Any]:
-        """A choice of a ``chat.completion``; what is beside text and calls can be read there, but not sent again."""
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.text) or None}
-        if self.calls:
-            message["tool_calls"] = [self.calls[i] for i in sorted(self.calls)]
-        message |= {name: "".join(parts) for name, parts in self.beside.items()}
-        return {"index": index, "message": message, "finish_reason": self.reason}
-
-
-def _assembled(events: Iterator[Mapping[str, Any]]) -> Any:
-    """A ``chat.completion`` from the chunks of OpenAI, Anthropic or Gemini; None if there were none."""
-    choices: dict[int, _Said] = {0: _Said()}
-    model, usage, seen = "", None, False
-    for event in events:
-        seen = True
-        model = event.get("model") or model
-        usage = event.get("usage") or usage
-        for choice in _mappings(event.get("choices")):
-            index = choice.get("index")
-            said = choices.setdefault(index if isinstance(index, int) else 0, _Said())
-            said.add(_mapping(choice.get("delta")))
-            said.reason = choice.get("finish_reason") or said.reason
-        only = choices[0]
-        delta = _mapping(event.get("delta"))  # Anthropic
-        only.text.append(_string(delta.get("text")) + _string(delta.get("partial_json")))
-        only.reason = delta.get("stop_reason") or only.reason
-        for candidate in _mappings(event.get("candidates")):  # Gemini
-            only.text.append(_parts(candidate.get("content")))
-            only.reason = candidate.get("finishReason") or only.reason
-    if not seen:
-        return None
-    return {
-        "object": "chat.completion", "model": _string(model), "usage": usage,
-        "choices": [choices[i].choice(i) for i in sorted(choices)],
-    }  # fmt: skip
-
-
-def _add_call(calls: dict[int, dict[str, Any]], call: Mapping[str, Any]) -> None:
-    index = call.get("index") if isinstance(call.get("index"), int) else 0
-    kept = calls.setdefault(
-        int(index or 0), {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-    )
-    kept["id"] = call.get("id") or kept["id"]
-    function = call.get("function")
-    if isinstance(function, Mapping):
-        kept["function"]["name"] += _string(function.get("name"))
-        kept["function"]["arguments"] += _string(function.get("arguments"))
-
-
-def _told(body: Any) -> ChatReply | None:
-    """A plain reply of Anthropic or Gemini in OpenAI's terms, if it is all text."""
+    except ValueError:
+        return _of_lines(text)
+    if isinstance(body, list) and body and all(isinstance(v, Mapping) for v in body):
+        return _of_events([{"data": v} for v in body], Form.LINES)
     if not isinstance(body, Mapping):
         return None
-    model = _string(body.get("model") or body.get("modelVersion"))
-    content = body.get("content")
-    if isinstance(content, list) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in content):
-        reason = body.get("stop_reason")
-        return ChatReply("".join(_string(p.get("text")) for p in content), _string(reason) or None, model)
-    candidates = body.get("candidates")
-    if isinstance(candidates, list) and len(candidates) == 1 and isinstance(candidates[0], Mapping):
-        reason = candidates[0].get("finishReason")
-        return ChatReply(_parts(candidates[0].get("content")), _string(reason) or None, model)
-    return None
+    return RawReply(body, Form.JSON, native=isinstance(body.get("choices"), list))
 
 
-def _parts(content: Any) -> str:
-    parts = content.get("parts") if isinstance(content, Mapping) else None
-    return "".join(_string(p.get("text")) for p in parts or [] if isinstance(p, Mapping))
+def _of_lines(text: str) -> RawReply | None:
+    """What is no JSON as a whole: a value a line, or events under another content type."""
+    lines = parse_lines(text)
+    if lines is not None:
+        return _of_events(lines, Form.LINES) if len(lines) > 1 else None
+    start = text.removeprefix("\ufeff").lstrip()
+    return _of_events(parse_events(text), Form.EVENTS) if start.startswith(("data:", "event:")) else None
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _of_events(events: list[dict[str, Any]], form: Form) -> RawReply | None:
+    values = [e["data"] for e in events if isinstance(e.get("data"), Mapping)]
+    if not values:
+        return None
+    native = any(isinstance(v.get("choices"), list) for v in values) and all(
+        any(name in v for name in _BESIDE) for v in values
+    )
+    return RawReply(events, form, native)
 
 
-def _mappings(value: Any) -> list[Mapping[str, Any]]:
-    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
+def _without_logprobs(value: Any) -> Any:
+    if isinstance(value, list):
+        return [{**e, "data": _without_logprobs(e["data"])} if "data" in e else e for e in value]
+    if not isinstance(value, Mapping) or not isinstance(value.get("choices"), list):
+        return value
+    choices = [
+        {**c, "logprobs": None} if isinstance(c, Mapping) and c.get("logprobs") else c
+        for c in value["choices"]
+    ]
+    return {**value, "choices": choices}
 
 
-def _string(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")

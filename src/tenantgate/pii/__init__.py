@@ -7,11 +7,13 @@ A finding says what and where, never the text itself.
 """
 
 from tenantgate.pii.finding import NAME_KINDS, Finding, outermost, within
-from tenantgate.pii.masking import Masked, Placeholders, mask, recover
+from tenantgate.pii.masking import Masked, Placeholders, changed, mask, masking, recover, recovering
 from tenantgate.pii.names import find_names
 from tenantgate.pii.normalise import View, normalise, original_spans, without_surrogates
 from tenantgate.pii.personal import DEFAULT_KINDS, PERSONAL_KINDS, find_personal
 from tenantgate.pii.secrets import SECRET_KINDS, find_secrets
+from tenantgate.pii.view import Unit
+from tenantgate.pii.views import TooDeepError, find_in_views, readings
 
 __all__ = [
     "DEFAULT_KINDS",
@@ -21,15 +23,22 @@ __all__ = [
     "Finding",
     "Masked",
     "Placeholders",
+    "TooDeepError",
+    "Unit",
     "View",
+    "changed",
+    "find_in_views",
     "find_names",
     "find_personal",
     "find_secrets",
     "mask",
+    "masking",
     "normalise",
     "original_spans",
     "outermost",
+    "readings",
     "recover",
+    "recovering",
     "within",
     "without_surrogates",
 ]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
 from tenantgate.checkpoints import checkpoint
 from tenantgate.pii.finding import Finding
+from tenantgate.pii.view import Unit, View
 
-__all__ = ["View", "normalise", "original_spans", "without_surrogates"]
+__all__ = ["View", "normalise", "normalised", "original_spans", "without_surrogates"]
 
 # Letters of other alphabets that look like Latin ones: the part of Unicode's confusables (UTS #39) that forges
 # use in practice. Applied only in words that also have Latin letters, so that Russian stays Russian.
@@ -36,6 +36,7 @@ _TAGS: Final = range(0xE0020, 0xE007F)
 
 _STRIDE: Final = 4096  # characters between two checkpoints
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]")
+_ODD: Final = re.compile("[^\t\n\r -~]")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -44,56 +45,39 @@ def without_surrogates(text: str) -> str:
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """A text made from another: character i stands for ``starts[i]:ends[i]`` of the original.
-
-    Without `starts` the two are the same.
-    """
-
-    text: str
-    starts: Sequence[int] | None = None
-    ends: Sequence[int] | None = None
-
-    def span(self, start: int, end: int) -> tuple[int, int]:
-        """The original's span for a span of this text, which isn't empty."""
-        if self.starts is None or self.ends is None:
-            return start, end
-        return min(self.starts[start:end]), max(self.ends[start:end])
-
-
 def normalise(text: str) -> View:
     """The text as it reads. ASCII stays as it is, but for control characters, which show as nothing."""
+    return normalised(View(text))
+
+
+def normalised(view: View) -> View:
+    """What `view` reads as; itself where nothing reads otherwise."""
+    text = view.text
     if text.isascii() and _CONTROL.search(text) is None:
-        return View(text)
-    out: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    latin = _mixed(text)
-    for i, char in enumerate(text):
-        if not i % _STRIDE:
-            checkpoint()
-        plain = _plain(char)
-        if i in latin:
-            plain = _LOOKALIKES.get(char, plain)
-        for c in plain:
-            out.append(c)
-            starts.append(i)
-            ends.append(i + 1)
-    return View("".join(out), starts, ends)
+        return view
+    return View.of(view, _units(text))
 
 
 def original_spans(view: View, findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The findings in `view`, where they lie in the original."""
-    if view.starts is None:
+    if view.original:
         return tuple(findings)
     return tuple(Finding(*view.span(f.start, f.end), f.kind, f.score) for f in findings)
 
 
+def _units(text: str) -> Iterator[Unit]:
+    latin = _mixed(text)
+    for n, match in enumerate(_ODD.finditer(text)):
+        if not n % _STRIDE:
+            checkpoint()
+        char, at = match.group(), match.start()
+        plain = _LOOKALIKES.get(char, "") if at in latin else _plain(char)
+        if plain != char:
+            yield at, at + 1, plain
+
+
 @lru_cache(maxsize=4096)
 def _plain(char: str) -> str:
-    if " " <= char <= "~" or char in "\t\n\r":
-        return char
     if ord(char) in _TAGS:
         return chr(ord(char) - 0xE0000)
     category = unicodedata.category(char)

@@ -22,7 +22,7 @@ _NEAR: Final = 60  # characters before a number in which a word tells what it is
 _DIGITS: Final = re.compile(r"[0-9]++")
 _RUN: Final = re.compile(r"(?<![0-9A-Za-z_])(?:\+|\(\+?+)?+[0-9](?:[ .()-]{0,3}+[0-9]){6,60}+")
 _EMAIL: Final = re.compile(
-    r"(?<![\w.%+'-])[\w.%+'-]{1,64}+@(?:[^\W_](?:[\w-]{0,62}+)\.(?=[\w])){1,8}+[^\W\d_]{2,24}+"
+    r"(?<![\w.%+-])[\w.%+-][\w.%+'-]{0,63}+@(?:[^\W_](?:[\w-]{0,62}+)\.(?=[\w])){1,8}+[^\W\d_]{2,24}+"
 )
 _EMAIL_TOLD: Final = re.compile(
     r"(?<![\w.%+-])[\w.%+-]{1,64}+ ?[\[(] ?(?:at|AT|@) ?[\])] ?"
