@@ -28,10 +28,14 @@ _REST: Final = re.compile(
     rf"(?P<is>(?:{_IS}))(?:(?<![a-zéèä])|(?![a-z])):?(?P<gap>[ \t]{{0,4}}+)|(?<=[ \t\"'`])|(?=[\"'`«“]))"
     r"(?P<quote>[\"'`«“]?)"
 )
-_SUFFIX: Final = re.compile(r"(?:s|[0-9]{1,2}|[_.-]?(?:base|value|prod|dev|test|stage|staging|live|new|old|hash|1|2))?$")
+_SUFFIX: Final = re.compile(
+    r"(?:s|[0-9]{1,2}|[_.-]?(?:base|value|prod|dev|test|stage|staging|live|new|old|hash|1|2))?$"
+)
 _BARE: Final = re.compile(r"[^\s\"'`<>]{1,512}+")
 _NEXT_PAIR: Final = re.compile(r"[;&](?=[A-Za-z_][\w .-]{0,40}=|$)")
-_OTHER_SCRIPT: Final = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")  # no blank ends a word there
+_OTHER_SCRIPT: Final = re.compile(
+    "[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]"
+)  # no blank ends a word there
 _CLOSES: Final = {"«": "»", "“": "”"}
 _ENV: Final = re.compile(r"[A-Z][A-Z0-9_]{0,60}$")
 _ENDS_SENTENCE: Final = re.compile(r"[.!,;)]{0,2}\s{0,2}(?:\n|$|and\b|but\b|but\b|-)")
@@ -42,9 +46,11 @@ _STATE: Final = re.compile(
     r"unknown|empty|blank|null|gone|lost|here|there|this|that|what|why|how|good|bad|easy|hard|simple|complex|unique|"
     r"case|sensitive|public|private|missing|optional|required|below|above|fine|ok|okay|case-sensitive|unsafe|"
     r"insecure|out|up|about|over|under|like|important|essential|mandatory|hashed|kept|sent|set|reset|stored|shown|"
-    r"[a-z]+(?:ed|ing|able|ible|ly|ful|less|ous|ive|ary|ten|sen|own))$"
+    r"[a-z]{1,20}(?:ed|ing|able|ible|ly|ful|less|ous|ive|ary|ten|sen|own))$"
 )
-_WHOLE_SECRET: Final = re.compile(r"(?:secret|token|api_?key|access_?key|secret_key|secret_key_base|credentials?)$")
+_WHOLE_SECRET: Final = re.compile(
+    r"(?:secret|token|api_?key|access_?key|secret_key|secret_key_base|credentials?)$"
+)
 _MANY: Final = 64  # names between two looks at the clock
 
 
@@ -72,7 +78,14 @@ def _at(text: str, lower: str, name: Name, start: int, end: int) -> Finding | No
         return None
     sign = rest["sign"] or rest["tag"] or rest["attribute"]
     flag = _is_flag(text, start)
-    if not sign and not rest["is"] and not flag and not rest["quote"] and not name.test == "key" and name.test != "pin":
+    if (
+        not sign
+        and not rest["is"]
+        and not flag
+        and not rest["quote"]
+        and not name.test == "key"
+        and name.test != "pin"
+    ):
         if not _of_a_person(lower, start) or not name.test == "password":
             return None
     if name.joined and not sign and not flag:
@@ -99,7 +112,11 @@ def _is_flag(text: str, start: int) -> bool:
 
 
 def _of_a_person(lower: str, start: int) -> bool:
-    return lower[max(0, start - 12) : start].rstrip().endswith(("my", "our", "mein", "mon", "mi", "minha", "şif", "wifi", "wi-fi"))
+    return (
+        lower[max(0, start - 12) : start]
+        .rstrip()
+        .endswith(("my", "our", "mein", "mon", "mi", "minha", "şif", "wifi", "wi-fi"))
+    )
 
 
 def _value(text: str, rest: re.Match[str]) -> tuple[int, int] | None:
@@ -131,9 +148,25 @@ class _Use:
     """One place where a name and a value stand together."""
 
     def __init__(
-        self, text: str, lower: str, start: int, end: int, rest: re.Match[str], said: str, after: int, *, flag: bool
+        self,
+        text: str,
+        lower: str,
+        start: int,
+        end: int,
+        rest: re.Match[str],
+        said: str,
+        after: int,
+        *,
+        flag: bool,
     ) -> None:
-        self.text, self.lower, self.rest, self.said, self.after, self.flag = text, lower, rest, said, after, flag
+        self.text, self.lower, self.rest, self.said, self.after, self.flag = (
+            text,
+            lower,
+            rest,
+            said,
+            after,
+            flag,
+        )
         self.start, self.end = start, end
         self.quoted = bool(rest["quote"])
         self.sign = rest["sign"] or rest["tag"] or rest["attribute"] or ("=" if flag else "")
@@ -141,16 +174,22 @@ class _Use:
     def holds(self, name: Name) -> bool:
         """Whether the value is a credential."""
         if name.test == "pin":
-            return self.said.isdecimal() and 3 <= len(self.said) <= 8 and bool(self.sign or self.rest["is"] or self.lower.startswith("cv", self.start))
+            return (
+                self.said.isdecimal()
+                and 3 <= len(self.said) <= 8
+                and bool(self.sign or self.rest["is"] or self.lower.startswith("cv", self.start))
+            )
         if name.test == "key":
             return key_like(self.said) or self._env_secret()
         if len(self.said) < 4 and not (self.quoted and self.sign):
             return False
-        if self.rest["suffix"] and not _SUFFIX.match(self.rest["suffix"]) :
+        if self.rest["suffix"] and not _SUFFIX.match(self.rest["suffix"]):
             return key_like(self.said) and bool(self.sign)
         if self._is_code():
             return False
-        if password_like(self.said, quoted=self.quoted or bool(self.rest["closing"].strip("])")), sure=bool(self.sign)):
+        if password_like(
+            self.said, quoted=self.quoted or bool(self.rest["closing"].strip("])")), sure=bool(self.sign)
+        ):
             return True
         if self.rest["tag"] or self.flag:
             return len(self.said) >= 4
@@ -185,16 +224,31 @@ class _Use:
         line = self._line_before()
         tail = self.text[self.after : self.after + 2]
         ends = not tail or tail[0] in "\r\n;&" or (tail[0] in "\"'" and not self.quoted)
-        alone = not line.strip(" \t-\"'{$#") or line.strip().lower() in ("export", "set", "env", "arg") or _ENV.search(line) is not None
+        alone = (
+            not line.strip(" \t-\"'{$#")
+            or line.strip().lower() in ("export", "set", "env", "arg")
+            or _ENV.search(line) is not None
+        )
         if self.rest["sign"] == "=" and tight:
             called = line.rstrip().endswith(("(", ",")) or tail[:1] in ("(", ")")
             return not called and (tail[:1] in ("", "\n", "\r", ";", "&", " ", '"', "'", "`"))
         dotted = re.fullmatch(r"[\w.\[-]*", line.strip(" \t-\"'$")) is not None
         spaced = self.rest["sign"] in ("=", ":", "：") and (alone or dotted)
-        return spaced and (not tail or tail[0] in "\r\n") and not self.said.endswith(";") and len(self.said) >= 4 and is_plain_word(self.said) and not _STATE.match(self.said.lower())
+        return (
+            spaced
+            and (not tail or tail[0] in "\r\n")
+            and not self.said.endswith(";")
+            and len(self.said) >= 4
+            and is_plain_word(self.said)
+            and not _STATE.match(self.said.lower())
+        )
 
     def _told(self) -> bool:
         """A plain word after "my password is"."""
         if self.rest["is"] != "is" or not self.said.isascii():
             return self.quoted and len(self.said) >= 4 and self.rest["is"] is not None
-        return _of_a_person(self.lower, self.start) and _STATE.match(self.said.lower()) is None and _ENDS_SENTENCE.match(self.text, self.after) is not None
+        return (
+            _of_a_person(self.lower, self.start)
+            and _STATE.match(self.said.lower()) is None
+            and _ENDS_SENTENCE.match(self.text, self.after) is not None
+        )

@@ -79,8 +79,8 @@ def key_like(value: str) -> bool:
 
 
 def _random(value: str) -> bool:
-    """Not ``xxxx…`` nor a name: some digits, and many different characters."""
-    return any(c.isdecimal() for c in value) and len(set(value[-40:])) >= 8
+    """Not ``xxxx…`` nor a name: some digits, and no character over and over."""
+    return any(c.isdecimal() for c in value) and len(set(value[-20:])) >= 3
 
 
 def _decoded(text: str) -> bytes:
@@ -118,7 +118,11 @@ def _url(value: str) -> bool:
 
 
 def _curl(value: str) -> bool:
-    return not is_placeholder(value) and not value.isdecimal() and value not in ("root", "www-data", "staff", "wheel")
+    return (
+        not is_placeholder(value)
+        and not value.isdecimal()
+        and value not in ("root", "www-data", "staff", "wheel")
+    )
 
 
 def _cli(value: str) -> bool:
