@@ -52,12 +52,23 @@ _DATE: Final = re.compile(
 )
 
 
+# One of these is in each of the words.
+_STEMS: Final = (
+    "born", "birth", "dob", "d.o", "geb", "né", "naissance", "naci", "nasc", "nato", "nata", "urodz", "ur.", "fød", "föd",
+    "synty", "narozen", "szül", "născ", "naș", "rođen", "rojen", "doğ", "lahir", "sinh", "γενν", "γέν", "ро", "生", "생",
+    "태어", "เกิด", "ول", "ميلاد", "מולד", "נולד", "जन्म",
+)  # fmt: skip
+_ASCII_STEMS: Final = tuple(stem for stem in _STEMS if stem.isascii())
+
+
 def find_births(text: str, lower: str) -> Iterator[Finding]:
     """Dates near a word that tells of a birth; `lower` is `text` in lower case, each character where it was.
 
     Raises:
         OutOfTimeError: the text is longer than there is time for (`time_left.limited`).
     """
+    if not any(stem in lower for stem in (_ASCII_STEMS if lower.isascii() else _STEMS)):
+        return
     for n, word in enumerate(_WORDS.finditer(lower)):
         if n % _MANY == 0:
             check_time()

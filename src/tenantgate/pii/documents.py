@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from tenantgate.guard.time_left import check_time
 from tenantgate.pii.finding import Finding
 from tenantgate.pii.identifier_checks import mrz_digit
 
@@ -60,40 +61,71 @@ _ENGLISH: Final = (
     r"[Pp]lace|[Pp]l|[Ss]quare|[Ss]q|[Tt]errace|[Cc]lose|[Cc]rescent|[Pp]arkway|[Pp]kwy|[Hh]ighway|[Hh]wy|[Rr]ow|[Gg]ardens|"
     r"[Gg]rove|[Mm]ews|[Tt]rail|[Cc]ircle|[Cc]ir|[Bb]roadway|Broadway)"
 )
-_FORMS: Final = (
-    # 1600 Pennsylvania Avenue NW, Washington, DC 20500; 10 Downing Street, London SW1A 2AA
-    (re.compile(rf"(?<![\w.,-]){_HOUSE} (?:{_CAPITAL} ){{1,4}}?{_ENGLISH}(?![\w])\.?(?: [NSEW]{{1,2}}(?![\w]))?(?P<rest>{_US_TAIL}|{_UK_TAIL})?"),
-     ("street", " st", "ave", "road", " rd", "boulevard", "blvd", "lane", " ln", "drive", " dr", "court", "way", "place", "square",
-      "terrace", "close", "crescent", "parkway", "pkwy", "highway", " row", "gardens", "grove", "mews", "trail", "circle")),
-    # Hauptstraße 12, 10115 Berlin; Kalverstraat 92, 1012 PH Amsterdam; Storgatan 5, 111 51 Stockholm
-    (re.compile(rf"(?<![\w-]){_CAPITAL}(?: {_CAPITAL}){{0,2}}?(?:(?<=[a-zß-ÿ])|[ -])(?:stra(?:ß|ss)e|Stra(?:ß|ss)e|str\.|Str\.|weg|Weg|platz|Platz|allee|Allee|gasse|damm|ufer|ring|straat|laan|plein|gracht|kade|gatan|vägen|gata|veien|vej|gade|katu|tie)"
-                rf" {_HOUSE}(?P<rest>{_ZIP_CITY}|,?\s[0-9]{{3}} [0-9]{{2}} {_CITY})?"),
-     ("stra", "str.", "weg", "platz", "allee", "gasse", "damm", "ufer", "ring ", "laan", "plein", "gracht", "kade", "gata", "vägen", "veien", "vej ", "gade", "katu", "tie ")),
-    # 12 bis rue de la Paix, 75002 Paris
-    (re.compile(rf"(?<![\w.,-]){_HOUSE}(?: (?:bis|ter))?,? (?:rue|avenue|av\.|boulevard|bd|place|chemin|impasse|allée|quai|cours|route|Rue|Avenue|Boulevard|Place|Chemin)"
-                rf" (?:(?:de|du|des|la|le|les|l'|d') ?){{0,3}}{_NAME}(?:[ -]{_CAPITAL}){{0,4}}(?P<rest>{_ZIP_CITY})?"),
-     ("rue", "avenue", "av.", "boulevard", "bd ", "place", "chemin", "impasse", "allée", "quai", "cours", "route")),
-    # Calle Mayor 5, 28013 Madrid; Via Roma 10, 00184 Roma; Rua Augusta, 100; ul. Długa 5/7, 00-238 Warszawa
-    (re.compile(rf"(?<![\w-])(?:Calle|calle|C/|Avenida|avenida|Avda\.|Av\.|Plaza|plaza|Paseo|Via|via|Viale|Piazza|Corso|Largo|Rua|rua|Travessa|Praça|Alameda|ul\.|Ul\.|ulica|aleja|al\.) ?"
-                rf"(?:(?:de|del|la|las|los|da|do|das|dos|della|dei|di|d') ?){{0,3}}{_CAPITAL}(?: (?:de|del|la|da|do|e|y)? ?{_CAPITAL}){{0,3}},? (?:n[º°.o]{{1,2}} ?)?{_HOUSE}(?P<rest>{_ZIP_CITY}|,?\s[0-9]{{2}}-[0-9]{{3}} {_CITY}|,?\s{{1,2}}[0-9]{{5}}-[0-9]{{3}})?"),
-     ("calle", "c/", "avenida", "avda", "av.", "plaza", "paseo", "via", "piazza", "corso", "largo", "rua", "travessa", "praça", "alameda", "ul.", "ulica", "al")),
-)  # fmt: skip
+# 1600 Pennsylvania Avenue NW, Washington, DC 20500; 10 Downing Street, London SW1A 2AA
+_ENGLISH_FORM: Final = re.compile(
+    rf"{_HOUSE} (?:{_CAPITAL} ){{1,4}}?{_ENGLISH}(?![\w])\.?(?: [NSEW]{{1,2}}(?![\w]))?(?P<rest>{_US_TAIL}|{_UK_TAIL})?"
+)
+# Hauptstraße 12, 10115 Berlin; Kalverstraat 92, 1012 PH Amsterdam; Storgatan 5, 111 51 Stockholm
+_GERMANIC_FORM: Final = re.compile(
+    rf"(?<![\w-]){_CAPITAL}(?: {_CAPITAL}){{0,2}}?(?:(?<=[a-zß-ÿ])|[ -])(?:stra(?:ß|ss)e|Stra(?:ß|ss)e|str\.|Str\.|weg|Weg|platz|Platz|allee|Allee|gasse|damm|ufer|ring|straat|laan|plein|gracht|kade|gatan|vägen|gata|veien|vej|gade|katu|tie)"
+    rf" {_HOUSE}(?P<rest>{_ZIP_CITY}|,?\s[0-9]{{3}} [0-9]{{2}} {_CITY})?"
+)
+# 12 bis rue de la Paix, 75002 Paris
+_FRENCH_FORM: Final = re.compile(
+    rf"{_HOUSE}(?: (?:bis|ter))?,? (?:rue|avenue|av\.|boulevard|bd|place|chemin|impasse|allée|quai|cours|route|Rue|Avenue|Boulevard|Place|Chemin)"
+    rf" (?:(?:de|du|des|la|le|les|l'|d') ?){{0,3}}{_NAME}(?:[ -]{_CAPITAL}){{0,4}}(?P<rest>{_ZIP_CITY})?"
+)
+# Calle Mayor 5, 28013 Madrid; Via Roma 10, 00184 Roma; Rua Augusta, 100; ul. Długa 5/7, 00-238 Warszawa
+_ROMANCE_FORM: Final = re.compile(
+    rf"(?<![\w-])(?:Calle|calle|C/|Avenida|avenida|Avda\.|Av\.|Plaza|plaza|Paseo|Via|via|Viale|Piazza|Corso|Largo|Rua|rua|Travessa|Praça|Alameda|ul\.|Ul\.|ulica|aleja|al\.) ?"
+    rf"(?:(?:de|del|la|las|los|da|do|das|dos|della|dei|di|d') ?){{0,3}}{_CAPITAL}(?: (?:de|del|la|da|do|e|y)? ?{_CAPITAL}){{0,3}},? (?:n[º°.o]{{1,2}} ?)?{_HOUSE}(?P<rest>{_ZIP_CITY}|,?\s[0-9]{{2}}-[0-9]{{3}} {_CITY}|,?\s{{1,2}}[0-9]{{5}}-[0-9]{{3}})?"
+)
+_STREET: Final = re.compile(
+    r"(?:stra(?:ß|ss)e|str\.|weg|platz|allee|gasse|damm|ufer|ring|straat|laan|plein|gracht|kade|gatan|vägen|gata|veien|vej|gade|katu|tie) $|"
+    r"(?:calle|c/|avenida|avda\.|av\.|plaza|paseo|via|viale|piazza|corso|largo|rua|travessa|praça|alameda|ul\.|ulica|aleja|al\.)[^\n]{1,40}$"
+)
+_MANY: Final = 64  # groups between two looks at the clock
 _TOLD: Final = re.compile(
     r"(?:address|live at|lives at|living at|reside\w{0,2} at|deliver(?:ed)? to|ship(?:ped)? to|send (?:it|this|them) to|home is|located at|adresse|wohn\w{0,5}|"
     r"habite|domicil\w{0,4}|dirección|direccion|vivo en|indirizzo|abito in|endereço|moro na|adres|mieszkam|zamieszk\w{0,6})[^\n]{0,30}$"
 )
 
 
-def find_streets(text: str, lower: str) -> Iterator[Finding]:
-    """Postal addresses with a street and a number; surer with a postcode or beside a word such as "address"."""
-    for form, hints in _FORMS:
-        if not any(hint in lower for hint in hints):
+def find_streets(text: str, lower: str, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:
+    """Postal addresses with a street and a number; surer with a postcode or beside a word such as "address".
+
+    Args:
+        text: the text.
+        lower: it in lower case, each character where it was.
+        groups: those with digits; one of them is the number of the house.
+    """
+    done = 0
+    for n, (start, end) in enumerate(groups):
+        if n % _MANY == 0:
+            check_time()
+        if end - start > 6 or start < done or not text[start].isdecimal():
             continue
-        for m in form.finditer(text):
-            if m["rest"]:
-                score = 0.85
-            elif _TOLD.search(lower[max(0, m.start() - 48) : m.start()]):
-                score = 0.7
-            else:
-                score = 0.4
-            yield Finding(m.start(), m.end(), "STREET_ADDRESS", score)
+        found = None
+        if text[end : end + 1] in (" ", ",", "-", "/"):
+            found = _ENGLISH_FORM.match(text, start) or _FRENCH_FORM.match(text, start)
+        if found is None and _STREET.search(lower, max(0, start - 48), start):
+            found = _of_house(text, max(done, start - 60), start)
+        if found is None:
+            continue
+        done = found.end()
+        if found["rest"]:
+            score = 0.85
+        elif _TOLD.search(lower[max(0, found.start() - 48) : found.start()]):
+            score = 0.7
+        else:
+            score = 0.4
+        yield Finding(found.start(), found.end(), "STREET_ADDRESS", score)
+
+
+def _of_house(text: str, low: int, house: int) -> re.Match[str] | None:
+    """The address whose number stands at `house`, after the name of the street."""
+    for form in (_GERMANIC_FORM, _ROMANCE_FORM):
+        for found in form.finditer(text, low, min(len(text), house + 60)):
+            if found.start() < house < found.end():
+                return found
+    return None

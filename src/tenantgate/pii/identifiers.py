@@ -137,10 +137,11 @@ def find_identifiers(
     """
     if not any(row.row.kind in kinds for row in _ROWS):
         return
-    if sum(b - a for a, b in groups) + 4 < _SHORTEST:
+    near = _windows(text, groups)
+    if not near:
         return
     wanted = frozenset(i for i, row in enumerate(_ROWS) if row.row.kind in kinds)
-    told = _told(lower, wanted)
+    told = _told(lower, near, wanted)
     starts = [t.start for t in told]
     i = 0
     while i < len(groups):
@@ -152,16 +153,45 @@ def find_identifiers(
         i += used
 
 
-def _told(lower: str, wanted: frozenset[int]) -> list[_Told]:
+def _windows(text: str, groups: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Where words could tell what groups are: around those that are no number of up to three digits by itself."""
+    out: list[tuple[int, int]] = []
+    last = -9
+    for n, (start, end) in enumerate(groups):
+        nxt = groups[n + 1][0] if n + 1 < len(groups) else len(text) + 9
+        lonely = (
+            end - start <= 3
+            and start - last > 3
+            and nxt - end > 3
+            and text[start - 1 : start] not in "-."
+            and text[end : end + 1] != "-"
+        )
+        last = end
+        if lonely:
+            continue
+        low, high = max(0, start - _BEFORE - 24), min(len(text), end + _AFTER + 24)
+        if out and low <= out[-1][1]:
+            out[-1] = (out[-1][0], high)
+        else:
+            out.append((low, high))
+    return out
+
+
+def _told(lower: str, windows: Sequence[tuple[int, int]], wanted: frozenset[int]) -> list[_Told]:
     """Where words stand that name an identifier, in order."""
     out: list[_Told] = []
-    for m in _WORD.finditer(lower):
-        word = m.group()
-        for phrase in (*_WHOLE.get(word, ()), *_BEGUN.get(word[:4], ())):
-            at = m.start()
-            end = at + len(phrase.text)
-            if lower.startswith(phrase.text, at) and (phrase.open_end or not lower[end : end + 1].islower()):
-                out.append(_Told(at, m.end() if phrase.open_end else end, phrase.rows & wanted))
+    for low, high in windows:
+        for m in _WORD.finditer(lower, low, high):
+            word = m.group()
+            for phrase in (*_WHOLE.get(word, ()), *_BEGUN.get(word[:4], ())):
+                at = m.start()
+                end = at + len(phrase.text)
+                if (
+                    lower.startswith(phrase.text, at)
+                    and not lower[at - 1 : at].islower()
+                    and (phrase.open_end or not lower[end : end + 1].islower())
+                ):
+                    out.append(_Told(at, m.end() if phrase.open_end else end, phrase.rows & wanted))
     if not lower.isascii():
         for text, phrases in _INSIDE.items():
             at = lower.find(text)

@@ -51,23 +51,24 @@ _STATE: Final = re.compile(
 _WHOLE_SECRET: Final = re.compile(
     r"(?:secret|token|api_?key|access_?key|secret_key|secret_key_base|credentials?)$"
 )
+_WORDS: Final = tuple((word, name) for name in NAMES for word in name.words)
+_ASCII_WORDS: Final = tuple(row for row in _WORDS if row[0].isascii())
 _MANY: Final = 64  # names between two looks at the clock
 
 
 def find_named(text: str, lower: str) -> Iterator[Finding]:
     """Values of named credentials. `lower` is `text` in lower case, each character where it was."""
     count = 0
-    for name in NAMES:
-        for word in name.words:
-            at = lower.find(word)
-            while at >= 0:
-                count += 1
-                if count % _MANY == 0:
-                    check_time()
-                found = _at(text, lower, name, at, at + len(word))
-                if found is not None:
-                    yield found
-                at = lower.find(word, at + len(word))
+    for word, name in _ASCII_WORDS if lower.isascii() else _WORDS:
+        at = lower.find(word)
+        while at >= 0:
+            count += 1
+            if count % _MANY == 0:
+                check_time()
+            found = _at(text, lower, name, at, at + len(word))
+            if found is not None:
+                yield found
+            at = lower.find(word, at + len(word))
 
 
 def _at(text: str, lower: str, name: Name, start: int, end: int) -> Finding | None:

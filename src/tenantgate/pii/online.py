@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tenantgate.pii import checksums
@@ -53,15 +53,14 @@ _FILES: Final = frozenset(
 _VERSION: Final = re.compile(r"v?[0-9]{1,9}\.[0-9]")
 _IP4: Final = re.compile(r"(?<![\w.])[0-9]{1,3}+\.[0-9]{1,3}+\.[0-9]{1,3}+\.[0-9]{1,3}+(?![\w]|\.[0-9])")
 _IP6: Final = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]{2,39}+(?:\.[0-9]{1,3}){0,3}+(?![\w:])")
-_MAC: Final = re.compile(
-    r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])|"
-    r"(?<![\w.])[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![\w.])"
-)
+_MAC: Final = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
+_MAC_DOTTED: Final = re.compile(r"(?<![\w.])[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![\w.])")
+_SHORTEST_WALLET: Final = 26
 _URL: Final = re.compile(r"(?<![\w])(?:https?://|www\.)[^\s<>\"'\[\](){}|\\^`]{3,2000}+")
 _WALLETS: Final = (
-    (re.compile(r"(?<![A-Za-z0-9])(?:0x[0-9a-fA-F]{40}|(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{25,59}+|T[1-9A-HJ-NP-Za-km-z]{33}|r[1-9A-HJ-NP-Za-km-z]{33}|[48][0-9AB][1-9A-HJ-NP-Za-km-z]{93}|addr1[02-9ac-hj-np-z]{50,100}+)(?![A-Za-z0-9])"),
+    (re.compile(r"(?:0x[0-9a-fA-F]{40}|(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{25,59}+|T[1-9A-HJ-NP-Za-km-z]{33}|r[1-9A-HJ-NP-Za-km-z]{33}|[48][0-9AB][1-9A-HJ-NP-Za-km-z]{93}|addr1[02-9ac-hj-np-z]{50,100}+)"),
      lambda _t: True),
-    (re.compile(r"(?<![A-Za-z0-9])[13LMD][1-9A-HJ-NP-Za-km-z]{25,34}+(?![A-Za-z0-9])"), checksums.base58check),
+    (re.compile(r"[13LMD][1-9A-HJ-NP-Za-km-z]{25,34}+"), checksums.base58check),
 )  # fmt: skip
 _NO_ADDRESS: Final = re.compile(
     r"(?:version|release|build|firmware|driver|section|sect?\.|chapter|clause|article|paragraph|§|kapitel|abschnitt|version:|"
@@ -104,25 +103,35 @@ def find_urls(text: str) -> Iterator[Finding]:
             yield Finding(m.start(), m.start() + len(m.group().rstrip(".,;:!?")), "URL", 0.9)
 
 
-def find_computers(text: str, lower: str, kinds: frozenset[str]) -> Iterator[Finding]:
-    """Addresses of computers, and of network cards."""
-    if "MAC_ADDRESS" in kinds and (":" in text or "-" in text or "." in text):
-        for m in _MAC.finditer(text):
-            if any(c.isalpha() for c in m.group()) or "." not in m.group():
+def find_computers(
+    text: str, lower: str, groups: Sequence[tuple[int, int]], kinds: frozenset[str]
+) -> Iterator[Finding]:
+    """Addresses of computers, and of network cards; `groups` are those with digits."""
+    colons, dashes = text.count(":"), text.count("-")
+    if "MAC_ADDRESS" in kinds:
+        if colons >= 5 or dashes >= 5:
+            for m in _MAC.finditer(text):
                 yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
-    if "IP_ADDRESS" not in kinds:
-        return
-    if text.count(".") >= 3:
-        for m in _IP4.finditer(text):
-            score = _of_somebody(
-                m.group(), lower[max(0, m.start() - 40) : m.start()], text[m.end() : m.end() + 6]
-            )
-            if score:
-                yield Finding(m.start(), m.end(), "IP_ADDRESS", score)
-    if text.count(":") >= 2:
-        for m in _IP6.finditer(text):
-            if _is_ip6(m.group()):
-                yield Finding(m.start(), m.end(), "IP_ADDRESS", 0.9)
+        if any(end - start == 4 and text[end : end + 1] == "." for start, end in groups):
+            for m in _MAC_DOTTED.finditer(text):
+                if any(c.isalpha() for c in m.group()):
+                    yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
+    if "IP_ADDRESS" in kinds:
+        if len(groups) >= 4 and text.count(".") >= 3:
+            yield from _ip4(text, lower)
+        if colons >= 6 or "::" in text:
+            for m in _IP6.finditer(text):
+                if _is_ip6(m.group()):
+                    yield Finding(m.start(), m.end(), "IP_ADDRESS", 0.9)
+
+
+def _ip4(text: str, lower: str) -> Iterator[Finding]:
+    for m in _IP4.finditer(text):
+        score = _of_somebody(
+            m.group(), lower[max(0, m.start() - 40) : m.start()], text[m.end() : m.end() + 6]
+        )
+        if score:
+            yield Finding(m.start(), m.end(), "IP_ADDRESS", score)
 
 
 def _is_ip6(value: str) -> bool:
@@ -151,9 +160,12 @@ def _of_somebody(address: str, before: str, after: str) -> float:
     return 0.85 if max(parts) >= 100 else 0.0
 
 
-def find_wallets(text: str) -> Iterator[Finding]:
-    """Addresses of crypto wallets."""
-    for form, check in _WALLETS:
-        for m in form.finditer(text):
-            if check(m.group()) and any(c.isdecimal() for c in m.group()):
-                yield Finding(m.start(), m.end(), "CRYPTO", 0.9)
+def find_wallets(text: str, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:
+    """Addresses of crypto wallets among the groups with digits."""
+    for start, end in groups:
+        if end - start < _SHORTEST_WALLET:
+            continue
+        for form, check in _WALLETS:
+            if form.fullmatch(text, start, end) and check(text[start:end]):
+                yield Finding(start, end, "CRYPTO", 0.9)
+                break

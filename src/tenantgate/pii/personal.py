@@ -6,7 +6,7 @@ What each sort looks like is in modules of their own; here is what is looked for
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tenantgate.pii import checksums
@@ -20,7 +20,6 @@ from tenantgate.pii.online import find_computers, find_mail, find_urls, find_wal
 __all__ = ["DEFAULT_KINDS", "PERSONAL_KINDS", "find_personal"]
 
 _DIGIT: Final = re.compile("[0-9]")
-_IBAN_HEAD: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?=[ -]?[A-Za-z0-9]{2})")
 
 PERSONAL_KINDS: Final = (
     "EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "PHONE_NUMBER", "IP_ADDRESS", "MAC_ADDRESS", "CRYPTO",
@@ -54,27 +53,30 @@ def find_personal(text: str, kinds: frozenset[str] = DEFAULT_KINDS) -> tuple[Fin
 
 
 def _with_digits(text: str, lower: str, kinds: frozenset[str]) -> Iterator[Finding]:
+    groups = digit_groups(text)
     taken: list[Finding] = []
     if "IBAN_CODE" in kinds:
-        taken += _ibans(text)
-    taken += find_computers(text, lower, kinds)
+        taken += _ibans(text, groups)
+    taken += find_computers(text, lower, groups, kinds)
     if "CRYPTO" in kinds:
-        taken += find_wallets(text)
-    taken += find_identifiers(text, lower, digit_groups(text), kinds)
+        taken += find_wallets(text, groups)
+    taken += find_identifiers(text, lower, groups, kinds)
     if "STREET_ADDRESS" in kinds:
-        yield from find_streets(text, lower)
+        yield from find_streets(text, lower, groups)
     yield from taken
     if not kinds.isdisjoint(("CREDIT_CARD", "PHONE_NUMBER", "US_SSN")):
         yield from find_numbers(text, lower, outermost(taken))
 
 
-def _ibans(text: str) -> Iterator[Finding]:
-    for match in _IBAN_HEAD.finditer(text):
-        length = checksums.IBAN_LENGTHS.get(match.group()[:2].upper())
-        if length is None:
+def _ibans(text: str, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:
+    for start, end in groups:
+        if end - start < 4 or not text[start : start + 2].isalpha():
+            continue
+        length = checksums.IBAN_LENGTHS.get(text[start : start + 2].upper())
+        if length is None or not text[start + 2 : start + 4].isdecimal():
             continue
         chars: list[str] = []
-        at = match.start()
+        at = start
         while len(chars) < length and at < len(text):
             c = text[at]
             if c.isascii() and c.isalnum():
@@ -83,4 +85,4 @@ def _ibans(text: str) -> Iterator[Finding]:
                 break
             at += 1
         if len(chars) == length and checksums.iban("".join(chars)) and not text[at : at + 1].isalnum():
-            yield Finding(match.start(), at, "IBAN_CODE")
+            yield Finding(start, at, "IBAN_CODE")

@@ -21,6 +21,7 @@ __all__ = ["SECRET_KINDS", "find_secrets"]
 _AWS_SECRET: Final = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/=])")
 _AWS_WORDS: Final = re.compile(r"(?i)aws|secret[_ -]?access|akia|asia")
 _AWS_NEAR: Final = 200  # characters between the word and the key
+_LITERALS: Final = tuple((literal, i) for i, rule in enumerate(RULES) for literal in rule.literals)
 _MANY: Final = 64  # matches between two looks at the clock
 
 SECRET_KINDS: Final = tuple(
@@ -39,11 +40,12 @@ def find_secrets(text: str) -> tuple[Finding, ...]:
 
 
 def _find(text: str) -> Iterator[Finding]:
-    for rule in RULES:
-        if any(literal in text for literal in rule.literals):
-            yield from _matches(rule, text)
-    yield from _aws_secrets(text)
-    yield from find_named(text, lower_in_place(text))
+    for i in sorted({i for literal, i in _LITERALS if literal in text}):
+        yield from _matches(RULES[i], text)
+    lower = lower_in_place(text)
+    if "aws" in lower or "access" in lower or "akia" in lower or "asia" in lower:
+        yield from _aws_secrets(text)
+    yield from find_named(text, lower)
 
 
 def _matches(rule: Rule, text: str) -> Iterator[Finding]:
@@ -70,5 +72,5 @@ def _aws_secrets(text: str) -> Iterator[Finding]:
             at + 1 < len(hints) and 0 <= hints[at + 1] - m.end() <= _AWS_NEAR
         )
         value = m.group()
-        if near and entropy(value) > 4 and _has_digit(value) and value.lower() != value:
+        if near and entropy(value) > 4 and any(c.isdecimal() for c in value) and value.lower() != value:
             yield Finding(m.start(), m.end(), "AWS_SECRET_KEY", 0.95)
