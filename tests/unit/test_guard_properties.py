@@ -27,13 +27,19 @@ from tenantgate.pii import (
     find_names,
     find_personal,
     find_secrets,
+    identifiers,
     mask,
+    named_secrets,
     names,
     normalise,
+    numbers,
+    online,
     personal,
     recover,
+    secret_checks,
     secrets,
 )
+from tenantgate.pii.secret_rules import RULES as RULES_OF_SECRETS
 
 SEEDS = [
     "jane@example.com", "4111 1111 1111 1111", "DE89370400440532013000", "+49 30 901820", "078-05-1120",
@@ -166,9 +172,13 @@ def _expressions(module: ModuleType) -> dict[str, re.Pattern[str]]:
 
 
 EXPRESSIONS = {
-    **_expressions(personal), **_expressions(secrets), **_expressions(lexical), **_expressions(names),
-    **{f"form {i} {f.kind}": f.form for i, f in enumerate(secrets._FORMS)},
-    **{f"form {kind} {i}": form for i, (kind, form, _) in enumerate(personal._FORMS)},
+    **{name: form for module in (
+        personal, numbers, online, identifiers, secrets, named_secrets, secret_checks, lexical, names,
+    ) for name, form in _expressions(module).items()},
+    **{f"rule {i} {rule.kind}": rule.form for i, rule in enumerate(RULES_OF_SECRETS)},
+    **{f"compact {i} {row.row.kind}": row.compact for i, row in enumerate(identifiers._ROWS)},
+    **{f"written {i} {row.row.kind}": row.written for i, row in enumerate(identifiers._ROWS) if row.written},
+    **{f"wallet {i}": form for i, (form, _) in enumerate(online._WALLETS)},
     **{f"address {i}": form for i, form in enumerate((*names._ADDRESS, *names._ADDRESS_LOWER))},
     **{f"person {i}": form for i, form in enumerate(names._PERSON_CUES)},
     **{f"family {name}": form for name, form in lexical._COMPILED},
