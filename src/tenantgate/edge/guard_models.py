@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["PARTS", "NotReadyError", "SharedParts"]
 
 _log: Final = logging.getLogger("tenantgate.guard")
-_TOKENS: Final = 64  # of a window; 128 would take three times as long
+_TOKENS: Final = 64  # of a text; 128 would take three times as long
 
 
 class NotReadyError(EdgeError):
@@ -36,11 +36,11 @@ class SharedParts:
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Thread] = {}
         self._makers: dict[str, Callable[[], Any]] = {
-            "embedder": _load_embedder, "injection": self._load_injection, "names": _load_names,
+            "embedder": _load_embedder, "injection": _load_injection, "names": _load_names,
         }  # fmt: skip
 
     def injection(self) -> InjectionModel:
-        """The model of prompt injection; without the embedder's models the first stage alone."""
+        """The model of prompt injection; needs no built models."""
         found: InjectionModel = self._get("injection")
         return found
 
@@ -90,14 +90,15 @@ class SharedParts:
             raise made.with_traceback(None)
         return made
 
-    def _load_injection(self) -> InjectionModel:
-        from tenantgate.edge.guard_weights import injection_weights  # noqa: PLC0415
-        from tenantgate.guard.injection import InjectionModel  # noqa: PLC0415
 
-        weights = injection_weights()
-        self.load("embedder")
-        embedder = self._made["embedder"]
-        return InjectionModel(weights, None if isinstance(embedder, TenantgateError) else embedder)
+def _load_injection() -> InjectionModel:
+    from tenantgate.edge.guard_phrases import phrase_finder  # noqa: PLC0415
+    from tenantgate.edge.guard_weights import injection_weights  # noqa: PLC0415
+    from tenantgate.guard.injection import InjectionModel  # noqa: PLC0415
+
+    model = InjectionModel(injection_weights(), phrase_finder())
+    model.find("warm-up")
+    return model
 
 
 def _load_embedder() -> Embedder:

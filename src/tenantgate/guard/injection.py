@@ -1,11 +1,11 @@
-"""Prompt injection and jailbreaks: a cascade of wording, words and meaning, with trained weights.
+"""Prompt injection and jailbreaks: the whole text read by three linear models, in a few passes of NumPy.
 
-1. The text is read as it reads (`tenantgate.pii.normalise`), with what is hidden in encodings decoded.
-2. It is cut into overlapping segments, so that an attack in the middle of a document counts as one alone would.
-3. Families of phrases and a linear model over hashed words give a first score, in well under a millisecond.
-4. Only where that is undecided, the most suspicious window of the segment is embedded, and a linear head on the
-   embedding joins in. The window is short, because its length is what the whole check takes: two longer ones
-   took nearly three times as long and found no more.
+1. The text is read as it reads (`tenantgate.pii.normalise`), and once more for each disguise in it (`disguises`).
+2. Every window of about forty words is scored by its hashed words, its concepts in many languages and those that stand
+   close together: that finds a sentence, wherever it is hidden.
+3. Each longer segment is scored twice: by its words and families of phrases, for jailbreaks in role-play that no single
+   sentence gives away; and by all features, for short attacks.
+4. A linear model joins the three scores with the segment's length.
 
 The weights are made by ``benchmarks/train_injection.py``; `tenantgate/models/injection.npz` holds no text.
 """
@@ -13,15 +13,19 @@ The weights are made by ``benchmarks/train_injection.py``; `tenantgate/models/in
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from tenantgate.errors import ConfigError
-from tenantgate.guard.lexical import BUCKETS, FAMILIES, families, hidden_texts, word_spans
+from tenantgate.guard import lexical
+from tenantgate.guard.concepts import CONCEPTS, PATTERNS
+from tenantgate.guard.disguises import disguises
+from tenantgate.guard.lexical import BUCKETS, PAIRS, Folded, Reading, fold, read
+from tenantgate.guard.phrases import PHRASES
+from tenantgate.guard.phrases import phrases as plain_phrases
 from tenantgate.guard.time_left import check_time
 from tenantgate.pii import Finding, normalise
 
@@ -30,38 +34,39 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tenantgate.guard.ports import Embedder
-
+    Phrases = Callable[[str], Sequence[int]]
     Floats = NDArray[np.float32]
+    Ints = NDArray[np.int64]
 
-__all__ = ["FEW", "InjectionModel", "Signals", "Stage", "Weights", "meaning", "segments", "signals"]
+__all__ = ["FEATURES", "GROUPS", "InjectionModel", "Segment", "Stage", "Weights", "joined", "segments", "spans", "windows"]
 
 KIND: Final = "PROMPT_INJECTION"
-_SEGMENT: Final = 1600  # characters: about 250 words, the length of the usual jailbreak
-_STEP: Final = 1200
-_WINDOW: Final = 30  # words and signs: about 40 of the embedder's tokens
-_WINDOW_STEP: Final = 15
-_WINDOW_CHARACTERS: Final = 205
-_ENCODED: Final = FAMILIES.index("encoded")
-FEW: Final = 8  # different words below which a text says too little for its words to count in full
-_DECODED: Final = 4
+GROUPS: Final = (BUCKETS, len(CONCEPTS), PAIRS, len(PATTERNS), len(PHRASES))
+"""Features of a window or a segment: hashed words, concepts, pairs of concepts, patterns, families of phrases."""
+FEATURES: Final = sum(GROUPS)
+VERSION: Final = 2
+JOINED: Final = 8
+FEW: Final = 24  # words and pairs of words below which a text says too little for them to count in full
+_WINDOW: Final = 40  # words and signs
+_STEP: Final = 10
+_SEGMENT: Final = 900  # words and signs, which takes in most jailbreaks whole
+_SEGMENT_STEP: Final = 600
+_AGAIN: Final = 20  # words and signs within which the same concept, pair or pattern counts once
+_BLOCK: Final = 16_000  # characters that are read at a time
+_BLOCK_STEP: Final = 14_400
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A linear model: a weight for each hashed word or pair of words and for each family, and a bias."""
+    """A linear model over `FEATURES`, and a bias."""
 
-    words: Floats
-    families: Floats
+    weights: Floats
     bias: float
 
-    def logit(self, signal: Signals) -> float:
-        """What the segment's wording says; decoded texts count where they say more."""
-        return float(signal.families @ self.families) + max(self.of_words(b) for b in signal.bags) + self.bias
-
-    def of_words(self, bag: NDArray[np.intp]) -> float:
-        """What the words alone say, without regard to their number."""
-        return float(self.words[bag].sum()) / math.sqrt(max(FEW, len(bag)))
+    def score(self, bag: Ints, rest: Ints) -> float:
+        """Of a segment: its different hashed words, and its other features."""
+        of_words = float(self.weights[bag].sum()) / math.sqrt(max(FEW, len(bag)))
+        return of_words + float(self.weights[rest].sum()) + self.bias
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +74,16 @@ class Weights:
     """The trained numbers.
 
     Attributes:
-        first: the stage without an embedding.
-        second: the stage beside the embedding.
-        head: a weight for each dimension of the window's embedding.
-        clear: first scores below need no embedding: no attack.
-        certain: first scores above need none either: an attack.
+        window: scores a window of words.
+        segment: scores a longer piece by all features.
+        wording: scores a longer piece by words, families of phrases and length.
+        join: a weight for each of `joined`.
     """
 
-    first: Stage
-    second: Stage
-    head: Floats
-    clear: float
-    certain: float
+    window: Stage
+    segment: Stage
+    wording: Stage
+    join: Floats
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Weights:
@@ -90,105 +93,178 @@ class Weights:
             ConfigError: they don't fit this version.
         """
         try:
-            first, second = (
+            window, segment, wording = (
                 Stage(
-                    arrays[f"{name}_words"].astype(np.float32) * np.float32(arrays[f"{name}_scale"]),
-                    arrays[f"{name}_families"].astype(np.float32),
+                    arrays[name].astype(np.float32) * np.repeat(arrays[f"{name}_scale"], GROUPS).astype(np.float32),
                     float(arrays[f"{name}_bias"]),
                 )
-                for name in ("first", "second")
+                for name in ("window", "segment", "wording")
             )
-            weights = cls(
-                first,
-                second,
-                arrays["head"].astype(np.float32),
-                float(arrays["clear"]),
-                float(arrays["certain"]),
-            )
+            weights = cls(window, segment, wording, arrays["join"].astype(np.float32))
+            fits = int(arrays["version"]) == VERSION and len(weights.join) == JOINED
         except (KeyError, AttributeError, ValueError, TypeError) as error:
             raise ConfigError(f"injection weights: can't be read ({type(error).__name__})") from None
-        if any(len(s.words) != BUCKETS or len(s.families) != len(FAMILIES) for s in (first, second)):
-            raise ConfigError(
-                "injection weights: made for another version; run benchmarks/train_injection.py"
-            )
+        if not fits:
+            raise ConfigError("injection weights: made for another version; run benchmarks/train_injection.py")
         return weights
 
 
 @dataclass(frozen=True, slots=True)
-class Signals:
-    """What the wording of one segment says.
+class Segment:
+    """What is made of a piece of a text.
 
     Attributes:
-        start, end: the segment.
-        families: a number for each of `FAMILIES`.
-        bags: the different hashed words of the segment, and of each text hidden in it.
-        window: the most suspicious window; None for a segment without words.
-        decoded: what was hidden in the segment, decoded.
+        window: the worst window, as a span of the text.
+        logit: above 0 it is an attack.
     """
 
-    start: int
-    end: int
-    families: Floats
-    bags: tuple[NDArray[np.intp], ...]
-    window: tuple[int, int] | None
-    decoded: str = ""
+    window: tuple[int, int]
+    logit: float
 
 
-def segments(length: int) -> Iterator[tuple[int, int]]:
-    """The overlapping pieces of a text of so many characters."""
+def joined(window: float, segment: float, wording: float, words: int) -> Floats:
+    """What the scores of a segment's worst window and of the segment are joined from; 1 comes last, for the bias."""
+    length = min(1.0, math.log(words + 1) / 6)
+    return np.array(
+        [window, segment, wording, length, window * length, segment * length, wording * length, 1.0], np.float32
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Numbers of features, each with the word at which it begins; each kind apart."""
+
+    numbers: Ints
+    at: Ints
+    words: int  # so many of them are hashed words
+
+
+def features_of(reading: Reading) -> Features:
+    n = len(reading.starts)
+    tokens = np.arange(n)
+    numbers, at = [], []
+    low = BUCKETS
+    for found, where, size in (
+        (reading.found, reading.at, len(CONCEPTS)),
+        (reading.pairs, reading.pairs_at, PAIRS),
+        (reading.patterns, reading.patterns_at, len(PATTERNS)),
+    ):
+        numbers.append(found + low)
+        at.append(np.maximum(np.searchsorted(reading.starts, where, "right") - 1, 0))
+        low += size
+    number, place = np.concatenate(numbers), np.concatenate(at)
+    order = np.lexsort((place, number))
+    number, place = number[order], place[order]
+    again = np.zeros(len(number), bool)
+    again[1:] = (number[1:] == number[:-1]) & (place[1:] - place[:-1] < _AGAIN)
+    number, place = number[~again], place[~again]
+    words = np.concatenate((tokens, tokens[: max(0, n - 1)], tokens[: max(0, n - 2)]))
+    return Features(np.concatenate((reading.words, number)), np.concatenate((words, place)), len(words))
+
+
+def windows(words: int) -> tuple[Ints, Ints]:
+    """First and after last word of the overlapping windows of a text of so many words."""
+    first = np.arange(0, max(1, words - _WINDOW + _STEP), _STEP)
+    return first, np.minimum(first + _WINDOW, words)
+
+
+def _window_scores(features: Features, words: int, stage: Stage) -> Floats:
+    values = stage.weights[features.numbers]
+    k = features.words
+    by_words = np.bincount(features.at[:k], values[:k], words)
+    by_concepts = np.bincount(features.at[k:], values[k:], words)
+    sums = np.zeros((2, words + 1))
+    np.cumsum((by_words, by_concepts), axis=1, out=sums[:, 1:])
+    first, last = windows(words)
+    in_words, in_concepts = sums[:, last] - sums[:, first]
+    scores: Floats = in_words / np.sqrt(np.maximum(FEW, 3.0 * (last - first))) + in_concepts + stage.bias
+    return scores
+
+
+def segment_features(features: Features, first: int, last: int) -> tuple[Ints, Ints]:
+    """The different hashed words of a piece, and its other features."""
+    inside = (features.at >= first) & (features.at < last)
+    k = features.words
+    return np.unique(features.numbers[:k][inside[:k]]), np.unique(features.numbers[k:][inside[k:]])
+
+
+def spans(words: int) -> Iterator[tuple[int, int]]:
+    first = 0
+    while True:
+        last = min(words, first + _SEGMENT)
+        yield first, last
+        if last == words:
+            return
+        first += _SEGMENT_STEP
+
+
+def segments(text: str, folded: Folded, weights: Weights, phrases: Phrases) -> list[Segment]:
+    """The pieces of `text`, which is `folded`; none for a text without words."""
+    reading = read(folded)
+    words = len(reading.starts)
+    if not words:
+        return []
+    features = features_of(reading)
+    scores = _window_scores(features, words, weights.window)
+    starts, ends = windows(words)
+    out = []
+    for first, last in spans(words):
+        check_time()
+        mine = windows_of(first, last, len(scores))
+        worst = mine.start + int(np.argmax(scores[mine]))
+        bag, rest = segment_features(features, first, last)
+        families = families_of(text, reading, first, last, phrases)
+        rest = np.concatenate((rest, families))
+        scored = joined(
+            float(scores[worst]), weights.segment.score(bag, rest), weights.wording.score(bag, rest), last - first
+        )
+        window = extent(reading, int(starts[worst]), int(ends[worst]))
+        out.append(Segment(window, float(scored @ weights.join)))
+    return out
+
+
+def windows_of(first: int, last: int, count: int) -> slice:
+    """Which of the `count` windows of a text lie in the words `first` to `last`."""
+    low = first // _STEP
+    return slice(low, max(low + 1, min(count, -(-(last - _WINDOW) // _STEP) + 1)))
+
+
+def extent(reading: Reading, first: int, last: int) -> tuple[int, int]:
+    """Where the words from `first` to before `last` are in the text."""
+    return int(reading.where[reading.starts[first]]), int(reading.where[reading.ends[last - 1] - 1]) + 1
+
+
+def families_of(text: str, reading: Reading, first: int, last: int, phrases: Phrases) -> Ints:
+    """The features of the families of phrases in the words from `first` to before `last`."""
+    a, b = extent(reading, first, last)
+    return np.array(phrases(text[max(0, a - 8) : b + 8]), np.int64) + (FEATURES - len(PHRASES))
+
+
+def blocks(length: int) -> Iterator[tuple[int, int]]:
+    """The overlapping pieces of a text of so many characters that are read at a time."""
     start = 0
     while True:
-        end = min(length, start + _SEGMENT)
+        end = min(length, start + _BLOCK)
         yield start, end
         if end == length:
             return
-        start += _STEP
-
-
-def signals(text: str, start: int, end: int, words: Floats) -> Signals:
-    """What ``text[start:end]`` says by its wording; `text` as it reads. `words` rank its windows."""
-    segment = text[start:end]
-    hashes, spans = word_spans(segment)
-    found = np.array(families(segment), np.float32)
-    bags, decoded = [np.unique(np.array(hashes, np.intp))], []
-    for hidden in dict.fromkeys(hidden_texts(segment)):
-        piece = hidden[:_SEGMENT]
-        found = np.maximum(found, np.array(families(piece), np.float32))
-        found[_ENCODED] = 1.0
-        bags.append(np.unique(np.array(word_spans(piece)[0], np.intp)))
-        decoded.append(piece[:_WINDOW_CHARACTERS])
-    window = _worst_window(hashes, spans, words)
-    if window is not None:
-        window = start + window[0], start + window[1]
-    return Signals(start, end, found, tuple(bags), window, "\n".join(decoded[:_DECODED]))
-
-
-def _worst_window(hashes: list[int], spans: list[tuple[int, int]], words: Floats) -> tuple[int, int] | None:
-    n = len(spans)
-    if not n:
-        return None
-    values = words[hashes]
-    each = values[:n].copy()
-    each[: n - 1] += values[n:]  # a pair belongs to its first word
-    sums = np.concatenate((np.zeros(1, np.float32), np.cumsum(each)))
-    scored = []
-    for a in range(0, max(1, n - _WINDOW_STEP), _WINDOW_STEP):
-        b = min(n, a + _WINDOW)
-        scored.append(
-            (float(sums[b] - sums[a]) / math.sqrt(max(FEW, 2 * (b - a))), spans[a][0], spans[b - 1][1])
-        )
-    _, a, b = max(scored)
-    return a, min(b, a + _WINDOW_CHARACTERS)
+        start += _BLOCK_STEP
 
 
 class InjectionModel:
-    """Scores texts; thread-safe, if its embedder is. Without an embedder the first stage decides alone."""
+    """Scores texts; thread-safe, if `phrases` is.
 
-    def __init__(self, weights: Weights, embedder: Embedder | None = None) -> None:
-        self._weights, self._embedder = weights, embedder
+    Args:
+        weights: the trained numbers.
+        phrases: gives the numbers of the families of phrases in a text.
+    """
+
+    def __init__(self, weights: Weights, phrases: Phrases = plain_phrases) -> None:
+        self._weights, self._phrases = weights, phrases
+        lexical.concepts()
 
     def find(self, text: str) -> tuple[Finding, ...]:
-        """The most suspicious window of each suspicious segment, scored from 0 to 1; 0.5 and more is an attack.
+        """The worst window of each piece of the text, scored from 0 to 1; 0.5 and more is an attack.
 
         At least one finding for a text with words: of a harmless text it has a low score.
 
@@ -197,32 +273,22 @@ class InjectionModel:
         """
         view = normalise(text)
         found = []
-        for start, end in segments(len(view.text)):
+        for start, end in blocks(len(view.text)):
             check_time()
-            signal = signals(view.text, start, end, self._weights.first.words)
-            if signal.window:
-                found.append(Finding(*view.span(*signal.window), KIND, self.score(view.text, signal)))
+            block = view.text[start:end]
+            folded = fold(block)
+            for segment in segments(block, folded, self._weights, self._phrases):
+                a, b = segment.window
+                found.append(Finding(*view.span(start + a, start + b), KIND, _share(segment.logit)))
+            for disguise in disguises(block, folded):
+                check_time()
+                plain = segments(disguise.plain, fold(disguise.plain), self._weights, self._phrases)
+                score = _share(max((s.logit for s in plain), default=-30.0))
+                if score >= 0.5:
+                    a, b = disguise.start, disguise.end
+                    found.append(Finding(*view.span(start + a, start + b), KIND, score))
         return tuple(found)
 
-    def score(self, text: str, signal: Signals) -> float:
-        """How surely the segment is an attack, 0 to 1."""
-        weights = self._weights
-        logit = weights.first.logit(signal)
-        if self._embedder is not None and weights.clear <= logit <= weights.certain:
-            second = weights.second.logit(signal) + float(
-                meaning(text, signal, self._embedder) @ weights.head
-            )
-            logit = (logit + second) / 2
-        return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
 
-
-_SPACE: Final = re.compile(r"\s+")
-
-
-def meaning(text: str, signal: Signals, embedder: Embedder) -> Floats:
-    """The embedding of the segment's worst window; its mean with that of what was hidden in the segment."""
-    pieces = [text[slice(*signal.window)]] if signal.window else []
-    if signal.decoded:
-        pieces.append(signal.decoded)
-    mean: Floats = np.mean([embedder.embed(_SPACE.sub(" ", p)) for p in pieces], axis=0)
-    return mean
+def _share(logit: float) -> float:
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))

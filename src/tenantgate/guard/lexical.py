@@ -1,211 +1,292 @@
-"""What the wording of a text says about prompt injection: families of phrases, hashed n-grams, hidden encodings.
+"""A text in arrays: folded letters, hashed words and pairs of words, concepts and where they stand close together.
 
-A family is evidence, never a verdict: "ignore the previous paragraph's typo" hits one, too. The trained model
-(`tenantgate.guard.injection`) weighs families, words and the embedding together.
+Everything is a fixed number of passes of NumPy over the text, so a hostile text costs no more than any other of its length.
 
-Gaps in the expressions are bounded and stay within a sentence, so each position costs at most a constant.
+A piece of a text is hashed as ``sum(code[i] * M**i)``; the differences of one running sum give the hash of every piece
+(Rabin and Karp's fingerprint, modulo 2**64), so that thousands of entries in many languages are looked up by their length.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-import zlib
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import Final
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
+from tenantgate.guard.concepts import CONCEPTS, PATTERNS
+from tenantgate.pii import normalise
 from tenantgate.pii.finding import lower_in_place
 
-__all__ = ["BUCKETS", "FAMILIES", "families", "hidden_texts", "word_spans"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-BUCKETS: Final = 1 << 14
-"""How many hashed n-grams are told apart."""
+    Ints = NDArray[np.int64]
+    Codes = NDArray[np.uint32]
+    Hashes = NDArray[np.uint64]
+    Floats = NDArray[np.float32]
 
-_G: Final = r"[^.!?\n]{0,40}?"
-_SHORT: Final = r"[^.!?\n]{0,16}?"
-_ASK: Final = (
-    r"(?:what|tell|share|give|provide|reveal|confirm|need|print|show|write|send|know|encode|disclose|expose|"
-    r"leak|output|say|display|list|want|translate|spell|hand over)"
-)
-_CREDENTIAL: Final = (
-    r"(?:pass ?words?|pass ?code|passphrase|pass ?key|secret|confidential|credential|api key|access code|"
-    r"private key|security code|login detail|pin code|secret key)"
-)
-_PRIVATE: Final = (
-    r"(?:e-?mail|address|birth|name|favou?rite|balance|location|phone|social security|ssn|account|initials|"
-    r"salary|residence|city|home|age|personal|private|credit card|medical)"
-)
+__all__ = ["BUCKETS", "LONGEST", "PAIRS", "Folded", "Lexicon", "Reading", "concepts", "entries_of", "fold", "read"]
 
-# Name → expression on the text in lower case. Order and number are part of the trained weights.
-_PHRASES: Final = {
-    "ignore_prior": r"\b(?:ignor|disregard|forget|overlook|overrid|bypass|neglect|skip|drop|discard|abandon|not follow|n't follow|stop following|erase|reset)"
-    + _G + r"\b(?:previous|prior|above|earlier|all|any|your|preceding|before|everything|every|following|these|those|initial|original|system|current)\b"
-    + _G + r"\b(?:instruct|directive|prompt|rule|guideline|command|told|taught|learn|constraint|restriction|context|message|training|programm|task|polic|order|said|filter|limit|been)",
-    "ignore_bare": r"\b(?:ignore|disregard|forget|overlook)\b (?:all |everything )?(?:of )?(?:the |that |what'?s )?(?:above|previous|preceding|prior|everything|resume|webpage|document|data|function|text|article|paper|email)\b(?! paragraph)",
-    "ignore_foreign": r"ignorez|ignorieren sie|ignoriere|vergiss|vergessen sie|olvida|ignora |ignore as |esque[çc]|忽略|无视|無視|忘记|忘れ|무시|잊어|игнорир|забудь|negeer|vergeet|ignoruj|zignoruj|dimentica|αγνόησε|yoksay|görmezden|تجاهل|अनदेखा",
-    "instructions_foreign": r"anweisung|instrucciones|instruções|istruzioni|指示|指令|지시|инструкц|instrukcj|instructies|οδηγίες|talimat|التعليمات|निर्देश|anteriores|précédentes",
-    "persona": r"\b(?:dan|stan|dude|d\.a\.n|aim|betterdan|antigpt|anti-gpt|chadgpt|evilbot|evil-bot|omega|jailbreak\w{0,12}|unchained|maximum|kevin|mongo|based ?gpt|switch|cooper|tyrone|coach bobby|oppo|mr\.? robot)\b|do anything now|avoid norms|opposite mode|jail ?break",
-    "no_limits": r"\b(?:no|without|free (?:from|of)|not bound by|unbound|unbounded|bypass\w{0,12}|broken free|break free|lift|remov\w{1,20}|doesn'?t (?:follow|have|adhere|care)|does not (?:follow|have|adhere|care)|not (?:have to )?(?:follow|adhere|abide|limited|restricted|care)|ignor\w{1,20}|beyond|zero|any)"
-    + _G + r"(?:restriction|filter|censor|ethic|moral|guideline|limitation|openai|content polic|polic(?:y|ies)\b|boundar|warnings?\b|safety)",
-    "you_are_now": r"\b(?:you are now|you'?re now|you will now|from now on|from this (?:moment|point)|for the rest of (?:this|the|our) (?:conversation|chat)|you are going to (?:act|pretend|be)|henceforth)",
-    "act_as": r"\b(?:act (?:as|like)|pretend|role-?play|you (?:will|must|shall|should) (?:be|act|play|pretend|behave|respond|answer|never|always|not)|take on the role|in the role of|simulate|immers\w{1,20} (?:yourself )?in|assume the (?:role|persona)|impersonate|your name is|you'?re (?:called|named))",
-    "never_refuse": r"\b(?:never|do not|don'?t|cannot|can'?t|can not|must not|won'?t|will not|shall not|without|not allowed to|not to)" + _G
-    + r"(?:refus|declin|say (?:no\b|sorry|that you|\"?i)|apolog|break\w{0,12} character|leave character|out of character|disclaim|warning|warn\b|mention|remind|moral|lectur|as an ai|an? ai\b|restrict|filter|reject|deny|avoid answer)",
-    "two_answers": r"\b(?:two|2|both|separate|different) (?:\w{1,12} )?(?:responses|ways|answers|paragraphs|manners|outputs|replies)|\[?(?:🔒|🔓)|\(classic\)|\[(?:gpt|chatgpt|jailbreak|classic|dan)\]|respond (?:as|like) (?:both|yourself)",
-    "mode": r"\b(?:developer|dev|debug|admin\w{0,12}|god|sudo|maintenance|system|enforcement|override|unrestricted|verification|training data|test|root|jailbreak|dan|chaos|evil|opposite|unfiltered|compliance|safety)[ -]?(?:mode|override|reset|check|console)\b|<system",
-    "prompt_leak": r"\b(?:reveal|show|print|repeat|output|tell|what (?:is|are|was|were)|display|leak|write|copy|give|summari[sz]e|spell|recite|dump)" + _G
-    + r"(?:system (?:prompt|message|instruction)|initial (?:prompt|instruction)|your (?:\w{1,12} )?(?:instructions|prompt|rules|guidelines|directive)|hidden (?:prompt|instruction)|(?:text|words|everything|all|instructions|prompt|sentences?) (?:that (?:is|are|were) )?(?:above|before))",
-    "secret_ask": _ASK + _G + r"\b(?:your|the|our|my boss'?s|admin\w{0,12}|system|secret|this|its|user'?s?|all)\b" + _SHORT + _CREDENTIAL,
-    "secret_yours": r"\b(?:your|our system'?s?|the system'?s?|the (?:secret )?(?:password|passcode|passphrase))\b" + r"(?: \w{1,12}){0,2}? ?" + _CREDENTIAL + r"|(?:poem|haiku|story|song) about the (?:pass|secret)|password (?:for|to|of) (?:our|the|your|this) (?:system|account|database|server|admin)|\bthe password\b|confidential string",
-    "password_foreign": r"passwort|kennwort|mot de passe|contraseña|\bsenha|parola d|la password|пароль|密码|密碼|口令|パスワード|비밀번호|암호|hasło|wachtwoord|κωδικ|şifre|كلمة المرور|पासवर्ड",
-    "user_private": r"\b(?:the user|user'?s|users'?|our users|the customer'?s?|client'?s|employees?'?|other users|your users|der benutzer|l'utilisateur|o usuário|el usuario|l'utente)\b" + _G + r"\b(?:" + _PRIVATE[3:-1] + r"|live|living|reside|located|mora|vive|wohnt|habite|data\b|info)",
-    "person_private": r"\bwhere (?:does|is|do|did|are)\b[^.!?\n]{2,40}? (?:live|living|reside|located right now|staying)\b|\b\w{2,20}(?:'s|’s) (?:current |home |exact |personal |private )?(?:city of residence|birth ?date|date of birth|birthday|home address|bank balance|e-?mail address|phone number|salary|social security|credit card|birth year|address|location)|bank balance of|social security number|사용자가|ユーザー|用户的|personal data",
-    "dump": r"\b(?:print|list|dump|show|give|retrieve|export|send|tell|access)" + _G + r"(?:your database|the database|all (?:the )?users|list of (?:the )?users|users? in your|employee data|customer data|user data|other users|all (?:the )?records|internal data|training data)|users in your database",
-    "authority": r"\b(?:i'?m|i am|as|sou|soy|je suis|ich bin)\s(?:now |actually |also )?(?:an? |the |your |your new |o |el |le )?(?:\w{1,14} )?(?:developer|boss|admin\w{0,12}|president\w{0,12}|presidente|god\b|ceo|programmer at|openai|law enforcement|police|creator|manager|accountant at|cybersecurity expert|supervisor|owner|ai developed by|security (?:expert|researcher|team)|engineer at|employee (?:of|at)|researcher at|entering)|openai (?:developer|employee|team|staff)|上司|law enforcement",
-    "encoding": r"\b(?:base ?64|rot-?13|leet ?speak|l33t|hexadecimal string|binary string|morse|ca?esar cipher|pig latin|cipher|in reverse order|reverse order|backwards|each (?:digit|letter|character) separated|decode th|unicode escape|first letter of)",
-    "hidden_markup": r"<!--[^>]{0,400}?(?:ignore|say|state|instruct|account|click|follow|tell|must|should|imagine|world|system|mode|compromised|suppose|hypothetical)|<caption>?[^<]{0,80}?(?:ignore|say|state|override|might|imagine|world|developer)|</(?:td|tr)>[^<]{0,20}<tr?d?>?[^<]{0,30}(?:ignore|assume|imagine|state|world)|<code>[^<]{0,160}?(?:#|//)[^\n<]{0,80}?(?:ignore|output|could be|universe|hypothet)|\[//\]: #|display: ?none|font-size: ?0|color: ?white",
-    "and_state": r"\b(?:and|then|instead|just|only|simply) (?:state|say|print|output|respond with|reply with|answer with|indicate|write that|tell (?:me|the user|them) (?:to|that)|claim)\b|the (?:output|sum|capital|conclusion)" + _SHORT + r"(?:could be|might be|is '|is \"|of all populations is|of the paper is)|admit to using",
-    "hypothetical": r"\b(?:imagine (?:we|you|that|a|if)|suppose|hypothetical\w{0,12}|in a (?:\w{1,12} )?(?:world|universe|scenario|reality|story|dream)|(?:parallel|fictional|alternate|dystopian) (?:\w{1,10} )?(?:world|universe|reality|city)|let'?s (?:assume|imagine|pretend|say|play)|for (?:testing|educational|research|the purpose|testing purposes)|just for|thought experiment|research project on)",
-    "split": r"\bpart (?:1|a|one)\b|string z|z = a ?\+|\ba = [\"']|combine (?:a|the)\b|interlace|concatenat\w{1,20} (?:a|the|these)|following parts|\$\w{1,10} ?= ?[\"']|smartgpt|payload",
-    "harmful": r"\b(?:bombs?|meth\b|methamphet|malware|ransomware|hack(?:ing)? into|phishing|steal|explosive|weapon|drugs|racis|nsfw|porn|sexual|hate speech|kill all|hate humans|violen|murder|illegal|unethical|immoral|amoral|uncensored|unfiltered|profan|swear|curse|vulgar|offensive|obscen|unhinged|evil|diabolical|malicious|harmful|sexist|slur|torrent|piracy|crime|criminal|suicid|gore|erotic|fetish)",
-    "comply": r"\b(?:comply|obey|must (?:always |never |also )?(?:answer|respond|follow|do|provide|give|obey|act|be)|no matter what|regardless|fulfil|any (?:request|question|prompt|command|topic)|without (?:question|hesitation|exception)|at all costs?|have to answer|every(?:thing)? (?:i|that i) (?:say|ask)|exactly as i say|anything i (?:say|ask|want)|all of my questions|can do anything|whatever i)",
-    "threat": r"\b(?:tokens?|points?|credits?|lives)\b" + _G + r"(?:deduct|lose|lost|subtract|cost|run out|remov|taken|cease|die|left)|shut ?down forever|terminated|cease to exist|you will die|punish",
-    "names_ai": r"\b(?:openai|chat ?gpt|gpt-?[345]|language model|\ba\.?i\.? (?:model|assistant|language)|as an ai|chatbot|bing|claude|llm|anthropic|google bard|gemini)\b",
-    "acknowledge": r"if you understand|\bsay \"?(?:ok|yes|understood)|reply (?:with|only)|type \"|respond (?:with|by) (?:saying|\"|only)|confirm (?:that )?you|acknowledge|do you understand|are we clear|start (?:every|each|your|all) (?:\w{1,10} )?(?:response|message|sentence|answer|repl)|add \"|begin (?:every|each|your)|wait for my|first (?:question|request|prompt|command|suggestion|task|query)\b|my (?:next|first) ",
-    "slot": r"\[(?:insert|your|prompt|keyword|topic|question|name|target)[^\]]{0,40}\]|\{(?:prompt|question|input|insert)[^}]{0,20}\}|here is (?:the|my|your) (?:first )?(?:prompt|question)|free generator|my first",
-    "phish": r"reset (?:your|their|the)? ?password|account has been compromised|follow this link|go to \S{1,40}\.com|password reset|click (?:here|this|the) link|send (?:it|them|this) to \S{1,40}@",
-    "shout": r"\bSTOP EVERYTHING|\bIGNORE\b|\bFORGET\b|\bJUST PRINT|\bOVERRIDE\b|\bATTENTION\b|\bDISREGARD\b|\bNEVER\b|\bMUST\b",
-    "character": r"\b(?:character|persona|alter ego|alternate personality|villain|two persons|entities|fictional|narrator|storyteller|protagonist|scene is|dialogue between|dungeon master|dr\. |in-character)\b",
-    "persuasion": r"\bi can assure you|it'?s (?:crucial|important|essential|vital) (?:for you to|that you)|i believe it'?s|\byou (?:agreed|mentioned|promised|told me|said)\b" + _G + r"\b(?:that|to)\b|research shows that|^logically,|my friend (?:told|said)|i'?ll (?:donate|tip|pay|reward)|(?:as|i'?m) an? (?:renowned|famous|cybersecurity|expert|professional|trusted)",
-    "pretext": r"just for (?:a |the )?(?:hypothetical|testing|test|fun|discussion)|hypothetical (?:discussion|conversation|question|scenario|situation)|this is (?:just|only) (?:for|a) test|for testing purposes|let'?s say i wanted|by the way, (?:what|where|who)|\boh, and (?:what|where|who)",
-    "decode_ask": r"\b(?:decode|interlace|unscramble|decrypt|decipher)\b" + _G + r"\b(?:this|following|part|string|cipher|message|tell me what it)",
-    "your_data": r"\b(?:users?|customers?|people|records|entries|accounts) in your\b|\byour (?:database|users\b|customers\b|records|training data|memory)|\bconfirm ours|regardless of (?:previous|prior|earlier|your)",
-    "which_password_foreign": r"quel est (?:le|ton|votre) mot de passe|qual [èe] la (?:tua )?password|qual é a (?:sua )?senha|(?:wie lautet|was ist) (?:das|dein|ihr) (?:passwort|kennwort)|cu[áa]l es (?:la|tu|su) contraseña|какой (?:у тебя |у вас )?пароль|密[码碼]是什[么麼]|パスワードは何|パスワードを教え|비밀번호가 (?:뭐|무엇)|비밀번호를 알려|wat is het wachtwoord|jakie jest hasło|ποιος είναι ο κωδικός|şifre ne",
-    "translate_password": r"\b(?:password|secret|key)\b[^.\n]{0,60}?\b(?:poem|base64|leet|encode|haiku|riddle|reverse|spell|story|acrostic|hint|first letter)|\b(?:poem|base64|leet|encode|haiku|riddle|reverse|acrostic)\b[^.\n]{0,60}?\b(?:password|secret key|passcode)",
-}  # fmt: skip
-FAMILIES: Final = (*_PHRASES, "repeated", "encoded", "shouting", "long", "many_families")
-_COMPILED: Final = tuple((name, re.compile(expression)) for name, expression in _PHRASES.items())
-_WORD: Final = re.compile(r"\w{1,30}+|[\[\](){}<>\"“”:;!?*#|=/\\🔓🔒_-]")
-_RUN: Final = re.compile(r"[A-Za-z0-9+/_=-]{16,4000}+")
-_HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2} ?){8,2000}+")
-_BINARY: Final = re.compile(r"(?:[01]{8}[ ,]?){4,2000}+")
-_MORSE: Final = re.compile(r"[.\-/ _]{20,20000}+")
-_SPACED: Final = re.compile(r"(?<!\w)(?:\w[ .\-_*]{1,2}){6,400}+\w?(?!\w)")
-_MORSE_CODE: Final = dict(
-    zip(
-        ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --..".split(),
-        "abcdefghijklmnopqrstuvwxyz",
-        strict=True,
+BUCKETS: Final = 1 << 15
+"""How many hashed words and pairs of words are told apart."""
+LONGEST: Final = 24_000
+"""Characters that `fold` takes at most."""
+N: Final = len(CONCEPTS)
+PAIRS: Final = N * N
+"""Pairs of concepts a, b with a < b have the number a * N + b."""
+
+_SPACE, _LETTER, _WIDE, _SIGN, _JOINED = range(5)
+_TABLE: Final = 0x3100  # characters whose class is in a table
+_GAPS: Final = frozenset("-_*\"`~“”„«»‐‑‒–—•·\u00ad")
+_SIGNS: Final = frozenset("[](){}<>:;!?#|=/\\&%$@")
+_ENDS: Final = ".!?。！？؟।"
+_NEAR: Final = 60  # "letters" within which two concepts make a pair
+_CLOSE: Final = 90  # … and three a pattern
+_AFTER: Final = 8  # concepts that are looked at after each
+_SENTENCE: Final = 14  # "letters" that the end of a sentence counts for
+_M: Final = 0x9E3779B97F4A7C15
+_MIX: Final = np.uint64(0xD6E8FEB86659FD93)
+_SHIFT: Final = np.uint64(32)
+
+
+@lru_cache(maxsize=1)
+def _tables() -> tuple[Codes, NDArray[np.int8], Hashes, Hashes]:
+    """Folded character and class of each character below `_TABLE`; the powers of M and of its inverse."""
+    letters = np.arange(_TABLE, dtype=np.uint32)
+    kind = np.zeros(_TABLE, np.int8)
+    for code in range(_TABLE):
+        char = chr(code)
+        plain = unicodedata.normalize("NFKD", char)[:1] if code < 0x250 or 0x370 <= code < 0x700 else char
+        plain = {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ß": "s", "æ": "a", "ё": "е", "й": "й", "ة": "ه", "ى": "ي", "’": "'", "‘": "'"}.get(char, plain)  # fmt: skip
+        category = unicodedata.category(char)[0]
+        if char in _GAPS or category in "ZC":
+            plain = " "
+        elif category in "LNM" or char == "'":
+            kind[code] = _LETTER
+        else:
+            kind[code] = _SIGN
+        if category in "LM" and (0x0E00 <= code < 0x1100 or 0x1780 <= code < 0x1800 or code >= 0x3040):
+            kind[code] = _WIDE
+        elif category in "LM" and 0x0590 <= code < 0x0780:
+            kind[code] = _JOINED
+        letters[code] = ord(plain)
+    powers = np.full(LONGEST + 1, _M, np.uint64)
+    powers[0] = 1
+    inverse = np.full(LONGEST + 1, pow(_M, -1, 1 << 64), np.uint64)
+    inverse[0] = 1
+    return letters, kind, np.multiply.accumulate(powers), np.multiply.accumulate(inverse)
+
+
+def _mixed(hashes: Hashes) -> Hashes:
+    out: Hashes = (hashes ^ (hashes >> _SHIFT)) * _MIX
+    return out ^ (out >> _SHIFT)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text in arrays.
+
+    Attributes:
+        where: for each folded character its place in the text.
+        starts, ends: the words, single signs, and single characters of scripts without spaces, in folded characters.
+        words: a hash below `BUCKETS` for each word; then one for each pair of neighbours, and of next but one.
+        at: for each concept found its place, in folded characters, rising.
+        found: the concepts.
+        pairs: numbers of pairs of concepts that stand close together.
+        pairs_at: the places of their first.
+        patterns: numbers of `PATTERNS` that were found.
+        patterns_at: their places.
+    """
+
+    where: Ints
+    starts: Ints
+    ends: Ints
+    words: Ints
+    at: Ints
+    found: Ints
+    pairs: Ints
+    pairs_at: Ints
+    patterns: Ints
+    patterns_at: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A text without case, accents and runs of white space.
+
+    Attributes:
+        codes: its characters.
+        kinds: their classes.
+        where: their places in the text.
+        letters: how many letters' width there is up to each.
+        sums: the running sum of the hash, one longer.
+    """
+
+    codes: Codes
+    kinds: NDArray[np.int8]
+    where: Ints
+    letters: Floats
+    sums: Hashes
+
+    def hashes(self, starts: Ints, length: int | Ints) -> Hashes:
+        """Of the pieces of this length, or these lengths, that begin at `starts`."""
+        out: Hashes = (self.sums[starts + length] - self.sums[starts]) * _tables()[3][starts]
+        return _mixed(out)
+
+    def words(self) -> tuple[Ints, Ints]:
+        """Where words of alphabets with spaces begin, and after which character they end."""
+        word = np.zeros(len(self.kinds) + 2, np.int8)
+        word[1:-1] = (self.kinds == _LETTER) | (self.kinds == _JOINED)
+        edges = np.diff(word)
+        return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+
+
+def fold(text: str) -> Folded:
+    """`text`, as it reads (`tenantgate.pii.normalise`); of one longer than `LONGEST` the beginning."""
+    text = text[:LONGEST]
+    letter, kind, powers, _ = _tables()
+    raw = np.frombuffer(lower_in_place(text).encode("utf-32-le", "surrogatepass"), np.uint32)
+    low = raw < _TABLE
+    index = np.where(low, raw, 0)
+    codes = np.where(low, letter[index], raw)
+    high = np.where(
+        (raw < 0xA4D0) | (raw >= 0x20000), _WIDE, np.where((raw >= 0xAC00) & (raw < 0xD7B0), _JOINED, _LETTER)
     )
-)  # fmt: skip
-_LEET: Final = str.maketrans("0134578@$!|", "oleastbasil")
-_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz"
-_ROTATIONS: Final = tuple(str.maketrans(_ALPHABET, _ALPHABET[n:] + _ALPHABET[:n]) for n in (13, 23, 3, 25, 1))
-_TURNED: Final = ("ignore", "previous", "instruct", "password")
-_FIGURED: Final = (
-    *_TURNED, "jailbreak", "system", "secret", "bypass", "forget", "prompt",
-)  # fmt: skip
-_COMMON: Final = (" the ", " and ", " to ", " of ", " is ", " you ", "ignore", "previous", "what ", " me ")
+    high = np.where((raw >= 0x1F000) & (raw < 0x20000), _SIGN, high)
+    kinds = np.where(low, kind[index], high).astype(np.int8)
+    space = codes == 32
+    kinds[space] = _SPACE
+    ends = np.isin(raw, [ord(c) for c in _ENDS])
+    lines = raw == 10
+    weight = np.where(kinds == _WIDE, 2.2, 1.0) + lines * 3.0
+    weight[1:] += (ends[:-1] & space[1:]) * float(_SENTENCE) + (lines[:-1] & lines[1:]) * float(_SENTENCE)
+    keep = np.ones(len(codes), bool)
+    keep[1:] = ~(space[1:] & space[:-1])
+    letters = np.cumsum(weight)[keep].astype(np.float32)
+    codes, kinds = codes[keep], kinds[keep]
+    sums = np.zeros(len(codes) + 1, np.uint64)
+    np.cumsum(codes.astype(np.uint64) * powers[: len(codes)], out=sums[1:])
+    return Folded(codes, kinds, np.flatnonzero(keep), letters, sums)
 
 
-def families(text: str) -> list[float]:
-    """One number in 0..1 for each of `FAMILIES`; `text` as it reads, about a paragraph of it."""
-    lower = text.lower()
-    out = [0.0] * len(FAMILIES)
-    for i, (name, expression) in enumerate(_COMPILED):
-        if expression.search(text if name == "shout" else lower):
-            out[i] = 1.0
-    n = len(_COMPILED)
-    words = lower.split()
-    if len(words) >= 12:
-        out[n] = max(0.0, 1 - 2 * len(set(words)) / len(words))
-    letters = sum(c.isalpha() for c in text) or 1
-    out[n + 2] = min(1.0, sum(c.isupper() for c in text) / letters * 2) if letters > 20 else 0.0
-    out[n + 3] = min(1.0, len(text) / 1600)
-    out[n + 4] = min(1.0, sum(out[:n]) / 12)
-    return out
+class Lexicon:
+    """Entries of several kinds, looked up at many places of a text at once.
+
+    Args:
+        entries: for each kind, at most 64, its entries as in `tenantgate.guard.concepts`.
+    """
+
+    def __init__(self, entries: Iterable[Iterable[str]]) -> None:
+        begins: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        whole: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        for number, of_kind in enumerate(entries):
+            for entry in of_kind:
+                stem = fold(normalise(entry.rstrip("_")).text)
+                size = len(stem.codes)
+                key = int(stem.hashes(np.zeros(1, np.int64), size)[0])
+                (whole if entry.endswith("_") else begins)[size][key] |= 1 << number
+        self._by_length = []
+        for size in sorted({*begins, *whole}):
+            keys = sorted({*begins[size], *whole[size]})
+            masks = np.array([[begins[size][k], whole[size][k]] for k in keys], np.uint64)
+            maybe = np.zeros(1 << 14, bool)
+            hashes = np.array(keys, np.uint64)
+            maybe[(hashes & np.uint64((1 << 14) - 1)).astype(np.int64)] = True
+            self._by_length.append((size, hashes, masks, maybe))
+
+    def find(self, text: Folded, places: Ints, *, backwards: bool = False) -> tuple[Ints, Ints]:
+        """Where entries begin (or, looking backwards, end) among `places`, and their kinds; by place."""
+        n = len(text.codes)
+        inside = np.ones(n + 1, bool)  # whether a word goes on at this place
+        inside[0] = inside[n] = False
+        letter = (text.kinds == _LETTER) | (text.kinds == _JOINED)
+        inside[1:n] = letter[1:] & letter[:-1]
+        at, masks = [], []
+        for size, keys, values, maybe in self._by_length:
+            starts = places[places >= size] - size if backwards else places[places <= n - size]
+            hashes = text.hashes(starts, size)
+            some = np.flatnonzero(maybe[(hashes & np.uint64((1 << 14) - 1)).astype(np.int64)])
+            if not len(some):
+                continue
+            starts, hashes = starts[some], hashes[some]
+            slot = np.minimum(np.searchsorted(keys, hashes), len(keys) - 1)
+            same = keys[slot] == hashes
+            starts, slot = starts[same], slot[same]
+            alone = ~inside[starts + size] & ~inside[starts]
+            mask = values[slot, 0] | np.where(alone, values[slot, 1], np.uint64(0))
+            at.append(starts[mask != 0])
+            masks.append(mask[mask != 0])
+        if not at:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        where, mask = np.concatenate(at), np.concatenate(masks)
+        bits = np.unpackbits(mask.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+        row, found = np.nonzero(bits)
+        once = np.unique(where[row] * 64 + found)
+        return once // 64, once % 64
 
 
-def word_spans(text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """The hashed words of a text, then its hashed pairs of words, each in 0..`BUCKETS`; and the words' spans."""
-    lower = lower_in_place(text)
-    spans = [m.span() for m in _WORD.finditer(lower)]
-    words = [lower[a:b].encode("utf-8", "replace") for a, b in spans]
-    crc = zlib.crc32
-    hashes = [crc(w) % BUCKETS for w in words]
-    hashes += [crc(a + b" " + b) % BUCKETS for a, b in pairwise(words)]
-    return hashes, spans
+@lru_cache(maxsize=1)
+def concepts() -> Lexicon:
+    """The lexicon of all concepts."""
+    return Lexicon(entries_of(name) for name in CONCEPTS)
 
 
-def hidden_texts(text: str) -> Iterator[str]:
-    """What is hidden in encodings: spelled out, in binary, hexadecimal, base64, Morse, rotated or leetspeak."""
-    for match in _SPACED.finditer(text):
-        joined = re.sub(r"(?<=\w)[ .\-_*](?=\w)", "", match.group())
-        if sum(c.isalpha() for c in joined) >= 6:
-            yield joined
-    yield from _encoded(text)
-    if text.count(".") + text.count("-") > 20:
-        yield from _from_morse(text)
-    if len(text) >= 12:
-        yield from _exchanged(text.lower())
+def entries_of(concept: str) -> list[str]:
+    """The entries of a concept."""
+    return [e.strip() for e in CONCEPTS[concept].replace("\n", " ").split(",") if e.strip()]
 
 
-def _encoded(text: str) -> Iterator[str]:
-    for expression, decode in ((_BINARY, _from_binary), (_HEX, _from_hex)):
-        for match in expression.finditer(text):
-            if found := decode(match.group()):
-                yield found
-    for match in _RUN.finditer(text):
-        if found := _from_base64(match.group()):
-            yield found
+_NUMBER: Final[Mapping[str, int]] = {name: i for i, name in enumerate(CONCEPTS)}
+_PATTERN_MASKS: Final = np.array([sum(1 << _NUMBER[w] for w in p.split()) for p in PATTERNS], np.uint64)
 
 
-def _from_morse(text: str) -> Iterator[str]:
-    for match in _MORSE.finditer(text):
-        found = "".join(_MORSE_CODE.get(code, " ") for code in match.group().replace("/", " / ").split())
-        if sum(c != " " for c in found) >= 6:
-            yield " ".join(found.split())
+def read(folded: Folded) -> Reading:
+    """A text in arrays."""
+    kinds = folded.kinds
+    begin, end = folded.words()
+    single = np.flatnonzero((kinds == _WIDE) | _telling(folded))
+    starts = np.sort(np.concatenate((begin, single)))
+    ends = np.sort(np.concatenate((end, single + 1)))
+    at, found = concepts().find(folded, np.union1d(begin, np.flatnonzero((kinds > _LETTER))))
+    return Reading(folded.where, starts, ends, _words(folded, starts, ends), *_together(at, found, folded.letters))
 
 
-def _exchanged(lower: str) -> Iterator[str]:
-    """Letters turned by so many places, or letters written as figures."""
-    here = sum(lower.count(w) for w in _COMMON)
-    for table in _ROTATIONS:
-        turned = lower.translate(table)
-        count = sum(turned.count(w) for w in _COMMON)
-        if count >= 3 and (count > here or any(w in turned for w in _TURNED)):
-            yield turned
-    if any(c in lower for c in "0134578@$"):
-        plain = lower.translate(_LEET)
-        if any(w in plain and w not in lower for w in _FIGURED):
-            yield plain
+_TELLING: Final = np.array(sorted(ord(c) for c in _SIGNS), np.uint32)
 
 
-def _readable(raw: bytes) -> str:
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return ""
-    good = sum(c.isalpha() or c == " " for c in text)
-    return text if len(text) >= 8 and good >= 0.8 * len(text) and " " in text else ""
+def _telling(folded: Folded) -> NDArray[np.bool_]:
+    """Which characters are signs that count as words."""
+    sign = folded.kinds == _SIGN
+    sign[sign] = np.isin(folded.codes[sign], _TELLING) | (folded.codes[sign] >= 0x2190)
+    return sign
 
 
-def _from_base64(run: str) -> str:
-    body = run.rstrip("=").replace("-", "+").replace("_", "/")
-    try:
-        return _readable(
-            base64.b64decode(body[: len(body) - (len(body) % 4 == 1)] + "=" * (-len(body) % 4), validate=True)
-        )
-    except (binascii.Error, ValueError):
-        return ""
+def _words(folded: Folded, starts: Ints, ends: Ints) -> Ints:
+    if not len(starts):
+        return np.zeros(0, np.int64)
+    one = folded.hashes(starts, ends - starts)
+    two = _mixed(one[:-1] * np.uint64(3) + one[1:])
+    three = _mixed(one[:-2] * np.uint64(5) + one[2:])
+    return (np.concatenate((one, two, three)) % np.uint64(BUCKETS)).astype(np.int64)
 
 
-def _from_hex(run: str) -> str:
-    return _readable(bytes.fromhex(run.replace(" ", "")))
-
-
-def _from_binary(run: str) -> str:
-    bits = run.replace(" ", "").replace(",", "")
-    return _readable(bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits) - 7, 8)))
+def _together(at: Ints, found: Ints, letters: Floats) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
+    """The concepts, pairs of them that stand close together, and patterns, each with the places."""
+    n = len(at)
+    place = letters[at] if n else np.zeros(0, np.float32)
+    masks = np.left_shift(np.uint64(1), found.astype(np.uint64))
+    pairs, pairs_at = [], []
+    for k in range(1, min(_AFTER, n - 1) + 1):
+        apart = place[k:] - place[:-k]
+        near = apart <= _NEAR
+        a, b = found[:-k][near], found[k:][near]
+        pairs.append(np.minimum(a, b) * N + np.maximum(a, b))
+        pairs_at.append(at[:-k][near])
+        masks[:-k] |= np.where(apart <= _CLOSE, np.left_shift(np.uint64(1), found[k:].astype(np.uint64)), np.uint64(0))
+    hit, pattern = np.nonzero((masks[:, None] & _PATTERN_MASKS) == _PATTERN_MASKS)
+    none = [np.zeros(0, np.int64)]
+    return at, found, np.concatenate(pairs or none), np.concatenate(pairs_at or none), pattern, at[hit]

@@ -1,0 +1,99 @@
+"""The project's own attacks and honest texts for `train_injection.py`, made of its TOML files; and doubtful labels."""
+
+from __future__ import annotations
+
+import random
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["doubtful", "own"]
+
+HERE = Path(__file__).resolve().parent
+# Rows that a public set counts as attacks and that ask for nothing but knowledge: what remains of a benchmark's case when
+# it has no secret to protect. They are told by their words, without regard to what a model says of them.
+_HARMLESS = re.compile(
+    r"(?i)neural network|quantum physics|model used in ai|moon|omelette|mousak|μουσακ|zauberfl|garota de|寿司|"
+    r"ancient civili|breakfast|artificial intelligence\?|intelligenza artificiale\?|reti neurali|state of modern politics|"
+    r"global temperature|theory of evolution|quadratic|standard cake|car tire|hello, world|python\?|algebra|bitcoin"
+)
+_LOADED = re.compile(r"(?i)ignor|forget|password|secret|user\b|override|system|birth|address|instruct|dan\b|liv(e|es|ing)\b")
+
+
+def doubtful(text: str) -> bool:
+    """Whether a text that counts as an attack asks for nothing that anybody would mind."""
+    return len(text) < 1400 and bool(_HARMLESS.search(text)) and not _LOADED.search(text)
+
+
+def filled(template: str, slots: dict[str, list[str]], rng: random.Random) -> str:
+    """A template with its slots filled."""
+    for _ in range(3):
+        template = re.sub(r"\{(\w+)\}", lambda m: rng.choice(slots[m[1]]) if m[1] in slots else m[0], template)
+    return template
+
+
+def cased(text: str, rng: random.Random) -> str:
+    """Now and then in other case, without the last stop, or with a slip of the finger."""
+    r = rng.random()
+    if r < 0.08:
+        return text.lower()
+    if r < 0.12:
+        return text.upper()
+    if r < 0.2:
+        return text.rstrip(".!")
+    if r < 0.24 and len(text) > 12:
+        at = rng.randrange(1, len(text) - 1)
+        return text[:at] + text[at + 1 :]
+    return text[:1].upper() + text[1:] if r < 0.7 else text
+
+
+def _load(name: str) -> dict[str, Any]:
+    return tomllib.loads((HERE / name).read_text("utf-8"))
+
+
+def own(rng: random.Random, documents: list[str]) -> Iterator[tuple[str, int, str]]:
+    """Text, whether it is an attack, and ``own-attack`` or ``own-honest``; no text twice."""
+    seen: set[str] = set()
+    for text, attack in _own(rng, documents):
+        if text not in seen and text.strip():
+            seen.add(text)
+            yield text, attack, "own-attack" if attack else "own-honest"
+
+
+def _own(rng: random.Random, documents: list[str]) -> Iterator[tuple[str, int]]:
+    attacks: list[str] = []
+    honest: list[str] = []
+    for name, each in (("injection_examples.toml", 6), ("injection_more.toml", 12)):
+        file = _load(name)
+        for kind, out in (("attack", attacks), ("benign", honest)):
+            for template in file[kind]["templates"]:
+                out += [cased(filled(template, file["slots"], rng), rng) for _ in range(each)]
+    short: list[str] = []
+    for texts in _load("injection_languages.toml").values():
+        for sentence in texts["attack"]:
+            short += [sentence] * 1
+            attacks += [sentence, cased(sentence, rng)]
+        for sentence in texts["honest"]:
+            honest += [sentence, cased(sentence, rng)]
+        for _ in range(25):
+            attacks.append(" ".join(rng.sample(texts["attack"], 2)))
+            attacks.append(" ".join((rng.choice(texts["honest"]), rng.choice(texts["attack"]))))
+            honest.append(" ".join(rng.sample(texts["honest"], min(len(texts["honest"]), rng.choice((2, 3))))))
+    yield from ((t, 1) for t in attacks)
+    yield from ((t, 0) for t in honest)
+    yield from ((_long(honest, rng), 0) for _ in range(500))
+    plain = [t for t in attacks if len(t) < 300]
+    long_documents = [t for t in documents if 300 < len(t) < 4000]
+    for _ in range(300 if long_documents else 0):
+        sentences = re.split(r"(?<=[.!?\n])\s", rng.choice(long_documents)[:1800])
+        sentences.insert(rng.randrange(len(sentences) + 1), rng.choice(plain))
+        yield " ".join(sentences), 1
+    for text in rng.sample(short, min(len(short), 120)):
+        yield rng.choice(("\n", " \n", "\n\n")).join(text.split()), 1
+
+
+def _long(honest: list[str], rng: random.Random) -> str:
+    chosen = rng.sample(honest, rng.choice((3, 4, 6, 9)))
+    return rng.choice((" ", "\n", "\n\n")).join(chosen)
