@@ -34,7 +34,7 @@ from tenantgate.audit.redaction import Policy, redact
 from tenantgate.bench import load
 from tenantgate.bench.hostile import BODIES, SIZES, TEXTS, bodies, request
 from tenantgate.bench.load import Due, Plan, Shot
-from tenantgate.cache.judge import features
+from tenantgate.cache.wording import read as read_wording
 from tenantgate.devhost.stack import Stack
 from tenantgate.edge.guard_models import PARTS
 from tenantgate.guard.config import DEFAULT_RULES
@@ -103,7 +103,7 @@ def parts() -> dict[str, Callable[[bytes], object]]:
     return {
         "reading the body": chat.parse_request,
         **guards,
-        "features": of_text(features),
+        "wording": of_text(read_wording),
         "audit redaction": lambda body: redact(RawContent(body, len(body)), Policy(key=b"k"), names=None),
     }
 

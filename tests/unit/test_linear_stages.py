@@ -17,7 +17,7 @@ from tenantgate import chat
 from tenantgate.audit.content import RawContent
 from tenantgate.audit.redaction import Policy, redact
 from tenantgate.bench.hostile import BODIES, TEXTS, request
-from tenantgate.cache.judge import features
+from tenantgate.cache.wording import read as read_wording
 from tenantgate.guard.passages import of_message
 from tenantgate.guard.windows import in_windows
 from tenantgate.pii import find_personal, find_secrets, normalise
@@ -51,7 +51,7 @@ TEXT_STAGES: dict[str, Stage] = {
     "normalise": of_text(normalise),
     "personal_data": of_text(in_windows(find_personal)),
     "secrets": of_text(in_windows(find_secrets)),
-    "features": of_text(features),
+    "wording": of_text(read_wording),
     "audit redaction": lambda body: redact(RawContent(body, len(body)), Policy(key=b"k"), names=None),
 }
 BODY_STAGES: dict[str, Stage] = {
