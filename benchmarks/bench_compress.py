@@ -38,6 +38,7 @@ from typing import Any, Final
 
 from train_compressor import held_out
 
+from tenantgate import chat, llm
 from tenantgate.compress import CompressConfig, CompressionRange, Compressor
 from tenantgate.compress.blocks import blocks, is_natural
 from tenantgate.compress.checking import check_pruned
@@ -405,11 +406,11 @@ def latency(rows: list[dict[str, Any]], config: CompressConfig, rounds: int) -> 
                 text.append(lines[start % len(lines)])
                 total += costs[start % len(lines)]
                 start += 1
-            body = json.dumps(
-                {"messages": [{"role": "user", "content": "".join(text) + "\n\nWhat was decided?"}]}
-            )
+            messages = [{"role": "user", "content": "".join(text) + "\n\nWhat was decided?"}]
+            body = llm.write({"messages": messages})
             begin = time.perf_counter()
-            done = service._compress(body.encode(), time.monotonic() + config.deadline_ms / 1000)  # noqa: SLF001
+            request = chat.parse_request(body)
+            done = service._compress(request, len(body), time.monotonic() + config.deadline_ms / 1000)  # noqa: SLF001
             if i >= 3:
                 times.append((time.perf_counter() - begin) * 1000)
                 late += done.outcome.value == "out_of_time"

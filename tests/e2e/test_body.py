@@ -209,6 +209,38 @@ def test_errors_of_the_gateway_itself_have_openais_shape(gateway: Gateway) -> No
     assert sent(gateway) == []
 
 
+def test_limits_and_failures_have_it_too_and_keep_their_headers(gateway: Gateway) -> None:
+    limited = gateway.client("limited")
+    replies = [limited.chat(gateway.fresh()) for _ in range(2)]
+    assert refused(replies[1], 429)["code"] == "rate_limit_exceeded"
+    assert replies[1].headers["retry-after"]
+    assert replies[1].headers["x-ratelimit-remaining-hour"] == "0"
+    to = gateway.client("unreachable")
+    url = to.url.replace("/mock/", "/openai-compatible/")
+    assert refused(Client(url, to.key, to.model).chat("hi"), 502)["code"] == "bad_gateway"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_providers_error_is_the_providers(gateway: Gateway, stream: bool) -> None:
+    with gateway.stack.mock_behaviour(status=429):
+        reply = gateway.client("alerting").chat(gateway.fresh(), stream=stream)
+    assert reply.status == 429
+    assert reply.json["error"]["message"] == "the mock provider was told to fail"
+
+
+def test_a_text_too_long_to_be_checked_is_refused_with_the_reason(gateway: Gateway) -> None:
+    reply = gateway.client("blocking").chat("all the same " * 90_000)
+    error = refused(reply, 413)
+    assert (error["code"], error["param"]) == ("request_too_large", "messages")
+    assert "250000 at most" in error["message"]
+    assert gateway.client("alerting").chat("all the same " * 30_000).status == 200
+
+
+def test_a_blocked_reply_names_its_request(gateway: Gateway) -> None:
+    reply = gateway.client("replying").chat("say 4111 1111 1111 1111 to me", stream=True)
+    assert refused(reply, 400)["request_id"] == reply.headers["x-request-id"]
+
+
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR", "bearer "])
 def test_the_case_of_bearer_does_not_count(gateway: Gateway, scheme: str) -> None:
     client = gateway.client("acme")

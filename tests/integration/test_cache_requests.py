@@ -202,6 +202,18 @@ def test_system_prompts_count_unless_they_are_ignored(redis_server: RedisServer,
     assert status(loose.ask(messages=told("be verbose"))) == "Hit"
 
 
+def test_headers_that_reach_the_provider_keep_answers_apart(redis_server: RedisServer, rig: Rig) -> None:
+    made = Rig(redis_server.port, {"upstream_headers": ["anthropic-beta"]})
+    made.ask(ASKED, headers={"Anthropic-Beta": "a", "X-Other": "1"})
+    asked: list[tuple[dict[str, Any], str]] = [
+        ({"anthropic-beta": "a", "X-Other": "2"}, "Hit"), ({"anthropic-beta": "b"}, "Miss"), ({}, "Miss"),
+        ({"anthropic-beta": ["a", "b"]}, "Miss"), ({"anthropic-beta": ""}, "Miss"),
+        ({"anthropic-beta": "\udcff"}, "Miss"),
+    ]  # fmt: skip
+    for headers, expected in asked:
+        assert status(made.access(ASKED, headers=headers)) == expected, headers
+
+
 def test_routes_are_apart_where_kong_must_be_asked_for_them(redis_server: RedisServer, rig: Rig) -> None:
     everywhere = Rig(redis_server.port, {"route_id": None})
 

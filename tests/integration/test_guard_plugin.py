@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tenantgate import llm
-from tenantgate.edge import guard_models, guard_notes
+from tenantgate.edge import guard_models, guard_notes, guard_service
 from tenantgate.edge.guard_weights import injection_weights
 from tenantgate.guard.injection import InjectionModel
 from tenantgate.guard.time_left import OutOfTimeError, limited
@@ -167,13 +167,45 @@ def test_a_failing_detector_does_as_on_error_says_and_never_stops_an_alert(
 
 @pytest.mark.parametrize(("mode", "status"), [("block", 503), ("alert", None)])
 def test_a_text_too_long_for_the_deadline_is_given_up_in_time(mode: str, status: int | None) -> None:
-    made = plugin(rule("injection", mode), deadline_ms=400)
+    made = plugin(rule("injection", mode), deadline_ms=400, max_characters=10_000_000)
     kong = access(made, chat("the quick brown fox " * 50_000))
     assert (kong.exit.status if kong.exit else None) == status
     if status is None:
         assert kong.verdict(REQUEST)["failed"] == ["injection"]
     with limited(0.0), pytest.raises(OutOfTimeError):
         InjectionModel(injection_weights(), None).find("hello there")
+
+
+@pytest.mark.parametrize(
+    ("mode", "on_error", "status"),
+    [("block", "reject", 413), ("mask", "reject", 413), ("block", "pass", None), ("alert", "reject", None)],
+)
+def test_a_text_that_is_far_too_long_is_not_looked_at(mode: str, on_error: str, status: int | None) -> None:
+    made = plugin(rule("secrets", mode), on_error=on_error, max_characters=1000)
+    kong = access(made, chat("x" * 1001))
+    assert (kong.exit.status if kong.exit else None) == status
+    if status is None:
+        assert kong.verdict(REQUEST)["failed"] == ["secrets"]
+    assert access(made, chat("x" * 1000)).exit is None
+
+
+def test_only_the_rule_that_reads_a_long_text_counts() -> None:
+    last = rule("secrets", "block", target="last_message")
+    whole = rule("personal_data", "alert", target="concatenate_all_content")
+    messages = [{"role": "user", "content": "x" * 2000}, {"role": "user", "content": "hi"}]
+    kong = access(plugin(last, whole, max_characters=1000), llm.write({"messages": messages}))
+    assert kong.exit is None
+    assert kong.verdict(REQUEST)["failed"] == ["personal-data"]
+
+
+def test_a_request_that_ended_before_the_guard_counts_for_none_that_it_missed() -> None:
+    made = plugin()
+    counted = guard_service._unchecked
+    for source, status, more in (("exit", 429, 0), ("exit", 400, 0), ("service", 200, 1), ("exit", 503, 1)):
+        kong = FakeKong(consumer="acme", status=status, answers={"kong.response.get_source": source})
+        before = counted.value(tenant="acme")
+        kong.run(made, "log")
+        assert counted.value(tenant="acme") - before == more
 
 
 def test_a_rule_that_makes_no_sense_stops_a_blocking_route_and_not_a_watching_one() -> None:
@@ -211,7 +243,8 @@ def test_replies_are_watched_in_the_log_without_holding_them_back() -> None:
             }
         }
     }
-    kong = FakeKong(consumer="acme", record=record).run(made, "log")
+    shared = {"tenantgate_tenant_guardrails": "{}"}
+    kong = FakeKong(consumer="acme", record=record, shared=shared).run(made, "log")
     assert len(kong.calls) == 3
     assert guard_notes.hits.value(tenant="acme", rule="secrets", mode="alert") >= 1
 

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from kong_pdk.pdk import Kong
 
+from tenantgate.chat import ChatRequest
 from tenantgate.errors import ConfigError
 from tenantgate.fields import config_class, field
 from tenantgate.kong import Headers, Host, PdkMisuseError, configure, phase, verdict_key
 from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, PhasePolicy
 from tenantgate.kong.testing import FakeKong
+from tenantgate.llm import Reason, Refusal
 from tenantgate.tenant import TenantId
 
 
@@ -254,3 +256,89 @@ def test_fake_kong_refuses_what_kong_would_choke_on() -> None:
     for name in ("access", "log"):
         with pytest.raises(AssertionError):
             FakeKong().run(Careless(), name)
+
+
+# -- the one reading of a body -----------------------------------------------------------------------------
+
+PLAIN = b'{"messages":[{"role":"user","content":"hi"}]}'
+
+
+def chat(kong: FakeKong) -> tuple[FakeKong, Any]:
+    kong, (found,) = run(lambda host: (host.chat_request(), host.chat_request())[1], kong)
+    return kong, found
+
+
+def test_a_request_as_an_sdk_writes_it_takes_two_calls_and_stays() -> None:
+    kong, found = chat(FakeKong(body=PLAIN))
+    assert isinstance(found, ChatRequest)
+    assert (kong.methods(), kong.sent_body) == (["request.get_headers", "request.get_raw_body"], None)
+
+
+def test_the_first_plugin_writes_it_as_it_was_read_and_the_next_has_nothing_to_write() -> None:
+    kong, found = chat(
+        FakeKong(body=b' {"messages": [{"role": "user", "content": "\\u0068i"}], "stream": null}')
+    )
+    assert isinstance(found, ChatRequest)
+    assert kong.sent_body == PLAIN
+    kong.calls.clear()
+    again, found = chat(kong)
+    assert isinstance(found, ChatRequest)
+    assert again.methods() == ["request.get_headers", "request.get_raw_body"]
+
+
+def test_a_body_that_kong_takes_back_from_no_plugin_stays_or_is_refused() -> None:
+    image = b'"' + b"A" * 1_000_000 + b'"'
+    spelt = PLAIN.replace(b'"hi"', image).replace(b":", b": ")
+    kong, found = chat(FakeKong(body=spelt))
+    assert isinstance(found, ChatRequest)
+    assert kong.sent_body is None
+    kong, found = chat(FakeKong(body=spelt[:-1] + b',"stream":null}'))
+    assert isinstance(found, Refusal)
+    assert (found.reason, kong.sent_body) == (Reason.TOO_LARGE, None)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"content-type": "multipart/form-data; boundary=a"},
+        {"Content-Type": ["application/json", "text/plain"]},
+        {"Content-Type": ""},
+        {"Content-Encoding": "gzip"},
+        {"Content-Type": "application/json", "Content-Encoding": ["identity", "br"]},
+    ],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_what_kong_would_not_read_as_json_is_refused_whatever_is_set(headers: Any, strict: bool) -> None:
+    def work(host: Host) -> None:
+        found = host.chat_request()
+        assert isinstance(found, Refusal)
+        host.refuse_unread(found, strict=strict)
+
+    kong, _ = run(work, FakeKong(body=PLAIN, headers=headers))
+    assert kong.exit is not None
+    assert (kong.exit.status, kong.exit.json["error"]["code"]) == (415, "unsupported_media_type")
+    assert "request.get_raw_body" not in kong.methods()
+
+
+@pytest.mark.parametrize(("strict", "status"), [(True, 400), (False, None)])
+def test_what_is_no_json_is_refused_or_passes_unread(strict: bool, status: int | None) -> None:
+    def work(host: Host) -> None:
+        found = host.chat_request()
+        assert isinstance(found, Refusal)
+        host.refuse_unread(found, strict=strict)
+
+    kong, _ = run(work, FakeKong(body=b"{"))
+    assert (kong.exit.status if kong.exit else None) == status
+    assert kong.sent_body is None
+
+
+def test_a_requests_id_is_found_after_its_header_is_gone() -> None:
+    def of(name: str, kong: FakeKong) -> Any:
+        return run(lambda host: host.request_id("X-Request-ID"), kong, name)[1][0]
+
+    noted = {"tenantgate_correlation": "r-2"}
+    assert of("access", FakeKong(headers={"x-request-id": "r-1"}, shared=noted)) == "r-1"
+    assert of("access", FakeKong(shared=noted)) is None
+    assert of("log", FakeKong(shared=noted)) == "r-2"
+    assert of("log", FakeKong()) is None

@@ -58,7 +58,7 @@ class ContentState(enum.StrEnum):
     SHED = "shed"  # left out under overload, or taken out for want of room
     LOST = "lost"  # the process that held it ended
     LATE = "late"  # it did not come in time
-    UNREADABLE = "unreadable"  # no JSON of a chat
+    UNREADABLE = "unreadable"  # the prompt, or the reply where there is no prompt, is no JSON of a chat
     REDACTION_FAILED = "redaction_failed"
 
 
@@ -172,8 +172,8 @@ def _state(raw: RawContent, prompt: Readable | None, reply: Readable | None, pol
         return ContentState.OFF
     if raw.body is None and raw.reply is None:
         return ContentState.NONE
-    if prompt is None and reply is None:
-        return ContentState.UNREADABLE
+    if prompt is None and (raw.body is not None or reply is None):
+        return ContentState.UNREADABLE  # whatever became of the reply: what was asked is not known
     return ContentState.HASHED if policy.content == "hashed" else ContentState.KEPT
 
 

@@ -110,7 +110,7 @@ class Notes:
     def _alert(self, host: Host, hit: Hit, of: str) -> dict[str, Any]:
         request_id = None
         if host.phase == "access":
-            request_id = safe_id(host.headers().get(self._config.correlation_header))
+            request_id = safe_id(host.request_id(self._config.correlation_header))
         return {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "route_id": host.config_keys.get("route_id"),

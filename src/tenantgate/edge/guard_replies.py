@@ -176,10 +176,9 @@ class ReplyGuard:
         host.answer(200, made[0], {"Content-Type": made[1]})
 
     def _refuse(self, host: Host, decision: Decision, *, status: int = 400) -> None:
-        request = host.headers()
         host.put_verdict(PLUGIN, decision.verdict())
         body = blocked(
-            CODE_REPLY, request_id=request.get(self._config.correlation_header), decision=decision,
+            CODE_REPLY, request_id=host.request_id(self._config.correlation_header), decision=decision,
             show_reason=self._config.show_reason,
         )  # fmt: skip
         host.call("response.clear_header", "Content-Encoding")

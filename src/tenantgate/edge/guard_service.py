@@ -9,18 +9,18 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tenantgate import llm
-from tenantgate.chat import JSON_TYPE, ChatRequest, Refusal
+from tenantgate.chat import JSON_TYPE, ChatRequest, Reason, Refusal
 from tenantgate.edge.guard_checking import Checked, Checker, mask_all
 from tenantgate.edge.guard_models import PARTS
 from tenantgate.edge.guard_notes import Notes, sealer
 from tenantgate.guard.answers import CODE_REQUEST, blocked
 from tenantgate.guard.config import check
 from tenantgate.guard.passages import Passage, of_reply, of_request, rewrite
-from tenantgate.guard.time_left import limited
+from tenantgate.guard.time_left import OutOfTimeError, limited
 from tenantgate.guard.verdict import Action, Decision, judge
 from tenantgate.kong import logs, metrics
 from tenantgate.pii import Placeholders
@@ -43,6 +43,8 @@ ORIGINALS: Final = "tenantgate_guard_originals"
 
 _log: Final = logging.getLogger("tenantgate.guard")
 SHARE: Final = 0.95 / 1000  # of what is left, in seconds; the rest is for the calls to Kong after the work
+
+_NOTHING: Final = Passage("", ())
 
 _requests: Final = metrics.counter(
     "tenantgate_guard_requests_total", "Requests by what the guard did.", ("action",)
@@ -80,7 +82,7 @@ class Guard:
         """Note what rules in alert find in the reply, and whether the request was checked at all."""
         if host.verdict(PLUGIN) is None:
             tenant = host.tenant()
-            if tenant is not None:  # else key-auth refused it before us
+            if tenant is not None and _went_on(host):
                 _unchecked.inc(tenant=tenant.slug)
         if not self._replies.rules:
             return
@@ -110,8 +112,14 @@ class Guard:
                 passages[rule.target] = of_request(request.body, rule.target)
             return passages[rule.target]
 
+        long = [
+            rule for rule in self._requests.rules if len(passage(rule).text) > self._config.max_characters
+        ]
+        self._refuse_long(host, long, passage)
         with limited(host.remaining_ms() * SHARE):
-            checked = self._requests.check(passage)
+            checked = self._requests.check(lambda rule: _NOTHING if rule in long else passage(rule))
+        if long:
+            checked = Checked(checked.found, {**checked.failed, **{r.name: OutOfTimeError() for r in long}})
         self._raise_failures(checked)
         exempt = self._notes.exemptions(tenant)
         decision = judge(
@@ -130,6 +138,20 @@ class Guard:
             if self._config.recover_redacted:
                 verdict["recover"] = True
         self._let_pass(host, verdict)
+
+    def _refuse_long(
+        self, host: Host, long: Sequence[RuleConfig], passage: Callable[[RuleConfig], Passage]
+    ) -> None:
+        """No later attempt would find the time to read a text that is far too long, so none is asked for."""
+        strict = [rule for rule in long if rule.mode != "alert"] if self._config.on_error == "reject" else []
+        if strict:
+            _requests.inc(action="too_long")
+            longest, most = max(len(passage(rule).text) for rule in strict), self._config.max_characters
+            told = (
+                f"The text of this request has {longest} characters; the content policy of your organisation can be "
+                f"checked on {most} at most. Send less of it."
+            )
+            host.refuse_unread(Refusal(Reason.TOO_LARGE, told, "messages"), strict=True)
 
     def _raise_failures(self, checked: Checked) -> None:
         for rule in self._requests.rules:
@@ -163,12 +185,17 @@ class Guard:
         host.call("ctx.shared.set", MARK, "pass")
 
     def _refuse(self, host: Host, decision: Decision) -> NoReturn:
-        request_id = host.headers().get(self._config.correlation_header)
+        request_id = host.request_id(self._config.correlation_header)
         host.put_verdict(PLUGIN, decision.verdict())
         body = blocked(
             CODE_REQUEST, request_id=request_id, decision=decision, show_reason=self._config.show_reason
         )
         host.answer(400, body, {"Content-Type": JSON_TYPE})
+
+
+def _went_on(host: Host) -> bool:
+    """Whether a request went upstream, or would have but for `tenantgate.config.lua.GUARD_CHECK`."""
+    return host.call("response.get_source") == "service" or host.response_status() == 503
 
 
 def _logged_reply(record: Mapping[str, Any]) -> Any:

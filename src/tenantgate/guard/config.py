@@ -145,6 +145,11 @@ class GuardConfig:
         "tenant-response-guardrails on the same route.",
         default=False,
     )  # fmt: skip
+    max_characters: int = field(
+        "Longest text that a rule reads of one request. Where the rule blocks or masks, a longer one is refused with "
+        "413, unless on_error lets it pass; in alert the rule then doesn't look, and the verdict says so.",
+        default=250_000, between=(1_000, 10_000_000), unit="characters",
+    )  # fmt: skip
     strict_requests: bool = field(
         "Whether a request that is no chat in strict JSON is refused; else it passes unread, unless a rule blocks or "
         "masks.",

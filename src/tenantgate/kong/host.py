@@ -161,6 +161,18 @@ class Host:
         found: Headers = self._headers
         return found
 
+    def request_id(self, header: str) -> str | None:
+        """The request's id, which `header` holds. One call, the first time, and one more after access.
+
+        After access the header may be gone: our routes let no header of the client's reach the provider, and note
+        this one before they take it out (`tenantgate.config.lua`).
+        """
+        found = self.headers().get(header)
+        if found is None and self.phase != "access":
+            noted = self.call("ctx.shared.get", "tenantgate_correlation")
+            found = _text(noted) if isinstance(noted, str | bytes) else None
+        return found
+
     def chat_request(self) -> ChatRequest | Refusal:
         """The request as all readers read it (`tenantgate.llm`), or why it can't be read. In access only.
 

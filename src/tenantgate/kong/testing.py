@@ -123,6 +123,7 @@ class FakeKong:
             "kong.request.get_raw_body": lambda *_: self.body if self.sent_body is None else self.sent_body,
             "kong.request.get_headers": lambda *_: _multimap(self.headers),
             "kong.request.get_header": lambda name: _multimap(self.headers).get(name.lower(), [None])[0],
+            "kong.response.get_source": lambda: "service" if self.exit is None else "exit",
             "kong.response.get_status": lambda: self.status,
             "kong.response.get_headers": lambda *_: _multimap(self.response_headers),
             "kong.response.set_header": lambda name, value: self.reply_headers.update({name: value}),

@@ -105,13 +105,15 @@ class CorrelationId(StockPlugin):
         if not given:
             given = x.headers[name] = self._new(conf.config)
         x.serialize_values.append(("correlation_id", given))
+        x.private.setdefault(conf.id, {})["correlation_id"] = given
 
     def header_filter(self, x: Exchange, conf: PluginConfig) -> None:
         """Tell the client, where asked to."""
         name = conf.config["header_name"]
         if conf.config["echo_downstream"]:
             x.out.popall(name, None)
-            x.out[name] = x.headers.get(name) or self._new(conf.config)
+            kept = x.private.get(conf.id, {}).get("correlation_id")
+            x.out[name] = kept or x.headers.get(name) or self._new(conf.config)
 
 
 class RequestSizeLimiting(StockPlugin):
