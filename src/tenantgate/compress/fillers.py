@@ -144,7 +144,7 @@ def rank_fillers(words: Sequence[Token], text: str) -> None:
             and (gap.strip() == "," or _goes_on(after, gap))
         ):
             word.rank = 1
-        elif word.text == "the" and after and _may_lose_the(word, before, after, text):
+        elif word.text == "the" and after and not _is_partitive(words, i) and _may_lose_the(word, before, after, text):
             word.rank = 2
     _rank_phrases(words, text)
     _rank_assents(words, text)
@@ -163,7 +163,7 @@ def _is_hesitation(word: Token, before: Token | None, after: Token | None, text:
     if "?" in right:
         return False
     near = any(t is not None and (t.text in COMMON or t.text in MARKS) for t in (before, after))
-    return near or "\n" in left or bool(left.strip() and right.strip())
+    return near or bool(right.strip() and (left.strip() or "\n" in left))
 
 
 def _is_restarted(words: Sequence[Token], i: int, text: str) -> bool:
@@ -192,14 +192,19 @@ def _is_restarted(words: Sequence[Token], i: int, text: str) -> bool:
         and len(after.text) > max(2, len(word.text))
         and after.text.startswith(word.text)
         and not (
-            before and (before.text in _LETTER_AFTER or before.text[0].isdigit() or len(before.text) == 1)
+            before
+            and (
+                before.text in _LETTER_AFTER
+                or before.text[0].isdigit()
+                or (len(before.text) == 1 and before.text != "i")
+            )
         )
     )
 
 
 def _goes_on(after: Token | None, gap: str) -> bool:
     """Whether a new clause begins behind `well`: `Well we think …`, but not `Well done`."""
-    return gap == " " and after is not None and after.text in _CLAUSES
+    return gap == " " and after is not None and (after.text in _CLAUSES or after.text in HESITATIONS)
 
 
 def _begins(word: Token, before: Token | None, text: str) -> bool:
@@ -215,6 +220,11 @@ def _may_lose_the(word: Token, before: Token | None, after: Token, text: str) ->
         and after.text not in _THE_STAYS
         and len(after.text) > 1
     )
+
+
+def _is_partitive(words: Sequence[Token], i: int) -> bool:
+    """Whether it is `the` of "a few of the", "most of the", "three of the"."""
+    return i > 1 and words[i - 1].text == "of" and words[i - 2].protected
 
 
 def _is_acronym(word: str) -> bool:
