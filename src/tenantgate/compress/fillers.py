@@ -25,10 +25,15 @@ _ASSENTS: Final = frozenset("yeah yep yup okay ok right alright exactly absolute
 """These and hesitations alone are no turn, unless they answer something."""
 _SOUNDS: Final = frozenset("mm mmm hmm hm ah oh".split())
 _OPENINGS: Final = frozenset("yeah yep okay ok alright".split())
+_STARTS: Final = _OPENINGS | {"well"}
+_BEFORE_HEDGE: Final = frozenset("is are was were be been it's that's we're they're i'm you're".split())
+_PERSONS: Final = frozenset("him her you me them us it this that those these the a an".split())
 _PROPOSALS: Final = frozenset(
-    "should shall could can would will let let's must propose proposed suggest suggested agree agreed want prefer "
-    "decide decided vote".split()
+    "should shall let let's must propose proposed suggest suggested agree agreed want prefer decide decided "
+    "vote".split()
 )
+_OFFERS: Final = frozenset("can could will would".split())
+_OFFERING: Final = frozenset("i we you they it that this".split())
 _TWICE: Final = frozenset(
     "the a an we i you they he she it to of and but or for with if this what our my your their i'm we're it's "
     "that's they're you're he's she's there's because when where as at from be can yeah okay ok right yep".split()
@@ -41,8 +46,8 @@ _LETTER_AFTER: Final = frozenset(
 )
 _PHRASES: Final = frozenset(("you know", "i mean", "sort of", "kind of"))
 _CLAUSES: Final = frozenset(
-    "i i'm we we're it it's that's you they they're he she there there's if so what maybe yeah then actually the "
-    "this".split()
+    "i i'm we we're it it's that's you they they're he she there there's if so but and what maybe yeah then "
+    "actually the this".split()
 )
 _AFTER_I_MEAN: Final = frozenset("it's that's we're they're you're i'm there's we they i if".split())
 _THE_STAYS: Final = frozenset(
@@ -144,10 +149,15 @@ def rank_fillers(words: Sequence[Token], text: str) -> None:
             and (gap.strip() == "," or _goes_on(after, gap))
         ):
             word.rank = 1
-        elif word.text == "the" and after and not _is_partitive(words, i) and _may_lose_the(word, before, after, text):
+        elif (
+            word.text == "the"
+            and after
+            and not _is_partitive(words, i)
+            and _may_lose_the(word, before, after, text)
+        ):
             word.rank = 2
-    _rank_phrases(words, text)
     _rank_assents(words, text)
+    _rank_phrases(words, text)
 
 
 def _is_hesitation(word: Token, before: Token | None, after: Token | None, text: str) -> bool:
@@ -240,10 +250,29 @@ def _rank_phrases(words: Sequence[Token], text: str) -> None:
             continue
         before = words[i - 1] if i else None
         after = words[i + 2] if i + 2 < len(words) else None
-        left = before is None or before.label >= 0 or _parts(before, text[before.end : first.start])
+        left = (
+            before is None
+            or before.label >= 0
+            or before.rank == 1
+            or _parts(before, text[before.end : first.start])
+        )
         right = after is None or _parts(after, text[second.end : after.start])
-        meant = first.text == "i" and after is not None and after.text in _AFTER_I_MEAN
-        if left and (right or meant):
+        meant = (
+            first.text == "i"
+            and after is not None
+            and (
+                after.text in _AFTER_I_MEAN
+                or (after.text == "it" and i + 3 < len(words) and words[i + 3].text in ("is", "was"))
+            )
+        )
+        hedge = second.text == "of" and before is not None and before.text in _BEFORE_HEDGE
+        hedge = (
+            hedge
+            and after is not None
+            and after.text not in _PERSONS
+            and text[second.end : after.start] == " "
+        )
+        if (left and (right or meant)) or hedge:
             first.rank = min(first.rank, 1)
             second.rank = min(second.rank, 1)
 
@@ -269,13 +298,33 @@ def _rank_assents(words: Sequence[Token], text: str) -> None:
                 if token.text in _ASSENTS or token.text in _SOUNDS:
                     token.rank = _KEEP
         else:
-            if (
-                not open_before
-                and said[0].text in _OPENINGS
-                and text[said[0].end : said[0].end + 2].strip() == ","
-            ):
-                said[0].rank = said[0].rank if said[0].protected else min(said[0].rank, 1)
-            open_before = "?" in end or any(t.text in _PROPOSALS for t in said)
+            if not open_before:
+                _rank_opening(said, text)
+            open_before = "?" in end or _proposes(said)
+
+
+def _proposes(said: Sequence[Token]) -> bool:
+    """Whether somebody may say yes to it: `we should`, `I could do that`, `let's vote`."""
+    return any(t.text in _PROPOSALS for t in said) or any(
+        {a.text, b.text} & _OFFERS and {a.text, b.text} & _OFFERING and {a.text, b.text} != {"i", "would"}
+        for a, b in pairwise(said)
+    )
+
+
+def _rank_opening(said: Sequence[Token], text: str) -> None:
+    """Rank what a sentence begins with, as `okay well` or `yeah ,`, where a clause of its own comes behind."""
+    for i, token in enumerate(said[:-1]):
+        after, gap = said[i + 1], text[token.end : said[i + 1].start]
+        if token.text in HESITATIONS:
+            continue
+        opens = token.text in _OPENINGS or (i > 0 and token.text == "well")
+        if (
+            not opens
+            or token.protected
+            or not (gap.strip() == "," or _goes_on(after, gap) or after.text in _STARTS)
+        ):
+            return
+        token.rank = min(token.rank, 1)
 
 
 def _sentences(words: Sequence[Token], text: str) -> Iterator[list[Token]]:

@@ -55,7 +55,9 @@ _NAMED: Final = (
 _PART: Final = rf"(?:{_NAMED}|text|material|below|above|following|this|it|that)"
 # Whatever the topic is: these ask for words.
 _VERBATIM: Final = re.compile(
-    r"\b(?:verbatim|word[- ](?:for|by)[- ]word|exact(?:ly)?|literal(?:ly)?|quot(?:e|es|ed|ing)|translat\w*|rhym\w*|poem|"
+    r"\b(?:verbatim|word[- ](?:for|by)[- ]word|exact(?:ly)?|literal(?:ly)?|quot(?:e|es|ed|ing)|translat\w*|rhym\w*|"
+    r"poem|laugh\w*|cough\w*|sigh\w*|paus\w*|silen\w*|noise\w*|interrupt\w*|nervous\w*|confident\w*|"
+    r"talk(?:s|ed)?\s+(?:the\s+)?(?:most|more|less|least|too)|"
     r"(?:own|same|original|very|exact)\s+(?:words?|phras\w*|wording|terms)|how\s+many\s+(?:times|words)|how\s+often|"
     r"in\s+(?:the\s+)?(?:style|voice|tone|language|french|german|spanish|italian|dutch|portuguese|russian|chinese|"
     r"japanese|korean|arabic|hindi|polish|turkish|latin|greek|swedish|danish|norwegian|finnish|czech|hungarian|thai))\b"
