@@ -189,9 +189,17 @@ def test_a_pruner_that_gives_up_leaves_the_folded_text() -> None:
 def test_out_of_time_is_said() -> None:
     with pytest.raises(OutOfTimeError):
         compressor(Every()).text(TALK, time.monotonic() - 1)
-    for calls in range(5):  # wherever it is noticed
+    looks = iter(range(1_000))
+    ascii_only = lambda text: float(text.isascii())  # noqa: E731
+    config = CompressConfig(min_tokens=0, compression_ranges=ALWAYS)
+    Compressor(config, Words(), Every(), english=ascii_only, clock=lambda: next(looks) * 0.0).text(
+        TALK + ASKED, 1.0
+    )
+    asked = next(looks)
+    assert asked > 9
+    for calls in range(asked):  # wherever it is noticed
         ticks = chain(repeat(0.0, calls), repeat(2.0))
-        slow = Compressor(CompressConfig(min_tokens=0), Words(), Every(), clock=lambda t=ticks: next(t))
+        slow = Compressor(config, Words(), Every(), english=ascii_only, clock=lambda t=ticks: next(t))
         with pytest.raises(OutOfTimeError):
             slow.text(TALK + ASKED, 1.0)
 
@@ -296,7 +304,10 @@ TEXTS = st.lists(PIECES, max_size=30).map("".join) | st.text(max_size=300)
 
 @given(TEXTS, st.integers(1, 5))
 @settings(max_examples=300, deadline=None)
-def test_never_longer_never_raises_and_no_word_goes_where_nothing_is_asked(text: str, n: int) -> None:
+def test_never_longer_never_raises_and_no_word_goes_where_the_task_is_not_understood(
+    text: str, n: int
+) -> None:
+    text += "\nNow sing it."
     done = compressor(Every(n)).text(text, FOREVER)
     assert Words().count(done.text) <= Words().count(text) == done.before
     assert done.after == Words().count(done.text)
@@ -304,8 +315,12 @@ def test_never_longer_never_raises_and_no_word_goes_where_nothing_is_asked(text:
         assert done.text.strip()
     if "llmlingua" in text.lower():
         return
-    # Without a question whatever is asked may be about the words: none goes.
-    assert re.findall(r"[^\W_]+", done.text) == re.findall(r"[^\W_]+", text)
+    assert _words(done.text) == _words(text)
+
+
+def _words(text: str) -> list[str]:
+    """Tags left out."""
+    return re.findall(r"[^\W_]+", re.sub(r"</?llmlingua[^>]*>", "", text, flags=re.IGNORECASE))
 
 
 @given(TEXTS)

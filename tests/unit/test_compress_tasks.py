@@ -189,7 +189,9 @@ def test_an_instruction_alone_is_never_changed(task: str) -> None:
 
 @pytest.mark.parametrize("foreign", [GERMAN_TRANSCRIPT, DUTCH_TRANSCRIPT])
 def test_turns_in_another_language_stay_beside_english_ones(foreign: str) -> None:
-    talk = "\n".join(f"{a}\n{b}" for a, b in zip(TRANSCRIPT.split("\n"), [*foreign.split("\n")] * 2, strict=True))
+    talk = "\n".join(
+        f"{a}\n{b}" for a, b in zip(TRANSCRIPT.split("\n"), [*foreign.split("\n")] * 2, strict=True)
+    )
     left = compressor().text(f"{talk}\n\nWhat was decided?", FOREVER).text
     for line in foreign.split("\n"):
         assert line.partition(": ")[2] in left

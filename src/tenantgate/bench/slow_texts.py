@@ -31,7 +31,9 @@ FAMILIES: Final[dict[str, Callable[[int], str]]] = {
     "tags in tags": lambda size: "<LLMLINGUA>" * (size // 24) + "x" + "</LLMLINGUA>" * (size // 24),
     "tags with options": _repeated("<llmlingua, compress=False"),
     "open fences": _repeated("```\n"),
-    "fences of growing length": lambda size: "".join("\n" + "`" * n for n in range(3, int((2 * size) ** 0.5))),
+    "fences of growing length": lambda size: "".join(
+        "\n" + "`" * n for n in range(3, int((2 * size) ** 0.5))
+    ),
     "fences behind words": _repeated("a ```python\n"),
     "backticks": _repeated("` "),
     "brackets": _repeated("["),
@@ -84,7 +86,7 @@ FAMILIES: Final[dict[str, Callable[[int], str]]] = {
     "talk with hesitations": _talk("uh " * 40),
     "talk with digits": _talk("1 " * 40),
     "talk with brackets": _talk("[{( "),
-    "talk on long lines": _talk("we have seen it , " * 100),
+    "talk on long lines": _talk("we have seen it , " * 25),
 }
 """What makes a text of about so many characters."""
 
