@@ -42,7 +42,6 @@ from train_compressor import held_out
 from tenantgate.bench.slow_texts import FAMILIES, text_of
 from tenantgate.compress import CompressConfig, CompressionRange, Compressor
 from tenantgate.compress.blocks import blocks, is_natural
-from tenantgate.compress.checking import check_pruned
 from tenantgate.compress.config import check
 from tenantgate.compress.folding import minify_json
 from tenantgate.compress.meaning import protected
@@ -305,12 +304,9 @@ def compare(rows: list[dict[str, Any]], config: CompressConfig, lingua: str | No
 
 def pruned_at(method: Pruner, text: str, rate: float, counter: TokenCounter) -> str:
     """`text` as the pipeline would send it."""
-    spans = merged(protected(text))
-    kept = method.keep(text, spans, rate, _FOREVER)
-    out = joined(text, kept) if kept is not None else None
-    if out is None or check_pruned(text, out, spans, count=counter.count, before=counter.count(text)):
-        return text
-    return out
+    ranges = (CompressionRange(min_tokens=0, max_tokens=10_000_000, value=max(rate, 0.01)),)
+    config = CompressConfig(min_tokens=0, compression_ranges=ranges)
+    return Compressor(config, counter, method, english=english).text(text, _FOREVER).text
 
 
 def matched(method: Pruner, text: str, target: int, counter: TokenCounter) -> str:

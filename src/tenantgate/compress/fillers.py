@@ -24,6 +24,9 @@ _LABEL: Final = re.compile(rf"^{LABEL}(?=\s|$)", re.MULTILINE)
 _ASSENTS: Final = frozenset("yeah yep yup okay ok right alright exactly absolutely mm-hmm uh-huh mhm".split())
 """These and hesitations alone are no turn, unless they answer something."""
 _SOUNDS: Final = frozenset("mm mmm hmm hm ah oh".split())
+_SCRAPS: Final = frozenset(
+    "so well the a an i we it it's that that's you they he she there is was like".split()
+)
 _OPENINGS: Final = frozenset("yeah yep okay ok alright".split())
 _STARTS: Final = _OPENINGS | {"well"}
 _BEFORE_HEDGE: Final = frozenset("is are was were be been it's that's we're they're i'm you're".split())
@@ -33,7 +36,7 @@ _PROPOSALS: Final = frozenset(
     "vote".split()
 )
 _OFFERS: Final = frozenset("can could will would".split())
-_OFFERING: Final = frozenset("i we you they it that this".split())
+_OFFERING: Final = frozenset("i we you".split())
 _TWICE: Final = frozenset(
     "the a an we i you they he she it to of and but or for with if this what our my your their i'm we're it's "
     "that's they're you're he's she's there's because when where as at from be can yeah okay ok right yep".split()
@@ -190,6 +193,10 @@ def _is_restarted(words: Sequence[Token], i: int, text: str) -> bool:
         return False
     after, between = words[j], text[word.end : words[j].start]
     if word.text == after.text:
+        if word.text in _ASSENTS and not (
+            _begins(word, before, text) or (before and text[before.end : word.start].strip())
+        ):
+            return False  # "turn right, right?"
         slip = word.text in _TWICE or (j > i + 1 and word.text not in _ASSENTS)
         return slip and not _ENDS.search(between)
     return (
@@ -228,6 +235,7 @@ def _may_lose_the(word: Token, before: Token | None, after: Token, text: str) ->
         and (text[word.start].islower() or _begins(word, before, text))
         and (text[after.start].islower() or _is_acronym(text[after.start : after.end]))
         and after.text not in _THE_STAYS
+        and (text[word.start].islower() or not after.text.endswith("er"))  # "The sooner the better"
         and len(after.text) > 1
     )
 
@@ -272,7 +280,11 @@ def _rank_phrases(words: Sequence[Token], text: str) -> None:
             and after.text not in _PERSONS
             and text[second.end : after.start] == " "
         )
-        if (left and (right or meant)) or hedge:
+        told = (
+            first.text == "you" and before is not None and bool(text[before.end : first.start].strip(" \n"))
+        )
+        told = told and not _begins(first, before, text) and after is not None and after.text in _AFTER_I_MEAN
+        if (left and (right or meant or told)) or hedge:
             first.rank = min(first.rank, 1)
             second.rank = min(second.rank, 1)
 
@@ -288,7 +300,9 @@ def _rank_assents(words: Sequence[Token], text: str) -> None:
     for sentence in _sentences(words, text):
         end = text[sentence[-1].end : sentence[-1].end + 3]
         said = [t for t in sentence if t.label < 0 and t.text not in MARKS]
-        empty = all(t.text in _ASSENTS or t.text in HESITATIONS for t in said)
+        # Broken off before anything was said.
+        scraps = _SCRAPS if sentence[-1].text == "{disfmarker}" else frozenset[str]()
+        empty = all(t.text in _ASSENTS or t.text in HESITATIONS or t.text in scraps for t in said)
         if empty and said and not open_before and "?" not in end:
             for token in said:
                 if not token.protected:

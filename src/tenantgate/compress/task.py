@@ -57,7 +57,10 @@ _PART: Final = rf"(?:{_NAMED}|text|material|below|above|following|this|it|that)"
 _VERBATIM: Final = re.compile(
     r"\b(?:verbatim|word[- ](?:for|by)[- ]word|exact(?:ly)?|literal(?:ly)?|quot(?:e|es|ed|ing)|translat\w*|rhym\w*|"
     r"poem|laugh\w*|cough\w*|sigh\w*|paus\w*|silen\w*|noise\w*|interrupt\w*|nervous\w*|confident\w*|"
-    r"talk(?:s|ed)?\s+(?:the\s+)?(?:most|more|less|least|too)|"
+    r"talk(?:s|ed)?\s+(?:the\s+)?(?:most|more|less|least|too)|stammer\w*|mumbl\w*|mistakes?|(?:use|uses|instances?|"
+    r"mentions?|occurrences?)\s+of|how\s+(?:do|does|did)\s+(?:\w+\s+){1,4}(?:talk|speak|sound|express|phrase|put|say)|"
+    r"(?:['’]s|s['’]|his|her|their|my|your)\s+(?:voice|style|tone|words|manner|english)|voice\s+of|"
+    r"as[- ](?:is|it\s+is|they\s+are)|leave|intact|untouched|(?:n['’]t|not|without)\s+chang\w+|"
     r"(?:own|same|original|very|exact)\s+(?:words?|phras\w*|wording|terms)|how\s+many\s+(?:times|words)|how\s+often|"
     r"in\s+(?:the\s+)?(?:style|voice|tone|language|french|german|spanish|italian|dutch|portuguese|russian|chinese|"
     r"japanese|korean|arabic|hindi|polish|turkish|latin|greek|swedish|danish|norwegian|finnish|czech|hungarian|thai))\b"
@@ -73,6 +76,25 @@ _ABOUT: Final = re.compile(
     r"arguments?|thoughts?|ideas?|suggestions?|proposals?)\s+(?:about|of|on|over|towards|regarding|when|concerning)\b"
     r"|what\s+(?:was|were|is|are)\s+(?:the|their|his|her)\s+(?:[\w'’-]+\s+){0,2}?(?:discussions?|debates?|opinions?|views?|"
     r"decisions?|plans?|conclusions?|thoughts?)\s+(?:about|of|on|over|towards|regarding)\b"
+)
+_QUOTED: Final = re.compile(r"(?<!\w)['‘\"“«„`]\S")
+_FORM: Final = re.compile(
+    r"\b(?:as|like)\s+(?:an?|if|though)\b|\bin\s+(?:the\s+)?form\s+of\b|\bpretend\w*|\bimagin\w+"
+)
+# A second thing to do, in the same sentence.
+_CLAUSE: Final = re.compile(
+    r"(?:[,;:]\s+|\s+(?:and|then|but|or)\s+)(?:(?:and|then|but|also|please|now|finally)\s+)*(\w+)"
+)
+_VERBS: Final = frozenset(
+    "act add answer apply ask be begin bold book bring build call change check choose classify clean colour color "
+    "combine compare complete compose compute contrast convert copy count create cut delete describe do draft "
+    "draw drop edit end estimate exclude expand express extend extract fill find finish fix follow forget format "
+    "generate get give grade group guess highlight identify ignore imagine improve include insert invent join "
+    "judge keep leave let list locate look make map mark match mention merge name note number omit order output "
+    "parse paste phrase pick place play polish post predict prepare pretend print produce put quote rank rap rate "
+    "read refine remove render repeat replace reply respond return reverse rewrite say schedule search select "
+    "send show simplify sing skip soften solve sort speak split spot start state stop strip style swap tag take "
+    "tell translate trim try turn underline use verify wrap write".split()
 )
 _SUMMARISES: Final = re.compile(
     r"\b(?:summari[sz]es?|summaries|minutes\s+of|answers?\s+questions)\b", re.IGNORECASE
@@ -214,6 +236,11 @@ def _unless_foreign(task: Task, text: str, english: English) -> Task:
     return Task.NOTHING if not any(map(str.isalpha, text)) or english(text) >= _SURE else Task.UNKNOWN
 
 
+def _asks_more(low: str) -> bool:
+    """Whether a sentence goes on with something else to do, that isn't about the content as well."""
+    return any(m[1] in _VERBS and not _CONTENT.match(low, m.start(1)) for m in _CLAUSE.finditer(low))
+
+
 def _sentence(sentence: str, english: English, work: Work) -> Task:
     low = " ".join(sentence.lower().split())
     for _ in range(4):
@@ -227,6 +254,8 @@ def _sentence(sentence: str, english: English, work: Work) -> Task:
     if about_wording(low[: about.end()] if about else low, work) or _VERBATIM.search(low):
         return Task.WORDING
     # `Was`, `is` and `has` begin questions in Dutch and German, too.
+    if _QUOTED.search(low) or _FORM.search(low) or _asks_more(low):
+        return Task.UNKNOWN
     if about or (_CONTENT.match(low) and (not _SHARED.match(low) or english(sentence) >= _LIKELY)):
         return Task.CONTENT
     return Task.NOTHING if _FRAME.fullmatch(low.rstrip(".!: ")) else Task.UNKNOWN
