@@ -22,6 +22,7 @@ favoured here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import random
@@ -39,16 +40,18 @@ from typing import Any, Final
 from train_compressor import held_out
 
 from tenantgate import chat, llm
+from tenantgate.bench.slow_texts import FAMILIES, text_of
 from tenantgate.compress import CompressConfig, CompressionRange, Compressor
 from tenantgate.compress.blocks import blocks, is_natural
-from tenantgate.compress.checking import check_pruned
 from tenantgate.compress.config import check
 from tenantgate.compress.folding import minify_json
 from tenantgate.compress.meaning import protected
-from tenantgate.compress.pipeline import joined
+from tenantgate.compress.pipeline import OutOfTimeError, joined
 from tenantgate.compress.ports import Pruner, TokenCounter
 from tenantgate.compress.ranked import RankedPruner, WordScorer
 from tenantgate.compress.spans import Kind, merged
+from tenantgate.compress.task import MOST_CHARACTERS
+from tenantgate.compress.work import Work
 from tenantgate.edge.compress_pruners import LoadedLater, pruner, pruner_in_background
 from tenantgate.edge.compress_service import PromptCompression
 from tenantgate.edge.language import english
@@ -79,6 +82,7 @@ _LINKS: Final = frozenset(
 _FOREVER: Final = 1e12
 _RATES: Final = (0.8, 0.6, 0.4)  # of the model, for --compare
 _STEPS: Final = 9  # of the search for a rate
+_HOSTILE_SIZES: Final = (10_000, 100_000, 1_000_000)  # characters
 _SIZES: Final = (100, 500, 1000, 2000, 8000)
 
 
@@ -301,12 +305,9 @@ def compare(rows: list[dict[str, Any]], config: CompressConfig, lingua: str | No
 
 def pruned_at(method: Pruner, text: str, rate: float, counter: TokenCounter) -> str:
     """`text` as the pipeline would send it."""
-    spans = merged(protected(text))
-    kept = method.keep(text, spans, rate, _FOREVER)
-    out = joined(text, kept) if kept is not None else None
-    if out is None or check_pruned(text, out, spans, count=counter.count, before=counter.count(text)):
-        return text
-    return out
+    ranges = (CompressionRange(min_tokens=0, max_tokens=10_000_000, value=max(rate, 0.01)),)
+    config = CompressConfig(min_tokens=0, compression_ranges=ranges)
+    return Compressor(config, counter, method, english=english).text(text, _FOREVER).text
 
 
 def matched(method: Pruner, text: str, target: int, counter: TokenCounter) -> str:
@@ -419,6 +420,32 @@ def latency(rows: list[dict[str, Any]], config: CompressConfig, rounds: int) -> 
         print(f"{size:>8} {statistics.median(times):>8.2f} {p95:>8.2f} {pruned:>8} {late:>12}")
 
 
+def hostile(config: CompressConfig, sizes: Sequence[int]) -> None:
+    """What texts that are made to be slow cost, without a deadline, and how late the deadline is noticed."""
+    counter = token_counter(config.encoding)
+    compressor = Compressor(config, counter, chosen(config), english=english)
+    compressor.text("Is the model for languages loaded?" * 20, _FOREVER)
+    kb = [f"{size // 1000:,} kB" for size in sizes]
+    print("\nTexts made to be slow, ms of processor time; steps a character; ms after a deadline of 50")
+    print(f"{'':<28}" + "".join(f"{name:>11}" for name in kb) + f"{'steps':>8} {'late':>6}")
+    worst = [0.0] * len(sizes)
+    for family in FAMILIES:
+        cells, steps = [], 0.0
+        for i, size in enumerate(sizes):
+            text, work = text_of(family, size), Work()
+            begin = time.process_time()
+            compressor.text(text, _FOREVER, work)
+            cells.append((time.process_time() - begin) * 1000)
+            worst[i] = max(worst[i], cells[-1])
+            steps = max(steps, work.steps / max(1, len(text)))
+        end = time.monotonic() + 0.05
+        with contextlib.suppress(OutOfTimeError):
+            compressor.text(text_of(family, MOST_CHARACTERS - 1000), end)
+        late = max(0.0, time.monotonic() - end) * 1000
+        print(f"{family:<28}" + "".join(f"{ms:>11.1f}" for ms in cells) + f"{steps:>8.2f} {late:>6.1f}")
+    print(f"{'the worst':<28}" + "".join(f"{ms:>11.1f}" for ms in worst))
+
+
 def main() -> int:
     """Print what the given files allow."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -434,10 +461,11 @@ def main() -> int:
     parser.add_argument(
         "--rounds", type=int, default=100, help="texts for each latency (default: %(default)s)"
     )
+    parser.add_argument("--hostile", action="store_true", help="what texts that are made to be slow cost")
     parser.add_argument("--no-baselines", action="store_true")
     args = parser.parse_args()
-    if not (args.meetings or args.problems or args.prompts):
-        parser.error("nothing to measure: give --meetings, --problems or --prompts")
+    if not (args.meetings or args.problems or args.prompts or args.hostile):
+        parser.error("nothing to measure: give --meetings, --problems, --prompts or --hostile")
     ranges = CompressConfig().ranges
     if args.rate:
         ranges = (CompressionRange(min_tokens=ranges[0].min_tokens, max_tokens=10_000_000, value=args.rate),)
@@ -458,6 +486,8 @@ def main() -> int:
         if not args.latency:
             meetings(rows, config, compare=not args.no_baselines)
         latency(rows, config, args.rounds)
+    if args.hostile:
+        hostile(config, _HOSTILE_SIZES)
     if args.problems:
         problems(read(args.problems), config)
     if args.prompts:

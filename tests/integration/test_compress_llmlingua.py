@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tenantgate.compress.meaning import protected
 from tenantgate.compress.pipeline import joined
 from tenantgate.compress.ranked import RankedPruner
-from tenantgate.compress.spans import merged, protected
+from tenantgate.compress.spans import merged
 from tenantgate.edge import compress_pruners
 from tenantgate.edge.compress_llmlingua import LinguaPruner
 from tenantgate.edge.compress_models import HeadScorer

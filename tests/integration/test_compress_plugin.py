@@ -27,7 +27,8 @@ NAME = "tenant-prompt-compressor"
 BEFORE, AFTER = "X-Compression-Tokens-Before", "X-Compression-Tokens-After"
 CANARY = "Zanzibarian"
 TALK = "".join(
-    f"A: well um you know we were sort of talking about the {thing} and so on you see\n"
+    f"{name}: well um you know we were sort of talking about the {thing} and so on you see\n"
+    for name in ("Ann", "Bob")
     for thing in "walls doors roofs lamps chairs tables stairs windows gardens fences paths rivers".split()
 )
 FACTS = json.dumps({"rooms": [1, 2, 3], "owner": {"name": "n", "age": 44}}, indent=4)
@@ -128,6 +129,21 @@ def test_the_provider_gets_a_shorter_prompt_and_the_client_the_counts(
     assert compress_service._saved.value(tenant="acme", step="prune") - before == saved["prune"] > 0
     assert len(kong.calls) == 6
     assert CANARY not in json.dumps(kong.shared) + metrics.exposition()
+
+
+@pytest.mark.parametrize("value", ["off", "OFF", " false ", "0", "no"])
+def test_a_client_switches_it_off_by_a_header(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    headers = {"x-tenantgate-compression": value}
+    kong = FakeKong(consumer="acme", body=body(PROMPT), headers=headers).run(plugin(monkeypatch), "access")
+    assert kong.sent_body is None
+    assert kong.verdict(NAME)["action"] == "switched_off"
+    assert kong.reply_headers[BEFORE] == kong.reply_headers[AFTER]
+
+
+def test_another_value_of_the_header_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = {"x-tenantgate-compression": "on"}
+    kong = FakeKong(consumer="acme", body=body(PROMPT), headers=headers).run(plugin(monkeypatch), "access")
+    assert kong.verdict(NAME)["action"] == "compressed"
 
 
 def test_short_prompts_and_other_roles_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,24 +13,32 @@ from tenantgate.compress.folding import STEPS, fold, minify_json
 
 PASSAGE = "The quick brown fox jumps over the lazy dog and then goes home to sleep, as every day it does when there is "
 PASSAGE += "nothing else to do but this, and nobody seems to mind much about it at all."
+SENTENCE = "We went to the old house by the river on foot."
 LOG = "WARN connection to the database was lost, trying again"
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("a  b", "a b"),
-        ("a \n\n\n\nb\t\nc", "a\n\nb\nc"),
-        ("day.  He", "day. He"),
+        ("a  b", "a  b"),
+        ("a \n\n\n\nb\t\nc", "a \n\n\n\nb\t\nc"),
+        (f"{SENTENCE} \n\n\n\n{SENTENCE}\t\nc", f"{SENTENCE}\n\n{SENTENCE}\nc"),
+        (f"{SENTENCE}  {SENTENCE}\nc", f"{SENTENCE} {SENTENCE}\nc"),
+        (f"{SENTENCE}  \na line that Markdown breaks", f"{SENTENCE}  \na line that Markdown breaks"),
+        (f"{SENTENCE} ", f"{SENTENCE} "),
+        ("a:\n  - b:  c\n\n\n\n  - d:  |\n      e  f", "a:\n  - b:  c\n\n\n\n  - d:  |\n      e  f"),
+        ("Roses are red,\n\n\n\nviolets  are blue,", "Roses are red,\n\n\n\nviolets  are blue,"),
+        ("   *\n  ***  \n *****\n\n\n\n   |", "   *\n  ***  \n *****\n\n\n\n   |"),
+        ("id,name,  sum\n1,ann,  2\n1,ann,  2", "id,name,  sum\n1,ann,  2\n1,ann,  2"),
         (
             "name        age     city\nann                 rome",
             "name        age     city\nann                 rome",
         ),
         ("  indented stays", "  indented stays"),
-        ("| a   |  b |\n|-----|:---:|\n|  1  |  22  |", "|a|b|\n|-|:-:|\n|1|22|"),
-        ("a | b  is no table", "a | b is no table"),
-        ('it sends {"a": 1,  "b": [1, 2]} back', 'it sends {"a":1,"b":[1,2]} back'),
-        ('{\n  "a b": "c  d",\n  "e": 1.50\n}', '{"a b":"c  d","e":1.50}'),
+        ("| a   |  b |\n|-----|:---:|\n|  1  |  22  |", "| a | b |\n|---|:---:|\n| 1 | 22 |"),
+        ("a | b  is no table", "a | b  is no table"),
+        ('it sends {"a": 1,  "b": [1, 2]} back', 'it sends {"a": 1,  "b": [1, 2]} back'),
+        ('{\n  "a b": "c  d",\n  "e": [\n    1.50\n  ]\n}', '{"a b":"c  d","e":[1.50]}'),
         ("----------------------------\nx", "---\nx"),
         ("> > > text", ">>> text"),
         (f"{LOG}\n{LOG}\n{LOG}\nok", f"{LOG}\n[same line 2 more times]\nok"),
@@ -68,8 +76,8 @@ def test_code_that_comes_again_stays() -> None:
 @pytest.mark.parametrize("step", sorted(STEPS))
 def test_each_step_is_a_switch_of_its_own(step: str) -> None:
     texts = {
-        "whitespace": "a\n\n\n\nb",
-        "structure": 'see {"a":  [1, 2]} there',
+        "whitespace": f"{SENTENCE}\n\n\n\n{SENTENCE}",
+        "structure": 'see {"a":  [\n1,\n2,\n3,\n4]} there',
         "repeats": f"{LOG}\n{LOG}",
         "boilerplate": "=" * 30 + "\nx",
     }

@@ -13,7 +13,7 @@ from typing import Final
 from tenantgate.compress.spans import Kind, Span, inside, merged
 from tenantgate.compress.work import Work
 
-__all__ = ["blocks", "enclosed", "is_natural"]
+__all__ = ["blocks", "enclosed", "is_natural", "json_spans"]
 
 _RUN: Final = re.compile(r"`+|~{3,}")
 _LANGUAGE: Final = re.compile(r"[\w+#.-]{0,40}[ \t]{0,8}\r?\n")  # of a fence
@@ -50,6 +50,7 @@ _MOST_BETWEEN: Final = 8  # lines that don't look like code, between lines that 
 _JSON_START: Final = re.compile(r"[{\[](?=\s{0,200}[\"{\[\]}\-\dtfn])")
 _DECODER: Final = json.JSONDecoder(strict=True, parse_int=str, parse_float=str)
 _SHORTEST_JSON: Final = 8
+_MOST_FAILURES: Final = 200  # each counts the lines up to its place
 _DEPTH: Final = 900  # signs that open something, at least, before json gives up on a text's depth
 
 
@@ -60,9 +61,9 @@ def blocks(text: str, work: Work | None = None) -> tuple[Span, ...]:
     code = merged(found)
     found += (s for s in _formulas(text, work) if not inside(s.start, code))
     found += (s for s in _markup(text, work) if not inside(s.start, code))
-    json_spans = list(_json_spans(text, code, work))
-    found += json_spans
-    found += _code_lines(text, merged([*(Span(s, e) for s, e in code), *json_spans]), work)
+    data = list(json_spans(text, code, work))
+    found += data
+    found += _code_lines(text, merged([*(Span(s, e) for s, e in code), *data]), work)
     out: list[Span] = []
     for span in sorted(found, key=lambda s: (s.start, -s.end)):
         work.step()
@@ -193,9 +194,10 @@ def _markup(text: str, work: Work) -> Iterator[Span]:
         yield Span(*m.span(), Kind.MARKUP)
 
 
-def _json_spans(text: str, skip: Sequence[tuple[int, int]], work: Work) -> Iterator[Span]:
-    place = 0
-    while m := _JSON_START.search(text, place):
+def json_spans(text: str, skip: Sequence[tuple[int, int]], work: Work) -> Iterator[Span]:
+    """Objects and lists of JSON outside of the spans to skip; after many that are broken none is looked for."""
+    place = failures = 0
+    while failures < _MOST_FAILURES and (m := _JSON_START.search(text, place)):
         work.step()
         start, place = m.start(), m.end()
         if inside(start, skip):
@@ -204,8 +206,10 @@ def _json_spans(text: str, skip: Sequence[tuple[int, int]], work: Work) -> Itera
             value, end = _DECODER.raw_decode(text, start)
         except json.JSONDecodeError as error:
             place = max(place, error.pos)  # what was read as JSON up to here isn't read again
+            failures += 1
         except RecursionError:
             place = start + _DEPTH
+            failures += 1
         else:
             # [1] and the like are references, and {} is nothing.
             if end - start >= _SHORTEST_JSON and value:

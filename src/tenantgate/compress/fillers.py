@@ -24,11 +24,19 @@ _LABEL: Final = re.compile(rf"^{LABEL}(?=\s|$)", re.MULTILINE)
 _ASSENTS: Final = frozenset("yeah yep yup okay ok right alright exactly absolutely mm-hmm uh-huh mhm".split())
 """These and hesitations alone are no turn, unless they answer something."""
 _SOUNDS: Final = frozenset("mm mmm hmm hm ah oh".split())
-_OPENINGS: Final = frozenset("yeah yep okay ok alright".split())
-_PROPOSALS: Final = frozenset(
-    "should shall could can would will let let's must propose proposed suggest suggested agree agreed want prefer "
-    "decide decided vote".split()
+_SCRAPS: Final = frozenset(
+    "so well the a an i we it it's that that's you they he she there is was like".split()
 )
+_OPENINGS: Final = frozenset("yeah yep okay ok alright".split())
+_STARTS: Final = _OPENINGS | {"well"}
+_BEFORE_HEDGE: Final = frozenset("is are was were be been it's that's we're they're i'm you're".split())
+_PERSONS: Final = frozenset("him her you me them us it this that those these the a an".split())
+_PROPOSALS: Final = frozenset(
+    "should shall let let's must propose proposed suggest suggested agree agreed want prefer decide decided "
+    "vote".split()
+)
+_OFFERS: Final = frozenset("can could will would".split())
+_OFFERING: Final = frozenset("i we you".split())
 _TWICE: Final = frozenset(
     "the a an we i you they he she it to of and but or for with if this what our my your their i'm we're it's "
     "that's they're you're he's she's there's because when where as at from be can yeah okay ok right yep".split()
@@ -41,8 +49,8 @@ _LETTER_AFTER: Final = frozenset(
 )
 _PHRASES: Final = frozenset(("you know", "i mean", "sort of", "kind of"))
 _CLAUSES: Final = frozenset(
-    "i i'm we we're it it's that's you they they're he she there there's if so what maybe yeah then actually the "
-    "this".split()
+    "i i'm we we're it it's that's you they they're he she there there's if so but and what maybe yeah then "
+    "actually the this".split()
 )
 _AFTER_I_MEAN: Final = frozenset("it's that's we're they're you're i'm there's we they i if".split())
 _THE_STAYS: Final = frozenset(
@@ -144,10 +152,15 @@ def rank_fillers(words: Sequence[Token], text: str) -> None:
             and (gap.strip() == "," or _goes_on(after, gap))
         ):
             word.rank = 1
-        elif word.text == "the" and after and _may_lose_the(word, before, after, text):
+        elif (
+            word.text == "the"
+            and after
+            and not _is_partitive(words, i)
+            and _may_lose_the(word, before, after, text)
+        ):
             word.rank = 2
-    _rank_phrases(words, text)
     _rank_assents(words, text)
+    _rank_phrases(words, text)
 
 
 def _is_hesitation(word: Token, before: Token | None, after: Token | None, text: str) -> bool:
@@ -163,7 +176,7 @@ def _is_hesitation(word: Token, before: Token | None, after: Token | None, text:
     if "?" in right:
         return False
     near = any(t is not None and (t.text in COMMON or t.text in MARKS) for t in (before, after))
-    return near or "\n" in left or bool(left.strip() and right.strip())
+    return near or bool(right.strip() and (left.strip() or "\n" in left))
 
 
 def _is_restarted(words: Sequence[Token], i: int, text: str) -> bool:
@@ -180,6 +193,10 @@ def _is_restarted(words: Sequence[Token], i: int, text: str) -> bool:
         return False
     after, between = words[j], text[word.end : words[j].start]
     if word.text == after.text:
+        if word.text in _ASSENTS and not (
+            _begins(word, before, text) or (before and text[before.end : word.start].strip())
+        ):
+            return False  # "turn right, right?"
         slip = word.text in _TWICE or (j > i + 1 and word.text not in _ASSENTS)
         return slip and not _ENDS.search(between)
     return (
@@ -192,14 +209,19 @@ def _is_restarted(words: Sequence[Token], i: int, text: str) -> bool:
         and len(after.text) > max(2, len(word.text))
         and after.text.startswith(word.text)
         and not (
-            before and (before.text in _LETTER_AFTER or before.text[0].isdigit() or len(before.text) == 1)
+            before
+            and (
+                before.text in _LETTER_AFTER
+                or before.text[0].isdigit()
+                or (len(before.text) == 1 and before.text != "i")
+            )
         )
     )
 
 
 def _goes_on(after: Token | None, gap: str) -> bool:
     """Whether a new clause begins behind `well`: `Well we think …`, but not `Well done`."""
-    return gap == " " and after is not None and after.text in _CLAUSES
+    return gap == " " and after is not None and (after.text in _CLAUSES or after.text in HESITATIONS)
 
 
 def _begins(word: Token, before: Token | None, text: str) -> bool:
@@ -213,8 +235,14 @@ def _may_lose_the(word: Token, before: Token | None, after: Token, text: str) ->
         and (text[word.start].islower() or _begins(word, before, text))
         and (text[after.start].islower() or _is_acronym(text[after.start : after.end]))
         and after.text not in _THE_STAYS
+        and (text[word.start].islower() or not after.text.endswith("er"))  # "The sooner the better"
         and len(after.text) > 1
     )
+
+
+def _is_partitive(words: Sequence[Token], i: int) -> bool:
+    """Whether it is `the` of "a few of the", "most of the", "three of the"."""
+    return i > 1 and words[i - 1].text == "of" and words[i - 2].protected
 
 
 def _is_acronym(word: str) -> bool:
@@ -230,10 +258,33 @@ def _rank_phrases(words: Sequence[Token], text: str) -> None:
             continue
         before = words[i - 1] if i else None
         after = words[i + 2] if i + 2 < len(words) else None
-        left = before is None or before.label >= 0 or _parts(before, text[before.end : first.start])
+        left = (
+            before is None
+            or before.label >= 0
+            or before.rank == 1
+            or _parts(before, text[before.end : first.start])
+        )
         right = after is None or _parts(after, text[second.end : after.start])
-        meant = first.text == "i" and after is not None and after.text in _AFTER_I_MEAN
-        if left and (right or meant):
+        meant = (
+            first.text == "i"
+            and after is not None
+            and (
+                after.text in _AFTER_I_MEAN
+                or (after.text == "it" and i + 3 < len(words) and words[i + 3].text in ("is", "was"))
+            )
+        )
+        hedge = second.text == "of" and before is not None and before.text in _BEFORE_HEDGE
+        hedge = (
+            hedge
+            and after is not None
+            and after.text not in _PERSONS
+            and text[second.end : after.start] == " "
+        )
+        told = (
+            first.text == "you" and before is not None and bool(text[before.end : first.start].strip(" \n"))
+        )
+        told = told and not _begins(first, before, text) and after is not None and after.text in _AFTER_I_MEAN
+        if (left and (right or meant or told)) or hedge:
             first.rank = min(first.rank, 1)
             second.rank = min(second.rank, 1)
 
@@ -249,7 +300,9 @@ def _rank_assents(words: Sequence[Token], text: str) -> None:
     for sentence in _sentences(words, text):
         end = text[sentence[-1].end : sentence[-1].end + 3]
         said = [t for t in sentence if t.label < 0 and t.text not in MARKS]
-        empty = all(t.text in _ASSENTS or t.text in HESITATIONS for t in said)
+        # Broken off before anything was said.
+        scraps = _SCRAPS if sentence[-1].text == "{disfmarker}" else frozenset[str]()
+        empty = all(t.text in _ASSENTS or t.text in HESITATIONS or t.text in scraps for t in said)
         if empty and said and not open_before and "?" not in end:
             for token in said:
                 if not token.protected:
@@ -259,13 +312,33 @@ def _rank_assents(words: Sequence[Token], text: str) -> None:
                 if token.text in _ASSENTS or token.text in _SOUNDS:
                     token.rank = _KEEP
         else:
-            if (
-                not open_before
-                and said[0].text in _OPENINGS
-                and text[said[0].end : said[0].end + 2].strip() == ","
-            ):
-                said[0].rank = said[0].rank if said[0].protected else min(said[0].rank, 1)
-            open_before = "?" in end or any(t.text in _PROPOSALS for t in said)
+            if not open_before:
+                _rank_opening(said, text)
+            open_before = "?" in end or _proposes(said)
+
+
+def _proposes(said: Sequence[Token]) -> bool:
+    """Whether somebody may say yes to it: `we should`, `I could do that`, `let's vote`."""
+    return any(t.text in _PROPOSALS for t in said) or any(
+        {a.text, b.text} & _OFFERS and {a.text, b.text} & _OFFERING and {a.text, b.text} != {"i", "would"}
+        for a, b in pairwise(said)
+    )
+
+
+def _rank_opening(said: Sequence[Token], text: str) -> None:
+    """Rank what a sentence begins with, as `okay well` or `yeah ,`, where a clause of its own comes behind."""
+    for i, token in enumerate(said[:-1]):
+        after, gap = said[i + 1], text[token.end : said[i + 1].start]
+        if token.text in HESITATIONS:
+            continue
+        opens = token.text in _OPENINGS or (i > 0 and token.text == "well")
+        if (
+            not opens
+            or token.protected
+            or not (gap.strip() == "," or _goes_on(after, gap) or after.text in _STARTS)
+        ):
+            return
+        token.rank = min(token.rank, 1)
 
 
 def _sentences(words: Sequence[Token], text: str) -> Iterator[list[Token]]:

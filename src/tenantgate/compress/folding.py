@@ -181,6 +181,8 @@ def _repeats(text: str, fixed: Sequence[Span], work: Work) -> str:
     out: list[str] = []
     seen = set[str]()
     paragraphs = list(_paragraphs(text, fixed, work))
+    written = [i for i, (lines, _) in enumerate(paragraphs) if any(map(str.strip, lines))]
+    last = written[-1] if written else -1
     for i, (lines, closed) in enumerate(paragraphs):
         work.step(len(lines))
         if closed:
@@ -188,8 +190,7 @@ def _repeats(text: str, fixed: Sequence[Span], work: Work) -> str:
             continue
         key = " ".join(_QUOTE_PREFIX.sub("", "\n".join(lines)).split())
         # What stands last is what the prompt asks for: it stays, however often it was said.
-        is_last = not any(line.strip() for later, _ in paragraphs[i + 1 : i + 2] for line in later)
-        if len(key) >= _SHORTEST_PASSAGE and key in seen and not is_last:
+        if len(key) >= _SHORTEST_PASSAGE and key in seen and i != last:
             out.append(f"[as above: {' '.join(key.split(' ', _HEAD_WORDS)[:_HEAD_WORDS])}…]")
         else:
             seen.add(key)

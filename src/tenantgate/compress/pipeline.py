@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from tenantgate.chat import ChatRequest
 from tenantgate.compress.blocks import blocks, is_natural
@@ -23,14 +22,11 @@ from tenantgate.compress.ports import Pruner, TokenCounter
 from tenantgate.compress.prose import marked_prose
 from tenantgate.compress.spans import Span, merged
 from tenantgate.compress.tags import Section, sections
-from tenantgate.compress.task import Task, asked_of_request, asked_of_text
+from tenantgate.compress.task import MOST_CHARACTERS, Task, asked_of_request, asked_of_text
 from tenantgate.compress.transcript import English, Transcript, transcripts
 from tenantgate.compress.work import OutOfTimeError, Work
 
 __all__ = ["Compressed", "Compressor", "OutOfTimeError", "Steps", "joined"]
-
-MOST_CHARACTERS: Final = 200_000
-"""Above this a text stays as it is: about 50,000 tokens, more than any deadline allows."""
 
 
 @dataclass(frozen=True, slots=True)
