@@ -1,31 +1,36 @@
-"""Measure how often the whole decision is wrong on traffic, and write that as the shipped calibration.
+"""How often a near stored question needs another answer, measured on several domains: the shipped calibration.
 
-    python benchmarks/calibrate_traffic.py PAIRS.jsonl INTENTS.jsonl [--verifier large] [--out calibration.json]
+    python benchmarks/calibrate_traffic.py PAIRS.jsonl INTENTS.jsonl [OTHER.jsonl …] [--verifier large] [--out FILE]
 
-Replays INTENTS (``text``, ``intent`` a line) in random order at rising scores, each text asked once: a request is
-answered by `tenantgate.cache.judge.choose` from those that were stored before it, and stored if it isn't. Right is
-an answer to the same intent. Only requests that the verifier wasn't trained on are counted (the split of
-``train_verifier.py``, hence PAIRS), but all are stored, so each meets as many neighbours as real traffic has.
+INTENTS and OTHERs have ``text``, ``intent`` a line. Each file is a domain, replayed in random order, each text asked
+once: of what was stored before, the neighbour that `tenantgate.cache.judge.choose` would serve at the lowest score is
+right if its intent is the same, and the text is stored unless that score is `KEPT` or above, as a cache that serves it
+would do. PAIRS (``a``, ``b``, ``same``) are a domain, too: the texts of pairs, those of one intent that are the same by
+their labels. There every question has one beside it that was chosen for being hard to tell apart, so it weighs less.
+
+Only requests that the verifier wasn't trained on are counted (the split of ``train_verifier.py``), but all of INTENTS
+are stored, so that each meets as many neighbours as real traffic has.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from train_verifier import split
-from verifier_pairs import Request, read_pairs, read_requests
+from verifier_pairs import Pair, Request, components, read_pairs, read_requests
 
 from tenantgate.cache import judge
-from tenantgate.cache.calibration import Calibration, Point, upper_wrong_rate
+from tenantgate.cache.bound import BINS, edge
+from tenantgate.cache.calibration import Calibration, Point, Traffic
 from tenantgate.cache.cascade import Cascade
 from tenantgate.cache.config import BUILT_IN, VERIFIERS
 from tenantgate.cache.judge import NEAR, choose
-from tenantgate.cache.ports import PairReader
+from tenantgate.cache.ports import NO_STATES, PairReader
 from tenantgate.edge.models import (
     STAGES,
     ModelFiles,
@@ -35,8 +40,12 @@ from tenantgate.edge.models import (
 )
 from tenantgate.errors import EdgeError
 
-SCORES = (*np.arange(0.3, 0.56, 0.04).round(3), *np.arange(0.56, 0.98, 0.02).round(3), 0.98)
+BOUNDS = (0.01, 0.02, 0.03, 0.05, 0.1)
+KEPT = 0.9
+"""The score from which a request counts as served, and isn't stored."""
 MOST_NEIGHBOURS = 4  # as many as the plugin's default asks Redis for
+HARD = 0.5
+"""What a domain of hard pairs weighs beside one of traffic."""
 
 
 class Remembering:
@@ -52,10 +61,25 @@ class Remembering:
         return self._read(a, b)
 
 
-class Traffic:
-    """All requests, each with its neighbours above the cosine that counts, the nearest first."""
+class Scores:
+    """A verifier that remembers the scores it gave for one question, and serves none."""
 
-    def __init__(self, files: ModelFiles, verifier: str, requests: list[Request]) -> None:
+    def __init__(self, verifier: Cascade) -> None:
+        self._verifier = verifier
+        self.fingerprint, self.truncates = verifier.fingerprint, verifier.truncates
+        self.given: list[tuple[float, str]] = []
+
+    def score(self, a: str, b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES) -> float:
+        """The score, noted with the stored question `b`."""
+        found = self._verifier.score(a, b, similarity, states)
+        self.given.append((found, b))
+        return found
+
+
+class Replayed:
+    """The requests of a domain, each with its neighbours above the cosine that counts, the nearest first."""
+
+    def __init__(self, files: ModelFiles, verifier: str, requests: Sequence[Request]) -> None:
         embedder = files.embedder()
         readings = {request.text: embedder.read(request.text) for request in requests}
         vectors = np.array([readings[request.text].vector for request in requests])
@@ -63,6 +87,7 @@ class Traffic:
         self.requests = requests
         readers = [Remembering(reader, states) for reader in load_readers(verifier, files)]
         self.verifier = Cascade(readers, STAGES[verifier])
+        self._intents = {request.text: request.intent for request in requests}
         self._near: list[list[tuple[int, float]]] = []
         for i in range(len(requests)):
             cosines = vectors @ vectors[i]
@@ -70,18 +95,17 @@ class Traffic:
             order = np.argsort(-cosines)[: int((cosines >= NEAR).sum())]
             self._near.append([(int(j), float(cosines[j])) for j in order])
 
-    def replay(self, score: float, seed: int) -> list[tuple[Request, Request]]:
-        """The requests that were answered, each with the one whose answer it got."""
+    def replay(self, seed: int) -> Iterator[tuple[Request, float, bool]]:
+        """The requests with a neighbour that no rule excludes: its score, and whether its intent is the same."""
         stored: set[int] = set()
-        served: list[tuple[Request, Request]] = []
         for i in random.Random(seed).sample(range(len(self.requests)), len(self.requests)):
-            asked = self.requests[i]
-            found = choose(asked.text, self._stored(i, stored), self.verifier, score)
-            if found is None:
+            asked, scores = self.requests[i], Scores(self.verifier)
+            choose(asked.text, self._stored(i, stored), scores, 2.0)
+            score, found = max(scores.given, default=(0.0, ""))
+            if scores.given:
+                yield asked, score, self._intents[found] == asked.intent
+            if score < KEPT:
                 stored.add(i)
-            else:
-                served.append((asked, self.requests[found]))
-        return served
 
     def _stored(self, i: int, stored: set[int]) -> Iterator[tuple[float, str, int]]:
         left = MOST_NEIGHBOURS
@@ -93,9 +117,33 @@ class Traffic:
                     return
 
 
-def mistakes(served: list[tuple[Request, Request]]) -> int:
-    """How many got the answer to another intent."""
-    return sum(asked.intent != found.intent for asked, found in served)
+def of_pairs(pairs: Iterable[Pair], most: int, seed: int = 1) -> list[Request]:
+    """The texts of pairs as requests, at most so many; of one intent are those that labels join."""
+    pairs = list(pairs)
+    joined = components(pair for pair in pairs if pair.same)
+    random.Random(seed).shuffle(pairs)
+    texts = list(dict.fromkeys(text for pair in pairs for text in (pair.a, pair.b)))
+    return [Request(text, joined.get(text, text)) for text in texts[:most]]
+
+
+def table(replayed: Replayed, counted: set[str], seeds: int) -> tuple[Point, ...]:
+    """What `seeds` orders of a domain give, as counts of one."""
+    drawn = [
+        (score, right)
+        for seed in range(seeds)
+        for request, score, right in replayed.replay(seed)
+        if request.text in counted
+    ]
+    points = []
+    for score in (edge(number) for number in range(BINS)):
+        served = [right for found, right in drawn if found >= score]
+        # Several orders steady the curve but aren't more evidence: each request counts once.
+        points.append(
+            Point(
+                round(score, 6), round(len(served) / seeds), round(served.count(False) / seeds), len(counted)
+            )
+        )
+    return tuple(points)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -104,12 +152,12 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("pairs", type=Path)
-    parser.add_argument("intents", type=Path)
+    parser.add_argument("intents", type=Path, help="what the verifier was trained on in part")
+    parser.add_argument("others", type=Path, nargs="*", help="more domains, which it wasn't trained on")
     parser.add_argument("--verifier", choices=VERIFIERS, default=BUILT_IN)
     parser.add_argument("--out", type=Path, help="default: where it ships")
-    parser.add_argument(
-        "--seeds", type=int, default=10, help="orders of the traffic to average (default: 10)"
-    )
+    parser.add_argument("--seeds", type=int, default=4, help="orders to average (default: %(default)s)")
+    parser.add_argument("--most", type=int, default=6000, help="texts of a domain (default: %(default)s)")
     args = parser.parse_args(argv)
     judge.features = lru_cache(maxsize=None)(
         judge.features.__wrapped__
@@ -117,35 +165,40 @@ def main(argv: list[str] | None = None) -> int:
     files = find_models()
     if files is None:
         raise EdgeError("the models aren't built: run `tenantgate models build`")
-    requests = read_requests(args.intents)
-    data = split(read_pairs(args.pairs), requests)
-    counted = {request.text for request in (*data.held_intents, *data.held_texts)}
-    traffic = Traffic(files, args.verifier, requests)
-    print(f"{len(counted)} requests held out from training, of {len(requests)}")
-    print("score   hits   wrong  at most |  hits of all   wrong")
-    points: list[Point] = []
-    for score in map(float, SCORES):
-        drawn = [pair for seed in range(args.seeds) for pair in traffic.replay(score, seed)]
-        held = [(asked, found) for asked, found in drawn if asked.text in counted]
-        # Several orders steady the curve but aren't more evidence: each request counts once.
-        served, wrong = (round(count / args.seeds) for count in (len(held), mistakes(held)))
-        if points:
-            served = min(served, points[-1].served)  # rises of a hit or two with the score are chance
-        points.append(Point(score, served, wrong, len(counted)))
-        print(
-            f"{score:5.3f}  {served / len(counted):.3f}  {wrong / max(1, served):.4f}  "
-            f"{upper_wrong_rate(wrong, served):.4f}  | {len(drawn) / args.seeds / len(requests):12.3f}  "
-            f"{mistakes(drawn) / max(1, len(drawn)):.4f}",
-            flush=True,
-        )
-    table = Calibration(
-        verifier=traffic.verifier.fingerprint,
+    intents = read_requests(args.intents)
+    data = split(read_pairs(args.pairs), intents)
+    held = {request.text for request in (*data.held_intents, *data.held_texts)}
+    named = [
+        (args.intents.stem, intents, 1.0),
+        *((path.stem, read_requests(path), 1.0) for path in args.others),
+    ]
+    named.append((args.pairs.stem, of_pairs(data.held, args.most), HARD))
+    domains = []
+    fingerprint = ""
+    for name, whole, weight in named:
+        requests = list({request.text: request for request in whole}.values())[: args.most]
+        counted = held if name == args.intents.stem else {request.text for request in requests}
+        replayed = Replayed(files, args.verifier, requests)
+        fingerprint = replayed.verifier.fingerprint
+        points = table(replayed, counted & {request.text for request in requests}, args.seeds)
+        domains.append(Traffic(name, points, weight))
+        print(f"{name}: {len(requests)} requests, {points[0].positives} counted; weight {weight:g}")
+        for point in points[::2]:
+            share = point.served / max(1, point.positives)
+            print(
+                f"  {point.score:.4f}  {share:6.1%} found, of them wrong {point.wrong_rate:.4f}", flush=True
+            )
+    made = Calibration(
+        verifier=fingerprint,
         embedder=files.embedder().fingerprint,
-        source=f"replay of {len(requests)} assistant requests in random order, each asked once; counted are the "
-        f"{len(counted)} held out from training; right means the same intent",
-        points=tuple(points),
+        source="replays of "
+        + ", ".join(f"{each.name} ({each.points[0].positives} counted)" for each in domains)
+        + " in random order, each text asked once; only texts held out from training are counted",
+        domains=tuple(domains),
     )
-    text = table.to_json()
+    for bound in BOUNDS:
+        print(f"max_wrong_rate {bound:g} begins at {made.threshold_for(bound)}")
+    text = made.to_json()
     Calibration.from_json(text)
     (args.out or calibration_file(args.verifier)).write_text(text, "utf-8")
     return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tenantgate import llm
@@ -28,6 +28,8 @@ __all__ = [
     "reply_json",
     "reply_sse",
     "request_of",
+    "served_by",
+    "usage_details",
 ]
 
 JSON_TYPE: Final = "application/json; charset=utf-8"
@@ -35,6 +37,9 @@ SSE_TYPE: Final = "text/event-stream; charset=utf-8"
 
 _MAX_DEPTH: Final = 64  # of a reply
 _CHUNK_CHARACTERS: Final = 24  # of a replayed stream: about the five tokens a provider sends at once
+
+_DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
+_SERVED: Final = ("system_fingerprint", "service_tier")
 
 # What a message may hold besides for it to be all told by its text.
 _TOLD_BY_TEXT: Final = frozenset({"role", "content"})
@@ -80,8 +85,10 @@ class ChatRequest:
 class ChatReply:
     """An assistant's answer that is told by its text and its tool calls.
 
-    `usage` is (prompt, completion, total) tokens as the provider or Kong counted them, if they did.
-    `tool_calls` are as the provider wrote them, each with ``id``, ``type`` and ``function``.
+    `usage` is (prompt, completion, total) tokens as the provider or Kong counted them, if they did, and `details` the
+    same by kind: ``prompt_tokens_details`` and ``completion_tokens_details``, each a mapping to whole numbers.
+    `tool_calls` are as the provider wrote them, each with ``id``, ``type`` and ``function``. `served` is what the
+    provider says of itself: ``system_fingerprint`` and ``service_tier``, where it does.
     """
 
     text: str
@@ -89,6 +96,8 @@ class ChatReply:
     model: str
     usage: tuple[int, int, int] | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
+    details: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    served: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_request(raw: bytes) -> ChatRequest | Refusal:
@@ -133,6 +142,8 @@ def parse_reply(payload: str | bytes | Mapping[str, Any]) -> ChatReply | None:
         model=model if isinstance(model, str) else "",
         usage=_usage(body.get("usage")),
         tool_calls=tuple(calls),
+        details=usage_details(body.get("usage")),
+        served=served_by(body),
     )
 
 
@@ -156,13 +167,14 @@ def reply_json(reply: ChatReply, *, identifier: str, created: int) -> bytes:
         ],
     }
     if reply.usage:
-        body["usage"] = _usage_fields(reply.usage)
-    return _dump(body)
+        body["usage"] = _usage_fields(reply)
+    return _dump(body | dict(reply.served))
 
 
 def reply_sse(reply: ChatReply, *, identifier: str, created: int, include_usage: bool) -> bytes:
     """The reply as the server-sent events of ``chat.completion.chunk`` that a provider would have sent."""
     head = {"id": identifier, "object": "chat.completion.chunk", "created": created, "model": reply.model}
+    head |= reply.served
 
     def event(delta: Mapping[str, Any], reason: str | None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
@@ -175,7 +187,7 @@ def reply_sse(reply: ChatReply, *, identifier: str, created: int, include_usage:
     events += [event({"tool_calls": [{"index": i, **c}]}, None) for i, c in enumerate(reply.tool_calls)]
     events.append(event({}, reply.finish_reason))
     if include_usage:
-        usage = _usage_fields(reply.usage or (0, 0, 0))
+        usage = _usage_fields(reply)
         events.append(b"data: " + _dump({**head, "choices": [], "usage": usage}) + b"\n\n")
     return b"".join([*events, b"data: [DONE]\n\n"])
 
@@ -255,8 +267,27 @@ def _count(value: Any) -> int | None:
     return int(value) if usable else None
 
 
-def _usage_fields(usage: tuple[int, int, int]) -> dict[str, int]:
-    return dict(zip(("prompt_tokens", "completion_tokens", "total_tokens"), usage, strict=True))
+def usage_details(usage: Any) -> dict[str, dict[str, int]]:
+    """The counts by kind in a reply's usage, as far as they are counts."""
+    found = {}
+    for name in _DETAILS:
+        held = usage.get(name) if isinstance(usage, Mapping) else None
+        if isinstance(held, Mapping):
+            counts = {str(kind): _count(value) for kind, value in held.items()}
+            found[name] = {kind: count for kind, count in counts.items() if count is not None}
+    return found
+
+
+def served_by(body: Mapping[str, Any]) -> dict[str, str]:
+    """What a reply says of the system that made it, where that is a text."""
+    return {name: value for name in _SERVED if isinstance(value := body.get(name), str)}
+
+
+def _usage_fields(reply: ChatReply) -> dict[str, Any]:
+    counts = zip(
+        ("prompt_tokens", "completion_tokens", "total_tokens"), reply.usage or (0, 0, 0), strict=True
+    )
+    return {**dict(counts), **{name: dict(held) for name, held in reply.details.items()}}
 
 
 def _dump(value: Any) -> bytes:

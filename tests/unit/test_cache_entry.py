@@ -43,7 +43,7 @@ def test_any_states_survive(states: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        (0, 2),
+        (0, 3),
         (0, "1"),
         (0, None),
         (5, [1]),

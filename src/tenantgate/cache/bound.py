@@ -308,44 +308,40 @@ class Bound:
         self._volume = _usual(domains)
         self._least = next((i for i in range(BINS) if edge(i) >= least), BINS)
         if start is None:
-            _, order = self._shares(np.exp(self._prior), self._volume)
-            start = edge(max(self._least, self._lowest(order, 0.5)))
+            shares = _shares(self._volume)
+            start = edge(max(self._least, self._lowest(np.exp(self._prior), shares, 0.5)))
         self.start = start
         self._start = next((i for i in range(BINS) if edge(i) >= start), BINS)
 
     def believe(self, evidence: Evidence) -> Belief:
         """What follows from evidence."""
-        right, wrong = np.array(evidence.right), np.array(evidence.wrong)
-        likelihood = _LOG_WRONG @ wrong + _LOG_RIGHT @ right
-        joint = self._prior + likelihood
-        most = float(joint.max())
-        weights = np.exp(joint - most)
-        total = float(weights.sum())
-        weights /= total
-        shares, order = self._shares(weights, self._volume + np.array(evidence.seen))
+        compared = sum(evidence.right) + sum(evidence.wrong)
+        weights, likelihood, mixture = self._weighed(evidence)
+        shares = _shares(self._volume + np.array(evidence.seen))
         number = max(
             self._least,
-            self._lowest(order, _at_least(float(right.sum() + wrong.sum()))),
-            min(self._start, self._proved(shares, likelihood, most + math.log(total))),
+            self._lowest(weights, shares, _at_least(compared)),
+            min(self._start, self._proved(shares, likelihood, mixture)),
         )
         threshold = self.start if number == self._start else edge(number)
         chances = tuple(float(x) for x in weights @ _WRONG)
         probe = self._probed(number, chances, evidence)
-        compare = 1.0 if right.sum() + wrong.sum() < _LEARNT else _LATER
-        served = self._quantiles(number, shares, order, weights)
-        return Belief(Plan(threshold, probe, compare), *served, chances)
+        compare = 1.0 if compared < _LEARNT else _LATER
+        wrong, low, high = (None, None, None) if number >= BINS else _interval(weights, shares[:, number])
+        return Belief(Plan(threshold, probe, compare), wrong, low, high, chances)
 
-    def _shares(self, weights: Array, volume: Array) -> tuple[Array, tuple[Array, Array]]:
-        """By hypothesis and bin, the share of wrong ones at that bin and above; and sorted, with summed weights."""
-        above = np.cumsum((_WRONG * volume)[:, ::-1], axis=1)[:, ::-1] / np.cumsum(volume[::-1])[::-1]
-        order = np.argsort(above, axis=0)
-        return above, (np.take_along_axis(above, order, axis=0), np.cumsum(weights[order], axis=0))
+    def _weighed(self, evidence: Evidence) -> tuple[Array, Array, float]:
+        """The weight of each hypothesis, its log-likelihood, and that of all by their prior weights."""
+        likelihood: Array = _LOG_WRONG @ np.array(evidence.wrong) + _LOG_RIGHT @ np.array(evidence.right)
+        joint = self._prior + likelihood
+        most = float(joint.max())
+        weights = np.exp(joint - most)
+        total = float(weights.sum())
+        return weights / total, likelihood, most + math.log(total)
 
-    def _lowest(self, order: tuple[Array, Array], quantile: float) -> int:
+    def _lowest(self, weights: Array, shares: Array, probability: float) -> int:
         """The lowest bin at and above which the bound holds with this probability."""
-        ranked, summed = order
-        rows = np.minimum((summed < quantile).sum(axis=0), len(ranked) - 1)
-        holds = np.nonzero(ranked[rows, np.arange(BINS)] <= self.max_wrong_rate)[0]
+        holds = np.nonzero(weights @ (shares <= self.max_wrong_rate) >= probability)[0]
         return int(holds[0]) if len(holds) else BINS
 
     def _proved(self, shares: Array, likelihood: Array, mixture: float) -> int:
@@ -355,16 +351,6 @@ class Bound:
             if not breaking.any() or mixture - float(likelihood[breaking].max()) >= -math.log(ALPHA):
                 return number
         return BINS
-
-    def _quantiles(
-        self, number: int, shares: Array, order: tuple[Array, Array], weights: Array
-    ) -> tuple[float | None, float | None, float | None]:
-        if number >= BINS:
-            return None, None, None
-        ranked, summed = order
-        rows = [min(int((summed[:, number] < q).sum()), len(ranked) - 1) for q in (0.05, 0.95)]
-        low, high = (float(ranked[row, number]) for row in rows)
-        return float(weights @ shares[:, number]), low, high
 
     def _probed(self, number: int, chances: Sequence[float], evidence: Evidence) -> tuple[float, ...]:
         if sum(evidence.seen[number:]) < _QUIET or self._rate <= 0:
@@ -406,7 +392,8 @@ class Bound:
 
     def learn(self, evidence: Evidence, found: Comparison) -> Evidence:
         """Evidence with one comparison more; it starts anew where too many come out wrong."""
-        expected = self.believe(evidence).chances[found.bin]
+        weights, _, _ = self._weighed(evidence)
+        expected = float(weights @ _WRONG[:, found.bin])
         odds = math.log(expected / (1 - expected)) + _WORSE
         worse = 1 / (1 + math.exp(-odds))
         ratio = math.log(worse / expected) if found.wrong else math.log((1 - worse) / (1 - expected))
@@ -442,6 +429,20 @@ class Bound:
         why = "restart" if after.restarts > evidence.restarts else "raised" if shown > before else "lowered"
         history = (*after.history, Change(int(now), shown, why))[-_HISTORY:]
         return replace(after, history=history), belief
+
+
+def _shares(volume: Array) -> Array:
+    """By hypothesis and bin, of what is served at that bin and above the share that is wrong."""
+    shares: Array = np.cumsum((_WRONG * volume)[:, ::-1], axis=1)[:, ::-1] / np.cumsum(volume[::-1])[::-1]
+    return shares
+
+
+def _interval(weights: Array, shares: Array) -> tuple[float, float, float]:
+    """The mean of shares by their weights, and the ends of the interval of 90 %."""
+    order = np.argsort(shares)
+    summed = np.cumsum(weights[order])
+    low, high = (float(shares[order[min(int((summed < q).sum()), len(order) - 1)]]) for q in (0.05, 0.95))
+    return float(weights @ shares), low, high
 
 
 def _at_least(compared: float) -> float:
@@ -502,8 +503,7 @@ def _scaled(row: Sequence[float], factor: float) -> tuple[float, ...]:
 def domain_of(points: Sequence[tuple[float, int, int]], weight: float = 1.0) -> Domain:
     """A domain from rising (score, served at or above it, of those wrong): what lies between two is in their bin."""
     right, wrong = [0.0] * BINS, [0.0] * BINS
-    ends = [*points[1:], (math.inf, 0, 0)]
-    for (score, served, bad), (_, later, later_bad) in zip(points, ends, strict=True):
+    for (score, served, bad), (_, later, later_bad) in itertools.pairwise([*points, (math.inf, 0, 0)]):
         number = bin_of(score)
         if number is not None:
             wrong[number] += max(0, bad - later_bad)

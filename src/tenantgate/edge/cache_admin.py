@@ -5,6 +5,8 @@ Every key is made by the tenant's `Keys`, so nothing here reaches another tenant
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -24,11 +26,33 @@ from tenantgate.errors import ConfigError
 if TYPE_CHECKING:
     from tenantgate.tenant import TenantId
 
-__all__ = ["Admin", "Row", "Stats", "redis_config"]
+__all__ = ["Admin", "BoundStats", "Row", "Stats", "redis_config"]
 
 _TIMEOUT_MS: Final = 5000  # an operator waits longer than a request
 _PAGE: Final = 500
 _MOST_NEIGHBOURS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class BoundStats:
+    """What is known of one tenant's traffic for one bound and one set of models.
+
+    `wrong` is the estimated share of the answers served by similarity that are wrong, `low` to `high` its interval of
+    90 %; all None where none is served. `threshold` is the verifier's score that is needed, None where none is served.
+    """
+
+    max_wrong_rate: float
+    threshold: float | None
+    wrong: float | None
+    low: float | None
+    high: float | None
+    hits: int
+    compared: int
+    probes: int
+    probes_wrong: int
+    restarts: int
+    history: tuple[tuple[int, float, str], ...]
+    """Thresholds with the time (Unix seconds) from which they held, and why they moved; 1: none was served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +70,7 @@ class Stats:
     redis_memory: int
     redis_limit: int
     redis_policy: str
+    bounds: tuple[BoundStats, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +183,7 @@ class Admin:
                 redis_memory=int(memory.get("used_memory", 0)),
                 redis_limit=int(memory.get("maxmemory", 0)),
                 redis_policy=str(memory.get("maxmemory_policy", "")),
+                bounds=self._bounds(),
             )
 
     def purge(self) -> Counter[str]:
@@ -226,6 +252,27 @@ class Admin:
         # VSIM's scores are (1 + cosine) / 2.
         near = zip(found[::2], found[1::2], strict=True)
         return sum(other != name and 2 * float(score) - 1 >= similarity for other, score in near)
+
+    def _bounds(self) -> tuple[BoundStats, ...]:
+        from tenantgate.cache.bound import Evidence, Plan  # noqa: PLC0415 - NumPy, for which others needn't wait
+
+        found = []
+        for key in sorted(self._client.scan_iter(match=f"{self._keys.bound('')}*", count=_PAGE)):
+            evidence, plan, summary = self._client.hmget(key, "evidence", "plan", "summary")
+            known, goes_by = Evidence.from_json(evidence), Plan.from_json(plan or b"")
+            try:
+                limit, wrong, low, high = json.loads(summary or b"")
+            except (ValueError, TypeError):
+                continue  # not ours, or another version's
+            needed = None if goes_by is None or math.isinf(goes_by.threshold) else goes_by.threshold
+            found.append(
+                BoundStats(
+                    max_wrong_rate=limit, threshold=needed, wrong=wrong, low=low, high=high, hits=known.hits,
+                    compared=known.compared, probes=known.probes, probes_wrong=known.probes_wrong,
+                    restarts=known.restarts, history=tuple((c.at, c.threshold, c.why) for c in known.history),
+                )
+            )  # fmt: skip
+        return tuple(found)
 
     def _vector_sets(self) -> list[bytes]:
         return list(self._client.scan_iter(match=f"{self._keys.base}v:*", count=_PAGE))

@@ -19,11 +19,12 @@ from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.tenant import TenantId
 
 if TYPE_CHECKING:
-    from tenantgate.edge.cache_admin import Admin, Row
+    from tenantgate.edge.cache_admin import Admin, BoundStats, Row
 
 __all__ = ["add_commands"]
 
 _URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
+_SHOWN: Final = 5  # of the thresholds that held before
 _URL: Final = "redis://127.0.0.1:6379/0"
 
 
@@ -136,9 +137,32 @@ def _stats(args: argparse.Namespace) -> int:
         ("last expiry", _time(found.last_expiry_s)),
         ("Redis", f"{_size(found.redis_memory)} of {limit}, {found.redis_policy}, all tenants together"),
     ]
+    for bound in found.bounds:
+        rows += _bound_rows(bound)
     for name, value in rows:
         print(f"{name:<12} {value}")
     return 0
+
+
+def _bound_rows(bound: BoundStats) -> list[tuple[str, str]]:
+    needed = "no score will do" if bound.threshold is None else f"score {bound.threshold:.4f}"
+    wrong = "nothing is served"
+    if bound.wrong is not None and bound.low is not None and bound.high is not None:
+        wrong = f"{bound.wrong:.1%} (90 % interval {bound.low:.1%} to {bound.high:.1%})"
+    rows = [
+        ("bound", f"max_wrong_rate {bound.max_wrong_rate:g}: {needed} is needed"),
+        ("  wrong", f"estimated share of the similar hits: {wrong}"),
+        ("  hits", f"{bound.hits:,} by similarity"),
+        (
+            "  compared",
+            f"{bound.compared:,} answers, {bound.probes:,} of them probes ({bound.probes_wrong:,} wrong)",
+        ),
+        ("  restarts", f"{bound.restarts:,}, where the traffic changed"),
+    ]
+    for at, threshold, why in bound.history[-_SHOWN:]:
+        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
+        rows.append((f"  {why}", f"{when} UTC to {'none served' if threshold >= 1 else f'{threshold:.4f}'}"))
+    return rows
 
 
 def _purge(args: argparse.Namespace) -> int:

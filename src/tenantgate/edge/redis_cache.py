@@ -157,7 +157,8 @@ class RedisCache:
                 case [entry, plan, *rest]:
                     triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
                     near = [
-                        Neighbour(name.decode(), 2 * float(score) - 1, value) for name, score, value in triples
+                        Neighbour(name.decode(), 2 * float(score) - 1, value)
+                        for name, score, value in triples
                     ]
                     return Found(entry, near, plan)
         except (TypeError, ValueError, AttributeError):
