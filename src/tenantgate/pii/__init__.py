@@ -7,7 +7,16 @@ A finding says what and where, never the text itself.
 """
 
 from tenantgate.pii.finding import NAME_KINDS, Finding, outermost, within
-from tenantgate.pii.masking import Masked, Placeholders, changed, mask, masking, recover, recovering
+from tenantgate.pii.masking import (
+    Masked,
+    Placeholders,
+    changed,
+    in_placeholder,
+    mask,
+    masking,
+    recover,
+    recovering,
+)
 from tenantgate.pii.names import find_names
 from tenantgate.pii.normalise import View, normalise, original_spans, without_surrogates
 from tenantgate.pii.personal import DEFAULT_KINDS, PERSONAL_KINDS, find_personal
@@ -31,6 +40,7 @@ __all__ = [
     "find_names",
     "find_personal",
     "find_secrets",
+    "in_placeholder",
     "mask",
     "masking",
     "normalise",
