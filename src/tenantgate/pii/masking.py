@@ -110,7 +110,8 @@ def mask(text: str, findings: Iterable[Finding], placeholders: Placeholders | No
 
 def changed(text: str, units: Sequence[Unit]) -> str:
     """The text with other text in the place of each unit."""
-    out, at = [], 0
+    out: list[str] = []
+    at = 0
     for start, end, new in units:
         out += text[at:start], new
         at = end

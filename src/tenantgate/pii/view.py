@@ -35,8 +35,12 @@ class View:
 
         `before` itself where there are none.
         """
-        text, parts, at, here = before.text, [], 0, 0
-        starts, ends, starts_before, ends_before = [], [], [], []
+        text, at, here = before.text, 0, 0
+        parts: list[str] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        starts_before: list[int] = []
+        ends_before: list[int] = []
         for start, end, plain in units:
             here += start - at
             parts += text[at:start], plain
