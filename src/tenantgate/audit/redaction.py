@@ -23,6 +23,7 @@ from tenantgate.pii import (
     PERSONAL_KINDS,
     Finding,
     Placeholders,
+    find_at_last,
     find_in_views,
     find_personal,
     find_secrets,
@@ -291,7 +292,7 @@ def findings_in(
     """
     found = find_in_views(text, _forms, between)
     if names is not None:
-        found += find_in_views(text, lambda t: tuple(names.find(t, _NAMES)), between, ends=True)
+        found += find_at_last(text, lambda t: tuple(names.find(t, _NAMES)), between)
     return outermost(found)
 
 

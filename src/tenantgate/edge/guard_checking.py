@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from tenantgate.errors import EdgeError, TenantgateError
-from tenantgate.guard.detectors import Detector, Parts, detector, key
+from tenantgate.guard.detectors import Detector, Parts, detector, key, shared_readings
 from tenantgate.kong import logs, metrics
 from tenantgate.pii import Placeholders, in_placeholder, masking, outermost
 
@@ -57,6 +57,10 @@ class Checker:
 
     def check(self, passage: Callable[[RuleConfig], Passage]) -> Checked:
         """Apply all rules; what two rules need alike is done once. Never raises but for the deadline."""
+        with shared_readings():
+            return self._check(passage)
+
+    def _check(self, passage: Callable[[RuleConfig], Passage]) -> Checked:
         found: dict[str, Sequence[Finding]] = {}
         failed: dict[str, Exception] = {}
         seen: dict[tuple[object, ...], Sequence[Finding]] = {}

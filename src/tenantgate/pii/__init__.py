@@ -22,7 +22,7 @@ from tenantgate.pii.normalise import View, normalise, original_spans, without_su
 from tenantgate.pii.personal import DEFAULT_KINDS, PERSONAL_KINDS, find_personal
 from tenantgate.pii.secrets import SECRET_KINDS, find_secrets
 from tenantgate.pii.view import Unit
-from tenantgate.pii.views import TooDeepError, find_in_views, readings
+from tenantgate.pii.views import Readings, TooDeepError, find_at_last, find_in_views, readings
 
 __all__ = [
     "DEFAULT_KINDS",
@@ -32,10 +32,12 @@ __all__ = [
     "Finding",
     "Masked",
     "Placeholders",
+    "Readings",
     "TooDeepError",
     "Unit",
     "View",
     "changed",
+    "find_at_last",
     "find_in_views",
     "find_names",
     "find_personal",

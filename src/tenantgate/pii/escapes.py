@@ -34,14 +34,14 @@ _USUAL: Final = (
 )
 _DOUBTFUL: Final = (
     rf"\\[0-3][0-7]{{2}}|\\\r?\n|{_USUAL}|(?:={_HEX}{{2}})++|=[ \t]{{0,4}}\r?\n"
-    rf"|(?<=[A-Za-z0-9])\+(?=[A-Za-z0-9])|U\+{_HEX}{{4,6}}+|&[A-Za-z]{{2,8}}+"
+    rf"|(?<=[A-Za-z0-9])\+(?=[A-Za-z0-9])|U\+{_HEX}{{4,6}}+|&[A-Za-z]{{2,8}}+(?![A-Za-z0-9;])"
 )
 _JSON_FORM: Final = re.compile(_JSON)
 _USUAL_FORM: Final = re.compile(_USUAL)
 _DOUBTFUL_FORM: Final = re.compile(_DOUBTFUL)
 # What only the doubtful reading takes: without any of it the two are the same.
 _DOUBT: Final = re.compile(
-    rf"={_HEX}{{2}}|=[ \t]{{0,4}}\r?\n|[A-Za-z0-9]\+[A-Za-z0-9]|\\[0-3\r\n]|U\+|&[A-Za-z]{{2,8}}"
+    rf"={_HEX}{{2}}|=[ \t]{{0,4}}\r?\n|[A-Za-z0-9]\+[A-Za-z0-9]|\\[0-3\r\n]|U\+|&[A-Za-z]{{2,8}}+(?![A-Za-z0-9;])"
 )
 _DOUBTS: Final = ("=", "+", "\\", "&")
 _LETTERS: Final = {
