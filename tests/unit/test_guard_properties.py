@@ -17,22 +17,26 @@ from tenantgate.cache.testing import HashingEmbedder
 from tenantgate.edge.guard_checking import Checker, mask_all
 from tenantgate.edge.guard_models import SharedParts
 from tenantgate.edge.guard_weights import injection_weights
-from tenantgate.guard import lexical
+from tenantgate.guard import binary, lexical, passages
 from tenantgate.guard.config import PatternConfig, RuleConfig
 from tenantgate.guard.detectors import as_it_reads
 from tenantgate.guard.injection import InjectionModel, segments
 from tenantgate.guard.passages import of_message, rewrite
 from tenantgate.pii import (
     Placeholders,
+    escapes,
     find_names,
     find_personal,
     find_secrets,
+    json_text,
     mask,
     names,
     normalise,
     personal,
     recover,
+    runs,
     secrets,
+    views,
 )
 
 SEEDS = [
@@ -166,7 +170,9 @@ def _expressions(module: ModuleType) -> dict[str, re.Pattern[str]]:
 
 
 EXPRESSIONS = {
-    **_expressions(personal), **_expressions(secrets), **_expressions(lexical), **_expressions(names),
+    **_expressions(personal), **_expressions(escapes), **_expressions(runs), **_expressions(json_text), **_expressions(views),
+    **_expressions(binary), **_expressions(passages),
+    **_expressions(secrets), **_expressions(lexical), **_expressions(names),
     **{f"form {i} {f.kind}": f.form for i, f in enumerate(secrets._FORMS)},
     **{f"form {kind} {i}": form for i, (kind, form, _) in enumerate(personal._FORMS)},
     **{f"address {i}": form for i, form in enumerate((*names._ADDRESS, *names._ADDRESS_LOWER))},

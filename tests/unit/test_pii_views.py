@@ -62,6 +62,9 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "mail": each("={:02X}"),
     "mail lines": lambda t: quopri.encodestring(("x" * 68 + " " + t).encode()).decode(),
     "code points": each("U+{:04X}"),
+    "java": each("\\uuu{:04x}"),
+    "zeros": each("&#x00000000{:x};"),
+    "tags": lambda t: t[:6] + "<b></b><!-- no -->" + t[6:],
     "name": lambda t: t.replace("@", "\\N{COMMERCIAL AT}"),
     "markdown": lambda t: t.replace("@", "\\@").replace(".", "\\.").replace("_", "\\_"),
     "base64": lambda t: base64.b64encode(t.encode()).decode(),
@@ -91,7 +94,7 @@ def test_encodings_nest(names: list[str], value: str) -> None:
     text = value
     for name in names:
         text = ENCODINGS[name](text)
-    doubted = {"octal", "query", "mail", "mail lines", "code points"}
+    doubted = {"octal", "tags", "query", "mail", "mail lines", "code points"}
     if len(doubted.intersection(names)) == 0:
         assert found(f"It is {text} indeed.")
 
