@@ -3,56 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
-import sys
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from guard_rig import CANARY, REPLY, REQUEST, access, chat, plugin, response, rule
 from tenantgate import llm
 from tenantgate.edge import guard_models, guard_notes, guard_service
 from tenantgate.edge.guard_weights import injection_weights
 from tenantgate.guard.injection import InjectionModel
 from tenantgate.guard.time_left import OutOfTimeError, limited
 from tenantgate.kong.testing import FakeKong
-from tenantgate.paths import plugin_file
-
-KEY = "key-of-the-tests-key-of-the-tests"
-CANARY = "canary.person@example.com"
-REQUEST, REPLY = "tenant-guardrails", "tenant-response-guardrails"
-
-
-def load(name: str) -> ModuleType:
-    module = "tests_" + name.replace("-", "_")
-    if module not in sys.modules:
-        spec = importlib.util.spec_from_file_location(module, plugin_file(name))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[module] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[module])
-    return sys.modules[module]
-
-
-def rule(detector: str, mode: str = "alert", **more: Any) -> dict[str, Any]:
-    return {"name": detector.replace("_", "-"), "detector": detector, "mode": mode, **more}
-
-
-def plugin(*rules: dict[str, Any], kind: str = REQUEST, **config: Any) -> Any:
-    values = {"rules": list(rules), "encryption_key": KEY, **config}
-    if kind == REQUEST:
-        values = {"exemptions": False, **values}
-    return load(kind).Plugin(values)
-
-
-def chat(text: Any, **more: Any) -> bytes:
-    return llm.write({"messages": [{"role": "user", "content": text}], **more})
-
-
-def access(made: Any, body: bytes, *, consumer: str | None = "acme", **headers: str) -> FakeKong:
-    named = {"X-Request-ID": "req-1", **{k.replace("_", "-"): v for k, v in headers.items()}}
-    return FakeKong(consumer=consumer, body=body, headers=named).run(made, "access")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -261,24 +223,6 @@ def completion(text: str) -> bytes:
 def stream(*pieces: str) -> bytes:
     events = [json.dumps({"model": "m", "choices": [{"index": 0, "delta": {"content": p}}]}) for p in pieces]
     return "".join(f"data: {e}\n\n" for e in [*events, "[DONE]"]).encode()
-
-
-def response(
-    made: Any,
-    raw: bytes,
-    *,
-    kind: str = "application/json",
-    encoding: str | None = None,
-    shared: Any = None,
-    status: int = 200,
-    **headers: str,
-) -> FakeKong:
-    kong = FakeKong(
-        consumer="acme", status=status, shared=dict(shared or {}), headers={"X-Request-ID": "req-1", **headers},
-        response_headers={"Content-Type": kind, **({"Content-Encoding": encoding} if encoding else {})},
-        answers={"kong.service.response.get_raw_body": raw, "kong.response.clear_header": None},
-    )  # fmt: skip
-    return kong.run(made, "response")
 
 
 def test_a_clean_reply_goes_on_untouched() -> None:

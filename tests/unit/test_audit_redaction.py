@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import urllib.parse
 from typing import Any
 
 import pytest
@@ -117,6 +119,38 @@ def test_all_that_a_message_can_hold_is_redacted() -> None:
         found = redact(RawContent(raw, len(raw), answer, len(answer), {"x-user": MAIL}), policy, names=None)
         assert "jane" not in json.dumps([found.content, found.settings])
         assert found.content["state"] != ContentState.REDACTION_FAILED
+
+
+KEY = "ghp_" + "aB3" * 12
+ESCAPED = json.dumps(
+    {"content": f"x\n{KEY}\n4111111111111111\n{MAIL}\nDE89370400440532013000", "n": 4111111111111111}
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ESCAPED, f"Result: {ESCAPED}", json.dumps(json.dumps(json.dumps(ESCAPED))), ESCAPED[:-1], "x" * 9 + ESCAPED[3:],
+        urllib.parse.quote(f"{KEY} 4111111111111111 {MAIL}"), html.escape(ESCAPED).replace("@", "&#64;"),
+        f"log: {KEY}\\n{MAIL.replace('@', '=40')}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("redaction", ["placeholder", "hash", "remove"])
+def test_escapes_hide_nothing(text: str, redaction: str) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": text}}
+    messages = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": text},
+                {"role": "user", "name": text, "content": [{"type": "text", "text": text}]}]  # fmt: skip
+    raw = json.dumps({"messages": messages}).encode()
+    answer = json.dumps({"choices": [{"message": {"content": text, "refusal": text}}]}).encode()
+    policy = Policy(redaction=redaction, key=b"k")
+    found = redact(RawContent(raw, len(raw), answer, len(answer), {"x": text}), policy, names=None)
+    assert found.content["state"] == ContentState.KEPT
+    written = json.dumps(found.content)
+    for value in ("jane", "aB3aB3", "111111", "3704004405"):
+        assert value not in written
+    parts = found.content["input_messages"][1]["parts"]
+    if text is ESCAPED:
+        assert json.loads(parts[0]["response"]).keys() == {"content", "n"}
 
 
 @given(st.binary(max_size=300), st.integers(0, 600))

@@ -17,17 +17,19 @@ from tenantgate.cache.testing import HashingEmbedder
 from tenantgate.edge.guard_checking import Checker, mask_all
 from tenantgate.edge.guard_models import SharedParts
 from tenantgate.edge.guard_weights import injection_weights
-from tenantgate.guard import lexical
+from tenantgate.guard import binary, lexical, passages
 from tenantgate.guard.config import PatternConfig, RuleConfig
 from tenantgate.guard.detectors import as_it_reads
 from tenantgate.guard.injection import InjectionModel, segments
 from tenantgate.guard.passages import of_message, rewrite
 from tenantgate.pii import (
     Placeholders,
+    escapes,
     find_names,
     find_personal,
     find_secrets,
     identifiers,
+    json_text,
     mask,
     named_secrets,
     names,
@@ -36,8 +38,10 @@ from tenantgate.pii import (
     online,
     personal,
     recover,
+    runs,
     secret_checks,
     secrets,
+    views,
 )
 from tenantgate.pii.secret_rules import RULES as RULES_OF_SECRETS
 
@@ -174,6 +178,7 @@ def _expressions(module: ModuleType) -> dict[str, re.Pattern[str]]:
 EXPRESSIONS = {
     **{name: form for module in (
         personal, numbers, online, identifiers, secrets, named_secrets, secret_checks, lexical, names,
+        escapes, runs, json_text, views, binary, passages,
     ) for name, form in _expressions(module).items()},
     **{f"rule {i} {rule.kind}": rule.form for i, rule in enumerate(RULES_OF_SECRETS)},
     **{f"compact {i} {row.row.kind}": row.compact for i, row in enumerate(identifiers._ROWS)},

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from tenantgate.pii import (
     Finding,
+    Readings,
     TooDeepError,
+    find_at_last,
     find_in_views,
     find_personal,
     find_secrets,
@@ -60,6 +62,9 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "mail": each("={:02X}"),
     "mail lines": lambda t: quopri.encodestring(("x" * 68 + " " + t).encode()).decode(),
     "code points": each("U+{:04X}"),
+    "java": each("\\uuu{:04x}"),
+    "zeros": each("&#x00000000{:x};"),
+    "tags": lambda t: t[:6] + "<b></b><!-- no -->" + t[6:],
     "name": lambda t: t.replace("@", "\\N{COMMERCIAL AT}"),
     "markdown": lambda t: t.replace("@", "\\@").replace(".", "\\.").replace("_", "\\_"),
     "base64": lambda t: base64.b64encode(t.encode()).decode(),
@@ -89,7 +94,7 @@ def test_encodings_nest(names: list[str], value: str) -> None:
     text = value
     for name in names:
         text = ENCODINGS[name](text)
-    doubted = {"octal", "query", "mail", "mail lines", "code points"}
+    doubted = {"octal", "tags", "query", "mail", "mail lines", "code points"}
     if len(doubted.intersection(names)) == 0:
         assert found(f"It is {text} indeed.")
 
@@ -168,6 +173,37 @@ def test_a_finding_in_json_is_found_as_it_would_be_outside(before: str, value: s
     plain = {f.kind for f in find(normalise(inner).text)} | {f.kind for f in find(inner)}
     with contextlib.suppress(TooDeepError):
         assert plain <= {f.kind for f in find_in_views(json.dumps([inner]), find)}
+
+
+def test_readings_are_made_once_and_a_failure_stays() -> None:
+    asked = []
+
+    def between() -> None:
+        asked.append(1)
+        if len(asked) == 3:
+            raise ValueError("over")
+
+    made = Readings(json.dumps(json.dumps(json.dumps("a\n"))), between)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="over"):
+            find_in_views(made, find)
+    assert len(asked) == 3
+
+
+def test_a_costly_detector_reads_the_text_and_what_is_near_an_escape() -> None:
+    text = "x " * 500 + "a%2540b" + " y" * 500 + " &lt;b&gt;"
+    read: list[str] = []
+    find_at_last(text, lambda t: read.append(t) or (), around=5)  # type: ignore[func-returns-value]
+    assert read == [text, "x x a@b y y", " y y <b>"]
+    ((start, end),) = [
+        (f.start, f.end)
+        for f in find_at_last(
+            text,
+            lambda t: tuple(Finding(t.index("a@b"), t.index("a@b") + 3, "X") for _ in [0] if "a@b" in t),
+            around=5,
+        )
+    ]
+    assert text[start:end] == "a%2540b"
 
 
 @pytest.mark.parametrize(

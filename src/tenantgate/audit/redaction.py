@@ -18,7 +18,6 @@ from typing import Any, Final
 from tenantgate.audit.config import AuditConfig
 from tenantgate.audit.content import Message, Part, RawContent, Readable, read
 from tenantgate.checkpoints import checked_by
-from tenantgate.guard.detectors import as_it_reads
 from tenantgate.guard.ports import NameFinder
 from tenantgate.guard.windows import in_windows
 from tenantgate.pii import (
@@ -26,6 +25,8 @@ from tenantgate.pii import (
     PERSONAL_KINDS,
     Finding,
     Placeholders,
+    find_at_last,
+    find_in_views,
     find_personal,
     find_secrets,
     mask,
@@ -269,11 +270,10 @@ class _Hand:
 
     def _text(self, text: str, until: int) -> str:
         """The redacted text up to the character `until`, at least; what is behind it is only looked at."""
-        if not self._in_time():
-            raise OvertimeError
+        self._check_time()
         until = max(0, until)
         text = text[: until + MARGIN]
-        findings = findings_in(text, self._names)
+        findings = findings_in(text, self._names, self._check_time)
         if until < len(text):
             for finding in findings:
                 if finding.start < until < finding.end:
@@ -283,17 +283,32 @@ class _Hand:
         self.counts.update(f.kind for f in findings)
         return mask(text, findings, self._placeholders).text
 
+    def _check_time(self) -> None:
+        if not self._in_time():
+            raise OvertimeError
 
-def findings_in(text: str, names: NameFinder | None = None) -> tuple[Finding, ...]:
-    """All personal data and secrets in the text, and names with a finder of them; in order, without overlaps."""
-    found = (*_personal(text), *_secrets(text))
+
+def findings_in(
+    text: str, names: NameFinder | None = None, between: Callable[[], None] = lambda: None
+) -> tuple[Finding, ...]:
+    """All personal data and secrets in the text, and names with a finder of them; in order, without overlaps.
+
+    The text is also read as what its escapes stand for (`tenantgate.pii.views`). `between` may raise.
+
+    Raises:
+        TooDeepError: there are more levels of escapes than are undone.
+    """
+    found = find_in_views(text, _forms, between)
     if names is not None:
-        found += tuple(names.find(text, _NAMES))
+        found += find_at_last(text, lambda t: tuple(names.find(t, _NAMES)), between)
     return outermost(found)
 
 
-_personal: Final = as_it_reads(in_windows(lambda text: find_personal(text, _KINDS)))
-_secrets: Final = as_it_reads(in_windows(find_secrets))
+def _both(text: str) -> tuple[Finding, ...]:
+    return (*find_personal(text, _KINDS), *find_secrets(text))
+
+
+_forms: Final = in_windows(_both)
 
 
 def _last(messages: Sequence[Message]) -> Part | None:

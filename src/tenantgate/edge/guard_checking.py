@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from tenantgate.errors import EdgeError, TenantgateError
-from tenantgate.guard.detectors import Detector, Parts, detector, key
+from tenantgate.guard.detectors import Detector, Parts, detector, key, shared_readings
 from tenantgate.kong import logs, metrics
-from tenantgate.pii import Placeholders, masking, outermost
+from tenantgate.pii import Placeholders, in_placeholder, masking, outermost
 
 if TYPE_CHECKING:
     from tenantgate.guard.config import RuleConfig
@@ -57,6 +57,10 @@ class Checker:
 
     def check(self, passage: Callable[[RuleConfig], Passage]) -> Checked:
         """Apply all rules; what two rules need alike is done once. Never raises but for the deadline."""
+        with shared_readings():
+            return self._check(passage)
+
+    def _check(self, passage: Callable[[RuleConfig], Passage]) -> Checked:
         found: dict[str, Sequence[Finding]] = {}
         failed: dict[str, Exception] = {}
         seen: dict[tuple[object, ...], Sequence[Finding]] = {}
@@ -115,7 +119,7 @@ def mask_all(  # noqa: PLR0917
     What stands beside a placeholder may look like something new; a few rounds at most.
 
     Raises:
-        TenantgateError: a detector can't look, or there is no end.
+        TenantgateError: a detector can't look, there is no end, or something can't be masked.
     """
     for _ in range(_ROUNDS):
         done = True
@@ -134,6 +138,8 @@ def mask_all(  # noqa: PLR0917
             if edits:
                 value = rewrite(value, edits)
                 done = False
+            elif not all(in_placeholder(passage.text, f.start, f.end) for f in findings):
+                raise EdgeError("mask: something can't be masked where it stands")
         if done:
             return value
     raise EdgeError("mask: there is something to mask again and again")

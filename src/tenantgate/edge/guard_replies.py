@@ -143,7 +143,13 @@ class ReplyGuard:
 
         masking = [r for r in self._checker.rules if r.mode == "mask"]
         return mask_all(
-            masking, lambda value, _rule: value.passage(), reply, self._checker, placeholders, allowed, change
+            masking,
+            lambda value, _rule: value.passage(),
+            reply.changed({}),
+            self._checker,
+            placeholders,
+            allowed,
+            change,
         )
 
     def _with_originals(self, host: Host, tenant: TenantId | None, reply: RawReply) -> tuple[RawReply, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tenantgate.guard.config import RuleConfig
@@ -12,6 +14,8 @@ from tenantgate.pii import (
     DEFAULT_KINDS,
     NAME_KINDS,
     Finding,
+    Readings,
+    find_at_last,
     find_in_views,
     find_personal,
     find_secrets,
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
     from tenantgate.guard.injection import InjectionModel
     from tenantgate.guard.ports import Embedder, NameFinder, Patterns
 
-__all__ = ["Detector", "Parts", "as_it_reads", "as_read_at_last", "detector", "key"]
+__all__ = ["Detector", "Parts", "as_it_reads", "as_read_at_last", "detector", "key", "shared_readings"]
 
 Detector = Callable[[str], tuple[Finding, ...]]
 
@@ -46,14 +50,37 @@ class Parts(Protocol):
         """The rule's expressions, compiled."""
 
 
+_shared: ContextVar[dict[str, Readings] | None] = ContextVar("shared", default=None)
+_SEGMENT: Final = 1600  # characters that a detector of wording reads at once
+
+
+@contextmanager
+def shared_readings() -> Iterator[None]:
+    """Within the block all detectors share what a text may be read as; nothing of it is kept longer."""
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def _readings(text: str) -> str | Readings:
+    shared = _shared.get()
+    if shared is None:
+        return text
+    if text not in shared:
+        shared[text] = Readings(text, check_time)
+    return shared[text]
+
+
 def as_it_reads(find: Detector) -> Detector:
     """`find` on the text and on all that it may be read as, so that no trick and no escape hides what either shows."""
-    return lambda text: find_in_views(text, find, check_time)
+    return lambda text: find_in_views(_readings(text), find, check_time)
 
 
-def as_read_at_last(find: Detector) -> Detector:
-    """`find`, which is costly, on the text and on what it reads as when all escapes are undone."""
-    return lambda text: find_in_views(text, find, check_time, ends=True)
+def as_read_at_last(find: Detector, around: int | None = None) -> Detector:
+    """`find`, which is costly, on the text and on what it reads as when all escapes are undone, or only near these."""
+    return lambda text: find_at_last(_readings(text), find, check_time, around=around)
 
 
 def key(rule: RuleConfig) -> tuple[object, ...]:
@@ -79,11 +106,11 @@ def _secrets(rule: RuleConfig, _parts: Parts) -> Detector:
 
 def _names(rule: RuleConfig, parts: Parts) -> Detector:
     kinds, finder = frozenset(rule.kinds or NAME_KINDS), parts.names()
-    return as_read_at_last(lambda text: finder.find(text, kinds))
+    return as_read_at_last(lambda text: finder.find(text, kinds), _SEGMENT)
 
 
 def _injection(_rule: RuleConfig, parts: Parts) -> Detector:
-    return as_read_at_last(parts.injection().find)
+    return as_read_at_last(parts.injection().find, _SEGMENT)
 
 
 def _denied(rule: RuleConfig, parts: Parts) -> Detector:

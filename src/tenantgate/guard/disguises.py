@@ -84,7 +84,7 @@ def _spelled(text: str) -> Iterator[Disguise]:
         usual = max(set(gaps), key=gaps.count)
         apart = all(g == usual for g in gaps)
         plain = _GAP.sub(lambda g: "" if g.group() == usual else " ", piece)
-        if len(plain) >= 6:  # noqa: PLR2004 - five letters say nothing
+        if len(plain) >= 6:
             yield Disguise(match.start(), match.end(), _unglued(plain) if apart else plain)
 
 
@@ -110,7 +110,7 @@ def _shifted() -> Lexicon:
 def _backwards() -> Lexicon:
     """Beginnings of words that an attack needs, in all alphabets, turned round."""
     entries = (e.rstrip("_") for name in TRIGGERS for e in entries_of(name))
-    return Lexicon([[e[::-1] for e in (*entries, *_STEMS) if len(e) >= 5 and e.isalpha()]])  # noqa: PLR2004
+    return Lexicon([[e[::-1] for e in (*entries, *_STEMS) if len(e) >= 5 and e.isalpha()]])
 
 
 @lru_cache(maxsize=26)
@@ -132,7 +132,7 @@ def _turned(text: str, folded: Folded) -> Iterator[Disguise]:
         mine = where[kinds == by]
         start, end = _around(text, int(folded.where[mine[0]]), int(folded.where[mine[-1]]))
         yield Disguise(start, end, text[start:end].translate(_shift(-by % 26)))
-    if sum(map(text.count, _ODD)) > 2:  # noqa: PLR2004 - as in phonetics
+    if sum(map(text.count, _ODD)) > 2:
         upright = text[:_MOST].lower().translate(str.maketrans(_UPSIDE_DOWN))
         yield Disguise(0, min(len(text), _MOST), upright[::-1])
 
@@ -155,5 +155,5 @@ def _morse(text: str) -> Iterator[Disguise]:
     for match in _MORSE.finditer(text):
         codes = re.sub(r"[/|]", " / ", match.group().replace("_", "-")).split()
         plain = "".join(_MORSE_CODE.get(code, " ") for code in codes[:_MOST])
-        if sum(c != " " for c in plain) > 5:  # noqa: PLR2004
+        if sum(c != " " for c in plain) > 5:
             yield Disguise(match.start(), match.end(), " ".join(plain.split()))

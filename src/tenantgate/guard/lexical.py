@@ -251,7 +251,7 @@ def read(folded: Folded) -> Reading:
     single = np.flatnonzero((kinds == _WIDE) | _telling(folded))
     starts = np.sort(np.concatenate((begin, single)))
     ends = np.sort(np.concatenate((end, single + 1)))
-    at, found = concepts().find(folded, np.union1d(begin, np.flatnonzero((kinds > _LETTER))))
+    at, found = concepts().find(folded, np.union1d(begin, np.flatnonzero(kinds > _LETTER)))
     return Reading(folded.where, starts, ends, _words(folded, starts, ends), *_together(at, found, folded.letters))
 
 

@@ -45,7 +45,7 @@ _EVENT: Final = re.compile(r"(?:event|id|retry)?: ?[\w.-]{0,64}", re.ASCII)
 _FORMS: Final = {Kind.NAME: _NAME, Kind.NUMBER: _NAME, Kind.LINE: _EVENT}
 _SHORT: Final = 20  # characters that no file has
 _OPAQUE: Final = 200  # characters of base64 from which on it may be a sealed value
-_APART: Final = "\n" * 6  # no detector's reach goes over so many line ends
+_APART: Final = "\n" * 12  # no detector's reach goes over so many line ends
 _LONG: Final = 1000  # characters of a text in which a file may stand
 _DATA_URL: Final = re.compile(r"data:[\w.+-]{1,64}/[\w.+;=-]{1,200};base64,([A-Za-z0-9+/]{200,}+={0,2})")
 _OWN: Final = frozenset({"system", "developer", "assistant"})
@@ -276,7 +276,10 @@ class _Reader:
     def _member(self, key: str, value: Any, node: Node, path: Path, channel: Channel) -> None:
         child, api = step(node, key)
         before = "\n"
-        if not api and key and path and isinstance(path[0], int):  # of an event: the same in each
+        counted = node.kind is Kind.NUMBER and _NAME.fullmatch(key) is not None
+        if (
+            not api and key and (counted or (path and isinstance(path[0], int)))
+        ):  # of an event: the same in each
             self._names.setdefault(without_surrogates(key), []).append((*path, _KEY, key))
         elif not api and key:
             self._prose.append(("\n", without_surrogates(key), (*path, _KEY, key)))

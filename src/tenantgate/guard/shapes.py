@@ -203,7 +203,9 @@ def _of_gemini(events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 def _of_cohere(events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if not any(e.get("type") in ("content-delta", "tool-call-start", "message-end") for e in events):
         return None
-    text, calls, end = [], [], {}
+    text: list[str] = []
+    calls: list[dict[str, Any]] = []
+    end: Mapping[str, Any] = {}
     for event in events:
         delta = _mapping(event.get("delta"))
         message = _mapping(delta.get("message"))

@@ -7,13 +7,22 @@ A finding says what and where, never the text itself.
 """
 
 from tenantgate.pii.finding import NAME_KINDS, Finding, outermost, within
-from tenantgate.pii.masking import Masked, Placeholders, changed, mask, masking, recover, recovering
+from tenantgate.pii.masking import (
+    Masked,
+    Placeholders,
+    changed,
+    in_placeholder,
+    mask,
+    masking,
+    recover,
+    recovering,
+)
 from tenantgate.pii.names import find_names
 from tenantgate.pii.normalise import View, normalise, original_spans, without_surrogates
 from tenantgate.pii.personal import DEFAULT_KINDS, PERSONAL_KINDS, find_personal
 from tenantgate.pii.secrets import SECRET_KINDS, find_secrets
 from tenantgate.pii.view import Unit
-from tenantgate.pii.views import TooDeepError, find_in_views, readings
+from tenantgate.pii.views import Readings, TooDeepError, find_at_last, find_in_views, readings
 
 __all__ = [
     "DEFAULT_KINDS",
@@ -23,14 +32,17 @@ __all__ = [
     "Finding",
     "Masked",
     "Placeholders",
+    "Readings",
     "TooDeepError",
     "Unit",
     "View",
     "changed",
+    "find_at_last",
     "find_in_views",
     "find_names",
     "find_personal",
     "find_secrets",
+    "in_placeholder",
     "mask",
     "masking",
     "normalise",

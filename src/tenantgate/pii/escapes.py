@@ -2,7 +2,7 @@ r"""Characters that are written as something else: one level of escapes of JSON,
 
 Two readings. The *usual* one takes what hardly ever means anything else: ``\n``, ``\u0040``, ``\x40``, ``%40``,
 ``&#64;``. The *doubtful* one also takes what may be plain text: ``=40`` of quoted-printable mail, ``+`` for a blank in
-a form, ``\100`` in octal, names of HTML without their semicolon.
+a form, ``\100`` in octal, names of HTML without their semicolon, tags of HTML, which show as nothing.
 
 Sources: RFC 8259 section 7, RFC 3986 section 2.1, RFC 2045 section 6.7, the WHATWG's table of named characters
 (`html.entities`), and the escapes that C, Python and JavaScript have in common.
@@ -26,24 +26,26 @@ _JSON: Final = (
     rf'|\\u{_HEX}{{4}}|\\["\\/bfnrt]'
 )
 _USUAL: Final = (
-    rf"{_JSON}|\\u\{{{_HEX}{{1,6}}\}}|\\U{_HEX}{{8}}|\\x{_HEX}{{2}}|\\x\{{{_HEX}{{1,6}}\}}"
+    rf"{_JSON}|\\u{{2,8}}+{_HEX}{{4}}|\\u\{{{_HEX}{{1,6}}\}}|\\U{_HEX}{{8}}|\\x{_HEX}{{2}}|\\x\{{{_HEX}{{1,6}}\}}"
     r"|\\N\{[A-Za-z0-9 -]{1,80}\}"
     r"|\\[aev0](?![0-9])|\\[!-/:-@\[-`{-~]"
     rf"|%u{_HEX}{{4}}|(?:%{_HEX}{{2}})++"
-    rf"|&(?:#[0-9]{{1,7}}+|#[xX]{_HEX}{{1,6}}+|[A-Za-z][A-Za-z0-9]{{1,30}}+(?=;));?"
+    rf"|&(?:#[0-9]{{1,20}}+|#[xX]{_HEX}{{1,20}}+|[A-Za-z][A-Za-z0-9]{{1,30}}+(?=;));?"
 )
 _DOUBTFUL: Final = (
     rf"\\[0-3][0-7]{{2}}|\\\r?\n|{_USUAL}|(?:={_HEX}{{2}})++|=[ \t]{{0,4}}\r?\n"
-    rf"|(?<=[A-Za-z0-9])\+(?=[A-Za-z0-9])|U\+{_HEX}{{4,6}}+|&[A-Za-z]{{2,8}}+"
+    rf"|(?<=[A-Za-z0-9])\+(?=[A-Za-z0-9])|U\+{_HEX}{{4,6}}+|&[A-Za-z]{{2,8}}+(?![A-Za-z0-9;])"
+    r"|</?[A-Za-z][^<>]{0,400}+>|<!--[^<>]{0,400}+>"
 )
 _JSON_FORM: Final = re.compile(_JSON)
 _USUAL_FORM: Final = re.compile(_USUAL)
 _DOUBTFUL_FORM: Final = re.compile(_DOUBTFUL)
 # What only the doubtful reading takes: without any of it the two are the same.
 _DOUBT: Final = re.compile(
-    rf"={_HEX}{{2}}|=[ \t]{{0,4}}\r?\n|[A-Za-z0-9]\+[A-Za-z0-9]|\\[0-3\r\n]|U\+|&[A-Za-z]{{2,8}}"
+    rf"={_HEX}{{2}}|=[ \t]{{0,4}}\r?\n|[A-Za-z0-9]\+[A-Za-z0-9]|\\[0-3\r\n]|U\+|&[A-Za-z]{{2,8}}+(?![A-Za-z0-9;])"
+    r"|</?[A-Za-z][^<>]{0,400}+>|<!--"
 )
-_DOUBTS: Final = ("=", "+", "\\", "&")
+_DOUBTS: Final = ("=", "+", "\\", "&", "<")
 _LETTERS: Final = {
     "n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "e": "\x1b", "v": "\v", "0": "\0",
 }  # fmt: skip
@@ -92,7 +94,7 @@ def _backslash(found: str) -> str:
         if len(found) == 12:
             high, low = int(found[2:6], 16), int(found[8:], 16)
             return chr(0x10000 + ((high - 0xD800) << 10) + low - 0xDC00)
-        return _char(found[2:].strip("{}"), 16)
+        return _char(found[2:].strip("u{}"), 16)
     if kind == "N":
         try:
             return unicodedata.lookup(found[3:-1])
@@ -115,6 +117,10 @@ def _equals(_found: str) -> str:
     return ""  # a line of mail that goes on
 
 
+def _tag(_found: str) -> str:
+    return ""
+
+
 def _plus(_found: str) -> str:
     return " "
 
@@ -124,7 +130,7 @@ def _code_point(found: str) -> str:
 
 
 _MAKERS: Final = {
-    "\\": _backslash, "%": _percent, "&": _entity, "=": _equals, "+": _plus, "U": _code_point,
+    "<": _tag, "\\": _backslash, "%": _percent, "&": _entity, "=": _equals, "+": _plus, "U": _code_point,
 }  # fmt: skip
 
 

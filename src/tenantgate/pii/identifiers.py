@@ -238,7 +238,7 @@ def _at(
     near = _near(told, starts, start, groups[ends[-1]][1]) if told else {}
     for j in reversed(ends):
         for a, b in _spans(text, start, groups[j][1]):
-            if b - a < _SHORTEST or (a and text[a - 1] in "_" or text[b : b + 1] == "_"):
+            if b - a < _SHORTEST or ((a and text[a - 1] in "_") or text[b : b + 1] == "_"):
                 continue
             found = _written(text, a, b, wanted) if not near else None
             found = (

@@ -22,9 +22,10 @@ from tenantgate.pii.personal import PERSONAL_KINDS
 from tenantgate.pii.secrets import SECRET_KINDS
 from tenantgate.pii.view import Unit
 
-__all__ = ["Masked", "Placeholders", "changed", "mask", "masking", "recover", "recovering"]
+__all__ = ["Masked", "Placeholders", "changed", "in_placeholder", "mask", "masking", "recover", "recovering"]
 
 _PLACEHOLDER: Final = re.compile(r"\[([A-Z][A-Z0-9_]{0,40})_[0-9]{1,6}\]")
+_LONGEST: Final = 50  # characters of a placeholder
 _KINDS: Final = frozenset((*PERSONAL_KINDS, *SECRET_KINDS, *NAME_KINDS))
 
 Spellings = Mapping[int, str]
@@ -109,11 +110,19 @@ def mask(text: str, findings: Iterable[Finding], placeholders: Placeholders | No
 
 def changed(text: str, units: Sequence[Unit]) -> str:
     """The text with other text in the place of each unit."""
-    out, at = [], 0
+    out: list[str] = []
+    at = 0
     for start, end, new in units:
         out += text[at:start], new
         at = end
     return "".join((*out, text[at:]))
+
+
+def in_placeholder(text: str, start: int, end: int) -> bool:
+    """Whether ``start:end`` of the text lies in a placeholder."""
+    low = max(0, start - _LONGEST)
+    near = _PLACEHOLDER.finditer(text, low, min(len(text), end + _LONGEST))
+    return any(m.start() <= start and end <= m.end() for m in near)
 
 
 def masking(text: str, findings: Iterable[Finding], placeholders: Placeholders) -> Iterator[Unit]:

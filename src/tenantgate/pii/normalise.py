@@ -27,6 +27,7 @@ _LOOKALIKES: Final = dict(
         strict=True,
     )
 )
+_LOOKALIKE: Final = re.compile(f"[{''.join(_LOOKALIKES)}]")
 _DASHES: Final = dict.fromkeys("‐‑‒–—−﹘﹣－", "-")
 _QUOTES: Final = {"‘": "'", "’": "'", "‚": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "`": "`"}
 # Shown as nothing: format characters, variation selectors, fillers, and the "tag" copies of ASCII.
@@ -99,6 +100,8 @@ def _plain(char: str) -> str:
 
 def _mixed(text: str) -> frozenset[int]:
     """Where look-alikes stand in a word that also has Latin letters (or nothing but look-alikes)."""
+    if _LOOKALIKE.search(text) is None:
+        return frozenset()
     found: list[int] = []
     word: list[int] = []
     latin = other = False

@@ -39,17 +39,26 @@ def runs(text: str) -> Iterator[Unit]:
     found: list[Unit] = []
     letters = _RUN in text.translate(_CLASSES)
     figures = sum(map(text.count, "0123456789")) >= _LEAST
-    forms = (*(_FIGURES if figures else ()), *(_LETTERS if letters else ()))
-    for form, read in forms:
+    for form, readers in (*(_FIGURES if figures else ()), *(_LETTERS if letters else ())):
         for match in form.finditer(text):
-            run = match.group().rstrip(" ,:-\r\n")
-            if plain := read(run):
-                found.append((match.start(), match.start() + len(run), plain))
+            unit = _unit(match.start(), match.group().rstrip(" ,:-\r\n"), readers)
+            if unit is not None:
+                found.append(unit)
     at = 0
     for start, end, plain in sorted(found, key=itemgetter(0)):
         if start >= at:
             yield start, end, plain
             at = end
+
+
+def _unit(start: int, run: str, readers: tuple[Callable[[str], str], ...]) -> Unit | None:
+    # The last line may be another text: it counts only if the lines make sense with it.
+    parts = [p for p in (run, run.rpartition("\n")[0].rstrip()) if p]
+    for read in readers:
+        for part in parts:
+            if plain := read(part):
+                return start, start + len(part), plain
+    return None
 
 
 def text_in(raw: bytes) -> str:
@@ -72,18 +81,27 @@ def _is_text(text: str) -> bool:
     return any(c.isalnum() for c in text)
 
 
+def _body(run: str) -> str:
+    return "".join(run.split()).rstrip("=").replace("-", "+").replace("_", "/")
+
+
 def _from_base64(run: str) -> str:
-    body = "".join(run.split()).rstrip("=").replace("-", "+").replace("_", "/")
-    whole = text_in(_decoded(body))
-    if whole:
-        return whole
-    if _BASE32.fullmatch(body):
-        try:
-            return text_in(base64.b32decode(body + "=" * (-len(body) % 8)))
-        except binascii.Error:
-            return ""
-    pieces = (m.group().decode() for i in range(4) for m in _STRETCH.finditer(_decoded(body[i:])))
-    return " ".join(pieces)
+    return text_in(_decoded(_body(run)))
+
+
+def _from_base32(run: str) -> str:
+    body = _body(run)
+    if _BASE32.fullmatch(body) is None:
+        return ""
+    try:
+        return text_in(base64.b32decode(body + "=" * (-len(body) % 8)))
+    except binascii.Error:
+        return ""
+
+
+def _stretches(run: str) -> str:
+    body = _body(run)
+    return " ".join(m.group().decode() for i in range(4) for m in _STRETCH.finditer(_decoded(body[i:])))
 
 
 def _decoded(body: str) -> bytes:
@@ -109,7 +127,7 @@ def _from_codes(run: str) -> str:
     return text_in(bytes(codes)) if all(9 <= c < 127 for c in codes) else ""
 
 
-_Forms = tuple[tuple[re.Pattern[str], Callable[[str], str]], ...]
+_Forms = tuple[tuple[re.Pattern[str], tuple[Callable[[str], str], ...]], ...]
 # Where two begin at one place, the first counts: figures alone are a form of letters and figures.
-_FIGURES: Final[_Forms] = ((_BINARY, _from_binary), (_CODES, _from_codes), (_HEX, _from_hex))
-_LETTERS: Final[_Forms] = ((_BASE64, _from_base64),)
+_FIGURES: Final[_Forms] = ((_BINARY, (_from_binary,)), (_CODES, (_from_codes,)), (_HEX, (_from_hex,)))
+_LETTERS: Final[_Forms] = ((_BASE64, (_from_base64, _from_base32, _stretches)),)

@@ -114,7 +114,7 @@ def _value(value: str) -> bool:
 
 
 def _url(value: str) -> bool:
-    return not is_placeholder(value) and "://" not in value and not value.split("/")[0].isdecimal()
+    return not is_placeholder(value) and "://" not in value and not value.split("/", maxsplit=1)[0].isdecimal()
 
 
 def _curl(value: str) -> bool:

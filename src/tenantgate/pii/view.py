@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from typing import Final
 
 __all__ = ["PLAIN", "Unit", "View"]
@@ -35,8 +36,12 @@ class View:
 
         `before` itself where there are none.
         """
-        text, parts, at, here = before.text, [], 0, 0
-        starts, ends, starts_before, ends_before = [], [], [], []
+        text, at, here = before.text, 0, 0
+        parts: list[str] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        starts_before: list[int] = []
+        ends_before: list[int] = []
         for start, end, plain in units:
             here += start - at
             parts += text[at:start], plain
@@ -55,6 +60,17 @@ class View:
     def original(self) -> bool:
         """Whether this is the original itself."""
         return self.before is None
+
+    def altered(self) -> Iterator[tuple[int, int]]:
+        """Where this text has what is written differently in the original; in order."""
+        if self.before is not None:
+            earlier = ((self.ahead(a), max(self.ahead(a), self.ahead(b))) for a, b in self.before.altered())
+            yield from merge(earlier, zip(self.starts, self.ends, strict=True))
+
+    def ahead(self, at: int) -> int:
+        """Where in this text the place `at` of the text before is; the end of a unit, if it is inside one."""
+        i = bisect_right(self.starts_before, at) - 1
+        return at if i < 0 else self.ends[i] + max(0, at - self.ends_before[i])
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """The original's span for a span of this text, which isn't empty; units count as a whole."""

@@ -21,7 +21,7 @@ from tenantgate.pii.normalise import normalised, original_spans
 from tenantgate.pii.runs import runs
 from tenantgate.pii.view import View
 
-__all__ = ["DEPTH", "Reading", "TooDeepError", "find_in_views", "readings"]
+__all__ = ["DEPTH", "Reading", "Readings", "TooDeepError", "find_at_last", "find_in_views", "readings"]
 
 DEPTH: Final = 6
 """Levels of escapes that are undone."""
@@ -50,26 +50,64 @@ class Reading:
     doubtful: bool = False
 
 
+class Readings:
+    """The text itself, then every other text that it may be read as; made when first asked for, and kept.
+
+    `between` is asked before each level of escapes is undone, and may raise.
+
+    Raises (while iterating):
+        TooDeepError: there are escapes below `DEPTH` levels.
+    """
+
+    def __init__(self, text: str, between: Callable[[], None] = lambda: None) -> None:
+        self.text = text
+        self._made: list[Reading] = []
+        self._rest = _readings(text, between)
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Reading]:
+        at = 0
+        while True:
+            while at < len(self._made):
+                yield self._made[at]
+                at += 1
+            if self._error is not None:  # for whoever asks next, too: what is there isn't all
+                raise self._error
+            try:
+                found = next(self._rest, None)
+            except Exception as error:
+                self._error = error
+                raise
+            if found is None:
+                return
+            self._made.append(found)
+
+
 def readings(text: str) -> Iterator[Reading]:
     """The text itself, then every other text that it may be read as.
 
     Raises:
         TooDeepError: there are escapes below `DEPTH` levels.
     """
+    return _readings(text, lambda: None)
+
+
+def _readings(text: str, between: Callable[[], None]) -> Iterator[Reading]:
     first = View(text)
     yield Reading(first, 0)
     plain = normalised(first)
     if plain is not first:
         yield Reading(plain, 0)
-    yield from _levels(plain, doubted=False)
+    yield from _levels(plain, between, doubted=False)
     if doubts(plain.text):
-        yield from _levels(plain, doubted=True)
+        yield from _levels(plain, between, doubted=True)
 
 
-def _levels(view: View, *, doubted: bool) -> Iterator[Reading]:
+def _levels(view: View, between: Callable[[], None], *, doubted: bool) -> Iterator[Reading]:
     escapes = doubtful if doubted else usual
     for level in range(1, DEPTH + 2):
         before = view
+        between()
         if level == DEPTH:  # whatever the depth of JSON in JSON: each level doubles the backslashes
             view = View.of(view, ((*m.span(), "\\") for m in _BACKSLASHES.finditer(view.text)))
         for undo in (escapes, runs):
@@ -86,42 +124,73 @@ def _levels(view: View, *, doubted: bool) -> Iterator[Reading]:
 
 
 def find_in_views(
-    text: str,
+    text: str | Readings,
     find: Callable[[str], tuple[Finding, ...]],
     between: Callable[[], None] = lambda: None,
-    *,
-    ends: bool = False,
 ) -> tuple[Finding, ...]:
     """What `find` finds in any reading of the text, where it lies in the text; in order, without overlaps.
 
-    `between` is asked before each reading but the first, and may raise. With `ends`, only the text itself and the last
-    reading of each kind are looked at, and what is found there is given as it is.
+    `between` is asked before each reading, and may raise.
 
     Raises:
-        TooDeepError: see `readings`.
+        TooDeepError: see `Readings`.
     """
-    first, *others = _ends(text) if ends else readings(text)
-    found = [(0, f) for f in find(first.view.text)]
-    for reading in others:
+    made = text if isinstance(text, Readings) else Readings(text, between)
+    found: list[tuple[int, Finding]] = []
+    several = False
+    for reading in made:
         between()
+        several = several or not reading.view.original
         spans = original_spans(reading.view, find(reading.view.text))
         found += ((reading.level, f) for f in spans)
-    if ends:
-        return tuple(f for _, f in found)
-    if others and "\\" in text:
-        return outermost(_without_halves(text, found))
+    if several and "\\" in made.text:
+        return outermost(_without_halves(made.text, found))
     return outermost(f for _, f in found)
 
 
-def _ends(text: str) -> Iterator[Reading]:
-    """The text itself, and what is left when all escapes are undone, in the usual and in the doubtful reading."""
+def find_at_last(
+    text: str | Readings,
+    find: Callable[[str], tuple[Finding, ...]],
+    between: Callable[[], None] = lambda: None,
+    *,
+    around: int | None = None,
+) -> tuple[Finding, ...]:
+    """What `find`, which is costly, finds in the text and in what it reads as when all escapes are undone.
+
+    Of the latter only what lies within so many characters `around` an escape is looked at; with None, all of it. The
+    findings are given as they are.
+
+    Raises:
+        TooDeepError: see `Readings`.
+    """
+    made = text if isinstance(text, Readings) else Readings(text, between)
     last: dict[bool, Reading] = {}
-    for reading in readings(text):
+    found: list[Finding] = []
+    for reading in made:
         if reading.view.original:
-            yield reading
+            found += find(reading.view.text)
         elif reading.level:
             last[reading.doubtful] = reading
-    yield from last.values()
+    for reading in last.values():
+        whole = reading.view.text
+        for start, end in [(0, len(whole))] if around is None else _near(reading.view, around):
+            between()
+            moved = (Finding(f.start + start, f.end + start, f.kind, f.score) for f in find(whole[start:end]))
+            found += original_spans(reading.view, moved)
+    return tuple(found)
+
+
+def _near(view: View, around: int) -> Iterator[tuple[int, int]]:
+    """The pieces of a view that lie near what it reads differently."""
+    low = high = 0
+    for start, end in view.altered():
+        if start - around > high:
+            if high:
+                yield low, high
+            low = max(0, start - around)
+        high = min(len(view.text), end + around)
+    if high:
+        yield low, high
 
 
 def _without_halves(text: str, found: list[tuple[int, Finding]]) -> Iterator[Finding]:
