@@ -30,11 +30,20 @@ _GROUPS: Final = 8  # groups of one identifier
 _LONGEST: Final = 26  # characters of one identifier, with separators
 _MANY: Final = 256  # groups between two looks at the clock
 _GROUP: Final = re.compile(r"[0-9][A-Za-z0-9]*+")
-_GAP: Final = re.compile(r"[ ./\u00a0-]|\(|\. |- | - | / |[ .-][A-Z]{1,4}[ .-]|(?<=[0-9])\.[A-Z]{1,2}\.")
+_GAP: Final = re.compile(r"[ ./\u00a0+-]|\(|\. |- | - | / |[ .-][A-Z]{1,4}[ .-]|(?<=[0-9])\.[A-Z]{1,2}\.")
 _HEAD: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{1,6}[ .-]?$")
 _HEAD_WORDS: Final = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]{3} [A-Z]{3}|[A-Z]{1,4}) ?$")
 _TAIL: Final = re.compile(r"[ .-]?[A-Za-z]{1,3}(?![A-Za-z0-9])|\([0-9A]\)")
 _SEPARATORS: Final = re.compile(r"[^A-Z0-9Ñ&]++")
+# Abbreviations that are words, too, in some language: in capitals, or said to be a number.
+_ALSO_WORDS: Final = frozenset(
+    ("ein", "nie", "sin", "pan", "fin", "nit", "run", "rut", "cc", "rc", "kt", "ik", "tin", "nas", "uid", "ide", "cf", "rg", "cie", "spi",
+     "nin", "vat", "iva", "ird", "nic", "nik", "taj", "vin", "acct", "medicare", "konto",
+     "routing", "epic", "imss", "oasi", "moms", "rif", "cui", "rib", "niss", "abn", "acn", "nip", "nir", "bic", "gst", "afm", "inn")
+)  # fmt: skip
+_SAID: Final = re.compile(
+    r"(?:'s|-nr\.?| card| code| id)? ?(?:[:#=(]|is\b|number|no\b|nr\b|num|n[º°]|ist\b|est\b|es\b|è|é\b)"
+)
 _WORD: Final = re.compile(r"[^\W\d_]++(?:[.'’-][^\W\d_]++)*+")
 
 
@@ -141,7 +150,7 @@ def find_identifiers(
     if not near:
         return
     wanted = frozenset(i for i, row in enumerate(_ROWS) if row.row.kind in kinds)
-    told = _told(lower, near, wanted)
+    told = _told(text, lower, near, wanted)
     starts = [t.start for t in told]
     i = 0
     while i < len(groups):
@@ -177,7 +186,7 @@ def _windows(text: str, groups: Sequence[tuple[int, int]]) -> list[tuple[int, in
     return out
 
 
-def _told(lower: str, windows: Sequence[tuple[int, int]], wanted: frozenset[int]) -> list[_Told]:
+def _told(text: str, lower: str, windows: Sequence[tuple[int, int]], wanted: frozenset[int]) -> list[_Told]:
     """Where words stand that name an identifier, in order."""
     out: list[_Told] = []
     for low, high in windows:
@@ -190,6 +199,7 @@ def _told(lower: str, windows: Sequence[tuple[int, int]], wanted: frozenset[int]
                     lower.startswith(phrase.text, at)
                     and not lower[at - 1 : at].islower()
                     and (phrase.open_end or not lower[end : end + 1].islower())
+                    and (phrase.text not in _ALSO_WORDS or text[at:end].isupper() or _SAID.match(lower, end))
                 ):
                     out.append(_Told(at, m.end() if phrase.open_end else end, phrase.rows & wanted))
     if not lower.isascii():

@@ -216,11 +216,25 @@ def _phone(text: str, figures: _Figures, before: str, *, told: bool) -> float:
     if told and (grouped or (len(sizes) == 1 and 7 <= n <= 12)) and n >= 6:
         return 0.65
     thousands = sizes[0] <= 3 and all(s == 3 for s in sizes[1:])
-    if grouped and figures.gaps == {" "} and 8 <= n <= 12 and not thousands and 3 <= len(sizes) <= 5:
+    series = len(set(sizes)) == 1 and _series(text, figures.tokens)
+    if (
+        grouped
+        and figures.gaps == {" "}
+        and 8 <= n <= 12
+        and not thousands
+        and 3 <= len(sizes) <= 5
+        and not series
+    ):
         return 0.5
     if grouped and figures.gaps == {"-"} and 7 <= n <= 12 and sizes[-1] == 4 and sizes[0] == 3:
         return 0.5
     return 0.0
+
+
+def _series(text: str, tokens: list[tuple[int, int]]) -> bool:
+    """Whether the groups grow, as years and lists do."""
+    numbers = [int(text[a:b]) for a, b in tokens]
+    return all(a <= b for a, b in pairwise(numbers))
 
 
 def _grouped(sizes: tuple[int, ...]) -> bool:
