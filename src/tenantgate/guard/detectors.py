@@ -45,6 +45,9 @@ class Parts(Protocol):
     def patterns(self, rule: RuleConfig) -> Patterns:
         """The rule's expressions, compiled."""
 
+    def presidio(self, rule: RuleConfig) -> Patterns:
+        """Presidio's recognisers as the rule names them."""
+
 
 def as_it_reads(find: Detector) -> Detector:
     """`find` on the text and on the text as it reads, so that no trick hides what either shows."""
@@ -60,7 +63,9 @@ def as_it_reads(find: Detector) -> Detector:
 
 def key(rule: RuleConfig) -> tuple[object, ...]:
     """The same for rules whose detectors find the same in a text."""
-    return (rule.detector, rule.kinds, rule.phrases, rule.patterns)
+    return (
+        rule.detector, rule.kinds, rule.phrases, rule.patterns, rule.recognizers, rule.entities, rule.language,
+    )  # fmt: skip
 
 
 def detector(rule: RuleConfig, parts: Parts) -> Detector:
@@ -104,6 +109,10 @@ def _patterns(rule: RuleConfig, parts: Parts) -> Detector:
     return as_it_reads(parts.patterns(rule).find)
 
 
+def _presidio(rule: RuleConfig, parts: Parts) -> Detector:
+    return as_it_reads(parts.presidio(rule).find)
+
+
 _MAKERS: Final[dict[str, Callable[[RuleConfig, Parts], Detector]]] = {
     "personal_data": _personal,
     "secrets": _secrets,
@@ -112,4 +121,5 @@ _MAKERS: Final[dict[str, Callable[[RuleConfig, Parts], Detector]]] = {
     "denied_topics": _denied,
     "allowed_topics": _allowed,
     "patterns": _patterns,
+    "presidio": _presidio,
 }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["CHECKS", "entropy", "is_placeholder", "is_plain_word", "key_like", "password_like"]
+__all__ = ["CHECKS", "entropy", "is_method", "is_placeholder", "is_plain_word", "key_like", "password_like"]
 
 # What stands in a value's place in examples, templates and code; matched on values of at most 512 characters.
 _PLACEHOLDER: Final = re.compile(
@@ -25,6 +25,17 @@ _PLACEHOLDER: Final = re.compile(
     r"(?:the|a|an|some|any|insert|enter|replace|put|paste|add)[_-]|(?:example|sample|placeholder|dummy)[_-]?"
     r"(?:key|token|secret|password|value)?$|https?://|file:|vault:|arn:|op://|ref\+|secretref|!vault|!secret|!ref|!sub)"
 )
+
+
+_METHOD: Final = re.compile(
+    r"(?i)(?:sha-?[0-9]{1,3}|md[0-9]|[a-z]{0,6}crypt[0-9]?|argon2\w?|pbkdf2|oauth-?[0-9]|base-?[0-9]{2}|utf-?[0-9]{1,2}|2fa|mfa|"
+    r"x?509|[a-z]{2}256|aes-?[0-9]{3}|rsa-?[0-9]{3,4}|ntlmv?[0-9]|v[0-9]|step[0-9]|rfc[0-9]{3,5}|[0-9]{1,3}(?:st|nd|rd|th|x|s|d|h|m|min|chars?))$"
+)
+
+
+def is_method(value: str) -> bool:
+    """Whether it is the name of an algorithm, a version or a measure, which stand beside "password", too."""
+    return _METHOD.match(value) is not None
 
 
 def entropy(text: str) -> float:
@@ -125,6 +136,17 @@ def _curl(value: str) -> bool:
     )
 
 
+def _mixed(value: str) -> bool:
+    said = value.rstrip(".!?)")
+    digits = sum(c.isdecimal() for c in said)
+    return (
+        not is_placeholder(value)
+        and 0 < digits < len(said)
+        and any(c.isalpha() for c in said)
+        and ":" not in said
+    )
+
+
 def _cli(value: str) -> bool:
     ports = value.replace(":", "").isdecimal() and ":" in value
     return not is_placeholder(value) and not ports
@@ -133,7 +155,7 @@ def _cli(value: str) -> bool:
 CHECKS: Final[Mapping[str, Callable[[str], bool]]] = MappingProxyType(
     {
         "": lambda _value: True, "random": _random, "jwt": _jwt, "header": _header, "key_block": _key_block,
-        "value": _value, "url": _url, "curl": _curl, "cli": _cli, "base64_pair": _base64_pair,
+        "value": _value, "url": _url, "curl": _curl, "cli": _cli, "base64_pair": _base64_pair, "mixed": _mixed,
     }
 )  # fmt: skip
 """The tests that a rule may name."""
