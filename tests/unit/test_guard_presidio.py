@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tenantgate.edge.guard_models import SharedParts
+from tenantgate.edge.guard_presidio import PresidioFinder
 from tenantgate.errors import ConfigError, TenantgateError
 from tenantgate.guard.config import RuleConfig, check
 from tenantgate.guard.detectors import detector
@@ -42,8 +44,6 @@ def file(installed: None, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.filterwarnings("ignore")
 def test_recognisers_of_a_file_are_found_with_their_context(file: str) -> None:
-    from tenantgate.edge.guard_models import SharedParts
-
     rule = RuleConfig(name="own", detector="presidio", recognizers=file)
     parts = SharedParts()
     with pytest.raises(TenantgateError, match="loading"):
@@ -63,8 +63,6 @@ def test_recognisers_of_a_file_are_found_with_their_context(file: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_only_the_entities_asked_for(file: str) -> None:
-    from tenantgate.edge.guard_presidio import PresidioFinder
-
     finder = PresidioFinder(file, "en", ("TITLE",))
     assert [f.kind for f in finder.find("Rev. Nina, nina@example.com")] == ["TITLE"]
     long = "word " * 5000 + "Rev. Nina"
@@ -74,8 +72,6 @@ def test_only_the_entities_asked_for(file: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_can_t_be_loaded_is_said_without_the_file_s_text(file: str, tmp_path: Path) -> None:
-    from tenantgate.edge.guard_presidio import PresidioFinder
-
     with pytest.raises(ConfigError, match="no recognizer for en finds NO_SUCH"):
         PresidioFinder(file, "en", ("NO_SUCH",))
     with pytest.raises(TenantgateError, match="can't be read"):

@@ -1,8 +1,8 @@
 """Recognisers of Microsoft Presidio that operators bring: the extra ``presidio``.
 
-The engine runs without a model of a language (names are the detector `names`' part): a blank spaCy pipeline whose words
-are their own lemmas, so that the context words of recognisers count. Presidio's expressions may backtrack; one that takes
-longer than any deadline is given up by Presidio, and the text then counts as not read.
+The engine runs without a model of a language (names are the detector `names`' part): a blank spaCy pipeline whose
+words are their own lemmas, so that the context words of recognisers count. Presidio's expressions may backtrack; one
+that takes longer than any deadline is given up by Presidio, and the text then counts as not read.
 """
 
 from __future__ import annotations
@@ -79,18 +79,14 @@ class PresidioFinder:
         found: list[Finding] = []
         for start in range(0, max(1, len(readable)), _PIECE - _OVERLAP):
             check_time()
-            for result in self._engine.analyze(
+            results = self._engine.analyze(
                 readable[start : start + _PIECE], language=self._language, entities=self._entities
-            ):
-                if result.end > result.start:
-                    found.append(
-                        Finding(
-                            start + result.start,
-                            start + result.end,
-                            _kind(result.entity_type),
-                            float(result.score),
-                        )
-                    )
+            )
+            found += (
+                Finding(start + r.start, start + r.end, _kind(r.entity_type), float(r.score))
+                for r in results
+                if r.end > r.start
+            )
             if start + _PIECE >= len(readable):
                 break
         check_time()

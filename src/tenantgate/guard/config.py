@@ -277,11 +277,13 @@ def check(rules: Sequence[RuleConfig], *, replies: bool = False) -> None:
             )
         if rule.target == "reply" and rule.mode != "alert" and not replies:
             raise ConfigError(f"{where}: only tenant-response-guardrails can {rule.mode} a reply")
-        known = {"personal_data": PERSONAL_KINDS, "secrets": SECRET_KINDS, "names": NAME_KINDS}.get(
-            rule.detector
-        )
-        if known is None and rule.kinds:
-            raise ConfigError(f"{where}.kinds: {rule.detector} has no kinds to choose from")
-        for kind in rule.kinds:
-            if known and kind not in known:
-                raise ConfigError(f"{where}.kinds: {kind} is not one of {', '.join(known)}")
+        _check_kinds(rule, where)
+
+
+def _check_kinds(rule: RuleConfig, where: str) -> None:
+    known = {"personal_data": PERSONAL_KINDS, "secrets": SECRET_KINDS, "names": NAME_KINDS}.get(rule.detector)
+    if known is None and rule.kinds:
+        raise ConfigError(f"{where}.kinds: {rule.detector} has no kinds to choose from")
+    for kind in rule.kinds:
+        if known and kind not in known:
+            raise ConfigError(f"{where}.kinds: {kind} is not one of {', '.join(known)}")

@@ -37,7 +37,7 @@ class Identifier:
     alone: float
 
 
-def _row(kind: str, check: str, compact: str, words: str, written: str = "", told: float = 0.85, alone: float = 0.6) -> Identifier:  # fmt: skip
+def _row(kind: str, check: str, compact: str, words: str, written: str = "", *, told: float = 0.85, alone: float = 0.6) -> Identifier:  # fmt: skip
     return Identifier(kind, check, compact, written, tuple(w for w in words.split("|") if w), told, alone)
 
 

@@ -193,6 +193,8 @@ class _Place:
         if self._is_code() or is_method(self.said):
             return False
         named = bool(self.rest["closing"].strip("])"))
+        if self.rest["tag"] and self.tail != "<":
+            return False
         if password_like(self.said, quoted=self.quoted or (named and bool(self.sign)), sure=bool(self.sign)):
             return True
         if self.rest["tag"] or self.flag:

@@ -109,18 +109,9 @@ def find_computers(
     text: str, lower: str, groups: Sequence[tuple[int, int]], kinds: frozenset[str]
 ) -> Iterator[Finding]:
     """Addresses of computers, and of network cards; `groups` are those with digits."""
-    colons, dashes = text.count(":"), text.count("-")
+    colons = text.count(":")
     if "MAC_ADDRESS" in kinds:
-        if (colons >= 5 or dashes >= 5) and any(
-            end - start == 2 and (text[end : end + 1] in _MAC_SIGNS or text[start - 1 : start] in _MAC_SIGNS)
-            for start, end in groups
-        ):
-            for m in _MAC.finditer(text):
-                yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
-        if any(end - start == 4 and text[end : end + 1] == "." for start, end in groups):
-            for m in _MAC_DOTTED.finditer(text):
-                if any(c.isalpha() for c in m.group()):
-                    yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
+        yield from _cards(text, colons, groups)
     if "IP_ADDRESS" in kinds:
         if len(groups) >= 4 and text.count(".") >= 3:
             yield from _ip4(text, lower)
@@ -128,6 +119,21 @@ def find_computers(
             for m in _IP6.finditer(text):
                 if _is_ip6(m.group()):
                     yield Finding(m.start(), m.end(), "IP_ADDRESS", 0.9)
+
+
+def _cards(text: str, colons: int, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:
+    """Addresses of network cards."""
+    paired = any(
+        end - start == 2 and (text[end : end + 1] in _MAC_SIGNS or text[start - 1 : start] in _MAC_SIGNS)
+        for start, end in groups
+    )
+    if paired and (colons >= 5 or text.count("-") >= 5):
+        for m in _MAC.finditer(text):
+            yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
+    if any(end - start == 4 and text[end : end + 1] == "." for start, end in groups):
+        for m in _MAC_DOTTED.finditer(text):
+            if any(c.isalpha() for c in m.group()):
+                yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
 
 
 def _ip4(text: str, lower: str) -> Iterator[Finding]:

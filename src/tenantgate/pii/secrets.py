@@ -1,7 +1,7 @@
 """Credentials in a text: keys with a form of their own, and values that a word beside them gives away.
 
-Rules are data: secret_keys.toml and secret_forms.toml have the forms, secret_names.toml the words. Each form first looks for its literal, so
-a text without any costs one plain search per literal.
+Rules are data: secret_keys.toml and secret_forms.toml have the forms, secret_names.toml the words. Each form first
+looks for its literal, so a text without any costs one plain search per literal.
 """
 
 from __future__ import annotations
