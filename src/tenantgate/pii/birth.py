@@ -54,7 +54,7 @@ _DATE: Final = re.compile(
 
 # One of these is in each of the words.
 _STEMS: Final = (
-    "born", "birth", "dob", "d.o", "geb", "né", "naissance", "naci", "nasc", " nat", "urodz", " ur.", "fød", "föd",
+    "born", "birth", "dob", "d.o", "geb", "né", "naissance", "naci", "nasc", "nato ", "nata ", "urodz", "ur. ", "fød", "föd",
     "synty", "narozen", "szül", "născ", "naș", "rođen", "rojen", "doğ", "lahir", "sinh", "γενν", "γέν", "ро", "生", "생",
     "태어", "เกิด", "ول", "ميلاد", "מולד", "נולד", "जन्म",
 )  # fmt: skip

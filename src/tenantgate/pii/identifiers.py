@@ -30,9 +30,9 @@ _GROUPS: Final = 8  # groups of one identifier
 _LONGEST: Final = 26  # characters of one identifier, with separators
 _MANY: Final = 256  # groups between two looks at the clock
 _GROUP: Final = re.compile(r"[0-9][A-Za-z0-9]*+")
-_GAP: Final = re.compile(r"[ ./\u00a0+-]|\(|\. |- | - | / |[ .-][A-Z]{1,4}[ .-]|(?<=[0-9])\.[A-Z]{1,2}\.")
+_GAP: Final = re.compile(r"[ ./\u00a0+-]|\. |- | - | / |[ .-][A-Z]{1,4}[ .-]|(?<=[0-9])\.[A-Z]{1,2}\.")
 _HEAD: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{1,6}[ .-]?$")
-_HEAD_WORDS: Final = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]{3} [A-Z]{3}|[A-Z]{1,4}) ?$")
+_HEAD_WORDS: Final = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]{3} [A-Z]{3}|[A-Z]{1,3}-[A-Z]{1,2}|[A-Z]{1,4}) ?$")
 _TAIL: Final = re.compile(r"[ .-]?[A-Za-z]{1,3}(?![A-Za-z0-9])|\([0-9A]\)")
 _BESIDE: Final = (" ", "-", ".")
 _BESIDE_AFTER: Final = (" ", "-", ".", "(")
@@ -63,7 +63,7 @@ _ROWS: Final = tuple(
 
 def _lengths(pattern: re.Pattern[str]) -> range:
     """How long what an expression matches may be."""
-    import re._parser as parser  # noqa: PLC0415  # type: ignore[import-not-found]
+    import re._parser as parser  # type: ignore[import-not-found]  # noqa: PLC0415
 
     low, high = parser.parse(pattern.pattern, pattern.flags).getwidth()
     return range(low, min(high, _LONGEST) + 1)
@@ -109,7 +109,7 @@ def _phrases() -> tuple[dict[str, list[_Phrase]], dict[str, list[_Phrase]], dict
         first = _WORD.match(text)
         head = first.group() if first else text
         if phrase.open_end and head == text:
-            begun[head[:4]].append(phrase)
+            begun[head[:3]].append(phrase)
         else:
             whole[head].append(phrase)
     return dict(whole), dict(begun), dict(inside)
@@ -193,7 +193,7 @@ def _told(text: str, lower: str, windows: Sequence[tuple[int, int]], wanted: fro
     for low, high in windows:
         for m in _WORD.finditer(lower, low, high):
             word = m.group()
-            for phrase in (*_WHOLE.get(word, ()), *_BEGUN.get(word[:4], ())):
+            for phrase in (*_WHOLE.get(word, ()), *_BEGUN.get(word[:3], ())):
                 at = m.start()
                 end = at + len(phrase.text)
                 if (
