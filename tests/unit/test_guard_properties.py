@@ -24,6 +24,8 @@ from tenantgate.guard.injection import InjectionModel, segments
 from tenantgate.guard.passages import of_message, rewrite
 from tenantgate.pii import (
     Placeholders,
+    birth,
+    documents,
     find_names,
     find_personal,
     find_secrets,
@@ -173,7 +175,7 @@ def _expressions(module: ModuleType) -> dict[str, re.Pattern[str]]:
 
 EXPRESSIONS = {
     **{name: form for module in (
-        personal, numbers, online, identifiers, secrets, named_secrets, secret_checks, lexical, names,
+        personal, numbers, online, identifiers, birth, documents, secrets, named_secrets, secret_checks, lexical, names,
     ) for name, form in _expressions(module).items()},
     **{f"rule {i} {rule.kind}": rule.form for i, rule in enumerate(RULES_OF_SECRETS)},
     **{f"compact {i} {row.row.kind}": row.compact for i, row in enumerate(identifiers._ROWS)},

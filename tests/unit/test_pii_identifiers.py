@@ -148,6 +148,7 @@ def test_a_wrong_check_digit_is_no_finding_of_that_kind(kind: str) -> None:
         ("BANK_ACCOUNT", "Kontonummer 1234567890", "1234567890"),
         ("NATIONAL_ID", "national id card AB-9876543", "AB-9876543"),
         ("SWIFT_CODE", "BIC: DEUTDEFF500", "DEUTDEFF500"),
+        ("SWIFT_CODE", "the SWIFT code is COBADEFF", "COBADEFF"),
         ("MRZ", "P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<\nL898902C36UTO7408122F1204159ZE184226B<<<<<10", None),
         ("STREET_ADDRESS", "1600 Pennsylvania Avenue NW, Washington, DC 20500", None),
         ("STREET_ADDRESS", "10 Downing Street, London SW1A 2AA", None),

@@ -104,7 +104,8 @@ def _engine(recognizers: str | None, language: str) -> Any:
     import tldextract  # noqa: PLC0415 - an extra
 
     # The recogniser of e-mail addresses would fetch the list of public suffixes from the web.
-    tldextract.extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+    suffixes: Any = tldextract
+    suffixes.extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
     from presidio_analyzer import AnalyzerEngine  # noqa: PLC0415
     from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider  # noqa: PLC0415
 
@@ -162,7 +163,7 @@ def _nlp(language: str) -> Any:
         """Presidio's engine over the blank pipeline."""
 
         def load(self) -> None:
-            self.nlp = {language: blank}
+            self.nlp: Any = {language: blank}
 
     engine = BlankEngine(models=[{"lang_code": language, "model_name": "blank"}])
     engine.load()
