@@ -75,9 +75,11 @@ def find_named(text: str, lower: str) -> Iterator[Finding]:
             if count % _MANY == 0:
                 check_time()
             found = _at(text, lower, name, at, at + len(word))
+            after = at + len(word)
             if found is not None:
                 yield found
-            at = lower.find(word, at + len(word))
+                after = max(after, found.end)  # a name inside a value is covered with it
+            at = lower.find(word, after)
 
 
 def _at(text: str, lower: str, name: Name, start: int, end: int) -> Finding | None:
