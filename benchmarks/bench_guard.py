@@ -190,8 +190,7 @@ def main() -> int:
             finders["names"] = names
     if args.texts:
         print(
-            "\nordinary texts with personal data or secrets\n"
-            + f"{'':28}{'texts':>8}{'flagged':>8}{'share':>9}"
+            f"\nordinary texts with personal data or secrets\n{'':28}{'texts':>8}{'flagged':>8}{'share':>9}"
         )
         for path in args.texts:
             ordinary(path)

@@ -210,7 +210,7 @@ def test_phone_numbers_as_they_are_written_at_home(written: str) -> None:
         "RFC 2119 and RFC 8259", "ein Haus mit 123456789 Fenstern", "pan 12 times", "12-34-56", "part number 12-3456789", "S1234567A", "ABCDE1234F",
         "Chrome/118.0.5993.70", "serial 12345678", "std::vector<int>::iterator", "12:34:56", "item 529982247", "my dog was born in March", "10 Close friends",
         "1 2 3 4 5 6 7 8 9 10 11 12", "10 20 30 40 50", "1000 2000 3000", "2019 2020 2021 2022", "call 911", "123456789", "1234567890", "11122233344", "plate 12345",
-        "RGB 255 255 255", "the passport was renewed in 2019", "lat 52.520008 lon 13.404954", "x = a[1:10:2]", "12 345 678 people",
+        "RGB 255 255 255", "the passport was renewed in 2019", "lat 52.520008 lon 13.404954", "x = a[1:10:2]", "12 345 678 people", "a distance of 1200-1000=<<1200-1000=200>>200 km", "30,000-3000=27000", "(3600/6000)*100% = 60%",
     ],
 )  # fmt: skip
 def test_numbers_and_signs_that_only_look_alike(text: str) -> None:

@@ -46,6 +46,7 @@ _OTHER: Final = re.compile(
 _CARD: Final = re.compile(
     "cc |card|visa|mastercard|amex|credit|debit|karte|carte|tarjeta|cartão|kort|karta|карт|カード|카드|信用卡|卡号"
 )
+_SUMS: Final = tuple("=%*^<>")
 _AMOUNTS: Final = tuple("$€£¥₹#=@%-")
 # Regions whose local numbers begin with the 0 that is left out after a country's code.
 _TRUNK: Final = (
@@ -199,7 +200,7 @@ def _phone(text: str, figures: _Figures, before: str, *, told: bool) -> float:
     if score := _phone_by_form(figures, told=told):
         return score
     if "(" in text[start : first + 1] or any("(" in g or ")" in g for g in figures.gaps):
-        return 0.6 if 7 <= n <= 13 and len(sizes) > 1 else 0.0
+        return 0.6 if 7 <= n <= 13 and len(sizes) > 1 and (told or "/" not in "".join(figures.gaps)) else 0.0
     if told and n >= 6 and (_grouped(sizes) or (len(sizes) == 1 and 7 <= n <= 12)):
         return 0.65
     return 0.5 if _grouped(sizes) and _by_groups(text, figures) else 0.0
@@ -218,11 +219,13 @@ def _international(text: str, figures: _Figures, *, told: bool) -> float:
 
 def _is_other(text: str, figures: _Figures, before: str, *, told: bool) -> bool:
     """Whether it is a date, an amount, or a number that the word before names as another."""
-    first = figures.tokens[0][0]
+    first, last = figures.tokens[0][0], figures.tokens[-1][1]
     return (
         figures.sizes == (3, 2, 4)
         or _DATE.match(text, first) is not None
         or text[first - 1 : first] in _AMOUNTS
+        or text[last : last + 1] in _SUMS
+        or (text[first - 1 : first] == "," and text[first - 2 : first - 1].isdecimal())
         or (not told and _OTHER.search(before[-40:]) is not None)
     )
 
