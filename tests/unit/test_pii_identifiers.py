@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tenantgate.pii import DEFAULT_KINDS, PERSONAL_KINDS, find_personal
+from tenantgate.guard.time_left import OutOfTimeError, limited
+from tenantgate.pii import DEFAULT_KINDS, PERSONAL_KINDS, find_personal, find_secrets
 from tenantgate.pii.identifier_checks import check_of
 from tenantgate.pii.identifier_table import IDENTIFIERS
 
@@ -210,7 +211,7 @@ def test_phone_numbers_as_they_are_written_at_home(written: str) -> None:
         "RFC 2119 and RFC 8259", "ein Haus mit 123456789 Fenstern", "pan 12 times", "12-34-56", "part number 12-3456789", "S1234567A", "ABCDE1234F",
         "Chrome/118.0.5993.70", "serial 12345678", "std::vector<int>::iterator", "12:34:56", "item 529982247", "my dog was born in March", "10 Close friends",
         "1 2 3 4 5 6 7 8 9 10 11 12", "10 20 30 40 50", "1000 2000 3000", "2019 2020 2021 2022", "call 911", "123456789", "1234567890", "11122233344", "plate 12345",
-        "RGB 255 255 255", "the passport was renewed in 2019", "lat 52.520008 lon 13.404954", "x = a[1:10:2]", "12 345 678 people", "a distance of 1200-1000=<<1200-1000=200>>200 km", "30,000-3000=27000", "(3600/6000)*100% = 60%",
+        "RGB 255 255 255", "the passport was renewed in 2019", "lat 52.520008 lon 13.404954", "x = a[1:10:2]", "12 345 678 people", "Your ticket number is 4471220983", "The meeting id is 873 4521 9087", "192.168.0.0/16 is private", "a distance of 1200-1000=<<1200-1000=200>>200 km", "30,000-3000=27000", "(3600/6000)*100% = 60%",
     ],
 )  # fmt: skip
 def test_numbers_and_signs_that_only_look_alike(text: str) -> None:
@@ -222,3 +223,15 @@ def test_numbers_and_signs_that_only_look_alike(text: str) -> None:
 @pytest.mark.parametrize("check", sorted({row.check for row in IDENTIFIERS}))
 def test_every_check_of_the_table_can_be_had(check: str) -> None:
     assert callable(check_of(check))
+
+
+@pytest.mark.parametrize("unit", ["12 34 56 ", "a1 ", "4111111111111111 ", "born 1.2.1980 ", "ssn 123 "])
+def test_personal_data_in_a_long_text_is_looked_for_until_the_deadline(unit: str) -> None:
+    with limited(-1), pytest.raises(OutOfTimeError):
+        find_personal(unit * 500)
+
+
+@pytest.mark.parametrize("unit", ["password=a ", "sk-ant-api03-aaaaaaaaaaaaaaaaaaaa1 ", "://a:b@c "])
+def test_secrets_in_a_long_text_are_looked_for_until_the_deadline(unit: str) -> None:
+    with limited(-1), pytest.raises(OutOfTimeError):
+        find_secrets(unit * 500)

@@ -184,7 +184,8 @@ class _Place:
             told = self.sign or self.rest["is"] or self.lower.startswith("cv", self.start)
             return self.said.isdecimal() and 3 <= len(self.said) <= 8 and bool(told)
         if name.test == "key":
-            return key_like(self.said) or self._in_environment()
+            loose = not self.sign and "@" in self.said  # an account on a host, after the name of a file
+            return (key_like(self.said) and not loose) or self._in_environment()
         return self._password()
 
     def _password(self) -> bool:

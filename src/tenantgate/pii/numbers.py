@@ -43,6 +43,11 @@ _OTHER: Final = re.compile(
     r"page|pages|lot|batch|code|error|port|number of|total|pi|zip|score|range|numbers?|list|array)"
     r"[ .:#]{0,3}(?:no|nr|number|num|id)?[ .:#\"'=-]{0,4}$"
 )
+# What is named so is no phone number, whatever else stands before it.
+_NAMED: Final = re.compile(
+    r"\b(?:isbn|issn|order|invoice|ticket|tracking|serial|sku|meeting|case|booking|reservation|confirmation|shipment|flight)"
+    r"(?: ?(?:no|nr|number|num|id|code))?\.?(?: is)?[ .:#\"'=-]{0,4}$"
+)
 _CARD: Final = re.compile(
     "cc |card|visa|mastercard|amex|credit|debit|karte|carte|tarjeta|cartão|kort|karta|карт|カード|카드|信用卡|卡号"
 )
@@ -226,6 +231,7 @@ def _is_other(text: str, figures: _Figures, before: str, *, told: bool) -> bool:
         or text[first - 1 : first] in _AMOUNTS
         or text[last : last + 1] in _SUMS
         or (text[first - 1 : first] == "," and text[first - 2 : first - 1].isdecimal())
+        or _NAMED.search(before[-40:]) is not None
         or (not told and _OTHER.search(before[-40:]) is not None)
     )
 

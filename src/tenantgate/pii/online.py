@@ -163,6 +163,8 @@ def _of_somebody(address: str, before: str, after: str) -> float:
     parts = [int(part) for part in address.split(".")]
     if max(parts) > 255 or parts[0] == 127 or parts[:2] == [255, 255] or not any(parts):
         return 0.0
+    if parts[3] == 0 and after.startswith("/"):  # a network, of nobody
+        return 0.0
     if _NO_ADDRESS.search(before) or _UPGRADE.search(before):
         return 0.0
     if _ADDRESS.search(before) or re.match(r":[0-9]{2,5}(?![0-9])|/[0-9]{1,2}(?![0-9])", after):
