@@ -143,19 +143,19 @@ def _predefined() -> list[Any]:
     return found
 
 
+def _lemmas(doc: Any) -> Any:
+    for token in doc:
+        token.lemma_ = token.lower_
+    return doc
+
+
 def _nlp(language: str) -> Any:
     import spacy  # noqa: PLC0415
     from presidio_analyzer.nlp_engine import SpacyNlpEngine  # noqa: PLC0415
     from spacy.language import Language  # noqa: PLC0415
 
     if not Language.has_factory(_BLANK):
-
-        @Language.component(_BLANK)
-        def lemmas(doc: Any) -> Any:
-            for token in doc:
-                token.lemma_ = token.lower_
-            return doc
-
+        Language.component(_BLANK, func=_lemmas)
     blank = spacy.blank(language)
     blank.add_pipe(_BLANK)
 

@@ -16,7 +16,7 @@ from tenantgate.pii.finding import Finding
 __all__ = ["find_computers", "find_mail", "find_urls", "find_wallets"]
 
 _EMAIL: Final = re.compile(
-    r"(?<![\w.%+'-])[\w.%+'-]{1,64}+@(?:[^\W_](?:[\w-]{0,62}+)\.(?=[\w])){1,8}+[^\W\d_]{2,24}+"
+    r"(?<![\w.%+-])[\w.%+-][\w.%+'-]{0,63}+@(?:[^\W_](?:[\w-]{0,62}+)\.(?=[\w])){1,8}+[^\W\d_]{2,24}+"
 )
 _EMAIL_TOLD: Final = re.compile(
     r"(?<![\w.%+-])[\w.%+-]{1,64}+ ?[\[(] ?(?:at|AT|@) ?[\])] ?"
