@@ -90,3 +90,21 @@ def test_findings_are_in_order_apart_and_in_the_text(text: str) -> None:
         assert at <= found.start < found.end <= len(text)
         assert found.kind in SECRET_KINDS
         at = found.end
+
+
+@pytest.mark.parametrize(
+    "before", ["aws_secret_access_key = ", "AWS_SECRET_ACCESS_KEY=", "the aws secret is "]
+)
+def test_the_secret_of_an_aws_key_is_told_by_the_word_nearby(before: str) -> None:
+    value = filled("⟨alnum 20⟩/⟨alnum 19⟩", 1)
+    text = f"{before}{value} and so on"
+    assert [text[f.start : f.end] for f in find_secrets(text)] == [value]
+    assert find_secrets(f"the path {value} and so on") == ()
+    assert "AWS_SECRET_KEY" in SECRET_KINDS
+
+
+def test_keys_that_documentation_shows_count() -> None:
+    text = "export AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE"
+    assert [(f.kind, text[f.start : f.end]) for f in find_secrets(text)] == [
+        ("AWS_ACCESS_KEY", "AKIAIOSFODNN7EXAMPLE")
+    ]
