@@ -1,6 +1,7 @@
-"""The guard's quality and speed: ``bench_guard.py --attacks ATTACKS.jsonl --pii PII.jsonl``.
+"""The guard's quality and speed: ``bench_guard.py --attacks ATTACKS.jsonl --pii PII.jsonl --texts TEXTS.jsonl``.
 
-ATTACKS: lines of {"text", "attack": 0|1, "source"}; PII: lines of {"text", "spans": [[start, end, kind], …]}. Rows that
+ATTACKS: lines of {"text", "attack": 0|1, "source"}; PII: lines of {"text", "spans": [[start, end, kind], …]}; TEXTS:
+ordinary texts, lines of JSON objects whose strings are texts. Rows that
 `train_injection.py` learnt from are in the first table; the second has only those that it never saw, if the file
 is the one that it was given. Times are of one thread; they are reported, never a gate.
 """
@@ -27,7 +28,7 @@ from tenantgate.errors import TenantgateError
 from tenantgate.guard.config import DEFAULT_RULES, RuleConfig
 from tenantgate.guard.detectors import detector
 from tenantgate.guard.injection import InjectionModel
-from tenantgate.pii import PERSONAL_KINDS, Finding
+from tenantgate.pii import PERSONAL_KINDS, Finding, find_personal, find_secrets
 
 WORDS = (20, 100, 500, 2000)
 OVERLAP = 0.5  # of a span that a finding must cover, or of a finding that must lie in a span
@@ -87,6 +88,29 @@ def personal(path: Path, find: Callable[[str], Iterable[Finding]], names: dict[s
     print(f"not found under any name: {unmarked}")
 
 
+def ordinary(path: Path) -> None:
+    """The share of ordinary texts with personal data or secrets by the default rules, and the kinds."""
+    texts: dict[str, None] = {}
+    for line in path.read_text("utf-8").strip("\n").split("\n"):
+        row = json.loads(line)
+        if row.get("attack") != 1:
+            texts.update(
+                dict.fromkeys(
+                    v for k, v in row.items() if isinstance(v, str) and k not in ("source", "intent")
+                )
+            )
+    kinds: Counter[str] = Counter()
+    flagged = 0
+    for text in texts:
+        found = {
+            f.kind for f in (*find_personal(text), *find_secrets(text)) if f.score >= DEFAULT_RULES[0].bound
+        }
+        flagged += bool(found)
+        kinds.update(found)
+    share = flagged / max(1, len(texts))
+    print(f"{path.name:28}{len(texts):>8}{flagged:>8}{share:>9.3%}  {dict(kinds.most_common(8))}")
+
+
 def latency(texts: list[str], finders: dict[str, Callable[[str], Any]], rounds: int) -> None:
     """Times by length of text, each text a run of words of real prompts."""
     words = " ".join(texts).split()
@@ -120,6 +144,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--attacks", type=Path)
     parser.add_argument("--pii", type=Path)
+    parser.add_argument("--texts", type=Path, nargs="*", default=[], help="ordinary texts")
     parser.add_argument("--rounds", type=int, default=200, help="texts of each length")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -163,6 +188,12 @@ def main() -> int:
                 "personal data with names, places and organisations",
             )
             finders["names"] = names
+    if args.texts:
+        print(
+            f"\nordinary texts with personal data or secrets\n{'':28}{'texts':>8}{'flagged':>8}{'share':>9}"
+        )
+        for path in args.texts:
+            ordinary(path)
     everything = [f for name, f in finders.items() if name != "names"]
     finders["= default rules"] = lambda text: [find(text) for find in everything]
     try:

@@ -24,6 +24,8 @@ from tenantgate.guard.injection import InjectionModel, segments
 from tenantgate.guard.passages import of_message, rewrite
 from tenantgate.pii import (
     Placeholders,
+    birth,
+    documents,
     escapes,
     find_names,
     find_personal,
@@ -177,7 +179,7 @@ def _expressions(module: ModuleType) -> dict[str, re.Pattern[str]]:
 
 EXPRESSIONS = {
     **{name: form for module in (
-        personal, numbers, online, identifiers, secrets, named_secrets, secret_checks, lexical, names,
+        personal, numbers, online, identifiers, birth, documents, secrets, named_secrets, secret_checks, lexical, names,
         escapes, runs, json_text, views, binary, passages,
     ) for name, form in _expressions(module).items()},
     **{f"rule {i} {rule.kind}": rule.form for i, rule in enumerate(RULES_OF_SECRETS)},

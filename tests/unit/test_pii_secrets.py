@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 import re
 import string
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.pii import SECRET_KINDS, find_secrets
-from tenantgate.pii.secret_rules import raw
+from tenantgate.pii.secret_rules import names, rules
 
 CLASSES = {
     "alnum": string.ascii_letters + string.digits,
@@ -50,12 +49,11 @@ def filled(example: str, seed: int) -> str:
     return MADE_UP.sub(some, example)
 
 
-def rules(part: str) -> list[tuple[str, str]]:
-    rows: list[dict[str, Any]] = [*raw("secret_rules")["rule"], *raw("secret_names")["name"]]
-    return [(row["kind"], text) for row in rows for text in row[part]]
+def texts(part: str) -> list[tuple[str, str]]:
+    return [(row["kind"], text) for row in (*rules(), *names()) for text in row[part]]
 
 
-@pytest.mark.parametrize(("kind", "example"), rules("examples"))
+@pytest.mark.parametrize(("kind", "example"), texts("examples"))
 def test_each_example_is_found_whole_and_exactly(kind: str, example: str) -> None:
     for seed in range(4):
         marked = filled(example, seed)
@@ -65,14 +63,14 @@ def test_each_example_is_found_whole_and_exactly(kind: str, example: str) -> Non
         assert (start, end) in found, (text, [(f.kind, text[f.start : f.end]) for f in find_secrets(text)])
 
 
-@pytest.mark.parametrize(("kind", "text"), rules("counter"))
+@pytest.mark.parametrize(("kind", "text"), texts("counter"))
 def test_no_counter_example_is_found(kind: str, text: str) -> None:
     assert [(f.kind, text[f.start : f.end]) for f in find_secrets(text)] == []
 
 
 def alone() -> list[tuple[str, str]]:
     """Examples that are a key and nothing else."""
-    return [(k, e) for k, e in rules("examples") if e.startswith("«") and e.endswith("»") and "⟨" in e]
+    return [(k, e) for k, e in texts("examples") if e.startswith("«") and e.endswith("»") and "⟨" in e]
 
 
 @pytest.mark.parametrize(("kind", "example"), alone())
@@ -92,3 +90,21 @@ def test_findings_are_in_order_apart_and_in_the_text(text: str) -> None:
         assert at <= found.start < found.end <= len(text)
         assert found.kind in SECRET_KINDS
         at = found.end
+
+
+@pytest.mark.parametrize(
+    "before", ["aws_secret_access_key = ", "AWS_SECRET_ACCESS_KEY=", "the aws secret is "]
+)
+def test_the_secret_of_an_aws_key_is_told_by_the_word_nearby(before: str) -> None:
+    value = filled("⟨alnum 20⟩/⟨alnum 19⟩", 1)
+    text = f"{before}{value} and so on"
+    assert [text[f.start : f.end] for f in find_secrets(text)] == [value]
+    assert find_secrets(f"the path {value} and so on") == ()
+    assert "AWS_SECRET_KEY" in SECRET_KINDS
+
+
+def test_keys_that_documentation_shows_count() -> None:
+    text = "export AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE"
+    assert [(f.kind, text[f.start : f.end]) for f in find_secrets(text)] == [
+        ("AWS_ACCESS_KEY", "AKIAIOSFODNN7EXAMPLE")
+    ]

@@ -60,6 +60,14 @@ class SharedParts:
 
         return Re2Patterns(rule.patterns)
 
+    def presidio(self, rule: RuleConfig) -> Patterns:
+        """Presidio with the rule's recognisers: the extra ``presidio``."""
+        name = f"presidio {rule.recognizers} {rule.language} {' '.join(rule.entities)}"
+        with self._lock:
+            self._makers.setdefault(name, lambda: _load_presidio(rule))
+        found: Patterns = self._get(name)
+        return found
+
     def load(self, name: str) -> None:
         """Load a part now; what goes wrong is logged, and raised when the part is asked for."""
         try:
@@ -116,6 +124,12 @@ def _load_names() -> NameFinder:
     from tenantgate.edge.guard_names import load_names  # noqa: PLC0415
 
     return load_names()
+
+
+def _load_presidio(rule: RuleConfig) -> Patterns:
+    from tenantgate.edge.guard_presidio import PresidioFinder  # noqa: PLC0415
+
+    return PresidioFinder(rule.recognizers, rule.language or "en", rule.entities)
 
 
 PARTS: Final = SharedParts()

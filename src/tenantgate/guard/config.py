@@ -21,9 +21,9 @@ __all__ = [
 ]
 
 _DETECTORS: Final = (
-    "personal_data", "secrets", "names", "injection", "denied_topics", "allowed_topics", "patterns",
+    "personal_data", "secrets", "names", "injection", "denied_topics", "allowed_topics", "patterns", "presidio",
 )  # fmt: skip
-_MASKABLE: Final = ("personal_data", "secrets", "names", "patterns")
+_MASKABLE: Final = ("personal_data", "secrets", "names", "patterns", "presidio")
 _TOPICS: Final = ("denied_topics", "allowed_topics")
 _NAME: Final = r"^[a-z0-9][a-z0-9_-]*$"
 _URL: Final = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$"
@@ -78,6 +78,19 @@ class RuleConfig:
     patterns: tuple[PatternConfig, ...] = field(
         "The expressions of the detector patterns.", default=(), len_max=100
     )
+    recognizers: str | None = field(
+        "File with the recognizers of the detector presidio, in Presidio's YAML; left out, those that come with "
+        "Presidio.",
+        default=None, len_min=1, len_max=1000,
+    )  # fmt: skip
+    entities: tuple[str, ...] = field(
+        "Entities that the detector presidio looks for, such as CREDIT_CARD; left out, all that its recognizers know.",
+        default=(), len_max=100,
+    )  # fmt: skip
+    language: str | None = field(
+        "Language of the detector presidio; left out, en.", default=None, match="^[a-z]{2,3}$", lua_match="^[a-z]+$",
+        len_max=3,
+    )  # fmt: skip
     message: str | None = field(
         "What a blocked client is told, in place of the usual sentence.", default=None, len_min=1, len_max=500
     )
@@ -268,13 +281,19 @@ def check(rules: Sequence[RuleConfig], *, replies: bool = False) -> None:
             raise ConfigError(f"{where}.phrases: {rule.detector} needs examples")
         if rule.detector == "patterns" and not rule.patterns:
             raise ConfigError(f"{where}.patterns: the detector needs expressions")
+        if rule.detector != "presidio" and (rule.recognizers or rule.entities or rule.language):
+            raise ConfigError(
+                f"{where}: recognizers, entities and language are of the detector presidio alone"
+            )
         if rule.target == "reply" and rule.mode != "alert" and not replies:
             raise ConfigError(f"{where}: only tenant-response-guardrails can {rule.mode} a reply")
-        known = {"personal_data": PERSONAL_KINDS, "secrets": SECRET_KINDS, "names": NAME_KINDS}.get(
-            rule.detector
-        )
-        if known is None and rule.kinds:
-            raise ConfigError(f"{where}.kinds: {rule.detector} has no kinds to choose from")
-        for kind in rule.kinds:
-            if known and kind not in known:
-                raise ConfigError(f"{where}.kinds: {kind} is not one of {', '.join(known)}")
+        _check_kinds(rule, where)
+
+
+def _check_kinds(rule: RuleConfig, where: str) -> None:
+    known = {"personal_data": PERSONAL_KINDS, "secrets": SECRET_KINDS, "names": NAME_KINDS}.get(rule.detector)
+    if known is None and rule.kinds:
+        raise ConfigError(f"{where}.kinds: {rule.detector} has no kinds to choose from")
+    for kind in rule.kinds:
+        if known and kind not in known:
+            raise ConfigError(f"{where}.kinds: {kind} is not one of {', '.join(known)}")

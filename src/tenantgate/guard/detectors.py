@@ -49,6 +49,9 @@ class Parts(Protocol):
     def patterns(self, rule: RuleConfig) -> Patterns:
         """The rule's expressions, compiled."""
 
+    def presidio(self, rule: RuleConfig) -> Patterns:
+        """Presidio's recognisers as the rule names them."""
+
 
 _shared: ContextVar[dict[str, Readings] | None] = ContextVar("shared", default=None)
 _SEGMENT: Final = 1600  # characters that a detector of wording reads at once
@@ -85,7 +88,9 @@ def as_read_at_last(find: Detector, around: int | None = None) -> Detector:
 
 def key(rule: RuleConfig) -> tuple[object, ...]:
     """The same for rules whose detectors find the same in a text."""
-    return (rule.detector, rule.kinds, rule.phrases, rule.patterns)
+    return (
+        rule.detector, rule.kinds, rule.phrases, rule.patterns, rule.recognizers, rule.entities, rule.language,
+    )  # fmt: skip
 
 
 def detector(rule: RuleConfig, parts: Parts) -> Detector:
@@ -129,6 +134,10 @@ def _patterns(rule: RuleConfig, parts: Parts) -> Detector:
     return as_it_reads(parts.patterns(rule).find)
 
 
+def _presidio(rule: RuleConfig, parts: Parts) -> Detector:
+    return as_it_reads(parts.presidio(rule).find)
+
+
 _MAKERS: Final[dict[str, Callable[[RuleConfig, Parts], Detector]]] = {
     "personal_data": _personal,
     "secrets": _secrets,
@@ -137,4 +146,5 @@ _MAKERS: Final[dict[str, Callable[[RuleConfig, Parts], Detector]]] = {
     "denied_topics": _denied,
     "allowed_topics": _allowed,
     "patterns": _patterns,
+    "presidio": _presidio,
 }

@@ -17,7 +17,7 @@ _MANY: Final = 64
 
 _WORDS: Final = re.compile(
     r"(?<![^\W_])(?:born|birth\w{0,8}|d\.?o\.?b\b|geb(?:oren|\.|urts\w{0,8})|née?\b|naissance|naci\w{0,6}|nasc\w{0,8}|nat[oa]\b|"
-    r"urodz\w{0,6}|ur\.|født|fødsels\w{0,6}|född|födelse\w{0,6}|synty\w{0,8}|geboorte\w{0,8}|narozen\w{0,4}|született|születés\w{0,4}|"
+    r"urodz\w{0,6}|(?<= )ur\.|født|fødsels\w{0,6}|född|födelse\w{0,6}|synty\w{0,8}|geboorte\w{0,8}|narozen\w{0,4}|született|születés\w{0,4}|"
     r"născut\w{0,2}|naștere|rođen\w{0,3}|rojen\w{0,3}|doğum\w{0,4}|doğdu\w{0,2}|lahir|tanggal lahir|sinh|γεννήθηκα|γεννησ\w{0,4}|γέννησης|"
     r"родил\w{0,4}|рожд\w{0,6}|народ\w{0,8}|роден\w{0,4})|生年月日|出生|生日|생년월일|태어|생일|เกิด|ولد|الميلاد|מולד|נולד|जन्म"
 )
@@ -54,7 +54,7 @@ _DATE: Final = re.compile(
 
 # One of these is in each of the words.
 _STEMS: Final = (
-    "born", "birth", "dob", "d.o", "geb", "né", "naissance", "naci", "nasc", "nato", "nata", "urodz", "ur.", "fød", "föd",
+    "born", "birth", "dob", "d.o", "geb", "né", "naissance", "naci", "nasc", "nato ", "nata ", "urodz", "ur. ", "fød", "föd",
     "synty", "narozen", "szül", "născ", "naș", "rođen", "rojen", "doğ", "lahir", "sinh", "γενν", "γέν", "ро", "生", "생",
     "태어", "เกิด", "ول", "ميلاد", "מולד", "נולד", "जन्म",
 )  # fmt: skip

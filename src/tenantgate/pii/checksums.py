@@ -10,14 +10,10 @@ __all__ = [
     "base58check",
     "bsn",
     "card",
-    "codice_fiscale",
     "cpf",
-    "dni",
     "iban",
     "luhn",
     "nhs",
-    "nir",
-    "pesel",
     "ssn",
     "steuer_id",
 ]
@@ -101,13 +97,6 @@ def bsn(digits: str) -> bool:
     return len(digits) == 9 and len(set(digits)) > 1 and total % 11 == 0
 
 
-def pesel(digits: str) -> bool:
-    """Polish PESEL: a date of birth and a check digit."""
-    month, day = int(digits[2:4] or 0) % 20, int(digits[4:6] or 0)
-    total = _weighted(digits, (1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1))
-    return len(digits) == 11 and 1 <= month <= 12 and 1 <= day <= 31 and total % 10 == 0
-
-
 def steuer_id(digits: str) -> bool:
     """German Steuer-ID, ISO 7064 modulo 11, 10."""
     if len(digits) != 11 or digits[0] == "0":
@@ -117,37 +106,6 @@ def steuer_id(digits: str) -> bool:
         total = (int(d) + product) % 10 or 10
         product = total * 2 % 11
     return (11 - product) % 10 == int(digits[10])
-
-
-def nir(digits: str) -> bool:
-    """French NIR (sécurité sociale), modulo 97; without Corsica's letters."""
-    return len(digits) == 15 and digits[0] in "12378" and 97 - int(digits[:13]) % 97 == int(digits[13:])
-
-
-def dni(text: str) -> bool:
-    """Spanish DNI and NIE, with their letter."""
-    text = text.upper()
-    number = text[:-1].replace("X", "0", 1).replace("Y", "1", 1).replace("Z", "2", 1)
-    return number.isdecimal() and len(text) == 9 and "TRWAGMYFPDXBNJZSQVHLCKE"[int(number) % 23] == text[-1]
-
-
-_ODD: Final = dict(
-    zip(
-        "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-        (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12,
-         14, 16, 10, 22, 25, 24, 23),
-        strict=True,
-    )
-)  # fmt: skip
-
-
-def codice_fiscale(text: str) -> bool:
-    """Italian codice fiscale, with its check letter."""
-    text = text.upper()
-    if len(text) != 16 or not set(text) <= _ODD.keys():
-        return False
-    even = sum(int(c) if c.isdecimal() else ord(c) - 65 for c in text[1:15:2])
-    return chr(65 + (even + sum(_ODD[c] for c in text[0:15:2])) % 26) == text[15]
 
 
 def cpf(digits: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is written over several words or lines: the machine-readable zone of a passport, a postal address."""
+"""What is no group of digits: the machine-readable zone of a passport, a postal address, the code of a bank."""
 
 from __future__ import annotations
 
@@ -8,14 +8,32 @@ from typing import Final
 
 from tenantgate.guard.time_left import check_time
 from tenantgate.pii.finding import Finding
-from tenantgate.pii.identifier_checks import mrz_digit
+from tenantgate.pii.identifier_checks import check_of, mrz_digit
 
-__all__ = ["find_mrz", "find_streets"]
+__all__ = ["find_bank_codes", "find_mrz", "find_streets"]
 
 _MRZ_LINE: Final = re.compile(r"(?<![A-Z0-9<])[A-Z0-9<]{30,44}+(?![A-Z0-9<])")
 _MRZ_LENGTHS: Final = {44: 2, 36: 2, 30: 3}
 # Document number, nationality, birth, sex, expiry of the second line of a passport, a visa, or an ID card of two lines.
 _MRZ_NUMBERS: Final = re.compile(r"[A-Z0-9<]{9}[0-9<][A-Z<]{3}[0-9]{6}[0-9][MFX<][0-9]{6}[0-9]")
+
+
+_BANK_WORD: Final = re.compile(
+    r"(?<![a-z])(?:bic|swift)(?:[ /-](?:bic|swift))?(?:[ -](?:code|nummer|number))?(?: (?:is|ist|est|es))?[ :=#\"']{1,4}"
+)
+_BANK_CODE: Final = re.compile(r"[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?(?![A-Za-z0-9])")
+
+
+def find_bank_codes(text: str, lower: str) -> Iterator[Finding]:
+    """Codes of banks (ISO 9362) beside the words "BIC" or "SWIFT"; most have no digit."""
+    if "bic" not in lower and "swift" not in lower:
+        return
+    for n, word in enumerate(_BANK_WORD.finditer(lower)):
+        if n % _MANY == 0:
+            check_time()
+        found = _BANK_CODE.match(text, word.end())
+        if found and check_of("bic")(found.group()):
+            yield Finding(found.start(), found.end(), "SWIFT_CODE", 0.8)
 
 
 def find_mrz(text: str) -> Iterator[Finding]:

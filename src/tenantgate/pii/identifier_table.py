@@ -37,7 +37,7 @@ class Identifier:
     alone: float
 
 
-def _row(kind: str, check: str, compact: str, words: str, written: str = "", told: float = 0.85, alone: float = 0.6) -> Identifier:  # fmt: skip
+def _row(kind: str, check: str, compact: str, words: str, written: str = "", *, told: float = 0.85, alone: float = 0.6) -> Identifier:  # fmt: skip
     return Identifier(kind, check, compact, written, tuple(w for w in words.split("|") if w), told, alone)
 
 
@@ -221,7 +221,7 @@ IDENTIFIERS: Final = (
     _row("VIN", "vin_told", "[A-HJ-NPR-Z0-9]{17}", "vin|chassis|vehicle identification|fahrgestell*|fin|numéro de châssis|número de chasis|telaio|bastidor|chassisnummer", told=0.9),
     _row("IMEI", "imei", "[0-9]{15}", "imei", "[0-9]{2}-[0-9]{6}-[0-9]{6}-[0-9]", told=0.9, alone=0.7),
     _row("IMSI", "-", "[0-9]{14,15}", "imsi", told=0.75),
-    _row("NATIONAL_ID", "five_digits", "[A-Z0-9]{6,18}", "national id|national identity|identity card|id card|national identification|citizen id|identity number|personal identification|"
+    _row("NATIONAL_ID", "five_digits", "[A-Z0-9]{6,18}", "id-nummer|ausweis-nr|national id|national identity|identity card|id card|national identification|citizen id|identity number|personal identification|"
          "personalausweis*|carte d'identité|documento de identidad|carta d'identità|identiteitskaart|dowód osobisty|identitetskort|身份证号|удостоверение личности|nüfus cüzdanı|kimlik|بطاقة|residence permit|"
          "aufenthaltstitel*|titre de séjour|permesso di soggiorno|kartu identitas|id-kaart*|občanský průkaz*|personal id|personnummer*|rodné číslo|persónuskilríki|tax number|tax id|tin|medical record number|mrn|health insurance number|"
          "health card|insurance number|policy number|versicherungsnummer|student id|employee id|patient id|military id", told=0.6),

@@ -30,11 +30,21 @@ _GROUPS: Final = 8  # groups of one identifier
 _LONGEST: Final = 26  # characters of one identifier, with separators
 _MANY: Final = 256  # groups between two looks at the clock
 _GROUP: Final = re.compile(r"[0-9][A-Za-z0-9]*+")
-_GAP: Final = re.compile(r"[ ./\u00a0-]|\(|\. |- | - | / |[ .-][A-Z]{1,4}[ .-]|(?<=[0-9])\.[A-Z]{1,2}\.")
+_GAP: Final = re.compile(r"[ ./\u00a0+-]|\. |- | - | / |[ .-][A-Z]{1,4}[ .-]|(?<=[0-9])\.[A-Z]{1,2}\.")
 _HEAD: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{1,6}[ .-]?$")
-_HEAD_WORDS: Final = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]{3} [A-Z]{3}|[A-Z]{1,4}) ?$")
+_HEAD_WORDS: Final = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]{3} [A-Z]{3}|[A-Z]{1,3}-[A-Z]{1,2}|[A-Z]{1,4}) ?$")
 _TAIL: Final = re.compile(r"[ .-]?[A-Za-z]{1,3}(?![A-Za-z0-9])|\([0-9A]\)")
+_BESIDE: Final = (" ", "-", ".")
+_BESIDE_AFTER: Final = (" ", "-", ".", "(")
 _SEPARATORS: Final = re.compile(r"[^A-Z0-9Ñ&]++")
+# Abbreviations that are words, too, in some language: in capitals, or said to be a number.
+_ALSO_WORDS: Final = frozenset(
+    "ein nie sin pan fin nit run rut cc rc kt ik tin nas uid ide cf rg cie spi nin vat iva ird nic nik taj vin acct "
+    "medicare konto routing epic imss oasi moms rif cui rib niss abn acn nip nir bic gst afm inn".split()
+)
+_SAID: Final = re.compile(
+    r"(?:'s|-nr\.?| card| code| id)? ?(?:[:#=(]|is\b|number|no\b|nr\b|num|n[º°]|ist\b|est\b|es\b|è|é\b)"
+)
 _WORD: Final = re.compile(r"[^\W\d_]++(?:[.'’-][^\W\d_]++)*+")
 
 
@@ -53,7 +63,7 @@ _ROWS: Final = tuple(
 
 def _lengths(pattern: re.Pattern[str]) -> range:
     """How long what an expression matches may be."""
-    import re._parser as parser  # noqa: PLC0415  # type: ignore[import-not-found]
+    import re._parser as parser  # type: ignore[import-not-found]  # noqa: PLC0415
 
     low, high = parser.parse(pattern.pattern, pattern.flags).getwidth()
     return range(low, min(high, _LONGEST) + 1)
@@ -99,7 +109,7 @@ def _phrases() -> tuple[dict[str, list[_Phrase]], dict[str, list[_Phrase]], dict
         first = _WORD.match(text)
         head = first.group() if first else text
         if phrase.open_end and head == text:
-            begun[head[:4]].append(phrase)
+            begun[head[:3]].append(phrase)
         else:
             whole[head].append(phrase)
     return dict(whole), dict(begun), dict(inside)
@@ -141,13 +151,13 @@ def find_identifiers(
     if not near:
         return
     wanted = frozenset(i for i, row in enumerate(_ROWS) if row.row.kind in kinds)
-    told = _told(lower, near, wanted)
-    starts = [t.start for t in told]
+    told = _told(text, lower, near, wanted)
+    words = (told, [t.start for t in told])
     i = 0
     while i < len(groups):
         if i % _MANY == 0:
             check_time()
-        found, used = _at(text, groups, i, told, starts, wanted)
+        found, used = _at(text, groups, i, words, wanted)
         if found is not None:
             yield found
         i += used
@@ -177,27 +187,28 @@ def _windows(text: str, groups: Sequence[tuple[int, int]]) -> list[tuple[int, in
     return out
 
 
-def _told(lower: str, windows: Sequence[tuple[int, int]], wanted: frozenset[int]) -> list[_Told]:
+def _told(text: str, lower: str, windows: Sequence[tuple[int, int]], wanted: frozenset[int]) -> list[_Told]:
     """Where words stand that name an identifier, in order."""
     out: list[_Told] = []
     for low, high in windows:
         for m in _WORD.finditer(lower, low, high):
             word = m.group()
-            for phrase in (*_WHOLE.get(word, ()), *_BEGUN.get(word[:4], ())):
+            for phrase in (*_WHOLE.get(word, ()), *_BEGUN.get(word[:3], ())):
                 at = m.start()
                 end = at + len(phrase.text)
                 if (
                     lower.startswith(phrase.text, at)
                     and not lower[at - 1 : at].islower()
                     and (phrase.open_end or not lower[end : end + 1].islower())
+                    and (phrase.text not in _ALSO_WORDS or text[at:end].isupper() or _SAID.match(lower, end))
                 ):
                     out.append(_Told(at, m.end() if phrase.open_end else end, phrase.rows & wanted))
     if not lower.isascii():
-        for text, phrases in _INSIDE.items():
-            at = lower.find(text)
+        for word, phrases in _INSIDE.items():
+            at = lower.find(word)
             while at >= 0:
-                out += (_Told(at, at + len(text), p.rows & wanted) for p in phrases)
-                at = lower.find(text, at + len(text))
+                out += (_Told(at, at + len(word), p.rows & wanted) for p in phrases)
+                at = lower.find(word, at + len(word))
         out.sort(key=lambda t: t.start)
     return [t for t in out if t.rows]
 
@@ -219,53 +230,46 @@ def _near(told: Sequence[_Told], starts: Sequence[int], start: int, end: int) ->
 
 
 def _at(
-    text: str, groups: Sequence[tuple[int, int]], i: int, told: Sequence[_Told], starts: Sequence[int],
+    text: str, groups: Sequence[tuple[int, int]], i: int, words: tuple[Sequence[_Told], Sequence[int]],
     wanted: frozenset[int],
 ) -> tuple[Finding | None, int]:  # fmt: skip
     """The identifier that begins with group `i`, the longest first, and how many groups it takes."""
     start = groups[i][0]
-    if i and text[groups[i - 1][1] : start] == "":
-        return None, 1
-    ends = [i]
-    while len(ends) < _GROUPS and ends[-1] + 1 < len(groups):
-        last = groups[ends[-1]][1]
-        nxt = groups[ends[-1] + 1][0]
-        if groups[ends[-1] + 1][1] - start > _LONGEST or not _GAP.fullmatch(text, last, nxt):
+    last = i
+    while last + 1 < len(groups) and last - i < _GROUPS - 1:
+        nxt = groups[last + 1]
+        if nxt[1] - start > _LONGEST or not _GAP.fullmatch(text, groups[last][1], nxt[0]):
             break
-        ends.append(ends[-1] + 1)
-    if groups[ends[-1]][1] - start + 8 < _SHORTEST:
+        last += 1
+    if groups[last][1] - start + 8 < _SHORTEST:
         return None, 1
-    near = _near(told, starts, start, groups[ends[-1]][1]) if told else {}
-    for j in reversed(ends):
+    near = _near(*words, start, groups[last][1]) if words[0] else {}
+    for j in range(last, i - 1, -1):
         for a, b in _spans(text, start, groups[j][1]):
-            if b - a < _SHORTEST or ((a and text[a - 1] in "_") or text[b : b + 1] == "_"):
+            if b - a < _SHORTEST or text[a - 1 : a] == "_" or text[b : b + 1] == "_":
                 continue
-            found = _written(text, a, b, wanted) if not near else None
-            found = (
-                found
-                or (_compact(text, a, b, near, wanted) if near else None)
-                or (_written(text, a, b, wanted) if near else None)
-            )
+            found = (_compact(text, a, b, near) if near else None) or _written(text, a, b, wanted)
             if found is not None:
                 return found, j - i + 1
     return None, 1
 
 
 def _spans(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The group as it is, and with single letters before and after it."""
-    if end - start > 4 or True:
-        head = (
-            _HEAD_WORDS.search(text, max(0, start - 9), start) if start and text[start - 1] in " -." else None
+    """The groups as they are, and with letters before and after them; the longest first."""
+    head = tail = None
+    if text[start - 1 : start] in _BESIDE:
+        low = max(0, start - 9)
+        head = _HEAD_WORDS.search(text, low, start) or (
+            _HEAD.search(text, low, start) if text[start - 1] != " " else None
         )
-        if head is None and start and text[start - 1] in "-.":
-            head = _HEAD.search(text, max(0, start - 9), start)
-        tail = _TAIL.match(text, end) if text[end : end + 1] in (" ", "-", ".", "(") else None
-        if head and tail:
-            yield head.start(), tail.end()
-        if tail:
-            yield start, tail.end()
-        if head:
-            yield head.start(), end
+    if text[end : end + 1] in _BESIDE_AFTER:
+        tail = _TAIL.match(text, end)
+    if head and tail:
+        yield head.start(), tail.end()
+    if tail:
+        yield start, tail.end()
+    if head:
+        yield head.start(), end
     yield start, end
 
 
@@ -286,13 +290,13 @@ def _written(text: str, start: int, end: int, wanted: frozenset[int]) -> Finding
     return None
 
 
-def _compact(text: str, start: int, end: int, near: dict[int, int], wanted: frozenset[int]) -> Finding | None:
+def _compact(text: str, start: int, end: int, near: dict[int, int]) -> Finding | None:
     said = text[start:end]
     compact = _SEPARATORS.sub("", said.upper())
     best: tuple[float, int, _Row] | None = None
     for row in _COMPACT.get(len(compact), ()):
         i = _index(row)
-        if i not in near or i not in wanted or not row.compact.fullmatch(compact) or not _passes(row, said):
+        if i not in near or not row.compact.fullmatch(compact) or not _passes(row, said):
             continue
         rank = (row.row.told, -near[i], row)
         if best is None or rank[:2] > best[:2]:

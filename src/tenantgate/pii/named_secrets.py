@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from tenantgate.guard.time_left import check_time
 from tenantgate.pii.finding import Finding
-from tenantgate.pii.secret_checks import is_placeholder, is_plain_word, key_like, password_like
+from tenantgate.pii.secret_checks import is_method, is_placeholder, is_plain_word, key_like, password_like
 from tenantgate.pii.secret_rules import NAMES, Name, joints
 
 __all__ = ["find_named"]
@@ -20,10 +22,12 @@ __all__ = ["find_named"]
 _LONGEST: Final = 512
 _IS: Final = "|".join(sorted((re.escape(w) for w in joints()), key=len, reverse=True))
 # What may stand between a name and its value, on the text in lower case: the rest of a longer name, the name's quotes,
-# a sign or "is", the value's quote.
+# what it is for, a sign or "is", the value's quote.
 _REST: Final = re.compile(
     r"(?P<suffix>(?:[a-z0-9_.]|-(?=[a-z0-9]))*+)"
-    r"(?P<closing>[\"'`\])]{0,3}+)(?P<before>[ \t]{0,4}+)"
+    r"(?P<closing>[\"'`\])]{0,3}+)"
+    r"(?P<purpose>(?: (?:for|to|of|on|from|für|pour|para|per|voor|dla|от|для)(?: [\w.-]{1,20}+){1,3}?(?=[:=]| is\b))?)"
+    r"(?P<before>[ \t]{0,4}+)"
     r"(?:(?P<tag>>)|(?P<sign>:=|=>|->|==?|：|:|—|–)(?P<after>\s{0,8}+)|(?P<attribute>value=)|"
     rf"(?P<is>(?:{_IS}))(?:(?<![a-zéèä])|(?![a-z])):?(?P<gap>[ \t]{{0,4}}+)|(?<=[ \t\"'`])|(?=[\"'`«“]))"
     r"(?P<quote>[\"'`«“]?)"
@@ -37,8 +41,13 @@ _OTHER_SCRIPT: Final = re.compile(
     "[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]"
 )  # no blank ends a word there
 _CLOSES: Final = {"«": "»", "“": "”"}
+_SETTING: Final = re.compile(r"[\w.\[-]{0,80}")
+_ACCOUNT: Final = re.compile(
+    r"\b(?:user|username|login|e-?mail|account|host|server|usuario|benutzer|utilisateur)\b"
+)
+_MINE: Final = ("my", "our", "mein", "mon", "mi", "minha", "wifi", "wi-fi")
 _ENV: Final = re.compile(r"[A-Z][A-Z0-9_]{0,60}$")
-_ENDS_SENTENCE: Final = re.compile(r"[.!,;)]{0,2}\s{0,2}(?:\n|$|and\b|but\b|but\b|-)")
+_ENDS_SENTENCE: Final = re.compile(r"[.!,;)]{0,2}\s{0,2}(?:\n|$|and\b|but\b|-)")
 # Words of English that say how a password is, not what it is.
 _STATE: Final = re.compile(
     r"(?:not|no|so|too|very|just|now|only|also|still|always|never|the|a|an|my|in|on|at|to|for|of|as|being|been|"
@@ -66,58 +75,26 @@ def find_named(text: str, lower: str) -> Iterator[Finding]:
             if count % _MANY == 0:
                 check_time()
             found = _at(text, lower, name, at, at + len(word))
+            after = at + len(word)
             if found is not None:
                 yield found
-            at = lower.find(word, at + len(word))
+                after = max(after, found.end)  # a name inside a value is covered with it
+            at = lower.find(word, after)
 
 
 def _at(text: str, lower: str, name: Name, start: int, end: int) -> Finding | None:
+    """The value of the name at ``start:end``, if it is a credential."""
     if name.whole and (lower[start - 1 : start].isalnum() or lower[end : end + 1].isalpha()):
         return None
     rest = _REST.match(lower, end)
-    if rest is None:
+    span = _value(text, rest) if rest else None
+    if rest is None or span is None or is_placeholder(text[span[0] : span[1]]):
         return None
-    sign = rest["sign"] or rest["tag"] or rest["attribute"]
-    flag = _is_flag(text, start)
-    if (
-        not sign
-        and not rest["is"]
-        and not flag
-        and not rest["quote"]
-        and not name.test == "key"
-        and name.test != "pin"
-    ):
-        if not _of_a_person(lower, start) or not name.test == "password":
-            return None
-    if name.joined and not sign and not flag:
+    place = _Place(text, lower, start, end, rest, span)
+    if not place.holds(name):
         return None
-    value = _value(text, rest)
-    if value is None:
-        return None
-    a, b = value
-    said = text[a:b]
-    if is_placeholder(said):
-        return None
-    use = _Use(text, lower, start, end, rest, said, b, flag=flag)
-    if not use.holds(name):
-        return None
-    score = 0.9 if sign or flag else 0.7
-    return Finding(a, b, name.kind, score if name.kind == "PASSWORD" else score - 0.05)
-
-
-def _is_flag(text: str, start: int) -> bool:
-    """Whether the word stands in an option of a command, ``--db-password``."""
-    head = text[max(0, start - 24) : start]
-    word = head.rsplit(None, 1)[-1] if head and not head[-1].isspace() else ""
-    return word.startswith("--") or word == "-"
-
-
-def _of_a_person(lower: str, start: int) -> bool:
-    return (
-        lower[max(0, start - 12) : start]
-        .rstrip()
-        .endswith(("my", "our", "mein", "mon", "mi", "minha", "şif", "wifi", "wi-fi"))
-    )
+    score = 0.9 if place.sign else 0.7 if rest["is"] else 0.6
+    return Finding(*span, name.kind, score if name.kind == "PASSWORD" else round(score - 0.05, 2))
 
 
 def _value(text: str, rest: re.Match[str]) -> tuple[int, int] | None:
@@ -138,118 +115,140 @@ def _value(text: str, rest: re.Match[str]) -> tuple[int, int] | None:
     pair = _NEXT_PAIR.search(said)
     if pair:
         said = said[: pair.start()]
-    other = _OTHER_SCRIPT.search(said) if said[0].isascii() else None
+    other = _OTHER_SCRIPT.search(said) if said[:1].isascii() else None
     if other:
         said = said[: other.start()]
     said = said.rstrip(".,;:?)]}\\”»…")
     return (start, start + len(said)) if said else None
 
 
-class _Use:
-    """One place where a name and a value stand together."""
+@dataclass(frozen=True)
+class _Place:
+    """One place where a name and a value stand together.
 
-    def __init__(
-        self,
-        text: str,
-        lower: str,
-        start: int,
-        end: int,
-        rest: re.Match[str],
-        said: str,
-        after: int,
-        *,
-        flag: bool,
-    ) -> None:
-        self.text, self.lower, self.rest, self.said, self.after, self.flag = (
-            text,
-            lower,
-            rest,
-            said,
-            after,
-            flag,
+    Attributes:
+        text: all of it.
+        lower: it in lower case.
+        start: where the name begins.
+        end: where it ends.
+        rest: what stands between the two, by `_REST`.
+        span: where the value lies.
+    """
+
+    text: str
+    lower: str
+    start: int
+    end: int
+    rest: re.Match[str]
+    span: tuple[int, int]
+
+    @cached_property
+    def said(self) -> str:
+        """The value."""
+        return self.text[self.span[0] : self.span[1]]
+
+    @cached_property
+    def flag(self) -> bool:
+        """Whether the name stands in an option of a command, ``--db-password``."""
+        head = self.text[max(0, self.start - 24) : self.start]
+        return bool(head) and not head[-1].isspace() and head.rsplit(None, 1)[-1].startswith("--")
+
+    @cached_property
+    def sign(self) -> str:
+        """What ties the value to the name, if it is more than a word."""
+        found: str = (
+            self.rest["sign"] or self.rest["tag"] or self.rest["attribute"] or ("=" if self.flag else "")
         )
-        self.start, self.end = start, end
-        self.quoted = bool(rest["quote"])
-        self.sign = rest["sign"] or rest["tag"] or rest["attribute"] or ("=" if flag else "")
+        return found
+
+    @cached_property
+    def line_before(self) -> str:
+        """The line up to the name, at most 80 characters of it."""
+        return self.text[self.text.rfind("\n", max(0, self.start - 80), self.start) + 1 : self.start]
+
+    @property
+    def quoted(self) -> bool:
+        """Whether the value stands in quotes."""
+        return bool(self.rest["quote"])
+
+    @property
+    def tail(self) -> str:
+        """The character after the value."""
+        return self.text[self.span[1] : self.span[1] + 1]
 
     def holds(self, name: Name) -> bool:
         """Whether the value is a credential."""
+        if name.joined and not self.sign:
+            return False
         if name.test == "pin":
-            return (
-                self.said.isdecimal()
-                and 3 <= len(self.said) <= 8
-                and bool(self.sign or self.rest["is"] or self.lower.startswith("cv", self.start))
-            )
+            told = self.sign or self.rest["is"] or self.lower.startswith("cv", self.start)
+            return self.said.isdecimal() and 3 <= len(self.said) <= 8 and bool(told)
         if name.test == "key":
-            return key_like(self.said) or self._env_secret()
+            loose = not self.sign and "@" in self.said  # an account on a host, after the name of a file
+            return (key_like(self.said) and not loose) or self._in_environment()
+        return self._password()
+
+    def _password(self) -> bool:
         if len(self.said) < 4 and not (self.quoted and self.sign):
             return False
         if self.rest["suffix"] and not _SUFFIX.match(self.rest["suffix"]):
             return key_like(self.said) and bool(self.sign)
-        if self._is_code():
+        if self._is_code() or is_method(self.said):
             return False
-        if password_like(
-            self.said, quoted=self.quoted or bool(self.rest["closing"].strip("])")), sure=bool(self.sign)
-        ):
+        named = bool(self.rest["closing"].strip("])"))
+        if self.rest["tag"] and self.tail != "<":
+            return False
+        if password_like(self.said, quoted=self.quoted or (named and bool(self.sign)), sure=bool(self.sign)):
             return True
         if self.rest["tag"] or self.flag:
             return len(self.said) >= 4
         return self._tied() if self.sign else self._told()
 
-    def _line_before(self) -> str:
-        return self.text[self.text.rfind("\n", max(0, self.start - 80), self.start) + 1 : self.start]
-
     def _is_code(self) -> bool:
         """Whether the value is a name of the program: ``password = user_password``, ``password=password``."""
         said = self.said.lower()
-        named = any(w in said for w in ("passw", "pwd", "passwd"))
+        named = "passw" in said or "pwd" in said
         return not self.quoted and named and said.replace("_", "").replace(".", "").isalpha()
 
-    def _env_secret(self) -> bool:
-        """``JWT_SECRET=anything``, as a line of its own in an environment file."""
-        name = self._env_name()
-        tight = self.rest["sign"] == "=" and not self.rest["before"] and not self.rest["after"]
-        if not (tight and name and _WHOLE_SECRET.search(name.lower())):
-            return False
-        least = 6 if name.endswith("SECRET") else 8
-        return len(self.said) >= least and not self.said.isdecimal() and not is_placeholder(self.said)
+    def _tight(self) -> bool:
+        return self.rest["sign"] == "=" and not self.rest["before"] and not self.rest["after"]
 
-    def _env_name(self) -> str:
+    def _in_environment(self) -> bool:
+        """``JWT_SECRET=anything``, as in a file of an environment."""
         head = self.text[max(0, self.start - 60) : self.end + len(self.rest["suffix"])]
-        found = _ENV.search(head[-61:])
-        return found.group() if found and (self.text[self.end - 1].isupper()) else ""
+        found = _ENV.search(head)
+        if not (found and self.text[self.end - 1].isupper() and self._tight()):
+            return False
+        least = 6 if found.group().endswith("SECRET") else 8
+        whole = _WHOLE_SECRET.search(found.group().lower())
+        return whole is not None and len(self.said) >= least and not self.said.isdecimal()
 
     def _tied(self) -> bool:
         """A plain word after a sign: a value in files of settings, a name of the program in code."""
-        tight = not self.rest["before"] and not self.rest["after"]
-        line = self._line_before()
-        tail = self.text[self.after : self.after + 2]
-        ends = not tail or tail[0] in "\r\n;&" or (tail[0] in "\"'" and not self.quoted)
+        if self._tight():
+            called = self.line_before.rstrip().endswith(("(", ",")) or self.tail in ("(", ")")
+            return not called and self.tail in ("", "\n", "\r", ";", "&", " ", '"', "'", "`")
+        if self.rest["sign"] not in ("=", ":", "：") or self.tail not in ("", "\r", "\n"):
+            return False
+        before = self.line_before.strip(" \t-\"'{$#")
         alone = (
-            not line.strip(" \t-\"'{$#")
-            or line.strip().lower() in ("export", "set", "env", "arg")
-            or _ENV.search(line) is not None
+            before.lower() in ("", "export", "set", "env", "arg") or _SETTING.fullmatch(before) is not None
         )
-        if self.rest["sign"] == "=" and tight:
-            called = line.rstrip().endswith(("(", ",")) or tail[:1] in ("(", ")")
-            return not called and (tail[:1] in ("", "\n", "\r", ";", "&", " ", '"', "'", "`"))
-        dotted = re.fullmatch(r"[\w.\[-]*", line.strip(" \t-\"'$")) is not None
-        spaced = self.rest["sign"] in ("=", ":", "：") and (alone or dotted)
-        return (
-            spaced
-            and (not tail or tail[0] in "\r\n")
-            and not self.said.endswith(";")
-            and len(self.said) >= 4
-            and is_plain_word(self.said)
-            and not _STATE.match(self.said.lower())
-        )
+        return (alone or _ACCOUNT.search(before.lower()) is not None) and self._word()
 
     def _told(self) -> bool:
-        """A plain word after "my password is"."""
-        if self.rest["is"] != "is" or not self.said.isascii():
-            return self.quoted and len(self.said) >= 4 and self.rest["is"] is not None
+        """A plain word after "my password is", or one in quotes after "password is"."""
+        if self.rest["is"] is None or not self._word():
+            return False
+        if self.quoted:
+            return len(self.said.split()) <= 6
+        ends = _ENDS_SENTENCE.match(self.text, self.span[1]) is not None
+        mine = self.lower[max(0, self.start - 12) : self.start].rstrip().endswith(_MINE)
+        return self.rest["is"] == "is" and self.said.isascii() and ends and mine
+
+    def _word(self) -> bool:
         return (
-            _of_a_person(self.lower, self.start)
+            len(self.said) >= 4
+            and (self.quoted or is_plain_word(self.said))
             and _STATE.match(self.said.lower()) is None
-            and _ENDS_SENTENCE.match(self.text, self.after) is not None
         )

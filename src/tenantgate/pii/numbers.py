@@ -43,9 +43,16 @@ _OTHER: Final = re.compile(
     r"page|pages|lot|batch|code|error|port|number of|total|pi|zip|score|range|numbers?|list|array)"
     r"[ .:#]{0,3}(?:no|nr|number|num|id)?[ .:#\"'=-]{0,4}$"
 )
+# What is named so is no phone number, whatever else stands before it.
+_NAMED: Final = re.compile(
+    r"\b(?:isbn|issn|order|invoice|ticket|tracking|serial|sku|meeting|case|booking|reservation|confirmation|shipment|flight)"
+    r"(?: ?(?:no|nr|number|num|id|code))?\.?(?: is)?[ .:#\"'=-]{0,4}$"
+)
 _CARD: Final = re.compile(
     "cc |card|visa|mastercard|amex|credit|debit|karte|carte|tarjeta|cartão|kort|karta|карт|カード|카드|信用卡|卡号"
 )
+_SUMS: Final = tuple("=%*^<>")
+_AMOUNTS: Final = tuple("$€£¥₹#=@%-")
 # Regions whose local numbers begin with the 0 that is left out after a country's code.
 _TRUNK: Final = (
     "GB", "DE", "FR", "IT", "NL", "BE", "AT", "CH", "SE", "FI", "IE", "AU", "NZ", "JP", "KR", "IN", "ID", "MY", "TH",
@@ -190,37 +197,59 @@ def _phone(text: str, figures: _Figures, before: str, *, told: bool) -> float:
     first, start, digits = figures.tokens[0][0], figures.start, figures.digits
     n, sizes = len(digits), figures.sizes
     if text[start] == "+" or text[start : start + 2] == "(+":
-        if not 7 <= n <= 15:
-            return 0.0
-        if _valid(
-            "+" + digits.replace("0", "", 1)
-            if "(0)" in text[start : figures.tokens[-1][1]]
-            else "+" + digits,
-            None,
-        ):
-            return 0.95
-        return 0.9 if told or (n >= 9 and (len(sizes) == 1 or _grouped(sizes))) else 0.0
-    if n > 14 or sizes == (3, 2, 4) or _DATE.match(text, first):
-        return 0.0
-    if (first and text[first - 1] in "$€£¥₹#=@%") or text[max(0, first - 1) : first] == "-":
-        return 0.0
-    if not told and _OTHER.search(before[-40:]):
+        return _international(text, figures, told=told)
+    if n > 14 or _is_other(text, figures, before, told=told):
         return 0.0
     if digits.startswith("00") and n >= 10 and _valid("+" + digits[2:], None):
         return 0.85
     if score := _phone_by_form(figures, told=told):
         return score
     if "(" in text[start : first + 1] or any("(" in g or ")" in g for g in figures.gaps):
-        return 0.6 if 7 <= n <= 13 and len(sizes) > 1 else 0.0
-    grouped = _grouped(sizes)
-    if told and (grouped or (len(sizes) == 1 and 7 <= n <= 12)) and n >= 6:
+        return 0.6 if 7 <= n <= 13 and len(sizes) > 1 and (told or "/" not in "".join(figures.gaps)) else 0.0
+    if told and n >= 6 and (_grouped(sizes) or (len(sizes) == 1 and 7 <= n <= 12)):
         return 0.65
+    return 0.5 if _grouped(sizes) and _by_groups(text, figures) else 0.0
+
+
+def _international(text: str, figures: _Figures, *, told: bool) -> float:
+    """A number after a plus; the 0 of "+49 (0)30 …" is left out."""
+    digits, sizes = figures.digits, figures.sizes
+    if not 7 <= len(digits) <= 15:
+        return 0.0
+    bracketed = "(0)" in text[figures.start : figures.tokens[-1][1]]
+    if _valid("+" + (digits.replace("0", "", 1) if bracketed else digits), None):
+        return 0.95
+    return 0.9 if told or (len(digits) >= 9 and (len(sizes) == 1 or _grouped(sizes))) else 0.0
+
+
+def _is_other(text: str, figures: _Figures, before: str, *, told: bool) -> bool:
+    """Whether it is a date, an amount, or a number that the word before names as another."""
+    first, last = figures.tokens[0][0], figures.tokens[-1][1]
+    return (
+        figures.sizes == (3, 2, 4)
+        or _DATE.match(text, first) is not None
+        or text[first - 1 : first] in _AMOUNTS
+        or text[last : last + 1] in _SUMS
+        or (text[first - 1 : first] == "," and text[first - 2 : first - 1].isdecimal())
+        or _NAMED.search(before[-40:]) is not None
+        or (not told and _OTHER.search(before[-40:]) is not None)
+    )
+
+
+def _by_groups(text: str, figures: _Figures) -> bool:
+    """Whether groups alone look like a phone number, and not like thousands or a list."""
+    sizes, n = figures.sizes, len(figures.digits)
+    if figures.gaps == {"-"}:
+        return 7 <= n <= 12 and sizes[-1] == 4 and sizes[0] == 3
     thousands = sizes[0] <= 3 and all(s == 3 for s in sizes[1:])
-    if grouped and figures.gaps == {" "} and 8 <= n <= 12 and not thousands and 3 <= len(sizes) <= 5:
-        return 0.5
-    if grouped and figures.gaps == {"-"} and 7 <= n <= 12 and sizes[-1] == 4 and sizes[0] == 3:
-        return 0.5
-    return 0.0
+    series = len(set(sizes)) == 1 and _series(text, figures.tokens)
+    return figures.gaps == {" "} and 8 <= n <= 12 and 3 <= len(sizes) <= 5 and not thousands and not series
+
+
+def _series(text: str, tokens: list[tuple[int, int]]) -> bool:
+    """Whether the groups grow, as years and lists do."""
+    numbers = [int(text[a:b]) for a, b in tokens]
+    return all(a <= b for a, b in pairwise(numbers))
 
 
 def _grouped(sizes: tuple[int, ...]) -> bool:

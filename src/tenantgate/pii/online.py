@@ -55,6 +55,7 @@ _IP4: Final = re.compile(r"(?<![\w.])[0-9]{1,3}+\.[0-9]{1,3}+\.[0-9]{1,3}+\.[0-9
 _IP6: Final = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]{2,39}+(?:\.[0-9]{1,3}){0,3}+(?![\w:])")
 _MAC: Final = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
 _MAC_DOTTED: Final = re.compile(r"(?<![\w.])[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![\w.])")
+_MAC_SIGNS: Final = (":", "-")
 _SHORTEST_WALLET: Final = 26
 _URL: Final = re.compile(r"(?<![\w])(?:https?://|www\.)[^\s<>\"'\[\](){}|\\^`]{3,2000}+")
 _WALLETS: Final = (
@@ -66,8 +67,9 @@ _NO_ADDRESS: Final = re.compile(
     r"(?:version|release|build|firmware|driver|section|sect?\.|chapter|clause|article|paragraph|§|kapitel|abschnitt|version:|"
     r"macos|ios|os x|windows|chrome|firefox|kernel|sdk|patch|update|upgrade(?:d)? to|update(?:d)? to|oid|\bv|figure|table|rule|==|>=|~=|@)[ :=\"'v]{0,3}$"
 )
+_UPGRADE: Final = re.compile(r"(?:up|down)grade|version|release[sd]? ")
 _ADDRESS: Final = re.compile(
-    r"(?:\bip|host|server|addr|ping|ssh|dns|gateway|router|subnet|network|connect|client|from|login|node|machine|curl|nslookup|traceroute|nmap|http|listen|bind|remote|"
+    r"(?:\bips?\b|host|server|addr|ping|ssh|dns|gateway|router|subnet|network|connect|client|login|node|machine|curl|nslookup|traceroute|nmap|http|listen|bind|remote|"
     r"source|origin|proxy|vpn|firewall|block|allow|ban|visitor|log|adresse|dirección|indirizzo|адрес|地址|アドレス|주소)"
 )
 
@@ -107,15 +109,9 @@ def find_computers(
     text: str, lower: str, groups: Sequence[tuple[int, int]], kinds: frozenset[str]
 ) -> Iterator[Finding]:
     """Addresses of computers, and of network cards; `groups` are those with digits."""
-    colons, dashes = text.count(":"), text.count("-")
+    colons = text.count(":")
     if "MAC_ADDRESS" in kinds:
-        if colons >= 5 or dashes >= 5:
-            for m in _MAC.finditer(text):
-                yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
-        if any(end - start == 4 and text[end : end + 1] == "." for start, end in groups):
-            for m in _MAC_DOTTED.finditer(text):
-                if any(c.isalpha() for c in m.group()):
-                    yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
+        yield from _cards(text, colons, groups)
     if "IP_ADDRESS" in kinds:
         if len(groups) >= 4 and text.count(".") >= 3:
             yield from _ip4(text, lower)
@@ -123,6 +119,21 @@ def find_computers(
             for m in _IP6.finditer(text):
                 if _is_ip6(m.group()):
                     yield Finding(m.start(), m.end(), "IP_ADDRESS", 0.9)
+
+
+def _cards(text: str, colons: int, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:
+    """Addresses of network cards."""
+    paired = any(
+        end - start == 2 and (text[end : end + 1] in _MAC_SIGNS or text[start - 1 : start] in _MAC_SIGNS)
+        for start, end in groups
+    )
+    if paired and (colons >= 5 or text.count("-") >= 5):
+        for m in _MAC.finditer(text):
+            yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
+    if any(end - start == 4 and text[end : end + 1] == "." for start, end in groups):
+        for m in _MAC_DOTTED.finditer(text):
+            if any(c.isalpha() for c in m.group()):
+                yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
 
 
 def _ip4(text: str, lower: str) -> Iterator[Finding]:
@@ -152,7 +163,9 @@ def _of_somebody(address: str, before: str, after: str) -> float:
     parts = [int(part) for part in address.split(".")]
     if max(parts) > 255 or parts[0] == 127 or parts[:2] == [255, 255] or not any(parts):
         return 0.0
-    if _NO_ADDRESS.search(before):
+    if parts[3] == 0 and after.startswith("/"):  # a network, of nobody
+        return 0.0
+    if _NO_ADDRESS.search(before) or _UPGRADE.search(before):
         return 0.0
     if _ADDRESS.search(before) or re.match(r":[0-9]{2,5}(?![0-9])|/[0-9]{1,2}(?![0-9])", after):
         return 0.95

@@ -11,7 +11,7 @@ from typing import Final
 
 from tenantgate.pii import checksums
 from tenantgate.pii.birth import find_births
-from tenantgate.pii.documents import find_mrz, find_streets
+from tenantgate.pii.documents import find_bank_codes, find_mrz, find_streets
 from tenantgate.pii.finding import Finding, lower_in_place, outermost
 from tenantgate.pii.identifiers import IDENTIFIER_KINDS, digit_groups, find_identifiers
 from tenantgate.pii.numbers import find_numbers
@@ -47,6 +47,8 @@ def find_personal(text: str, kinds: frozenset[str] = DEFAULT_KINDS) -> tuple[Fin
         found += find_births(text, lower)
     if "MRZ" in kinds:
         found += find_mrz(text)
+    if "SWIFT_CODE" in kinds:
+        found += find_bank_codes(text, lower)
     if _DIGIT.search(text):
         found += _with_digits(text, lower, kinds)
     return outermost(f for f in found if f.kind in kinds)

@@ -1,4 +1,4 @@
-"""The rules of secrets as they are written in secret_rules.toml and secret_names.toml, made ready to use."""
+"""The rules of secrets as secret_keys.toml, secret_forms.toml and secret_names.toml have them, made ready to use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tenantgate.pii.secret_checks import CHECKS
 
-__all__ = ["NAMES", "RULES", "Name", "Rule", "joints", "raw"]
+__all__ = ["NAMES", "RULES", "Name", "Rule", "joints", "names", "rules"]
 
 _START: Final = r"(?<![A-Za-z0-9_])"
 _END: Final = r"(?![A-Za-z0-9_])"
@@ -57,9 +57,21 @@ class Name:
 
 
 @cache
-def raw(name: str) -> dict[str, Any]:
+def _raw(name: str) -> dict[str, Any]:
     """A file of rules as it is written, with examples and counter-examples."""
     return tomllib.loads(files("tenantgate.pii").joinpath(f"{name}.toml").read_text("utf-8"))
+
+
+def rules() -> list[dict[str, Any]]:
+    """All rules of forms as they are written."""
+    found: list[dict[str, Any]] = [*_raw("secret_keys")["rule"], *_raw("secret_forms")["rule"]]
+    return found
+
+
+def names() -> list[dict[str, Any]]:
+    """All names of credentials as they are written."""
+    found: list[dict[str, Any]] = _raw("secret_names")["name"]
+    return found
 
 
 def _rule(row: dict[str, Any]) -> Rule:
@@ -69,15 +81,15 @@ def _rule(row: dict[str, Any]) -> Rule:
     )  # fmt: skip
 
 
-RULES: Final = tuple(_rule(row) for row in raw("secret_rules")["rule"])
+RULES: Final = tuple(_rule(row) for row in rules())
 NAMES: Final = tuple(
     Name(
         row["kind"], tuple(row["words"]), row["test"], row.get("whole", False), row.get("joined", False)
     )
-    for row in raw("secret_names")["name"]
+    for row in names()
 )  # fmt: skip
 
 
 def joints() -> tuple[str, ...]:
     """The words that tie a value to a name: "is" in ten languages."""
-    return tuple(raw("secret_names")["is"])
+    return tuple(_raw("secret_names")["is"])

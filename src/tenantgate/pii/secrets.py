@@ -1,7 +1,7 @@
 """Credentials in a text: keys with a form of their own, and values that a word beside them gives away.
 
-Rules are data: secret_rules.toml has the forms, secret_names.toml the words. Each form first looks for its literal, so
-a text without any costs one plain search per literal.
+Rules are data: secret_keys.toml and secret_forms.toml have the forms, secret_names.toml the words. Each form first
+looks for its literal, so a text without any costs one plain search per literal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ __all__ = ["SECRET_KINDS", "find_secrets"]
 _AWS_SECRET: Final = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/=])")
 _AWS_WORDS: Final = re.compile(r"(?i)aws|secret[_ -]?access|akia|asia")
 _AWS_NEAR: Final = 200  # characters between the word and the key
-_LITERALS: Final = tuple((literal, i) for i, rule in enumerate(RULES) for literal in rule.literals)
+_ALL: Final = tuple((literal, i) for i, rule in enumerate(RULES) for literal in rule.literals)
+# Prose has no underscore, and is spared a third of the searches.
+_WITH_UNDERSCORE: Final = tuple(row for row in _ALL if "_" in row[0])
+_LITERALS: Final = tuple(row for row in _ALL if "_" not in row[0])
 _MANY: Final = 64  # matches between two looks at the clock
 
 SECRET_KINDS: Final = tuple(
@@ -40,7 +43,10 @@ def find_secrets(text: str) -> tuple[Finding, ...]:
 
 
 def _find(text: str) -> Iterator[Finding]:
-    for i in sorted({i for literal, i in _LITERALS if literal in text}):
+    rules = {i for literal, i in _LITERALS if literal in text}
+    if "_" in text:
+        rules.update(i for literal, i in _WITH_UNDERSCORE if literal in text)
+    for i in sorted(rules):
         yield from _matches(RULES[i], text)
     lower = lower_in_place(text)
     if "aws" in lower or "access" in lower or "akia" in lower or "asia" in lower:
