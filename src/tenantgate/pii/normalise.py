@@ -34,6 +34,7 @@ _TAGS: Final = range(0xE0020, 0xE007F)
 
 
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]")
+_LOOKALIKE: Final = re.compile(f"[{''.join(_LOOKALIKES)}]")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -111,6 +112,8 @@ def _plain(char: str) -> str:
 
 def _mixed(text: str) -> frozenset[int]:
     """Where look-alikes stand in a word that also has Latin letters (or nothing but look-alikes)."""
+    if _LOOKALIKE.search(text) is None:
+        return frozenset()
     found: list[int] = []
     word: list[int] = []
     latin = other = False
