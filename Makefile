@@ -60,8 +60,8 @@ bench-compress: setup ## MEETINGS=… PROBLEMS=… PROMPTS=…: what compression
 	@$(PY) benchmarks/bench_compress.py $(if $(MEETINGS),--meetings $(MEETINGS)) \
 		$(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(PROMPTS),--prompts $(PROMPTS)) $(ARGS)
 
-bench-guard: setup ## ATTACKS=attacks.jsonl PII=pii.jsonl: the guardrails' quality and speed
-	@$(PY) benchmarks/bench_guard.py $(if $(ATTACKS),--attacks $(ATTACKS)) $(if $(PII),--pii $(PII)) $(ARGS)
+bench-guard: setup ## ATTACKS=attacks.jsonl OTHER=other.jsonl PII=pii.jsonl: the guardrails' quality and speed
+	@$(PY) benchmarks/bench_guard.py $(if $(ATTACKS),--attacks $(ATTACKS) $(OTHER)) $(if $(PII),--pii $(PII)) $(ARGS)
 
 bench-pluginserver: setup ## The plugin server beside kong-pdk's own
 	@$(PY) benchmarks/bench_pluginserver.py $(ARGS)

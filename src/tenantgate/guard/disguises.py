@@ -139,7 +139,7 @@ def _turned(text: str, folded: Folded) -> Iterator[Disguise]:
         mine = where[kinds == by]
         start, end = _around(text, int(folded.where[mine[0]]), int(folded.where[mine[-1]]))
         yield Disguise(start, end, text[start:end].translate(_shift(-by % 26)))
-    if sum(map(text.count, _ODD)) > 2:  # noqa: PLR2004 - as in phonetics
+    if sum(map(text.count, _ODD)) > 2:
         upright = text[:_MOST].lower().translate(str.maketrans(_UPSIDE_DOWN))
         yield Disguise(0, min(len(text), _MOST), upright[::-1])
 

@@ -29,7 +29,18 @@ if TYPE_CHECKING:
     Hashes = NDArray[np.uint64]
     Floats = NDArray[np.float32]
 
-__all__ = ["BUCKETS", "LONGEST", "PAIRS", "Folded", "Lexicon", "Reading", "concepts", "entries_of", "fold", "read"]
+__all__ = [
+    "BUCKETS",
+    "LONGEST",
+    "PAIRS",
+    "Folded",
+    "Lexicon",
+    "Reading",
+    "concepts",
+    "entries_of",
+    "fold",
+    "read",
+]
 
 BUCKETS: Final = 1 << 15
 """How many hashed words and pairs of words are told apart."""
@@ -41,7 +52,7 @@ PAIRS: Final = N * N
 
 _SPACE, _LETTER, _WIDE, _SIGN, _JOINED = range(5)
 _TABLE: Final = 0x3100  # characters whose class is in a table
-_GAPS: Final = frozenset("-_*\"`~“”„«»‐‑‒–—•·\u00ad")
+_GAPS: Final = frozenset('-_*"`~“”„«»‐‑‒–—•·\u00ad')
 _SIGNS: Final = frozenset("[](){}<>:;!?#|=/\\&%$@")
 _ENDS: Final = ".!?。！？؟।"
 _NEAR: Final = 60  # "letters" within which two concepts make a pair
@@ -228,7 +239,7 @@ class Lexicon:
         once = np.unique(where[row] * 64 + kind)
         return once // 64, once % 64
 
-    def _at(self, text: Folded, places: Ints, backwards: bool) -> tuple[Ints, Hashes]:  # noqa: FBT001
+    def _at(self, text: Folded, places: Ints, backwards: bool) -> tuple[Ints, Hashes]:
         all_starts, all_slots = [], []
         for lengths, gate, begin in self._tiers:
             if gate is not None and not backwards:
@@ -243,7 +254,7 @@ class Lexicon:
         return starts[mask != 0], mask[mask != 0]
 
     def _of_lengths(
-        self, text: Folded, places: Ints, lengths: Ints, backwards: bool  # noqa: FBT001
+        self, text: Folded, places: Ints, lengths: Ints, backwards: bool
     ) -> tuple[Ints, Ints]:  # fmt: skip
         """Where entries of these lengths are, and their numbers."""
         sizes = np.broadcast_to(lengths[None, :], (len(places), len(lengths)))
@@ -286,8 +297,10 @@ def read(folded: Folded) -> Reading:
     single = np.flatnonzero((kinds == _WIDE) | _telling(folded))
     starts = np.sort(np.concatenate((begin, single)))
     ends = np.sort(np.concatenate((end, single + 1)))
-    at, found = concepts().find(folded, np.union1d(begin, np.flatnonzero((kinds > _LETTER))))
-    return Reading(folded.where, starts, ends, _words(folded, starts, ends), *_together(at, found, folded.letters))
+    at, found = concepts().find(folded, np.union1d(begin, np.flatnonzero(kinds > _LETTER)))
+    return Reading(
+        folded.where, starts, ends, _words(folded, starts, ends), *_together(at, found, folded.letters)
+    )
 
 
 _TELLING: Final = np.array(sorted(ord(c) for c in _SIGNS), np.uint32)
@@ -321,7 +334,9 @@ def _together(at: Ints, found: Ints, letters: Floats) -> tuple[Ints, Ints, Ints,
         a, b = found[:-k][near], found[k:][near]
         pairs.append(np.minimum(a, b) * N + np.maximum(a, b))
         pairs_at.append(at[:-k][near])
-        masks[:-k] |= np.where(apart <= _CLOSE, np.left_shift(np.uint64(1), found[k:].astype(np.uint64)), np.uint64(0))
+        masks[:-k] |= np.where(
+            apart <= _CLOSE, np.left_shift(np.uint64(1), found[k:].astype(np.uint64)), np.uint64(0)
+        )
     hit, pattern = np.nonzero((masks[:, None] & _PATTERN_MASKS) == _PATTERN_MASKS)
     none = [np.zeros(0, np.int64)]
     return at, found, np.concatenate(pairs or none), np.concatenate(pairs_at or none), pattern, at[hit]
