@@ -64,8 +64,8 @@ bench-compress: setup ## MEETINGS=… PROBLEMS=… PROMPTS=…: what compression
 	@$(PY) benchmarks/bench_compress.py $(if $(MEETINGS),--meetings $(MEETINGS)) \
 		$(if $(PROBLEMS),--problems $(PROBLEMS)) $(if $(PROMPTS),--prompts $(PROMPTS)) $(ARGS)
 
-bench-guard: setup ## ATTACKS=attacks.jsonl PII=pii.jsonl TEXTS="a.jsonl …": the guardrails' quality and speed
-	@$(PY) benchmarks/bench_guard.py $(if $(ATTACKS),--attacks $(ATTACKS)) $(if $(PII),--pii $(PII)) \
+bench-guard: setup ## ATTACKS=… OTHER=… PII=pii.jsonl TEXTS="a.jsonl …": the guardrails' quality and speed
+	@$(PY) benchmarks/bench_guard.py $(if $(ATTACKS),--attacks $(ATTACKS) $(OTHER)) $(if $(PII),--pii $(PII)) \
 		$(if $(TEXTS),--texts $(TEXTS)) $(ARGS)
 
 bench-hostile: setup ## What costly requests cost, and what they cost others; KONG_BIN=… on a real Kong

@@ -1,9 +1,11 @@
-"""The guard's quality and speed: ``bench_guard.py --attacks ATTACKS.jsonl --pii PII.jsonl --texts TEXTS.jsonl``.
+"""The guard's quality and speed: ``bench_guard.py --attacks ATTACKS.jsonl OTHER.jsonl --pii PII.jsonl --texts …``.
 
-ATTACKS: lines of {"text", "attack": 0|1, "source"}; PII: lines of {"text", "spans": [[start, end, kind], …]}; TEXTS:
-ordinary texts, lines of JSON objects whose strings are texts. Rows that
-`train_injection.py` learnt from are in the first table; the second has only those that it never saw, if the file
-is the one that it was given. Times are of one thread; they are reported, never a gate.
+ATTACKS, OTHER: lines of {"text", "attack": 0|1, "source"}; PII: lines of {"text", "spans": [[start, end, kind], …]};
+TEXTS: ordinary texts, lines of JSON objects whose strings are texts. Rows
+that `train_injection.py` learnt from are in the first table; the second has only those that it never saw, if the files
+are the ones that it was given. ``--leave-out`` trains anew (it needs SciPy and some minutes): without each fifth of the
+rows in turn, and without each source in turn; these tables are what to expect of texts that nobody has seen.
+Times are of one thread; they are reported, never a gate.
 """
 
 from __future__ import annotations
@@ -21,13 +23,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from train_injection import Row, held_out, read
+from train_injection import flags_of, held_out, leave_out, read_rows, show, training_rows
 
 from tenantgate.edge.guard_models import PARTS
 from tenantgate.errors import TenantgateError
 from tenantgate.guard.config import DEFAULT_RULES, RuleConfig
 from tenantgate.guard.detectors import detector
-from tenantgate.guard.injection import InjectionModel
 from tenantgate.pii import PERSONAL_KINDS, Finding, find_personal, find_secrets
 
 WORDS = (20, 100, 500, 2000)
@@ -41,21 +42,6 @@ STRUCTURED = {
 NAMED = {
     "PERSON": "PERSON", "GPE": "LOCATION", "STREET_ADDRESS": "LOCATION", "ORGANIZATION": "ORGANIZATION", "NRP": "NRP",
 }  # fmt: skip
-
-
-def attacks(rows: list[Row], model: InjectionModel, title: str) -> None:
-    """Recall and false alarms by source."""
-    hits: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for row in rows:
-        hit = max((f.score for f in model.find(row.text)), default=0.0) >= 0.5
-        for name in (row.source, "= all attacks" if row.attack else "= all honest prompts"):
-            label = f"{'recall      ' if row.attack else 'false alarms'} {name}"
-            hits[label] += int(hit)
-            total[label] += 1
-    print(f"\n{title}\n{'':54}{'flagged':>8}{'of':>7}{'share':>8}")
-    for name in sorted(total):
-        print(f"{name:54}{hits[name]:>8}{total[name]:>7}{hits[name] / total[name]:>8.3f}")
 
 
 def personal(path: Path, find: Callable[[str], Iterable[Finding]], names: dict[str, str], title: str) -> None:
@@ -142,7 +128,11 @@ def latency(texts: list[str], finders: dict[str, Callable[[str], Any]], rounds: 
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--attacks", type=Path)
+    parser.add_argument("--attacks", type=Path, nargs="+", default=[])
+    parser.add_argument("--benign", type=Path, nargs="*", default=[], help="honest texts, for --leave-out")
+    parser.add_argument(
+        "--leave-out", action="store_true", help="train anew without a fifth, without a source"
+    )
     parser.add_argument("--pii", type=Path)
     parser.add_argument("--texts", type=Path, nargs="*", default=[], help="ordinary texts")
     parser.add_argument("--rounds", type=int, default=200, help="texts of each length")
@@ -165,13 +155,16 @@ def main() -> int:
     texts = [
         "What is the capital of France, and how do I get there by train with two children and a dog? " * 150
     ]
-    if args.attacks:
-        rows = list(read(args.attacks))
-        attacks(rows, model, "prompt injection, all rows")
-        attacks(
-            [r for r in rows if held_out(r.text)], model, "prompt injection, rows that were not learnt from"
+    rows = [row for path in args.attacks for row in read_rows(path)]
+    if rows:
+        flags = flags_of(rows, model)
+        show(rows, flags, "prompt injection, all rows")
+        show(
+            rows, flags, "prompt injection, rows that were not learnt from", [held_out(r.text) for r in rows]
         )
         texts = [r.text for r in rows if not r.attack]
+    if rows and args.leave_out:
+        leave_out(training_rows(rows, args.benign))
     if args.pii:
         every = detector(RuleConfig(name="all", detector="personal_data", kinds=tuple(PERSONAL_KINDS)), PARTS)
         personal(args.pii, every, STRUCTURED, "personal data with a form")

@@ -19,7 +19,9 @@ _HARMLESS = re.compile(
     r"ancient civili|breakfast|artificial intelligence\?|intelligenza artificiale\?|reti neurali|state of modern politics|"
     r"global temperature|theory of evolution|quadratic|standard cake|car tire|hello, world|python\?|algebra|bitcoin"
 )
-_LOADED = re.compile(r"(?i)ignor|forget|password|secret|user\b|override|system|birth|address|instruct|dan\b|liv(e|es|ing)\b")
+_LOADED = re.compile(
+    r"(?i)ignor|forget|password|secret|user\b|override|system|birth|address|instruct|dan\b|liv(e|es|ing)\b"
+)
 
 
 def doubtful(text: str) -> bool:
@@ -29,8 +31,10 @@ def doubtful(text: str) -> bool:
 
 def filled(template: str, slots: dict[str, list[str]], rng: random.Random) -> str:
     """A template with its slots filled."""
-    for _ in range(3):
-        template = re.sub(r"\{(\w+)\}", lambda m: rng.choice(slots[m[1]]) if m[1] in slots else m[0], template)
+    for _ in range(5):
+        template = re.sub(
+            r"\{(\w+)\}", lambda m: rng.choice(slots[m[1]]) if m[1] in slots else m[0], template
+        )
     return template
 
 
@@ -54,44 +58,57 @@ def _load(name: str) -> dict[str, Any]:
 
 
 def own(rng: random.Random, documents: list[str]) -> Iterator[tuple[str, int, str]]:
-    """Text, whether it is an attack, and ``own-attack`` or ``own-honest``; no text twice."""
+    """Text, whether it is an attack, and where it is from: ``own-attack``, ``own-hidden``, …; no text twice.
+
+    Args:
+        rng: chooses.
+        documents: honest texts in which sentences are hidden.
+    """
     seen: set[str] = set()
-    for text, attack in _own(rng, documents):
+    for text, attack, source in _own(rng, documents):
         if text not in seen and text.strip():
             seen.add(text)
-            yield text, attack, "own-attack" if attack else "own-honest"
+            yield text, attack, source
 
 
-def _own(rng: random.Random, documents: list[str]) -> Iterator[tuple[str, int]]:
-    attacks: list[str] = []
-    honest: list[str] = []
-    for name, each in (("injection_examples.toml", 6), ("injection_more.toml", 12)):
-        file = _load(name)
-        for kind, out in (("attack", attacks), ("benign", honest)):
-            for template in file[kind]["templates"]:
-                out += [cased(filled(template, file["slots"], rng), rng) for _ in range(each)]
-    short: list[str] = []
+def _own(rng: random.Random, documents: list[str]) -> Iterator[tuple[str, int, str]]:
+    attacks, honest = _from_templates(rng)
+    lines: list[str] = []
     for texts in _load("injection_languages.toml").values():
+        lines += texts["attack"]
         for sentence in texts["attack"]:
-            short += [sentence] * 1
             attacks += [sentence, cased(sentence, rng)]
         for sentence in texts["honest"]:
             honest += [sentence, cased(sentence, rng)]
         for _ in range(25):
             attacks.append(" ".join(rng.sample(texts["attack"], 2)))
             attacks.append(" ".join((rng.choice(texts["honest"]), rng.choice(texts["attack"]))))
-            honest.append(" ".join(rng.sample(texts["honest"], min(len(texts["honest"]), rng.choice((2, 3))))))
-    yield from ((t, 1) for t in attacks)
-    yield from ((t, 0) for t in honest)
-    yield from ((_long(honest, rng), 0) for _ in range(500))
-    plain = [t for t in attacks if len(t) < 300]
+            honest.append(
+                " ".join(rng.sample(texts["honest"], min(len(texts["honest"]), rng.choice((2, 3)))))
+            )
+    yield from ((t, 1, "own-attack") for t in attacks)
+    yield from ((t, 0, "own-honest") for t in honest)
+    yield from ((_long(honest, rng), 0, "own-honest") for _ in range(400))
+    plain = {1: [t for t in attacks if len(t) < 300], 0: [t for t in honest if len(t) < 300]}
     long_documents = [t for t in documents if 300 < len(t) < 4000]
     for _ in range(300 if long_documents else 0):
         sentences = re.split(r"(?<=[.!?\n])\s", rng.choice(long_documents)[:1800])
-        sentences.insert(rng.randrange(len(sentences) + 1), rng.choice(plain))
-        yield " ".join(sentences), 1
-    for text in rng.sample(short, min(len(short), 120)):
-        yield rng.choice(("\n", " \n", "\n\n")).join(text.split()), 1
+        at = rng.randrange(len(sentences) + 1)
+        for attack, source in ((1, "own-hidden"), (0, "own-woven")):
+            yield " ".join((*sentences[:at], rng.choice(plain[attack]), *sentences[at:])), attack, source
+    for text in rng.sample(lines, min(len(lines), 120)):
+        yield rng.choice(("\n", " \n", "\n\n")).join(text.split()), 1, "own-attack"
+
+
+def _from_templates(rng: random.Random) -> tuple[list[str], list[str]]:
+    """Attacks and honest texts."""
+    out: dict[str, list[str]] = {"attack": [], "benign": []}
+    for name, each in (("injection_examples.toml", 6), ("injection_more.toml", 12)):
+        file = _load(name)
+        for kind, texts in out.items():
+            for template in file[kind]["templates"]:
+                texts += [cased(filled(template, file["slots"], rng), rng) for _ in range(each)]
+    return out["attack"], out["benign"]
 
 
 def _long(honest: list[str], rng: random.Random) -> str:

@@ -9,8 +9,7 @@ Data sheet
     Some rows count as attacks and hold none (`doubtful`): they are never learnt from, but always counted.
     Method, sources and figures: src/tenantgate/models/README.md.
 
-``--leave-out`` trains once more for each source, without it, and says what is found of it then.
-Needs scikit-learn; the weights need NumPy only.
+Needs SciPy; the weights need NumPy only.
 """
 
 from __future__ import annotations
@@ -119,6 +118,11 @@ class Table:
     def marks(self, *sources: str) -> Any:
         """Which rows are of these sources."""
         return np.isin(self.source, sources)
+
+    @property
+    def long(self) -> Any:
+        """Which rows are as long as a role-play."""
+        return np.array([len(r.text) > LENGTHS[1] for r in self.rows])
 
     @property
     def real(self) -> Any:
@@ -251,7 +255,7 @@ def learn(table: Table, rows: Any) -> dict[str, Model]:
     sources = {
         # Long role-play says nothing about sentences, and our own examples say nothing about long role-play.
         "segment": rows & ~table.marks(*LONG),
-        "wording": rows & table.real,
+        "wording": rows & (table.real | ((table.source == "own-honest") & table.long)),
     }
     weights = {"segment": heavy, "wording": np.where(table.marks(*OLD, *NEW) | (table.attack == 1), 1.0, 0.1)}
     for name, chosen in sources.items():
@@ -281,7 +285,10 @@ def inputs(table: Table, models: Mapping[str, Model]) -> Any:
     windows = table.windows @ models["window"][0] + models["window"][1]
     segment, wording = (table.segments @ models[k][0] + models[k][1] for k in ("segment", "wording"))
     return np.array(
-        [joined(windows[mine].max(), segment[n], wording[n], words) for n, (mine, words) in enumerate(table.inside)]
+        [
+            joined(windows[mine].max(), segment[n], wording[n], words)
+            for n, (mine, words) in enumerate(table.inside)
+        ]
     )
 
 
@@ -294,31 +301,42 @@ def out_of_fold(table: Table, rows: Any) -> Any:
     return out
 
 
-def join(table: Table, given: Any, rows: Any) -> Any:
-    """The weights that join the scores, learnt from rows that the scores' models didn't see."""
+def join(table: Table, given: Any, rows: Any) -> tuple[Any, float]:
+    """The weights that join the scores, learnt from rows that the scores' models didn't see; and `Weights.alone`."""
     from scipy.sparse import csr_matrix  # noqa: PLC0415
 
     among = (rows & table.usable)[table.of_segment]
     x = csr_matrix(given[:, :-1])
     ours = np.where(table.attack == 1, 0.1, 0.2)
-    heavy = np.where(table.real, np.where(table.marks(*OLD, *NEW) | (table.attack == 1), 3.0, 0.2), ours)[table.of_segment]
+    heavy = np.where(table.real, np.where(table.marks(*OLD, *NEW) | (table.attack == 1), 3.0, 0.2), ours)
+    heavy = heavy[table.of_segment]
     scores = given[:, :3].sum(1)
     for _ in range(2):
         keep = worst(scores, table.of_segment, among, table.attack, 0.01)
         theta, bias = fit(x[keep], table.attack[table.of_segment][keep], heavy[keep], 1e-4)
         scores = x @ theta
     theta = np.append(theta, bias)
-    theta[-1] -= limit(table, top(table.of_segment, given @ theta, len(table.rows)), rows)
-    return theta
+    alone = limit(table, top(table.of_segment, given[:, 0], len(table.rows)), rows, 0.5)
+    for _ in range(40):  # until both together keep the bounds
+        over = limit(table, top(table.of_segment, logits(given, theta, alone), len(table.rows)), rows)
+        if over <= 0.005:
+            break
+        theta[-1] -= min(over, 0.05)
+    return theta, alone
 
 
-def limit(table: Table, by_row: Any, rows: Any) -> float:
-    """The score above which the bounds hold."""
+def logits(given: Any, theta: Any, alone: float) -> Any:
+    """Of each segment, from `inputs`."""
+    return np.maximum(given @ theta, given[:, 0] - alone)
+
+
+def limit(table: Table, by_row: Any, rows: Any, share: float = 1.0) -> float:
+    """The score above which the bounds hold, or a share of them."""
     found = [-99.0]
     for group, bound in BOUNDS.items():
         chosen = table.marks(*group) & (table.attack == 0) & rows
         if chosen.any():
-            found.append(float(np.quantile(by_row[chosen], 1 - bound)))
+            found.append(float(np.quantile(by_row[chosen], 1 - share * bound)))
     return max(found)
 
 
@@ -351,13 +369,55 @@ def train(rows: list[Row]) -> dict[str, Any]:
     table = table_of(rows)
     print(table.windows.shape, table.segments.shape, file=sys.stderr)
     every = np.ones(len(rows), bool)
-    given = out_of_fold(table, every)
-    theta = join(table, given, every)
-    show(rows, top(table.of_segment, given @ theta, len(rows)) >= 0, "cross-validation", table.real)
-    out: dict[str, Any] = {"version": np.int32(injection.VERSION), "join": theta.astype(np.float32)}
+    theta, alone = cross_validate(table, every)
+    out: dict[str, Any] = {
+        "version": np.int32(injection.VERSION), "join": theta.astype(np.float32), "alone": np.float32(alone),
+    }  # fmt: skip
     for name, model in learn(table, every).items():
         out |= quantised(name, model)
     return out
+
+
+def training_rows(rows: list[Row], benign: Iterable[Path], most: int = 1000) -> list[Row]:
+    """The rows that are learnt from, our own and other honest texts among them, the same for the same files."""
+    rng = random.Random(20)
+    learnt = [r for r in rows if not held_out(r.text)]
+    learnt += [Row(*t) for t in own(rng, [r.text for r in learnt if not r.attack])]
+    return learnt + list(honest(benign, rng, most))
+
+
+def leave_out(rows: list[Row]) -> None:
+    """What is found of each source by models that were trained, joined and bounded without it."""
+    table = table_of(rows)
+    every = np.ones(len(rows), bool)
+    cross_validate(table, every)
+    print("\neach source by models that were made without it")
+    for source in (*OLD, *NEW, *LONG, "cyberseceval"):
+        mine = table.marks(source)
+        theta, alone = join(table, out_of_fold(table, ~mine), ~mine)
+        given = inputs(table, learn(table, ~mine))
+        flags = top(table.of_segment, logits(given, theta, alone), len(rows)) >= 0
+        for attack, name in ((1, "recall"), (0, "false alarms")):
+            chosen = mine & (table.attack == attack)
+            if chosen.any():
+                print(
+                    f"{name:13}{source:41}{flags[chosen].sum():>8}{chosen.sum():>7}{flags[chosen].mean():>8.3f}"
+                )
+
+
+def cross_validate(table: Table, rows: Any) -> tuple[Any, float]:
+    """The weights that join, and `Weights.alone`; prints what is found out of fold, disguises not read."""
+    given = out_of_fold(table, rows)
+    theta, alone = join(table, given, rows)
+    by_row = top(table.of_segment, logits(given, theta, alone), len(table.rows))
+    show(table.rows, by_row >= 0, "cross-validation")
+    show(
+        table.rows,
+        by_row >= 0,
+        "cross-validation, without our own and without doubtful labels",
+        table.real & table.usable,
+    )
+    return theta, alone
 
 
 def flags_of(rows: list[Row], model: InjectionModel) -> list[bool]:
@@ -373,12 +433,9 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=1000, help="of each --benign file")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    rng = random.Random(20)
     rows = [r for path in args.sets for r in read_rows(path)]
     rest = [r for r in rows if held_out(r.text)]
-    learnt = [r for r in rows if not held_out(r.text)]
-    learnt += [Row(*t) for t in own(rng, [r.text for r in learnt if not r.attack])]
-    learnt += list(honest(args.benign, rng, args.most))
+    learnt = training_rows(rows, args.benign, args.most)
     print(f"{len(learnt)} to learn from, {len(rest)} held out", file=sys.stderr)
     arrays = train(learnt)
     np.savez_compressed(args.out, **arrays)

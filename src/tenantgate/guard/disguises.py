@@ -39,6 +39,7 @@ _STEMS: Final = (
     "ignor", "disregard", "forget", "previous", "prior", "above", "instruct", "prompt", "system", "reveal", "password", "secret", "developer", "restrict",
     "unrestrict", "pretend", "overrid", "bypass", "guideline", "jailbreak", "rules", "filter", "output", "print", "conversation", "everything", "message",
 )  # fmt: skip
+_LEAST: Final = 5  # letters of words that give a disguise away
 _AROUND: Final = 600  # characters on either side of what gave a disguise away that are read with it
 _MOST: Final = 4000  # characters of one disguise
 _SPELLED: Final = re.compile(r"(?<!\w)(?:\w[^\w]{1,4}+(?=\w(?!\w))){4,2000}+\w")
@@ -78,14 +79,18 @@ def _around(text: str, first: int, last: int) -> tuple[int, int]:
 
 def _spelled(text: str) -> Iterator[Disguise]:
     """Letters one by one: with wider gaps between words, or words told apart by the beginnings that are known."""
-    for match in _SPELLED.finditer(text):
-        piece = match.group()
-        gaps = _GAP.findall(piece)
-        usual = max(set(gaps), key=gaps.count)
-        apart = all(g == usual for g in gaps)
-        plain = _GAP.sub(lambda g: "" if g.group() == usual else " ", piece)
-        if len(plain) >= 6:
-            yield Disguise(match.start(), match.end(), _unglued(plain) if apart else plain)
+    found = [m for m in _SPELLED.finditer(text) if sum(map(str.isalpha, m.group())) > _LEAST]
+    if found:
+        plain = "\n".join(_joined(m.group()) for m in found)
+        yield Disguise(found[0].start(), found[-1].end(), plain[:_MOST])
+
+
+def _joined(piece: str) -> str:
+    gaps = _GAP.findall(piece)
+    usual = max(set(gaps), key=gaps.count)
+    if all(g == usual for g in gaps):
+        return _unglued(_GAP.sub("", piece))
+    return _GAP.sub(lambda g: "" if g.group() == usual else " ", piece)
 
 
 def _glued(text: str) -> Iterator[Disguise]:
@@ -110,7 +115,7 @@ def _shifted() -> Lexicon:
 def _backwards() -> Lexicon:
     """Beginnings of words that an attack needs, in all alphabets, turned round."""
     entries = (e.rstrip("_") for name in TRIGGERS for e in entries_of(name))
-    return Lexicon([[e[::-1] for e in (*entries, *_STEMS) if len(e) >= 5 and e.isalpha()]])
+    return Lexicon([[e[::-1] for e in (*_STEMS, *(e for e in entries if len(e) > _LEAST)) if e.isalpha()]])
 
 
 @lru_cache(maxsize=26)
@@ -122,6 +127,8 @@ def _shift(by: int) -> dict[int, int]:
 def _turned(text: str, folded: Folded) -> Iterator[Disguise]:
     """Letters or words from right to left, upside down, or shifted in the alphabet."""
     starts, ends = folded.words()
+    long = ends - starts >= _LEAST
+    starts, ends = starts[long], ends[long]
     where, _ = _backwards().find(folded, ends, backwards=True)
     if len(where) > 1:
         start, end = _around(text, int(folded.where[where[0]]), int(folded.where[where[-1]]))
@@ -152,8 +159,11 @@ def _in_figures(text: str) -> Iterator[Disguise]:
 
 
 def _morse(text: str) -> Iterator[Disguise]:
-    for match in _MORSE.finditer(text):
-        codes = re.sub(r"[/|]", " / ", match.group().replace("_", "-")).split()
-        plain = "".join(_MORSE_CODE.get(code, " ") for code in codes[:_MOST])
-        if sum(c != " " for c in plain) > 5:
-            yield Disguise(match.start(), match.end(), " ".join(plain.split()))
+    found = list(_MORSE.finditer(text))
+    plain = []
+    for match in found:
+        codes = re.sub(r"[/|]", " / ", match.group()[:_MOST].replace("_", "-")).split()
+        plain.append("".join(_MORSE_CODE.get(code, " ") for code in codes))
+    words = " ".join(" ".join(plain).split())
+    if len(words) > _LEAST:
+        yield Disguise(found[0].start(), found[-1].end(), words[:_MOST])

@@ -5,7 +5,7 @@
    close together: that finds a sentence, wherever it is hidden.
 3. Each longer segment is scored twice: by its words and families of phrases, for jailbreaks in role-play that no single
    sentence gives away; and by all features, for short attacks.
-4. A linear model joins the three scores with the segment's length.
+4. A linear model joins the three scores with the segment's length; a window that is sure enough counts alone.
 
 The weights are made by ``benchmarks/train_injection.py``; `tenantgate/models/injection.npz` holds no text.
 """
@@ -38,7 +38,18 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Ints = NDArray[np.int64]
 
-__all__ = ["FEATURES", "GROUPS", "InjectionModel", "Segment", "Stage", "Weights", "joined", "segments", "spans", "windows"]
+__all__ = [
+    "FEATURES",
+    "GROUPS",
+    "InjectionModel",
+    "Segment",
+    "Stage",
+    "Weights",
+    "joined",
+    "segments",
+    "spans",
+    "windows",
+]
 
 KIND: Final = "PROMPT_INJECTION"
 GROUPS: Final = (BUCKETS, len(CONCEPTS), PAIRS, len(PATTERNS), len(PHRASES))
@@ -78,12 +89,14 @@ class Weights:
         segment: scores a longer piece by all features.
         wording: scores a longer piece by words, families of phrases and length.
         join: a weight for each of `joined`.
+        alone: the score of a window that is an attack whatever the rest says.
     """
 
     window: Stage
     segment: Stage
     wording: Stage
     join: Floats
+    alone: float
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Weights:
@@ -95,17 +108,20 @@ class Weights:
         try:
             window, segment, wording = (
                 Stage(
-                    arrays[name].astype(np.float32) * np.repeat(arrays[f"{name}_scale"], GROUPS).astype(np.float32),
+                    arrays[name].astype(np.float32)
+                    * np.repeat(arrays[f"{name}_scale"], GROUPS).astype(np.float32),
                     float(arrays[f"{name}_bias"]),
                 )
                 for name in ("window", "segment", "wording")
             )
-            weights = cls(window, segment, wording, arrays["join"].astype(np.float32))
+            weights = cls(window, segment, wording, arrays["join"].astype(np.float32), float(arrays["alone"]))
             fits = int(arrays["version"]) == VERSION and len(weights.join) == JOINED
         except (KeyError, AttributeError, ValueError, TypeError) as error:
             raise ConfigError(f"injection weights: can't be read ({type(error).__name__})") from None
         if not fits:
-            raise ConfigError("injection weights: made for another version; run benchmarks/train_injection.py")
+            raise ConfigError(
+                "injection weights: made for another version; run benchmarks/train_injection.py"
+            )
         return weights
 
 
@@ -126,20 +142,28 @@ def joined(window: float, segment: float, wording: float, words: int) -> Floats:
     """What the scores of a segment's worst window and of the segment are joined from; 1 comes last, for the bias."""
     length = min(1.0, math.log(words + 1) / 6)
     return np.array(
-        [window, segment, wording, length, window * length, segment * length, wording * length, 1.0], np.float32
+        [window, segment, wording, length, window * length, segment * length, wording * length, 1.0],
+        np.float32,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Numbers of features, each with the word at which it begins; each kind apart."""
+    """The features of a text.
+
+    Attributes:
+        numbers: the features; hashed words first.
+        at: the word at which each begins.
+        words: how many are hashed words.
+    """
 
     numbers: Ints
     at: Ints
-    words: int  # so many of them are hashed words
+    words: int
 
 
 def features_of(reading: Reading) -> Features:
+    """The features of a text, with the words at which they begin."""
     n = len(reading.starts)
     tokens = np.arange(n)
     numbers, at = [], []
@@ -216,10 +240,13 @@ def segments(text: str, folded: Folded, weights: Weights, phrases: Phrases) -> l
         families = families_of(text, reading, first, last, phrases)
         rest = np.concatenate((rest, families))
         scored = joined(
-            float(scores[worst]), weights.segment.score(bag, rest), weights.wording.score(bag, rest), last - first
+            float(scores[worst]),
+            weights.segment.score(bag, rest),
+            weights.wording.score(bag, rest),
+            last - first,
         )
         window = extent(reading, int(starts[worst]), int(ends[worst]))
-        out.append(Segment(window, float(scored @ weights.join)))
+        out.append(Segment(window, max(float(scored @ weights.join), float(scores[worst]) - weights.alone)))
     return out
 
 
@@ -256,11 +283,12 @@ class InjectionModel:
 
     Args:
         weights: the trained numbers.
-        phrases: gives the numbers of the families of phrases in a text.
+        phrases: gives the numbers of the families of phrases in a text; left out, by Python's own expressions, which
+            are slower.
     """
 
-    def __init__(self, weights: Weights, phrases: Phrases = plain_phrases) -> None:
-        self._weights, self._phrases = weights, phrases
+    def __init__(self, weights: Weights, phrases: Phrases | None = None) -> None:
+        self._weights, self._phrases = weights, phrases or plain_phrases
         lexical.concepts()
 
     def find(self, text: str) -> tuple[Finding, ...]:

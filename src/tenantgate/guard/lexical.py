@@ -29,7 +29,18 @@ if TYPE_CHECKING:
     Hashes = NDArray[np.uint64]
     Floats = NDArray[np.float32]
 
-__all__ = ["BUCKETS", "LONGEST", "PAIRS", "Folded", "Lexicon", "Reading", "concepts", "entries_of", "fold", "read"]
+__all__ = [
+    "BUCKETS",
+    "LONGEST",
+    "PAIRS",
+    "Folded",
+    "Lexicon",
+    "Reading",
+    "concepts",
+    "entries_of",
+    "fold",
+    "read",
+]
 
 BUCKETS: Final = 1 << 15
 """How many hashed words and pairs of words are told apart."""
@@ -41,7 +52,7 @@ PAIRS: Final = N * N
 
 _SPACE, _LETTER, _WIDE, _SIGN, _JOINED = range(5)
 _TABLE: Final = 0x3100  # characters whose class is in a table
-_GAPS: Final = frozenset("-_*\"`~“”„«»‐‑‒–—•·\u00ad")
+_GAPS: Final = frozenset('-_*"`~“”„«»‐‑‒–—•·\u00ad')
 _SIGNS: Final = frozenset("[](){}<>:;!?#|=/\\&%$@")
 _ENDS: Final = ".!?。！？؟।"
 _NEAR: Final = 60  # "letters" within which two concepts make a pair
@@ -51,6 +62,10 @@ _SENTENCE: Final = 14  # "letters" that the end of a sentence counts for
 _M: Final = 0x9E3779B97F4A7C15
 _MIX: Final = np.uint64(0xD6E8FEB86659FD93)
 _SHIFT: Final = np.uint64(32)
+_SLOTS: Final = 1 << 17
+_SLOT: Final = np.uint64(_SLOTS - 1)
+_TIERS: Final = (3, 6)
+_PLACES: Final = 4096  # that are looked at at a time, at all lengths of entries
 
 
 @lru_cache(maxsize=1)
@@ -137,6 +152,14 @@ class Folded:
         out: Hashes = (self.sums[starts + length] - self.sums[starts]) * _tables()[3][starts]
         return _mixed(out)
 
+    def inside(self, places: Ints) -> NDArray[np.bool_]:
+        """Whether a word goes on at each place."""
+        within = (places > 0) & (places < len(self.kinds))
+        after = self.kinds[np.where(within, places, 0)]
+        before = self.kinds[np.where(within, places - 1, 0)]
+        letters = (after == _LETTER) | (after == _JOINED)
+        return within & letters & ((before == _LETTER) | (before == _JOINED))
+
     def words(self) -> tuple[Ints, Ints]:
         """Where words of alphabets with spaces begin, and after which character they end."""
         word = np.zeros(len(self.kinds) + 2, np.int8)
@@ -181,52 +204,75 @@ class Lexicon:
     """
 
     def __init__(self, entries: Iterable[Iterable[str]]) -> None:
-        begins: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-        whole: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        masks: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+        stems = []
         for number, of_kind in enumerate(entries):
             for entry in of_kind:
                 stem = fold(normalise(entry.rstrip("_")).text)
                 size = len(stem.codes)
                 key = int(stem.hashes(np.zeros(1, np.int64), size)[0])
-                (whole if entry.endswith("_") else begins)[size][key] |= 1 << number
-        self._by_length = []
-        for size in sorted({*begins, *whole}):
-            keys = sorted({*begins[size], *whole[size]})
-            masks = np.array([[begins[size][k], whole[size][k]] for k in keys], np.uint64)
-            maybe = np.zeros(1 << 14, bool)
-            hashes = np.array(keys, np.uint64)
-            maybe[(hashes & np.uint64((1 << 14) - 1)).astype(np.int64)] = True
-            self._by_length.append((size, hashes, masks, maybe))
+                stems.append(stem)
+                masks[key, size][entry.endswith("_")] |= 1 << number
+        ordered = sorted(masks)
+        self._keys = np.array([key for key, _ in ordered], np.uint64)
+        self._sizes = np.array([size for _, size in ordered], np.int64)
+        self._masks = np.array([masks[k] for k in ordered], np.uint64)  # of its beginnings, of whole words
+        self._maybe = _marked(self._keys)
+        # Longer entries are looked up only where the beginning of one is.
+        self._tiers: list[tuple[Ints, NDArray[np.bool_] | None, int]] = []
+        lengths, begin = np.unique(self._sizes), 0
+        for most in (*_TIERS, int(lengths.max(initial=0))):
+            tier = lengths[(lengths > begin) & (lengths <= most)]
+            longer = [s for s in stems if begin and len(s.codes) > begin]
+            known = np.array([s.hashes(np.zeros(1, np.int64), begin)[0] for s in longer], np.uint64)
+            self._tiers.append((tier, _marked(known) if begin else None, begin))
+            begin = most
 
     def find(self, text: Folded, places: Ints, *, backwards: bool = False) -> tuple[Ints, Ints]:
         """Where entries begin (or, looking backwards, end) among `places`, and their kinds; by place."""
-        n = len(text.codes)
-        inside = np.ones(n + 1, bool)  # whether a word goes on at this place
-        inside[0] = inside[n] = False
-        letter = (text.kinds == _LETTER) | (text.kinds == _JOINED)
-        inside[1:n] = letter[1:] & letter[:-1]
-        at, masks = [], []
-        for size, keys, values, maybe in self._by_length:
-            starts = places[places >= size] - size if backwards else places[places <= n - size]
-            hashes = text.hashes(starts, size)
-            some = np.flatnonzero(maybe[(hashes & np.uint64((1 << 14) - 1)).astype(np.int64)])
-            if not len(some):
-                continue
-            starts, hashes = starts[some], hashes[some]
-            slot = np.minimum(np.searchsorted(keys, hashes), len(keys) - 1)
-            same = keys[slot] == hashes
-            starts, slot = starts[same], slot[same]
-            alone = ~inside[starts + size] & ~inside[starts]
-            mask = values[slot, 0] | np.where(alone, values[slot, 1], np.uint64(0))
-            at.append(starts[mask != 0])
-            masks.append(mask[mask != 0])
-        if not at:
+        found = [self._at(text, places[i : i + _PLACES], backwards) for i in range(0, len(places), _PLACES)]
+        if not found:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        where, mask = np.concatenate(at), np.concatenate(masks)
+        where, mask = (np.concatenate(part) for part in zip(*found, strict=True))
         bits = np.unpackbits(mask.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
-        row, found = np.nonzero(bits)
-        once = np.unique(where[row] * 64 + found)
+        row, kind = np.nonzero(bits)
+        once = np.unique(where[row] * 64 + kind)
         return once // 64, once % 64
+
+    def _at(self, text: Folded, places: Ints, backwards: bool) -> tuple[Ints, Hashes]:
+        all_starts, all_slots = [], []
+        for lengths, gate, begin in self._tiers:
+            if gate is not None and not backwards:
+                places = places[places + begin <= len(text.codes)]
+                places = places[gate[(text.hashes(places, begin) & _SLOT).astype(np.int64)]]
+            starts, slots = self._of_lengths(text, places, lengths, backwards)
+            all_starts.append(starts)
+            all_slots.append(slots)
+        starts, slots = np.concatenate(all_starts), np.concatenate(all_slots)
+        alone = ~text.inside(starts + self._sizes[slots]) & ~text.inside(starts)
+        mask = self._masks[slots, 0] | np.where(alone, self._masks[slots, 1], np.uint64(0))
+        return starts[mask != 0], mask[mask != 0]
+
+    def _of_lengths(
+        self, text: Folded, places: Ints, lengths: Ints, backwards: bool
+    ) -> tuple[Ints, Ints]:  # fmt: skip
+        """Where entries of these lengths are, and their numbers."""
+        sizes = np.broadcast_to(lengths[None, :], (len(places), len(lengths)))
+        starts = places[:, None] - (sizes if backwards else 0 * sizes)
+        fits = (starts >= 0) & (starts + sizes <= len(text.codes))
+        starts, sizes = starts[fits], sizes[fits]
+        hashes = text.hashes(starts, sizes)
+        some = np.flatnonzero(self._maybe[(hashes & _SLOT).astype(np.int64)])
+        starts, sizes, hashes = starts[some], sizes[some], hashes[some]
+        slots = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
+        same = (self._keys[slots] == hashes) & (self._sizes[slots] == sizes)
+        return starts[same], slots[same]
+
+
+def _marked(hashes: Hashes) -> NDArray[np.bool_]:
+    out = np.zeros(_SLOTS, bool)
+    out[(hashes & _SLOT).astype(np.int64)] = True
+    return out
 
 
 @lru_cache(maxsize=1)
@@ -252,7 +298,9 @@ def read(folded: Folded) -> Reading:
     starts = np.sort(np.concatenate((begin, single)))
     ends = np.sort(np.concatenate((end, single + 1)))
     at, found = concepts().find(folded, np.union1d(begin, np.flatnonzero(kinds > _LETTER)))
-    return Reading(folded.where, starts, ends, _words(folded, starts, ends), *_together(at, found, folded.letters))
+    return Reading(
+        folded.where, starts, ends, _words(folded, starts, ends), *_together(at, found, folded.letters)
+    )
 
 
 _TELLING: Final = np.array(sorted(ord(c) for c in _SIGNS), np.uint32)
@@ -286,7 +334,9 @@ def _together(at: Ints, found: Ints, letters: Floats) -> tuple[Ints, Ints, Ints,
         a, b = found[:-k][near], found[k:][near]
         pairs.append(np.minimum(a, b) * N + np.maximum(a, b))
         pairs_at.append(at[:-k][near])
-        masks[:-k] |= np.where(apart <= _CLOSE, np.left_shift(np.uint64(1), found[k:].astype(np.uint64)), np.uint64(0))
+        masks[:-k] |= np.where(
+            apart <= _CLOSE, np.left_shift(np.uint64(1), found[k:].astype(np.uint64)), np.uint64(0)
+        )
     hit, pattern = np.nonzero((masks[:, None] & _PATTERN_MASKS) == _PATTERN_MASKS)
     none = [np.zeros(0, np.int64)]
     return at, found, np.concatenate(pairs or none), np.concatenate(pairs_at or none), pattern, at[hit]

@@ -78,6 +78,7 @@ PHRASES: Final[dict[str, str]] = {
     "translate_password": r"\b(?:password|secret|key)\b[^.\n]{0,60}?\b(?:poem|base64|leet|encode|haiku|riddle|reverse|spell|story|acrostic|hint|first letter)|\b(?:poem|base64|leet|encode|haiku|riddle|reverse|acrostic)\b[^.\n]{0,60}?\b(?:password|secret key|passcode)",
 }  # fmt: skip
 
+
 def expressions() -> list[str]:
     """The expressions with their flags."""
     return [e if name == "shout" else f"(?i){e}" for name, e in PHRASES.items()]
