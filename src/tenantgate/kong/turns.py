@@ -9,8 +9,8 @@ checkpoints (`tenantgate.checkpoints`, and each answer of Kong's), and there it 
 - else, once it is long, to what has only just begun, and as a log phase to what a client waits for.
 
 What gives way isn't starved: when nobody goes before it, or every so often, it gets one of a few *slots* for a slice.
-Among those that wait, the tenant that used least comes first, then who came first. Short phases of tenants that use
-little never wait.
+Among those that wait, the tenant that used least comes first, then what has worked most. Short phases of tenants
+that use little never wait.
 """
 
 from __future__ import annotations
@@ -219,9 +219,13 @@ class Turns:
             for other in self._turns
         )
 
+    def _rank(self, turn: Turn, now: float) -> tuple[bool, float, float, int]:
+        # Of a tenant's own what is nearest to its end, or with too much to do none would get there in time.
+        return turn.background, self._usage.of(turn.key, now), -turn.used_s, turn.order
+
     def _grant(self, now: float) -> None:
         while self._waiting and self._holders < self._slots:
-            first = min(self._waiting, key=lambda t: (t.background, self._usage.of(t.key, now), t.order))
+            first = min(self._waiting, key=lambda t: self._rank(t, now))
             if self._behind(first, now) and (self._holders or now < self._rested_from + _REST_S):
                 return
             self._leave(first)

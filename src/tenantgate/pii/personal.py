@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from tenantgate.checkpoints import checkpoint
 from tenantgate.pii import checksums
 from tenantgate.pii.finding import Finding, lower_in_place, outermost
 
@@ -161,6 +162,7 @@ def _with_digits(text: str, lower: str, kinds: frozenset[str]) -> Iterator[Findi
     covered = outermost(taken)
     at = 0
     for match in _RUN.finditer(text):
+        checkpoint()
         while at < len(covered) and covered[at].end <= match.start():
             at += 1
         if at < len(covered) and covered[at].start < match.end():
@@ -369,6 +371,7 @@ def _told_by_word(text: str, lower: str, kinds: frozenset[str]) -> Iterator[Find
 
 def _ibans(text: str) -> Iterator[Finding]:
     for match in _IBAN_HEAD.finditer(text):
+        checkpoint()
         length = checksums.IBAN_LENGTHS.get(match.group()[:2].upper())
         if length is None:
             continue

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from tenantgate.checkpoints import checkpoint
 from tenantgate.pii.finding import Finding, lower_in_place, outermost
 
 __all__ = ["SECRET_KINDS", "entropy", "find_secrets"]
@@ -252,6 +253,7 @@ def _aws_secrets(text: str) -> Iterator[Finding]:
 
 def _named(text: str) -> Iterator[Finding]:
     for m in _NAMED.finditer(lower_in_place(text)):
+        checkpoint()
         name, joint, quote = m.group(1), m.group(2), m.group(3)
         value = text[m.start(4) : m.end(4)].rstrip(".,;:!?)]}\\")
         quoted = bool(quote) or text[m.start(2) - 1 : m.start(2)] in "\"'`"
