@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tenantgate.chat import ChatRequest
+from tenantgate.checkpoints import checkpoint
 from tenantgate.compress.checking import Problem, check_folded, check_pruned
 from tenantgate.compress.config import CompressConfig
 from tenantgate.compress.folding import STEPS, fold
@@ -159,6 +160,7 @@ class Compressor:
         return out, Steps(pruned=before - self._counter.count(out))
 
     def _check_time(self, deadline: float) -> None:
+        checkpoint()
         if self._clock() >= deadline:
             raise OutOfTimeError
 
