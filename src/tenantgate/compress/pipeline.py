@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tenantgate.chat import ChatRequest
-from tenantgate.checkpoints import checkpoint
 from tenantgate.compress.checking import Problem, check_folded, check_pruned
 from tenantgate.compress.config import CompressConfig
 from tenantgate.compress.folding import STEPS, fold
@@ -160,7 +159,6 @@ class Compressor:
         return out, Steps(pruned=before - self._counter.count(out))
 
     def _check_time(self, deadline: float) -> None:
-        checkpoint()
         if self._clock() >= deadline:
             raise OutOfTimeError
 
