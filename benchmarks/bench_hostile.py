@@ -198,7 +198,7 @@ def starve(args: argparse.Namespace) -> None:
             felt("warm-up", asks, args.warm_s)
             before = _restarts(stack)
             print(felt("nobody", asks, args.seconds).line())
-            made = {n: b for size in (args.size,) for n, b in bodies(size)}
+            made = {n: b.replace(b"gpt-4o-mini", b"m", 1) for n, b in bodies(args.size)}
             for family in args.families or WORST:
                 with hostile(stack, args.hostile_rate, args.seconds + 1, made[family]) as statuses:
                     time.sleep(1)

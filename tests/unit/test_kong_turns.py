@@ -59,6 +59,15 @@ def test_long_phases_beyond_the_slots_wait_until_one_ends(machine: Machine) -> N
     assert third.holds
 
 
+def test_a_tenant_that_used_much_has_half_of_the_slots(machine: Machine) -> None:
+    turns = machine.turns(slots=2)
+    first, second = begun(turns, "a"), begun(turns, "a")
+    assert machine.work(turns, first, 0.5)
+    assert not machine.work(turns, second, 0.01)
+    turns.end(first)
+    assert second.go.is_set()
+
+
 def test_a_short_phase_of_another_tenant_goes_first(machine: Machine) -> None:
     turns = machine.turns()
     hostile = begun(turns, "hostile")

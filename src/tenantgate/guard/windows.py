@@ -16,8 +16,7 @@ from tenantgate.pii import Finding, outermost
 
 __all__ = ["in_windows"]
 
-_BEFORE: Final = 512  # twice the farthest that a detector looks back
-_EDGE: Final = 256  # of these: what begins there may look like a beginning and be none
+_BEFORE: Final = 256  # farther than any detector looks back
 _AFTER: Final = 4096  # the longest head of a finding, of which the rest is only taken along (a JWT's)
 _LONGEST: Final = 24_576  # a private key with all that it may enclose
 
@@ -47,5 +46,5 @@ def _window(find: Detector, text: str, start: int) -> Iterator[Finding]:
         findings = find(text[first:last])
     for finding in findings:
         at = first + finding.start
-        if at < core and (first == 0 or finding.start >= _EDGE):
+        if start <= at < core:  # what begins before is the window's before it, or looks like a beginning and is none
             yield Finding(at, first + finding.end, finding.kind, finding.score)

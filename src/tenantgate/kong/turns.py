@@ -9,8 +9,8 @@ checkpoints (`tenantgate.checkpoints`, and each answer of Kong's), and there it 
 - else, once it is long, to what has only just begun, and as a log phase to what a client waits for.
 
 What gives way isn't starved: when nobody goes before it, or every so often, it gets one of a few *slots* for a slice.
-Among those that wait, the tenant that used least comes first, then who came first. Short phases of tenants that use
-little never wait.
+Among those that wait, the tenant that used least comes first, then what has worked most. Short phases of tenants
+that use little never wait.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ FREE_S: Final = 0.04
 """Of the processor: what a phase may use before it counts as long. To embed a question takes a quarter of it."""
 
 MUCH_S: Final = 0.3
-"""Of the processor, with the decay: what a tenant may use before its short phases give way, too; a fifth of a core."""
+"""Of the processor, with the decay: a fifth of a core. Who used more has half of the slots, and gives way earlier."""
+
+_FREE_OF_MUCH_S: Final = 0.005
 
 _LOOK_S: Final = 0.0005  # between two looks of one phase
 _SLICE_S: Final = 0.003  # of the clock: what a long phase runs before it looks whether it must give way
@@ -135,7 +137,7 @@ class Turns:
         with self._lock:
             self._charge(turn, now)
             behind = self._behind(turn, now)
-            if not behind and turn.used_s < FREE_S:
+            if not behind and turn.used_s < self._free_s(turn, now):
                 self._leave(turn)
                 return True
             if turn.holds:
@@ -219,9 +221,22 @@ class Turns:
             for other in self._turns
         )
 
+    def _rank(self, turn: Turn, now: float) -> tuple[bool, float, float, int]:
+        # Of a tenant's own what is nearest to its end, or with too much to do none would get there in time.
+        return turn.background, self._usage.of(turn.key, now), -turn.used_s, turn.order
+
+    def _much(self, turn: Turn, now: float) -> bool:
+        return self._usage.of(turn.key, now) > MUCH_S
+
+    def _free_s(self, turn: Turn, now: float) -> float:
+        return _FREE_OF_MUCH_S if self._much(turn, now) else FREE_S
+
     def _grant(self, now: float) -> None:
-        while self._waiting and self._holders < self._slots:
-            first = min(self._waiting, key=lambda t: (t.background, self._usage.of(t.key, now), t.order))
+        while self._waiting:
+            first = min(self._waiting, key=lambda t: self._rank(t, now))
+            slots = max(1, self._slots // 2) if self._much(first, now) else self._slots
+            if self._holders >= slots:
+                return
             if self._behind(first, now) and (self._holders or now < self._rested_from + _REST_S):
                 return
             self._leave(first)
