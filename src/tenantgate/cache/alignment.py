@@ -41,6 +41,7 @@ class Difference(enum.StrEnum):
     WORDS = "words"
     SENTENCES = "sentences"
     QUESTION = "question"
+    MODALITY = "modality"
     ORDER = "order"
 
 
@@ -92,7 +93,18 @@ def compare(a: Wording, b: Wording) -> Difference | None:
         return Difference.SENTENCES
     if a.question != b.question and frozenset((a.question, b.question)) not in _ALIKE:
         return Difference.QUESTION
+    if _asks_otherwise(a, b) or _asks_otherwise(b, a):
+        return Difference.MODALITY
     return Difference.ORDER if _reordered(a.terms, b.terms, substituted) else None
+
+
+_OBLIGED: Final = frozenset("must should shall".split())
+_POSSIBLE: Final = frozenset("can could may might".split())
+
+
+def _asks_otherwise(a: Wording, b: Wording) -> bool:
+    """Whether a asks what must be, and b what can be."""
+    return bool(a.modals & _OBLIGED and b.modals & _POSSIBLE and not b.modals & _OBLIGED)
 
 
 def _negations(wording: Wording) -> int:
@@ -177,7 +189,7 @@ def _reordered(a: Sequence[Term], b: Sequence[Term], substituted: dict[str, str]
     left, right = [term.key for term in a], [term.key for term in b]
     if left == right:
         return _governed_otherwise(a, b, _DIRECTED)
-    return _governed_otherwise(a, b, _DIRECTED | _WEAK) or _exchanged(a, b)
+    return _governed_otherwise(a, b, _DIRECTED.union(*_WEAK)) or _exchanged(a, b)
 
 
 def _only(keys: Counter[str], terms: Sequence[Term]) -> list[Term]:
@@ -196,7 +208,10 @@ def _persons(terms: Sequence[Term]) -> int:
 
 
 # Whether things are in, at or on a place, and done to or for it, hardly ever tells two questions apart.
-_WEAK: Final = frozenset("of in at on for about to as into onto".split())
+_WEAK: Final = tuple(
+    frozenset(words.split())
+    for words in ("of in at on for as", "of about on for", "to into onto in at on for as")
+)
 _DIRECTED: Final = frozenset(
     "to from into onto than by with against over per before after for until since".split()
 )
@@ -211,7 +226,7 @@ def _governed_otherwise(a: Sequence[Term], b: Sequence[Term], prepositions: Abst
     by_a = {word: preposition for preposition, words in mine.items() for word in words}
     by_b = {word: preposition for preposition, words in theirs.items() for word in words}
     return any(
-        by_a[word] != by_b[word] and not {by_a[word], by_b[word]} <= _WEAK
+        by_a[word] != by_b[word] and not any({by_a[word], by_b[word]} <= weak for weak in _WEAK)
         for word in by_a.keys() & by_b.keys()
     )
 
@@ -246,6 +261,6 @@ def _exchanged(a: Sequence[Term], b: Sequence[Term]) -> bool:
     left, right = [term.key for term in a], [term.key for term in b]
     for i in range(1, size):
         if left[i:] + left[:i] == right:
-            # Moved, as in "in the world to live", "to live in the world"; not "boat house", "house boat".
-            return a[i].tight and b[size - i].tight
+            # Moved, as in "in the world to live", "to live in the world"; not "tell my wife", "my wife tells me".
+            return not (a[i].before or b[size - i].before or a[0].before or b[0].before)
     return not (left[::-1] == right and set(left[1:-1]) <= _SYMMETRIC and size == 3)

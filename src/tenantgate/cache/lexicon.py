@@ -10,6 +10,7 @@ from typing import Final
 
 __all__ = [
     "CONTRACTIONS",
+    "COURTESY",
     "DISTINCT",
     "ENDINGS",
     "GENERIC",
@@ -146,7 +147,6 @@ where can you = where
 where could i = where
 where do you = where
 when do i = when
-when can i = when
 when will i = when
 how about = what about
 what is the best way to = how to
@@ -252,6 +252,9 @@ have to = must
 has to = must
 need to = must
 needs to = must
+do it = doit
+do this = doit
+do that = doit
 e mail = email
 e mails = emails
 on line = online
@@ -459,7 +462,7 @@ IDLE: Final = frozenset(
     "about regarding concerning by i my mine myself me we us our ours can could would will whether any some one "
     "thing things such get gets getting got has have having much many find current own thanks thank ok okay already "
     "yet ever information info amount anything something possible able way present exact located still hey hi hello s "
-    "us into onto up think yes yeah yep actual real there".split()
+    "us into onto up yes yeah yep actual real there".split()
 )
 """Words that one text may have more than the other: articles, auxiliaries, politeness, the first person, the weakest
 prepositions. A text of these alone asks nothing."""
@@ -506,22 +509,20 @@ less per via within during inside outside near far early late
 
 GENERIC: Final = frozenset(
     """
-you when where if from with all today here must should need want know like go come take make put set turn look let help
-see show give bring try keep use start check confirm call read ask provide open happen expect seem appear suppose
-contact search apply obtain receive require request wish hope
-time date place area person people someone somebody item number status state option idea sort kind type piece total
-result fact action process procedure way place position situation condition case sense respect matter subject topic
-change create run save move hear listen speak talk share decide choose determine believe consider understand remember
-deal handle offer enjoy prefer feel carry work live leave learn study discover identify select pick pull deliver bring
-contain involve exist remain conduct associate originate refer recall catch build track drive pay
-name title money issue trouble problem purpose experience level data guidance assistance clue way rest bit lot
-different similar necessary needed suitable proper normal usual regular typical main complete overall enough
-available further soon again yet able sure recent recently lately local specific particular certain general generally
-whole entire due done ready someone everything else around upcoming various together usually normally often
+you when where if from today here must should need want know like go come happen seem expect appear suppose exist
+remain contain involve associate originate obtain receive require request wish hope contact search apply own hold
+time date place area person people someone somebody item number status state idea sort kind type piece total result
+fact process procedure way situation condition case matter name title trouble problem issue reason
+available further soon yet able recent recently lately local due done ready around upcoming usually
 """.split()
 )
 """Words that may stand in a question or not without asking for another thing, if the model finds so. Two of them don't
 stand for one another, and none tells how to answer."""
+
+COURTESY: Final = frozenset(
+    "please kindly thanks thank you so much very ok okay hi hello hey sorry cheers regards sir madam".split()
+)
+"""A sentence of these alone is none."""
 
 NEGATIONS: Final = frozenset(
     "not no never none nobody nothing nowhere neither nor without except unless hardly barely n't".split()

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final
 
 from tenantgate.cache.lexicon import (
+    COURTESY,
     CONTRACTIONS,
     IDLE,
     IRREGULAR,
@@ -74,6 +75,9 @@ class Wording:
 
     question: Question
 
+    modals: frozenset[str]
+    """What says whether something can, may or must be."""
+
 
 PERSONS: Final = frozenset(("=i",))
 """Keys of terms that say who does or to whom it is done, where that is the one who asks."""
@@ -90,7 +94,7 @@ _SUFFIXES: Final = frozenset(("st", "nd", "rd", "th", "s"))  # 1st, 1990s: no ot
 _MARKS: Final = ".,;:?!…"
 _ENDS: Final = frozenset(".?!;:…")
 _IDLE_NOT: Final = re.compile(
-    r"\b(?:why|or|if) (?:why )?(?:not|no)\b|\bnot (?:only|just|to mention)\b|\bno (?:matter|longer than)\b",
+    r"\bwhether or not\b|\bnot (?:only|just|to mention)\b|\bno (?:matter|longer than)\b",
     re.IGNORECASE,
 )
 
@@ -116,6 +120,10 @@ _SUBJECTS: Final = frozenset(
 _BE: Final = frozenset("is are was were am be much many long far old often big tall will would".split())
 
 
+_INFINITIVE: Final = frozenset("how where what when want like need must going able try trying".split())
+"""Words after which "to" is no preposition."""
+
+
 def _by_first(
     phrases: Iterable[tuple[tuple[str, ...], tuple[str, ...]]],
 ) -> dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]]:
@@ -138,14 +146,15 @@ def read(text: str) -> Wording:
     terms: list[Term] = []
     sentences, negations = 0, 0
     question: Question | None = None
+    modals: set[str] = set()
     for found in lines.sentences:
         sentence = _opened(_replaced(found, _PHRASES))
         if sentence and question in (None, Question.OTHER):
             question = _question(sentence)
+        modals.update(_MODAL.intersection(sentence))
         negations += sum(word in NEGATIONS for word in sentence)
-        before = len(terms)
         _collect(sentence, terms)
-        sentences += any(term.key not in PERSONS for term in terms[before:])
+        sentences += any(word not in COURTESY for word in sentence)
     return Wording(
         terms=tuple(terms),
         words=frozenset(lines.words),
@@ -153,6 +162,7 @@ def read(text: str) -> Wording:
         negations=negations,
         sentences=sentences,
         question=question or Question.OTHER,
+        modals=frozenset(modals),
     )
 
 
@@ -218,7 +228,7 @@ class _Lines:
             else:
                 for part in core.split("-"):
                     self._word(part)
-        elif core.replace("-", "").isalnum():
+        elif core[0] != "-" and core.replace("-", "").isalnum():
             self._token("=" + core.lower())  # w2, GPT-4: as one writes it
         else:
             self._token("=" + core)  # code, paths, options: to the letter
@@ -245,7 +255,7 @@ class _Lines:
         sentence.append(low)
 
 
-_SMALL: Final = (IDLE | NEGATIONS | _ASKS.keys()) - {"i", "ok"}
+_SMALL: Final = (IDLE | NEGATIONS | _ASKS.keys() | _MODAL) - {"i", "ok"}
 _OPENED: Final = {")": "(", "]": "[", "}": "{"}
 CONTRACTIONS_OF: Final = {words[0]: instead for words, instead in CONTRACTIONS.items()}
 
@@ -316,8 +326,8 @@ def _question(words: list[str]) -> Question:
 
 def _collect(words: list[str], terms: list[Term]) -> None:
     before, tight = "", False
-    for word in words:
-        if word in _PREPOSITIONS:
+    for after, word in zip(("", *words), words, strict=False):
+        if word in _PREPOSITIONS and not (word == "to" and after in _INFINITIVE):
             before = word
             tight = False
             if word in IDLE:
@@ -383,7 +393,7 @@ def _base(word: str) -> str:
             return _uninflected(rest)
     if word.endswith(("sses", "shes", "ches", "xes", "zes")):
         word = word[:-2]
-    elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
+    elif word.endswith("s") and not word.endswith(("ss", "us", "is")) and not _VOWELS.isdisjoint(word):
         word = word[:-1]
     if word.endswith("y") and len(word) > 2 and word[-2] not in _VOWELS:
         return word[:-1] + "i"
