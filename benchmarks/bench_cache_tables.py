@@ -45,8 +45,8 @@ LANGUAGES: Final = Cld2()
 PROMPT: Final = (
     "I am planning a dinner for eight people on Saturday and one of my guests is allergic to {}, another one doesn't "
     "eat meat, and two are children who like neither fish nor hot spices; the kitchen is small and I have one oven "
-    "only. Which starter, main course and dessert could I prepare the day before, how long would each of them take, and "
-    "what should I buy in which shop of a small town so that all of it is fresh and costs no more than a hundred euros?"
+    "only. Which starter, main course and dessert could I prepare the day before, how long would each of them take, "
+    "and what should I buy in which shop of a small town so that all is fresh and costs no more than a hundred euros?"
 )
 """About a hundred tokens."""
 ROUNDS: Final = 300
@@ -132,7 +132,7 @@ def bench_tables(models: CacheModels, threshold: float, show: int = 0) -> Json:
         "near misses in 21 languages": table_pairs("cache_languages.toml"),
         "different questions in 21 languages": _everyday(),
     }
-    print("\n(e) pairs that want two answers")
+    print("pairs that want two answers")
     out: Json = {title: _print(title, _counted(pairs, decision), show) for title, pairs in tables.items()}
     same = [pair for pair in dict.fromkeys(paraphrases()) if pair[0] != pair[1]]
     kept = [pair for pair in same if decision.passes(*pair)]
@@ -147,23 +147,27 @@ def bench_tables(models: CacheModels, threshold: float, show: int = 0) -> Json:
 def _cost() -> Json:
     """Processor time of the rules for a prompt of about a hundred tokens with four neighbours, in microseconds."""
     asked = PROMPT.format("nuts")
-    stored = [read(PROMPT.format(word)) for word in ("eggs", "milk", "wheat", "nuts, please")]
 
     def language() -> None:
         unfit(asked, LANGUAGES)
 
-    def rules() -> None:
-        question = read.__wrapped__(asked)
-        for other in stored:
-            compare(question, other)
+    def question() -> None:
+        read.__wrapped__(asked)
 
-    def neighbours() -> None:
+    def near() -> None:
         for word in ("eggs", "milk", "wheat", "salt"):
-            read.__wrapped__(PROMPT.format(word))
+            difference(asked, PROMPT.format(word))
 
-    figures = {f.__name__: _best(f) for f in (language, rules, neighbours)}
-    print(f"\n  cost of 100 tokens: fitness {figures['language']:.0f} µs, the question and four comparisons "
-          f"{figures['rules']:.0f} µs, four stored questions read anew {figures['neighbours']:.0f} µs")  # fmt: skip
+    def same() -> None:
+        compare(read.__wrapped__(asked + " please"), read(asked))
+
+    figures = {f.__name__: _best(f) for f in (language, question, near, same)}
+    names = {
+        "language": "fitness", "question": "reading the question", "near": "four near misses beside it",
+        "same": "reading and comparing one that is the same",
+    }  # fmt: skip
+    shown = ", ".join(f"{names[name]} {value:.0f} µs" for name, value in figures.items())
+    print(f"\n  cost of 100 tokens: {shown}")
     return figures
 
 

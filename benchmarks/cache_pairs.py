@@ -147,7 +147,7 @@ _AUXILIARY: Final = re.compile(r"\b(is|are|was|does|do|can|will|should)\b")
 _MODIFIERS: Final = ("old", "foreign", "spare", "second hand")
 _ENDS: Final = {
     "time": (("last week", "next week"), ("today", "yesterday"), ("in the morning", "in the evening")),
-    "condition": (("with insurance", "without insurance"), ("if it rains", "if it snows"), ("before noon", "after noon")),
+    "condition": (("with insurance", "without insurance"), ("if it rains", "if it snows"), ("on foot", "by bus")),
     "quantity": (("for all of us", "for some of us"), ("for every child", "for one child")),
     "addition": (("", "for children"), ("", "abroad"), ("", "as a group"), ("", "and a hotel")),
 }  # fmt: skip
@@ -168,7 +168,7 @@ def _filled(group: list[str]) -> Iterator[tuple[dict[str, str], dict[str, str]]]
 
 
 def edit_pairs() -> Iterator[Apart]:
-    """Each prompt of the templates beside the same with one edit: a word, an order, a scope, a time, a modality …"""
+    """Each prompt of the templates beside the same with one edit: a word, an order, a scope, a time or a modality."""
     for group in _table("verifier_lists.toml")["templates"]:
         for values, others in _filled(group):
             for template in group:

@@ -20,7 +20,7 @@ import numpy as np
 from train_verifier import split
 from verifier_pairs import Request, read_pairs, read_requests
 
-from tenantgate.cache import judge
+from tenantgate.cache import judge, wording
 from tenantgate.cache.calibration import Calibration, Point, upper_wrong_rate
 from tenantgate.cache.cascade import Cascade
 from tenantgate.cache.config import BUILT_IN, VERIFIERS
@@ -111,8 +111,8 @@ def main(argv: list[str] | None = None) -> int:
         "--seeds", type=int, default=10, help="orders of the traffic to average (default: 10)"
     )
     args = parser.parse_args(argv)
-    judge.features = lru_cache(maxsize=None)(
-        judge.features.__wrapped__
+    judge.__dict__["read"] = lru_cache(maxsize=None)(
+        wording.read.__wrapped__
     )  # the same texts come again and again
     files = find_models()
     if files is None:

@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Final
 
 from tenantgate.cache.lexicon import (
-    COURTESY,
     CONTRACTIONS,
+    COURTESY,
     IDLE,
     IRREGULAR,
     NEGATIONS,
@@ -75,6 +75,9 @@ class Wording:
 
     question: Question
 
+    persons: tuple[str, ...]
+    """Who is spoken of, in order: "1" the one who asks, "2" the one who is asked."""
+
     modals: frozenset[str]
     """What says whether something can, may or must be."""
 
@@ -114,6 +117,9 @@ _ASKS: Final = {
 }  # fmt: skip
 _YES_NO: Final = frozenset("is are am was were do does did has have had if whether will would".split())
 _MODAL: Final = frozenset("can could should must may might shall".split())
+_MODALS: Final = _MODAL | {"will", "would"}
+_FIRST: Final = frozenset("i me my mine myself we us our ours".split())
+_PERSON: Final = dict.fromkeys(_FIRST, "1") | dict.fromkeys("you your yours yourself".split(), "2")
 _SUBJECTS: Final = frozenset(
     "i you we they he she it one people any some all the my your our this that these".split()
 )
@@ -122,6 +128,12 @@ _BE: Final = frozenset("is are was were am be much many long far old often big t
 
 _INFINITIVE: Final = frozenset("how where what when want like need must going able try trying".split())
 """Words after which "to" is no preposition."""
+
+
+_PARTICLES: Final = frozenset(("on", "in", "by", "for"))
+_PHRASAL: Final = frozenset(
+    "turn turned turning switch switched switching put putting shut log logged".split()
+)
 
 
 def _by_first(
@@ -134,6 +146,8 @@ def _by_first(
 
 
 _PHRASES: Final = _by_first(PHRASES.items())
+# "How do you" asks how one does; not where the one who asks is in the sentence, too.
+_PERSONAL: Final = _by_first((words, instead) for words, instead in PHRASES.items() if "you" not in words)
 _OPENINGS: Final = _by_first((words, ()) for words in OPENINGS)
 
 _Phrases = Mapping[str, Sequence[tuple[tuple[str, ...], tuple[str, ...]]]]
@@ -147,11 +161,15 @@ def read(text: str) -> Wording:
     sentences, negations = 0, 0
     question: Question | None = None
     modals: set[str] = set()
+    persons: list[str] = []
     for found in lines.sentences:
-        sentence = _opened(_replaced(found, _PHRASES))
+        sentence = _opened(_replaced(found, _PERSONAL if _FIRST.intersection(found) else _PHRASES))
+        if any(len(word) == 1 and word not in "ai" for word in sentence):
+            sentence = ["=a" if word == "a" else word for word in sentence]  # a letter among letters
+        persons.extend(_PERSON[word] for word in sentence if word in _PERSON)
         if sentence and question in (None, Question.OTHER):
             question = _question(sentence)
-        modals.update(_MODAL.intersection(sentence))
+        modals.update(_MODALS.intersection(sentence))
         negations += sum(word in NEGATIONS for word in sentence)
         _collect(sentence, terms)
         sentences += any(word not in COURTESY for word in sentence)
@@ -163,6 +181,7 @@ def read(text: str) -> Wording:
         sentences=sentences,
         question=question or Question.OTHER,
         modals=frozenset(modals),
+        persons=tuple(persons),
     )
 
 
@@ -326,7 +345,11 @@ def _question(words: list[str]) -> Question:
 
 def _collect(words: list[str], terms: list[Term]) -> None:
     before, tight = "", False
-    for after, word in zip(("", *words), words, strict=False):
+    for i, word in enumerate(words):
+        after = words[i - 1] if i else ""
+        if word in _PARTICLES and (i == len(words) - 1 or after in _PHRASAL):
+            terms.append(Term(word, "", tight))  # turn it on, put it in
+            continue
         if word in _PREPOSITIONS and not (word == "to" and after in _INFINITIVE):
             before = word
             tight = False
