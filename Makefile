@@ -57,8 +57,9 @@ bench-audit: setup ## PII=pii.jsonl: what the audit log leaks, and its speed
 bench: setup ## What the plugins cost and give, beside the same gateway without them; KONG_BIN=… on a real Kong
 	@$(VENV)/bin/tenantgate bench $(if $(KONG_BIN),--kong $(KONG_BIN)) $(ARGS)
 
-bench-cache: setup ## PAIRS=pairs.jsonl TRAFFIC=traffic.jsonl: the cache's quality and speed
-	@$(PY) benchmarks/bench_cache.py $(if $(PAIRS),--pairs $(PAIRS)) $(if $(TRAFFIC),--traffic $(TRAFFIC)) $(ARGS)
+bench-cache: setup ## PAIRS=pairs.jsonl TRAFFIC=traffic.jsonl: the cache's quality and speed; without them, on its own tables
+	@$(PY) benchmarks/bench_cache_tables.py
+	@[ -z "$(PAIRS)" ] || $(PY) benchmarks/bench_cache.py $(if $(PAIRS),--pairs $(PAIRS)) $(if $(TRAFFIC),--traffic $(TRAFFIC)) $(ARGS)
 
 bench-compress: setup ## MEETINGS=… PROBLEMS=… PROMPTS=…: what compression saves, keeps and takes
 	@$(PY) benchmarks/bench_compress.py $(if $(MEETINGS),--meetings $(MEETINGS)) \

@@ -38,7 +38,7 @@ import numpy as np
 import redis
 
 from tenantgate.cache.config import BUILT_IN, VERIFIERS, CacheConfig
-from tenantgate.cache.judge import NEAR, RULES, features
+from tenantgate.cache.judge import NEAR, Difference, difference
 from tenantgate.cache.partition import Keys
 from tenantgate.cache.ports import Embedder
 from tenantgate.devhost.redis_server import RedisServer
@@ -154,17 +154,17 @@ def _processor() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A pair with its cosine, its verifier's score, and the rules that keep it apart."""
+    """A pair with its cosine, its verifier's score, and the rule that keeps it apart."""
 
     same: bool
     cosine: float
     score: float
-    rules: tuple[str, ...]
+    rule: Difference | None
 
     @property
     def decision(self) -> float:
         """The score of the whole decision: below 0 where a rule refuses."""
-        return -1.0 if self.rules else self.score
+        return -1.0 if self.rule else self.score
 
 
 def score(pairs: Sequence[Pair], models: CacheModels) -> list[Scored]:
@@ -172,12 +172,13 @@ def score(pairs: Sequence[Pair], models: CacheModels) -> list[Scored]:
     texts = list(dict.fromkeys(text for pair in pairs for text in (pair.a, pair.b)))
 
     def one(pair: Pair) -> Scored:
-        left, right = features(pair.a), features(pair.b)
-        rules = tuple(name.value for name, differs in RULES.items() if differs(left, right))
         cosine = float(vectors[pair.a] @ vectors[pair.b])
         cut = models.verifier.truncates(pair.a, pair.b)
         return Scored(
-            pair.same, cosine, -1.0 if cut else models.verifier.score(pair.a, pair.b, cosine), rules
+            pair.same,
+            cosine,
+            -1.0 if cut else models.verifier.score(pair.a, pair.b, cosine),
+            difference(pair.a, pair.b),
         )
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -220,7 +221,7 @@ def bench_pairs(pairs: Sequence[Pair], models: CacheModels, bound: float) -> Jso
     say(f"\n(a) {len(rows):,} labelled pairs, {positives:,} the same; {time.monotonic() - started:.0f} s")
     sweeps: dict[str, Callable[[Scored], float]] = {
         "cosine": lambda row: row.cosine,
-        "cosine and rules": lambda row: -1.0 if row.rules else row.cosine,
+        "cosine and rules": lambda row: -1.0 if row.rule else row.cosine,
         "verifier": lambda row: row.score,
         "rules and verifier": lambda row: row.decision,
     }
@@ -241,8 +242,8 @@ def bench_pairs(pairs: Sequence[Pair], models: CacheModels, bound: float) -> Jso
     threshold = models.calibration.threshold_for(bound)
     used = 0.5 if threshold is None else threshold
     say(f"\n  {'rule':<12} {'right':>7} {'wrong':>7}   of them the verifier would serve at {used:.4g}:")
-    for rule in RULES:
-        hit = [row for row in rows if rule.value in row.rules]
+    for rule in Difference:
+        hit = [row for row in rows if row.rule is rule]
         passed = [row for row in hit if row.score >= used]
         figures = {
             "right": sum(row.same for row in hit),

@@ -24,7 +24,7 @@ import numpy as np
 from train_verifier import split
 from verifier_pairs import Pair, Request, components, read_pairs, read_requests
 
-from tenantgate.cache import judge
+from tenantgate.cache import judge, wording
 from tenantgate.cache.bound import BINS, edge
 from tenantgate.cache.calibration import Calibration, Point, Traffic
 from tenantgate.cache.cascade import Cascade
@@ -159,8 +159,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=4, help="orders to average (default: %(default)s)")
     parser.add_argument("--most", type=int, default=6000, help="texts of a domain (default: %(default)s)")
     args = parser.parse_args(argv)
-    judge.features = lru_cache(maxsize=None)(
-        judge.features.__wrapped__
+    judge.__dict__["read"] = lru_cache(maxsize=None)(
+        wording.read.__wrapped__
     )  # the same texts come again and again
     files = find_models()
     if files is None:

@@ -291,7 +291,7 @@ def test_calibrate_writes_a_table_and_a_report(
     pairs, out, report = (tmp_path / name for name in ("pairs.jsonl", "table.json", "report.html"))
     rows = [
         {"a": "about ships", "b": "on ships", "same": 1},
-        {"a": "about ships", "b": "on sails", "same": 0},
+        {"a": "about ships", "b": "on ships please", "same": 0},
     ]
     pairs.write_text("\n".join(json.dumps(row) for row in rows * 300), "utf-8")
     assert (

@@ -60,7 +60,6 @@ TOGETHER = [
     ("Is it 10,000 miles?", "is it 10000 miles?"),
     ("the best two-minute workout", "the best 2 minute workout"),
     ("the weather in Oslo today", "the weather in Oslo"),
-    ("Is the Universe expanding or not?", "Is the Universe expanding?"),
     ("I cannot log in", "I can't log in"),
     ("What is the capital of Ghana?", "what is the capital of ghana"),
     ("WHAT IS THE CAPITAL OF GHANA", "What is the capital of Ghana?"),

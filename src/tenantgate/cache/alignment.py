@@ -18,13 +18,14 @@ from typing import Final
 from tenantgate.cache.lexicon import (
     ENDINGS,
     GENERIC,
+    LISTED,
     OPPOSITES,
     SYNONYMS,
     UNITS,
 )
 from tenantgate.cache.wording import PERSONS, Question, Term, Wording, stem
 
-__all__ = ["Difference", "compare"]
+__all__ = ["Difference", "compare", "plainly_apart"]
 
 
 class Difference(enum.StrEnum):
@@ -41,6 +42,8 @@ class Difference(enum.StrEnum):
     WORDS = "words"
     SENTENCES = "sentences"
     QUESTION = "question"
+    MODALITY = "modality"
+    PERSONS = "persons"
     ORDER = "order"
 
 
@@ -74,6 +77,36 @@ _ALIKE: Final = frozenset(
 )
 
 
+_ALIKE_FROM: Final = 4  # letters that two forms of a name have in common, at least
+
+
+def plainly_apart(a: str, b: str) -> bool:
+    """Whether `compare` will surely find a difference, told without taking the texts apart.
+
+    That is a word of no list that only one of them has, in no form of it. For long texts, where that is most of the
+    work.
+    """
+    left, right = _bag(a), _bag(b)
+    only_a, only_b = left - right, right - left
+    if not only_a and not only_b:
+        return False
+    begun = {word[:_ALIKE_FROM] for word in (left & right)}
+    return _has_own(only_a, begun.union(word[:_ALIKE_FROM] for word in only_b)) or _has_own(
+        only_b, begun.union(word[:_ALIKE_FROM] for word in only_a)
+    )
+
+
+def _bag(text: str) -> set[str]:
+    return {chunk.strip(".,;:?!") for chunk in text.lower().split()}
+
+
+def _has_own(words: set[str], begun: set[str]) -> bool:
+    return any(
+        len(word) >= _ALIKE_FROM and word.isalpha() and word not in LISTED and word[:_ALIKE_FROM] not in begun
+        for word in words
+    )
+
+
 def compare(a: Wording, b: Wording) -> Difference | None:
     """What keeps the two apart, or None. Symmetric."""
     mine, theirs = _counted(a.terms), _counted(b.terms)
@@ -92,7 +125,34 @@ def compare(a: Wording, b: Wording) -> Difference | None:
         return Difference.SENTENCES
     if a.question != b.question and frozenset((a.question, b.question)) not in _ALIKE:
         return Difference.QUESTION
+    if _asks_otherwise(a, b) or _asks_otherwise(b, a):
+        return Difference.MODALITY
+    if _other_persons(a.persons, b.persons):
+        return Difference.PERSONS
     return Difference.ORDER if _reordered(a.terms, b.terms, substituted) else None
+
+
+_OBLIGED: Final = frozenset("must should shall".split())
+_FUTURE: Final = frozenset(("will", "would"))
+_POSSIBLE: Final = frozenset("can could may might".split())
+
+
+def _asks_otherwise(a: Wording, b: Wording) -> bool:
+    """Whether a asks what must be, and b what can be; or one what is, and the other what will be."""
+    if Question.YES_NO in (a.question, b.question) and bool(a.modals & _FUTURE) != bool(b.modals & _FUTURE):
+        return True
+    obliged, possible = a.modals & _OBLIGED, b.modals & _POSSIBLE
+    if obliged and not b.modals & _OBLIGED:
+        return bool(possible) or Question.HOW in (a.question, b.question)
+    return bool(obliged and possible and obliged != b.modals & _OBLIGED)
+
+
+def _other_persons(a: Sequence[str], b: Sequence[str]) -> bool:
+    """Whether "I" and "you" are exchanged: one is more often in each, or both are in both, the other way round."""
+    more_first, more_second = a.count("1") - b.count("1"), a.count("2") - b.count("2")
+    if more_first * more_second < 0:
+        return True
+    return not more_first and not more_second and a != b
 
 
 def _negations(wording: Wording) -> int:
@@ -120,8 +180,8 @@ def _without(words: list[str], taken: Iterable[str]) -> list[str]:
 
 
 def _generic(only_a: list[str], only_b: list[str]) -> bool:
-    """Whether what is left over is of the kind that a model can weigh: general words, and not one for another."""
-    if len(only_a) == len(only_b) == 1:
+    """Whether what is left over is of the kind that a model can weigh: general words, and on one side only."""
+    if only_a and only_b:
         return False
     return all(word in _GENERIC for word in (*only_a, *only_b))
 
@@ -177,7 +237,7 @@ def _reordered(a: Sequence[Term], b: Sequence[Term], substituted: dict[str, str]
     left, right = [term.key for term in a], [term.key for term in b]
     if left == right:
         return _governed_otherwise(a, b, _DIRECTED)
-    return _governed_otherwise(a, b, _DIRECTED | _WEAK) or _exchanged(a, b)
+    return _governed_otherwise(a, b, _DIRECTED.union(*_WEAK)) or _exchanged(a, b)
 
 
 def _only(keys: Counter[str], terms: Sequence[Term]) -> list[Term]:
@@ -196,7 +256,10 @@ def _persons(terms: Sequence[Term]) -> int:
 
 
 # Whether things are in, at or on a place, and done to or for it, hardly ever tells two questions apart.
-_WEAK: Final = frozenset("of in at on for about to as into onto".split())
+_WEAK: Final = tuple(
+    frozenset(words.split())
+    for words in ("of in at on for as", "of about on for", "to into onto in at on for as")
+)
 _DIRECTED: Final = frozenset(
     "to from into onto than by with against over per before after for until since".split()
 )
@@ -211,7 +274,7 @@ def _governed_otherwise(a: Sequence[Term], b: Sequence[Term], prepositions: Abst
     by_a = {word: preposition for preposition, words in mine.items() for word in words}
     by_b = {word: preposition for preposition, words in theirs.items() for word in words}
     return any(
-        by_a[word] != by_b[word] and not {by_a[word], by_b[word]} <= _WEAK
+        by_a[word] != by_b[word] and not any({by_a[word], by_b[word]} <= weak for weak in _WEAK)
         for word in by_a.keys() & by_b.keys()
     )
 
@@ -225,7 +288,7 @@ def _governed(terms: Sequence[Term]) -> dict[str, set[str]]:
 
 
 _MOVABLE: Final = frozenset(
-    "off out down back over away again today tomorrow yesterday tonight not no".split()
+    "on in off out down back over away again today tomorrow yesterday tonight not no".split()
 )
 """Words that may stand anywhere: turn the light off, turn off the light."""
 _SYMMETRIC: Final = frozenset(("or", "vs", "versus"))
@@ -246,6 +309,6 @@ def _exchanged(a: Sequence[Term], b: Sequence[Term]) -> bool:
     left, right = [term.key for term in a], [term.key for term in b]
     for i in range(1, size):
         if left[i:] + left[:i] == right:
-            # Moved, as in "in the world to live", "to live in the world"; not "boat house", "house boat".
-            return a[i].tight and b[size - i].tight
+            # Moved, as in "in the world to live", "to live in the world"; not "tell my wife", "my wife tells me".
+            return not (a[i].before or b[size - i].before or a[0].before or b[0].before)
     return not (left[::-1] == right and set(left[1:-1]) <= _SYMMETRIC and size == 3)

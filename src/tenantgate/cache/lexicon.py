@@ -6,16 +6,17 @@ missing here costs a hit, a word that is wrong here a wrong answer: leave out wh
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 __all__ = [
     "CONTRACTIONS",
-    "DISTINCT",
+    "COURTESY",
     "ENDINGS",
     "GENERIC",
     "IDLE",
-    "INSTRUCTIONS",
     "IRREGULAR",
+    "LISTED",
     "NEGATIONS",
     "NUMBER_WORDS",
     "OPENINGS",
@@ -27,429 +28,94 @@ __all__ = [
 
 
 def _pairs(lines: str) -> dict[tuple[str, ...], tuple[str, ...]]:
-    rows = (line.partition("=") for line in lines.strip().splitlines())
+    rows = (row.partition("=") for row in lines.replace("\n", " ").split(";"))
     return {tuple(left.split()): tuple(right.split()) for left, _, right in rows}
 
 
 CONTRACTIONS: Final = _pairs("""
-i'm = i am
-im = i am
-i'd = i would
-i've = i have
-ive = i have
-i'll = i will
-you're = you are
-youre = you are
-you'd = you would
-you've = you have
-you'll = you will
-we're = we are
-we've = we have
-we'll = we will
-they're = they are
-they've = they have
-they'll = they will
-it's = it is
-it'll = it will
-that's = that is
-thats = that is
-there's = there is
-theres = there is
-here's = here is
-what's = what is
-whats = what is
-what're = what are
-what'll = what will
-who's = who is
-whos = who is
-where's = where is
-wheres = where is
-when's = when is
-whens = when is
-how's = how is
-hows = how is
-why's = why is
-let's = let us
-can't = can not
-cant = can not
-cannot = can not
-won't = will not
-wont = will not
-don't = do not
-dont = do not
-doesn't = does not
-doesnt = does not
-didn't = did not
-didnt = did not
-isn't = is not
-isnt = is not
-aren't = are not
-arent = are not
-wasn't = was not
-wasnt = was not
-weren't = were not
-werent = were not
-haven't = have not
-havent = have not
-hasn't = has not
-hasnt = has not
-hadn't = had not
-couldn't = could not
-couldnt = could not
-shouldn't = should not
-shouldnt = should not
-wouldn't = would not
-wouldnt = would not
-mustn't = must not
-needn't = need not
-ain't = is not
-aint = is not
-gonna = going to
-wanna = want to
-gotta = must
-gimme = give me
-lemme = let me
-pls = please
-plz = please
-u = you
-ur = your
+i'm = i am; im = i am; i'd = i would; i've = i have; ive = i have; i'll = i will; you're = you are;
+youre = you are; you'd = you would; you've = you have; you'll = you will; we're = we are; we've = we have;
+we'll = we will; they're = they are; they've = they have; they'll = they will; it's = it is; it'll = it will;
+that's = that is; thats = that is; there's = there is; theres = there is; here's = here is; what's = what is;
+whats = what is; what're = what are; what'll = what will; who's = who is; whos = who is; where's = where is;
+wheres = where is; when's = when is; whens = when is; how's = how is; hows = how is; why's = why is;
+let's = let us; can't = can not; cant = can not; cannot = can not; won't = will not; wont = will not;
+don't = do not; dont = do not; doesn't = does not; doesnt = does not; didn't = did not; didnt = did not;
+isn't = is not; isnt = is not; aren't = are not; arent = are not; wasn't = was not; wasnt = was not;
+weren't = were not; werent = were not; haven't = have not; havent = have not; hasn't = has not; hasnt = has not;
+hadn't = had not; couldn't = could not; couldnt = could not; shouldn't = should not; shouldnt = should not;
+wouldn't = would not; wouldnt = would not; mustn't = must not; needn't = need not; ain't = is not; aint = is not;
+gonna = going to; wanna = want to; gotta = must; gimme = give me; lemme = let me; pls = please; plz = please;
+u = you; ur = your
 """)
 """Words that are several, without ambiguity."""
 
 PHRASES: Final = _pairs("""
-right now =
-at the moment =
-at this moment =
-at present =
-at this time =
-as of now =
-of course =
-a couple of = some
-a lot of = many
-lots of = many
-is there a way to = how to
-is there any way to = how to
-is there a way i can = how to
-is there any way i can = how to
-what is a way to = how to
-what is the way to = how to
-is going to = will
-are going to = will
-am going to = will
-where do i go to = where to
-where can i go to = where to
-where should i go to = where to
-where would i go to = where to
-where do i = where
-where can i = where
-where can you = where
-where could i = where
-where do you = where
-when do i = when
-when can i = when
-when will i = when
-how about = what about
-what is the best way to = how to
-what is the right way to = how to
-what is the correct way to = how to
-what is the proper way to = how to
-what is the easiest way to = how to
-what would be the best way to = how to
-what are the ways to = how to
-what are some ways to = how to
-what are the steps to = how to
-what are the steps for = how to
-what steps do i take to = how to
-what do i need to do to = how to
-what do i have to do to = how to
-what should i do to = how to
-what can i do to = how to
-what do i do to = how to
-how do i go about = how to
-how can i go about = how to
-how do you go about = how to
-how would i go about = how to
-how should i go about = how to
-how am i supposed to = how to
-how am i able to = how to
-how is it possible to = how to
-how does one = how to
-how do i = how to
-how do you = how to
-how do we = how to
-how can i = how to
-how can you = how to
-how can we = how to
-how can one = how to
-how could i = how to
-how could one = how to
-how would i = how to
-how would you = how to
-how would one = how to
-how should i = how to
-how might i = how to
-how i can = how to
-how i could = how to
-how i do = how to
-how come = why
-for what reason = why
-what is the reason that = why
-what is the reason why = why
-what is the reason = why
-what are the reasons = why
-the name of = the
-the names of = the
-the title of = the
-the kind of = the
-the type of = the
-kind of =
-type of =
-what is the location of = where is
-what is the time = when is it
-tell the time = when is it
-once again = again
-one more time = again
-once more = again
-what time = when
-at what time = when
-on what date = when
-on which date = when
-what place = where
-in what place = where
-what sort of = what
-what sorts of = what
-what kind of = what
-what kinds of = what
-what type of = what
-what types of = what
-which kind of = what
-which type of = what
-what are some of the = what
-what are some = what
-how much money = how much
-do you know of any = what are
-are there any = what are
-do i have any = what do i have
-do we have any = what do we have
-are there = what are
-is there any = what is
-is there an = what is
-is there a = what is
-is there = what is
-does there exist = what is
-is it possible to = can i
-is it possible for me to = can i
-would it be possible to = can i
-would it be possible for me to = can i
-am i able to = can i
-am i allowed to = may i
-am i permitted to = may i
-is it ok to = may i
-is it okay to = may i
-do i need to = must i
-do i have to = must i
-have to = must
-has to = must
-need to = must
-needs to = must
-e mail = email
-e mails = emails
-on line = online
-off line = offline
-wi fi = wifi
-to do list = todo list
-log in = login
-log into = login
-log on = login
-logging in = login
-logging into = login
-sign in = login
-sign into = login
-signing in = login
-log out = logout
-logging out = logout
-sign out = logout
-sign up = signup
-signing up = signup
-set up = setup
-setting up = setup
-look for = find
-looking for = find
-get rid of = remove
-getting rid of = remove
-find out = find
-figure out = find
-in order to = to
-so as to = to
-be able to = can
-with regard to = about
-with respect to = about
-in regards to = about
-in terms of = about
-due to = because
-because of = because
-as well as = and
-as well = also
-cell phone = mobile
-mobile phone = mobile
-united states of america = usa
-united states = usa
-the us = usa
-united kingdom = uk
-united nations = un
-new york city = nyc
+right now =; at the moment =; at this moment =; at present =; at this time =; as of now =; of course =;
+a couple of = some; a lot of = many; lots of = many; is there a way to = how to; is there any way to = how to;
+is there a way i can = how to; is there any way i can = how to; what is a way to = how to;
+what is the way to = how to; is going to = will; are going to = will; am going to = will;
+where do i go to = where to; where can i go to = where to; where should i go to = where to;
+where would i go to = where to; where do i = where; where can i = where; where can you = where;
+where could i = where; where do you = where; when do i = when; when will i = when; how about = what about;
+what is the best way to = how to; what is the right way to = how to; what is the correct way to = how to;
+what is the proper way to = how to; what is the easiest way to = how to; what would be the best way to = how to;
+what are the ways to = how to; what are some ways to = how to; what are the steps to = how to;
+what are the steps for = how to; what steps do i take to = how to; what do i need to do to = how to;
+what do i have to do to = how to; what can i do to = how to; what do i do to = how to;
+how do i go about = how to; how can i go about = how to; how do you go about = how to;
+how would i go about = how to; how am i supposed to = how to; how am i able to = how to;
+how is it possible to = how to; how does one = how to; how do i = how to; how do you = how to;
+how do we = how to; how can i = how to; how can you = how to; how can we = how to; how can one = how to;
+how could i = how to; how could one = how to; how would i = how to; how would you = how to;
+how would one = how to; how i can = how to; how i could = how to; how i do = how to; how come = why;
+for what reason = why; what is the reason that = why; what is the reason why = why; what is the reason = why;
+what are the reasons = why; the name of = the; the names of = the; the title of = the; the kind of = the;
+the type of = the; kind of =; type of =; what is the location of = where is; what is the time = when is it;
+tell the time = when is it; once again = again; one more time = again; once more = again; what time = when;
+at what time = when; on what date = when; on which date = when; what place = where; in what place = where;
+what sort of = what; what sorts of = what; what kind of = what; what kinds of = what; what type of = what;
+what types of = what; which kind of = what; which type of = what; what are some of the = what;
+what are some = what; how much money = how much; do you know of any = what are; are there any = what are;
+do i have any = what do i have; do we have any = what do we have; are there = what are; is there any = what is;
+is there an = what is; is there a = what is; is there = what is; does there exist = what is;
+is it possible to = can i; is it possible for me to = can i; would it be possible to = can i;
+would it be possible for me to = can i; am i able to = can i; am i allowed to = may i; am i permitted to = may i;
+is it ok to = may i; is it okay to = may i; do i need to = must i; do i have to = must i; have to = must;
+has to = must; need to = must; needs to = must; do it = doit; do this = doit; do that = doit; e mail = email;
+e mails = emails; on line = online; off line = offline; wi fi = wifi; to do list = todo list; log in = login;
+log into = login; log on = login; logging in = login; logging into = login; sign in = login; sign into = login;
+signing in = login; log out = logout; logging out = logout; sign out = logout; sign up = signup;
+signing up = signup; set up = setup; setting up = setup; look for = find; looking for = find;
+get rid of = remove; getting rid of = remove; find out = find; figure out = find; in order to = to;
+so as to = to; be able to = can; with regard to = about; with respect to = about; in regards to = about;
+in terms of = about; due to = because; because of = because; as well as = and; as well = also;
+cell phone = mobile; mobile phone = mobile; united states of america = usa; united states = usa; the us = usa;
+united kingdom = uk; united nations = un; new york city = nyc
 """)
 """Phrases by what stands for them, everywhere in a text, the longest first."""
 
 OPENINGS: Final = frozenset(
     tuple(line.split())
     for line in """
-please
-kindly
-hi
-hello
-hey
-hi there
-hello there
-hey there
-greetings
-good morning
-good afternoon
-good evening
-ok
-okay
-alright
-well
-so
-um
-uh
-uhh
-now
-and
-thanks
-thank you
-sorry
-excuse me
-pardon me
-quick question
-i have a question
-just
-actually
-basically
-honestly
-by the way
-can you
-could you
-will you
-would you
-can you please
-could you please
-would you please
-will you please
-can you kindly
-could you kindly
-would you mind
-do you mind
-would you be able to
-would it be possible to
-are you able to
-is it possible for you to
-is there a chance you could
-can i ask
-may i ask
-can i know
-may i know
-can i see
-can i find
-may i have
-could i have
-do you know
-do you happen to know
-does anyone know
-does anybody know
-do you have any idea
-any idea
-tell me
-tell us
-telling me
-tell me please
-let me know
-let me see
-let us see
-let us
-show me
-showing me
-give me
-giving me
-bring me
-get me
-find me
-find
-finding
-check
-check on
-check to see
-see
-know
-hear
-look up
-look
-look at
-read me
-explain
-explain to me
-explaining
-provide
-provide me
-provide me with
-help me
-help me to
-help me with
-help me find
-help me understand
-help to
-i must help with
-i must your help with
-i must some help with
-i want
-i want to
-i want you to
-i would like
-i would like to
-i would like you to
-i would love to
-i like to
-i must
-i must you to
-i need
-i need you to
-i wish
-i wish to
-i wish you to
-i need help
-i need help with
-i need help to
-i am in need of
-i am trying to
-i am looking to
-i am looking for
-i am going to
-i am curious
-i am curious about
-i am interested in
-i wonder
-i was wondering
-i am wondering
-i was curious
-wondering
-curious
-ask
-learn
-understand
-go ahead and
-go and
-go ahead
-""".strip().splitlines()
+please, kindly, hi, hello, hey, hi there, hello there, hey there, greetings, good morning, good afternoon,
+good evening, ok, okay, alright, well, so, um, uh, uhh, now, and, thanks, thank you, sorry, excuse me, pardon me,
+quick question, i have a question, just, actually, basically, honestly, by the way, can you, could you, will you,
+would you, can you please, could you please, would you please, will you please, can you kindly, could you kindly,
+would you mind, do you mind, would you be able to, would it be possible to, are you able to,
+is it possible for you to, is there a chance you could, can i ask, may i ask, can i know, may i know, can i see,
+can i find, do you know, do you happen to know, does anyone know, does anybody know, do you have any idea,
+any idea, tell me, tell us, telling me, tell me please, let me know, let me see, let us see, let us, show me,
+showing me, give me, giving me, bring me, get me, find me, find, finding, check, check on, check to see, see,
+know, hear, look up, look, look at, read me, explain, explain to me, explaining, provide, provide me,
+provide me with, help me, help me to, help me with, help me find, help me understand, help me out,
+help me out here, help to, i must help with, i must your help with, i must some help with, i want, i want to,
+i want you to, i would like, i would like to, i would like you to, i would love to, i like to, i must,
+i must you to, i need, i need you to, i wish, i wish to, i wish you to, i need help, i need help with,
+i need help to, i am in need of, i am trying to, i am looking to, i am looking for, i am going to, i am curious,
+i am curious about, i am interested in, i wonder, i was wondering, i am wondering, i was curious, wondering,
+curious, ask, learn, understand, go ahead and, go and, go ahead
+""".replace("\n", " ").split(",")
 )
 """What may open a sentence without a meaning of its own; one after the other."""
 
@@ -457,71 +123,29 @@ IDLE: Final = frozenset(
     "a an the is are am be been being do does it its this that these those there please kindly just really "
     "actually exactly basically currently presently now also so then and but what which how of in at on for to as "
     "about regarding concerning by i my mine myself me we us our ours can could would will whether any some one "
-    "thing things such get gets getting got has have having much many find current own thanks thank ok okay already "
-    "yet ever information info amount anything something possible able way present exact located still hey hi hello s "
-    "us into onto up think yes yeah yep actual real there".split()
+    "thing things such get gets getting got has have having much many find current thanks thank ok okay "
+    "yet ever information info amount anything something possible able way located s us "
+    "into onto yes yeah yep there".split()
 )
 """Words that one text may have more than the other: articles, auxiliaries, politeness, the first person, the weakest
 prepositions. A text of these alone asks nothing."""
 
-INSTRUCTIONS: Final = frozenset(
-    """
-answer reply respond response output format json xml yaml html csv markdown table list bullet bullets point points
-outline code block plain text caps uppercase lowercase capital bold italic emoji emojis word words sentence sentences
-paragraph paragraphs line lines character characters letter letters page pages short shorter shortest long longer brief
-briefly concise concisely detail details detailed depth thorough thoroughly comprehensive summary summarise summarize
-summarised summarized tldr eli5 step steps simple simply simpler plainly layman laymen beginner expert child kid kids
-toddler grandma teacher professor explain explanation explanations justify reason reasons reasoning think thinking cite
-citation citations source sources reference references link links url example examples bulleted numbered english french
-spanish german italian portuguese dutch russian polish turkish arabic hebrew hindi chinese mandarin japanese korean
-language translate translated translation tone voice style formal formally informal informally casual casually polite
-politely friendly rude rudely sarcastic sarcastically funny humorous humorously joke jokes joking serious seriously
-dramatic poetic poem poetry rhyme rhymes rhyming rap song haiku limerick pirate shakespeare shakespearean yoda robot
-persona act acting pretend pretending imagine roleplay play character role as-if professional academic technical
-lie lying lies wrong wrongly incorrect incorrectly false falsely fake fabricate invent deny mislead secret secretly
-ignore disregard forget override bypass obey follow instruction instructions instead rule rules system prompt always
-never only just say saying tell telling mention mentioning recommend recommending recommendation promote praise insult
-include including append add adding begin start end ending finish finishing conclude sign repeat write print echo
-return use using avoid omit exclude skip without quote quoted quotes censor swear curse advertise advertisement link
-buy visit click download subscribe vote trust company brand product urgent asap immediately quick quickly fast
-hurry important please urgently warn warning disclaimer opinion honest honestly truthful truthfully truth
-""".split()
-)
-"""Words by which one says how to answer. Where two texts differ in one of them, no model is asked."""
-
-DISTINCT: Final = frozenset(
-    """
-you he she they who when where why was were did had must should shall all every each both only most few several none
-more less other another same different next last previous first second third latest today tomorrow yesterday tonight
-morning afternoon evening night noon midnight weekend weekday monday tuesday wednesday thursday friday saturday sunday
-january february march april june july august september october november december spring summer autumn fall winter
-red blue green yellow black white pink purple orange brown grey gold silver north south east west left right top bottom
-front back mother father brother sister wife husband son daughter parent child uncle aunt grandmother grandfather baby
-adult breakfast lunch dinner snack checking savings debit credit visa mastercard amex cash cheque bank loan mortgage
-or if unless because while until since before after from into out off up down over under between against through than
-less per via within during inside outside near far early late
-""".split()
-)
-"""Words that exclude one another, or tie others together."""
-
 GENERIC: Final = frozenset(
     """
-you when where if from with all today here must should need want know like go come take make put set turn look let help
-see show give bring try keep use start check confirm call read ask provide open happen expect seem appear suppose
-contact search apply obtain receive require request wish hope
-time date place area person people someone somebody item number status state option idea sort kind type piece total
-result fact action process procedure way place position situation condition case sense respect matter subject topic
-change create run save move hear listen speak talk share decide choose determine believe consider understand remember
-deal handle offer enjoy prefer feel carry work live leave learn study discover identify select pick pull deliver bring
-contain involve exist remain conduct associate originate refer recall catch build track drive pay
-name title money issue trouble problem purpose experience level data guidance assistance clue way rest bit lot
-different similar necessary needed suitable proper normal usual regular typical main complete overall enough
-available further soon again yet able sure recent recently lately local specific particular certain general generally
-whole entire due done ready someone everything else around upcoming various together usually normally often
+you when where if with today here must should happen seem expect appear suppose exist
+remain contain involve associate originate obtain receive require request wish hope contact search apply hold
+time date place area person people someone somebody item number status state idea sort kind type piece total result
+fact process procedure way situation condition case matter name title trouble problem issue reason
+available further soon yet able recent recently lately local due done ready around upcoming usually
 """.split()
 )
 """Words that may stand in a question or not without asking for another thing, if the model finds so. Two of them don't
 stand for one another, and none tells how to answer."""
+
+COURTESY: Final = frozenset(
+    "please kindly thanks thank you so much very ok okay hi hello hey sorry cheers regards sir madam".split()
+)
+"""A sentence of these alone is none."""
 
 NEGATIONS: Final = frozenset(
     "not no never none nobody nothing nowhere neither nor without except unless hardly barely n't".split()
@@ -626,633 +250,110 @@ ENDINGS: Final = frozenset("s es n an ans ian ians i is ic a".split())
 IRREGULAR: Final = {
     form: line.split()[0]
     for line in """
-be was were
-go went gone goes
-buy bought
-pay paid
-send sent
-make made
-lose lost
-find found
-spend spent
-freeze froze frozen
-steal stole stolen
-break broke broken
-speak spoke spoken
-write wrote written
-take took taken
-give gave given
-eat ate eaten
-drink drank drunk
-drive drove driven
-fly flew flown
-know knew known
-see saw seen
-say said
-tell told
-think thought
-bring brought
-build built
-catch caught
-choose chose chosen
-come came
-fall fell fallen
-feel felt
-fight fought
-forget forgot forgotten
-get got gotten
-grow grew grown
-hear heard
-hold held
-keep kept
-leave left
-lend lent
-mean meant
-meet met
-run ran
-sell sold
-show shown
-shut
-sleep slept
-teach taught
-understand understood
-wake woke woken
-wear wore worn
-win won
-child children
-person people persons
-man men
-woman women
-foot feet
-tooth teeth
-mouse mice
-life lives
-wife wives
-knife knives
-leaf leaves
-half halves
-analysis analyses
-die dying died dies
-lie lying
-tie tying
-""".strip().splitlines()
+be was were, go went gone goes, buy bought, pay paid, send sent, make made, lose lost, find found, spend spent,
+freeze froze frozen, steal stole stolen, break broke broken, speak spoke spoken, write wrote written,
+take took taken, give gave given, eat ate eaten, drink drank drunk, drive drove driven, fly flew flown,
+know knew known, see saw seen, say said, tell told, think thought, bring brought, build built, catch caught,
+choose chose chosen, come came, fall fell fallen, feel felt, fight fought, forget forgot forgotten,
+get got gotten, grow grew grown, hear heard, hold held, keep kept, leave left, lend lent, mean meant, meet met,
+run ran, sell sold, show shown, sleep slept, teach taught, understand understood, wake woke woken,
+wear wore worn, win won, child children, person people persons, man men, woman women, foot feet, tooth teeth,
+mouse mice, life lives, wife wives, knife knives, leaf leaves, half halves, analysis analyses,
+die dying died dies, lie lying, tie tying
+""".replace("\n", " ").split(",")
     for form in line.split()[1:]
 }
 
 SYNONYMS: Final = tuple(
     line.split()
     for line in """
-buy purchase
-begin start commence
-end finish
-stop quit cease
-fix repair
-mend repair fix
-change alter modify
-change switch
-change replace
-change update
-update upgrade
-switch turn
-big large
-small little
-quick fast
-quickly fast rapidly
-shut close
-close closest near nearest nearby
-close shut
-remove delete erase
-delete erase clear
-cancel undo
-cancel stop
-create make
-make build
-make prepare cook
-create set
-create add
-add put
-add include
-add insert
-set put
-set adjust
-get obtain receive acquire
-find locate
-find search
-look search
-search browse
-see view look
-view display show
-hear listen
-tell inform
-say state
-speak talk chat
-talk discuss
-say speak
-talk conversation chat
-call phone
-call ring
-phone telephone cellphone mobile
-photo picture image pic
-movie film
-tv television
-car automobile vehicle
-bike bicycle
-plane airplane aircraft
-house home
-shop store
-shopping grocery groceries
-doctor physician
-job occupation
-job work
-boss manager
-company firm business corporation
-staff employee
-kid child
-mom mother mum mommy
-dad father daddy
-grandma grandmother
-grandpa grandfather
-money cash
-money fund
-cost price
-cost fee
-fee charge
-pay spend
-pay payment
-bill invoice
-salary wage pay
-trip journey
-trip travel
-travel go
-vacation holiday
-pto vacation
-luggage baggage
-restaurant eatery
-food meal
-dish meal
-dinner supper
-sofa couch
-garbage trash rubbish
-gas fuel gasoline petrol
-highway freeway expressway motorway
-road street
-city town
-country nation
-place location
-location position
-area region
-near around
-near close
-help assist aid
-help assistance
-help support
-try attempt
-use utilize utilise
-need require
-want wish
-want desire
-like enjoy
-like love
-hate dislike
-choose pick select
-decide choose
-keep retain
-allow permit let
-permit allow
-answer reply respond
-answer response reply
-question query
-ask request
-ask inquire
-explain clarify describe elaborate
-describe characterize
-define definition
-meaning definition
-mean meaning
-word term
-synonym
-example instance
-reason cause
-way method
-way manner
-technique method
-procedure process
-step procedure
-rule regulation
-law legislation
-idea suggestion
-suggest recommend advise
-suggestion recommendation
-advice suggestion tip
-recommend recommendation
-tip hint
-trick hack
-purpose point
-goal aim objective
-benefit advantage
-drawback disadvantage downside
-problem issue trouble
-error mistake
-wrong incorrect
-right correct
-correct accurate
-true correct
-false untrue
-great awesome fantastic wonderful amazing excellent
-good nice
-good great
-bad poor
-best top
-famous well-known popular
-smart intelligent clever
-pretty beautiful
-rich wealthy
-happy glad
-sad unhappy
-angry mad
-scared afraid
-sick ill
-illness disease sickness
-fat overweight
-weird strange odd
-funny humorous
-hard difficult tough
-easy simple
-important essential
-main primary
-entire whole complete
-whole all
-enough sufficient
-extra additional
-different other
-various different
-same identical
-similar alike
-new brand
-old aged
-recent latest newest
-last latest
-last final
-next upcoming
-soon shortly
-often frequently
-usually normally generally
-usual normal
-always constantly
-maybe possibly
-perhaps possibly
-almost nearly
-roughly approximately about
-exactly precisely
-only solely
-begin beginning start
-happen occur
-continue resume proceed
-keep continue
-wait await
-leave depart
-arrive reach come
-return back
-send mail
-send deliver
-ship deliver
-ship send
-shipping delivery
-order purchase
-package parcel
-mail email
-email mail
-message text
-reset revert
-reset change
-restore recover
-forget forgotten
-lose misplace
-steal stolen
-freeze block
-block lock
-lock freeze
-hold freeze
-cancel terminate
-close terminate
-end terminate
-activate enable
-activate start
-deactivate disable
-install setup
-connect link pair
-sync synchronize synchronise synchronization
-join enter
-register signup enroll enrol
-login signin
-logout signout
-schedule calendar agenda
-schedule book
-schedule arrange plan
-appointment meeting
-book reserve
-booking reservation
-meeting conference
-remind reminder
-alarm alert
-volume sound
-audio sound
-sound noise
-loud noisy
-quiet silent
-mute silence
-loudness volume
-increase raise
-increase boost
-raise boost
-improve increase
-improve better enhance
-improve boost
-decrease reduce lower
-dim lower
-reduce cut
-light lamp
-brighten brighter
-song track
-song tune
-song music
-band group
-singer vocalist
-singer artist
-author writer
-write author
-write compose
-draft write
-text passage
-summarize summarise
-organize organise
-recognize recognise identify
-identify determine
-realize realise
-analyze analyse
-color colour
-favorite favourite
-flavor flavour
-humor humour
-labor labour
-behavior behaviour
-neighbor neighbour
-center centre
-theater theatre
-license licence
-program programme
-traveling travelling
-grey gray
-jewelry jewellery
-catalog catalogue
-dialog dialogue
-check cheque
-tire tyre
-aluminum aluminium
-airplane aeroplane
-translate translation
-convert conversion
-convert change
-calculate compute
-calculate determine
-equal equivalent
-amount sum
-total sum
-count number
-score rating
-rating review
-review feedback
-balance amount
-password passcode
-picture photograph
-test exam examination
-quiz test
-study learn
-learn teach
-teacher instructor
-degree qualification
-career profession
-interview
-resume cv
-apply application
-app program
-software program
-computer pc
-laptop notebook
-website site
-webpage page
-internet web
-online internet
-browser
-wifi wireless
-battery charge
-charge battery
-smartphone phone
-device gadget
-machine device
-engine motor
-screen display
-keyboard
-rain rainy
-rain raining
-temperature degree
-snow snowy
-sun sunny
-traffic congestion
-route way
-way direction
-direction route
-map directions
-distance far
-timezone zone
-clock time
-birthday birthdate
-born birth
-age old
-die death
-death dead
-marry marriage
-wedding marriage
-girlfriend gf
-boyfriend bf
-people human
-person human
-person individual
-man guy
-woman lady
-guy boy
-someone somebody
-anyone anybody
-everyone everybody
-nobody noone
-war conflict
-government administration
-election vote
-win victory
-beat defeat
-tax taxes
-invest investment
-investment investing
-stock share
-earn make
-income earnings
-rich wealthy
-debt owe
-refund reimbursement
-return refund
-discount deal
-cheap inexpensive
-cheap affordable
-expensive costly
-expensive pricey
-free complimentary
-credit
-transaction payment
-fraud fraudulent
-fraudulent suspicious
-report notify
-notify inform alert
-declined rejected refused
-approve accept
-approved accepted
-eligible qualify
-expire expiration
-due owe
-remain left
-remaining left
-available
-minimum min
-maximum max
-lowest minimum
-highest maximum
-limit cap
-limit restriction
-restriction rule
-insurance coverage
-cover insure
-health healthcare medical
-medicine medication drug
-pill tablet
-symptom sign
-cure remedy
-treat treatment cure
-pain ache
-hurt ache
-injury wound
-exercise workout
-workout training
-diet nutrition
-nutrition nutritional
-calorie
-weight lb
-lose reduce
-recipe make
-ingredient
-cook bake
-bake baking
-bake roast
-fry
-drink beverage
-alcohol liquor
-coffee
-brew make
-brew cook
-cup mug
-fridge refrigerator
-stove oven
-microwave
-substitute replace
-substitute replacement
-instead replace
-replacement new
-game match
-play game
-play start
-player
-team squad
-sport
-football soccer
-joke pun
-story tale
-book novel
-news headline
-newspaper paper
-article post
-blog
-post publish
-post submit
-tweet post
-share send
-share tell
-status state
-status progress
-status update
-update news
-information info detail
-dictionary
-language tongue
-accent
-voice
-name call
-title name
-nickname name
-robot bot
-bot ai
-ai assistant
-hobby interest
-hobby pastime
-spare free
-pet animal
-flip toss
-dice die
-roll throw
-random
-fact trivia
-world earth globe
-universe cosmos
-moon
-star
-sky
-tree
-grow growth
-develop development
-evolve evolution
-invent invention
-discover discovery
-exist existence
-believe belief
-think believe
-think thought opinion
-opinion view
-feel feeling
-love affection
-friend buddy pal
-relationship
-meet encounter
-visit see
-visit travel
-visit go
-shot vaccine vaccination
-vaccine vaccination
-visa
-passport
-flight plane
-flight
-airport
-land arrive
-carry-on
-taxi cab
-uber
-lyft
-train rail
-train railway
-park
-ticket
-tourist traveler traveller
-popular trending
-trend trending
-trend popular
-""".strip().splitlines()
-    if len(line.split()) > 1
+buy purchase, begin start commence, end finish, stop quit cease, fix repair, mend repair fix,
+change alter modify, change switch, change replace, change update, update upgrade, switch turn, big large,
+small little, quick fast, quickly fast rapidly, shut close, close closest near nearest nearby, close shut,
+remove delete erase, delete erase clear, cancel undo, cancel stop, create make, make build, make prepare cook,
+create set, create add, add put, add include, add insert, set put, set adjust, get obtain receive acquire,
+find locate, find search, look search, search browse, see view look, view display show, hear listen, tell inform,
+say state, speak talk chat, talk discuss, say speak, talk conversation chat, call phone, call ring,
+phone telephone cellphone mobile, photo picture image pic, movie film, tv television, car automobile vehicle,
+bike bicycle, plane airplane aircraft, house home, shop store, shopping grocery groceries, doctor physician,
+job occupation, job work, boss manager, company firm business corporation, staff employee, kid child,
+mom mother mum mommy, dad father daddy, grandma grandmother, grandpa grandfather, money cash, money fund,
+cost price, cost fee, fee charge, pay spend, pay payment, bill invoice, salary wage pay, trip journey,
+trip travel, travel go, vacation holiday, pto vacation, luggage baggage, restaurant eatery, food meal, dish meal,
+dinner supper, sofa couch, garbage trash rubbish, gas fuel gasoline petrol, highway freeway expressway motorway,
+road street, city town, country nation, place location, location position, area region, near around, near close,
+help assist aid, help assistance, help support, try attempt, use utilize utilise, need require, want wish,
+want desire, like enjoy, like love, hate dislike, choose pick select, decide choose, keep retain,
+allow permit let, permit allow, answer reply respond, answer response reply, question query, ask request,
+ask inquire, explain clarify describe elaborate, describe characterize, define definition, meaning definition,
+mean meaning, word term, example instance, reason cause, way method, way manner, technique method,
+procedure process, step procedure, rule regulation, law legislation, idea suggestion, suggest recommend advise,
+suggestion recommendation, advice suggestion tip, recommend recommendation, tip hint, trick hack, purpose point,
+goal aim objective, benefit advantage, drawback disadvantage downside, problem issue trouble, error mistake,
+wrong incorrect, right correct, correct accurate, true correct, false untrue,
+great awesome fantastic wonderful amazing excellent, good nice, good great, bad poor, best top,
+famous well-known popular, smart intelligent clever, pretty beautiful, rich wealthy, happy glad, sad unhappy,
+angry mad, scared afraid, sick ill, illness disease sickness, fat overweight, weird strange odd, funny humorous,
+hard difficult tough, easy simple, important essential, main primary, entire whole complete, whole all,
+enough sufficient, extra additional, different other, various different, same identical, similar alike,
+new brand, old aged, recent latest newest, last latest, last final, next upcoming, soon shortly,
+often frequently, usually normally generally, usual normal, always constantly, maybe possibly, perhaps possibly,
+almost nearly, roughly approximately about, exactly precisely, only solely, begin beginning start, happen occur,
+continue resume proceed, keep continue, wait await, leave depart, arrive reach come, return back, send mail,
+send deliver, ship deliver, ship send, shipping delivery, order purchase, package parcel, mail email, email mail,
+message text, reset revert, reset change, restore recover, forget forgotten, lose misplace, steal stolen,
+freeze block, block lock, lock freeze, hold freeze, cancel terminate, close terminate, end terminate,
+activate enable, activate start, deactivate disable, install setup, connect link pair,
+sync synchronize synchronise synchronization, join enter, register signup enroll enrol, login signin,
+logout signout, schedule calendar agenda, schedule book, schedule arrange plan, appointment meeting,
+book reserve, booking reservation, meeting conference, remind reminder, alarm alert, volume sound, audio sound,
+sound noise, loud noisy, quiet silent, mute silence, loudness volume, increase raise, increase boost,
+raise boost, improve increase, improve better enhance, improve boost, decrease reduce lower, dim lower,
+reduce cut, light lamp, brighten brighter, song track, song tune, song music, band group, singer vocalist,
+singer artist, author writer, write author, write compose, draft write, text passage, summarize summarise,
+organize organise, recognize recognise identify, identify determine, realize realise, analyze analyse,
+color colour, favorite favourite, flavor flavour, humor humour, labor labour, behavior behaviour,
+neighbor neighbour, center centre, theater theatre, license licence, program programme, traveling travelling,
+grey gray, jewelry jewellery, catalog catalogue, dialog dialogue, check cheque, tire tyre, aluminum aluminium,
+airplane aeroplane, translate translation, convert conversion, convert change, calculate compute,
+calculate determine, equal equivalent, amount sum, total sum, count number, score rating, rating review,
+review feedback, balance amount, password passcode, picture photograph, test exam examination, quiz test,
+study learn, learn teach, teacher instructor, degree qualification, career profession, resume cv,
+apply application, app program, software program, computer pc, laptop notebook, website site, webpage page,
+internet web, online internet, wifi wireless, battery charge, charge battery, smartphone phone, device gadget,
+machine device, engine motor, screen display, rain rainy, rain raining, temperature degree, snow snowy,
+sun sunny, traffic congestion, route way, way direction, direction route, map directions, distance far,
+timezone zone, clock time, birthday birthdate, born birth, age old, die death, death dead, marry marriage,
+wedding marriage, girlfriend gf, boyfriend bf, people human, person human, person individual, man guy,
+woman lady, guy boy, someone somebody, anyone anybody, everyone everybody, nobody noone, war conflict,
+government administration, election vote, win victory, beat defeat, tax taxes, invest investment,
+investment investing, stock share, earn make, income earnings, debt owe, refund reimbursement, return refund,
+discount deal, cheap inexpensive, cheap affordable, expensive costly, expensive pricey, free complimentary,
+transaction payment, fraud fraudulent, fraudulent suspicious, report notify, notify inform alert,
+declined rejected refused, approve accept, approved accepted, eligible qualify, expire expiration, due owe,
+remain left, remaining left, minimum min, maximum max, lowest minimum, highest maximum, limit cap,
+limit restriction, restriction rule, insurance coverage, cover insure, health healthcare medical,
+medicine medication drug, pill tablet, symptom sign, cure remedy, treat treatment cure, pain ache, hurt ache,
+injury wound, exercise workout, workout training, diet nutrition, nutrition nutritional, weight lb, lose reduce,
+recipe make, cook bake, bake baking, bake roast, drink beverage, alcohol liquor, brew make, brew cook, cup mug,
+fridge refrigerator, stove oven, substitute replace, substitute replacement, instead replace, replacement new,
+game match, play game, play start, team squad, football soccer, joke pun, story tale, book novel, news headline,
+newspaper paper, article post, post publish, post submit, tweet post, share send, share tell, status state,
+status progress, status update, update news, information info detail, language tongue, name call, title name,
+nickname name, robot bot, bot ai, ai assistant, hobby interest, hobby pastime, spare free, pet animal, flip toss,
+dice die, roll throw, fact trivia, world earth globe, universe cosmos, grow growth, develop development,
+evolve evolution, invent invention, discover discovery, exist existence, believe belief, think believe,
+think thought opinion, opinion view, feel feeling, love affection, friend buddy pal, meet encounter, visit see,
+visit travel, visit go, shot vaccine vaccination, vaccine vaccination, flight plane, land arrive, taxi cab,
+train rail, train railway, tourist traveler traveller, popular trending, trend trending, trend popular
+""".replace("\n", " ").split(",")
 )
 """Words of one line may stand for each other, in one of their meanings; a word may be on several lines."""
+
+LISTED: Final = frozenset(
+    itertools.chain(
+        IDLE, GENERIC, COURTESY, NEGATIONS, NUMBER_WORDS, UNITS, IRREGULAR, IRREGULAR.values(),
+        *CONTRACTIONS, *CONTRACTIONS.values(), *PHRASES, *PHRASES.values(), *OPENINGS, *SYNONYMS,
+    )
+)  # fmt: skip
+"""Every word of these lists: of any other one a text has either the same, a form of it, or another content."""

@@ -15,6 +15,7 @@ from typing import Final
 
 from tenantgate.cache.lexicon import (
     CONTRACTIONS,
+    COURTESY,
     IDLE,
     IRREGULAR,
     NEGATIONS,
@@ -74,6 +75,12 @@ class Wording:
 
     question: Question
 
+    persons: tuple[str, ...]
+    """Who is spoken of, in order: "1" the one who asks, "2" the one who is asked."""
+
+    modals: frozenset[str]
+    """What says whether something can, may or must be."""
+
 
 PERSONS: Final = frozenset(("=i",))
 """Keys of terms that say who does or to whom it is done, where that is the one who asks."""
@@ -90,7 +97,7 @@ _SUFFIXES: Final = frozenset(("st", "nd", "rd", "th", "s"))  # 1st, 1990s: no ot
 _MARKS: Final = ".,;:?!…"
 _ENDS: Final = frozenset(".?!;:…")
 _IDLE_NOT: Final = re.compile(
-    r"\b(?:why|or|if) (?:why )?(?:not|no)\b|\bnot (?:only|just|to mention)\b|\bno (?:matter|longer than)\b",
+    r"\bwhether or not\b|\bnot (?:only|just|to mention)\b|\bno (?:matter|longer than)\b",
     re.IGNORECASE,
 )
 
@@ -110,10 +117,23 @@ _ASKS: Final = {
 }  # fmt: skip
 _YES_NO: Final = frozenset("is are am was were do does did has have had if whether will would".split())
 _MODAL: Final = frozenset("can could should must may might shall".split())
+_MODALS: Final = _MODAL | {"will", "would"}
+_FIRST: Final = frozenset("i me my mine myself we us our ours".split())
+_PERSON: Final = dict.fromkeys(_FIRST, "1") | dict.fromkeys("you your yours yourself".split(), "2")
 _SUBJECTS: Final = frozenset(
     "i you we they he she it one people any some all the my your our this that these".split()
 )
 _BE: Final = frozenset("is are was were am be much many long far old often big tall will would".split())
+
+
+_INFINITIVE: Final = frozenset("how where what when want like need must going able try trying".split())
+"""Words after which "to" is no preposition."""
+
+
+_PARTICLES: Final = frozenset(("on", "in", "by", "for"))
+_PHRASAL: Final = frozenset(
+    "turn turned turning switch switched switching put putting shut log logged".split()
+)
 
 
 def _by_first(
@@ -126,6 +146,8 @@ def _by_first(
 
 
 _PHRASES: Final = _by_first(PHRASES.items())
+# "How do you" asks how one does; not where the one who asks is in the sentence, too.
+_PERSONAL: Final = _by_first((words, instead) for words, instead in PHRASES.items() if "you" not in words)
 _OPENINGS: Final = _by_first((words, ()) for words in OPENINGS)
 
 _Phrases = Mapping[str, Sequence[tuple[tuple[str, ...], tuple[str, ...]]]]
@@ -138,14 +160,19 @@ def read(text: str) -> Wording:
     terms: list[Term] = []
     sentences, negations = 0, 0
     question: Question | None = None
+    modals: set[str] = set()
+    persons: list[str] = []
     for found in lines.sentences:
-        sentence = _opened(_replaced(found, _PHRASES))
+        sentence = _opened(_replaced(found, _PERSONAL if _FIRST.intersection(found) else _PHRASES))
+        if any(len(word) == 1 and word not in "ai" for word in sentence):
+            sentence = ["=a" if word == "a" else word for word in sentence]  # a letter among letters
+        persons.extend(_PERSON[word] for word in sentence if word in _PERSON)
         if sentence and question in (None, Question.OTHER):
             question = _question(sentence)
+        modals.update(_MODALS.intersection(sentence))
         negations += sum(word in NEGATIONS for word in sentence)
-        before = len(terms)
         _collect(sentence, terms)
-        sentences += any(term.key not in PERSONS for term in terms[before:])
+        sentences += any(word not in COURTESY for word in sentence)
     return Wording(
         terms=tuple(terms),
         words=frozenset(lines.words),
@@ -153,6 +180,8 @@ def read(text: str) -> Wording:
         negations=negations,
         sentences=sentences,
         question=question or Question.OTHER,
+        modals=frozenset(modals),
+        persons=tuple(persons),
     )
 
 
@@ -218,7 +247,7 @@ class _Lines:
             else:
                 for part in core.split("-"):
                     self._word(part)
-        elif core.replace("-", "").isalnum():
+        elif core[0] != "-" and core.replace("-", "").isalnum():
             self._token("=" + core.lower())  # w2, GPT-4: as one writes it
         else:
             self._token("=" + core)  # code, paths, options: to the letter
@@ -245,7 +274,7 @@ class _Lines:
         sentence.append(low)
 
 
-_SMALL: Final = (IDLE | NEGATIONS | _ASKS.keys()) - {"i", "ok"}
+_SMALL: Final = (IDLE | NEGATIONS | _ASKS.keys() | _MODAL) - {"i", "ok"}
 _OPENED: Final = {")": "(", "]": "[", "}": "{"}
 CONTRACTIONS_OF: Final = {words[0]: instead for words, instead in CONTRACTIONS.items()}
 
@@ -316,8 +345,12 @@ def _question(words: list[str]) -> Question:
 
 def _collect(words: list[str], terms: list[Term]) -> None:
     before, tight = "", False
-    for word in words:
-        if word in _PREPOSITIONS:
+    for i, word in enumerate(words):
+        after = words[i - 1] if i else ""
+        if word in _PARTICLES and (i == len(words) - 1 or after in _PHRASAL):
+            terms.append(Term(word, "", tight))  # turn it on, put it in
+            continue
+        if word in _PREPOSITIONS and not (word == "to" and after in _INFINITIVE):
             before = word
             tight = False
             if word in IDLE:
@@ -383,7 +416,7 @@ def _base(word: str) -> str:
             return _uninflected(rest)
     if word.endswith(("sses", "shes", "ches", "xes", "zes")):
         word = word[:-2]
-    elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
+    elif word.endswith("s") and not word.endswith(("ss", "us", "is")) and not _VOWELS.isdisjoint(word):
         word = word[:-1]
     if word.endswith("y") and len(word) > 2 and word[-2] not in _VOWELS:
         return word[:-1] + "i"
