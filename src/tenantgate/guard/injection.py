@@ -213,6 +213,7 @@ def segment_features(features: Features, first: int, last: int) -> tuple[Ints, I
 
 
 def spans(words: int) -> Iterator[tuple[int, int]]:
+    """Spans of words that overlap and together cover ``0:words``, one at least."""
     first = 0
     while True:
         last = min(words, first + _SEGMENT)
