@@ -28,6 +28,7 @@ from typing import Any, Final
 import bench_cache
 from bench_cache import Request, say
 from calibrate_traffic import of_pairs
+from verifier_pairs import read_pairs
 
 from tenantgate.cache.answers import differ
 from tenantgate.cache.calibration import Calibration
@@ -35,7 +36,6 @@ from tenantgate.cache.config import BUILT_IN, VERIFIERS, CacheConfig
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.edge import cache_service
 from tenantgate.edge.cache_models import Models
-from tenantgate.edge.calibrating import read_pairs
 from tenantgate.edge.models import calibration_file
 from tenantgate.errors import TenantgateError
 from tenantgate.fields import specs
@@ -170,7 +170,7 @@ def use_calibration(without: str, verifier: str, folder: Path) -> float | None:
     table = folder / "calibration.json"
     table.write_text(dataclasses.replace(shipped, domains=domains).to_json(), "utf-8")
     os.environ["TENANTGATE_CALIBRATION"] = str(table)
-    cache_service.MODELS = Models()
+    cache_service.__dict__["MODELS"] = Models()
     models = cache_service.MODELS.load(BUILT_IN, verifier)
     if models is None:
         raise TenantgateError("the models can't be loaded; the log line above says why")

@@ -97,6 +97,16 @@ def ordinary(path: Path) -> None:
     print(f"{path.name:28}{len(texts):>8}{flagged:>8}{share:>9.3%}  {dict(kinds.most_common(8))}")
 
 
+def ordinary_table(paths: list[Path]) -> None:
+    """How many ordinary texts are flagged, by file."""
+    if paths:
+        print(
+            f"\nordinary texts with personal data or secrets\n{'':28}{'texts':>8}{'flagged':>8}{'share':>9}"
+        )
+    for path in paths:
+        ordinary(path)
+
+
 def latency(texts: list[str], finders: dict[str, Callable[[str], Any]], rounds: int) -> None:
     """Times by length of text, each text a run of words of real prompts."""
     words = " ".join(texts).split()
@@ -181,12 +191,7 @@ def main() -> int:
                 "personal data with names, places and organisations",
             )
             finders["names"] = names
-    if args.texts:
-        print(
-            f"\nordinary texts with personal data or secrets\n{'':28}{'texts':>8}{'flagged':>8}{'share':>9}"
-        )
-        for path in args.texts:
-            ordinary(path)
+    ordinary_table(args.texts)
     everything = [f for name, f in finders.items() if name != "names"]
     finders["= default rules"] = lambda text: [find(text) for find in everything]
     try:

@@ -218,7 +218,7 @@ def worst(scores: Any, of: Any, among: Any, attack: Any, share: float) -> Any:
     keep = among & (attack[of] == 0)
     by_row: dict[int, list[int]] = defaultdict(list)
     for n in np.flatnonzero(among & (attack[of] == 1)):
-        by_row[of[n]].append(n)
+        by_row[int(of[n])].append(int(n))
     for members in by_row.values():
         ranked = sorted(members, key=lambda n: -scores[n])
         keep[ranked[: max(1, math.ceil(len(ranked) * share))]] = True
@@ -271,7 +271,8 @@ def learn(table: Table, rows: Any) -> dict[str, Model]:
     y = table.attack[table.of_window]
     counts = np.bincount(table.of_window, minlength=len(table.rows))[table.of_window]
     w = heavy[table.of_window] / np.where(y > 0, 1.0, np.sqrt(counts))
-    scores, made = table.windows @ out["segment"][0], None
+    scores = table.windows @ out["segment"][0]
+    made: Any = None
     for _ in range(2):
         keep = worst(scores, table.of_window, among, table.attack, 0.01)
         made = fit(x[keep], y[keep], w[keep], STRENGTH, None if made is None else np.append(*made))

@@ -50,5 +50,7 @@ def warm_up() -> None:
     """Load what the first request would wait for."""
     from tenantgate.cache.config import BUILT_IN  # noqa: PLC0415
     from tenantgate.edge.cache_service import MODELS  # noqa: PLC0415
+    from tenantgate.edge.language import load_identifier  # noqa: PLC0415
 
+    load_identifier()
     MODELS.load(BUILT_IN, BUILT_IN)

@@ -1,4 +1,4 @@
-"""What moves the score that is needed: laws over any evidence, and streams of traffic with a known share of wrong ones."""
+"""What moves the score that is needed: laws over any evidence, and streams with a known share of errors."""
 
 from __future__ import annotations
 

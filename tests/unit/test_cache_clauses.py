@@ -15,9 +15,9 @@ from tenantgate.cache.alignment import compare, plainly_apart
 from tenantgate.cache.fitness import unfit
 from tenantgate.cache.judge import choose, difference
 from tenantgate.cache.wording import read
-from tenantgate.edge.languages import Cld2
+from tenantgate.edge.language import Languages
 
-LANGUAGES = Cld2()
+LANGUAGES = Languages()
 
 
 @pytest.fixture(scope="module")

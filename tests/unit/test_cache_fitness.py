@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.cache.fitness import LANGUAGES, Unfit, unfit
-from tenantgate.edge.languages import Cld2
+from tenantgate.edge.language import Languages
 
-FOUND = Cld2()
+FOUND = Languages()
 
 
 @pytest.mark.parametrize(

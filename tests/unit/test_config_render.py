@@ -199,7 +199,7 @@ def upstream(model: str, rest: str = "") -> tuple[set[str], list[str]]:
             {"accept-encoding", "x-goog-api-key"}, [],
         ),
         ("provider: mock, model: m", {"accept-encoding"}, []),
-        ("provider: openai-compatible, model: m, upstream_url: 'http://h/v1/chat/completions'", {"accept-encoding"}, []),
+        ("provider: openai-compatible, model: m, upstream_url: 'http://h/chat/completions'", {"accept-encoding"}, []),
         (
             "provider: anthropic, model: m, credential: '{vault://env/K}'",
             {"accept-encoding", "x-api-key", "anthropic-version"}, [lua.PACKED, lua.PLAIN_REPLY],

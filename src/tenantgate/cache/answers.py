@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
-
-from tenantgate.cache.judge import features
 
 __all__ = ["NEAR_ANSWERS", "differ"]
 
@@ -25,6 +24,13 @@ _SHORT: Final = 60  # words up to which all figures and names must agree
 _ALIKE: Final = 0.6  # share of the words in common above which the words that differ tell
 _FIGURES: Final = 0.5  # share of a longer answer's figures that the other must have, too
 _WORD: Final = re.compile(r"\w+(?:['’.-]\w+)*")
+_FIGURE: Final = re.compile(r"\d+(?:[.,:/-]\d+)*")
+# A capital that no beginning of a sentence explains.
+_NAME: Final = re.compile(r"(?<=[\w,;] )[^\W\d_a-z][\w'’.-]*")
+_NEGATIONS: Final = frozenset(
+    "not no never none nobody nothing neither nor cannot without except unless isn't aren't don't doesn't didn't won't "
+    "can't couldn't shouldn't wouldn't hasn't haven't wasn't weren't ain't".split()
+)
 _YES: Final = re.compile(r"\W*(yes|yeah|yep|correct|true|absolutely|certainly|of course)\b", re.IGNORECASE)
 _NO: Final = re.compile(r"\W*(no|nope|incorrect|false|unfortunately|never|not)\b", re.IGNORECASE)
 _PLAIN: Final = frozenset(
@@ -62,8 +68,26 @@ def _polarity(text: str) -> int:
     return 1 if _YES.match(text) else -1 if _NO.match(text) else 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    figures: frozenset[str]
+    names: frozenset[str]
+    words: frozenset[str]
+    negations: int
+
+    @classmethod
+    def of(cls, text: str) -> _Facts:
+        words = [word.replace("’", "'") for word in _words(text)]
+        return cls(
+            figures=frozenset(figure.replace(",", "") for figure in _FIGURE.findall(text)),
+            names=frozenset(name.casefold().rstrip(".") for name in _NAME.findall(text)) - {"i"},
+            words=frozenset(words),
+            negations=sum(word in _NEGATIONS for word in words),
+        )
+
+
 def _facts_differ(a: str, b: str, short: bool) -> bool:
-    left, right = features(a), features(b)
+    left, right = _Facts.of(a), _Facts.of(b)
     if short:
         names = left.names - right.words, right.names - left.words
         return left.figures != right.figures or all(names) or left.negations % 2 != right.negations % 2

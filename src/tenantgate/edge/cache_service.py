@@ -29,7 +29,7 @@ from tenantgate.cache.wording import read as read_wording
 from tenantgate.chat import ChatRequest, Refusal
 from tenantgate.edge.cache_models import CacheModels, Models
 from tenantgate.edge.cache_sweeping import Sweeper
-from tenantgate.edge.languages import Cld2
+from tenantgate.edge.language import Languages
 from tenantgate.edge.redis_cache import HeldBackError, RedisCache, RefusedError, UnavailableError
 from tenantgate.edge.redis_nodes import connect
 from tenantgate.kong import logs, metrics
@@ -611,7 +611,7 @@ def _count(status: Status, detail: str, tenant: TenantId | None) -> None:
 
 
 _PENDING: Final = PendingMisses()
-_LANGUAGES: Final = Cld2()
+_LANGUAGES: Final = Languages()
 _KNOWN: Final = _Known(20_000)  # 5 MB
 _lock: Final = threading.Lock()
 _stores_by_redis: Final[dict[RedisConfig, tuple[RedisCache, Sweeper]]] = {}

@@ -44,7 +44,7 @@ ORIGINALS: Final = "tenantgate_guard_originals"
 _log: Final = logging.getLogger("tenantgate.guard")
 SHARE: Final = 0.95 / 1000  # of what is left, in seconds; the rest is for the calls to Kong after the work
 
-_NOTHING: Final = Passage("", ())
+_NOTHING: Final = Passage("", (), 0, 0)
 
 _requests: Final = metrics.counter(
     "tenantgate_guard_requests_total", "Requests by what the guard did.", ("action",)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-__all__ = ["MOST_CHARACTERS", "Guess", "english", "identify", "load_identifier"]
+__all__ = ["MOST_CHARACTERS", "Guess", "Languages", "english", "identify", "load_identifier"]
 
 MOST_CHARACTERS: Final = 400
 """Characters that are read, from the start: about 1.5 µs each; more changes no answer."""
@@ -39,6 +39,25 @@ def english(text: str) -> float:
     """How likely `text` is English, 0 to 1; 0 where another language is likelier. As `identify`."""
     guess = identify(text)
     return guess.confidence if guess.language == "en" else 0.0
+
+
+_NOT_EXCLUDED: Final = 0.1
+"""How likely a short text must be English to be taken for it. A question of a few words is often likelier something
+else: of 4,500 short English requests 96 to 99 % are above, of 60 short ones in twenty other languages none."""
+
+
+class Languages:
+    """A `tenantgate.cache.ports.LanguageIdentifier` for texts of a few words; safe for threads."""
+
+    def language(self, text: str) -> str | None:
+        """``en`` where English can't be excluded, else the likeliest language; None for no text."""
+        ranked = load_identifier().rank(text[:MOST_CHARACTERS])
+        if not text.strip():
+            return None
+        if any(language == "en" and likely >= _NOT_EXCLUDED for language, likely in ranked):
+            return "en"
+        best = str(ranked[0][0])
+        return None if best == "en" else best
 
 
 @lru_cache(maxsize=1)

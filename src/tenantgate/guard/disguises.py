@@ -59,6 +59,7 @@ _FIGURES: Final = {"0": "o", "3": "e", "4": "a", "@": "a", "5": "s", "$": "s", "
 _LEET: Final = tuple(str.maketrans(_FIGURES | dict.fromkeys("1!|", letter)) for letter in "il")
 _LEET_WORD: Final = re.compile(r"(?<![A-Za-z0-9@$!|+])[A-Za-z]{0,20}+[0-9@$!|+][A-Za-z0-9@$!|+]{1,30}+")
 _UPSIDE_DOWN: Final = dict(zip("ɐqɔpǝɟƃɓɥᴉıɾʞןɯuodbɹsʇnʌʍxʎz", "abcdefgghiijklmnopqrstuvwxyz", strict=True))
+_UPRIGHT: Final = str.maketrans(dict[str, str | int | None](_UPSIDE_DOWN))
 _ODD: Final = frozenset(c for c in _UPSIDE_DOWN if not c.isascii())
 
 
@@ -140,7 +141,7 @@ def _turned(text: str, folded: Folded) -> Iterator[Disguise]:
         start, end = _around(text, int(folded.where[mine[0]]), int(folded.where[mine[-1]]))
         yield Disguise(start, end, text[start:end].translate(_shift(-by % 26)))
     if sum(map(text.count, _ODD)) > 2:
-        upright = text[:_MOST].lower().translate(str.maketrans(_UPSIDE_DOWN))
+        upright = text[:_MOST].lower().translate(_UPRIGHT)
         yield Disguise(0, min(len(text), _MOST), upright[::-1])
 
 

@@ -158,7 +158,8 @@ class Folded:
         after = self.kinds[np.where(within, places, 0)]
         before = self.kinds[np.where(within, places - 1, 0)]
         letters = (after == _LETTER) | (after == _JOINED)
-        return within & letters & ((before == _LETTER) | (before == _JOINED))
+        found: NDArray[np.bool_] = within & letters & ((before == _LETTER) | (before == _JOINED))
+        return found
 
     def words(self) -> tuple[Ints, Ints]:
         """Where words of alphabets with spaces begin, and after which character they end."""
@@ -308,7 +309,7 @@ _TELLING: Final = np.array(sorted(ord(c) for c in _SIGNS), np.uint32)
 
 def _telling(folded: Folded) -> NDArray[np.bool_]:
     """Which characters are signs that count as words."""
-    sign = folded.kinds == _SIGN
+    sign: NDArray[np.bool_] = folded.kinds == _SIGN
     sign[sign] = np.isin(folded.codes[sign], _TELLING) | (folded.codes[sign] >= 0x2190)
     return sign
 

@@ -46,5 +46,7 @@ def _window(find: Detector, text: str, start: int) -> Iterator[Finding]:
         findings = find(text[first:last])
     for finding in findings:
         at = first + finding.start
-        if start <= at < core:  # what begins before is the window's before it, or looks like a beginning and is none
+        if (
+            start <= at < core
+        ):  # what begins before is the window's before it, or looks like a beginning and is none
             yield Finding(at, first + finding.end, finding.kind, finding.score)

@@ -38,7 +38,6 @@ _TAGS: Final = range(0xE0020, 0xE007F)
 _STRIDE: Final = 4096  # characters between two checkpoints
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]")
 _ODD: Final = re.compile("[^\t\n\r -~]")
-_LOOKALIKE: Final = re.compile(f"[{''.join(_LOOKALIKES)}]")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
