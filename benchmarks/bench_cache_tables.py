@@ -35,13 +35,13 @@ from tenantgate.cache.judge import NEAR, difference
 from tenantgate.cache.wording import read
 from tenantgate.edge.cache_models import CacheModels
 from tenantgate.edge.cache_service import MODELS
-from tenantgate.edge.languages import Cld2
+from tenantgate.edge.language import Languages
 from tenantgate.fields import specs
 
 __all__ = ["bench_tables"]
 
 Json = dict[str, Any]
-LANGUAGES: Final = Cld2()
+LANGUAGES: Final = Languages()
 PROMPT: Final = (
     "I am planning a dinner for eight people on Saturday and one of my guests is allergic to {}, another one doesn't "
     "eat meat, and two are children who like neither fish nor hot spices; the kitchen is small and I have one oven "

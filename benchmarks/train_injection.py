@@ -271,12 +271,11 @@ def learn(table: Table, rows: Any) -> dict[str, Model]:
     y = table.attack[table.of_window]
     counts = np.bincount(table.of_window, minlength=len(table.rows))[table.of_window]
     w = heavy[table.of_window] / np.where(y > 0, 1.0, np.sqrt(counts))
-    scores = table.windows @ out["segment"][0]
-    made: Any = None
+    scores, start = table.windows @ out["segment"][0], None
     for _ in range(2):
         keep = worst(scores, table.of_window, among, table.attack, 0.01)
-        made = fit(x[keep], y[keep], w[keep], STRENGTH, None if made is None else np.append(*made))
-        scores = x @ made[0]
+        made = fit(x[keep], y[keep], w[keep], STRENGTH, start)
+        scores, start = x @ made[0], np.append(*made)
     out["window"] = of_scaled(made, "window")
     return out
 

@@ -194,7 +194,7 @@ def test_traces_tell_parts_that_add_up(result: dict[str, Any]) -> None:
     (miss,) = [t for t in result["traces"]["cache"] if t["kind"] == "fresh"]
     assert {p["part"] for p in miss["parts"]} >= {"exact", "provider", "gateway and stock plugins"}
     assert sum(p["ms"] for p in miss["parts"]) == pytest.approx(miss["total_ms"], rel=0.25)
-    assert miss["methods"]["tenant-semantic-cache"][0] == "client.get_consumer"
+    assert miss["methods"]["tenant-semantic-cache"][0] == "request.get_headers"
 
 
 def test_the_result_makes_a_page(result: dict[str, Any]) -> None:

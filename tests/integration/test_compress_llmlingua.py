@@ -46,7 +46,8 @@ def test_the_shipped_model_keeps_what_the_talk_is_about() -> None:
     assert all(any(s <= a and b <= e for s, e in kept) for a, b in guarded)
     out = joined(TEXT, kept) or ""
     assert len(out) < 0.85 * len(TEXT)
-    for word in ("not 25", "rubber", "remote", "survey", "curved", "yellow", "What did they decide?"):
+    # The question is none of a pruner's business: the pipeline hands it only the talk.
+    for word in ("not 25", "rubber", "remote", "survey", "curved", "yellow"):
         assert word in out
     assert " um " not in out
     assert made.keep(TEXT, guarded, 0.5, FOREVER) == kept
