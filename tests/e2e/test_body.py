@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -203,10 +204,27 @@ def test_errors_of_the_gateway_itself_have_openais_shape(gateway: Gateway) -> No
             refused(client.chat("hi", model="another", headers={"Accept": accept}), 400)["code"]
             == "invalid_request"
         )
+        streamed = client.chat("hi", stream=True, model="another", headers={"Accept": accept})
+        assert refused(streamed, 400)["code"] == "invalid_request"
         large = client.send(b'{"messages":"' + b"a" * (5 << 20) + b'"}', headers={"Accept": accept})
         assert refused(large, 413)["code"] == "request_too_large"
     assert "cannot use own model" in client.chat("hi", model="another").json["error"]["message"]
     assert sent(gateway) == []
+
+
+def test_a_body_without_a_length_is_read_and_too_large_like_any_other(gateway: Gateway) -> None:
+    client = gateway.client("acme")
+    at = urllib.parse.urlsplit(client.url)
+    for pieces, status in (([said()[:20], said()[20:]], 200), ([b"a" * 65536] * 90, 413)):
+        connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=20)
+        headers = {"Content-Type": "application/json", "apikey": client.key}
+        with contextlib.suppress(OSError):  # answered before the body's end
+            connection.request("POST", at.path, iter(pieces), headers, encode_chunked=True)
+        response = connection.getresponse()
+        body = json.loads(response.read())
+        assert response.status == status
+        assert status == 200 or body["error"]["code"] == "request_too_large"
+        connection.close()
 
 
 def test_limits_and_failures_have_it_too_and_keep_their_headers(gateway: Gateway) -> None:

@@ -264,22 +264,20 @@ def test_errors_have_openais_shape_on_routes_and_where_there_is_none() -> None:
     }
 
 
-FIRST = [lua.ANY_BEARER, lua.NO_QUERY]
+FIRST = {"access": [lua.ANY_BEARER, lua.NO_QUERY], "header_filter": [lua.ERROR_HEAD_EARLY]}
 
 
 def test_anthropics_stop_reason_is_noted_before_kong_drops_it() -> None:
     route = one("provider: anthropic, model: m, credential: '{vault://env/K}'")
-    assert plugins(route)["pre-function"] == {
-        "access": FIRST,
-        "body_filter": [lua.END_OF_STREAM, lua.ANTHROPIC_STOP_REASON],
-    }
+    filters = [lua.ERROR_BODY, lua.END_OF_STREAM, lua.ANTHROPIC_STOP_REASON]
+    assert plugins(route)["pre-function"] == {**FIRST, "body_filter": filters}
 
 
 def test_the_end_of_a_stream_is_marked_but_for_geminis_which_are_no_events() -> None:
     mock = plugins(one("provider: mock, model: m"))["pre-function"]
-    assert mock == {"access": FIRST, "body_filter": [lua.END_OF_STREAM]}
+    assert mock == {**FIRST, "body_filter": [lua.ERROR_BODY, lua.END_OF_STREAM]}
     gemini = one("provider: gemini, model: m, credential: '{vault://env/K}'")
-    assert plugins(gemini)["pre-function"] == {"access": FIRST}
+    assert plugins(gemini)["pre-function"] == {**FIRST, "body_filter": [lua.ERROR_BODY]}
 
 
 def test_a_level_changes_only_what_it_names() -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "ERRORS",
     "ERROR_BODY",
     "ERROR_HEAD",
+    "ERROR_HEAD_EARLY",
     "ERROR_HEAD_ELSEWHERE",
     "FINISH_REASON",
     "GUARD_CHECK",
@@ -248,6 +249,10 @@ _ERROR: Final = (
 )
 ERROR_HEAD: Final = f"if {_ERROR}"
 """post-function, header_filter: an answer of the gateway's own that is an error. Its body is `ERROR_BODY`'s."""
+
+ERROR_HEAD_EARLY: Final = f"if kong.response.get_status() == 413 and {_ERROR}"
+"""pre-function, header_filter: the same where nginx ends a request in the middle of a plugin's access, since a body
+without a length turns out too large; then Kong runs the filters of the plugins up to that one only."""
 
 ERROR_HEAD_ELSEWHERE: Final = f'if ngx.var.request_uri:find("^[^?]*/chat/completions") and {_ERROR}'
 """The same for all of the gateway, so only where a client of an LLM was wrong: no such route, or a body that nginx

@@ -116,7 +116,11 @@ def _route(file: TenantsFile, tenant: Tenant, m: Model, options: RenderOptions) 
     provider = PROVIDERS[m.provider]
     ours = list(_ours(file, tenant, m, name))
     replies = any(o.plugin.needs_replies(o.parsed) for o in ours)
-    first: Json = {"access": [lua.ANY_BEARER, lua.NO_QUERY]}
+    first: Json = {
+        "access": [lua.ANY_BEARER, lua.NO_QUERY],
+        "header_filter": [lua.ERROR_HEAD_EARLY],
+        "body_filter": [lua.ERROR_BODY],
+    }
     last = _last(file, m, provider)
     for own in ours:
         if own.plugin.fails_closed(own.parsed):
@@ -125,9 +129,9 @@ def _route(file: TenantsFile, tenant: Tenant, m: Model, options: RenderOptions) 
     if replies:
         last["body_filter"].append(lua.FINISH_REASON)
         if provider.streams_events:
-            first.setdefault("body_filter", []).append(lua.END_OF_STREAM)
+            first["body_filter"].append(lua.END_OF_STREAM)
         if provider.hides_finish_reason:
-            first.setdefault("body_filter", []).append(lua.ANTHROPIC_STOP_REASON)
+            first["body_filter"].append(lua.ANTHROPIC_STOP_REASON)
             last["access"].append(lua.PLAIN_REPLY)
     plugins = [
         _plugin("pre-function", **first),

@@ -41,6 +41,10 @@ _DEPTH: Final = 128
 _SMALL: Final = 10**5  # numbers below are nobody's
 _COUNT: Final = 10**11  # … and below this, where the API has a number
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+# One in 750 of these has digits like a card's by chance.
+_UUID: Final = re.compile(
+    r"(?:[a-z]{2,12}[_-])?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:-[0-9]{1,2})?"
+)
 _EVENT: Final = re.compile(r"(?:event|id|retry)?: ?[\w.-]{0,64}", re.ASCII)
 _FORMS: Final = {Kind.NAME: _NAME, Kind.NUMBER: _NAME, Kind.LINE: _EVENT}
 _SHORT: Final = 20  # characters that no file has
@@ -301,6 +305,8 @@ class _Reader:
             return
         text = without_surrogates(value)
         if node.kind is Kind.BYTES and len(value) > _SHORT and is_file(value):
+            return
+        if node.kind is Kind.NAME and _UUID.fullmatch(value):
             return
         form = _FORMS.get(node.kind)
         if (form is not None and form.fullmatch(value)) or (len(value) > _OPAQUE and is_noise(value)):

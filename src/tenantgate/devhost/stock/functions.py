@@ -15,6 +15,7 @@ from tenantgate.config.lua import (
     END_OF_STREAM,
     ERROR_BODY,
     ERROR_HEAD,
+    ERROR_HEAD_EARLY,
     ERROR_HEAD_ELSEWHERE,
     ERRORS,
     FINISH_REASON,
@@ -110,7 +111,7 @@ _ACCESS: Final[dict[str, Callable[[Exchange], None]]] = {
 _REASONS: Final = {FINISH_REASON: b"finish", ANTHROPIC_STOP_REASON: b"stop"}
 _BODY_FILTER: Final = {*_REASONS, END_OF_STREAM, ERROR_BODY, REPLY_GUARD_BODY}
 _UNCHECKED: Final = REPLY_GUARD_BODY.split("'")[1].encode()
-_HEADER_FILTER: Final = {ERROR_HEAD, ERROR_HEAD_ELSEWHERE, REPLY_GUARD_CHECK}
+_HEADER_FILTER: Final = {ERROR_HEAD, ERROR_HEAD_EARLY, ERROR_HEAD_ELSEWHERE, REPLY_GUARD_CHECK}
 
 
 def _access(code: str) -> Callable[[Exchange], None] | None:
@@ -157,7 +158,7 @@ class Function(StockPlugin):
         for code in conf.config["header_filter"]:
             if code == REPLY_GUARD_CHECK:
                 _hold_back(x)
-            elif code == ERROR_HEAD or "/chat/completions" in x.path:
+            elif _applies(x, code):
                 _error_head(x)
 
     def body_filter(self, x: Exchange, conf: PluginConfig, chunk: bytes, *, last: bool) -> bytes:
@@ -188,6 +189,12 @@ def _note_reason(x: Exchange, code: str, chunk: bytes, *, last: bool) -> None:
             x.shared["tenantgate_finish_reason"] = reason.decode()
     if code == FINISH_REASON:
         _look_beside(x, chunk, last=last)
+
+
+def _applies(x: Exchange, code: str) -> bool:
+    if code == ERROR_HEAD_EARLY:
+        return x.status == 413
+    return code == ERROR_HEAD or "/chat/completions" in x.path
 
 
 def _hold_back(x: Exchange) -> None:
