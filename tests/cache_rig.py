@@ -14,7 +14,7 @@ import redis
 from tenantgate import llm
 from tenantgate.cache.calibration import Calibration, Point
 from tenantgate.cache.testing import HashingEmbedder, WordVerifier
-from tenantgate.edge import cache_service
+from tenantgate.edge import cache_learning, cache_service
 from tenantgate.edge.cache_models import CacheModels
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
@@ -58,6 +58,7 @@ class Rig:
             # A process's thread that would sweep a Redis, and complain of it, when both tests and Redis are gone.
             "sweep_interval": 0,
         }  # fmt: skip
+        cache_learning._SEEN._held.clear()  # the process's: what another test looked up counts for it alone
         self.plugin = load_plugin().Plugin({**values, **self.config})
 
     @property

@@ -255,11 +255,14 @@ class Admin:
 
     def _bounds(self) -> tuple[BoundStats, ...]:
         from tenantgate.cache.bound import Evidence, Plan  # noqa: PLC0415 - NumPy, for which others needn't wait
+        from tenantgate.edge.cache_learning import MAC_DIGITS  # noqa: PLC0415
 
         found = []
         for key in sorted(self._client.scan_iter(match=f"{self._keys.bound('')}*", count=_PAGE)):
             evidence, plan, summary = self._client.hmget(key, "evidence", "plan", "summary")
-            known, goes_by = Evidence.from_json(evidence), Plan.from_json(plan or b"")
+            # Shown without the key, so without its check; lookups go by it only with the check.
+            known = Evidence.from_json((evidence or b"")[MAC_DIGITS:])
+            goes_by = Plan.from_json((plan or b"")[MAC_DIGITS:])
             try:
                 limit, wrong, low, high = json.loads(summary or b"")
             except (ValueError, TypeError):

@@ -1,12 +1,15 @@
 """How the bound is kept on a tenant's own traffic: what lookups go by, what the log phase learns.
 
 The state is one small hash in Redis for each tenant, bound and set of models. A lookup gets the plan with its
-neighbours, in the trip that it makes anyway; all else is done in the log phase.
+neighbours, in the trip that it makes anyway; all else is done in the log phase. Plan and evidence begin with a MAC by
+the tenant's key, bound to their place: whoever can only write to Redis can't lower a threshold. One that doesn't fit
+counts as none, and is reported.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import logging
 import random
@@ -31,8 +34,10 @@ if TYPE_CHECKING:
     from tenantgate.edge.redis_cache import RedisCache
     from tenantgate.edge.sealing import TenantSealer
 
-__all__ = ["Learning", "fingerprint"]
+__all__ = ["MAC_DIGITS", "Learning", "fingerprint"]
 
+MAC_DIGITS: Final = 32
+"""Characters of the MAC that a stored plan or evidence begins with."""
 _log: Final = logging.getLogger("tenantgate.cache")
 _TTL_S: Final = 30 * 86_400  # after which a tenant without traffic is unknown again
 _ATTEMPTS: Final = 3  # at writing, where other processes learn at the same moment
@@ -46,6 +51,11 @@ _compared: Final = metrics.counter(
 )
 _threshold: Final = metrics.gauge(
     "tenantgate_cache_threshold", "Score that a neighbour needs; above 1: none is served.", ("tenant",)
+)
+_unauthenticated: Final = metrics.counter(
+    "tenantgate_cache_state_unauthenticated_total",
+    "Plans and evidence in Redis that the tenant's key didn't sign; they count as none.",
+    ("tenant",),
 )
 _wrong: Final = metrics.gauge(
     "tenantgate_cache_wrong_share",
@@ -71,20 +81,21 @@ class Learning:
         self._max_wrong_rate = max_wrong_rate
         self._name = fingerprint(models, max_wrong_rate)
         self._first = Plan(self._bound.start)
-        self._plans: OrderedDict[bytes, Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[str, bytes], Plan] = OrderedDict()
 
     def state(self, keys: Keys) -> str:
         """The Redis key of a tenant's state."""
         return keys.bound(self._name)
 
-    def plan(self, stored: bytes | None) -> Plan:
+    def plan(self, keys: Keys, sealer: TenantSealer, stored: bytes | None) -> Plan:
         """What a lookup goes by, from what it found in Redis."""
         if stored is None:
             return self._first
-        found = self._plans.get(stored)
+        state = self.state(keys)
+        found = self._plans.get((state, stored))
         if found is None:
-            found = Plan.from_json(stored) or self._first
-            self._plans[stored] = found
+            found = Plan.from_json(_authentic(keys, sealer, state, "plan", stored) or b"") or self._first
+            self._plans[state, stored] = found
             while len(self._plans) > _STATES:
                 self._plans.popitem(last=False)
         return found
@@ -127,11 +138,12 @@ class Learning:
                 found = self._compare(doubt, reply, sealer.open(known.entry, key=keys.entry(name).encode()))
             if found is None and not seen.lookups:
                 return
-            before = Evidence.from_json(known.evidence)
+            before = Evidence.from_json(_authentic(keys, sealer, state, "evidence", known.evidence))
             after, belief = self._bound.updated(before, seen, found, time.time())
             summary = json.dumps([self._max_wrong_rate, belief.wrong, belief.low, belief.high])
-            plan = belief.plan.to_json()
-            if self._store.learn(state, known.version, after.to_json(), plan, summary, ttl_s=_TTL_S):
+            evidence = _signed(sealer, state, "evidence", after.to_json())
+            plan = _signed(sealer, state, "plan", belief.plan.to_json())
+            if self._store.learn(state, known.version, evidence, plan, summary, ttl_s=_TTL_S):
                 self._show(keys, before, after, belief)
                 return
 
@@ -156,6 +168,24 @@ class Learning:
                 _log, logging.INFO, "the similar level's threshold moved", tenant=tenant,
                 threshold=round(last.threshold, 4), why=last.why,
             )  # fmt: skip
+
+
+def _signed(sealer: TenantSealer, state: str, field: str, text: str) -> str:
+    return sealer.name(f"bound\0{state}\0{field}\0{text}".encode()) + text
+
+
+def _authentic(
+    keys: Keys, sealer: TenantSealer, state: str, field: str, stored: bytes | None
+) -> bytes | None:
+    """What was signed; None for nothing, and for what the tenant's key didn't sign for this place."""
+    if stored is None:
+        return None
+    text = stored[MAC_DIGITS:]
+    expected = sealer.name(f"bound\0{state}\0{field}\0".encode() + text)
+    if hmac.compare_digest(expected.encode(), stored[:MAC_DIGITS]):
+        return text
+    _unauthenticated.inc(tenant=keys.tenant.slug)
+    return None
 
 
 def _cosine(embedder: Embedder, a: str, b: str) -> float:

@@ -293,7 +293,7 @@ class SemanticCache:
         known = {} if text.states is None else {text.question: text.states}
         names: dict[str, str] = {}
         verifier = _Timed(text.verifier, known)
-        plan = None if text.learning is None else text.learning.plan(found.plan)
+        plan = None if text.learning is None else text.learning.plan(lookup.keys, lookup.sealer, found.plan)
         needed = plan.threshold if plan is not None else text.threshold
         if needed is None:
             return _Similar(text.vectors, text.vector, text.states)
