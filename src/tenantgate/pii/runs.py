@@ -19,6 +19,7 @@ __all__ = ["runs", "text_in"]
 
 _LEAST: Final = 8  # bytes of text that a run stands for
 _STRETCH: Final = re.compile(rb"[\t\n\r\x20-\x7e]{12,}+")
+_LEAST_STRETCHED: Final = 16  # letters of base64 that twelve bytes take: most long words have fewer
 _BASE64: Final = re.compile(
     r"(?<![A-Za-z0-9+/=_-])(?:(?:[A-Za-z0-9+/]{40,}+\r?\n)++[A-Za-z0-9+/]*+|[A-Za-z0-9+/_-]{11,}+)={0,2}+"
 )
@@ -101,6 +102,8 @@ def _from_base32(run: str) -> str:
 
 def _stretches(run: str) -> str:
     body = _body(run)
+    if len(body) < _LEAST_STRETCHED:
+        return ""
     return " ".join(m.group().decode() for i in range(4) for m in _STRETCH.finditer(_decoded(body[i:])))
 
 
