@@ -114,15 +114,16 @@ class CacheConfig:
         "Whether a prompt that is the same to the letter is looked up first, without any model.", default=True
     )
     max_wrong_rate: float = field(
-        "Share of the answers served by similarity that may be answers to another question: where the cache steers to "
-        "on each tenant's own traffic, as far as comparing answers tells (see probe_rate). 0 switches similarity off.",
+        "Share of the answers served by similarity that may be answers to another question: held with 95 % confidence "
+        "on the calibration's traffic, and steered to on each tenant's own with probe_rate. 0 switches similarity off.",
         default=0.03, between=(0, 0.5),
     )  # fmt: skip
     probe_rate: float = field(
         "Share of the requests answerable by similarity that go to the provider all the same, as a miss, so that its "
         "answer can be compared with the stored one: none of a tenant's first 30, then up to 0.1 for a while, then "
-        "this. 0: nothing is compared, and the score that is needed stays the calibration's.",
-        default=0.02, between=(0, 0.5),
+        "this. Only for providers that answer equal questions in equal words: others' answers look wrong, and the "
+        "level falls silent. 0: nothing is compared, and the calibration's score stays.",
+        default=0.0, between=(0, 0.5),
     )  # fmt: skip
     embedder: str = field(
         "The embedding model: built-in, or the name or folder of a sentence-transformers model (which needs "
