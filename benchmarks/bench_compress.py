@@ -424,7 +424,7 @@ def hostile(config: CompressConfig, sizes: Sequence[int]) -> None:
     """What texts that are made to be slow cost, without a deadline, and how late the deadline is noticed."""
     counter = token_counter(config.encoding)
     compressor = Compressor(config, counter, chosen(config), english=english)
-    compressor.text("Is the model for languages loaded?" * 20, _FOREVER)
+    english("This loads the model for languages.")
     kb = [f"{size // 1000:,} kB" for size in sizes]
     print("\nTexts made to be slow, ms of processor time; steps a character; ms after a deadline of 50")
     print(f"{'':<28}" + "".join(f"{name:>11}" for name in kb) + f"{'steps':>8} {'late':>6}")

@@ -197,6 +197,16 @@ def test_turns_in_another_language_stay_beside_english_ones(foreign: str) -> Non
         assert line.partition(": ")[2] in left
 
 
+@pytest.mark.parametrize("times", [1, 2, 4, 8])
+def test_a_sentence_without_end_that_goes_on_in_another_language_stays(times: int) -> None:
+    spoken = "so um we went to the old house by the river and we thought about the things that we could do with it "
+    foreign = "und dann haben wir das Haus am Fluss gesehen und wir wissen nicht was man daraus machen soll um so alt "
+    mixed = spoken * times + foreign * times
+    talk = TRANSCRIPT.replace("Tom: Mm-hmm .", f"Tom: {mixed.strip()}")
+    left = compressor().text(f"{talk}\n\nWhat was decided?", FOREVER).text
+    assert (foreign * times).strip() in left
+
+
 @pytest.mark.parametrize(
     "text",
     [

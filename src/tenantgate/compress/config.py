@@ -61,19 +61,27 @@ class CompressConfig:
         "Texts below this are left as they are.", default=100, between=(0, _MOST_TOKENS), unit="tokens"
     )
     whitespace: bool = field(
-        "Step: blank lines, line ends and runs of blanks outside code become short.", default=True
+        "Step: blanks at the ends of lines of prose and empty lines between its paragraphs become short.",
+        default=True,
     )
     structure: bool = field(
-        "Step: JSON and Markdown tables outside code are written without padding.", default=True
+        "Step: JSON over five lines or more and Markdown tables, outside code, are written without padding.",
+        default=True,
     )
     repeats: bool = field(
-        "Step: a passage or a line that comes again is there once, with a note where it came again.",
+        "Step, where the content is asked for: a passage or a line that comes again is there once, with a note "
+        "where it came again.",
         default=True,
     )
     boilerplate: bool = field(
-        "Step: rulers of logs and mail, and marks of quotes within quotes, become short.", default=True
+        "Step, where the content is asked for: rulers of logs and mail, and marks of quotes within quotes, become "
+        "short.",
+        default=True,
     )
-    prune: bool = field("Step: words that carry little are left out of natural language.", default=True)
+    prune: bool = field(
+        "Step, where the content is asked for: words that carry little are left out of transcripts of talk.",
+        default=True,
+    )
     pruner: str = field(
         "What chooses these words: rules, made for English; model, rules and then the small model that "
         "`tenantgate models build` builds; llmlingua, the model in pruner_model.",

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Final
 
 from tenantgate.compress.spans import merged, spans_of
-from tenantgate.compress.transcript import COMMON, HESITATIONS, LABEL, MARKS
+from tenantgate.compress.transcript import CLEARLY, HESITATIONS, LABEL, MARKS
 
 __all__ = ["FillerPruner", "Token", "noted", "rank_fillers", "tokens_of", "without_orphans"]
 
@@ -57,8 +57,9 @@ _THE_STAYS: Final = frozenset(
     "the one ones two more less most least few little many other others rest whole only same former latter who "
     "band better worse fewer latest first last next previous following above below".split()
 )
+_NEAR: Final = 3  # words
 _AMBIGUOUS: Final = frozenset("um er eh ah oh huh".split())
-"""Words of other languages, a digit, a question: hesitations only beside common English words or between signs."""
+"""Words of other languages, a digit, a question: hesitations only near English words, or between signs."""
 _ENDS: Final = re.compile(r"[.!?\n]")
 _CLOSING: Final = frozenset(",;:.!…")
 _KEEP: Final = 99
@@ -143,7 +144,7 @@ def rank_fillers(words: Sequence[Token], text: str) -> None:
         if word.text in MARKS:
             word.rank = 0
         elif word.text in HESITATIONS:
-            word.rank = 0 if _is_hesitation(word, before, after, text) else _KEEP
+            word.rank = 0 if _is_hesitation(words, i, text) else _KEEP
         elif _is_restarted(words, i, text):
             word.rank = 0  # of "the the" and "d decide" the last goes on
         elif (
@@ -163,8 +164,10 @@ def rank_fillers(words: Sequence[Token], text: str) -> None:
     _rank_phrases(words, text)
 
 
-def _is_hesitation(word: Token, before: Token | None, after: Token | None, text: str) -> bool:
+def _is_hesitation(words: Sequence[Token], i: int, text: str) -> bool:
     """Whether `um`, `er` and the like are no words of another language, `oh` no digit, and `huh` no question."""
+    word = words[i]
+    before, after = words[i - 1] if i else None, words[i + 1] if i + 1 < len(words) else None
     if word.text in _ASSENTS:
         return False
     left = text[before.end : word.start] if before else "\n"
@@ -175,7 +178,10 @@ def _is_hesitation(word: Token, before: Token | None, after: Token | None, text:
         return False
     if "?" in right:
         return False
-    near = any(t is not None and (t.text in COMMON or t.text in MARKS) for t in (before, after))
+    near = any(t is not None and t.text in MARKS for t in (before, after))
+    near = near or any(
+        t.text in CLEARLY for t in (*words[max(0, i - _NEAR) : i], *words[i + 1 : i + 1 + _NEAR])
+    )
     return near or bool(right.strip() and (left.strip() or "\n" in left))
 
 

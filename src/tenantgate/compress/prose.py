@@ -1,6 +1,6 @@
 """Prose that a client marked for compression: the only prose that words are taken out of.
 
-In prose nothing goes but `the`, some 6 % of the tokens, so unmarked prose isn't worth the risk.
+In prose little goes but `the`, so unmarked prose isn't worth the risk.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from tenantgate.compress.wording import about_wording
 from tenantgate.compress.work import Work
 
 __all__ = [
-    "COMMON",
+    "CLEARLY",
     "HESITATIONS",
     "LABEL",
     "MARKS",
@@ -47,6 +47,7 @@ _LEAST_SPOKEN: Final = 0.005  # of the words are hesitations: written dialogues 
 _LEAST_ENGLISH: Final = 0.7  # of the letters are in English sentences
 _SURE: Final = 0.6
 _SHORT: Final = 24  # letters that say hardly anything about their language
+_WINDOW: Final = 200  # characters that are told apart at once
 _SHORT_TURN: Final = 8  # words
 _SPEECH: Final = 300  # characters, more than an instruction about a transcript has
 _LONG_TURN: Final = 25  # words, on average: speeches
@@ -99,7 +100,7 @@ COMMON: Final = HESITATIONS | frozenset(
     "try talk talking ask tell feel find give keep start stop call called show shown before after than too up "
     "down back off all any each both same different new old big small better best enough every".split()
 )
-_CLEARLY: Final = (
+CLEARLY: Final = (
     COMMON
     - HESITATIONS
     - frozenset(
@@ -277,15 +278,22 @@ def _letters(text: str) -> int:
 
 
 def _is_english(text: str, english: English) -> bool:
+    """Whether all of `text` is: a sentence without end may go on in another language."""
     said = _MARK.sub("", text)
+    cuts = range(0, max(1, len(said) - _SHORT), _WINDOW)  # what is left behind the last goes with it
+    ends = [*cuts[1:], len(said)]
+    return all(_is_english_piece(said[start:end], english) for start, end in zip(cuts, ends, strict=True))
+
+
+def _is_english_piece(said: str, english: English) -> bool:
     words = _WORD.findall(said.lower())
     if _letters(said) < _SHORT:
         spoken = [word for word in words if len(word) > 1]
         return all(word in COMMON for word in spoken) and (
-            any(word in _CLEARLY for word in spoken) or all(word in HESITATIONS for word in spoken)
+            any(word in CLEARLY for word in spoken) or all(word in HESITATIONS for word in spoken)
         )
     likely = english(said)
     if likely >= _SURE:
         return True
     # Talk with slips and names looks like no language much, but then it is no other either.
-    return likely >= _LIKELY and sum(word in _CLEARLY for word in words) >= _LEAST_COMMON * len(words)
+    return likely >= _LIKELY and sum(word in CLEARLY for word in words) >= _LEAST_COMMON * len(words)
