@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from tenantgate import llm
 from tenantgate.llm import Reason, Refusal
+from tenantgate.llm.body import shallow
 
 __all__ = [
     "JSON_TYPE",
@@ -208,25 +209,11 @@ def _load(raw: bytes) -> Any:
         value = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return None
-    return value if _shallow(value) else None
+    return value if shallow(value, _MAX_DEPTH) else None
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)  # NaN and Infinity, which Python takes and JSON doesn't have
-
-
-def _shallow(value: Any) -> bool:
-    level = [value]
-    for _ in range(_MAX_DEPTH):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-        if not level:
-            return True
-    return False
 
 
 def _text(content: Any) -> str | None:

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from tenantgate.llm.refusal import Reason, Refusal
 
-__all__ = ["LIMITS", "Limits", "parse", "write"]
+__all__ = ["LIMITS", "Limits", "parse", "shallow", "write"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ def parse(raw: bytes, limits: Limits = LIMITS) -> Any:
         return Refusal(
             Reason.NOT_JSON, f"The body isn't valid JSON: {problem}, at character {error.pos + 1}."
         )
-    if raw.count(b"[") + raw.count(b"{") > limits.depth and not _shallow(value, limits.depth):
+    if raw.count(b"[") + raw.count(b"{") > limits.depth and not shallow(value, limits.depth):
         return _too_deep(limits)
     if _MAYBE_SURROGATE.search(text) and _has_surrogate(value):
         return Refusal(Reason.NOT_JSON, "The body has an escape that is half of a surrogate pair.")
@@ -165,7 +165,8 @@ def _as_kong_writes(value: float) -> int | float:
     return float(f"{value:.16g}")
 
 
-def _shallow(value: Any, depth: int) -> bool:
+def shallow(value: Any, depth: int) -> bool:
+    """Whether lists and objects of a JSON value are nested at most `depth` deep; without recursion."""
     level = [value]
     for _ in range(depth):
         level = [
