@@ -12,6 +12,7 @@ from tenantgate.kong.supervisor import HANG_S, hangs
     [
         (HANG_S, 0.0, False),
         (HANG_S + 0.1, 0.0, True),  # asleep: a deadlock
+        (HANG_S + 0.1, 0.05, True),  # its threads only ask for Python's lock
         (HANG_S + 0.1, 1.0, False),  # at work on something that holds Python's lock
         (1.7, 1.7, True),  # spins
         (HANG_S + 0.1, 0.1, False),  # others have the processors

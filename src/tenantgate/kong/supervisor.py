@@ -46,7 +46,9 @@ HANG_S: Final = 1.0
 _SPINS_S: Final = 1.6  # it may yet come back; after Kong's 2 s what it does would be in vain
 _STARVED_S: Final = 5.0
 _BUSY_S: Final = 0.5  # a thread that holds Python's lock, and so the heartbeat, for so long
-_ASLEEP: Final = 0.03  # of a processor
+_ASLEEP: Final = 0.07
+"""Of a processor. A hung server's threads wake up 200 times a second each, to ask for Python's lock: .02 to .04 with
+eleven of them. One that a busy machine starves gets more than this in a second, or has nothing to do."""
 _START_S: Final = 60.0  # until it is warm: importing libraries and loading models may hold Python's lock
 _COLD: Final = b"c"
 _WARM: Final = b"w"
