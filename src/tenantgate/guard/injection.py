@@ -208,8 +208,9 @@ def _window_scores(features: Features, words: int, stage: Stage) -> Floats:
 def segment_features(features: Features, first: int, last: int) -> tuple[Ints, Ints]:
     """The different hashed words of a piece, and its other features."""
     inside = (features.at >= first) & (features.at < last)
-    k = features.words
-    return np.unique(features.numbers[:k][inside[:k]]), np.unique(features.numbers[k:][inside[k:]])
+    seen = np.zeros(FEATURES, bool)
+    seen[features.numbers[inside]] = True
+    return np.flatnonzero(seen[:BUCKETS]), np.flatnonzero(seen[BUCKETS:]) + BUCKETS
 
 
 def spans(words: int) -> Iterator[tuple[int, int]]:

@@ -33,6 +33,7 @@ __all__ = [
     "BUCKETS",
     "LONGEST",
     "PAIRS",
+    "SIGN",
     "Folded",
     "Lexicon",
     "Reading",
@@ -50,7 +51,7 @@ N: Final = len(CONCEPTS)
 PAIRS: Final = N * N
 """Pairs of concepts a, b with a < b have the number a * N + b."""
 
-_SPACE, _LETTER, _WIDE, _SIGN, _JOINED = range(5)
+_SPACE, _LETTER, _WIDE, SIGN, _JOINED = range(5)
 _TABLE: Final = 0x3100  # characters whose class is in a table
 _GAPS: Final = frozenset('-_*"`~“”„«»‐‑‒–—•·\u00ad')
 _SIGNS: Final = frozenset("[](){}<>:;!?#|=/\\&%$@")
@@ -83,7 +84,7 @@ def _tables() -> tuple[Codes, NDArray[np.int8], Hashes, Hashes]:
         elif category in "LNM" or char == "'":
             kind[code] = _LETTER
         else:
-            kind[code] = _SIGN
+            kind[code] = SIGN
         if category in "LM" and (0x0E00 <= code < 0x1100 or 0x1780 <= code < 0x1800 or code >= 0x3040):
             kind[code] = _WIDE
         elif category in "LM" and 0x0590 <= code < 0x0780:
@@ -180,7 +181,7 @@ def fold(text: str) -> Folded:
     high = np.where(
         (raw < 0xA4D0) | (raw >= 0x20000), _WIDE, np.where((raw >= 0xAC00) & (raw < 0xD7B0), _JOINED, _LETTER)
     )
-    high = np.where((raw >= 0x1F000) & (raw < 0x20000), _SIGN, high)
+    high = np.where((raw >= 0x1F000) & (raw < 0x20000), SIGN, high)
     kinds = np.where(low, kind[index], high).astype(np.int8)
     space = codes == 32
     kinds[space] = _SPACE
@@ -309,7 +310,7 @@ _TELLING: Final = np.array(sorted(ord(c) for c in _SIGNS), np.uint32)
 
 def _telling(folded: Folded) -> NDArray[np.bool_]:
     """Which characters are signs that count as words."""
-    sign: NDArray[np.bool_] = folded.kinds == _SIGN
+    sign: NDArray[np.bool_] = folded.kinds == SIGN
     sign[sign] = np.isin(folded.codes[sign], _TELLING) | (folded.codes[sign] >= 0x2190)
     return sign
 
