@@ -238,7 +238,8 @@ class Lexicon:
         where, mask = (np.concatenate(part) for part in zip(*found, strict=True))
         bits = np.unpackbits(mask.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
         row, kind = np.nonzero(bits)
-        once = np.unique(where[row] * 64 + kind)
+        once = np.sort(where[row] * 64 + kind)
+        once = once[np.append(True, once[1:] != once[:-1])[: len(once)]]
         return once // 64, once % 64
 
     def _at(self, text: Folded, places: Ints, backwards: bool) -> tuple[Ints, Hashes]:
@@ -259,15 +260,20 @@ class Lexicon:
         self, text: Folded, places: Ints, lengths: Ints, backwards: bool
     ) -> tuple[Ints, Ints]:  # fmt: skip
         """Where entries of these lengths are, and their numbers."""
-        sizes = np.broadcast_to(lengths[None, :], (len(places), len(lengths)))
-        starts = places[:, None] - (sizes if backwards else 0 * sizes)
-        fits = (starts >= 0) & (starts + sizes <= len(text.codes))
-        starts, sizes = starts[fits], sizes[fits]
-        hashes = text.hashes(starts, sizes)
-        some = np.flatnonzero(self._maybe[(hashes & _SLOT).astype(np.int64)])
-        starts, sizes, hashes = starts[some], sizes[some], hashes[some]
+        if not len(places) or not len(lengths):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        n = len(text.codes)
+        sums, inverse = text.sums, _tables()[3]
+        if backwards:
+            ends, starts = places[:, None], np.maximum(places[:, None] - lengths, 0)
+        else:
+            starts, ends = places[:, None], np.minimum(places[:, None] + lengths, n)
+        hashes = _mixed((sums[ends] - sums[starts]) * inverse[starts])
+        row, column = np.nonzero(self._maybe[(hashes & _SLOT).view(np.int64)])
+        hashes, sizes = hashes[row, column], lengths[column]
+        starts = places[row] - sizes if backwards else places[row]
         slots = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
-        same = (self._keys[slots] == hashes) & (self._sizes[slots] == sizes)
+        same = (self._keys[slots] == hashes) & (self._sizes[slots] == sizes) & (starts >= 0) & (starts + sizes <= n)
         return starts[same], slots[same]
 
 
