@@ -197,7 +197,7 @@ def main() -> int:
     try:
         embedder = PARTS.embedder()
     except TenantgateError:
-        print("\nwithout the embedder's models: the first stage of the injection model alone")
+        print("\nthe time of an embedding isn't measured: its models aren't built")
     else:
         finders["= one embedding of 64 tokens"] = lambda text: embedder.embed(text + " a" * 64)
     latency(texts, finders, args.rounds)

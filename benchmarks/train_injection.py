@@ -360,7 +360,7 @@ def limit(table: Table, by_row: Any, rows: Any, share: float = 1.0) -> float:
 
 
 def show(rows: list[Row], flags: Any, title: str, chosen: Any = None) -> None:
-    """Recall and false alarms by source and length."""
+    """Recall and false alarms by source and length, with the intervals of 95 % (Wilson)."""
     total: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for i, row in enumerate(rows):
         if chosen is not None and not chosen[i]:
@@ -370,9 +370,17 @@ def show(rows: list[Row], flags: Any, title: str, chosen: Any = None) -> None:
         for name in (row.source.split("/")[0], "= all", f"  characters: {length}"):
             total[f"{what} {name}"][0] += bool(flags[i])
             total[f"{what} {name}"][1] += 1
-    print(f"\n{title}\n{'':54}{'flagged':>8}{'of':>7}{'share':>8}")
+    print(f"\n{title}\n{'':54}{'flagged':>8}{'of':>7}{'share':>8}{'95 %':>15}")
     for name in sorted(total):
-        print(f"{name:54}{total[name][0]:>8}{total[name][1]:>7}{total[name][0] / total[name][1]:>8.3f}")
+        print(f"{name:54}{shares(*total[name])}")
+
+
+def shares(flagged: int, n: int) -> str:
+    """How many of how many, the share, and Wilson's interval of 95 %."""
+    z, share = 1.96, flagged / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return f"{flagged:>8}{n:>7}{share:>8.3f}{middle - half:>9.3f}–{middle + half:.3f}"
 
 
 def quantised(name: str, model: Model) -> dict[str, Any]:
@@ -420,9 +428,7 @@ def leave_out(rows: list[Row]) -> None:
         for attack, name in ((1, "recall"), (0, "false alarms")):
             chosen = mine & (table.attack == attack)
             if chosen.any():
-                print(
-                    f"{name:13}{source:41}{flags[chosen].sum():>8}{chosen.sum():>7}{flags[chosen].mean():>8.3f}"
-                )
+                print(f"{name:13}{source:41}{shares(int(flags[chosen].sum()), int(chosen.sum()))}")
 
 
 def cross_validate(table: Table, rows: Any) -> Join:

@@ -145,7 +145,8 @@ def _shifted() -> Lexicon:
 def _backwards() -> Lexicon:
     """Beginnings of words that an attack needs, in all alphabets, turned round."""
     entries = (e.rstrip("_") for name in TRIGGERS for e in entries_of(name))
-    return Lexicon([[e[::-1] for e in (*_STEMS, *(e for e in entries if len(e) > _LEAST)) if e.isalpha()]])
+    turned = [e[::-1] for e in (*_STEMS, *(e for e in entries if len(e) > _LEAST)) if e.isalpha()]
+    return Lexicon([turned], backwards=True)
 
 
 @lru_cache(maxsize=26)
@@ -158,7 +159,7 @@ def _turned(text: str, folded: Folded, starts: Ints, ends: Ints) -> Iterator[Dis
     """Letters or words from right to left, upside down, or shifted in the alphabet."""
     long = ends - starts >= _LEAST
     starts, ends = starts[long], ends[long]
-    where, _ = _backwards().find(folded, ends, backwards=True)
+    where, _ = _backwards().find(folded, ends)
     if len(where) > 1:
         start, end = _around(text, int(folded.where[where[0]]), int(folded.where[where[-1]]))
         yield Disguise(start, end, text[start:end][::-1])

@@ -3,8 +3,8 @@
 1. The text is read as it reads (`tenantgate.pii.normalise`), and once more for each disguise in it (`disguises`).
 2. Every window of about forty words is scored by its hashed words, its concepts in many languages and those that stand
    close together: that finds a sentence, wherever it is hidden.
-3. Each longer segment is scored twice: by its words, for jailbreaks in role-play that no single sentence gives away; and
-   by all features, for short attacks.
+3. Each longer segment is scored twice: by its words, for jailbreaks in role-play that no single sentence gives away;
+   and by all features, for short attacks.
 4. A linear model joins the three scores with the segment's length; a window that is sure enough counts alone.
 5. Where that doesn't rule an attack out, as it does for nine of ten honest prompts, families of phrases are looked for,
    and the segment is scored once more with them.

@@ -203,9 +203,11 @@ class Lexicon:
 
     Args:
         entries: for each kind, at most 64, its entries as in `tenantgate.guard.concepts`.
+        backwards: entries are looked for where they end, not where they begin.
     """
 
-    def __init__(self, entries: Iterable[Iterable[str]]) -> None:
+    def __init__(self, entries: Iterable[Iterable[str]], *, backwards: bool = False) -> None:
+        self._backwards = backwards
         masks: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
         stems = []
         for number, of_kind in enumerate(entries):
@@ -220,19 +222,20 @@ class Lexicon:
         self._sizes = np.array([size for _, size in ordered], np.int64)
         self._masks = np.array([masks[k] for k in ordered], np.uint64)  # of its beginnings, of whole words
         self._maybe = _marked(self._keys)
-        # Longer entries are looked up only where the beginning of one is.
+        # Longer entries are looked up only where the beginning (or the end) of one is.
         self._tiers: list[tuple[Ints, NDArray[np.bool_] | None, int]] = []
         lengths, begin = np.unique(self._sizes), 0
         for most in (*_TIERS, int(lengths.max(initial=0))):
             tier = lengths[(lengths > begin) & (lengths <= most)]
             longer = [s for s in stems if begin and len(s.codes) > begin]
-            known = np.array([s.hashes(np.zeros(1, np.int64), begin)[0] for s in longer], np.uint64)
+            edges = [np.full(1, len(s.codes) - begin if backwards else 0) for s in longer]
+            known = np.array([s.hashes(e, begin)[0] for s, e in zip(longer, edges, strict=True)], np.uint64)
             self._tiers.append((tier, _marked(known) if begin else None, begin))
             begin = most
 
-    def find(self, text: Folded, places: Ints, *, backwards: bool = False) -> tuple[Ints, Ints]:
-        """Where entries begin (or, looking backwards, end) among `places`, and their kinds; by place."""
-        found = [self._at(text, places[i : i + _PLACES], backwards) for i in range(0, len(places), _PLACES)]
+    def find(self, text: Folded, places: Ints) -> tuple[Ints, Ints]:
+        """Where entries begin that begin (or, looking backwards, end) at one of `places`, and their kinds; by place."""
+        found = [self._at(text, places[i : i + _PLACES]) for i in range(0, len(places), _PLACES)]
         if not found:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         where, mask = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -242,13 +245,15 @@ class Lexicon:
         once = once[np.append(True, once[1:] != once[:-1])[: len(once)]]
         return once // 64, once % 64
 
-    def _at(self, text: Folded, places: Ints, backwards: bool) -> tuple[Ints, Hashes]:
+    def _at(self, text: Folded, places: Ints) -> tuple[Ints, Hashes]:
         all_starts, all_slots = [], []
         for lengths, gate, begin in self._tiers:
-            if gate is not None and not backwards:
-                places = places[places + begin <= len(text.codes)]
-                places = places[gate[(text.hashes(places, begin) & _SLOT).astype(np.int64)]]
-            starts, slots = self._of_lengths(text, places, lengths, backwards)
+            if gate is not None:
+                first = places - begin if self._backwards else places
+                fits = (first >= 0) & (first + begin <= len(text.codes))
+                places, first = places[fits], first[fits]
+                places = places[gate[(text.hashes(first, begin) & _SLOT).astype(np.int64)]]
+            starts, slots = self._of_lengths(text, places, lengths)
             all_starts.append(starts)
             all_slots.append(slots)
         starts, slots = np.concatenate(all_starts), np.concatenate(all_slots)
@@ -257,23 +262,28 @@ class Lexicon:
         return starts[mask != 0], mask[mask != 0]
 
     def _of_lengths(
-        self, text: Folded, places: Ints, lengths: Ints, backwards: bool
+        self, text: Folded, places: Ints, lengths: Ints
     ) -> tuple[Ints, Ints]:  # fmt: skip
         """Where entries of these lengths are, and their numbers."""
         if not len(places) or not len(lengths):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         n = len(text.codes)
         sums, inverse = text.sums, _tables()[3]
-        if backwards:
+        if self._backwards:
             ends, starts = places[:, None], np.maximum(places[:, None] - lengths, 0)
         else:
             starts, ends = places[:, None], np.minimum(places[:, None] + lengths, n)
         hashes = _mixed((sums[ends] - sums[starts]) * inverse[starts])
         row, column = np.nonzero(self._maybe[(hashes & _SLOT).view(np.int64)])
         hashes, sizes = hashes[row, column], lengths[column]
-        starts = places[row] - sizes if backwards else places[row]
+        starts = places[row] - sizes if self._backwards else places[row]
         slots = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
-        same = (self._keys[slots] == hashes) & (self._sizes[slots] == sizes) & (starts >= 0) & (starts + sizes <= n)
+        same = (
+            (self._keys[slots] == hashes)
+            & (self._sizes[slots] == sizes)
+            & (starts >= 0)
+            & (starts + sizes <= n)
+        )
         return starts[same], slots[same]
 
 
