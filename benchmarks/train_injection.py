@@ -380,7 +380,7 @@ def shares(flagged: int, n: int) -> str:
     z, share = 1.96, flagged / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return f"{flagged:>8}{n:>7}{share:>8.3f}{middle - half:>9.3f}–{middle + half:.3f}"
+    return f"{flagged:>8}{n:>7}{share:>8.3f}{max(0.0, middle - half):>9.3f}–{middle + half:.3f}"
 
 
 def quantised(name: str, model: Model) -> dict[str, Any]:

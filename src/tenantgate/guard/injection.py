@@ -6,8 +6,8 @@
 3. Each longer segment is scored twice: by its words, for jailbreaks in role-play that no single sentence gives away;
    and by all features, for short attacks.
 4. A linear model joins the three scores with the segment's length; a window that is sure enough counts alone.
-5. Where that doesn't rule an attack out, as it does for nine of ten honest prompts, families of phrases are looked for,
-   and the segment is scored once more with them.
+5. Where that doesn't rule an attack out, families of phrases are looked for, and the segment is scored once more with
+   them.
 
 The weights are made by ``benchmarks/train_injection.py``; `tenantgate/models/injection.npz` holds no text.
 """
