@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantgate.pii import (
+    LONGEST,
     Finding,
     Readings,
     TooDeepError,
@@ -37,7 +38,7 @@ def find(text: str) -> tuple[Finding, ...]:
 
 
 def found(text: str) -> list[str]:
-    return [text[f.start : f.end] for f in find_in_views(text, find)]
+    return [text[f.start : f.end] for f in find_in_views(text, find, around=LONGEST)]
 
 
 def each(form: str) -> Callable[[str], str]:

@@ -22,10 +22,11 @@ from tenantgate.pii.normalise import View, normalise, original_spans, without_su
 from tenantgate.pii.personal import DEFAULT_KINDS, PERSONAL_KINDS, find_personal
 from tenantgate.pii.secrets import SECRET_KINDS, find_secrets
 from tenantgate.pii.view import Unit
-from tenantgate.pii.views import Readings, TooDeepError, find_at_last, find_in_views, readings
+from tenantgate.pii.views import LONGEST, Readings, TooDeepError, find_at_last, find_in_views, readings
 
 __all__ = [
     "DEFAULT_KINDS",
+    "LONGEST",
     "NAME_KINDS",
     "PERSONAL_KINDS",
     "SECRET_KINDS",

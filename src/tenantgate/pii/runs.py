@@ -35,16 +35,22 @@ _NO_HEX: Final = re.compile("0x|[^0-9A-Fa-f]")
 _NO_BIT: Final = re.compile("[^01]")
 
 
-def runs(text: str) -> Iterator[Unit]:
-    """The runs that stand for text, in order."""
+def runs(text: str, refused: set[tuple[object, str]] | None = None) -> Iterator[Unit]:
+    """The runs that stand for text, in order. `refused` are runs of a form that don't, and grows."""
     found: list[Unit] = []
+    refused = set() if refused is None else refused
     letters = _RUN in text.translate(_CLASSES)
     figures = sum(map(text.count, "0123456789")) >= _LEAST
     for form, readers in (*(_FIGURES if figures else ()), *(_LETTERS if letters else ())):
         for match in form.finditer(text):
-            unit = _unit(match.start(), match.group().rstrip(" ,:-\r\n"), readers)
+            run = match.group()
+            if (form, run) in refused:
+                continue
+            unit = _unit(match.start(), run.rstrip(" ,:-\r\n"), readers)
             if unit is not None:
                 found.append(unit)
+            else:
+                refused.add((form, run))
     at = 0
     for start, end, plain in sorted(found, key=itemgetter(0)):
         if start >= at:
