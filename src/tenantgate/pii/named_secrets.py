@@ -7,7 +7,7 @@ the time is linear in the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -61,14 +61,27 @@ _WHOLE_SECRET: Final = re.compile(
     r"(?:secret|token|api_?key|access_?key|secret_key|secret_key_base|credentials?)$"
 )
 _WORDS: Final = tuple((word, name) for name in NAMES for word in name.words)
-_ASCII_WORDS: Final = tuple(row for row in _WORDS if row[0].isascii())
+
+
+def _by_stem(rows: Sequence[tuple[str, Name]]) -> Mapping[str, Sequence[tuple[str, Name]]]:
+    """The words by the shortest of them that is part of them: in a text without it, there is none of these."""
+    shortest = sorted({word for word, _ in rows}, key=len)
+    out: dict[str, list[tuple[str, Name]]] = {}
+    for word, name in rows:
+        out.setdefault(next(stem for stem in shortest if stem in word), []).append((word, name))
+    return out
+
+
+_STEMS: Final = _by_stem(_WORDS)
+_ASCII_STEMS: Final = _by_stem([row for row in _WORDS if row[0].isascii()])
 _MANY: Final = 64  # names between two looks at the clock
 
 
 def find_named(text: str, lower: str) -> Iterator[Finding]:
     """Values of named credentials. `lower` is `text` in lower case, each character where it was."""
     count = 0
-    for word, name in _ASCII_WORDS if lower.isascii() else _WORDS:
+    stems = _ASCII_STEMS if lower.isascii() else _STEMS
+    for word, name in [row for stem, rows in stems.items() if stem in lower for row in rows]:
         at = lower.find(word)
         while at >= 0:
             count += 1

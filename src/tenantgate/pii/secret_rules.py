@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from typing import Any, Final
 
 from tenantgate.pii.secret_checks import CHECKS
 
-__all__ = ["NAMES", "RULES", "Name", "Rule", "joints", "names", "rules"]
+__all__ = ["NAMES", "RULES", "Name", "Rule", "joints", "long_words", "names", "rules"]
 
 _START: Final = r"(?<![A-Za-z0-9_])"
 _END: Final = r"(?![A-Za-z0-9_])"
+_LONG: Final = 15  # characters of the shortest key
+_WORD_CODES: Final = frozenset(map(ord, string.ascii_letters + string.digits + "_+/=.~%:@-"))
+_TO_WORDS: Final = bytes(code if code in _WORD_CODES else 32 for code in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Rule:
         form: the whole expression; its group ``value`` is the finding, or all of it.
         check: what the value must pass beside the form.
         score: 0 to 1.
+        word: whether it lies within one of `long_words`.
     """
 
     kind: str
@@ -35,6 +40,7 @@ class Rule:
     form: re.Pattern[str]
     check: Callable[[str], bool]
     score: float
+    word: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +82,45 @@ def names() -> list[dict[str, Any]]:
 
 def _rule(row: dict[str, Any]) -> Rule:
     expression = row["expression"] if row.get("loose") else f"{_START}{row['expression']}{_END}"
-    return Rule(
-        row["kind"], tuple(row["literals"]), re.compile(expression), CHECKS[row.get("check", "")], row["score"]
-    )  # fmt: skip
+    form = re.compile(expression)
+    check = CHECKS[row.get("check", "")]
+    return Rule(row["kind"], tuple(row["literals"]), form, check, row["score"], _is_word(row["expression"]))
+
+
+def _is_word(expression: str) -> bool:
+    """Whether all that an expression may match lies within one of `long_words`."""
+    import re._parser as parser  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    parsed = parser.parse(expression)
+    return bool(parsed.getwidth()[0] >= _LONG) and all(map(_in_word, parsed))
+
+
+def _in_word(node: tuple[Any, Any]) -> bool:
+    """Whether a part of an expression matches characters of words alone; one that isn't known doesn't."""
+    name, inner = str(node[0]), node[1]
+    match name:
+        case "ASSERT" | "ASSERT_NOT" | "AT":
+            return True
+        case "LITERAL":
+            return inner in _WORD_CODES
+        case "RANGE":
+            return all(code in _WORD_CODES for code in range(inner[0], inner[1] + 1))
+        case "IN":
+            return all(map(_in_word, inner))
+        case "BRANCH":
+            return all(_in_word(part) for branch in inner[1] for part in branch)
+        case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
+            return all(map(_in_word, inner[2]))
+        case "SUBPATTERN":
+            return not inner[1] and all(map(_in_word, inner[3]))
+        case _:
+            return False
+
+
+def long_words(text: str) -> bytes:
+    """The words of a text that are as long as a key, with blanks between them."""
+    raw = text.encode("ascii", "replace").translate(_TO_WORDS)
+    return b" ".join([word for word in raw.split() if len(word) >= _LONG])
 
 
 RULES: Final = tuple(_rule(row) for row in rules())
