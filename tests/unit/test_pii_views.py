@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantgate.pii import (
-    LONGEST,
+    SECRETS_REACH,
     Finding,
     Readings,
     TooDeepError,
@@ -38,7 +38,7 @@ def find(text: str) -> tuple[Finding, ...]:
 
 
 def found(text: str) -> list[str]:
-    return [text[f.start : f.end] for f in find_in_views(text, find, around=LONGEST)]
+    return [text[f.start : f.end] for f in find_in_views(text, find, reach=SECRETS_REACH)]
 
 
 def each(form: str) -> Callable[[str], str]:

@@ -21,9 +21,9 @@ from tenantgate.checkpoints import checked_by
 from tenantgate.guard.ports import NameFinder
 from tenantgate.guard.windows import in_windows
 from tenantgate.pii import (
-    LONGEST,
     NAME_KINDS,
     PERSONAL_KINDS,
+    SECRETS_REACH,
     Finding,
     Placeholders,
     find_at_last,
@@ -299,7 +299,7 @@ def findings_in(
     Raises:
         TooDeepError: there are more levels of escapes than are undone.
     """
-    found = find_in_views(text, _forms, between, around=LONGEST)
+    found = find_in_views(text, _forms, between, reach=SECRETS_REACH)
     if names is not None:
         found += find_at_last(text, lambda t: tuple(names.find(t, _NAMES)), between)
     return outermost(found)

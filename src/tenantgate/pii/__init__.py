@@ -6,7 +6,7 @@
 A finding says what and where, never the text itself.
 """
 
-from tenantgate.pii.finding import NAME_KINDS, Finding, outermost, within
+from tenantgate.pii.finding import NAME_KINDS, Finding, Reach, outermost, within
 from tenantgate.pii.masking import (
     Masked,
     Placeholders,
@@ -19,20 +19,22 @@ from tenantgate.pii.masking import (
 )
 from tenantgate.pii.names import find_names
 from tenantgate.pii.normalise import View, normalise, original_spans, without_surrogates
-from tenantgate.pii.personal import DEFAULT_KINDS, PERSONAL_KINDS, find_personal
-from tenantgate.pii.secrets import SECRET_KINDS, find_secrets
+from tenantgate.pii.personal import DEFAULT_KINDS, PERSONAL_KINDS, PERSONAL_REACH, find_personal
+from tenantgate.pii.secrets import SECRET_KINDS, SECRETS_REACH, find_secrets
 from tenantgate.pii.view import Unit
-from tenantgate.pii.views import LONGEST, Readings, TooDeepError, find_at_last, find_in_views, readings
+from tenantgate.pii.views import Readings, TooDeepError, find_at_last, find_in_views, readings
 
 __all__ = [
     "DEFAULT_KINDS",
-    "LONGEST",
     "NAME_KINDS",
     "PERSONAL_KINDS",
+    "PERSONAL_REACH",
+    "SECRETS_REACH",
     "SECRET_KINDS",
     "Finding",
     "Masked",
     "Placeholders",
+    "Reach",
     "Readings",
     "TooDeepError",
     "Unit",

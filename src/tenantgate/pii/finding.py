@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["NAME_KINDS", "Finding", "lower_in_place", "outermost", "within"]
+__all__ = ["NAME_KINDS", "Finding", "Reach", "lower_in_place", "outermost", "within"]
 
 NAME_KINDS: Final = ("PERSON", "LOCATION", "ORGANIZATION", "NRP")
 """What has no form, and is found by an entity recogniser alone."""
@@ -27,6 +27,19 @@ class Finding:
     end: int
     kind: str
     score: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How much of a text a detector needs to find something.
+
+    Attributes:
+        value: characters of a value of several words, with the words before it that belong to it, at most.
+        context: characters before or after a value in which something tells what it is, at most.
+    """
+
+    value: int
+    context: int
 
 
 def outermost(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from tenantgate.pii import checksums
@@ -113,12 +114,19 @@ def find_computers(
     if "MAC_ADDRESS" in kinds:
         yield from _cards(text, colons, groups)
     if "IP_ADDRESS" in kinds:
-        if len(groups) >= 4 and text.count(".") >= 3:
+        if _joined(text, groups, ".") >= 3:
             yield from _ip4(text, lower)
-        if colons >= 6 or "::" in text:
+        if (colons >= 6 or "::" in text) and any(
+            ":" in (text[a - 1 : a], text[b : b + 1]) for a, b in groups
+        ):
             for m in _IP6.finditer(text):
                 if _is_ip6(m.group()):
                     yield Finding(m.start(), m.end(), "IP_ADDRESS", 0.9)
+
+
+def _joined(text: str, groups: Sequence[tuple[int, int]], sign: str) -> int:
+    """How many neighbours have only this sign between them."""
+    return sum(1 for (_, a), (b, _) in pairwise(groups) if b - a == 1 and text[a] == sign)
 
 
 def _cards(text: str, colons: int, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:

@@ -12,14 +12,17 @@ from typing import Final
 from tenantgate.pii import checksums
 from tenantgate.pii.birth import find_births
 from tenantgate.pii.documents import find_bank_codes, find_mrz, find_streets
-from tenantgate.pii.finding import Finding, lower_in_place, outermost
+from tenantgate.pii.finding import Finding, Reach, lower_in_place, outermost
 from tenantgate.pii.identifiers import IDENTIFIER_KINDS, digit_groups, find_identifiers
 from tenantgate.pii.numbers import find_numbers
 from tenantgate.pii.online import find_computers, find_mail, find_urls, find_wallets
 
-__all__ = ["DEFAULT_KINDS", "PERSONAL_KINDS", "find_personal"]
+__all__ = ["DEFAULT_KINDS", "PERSONAL_KINDS", "PERSONAL_REACH", "find_personal"]
 
 _DIGIT: Final = re.compile("[0-9]")
+
+PERSONAL_REACH: Final = Reach(200, 112)
+"""Of `find_personal`: a postal address is the longest, a date of birth is told from farthest."""
 
 PERSONAL_KINDS: Final = (
     "EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "PHONE_NUMBER", "IP_ADDRESS", "MAC_ADDRESS", "CRYPTO",

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from tenantgate.guard.time_left import check_time
-from tenantgate.pii.finding import Finding, lower_in_place, outermost
+from tenantgate.pii.finding import Finding, Reach, lower_in_place, outermost
 from tenantgate.pii.named_secrets import find_named
 from tenantgate.pii.secret_checks import entropy
 from tenantgate.pii.secret_rules import NAMES, RULES, Rule, long_words
 
-__all__ = ["SECRET_KINDS", "find_secrets"]
+__all__ = ["SECRETS_REACH", "SECRET_KINDS", "find_secrets"]
 
 _AWS_SECRET: Final = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/=])")
 _AWS_WORDS: Final = re.compile(r"(?i)aws|secret[_ -]?access|akia|asia")
@@ -31,6 +31,9 @@ _LITERALS: Final = tuple(
     (literal, i) for i, rule in enumerate(RULES) if not rule.word for literal in rule.literals
 )
 _MANY: Final = 64  # matches between two looks at the clock
+
+SECRETS_REACH: Final = Reach(600, 208)
+"""Of `find_secrets`: a value in quotes is the longest, the secret of an AWS key is told from farthest."""
 
 SECRET_KINDS: Final = tuple(
     dict.fromkeys((*(rule.kind for rule in RULES), "AWS_SECRET_KEY", *(name.kind for name in NAMES)))

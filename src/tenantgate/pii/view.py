@@ -81,7 +81,9 @@ class View:
 
     def _units(self) -> Iterator[tuple[Unit, tuple[int, int]]]:
         """The units, each with its span in this text."""
-        for start, end, a, b in zip(self.starts, self.ends, self.starts_before, self.ends_before, strict=True):
+        for start, end, a, b in zip(
+            self.starts, self.ends, self.starts_before, self.ends_before, strict=True
+        ):
             yield (a, b, self.text[start:end]), (start, end)
 
     def ahead(self, at: int) -> int:

@@ -16,24 +16,21 @@ from typing import Final
 
 from tenantgate.errors import TenantgateError
 from tenantgate.pii.escapes import doubtful, doubts, usual
-from tenantgate.pii.finding import Finding, outermost
+from tenantgate.pii.finding import Finding, Reach, outermost
 from tenantgate.pii.json_text import cells
 from tenantgate.pii.normalise import normalised, original_spans
 from tenantgate.pii.runs import runs
 from tenantgate.pii.view import View
 
-__all__ = ["DEPTH", "LONGEST", "Reading", "Readings", "TooDeepError", "find_at_last", "find_in_views", "readings"]
+__all__ = ["DEPTH", "Reading", "Readings", "TooDeepError", "find_at_last", "find_in_views", "readings"]
 
 DEPTH: Final = 6
 """Levels of escapes that are undone."""
 
 
 _BACKSLASHES: Final = re.compile(r"\\{2,}+")
-LONGEST: Final = 600
-"""Characters of a value of several words, with the word that tells what it is."""
 _BLANK: Final = re.compile(r"\s")
 _BLANKS: Final = (" ", "\n")
-_CONTEXT: Final = 208  # characters before and after a value in which something tells what it is
 _BLOCKS: Final = ("-----BEGIN ", "Private-Lines: ")  # values without end, of many lines
 _REACH: Final = 6  # characters of an escape, at most, before its last one
 
@@ -162,13 +159,12 @@ def find_in_views(
     find: Callable[[str], tuple[Finding, ...]],
     between: Callable[[], None] = lambda: None,
     *,
-    around: int | None = None,
+    reach: Reach | None = None,
 ) -> tuple[Finding, ...]:
     """What `find` finds in any reading of the text, where it lies in the text; in order, without overlaps.
 
-    With `around`, of each reading only what lies within so many characters of what it changes is looked at, and the
-    words that go on there: that finds the same, if no value with what tells of it is longer, nor told from farther
-    than `_CONTEXT`. `between` is asked before each piece, and may raise.
+    With the `reach` of `find`, of each reading only what lies so near what it changes is looked at, and the words that
+    go on there: that finds the same. `between` is asked before each piece, and may raise.
 
     Raises:
         TooDeepError: see `Readings`.
@@ -180,7 +176,7 @@ def find_in_views(
     for reading in made:
         view = reading.view
         several = several or not view.original
-        for piece in _pieces(reading, around):
+        for piece in _pieces(reading, reach):
             between()
             said = view.text[piece.first : piece.last]
             if said not in known:
@@ -209,19 +205,20 @@ class _Piece:
                 yield Finding(start, end, f.kind, f.score)
 
 
-def _pieces(reading: Reading, around: int | None) -> Iterator[_Piece]:
+def _pieces(reading: Reading, reach: Reach | None) -> Iterator[_Piece]:
     text = reading.view.text
     size = len(text)
-    if around is None or reading.base is None or any(sign in text for sign in _BLOCKS):
+    if reach is None or reading.base is None or any(sign in text for sign in _BLOCKS):
         yield _Piece(0, 0, size, size)
         return
-    for start, end in _near(text, reading.changed, around):
-        first, last = max(0, start - _CONTEXT), min(size, end + _CONTEXT)
+    for start, end in _near(text, reading.changed, reach):
+        first, last = max(0, start - reach.context), min(size, end + reach.context)
         yield _Piece(first, start if first else 0, end if last < size else size, last)
 
 
-def _near(text: str, changed: Iterable[tuple[int, int]], around: int) -> Iterator[tuple[int, int]]:
-    """The pieces of a text within `around` characters of its changed places, from one blank to another."""
+def _near(text: str, changed: Iterable[tuple[int, int]], reach: Reach) -> Iterator[tuple[int, int]]:
+    """The pieces of a text that values which touch its changed places lie in, from one blank to another."""
+    around = reach.value
     low = high = -1
     for start, end in changed:
         if end + around <= high:
@@ -231,7 +228,7 @@ def _near(text: str, changed: Iterable[tuple[int, int]], around: int) -> Iterato
             first = max(text.rfind(blank, high, first) for blank in _BLANKS) + 1
         elif high < 0:
             first = max(text.rfind(blank, 0, first) for blank in _BLANKS) + 1
-        if high < 0 or first > high + 2 * _CONTEXT:
+        if high < 0 or first > high + 2 * reach.context:
             if high >= 0:
                 yield low, high
             low = first
@@ -272,7 +269,9 @@ def find_at_last(
             changed = iter([_middle(view.text, last[False].view.text)])
         for start, end in [(0, len(view.text))] if around is None else _spans(view.text, changed, around):
             between()
-            moved = (Finding(f.start + start, f.end + start, f.kind, f.score) for f in find(view.text[start:end]))
+            moved = (
+                Finding(f.start + start, f.end + start, f.kind, f.score) for f in find(view.text[start:end])
+            )
             found += original_spans(view, moved)
     return tuple(found)
 
