@@ -25,16 +25,17 @@ _JSON: Final = (
     rf"\\u[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}"  # a character that takes two
     rf'|\\u{_HEX}{{4}}|\\["\\/bfnrt]'
 )
+# Each begins with a sign of its own: only so does the engine skip at once what begins with no sign at all.
 _USUAL: Final = (
     rf"{_JSON}|\\u{{2,8}}+{_HEX}{{4}}|\\u\{{{_HEX}{{1,6}}\}}|\\U{_HEX}{{8}}|\\x{_HEX}{{2}}|\\x\{{{_HEX}{{1,6}}\}}"
     r"|\\N\{[A-Za-z0-9 -]{1,80}\}"
     r"|\\[aev0](?![0-9])|\\[!-/:-@\[-`{-~]"
-    rf"|%u{_HEX}{{4}}|(?:%{_HEX}{{2}})++"
+    rf"|%u{_HEX}{{4}}|%{_HEX}{{2}}(?:%{_HEX}{{2}})*+"
     rf"|&(?:#[0-9]{{1,20}}+|#[xX]{_HEX}{{1,20}}+|[A-Za-z][A-Za-z0-9]{{1,30}}+(?=;));?"
 )
 _DOUBTFUL: Final = (
-    rf"\\[0-3][0-7]{{2}}|\\\r?\n|{_USUAL}|(?:={_HEX}{{2}})++|=[ \t]{{0,4}}\r?\n"
-    rf"|(?<=[A-Za-z0-9])\+(?=[A-Za-z0-9])|U\+{_HEX}{{4,6}}+|&[A-Za-z]{{2,8}}+(?![A-Za-z0-9;])"
+    rf"\\[0-3][0-7]{{2}}|\\\r?\n|{_USUAL}|={_HEX}{{2}}(?:={_HEX}{{2}})*+|=[ \t]{{0,4}}\r?\n"
+    rf"|\+(?<=[A-Za-z0-9]\+)(?=[A-Za-z0-9])|U\+{_HEX}{{4,6}}+|&[A-Za-z]{{2,8}}+(?![A-Za-z0-9;])"
     r"|</?[A-Za-z][^<>]{0,400}+>|<!--[^<>]{0,400}+>"
 )
 _JSON_FORM: Final = re.compile(_JSON)

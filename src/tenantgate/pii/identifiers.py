@@ -193,7 +193,10 @@ def _told(text: str, lower: str, windows: Sequence[tuple[int, int]], wanted: fro
     for low, high in windows:
         for m in _WORD.finditer(lower, low, high):
             word = m.group()
-            for phrase in (*_WHOLE.get(word, ()), *_BEGUN.get(word[:3], ())):
+            whole, begun = _WHOLE.get(word), _BEGUN.get(word[:3])
+            if whole is None and begun is None:  # most words
+                continue
+            for phrase in (*(whole or ()), *(begun or ())):
                 at = m.start()
                 end = at + len(phrase.text)
                 if (

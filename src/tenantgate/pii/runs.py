@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import string
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Final
@@ -28,9 +29,17 @@ _BASE32: Final = re.compile(r"[A-Z2-7]{16,}+")
 _HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x)?[0-9A-Fa-f]{2}(?:, ?|[ :-])?){8,}+")
 _BINARY: Final = re.compile(r"(?<![0-9A-Za-z])(?:[01]{8}(?:, ?|[ -])?){6,}+")
 _CODES: Final = re.compile(r"(?<![0-9A-Za-z.,])[0-9]{2,3}(?:(?:, ?|[ ;])[0-9]{2,3}){8,}+")
-# One look for the letters of base64 in a row: most texts have none, and need no search.
-_CLASSES: Final = str.maketrans({i: "b" if chr(i).isalnum() or chr(i) in "+/_-" else " " for i in range(128)})
-_RUN: Final = "b" * 11
+# One look for enough signs of a form in a row, whatever stands between them: most texts have none, and need no search.
+_SIGNS: Final = {
+    _BASE64: (string.ascii_letters + string.digits + "+/_-", "", 11),
+    _HEX: (string.hexdigits, " ,:-x", 16),
+    _BINARY: ("01", " ,-", 48),
+    _CODES: (string.digits, " ,;", 18),
+}  # fmt: skip
+_TABLES: Final = {
+    form: (bytes(98 if chr(i) in signs else 32 for i in range(256)), between.encode(), b"b" * least)
+    for form, (signs, between, least) in _SIGNS.items()
+}
 _NO_HEX: Final = re.compile("0x|[^0-9A-Fa-f]")
 _NO_BIT: Final = re.compile("[^01]")
 
@@ -39,10 +48,9 @@ def runs(text: str, refused: set[tuple[object, str]] | None = None) -> Iterator[
     """The runs that stand for text, in order. `refused` are runs of a form that don't, and grows."""
     found: list[Unit] = []
     refused = set() if refused is None else refused
-    letters = _RUN in text.translate(_CLASSES)
-    figures = sum(map(text.count, "0123456789")) >= _LEAST
-    for form, readers in (*(_FIGURES if figures else ()), *(_LETTERS if letters else ())):
-        for match in form.finditer(text):
+    raw = text.encode("ascii", "replace")
+    for form, readers in _FORMS:
+        for match in _matches(form, text, raw):
             run = match.group()
             if (form, run) in refused:
                 continue
@@ -56,6 +64,22 @@ def runs(text: str, refused: set[tuple[object, str]] | None = None) -> Iterator[
         if start >= at:
             yield start, end, plain
             at = end
+
+
+def _matches(form: re.Pattern[str], text: str, raw: bytes) -> Iterator[re.Match[str]]:
+    """The runs of a form in a text, which is `raw` in ASCII, character for character."""
+    table, between, least = _TABLES[form]
+    signs = raw.translate(table, between)
+    at = signs.find(least)
+    if at >= 0 and between:
+        yield from form.finditer(text)
+        return
+    while at >= 0:
+        found = form.match(text, at)
+        if found is not None:
+            yield found
+        end = found.end() if found is not None else signs.find(b" ", at)
+        at = signs.find(least, end) if end >= 0 else -1
 
 
 def _unit(start: int, run: str, readers: tuple[Callable[[str], str], ...]) -> Unit | None:
@@ -97,6 +121,8 @@ def _from_base64(run: str) -> str:
 
 
 def _from_base32(run: str) -> str:
+    if not run.isupper():
+        return ""
     body = _body(run)
     if _BASE32.fullmatch(body) is None:
         return ""
@@ -138,5 +164,9 @@ def _from_codes(run: str) -> str:
 
 _Forms = tuple[tuple[re.Pattern[str], tuple[Callable[[str], str], ...]], ...]
 # Where two begin at one place, the first counts: figures alone are a form of letters and figures.
-_FIGURES: Final[_Forms] = ((_BINARY, (_from_binary,)), (_CODES, (_from_codes,)), (_HEX, (_from_hex,)))
-_LETTERS: Final[_Forms] = ((_BASE64, (_from_base64, _from_base32, _stretches)),)
+_FORMS: Final[_Forms] = (
+    (_BINARY, (_from_binary,)),
+    (_CODES, (_from_codes,)),
+    (_HEX, (_from_hex,)),
+    (_BASE64, (_from_base64, _from_base32, _stretches)),
+)
