@@ -29,6 +29,7 @@ class Rule:
     Attributes:
         kind: such as ``GITHUB_TOKEN``.
         literals: one of these is in every text that has it.
+        also: this, too, is in every such text.
         form: the whole expression; its group ``value`` is the finding, or all of it.
         check: what the value must pass beside the form.
         score: 0 to 1.
@@ -37,6 +38,7 @@ class Rule:
 
     kind: str
     literals: tuple[str, ...]
+    also: str
     form: re.Pattern[str]
     check: Callable[[str], bool]
     score: float
@@ -84,7 +86,8 @@ def _rule(row: dict[str, Any]) -> Rule:
     expression = row["expression"] if row.get("loose") else f"{_START}{row['expression']}{_END}"
     form = re.compile(expression)
     check = CHECKS[row.get("check", "")]
-    return Rule(row["kind"], tuple(row["literals"]), form, check, row["score"], _is_word(row["expression"]))
+    literals, also = tuple(row["literals"]), row.get("also", "")
+    return Rule(row["kind"], literals, also, form, check, row["score"], _is_word(row["expression"]))
 
 
 def _is_word(expression: str) -> bool:

@@ -56,7 +56,8 @@ def _find(text: str) -> Iterator[Finding]:
     if words:
         rules.update(i for literal, i in _IN_WORDS if literal in words)
     for i in sorted(rules):
-        yield from _matches(RULES[i], text)
+        if RULES[i].also in text:
+            yield from _matches(RULES[i], text)
     lower = lower_in_place(text)
     if any(len(word) >= _AWS_LENGTH for word in words.split()) and any(w in lower for w in _AWS_STEMS):
         yield from _aws_secrets(text)
