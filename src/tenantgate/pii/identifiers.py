@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from tenantgate.guard.time_left import check_time
@@ -145,12 +145,12 @@ def find_identifiers(
     Raises:
         OutOfTimeError: the text is longer than there is time for (`time_left.limited`).
     """
-    if not any(row.row.kind in kinds for row in _ROWS):
+    wanted = _wanted(kinds)
+    if not wanted:
         return
     near = _windows(text, groups)
     if not near:
         return
-    wanted = frozenset(i for i, row in enumerate(_ROWS) if row.row.kind in kinds)
     told = _told(text, lower, near, wanted)
     words = (told, [t.start for t in told])
     i = 0
@@ -161,6 +161,12 @@ def find_identifiers(
         if found is not None:
             yield found
         i += used
+
+
+@lru_cache(maxsize=64)
+def _wanted(kinds: frozenset[str]) -> frozenset[int]:
+    """The rows of these kinds."""
+    return frozenset(i for i, row in enumerate(_ROWS) if row.row.kind in kinds)
 
 
 def _windows(text: str, groups: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -29,7 +29,7 @@ class Rule:
     Attributes:
         kind: such as ``GITHUB_TOKEN``.
         literals: one of these is in every text that has it.
-        also: this, too, is in every such text.
+        also: this follows one of the literals, a few hundred characters behind at most; empty where nothing must.
         form: the whole expression; its group ``value`` is the finding, or all of it.
         check: what the value must pass beside the form.
         score: 0 to 1.

@@ -30,6 +30,9 @@ _IN_WORDS: Final = tuple(
 _LITERALS: Final = tuple(
     (literal, i) for i, rule in enumerate(RULES) if not rule.word for literal in rule.literals
 )
+_ALSO_NEAR: Final = 400  # characters between a literal and what must follow it
+_LEAD: Final = 40  # characters before such a literal
+_LONGEST: Final = 720  # … and after it
 _MANY: Final = 64  # matches between two looks at the clock
 
 SECRETS_REACH: Final = Reach(600, 208)
@@ -56,8 +59,7 @@ def _find(text: str) -> Iterator[Finding]:
     if words:
         rules.update(i for literal, i in _IN_WORDS if literal in words)
     for i in sorted(rules):
-        if RULES[i].also in text:
-            yield from _matches(RULES[i], text)
+        yield from _matches(RULES[i], text)
     lower = lower_in_place(text)
     if any(len(word) >= _AWS_LENGTH for word in words.split()) and any(w in lower for w in _AWS_STEMS):
         yield from _aws_secrets(text)
@@ -68,12 +70,30 @@ def _matches(rule: Rule, text: str) -> Iterator[Finding]:
     check_time()
     valued = "value" in rule.form.groupindex
     tested = "secret" if "secret" in rule.form.groupindex else "value" if valued else 0
-    for n, m in enumerate(rule.form.finditer(text), 1):
+    near = _near(rule, text) if rule.also else ((0, len(text)),)
+    for n, m in enumerate((m for a, b in near for m in rule.form.finditer(text, a, b)), 1):
         if n % _MANY == 0:
             check_time()
         if rule.check(m[tested]):
             start, end = m.span("value" if valued else 0)
             yield Finding(start, end, rule.kind, rule.score)
+
+
+def _near(rule: Rule, text: str) -> Iterator[tuple[int, int]]:
+    """Where a rule's form may be, which holds a literal and something else soon after it; in order and apart."""
+    low = high = -1
+    for literal in rule.literals:
+        at = text.find(literal)
+        while at >= 0:
+            if text.find(rule.also, at, at + _ALSO_NEAR) >= 0:
+                if at - _LEAD > high:
+                    if high >= 0:
+                        yield low, high
+                    low = max(0, at - _LEAD)
+                high = min(len(text), at + _LONGEST)
+            at = text.find(literal, at + len(literal))
+    if high >= 0:
+        yield low, high
 
 
 def _aws_secrets(text: str) -> Iterator[Finding]:
