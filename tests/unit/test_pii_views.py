@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantgate.pii import (
+    PERSONAL_REACH,
     SECRETS_REACH,
     Finding,
+    Reach,
     Readings,
     TooDeepError,
     find_at_last,
@@ -220,3 +222,83 @@ def test_readings_are_no_longer_than_the_text_and_few(piece: str) -> None:
         return
     assert len(made) <= 4 * DEPTH
     assert all(len(r.view.text) <= len(text) for r in made)
+
+
+TOLD = (
+    f"write to {MAIL}, please", "card 4111 1111 1111 1111 exp 12/27", "IBAN DE89370400440532013000", f"GITHUB_TOKEN={KEY}",
+    "call +49 30 901820 or (030) 901820", "born on 7 May 1981 in Rome", "my password is hunter2", 'password: "correct horse battery"',
+    "order number 4111111111111112", "DB_PASSWORD=letmein\nDB_USER=me", "postgres://me:s3cr3t@db.example.com/x", "NHS number 943 476 5919",
+    "Hauptstraße 12, 10115 Berlin", "aws secret wJalrXUtnFEMI/K7MDENG/bPxRfiCYzEXAMPLEKEY1", "192.168.10.254", "driver's license number U62928788",
+    "version 10.0.19.45", "Authorization: Bearer abcdef0123456789abcdef", "P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<\nL898902C36UTO7408122F1204159ZE184226B<<<<<10",
+    "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0" * 8 + ".c2lnbmF0dXJl", "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 9 + "-----END RSA PRIVATE KEY-----",
+)  # fmt: skip
+PROSE = (
+    "and so on ",
+    "The next line, then. ",
+    "x\n",
+    "a b ",
+    '{"k": "v"} ',
+    "f(x) + g(y)\n",
+    "“quoted” – ",
+    "аdmin ",
+    "1 2 3 ",
+)
+MARKS = ("&amp;", "%20", "\\n", '\\"', "&nbsp;", "a+b", "<b>", "\\u0041", "\\101", "=3D", "%2B1", "\\\\n", "QWxsIGlzIHdlbGwsIHRoYW5rIHlvdQ==")  # fmt: skip
+PARTS = st.one_of(
+    st.sampled_from(TOLD),
+    st.sampled_from(MARKS),
+    st.tuples(st.sampled_from(PROSE), st.integers(1, 60)).map(lambda p: p[0] * p[1]),
+    st.tuples(st.sampled_from(list(ENCODINGS)), st.sampled_from(TOLD)).map(lambda p: ENCODINGS[p[0]](p[1])),
+    st.tuples(st.sampled_from(TOLD), st.sampled_from(MARKS), st.integers(0, 40)).map(
+        lambda p: p[0][: p[2]] + p[1] + p[0][p[2] :]
+    ),
+)
+FINDERS = {"personal data": (find_personal, PERSONAL_REACH), "secrets": (find_secrets, SECRETS_REACH)}
+
+
+def searched(text: str, name: str, reach: Reach | None) -> tuple[Finding, ...] | None:
+    try:
+        return find_in_views(text, FINDERS[name][0], reach=reach)
+    except TooDeepError:
+        return None
+
+
+@pytest.mark.parametrize("name", FINDERS)
+@given(st.lists(PARTS, min_size=1, max_size=8), st.sampled_from(("", "json", "query", "html", "percent")))
+@settings(max_examples=100, deadline=None)
+def test_the_search_near_changes_finds_what_the_search_of_all_readings_finds(
+    name: str, parts: list[str], outer: str
+) -> None:
+    text = "".join(parts)
+    text = ENCODINGS[outer](text) if outer else text
+    assert searched(text, name, FINDERS[name][1]) == searched(text, name, None)
+
+
+@pytest.mark.parametrize("mark", MARKS[::2])
+@pytest.mark.parametrize("far", [0, 20, 105, 400])
+@pytest.mark.parametrize("name", FINDERS)
+def test_the_search_near_a_change_finds_what_is_there(name: str, far: int, mark: str) -> None:
+    filler = ("word " * 200)[:far]
+    for told in TOLD:
+        for text in (
+            f"{mark}{filler}{told}", f"{told}{filler}{mark}", f"{told[:9]}{mark}{told[9:]}{filler}", f"{told[:-4]}{mark}{told[-4:]}",
+        ):  # fmt: skip
+            whole = f"{'so ' * 250}{text}{' so' * 250}"
+            assert searched(whole, name, FINDERS[name][1]) == searched(whole, name, None)
+
+
+def test_a_search_too_near_finds_less() -> None:
+    text = "I was b&#111;rn on 7 May 1981 in Rome."
+    assert searched(text, "personal data", Reach(0, 0)) != searched(text, "personal data", None)
+
+
+def test_what_is_far_from_a_change_is_read_once() -> None:
+    read: list[int] = []
+    text = "so " * 3000 + "a%2540b" + " so" * 3000
+
+    def count(piece: str) -> tuple[Finding, ...]:
+        read.append(len(piece))
+        return ()
+
+    find_in_views(text, count, reach=PERSONAL_REACH)
+    assert sum(read) < 1.2 * len(text)
