@@ -102,6 +102,15 @@ def test_encodings_nest(names: list[str], value: str) -> None:
         assert found(f"It is {text} indeed.")
 
 
+@pytest.mark.parametrize("last", ["codes", "java", "hex bytes", "base64", "base64 glued", "base64 lines"])
+@pytest.mark.parametrize("first", ["hex bytes", "hex dump", "binary", "codes", "base64", "base32"])
+def test_text_within_a_run_does_not_go_on_in_what_is_text_by_chance(first: str, last: str) -> None:
+    for value in VALUES:
+        inner = ENCODINGS["base64 glued"](ENCODINGS[first](value))
+        assert found(f"It is {inner} indeed.")
+        assert found(f"It is {ENCODINGS[last](inner)} indeed.")
+
+
 @pytest.mark.parametrize("levels", range(1, DEPTH))
 def test_json_in_json_in_json(levels: int) -> None:
     text = f"Regards\n{MAIL}"

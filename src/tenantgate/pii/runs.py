@@ -136,7 +136,8 @@ def _stretches(run: str) -> str:
     body = _body(run)
     if len(body) < _LEAST_STRETCHED:
         return ""
-    return " ".join(m.group().decode() for i in range(4) for m in _STRETCH.finditer(_decoded(body[i:])))
+    # No run goes over an empty line: what is text by chance, read from another letter on, must not become its end.
+    return "\n\n".join(m.group().decode() for i in range(4) for m in _STRETCH.finditer(_decoded(body[i:])))
 
 
 def _decoded(body: str) -> bytes:
