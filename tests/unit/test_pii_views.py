@@ -111,6 +111,10 @@ def test_text_within_a_run_does_not_go_on_in_what_is_text_by_chance(first: str, 
         assert found(f"It is {ENCODINGS[last](inner)} indeed.")
 
 
+def test_a_dump_of_bytes_may_begin_as_codes_do() -> None:
+    assert found(f"It is {ENCODINGS['hex dump']('HUGEGUESTS: ' + KEY)} indeed.")
+
+
 @pytest.mark.parametrize("levels", range(1, DEPTH))
 def test_json_in_json_in_json(levels: int) -> None:
     text = f"Regards\n{MAIL}"

@@ -46,7 +46,7 @@ _NO_BIT: Final = re.compile("[^01]")
 
 def runs(text: str, refused: set[tuple[object, str]] | None = None) -> Iterator[Unit]:
     """The runs that stand for text, in order. `refused` are runs of a form that don't, and grows."""
-    found: list[Unit] = []
+    found: list[tuple[tuple[int, bool, int], Unit]] = []
     refused = set() if refused is None else refused
     raw = text.encode("ascii", "replace")
     for form, readers in _FORMS:
@@ -56,11 +56,11 @@ def runs(text: str, refused: set[tuple[object, str]] | None = None) -> Iterator[
                 continue
             unit = _unit(match.start(), run.rstrip(" ,:-\r\n"), readers)
             if unit is not None:
-                found.append(unit)
+                found.append(((match.start(), form is _BASE64, -unit[1]), unit))
             else:
                 refused.add((form, run))
     at = 0
-    for start, end, plain in sorted(found, key=itemgetter(0)):
+    for _, (start, end, plain) in sorted(found, key=itemgetter(0)):
         if start >= at:
             yield start, end, plain
             at = end
@@ -164,7 +164,8 @@ def _from_codes(run: str) -> str:
 
 
 _Forms = tuple[tuple[re.Pattern[str], tuple[Callable[[str], str], ...]], ...]
-# Where two begin at one place, the first counts: figures alone are a form of letters and figures.
+# Where two begin at one place, figures go before letters, and then the longest counts: a dump of bytes may begin with
+# some that are codes, too. Of the same length the first counts.
 _FORMS: Final[_Forms] = (
     (_BINARY, (_from_binary,)),
     (_CODES, (_from_codes,)),
