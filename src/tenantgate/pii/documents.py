@@ -128,7 +128,9 @@ def find_streets(text: str, lower: str, groups: Sequence[tuple[int, int]]) -> It
         groups: those with digits; one of them is the number of the house.
     """
     done = 0
-    names = sorted(m.end() for word in _BEFORE_NAMES if word in lower for m in re.finditer(re.escape(word), lower))
+    names = sorted(
+        m.end() for word in _BEFORE_NAMES if word in lower for m in re.finditer(re.escape(word), lower)
+    )
     for n, (start, end) in enumerate(groups):
         if n % _MANY == 0:
             check_time()

@@ -15,7 +15,7 @@ from typing import Final
 from tenantgate.guard.time_left import check_time
 from tenantgate.pii.finding import Finding
 from tenantgate.pii.secret_checks import is_method, is_placeholder, is_plain_word, key_like, password_like
-from tenantgate.pii.secret_rules import NAMES, Name, joints
+from tenantgate.pii.secret_rules import NAMES, Name, joints, sentence_words
 
 __all__ = ["find_named"]
 
@@ -45,7 +45,10 @@ _SETTING: Final = re.compile(r"[\w.\[-]{0,80}")
 _ACCOUNT: Final = re.compile(
     r"\b(?:user|username|login|e-?mail|account|host|server|usuario|benutzer|utilisateur)\b"
 )
-_MINE: Final = ("my", "our", "mein", "mon", "mi", "minha", "wifi", "wi-fi")
+_MINE: Final = (
+    *(f" {word}" for word in ("root", "admin", "administrator", "guest", "router", "vpn", "server", "database", "db")),
+    "my", "our", "mein", "mon", "mi", "minha", "wifi", "wi-fi",
+)  # fmt: skip
 _ENV: Final = re.compile(r"[A-Z][A-Z0-9_]{0,60}$")
 _ENDS_SENTENCE: Final = re.compile(r"[.!,;)]{0,2}\s{0,2}(?:\n|$|and\b|but\b|-)")
 # Words of English that say how a password is, not what it is.
@@ -57,6 +60,11 @@ _STATE: Final = re.compile(
     r"insecure|out|up|about|over|under|like|important|essential|mandatory|hashed|kept|sent|set|reset|stored|shown|"
     r"[a-z]{1,20}(?:ed|ing|able|ible|ly|ful|less|ous|ive|ary|ten|sen|own))$"
 )
+# Four words and more, to the end of the line; no sentence.
+_PHRASE: Final = re.compile(r"[a-z]{3,10}+(?: [a-z]{3,10}+){3,11}+(?=[ \t]{0,4}(?:[\r\n]|$))")
+_OF_SENTENCES: Final = sentence_words()
+_JOINED: Final = re.compile(r"(?:(?:export|set|env|arg) )?[\w.-]{0,80}[\w]?[_.-]", re.IGNORECASE)
+_LEAST_PLAIN: Final = 6  # characters of a word that is a secret
 _WHOLE_SECRET: Final = re.compile(
     r"(?:secret|token|api_?key|access_?key|secret_key|secret_key_base|credentials?)$"
 )
@@ -103,11 +111,25 @@ def _at(text: str, lower: str, name: Name, start: int, end: int) -> Finding | No
     span = _value(text, rest) if rest else None
     if rest is None or span is None or is_placeholder(text[span[0] : span[1]]):
         return None
+    span = (name.test == "password" and _phrase(text, lower[start:end], rest)) or span
     place = _Place(text, lower, start, end, rest, span)
     if not place.holds(name):
         return None
     score = 0.9 if place.sign else 0.7 if rest["is"] else 0.6
     return Finding(*span, name.kind, score if name.kind == "PASSWORD" else round(score - 0.05, 2))
+
+
+def _phrase(text: str, name: str, rest: re.Match[str]) -> tuple[int, int] | None:
+    """Where a phrase of ordinary words lies that is a password: the rest of the line, and no sentence."""
+    if rest["quote"] or not (rest["sign"] or (rest["is"] and name == "passphrase")):
+        return None
+    found = _PHRASE.match(text, rest.end())
+    if found is None:
+        return None
+    words = found.group().split()
+    if not _OF_SENTENCES.isdisjoint(words) or sum(_STATE.match(word) is not None for word in words) > 1:
+        return None
+    return found.span()
 
 
 def _value(text: str, rest: re.Match[str]) -> tuple[int, int] | None:
@@ -196,7 +218,11 @@ class _Place:
         if name.test == "pin":
             told = self.sign or self.rest["is"] or self.lower.startswith("cv", self.start)
             return self.said.isdecimal() and 3 <= len(self.said) <= 8 and bool(told)
-        if name.test == "key":
+        if " " in self.said and not self.quoted:
+            return True  # a phrase
+        if name.test == "secret" and self._plain():
+            return True
+        if name.test in ("key", "secret"):
             loose = not self.sign and "@" in self.said  # an account on a host, after the name of a file
             return (key_like(self.said) and not loose) or self._in_environment()
         return self._password()
@@ -249,6 +275,21 @@ class _Place:
         )
         return (alone or _ACCOUNT.search(before.lower()) is not None) and self._word()
 
+    def _plain(self) -> bool:
+        """A word after "secret" in a file of settings: ``client_secret: hunter``; not a heading, nor another's name."""
+        said, before = self.said, self.line_before.lstrip(" \t-\"'{$")
+        setting = (
+            before.lower() in ("", "export ", "set ", "env ", "arg ") or _JOINED.fullmatch(before) is not None
+        )
+        ends = self.tail in ("", "\n", "\r") or (self._tight() and self.tail in (";", "&", " "))
+        named = self.text[self.start : self.end]
+        return (
+            setting and ends and (self.rest["sign"] == ":" or self._tight()) and (named.islower() or named.isupper())
+            and not self.rest["suffix"] and not self.rest["closing"]
+            and len(said) >= _LEAST_PLAIN and said.isalnum() and not said.isdecimal() and not is_method(said)
+            and not any(c.isupper() for c in said[1:]) and _STATE.match(said.lower()) is None
+        )  # fmt: skip
+
     def _told(self) -> bool:
         """A plain word after "my password is", or one in quotes after "password is"."""
         if self.rest["is"] is None or not self._word():
@@ -256,7 +297,7 @@ class _Place:
         if self.quoted:
             return len(self.said.split()) <= 6
         ends = _ENDS_SENTENCE.match(self.text, self.span[1]) is not None
-        mine = self.lower[max(0, self.start - 12) : self.start].rstrip().endswith(_MINE)
+        mine = self.lower[max(0, self.start - 16) : self.start].rstrip().endswith(_MINE)
         return self.rest["is"] == "is" and self.said.isascii() and ends and mine
 
     def _word(self) -> bool:

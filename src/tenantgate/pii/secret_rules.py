@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tenantgate.pii.secret_checks import CHECKS
 
-__all__ = ["NAMES", "RULES", "Name", "Rule", "joints", "long_words", "names", "rules"]
+__all__ = ["NAMES", "RULES", "Name", "Rule", "joints", "long_words", "names", "rules", "sentence_words"]
 
 _START: Final = r"(?<![A-Za-z0-9_])"
 _END: Final = r"(?![A-Za-z0-9_])"
@@ -138,3 +138,8 @@ NAMES: Final = tuple(
 def joints() -> tuple[str, ...]:
     """The words that tie a value to a name: "is" in ten languages."""
     return tuple(_raw("secret_names")["is"])
+
+
+def sentence_words() -> frozenset[str]:
+    """Words that sentences have and phrases that are passwords don't."""
+    return frozenset(_raw("secret_names")["sentence"].split())
