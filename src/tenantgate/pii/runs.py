@@ -10,10 +10,12 @@ import base64
 import binascii
 import re
 import string
+from collections import Counter
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Final
 
+from tenantgate.checkpoints import checkpoint
 from tenantgate.pii.view import Unit
 
 __all__ = ["runs", "text_in"]
@@ -40,8 +42,7 @@ _TABLES: Final = {
     form: (bytes(98 if chr(i) in signs else 32 for i in range(256)), between.encode(), b"b" * least)
     for form, (signs, between, least) in _SIGNS.items()
 }
-_NO_HEX: Final = re.compile("0x|[^0-9A-Fa-f]")
-_NO_BIT: Final = re.compile("[^01]")
+_BETWEEN: Final = b" ,:-"
 
 
 def runs(text: str, refused: set[tuple[object, str]] | None = None) -> Iterator[Unit]:
@@ -50,6 +51,7 @@ def runs(text: str, refused: set[tuple[object, str]] | None = None) -> Iterator[
     refused = set() if refused is None else refused
     raw = text.encode("ascii", "replace")
     for form, readers in _FORMS:
+        checkpoint()
         for match in _matches(form, text, raw):
             run = match.group()
             if (form, run) in refused:
@@ -87,6 +89,7 @@ def _unit(start: int, run: str, readers: tuple[Callable[[str], str], ...]) -> Un
     parts = [p for p in (run, run.rpartition("\n")[0].rstrip()) if p]
     for read in readers:
         for part in parts:
+            checkpoint()
             if plain := read(part):
                 return start, start + len(part), plain
     return None
@@ -106,7 +109,7 @@ def text_in(raw: bytes) -> str:
 
 def _is_text(text: str) -> bool:
     if not text.isprintable():
-        odd = sum(not c.isprintable() and c not in "\t\r\n" for c in text)
+        odd = sum(n for c, n in Counter(text).items() if not c.isprintable() and c not in "\t\r\n")
         if odd * 20 > len(text):
             return False
     return any(c.isalnum() for c in text)
@@ -137,7 +140,11 @@ def _stretches(run: str) -> str:
     if len(body) < _LEAST_STRETCHED:
         return ""
     # No run goes over an empty line: what is text by chance, read from another letter on, must not become its end.
-    return "\n\n".join(m.group().decode() for i in range(4) for m in _STRETCH.finditer(_decoded(body[i:])))
+    found = []
+    for i in range(4):
+        checkpoint()
+        found += _STRETCH.findall(_decoded(body[i:]))
+    return b"\n\n".join(found).decode()
 
 
 def _decoded(body: str) -> bytes:
@@ -149,13 +156,14 @@ def _decoded(body: str) -> bytes:
 
 
 def _from_hex(run: str) -> str:
-    digits = _NO_HEX.sub("", run)
-    return text_in(bytes.fromhex(digits[: len(digits) // 2 * 2]))
+    digits = run.replace("0x", "").encode().translate(None, _BETWEEN)
+    return text_in(binascii.unhexlify(digits[: len(digits) // 2 * 2]))
 
 
 def _from_binary(run: str) -> str:
-    bits = _NO_BIT.sub("", run)
-    return text_in(bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits) - 7, 8)))
+    bits = run.encode().translate(None, _BETWEEN)
+    whole = bits[: len(bits) // 8 * 8]
+    return text_in(int(b"1" + whole, 2).to_bytes(len(whole) // 8 + 1, "big")[1:])
 
 
 def _from_codes(run: str) -> str:
