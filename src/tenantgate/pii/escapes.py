@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
+from tenantgate.checkpoints import checkpoint
 from tenantgate.pii.view import Unit
 
 __all__ = ["doubtful", "doubts", "json_escapes", "usual"]
@@ -50,6 +51,7 @@ _DOUBTS: Final = ("=", "+", "\\", "&", "<")
 _LETTERS: Final = {
     "n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "e": "\x1b", "v": "\v", "0": "\0",
 }  # fmt: skip
+_MANY: Final = 128  # escapes between two checkpoints
 _MOST: Final = 0x10FFFF
 
 
@@ -77,7 +79,9 @@ def json_escapes(text: str) -> Iterator[Unit]:
 
 
 def _units(form: re.Pattern[str], text: str) -> Iterator[Unit]:
-    for match in form.finditer(text):
+    for n, match in enumerate(form.finditer(text)):
+        if n % _MANY == 0:
+            checkpoint()
         start, found = match.start(), match.group()
         if found[0] in "%=" and found[1:2] not in "u \t\r\n":
             yield from _bytes(start, found)

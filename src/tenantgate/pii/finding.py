@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from tenantgate.checkpoints import checkpoint
+
 __all__ = ["NAME_KINDS", "Finding", "Reach", "lower_in_place", "outermost", "within"]
 
+_MANY: Final = 128  # findings between two checkpoints
 NAME_KINDS: Final = ("PERSON", "LOCATION", "ORGANIZATION", "NRP")
 """What has no form, and is found by an entity recogniser alone."""
 
@@ -48,7 +51,9 @@ def outermost(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     The one that stays grows over the other, so no part of what was found is left out.
     """
     out: list[Finding] = []
-    for finding in sorted(findings):
+    for n, finding in enumerate(sorted(findings)):
+        if n % _MANY == 0:
+            checkpoint()
         if not out or finding.start >= out[-1].end:
             out.append(finding)
             continue

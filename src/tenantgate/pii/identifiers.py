@@ -28,7 +28,7 @@ _BEFORE: Final = 60  # characters before a number in which a word tells what it 
 _AFTER: Final = 24
 _GROUPS: Final = 8  # groups of one identifier
 _LONGEST: Final = 26  # characters of one identifier, with separators
-_MANY: Final = 256  # groups between two looks at the clock
+_MANY: Final = 8  # groups between two looks at the clock
 _GROUP: Final = re.compile(r"[0-9][A-Za-z0-9]*+")
 _GAP: Final = re.compile(r"[ ./\u00a0+-]|\. |- | - | / |[ .-][A-Z]{1,4}[ .-]|(?<=[0-9])\.[A-Z]{1,2}\.")
 _HEAD: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{1,6}[ .-]?$")
@@ -128,7 +128,9 @@ class _Told:
 def digit_groups(text: str) -> list[tuple[int, int]]:
     """Where groups of ASCII letters and digits lie that hold a digit, in order."""
     out: list[tuple[int, int]] = []
-    for m in _GROUP.finditer(text):
+    for n, m in enumerate(_GROUP.finditer(text)):
+        if n % _MANY == 0:
+            check_time()
         start = m.start()
         least = max(out[-1][1] if out else 0, start - 24)
         while start > least and text[start - 1].isascii() and text[start - 1].isalpha():
@@ -151,6 +153,7 @@ def find_identifiers(
     near = _windows(text, groups)
     if not near:
         return
+    check_time()
     told = _told(text, lower, near, wanted)
     words = (told, [t.start for t in told])
     i = 0
@@ -174,6 +177,8 @@ def _windows(text: str, groups: Sequence[tuple[int, int]]) -> list[tuple[int, in
     out: list[tuple[int, int]] = []
     last = -9
     for n, (start, end) in enumerate(groups):
+        if n % _MANY == 0:
+            check_time()
         nxt = groups[n + 1][0] if n + 1 < len(groups) else len(text) + 9
         lonely = (
             end - start <= 3

@@ -82,7 +82,7 @@ def _by_stem(rows: Sequence[tuple[str, Name]]) -> Mapping[str, Sequence[tuple[st
 
 _STEMS: Final = _by_stem(_WORDS)
 _ASCII_STEMS: Final = _by_stem([row for row in _WORDS if row[0].isascii()])
-_MANY: Final = 64  # names between two looks at the clock
+_MANY: Final = 4  # names between two looks at the clock
 
 
 def find_named(text: str, lower: str) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from tenantgate.guard.time_left import check_time
 from tenantgate.pii import checksums
 from tenantgate.pii.birth import find_births
 from tenantgate.pii.documents import find_bank_codes, find_mrz, find_streets
@@ -19,6 +20,7 @@ from tenantgate.pii.online import find_computers, find_mail, find_urls, find_wal
 
 __all__ = ["DEFAULT_KINDS", "PERSONAL_KINDS", "PERSONAL_REACH", "find_personal"]
 
+_MANY: Final = 8  # groups between two looks at the clock
 _DIGIT: Final = re.compile("[0-9]")
 
 PERSONAL_REACH: Final = Reach(200, 112)
@@ -58,13 +60,16 @@ def find_personal(text: str, kinds: frozenset[str] = DEFAULT_KINDS) -> tuple[Fin
 
 
 def _with_digits(text: str, lower: str, kinds: frozenset[str]) -> Iterator[Finding]:
+    check_time()
     groups = digit_groups(text)
     taken: list[Finding] = []
     if "IBAN_CODE" in kinds:
         taken += _ibans(text, groups)
+    check_time()
     taken += find_computers(text, lower, groups, kinds)
     if "CRYPTO" in kinds:
         taken += find_wallets(text, groups)
+    check_time()
     taken += find_identifiers(text, lower, groups, kinds)
     if "STREET_ADDRESS" in kinds:
         yield from find_streets(text, lower, groups)
@@ -74,7 +79,9 @@ def _with_digits(text: str, lower: str, kinds: frozenset[str]) -> Iterator[Findi
 
 
 def _ibans(text: str, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:
-    for start, end in groups:
+    for n, (start, end) in enumerate(groups):
+        if n % _MANY == 0:
+            check_time()
         if end - start < 4 or not text[start : start + 2].isalpha():
             continue
         length = checksums.IBAN_LENGTHS.get(text[start : start + 2].upper())

@@ -66,11 +66,14 @@ class View:
 
         A place where only something is left out is an empty span.
         """
-        if self.before is not None and self is not since:
-            earlier = (
-                (self.ahead(a), max(self.ahead(a), self.ahead(b))) for a, b in self.before.altered(since)
-            )
-            yield from merge(earlier, zip(self.starts, self.ends, strict=True))
+        if self.before is None or self is since:
+            return
+        own = zip(self.starts, self.ends, strict=True)
+        if self.before is since or self.before.original:
+            yield from own
+            return
+        earlier = ((self.ahead(a), max(self.ahead(a), self.ahead(b))) for a, b in self.before.altered(since))
+        yield from merge(earlier, own)
 
     def differs(self, other: View) -> list[tuple[int, int]]:
         """Where this text differs from another that was made from the same text before; in order."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from tenantgate.checkpoints import checkpoint
 from tenantgate.errors import TenantgateError
 from tenantgate.pii.escapes import doubtful, doubts, usual
 from tenantgate.pii.finding import Finding, Reach, outermost
@@ -30,6 +31,7 @@ DEPTH: Final = 6
 
 _BACKSLASHES: Final = re.compile(r"\\{2,}+")
 _BLANK: Final = re.compile(r"\s")
+_MANY: Final = 256  # changes between two checkpoints
 _BLANKS: Final = (" ", "\n")
 _BLOCKS: Final = ("-----BEGIN ", "Private-Lines: ")  # values without end, of many lines
 _REACH: Final = 6  # characters of an escape, at most, before its last one
@@ -218,24 +220,30 @@ def _pieces(reading: Reading, reach: Reach | None) -> Iterator[_Piece]:
 
 def _near(text: str, changed: Iterable[tuple[int, int]], reach: Reach) -> Iterator[tuple[int, int]]:
     """The pieces of a text that values which touch its changed places lie in, from one blank to another."""
-    around = reach.value
+    size, around, apart = len(text), reach.value, 2 * reach.context
     low = high = -1
-    for start, end in changed:
-        if end + around <= high:
-            continue
-        first = max(0, start - around)
-        if high >= 0 and first > high:  # what is looked through twice at most: the text between two pieces
-            first = max(text.rfind(blank, high, first) for blank in _BLANKS) + 1
-        elif high < 0:
-            first = max(text.rfind(blank, 0, first) for blank in _BLANKS) + 1
-        if high < 0 or first > high + 2 * reach.context:
-            if high >= 0:
-                yield low, high
-            low = first
-        blank = _BLANK.search(text, min(len(text), end + around))
-        high = blank.start() if blank else len(text)
+
+    def last(at: int) -> int:
+        blank = _BLANK.search(text, at)
+        return blank.start() if blank else size
+
+    for n, (start, end) in enumerate(changed):
+        if n % _MANY == 0:
+            checkpoint()
+        first, after = max(0, start - around), min(size, end + around)
+        if high >= 0 and first > high + apart:
+            closed = last(high)
+            if first > closed + apart:
+                first = max(text.rfind(blank, closed, first) for blank in _BLANKS) + 1
+            if first > closed + apart:
+                yield low, closed
+                low, high = first, after
+                continue
+        if high < 0:
+            low = max(text.rfind(blank, 0, first) for blank in _BLANKS) + 1
+        high = max(high, after)
     if high >= 0:
-        yield low, high
+        yield low, last(high)
 
 
 def find_at_last(
