@@ -223,6 +223,13 @@ def test_a_costly_detector_reads_the_text_and_what_is_near_an_escape() -> None:
     assert text[start:end] == "a%2540b"
 
 
+def test_a_costly_detector_reads_a_doubtful_escape_and_not_the_others_twice() -> None:
+    text = "x " * 500 + "a%40b" + " y" * 500 + " 1+1" + " z" * 500
+    read: list[str] = []
+    find_at_last(text, lambda t: read.append(t) or (), around=5)  # type: ignore[func-returns-value]
+    assert read == [text, "x x a@b y y", "y y 1 1 z z"]
+
+
 @pytest.mark.parametrize(
     "piece",
     ["\\", "\\n", "\\\\n", "%", "%25", "&", "&amp;", "&#", "=", "=3D", "=\n", "+", "a+", "U+0041", "41 ", "41", "aGVsbG8g", "{", "[", '"', '\\"',
