@@ -19,7 +19,8 @@ _START: Final = r"(?<![A-Za-z0-9_])"
 _END: Final = r"(?![A-Za-z0-9_])"
 _LONG: Final = 15  # characters of the shortest key
 _WORD_CODES: Final = frozenset(map(ord, string.ascii_letters + string.digits + "_+/=.~%:@-"))
-_TO_WORDS: Final = bytes(code if code in _WORD_CODES else 32 for code in range(256))
+_TO_SIGNS: Final = bytes(98 if code in _WORD_CODES else 32 for code in range(256))
+_LONG_WORD: Final = b"b" * _LONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,15 @@ def _in_word(node: tuple[Any, Any]) -> bool:
 
 def long_words(text: str) -> bytes:
     """The words of a text that are as long as a key, with blanks between them."""
-    raw = text.encode("ascii", "replace").translate(_TO_WORDS)
-    return b" ".join([word for word in raw.split() if len(word) >= _LONG])
+    raw = text.encode("ascii", "replace")
+    signs = raw.translate(_TO_SIGNS)
+    words = []
+    at = signs.find(_LONG_WORD)
+    while at >= 0:
+        end = signs.find(b" ", at)
+        words.append(raw[at : end if end >= 0 else len(raw)])
+        at = signs.find(_LONG_WORD, end) if end >= 0 else -1
+    return b" ".join(words)
 
 
 RULES: Final = tuple(_rule(row) for row in rules())
