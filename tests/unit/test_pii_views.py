@@ -7,6 +7,7 @@ import contextlib
 import html
 import json
 import quopri
+import re
 import urllib.parse
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ from tenantgate.pii import (
     find_secrets,
     normalise,
     readings,
+    views,
 )
 from tenantgate.pii.views import DEPTH
 
@@ -311,6 +313,22 @@ def test_the_search_near_a_change_finds_what_is_there(name: str, far: int, mark:
 def test_a_search_too_near_finds_less() -> None:
     text = "I was b&#111;rn on 7 May 1981 in Rome."
     assert searched(text, "personal data", Reach(0, 0)) != searched(text, "personal data", None)
+
+
+def test_where_words_end_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+
+    class Counting:
+        def search(self, text: str, at: int) -> re.Match[str] | None:
+            nonlocal looked
+            found = re.compile(r"\s").search(text, at)
+            looked += (found.start() if found else len(text)) - at
+            return found
+
+    monkeypatch.setattr(views, "_BLANK", Counting())
+    text = ("x" * 1000 + "%41") * 100
+    find_in_views(text, lambda _: (), reach=PERSONAL_REACH)
+    assert looked <= len(text)
 
 
 def test_what_is_far_from_a_change_is_read_once() -> None:

@@ -239,6 +239,7 @@ def _near(text: str, changed: Iterable[tuple[int, int]], reach: Reach) -> Iterat
                 yield low, closed
                 low, high = first, after
                 continue
+            high = closed
         if high < 0:
             low = max(text.rfind(blank, 0, first) for blank in _BLANKS) + 1
         high = max(high, after)
