@@ -11,9 +11,9 @@ import pytest
 
 from tenantgate.bench.hostile import TEXTS
 from tenantgate.checkpoints import checked_by
-from tenantgate.edge.guard_models import PARTS
 from tenantgate.guard.config import RuleConfig
-from tenantgate.guard.detectors import detector
+from tenantgate.guard.core.detectors import detector
+from tenantgate.guard.models import PARTS
 
 SIZE = 6000
 MOST = 5000
