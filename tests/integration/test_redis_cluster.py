@@ -412,8 +412,7 @@ def test_a_replica_that_takes_over_is_found(tmp_path: Path) -> None:
         tenant, made = homes(cluster)[1], rig(*cluster.ports)
         replica = cluster.replicate(cluster.ports[1])
         made.ask(ASKED, tenant=tenant.slug)
-        seen = cluster.client(cluster.ports[1])
-        seen.wait(1, 10_000)
+        cluster.await_replica(cluster.ports[1], replica)
         cluster.kill(cluster.ports[1])
         assert status(made.ask(ASKED, tenant=tenant.slug)) == "Bypass"
         cluster.client(replica).execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
