@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
 import redis
 
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.kong import phase
 from tenantgate.kong.host import Host
 
 
@@ -20,7 +20,7 @@ def _time(monkeypatch: pytest.MonkeyPatch) -> None:
     def patient(kong: Any, name: str, *, deadline_ms: float, **more: Any) -> Host:
         return Host(kong, name, deadline_ms=20 * deadline_ms, **more)
 
-    monkeypatch.setattr(phase, "Host", patient)
+    monkeypatch.setattr(import_module("tenantgate.kong.phase"), "Host", patient)
 
 
 @pytest.fixture(scope="session")
