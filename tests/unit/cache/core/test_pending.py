@@ -1,0 +1,80 @@
+"""Misses in memory: never more than the bounds, whatever comes in whichever order."""
+
+from __future__ import annotations
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenantgate.cache.core.partition import Keys
+from tenantgate.cache.core.pending import Pending, PendingMisses
+from tenantgate.tenant import TenantId
+
+KEYS = Keys(TenantId("acme"))
+
+
+def miss(size: int = 0) -> Pending:
+    return Pending(KEYS, "n", "q" * size, stream=False)
+
+
+STEPS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 3000), st.booleans()), max_size=40)
+
+
+@given(STEPS)
+def test_the_bounds_hold_after_each_step(steps: list[tuple[str, int, bool]]) -> None:
+    held = PendingMisses(most=4, most_bytes=8000, age_s=10.0)
+    model: dict[str, Pending] = {}
+    for now, (token, size, taken) in enumerate(steps):
+        if taken:
+            found = held.take(token)
+            assert found is None or found == model[token]
+            model.pop(token, None)
+        else:
+            held.put(token, miss(size), float(now))
+            model[token] = miss(size)
+        assert len(held) <= 4
+    kept = [found for token in "abcdef" if (found := held.take(token))]
+    assert sum(pending.size for pending in kept) <= 8000
+    assert len(held) == 0
+
+
+def test_a_token_put_again_counts_once() -> None:
+    held = PendingMisses(most_bytes=5 * miss().size)
+    for _ in range(20):
+        held.put("same", miss(), 0.0)
+    assert held.take("same") == miss()
+
+
+def test_bytes_given_back_make_room() -> None:
+    held = PendingMisses(most_bytes=3 * miss().size)
+    for i in range(50):
+        held.put(str(i), miss(), 0.0)
+        assert held.take(str(i)) == miss()
+    for token in "abc":
+        held.put(token, miss(), 0.0)
+    assert len(held) == 3
+
+
+def test_the_vector_counts_towards_the_bytes() -> None:
+    assert Pending(KEYS, "n", None, stream=False, vector=b"x" * 1536).size >= miss().size + 1536
+
+
+def test_two_threads_never_get_the_same_miss() -> None:
+    held = PendingMisses()
+    for i in range(500):
+        held.put(str(i), miss(), 0.0)
+    got: list[Pending | None] = []
+    start = threading.Barrier(4)
+
+    def take() -> None:
+        start.wait()
+        got.extend(held.take(str(i)) for i in range(500))
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(found is not None for found in got) == 500
+    assert len(held) == 0

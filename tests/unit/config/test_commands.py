@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import argparse
+import stat
+from pathlib import Path
+
+import pytest
+
+from tenantgate.config import commands
+from tenantgate.errors import ConfigError, EdgeError
+
+from support import ROOT
+
+DEMO = str(ROOT / "examples/demo.yaml")
+KEYS = {
+    "DECK_ACME_API_KEY": "a-key",
+    "DECK_GLOBEX_API_KEY": "g-key",
+    "DECK_HOOLI_API_KEY": "h-key",
+    "DECK_INITECH_API_KEY": "i-key",
+}
+
+
+def run(*argv: str) -> int:
+    parser = argparse.ArgumentParser()
+    commands.add_commands(parser.add_subparsers())
+    args = parser.parse_args(argv)
+    status: int = args.func(args)
+    return status
+
+
+def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("validate", "-f", DEMO) == 0
+    assert "4 tenants, 4 routes, no problems" in capsys.readouterr().out
+    wrong = tmp_path / "t.yaml"
+    wrong.write_text("version: 1\ntenant: []\n")
+    assert run("validate", "-f", str(wrong)) == 1
+    assert f"{wrong}:2: tenant: unknown field" in capsys.readouterr().err
+
+
+def test_the_file_may_be_named_without_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("validate", DEMO) == 0
+    assert "4 tenants, 4 routes, no problems" in capsys.readouterr().out
+    used = tmp_path / "kong.yml"
+    assert run("render", DEMO, "-o", str(used)) == 0
+    assert run("diff", DEMO, str(used)) == 0
+    assert run("diff", "-f", DEMO, str(used)) == 0
+    with pytest.raises(ConfigError, match="--file"):
+        run("validate", DEMO, "-f", DEMO)
+    monkeypatch.chdir(tmp_path)
+    Path("tenants.yaml").write_text(Path(DEMO).read_text())
+    assert run("validate") == 0
+    assert run("diff", "kong.yml") == 0
+
+
+def test_render_says_that_a_mock_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("render", "-f", DEMO, "--mock-url", "http://m:1/x", "--redis", "r:2") == 0
+    out, err = capsys.readouterr()
+    assert "upstream_url: http://m:1/x" in out
+    assert "host: r" in out
+    assert "mock provider answers for acme, globex, hooli, initech" in err
+
+
+def test_resolved_secrets_are_the_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    out = tmp_path / "kong.yml"
+    out.write_text("older")
+    out.chmod(0o644)
+    assert run("render", "-f", DEMO, "--resolve-env", "-o", str(out)) == 0
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert "key: Bearer a-key" in out.read_text()
+    assert [p.name for p in tmp_path.iterdir()] == ["kong.yml"]
+
+
+def test_missing_secrets_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=", ".join(KEYS)):
+        run("render", "-f", DEMO, "--resolve-env")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match="No such file"):
+        run("render", "-f", DEMO, "-o", str(tmp_path / "no" / "kong.yml"))
+
+
+def test_kong_conf(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("render", "-f", DEMO, "--kong-conf", "--prefix", "/tmp/p", "--set", "nginx_user=root") == 0
+    out = capsys.readouterr().out
+    assert "prefix = /tmp/p\n" in out
+    assert "nginx_user = root\n" in out
+    with pytest.raises(ConfigError, match="NAME=VALUE"):
+        run("render", "-f", DEMO, "--kong-conf", "--set", "x")
+
+
+def test_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kong_yml = tmp_path / "kong.yml"
+    run("render", "-f", DEMO, "-o", str(kong_yml))
+    assert run("diff", "-f", DEMO, str(kong_yml)) == 0
+    kong_yml.write_text(kong_yml.read_text().replace("minute: 600", "minute: 6"))
+    assert run("diff", "-f", DEMO, "--text", str(kong_yml)) == 1
+    out = capsys.readouterr().out
+    assert "config.minute: 6 -> 600" in out
+    assert "+      minute: 600" in out
+
+
+def test_diff_of_a_wrong_file_is_no_difference(tmp_path: Path) -> None:
+    wrong = tmp_path / "t.yaml"
+    wrong.write_text("version: 1\n")
+    assert run("diff", "-f", str(wrong), DEMO) == 2
+    with pytest.raises(ConfigError, match="can't be read"):
+        run("diff", "-f", DEMO, str(tmp_path / "none.yml"))
+
+
+def test_schema(tmp_path: Path) -> None:
+    assert run("schema", "-o", str(tmp_path / "s.json")) == 0
+    assert (tmp_path / "s.json").read_text().startswith('{\n  "$schema"')

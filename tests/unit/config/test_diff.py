@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from tenantgate.config import diff, load, render
+from tenantgate.config.lua import WITHOUT_PAYLOAD
+from tenantgate.errors import ConfigError
+
+from support import ROOT
+
+RENDERED = render(load(ROOT / "tenants.yaml"))
+
+
+def compare(old: str, new: str) -> list[str]:
+    return diff.compare(diff.parse(old, name="old"), diff.parse(new, name="new"))
+
+
+def test_nothing_changes_nothing() -> None:
+    assert compare(RENDERED, RENDERED) == []
+    assert diff.unified(RENDERED, RENDERED, name="kong.yml") == []
+
+
+def test_a_changed_field_is_named_with_both_values() -> None:
+    changed = RENDERED.replace("minute: 60\n", "minute: 61\n")
+    scope = "consumer tenant_acme, route llm.anthropic.claude-3-5-haiku-20241022.acme"
+    assert compare(RENDERED, changed) == [f"~ rate-limiting of {scope}: config.minute: 60 -> 61"]
+
+
+def test_a_new_tenant_and_a_gone_one() -> None:
+    there = compare("_format_version: '3.0'\n", RENDERED)
+    back = compare(RENDERED, "_format_version: '3.0'\n")
+    assert "+ consumer tenant_acme" in there
+    assert "+ route llm.openai.gpt-4o-mini.acme" in there
+    assert [line.replace("-", "+", 1) for line in back] == there
+
+
+def test_secrets_are_never_shown() -> None:
+    old = RENDERED.replace("{vault://env/ACME_OPENAI_KEY}", "sk-secret").replace('DECK_ACME_API_KEY"', 'X"')
+    lines = compare(old, RENDERED)
+    assert any("header_value: changed" in line for line in lines)
+    assert any("keyauth_credentials: 2 added, 2 removed" in line for line in lines)
+    assert "secret" not in "".join(lines)
+
+
+def test_routes_may_stand_at_the_top() -> None:
+    nested = "services: [{name: s, routes: [{name: r, paths: [/a]}]}]"
+    flat = "services: [{name: s}]\nroutes: [{name: r, service: s, paths: [/b]}]"
+    assert compare(nested, flat) == ["~ route r: paths: 1 added, 1 removed"]
+
+
+@pytest.mark.parametrize("text", ["[", "- a", "services: {a: 1}", "services: [1]"])
+def test_what_is_not_a_kong_yml(text: str) -> None:
+    with pytest.raises(ConfigError):
+        compare(text, RENDERED)
+
+
+@pytest.mark.parametrize(
+    ("more", "leaks"),
+    [
+        ("- {name: http-log, config: {http_endpoint: x}}", 1),
+        ("- {name: syslog, config: {}}", 1),
+        ("- {name: file-log, config: {}, service: llm}", 1),
+        ("- {name: file-log, config: {}, route: llm.openai.gpt-4o-mini.acme}", 1),
+        ("- {name: file-log, config: {}, route: llm.openai.gpt-4o-mini.initech}", 0),
+        ("- {name: file-log, config: {}, service: other}", 0),
+        ("- {name: prometheus, config: {}}", 0),
+        ("- {name: tenant-audit-log, config: {}, route: llm.openai.gpt-4o-mini.acme}", 0),
+        (f"- {{name: http-log, config: {{custom_fields_by_lua: {dict(WITHOUT_PAYLOAD)}}}}}", 0),
+    ],
+)
+def test_log_plugins_that_would_write_prompts_are_found(more: str, leaks: int) -> None:
+    text = RENDERED.replace("\nplugins:\n", f"\nplugins:\n  {more}\n")
+    assert more in text
+    assert len(diff.payload_leaks(diff.parse(text, name="kong.yml"))) == leaks

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from tenantgate.config import KongConfOptions, kong_conf, load
+from tenantgate.config.catalog import CATALOG
+from tenantgate.config.kong_conf import socket_path
+from tenantgate.errors import ConfigError
+
+from support import ROOT
+
+
+def settings(text: str) -> dict[str, str]:
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    pairs = [tuple(part.strip() for part in line.split("=", 1)) for line in lines]
+    assert len(dict(pairs)) == len(pairs), "a setting stands once"
+    return dict(pairs)
+
+
+def test_the_file_in_the_repository_is_what_render_writes() -> None:
+    size = load(ROOT / "tenants.yaml").gateway.limits.max_request_body_mb
+    written = (ROOT / "kong.conf").read_text(encoding="utf-8")
+    assert written == kong_conf(KongConfOptions(max_request_body_mb=size)), (
+        "run: tenantgate render --kong-conf -o kong.conf"
+    )
+
+
+def test_what_the_plugins_need_is_set() -> None:
+    found = settings(kong_conf(KongConfOptions(max_request_body_mb=3)))
+    assert found["nginx_http_client_body_buffer_size"] == found["nginx_http_client_max_body_size"] == "3m"
+    assert found["nginx_http_lua_socket_read_timeout"] == "2s"
+    assert found["plugins"].split(",") == ["bundled", *(p.name for p in CATALOG)]
+    assert found["database"] == "off"
+    assert found["admin_listen"] == "off"
+
+
+def test_each_plugin_has_its_server() -> None:
+    found = settings(kong_conf(KongConfOptions(prefix="/tmp/p", models_dir=None)))
+    name, *_ = found["pluginserver_names"].split(",")
+    key = "pluginserver_" + name.replace("-", "_")
+    socket = str(socket_path(KongConfOptions(prefix="/tmp/p"), name))
+    assert found[f"{key}_socket"] == socket
+    assert found[f"{key}_start_cmd"].endswith(f"--plugin /opt/tenantgate/plugins/{name}.py --socket {socket}")
+    assert found[f"{key}_query_cmd"].endswith(f"--plugin /opt/tenantgate/plugins/{name}.py --dump")
+
+
+def test_providers_certificates_are_checked() -> None:
+    assert settings(kong_conf())["nginx_proxy_proxy_ssl_verify"] == "on"
+    assert "nginx_proxy_proxy_ssl_verify" not in settings(kong_conf(KongConfOptions(ca_bundle=None)))
+
+
+def test_more_settings_and_other_values() -> None:
+    found = settings(kong_conf(KongConfOptions(extra={"log_level": "debug", "nginx_user": "root"})))
+    assert (found["log_level"], found["nginx_user"]) == ("debug", "root")
+
+
+def test_a_path_too_long_for_a_socket() -> None:
+    with pytest.raises(ConfigError, match="too long for a unix socket"):
+        kong_conf(KongConfOptions(prefix="/tmp/" + "x" * 90))
+
+
+@pytest.mark.parametrize("value", ["a#b", "a\nb"])
+def test_values_that_kong_would_cut(value: str) -> None:
+    with pytest.raises(ConfigError, match="log_level"):
+        kong_conf(KongConfOptions(extra={"log_level": value}))

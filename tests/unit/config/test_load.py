@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+
+import pytest
+
+from tenantgate import fields
+from tenantgate.config import InvalidTenantsFile, load, load_text
+from tenantgate.config.catalog import CATALOG
+from tenantgate.config.model import TenantsFile
+from tenantgate.errors import ConfigError
+
+from support import ROOT
+
+A_MODEL = "tenants[0].models[0]"
+KEY = """'${{ env "DECK_A" }}'"""
+HEAD = "version: 1\ntenants:\n"
+TENANT = f"{HEAD}  - id: a\n    api_keys: [{KEY}]\n"
+MODEL = f"{TENANT}    models:\n"
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(InvalidTenantsFile) as caught:
+        load_text(text)
+    return list(caught.value.problems)
+
+
+@pytest.mark.parametrize("name", ["tenants.yaml", "examples/demo.yaml"])
+def test_the_examples_are_right(name: str) -> None:
+    assert len(load(ROOT / name).tenants) >= 3
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(ROOT / "nowhere.yaml")
+
+
+def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_bytes(b"version: \xff")
+    with pytest.raises(ConfigError, match="isn't UTF-8"):
+        load(tmp_path / "t.yaml")
+
+
+def test_a_tenant_without_models_gets_the_mock() -> None:
+    (tenant,) = load_text(TENANT).tenants
+    assert [(m.provider, m.model) for m in tenant.models] == [("mock", "mock-small")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "where", "what"),
+    [
+        ("", 1, "", "is empty"),
+        ("a: [", 1, "", "isn't YAML"),
+        ("- a", 1, "", "must be a mapping"),
+        (TENANT.replace("version: 1", "version: 2"), 1, "version", "2 is outside 1 to 1"),
+        ("version: 1", 1, "tenants", "required"),
+        ("version: 1\ntenants: []", 2, "tenants", "0 entries, takes at least 1"),
+        ("version: 1\ntenants: {}", 2, "tenants", "must be a list"),
+        (f"{TENANT}tenant: []", 5, "tenant", "unknown field; did you mean 'tenants'?"),
+        (f"{TENANT}zzz: []", 5, "zzz", "unknown field; known are version, gateway"),
+        (f"{TENANT}version: 1", 5, "version", "given twice, first in line 1"),
+        (f"{TENANT}gateway: {{redis: {{port: 0}}}}", 5, "gateway.redis.port", "outside 1 to 65535"),
+        (f"{TENANT}gateway: {{redis: {{port: x}}}}", 5, "gateway.redis.port", "must be a number"),
+        (
+            f"{TENANT}gateway:\n  redis:\n    host: r\n    cluster_nodes: [{{ip: a}}]",
+            7, "gateway.redis.host", "cluster_nodes is given, too",
+        ),
+        (
+            f"{TENANT}gateway:\n  redis:\n    cluster_nodes: [{{ip: a}}]\n    port: 7",
+            8, "gateway.redis.port", "give one of the two",
+        ),
+        (
+            f"{TENANT}gateway:\n  redis:\n    cluster_nodes: [{{ip: a}}]\n    database: 1",
+            8, "gateway.redis.database", "a cluster has no other than 0",
+        ),
+        (
+            f"{TENANT}gateway: {{redis: {{cluster_nodes: [{{ip: a, host: b}}]}}}}",
+            5, "gateway.redis.cluster_nodes[0].host", "unknown field",
+        ),
+        (
+            f"{TENANT}    rate_limit: {{per_second: 1}}\ngateway:\n  redis: {{cluster_nodes: [{{ip: a}}]}}",
+            7, "gateway.redis.cluster_nodes", "give gateway.rate_limiting a redis of its own, or policy: local",
+        ),
+        (
+            f"{TENANT}gateway:\n  rate_limiting: {{policy: local, redis: {{host: a}}}}",
+            6, "gateway.rate_limiting.redis", "isn't used with policy local",
+        ),
+        (f"{TENANT}gateway:\n  correlation_header: apiKey", 6, "gateway.correlation_header", "take another"),
+        (f"{TENANT}gateway:\n  path_prefix: llm", 6, "gateway.path_prefix", "does not match"),
+        (f"{TENANT}    rate_limit: {{}}", 5, "tenants[0].rate_limit", "needs one of per_second"),
+        (
+            f"{TENANT}    rate_limit: {{per_minute: 9, per_hour: 8}}",
+            5,
+            "tenants[0].rate_limit.per_hour",
+            "8 is less than per_minute (9)",
+        ),
+        (f"{HEAD}  - api_keys: [{KEY}]", 3, "tenants[0].id", "required"),
+        (f"{HEAD}  - id: a\n    api_keys: []", 4, "tenants[0].api_keys", "at least 1"),
+        (f"{MODEL}      - {{model: m}}", 6, f"{A_MODEL}.provider", "required"),
+        (
+            f"{MODEL}      - provider: opnai\n        model: m",
+            6,
+            f"{A_MODEL}.provider",
+            "'opnai' is not one of openai, anthropic",
+        ),
+        (f"{MODEL}      - {{provider: mock, model: a//b}}", 6, f"{A_MODEL}.model", "does not match"),
+        (f"{MODEL}      - {{provider: mock, model: ../b}}", 6, f"{A_MODEL}.model", "does not match"),
+        (f"{MODEL}      - {{provider: mock, model: 4}}", 6, f"{A_MODEL}.model", "write it in quotes"),
+        (f"{MODEL}      - {{provider: openai, model: m}}", 6, f"{A_MODEL}.credential", "for openai"),
+        (
+            f"{MODEL}      - {{provider: mock, model: m, top_k: 3}}",
+            6,
+            f"{A_MODEL}.top_k",
+            "Kong doesn't send it to mock",
+        ),
+        (
+            f"{MODEL}      - {{provider: openai-compatible, model: m}}",
+            6,
+            f"{A_MODEL}.upstream_url",
+            "required for openai-compatible",
+        ),
+        (
+            f"{MODEL}      - {{provider: mock, model: m}}\n      - {{provider: mock, model: m}}",
+            7,
+            "tenants[0].models[1]",
+            "mock m is models[0] already",
+        ),
+        (
+            f"{TENANT}  - id: a\n    api_keys: ['${{{{ env \"DECK_B\" }}}}']",
+            5,
+            "tenants[1].id",
+            "'a' is the id of tenants[0] already",
+        ),
+        (f"{TENANT}  - id: b\n    api_keys: [{KEY}]", 6, "tenants[1].api_keys[0]", "DECK_A is tenants[0]"),
+        (f"{TENANT}    cache: {{cache_tll: 3}}", 5, "tenants[0].cache.cache_tll", "did you mean 'cache_ttl'?"),
+        (f"{TENANT}    cache: {{cache_ttl: 0}}", 5, "tenants[0].cache.cache_ttl", "0 is outside 1 to 315360000"),
+        (f"{TENANT}    cache: {{enabled: 1}}", 5, "tenants[0].cache.enabled", "must be true or false"),
+        (f"{TENANT}    cache: {{namespace: x}}", 5, "tenants[0].cache.namespace", "set it there"),
+        (f"{TENANT}    <<: {{id: b}}", 5, "tenants[0]", "merge key"),
+        (f"{TENANT}    ? [1]\n    : 2", 5, "tenants[0]", "must be a text"),
+    ],
+)  # fmt: skip
+def test_each_problem_names_its_place_and_what_would_be_right(
+    text: str, line: int, where: str, what: str
+) -> None:
+    (problem,) = problems(text)
+    head = f"tenants.yaml:{line}: {where}: " if where else f"tenants.yaml:{line}: "
+    assert problem.startswith(head)
+    assert what in problem
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
+    found = problems(
+        "version: 3\ntenants:\n  - id: 'a b'\n    api_keys: [plain]\n    models:\n"
+        "      - {provider: x, model: m}\n      - {provider: mock}\nzzz: 1\n"
+    )
+    assert [p.split(":")[1] for p in found] == ["1", "3", "4", "6", "7", "8"]
+
+
+@pytest.mark.parametrize(
+    "tenant_id", ["a:b", "{x}", "a b", "", "🦊", "a/b", "..", "~x", "x" * 65, "a\\nb", "é"]
+)
+def test_ids_that_could_not_be_a_path_are_refused(tenant_id: str) -> None:
+    (problem,) = problems(f'{HEAD}  - id: "{tenant_id}"\n    api_keys: [{KEY}]\n')
+    assert problem.startswith("tenants.yaml:3: tenants[0].id: ")
+
+
+@pytest.mark.parametrize("tenant_id", ["true", "no", "12", "1.5", "null", "[]", "{}"])
+def test_ids_that_yaml_reads_as_something_else_are_refused(tenant_id: str) -> None:
+    (problem,) = problems(f"{HEAD}  - id: {tenant_id}\n    api_keys: [{KEY}]\n")
+    assert problem.startswith("tenants.yaml:3: tenants[0].id: ")
+
+
+def test_a_date_is_the_text_that_it_looks_like() -> None:
+    assert load_text(f"{HEAD}  - id: 2024-01-01\n    api_keys: [{KEY}]\n").tenants[0].id == "2024-01-01"
+
+
+SECRET = "sk-live-not-to-be-seen"  # a marker, not a credential
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{HEAD}  - id: a\n    api_keys: [{SECRET}]\n",
+        f"{HEAD}  - id: a\n    api_keys: ['{{vault://env/{SECRET}}}']\n",
+        f"{MODEL}      - {{provider: openai, model: m, credential: {SECRET}}}\n",
+        f"{MODEL}      - {{provider: openai, model: m, credential: 'Bearer {SECRET}'}}\n",
+        f"{TENANT}gateway: {{redis: {{password: {SECRET}}}}}\n",
+        f"{TENANT}gateway: {{encryption_key: {SECRET}}}\n",
+        f"{TENANT}gateway: {{redis: {{password: [{SECRET}]}}}}\n",
+    ],
+)
+def test_secrets_as_plain_values_are_refused_and_not_repeated(text: str) -> None:
+    (problem,) = problems(text)
+    assert SECRET not in problem
+
+
+def test_deep_nesting_is_refused() -> None:
+    found = problems(f"{TENANT}    cache: {{cache_ttl: " + "[" * 100 + "]" * 100 + "}\n")
+    assert "nested too deeply" in found[0]
+    assert problems("[" * 50_000)[0].startswith("tenants.yaml:1: isn't YAML")
+
+
+RULES = "{rules: [{name: x, detector: patterns, patterns: [{name: P, regex: '(('}]}]}"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "where"),
+    [
+        (f"{TENANT}    guardrails: {RULES}\n", 5, "tenants[0].guardrails"),
+        (f"{MODEL}      - {{provider: mock, model: m, guardrails: {RULES}}}\n", 6, f"{A_MODEL}.guardrails"),
+        (
+            f"{TENANT}    guardrails: {{}}\ndefaults:\n  guardrails:\n    {RULES[1:-1]}\n",
+            8,
+            "defaults.guardrails",
+        ),
+    ],
+)
+def test_what_rules_lack_is_told_where_they_are(text: str, line: int, where: str) -> None:
+    (found,) = problems(text)
+    assert found.startswith(f"tenants.yaml:{line}: {where}: rules.x.patterns.P: ")
+
+
+def test_a_problem_of_the_defaults_is_told_once() -> None:
+    other = TENANT.removeprefix(HEAD).replace("a\n", "b\n").replace("DECK_A", "DECK_B")
+    (found,) = problems(f"{TENANT}{other}defaults:\n  guardrails: {RULES}\n")
+    assert found.startswith("tenants.yaml:8: defaults.guardrails: ")
+
+
+def test_off_without_quotes_is_the_word() -> None:
+    sinks = "gateway: {audit: {sinks: [{name: f, type: file, path: a.jsonl}]}}\n"
+    (tenant,) = load_text(f"{TENANT}    audit: {{content: off}}\n{sinks}").tenants
+    assert tenant.plugins["audit"] == {"content": "off"}
+
+
+PATTERN = "guardrails: {rules: [{name: x, detector: patterns, patterns: [{name: P, regex: %s}]}]}"
+
+
+@pytest.mark.parametrize(
+    "number", ["0600", "0x10", "0b11", "1_000", "1:00", "1:30:00", "-0777", "+0x1F", "1_0.5", "190:20:30.15"]
+)
+def test_numbers_that_yaml_1_1_reads_in_another_base_are_refused(number: str) -> None:
+    (found,) = problems(f"{TENANT}    cache: {{cache_ttl: {number}}}\n")
+    assert found.startswith("tenants.yaml:5: tenants[0].cache.cache_ttl: is a number in another base to YAML")
+    assert number not in found.partition("cache_ttl: ")[2]
+
+
+@pytest.mark.parametrize("number", ["600", "+600", "6.0e+2", "600.", "600.0"])
+def test_decimal_numbers_are_read(number: str) -> None:
+    (tenant,) = load_text(f"{TENANT}    cache: {{cache_ttl: {number}}}\n").tenants
+    assert tenant.plugins["cache"]["cache_ttl"] == 600
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "0", "-1", "1.5", ".inf", ".nan"])
+def test_numbers_that_nothing_could_work_with_are_refused(number: str) -> None:
+    for field in ("cache_ttl", "max_entries", "max_megabytes"):
+        (found,) = problems(f"{TENANT}    cache: {{{field}: {number}}}\n")
+        assert found.startswith(f"tenants.yaml:5: tenants[0].cache.{field}: ")
+
+
+@pytest.mark.parametrize(
+    ("regex", "told"),
+    [
+        (r'"\bfoo\b"', r"U+0008: in double quotes YAML reads \b as that; write the text in single quotes"),
+        (r'"\P{L}+"', "U+2029: in double quotes YAML reads"),
+        (r'"\eabc"', "U+001B"),
+        (r'"\x7f"', "U+007F"),
+    ],
+)
+def test_escapes_that_yaml_takes_from_an_expression_are_told(regex: str, told: str) -> None:
+    (found,) = problems(f"{TENANT}    {PATTERN % regex}\n")
+    assert found.startswith(
+        "tenants.yaml:5: tenants[0].guardrails.rules[0].patterns[0].regex: holds the control "
+    )
+    assert told in found
+
+
+@pytest.mark.parametrize("regex", ["'a*'", "'(foo)?'", "'|foo'", "'^'", "'$'", r"'\b'", "'()'"])
+def test_expressions_that_match_the_empty_text_are_refused(regex: str) -> None:
+    (found,) = problems(f"{TENANT}    {PATTERN % regex}\n")
+    assert "rules.x.patterns.P: the expression matches " in found
+
+
+@pytest.mark.parametrize("regex", [r"'\bfoo\b'", "'(foo)?bar'", r'"\tfoo\n"', r'"\\bfoo"'])
+def test_expressions_that_find_something_are_taken(regex: str) -> None:
+    assert load_text(f"{TENANT}    {PATTERN % regex}\n").tenants
+
+
+OPENAI_LIKE = f"{MODEL}      - {{provider: openai-compatible, model: m, upstream_url: 'URL'}}\n"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h/v1",
+        "https://h/v1/",
+        "http://h:8000/",
+        "https://h/openai/v1",
+        "https://h/api",
+        "https://h/v1beta",
+    ],
+)
+def test_an_upstream_without_its_operation_is_refused(url: str) -> None:
+    (found,) = problems(OPENAI_LIKE.replace("URL", url))
+    assert "upstream_url: ends before the operation; give the full address" in found
+
+
+@pytest.mark.parametrize("url", ["https://h/v1/chat/completions", "https://h/llm", "http://h:1/v1/messages"])
+def test_an_upstream_with_an_operation_is_taken(url: str) -> None:
+    assert load_text(OPENAI_LIKE.replace("URL", url)).tenants
+
+
+def test_every_whole_number_has_a_lower_and_an_upper_bound() -> None:
+    unbounded = [
+        f"{cls.__name__}.{name}"
+        for cls in _classes(TenantsFile, *(plugin.config_class for plugin in CATALOG))
+        for name, (spec, hint, _) in fields.specs(cls).items()
+        if int in (hint, *typing.get_args(hint)) and spec.between is None
+    ]
+    assert unbounded == []
+
+
+def _classes(*found: type) -> set[type]:
+    inner = [
+        part
+        for cls in found
+        for _, hint, _ in fields.specs(cls).values()
+        for part in (hint, *typing.get_args(hint))
+        if isinstance(part, type) and dataclasses.is_dataclass(part)
+    ]
+    return set(found) | (_classes(*inner) if inner else set())

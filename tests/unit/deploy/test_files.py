@@ -1,0 +1,99 @@
+"""Dockerfile, compose file and Helm values agree with kong.conf and with each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tenantgate.config import load, placeholders, render
+from tenantgate.config.kong_conf import KongConfOptions
+
+from support import ROOT
+
+OPTIONS = KongConfOptions()
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+HELM: dict[str, Any] = yaml.safe_load((ROOT / "deploy/helm-values.yaml").read_text(encoding="utf-8"))
+ENV = (ROOT / "deploy/tenants.env.example").read_text(encoding="utf-8")
+
+
+def stages() -> dict[str, str]:
+    parts = re.split(r"^FROM (\S+) AS (\w+)$", DOCKERFILE, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[1::3], parts[2::3], strict=True))
+
+
+def test_the_image_has_what_kong_conf_names() -> None:
+    gateway = stages()["gateway"]
+    assert list(stages())[-1] == "gateway", "the last stage is what `docker build .` builds"
+    assert f"COPY plugins {OPTIONS.plugins_dir}\n" in gateway
+    assert "COPY kong.conf /etc/kong/kong.conf\n" in gateway
+    assert f"TENANTGATE_MODELS={OPTIONS.models_dir}\n" in stages()["build"]
+    assert f"TENANTGATE_MODELS={OPTIONS.models_dir}" in gateway
+    assert (
+        f"python3 -m venv {str(OPTIONS.pluginserver).removesuffix('/bin/tenantgate-pluginserver')} "
+        in DOCKERFILE
+    )
+    folders = re.search(r"install -d .* (/\S+) (/\S+)\n", gateway)
+    assert folders
+    assert folders.groups() == (str(OPTIONS.prefix), str(Path(str(OPTIONS.declarative_config)).parent))
+    assert "USER kong\n" in gateway.rpartition("RUN ")[2]
+
+
+def test_everything_that_is_copied_is_in_the_build_context() -> None:
+    ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, flags=re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert {f"!{source}", f"!{source.partition('/')[0]}"} & set(ignore)
+            assert (ROOT / source).exists()
+
+
+def test_compose_renders_where_kong_reads() -> None:
+    services = COMPOSE["services"]
+    render_step, kong = services["render"], services["kong"]
+    folder = str(Path(str(OPTIONS.declarative_config)).parent)
+    assert f"--output={OPTIONS.declarative_config}" in render_step["command"]
+    assert "--resolve-env" in render_step["command"]
+    assert f"rendered:{folder}" in render_step["volumes"]
+    assert kong["volumes"] == [f"rendered:{folder}:ro", "audit:/var/lib/tenantgate/audit"]
+    assert kong["depends_on"]["render"] == {"condition": "service_completed_successfully"}
+    assert [t.partition(":")[0] for t in kong["tmpfs"]] == [str(OPTIONS.prefix), "/tmp"]
+    port = OPTIONS.proxy_listen.rpartition(":")[2]
+    assert kong["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert kong["healthcheck"]["test"][-1] == str(OPTIONS.prefix)
+
+
+def test_compose_names_its_services_rightly() -> None:
+    services = COMPOSE["services"]
+    command = dict(a.removeprefix("--").split("=", 1) for a in services["render"]["command"] if "=" in a)
+    assert command["redis"].partition(":")[0] in services
+    assert re.match(r"http://(\w+):8089/", command["mock-url"])[1] in services  # type: ignore[index]
+    assert '"--port", "8089"' in stages()["mock"]
+    assert services["redis"]["image"] == "redis:8"
+
+
+def test_every_service_is_read_only_and_without_privileges() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert "privileged" not in service, name
+
+
+def test_no_secret_is_written_down_and_none_is_forgotten() -> None:
+    rendered = render(load(ROOT / "tenants.yaml"))
+    names = {*placeholders.names(rendered), *placeholders.vault_names(rendered)}
+    assert set(re.findall(r"^([A-Z_]+)=$", ENV, flags=re.MULTILINE)) == names
+    assert not re.search(r"^[A-Z_]+=.", ENV, flags=re.MULTILINE)
+    assert "environment" not in COMPOSE["services"]["render"]
+    assert all(key.startswith("KONG_") for key in COMPOSE["services"]["kong"]["environment"])
+
+
+def test_helm_agrees_with_kong_conf() -> None:
+    assert HELM["env"]["prefix"] == str(OPTIONS.prefix)
+    assert HELM["env"]["database"] == "off"
+    assert HELM["plugins"]["preInstalled"] == "tenant-semantic-cache"
+    assert HELM["ingressController"]["enabled"] is False
+    assert set(HELM["dblessConfig"]) == {"secret"}
