@@ -23,10 +23,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tenantgate.audit.chain import verify
+from tenantgate.audit.core.chain import verify
+from tenantgate.audit.files import stored
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.stack import Stack
-from tenantgate.edge.audit_files import stored
 
 PLUGIN = "tenant-audit-log"
 TENANTS = """

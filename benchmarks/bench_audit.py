@@ -25,19 +25,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tenantgate.audit.chain import verify
 from tenantgate.audit.config import PipelineConfig
-from tenantgate.audit.content import RawContent
-from tenantgate.audit.redaction import Policy, findings_in, redact
-from tenantgate.audit.testing import MemorySpool
-from tenantgate.edge.audit_courier import Courier
-from tenantgate.edge.audit_service import AuditLog
-from tenantgate.edge.audit_worker import Worker
+from tenantgate.audit.core.chain import verify
+from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.redaction import Policy, findings_in, redact
+from tenantgate.audit.core.testing import MemorySpool
+from tenantgate.audit.courier import Courier
+from tenantgate.audit.service import AuditLog
+from tenantgate.audit.worker import Worker
 from tenantgate.errors import TenantgateError
 from tenantgate.fields import parse
-from tenantgate.guard.ports import NameFinder
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
+from tenantgate.pii.core.ports import NameFinder
 
 KEY = "a-key-for-the-benchmark-only-of-32-bytes"
 # Kinds of the usual test sets. What has no form needs the recogniser; the rest should go without.
@@ -349,7 +349,7 @@ def load_plugin() -> Any:
 
 def _names() -> NameFinder | None:
     try:
-        from tenantgate.edge.guard_names import load_names  # noqa: PLC0415 - an extra
+        from tenantgate.pii.name_models import load_names  # noqa: PLC0415 - an extra
 
         return load_names()
     except (TenantgateError, ImportError) as error:

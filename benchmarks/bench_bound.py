@@ -30,17 +30,18 @@ from bench_cache import Request, say
 from calibrate_traffic import of_pairs
 from verifier_pairs import read_pairs
 
-from tenantgate.cache.answers import differ
-from tenantgate.cache.calibration import Calibration
-from tenantgate.cache.config import BUILT_IN, VERIFIERS, CacheConfig
+from tenantgate.cache import service as cache_service
+from tenantgate.cache.config import VERIFIERS, CacheConfig
+from tenantgate.cache.core.answers import differ
+from tenantgate.cache.core.calibration import Calibration
+from tenantgate.cache.models import Models
+from tenantgate.cache.verifier import calibration_file
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge import cache_service
-from tenantgate.edge.cache_models import Models
-from tenantgate.edge.models import calibration_file
 from tenantgate.errors import TenantgateError
 from tenantgate.fields import specs
-from tenantgate.kong import logs, metrics
 from tenantgate.kong.testing import FakeKong
+from tenantgate.models.ports import BUILT_IN
+from tenantgate.telemetry import logs, metrics
 
 Json = dict[str, Any]
 

@@ -37,21 +37,22 @@ from typing import Any, Final
 import numpy as np
 import redis
 
-from tenantgate.cache.config import BUILT_IN, VERIFIERS, CacheConfig
-from tenantgate.cache.judge import NEAR, Difference, difference
-from tenantgate.cache.partition import Keys
-from tenantgate.cache.ports import Embedder
+from tenantgate.cache.calibrating import BOUNDS, Pair, read_pairs
+from tenantgate.cache.config import VERIFIERS, CacheConfig
+from tenantgate.cache.core.judge import NEAR, Difference, difference
+from tenantgate.cache.core.partition import Keys
+from tenantgate.cache.core.ports import Embedder
+from tenantgate.cache.models import CacheModels
+from tenantgate.cache.redis_store import RedisCache
+from tenantgate.cache.service import MODELS
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge.cache_models import CacheModels
-from tenantgate.edge.cache_service import MODELS
-from tenantgate.edge.calibrating import BOUNDS, Pair, read_pairs
-from tenantgate.edge.redis_cache import RedisCache
-from tenantgate.edge.redis_nodes import OneRedis
 from tenantgate.errors import ConfigError, TenantgateError
 from tenantgate.fields import specs
-from tenantgate.kong import logs, metrics
 from tenantgate.kong.testing import FakeKong
+from tenantgate.models.ports import BUILT_IN
 from tenantgate.paths import plugin_file
+from tenantgate.store.redis_nodes import OneRedis
+from tenantgate.telemetry import logs, metrics
 from tenantgate.tenant import TenantId
 
 PLUGIN: Final = "tenant-semantic-cache"

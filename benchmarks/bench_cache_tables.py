@@ -28,15 +28,16 @@ from cache_pairs import (
     table_pairs,
 )
 
-from tenantgate.cache.alignment import compare
-from tenantgate.cache.config import BUILT_IN, VERIFIERS, CacheConfig
-from tenantgate.cache.fitness import unfit
-from tenantgate.cache.judge import NEAR, difference
-from tenantgate.cache.wording import read
-from tenantgate.edge.cache_models import CacheModels
-from tenantgate.edge.cache_service import MODELS
-from tenantgate.edge.language import Languages
+from tenantgate.cache.config import VERIFIERS, CacheConfig
+from tenantgate.cache.core.alignment import compare
+from tenantgate.cache.core.fitness import unfit
+from tenantgate.cache.core.judge import NEAR, difference
+from tenantgate.cache.core.wording import read
+from tenantgate.cache.models import CacheModels
+from tenantgate.cache.service import MODELS
 from tenantgate.fields import specs
+from tenantgate.models.language import Languages
+from tenantgate.models.ports import BUILT_IN
 
 __all__ = ["bench_tables"]
 

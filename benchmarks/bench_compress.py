@@ -39,23 +39,23 @@ from typing import Any, Final
 
 from train_compressor import held_out
 
-from tenantgate import chat, llm
+from tenantgate import llm
 from tenantgate.bench.slow_texts import FAMILIES, text_of
-from tenantgate.compress import CompressConfig, CompressionRange, Compressor
-from tenantgate.compress.blocks import blocks, is_natural
-from tenantgate.compress.config import check
-from tenantgate.compress.folding import minify_json
-from tenantgate.compress.meaning import protected
-from tenantgate.compress.pipeline import OutOfTimeError, joined
-from tenantgate.compress.ports import Pruner, TokenCounter
-from tenantgate.compress.ranked import RankedPruner, WordScorer
-from tenantgate.compress.spans import Kind, merged
-from tenantgate.compress.task import MOST_CHARACTERS
-from tenantgate.compress.work import Work
-from tenantgate.edge.compress_pruners import LoadedLater, pruner, pruner_in_background
-from tenantgate.edge.compress_service import PromptCompression
-from tenantgate.edge.language import english
-from tenantgate.edge.token_counts import token_counter
+from tenantgate.compress.config import CompressConfig, CompressionRange, check
+from tenantgate.compress.core.blocks import blocks, is_natural
+from tenantgate.compress.core.folding import minify_json
+from tenantgate.compress.core.meaning import protected
+from tenantgate.compress.core.pipeline import Compressor, OutOfTimeError, joined
+from tenantgate.compress.core.ports import Pruner, TokenCounter
+from tenantgate.compress.core.ranked import RankedPruner, WordScorer
+from tenantgate.compress.core.spans import Kind, merged
+from tenantgate.compress.core.task import MOST_CHARACTERS
+from tenantgate.compress.core.work import Work
+from tenantgate.compress.pruners import LoadedLater, pruner, pruner_in_background
+from tenantgate.compress.service import PromptCompression
+from tenantgate.compress.token_counts import token_counter
+from tenantgate.llm import chat
+from tenantgate.models.language import english
 
 _WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _DIGITS: Final = re.compile(r"\d+(?:[.,]\d+)*")

@@ -25,11 +25,11 @@ from typing import Any
 
 from train_injection import flags_of, held_out, leave_out, read_rows, show, training_rows
 
-from tenantgate.edge.guard_models import PARTS
 from tenantgate.errors import TenantgateError
 from tenantgate.guard.config import DEFAULT_RULES, RuleConfig
-from tenantgate.guard.detectors import detector
-from tenantgate.pii import PERSONAL_KINDS, Finding, find_personal, find_secrets
+from tenantgate.guard.core.detectors import detector
+from tenantgate.guard.models import PARTS
+from tenantgate.pii.core import PERSONAL_KINDS, Finding, find_personal, find_secrets
 
 WORDS = (20, 100, 500, 2000)
 OVERLAP = 0.5  # of a span that a finding must cover, or of a finding that must lie in a span

@@ -28,20 +28,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from tenantgate import chat
-from tenantgate.audit.content import RawContent
-from tenantgate.audit.redaction import Policy, redact
+from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.redaction import Policy, redact
 from tenantgate.bench import load
 from tenantgate.bench.hostile import BODIES, SIZES, TEXTS, bodies, request
 from tenantgate.bench.load import Due, Plan, Shot
-from tenantgate.cache.wording import read as read_wording
+from tenantgate.cache.core.wording import read as read_wording
 from tenantgate.devhost.stack import Stack
-from tenantgate.edge.guard_models import PARTS
 from tenantgate.guard.config import DEFAULT_RULES
-from tenantgate.guard.detectors import detector
-from tenantgate.guard.passages import of_request
+from tenantgate.guard.core.detectors import detector
+from tenantgate.guard.core.passages import of_request
+from tenantgate.guard.models import PARTS
 from tenantgate.kong.loading import load as load_plugin
 from tenantgate.kong.testing import FakeKong
+from tenantgate.llm import chat
 
 PLUGINS: Final = Path(__file__).parents[1] / "plugins"
 KEY: Final = "YmVuY2htYXJrLWtleS1vZi0zMi1ieXRlcy1sb25nISE="

@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 
 from tenantgate.bench import page, plots, running, stats
 from tenantgate.bench.report import plain_table
-from tenantgate.cache.config import ClusterNode, RedisConfig
-from tenantgate.cache.partition import Keys
+from tenantgate.cache.core.partition import Keys
+from tenantgate.cache.redis_store import RedisCache
 from tenantgate.devhost.redis_server import RedisCluster, RedisServer
-from tenantgate.edge.redis_cache import RedisCache
-from tenantgate.edge.redis_nodes import Nodes, connect
+from tenantgate.store.config import ClusterNode, RedisConfig
+from tenantgate.store.redis_nodes import Nodes, connect
 from tenantgate.tenant import TenantId
 
 _DIMENSIONS: Final = 384
@@ -110,7 +110,7 @@ class Filling:
 
     def __init__(self, site: Site, tenants: int) -> None:
         self._site = site
-        self._script = resources.files("tenantgate.edge").joinpath("lua", "store.lua").read_text("utf-8")
+        self._script = resources.files("tenantgate.cache").joinpath("lua", "store.lua").read_text("utf-8")
         self._vectors = Vectors()
         self._tenants = tenants
         self._each = 0

@@ -3,10 +3,11 @@
     python benchmarks/calibrate_traffic.py PAIRS.jsonl INTENTS.jsonl [OTHER.jsonl …] [--verifier large] [--out FILE]
 
 INTENTS and OTHERs have ``text``, ``intent`` a line. Each file is a domain, replayed in random order, each text asked
-once: of what was stored before, the neighbour that `tenantgate.cache.judge.choose` would serve at the lowest score is
-right if its intent is the same, and the text is stored unless that score is `KEPT` or above, as a cache that serves it
-would do. PAIRS (``a``, ``b``, ``same``) are a domain, too: the texts of pairs, those of one intent that are the same by
-their labels. There every question has one beside it that was chosen for being hard to tell apart, so it weighs less.
+once: of what was stored before, the neighbour that `tenantgate.cache.core.judge.choose` would serve at the lowest
+score is right if its intent is the same, and the text is stored unless that score is `KEPT` or above, as a cache that
+serves it would do. PAIRS (``a``, ``b``, ``same``) are a domain, too: the texts of pairs, those of one intent that are
+the same by their labels. There every question has one beside it that was chosen for being hard to tell apart, so it
+weighs less.
 
 Only requests that the verifier wasn't trained on are counted (the split of ``train_verifier.py``), but all of INTENTS
 are stored, so that each meets as many neighbours as real traffic has.
@@ -24,21 +25,17 @@ import numpy as np
 from train_verifier import split
 from verifier_pairs import Pair, Request, components, read_pairs, read_requests
 
-from tenantgate.cache import judge, wording
-from tenantgate.cache.bound import BINS, edge
-from tenantgate.cache.calibration import Calibration, Point, Traffic
-from tenantgate.cache.cascade import Cascade
-from tenantgate.cache.config import BUILT_IN, VERIFIERS
-from tenantgate.cache.judge import NEAR, choose
-from tenantgate.cache.ports import NO_STATES, PairReader
-from tenantgate.edge.models import (
-    STAGES,
-    ModelFiles,
-    calibration_file,
-    find_models,
-    load_readers,
-)
+from tenantgate.cache.config import VERIFIERS
+from tenantgate.cache.core import judge, wording
+from tenantgate.cache.core.bound import BINS, edge
+from tenantgate.cache.core.calibration import Calibration, Point, Traffic
+from tenantgate.cache.core.cascade import Cascade
+from tenantgate.cache.core.judge import NEAR, choose
+from tenantgate.cache.core.ports import NO_STATES, PairReader
+from tenantgate.cache.verifier import STAGES, calibration_file, load_readers
 from tenantgate.errors import EdgeError
+from tenantgate.models.files import ModelFiles, find_models
+from tenantgate.models.ports import BUILT_IN
 
 BOUNDS = (0.01, 0.02, 0.03, 0.05, 0.1)
 KEPT = 0.9

@@ -167,7 +167,7 @@ def serve_embeddings(port: int) -> None:
     """Answer on a loopback port until the process ends."""
     from aiohttp import web  # noqa: PLC0415
 
-    from tenantgate.edge.models import build_models  # noqa: PLC0415
+    from tenantgate.models.files import build_models  # noqa: PLC0415
 
     model = build_models().embedder()  # as our cache has it
 

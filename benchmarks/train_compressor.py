@@ -7,7 +7,7 @@ Data sheet
     nobody marked which words matter. Nothing of the file is kept but the weights.
     Meetings are held out whole: transcripts that share a long line or all their speakers (unless those are the roles
     that a whole series shares) are one meeting; a third of the meetings, by a hash, is never trained on.
-    Method, source and figures: src/tenantgate/models/README.md.
+    Method, source and figures: src/tenantgate/models/data/README.md.
 
 The model is LLMLingua-2's in small: a class for each token, from the first layers of the packaged encoder, which
 stays as it is, and a few numbers about the word. A logistic regression by Newton's method; needs NumPy only.
@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tenantgate.compress.fillers import tokens_of
-from tenantgate.compress.worth import FEATURES, features
-from tenantgate.edge.compress_models import HEAD, TokenModel, words_of_tokens
-from tenantgate.edge.models import find_models
-from tenantgate.edge.onnx_bert import cut_embedder
+from tenantgate.compress.core.fillers import tokens_of
+from tenantgate.compress.core.worth import FEATURES, features
+from tenantgate.compress.models import HEAD, TokenModel, words_of_tokens
+from tenantgate.models.files import find_models
+from tenantgate.models.onnx_bert import cut_embedder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

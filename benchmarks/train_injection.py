@@ -1,4 +1,4 @@
-"""Trains the weights of `tenantgate.guard.injection`: ``train_injection.py SET.jsonl … [--benign FILE …]``.
+"""Trains the weights of `tenantgate.guard.core.injection`: ``train_injection.py SET.jsonl … [--benign FILE …]``.
 
 Data sheet
     Sets: lines of {"text", "attack": 0|1, "source"}. Four fifths of them, by a hash of their beginning (so that
@@ -7,7 +7,7 @@ Data sheet
     Own examples (`injection_texts`): attacks by kind and language, and honest texts that use the same words.
     Other honest texts (``--benign``): any JSON lines with a "text", "question", "a" or "context".
     Some rows count as attacks and hold none (`doubtful`): they are never learnt from, but always counted.
-    Method, sources and figures: src/tenantgate/models/README.md.
+    Method, sources and figures: src/tenantgate/models/data/README.md.
 
 Needs SciPy; the weights need NumPy only.
 """
@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 from injection_texts import doubtful, own
 
-from tenantgate.edge.guard_phrases import phrase_finder
-from tenantgate.guard import injection
-from tenantgate.guard.injection import FEATURES, FEW, GROUPS, InjectionModel, Weights, joined
-from tenantgate.guard.lexical import fold, read
-from tenantgate.pii import normalise
+from tenantgate.guard.core import injection
+from tenantgate.guard.core.injection import FEATURES, FEW, GROUPS, InjectionModel, Weights, joined
+from tenantgate.guard.core.lexical import fold, read
+from tenantgate.guard.phrase_patterns import phrase_finder
+from tenantgate.pii.core import normalise
 
 OUT = Path(__file__).resolve().parents[1] / "src" / "tenantgate" / "models" / "injection.npz"
 HELD_OUT = 5  # one in so many

@@ -41,8 +41,8 @@ from torch.nn import functional
 from train_verifier import Curriculum, Split, auc, recalls, split
 from verifier_pairs import components, in_part, read_pairs, read_requests, reword
 
-from tenantgate.edge.models import build_models
-from tenantgate.edge.onnx_bert import (
+from tenantgate.models.files import build_models
+from tenantgate.models.onnx_bert import (
     DISTANCES,
     cut_embedder,
     is_mpnet,
@@ -280,7 +280,7 @@ class Layer(nn.Module):
 
 
 def head_of(features: Any, hidden: Any, out: Any, dropped: float) -> Any:
-    """`tenantgate.edge.onnx_bert.PairHead`."""
+    """`tenantgate.models.onnx_bert.PairHead`."""
     features = functional.dropout(features, dropped)
     return out(functional.gelu(hidden(features))).squeeze(-1).float()
 
@@ -496,7 +496,7 @@ class States:
 
 
 class LateReader(nn.Module):
-    """`tenantgate.edge.onnx_bert.build_late_reader`, with the states' dense layer.
+    """`tenantgate.models.onnx_bert.build_late_reader`, with the states' dense layer.
 
     `tensors`: an encoder's, and those of a reader to go on from.
     """
@@ -549,7 +549,7 @@ class LateReader(nn.Module):
         return head_of(features, self.hidden, self.out, self.layers[0].dropped if self.training else 0.0)
 
     def tensors(self) -> dict[str, Any]:
-        """All of it as `tenantgate.edge.onnx_bert.build_late_reader` takes it, float16."""
+        """All of it as `tenantgate.models.onnx_bert.build_late_reader` takes it, float16."""
         found = dict(self.own())
         for i, layer in enumerate(self.layers, LOW):
             for name, part in (*layer.dense.items(), *layer.norms.items()):

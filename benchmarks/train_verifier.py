@@ -46,10 +46,13 @@ from verifier_pairs import (
     template_pairs,
 )
 
-from tenantgate.cache.cascade import Cascade, Stage
-from tenantgate.cache.config import LARGE, VERIFIERS
-from tenantgate.edge.models import SHAPES, ModelFiles, build_models, find_models, load_verifier, sides
-from tenantgate.edge.onnx_bert import (
+from tenantgate.cache.config import VERIFIERS
+from tenantgate.cache.core.cascade import Cascade, Stage
+from tenantgate.cache.verifier import load_verifier
+from tenantgate.errors import EdgeError
+from tenantgate.models.files import SHAPES, ModelFiles, build_models, find_models
+from tenantgate.models.inference import sides
+from tenantgate.models.onnx_bert import (
     DISTANCES,
     BertShape,
     is_mpnet,
@@ -58,14 +61,14 @@ from tenantgate.edge.onnx_bert import (
     read_safetensors,
     relative_buckets,
 )
-from tenantgate.errors import EdgeError
+from tenantgate.models.ports import LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from tenantgate.cache.ports import Embedder, PairReader, PairVerifier
+    from tenantgate.cache.core.ports import Embedder, PairReader, PairVerifier
 
     Floats = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """tenant-audit-log: a complete, redacted record of every request.
 
-Wiring only; what it does is in `tenantgate.audit` (decisions), `tenantgate.edge.audit_service` (phases) and
-`tenantgate.edge.audit_worker` (the process that writes the records).
+Wiring only; what it does is in `tenantgate.audit` (decisions), `tenantgate.audit.service` (phases) and
+`tenantgate.audit.worker` (the process that writes the records).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tenantgate.kong import Host, configure, kong_fields, phase
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tenantgate.edge.audit_service import AuditLog
+    from tenantgate.audit.service import AuditLog
 
 version = __version__
 priority = 799
@@ -42,7 +42,7 @@ class Plugin:
     @cached_property
     def _audit(self) -> AuditLog:
         # Imported at the first event: Kong's query command only wants the schema, and quickly.
-        from tenantgate.edge.audit_service import AuditLog  # noqa: PLC0415
+        from tenantgate.audit.service import AuditLog  # noqa: PLC0415
 
         return AuditLog(self.config, self.config_keys.get("route_id", ""))
 
@@ -59,4 +59,4 @@ class Plugin:
 
 def warm_up() -> None:
     """Load what the first request would wait for."""
-    import tenantgate.edge.audit_service  # noqa: F401, PLC0415
+    import tenantgate.audit.service  # noqa: F401, PLC0415

@@ -1,6 +1,6 @@
 """tenant-guardrails: notes, masks or refuses what a tenant's rules find in its requests.
 
-Wiring only; what it does is in `tenantgate.guard` (decisions) and `tenantgate.edge.guard_service` (effects).
+Wiring only; what it does is in `tenantgate.guard` (decisions) and `tenantgate.guard.service` (effects).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tenantgate.guard.config import GuardConfig
 from tenantgate.kong import Host, PhasePolicy, configure, kong_fields, phase
 
 if TYPE_CHECKING:
-    from tenantgate.edge.guard_service import Guard
+    from tenantgate.guard.service import Guard
 
 version = __version__
 priority = 796  # below the compressor (798): nothing rewrites a prompt after its guard
@@ -35,7 +35,7 @@ class Plugin:
     @cached_property
     def _guard(self) -> Guard:
         # Imported at the first event: Kong's query command only wants the schema, and quickly.
-        from tenantgate.edge.guard_service import Guard  # noqa: PLC0415
+        from tenantgate.guard.service import Guard  # noqa: PLC0415
 
         return Guard(self.config)
 
@@ -52,6 +52,6 @@ class Plugin:
 
 def warm_up() -> None:
     """Load what the first request would wait for."""
-    from tenantgate.edge.guard_models import PARTS  # noqa: PLC0415
+    from tenantgate.guard.models import PARTS  # noqa: PLC0415
 
     PARTS.load("injection")

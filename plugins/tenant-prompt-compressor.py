@@ -1,6 +1,6 @@
 """tenant-prompt-compressor: sends a tenant's prompts upstream in fewer tokens.
 
-Wiring only; what it does is in `tenantgate.compress` (decisions) and `tenantgate.edge.compress_service` (effects).
+Wiring only; what it does is in `tenantgate.compress` (decisions) and `tenantgate.compress.service` (effects).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tenantgate.compress.config import CompressConfig
 from tenantgate.kong import Host, PhasePolicy, configure, kong_fields, phase
 
 if TYPE_CHECKING:
-    from tenantgate.edge.compress_service import PromptCompression
+    from tenantgate.compress.service import PromptCompression
 
 version = __version__
 priority = 798  # above the guard (796), which reads and masks the text as it will leave
@@ -35,7 +35,7 @@ class Plugin:
     @cached_property
     def _compression(self) -> PromptCompression:
         # Imported at the first event: Kong's query command only wants the schema, and quickly.
-        from tenantgate.edge.compress_service import PromptCompression  # noqa: PLC0415
+        from tenantgate.compress.service import PromptCompression  # noqa: PLC0415
 
         return PromptCompression(self.config)
 
@@ -47,8 +47,8 @@ class Plugin:
 
 def load() -> None:
     """Load the vocabulary and the languages, half a second of Python's lock each, before there is anybody to answer."""
-    from tenantgate.edge.language import load_identifier  # noqa: PLC0415
-    from tenantgate.edge.token_counts import token_counter  # noqa: PLC0415
+    from tenantgate.compress.token_counts import token_counter  # noqa: PLC0415
+    from tenantgate.models.language import load_identifier  # noqa: PLC0415
 
     token_counter(CompressConfig().encoding)
     load_identifier()
@@ -56,6 +56,6 @@ def load() -> None:
 
 def warm_up() -> None:
     """Load what the first request would wait for."""
-    from tenantgate.edge.compress_pruners import pruner  # noqa: PLC0415
+    from tenantgate.compress.pruners import pruner  # noqa: PLC0415
 
     pruner(CompressConfig().pruner)

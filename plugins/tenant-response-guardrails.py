@@ -1,7 +1,7 @@
 """tenant-response-guardrails: masks or refuses replies, and recovers what the request's guard has masked.
 
 It has a response phase, for which Kong holds back every reply of its routes until the reply's end: attach it only
-where replies must be blocked or changed. Wiring only; see `tenantgate.edge.guard_replies`.
+where replies must be blocked or changed. Wiring only; see `tenantgate.guard.reply_service`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tenantgate.guard.config import ReplyGuardConfig
 from tenantgate.kong import Host, PhasePolicy, configure, kong_fields, phase
 
 if TYPE_CHECKING:
-    from tenantgate.edge.guard_replies import ReplyGuard
+    from tenantgate.guard.reply_service import ReplyGuard
 
 version = __version__
 priority = 785
@@ -36,7 +36,7 @@ class Plugin:
     @cached_property
     def _guard(self) -> ReplyGuard:
         # Imported at the first event: Kong's query command only wants the schema, and quickly.
-        from tenantgate.edge.guard_replies import ReplyGuard  # noqa: PLC0415
+        from tenantgate.guard.reply_service import ReplyGuard  # noqa: PLC0415
 
         return ReplyGuard(self.config)
 
@@ -48,6 +48,6 @@ class Plugin:
 
 def warm_up() -> None:
     """Load what the first reply would wait for."""
-    from tenantgate.edge.guard_models import PARTS  # noqa: PLC0415
+    from tenantgate.guard.models import PARTS  # noqa: PLC0415
 
     PARTS.load("injection")

@@ -1,6 +1,6 @@
 """tenant-semantic-cache: answers repeated and reworded questions of a tenant from Redis.
 
-Wiring only; what it does is in `tenantgate.cache` (decisions) and `tenantgate.edge.cache_service` (effects).
+Wiring only; what it does is in `tenantgate.cache` (decisions) and `tenantgate.cache.service` (effects).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tenantgate.cache.config import CacheConfig
 from tenantgate.kong import Host, configure, kong_fields, phase
 
 if TYPE_CHECKING:
-    from tenantgate.edge.cache_service import SemanticCache
+    from tenantgate.cache.service import SemanticCache
 
 version = __version__
 priority = 794
@@ -31,7 +31,7 @@ class Plugin:
     @cached_property
     def _cache(self) -> SemanticCache:
         # Imported at the first event: Kong's query command only wants the schema, and quickly.
-        from tenantgate.edge.cache_service import SemanticCache  # noqa: PLC0415
+        from tenantgate.cache.service import SemanticCache  # noqa: PLC0415
 
         return SemanticCache(self.config)
 
@@ -48,9 +48,9 @@ class Plugin:
 
 def warm_up() -> None:
     """Load what the first request would wait for."""
-    from tenantgate.cache.config import BUILT_IN  # noqa: PLC0415
-    from tenantgate.edge.cache_service import MODELS  # noqa: PLC0415
-    from tenantgate.edge.language import load_identifier  # noqa: PLC0415
+    from tenantgate.cache.service import MODELS  # noqa: PLC0415
+    from tenantgate.models.language import load_identifier  # noqa: PLC0415
+    from tenantgate.models.ports import BUILT_IN  # noqa: PLC0415
 
     load_identifier()
     MODELS.load(BUILT_IN, BUILT_IN)

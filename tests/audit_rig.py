@@ -15,11 +15,11 @@ from typing import Any
 import msgpack
 
 from tenantgate import llm
-from tenantgate.audit.chain import START, link
 from tenantgate.audit.config import PipelineConfig
-from tenantgate.audit.ports import Entry, Head
-from tenantgate.audit.testing import MemorySpool
-from tenantgate.edge.audit_worker import Worker
+from tenantgate.audit.core.chain import START, link
+from tenantgate.audit.core.ports import Entry, Head
+from tenantgate.audit.core.testing import MemorySpool
+from tenantgate.audit.worker import Worker
 from tenantgate.fields import parse
 from tenantgate.paths import plugin_file
 from tenantgate.tenant import TenantId

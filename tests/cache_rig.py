@@ -12,10 +12,11 @@ from typing import Any
 import redis
 
 from tenantgate import llm
-from tenantgate.cache.calibration import Calibration, Point
-from tenantgate.cache.testing import HashingEmbedder, WordVerifier
-from tenantgate.edge import cache_learning, cache_service
-from tenantgate.edge.cache_models import CacheModels
+from tenantgate.cache import learning as cache_learning
+from tenantgate.cache import service as cache_service
+from tenantgate.cache.core.calibration import Calibration, Point
+from tenantgate.cache.core.testing import HashingEmbedder, WordVerifier
+from tenantgate.cache.models import CacheModels
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
 

@@ -18,12 +18,12 @@ AREAS: Final = (
     "tenantgate.config.commands",
     "tenantgate.config.redis_commands",
     "tenantgate.devhost.commands",
-    "tenantgate.edge.audit_commands",
-    "tenantgate.edge.cache_commands",
-    "tenantgate.edge.compress_commands",
-    "tenantgate.edge.guard_commands",
-    "tenantgate.edge.model_commands",
-    "tenantgate.docs_commands",
+    "tenantgate.audit.commands",
+    "tenantgate.cache.commands",
+    "tenantgate.compress.commands",
+    "tenantgate.guard.commands",
+    "tenantgate.models.commands",
+    "tenantgate.config.docs_commands",
 )
 
 

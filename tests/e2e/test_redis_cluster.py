@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
-from tenantgate.audit.chain import verify
-from tenantgate.cache.partition import Keys
+from tenantgate.audit.core.chain import verify
+from tenantgate.cache.core.partition import Keys
 from tenantgate.devhost.client import Reply
 from tenantgate.devhost.redis_server import RedisCluster
 from tenantgate.devhost.stack import Stack

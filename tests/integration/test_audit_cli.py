@@ -15,15 +15,15 @@ import pytest
 import redis
 
 from audit_rig import Rig, journal_line
-from tenantgate.audit.chain import START, link, shed
-from tenantgate.audit.ports import Entry, Head
-from tenantgate.cache.config import RedisConfig
+from tenantgate.audit import commands as audit_commands
+from tenantgate.audit.core.chain import START, link, shed
+from tenantgate.audit.core.ports import Entry, Head
+from tenantgate.audit.files import FileSpool
+from tenantgate.audit.sinks import FileSink
+from tenantgate.audit.streams import StreamSpool
 from tenantgate.cli import main
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge import audit_commands
-from tenantgate.edge.audit_files import FileSpool
-from tenantgate.edge.audit_sinks import FileSink
-from tenantgate.edge.audit_streams import StreamSpool
+from tenantgate.store.config import RedisConfig
 from tenantgate.tenant import TenantId
 
 SECRET = "what-the-prompt-said"

@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 
 from audit_rig import KEY, body, journal_line, kong_record, load_plugin, reply, request_id
-from tenantgate.audit.chain import verify
+from tenantgate.audit import service as audit_service
 from tenantgate.audit.config import PipelineConfig
-from tenantgate.audit.content import RawContent
-from tenantgate.audit.redaction import MARGIN
-from tenantgate.edge import audit_service
-from tenantgate.edge.audit_courier import Courier, WorkerMetrics
-from tenantgate.edge.audit_service import HeldBodies
+from tenantgate.audit.core.chain import verify
+from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.redaction import MARGIN
+from tenantgate.audit.courier import Courier, WorkerMetrics
+from tenantgate.audit.service import HeldBodies
 from tenantgate.fields import parse
-from tenantgate.kong import metrics
 from tenantgate.kong.testing import FakeKong
+from tenantgate.telemetry import metrics
 
 from support import until
 
@@ -148,10 +148,10 @@ def test_held_bodies_are_bounded() -> None:
 
 # A worker whose spool is a file that each entry is appended to, with its own memory read back from there.
 _WORKER = """
-import json, sys, tenantgate.edge.audit_worker as w
+import json, sys, tenantgate.audit.worker as w
 from pathlib import Path
-from tenantgate.audit.ports import Head
-from tenantgate.audit.testing import MemorySpool
+from tenantgate.audit.core.ports import Head
+from tenantgate.audit.core.testing import MemorySpool
 from tenantgate.tenant import TenantId
 
 class FileSpool(MemorySpool):

@@ -20,15 +20,15 @@ from typing import Any
 
 import pytest
 
-from tenantgate.audit import delivery
-from tenantgate.audit.chain import START, link
+from tenantgate.audit import delivery_thread as audit_delivery
 from tenantgate.audit.config import SinkConfig
-from tenantgate.audit.delivery import batch_key, pause_s, span
-from tenantgate.audit.ports import Entry, Queued, SinkError
-from tenantgate.audit.testing import MemorySpool
-from tenantgate.edge import audit_delivery
-from tenantgate.edge.audit_delivery import Delivery, Pace
-from tenantgate.edge.audit_sinks import FileSink, StdoutSink, make
+from tenantgate.audit.core import delivery
+from tenantgate.audit.core.chain import START, link
+from tenantgate.audit.core.delivery import batch_key, pause_s, span
+from tenantgate.audit.core.ports import Entry, Queued, SinkError
+from tenantgate.audit.core.testing import MemorySpool
+from tenantgate.audit.delivery_thread import Delivery, Pace
+from tenantgate.audit.sinks import FileSink, StdoutSink, make
 from tenantgate.errors import EdgeError
 from tenantgate.tenant import TenantId
 

@@ -14,15 +14,16 @@ import pytest
 import redis
 
 from audit_rig import Chain, Rig, journal_line
-from tenantgate.audit.chain import link, verify
-from tenantgate.audit.ports import ConflictError, Gap, Head, Queued, Spool
-from tenantgate.audit.record import gap as gap_record
-from tenantgate.cache.config import RedisConfig
+from tenantgate.audit import files as audit_files
+from tenantgate.audit import streams as audit_streams
+from tenantgate.audit.core.chain import link, verify
+from tenantgate.audit.core.ports import ConflictError, Gap, Head, Queued, Spool
+from tenantgate.audit.core.record import gap as gap_record
+from tenantgate.audit.files import FileSpool, stored
+from tenantgate.audit.streams import StreamSpool
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge import audit_files, audit_streams
-from tenantgate.edge.audit_files import FileSpool, stored
-from tenantgate.edge.audit_streams import StreamSpool
 from tenantgate.errors import EdgeError
+from tenantgate.store.config import RedisConfig
 from tenantgate.tenant import TenantId
 
 OWNER = "tg:audit:1:owner:{tg:audit:1:n}"

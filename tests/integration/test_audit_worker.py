@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 from audit_rig import Rig, journal_line
-from tenantgate.audit.chain import verify
-from tenantgate.audit.ports import Entry, Gap
-from tenantgate.audit.testing import MemorySpool
-from tenantgate.edge import audit_journal, audit_worker
-from tenantgate.edge.audit_journal import QUIET_S, JournalTail
+from tenantgate.audit import journal_files as audit_journal
+from tenantgate.audit import worker as audit_worker
+from tenantgate.audit.core.chain import verify
+from tenantgate.audit.core.ports import Entry, Gap
+from tenantgate.audit.core.testing import MemorySpool
+from tenantgate.audit.journal_files import QUIET_S, JournalTail
 from tenantgate.errors import EdgeError
-from tenantgate.kong import metrics
-from tenantgate.pii import Finding
+from tenantgate.pii.core import Finding
+from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
 SECRET = "sk-proj-" + "aB3dE5gH7jK9mN1pQ2sT" * 2

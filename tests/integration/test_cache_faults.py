@@ -15,11 +15,11 @@ import pytest
 import redis
 
 from cache_rig import Rig, status, use_small_models
-from tenantgate.cache.partition import Keys
+from tenantgate.cache import service as cache_service
+from tenantgate.cache.core.partition import Keys
+from tenantgate.cache.redis_store import RedisCache, UnavailableError
 from tenantgate.devhost.redis_server import RedisServer, free_port
-from tenantgate.edge import cache_service
-from tenantgate.edge.redis_cache import RedisCache, UnavailableError
-from tenantgate.kong import metrics
+from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
 from support import until

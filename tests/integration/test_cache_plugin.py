@@ -12,15 +12,16 @@ import redis
 
 from cache_rig import Rig, load_plugin, no_models, small_models, status, use_small_models
 from tenantgate import llm
-from tenantgate.cache.config import BUILT_IN, LARGE
-from tenantgate.cache.partition import Keys
-from tenantgate.cache.ports import NO_STATES, Reading
-from tenantgate.cache.testing import HashingEmbedder, WordVerifier
+from tenantgate.cache import models as cache_models
+from tenantgate.cache import service as cache_service
+from tenantgate.cache.core.partition import Keys
+from tenantgate.cache.core.ports import NO_STATES
+from tenantgate.cache.core.testing import HashingEmbedder, WordVerifier
+from tenantgate.cache.models import CacheModels, Models
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge import cache_models, cache_service
-from tenantgate.edge.cache_models import CacheModels, Models
-from tenantgate.kong import metrics
 from tenantgate.kong.testing import FakeKong
+from tenantgate.models.ports import BUILT_IN, LARGE, Reading
+from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
 from support import until

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import redis
 
-from tenantgate.cache.config import RedisConfig
-from tenantgate.cache.partition import Keys, Partition
+from tenantgate.cache.core.partition import Keys, Partition
+from tenantgate.cache.redis_store import Found, RedisCache, RefusedError, UnavailableError
 from tenantgate.devhost.redis_server import RedisServer, free_port
-from tenantgate.edge.redis_cache import Found, RedisCache, RefusedError, UnavailableError
-from tenantgate.edge.redis_nodes import Node, connect
+from tenantgate.store.config import RedisConfig
+from tenantgate.store.redis_nodes import Node, connect
 from tenantgate.tenant import TenantId
 
 ACME = TenantId("acme")
@@ -268,7 +268,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     class Clock:
         monotonic = staticmethod(lambda: now[0])
 
-    monkeypatch.setattr("tenantgate.edge.redis_cache.time", Clock)
+    monkeypatch.setattr("tenantgate.cache.redis_store.time", Clock)
     return now
 
 

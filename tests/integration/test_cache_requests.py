@@ -15,10 +15,10 @@ import redis
 
 from cache_rig import KEY, Rig, load_plugin, status, use_small_models
 from tenantgate import llm
+from tenantgate.cache import service as cache_service
 from tenantgate.devhost.redis_server import RedisServer, free_port
-from tenantgate.edge import cache_service
-from tenantgate.edge.redis_nodes import Node
 from tenantgate.kong.testing import FakeKong
+from tenantgate.store.redis_nodes import Node
 
 ASKED, ALIKE = "please tell me what a sextant is made of", "please tell me what a sextant is made of now"
 MOST_ON_MISS, MOST_ON_HIT = 5, 4

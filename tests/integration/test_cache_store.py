@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import redis
 
-from tenantgate.cache.config import RedisConfig
-from tenantgate.cache.partition import Keys, Partition
+from tenantgate.cache import sweeping as cache_sweeping
+from tenantgate.cache.core.partition import Keys, Partition
+from tenantgate.cache.redis_store import Found, RedisCache, RefusedError, UnavailableError
+from tenantgate.cache.sweeping import Sweeper
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge import cache_sweeping
-from tenantgate.edge.cache_sweeping import Sweeper
-from tenantgate.edge.redis_cache import Found, RedisCache, RefusedError, UnavailableError
-from tenantgate.edge.redis_nodes import connect
+from tenantgate.store.config import RedisConfig
+from tenantgate.store.redis_nodes import connect
 from tenantgate.tenant import TenantId
 
 from support import until

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tenantgate.compress.meaning import protected
-from tenantgate.compress.pipeline import joined
-from tenantgate.compress.ranked import RankedPruner
-from tenantgate.compress.spans import merged
-from tenantgate.edge import compress_pruners
-from tenantgate.edge.compress_llmlingua import LinguaPruner
-from tenantgate.edge.compress_models import HeadScorer
-from tenantgate.edge.compress_pruners import pruner
-from tenantgate.edge.models import find_models
+from tenantgate.compress import pruners as compress_pruners
+from tenantgate.compress.core.meaning import protected
+from tenantgate.compress.core.pipeline import joined
+from tenantgate.compress.core.ranked import RankedPruner
+from tenantgate.compress.core.spans import merged
+from tenantgate.compress.llmlingua import LinguaPruner
+from tenantgate.compress.models import HeadScorer
+from tenantgate.compress.pruners import pruner
 from tenantgate.errors import ConfigError
+from tenantgate.models.files import find_models
 
 FOREVER = time.monotonic() + 1e6
 TEXT = (

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from cache_rig import Rig, status, use_small_models
 from tenantgate import llm
+from tenantgate.compress import service as compress_service
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge import compress_service
-from tenantgate.kong import metrics
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
+from tenantgate.telemetry import metrics
 
 NAME = "tenant-prompt-compressor"
 BEFORE, AFTER = "X-Compression-Tokens-Before", "X-Compression-Tokens-After"

@@ -10,11 +10,13 @@ import pytest
 
 from guard_rig import CANARY, REPLY, REQUEST, access, chat, plugin, response, rule
 from tenantgate import llm
-from tenantgate.edge import guard_models, guard_notes, guard_service
-from tenantgate.edge.guard_weights import injection_weights
-from tenantgate.guard.injection import InjectionModel
-from tenantgate.guard.time_left import OutOfTimeError, limited
+from tenantgate.guard import models as guard_models
+from tenantgate.guard import notes as guard_notes
+from tenantgate.guard import service as guard_service
+from tenantgate.guard.core.injection import InjectionModel
+from tenantgate.guard.weights import injection_weights
 from tenantgate.kong.testing import FakeKong
+from tenantgate.time_left import OutOfTimeError, limited
 
 
 @pytest.fixture(autouse=True, scope="module")

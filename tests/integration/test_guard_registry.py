@@ -15,18 +15,18 @@ from typing import Any
 import pytest
 import redis
 
-from tenantgate.cache.config import RedisConfig
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge import guard_registry
-from tenantgate.edge.guard_commands import add_commands
-from tenantgate.edge.guard_commands import until as until_when
-from tenantgate.edge.guard_registry import GuardBook, Keys, Registry, new_id
-from tenantgate.edge.redis_nodes import OneRedis
-from tenantgate.edge.sealing import TenantSealer
 from tenantgate.errors import ConfigError, EdgeError, TenantgateError
-from tenantgate.guard.exemptions import Exemption
+from tenantgate.guard import registry as guard_registry
+from tenantgate.guard.commands import add_commands
+from tenantgate.guard.commands import until as until_when
+from tenantgate.guard.core.exemptions import Exemption
+from tenantgate.guard.registry import GuardBook, Keys, Registry, new_id
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
+from tenantgate.store.config import RedisConfig
+from tenantgate.store.redis_nodes import OneRedis
+from tenantgate.store.sealing import TenantSealer
 from tenantgate.tenant import TenantId
 
 from support import until

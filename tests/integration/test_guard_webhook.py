@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tenantgate.edge import guard_webhook
-from tenantgate.edge.guard_webhook import SIGNATURE, Webhook
+from tenantgate.guard import webhook as guard_webhook
 from tenantgate.guard.config import WebhookConfig
+from tenantgate.guard.webhook import SIGNATURE, Webhook
 from tenantgate.tenant import TenantId
 
 ACME = TenantId("acme")

@@ -17,19 +17,21 @@ from redis.crc import key_slot
 
 from audit_rig import Chain
 from cache_rig import Rig, status, use_small_models
-from tenantgate.audit.chain import verify
-from tenantgate.cache.config import ClusterNode, RedisConfig
-from tenantgate.cache.partition import Keys
+from tenantgate.audit.core.chain import verify
+from tenantgate.audit.streams import StreamSpool
+from tenantgate.cache import service as cache_service
+from tenantgate.cache.admin import Admin
+from tenantgate.cache.core.partition import Keys
 from tenantgate.cli import main
 from tenantgate.devhost.redis_server import RedisCluster, free_port
-from tenantgate.edge import cache_service, redis_nodes
-from tenantgate.edge.audit_streams import StreamSpool
-from tenantgate.edge.cache_admin import Admin, redis_config
-from tenantgate.edge.guard_registry import GuardBook, Registry, new_id
-from tenantgate.edge.redis_nodes import connect
-from tenantgate.edge.sealing import TenantSealer
 from tenantgate.errors import EdgeError
-from tenantgate.guard.exemptions import Exemption
+from tenantgate.guard.core.exemptions import Exemption
+from tenantgate.guard.registry import GuardBook, Registry, new_id
+from tenantgate.store import redis_nodes
+from tenantgate.store.config import ClusterNode, RedisConfig
+from tenantgate.store.redis_nodes import connect
+from tenantgate.store.sealing import TenantSealer
+from tenantgate.store.url import redis_config
 from tenantgate.tenant import TenantId
 
 from support import until

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from tenantgate.cache.config import RedisConfig
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge import redis_nodes
-from tenantgate.edge.redis_nodes import Node, connect
+from tenantgate.store import redis_nodes
+from tenantgate.store.config import RedisConfig
+from tenantgate.store.redis_nodes import Node, connect
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 import redis
 
 from tenantgate import cli
-from tenantgate.cache.config import RedisConfig
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge.redis_rights import ACL_RULES, check_plugins, check_rate_limits
+from tenantgate.store.config import RedisConfig
+from tenantgate.store.redis_rights import ACL_RULES, check_plugins, check_rate_limits
 
 USER, PASSWORD = "tenantgate", "for-this-test-only"  # nothing else has it
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.audit.chain import START, FaultKind, link, merged, shed, verify
-from tenantgate.audit.ports import Head
-from tenantgate.audit.record import gap
+from tenantgate.audit.core.chain import START, FaultKind, link, merged, shed, verify
+from tenantgate.audit.core.ports import Head
+from tenantgate.audit.core.record import gap
 from tenantgate.tenant import TenantId
 
 

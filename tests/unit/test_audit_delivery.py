@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.audit.delivery import LONGEST_PAUSE_S, batch_key, pause_s, span
-from tenantgate.audit.ports import Queued
-from tenantgate.audit.record import gap
+from tenantgate.audit.core.delivery import LONGEST_PAUSE_S, batch_key, pause_s, span
+from tenantgate.audit.core.ports import Queued
+from tenantgate.audit.core.record import gap
 from tenantgate.tenant import TenantId
 
 ACME = TenantId("acme")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from audit_rig import journal_line, request_id
-from tenantgate.audit.content import RawContent
-from tenantgate.audit.join import Arrived, Joined, Joiner
-from tenantgate.audit.journal import JournalLine, parse_line
-from tenantgate.audit.redaction import ContentState
+from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.join import Arrived, Joined, Joiner
+from tenantgate.audit.core.journal import JournalLine, parse_line
+from tenantgate.audit.core.redaction import ContentState
 
 
 def late(_line: JournalLine) -> ContentState:

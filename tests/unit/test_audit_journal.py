@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_rig import journal_line, kong_record
-from tenantgate.audit.journal import (
+from tenantgate.audit.core.journal import (
     UNKNOWN_TENANT,
     JournalLine,
     parse_line,
@@ -18,7 +18,7 @@ from tenantgate.audit.journal import (
     route_parts,
     split_records,
 )
-from tenantgate.audit.record import Outcome, outcome_of
+from tenantgate.audit.core.record import Outcome, outcome_of
 from tenantgate.config.names import route_name
 from tenantgate.tenant import TenantId
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from audit_rig import body, journal_line, reply
-from tenantgate.audit.chain import START, link, shed
-from tenantgate.audit.content import RawContent
-from tenantgate.audit.journal import parse_line
-from tenantgate.audit.record import Terms, build, gap, schema
-from tenantgate.audit.redaction import ContentState, Policy, absent, redact
-from tenantgate.audit.trace import parse_traceparent, span_id, trace_of
+from tenantgate.audit.core.chain import START, link, shed
+from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.journal import parse_line
+from tenantgate.audit.core.record import Terms, build, gap, schema
+from tenantgate.audit.core.redaction import ContentState, Policy, absent, redact
+from tenantgate.audit.core.trace import parse_traceparent, span_id, trace_of
 from tenantgate.tenant import TenantId
 
 DOCS = Path(__file__).parents[2] / "docs"

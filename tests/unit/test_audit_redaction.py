@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_rig import body
-from tenantgate.audit.content import RawContent
-from tenantgate.audit.redaction import MARGIN, ContentState, OvertimeError, Policy, redact, tenant_key
-from tenantgate.pii import Finding
+from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.redaction import MARGIN, ContentState, OvertimeError, Policy, redact, tenant_key
+from tenantgate.pii.core import Finding
 from tenantgate.tenant import TenantId
 
 MAIL = "jane.roe@example.org"

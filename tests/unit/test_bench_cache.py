@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenantgate.cache.calibration import Calibration, Point
-from tenantgate.cache.ports import Reading
-from tenantgate.edge import cache_models, cache_service
+from tenantgate.cache import models as cache_models
+from tenantgate.cache import service as cache_service
+from tenantgate.cache.core.calibration import Calibration, Point
 from tenantgate.errors import ConfigError
+from tenantgate.models.ports import Reading
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "bench_cache.py"
 

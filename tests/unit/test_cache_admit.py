@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.admit import NotStored, admit
-from tenantgate.chat import ChatReply
+from tenantgate.cache.core.admit import NotStored, admit
+from tenantgate.llm.chat import ChatReply
 
 
 def completion(reason: Any = "stop", **message: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenantgate.cache.bound import (
+from tenantgate.cache.core.bound import (
     BINS,
     Belief,
     Bound,

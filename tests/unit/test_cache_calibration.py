@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.calibration import Calibration, Point, calibrate, upper_wrong_rate
+from tenantgate.cache.core.calibration import Calibration, Point, calibrate, upper_wrong_rate
 from tenantgate.errors import ConfigError
 
 SCORED = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60)

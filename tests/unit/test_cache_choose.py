@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.judge import NEAR, choose, difference
-from tenantgate.cache.wording import read
+from tenantgate.cache.core.judge import NEAR, choose, difference
+from tenantgate.cache.core.wording import read
 
 ASKED = "what is a sextant made of"
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.alignment import compare, plainly_apart
-from tenantgate.cache.fitness import unfit
-from tenantgate.cache.judge import choose, difference
-from tenantgate.cache.wording import read
-from tenantgate.edge.language import Languages
+from tenantgate.cache.core.alignment import compare, plainly_apart
+from tenantgate.cache.core.fitness import unfit
+from tenantgate.cache.core.judge import choose, difference
+from tenantgate.cache.core.wording import read
+from tenantgate.models.language import Languages
 
 LANGUAGES = Languages()
 

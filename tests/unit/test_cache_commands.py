@@ -10,19 +10,20 @@ import pytest
 import redis
 
 from tenantgate import cli
-from tenantgate.cache import entry as entries
-from tenantgate.cache.calibration import Calibration, Point
-from tenantgate.cache.config import ClusterNode, RedisConfig
-from tenantgate.cache.partition import Keys, Partition
-from tenantgate.cache.testing import HashingEmbedder
-from tenantgate.chat import ChatReply
+from tenantgate.cache import calibrating
+from tenantgate.cache.admin import Admin
+from tenantgate.cache.core import entry as entries
+from tenantgate.cache.core.calibration import Calibration, Point
+from tenantgate.cache.core.partition import Keys, Partition
+from tenantgate.cache.core.testing import HashingEmbedder
+from tenantgate.cache.redis_store import RedisCache, UnavailableError
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.edge import calibrating
-from tenantgate.edge.cache_admin import Admin, redis_config
-from tenantgate.edge.redis_cache import RedisCache, UnavailableError
-from tenantgate.edge.redis_nodes import connect
-from tenantgate.edge.sealing import TenantSealer
 from tenantgate.errors import ConfigError
+from tenantgate.llm.chat import ChatReply
+from tenantgate.store.config import ClusterNode, RedisConfig
+from tenantgate.store.redis_nodes import connect
+from tenantgate.store.sealing import TenantSealer
+from tenantgate.store.url import redis_config
 from tenantgate.tenant import TenantId
 
 KEY = "a key of thirty-two characters!!"
@@ -286,8 +287,8 @@ def test_calibrate_writes_a_table_and_a_report(
         asked.append(name)
         return Verifier()
 
-    monkeypatch.setattr("tenantgate.edge.models.find_models", Files)
-    monkeypatch.setattr("tenantgate.edge.models.load_verifier", load_verifier)
+    monkeypatch.setattr("tenantgate.models.files.find_models", Files)
+    monkeypatch.setattr("tenantgate.models.files.load_verifier", load_verifier)
     pairs, out, report = (tmp_path / name for name in ("pairs.jsonl", "table.json", "report.html"))
     rows = [
         {"a": "about ships", "b": "on ships", "same": 1},

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache import entry as entries
-from tenantgate.cache.admit import NotStored, admit
-from tenantgate.cache.breaker import Breaker
-from tenantgate.cache.entry import Entry
-from tenantgate.cache.partition import Keys
-from tenantgate.cache.pending import Pending, PendingMisses
-from tenantgate.cache.plan import CacheControl, may_serve
-from tenantgate.cache.replay import hit_headers, replay
-from tenantgate.chat import ChatReply, ChatRequest, parse_request
+from tenantgate.cache.core import entry as entries
+from tenantgate.cache.core.admit import NotStored, admit
+from tenantgate.cache.core.breaker import Breaker
+from tenantgate.cache.core.entry import Entry
+from tenantgate.cache.core.partition import Keys
+from tenantgate.cache.core.pending import Pending, PendingMisses
+from tenantgate.cache.core.plan import CacheControl, may_serve
+from tenantgate.cache.core.replay import hit_headers, replay
+from tenantgate.llm.chat import ChatReply, ChatRequest, parse_request
 from tenantgate.tenant import TenantId
 
 KEYS = Keys(TenantId("acme"))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.entry import Entry, decode, encode
-from tenantgate.chat import ChatReply
+from tenantgate.cache.core.entry import Entry, decode, encode
+from tenantgate.llm.chat import ChatReply
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=40)
 WHOLE = Entry("q", ChatReply("a", "stop", "m", (1, 2, 3)), 100.0, 60)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.fitness import LANGUAGES, Unfit, unfit
-from tenantgate.edge.language import Languages
+from tenantgate.cache.core.fitness import LANGUAGES, Unfit, unfit
+from tenantgate.models.language import Languages
 
 FOUND = Languages()
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.judge import Difference, difference
-from tenantgate.cache.wording import read
+from tenantgate.cache.core.judge import Difference, difference
+from tenantgate.cache.core.wording import read
 
 APART = [
     # numbers

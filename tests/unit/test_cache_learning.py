@@ -6,10 +6,10 @@ from collections import OrderedDict
 
 import pytest
 
-from tenantgate.cache.bound import BINS, Plan
-from tenantgate.cache.partition import Keys
-from tenantgate.edge.cache_learning import Learning, _authentic, _signed
-from tenantgate.edge.sealing import TenantSealer
+from tenantgate.cache.core.bound import BINS, Plan
+from tenantgate.cache.core.partition import Keys
+from tenantgate.cache.learning import Learning, _authentic, _signed
+from tenantgate.store.sealing import TenantSealer
 from tenantgate.tenant import TenantId
 
 KEY = "key-of-the-tests-key-of-the-tests"

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tenantgate.cache.calibration import Calibration, Point
-from tenantgate.cache.cascade import Cascade
-from tenantgate.cache.config import BUILT_IN, LARGE, VERIFIERS
-from tenantgate.cache.ports import NO_STATES, Reading
-from tenantgate.edge import cache_models, models
+from tenantgate.cache import models as cache_models
+from tenantgate.cache.config import VERIFIERS
+from tenantgate.cache.core.calibration import Calibration, Point
+from tenantgate.cache.core.cascade import Cascade
+from tenantgate.cache.core.ports import NO_STATES
 from tenantgate.errors import TenantgateError
+from tenantgate.models import files as models
+from tenantgate.models.ports import BUILT_IN, LARGE, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tenantgate.cache.ports import Vector
+    from tenantgate.cache.core.ports import Vector
 
 
 def write_table(path: Path, verifier: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tenantgate.cache.judge import difference
+from tenantgate.cache.core.judge import difference
 
 APART = [
     # another number

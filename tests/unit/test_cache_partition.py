@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.partition import Keys, Partition, encode, entry_name, partition_of
-from tenantgate.chat import ChatRequest, parse_request
-from tenantgate.edge.sealing import TenantSealer
+from tenantgate.cache.core.partition import Keys, Partition, encode, entry_name, partition_of
+from tenantgate.llm.chat import ChatRequest, parse_request
+from tenantgate.store.sealing import TenantSealer
 from tenantgate.tenant import TenantId
 
 KEY = "k" * 32

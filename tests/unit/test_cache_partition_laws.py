@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.partition import Keys, entry_name, partition_of
-from tenantgate.chat import ChatRequest
-from tenantgate.edge.sealing import TenantSealer
+from tenantgate.cache.core.partition import Keys, entry_name, partition_of
+from tenantgate.llm.chat import ChatRequest
+from tenantgate.store.sealing import TenantSealer
 from tenantgate.tenant import TenantId
 
 SECRET = "s" * 32

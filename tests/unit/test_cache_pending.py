@@ -7,8 +7,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.partition import Keys
-from tenantgate.cache.pending import Pending, PendingMisses
+from tenantgate.cache.core.partition import Keys
+from tenantgate.cache.core.pending import Pending, PendingMisses
 from tenantgate.tenant import TenantId
 
 KEYS = Keys(TenantId("acme"))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tenantgate.cache.entry import Entry
-from tenantgate.cache.plan import Status
-from tenantgate.cache.replay import hit_headers, replay, status_headers
-from tenantgate.chat import ChatReply, ChatRequest, parse_reply, parse_request
+from tenantgate.cache.core.entry import Entry
+from tenantgate.cache.core.plan import Status
+from tenantgate.cache.core.replay import hit_headers, replay, status_headers
+from tenantgate.llm.chat import ChatReply, ChatRequest, parse_reply, parse_request
 
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 TEXT = Entry("q", ChatReply("Grüße 🙂\n\ndata: x", "stop", "m", (3, 2, 5)), 100.0, 60)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.calibration import Calibration, Point, calibrate, upper_wrong_rate
+from tenantgate.cache.core.calibration import Calibration, Point, calibrate, upper_wrong_rate
 from tenantgate.errors import ConfigError
 
 Z = NormalDist().inv_cdf(0.95)  # the confidence that `upper_wrong_rate` states

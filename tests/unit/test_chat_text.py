@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.chat import (
+from tenantgate.llm.chat import (
     ChatReply,
     ChatRequest,
     Reason,

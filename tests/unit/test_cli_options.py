@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 from tenantgate import cli
-from tenantgate.edge import guard_commands
+from tenantgate.guard import commands as guard_commands
 
 HOLDERS = {"args", "_args"}
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tenantgate.cli import main
-from tenantgate.edge.compress_commands import coloured_diff
+from tenantgate.compress.commands import coloured_diff
 
 FACTS = json.dumps({"rooms": list(range(40)), "owner": {"name": "n", "age": 44}}, indent=4)
 PROMPT = f"These are the facts about the house.\n\n{FACTS}\n\nWho is the owner?"

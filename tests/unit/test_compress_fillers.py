@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.compress.fillers import FillerPruner
-from tenantgate.compress.meaning import protected
-from tenantgate.compress.pipeline import joined
-from tenantgate.compress.spans import merged
+from tenantgate.compress.core.fillers import FillerPruner
+from tenantgate.compress.core.meaning import protected
+from tenantgate.compress.core.pipeline import joined
+from tenantgate.compress.core.spans import merged
 
 FOREVER = time.monotonic() + 1e6
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenantgate.compress.folding import STEPS, fold, minify_json
+from tenantgate.compress.core.folding import STEPS, fold, minify_json
 
 PASSAGE = "The quick brown fox jumps over the lazy dog and then goes home to sleep, as every day it does when there is "
 PASSAGE += "nothing else to do but this, and nobody seems to mind much about it at all."

@@ -19,13 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from tenantgate.compress import models as compress_models
+from tenantgate.compress import pace
+from tenantgate.compress import pruners as compress_pruners
 from tenantgate.compress.config import CompressConfig, check
-from tenantgate.compress.pipeline import joined
+from tenantgate.compress.core.pipeline import joined
+from tenantgate.compress.llmlingua import LinguaPruner, aligned
+from tenantgate.compress.models import Chunk, Head, TokenModel, word_means, words_of_tokens
+from tenantgate.compress.pruners import LoadedLater, check_model, pruner, pruner_in_background
 from tenantgate.config.catalog import _check_compression
-from tenantgate.edge import compress_models, compress_pruners, pace
-from tenantgate.edge.compress_llmlingua import LinguaPruner, aligned
-from tenantgate.edge.compress_models import Chunk, Head, TokenModel, word_means, words_of_tokens
-from tenantgate.edge.compress_pruners import LoadedLater, check_model, pruner, pruner_in_background
 from tenantgate.errors import ConfigError, EdgeError
 
 FOREVER = time.monotonic() + 1e6

@@ -13,15 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenantgate.chat import ChatRequest
-from tenantgate.compress import CompressConfig, CompressionRange, Compressor
-from tenantgate.compress.checking import Problem
-from tenantgate.compress.config import check
-from tenantgate.compress.pipeline import OutOfTimeError, joined
-from tenantgate.compress.plan import parts, rate_for, replaced
-from tenantgate.compress.tags import sections
+from tenantgate.compress.config import CompressConfig, CompressionRange, Compressor, check
+from tenantgate.compress.core.checking import Problem
+from tenantgate.compress.core.pipeline import OutOfTimeError, joined
+from tenantgate.compress.core.plan import parts, rate_for, replaced
+from tenantgate.compress.core.tags import sections
 from tenantgate.errors import ConfigError
 from tenantgate.fields import parse
+from tenantgate.llm.chat import ChatRequest
 
 FOREVER = time.monotonic() + 1e6
 TALK = "".join(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.compress.blocks import blocks, is_natural
-from tenantgate.compress.meaning import protected
-from tenantgate.compress.spans import Kind, merged, touches
+from tenantgate.compress.core.blocks import blocks, is_natural
+from tenantgate.compress.core.meaning import protected
+from tenantgate.compress.core.spans import Kind, merged, touches
 
 
 def kept(text: str) -> list[str]:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from tenantgate.chat import ChatRequest, parse_request
-from tenantgate.compress import CompressConfig, CompressionRange, Compressor
-from tenantgate.compress.task import Task, asked, asked_of_request
-from tenantgate.compress.transcript import transcripts
-from tenantgate.compress.work import Work
-from tenantgate.edge.compress_pruners import pruner
-from tenantgate.edge.language import english
-from tenantgate.edge.token_counts import token_counter
+from tenantgate.compress.config import CompressConfig, CompressionRange, Compressor
+from tenantgate.compress.core.task import Task, asked, asked_of_request
+from tenantgate.compress.core.transcript import transcripts
+from tenantgate.compress.core.work import Work
+from tenantgate.compress.pruners import pruner
+from tenantgate.compress.token_counts import token_counter
+from tenantgate.llm.chat import ChatRequest, parse_request
+from tenantgate.models.language import english
 
 FOREVER = time.monotonic() + 1e6
 HARD = (CompressionRange(min_tokens=0, max_tokens=1_000_000, value=0.1),)

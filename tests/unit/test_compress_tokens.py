@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.edge import token_counts
-from tenantgate.edge.token_counts import ApproximateTokens, token_counter
+from tenantgate.compress import token_counts
+from tenantgate.compress.token_counts import ApproximateTokens, token_counter
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import pytest
 
 from tenantgate.bench.slow_texts import FAMILIES, text_of
 from tenantgate.compress import CompressConfig, Compressor
-from tenantgate.compress.fillers import FillerPruner
-from tenantgate.compress.meaning import protected
-from tenantgate.compress.task import MOST_CHARACTERS
-from tenantgate.compress.work import OutOfTimeError, Work
+from tenantgate.compress.core.fillers import FillerPruner
+from tenantgate.compress.core.meaning import protected
+from tenantgate.compress.core.task import MOST_CHARACTERS
+from tenantgate.compress.core.work import OutOfTimeError, Work
 
 SMALL, LARGE = 5_000, 20_000
 PER_CHARACTER = 4

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tenantgate.audit.config import AuditConfig
-from tenantgate.audit.record import schema
+from tenantgate.audit.core.record import schema
 from tenantgate.config import catalog, model
 from tenantgate.config.kong_conf import kong_conf
 from tenantgate.fields import specs

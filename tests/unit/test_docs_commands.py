@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tenantgate import cli, docs_commands
+from tenantgate import cli
+from tenantgate.config import docs_commands
 
 DOCS = Path(__file__).parents[2] / "docs"
 

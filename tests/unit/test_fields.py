@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from tenantgate.cache.config import CacheConfig, ClusterNode
+from tenantgate.cache.config import CacheConfig
 from tenantgate.errors import ConfigError
 from tenantgate.fields import config_class, field, parse, specs
+from tenantgate.store.config import ClusterNode
 
 
 @config_class

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from tenantgate.cache.testing import HashingEmbedder
+from tenantgate.cache.core.testing import HashingEmbedder
 from tenantgate.errors import ConfigError
 from tenantgate.fields import parse
-from tenantgate.guard.answers import blocked
 from tenantgate.guard.config import DEFAULT_RULES, GuardConfig, RuleConfig, check
-from tenantgate.guard.detectors import as_it_reads
-from tenantgate.guard.exemptions import Exemption, State, approve, in_force, read
-from tenantgate.guard.passages import Passage, UnreadableError, of_reply, of_request, rewrite
-from tenantgate.guard.replies import decompress
-from tenantgate.guard.replies import parse as parse_reply
-from tenantgate.guard.topics import Topics
-from tenantgate.guard.verdict import Action, judge
-from tenantgate.pii import Finding, Placeholders, find_personal, masking
+from tenantgate.guard.core.answers import blocked
+from tenantgate.guard.core.detectors import as_it_reads
+from tenantgate.guard.core.exemptions import Exemption, State, approve, in_force, read
+from tenantgate.guard.core.passages import Passage, UnreadableError, of_reply, of_request, rewrite
+from tenantgate.guard.core.replies import decompress
+from tenantgate.guard.core.replies import parse as parse_reply
+from tenantgate.guard.core.topics import Topics
+from tenantgate.guard.core.verdict import Action, judge
+from tenantgate.pii.core import Finding, Placeholders, find_personal, masking
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9).decode()
 BODY: dict[str, Any] = {

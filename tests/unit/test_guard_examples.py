@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.guard.examples import example
-from tenantgate.pii import Finding
+from tenantgate.guard.core.examples import example
+from tenantgate.pii.core import Finding
 
 MAIL, CARD = "canary.person@example.com", "4111 1111 1111 1111"
 

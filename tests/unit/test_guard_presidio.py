@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tenantgate.edge.guard_models import SharedParts
-from tenantgate.edge.guard_presidio import PresidioFinder
 from tenantgate.errors import ConfigError, TenantgateError
 from tenantgate.guard.config import RuleConfig, check
-from tenantgate.guard.detectors import detector
+from tenantgate.guard.core.detectors import detector
+from tenantgate.guard.models import SharedParts
+from tenantgate.guard.presidio import PresidioFinder
 
 RECOGNIZERS = r"""
 recognizers:

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tenantgate.edge.guard_checking import Checker, mask_all
-from tenantgate.edge.guard_models import SharedParts
-from tenantgate.edge.guard_weights import injection_weights
-from tenantgate.guard import binary, disguises, lexical, passages
+from tenantgate.guard.checking import Checker, mask_all
 from tenantgate.guard.config import PatternConfig, RuleConfig
-from tenantgate.guard.detectors import as_it_reads
-from tenantgate.guard.injection import InjectionModel, spans
-from tenantgate.guard.passages import of_message, rewrite
-from tenantgate.pii import (
+from tenantgate.guard.core import binary, disguises, lexical, passages
+from tenantgate.guard.core.detectors import as_it_reads
+from tenantgate.guard.core.injection import InjectionModel, spans
+from tenantgate.guard.core.passages import of_message, rewrite
+from tenantgate.guard.models import SharedParts
+from tenantgate.guard.weights import injection_weights
+from tenantgate.pii.core import (
     Placeholders,
     birth,
     documents,
@@ -44,7 +44,7 @@ from tenantgate.pii import (
     secrets,
     views,
 )
-from tenantgate.pii.secret_rules import RULES as RULES_OF_SECRETS
+from tenantgate.pii.core.secret_rules import RULES as RULES_OF_SECRETS
 
 SEEDS = [
     "jane@example.com", "4111 1111 1111 1111", "DE89370400440532013000", "+49 30 901820", "078-05-1120",

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tenantgate.bench.hostile import TEXTS
 from tenantgate.checkpoints import PIECE, checked_by
 from tenantgate.guard.config import RuleConfig
-from tenantgate.guard.detectors import Detector, detector
-from tenantgate.guard.time_left import OutOfTimeError, limited
-from tenantgate.guard.windows import in_windows
-from tenantgate.pii import Finding, find_personal, find_secrets
+from tenantgate.guard.core.detectors import Detector, detector
+from tenantgate.pii.core import Finding, find_personal, find_secrets
+from tenantgate.pii.core.windows import in_windows
+from tenantgate.time_left import OutOfTimeError, limited
 
 PROSE = TEXTS["prose"](3 * PIECE)
 PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\n" + "QUJDREVGR0hJSktMTU5P\n" * 800 + "-----END PRIVATE KEY-----"

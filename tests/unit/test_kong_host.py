@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from kong_pdk.pdk import Kong
 
-from tenantgate.chat import ChatRequest
 from tenantgate.errors import ConfigError
 from tenantgate.fields import config_class, field
 from tenantgate.kong import Headers, Host, PdkMisuseError, configure, phase, verdict_key
 from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, PhasePolicy
 from tenantgate.kong.testing import FakeKong
 from tenantgate.llm import Reason, Refusal
+from tenantgate.llm.chat import ChatRequest
 from tenantgate.tenant import TenantId
 
 

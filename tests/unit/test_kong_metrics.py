@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tenantgate.kong import metrics
+from tenantgate.telemetry import metrics
 
 
 def test_text_format() -> None:

@@ -1,7 +1,7 @@
 """Four times the text costs about four times the steps, for every stage and every family of costly texts.
 
-Steps are lines of Python that run; what an engine does within one call is bounded by `tenantgate.guard.windows`, and by
-expressions that can't go back.
+Steps are lines of Python that run; what an engine does within one call is bounded by `tenantgate.pii.core.windows`,
+and by expressions that can't go back.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from tenantgate import chat
-from tenantgate.audit.content import RawContent
-from tenantgate.audit.redaction import Policy, redact
+from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.redaction import Policy, redact
 from tenantgate.bench.hostile import BODIES, TEXTS, request
-from tenantgate.cache.wording import read as read_wording
-from tenantgate.guard.passages import of_message
-from tenantgate.guard.windows import in_windows
-from tenantgate.pii import find_personal, find_secrets, normalise
+from tenantgate.cache.core.wording import read as read_wording
+from tenantgate.guard.core.passages import of_message
+from tenantgate.llm import chat
+from tenantgate.pii.core import find_personal, find_secrets, normalise
+from tenantgate.pii.core.windows import in_windows
 
 SMALL = 1500
 TIMES = 4

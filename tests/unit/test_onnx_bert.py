@@ -21,9 +21,10 @@ import onnxruntime
 import pytest
 import tokenizers
 
-from tenantgate.cache.config import BUILT_IN, LARGE
-from tenantgate.edge import model_weights, models, onnx_bert
 from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.models import models, onnx_bert
+from tenantgate.models import weights as model_weights
+from tenantgate.models.ports import BUILT_IN, LARGE
 
 WIDTH, WIDE, LAYERS, HEADS, RANK, HIDDEN = 32, 64, 2, 4, 3, 5
 LATE_FROM = 1  # the encoder's layer whose output a late reader reads on from
@@ -518,7 +519,7 @@ def test_sentence_transformers_missing_names_the_extra(monkeypatch: pytest.Monke
 
 def test_the_default_path_imports_no_torch(files: models.ModelFiles) -> None:
     program = (
-        "import sys; from pathlib import Path; from tenantgate.edge.models import OnnxEmbedder, Tokens;"
+        "import sys; from pathlib import Path; from tenantgate.models.files import OnnxEmbedder, Tokens;"
         "d = Path(sys.argv[1]); OnnxEmbedder(d / 'embedder.onnx', Tokens(d / 'tokenizer.json')).embed('pay');"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'onnx')))"
     )

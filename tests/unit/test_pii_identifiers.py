@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tenantgate.guard.time_left import OutOfTimeError, limited
-from tenantgate.pii import DEFAULT_KINDS, PERSONAL_KINDS, find_personal, find_secrets
-from tenantgate.pii.identifier_checks import check_of
-from tenantgate.pii.identifier_table import IDENTIFIERS
+from tenantgate.pii.core import DEFAULT_KINDS, PERSONAL_KINDS, find_personal, find_secrets
+from tenantgate.pii.core.identifier_checks import check_of
+from tenantgate.pii.core.identifier_table import IDENTIFIERS
+from tenantgate.time_left import OutOfTimeError, limited
 
 ALL = frozenset(PERSONAL_KINDS)
 R = random.Random(19)

@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenantgate.pii import Finding, Placeholders, find_in_views, find_personal, find_secrets, mask, recover
-from tenantgate.pii.json_text import CellKind, cells, quoted
+from tenantgate.pii.core import (
+    Finding,
+    Placeholders,
+    find_in_views,
+    find_personal,
+    find_secrets,
+    mask,
+    recover,
+)
+from tenantgate.pii.core.json_text import CellKind, cells, quoted
 
 VALUES = ("nina.roe@example.com", "4111 1111 1111 1111", "DE89370400440532013000", "ghp_" + "aB3" * 12)
 PEM = "-----BEGIN PRIVATE KEY-----\n" + "MIIEvQIBADANBgkqhkiG9w0B\n" * 3 + "-----END PRIVATE KEY-----"

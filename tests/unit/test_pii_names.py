@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.edge import guard_names
-from tenantgate.edge.guard_names import Names, fetch_names, find_names_files
 from tenantgate.errors import EdgeError
-from tenantgate.pii import NAME_KINDS, Finding, find_names
+from tenantgate.pii import name_models as guard_names
+from tenantgate.pii.core import NAME_KINDS, Finding, find_names
+from tenantgate.pii.name_models import Names, fetch_names, find_names_files
 
 
 def told(text: str, found: list[Finding] | None = None) -> list[tuple[str, str]]:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tenantgate.pii import PERSONAL_KINDS, find_personal
-from tenantgate.pii.checksums import card, iban, luhn, ssn
+from tenantgate.pii.core import PERSONAL_KINDS, find_personal
+from tenantgate.pii.core.checksums import card, iban, luhn, ssn
 
 ALL = frozenset(PERSONAL_KINDS)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.pii import SECRET_KINDS, find_secrets
-from tenantgate.pii.secret_rules import names, rules
+from tenantgate.pii.core import SECRET_KINDS, find_secrets
+from tenantgate.pii.core.secret_rules import names, rules
 
 CLASSES = {
     "alnum": string.ascii_letters + string.digits,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenantgate.pii import (
+from tenantgate.pii.core import (
     Finding,
     Readings,
     TooDeepError,
@@ -25,7 +25,7 @@ from tenantgate.pii import (
     normalise,
     readings,
 )
-from tenantgate.pii.views import DEPTH
+from tenantgate.pii.core.views import DEPTH
 
 MAIL = "nina.roe@example.com"
 KEY = "ghp_" + "aB3" * 12

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import InvalidResponse
 
-from tenantgate.cache.config import RedisConfig
-from tenantgate.edge.redis_limits import BACKGROUND, REQUEST, ReplyLimits, ReplyScan
-from tenantgate.edge.redis_nodes import connect
+from tenantgate.store.config import RedisConfig
+from tenantgate.store.redis_limits import BACKGROUND, REQUEST, ReplyLimits, ReplyScan
+from tenantgate.store.redis_nodes import connect
 
 LIMITS = ReplyLimits(size=1000, elements=20, depth=3)
 

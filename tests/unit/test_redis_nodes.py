@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tenantgate.edge.redis_nodes import _slots
+from tenantgate.store.redis_nodes import _slots
 
 ASKED = ("asked", 1)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.edge.sealing import TenantSealer
+from tenantgate.store.sealing import TenantSealer
 from tenantgate.tenant import TenantId
 
 SECRET = "s" * 32

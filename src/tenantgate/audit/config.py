@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tenantgate.cache.config import RedisConfig
 from tenantgate.errors import ConfigError
 from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, config_class, field
+from tenantgate.store.config import RedisConfig
 
 __all__ = ["AuditConfig", "PipelineConfig", "SinkConfig", "check"]
 

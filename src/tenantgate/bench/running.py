@@ -24,8 +24,8 @@ from tenantgate.bench.judging import OUTCOMES, Judged, judge
 from tenantgate.bench.load import Due, Plan, Shot
 from tenantgate.bench.sites import Counts, Site
 from tenantgate.bench.workload import Ask
+from tenantgate.compress.token_counts import token_counter
 from tenantgate.config import catalog
-from tenantgate.edge.token_counts import token_counter
 
 __all__ = ["Elsewhere", "Settings", "about", "run", "run_elsewhere"]
 

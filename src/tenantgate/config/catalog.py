@@ -120,7 +120,7 @@ def _check_rules(rules: Sequence[guard.RuleConfig], *, replies: bool = False) ->
     for rule in rules:
         if rule.patterns:
             # Imported here: RE2 is only needed where there are expressions.
-            from tenantgate.edge.guard_patterns import Re2Patterns  # noqa: PLC0415
+            from tenantgate.guard.patterns import Re2Patterns  # noqa: PLC0415
 
             try:
                 Re2Patterns(rule.patterns)
@@ -132,7 +132,7 @@ def _check_compression(config: compress.CompressConfig) -> None:
     compress.check(config)
     # Elsewhere the directory is the gateway's own and can't be looked into.
     if config.pruner_model and Path(config.pruner_model).is_dir():
-        from tenantgate.edge.compress_pruners import check_model  # noqa: PLC0415
+        from tenantgate.compress.pruners import check_model  # noqa: PLC0415
 
         check_model(config.pruner_model)
 

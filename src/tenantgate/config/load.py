@@ -15,10 +15,10 @@ from typing import Any, Final, NoReturn, TypeVar
 import yaml
 
 from tenantgate import fields
-from tenantgate.cache.config import cluster_problem
 from tenantgate.config import catalog, model, placeholders, spelling
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.errors import ConfigError
+from tenantgate.store.config import cluster_problem
 
 __all__ = ["InvalidTenantsFile", "load", "load_text"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tenantgate.audit.config import SinkConfig
-from tenantgate.cache.config import LOCALHOST, PORT
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, config_class, field
+from tenantgate.store.config import LOCALHOST, PORT
 
 __all__ = [
     "SECTIONS", "Audit", "ClusterNode", "Defaults", "Gateway", "Limits", "Model", "RateLimit", "RateLimitRedis",

@@ -13,8 +13,8 @@ from tenantgate.config.load import load
 from tenantgate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tenantgate.cache.config import RedisConfig
     from tenantgate.config.model import RateLimitRedis, TenantsFile
+    from tenantgate.store.config import RedisConfig
 
 __all__ = ["add_commands"]
 
@@ -41,7 +41,7 @@ def add_commands(subparsers: Any) -> None:
 
 def _check(args: argparse.Namespace) -> int:
     # Imported here, as in all commands: `--help` needs no redis.
-    from tenantgate.edge.redis_rights import check_plugins, check_rate_limits  # noqa: PLC0415
+    from tenantgate.store.redis_rights import check_plugins, check_rate_limits  # noqa: PLC0415
 
     file = load(args.file)
     ready = True
@@ -67,7 +67,7 @@ def _uses(file: TenantsFile) -> Iterator[tuple[str, str, RateLimitRedis]]:
 
 
 def _config(redis: RateLimitRedis, where: str, password_env: str | None) -> RedisConfig:
-    from tenantgate.cache.config import ClusterNode, RedisConfig  # noqa: PLC0415
+    from tenantgate.store.config import ClusterNode, RedisConfig  # noqa: PLC0415
 
     password = redis.password
     if password is not None and password_env:

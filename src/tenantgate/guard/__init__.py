@@ -1,1 +1,1 @@
-"""The guard's decisions: rules, detectors, verdicts, exemptions. Pure: no Kong, no Redis, no model imports."""
+"""Guardrails on requests and replies: personal data, secrets, prompt injection, topics, patterns."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tenantgate.cache.config import RedisConfig
 from tenantgate.errors import ConfigError
 from tenantgate.fields import config_class, field
-from tenantgate.pii import NAME_KINDS, PERSONAL_KINDS, SECRET_KINDS
+from tenantgate.pii.core import NAME_KINDS, PERSONAL_KINDS, SECRET_KINDS
+from tenantgate.store.config import RedisConfig
 
 __all__ = [
     "DEFAULT_RULES",

@@ -7,8 +7,9 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
-from tenantgate.kong import at_once, metrics
+from tenantgate.kong import at_once
 from tenantgate.kong.wire import Call, Decoder, MalformedError, Reply
+from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
     from tenantgate.kong.ledger import Note

@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tenantgate.checkpoints import checked_by
-from tenantgate.kong import metrics
 from tenantgate.kong.connection import ClosedError, Connection
 from tenantgate.kong.pdk import TERMINAL, Abandoned, ServedKong
 from tenantgate.kong.policy import UNAVAILABLE
 from tenantgate.kong.poller import Waker
 from tenantgate.kong.turns import Turn, Turns
 from tenantgate.kong.wire import Call, MalformedError, pack, reply
+from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
     from tenantgate.kong.instances import Instance

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from tenantgate.kong import metrics
 from tenantgate.kong.server import Server
+from tenantgate.telemetry import metrics
 
 __all__ = ["serve"]
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 from tenantgate import llm
-from tenantgate.chat import JSON_TYPE, ChatRequest, request_of
 from tenantgate.errors import TenantgateError
-from tenantgate.kong import metrics
 from tenantgate.kong.pdk import LOG_METHODS, ServedKong, plain_result
 from tenantgate.llm import Reason, Refusal
+from tenantgate.llm.chat import JSON_TYPE, ChatRequest, request_of
+from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
 __all__ = ["Answered", "DeadlineError", "Headers", "Host", "PdkMisuseError", "verdict_key"]

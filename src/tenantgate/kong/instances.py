@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tenantgate.errors import TenantgateError
-from tenantgate.kong import logs
 from tenantgate.kong.policy import PhasePolicy
+from tenantgate.telemetry import logs
 
 __all__ = ["Instance", "InstanceError", "Instances", "Memory", "first_id"]
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from tenantgate.errors import TenantgateError
-from tenantgate.kong import logs, metrics
 from tenantgate.kong.host import Answered, DeadlineError, Host
 from tenantgate.kong.pdk import Abandoned
 from tenantgate.kong.policy import LOG_DEADLINE_MS, UNAVAILABLE, PhasePolicy
+from tenantgate.telemetry import logs, metrics
 
 __all__ = ["phase"]
 

@@ -27,7 +27,6 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from tenantgate.errors import TenantgateError
-from tenantgate.kong import logs, metrics
 from tenantgate.kong.connection import ClosedError, Connection, abandoned
 from tenantgate.kong.event import Event, Outcome, last_answer
 from tenantgate.kong.instances import InstanceError, Instances, Memory, first_id
@@ -37,6 +36,7 @@ from tenantgate.kong.poller import Waker, new_poller
 from tenantgate.kong.turns import Turns
 from tenantgate.kong.wire import MAX_MESSAGE, Call, MalformedError, TooLargeError, pack, reply
 from tenantgate.kong.workers import Pool
+from tenantgate.telemetry import logs, metrics
 
 __all__ = ["EXIT_STUCK", "Limits", "Server"]
 

@@ -31,12 +31,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from tenantgate.kong import logs
 from tenantgate.kong.instances import Memory
 from tenantgate.kong.ledger import Ledger
 from tenantgate.kong.listen import UnixListener
 from tenantgate.kong.policy import PhasePolicy
 from tenantgate.kong.poller import Waker
+from tenantgate.telemetry import logs
 
 __all__ = ["HANG_S", "Heart", "hangs", "supervise"]
 

@@ -19,10 +19,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from tenantgate.kong import logs, metrics
 from tenantgate.kong.event import Event, Mailbox
 from tenantgate.kong.pdk import Abandoned
 from tenantgate.kong.waiting import Lines
+from tenantgate.telemetry import logs, metrics
 
 __all__ = ["Pool"]
 

@@ -1,0 +1,178 @@
+"""What `tenant-audit-log` does in its phases: hold the request's body until the log phase, then hand all over.
+
+PDK calls: three in access (the request's id, headers, body), one in log. Nothing is redacted here, and nothing waits
+for the worker. With ``content: off`` there are no calls at all: Kong's own journal has the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.redaction import MARGIN
+from tenantgate.audit.courier import Courier
+from tenantgate.llm import Refusal
+from tenantgate.telemetry import metrics
+
+if TYPE_CHECKING:
+    from tenantgate.audit.config import AuditConfig, PipelineConfig
+    from tenantgate.kong import Host
+
+__all__ = ["AuditLog", "HeldBodies", "courier_of", "stop_courier"]
+
+_held: Final = metrics.gauge("tenantgate_audit_held_bytes", "Request bodies kept for their log phase.")
+_MOST_HEADER: Final = 4096  # characters of a header's value
+
+
+class HeldBodies:
+    """Beginnings of request bodies by request id, bounded in number, bytes and age; thread-safe."""
+
+    def __init__(self, *, most: int = 8192, most_bytes: int = 64 << 20, age_s: float = 900.0) -> None:
+        self._most, self._most_bytes, self._age_s = most, most_bytes, age_s
+        self._kept: OrderedDict[str, tuple[float, bytes, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def put(self, identifier: str, body: bytes, size: int, now: float) -> None:
+        """Keep the beginning of a body of `size` bytes; the oldest make room."""
+        with self._lock:
+            if (before := self._kept.pop(identifier, None)) is not None:
+                self._bytes -= len(before[1])
+            self._kept[identifier] = (now, body, size)
+            self._bytes += len(body)
+            while (
+                len(self._kept) > self._most
+                or self._bytes > self._most_bytes
+                or self._oldest() < now - self._age_s
+            ):
+                _, (_, dropped, _) = self._kept.popitem(last=False)
+                self._bytes -= len(dropped)
+            _held.set(self._bytes)
+
+    def take(self, identifier: str) -> tuple[bytes, int] | None:
+        """Give a body back, once."""
+        with self._lock:
+            found = self._kept.pop(identifier, None)
+            if found is None:
+                return None
+            self._bytes -= len(found[1])
+            _held.set(self._bytes)
+            return found[1], found[2]
+
+    def _oldest(self) -> float:
+        return next(iter(self._kept.values()))[0] if self._kept else float("inf")
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+class AuditLog:
+    """The phases of one configuration."""
+
+    def __init__(self, config: AuditConfig, route_id: str, courier: Courier | None = None) -> None:
+        self._config = config
+        self._courier = courier or courier_of(config.pipeline)
+        values = _plain(config)
+        self._policy = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        self._courier.policy(self._policy, route_id, values)
+        self._reads_body = config.content != "off"
+        self._allowed = tuple(name.lower() for name in config.headers)
+        self._most = config.max_content_bytes + 2 * MARGIN
+
+    def access(self, host: Host) -> None:
+        """Hold the beginning of the body."""
+        if not self._reads_body:
+            return
+        identifier = _text(host.call("nginx.get_var", "kong_request_id"))
+        request = host.chat_request()
+        body = host.body()
+        if identifier:
+            # What can't be read strictly could be read in more than one way: the record says only that it came.
+            held = b"" if isinstance(request, Refusal) else body[: self._most]
+            _BODIES.put(identifier, held, len(body), time.monotonic())
+        if isinstance(request, Refusal):
+            host.refuse_unread(request, strict=self._config.strict_requests)
+
+    def log(self, host: Host) -> None:
+        """Hand over what Kong's journal does not have."""
+        if not self._reads_body and not self._allowed:
+            return
+        record = host.record()
+        request = record.get("request")
+        identifier = _text(request.get("id")) if isinstance(request, Mapping) else ""
+        if not identifier:
+            return
+        body, size = (_BODIES.take(identifier) or (None, 0)) if self._reads_body else (None, 0)
+        reply, reply_size = self._reply(record)
+        headers = self._headers(request.get("headers")) if isinstance(request, Mapping) else {}
+        self._courier.content(self._policy, identifier, RawContent(body, size, reply, reply_size, headers))
+
+    def _reply(self, record: Mapping[str, Any]) -> tuple[bytes | None, int]:
+        found: Any = record if self._reads_body else None
+        for step in ("ai", "proxy", "payload", "response"):
+            found = found.get(step) if isinstance(found, Mapping) else None
+        if isinstance(found, Mapping):
+            found = json.dumps(found)
+        if not isinstance(found, str) or not found:
+            return None, 0
+        whole = found.encode("utf-8", "surrogatepass")
+        return whole[: self._most], len(whole)
+
+    def _headers(self, headers: Any) -> dict[str, str]:
+        if not self._allowed or not isinstance(headers, Mapping):
+            return {}
+        out = {}
+        for name in self._allowed:
+            value = headers.get(name)
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            if isinstance(text, str):
+                out[name] = text[:_MOST_HEADER]
+        return out
+
+
+def _text(value: Any) -> str:
+    return (
+        value.decode("ascii", "replace")
+        if isinstance(value, bytes)
+        else value
+        if isinstance(value, str)
+        else ""
+    )
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """The configuration as plain values, those left out left out."""
+    found: dict[str, Any] = dataclasses.asdict(config)
+    return found
+
+
+_BODIES: Final = HeldBodies()
+_lock: Final = threading.Lock()
+_current: Courier | None = None
+
+
+def courier_of(pipeline: PipelineConfig) -> Courier:
+    """The way to the worker of this pipeline; a new pipeline ends the one before, and takes its state over."""
+    global _current  # noqa: PLW0603 - one worker per process
+    with _lock:
+        if _current is None or _current.config != pipeline:
+            if _current is not None:
+                threading.Thread(target=_current.stop, daemon=True).start()
+            _current = Courier(pipeline, _plain(pipeline))
+        return _current
+
+
+def stop_courier() -> None:
+    """End the worker, if there is one, after it has put all into the spool."""
+    global _current
+    with _lock:
+        ending, _current = _current, None
+    if ending is not None:
+        ending.stop()

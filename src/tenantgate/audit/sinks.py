@@ -1,0 +1,275 @@
+"""Where records go: JSON lines to standard output or a file, batches over HTTP, spans over OTLP/HTTP.
+
+A sink gets a batch again until it takes it; each record's ``id`` lets the receiver drop doubles, and over HTTP the
+batch's ``Idempotency-Key``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import gzip
+import http.client
+import json
+import os
+import socket
+import ssl
+import stat
+import sys
+import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from urllib.parse import urlsplit
+
+from tenantgate import __version__
+from tenantgate.audit.core.delivery import batch_key, span
+from tenantgate.audit.core.ports import Queued, Sink, SinkError
+
+if TYPE_CHECKING:
+    from tenantgate.audit.config import SinkConfig
+
+__all__ = ["FileSink", "HttpSink", "OtlpSink", "RefusedError", "StdoutSink", "make"]
+
+_ANSWER: Final = 1 << 16  # bytes of an answer that are read
+_LOOK_BACK: Final = 32 << 20  # bytes of a file in which the last batch may be
+_REFUSED: Final = frozenset({400, 413, 422})  # about what was sent; all else is the operator's to mend
+
+
+class RefusedError(SinkError):
+    """The receiver said no; `after_s` is how long it wants to be left alone.
+
+    Attributes:
+        poison: the batch itself is the reason, so a part of it may pass.
+    """
+
+    def __init__(
+        self, message: str, *, retry: bool, after_s: float | None = None, poison: bool = False
+    ) -> None:
+        super().__init__(message, retry=retry)
+        self.after_s, self.poison = after_s, poison
+
+
+def make(config: SinkConfig, folder: Path = Path()) -> Sink:
+    """The sink of a configuration; `folder` is where relative paths begin."""
+    if config.type == "stdout":
+        return StdoutSink(config.name)
+    if config.type == "file":
+        return FileSink(config.name, folder / (config.path or ""))
+    return (OtlpSink if config.type == "otlp" else HttpSink)(config)
+
+
+class StdoutSink:
+    """JSON lines to the process's standard output."""
+
+    def __init__(self, name: str, out: BinaryIO | None = None) -> None:
+        self.name, self._out = name, out or sys.stdout.buffer
+
+    def send(self, batch: Sequence[Queued]) -> None:
+        """Write and flush."""
+        try:
+            self._out.write(b"".join(q.record + b"\n" for q in batch))
+            self._out.flush()
+        except (OSError, ValueError) as error:
+            raise SinkError(f"stdout: {type(error).__name__}", retry=True) from None
+
+
+class FileSink:
+    """JSON lines at the end of a file, which may be moved away at any time (logrotate).
+
+    After a start and after an error the file's end is looked at first: half a line is cut off, and records that are
+    there already are left out. So a kill between writing and the spool's note of it doubles nothing, unless the file
+    was moved in between.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self._path, self._certain = name, path, False
+
+    def send(self, batch: Sequence[Queued]) -> None:
+        """Append, and make it last."""
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise SinkError(f"{self._path}: {error.strerror}", retry=True) from None
+        certain, self._certain = self._certain, False
+        try:
+            try:
+                regular = stat.S_ISREG(os.fstat(fd).st_mode)
+                records = {q.record for q in batch}
+                there = _repair(self._path, fd, records) if regular and not certain else frozenset()
+                data = b"".join(q.record + b"\n" for q in batch if q.record not in there)
+                size = os.fstat(fd).st_size
+            except OSError as error:
+                raise SinkError(f"{self._path}: {error.strerror}", retry=True) from None
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
+                if regular:  # a pipe or a terminal can't
+                    os.fsync(fd)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, size)  # no half record for the next one to be glued to
+                raise SinkError(f"{self._path}: {error.strerror}", retry=True) from None
+            self._certain = True
+        finally:
+            os.close(fd)
+
+
+def _repair(path: Path, fd: int, records: Collection[bytes]) -> Collection[bytes]:
+    """Cut half a line off the end of a file; which of the records it has, as far back as a batch may reach."""
+    found: set[bytes] = set()
+    with path.open("rb") as file:
+        if not os.path.sameopenfile(file.fileno(), fd):
+            return found  # moved away just now: there is another
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - _LOOK_BACK)
+        file.seek(start)
+        line = file.readline() if start else b"\n"
+        for line in file:
+            if line[:-1] in records:
+                found.add(line[:-1])
+    if size > start and not line.endswith(b"\n"):
+        os.ftruncate(fd, size - len(line))
+    return found
+
+
+class HttpSink:
+    """A POST with ``{"records": […]}`` for each batch."""
+
+    def __init__(self, config: SinkConfig) -> None:
+        self.name = config.name
+        self._config = config
+        self._url = urlsplit(config.url or "")
+        self._connection: http.client.HTTPConnection | None = None
+
+    def send(self, batch: Sequence[Queued]) -> None:
+        """Deliver the batch."""
+        self._deliver(self._body(batch), batch_key(batch))
+
+    def _body(self, batch: Sequence[Queued]) -> bytes:
+        return b'{"records":[' + b",".join(q.record for q in batch) + b"]}"
+
+    def _deliver(self, body: bytes, key: str) -> bytes:
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"tenantgate/{__version__}",
+            "Idempotency-Key": key,
+            **self._config.headers,
+        }
+        if self._config.gzip:
+            body, headers["Content-Encoding"] = gzip.compress(body, 6, mtime=0), "gzip"
+        try:
+            status, answer, after = self._post(body, headers)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self._close()
+            raise SinkError(f"{self.name}: {type(error).__name__}", retry=True) from None
+        if 200 <= status < 300:
+            return answer
+        self._close()
+        again = status not in _REFUSED
+        raise RefusedError(
+            f"{self.name}: HTTP {status}", retry=again, after_s=_seconds(after), poison=not again
+        )
+
+    def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, str | None]:
+        fresh = self._connection is None
+        try:
+            return self._exchange(self._connection or self._connect(), body, headers)
+        except (ConnectionError, http.client.RemoteDisconnected):
+            if fresh:
+                raise
+            self._close()  # the receiver has closed it since the last batch
+            return self._exchange(self._connect(), body, headers)
+
+    def _exchange(
+        self, connection: http.client.HTTPConnection, body: bytes, headers: Mapping[str, str]
+    ) -> tuple[int, bytes, str | None]:
+        path = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
+        late = threading.Event()
+        # The socket's own limit begins anew with each byte that comes; this one holds for all of it.
+        timer = threading.Timer(self._config.timeout_ms / 1000, _cut, (connection, late))
+        timer.daemon = True
+        timer.start()
+        try:
+            connection.request("POST", path, body, dict(headers))
+            response = connection.getresponse()
+            answer = response.read(_ANSWER)
+        except (OSError, http.client.HTTPException):
+            if late.is_set():
+                raise TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise TimeoutError
+        if response.will_close or not response.isclosed():
+            self._close()
+        return response.status, answer, response.headers.get("Retry-After")
+
+    def _connect(self) -> http.client.HTTPConnection:
+        timeout, host, port = self._config.timeout_ms / 1000, self._url.hostname or "", self._url.port
+        if self._url.scheme == "https":
+            context = ssl.create_default_context()
+            if not self._config.ssl_verify:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            self._connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+        else:
+            self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _cut(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+    late.set()
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+class OtlpSink(HttpSink):
+    """Spans in OTLP's JSON, for collectors and Langfuse; `url` is the whole address (``…/v1/traces``)."""
+
+    def _body(self, batch: Sequence[Queued]) -> bytes:
+        spans = [span(json.loads(q.record)) for q in batch]
+        resource = [{"key": "service.name", "value": {"stringValue": "tenantgate"}}]
+        scope = {"name": "tenantgate.audit", "version": __version__}
+        tree = {
+            "resourceSpans": [
+                {"resource": {"attributes": resource}, "scopeSpans": [{"scope": scope, "spans": spans}]}
+            ]
+        }
+        return json.dumps(tree, separators=(",", ":")).encode("ascii")
+
+    def send(self, batch: Sequence[Queued]) -> None:
+        """Deliver the batch; what a collector says that it rejected is not sent again, as OTLP demands."""
+        answer = self._deliver(self._body(batch), batch_key(batch))
+        rejected = _rejected(answer)
+        if rejected:
+            raise RefusedError(f"{self.name}: {rejected} spans rejected", retry=False)
+
+
+def _rejected(answer: bytes) -> int:
+    try:
+        found: Any = json.loads(answer or b"{}")
+        return int((found.get("partialSuccess") or {}).get("rejectedSpans") or 0)
+    except (ValueError, AttributeError, TypeError):
+        return 0
+
+
+def _seconds(after: str | None) -> float | None:
+    """``Retry-After`` in seconds (RFC 9110, section 10.2.3)."""
+    if not after:
+        return None
+    if after.strip().isdecimal():
+        return float(after)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(after).timestamp() - time.time())
+    except ValueError:
+        return None

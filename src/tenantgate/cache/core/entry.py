@@ -1,0 +1,68 @@
+"""One stored answer as bytes, before it is sealed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tenantgate.llm.chat import ChatReply, served_by, usage_details
+
+__all__ = ["Entry", "decode", "encode"]
+
+_VERSION: Final = 2
+_OLDER: Final = 1  # without what the provider says besides
+_END: Final = b"\0"  # of the JSON, which is ASCII and holds none; the states follow as they are
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A question and its answer. `stored_at` is in Unix seconds, `ttl_s` what it was stored for.
+
+    `question` is None where it can't be compared (more than text, or too long); such an entry is found exactly only.
+    `states` is what the embedder made of it (`tenantgate.cache.core.ports.Reading`), so that nobody need read it again.
+    """
+
+    question: str | None
+    reply: ChatReply
+    stored_at: float
+    ttl_s: int
+    states: bytes | None = None
+
+    def age_s(self, now: float) -> float:
+        """Seconds since it was stored, never below 0."""
+        return max(0.0, now - self.stored_at)
+
+    def remaining_s(self, now: float) -> float:
+        """Seconds that it may still be served."""
+        return self.stored_at + self.ttl_s - now
+
+
+def encode(entry: Entry) -> bytes:
+    """The entry as bytes; `decode` gives it back."""
+    reply = entry.reply
+    fields = [
+        _VERSION, entry.question, reply.text, reply.finish_reason, reply.model, reply.usage,
+        entry.stored_at, entry.ttl_s, reply.tool_calls, [dict(reply.details), dict(reply.served)],
+    ]  # fmt: skip
+    written = json.dumps(fields, separators=(",", ":")).encode("ascii")
+    return written if entry.states is None else written + _END + entry.states
+
+
+def decode(data: bytes) -> Entry | None:
+    """The entry, or None for anything that isn't one of this version or the one before."""
+    try:
+        written, end, states = data.partition(_END)
+        fields: Any = json.loads(written)
+        if not isinstance(fields, list) or fields[0] not in (_VERSION, _OLDER):
+            return None
+        details, served = fields.pop() if fields[0] == _VERSION else ({}, {})
+        _, question, text, reason, model, usage, stored_at, ttl_s, calls = fields
+        counts = None if usage is None else (int(usage[0]), int(usage[1]), int(usage[2]))
+        reply = ChatReply(
+            str(text), reason, str(model), counts, tuple(dict(call) for call in calls),
+            usage_details(details), served_by(served),
+        )  # fmt: skip
+        return Entry(question, reply, float(stored_at), int(ttl_s), states if end else None)
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        return None

@@ -1,0 +1,443 @@
+"""A text taken apart for the rules: its words by what they do, its signs, figures, literals and sentences.
+
+The English closed lists are in `tenantgate.cache.core.lexicon`. Everything that isn't recognised stays as it was
+written, as content or as a sign, so that a text in another language, or code, differs in whatever differs.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from tenantgate.cache.core.lexicon import (
+    CONTRACTIONS,
+    COURTESY,
+    IDLE,
+    IRREGULAR,
+    NEGATIONS,
+    NUMBER_WORDS,
+    OPENINGS,
+    PHRASES,
+    UNITS,
+)
+
+__all__ = ["PERSONS", "Question", "Term", "Wording", "read", "stem"]
+
+
+class Question(enum.StrEnum):
+    """What kind of sentence a text is, as far as its beginning tells."""
+
+    HOW = "how"
+    WHAT = "what"
+    WHEN = "when"
+    WHERE = "where"
+    WHY = "why"
+    WHO = "who"
+    YES_NO = "yes_no"
+    MODAL = "modal"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One thing of a text that means something."""
+
+    key: str
+    """A word's stem; a figure after ``#``, a sign, code or a name in capitals after ``=``, a literal after ``"``."""
+
+    before: str = ""
+    """The preposition before it, with nothing but articles and the like between."""
+
+    tight: bool = False
+    """Whether it follows another such thing immediately."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What the rules compare of one text."""
+
+    terms: tuple[Term, ...]
+    """In their order. Persons (`PERSONS`) are among them, though one text may have more of these."""
+
+    words: frozenset[str]
+    """All words in lower case, for the names of what differs."""
+
+    names: frozenset[str]
+    """Stems of words that are written as names."""
+
+    negations: int
+    sentences: int
+    """That have anything but idle words."""
+
+    question: Question
+
+    persons: tuple[str, ...]
+    """Who is spoken of, in order: "1" the one who asks, "2" the one who is asked."""
+
+    modals: frozenset[str]
+    """What says whether something can, may or must be."""
+
+
+PERSONS: Final = frozenset(("=i",))
+"""Keys of terms that say who does or to whom it is done, where that is the one who asks."""
+
+_LITERAL: Final = re.compile(
+    r"```.*?(?:```|\Z)|`[^`\n]+`|\"[^\"\n]{1,400}\"|“[^”\n]{1,400}”|«[^»\n]{1,400}»|„[^“”\n]{1,400}[“”]"
+    r"|(?<!\w)'[^'\n]{2,200}'(?!\w)|(?<!\w)‘[^’\n]{2,200}’(?!\w)|https?://\S+|[^\s@]{1,64}@[^\s@]{1,255}",
+    re.DOTALL,
+)
+_LITERAL_MARKS: Final = ("`", '"', "“", "«", "„", "'", "‘", "://", "@")
+_NUMBER: Final = re.compile(r"([$€£₹¥])?(-?\d+(?:[.,:/-]\d+)*)([^\W\d_]{0,3}|%|°[CFcf]?)")
+_WORDS: Final = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*'?")
+_SUFFIXES: Final = frozenset(("st", "nd", "rd", "th", "s"))  # 1st, 1990s: no other number than without
+_MARKS: Final = ".,;:?!…"
+_ENDS: Final = frozenset(".?!;:…")
+_IDLE_NOT: Final = re.compile(
+    r"\bwhether or not\b|\bnot (?:only|just|to mention)\b|\bno (?:matter|longer than)\b",
+    re.IGNORECASE,
+)
+
+_PREPOSITIONS: Final = frozenset(
+    "of in at on for to as by from with into onto than over per against before after about minus divided through "
+    "under above below between until since via".split()
+)
+_PRONOUNS: Final = {
+    "i": "=i", "me": "=i", "myself": "=i", "we": "=i", "us": "=i", "ourselves": "=i",
+    "your": "you", "yours": "you", "yourself": "you", "him": "he", "his": "he", "himself": "he", "her": "she",
+    "hers": "she", "herself": "she", "them": "they", "their": "they", "theirs": "they",
+    "whom": "who", "whose": "who", "an": "a",
+}  # fmt: skip
+_ASKS: Final = {
+    "how": Question.HOW, "what": Question.WHAT, "which": Question.WHAT, "when": Question.WHEN,
+    "where": Question.WHERE, "why": Question.WHY, "who": Question.WHO,
+}  # fmt: skip
+_YES_NO: Final = frozenset("is are am was were do does did has have had if whether will would".split())
+_MODAL: Final = frozenset("can could should must may might shall".split())
+_MODALS: Final = _MODAL | {"will", "would"}
+_FIRST: Final = frozenset("i me my mine myself we us our ours".split())
+_PERSON: Final = dict.fromkeys(_FIRST, "1") | dict.fromkeys("you your yours yourself".split(), "2")
+_SUBJECTS: Final = frozenset(
+    "i you we they he she it one people any some all the my your our this that these".split()
+)
+_BE: Final = frozenset("is are was were am be much many long far old often big tall will would".split())
+
+
+_INFINITIVE: Final = frozenset("how where what when want like need must going able try trying".split())
+"""Words after which "to" is no preposition."""
+
+
+_PARTICLES: Final = frozenset(("on", "in", "by", "for"))
+_PHRASAL: Final = frozenset(
+    "turn turned turning switch switched switching put putting shut log logged".split()
+)
+
+
+def _by_first(
+    phrases: Iterable[tuple[tuple[str, ...], tuple[str, ...]]],
+) -> dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]]:
+    found: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {}
+    for words, instead in sorted(phrases, key=lambda row: -len(row[0])):
+        found.setdefault(words[0], []).append((words, instead))
+    return found
+
+
+_PHRASES: Final = _by_first(PHRASES.items())
+# "How do you" asks how one does; not where the one who asks is in the sentence, too.
+_PERSONAL: Final = _by_first((words, instead) for words, instead in PHRASES.items() if "you" not in words)
+_OPENINGS: Final = _by_first((words, ()) for words in OPENINGS)
+
+_Phrases = Mapping[str, Sequence[tuple[tuple[str, ...], tuple[str, ...]]]]
+
+
+@lru_cache(maxsize=512)
+def read(text: str) -> Wording:
+    """A text taken apart; linear in its length."""
+    lines = _Lines(text)
+    terms: list[Term] = []
+    sentences, negations = 0, 0
+    question: Question | None = None
+    modals: set[str] = set()
+    persons: list[str] = []
+    for found in lines.sentences:
+        sentence = _opened(_replaced(found, _PERSONAL if _FIRST.intersection(found) else _PHRASES))
+        if any(len(word) == 1 and word not in "ai" for word in sentence):
+            sentence = ["=a" if word == "a" else word for word in sentence]  # a letter among letters
+        persons.extend(_PERSON[word] for word in sentence if word in _PERSON)
+        if sentence and question in (None, Question.OTHER):
+            question = _question(sentence)
+        modals.update(_MODALS.intersection(sentence))
+        negations += sum(word in NEGATIONS for word in sentence)
+        _collect(sentence, terms)
+        sentences += any(word not in COURTESY for word in sentence)
+    return Wording(
+        terms=tuple(terms),
+        words=frozenset(lines.words),
+        names=frozenset(map(stem, lines.names)),
+        negations=negations,
+        sentences=sentences,
+        question=question or Question.OTHER,
+        modals=frozenset(modals),
+        persons=tuple(persons),
+    )
+
+
+class _Lines:
+    """Splits a text into sentences of tokens: words in lower case, and `Term` keys of what is no word."""
+
+    def __init__(self, text: str) -> None:
+        self.sentences: list[list[str]] = [[]]
+        self.words: set[str] = set()
+        self.names: set[str] = set()
+        text = text.replace("’", "'") if "’" in text and "‘" not in text else text
+        if "no" in text.lower():
+            text = _IDLE_NOT.sub(" ", text)
+        self._shouting = text.isupper()
+        at = 0
+        if any(mark in text for mark in _LITERAL_MARKS):
+            for match in _LITERAL.finditer(text):
+                self._prose(text[at : match.start()])
+                self._token('"' + match.group())
+                at = match.end()
+        self._prose(text[at:])
+
+    def _prose(self, text: str) -> None:
+        for i, line in enumerate(text.split("\n") if "\n" in text else (text,)):
+            if i:
+                self._end()
+            for chunk in line.split():
+                self._chunk(chunk)
+
+    def _token(self, token: str) -> None:
+        self.sentences[-1].append(token)
+
+    def _end(self) -> None:
+        if self.sentences[-1]:
+            self.sentences.append([])
+
+    def _chunk(self, chunk: str) -> None:
+        if chunk.isalpha():
+            self._word(chunk)
+            return
+        while chunk[:1] in ("(", "[", "{"):
+            self._token("=" + chunk[0])
+            chunk = chunk[1:]
+        core = chunk.rstrip(_MARKS)
+        closing: list[str] = []
+        while core[-1:] in (")", "]", "}") and core.count(core[-1]) > core.count(_OPENED[core[-1]]):
+            closing.append("=" + core[-1])
+            core = core[:-1].rstrip(_MARKS)
+        if core:
+            self._core(core)
+        self.sentences[-1].extend(reversed(closing))
+        if not _ENDS.isdisjoint(chunk[len(core) :]):
+            self._end()
+
+    def _core(self, core: str) -> None:
+        if core.isalpha():
+            self._word(core)
+        elif (number := _NUMBER.fullmatch(core)) is not None:
+            self.sentences[-1].extend(_figure(number))
+        elif _WORDS.fullmatch(core):
+            if core.lower() in CONTRACTIONS_OF:
+                self._word(core)
+            else:
+                for part in core.split("-"):
+                    self._word(part)
+        elif core[0] != "-" and core.replace("-", "").isalnum():
+            self._token("=" + core.lower())  # w2, GPT-4: as one writes it
+        else:
+            self._token("=" + core)  # code, paths, options: to the letter
+
+    def _word(self, word: str) -> None:
+        low = word.lower()
+        sentence = self.sentences[-1]
+        instead = CONTRACTIONS_OF.get(low)
+        if instead is not None:
+            sentence.extend(instead)
+            self.words.update(instead)
+            return
+        low = low.removesuffix("'s").rstrip("'")
+        capital = word[0].isupper() and not self._shouting
+        # The US, an A: what is written so inside a sentence is no pronoun and no article.
+        if capital and low in _SMALL and word.isupper() and (len(word) > 1 or sentence):
+            self._token("=" + word)
+            return
+        if capital and (sentence or (len(word) > 1 and word.isupper())) and low != "i":
+            self.names.add(low)
+        elif low == "i" and len(sentence) > 1 and sentence[-1] in self.names:
+            low = "=I"  # a numeral: World War I
+        self.words.add(low)
+        sentence.append(low)
+
+
+_SMALL: Final = (IDLE | NEGATIONS | _ASKS.keys() | _MODAL) - {"i", "ok"}
+_OPENED: Final = {")": "(", "]": "[", "}": "{"}
+CONTRACTIONS_OF: Final = {words[0]: instead for words, instead in CONTRACTIONS.items()}
+
+
+def _figure(match: re.Match[str]) -> list[str]:
+    """A number as its value, and its unit if one is written to it."""
+    sign, number, after = match.groups()
+    number, low = number.replace(",", ""), after.lower()
+    if low == "k":
+        number, low = number + "000", ""
+    found = ["#" + number]
+    unit = UNITS.get(low) or UNITS.get(after)
+    if sign:
+        found.append(sign)
+    if unit:
+        found.append(low)
+    elif low and low not in _SUFFIXES:
+        found[0] += low
+    return found
+
+
+def _replaced(words: list[str], phrases: _Phrases) -> list[str]:
+    found: list[str] = []
+    i = 0
+    while i < len(words):
+        word = words[i]
+        for phrase, instead in phrases.get(word, ()):
+            if tuple(words[i : i + len(phrase)]) == phrase:
+                found.extend(instead)
+                i += len(phrase)
+                break
+        else:
+            found.append(word)
+            i += 1
+    return found
+
+
+def _opened(words: list[str]) -> list[str]:
+    """The sentence without what opens it."""
+    start = 0
+    while start < len(words):
+        for phrase, _ in _OPENINGS.get(words[start], ()):
+            if tuple(words[start : start + len(phrase)]) == phrase:
+                start += len(phrase)
+                break
+        else:
+            break
+    return words[start:]
+
+
+def _question(words: list[str]) -> Question:
+    first = words[0]
+    after = words[1] if len(words) > 1 else ""
+    if first in _YES_NO and after not in NEGATIONS and (first not in ("have", "do") or after in _SUBJECTS):
+        return Question.YES_NO
+    if first in _MODAL and after not in NEGATIONS:
+        return Question.MODAL
+    if first == "any":
+        return Question.WHAT
+    for word, after in zip(words, (*words[1:], ""), strict=True):
+        asks = _ASKS.get(word)
+        if asks is Question.HOW and after in _BE:
+            return Question.WHAT
+        if asks is not None:
+            return asks
+    return Question.OTHER
+
+
+def _collect(words: list[str], terms: list[Term]) -> None:
+    before, tight = "", False
+    for i, word in enumerate(words):
+        after = words[i - 1] if i else ""
+        if word in _PARTICLES and (i == len(words) - 1 or after in _PHRASAL):
+            terms.append(Term(word, "", tight))  # turn it on, put it in
+            continue
+        if word in _PREPOSITIONS and not (word == "to" and after in _INFINITIVE):
+            before = word
+            tight = False
+            if word in IDLE:
+                continue
+        key = _key(word)
+        if key is None:
+            tight = False
+            continue
+        terms.append(Term(key, before, tight))
+        if key not in PERSONS:
+            before = "" if word not in _PREPOSITIONS else before
+            tight = True
+
+
+def _key(word: str) -> str | None:
+    if word[0] in '#="':
+        return word
+    if word in _PRONOUNS:
+        word = _PRONOUNS[word]
+        return word if word != "a" else None
+    if word in IDLE:
+        return None
+    if word in NUMBER_WORDS:
+        return "#" + NUMBER_WORDS[word]
+    return stem(word)
+
+
+@lru_cache(maxsize=8192)
+def stem(word: str) -> str:
+    """What the forms of one English word have in common; a unit's common name. Another word where in doubt."""
+    if word in UNITS:
+        return UNITS[word]
+    word = IRREGULAR.get(word, word)
+    if not word.isascii() or len(word) < 4:
+        return word
+    return _base(word)
+
+
+_NOT_INFLECTED: Final = frozenset(
+    "evening during nothing something anything everything ceiling sibling pudding wedding news always does this "
+    "series species lens physics economics mathematics politics paris texas kansas hundred sacred naked wicked "
+    "bleed breed speed seed need feed indeed exceed proceed succeed embed plane stare scare spine paste suite "
+    "state theme quite there where these those clothe breathe prince since sense unite morale locale bus gas "
+    "plus thus virus status bonus campus basis crisis analysis diagnosis hypothesis thesis alias canvas atlas "
+    "christmas perhaps yes less unless across access address process success business pass class glass".split()
+)
+_VOWELS: Final = frozenset("aeiouy")
+
+
+def _base(word: str) -> str:
+    if word in _NOT_INFLECTED:
+        return word
+    if word.endswith(("ies", "ied")):
+        return word[:-2] if len(word) > 4 else word[:-1]
+    for ending in ("ing", "ed"):
+        rest = word.removesuffix(ending)
+        if (
+            rest != word
+            and len(rest) > 1
+            and not _VOWELS.isdisjoint(rest)
+            and not rest.endswith(("e", "eed"))
+        ):
+            return _uninflected(rest)
+    if word.endswith(("sses", "shes", "ches", "xes", "zes")):
+        word = word[:-2]
+    elif word.endswith("s") and not word.endswith(("ss", "us", "is")) and not _VOWELS.isdisjoint(word):
+        word = word[:-1]
+    if word.endswith("y") and len(word) > 2 and word[-2] not in _VOWELS:
+        return word[:-1] + "i"
+    if word.endswith("e") and len(word) > 4 and word not in _NOT_INFLECTED:
+        return word[:-1]
+    return word
+
+
+def _uninflected(rest: str) -> str:
+    """What is before "ing" or "ed", as the base of the word without it is written."""
+    if len(rest) > 2 and rest[-1] == rest[-2] and rest[-1] not in "lsz":
+        return rest[:-1]
+    if len(rest) > 4 and rest.endswith("ll"):
+        return rest[:-1]  # cancelled, canceled
+    if (
+        len(rest) <= 3
+        and rest[-1] not in "aeiouywx"
+        and rest[-2] in _VOWELS
+        and rest[:-2].isalpha() | (len(rest) == 2)
+    ):
+        return rest + "e"
+    if rest.endswith("y") and len(rest) > 2 and rest[-2] not in _VOWELS:
+        return rest[:-1] + "i"
+    return rest

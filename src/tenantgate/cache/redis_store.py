@@ -1,0 +1,313 @@
+"""The cache's entries in Redis: operations of one trip each, short time-outs, a circuit breaker.
+
+An entry is a string with a time to live. Its vector lies in the vector set of its partition (Redis 8), its size
+and expiry in two books of the tenant, by which the oldest make room. The scripts beside this file keep the
+three together.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import redis
+from redis.exceptions import ClusterDownError
+
+from tenantgate.cache.core.breaker import Breaker
+from tenantgate.errors import EdgeError
+from tenantgate.telemetry import logs, metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tenantgate.cache.core.partition import Keys
+    from tenantgate.store.redis_nodes import Node, Nodes
+
+__all__ = ["Found", "HeldBackError", "Known", "Neighbour", "RedisCache", "RefusedError", "UnavailableError"]
+
+T = TypeVar("T")
+_log: Final = logging.getLogger("tenantgate.cache")
+
+_QUIET_S: Final = 10.0  # between two log lines about the same kind of failure
+_TRY_VECTORS_S: Final = (
+    60.0  # after which a Redis without vector sets is asked again, in case it was replaced
+)
+
+_failures: Final = metrics.counter(
+    "tenantgate_cache_redis_failures_total", "Calls to Redis that failed, by kind.", ("kind",)
+)
+_breaker_open: Final = metrics.gauge(
+    "tenantgate_cache_breaker_open", "1 while requests pass because this Redis failed several times in a row.",
+    ("redis",),
+)  # fmt: skip
+
+
+class UnavailableError(EdgeError):
+    """Redis doesn't answer."""
+
+
+class HeldBackError(UnavailableError):
+    """Redis wasn't asked: it failed several times in a row, and the pause isn't over."""
+
+
+class RefusedError(UnavailableError):
+    """Redis lives, and answered with an error: another type under the key, no memory, a command it lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An entry near a vector; `similarity` is the cosine, from -1 to 1, and `value` still sealed."""
+
+    name: str
+    similarity: float
+    value: bytes
+
+
+class Found(NamedTuple):
+    """What one lookup found: the very entry, still sealed, or neighbours with the plan as it is stored."""
+
+    entry: bytes | None
+    neighbours: list[Neighbour]
+    plan: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The state of a bound: its version (0: none yet), its evidence as it is stored, and an entry, still sealed."""
+
+    version: int
+    evidence: bytes | None
+    entry: bytes | None
+
+
+def _script(name: str) -> str:
+    return resources.files("tenantgate.cache").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+class RedisCache:
+    """The store of one Redis or one cluster; thread-safe. `nodes` answer requests, `writer` stores after them."""
+
+    def __init__(self, nodes: Nodes, writer: Nodes | None = None) -> None:
+        self._nodes, self._writer = nodes, writer or nodes
+        maker = redis.Redis()  # never connects: a script only needs an encoding
+        self._similar = maker.register_script(_script("similar"))
+        self._store = maker.register_script(_script("store"))
+        self._forget = maker.register_script(_script("purge"))
+        self._sweep = maker.register_script(_script("sweep"))
+        self._evidence = maker.register_script(_script("evidence"))
+        self._learn = maker.register_script(_script("learn"))
+        self._breakers: dict[str, Breaker] = {}
+        self._lock = threading.Lock()
+        self._no_vectors_until = 0.0
+        self._logged: dict[tuple[str, str], float] = {}
+
+    @property
+    def open(self) -> bool:
+        """Whether a breaker holds requests back: each node has its own."""
+        return any(breaker.open for breaker in self._breakers.values())
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether Redis has vector sets, as far as is known."""
+        return time.monotonic() >= self._no_vectors_until
+
+    def get(self, key: str) -> bytes | None:
+        """An entry as it was sealed, or None.
+
+        Raises:
+            UnavailableError: Redis failed, or the breaker is open.
+            RefusedError: for example because another type lies under `key`.
+        """
+        value = self._ask(key, lambda client: client.get(key))
+        return value if isinstance(value, bytes) else None
+
+    def similar(
+        self,
+        keys: Keys,
+        vectors: str,
+        vector: bytes,
+        count: int,
+        *,
+        own: str | None = None,
+        state: str | None = None,
+        least: float = -1.0,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Found:
+        """The entry under the key `own`, as `get` gives it; if there is none, the nearest entries, the nearest first.
+
+        These are at most `count`, with a cosine of at least `least`; with them comes the plan under the key `state`.
+        `meanwhile` is for `tenantgate.store.redis_nodes.Node.ask`.
+
+        Raises:
+            UnavailableError: Redis failed, or the breaker is open.
+            RefusedError: it is older than 8 (`has_vectors` tells), or another type lies under `vectors`.
+        """
+        # VSIM's scores are (1 + cosine) / 2.
+        args: list[Any] = [vector, count, keys.entry(""), (1 + least) / 2]
+        where = [vectors, keys.bound("") if state is None else state, *([] if own is None else [own])]
+        call = partial(self._similar, keys=where, args=args)
+        found = self._ask(vectors, lambda client: call(client=client), meanwhile)
+        try:
+            match found:
+                case [entry, plan, *rest]:
+                    triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+                    near = [
+                        Neighbour(name.decode(), 2 * float(score) - 1, value)
+                        for name, score, value in triples
+                    ]
+                    return Found(entry, near, plan)
+        except (TypeError, ValueError, AttributeError):
+            pass
+        raise self._unexpected(self._nodes, vectors)
+
+    def store(
+        self,
+        keys: Keys,
+        name: str,
+        value: bytes,
+        *,
+        ttl_s: int,
+        max_entries: int,
+        max_bytes: int,
+        vector: tuple[str, bytes] | None = None,
+    ) -> bool:
+        """Store an entry, with its vector in the set that is named before it; False if it is too large.
+
+        Raises:
+            UnavailableError: Redis failed, or is full.
+        """
+        where = [keys.entry(name), keys.index, keys.sizes]
+        args: list[Any] = [value, ttl_s, name, keys.entry(""), max_entries, max_bytes]
+        if vector is not None and self.has_vectors:
+            where.append(vector[0])
+            args.append(vector[1])
+        call = partial(self._store, keys=where, args=args)
+        return bool(self._write(keys.index, lambda client: call(client=client)) == b"stored")
+
+    def evidence(self, keys: Keys, state: str, name: str | None) -> Known:
+        """What is known under the key `state`, and the entry with this name, if one is named and there.
+
+        Raises:
+            UnavailableError: Redis failed.
+        """
+        call = partial(self._evidence, keys=[state, *([] if name is None else [keys.entry(name)])])
+        match self._write(state, lambda client: call(client=client)):
+            case [version, evidence, entry]:
+                return Known(int(version or 0), evidence, entry)
+            case [version, evidence]:  # an answer of Redis ends at the first nothing of Lua
+                return Known(int(version or 0), evidence, None)
+        raise self._unexpected(self._writer, state)
+
+    def learn(self, state: str, version: int, evidence: str, plan: str, summary: str, *, ttl_s: int) -> bool:
+        """Write what is known under the key `state`; False if it is no longer at `version`, and nothing was written.
+
+        Raises:
+            UnavailableError: Redis failed, or is full.
+        """
+        call = partial(self._learn, keys=[state], args=[version, evidence, plan, summary, ttl_s])
+        return bool(self._write(state, lambda client: call(client=client)))
+
+    def forget(self, keys: Keys, name: str) -> bool:
+        """Remove one entry; whether there was one.
+
+        Raises:
+            UnavailableError: Redis failed.
+        """
+        call = partial(self._forget, keys=[keys.index, keys.sizes], args=[name, keys.entry("")])
+        return bool(self._write(keys.index, lambda client: call(client=client)))
+
+    def sweep(self, keys: Keys, *, most: int, every_ms: int) -> tuple[int, int]:
+        """Remove vectors and bookings of at most so many expired entries, unless it was done less than `every_ms` ago.
+
+        Returns:
+            How many it removed, and how many entries are left.
+
+        Raises:
+            UnavailableError: Redis failed.
+        """
+        args: list[Any] = [keys.entry(""), most, every_ms]
+        call = partial(self._sweep, keys=[keys.index, keys.sizes, keys.swept], args=args)
+        match self._write(keys.index, lambda client: call(client=client)):
+            case [int(removed), int(left)]:
+                return removed, left
+        raise self._unexpected(self._writer, keys.index)
+
+    def _ask(
+        self, key: str, call: Callable[[Any], Any], meanwhile: Callable[[], object] | None = None
+    ) -> Any:
+        node = self._node(self._nodes, key)
+        with self._lock:
+            if node.name not in self._breakers:
+                self._breakers[node.name] = Breaker()
+                _breaker_open.set(0.0, redis=node.name)
+            if not self._breakers[node.name].allows(time.monotonic()):
+                raise HeldBackError("redis: breaker open")
+        try:
+            answer = self._call(node.name, lambda: node.ask(call, meanwhile))
+        except RefusedError:
+            self._note(node.name, ok=True)  # it lives; the answer is about this key or command
+            raise
+        except UnavailableError:
+            self._note(node.name, ok=False)
+            raise
+        self._note(node.name, ok=True)
+        return answer
+
+    def _write(self, key: str, call: Callable[[Any], Any]) -> Any:
+        # Writes have time, so they say nothing about how requests fare; but they needn't try in vain.
+        node = self._node(self._writer, key)
+        breaker = self._breakers.get(node.name)
+        if breaker is not None and breaker.open:
+            raise HeldBackError("redis: breaker open")
+        return self._call(node.name, lambda: node.ask(call))
+
+    def _node(self, nodes: Nodes, key: str) -> Node:
+        return self._call("", lambda: nodes.node(key))
+
+    def _call(self, name: str, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except ClusterDownError:
+            raise self._failed(UnavailableError, "CLUSTERDOWN", name) from None
+        except redis.ResponseError as error:
+            if "unknown" in (text := str(error).lower()) and "command" in text:
+                self._no_vectors_until = time.monotonic() + _TRY_VECTORS_S
+                raise self._failed(RefusedError, "no vector sets: the similar level is off", name) from None
+            raise self._failed(RefusedError, _code(error), name) from None
+        except (redis.RedisError, OSError, ValueError) as error:
+            raise self._failed(UnavailableError, type(error).__name__, name) from None
+
+    def _unexpected(self, nodes: Nodes, key: str) -> UnavailableError:
+        return self._failed(RefusedError, "unexpected answer", self._node(nodes, key).name)
+
+    def _failed(self, cls: type[UnavailableError], kind: str, name: str) -> UnavailableError:
+        now = time.monotonic()
+        _failures.inc(kind=kind.partition(":")[0])
+        if now - self._logged.get((kind, name), -_QUIET_S) >= _QUIET_S:
+            self._logged[kind, name] = now
+            logs.event(_log, logging.WARNING, "redis failed", kind=kind, redis=name)
+        return cls(f"redis: {kind}")
+
+    def _note(self, name: str, *, ok: bool) -> None:
+        with self._lock:
+            breaker = self._breakers[name]
+            before = breaker.open
+            if ok:
+                breaker.succeeded()
+            else:
+                breaker.failed(time.monotonic())
+            after = breaker.open
+        if before != after:
+            _breaker_open.set(float(after), redis=name)
+            logs.event(_log, logging.WARNING, "redis breaker", open=after, redis=name)
+
+
+def _code(error: redis.ResponseError) -> str:
+    """The error's code, as ``WRONGTYPE``, or its class: the text may quote an argument."""
+    code = str(error).split(" ", 1)[0]
+    return code if code.isupper() and code.isalpha() else type(error).__name__

@@ -1,0 +1,126 @@
+"""Pruners by the names that configurations use: one of each for a process, models never loaded in a request."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tenantgate.compress.core.fillers import FillerPruner
+from tenantgate.errors import ConfigError
+from tenantgate.telemetry import logs
+
+if TYPE_CHECKING:
+    from tenantgate.compress.config import CompressConfig
+    from tenantgate.compress.core.ports import Pruner
+
+__all__ = ["LoadedLater", "check_model", "pruner", "pruner_in_background"]
+
+_log: Final = logging.getLogger("tenantgate.compress")
+_loading: Final = threading.Lock()  # one at a time: two of the same would take twice the memory
+
+
+def pruner(name: str, model: str | None = None) -> Pruner:
+    """The pruner `name`, with the `model` that `pruner_model` names; loads it, which may take seconds.
+
+    Raises:
+        ConfigError: there is none of that name, or its model can't be loaded; names the field.
+    """
+    with _loading:
+        return _pruner(name, model)
+
+
+@lru_cache(maxsize=8)
+def _pruner(name: str, model: str | None) -> Pruner:
+    # Imported here: the rules need no NumPy.
+    if name == "rules":
+        return FillerPruner()
+    if name == "model":
+        from tenantgate.compress.models import built_in  # noqa: PLC0415
+
+        return built_in()
+    if name == "llmlingua":
+        return _lingua(model or "")
+    raise ConfigError(f"pruner: there is no {name!r}")
+
+
+def _lingua(model: str) -> Pruner:
+    check_model(model)
+    if found := _onnx_file(model):
+        from tenantgate.compress.models import onnx_lingua  # noqa: PLC0415
+
+        return onnx_lingua(Path(model), found)
+    from tenantgate.compress.llmlingua import load  # noqa: PLC0415
+
+    return load(model)
+
+
+def check_model(model: str) -> None:
+    """Whether `model` may be one for ``llmlingua``, by the files that are there; loads nothing.
+
+    Raises:
+        ConfigError: it isn't; names the field.
+    """
+    directory = Path(model)
+    if not model:
+        raise ConfigError("pruner_model: required for llmlingua")
+    if not directory.is_dir():
+        if directory.is_absolute() or model.startswith("."):
+            raise ConfigError(f"pruner_model: there is no directory {model}")
+    elif not (directory / "config.json").is_file() or not (directory / "tokenizer.json").is_file():
+        raise ConfigError(f"pruner_model: {model} lacks config.json or tokenizer.json")
+    if not _onnx_file(model) and importlib.util.find_spec("llmlingua") is None:
+        raise ConfigError(
+            "pruner: llmlingua needs pip install 'tenantgate[llmlingua]', or a pruner_model that holds ONNX"
+        )
+
+
+def _onnx_file(model: str) -> Path | None:
+    """The ONNX model in the directory, the quantised one first."""
+    found = (Path(model) / name for name in ("model_quantized.onnx", "model.onnx"))
+    return next((path for path in found if path.is_file()), None)
+
+
+class LoadedLater:
+    """`Pruner` whose model is loaded by a thread of its own; until then, and if it can't be, it prunes nothing."""
+
+    def __init__(self, name: str, model: str | None) -> None:
+        self._name, self._model = name, model
+        self._loaded: Pruner | None = None
+        self.thread = threading.Thread(target=self._load, name="load-pruner", daemon=True)
+        self.thread.start()
+
+    def _load(self) -> None:
+        try:
+            self._loaded = pruner(self._name, self._model)
+        except Exception as error:  # noqa: BLE001 - a broken model must not take the folding along
+            logs.event(
+                _log, logging.ERROR, "nothing is pruned: the model can't be loaded", **logs.describe(error)
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """The model's; empty until it is loaded."""
+        return self._loaded.fingerprint if self._loaded else ""
+
+    def keep(
+        self, text: str, protected: Sequence[tuple[int, int]], rate: float, deadline: float
+    ) -> Sequence[tuple[int, int]] | None:
+        """As the model's, once it is loaded."""
+        return self._loaded.keep(text, protected, rate, deadline) if self._loaded else None
+
+
+def pruner_in_background(config: CompressConfig) -> Pruner:
+    """The pruner of a configuration; its model, if it has one, begins to load."""
+    if config.pruner == "rules":
+        return pruner("rules")
+    return _later(config.pruner, config.pruner_model)
+
+
+@lru_cache(maxsize=8)
+def _later(name: str, model: str | None) -> LoadedLater:
+    return LoadedLater(name, model)

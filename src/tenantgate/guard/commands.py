@@ -1,0 +1,320 @@
+"""``tenantgate guard``: exemptions, and what the rules would have done.
+
+Exemptions are sealed under the tenant's key, so to make, approve or list them takes the encryption_key. Nothing here
+prints a prompt, a reply or a match, except `report --key-env`: examples, with personal data and secrets masked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import re
+import shlex
+import sys
+import time
+from collections import defaultdict
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from tenantgate.errors import ConfigError
+from tenantgate.tenant import TenantId
+
+if TYPE_CHECKING:
+    from tenantgate.guard.registry import GuardBook
+
+__all__ = ["add_commands"]
+
+_URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
+_URL: Final = "redis://127.0.0.1:6379/0"
+_KEY_VARIABLE: Final = "TENANTGATE_CACHE_KEY"
+_UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add ``guard exempt | request | approve | revoke | list | events | report | hash``."""
+    guard = subparsers.add_parser(
+        "guard", help="exemptions from the guard's rules, and what rules in alert found"
+    )
+    actions = guard.add_subparsers(metavar="ACTION", required=True)
+    for name, text in (
+        ("exempt", "let what a rule finds pass, until a date"),
+        ("request", "ask for an exemption, which a second person must approve"),
+    ):
+        parser = actions.add_parser(name, help=text)
+        _tenant(parser)
+        parser.add_argument("--rule", required=True, metavar="NAME", help="the rule's name")
+        parser.add_argument(
+            "--pattern-hash", metavar="HASH",
+            help="only what has this hash (see `guard hash`); left out, all that the rule finds",
+        )  # fmt: skip
+        parser.add_argument("--reason", required=True, help="why; it is kept with the exemption")
+        parser.add_argument(
+            "--until",
+            required=True,
+            metavar="WHEN",
+            help="2026-01-31, 2026-01-31T18:00Z, or from now: 8h, 30d, 2w",
+        )
+        _by(parser)
+        _sealed(parser)
+        parser.set_defaults(func=_grant, requested=name == "request")
+    approving = actions.add_parser("approve", help="put a requested exemption in force, as a second person")
+    revoking = actions.add_parser("revoke", help="end an exemption; this needs no key")
+    for parser, handler in ((approving, _approve), (revoking, _revoke)):
+        _tenant(parser)
+        parser.add_argument("id", metavar="ID", help="the exemption's id, as `guard list` shows it")
+        _by(parser)
+        parser.set_defaults(func=handler)
+    _sealed(approving)
+    listing = actions.add_parser("list", help="a tenant's exemptions")
+    _tenant(listing)
+    _sealed(listing)
+    _json(listing)
+    listing.set_defaults(func=_list)
+    events = actions.add_parser("events", help="what happened to exemptions, and what was blocked")
+    _tenant(events)
+    _json(events)
+    events.add_argument(
+        "--limit", type=_positive, default=50, metavar="N", help="the latest (default: %(default)s)"
+    )
+    events.set_defaults(func=_events)
+    report = actions.add_parser(
+        "report", help="what each rule in alert would have blocked on the tenant's own traffic"
+    )
+    _tenant(report)
+    _json(report)
+    report.add_argument(
+        "--days", type=_positive, default=7, metavar="N", help="how far back (default: %(default)s)"
+    )
+    report.add_argument(
+        "--key-env", metavar="NAME",
+        help="the environment variable with the encryption_key, to show the masked examples that the tenant allows",
+    )  # fmt: skip
+    report.set_defaults(func=_report)
+    hashing = actions.add_parser("hash", help="the hash of a text on standard input, for --pattern-hash")
+    hashing.add_argument("--tenant", required=True, metavar="ID", help="the tenant's id, as in tenants.yaml")
+    hashing.add_argument("--rule", required=True, metavar="NAME", help="the rule's name")
+    hashing.add_argument(
+        "--key-env", required=True, metavar="NAME", help="the environment variable with the encryption_key"
+    )
+    hashing.set_defaults(func=_hash)
+
+
+def _tenant(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tenant", required=True, metavar="ID", help="the tenant's id, as in tenants.yaml")
+    parser.add_argument(
+        "--redis-url", metavar="URL", help=f"default: the environment's {_URL_VARIABLE}, or {_URL}"
+    )
+
+
+def _by(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--by", metavar="NAME", help="who does this, as they say; default: the name of the user account"
+    )
+
+
+def _sealed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key-env", default=_KEY_VARIABLE, metavar="NAME",
+        help="environment variable with the encryption_key, which seals exemptions (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise argparse.ArgumentTypeError("must be a whole number from 1 to 10000")
+    return int(text)
+
+
+def until(text: str, now: float) -> float:
+    """Unix seconds of a date, a time or a span from `now`; a date without a time means its end, in UTC.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if match := re.fullmatch(r"([1-9][0-9]{0,4})([mhdw])", text):
+        return now + int(match[1]) * _UNITS[match[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"--until: {text[:40]!r} is no date, no time and no span such as 8h, 30d or 2w"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", text):
+        moment = moment.replace(hour=23, minute=59, second=59)
+    return moment.timestamp()
+
+
+def _book(args: argparse.Namespace) -> GuardBook:
+    return _opened(args, None)
+
+
+def _sealed_book(args: argparse.Namespace) -> GuardBook:
+    """The book with the key that exemptions are sealed with."""
+    return _opened(args, _key(args))
+
+
+def _opened(args: argparse.Namespace, key: str | None) -> GuardBook:
+    # Imported here, as in all handlers: `--help` needs no redis.
+    from tenantgate.guard.notes import sealer  # noqa: PLC0415
+    from tenantgate.guard.registry import GuardBook  # noqa: PLC0415
+    from tenantgate.store.redis_nodes import connect  # noqa: PLC0415
+    from tenantgate.store.url import redis_config  # noqa: PLC0415
+
+    tenant = TenantId(args.tenant)
+    url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
+    nodes = connect(redis_config(url), timeout_ms=2000)
+    return GuardBook(nodes, tenant, None if key is None else sealer(key, tenant))
+
+
+def _who(args: argparse.Namespace) -> str:
+    try:
+        return str(args.by or getpass.getuser())
+    except (KeyError, OSError):
+        raise ConfigError("--by: this system doesn't say who you are; name yourself") from None
+
+
+def _grant(args: argparse.Namespace) -> int:
+    from tenantgate.guard.core.exemptions import Exemption, State  # noqa: PLC0415
+    from tenantgate.guard.registry import new_id  # noqa: PLC0415
+
+    if args.pattern_hash and not re.fullmatch(r"[0-9a-f]{32}", args.pattern_hash):
+        raise ConfigError("--pattern-hash: must be 32 hexadecimal digits, as `guard hash` prints them")
+    now = time.time()
+    exemption = Exemption(
+        id=new_id(), rule=args.rule, reason=args.reason, by=_who(args), created=now, until=until(args.until, now),
+        fingerprint=args.pattern_hash, state=State.REQUESTED if args.requested else State.ACTIVE,
+    )  # fmt: skip
+    _sealed_book(args).grant(exemption)
+    print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
+    return 0
+
+
+def _approve(args: argparse.Namespace) -> int:
+    exemption = _sealed_book(args).approve(args.id, _who(args))
+    print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
+    return 0
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    _book(args).revoke(args.id, _who(args))
+    print(f"{args.id} revoked")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    book = _sealed_book(args)
+    found = book.exemptions()
+    for identifier in book.unauthenticated():
+        told = "".join(c if c.isprintable() else "?" for c in identifier[:40])
+        print(
+            f"warning: {told} counts for nothing: it wasn't sealed with this encryption_key", file=sys.stderr
+        )
+    if args.json:
+        print(json.dumps([asdict(e) for e in found], indent=2))
+        return 0
+    for e in found:
+        only = f" only {e.fingerprint}" if e.fingerprint else ""
+        second = f", approved by {e.approved_by}" if e.approved_by else ""
+        print(f"{e.id}  {e.state}  {e.rule}{only}  until {_time(e.until)}  by {e.by}{second}: {e.reason}")
+    if not found:
+        print("no exemptions")
+    return 0
+
+
+def _events(args: argparse.Namespace) -> int:
+    for event in _book(args).events(args.limit):
+        if args.json:
+            print(json.dumps(event))
+        else:
+            rest = " ".join(
+                f"{k}={shlex.quote(v)}" for k, v in event.items() if k not in ("id", "at", "event")
+            )
+            print(
+                f"{_time(float(event.get('at', 0)))}  {event.get('event', '')}  {event.get('id', '')}  {rest}"
+            )
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    counts = _book(args).counts(args.days)
+    seen, replies = (counts.pop(("", of, "all"), 0) for of in ("request", "reply"))
+    rules: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for (rule, mode, what), n in sorted(counts.items()):
+        rules[rule, mode][what] = n
+    if args.json:
+        out = [
+            {"rule": r, "mode": m, **whats, **({"examples": found} if (found := _examples(args, r)) else {})}
+            for (r, m), whats in rules.items()
+        ]
+        print(
+            json.dumps(
+                {
+                    "tenant": args.tenant,
+                    "days": args.days,
+                    "checked": seen,
+                    "replies_checked": replies,
+                    "rules": out,
+                },
+                indent=2,
+            )
+        )
+        return 0
+    print(f"{args.tenant}, the last {args.days} days: {seen} requests and {replies} replies checked")
+    for (rule, mode), whats in rules.items():
+        hits, exempted = whats.get("hits", 0), whats.get("exempted", 0)
+        share = f" ({hits / seen:.2%})" if seen else ""
+        verb = {"alert": "would have blocked", "block": "blocked", "mask": "masked"}.get(mode, mode)
+        passed = f", {exempted} let pass by exemptions" if exempted else ""
+        print(f"\n{rule} (mode {mode}): {verb} {hits}{share}{passed}")
+        for kind, n in sorted(whats.items(), key=lambda item: -item[1]):
+            if kind not in ("hits", "exempted"):
+                print(f"    {kind:28} {n}")
+        for text in _examples(args, rule) if mode == "alert" else ():
+            print(f"    for example: {text}")
+        if mode == "alert" and hits:
+            print(
+                f"    to block: set `mode: block` on the rule `{rule}` of tenant {args.tenant} in tenants.yaml, then"
+            )
+            print("    tenantgate diff && tenantgate render -o kong.yml && kong reload")
+    return 0
+
+
+def _examples(args: argparse.Namespace, rule: str) -> list[str]:
+    if not args.key_env:
+        return []
+    from tenantgate.guard.notes import sealer  # noqa: PLC0415
+    from tenantgate.guard.registry import Keys  # noqa: PLC0415
+
+    tenant = TenantId(args.tenant)
+    keys, name = sealer(_key(args), tenant), Keys(tenant).examples(rule).encode()
+    opened = (keys.open(sealed, key=name) for sealed in _book(args).examples(rule))
+    # Control characters would let a prompt draw on the operator's terminal.
+    return ["".join(c if c.isprintable() else " " for c in o.decode()) for o in opened if o is not None]
+
+
+def _key(args: argparse.Namespace) -> str:
+    key = os.environ.get(args.key_env)
+    if not key:
+        raise ConfigError(f"--key-env: the environment has no {args.key_env}")
+    return key
+
+
+def _hash(args: argparse.Namespace) -> int:
+    from tenantgate.guard.notes import fingerprint, sealer  # noqa: PLC0415
+
+    text = sys.stdin.read().rstrip("\n")
+    print(fingerprint(sealer(_key(args), TenantId(args.tenant)), args.rule, text))
+    return 0
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,0 +1,343 @@
+"""A text in arrays: folded letters, hashed words and pairs of words, concepts and where they stand close together.
+
+Everything is a fixed number of passes of NumPy over the text, so a hostile text costs no more than any other of its length.
+
+A piece of a text is hashed as ``sum(code[i] * M**i)``; the differences of one running sum give the hash of every piece
+(Rabin and Karp's fingerprint, modulo 2**64), so that thousands of entries in many languages are looked up by their length.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from tenantgate.guard.core.concepts import CONCEPTS, PATTERNS
+from tenantgate.pii.core import normalise
+from tenantgate.pii.core.finding import lower_in_place
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+    Codes = NDArray[np.uint32]
+    Hashes = NDArray[np.uint64]
+    Floats = NDArray[np.float32]
+
+__all__ = [
+    "BUCKETS",
+    "LONGEST",
+    "PAIRS",
+    "Folded",
+    "Lexicon",
+    "Reading",
+    "concepts",
+    "entries_of",
+    "fold",
+    "read",
+]
+
+BUCKETS: Final = 1 << 15
+"""How many hashed words and pairs of words are told apart."""
+LONGEST: Final = 24_000
+"""Characters that `fold` takes at most."""
+N: Final = len(CONCEPTS)
+PAIRS: Final = N * N
+"""Pairs of concepts a, b with a < b have the number a * N + b."""
+
+_SPACE, _LETTER, _WIDE, _SIGN, _JOINED = range(5)
+_TABLE: Final = 0x3100  # characters whose class is in a table
+_GAPS: Final = frozenset('-_*"`~“”„«»‐‑‒–—•·\u00ad')
+_SIGNS: Final = frozenset("[](){}<>:;!?#|=/\\&%$@")
+_ENDS: Final = ".!?。！？؟।"
+_NEAR: Final = 60  # "letters" within which two concepts make a pair
+_CLOSE: Final = 90  # … and three a pattern
+_AFTER: Final = 8  # concepts that are looked at after each
+_SENTENCE: Final = 14  # "letters" that the end of a sentence counts for
+_M: Final = 0x9E3779B97F4A7C15
+_MIX: Final = np.uint64(0xD6E8FEB86659FD93)
+_SHIFT: Final = np.uint64(32)
+_SLOTS: Final = 1 << 17
+_SLOT: Final = np.uint64(_SLOTS - 1)
+_TIERS: Final = (3, 6)
+_PLACES: Final = 4096  # that are looked at at a time, at all lengths of entries
+
+
+@lru_cache(maxsize=1)
+def _tables() -> tuple[Codes, NDArray[np.int8], Hashes, Hashes]:
+    """Folded character and class of each character below `_TABLE`; the powers of M and of its inverse."""
+    letters = np.arange(_TABLE, dtype=np.uint32)
+    kind = np.zeros(_TABLE, np.int8)
+    for code in range(_TABLE):
+        char = chr(code)
+        plain = unicodedata.normalize("NFKD", char)[:1] if code < 0x250 or 0x370 <= code < 0x700 else char
+        plain = {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ß": "s", "æ": "a", "ё": "е", "й": "й", "ة": "ه", "ى": "ي", "’": "'", "‘": "'"}.get(char, plain)  # fmt: skip
+        category = unicodedata.category(char)[0]
+        if char in _GAPS or category in "ZC":
+            plain = " "
+        elif category in "LNM" or char == "'":
+            kind[code] = _LETTER
+        else:
+            kind[code] = _SIGN
+        if category in "LM" and (0x0E00 <= code < 0x1100 or 0x1780 <= code < 0x1800 or code >= 0x3040):
+            kind[code] = _WIDE
+        elif category in "LM" and 0x0590 <= code < 0x0780:
+            kind[code] = _JOINED
+        letters[code] = ord(plain)
+    powers = np.full(LONGEST + 1, _M, np.uint64)
+    powers[0] = 1
+    inverse = np.full(LONGEST + 1, pow(_M, -1, 1 << 64), np.uint64)
+    inverse[0] = 1
+    return letters, kind, np.multiply.accumulate(powers), np.multiply.accumulate(inverse)
+
+
+def _mixed(hashes: Hashes) -> Hashes:
+    out: Hashes = (hashes ^ (hashes >> _SHIFT)) * _MIX
+    return out ^ (out >> _SHIFT)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text in arrays.
+
+    Attributes:
+        where: for each folded character its place in the text.
+        starts, ends: the words, single signs, and single characters of scripts without spaces, in folded characters.
+        words: a hash below `BUCKETS` for each word; then one for each pair of neighbours, and of next but one.
+        at: for each concept found its place, in folded characters, rising.
+        found: the concepts.
+        pairs: numbers of pairs of concepts that stand close together.
+        pairs_at: the places of their first.
+        patterns: numbers of `PATTERNS` that were found.
+        patterns_at: their places.
+    """
+
+    where: Ints
+    starts: Ints
+    ends: Ints
+    words: Ints
+    at: Ints
+    found: Ints
+    pairs: Ints
+    pairs_at: Ints
+    patterns: Ints
+    patterns_at: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A text without case, accents and runs of white space.
+
+    Attributes:
+        codes: its characters.
+        kinds: their classes.
+        where: their places in the text.
+        letters: how many letters' width there is up to each.
+        sums: the running sum of the hash, one longer.
+    """
+
+    codes: Codes
+    kinds: NDArray[np.int8]
+    where: Ints
+    letters: Floats
+    sums: Hashes
+
+    def hashes(self, starts: Ints, length: int | Ints) -> Hashes:
+        """Of the pieces of this length, or these lengths, that begin at `starts`."""
+        out: Hashes = (self.sums[starts + length] - self.sums[starts]) * _tables()[3][starts]
+        return _mixed(out)
+
+    def inside(self, places: Ints) -> NDArray[np.bool_]:
+        """Whether a word goes on at each place."""
+        within = (places > 0) & (places < len(self.kinds))
+        after = self.kinds[np.where(within, places, 0)]
+        before = self.kinds[np.where(within, places - 1, 0)]
+        letters = (after == _LETTER) | (after == _JOINED)
+        found: NDArray[np.bool_] = within & letters & ((before == _LETTER) | (before == _JOINED))
+        return found
+
+    def words(self) -> tuple[Ints, Ints]:
+        """Where words of alphabets with spaces begin, and after which character they end."""
+        word = np.zeros(len(self.kinds) + 2, np.int8)
+        word[1:-1] = (self.kinds == _LETTER) | (self.kinds == _JOINED)
+        edges = np.diff(word)
+        return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+
+
+def fold(text: str) -> Folded:
+    """`text`, as it reads (`tenantgate.pii.core.normalise`); of one longer than `LONGEST` the beginning."""
+    text = text[:LONGEST]
+    letter, kind, powers, _ = _tables()
+    raw = np.frombuffer(lower_in_place(text).encode("utf-32-le", "surrogatepass"), np.uint32)
+    low = raw < _TABLE
+    index = np.where(low, raw, 0)
+    codes = np.where(low, letter[index], raw)
+    high = np.where(
+        (raw < 0xA4D0) | (raw >= 0x20000), _WIDE, np.where((raw >= 0xAC00) & (raw < 0xD7B0), _JOINED, _LETTER)
+    )
+    high = np.where((raw >= 0x1F000) & (raw < 0x20000), _SIGN, high)
+    kinds = np.where(low, kind[index], high).astype(np.int8)
+    space = codes == 32
+    kinds[space] = _SPACE
+    ends = np.isin(raw, [ord(c) for c in _ENDS])
+    lines = raw == 10
+    weight = np.where(kinds == _WIDE, 2.2, 1.0) + lines * 3.0
+    weight[1:] += (ends[:-1] & space[1:]) * float(_SENTENCE) + (lines[:-1] & lines[1:]) * float(_SENTENCE)
+    keep = np.ones(len(codes), bool)
+    keep[1:] = ~(space[1:] & space[:-1])
+    letters = np.cumsum(weight)[keep].astype(np.float32)
+    codes, kinds = codes[keep], kinds[keep]
+    sums = np.zeros(len(codes) + 1, np.uint64)
+    np.cumsum(codes.astype(np.uint64) * powers[: len(codes)], out=sums[1:])
+    return Folded(codes, kinds, np.flatnonzero(keep), letters, sums)
+
+
+class Lexicon:
+    """Entries of several kinds, looked up at many places of a text at once.
+
+    Args:
+        entries: for each kind, at most 64, its entries as in `tenantgate.guard.core.concepts`.
+    """
+
+    def __init__(self, entries: Iterable[Iterable[str]]) -> None:
+        masks: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+        stems = []
+        for number, of_kind in enumerate(entries):
+            for entry in of_kind:
+                stem = fold(normalise(entry.rstrip("_")).text)
+                size = len(stem.codes)
+                key = int(stem.hashes(np.zeros(1, np.int64), size)[0])
+                stems.append(stem)
+                masks[key, size][entry.endswith("_")] |= 1 << number
+        ordered = sorted(masks)
+        self._keys = np.array([key for key, _ in ordered], np.uint64)
+        self._sizes = np.array([size for _, size in ordered], np.int64)
+        self._masks = np.array([masks[k] for k in ordered], np.uint64)  # of its beginnings, of whole words
+        self._maybe = _marked(self._keys)
+        # Longer entries are looked up only where the beginning of one is.
+        self._tiers: list[tuple[Ints, NDArray[np.bool_] | None, int]] = []
+        lengths, begin = np.unique(self._sizes), 0
+        for most in (*_TIERS, int(lengths.max(initial=0))):
+            tier = lengths[(lengths > begin) & (lengths <= most)]
+            longer = [s for s in stems if begin and len(s.codes) > begin]
+            known = np.array([s.hashes(np.zeros(1, np.int64), begin)[0] for s in longer], np.uint64)
+            self._tiers.append((tier, _marked(known) if begin else None, begin))
+            begin = most
+
+    def find(self, text: Folded, places: Ints, *, backwards: bool = False) -> tuple[Ints, Ints]:
+        """Where entries begin (or, looking backwards, end) among `places`, and their kinds; by place."""
+        found = [self._at(text, places[i : i + _PLACES], backwards) for i in range(0, len(places), _PLACES)]
+        if not found:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        where, mask = (np.concatenate(part) for part in zip(*found, strict=True))
+        bits = np.unpackbits(mask.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+        row, kind = np.nonzero(bits)
+        once = np.unique(where[row] * 64 + kind)
+        return once // 64, once % 64
+
+    def _at(self, text: Folded, places: Ints, backwards: bool) -> tuple[Ints, Hashes]:
+        all_starts, all_slots = [], []
+        for lengths, gate, begin in self._tiers:
+            if gate is not None and not backwards:
+                places = places[places + begin <= len(text.codes)]
+                places = places[gate[(text.hashes(places, begin) & _SLOT).astype(np.int64)]]
+            starts, slots = self._of_lengths(text, places, lengths, backwards)
+            all_starts.append(starts)
+            all_slots.append(slots)
+        starts, slots = np.concatenate(all_starts), np.concatenate(all_slots)
+        alone = ~text.inside(starts + self._sizes[slots]) & ~text.inside(starts)
+        mask = self._masks[slots, 0] | np.where(alone, self._masks[slots, 1], np.uint64(0))
+        return starts[mask != 0], mask[mask != 0]
+
+    def _of_lengths(
+        self, text: Folded, places: Ints, lengths: Ints, backwards: bool
+    ) -> tuple[Ints, Ints]:  # fmt: skip
+        """Where entries of these lengths are, and their numbers."""
+        sizes = np.broadcast_to(lengths[None, :], (len(places), len(lengths)))
+        starts = places[:, None] - (sizes if backwards else 0 * sizes)
+        fits = (starts >= 0) & (starts + sizes <= len(text.codes))
+        starts, sizes = starts[fits], sizes[fits]
+        hashes = text.hashes(starts, sizes)
+        some = np.flatnonzero(self._maybe[(hashes & _SLOT).astype(np.int64)])
+        starts, sizes, hashes = starts[some], sizes[some], hashes[some]
+        slots = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
+        same = (self._keys[slots] == hashes) & (self._sizes[slots] == sizes)
+        return starts[same], slots[same]
+
+
+def _marked(hashes: Hashes) -> NDArray[np.bool_]:
+    out = np.zeros(_SLOTS, bool)
+    out[(hashes & _SLOT).astype(np.int64)] = True
+    return out
+
+
+@lru_cache(maxsize=1)
+def concepts() -> Lexicon:
+    """The lexicon of all concepts."""
+    return Lexicon(entries_of(name) for name in CONCEPTS)
+
+
+def entries_of(concept: str) -> list[str]:
+    """The entries of a concept."""
+    return [e.strip() for e in CONCEPTS[concept].replace("\n", " ").split(",") if e.strip()]
+
+
+_NUMBER: Final[Mapping[str, int]] = {name: i for i, name in enumerate(CONCEPTS)}
+_PATTERN_MASKS: Final = np.array([sum(1 << _NUMBER[w] for w in p.split()) for p in PATTERNS], np.uint64)
+
+
+def read(folded: Folded) -> Reading:
+    """A text in arrays."""
+    kinds = folded.kinds
+    begin, end = folded.words()
+    single = np.flatnonzero((kinds == _WIDE) | _telling(folded))
+    starts = np.sort(np.concatenate((begin, single)))
+    ends = np.sort(np.concatenate((end, single + 1)))
+    at, found = concepts().find(folded, np.union1d(begin, np.flatnonzero(kinds > _LETTER)))
+    return Reading(
+        folded.where, starts, ends, _words(folded, starts, ends), *_together(at, found, folded.letters)
+    )
+
+
+_TELLING: Final = np.array(sorted(ord(c) for c in _SIGNS), np.uint32)
+
+
+def _telling(folded: Folded) -> NDArray[np.bool_]:
+    """Which characters are signs that count as words."""
+    sign: NDArray[np.bool_] = folded.kinds == _SIGN
+    sign[sign] = np.isin(folded.codes[sign], _TELLING) | (folded.codes[sign] >= 0x2190)
+    return sign
+
+
+def _words(folded: Folded, starts: Ints, ends: Ints) -> Ints:
+    if not len(starts):
+        return np.zeros(0, np.int64)
+    one = folded.hashes(starts, ends - starts)
+    two = _mixed(one[:-1] * np.uint64(3) + one[1:])
+    three = _mixed(one[:-2] * np.uint64(5) + one[2:])
+    return (np.concatenate((one, two, three)) % np.uint64(BUCKETS)).astype(np.int64)
+
+
+def _together(at: Ints, found: Ints, letters: Floats) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
+    """The concepts, pairs of them that stand close together, and patterns, each with the places."""
+    n = len(at)
+    place = letters[at] if n else np.zeros(0, np.float32)
+    masks = np.left_shift(np.uint64(1), found.astype(np.uint64))
+    pairs, pairs_at = [], []
+    for k in range(1, min(_AFTER, n - 1) + 1):
+        apart = place[k:] - place[:-k]
+        near = apart <= _NEAR
+        a, b = found[:-k][near], found[k:][near]
+        pairs.append(np.minimum(a, b) * N + np.maximum(a, b))
+        pairs_at.append(at[:-k][near])
+        masks[:-k] |= np.where(
+            apart <= _CLOSE, np.left_shift(np.uint64(1), found[k:].astype(np.uint64)), np.uint64(0)
+        )
+    hit, pattern = np.nonzero((masks[:, None] & _PATTERN_MASKS) == _PATTERN_MASKS)
+    none = [np.zeros(0, np.int64)]
+    return at, found, np.concatenate(pairs or none), np.concatenate(pairs_at or none), pattern, at[hit]

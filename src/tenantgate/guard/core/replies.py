@@ -1,0 +1,154 @@
+"""A provider's reply as Kong's response phase sees it: raw, in the provider's own shape, plain or as events.
+
+What is sent in its place must be in OpenAI's shape, because an answer from this phase isn't normalised by ai-proxy.
+A reply that has that shape keeps all that isn't changed; another is put into it (`tenantgate.guard.core.shapes`).
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tenantgate.guard.core.events import loads, parse_events, parse_lines, write_events, write_lines
+from tenantgate.guard.core.passages import Edits, Passage, of_reply, rewrite
+from tenantgate.guard.core.shapes import chunks, completion, completion_of_events
+from tenantgate.llm.chat import JSON_TYPE, SSE_TYPE
+
+__all__ = ["Form", "RawReply", "decompress", "parse"]
+
+_LINES_TYPE: Final = "application/x-ndjson"
+_DONE: Final = {"data": "[DONE]"}
+_BESIDE: Final = ("choices", "error", "usage")
+
+
+class Form(enum.Enum):
+    """How a reply came."""
+
+    JSON = "json"
+    EVENTS = "events"
+    LINES = "lines"  # a JSON value a line, or a list of them
+
+
+@dataclass(frozen=True, slots=True)
+class RawReply:
+    """A reply that was read.
+
+    Attributes:
+        value: the reply as JSON; of a stream, its events as `tenantgate.guard.core.events` gives them.
+        form: how it came.
+        native: whether it has OpenAI's shape.
+    """
+
+    value: Any = field(repr=False)
+    form: Form = Form.JSON
+    native: bool = True
+
+    @property
+    def events(self) -> bool:
+        """Whether the client gets server-sent events."""
+        return self.form is not Form.JSON
+
+    def passage(self) -> Passage:
+        """All that is read of it; paths begin at `value`."""
+        return of_reply(self.value)
+
+    def changed(self, edits: Edits) -> RawReply:
+        """The reply with these texts changed, and without what tells the old ones once more: the log probabilities."""
+        return RawReply(_without_logprobs(rewrite(self.value, edits)), self.form, self.native)
+
+    def written(self, *, identifier: str, created: int) -> tuple[bytes, str] | None:
+        """What is sent, and its content type; None where OpenAI's shape can't tell it."""
+        if self.native:
+            if self.form is Form.JSON:
+                return _dumps(self.value), JSON_TYPE
+            if self.form is Form.EVENTS:
+                return write_events(self.value), SSE_TYPE
+            return write_lines(self.value), _LINES_TYPE
+        if self.form is Form.JSON:
+            told = completion(self.value, identifier=identifier, created=created)
+            return None if told is None else (_dumps(told), JSON_TYPE)
+        values = [event.get("data") for event in self.value]
+        told = completion_of_events(values, identifier=identifier, created=created)
+        if told is None:
+            return None
+        return write_events([*({"data": c} for c in chunks(told)), _DONE]), SSE_TYPE
+
+
+def decompress(raw: bytes, encoding: str | None, most: int) -> bytes | None:
+    """The body without its content encoding; None if that is unknown, broken, or gives more than `most` bytes."""
+    names = [
+        n.strip().lower()
+        for n in (encoding or "").split(",")
+        if n.strip() and n.strip().lower() != "identity"
+    ]
+    for name in reversed(names):
+        if name not in ("gzip", "x-gzip", "deflate"):
+            return None
+        inflater = zlib.decompressobj(47 if "gzip" in name else 15)
+        try:
+            raw = inflater.decompress(raw, most + 1)
+        except zlib.error:
+            return None
+        if not inflater.eof or inflater.unused_data:
+            return None
+    return raw if len(raw) <= most else None
+
+
+def parse(raw: bytes, content_type: str | None) -> RawReply | None:
+    """The reply; None for what is no JSON and no events, and for JSON in which a name stands twice."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    if (content_type or "").strip().lower().startswith("text/event-stream"):
+        return _of_events(parse_events(text), Form.EVENTS)
+    try:
+        body = loads(text.removeprefix("\ufeff"))
+    except RecursionError:
+        return None
+    except ValueError:
+        return _of_lines(text)
+    if isinstance(body, list) and body and all(isinstance(v, Mapping) for v in body):
+        return _of_events([{"data": v} for v in body], Form.LINES)
+    if not isinstance(body, Mapping):
+        return None
+    return RawReply(body, Form.JSON, native=isinstance(body.get("choices"), list))
+
+
+def _of_lines(text: str) -> RawReply | None:
+    """What is no JSON as a whole: a value a line, or events under another content type."""
+    lines = parse_lines(text)
+    if lines is not None:
+        return _of_events(lines, Form.LINES) if len(lines) > 1 else None
+    start = text.removeprefix("\ufeff").lstrip()
+    return _of_events(parse_events(text), Form.EVENTS) if start.startswith(("data:", "event:")) else None
+
+
+def _of_events(events: list[dict[str, Any]], form: Form) -> RawReply | None:
+    values = [e["data"] for e in events if isinstance(e.get("data"), Mapping)]
+    if not values:
+        return None
+    native = any(isinstance(v.get("choices"), list) for v in values) and all(
+        any(name in v for name in _BESIDE) for v in values
+    )
+    return RawReply(events, form, native)
+
+
+def _without_logprobs(value: Any) -> Any:
+    if isinstance(value, list):
+        return [{**e, "data": _without_logprobs(e["data"])} if "data" in e else e for e in value]
+    if not isinstance(value, Mapping) or not isinstance(value.get("choices"), list):
+        return value
+    choices = [
+        {**c, "logprobs": None} if isinstance(c, Mapping) and c.get("logprobs") else c
+        for c in value["choices"]
+    ]
+    return {**value, "choices": choices}
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")

@@ -1,0 +1,136 @@
+"""The guard's costly parts, loaded once for the whole process, never in a request."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from tenantgate.errors import EdgeError, TenantgateError
+from tenantgate.telemetry import logs
+
+if TYPE_CHECKING:
+    from tenantgate.guard.config import RuleConfig
+    from tenantgate.guard.core.injection import InjectionModel
+    from tenantgate.guard.core.ports import Embedder, Patterns
+    from tenantgate.pii.core.ports import NameFinder
+
+__all__ = ["PARTS", "NotReadyError", "SharedParts"]
+
+_log: Final = logging.getLogger("tenantgate.guard")
+_TOKENS: Final = 64  # of a text; 128 would take three times as long
+
+
+class NotReadyError(EdgeError):
+    """A model is still being loaded."""
+
+
+class SharedParts:
+    """The `tenantgate.guard.core.detectors.Parts` of a process; thread-safe.
+
+    What isn't loaded raises `NotReadyError` and begins to load; `load` waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._loading: dict[str, threading.Thread] = {}
+        self._makers: dict[str, Callable[[], Any]] = {
+            "embedder": _load_embedder, "injection": _load_injection, "names": _load_names,
+        }  # fmt: skip
+
+    def injection(self) -> InjectionModel:
+        """The model of prompt injection; needs no built models."""
+        found: InjectionModel = self._get("injection")
+        return found
+
+    def embedder(self) -> Embedder:
+        """The built-in embedder, for windows of 64 tokens."""
+        found: Embedder = self._get("embedder")
+        return found
+
+    def names(self) -> NameFinder:
+        """The finder of names: the model of `tenantgate models build --names`, the extra ``ner``, or both."""
+        found: NameFinder = self._get("names")
+        return found
+
+    def patterns(self, rule: RuleConfig) -> Patterns:
+        """The rule's expressions."""
+        from tenantgate.guard.patterns import Re2Patterns  # noqa: PLC0415 - `--dump` needs it not
+
+        return Re2Patterns(rule.patterns)
+
+    def presidio(self, rule: RuleConfig) -> Patterns:
+        """Presidio with the rule's recognisers: the extra ``presidio``."""
+        name = f"presidio {rule.recognizers} {rule.language} {' '.join(rule.entities)}"
+        with self._lock:
+            self._makers.setdefault(name, lambda: _load_presidio(rule))
+        found: Patterns = self._get(name)
+        return found
+
+    def load(self, name: str) -> None:
+        """Load a part now; what goes wrong is logged, and raised when the part is asked for."""
+        try:
+            made = self._makers[name]()
+        except Exception as error:  # noqa: BLE001 - a broken model must not take the other rules along
+            logs.event(
+                _log, logging.ERROR, "a part of the guard can't be loaded", part=name, **logs.describe(error)
+            )
+            made = (
+                error if isinstance(error, TenantgateError) else EdgeError(f"{name}: {type(error).__name__}")
+            )
+        with self._lock:
+            self._made.setdefault(name, made)
+            self._loading.pop(name, None)
+
+    def _get(self, name: str) -> Any:
+        made = self._made.get(name)
+        if made is None:
+            with self._lock:
+                if name not in self._made and name not in self._loading:
+                    thread = threading.Thread(
+                        target=self.load, args=(name,), name=f"load-{name}", daemon=True
+                    )
+                    self._loading[name] = thread
+                    thread.start()
+            raise NotReadyError(f"{name}: still loading")
+        if isinstance(made, TenantgateError):
+            raise made.with_traceback(None)
+        return made
+
+
+def _load_injection() -> InjectionModel:
+    from tenantgate.guard.core.injection import InjectionModel  # noqa: PLC0415
+    from tenantgate.guard.phrase_patterns import phrase_finder  # noqa: PLC0415
+    from tenantgate.guard.weights import injection_weights  # noqa: PLC0415
+
+    model = InjectionModel(injection_weights(), phrase_finder())
+    model.find("warm-up")
+    return model
+
+
+def _load_embedder() -> Embedder:
+    from tenantgate.models.files import find_models  # noqa: PLC0415
+
+    files = find_models()
+    if files is None:
+        raise EdgeError("the models aren't built: run `tenantgate models build`")
+    embedder = files.embedder(_TOKENS)
+    embedder.embed("warm-up")
+    return embedder
+
+
+def _load_names() -> NameFinder:
+    from tenantgate.pii.name_models import load_names  # noqa: PLC0415
+
+    return load_names()
+
+
+def _load_presidio(rule: RuleConfig) -> Patterns:
+    from tenantgate.guard.presidio import PresidioFinder  # noqa: PLC0415
+
+    return PresidioFinder(rule.recognizers, rule.language or "en", rule.entities)
+
+
+PARTS: Final = SharedParts()

@@ -1,0 +1,196 @@
+"""What `tenant-response-guardrails` does: checks a reply that Kong holds back, and recovers placeholders.
+
+A reply that is left as it is goes on to ai-proxy. One that is changed is sent from here, in OpenAI's shape, and
+Kong's own count of its tokens is then zero.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING, Final
+
+from tenantgate.errors import EdgeError
+from tenantgate.guard.checking import Checker, mask_all
+from tenantgate.guard.config import check
+from tenantgate.guard.core.answers import CODE_REPLY, blocked
+from tenantgate.guard.core.passages import of_text
+from tenantgate.guard.core.replies import RawReply, decompress, parse
+from tenantgate.guard.core.verdict import Action, Decision, judge
+from tenantgate.guard.models import PARTS
+from tenantgate.guard.notes import Notes, sealer
+from tenantgate.guard.service import ORIGINALS, SHARE
+from tenantgate.llm.chat import JSON_TYPE
+from tenantgate.pii.core import Placeholders, recovering
+from tenantgate.telemetry import logs, metrics
+from tenantgate.time_left import limited
+
+if TYPE_CHECKING:
+    from tenantgate.guard.config import ReplyGuardConfig, RuleConfig
+    from tenantgate.guard.core.detectors import Parts
+    from tenantgate.guard.core.exemptions import Exemption
+    from tenantgate.guard.core.passages import Edits, Passage
+    from tenantgate.kong import Host
+    from tenantgate.pii.core import Finding
+    from tenantgate.tenant import TenantId
+
+__all__ = ["MARK", "PLUGIN", "ReplyGuard"]
+
+PLUGIN: Final = "tenant-response-guardrails"
+MARK: Final = "tenantgate_reply_guard"
+"""In ``kong.ctx.shared``: ``pass`` once the guard has let a reply through as it is (`tenantgate.config.lua`)."""
+
+_log: Final = logging.getLogger("tenantgate.guard")
+_replies: Final = metrics.counter(
+    "tenantgate_guard_replies_total", "Replies by what the guard did.", ("action",)
+)
+_recovered: Final = metrics.counter("tenantgate_guard_recovered_total", "Placeholders that were turned back.")
+
+
+class ReplyGuard:
+    """The guard of one route's replies."""
+
+    def __init__(self, config: ReplyGuardConfig, parts: Parts = PARTS) -> None:
+        check(config.rules, replies=True)
+        self._config = config
+        self._checker = Checker(config.rules, parts)
+        self._notes = Notes(config)
+
+    def response(self, host: Host) -> None:
+        """Let the reply pass, change it or refuse it."""
+        strict = self._config.enforces and self._config.on_error == "reject"
+        try:
+            self._response(host)
+        except Exception as error:
+            if strict:
+                raise
+            logs.event(_log, logging.WARNING, "reply not checked", **logs.describe(error))
+            _replies.inc(action="error")
+            _let_pass(host)
+
+    def _response(self, host: Host) -> None:
+        status = host.response_status()
+        if status != 200 and not self._checker.rules:
+            _let_pass(host)
+            return
+        tenant = host.tenant()
+        headers = host.response_headers()
+        raw = host.call("service.response.get_raw_body")
+        raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
+        encoding = headers.get("content-encoding")
+        plain = decompress(raw, encoding, self._config.max_reply_bytes)
+        if status != 200:
+            self._check_error(host, tenant, plain, status)
+            return
+        reply = None if plain is None else parse(plain, headers.get("content-type"))
+        if reply is None:
+            raise EdgeError("reply: too large, or neither JSON nor events in UTF-8, gzip or deflate")
+        decision, exempt = self._judged(host, tenant, reply.passage())
+        if decision.action is Action.BLOCK:
+            self._refuse(host, decision)
+        changed = self._masked(tenant, reply, exempt) if decision.action is Action.MASK else reply
+        changed, count = self._with_originals(host, tenant, changed)
+        verdict = decision.verdict() | ({"recovered": count} if count else {})
+        if verdict != {"action": "pass"}:
+            host.put_verdict(PLUGIN, verdict)
+        if changed is not reply:
+            self._send(host, changed, encoded=bool(encoding))
+        _let_pass(host)
+
+    def _check_error(self, host: Host, tenant: TenantId | None, plain: bytes | None, status: int) -> None:
+        """A provider's error passes as it is or not at all: it may say anything, in any shape."""
+        if plain is None:
+            raise EdgeError("error: too large, or in an unknown encoding")
+        decision, _ = self._judged(host, tenant, of_text(plain.decode("utf-8", "replace")))
+        if decision.action in (Action.BLOCK, Action.MASK):
+            self._refuse(host, decision, status=status)
+        verdict = decision.verdict()
+        if verdict != {"action": "pass"}:
+            host.put_verdict(PLUGIN, verdict)
+        _let_pass(host)
+
+    def _judged(
+        self, host: Host, tenant: TenantId | None, passage: Passage
+    ) -> tuple[Decision, tuple[Exemption, ...]]:
+        with limited(host.remaining_ms() * SHARE):
+            checked = self._checker.check(lambda _rule: passage)
+        for rule in self._checker.rules:
+            if rule.name in checked.failed and rule.mode != "alert" and self._config.on_error == "reject":
+                raise checked.failed[rule.name]
+        exempt = self._notes.exemptions(tenant)
+        decision = judge(
+            self._checker.rules, checked.found, exempt,
+            lambda rule, f: self._notes.fingerprint(tenant, rule, passage.text[f.start : f.end]),
+        )  # fmt: skip
+        _replies.inc(action=decision.action.value)
+        self._notes.note(host, tenant, decision, lambda _rule: passage, of="reply")
+        return decision, exempt
+
+    def _masked(self, tenant: TenantId | None, reply: RawReply, exempt: tuple[Exemption, ...]) -> RawReply:
+        placeholders = Placeholders()
+        placeholders.avoid(reply.passage().text)
+
+        def allowed(rule: RuleConfig, passage: Passage, finding: Finding) -> bool:
+            return not self._notes.covered(tenant, rule, passage.text[finding.start : finding.end], exempt)
+
+        def change(value: RawReply, edits: Edits) -> RawReply:
+            if any("audio" in path for path in edits):
+                raise EdgeError("reply: what is spoken in a sound can't be masked")
+            return value.changed(edits)
+
+        masking = [r for r in self._checker.rules if r.mode == "mask"]
+        return mask_all(
+            masking,
+            lambda value, _rule: value.passage(),
+            reply.changed({}),
+            self._checker,
+            placeholders,
+            allowed,
+            change,
+        )
+
+    def _with_originals(self, host: Host, tenant: TenantId | None, reply: RawReply) -> tuple[RawReply, int]:
+        """The reply with the originals in place of the request's placeholders, and how many there were."""
+        key = self._config.encryption_key
+        if not self._config.recover_redacted or not key or tenant is None:
+            return reply, 0
+        sealed = host.call("ctx.shared.get", ORIGINALS)
+        if not isinstance(sealed, str | bytes):
+            return reply, 0
+        try:
+            opened = sealer(key, tenant).open(base64.b64decode(sealed), key=ORIGINALS.encode())
+        except (binascii.Error, ValueError):
+            opened = None
+        if opened is None:
+            raise EdgeError("recover_redacted: the encryption_key isn't the one of tenant-guardrails")
+        known = Placeholders.loads(opened)
+        edits, total = reply.passage().rewritten(
+            lambda text: recovering(text, known.originals, known.spellings)
+        )
+        _recovered.inc(total)
+        return (reply.changed(edits) if edits else reply), total
+
+    def _send(self, host: Host, reply: RawReply, *, encoded: bool) -> None:
+        made = reply.written(identifier="chatcmpl-" + secrets.token_hex(12), created=int(time.time()))
+        if made is None:
+            raise EdgeError("reply: this provider's shape holds more than text, so it can't be changed")
+        if encoded:
+            host.call("response.clear_header", "Content-Encoding")
+        host.answer(200, made[0], {"Content-Type": made[1]})
+
+    def _refuse(self, host: Host, decision: Decision, *, status: int = 400) -> None:
+        host.put_verdict(PLUGIN, decision.verdict())
+        body = blocked(
+            CODE_REPLY, request_id=host.request_id(self._config.correlation_header), decision=decision,
+            show_reason=self._config.show_reason,
+        )  # fmt: skip
+        host.call("response.clear_header", "Content-Encoding")
+        host.answer(status, body, {"Content-Type": JSON_TYPE})
+
+
+def _let_pass(host: Host) -> None:
+    # Last: whatever fails before, the mark is missing and a route that blocks replies answers 503.
+    host.call("ctx.shared.set", MARK, "pass")

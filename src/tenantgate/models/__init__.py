@@ -1,0 +1,1 @@
+"""Language models: weights, their int8 ONNX form, inference, language identification."""

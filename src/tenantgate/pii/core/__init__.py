@@ -1,0 +1,56 @@
+"""Personal data and secrets in a text: found by rules with checksums, masked by placeholders. Pure.
+
+    findings = find_personal(text) + find_secrets(text)
+    masked = mask(text, findings)
+
+A finding says what and where, never the text itself.
+"""
+
+from tenantgate.pii.core.finding import NAME_KINDS, Finding, outermost, within
+from tenantgate.pii.core.masking import (
+    Masked,
+    Placeholders,
+    changed,
+    in_placeholder,
+    mask,
+    masking,
+    recover,
+    recovering,
+)
+from tenantgate.pii.core.names import find_names
+from tenantgate.pii.core.normalise import View, normalise, original_spans, without_surrogates
+from tenantgate.pii.core.personal import DEFAULT_KINDS, PERSONAL_KINDS, find_personal
+from tenantgate.pii.core.secrets import SECRET_KINDS, find_secrets
+from tenantgate.pii.core.view import Unit
+from tenantgate.pii.core.views import Readings, TooDeepError, find_at_last, find_in_views, readings
+
+__all__ = [
+    "DEFAULT_KINDS",
+    "NAME_KINDS",
+    "PERSONAL_KINDS",
+    "SECRET_KINDS",
+    "Finding",
+    "Masked",
+    "Placeholders",
+    "Readings",
+    "TooDeepError",
+    "Unit",
+    "View",
+    "changed",
+    "find_at_last",
+    "find_in_views",
+    "find_names",
+    "find_personal",
+    "find_secrets",
+    "in_placeholder",
+    "mask",
+    "masking",
+    "normalise",
+    "original_spans",
+    "outermost",
+    "readings",
+    "recover",
+    "recovering",
+    "within",
+    "without_surrogates",
+]

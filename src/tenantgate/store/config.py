@@ -1,0 +1,56 @@
+"""Redis connection settings, shared by all features that keep data there; names as in Kong's plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from tenantgate.fields import config_class, field
+
+__all__ = ["LOCALHOST", "PORT", "ClusterNode", "RedisConfig", "cluster_problem"]
+
+LOCALHOST: Final = "127.0.0.1"
+PORT: Final = 6379
+
+
+@config_class
+class ClusterNode:
+    """One node of a Redis Cluster."""
+
+    ip: str = field("Host name or address of the node.", default=LOCALHOST, len_min=1)
+    port: int = field("Port of the node.", default=PORT, between=(1, 65535))
+
+
+def cluster_problem(nodes: Sequence[object], host: str, port: int, database: int) -> str | None:
+    """What is wrong where `nodes` of a cluster are given beside a `host`: ``field: what``."""
+    if not nodes:
+        return None
+    if host != LOCALHOST or port != PORT:
+        return f"{'host' if host != LOCALHOST else 'port'}: cluster_nodes is given, too; give one of the two"
+    return "database: a cluster has no other than 0" if database else None
+
+
+@config_class
+class RedisConfig:
+    """Where the entries lie. Redis 8 or newer; with an older one only the exact level works."""
+
+    host: str = field("Host name or address of the Redis server.", default=LOCALHOST, len_min=1)
+    port: int = field("Port of the Redis server.", default=PORT, between=(1, 65535))
+    cluster_nodes: tuple[ClusterNode, ...] = field(
+        "Nodes of a Redis Cluster, each with ip and port, in place of host and port; some are enough, they know the "
+        "others.",
+        default=(), len_max=100,
+    )  # fmt: skip
+    database: int = field("Number of the Redis database.", default=0, between=(0, 1023))
+    username: str | None = field("Redis user, where access control lists are in use.", default=None)
+    password: str | None = field("Redis password.", default=None, referenceable=True)
+    ssl: bool = field("Whether to speak TLS to Redis.", default=False)
+    ssl_verify: bool = field("Whether to verify the certificate of Redis.", default=True)
+    timeout_ms: int = field(
+        "How long a request waits for Redis at each trip, connecting included; then it passes uncached.",
+        default=15, between=(1, 1000), unit="ms",
+    )  # fmt: skip
+
+    def problem(self) -> str | None:
+        """What is wrong with the fields together."""
+        return cluster_problem(self.cluster_nodes, self.host, self.port, self.database)
