@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from tenantgate.devhost.client import Reply
 
 T = TypeVar("T")
+ROOT: Final = Path(__file__).resolve().parents[1]
+"""The checkout."""
 PATIENCE_S = 20.0
 
 

@@ -27,7 +27,7 @@ from tenantgate.fields import parse
 from tenantgate.kong.testing import FakeKong
 from tenantgate.telemetry import metrics
 
-from support import until
+from support import ROOT, until
 
 
 class Kept:
@@ -285,7 +285,7 @@ def test_the_worker_s_metrics_are_shown_and_counted_on_over_its_restarts() -> No
 
 
 def test_the_measuring_of_memory_loses_no_record(capsys: pytest.CaptureFixture[str]) -> None:
-    path = Path(__file__).parents[2] / "benchmarks/bench_audit.py"
+    path = ROOT / "benchmarks/bench_audit.py"
     spec = importlib.util.spec_from_file_location("tests_bench_audit", path)
     assert spec is not None
     assert spec.loader is not None

@@ -11,6 +11,8 @@ from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_rights import ACL_RULES, check_plugins, check_rate_limits
 
+from support import ROOT
+
 USER, PASSWORD = "tenantgate", "for-this-test-only"  # nothing else has it
 
 
@@ -55,7 +57,7 @@ def test_each_right_is_needed_by_the_rate_limits(acl: redis.Redis, config: Redis
 
 
 def test_the_documented_rights_are_those_of_the_page() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text("utf-8")
+    page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
     assert " ".join(ACL_RULES.split()) in " ".join(page.replace("\\\n", " ").split())
 
 

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tenantgate.config import docs
 from tenantgate.errors import ConfigError
 
-PAGE = Path(__file__).parents[2] / "docs/configuration.md"
+from support import ROOT
+
+PAGE = ROOT / "docs/configuration.md"
 
 
 def test_the_tables_in_the_documentation_are_in_step() -> None:

@@ -8,7 +8,9 @@ import pytest
 from tenantgate import cli
 from tenantgate.config import docs_commands
 
-DOCS = Path(__file__).parents[2] / "docs"
+from support import ROOT
+
+DOCS = ROOT / "docs"
 
 
 def test_the_documentation_is_in_step() -> None:

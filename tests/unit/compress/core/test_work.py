@@ -7,9 +7,10 @@ from itertools import chain, repeat
 import pytest
 
 from tenantgate.bench.slow_texts import FAMILIES, text_of
-from tenantgate.compress import CompressConfig, Compressor
+from tenantgate.compress.config import CompressConfig
 from tenantgate.compress.core.fillers import FillerPruner
 from tenantgate.compress.core.meaning import protected
+from tenantgate.compress.core.pipeline import Compressor
 from tenantgate.compress.core.task import MOST_CHARACTERS
 from tenantgate.compress.core.work import OutOfTimeError, Work
 

@@ -9,7 +9,9 @@ import pytest
 from tenantgate.config import commands
 from tenantgate.errors import ConfigError, EdgeError
 
-DEMO = str(Path(__file__).parents[2] / "examples/demo.yaml")
+from support import ROOT
+
+DEMO = str(ROOT / "examples/demo.yaml")
 KEYS = {
     "DECK_ACME_API_KEY": "a-key",
     "DECK_GLOBEX_API_KEY": "g-key",

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tenantgate.compress.config import CompressConfig, CompressionRange, Compressor
+from tenantgate.compress.config import CompressConfig, CompressionRange
+from tenantgate.compress.core.pipeline import Compressor
 from tenantgate.compress.core.task import Task, asked, asked_of_request
 from tenantgate.compress.core.transcript import transcripts
 from tenantgate.compress.core.work import Work

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tenantgate.config import KongConfOptions, kong_conf, load
@@ -9,7 +7,7 @@ from tenantgate.config.catalog import CATALOG
 from tenantgate.config.kong_conf import socket_path
 from tenantgate.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+from support import ROOT
 
 
 def settings(text: str) -> dict[str, str]:

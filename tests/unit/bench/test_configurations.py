@@ -12,7 +12,9 @@ from tenantgate.bench.configurations import BARE, Configuration
 from tenantgate.config import catalog
 from tenantgate.errors import ConfigError
 
-PROJECT = Path(__file__).resolve().parents[2] / "benchmarks" / "configurations"
+from support import ROOT
+
+PROJECT = ROOT / "benchmarks" / "configurations"
 CACHE = "title: the cache\nsections: {cache: {cache_ttl: 60}}\n"
 
 

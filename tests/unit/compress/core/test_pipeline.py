@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenantgate.compress.config import CompressConfig, CompressionRange, Compressor, check
+from tenantgate.compress.config import CompressConfig, CompressionRange, check
 from tenantgate.compress.core.checking import Problem
-from tenantgate.compress.core.pipeline import OutOfTimeError, joined
+from tenantgate.compress.core.pipeline import Compressor, OutOfTimeError, joined
 from tenantgate.compress.core.plan import parts, rate_for, replaced
 from tenantgate.compress.core.tags import sections
 from tenantgate.errors import ConfigError

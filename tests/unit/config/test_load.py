@@ -12,7 +12,8 @@ from tenantgate.config.catalog import CATALOG
 from tenantgate.config.model import TenantsFile
 from tenantgate.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+from support import ROOT
+
 A_MODEL = "tenants[0].models[0]"
 KEY = """'${{ env "DECK_A" }}'"""
 HEAD = "version: 1\ntenants:\n"

@@ -3,7 +3,6 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,8 @@ from tenantgate.config.providers import PROVIDERS
 from tenantgate.config.render import uses_mock
 from tenantgate.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+from support import ROOT
+
 EXAMPLE = ROOT / "tenants.yaml"
 Json = dict[str, Any]
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import yaml
 
 from tenantgate.config.json_schema import json_schema
 
-ROOT = Path(__file__).parents[2]
+from support import ROOT
 
 
 def test_the_committed_schema_is_in_step() -> None:

@@ -11,7 +11,8 @@ import yaml
 from tenantgate.config import load, placeholders, render
 from tenantgate.config.kong_conf import KongConfOptions
 
-ROOT = Path(__file__).parents[2]
+from support import ROOT
+
 OPTIONS = KongConfOptions()
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections import Counter
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +12,9 @@ import pytest
 
 from tenantgate.bench.load import Shot
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from support import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # they import each other, as programs do
 
 

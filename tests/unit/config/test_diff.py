@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tenantgate.config import diff, load, render
 from tenantgate.config.lua import WITHOUT_PAYLOAD
 from tenantgate.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+from support import ROOT
+
 RENDERED = render(load(ROOT / "tenants.yaml"))
 
 

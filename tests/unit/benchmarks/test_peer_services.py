@@ -7,13 +7,14 @@ import importlib.util
 import io
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-_FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "peer_services.py"
+from support import ROOT
+
+_FILE = ROOT / "benchmarks" / "peer_services.py"
 _spec = importlib.util.spec_from_file_location("tests_peer_services", _FILE)
 assert _spec is not None
 assert _spec.loader is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from itertools import combinations, islice
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -17,12 +16,14 @@ from tenantgate.cache.core.judge import choose, difference
 from tenantgate.cache.core.wording import read
 from tenantgate.models.language import Languages
 
+from support import ROOT
+
 LANGUAGES = Languages()
 
 
 @pytest.fixture(scope="module")
 def tables() -> ModuleType:
-    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+    sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
         import cache_pairs  # noqa: PLC0415
     finally:

@@ -17,7 +17,8 @@ from tenantgate.config import catalog, model
 from tenantgate.config.kong_conf import kong_conf
 from tenantgate.fields import specs
 
-ROOT = Path(__file__).parents[2]
+from support import ROOT
+
 FOLDER = ROOT / "deploy/grafana"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,9 @@ from tenantgate.audit.core.redaction import ContentState, Policy, absent, redact
 from tenantgate.audit.core.trace import parse_traceparent, span_id, trace_of
 from tenantgate.tenant import TenantId
 
-DOCS = Path(__file__).parents[2] / "docs"
+from support import ROOT
+
+DOCS = ROOT / "docs"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TYPES: dict[str, Any] = {
     "object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,

