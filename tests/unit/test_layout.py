@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
 from support import ROOT
 
 UNIT: Final = ROOT / "tests" / "unit"
