@@ -12,7 +12,7 @@ READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements/*.lock 2>/dev/nu
 INSTALL = -m pip install --disable-pip-version-check --require-hashes --only-binary :all:
 
 .PHONY: help setup demo test check lint lock types e2e up bench bench-audit bench-cache bench-compress bench-guard \
-	bench-hostile bench-pluginserver docs clean
+	bench-hostile bench-pluginserver docs release clean
 
 help: ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -86,5 +86,8 @@ lock: ## Resolve all packages anew and write their hashes; UV=/path/to/uv, ARGS=
 docs: setup ## Write the generated parts of the documentation anew
 	@$(VENV)/bin/tenantgate docs
 
+release: check test ## Build and check the release of this version into dist/, and print what to push
+	@.ci/release
+
 clean: ## Remove what the recipes made in this folder
-	rm -rf $(VENV) .tenantgate reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .tenantgate dist reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
