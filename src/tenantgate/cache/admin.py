@@ -11,15 +11,13 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import redis
 
 from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.redis_store import UnavailableError
-from tenantgate.errors import ConfigError
-from tenantgate.store.config import PORT, RedisConfig
+from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.sealing import TenantSealer
 
@@ -84,20 +82,6 @@ class Row:
     neighbours: int | None
     question: str | None = None
     reply: str | None = None
-
-
-_SCHEMES: Final = ("redis", "rediss", "redis+cluster", "rediss+cluster")
-
-
-def _address(text: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port or PORT
-    except ValueError:
-        host = None
-    if not host:
-        raise ConfigError("Redis URL: the host or the port can't be read")
-    return host, port
 
 
 class Admin:

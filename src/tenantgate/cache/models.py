@@ -107,17 +107,20 @@ class Models:
 
 def _load(embedder_name: str, verifier_name: str) -> CacheModels:
     # Imported here: NumPy and ONNX Runtime take a quarter of a second, and `--dump` must not wait for them.
-    from tenantgate.models import models  # noqa: PLC0415
+    from tenantgate.cache.verifier import calibration_file, load_verifier  # noqa: PLC0415
+    from tenantgate.models.files import find_models  # noqa: PLC0415
 
-    files = models.find_models()
+    files = find_models()
     if files is None:
         raise TenantgateError("the models aren't built: run `tenantgate models build`")
-    verifier: PairVerifier = models.load_verifier(verifier_name, files)
-    calibration = _calibration(verifier_name, verifier.fingerprint, models.calibration_file(verifier_name))
+    verifier: PairVerifier = load_verifier(verifier_name, files)
+    calibration = _calibration(verifier_name, verifier.fingerprint, calibration_file(verifier_name))
     embedder: Embedder = files.embedder()
     if embedder_name != BUILT_IN:
         verifier = OwnCosine(verifier, embedder)
-        embedder = models.SentenceTransformerEmbedder(embedder_name)
+        from tenantgate.models.sentence_transformers import SentenceTransformerEmbedder  # noqa: PLC0415
+
+        embedder = SentenceTransformerEmbedder(embedder_name)
     # The first runs allocate; a request should not wait for that.
     embedder.embed("warm-up")
     verifier.score("warm up", "warm up", 0.7)  # no reader rules that out or is left out: all read

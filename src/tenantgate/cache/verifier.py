@@ -52,7 +52,7 @@ def load_readers(
     Raises:
         EdgeError: its models aren't built or can't be loaded.
     """
-    readers = [files.reader(each) for each in READERS[name] if each in _KITS[BUILT_IN].readers]
+    readers = [files.reader(each) for each in READERS[BUILT_IN]]
     if name == LARGE:
         large = find_models(LARGE, cache_dir, adapters=adapters)
         if large is None:

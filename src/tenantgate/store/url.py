@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from tenantgate.errors import ConfigError
-from tenantgate.store.config import ClusterNode, RedisConfig
+from tenantgate.store.config import PORT, ClusterNode, RedisConfig
 
 __all__ = ["redis_config"]
+
+
+_SCHEMES: Final = ("redis", "rediss", "redis+cluster", "rediss+cluster")
+
+
+def _address(text: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port or PORT
+    except ValueError:
+        host = None
+    if not host:
+        raise ConfigError("Redis URL: the host or the port can't be read")
+    return host, port
 
 
 def redis_config(url: str) -> RedisConfig:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tenantgate.cache import models as cache_models
-from tenantgate.cache import verifier
+from tenantgate.cache import verifier as verifiers
 from tenantgate.cache.config import VERIFIERS
 from tenantgate.cache.core.calibration import Calibration, Point
 from tenantgate.cache.core.cascade import Cascade
@@ -43,7 +43,7 @@ def test_a_large_verifier_that_is_not_built_is_logged_and_leaves_the_exact_level
         def reader(self, _name: str, _tokens: None) -> None: ...
 
     monkeypatch.setattr(
-        models, "find_models", lambda name=BUILT_IN, *_a, **_k: Files() if name == BUILT_IN else None
+        model_files, "find_models", lambda name=BUILT_IN, *_a, **_k: Files() if name == BUILT_IN else None
     )
     with caplog.at_level(logging.ERROR, "tenantgate.cache"):
         assert cache_models.Models().load(BUILT_IN, LARGE) is None
@@ -82,7 +82,7 @@ def test_of_several_tables_the_verifiers_own_is_taken(
 
 @pytest.mark.parametrize("name", VERIFIERS)
 def test_a_table_ships_for_each_verifier_and_keeps_some_bound(name: str) -> None:
-    path = verifier.calibration_file(name)
+    path = verifiers.calibration_file(name)
     table = Calibration.from_json(path.read_text("utf-8"), where=str(path))
     assert table.threshold_for(0.04) is not None
     assert json.loads(path.read_text("utf-8"))["verifier"] == table.verifier
@@ -112,9 +112,9 @@ def test_the_shipped_tables_are_of_the_shipped_readers(name: str) -> None:
         reader: hashlib.sha256(f"{identity}:128".encode()).hexdigest()[:16]
         for reader, identity in identities.items()
     }
-    readers = [Named(prints[reader]) for reader in verifier.READERS[name]]
-    table = Calibration.from_json(verifier.calibration_file(name).read_text("utf-8"))
-    assert table.verifier == Cascade(readers, verifier.STAGES[name]).fingerprint
+    readers = [Named(prints[reader]) for reader in verifiers.READERS[name]]
+    table = Calibration.from_json(verifiers.calibration_file(name).read_text("utf-8"))
+    assert table.verifier == Cascade(readers, verifiers.STAGES[name]).fingerprint
     assert table.embedder == prints["embedder"]
 
 
