@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from cache_rig import Rig, load_plugin, no_models, small_models, status, use_small_models
+from cache_rig import Rig, fresh_stores, load_plugin, no_models, small_models, status, use_small_models
 from tenantgate import llm
 from tenantgate.cache import models as cache_models
 from tenantgate.cache import service as cache_service
@@ -31,7 +31,7 @@ HOSTILE = ["a:b", "{x}", "a b", "\U0001f980", "x" * 10_240, "*", "acme\n"]
 
 @pytest.fixture(autouse=True)
 def _knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_service, "_KNOWN", cache_service._Known(100))
+    fresh_stores(monkeypatch)
 
 
 @pytest.fixture

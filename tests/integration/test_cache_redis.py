@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from tenantgate.cache.core.partition import Keys, Partition
-from tenantgate.cache.redis_store import Found, RedisCache, RefusedError, UnavailableError
+from tenantgate.cache.core.ports import Found, RefusedError, UnavailableError
+from tenantgate.cache.redis_store import RedisCache
 from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import Node, connect
@@ -46,7 +47,7 @@ def put(
 
 
 def kept(cache: RedisCache, *names: str) -> set[str]:
-    return {name for name in names if cache.get(KEYS.entry(name)) is not None}
+    return {name for name in names if cache.get(KEYS, name) is not None}
 
 
 def books_agree(store: Any) -> None:
@@ -136,37 +137,37 @@ def test_limits_that_were_lowered_are_reached(cache: RedisCache, store: redis.Re
 def test_partitions_are_searched_apart(cache: RedisCache) -> None:
     put(cache, "a", seed=1, vectors=SET)
     put(cache, "b", seed=1, vectors=OTHER_SET)
-    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
-    assert [n.name for n in cache.similar(KEYS, OTHER_SET, vector(1), 4)[1]] == ["b"]
+    assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
+    assert [n.name for n in cache.nearest(KEYS, OTHER_SET, vector(1), 4).neighbours] == ["b"]
 
 
 def test_no_more_neighbours_than_asked_for(cache: RedisCache) -> None:
     for i in range(10):
         put(cache, f"n{i}", seed=i)
-    assert [len(cache.similar(KEYS, SET, vector(0), count)[1]) for count in (1, 4, 32)] == [1, 4, 10]
+    assert [len(cache.nearest(KEYS, SET, vector(0), count).neighbours) for count in (1, 4, 32)] == [1, 4, 10]
 
 
 def test_where_there_is_the_very_entry_no_neighbours_are_looked_for(cache: RedisCache) -> None:
     put(cache, "a", b"mine", seed=1)
     put(cache, "b", seed=2)
-    assert cache.similar(KEYS, SET, vector(2), 4, own=KEYS.entry("a")) == Found(b"mine", [])
-    none, near, _ = cache.similar(KEYS, SET, vector(2), 4, own=KEYS.entry("c"))
-    assert (none, near[0].name) == (None, "b")
+    assert cache.nearest(KEYS, SET, vector(2), 4, exact="a") == Found(b"mine")
+    found = cache.nearest(KEYS, SET, vector(2), 4, exact="c")
+    assert (found.entry, found.neighbours[0].name) == (None, "b")
 
 
 def test_no_farther_neighbours_than_asked_for(cache: RedisCache) -> None:
     for i in range(10):
         put(cache, f"n{i}", seed=i)
-    _, near, _ = cache.similar(KEYS, SET, vector(0), 10)
+    near = cache.nearest(KEYS, SET, vector(0), 10).neighbours
     least = (near[2].similarity + near[3].similarity) / 2
-    assert cache.similar(KEYS, SET, vector(0), 10, least=least) == Found(None, near[:3])
-    assert cache.similar(KEYS, SET, vector(0), 2, least=least) == Found(None, near[:2])
+    assert cache.nearest(KEYS, SET, vector(0), 10, least=least) == Found(None, near[:3])
+    assert cache.nearest(KEYS, SET, vector(0), 2, least=least) == Found(None, near[:2])
 
 
 def test_an_entry_may_move_to_another_partition(cache: RedisCache, store: redis.Redis) -> None:
     put(cache, "a", seed=1, vectors=SET)
     put(cache, "a", seed=1, vectors=OTHER_SET)
-    assert cache.similar(KEYS, SET, vector(1), 4) == Found(None, [])
+    assert cache.nearest(KEYS, SET, vector(1), 4) == Found()
     books_agree(store)
 
 
@@ -175,7 +176,7 @@ def test_vectors_of_another_length_are_refused_and_nothing_is_written(
 ) -> None:
     put(cache, "a", seed=1)
     with pytest.raises(RefusedError):
-        cache.similar(KEYS, SET, vector(1, size=8), 4)
+        cache.nearest(KEYS, SET, vector(1, size=8), 4)
     with pytest.raises(RefusedError):
         cache.store(KEYS, "b", b"v", ttl_s=9, max_entries=9, max_bytes=9999, vector=(SET, vector(1, size=8)))
     assert kept(cache, "a", "b") == {"a"}
@@ -207,8 +208,8 @@ def test_a_full_redis_serves_both_levels_and_refuses_to_store(
     full()
     with pytest.raises(RefusedError):
         put(cache, "b", seed=seed)
-    assert cache.get(KEYS.entry("a")) == b"value"
-    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
+    assert cache.get(KEYS, "a") == b"value"
+    assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
     assert cache.forget(KEYS, "a")  # what makes room still works
     books_agree(store)
     assert not cache.open
@@ -223,15 +224,15 @@ def foreign(store: redis.Redis, key: str) -> None:
 def test_a_foreign_book_does_not_touch_reading(cache: RedisCache, store: redis.Redis, key: str) -> None:
     put(cache, "a", b"value", seed=1)
     foreign(store, key)
-    assert cache.get(KEYS.entry("a")) == b"value"
-    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
+    assert cache.get(KEYS, "a") == b"value"
+    assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
 
 
 def test_a_foreign_entry_refuses_without_opening_the_breaker(cache: RedisCache, store: redis.Redis) -> None:
     foreign(store, KEYS.entry("a"))
     for _ in range(10):
         with pytest.raises(RefusedError, match="WRONGTYPE"):
-            cache.get(KEYS.entry("a"))
+            cache.get(KEYS, "a")
     assert not cache.open
 
 
@@ -274,7 +275,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def fails(cache: RedisCache) -> None:
     with pytest.raises(UnavailableError) as caught:
-        cache.get(KEYS.entry("a"))
+        cache.get(KEYS, "a")
     assert not isinstance(caught.value, RefusedError)
 
 
@@ -290,7 +291,7 @@ def test_after_three_failures_redis_is_asked_once_a_pause(
     for _ in range(50):
         fails(cache)
     with pytest.raises(UnavailableError):
-        cache.similar(KEYS, SET, vector(1), 4)
+        cache.nearest(KEYS, SET, vector(1), 4)
     with pytest.raises(UnavailableError):
         put(cache, "a")
     with pytest.raises(UnavailableError):
@@ -324,8 +325,8 @@ def test_a_killed_redis_is_found_again_when_it_is_back(tmp_path: Path, clock: li
         server.start()
         fails(cache)  # held back until the pause is over
         clock[0] += 1.1
-        assert cache.get(KEYS.entry("a")) is None  # nothing was written to disk
+        assert cache.get(KEYS, "a") is None  # nothing was written to disk
         assert put(cache, "a", seed=1)  # closed again, and its scripts are loaded anew
-        assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
+        assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
     finally:
         server.stop()

@@ -16,7 +16,7 @@ import redis
 
 from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.partition import Keys
-from tenantgate.cache.redis_store import UnavailableError
+from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.sealing import TenantSealer

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.cache.core.partition import Keys
-from tenantgate.cache.redis_store import UnavailableError
+from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.pending import Pending, PendingMisses
+from tenantgate.cache.core.similar import Embedding, Place
 from tenantgate.tenant import TenantId
 
 KEYS = Keys(TenantId("acme"))
@@ -56,8 +57,9 @@ def test_bytes_given_back_make_room() -> None:
     assert len(held) == 3
 
 
-def test_the_vector_counts_towards_the_bytes() -> None:
-    assert Pending(KEYS, "n", None, stream=False, vector=b"x" * 1536).size >= miss().size + 1536
+def test_vector_and_states_count_towards_the_bytes() -> None:
+    place = Place("v", Embedding("q", b"x" * 1536, b"y" * 400))
+    assert Pending(KEYS, "n", None, stream=False, place=place).size >= miss().size + 1936
 
 
 def test_two_threads_never_get_the_same_miss() -> None:
