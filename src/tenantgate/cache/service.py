@@ -97,10 +97,11 @@ class SemanticCache:
         self._sweeper.note(asked.tenant, self._config.sweep_interval)
         resources = self._resources(host, sealer)
         lookup = look_up(question, resources)
-        _damaged.inc(len(lookup.damaged))
+        if lookup.damaged:
+            _damaged.inc(len(lookup.damaged))
         match lookup.decision:
             case Hit() as hit:
-                self._answer(host, asked, hit, resources.now)
+                self._answer(host, question, hit, resources.now)
             case Bypass(failure=UnavailableError() as failure) if self._config.on_error == "reject":
                 raise failure
             case Bypass(reason):
@@ -108,8 +109,7 @@ class SemanticCache:
             case Miss(MissReason.ONLY_IF_CACHED):
                 self._only_if_cached(host, asked.tenant)
             case Miss() as miss:
-                pending = pending_of(question, miss, stream=asked.request.stream, damaged=lookup.damaged)
-                self._miss(host, miss, pending)
+                self._miss(host, miss, pending_of(question, miss, lookup.damaged))
 
     def _question(self, host: Host, asked: Cacheable, sealer: TenantSealer) -> Question:
         config, headers = self._config, host.headers()
@@ -139,10 +139,11 @@ class SemanticCache:
             guard_passed=lambda: not guarded or let_pass(host.verdict(REQUEST_GUARD)),
         )  # fmt: skip
 
-    def _answer(self, host: Host, asked: Cacheable, hit: Hit, now: float) -> NoReturn:
-        body, kind = replay(hit.entry, asked.request, now, identifier="chatcmpl-" + secrets.token_hex(_UUID))
+    def _answer(self, host: Host, question: Question, hit: Hit, now: float) -> NoReturn:
+        identifier = "chatcmpl-" + secrets.token_hex(_UUID)
+        body, kind = replay(hit.entry, question.request, now, identifier=identifier)
         headers = {"Content-Type": kind, **hit_headers(hit.name, hit.entry, now, similarity=hit.similarity)}
-        _count(Status.HIT, hit.level, asked.tenant)
+        _count(Status.HIT, hit.level, question.keys.tenant)
         host.answer(200, body, headers)
 
     def _only_if_cached(self, host: Host, tenant: TenantId) -> NoReturn:

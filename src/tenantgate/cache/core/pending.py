@@ -97,8 +97,9 @@ class PendingMisses:
         return len(self._held)
 
 
-def pending_of(question: Question, miss: Miss, *, stream: bool, damaged: tuple[str, ...] = ()) -> Pending:
+def pending_of(question: Question, miss: Miss, damaged: tuple[str, ...] = ()) -> Pending:
     """What a miss leaves."""
     # Only what is compared needs its text: what is too long for that would only make the entry large.
     text = question.text if miss.place.vectors else None
+    stream = question.request.stream
     return Pending(question.keys, question.name, text, stream, miss.place, damaged, miss.comparison)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tenantgate.cache.core.partition import Keys, Partition, entry_name
@@ -39,22 +40,27 @@ def cacheable(
     return BypassReason.NO_STORE if control.no_store else Cacheable(tenant, request, control)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Question:
     """One request of one tenant.
 
-    Answers may be shared in `partition` only, whose tenant `keys` are. `name` is that of the entry for exactly this
-    request. `text` is the last user message, None if it is more than text. `control` is what the client accepts.
+    Answers may be shared in `partition` only, of whose tenant the `keys` are. `name` is that of the entry for exactly
+    this request. `control` is what the client accepts.
     """
 
     partition: Partition
     keys: Keys
     name: str
-    text: str | None
+    request: ChatRequest
     control: CacheControl
+
+    @cached_property
+    def text(self) -> str | None:
+        """The last message, if it is the user's and all text."""
+        return self.request.question  # read where it is needed: an exact hit doesn't, and texts may be long
 
 
 def question_of(asked: Cacheable, partition: Partition, sealer: Sealer) -> Question:
     """What `asked` asks in `partition`."""
     name = entry_name(partition, sealer)
-    return Question(partition, Keys(partition.tenant), name, asked.request.question, asked.control)
+    return Question(partition, Keys(partition.tenant), name, asked.request, asked.control)

@@ -14,6 +14,7 @@ from tenantgate.cache.core.pending import Doubt, Pending, PendingMisses, pending
 from tenantgate.cache.core.plan import CacheControl
 from tenantgate.cache.core.question import Question
 from tenantgate.cache.core.similar import NOWHERE, Embedding, Place
+from tenantgate.llm.chat import ChatRequest
 from tenantgate.tenant import TenantId
 
 KEYS = Keys(TenantId("acme"))
@@ -118,7 +119,8 @@ def test_what_nobody_asked_for_goes_after_a_while() -> None:
 @pytest.mark.parametrize(("place", "text"), [(Place("v"), "q"), (NOWHERE, None)])
 def test_a_miss_leaves_what_its_answer_needs(place: Place, text: str | None) -> None:
     partition = Partition(KEYS.tenant, "f", b"")
-    question = Question(partition, KEYS, "n", "q", CacheControl())
+    request = ChatRequest({"stream": True}, ({"role": "user", "content": "q"},))
+    question = Question(partition, KEYS, "n", request, CacheControl())
     doubt = Doubt("other", 3, probe=True)
-    pending = pending_of(question, Miss(place=place, comparison=doubt), stream=True, damaged=("d",))
+    pending = pending_of(question, Miss(place=place, comparison=doubt), ("d",))
     assert pending == Pending(KEYS, "n", text, stream=True, place=place, damaged=("d",), comparison=doubt)
