@@ -216,7 +216,9 @@ class RedisCache:
         return bool(self._write(keys.index, lambda client: call(client=client)))
 
     def sweep(self, keys: Keys, *, most: int, every_ms: int) -> tuple[int, int]:
-        """Remove vectors and bookings of at most so many expired entries, unless it was done less than `every_ms` ago.
+        """Remove what expiry leaves, vectors and index entries, of at most `most` entries.
+
+        Nothing is done if that was less than `every_ms` ago, by any process.
 
         Returns:
             How many it removed, and how many entries are left.

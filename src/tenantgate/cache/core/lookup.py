@@ -24,7 +24,7 @@ from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.judge import Candidate, Scored, choose
 from tenantgate.cache.core.plan import BypassReason, MissReason, may_serve
 from tenantgate.cache.core.ports import UnavailableError
-from tenantgate.cache.core.round_trips import RoundTrips
+from tenantgate.cache.core.reads import StoreReader
 from tenantgate.cache.core.similar import NOWHERE, Place
 
 if TYPE_CHECKING:
@@ -117,22 +117,22 @@ def look_up(question: Question, using: Resources) -> Lookup:
 
 
 def _decide(question: Question, using: Resources, stored: _Stored) -> Hit | Miss | Bypass:
-    trips = RoundTrips(question, using.store, using.sealer, using.similar)
+    reads = StoreReader(question, using.store, using.sealer, using.similar)
     hit, refresh = None, question.control.no_cache
     if using.exact and not question.control.no_cache:
-        entry = stored.entry(question.name, trips.exact())  # step 2
+        entry = stored.entry(question.name, reads.exact())  # step 2
         if entry is not None and stored.is_fresh(entry):
             hit = Hit(question.name, entry, Level.EXACT)
         refresh = entry is not None
-    judged = None if hit is not None else _judge(trips, using, question, stored)  # steps 3 to 7
+    judged = None if hit is not None else _judge(reads, using, question, stored)  # steps 3 to 7
     hit = hit or (None if judged is None else judged.hit)
     if hit is not None and not using.guard_passed():  # step 8
         return Bypass(BypassReason.GUARD)
     comparison = None if judged is None else _sample(judged, question)  # step 9
     if hit is not None and comparison is None:
         return hit
-    reason = MissReason.PROBE if hit is not None else trips.place.unfit or MissReason.NOT_FOUND
-    return Miss(reason, refresh, trips.place, comparison)
+    reason = MissReason.PROBE if hit is not None else reads.place.unfit or MissReason.NOT_FOUND
+    return Miss(reason, refresh, reads.place, comparison)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +151,10 @@ class _Judged:
         return best.candidate.answer if best is not None and best.score >= self.threshold else None
 
 
-def _judge(trips: RoundTrips, using: Resources, question: Question, stored: _Stored) -> _Judged | None:
+def _judge(reads: StoreReader, using: Resources, question: Question, stored: _Stored) -> _Judged | None:
     """The neighbours in the light of rules, verifier and threshold; None where they weren't searched."""
-    found = trips.neighbours()
-    level, embedding = using.similar, trips.place.embedding
+    found = reads.neighbours()
+    level, embedding = using.similar, reads.place.embedding
     if found is None or level is None or level.verifier is None or embedding is None:
         return None
     plan = None
@@ -180,7 +180,7 @@ def _sample(judged: _Judged, question: Question) -> Doubt | None:
 
 
 class _Stored:
-    """What is stored for one tenant, opened; `damaged` collects the names of entries that can't be."""
+    """Entries of the question's tenant, opened; `damaged` collects the names of those that can't be."""
 
     def __init__(self, question: Question, using: Resources) -> None:
         self._keys, self._control = question.keys, question.control
@@ -188,6 +188,7 @@ class _Stored:
         self.damaged: list[str] = []
 
     def entry(self, name: str, sealed: bytes | None) -> Entry | None:
+        """The entry of this name, if there is one and it can be opened."""
         if sealed is None:
             return None
         plain = self._sealer.open(sealed, key=self._keys.entry(name).encode())

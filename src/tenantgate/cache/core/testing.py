@@ -100,7 +100,7 @@ class MemoryStore:
 
     def get(self, keys: Keys, name: str) -> bytes | None:
         """The value of the entry's key."""
-        self._trip("get")
+        self._note("get")
         return self.values.get(keys.entry(name))
 
     def nearest(
@@ -116,7 +116,7 @@ class MemoryStore:
         meanwhile: Callable[[], object] | None = None,
     ) -> Found:
         """As `AnswerStore.nearest`, by comparing all."""
-        self._trip("nearest")
+        self._note("nearest")
         if meanwhile is not None:
             meanwhile()
         if exact is not None and (entry := self.values.get(keys.entry(exact))) is not None:
@@ -132,7 +132,7 @@ class MemoryStore:
         kept = tuple(neighbour for neighbour in near[:count] if neighbour.similarity >= least)
         return Found(None, kept, self.values.get(plan or ""))
 
-    def _trip(self, operation: str) -> None:
+    def _note(self, operation: str) -> None:
         self.round_trips.append(operation)
         if operation in self.failures:
             raise self.failures[operation]

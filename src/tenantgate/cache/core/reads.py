@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from tenantgate.cache.core.question import Question
     from tenantgate.cache.core.similar import SimilarLevel
 
-__all__ = ["RoundTrips"]
+__all__ = ["StoreReader"]
 
 
-class RoundTrips:
-    """The round trips of one lookup. The similar level is left out where the store refuses it or has no vectors.
+class StoreReader:
+    """Reads for one lookup. The similar level is left out where the store refuses it or has no vectors.
 
     Raises:
         UnavailableError: from both methods, if the store fails.
