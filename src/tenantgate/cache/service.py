@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.admit import STORED, NotStored, admit, is_stream, new_entry
 from tenantgate.cache.core.guards import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
-from tenantgate.cache.core.lookup import Bypass, Hit, Miss, Resources, look_up
+from tenantgate.cache.core.lookup import Resources, look_up
+from tenantgate.cache.core.outcome import Bypass, Hit, Miss
 from tenantgate.cache.core.partition import partition_of, parts_of
 from tenantgate.cache.core.pending import PendingMisses, pending_of
 from tenantgate.cache.core.plan import BypassReason, MissReason, Status

@@ -15,75 +15,24 @@ Whatever isn't known is a miss, and a store that fails is a bypass: the request 
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.judge import Candidate, Scored, choose
-from tenantgate.cache.core.plan import BypassReason, MissReason, may_serve
+from tenantgate.cache.core.outcome import Bypass, Hit, Level, Lookup, Miss
+from tenantgate.cache.core.plan import BypassReason, MissReason
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.reads import StoreReader
-from tenantgate.cache.core.similar import NOWHERE, Place
 
 if TYPE_CHECKING:
     from tenantgate.cache.core.bound import Plan
-    from tenantgate.cache.core.entry import Entry
-    from tenantgate.cache.core.fitness import Unfit
     from tenantgate.cache.core.pending import Doubt
     from tenantgate.cache.core.ports import AnswerStore, BoundLearner, Neighbour, Sealer
     from tenantgate.cache.core.question import Question
     from tenantgate.cache.core.similar import SimilarLevel
 
-__all__ = ["Bypass", "Hit", "Level", "Lookup", "Miss", "Resources", "look_up"]
-
-
-class Level(enum.StrEnum):
-    """How an answer was found."""
-
-    EXACT = "exact"
-    SIMILAR = "similar"
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A stored answer is served; `similarity` is the cosine of the two questions, None for the same request."""
-
-    name: str
-    entry: Entry
-    level: Level
-    similarity: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """The provider is asked, and its answer may be stored at `place`.
-
-    `refresh` says that the client wanted none of the answers that are stored. `comparison` names the stored answer with
-    which the provider's is to be compared.
-    """
-
-    reason: MissReason | Unfit = MissReason.NOT_FOUND
-    refresh: bool = False
-    place: Place = NOWHERE
-    comparison: Doubt | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Bypass:
-    """The request goes past the cache, and nothing is stored; `failure` is the store's, if that is why."""
-
-    reason: BypassReason
-    failure: UnavailableError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """What was decided; `damaged` names entries that were met and could not be opened."""
-
-    decision: Hit | Miss | Bypass
-    damaged: tuple[str, ...] = ()
+__all__ = ["Resources", "look_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,36 +52,37 @@ class Resources:
 
 
 def look_up(question: Question, using: Resources) -> Lookup:
-    """The decision about a question, which is none of those that must not be cached (step 1)."""
-    stored = _Stored(question, using)
+    """The decision about a question; what must not be cached never becomes one (step 1)."""
+    reader = StoreReader(question, using.store, using.sealer, using.similar)
     decision: Hit | Miss | Bypass
     try:
-        decision = _decide(question, using, stored)
+        decision = _decide(question, using, reader)
     except UnavailableError as failure:
         decision = Bypass(failure.reason, failure)
     match decision:
         case Miss() | Bypass(failure=UnavailableError()) if question.control.only_if_cached:
             decision = Miss(MissReason.ONLY_IF_CACHED)
-    return Lookup(decision, tuple(stored.damaged))
+    return Lookup(decision, tuple(reader.damaged))
 
 
-def _decide(question: Question, using: Resources, stored: _Stored) -> Hit | Miss | Bypass:
-    reads = StoreReader(question, using.store, using.sealer, using.similar)
-    hit, refresh = None, question.control.no_cache
+def _decide(question: Question, using: Resources, reader: StoreReader) -> Hit | Miss | Bypass:
+    hit, refresh, judged = None, question.control.no_cache, None
     if using.exact and not question.control.no_cache:
-        entry = stored.entry(question.name, reads.exact())  # step 2
-        if entry is not None and stored.is_fresh(entry):
+        entry = reader.exact()  # step 2
+        if entry is not None and question.accepts(entry, using.now):
             hit = Hit(question.name, entry, Level.EXACT)
-        refresh = entry is not None
-    judged = None if hit is not None else _judge(reads, using, question, stored)  # steps 3 to 7
-    hit = hit or (None if judged is None else judged.hit)
+        else:
+            refresh = entry is not None
+    if hit is None:
+        judged = _judge(question, using, reader)  # steps 3 to 7
+        hit = None if judged is None else judged.hit
     if hit is not None and not using.guard_passed():  # step 8
         return Bypass(BypassReason.GUARD)
-    comparison = None if judged is None else _sample(judged, question)  # step 9
+    comparison = None if judged is None else _sample(question, judged)  # step 9
     if hit is not None and comparison is None:
         return hit
-    reason = MissReason.PROBE if hit is not None else reads.place.unfit or MissReason.NOT_FOUND
-    return Miss(reason, refresh, reads.place, comparison)
+    reason = MissReason.PROBE if hit is not None else reader.place.unfit or MissReason.NOT_FOUND
+    return Miss(reason, refresh, reader.place, comparison)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,22 +101,33 @@ class _Judged:
         return best.candidate.answer if best is not None and best.score >= self.threshold else None
 
 
-def _judge(reads: StoreReader, using: Resources, question: Question, stored: _Stored) -> _Judged | None:
+def _judge(question: Question, using: Resources, reader: StoreReader) -> _Judged | None:
     """The neighbours in the light of rules, verifier and threshold; None where they weren't searched."""
-    found = reads.neighbours()
-    level, embedding = using.similar, reads.place.embedding
+    found = reader.neighbours()  # steps 3 and 4
+    level, embedding = using.similar, reader.place.embedding
     if found is None or level is None or level.verifier is None or embedding is None:
         return None
-    plan = None
-    if level.learner is not None:
-        plan = level.learner.plan(question.keys, using.sealer, found.plan)
-    threshold = level.threshold if plan is None else plan.threshold
-    candidates = stored.candidates(found.neighbours)
-    best = choose(embedding.text, candidates, level.verifier, threshold, states=embedding.states)
-    return _Judged(best, threshold, level.learner, plan)
+    learner, threshold, plan = level.learner, level.threshold, None
+    if learner is not None:
+        plan = learner.plan(question.keys, using.sealer, found.plan)
+        threshold = plan.threshold
+    near = _candidates(question, using, reader, found.neighbours)
+    best = choose(embedding.text, near, level.verifier, threshold, states=embedding.states)  # steps 5 to 7
+    return _Judged(best, threshold, learner, plan)
 
 
-def _sample(judged: _Judged, question: Question) -> Doubt | None:
+def _candidates(
+    question: Question, using: Resources, reader: StoreReader, neighbours: Iterable[Neighbour]
+) -> Iterator[Candidate[Hit]]:
+    """The neighbours that can be compared and that the client accepts, opened one at a time."""
+    for near in neighbours:
+        entry = reader.opened(near.name, near.value)
+        if entry is not None and entry.question is not None and question.accepts(entry, using.now):
+            hit = Hit(near.name, entry, Level.SIMILAR, near.similarity)
+            yield Candidate(near.similarity, entry.question, hit, entry.states)
+
+
+def _sample(question: Question, judged: _Judged) -> Doubt | None:
     """The neighbour with which the provider's answer is compared, if this request is drawn for that; counts it."""
     learner, plan, best, served = judged.learner, judged.plan, judged.best, judged.hit is not None
     if learner is None or plan is None:
@@ -177,35 +138,3 @@ def _sample(judged: _Judged, question: Question) -> Doubt | None:
     score = None if best is None else best.score
     learner.saw(question.keys, score, hit=served and drawn is None)
     return drawn
-
-
-class _Stored:
-    """Entries of the question's tenant, opened; `damaged` collects the names of those that can't be."""
-
-    def __init__(self, question: Question, using: Resources) -> None:
-        self._keys, self._control = question.keys, question.control
-        self._sealer, self._now = using.sealer, using.now
-        self.damaged: list[str] = []
-
-    def entry(self, name: str, sealed: bytes | None) -> Entry | None:
-        """The entry of this name, if there is one and it can be opened."""
-        if sealed is None:
-            return None
-        plain = self._sealer.open(sealed, key=self._keys.entry(name).encode())
-        entry = None if plain is None else entries.decode(plain)
-        if entry is None:
-            self.damaged.append(name)
-        return entry
-
-    def is_fresh(self, entry: Entry) -> bool:
-        """Whether it is what the client accepts."""
-        age_s, ttl_s = entry.age_s(self._now), entry.remaining_s(self._now)
-        return may_serve(self._control, age_s=age_s, ttl_s=ttl_s)
-
-    def candidates(self, neighbours: Iterable[Neighbour]) -> Iterator[Candidate[Hit]]:
-        """Those that can be compared and that the client accepts, opened one at a time."""
-        for near in neighbours:
-            entry = self.entry(near.name, near.value)
-            if entry is not None and entry.question is not None and self.is_fresh(entry):
-                hit = Hit(near.name, entry, Level.SIMILAR, near.similarity)
-                yield Candidate(near.similarity, entry.question, hit, entry.states)

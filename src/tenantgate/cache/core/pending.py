@@ -15,7 +15,7 @@ from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.similar import NOWHERE, Place
 
 if TYPE_CHECKING:
-    from tenantgate.cache.core.lookup import Miss
+    from tenantgate.cache.core.outcome import Miss
     from tenantgate.cache.core.question import Question
 
 __all__ = ["Doubt", "Pending", "PendingMisses", "pending_of"]

@@ -7,11 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tenantgate.cache.core.partition import Keys, Partition, entry_name
-from tenantgate.cache.core.plan import BypassReason, CacheControl
+from tenantgate.cache.core.plan import BypassReason, CacheControl, may_serve
 from tenantgate.llm.chat import ChatRequest, Refusal
 from tenantgate.tenant import TenantId
 
 if TYPE_CHECKING:
+    from tenantgate.cache.core.entry import Entry
     from tenantgate.cache.core.ports import Sealer
 
 __all__ = ["Cacheable", "Question", "cacheable", "question_of"]
@@ -58,6 +59,10 @@ class Question:
     def text(self) -> str | None:
         """The last message, if it is the user's and all text."""
         return self.request.question  # read where it is needed: an exact hit doesn't, and texts may be long
+
+    def accepts(self, entry: Entry, now: float) -> bool:
+        """Whether the entry is as fresh as the client wants at `now`, in Unix seconds."""
+        return may_serve(self.control, age_s=entry.age_s(now), ttl_s=entry.remaining_s(now))
 
 
 def question_of(asked: Cacheable, partition: Partition, sealer: Sealer) -> Question:

@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.cache.core import entry as entries
+from tenantgate.cache.core import reads
 from tenantgate.cache.core.bound import Plan
 from tenantgate.cache.core.entry import Entry
 from tenantgate.cache.core.fitness import Unfit
-from tenantgate.cache.core.lookup import Bypass, Hit, Lookup, Miss, Resources, look_up
+from tenantgate.cache.core.lookup import Resources, look_up
+from tenantgate.cache.core.outcome import Bypass, Hit, Lookup, Miss
 from tenantgate.cache.core.partition import Keys, partition_of
 from tenantgate.cache.core.pending import Doubt
 from tenantgate.cache.core.plan import BypassReason, MissReason
@@ -334,6 +336,32 @@ def test_round_trips(asked: str, control: str, expected: bool, exact: bool, trip
         site.store.expected.add(question.name)
     site.look_up(question, exact=exact)
     assert site.store.round_trips == trips
+
+
+def test_the_question_is_taken_apart_while_the_store_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    site, read = Site(), []
+    monkeypatch.setattr(reads, "read_wording", read.append)
+
+    class Watching(MemoryStore):
+        def nearest(self, *args: Any, **how: Any) -> Any:
+            before = list(read)
+            found = super().nearest(*args, **how)
+            assert (before, read) == ([], [ALIKE])
+            return found
+
+    site.store = Watching()
+    site.look_up(ask(ALIKE))
+    assert read == [ALIKE]
+
+
+@pytest.mark.parametrize(("candidates", "result"), [(1, ("miss", "")), (2, ("hit", "similar"))])
+def test_so_many_neighbours_are_considered(candidates: int, result: tuple[str, str]) -> None:
+    site = Site()
+    assert site.level is not None
+    site.level = replace(site.level, candidates=candidates)
+    site.keep(ask("please tell me how the old clock of 1820 works"))  # the nearest, which a rule excludes
+    site.keep(ask("tell me how the old clock works"))
+    assert outcome(site.look_up(ask("please tell me how the old clock works"))) == result
 
 
 def test_what_is_expected_costs_no_embedding() -> None:

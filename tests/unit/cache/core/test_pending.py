@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.core.lookup import Miss
+from tenantgate.cache.core.outcome import Miss
 from tenantgate.cache.core.partition import Keys, Partition
 from tenantgate.cache.core.pending import Doubt, Pending, PendingMisses, pending_of
 from tenantgate.cache.core.plan import CacheControl
