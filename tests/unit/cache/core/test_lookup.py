@@ -359,9 +359,9 @@ def test_so_many_neighbours_are_considered(candidates: int, result: tuple[str, s
     site = Site()
     assert site.level is not None
     site.level = replace(site.level, candidates=candidates)
-    site.keep(ask("please tell me how the old clock of 1820 works"))  # the nearest, which a rule excludes
-    site.keep(ask("how the old clock works"))
-    assert outcome(site.look_up(ask("please tell me how the old clock works"))) == result
+    site.keep(ask("please convert kilometers to miles"))  # the nearest, which a rule excludes
+    site.keep(ask("convert miles to kilometers"))
+    assert outcome(site.look_up(ask("please convert miles to kilometers"))) == result
 
 
 def test_what_is_expected_costs_no_embedding() -> None:
