@@ -53,9 +53,10 @@ def test_all_else_is(body: dict[str, Any]) -> None:
     assert cacheable(request, ACME, ("max-age=5",)) == Cacheable(ACME, request, CacheControl(max_age=5))
 
 
-def test_a_question_has_its_tenants_keys_and_its_own_name() -> None:
-    sealer, asked = TenantSealer("k" * 32, ACME), Cacheable(ACME, parsed(), CacheControl())
-    partition = partition_of(ACME, "n", asked.request, sealer)
+@pytest.mark.parametrize("tenant", [ACME, TenantId("globex"), TenantId("a:b")])
+def test_a_question_has_its_tenants_keys_and_its_own_name(tenant: TenantId) -> None:
+    sealer, asked = TenantSealer("k" * 32, tenant), Cacheable(tenant, parsed(), CacheControl())
+    partition = partition_of(tenant, "n", asked.request, sealer)
     question = question_of(asked, partition, sealer)
-    assert (question.keys, question.text, question.partition) == (Keys(ACME), "q", partition)
+    assert (question.keys, question.text, question.partition) == (Keys(tenant), "q", partition)
     assert question.name == entry_name(partition, sealer)
