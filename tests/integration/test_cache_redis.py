@@ -1,4 +1,4 @@
-"""The store on a real Redis when its books are damaged, when it is full, when it dies."""
+"""The store on a real Redis when its indexes are damaged, when it is full, when it dies."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def kept(cache: RedisCache, *names: str) -> set[str]:
     return {name for name in names if cache.get(KEYS, name) is not None}
 
 
-def books_agree(store: Any) -> None:
+def indexes_agree(store: Any) -> None:
     """Whether index, sizes and vector sets name the same entries, and the sum is the sum."""
     sizes = {k.decode(): v.decode() for k, v in store.hgetall(KEYS.sizes).items()}
     total = int(sizes.pop("total", "0"))
@@ -62,10 +62,10 @@ def books_agree(store: Any) -> None:
         assert (store.execute_command("VCARD", vectors) or 0) == len(held)
 
 
-# -- books -----------------------------------------------------------------------------------------------
+# -- indexes -----------------------------------------------------------------------------------------------
 
 
-def test_any_course_of_stores_leaves_books_that_agree(cache: RedisCache, store: redis.Redis) -> None:
+def test_any_course_of_stores_leaves_indexes_that_agree(cache: RedisCache, store: redis.Redis) -> None:
     draw = np.random.default_rng(3)
     for _ in range(150):
         name, seed = f"n{draw.integers(12)}", int(draw.integers(100))
@@ -80,16 +80,16 @@ def test_any_course_of_stores_leaves_books_that_agree(cache: RedisCache, store: 
                     cache, name, b"x" * int(draw.integers(2000)), most=8, most_bytes=9000, seed=seed,
                     ttl_s=int(draw.integers(50, 100)), vectors=vectors,
                 )  # fmt: skip
-        books_agree(store)
+        indexes_agree(store)
         assert store.zcard(KEYS.index) <= 8
         assert int(store.hget(KEYS.sizes, "total") or 0) <= 9000
 
 
 @pytest.mark.parametrize("lost", [KEYS.index, KEYS.sizes])
-def test_a_book_that_redis_let_go_does_not_stop_the_storing(
+def test_an_index_that_redis_let_go_does_not_stop_the_storing(
     cache: RedisCache, store: redis.Redis, lost: str
 ) -> None:
-    # With `allkeys-lru`, which the embedded host sets, either book can go alone.
+    # With `allkeys-lru`, which the embedded host sets, either index can go alone.
     for i in range(4):
         put(cache, f"n{i}", b"x" * 1000, most_bytes=5200)
     store.delete(lost)
@@ -103,7 +103,7 @@ def test_an_entry_that_redis_let_go_is_forgotten_like_others(cache: RedisCache, 
     put(cache, "a", seed=1)
     store.delete(KEYS.entry("a"))
     assert not cache.forget(KEYS, "a")
-    books_agree(store)
+    indexes_agree(store)
     assert store.zcard(KEYS.index) == 0
 
 
@@ -121,7 +121,7 @@ def test_one_entry_may_be_all(cache: RedisCache, store: redis.Redis) -> None:
         # Each lives shorter than the one before, so by expiry it would be the next to go.
         assert put(cache, f"n{i}", ttl_s=100 - i, most=1)
         assert kept(cache, *(f"n{j}" for j in range(5))) == {f"n{i}"}
-    books_agree(store)
+    indexes_agree(store)
 
 
 def test_limits_that_were_lowered_are_reached(cache: RedisCache, store: redis.Redis) -> None:
@@ -129,7 +129,7 @@ def test_limits_that_were_lowered_are_reached(cache: RedisCache, store: redis.Re
         put(cache, f"n{i}", seed=i)
     put(cache, "last", most=5)
     assert store.zcard(KEYS.index) == 5
-    books_agree(store)
+    indexes_agree(store)
 
 
 # -- vectors ---------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_an_entry_may_move_to_another_partition(cache: RedisCache, store: redis.
     put(cache, "a", seed=1, vectors=SET)
     put(cache, "a", seed=1, vectors=OTHER_SET)
     assert cache.nearest(KEYS, SET, vector(1), 4) == Found()
-    books_agree(store)
+    indexes_agree(store)
 
 
 def test_vectors_of_another_length_are_refused_and_nothing_is_written(
@@ -181,7 +181,7 @@ def test_vectors_of_another_length_are_refused_and_nothing_is_written(
     with pytest.raises(RefusedError):
         cache.store(KEYS, "b", b"v", ttl_s=9, max_entries=9, max_bytes=9999, vector=(SET, vector(1, size=8)))
     assert kept(cache, "a", "b") == {"a"}
-    books_agree(store)
+    indexes_agree(store)
     assert not cache.open
 
 
@@ -212,7 +212,7 @@ def test_a_full_redis_serves_both_levels_and_refuses_to_store(
     assert cache.get(KEYS, "a") == b"value"
     assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
     assert cache.forget(KEYS, "a")  # what makes room still works
-    books_agree(store)
+    indexes_agree(store)
     assert not cache.open
 
 
@@ -222,7 +222,7 @@ def foreign(store: redis.Redis, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [KEYS.index, KEYS.sizes])
-def test_a_foreign_book_does_not_touch_reading(cache: RedisCache, store: redis.Redis, key: str) -> None:
+def test_a_foreign_index_does_not_touch_reading(cache: RedisCache, store: redis.Redis, key: str) -> None:
     put(cache, "a", b"value", seed=1)
     foreign(store, key)
     assert cache.get(KEYS, "a") == b"value"

@@ -184,14 +184,14 @@ def test_no_message_makes_the_cache_fail(
 
 
 def test_system_prompts_count_unless_they_are_ignored(redis_server: RedisServer, rig: Rig) -> None:
-    def told(system: str) -> list[dict[str, str]]:
+    def conversation(system: str) -> list[dict[str, str]]:
         return [{"role": "system", "content": system}, {"role": "user", "content": ASKED}]
 
-    rig.ask(messages=told("be brief"))
-    assert status(rig.ask(messages=told("be verbose"))) == "Miss"
+    rig.ask(messages=conversation("be brief"))
+    assert status(rig.ask(messages=conversation("be verbose"))) == "Miss"
     loose = Rig(redis_server.port, {"ignore_system_prompts": True, "namespace": "loose"})
-    loose.ask(messages=told("be brief"))
-    assert status(loose.ask(messages=told("be verbose"))) == "Hit"
+    loose.ask(messages=conversation("be brief"))
+    assert status(loose.ask(messages=conversation("be verbose"))) == "Hit"
 
 
 def test_headers_that_reach_the_provider_keep_answers_apart(redis_server: RedisServer, rig: Rig) -> None:

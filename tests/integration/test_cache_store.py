@@ -1,4 +1,4 @@
-"""The books of a tenant's entries in a real Redis: limits, expiry, sweeping."""
+"""The indexes of a tenant's entries in a real Redis: limits, expiry, sweeping."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_forgetting_removes_entry_vector_and_booking(cache: RedisCache, store: r
 
 
 @pytest.mark.parametrize("key", [KEYS.index, KEYS.sizes, SET])
-def test_a_foreign_type_under_a_book_refuses_and_is_left_alone(
+def test_a_foreign_type_under_an_index_refuses_and_is_left_alone(
     cache: RedisCache, store: redis.Redis, key: str
 ) -> None:
     store.set(key, "foreign")
