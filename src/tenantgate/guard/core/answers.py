@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, Final
 
-from tenantgate.guard.core.verdict import Decision
+from tenantgate.guard.core.inspection import Decision
 
 __all__ = ["CODE_REPLY", "CODE_REQUEST", "blocked", "safe_id"]
 
