@@ -220,7 +220,7 @@ def test_what_was_dropped_is_known_until_a_record_tells_of_it(open_spool: Open) 
     (gap,) = spool.gaps()
     assert gap == Gap(ACME, ((4, 31 - len(every(spool, "slow"))),))
     assert open_spool("quick", "slow").gaps() == [gap]
-    spool.told([gap])
+    spool.reported([gap])
     assert spool.gaps() == open_spool("quick", "slow").gaps() == []
 
 

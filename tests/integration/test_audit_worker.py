@@ -14,11 +14,12 @@ import pytest
 
 from audit_rig import Rig, journal_line
 from tenantgate.audit import journal_files as audit_journal
-from tenantgate.audit import worker as audit_worker
 from tenantgate.audit.core.chain import verify
 from tenantgate.audit.core.ports import Entry, Gap
 from tenantgate.audit.core.testing import MemorySpool
 from tenantgate.audit.journal_files import QUIET_S, JournalTail
+from tenantgate.audit.messages import LeftOut
+from tenantgate.audit.recorder import interrupt
 from tenantgate.errors import EdgeError
 from tenantgate.pii.core import Finding
 from tenantgate.telemetry import metrics
@@ -82,7 +83,7 @@ def test_a_line_without_content_is_recorded_and_says_why(rig: Rig, told: str, st
     if told != "no_policy":
         rig.policy(content="off" if told == "off" else "redacted")
     if told == "shed":
-        rig.tell("shed", "p", f"{1:032x}")
+        rig.send(LeftOut("p", f"{1:032x}"))
     rig.step()
     rig.write(journal_line(1))
     rig.step()
@@ -305,7 +306,7 @@ def test_a_detector_that_never_ends_is_stopped(rig: Rig) -> None:
     rig.policy(names=True, redaction_timeout_ms=50)
     rig.content(1, "I am Zenobia")
     rig.write(journal_line(1))
-    before = signal.signal(signal.SIGALRM, audit_worker._overtime)
+    before = signal.signal(signal.SIGALRM, interrupt)
     try:
         rig.step()
     finally:
@@ -526,8 +527,8 @@ def test_while_nothing_can_be_written_the_worker_rests(
     rig.write(*(journal_line(n) for n in range(1, 2000)))
     for _ in range(20):
         rig.step()
-        assert rig.worker._pause() > 0
-        rig.now += rig.worker._pause()
+        assert rig.worker.pause_s() > 0
+        rig.now += rig.worker.pause_s()
     rig.close()
 
 

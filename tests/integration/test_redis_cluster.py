@@ -192,7 +192,7 @@ def test_what_the_spool_drops_is_noted_on_each_tenants_node(cluster: RedisCluste
     gaps = {gap.tenant: gap.numbers for gap in spool.gaps()}
     first = {tenant: 3 if tenant == got[0].tenant else 1 for tenant in tenants}
     assert gaps == {tenant: ((first[tenant], 30 - left[tenant]),) for tenant in tenants}
-    spool.told(spool.gaps()[:1])
+    spool.reported(spool.gaps()[:1])
     assert len(spool.gaps()) == 2
 
 

@@ -404,7 +404,7 @@ class FileSpool:
         with self._lock:
             return [Gap(tenant, numbers) for tenant, numbers in self._gaps.items()]
 
-    def told(self, gaps: Sequence[Gap]) -> None:
+    def reported(self, gaps: Sequence[Gap]) -> None:
         """Records tell of these now."""
         with self._lock:
             for gap in gaps:

@@ -598,7 +598,7 @@ class StreamSpool:
             if raw
         ]
 
-    def told(self, gaps: Sequence[Gap]) -> None:
+    def reported(self, gaps: Sequence[Gap]) -> None:
         """Records tell of these now."""
         failures = _Failures()
         for gap in gaps:

@@ -121,7 +121,7 @@ class Spool(Protocol):
     def gaps(self) -> Sequence[Gap]:
         """What is gone and no record tells of yet, one for a tenant and reason; outlives the process."""
 
-    def told(self, gaps: Sequence[Gap]) -> None:
+    def reported(self, gaps: Sequence[Gap]) -> None:
         """Records tell of these now. May be lost with the process: then they are given again."""
 
 

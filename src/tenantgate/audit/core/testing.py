@@ -66,6 +66,6 @@ class MemorySpool:
         """What no record tells of yet."""
         return tuple(self.dropped)
 
-    def told(self, gaps: Sequence[Gap]) -> None:
+    def reported(self, gaps: Sequence[Gap]) -> None:
         """Records tell of these now."""
         self.dropped = [gap for gap in self.dropped if gap not in gaps]
