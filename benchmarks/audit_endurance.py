@@ -24,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tenantgate.audit.core.chain import verify
-from tenantgate.audit.files import stored
+from tenantgate.audit.segments import stored
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.stack import Stack
 

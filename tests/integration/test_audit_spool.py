@@ -19,7 +19,8 @@ from tenantgate.audit import streams as audit_streams
 from tenantgate.audit.core.chain import link, verify
 from tenantgate.audit.core.ports import ConflictError, Gap, Head, Queued, Spool
 from tenantgate.audit.core.record import gap as gap_record
-from tenantgate.audit.files import FileSpool, stored
+from tenantgate.audit.files import FileSpool
+from tenantgate.audit.segments import stored
 from tenantgate.audit.streams import StreamSpool
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.errors import EdgeError
