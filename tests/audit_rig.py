@@ -14,9 +14,9 @@ from typing import Any
 
 from tenantgate import llm
 from tenantgate.audit.config import PipelineConfig
-from tenantgate.audit.core.chain import START, link
+from tenantgate.audit.core.chain import START, link, verify
 from tenantgate.audit.core.content import RawContent
-from tenantgate.audit.core.ports import Entry, Head
+from tenantgate.audit.core.ports import Entry, Head, Queued, Spool
 from tenantgate.audit.core.testing import MemorySpool
 from tenantgate.audit.messages import Content, Message, Settings, encode
 from tenantgate.audit.worker import Worker
@@ -26,7 +26,7 @@ from tenantgate.tenant import TenantId
 
 KEY = "key-of-the-tests-key-of-the-tests"
 PLUGIN = "tenant-audit-log"
-ACME = TenantId("acme")
+ACME, GLOBEX = TenantId("acme"), TenantId("globex {x}:\u00e9")
 
 
 class Chain:
@@ -182,3 +182,37 @@ class Rig:
 
     def ids(self) -> list[int]:
         return [int(r["id"], 16) for r in self.records()]
+
+
+def ids(spool: Spool, sink: str, limit: int = 1000) -> list[str]:
+    """All that waits for a sink, acknowledged."""
+    out = []
+    while batch := spool.read(sink, limit):
+        out += [q.id for q in batch]
+        spool.ack(sink, batch)
+    return out
+
+
+def every(spool: Spool, sink: str) -> list[Queued]:
+    """All that waits for a sink, acknowledged."""
+    out: list[Queued] = []
+    while batch := spool.read(sink, 100):
+        out += batch
+        spool.ack(sink, batch)
+    return out
+
+
+def only(rig: Rig) -> dict[str, Any]:
+    (record,) = rig.records()
+    return record
+
+
+def text_of(record: dict[str, Any], side: str = "input_messages") -> str:
+    found: str = record["content"][side][0]["parts"][0]["content"]
+    return found
+
+
+def sound(rig: Rig, numbers: range) -> None:
+    assert sorted(rig.ids()) == list(numbers)
+    report = verify(e.record for e in rig.spool.entries)
+    assert (report.faults, report.beginnings, report.restarts) == ((), {}, {})

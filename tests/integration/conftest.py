@@ -1,12 +1,14 @@
-"""A real Redis for the tests that need one."""
+"""A real Redis, and the audit worker on a journal, for the tests that need one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
+from audit_rig import Rig
 from tenantgate.devhost.redis_server import RedisServer
 
 
@@ -26,3 +28,10 @@ def store(redis_server: RedisServer) -> Iterator[redis.Redis]:
     client.config_set("maxmemory", "256mb")
     yield client
     client.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    made.close()
