@@ -98,7 +98,7 @@ def workers(servers: list[int]) -> list[int]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            ours = parent in servers and b"audit_worker" in (stat.parent / "cmdline").read_bytes()
+            ours = parent in servers and b"tenantgate.audit.worker" in (stat.parent / "cmdline").read_bytes()
         except OSError:
             continue
         if ours:
