@@ -22,7 +22,7 @@ from tenantgate.guard.inspector import Inspector
 from tenantgate.guard.models import PARTS
 from tenantgate.guard.notes import Notes, sealer
 from tenantgate.llm.chat import JSON_TYPE, Reason, Refusal
-from tenantgate.pii.core import Placeholders
+from tenantgate.pii.core import Placeholders, TooDeepError
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ ORIGINALS: Final = "tenantgate_guard_originals"
 """In ``kong.ctx.shared``, too: the originals of placeholders, sealed under the tenant's key, for the reply."""
 
 _log: Final = logging.getLogger("tenantgate.guard")
+_TOO_DEEP: Final = (
+    "A text of this request is escaped too often, one escape within the other, for the content policy of your "
+    "organisation to be checked on it. Send the text itself."
+)
 
 _requests: Final = metrics.counter(
     "tenantgate_guard_requests_total", "Requests by what the guard did.", ("action",)
@@ -103,10 +107,13 @@ class Guard:
         sizes = {target: len(passage.text) for target, passage in passages.items()}
         self._refuse_long(host, sizes)
         exempt = self._notes.exempt(tenant)
-        decision = self._requests.inspect(
-            passages, exempt, left_ms=host.remaining_ms(),
-            unread=[rule for rule in self._requests.rules if sizes[rule.target] > self._config.max_characters],
-        )  # fmt: skip
+        unread = [rule for rule in self._requests.rules if sizes[rule.target] > self._config.max_characters]
+        try:
+            decision = self._requests.inspect(passages, exempt, left_ms=host.remaining_ms(), unread=unread)
+        except TooDeepError:  # no later attempt could read this text
+            _requests.inc(action="too_deep")
+            host.refuse_unread(Refusal(Reason.TOO_DEEP, _TOO_DEEP, "messages"), strict=True)
+            raise
         _requests.inc(action=decision.action.value)
         self._notes.note(host, tenant, decision)
         if decision.action is Action.BLOCK:
