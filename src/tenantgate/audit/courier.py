@@ -31,7 +31,7 @@ _log: Final = logging.getLogger("tenantgate.audit")
 
 _PAUSES_S: Final = (0.0, 0.1, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # before a worker that died again is replaced
 _STABLE_S: Final = 5.0
-_MOST_MARKS: Final = 20_000
+_MOST_LEFT_OUT: Final = 20_000  # messages that a content was left out
 _END_S: Final = 10.0
 _BATCH: Final = 1 << 18  # bytes sent in one go
 _AGAIN_S: Final = 5.0  # how long what was sent is kept: longer than a line waits for it
@@ -49,7 +49,7 @@ _queued: Final = metrics.gauge("tenantgate_audit_queue_bytes", "Content that wai
 
 
 class Courier:
-    """The way to the worker of one pipeline; thread-safe."""
+    """Sender to the worker of one pipeline, which it starts and replaces; thread-safe."""
 
     def __init__(
         self, config: PipelineConfig, plain: Mapping[str, Any], *, command: Sequence[str] = ()
@@ -60,7 +60,7 @@ class Courier:
         self._bound = config.queue_megabytes << 20
         self._changed = threading.Condition()
         self._queue: deque[bytes] = deque()
-        self._bytes = self._marks = 0
+        self._bytes = self._left_out = 0
         self._sent: deque[tuple[float, bytes]] = deque()
         self._sent_bytes = 0
         self._policies: dict[str, bytes] = {}
@@ -86,7 +86,7 @@ class Courier:
         with self._changed:
             if self._bytes + size > self._bound:
                 _shed.inc(reason="queue_full")
-                self._mark(policy, identifier)
+                self._leave_out(policy, identifier)
                 return
         packed = encode(Content(policy, identifier, raw))
         _taken.inc()
@@ -106,9 +106,9 @@ class Courier:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def _mark(self, policy: str, identifier: str) -> None:
-        if self._marks < _MOST_MARKS:
-            self._marks += 1
+    def _leave_out(self, policy: str, identifier: str) -> None:
+        if self._left_out < _MOST_LEFT_OUT:
+            self._left_out += 1
             self._put(encode(LeftOut(policy, identifier)))
 
     def _put(self, packed: bytes) -> None:
@@ -211,7 +211,7 @@ class Courier:
     def _count(self, size: int) -> None:
         self._bytes += size
         if not self._queue:
-            self._marks = 0
+            self._left_out = 0
         _queued.set(self._bytes)
 
     def _read(self, line: socket.socket, gone: threading.Event) -> None:

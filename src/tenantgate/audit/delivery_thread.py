@@ -37,7 +37,7 @@ _backlog: Final = metrics.gauge("tenantgate_audit_backlog", "Records that wait f
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How many records a sink takes at once, and how many seconds a record waits for others."""
+    """Number of records that a sink takes at once, and seconds that a record waits for others."""
 
     size: int = 100
     flush_s: float = 0.5
@@ -85,7 +85,7 @@ class Delivery:
 
     @property
     def spool(self) -> Spool:
-        """Where records come from."""
+        """The source of the records."""
         return self._spool
 
     def keep_refused(self, sink: str, batch: Sequence[Queued]) -> None:

@@ -4,7 +4,7 @@ An append is one write and one ``fsync`` at the end of the last segment (`tenant
 
 Room: what all sinks have is kept for a day, for `tenantgate audit replay`, but goes first when room is short. Then the
 oldest entries lose their content, which the chain allows for (`tenantgate.audit.core.chain.shed`). Only then whole
-segments go, and `dropped` says which; those numbers stay in `gaps` until a record tells of them.
+segments go, and `dropped` says which; those numbers stay in `gaps` until a record reports them.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ class FileSpool:
             return out
 
     def _place(self, sink: str) -> tuple[int, int, int]:
-        """Where the sink goes on: the entry's number, its segment's start, and the offset (0: not known)."""
+        """The next entry for a sink: its number, its segment's start, and its offset (0: not known)."""
         cursor = max(self._cursors.get(sink, 0), self._segments[0].start)
         known = self._places.get(sink)
         if known is not None and known[0] == cursor:
@@ -292,7 +292,7 @@ class FileSpool:
             self._put(f"cursor.{sink}", str(number).encode())
 
     def backlog(self, sink: str) -> int:
-        """How many entries this sink has not acknowledged."""
+        """Number of entries that this sink has not acknowledged."""
         with self._lock:
             return self._end() - max(self._cursors.get(sink, 0), self._segments[0].start)
 
@@ -368,7 +368,7 @@ class FileSpool:
         for e in read_segment(segment.path):
             if e.number >= done:
                 seen.setdefault(e.tenant, []).append((e.head.seq, e.head.seq))
-                if b'"gap":' in e.record:  # what it tells has to be told again
+                if b'"gap":' in e.record:  # what it reports has to be reported again
                     seen[e.tenant] += numbers_of(json.loads(e.record))
         numbers = {tenant: merged(spans) for tenant, spans in seen.items()}
         for tenant, spans in numbers.items():
@@ -390,12 +390,12 @@ class FileSpool:
         self._put("gaps", compact_json(_plain(self._gaps)))
 
     def gaps(self) -> Sequence[Gap]:
-        """What `trim` had to drop and no record tells of yet."""
+        """Entries that `trim` had to drop and no record reports yet."""
         with self._lock:
             return [Gap(tenant, numbers) for tenant, numbers in self._gaps.items()]
 
     def reported(self, gaps: Sequence[Gap]) -> None:
-        """Records tell of these now."""
+        """Records report these now."""
         with self._lock:
             for gap in gaps:
                 left = tuple(s for s in self._gaps.get(gap.tenant, ()) if s not in gap.numbers)

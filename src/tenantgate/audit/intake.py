@@ -1,4 +1,4 @@
-"""What the audit worker takes in: Kong's journal and the plugin's contents, joined by request.
+"""Intake of the audit worker: Kong's journal and the plugin's contents, joined by request.
 
 Lines come out in the journal's order, each with its content or with the reason why it has none.
 """
@@ -113,7 +113,7 @@ class Intake:
         return self._joiner.take(now, self._missing, at_most=at_most, flush=flush)
 
     def pause_s(self, longest_s: float, *, reading: bool) -> float:
-        """How long nothing can be done but to wait for content; `reading` says whether lines may be read now."""
+        """Seconds in which nothing can be done but wait for content; `reading`: whether lines may be read now."""
         if reading and self._journal.unread() and self._has_room():
             return 0.0
         deadline = self._joiner.next_deadline()

@@ -102,7 +102,7 @@ def entry_line(entry: Entry) -> bytes:
 
 
 def heads_of(path: Path) -> dict[TenantId, Head] | None:
-    """What the first line says; None if it is damaged."""
+    """The heads in the first line; None if it is damaged."""
     with path.open("rb") as file:
         first = file.readline()
     try:

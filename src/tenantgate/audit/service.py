@@ -159,7 +159,7 @@ _current: Courier | None = None
 
 
 def courier_of(pipeline: PipelineConfig) -> Courier:
-    """The way to the worker of this pipeline; a new pipeline ends the one before, and takes its state over."""
+    """The courier to the worker of this pipeline; a new pipeline ends the one before, and takes its state over."""
     global _current  # noqa: PLW0603 - one worker per process
     with _lock:
         if _current is None or _current.config != pipeline:

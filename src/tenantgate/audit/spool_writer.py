@@ -75,7 +75,7 @@ class SpoolWriter:
 
     @property
     def pending(self) -> int:
-        """How many records wait to be appended."""
+        """Number of records that wait to be appended."""
         return len(self._batch)
 
     def pausing(self, now: float) -> bool:

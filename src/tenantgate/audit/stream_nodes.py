@@ -105,7 +105,12 @@ class StreamNodes:
         return self._tenants[tenant]
 
     def ask(self, key: str, call: Callable[[Any], T], failures: Failures | None = None) -> T:
-        """What `call` gives, called with a client for `key`."""
+        """The result of `call` with a client for `key`.
+
+        Raises:
+            EdgeError: Redis failed.
+            ConflictError: another gateway writes here.
+        """
         name = ""
         try:
             node = self._nodes.node(key)
@@ -124,7 +129,7 @@ class StreamNodes:
     def piped(
         self, add: Callable[[Any, TenantKeys], object], failures: Failures
     ) -> Iterator[tuple[TenantId, list[Any]]]:
-        """For each tenant the answers to what `add` adds to a pipeline; one trip for each node that answers."""
+        """For each tenant the answers to what `add` adds to a pipeline; one round trip for each node."""
         groups: dict[str, list[TenantId]] = defaultdict(list)
         for tenant, keys in list(self._tenants.items()):
             try:

@@ -30,7 +30,7 @@ _PAGE: Final = 1000  # entries in one call, where no texts travel
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """What one tenant takes: up to which entry contents are gone, and up to which all sinks have it."""
+    """Entries of one tenant: their number, the last one without content, and the last one that all sinks have."""
 
     count: int
     shed: str
@@ -49,7 +49,7 @@ class _Place:
 
 @dataclass(slots=True)
 class _Room:
-    """How much is there, of all tenants together."""
+    """Records and bytes of all tenants together, and their bounds."""
 
     max_records: int
     max_bytes: int
@@ -156,7 +156,7 @@ class StreamTrimmer:
             spans: list[Sequence[int]] = []
             for _, fields in rows:
                 record = json.loads(fields[b"record"])
-                # What it tells has to be told again.
+                # What it reports has to be reported again.
                 spans += [(record["chain"]["seq"],) * 2, *numbers_of(record)]
             lost += len(rows)
             if rows:  # noted first: what is noted and still there is dropped the next time

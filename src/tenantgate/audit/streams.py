@@ -108,7 +108,7 @@ class StreamSpool:
                 self._nodes.keys(TenantId(text.removeprefix("tenant:")))
 
     def _root(self, call: Callable[[Any, str], Any], failures: Failures | None = None) -> Any:
-        """What `call` gives for a client and the key of this gateway node's own hash."""
+        """The result of `call` with a client and the key of this gateway node's own hash."""
         root = self._nodes.root
         return self._nodes.ask(root, lambda client: call(client, root), failures)
 
@@ -267,7 +267,7 @@ class StreamSpool:
         self._nodes.ask(keys.head, lambda client: client.hset(keys.head, f"cursor:{sink}", cursor))
 
     def backlog(self, sink: str) -> int:
-        """How many entries this sink has not acknowledged, about: of a tenant whose node is gone, as last seen."""
+        """About how many entries this sink has not acknowledged; of a tenant whose node is gone, as last seen."""
         failures = Failures()
         total = 0
         for tenant in self._not_idle(sink):
@@ -294,7 +294,7 @@ class StreamSpool:
         return self._trimmer.trim()
 
     def gaps(self) -> Sequence[Gap]:
-        """What `trim` had to drop, or Redis lost, and no record reports yet; of a tenant whose node is gone, later."""
+        """Entries that were dropped or lost and no record reports yet; of a tenant whose node is gone, later."""
         found = self._nodes.piped(lambda pipe, keys: pipe.hmget(keys.head, *_REASONS.values()), Failures())
         return [
             Gap(tenant, gap_numbers(raw), reason)

@@ -154,7 +154,7 @@ class Worker:
         self._intake.take(message)
 
     def pause_s(self) -> float:
-        """How long the next step may wait for messages."""
+        """Seconds that the next step may wait for messages."""
         if self._writer.pausing(self._clock()):
             return _TICK_S  # whatever waits, nothing can be done about it yet
         return self._intake.pause_s(_TICK_S, reading=not self._writer.pending)

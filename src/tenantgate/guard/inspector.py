@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Inspector"]
 
 _log: Final = logging.getLogger("tenantgate.guard")
-_SHARE: Final = 0.95 / 1000  # of the milliseconds that are left, in seconds; the rest is for calls to Kong
+SHARE: Final = 0.95 / 1000  # of the milliseconds that are left, in seconds; the rest is for calls to Kong
 _OF_PROSE: Final = frozenset({"names", "injection", "denied_topics", "allowed_topics"})
 """Detectors of what somebody says: identifiers say nothing, and pieces of a text were read where they stand."""
 
@@ -67,7 +67,7 @@ class Inspector:
         Raises:
             Exception: of a detector that failed, where the rule masks or blocks and this is to be rejected.
         """
-        with contextlib.nullcontext() if left_ms is None else limited(left_ms * _SHARE):
+        with contextlib.nullcontext() if left_ms is None else limited(left_ms * SHARE):
             detected = self._detect([rule for rule in self.rules if rule not in unread], passages)
         failed = {**detected.failed, **{rule.name: OutOfTimeError() for rule in unread}}
         if self._reject_unchecked:

@@ -40,7 +40,7 @@ _TIMEOUT_MS: Final = 500  # nobody waits
 _COUNTS_DAYS: Final = 35
 _EXAMPLES_DAYS: Final = 30
 _WAITING: Final = 2_000  # counts and events that wait for Redis
-_AT_ONCE: Final = 500  # tenants in one trip
+_AT_ONCE: Final = 500  # tenants in one round trip
 
 _lost: Final = metrics.counter(
     "tenantgate_guard_events_lost_total",
@@ -55,7 +55,7 @@ _unauthenticated: Final = metrics.counter(
 
 @dataclass(slots=True)
 class _Waiting:
-    """What one tenant has to write."""
+    """Counts, events and examples of one tenant that wait to be written."""
 
     counts: dict[str, int] = field(default_factory=dict)
     events: list[dict[str, str]] = field(default_factory=list)
@@ -63,7 +63,7 @@ class _Waiting:
 
 
 class Registry:
-    """What the guard of a process knows of exemptions, and what it has counted; thread-safe.
+    """Exemptions as this process knows them, and counts, events and examples for Redis; thread-safe.
 
     Without `background` nobody calls `synchronise` but the owner.
     """
@@ -144,7 +144,7 @@ class Registry:
             self._wake.clear()
 
     def synchronise(self) -> None:
-        """Write what waits, read the exemptions of tenants seen lately: two trips for some hundreds of tenants.
+        """Write what waits, read the exemptions of tenants seen lately: two round trips for some hundreds of tenants.
 
         A node of a cluster that fails holds up its own tenants only; all are tried before the first error is raised.
         """
@@ -188,7 +188,7 @@ class Registry:
         waiting: dict[TenantId, _Waiting],
         errors: list[Exception],
     ) -> None:
-        """What tenants of one node have to write and read; what is written no longer waits."""
+        """Write for tenants of one node and read their exemptions; what is written no longer waits."""
         now = time.time()
 
         def write(client: Any) -> tuple[list[int], list[Any]]:
@@ -247,7 +247,7 @@ class Registry:
             )  # fmt: skip
 
     def _take(self) -> dict[TenantId, _Waiting]:
-        """What waits, by tenant; it is gone here."""
+        """Take out what waits, by tenant."""
         out: dict[TenantId, _Waiting] = defaultdict(_Waiting)
         with self._lock:
             counts, self._counts = self._counts, Counter()

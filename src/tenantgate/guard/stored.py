@@ -32,7 +32,7 @@ class Keys:
 
     @property
     def base(self) -> str:
-        """What all of them begin with."""
+        """The beginning of all of them."""
         return f"tg:guard:1:{{{self.tenant.slug}}}:"
 
     @property
@@ -45,7 +45,7 @@ class Keys:
         return f"{self.base}exemption:{identifier}"
 
     def counts(self, day: str) -> str:
-        """What rules found on a day (``20260131``): a hash of ``rule|mode|what``."""
+        """Counts of a day (``20260131``): a hash of ``rule|mode|what``."""
         return f"{self.base}counts:{day}"
 
     def examples(self, rule: str) -> str:
@@ -54,7 +54,7 @@ class Keys:
 
     @property
     def events(self) -> str:
-        """What happened to exemptions, and what was blocked: a stream."""
+        """Events of exemptions and of blocked requests: a stream."""
         return f"{self.base}events"
 
 

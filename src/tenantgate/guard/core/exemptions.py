@@ -15,7 +15,7 @@ MAX_DAYS = 366
 
 
 class State(enum.StrEnum):
-    """Where an exemption stands."""
+    """State of an exemption."""
 
     REQUESTED = "requested"
     ACTIVE = "active"

@@ -135,7 +135,7 @@ def parse(raw: bytes, content_type: str | None) -> RawReply | None:
 
 
 def _of_lines(text: str) -> RawReply | None:
-    """What is no JSON as a whole: a value a line, or events under another content type."""
+    """A reply that is no JSON as a whole: a value a line, or events under another content type."""
     lines = parse_lines(text)
     if lines is not None:
         return _of_events(lines, Form.LINES) if len(lines) > 1 else None
