@@ -55,7 +55,7 @@ GUARD: Final = "tenant-guardrails"
 REPLY_GUARD: Final = "tenant-response-guardrails"
 FINISH_REASON: Final = "tenantgate_finish_reason"
 STREAM_END: Final = "tenantgate_stream_end"
-"""What the rendered Lua (`tenantgate.config.lua`) notes of a stream in ``kong.ctx.shared``."""
+"""What the rendered Lua (`tenantgate.config.scripts`) notes of a stream in ``kong.ctx.shared``."""
 
 MODELS: Final = Models()
 
