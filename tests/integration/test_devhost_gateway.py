@@ -18,13 +18,12 @@ import pytest
 import yaml
 from aiohttp import web
 
-from tenantgate.config.lua import FINISH_REASON
-from tenantgate.devhost import declarative, gateway, kong_conf
+from tenantgate.config.scripts import END_OF_STREAM, FINISH_REASON
+from tenantgate.devhost import declarative, kong_conf
 from tenantgate.devhost.gateway import Gateway, Loaded
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.mock_provider import Behaviour, MockProvider
 from tenantgate.devhost.plugin_servers import PluginInfo
-from tenantgate.devhost.stock.functions import END_OF_STREAM
 
 from support import until
 
@@ -206,7 +205,6 @@ class World:
             external={i.name: i.schema for i in infos},
             environ={"CRED": "Bearer provider-secret"},
         )
-        gateway.check_functions(config)
         self._out = KongLog(self.log, "info")
         self.gateway = Gateway(Loaded(conf=conf, config=config, plugins=infos), self._out)
         self.port, self.status_port = self._call(self.gateway.start("127.0.0.1", 0, 0))

@@ -1,7 +1,8 @@
 """Kong's field schemas (`kong/db/schema/init.lua`): fill in defaults, check values, know what is a reference.
 
-Stock plugins' schemas are written in `stock_schemas`, and those of Python plugins come from their server.
-Lua patterns (`match…`) and custom validators are left to the plugin: this host has no Lua.
+Stock plugins' schemas are written in `stock_schemas`; those of Python plugins come from their server, and those of Lua
+plugins from their files, with their patterns and functions as ``validators``. The patterns of Python plugins
+(`match…`) are left to the plugin.
 """
 
 from __future__ import annotations
@@ -61,7 +62,14 @@ def apply(
         if spec.get("refuse"):
             _refuse_unless_default(value, spec, place)
         out[name] = _value(value, spec, place, resolve, refs)
+        _validate(out[name], spec, place)
     return out
+
+
+def _validate(value: Any, spec: Field, where: str) -> None:
+    for validate in spec.get("validators", ()):
+        if problem := validate(value):
+            raise ConfigError(f"{where}: {problem}")
 
 
 def _refuse_unless_default(value: Any, spec: Field, place: str) -> None:
