@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 from lupa import luajit21
@@ -26,12 +27,12 @@ from tenantgate.errors import ConfigError
 
 __all__ = ["LuaError", "LuaState"]
 
-_PLACE: Final = re.compile(r"(?s)(?P<place>[^\n:]{1,200}:\d+): (?P<message>.*)")
+_PLACE: Final = re.compile(r"(?P<place>(?P<chunk>[^\n:]{1,200}):\d+): (?P<message>.*)", re.DOTALL)
 _OF_LUA: Final = re.compile(
     r"attempt to (?:index|call|perform arithmetic on|concatenate|get length of) "
     r"(?:(?:local|upvalue|field|method|global) '\w+' \(a \w+ value\)|a \w+ value)"
     r"|attempt to compare (?:two \w+ values|\w+ with \w+)"
-    r"|bad argument #\d+ to '\w+' \(\w+ expected, got [\w ]+\)"
+    r"|bad argument #\d+ to '(?:\w+|\?)' \(\w+ expected, got [\w ]+\)"
     r"|the embedded host (?:has no|can't set) (?:kong|ngx|cjson)[\w.]*"
     r"|module '[\w./-]+' not found:.*|require '[\w./-]+' not allowed within sandbox"
     r"|Can not modify \w+\.\w+\. Protected by the sandbox\.",
@@ -59,6 +60,7 @@ class LuaState:
         self._event: Event | None = None
         self._answer: Answer | None = None
         self._told: set[str] = set()
+        self._chunks: set[str] = set()
         self._configs: dict[str, Any] = {}
         self._lua = luajit21.LuaRuntime(
             encoding=None,
@@ -88,6 +90,7 @@ class LuaState:
         self._run, self._filter, self._request = (self._host[n] for n in (b"run", b"filter", b"request"))
 
     def _load(self, name: str, *arguments: Any) -> Any:
+        self._chunks.add(f"{name}.lua")
         file = resources.files("tenantgate.devhost").joinpath("kong_lua", f"{name}.lua")
         return self._lua.compile(file.read_bytes(), name=f"={name}.lua".encode())(*arguments)
 
@@ -129,6 +132,7 @@ class LuaState:
         """
         if self._sandbox is None:
             raise ConfigError("loading of untrusted Lua code disabled because 'untrusted_lua' is 'off'")
+        self._chunks.add(name)
         made = self._sandbox[b"compile"](lua.to_bytes(code), name.encode())
         if isinstance(made, tuple):
             raise ConfigError(f"error parsing: {lua.from_bytes(made[1])}")
@@ -147,7 +151,9 @@ class LuaState:
         try:
             return self._lua.globals()[b"require"](name.encode())
         except luajit21.LuaError as error:
-            raise LuaError(str(error.args[0] if error.args else "")) from None
+            shown = error.args[0] if error.args else b""
+            text = lua.from_bytes(shown) if isinstance(shown, bytes) else str(shown)
+            raise LuaError(text.partition("\nstack traceback:")[0]) from None
 
     # -- phases
 
@@ -160,7 +166,7 @@ class LuaState:
         """
         self._enter(x, plugin)
         try:
-            ended, value = self._run(x.lua, plugin.encode(), function, *arguments) or (True, None)
+            ended, value = self._run(x.lua, plugin.encode(), function, *arguments)
         finally:
             self._event = None
         if not ended:
@@ -213,12 +219,16 @@ class LuaState:
         phase = x.phase.value
         if not isinstance(error, bytes):
             return LuaError(f"a Lua error that is no text, in {phase}")
-        shown = lua.from_bytes(error)
-        found = _PLACE.fullmatch(shown)
-        place, message = (found["place"], found["message"]) if found else ("?", shown)
+        message = lua.from_bytes(error)
+        place = "?"
+        if (found := _PLACE.fullmatch(message)) and self._is_chunk(found["chunk"]):
+            place, message = found["place"], found["message"]
         if message not in self._told and not _OF_LUA.fullmatch(message):
             message = "an error of the plugin's own"
         return LuaError(f"{place}: {message.partition(chr(10))[0]}, in {phase}")
+
+    def _is_chunk(self, name: str) -> bool:
+        return name in self._chunks or (name.endswith(".lua") and Path(name).is_file())
 
     # -- what Lua calls
 
@@ -237,6 +247,8 @@ class LuaState:
             return (True,)
         except PdkError as error:
             return (self._tell(str(error)),)
+        except RecursionError:
+            return (self._tell(f"{name}: an argument is nested too deep"),)
         except TypeError:
             return (self._tell(f"{name}: wrong arguments"),)
 
@@ -277,6 +289,8 @@ class LuaState:
             return (None, lua.encode(self.values.to_python(value)))
         except (PdkError, ValueError) as error:
             return (lua.to_bytes(str(error)),)
+        except RecursionError:
+            return (b"Cannot serialise, excessive depth",)
 
 
 _CTX: Final = frozenset({"ngx.ctx.get", "ngx.ctx.set"})

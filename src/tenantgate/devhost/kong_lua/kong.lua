@@ -173,7 +173,8 @@ end
 local function pairs_of(get, set)
   return setmetatable({}, {
     __index = function(_, key)
-      return get(key)
+      local value = get(key)  -- no tail call: an error is raised two levels above
+      return value
     end,
     __newindex = function(_, key, value)
       set(key, value)
@@ -189,13 +190,15 @@ local get_status, set_status = bound("kong.response.get_status", 3), bound("kong
 setmetatable(ngx, {
   __index = function(_, key)
     if key == "status" then
-      return get_status()
+      local status = get_status()
+      return status
     end
     return missing("ngx")(nil, key)
   end,
   __newindex = function(self, key, value)
     if key == "status" then
-      return set_status(value)
+      set_status(value)
+      return
     end
     error("the embedded host can't set ngx." .. tostring(key), 2)
   end,
@@ -224,16 +227,16 @@ function M.filter(this, name, chunk, last, f, ...)
   arg[1], arg[2] = chunk, last
   local ended, failure = M.run(this, name, f, ...)
   if not ended then
-    return false, failure
+    return false, failure, nil
   end
   return true, arg[1], arg[2]
 end
 
 -- All names that there are, and of those that stand for any name below them "name.*".
 function M.names()
-  local found = {["kong.ctx.shared.*"] = true, ["kong.ctx.plugin.*"] = true, ["ngx.status"] = true}
-  for _, open in ipairs({"ngx.ctx", "ngx.var", "ngx.header"}) do
-    found[open .. ".*"] = true
+  local found = {["ngx.status"] = true}
+  for _, open in ipairs({"kong.ctx.shared", "kong.ctx.plugin", "ngx.ctx", "ngx.var", "ngx.header"}) do
+    found[open], found[open .. ".*"] = true, true
   end
   local function walk(path, at)
     for key, value in pairs(at) do
