@@ -45,7 +45,7 @@ def script(area: str, name: str, **words: str) -> str:
     """
     text = _on_one_line(area, name)
     for word, value in words.items():
-        text, found = re.subn(rf"\b{word}\b", lambda _, value=value: value, text)
+        text, found = re.subn(rf"\b{word}\b", value.replace("\\", "\\\\"), text)
         if not found:
             raise ValueError(f"{area}/lua/{name}.lua: has no {word}")
     return text

@@ -96,5 +96,6 @@ HIDDEN: Final[dict[str, Function]] = {
     "ngx.header.set": _set_header,
     "ngx.var.get": _get_variable,
     "ngx.var.set": _set_variable,
+    "only_in_body_filter": lambda e: e.only(Phase.BODY_FILTER),
 }
 """Those that the Lua side wraps in another form."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Final
 
 from tenantgate.devhost import kong_schema, lua
@@ -100,27 +99,27 @@ def load(conf: KongConf, others: Iterable[str], state: LuaState) -> tuple[LuaPlu
     """The plugins of kong.conf that are neither bundled nor in a plugin server.
 
     Args:
-        conf: names the plugins, and where their files are.
+        conf: names the plugins.
         others: names of plugins that aren't Lua files.
-        state: in which their code is run.
+        state: in which their code is run, and that finds their files.
 
     Raises:
         ConfigError: a plugin has no files, or none that the host can run.
     """
     taken = {"bundled", *others}
     for name in taken & set(conf.plugins):
-        if _find(f"kong.plugins.{name}.handler", conf.lua_package_path):
+        if state.find(f"kong.plugins.{name}.handler"):
             raise ConfigError(f"plugin {name}: its files would stand for a plugin that the embedded host has")
     names = [name for name in conf.plugins if name not in taken]
-    return tuple(_load(name, conf.lua_package_path, state) for name in names)
+    return tuple(_load(name, state) for name in names)
 
 
-def _load(name: str, path: str, state: LuaState) -> LuaPlugin:
+def _load(name: str, state: LuaState) -> LuaPlugin:
     where = f"plugin {name}"
     modules = {}
     for part in ("handler", "schema"):
         module = f"kong.plugins.{name}.{part}"
-        file = _find(module, path)
+        file = state.find(module)
         if file is None:
             raise ConfigError(f"{where}: enabled but not installed: no {module} in lua_package_path")
         if missing := unknown(file.read_text("utf-8"), state.names):
@@ -133,12 +132,6 @@ def _load(name: str, path: str, state: LuaState) -> LuaPlugin:
             raise ConfigError(f"{where}: {file}: must return a table")
     fields = _schema(modules["schema"], where, state)
     return LuaPlugin(name, modules["handler"], fields, state)
-
-
-def _find(module: str, path: str) -> Path | None:
-    relative = module.replace(".", "/")
-    candidates = (Path(part.strip().replace("?", relative)) for part in path.split(";") if part.strip())
-    return next((c for c in candidates if c.is_file()), None)
 
 
 def _priority(name: str, handler: Any) -> int:

@@ -17,7 +17,7 @@ from lupa import luajit21
 
 from tenantgate.devhost import lua
 from tenantgate.devhost.entities import PluginConfig
-from tenantgate.devhost.exchange import Answer, Exchange, Exited, Held, Phase
+from tenantgate.devhost.exchange import Answer, Exchange, Exited, Held
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.lua_functions import FUNCTIONS, HIDDEN
 from tenantgate.devhost.lua_values import SharedContext, Values
@@ -72,12 +72,11 @@ class LuaState:
         )
         globals_ = self._lua.globals()
         globals_[b"python"] = globals_[b"package"][b"loaded"][b"python"] = None
-        globals_[b"package"][b"path"] = package_path.encode()
-        globals_[b"package"][b"cpath"] = b""
+        self._path = package_path
         self._host = self._load("kong", self._functions())
         modules = self._load(
             "modules",
-            self._table({"decode": self._decode, "encode": self._encode}),
+            self._table({"decode": self._decode, "encode": self._encode, "find": self._source}),
             self._host[b"null"],
         )
         self.values = Values(
@@ -115,7 +114,6 @@ class LuaState:
             {
                 "call": self._call,
                 "log": self._log_line,
-                "only": self._only,
                 "names": self._lua.table_from([name.encode() for name in FUNCTIONS]),
                 "version": KONG_VERSION.encode(),
                 "version_num": int("{:d}{:03d}{:03d}".format(*map(int, KONG_VERSION.split(".")))),
@@ -154,6 +152,21 @@ class LuaState:
             shown = error.args[0] if error.args else b""
             text = lua.from_bytes(shown) if isinstance(shown, bytes) else str(shown)
             raise LuaError(text.partition("\nstack traceback:")[0]) from None
+
+    def find(self, module: str) -> Path | None:
+        """The file of a module below the package path."""
+        relative = module.replace(".", "/")
+        files = (Path(part.strip().replace("?", relative)) for part in self._path.split(";") if part.strip())
+        return next((file for file in files if file.is_file()), None)
+
+    def _source(self, module: bytes) -> tuple[bytes, bytes] | None:
+        name = module.decode()
+        if (file := self.find(name)) is None:
+            return None
+        # By the module's name: Lua cuts longer ones.
+        chunk = name.replace(".", "/") + ".lua"
+        self._chunks.add(chunk)
+        return file.read_bytes(), chunk.encode()
 
     # -- phases
 
@@ -221,14 +234,11 @@ class LuaState:
             return LuaError(f"a Lua error that is no text, in {phase}")
         message = lua.from_bytes(error)
         place = "?"
-        if (found := _PLACE.fullmatch(message)) and self._is_chunk(found["chunk"]):
+        if (found := _PLACE.fullmatch(message)) and found["chunk"] in self._chunks:
             place, message = found["place"], found["message"]
         if message not in self._told and not _OF_LUA.fullmatch(message):
             message = "an error of the plugin's own"
         return LuaError(f"{place}: {message.partition(chr(10))[0]}, in {phase}")
-
-    def _is_chunk(self, name: str) -> bool:
-        return name in self._chunks or (name.endswith(".lua") and Path(name).is_file())
 
     # -- what Lua calls
 
@@ -271,10 +281,6 @@ class LuaState:
     def _log_line(self, level: bytes, text: bytes) -> None:
         plugin = self._event.plugin if self._event else "lua"
         self.log.write(level.decode(), f"[{plugin}] {lua.from_bytes(text)}")
-
-    def _only(self, phase: bytes) -> None:
-        if self._event is not None:
-            self._event.only(Phase(phase.decode()))
 
     def _decode(self, text: Any, arrays: bool) -> tuple[Any, ...]:
         if not isinstance(text, bytes):

@@ -127,7 +127,7 @@ def handler(body: str = "", head: str = 'PRIORITY = 1, VERSION = "1.0.0"') -> st
         (handler("local http = require 'resty.http'"), SCHEMA, "module 'resty.http' not found"),
         (handler("local x = kong.request.get_path()"), SCHEMA, "outside of a request"),
         ("return 1", SCHEMA, "must return a table"),
-        ("return {", SCHEMA, "(?s)plugin mine: .*handler.lua:1: unexpected symbol near '<eof>'$"),
+        ("return {", SCHEMA, "(?s)plugin mine: .*kong/plugins/mine/handler.lua:1: unexpected symbol near"),
         (handler(), "return {name = 'mine', fields = {}}", "no config field"),
         (handler(), "return {name = 'mine', fields = {}, entity_checks = {}}", "can't check entity_checks"),
         (handler(), SCHEMA.replace("match", "match_any"), "word: the embedded host can't check match_any"),
@@ -152,4 +152,4 @@ def test_files_cant_stand_for_a_bundled_plugin(tmp_path: Path) -> None:
     path = install(tmp_path, "acl", HANDLER, SCHEMA)
     conf = kong_conf.parse(f"plugins = bundled, acl\nlua_package_path = {path}\n")
     with pytest.raises(ConfigError, match="plugin acl: its files would stand for"):
-        lua_plugins.load(conf, SCHEMAS, state())
+        lua_plugins.load(conf, SCHEMAS, state({}, path))

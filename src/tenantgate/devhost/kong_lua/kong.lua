@@ -127,9 +127,10 @@ kong.version, kong.version_num = host.version, host.version_num
 -- The body of a reply (kong/pdk/response.lua).
 
 local arg = {}
+local only_in_body_filter = bound("only_in_body_filter", 3)
 
 function kong.response.get_raw_body()
-  host.only("body_filter")
+  only_in_body_filter()
   local chunk, last = arg[1], arg[2]
   if last and not request.body then
     return chunk
@@ -145,7 +146,7 @@ function kong.response.get_raw_body()
 end
 
 function kong.response.set_raw_body(body)
-  host.only("body_filter")
+  only_in_body_filter()
   if type(body) ~= "string" then
     error("body must be a string", 2)
   end
