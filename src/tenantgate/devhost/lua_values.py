@@ -39,9 +39,9 @@ class Values:
             value: what JSON can hold, text also as bytes, or MISSING for nil.
             arrays: give lists the metatable ``cjson.array_mt``.
         """
-        if value is lua.MISSING or value is None:
-            return None
-        return self._inner(value, arrays)
+        if isinstance(value, str):
+            return lua.to_bytes(value)
+        return None if value is lua.MISSING or value is None else self._inner(value, arrays)
 
     def _inner(self, value: Any, arrays: bool) -> Any:
         if isinstance(value, str):
@@ -68,10 +68,10 @@ class Values:
         Raises:
             PdkError: it holds a function, or is nested too deep.
         """
-        if value is None or isinstance(value, bool | int | float):
-            return value
         if isinstance(value, bytes):
             return lua.from_bytes(value)
+        if value is None or isinstance(value, bool | int | float):
+            return value
         kind = luajit21.lua_type(value)
         if kind == "userdata" and self._is_null(value):
             return None
