@@ -8,6 +8,8 @@ from typing import Final
 
 import pytest
 
+from tenantgate.config import load_text, render
+
 from support import ROOT
 
 FACTS: Final = ROOT / "docs" / "kong-facts.md"
@@ -39,3 +41,19 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
         if not target.startswith(("http:", "https:", "#", "mailto:")):
             assert (page.parent / target.split("#")[0]).exists(), target
+
+
+def configurations() -> list[tuple[str, str]]:
+    """Each YAML of a page that is a whole tenants.yaml."""
+    return [
+        (str(page.relative_to(ROOT)), block)
+        for page in PAGES
+        for block in re.findall(r"```yaml\n(version: 1.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ]
+
+
+def test_every_configuration_of_a_page_can_be_rendered() -> None:
+    pages = [page for page, _ in configurations()]
+    assert "README.md" in pages
+    for page, text in configurations():
+        assert render(load_text(text, name=page)), page
