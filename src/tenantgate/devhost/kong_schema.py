@@ -62,14 +62,7 @@ def apply(
         if spec.get("refuse"):
             _refuse_unless_default(value, spec, place)
         out[name] = _value(value, spec, place, resolve, refs)
-        _validate(out[name], spec, place)
     return out
-
-
-def _validate(value: Any, spec: Field, where: str) -> None:
-    for validate in spec.get("validators", ()):
-        if problem := validate(value):
-            raise ConfigError(f"{where}: {problem}")
 
 
 def _refuse_unless_default(value: Any, spec: Field, place: str) -> None:
@@ -85,6 +78,14 @@ def _has_defaults(spec: Field) -> bool:
 
 
 def _value(value: Any, spec: Field, where: str, resolve: Resolve, refs: dict[str, str]) -> Any:
+    made = _typed(value, spec, where, resolve, refs)
+    for validate in spec.get("validators", ()):
+        if problem := validate(made):
+            raise ConfigError(f"{where}: {problem}")
+    return made
+
+
+def _typed(value: Any, spec: Field, where: str, resolve: Resolve, refs: dict[str, str]) -> Any:
     kind = spec.get("type", "string")
     if kind == "record":
         return apply(spec.get("fields", []), value, where, resolve=resolve, refs=refs)

@@ -45,6 +45,7 @@ return {
         if n % 2 == 0 then return true end
         return nil, "must be even"
       end}},
+      {words = {type = "array", elements = {type = "string", match = "^%l+$"}}},
       {deep = {type = "array", elements = {type = "record", fields = {{a = {type = "string", required = true}}}}}},
     }}},
   },
@@ -93,6 +94,7 @@ def test_its_phases_run_with_its_configuration(tmp_path: Path) -> None:
         ({"port": 65536}, "config.port: 65536 should be between 0 and 65535"),
         ({"even": 3}, "config.even: must be even"),
         ({"other": 3}, "config.other: unknown field"),
+        ({"words": ["a", "1"]}, r"config.words\[1\]: invalid value$"),
         ({"deep": [{}]}, r"config.deep\[0\].a: required field missing"),
     ],
 )
