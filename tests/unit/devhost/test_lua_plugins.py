@@ -11,6 +11,7 @@ from tenantgate.devhost import kong_conf, kong_schema, lua_plugins
 from tenantgate.devhost.entities import PluginConfig
 from tenantgate.devhost.exchange import Exited, Phase
 from tenantgate.devhost.lua_plugins import LuaPlugin
+from tenantgate.devhost.lua_state import LuaError
 from tenantgate.devhost.stock_schemas import SCHEMAS
 from tenantgate.errors import ConfigError
 
@@ -155,3 +156,11 @@ def test_files_cant_stand_for_a_bundled_plugin(tmp_path: Path) -> None:
     conf = kong_conf.parse(f"plugins = bundled, acl\nlua_package_path = {path}\n")
     with pytest.raises(ConfigError, match="plugin acl: its files would stand for"):
         lua_plugins.load(conf, SCHEMAS, state({}, path))
+
+
+def test_only_the_package_path_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "mine", HANDLER, SCHEMA)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LuaError, match="module 'kong.plugins.mine.handler' not found"):
+        state().module("kong.plugins.mine.handler")
+    assert state({}, "./?.lua").module("kong.plugins.mine.handler")[b"PRIORITY"] == 771
