@@ -161,6 +161,6 @@ def test_files_cant_stand_for_a_bundled_plugin(tmp_path: Path) -> None:
 def test_only_the_package_path_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "mine", HANDLER, SCHEMA)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LuaError, match="module 'kong.plugins.mine.handler' not found"):
+    with pytest.raises(LuaError, match=r"module 'kong\.plugins\.mine\.handler' not found"):
         state().module("kong.plugins.mine.handler")
     assert state({}, "./?.lua").module("kong.plugins.mine.handler")[b"PRIORITY"] == 771
