@@ -38,7 +38,7 @@ __all__ = ["MARK", "PLUGIN", "ReplyGuard"]
 
 PLUGIN: Final = "tenant-response-guardrails"
 MARK: Final = "tenantgate_reply_guard"
-"""In ``kong.ctx.shared``: ``pass`` once the guard has let a reply through as it is (`tenantgate.config.lua`)."""
+"""In ``kong.ctx.shared``: ``pass`` once the guard has let a reply through as it is (`tenantgate.config.scripts`)."""
 
 _log: Final = logging.getLogger("tenantgate.guard")
 _replies: Final = metrics.counter(

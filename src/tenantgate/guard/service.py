@@ -35,7 +35,7 @@ __all__ = ["MARK", "ORIGINALS", "PLUGIN", "Guard"]
 
 PLUGIN: Final = "tenant-guardrails"
 MARK: Final = "tenantgate_guard"
-"""In ``kong.ctx.shared``: ``pass`` once the guard has let a request through (`tenantgate.config.lua`)."""
+"""In ``kong.ctx.shared``: ``pass`` once the guard has let a request through (`tenantgate.config.scripts`)."""
 ORIGINALS: Final = "tenantgate_guard_originals"
 """In ``kong.ctx.shared``, too: the originals of placeholders, sealed under the tenant's key, for the reply."""
 
@@ -170,7 +170,7 @@ class Guard:
 
 
 def _went_on(host: Host) -> bool:
-    """Whether a request went upstream, or would have but for `tenantgate.config.lua.GUARD_CHECK`."""
+    """Whether a request went upstream, or would have but for `tenantgate.config.scripts.GUARD_CHECK`."""
     return host.call("response.get_source") == "service" or host.response_status() == 503
 
 
