@@ -174,7 +174,7 @@ def test_the_message_of_our_own_errors_is_logged(caplog: pytest.LogCaptureFixtur
         run(work)
     (record,) = caplog.records
     assert record.tenantgate_fields["message"] == "field: what is wrong"  # type: ignore[attr-defined]
-    assert record.tenantgate_fields["at"].startswith("test_kong_host.py:")  # type: ignore[attr-defined]
+    assert record.tenantgate_fields["at"].startswith("test_host.py:")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
