@@ -6,7 +6,7 @@ import pytest
 
 from tenantgate.cache.config import CacheConfig
 from tenantgate.errors import ConfigError
-from tenantgate.fields import config_class, field, parse, specs
+from tenantgate.fields import config_class, field, parse
 from tenantgate.store.config import ClusterNode
 
 
@@ -107,8 +107,8 @@ def test_kong_limits_descriptions() -> None:
 
 
 def test_specs_tell_everything_in_order() -> None:
-    assert list(specs(Sample))[:2] == ["name", "ttl"]
-    spec, hint, default = specs(Sample)["ttl"]
+    assert list(fields_of(Sample))[:2] == ["name", "ttl"]
+    spec, hint, default = fields_of(Sample)["ttl"]
     assert (spec.unit, hint, default) == ("s", int, 300)
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 from tenantgate.errors import EdgeError
 from tenantgate.guard.checking import Checker, mask_all
-from tenantgate.guard.config import check
 from tenantgate.guard.core.answers import CODE_REPLY, blocked
 from tenantgate.guard.core.passages import of_text
 from tenantgate.guard.core.replies import RawReply, decompress, parse
@@ -54,7 +53,6 @@ class ReplyGuard:
     """The guard of one route's replies."""
 
     def __init__(self, config: ReplyGuardConfig, parts: Parts = PARTS) -> None:
-        check(config.rules, replies=True)
         self._config = config
         self._checker = Checker(config.rules, parts)
         self._notes = Notes(config)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tenantgate import llm
 from tenantgate.guard.checking import Checked, Checker, mask_all
-from tenantgate.guard.config import check
 from tenantgate.guard.core.answers import CODE_REQUEST, blocked
 from tenantgate.guard.core.passages import Passage, of_reply, of_request, rewrite
 from tenantgate.guard.core.verdict import Action, Decision, judge
@@ -60,7 +59,6 @@ class Guard:
     """The guard of one configuration; what is costly is shared by all of a process."""
 
     def __init__(self, config: GuardConfig, parts: Parts = PARTS) -> None:
-        check(config.effective)
         self._config = config
         self._requests = Checker([r for r in config.effective if r.target != "reply"], parts)
         self._replies = Checker([r for r in config.effective if r.target == "reply"], parts)
