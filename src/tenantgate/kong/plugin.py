@@ -66,7 +66,7 @@ class TenantPlugin(Generic[C]):
     def service(self) -> Any:
         """The object whose methods, called like the phases, do the work. Asked for at the instance's first event.
 
-        What it needs is imported here and not at the top of the plugin's file, which Kong also loads to read the schema.
+        What it needs is imported here and not at the top of the plugin's file, which is also loaded for its schema.
         """
         raise NotImplementedError
 

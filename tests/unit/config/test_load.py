@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import dataclasses
-import typing
 from pathlib import Path
 
 import pytest
 
 from tenantgate import fields
 from tenantgate.config import InvalidTenantsFile, load, load_text
-from tenantgate.config.catalog import CATALOG
 from tenantgate.config.model import TenantsFile
 from tenantgate.errors import ConfigError
+from tenantgate.features import features, plugins
 
 from support import ROOT
 
@@ -313,21 +311,26 @@ def test_an_upstream_with_an_operation_is_taken(url: str) -> None:
 
 
 def test_every_whole_number_has_a_lower_and_an_upper_bound() -> None:
+    sections = [feature.gateway.config_class for feature in features() if feature.gateway]
+    roots = (TenantsFile, *sections, *(plugin.config_class for plugin in plugins()))
     unbounded = [
-        f"{cls.__name__}.{name}"
-        for cls in _classes(TenantsFile, *(plugin.config_class for plugin in CATALOG))
-        for name, (spec, hint, _) in fields.specs(cls).items()
-        if int in (hint, *typing.get_args(hint)) and spec.between is None
+        f"{cls.__name__}.{f.name}"
+        for cls in _classes(*roots)
+        for f in fields.fields_of(cls).values()
+        if isinstance(one := _one(f.shape), fields.Scalar) and one.type is int and f.spec.between is None
     ]
     assert unbounded == []
 
 
 def _classes(*found: type) -> set[type]:
-    inner = [
-        part
-        for cls in found
-        for _, hint, _ in fields.specs(cls).values()
-        for part in (hint, *typing.get_args(hint))
-        if isinstance(part, type) and dataclasses.is_dataclass(part)
-    ]
-    return set(found) | (_classes(*inner) if inner else set())
+    shapes = [_one(f.shape) for cls in found for f in fields.fields_of(cls).values()]
+    records = [shape.cls for shape in shapes if isinstance(shape, fields.Record)]
+    return set(found) | (_classes(*records) if records else set())
+
+
+def _one(shape: fields.Shape) -> fields.Shape:
+    """The shape of each value where there are many."""
+    match shape:
+        case fields.Many(inner) | fields.Table(inner):
+            return _one(inner)
+    return shape
