@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from tenantgate.manifest import Feature, PluginManifest
 
@@ -31,11 +31,11 @@ def _feature(package: str) -> Feature:
     return found
 
 
-def plugins() -> tuple[PluginManifest, ...]:
+def plugins() -> tuple[PluginManifest[Any], ...]:
     """All plugins, in the order in which Kong runs them."""
     return tuple(sorted((p for f in features() for p in f.plugins), key=lambda p: -p.priority))
 
 
-def by_section() -> dict[str, PluginManifest]:
+def by_section() -> dict[str, PluginManifest[Any]]:
     """The plugins by their section in tenants.yaml."""
     return {plugin.section: plugin for plugin in plugins()}

@@ -9,13 +9,15 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from tenantgate.fields import problems
 
 __all__ = [
     "Command", "Feature", "GatewaySection", "Journal", "PluginManifest", "Reference", "RouteSettings", "resolve",
 ]  # fmt: skip
+
+C = TypeVar("C")
 
 Reference: TypeAlias = str
 """``package.module:name``: something that is imported when it is used for the first time."""
@@ -87,7 +89,7 @@ def _nothing(_config: Any) -> Mapping[str, Mapping[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PluginManifest:
+class PluginManifest(Generic[C]):
     """One plugin. Functions of a configuration take an object of `config_class`."""
 
     name: str
@@ -100,20 +102,20 @@ class PluginManifest:
     """A higher one runs earlier in Kong."""
     phases: tuple[str, ...]
     """Kong's phases, each a method of the plugin's service."""
-    config_class: type
+    config_class: type[C]
     filled: Mapping[str, Callable[[RouteSettings], Any]] = field(default_factory=dict)
     """Fields that the renderer sets and an operator can't, in the order of the rendered file."""
     prices: tuple[str, ...] = ()
     """Fields that hold prices: all of them are the model's, unless the section has its own."""
     gates_field: str | None = None
     """The field that takes the names of the route's other plugins whose `gate` is closed."""
-    gate: Callable[[Any], bool] = _never
+    gate: Callable[[C], bool] = _never
     """Whether a reply may only be given out if this plugin has let the request pass."""
-    brings: Callable[[Any], Mapping[str, Mapping[str, Any]]] = _nothing
+    brings: Callable[[C], Mapping[str, Mapping[str, Any]]] = _nothing
     """By section the fields that other plugins of the same route must have."""
-    needs_replies: Callable[[Any], bool] = _never
+    needs_replies: Callable[[C], bool] = _never
     """Whether replies are read from Kong's log: it then holds ai-proxy's payloads and the finish reason of streams."""
-    rejects: Callable[[Any], bool] = _rejects
+    rejects: Callable[[C], bool] = _rejects
     """Whether a request that the plugin fails on is answered with 503; else it goes on without the plugin."""
     closing: Mapping[str, Reference] = field(default_factory=dict)
     """By phase the Lua that refuses what the plugin didn't let pass, for routes where it `rejects`."""
@@ -133,7 +135,7 @@ class PluginManifest:
         """The values of `filled`; those that are None are left to the plugin's defaults."""
         return {name: value for name, take in self.filled.items() if (value := take(settings)) is not None}
 
-    def problems(self, config: Any) -> Iterator[tuple[str, str]]:
+    def problems(self, config: C) -> Iterator[tuple[str, str]]:
         """Each problem of a configuration whose fields are right each by itself: the field's path, and the problem."""
         yield from problems(config)
         if self.inspects is not None:
@@ -144,7 +146,7 @@ class PluginManifest:
 class Feature:
     """What a feature's `manifest` module calls ``FEATURE``."""
 
-    plugins: tuple[PluginManifest, ...] = ()
+    plugins: tuple[PluginManifest[Any], ...] = ()
     gateway: GatewaySection | None = None
     commands: tuple[Command, ...] = ()
     documents: Mapping[str, Reference] = field(default_factory=dict)

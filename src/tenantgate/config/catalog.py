@@ -25,7 +25,7 @@ _LEVELS: Final = (model.Defaults, model.Tenant, model.Model)
 class Section:
     """A plugin's section; `fields` are those that an operator may set."""
 
-    plugin: PluginManifest
+    plugin: PluginManifest[Any]
     fields: Mapping[str, Field]
 
 
@@ -50,7 +50,7 @@ def _entries(cls: type, _packages: tuple[str, ...]) -> Mapping[str, Entry]:
     return out
 
 
-def _section(plugin: PluginManifest) -> Section:
+def _section(plugin: PluginManifest[Any]) -> Section:
     known = fields_of(plugin.config_class)
     return Section(plugin, {name: f for name, f in known.items() if name not in plugin.hidden})
 
@@ -64,7 +64,7 @@ def _gateway_sections() -> list[GatewaySection]:
     return [f.gateway for f in features.features() if f.gateway is not None]
 
 
-def own_settings(gateway: model.Gateway, plugin: PluginManifest) -> Any:
+def own_settings(gateway: model.Gateway, plugin: PluginManifest[Any]) -> Any:
     """The section of ``gateway`` that belongs to the plugin's feature; None where it has none."""
     for feature in features.features():
         if plugin in feature.plugins and feature.gateway is not None:
@@ -72,7 +72,7 @@ def own_settings(gateway: model.Gateway, plugin: PluginManifest) -> Any:
     return None
 
 
-def settings(gateway: model.Gateway, route: str, plugin: PluginManifest) -> RouteSettings:
+def settings(gateway: model.Gateway, route: str, plugin: PluginManifest[Any]) -> RouteSettings:
     """What the plugin takes from the gateway and the route called `route`."""
     redis = gateway.redis
     nodes = [{"ip": node.ip, "port": node.port} for node in redis.cluster_nodes]

@@ -310,7 +310,7 @@ class _Reader:
             self.add(line, at, what + among)
 
 
-def _problems(plugin: PluginManifest, values: Mapping[str, Any], where: str) -> Iterator[str]:
+def _problems(plugin: PluginManifest[Any], values: Mapping[str, Any], where: str) -> Iterator[str]:
     """The problems of a route's settings of a plugin, as ``field: what``."""
     try:
         config: Any = fields.build(plugin.config_class, values, where=where, strict=True)

@@ -192,7 +192,7 @@ class _Ours:
         parsed: the same as an object of the plugin's configuration class.
     """
 
-    plugin: PluginManifest
+    plugin: PluginManifest[Any]
     config: Json
     parsed: Any
 
@@ -211,7 +211,7 @@ def _ours(file: TenantsFile, tenant: Tenant, m: Model, route: str) -> list[_Ours
             prices = {name: value for name in plugin.prices if (value := getattr(m, name)) is not None}
             chosen[plugin.section] = {**(prices if len(prices) == len(plugin.prices) else {}), **config}
 
-    def made(plugin: PluginManifest) -> _Ours:
+    def made(plugin: PluginManifest[Any]) -> _Ours:
         filled = _given(plugin.fill(catalog.settings(file.gateway, route, plugin)))
         config = {**dict(sorted(chosen[plugin.section].items())), **filled}
         return _Ours(plugin, config, fields.parse(plugin.config_class, config, where=plugin.section))

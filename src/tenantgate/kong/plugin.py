@@ -33,13 +33,13 @@ class TenantPlugin(Generic[C]):
         policy: what a failure does to a request.
     """
 
-    manifest: ClassVar[PluginManifest]
+    manifest: ClassVar[PluginManifest[Any]]
     config: C
     config_error: ConfigError | None
     config_keys: Mapping[str, str]
     policy: PhasePolicy
 
-    def __init_subclass__(cls, *, manifest: PluginManifest) -> None:
+    def __init_subclass__(cls, *, manifest: PluginManifest[C]) -> None:
         cls.manifest = manifest
         for name in manifest.phases:
             setattr(cls, name, _phase(name))
