@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tenantgate import __version__
 from tenantgate.compress.config import CompressConfig
 from tenantgate.compress.manifest import COMPRESSOR
 from tenantgate.kong import TenantPlugin, kong_fields
-
-if TYPE_CHECKING:
-    from tenantgate.compress.service import PromptCompression
 
 version, priority, Schema = __version__, COMPRESSOR.priority, kong_fields(COMPRESSOR.config_class)
 
@@ -18,8 +13,8 @@ version, priority, Schema = __version__, COMPRESSOR.priority, kong_fields(COMPRE
 class Plugin(TenantPlugin[CompressConfig], manifest=COMPRESSOR):
     """One configured instance."""
 
-    def service(self) -> PromptCompression:
-        """Its phases."""
+    def service(self) -> object:
+        """The object that does the work of the phases."""
         from tenantgate.compress.service import PromptCompression
 
         return PromptCompression(self.config)

@@ -6,15 +6,10 @@ where replies must be blocked or changed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tenantgate import __version__
 from tenantgate.guard.config import ReplyGuardConfig
 from tenantgate.guard.manifest import REPLY_GUARD
 from tenantgate.kong import TenantPlugin, kong_fields
-
-if TYPE_CHECKING:
-    from tenantgate.guard.reply_service import ReplyGuard
 
 version, priority, Schema = __version__, REPLY_GUARD.priority, kong_fields(REPLY_GUARD.config_class)
 
@@ -22,8 +17,8 @@ version, priority, Schema = __version__, REPLY_GUARD.priority, kong_fields(REPLY
 class Plugin(TenantPlugin[ReplyGuardConfig], manifest=REPLY_GUARD):
     """One configured instance."""
 
-    def service(self) -> ReplyGuard:
-        """Its phases."""
+    def service(self) -> object:
+        """The object that does the work of the phases."""
         from tenantgate.guard.reply_service import ReplyGuard
 
         return ReplyGuard(self.config)

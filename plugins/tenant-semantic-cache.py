@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tenantgate import __version__
 from tenantgate.cache.config import CacheConfig
 from tenantgate.cache.manifest import CACHE
 from tenantgate.kong import TenantPlugin, kong_fields
-
-if TYPE_CHECKING:
-    from tenantgate.cache.service import SemanticCache
 
 version, priority, Schema = __version__, CACHE.priority, kong_fields(CACHE.config_class)
 
@@ -18,8 +13,8 @@ version, priority, Schema = __version__, CACHE.priority, kong_fields(CACHE.confi
 class Plugin(TenantPlugin[CacheConfig], manifest=CACHE):
     """One configured instance."""
 
-    def service(self) -> SemanticCache:
-        """Its phases."""
+    def service(self) -> object:
+        """The object that does the work of the phases."""
         from tenantgate.cache.service import SemanticCache
 
         return SemanticCache(self.config)

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tenantgate import cli, features, paths
-from tenantgate.config import InvalidTenantsFile, docs, kong_conf, load_text, render
+from tenantgate.config import TenantsFileError, docs, kong_conf, load_text, render
 from tenantgate.config.json_schema import json_schema
 from tenantgate.kong.loading import load
 from tenantgate.kong.policy import PhasePolicy
@@ -144,14 +144,14 @@ def test_its_section_is_checked_and_rendered_in_the_order_of_priorities(folder: 
     }
     assert list(ours) == ["tenant-greeting", "tenant-semantic-cache"]
     assert ours["tenant-greeting"] == {"loud": True, "word": "hi", "route": "llm.mock.mock-small.acme"}
-    with pytest.raises(InvalidTenantsFile) as caught:
+    with pytest.raises(TenantsFileError) as caught:
         load_text(TENANTS.replace("word: hi", "word: HI"))
     assert caught.value.problems[0].startswith(
         "tenants.yaml:3: defaults.greeting: word: is in capitals already"
     )
-    with pytest.raises(InvalidTenantsFile, match=r"tenants.yaml:8: .*: unknown field; did you mean 'loud'"):
+    with pytest.raises(TenantsFileError, match=r"tenants.yaml:8: .*: unknown field; did you mean 'loud'"):
         load_text(TENANTS.replace("loud:", "lowd:"))
-    with pytest.raises(InvalidTenantsFile, match="is filled in from `gateway`"):
+    with pytest.raises(TenantsFileError, match="is filled in from `gateway`"):
         load_text(TENANTS.replace("loud: true", "route: r"))
 
 
@@ -236,6 +236,17 @@ def test_every_plugin_has_its_file_and_a_name_a_section_and_a_priority_of_its_ow
     assert {path.stem for path in paths.plugins_dir().glob("*.py")} == {p.name for p in plugins}
     for taken in ({p.name for p in plugins}, {p.section for p in plugins}, {p.priority for p in plugins}):
         assert len(taken) == len(plugins)
+
+
+def test_kong_reads_a_plugins_schema_without_what_its_requests_need() -> None:
+    code = "import sys, pathlib; from tenantgate.kong.loading import load\n"
+    code += "for path in sys.argv[1:]: load(pathlib.Path(path))\nprint(*sys.modules)"
+    files = map(str, paths.plugins_dir().glob("*.py"))
+    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=True)
+    found = set(done.stdout.split())
+    assert "tenantgate.guard.manifest" in found
+    assert not {"numpy", "onnxruntime", "re2", "redis", "tokenizers", "yaml", "tenantgate.pii"} & found
+    assert not {name for name in found if name.endswith((".service", ".commands"))}
 
 
 KEY: Final = {"encryption_key": "k" * 32}

