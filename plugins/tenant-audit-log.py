@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-
 from tenantgate import __version__
 from tenantgate.audit.config import AuditConfig
 from tenantgate.audit.manifest import AUDIT
 from tenantgate.kong import TenantPlugin, kong_fields
+from tenantgate.manifest import resolve
 
 version, priority, Schema = __version__, AUDIT.priority, kong_fields(AUDIT.config_class)
 
@@ -17,11 +16,4 @@ class Plugin(TenantPlugin[AuditConfig], manifest=AUDIT):
 
     def service(self) -> object:
         """The object that does the work of the phases."""
-        from tenantgate.audit.service import AuditLog
-
-        return AuditLog(self.config, self.config_keys.get("route_id", ""))
-
-
-def warm_up() -> None:
-    """Load what the first request would wait for."""
-    importlib.import_module("tenantgate.audit.service")
+        return resolve(AUDIT.service)(self.config, self.config_keys.get("route_id", ""))

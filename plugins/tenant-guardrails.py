@@ -13,12 +13,6 @@ version, priority, Schema = __version__, GUARD.priority, kong_fields(GUARD.confi
 class Plugin(TenantPlugin[GuardConfig], manifest=GUARD):
     """One configured instance."""
 
-    def service(self) -> object:
-        """The object that does the work of the phases."""
-        from tenantgate.guard.service import Guard
-
-        return Guard(self.config)
-
 
 def warm_up() -> None:
     """Load what the first request would wait for."""

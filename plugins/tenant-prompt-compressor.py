@@ -13,12 +13,6 @@ version, priority, Schema = __version__, COMPRESSOR.priority, kong_fields(COMPRE
 class Plugin(TenantPlugin[CompressConfig], manifest=COMPRESSOR):
     """One configured instance."""
 
-    def service(self) -> object:
-        """The object that does the work of the phases."""
-        from tenantgate.compress.service import PromptCompression
-
-        return PromptCompression(self.config)
-
 
 def load() -> None:
     """Load the vocabulary and the languages, half a second of Python's lock each, before there is anybody to answer."""

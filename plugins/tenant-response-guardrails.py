@@ -17,12 +17,6 @@ version, priority, Schema = __version__, REPLY_GUARD.priority, kong_fields(REPLY
 class Plugin(TenantPlugin[ReplyGuardConfig], manifest=REPLY_GUARD):
     """One configured instance."""
 
-    def service(self) -> object:
-        """The object that does the work of the phases."""
-        from tenantgate.guard.reply_service import ReplyGuard
-
-        return ReplyGuard(self.config)
-
 
 def warm_up() -> None:
     """Load what the first reply would wait for."""

@@ -13,12 +13,6 @@ version, priority, Schema = __version__, CACHE.priority, kong_fields(CACHE.confi
 class Plugin(TenantPlugin[CacheConfig], manifest=CACHE):
     """One configured instance."""
 
-    def service(self) -> object:
-        """The object that does the work of the phases."""
-        from tenantgate.cache.service import SemanticCache
-
-        return SemanticCache(self.config)
-
 
 def warm_up() -> None:
     """Load what the first request would wait for."""

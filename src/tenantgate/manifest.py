@@ -103,6 +103,8 @@ class PluginManifest(Generic[C]):
     phases: tuple[str, ...]
     """Kong's phases, each a method of the plugin's service."""
     config_class: type[C]
+    service: Reference
+    """A class whose objects do the work of the phases: made from a configuration, with a method for each phase."""
     filled: Mapping[str, Callable[[RouteSettings], Any]] = field(default_factory=dict)
     """Fields that the renderer sets and an operator can't, in the order of the rendered file."""
     prices: tuple[str, ...] = ()

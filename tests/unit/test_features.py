@@ -59,6 +59,7 @@ GREETING = PluginManifest(
     priority=797,
     phases=("access",),
     config_class=GreetingConfig,
+    service="greeting.service:Greeting",
     filled={"route": lambda settings: settings.route},
 )
 FEATURE = Feature(
@@ -106,10 +107,7 @@ version, priority, Schema = __version__, GREETING.priority, kong_fields(GREETING
 
 
 class Plugin(TenantPlugin[GreetingConfig], manifest=GREETING):
-    def service(self) -> object:
-        from greeting.service import Greeting
-
-        return Greeting(self.config)
+    """One configured instance."""
 ''',
 }  # fmt: skip
 
@@ -223,6 +221,7 @@ def test_every_reference_of_a_manifest_is_there() -> None:
         found += [*(command.adds for command in feature.commands), *feature.documents.values()]
         for plugin in feature.plugins:
             found += [*plugin.closing.values(), plugin.inspects, plugin.journal and plugin.journal.fields]
+            assert all(callable(getattr(resolve(plugin.service), phase)) for phase in plugin.phases)
     assert all(resolve(reference) is not None for reference in found if reference)
 
 

@@ -40,6 +40,7 @@ AUDIT: Final = PluginManifest(
     priority=799,  # above all that may end a request
     phases=("access", "log"),
     config_class=AuditConfig,
+    service="tenantgate.audit.service:AuditLog",
     filled={
         "strict_requests": lambda settings: settings.strict_requests,
         "encryption_key": lambda settings: settings.encryption_key,

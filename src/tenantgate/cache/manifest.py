@@ -16,6 +16,7 @@ CACHE: Final = PluginManifest(
     priority=794,  # below all that refuses or rewrites a request, above ai-proxy (770)
     phases=("access", "log"),
     config_class=CacheConfig,
+    service="tenantgate.cache.service:SemanticCache",
     filled={
         "strict_requests": lambda settings: settings.strict_requests,
         "upstream_headers": lambda settings: settings.upstream_headers,

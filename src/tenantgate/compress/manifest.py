@@ -16,6 +16,7 @@ COMPRESSOR: Final = PluginManifest(
     priority=798,  # above the guard (796), which reads and masks the text as it will leave
     phases=("access",),
     config_class=CompressConfig,
+    service="tenantgate.compress.service:PromptCompression",
     filled={"strict_requests": lambda settings: settings.strict_requests},
     prices=("input_cost",),
     rejects=lambda config: config.stop_on_error,

@@ -125,7 +125,7 @@ class _Reader:
         if isinstance(f.shape, fields.Many):
             return self._list(f.shape, node, where)
         value = self._value(node, where)
-        self._scalar(f, value, node, where)
+        self._check(f.shape, f.spec, value, node, where)
         if f.spec.referenceable and isinstance(value, str):
             self._secret(value, node, where, vault=True)
         if (
@@ -160,18 +160,22 @@ class _Reader:
                 self.add(child, at, f"must be a text, not {_kind(value)}")
             elif spec.referenceable:
                 self._secret(value, child, at, vault=False)
+            else:
+                self._check(element, spec, value, child, at)
             out.append(value)
         return tuple(out)
 
-    def _scalar(self, f: fields.Field, value: Any, node: yaml.Node, where: str) -> None:
+    def _check(
+        self, shape: fields.Shape, spec: fields.FieldSpec, value: Any, node: yaml.Node, where: str
+    ) -> None:
         if value is None:
             return
         try:
-            fields.check_value(value, f.shape, where, strict=True)
+            fields.check_value(value, shape, where, strict=True)
         except ConfigError as error:
             place, _, what = str(error).partition(": ")
-            if f.spec.one_of and isinstance(value, str):
-                what += _did_you_mean(value, f.spec.one_of)
+            if spec.one_of and isinstance(value, str):
+                what += _did_you_mean(value, spec.one_of)
             if "must be a text" in what and not isinstance(value, list | dict):
                 what += " (write it in quotes)"
             self.add(self._line(place) if place in self._lines else node, place, what)
@@ -196,7 +200,7 @@ class _Reader:
                 # YAML 1.1's word for false, and one of these.
                 if out[name] is False and "off" in known[name].spec.one_of:
                     out[name] = "off"
-                self._scalar(known[name], out[name], value, at)
+                self._check(known[name].shape, known[name].spec, out[name], value, at)
                 self._secrets(known[name], out[name], value, at)
         return out
 

@@ -10,10 +10,7 @@ A plugin is a class that kong-pdk could load, too. Its name in Kong is the file'
     version, priority, Schema = __version__, CACHE.priority, kong_fields(CACHE.config_class)
 
     class Plugin(TenantPlugin[CacheConfig], manifest=CACHE):
-        def service(self) -> SemanticCache:
-            from tenantgate.cache.service import SemanticCache
-
-            return SemanticCache(self.config)
+        ...
 """
 
 from tenantgate.kong.host import Answered, DeadlineError, Headers, Host, PdkMisuseError, verdict_key

@@ -182,6 +182,7 @@ def _run(
     warm_up = getattr(plugin.module, "warm_up", None)
 
     def warm() -> None:
+        _attempt(getattr(plugin.plugin, "prepare", None), "warm-up failed")
         _attempt(warm_up, "warm-up failed")
         # What is loaded by now stays: the collector need not look at it again.
         gc.collect()

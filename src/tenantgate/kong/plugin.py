@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -11,7 +12,7 @@ from tenantgate.fields import build, check
 from tenantgate.kong.host import Host
 from tenantgate.kong.phase import phase
 from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, PhasePolicy
-from tenantgate.manifest import PluginManifest
+from tenantgate.manifest import PluginManifest, resolve
 
 __all__ = ["TenantPlugin"]
 
@@ -56,6 +57,10 @@ class TenantPlugin(Generic[C]):
             check(self.config)
         except ConfigError as problem:
             self.config_error = problem
+        # Before the first phase, which has a deadline. What fails here fails there, too, and then as the policy says:
+        # Kong answers 500 where an instance can't be made.
+        with contextlib.suppress(Exception):
+            self.prepare()
 
     def _policy(self) -> PhasePolicy:
         own = None if self.manifest.own_deadline else getattr(self.config, "deadline_ms", None)
@@ -63,12 +68,14 @@ class TenantPlugin(Generic[C]):
             reject=self.manifest.rejects(self.config), deadline_ms=float(own or DEFAULT_DEADLINE_MS)
         )
 
-    def service(self) -> Any:
-        """The object whose methods, called like the phases, do the work. Asked for at the instance's first event.
+    @classmethod
+    def prepare(cls) -> None:
+        """Import what the plugin's service needs. Kong also loads a plugin's file for its schema alone, and quickly."""
+        resolve(cls.manifest.service)
 
-        What it needs is imported here and not at the top of the plugin's file, which is also loaded for its schema.
-        """
-        raise NotImplementedError
+    def service(self) -> Any:
+        """The object whose methods, called like the phases, do the work; made at the instance's first event."""
+        return resolve(self.manifest.service)(self.config)
 
     @cached_property
     def _service(self) -> Any:

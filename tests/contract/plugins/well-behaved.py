@@ -41,7 +41,7 @@ class Service:
 
 MANIFEST = PluginManifest(
     name="well-behaved", section="well_behaved", description="A plugin of the tests.", priority=794,
-    phases=("access", "log"), config_class=Config,
+    phases=("access", "log"), config_class=Config, service="tests:Service",
 )  # fmt: skip
 
 

@@ -52,6 +52,10 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
         ("", 1, "", "is empty"),
         ("a: [", 1, "", "isn't YAML"),
         ("- a", 1, "", "must be a mapping"),
+        (
+            TENANT.replace("tenants:", "gateway: {upstream_headers: [X-A, 'X B']}\ntenants:"),
+            2, "gateway.upstream_headers[1]", "'X B' does not match",
+        ),
         (TENANT.replace("version: 1", "version: 2"), 1, "version", "2 is outside 1 to 1"),
         ("version: 1", 1, "tenants", "required"),
         ("version: 1\ntenants: []", 2, "tenants", "0 entries, takes at least 1"),

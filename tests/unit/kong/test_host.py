@@ -28,7 +28,7 @@ class Config:
 
 MANIFEST = PluginManifest(
     name="test-plugin", section="test", description="A plugin of the tests.", priority=1,
-    phases=("access", "log"), config_class=Config,
+    phases=("access", "log"), config_class=Config, service="types:SimpleNamespace",
 )  # fmt: skip
 
 
