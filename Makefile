@@ -12,7 +12,7 @@ READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements/*.lock 2>/dev/nu
 INSTALL = -m pip install --disable-pip-version-check --require-hashes --only-binary :all:
 
 .PHONY: help setup demo test check lint lock types e2e up bench bench-audit bench-cache bench-compress bench-guard \
-	bench-hostile bench-pluginserver docs clean
+	bench-hostile bench-pluginserver docs release clean
 
 help: ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -33,8 +33,8 @@ setup: $(READY) ## Make the virtual environment and build the models
 demo: setup ## Start the gateway, send real traffic, show what each part does
 	@$(PY) -m tenantgate.demo
 
-test: setup ## All tests
-	@$(PY) -m pytest $(ARGS)
+test: setup ## All tests, on all cores up to four; ARGS="-n 0 tests/unit -k …" for some of them in one process
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 e2e: setup ## End-to-end tests; KONG_BIN=/path/to/kong or GATEWAY_URL=… runs them on a real Kong
 	@$(PY) -m pytest tests/e2e $(if $(KONG_BIN),--kong-bin=$(KONG_BIN)) $(if $(GATEWAY_URL),--gateway-url=$(GATEWAY_URL)) \
@@ -86,5 +86,8 @@ lock: ## Resolve all packages anew and write their hashes; UV=/path/to/uv, ARGS=
 docs: setup ## Write the generated parts of the documentation anew
 	@$(VENV)/bin/tenantgate docs
 
+release: check test ## Build and check the release of this version into dist/, and print what to push
+	@.ci/release
+
 clean: ## Remove what the recipes made in this folder
-	rm -rf $(VENV) .tenantgate reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .tenantgate dist reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

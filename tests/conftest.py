@@ -6,9 +6,9 @@ import pytest
 from hypothesis import settings
 
 # The same examples in every run, so that a change is judged by what it changes. `--hypothesis-profile=explore`
-# looks for new ones, which is how a law finds its next exception.
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("explore", derandomize=False)
+# looks for new ones, which is how a law finds its next exception. How long an example takes is the machine's affair.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", derandomize=False, deadline=None)
 settings.load_profile("repeatable")
 
 

@@ -6,6 +6,7 @@ Every line that is printed is a request that was just sent; nothing is scripted 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import threading
@@ -13,7 +14,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.devhost.stack import Stack
 from tenantgate.errors import TenantgateError
@@ -84,6 +85,25 @@ STEPS: Final[tuple[tuple[str, tuple[tuple[str, str, str, bool], ...]], ...]] = (
 )
 MASKED: Final = "Thank jane.roe@example.com for her help"
 
+MEETING: Final = """Summarise what was decided.
+
+Ann: Um, so, you know, the, the budget for the new app is forty thousand euros, right?
+Ben: Yeah.
+Ann: And, uh, I mean, the deadline is the third of May, is it not?
+Ben: Mm-hmm.
+Cem: So, um, you know, the design team, the design team wants to start on Monday, at nine.
+Ann: Okay.
+Cem: And, uh, the tests, you know, need two weeks, and then the, the store review takes five days.
+Ben: Right. Um, so who writes the, the release notes?
+Cem: I, I will write the release notes, um, by Friday.
+Ann: Uh, good. And the, the translations?
+Ben: Um, the agency, you know, has the texts, and it, it needs, uh, four days for the Spanish version.
+Ann: Mm-hmm.
+Ben: And, um, the French one is done.
+Ann: Okay. So, you know, forty thousand, the start is Monday, and the release is the third of May.
+Ben: Yeah.
+"""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -111,10 +131,9 @@ def _ask(client: Client, prompt: str, expected: str, *, stream: bool, asked: set
     while True:
         reply = client.chat(prompt, stream=stream)
         late = time.monotonic() > deadline
-        if reply.status == 503 and not late:
-            threading.Event().wait(
-                0.05
-            )  # a guard that blocks lets nothing through while its models are loaded
+        # A plugin that isn't ready, or a machine too busy for its deadline: blocking guards refuse, others pass.
+        if (reply.status == 503 or outcome(reply) == "-") and not late:
+            threading.Event().wait(0.05)
             continue
         if reply.status != 200 and outcome(reply) != expected:
             raise TenantgateError(f"demo: the gateway answered {reply.status} to a question of its own")
@@ -164,8 +183,41 @@ def run(stack: Stack) -> int:
             note = "" if outcome(reply) == expected else f"   <- expected {expected}"
             wrong += outcome(reply) != expected
             print(_line(tenant, prompt, reply, stream=stream) + note)
+    wrong += show_compression(stack) + show_record(stack)
     print(f"\nwhat happened, by tenant\n{_table(tallies)}")
     return wrong
+
+
+def show_compression(stack: Stack) -> int:
+    """Send a meeting's transcript as it is and compressed; 1 unless the provider was sent fewer tokens."""
+    client = stack.client("hooli", provider="mock", model=MODEL)
+    print("\ncompression: a meeting's transcript, summarised; hesitations and empty turns aren't sent")
+    counts = []
+    for off in (True, False):
+        headers = {"X-Tenantgate-Compression": "off"} if off else {}
+        reply = client.chat(MEETING, headers=headers)
+        counts.append(int(reply.json["usage"]["prompt_tokens"]))
+        name = "X-Tenantgate-Compression: off" if off else "compressed"
+        print(f"  {'hooli':8} {name:66} the provider counts {counts[-1]} tokens")
+    return int(counts[1] >= counts[0])
+
+
+def show_record(stack: Stack) -> int:
+    """Print the audit record of the request with an address; 1 if there is none, or the address is in it."""
+    print("\naudit log: a record for each request, redacted; this one is of the question with an address")
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := _records(stack.audit_dir / "audit.jsonl")) and time.monotonic() < deadline:
+        threading.Event().wait(0.05)
+    for record in found[:1]:
+        shown = {name: record[name] for name in ("id", "tenant", "outcome")}
+        shown["prompt"] = record["content"]["input_messages"][-1]["parts"][0]["content"]
+        print("  " + json.dumps(shown))
+    return int(not found or "jane.roe" in json.dumps(found))
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if "for her help" in line]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tenantgate import demo
@@ -18,4 +20,8 @@ def test_every_answer_of_the_demo_is_as_announced(
     assert status == 0, out
     assert "similarity 0.9" in out
     assert "Thank [EMAIL_ADDRESS_1] for her help" in out
+    sent = [int(count) for count in re.findall(r"the provider counts (\d+) tokens", out)]
+    assert len(sent) == 2
+    assert sent[1] < sent[0]
+    assert re.search(r'"prompt": "Thank \[EMAIL_ADDRESS_\d\] for her help"', out)
     assert "what happened, by tenant" in out

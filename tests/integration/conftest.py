@@ -1,13 +1,26 @@
-"""A real Redis for the tests that need one."""
+"""A real Redis for the tests that need one, and time for the plugins that run in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
 
 import pytest
 import redis
 
 from tenantgate.devhost.redis_server import RedisServer
+from tenantgate.kong.host import Host
+
+
+@pytest.fixture(autouse=True)
+def _time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty times the time for each phase: other work on the machine must not look like a slow plugin."""
+
+    def patient(kong: Any, name: str, *, deadline_ms: float, **more: Any) -> Host:
+        return Host(kong, name, deadline_ms=20 * deadline_ms, **more)
+
+    monkeypatch.setattr(import_module("tenantgate.kong.phase"), "Host", patient)
 
 
 @pytest.fixture(scope="session")

@@ -30,12 +30,12 @@ SECRET = "what-the-prompt-said"
 
 
 def entries(count: int, *, tenants: tuple[str, ...] = ("acme", "globex")) -> list[Entry]:
-    """Records of the last minutes, the newest last; of the tenants in turn."""
+    """Records of the last minutes, each half a minute off the whole; the newest last; of the tenants in turn."""
     heads: dict[str, Head] = {}
     out = []
     for n in range(count):
         name = tenants[n % len(tenants)]
-        at = datetime.now(UTC) - timedelta(minutes=count - n)
+        at = datetime.now(UTC) - timedelta(minutes=count - n - 0.5)
         record = {
             "id": f"id-{n}", "tenant": name, "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "outcome": "cached" if n % 5 == 0 else "answered", "response": {"status": 200},

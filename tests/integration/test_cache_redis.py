@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -247,14 +248,14 @@ def test_an_error_tells_its_code_and_nothing_of_the_call(cache: RedisCache, stor
 
 
 class Counted:
-    """How often a Redis was asked."""
+    """How often this thread asked a Redis."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls = 0
+        self.calls, own = 0, threading.get_ident()
         original: Any = Node.ask
 
         def counting(node: Node, *args: Any) -> Any:
-            self.calls += 1
+            self.calls += threading.get_ident() == own
             return original(node, *args)
 
         monkeypatch.setattr(Node, "ask", counting)

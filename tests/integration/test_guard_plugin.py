@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import html
 import json
+import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +20,7 @@ from tenantgate.guard import service as guard_service
 from tenantgate.guard.core.injection import InjectionModel
 from tenantgate.guard.weights import injection_weights
 from tenantgate.kong.testing import FakeKong
+from tenantgate.pii.core import views as pii_views
 from tenantgate.time_left import OutOfTimeError, limited
 
 
@@ -130,8 +135,11 @@ def test_a_failing_detector_does_as_on_error_says_and_never_stops_an_alert(
 
 
 @pytest.mark.parametrize(("mode", "status"), [("block", 503), ("alert", None)])
-def test_a_text_too_long_for_the_deadline_is_given_up_in_time(mode: str, status: int | None) -> None:
-    made = plugin(rule("injection", mode), deadline_ms=400, max_characters=10_000_000)
+def test_a_text_too_long_for_the_deadline_is_given_up_in_time(
+    mode: str, status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_service, "SHARE", 0.02 / 1000)  # the rest is enough on any machine
+    made = plugin(rule("injection", mode), deadline_ms=1500, max_characters=10_000_000)
     kong = access(made, chat("the quick brown fox " * 50_000))
     assert (kong.exit.status if kong.exit else None) == status
     if status is None:
@@ -151,6 +159,45 @@ def test_a_text_that_is_far_too_long_is_not_looked_at(mode: str, on_error: str, 
     if status is None:
         assert kong.verdict(REQUEST)["failed"] == ["secrets"]
     assert access(made, chat("x" * 1000)).exit is None
+
+
+ESCAPES: dict[str, Callable[[str], str]] = {
+    "base64": lambda text: base64.b64encode(text.encode()).decode(),
+    "percent": lambda text: urllib.parse.quote(f"<{text}"),
+    "entities": html.escape,
+}
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+@pytest.mark.parametrize("where", ["content", "part", "tool result", "arguments", "metadata"])
+@pytest.mark.parametrize(
+    ("mode", "on_error", "status"),
+    [("block", "reject", 400), ("mask", "reject", 400), ("block", "pass", None), ("alert", "reject", None)],
+)
+def test_a_text_that_is_escaped_too_often_is_the_clients_mistake(
+    escape: str, where: str, mode: str, on_error: str, status: int | None
+) -> None:
+    text = "<please see below>"
+    for _ in range(pii_views.DEPTH + 2):
+        text = ESCAPES[escape](text)
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": text}}
+    message: dict[str, Any] = {
+        "content": {"role": "user", "content": text},
+        "part": {"role": "user", "content": [{"type": "text", "text": text}]},
+        "tool result": {"role": "tool", "tool_call_id": "c", "content": text},
+        "arguments": {"role": "assistant", "content": None, "tool_calls": [call]},
+    }.get(where, {"role": "user", "content": "hi"})
+    more = {"metadata": {"note": text}} if where == "metadata" else {}
+    made = plugin(rule("secrets", mode, target="concatenate_all_content"), on_error=on_error)
+    kong = access(made, llm.write({"messages": [message], **more}))
+    assert (kong.exit.status if kong.exit else None) == status
+    if kong.exit is None:
+        assert kong.verdict(REQUEST)["failed"] == ["secrets"]
+    else:
+        error = json.loads(kong.exit.body)["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert (error["type"], error["code"]) == ("invalid_request_error", "nested_too_deeply")
+        assert "tenantgate_guard" not in kong.shared
 
 
 def test_only_the_rule_that_reads_a_long_text_counts() -> None:

@@ -42,9 +42,10 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            # Before the answer, after which the next one comes in a thread of its own.
+            state.got.put(({k.lower(): v for k, v in self.headers.items()}, body))
             self.send_response(state.statuses.pop(0) if state.statuses else 204)
             self.end_headers()
-            state.got.put(({k.lower(): v for k, v in self.headers.items()}, body))
 
         def log_message(self, *_args: object) -> None:
             pass

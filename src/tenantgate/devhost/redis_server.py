@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -194,9 +195,7 @@ class RedisCluster:
             for i, client in enumerate(clients):
                 # Two nodes with the same epoch would argue about it first.
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
-                if i:
-                    bus = int(clients[0].config_get("cluster-port")["cluster-port"])
-                    client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.ports[0], bus)
+                self._meet(client, self.ports[:i])
             for port, client in zip(self.ports, clients, strict=True):
                 self._await(port, partial(self._knows_all, client))
                 client.close()
@@ -221,17 +220,33 @@ class RedisCluster:
         return True if sound and len({row[2][1] for row in slots}) == len(self.ports) else None
 
     def replicate(self, port: int) -> int:
-        """Start a replica of a node, and wait until it has what the node has; its port."""
+        """Start a replica of a node, and wait until it has what the node has and all nodes know it; its port."""
         new = free_port()
         self._start(new)
         client, node = self.client(new), self.client(port)
         self._await(new, lambda: _pings(client))
-        bus = int(node.config_get("cluster-port")["cluster-port"])
-        client.execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
+        self._meet(client, self.ports)
         self._await(new, lambda: self._knows_all(client))
         client.execute_command("CLUSTER", "REPLICATE", node.execute_command("CLUSTER", "MYID"))
         self._await(new, lambda: client.info("replication").get("master_link_status") == "up" or None)
+        # Nodes that don't know a replica don't believe it, either, when it takes over. They hear of it at the next
+        # ping, which may be seconds away, or when it meets them again.
+        self._meet(client, self.ports)
+        identifier = client.execute_command("CLUSTER", "MYID").decode()
+        for other in self.ports:
+            self._await(new, partial(_knows_replica, self.client(other), identifier))
         return new
+
+    def await_replica(self, port: int, replica: int) -> None:
+        """Wait until a replica has all that its node has been told so far, by whatever client."""
+        told = self.client(port).info("replication")["master_repl_offset"]
+        client = self.client(replica)
+        self._await(replica, lambda: client.info("replication")["slave_repl_offset"] >= told or None)
+
+    def _meet(self, client: Any, ports: Sequence[int]) -> None:
+        for port in ports:
+            bus = int(self.client(port).config_get("cluster-port")["cluster-port"])
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
 
     def kill(self, port: int) -> None:
         """End one node as a crash would."""
@@ -255,6 +270,11 @@ class RedisCluster:
         self.children = {}
 
 
+def _knows_replica(client: Any, identifier: str) -> bool | None:
+    nodes = client.cluster("nodes")
+    return True if any(n["node_id"] == identifier and "slave" in n["flags"] for n in nodes.values()) else None
+
+
 def _pings(client: Any) -> bool | None:
     with contextlib.suppress(redis.RedisError):
         return bool(client.ping()) or None
@@ -262,7 +282,13 @@ def _pings(client: Any) -> bool | None:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that was free a moment ago.
+
+    None of those that systems give to outgoing connections (from 32,768 on): one of these could take it meanwhile, or
+    while a server that was killed is started again.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

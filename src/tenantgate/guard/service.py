@@ -20,7 +20,7 @@ from tenantgate.guard.core.verdict import Action, Decision, judge
 from tenantgate.guard.models import PARTS
 from tenantgate.guard.notes import Notes, sealer
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, Reason, Refusal
-from tenantgate.pii.core import Placeholders
+from tenantgate.pii.core import Placeholders, TooDeepError
 from tenantgate.telemetry import logs, metrics
 from tenantgate.time_left import OutOfTimeError, limited
 
@@ -44,6 +44,10 @@ _log: Final = logging.getLogger("tenantgate.guard")
 SHARE: Final = 0.95 / 1000  # of what is left, in seconds; the rest is for the calls to Kong after the work
 
 _NOTHING: Final = Passage("", (), 0, 0)
+_TOO_DEEP: Final = (
+    "A text of this request is escaped too often, one escape within the other, for the content policy of your "
+    "organisation to be checked on it. Send the text itself."
+)
 
 _requests: Final = metrics.counter(
     "tenantgate_guard_requests_total", "Requests by what the guard did.", ("action",)
@@ -118,7 +122,7 @@ class Guard:
             checked = self._requests.check(lambda rule: _NOTHING if rule in long else passage(rule))
         if long:
             checked = Checked(checked.found, {**checked.failed, **{r.name: OutOfTimeError() for r in long}})
-        self._raise_failures(checked)
+        self._raise_failures(host, checked)
         exempt = self._notes.exemptions(tenant)
         decision = judge(
             self._requests.rules, checked.found, exempt,
@@ -151,11 +155,17 @@ class Guard:
             )
             host.refuse_unread(Refusal(Reason.TOO_LARGE, told, "messages"), strict=True)
 
-    def _raise_failures(self, checked: Checked) -> None:
+    def _raise_failures(self, host: Host, checked: Checked) -> None:
+        if self._config.on_error != "reject":
+            return
         for rule in self._requests.rules:
             error = checked.failed.get(rule.name)
-            if error is not None and rule.mode != "alert" and self._config.on_error == "reject":
-                raise error
+            if error is None or rule.mode == "alert":
+                continue
+            if isinstance(error, TooDeepError):  # of this text, whoever asks and whenever
+                _requests.inc(action="too_deep")
+                host.refuse_unread(Refusal(Reason.TOO_DEEP, _TOO_DEEP, "messages"), strict=True)
+            raise error
 
     def _mask(
         self, host: Host, tenant: TenantId | None, request: ChatRequest, exempt: tuple[Exemption, ...]
