@@ -290,6 +290,21 @@ def test_expressions_that_find_something_are_taken(regex: str) -> None:
     assert load_text(f"{TENANT}    {PATTERN % regex}\n").tenants
 
 
+def test_all_that_does_not_fit_together_in_a_section_is_named() -> None:
+    text = f"""{TENANT}
+    compression:
+      pruner: llmlingua
+      compression_ranges: [{{min_tokens: 9, max_tokens: 9, value: 2}}]
+"""
+    assert [
+        problem.replace("tenants[0].compression: ", "").partition(";")[0] for problem in problems(text)
+    ] == [
+        "tenants.yaml:6: pruner_model: required for pruner llmlingua",
+        "tenants.yaml:8: compression_ranges[0].max_tokens: 9 is not above min_tokens",
+        "tenants.yaml:8: compression_ranges[0].value: 2.0 is no share",
+    ]
+
+
 OPENAI_LIKE = f"{MODEL}      - {{provider: openai-compatible, model: m, upstream_url: 'URL'}}\n"
 
 
