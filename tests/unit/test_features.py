@@ -162,7 +162,7 @@ def test_kong_starts_its_server(folder: Path) -> None:
 def test_its_plugin_is_described_to_kong_and_runs(folder: Path) -> None:
     path = folder / "plugins" / "tenant-greeting.py"
     command = [sys.executable, "-m", "tenantgate.kong.launcher", "--plugin", str(path), "--dump"]
-    environ = {**os.environ, "PYTHONPATH": str(folder)}
+    environ = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
     (found,) = json.loads(done.stdout)
     assert (found["Name"], found["Priority"], found["Phases"]) == ("tenant-greeting", 797, ["access"])
