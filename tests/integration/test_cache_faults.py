@@ -88,7 +88,7 @@ def test_a_redis_that_stands_still(redis_server: RedisServer, store: redis.Redis
             asked += 1
             assert asked <= 3
         # Now the breaker is open: no request waits for the socket any more.
-        (breaker,) = rig.plugin._cache._store._breakers.values()
+        (breaker,) = rig.plugin._service._store._breakers.values()
         usual, breaker.pause_s = breaker.pause_s, 1000.0  # or one tries meanwhile, if the machine is slow
         breaker.failed(time.monotonic())
         calls: list[str] = []
