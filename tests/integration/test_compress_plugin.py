@@ -74,6 +74,7 @@ def load() -> ModuleType:
         assert spec.loader is not None
         sys.modules[module] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[module])
+        sys.modules[module].load()  # as the server does before it answers
     return sys.modules[module]
 
 
