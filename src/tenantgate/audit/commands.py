@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenantgate.audit.core.chain import verify
-from tenantgate.audit.files import Stored, stored
+from tenantgate.audit.segments import Stored, stored
 from tenantgate.audit.streams import StreamSpool
 from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.store.url import redis_config

@@ -50,7 +50,7 @@ AUDIT: Final = PluginManifest(
     needs_replies=lambda config: config.content != "off",
     journal=Journal(
         path=_journal,
-        fields="tenantgate.config.lua:journal",
+        fields="tenantgate.audit.scripts:journal",
         instead="with an audit log Kong's file-log writes its journal; give gateway.audit a sink of type file",
     ),
 )

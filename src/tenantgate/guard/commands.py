@@ -22,7 +22,8 @@ from typing import Final
 from tenantgate.errors import ConfigError
 from tenantgate.guard.core.exemptions import Exemption, State
 from tenantgate.guard.notes import fingerprint, sealer
-from tenantgate.guard.registry import GuardBook, Keys, new_id
+from tenantgate.guard.records import GuardRecords, new_id
+from tenantgate.guard.stored import Keys
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.url import redis_config
 from tenantgate.tenant import TenantId
@@ -152,20 +153,20 @@ def until(text: str, now: float) -> float:
     return moment.timestamp()
 
 
-def _book(args: argparse.Namespace) -> GuardBook:
+def _records(args: argparse.Namespace) -> GuardRecords:
     return _opened(args, None)
 
 
-def _sealed_book(args: argparse.Namespace) -> GuardBook:
-    """The book with the key that exemptions are sealed with."""
+def _sealed_records(args: argparse.Namespace) -> GuardRecords:
+    """The records with the key that exemptions are sealed with."""
     return _opened(args, _key(args))
 
 
-def _opened(args: argparse.Namespace, key: str | None) -> GuardBook:
+def _opened(args: argparse.Namespace, key: str | None) -> GuardRecords:
     tenant = TenantId(args.tenant)
     url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
     nodes = connect(redis_config(url), timeout_ms=2000)
-    return GuardBook(nodes, tenant, None if key is None else sealer(key, tenant))
+    return GuardRecords(nodes, tenant, None if key is None else sealer(key, tenant))
 
 
 def _who(args: argparse.Namespace) -> str:
@@ -183,27 +184,27 @@ def _grant(args: argparse.Namespace) -> int:
         id=new_id(), rule=args.rule, reason=args.reason, by=_who(args), created=now, until=until(args.until, now),
         fingerprint=args.pattern_hash, state=State.REQUESTED if args.requested else State.ACTIVE,
     )  # fmt: skip
-    _sealed_book(args).grant(exemption)
+    _sealed_records(args).grant(exemption)
     print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
     return 0
 
 
 def _approve(args: argparse.Namespace) -> int:
-    exemption = _sealed_book(args).approve(args.id, _who(args))
+    exemption = _sealed_records(args).approve(args.id, _who(args))
     print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
     return 0
 
 
 def _revoke(args: argparse.Namespace) -> int:
-    _book(args).revoke(args.id, _who(args))
+    _records(args).revoke(args.id, _who(args))
     print(f"{args.id} revoked")
     return 0
 
 
 def _list(args: argparse.Namespace) -> int:
-    book = _sealed_book(args)
-    found = book.exemptions()
-    for identifier in book.unauthenticated():
+    records = _sealed_records(args)
+    found = records.exemptions()
+    for identifier in records.unauthenticated():
         told = "".join(c if c.isprintable() else "?" for c in identifier[:40])
         print(
             f"warning: {told} counts for nothing: it wasn't sealed with this encryption_key", file=sys.stderr
@@ -221,7 +222,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _events(args: argparse.Namespace) -> int:
-    for event in _book(args).events(args.limit):
+    for event in _records(args).events(args.limit):
         if args.json:
             print(json.dumps(event))
         else:
@@ -235,7 +236,7 @@ def _events(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    counts = _book(args).counts(args.days)
+    counts = _records(args).counts(args.days)
     seen, replies = (counts.pop(("", of, "all"), 0) for of in ("request", "reply"))
     rules: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for (rule, mode, what), n in sorted(counts.items()):
@@ -283,7 +284,7 @@ def _examples(args: argparse.Namespace, rule: str) -> list[str]:
         return []
     tenant = TenantId(args.tenant)
     keys, name = sealer(_key(args), tenant), Keys(tenant).examples(rule).encode()
-    opened = (keys.open(sealed, key=name) for sealed in _book(args).examples(rule))
+    opened = (keys.open(sealed, key=name) for sealed in _records(args).examples(rule))
     # Control characters would let a prompt draw on the operator's terminal.
     return ["".join(c if c.isprintable() else " " for c in o.decode()) for o in opened if o is not None]
 

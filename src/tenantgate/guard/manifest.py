@@ -45,7 +45,7 @@ GUARD: Final = PluginManifest(
     brings=_brings,
     needs_replies=lambda config: any(rule.target == "reply" for rule in config.effective),
     rejects=_rejects,
-    closing={"access": "tenantgate.config.lua:GUARD_CHECK"},
+    closing={"access": "tenantgate.guard.scripts:GUARD_CHECK"},
     inspects="tenantgate.guard.validation:problems",
 )
 
@@ -66,8 +66,8 @@ REPLY_GUARD: Final = PluginManifest(
     gate=_gate,
     rejects=_rejects,
     closing={
-        "header_filter": "tenantgate.config.lua:REPLY_GUARD_CHECK",
-        "body_filter": "tenantgate.config.lua:REPLY_GUARD_BODY",
+        "header_filter": "tenantgate.guard.scripts:REPLY_GUARD_CHECK",
+        "body_filter": "tenantgate.guard.scripts:REPLY_GUARD_BODY",
     },
     inspects="tenantgate.guard.validation:problems",
 )
