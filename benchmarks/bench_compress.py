@@ -392,7 +392,7 @@ def latency(rows: list[dict[str, Any]], config: CompressConfig, rounds: int) -> 
     counter = token_counter(config.encoding)
     made = pruner_in_background(config)
     if isinstance(made, LoadedLater):
-        made.thread.join()
+        made.wait()
     service = PromptCompression(config)
     lines = [line for row in rows for line in row["context"].splitlines(keepends=True)]
     costs = [counter.count(line) for line in lines]

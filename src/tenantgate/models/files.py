@@ -14,13 +14,11 @@ import hashlib
 import json
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -30,13 +28,12 @@ from tenantgate.models.inference import OnnxEmbedder, OnnxLateReader, OnnxPairRe
 from tenantgate.models.ports import BUILT_IN, LARGE
 from tenantgate.models.weights import MINILM, MPNET, Weights, sha256_of
 from tenantgate.paths import models_dir
+from tenantgate.store.shared import Shared
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float32]
-
-T = TypeVar("T")
 
 __all__ = [
     "ADAPTERS",
@@ -129,12 +126,14 @@ class ModelFiles:
     def tokens(self, max_tokens: int = 128) -> Tokens:
         """What cuts texts into tokens; models of one set share it, so that each text is cut once."""
         path = self.directory / "tokenizer.json"
-        return _once(path, max_tokens, lambda: Tokens(path, max_tokens))
+        return _tokens.get((path, max_tokens), lambda: Tokens(path, max_tokens))
 
     def embedder(self, max_tokens: int = 128) -> OnnxEmbedder:
         """The embedder, loaded once while anybody has it."""
         path, identity = self.directory / "embedder.onnx", self.identities["embedder"]
-        return _once(path, max_tokens, lambda: OnnxEmbedder(path, self.tokens(max_tokens), identity=identity))
+        return _embedders.get(
+            (path, max_tokens), lambda: OnnxEmbedder(path, self.tokens(max_tokens), identity=identity)
+        )
 
     def reader(self, name: str, max_tokens: int = 128) -> OnnxPairReader | OnnxLateReader:
         """A reader by its name, loaded once while anybody has it."""
@@ -145,20 +144,13 @@ class ModelFiles:
                 return OnnxLateReader(path, self.embedder(max_tokens), identity=identity)
             return OnnxPairReader(path, self.tokens(max_tokens), identity=identity)
 
-        return _once(path, max_tokens, load)
+        return _readers.get((path, max_tokens), load)
 
 
-_loaded: Final[WeakValueDictionary[tuple[Path, int], Any]] = WeakValueDictionary()
-_loading: Final = threading.RLock()
-
-
-def _once(path: Path, max_tokens: int, load: Callable[[], T]) -> T:
-    """What was loaded from `path` already, if anybody in this process still has it, or else what `load` gives."""
-    with _loading:
-        found: T | None = _loaded.get((path, max_tokens))
-        if found is None:
-            found = _loaded[path, max_tokens] = load()
-        return found
+# What was loaded already, by file and length, as long as anybody in this process has it.
+_tokens: Final[Shared[Tokens]] = Shared(64, weak=True)
+_embedders: Final[Shared[OnnxEmbedder]] = Shared(64, weak=True)
+_readers: Final[Shared[OnnxPairReader | OnnxLateReader]] = Shared(64, weak=True)
 
 
 def find_models(
