@@ -139,8 +139,8 @@ _couriers: Final[Shared[Courier]] = Shared(1)
 
 def courier_of(pipeline: PipelineConfig) -> Courier:
     """The courier to the worker of this pipeline; a new pipeline ends the one before, and takes its state over."""
-    before = _couriers.values()
-    courier = _couriers.get(pipeline, lambda: Courier(pipeline, _plain(pipeline)))
+    before, values = _couriers.values(), _plain(pipeline)
+    courier = _couriers.get(json.dumps(values, sort_keys=True), lambda: Courier(pipeline, values))
     for other in before:
         if other is not courier:
             threading.Thread(target=other.stop, name="audit-stop", daemon=True).start()

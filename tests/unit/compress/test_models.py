@@ -87,7 +87,7 @@ def test_a_directory_with_onnx_prunes_by_the_second_class(directory: Path) -> No
 
 def test_the_quantised_file_is_taken_first(directory: Path) -> None:
     before = pruner("llmlingua", str(directory)).fingerprint
-    compress_pruners._pruner.cache_clear()
+    compress_pruners._pruners.clear()
     tiny_model(directory / "model_quantized.onnx", 2, "input_ids", "attention_mask")
     assert pruner("llmlingua", str(directory)).fingerprint != before
 

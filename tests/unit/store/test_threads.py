@@ -27,13 +27,13 @@ def thread(step: Callable[[], float | None], again_s: float = 0.0) -> Background
 class Steps:
     """A step that notes its thread and does what it is told next: waits so long, or raises."""
 
-    def __init__(self, *results: float | Exception | None) -> None:
+    def __init__(self, *results: float | BaseException | None) -> None:
         self.results, self.by = list(results), Queue[threading.Thread]()
 
     def __call__(self) -> float | None:
         result = self.results.pop(0) if self.results else None
         self.by.put(threading.current_thread())
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise result
         return result
 
@@ -63,17 +63,10 @@ def test_one_thread_makes_all_steps(results: tuple[float | Exception, ...]) -> N
     assert not made.alive
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_thread_is_replaced() -> None:
-    steps = Steps()
-    steps.results = [SystemExit()]  # type: ignore[list-item]
-
-    def step() -> float | None:
-        if steps.results:
-            steps.by.put(threading.current_thread())
-            raise SystemExit(steps.results.pop())
-        return steps()
-
-    made = thread(step)
+    steps = Steps(SystemExit())
+    made = thread(steps)
     made.wake()
     dead = steps.next()
     dead.join(PATIENCE_S)
