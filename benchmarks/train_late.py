@@ -42,14 +42,8 @@ from train_verifier import Curriculum, Split, auc, recalls, split
 from verifier_pairs import components, in_part, read_pairs, read_requests, reword
 
 from tenantgate.models.files import build_models
-from tenantgate.models.onnx_bert import (
-    DISTANCES,
-    cut_embedder,
-    is_mpnet,
-    mpnet_as_bert,
-    read_safetensors,
-    relative_buckets,
-)
+from tenantgate.models.onnx_bert import cut_embedder, relative_buckets
+from tenantgate.models.tensors import DISTANCES, is_mpnet, mpnet_as_bert, read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -280,7 +274,7 @@ class Layer(nn.Module):
 
 
 def head_of(features: Any, hidden: Any, out: Any, dropped: float) -> Any:
-    """`tenantgate.models.onnx_bert.PairHead`."""
+    """`tenantgate.models.tensors.PairHead`."""
     features = functional.dropout(features, dropped)
     return out(functional.gelu(hidden(features))).squeeze(-1).float()
 

@@ -52,16 +52,9 @@ from tenantgate.cache.verifier import load_verifier
 from tenantgate.errors import EdgeError
 from tenantgate.models.files import SHAPES, ModelFiles, build_models, find_models
 from tenantgate.models.inference import sides
-from tenantgate.models.onnx_bert import (
-    DISTANCES,
-    BertShape,
-    is_mpnet,
-    layers_of,
-    mpnet_as_bert,
-    read_safetensors,
-    relative_buckets,
-)
+from tenantgate.models.onnx_bert import BertShape, relative_buckets
 from tenantgate.models.ports import LARGE
+from tenantgate.models.tensors import DISTANCES, is_mpnet, layers_of, mpnet_as_bert, read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tenantgate.errors import EdgeError
-from tenantgate.models import onnx_bert
+from tenantgate.models import onnx_bert, tensors
 from tenantgate.models.inference import OnnxEmbedder, OnnxLateReader, OnnxPairReader, Tokens
 from tenantgate.models.ports import BUILT_IN, LARGE
 from tenantgate.models.weights import MINILM, MPNET, Weights, sha256_of
@@ -90,18 +90,18 @@ class _Kit:
         return cache_dir / f"{self.name}-{_sha256(':'.join(identities.values()).encode())[:12]}"
 
     def write(self, weights: Path, adapters: Mapping[str, Path], out: Path) -> None:
-        base: Mapping[str, Any] = onnx_bert.read_safetensors(weights / "model.safetensors")
-        if onnx_bert.is_mpnet(base):
-            base = onnx_bert.mpnet_as_bert(base)
+        base: Mapping[str, Any] = tensors.read_safetensors(weights / "model.safetensors")
+        if tensors.is_mpnet(base):
+            base = tensors.mpnet_as_bert(base)
         if self.embedder:
-            late = onnx_bert.read_safetensors(adapters["late"])
+            late = tensors.read_safetensors(adapters["late"])
             (out / "embedder.onnx").write_bytes(onnx_bert.build_embedder(base, SHAPES["late"], late=late))
         for reader in self.readers:
-            trained = onnx_bert.read_safetensors(adapters[reader])
+            trained = tensors.read_safetensors(adapters[reader])
             if reader == "late":
                 model = onnx_bert.build_late_reader(trained, SHAPES[reader])
             else:
-                model = onnx_bert.build_verifier(*onnx_bert.merge_adapter(base, trained), SHAPES[reader])
+                model = onnx_bert.build_verifier(*tensors.merge_adapter(base, trained), SHAPES[reader])
             (out / f"{reader}.onnx").write_bytes(model)
         shutil.copyfile(weights / "tokenizer.json", out / "tokenizer.json")
 

@@ -25,6 +25,7 @@ from tenantgate.cache import verifier
 from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.models import files as model_files
 from tenantgate.models import inference, onnx_bert
+from tenantgate.models import tensors as model_tensors
 from tenantgate.models import weights as model_weights
 from tenantgate.models.ports import BUILT_IN, LARGE
 from tenantgate.models.sentence_transformers import SentenceTransformerEmbedder
@@ -151,7 +152,7 @@ def tiny_mpnet() -> Tensors:
     places = "mpnet.embeddings.position_embeddings.weight"
     found[places] = np.concatenate([np.full((2, WIDTH), 9, np.float32), found[places]])
     bias = np.random.default_rng(2).standard_normal((32, HEADS)).astype(np.float32)
-    return found | {f"mpnet.{onnx_bert.DISTANCES}": bias}
+    return found | {f"mpnet.{model_tensors.DISTANCES}": bias}
 
 
 def dense(tensors: Tensors, x: Any, name: str) -> Any:
@@ -177,9 +178,9 @@ def reference(tensors: Tensors, ids: Any, types: Any, layers: int = LAYERS) -> A
 
 def reference_layer(tensors: Tensors, x: Any, i: int) -> Any:
     count, layer, bias = len(x), f"encoder.layer.{i}", 0
-    if onnx_bert.DISTANCES in tensors:
+    if model_tensors.DISTANCES in tensors:
         rows = [[bucket(j - i) for j in range(count)] for i in range(count)]
-        bias = tensors[onnx_bert.DISTANCES][rows].transpose(2, 0, 1)
+        bias = tensors[model_tensors.DISTANCES][rows].transpose(2, 0, 1)
     size = WIDTH // HEADS
     q, k, v = (
         dense(tensors, x, f"{layer}.attention.self.{part}").reshape(count, -1, size).swapaxes(0, 1)
@@ -292,7 +293,7 @@ def test_int8_embedder_stays_close_to_float() -> None:
 
 
 def test_float_verifier_matches_the_reference() -> None:
-    merged, head = onnx_bert.merge_adapter(tiny_tensors(), tiny_adapter())
+    merged, head = model_tensors.merge_adapter(tiny_tensors(), tiny_adapter())
     ids, types = (VERIFIER_INPUTS[name][0] for name in ("input_ids", "token_type_ids"))
     last = reference(merged, ids, types)
     u, v = last[types == 0].mean(0), last[types == 1].mean(0)
@@ -305,7 +306,7 @@ def test_float_verifier_matches_the_reference() -> None:
 
 
 def test_int8_verifier_stays_close_to_float() -> None:
-    merged, head = onnx_bert.merge_adapter(tiny_tensors(), tiny_adapter())
+    merged, head = model_tensors.merge_adapter(tiny_tensors(), tiny_adapter())
     exact, fast = (
         run(onnx_bert.build_verifier(merged, head, SHAPE, int8=int8), **VERIFIER_INPUTS).item()
         for int8 in (False, True)
@@ -318,7 +319,7 @@ def test_an_adapter_adds_low_rank_updates_and_leaves_the_base_alone() -> None:
     base, adapter = tiny_tensors(), tiny_adapter()
     query = "encoder.layer.1.attention.self.query"
 
-    merged, _head = onnx_bert.merge_adapter(base, adapter)
+    merged, _head = model_tensors.merge_adapter(base, adapter)
 
     update = adapter[f"{query}.lora_B"].astype(np.float32) @ adapter[f"{query}.lora_A"].astype(np.float32)
     np.testing.assert_allclose(merged[f"{query}.weight"], base[f"{query}.weight"] + update, rtol=1e-5)
@@ -337,14 +338,14 @@ def test_an_adapter_adds_low_rank_updates_and_leaves_the_base_alone() -> None:
 )
 def test_an_adapter_that_does_not_fit_is_refused(change: Tensors) -> None:
     with pytest.raises(EdgeError, match="adapter"):
-        onnx_bert.merge_adapter(tiny_tensors(), tiny_adapter() | change)
+        model_tensors.merge_adapter(tiny_tensors(), tiny_adapter() | change)
 
 
 def test_safetensors_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write_safetensors(path, tiny_adapter())
 
-    for name, value in onnx_bert.read_safetensors(path).items():
+    for name, value in model_tensors.read_safetensors(path).items():
         np.testing.assert_array_equal(value, tiny_adapter()[name])
 
 
@@ -353,7 +354,7 @@ def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path, content: byte
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     with pytest.raises(EdgeError, match=r"x\.safetensors"):
-        onnx_bert.read_safetensors(path)
+        model_tensors.read_safetensors(path)
 
 
 def test_a_second_build_only_looks(tmp_path: Path, files: model_files.ModelFiles, adapters: Adapters) -> None:
@@ -538,7 +539,7 @@ def test_the_default_path_imports_no_torch(files: model_files.ModelFiles) -> Non
 )
 def test_what_ships_has_the_shapes_of_its_encoder(reader: str, tensor: str, width: int, largest: int) -> None:
     path = model_files.ADAPTERS[reader]
-    tensors = onnx_bert.read_safetensors(path)
+    tensors = model_tensors.read_safetensors(path)
     assert {value.dtype.str for value in tensors.values()} == {"<f2"}
     assert tensors[tensor].shape[1] == width
     assert tensors["head.out.weight"].shape[0] == 1
@@ -642,7 +643,7 @@ def test_another_late_reader_is_another_embedder(
 
 
 def test_a_product_with_an_outlier_in_what_it_takes_is_exact_where_that_is_asked_for() -> None:
-    merged, head = onnx_bert.merge_adapter(tiny_tensors(), tiny_adapter())
+    merged, head = model_tensors.merge_adapter(tiny_tensors(), tiny_adapter())
     # One number of 1,000 that nothing comes of leaves the others two or three of 256 steps.
     merged["encoder.layer.0.intermediate.dense.bias"] = merged[
         "encoder.layer.0.intermediate.dense.bias"
@@ -662,8 +663,8 @@ def test_a_product_with_an_outlier_in_what_it_takes_is_exact_where_that_is_asked
 
 
 def test_mpnet_matches_the_reference_at_every_distance() -> None:
-    base = onnx_bert.mpnet_as_bert(tiny_mpnet())
-    merged, head = onnx_bert.merge_adapter(base, tiny_adapter())
+    base = model_tensors.mpnet_as_bert(tiny_mpnet())
+    merged, head = model_tensors.merge_adapter(base, tiny_adapter())
     ids = np.random.default_rng(3).integers(4, len(WORDS), 128)
     types = (np.arange(128) > 60).astype(np.int64)
     last = reference(merged, ids, types)
@@ -680,13 +681,13 @@ def test_mpnet_matches_the_reference_at_every_distance() -> None:
 
 
 def test_mpnet_under_berts_names_is_the_same_encoder() -> None:
-    found = onnx_bert.mpnet_as_bert(tiny_mpnet())
+    found = model_tensors.mpnet_as_bert(tiny_mpnet())
     for name, value in tiny_tensors().items():
         if name != "embeddings.token_type_embeddings.weight":
             np.testing.assert_array_equal(found[name], value)
     assert not found["embeddings.token_type_embeddings.weight"].any()
     with pytest.raises(EdgeError, match="position_embeddings"):
-        onnx_bert.mpnet_as_bert({})
+        model_tensors.mpnet_as_bert({})
 
 
 def test_models_of_one_set_share_their_tokens(files: model_files.ModelFiles) -> None:
