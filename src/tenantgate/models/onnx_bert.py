@@ -21,7 +21,7 @@ import numpy as np
 
 from tenantgate.errors import EdgeError
 from tenantgate.models.onnx_graph import MICROSOFT, Graph
-from tenantgate.models.tensors import DISTANCES, PairHead, tensor_of
+from tenantgate.models.tensors import DISTANCES, PairHead, layers_of, tensor_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
