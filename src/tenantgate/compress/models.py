@@ -185,7 +185,7 @@ def word_means(
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A logistic regression on the encoder's vectors: what `benchmarks/train_compressor.py` writes."""
+    """A logistic regression on the encoder's vectors: what `training/train_compressor.py` writes."""
 
     layers: int
     """Layers of the encoder that it was trained on."""

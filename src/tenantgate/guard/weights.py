@@ -13,7 +13,7 @@ from tenantgate.guard.core.injection import Weights
 __all__ = ["INJECTION", "injection_weights"]
 
 INJECTION = Path(__file__).resolve().parents[1] / "models" / "data" / "injection.npz"
-"""As trained by ``benchmarks/train_injection.py``."""
+"""As trained by ``training/train_injection.py``."""
 
 
 def injection_weights(path: Path | None = None) -> Weights:

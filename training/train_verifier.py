@@ -1,7 +1,7 @@
 """Train a cross-encoder of the cache's verifier, which ships in ``src/tenantgate/models``, and measure any reader.
 
-    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --weights FOLDER --out FILE
-    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure mpnet
+    python training/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --weights FOLDER --out FILE
+    python training/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure mpnet
 
 PAIRS has ``a``, ``b``, ``same`` (1 or 0) a line, INTENTS ``text``, ``intent``. Training needs torch and
 safetensors (``pip install torch safetensors``); ``--measure`` needs neither: it scores what was held out from training

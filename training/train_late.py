@@ -1,10 +1,10 @@
 """Train the late reader of the cache's verifier, which ships in ``src/tenantgate/models``.
 
-    python benchmarks/train_late.py draw PAIRS.jsonl --intents INTENTS.jsonl --out DRAWN
-    python benchmarks/train_late.py teach DRAWN --fold 0 --weights MPNET [--device cuda]      # 0, 1, 2 and 3
-    python benchmarks/train_late.py train DRAWN --weights MINILM --out wide.safetensors [--start FILE] [--device cuda]
-    python benchmarks/train_late.py slim DRAWN --weights MINILM --start wide.safetensors --out late.safetensors
-    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure late
+    python training/train_late.py draw PAIRS.jsonl --intents INTENTS.jsonl --out DRAWN
+    python training/train_late.py teach DRAWN --fold 0 --weights MPNET [--device cuda]      # 0, 1, 2 and 3
+    python training/train_late.py train DRAWN --weights MINILM --out wide.safetensors [--start FILE] [--device cuda]
+    python training/train_late.py slim DRAWN --weights MINILM --start wide.safetensors --out late.safetensors
+    python training/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure late
 
 Needs torch and safetensors. What is held out is what ``train_verifier.py`` holds out; nothing of it is drawn.
 
