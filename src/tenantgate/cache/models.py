@@ -17,6 +17,7 @@ from tenantgate.cache.core.calibration import Calibration
 from tenantgate.cache.core.ports import NO_STATES
 from tenantgate.errors import TenantgateError
 from tenantgate.models.ports import BUILT_IN
+from tenantgate.models.shipped import check
 from tenantgate.store.threads import BackgroundBuilds
 from tenantgate.telemetry import logs
 
@@ -119,6 +120,7 @@ def _calibration(verifier: str, fingerprint: str, shipped: Path) -> Calibration:
     """The operator's table for this verifier, or the one that ships where the operator names none."""
     tables = [Path(name) for name in os.environ.get("TENANTGATE_CALIBRATION", "").split(os.pathsep) if name]
     for table in tables or [shipped]:
+        check(table)
         try:
             found = Calibration.from_json(table.read_text("utf-8"), where=str(table))
         except OSError as error:

@@ -26,7 +26,8 @@ from tenantgate.errors import EdgeError
 from tenantgate.models import onnx_bert, tensors
 from tenantgate.models.inference import OnnxEmbedder, OnnxLateReader, OnnxPairReader, Tokens
 from tenantgate.models.ports import BUILT_IN, LARGE
-from tenantgate.models.weights import MINILM, MPNET, Weights, sha256_of
+from tenantgate.models.shipped import SHIPPED, check, sha256_of
+from tenantgate.models.weights import MINILM, MPNET, Weights
 from tenantgate.paths import models_dir
 from tenantgate.store.shared import Shared
 
@@ -38,13 +39,10 @@ if TYPE_CHECKING:
 __all__ = [
     "ADAPTERS",
     "SHAPES",
-    "SHIPPED",
     "ModelFiles",
     "build_models",
     "find_models",
 ]
-
-SHIPPED: Final = Path(__file__).resolve().parent / "data"
 
 ADAPTERS: Final[Mapping[str, Path]] = {name: SHIPPED / f"{name}.safetensors" for name in ("late", "mpnet")}
 """What was trained of the readers: the late one's layers whole, low-rank updates of mpnet's, and their heads."""
@@ -80,6 +78,7 @@ class _Kit:
                 trained = sha256_of(adapters[reader])
             except OSError as error:
                 raise EdgeError(f"models: no adapter {adapters[reader]}") from error
+            check(adapters[reader], trained)
             found[reader] = _sha256(f"{reader}:{base}:{trained}".encode())
         if self.embedder:
             # It makes the late reader's states: what one version stored must never be read by another.
@@ -156,7 +155,11 @@ _readers: Final[Shared[OnnxPairReader | OnnxLateReader]] = Shared(64, weak=True)
 def find_models(
     name: str = BUILT_IN, cache_dir: Path | None = None, *, adapters: Mapping[str, Path] = ADAPTERS
 ) -> ModelFiles | None:
-    """The default models, or with `LARGE` the large verifier's, if they are built, else None. Takes milliseconds."""
+    """The default models, or with `LARGE` the large verifier's, if they are built, else None. Takes milliseconds.
+
+    Raises:
+        EdgeError: what was trained for them isn't there, or isn't what was released.
+    """
     kit = _KITS[name]
     identities = kit.identities(adapters)
     directory = kit.directory(cache_dir or models_dir(), identities)
