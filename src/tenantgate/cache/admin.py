@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 
 from tenantgate.cache.core import entry as entries
+from tenantgate.cache.core.bound import Evidence, Plan
 from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.ports import UnavailableError
+from tenantgate.cache.learning import MAC_DIGITS
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.sealing import TenantSealer
@@ -201,9 +203,6 @@ class Admin:
         return sum(other != name and 2 * float(score) - 1 >= similarity for other, score in near)
 
     def _bounds(self) -> tuple[BoundStats, ...]:
-        from tenantgate.cache.core.bound import Evidence, Plan  # noqa: PLC0415 - NumPy, for which others needn't wait
-        from tenantgate.cache.learning import MAC_DIGITS  # noqa: PLC0415
-
         found = []
         for key in sorted(self._client.scan_iter(match=f"{self._keys.bound('')}*", count=_PAGE)):
             evidence, plan, summary = self._client.hmget(key, "evidence", "plan", "summary")

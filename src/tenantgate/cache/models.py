@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from tenantgate.cache.core.calibration import Calibration
 from tenantgate.cache.core.ports import NO_STATES
+from tenantgate.cache.verifier import calibration_file, load_verifier
 from tenantgate.errors import TenantgateError
+from tenantgate.models.files import find_models
 from tenantgate.models.ports import BUILT_IN
+from tenantgate.models.sentence_transformers import SentenceTransformerEmbedder
 from tenantgate.models.shipped import check
 from tenantgate.store.threads import BackgroundBuilds
 from tenantgate.telemetry import logs
@@ -54,10 +57,11 @@ class OwnCosine:
         self,
         a: str,
         b: str,
-        similarity: float,  # noqa: ARG002
-        states: Mapping[str, bytes] = NO_STATES,  # noqa: ARG002
+        similarity: float,
+        states: Mapping[str, bytes] = NO_STATES,
     ) -> float:
         """The verifier's score of the two, whatever `similarity` and `states` the other embedder sees in them."""
+        del similarity, states
         readings = {text: self._read(text) for text in (a, b)}
         known = {text: reading.states for text, reading in readings.items() if reading.states is not None}
         return self._verifier.score(a, b, float(readings[a].vector @ readings[b].vector), known)
@@ -95,10 +99,6 @@ def _failed(names: tuple[str, str], error: Exception) -> None:
 
 
 def _load(embedder_name: str, verifier_name: str) -> CacheModels:
-    # Imported here: NumPy and ONNX Runtime take a quarter of a second, and `--dump` must not wait for them.
-    from tenantgate.cache.verifier import calibration_file, load_verifier  # noqa: PLC0415
-    from tenantgate.models.files import find_models  # noqa: PLC0415
-
     files = find_models()
     if files is None:
         raise TenantgateError("the models aren't built: run `tenantgate models build`")
@@ -107,8 +107,6 @@ def _load(embedder_name: str, verifier_name: str) -> CacheModels:
     embedder: Embedder = files.embedder()
     if embedder_name != BUILT_IN:
         verifier = OwnCosine(verifier, embedder)
-        from tenantgate.models.sentence_transformers import SentenceTransformerEmbedder  # noqa: PLC0415
-
         embedder = SentenceTransformerEmbedder(embedder_name)
     # The first runs allocate; a request should not wait for that.
     embedder.embed("warm-up")

@@ -22,6 +22,7 @@ from tenantgate.compress.core.ranked import RankedPruner
 from tenantgate.compress.core.worth import FEATURES, features
 from tenantgate.compress.pace import Pace
 from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.models.files import find_models
 from tenantgate.models.onnx_bert import cut_embedder
 from tenantgate.models.shipped import SHIPPED, check
 
@@ -267,8 +268,6 @@ def built_in() -> RankedPruner:
     Raises:
         ConfigError: the encoder isn't built, or the weights can't be read.
     """
-    from tenantgate.models.files import find_models  # noqa: PLC0415
-
     files = find_models()
     if files is None:
         raise ConfigError("pruner: model needs the built models: run `tenantgate models build`")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.compress.core.fillers import FillerPruner
+from tenantgate.compress.llmlingua import load
+from tenantgate.compress.models import built_in, onnx_lingua
 from tenantgate.errors import ConfigError
 from tenantgate.store.shared import Shared
 from tenantgate.store.threads import BackgroundBuilds
@@ -34,12 +36,9 @@ def pruner(name: str, model: str | None = None) -> Pruner:
 
 
 def _pruner(name: str, model: str | None) -> Pruner:
-    # Imported here: the rules need no NumPy.
     if name == "rules":
         return FillerPruner()
     if name == "model":
-        from tenantgate.compress.models import built_in  # noqa: PLC0415
-
         return built_in()
     if name == "llmlingua":
         return _lingua(model or "")
@@ -49,11 +48,7 @@ def _pruner(name: str, model: str | None) -> Pruner:
 def _lingua(model: str) -> Pruner:
     check_model(model)
     if found := _onnx_file(model):
-        from tenantgate.compress.models import onnx_lingua  # noqa: PLC0415
-
         return onnx_lingua(Path(model), found)
-    from tenantgate.compress.llmlingua import load  # noqa: PLC0415
-
     return load(model)
 
 

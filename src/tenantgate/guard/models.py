@@ -7,12 +7,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.errors import EdgeError, TenantgateError
+from tenantgate.guard.core.injection import InjectionModel
+from tenantgate.guard.patterns import Re2Patterns
+from tenantgate.guard.phrase_patterns import phrase_finder
+from tenantgate.guard.presidio import PresidioFinder
+from tenantgate.guard.weights import injection_weights
+from tenantgate.models.files import find_models
+from tenantgate.pii.name_models import load_names
 from tenantgate.store.threads import BackgroundBuilds
 from tenantgate.telemetry import logs
 
 if TYPE_CHECKING:
     from tenantgate.guard.config import RuleConfig
-    from tenantgate.guard.core.injection import InjectionModel
     from tenantgate.guard.core.ports import Embedder, Patterns
     from tenantgate.pii.core.ports import NameFinder
 
@@ -38,7 +44,7 @@ class SharedParts:
             "load-part", lambda name: self._makers[name](), failed=_failed, most=_PARTS
         )
         self._makers: dict[str, Callable[[], Any]] = {
-            "embedder": _load_embedder, "injection": _load_injection, "names": _load_names,
+            "embedder": _load_embedder, "injection": _load_injection, "names": load_names,
         }  # fmt: skip
 
     def injection(self) -> InjectionModel:
@@ -58,8 +64,6 @@ class SharedParts:
 
     def patterns(self, rule: RuleConfig) -> Patterns:
         """The rule's expressions."""
-        from tenantgate.guard.patterns import Re2Patterns  # noqa: PLC0415 - `--dump` needs it not
-
         return Re2Patterns(rule.patterns)
 
     def presidio(self, rule: RuleConfig) -> Patterns:
@@ -88,18 +92,12 @@ def _failed(name: str, error: Exception) -> TenantgateError:
 
 
 def _load_injection() -> InjectionModel:
-    from tenantgate.guard.core.injection import InjectionModel  # noqa: PLC0415
-    from tenantgate.guard.phrase_patterns import phrase_finder  # noqa: PLC0415
-    from tenantgate.guard.weights import injection_weights  # noqa: PLC0415
-
     model = InjectionModel(injection_weights(), phrase_finder())
     model.find("warm-up")
     return model
 
 
 def _load_embedder() -> Embedder:
-    from tenantgate.models.files import find_models  # noqa: PLC0415
-
     files = find_models()
     if files is None:
         raise EdgeError("the models aren't built: run `tenantgate models build`")
@@ -108,15 +106,7 @@ def _load_embedder() -> Embedder:
     return embedder
 
 
-def _load_names() -> NameFinder:
-    from tenantgate.pii.name_models import load_names  # noqa: PLC0415
-
-    return load_names()
-
-
 def _load_presidio(rule: RuleConfig) -> Patterns:
-    from tenantgate.guard.presidio import PresidioFinder  # noqa: PLC0415
-
     return PresidioFinder(rule.recognizers, rule.language or "en", rule.entities)
 
 

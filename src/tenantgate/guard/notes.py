@@ -17,6 +17,7 @@ from tenantgate.guard.core.inspection import Action, Decision, Exempt, Hit, noth
 from tenantgate.guard.registry import shared
 from tenantgate.guard.stored import Keys
 from tenantgate.guard.webhook import shared as webhook
+from tenantgate.store.sealing import TenantSealer
 from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tenantgate.guard.core.exemptions import Exemption
     from tenantgate.guard.registry import Registry
     from tenantgate.kong import Host
-    from tenantgate.store.sealing import TenantSealer
     from tenantgate.tenant import TenantId
 
 __all__ = ["Notes", "fingerprint", "hits", "sealer"]
@@ -137,6 +137,4 @@ _sealers: Final[Shared[TenantSealer]] = Shared(1024)
 
 def sealer(encryption_key: str, tenant: TenantId) -> TenantSealer:
     """The tenant's keys."""
-    from tenantgate.store.sealing import TenantSealer  # noqa: PLC0415 - NumPy, which `--dump` needs not
-
     return _sealers.get((encryption_key, tenant), lambda: TenantSealer(encryption_key, tenant))

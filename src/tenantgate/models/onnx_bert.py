@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tenantgate.errors import EdgeError
-from tenantgate.models.onnx_graph import MICROSOFT, Graph
+from tenantgate.models.onnx_graph import MICROSOFT, Graph, load_onnx
 from tenantgate.models.tensors import DISTANCES, PairHead, layers_of, tensor_of
 
 if TYPE_CHECKING:
@@ -303,10 +303,7 @@ def cut_embedder(data: bytes, layers: int) -> bytes:
     Raises:
         EdgeError: it has fewer layers, or isn't such a model.
     """
-    try:
-        import onnx  # noqa: PLC0415 - as above
-    except ImportError as error:
-        raise EdgeError("cutting models needs the package onnx") from error
+    onnx = load_onnx()
     model: Any = onnx.load_from_string(data)
     graph = model.graph
     # The first normalisation is of the words, each layer ends with the second of its two, a late reader's comes last.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["MICROSOFT", "Graph"]
+__all__ = ["MICROSOFT", "Graph", "load_onnx"]
 
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
@@ -35,17 +35,24 @@ _IR_VERSION = 9
 _OPSET = 17
 
 
+def load_onnx() -> Any:
+    """The package onnx, which builds models and never runs them.
+
+    Raises:
+        EdgeError: it isn't installed.
+    """
+    try:
+        import onnx.numpy_helper  # noqa: PLC0415 - takes .1 s, and nothing that runs a model needs it
+    except ImportError as error:
+        raise EdgeError("building models needs the package onnx") from error
+    return onnx
+
+
 class Graph:
     """Collects nodes and constants; gives each value a name."""
 
     def __init__(self, *, int8: bool) -> None:
-        try:
-            import onnx  # noqa: PLC0415 - only to build models, never to run them
-            import onnx.helper  # noqa: PLC0415
-            import onnx.numpy_helper  # noqa: PLC0415
-        except ImportError as error:
-            raise EdgeError("building models needs the package onnx") from error
-        self.onnx: Any = onnx
+        self.onnx = load_onnx()
         self.int8 = int8
         self._nodes: list[Any] = []
         self._constants: dict[str, Any] = {}

@@ -140,8 +140,9 @@ class OneRedis(Nodes):
         where = client.get_connection_kwargs()
         self._node = Node(f"{where.get('host')}:{where.get('port')}/{where.get('db')}", client, call_s)
 
-    def node(self, key: str) -> Node:  # noqa: ARG002 - it holds them all
-        """It."""
+    def node(self, key: str) -> Node:
+        """The only one: it holds all keys."""
+        del key
         return self._node
 
     def close(self) -> None:
