@@ -29,9 +29,9 @@ class BackgroundThread:
     """A thread that calls `step` time and again, as long as the process lives; thread-safe.
 
     `step` gives the seconds until its next call, None if it waits for `wake`. What it raises is logged as the event
-    `failed` of `log`, by its type and place, once until a call succeeds again, and `step` is called again after
-    `again_s` seconds. Nothing runs before the first `wake` or `start`. After a fork, or if the thread is dead, the
-    next of these starts another one.
+    `failed` of `log`, by its type and place, once until a call succeeds again; `step` is called again after `again_s`
+    seconds at most. Nothing runs before the first `wake` or `start`. After a fork, or if the thread is dead, the next
+    of these starts another one.
     """
 
     def __init__(
@@ -145,12 +145,16 @@ class BackgroundBuilds(Generic[K, V]):
 
     def _run(self, key: K) -> None:
         try:
-            made = self._build(key)
+            self.built.put(key, self._made(key))
+        finally:
+            with self._lock:
+                self.building.pop(key, None)
+
+    def _made(self, key: K) -> V:
+        try:
+            return self._build(key)
         except Exception as error:  # noqa: BLE001 - what is broken must not take along what else the process does
-            made = self._failed(key, error)
-        with self._lock:
-            self.built.put(key, made)
-            self.building.pop(key, None)
+            return self._failed(key, error)
 
 
 def _stop_all() -> None:
