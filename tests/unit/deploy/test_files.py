@@ -94,6 +94,8 @@ def test_no_secret_is_written_down_and_none_is_forgotten() -> None:
 def test_helm_agrees_with_kong_conf() -> None:
     assert HELM["env"]["prefix"] == str(OPTIONS.prefix)
     assert HELM["env"]["database"] == "off"
-    assert HELM["plugins"]["preInstalled"] == "tenant-semantic-cache"
+    # The chart writes KONG_PLUGINS=bundled,{preInstalled}, which comes before kong.conf's.
+    (enabled,) = re.findall(r"^plugins = (.+)$", (ROOT / "kong.conf").read_text("utf-8"), re.MULTILINE)
+    assert f"bundled,{HELM['plugins']['preInstalled']}" == enabled
     assert HELM["ingressController"]["enabled"] is False
     assert set(HELM["dblessConfig"]) == {"secret"}

@@ -110,9 +110,7 @@ def declared(text: str) -> Any:
     """The entities of a kong.yml, by the loader of the embedded gateway."""
     environ = environment(text)
     external = {name: plugin.description()["Schema"] for name, plugin in plugins().items()}
-    config = declarative.load_text(
-        placeholders.resolve(text, environ), external=external, environ=environ
-    )
+    config = declarative.load_text(placeholders.resolve(text, environ), external=external, environ=environ)
     check_functions(config)
     return config
 
