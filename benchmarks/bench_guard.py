@@ -14,12 +14,13 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from train_injection import flags_of, held_out, leave_out, read_rows, show, trai
 
 from tenantgate.errors import TenantgateError
 from tenantgate.guard.config import DEFAULT_RULES, RuleConfig
-from tenantgate.guard.core.detectors import detector
+from tenantgate.guard.core.detectors import detector, shared_readings
+from tenantgate.guard.core.injection import InjectionModel
 from tenantgate.guard.models import PARTS
-from tenantgate.pii.core import PERSONAL_KINDS, Finding, find_personal, find_secrets
+from tenantgate.pii.core import PERSONAL_KINDS, Finding, find_personal, find_secrets, readings
 
-WORDS = (20, 100, 500, 2000)
+WORDS = (20, 100, 850, 2000)
 OVERLAP = 0.5  # of a span that a finding must cover, or of a finding that must lie in a span
 # The test set's names of what our detectors call otherwise, and what each needs.
 STRUCTURED = {
@@ -107,17 +109,32 @@ def ordinary_table(paths: list[Path]) -> None:
         ordinary(path)
 
 
-def latency(texts: list[str], finders: dict[str, Callable[[str], Any]], rounds: int) -> None:
+def several(texts: Iterable[str]) -> list[str]:
+    """The texts with more than one reading, as they are and as they stand in the JSON of a tool's result."""
+    found = [text for text in texts if len(list(readings(text))) > 1]
+    return [*found, *(json.dumps({"results": [{"text": text}]}) for text in found)]
+
+
+def strings(path: Path) -> Iterator[str]:
+    """The texts in lines of JSON objects."""
+    for line in path.read_text("utf-8").strip("\n").split("\n"):
+        yield from (v for v in json.loads(line).values() if isinstance(v, str))
+
+
+def latency(texts: list[str], finders: dict[str, Callable[[str], Any]], rounds: int, title: str) -> None:
     """Times by length of text, each text a run of words of real prompts."""
-    words = " ".join(texts).split()
+    words = re.findall(r"\S+\s*", "\n".join(texts))
     print(
-        f"\nmilliseconds, p50 / p95 of {rounds} texts of each length; CPU: without what other processes took"
+        f"\n{title}: milliseconds, p50 / p95 of {rounds} texts of each length; "
+        "CPU: without what other processes took"
     )
     print(f"{'':30}" + "".join(f"{n:>8} words " for n in WORDS))
     table: dict[str, list[str]] = defaultdict(list)
+    counts: dict[int, float] = {}
     for n in WORDS:
         step = max(1, (len(words) - n) // rounds)
-        pieces = [" ".join(words[i * step : i * step + n]) for i in range(rounds)]
+        pieces = ["".join(words[i * step : i * step + n]) for i in range(rounds)]
+        counts[n] = statistics.mean(len(list(readings(piece))) for piece in pieces)
         for name, find in finders.items():
             find(pieces[0])
             walls, cpus = [], []
@@ -131,8 +148,39 @@ def latency(texts: list[str], finders: dict[str, Callable[[str], Any]], rounds: 
                     times.sort()
                     p95 = times[int(0.95 * (len(times) - 1))]
                     table[label].append(f"{statistics.median(times):.2f} / {p95:.2f}")
+    print(f"{'readings':30}" + "".join(f"{counts[n]:>14.1f}" for n in WORDS))
     for name, cells in table.items():
         print(f"{name:30}" + "".join(f"{cell:>14}" for cell in cells))
+
+
+def timings(
+    texts: list[str],
+    finders: dict[str, Callable[[str], Any]],
+    model: InjectionModel,
+    args: argparse.Namespace,
+) -> None:
+    """The tables of times."""
+    everything = [f for name, f in finders.items() if name != "names"]
+
+    def by_default(text: str) -> list[Any]:
+        with shared_readings():
+            return [find(text) for find in everything]
+
+    finders["= default rules"] = by_default
+    finders["= the text searched once"] = lambda text: (
+        find_personal(text),
+        find_secrets(text),
+        model.find(text),
+    )
+    try:
+        embedder = PARTS.embedder()
+    except TenantgateError:
+        print("\nwithout the embedder's models: the first stage of the injection model alone")
+    else:
+        finders["= one embedding of 64 tokens"] = lambda text: embedder.embed(text + " a" * 64)
+    latency(texts, finders, args.rounds, "prompts")
+    if escaped := several(text for path in args.texts for text in strings(path)):
+        latency(escaped, finders, args.rounds, "texts with escapes, code and JSON")
 
 
 def main() -> int:
@@ -192,15 +240,7 @@ def main() -> int:
             )
             finders["names"] = names
     ordinary_table(args.texts)
-    everything = [f for name, f in finders.items() if name != "names"]
-    finders["= default rules"] = lambda text: [find(text) for find in everything]
-    try:
-        embedder = PARTS.embedder()
-    except TenantgateError:
-        print("\nwithout the embedder's models: the first stage of the injection model alone")
-    else:
-        finders["= one embedding of 64 tokens"] = lambda text: embedder.embed(text + " a" * 64)
-    latency(texts, finders, args.rounds)
+    timings(texts, finders, model, args)
     return 0
 
 

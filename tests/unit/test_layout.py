@@ -29,6 +29,5 @@ def test_each_file_is_named_for_a_module(path: Path) -> None:
     folder = PACKAGE / path.parent
     assert folder.is_dir(), f"no package {path.parent}"
     name = path.stem.removeprefix("test_")
-    modules = {module.stem for module in folder.glob("*.py")}
-    named = name == folder.name or any(f"{name}_".startswith(f"{module}_") for module in modules)
-    assert named, f"no module of {path}"
+    modules = {module.stem for module in folder.glob("*.py")} | {folder.name}
+    assert any(f"{name}_".startswith(f"{module}_") for module in modules), f"no module of {path}"

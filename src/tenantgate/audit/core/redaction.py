@@ -21,6 +21,7 @@ from tenantgate.checkpoints import checked_by
 from tenantgate.pii.core import (
     NAME_KINDS,
     PERSONAL_KINDS,
+    SECRETS_REACH,
     Finding,
     Placeholders,
     find_at_last,
@@ -298,7 +299,7 @@ def findings_in(
     Raises:
         TooDeepError: there are more levels of escapes than are undone.
     """
-    found = find_in_views(text, _forms, between)
+    found = find_in_views(text, _forms, between, reach=SECRETS_REACH)
     if names is not None:
         found += find_at_last(text, lambda t: tuple(names.find(t, _NAMES)), between)
     return outermost(found)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from tenantgate.checkpoints import checkpoint
+
 __all__ = ["OutOfTimeError", "Work"]
 
 _BETWEEN_LOOKS: Final = 256  # steps between two looks at the clock: some 0.1 ms
@@ -39,11 +41,12 @@ class Work:
             self.check()
 
     def check(self) -> None:
-        """Look at the clock now.
+        """Look at the clock now; a checkpoint, too (`tenantgate.checkpoints`).
 
         Raises:
             OutOfTimeError: the deadline has passed.
         """
         self._next_look = self.steps + _BETWEEN_LOOKS
+        checkpoint()
         if self._clock() >= self.deadline:
             raise OutOfTimeError

@@ -11,7 +11,10 @@ from tenantgate.guard.config import RuleConfig
 from tenantgate.pii.core import (
     DEFAULT_KINDS,
     NAME_KINDS,
+    PERSONAL_REACH,
+    SECRETS_REACH,
     Finding,
+    Reach,
     Readings,
     find_at_last,
     find_in_views,
@@ -77,9 +80,12 @@ def _readings(text: str) -> str | Readings:
     return shared[text]
 
 
-def as_it_reads(find: Detector) -> Detector:
-    """`find` on the text and on all that it may be read as, so that no trick and no escape hides what either shows."""
-    return lambda text: find_in_views(_readings(text), find, check_time)
+def as_it_reads(find: Detector, reach: Reach | None = None) -> Detector:
+    """`find` on the text and on all that it may be read as, so that no trick and no escape hides what either shows.
+
+    With the `reach` of `find`, of each reading only what is near its difference from an earlier one is read.
+    """
+    return lambda text: find_in_views(_readings(text), find, check_time, reach=reach)
 
 
 def as_read_at_last(find: Detector, around: int | None = None) -> Detector:
@@ -101,12 +107,12 @@ def detector(rule: RuleConfig, parts: Parts) -> Detector:
 
 def _personal(rule: RuleConfig, _parts: Parts) -> Detector:
     kinds = frozenset(rule.kinds) or DEFAULT_KINDS
-    return as_it_reads(in_windows(lambda text: find_personal(text, kinds)))
+    return as_it_reads(in_windows(lambda text: find_personal(text, kinds)), PERSONAL_REACH)
 
 
 def _secrets(rule: RuleConfig, _parts: Parts) -> Detector:
     kinds = frozenset(rule.kinds)
-    found = as_it_reads(in_windows(find_secrets))
+    found = as_it_reads(in_windows(find_secrets), SECRETS_REACH)
     return found if not kinds else lambda text: tuple(f for f in found(text) if f.kind in kinds)
 
 

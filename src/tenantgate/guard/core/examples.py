@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from tenantgate.pii.core import PERSONAL_KINDS, Finding, find_in_views, find_personal, find_secrets, mask
+from tenantgate.pii.core import (
+    PERSONAL_KINDS,
+    SECRETS_REACH,
+    Finding,
+    find_in_views,
+    find_personal,
+    find_secrets,
+    mask,
+)
 
 __all__ = ["example"]
 
@@ -24,7 +32,7 @@ def example(text: str, finding: Finding) -> str | None:
     low = max(0, finding.start - 2 * _AROUND)
     end = min(finding.end, finding.start + _LONGEST)
     near = text[low : end + 2 * _AROUND]
-    found = list(find_in_views(near, _forms))
+    found = list(find_in_views(near, _forms, reach=SECRETS_REACH))
     if finding.kind not in _MARKS:
         found.append(Finding(finding.start - low, finding.end - low, finding.kind, 2.0))
     before = _word_start(near, max(0, finding.start - low - _AROUND))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tenantgate.pii.core.finding import Finding
@@ -13,6 +13,7 @@ __all__ = ["find_births"]
 
 _REACH: Final = 40  # characters between the word and the date
 _LONGEST: Final = 48
+_WORD: Final = 24  # characters of a word that tells of a birth
 _MANY: Final = 64
 
 _WORDS: Final = re.compile(
@@ -67,12 +68,24 @@ def find_births(text: str, lower: str) -> Iterator[Finding]:
     Raises:
         OutOfTimeError: the text is longer than there is time for (`time_left.limited`).
     """
-    if not any(stem in lower for stem in (_ASCII_STEMS if lower.isascii() else _STEMS)):
-        return
-    for n, word in enumerate(_WORDS.finditer(lower)):
+    stems = [stem for stem in (_ASCII_STEMS if lower.isascii() else _STEMS) if stem in lower]
+    for n, word in enumerate(word for a, b in _near(lower, stems) for word in _WORDS.finditer(lower, a, b)):
         if n % _MANY == 0:
             check_time()
         end = min(len(text), word.end() + _REACH + _LONGEST)
         date = _DATE.search(lower, word.end(), end)
         if date and date.start() - word.end() <= _REACH:
             yield Finding(date.start(), date.end(), "DATE_OF_BIRTH", 0.75)
+
+
+def _near(lower: str, stems: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where a word that holds one of `stems` may stand, in order and apart."""
+    high = low = -1
+    for at in sorted(m.start() for stem in stems for m in re.finditer(re.escape(stem), lower)):
+        if at - _WORD > high:
+            if high >= 0:
+                yield low, high
+            low = max(0, at - _WORD)
+        high = at + 2 * _WORD
+    if high >= 0:
+        yield low, high

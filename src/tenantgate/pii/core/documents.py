@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -98,10 +99,19 @@ _ROMANCE_FORM: Final = re.compile(
     rf"(?<![\w-])(?:Calle|calle|C/|Avenida|avenida|Avda\.|Av\.|Plaza|plaza|Paseo|Via|via|Viale|Piazza|Corso|Largo|Rua|rua|Travessa|Praça|Alameda|ul\.|Ul\.|ulica|aleja|al\.) ?"
     rf"(?:(?:de|del|la|las|los|da|do|das|dos|della|dei|di|d') ?){{0,3}}{_CAPITAL}(?: (?:de|del|la|da|do|e|y)? ?{_CAPITAL}){{0,3}},? (?:n[º°.o]{{1,2}} ?)?{_HOUSE}(?P<rest>{_ZIP_CITY}|,?\s[0-9]{{2}}-[0-9]{{3}} {_CITY}|,?\s{{1,2}}[0-9]{{5}}-[0-9]{{3}})?"
 )
-_STREET: Final = re.compile(
-    r"(?:stra(?:ß|ss)e|str\.|weg|platz|allee|gasse|damm|ufer|ring|straat|laan|plein|gracht|kade|gatan|vägen|gata|veien|vej|gade|katu|tie) $|"
-    r"(?:calle|c/|avenida|avda\.|av\.|plaza|paseo|via|viale|piazza|corso|largo|rua|travessa|praça|alameda|ul\.|ulica|aleja|al\.)[^\n]{1,40}$"
-)
+# How the name of a street ends, and what stands before one.
+_ENDINGS: Final = tuple(
+    f"{word} "
+    for word in (
+        "straße", "strasse", "str.", "weg", "platz", "allee", "gasse", "damm", "ufer", "ring", "straat", "laan",
+        "plein", "gracht", "kade", "gatan", "vägen", "gata", "veien", "vej", "gade", "katu", "tie",
+    )
+)  # fmt: skip
+_BEFORE_NAMES: Final = (
+    "calle", "c/", "avenida", "avda.", "av.", "plaza", "paseo", "via", "viale", "piazza", "corso", "largo", "rua",
+    "travessa", "praça", "alameda", "ul.", "ulica", "aleja", "al.",
+)  # fmt: skip
+_NAME_REACH: Final = 40  # characters of a name between such a word and the number of the house
 _MANY: Final = 64  # groups between two looks at the clock
 _TOLD: Final = re.compile(
     r"(?:address|live at|lives at|living at|reside\w{0,2} at|deliver(?:ed)? to|ship(?:ped)? to|send (?:it|this|them) to|home is|located at|adresse|wohn\w{0,5}|"
@@ -118,6 +128,9 @@ def find_streets(text: str, lower: str, groups: Sequence[tuple[int, int]]) -> It
         groups: those with digits; one of them is the number of the house.
     """
     done = 0
+    names = sorted(
+        m.end() for word in _BEFORE_NAMES if word in lower for m in re.finditer(re.escape(word), lower)
+    )
     for n, (start, end) in enumerate(groups):
         if n % _MANY == 0:
             check_time()
@@ -126,7 +139,7 @@ def find_streets(text: str, lower: str, groups: Sequence[tuple[int, int]]) -> It
         found = None
         if text[end : end + 1] in (" ", ",", "-", "/"):
             found = _ENGLISH_FORM.match(text, start) or _FRENCH_FORM.match(text, start)
-        if found is None and _STREET.search(lower, max(0, start - 48), start):
+        if found is None and (lower.endswith(_ENDINGS, 0, start) or _after_name(lower, names, start)):
             found = _of_house(text, max(done, start - 60), start)
         if found is None:
             continue
@@ -138,6 +151,12 @@ def find_streets(text: str, lower: str, groups: Sequence[tuple[int, int]]) -> It
         else:
             score = 0.4
         yield Finding(found.start(), found.end(), "STREET_ADDRESS", score)
+
+
+def _after_name(lower: str, names: Sequence[int], house: int) -> bool:
+    """Whether a name of a street may stand before the house; `names` is where the words before such names end."""
+    i = bisect_left(names, house) - 1
+    return i >= 0 and house - names[i] <= _NAME_REACH and "\n" not in lower[names[i] : house]
 
 
 def _of_house(text: str, low: int, house: int) -> re.Match[str] | None:

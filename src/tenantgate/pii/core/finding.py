@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["NAME_KINDS", "Finding", "lower_in_place", "outermost", "within"]
+from tenantgate.checkpoints import checkpoint
 
+__all__ = ["NAME_KINDS", "Finding", "Reach", "lower_in_place", "outermost", "within"]
+
+_MANY: Final = 128  # findings between two checkpoints
 NAME_KINDS: Final = ("PERSON", "LOCATION", "ORGANIZATION", "NRP")
 """What has no form, and is found by an entity recogniser alone."""
 
@@ -29,13 +32,28 @@ class Finding:
     score: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How much of a text a detector needs to find something.
+
+    Attributes:
+        value: characters of a value of several words, with the words before it that belong to it, at most.
+        context: characters before or after a value in which something tells what it is, at most.
+    """
+
+    value: int
+    context: int
+
+
 def outermost(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The findings without overlaps, in order: of two that overlap the surer stays, then the longer.
 
     The one that stays grows over the other, so no part of what was found is left out.
     """
     out: list[Finding] = []
-    for finding in sorted(findings):
+    for n, finding in enumerate(sorted(findings)):
+        if n % _MANY == 0:
+            checkpoint()
         if not out or finding.start >= out[-1].end:
             out.append(finding)
             continue

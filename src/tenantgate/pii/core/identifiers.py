@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from tenantgate.pii.core.finding import Finding
@@ -28,7 +28,7 @@ _BEFORE: Final = 60  # characters before a number in which a word tells what it 
 _AFTER: Final = 24
 _GROUPS: Final = 8  # groups of one identifier
 _LONGEST: Final = 26  # characters of one identifier, with separators
-_MANY: Final = 256  # groups between two looks at the clock
+_MANY: Final = 8  # groups between two looks at the clock
 _GROUP: Final = re.compile(r"[0-9][A-Za-z0-9]*+")
 _GAP: Final = re.compile(r"[ ./\u00a0+-]|\. |- | - | / |[ .-][A-Z]{1,4}[ .-]|(?<=[0-9])\.[A-Z]{1,2}\.")
 _HEAD: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{1,6}[ .-]?$")
@@ -128,7 +128,9 @@ class _Told:
 def digit_groups(text: str) -> list[tuple[int, int]]:
     """Where groups of ASCII letters and digits lie that hold a digit, in order."""
     out: list[tuple[int, int]] = []
-    for m in _GROUP.finditer(text):
+    for n, m in enumerate(_GROUP.finditer(text)):
+        if n % _MANY == 0:
+            check_time()
         start = m.start()
         least = max(out[-1][1] if out else 0, start - 24)
         while start > least and text[start - 1].isascii() and text[start - 1].isalpha():
@@ -145,12 +147,13 @@ def find_identifiers(
     Raises:
         OutOfTimeError: the text is longer than there is time for (`time_left.limited`).
     """
-    if not any(row.row.kind in kinds for row in _ROWS):
+    wanted = _wanted(kinds)
+    if not wanted:
         return
     near = _windows(text, groups)
     if not near:
         return
-    wanted = frozenset(i for i, row in enumerate(_ROWS) if row.row.kind in kinds)
+    check_time()
     told = _told(text, lower, near, wanted)
     words = (told, [t.start for t in told])
     i = 0
@@ -163,11 +166,19 @@ def find_identifiers(
         i += used
 
 
+@lru_cache(maxsize=64)
+def _wanted(kinds: frozenset[str]) -> frozenset[int]:
+    """The rows of these kinds."""
+    return frozenset(i for i, row in enumerate(_ROWS) if row.row.kind in kinds)
+
+
 def _windows(text: str, groups: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Where words could tell what groups are: around those that are no number of up to three digits by itself."""
     out: list[tuple[int, int]] = []
     last = -9
     for n, (start, end) in enumerate(groups):
+        if n % _MANY == 0:
+            check_time()
         nxt = groups[n + 1][0] if n + 1 < len(groups) else len(text) + 9
         lonely = (
             end - start <= 3
@@ -193,7 +204,10 @@ def _told(text: str, lower: str, windows: Sequence[tuple[int, int]], wanted: fro
     for low, high in windows:
         for m in _WORD.finditer(lower, low, high):
             word = m.group()
-            for phrase in (*_WHOLE.get(word, ()), *_BEGUN.get(word[:3], ())):
+            whole, begun = _WHOLE.get(word), _BEGUN.get(word[:3])
+            if whole is None and begun is None:  # most words
+                continue
+            for phrase in (*(whole or ()), *(begun or ())):
                 at = m.start()
                 end = at + len(phrase.text)
                 if (

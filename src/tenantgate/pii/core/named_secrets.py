@@ -7,7 +7,7 @@ the time is linear in the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -20,7 +20,7 @@ from tenantgate.pii.core.secret_checks import (
     key_like,
     password_like,
 )
-from tenantgate.pii.core.secret_rules import NAMES, Name, joints
+from tenantgate.pii.core.secret_rules import NAMES, Name, joints, sentence_words
 from tenantgate.time_left import check_time
 
 __all__ = ["find_named"]
@@ -51,7 +51,10 @@ _SETTING: Final = re.compile(r"[\w.\[-]{0,80}")
 _ACCOUNT: Final = re.compile(
     r"\b(?:user|username|login|e-?mail|account|host|server|usuario|benutzer|utilisateur)\b"
 )
-_MINE: Final = ("my", "our", "mein", "mon", "mi", "minha", "wifi", "wi-fi")
+_MINE: Final = (
+    *(f" {word}" for word in ("root", "admin", "administrator", "guest", "router", "vpn", "server", "database", "db")),
+    "my", "our", "mein", "mon", "mi", "minha", "wifi", "wi-fi",
+)  # fmt: skip
 _ENV: Final = re.compile(r"[A-Z][A-Z0-9_]{0,60}$")
 _ENDS_SENTENCE: Final = re.compile(r"[.!,;)]{0,2}\s{0,2}(?:\n|$|and\b|but\b|-)")
 # Words of English that say how a password is, not what it is.
@@ -63,18 +66,36 @@ _STATE: Final = re.compile(
     r"insecure|out|up|about|over|under|like|important|essential|mandatory|hashed|kept|sent|set|reset|stored|shown|"
     r"[a-z]{1,20}(?:ed|ing|able|ible|ly|ful|less|ous|ive|ary|ten|sen|own))$"
 )
+# Four words and more, to the end of the line; no sentence.
+_PHRASE: Final = re.compile(r"[a-z]{3,10}+(?: [a-z]{3,10}+){3,11}+(?=[ \t]{0,4}(?:[\r\n]|$))")
+_OF_SENTENCES: Final = sentence_words()
+_JOINED: Final = re.compile(r"(?:(?:export|set|env|arg) )?[\w.-]{0,80}[\w]?[_.-]", re.IGNORECASE)
+_LEAST_PLAIN: Final = 6  # characters of a word that is a secret
 _WHOLE_SECRET: Final = re.compile(
     r"(?:secret|token|api_?key|access_?key|secret_key|secret_key_base|credentials?)$"
 )
 _WORDS: Final = tuple((word, name) for name in NAMES for word in name.words)
-_ASCII_WORDS: Final = tuple(row for row in _WORDS if row[0].isascii())
-_MANY: Final = 64  # names between two looks at the clock
+
+
+def _by_stem(rows: Sequence[tuple[str, Name]]) -> Mapping[str, Sequence[tuple[str, Name]]]:
+    """The words by the shortest of them that is part of them: in a text without it, there is none of these."""
+    shortest = sorted({word for word, _ in rows}, key=len)
+    out: dict[str, list[tuple[str, Name]]] = {}
+    for word, name in rows:
+        out.setdefault(next(stem for stem in shortest if stem in word), []).append((word, name))
+    return out
+
+
+_STEMS: Final = _by_stem(_WORDS)
+_ASCII_STEMS: Final = _by_stem([row for row in _WORDS if row[0].isascii()])
+_MANY: Final = 4  # names between two looks at the clock
 
 
 def find_named(text: str, lower: str) -> Iterator[Finding]:
     """Values of named credentials. `lower` is `text` in lower case, each character where it was."""
     count = 0
-    for word, name in _ASCII_WORDS if lower.isascii() else _WORDS:
+    stems = _ASCII_STEMS if lower.isascii() else _STEMS
+    for word, name in [row for stem, rows in stems.items() if stem in lower for row in rows]:
         at = lower.find(word)
         while at >= 0:
             count += 1
@@ -96,11 +117,25 @@ def _at(text: str, lower: str, name: Name, start: int, end: int) -> Finding | No
     span = _value(text, rest) if rest else None
     if rest is None or span is None or is_placeholder(text[span[0] : span[1]]):
         return None
+    span = (name.test == "password" and _phrase(text, lower[start:end], rest)) or span
     place = _Place(text, lower, start, end, rest, span)
     if not place.holds(name):
         return None
     score = 0.9 if place.sign else 0.7 if rest["is"] else 0.6
     return Finding(*span, name.kind, score if name.kind == "PASSWORD" else round(score - 0.05, 2))
+
+
+def _phrase(text: str, name: str, rest: re.Match[str]) -> tuple[int, int] | None:
+    """Where a phrase of ordinary words lies that is a password: the rest of the line, and no sentence."""
+    if rest["quote"] or not (rest["sign"] or (rest["is"] and name == "passphrase")):
+        return None
+    found = _PHRASE.match(text, rest.end())
+    if found is None:
+        return None
+    words = found.group().split()
+    if not _OF_SENTENCES.isdisjoint(words) or sum(_STATE.match(word) is not None for word in words) > 1:
+        return None
+    return found.span()
 
 
 def _value(text: str, rest: re.Match[str]) -> tuple[int, int] | None:
@@ -189,7 +224,11 @@ class _Place:
         if name.test == "pin":
             told = self.sign or self.rest["is"] or self.lower.startswith("cv", self.start)
             return self.said.isdecimal() and 3 <= len(self.said) <= 8 and bool(told)
-        if name.test == "key":
+        if " " in self.said and not self.quoted:
+            return True  # a phrase
+        if name.test == "secret" and self._plain():
+            return True
+        if name.test in ("key", "secret"):
             loose = not self.sign and "@" in self.said  # an account on a host, after the name of a file
             return (key_like(self.said) and not loose) or self._in_environment()
         return self._password()
@@ -242,6 +281,21 @@ class _Place:
         )
         return (alone or _ACCOUNT.search(before.lower()) is not None) and self._word()
 
+    def _plain(self) -> bool:
+        """A word after "secret" in a file of settings: ``client_secret: hunter``; not a heading, nor another's name."""
+        said, before = self.said, self.line_before.lstrip(" \t-\"'{$")
+        setting = (
+            before.lower() in ("", "export ", "set ", "env ", "arg ") or _JOINED.fullmatch(before) is not None
+        )
+        ends = self.tail in ("", "\n", "\r") or (self._tight() and self.tail in (";", "&", " "))
+        named = self.text[self.start : self.end]
+        return (
+            setting and ends and (self.rest["sign"] == ":" or self._tight()) and (named.islower() or named.isupper())
+            and not self.rest["suffix"] and not self.rest["closing"]
+            and len(said) >= _LEAST_PLAIN and said.isalnum() and not said.isdecimal() and not is_method(said)
+            and not any(c.isupper() for c in said[1:]) and _STATE.match(said.lower()) is None
+        )  # fmt: skip
+
     def _told(self) -> bool:
         """A plain word after "my password is", or one in quotes after "password is"."""
         if self.rest["is"] is None or not self._word():
@@ -249,7 +303,7 @@ class _Place:
         if self.quoted:
             return len(self.said.split()) <= 6
         ends = _ENDS_SENTENCE.match(self.text, self.span[1]) is not None
-        mine = self.lower[max(0, self.start - 12) : self.start].rstrip().endswith(_MINE)
+        mine = self.lower[max(0, self.start - 16) : self.start].rstrip().endswith(_MINE)
         return self.rest["is"] == "is" and self.said.isascii() and ends and mine
 
     def _word(self) -> bool:

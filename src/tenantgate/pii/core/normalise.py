@@ -35,7 +35,8 @@ _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u1
 _TAGS: Final = range(0xE0020, 0xE007F)
 
 
-_STRIDE: Final = 4096  # characters between two checkpoints
+_FINDINGS: Final = 128  # findings between two checkpoints
+_STRIDE: Final = 256  # characters between two checkpoints
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]")
 _ODD: Final = re.compile("[^\t\n\r -~]")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
@@ -63,7 +64,12 @@ def original_spans(view: View, findings: Iterable[Finding]) -> tuple[Finding, ..
     """The findings in `view`, where they lie in the original."""
     if view.original:
         return tuple(findings)
-    return tuple(Finding(*view.span(f.start, f.end), f.kind, f.score) for f in findings)
+    out = []
+    for n, f in enumerate(findings):
+        if not n % _FINDINGS:
+            checkpoint()
+        out.append(Finding(*view.span(f.start, f.end), f.kind, f.score))
+    return tuple(out)
 
 
 def _units(text: str) -> Iterator[Unit]:
@@ -106,6 +112,8 @@ def _mixed(text: str) -> frozenset[int]:
     word: list[int] = []
     latin = other = False
     for i, char in enumerate(text + " "):
+        if not i % _STRIDE:
+            checkpoint()
         if char in _LOOKALIKES:
             word.append(i)
         elif char.isascii() and char.isalnum():

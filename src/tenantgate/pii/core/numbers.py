@@ -22,7 +22,7 @@ from tenantgate.time_left import check_time
 __all__ = ["find_numbers"]
 
 _NEAR: Final = 60  # characters before a number in which a word tells what it is
-_MANY: Final = 32  # runs between two looks at the clock
+_MANY: Final = 4  # runs, or groups of one, between two looks at the clock
 _DIGITS: Final = re.compile(r"[0-9]++")
 _RUN: Final = re.compile(r"(?<![0-9A-Za-z_])(?:\+|\(\+?+)?+[0-9](?:[ .()/\u00a0-]{0,3}+[0-9]){5,60}+")
 _EXTENSION: Final = re.compile(r" ?(?:x|ext\.? ?|extension |durchwahl |poste |int\. ?)[0-9]{1,6}+(?![0-9])")
@@ -85,6 +85,8 @@ def _numbers(text: str, lower: str, start: int, end: int) -> Iterator[Finding]:
     told = _CARD.search(before) is not None
     i, rest = 0, tokens[0][0]
     while i < len(tokens):
+        if i % _MANY == 0:
+            check_time()
         j = _card(text, tokens, i, told=told)
         if j:
             if number := _number(text, lower, before, tokens, (rest, tokens[i][0])):

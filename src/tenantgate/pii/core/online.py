@@ -8,10 +8,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from tenantgate.pii.core import checksums
 from tenantgate.pii.core.finding import Finding
+from tenantgate.time_left import check_time
 
 __all__ = ["find_computers", "find_mail", "find_urls", "find_wallets"]
 
@@ -56,6 +58,7 @@ _IP6: Final = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]{2,39}+(?:\.[0-9]{1,3}){0,3}+(
 _MAC: Final = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
 _MAC_DOTTED: Final = re.compile(r"(?<![\w.])[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![\w.])")
 _MAC_SIGNS: Final = (":", "-")
+_MANY: Final = 64  # addresses between two looks at the clock
 _SHORTEST_WALLET: Final = 26
 _URL: Final = re.compile(r"(?<![\w])(?:https?://|www\.)[^\s<>\"'\[\](){}|\\^`]{3,2000}+")
 _WALLETS: Final = (
@@ -77,7 +80,9 @@ _ADDRESS: Final = re.compile(
 def find_mail(text: str, lower: str) -> Iterator[Finding]:
     """Addresses of electronic mail; accounts in commands such as ssh and in the addresses of repositories are none."""
     if "@" in text:
-        for m in _EMAIL.finditer(text):
+        for n, m in enumerate(_EMAIL.finditer(text)):
+            if n % _MANY == 0:
+                check_time()
             if not _of_a_program(text, m):
                 yield Finding(m.start(), m.end(), "EMAIL_ADDRESS")
     if any(sign in lower for sign in ("at)", "at]", "at )", "@)", "@]")):
@@ -113,24 +118,30 @@ def find_computers(
     if "MAC_ADDRESS" in kinds:
         yield from _cards(text, colons, groups)
     if "IP_ADDRESS" in kinds:
-        if len(groups) >= 4 and text.count(".") >= 3:
+        if text.count(".") >= 3 and _joined(text, groups, ".") >= 3:
             yield from _ip4(text, lower)
-        if colons >= 6 or "::" in text:
+        if (colons >= 6 or "::" in text) and any(
+            ":" in (text[a - 1 : a], text[b : b + 1]) for a, b in groups
+        ):
             for m in _IP6.finditer(text):
                 if _is_ip6(m.group()):
                     yield Finding(m.start(), m.end(), "IP_ADDRESS", 0.9)
 
 
+def _joined(text: str, groups: Sequence[tuple[int, int]], sign: str) -> int:
+    """How many neighbours have only this sign between them."""
+    return sum(1 for (_, a), (b, _) in pairwise(groups) if b - a == 1 and text[a] == sign)
+
+
 def _cards(text: str, colons: int, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:
     """Addresses of network cards."""
-    paired = any(
+    if (colons >= 5 or text.count("-") >= 5) and any(
         end - start == 2 and (text[end : end + 1] in _MAC_SIGNS or text[start - 1 : start] in _MAC_SIGNS)
         for start, end in groups
-    )
-    if paired and (colons >= 5 or text.count("-") >= 5):
+    ):
         for m in _MAC.finditer(text):
             yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
-    if any(end - start == 4 and text[end : end + 1] == "." for start, end in groups):
+    if text.count(".") >= 2 and any(end - start == 4 and text[end : end + 1] == "." for start, end in groups):
         for m in _MAC_DOTTED.finditer(text):
             if any(c.isalpha() for c in m.group()):
                 yield Finding(m.start(), m.end(), "MAC_ADDRESS", 0.9)
@@ -175,9 +186,7 @@ def _of_somebody(address: str, before: str, after: str) -> float:
 
 def find_wallets(text: str, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:
     """Addresses of crypto wallets among the groups with digits."""
-    for start, end in groups:
-        if end - start < _SHORTEST_WALLET:
-            continue
+    for start, end in [group for group in groups if group[1] - group[0] >= _SHORTEST_WALLET]:
         for form, check in _WALLETS:
             if form.fullmatch(text, start, end) and check(text[start:end]):
                 yield Finding(start, end, "CRYPTO", 0.9)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import string
+from collections import Counter
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Final
 
+from tenantgate.checkpoints import checkpoint
 from tenantgate.pii.core.view import Unit
 
 __all__ = ["runs", "text_in"]
@@ -28,28 +31,61 @@ _BASE32: Final = re.compile(r"[A-Z2-7]{16,}+")
 _HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x)?[0-9A-Fa-f]{2}(?:, ?|[ :-])?){8,}+")
 _BINARY: Final = re.compile(r"(?<![0-9A-Za-z])(?:[01]{8}(?:, ?|[ -])?){6,}+")
 _CODES: Final = re.compile(r"(?<![0-9A-Za-z.,])[0-9]{2,3}(?:(?:, ?|[ ;])[0-9]{2,3}){8,}+")
-# One look for the letters of base64 in a row: most texts have none, and need no search.
-_CLASSES: Final = str.maketrans({i: "b" if chr(i).isalnum() or chr(i) in "+/_-" else " " for i in range(128)})
-_RUN: Final = "b" * 11
-_NO_HEX: Final = re.compile("0x|[^0-9A-Fa-f]")
-_NO_BIT: Final = re.compile("[^01]")
+# One look for enough signs of a form in a row, whatever stands between them: most texts have none, and need no search.
+_SIGNS: Final = {
+    _BASE64: (string.ascii_letters + string.digits + "+/_-", "", 11),
+    _HEX: (string.hexdigits, " ,:-x", 16),
+    _BINARY: ("01", " ,-", 48),
+    _CODES: (string.digits, " ,;", 18),
+}  # fmt: skip
+_TABLES: Final = {
+    form: (bytes(98 if chr(i) in signs else 32 for i in range(256)), between.encode(), b"b" * least)
+    for form, (signs, between, least) in _SIGNS.items()
+}
+_TO_BASE32: Final = str.maketrans(
+    string.ascii_uppercase + "234567", string.digits + string.ascii_uppercase[:22]
+)
+_NO_BASE32: Final = (1, 3, 6)  # letters behind whole groups of eight that stand for no whole bytes
+_BETWEEN: Final = b" ,:-"
 
 
-def runs(text: str) -> Iterator[Unit]:
-    """The runs that stand for text, in order."""
-    found: list[Unit] = []
-    letters = _RUN in text.translate(_CLASSES)
-    figures = sum(map(text.count, "0123456789")) >= _LEAST
-    for form, readers in (*(_FIGURES if figures else ()), *(_LETTERS if letters else ())):
-        for match in form.finditer(text):
-            unit = _unit(match.start(), match.group().rstrip(" ,:-\r\n"), readers)
+def runs(text: str, refused: set[tuple[object, str]] | None = None) -> Iterator[Unit]:
+    """The runs that stand for text, in order. `refused` are runs of a form that don't, and grows."""
+    found: list[tuple[tuple[int, bool, int], Unit]] = []
+    refused = set() if refused is None else refused
+    raw = text.encode("ascii", "replace")
+    for form, readers in _FORMS:
+        checkpoint()
+        for match in _matches(form, text, raw):
+            run = match.group()
+            if (form, run) in refused:
+                continue
+            unit = _unit(match.start(), run.rstrip(" ,:-\r\n"), readers)
             if unit is not None:
-                found.append(unit)
+                found.append(((match.start(), form is _BASE64, -unit[1]), unit))
+            else:
+                refused.add((form, run))
     at = 0
-    for start, end, plain in sorted(found, key=itemgetter(0)):
+    for _, (start, end, plain) in sorted(found, key=itemgetter(0)):
         if start >= at:
             yield start, end, plain
             at = end
+
+
+def _matches(form: re.Pattern[str], text: str, raw: bytes) -> Iterator[re.Match[str]]:
+    """The runs of a form in a text, which is `raw` in ASCII, character for character."""
+    table, between, least = _TABLES[form]
+    signs = raw.translate(table, between)
+    at = signs.find(least)
+    if at >= 0 and between:
+        yield from form.finditer(text)
+        return
+    while at >= 0:
+        found = form.match(text, at)
+        if found is not None:
+            yield found
+        end = found.end() if found is not None else signs.find(b" ", at)
+        at = signs.find(least, end) if end >= 0 else -1
 
 
 def _unit(start: int, run: str, readers: tuple[Callable[[str], str], ...]) -> Unit | None:
@@ -57,6 +93,7 @@ def _unit(start: int, run: str, readers: tuple[Callable[[str], str], ...]) -> Un
     parts = [p for p in (run, run.rpartition("\n")[0].rstrip()) if p]
     for read in readers:
         for part in parts:
+            checkpoint()
             if plain := read(part):
                 return start, start + len(part), plain
     return None
@@ -76,7 +113,7 @@ def text_in(raw: bytes) -> str:
 
 def _is_text(text: str) -> bool:
     if not text.isprintable():
-        odd = sum(not c.isprintable() and c not in "\t\r\n" for c in text)
+        odd = sum(n for c, n in Counter(text).items() if not c.isprintable() and c not in "\t\r\n")
         if odd * 20 > len(text):
             return False
     return any(c.isalnum() for c in text)
@@ -91,20 +128,27 @@ def _from_base64(run: str) -> str:
 
 
 def _from_base32(run: str) -> str:
+    if not run.isupper():
+        return ""
     body = _body(run)
     if _BASE32.fullmatch(body) is None:
         return ""
-    try:
-        return text_in(base64.b32decode(body + "=" * (-len(body) % 8)))
-    except binascii.Error:
+    if len(body) % 8 in _NO_BASE32:
         return ""
+    bits = 5 * len(body)
+    return text_in((int(body.translate(_TO_BASE32), 32) >> bits % 8).to_bytes(bits // 8, "big"))
 
 
 def _stretches(run: str) -> str:
     body = _body(run)
     if len(body) < _LEAST_STRETCHED:
         return ""
-    return " ".join(m.group().decode() for i in range(4) for m in _STRETCH.finditer(_decoded(body[i:])))
+    # No run goes over an empty line: what is text by chance, read from another letter on, must not become its end.
+    found = []
+    for i in range(4):
+        checkpoint()
+        found += _STRETCH.findall(_decoded(body[i:]))
+    return b"\n\n".join(found).decode()
 
 
 def _decoded(body: str) -> bytes:
@@ -116,13 +160,14 @@ def _decoded(body: str) -> bytes:
 
 
 def _from_hex(run: str) -> str:
-    digits = _NO_HEX.sub("", run)
-    return text_in(bytes.fromhex(digits[: len(digits) // 2 * 2]))
+    digits = run.replace("0x", "").encode().translate(None, _BETWEEN)
+    return text_in(binascii.unhexlify(digits[: len(digits) // 2 * 2]))
 
 
 def _from_binary(run: str) -> str:
-    bits = _NO_BIT.sub("", run)
-    return text_in(bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits) - 7, 8)))
+    bits = run.encode().translate(None, _BETWEEN)
+    whole = bits[: len(bits) // 8 * 8]
+    return text_in(int(b"1" + whole, 2).to_bytes(len(whole) // 8 + 1, "big")[1:])
 
 
 def _from_codes(run: str) -> str:
@@ -131,6 +176,11 @@ def _from_codes(run: str) -> str:
 
 
 _Forms = tuple[tuple[re.Pattern[str], tuple[Callable[[str], str], ...]], ...]
-# Where two begin at one place, the first counts: figures alone are a form of letters and figures.
-_FIGURES: Final[_Forms] = ((_BINARY, (_from_binary,)), (_CODES, (_from_codes,)), (_HEX, (_from_hex,)))
-_LETTERS: Final[_Forms] = ((_BASE64, (_from_base64, _from_base32, _stretches)),)
+# Where two begin at one place, figures go before letters, and then the longest counts: a dump of bytes may begin with
+# some that are codes, too. Of the same length the first counts.
+_FORMS: Final[_Forms] = (
+    (_BINARY, (_from_binary,)),
+    (_CODES, (_from_codes,)),
+    (_HEX, (_from_hex,)),
+    (_BASE64, (_from_base64, _from_base32, _stretches)),
+)

@@ -10,22 +10,33 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from tenantgate.pii.core.finding import Finding, lower_in_place, outermost
+from tenantgate.pii.core.finding import Finding, Reach, lower_in_place, outermost
 from tenantgate.pii.core.named_secrets import find_named
 from tenantgate.pii.core.secret_checks import entropy
-from tenantgate.pii.core.secret_rules import NAMES, RULES, Rule
+from tenantgate.pii.core.secret_rules import NAMES, RULES, Rule, long_words
 from tenantgate.time_left import check_time
 
-__all__ = ["SECRET_KINDS", "find_secrets"]
+__all__ = ["SECRETS_REACH", "SECRET_KINDS", "find_secrets"]
 
 _AWS_SECRET: Final = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/=])")
 _AWS_WORDS: Final = re.compile(r"(?i)aws|secret[_ -]?access|akia|asia")
+_AWS_STEMS: Final = ("aws", "access", "akia", "asia")
+_AWS_LENGTH: Final = 40
 _AWS_NEAR: Final = 200  # characters between the word and the key
-_ALL: Final = tuple((literal, i) for i, rule in enumerate(RULES) for literal in rule.literals)
-# Prose has no underscore, and is spared a third of the searches.
-_WITH_UNDERSCORE: Final = tuple(row for row in _ALL if "_" in row[0])
-_LITERALS: Final = tuple(row for row in _ALL if "_" not in row[0])
+# A key is one long word, of which most texts have few: their literals are looked for in these alone.
+_IN_WORDS: Final = tuple(
+    (literal.encode(), i) for i, rule in enumerate(RULES) if rule.word for literal in rule.literals
+)
+_LITERALS: Final = tuple(
+    (literal, i) for i, rule in enumerate(RULES) if not rule.word for literal in rule.literals
+)
+_ALSO_NEAR: Final = 400  # characters between a literal and what must follow it
+_LEAD: Final = 40  # characters before such a literal
+_LONGEST: Final = 720  # … and after it
 _MANY: Final = 64  # matches between two looks at the clock
+
+SECRETS_REACH: Final = Reach(600, 208)
+"""Of `find_secrets`: a value in quotes is the longest, the secret of an AWS key is told from farthest."""
 
 SECRET_KINDS: Final = tuple(
     dict.fromkeys((*(rule.kind for rule in RULES), "AWS_SECRET_KEY", *(name.kind for name in NAMES)))
@@ -44,12 +55,13 @@ def find_secrets(text: str) -> tuple[Finding, ...]:
 
 def _find(text: str) -> Iterator[Finding]:
     rules = {i for literal, i in _LITERALS if literal in text}
-    if "_" in text:
-        rules.update(i for literal, i in _WITH_UNDERSCORE if literal in text)
+    words = long_words(text)
+    if words:
+        rules.update(i for literal, i in _IN_WORDS if literal in words)
     for i in sorted(rules):
         yield from _matches(RULES[i], text)
     lower = lower_in_place(text)
-    if "aws" in lower or "access" in lower or "akia" in lower or "asia" in lower:
+    if any(len(word) >= _AWS_LENGTH for word in words.split()) and any(w in lower for w in _AWS_STEMS):
         yield from _aws_secrets(text)
     yield from find_named(text, lower)
 
@@ -58,12 +70,30 @@ def _matches(rule: Rule, text: str) -> Iterator[Finding]:
     check_time()
     valued = "value" in rule.form.groupindex
     tested = "secret" if "secret" in rule.form.groupindex else "value" if valued else 0
-    for n, m in enumerate(rule.form.finditer(text), 1):
+    near = _near(rule, text) if rule.also else ((0, len(text)),)
+    for n, m in enumerate((m for a, b in near for m in rule.form.finditer(text, a, b)), 1):
         if n % _MANY == 0:
             check_time()
         if rule.check(m[tested]):
             start, end = m.span("value" if valued else 0)
             yield Finding(start, end, rule.kind, rule.score)
+
+
+def _near(rule: Rule, text: str) -> Iterator[tuple[int, int]]:
+    """Where a rule's form may be, which holds a literal and something else soon after it; in order and apart."""
+    low = high = -1
+    for literal in rule.literals:
+        at = text.find(literal)
+        while at >= 0:
+            if text.find(rule.also, at, at + _ALSO_NEAR) >= 0:
+                if at - _LEAD > high:
+                    if high >= 0:
+                        yield low, high
+                    low = max(0, at - _LEAD)
+                high = min(len(text), at + _LONGEST)
+            at = text.find(literal, at + len(literal))
+    if high >= 0:
+        yield low, high
 
 
 def _aws_secrets(text: str) -> Iterator[Finding]:

@@ -61,11 +61,33 @@ class View:
         """Whether this is the original itself."""
         return self.before is None
 
-    def altered(self) -> Iterator[tuple[int, int]]:
-        """Where this text has what is written differently in the original; in order."""
-        if self.before is not None:
-            earlier = ((self.ahead(a), max(self.ahead(a), self.ahead(b))) for a, b in self.before.altered())
-            yield from merge(earlier, zip(self.starts, self.ends, strict=True))
+    def altered(self, since: View | None = None) -> Iterator[tuple[int, int]]:
+        """Where this text has what is written differently in an earlier one, or in the original; in order.
+
+        A place where only something is left out is an empty span.
+        """
+        if self.before is None or self is since:
+            return
+        own = zip(self.starts, self.ends, strict=True)
+        if self.before is since or self.before.original:
+            yield from own
+            return
+        earlier = ((self.ahead(a), max(self.ahead(a), self.ahead(b))) for a, b in self.before.altered(since))
+        yield from merge(earlier, own)
+
+    def differs(self, other: View) -> list[tuple[int, int]]:
+        """Where this text differs from another that was made from the same text before; in order."""
+        mine, others = dict(self._units()), dict(other._units())
+        spans = [span for unit, span in mine.items() if unit not in others]
+        spans += ((self.ahead(a), self.ahead(b)) for a, b, plain in others if (a, b, plain) not in mine)
+        return sorted(spans)
+
+    def _units(self) -> Iterator[tuple[Unit, tuple[int, int]]]:
+        """The units, each with its span in this text."""
+        for start, end, a, b in zip(
+            self.starts, self.ends, self.starts_before, self.ends_before, strict=True
+        ):
+            yield (a, b, self.text[start:end]), (start, end)
 
     def ahead(self, at: int) -> int:
         """Where in this text the place `at` of the text before is; the end of a unit, if it is inside one."""

@@ -7,6 +7,7 @@ from itertools import chain, repeat
 import pytest
 
 from tenantgate.bench.slow_texts import FAMILIES, text_of
+from tenantgate.checkpoints import checked_by
 from tenantgate.compress.config import CompressConfig
 from tenantgate.compress.core.fillers import FillerPruner
 from tenantgate.compress.core.meaning import protected
@@ -83,3 +84,10 @@ def test_steps_are_counted_and_the_clock_is_not_asked_at_each(count: int) -> Non
     assert work.steps == 1_000 * count
     assert len(asked) <= 1_000
     assert len(asked) <= work.steps // 256
+
+
+def test_each_look_at_the_clock_is_a_checkpoint() -> None:
+    asked = []
+    with checked_by(lambda: asked.append(1)):
+        compressor().text(text_of("talk", SMALL), float("inf"), work := Work())
+    assert len(asked) >= work.steps // 300

@@ -7,6 +7,7 @@ import contextlib
 import html
 import json
 import quopri
+import re
 import urllib.parse
 from collections.abc import Callable
 
@@ -15,7 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantgate.pii.core import (
+    PERSONAL_REACH,
+    SECRETS_REACH,
     Finding,
+    Reach,
     Readings,
     TooDeepError,
     find_at_last,
@@ -24,6 +28,7 @@ from tenantgate.pii.core import (
     find_secrets,
     normalise,
     readings,
+    views,
 )
 from tenantgate.pii.core.views import DEPTH
 
@@ -37,7 +42,7 @@ def find(text: str) -> tuple[Finding, ...]:
 
 
 def found(text: str) -> list[str]:
-    return [text[f.start : f.end] for f in find_in_views(text, find)]
+    return [text[f.start : f.end] for f in find_in_views(text, find, reach=SECRETS_REACH)]
 
 
 def each(form: str) -> Callable[[str], str]:
@@ -97,6 +102,20 @@ def test_encodings_nest(names: list[str], value: str) -> None:
     doubted = {"octal", "tags", "query", "mail", "mail lines", "code points"}
     if len(doubted.intersection(names)) == 0:
         assert found(f"It is {text} indeed.")
+
+
+@pytest.mark.parametrize("last", ["codes", "java", "hex bytes", "base64", "base64 glued", "base64 lines"])
+@pytest.mark.parametrize("first", ["hex bytes", "hex dump", "binary", "codes", "base64", "base32"])
+def test_text_within_a_run_does_not_go_on_in_what_is_text_by_chance(first: str, last: str) -> None:
+    for value in VALUES:
+        inner = ENCODINGS["base64 glued"](ENCODINGS[first](value))
+        assert found(f"It is {inner} indeed.")
+        assert found(f"It is {ENCODINGS[last](inner)} indeed.")
+
+
+def test_a_dump_of_bytes_may_begin_as_codes_do() -> None:
+    dump = ENCODINGS["hex dump"]("christies@example.com")  # "63 68 72 69 …"
+    assert found(f"It is {dump} indeed.") == [dump]
 
 
 @pytest.mark.parametrize("levels", range(1, DEPTH))
@@ -206,6 +225,13 @@ def test_a_costly_detector_reads_the_text_and_what_is_near_an_escape() -> None:
     assert text[start:end] == "a%2540b"
 
 
+def test_a_costly_detector_reads_a_doubtful_escape_and_not_the_others_twice() -> None:
+    text = "x " * 500 + "a%40b" + " y" * 500 + " 1+1" + " z" * 500
+    read: list[str] = []
+    find_at_last(text, lambda t: read.append(t) or (), around=5)  # type: ignore[func-returns-value]
+    assert read == [text, "x x a@b y y", "y y 1 1 z z"]
+
+
 @pytest.mark.parametrize(
     "piece",
     ["\\", "\\n", "\\\\n", "%", "%25", "&", "&amp;", "&#", "=", "=3D", "=\n", "+", "a+", "U+0041", "41 ", "41", "aGVsbG8g", "{", "[", '"', '\\"',
@@ -219,3 +245,99 @@ def test_readings_are_no_longer_than_the_text_and_few(piece: str) -> None:
         return
     assert len(made) <= 4 * DEPTH
     assert all(len(r.view.text) <= len(text) for r in made)
+
+
+TOLD = (
+    f"write to {MAIL}, please", "card 4111 1111 1111 1111 exp 12/27", "IBAN DE89370400440532013000", f"GITHUB_TOKEN={KEY}",
+    "call +49 30 901820 or (030) 901820", "born on 7 May 1981 in Rome", "my password is hunter2", 'password: "correct horse battery"',
+    "order number 4111111111111112", "DB_PASSWORD=letmein\nDB_USER=me", "postgres://me:s3cr3t@db.example.com/x", "NHS number 943 476 5919",
+    "Hauptstraße 12, 10115 Berlin", "aws secret wJalrXUtnFEMI/K7MDENG/bPxRfiCYzEXAMPLEKEY1", "192.168.10.254", "driver's license number U62928788",
+    "version 10.0.19.45", "Authorization: Bearer abcdef0123456789abcdef", "P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<\nL898902C36UTO7408122F1204159ZE184226B<<<<<10",
+    "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0" * 8 + ".c2lnbmF0dXJl", "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 9 + "-----END RSA PRIVATE KEY-----",
+)  # fmt: skip
+PROSE = (
+    "and so on ",
+    "The next line, then. ",
+    "x\n",
+    "a b ",
+    '{"k": "v"} ',
+    "f(x) + g(y)\n",
+    "“quoted” – ",
+    "аdmin ",
+    "1 2 3 ",
+)
+MARKS = ("&amp;", "%20", "\\n", '\\"', "&nbsp;", "a+b", "<b>", "\\u0041", "\\101", "=3D", "%2B1", "\\\\n", "QWxsIGlzIHdlbGwsIHRoYW5rIHlvdQ==")  # fmt: skip
+PARTS = st.one_of(
+    st.sampled_from(TOLD),
+    st.sampled_from(MARKS),
+    st.tuples(st.sampled_from(PROSE), st.integers(1, 60)).map(lambda p: p[0] * p[1]),
+    st.tuples(st.sampled_from(list(ENCODINGS)), st.sampled_from(TOLD)).map(lambda p: ENCODINGS[p[0]](p[1])),
+    st.tuples(st.sampled_from(TOLD), st.sampled_from(MARKS), st.integers(0, 40)).map(
+        lambda p: p[0][: p[2]] + p[1] + p[0][p[2] :]
+    ),
+)
+FINDERS = {"personal data": (find_personal, PERSONAL_REACH), "secrets": (find_secrets, SECRETS_REACH)}
+
+
+def searched(text: str, name: str, reach: Reach | None) -> tuple[Finding, ...] | None:
+    try:
+        return find_in_views(text, FINDERS[name][0], reach=reach)
+    except TooDeepError:
+        return None
+
+
+@pytest.mark.parametrize("name", FINDERS)
+@given(st.lists(PARTS, min_size=1, max_size=8), st.sampled_from(("", "json", "query", "html", "percent")))
+@settings(max_examples=100, deadline=None)
+def test_the_search_near_changes_finds_what_the_search_of_all_readings_finds(
+    name: str, parts: list[str], outer: str
+) -> None:
+    text = "".join(parts)
+    text = ENCODINGS[outer](text) if outer else text
+    assert searched(text, name, FINDERS[name][1]) == searched(text, name, None)
+
+
+@pytest.mark.parametrize("mark", MARKS[::3])
+@pytest.mark.parametrize("far", [0, 105, 400])
+@pytest.mark.parametrize("name", FINDERS)
+def test_the_search_near_a_change_finds_what_is_there(name: str, far: int, mark: str) -> None:
+    filler = ("word " * 200)[:far]
+    for told in TOLD:
+        for text in (
+            f"{mark}{filler}{told}", f"{told}{filler}{mark}", f"{told[:9]}{mark}{told[9:]}{filler}", f"{told[:-4]}{mark}{told[-4:]}",
+        ):  # fmt: skip
+            whole = f"{'so ' * 250}{text}{' so' * 250}"
+            assert searched(whole, name, FINDERS[name][1]) == searched(whole, name, None)
+
+
+def test_a_search_too_near_finds_less() -> None:
+    text = "I was b&#111;rn on 7 May 1981 in Rome."
+    assert searched(text, "personal data", Reach(0, 0)) != searched(text, "personal data", None)
+
+
+def test_where_words_end_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+
+    class Counting:
+        def search(self, text: str, at: int) -> re.Match[str] | None:
+            nonlocal looked
+            found = re.compile(r"\s").search(text, at)
+            looked += (found.start() if found else len(text)) - at
+            return found
+
+    monkeypatch.setattr(views, "_BLANK", Counting())
+    text = ("x" * 1000 + "%41") * 100
+    find_in_views(text, lambda _: (), reach=PERSONAL_REACH)
+    assert looked <= len(text)
+
+
+def test_what_is_far_from_a_change_is_read_once() -> None:
+    read: list[int] = []
+    text = "so " * 3000 + "a%2540b" + " so" * 3000
+
+    def count(piece: str) -> tuple[Finding, ...]:
+        read.append(len(piece))
+        return ()
+
+    find_in_views(text, count, reach=PERSONAL_REACH)
+    assert sum(read) < 1.2 * len(text)
