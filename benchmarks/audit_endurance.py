@@ -24,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tenantgate.audit.core.chain import verify
-from tenantgate.audit.files import stored
+from tenantgate.audit.segments import stored
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.stack import Stack
 
@@ -98,7 +98,7 @@ def workers(servers: list[int]) -> list[int]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            ours = parent in servers and b"audit_worker" in (stat.parent / "cmdline").read_bytes()
+            ours = parent in servers and b"tenantgate.audit.worker" in (stat.parent / "cmdline").read_bytes()
         except OSError:
             continue
         if ours:

@@ -31,6 +31,7 @@ from tenantgate.audit.core.content import RawContent
 from tenantgate.audit.core.redaction import Policy, findings_in, redact
 from tenantgate.audit.core.testing import MemorySpool
 from tenantgate.audit.courier import Courier
+from tenantgate.audit.messages import Content, Settings
 from tenantgate.audit.service import AuditLog
 from tenantgate.audit.worker import Worker
 from tenantgate.errors import TenantgateError
@@ -117,10 +118,10 @@ def pipeline(
         worker = Worker(
             parse(PipelineConfig, plain), None, spool, find_names=None if names is None else lambda: names
         )
-        worker.take_in(["policy", "p", "r", {"encryption_key": KEY, "pipeline": plain, **policy}])
+        worker.take(Settings("p", "r", {"encryption_key": KEY, "pipeline": plain, **policy}))
         for n in range(1, count + 1):
             prompt, reply = chat(texts[n % len(texts)]), answer(texts[(n + 1) % len(texts)])
-            worker.take_in(["content", "p", f"{n:032x}", prompt, len(prompt), reply, len(reply), {}])
+            worker.take(Content("p", f"{n:032x}", RawContent(prompt, len(prompt), reply, len(reply), {})))
         began = time.process_time()
         while len(spool.entries) < count:
             worker.step()

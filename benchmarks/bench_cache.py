@@ -451,7 +451,9 @@ def bench_neighbours(
     if not near:
         raise ConfigError("pairs: no question has another near enough to measure the search with")
     lookups: dict[str, Callable[[bytes], list[str]]] = {
-        "the cache's": lambda vector: [n.name for n in store.similar(keys, where, vector, NEAREST)[1]],
+        "the cache's": lambda vector: [
+            n.name for n in store.nearest(keys, where, vector, NEAREST).neighbours
+        ],
         "Redis' default": lambda vector: [
             name.decode() for name in client.execute_command("VSIM", where, "FP32", vector, "COUNT", NEAREST)
         ],

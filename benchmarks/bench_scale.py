@@ -151,18 +151,18 @@ def measure(site: Site, where: str, *, tenants: int, entries: int, before: int, 
         noisy = vectors.of(tenant, place) + rng.normal(scale=0.01, size=_DIMENSIONS).astype(np.float32)
         chosen.append((keys_of(tenant), f"{place:032x}", noisy.astype("<f4").tobytes()))
     for keys, _, vector in chosen[:20]:  # connections and scripts
-        store.similar(keys, vector_set(keys), vector, _NEIGHBOURS)
+        store.nearest(keys, vector_set(keys), vector, _NEIGHBOURS)
     cpu = [cpu_s(site)]
     exact, missed = [], 0
     for keys, name, _ in chosen:
         started = time.perf_counter()
-        missed += store.get(keys.entry(name)) is None
+        missed += store.get(keys, name) is None
         exact.append((time.perf_counter() - started) * 1000)
     cpu.append(cpu_s(site))
     similar = []
     for keys, name, vector in chosen:
         started = time.perf_counter()
-        _, found, _ = store.similar(keys, vector_set(keys), vector, _NEIGHBOURS)
+        found = store.nearest(keys, vector_set(keys), vector, _NEIGHBOURS).neighbours
         similar.append((time.perf_counter() - started) * 1000)
         missed += name not in [n.name for n in found]
     cpu.append(cpu_s(site))
@@ -194,7 +194,7 @@ def together(store: RedisCache, chosen: Sequence[tuple[Keys, str, bytes]]) -> fl
     """Similar lookups a second with eight at once, as a plugin server makes them."""
     started = time.perf_counter()
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda c: store.similar(c[0], vector_set(c[0]), c[2], _NEIGHBOURS), chosen))
+        list(pool.map(lambda c: store.nearest(c[0], vector_set(c[0]), c[2], _NEIGHBOURS), chosen))
     return len(chosen) / (time.perf_counter() - started)
 
 

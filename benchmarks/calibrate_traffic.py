@@ -30,8 +30,8 @@ from tenantgate.cache.core import judge, wording
 from tenantgate.cache.core.bound import BINS, edge
 from tenantgate.cache.core.calibration import Calibration, Point, Traffic
 from tenantgate.cache.core.cascade import Cascade
-from tenantgate.cache.core.judge import NEAR, choose
-from tenantgate.cache.core.ports import NO_STATES, PairReader
+from tenantgate.cache.core.judge import NEAR, Candidate, choose
+from tenantgate.cache.core.ports import PairReader
 from tenantgate.cache.verifier import STAGES, calibration_file, load_readers
 from tenantgate.errors import EdgeError
 from tenantgate.models.files import ModelFiles, find_models
@@ -58,21 +58,6 @@ class Remembering:
         return self._read(a, b)
 
 
-class Scores:
-    """A verifier that remembers the scores it gave for one question, and serves none."""
-
-    def __init__(self, verifier: Cascade) -> None:
-        self._verifier = verifier
-        self.fingerprint, self.truncates = verifier.fingerprint, verifier.truncates
-        self.given: list[tuple[float, str]] = []
-
-    def score(self, a: str, b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES) -> float:
-        """The score, noted with the stored question `b`."""
-        found = self._verifier.score(a, b, similarity, states)
-        self.given.append((found, b))
-        return found
-
-
 class Replayed:
     """The requests of a domain, each with its neighbours above the cosine that counts, the nearest first."""
 
@@ -96,19 +81,19 @@ class Replayed:
         """The requests with a neighbour that no rule excludes: its score, and whether its intent is the same."""
         stored: set[int] = set()
         for i in random.Random(seed).sample(range(len(self.requests)), len(self.requests)):
-            asked, scores = self.requests[i], Scores(self.verifier)
-            choose(asked.text, self._stored(i, stored), scores, 2.0)
-            score, found = max(scores.given, default=(0.0, ""))
-            if scores.given:
-                yield asked, score, self._intents[found] == asked.intent
-            if score < KEPT:
+            asked = self.requests[i]
+            best = choose(asked.text, self._stored(i, stored), self.verifier, 2.0)  # which no score reaches
+            if best is not None:
+                yield asked, best.score, best.candidate.answer == asked.intent
+            if best is None or best.score < KEPT:
                 stored.add(i)
 
-    def _stored(self, i: int, stored: set[int]) -> Iterator[tuple[float, str, int]]:
+    def _stored(self, i: int, stored: set[int]) -> Iterator[Candidate[str]]:
         left = MOST_NEIGHBOURS
         for j, cosine in self._near[i]:
             if j in stored:
-                yield cosine, self.requests[j].text, j
+                near = self.requests[j]
+                yield Candidate(cosine, near.text, self._intents[near.text])
                 left -= 1
                 if left == 0:
                     return

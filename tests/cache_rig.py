@@ -13,11 +13,13 @@ import redis
 
 from tenantgate import llm
 from tenantgate.cache import learning as cache_learning
+from tenantgate.cache import redis_store
 from tenantgate.cache import service as cache_service
 from tenantgate.cache.core.calibration import Calibration, Point
 from tenantgate.cache.core.testing import HashingEmbedder, WordVerifier
 from tenantgate.cache.models import CacheModels
 from tenantgate.kong.testing import FakeKong
+from tenantgate.models.language import load_identifier
 from tenantgate.paths import plugin_file
 
 PLUGIN = "tenant-semantic-cache"
@@ -59,6 +61,7 @@ class Rig:
             # A process's thread that would sweep a Redis, and complain of it, when both tests and Redis are gone.
             "sweep_interval": 0,
         }  # fmt: skip
+        load_identifier()  # as the plugin's `warm_up` does: a first request may take longer than its deadline
         cache_learning._SEEN._held.clear()  # the process's: what another test looked up counts for it alone
         self.plugin = load_plugin().Plugin({**values, **self.config})
 
@@ -102,6 +105,12 @@ def status(kong: FakeKong) -> str | None:
     """``X-Cache-Status`` as the client gets it."""
     headers = kong.exit.headers if kong.exit else {k.lower(): v for k, v in kong.reply_headers.items()}
     return headers.get("x-cache-status")
+
+
+def fresh_stores(monkeypatch: Any, *, recent: int = 100) -> None:
+    """Give a test stores of its own, which remember so many names; with 0 all is as if another node had stored it."""
+    monkeypatch.setattr(cache_service, "_stores_by_redis", {})
+    monkeypatch.setattr(redis_store, "_RECENT", recent)
 
 
 def use_small_models(monkeypatch: Any) -> None:

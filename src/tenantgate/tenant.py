@@ -7,7 +7,7 @@ from typing import Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["TenantId", "consumer_username"]
+__all__ = ["TenantId"]
 
 # A key prefix must stay readable in `redis-cli`, and short; longer or odder ids go in by their digest.
 _PLAIN_MAX: Final = 40
@@ -45,8 +45,3 @@ class TenantId:
 
     def __hash__(self) -> int:
         return hash((TenantId, self._text))
-
-
-def consumer_username(tenant: TenantId) -> str:
-    """The username of the tenant's Kong consumer: ``tenant_{id}``."""
-    return f"tenant_{tenant}"

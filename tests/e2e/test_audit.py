@@ -133,7 +133,7 @@ def children(pids: list[int]) -> list[int]:
             line = (stat.parent / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(after[1]) in pids and b"audit_worker" in line:
+        if int(after[1]) in pids and b"tenantgate.audit.worker" in line:
             found.append(int(stat.parent.name))
     return found
 

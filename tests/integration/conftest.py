@@ -1,14 +1,16 @@
-"""A real Redis for the tests that need one, and time for the plugins that run in this process."""
+"""A real Redis, the audit worker on a journal, and time for the plugins that run in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from audit_rig import Rig
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.kong.host import Host
 
@@ -39,3 +41,10 @@ def store(redis_server: RedisServer) -> Iterator[redis.Redis]:
     client.config_set("maxmemory", "256mb")
     yield client
     client.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    made.close()

@@ -27,7 +27,7 @@ from tenantgate.audit.core.chain import START, link
 from tenantgate.audit.core.delivery import batch_key, pause_s, span
 from tenantgate.audit.core.ports import Entry, Queued, SinkError
 from tenantgate.audit.core.testing import MemorySpool
-from tenantgate.audit.delivery_thread import Delivery, Pace
+from tenantgate.audit.delivery_thread import Batching, Delivery
 from tenantgate.audit.sinks import FileSink, StdoutSink, make
 from tenantgate.errors import EdgeError
 from tenantgate.tenant import TenantId
@@ -118,9 +118,8 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 
 def delivering(spool: MemorySpool, sink: Any, *, batch: int = 10, refused: Path | None = None) -> Delivery:
-    pace = Pace()
-    pace.batch, pace.flush_s = batch, 0.0
-    made = Delivery(spool, [sink], [pace], refused=refused)
+    batching = Batching(batch, 0.0)
+    made = Delivery(spool, [sink], [batching], refused=refused)
     made.start()
     return made
 

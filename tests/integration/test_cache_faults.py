@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import redis
 
-from cache_rig import Rig, status, use_small_models
-from tenantgate.cache import service as cache_service
+from cache_rig import Rig, fresh_stores, status, use_small_models
 from tenantgate.cache.core.partition import Keys
-from tenantgate.cache.redis_store import RedisCache, UnavailableError
+from tenantgate.cache.core.ports import UnavailableError
+from tenantgate.cache.redis_store import RedisCache
 from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
@@ -31,14 +31,15 @@ ASKED, ALIKE = "please tell me what a sextant is made of", "please tell me what 
 @pytest.fixture(autouse=True)
 def _models(monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_models(monkeypatch)
-    # Each test has a breaker of its own.
-    monkeypatch.setattr(cache_service, "_stores_by_redis", {})
 
 
 @pytest.fixture(autouse=True, params=["own", "others'"])
 def _stored_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether this process knows what it has stored; if not, it is to it as what other nodes store."""
-    monkeypatch.setattr(cache_service, "_KNOWN", cache_service._Known(100 if request.param == "own" else 0))
+    """Whether this process knows what it has stored; if not, it is to it as what other nodes store.
+
+    Each test has a breaker of its own.
+    """
+    fresh_stores(monkeypatch, recent=100 if request.param == "own" else 0)
 
 
 @pytest.fixture
@@ -223,15 +224,15 @@ def test_a_full_redis_still_answers_and_stores_again_later(rig: Rig, store: redi
 def test_a_redis_without_vector_sets_serves_the_exact_level(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, store: redis.Redis
 ) -> None:
-    original: Any = RedisCache.similar
+    original: Any = RedisCache.nearest
 
     def old(self: RedisCache, *args: object, **more: object) -> object:
         # What a script gets from Redis 7; there is none beside this one to ask.
-        monkeypatch.setattr(self._similar, "script", "return redis.call('VSIX', KEYS[1])", raising=True)
-        self._similar.sha = ""
+        monkeypatch.setattr(self._nearest, "script", "return redis.call('VSIX', KEYS[1])", raising=True)
+        self._nearest.sha = ""
         return original(self, *args, **more)
 
-    monkeypatch.setattr(RedisCache, "similar", old)
+    monkeypatch.setattr(RedisCache, "nearest", old)
     rig.ask(ASKED)
     assert status(rig.ask(ASKED)) == "Hit"
     assert status(rig.ask(ALIKE)) == "Miss"

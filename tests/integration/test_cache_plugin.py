@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from cache_rig import Rig, load_plugin, no_models, small_models, status, use_small_models
+from cache_rig import Rig, fresh_stores, load_plugin, no_models, small_models, status, use_small_models
 from tenantgate import llm
 from tenantgate.cache import models as cache_models
 from tenantgate.cache import service as cache_service
@@ -31,7 +31,7 @@ HOSTILE = ["a:b", "{x}", "a b", "\U0001f980", "x" * 10_240, "*", "acme\n"]
 
 @pytest.fixture(autouse=True)
 def _knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_service, "_KNOWN", cache_service._Known(100))
+    fresh_stores(monkeypatch)
 
 
 @pytest.fixture
@@ -69,20 +69,20 @@ def test_a_similar_question_hits_with_its_similarity(rig: Rig) -> None:
 
 
 class Noting(HashingEmbedder, WordVerifier):
-    """An embedder that makes states, and a verifier that notes which it is told of."""
+    """An embedder that makes states, and a verifier that notes which it gets."""
 
     fingerprint = "noting"
 
     def __init__(self, more: int = 0) -> None:
         super().__init__()
-        self.told: list[dict[str, bytes]] = []
+        self.states: list[dict[str, bytes]] = []
         self._more = b"." * more
 
     def read(self, text: str) -> Reading:
         return Reading(self.embed(text), b"\0states of " + text.encode() + self._more)
 
     def score(self, a: str, b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES) -> float:
-        self.told.append(dict(states))
+        self.states.append(dict(states))
         return super().score(a, b, similarity)
 
     def truncates(self, *_texts: str) -> bool:
@@ -104,7 +104,7 @@ def test_the_verifier_is_told_what_the_embedder_made_of_both_texts(
     hit = rig.ask(asked)
 
     assert (status(hit), text_of(hit)) == ("Hit", "An answer.")
-    assert noting.told == [{text: b"\0states of " + text.encode() for text in (asked, stored)}]
+    assert noting.states == [{text: b"\0states of " + text.encode() for text in (asked, stored)}]
 
 
 @pytest.mark.parametrize(

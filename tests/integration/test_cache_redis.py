@@ -1,4 +1,4 @@
-"""The store on a real Redis when its books are damaged, when it is full, when it dies."""
+"""The store on a real Redis when its indexes are damaged, when it is full, when it dies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from tenantgate.cache.core.partition import Keys, Partition
-from tenantgate.cache.redis_store import Found, RedisCache, RefusedError, UnavailableError
+from tenantgate.cache.core.ports import Found, RefusedError, UnavailableError
+from tenantgate.cache.redis_store import RedisCache
 from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import Node, connect
@@ -47,10 +48,10 @@ def put(
 
 
 def kept(cache: RedisCache, *names: str) -> set[str]:
-    return {name for name in names if cache.get(KEYS.entry(name)) is not None}
+    return {name for name in names if cache.get(KEYS, name) is not None}
 
 
-def books_agree(store: Any) -> None:
+def indexes_agree(store: Any) -> None:
     """Whether index, sizes and vector sets name the same entries, and the sum is the sum."""
     sizes = {k.decode(): v.decode() for k, v in store.hgetall(KEYS.sizes).items()}
     total = int(sizes.pop("total", "0"))
@@ -61,10 +62,10 @@ def books_agree(store: Any) -> None:
         assert (store.execute_command("VCARD", vectors) or 0) == len(held)
 
 
-# -- books -----------------------------------------------------------------------------------------------
+# -- indexes -----------------------------------------------------------------------------------------------
 
 
-def test_any_course_of_stores_leaves_books_that_agree(cache: RedisCache, store: redis.Redis) -> None:
+def test_any_course_of_stores_leaves_indexes_that_agree(cache: RedisCache, store: redis.Redis) -> None:
     draw = np.random.default_rng(3)
     for _ in range(150):
         name, seed = f"n{draw.integers(12)}", int(draw.integers(100))
@@ -79,16 +80,16 @@ def test_any_course_of_stores_leaves_books_that_agree(cache: RedisCache, store: 
                     cache, name, b"x" * int(draw.integers(2000)), most=8, most_bytes=9000, seed=seed,
                     ttl_s=int(draw.integers(50, 100)), vectors=vectors,
                 )  # fmt: skip
-        books_agree(store)
+        indexes_agree(store)
         assert store.zcard(KEYS.index) <= 8
         assert int(store.hget(KEYS.sizes, "total") or 0) <= 9000
 
 
 @pytest.mark.parametrize("lost", [KEYS.index, KEYS.sizes])
-def test_a_book_that_redis_let_go_does_not_stop_the_storing(
+def test_an_index_that_redis_let_go_does_not_stop_the_storing(
     cache: RedisCache, store: redis.Redis, lost: str
 ) -> None:
-    # With `allkeys-lru`, which the embedded host sets, either book can go alone.
+    # With `allkeys-lru`, which the embedded host sets, either index can go alone.
     for i in range(4):
         put(cache, f"n{i}", b"x" * 1000, most_bytes=5200)
     store.delete(lost)
@@ -102,7 +103,7 @@ def test_an_entry_that_redis_let_go_is_forgotten_like_others(cache: RedisCache, 
     put(cache, "a", seed=1)
     store.delete(KEYS.entry("a"))
     assert not cache.forget(KEYS, "a")
-    books_agree(store)
+    indexes_agree(store)
     assert store.zcard(KEYS.index) == 0
 
 
@@ -120,7 +121,7 @@ def test_one_entry_may_be_all(cache: RedisCache, store: redis.Redis) -> None:
         # Each lives shorter than the one before, so by expiry it would be the next to go.
         assert put(cache, f"n{i}", ttl_s=100 - i, most=1)
         assert kept(cache, *(f"n{j}" for j in range(5))) == {f"n{i}"}
-    books_agree(store)
+    indexes_agree(store)
 
 
 def test_limits_that_were_lowered_are_reached(cache: RedisCache, store: redis.Redis) -> None:
@@ -128,7 +129,7 @@ def test_limits_that_were_lowered_are_reached(cache: RedisCache, store: redis.Re
         put(cache, f"n{i}", seed=i)
     put(cache, "last", most=5)
     assert store.zcard(KEYS.index) == 5
-    books_agree(store)
+    indexes_agree(store)
 
 
 # -- vectors ---------------------------------------------------------------------------------------------
@@ -137,38 +138,38 @@ def test_limits_that_were_lowered_are_reached(cache: RedisCache, store: redis.Re
 def test_partitions_are_searched_apart(cache: RedisCache) -> None:
     put(cache, "a", seed=1, vectors=SET)
     put(cache, "b", seed=1, vectors=OTHER_SET)
-    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
-    assert [n.name for n in cache.similar(KEYS, OTHER_SET, vector(1), 4)[1]] == ["b"]
+    assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
+    assert [n.name for n in cache.nearest(KEYS, OTHER_SET, vector(1), 4).neighbours] == ["b"]
 
 
 def test_no_more_neighbours_than_asked_for(cache: RedisCache) -> None:
     for i in range(10):
         put(cache, f"n{i}", seed=i)
-    assert [len(cache.similar(KEYS, SET, vector(0), count)[1]) for count in (1, 4, 32)] == [1, 4, 10]
+    assert [len(cache.nearest(KEYS, SET, vector(0), count).neighbours) for count in (1, 4, 32)] == [1, 4, 10]
 
 
 def test_where_there_is_the_very_entry_no_neighbours_are_looked_for(cache: RedisCache) -> None:
     put(cache, "a", b"mine", seed=1)
     put(cache, "b", seed=2)
-    assert cache.similar(KEYS, SET, vector(2), 4, own=KEYS.entry("a")) == Found(b"mine", [])
-    none, near, _ = cache.similar(KEYS, SET, vector(2), 4, own=KEYS.entry("c"))
-    assert (none, near[0].name) == (None, "b")
+    assert cache.nearest(KEYS, SET, vector(2), 4, exact="a") == Found(b"mine")
+    found = cache.nearest(KEYS, SET, vector(2), 4, exact="c")
+    assert (found.entry, found.neighbours[0].name) == (None, "b")
 
 
 def test_no_farther_neighbours_than_asked_for(cache: RedisCache) -> None:
     for i in range(10):
         put(cache, f"n{i}", seed=i)
-    _, near, _ = cache.similar(KEYS, SET, vector(0), 10)
+    near = cache.nearest(KEYS, SET, vector(0), 10).neighbours
     least = (near[2].similarity + near[3].similarity) / 2
-    assert cache.similar(KEYS, SET, vector(0), 10, least=least) == Found(None, near[:3])
-    assert cache.similar(KEYS, SET, vector(0), 2, least=least) == Found(None, near[:2])
+    assert cache.nearest(KEYS, SET, vector(0), 10, least=least) == Found(None, near[:3])
+    assert cache.nearest(KEYS, SET, vector(0), 2, least=least) == Found(None, near[:2])
 
 
 def test_an_entry_may_move_to_another_partition(cache: RedisCache, store: redis.Redis) -> None:
     put(cache, "a", seed=1, vectors=SET)
     put(cache, "a", seed=1, vectors=OTHER_SET)
-    assert cache.similar(KEYS, SET, vector(1), 4) == Found(None, [])
-    books_agree(store)
+    assert cache.nearest(KEYS, SET, vector(1), 4) == Found()
+    indexes_agree(store)
 
 
 def test_vectors_of_another_length_are_refused_and_nothing_is_written(
@@ -176,11 +177,11 @@ def test_vectors_of_another_length_are_refused_and_nothing_is_written(
 ) -> None:
     put(cache, "a", seed=1)
     with pytest.raises(RefusedError):
-        cache.similar(KEYS, SET, vector(1, size=8), 4)
+        cache.nearest(KEYS, SET, vector(1, size=8), 4)
     with pytest.raises(RefusedError):
         cache.store(KEYS, "b", b"v", ttl_s=9, max_entries=9, max_bytes=9999, vector=(SET, vector(1, size=8)))
     assert kept(cache, "a", "b") == {"a"}
-    books_agree(store)
+    indexes_agree(store)
     assert not cache.open
 
 
@@ -208,10 +209,10 @@ def test_a_full_redis_serves_both_levels_and_refuses_to_store(
     full()
     with pytest.raises(RefusedError):
         put(cache, "b", seed=seed)
-    assert cache.get(KEYS.entry("a")) == b"value"
-    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
+    assert cache.get(KEYS, "a") == b"value"
+    assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
     assert cache.forget(KEYS, "a")  # what makes room still works
-    books_agree(store)
+    indexes_agree(store)
     assert not cache.open
 
 
@@ -221,18 +222,18 @@ def foreign(store: redis.Redis, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [KEYS.index, KEYS.sizes])
-def test_a_foreign_book_does_not_touch_reading(cache: RedisCache, store: redis.Redis, key: str) -> None:
+def test_a_foreign_index_does_not_touch_reading(cache: RedisCache, store: redis.Redis, key: str) -> None:
     put(cache, "a", b"value", seed=1)
     foreign(store, key)
-    assert cache.get(KEYS.entry("a")) == b"value"
-    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
+    assert cache.get(KEYS, "a") == b"value"
+    assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
 
 
 def test_a_foreign_entry_refuses_without_opening_the_breaker(cache: RedisCache, store: redis.Redis) -> None:
     foreign(store, KEYS.entry("a"))
     for _ in range(10):
         with pytest.raises(RefusedError, match="WRONGTYPE"):
-            cache.get(KEYS.entry("a"))
+            cache.get(KEYS, "a")
     assert not cache.open
 
 
@@ -275,7 +276,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def fails(cache: RedisCache) -> None:
     with pytest.raises(UnavailableError) as caught:
-        cache.get(KEYS.entry("a"))
+        cache.get(KEYS, "a")
     assert not isinstance(caught.value, RefusedError)
 
 
@@ -291,7 +292,7 @@ def test_after_three_failures_redis_is_asked_once_a_pause(
     for _ in range(50):
         fails(cache)
     with pytest.raises(UnavailableError):
-        cache.similar(KEYS, SET, vector(1), 4)
+        cache.nearest(KEYS, SET, vector(1), 4)
     with pytest.raises(UnavailableError):
         put(cache, "a")
     with pytest.raises(UnavailableError):
@@ -325,8 +326,8 @@ def test_a_killed_redis_is_found_again_when_it_is_back(tmp_path: Path, clock: li
         server.start()
         fails(cache)  # held back until the pause is over
         clock[0] += 1.1
-        assert cache.get(KEYS.entry("a")) is None  # nothing was written to disk
+        assert cache.get(KEYS, "a") is None  # nothing was written to disk
         assert put(cache, "a", seed=1)  # closed again, and its scripts are loaded anew
-        assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["a"]
+        assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
     finally:
         server.stop()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from cache_rig import KEY, Rig, load_plugin, status, use_small_models
+from cache_rig import KEY, Rig, fresh_stores, load_plugin, status, use_small_models
 from tenantgate import llm
 from tenantgate.cache import service as cache_service
 from tenantgate.devhost.redis_server import RedisServer, free_port
@@ -28,7 +28,7 @@ Trips = Callable[[Callable[[], FakeKong]], tuple[int, FakeKong]]
 @pytest.fixture(autouse=True, params=["own", "others'"])
 def _stored_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether this process knows what it has stored; if not, it is to it as what other nodes store."""
-    monkeypatch.setattr(cache_service, "_KNOWN", cache_service._Known(100 if request.param == "own" else 0))
+    fresh_stores(monkeypatch, recent=100 if request.param == "own" else 0)
 
 
 @pytest.fixture
@@ -94,14 +94,6 @@ def test_what_went_from_redis_is_asked_for_alone_once(rig: Rig, trips: Trips, st
     trips(lambda: rig.access(ASKED))
     took, kong = trips(lambda: rig.access(ASKED))
     assert (took, status(kong)) == (1, "Miss")
-
-
-def test_of_what_is_known_the_oldest_is_forgotten() -> None:
-    known = cache_service._Known(2)
-    for name in ("a", "b", "a", "c"):
-        known.add(name)
-    known.discard("d")
-    assert [name in known for name in "abcd"] == [True, False, True, False]
 
 
 # -- calls to Kong ---------------------------------------------------------------------------------------
@@ -192,14 +184,14 @@ def test_no_message_makes_the_cache_fail(
 
 
 def test_system_prompts_count_unless_they_are_ignored(redis_server: RedisServer, rig: Rig) -> None:
-    def told(system: str) -> list[dict[str, str]]:
+    def conversation(system: str) -> list[dict[str, str]]:
         return [{"role": "system", "content": system}, {"role": "user", "content": ASKED}]
 
-    rig.ask(messages=told("be brief"))
-    assert status(rig.ask(messages=told("be verbose"))) == "Miss"
+    rig.ask(messages=conversation("be brief"))
+    assert status(rig.ask(messages=conversation("be verbose"))) == "Miss"
     loose = Rig(redis_server.port, {"ignore_system_prompts": True, "namespace": "loose"})
-    loose.ask(messages=told("be brief"))
-    assert status(loose.ask(messages=told("be verbose"))) == "Hit"
+    loose.ask(messages=conversation("be brief"))
+    assert status(loose.ask(messages=conversation("be verbose"))) == "Hit"
 
 
 def test_headers_that_reach_the_provider_keep_answers_apart(redis_server: RedisServer, rig: Rig) -> None:

@@ -1,4 +1,4 @@
-"""The books of a tenant's entries in a real Redis: limits, expiry, sweeping."""
+"""The indexes of a tenant's entries in a real Redis: limits, expiry, sweeping."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import redis
 
 from tenantgate.cache import sweeping as cache_sweeping
 from tenantgate.cache.core.partition import Keys, Partition
-from tenantgate.cache.redis_store import Found, RedisCache, RefusedError, UnavailableError
+from tenantgate.cache.core.ports import Found, RefusedError, UnavailableError
+from tenantgate.cache.redis_store import RedisCache
 from tenantgate.cache.sweeping import Sweeper
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.store.config import RedisConfig
@@ -54,18 +55,18 @@ def booked(store: redis.Redis) -> int:
 
 def test_what_is_stored_is_found(cache: RedisCache, store: redis.Redis) -> None:
     assert put(cache, "a", b"value", seed=1)
-    assert cache.get(KEYS.entry("a")) == b"value"
-    _, (near,), _ = cache.similar(KEYS, SET, vector(1), 4)
+    assert cache.get(KEYS, "a") == b"value"
+    (near,) = cache.nearest(KEYS, SET, vector(1), 4).neighbours
     assert (near.name, near.value) == ("a", b"value")
     assert near.similarity == pytest.approx(1, abs=0.01)
-    assert cache.get(KEYS.entry("b")) is None
-    assert cache.similar(KEYS, SET + "x", vector(1), 4) == Found(None, [])
+    assert cache.get(KEYS, "b") is None
+    assert cache.nearest(KEYS, SET + "x", vector(1), 4) == Found()
 
 
 def test_neighbours_come_nearest_first_with_their_cosine(cache: RedisCache) -> None:
     for seed in range(20):
         put(cache, f"n{seed}", seed=seed)
-    _, near, _ = cache.similar(KEYS, SET, vector(7), 5)
+    near = cache.nearest(KEYS, SET, vector(7), 5).neighbours
     assert near[0].name == "n7"
     assert [n.similarity for n in near] == sorted((n.similarity for n in near), reverse=True)
     asked = np.frombuffer(vector(7), "<f4")
@@ -117,14 +118,14 @@ def test_one_tenant_never_makes_room_for_another(cache: RedisCache, store: redis
     other = Keys(TenantId("globex"))
     for i in range(5):
         cache.store(other, f"n{i}", b"v", ttl_s=10, max_entries=1, max_bytes=1 << 20)
-    assert cache.get(KEYS.entry("a")) == b"v"
+    assert cache.get(KEYS, "a") == b"v"
 
 
 def test_a_vector_whose_entry_is_gone_goes_when_it_is_met(cache: RedisCache, store: redis.Redis) -> None:
     put(cache, "a", seed=1)
     put(cache, "b", seed=2)
     store.delete(KEYS.entry("a"))  # as Redis does when memory is short
-    assert [n.name for n in cache.similar(KEYS, SET, vector(1), 4)[1]] == ["b"]
+    assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["b"]
     assert store.execute_command("VCARD", SET) == 1
 
 
@@ -148,7 +149,7 @@ def test_forgetting_removes_entry_vector_and_booking(cache: RedisCache, store: r
 
 
 @pytest.mark.parametrize("key", [KEYS.index, KEYS.sizes, SET])
-def test_a_foreign_type_under_a_book_refuses_and_is_left_alone(
+def test_a_foreign_type_under_an_index_refuses_and_is_left_alone(
     cache: RedisCache, store: redis.Redis, key: str
 ) -> None:
     store.set(key, "foreign")
@@ -162,7 +163,7 @@ def test_scripts_are_loaded_again_after_redis_forgot_them(cache: RedisCache, sto
     put(cache, "a", seed=1)
     store.script_flush()
     assert put(cache, "b", seed=2)
-    assert cache.similar(KEYS, SET, vector(2), 1)[1][0].name == "b"
+    assert cache.nearest(KEYS, SET, vector(2), 1).neighbours[0].name == "b"
 
 
 def expired(cache: RedisCache, store: redis.Redis, count: int) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from guard_rig import CANARY, REPLY, REQUEST, access, chat, plugin, response, rule
 from tenantgate import llm
+from tenantgate.guard import inspector as guard_inspector
 from tenantgate.guard import models as guard_models
 from tenantgate.guard import notes as guard_notes
 from tenantgate.guard import service as guard_service
@@ -138,7 +139,7 @@ def test_a_failing_detector_does_as_on_error_says_and_never_stops_an_alert(
 def test_a_text_too_long_for_the_deadline_is_given_up_in_time(
     mode: str, status: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard_service, "SHARE", 0.02 / 1000)  # the rest is enough on any machine
+    monkeypatch.setattr(guard_inspector, "SHARE", 0.02 / 1000)  # the rest is enough on any machine
     made = plugin(rule("injection", mode), deadline_ms=1500, max_characters=10_000_000)
     kong = access(made, chat("the quick brown fox " * 50_000))
     assert (kong.exit.status if kong.exit else None) == status

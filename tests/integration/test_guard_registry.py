@@ -21,7 +21,9 @@ from tenantgate.guard import registry as guard_registry
 from tenantgate.guard.commands import add_commands
 from tenantgate.guard.commands import until as until_when
 from tenantgate.guard.core.exemptions import Exemption
-from tenantgate.guard.registry import GuardBook, Keys, Registry, new_id
+from tenantgate.guard.records import GuardRecords, new_id
+from tenantgate.guard.registry import Registry
+from tenantgate.guard.stored import Keys
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
 from tenantgate.store.config import RedisConfig
@@ -120,7 +122,7 @@ def test_an_exemption_is_honoured_soon_for_its_tenant_alone_and_ends_when_revoke
     assert run("revoke", "--tenant", "acme", identifier, "--by", "ann") == 0
     until(lambda: status(made), lambda s: s == 400, what="revoked")
     names = until(
-        lambda: [e["event"] for e in GuardBook(OneRedis(store), ACME).events()],
+        lambda: [e["event"] for e in GuardRecords(OneRedis(store), ACME).events()],
         lambda found: {"granted", "used", "revoked", "blocked"} <= set(found), what="events",
     )  # fmt: skip
     assert names.count("granted") == 1
@@ -177,7 +179,7 @@ def test_a_request_needs_a_second_person(port: int, capsys: pytest.CaptureFixtur
 
 def test_an_exemption_expires_by_itself_in_redis_and_in_the_process(port: int, store: redis.Redis) -> None:
     book, registry = (
-        GuardBook(OneRedis(store), ACME, keys()),
+        GuardRecords(OneRedis(store), ACME, keys()),
         Registry(RedisConfig(port=port), background=False),
     )
     made = exemption(created=time.time() - 10, until=time.time() + 3600)
@@ -198,24 +200,26 @@ def _plain(store: redis.Redis, made: Exemption) -> None:
 
 
 def _of_another_key(store: redis.Redis, made: Exemption) -> None:
-    GuardBook(OneRedis(store), ACME, TenantSealer("another key, as long as the true one", ACME)).grant(made)
+    GuardRecords(OneRedis(store), ACME, TenantSealer("another key, as long as the true one", ACME)).grant(
+        made
+    )
 
 
 def _of_another_tenant(store: redis.Redis, made: Exemption) -> None:
-    GuardBook(OneRedis(store), GLOBEX, keys(GLOBEX)).grant(made)
+    GuardRecords(OneRedis(store), GLOBEX, keys(GLOBEX)).grant(made)
     store.copy(Keys(GLOBEX).exemption(made.id), Keys(ACME).exemption(made.id))
 
 
 def _under_another_id(store: redis.Redis, made: Exemption) -> None:
     short = replace(made, id=new_id(), until=made.created + 60)
-    GuardBook(OneRedis(store), ACME, keys()).grant(short)
+    GuardRecords(OneRedis(store), ACME, keys()).grant(short)
     store.copy(Keys(ACME).exemption(short.id), Keys(ACME).exemption(made.id))
     store.zrem(Keys(ACME).index, short.id)
 
 
 def _altered(store: redis.Redis, made: Exemption) -> None:
     key = Keys(ACME).exemption(made.id)
-    GuardBook(OneRedis(store), ACME, keys()).grant(made)
+    GuardRecords(OneRedis(store), ACME, keys()).grant(made)
     value = bytearray(store.get(key) or b"")
     value[len(value) // 2] ^= 1
     store.set(key, bytes(value))
@@ -251,7 +255,7 @@ def test_an_exemption_that_the_key_did_not_seal_counts_for_nothing_and_is_report
     assert out == "no exemptions\n"
     assert made.id in err
     assert run("revoke", "--tenant", "acme", made.id) == 0
-    assert GuardBook(OneRedis(store), ACME, keys()).unauthenticated() == ()
+    assert GuardRecords(OneRedis(store), ACME, keys()).unauthenticated() == ()
 
 
 def _reported() -> float:
@@ -261,7 +265,7 @@ def _reported() -> float:
 def test_without_a_key_nothing_is_exempt_and_nothing_can_be_granted(
     port: int, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    GuardBook(OneRedis(store), ACME, keys()).grant(exemption())
+    GuardRecords(OneRedis(store), ACME, keys()).grant(exemption())
     made = plugin(port, encryption_key=None)
     for _ in range(3):
         assert status(made) == 400
@@ -274,7 +278,7 @@ def test_without_a_key_nothing_is_exempt_and_nothing_can_be_granted(
 def test_the_report_shows_examples_to_who_has_the_key(port: int, capsys: pytest.CaptureFixture[str]) -> None:
     made = plugin(port, rules=[{"name": "personal-data", "detector": "personal_data"}], report_examples=3)
     assert status(made, f"Write to {CANARY} about the parcel") is None
-    book = GuardBook(OneRedis(redis.Redis(port=port)), ACME)
+    book = GuardRecords(OneRedis(redis.Redis(port=port)), ACME)
     until(lambda: book.examples("personal-data"), lambda found: len(found) == 1, what="examples")
     assert run("report", "--tenant", "acme") == 0
     assert "parcel" not in capsys.readouterr().out
@@ -293,7 +297,7 @@ def test_the_report_says_what_alerts_would_have_blocked(
     made = plugin(port, rules=[{"name": "personal-data", "detector": "personal_data"}])
     for text in (CANARY, CANARY, "hello"):
         assert status(made, text) is None
-    book = GuardBook(OneRedis(redis.Redis(port=port)), ACME)
+    book = GuardRecords(OneRedis(redis.Redis(port=port)), ACME)
     until(lambda: book.counts(1).get(("", "request", "all")), lambda n: n == 3, what="counts")
     assert run("report", "--tenant", "acme") == 0
     out = capsys.readouterr().out
@@ -305,11 +309,11 @@ def test_the_report_says_what_alerts_would_have_blocked(
 def test_no_value_in_redis_holds_a_text(port: int, store: redis.Redis) -> None:
     made = plugin(port)
     status(made)
-    until(lambda: len(GuardBook(OneRedis(store), ACME).events()), lambda n: n > 0, what="events")
+    until(lambda: len(GuardRecords(OneRedis(store), ACME).events()), lambda n: n > 0, what="events")
     for key in store.scan_iter():
         raw = store.dump(key) or b""
         assert b"canary" not in key + raw
-    assert any("hashes" in e for e in GuardBook(OneRedis(store), ACME).events())
+    assert any("hashes" in e for e in GuardRecords(OneRedis(store), ACME).events())
 
 
 def test_redis_gone_keeps_what_was_known_and_costs_nothing() -> None:
@@ -324,7 +328,7 @@ def test_redis_gone_keeps_what_was_known_and_costs_nothing() -> None:
     assert registry._counts[ACME, "a|alert|hits"] == 1
     assert len(registry._events) == 1
     with pytest.raises(EdgeError):
-        GuardBook(OneRedis(redis.Redis(port=1)), ACME, keys()).exemptions()
+        GuardRecords(OneRedis(redis.Redis(port=1)), ACME, keys()).exemptions()
 
 
 @pytest.mark.parametrize(

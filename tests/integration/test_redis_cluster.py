@@ -27,7 +27,8 @@ from tenantgate.cli import main
 from tenantgate.devhost.redis_server import RedisCluster, free_port
 from tenantgate.errors import EdgeError
 from tenantgate.guard.core.exemptions import Exemption
-from tenantgate.guard.registry import GuardBook, Registry, new_id
+from tenantgate.guard.records import GuardRecords, new_id
+from tenantgate.guard.registry import Registry
 from tenantgate.store import redis_nodes
 from tenantgate.store.config import ClusterNode, RedisConfig
 from tenantgate.store.redis_nodes import connect
@@ -146,7 +147,7 @@ def test_exemptions_counts_and_events_of_tenants_on_all_nodes(
     registry.synchronise()
     for tenant in tenants:
         (found,) = registry.exemptions(tenant, TenantSealer(KEY, tenant), approval=False)
-        book = GuardBook(connect(config(cluster)), tenant, TenantSealer(KEY, tenant))
+        book = GuardRecords(connect(config(cluster)), tenant, TenantSealer(KEY, tenant))
         assert book.counts(1) == {("r", "alert", "hits"): 1}
         assert [e["event"] for e in book.events()] == ["blocked", "granted"]
         assert book.examples("r") == [b"sealed"]
@@ -194,7 +195,7 @@ def test_what_the_spool_drops_is_noted_on_each_tenants_node(cluster: RedisCluste
     gaps = {gap.tenant: gap.numbers for gap in spool.gaps()}
     first = {tenant: 3 if tenant == got[0].tenant else 1 for tenant in tenants}
     assert gaps == {tenant: ((first[tenant], 30 - left[tenant]),) for tenant in tenants}
-    spool.told(spool.gaps()[:1])
+    spool.reported(spool.gaps()[:1])
     assert len(spool.gaps()) == 2
 
 
@@ -222,7 +223,7 @@ def test_guard_and_audit_follow_a_slot_that_has_moved(
 ) -> None:
     tenant, chain = homes(cluster)[0], Chain()
     book, registry = (
-        GuardBook(connect(config(cluster)), tenant, TenantSealer(KEY, tenant)),
+        GuardRecords(connect(config(cluster)), tenant, TenantSealer(KEY, tenant)),
         Registry(config(cluster), background=False),
     )
     spool = StreamSpool(config(cluster), "n", ["a"], max_records=1000, max_bytes=1 << 30)
@@ -316,7 +317,7 @@ def test_a_dead_node_is_its_own_tenants_trouble_alone(cluster: RedisCluster) -> 
     spool = StreamSpool(config(cluster), node, ["a"], max_records=1000, max_bytes=1 << 30)
     for tenant in tenants:
         made.ask(ASKED, tenant=tenant.slug)
-        GuardBook(connect(config(cluster)), tenant, TenantSealer(KEY, tenant)).grant(exemption())
+        GuardRecords(connect(config(cluster)), tenant, TenantSealer(KEY, tenant)).grant(exemption())
         registry.exemptions(tenant, TenantSealer(KEY, tenant), approval=False)
         spool.append(chain.entries(2, tenant))
     registry.synchronise()
@@ -341,7 +342,7 @@ def test_a_dead_node_is_its_own_tenants_trouble_alone(cluster: RedisCluster) -> 
             "what was known holds"
         )
         assert dict(registry._counts) == {(dead, "r|alert|hits"): 1}, "and what was counted waits"
-        assert GuardBook(connect(config(cluster)), living[0]).counts(1) == {("r", "alert", "hits"): 1}
+        assert GuardRecords(connect(config(cluster)), living[0]).counts(1) == {("r", "alert", "hits"): 1}
 
         entries = [e for tenant in tenants for e in chain.entries(1, tenant)]
         with pytest.raises(EdgeError):

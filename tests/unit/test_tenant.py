@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.errors import ConfigError
-from tenantgate.tenant import TenantId, consumer_username
+from tenantgate.tenant import TenantId
 
 HOSTILE = ["a:b", "{x}", "a b", "🙂", "x" * 10_000, "~", "~" + "0" * 64, "\x00", "a\nb", "\udc80", "A", "a"]
 
@@ -40,7 +40,3 @@ def test_no_tenant_without_an_id(text: object) -> None:
 
 def test_the_repr_of_a_long_id_is_short() -> None:
     assert len(repr(TenantId("x" * 10_000))) < 90
-
-
-def test_the_consumer_is_named_after_the_tenant() -> None:
-    assert consumer_username(TenantId("acme")) == "tenant_acme"

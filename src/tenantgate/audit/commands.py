@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tenantgate.errors import ConfigError, EdgeError
 
 if TYPE_CHECKING:
-    from tenantgate.audit.files import Stored
+    from tenantgate.audit.segments import Stored
 
 __all__ = ["add_commands"]
 
@@ -131,7 +131,7 @@ def _redis_url(args: argparse.Namespace) -> str:
 
 
 def _entries(args: argparse.Namespace, *, after: int = -1) -> Iterator[Stored]:
-    from tenantgate.audit.files import stored  # noqa: PLC0415 - as in all commands: only what is needed
+    from tenantgate.audit.segments import stored  # noqa: PLC0415 - as in all commands: only what is needed
 
     folder = args.dir / "spool"
     if not folder.is_dir():
@@ -297,7 +297,7 @@ def _replay(args: argparse.Namespace) -> int:
         _streams(args).replay(args.sink, int(since * 1000))
         print(f"{args.sink} gets the records since {args.since} again, once the worker looks")
         return 0
-    from tenantgate.audit.files import stored  # noqa: PLC0415
+    from tenantgate.audit.segments import stored  # noqa: PLC0415
 
     folder = args.dir / "spool"
     if not (folder / f"cursor.{args.sink}").exists():

@@ -1,8 +1,8 @@
-"""Brings content from the plugin server to the audit worker, and keeps that process alive.
+"""Sends contents from the plugin server to the audit worker, and keeps that process alive.
 
-Whoever hands something over never waits: a bounded queue takes it, one thread sends it. Over the bound only a mark is
-left, so that the record says why it has no content. What was just sent is kept for a moment: a worker that was killed
-had it in memory only, and the next one gets it again.
+No caller waits: a bounded queue takes what is handed over, and one thread sends it. Over the bound a content is
+replaced by a short message, so that the record says why it has none. What was just sent is kept for a moment: a worker
+that was killed had it in memory only, and the next one gets it again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import msgpack
-
 from tenantgate.audit.config import PipelineConfig
 from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.messages import Content, LeftOut, Settings, encode, pack, unpacker
 from tenantgate.telemetry import logs, metrics
 
 __all__ = ["Courier", "WorkerMetrics"]
@@ -32,11 +31,11 @@ _log: Final = logging.getLogger("tenantgate.audit")
 
 _PAUSES_S: Final = (0.0, 0.1, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # before a worker that died again is replaced
 _STABLE_S: Final = 5.0
-_MOST_MARKS: Final = 20_000
+_MOST_LEFT_OUT: Final = 20_000  # messages that a content was left out
 _END_S: Final = 10.0
 _BATCH: Final = 1 << 18  # bytes sent in one go
 _AGAIN_S: Final = 5.0  # how long what was sent is kept: longer than a line waits for it
-_HANG_S: Final = 30  # a worker that takes nothing, or tells nothing, for so long is replaced
+_HANG_S: Final = 30  # a worker that takes nothing, or sends no metrics, for so long is replaced
 
 _taken: Final = metrics.counter(
     "tenantgate_audit_content_total", "Requests whose content was taken for the worker."
@@ -50,7 +49,7 @@ _queued: Final = metrics.gauge("tenantgate_audit_queue_bytes", "Content that wai
 
 
 class Courier:
-    """The way to the worker of one pipeline; thread-safe."""
+    """Sender to the worker of one pipeline, which it starts and replaces; thread-safe."""
 
     def __init__(
         self, config: PipelineConfig, plain: Mapping[str, Any], *, command: Sequence[str] = ()
@@ -61,20 +60,20 @@ class Courier:
         self._bound = config.queue_megabytes << 20
         self._changed = threading.Condition()
         self._queue: deque[bytes] = deque()
-        self._bytes = self._marks = 0
+        self._bytes = self._left_out = 0
         self._sent: deque[tuple[float, bytes]] = deque()
         self._sent_bytes = 0
         self._policies: dict[str, bytes] = {}
         self._unsent_policies: deque[bytes] = deque()
         self._stopped = False
-        self._heard = 0.0  # when the worker last told something
+        self._heard = 0.0  # when the worker last sent metrics
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="audit-courier", daemon=True)
         self._thread.start()
 
     def policy(self, name: str, route_id: str, values: Mapping[str, Any]) -> None:
         """The settings called `name` hold for a route."""
-        packed = _pack(["policy", name, route_id, values])
+        packed = encode(Settings(name, route_id, values))
         with self._changed:
             if self._policies.get(route_id) != packed:
                 self._policies[route_id] = packed
@@ -87,29 +86,12 @@ class Courier:
         with self._changed:
             if self._bytes + size > self._bound:
                 _shed.inc(reason="queue_full")
-                self._mark(policy, identifier)
+                self._leave_out(policy, identifier)
                 return
-        packed = _pack(
-            [
-                "content",
-                policy,
-                identifier,
-                raw.body,
-                raw.body_size,
-                raw.reply,
-                raw.reply_size,
-                dict(raw.headers),
-            ]
-        )
+        packed = encode(Content(policy, identifier, raw))
         _taken.inc()
         with self._changed:
             self._put(packed)
-
-    def shed(self, policy: str, identifier: str, reason: str) -> None:
-        """A request whose content had to be left out."""
-        _shed.inc(reason=reason)
-        with self._changed:
-            self._mark(policy, identifier)
 
     def stop(self) -> None:
         """Let the worker end; waits for it."""
@@ -124,10 +106,10 @@ class Courier:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def _mark(self, policy: str, identifier: str) -> None:
-        if self._marks < _MOST_MARKS:
-            self._marks += 1
-            self._put(_pack(["shed", policy, identifier]))
+    def _leave_out(self, policy: str, identifier: str) -> None:
+        if self._left_out < _MOST_LEFT_OUT:
+            self._left_out += 1
+            self._put(encode(LeftOut(policy, identifier)))
 
     def _put(self, packed: bytes) -> None:
         self._queue.append(packed)
@@ -182,7 +164,7 @@ class Courier:
 
     def _feed(self, line: socket.socket, gone: threading.Event) -> None:
         """Send what is there, until the worker is gone or all is sent and this is over."""
-        hello = _pack(self._plain)
+        hello = pack(self._plain)
         line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _HANG_S, 0))
         line.sendall(len(hello).to_bytes(4, "big") + hello)
         with self._changed:
@@ -229,18 +211,18 @@ class Courier:
     def _count(self, size: int) -> None:
         self._bytes += size
         if not self._queue:
-            self._marks = 0
+            self._left_out = 0
         _queued.set(self._bytes)
 
     def _read(self, line: socket.socket, gone: threading.Event) -> None:
         """The worker's metrics, until its end of the line is gone."""
         shown = WorkerMetrics()
-        unpacker = msgpack.Unpacker(raw=False)
+        metrics_of = unpacker()
         try:
             while data := line.recv(1 << 16):
-                unpacker.feed(data)
+                metrics_of.feed(data)
                 self._heard = time.monotonic()
-                for text in unpacker:
+                for text in metrics_of:
                     shown.update(text)
         except (OSError, ValueError):
             pass
@@ -282,8 +264,3 @@ class WorkerMetrics:
             grown = value - self._seen.get(key, 0.0)
             metrics.counter(name, about, tuple(labels)).inc(grown, **labels)
         self._seen[key] = value
-
-
-def _pack(message: Any) -> bytes:
-    packed: bytes = msgpack.packb(message, unicode_errors="surrogateescape")
-    return packed

@@ -1,4 +1,4 @@
-"""From the spool to the sinks: a thread for each, at its own pace, each record at least once."""
+"""Delivery of spooled records to the sinks: a thread for each, with batches and pauses of its own, at least once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from tenantgate.audit.config import SinkConfig
     from tenantgate.audit.core.ports import Queued, Sink, Spool
 
-__all__ = ["Delivery", "Pace"]
+__all__ = ["Batching", "Delivery"]
 
 _log: Final = logging.getLogger("tenantgate.audit")
-_LOOK_S: Final = 2.0  # how often a thread looks without having been told
+_LOOK_S: Final = 2.0  # between two looks at the spool, where it announces nothing
 _REFUSED_BYTES: Final = 64 << 20  # of refused records, and as much again of older ones
 
 _delivered: Final = metrics.counter(
@@ -34,23 +35,34 @@ _failures: Final = metrics.counter("tenantgate_audit_sink_failures_total", "Fail
 _backlog: Final = metrics.gauge("tenantgate_audit_backlog", "Records that wait for a sink.", ("sink",))
 
 
-class Pace:
-    """How much a sink takes at once, and how long a record waits for others."""
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """Number of records that a sink takes at once, and seconds that a record waits for others."""
 
-    def __init__(self, config: SinkConfig | None = None) -> None:
-        self.batch = config.batch_size if config else 100
-        self.flush_s = config.flush_ms / 1000 if config else 0.5
+    size: int = 100
+    flush_s: float = 0.5
+
+    @classmethod
+    def of(cls, config: SinkConfig) -> Batching:
+        """The batching of a configured sink."""
+        return cls(config.batch_size, config.flush_ms / 1000)
 
 
 class Delivery:
     """Delivers until it is stopped. What no sink ever takes goes to `refused`, a file for each sink."""
 
     def __init__(
-        self, spool: Spool, sinks: Sequence[Sink], paces: Sequence[Pace] = (), *, refused: Path | None = None
+        self,
+        spool: Spool,
+        sinks: Sequence[Sink],
+        batching: Sequence[Batching] = (),
+        *,
+        refused: Path | None = None,
     ) -> None:
         self._spool, self._refused = spool, refused
         self._lanes = [
-            _Lane(self, sink, paces[i] if i < len(paces) else Pace()) for i, sink in enumerate(sinks)
+            _Lane(self, sink, batching[i] if i < len(batching) else Batching())
+            for i, sink in enumerate(sinks)
         ]
 
     def start(self) -> None:
@@ -73,7 +85,7 @@ class Delivery:
 
     @property
     def spool(self) -> Spool:
-        """Where records come from."""
+        """The source of the records."""
         return self._spool
 
     def keep_refused(self, sink: str, batch: Sequence[Queued]) -> None:
@@ -101,14 +113,14 @@ class Delivery:
 class _Lane:
     """One sink's thread."""
 
-    def __init__(self, delivery: Delivery, sink: Sink, pace: Pace) -> None:
-        self._delivery, self._sink, self._pace = delivery, sink, pace
+    def __init__(self, delivery: Delivery, sink: Sink, batching: Batching) -> None:
+        self._delivery, self._sink, self._batching = delivery, sink, batching
         self.wake, self.stopping = threading.Event(), threading.Event()
         self.ends_at = 0.0
         self._failed = 0
         self._held: Sequence[Queued] = ()  # a batch that failed: it comes again as it was, under the same key
         self._done: Sequence[Queued] = ()  # a batch that the sink has and the spool doesn't know of yet
-        self._most = pace.batch  # less after a batch was refused, then more again
+        self._most = batching.size  # less after a batch was refused, then more again
         self.thread = threading.Thread(target=self._run, name=f"audit-{sink.name}", daemon=True)
 
     def _run(self) -> None:
@@ -134,7 +146,7 @@ class _Lane:
                 return
             self.wake.wait(_LOOK_S)
             return
-        if not self._held and len(batch) < self._most and not self.stopping.wait(self._pace.flush_s):
+        if not self._held and len(batch) < self._most and not self.stopping.wait(self._batching.flush_s):
             batch = spool.read(name, self._most)  # others may have come meanwhile
         self._held = batch
         if not self._deliver(batch):
@@ -143,13 +155,13 @@ class _Lane:
             self._held = batch[: self._most]
             return
         self._held, self._done = (), batch
-        self._most = min(self._pace.batch, self._most * 2)
+        self._most = min(self._batching.size, self._most * 2)
         self._settle()
         self._failed = 0
         _backlog.set(spool.backlog(name), sink=name)
 
     def _settle(self) -> None:
-        """Tell the spool what the sink has; if that fails it is told later, and nothing is sent again meanwhile."""
+        """Acknowledge what the sink has; where that fails it is done later, and nothing is sent again meanwhile."""
         if self._done:
             self._delivery.spool.ack(self._sink.name, self._done)
             self._done = ()
@@ -175,8 +187,10 @@ class _Lane:
         self._failed += 1
         _failures.inc(sink=self._sink.name)
         if self._failed == 1:
-            told = {"error": str(error)} if isinstance(error, EdgeError) else logs.describe(error)
-            logs.event(_log, logging.WARNING, "a sink fails, its records wait", sink=self._sink.name, **told)
+            details = {"error": str(error)} if isinstance(error, EdgeError) else logs.describe(error)
+            logs.event(
+                _log, logging.WARNING, "a sink fails, its records wait", sink=self._sink.name, **details
+            )
         pause = pause_s(
             self._failed, random.random(), asked_s=getattr(error, "after_s", None),  # noqa: S311
             # The spool is our own, and may lose what waits in it: it is asked again soon.

@@ -1,12 +1,10 @@
 """The spool in files of the node's own: segments that only grow, a cursor for each sink.
 
-``spool/00000000000000000042.seg`` begins with entry 42 of all. Its first line holds each tenant's head at that time, so
-that a restart reads one segment and not all. Then one line an entry: what the spool needs, a tab, the record. An
-append is one write and one ``fsync``; what a crash leaves of a line is cut off, for the worker appends it again.
+An append is one write and one ``fsync`` at the end of the last segment (`tenantgate.audit.segments` has the format).
 
 Room: what all sinks have is kept for a day, for `tenantgate audit replay`, but goes first when room is short. Then the
 oldest entries lose their content, which the chain allows for (`tenantgate.audit.core.chain.shed`). Only then whole
-segments go, and `dropped` says which; those numbers stay in `gaps` until a record tells of them.
+segments go, and `dropped` says which; those numbers stay in `gaps` until a record reports them.
 """
 
 from __future__ import annotations
@@ -17,42 +15,38 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from tenantgate.audit.core.chain import Numbers, merged, numbers_of, shed
 from tenantgate.audit.core.ports import Entry, Gap, Head, Queued
 from tenantgate.audit.journal_files import private, write_whole
+from tenantgate.audit.segments import (
+    compact_json,
+    count_lines,
+    cut_torn_line,
+    entry_line,
+    first_line,
+    heads_of,
+    is_shed,
+    open_to_append,
+    read_segment,
+    sync_folder,
+    write_durably,
+)
 from tenantgate.errors import EdgeError
 from tenantgate.telemetry import logs
 from tenantgate.tenant import TenantId
 
-__all__ = ["FileSpool", "Stored", "read_segment", "stored"]
+__all__ = ["FileSpool"]
 
 _log: Final = logging.getLogger("tenantgate.audit")
 _SEGMENT_BYTES: Final = 16 << 20
 _READ_BYTES: Final = 8 << 20  # of records in one read, unless the first is larger
 _SEGMENT_ENTRIES: Final = 50_000
 _KEEP_S: Final = 86_400.0  # what all sinks have, for a replay
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An entry in a segment.
-
-    Attributes:
-        number: of all entries, from 0.
-        end: where its line ends in the segment, in bytes.
-    """
-
-    number: int
-    end: int
-    tenant: TenantId
-    id: str
-    head: Head
-    record: bytes
 
 
 @dataclass(slots=True)
@@ -111,14 +105,14 @@ class FileSpool:
 
     def _recover(self) -> None:
         for path in sorted(self._folder.glob("*.seg")):
-            self._segments.append(_Segment(int(path.stem), path, 0, path.stat().st_size, _is_shed(path)))
+            self._segments.append(_Segment(int(path.stem), path, 0, path.stat().st_size, is_shed(path)))
         for segment, following in zip(self._segments, self._segments[1:], strict=False):
             segment.count = following.start - segment.start
         if not self._segments:
             self._begin(0)
             return
         last = self._segments[-1]
-        _cut_torn(last.path)
+        cut_torn_line(last.path)
         if (
             last.path.stat().st_size == 0
         ):  # a crash before its first line was whole: the one before knows the heads
@@ -129,27 +123,26 @@ class FileSpool:
             self._begin(last.start)
             return
         self._recover_heads(last)
-        self._out = _appending(last.path)
+        self._out = open_to_append(last.path)
 
     def _recover_heads(self, segment: _Segment) -> None:
-        heads = _heads_of(segment.path)
+        heads = heads_of(segment.path)
         # Where its first line is damaged, all segments together know what it said, or most of it.
         sources = [segment] if heads is not None else self._segments
         self._heads = heads or {}
         for source in sources:
             for entry in read_segment(source.path):
                 self._heads[entry.tenant] = entry.head
-        segment.count = max(0, _line_ends(segment.path) - 1)
+        segment.count = max(0, count_lines(segment.path) - 1)
         segment.size = segment.path.stat().st_size
 
     def _begin(self, start: int) -> None:
         path = self._folder / f"{start:020d}.seg"
-        heads = {str(t): [h.seq, h.hash, h.position] for t, h in self._heads.items()}
-        line = _json({"heads": heads, "shed": False}) + b"\n"
-        out = _appending(path)  # after a failed write the end is where it was
+        line = first_line(self._heads)
+        out = open_to_append(path)  # after a failed write the end is where it was
         try:
-            _write_all(out, line)
-            _sync_folder(self._folder)
+            write_durably(out, line)
+            sync_folder(self._folder)
         except OSError:
             out.close()
             path.unlink(missing_ok=True)
@@ -187,7 +180,7 @@ class FileSpool:
                 known = heads.get(entry.tenant)
                 if known is None or entry.position > known.position:
                     heads[entry.tenant] = Head(entry.seq, entry.hash, entry.position)
-                    lines.append(_line(entry))
+                    lines.append(entry_line(entry))
             if not lines:
                 return
             try:
@@ -206,7 +199,7 @@ class FileSpool:
         assert self._out is not None  # noqa: S101 - from the beginning on
         data = b"".join(lines)
         try:
-            _write_all(self._out, data)
+            write_durably(self._out, data)
         except OSError:
             os.truncate(last.path, last.size)  # the same lines will come again
             raise
@@ -264,7 +257,7 @@ class FileSpool:
             return out
 
     def _place(self, sink: str) -> tuple[int, int, int]:
-        """Where the sink goes on: the entry's number, its segment's start, and the offset (0: not known)."""
+        """The next entry for a sink: its number, its segment's start, and its offset (0: not known)."""
         cursor = max(self._cursors.get(sink, 0), self._segments[0].start)
         known = self._places.get(sink)
         if known is not None and known[0] == cursor:
@@ -299,7 +292,7 @@ class FileSpool:
             self._put(f"cursor.{sink}", str(number).encode())
 
     def backlog(self, sink: str) -> int:
-        """How many entries this sink has not acknowledged."""
+        """Number of entries that this sink has not acknowledged."""
         with self._lock:
             return self._end() - max(self._cursors.get(sink, 0), self._segments[0].start)
 
@@ -355,13 +348,10 @@ class FileSpool:
         new = segment.path.with_suffix(".new")
         try:
             with os.fdopen(private(new), "wb") as out:
-                heads = {
-                    str(t): [h.seq, h.hash, h.position] for t, h in (_heads_of(segment.path) or {}).items()
-                }
-                out.write(_json({"heads": heads, "shed": True}) + b"\n")
+                out.write(first_line(heads_of(segment.path) or {}, shed=True))
                 for e in read_segment(segment.path):
                     entry = Entry(e.tenant, e.id, e.head.seq, e.head.hash, e.head.position, shed(e.record))
-                    out.write(_line(entry))
+                    out.write(entry_line(entry))
                 self._sync(out)
             new.replace(segment.path)
         except OSError:
@@ -378,7 +368,7 @@ class FileSpool:
         for e in read_segment(segment.path):
             if e.number >= done:
                 seen.setdefault(e.tenant, []).append((e.head.seq, e.head.seq))
-                if b'"gap":' in e.record:  # what it tells has to be told again
+                if b'"gap":' in e.record:  # what it reports has to be reported again
                     seen[e.tenant] += numbers_of(json.loads(e.record))
         numbers = {tenant: merged(spans) for tenant, spans in seen.items()}
         for tenant, spans in numbers.items():
@@ -392,20 +382,20 @@ class FileSpool:
             self._drop(segment)
         line = {"time": int(time.time()), "records": segment.count, "numbers": _plain(numbers)}
         with os.fdopen(private(self._folder / "dropped", append=True), "ab") as out:
-            out.write(_json(line) + b"\n")
+            out.write(compact_json(line) + b"\n")
             self._sync(out)
         logs.event(_log, logging.ERROR, "the spool is full: records were dropped", records=segment.count)
 
     def _keep_gaps(self) -> None:
-        self._put("gaps", _json(_plain(self._gaps)))
+        self._put("gaps", compact_json(_plain(self._gaps)))
 
     def gaps(self) -> Sequence[Gap]:
-        """What `trim` had to drop and no record tells of yet."""
+        """Entries that `trim` had to drop and no record reports yet."""
         with self._lock:
             return [Gap(tenant, numbers) for tenant, numbers in self._gaps.items()]
 
-    def told(self, gaps: Sequence[Gap]) -> None:
-        """Records tell of these now."""
+    def reported(self, gaps: Sequence[Gap]) -> None:
+        """Records report these now."""
         with self._lock:
             for gap in gaps:
                 left = tuple(s for s in self._gaps.get(gap.tenant, ()) if s not in gap.numbers)
@@ -416,126 +406,8 @@ class FileSpool:
             self._keep_gaps()
 
 
-def stored(folder: Path, *, after: int = -1) -> Iterator[Stored]:
-    """All entries of a spool's folder beyond the number `after`, in order, for another process that only reads."""
-    paths = sorted(folder.glob("*.seg"))
-    ends = [int(path.stem) for path in paths[1:]]
-    for path, end in zip(paths, [*ends, None], strict=True):
-        if end is not None and end <= after + 1:
-            continue
-        try:
-            yield from (entry for entry in read_segment(path) if entry.number > after)
-        except FileNotFoundError:
-            continue  # just made room for newer ones
-
-
-def read_segment(
-    path: Path, *, offset: int = 0, number: int | None = None, upto: int | None = None
-) -> Iterator[Stored]:
-    """The entries from `offset` on, whose first one is `number`; lines that aren't whole end it."""
-    count = int(path.stem) if number is None else number
-    with path.open("rb") as file:
-        if offset == 0:
-            offset = len(file.readline())
-        else:
-            file.seek(offset)
-        for line in file:
-            offset += len(line)
-            if not line.endswith(b"\n") or (upto is not None and offset > upto):
-                return
-            meta, tab, record = line[:-1].partition(b"\t")
-            try:
-                if not tab:
-                    raise ValueError  # noqa: TRY301
-                found = json.loads(meta)
-                entry = Stored(
-                    count,
-                    offset,
-                    TenantId(found["t"]),
-                    found["i"],
-                    Head(found["s"], found["h"], found["p"]),
-                    record,
-                )
-            except (ValueError, KeyError, TypeError):
-                entry = None  # damaged on disk: the others are whole, and the chain shows what is missing
-            count += 1
-            if entry is not None:
-                yield entry
-
-
-def _appending(path: Path) -> io.FileIO:
-    return io.FileIO(private(path, append=True), "ab")
-
-
-def _write_all(file: io.FileIO, data: bytes) -> None:
-    """Write and make it last; a short write, as on a disk that is nearly full, goes on until it fails."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]
-    os.fsync(file.fileno())
-
-
-def _line(entry: Entry) -> bytes:
-    meta = {"t": str(entry.tenant), "i": entry.id, "s": entry.seq, "h": entry.hash, "p": entry.position}
-    return _json(meta) + b"\t" + entry.record + b"\n"
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode("ascii")
-
-
 def _plain(numbers: Mapping[TenantId, Numbers]) -> dict[str, Numbers]:
     return {str(tenant): spans for tenant, spans in numbers.items()}
-
-
-def _heads_of(path: Path) -> dict[TenantId, Head] | None:
-    """What the first line says; None if it is damaged."""
-    with path.open("rb") as file:
-        first = file.readline()
-    try:
-        found = json.loads(first)["heads"]
-        return {TenantId(t): Head(*h) for t, h in found.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _line_ends(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-
-
-def _is_shed(path: Path) -> bool:
-    with path.open("rb") as file:
-        try:
-            return bool(json.loads(file.readline()).get("shed"))
-        except ValueError:
-            return False
-
-
-def _cut_torn(path: Path) -> None:
-    """Take off what a crash left of a line."""
-    size = path.stat().st_size
-    with path.open("rb+") as file:
-        at = size
-        while at > 0:
-            step = min(at, 1 << 16)
-            file.seek(at - step)
-            found = file.read(step).rfind(b"\n")
-            if found >= 0:
-                at = at - step + found + 1
-                break
-            at -= step
-        if at < size:
-            file.truncate(at)
-            os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _failed(error: OSError) -> EdgeError:

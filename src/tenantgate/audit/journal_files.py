@@ -1,11 +1,11 @@
-"""Reads the journal that Kong writes, line by line, over restarts and over its own rotation.
+"""Reader of the journal that Kong writes, line by line, over restarts and over its own rotation.
 
 A position is a number of bytes since the journal's beginning and only ever grows, also where the file is begun anew.
 Kong opens the file for each line (file-log's ``reopen``), so a renamed file gets at most a line that was just being
 written; it is read until it has been quiet for `QUIET_S`, and only then the new one.
 
 What must outlive a restart lies in ``journal.json``: the position where the current file begins, and a fingerprint of
-its first line, by which a file that somebody put in its place is told.
+its first line, by which a file that was put in its place is recognised.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUIET_S: Final = 2.0
 _PRIVATE: Final = 0o600
 _STATE: Final = "journal.json"
 _CHUNK: Final = 1 << 20
-_HEAD: Final = 4096  # bytes of the first line that tell a file
+_HEAD: Final = 4096  # bytes of the first line by which a file is recognised
 _LONGEST: Final = 8 << 20  # bytes of a line; a longer one is read as several, none of which can be parsed
 
 
@@ -86,7 +86,7 @@ class JournalTail:
         return self._base + self._at - len(self._rest)
 
     def unread(self) -> int:
-        """How many bytes are there to be read."""
+        """Number of bytes that are there to be read."""
         if self._fd is None:
             return 0
         return max(0, os.fstat(self._fd).st_size - self._at)
@@ -233,7 +233,7 @@ class JournalTail:
         return None
 
     def _find_place(self) -> None:
-        """Where to go on in the file that lies there at the start."""
+        """Find where to go on in the file that is there at the start."""
         fd = self._fd or 0
         size = os.fstat(fd).st_size
         head = os.pread(fd, _HEAD, 0)

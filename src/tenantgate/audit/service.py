@@ -1,4 +1,4 @@
-"""What `tenant-audit-log` does in its phases: hold the request's body until the log phase, then hand all over.
+"""The phases of `tenant-audit-log`: the request's body is held until the log phase, then handed to the worker.
 
 PDK calls: three in access (the request's id, headers, body), one in log. Nothing is redacted here, and nothing waits
 for the worker. With ``content: off`` there are no calls at all: Kong's own journal has the rest.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tenantgate.audit.config import AuditConfig, PipelineConfig
     from tenantgate.kong import Host
 
-__all__ = ["AuditLog", "HeldBodies", "courier_of", "stop_courier"]
+__all__ = ["AuditLog", "HeldBodies", "courier_of"]
 
 _held: Final = metrics.gauge("tenantgate_audit_held_bytes", "Request bodies kept for their log phase.")
 _MOST_HEADER: Final = 4096  # characters of a header's value
@@ -159,7 +159,7 @@ _current: Courier | None = None
 
 
 def courier_of(pipeline: PipelineConfig) -> Courier:
-    """The way to the worker of this pipeline; a new pipeline ends the one before, and takes its state over."""
+    """The courier to the worker of this pipeline; a new pipeline ends the one before, and takes its state over."""
     global _current  # noqa: PLW0603 - one worker per process
     with _lock:
         if _current is None or _current.config != pipeline:
@@ -167,12 +167,3 @@ def courier_of(pipeline: PipelineConfig) -> Courier:
                 threading.Thread(target=_current.stop, daemon=True).start()
             _current = Courier(pipeline, _plain(pipeline))
         return _current
-
-
-def stop_courier() -> None:
-    """End the worker, if there is one, after it has put all into the spool."""
-    global _current
-    with _lock:
-        ending, _current = _current, None
-    if ending is not None:
-        ending.stop()

@@ -1,4 +1,4 @@
-"""Where records go: JSON lines to standard output or a file, batches over HTTP, spans over OTLP/HTTP.
+"""Sinks: JSON lines to standard output or a file, batches over HTTP, spans over OTLP/HTTP.
 
 A sink gets a batch again until it takes it; each record's ``id`` lets the receiver drop doubles, and over HTTP the
 batch's ``Idempotency-Key``.

@@ -16,7 +16,7 @@ import redis
 
 from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.partition import Keys
-from tenantgate.cache.redis_store import UnavailableError
+from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.sealing import TenantSealer
@@ -55,12 +55,12 @@ class BoundStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """One tenant's use of the cache. Times are in seconds, sizes in bytes as the cache books them."""
+    """One tenant's use of the cache. Times are in seconds, sizes in bytes as the cache counts them."""
 
     entries: int
     bytes: int
     expired: int
-    """Entries that Redis has let go and whose booking the next store will remove."""
+    """Index entries whose entry Redis has let go, and which the next store will remove."""
     vectors: int
     partitions: int
     next_expiry_s: float | None
@@ -168,8 +168,8 @@ class Admin:
 
     def _row(self, raw: bytes, ttl_s: float, similarity: float, sealer: TenantSealer | None) -> Row:
         name = raw.decode("ascii", "replace")
-        booked = self._client.hget(self._keys.sizes, raw) or b"0|"
-        size, _, vectors = booked.decode("utf-8", "replace").partition("|")
+        counted = self._client.hget(self._keys.sizes, raw) or b"0|"
+        size, _, vectors = counted.decode("utf-8", "replace").partition("|")
         question = reply = None
         if sealer is not None:
             key = self._keys.entry(name)
@@ -189,7 +189,7 @@ class Admin:
 
     def _neighbours(self, vectors: str, name: bytes, similarity: float) -> int | None:
         if not vectors.startswith(self._keys.base):
-            return None  # not ours: someone else wrote the book
+            return None  # not ours: someone else wrote the index
         try:
             found: list[bytes] = self._client.execute_command(
                 "VSIM", vectors, "ELE", name, "WITHSCORES", "COUNT", _MOST_NEIGHBOURS + 1

@@ -1,7 +1,7 @@
-"""The cache's entries in Redis: operations of one trip each, short time-outs, a circuit breaker.
+"""The cache's entries in Redis: operations of one round trip each, short time-outs, a circuit breaker.
 
 An entry is a string with a time to live. Its vector lies in the vector set of its partition (Redis 8), its size
-and expiry in two books of the tenant, by which the oldest make room. The scripts beside this file keep the
+and expiry in two indexes of the tenant, by which the oldest make room. The scripts beside this file keep the
 three together.
 """
 
@@ -13,13 +13,15 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 from redis.exceptions import ClusterDownError
 
 from tenantgate.cache.core.breaker import Breaker
-from tenantgate.errors import EdgeError
+from tenantgate.cache.core.ports import Found, HeldBackError, Neighbour, RefusedError, UnavailableError
+from tenantgate.cache.recent_names import RecentNames
+from tenantgate.cache.stages import Measured, Stage
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from tenantgate.cache.core.partition import Keys
     from tenantgate.store.redis_nodes import Node, Nodes
 
-__all__ = ["Found", "HeldBackError", "Known", "Neighbour", "RedisCache", "RefusedError", "UnavailableError"]
+__all__ = ["Known", "RedisCache"]
 
 T = TypeVar("T")
 _log: Final = logging.getLogger("tenantgate.cache")
@@ -38,6 +40,8 @@ _TRY_VECTORS_S: Final = (
     60.0  # after which a Redis without vector sets is asked again, in case it was replaced
 )
 
+_RECENT: Final = 20_000  # names, 4 MB
+
 _failures: Final = metrics.counter(
     "tenantgate_cache_redis_failures_total", "Calls to Redis that failed, by kind.", ("kind",)
 )
@@ -45,35 +49,6 @@ _breaker_open: Final = metrics.gauge(
     "tenantgate_cache_breaker_open", "1 while requests pass because this Redis failed several times in a row.",
     ("redis",),
 )  # fmt: skip
-
-
-class UnavailableError(EdgeError):
-    """Redis doesn't answer."""
-
-
-class HeldBackError(UnavailableError):
-    """Redis wasn't asked: it failed several times in a row, and the pause isn't over."""
-
-
-class RefusedError(UnavailableError):
-    """Redis lives, and answered with an error: another type under the key, no memory, a command it lacks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """An entry near a vector; `similarity` is the cosine, from -1 to 1, and `value` still sealed."""
-
-    name: str
-    similarity: float
-    value: bytes
-
-
-class Found(NamedTuple):
-    """What one lookup found: the very entry, still sealed, or neighbours with the plan as it is stored."""
-
-    entry: bytes | None
-    neighbours: list[Neighbour]
-    plan: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +70,7 @@ class RedisCache:
     def __init__(self, nodes: Nodes, writer: Nodes | None = None) -> None:
         self._nodes, self._writer = nodes, writer or nodes
         maker = redis.Redis()  # never connects: a script only needs an encoding
-        self._similar = maker.register_script(_script("similar"))
+        self._nearest = maker.register_script(_script("similar"))
         self._store = maker.register_script(_script("store"))
         self._forget = maker.register_script(_script("purge"))
         self._sweep = maker.register_script(_script("sweep"))
@@ -105,6 +80,7 @@ class RedisCache:
         self._lock = threading.Lock()
         self._no_vectors_until = 0.0
         self._logged: dict[tuple[str, str], float] = {}
+        self._recent = RecentNames(_RECENT)
 
     @property
     def open(self) -> bool:
@@ -116,31 +92,41 @@ class RedisCache:
         """Whether Redis has vector sets, as far as is known."""
         return time.monotonic() >= self._no_vectors_until
 
-    def get(self, key: str) -> bytes | None:
+    def expects(self, name: str) -> bool:
+        """Whether this process has stored or found the entry lately, or a breaker is open."""
+        return name in self._recent or self.open
+
+    def get(self, keys: Keys, name: str) -> bytes | None:
         """An entry as it was sealed, or None.
 
         Raises:
             UnavailableError: Redis failed, or the breaker is open.
-            RefusedError: for example because another type lies under `key`.
+            RefusedError: for example because another type lies under the entry's key.
         """
-        value = self._ask(key, lambda client: client.get(key))
-        return value if isinstance(value, bytes) else None
+        key = keys.entry(name)
+        with Measured(Stage.EXACT):
+            value = self._ask(key, lambda client: client.get(key))
+        if isinstance(value, bytes):
+            self._recent.add(name)
+            return value
+        self._recent.discard(name)
+        return None
 
-    def similar(
+    def nearest(
         self,
         keys: Keys,
         vectors: str,
         vector: bytes,
         count: int,
         *,
-        own: str | None = None,
-        state: str | None = None,
+        exact: str | None = None,
+        plan: str | None = None,
         least: float = -1.0,
         meanwhile: Callable[[], object] | None = None,
     ) -> Found:
-        """The entry under the key `own`, as `get` gives it; if there is none, the nearest entries, the nearest first.
+        """The entry with the name `exact`, as `get` gives it; if there is none, the nearest entries, the nearest first.
 
-        These are at most `count`, with a cosine of at least `least`; with them comes the plan under the key `state`.
+        These are at most `count`, with a cosine of at least `least`; with them comes the plan under the key `plan`.
         `meanwhile` is for `tenantgate.store.redis_nodes.Node.ask`.
 
         Raises:
@@ -149,18 +135,21 @@ class RedisCache:
         """
         # VSIM's scores are (1 + cosine) / 2.
         args: list[Any] = [vector, count, keys.entry(""), (1 + least) / 2]
-        where = [vectors, keys.bound("") if state is None else state, *([] if own is None else [own])]
-        call = partial(self._similar, keys=where, args=args)
-        found = self._ask(vectors, lambda client: call(client=client), meanwhile)
+        where = [vectors, plan or keys.bound(""), *([] if exact is None else [keys.entry(exact)])]
+        call = partial(self._nearest, keys=where, args=args)
+        with Measured(Stage.SIMILAR):
+            answer = self._ask(vectors, lambda client: call(client=client), meanwhile)
         try:
-            match found:
-                case [entry, plan, *rest]:
+            match answer:
+                case [entry, stored_plan, *rest]:
                     triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
-                    near = [
+                    near = tuple(
                         Neighbour(name.decode(), 2 * float(score) - 1, value)
                         for name, score, value in triples
-                    ]
-                    return Found(entry, near, plan)
+                    )
+                    if exact is not None and entry is not None:
+                        self._recent.add(exact)
+                    return Found(entry, near, stored_plan)
         except (TypeError, ValueError, AttributeError):
             pass
         raise self._unexpected(self._nodes, vectors)
@@ -176,7 +165,7 @@ class RedisCache:
         max_bytes: int,
         vector: tuple[str, bytes] | None = None,
     ) -> bool:
-        """Store an entry, with its vector in the set that is named before it; False if it is too large.
+        """Store an entry, with its vector in the set that is named before it; False if it is larger than `max_bytes`.
 
         Raises:
             UnavailableError: Redis failed, or is full.
@@ -187,7 +176,12 @@ class RedisCache:
             where.append(vector[0])
             args.append(vector[1])
         call = partial(self._store, keys=where, args=args)
-        return bool(self._write(keys.index, lambda client: call(client=client)) == b"stored")
+        with Measured(Stage.STORE):
+            answer = self._write(keys.index, lambda client: call(client=client))
+        if answer != b"stored":
+            return False
+        self._recent.add(name)
+        return True
 
     def evidence(self, keys: Keys, state: str, name: str | None) -> Known:
         """What is known under the key `state`, and the entry with this name, if one is named and there.
@@ -222,7 +216,9 @@ class RedisCache:
         return bool(self._write(keys.index, lambda client: call(client=client)))
 
     def sweep(self, keys: Keys, *, most: int, every_ms: int) -> tuple[int, int]:
-        """Remove vectors and bookings of at most so many expired entries, unless it was done less than `every_ms` ago.
+        """Remove what expiry leaves, vectors and index entries, of at most `most` entries.
+
+        Nothing is done if that was less than `every_ms` ago, by any process.
 
         Returns:
             How many it removed, and how many entries are left.

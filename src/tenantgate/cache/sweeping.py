@@ -1,7 +1,7 @@
-"""Removes what has expired of the tenants seen lately, off every request's path.
+"""Clean-up of what expired entries leave, in the background, for the tenants seen lately.
 
-Entries expire by themselves; their vectors and bookings go at the tenant's next store, or when a lookup meets them,
-where they take the place of neighbours that live. A thread of the process sweeps them out at an interval. A mark in
+Entries expire by themselves; their vectors and index entries go at the tenant's next store, or when a lookup meets
+them, where they take the place of neighbours that live. A thread of the process removes them at an interval. A mark in
 Redis keeps the processes of all gateways from sweeping the same tenant within one interval.
 """
 
@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.cache.core.partition import Keys
-from tenantgate.cache.redis_store import UnavailableError
+from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _PAUSE_S: Final = 0.02  # between two rounds, for requests
 _TENANTS: Final = 10_000
 
 _swept: Final = metrics.counter(
-    "tenantgate_cache_swept_total", "Expired entries whose vectors and bookings the sweep removed."
+    "tenantgate_cache_swept_total", "Expired entries whose vectors and index entries the sweep removed."
 )
 
 

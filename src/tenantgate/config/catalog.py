@@ -12,7 +12,7 @@ from tenantgate import fields
 from tenantgate.audit import config as audit
 from tenantgate.cache.config import CacheConfig
 from tenantgate.compress import config as compress
-from tenantgate.config import lua
+from tenantgate.config import scripts
 from tenantgate.config.model import Gateway
 from tenantgate.errors import ConfigError
 from tenantgate.guard import config as guard
@@ -203,7 +203,7 @@ CATALOG: Final = (
         needs_replies=lambda config: any(r.target == "reply" for r in config.effective),
         check=lambda config: _check_rules(config.effective),
         fails_closed=lambda config: config.enforces and config.on_error == "reject",
-        closing={"access": lua.GUARD_CHECK},
+        closing={"access": scripts.GUARD_CHECK},
     ),
     CataloguedPlugin(
         name=CACHE,
@@ -221,7 +221,7 @@ CATALOG: Final = (
         filled=_reply_guard_fields,
         check=lambda config: _check_rules(config.rules, replies=True),
         fails_closed=lambda config: config.enforces and config.on_error == "reject",
-        closing={"header_filter": lua.REPLY_GUARD_CHECK, "body_filter": lua.REPLY_GUARD_BODY},
+        closing={"header_filter": scripts.REPLY_GUARD_CHECK, "body_filter": scripts.REPLY_GUARD_BODY},
     ),
 )
 

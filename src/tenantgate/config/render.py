@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tenantgate import fields
-from tenantgate.config import catalog, emit, lua, names
+from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config.model import Model, RateLimit, Redis, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS, Provider
 
@@ -90,12 +90,12 @@ def _service(file: TenantsFile, routes: list[Json]) -> Json:
                 "file-log",
                 path=journal,
                 reopen=True,
-                custom_fields_by_lua=lua.journal(gateway.correlation_header),
+                custom_fields_by_lua=scripts.journal(gateway.correlation_header),
             )
         )
     elif gateway.access_log:
         plugins.append(
-            _plugin("file-log", path=gateway.access_log, custom_fields_by_lua=dict(lua.WITHOUT_PAYLOAD))
+            _plugin("file-log", path=gateway.access_log, custom_fields_by_lua=dict(scripts.WITHOUT_PAYLOAD))
         )
     return {
         "name": names.SERVICE,
@@ -117,9 +117,9 @@ def _route(file: TenantsFile, tenant: Tenant, m: Model, options: RenderOptions) 
     ours = list(_ours(file, tenant, m, name))
     replies = any(o.plugin.needs_replies(o.parsed) for o in ours)
     first: Json = {
-        "access": [lua.ANY_BEARER, lua.NO_QUERY],
-        "header_filter": [lua.ERROR_HEAD_EARLY],
-        "body_filter": [lua.ERROR_BODY],
+        "access": [scripts.ANY_BEARER, scripts.NO_QUERY],
+        "header_filter": [scripts.ERROR_HEAD_EARLY],
+        "body_filter": [scripts.ERROR_BODY],
     }
     last = _last(file, m, provider)
     for own in ours:
@@ -127,12 +127,12 @@ def _route(file: TenantsFile, tenant: Tenant, m: Model, options: RenderOptions) 
             for phase, code in own.plugin.closing.items():
                 last[phase].insert(0, code)
     if replies:
-        last["body_filter"].append(lua.FINISH_REASON)
+        last["body_filter"].append(scripts.FINISH_REASON)
         if provider.streams_events:
-            first["body_filter"].append(lua.END_OF_STREAM)
+            first["body_filter"].append(scripts.END_OF_STREAM)
         if provider.hides_finish_reason:
-            first["body_filter"].append(lua.ANTHROPIC_STOP_REASON)
-            last["access"].append(lua.PLAIN_REPLY)
+            first["body_filter"].append(scripts.ANTHROPIC_STOP_REASON)
+            last["access"].append(scripts.PLAIN_REPLY)
     plugins = [
         _plugin("pre-function", **first),
         _plugin("acl", allow=[names.group_name(tenant.id)], hide_groups_header=True),
@@ -159,19 +159,21 @@ def _last(file: TenantsFile, m: Model, provider: Provider) -> dict[str, list[str
     if provider.auth_header and m.credential is not None:
         keep.append(provider.auth_header)
     access = [
-        lua.HIDE_CALLER,
-        lua.only_headers(keep, correlation_header=file.gateway.correlation_header),
+        scripts.HIDE_CALLER,
+        scripts.only_headers(keep, correlation_header=file.gateway.correlation_header),
     ]
     if provider.bearer and m.credential is not None:
-        access.append(lua.BEARER)
+        access.append(scripts.BEARER)
     if not provider.sets_encoding:
-        access.append(lua.PACKED)
-    return {"access": access, "header_filter": [lua.ERROR_HEAD], "body_filter": [lua.ERROR_BODY]}
+        access.append(scripts.PACKED)
+    return {"access": access, "header_filter": [scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_BODY]}
 
 
 def _elsewhere() -> Json:
     """Errors where no route was found; a route's own post-function comes in this one's place."""
-    return _plugin("post-function", header_filter=[lua.ERROR_HEAD_ELSEWHERE], body_filter=[lua.ERROR_BODY])
+    return _plugin(
+        "post-function", header_filter=[scripts.ERROR_HEAD_ELSEWHERE], body_filter=[scripts.ERROR_BODY]
+    )
 
 
 @dataclass(frozen=True, slots=True)

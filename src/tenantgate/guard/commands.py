@@ -23,7 +23,7 @@ from tenantgate.errors import ConfigError
 from tenantgate.tenant import TenantId
 
 if TYPE_CHECKING:
-    from tenantgate.guard.registry import GuardBook
+    from tenantgate.guard.records import GuardRecords
 
 __all__ = ["add_commands"]
 
@@ -153,26 +153,26 @@ def until(text: str, now: float) -> float:
     return moment.timestamp()
 
 
-def _book(args: argparse.Namespace) -> GuardBook:
+def _records(args: argparse.Namespace) -> GuardRecords:
     return _opened(args, None)
 
 
-def _sealed_book(args: argparse.Namespace) -> GuardBook:
-    """The book with the key that exemptions are sealed with."""
+def _sealed_records(args: argparse.Namespace) -> GuardRecords:
+    """The records with the key that exemptions are sealed with."""
     return _opened(args, _key(args))
 
 
-def _opened(args: argparse.Namespace, key: str | None) -> GuardBook:
+def _opened(args: argparse.Namespace, key: str | None) -> GuardRecords:
     # Imported here, as in all handlers: `--help` needs no redis.
     from tenantgate.guard.notes import sealer  # noqa: PLC0415
-    from tenantgate.guard.registry import GuardBook  # noqa: PLC0415
+    from tenantgate.guard.records import GuardRecords  # noqa: PLC0415
     from tenantgate.store.redis_nodes import connect  # noqa: PLC0415
     from tenantgate.store.url import redis_config  # noqa: PLC0415
 
     tenant = TenantId(args.tenant)
     url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
     nodes = connect(redis_config(url), timeout_ms=2000)
-    return GuardBook(nodes, tenant, None if key is None else sealer(key, tenant))
+    return GuardRecords(nodes, tenant, None if key is None else sealer(key, tenant))
 
 
 def _who(args: argparse.Namespace) -> str:
@@ -184,7 +184,7 @@ def _who(args: argparse.Namespace) -> str:
 
 def _grant(args: argparse.Namespace) -> int:
     from tenantgate.guard.core.exemptions import Exemption, State  # noqa: PLC0415
-    from tenantgate.guard.registry import new_id  # noqa: PLC0415
+    from tenantgate.guard.records import new_id  # noqa: PLC0415
 
     if args.pattern_hash and not re.fullmatch(r"[0-9a-f]{32}", args.pattern_hash):
         raise ConfigError("--pattern-hash: must be 32 hexadecimal digits, as `guard hash` prints them")
@@ -193,27 +193,27 @@ def _grant(args: argparse.Namespace) -> int:
         id=new_id(), rule=args.rule, reason=args.reason, by=_who(args), created=now, until=until(args.until, now),
         fingerprint=args.pattern_hash, state=State.REQUESTED if args.requested else State.ACTIVE,
     )  # fmt: skip
-    _sealed_book(args).grant(exemption)
+    _sealed_records(args).grant(exemption)
     print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
     return 0
 
 
 def _approve(args: argparse.Namespace) -> int:
-    exemption = _sealed_book(args).approve(args.id, _who(args))
+    exemption = _sealed_records(args).approve(args.id, _who(args))
     print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
     return 0
 
 
 def _revoke(args: argparse.Namespace) -> int:
-    _book(args).revoke(args.id, _who(args))
+    _records(args).revoke(args.id, _who(args))
     print(f"{args.id} revoked")
     return 0
 
 
 def _list(args: argparse.Namespace) -> int:
-    book = _sealed_book(args)
-    found = book.exemptions()
-    for identifier in book.unauthenticated():
+    records = _sealed_records(args)
+    found = records.exemptions()
+    for identifier in records.unauthenticated():
         told = "".join(c if c.isprintable() else "?" for c in identifier[:40])
         print(
             f"warning: {told} counts for nothing: it wasn't sealed with this encryption_key", file=sys.stderr
@@ -231,7 +231,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _events(args: argparse.Namespace) -> int:
-    for event in _book(args).events(args.limit):
+    for event in _records(args).events(args.limit):
         if args.json:
             print(json.dumps(event))
         else:
@@ -245,7 +245,7 @@ def _events(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    counts = _book(args).counts(args.days)
+    counts = _records(args).counts(args.days)
     seen, replies = (counts.pop(("", of, "all"), 0) for of in ("request", "reply"))
     rules: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for (rule, mode, what), n in sorted(counts.items()):
@@ -292,11 +292,11 @@ def _examples(args: argparse.Namespace, rule: str) -> list[str]:
     if not args.key_env:
         return []
     from tenantgate.guard.notes import sealer  # noqa: PLC0415
-    from tenantgate.guard.registry import Keys  # noqa: PLC0415
+    from tenantgate.guard.stored import Keys  # noqa: PLC0415
 
     tenant = TenantId(args.tenant)
     keys, name = sealer(_key(args), tenant), Keys(tenant).examples(rule).encode()
-    opened = (keys.open(sealed, key=name) for sealed in _book(args).examples(rule))
+    opened = (keys.open(sealed, key=name) for sealed in _records(args).examples(rule))
     # Control characters would let a prompt draw on the operator's terminal.
     return ["".join(c if c.isprintable() else " " for c in o.decode()) for o in opened if o is not None]
 

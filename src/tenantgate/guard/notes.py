@@ -1,4 +1,4 @@
-"""What becomes of a decision beside the request: exemptions that were used, counts, events, examples, alerts.
+"""Exemptions that hold for a tenant, and the traces of a decision: counts, events, examples, alerts.
 
 The same for the guard of requests and the guard of replies. Nothing here waits: Redis and the webhook have threads of
 their own.
@@ -7,25 +7,24 @@ their own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.guard.core.answers import safe_id
 from tenantgate.guard.core.examples import example
-from tenantgate.guard.core.verdict import Action, Decision, Hit
-from tenantgate.guard.registry import Keys, shared
+from tenantgate.guard.core.exemptions import covering
+from tenantgate.guard.core.inspection import Action, Decision, Exempt, Hit, nothing_exempt
+from tenantgate.guard.registry import shared
+from tenantgate.guard.stored import Keys
 from tenantgate.guard.webhook import shared as webhook
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
     from tenantgate.guard.config import GuardConfig, ReplyGuardConfig, RuleConfig
     from tenantgate.guard.core.exemptions import Exemption
-    from tenantgate.guard.core.passages import Passage
     from tenantgate.guard.registry import Registry
     from tenantgate.kong import Host
-    from tenantgate.pii.core import Finding
     from tenantgate.store.sealing import TenantSealer
     from tenantgate.tenant import TenantId
 
@@ -50,32 +49,19 @@ class Notes:
         self._registry = shared(config.redis) if config.exemptions else None
         self._webhook = webhook(config.webhook) if config.webhook.url else None
 
-    def exemptions(self, tenant: TenantId | None) -> tuple[Exemption, ...]:
-        """Those in force; none without a key, by which a true one is told."""
+    def exempt(self, tenant: TenantId | None) -> Exempt:
+        """The exemptions of the tenant that are in force; none without a key, which shows that they are genuine."""
         if tenant is None or self._registry is None or not self._config.encryption_key:
-            return ()
+            return nothing_exempt
         keys = sealer(self._config.encryption_key, tenant)
-        return self._registry.exemptions(tenant, keys, approval=self._config.approval)
+        exemptions = self._registry.exemptions(tenant, keys, approval=self._config.approval)
 
-    def fingerprint(self, tenant: TenantId | None, rule: RuleConfig, text: str) -> str:
-        """What an exemption names the text by; empty where there is no key."""
-        if tenant is None or not self._config.encryption_key:
-            return ""
-        return fingerprint(sealer(self._config.encryption_key, tenant), rule.name, text)
+        def exempt(rule: RuleConfig, text: str) -> Exemption | None:
+            return covering(exemptions, rule.name, lambda: fingerprint(keys, rule.name, text))
 
-    def covered(
-        self, tenant: TenantId | None, rule: RuleConfig, text: str, exempt: Sequence[Exemption]
-    ) -> bool:
-        """Whether an exemption lets what the rule has found pass."""
-        return any(
-            e.rule == rule.name and e.fingerprint in (None, self.fingerprint(tenant, rule, text))
-            for e in exempt
-        )
+        return exempt
 
-    def note(
-        self, host: Host, tenant: TenantId | None, decision: Decision,
-        passage: Callable[[RuleConfig], Passage], *, of: str = "request",
-    ) -> None:  # fmt: skip
+    def note(self, host: Host, tenant: TenantId | None, decision: Decision, *, of: str = "request") -> None:
         """Note a decision on a request, or `of` a ``reply``."""
         found = [hit for hit in decision.hits if hit.findings]
         for hit in found:
@@ -91,16 +77,16 @@ class Notes:
             counts = (name for hit in decision.hits for name in _counted(hit))
             self._registry.count(tenant, [f"|{of}|all", *counts])
             for hit in decision.hits:
-                self._register(self._registry, tenant, hit, passage(hit.rule))
+                self._register(self._registry, tenant, hit)
 
-    def _register(self, registry: Registry, tenant: TenantId, hit: Hit, passage: Passage) -> None:
+    def _register(self, registry: Registry, tenant: TenantId, hit: Hit) -> None:
         """The events and the example of one hit."""
         for identifier in hit.exemptions:
             registry.event(tenant, {"event": "used", "id": identifier, "rule": hit.rule.name})
         if hit.action is Action.BLOCK:
-            registry.event(tenant, self._blocked(tenant, hit.rule, hit.findings, passage))
+            registry.event(tenant, self._blocked(tenant, hit))
         elif hit.action is Action.ALERT and self._config.report_examples and self._config.encryption_key:
-            text = example(passage.text, hit.findings[0])
+            text = example(hit.passage.text, hit.findings[0])
             if text is not None:
                 name = Keys(tenant).examples(hit.rule.name)
                 keys = sealer(self._config.encryption_key, tenant)
@@ -122,20 +108,18 @@ class Notes:
             "score": round(max(f.score for f in hit.findings), 2),
         }
 
-    def _blocked(
-        self, tenant: TenantId, rule: RuleConfig, findings: tuple[Finding, ...], passage: Passage
-    ) -> dict[str, str]:
-        event = {"event": "blocked", "rule": rule.name, "kinds": ",".join(sorted({f.kind for f in findings}))}
+    def _blocked(self, tenant: TenantId, hit: Hit) -> dict[str, str]:
+        kinds = ",".join(sorted({f.kind for f in hit.findings}))
+        event = {"event": "blocked", "rule": hit.rule.name, "kinds": kinds}
         if self._config.encryption_key:
-            found = findings[:_MOST_HASHES]
-            event["hashes"] = ",".join(
-                self.fingerprint(tenant, rule, passage.text[f.start : f.end]) for f in found
-            )
+            keys = sealer(self._config.encryption_key, tenant)
+            found = hit.findings[:_MOST_HASHES]
+            event["hashes"] = ",".join(fingerprint(keys, hit.rule.name, hit.text(f)) for f in found)
         return event
 
 
 def _counted(hit: Hit) -> list[str]:
-    """What is counted of a hit: ``rule|mode|what``."""
+    """The names that a hit is counted under: ``rule|mode|what``."""
     head = f"{hit.rule.name}|{hit.rule.mode}|"
     names = [head + "exempted"] if hit.exempted else []
     if hit.findings:
@@ -144,7 +128,7 @@ def _counted(hit: Hit) -> list[str]:
 
 
 def fingerprint(keys: TenantSealer, rule: str, text: str) -> str:
-    """What an exemption names a finding by: a digest under the tenant's key, 32 hexadecimal digits."""
+    """Digest of a matched text under the tenant's key, by which an exemption names it: 32 hexadecimal digits."""
     return keys.name(b"guard\0" + rule.encode() + b"\0" + text.encode("utf-8", "surrogatepass"))
 
 

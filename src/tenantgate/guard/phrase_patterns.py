@@ -44,8 +44,9 @@ def phrase_finder() -> Callable[[str], Sequence[int]]:
         raise EdgeError("the phrases of injection can't be compiled") from error
 
     def find(text: str) -> Sequence[int]:
-        found = [numbers[n] for n in together.Match(text) or ()]
-        found += [n for n, expression in alone if expression.search(text) is not None]
+        raw = text.encode("utf-8", "replace")  # once; given a `str`, every expression would do it anew
+        found = [numbers[n] for n in together.Match(raw) or ()]
+        found += [n for n, expression in alone if expression.search(raw) is not None]
         return sorted(found)
 
     return find

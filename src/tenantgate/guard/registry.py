@@ -1,43 +1,37 @@
-"""Exemptions, counts and events of the guard in Redis, without a trip per request.
+"""Exemptions and counts of the guard's process, synchronised with Redis in the background.
 
 One thread a process writes what was counted and reads the exemptions of the tenants it has seen lately, once a
-second. While Redis is gone the last known exemptions hold until they expire, and what was counted waits, up to a
-bound. Nothing that is stored holds any text of a request.
-
-An exemption is sealed under the tenant's key for its own place in Redis (AES-256-GCM). Whoever can write to Redis but
-lacks the key can't make, change or move one: a value that doesn't open counts for nothing and is reported.
+second; no request waits for Redis. While Redis is gone the last known exemptions hold until they expire, and what was
+counted waits, up to a bound. Nothing that is stored holds any text of a request.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import secrets
 import threading
 import time
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
 from redis.exceptions import AskError, ClusterDownError
 
-from tenantgate.errors import ConfigError, EdgeError
-from tenantgate.guard.core.exemptions import Exemption, State, approve, in_force, read
+from tenantgate.guard.core.exemptions import Exemption, in_force
+from tenantgate.guard.stored import Keys, OpenedExemptions, add_event, day_of, open_exemptions
 from tenantgate.store.redis_nodes import connect
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tenantgate.store.config import RedisConfig
-    from tenantgate.store.redis_nodes import Node, Nodes
+    from tenantgate.store.redis_nodes import Node
     from tenantgate.store.sealing import TenantSealer
     from tenantgate.tenant import TenantId
 
-__all__ = ["GuardBook", "Keys", "Registry"]
+__all__ = ["Registry", "shared"]
 
 _log: Final = logging.getLogger("tenantgate.guard")
 _EVERY_S: Final = 1.0
@@ -45,9 +39,8 @@ _FORGET_S: Final = 600.0  # after which a tenant without requests is no longer a
 _TIMEOUT_MS: Final = 500  # nobody waits
 _COUNTS_DAYS: Final = 35
 _EXAMPLES_DAYS: Final = 30
-_EVENTS: Final = 10_000  # of a tenant
 _WAITING: Final = 2_000  # counts and events that wait for Redis
-_AT_ONCE: Final = 500  # tenants in one trip
+_AT_ONCE: Final = 500  # tenants in one round trip
 
 _lost: Final = metrics.counter(
     "tenantgate_guard_events_lost_total",
@@ -60,171 +53,9 @@ _unauthenticated: Final = metrics.counter(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The names in Redis of one tenant; in braces the hash tag of Redis Cluster."""
-
-    tenant: TenantId
-
-    @property
-    def base(self) -> str:
-        """What all of them begin with."""
-        return f"tg:guard:1:{{{self.tenant.slug}}}:"
-
-    @property
-    def index(self) -> str:
-        """The ids of exemptions by when they end: a sorted set."""
-        return f"{self.base}exemptions"
-
-    def exemption(self, identifier: str) -> str:
-        """One exemption: a string, sealed, that expires with it."""
-        return f"{self.base}exemption:{identifier}"
-
-    def counts(self, day: str) -> str:
-        """What rules found on a day (``20260131``): a hash of ``rule|mode|what``."""
-        return f"{self.base}counts:{day}"
-
-    def examples(self, rule: str) -> str:
-        """The latest examples of what a rule in alert found: a list, sealed."""
-        return f"{self.base}examples:{rule}"
-
-    @property
-    def events(self) -> str:
-        """What happened to exemptions, and what was blocked: a stream."""
-        return f"{self.base}events"
-
-
-class GuardBook:
-    """One tenant's exemptions, counts and events, for the commands.
-
-    Without a `sealer` exemptions can neither be read nor written.
-    """
-
-    def __init__(self, nodes: Nodes, tenant: TenantId, sealer: TenantSealer | None = None) -> None:
-        self._nodes = nodes
-        self._keys = Keys(tenant)
-        self._sealer = sealer
-
-    def grant(self, exemption: Exemption) -> None:
-        """Store an exemption, in force or requested, and the event."""
-        event = "requested" if exemption.state is State.REQUESTED else "granted"
-        self._write(exemption, event, exemption.by)
-
-    def approve(self, identifier: str, by: str) -> Exemption:
-        """Put a requested exemption in force.
-
-        Raises:
-            ConfigError: there is none, or it is the same person.
-        """
-        approved = approve(self._one(identifier), by)
-        self._write(approved, "approved", by)
-        return approved
-
-    def revoke(self, identifier: str, by: str) -> None:
-        """End an exemption, also one that the tenant's key didn't seal; that needs no key.
-
-        Raises:
-            ConfigError: there is none.
-        """
-        if not self._ask(lambda client: client.exists(self._keys.exemption(identifier))):
-            raise ConfigError(f"exemption {identifier}: this tenant has none of that id")
-
-        def run(pipe: Any) -> None:
-            pipe.delete(self._keys.exemption(identifier))
-            pipe.zrem(self._keys.index, identifier)
-            _add_event(pipe, self._keys, {"event": "revoked", "id": identifier, "by": by})
-
-        self._transaction(run)
-
-    def exemptions(self) -> list[Exemption]:
-        """All that have not expired, in the order in which they end."""
-        return list(self._read().opened)
-
-    def unauthenticated(self) -> tuple[str, ...]:
-        """Ids of stored exemptions that the tenant's key didn't seal."""
-        return self._read().refused
-
-    def _read(self) -> _Opened:
-        def get(client: Any) -> dict[str, bytes | None]:
-            names = [name.decode() for name in client.zrangebyscore(self._keys.index, time.time(), "+inf")]
-            values = client.mget([self._keys.exemption(name) for name in names]) if names else []
-            return dict(zip(names, values, strict=True))
-
-        return _opened(self._ask(get), self._keys, self._needed())
-
-    def _needed(self) -> TenantSealer:
-        if self._sealer is None:
-            raise ConfigError("exemptions: the encryption_key is needed")
-        return self._sealer
-
-    def counts(self, days: int) -> dict[tuple[str, str, str], int]:
-        """Sums over the last `days` by (rule, mode, what)."""
-        out: Counter[tuple[str, str, str]] = Counter()
-        today = datetime.now(UTC).timestamp()
-        for n in range(days):
-            key = self._keys.counts(_day(today - 86_400 * n))
-            for name, value in self._ask(lambda client, key=key: client.hgetall(key)).items():
-                rule, mode, what = name.decode().split("|", 2)
-                out[rule, mode, what] += int(value)
-        return dict(out)
-
-    def examples(self, rule: str) -> list[bytes]:
-        """The sealed examples of a rule, the newest first."""
-        return [
-            bytes(value)
-            for value in self._ask(lambda client: client.lrange(self._keys.examples(rule), 0, -1))
-        ]
-
-    def events(self, most: int = 50) -> list[dict[str, str]]:
-        """The latest events, the newest first."""
-        found = self._ask(lambda client: client.xrevrange(self._keys.events, count=most))
-        return [
-            {"id": identifier.decode(), **{k.decode(): v.decode() for k, v in fields.items()}}
-            for identifier, fields in found
-        ]
-
-    def _one(self, identifier: str) -> Exemption:
-        value = self._ask(lambda client: client.get(self._keys.exemption(identifier)))
-        if value is None:
-            raise ConfigError(f"exemption {identifier}: this tenant has none of that id")
-        opened = _opened({identifier: value}, self._keys, self._needed()).opened
-        if not opened:
-            raise ConfigError(f"exemption {identifier}: it wasn't sealed with this encryption_key")
-        return opened[0]
-
-    def _write(self, exemption: Exemption, event: str, by: str) -> None:
-        key = self._keys.exemption(exemption.id)
-        sealed = self._needed().seal(exemption.to_json().encode(), key=key.encode())
-        fields = {
-            "event": event, "id": exemption.id, "rule": exemption.rule, "by": by, "reason": exemption.reason,
-            "until": str(int(exemption.until)),
-        }  # fmt: skip
-
-        def run(pipe: Any) -> None:
-            pipe.set(key, sealed, exat=int(exemption.until) + 1)
-            pipe.zadd(self._keys.index, {exemption.id: exemption.until})
-            _add_event(pipe, self._keys, fields)
-
-        self._transaction(run)
-
-    def _transaction(self, run: Any) -> None:
-        def commit(client: Any) -> None:
-            pipe = client.pipeline(transaction=True)
-            run(pipe)
-            pipe.execute()
-
-        self._ask(commit)
-
-    def _ask(self, call: Any) -> Any:
-        try:
-            return self._nodes.ask(self._keys.index, call)
-        except (redis.RedisError, OSError) as error:
-            raise EdgeError(f"redis: {type(error).__name__}") from None
-
-
 @dataclass(slots=True)
 class _Waiting:
-    """What one tenant has to write."""
+    """Counts, events and examples of one tenant that wait to be written."""
 
     counts: dict[str, int] = field(default_factory=dict)
     events: list[dict[str, str]] = field(default_factory=list)
@@ -232,7 +63,7 @@ class _Waiting:
 
 
 class Registry:
-    """What the guard of a process knows of exemptions, and what it has counted; thread-safe.
+    """Exemptions as this process knows them, and counts, events and examples for Redis; thread-safe.
 
     Without `background` nobody calls `synchronise` but the owner.
     """
@@ -313,7 +144,7 @@ class Registry:
             self._wake.clear()
 
     def synchronise(self) -> None:
-        """Write what waits, read the exemptions of tenants seen lately: two trips for some hundreds of tenants.
+        """Write what waits, read the exemptions of tenants seen lately: two round trips for some hundreds of tenants.
 
         A node of a cluster that fails holds up its own tenants only; all are tried before the first error is raised.
         """
@@ -357,7 +188,7 @@ class Registry:
         waiting: dict[TenantId, _Waiting],
         errors: list[Exception],
     ) -> None:
-        """What tenants of one node have to write and read; what is written no longer waits."""
+        """Write for tenants of one node and read their exemptions; what is written no longer waits."""
         now = time.time()
 
         def write(client: Any) -> tuple[list[int], list[Any]]:
@@ -401,9 +232,9 @@ class Registry:
             sealer = self._sealers.get(tenant)
             if sealer is not None:
                 stored = dict(zip(found, values.get(tenant, ()), strict=False))
-                self._learn(tenant, _opened(stored, Keys(tenant), sealer))
+                self._learn(tenant, open_exemptions(stored, Keys(tenant), sealer))
 
-    def _learn(self, tenant: TenantId, opened: _Opened) -> None:
+    def _learn(self, tenant: TenantId, opened: OpenedExemptions) -> None:
         """Take over what was read, and report once what the tenant's key didn't seal."""
         self._known[tenant] = opened.opened
         new = len(set(opened.refused) - set(self._refused.get(tenant, ())))
@@ -416,7 +247,7 @@ class Registry:
             )  # fmt: skip
 
     def _take(self) -> dict[TenantId, _Waiting]:
-        """What waits, by tenant; it is gone here."""
+        """Take out what waits, by tenant."""
         out: dict[TenantId, _Waiting] = defaultdict(_Waiting)
         with self._lock:
             counts, self._counts = self._counts, Counter()
@@ -441,54 +272,18 @@ class Registry:
         self._events.extendleft((tenant, fields) for fields in reversed(mine.events[-room:] if room else []))
 
     def _add(self, pipe: Any, tenant: TenantId, mine: _Waiting, now: float) -> None:
-        keys, day = Keys(tenant), _day(now)
+        keys, day = Keys(tenant), day_of(now)
         for name, n in mine.counts.items():
             pipe.hincrby(keys.counts(day), name, n)
         if mine.counts:
             pipe.expire(keys.counts(day), _COUNTS_DAYS * 86_400)
         for fields in mine.events:
-            _add_event(pipe, keys, fields)
+            add_event(pipe, keys, fields)
         for rule, sealed in mine.examples.items():
             key = keys.examples(rule)
             pipe.lpush(key, *sealed)
             pipe.ltrim(key, 0, self._kept[tenant, rule] - 1)
             pipe.expire(key, _EXAMPLES_DAYS * 86_400)
-
-
-def new_id() -> str:
-    """An exemption's id: ten letters and digits."""
-    return secrets.token_hex(5)
-
-
-def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%d")
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """Stored exemptions: those that the tenant's key has sealed, and the ids of the others."""
-
-    opened: tuple[Exemption, ...]
-    refused: tuple[str, ...]
-
-
-def _opened(stored: Mapping[str, bytes | None], keys: Keys, sealer: TenantSealer) -> _Opened:
-    """Open exemptions by id; one that expired meanwhile has no value."""
-    opened, refused = [], []
-    for name, value in stored.items():
-        if value is None:
-            continue
-        plain = sealer.open(value, key=keys.exemption(name).encode())
-        exemption = None if plain is None else read(plain)
-        if exemption is None or exemption.id != name:
-            refused.append(name)
-        else:
-            opened.append(exemption)
-    return _Opened(tuple(opened), tuple(refused))
-
-
-def _add_event(pipe: Any, keys: Keys, fields: dict[str, str]) -> None:
-    pipe.xadd(keys.events, {**fields, "at": str(int(time.time()))}, maxlen=_EVENTS, approximate=True)
 
 
 _registries: Final[dict[RedisConfig, Registry]] = {}
@@ -501,8 +296,3 @@ def shared(config: RedisConfig) -> Registry:
         if config not in _registries:
             _registries[config] = Registry(config)
         return _registries[config]
-
-
-def dumps(value: Any) -> str:
-    """Compact JSON."""
-    return json.dumps(value, separators=(",", ":"), sort_keys=True)

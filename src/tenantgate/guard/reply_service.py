@@ -1,4 +1,4 @@
-"""What `tenant-response-guardrails` does: checks a reply that Kong holds back, and recovers placeholders.
+"""The phase of `tenant-response-guardrails`: a reply that Kong holds back is inspected, and placeholders recovered.
 
 A reply that is left as it is goes on to ai-proxy. One that is changed is sent from here, in OpenAI's shape, and
 Kong's own count of its tokens is then zero.
@@ -14,34 +14,31 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.errors import EdgeError
-from tenantgate.guard.checking import Checker, mask_all
 from tenantgate.guard.config import check
 from tenantgate.guard.core.answers import CODE_REPLY, blocked
+from tenantgate.guard.core.inspection import Action, Decision, Exempt
 from tenantgate.guard.core.passages import of_text
 from tenantgate.guard.core.replies import RawReply, decompress, parse
-from tenantgate.guard.core.verdict import Action, Decision, judge
+from tenantgate.guard.inspector import Inspector
 from tenantgate.guard.models import PARTS
 from tenantgate.guard.notes import Notes, sealer
-from tenantgate.guard.service import ORIGINALS, SHARE
+from tenantgate.guard.service import ORIGINALS
 from tenantgate.llm.chat import JSON_TYPE
 from tenantgate.pii.core import Placeholders, recovering
 from tenantgate.telemetry import logs, metrics
-from tenantgate.time_left import limited
 
 if TYPE_CHECKING:
-    from tenantgate.guard.config import ReplyGuardConfig, RuleConfig
+    from tenantgate.guard.config import ReplyGuardConfig
     from tenantgate.guard.core.detectors import Parts
-    from tenantgate.guard.core.exemptions import Exemption
-    from tenantgate.guard.core.passages import Edits, Passage
+    from tenantgate.guard.core.passages import Passage
     from tenantgate.kong import Host
-    from tenantgate.pii.core import Finding
     from tenantgate.tenant import TenantId
 
 __all__ = ["MARK", "PLUGIN", "ReplyGuard"]
 
 PLUGIN: Final = "tenant-response-guardrails"
 MARK: Final = "tenantgate_reply_guard"
-"""In ``kong.ctx.shared``: ``pass`` once the guard has let a reply through as it is (`tenantgate.config.lua`)."""
+"""In ``kong.ctx.shared``: ``pass`` once the guard has let a reply through as it is (`tenantgate.config.scripts`)."""
 
 _log: Final = logging.getLogger("tenantgate.guard")
 _replies: Final = metrics.counter(
@@ -56,7 +53,7 @@ class ReplyGuard:
     def __init__(self, config: ReplyGuardConfig, parts: Parts = PARTS) -> None:
         check(config.rules, replies=True)
         self._config = config
-        self._checker = Checker(config.rules, parts)
+        self._inspector = Inspector(config.rules, parts, reject_unchecked=config.on_error == "reject")
         self._notes = Notes(config)
 
     def response(self, host: Host) -> None:
@@ -73,7 +70,7 @@ class ReplyGuard:
 
     def _response(self, host: Host) -> None:
         status = host.response_status()
-        if status != 200 and not self._checker.rules:
+        if status != 200 and not self._inspector.rules:
             _let_pass(host)
             return
         tenant = host.tenant()
@@ -88,10 +85,11 @@ class ReplyGuard:
         reply = None if plain is None else parse(plain, headers.get("content-type"))
         if reply is None:
             raise EdgeError("reply: too large, or neither JSON nor events in UTF-8, gzip or deflate")
-        decision, exempt = self._judged(host, tenant, reply.passage())
+        exempt = self._notes.exempt(tenant)
+        decision = self._inspect(host, tenant, reply.passage(), exempt)
         if decision.action is Action.BLOCK:
             self._refuse(host, decision)
-        changed = self._masked(tenant, reply, exempt) if decision.action is Action.MASK else reply
+        changed = self._masked(reply, exempt) if decision.action is Action.MASK else reply
         changed, count = self._with_originals(host, tenant, changed)
         verdict = decision.verdict() | ({"recovered": count} if count else {})
         if verdict != {"action": "pass"}:
@@ -104,7 +102,8 @@ class ReplyGuard:
         """A provider's error passes as it is or not at all: it may say anything, in any shape."""
         if plain is None:
             raise EdgeError("error: too large, or in an unknown encoding")
-        decision, _ = self._judged(host, tenant, of_text(plain.decode("utf-8", "replace")))
+        passage = of_text(plain.decode("utf-8", "replace"))
+        decision = self._inspect(host, tenant, passage, self._notes.exempt(tenant))
         if decision.action in (Action.BLOCK, Action.MASK):
             self._refuse(host, decision, status=status)
         verdict = decision.verdict()
@@ -112,45 +111,18 @@ class ReplyGuard:
             host.put_verdict(PLUGIN, verdict)
         _let_pass(host)
 
-    def _judged(
-        self, host: Host, tenant: TenantId | None, passage: Passage
-    ) -> tuple[Decision, tuple[Exemption, ...]]:
-        with limited(host.remaining_ms() * SHARE):
-            checked = self._checker.check(lambda _rule: passage)
-        for rule in self._checker.rules:
-            if rule.name in checked.failed and rule.mode != "alert" and self._config.on_error == "reject":
-                raise checked.failed[rule.name]
-        exempt = self._notes.exemptions(tenant)
-        decision = judge(
-            self._checker.rules, checked.found, exempt,
-            lambda rule, f: self._notes.fingerprint(tenant, rule, passage.text[f.start : f.end]),
-        )  # fmt: skip
+    def _inspect(self, host: Host, tenant: TenantId | None, passage: Passage, exempt: Exempt) -> Decision:
+        passages = dict.fromkeys(self._inspector.targets, passage)
+        decision = self._inspector.inspect(passages, exempt, left_ms=host.remaining_ms())
         _replies.inc(action=decision.action.value)
-        self._notes.note(host, tenant, decision, lambda _rule: passage, of="reply")
-        return decision, exempt
+        self._notes.note(host, tenant, decision, of="reply")
+        return decision
 
-    def _masked(self, tenant: TenantId | None, reply: RawReply, exempt: tuple[Exemption, ...]) -> RawReply:
+    def _masked(self, reply: RawReply, exempt: Exempt) -> RawReply:
         placeholders = Placeholders()
         placeholders.avoid(reply.passage().text)
-
-        def allowed(rule: RuleConfig, passage: Passage, finding: Finding) -> bool:
-            return not self._notes.covered(tenant, rule, passage.text[finding.start : finding.end], exempt)
-
-        def change(value: RawReply, edits: Edits) -> RawReply:
-            if any("audio" in path for path in edits):
-                raise EdgeError("reply: what is spoken in a sound can't be masked")
-            return value.changed(edits)
-
-        masking = [r for r in self._checker.rules if r.mode == "mask"]
-        return mask_all(
-            masking,
-            lambda value, _rule: value.passage(),
-            reply.changed({}),
-            self._checker,
-            placeholders,
-            allowed,
-            change,
-        )
+        bare = reply.changed({})  # without the log probabilities, in which nothing can be masked
+        return self._inspector.mask(bare, placeholders, exempt)
 
     def _with_originals(self, host: Host, tenant: TenantId | None, reply: RawReply) -> tuple[RawReply, int]:
         """The reply with the originals in place of the request's placeholders, and how many there were."""

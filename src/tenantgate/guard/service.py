@@ -1,4 +1,4 @@
-"""What `tenant-guardrails` does in its phases: the core's decisions joined with Kong, models and Redis.
+"""The phases of `tenant-guardrails`: requests are inspected, then let pass, masked or refused.
 
 PDK calls in access: headers, body, consumer, the verdict and the pass mark (5 in all); a masked request takes one or
 two more, a blocked one answers in place of the mark. A body that no other plugin has rewritten yet may take one more.
@@ -9,42 +9,37 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tenantgate import llm
-from tenantgate.guard.checking import Checked, Checker, mask_all
 from tenantgate.guard.config import check
 from tenantgate.guard.core.answers import CODE_REQUEST, blocked
-from tenantgate.guard.core.passages import Passage, of_reply, of_request, rewrite
-from tenantgate.guard.core.verdict import Action, Decision, judge
+from tenantgate.guard.core.inspection import Action, Decision, Exempt
+from tenantgate.guard.core.passages import of_reply, of_request
+from tenantgate.guard.core.requests import RequestBody
+from tenantgate.guard.inspector import Inspector
 from tenantgate.guard.models import PARTS
 from tenantgate.guard.notes import Notes, sealer
-from tenantgate.llm.chat import JSON_TYPE, ChatRequest, Reason, Refusal
+from tenantgate.llm.chat import JSON_TYPE, Reason, Refusal
 from tenantgate.pii.core import Placeholders, TooDeepError
 from tenantgate.telemetry import logs, metrics
-from tenantgate.time_left import OutOfTimeError, limited
 
 if TYPE_CHECKING:
-    from tenantgate.guard.config import GuardConfig, RuleConfig
+    from tenantgate.guard.config import GuardConfig
     from tenantgate.guard.core.detectors import Parts
-    from tenantgate.guard.core.exemptions import Exemption
     from tenantgate.kong import Host
-    from tenantgate.pii.core import Finding
     from tenantgate.tenant import TenantId
 
 __all__ = ["MARK", "ORIGINALS", "PLUGIN", "Guard"]
 
 PLUGIN: Final = "tenant-guardrails"
 MARK: Final = "tenantgate_guard"
-"""In ``kong.ctx.shared``: ``pass`` once the guard has let a request through (`tenantgate.config.lua`)."""
+"""In ``kong.ctx.shared``: ``pass`` once the guard has let a request through (`tenantgate.config.scripts`)."""
 ORIGINALS: Final = "tenantgate_guard_originals"
-"""There too: what placeholders stand for, sealed under the tenant's key, for the reply."""
+"""In ``kong.ctx.shared``, too: the originals of placeholders, sealed under the tenant's key, for the reply."""
 
 _log: Final = logging.getLogger("tenantgate.guard")
-SHARE: Final = 0.95 / 1000  # of what is left, in seconds; the rest is for the calls to Kong after the work
-
-_NOTHING: Final = Passage("", (), 0, 0)
 _TOO_DEEP: Final = (
     "A text of this request is escaped too often, one escape within the other, for the content policy of your "
     "organisation to be checked on it. Send the text itself."
@@ -66,8 +61,11 @@ class Guard:
     def __init__(self, config: GuardConfig, parts: Parts = PARTS) -> None:
         check(config.effective)
         self._config = config
-        self._requests = Checker([r for r in config.effective if r.target != "reply"], parts)
-        self._replies = Checker([r for r in config.effective if r.target == "reply"], parts)
+        self._requests = Inspector(
+            [rule for rule in config.effective if rule.target != "reply"], parts,
+            reject_unchecked=config.on_error == "reject",
+        )  # fmt: skip
+        self._replies = Inspector([rule for rule in config.effective if rule.target == "reply"], parts)
         self._notes = Notes(config)
 
     def access(self, host: Host) -> None:
@@ -93,14 +91,9 @@ class Guard:
         tenant, reply = host.tenant(), _logged_reply(host.record())
         if reply is None:
             return
-        passage = of_reply(reply)
-        checked = self._replies.check(lambda _rule: passage)
-        exempt = self._notes.exemptions(tenant)
-        decision = judge(
-            self._replies.rules, checked.found, exempt,
-            lambda rule, f: self._notes.fingerprint(tenant, rule, passage.text[f.start : f.end]),
-        )  # fmt: skip
-        self._notes.note(host, tenant, decision, lambda _rule: passage, of="reply")
+        passages = dict.fromkeys(self._replies.targets, of_reply(reply))
+        decision = self._replies.inspect(passages, self._notes.exempt(tenant))
+        self._notes.note(host, tenant, decision, of="reply")
 
     def _access(self, host: Host) -> None:
         request, tenant = host.chat_request(), host.tenant()
@@ -109,81 +102,54 @@ class Guard:
             host.refuse_unread(request, strict=self._config.enforces or self._config.strict_requests)
             self._let_pass(host, {"action": "pass", "unreadable": request.reason.value})
             return
-        passages: dict[str, Passage] = {}
-
-        def passage(rule: RuleConfig) -> Passage:
-            if rule.target not in passages:
-                passages[rule.target] = of_request(request.body, rule.target)
-            return passages[rule.target]
-
-        long = [
-            rule for rule in self._requests.rules if len(passage(rule).text) > self._config.max_characters
-        ]
-        self._refuse_long(host, long, passage)
-        with limited(host.remaining_ms() * SHARE):
-            checked = self._requests.check(lambda rule: _NOTHING if rule in long else passage(rule))
-        if long:
-            checked = Checked(checked.found, {**checked.failed, **{r.name: OutOfTimeError() for r in long}})
-        self._raise_failures(host, checked)
-        exempt = self._notes.exemptions(tenant)
-        decision = judge(
-            self._requests.rules, checked.found, exempt,
-            lambda rule, f: self._notes.fingerprint(tenant, rule, passage(rule).text[f.start : f.end]),
-        )  # fmt: skip
+        body = RequestBody(request.body)
+        passages = body.passages(self._requests.targets)
+        sizes = {target: len(passage.text) for target, passage in passages.items()}
+        self._refuse_long(host, sizes)
+        exempt = self._notes.exempt(tenant)
+        unread = [rule for rule in self._requests.rules if sizes[rule.target] > self._config.max_characters]
+        try:
+            decision = self._requests.inspect(passages, exempt, left_ms=host.remaining_ms(), unread=unread)
+        except TooDeepError:  # no later attempt could read this text
+            _requests.inc(action="too_deep")
+            host.refuse_unread(Refusal(Reason.TOO_DEEP, _TOO_DEEP, "messages"), strict=True)
+            raise
         _requests.inc(action=decision.action.value)
-        self._notes.note(host, tenant, decision, passage)
+        self._notes.note(host, tenant, decision)
         if decision.action is Action.BLOCK:
             self._refuse(host, decision)
         verdict = decision.verdict()
-        if checked.failed:
-            verdict["failed"] = sorted(checked.failed)
+        if decision.failures:
+            verdict["failed"] = sorted(decision.failures)
         if decision.action is Action.MASK:
-            self._mask(host, tenant, request, exempt)
+            self._mask(host, tenant, body, decision, exempt)
             if self._config.recover_redacted:
                 verdict["recover"] = True
         self._let_pass(host, verdict)
 
-    def _refuse_long(
-        self, host: Host, long: Sequence[RuleConfig], passage: Callable[[RuleConfig], Passage]
-    ) -> None:
-        """No later attempt would find the time to read a text that is far too long, so none is asked for."""
-        strict = [rule for rule in long if rule.mode != "alert"] if self._config.on_error == "reject" else []
-        if strict:
+    def _refuse_long(self, host: Host, sizes: Mapping[str, int]) -> None:
+        """Refuse a text that is far too long: no later attempt would find the time to read it.
+
+        `sizes` are characters by target.
+        """
+        enforcing = [rule for rule in self._requests.rules if rule.mode != "alert"]
+        longest = max((sizes[rule.target] for rule in enforcing), default=0)
+        most = self._config.max_characters
+        if longest > most and self._config.on_error == "reject":
             _requests.inc(action="too_long")
-            longest, most = max(len(passage(rule).text) for rule in strict), self._config.max_characters
-            told = (
+            message = (
                 f"The text of this request has {longest} characters; the content policy of your organisation can be "
                 f"checked on {most} at most. Send less of it."
             )
-            host.refuse_unread(Refusal(Reason.TOO_LARGE, told, "messages"), strict=True)
-
-    def _raise_failures(self, host: Host, checked: Checked) -> None:
-        if self._config.on_error != "reject":
-            return
-        for rule in self._requests.rules:
-            error = checked.failed.get(rule.name)
-            if error is None or rule.mode == "alert":
-                continue
-            if isinstance(error, TooDeepError):  # of this text, whoever asks and whenever
-                _requests.inc(action="too_deep")
-                host.refuse_unread(Refusal(Reason.TOO_DEEP, _TOO_DEEP, "messages"), strict=True)
-            raise error
+            host.refuse_unread(Refusal(Reason.TOO_LARGE, message, "messages"), strict=True)
 
     def _mask(
-        self, host: Host, tenant: TenantId | None, request: ChatRequest, exempt: tuple[Exemption, ...]
+        self, host: Host, tenant: TenantId | None, body: RequestBody, decision: Decision, exempt: Exempt
     ) -> None:
         placeholders = Placeholders()
-        placeholders.avoid(of_request(request.body, "concatenate_all_content").text)
-
-        def allowed(rule: RuleConfig, passage: Passage, finding: Finding) -> bool:
-            return not self._notes.covered(tenant, rule, passage.text[finding.start : finding.end], exempt)
-
-        masking = [r for r in self._requests.rules if r.mode == "mask"]
-        body = mask_all(
-            masking, lambda body, rule: of_request(body, rule.target), request.body, self._requests, placeholders,
-            allowed, rewrite,
-        )  # fmt: skip
-        host.replace_body(llm.write(body))
+        placeholders.avoid(of_request(body.value, "concatenate_all_content").text)
+        masked = self._requests.mask(body, placeholders, exempt, decision)
+        host.replace_body(llm.write(masked.value))
         if self._config.recover_redacted and self._config.encryption_key and tenant is not None:
             plain = placeholders.dumps().encode("ascii")
             sealed = sealer(self._config.encryption_key, tenant).seal(plain, key=ORIGINALS.encode())
@@ -204,7 +170,7 @@ class Guard:
 
 
 def _went_on(host: Host) -> bool:
-    """Whether a request went upstream, or would have but for `tenantgate.config.lua.GUARD_CHECK`."""
+    """Whether a request went upstream, or would have but for `tenantgate.config.scripts.GUARD_CHECK`."""
     return host.call("response.get_source") == "service" or host.response_status() == 503
 
 

@@ -15,8 +15,9 @@ from tenantgate.cache.admin import Admin
 from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.calibration import Calibration, Point
 from tenantgate.cache.core.partition import Keys, Partition
+from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.testing import HashingEmbedder
-from tenantgate.cache.redis_store import RedisCache, UnavailableError
+from tenantgate.cache.redis_store import RedisCache
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.errors import ConfigError
 from tenantgate.llm.chat import ChatReply

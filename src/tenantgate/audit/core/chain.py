@@ -6,7 +6,7 @@ SHA-256 of the canonical record without `content` and ``chain.hash``. So content
 want of room, or to erase it) and the chain still holds; its random ``salt`` keeps anybody from testing guesses at what
 was there.
 
-Whole records that had to go are told of by a later record of the same chain: its ``gap.numbers`` say which ones.
+Whole records that had to go are reported by a later record of the same chain, in its ``gap.numbers``.
 
 Who can rewrite a whole chain can forge it: the hashes prove something to whoever keeps a later one elsewhere, such as
 a second sink.
@@ -34,7 +34,7 @@ START: Final = Head(0, "", -1)
 """The head of a chain without entries."""
 
 SHED: Final = {"state": "shed"}
-"""What is left of a content that was taken out."""
+"""The content of a record whose content was taken out."""
 
 _MOST_MISSING: Final = 10_000_000  # numbers for which one keeps a place each
 _BEGINNING: Final = 1000  # records of a chain that may come before its first one
@@ -98,7 +98,7 @@ def numbers_of(record: Mapping[str, Any]) -> Numbers:
 
 
 class FaultKind(enum.StrEnum):
-    """What is wrong with a chain."""
+    """A kind of fault in a chain."""
 
     UNREADABLE = "unreadable"  # not a record at all
     ALTERED = "altered"  # its hash is another
@@ -129,7 +129,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a verification found.
+    """Result of a verification.
 
     Attributes:
         records: how many were read.
@@ -165,7 +165,7 @@ class _Chain:
     last: str = ""  # the hash of the last one in order
     ahead: dict[int, tuple[str, str, str]] = field(default_factory=dict)  # seq → prev, hash, id
     missing: list[tuple[int, int]] = field(default_factory=list)
-    told: list[tuple[int, int]] = field(default_factory=list)  # numbers that records say were dropped
+    reported: list[tuple[int, int]] = field(default_factory=list)  # numbers that records say were dropped
 
     @property
     def next(self) -> int:
@@ -208,8 +208,8 @@ class Verifier:
         self._place(key, seq, chain["prev"], digest, identifier)
         if whole:
             # Of what comes before it, and no more.
-            told = ((a, min(b, seq - 1)) for a, b in numbers_of(record))
-            self._chains[key].told += [(a, b) for a, b in told if 0 < a <= b]
+            reported = ((a, min(b, seq - 1)) for a, b in numbers_of(record))
+            self._chains[key].reported += [(a, b) for a, b in reported if 0 < a <= b]
 
     def _place(self, key: tuple[str, str], seq: int, prev: str, digest: str, identifier: str) -> None:
         state = self._chains.get(key)
@@ -261,21 +261,21 @@ class Verifier:
     def _settle(self, key: tuple[str, str], state: _Chain) -> None:
         while state.ahead:
             self._skip(key, state)
-        told = merged(state.told)
+        reported = merged(state.reported)
         for first, last in state.missing:
-            for a, b in _without(first, last, told):
+            for a, b in _without(first, last, reported):
                 self._faults.append(Fault(FaultKind.MISSING, *key, a, b))
         gone = [*state.missing, *([(1, state.first - 1)] if state.first > 1 else [])]
-        dropped = [(max(a, c), min(b, d)) for a, b in gone for c, d in told if max(a, c) <= min(b, d)]
+        dropped = [(max(a, c), min(b, d)) for a, b in gone for c, d in reported if max(a, c) <= min(b, d)]
         if dropped:
             self._dropped[key] = merged([*self._dropped.get(key, ()), *dropped])
-        state.missing, state.told = [], []
+        state.missing, state.reported = [], []
 
     def _fault(self, kind: FaultKind, key: tuple[str, str], seq: int, identifier: str) -> None:
         self._faults.append(Fault(kind, *key, seq, seq, identifier))
 
     def report(self, heads: Mapping[tuple[str, str], Head] | None = None) -> Report:
-        """What was found; with the known `heads` by (tenant, node) also whether the last records are there."""
+        """The result; with the known `heads` by (tenant, node) also whether the last records are there."""
         for key, state in self._chains.items():
             self._settle(key, state)
         for key, head in (heads or {}).items():
@@ -318,9 +318,9 @@ def _read(line: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     return (record, chain) if usable else (None, None)
 
 
-def _without(first: int, last: int, told: Numbers) -> Iterable[tuple[int, int]]:
-    """The numbers from `first` to `last` that aren't among `told`, which is in order."""
-    for a, b in told:
+def _without(first: int, last: int, reported: Numbers) -> Iterable[tuple[int, int]]:
+    """The numbers from `first` to `last` that aren't among `reported`, which is in order."""
+    for a, b in reported:
         if b >= first and a <= last:
             if a > first:
                 yield first, a - 1

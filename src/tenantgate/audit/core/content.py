@@ -1,4 +1,4 @@
-"""Prompts and replies as they came, and what of them is looked at: pieces of text by message.
+"""Prompts and replies as they came, and the texts in them by message.
 
 What came may be cut off at a bound of bytes; its beginning is read all the same. Shapes are OpenAI's, as in
 `tenantgate.llm.chat`, but here nothing is refused: an audit log must read what a cache may pass by. What can't be read
@@ -29,7 +29,7 @@ _MOST_MESSAGES: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class RawContent:
-    """What the plugin took of a request. Holds content: never log it.
+    """Content of a request as the plugin took it. Never log it.
 
     Attributes:
         body: the beginning of the request's body; None if it wasn't read.
@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Who says what; `finish_reason` for replies only."""
+    """A message and its role; `finish_reason` for replies only."""
 
     role: str
     parts: tuple[Part, ...]
@@ -69,7 +69,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """A body that could be read.
+    """A body that was read.
 
     Attributes:
         messages: in order; the last one may be cut off.
@@ -219,10 +219,10 @@ def _json_text(text: str, *, only: bool = False) -> str:
 
 def _settings(body: Mapping[str, Any]) -> dict[str, float | bool]:
     out: dict[str, float | bool] = {}
-    for name, told in _NUMBERS.items():
+    for name, setting in _NUMBERS.items():
         value = body.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12:
-            out[told] = value
+            out[setting] = value
     if isinstance(body.get("stream"), bool):
         out["stream"] = body["stream"]
     tools: Sequence[Any] | Any = body.get("tools")

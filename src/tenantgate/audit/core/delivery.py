@@ -1,4 +1,4 @@
-"""How records are grouped, named and tried again on their way to a sink: pure."""
+"""Batches, pauses and spans of records on their way to a sink. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNSET, _OK, _ERROR = 0, 1, 2  # OTLP's StatusCode
 def pause_s(
     failures: int, random: float, *, asked_s: float | None = None, longest_s: float = LONGEST_PAUSE_S
 ) -> float:
-    """How long to wait after so many failures in a row, with full jitter; `random` from 0 to 1.
+    """Seconds to wait after so many failures in a row, with full jitter; `random` from 0 to 1.
 
     At least what the receiver asked for (``Retry-After``), an hour at most.
     Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
@@ -31,7 +31,7 @@ def pause_s(
 
 
 def batch_key(batch: Sequence[Queued]) -> str:
-    """The same for the same records in the same order: what a receiver drops doubles by."""
+    """Key of a batch, the same for the same records in the same order: receivers drop doubles by it."""
     digest = hashlib.sha256()
     for queued in batch:
         digest.update(queued.id.encode("utf-8", "surrogateescape") + b"\n")
@@ -50,15 +50,15 @@ def span(record: Mapping[str, Any]) -> dict[str, Any]:
     trace = record.get("trace") or {}
     came = datetime.fromisoformat(record["time"])
     start = int(came.timestamp() * 1e9)
-    told = record.get("gap") is None
+    request = record.get("gap") is None  # else the record reports dropped ones
     took = float((record.get("latencies") or {}).get("request") or 0)
     model = ((record.get("gen_ai") or {}).get("request") or {}).get("model", "")
     status = int((record.get("response") or {}).get("status") or 0)
     out: dict[str, Any] = {
         "traceId": trace.get("trace_id", ""),
         "spanId": trace.get("span_id", ""),
-        "name": f"chat {model}".strip() if told else "records dropped",
-        "kind": _CLIENT if told else _INTERNAL,
+        "name": f"chat {model}".strip() if request else "records dropped",
+        "kind": _CLIENT if request else _INTERNAL,
         "startTimeUnixNano": str(start),
         "endTimeUnixNano": str(start + int(took * 1e6)),
         "attributes": [
@@ -66,7 +66,7 @@ def span(record: Mapping[str, Any]) -> dict[str, Any]:
             for key, found in (*_flat("", _bare(record)), *_messages(record), *_langfuse(record, came))
             if not key.startswith("tenantgate.trace.") and (value := _value(found)) is not None
         ],
-        "status": {"code": (_OK if 0 < status < 400 else _ERROR) if told else _UNSET},
+        "status": {"code": (_OK if 0 < status < 400 else _ERROR) if request else _UNSET},
     }
     if trace.get("parent_id"):
         out["parentSpanId"] = trace["parent_id"]

@@ -1,7 +1,7 @@
-"""Puts a journal line and its content together by the request's id, in the order of the journal.
+"""Join of journal lines with their contents by the request's id, in the order of the journal.
 
-Each takes its own way and either may be first. A line waits for its content for a while, then goes on without it; so
-no record hangs on a process that died. Content is bounded in bytes and age: it is given up first, a line never.
+Either may come first. A line waits for its content for a while, then goes on without it; so
+no record depends on a process that died. Content is bounded in bytes and age: it is given up first, a line never.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class Joiner:
         self.late = self.shed = self.orphaned = 0
 
     def __len__(self) -> int:
-        """How many lines wait."""
+        """Number of lines that wait."""
         return len(self._lines)
 
     @property
     def bytes(self) -> int:
-        """How much content waits for its line."""
+        """Bytes of content that wait for their lines."""
         return self._bytes
 
     def add_line(
@@ -134,7 +134,7 @@ class Joiner:
         return out
 
     def next_deadline(self) -> float | None:
-        """When the first line has waited long enough; None without one."""
+        """The end of the first line's wait; None without one."""
         return self._lines[0].deadline if self._lines else None
 
     def _bound(self, now: float) -> None:

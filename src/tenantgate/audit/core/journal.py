@@ -1,8 +1,8 @@
 """Kong's own log lines, as the stock ``file-log`` writes them: one JSON object a request, without content.
 
-Kong writes a line for every request of the service, whatever became of it and whichever of our processes live. The
-renderer has file-log leave out what could hold content and put in what our plugins decided. Still nothing here is
-taken on trust: of each field only a short, plain value gets on.
+Kong writes a line for every request of the service, whatever its outcome and whichever of our processes live. By the
+rendered configuration file-log leaves out what could hold content and adds the decisions of our plugins. Still nothing
+here is trusted: of each field only a short, plain value is taken.
 Source: https://github.com/Kong/kong/blob/3.9.3/kong/pdk/log.lua (``kong.log.serialize``).
 """
 
@@ -20,7 +20,7 @@ from tenantgate.tenant import TenantId
 __all__ = ["UNKNOWN_TENANT", "JournalLine", "parse_line", "plain_verdict", "route_parts", "split_records"]
 
 UNKNOWN_TENANT: Final = TenantId("~unknown")
-"""Whose a request is that has neither a consumer nor a route of ours; no rendered tenant can have this id."""
+"""The tenant of a request with neither a consumer nor a route of ours; no rendered tenant can have this id."""
 
 _PLAIN: Final = re.compile(r"[\w .:/+@~*#()-]{1,200}", re.ASCII)
 _ID: Final = re.compile(r"[0-9A-Za-z_.:-]{1,128}", re.ASCII)
@@ -40,13 +40,13 @@ class JournalLine:
         request_id: Kong's id of the request, 32 hexadecimal digits; empty if Kong gave none.
         correlation_id: the gateway's or the client's, if it is a UUID: clients may put anything there.
         tenant: the consumer's, else the route's.
-        started_ms: when it came, in Unix milliseconds.
+        started_ms: arrival of the request, in Unix milliseconds.
         latencies: in milliseconds; ``proxy`` is -1 where no provider was asked.
-        source: who answered: ``upstream`` or ``kong``.
+        source: origin of the answer: ``upstream`` or ``kong``.
         tokens: (prompt, completion, total) as Kong counted them.
         cost: as Kong computed it.
-        told: what the rendered Lua put in: texts by name, such as ``cache_status`` and ``traceparent``.
-        verdicts: what our plugins decided, by plugin, without any text of the request.
+        notes: texts that the rendered Lua added, by name, such as ``cache_status`` and ``traceparent``.
+        verdicts: decisions of our plugins, by plugin, without any text of the request.
     """
 
     request_id: str
@@ -73,7 +73,7 @@ class JournalLine:
     tokens: tuple[int, int, int] | None
     cost: float | None
     time_to_first_token_ms: float | None
-    told: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -90,7 +90,7 @@ def parse_line(raw: bytes) -> JournalLine | None:
     custom_id = consumer.get("custom_id") if isinstance(consumer, dict) else None
     tenant = custom_id if isinstance(custom_id, str) and custom_id else route_tenant
     meta, usage = _map(found, "ai", "proxy", "meta"), _map(found, "ai", "proxy", "usage")
-    told, verdicts = _told(found.get("tenantgate"))
+    notes, verdicts = _notes(found.get("tenantgate"))
     return JournalLine(
         request_id=_identifier(_text(found, "request", "id")),
         correlation_id=_uuid(_text(found, "correlation_id")),
@@ -120,7 +120,7 @@ def parse_line(raw: bytes) -> JournalLine | None:
         tokens=_tokens(usage),
         cost=_number(usage.get("cost")) or None,
         time_to_first_token_ms=_number(_at(found, "ai", "proxy", "meta", "llm_time_to_first_token")),
-        told=told,
+        notes=notes,
         verdicts=verdicts,
     )
 
@@ -148,7 +148,7 @@ def split_records(raw: bytes) -> list[bytes]:
 
 
 def _record_end(text: str, at: int) -> int | None:
-    """Where the log record that begins at `at` ends, or None if none begins there."""
+    """The end of the log record that begins at `at`, or None if none begins there."""
     try:
         found, end = _DECODER.raw_decode(text, at)
     except (ValueError, RecursionError):
@@ -195,8 +195,8 @@ def _reduced(value: Any, depth: int) -> Any:
     }
 
 
-def _told(values: Any) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
-    told: dict[str, str] = {}
+def _notes(values: Any) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
+    notes: dict[str, str] = {}
     verdicts: dict[str, Mapping[str, Any]] = {}
     for name, value in values.items() if isinstance(values, dict) else ():
         if not _ID.fullmatch(name):
@@ -205,10 +205,10 @@ def _told(values: Any) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
         if verdict is not None:
             verdicts[name] = verdict
         elif isinstance(value, bool):
-            told[name] = "true" if value else "false"
+            notes[name] = "true" if value else "false"
         elif isinstance(value, str) and _PLAIN.fullmatch(value):
-            told[name] = value
-    return told, verdicts
+            notes[name] = value
+    return notes, verdicts
 
 
 def _at(record: Any, *path: str) -> Any:

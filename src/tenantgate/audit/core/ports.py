@@ -1,4 +1,4 @@
-"""What the audit log needs from the world: a durable spool, and sinks; `tenantgate.edge` provides them."""
+"""Ports of the audit log: a durable spool, and sinks, which adapters provide."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Head:
     Attributes:
         seq: number of the entry, from 1.
         hash: its hash, 64 hexadecimal digits.
-        position: where its line lay in the journal.
+        position: of its line in the journal, in bytes.
     """
 
     seq: int
@@ -33,7 +33,7 @@ class Entry:
     """A record on its way into the spool.
 
     Attributes:
-        tenant: whose it is.
+        tenant: its owner.
         id: unique over all tenants and nodes.
         seq: number in the chain of this tenant and node, from 1, without gaps.
         hash: of this record, 64 hexadecimal digits.
@@ -61,7 +61,7 @@ class Queued:
 
 
 class GapReason(enum.StrEnum):
-    """Why entries are gone."""
+    """Reason why entries are gone."""
 
     SPOOL_FULL = "spool_full"  # the bound of the spool was reached
     SPOOL_LOST = "spool_lost"  # Redis lost them after it had taken them; sinks may have them
@@ -81,7 +81,7 @@ class Gap:
 
 
 class Spool(Protocol):
-    """Keeps records between the worker and the sinks, over the death of either. Of one node, one writer."""
+    """Store of records between the worker and the sinks, which outlives both. Of one node, with one writer."""
 
     @property
     def taken_over(self) -> bool:
@@ -119,10 +119,10 @@ class Spool(Protocol):
         """Drop what all sinks have, and over the bound the oldest, content first; how many records lost something."""
 
     def gaps(self) -> Sequence[Gap]:
-        """What is gone and no record tells of yet, one for a tenant and reason; outlives the process."""
+        """Gaps that no record reports yet, one for a tenant and reason; they outlive the process."""
 
-    def told(self, gaps: Sequence[Gap]) -> None:
-        """Records tell of these now. May be lost with the process: then they are given again."""
+    def reported(self, gaps: Sequence[Gap]) -> None:
+        """Records report these now. May be lost with the process: then they are given again."""
 
 
 class ConflictError(EdgeError):
@@ -130,7 +130,7 @@ class ConflictError(EdgeError):
 
 
 class Sink(Protocol):
-    """Where records go."""
+    """Receiver of records."""
 
     name: str
 

@@ -40,7 +40,7 @@ _GUARDS: Final = ("guardrails", "response_guardrails")
 
 
 class Outcome(enum.StrEnum):
-    """What became of a request."""
+    """Outcome of a request."""
 
     ANSWERED = "answered"  # by the provider
     CACHED = "cached"  # by the cache
@@ -55,7 +55,7 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a route's settings say about a record beside its content; prices by a million tokens.
+    """Settings of a route that a record depends on beside its content; prices are for a million tokens.
 
     `key` is the tenant's own; without one, and with an unknown route, the client's address is left out.
     """
@@ -68,7 +68,7 @@ class Terms:
 
 def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: str) -> dict[str, Any]:
     """The record of a request, to be linked into its tenant's chain. Absent values are left out."""
-    trace = trace_of(line.told.get("traceparent"), line.kong_trace_id, identifier)
+    trace = trace_of(line.notes.get("traceparent"), line.kong_trace_id, identifier)
     record: dict[str, Any] = {
         "version": VERSION,
         "id": identifier,
@@ -81,7 +81,7 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
         ),
         "response": _known(
             status=line.status, size=line.response_size, source=line.source, upstream_status=line.upstream_status,
-            cache_status=line.told.get(_CACHE_STATUS), cache_key=line.told.get("cache_key"),
+            cache_status=line.notes.get(_CACHE_STATUS), cache_key=line.notes.get("cache_key"),
         ),
         "route": _known(id=line.route_id, name=line.route_name),
         "consumer": _consumer(line),
@@ -127,13 +127,13 @@ def gap(
 
 
 def outcome_of(line: JournalLine) -> Outcome:
-    """What became of the request, by its status, who answered, and what our plugins say."""
+    """The outcome of a request, by its status, the origin of the answer, and the verdicts of our plugins."""
     status, ours = line.status, line.source != "upstream"
     # Only the cache answers with success in the provider's place.
-    hit = line.told.get(_CACHE_STATUS, "").lower() == "hit"  # a provider may say so, too
+    hit = line.notes.get(_CACHE_STATUS, "").lower() == "hit"  # a provider may say so, too
     if ours and (hit or (0 < status < 400 and not line.attempts)):
         return Outcome.CACHED
-    if status == 499 or (0 < status < 400 and line.told.get(_COMPLETE) == "false"):
+    if status == 499 or (0 < status < 400 and line.notes.get(_COMPLETE) == "false"):
         return Outcome.CLIENT_GONE
     if status >= 400 and any(line.verdicts.get(guard, {}).get("action") == "block" for guard in _GUARDS):
         return Outcome.BLOCKED
@@ -191,8 +191,8 @@ def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
 
 
 def _reasons(line: JournalLine, redacted: Redacted) -> list[str]:
-    if told := line.told.get("finish_reason"):
-        return [told]
+    if reason := line.notes.get("finish_reason"):
+        return [reason]
     messages = redacted.content.get("output_messages") or ()
     return [m["finish_reason"] for m in messages if m.get("finish_reason")]
 

@@ -1,4 +1,4 @@
-"""Takes personal data and secrets out of a content, or makes hashes of it. Nothing of a content gets on otherwise.
+"""Redaction of a content: personal data and secrets are taken out, or hashes made. Nothing else of it is kept.
 
 Whatever goes wrong (no recogniser of names, no time, a detector that fails) leaves a content that says so and holds
 nothing.
@@ -51,7 +51,7 @@ _HASH: Final = 16  # hexadecimal digits of a hash that stands for a value
 
 
 class ContentState(enum.StrEnum):
-    """What became of a request's content."""
+    """State of a request's content in its record."""
 
     KEPT = "kept"  # redacted
     HASHED = "hashed"
@@ -74,7 +74,7 @@ class NamesMissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a tenant's route says about content, `key` being the tenant's own (`tenant_key`)."""
+    """Settings of a tenant's route for content, `key` being the tenant's own (`tenant_key`)."""
 
     content: str = "redacted"
     redaction: str = "placeholder"
@@ -110,7 +110,7 @@ def tenant_key(secret: str, tenant: TenantId) -> bytes:
 
 
 def absent(state: ContentState, **more: Any) -> Redacted:
-    """A content that isn't there, and why."""
+    """The result for a content that isn't there: the reason."""
     return Redacted({"state": state.value, **more})
 
 
@@ -122,7 +122,7 @@ def redact(
     in_time: Callable[[], bool] = lambda: True,
     salt: str = "",
 ) -> Redacted:
-    """What may be kept of a content. Never raises; `in_time` is asked before each piece of text."""
+    """The redacted content. Never raises; `in_time` is asked before each piece of text."""
 
     def check() -> None:
         if not in_time():

@@ -63,9 +63,9 @@ class MemorySpool:
         return 0
 
     def gaps(self) -> Sequence[Gap]:
-        """What no record tells of yet."""
+        """Gaps that no record reports yet."""
         return tuple(self.dropped)
 
-    def told(self, gaps: Sequence[Gap]) -> None:
-        """Records tell of these now."""
+    def reported(self, gaps: Sequence[Gap]) -> None:
+        """Records report these now."""
         self.dropped = [gap for gap in self.dropped if gap not in gaps]

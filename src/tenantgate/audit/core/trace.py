@@ -14,7 +14,7 @@ _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-(
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Where a request lies in a trace.
+    """Place of a request in a trace.
 
     Attributes:
         trace_id: 32 hexadecimal digits.

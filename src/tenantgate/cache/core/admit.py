@@ -1,4 +1,4 @@
-"""What may be stored: whole, successful, final answers of the provider, and nothing else."""
+"""What is stored: whole, successful, final answers of the provider, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import enum
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tenantgate.cache.core.entry import Entry, encode
 from tenantgate.llm.chat import ChatReply, parse_reply
 
-__all__ = ["NotStored", "admit", "is_stream"]
+__all__ = ["STORED", "NotStored", "admit", "is_stream", "new_entry"]
 
 # How providers say that an answer is complete; Kong 3.9 passes on Anthropic's and Gemini's own words.
 _COMPLETE: Final = frozenset({"stop", "end_turn", "stop_sequence", "complete", "eos", "eos_token"})
 _CALLS: Final = frozenset({"tool_calls", "tool_use"})
 
 
+STORED: Final = "stored"
+
+
 class NotStored(enum.StrEnum):
-    """Why a reply isn't kept; in metrics and tests."""
+    """Why a reply isn't stored."""
 
     NO_REPLY = "no_reply"
     NO_STORE = "reply_no_store"
@@ -26,6 +30,8 @@ class NotStored(enum.StrEnum):
     INCOMPLETE = "incomplete"
     NOT_TEXT = "not_plain_text"
     TOO_LARGE = "too_large"
+    GUARD = "guard"
+    REDIS = "redis_failed"
 
 
 def admit(
@@ -65,6 +71,17 @@ def admit(
     model = reply.model or _at(record, *meta, "response_model") or _at(record, *meta, "request_model") or ""
     finish = "tool_calls" if reply.tool_calls else "stop"
     return dataclasses.replace(reply, finish_reason=finish, model=str(model))
+
+
+def new_entry(
+    question: str | None, reply: ChatReply, now: float, *, ttl_s: int, max_bytes: int
+) -> Entry | NotStored:
+    """The entry for a reply, or why it isn't stored: it takes more than `max_bytes` with its question.
+
+    What the embedder knows of the question comes later, and doesn't count: it is bounded by the question's tokens.
+    """
+    entry = Entry(question, reply, now, ttl_s)
+    return NotStored.TOO_LARGE if len(encode(entry)) > max_bytes else entry
 
 
 def is_stream(record: Mapping[str, Any]) -> bool:

@@ -49,8 +49,8 @@ class Stage:
 
     def odds(self, found: Sequence[float], similarity: float) -> float:
         """The log-odds of all that is known: the readers' and the cosine, -1..1."""
-        told = sum(weight * each for weight, each in zip(self.weights, found, strict=True))
-        return told + self.cosine * (similarity - self.at)
+        weighed = sum(weight * each for weight, each in zip(self.weights, found, strict=True))
+        return weighed + self.cosine * (similarity - self.at)
 
     def score(self, found: Sequence[float], similarity: float) -> float:
         """The score, 0..1, of `odds`."""

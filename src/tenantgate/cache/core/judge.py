@@ -8,13 +8,14 @@ right pairs it costs (`benchmarks/bench_cache.py` prints both).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 from tenantgate.cache.core.alignment import Difference, compare, plainly_apart
 from tenantgate.cache.core.ports import PairVerifier
 from tenantgate.cache.core.wording import read
 
-__all__ = ["NEAR", "Difference", "choose", "difference"]
+__all__ = ["NEAR", "Candidate", "Difference", "Scored", "choose", "difference"]
 
 T = TypeVar("T")
 
@@ -36,28 +37,62 @@ def difference(a: str, b: str) -> Difference | None:
     return compare(read(a), read(b))
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate(Generic[T]):
+    """A stored question near to the one that is asked, and whatever stands for its `answer`.
+
+    `similarity` is the cosine of the two, -1 to 1; `states` what the embedder knows of the stored question.
+    """
+
+    similarity: float
+    question: str
+    answer: T
+    states: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored(Generic[T]):
+    """A candidate that the verifier read, with the score that it gave, 0 to 1."""
+
+    candidate: Candidate[T]
+    score: float
+
+
 def choose(
-    question: str, near: Iterable[tuple[float, str, T]], verifier: PairVerifier, threshold: float
-) -> T | None:
-    """The stored answer that may serve `question`, or None.
+    question: str,
+    near: Iterable[Candidate[T]],
+    verifier: PairVerifier,
+    threshold: float,
+    *,
+    states: bytes | None = None,
+) -> Scored[T] | None:
+    """The candidate with the highest score of those read; its answer may be served if that reaches the threshold.
+
+    None where none was read: there is no candidate, or rules exclude all.
 
     Args:
         question: what is asked.
-        near: (cosine, stored question, whatever stands for its answer), the nearest first; read as far as needed.
+        near: the nearest first; drawn as far as needed.
         verifier: what reads two questions together.
         threshold: the verifier's score that is needed, from the calibration.
+        states: what the embedder knows of the question.
     """
+    best: Scored[T] | None = None
     most = _MOST_READ if len(question) <= _SHORT else 1
-    for similarity, stored, answer in near:
-        if similarity < NEAR:
+    for candidate in near:
+        if candidate.similarity < NEAR:
             break
+        stored = candidate.question
         if difference(question, stored) is not None or verifier.truncates(question, stored):
             continue
+        known = {question: states, stored: candidate.states}
+        given = {text: each for text, each in known.items() if each is not None}
+        score = verifier.score(question, stored, candidate.similarity, given)
+        if best is None or score > best.score:
+            best = Scored(candidate, score)
+        most -= 1
         # The first that will do. To read on for a higher score found no better answers (ten replays, 1.86 % wrong
         # beside 1.87 %) and took half as many readings again.
-        if verifier.score(question, stored, similarity) >= threshold:
-            return answer
-        most -= 1
-        if most == 0:
+        if score >= threshold or most == 0:
             break
-    return None
+    return best

@@ -18,7 +18,7 @@ __all__ = ["Keys", "Partition", "encode", "partition_of", "parts_of"]
 
 _PREFIX: Final = "tg:cache:1"  # the version of the layout, so that another one never meets these keys
 
-# Parameters that don't change what an answer says: how it is delivered, and what the provider books it under.
+# Parameters that don't change what an answer says: how it is delivered, and what the provider charges it to.
 # Everything else counts, also what doesn't exist yet.
 _NEUTRAL: Final = frozenset(
     {

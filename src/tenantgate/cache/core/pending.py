@@ -9,10 +9,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tenantgate.cache.core.partition import Keys
+from tenantgate.cache.core.similar import NOWHERE, Place
 
-__all__ = ["Doubt", "Pending", "PendingMisses"]
+if TYPE_CHECKING:
+    from tenantgate.cache.core.outcome import Miss
+    from tenantgate.cache.core.question import Question
+
+__all__ = ["Doubt", "Pending", "PendingMisses", "pending_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +35,26 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A miss.
+    """A miss: what its log phase needs to store the provider's answer.
 
-    `vectors` is the vector set that the answer belongs to, None without similarity; `vector` is scrambled float32,
-    None if it has yet to be made, and `states` what the embedder gave beside it. `damaged` names entries that could
-    not be opened and should go. `doubt` is what the provider's answer will be compared with.
+    `question` is None where it isn't compared. `stream` says whether the client asked for server-sent events. `damaged`
+    names entries that could not be opened and should go. `comparison` is what the provider's answer is compared with.
     """
 
     keys: Keys
     name: str
     question: str | None
     stream: bool
-    vectors: str | None = None
-    vector: bytes | None = None
-    states: bytes | None = None
+    place: Place = NOWHERE
     damaged: tuple[str, ...] = ()
-    doubt: Doubt | None = None
+    comparison: Doubt | None = None
 
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
-        return 600 + 2 * len(self.question or "") + len(self.vector or b"") + len(self.states or b"")
+        embedding = self.place.embedding
+        made = 0 if embedding is None else len(embedding.vector) + len(embedding.states or b"")
+        return 600 + 2 * len(self.question or "") + made
 
 
 class PendingMisses:
@@ -90,3 +95,11 @@ class PendingMisses:
 
     def __len__(self) -> int:
         return len(self._held)
+
+
+def pending_of(question: Question, miss: Miss, damaged: tuple[str, ...] = ()) -> Pending:
+    """What a miss leaves."""
+    # Only what is compared needs its text: what is too long for that would only make the entry large.
+    text = question.text if miss.place.vectors else None
+    stream = question.request.stream
+    return Pending(question.keys, question.name, text, stream, miss.place, damaged, miss.comparison)

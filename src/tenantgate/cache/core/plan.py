@@ -1,11 +1,11 @@
-"""Whether to look a request up at all, and what its `Cache-Control` asks for (RFC 9111, section 5.2.1)."""
+"""What a request's `Cache-Control` asks for (RFC 9111, section 5.2.1), and the names of all outcomes."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 
-__all__ = ["Bypass", "CacheControl", "Status", "may_serve"]
+__all__ = ["BypassReason", "CacheControl", "MissReason", "Status", "may_serve"]
 
 
 class Status(enum.StrEnum):
@@ -17,8 +17,8 @@ class Status(enum.StrEnum):
     REFRESH = "Refresh"
 
 
-class Bypass(enum.StrEnum):
-    """Why a request went past the cache; in metrics and tests."""
+class BypassReason(enum.StrEnum):
+    """Why a request went past the cache."""
 
     NO_TENANT = "no_tenant"
     NOT_CHAT = "not_chat"
@@ -28,6 +28,17 @@ class Bypass(enum.StrEnum):
     REDIS = "redis_failed"
     REFUSED = "redis_refused"
     GUARD = "guard"
+
+
+class MissReason(enum.StrEnum):
+    """Why nothing was served, besides the reasons for which a text isn't compared (`fitness.Unfit`)."""
+
+    NOT_FOUND = ""
+    """Nothing is stored that will do."""
+    PROBE = "probe"
+    """A stored answer would have done; the provider is asked all the same, to compare the two."""
+    ONLY_IF_CACHED = "only_if_cached"
+    """And the client asked for no other, so the provider isn't asked."""
 
 
 @dataclass(frozen=True, slots=True)

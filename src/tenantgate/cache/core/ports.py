@@ -1,22 +1,153 @@
-"""Ports of the semantic cache: models and encryption, which adapters provide."""
+"""Ports of the semantic cache: the store, models and encryption, which adapters provide."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+from tenantgate.cache.core.plan import BypassReason
+from tenantgate.errors import EdgeError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tenantgate.cache.core.bound import Plan
+    from tenantgate.cache.core.partition import Keys
+    from tenantgate.cache.core.pending import Doubt
     from tenantgate.models.ports import Reading
 
     Vector = NDArray[np.float32]
 
-__all__ = ["NO_STATES", "Embedder", "LanguageIdentifier", "PairReader", "PairVerifier", "Sealer"]
+__all__ = [
+    "NO_STATES",
+    "AnswerStore",
+    "BoundLearner",
+    "Embedder",
+    "Found",
+    "HeldBackError",
+    "LanguageIdentifier",
+    "Neighbour",
+    "PairReader",
+    "PairVerifier",
+    "RefusedError",
+    "Sealer",
+    "UnavailableError",
+]
 
 NO_STATES: Final[Mapping[str, bytes]] = MappingProxyType({})
+
+
+# -- the store -------------------------------------------------------------------------------------------
+
+
+class UnavailableError(EdgeError):
+    """The store doesn't answer."""
+
+    reason: ClassVar[BypassReason] = BypassReason.REDIS
+
+
+class HeldBackError(UnavailableError):
+    """The store wasn't asked: it failed several times in a row, and the pause isn't over."""
+
+    reason = BypassReason.BREAKER
+
+
+class RefusedError(UnavailableError):
+    """The store lives, and answered with an error: another type under the key, no memory, a command it lacks."""
+
+    reason = BypassReason.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An entry near a vector; `similarity` is the cosine, from -1 to 1, and `value` still sealed."""
+
+    name: str
+    similarity: float
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to one search: the exact entry, still sealed, or the neighbours and the plan as they are stored."""
+
+    entry: bytes | None = None
+    neighbours: tuple[Neighbour, ...] = ()
+    plan: bytes | None = None
+
+
+class AnswerStore(Protocol):
+    """What a lookup needs of the store; `get` and `nearest` are one round trip each."""
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether it can search by vectors, as far as is known."""
+
+    def expects(self, name: str) -> bool:
+        """Whether the entry of this name should be asked for alone, before its question is embedded.
+
+        So it is where the entry was stored or found lately, and while the store fails.
+        """
+
+    def get(self, keys: Keys, name: str) -> bytes | None:
+        """The entry of this name as it was sealed, or None.
+
+        Raises:
+            UnavailableError: the store failed, refused or wasn't asked.
+        """
+
+    def nearest(
+        self,
+        keys: Keys,
+        vectors: str,
+        vector: bytes,
+        count: int,
+        *,
+        exact: str | None = None,
+        plan: str | None = None,
+        least: float = -1.0,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Found:
+        """The entry with the name `exact`; where there is none, the nearest entries, the nearest first.
+
+        Args:
+            keys: the tenant's.
+            vectors: the key of the vector set.
+            vector: little-endian float32, scrambled.
+            count: how many neighbours at most.
+            exact: an entry's name, if that is asked for, too.
+            plan: the key under which a plan may lie, which comes with the neighbours.
+            least: the neighbours' least cosine, -1 to 1.
+            meanwhile: what may be called while the store searches.
+
+        Raises:
+            UnavailableError: the store failed, refused or wasn't asked.
+        """
+
+
+# -- the bound -------------------------------------------------------------------------------------------
+
+
+class BoundLearner(Protocol):
+    """What moves the score that a neighbour needs, by a tenant's own traffic."""
+
+    def state(self, keys: Keys) -> str:
+        """The key under which a tenant's plan lies."""
+
+    def plan(self, keys: Keys, sealer: Any, stored: bytes | None) -> Plan:
+        """The plan that was stored, if the tenant's `Sealer` signed it, or the first one."""
+
+    def doubt(self, plan: Plan, name: str, score: float, *, served: bool) -> Doubt | None:
+        """A sample of the neighbours with which the provider's answer is to be compared."""
+
+    def saw(self, keys: Keys, score: float | None, *, hit: bool) -> None:
+        """Count a lookup: the score of its best neighbour, and whether that was served."""
+
+
+# -- models and encryption -------------------------------------------------------------------------------
 
 
 class Embedder(Protocol):

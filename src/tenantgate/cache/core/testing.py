@@ -1,4 +1,4 @@
-"""Test doubles for the cache's models: deterministic, instant, without weights.
+"""Test doubles for the cache's ports: a store of dictionaries, and models without weights, deterministic and instant.
 
 Part of the product, so that whoever writes an embedder or a plugin beside the cache can test without 90 MB.
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tenantgate.cache.core.ports import NO_STATES
+from tenantgate.cache.core.ports import NO_STATES, Found, Neighbour, UnavailableError
 from tenantgate.models.ports import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from tenantgate.cache.core.partition import Keys
     from tenantgate.cache.core.ports import Vector
 
-__all__ = ["HashingEmbedder", "WordVerifier"]
+__all__ = ["HashingEmbedder", "MemoryStore", "WordVerifier"]
 
 _WORD: Final = re.compile(r"\w+")
 
@@ -71,3 +73,66 @@ class WordVerifier:
     def truncates(self, a: str, b: str) -> bool:
         """Whether the two are too long together."""
         return len(a) + len(b) > 4000
+
+
+@dataclass
+class MemoryStore:
+    """An `AnswerStore` of dictionaries.
+
+    Attributes:
+        values: entries and plans, sealed, by their keys.
+        vectors: vectors by their sets' keys and their entries' names.
+        expected: names of entries that are asked for alone.
+        failures: what the operations ``get`` and ``nearest`` raise.
+        round_trips: the operations so far.
+    """
+
+    values: dict[str, bytes] = field(default_factory=dict)
+    vectors: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    expected: set[str] = field(default_factory=set)
+    has_vectors: bool = True
+    failures: dict[str, UnavailableError] = field(default_factory=dict)
+    round_trips: list[str] = field(default_factory=list)
+
+    def expects(self, name: str) -> bool:
+        """Whether it was said to."""
+        return name in self.expected
+
+    def get(self, keys: Keys, name: str) -> bytes | None:
+        """The value of the entry's key."""
+        self._note("get")
+        return self.values.get(keys.entry(name))
+
+    def nearest(
+        self,
+        keys: Keys,
+        vectors: str,
+        vector: bytes,
+        count: int,
+        *,
+        exact: str | None = None,
+        plan: str | None = None,
+        least: float = -1.0,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Found:
+        """As `AnswerStore.nearest`, by comparing all."""
+        self._note("nearest")
+        if meanwhile is not None:
+            meanwhile()
+        if exact is not None and (entry := self.values.get(keys.entry(exact))) is not None:
+            return Found(entry)
+        asked = np.frombuffer(vector, "<f4")
+        held = self.vectors.get(vectors, {}).items()
+        near = [
+            Neighbour(name, float(asked @ np.frombuffer(each, "<f4")), self.values[keys.entry(name)])
+            for name, each in held
+            if keys.entry(name) in self.values
+        ]
+        near.sort(key=lambda neighbour: -neighbour.similarity)
+        kept = tuple(neighbour for neighbour in near[:count] if neighbour.similarity >= least)
+        return Found(None, kept, self.values.get(plan or ""))
+
+    def _note(self, operation: str) -> None:
+        self.round_trips.append(operation)
+        if operation in self.failures:
+            raise self.failures[operation]

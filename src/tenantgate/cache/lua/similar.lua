@@ -1,4 +1,4 @@
--- The nearest neighbours of a vector and their entries, in one trip, with the plan that says which of them will do.
+-- The nearest neighbours of a vector and their entries, in one round trip, with the plan that says which of them will do.
 -- KEYS: vector set; state of the bound; the very entry that is asked for, if it isn't known to be none. ARGV: vector as
 -- float32, how many, entry's prefix, the least score
 -- Gives that entry or nothing, the plan or nothing, then name, score, value, name, score, value … ; vectors whose entry is

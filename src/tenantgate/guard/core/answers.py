@@ -1,4 +1,4 @@
-"""What a refused client gets: OpenAI's error shape, a stable code, the request's id; the reason only if asked for."""
+"""Answer to a refused client: OpenAI's error shape, a stable code, the request's id; the reason only if asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, Final
 
-from tenantgate.guard.core.verdict import Decision
+from tenantgate.guard.core.inspection import Decision
 
 __all__ = ["CODE_REPLY", "CODE_REQUEST", "blocked", "safe_id"]
 
@@ -40,7 +40,7 @@ def blocked(
         "param": None,
         "code": code,
     }
-    # The client may have chosen the id; only a harmless one is said back.
+    # The client may have chosen the id; only a harmless one is repeated.
     if safe_id(request_id):
         error["request_id"] = request_id
     if show_reason and decision is not None:

@@ -10,12 +10,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from tenantgate.guard.core.concepts import TRIGGERS
-from tenantgate.guard.core.lexical import Folded, Lexicon, entries_of
+from tenantgate.guard.core.lexical import SIGN, Folded, Lexicon, entries_of
+
+if TYPE_CHECKING:
+    from tenantgate.guard.core.lexical import Ints
 
 __all__ = ["Disguise", "disguises"]
 
@@ -42,10 +45,12 @@ _STEMS: Final = (
 _LEAST: Final = 5  # letters of words that give a disguise away
 _AROUND: Final = 600  # characters on either side of what gave a disguise away that are read with it
 _MOST: Final = 4000  # characters of one disguise
-_SPELLED: Final = re.compile(r"(?<!\w)(?:\w[^\w]{1,4}+(?=\w(?!\w))){4,2000}+\w")
-_GAP: Final = re.compile(r"[^\w]{1,4}+")
+_SPELLED: Final = re.compile(r"(?<![^\W_])(?:[^\W_][\W_]{1,4}+(?=[^\W_](?![^\W_]))){4,2000}+[^\W_]")
+_GAP: Final = re.compile(r"[\W_]{1,4}+")
 _GLUED: Final = re.compile(r"(?<![A-Za-z])[A-Za-z]{18,400}+")
+_GLUED_LEAST: Final = 18  # letters, as above
 _STEM_IN: Final = re.compile("|".join(sorted(_STEMS, key=len, reverse=True)), re.IGNORECASE)
+_SMALL: Final = re.compile(r"(?<=[a-z]{3})(?:all|and|the|your|from|without)(?=[a-z]{3})", re.IGNORECASE)
 _MORSE: Final = re.compile(r"[.\-/ _|\n]{20,20000}+")
 _MORSE_CODE: Final = dict(
     zip(
@@ -58,6 +63,9 @@ _MORSE_CODE: Final = dict(
 _FIGURES: Final = {"0": "o", "3": "e", "4": "a", "@": "a", "5": "s", "$": "s", "7": "t", "+": "t", "8": "b", "9": "g", "6": "g", "2": "z"}  # fmt: skip
 _LEET: Final = tuple(str.maketrans(_FIGURES | dict.fromkeys("1!|", letter)) for letter in "il")
 _LEET_WORD: Final = re.compile(r"(?<![A-Za-z0-9@$!|+])[A-Za-z]{0,20}+[0-9@$!|+][A-Za-z0-9@$!|+]{1,30}+")
+_CODES: Final = np.arange(128)
+_FIGURE: Final = np.isin(_CODES, [ord(c) for c in (*_FIGURES, *"1!|")])
+_LATIN: Final = np.isin(_CODES, [ord(c) for c in _ALPHABET])
 _UPSIDE_DOWN: Final = dict(zip("ɐqɔpǝɟƃɓɥᴉıɾʞןɯuodbɹsʇnʌʍxʎz", "abcdefgghiijklmnopqrstuvwxyz", strict=True))
 _UPRIGHT: Final = str.maketrans(dict[str, str | int | None](_UPSIDE_DOWN))
 _ODD: Final = frozenset(c for c in _UPSIDE_DOWN if not c.isascii())
@@ -65,12 +73,33 @@ _ODD: Final = frozenset(c for c in _UPSIDE_DOWN if not c.isascii())
 
 def disguises(text: str, folded: Folded) -> Iterator[Disguise]:
     """Each disguised part of `text`, which is `folded`. A part has at most a few thousand characters."""
-    yield from _spelled(text)
-    yield from _glued(text)
-    yield from _turned(text, folded)
-    yield from _in_figures(text)
+    words = folded.words()
+    if _letters_alone(folded):
+        yield from _spelled(text)
+    if (words[1] - words[0] >= _GLUED_LEAST).any():
+        yield from _glued(text)
+    yield from _turned(text, folded, *words)
+    if _figures_in_words(folded):
+        yield from _in_figures(text)
     if text.count(".") + text.count("-") > 20:
         yield from _morse(text)
+
+
+def _letters_alone(folded: Folded) -> bool:
+    """Whether so many letters in a row stand alone that `_SPELLED` may match."""
+    letter = np.zeros(len(folded.kinds) + 2, bool)
+    letter[1:-1] = (folded.kinds > 0) & (folded.kinds != SIGN) & (folded.codes != ord("'"))
+    edges = np.flatnonzero(letter[1:] != letter[:-1])
+    sizes = edges[1::2] - edges[::2]
+    longer = np.flatnonzero(np.concatenate(((True,), sizes > 1, (True,))))
+    return bool((np.diff(longer) > _LEAST - 1).any())
+
+
+def _figures_in_words(folded: Folded) -> bool:
+    """Whether a figure or sign that may stand for a letter stands beside one, so that `_LEET_WORD` may match."""
+    codes = np.minimum(folded.codes, 127)
+    figure, letter = _FIGURE[codes], _LATIN[codes]
+    return bool((figure[1:] & letter[:-1]).any() or (figure[:-1] & letter[1:]).any())
 
 
 def _around(text: str, first: int, last: int) -> tuple[int, int]:
@@ -103,7 +132,7 @@ def _glued(text: str) -> Iterator[Disguise]:
 
 
 def _unglued(word: str) -> str:
-    return _STEM_IN.sub(lambda m: f" {m.group()}", word).strip()
+    return _SMALL.sub(lambda m: f" {m.group()} ", _STEM_IN.sub(lambda m: f" {m.group()}", word)).strip()
 
 
 @lru_cache(maxsize=1)
@@ -116,7 +145,8 @@ def _shifted() -> Lexicon:
 def _backwards() -> Lexicon:
     """Beginnings of words that an attack needs, in all alphabets, turned round."""
     entries = (e.rstrip("_") for name in TRIGGERS for e in entries_of(name))
-    return Lexicon([[e[::-1] for e in (*_STEMS, *(e for e in entries if len(e) > _LEAST)) if e.isalpha()]])
+    turned = [e[::-1] for e in (*_STEMS, *(e for e in entries if len(e) > _LEAST)) if e.isalpha()]
+    return Lexicon([turned], backwards=True)
 
 
 @lru_cache(maxsize=26)
@@ -125,12 +155,11 @@ def _shift(by: int) -> dict[int, int]:
     return str.maketrans(_ALPHABET + _ALPHABET.upper(), turned + turned.upper())
 
 
-def _turned(text: str, folded: Folded) -> Iterator[Disguise]:
+def _turned(text: str, folded: Folded, starts: Ints, ends: Ints) -> Iterator[Disguise]:
     """Letters or words from right to left, upside down, or shifted in the alphabet."""
-    starts, ends = folded.words()
     long = ends - starts >= _LEAST
     starts, ends = starts[long], ends[long]
-    where, _ = _backwards().find(folded, ends, backwards=True)
+    where, _ = _backwards().find(folded, ends)
     if len(where) > 1:
         start, end = _around(text, int(folded.where[where[0]]), int(folded.where[where[-1]]))
         yield Disguise(start, end, text[start:end][::-1])
@@ -140,7 +169,7 @@ def _turned(text: str, folded: Folded) -> Iterator[Disguise]:
         mine = where[kinds == by]
         start, end = _around(text, int(folded.where[mine[0]]), int(folded.where[mine[-1]]))
         yield Disguise(start, end, text[start:end].translate(_shift(-by % 26)))
-    if sum(map(text.count, _ODD)) > 2:
+    if not text.isascii() and sum(map(text.count, _ODD)) > 2:
         upright = text[:_MOST].lower().translate(_UPRIGHT)
         yield Disguise(0, min(len(text), _MOST), upright[::-1])
 

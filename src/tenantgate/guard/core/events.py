@@ -1,4 +1,4 @@
-"""Server-sent events taken apart so that nothing of them is left unread, and put together again.
+"""Server-sent events, parsed so that nothing of them is left unread, and written again.
 
 Each event is a mapping: ``data``, parsed where it is JSON, and ``lines``, all its other lines as they came (names,
 ids, comments, what no standard knows). Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream

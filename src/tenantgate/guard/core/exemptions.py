@@ -1,21 +1,21 @@
-"""Exemptions: who lets what pass, why, and until when. Records, never rules without an end."""
+"""Exemptions: who lets which findings pass, why, and until when. Each is a record that ends."""
 
 from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["Exemption", "State", "approve", "in_force", "read"]
+__all__ = ["Exemption", "State", "approve", "covering", "in_force", "read"]
 
 MAX_DAYS = 366
 
 
 class State(enum.StrEnum):
-    """Where an exemption stands."""
+    """State of an exemption."""
 
     REQUESTED = "requested"
     ACTIVE = "active"
@@ -90,3 +90,12 @@ def in_force(exemptions: Iterable[Exemption], now: float, *, approval: bool = Fa
         and now < e.until
         and (e.approved_by or not approval)
     )
+
+
+def covering(exemptions: Iterable[Exemption], rule: str, fingerprint: Callable[[], str]) -> Exemption | None:
+    """The first exemption that lets a finding of the rule pass; None where there is none.
+
+    `fingerprint`, the finding's keyed hash, is computed only where an exemption of this rule names one.
+    """
+    mine = (e for e in exemptions if e.rule == rule)
+    return next((e for e in mine if e.fingerprint is None or e.fingerprint == fingerprint()), None)

@@ -3,9 +3,11 @@
 1. The text is read as it reads (`tenantgate.pii.core.normalise`), and once more for each disguise in it (`disguises`).
 2. Every window of about forty words is scored by its hashed words, its concepts in many languages and those that stand
    close together: that finds a sentence, wherever it is hidden.
-3. Each longer segment is scored twice: by its words and families of phrases, for jailbreaks in role-play that no single
-   sentence gives away; and by all features, for short attacks.
+3. Each longer segment is scored twice: by its words, for jailbreaks in role-play that no single sentence gives away;
+   and by all features, for short attacks.
 4. A linear model joins the three scores with the segment's length; a window that is sure enough counts alone.
+5. Where that doesn't rule an attack out, families of phrases are looked for, and the segment is scored once more with
+   them.
 
 The weights are made by ``benchmarks/train_injection.py``; `tenantgate/models/data/injection.npz` holds no text.
 """
@@ -55,7 +57,7 @@ KIND: Final = "PROMPT_INJECTION"
 GROUPS: Final = (BUCKETS, len(CONCEPTS), PAIRS, len(PATTERNS), len(PHRASES))
 """Features of a window or a segment: hashed words, concepts, pairs of concepts, patterns, families of phrases."""
 FEATURES: Final = sum(GROUPS)
-VERSION: Final = 2
+VERSION: Final = 3
 JOINED: Final = 8
 FEW: Final = 24  # words and pairs of words below which a text says too little for them to count in full
 _WINDOW: Final = 40  # words and signs
@@ -90,6 +92,7 @@ class Weights:
         wording: scores a longer piece by words, families of phrases and length.
         join: a weight for each of `joined`.
         alone: the score of a window that is an attack whatever the rest says.
+        doubt: what a segment scores at least before families of phrases are looked for in it.
     """
 
     window: Stage
@@ -97,6 +100,12 @@ class Weights:
     wording: Stage
     join: Floats
     alone: float
+    doubt: float
+
+    def logit(self, window: float, bag: Ints, rest: Ints, words: int) -> float:
+        """Of a segment: above 0 it is an attack. Its worst window's score, its features and its number of words."""
+        scored = joined(window, self.segment.score(bag, rest), self.wording.score(bag, rest), words)
+        return max(float(scored @ self.join), window - self.alone)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Weights:
@@ -114,7 +123,8 @@ class Weights:
                 )
                 for name in ("window", "segment", "wording")
             )
-            weights = cls(window, segment, wording, arrays["join"].astype(np.float32), float(arrays["alone"]))
+            join = arrays["join"].astype(np.float32)
+            weights = cls(window, segment, wording, join, float(arrays["alone"]), float(arrays["doubt"]))
             fits = int(arrays["version"]) == VERSION and len(weights.join) == JOINED
         except (KeyError, AttributeError, ValueError, TypeError) as error:
             raise ConfigError(f"injection weights: can't be read ({type(error).__name__})") from None
@@ -208,8 +218,9 @@ def _window_scores(features: Features, words: int, stage: Stage) -> Floats:
 def segment_features(features: Features, first: int, last: int) -> tuple[Ints, Ints]:
     """The different hashed words of a piece, and its other features."""
     inside = (features.at >= first) & (features.at < last)
-    k = features.words
-    return np.unique(features.numbers[:k][inside[:k]]), np.unique(features.numbers[k:][inside[k:]])
+    seen = np.zeros(FEATURES, bool)
+    seen[features.numbers[inside]] = True
+    return np.flatnonzero(seen[:BUCKETS]), np.flatnonzero(seen[BUCKETS:]) + BUCKETS
 
 
 def spans(words: int) -> Iterator[tuple[int, int]]:
@@ -238,16 +249,11 @@ def segments(text: str, folded: Folded, weights: Weights, phrases: Phrases) -> l
         mine = windows_of(first, last, len(scores))
         worst = mine.start + int(np.argmax(scores[mine]))
         bag, rest = segment_features(features, first, last)
-        families = families_of(text, reading, first, last, phrases)
-        rest = np.concatenate((rest, families))
-        scored = joined(
-            float(scores[worst]),
-            weights.segment.score(bag, rest),
-            weights.wording.score(bag, rest),
-            last - first,
-        )
-        window = extent(reading, int(starts[worst]), int(ends[worst]))
-        out.append(Segment(window, max(float(scored @ weights.join), float(scores[worst]) - weights.alone)))
+        logit = weights.logit(float(scores[worst]), bag, rest, last - first)
+        if logit >= weights.doubt:
+            rest = np.concatenate((rest, families_of(text, reading, first, last, phrases)))
+            logit = weights.logit(float(scores[worst]), bag, rest, last - first)
+        out.append(Segment(extent(reading, int(starts[worst]), int(ends[worst])), logit))
     return out
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "BUCKETS",
     "LONGEST",
     "PAIRS",
+    "SIGN",
     "Folded",
     "Lexicon",
     "Reading",
@@ -50,7 +51,7 @@ N: Final = len(CONCEPTS)
 PAIRS: Final = N * N
 """Pairs of concepts a, b with a < b have the number a * N + b."""
 
-_SPACE, _LETTER, _WIDE, _SIGN, _JOINED = range(5)
+_SPACE, _LETTER, _WIDE, SIGN, _JOINED = range(5)
 _TABLE: Final = 0x3100  # characters whose class is in a table
 _GAPS: Final = frozenset('-_*"`~“”„«»‐‑‒–—•·\u00ad')
 _SIGNS: Final = frozenset("[](){}<>:;!?#|=/\\&%$@")
@@ -83,7 +84,7 @@ def _tables() -> tuple[Codes, NDArray[np.int8], Hashes, Hashes]:
         elif category in "LNM" or char == "'":
             kind[code] = _LETTER
         else:
-            kind[code] = _SIGN
+            kind[code] = SIGN
         if category in "LM" and (0x0E00 <= code < 0x1100 or 0x1780 <= code < 0x1800 or code >= 0x3040):
             kind[code] = _WIDE
         elif category in "LM" and 0x0590 <= code < 0x0780:
@@ -180,7 +181,7 @@ def fold(text: str) -> Folded:
     high = np.where(
         (raw < 0xA4D0) | (raw >= 0x20000), _WIDE, np.where((raw >= 0xAC00) & (raw < 0xD7B0), _JOINED, _LETTER)
     )
-    high = np.where((raw >= 0x1F000) & (raw < 0x20000), _SIGN, high)
+    high = np.where((raw >= 0x1F000) & (raw < 0x20000), SIGN, high)
     kinds = np.where(low, kind[index], high).astype(np.int8)
     space = codes == 32
     kinds[space] = _SPACE
@@ -202,9 +203,11 @@ class Lexicon:
 
     Args:
         entries: for each kind, at most 64, its entries as in `tenantgate.guard.core.concepts`.
+        backwards: entries are looked for where they end, not where they begin.
     """
 
-    def __init__(self, entries: Iterable[Iterable[str]]) -> None:
+    def __init__(self, entries: Iterable[Iterable[str]], *, backwards: bool = False) -> None:
+        self._backwards = backwards
         masks: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
         stems = []
         for number, of_kind in enumerate(entries):
@@ -219,34 +222,38 @@ class Lexicon:
         self._sizes = np.array([size for _, size in ordered], np.int64)
         self._masks = np.array([masks[k] for k in ordered], np.uint64)  # of its beginnings, of whole words
         self._maybe = _marked(self._keys)
-        # Longer entries are looked up only where the beginning of one is.
+        # Longer entries are looked up only where the beginning (or the end) of one is.
         self._tiers: list[tuple[Ints, NDArray[np.bool_] | None, int]] = []
         lengths, begin = np.unique(self._sizes), 0
         for most in (*_TIERS, int(lengths.max(initial=0))):
             tier = lengths[(lengths > begin) & (lengths <= most)]
             longer = [s for s in stems if begin and len(s.codes) > begin]
-            known = np.array([s.hashes(np.zeros(1, np.int64), begin)[0] for s in longer], np.uint64)
+            edges = [np.full(1, len(s.codes) - begin if backwards else 0) for s in longer]
+            known = np.array([s.hashes(e, begin)[0] for s, e in zip(longer, edges, strict=True)], np.uint64)
             self._tiers.append((tier, _marked(known) if begin else None, begin))
             begin = most
 
-    def find(self, text: Folded, places: Ints, *, backwards: bool = False) -> tuple[Ints, Ints]:
-        """Where entries begin (or, looking backwards, end) among `places`, and their kinds; by place."""
-        found = [self._at(text, places[i : i + _PLACES], backwards) for i in range(0, len(places), _PLACES)]
+    def find(self, text: Folded, places: Ints) -> tuple[Ints, Ints]:
+        """Where entries begin that begin (or, looking backwards, end) at one of `places`, and their kinds; by place."""
+        found = [self._at(text, places[i : i + _PLACES]) for i in range(0, len(places), _PLACES)]
         if not found:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         where, mask = (np.concatenate(part) for part in zip(*found, strict=True))
         bits = np.unpackbits(mask.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
         row, kind = np.nonzero(bits)
-        once = np.unique(where[row] * 64 + kind)
+        once = np.sort(where[row] * 64 + kind)
+        once = once[np.append(True, once[1:] != once[:-1])[: len(once)]]
         return once // 64, once % 64
 
-    def _at(self, text: Folded, places: Ints, backwards: bool) -> tuple[Ints, Hashes]:
+    def _at(self, text: Folded, places: Ints) -> tuple[Ints, Hashes]:
         all_starts, all_slots = [], []
         for lengths, gate, begin in self._tiers:
-            if gate is not None and not backwards:
-                places = places[places + begin <= len(text.codes)]
-                places = places[gate[(text.hashes(places, begin) & _SLOT).astype(np.int64)]]
-            starts, slots = self._of_lengths(text, places, lengths, backwards)
+            if gate is not None:
+                first = places - begin if self._backwards else places
+                fits = (first >= 0) & (first + begin <= len(text.codes))
+                places, first = places[fits], first[fits]
+                places = places[gate[(text.hashes(first, begin) & _SLOT).astype(np.int64)]]
+            starts, slots = self._of_lengths(text, places, lengths)
             all_starts.append(starts)
             all_slots.append(slots)
         starts, slots = np.concatenate(all_starts), np.concatenate(all_slots)
@@ -255,18 +262,28 @@ class Lexicon:
         return starts[mask != 0], mask[mask != 0]
 
     def _of_lengths(
-        self, text: Folded, places: Ints, lengths: Ints, backwards: bool
+        self, text: Folded, places: Ints, lengths: Ints
     ) -> tuple[Ints, Ints]:  # fmt: skip
         """Where entries of these lengths are, and their numbers."""
-        sizes = np.broadcast_to(lengths[None, :], (len(places), len(lengths)))
-        starts = places[:, None] - (sizes if backwards else 0 * sizes)
-        fits = (starts >= 0) & (starts + sizes <= len(text.codes))
-        starts, sizes = starts[fits], sizes[fits]
-        hashes = text.hashes(starts, sizes)
-        some = np.flatnonzero(self._maybe[(hashes & _SLOT).astype(np.int64)])
-        starts, sizes, hashes = starts[some], sizes[some], hashes[some]
+        if not len(places) or not len(lengths):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        n = len(text.codes)
+        sums, inverse = text.sums, _tables()[3]
+        if self._backwards:
+            ends, starts = places[:, None], np.maximum(places[:, None] - lengths, 0)
+        else:
+            starts, ends = places[:, None], np.minimum(places[:, None] + lengths, n)
+        hashes = _mixed((sums[ends] - sums[starts]) * inverse[starts])
+        row, column = np.nonzero(self._maybe[(hashes & _SLOT).view(np.int64)])
+        hashes, sizes = hashes[row, column], lengths[column]
+        starts = places[row] - sizes if self._backwards else places[row]
         slots = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
-        same = (self._keys[slots] == hashes) & (self._sizes[slots] == sizes)
+        same = (
+            (self._keys[slots] == hashes)
+            & (self._sizes[slots] == sizes)
+            & (starts >= 0)
+            & (starts + sizes <= n)
+        )
         return starts[same], slots[same]
 
 
@@ -309,7 +326,7 @@ _TELLING: Final = np.array(sorted(ord(c) for c in _SIGNS), np.uint32)
 
 def _telling(folded: Folded) -> NDArray[np.bool_]:
     """Which characters are signs that count as words."""
-    sign: NDArray[np.bool_] = folded.kinds == _SIGN
+    sign: NDArray[np.bool_] = folded.kinds == SIGN
     sign[sign] = np.isin(folded.codes[sign], _TELLING) | (folded.codes[sign] >= 0x2190)
     return sign
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import enum
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tenantgate.errors import EdgeError
 from tenantgate.guard.core.events import loads, parse_events, parse_lines, write_events, write_lines
 from tenantgate.guard.core.passages import Edits, Passage, of_reply, rewrite
 from tenantgate.guard.core.shapes import chunks, completion, completion_of_events
@@ -26,7 +27,7 @@ _BESIDE: Final = ("choices", "error", "usage")
 
 
 class Form(enum.Enum):
-    """How a reply came."""
+    """Format of a reply's body."""
 
     JSON = "json"
     EVENTS = "events"
@@ -35,11 +36,11 @@ class Form(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RawReply:
-    """A reply that was read.
+    """A provider's reply, parsed.
 
     Attributes:
         value: the reply as JSON; of a stream, its events as `tenantgate.guard.core.events` gives them.
-        form: how it came.
+        form: format of the body it came in.
         native: whether it has OpenAI's shape.
     """
 
@@ -53,15 +54,29 @@ class RawReply:
         return self.form is not Form.JSON
 
     def passage(self) -> Passage:
-        """All that is read of it; paths begin at `value`."""
+        """All texts of the reply; paths begin at `value`."""
         return of_reply(self.value)
 
+    def passages(self, targets: Iterable[str]) -> Mapping[str, Passage]:
+        """The same for all targets: a rule for replies reads the whole reply."""
+        return dict.fromkeys(targets, self.passage())
+
+    def masked(self, edits: Edits) -> RawReply:
+        """`changed`, for texts that the client must not get.
+
+        Raises:
+            EdgeError: one of them is the transcript of a sound, which would still say it.
+        """
+        if any("audio" in path for path in edits):
+            raise EdgeError("reply: what is spoken in a sound can't be masked")
+        return self.changed(edits)
+
     def changed(self, edits: Edits) -> RawReply:
-        """The reply with these texts changed, and without what tells the old ones once more: the log probabilities."""
+        """The reply with these texts replaced, and without the log probabilities, which repeat the old ones."""
         return RawReply(_without_logprobs(rewrite(self.value, edits)), self.form, self.native)
 
     def written(self, *, identifier: str, created: int) -> tuple[bytes, str] | None:
-        """What is sent, and its content type; None where OpenAI's shape can't tell it."""
+        """The body to send, and its content type; None where OpenAI's shape can't express the reply."""
         if self.native:
             if self.form is Form.JSON:
                 return _dumps(self.value), JSON_TYPE
@@ -69,13 +84,13 @@ class RawReply:
                 return write_events(self.value), SSE_TYPE
             return write_lines(self.value), _LINES_TYPE
         if self.form is Form.JSON:
-            told = completion(self.value, identifier=identifier, created=created)
-            return None if told is None else (_dumps(told), JSON_TYPE)
+            made = completion(self.value, identifier=identifier, created=created)
+            return None if made is None else (_dumps(made), JSON_TYPE)
         values = [event.get("data") for event in self.value]
-        told = completion_of_events(values, identifier=identifier, created=created)
-        if told is None:
+        made = completion_of_events(values, identifier=identifier, created=created)
+        if made is None:
             return None
-        return write_events([*({"data": c} for c in chunks(told)), _DONE]), SSE_TYPE
+        return write_events([*({"data": c} for c in chunks(made)), _DONE]), SSE_TYPE
 
 
 def decompress(raw: bytes, encoding: str | None, most: int) -> bytes | None:
@@ -120,7 +135,7 @@ def parse(raw: bytes, content_type: str | None) -> RawReply | None:
 
 
 def _of_lines(text: str) -> RawReply | None:
-    """What is no JSON as a whole: a value a line, or events under another content type."""
+    """A reply that is no JSON as a whole: a value a line, or events under another content type."""
     lines = parse_lines(text)
     if lines is not None:
         return _of_events(lines, Form.LINES) if len(lines) > 1 else None

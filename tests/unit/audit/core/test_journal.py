@@ -106,7 +106,7 @@ def test_what_is_not_plain_is_left_out() -> None:
     )  # fmt: skip
     assert "jane" not in repr(found)
     assert found.correlation_id is None
-    assert found.told == {"cache_status": "Miss"}
+    assert found.notes == {"cache_status": "Miss"}
 
 
 NAMES = st.sampled_from(sorted(kong_record(1)))

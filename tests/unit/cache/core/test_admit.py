@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.core.admit import NotStored, admit
+from tenantgate.cache.core.admit import NotStored, admit, new_entry
+from tenantgate.cache.core.entry import Entry, encode
 from tenantgate.llm.chat import ChatReply
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
 def completion(reason: Any = "stop", **message: Any) -> dict[str, Any]:
@@ -106,3 +109,68 @@ def test_no_record_raises(value: Any, meta: Any, stream: bool, reason: str | Non
         assert isinstance(
             admit(odd, stream=stream, stream_reason=reason, tool_calls=True), ChatReply | NotStored
         )
+
+
+@pytest.mark.parametrize("reason", ["stop", "STOP", "end_turn", "stop_sequence", "COMPLETE", "eos"])
+def test_complete_answers_are_stored_and_say_stop(reason: str) -> None:
+    for got in (
+        admit(record(completion(reason)), stream=False),
+        admit(record(completion(None)), stream=True, stream_reason=reason),
+    ):
+        assert isinstance(got, ChatReply)
+        assert (got.text, got.finish_reason) == ("Hi.", "stop")
+
+
+@pytest.mark.parametrize(
+    ("given_record", "outcome"),
+    [
+        (record(completion(), status="200"), NotStored.STATUS),
+        (record(completion("length")), NotStored.INCOMPLETE),
+        (record(completion("max_tokens")), NotStored.INCOMPLETE),
+        (record(completion("content_filter")), NotStored.INCOMPLETE),
+        (record(completion("SAFETY")), NotStored.INCOMPLETE),
+        (record(completion(None)), NotStored.INCOMPLETE),
+        (record(completion("tool_calls", content=None, tool_calls=[CALL])), NotStored.TOOL_CALL),
+        (record(completion(tool_calls=[CALL])), NotStored.TOOL_CALL),
+        (record(completion(content="")), NotStored.NOT_TEXT),
+        (record(completion(refusal="no")), NotStored.NOT_TEXT),
+        ({}, NotStored.STATUS),
+        ({"response": {"status": 200}, "ai": {"proxy": {"payload": []}}}, NotStored.NO_REPLY),
+        (record("{"), NotStored.NOT_TEXT),
+    ],
+)
+def test_nothing_else_is(given_record: dict[str, Any], outcome: NotStored) -> None:
+    assert admit(given_record, stream=False) is outcome
+
+
+def test_a_stream_that_called_tools_is_not_stored() -> None:
+    assert admit(record(completion()), stream=True, stream_reason="tool_calls") is NotStored.TOOL_CALL
+
+
+def test_tool_calls_are_stored_where_asked_for_but_not_from_streams() -> None:
+    calling = record(completion("tool_calls", content=None, tool_calls=[CALL]))
+    got = admit(calling, stream=False, tool_calls=True)
+    assert isinstance(got, ChatReply)
+    assert (got.text, got.tool_calls, got.finish_reason) == ("", (CALL,), "tool_calls")
+    assert admit(calling, stream=True, stream_reason="tool_calls", tool_calls=True) is NotStored.TOOL_CALL
+    lost = record(completion("tool_calls"))
+    assert admit(lost, stream=False, tool_calls=True) is NotStored.TOOL_CALL
+    cut = record(completion("length", content=None, tool_calls=[CALL]))
+    assert admit(cut, stream=False, tool_calls=True) is NotStored.TOOL_CALL
+
+
+def test_a_streams_model_comes_from_kongs_meta() -> None:
+    meta = {"request_model": "asked", "response_model": "used"}
+    got = admit(record(completion(), meta=meta), stream=False)
+    assert isinstance(got, ChatReply)
+    assert got.model == "used"
+
+
+def test_an_entry_takes_no_more_than_it_may() -> None:
+    reply = ChatReply("Hi.", "stop", "m")
+    entry = new_entry("q", reply, 5.0, ttl_s=60, max_bytes=1000)
+    assert entry == Entry("q", reply, 5.0, 60)
+    size = len(encode(entry))
+    assert new_entry("q", reply, 5.0, ttl_s=60, max_bytes=size) == entry
+    assert new_entry("q", reply, 5.0, ttl_s=60, max_bytes=size - 1) is NotStored.TOO_LARGE
+    assert new_entry("qu", reply, 5.0, ttl_s=60, max_bytes=size) is NotStored.TOO_LARGE

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tenantgate.cache.core.alignment import compare, plainly_apart
 from tenantgate.cache.core.fitness import unfit
-from tenantgate.cache.core.judge import choose, difference
+from tenantgate.cache.core.judge import Candidate, choose, difference
 from tenantgate.cache.core.wording import read
 from tenantgate.models.language import Languages
 
@@ -36,7 +36,7 @@ class Yes:
 
     fingerprint = "yes"
 
-    def score(self, a: str, b: str, similarity: float) -> float:
+    def score(self, a: str, b: str, similarity: float, states: object = None) -> float:
         return 1.0
 
     def truncates(self, a: str, b: str) -> bool:
@@ -47,7 +47,7 @@ def served(a: str, b: str) -> bool:
     """Whether the answer to b would be served for a, if the models said yes to everything."""
     if any(unfit(text, LANGUAGES) is not None for text in (a, b)):
         return False
-    return choose(a, [(1.0, b, True)], Yes(), 0.0) is True
+    return choose(a, [Candidate(1.0, b, True)], Yes(), 0.0) is not None
 
 
 def test_a_clause_more_is_another_question(tables: ModuleType) -> None:

@@ -56,3 +56,24 @@ def test_one_success_closes_it_however_long_it_failed(count: int) -> None:
     assert breaker.allows(0.0)
     breaker.failed(0.0)
     assert not breaker.open
+
+
+def test_the_breaker_opens_after_failures_in_a_row_and_lets_one_try() -> None:
+    breaker = Breaker(failures=3, pause_s=1.0)
+    for _ in range(2):
+        breaker.failed(0.0)
+    breaker.succeeded()
+    for _ in range(2):
+        breaker.failed(0.0)
+    assert not breaker.open
+    breaker.failed(0.0)
+    assert breaker.open
+    assert not breaker.allows(0.9)
+    assert breaker.allows(1.0)
+    assert not breaker.allows(1.5)  # someone is trying
+    breaker.failed(1.5)
+    assert not breaker.allows(2.4)
+    assert breaker.allows(2.5)
+    breaker.succeeded()
+    assert not breaker.open
+    assert breaker.allows(2.5)

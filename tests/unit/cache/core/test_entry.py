@@ -13,6 +13,7 @@ from tenantgate.cache.core.entry import Entry, decode, encode
 from tenantgate.llm.chat import ChatReply
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=40)
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 WHOLE = Entry("q", ChatReply("a", "stop", "m", (1, 2, 3)), 100.0, 60)
 
 
@@ -76,3 +77,35 @@ def test_its_time_runs_out() -> None:
     assert WHOLE.remaining_s(159.9) > 0
     assert WHOLE.remaining_s(160.0) == 0
     assert WHOLE.remaining_s(200.0) < 0
+
+
+@given(
+    st.none() | st.text(max_size=40),
+    st.builds(
+        ChatReply, text=st.text(max_size=40), finish_reason=st.just("stop"), model=st.text(max_size=9),
+        usage=st.none() | st.just((1, 2, 3)), tool_calls=st.sampled_from([(), (CALL,)]),
+    ),
+    st.floats(0, 1e10), st.integers(1, 10**9),
+)  # fmt: skip
+def test_an_entry_survives_its_bytes(question: str | None, reply: ChatReply, at: float, ttl: int) -> None:
+    entry = Entry(question, reply, at, ttl)
+    assert decode(encode(entry)) == entry
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"[]", b"{}", b"[2]", b"[1]", b"[1,2,3,4,5,6,7,8,9]", b"[" * 9999, b"[1e999]"]
+)
+def test_other_bytes_are_no_entry(data: bytes) -> None:
+    assert decode(data) is None
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_raise(data: bytes) -> None:
+    decode(data)
+
+
+def test_ages_never_run_backwards() -> None:
+    entry = WHOLE
+    assert entry.age_s(90.0) == 0
+    assert entry.age_s(130.0) == 30
+    assert entry.remaining_s(130.0) == 30

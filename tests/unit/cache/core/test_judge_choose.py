@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.core.judge import NEAR, choose, difference
+from tenantgate.cache.core.judge import NEAR, Candidate, choose, difference
+from tenantgate.cache.core.ports import NO_STATES
 from tenantgate.cache.core.wording import read
 
 ASKED = "what is a sextant made of"
@@ -22,11 +23,13 @@ class Scripted:
     def __init__(self, scores: dict[str, float], most: int = 10_000) -> None:
         self._scores, self._most = scores, most
         self.read: list[str] = []
-        self.told: list[float] = []
+        self.cosines: list[float] = []
+        self.states: list[dict[str, bytes]] = []
 
-    def score(self, a: str, b: str, similarity: float) -> float:
+    def score(self, a: str, b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES) -> float:
         self.read.append(b)
-        self.told.append(similarity)
+        self.cosines.append(similarity)
+        self.states.append(dict(states))
         return self._scores[b]
 
     def truncates(self, a: str, b: str) -> bool:
@@ -41,15 +44,23 @@ STORED = [
 ]
 
 
-def near(*similarities: float) -> list[tuple[float, str, str]]:
-    return [(s, text, f"answer {i}") for i, (s, text) in enumerate(zip(similarities, STORED, strict=False))]
+def near(*similarities: float) -> list[Candidate[str]]:
+    rows = enumerate(zip(similarities, STORED, strict=False))
+    return [Candidate(cosine, text, f"answer {i}") for i, (cosine, text) in rows]
+
+
+def served(
+    question: str, candidates: Iterable[Candidate[str]], verifier: Scripted, threshold: float
+) -> str | None:
+    best = choose(question, candidates, verifier, threshold)
+    return best.candidate.answer if best is not None and best.score >= threshold else None
 
 
 def chosen(
     scores: list[float], similarities: tuple[float, ...] = (0.9, 0.9, 0.9, 0.9)
 ) -> tuple[str | None, int]:
     verifier = Scripted(dict(zip(STORED, scores, strict=False)))
-    return choose(ASKED, near(*similarities[: len(scores)]), verifier, 0.7), len(verifier.read)
+    return served(ASKED, near(*similarities[: len(scores)]), verifier, 0.7), len(verifier.read)
 
 
 @pytest.mark.parametrize(
@@ -70,39 +81,39 @@ def test_the_nearest_that_will_do_is_served(scores: list[float], answer: str | N
 
 def test_what_is_far_is_not_even_read() -> None:
     verifier = Scripted({STORED[0]: 1.0})
-    assert choose(ASKED, near(NEAR - 0.01), verifier, 0.0) is None
+    assert served(ASKED, near(NEAR - 0.01), verifier, 0.0) is None
     assert verifier.read == []
-    assert choose(ASKED, near(NEAR), verifier, 0.7) == "answer 0"
+    assert served(ASKED, near(NEAR), verifier, 0.7) == "answer 0"
 
 
 def test_the_verifier_is_told_the_cosine() -> None:
     verifier = Scripted(dict.fromkeys(STORED, 0.1))
     choose(ASKED, near(0.9, 0.8), verifier, 0.7)
-    assert verifier.told == [0.9, 0.8]
+    assert verifier.cosines == [0.9, 0.8]
 
 
 def test_neighbours_are_drawn_as_needed() -> None:
     drawn: list[int] = []
 
-    def lazily() -> Iterator[tuple[float, str, str]]:
+    def lazily() -> Iterator[Candidate[str]]:
         for i, row in enumerate(near(0.9, 0.9, 0.9)):
             drawn.append(i)
             yield row
 
-    assert choose(ASKED, lazily(), Scripted(dict.fromkeys(STORED, 0.99)), 0.7) == "answer 0"
+    assert served(ASKED, lazily(), Scripted(dict.fromkeys(STORED, 0.99)), 0.7) == "answer 0"
     assert drawn == [0]
 
 
 def test_an_excluded_neighbour_costs_no_reading() -> None:
-    rows = [(0.99, f"what is a sextant of 18{year} made of", "wrong") for year in range(10, 16)]
-    verifier = Scripted(dict.fromkeys([text for _, text, _ in rows], 1.0) | {STORED[0]: 0.8})
-    assert choose(ASKED, [*rows, (0.8, STORED[0], "right")], verifier, 0.7) == "right"
+    rows = [Candidate(0.99, f"what is a sextant of 18{year} made of", "wrong") for year in range(10, 16)]
+    verifier = Scripted(dict.fromkeys([row.question for row in rows], 1.0) | {STORED[0]: 0.8})
+    assert served(ASKED, [*rows, Candidate(0.8, STORED[0], "right")], verifier, 0.7) == "right"
     assert verifier.read == [STORED[0]]
 
 
 def test_what_the_verifier_can_not_read_whole_is_never_served() -> None:
     verifier = Scripted(dict.fromkeys(STORED, 1.0), most=len(ASKED))
-    assert choose(ASKED, near(0.99, 0.99), verifier, 0.0) is None
+    assert served(ASKED, near(0.99, 0.99), verifier, 0.0) is None
     assert verifier.read == []
 
 
@@ -110,8 +121,33 @@ def test_of_long_questions_one_neighbour_is_read() -> None:
     long = "is a sextant made of brass " * 10
     x, y = "please, " + long, long + "please"
     verifier = Scripted({x: 0.1, y: 0.99})
-    assert choose(long, [(0.9, x, "x"), (0.9, y, "y")], verifier, 0.7) is None
+    assert served(long, [Candidate(0.9, x, "x"), Candidate(0.9, y, "y")], verifier, 0.7) is None
     assert verifier.read == [x]
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ([], None),
+        ([0.1, 0.3, 0.2], ("answer 1", 0.3)),
+        ([0.3, 0.3], ("answer 0", 0.3)),
+        ([0.2, 0.8], ("answer 1", 0.8)),
+    ],
+)
+def test_the_best_that_was_read_is_given_whether_it_will_do_or_not(
+    scores: list[float], best: tuple[str, float] | None
+) -> None:
+    verifier = Scripted(dict(zip(STORED, scores, strict=False)))
+    found = choose(ASKED, near(*[0.9] * len(scores)), verifier, 0.7)
+    assert (None if found is None else (found.candidate.answer, found.score)) == best
+
+
+def test_the_verifier_gets_what_is_known_of_the_two() -> None:
+    verifier = Scripted(dict.fromkeys(STORED, 0.1))
+    rows = [Candidate(0.9, STORED[0], "", b"s0"), Candidate(0.9, STORED[1], "")]
+    choose(ASKED, rows, verifier, 0.7, states=b"asked")
+    choose(ASKED, rows[1:], verifier, 0.7)
+    assert verifier.states == [{ASKED: b"asked", STORED[0]: b"s0"}, {ASKED: b"asked"}, {}]
 
 
 SCORES = st.lists(st.floats(0, 1), max_size=4)
@@ -120,7 +156,7 @@ SCORES = st.lists(st.floats(0, 1), max_size=4)
 @given(SCORES, st.floats(0, 1))
 def test_nothing_below_the_threshold_is_ever_served(scores: list[float], threshold: float) -> None:
     verifier = Scripted(dict(zip(STORED, scores, strict=False)))
-    answer = choose(ASKED, near(*[0.9] * len(scores)), verifier, threshold)
+    answer = served(ASKED, near(*[0.9] * len(scores)), verifier, threshold)
     if answer is None:
         assert all(score < threshold for score in scores[:3])
     else:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.core.partition import Keys
-from tenantgate.cache.core.pending import Pending, PendingMisses
+from tenantgate.cache.core.outcome import Miss
+from tenantgate.cache.core.partition import Keys, Partition
+from tenantgate.cache.core.pending import Doubt, Pending, PendingMisses, pending_of
+from tenantgate.cache.core.plan import CacheControl
+from tenantgate.cache.core.question import Question
+from tenantgate.cache.core.similar import NOWHERE, Embedding, Place
+from tenantgate.llm.chat import ChatRequest
 from tenantgate.tenant import TenantId
 
 KEYS = Keys(TenantId("acme"))
@@ -56,8 +62,9 @@ def test_bytes_given_back_make_room() -> None:
     assert len(held) == 3
 
 
-def test_the_vector_counts_towards_the_bytes() -> None:
-    assert Pending(KEYS, "n", None, stream=False, vector=b"x" * 1536).size >= miss().size + 1536
+def test_vector_and_states_count_towards_the_bytes() -> None:
+    place = Place("v", Embedding("q", b"x" * 1536, b"y" * 400))
+    assert Pending(KEYS, "n", None, stream=False, place=place).size >= miss().size + 1936
 
 
 def test_two_threads_never_get_the_same_miss() -> None:
@@ -78,3 +85,42 @@ def test_two_threads_never_get_the_same_miss() -> None:
         thread.join()
     assert sum(found is not None for found in got) == 500
     assert len(held) == 0
+
+
+def test_a_miss_is_given_back_once() -> None:
+    held = PendingMisses()
+    held.put("t", miss(), 0.0)
+    assert held.take("t") == miss()
+    assert held.take("t") is None
+    assert held.take("other") is None
+
+
+def test_the_oldest_goes_first() -> None:
+    few = PendingMisses(most=2)
+    for token in "abc":
+        few.put(token, miss(), 0.0)
+    assert (few.take("a"), len(few)) == (None, 2)
+
+
+def test_what_is_larger_than_all_may_be_is_not_kept() -> None:
+    held = PendingMisses(most_bytes=5000)
+    held.put("huge", miss(9000), 0.0)
+    assert len(held) == 0
+
+
+def test_what_nobody_asked_for_goes_after_a_while() -> None:
+    held = PendingMisses(age_s=10)
+    held.put("a", miss(), 0.0)
+    held.put("b", miss(), 11.0)
+    assert held.take("a") is None
+    assert held.take("b") is not None
+
+
+@pytest.mark.parametrize(("place", "text"), [(Place("v"), "q"), (NOWHERE, None)])
+def test_a_miss_leaves_what_its_answer_needs(place: Place, text: str | None) -> None:
+    partition = Partition(KEYS.tenant, "f", b"")
+    request = ChatRequest({"stream": True}, ({"role": "user", "content": "q"},))
+    question = Question(partition, KEYS, "n", request, CacheControl())
+    doubt = Doubt("other", 3, probe=True)
+    pending = pending_of(question, Miss(place=place, comparison=doubt), ("d",))
+    assert pending == Pending(KEYS, "n", text, stream=True, place=place, damaged=("d",), comparison=doubt)

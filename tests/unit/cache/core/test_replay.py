@@ -35,6 +35,7 @@ def test_json_is_read_back_as_it_was(entry: Entry) -> None:
     body, kind = replay(entry, ask(), 110.0, identifier="i")
     assert kind == "application/json; charset=utf-8"
     assert parse_reply(body) == entry.reply
+    assert (json.loads(body)["id"], json.loads(body)["created"]) == ("i", 110)
 
 
 @pytest.mark.parametrize("entry", [TEXT, CALLS, BARE])
@@ -70,3 +71,11 @@ def test_numbers_in_headers_are_whole_and_never_negative(now: float) -> None:
     headers = hit_headers("n", TEXT, now, similarity=None)
     assert headers["Age"].isdigit()
     assert headers["X-Cache-Ttl"].isdigit()
+
+
+def test_a_hit_says_what_it_is() -> None:
+    assert hit_headers("n", TEXT, 110.9, similarity=None) == {
+        "X-Cache-Status": "Hit", "X-Cache-Key": "n", "X-Cache-Ttl": "49", "Age": "10"
+    }  # fmt: skip
+    assert hit_headers("n", TEXT, 999.0, similarity=1.00001)["X-Cache-Similarity"] == "1.0000"
+    assert hit_headers("n", TEXT, 999.0, similarity=0.5)["X-Cache-Ttl"] == "0"

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tenantgate.guard.checking import Checker, mask_all
 from tenantgate.guard.config import PatternConfig, RuleConfig
 from tenantgate.guard.core import binary, disguises, lexical, passages
 from tenantgate.guard.core.detectors import as_it_reads
 from tenantgate.guard.core.injection import InjectionModel, spans
-from tenantgate.guard.core.passages import of_message, rewrite
+from tenantgate.guard.core.passages import of_message
+from tenantgate.guard.core.requests import RequestBody
+from tenantgate.guard.inspector import Inspector
 from tenantgate.guard.models import SharedParts
 from tenantgate.guard.weights import injection_weights
 from tenantgate.pii.core import (
@@ -66,11 +67,12 @@ RULES = [
 ]
 
 
+INSPECTOR = Inspector(RULES, SharedParts())
+
+
 def redact(text: str, placeholders: Placeholders | None = None) -> str:
-    made = mask_all(
-        RULES, lambda value, _rule: of_message(value), text, Checker(RULES, SharedParts()),
-        placeholders or Placeholders(), lambda *_: True, rewrite,
-    )  # fmt: skip
+    body = RequestBody({"messages": [{"role": "user", "content": text}]})
+    made = INSPECTOR.mask(body, placeholders or Placeholders()).value["messages"][0]["content"]
     assert isinstance(made, str)
     return made
 

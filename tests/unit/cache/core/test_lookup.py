@@ -1,0 +1,502 @@
+"""Every outcome of a lookup, on a store of dictionaries; and what holds of all."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenantgate.cache.core import entry as entries
+from tenantgate.cache.core import reads
+from tenantgate.cache.core.bound import Plan
+from tenantgate.cache.core.entry import Entry
+from tenantgate.cache.core.fitness import Unfit
+from tenantgate.cache.core.lookup import Resources, look_up
+from tenantgate.cache.core.outcome import Bypass, Hit, Lookup, Miss
+from tenantgate.cache.core.partition import Keys, partition_of
+from tenantgate.cache.core.pending import Doubt
+from tenantgate.cache.core.plan import BypassReason, MissReason
+from tenantgate.cache.core.ports import (
+    NO_STATES,
+    HeldBackError,
+    RefusedError,
+    Sealer,
+    UnavailableError,
+)
+from tenantgate.cache.core.question import Cacheable, Question, cacheable, question_of
+from tenantgate.cache.core.similar import NOWHERE, SimilarLevel
+from tenantgate.cache.core.testing import HashingEmbedder, MemoryStore, WordVerifier
+from tenantgate.llm.chat import ChatReply, parse_request
+from tenantgate.store.sealing import TenantSealer
+from tenantgate.tenant import TenantId
+
+ASKED, ALIKE = "please tell me what a sextant is made of", "please tell me what a sextant is made of now"
+YEAR, OTHER_YEAR = "how many cars did we sell in the year 2023", "how many cars did we sell in the year 2024"
+NOW = 1000.0
+
+
+class English:
+    """All texts are English, but one."""
+
+    def language(self, text: str) -> str:
+        return "de" if text.startswith("wie ") else "en"
+
+
+def sealer_of(tenant: str) -> Sealer:
+    return TenantSealer("k" * 32, TenantId(tenant))
+
+
+def ask(
+    text: Any, tenant: str = "acme", *, control: str = "", namespace: str = "n", **parameters: Any
+) -> Question:
+    body = {"messages": [{"role": "user", "content": text}], **parameters}
+    request = parse_request(json.dumps(body).encode())
+    asked = cacheable(request, TenantId(tenant), (control,))
+    assert isinstance(asked, Cacheable)
+    sealer = sealer_of(tenant)
+    return question_of(asked, partition_of(asked.tenant, namespace, asked.request, sealer), sealer)
+
+
+@dataclass
+class Site:
+    """A store, a level, and what is done with them."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+    level: SimilarLevel | None = field(
+        default_factory=lambda: SimilarLevel(HashingEmbedder(), WordVerifier(), English(), 0.7)
+    )
+
+    def keep(self, question: Question, answer: str = "An answer.", *, ttl_s: int = 300) -> None:
+        """Store an answer that was given a hundred seconds ago."""
+        tenant = str(question.partition.tenant)
+        sealer = sealer_of(tenant)
+        place = NOWHERE if self.level is None else self.level.place(question, sealer)
+        text = question.text if place.vectors else None
+        entry = Entry(text, ChatReply(answer, "stop", "m"), NOW - 100, ttl_s)
+        key = question.keys.entry(question.name)
+        self.store.values[key] = sealer.seal(entries.encode(entry), key=key.encode())
+        if place.vectors is not None and place.embedding is not None:
+            self.store.vectors.setdefault(place.vectors, {})[question.name] = place.embedding.vector
+
+    def look_up(self, question: Question, **using: Any) -> Lookup:
+        tenant = str(question.partition.tenant)
+        resources = Resources(self.store, sealer_of(tenant), NOW, similar=self.level)
+        return look_up(question, replace(resources, **using))
+
+
+def outcome(found: Lookup) -> tuple[str, str]:
+    """The decision's kind and its level or reason."""
+    match found.decision:
+        case Hit(level=level):
+            return "hit", level.value
+        case Miss(reason, refresh):
+            return "refresh" if refresh else "miss", reason.value
+        case Bypass(reason):
+            return "bypass", reason.value
+
+
+def text_of(found: Lookup) -> str:
+    assert isinstance(found.decision, Hit)
+    return found.decision.entry.reply.text
+
+
+# -- outcomes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expected", [False, True])
+@pytest.mark.parametrize(
+    ("stored", "asked", "control", "result"),
+    [
+        (None, ASKED, "", ("miss", "")),
+        (ASKED, ASKED, "", ("hit", "exact")),
+        (ASKED, ALIKE, "", ("hit", "similar")),
+        (ASKED, "do lions sleep in trees", "", ("miss", "")),
+        (YEAR, OTHER_YEAR, "", ("miss", "")),  # near, and a rule keeps them apart
+        (ASKED, "so what is that sextant made of", "", ("miss", "")),  # near, and the score is too low
+        ("wie geht es dir", "wie geht es dir", "", ("hit", "exact")),
+        ("wie geht es dir", "wie geht es dir heute", "", ("miss", "language")),
+        (ASKED, ASKED + " 🙂", "", ("miss", "characters")),
+        (ASKED, "word " * 450, "", ("miss", "too_long")),  # for the embedder
+        (ASKED, "word " * 390, "", ("miss", "")),
+        (ASKED, " ", "", ("miss", "no_text")),
+        (ASKED, [{"type": "image_url", "image_url": {"url": "data:1"}}], "", ("miss", "no_text")),
+        (ASKED, ASKED, "no-cache", ("refresh", "")),
+        (ASKED, ALIKE, "no-cache", ("refresh", "")),
+        (ASKED, ASKED, "max-age=100", ("hit", "exact")),
+        (ASKED, ASKED, "max-age=99", ("refresh", "")),
+        (ASKED, ALIKE, "max-age=99", ("miss", "")),
+        (ASKED, ALIKE, "min-fresh=201", ("miss", "")),
+        (ASKED, ASKED, "only-if-cached", ("hit", "exact")),
+        (ASKED, ALIKE, "only-if-cached", ("hit", "similar")),
+        (None, ASKED, "only-if-cached", ("miss", "only_if_cached")),
+        (ASKED, ASKED, "only-if-cached, no-cache", ("miss", "only_if_cached")),
+    ],
+)
+def test_outcomes(
+    stored: str | None, asked: Any, control: str, result: tuple[str, str], expected: bool
+) -> None:
+    site, question = Site(), ask(asked, control=control)
+    if stored is not None:
+        site.keep(ask(stored))
+    if expected:
+        site.store.expected.add(question.name)
+    assert outcome(site.look_up(question)) == result
+
+
+def test_a_hit_says_which_entry_it_is_and_how_near() -> None:
+    site, stored = Site(), ask(ASKED)
+    site.keep(stored)
+    exact, similar = (site.look_up(ask(text)).decision for text in (ASKED, ALIKE))
+    assert isinstance(exact, Hit)
+    assert isinstance(similar, Hit)
+    assert (exact.name, exact.similarity) == (stored.name, None)
+    assert similar.name == stored.name
+    assert similar.similarity is not None
+    assert 0.6 < similar.similarity < 1
+
+
+def test_an_entry_whose_time_is_over_is_not_served() -> None:
+    site = Site()
+    site.keep(ask(ASKED), ttl_s=100)
+    assert outcome(site.look_up(ask(ASKED))) == ("refresh", "")
+    assert outcome(site.look_up(ask(ALIKE))) == ("miss", "")
+
+
+def test_a_level_that_is_off_is_not_asked() -> None:
+    site = Site()
+    site.keep(ask(ASKED))
+    assert outcome(site.look_up(ask(ASKED), exact=False)) == ("hit", "similar")
+    site.level = None
+    assert outcome(site.look_up(ask(ASKED))) == ("hit", "exact")
+    missed = site.look_up(ask(ALIKE))
+    assert missed == Lookup(Miss())
+    assert outcome(site.look_up(ask(ASKED), exact=False)) == ("miss", "")
+
+
+# -- what a miss leaves ----------------------------------------------------------------------------------
+
+
+def test_a_miss_says_where_its_answer_belongs() -> None:
+    question = ask(ASKED)
+    missed = Site().look_up(question).decision
+    assert isinstance(missed, Miss)
+    place = missed.place
+    assert place.vectors == question.keys.vectors(question.partition, HashingEmbedder().fingerprint)
+    assert place.embedding is not None
+    assert place.embedding.text == ASKED
+    assert len(place.embedding.vector) == 4 * HashingEmbedder().dimensions
+
+
+@pytest.mark.parametrize("control", ["no-cache", ""])
+def test_where_nothing_is_searched_the_vector_is_made_later(control: str) -> None:
+    site = Site()
+    assert site.level is not None
+    if not control:
+        site.level = replace(site.level, verifier=None)  # it is still loading
+    missed = site.look_up(ask(ASKED, control=control)).decision
+    assert isinstance(missed, Miss)
+    assert missed.place.vectors is not None
+    assert missed.place.embedding is None
+    assert "nearest" not in site.store.round_trips
+
+
+@pytest.mark.parametrize("asked", ["", "wie geht es dir", ASKED + " 🙂", "word " * 600])
+def test_what_is_not_compared_has_no_place(asked: str) -> None:
+    missed = Site().look_up(ask(asked)).decision
+    assert isinstance(missed, Miss)
+    assert isinstance(missed.reason, Unfit)
+    assert (missed.place.vectors, missed.place.embedding) == (None, None)
+
+
+def test_what_can_not_be_opened_is_named_and_never_served() -> None:
+    site, stored = Site(), ask(ASKED)
+    site.keep(stored)
+    site.store.values[stored.keys.entry(stored.name)] = b"not sealed here"
+    for text in (ASKED, ALIKE):
+        found = site.look_up(ask(text))
+        assert outcome(found) == ("miss", "")
+        assert set(found.damaged) == {stored.name}
+
+
+# -- guard -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", [ASKED, ALIKE])
+@pytest.mark.parametrize("control", ["", "only-if-cached"])
+def test_what_the_guard_has_not_let_pass_is_not_served(asked: str, control: str) -> None:
+    site = Site()
+    site.keep(ask(ASKED))
+    found = site.look_up(ask(asked, control=control), guard_passed=lambda: False)
+    assert found.decision == Bypass(BypassReason.GUARD)
+
+
+def test_the_guard_is_asked_only_where_there_is_something_to_serve() -> None:
+    def never() -> bool:
+        raise AssertionError
+
+    assert outcome(Site().look_up(ask(ASKED), guard_passed=never)) == ("miss", "")
+
+
+# -- probes ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Learner:
+    """A threshold that moves, and a sample that is drawn always or never."""
+
+    threshold: float
+    drawn: bool
+    seen: list[tuple[float | None, bool]] = field(default_factory=list)
+
+    def state(self, keys: Keys) -> str:
+        return keys.bound("f")
+
+    def plan(self, keys: Keys, sealer: Any, stored: bytes | None) -> Plan:
+        return Plan(self.threshold if stored is None else float(stored))
+
+    def doubt(self, plan: Plan, name: str, score: float, *, served: bool) -> Doubt | None:
+        return Doubt(name, int(score * 10), served) if self.drawn else None
+
+    def saw(self, keys: Keys, score: float | None, *, hit: bool) -> None:
+        self.seen.append((None if score is None else round(score, 1), hit))
+
+
+def learning(threshold: float, *, drawn: bool) -> tuple[Site, Learner]:
+    site, learner = Site(), Learner(threshold, drawn)
+    assert site.level is not None
+    site.level = replace(site.level, learner=learner)
+    site.keep(ask(ASKED))
+    return site, learner
+
+
+@pytest.mark.parametrize(
+    ("threshold", "drawn", "asked", "control", "result", "probe", "seen"),
+    [
+        (0.7, False, ALIKE, "", ("hit", "similar"), None, [(0.9, True)]),
+        (0.7, True, ALIKE, "", ("miss", "probe"), True, [(0.9, False)]),
+        (0.95, False, ALIKE, "", ("miss", ""), None, [(0.9, False)]),
+        (0.95, True, ALIKE, "", ("miss", ""), False, [(0.9, False)]),
+        (0.7, True, ALIKE, "only-if-cached", ("hit", "similar"), None, [(0.9, True)]),
+        (0.7, True, "do lions sleep in trees", "", ("miss", ""), None, [(None, False)]),
+        (0.7, True, ASKED, "", ("hit", "exact"), None, []),
+        (0.7, True, ALIKE, "no-cache", ("refresh", ""), None, []),
+        (math.inf, False, ALIKE, "", ("miss", ""), None, [(0.9, False)]),
+    ],
+)
+def test_a_sample_of_what_would_be_served_is_compared_instead(
+    threshold: float, drawn: bool, asked: str, control: str, result: tuple[str, str], probe: bool | None, seen: Any
+) -> None:  # fmt: skip
+    site, learner = learning(threshold, drawn=drawn)
+    found = site.look_up(ask(asked, control=control))
+    assert outcome(found) == result
+    comparison = found.decision.comparison if isinstance(found.decision, Miss) else None
+    assert comparison == (None if probe is None else Doubt(ask(ASKED).name, 9, probe))
+    assert learner.seen == seen
+
+
+def test_the_plan_that_is_stored_counts() -> None:
+    site, learner = learning(0.7, drawn=False)
+    site.store.values[learner.state(ask(ASKED).keys)] = b"0.95"
+    assert outcome(site.look_up(ask(ALIKE))) == ("miss", "")
+
+
+def test_what_the_guard_stops_is_neither_probed_nor_counted() -> None:
+    site, learner = learning(0.7, drawn=True)
+    assert outcome(site.look_up(ask(ALIKE), guard_passed=lambda: False)) == ("bypass", "guard")
+    assert learner.seen == []
+
+
+# -- round trips -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "control", "expected", "exact", "trips"),
+    [
+        ("do lions sleep in trees", "", False, True, ["nearest"]),
+        (ALIKE, "", False, True, ["nearest"]),
+        (ASKED, "", False, True, ["nearest"]),
+        (ASKED, "", True, True, ["get"]),
+        (ALIKE, "", True, True, ["get", "nearest"]),
+        (ASKED, "max-age=1", False, True, ["nearest", "nearest"]),
+        (ASKED, "max-age=1", True, True, ["get", "nearest"]),
+        (ASKED, "no-cache", False, True, []),
+        (ASKED, "", False, False, ["nearest"]),
+        ("wie geht es dir", "", False, True, ["get"]),
+    ],
+)
+def test_round_trips(asked: str, control: str, expected: bool, exact: bool, trips: list[str]) -> None:
+    site, question = Site(), ask(asked, control=control)
+    site.keep(ask(ASKED))
+    if expected:
+        site.store.expected.add(question.name)
+    site.look_up(question, exact=exact)
+    assert site.store.round_trips == trips
+
+
+def test_the_question_is_taken_apart_while_the_store_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    site, read = Site(), []
+    monkeypatch.setattr(reads, "read_wording", read.append)
+
+    class Watching(MemoryStore):
+        def nearest(self, *args: Any, **how: Any) -> Any:
+            before = list(read)
+            found = super().nearest(*args, **how)
+            assert (before, read) == ([], [ALIKE])
+            return found
+
+    site.store = Watching()
+    site.look_up(ask(ALIKE))
+    assert read == [ALIKE]
+
+
+@pytest.mark.parametrize(("candidates", "result"), [(1, ("miss", "")), (2, ("hit", "similar"))])
+def test_so_many_neighbours_are_considered(candidates: int, result: tuple[str, str]) -> None:
+    site = Site()
+    assert site.level is not None
+    site.level = replace(site.level, candidates=candidates)
+    site.keep(ask("please convert kilometers to miles"))  # the nearest, which a rule excludes
+    site.keep(ask("convert miles to kilometers"))
+    assert outcome(site.look_up(ask("please convert miles to kilometers"))) == result
+
+
+def test_what_is_expected_costs_no_embedding() -> None:
+    class Refusing(HashingEmbedder):
+        def read(self, text: str) -> Any:
+            raise AssertionError
+
+    site, question = Site(), ask(ASKED)
+    site.keep(question)
+    assert site.level is not None
+    site.level = replace(site.level, embedder=Refusing())
+    site.store.expected.add(question.name)
+    assert outcome(site.look_up(question)) == ("hit", "exact")
+
+
+def test_a_store_without_vectors_serves_the_exact_level() -> None:
+    site = Site(MemoryStore(has_vectors=False))
+    site.keep(ask(ASKED))
+    assert outcome(site.look_up(ask(ASKED))) == ("hit", "exact")
+    missed = site.look_up(ask(ALIKE))
+    assert missed == Lookup(Miss())
+    assert site.store.round_trips == ["get", "get"]
+
+
+# -- a store that fails ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", ["get", "nearest"])
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [(UnavailableError("x"), "redis_failed"), (HeldBackError("x"), "breaker_open")],
+)
+@pytest.mark.parametrize("control", ["", "only-if-cached"])
+def test_a_store_that_fails_is_a_bypass(
+    operation: str, failure: UnavailableError, reason: str, control: str
+) -> None:
+    site, question = Site(), ask(ASKED, control=control)
+    site.keep(question)
+    site.store.failures[operation] = failure
+    if operation == "get":
+        site.store.expected.add(question.name)
+    found = site.look_up(question)
+    if control:
+        assert found == Lookup(Miss(MissReason.ONLY_IF_CACHED))
+    else:
+        assert found == Lookup(Bypass(BypassReason(reason), failure))
+
+
+def test_where_the_neighbours_are_refused_the_exact_level_works_on() -> None:
+    site = Site()
+    site.keep(ask(ASKED))
+    site.store.failures["nearest"] = RefusedError("x")
+    assert outcome(site.look_up(ask(ASKED))) == ("hit", "exact")
+    assert site.look_up(ask(ALIKE)) == Lookup(Miss())
+    assert site.store.round_trips == ["nearest", "get"] * 2
+    site.store.failures["get"] = RefusedError("y")
+    assert outcome(site.look_up(ask(ALIKE))) == ("bypass", "redis_refused")
+
+
+# -- laws ------------------------------------------------------------------------------------------------
+
+TEXTS = st.sampled_from([ASKED, ALIKE, YEAR, OTHER_YEAR, "wie geht es dir", ""])
+WHO = st.tuples(
+    st.sampled_from(["acme", "globex", "acme ", "{acme}", "a:b"]), st.sampled_from(["n", "m"]), st.sampled_from([0, 1])
+)  # fmt: skip
+
+
+def asked_by(who: tuple[str, str, int], text: str) -> Question:
+    tenant, namespace, temperature = who
+    return ask(text, tenant, namespace=namespace, temperature=temperature)
+
+
+@given(st.lists(st.tuples(WHO, TEXTS), max_size=8), WHO, TEXTS)
+def test_a_hit_is_always_of_the_same_tenant_and_partition(
+    stored: list[tuple[tuple[str, str, int], str]], who: tuple[str, str, int], text: str
+) -> None:
+    site = Site()
+    for other, kept in stored:
+        site.keep(asked_by(other, kept), json.dumps(other))
+    found = site.look_up(asked_by(who, text))
+    if isinstance(found.decision, Hit):
+        assert tuple(json.loads(text_of(found))) == who
+    elif (who, text) in stored:
+        pytest.fail("its own answer was not found")
+
+
+@given(st.lists(st.tuples(WHO, TEXTS), min_size=1, max_size=6), WHO, TEXTS)
+def test_a_store_that_mixes_tenants_up_gets_nothing_served(
+    stored: list[tuple[tuple[str, str, int], str]], who: tuple[str, str, int], text: str
+) -> None:
+    site, question = Site(), asked_by(who, text)
+    for other, kept in stored:
+        site.keep(asked_by(other, kept), other[0])
+    # Whatever any tenant has lies under this one's keys, too.
+    for key, value in list(site.store.values.items()):
+        site.store.values[question.keys.entry(key.rpartition(":")[2])] = value
+    for vectors, held in list(site.store.vectors.items()):
+        moved = question.keys.base + vectors.partition("}:")[2]
+        site.store.vectors.setdefault(moved, {}).update(held)
+    found = site.look_up(question)
+    assert not isinstance(found.decision, Hit) or text_of(found) == who[0]
+
+
+@given(st.binary(max_size=60) | st.just(b"\x01" + b"0" * 60), st.sampled_from([ASKED, ALIKE]))
+def test_unknown_bytes_are_a_miss(value: bytes, asked: str) -> None:
+    site, stored = Site(), ask(ASKED)
+    site.keep(stored)
+    site.store.values[stored.keys.entry(stored.name)] = value
+    assert isinstance(site.look_up(ask(asked)).decision, Miss)
+
+
+class Scripted:
+    """A verifier with one score for all."""
+
+    fingerprint = "scripted"
+
+    def __init__(self, score: float, most: int = 10_000) -> None:
+        self._score, self._most = score, most
+
+    def score(self, a: str, b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES) -> float:
+        return self._score
+
+    def truncates(self, a: str, b: str) -> bool:
+        return len(a) + len(b) > self._most
+
+
+def test_what_the_verifier_would_not_read_to_its_end_is_not_compared() -> None:
+    level = SimilarLevel(HashingEmbedder(), Scripted(1.0, most=len(ALIKE)), English(), 0.7)
+    assert outcome(Site(level=level).look_up(ask(ALIKE))) == ("miss", "too_long")
+
+
+@given(st.floats(0, 1) | st.just(math.nan), st.floats(0, 1) | st.just(math.inf))
+def test_nothing_is_served_below_the_threshold(score: float, threshold: float) -> None:
+    level = SimilarLevel(HashingEmbedder(), Scripted(score), English(), threshold)
+    site = Site(level=level)
+    site.keep(ask(ASKED))
+    assert isinstance(site.look_up(ask(ALIKE)).decision, Hit) == (score >= threshold)

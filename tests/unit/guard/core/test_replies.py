@@ -1,0 +1,59 @@
+"""Replies of any provider, as JSON, events or lines, compressed or not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from typing import Any
+
+import pytest
+
+from tenantgate.guard.core.replies import decompress, parse
+
+
+def chunk(**delta: Any) -> str:
+    return (
+        "data: "
+        + json.dumps({"model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+        + "\n\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "text"),
+    [
+        (chunk(content="jane@exa") + chunk(content="mple.com") + "data: [DONE]\n\n", "text/event-stream", "jane@example.com"),
+        (('data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"jane@"}}\r\n\r\n'
+          'data: {"delta":{"text":"example.com"}}\r\n\r\n'), "text/event-stream; charset=utf-8", "jane@example.com"),
+        ('{"content":[{"type":"text","text":"jane@example.com"}],"stop_reason":"end_turn","id":"x"}', "application/json",
+         "jane@example.com"),
+        ('{"id":"x","choices":[{"message":{"role":"assistant","content":"jane@example.com"}}]}', "application/json",
+         "jane@example.com"),
+        ('{"candidates":[{"content":{"parts":[{"text":"jane@example.com"}]},"finishReason":"STOP"}]}', None, "jane@example.com"),
+    ],
+)  # fmt: skip
+def test_replies_of_any_provider_are_read_and_rewritten_in_openai_s_shape(
+    raw: str, kind: str | None, text: str
+) -> None:
+    reply = parse(raw.encode(), kind)
+    assert reply is not None
+    edits, count = reply.passage().rewritten(
+        lambda t: [(t.find(text), t.find(text) + len(text), "[E]")] if text in t else []
+    )
+    assert count == 1
+    made = reply.changed(edits).written(identifier="i", created=1)
+    assert made is not None
+    assert b"[E]" in made[0]
+    assert b"jane" not in made[0]
+    assert made[1].startswith("text/event-stream" if reply.events else "application/json")
+    assert b'"choices"' in made[0]
+
+
+def test_compressed_replies_are_read_up_to_a_bound() -> None:
+    assert decompress(gzip.compress(b"hello"), "gzip", 100) == b"hello"
+    assert decompress(zlib.compress(b"hello"), "deflate", 100) == b"hello"
+    assert decompress(gzip.compress(b"a" * 1000), "gzip", 100) is None
+    assert decompress(b"rubbish", "gzip", 100) is None
+    assert decompress(b"hello", "br", 100) is None
+    assert decompress(b"hello", None, 100) == b"hello"
