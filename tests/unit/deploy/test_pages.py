@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from tenantgate.config import load_text, placeholders, render
-from tenantgate.devhost import declarative, kong_schema
-from tenantgate.devhost.gateway import check_functions
+from tenantgate.devhost import declarative, kong_conf, kong_schema
+from tenantgate.devhost.gateway import Gateway, Loaded
+from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.stock_schemas import PRIORITIES, SCHEMAS
 from tenantgate.kong.loading import PluginFile
 from tenantgate.kong.loading import load as load_plugin
@@ -113,11 +114,11 @@ def environment(text: str) -> dict[str, str]:
 
 
 def declared(text: str) -> Any:
-    """The entities of a kong.yml, by the loader of the embedded gateway."""
+    """The entities of a kong.yml, as the embedded gateway loads them."""
     environ = environment(text)
     external = {name: plugin.description()["Schema"] for name, plugin in plugins().items()}
     config = declarative.load_text(placeholders.resolve(text, environ), external=external, environ=environ)
-    check_functions(config)
+    Gateway(Loaded(conf=kong_conf.load(ROOT / "kong.conf"), config=config), KongLog())  # compiles the Lua
     return config
 
 
