@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
-from tenantgate.errors import ConfigError
 from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, config_class, field
 from tenantgate.store.config import RedisConfig
 
-__all__ = ["AuditConfig", "PipelineConfig", "SinkConfig", "check"]
+__all__ = ["Audit", "AuditConfig", "PipelineConfig", "SinkConfig"]
 
 _URL: Final = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$"
 _NAME: Final = r"^[a-z0-9][a-z0-9_-]*$"
@@ -58,6 +58,40 @@ class SinkConfig:
     )  # fmt: skip
     gzip: bool = field("Whether requests to url are compressed.", default=True)
     ssl_verify: bool = field("Whether to verify the certificate of url.", default=True)
+
+
+@config_class
+class Audit:
+    """The audit log's way from Kong to the operator's systems, one for each node."""
+
+    dir: str = field(
+        "A folder of this node's own, which Kong may write to: Kong's journal of requests (stock file-log, without any "
+        "content), and what must outlive a restart.",
+        default="/var/lib/tenantgate/audit", match=r"^/[^\s]+$",
+    )  # fmt: skip
+    node: str | None = field(
+        "The node's name in its chains of records; left out, the host's name.",
+        default=None,
+        len_min=1,
+        len_max=200,
+    )
+    spool: str = field(
+        "Where records wait for their sinks: Redis Streams, or files in `dir`.",
+        default="file",
+        one_of=("redis", "file"),
+    )
+    max_records: int = field(
+        "How many records may wait; beyond that the oldest lose their content, then go.",
+        default=1_000_000,
+        between=(1, COUNT_MAX),
+    )
+    max_megabytes: int = field(
+        "How much waiting records may take; beyond that the oldest lose their content, then go.",
+        default=1024, between=(1, MEGABYTES_MAX), unit="MiB",
+    )  # fmt: skip
+    sinks: tuple[SinkConfig, ...] = field(
+        "Where records go, each sink at its own pace.", default=(), len_max=20
+    )
 
 
 @config_class
@@ -160,27 +194,18 @@ class AuditConfig:
         default=50, between=(5, 1500), unit="ms",
     )  # fmt: skip
 
-
-def check(config: AuditConfig) -> None:
-    """What the fields alone can't say.
-
-    Raises:
-        ConfigError: names the field.
-    """
-    for name in config.headers:
-        if name.lower() in _CREDENTIALS:
-            raise ConfigError(f"headers: {name} carries a credential")
-    if (config.input_cost is None) != (config.output_cost is None):
-        raise ConfigError("input_cost, output_cost: give both or none")
-    _check_sinks(config.pipeline.sinks)
-
-
-def _check_sinks(sinks: tuple[SinkConfig, ...]) -> None:
-    seen = set()
-    for sink in sinks:
-        if sink.name in seen:
-            raise ConfigError(f"pipeline.sinks: two are called {sink.name}")
-        seen.add(sink.name)
-        needs = {"file": "path", "http": "url", "otlp": "url"}.get(sink.type)
-        if needs and not getattr(sink, needs):
-            raise ConfigError(f"pipeline.sinks: {sink.name}, of type {sink.type}, needs {needs}")
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Problems between the fields."""
+        for name in self.headers:
+            if name.lower() in _CREDENTIALS:
+                yield "headers", f"{name} carries a credential"
+        if (self.input_cost is None) != (self.output_cost is None):
+            yield "input_cost, output_cost", "give both or none"
+        seen = set()
+        for sink in self.pipeline.sinks:
+            if sink.name in seen:
+                yield "pipeline.sinks", f"two are called {sink.name}"
+            seen.add(sink.name)
+            needs = {"file": "path", "http": "url", "otlp": "url"}.get(sink.type)
+            if needs and not getattr(sink, needs):
+                yield "pipeline.sinks", f"{sink.name}, of type {sink.type}, needs {needs}"

@@ -5,12 +5,12 @@ Source: https://developer.konghq.com/plugins/ai-prompt-compressor/reference/
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
-from tenantgate.errors import ConfigError
 from tenantgate.fields import config_class, field
 
-__all__ = ["DEFAULT_RANGES", "CompressConfig", "CompressionRange", "check"]
+__all__ = ["DEFAULT_RANGES", "CompressConfig", "CompressionRange"]
 
 _MOST_TOKENS: Final = 10_000_000
 
@@ -120,24 +120,19 @@ class CompressConfig:
         """The ranges, or the usual one."""
         return self.compression_ranges or DEFAULT_RANGES
 
-
-def check(config: CompressConfig) -> None:
-    """What the fields alone can't say.
-
-    Raises:
-        ConfigError: names the field.
-    """
-    if config.log_text_data:
-        raise ConfigError("log_text_data: must be false; no text of a prompt is logged")
-    if config.pruner == "llmlingua" and config.pruner_model is None:
-        raise ConfigError("pruner_model: required for pruner llmlingua")
-    for i, r in enumerate(config.ranges):
-        where = f"compression_ranges[{i}]"
-        if r.max_tokens <= r.min_tokens:
-            raise ConfigError(f"{where}.max_tokens: {r.max_tokens} is not above min_tokens")
-        if config.compressor_type == "rate" and not 0 < r.value <= 1:
-            raise ConfigError(f"{where}.value: {r.value} is no share; rate takes more than 0 and at most 1")
-        if config.compressor_type == "target_token" and r.value < 1:
-            raise ConfigError(f"{where}.value: {r.value} is no number of tokens")
-    if not config.compression_ranges and config.compressor_type == "target_token":
-        raise ConfigError("compression_ranges: required for target_token")
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Problems between the fields."""
+        if self.log_text_data:
+            yield "log_text_data", "must be false; no text of a prompt is logged"
+        if self.pruner == "llmlingua" and self.pruner_model is None:
+            yield "pruner_model", "required for pruner llmlingua"
+        for i, r in enumerate(self.ranges):
+            where = f"compression_ranges[{i}]"
+            if r.max_tokens <= r.min_tokens:
+                yield f"{where}.max_tokens", f"{r.max_tokens} is not above min_tokens"
+            if self.compressor_type == "rate" and not 0 < r.value <= 1:
+                yield f"{where}.value", f"{r.value} is no share; rate takes more than 0 and at most 1"
+            if self.compressor_type == "target_token" and r.value < 1:
+                yield f"{where}.value", f"{r.value} is no number of tokens"
+        if not self.compression_ranges and self.compressor_type == "target_token":
+            yield "compression_ranges", "required for target_token"

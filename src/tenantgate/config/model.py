@@ -6,26 +6,39 @@ from these fields.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any, Final
 
-from tenantgate.audit.config import SinkConfig
+from tenantgate.config import placeholders, spelling
 from tenantgate.config.providers import PROVIDERS
-from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, config_class, field
-from tenantgate.store.config import LOCALHOST, PORT
+from tenantgate.fields import COUNT_MAX, config_class, field
+from tenantgate.store.config import LOCALHOST, PORT, cluster_problems
 
 __all__ = [
-    "SECTIONS", "Audit", "ClusterNode", "Defaults", "Gateway", "Limits", "Model", "RateLimit", "RateLimitRedis",
+    "SECTIONS", "ClusterNode", "Defaults", "Gateway", "Limits", "Model", "RateLimit", "RateLimitRedis",
     "RateLimiting", "Redis", "Tenant", "TenantsFile", "Timeouts",
 ]  # fmt: skip
 
 SECTIONS: Final = "plugins"
-"""The attribute of `Defaults`, `Tenant` and `Model` that holds the plugins' sections; in the file each is
+"""The attribute of `Defaults`, `Tenant`, `Model` and `Gateway` that holds the features' sections; in the file each is
 a key of its own (``cache``)."""
 
 ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 MODEL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]*(/[A-Za-z0-9][A-Za-z0-9._:@+-]*)*$"
 _HOST: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$|^\[?[0-9A-Fa-f:.]+\]?$"
 _HEADER: Final = r"^[A-Za-z0-9_-]+$"
+_PERIODS: Final = ("per_second", "per_minute", "per_hour", "per_day")
+# Headers that hold keys, or that HTTP needs.
+_TAKEN: Final = frozenset(
+    "apikey authorization connection content-encoding content-length content-type cookie host proxy-authorization "
+    "set-cookie te transfer-encoding upgrade".split()
+)
+# Beside them, what a provider takes for a credential, and what Kong or ai-proxy sets.
+_OURS: Final = frozenset(
+    "accept-encoding api-key anthropic-version expect via x-api-key x-goog-api-key x-real-ip".split()
+)
+_OURS_BEGIN: Final = ("x-consumer-", "x-forwarded-", "x-kong-")
 _PREFIX: Final = r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 _URL: Final = r"^https?://[A-Za-z0-9\[][^\s/?#@]*/[^\s?#]*$"
 
@@ -71,6 +84,10 @@ class Redis(RateLimitRedis):
         default=20, between=(1, 1000), unit="ms",
     )  # fmt: skip
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """One Redis or a cluster, not both."""
+        return cluster_problems(self.cluster_nodes, self.host, self.port, self.database)
+
 
 @config_class
 class RateLimiting:
@@ -110,40 +127,6 @@ class Timeouts:
 
 
 @config_class
-class Audit:
-    """The audit log's way from Kong to the operator's systems, one for each node."""
-
-    dir: str = field(
-        "A folder of this node's own, which Kong may write to: Kong's journal of requests (stock file-log, without any "
-        "content), and what must outlive a restart.",
-        default="/var/lib/tenantgate/audit", match=r"^/[^\s]+$",
-    )  # fmt: skip
-    node: str | None = field(
-        "The node's name in its chains of records; left out, the host's name.",
-        default=None,
-        len_min=1,
-        len_max=200,
-    )
-    spool: str = field(
-        "Where records wait for their sinks: Redis Streams, or files in `dir`.",
-        default="file",
-        one_of=("redis", "file"),
-    )
-    max_records: int = field(
-        "How many records may wait; beyond that the oldest lose their content, then go.",
-        default=1_000_000,
-        between=(1, COUNT_MAX),
-    )
-    max_megabytes: int = field(
-        "How much waiting records may take; beyond that the oldest lose their content, then go.",
-        default=1024, between=(1, MEGABYTES_MAX), unit="MiB",
-    )  # fmt: skip
-    sinks: tuple[SinkConfig, ...] = field(
-        "Where records go, each sink at its own pace.", default=(), len_max=20
-    )
-
-
-@config_class
 class Gateway:
     """What all tenants share."""
 
@@ -176,7 +159,21 @@ class Gateway:
         "File for a line of JSON per request (stock file-log), without prompts and replies.",
         default=None, match=r"^/[^\s]+$",
     )  # fmt: skip
-    audit: Audit = field("Where the records of tenants with an `audit` section go.", default=Audit())
+    plugins: dict[str, Any] = field(
+        "Settings of features, by section, as objects of their classes.", default={}
+    )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """The request's id is written to logs and sent back, so it has a header that means nothing else."""
+        if self.correlation_header.lower() in _TAKEN:
+            yield (
+                "correlation_header",
+                "this header has a meaning of its own; take another, such as X-Request-ID",
+            )
+        for i, name in enumerate(self.upstream_headers):
+            if name.lower() in _TAKEN | _OURS or name.lower().startswith(_OURS_BEGIN):
+                what = f"{name} holds a credential, or is set on the way; it can't be the client's"
+                yield f"upstream_headers[{i}]", what
 
 
 @config_class
@@ -187,6 +184,15 @@ class RateLimit:
     per_minute: int | None = field("Requests per minute.", default=None, between=(1, COUNT_MAX))
     per_hour: int | None = field("Requests per hour.", default=None, between=(1, COUNT_MAX))
     per_day: int | None = field("Requests per day.", default=None, between=(1, COUNT_MAX))
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Kong wants one period at least, and no shorter one above a longer one."""
+        given = [(name, value) for name in _PERIODS if (value := getattr(self, name)) is not None]
+        if not given:
+            yield "", f"needs one of {', '.join(_PERIODS)}"
+        for (short, few), (long, many) in itertools.pairwise(given):
+            if few > many:
+                yield long, f"{many} is less than {short} ({few}); it can't be"
 
 
 @config_class
@@ -242,6 +248,27 @@ class Model:
     )
     plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """A provider's own needs."""
+        provider = PROVIDERS[self.provider]
+        if provider.credential and self.credential is None:
+            yield "credential", f"required for {self.provider}"
+        if provider.auth_header is None and self.credential is not None:
+            yield "credential", f"{self.provider} takes none"
+        if provider.needs_upstream_url and self.upstream_url is None:
+            yield "upstream_url", f"required for {self.provider}"
+        if self.upstream_url is not None and spelling.names_no_operation(self.upstream_url):
+            yield (
+                "upstream_url",
+                "ends before the operation; give the full address, such as https://host/v1/chat/completions",
+            )
+        for name in provider.needs:
+            if getattr(self, name) is None:
+                yield name, f"required for {self.provider}"
+        for name in provider.never_sent:
+            if getattr(self, name) is not None:
+                yield name, f"has no effect: Kong doesn't send it to {self.provider}; take it out"
+
 
 @config_class
 class Tenant:
@@ -265,6 +292,14 @@ class Tenant:
     )
     plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """A model is one route, so it stands once."""
+        seen: dict[tuple[str, str], int] = {}
+        for i, m in enumerate(self.models):
+            first = seen.setdefault((m.provider, m.model), i)
+            if first != i:
+                yield f"models[{i}]", f"{m.provider} {m.model} is models[{first}] already"
+
 
 @config_class
 class TenantsFile:
@@ -274,3 +309,33 @@ class TenantsFile:
     gateway: Gateway = field("What all tenants share.", default=Gateway())
     defaults: Defaults = field("What holds for each tenant that says nothing else.", default=Defaults())
     tenants: tuple[Tenant, ...] = field("The tenants, each with its own keys, models and limits.", len_min=1)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Ids and keys belong to one tenant; Kong's rate-limiting must reach what it counts in."""
+        ids: dict[str, int] = {}
+        keys: dict[str, str] = {}
+        for i, tenant in enumerate(self.tenants):
+            first = ids.setdefault(tenant.id, i)
+            if first != i:
+                yield f"tenants[{i}].id", f"{tenant.id!r} is the id of tenants[{first}] already"
+            for k, key in enumerate(tenant.api_keys):
+                at = f"tenants[{i}].api_keys[{k}]"
+                name = placeholders.names(key)[0]
+                if keys.setdefault(name, at) != at:
+                    yield at, f"{name} is {keys[name]} already; each key belongs to one tenant"
+        limiting, nodes = self.gateway.rate_limiting, self.gateway.redis.cluster_nodes
+        if limiting.policy == "local" and limiting.redis is not None:
+            yield "gateway.rate_limiting.redis", "isn't used with policy local; give one of the two"
+        elif nodes and limiting.policy == "redis" and limiting.redis is None and any(self.rate_limits()):
+            what = (
+                "Kong's rate-limiting can't use a Redis Cluster; give gateway.rate_limiting a redis of its own, or "
+                "policy: local, with which each Kong node counts for itself"
+            )
+            yield "gateway.redis.cluster_nodes", what
+
+    def rate_limits(self) -> Iterator[RateLimit | None]:
+        """All limits of all levels, and None where a level has none."""
+        yield self.defaults.rate_limit
+        for tenant in self.tenants:
+            yield tenant.rate_limit
+            yield from (m.rate_limit for m in tenant.models)

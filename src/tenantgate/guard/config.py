@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tenantgate.errors import ConfigError
 from tenantgate.fields import config_class, field
-from tenantgate.pii.core import NAME_KINDS, PERSONAL_KINDS, SECRET_KINDS
 from tenantgate.store.config import RedisConfig
 
 __all__ = [
@@ -17,7 +15,6 @@ __all__ = [
     "ReplyGuardConfig",
     "RuleConfig",
     "WebhookConfig",
-    "check",
 ]
 
 _DETECTORS: Final = (
@@ -203,6 +200,10 @@ class GuardConfig:
         """Whether some rule for requests blocks or masks."""
         return any(r.mode != "alert" and r.target != "reply" for r in self.effective)
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Problems of the rules."""
+        return _problems(self.effective, replies=False)
+
 
 @config_class
 class ReplyGuardConfig:
@@ -262,38 +263,40 @@ class ReplyGuardConfig:
         """Whether some rule blocks or masks."""
         return any(r.mode != "alert" for r in self.rules)
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Problems of the rules."""
+        return _problems(self.rules, replies=True)
 
-def check(rules: Sequence[RuleConfig], *, replies: bool = False) -> None:
-    """What the fields alone can't say.
 
-    Raises:
-        ConfigError: names the rule.
-    """
+def _problems(rules: Sequence[RuleConfig], *, replies: bool) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for rule in rules:
         where = f"rules.{rule.name}"
         if rule.name in seen:
-            raise ConfigError(f"{where}: two rules have this name")
+            yield where, "two rules have this name"
         seen.add(rule.name)
         if rule.mode == "mask" and rule.detector not in _MASKABLE:
-            raise ConfigError(f"{where}.mode: {rule.detector} finds no words that could be masked")
+            yield f"{where}.mode", f"{rule.detector} finds no words that could be masked"
         if rule.detector in _TOPICS and not rule.phrases:
-            raise ConfigError(f"{where}.phrases: {rule.detector} needs examples")
+            yield f"{where}.phrases", f"{rule.detector} needs examples"
         if rule.detector == "patterns" and not rule.patterns:
-            raise ConfigError(f"{where}.patterns: the detector needs expressions")
+            yield f"{where}.patterns", "the detector needs expressions"
         if rule.detector != "presidio" and (rule.recognizers or rule.entities or rule.language):
-            raise ConfigError(
-                f"{where}: recognizers, entities and language are of the detector presidio alone"
-            )
+            yield where, "recognizers, entities and language are of the detector presidio alone"
         if rule.target == "reply" and rule.mode != "alert" and not replies:
-            raise ConfigError(f"{where}: only tenant-response-guardrails can {rule.mode} a reply")
-        _check_kinds(rule, where)
+            yield where, f"only tenant-response-guardrails can {rule.mode} a reply"
+        yield from _kind_problems(rule, f"{where}.kinds")
 
 
-def _check_kinds(rule: RuleConfig, where: str) -> None:
+def _kind_problems(rule: RuleConfig, where: str) -> Iterator[tuple[str, str]]:
+    if not rule.kinds:
+        return
+    # Imported here: these tables take a quarter of a second, and Kong's query command only wants the schema.
+    from tenantgate.pii.core import NAME_KINDS, PERSONAL_KINDS, SECRET_KINDS  # noqa: PLC0415
+
     known = {"personal_data": PERSONAL_KINDS, "secrets": SECRET_KINDS, "names": NAME_KINDS}.get(rule.detector)
-    if known is None and rule.kinds:
-        raise ConfigError(f"{where}.kinds: {rule.detector} has no kinds to choose from")
+    if known is None:
+        yield where, f"{rule.detector} has no kinds to choose from"
     for kind in rule.kinds:
         if known and kind not in known:
-            raise ConfigError(f"{where}.kinds: {kind} is not one of {', '.join(known)}")
+            yield where, f"{kind} is not one of {', '.join(known)}"

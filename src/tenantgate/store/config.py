@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tenantgate.fields import config_class, field
 
-__all__ = ["LOCALHOST", "PORT", "ClusterNode", "RedisConfig", "cluster_problem"]
+__all__ = ["LOCALHOST", "PORT", "ClusterNode", "RedisConfig", "cluster_problems"]
 
 LOCALHOST: Final = "127.0.0.1"
 PORT: Final = 6379
@@ -21,13 +21,14 @@ class ClusterNode:
     port: int = field("Port of the node.", default=PORT, between=(1, 65535))
 
 
-def cluster_problem(nodes: Sequence[object], host: str, port: int, database: int) -> str | None:
-    """What is wrong where `nodes` of a cluster are given beside a `host`: ``field: what``."""
-    if not nodes:
-        return None
-    if host != LOCALHOST or port != PORT:
-        return f"{'host' if host != LOCALHOST else 'port'}: cluster_nodes is given, too; give one of the two"
-    return "database: a cluster has no other than 0" if database else None
+def cluster_problems(
+    nodes: Sequence[object], host: str, port: int, database: int
+) -> Iterator[tuple[str, str]]:
+    """Problems where `nodes` of a cluster are given beside a `host`: the field, and the problem."""
+    if nodes and (host != LOCALHOST or port != PORT):
+        yield ("host" if host != LOCALHOST else "port"), "cluster_nodes is given, too; give one of the two"
+    elif nodes and database:
+        yield "database", "a cluster has no other than 0"
 
 
 @config_class
@@ -51,6 +52,6 @@ class RedisConfig:
         default=15, between=(1, 1000), unit="ms",
     )  # fmt: skip
 
-    def problem(self) -> str | None:
-        """What is wrong with the fields together."""
-        return cluster_problem(self.cluster_nodes, self.host, self.port, self.database)
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """One Redis or a cluster, not both."""
+        return cluster_problems(self.cluster_nodes, self.host, self.port, self.database)

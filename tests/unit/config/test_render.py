@@ -12,6 +12,7 @@ from tenantgate.config import RenderOptions, load, load_text, placeholders, rend
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.config.render import uses_mock
 from tenantgate.errors import ConfigError
+from tenantgate.guard.scripts import GUARD_CHECK, REPLY_GUARD_BODY, REPLY_GUARD_CHECK
 
 from support import ROOT
 
@@ -338,25 +339,25 @@ BLOCK = "{name: secrets, detector: secrets, mode: block}"
 def test_a_guard_that_only_alerts_closes_nothing() -> None:
     found = guarded("{}")
     assert "guards" not in found["tenant-semantic-cache"]
-    assert scripts.GUARD_CHECK not in found["post-function"]["access"]
+    assert GUARD_CHECK not in found["post-function"]["access"]
     assert found["post-function"]["header_filter"] == [scripts.ERROR_HEAD]
 
 
 def test_a_guard_that_blocks_closes_the_route_first_of_all() -> None:
     found = guarded(f"{{rules: [{BLOCK}]}}")
-    assert found["post-function"]["access"][0] == scripts.GUARD_CHECK
+    assert found["post-function"]["access"][0] == GUARD_CHECK
     assert found["tenant-semantic-cache"]["guards"] == ["tenant-guardrails"]
     assert found["tenant-guardrails"]["redis"]["host"] == "127.0.0.1"
     open_ = guarded(f"{{rules: [{BLOCK}], on_error: pass}}")
-    assert scripts.GUARD_CHECK not in open_["post-function"]["access"]
+    assert GUARD_CHECK not in open_["post-function"]["access"]
 
 
 def test_a_guard_of_replies_that_blocks_closes_them() -> None:
     found = guarded("{enabled: false}", "{rules: [{name: s, detector: secrets, mode: mask, target: reply}]}")
     assert "tenant-guardrails" not in found
-    assert found["post-function"]["header_filter"] == [scripts.REPLY_GUARD_CHECK, scripts.ERROR_HEAD]
+    assert found["post-function"]["header_filter"] == [REPLY_GUARD_CHECK, scripts.ERROR_HEAD]
     assert found["post-function"]["body_filter"] == [
-        scripts.REPLY_GUARD_BODY, scripts.ERROR_BODY, scripts.FINISH_REASON,
+        REPLY_GUARD_BODY, scripts.ERROR_BODY, scripts.FINISH_REASON,
     ]  # fmt: skip
     assert found["tenant-semantic-cache"]["guards"] == ["tenant-response-guardrails"]
 

@@ -12,6 +12,7 @@ from tenantgate.devhost.exchange import Exchange
 from tenantgate.devhost.lua_state import LuaError
 from tenantgate.devhost.stock.functions import PHASES, Function
 from tenantgate.errors import ConfigError
+from tenantgate.guard.scripts import GUARD_CHECK, REPLY_GUARD_BODY, REPLY_GUARD_CHECK
 
 EVENTS = ("Content-Type", "text/event-stream; charset=utf-8")
 
@@ -100,7 +101,7 @@ def test_only_the_named_headers_go_on_and_the_log_sees_the_others_without_secret
 
 @pytest.mark.parametrize(("mark", "passes"), [(None, False), ("blocked", False), ("pass", True)])
 def test_without_the_guards_mark_the_route_is_closed(mark: str | None, passes: bool) -> None:
-    code = Code(access=[scripts.GUARD_CHECK, "kong.ctx.shared.went_on = true"])
+    code = Code(access=[GUARD_CHECK, "kong.ctx.shared.went_on = true"])
     if mark:
         code.x.shared["tenantgate_guard"] = mark
     answer = code.access()
@@ -155,7 +156,7 @@ def test_a_reply_that_is_no_stream_gets_no_line_end() -> None:
     assert code.body(b"{}") == [b"{}", b""]
 
 
-HELD = {"header_filter": [scripts.REPLY_GUARD_CHECK], "body_filter": [scripts.REPLY_GUARD_BODY]}
+HELD = {"header_filter": [REPLY_GUARD_CHECK], "body_filter": [REPLY_GUARD_BODY]}
 
 
 @pytest.mark.parametrize(
