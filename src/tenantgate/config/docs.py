@@ -40,8 +40,9 @@ def tables() -> str:
     for name, entry in catalog.entries(model.Defaults).items():
         if isinstance(entry, catalog.Section):
             parts.append(
-                f"### `{name}`\n\n{entry.plugin.description} At any of the three levels; a level changes "
-                "only what it names. `enabled: false` takes the plugin off.\n\n" + field_table(entry.fields)
+                f"### `{name}`\n\n{entry.plugin.description} Allowed in `defaults`, a tenant and a model; "
+                "the most specific value of a field counts. `enabled: false` switches the plugin off.\n\n"
+                + field_table(entry.fields)
             )
     return "\n".join(parts)
 
