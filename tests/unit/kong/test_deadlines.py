@@ -19,7 +19,8 @@ class Event:
     expired: list[float] = field(default_factory=list)
 
     def expire(self, now: float) -> float | None:
-        self.expired.append(now)
+        if not self.over:
+            self.expired.append(now)
         following, self.again = self.again, None
         return following
 
