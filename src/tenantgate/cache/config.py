@@ -62,8 +62,9 @@ class CacheConfig:
     probe_rate: float = field(
         "Share of the requests answerable by similarity that go to the provider all the same, as a miss, so that its "
         "answer can be compared with the stored one: none of a tenant's first 30, then up to 0.1 for a while, then "
-        "this. Only for providers that answer equal questions in equal words: others' answers look wrong, and the "
-        "level falls silent. 0: nothing is compared, and the calibration's score stays.",
+        "this. Exact hits are probed, too, to learn how the provider rewords its answers. The score that is needed "
+        "rises where more than max_wrong_rate is wrong with a probability of 0.9, and falls only on proof. 0: nothing "
+        "is compared, and the calibration's score stays.",
         default=0.0, between=(0, 0.5),
     )  # fmt: skip
     embedder: str = field(

@@ -118,6 +118,8 @@ def compare(a: Wording, b: Wording) -> Difference | None:
         return Difference.SENTENCES
     if a.question != b.question and frozenset((a.question, b.question)) not in _ALIKE:
         return Difference.QUESTION
+    if any("~" + word in b.acts for word in a.acts) or any("~" + word in a.acts for word in b.acts):
+        return Difference.QUESTION
     if _asks_otherwise(a, b) or _asks_otherwise(b, a):
         return Difference.MODALITY
     if _other_persons(a.persons, b.persons):
@@ -199,7 +201,8 @@ def _named(a: Wording, b: Wording, only_a: list[str], only_b: list[str]) -> Diff
     if "#" in kinds:
         return Difference.NUMBERS
     if "=" in kinds:
-        return Difference.SIGNS
+        named = all(stem(key[1:]) in a.names | b.names for key in (*only_a, *only_b) if key[0] == "=")
+        return Difference.NAMES if named else Difference.SIGNS
     if bool(only_a) != bool(only_b):
         return Difference.ADDITION
     if any((p, not left) in _sides(b) for p, left in _sides(a)):

@@ -52,3 +52,85 @@ def test_a_near_miss_is_kept_apart_both_ways(a: str, b: str) -> None:
 def test_a_paraphrase_gets_through_both_ways(a: str, b: str) -> None:
     assert difference(a, b) is None
     assert difference(b, a) is None
+
+
+PROMPTS = [
+    "what is the price of a ticket to Oslo",
+    "show me my transactions",
+    "how much did I spend on groceries",
+    "which trains leave from the main station",
+    "is the library open",
+    "can my wife see the invoice",
+    "list the meetings of my team",
+    "has my parcel been delivered",
+    "tell me the news about the election",
+    "who won the match",
+    "how do I change the plan of my account",
+    "what are the most popular films",
+]
+TIMES = (
+    "today tonight tomorrow yesterday recently lately soon ever upcoming weekly this-morning last-week next-month "
+    "at-noon by-friday since-monday in-march these-days"
+)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("time", TIMES.split())
+def test_a_time_more_is_another_question(prompt: str, time: str) -> None:
+    words, added = prompt.split(), time.replace("-", " ")
+    for i in (len(words), len(words) - 1):
+        other = " ".join((*words[:i], added, *words[i:]))
+        assert difference(prompt, other) is not None, other
+        assert difference(other, prompt) is not None, other
+
+
+@pytest.mark.parametrize("whom", ["my wife", "the agent", "our neighbours", "Anna"])
+@pytest.mark.parametrize("joined", ["I", "me", "we", "us", "you", "yours", "mine"])
+@pytest.mark.parametrize(
+    "frame", ["can {} see the invoice", "send the ticket to {}", "what should {} do about it"]
+)
+def test_somebody_joined_by_and_is_another_question(whom: str, joined: str, frame: str) -> None:
+    for both in (f"{whom} and {joined}", f"{joined} and {whom}"):
+        assert difference(frame.format(whom), frame.format(both)) is not None, both
+        assert difference(frame.format(both), frame.format(whom)) is not None, both
+
+
+@pytest.mark.parametrize(
+    "word",
+    "Polish Turkey March May August Apple Windows Amazon Mark Will Bill Rose Frank China Mobile".split(),
+)
+@pytest.mark.parametrize(
+    "frame", ["what is the best {} for shoes", "tell me about {} in general", "where is {} made"]
+)
+def test_a_word_that_is_another_with_a_capital_is_kept_apart(word: str, frame: str) -> None:
+    assert difference(frame.format(word), frame.format(word.lower())) is not None
+    assert difference(frame.format(word), frame.format(word).upper().capitalize()) is not None
+    shouted = frame.format(word).upper()
+    assert difference(shouted, shouted.lower()) is None  # tells nothing of its words
+
+
+@pytest.mark.parametrize(
+    "name", ["mark", "bill", "jack", "rob", "pat", "sue", "chase", "grant", "drew", "bob"]
+)
+@pytest.mark.parametrize("asks", ["who", "what"])
+def test_who_somebody_is_is_not_who_does_something(name: str, asks: str) -> None:
+    for be in (f"{asks} is {name}", f"{asks}'s {name}", f"{asks.capitalize()} is {name.capitalize()}?"):
+        for does in (f"{asks} {name}s", f"{asks.capitalize()} {name}s?"):
+            assert difference(be, does) is not None
+            assert difference(does, be) is not None
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("what is my current balance", "what is my balance now"),
+        ("what colours are there", "what are the colours"),
+        ("what is the cost of a ticket", "what does a ticket cost"),
+        ("who is the boss of my team", "who's my team's boss"),
+        ("my card is lost and it is blocked", "My card is lost and it's blocked!"),
+        ("Polish the table", "polish the table"),
+    ],
+)
+def test_what_resembles_these_kinds_and_is_the_same_gets_through(a: str, b: str) -> None:
+    assert difference(a, b) is None
+    assert difference(b, a) is None
