@@ -12,12 +12,10 @@ import redis
 
 from cache_rig import Rig, fresh_stores, load_plugin, no_models, small_models, status, use_small_models
 from tenantgate import llm
-from tenantgate.cache import levels as cache_levels
 from tenantgate.cache import models as cache_models
 from tenantgate.cache import service as cache_service
 from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.ports import NO_STATES
-from tenantgate.cache.core.recent_names import RecentNames
 from tenantgate.cache.core.testing import HashingEmbedder, WordVerifier
 from tenantgate.cache.models import CacheModels, Models
 from tenantgate.devhost.redis_server import RedisServer
@@ -34,7 +32,6 @@ HOSTILE = ["a:b", "{x}", "a b", "\U0001f980", "x" * 10_240, "*", "acme\n"]
 @pytest.fixture(autouse=True)
 def _knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     fresh_stores(monkeypatch)
-    monkeypatch.setattr(cache_levels, "_FOREIGN", RecentNames(100))
 
 
 @pytest.fixture
@@ -128,61 +125,6 @@ def test_the_second_neighbour_is_read_where_a_rule_excludes_the_first(rig: Rig) 
     rig.ask("please tell me how the old clock of 1820 works")
     rig.ask("tell me how the old clock works")
     assert status(rig.access("please tell me how the old clock works")) == "Hit"
-
-
-@pytest.mark.parametrize(
-    ("stored", "asked", "seen"),
-    [
-        # Stored in a language that isn't compared: nothing of it is found by similarity.
-        (
-            "wie setze ich mein Passwort für die Bank zurück",
-            "wie setze ich mein Passwort für die Bank zurück?",
-            0,
-        ),
-        ("how do i reset my password for the bank", "how can i reset my password for the bank", 1),
-    ],
-)
-def test_only_texts_in_a_measured_language_are_found_by_similarity(
-    rig: Rig, store: redis.Redis, stored: str, asked: str, seen: int
-) -> None:
-    rig.ask(stored)
-    vectors = list(store.scan_iter("*v:*"))
-    assert sum(int(store.execute_command("VCARD", name)) for name in vectors) == seen
-    assert status(rig.ask(asked)) == ("Hit" if seen else "Miss")
-
-
-def test_a_question_in_another_language_is_served_by_no_neighbour(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stored, asked = "how do i reset my password for the bank", "how can i reset my password for the bank"
-    rig.ask(stored)
-    monkeypatch.setattr(cache_levels._LANGUAGES, "language", lambda text: "de" if text == asked else "en")
-    assert status(rig.ask(asked)) == "Miss"
-    assert "acme" in cache_levels._FOREIGN  # so the next one's is asked for before any model reads it
-    assert status(rig.ask(stored + "?")) == "Hit"
-    assert "acme" not in cache_levels._FOREIGN
-
-
-def test_a_repeated_question_is_probed_and_stays_findable(redis_server: RedisServer, rig: Rig) -> None:
-    rig = Rig(redis_server.port, {"probe_rate": 0.5}, answer="Brass.")
-    question = "tell me what a good sextant is made of"
-    rig.ask(question)
-    learning = rig.plugin._cache._levels.learning(cache_service.MODELS)
-    learning._repeats[learning.state(Keys(TenantId("acme")))] = 1.0
-    rig.answer = "Of brass, mostly."
-    before = comparisons("repeat")
-    assert status(rig.ask(question)) == "Miss"
-    assert comparisons("repeat") == before + 1
-    learning._repeats.clear()
-    assert text_of(rig.ask(question)) == "Of brass, mostly."
-    assert text_of(rig.ask(question + " now")) == "Of brass, mostly."
-
-
-def comparisons(kind: str) -> float:
-    """Answers of this kind that were compared so far."""
-    lines = metrics.exposition().splitlines()
-    name = f'tenantgate_cache_comparisons_total{{kind="{kind}"'
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
 def test_without_models_the_exact_level_works_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 __all__ = [
     "CAPITALS",
+    "COMPOUNDING",
     "CONTRACTIONS",
     "COURTESY",
     "ENDINGS",
@@ -71,7 +72,7 @@ how do we = how to; how can i = how to; how can you = how to; how can we = how t
 how could i = how to; how could one = how to; how would i = how to; how would you = how to;
 how would one = how to; how i can = how to; how i could = how to; how i do = how to; how come = why;
 for what reason = why; what is the reason that = why; what is the reason why = why; what is the reason = why;
-what are the reasons = why; the name of = the; the names of = the; the title of = the; the kind of = the;
+what are the reasons = why; the kind of = the;
 the type of = the; kind of =; type of =; what is the location of = where is; what is the time = when is it;
 tell the time = when is it; once again = again; one more time = again; once more = again; what time = when;
 at what time = when; on what date = when; on which date = when; what place = where; in what place = where;
@@ -125,7 +126,7 @@ IDLE: Final = frozenset(
     "actually exactly basically currently presently now also so then and but what which how of in at on for to as "
     "about regarding concerning by i my mine myself me we us our ours can could would will whether any some one "
     "thing things such get gets getting got has have having much many find current thanks thank ok okay "
-    "yet information info amount anything something possible able way located s us "
+    "yet anything something possible able way located s us "
     "into onto yes yeah yep there".split()
 )
 """Words that one text may have more than the other: articles, auxiliaries, politeness, the first person, the weakest
@@ -135,13 +136,22 @@ GENERIC: Final = frozenset(
     """
 you when where if with here must should happen seem expect appear suppose exist
 remain contain involve associate originate obtain receive require request wish hope contact search apply hold
-time date place area person people someone somebody item number status state idea sort kind type piece total result
-fact process procedure way situation condition case matter name title trouble problem issue reason
+time date place area person people someone somebody item idea sort kind type piece total result
+fact process procedure way situation condition case matter trouble problem issue reason information info amount
 available further yet able local around usually
 """.split()
 )
 """Words that may stand in a question or not without asking for another thing, if the model finds so. Two of them don't
-stand for one another, and none tells how to answer."""
+stand for one another, and none tells how to answer. Not among them: what a thing has, and may be asked for or changed
+alone (its number, name, title, status)."""
+
+COMPOUNDING: Final = frozenset(
+    """
+time date place area person people item idea sort kind type piece total result fact process procedure situation
+condition case matter trouble problem issue reason information info amount request contact search apply hold
+""".split()
+)
+"""Those of `GENERIC` that make another thing of the word beside them: delivery date, search history."""
 
 CAPITALS: Final = frozenset(
     """

@@ -121,6 +121,63 @@ def test_who_somebody_is_is_not_who_does_something(name: str, asks: str) -> None
 
 
 @pytest.mark.parametrize(
+    "attribute",
+    "number numbers status name title state date time type kind person place area amount information info total "
+    "result results process request procedure reason issue case".split(),
+)
+@pytest.mark.parametrize("thing", ["account", "order", "phone", "flight", "file", "delivery"])
+@pytest.mark.parametrize(
+    "frame",
+    ["what is my {}", "change the {}", "delete my {} please", "{}", "where do I find the {} in the app"],
+)
+def test_what_a_thing_has_is_another_thing(attribute: str, thing: str, frame: str) -> None:
+    whole = frame.format(f"{thing} {attribute}")
+    assert difference(frame.format(thing), whole) is not None
+    assert difference(whole, frame.format(thing)) is not None
+
+
+@pytest.mark.parametrize("attribute", ["number", "status", "name", "title", "state"])
+@pytest.mark.parametrize("thing", ["my account", "the order", "this file"])
+@pytest.mark.parametrize("frame", ["what is {}", "change {}", "tell me about {}"])
+def test_so_is_what_a_thing_has_of_it(attribute: str, thing: str, frame: str) -> None:
+    whole = frame.format(f"the {attribute} of {thing}")
+    assert difference(frame.format(thing), whole) is not None
+    assert difference(whole, frame.format(thing)) is not None
+
+
+@pytest.mark.parametrize(
+    ("more", "less"),
+    [
+        ("delete my search history", "delete my history"),
+        ("show the contact list", "show the list"),
+        ("where is the request form", "where is the form"),
+        ("what is the time zone", "what is the zone"),
+        ("what is the total price", "what is the price"),
+        ("change the date format", "change the format"),
+        ("show the result page", "show the page"),
+        ("play the hold music", "play the music"),
+    ],
+)
+def test_a_thing_of_a_kind_is_another_thing(more: str, less: str) -> None:
+    assert difference(more, less) is not None
+    assert difference(less, more) is not None
+
+
+@pytest.mark.parametrize("thing", ["table", "room", "ticket", "recipe", "dinner", "car"])
+@pytest.mark.parametrize("frame", ["book a {} please", "what does the {} cost", "{}", "find me a {}"])
+@pytest.mark.parametrize(
+    "one", ["{} for one", "{} of one", "{} with one", "one way {}", "one person {}", "one bed {}"]
+)
+def test_one_that_counts_is_a_number(thing: str, frame: str, one: str) -> None:
+    counted = frame.format(one.format(thing))
+    assert difference(frame.format(thing), counted) is not None
+    assert difference(counted, frame.format(thing)) is not None
+    for other in ("two", "2"):
+        assert difference(counted, frame.format(one.format(thing).replace("one", other))) is not None
+    assert difference(counted, frame.format(one.format(thing).replace("one", "1"))) is None
+
+
+@pytest.mark.parametrize(
     ("a", "b"),
     [
         ("what is my current balance", "what is my balance now"),
@@ -129,6 +186,13 @@ def test_who_somebody_is_is_not_who_does_something(name: str, asks: str) -> None
         ("who is the boss of my team", "who's my team's boss"),
         ("my card is lost and it is blocked", "My card is lost and it's blocked!"),
         ("Polish the table", "polish the table"),
+        ("which one is the best", "which is the best"),
+        ("which one of the cars is faster", "which of the cars is faster"),
+        ("where can one apply", "where can I apply"),
+        ("what type of card is this", "what card is this"),
+        ("what is the problem with my card", "what is with my card"),
+        ("tell me information about Oslo", "tell me about Oslo"),
+        ("are there any people in the room", "are there any in the room"),
     ],
 )
 def test_what_resembles_these_kinds_and_is_the_same_gets_through(a: str, b: str) -> None:
