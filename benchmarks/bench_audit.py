@@ -141,7 +141,7 @@ def request_path(rounds: int, sizes: Sequence[int]) -> None:
         plugin = module.Plugin(
             {"encryption_key": KEY, "pipeline": plain, "route_id": "r", "deadline_ms": 1500}
         )
-        plugin.__dict__["_audit"] = AuditLog(plugin.config, "r", courier)
+        plugin.__dict__["_service"] = AuditLog(plugin.config, "r", courier)
         for size in sizes:
             prompt = chat("word " * (size // 5))
             access, log, calls = [], [], 0
@@ -232,7 +232,7 @@ class WholeWay:
             {"encryption_key": KEY, "pipeline": plain, "route_id": "r", "deadline_ms": 1500, **policy}
         )
         self.courier = Courier(parse(PipelineConfig, plain), plain)
-        self.plugin.__dict__["_audit"] = AuditLog(self.plugin.config, "r", self.courier)
+        self.plugin.__dict__["_service"] = AuditLog(self.plugin.config, "r", self.courier)
         self._seen = self._lines = 0
 
     def request(self, number: int, prompt: bytes, reply: bytes) -> None:

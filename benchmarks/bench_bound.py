@@ -41,7 +41,7 @@ from tenantgate.cache.models import Models
 from tenantgate.cache.verifier import calibration_file
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.errors import TenantgateError
-from tenantgate.fields import specs
+from tenantgate.fields import fields_of
 from tenantgate.kong.testing import FakeKong
 from tenantgate.models.ports import BUILT_IN
 from tenantgate.telemetry import logs, metrics
@@ -191,7 +191,7 @@ def use_calibration(without: str, verifier: str, folder: Path) -> float | None:
     models = cache_service.MODELS.load(BUILT_IN, verifier)
     if models is None:
         raise TenantgateError("the models can't be loaded; the log line above says why")
-    return models.calibration.threshold_for(specs(CacheConfig)["max_wrong_rate"][2])
+    return models.calibration.threshold_for(fields_of(CacheConfig)["max_wrong_rate"].default)
 
 
 def bench_comparison(sets: dict[str, list[Request]], verifier: str, args: argparse.Namespace) -> Json:
@@ -293,7 +293,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--zipf", action="store_true", help="with repeats")
     parser.add_argument("--texts", type=int, default=6000, help="of each set (default: %(default)s)")
     for name in ("max_wrong_rate", "probe_rate"):
-        default = specs(CacheConfig)[name][2]
+        default = fields_of(CacheConfig)[name].default
         parser.add_argument(
             "--" + name.replace("_", "-"), type=float, default=default, help="as the plugin's field"
         )

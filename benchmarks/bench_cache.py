@@ -47,7 +47,7 @@ from tenantgate.cache.redis_store import RedisCache
 from tenantgate.cache.service import MODELS
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.errors import ConfigError, TenantgateError
-from tenantgate.fields import specs
+from tenantgate.fields import fields_of
 from tenantgate.kong.testing import FakeKong
 from tenantgate.models.ports import BUILT_IN
 from tenantgate.paths import plugin_file
@@ -67,7 +67,7 @@ WARM: Final = 20
 """First rounds, which don't count."""
 ASKED: Final = 2000
 """Questions that neighbours are searched for."""
-NEAREST: Final = specs(CacheConfig)["candidates"][2]
+NEAREST: Final = fields_of(CacheConfig)["candidates"].default
 """Neighbours of a search: as the plugin's field has it."""
 
 Json = dict[str, Any]
@@ -581,7 +581,7 @@ def main(argv: list[str] | None = None) -> int:
         "--texts", type=int, default=20_000, metavar="N", help="texts at most (default: %(default)s)"
     )
     parser.add_argument(
-        "--max-wrong-rate", type=float, default=specs(CacheConfig)["max_wrong_rate"][2], metavar="R",
+        "--max-wrong-rate", type=float, default=fields_of(CacheConfig)["max_wrong_rate"].default, metavar="R",
         help="default: the plugin's, %(default)s",
     )  # fmt: skip
     parser.add_argument("--verifier", choices=VERIFIERS, default=BUILT_IN, help="as the plugin's field")

@@ -35,7 +35,7 @@ from tenantgate.cache.core.judge import NEAR, difference
 from tenantgate.cache.core.wording import read
 from tenantgate.cache.models import CacheModels
 from tenantgate.cache.service import MODELS
-from tenantgate.fields import specs
+from tenantgate.fields import fields_of
 from tenantgate.models.language import Languages
 from tenantgate.models.ports import BUILT_IN
 
@@ -186,7 +186,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="What the semantic cache serves of the project's own tables."
     )
-    parser.add_argument("--max-wrong-rate", type=float, default=specs(CacheConfig)["max_wrong_rate"][2])
+    parser.add_argument(
+        "--max-wrong-rate", type=float, default=fields_of(CacheConfig)["max_wrong_rate"].default
+    )
     parser.add_argument("--verifier", choices=VERIFIERS, default=BUILT_IN)
     parser.add_argument(
         "--show", type=int, default=0, metavar="N", help="examples of each kind that are served"

@@ -41,7 +41,7 @@ from train_compressor import held_out
 
 from tenantgate import llm
 from tenantgate.bench.slow_texts import FAMILIES, text_of
-from tenantgate.compress.config import CompressConfig, CompressionRange, check
+from tenantgate.compress.config import CompressConfig, CompressionRange
 from tenantgate.compress.core.blocks import blocks, is_natural
 from tenantgate.compress.core.folding import minify_json
 from tenantgate.compress.core.meaning import protected
@@ -54,6 +54,7 @@ from tenantgate.compress.core.work import Work
 from tenantgate.compress.pruners import LoadedLater, pruner, pruner_in_background
 from tenantgate.compress.service import PromptCompression
 from tenantgate.compress.token_counts import token_counter
+from tenantgate.fields import check
 from tenantgate.llm import chat
 from tenantgate.models.language import english
 

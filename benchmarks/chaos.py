@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from tenantgate.config import catalog
+from tenantgate import features
 from tenantgate.devhost.stack import Stack
 
 TENANTS: Final = """
@@ -89,7 +89,7 @@ class Traffic:
 
 def strike(stack: Stack, rng: random.Random) -> str:
     """Do one thing to one part, and undo it after a moment where it needs undoing; what it was."""
-    part = rng.choice([*(p.name for p in catalog.CATALOG), _REDIS])
+    part = rng.choice([*(p.name for p in features.plugins()), _REDIS])
     if part == _REDIS:
         stack.kill_redis()
         time.sleep(2 * rng.random())

@@ -1,54 +1,23 @@
-"""tenant-prompt-compressor: sends a tenant's prompts upstream in fewer tokens.
-
-Wiring only; what it does is in `tenantgate.compress` (decisions) and `tenantgate.compress.service` (effects).
-"""
+"""tenant-prompt-compressor: sends a tenant's prompts upstream in fewer tokens."""
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
 from tenantgate import __version__
 from tenantgate.compress.config import CompressConfig
-from tenantgate.kong import Host, PhasePolicy, configure, kong_fields, phase
+from tenantgate.compress.manifest import COMPRESSOR
+from tenantgate.kong import TenantPlugin, kong_fields
 
-if TYPE_CHECKING:
-    from tenantgate.compress.service import PromptCompression
-
-version = __version__
-priority = 798  # above the guard (796), which reads and masks the text as it will leave
-Schema = kong_fields(CompressConfig)
+version, priority, Schema = __version__, COMPRESSOR.priority, kong_fields(COMPRESSOR.config_class)
 
 
-class Plugin:
+class Plugin(TenantPlugin[CompressConfig], manifest=COMPRESSOR):
     """One configured instance."""
-
-    config: CompressConfig
-    config_error: Exception | None
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        configure(self, CompressConfig, config)
-        if self.config_error is None:
-            # The phase may take longer than the work: out of time is the original, not an error.
-            self.policy = PhasePolicy(reject=self.config.stop_on_error)
-
-    @cached_property
-    def _compression(self) -> PromptCompression:
-        # Imported at the first event: Kong's query command only wants the schema, and quickly.
-        from tenantgate.compress.service import PromptCompression  # noqa: PLC0415
-
-        return PromptCompression(self.config)
-
-    @phase
-    def access(self, host: Host) -> None:
-        """Shorten the prompt."""
-        self._compression.access(host)
 
 
 def load() -> None:
     """Load the vocabulary and the languages, half a second of Python's lock each, before there is anybody to answer."""
-    from tenantgate.compress.token_counts import token_counter  # noqa: PLC0415
-    from tenantgate.models.language import load_identifier  # noqa: PLC0415
+    from tenantgate.compress.token_counts import token_counter
+    from tenantgate.models.language import load_identifier
 
     token_counter(CompressConfig().encoding)
     load_identifier()
@@ -56,6 +25,6 @@ def load() -> None:
 
 def warm_up() -> None:
     """Load what the first request would wait for."""
-    from tenantgate.compress.pruners import pruner  # noqa: PLC0415
+    from tenantgate.compress.pruners import pruner
 
     pruner(CompressConfig().pruner)

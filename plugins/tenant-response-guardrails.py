@@ -1,53 +1,25 @@
 """tenant-response-guardrails: masks or refuses replies, and recovers what the request's guard has masked.
 
 It has a response phase, for which Kong holds back every reply of its routes until the reply's end: attach it only
-where replies must be blocked or changed. Wiring only; see `tenantgate.guard.reply_service`.
+where replies must be blocked or changed.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
 from tenantgate import __version__
 from tenantgate.guard.config import ReplyGuardConfig
-from tenantgate.kong import Host, PhasePolicy, configure, kong_fields, phase
+from tenantgate.guard.manifest import REPLY_GUARD
+from tenantgate.kong import TenantPlugin, kong_fields
 
-if TYPE_CHECKING:
-    from tenantgate.guard.reply_service import ReplyGuard
-
-version = __version__
-priority = 785
-Schema = kong_fields(ReplyGuardConfig)
+version, priority, Schema = __version__, REPLY_GUARD.priority, kong_fields(REPLY_GUARD.config_class)
 
 
-class Plugin:
+class Plugin(TenantPlugin[ReplyGuardConfig], manifest=REPLY_GUARD):
     """One configured instance."""
-
-    config: ReplyGuardConfig
-    config_error: Exception | None
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        configure(self, ReplyGuardConfig, config)
-        if self.config_error is None and not self.config.enforces:
-            # Rules in alert never stop a reply, whatever fails.
-            self.policy = PhasePolicy(reject=False, deadline_ms=self.config.deadline_ms)
-
-    @cached_property
-    def _guard(self) -> ReplyGuard:
-        # Imported at the first event: Kong's query command only wants the schema, and quickly.
-        from tenantgate.guard.reply_service import ReplyGuard  # noqa: PLC0415
-
-        return ReplyGuard(self.config)
-
-    @phase
-    def response(self, host: Host) -> None:
-        """Check the reply."""
-        self._guard.response(host)
 
 
 def warm_up() -> None:
     """Load what the first reply would wait for."""
-    from tenantgate.guard.models import PARTS  # noqa: PLC0415
+    from tenantgate.guard.models import PARTS
 
     PARTS.load("injection")

@@ -1,46 +1,100 @@
-"""The `tenantgate` command: one line per area; each area's module holds its own sub-commands."""
+"""The `tenantgate` command. Of the commands' modules only that of the command that runs is imported."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
-from typing import Final
+from typing import Any, Final
 
 from tenantgate import __version__
 from tenantgate.errors import TenantgateError
+from tenantgate.features import features
+from tenantgate.manifest import Command, resolve
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
-# Modules that offer `add_commands(subparsers)`; they import what is heavy only when their command runs.
-AREAS: Final = (
-    "tenantgate.bench.commands",
-    "tenantgate.config.commands",
-    "tenantgate.config.redis_commands",
-    "tenantgate.devhost.commands",
-    "tenantgate.audit.commands",
-    "tenantgate.cache.commands",
-    "tenantgate.compress.commands",
-    "tenantgate.guard.commands",
-    "tenantgate.models.commands",
-    "tenantgate.config.docs_commands",
+_FIRST: Final = (
+    Command(
+        name="validate",
+        help="check tenants.yaml: exit status 1 and all problems, with their lines",
+        adds="tenantgate.config.commands:validate",
+    ),
+    Command(
+        name="render",
+        help="write kong.yml (or kong.conf) for tenants.yaml",
+        adds="tenantgate.config.commands:render",
+    ),
+    Command(
+        name="diff",
+        help="what tenants.yaml would change in a kong.yml: exit status 1 if anything",
+        adds="tenantgate.config.commands:diff",
+    ),
+    Command(
+        name="schema",
+        help="print the JSON Schema of tenants.yaml, for editors",
+        adds="tenantgate.config.commands:schema",
+    ),
+    Command(
+        name="redis",
+        help="check the Redis that tenants.yaml names",
+        adds="tenantgate.config.redis_commands:redis",
+    ),
+    Command(
+        name="up",
+        help="run a gateway on this machine, with a Redis and a mock provider of its own, until Ctrl-C",
+        adds="tenantgate.devhost.commands:up",
+    ),
+)
+_LAST: Final = (
+    Command(
+        name="models",
+        help="build the default models, or say where they lie",
+        adds="tenantgate.models.commands:models",
+    ),
+    Command(
+        name="bench",
+        help="measure the plugins beside the same gateway without them, or compare two results",
+        adds="tenantgate.bench.commands:bench",
+    ),
+    Command(
+        name="docs",
+        help="write the generated parts of the documentation anew",
+        adds="tenantgate.config.docs_commands:docs",
+    ),
 )
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with all areas' sub-commands."""
+    """The parser with the commands of all features; each command's own arguments are added when it is parsed."""
     parser = argparse.ArgumentParser(prog="tenantgate", description="Tenant-scoped AI for Kong Gateway.")
     parser.add_argument("--version", action="version", version=f"tenantgate {__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for area in AREAS:
-        importlib.import_module(area).add_commands(subparsers)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=CommandParser)
+    for command in (*_FIRST, *(c for feature in features() for c in feature.commands), *_LAST):
+        commands.add_parser(command.name, help=command.help).adds = command.adds
     return parser
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of one command, whose arguments come from the function that `adds` names."""
+
+    adds = ""
+
+    def complete(self) -> None:
+        """Add the arguments, if they aren't there yet."""
+        adds, self.adds = self.adds, ""
+        if adds:
+            resolve(adds)(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does it, after `complete`."""
+        self.complete()
+        return super().parse_known_args(args, namespace)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Exit status: 0 done, 1 a check that said no, 2 bad input or surroundings."""
-    args = build_parser().parse_args(argv)
     try:
+        args = build_parser().parse_args(argv)
         return int(args.func(args) or 0)
     except TenantgateError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """Configuration classes: frozen dataclasses whose fields carry Kong's schema attributes.
 
-One class is the single source of a plugin's Kong schema, its documentation, its defaults and its checks
-(`parse`). Kong validates too, but not for a plugin server that is driven by another host, and with less
-helpful messages.
+One class is the single source of a plugin's Kong schema, its documentation, its defaults and its checks (`parse`).
+`fields_of` is the one place that reads a class's annotations; each of these is made from its result. Kong validates
+too, but not for a plugin server that is driven by another host, and with less helpful messages.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar, dataclass_transform
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, Final, TypeAlias, TypeVar, dataclass_transform
 
 from tenantgate.errors import ConfigError
 
@@ -21,11 +22,22 @@ __all__ = [
     "COUNT_MAX",
     "MEGABYTES_MAX",
     "SECONDS_MAX",
+    "Field",
     "FieldSpec",
+    "Many",
+    "Record",
+    "Scalar",
+    "Shape",
+    "Table",
+    "build",
+    "check",
+    "check_value",
     "config_class",
     "field",
+    "fields_of",
     "parse",
-    "specs",
+    "plain",
+    "problems",
 ]
 
 COUNT_MAX: Final = 1_000_000_000
@@ -106,23 +118,109 @@ def config_class(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True, slots=True, kw_only=True)(cls)
 
 
-def specs(cls: type) -> dict[str, tuple[FieldSpec, Any, Any]]:
-    """Name → (spec, resolved type, default or `dataclasses.MISSING`), in order of declaration."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scalar:
+    """A text, a number or a boolean."""
+
+    type: type
+    spec: FieldSpec
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Many:
+    """A list; a set where the order says nothing. `spec` holds the limits of its length, `element` the rest."""
+
+    element: Shape
+    spec: FieldSpec
+    unordered: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """A mapping of texts to values of one shape."""
+
+    values: Shape
+    spec: FieldSpec
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """A configuration class inside another; `fields_of` has its fields."""
+
+    cls: type
+
+
+Shape: TypeAlias = Scalar | Many | Table | Record
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a configuration class.
+
+    Attributes:
+        default: `dataclasses.MISSING` where a value is required.
+        optional: whether None is a value, as in ``str | None``.
+    """
+
+    name: str
+    spec: FieldSpec
+    shape: Shape
+    default: Any
+    optional: bool
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is _MISSING
+
+
+def fields_of(cls: type) -> Mapping[str, Field]:
+    """The fields of a configuration class by name, in order of declaration."""
+    return _fields_of(cls)
+
+
+@cache
+def _fields_of(cls: type) -> Mapping[str, Field]:
     hints = typing.get_type_hints(cls)
-    out: dict[str, tuple[FieldSpec, Any, Any]] = {}
+    out: dict[str, Field] = {}
     for f in dataclasses.fields(cls):
         default = f.default
         if default is _MISSING and f.default_factory is not _MISSING:
             default = f.default_factory()
-        out[f.name] = (f.metadata[_SPEC], hints[f.name], default)
-    return out
+        spec, hint = f.metadata[_SPEC], hints[f.name]
+        inner = [a for a in typing.get_args(hint) if a is not type(None)]
+        optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
+        out[f.name] = Field(f.name, spec, _shape(inner[0] if optional else hint, spec), default, optional)
+    return types.MappingProxyType(out)
+
+
+def _shape(hint: Any, spec: FieldSpec) -> Shape:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return Record(hint)
+    if origin in (tuple, frozenset):
+        element = dataclasses.replace(spec, len_min=None, len_max=None)
+        return Many(_shape(args[0], element), spec, unordered=origin is frozenset)
+    if origin is dict:
+        return Table(_shape(args[1], spec), spec)
+    return Scalar(hint, spec)
 
 
 def parse(cls: type[T], values: Mapping[str, Any], *, where: str = "config", strict: bool = False) -> T:
-    """An instance of `cls` from plain values.
+    """An instance of `cls` from plain values: `build`, then `check`.
 
-    A class may have a method ``problem()`` that says what is wrong with its fields together, as ``field: what``, or
-    None. Kong adds keys of its own (``__plugin_id``, ``route_id`` …), so unknown keys are ignored unless `strict`.
+    Raises:
+        ConfigError: names the field as ``where.field`` and says what would be right.
+    """
+    made = build(cls, values, where=where, strict=strict)
+    check(made, where=where)
+    return made
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, where: str = "config", strict: bool = False) -> T:
+    """An instance of `cls` whose fields are right each by itself.
+
+    Kong adds keys of its own (``__plugin_id``, ``route_id`` …), so unknown keys are ignored unless `strict`.
     A value of None counts as not given, as in Kong.
 
     Raises:
@@ -130,49 +228,80 @@ def parse(cls: type[T], values: Mapping[str, Any], *, where: str = "config", str
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: must be a mapping, not {_kind(values)}")
-    known = specs(cls)
+    known = fields_of(cls)
     if strict:
         for name in values:
             if name not in known:
                 raise ConfigError(f"{where}.{name}: unknown field; known are {', '.join(known)}")
     given: dict[str, Any] = {}
-    for name, (spec, hint, default) in known.items():
+    for name, f in known.items():
         value = values.get(name)
-        if value is None:
-            if default is _MISSING:
-                raise ConfigError(f"{where}.{name}: required ({spec.description})")
-            continue
-        given[name] = _value(value, hint, spec, f"{where}.{name}", strict=strict)
-    made = cls(**given)
-    problem = getattr(made, "problem", None)
-    if problem is not None and (said := problem()) is not None:
-        raise ConfigError(f"{where}.{said}")
-    return made
+        if value is not None:
+            given[name] = check_value(value, f.shape, f"{where}.{name}", strict=strict)
+        elif f.required:
+            raise ConfigError(f"{where}.{name}: required ({f.spec.description})")
+    return cls(**given)
 
 
-def _value(value: Any, hint: Any, spec: FieldSpec, where: str, *, strict: bool) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType or origin is typing.Union:
-        (inner,) = (a for a in args if a is not type(None))
-        return _value(value, inner, spec, where, strict=strict)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return parse(hint, value, where=where, strict=strict)
-    if origin is tuple:
-        # Kong sends an empty Lua table as {}, whatever it stood for.
-        if isinstance(value, Mapping) and not value:
-            value = ()
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where}: must be a list, not {_kind(value)}")
-        _lengths(value, spec, where, "entries")
-        element = dataclasses.replace(spec, len_min=None, len_max=None)
-        return tuple(_value(v, args[0], element, f"{where}[{i}]", strict=strict) for i, v in enumerate(value))
-    if origin is dict:
-        if isinstance(value, (list, tuple)) and not value:
-            value = {}
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: must be a mapping, not {_kind(value)}")
-        return {str(k): _value(v, args[1], spec, f"{where}.{k}", strict=strict) for k, v in value.items()}
-    return _scalar(value, hint, spec, where)
+def problems(config: object) -> Iterator[tuple[str, str]]:
+    """Each problem between the fields of a configuration, or of one inside it: the field's path, and the problem.
+
+    A class says its own in a method ``problems(self) -> Iterator[tuple[str, str]]``; an empty path is the whole record.
+    """
+    for name, f in fields_of(type(config)).items():
+        value = getattr(config, name)
+        if isinstance(f.shape, Record) and value is not None:
+            yield from ((f"{name}.{at}".rstrip("."), what) for at, what in problems(value))
+        elif isinstance(f.shape, Many) and isinstance(f.shape.element, Record):
+            for i, item in enumerate(value):
+                yield from ((f"{name}[{i}].{at}".rstrip("."), what) for at, what in problems(item))
+    own = getattr(config, "problems", None)
+    if own is not None:
+        yield from own()
+
+
+def check(config: object, *, where: str = "config") -> None:
+    """Refuse a configuration whose fields don't fit together.
+
+    Raises:
+        ConfigError: the first of its `problems`.
+    """
+    for at, what in problems(config):
+        raise ConfigError(f"{where}.{at}: {what}" if at else f"{where}: {what}")
+
+
+def plain(config: object) -> dict[str, Any]:
+    """The fields of a configuration without records inside, as YAML has them; without those that are None."""
+    values = ((name, getattr(config, name)) for name in fields_of(type(config)))
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values if v is not None}
+
+
+def check_value(value: Any, shape: Shape, where: str, *, strict: bool = False) -> Any:
+    """`value` as a field of this shape holds it.
+
+    Raises:
+        ConfigError: names `where`, or a place inside, and says what would be right.
+    """
+    match shape:
+        case Record(cls):
+            return build(cls, value, where=where, strict=strict)
+        case Many(element, spec, unordered):
+            # Kong sends an empty Lua table as {}, whatever it stood for.
+            if isinstance(value, Mapping) and not value:
+                value = ()
+            if not isinstance(value, (list, tuple)):
+                raise ConfigError(f"{where}: must be a list, not {_kind(value)}")
+            _lengths(value, spec, where, "entries")
+            made = (check_value(v, element, f"{where}[{i}]", strict=strict) for i, v in enumerate(value))
+            return frozenset(made) if unordered else tuple(made)
+        case Table(values):
+            if isinstance(value, (list, tuple)) and not value:
+                value = {}
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: must be a mapping, not {_kind(value)}")
+            return {str(k): check_value(v, values, f"{where}.{k}", strict=strict) for k, v in value.items()}
+        case Scalar(kind, spec):
+            return _scalar(value, kind, spec, where)
 
 
 def _scalar(value: Any, hint: Any, spec: FieldSpec, where: str) -> Any:

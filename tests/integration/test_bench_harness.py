@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from tenantgate import features
 from tenantgate.bench import load, page, report, running
 from tenantgate.bench.configurations import Configuration
 from tenantgate.bench.load import Due, Plan
 from tenantgate.cli import main
-from tenantgate.config import catalog
 from tenantgate.devhost.processes import descendants
 from tenantgate.devhost.redis_server import free_port
 
@@ -155,7 +155,7 @@ def result(others: frozenset[int], tmp_path_factory: pytest.TempPathFactory) -> 
     )
     with pytest.MonkeyPatch.context() as patch:
         # One plugin server instead of all: they would load their models twice over.
-        patch.setattr(catalog, "CATALOG", tuple(p for p in catalog.CATALOG if p.name == catalog.CACHE))
+        patch.setattr(features, "FEATURES", ("tenantgate.cache",))
         made = running.run([configuration], settings, tmp_path_factory.mktemp("bench"))
     whole: dict[str, Any] = json.loads(json.dumps(made))
     return whole

@@ -84,12 +84,12 @@ def test_a_redis_that_stands_still(redis_server: RedisServer, store: redis.Redis
     os.kill(pid, signal.SIGSTOP)
     try:
         asked = 0
-        while not rig.plugin._cache._store.open:
+        while not rig.plugin._service._store.open:
             assert passes(rig)
             asked += 1
             assert asked <= 3
         # Now the breaker is open: no request waits for the socket any more.
-        (breaker,) = rig.plugin._cache._store._breakers.values()
+        (breaker,) = rig.plugin._service._store._breakers.values()
         usual, breaker.pause_s = breaker.pause_s, 1000.0  # or one tries meanwhile, if the machine is slow
         breaker.failed(time.monotonic())
         calls: list[str] = []
@@ -183,7 +183,7 @@ def test_a_redis_that_answers_with_other_types(mute: Callable[[bytes], Mute], re
         assert kong.exit is None
         assert status(kong) in {"Miss", "Bypass"}
     with pytest.raises(UnavailableError):
-        rig.plugin._cache._store.sweep(Keys(TenantId("acme")), most=1, every_ms=1)
+        rig.plugin._service._store.sweep(Keys(TenantId("acme")), most=1, every_ms=1)
 
 
 def test_on_error_reject_answers_503(rig: Rig) -> None:
@@ -236,7 +236,7 @@ def test_a_redis_without_vector_sets_serves_the_exact_level(
     rig.ask(ASKED)
     assert status(rig.ask(ASKED)) == "Hit"
     assert status(rig.ask(ALIKE)) == "Miss"
-    assert not rig.plugin._cache._store.has_vectors
+    assert not rig.plugin._service._store.has_vectors
     assert not list(store.scan_iter("*:v:*"))
 
 

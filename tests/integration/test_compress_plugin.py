@@ -74,6 +74,7 @@ def load() -> ModuleType:
         assert spec.loader is not None
         sys.modules[module] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[module])
+        sys.modules[module].load()  # as the server does before it answers
     return sys.modules[module]
 
 
@@ -206,7 +207,7 @@ def test_a_rewrite_above_a_megabyte_is_not_attempted(monkeypatch: pytest.MonkeyP
 
 def test_out_of_time_is_the_original_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     made = plugin(monkeypatch, stop_on_error=True)
-    monkeypatch.setattr(made._compression, "_budget_s", lambda _host: -1.0)
+    monkeypatch.setattr(made._service, "_budget_s", lambda _host: -1.0)
     kong = access(made, body(PROMPT))
     assert (kong.exit, kong.sent_body) == (None, None)
     assert kong.verdict(NAME)["action"] == "out_of_time"
@@ -238,7 +239,7 @@ def test_a_model_that_can_t_be_loaded_fails_no_request(caplog: pytest.LogCapture
     assert kong.exit is None
     assert json.dumps(json.loads(FACTS), separators=(",", ":")) in sent(kong)["messages"][0]["content"]
     assert kong.verdict(NAME)["saved"]["prune"] == 0
-    made._compression._compressor._pruner.thread.join()
+    made._service._compressor._pruner.thread.join()
     assert "pruner_model: there is no directory" in str([r.__dict__ for r in caplog.records])
     assert access(made, body(PROMPT)).exit is None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tenantgate.config.catalog import CATALOG
+from tenantgate import features
 from tenantgate.devhost import redis_server
 from tenantgate.devhost.processes import Child, command_pids, descendants
 from tenantgate.devhost.redis_server import RedisServer
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("s")
     plugins = made / "plugins"
     plugins.mkdir()
-    for plugin in CATALOG:
+    for plugin in features.plugins():
         (plugins / f"{plugin.name}.py").write_text(PLUGIN)
     (made / "tenants.yaml").write_text(TENANTS)
     with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +78,7 @@ def alive(pids: list[int]) -> list[int]:
 
 
 def plugin() -> str:
-    return CATALOG[0].name
+    return features.plugins()[0].name
 
 
 def test_a_tenant_can_ask(stack: Stack) -> None:
@@ -151,11 +151,9 @@ def test_a_configuration_that_cant_be_honoured_starts_nothing(folder: Path) -> N
 
 
 UP = """
-import argparse, sys
-from tenantgate.devhost import commands
-parser = argparse.ArgumentParser()
-commands.add_commands(parser.add_subparsers())
-args = parser.parse_args()
+import sys
+from tenantgate.cli import build_parser
+args = build_parser().parse_args()
 sys.exit(args.func(args))
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import io
 import json
@@ -15,10 +14,10 @@ from typing import Any
 import pytest
 import redis
 
+from tenantgate.cli import build_parser
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.errors import ConfigError, EdgeError, TenantgateError
 from tenantgate.guard import registry as guard_registry
-from tenantgate.guard.commands import add_commands
 from tenantgate.guard.commands import until as until_when
 from tenantgate.guard.core.exemptions import Exemption
 from tenantgate.guard.records import GuardRecords, new_id
@@ -73,9 +72,7 @@ def port(redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.Monk
 
 
 def run(*argv: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True))
-    args = parser.parse_args(["guard", *argv])
+    args = build_parser().parse_args(["guard", *argv])
     return int(args.func(args))
 
 

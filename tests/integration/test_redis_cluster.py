@@ -207,7 +207,7 @@ def test_a_slot_that_has_moved_costs_one_more_trip_and_no_map(
 ) -> None:
     made, tenant = rig(*cluster.ports), homes(cluster)[0]
     made.ask(ASKED, tenant=tenant.slug)
-    nodes = made.plugin._cache._store._nodes
+    nodes = made.plugin._service._store._nodes
     slot = key_slot(Keys(tenant).index.encode())
     monkeypatch.setattr(nodes._map, "doubt", lambda: None)  # nobody asks for a map
     nodes._map.move(slot, ("127.0.0.1", cluster.ports[2]))
@@ -275,7 +275,7 @@ def test_a_slot_that_moves_for_good_is_followed(cluster: RedisCluster) -> None:
 def test_no_node_at_all_is_a_bypass_that_waits_for_a_map_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = rig(free_port(), free_port(), timeout_ms=15)
     assert status(made.ask(ASKED)) == "Bypass"
-    cache_map = made.plugin._cache._store._nodes._map
+    cache_map = made.plugin._service._store._nodes._map
     assert cache_map._tried.wait(10)
     monkeypatch.setattr(cache_map, "_tried", None)  # who would wait now fails
     monkeypatch.setattr(cache_map, "_waits_until", 0.0)
@@ -297,7 +297,7 @@ def test_a_node_that_stands_still_is_asked_three_times_and_then_once_a_pause(
     try:
         for _ in range(3):
             assert status(made.ask(ASKED, tenant=still.slug)) == "Bypass"
-        store = made.plugin._cache._store
+        store = made.plugin._service._store
         assert store.open
         store._breakers[f"127.0.0.1:{cluster.ports[0]}/0"].pause_s = 1000.0
         store._breakers[f"127.0.0.1:{cluster.ports[0]}/0"].failed(time.monotonic())
@@ -329,7 +329,7 @@ def test_a_dead_node_is_its_own_tenants_trouble_alone(cluster: RedisCluster) -> 
             assert kong.exit is None
             for tenant in living:
                 assert status(made.ask(ASKED, tenant=tenant.slug)) == "Hit"
-        breakers = made.plugin._cache._store._breakers
+        breakers = made.plugin._service._store._breakers
         assert {name for name, breaker in breakers.items() if breaker.open} == {
             f"127.0.0.1:{cluster.ports[0]}/0"
         }

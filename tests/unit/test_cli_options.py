@@ -27,6 +27,8 @@ def commands(
     groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     for group in groups:
         for name, inner in group.choices.items():
+            if isinstance(inner, cli.CommandParser):
+                inner.complete()
             yield from commands(inner, f"{path} {name}".strip())
     if not groups:
         yield path, parser

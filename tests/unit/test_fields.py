@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tenantgate.cache.config import CacheConfig
 from tenantgate.errors import ConfigError
-from tenantgate.fields import config_class, field, parse, specs
+from tenantgate.fields import Many, Record, Scalar, config_class, field, fields_of, parse
 from tenantgate.store.config import ClusterNode
 
 
@@ -106,10 +107,17 @@ def test_kong_limits_descriptions() -> None:
         field("short")
 
 
-def test_specs_tell_everything_in_order() -> None:
-    assert list(specs(Sample))[:2] == ["name", "ttl"]
-    spec, hint, default = specs(Sample)["ttl"]
-    assert (spec.unit, hint, default) == ("s", int, 300)
+def test_the_fields_of_a_class_are_in_order_with_their_shapes() -> None:
+    assert list(fields_of(Sample))[:2] == ["name", "ttl"]
+    ttl, limit = fields_of(Sample)["ttl"], fields_of(Sample)["limit"]
+    assert (ttl.spec.unit, ttl.default, ttl.optional, ttl.required) == ("s", 300, False, False)
+    assert ttl.shape == Scalar(int, ttl.spec)
+    assert (limit.shape, limit.optional) == (Scalar(int, limit.spec), True)
+    assert fields_of(Sample)["name"].required
+    assert fields_of(Sample)["inner"].shape == Record(Inner)
+    tags = fields_of(Sample)["tags"]
+    assert isinstance(tags.shape, Many)
+    assert (tags.shape.spec.len_max, tags.shape.element) == (2, Scalar(str, replace(tags.spec, len_max=None)))
 
 
 def test_what_holds_between_fields_is_checked_where_it_stands() -> None:

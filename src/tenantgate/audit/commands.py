@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import socket
 import sys
 import time
 import urllib.error
@@ -15,26 +16,24 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from tenantgate.audit.core.chain import verify
+from tenantgate.audit.segments import Stored, stored
+from tenantgate.audit.streams import StreamSpool
 from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.store.url import redis_config
 
-if TYPE_CHECKING:
-    from tenantgate.audit.segments import Stored
-
-__all__ = ["add_commands"]
+__all__ = ["audit"]
 
 _DIR: Final = Path("/var/lib/tenantgate/audit")
 _REDIS_VARIABLE: Final = "TENANTGATE_REDIS_URL"
 _POLL_S: Final = 0.5
 
 
-def add_commands(subparsers: Any) -> None:
+def audit(parser: argparse.ArgumentParser) -> None:
     """Add ``audit tail | verify | export | replay | reconcile``."""
-    audit = subparsers.add_parser(
-        "audit", help="the records of LLM requests: look, check, send again, compare"
-    )
-    actions = audit.add_subparsers(metavar="ACTION", required=True)
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
     tail = actions.add_parser("tail", help="the latest records, and with -f those that come")
     _where(tail)
     _chosen(tail)
@@ -42,14 +41,14 @@ def add_commands(subparsers: Any) -> None:
     tail.add_argument("-f", "--follow", action="store_true", help="go on until interrupted")
     tail.add_argument("--json", action="store_true", help="whole records, a line each")
     tail.set_defaults(func=_tail)
-    verify = actions.add_parser(
+    checking = actions.add_parser(
         "verify", help="find removed, altered and doubled records; status 1 if there are any"
     )
-    _where(verify)
-    verify.add_argument(
+    _where(checking)
+    checking.add_argument(
         "files", nargs="*", type=Path, metavar="FILE", help="JSON lines, also .gz; default: the spool"
     )
-    verify.set_defaults(func=_verify)
+    checking.set_defaults(func=_verify)
     export = actions.add_parser("export", help="records as JSON lines")
     _where(export)
     _chosen(export)
@@ -131,8 +130,6 @@ def _redis_url(args: argparse.Namespace) -> str:
 
 
 def _entries(args: argparse.Namespace, *, after: int = -1) -> Iterator[Stored]:
-    from tenantgate.audit.segments import stored  # noqa: PLC0415 - as in all commands: only what is needed
-
     folder = args.dir / "spool"
     if not folder.is_dir():
         raise ConfigError(f"--dir: {args.dir} has no spool")
@@ -150,11 +147,6 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _streams(args: argparse.Namespace) -> Any:
-    import socket  # noqa: PLC0415
-
-    from tenantgate.audit.streams import StreamSpool  # noqa: PLC0415
-    from tenantgate.store.url import redis_config  # noqa: PLC0415
-
     return StreamSpool(
         redis_config(_redis_url(args)), args.node or socket.gethostname(), (), max_records=1, max_bytes=1
     )
@@ -233,8 +225,6 @@ def _printable(words: Iterable[object]) -> str:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from tenantgate.audit.core.chain import verify  # noqa: PLC0415
-
     report = verify(_records(args), None)
     chains = "1 chain" if report.chains == 1 else f"{report.chains} chains"
     print(f"{report.records} records in {chains}, {report.shed} without their content for want of room")
@@ -297,8 +287,6 @@ def _replay(args: argparse.Namespace) -> int:
         _streams(args).replay(args.sink, int(since * 1000))
         print(f"{args.sink} gets the records since {args.since} again, once the worker looks")
         return 0
-    from tenantgate.audit.segments import stored  # noqa: PLC0415
-
     folder = args.dir / "spool"
     if not (folder / f"cursor.{args.sink}").exists():
         raise ConfigError(f"--sink: nothing was ever delivered to {args.sink!r} from {folder}")

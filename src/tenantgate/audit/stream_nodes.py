@@ -89,7 +89,7 @@ class StreamNodes:
 
     def script(self, name: str) -> Callable[[Sequence[str], Sequence[Any]], Callable[[Any], Any]]:
         """The script ``lua/NAME.lua``: from its keys and arguments to a call for `ask`."""
-        text = resources.files("tenantgate.audit").joinpath("lua", f"{name}.lua").read_text("utf-8")
+        text = resources.files("tenantgate.audit").joinpath("redis_scripts", f"{name}.lua").read_text("utf-8")
         made = self._maker.register_script(text)
         return lambda keys, args: lambda client: made(keys=keys, args=args, client=client)
 

@@ -6,60 +6,53 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from tenantgate.bench import compare, configurations, page, report, running
+from tenantgate.bench.configurations import Configuration
+from tenantgate.bench.running import Settings
+from tenantgate.errors import ConfigError
 
-    from tenantgate.bench.configurations import Configuration
-    from tenantgate.bench.running import Settings
-
-__all__ = ["add_commands"]
+__all__ = ["bench"]
 
 _FOLDER: Final = Path(__file__).resolve().parents[3] / "benchmarks" / "configurations"
 
 
-def add_commands(subparsers: Any) -> None:
-    """Add this area's commands."""
-    bench = subparsers.add_parser(
-        "bench", help="measure the plugins beside the same gateway without them, or compare two results"
-    )
-    bench.add_argument("names", nargs="*", metavar="CONFIGURATION", help="which to measure (default: all)")
-    bench.add_argument("--url", help="of a gateway that runs: its chat operation; needs --bare-url")
-    bench.add_argument("--bare-url", metavar="URL", help="the same without the plugins")
-    bench.add_argument("--header", action="append", default=[], metavar="NAME: VALUE", help="for --url")
-    bench.add_argument(
+def bench(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bench``."""
+    parser.add_argument("names", nargs="*", metavar="CONFIGURATION", help="which to measure (default: all)")
+    parser.add_argument("--url", help="of a gateway that runs: its chat operation; needs --bare-url")
+    parser.add_argument("--bare-url", metavar="URL", help="the same without the plugins")
+    parser.add_argument("--header", action="append", default=[], metavar="NAME: VALUE", help="for --url")
+    parser.add_argument(
         "--bare-header", action="append", default=[], metavar="NAME: VALUE", help="for --bare-url"
     )
-    bench.add_argument("--model", help="to name in requests to --url and --bare-url")
-    bench.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two results, as JSON")
-    bench.add_argument(
+    parser.add_argument("--model", help="to name in requests to --url and --bare-url")
+    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two results, as JSON")
+    parser.add_argument(
         "--configurations", type=Path, metavar="DIR", help="of *.yaml (default: the project's)"
     )
-    bench.add_argument("--kong", type=Path, metavar="BIN", help="a real Kong instead of the embedded host")
-    bench.add_argument("--rate", type=float, default=20.0, help="requests a second (default: %(default)s)")
-    bench.add_argument("--seconds", type=float, default=35.0, help="for each (default: %(default)s)")
-    bench.add_argument("--tenants", type=int, default=4, help="default: %(default)s")
-    bench.add_argument(
+    parser.add_argument("--kong", type=Path, metavar="BIN", help="a real Kong instead of the embedded host")
+    parser.add_argument("--rate", type=float, default=20.0, help="requests a second (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=35.0, help="for each (default: %(default)s)")
+    parser.add_argument("--tenants", type=int, default=4, help="default: %(default)s")
+    parser.add_argument(
         "--latency-ms", type=float, default=50.0, help="of the mock provider (default: %(default)s)"
     )
-    bench.add_argument("--burst", type=float, default=1.5, metavar="S",
+    parser.add_argument("--burst", type=float, default=1.5, metavar="S",
                        help="seconds of each burst for throughput; 0 for none (default: %(default)s)")  # fmt: skip
-    bench.add_argument("--traced", type=int, default=12, metavar="N",
+    parser.add_argument("--traced", type=int, default=12, metavar="N",
                        help="requests of each kind that are traced; 0: none (default: %(default)s)")  # fmt: skip
-    bench.add_argument("--seed", type=int, default=1, help="of the requests (default: %(default)s)")
-    bench.add_argument("--out", type=Path, default=Path("reports/bench"), metavar="DIR",
+    parser.add_argument("--seed", type=int, default=1, help="of the requests (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("reports/bench"), metavar="DIR",
                        help="for bench.json and bench.html (default: %(default)s)")  # fmt: skip
-    bench.set_defaults(func=_bench)
+    parser.set_defaults(func=_bench)
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from tenantgate.bench import page, report, running  # noqa: PLC0415 - heavy: only when the command runs
-
     if args.compare:
-        from tenantgate.bench import compare  # noqa: PLC0415
-
         print(compare.side_by_side(*args.compare))
         return 0
     settings = running.Settings(
@@ -80,8 +73,6 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _here(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    from tenantgate.bench import running  # noqa: PLC0415
-
     chosen, left = _chosen(args)
     for line in left:
         print(f"left out: {line}")
@@ -90,9 +81,6 @@ def _here(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 
 def _elsewhere(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    from tenantgate.bench import running  # noqa: PLC0415
-    from tenantgate.errors import ConfigError  # noqa: PLC0415
-
     if not (args.url and args.bare_url):
         raise ConfigError("--url and --bare-url belong together")
     extra = {"model": args.model} if args.model else {}
@@ -103,8 +91,6 @@ def _elsewhere(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 
 def _headers(lines: Sequence[str]) -> dict[str, str]:
-    from tenantgate.errors import ConfigError  # noqa: PLC0415
-
     found = [line.partition(":") for line in lines]
     if not all(colon for _, colon, _ in found):
         raise ConfigError("a header is written NAME: VALUE")
@@ -112,9 +98,6 @@ def _headers(lines: Sequence[str]) -> dict[str, str]:
 
 
 def _chosen(args: argparse.Namespace) -> tuple[tuple[Configuration, ...], tuple[str, ...]]:
-    from tenantgate.bench import configurations  # noqa: PLC0415
-    from tenantgate.errors import ConfigError  # noqa: PLC0415
-
     folder = args.configurations or (_FOLDER if _FOLDER.is_dir() else None)
     found, left = configurations.read(folder)
     known = {c.name: c for c in found}

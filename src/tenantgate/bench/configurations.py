@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from tenantgate.config import catalog
+from tenantgate import features
 from tenantgate.errors import ConfigError
 
 __all__ = ["BARE", "Configuration", "read", "tenants_yaml"]
@@ -40,7 +40,7 @@ class Configuration:
     @property
     def plugins(self) -> tuple[str, ...]:
         """Names of our plugins on its routes, in the catalogue's order."""
-        return tuple(p.name for p in catalog.CATALOG if p.section in self.sections)
+        return tuple(p.name for p in features.plugins() if p.section in self.sections)
 
     def tenant(self, number: int) -> str:
         """The id of a tenant of this configuration."""
@@ -65,7 +65,7 @@ def read(folder: Path | None) -> tuple[tuple[Configuration, ...], tuple[str, ...
     """
     files = sorted(folder.glob("*.yaml")) if folder else []
     raw = {f.stem: _load(f) for f in files}
-    known = catalog.by_section()
+    known = features.by_section()
     for section in known:
         if not any(set(r.get("sections", {})) == {section} for r in raw.values()):
             raw[section] = {"title": f"{section}, default settings", "sections": {section: {}}}

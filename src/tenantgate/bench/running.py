@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from tenantgate import __version__
+from tenantgate import __version__, features
 from tenantgate.bench import counters, load, procs, stats, tracing, workload
 from tenantgate.bench.configurations import BARE, Configuration
 from tenantgate.bench.judging import OUTCOMES, Judged, judge
@@ -25,7 +25,6 @@ from tenantgate.bench.load import Due, Plan, Shot
 from tenantgate.bench.sites import Counts, Site
 from tenantgate.bench.workload import Ask
 from tenantgate.compress.token_counts import token_counter
-from tenantgate.config import catalog
 
 __all__ = ["Elsewhere", "Settings", "about", "run", "run_elsewhere"]
 
@@ -390,7 +389,7 @@ def _cost(ours: Sequence[Judged], plugins: Sequence[str], before: Counts, after:
     }
     compressed = sum(counters.total(c, "tenantgate_compress_saved_tokens_total") for c in changes.values())
     # The other plugins' servers run, too, with nothing to do.
-    theirs = {p.name for p in catalog.CATALOG} - set(plugins)
+    theirs = {p.name for p in features.plugins()} - set(plugins)
     cpu = {r: 1000 * s / n for r, s in procs.spent(before.usage, after.usage).items() if r not in theirs}
     return {
         "requests": n,

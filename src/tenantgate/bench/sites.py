@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from tenantgate import features
 from tenantgate.bench import counters, procs, traced_gateway
 from tenantgate.bench.configurations import Configuration, tenants_yaml
 from tenantgate.bench.counters import Series
 from tenantgate.bench.procs import Usage
-from tenantgate.config import catalog
 from tenantgate.devhost import gateway, kong_conf
 from tenantgate.devhost.processes import command_pids, descendants
 from tenantgate.devhost.stack import Stack
@@ -101,7 +101,7 @@ class Site:
         # A plugin's server may have processes of its own, called something else.
         plugins = {
             p.name: sorted({d for pid in self.stack.pids(p.name) for d in (pid, *descendants(pid))})
-            for p in catalog.CATALOG
+            for p in features.plugins()
         }
         of_plugins = {pid for pids in plugins.values() for pid in pids}
         gateway = [pid for pid in (root, *descendants(root)) if pid not in of_plugins]

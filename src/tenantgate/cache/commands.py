@@ -12,27 +12,30 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from tenantgate.cache.config import VERIFIERS
+from tenantgate.cache.admin import Admin, BoundStats, Row
+from tenantgate.cache.calibrating import BOUNDS, read_pairs, report, score_pairs
+from tenantgate.cache.config import VERIFIERS, CacheConfig
+from tenantgate.cache.core.calibration import calibrate, upper_wrong_rate
+from tenantgate.cache.verifier import load_verifier
 from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.models.files import find_models
 from tenantgate.models.ports import BUILT_IN
+from tenantgate.store.sealing import TenantSealer
+from tenantgate.store.url import redis_config
 from tenantgate.tenant import TenantId
 
-if TYPE_CHECKING:
-    from tenantgate.cache.admin import Admin, BoundStats, Row
-
-__all__ = ["add_commands"]
+__all__ = ["cache"]
 
 _URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
 _SHOWN: Final = 5  # of the thresholds that held before
 _URL: Final = "redis://127.0.0.1:6379/0"
 
 
-def add_commands(subparsers: Any) -> None:
+def cache(parser: argparse.ArgumentParser) -> None:
     """Add ``cache stats | purge | inspect | calibrate``."""
-    cache = subparsers.add_parser("cache", help="look at, empty or calibrate the semantic cache")
-    actions = cache.add_subparsers(metavar="ACTION", required=True)
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     stats = actions.add_parser("stats", help="how much one tenant has stored, and when it expires")
     _tenant(stats)
@@ -60,24 +63,24 @@ def add_commands(subparsers: Any) -> None:
     )
     inspect.set_defaults(func=_inspect)
 
-    calibrate = actions.add_parser(
+    calibrating = actions.add_parser(
         "calibrate", help="measure on labelled pairs which score keeps which share of wrong answers"
     )
-    calibrate.add_argument(
+    calibrating.add_argument(
         "pairs", type=Path, metavar="PAIRS.jsonl", help='lines of {"a": text, "b": text, "same": 0 or 1}'
     )
-    calibrate.add_argument(
+    calibrating.add_argument(
         "--out", type=Path, default=Path("calibration.json"), metavar="FILE",
         help="the table; TENANTGATE_CALIBRATION=FILE makes the plugin use it (default: %(default)s)",
     )  # fmt: skip
-    calibrate.add_argument(
+    calibrating.add_argument(
         "--verifier",
         choices=VERIFIERS,
         default=BUILT_IN,
         help="as the plugin's field (default: %(default)s)",
     )
-    calibrate.add_argument("--report", type=Path, metavar="FILE", help="an HTML page with the curves")
-    calibrate.set_defaults(func=_calibrate)
+    calibrating.add_argument("--report", type=Path, metavar="FILE", help="an HTML page with the curves")
+    calibrating.set_defaults(func=_calibrate)
 
 
 def _tenant(parser: argparse.ArgumentParser) -> None:
@@ -108,17 +111,11 @@ def _cosine(text: str) -> float:
 
 
 def _admin(args: argparse.Namespace) -> Admin:
-    # Imported here, as in all handlers: `--help` needs neither redis nor NumPy.
-    from tenantgate.cache.admin import Admin  # noqa: PLC0415
-    from tenantgate.store.url import redis_config  # noqa: PLC0415
-
     url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
     return Admin(redis_config(url), TenantId(args.tenant))
 
 
 def _stats(args: argparse.Namespace) -> int:
-    from tenantgate.cache.config import CacheConfig  # noqa: PLC0415
-
     admin = _admin(args)
     try:
         found = admin.stats()
@@ -189,8 +186,6 @@ def _purge(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from tenantgate.store.sealing import TenantSealer  # noqa: PLC0415
-
     sealer = None
     if args.show_text:
         key = os.environ.get(args.key_env or "")
@@ -226,11 +221,6 @@ def _print_text(row: Row) -> None:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from tenantgate.cache.calibrating import BOUNDS, read_pairs, report, score_pairs  # noqa: PLC0415
-    from tenantgate.cache.core.calibration import calibrate, upper_wrong_rate  # noqa: PLC0415
-    from tenantgate.cache.verifier import load_verifier  # noqa: PLC0415
-    from tenantgate.models.files import find_models  # noqa: PLC0415
-
     pairs = read_pairs(args.pairs)
     files = find_models()
     if files is None:

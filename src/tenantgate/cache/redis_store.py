@@ -61,7 +61,7 @@ class Known:
 
 
 def _script(name: str) -> str:
-    return resources.files("tenantgate.cache").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    return resources.files("tenantgate.cache").joinpath("redis_scripts", f"{name}.lua").read_text("utf-8")
 
 
 class RedisCache:

@@ -50,7 +50,7 @@ __all__ = ["MODELS", "PLUGIN", "SemanticCache"]
 PLUGIN: Final = "tenant-semantic-cache"
 FINISH_REASON: Final = "tenantgate_finish_reason"
 STREAM_END: Final = "tenantgate_stream_end"
-"""What the rendered Lua (`tenantgate.config.lua`) notes of a stream in ``kong.ctx.shared``."""
+"""What the rendered Lua (`tenantgate.config.scripts`) notes of a stream in ``kong.ctx.shared``."""
 
 MODELS: Final = Models()
 

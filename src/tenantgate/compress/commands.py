@@ -10,21 +10,26 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from tenantgate.compress.config import CompressConfig, CompressionRange
+from tenantgate.compress.core.pipeline import Compressor
+from tenantgate.compress.pruners import pruner
+from tenantgate.compress.token_counts import token_counter
 from tenantgate.errors import ConfigError
+from tenantgate.fields import parse
 from tenantgate.llm.chat import ChatRequest, parse_request
+from tenantgate.models.language import english
 
-__all__ = ["add_commands", "coloured_diff"]
+__all__ = ["coloured_diff", "compress"]
 
 _RED, _GREEN, _END = "\033[31;9m", "\033[32m", "\033[0m"
 _LONG: Final = 4000  # words, above which an exact difference takes seconds
 _WORDS: Final = re.compile(r"\s+|\w+|[^\w\s]")
 
 
-def add_commands(subparsers: Any) -> None:
-    """Add ``compress FILE``."""
-    parser = subparsers.add_parser("compress", help="show what compression would take out of a prompt")
+def compress(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``compress FILE``."""
     parser.add_argument(
         "file", type=Path, metavar="FILE", help="a text, or a chat request as JSON; - for stdin"
     )
@@ -53,21 +58,13 @@ def _share(text: str) -> float:
 
 
 def _compress(args: argparse.Namespace) -> int:
-    # Imported here, as in all handlers: `--help` needs no vocabulary.
-    from tenantgate.compress.config import CompressConfig, CompressionRange, check  # noqa: PLC0415
-    from tenantgate.compress.core.pipeline import Compressor  # noqa: PLC0415
-    from tenantgate.compress.pruners import pruner  # noqa: PLC0415
-    from tenantgate.compress.token_counts import token_counter  # noqa: PLC0415
-    from tenantgate.fields import parse  # noqa: PLC0415
-    from tenantgate.models.language import english  # noqa: PLC0415
-
     ranges: tuple[CompressionRange, ...] = ()
     if args.rate is not None:
         ranges = (CompressionRange(min_tokens=0, max_tokens=10_000_000, value=args.rate),)
     given = {"encoding": args.encoding, "pruner": args.pruner, "pruner_model": args.pruner_model}
-    checked = parse(CompressConfig, given, where="compress")
-    check(checked)
-    config = replace(checked, prune=not args.no_prune, compression_ranges=ranges)
+    config = replace(
+        parse(CompressConfig, given, where="compress"), prune=not args.no_prune, compression_ranges=ranges
+    )
     counter = token_counter(config.encoding)
     chosen = pruner(config.pruner, config.pruner_model) if config.prune else None
     compressor = Compressor(config, counter, chosen, english=english)

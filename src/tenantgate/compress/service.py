@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tenantgate.compress.config import CompressConfig, check
+from tenantgate.compress.config import CompressConfig
 from tenantgate.compress.core.pipeline import Compressor, OutOfTimeError, Steps
 from tenantgate.compress.core.plan import Part, parts, replaced
 from tenantgate.compress.pruners import pruner_in_background
@@ -95,7 +95,6 @@ class PromptCompression:
     """The compression of one configuration; vocabularies and models are shared by all of a process."""
 
     def __init__(self, config: CompressConfig, compressor: Compressor | None = None) -> None:
-        check(config)
         self._config = config
         self._counter = token_counter(config.encoding)
         self._compressor = compressor or Compressor(

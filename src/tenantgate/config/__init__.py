@@ -1,16 +1,16 @@
 """tenants.yaml: its model, its checks, and the Kong configuration that it renders."""
 
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf
-from tenantgate.config.load import InvalidTenantsFile, load, load_text
+from tenantgate.config.load import TenantsFileError, load, load_text
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.names import chat_path, consumer_name, route_name
 from tenantgate.config.render import RenderOptions, render
 
 __all__ = [
-    "InvalidTenantsFile",
     "KongConfOptions",
     "RenderOptions",
     "TenantsFile",
+    "TenantsFileError",
     "chat_path",
     "consumer_name",
     "kong_conf",

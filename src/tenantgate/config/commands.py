@@ -6,27 +6,28 @@ import argparse
 import os
 import sys
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from tenantgate.config import diff, json_schema, placeholders
+from tenantgate.config import placeholders
+from tenantgate.config.diff import compare, parse, payload_leaks, unified
+from tenantgate.config.json_schema import json_schema
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf
-from tenantgate.config.load import InvalidTenantsFile, load
+from tenantgate.config.load import TenantsFileError, load
 from tenantgate.config.model import TenantsFile
-from tenantgate.config.render import RenderOptions, render, uses_mock
+from tenantgate.config.render import RenderOptions, uses_mock
+from tenantgate.config.render import render as kong_yml
 from tenantgate.errors import ConfigError, EdgeError
 
-__all__ = ["add_commands"]
+__all__ = ["diff", "render", "schema", "validate"]
 
 
-def add_commands(subparsers: Any) -> None:
-    """Add this area's commands."""
-    parser = subparsers.add_parser(
-        "validate", help="check tenants.yaml: exit status 1 and all problems, with their lines"
-    )
+def validate(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``validate``."""
     _file(parser)
     parser.set_defaults(func=_validate)
 
-    parser = subparsers.add_parser("render", help="write kong.yml (or kong.conf) for tenants.yaml")
+
+def render(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``render``."""
     _file(parser)
     _options(parser)
     parser.add_argument(
@@ -57,9 +58,9 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.set_defaults(func=_render)
 
-    parser = subparsers.add_parser(
-        "diff", help="what tenants.yaml would change in a kong.yml: exit status 1 if anything"
-    )
+
+def diff(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``diff``."""
     _file(parser)
     _options(parser)
     parser.add_argument("kong_yml", type=Path, metavar="KONG_YML", help="the file that is in use")
@@ -73,7 +74,9 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.set_defaults(func=_diff)
 
-    parser = subparsers.add_parser("schema", help="print the JSON Schema of tenants.yaml, for editors")
+
+def schema(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``schema``."""
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there")
     parser.set_defaults(func=_schema)
 
@@ -115,7 +118,7 @@ def _load(args: argparse.Namespace) -> TenantsFile | None:
     args.file = args.file or args.given or Path("tenants.yaml")
     try:
         return load(args.file)
-    except InvalidTenantsFile as error:
+    except TenantsFileError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         print(
@@ -141,7 +144,7 @@ def _render(args: argparse.Namespace) -> int:
         return _write(args.output, _kong_conf(args, file), secret=False)
     if mocked := uses_mock(file):
         print(f"note: the mock provider answers for {', '.join(mocked)} ({args.mock_url})", file=sys.stderr)
-    text = render(file, _render_options(args))
+    text = kong_yml(file, _render_options(args))
     if args.resolve_env:
         text = placeholders.resolve(text, os.environ)
     return _write(args.output, text, secret=args.resolve_env)
@@ -187,21 +190,21 @@ def _diff(args: argparse.Namespace) -> int:
         theirs = args.kong_yml.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{args.kong_yml}: can't be read") from error
-    ours = render(file, _render_options(args))
+    ours = kong_yml(file, _render_options(args))
     if args.resolve_env:
         ours = placeholders.resolve(ours, os.environ)
-    used = diff.parse(theirs, name=str(args.kong_yml))
-    changes = diff.compare(used, diff.parse(ours, name="rendered"))
+    used = parse(theirs, name=str(args.kong_yml))
+    changes = compare(used, parse(ours, name="rendered"))
     for change in changes:
         print(change)
-    for warning in diff.payload_leaks(used):
+    for warning in payload_leaks(used):
         print(f"warning: {warning}", file=sys.stderr)
     if args.text:
-        sys.stdout.writelines(diff.unified(theirs, ours, name=str(args.kong_yml)))
+        sys.stdout.writelines(unified(theirs, ours, name=str(args.kong_yml)))
     if not changes:
         print("no changes")
     return int(bool(changes))
 
 
 def _schema(args: argparse.Namespace) -> int:
-    return _write(args.output, json_schema.json_schema(), secret=False)
+    return _write(args.output, json_schema(), secret=False)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from tenantgate.config.catalog import CATALOG
+from tenantgate import features
 from tenantgate.errors import ConfigError
 
 __all__ = ["compare", "parse", "payload_leaks", "unified"]
@@ -18,7 +18,6 @@ Json = dict[str, Any]
 _SECRET: Final = ("key", "header_value", "param_value", "password", "encryption_key", "secret")
 _SHOWN: Final = 60
 _PAYLOAD: Final = "ai.proxy.payload"
-_OURS: Final = frozenset(plugin.name for plugin in CATALOG)  # the audit log redacts what it writes
 
 
 def parse(text: str, *, name: str) -> Json:
@@ -61,11 +60,12 @@ def payload_leaks(tree: Json) -> list[str]:
     }
     if not exposed:
         return []
+    ours = {plugin.name for plugin in features.plugins()}  # the audit log redacts what it writes
     services = {f"service {s['name']}" for s in _list(tree, "services") if _has(s, exposed)}
     out = []
     for plugin, scope in plugins:
         name = str(plugin.get("name"))
-        writes = (name.endswith("-log") and name not in _OURS) or name in ("syslog", "loggly")
+        writes = (name.endswith("-log") and name not in ours) or name in ("syslog", "loggly")
         reaches = scope == "all" or scope.startswith("consumer ") or scope in exposed | services
         stripped = _at(plugin, "config", "custom_fields_by_lua").get(_PAYLOAD) == "return nil"
         if writes and reaches and not stripped:

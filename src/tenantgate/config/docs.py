@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
-from typing import Any, Final
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
 
-from tenantgate import fields
+from tenantgate import features
 from tenantgate.config import catalog, model
+from tenantgate.config.json_schema import json_schema
 from tenantgate.errors import ConfigError
+from tenantgate.fields import Field, Many, Record, Scalar, Shape, Table, fields_of
+from tenantgate.manifest import resolve
 
-__all__ = ["field_table", "insert", "tables"]
+__all__ = ["field_table", "generated", "insert", "read", "tables"]
 
 _WHERE: Final[tuple[tuple[str, type], ...]] = (
     ("The file", model.TenantsFile),
@@ -32,26 +36,80 @@ _TYPES: Final = {str: "text", int: "whole number", float: "number", bool: "true 
 
 def tables() -> str:
     """A heading and a table for each mapping of tenants.yaml, and one for each plugin's section."""
-    parts = [f"### {title}\n\n{field_table(cls)}" for title, cls in _WHERE]
-    for plugin in catalog.CATALOG:
-        hidden = {*plugin.filled(model.Gateway(), ""), model.SECTIONS}
-        cls = plugin.config_class
-        parts.append(
-            f"### `{plugin.section}`\n\n{plugin.description} At any of the three levels; a level changes "
-            "only what it names. `enabled: false` takes the plugin off.\n\n" + field_table(cls, hidden=hidden)
-        )
+    parts = [f"### {title}\n\n{field_table(catalog.entries(cls))}" for title, cls in _WHERE]
+    for section in catalog.gateway_sections():
+        own = {section.name: section}
+        parts += [f"### `{title}`\n\n{field_table(inner)}" for title, inner in _inner(own, "gateway.")]
+    for name, entry in catalog.entries(model.Defaults).items():
+        if isinstance(entry, catalog.Section):
+            parts.append(
+                f"### `{name}`\n\n{entry.plugin.description} Allowed in `defaults`, a tenant and a model; "
+                "the most specific value of a field counts. `enabled: false` switches the plugin off. "
+                f"[Its page](plugins/{entry.plugin.name}.md#fields) has the fields of inner mappings.\n\n"
+                + field_table(entry.fields)
+            )
     return "\n".join(parts)
 
 
-def field_table(cls: type, *, hidden: typing.Collection[str] = ()) -> str:
-    """A Markdown table of the class's fields."""
+def field_table(entries: Mapping[str, catalog.Entry]) -> str:
+    """A Markdown table of fields and sections."""
     lines = ["| Field | Takes | Default | Meaning |", "|---|---|---|---|"]
-    for name, (spec, hint, default) in fields.specs(cls).items():
-        if name == model.SECTIONS and name not in hidden:
-            lines += [f"| `{p.section}` | mapping | | {p.description} |" for p in catalog.CATALOG]
-        elif name not in hidden:
-            lines.append(f"| `{name}` | {_takes(spec, hint)} | {_default(default)} | {spec.description} |")
+    for name, entry in entries.items():
+        if isinstance(entry, catalog.Section):
+            lines.append(f"| `{name}` | mapping | | {entry.plugin.description} |")
+        else:
+            lines.append(
+                f"| `{name}` | {_takes(entry.shape)} | {_default(entry)} | {entry.spec.description} |"
+            )
     return "\n".join(lines) + "\n"
+
+
+def generated(folder: Path) -> dict[Path, str]:
+    """Each file of the documentation's `folder` with a generated part, and what it should hold.
+
+    Raises:
+        ConfigError: a page is missing, or has no place for its table.
+    """
+    page = folder / "configuration.md"
+    out = {
+        page: insert(read(page), "fields", tables()),
+        folder / "tenants.schema.json": json_schema(),
+    }
+    for feature in features.features():
+        for name, reference in feature.documents.items():
+            out[folder / name] = json.dumps(resolve(reference)(), indent=2) + "\n"
+    for plugin in features.plugins():
+        page = folder / "plugins" / f"{plugin.name}.md"
+        out[page] = insert(read(page), "fields", _plugin_tables(plugin.config_class))
+    return out
+
+
+def _plugin_tables(cls: type) -> str:
+    """The table of a plugin's fields, and one for each mapping within, at any depth."""
+    known = fields_of(cls)
+    return "\n".join(
+        [field_table(known), *(f"`{title}`:\n\n{field_table(inner)}" for title, inner in _inner(known))]
+    )
+
+
+def _inner(known: Mapping[str, Field], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Field]]]:
+    """Path and fields of each mapping within these fields, ``[]`` after the name of a list, at any depth."""
+    for name, f in known.items():
+        shape, title = f.shape, f"{prefix}{name}"
+        if isinstance(shape, Many):
+            shape, title = shape.element, f"{title}[]"
+        if isinstance(shape, Record):
+            inner = fields_of(shape.cls)
+            yield title, inner
+            yield from _inner(inner, f"{title}.")
+
+
+def read(path: Path) -> str:
+    """The text of a page."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read ({type(error).__name__})") from None
 
 
 def insert(text: str, name: str, block: str) -> str:
@@ -64,19 +122,23 @@ def insert(text: str, name: str, block: str) -> str:
     return f"{head}{begin}\n{block}\n{end}{tail}"
 
 
-def _takes(spec: fields.FieldSpec, hint: Any) -> str:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return _takes(spec, next(a for a in args if a is not type(None)))
-    if origin in (tuple, frozenset):
-        return f"list of {_takes(dataclasses.replace(spec, len_min=None, len_max=None), args[0])}"
-    if origin is dict or (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
-        return "mapping"
+def _takes(shape: Shape) -> str:
+    match shape:
+        case Many(element):
+            return f"list of {_takes(element)}"
+        case Table() | Record():
+            return "mapping"
+        case Scalar():
+            return _takes_scalar(shape)
+
+
+def _takes_scalar(shape: Scalar) -> str:
+    spec = shape.spec
     if spec.referenceable:
         return "secret"
     if spec.one_of:
         return ", ".join(f"`{value}`" for value in spec.one_of)
-    kind = _TYPES[hint]
+    kind = _TYPES[shape.type]
     unit = f" ({spec.unit})" if spec.unit else ""
     if spec.between and spec.between[0] == spec.between[1]:
         return f"`{_number(spec.between[0])}`"
@@ -85,14 +147,14 @@ def _takes(spec: fields.FieldSpec, hint: Any) -> str:
     return f"{kind} above {_number(spec.gt)}{unit}" if spec.gt is not None else f"{kind}{unit}"
 
 
-def _default(default: Any) -> str:
-    if default is dataclasses.MISSING:
+def _default(f: Field) -> str:
+    if f.required:
         return "required"
-    if default is None or dataclasses.is_dataclass(default) or isinstance(default, tuple | dict):
+    if f.default is None or dataclasses.is_dataclass(f.default) or isinstance(f.default, tuple | dict):
         return ""
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    return f"`{default}`" if default != "" else ""
+    if isinstance(f.default, bool):
+        return f"`{str(f.default).lower()}`"
+    return f"`{f.default}`" if f.default != "" else ""
 
 
 def _number(value: float) -> str:

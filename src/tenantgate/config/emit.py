@@ -12,10 +12,12 @@ __all__ = ["dump", "header_of"]
 class _Dumper(yaml.SafeDumper):
     """Indented lists, no anchors, and placeholders always in single quotes, since decK replaces text."""
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        del indentless
         super().increase_indent(flow, indentless=False)
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
         return True
 
 

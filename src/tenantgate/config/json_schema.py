@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
+from collections.abc import Mapping
 from typing import Any, Final
 
-from tenantgate import fields
 from tenantgate.config import catalog, model
+from tenantgate.fields import Field, FieldSpec, Many, Record, Scalar, Shape, Table
 
 __all__ = ["json_schema"]
 
@@ -26,7 +25,7 @@ Json = dict[str, Any]
 def json_schema() -> str:
     """The schema's text."""
     definitions: Json = {}
-    root = _object(model.TenantsFile, definitions)
+    root = _object(catalog.entries(model.TenantsFile), definitions)
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tenants.yaml of Tenantgate",
@@ -36,25 +35,23 @@ def json_schema() -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-def _object(cls: type, definitions: Json) -> Json:
+def _object(entries: Mapping[str, catalog.Entry], definitions: Json) -> Json:
     properties: Json = {}
     required = []
-    for name, (spec, hint, default) in fields.specs(cls).items():
-        if name == model.SECTIONS:
-            for plugin in catalog.CATALOG:
-                definitions.setdefault(plugin.section, _section(plugin, definitions))
-                properties[plugin.section] = {"$ref": f"#/$defs/{plugin.section}"}
+    for name, entry in entries.items():
+        if isinstance(entry, catalog.Section):
+            definitions.setdefault(name, _section(entry, definitions))
+            properties[name] = {"$ref": f"#/$defs/{name}"}
             continue
-        properties[name] = _value(spec, hint, definitions, vault=typing.get_origin(hint) is not tuple)
-        properties[name] |= {"description": spec.description} | _default(default)
-        if default is dataclasses.MISSING:
+        # The one list of secrets is that of client keys, for which Kong reads no vault.
+        properties[name] = _property(entry, definitions, vault=not isinstance(entry.shape, Many))
+        if entry.required:
             required.append(name)
     out: Json = {"type": "object", "additionalProperties": False, "properties": properties}
     return out | ({"required": required} if required else {})
 
 
-def _section(plugin: catalog.CataloguedPlugin, definitions: Json) -> Json:
-    filled = set(plugin.filled(model.Gateway(), ""))
+def _section(section: catalog.Section, definitions: Json) -> Json:
     properties: Json = {
         "enabled": {
             "type": "boolean",
@@ -62,34 +59,33 @@ def _section(plugin: catalog.CataloguedPlugin, definitions: Json) -> Json:
             "description": "Whether the plugin is on these routes.",
         }
     }
-    for name, (spec, hint, default) in fields.specs(plugin.config_class).items():
-        if name not in filled:
-            properties[name] = _value(spec, hint, definitions, vault=True)
-            properties[name] |= {"description": spec.description} | _default(default)
+    properties |= {name: _property(f, definitions, vault=True) for name, f in section.fields.items()}
     return {
-        "type": "object", "description": plugin.description, "additionalProperties": False,
+        "type": "object", "description": section.plugin.description, "additionalProperties": False,
         "properties": properties,
     }  # fmt: skip
 
 
-def _value(spec: fields.FieldSpec, hint: Any, definitions: Json, *, vault: bool) -> Json:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return _value(spec, next(a for a in args if a is not type(None)), definitions, vault=vault)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        definitions.setdefault(hint.__name__, _object(hint, definitions))
-        return {"$ref": f"#/$defs/{hint.__name__}"}
-    if origin in (tuple, frozenset):
-        element = dataclasses.replace(spec, len_min=None, len_max=None)
-        lengths = {"minItems": spec.len_min, "maxItems": spec.len_max}
-        out = {"type": "array", "items": _value(element, args[0], definitions, vault=vault)}
-        return out | {k: v for k, v in lengths.items() if v is not None}
-    if origin is dict:
-        return {"type": "object", "additionalProperties": _value(spec, args[1], definitions, vault=vault)}
-    return {"type": _TYPES[hint]} | _checks(spec, vault=vault)
+def _property(f: Field, definitions: Json, *, vault: bool) -> Json:
+    return _value(f.shape, definitions, vault=vault) | {"description": f.spec.description} | _default(f)
 
 
-def _checks(spec: fields.FieldSpec, *, vault: bool) -> Json:
+def _value(shape: Shape, definitions: Json, *, vault: bool) -> Json:
+    match shape:
+        case Record(cls):
+            definitions.setdefault(cls.__name__, _object(catalog.entries(cls), definitions))
+            return {"$ref": f"#/$defs/{cls.__name__}"}
+        case Many(element, spec):
+            lengths = {"minItems": spec.len_min, "maxItems": spec.len_max}
+            out = {"type": "array", "items": _value(element, definitions, vault=vault)}
+            return out | {k: v for k, v in lengths.items() if v is not None}
+        case Table(values):
+            return {"type": "object", "additionalProperties": _value(values, definitions, vault=vault)}
+        case Scalar(kind, spec):
+            return {"type": _TYPES[kind]} | _checks(spec, vault=vault)
+
+
+def _checks(spec: FieldSpec, *, vault: bool) -> Json:
     between = spec.between or (None, None)
     pattern = spec.match
     if spec.referenceable:
@@ -102,7 +98,7 @@ def _checks(spec: fields.FieldSpec, *, vault: bool) -> Json:
     return {k: v for k, v in checks.items() if v is not None}
 
 
-def _default(default: Any) -> Json:
-    if default is dataclasses.MISSING or default is None or isinstance(default, tuple):
+def _default(f: Field) -> Json:
+    if f.required or f.default is None or isinstance(f.default, tuple):
         return {}
-    return {} if dataclasses.is_dataclass(default) else {"default": default}
+    return {} if dataclasses.is_dataclass(f.default) else {"default": f.default}

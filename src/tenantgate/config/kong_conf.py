@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath, PurePosixPath
 from typing import Final, TypeAlias
 
-from tenantgate.config import catalog
+from tenantgate import features
 from tenantgate.errors import ConfigError
 
 __all__ = ["KongConfOptions", "kong_conf", "socket_path"]
@@ -116,7 +116,7 @@ Keep the plugin servers' deadlines below it.""",
                 },
             )
         )
-    plugins = [plugin.name for plugin in catalog.CATALOG]
+    plugins = [plugin.name for plugin in features.plugins()]
     servers: dict[str, str] = {
         "plugins": ",".join(["bundled", *plugins]),
         "pluginserver_names": ",".join(plugins),

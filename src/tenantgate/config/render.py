@@ -1,20 +1,20 @@
 """tenants.yaml to kong.yml, declarative and for decK. Pure: the same file and options give the same bytes.
 
-Order of a route's plugins in Kong, whatever their order here: correlation-id, key-auth,
-request-size-limiting, acl, rate-limiting, Tenantgate's (799 to 785: audit log, compressor, guard, cache, guard of
-replies), ai-proxy, post-function; a pre-function comes before all of them.
+Order of a route's plugins in Kong, whatever their order here: correlation-id, key-auth, request-size-limiting, acl,
+rate-limiting, Tenantgate's (799 to 785), ai-proxy, post-function; a pre-function comes before all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tenantgate import fields
-from tenantgate.config import catalog, emit, lua, names
-from tenantgate.config.model import Model, RateLimit, Redis, Tenant, TenantsFile
+from tenantgate import features, fields
+from tenantgate.config import catalog, emit, names, scripts
+from tenantgate.config.model import Gateway, Model, RateLimit, Redis, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS, Provider
+from tenantgate.manifest import PluginManifest, resolve
 
 __all__ = ["RenderOptions", "render", "uses_mock"]
 
@@ -33,8 +33,8 @@ class RenderOptions:
     redis_host: str | None = None
     """In place of the file's Redis: a host of its own without user, password or TLS (development)."""
     redis_port: int = 6379
-    audit_dir: str | None = None
-    """In place of the file's folder of the audit log (development)."""
+    gateway: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By a feature's section of ``gateway`` the fields that come in place of the file's (development)."""
 
 
 def render(file: TenantsFile, options: RenderOptions | None = None) -> str:
@@ -44,9 +44,7 @@ def render(file: TenantsFile, options: RenderOptions | None = None) -> str:
         own = Redis(host=options.redis_host, port=options.redis_port)
         limiting = replace(file.gateway.rate_limiting, redis=None)
         file = replace(file, gateway=replace(file.gateway, redis=own, rate_limiting=limiting))
-    if options.audit_dir is not None:
-        audit = replace(file.gateway.audit, dir=options.audit_dir)
-        file = replace(file, gateway=replace(file.gateway, audit=audit))
+    file = replace(file, gateway=_changed(file.gateway, options.gateway))
     tenants = sorted(file.tenants, key=lambda t: t.id)
     routes = [_route(file, t, m, options) for t in tenants for m in _models(t)]
     tree = {
@@ -56,6 +54,16 @@ def render(file: TenantsFile, options: RenderOptions | None = None) -> str:
         "plugins": [*(limit for t in tenants for limit in _rate_limits(file, t)), _elsewhere()],
     }
     return emit.dump({k: v for k, v in tree.items() if v}, header=_HEADER)
+
+
+def _changed(gateway: Gateway, changes: Mapping[str, Mapping[str, Any]]) -> Gateway:
+    """`gateway` with other fields in the features' sections."""
+    sections = dict(gateway.plugins)
+    for feature in features.features():
+        if feature.gateway is not None and (change := changes.get(feature.gateway.name)):
+            name, cls = feature.gateway.name, feature.gateway.config_class
+            sections[name] = replace(sections.get(name) or cls(), **change)
+    return replace(gateway, plugins=sections)
 
 
 def uses_mock(file: TenantsFile) -> list[str]:
@@ -82,20 +90,21 @@ def _service(file: TenantsFile, routes: list[Json]) -> Json:
             allowed_payload_size=gateway.limits.max_request_body_mb, size_unit="megabytes",
         ),
     ]  # fmt: skip
-    if any(p["name"] == catalog.AUDIT for route in routes for p in route["plugins"]):
+    used = {p["name"] for route in routes for p in route["plugins"]}
+    keeper = next((p for p in features.plugins() if p.journal and p.name in used), None)
+    if keeper is not None and keeper.journal is not None:
         # Opened anew for each line, so that who reads it may put it aside.
-        journal = catalog.journal(gateway)
         plugins.append(
             _plugin(
                 "file-log",
-                path=journal,
+                path=keeper.journal.path(catalog.own_settings(gateway, keeper)),
                 reopen=True,
-                custom_fields_by_lua=lua.journal(gateway.correlation_header),
+                custom_fields_by_lua=resolve(keeper.journal.fields)(gateway.correlation_header),
             )
         )
     elif gateway.access_log:
         plugins.append(
-            _plugin("file-log", path=gateway.access_log, custom_fields_by_lua=dict(lua.WITHOUT_PAYLOAD))
+            _plugin("file-log", path=gateway.access_log, custom_fields_by_lua=dict(scripts.WITHOUT_PAYLOAD))
         )
     return {
         "name": names.SERVICE,
@@ -117,22 +126,22 @@ def _route(file: TenantsFile, tenant: Tenant, m: Model, options: RenderOptions) 
     ours = list(_ours(file, tenant, m, name))
     replies = any(o.plugin.needs_replies(o.parsed) for o in ours)
     first: Json = {
-        "access": [lua.ANY_BEARER, lua.NO_QUERY],
-        "header_filter": [lua.ERROR_HEAD_EARLY],
-        "body_filter": [lua.ERROR_BODY],
+        "access": [scripts.ANY_BEARER, scripts.NO_QUERY],
+        "header_filter": [scripts.ERROR_HEAD_EARLY],
+        "body_filter": [scripts.ERROR_BODY],
     }
     last = _last(file, m, provider)
     for own in ours:
-        if own.plugin.fails_closed(own.parsed):
+        if own.plugin.rejects(own.parsed):
             for phase, code in own.plugin.closing.items():
-                last[phase].insert(0, code)
+                last[phase].insert(0, resolve(code))
     if replies:
-        last["body_filter"].append(lua.FINISH_REASON)
+        last["body_filter"].append(scripts.FINISH_REASON)
         if provider.streams_events:
-            first["body_filter"].append(lua.END_OF_STREAM)
+            first["body_filter"].append(scripts.END_OF_STREAM)
         if provider.hides_finish_reason:
-            first["body_filter"].append(lua.ANTHROPIC_STOP_REASON)
-            last["access"].append(lua.PLAIN_REPLY)
+            first["body_filter"].append(scripts.ANTHROPIC_STOP_REASON)
+            last["access"].append(scripts.PLAIN_REPLY)
     plugins = [
         _plugin("pre-function", **first),
         _plugin("acl", allow=[names.group_name(tenant.id)], hide_groups_header=True),
@@ -159,19 +168,21 @@ def _last(file: TenantsFile, m: Model, provider: Provider) -> dict[str, list[str
     if provider.auth_header and m.credential is not None:
         keep.append(provider.auth_header)
     access = [
-        lua.HIDE_CALLER,
-        lua.only_headers(keep, correlation_header=file.gateway.correlation_header),
+        scripts.HIDE_CALLER,
+        scripts.only_headers(keep, correlation_header=file.gateway.correlation_header),
     ]
     if provider.bearer and m.credential is not None:
-        access.append(lua.BEARER)
+        access.append(scripts.BEARER)
     if not provider.sets_encoding:
-        access.append(lua.PACKED)
-    return {"access": access, "header_filter": [lua.ERROR_HEAD], "body_filter": [lua.ERROR_BODY]}
+        access.append(scripts.PACKED)
+    return {"access": access, "header_filter": [scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_BODY]}
 
 
 def _elsewhere() -> Json:
     """Errors where no route was found; a route's own post-function comes in this one's place."""
-    return _plugin("post-function", header_filter=[lua.ERROR_HEAD_ELSEWHERE], body_filter=[lua.ERROR_BODY])
+    return _plugin(
+        "post-function", header_filter=[scripts.ERROR_HEAD_ELSEWHERE], body_filter=[scripts.ERROR_BODY]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +194,7 @@ class _Ours:
         parsed: the same as an object of the plugin's configuration class.
     """
 
-    plugin: catalog.CataloguedPlugin
+    plugin: PluginManifest[Any]
     config: Json
     parsed: Any
 
@@ -191,7 +202,7 @@ class _Ours:
 def _ours(file: TenantsFile, tenant: Tenant, m: Model, route: str) -> list[_Ours]:
     """Tenantgate's plugins on this route: those with a section at some level that isn't switched off."""
     chosen: dict[str, Json] = {}
-    for plugin in catalog.CATALOG:
+    for plugin in features.plugins():
         levels = [
             level.plugins[plugin.section]
             for level in (file.defaults, tenant, m)
@@ -199,41 +210,25 @@ def _ours(file: TenantsFile, tenant: Tenant, m: Model, route: str) -> list[_Ours
         ]
         config = {k: v for level in levels for k, v in level.items()}
         if levels and config.pop("enabled", True):
-            chosen[plugin.name] = config
-    together(chosen)
-    for name, costs in catalog.COSTS.items():
-        prices = {cost: value for cost in costs if (value := getattr(m, cost)) is not None}
-        if name in chosen and len(prices) == len(costs):
-            chosen[name] = {**prices, **chosen[name]}
-    out = []
-    for plugin in catalog.CATALOG:
-        if plugin.name in chosen:
-            config = {
-                **dict(sorted(chosen[plugin.name].items())),
-                **_given(plugin.filled(file.gateway, route)),
-            }
-            parsed: Any = fields.parse(plugin.config_class, config, where=plugin.section)
-            out.append(_Ours(plugin, config, parsed))
-    return out
+            prices = {name: value for name in plugin.prices if (value := getattr(m, name)) is not None}
+            chosen[plugin.section] = {**(prices if len(prices) == len(plugin.prices) else {}), **config}
 
+    def made(plugin: PluginManifest[Any]) -> _Ours:
+        filled = _given(plugin.fill(catalog.settings(file.gateway, route, plugin)))
+        config = {**dict(sorted(chosen[plugin.section].items())), **filled}
+        return _Ours(plugin, config, fields.parse(plugin.config_class, config, where=plugin.section))
 
-def together(chosen: dict[str, Json]) -> None:
-    """Set, in place, what one plugin of a route must know of another; `chosen` is by the plugin's name."""
-    if chosen.get(catalog.GUARD, {}).get("recover_redacted"):
-        # The reply has to come by our way, even where none of its own rules wants that.
-        chosen[catalog.REPLY_GUARD] = {**chosen.get(catalog.REPLY_GUARD, {}), "recover_redacted": True}
-    cache = chosen.get(catalog.CACHE)
-    if cache is not None:
-        guards = [
-            p.name for p in catalog.CATALOG if p.closing and p.name in chosen and _needed(p, chosen[p.name])
-        ]
-        if guards:
-            cache["guards"] = guards
-
-
-def _needed(plugin: catalog.CataloguedPlugin, config: Json) -> bool:
-    parsed: Any = fields.parse(plugin.config_class, config, where=plugin.section)
-    return plugin.fails_closed(parsed) or bool(config.get("recover_redacted"))
+    ours = {section: made(plugin) for section, plugin in features.by_section().items() if section in chosen}
+    for own in tuple(ours.values()):
+        for section, needed in own.plugin.brings(own.parsed).items():
+            chosen[section] = {**chosen.get(section, {}), **needed}
+            ours[section] = made(features.by_section()[section])
+    gates = [p.name for p in features.plugins() if p.section in ours and p.gate(ours[p.section].parsed)]
+    for own in tuple(ours.values()):
+        if gates and own.plugin.gates_field:
+            chosen[own.plugin.section][own.plugin.gates_field] = gates
+            ours[own.plugin.section] = made(own.plugin)
+    return sorted(ours.values(), key=lambda own: -own.plugin.priority)
 
 
 def _ai_proxy(

@@ -6,39 +6,36 @@ import argparse
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tenantgate.devhost.stack import Stack
+from tenantgate.devhost.real_kong import find
+from tenantgate.devhost.stack import Stack
 
-__all__ = ["add_commands"]
+__all__ = ["up"]
 
 
-def add_commands(subparsers: Any) -> None:
-    """Add this area's commands."""
-    up = subparsers.add_parser(
-        "up", help="run a gateway on this machine, with a Redis and a mock provider of its own, until Ctrl-C"
-    )
-    up.add_argument("-f", "--file", type=Path, default=Path("tenants.yaml"), help="default: %(default)s")
-    up.add_argument(
+def up(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``up``."""
+    parser.add_argument("-f", "--file", type=Path, default=Path("tenants.yaml"), help="default: %(default)s")
+    parser.add_argument(
         "--kong", nargs="?", const="", metavar="BIN",
         help="a real Kong instead of the embedded host: BIN, KONG_BIN, or the one on PATH",
     )  # fmt: skip
-    up.add_argument("--port", type=int, default=8000, help="of the proxy; 0 takes any (default: %(default)s)")
-    up.add_argument("--state-dir", type=Path, default=Path(".tenantgate"), help="default: %(default)s")
-    up.add_argument("--mock-latency-ms", type=float, default=300.0, metavar="MS",
-                    help="before the mock provider's first byte (default: %(default)s)")  # fmt: skip
-    up.add_argument("--mock-chunk-ms", type=float, default=20.0, metavar="MS",
-                    help="before each chunk of its streams (default: %(default)s)")  # fmt: skip
-    up.add_argument("--no-redis", action="store_true", help="start no Redis: use gateway.redis of the file")
-    up.add_argument("--log-level", default="info", choices=("debug", "info", "notice", "warn", "error"))
-    up.set_defaults(func=_up)
+    parser.add_argument(
+        "--port", type=int, default=8000, help="of the proxy; 0 takes any (default: %(default)s)"
+    )
+    parser.add_argument("--state-dir", type=Path, default=Path(".tenantgate"), help="default: %(default)s")
+    parser.add_argument("--mock-latency-ms", type=float, default=300.0, metavar="MS",
+                        help="before the mock provider's first byte (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--mock-chunk-ms", type=float, default=20.0, metavar="MS",
+                        help="before each chunk of its streams (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--no-redis", action="store_true", help="start no Redis: use gateway.redis of the file"
+    )
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "notice", "warn", "error"))
+    parser.set_defaults(func=_up)
 
 
 def _up(args: argparse.Namespace) -> int:
-    from tenantgate.devhost.real_kong import find  # noqa: PLC0415 - heavy: only when the command runs
-    from tenantgate.devhost.stack import Stack  # noqa: PLC0415
-
     kong = None if args.kong is None else Path(args.kong) if args.kong else find()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

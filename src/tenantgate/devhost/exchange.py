@@ -6,7 +6,7 @@ import enum
 import re
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
@@ -21,6 +21,7 @@ __all__ = [
     "Answer",
     "Exchange",
     "Exited",
+    "Held",
     "Phase",
     "Upstream",
     "error_body",
@@ -35,6 +36,7 @@ _JSON_TYPE: Final = "application/json; charset=utf-8"
 class Phase(enum.Enum):
     """The phases that this host knows, named as Kong names them."""
 
+    REWRITE = "rewrite"
     ACCESS = "access"
     RESPONSE = "response"
     HEADER_FILTER = "header_filter"
@@ -66,6 +68,14 @@ _TEMPLATES: Final = {
     ),
 }
 _GROUPS: Final = {"application/*": "application/json", "text/*": "text/plain", "*/*": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A Lua table in ``ngx.ctx``: the same table for Lua, a copy for others."""
+
+    table: Any
+    plain: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +130,8 @@ class Exchange:
     """Whether anybody read the body: until then nginx has none to show."""
     request_size: int = 0
     args: str = ""
-    forwarded: bool = True
-    """Whether the upstream is told X-Forwarded-* and Via."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """nginx's variables that plugins have set."""
     match: Match | None = None
     upstream: Upstream | None = None
     consumer: Consumer | None = None
@@ -133,8 +143,10 @@ class Exchange:
     """The reply's headers."""
     ctx: dict[str, Any] = field(default_factory=dict)
     """``ngx.ctx`` as far as plugins may see it."""
-    shared: dict[str, Any] = field(default_factory=dict)
-    """``kong.ctx.shared``."""
+    shared: MutableMapping[str, Any] = field(default_factory=dict)
+    """``kong.ctx.shared``; once Lua has run, a view of its table."""
+    lua: Any = None
+    """The request's tables in the Lua state, once Lua has run."""
     private: dict[str, dict[str, Any]] = field(default_factory=dict)
     """``kong.ctx.plugin`` by plugin id."""
     serialize_values: list[tuple[str, Any]] = field(default_factory=list)

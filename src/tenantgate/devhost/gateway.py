@@ -18,12 +18,14 @@ from typing import Any, Final
 from aiohttp import http_writer, web
 from multidict import CIMultiDict
 
-from tenantgate.devhost import declarative, kong_conf, lua, plugin_servers
+from tenantgate.devhost import declarative, kong_conf, lua, lua_plugins, plugin_servers
 from tenantgate.devhost.entities import GatewayConfig
 from tenantgate.devhost.exchange import Exchange
 from tenantgate.devhost.external import ExternalPlugin
 from tenantgate.devhost.kong_conf import KongConf
 from tenantgate.devhost.logs import KongLog
+from tenantgate.devhost.lua_plugins import LuaPlugin
+from tenantgate.devhost.lua_state import LuaState
 from tenantgate.devhost.pipeline import Pipeline
 from tenantgate.devhost.plugin_servers import PluginInfo, Supervisor
 from tenantgate.devhost.stock.access_control import Acl, CorrelationId, KeyAuth, RequestSizeLimiting
@@ -32,13 +34,14 @@ from tenantgate.devhost.stock.base import StockPlugin
 from tenantgate.devhost.stock.file_log import FileLog
 from tenantgate.devhost.stock.functions import Function
 from tenantgate.devhost.stock.rate_limiting import RateLimiting
-from tenantgate.devhost.upstream import SERVER, Client
+from tenantgate.devhost.stock_schemas import SCHEMAS
+from tenantgate.devhost.upstream import Client
+from tenantgate.devhost.variables import SERVER
 from tenantgate.errors import ConfigError, TenantgateError
 
-__all__ = ["Gateway", "Loaded", "check_functions", "load", "main"]
+__all__ = ["Gateway", "Loaded", "load", "main"]
 
-
-FUNCTIONS: Final = ("pre-function", "post-function")
+_FUNCTIONS: Final = ("pre-function", "post-function")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,10 @@ class Loaded:
     conf: KongConf
     config: GatewayConfig
     plugins: tuple[PluginInfo, ...] = ()
+    """Plugins in plugin servers."""
+    lua_plugins: tuple[LuaPlugin, ...] = ()
+    lua: LuaState | None = None
+    """The state in which the Lua plugins live."""
 
 
 def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -59,18 +66,11 @@ def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> 
     settings = kong_conf.load(conf)
     infos = tuple(plugin_servers.query(s) for s in settings.plugin_servers)
     schemas = {i.name: i.schema for i in infos if i.name in settings.plugins}
+    state = LuaState(KongLog(), settings.settings, settings.lua_package_path)
+    own = lua_plugins.load(settings, {*SCHEMAS, *(i.name for i in infos)}, state)
+    schemas |= {p.name: p.fields for p in own}
     made = declarative.load(config, external=schemas, environ=environ)
-    check_functions(made)
-    return Loaded(conf=settings, config=made, plugins=infos)
-
-
-def check_functions(config: GatewayConfig) -> None:
-    """Refuse Lua code that the host doesn't know by heart."""
-    for plugin in config.plugins:
-        if plugin.name in FUNCTIONS:
-            Function.check(plugin)
-        elif plugin.name == FileLog.name:
-            FileLog.check(plugin)
+    return Loaded(conf=settings, config=made, plugins=infos, lua_plugins=own, lua=state)
 
 
 @dataclass(slots=True)
@@ -98,11 +98,21 @@ class _Client:
 
 
 class Gateway:
-    """The proxy and its status endpoint, in a running event loop."""
+    """The proxy and its status endpoint, in a running event loop.
+
+    Raises:
+        ConfigError: names the place of Lua that the host can't run.
+    """
 
     def __init__(self, loaded: Loaded, log: KongLog) -> None:
         self._loaded = loaded
         self._log = log
+        self._lua = loaded.lua or LuaState(log, loaded.conf.settings)
+        self._lua.log = log
+        self._stock = self._made_stock()
+        for plugin in loaded.config.plugins:
+            if own := self._stock.get(plugin.name):
+                own.prepare(plugin)
         self._runners: list[web.AppRunner] = []
         self._client: Client | None = None
         self._pipeline: Pipeline | None = None
@@ -115,7 +125,7 @@ class Gateway:
         """Listen; (proxy port, status port), the latter 0 where there is none."""
         _pass_any_bytes()
         self._client = Client()
-        self._pipeline = Pipeline(self._loaded.config, self._stock(), self._external, self._client, self._log)
+        self._pipeline = Pipeline(self._loaded.config, self._stock, self._external, self._client, self._log)
         self._supervisor.start()
         app = web.Application(client_max_size=self._loaded.conf.max_body_size or 1 << 40)
         app.router.add_route("*", "/{tail:.*}", self._handle)
@@ -128,7 +138,7 @@ class Gateway:
         status.router.add_get("/status/ready", self._status)
         return proxy, await self._listen(status, host, status_port)
 
-    def _stock(self) -> dict[str, StockPlugin]:
+    def _made_stock(self) -> dict[str, StockPlugin]:
         plugins: tuple[StockPlugin, ...] = (
             CorrelationId(),
             KeyAuth(self._loaded.config.credentials),
@@ -136,8 +146,9 @@ class Gateway:
             Acl(),
             RateLimiting(self._log),
             AiProxy(),
-            FileLog(),
-            *map(Function, FUNCTIONS),
+            FileLog(self._lua),
+            *(Function(name, self._lua) for name in _FUNCTIONS),
+            *self._loaded.lua_plugins,
         )
         return {p.name: p for p in plugins}
 

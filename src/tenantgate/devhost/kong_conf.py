@@ -13,6 +13,7 @@ from tenantgate.errors import ConfigError
 __all__ = ["KongConf", "PluginServer", "load", "parse"]
 
 _UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+_LUA_PATH: Final = "./?.lua;./?/init.lua;"  # kong/templates/kong_defaults.lua
 _TIMES: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -39,6 +40,8 @@ class KongConf:
     """``nginx_http_client_max_body_size``: a larger body gets 413; 0 takes any."""
     socket_timeout_s: float
     """``nginx_http_lua_socket_read_timeout``: how long a plugin server may be silent."""
+    lua_package_path: str
+    """Where the files of Lua plugins are, as Lua's ``package.path`` says it."""
     settings: Mapping[str, str]
 
 
@@ -88,6 +91,7 @@ def _settings(settings: dict[str, str], where: str) -> KongConf:
         body_buffer_size=_size(settings, "nginx_http_client_body_buffer_size", "8k", where),
         max_body_size=_size(settings, "nginx_http_client_max_body_size", "0", where),
         socket_timeout_s=_time(settings, "nginx_http_lua_socket_read_timeout", "60s", where),
+        lua_package_path=settings.get("lua_package_path", _LUA_PATH).replace(";;", ";"),
         settings=settings,
     )
 

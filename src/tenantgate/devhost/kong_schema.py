@@ -1,7 +1,8 @@
 """Kong's field schemas (`kong/db/schema/init.lua`): fill in defaults, check values, know what is a reference.
 
-Stock plugins' schemas are written in `stock_schemas`, and those of Python plugins come from their server.
-Lua patterns (`match…`) and custom validators are left to the plugin: this host has no Lua.
+Stock plugins' schemas are written in `stock_schemas`; those of Python plugins come from their server, and those of Lua
+plugins from their files, with their patterns and functions as ``validators``. The patterns of Python plugins
+(`match…`) are left to the plugin.
 """
 
 from __future__ import annotations
@@ -77,6 +78,14 @@ def _has_defaults(spec: Field) -> bool:
 
 
 def _value(value: Any, spec: Field, where: str, resolve: Resolve, refs: dict[str, str]) -> Any:
+    made = _typed(value, spec, where, resolve, refs)
+    for validate in spec.get("validators", ()):
+        if problem := validate(made):
+            raise ConfigError(f"{where}: {problem}")
+    return made
+
+
+def _typed(value: Any, spec: Field, where: str, resolve: Resolve, refs: dict[str, str]) -> Any:
     kind = spec.get("type", "string")
     if kind == "record":
         return apply(spec.get("fields", []), value, where, resolve=resolve, refs=refs)

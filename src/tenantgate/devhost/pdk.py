@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import MutableMapping
 from typing import Any, Final
 
-from tenantgate.devhost import lua
-from tenantgate.devhost.exchange import Phase
+from tenantgate.devhost import lua, variables
+from tenantgate.devhost.exchange import Held, Phase
 from tenantgate.devhost.logs import LEVELS
 from tenantgate.devhost.pdk_event import Event, Function, NoSuchMethodError, PdkError, Saved, absent, text
 from tenantgate.devhost.pdk_request import REQUEST
@@ -19,10 +20,20 @@ from tenantgate.devhost.pdk_response import RESPONSE
 from tenantgate.devhost.protocol import EMPTY_MAP, Binary
 from tenantgate.devhost.record import serialize
 
-__all__ = ["MULTI_MAPS", "Event", "NoSuchMethodError", "PdkError", "Saved", "call"]
+__all__ = [
+    "KONG_VERSION",
+    "MULTI_MAPS",
+    "NODE",
+    "Event",
+    "NoSuchMethodError",
+    "PdkError",
+    "Saved",
+    "call",
+    "set_serialize_value",
+]
 
 _NODE_ID: Final = str(uuid.uuid4())
-_KONG_VERSION: Final = "3.9.3"
+KONG_VERSION: Final = "3.9.3"
 
 # must_fix in rpc/mp_rpc.lua
 MULTI_MAPS: Final = frozenset(
@@ -75,26 +86,17 @@ def _log_line(e: Event, method: str, args: list[Any]) -> Any:
 
 
 def _get_var(e: Event, name: Any) -> Any:
-    x, name = e.live(), text(name, "variable")
-    if name.startswith("http_"):
-        return absent(x.headers.get(name[5:].replace("_", "-")))
-    known = {
-        "args": x.args or lua.MISSING,
-        "host": x.host,
-        "kong_request_id": x.request_id,
-        "remote_addr": x.client_ip,
-        "remote_port": str(x.client_port),
-        "request_id": x.request_id,
-        "request_length": str(x.request_size),
-        "request_method": x.method,
-        "request_uri": x.uri,
-        "scheme": "http",
-        "server_port": str(x.server_port),
-        "uri": x.path,
-    }
-    if name not in known:
-        raise NoSuchMethodError(f"kong.nginx.get_var of {name}, which the embedded host doesn't have")
-    return known[name]
+    try:
+        return absent(variables.get(e.live(), text(name, "variable")))
+    except variables.UnknownVariableError:
+        raise NoSuchMethodError(
+            f"kong.nginx.get_var of {name}, which the embedded host doesn't have"
+        ) from None
+
+
+def _get_ctx(e: Event, key: Any) -> Any:
+    value = e.ctx.get(key, lua.MISSING)
+    return value.plain() if isinstance(value, Held) else value
 
 
 def _serialize(e: Event) -> str:
@@ -102,12 +104,15 @@ def _serialize(e: Event) -> str:
     return lua.from_bytes(lua.encode(e.saved.record if e.saved else serialize(e.x)))
 
 
-def _set_serialize_value(e: Event, key: Any, value: Any = None, _options: Any = None) -> Any:
+def set_serialize_value(e: Event, key: Any, value: Any = None, options: Any = None) -> Any:
+    """``kong.log.set_serialize_value``, in its mode ``set`` only."""
+    if options and options.get("mode", "set") != "set":
+        raise PdkError("the embedded host has no other mode than set")
     e.x.serialize_values.append((text(key, "key"), value))
     return lua.MISSING
 
 
-def _store(table: dict[str, Any], key: Any, value: Any = None) -> Any:
+def _store(table: MutableMapping[str, Any], key: Any, value: Any = None) -> Any:
     if value is None:
         table.pop(key, None)
     else:
@@ -115,22 +120,26 @@ def _store(table: dict[str, Any], key: Any, value: Any = None) -> Any:
     return lua.MISSING
 
 
+NODE: Final[dict[str, Function]] = {
+    "kong.nginx.get_subsystem": lambda _e: "http",
+    "kong.node.get_hostname": lambda _e: "tenantgate-devhost",
+    "kong.node.get_id": lambda _e: _NODE_ID,
+    "kong.plugin.get_id": lambda e: e.x.plugin.id if e.x.plugin else lua.MISSING,
+    "ngx.now": lambda _e: time.time(),
+}
+
 _METHODS: Final[dict[str, Function]] = {
     **REQUEST,
     **RESPONSE,
+    **NODE,
     "kong.ctx.shared.get": lambda e, key: e.x.shared.get(key, lua.MISSING),
     "kong.ctx.shared.set": lambda e, key, value=None: _store(e.x.shared, key, value),
     "kong.log.serialize": _serialize,
-    "kong.log.set_serialize_value": _set_serialize_value,
-    "kong.nginx.get_ctx": lambda e, key: e.ctx.get(key, lua.MISSING),
-    "kong.nginx.get_subsystem": lambda _e: "http",
+    "kong.log.set_serialize_value": set_serialize_value,
+    "kong.nginx.get_ctx": _get_ctx,
     "kong.nginx.get_tls1_version_str": lambda _e: lua.MISSING,
     "kong.nginx.get_var": _get_var,
     "kong.nginx.req_start_time": lambda e: e.x.started,
     "kong.nginx.set_ctx": lambda e, key, value=None: _store(e.ctx, key, value),
-    "kong.node.get_hostname": lambda _e: "tenantgate-devhost",
-    "kong.node.get_id": lambda _e: _NODE_ID,
-    "kong.plugin.get_id": lambda e: e.x.plugin.id if e.x.plugin else lua.MISSING,
-    "kong.version": lambda _e: _KONG_VERSION,
-    "ngx.now": lambda _e: time.time(),
+    "kong.version": lambda _e: KONG_VERSION,
 }

@@ -13,7 +13,23 @@ from tenantgate.devhost.exchange import Exchange, Phase
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.record import headers_table, response_headers, serialize
 
-__all__ = ["Event", "Function", "NoSuchMethodError", "PdkError", "Saved"]
+__all__ = [
+    "BEFORE_CONTENT",
+    "CHANGING_REPLY",
+    "CHANGING_REQUEST",
+    "READING_REPLY",
+    "Event",
+    "Function",
+    "NoSuchMethodError",
+    "PdkError",
+    "Saved",
+]
+
+# Phases of groups of functions (`phase_checker.new` in kong/pdk/*.lua).
+CHANGING_REQUEST: Final = (Phase.REWRITE, Phase.ACCESS)
+BEFORE_CONTENT: Final = (*CHANGING_REQUEST, Phase.RESPONSE)
+CHANGING_REPLY: Final = (*BEFORE_CONTENT, Phase.HEADER_FILTER)
+READING_REPLY: Final = (Phase.RESPONSE, Phase.HEADER_FILTER, Phase.BODY_FILTER, Phase.LOG)
 
 Function = Callable[..., Any]
 """(event, argument, …) → Kong's first return value, or MISSING for nil."""

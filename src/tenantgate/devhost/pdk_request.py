@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tenantgate.devhost import lua
-from tenantgate.devhost.exchange import Exchange, Phase
+from tenantgate.devhost.exchange import Exchange
 from tenantgate.devhost.pdk_event import (
+    BEFORE_CONTENT,
+    CHANGING_REQUEST,
     Event,
     Function,
     PdkError,
@@ -46,7 +48,7 @@ def _get_query_arg(e: Event, name: Any) -> Any:
 
 
 def _get_raw_body(e: Event, most: Any = None) -> Any:
-    x = e.live(Phase.ACCESS, Phase.RESPONSE)
+    x = e.live(*BEFORE_CONTENT)
     x.body_read = True
     if x.body_on_disk and (most is None or most < 0 or 0 < most < len(x.body)):
         return lua.MISSING
@@ -78,7 +80,7 @@ def _entity(get: Callable[[Exchange], Any]) -> Function:
 
 
 def _set_header(e: Event, name: Any, value: Any) -> Any:
-    x = e.live(Phase.ACCESS)
+    x = e.live(*CHANGING_REQUEST)
     if text(name, "header").lower() == "host" and x.upstream:
         x.upstream.host_header = header_values(name, value)[0]
     put_header(x.headers, name, value)
@@ -92,19 +94,19 @@ def _set_headers(e: Event, headers: Any) -> Any:
 
 
 def _add_header(e: Event, name: Any, value: Any) -> Any:
-    x = e.live(Phase.ACCESS)
+    x = e.live(*CHANGING_REQUEST)
     for v in header_values(name, value):
         x.headers.add(text(name, "header"), v)
     return lua.MISSING
 
 
 def _clear_header(e: Event, name: Any) -> Any:
-    e.live(Phase.ACCESS).headers.popall(text(name, "header"), None)
+    e.live(*CHANGING_REQUEST).headers.popall(text(name, "header"), None)
     return lua.MISSING
 
 
 def _set_raw_body(e: Event, body: Any) -> Any:
-    x = e.live(Phase.ACCESS)
+    x = e.live(*CHANGING_REQUEST)
     if not isinstance(body, (str, bytes)):
         raise PdkError("body must be a string")
     x.body, x.body_changed, x.body_read = lua.to_bytes(body), True, True
@@ -113,7 +115,7 @@ def _set_raw_body(e: Event, body: Any) -> Any:
 
 
 def _set_body(e: Event, args: Any, mime: Any = None) -> Any:
-    kind = str(mime or e.live(Phase.ACCESS).headers.get("Content-Type", ""))
+    kind = str(mime or e.live(*CHANGING_REQUEST).headers.get("Content-Type", ""))
     if kind.partition(";")[0].strip() != "application/json":
         raise PdkError("unsupported content type " + kind)
     _set_raw_body(e, lua.encode(args))
@@ -122,7 +124,7 @@ def _set_body(e: Event, args: Any, mime: Any = None) -> Any:
 
 
 def _set_path(e: Event, path: Any) -> Any:
-    x = e.live(Phase.ACCESS)
+    x = e.live(*CHANGING_REQUEST)
     if not text(path, "path").startswith("/"):
         raise PdkError("path must start with /")
     if x.upstream:
@@ -131,12 +133,12 @@ def _set_path(e: Event, path: Any) -> Any:
 
 
 def _set_raw_query(e: Event, query: Any) -> Any:
-    e.live(Phase.ACCESS).args = text(query, "query")
+    e.live(*CHANGING_REQUEST).args = text(query, "query")
     return lua.MISSING
 
 
 def _enable_buffering(e: Event) -> Any:
-    e.live(Phase.ACCESS).ctx["buffered_proxying"] = True
+    e.live(*CHANGING_REQUEST).ctx["buffered_proxying"] = True
     return lua.MISSING
 
 

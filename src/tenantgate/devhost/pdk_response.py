@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tenantgate.devhost import lua
-from tenantgate.devhost.exchange import Phase
+from tenantgate.devhost.exchange import Exchange, Phase
 from tenantgate.devhost.pdk_event import (
+    CHANGING_REPLY,
+    READING_REPLY,
     Event,
     Function,
     PdkError,
@@ -24,43 +26,50 @@ __all__ = ["RESPONSE"]
 
 
 def _set_header(e: Event, name: Any, value: Any) -> Any:
-    put_header(e.live(Phase.ACCESS, Phase.RESPONSE).out, name, value)
+    put_header(e.live(*CHANGING_REPLY).out, name, value)
     return lua.MISSING
 
 
 def _set_headers(e: Event, headers: Any) -> Any:
-    x = e.live(Phase.ACCESS, Phase.RESPONSE)
+    x = e.live(*CHANGING_REPLY)
     for name, values in header_table(headers).items():
         put_header(x.out, name, values)
     return lua.MISSING
 
 
 def _add_header(e: Event, name: Any, value: Any) -> Any:
-    x = e.live(Phase.ACCESS, Phase.RESPONSE)
+    x = e.live(*CHANGING_REPLY)
     for v in header_values(name, value):
         x.out.add(text(name, "header name"), v)
     return lua.MISSING
 
 
 def _clear_header(e: Event, name: Any) -> Any:
-    e.live(Phase.ACCESS, Phase.RESPONSE).out.popall(text(name, "header name"), None)
+    e.live(*CHANGING_REPLY).out.popall(text(name, "header name"), None)
     return lua.MISSING
 
 
 def _set_status(e: Event, code: Any) -> Any:
-    e.live(Phase.ACCESS, Phase.RESPONSE).status = status(code)
+    e.live(*CHANGING_REPLY).status = status(code)
     return lua.MISSING
 
 
+def _answering(e: Event) -> Exchange:
+    x = e.live(*CHANGING_REPLY)
+    if x.phase is Phase.HEADER_FILTER:
+        raise PdkError("the embedded host can't answer in header_filter; use a real Kong")
+    return x
+
+
 def _exit(e: Event, code: Any, body: Any = None, headers: Any = None) -> Any:
-    x = e.live(Phase.ACCESS, Phase.RESPONSE)
+    x = _answering(e)
     if body is not None and not isinstance(body, (str, bytes, dict, list)):
         raise PdkError("body must be a nil, string or table")
     x.exit(status(code), body, {} if headers is None else header_table(headers))
 
 
 def _error(e: Event, code: Any, message: Any = None, headers: Any = None) -> Any:
-    x = e.live(Phase.ACCESS, Phase.RESPONSE)
+    x = _answering(e)
     if message is not None:
         message = text(message if isinstance(message, (str, bytes)) else lua.encode(message))
     x.error(status(code, 400), message, {} if headers is None else header_table(headers))
@@ -69,15 +78,15 @@ def _error(e: Event, code: Any, message: Any = None, headers: Any = None) -> Any
 def _get_headers(e: Event, most: Any = None) -> Any:
     if e.saved:
         return e.saved.response_headers
-    return headers_table(e.live(Phase.RESPONSE).out.items(), limit(most))
+    return headers_table(e.live(*READING_REPLY).out.items(), limit(most))
 
 
 def _get_status(e: Event) -> Any:
-    return e.saved.status if e.saved else e.live(Phase.RESPONSE).status
+    return e.saved.status if e.saved else e.live(*READING_REPLY).status
 
 
 def _service_headers(e: Event, most: Any = None) -> Any:
-    e.only(Phase.RESPONSE, Phase.LOG)
+    e.only(*READING_REPLY)
     # Of a buffered reply Kong gives single headers, but an empty table of all.
     return (
         {}
@@ -87,19 +96,19 @@ def _service_headers(e: Event, most: Any = None) -> Any:
 
 
 def _service_header(e: Event, name: Any) -> Any:
-    e.only(Phase.RESPONSE, Phase.LOG)
+    e.only(*READING_REPLY)
     held = e.x.buffered_headers
     return first(_service_headers(e) if held is None else headers_table(held.items()), name)
 
 
 def _service_status(e: Event) -> Any:
-    e.only(Phase.RESPONSE, Phase.LOG)
+    e.only(*READING_REPLY)
     found = e.x.upstream_status
     return lua.MISSING if found is None else int(str(found)[-3:])
 
 
 def _service_raw_body(e: Event) -> Any:
-    e.only(Phase.RESPONSE, Phase.LOG)
+    e.only(*READING_REPLY)
     if not e.ctx.get("buffered_proxying"):
         raise PdkError("service body is only available with buffered proxying")
     return e.x.buffered_body or b""

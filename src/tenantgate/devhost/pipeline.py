@@ -23,11 +23,14 @@ from tenantgate.devhost.exchange import (
 )
 from tenantgate.devhost.external import ExternalPlugin, StartError
 from tenantgate.devhost.logs import KongLog
+from tenantgate.devhost.lua_plugins import LuaPlugin
+from tenantgate.devhost.lua_state import LuaError
 from tenantgate.devhost.pdk import PdkError, Saved
 from tenantgate.devhost.router import Router
 from tenantgate.devhost.stock.base import StockPlugin
 from tenantgate.devhost.stock_schemas import PRIORITIES
-from tenantgate.devhost.upstream import HOP_BY_HOP, SERVER, Client, UpstreamError
+from tenantgate.devhost.upstream import HOP_BY_HOP, Client, UpstreamError
+from tenantgate.devhost.variables import SERVER
 
 __all__ = ["Downstream", "Pipeline"]
 
@@ -87,18 +90,22 @@ class Pipeline:
         for plugin in config.plugins:
             by_name.setdefault(plugin.name, {})[plugin.scope] = plugin
         known: dict[str, Plugin] = {**stock, **external}
-        order = {name: -_priority(known[name]) for name in by_name}
-        self._plugins = [(known[n], by_name[n]) for n in sorted(by_name, key=lambda n: (order[n], n))]
+        # kong/db/dao/plugins.lua, sort_by_handler_priority: of equal ones the name that comes last is first.
+        order = sorted(sorted(by_name, reverse=True), key=lambda name: -_priority(known[name]))
+        self._plugins = [(known[name], by_name[name]) for name in order]
 
     async def run(self, x: Exchange, client: Downstream) -> None:
         """All phases of one request; the log phase goes on in the background."""
         collected = _Collected([])
         try:
             try:
+                self._rewrite(x, collected)
                 await self._access(x, collected)
                 await self._proxy(x, client, collected)
             except Exited as exited:
                 await self._answer(x, client, collected, exited.answer)
+        except LuaError as error:
+            self._cut(x, client, error)
         except (ConnectionError, asyncio.CancelledError):
             x.client_gone = True
             if not x.status:
@@ -109,13 +116,40 @@ class Pipeline:
     async def refuse(self, x: Exchange, client: Downstream, status: int) -> None:
         """Nginx refuses a request before any phase: the error page, with the global plugins' filters."""
         collected = _Collected(self._everywhere())
-        await self._fail(x, client, collected, status)
+        try:
+            await self._fail(x, client, collected, status)
+        except LuaError as error:
+            self._cut(x, client, error)
         self._log_phase(x, collected)
+
+    def _cut(self, x: Exchange, client: Downstream, error: LuaError) -> None:
+        # Lua failed in a filter: nginx ends the connection, whatever was sent (ngx_http_lua_headerfilterby.c).
+        self._log.write("err", f"[{x.plugin.name if x.plugin else 'lua'}] {error}")
+        client.cut()
 
     def _everywhere(self) -> list[tuple[Plugin, PluginConfig]]:
         return [(p, c) for p, s in self._plugins if (c := s.get((None, None, None)))]
 
-    # -- access
+    # -- rewrite and access
+
+    def _rewrite(self, x: Exchange, collected: _Collected) -> None:
+        """Global plugins before the request has a route; what ends the request here is seen by global plugins only."""
+        x.phase = Phase.REWRITE
+        for plugin, conf in self._everywhere():
+            if isinstance(plugin, ExternalPlugin):
+                continue
+            x.plugin = conf
+            try:
+                plugin.rewrite(x, conf)
+            except Exited:
+                x.exited = True
+                collected.plugins += self._everywhere()
+                raise
+            except LuaError as error:
+                self._log.write("err", f"[{plugin.name}] {error}")
+                collected.plugins += self._everywhere()
+                raise self._unexpected(x) from None
+        x.phase = Phase.ACCESS
 
     async def _access(self, x: Exchange, collected: _Collected) -> None:
         x.match = self._router.match(method=x.method, host=x.host, path=x.path, headers=x.headers)
@@ -155,12 +189,16 @@ class Pipeline:
         except Exited as exited:
             x.exited = True
             return exited
-        except (StartError, PdkError) as error:
+        except (StartError, PdkError, LuaError) as error:
             self._log.write("err", f"[{plugin.name}] {error}")
         except Exception as error:  # noqa: BLE001 - a Lua error in a plugin is a 500, whatever it was
             self._log.write("err", f"[{plugin.name}] {type(error).__name__} in access")
         else:
             return None
+        return self._unexpected(x)
+
+    @staticmethod
+    def _unexpected(x: Exchange) -> Exited:
         x.unexpected = x.exited = True
         kind, body = error_body(_accepted(x), status_message(500), x.request_id)
         return Exited(Answer(500, body.encode(), (("Content-Type", kind),)))
@@ -339,6 +377,8 @@ class Pipeline:
                         task.add_done_callback(self._background.discard)
                 else:
                     plugin.log(x, conf)
+            except LuaError as error:
+                self._log.write("err", f"[{plugin.name}] {error}")
             except Exception as error:  # noqa: BLE001 - one log plugin's failure is no other's
                 self._log.write("err", f"[{plugin.name}] {type(error).__name__} in log")
 
@@ -358,7 +398,9 @@ def _accepted(x: Exchange) -> str:
 
 
 def _priority(plugin: Plugin) -> int:
-    return plugin.info.priority if isinstance(plugin, ExternalPlugin) else PRIORITIES[plugin.name]
+    if isinstance(plugin, ExternalPlugin | LuaPlugin):
+        return plugin.priority
+    return PRIORITIES[plugin.name]
 
 
 def _most_specific(x: Exchange, scopes: Mapping[tuple[str | None, ...], PluginConfig]) -> PluginConfig | None:

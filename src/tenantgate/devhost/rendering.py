@@ -83,7 +83,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
             mock_url=mock,
             redis_host="127.0.0.1" if at.redis_port else None,
             redis_port=at.redis_port or config.RenderOptions().redis_port,
-            audit_dir=str(at.folder / "audit"),
+            gateway={"audit": {"dir": str(at.folder / "audit")}},
         ),
     )
     (at.folder / "audit").mkdir(mode=0o700, exist_ok=True)

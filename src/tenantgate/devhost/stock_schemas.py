@@ -99,10 +99,11 @@ _REQUEST_SIZE: _Fields = [
 
 _CODE = {"type": "array", "elements": _string()}
 _FUNCTION: _Fields = [
-    {"access": {**_CODE, "default": []}},
-    {"header_filter": {**_CODE, "default": []}},
-    {"body_filter": {**_CODE, "default": []}},
-    *({phase: {**_CODE, "default": [], "refuse": "Lua code"}} for phase in ("certificate", "rewrite", "log")),
+    *(
+        {phase: {**_CODE, "default": []}}
+        for phase in ("rewrite", "access", "header_filter", "body_filter", "log")
+    ),
+    {"certificate": {**_CODE, "default": [], "refuse": "the certificate phase"}},
 ]
 
 _FILE_LOG: _Fields = [

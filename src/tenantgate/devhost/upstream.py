@@ -13,12 +13,11 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from tenantgate import __version__
+from tenantgate.devhost import variables
 from tenantgate.devhost.exchange import Exchange
 
-__all__ = ["HOP_BY_HOP", "SERVER", "Client", "UpstreamError"]
+__all__ = ["HOP_BY_HOP", "Client", "UpstreamError"]
 
-SERVER: Final = f"tenantgate-devhost/{__version__}"
 HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "te", "transfer-encoding", "upgrade", "proxy-connection", "proxy", "trailer"}
 )
@@ -115,26 +114,9 @@ def _headers(x: Exchange, host: str) -> CIMultiDict[str]:
     headers["Host"] = host
     if x.body or x.method in ("POST", "PUT", "PATCH"):
         headers["Content-Length"] = str(len(x.body))
-    via = headers.get("Via")
-    via = (via + ", " if via else "") + f"{x.http_version} {SERVER}"
-    prefix = x.match.prefix if x.match and x.match.prefix != "/" else ""
-    told = {
-        "For": ", ".join([*headers.getall("X-Forwarded-For", ()), x.client_ip]),
-        "Proto": "http",
-        "Host": x.host,
-        "Port": str(x.server_port),
-        "Path": x.path,
-        "Prefix": prefix,
-    }
-    _put(headers, ((f"X-Forwarded-{n}", v if x.forwarded else "") for n, v in told.items()))
-    _put(
-        headers,
-        (
-            ("Via", via if x.forwarded else ""),
-            ("X-Real-IP", x.client_ip),
-            ("X-Kong-Request-Id", x.request_id),
-        ),
-    )
+    values = {**variables.forwarded(x), **x.variables}
+    _put(headers, ((header, values[name]) for name, header in variables.FORWARDED.items()))
+    _put(headers, (("X-Real-IP", x.client_ip), ("X-Kong-Request-Id", x.request_id)))
     return headers
 
 

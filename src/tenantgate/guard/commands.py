@@ -17,15 +17,18 @@ import time
 from collections import defaultdict
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from tenantgate.errors import ConfigError
+from tenantgate.guard.core.exemptions import Exemption, State
+from tenantgate.guard.notes import fingerprint, sealer
+from tenantgate.guard.records import GuardRecords, new_id
+from tenantgate.guard.stored import Keys
+from tenantgate.store.redis_nodes import connect
+from tenantgate.store.url import redis_config
 from tenantgate.tenant import TenantId
 
-if TYPE_CHECKING:
-    from tenantgate.guard.records import GuardRecords
-
-__all__ = ["add_commands"]
+__all__ = ["guard"]
 
 _URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
 _URL: Final = "redis://127.0.0.1:6379/0"
@@ -33,12 +36,9 @@ _KEY_VARIABLE: Final = "TENANTGATE_CACHE_KEY"
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
-def add_commands(subparsers: Any) -> None:
+def guard(area: argparse.ArgumentParser) -> None:
     """Add ``guard exempt | request | approve | revoke | list | events | report | hash``."""
-    guard = subparsers.add_parser(
-        "guard", help="exemptions from the guard's rules, and what rules in alert found"
-    )
-    actions = guard.add_subparsers(metavar="ACTION", required=True)
+    actions = area.add_subparsers(metavar="ACTION", required=True)
     for name, text in (
         ("exempt", "let what a rule finds pass, until a date"),
         ("request", "ask for an exemption, which a second person must approve"),
@@ -163,12 +163,6 @@ def _sealed_records(args: argparse.Namespace) -> GuardRecords:
 
 
 def _opened(args: argparse.Namespace, key: str | None) -> GuardRecords:
-    # Imported here, as in all handlers: `--help` needs no redis.
-    from tenantgate.guard.notes import sealer  # noqa: PLC0415
-    from tenantgate.guard.records import GuardRecords  # noqa: PLC0415
-    from tenantgate.store.redis_nodes import connect  # noqa: PLC0415
-    from tenantgate.store.url import redis_config  # noqa: PLC0415
-
     tenant = TenantId(args.tenant)
     url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
     nodes = connect(redis_config(url), timeout_ms=2000)
@@ -183,9 +177,6 @@ def _who(args: argparse.Namespace) -> str:
 
 
 def _grant(args: argparse.Namespace) -> int:
-    from tenantgate.guard.core.exemptions import Exemption, State  # noqa: PLC0415
-    from tenantgate.guard.records import new_id  # noqa: PLC0415
-
     if args.pattern_hash and not re.fullmatch(r"[0-9a-f]{32}", args.pattern_hash):
         raise ConfigError("--pattern-hash: must be 32 hexadecimal digits, as `guard hash` prints them")
     now = time.time()
@@ -291,9 +282,6 @@ def _report(args: argparse.Namespace) -> int:
 def _examples(args: argparse.Namespace, rule: str) -> list[str]:
     if not args.key_env:
         return []
-    from tenantgate.guard.notes import sealer  # noqa: PLC0415
-    from tenantgate.guard.stored import Keys  # noqa: PLC0415
-
     tenant = TenantId(args.tenant)
     keys, name = sealer(_key(args), tenant), Keys(tenant).examples(rule).encode()
     opened = (keys.open(sealed, key=name) for sealed in _records(args).examples(rule))
@@ -309,8 +297,6 @@ def _key(args: argparse.Namespace) -> str:
 
 
 def _hash(args: argparse.Namespace) -> int:
-    from tenantgate.guard.notes import fingerprint, sealer  # noqa: PLC0415
-
     text = sys.stdin.read().rstrip("\n")
     print(fingerprint(sealer(_key(args), TenantId(args.tenant)), args.rule, text))
     return 0

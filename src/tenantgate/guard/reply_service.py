@@ -14,7 +14,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.errors import EdgeError
-from tenantgate.guard.config import check
 from tenantgate.guard.core.answers import CODE_REPLY, blocked
 from tenantgate.guard.core.inspection import Action, Decision, Exempt
 from tenantgate.guard.core.passages import of_text
@@ -38,7 +37,7 @@ __all__ = ["MARK", "PLUGIN", "ReplyGuard"]
 
 PLUGIN: Final = "tenant-response-guardrails"
 MARK: Final = "tenantgate_reply_guard"
-"""In ``kong.ctx.shared``: ``pass`` once the guard has let a reply through as it is (`tenantgate.config.lua`)."""
+"""In ``kong.ctx.shared``: ``pass`` once the guard has let a reply through as it is (`tenantgate.guard.scripts`)."""
 
 _log: Final = logging.getLogger("tenantgate.guard")
 _replies: Final = metrics.counter(
@@ -51,7 +50,6 @@ class ReplyGuard:
     """The guard of one route's replies."""
 
     def __init__(self, config: ReplyGuardConfig, parts: Parts = PARTS) -> None:
-        check(config.rules, replies=True)
         self._config = config
         self._inspector = Inspector(config.rules, parts, reject_unchecked=config.on_error == "reject")
         self._notes = Notes(config)

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tenantgate import llm
-from tenantgate.guard.config import check
 from tenantgate.guard.core.answers import CODE_REQUEST, blocked
 from tenantgate.guard.core.inspection import Action, Decision, Exempt
 from tenantgate.guard.core.passages import of_reply, of_request
@@ -35,7 +34,7 @@ __all__ = ["MARK", "ORIGINALS", "PLUGIN", "Guard"]
 
 PLUGIN: Final = "tenant-guardrails"
 MARK: Final = "tenantgate_guard"
-"""In ``kong.ctx.shared``: ``pass`` once the guard has let a request through (`tenantgate.config.lua`)."""
+"""In ``kong.ctx.shared``: ``pass`` once the guard has let a request through (`tenantgate.guard.scripts`)."""
 ORIGINALS: Final = "tenantgate_guard_originals"
 """In ``kong.ctx.shared``, too: the originals of placeholders, sealed under the tenant's key, for the reply."""
 
@@ -59,7 +58,6 @@ class Guard:
     """The guard of one configuration; what is costly is shared by all of a process."""
 
     def __init__(self, config: GuardConfig, parts: Parts = PARTS) -> None:
-        check(config.effective)
         self._config = config
         self._requests = Inspector(
             [rule for rule in config.effective if rule.target != "reply"], parts,
@@ -170,7 +168,7 @@ class Guard:
 
 
 def _went_on(host: Host) -> bool:
-    """Whether a request went upstream, or would have but for `tenantgate.config.lua.GUARD_CHECK`."""
+    """Whether a request went upstream, or would have but for `tenantgate.guard.scripts.GUARD_CHECK`."""
     return host.call("response.get_source") == "service" or host.response_status() == 503
 
 

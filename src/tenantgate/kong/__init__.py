@@ -1,27 +1,20 @@
 """The plugin runtime: what a plugin file needs, and the hardened server that runs it.
 
-A plugin is a class that kong-pdk could load, too:
+A plugin is a class that kong-pdk could load, too. Its name in Kong is the file's, here ``tenant-semantic-cache.py``:
 
-    from tenantgate.kong import Host, configure, kong_fields, phase
+    from tenantgate import __version__
+    from tenantgate.cache.config import CacheConfig
+    from tenantgate.cache.manifest import CACHE
+    from tenantgate.kong import TenantPlugin, kong_fields
 
-    class Plugin:
-        config: CacheConfig
+    version, priority, Schema = __version__, CACHE.priority, kong_fields(CACHE.config_class)
 
-        def __init__(self, config: dict[str, Any]) -> None:
-            configure(self, CacheConfig, config)
-
-        @phase
-        def access(self, host: Host) -> None:
-            host.set_headers({"X-Tenant": str(host.tenant())})
-
-    Schema = kong_fields(CacheConfig)
-    version = "0.1.0"
-    priority = 794
+    class Plugin(TenantPlugin[CacheConfig], manifest=CACHE):
+        ...
 """
 
 from tenantgate.kong.host import Answered, DeadlineError, Headers, Host, PdkMisuseError, verdict_key
-from tenantgate.kong.phase import phase
-from tenantgate.kong.policy import PhasePolicy, configure
+from tenantgate.kong.plugin import TenantPlugin
 from tenantgate.kong.schema import kong_fields
 
 __all__ = [
@@ -30,9 +23,7 @@ __all__ = [
     "Headers",
     "Host",
     "PdkMisuseError",
-    "PhasePolicy",
-    "configure",
+    "TenantPlugin",
     "kong_fields",
-    "phase",
     "verdict_key",
 ]

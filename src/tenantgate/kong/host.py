@@ -165,7 +165,7 @@ class Host:
         """The request's id, which `header` holds. One call, the first time, and one more after access.
 
         After access the header may be gone: our routes let no header of the client's reach the provider, and note
-        this one before they take it out (`tenantgate.config.lua`).
+        this one before they take it out (`tenantgate.config.scripts`).
         """
         found = self.headers().get(header)
         if found is None and self.phase != "access":

@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return dump(args.plugin) if args.dump else _serve(args)
     except TenantgateError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"error: {error}\n")
         return 2
 
 
@@ -114,13 +114,13 @@ def dump(path: Path) -> int:
         except TenantgateError:
             raise
         except BaseException as error:  # noqa: BLE001 - the plugin file's own
-            raise ConfigError(f"plugin {path.stem}: {_told(error)}") from None
+            raise ConfigError(f"plugin {path.stem}: {_described(error)}") from None
     with os.fdopen(out, "w") as stdout:
         stdout.write(text + "\n")
     return 0
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     found = logs.describe(error)
     return f"{found['error']} at {found.get('at', '?')}: {error}"
 
@@ -158,7 +158,8 @@ def _run(
 ) -> int:
     """The server itself, in this process."""
     plugin = load(args.plugin)
-    _before(plugin.module)
+    # Whatever holds Python's lock while it is loaded. Connections wait; a server that took them could only drop them.
+    _attempt(getattr(plugin.module, "load", None), "loading failed")
     limits = Limits(
         workers=args.workers, queue=args.queue, deadline_ms=args.deadline_ms, max_stuck=args.workers
     )
@@ -181,11 +182,8 @@ def _run(
     warm_up = getattr(plugin.module, "warm_up", None)
 
     def warm() -> None:
-        try:
-            if callable(warm_up):
-                warm_up()
-        except BaseException as error:  # noqa: BLE001 - then the phases fail, each as its `on_error` says
-            logs.event(_log, logging.ERROR, "warm-up failed", **logs.describe(error))
+        _attempt(getattr(plugin.plugin, "prepare", None), "warm-up failed")
+        _attempt(warm_up, "warm-up failed")
         # What is loaded by now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -198,14 +196,13 @@ def _run(
     return status
 
 
-def _before(module: object) -> None:
-    """Load what holds Python's lock meanwhile. Connections wait; a server that took them could only drop them."""
-    before = getattr(module, "load", None)
+def _attempt(function: object, failed: str) -> None:
+    """Call a function of the plugin's file, if there is one; `failed` is logged where it fails."""
     try:
-        if callable(before):
-            before()
-    except BaseException as error:  # noqa: BLE001 - as for the warm-up
-        logs.event(_log, logging.ERROR, "loading failed", **logs.describe(error))
+        if callable(function):
+            function()
+    except BaseException as error:  # noqa: BLE001 - then the phases fail, each as its `on_error` says
+        logs.event(_log, logging.ERROR, failed, **logs.describe(error))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from tenantgate.errors import ConfigError
+from tenantgate.manifest import PluginManifest
 
 __all__ = ["PHASES", "PluginFile", "load"]
 
@@ -73,6 +74,9 @@ def load(path: Path) -> PluginFile:
     priority, version = getattr(module, "priority", None), getattr(module, "version", None)
     if not isinstance(plugin, type):
         raise ConfigError(f"plugin {name}: no class Plugin")
+    manifest = getattr(plugin, "manifest", None)
+    if isinstance(manifest, PluginManifest) and manifest.name != name:
+        raise ConfigError(f"plugin {name}: its manifest is that of {manifest.name}")
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise ConfigError(f"plugin {name}: priority must be a whole number")
     if not isinstance(version, str) or not _VERSION.fullmatch(version):

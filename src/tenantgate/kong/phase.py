@@ -39,7 +39,7 @@ def phase(method: Callable[[P, Host], None]) -> Callable[[P, Any], None]:
     """Make ``def access(self, host: Host)`` a phase that kong-pdk can call as ``access(self, kong)``.
 
     From the plugin object it reads `policy` (or `config.on_error` and `config.deadline_ms`), `config_error`
-    (then the method isn't called at all) and `config_keys`; `configure` sets them all. Any exception is
+    (then the method isn't called at all) and `config_keys`; a `TenantPlugin` has them all. Any exception is
     counted and logged by type and place only. Then ``on_error: reject`` answers 503, ``pass`` returns.
     """
     name = method.__name__

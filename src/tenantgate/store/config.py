@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tenantgate.fields import config_class, field
 
-__all__ = ["LOCALHOST", "PORT", "ClusterNode", "RedisConfig", "cluster_problem"]
+__all__ = ["LOCALHOST", "PORT", "ClusterNode", "RedisConfig", "cluster_problems"]
 
 LOCALHOST: Final = "127.0.0.1"
 PORT: Final = 6379
@@ -21,13 +21,14 @@ class ClusterNode:
     port: int = field("Port of the node.", default=PORT, between=(1, 65535))
 
 
-def cluster_problem(nodes: Sequence[object], host: str, port: int, database: int) -> str | None:
-    """What is wrong where `nodes` of a cluster are given beside a `host`: ``field: what``."""
-    if not nodes:
-        return None
-    if host != LOCALHOST or port != PORT:
-        return f"{'host' if host != LOCALHOST else 'port'}: cluster_nodes is given, too; give one of the two"
-    return "database: a cluster has no other than 0" if database else None
+def cluster_problems(
+    nodes: Sequence[object], host: str, port: int, database: int
+) -> Iterator[tuple[str, str]]:
+    """Problems where `nodes` of a cluster are given beside a `host`: the field, and the problem."""
+    if nodes and (host != LOCALHOST or port != PORT):
+        yield ("host" if host != LOCALHOST else "port"), "cluster_nodes is given, too; give one of the two"
+    elif nodes and database:
+        yield "database", "a cluster has no other than 0"
 
 
 @config_class
@@ -37,20 +38,21 @@ class RedisConfig:
     host: str = field("Host name or address of the Redis server.", default=LOCALHOST, len_min=1)
     port: int = field("Port of the Redis server.", default=PORT, between=(1, 65535))
     cluster_nodes: tuple[ClusterNode, ...] = field(
-        "Nodes of a Redis Cluster, each with ip and port, in place of host and port; some are enough, they know the "
-        "others.",
+        "Some nodes of a Redis Cluster, each with ip and port, in place of host and port. The other nodes are "
+        "found through these.",
         default=(), len_max=100,
     )  # fmt: skip
     database: int = field("Number of the Redis database.", default=0, between=(0, 1023))
     username: str | None = field("Redis user, where access control lists are in use.", default=None)
     password: str | None = field("Redis password.", default=None, referenceable=True)
-    ssl: bool = field("Whether to speak TLS to Redis.", default=False)
-    ssl_verify: bool = field("Whether to verify the certificate of Redis.", default=True)
+    ssl: bool = field("Use TLS for the connection to Redis.", default=False)
+    ssl_verify: bool = field("Verify the certificate of Redis.", default=True)
     timeout_ms: int = field(
-        "How long a request waits for Redis at each trip, connecting included; then it passes uncached.",
+        "Longest wait for Redis at each round trip, connection included. After this the plugin continues without "
+        "Redis.",
         default=15, between=(1, 1000), unit="ms",
     )  # fmt: skip
 
-    def problem(self) -> str | None:
-        """What is wrong with the fields together."""
-        return cluster_problem(self.cluster_nodes, self.host, self.port, self.database)
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """One Redis or a cluster, not both."""
+        return cluster_problems(self.cluster_nodes, self.host, self.port, self.database)

@@ -30,7 +30,7 @@ _TTL_S: Final = 10
 _PLUGIN_KEY: Final = "tg:check:1:{check}:"
 _RATE_LIMIT_KEY: Final = "ratelimit:tenantgate-check"
 
-# The data types of cache, guard and audit spool, in one script as the cache's own (edge/lua).
+# The data types of cache, guard and audit spool, in one script as the cache's own (cache/redis_scripts).
 _PLUGIN_SCRIPT: Final = f"""
 redis.call('SET', KEYS[1], '1', 'EX', {_TTL_S})
 redis.call('ZADD', KEYS[2], 1, 'a') redis.call('EXPIRE', KEYS[2], {_TTL_S})

@@ -57,6 +57,6 @@ def redis_config(url: str) -> RedisConfig:
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
     )  # fmt: skip
-    if (problem := made.problem()) is not None:
-        raise ConfigError(f"Redis URL: {problem}")
+    for field, problem in made.problems():
+        raise ConfigError(f"Redis URL: {field}: {problem}")
     return made

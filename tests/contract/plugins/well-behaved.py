@@ -3,10 +3,9 @@
 Without deferred annotations, as kong-pdk can't load a dataclass that has them.
 """
 
-from typing import Any
-
 from tenantgate.fields import config_class, field
-from tenantgate.kong import Host, configure, kong_fields, phase
+from tenantgate.kong import Host, TenantPlugin, kong_fields
+from tenantgate.manifest import PluginManifest
 
 
 @config_class
@@ -16,13 +15,10 @@ class Config:
     deadline_ms: int = field("Time for a phase.", default=1000, gt=0, unit="ms")
 
 
-class Plugin:
-    config: Config
+class Service:
+    def __init__(self, config: Config) -> None:
+        self.config = config
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        configure(self, Config, config)
-
-    @phase
     def access(self, host: Host) -> None:
         mode = self.config.mode
         if mode == "raise-first":
@@ -39,11 +35,19 @@ class Plugin:
         if mode == "exit":
             host.answer(200, b"whole", {"Content-Type": "text/plain"})
 
-    @phase
     def log(self, host: Host) -> None:
         host.put_verdict("logged", {"status": host.record().get("status")})
 
 
-Schema = kong_fields(Config)
-version = "1.2.3"
-priority = 794
+MANIFEST = PluginManifest(
+    name="well-behaved", section="well_behaved", description="A plugin of the tests.", priority=794,
+    phases=("access", "log"), config_class=Config, service="tests:Service",
+)  # fmt: skip
+
+
+class Plugin(TenantPlugin[Config], manifest=MANIFEST):
+    def service(self) -> Service:
+        return Service(self.config)
+
+
+version, priority, Schema = "1.2.3", MANIFEST.priority, kong_fields(Config)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tenantgate import config
+from tenantgate import config, features
 from tenantgate.bench import configurations
 from tenantgate.bench.configurations import BARE, Configuration
-from tenantgate.config import catalog
 from tenantgate.errors import ConfigError
 
 from support import ROOT
@@ -31,7 +30,7 @@ def by_name(folder: Path | None) -> dict[str, Configuration]:
 def test_the_projects_configurations_measure_each_plugin_alone_and_then_all() -> None:
     found = by_name(PROJECT)
     alone = {s for c in found.values() if len(c.sections) == 1 for s in c.sections}
-    assert alone == set(catalog.by_section())
+    assert alone == set(features.by_section())
     assert list(found)[-2:] == ["all", "all_and_replies"]
     assert set(found["all_and_replies"].sections) == alone
     assert set(found["all"].sections) == alone - {"response_guardrails"}
@@ -67,7 +66,7 @@ def test_together_takes_the_sections_of_others(tmp_path: Path) -> None:
     found = by_name(write(tmp_path, cache=CACHE, guard=guard, both=both))["both"]
     assert found.sections == {"cache": {"cache_ttl": 60}, "guardrails": {"show_reason": True}}
     assert found.hides_personal
-    assert set(found.plugins) == {catalog.CACHE, catalog.GUARD}
+    assert set(found.plugins) == {"tenant-semantic-cache", "tenant-guardrails"}
 
 
 def test_a_section_of_a_later_version_is_left_out_and_named(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from tenantgate.bench.load import Shot
 from tenantgate.bench.procs import Usage
 from tenantgate.bench.running import Settings
 from tenantgate.bench.sites import Counts
-from tenantgate.config.catalog import CACHE
 from tenantgate.errors import ConfigError
+
+CACHE = "tenant-semantic-cache"
 
 SETTINGS = Settings()
 ASKS = workload.make(300, gap=20)

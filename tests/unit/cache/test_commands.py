@@ -288,8 +288,8 @@ def test_calibrate_writes_a_table_and_a_report(
         asked.append(name)
         return Verifier()
 
-    monkeypatch.setattr("tenantgate.models.files.find_models", Files)
-    monkeypatch.setattr("tenantgate.cache.verifier.load_verifier", load_verifier)
+    monkeypatch.setattr("tenantgate.cache.commands.find_models", Files)
+    monkeypatch.setattr("tenantgate.cache.commands.load_verifier", load_verifier)
     pairs, out, report = (tmp_path / name for name in ("pairs.jsonl", "table.json", "report.html"))
     rows = [
         {"a": "about ships", "b": "on ships", "same": 1},

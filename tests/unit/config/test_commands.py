@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import argparse
 import stat
 from pathlib import Path
 
 import pytest
 
-from tenantgate.config import commands
+from tenantgate.cli import build_parser
 from tenantgate.errors import ConfigError, EdgeError
 
 from support import ROOT
@@ -21,9 +20,7 @@ KEYS = {
 
 
 def run(*argv: str) -> int:
-    parser = argparse.ArgumentParser()
-    commands.add_commands(parser.add_subparsers())
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     status: int = args.func(args)
     return status
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tenantgate.config import diff, load, render
-from tenantgate.config.lua import WITHOUT_PAYLOAD
+from tenantgate.config.scripts import WITHOUT_PAYLOAD
 from tenantgate.errors import ConfigError
 
 from support import ROOT

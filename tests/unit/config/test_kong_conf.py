@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from tenantgate.config import KongConfOptions, kong_conf, load
-from tenantgate.config.catalog import CATALOG
 from tenantgate.config.kong_conf import socket_path
 from tenantgate.errors import ConfigError
+from tenantgate.features import plugins
 
 from support import ROOT
 
@@ -29,7 +29,7 @@ def test_what_the_plugins_need_is_set() -> None:
     found = settings(kong_conf(KongConfOptions(max_request_body_mb=3)))
     assert found["nginx_http_client_body_buffer_size"] == found["nginx_http_client_max_body_size"] == "3m"
     assert found["nginx_http_lua_socket_read_timeout"] == "2s"
-    assert found["plugins"].split(",") == ["bundled", *(p.name for p in CATALOG)]
+    assert found["plugins"].split(",") == ["bundled", *(p.name for p in plugins())]
     assert found["database"] == "off"
     assert found["admin_listen"] == "off"
 

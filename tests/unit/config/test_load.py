@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import dataclasses
-import typing
 from pathlib import Path
 
 import pytest
 
 from tenantgate import fields
-from tenantgate.config import InvalidTenantsFile, load, load_text
-from tenantgate.config.catalog import CATALOG
+from tenantgate.config import TenantsFileError, load, load_text
 from tenantgate.config.model import TenantsFile
 from tenantgate.errors import ConfigError
+from tenantgate.features import features, plugins
 
 from support import ROOT
 
@@ -22,7 +20,7 @@ MODEL = f"{TENANT}    models:\n"
 
 
 def problems(text: str) -> list[str]:
-    with pytest.raises(InvalidTenantsFile) as caught:
+    with pytest.raises(TenantsFileError) as caught:
         load_text(text)
     return list(caught.value.problems)
 
@@ -54,6 +52,10 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
         ("", 1, "", "is empty"),
         ("a: [", 1, "", "isn't YAML"),
         ("- a", 1, "", "must be a mapping"),
+        (
+            TENANT.replace("tenants:", "gateway: {upstream_headers: [X-A, 'X B']}\ntenants:"),
+            2, "gateway.upstream_headers[1]", "'X B' does not match",
+        ),
         (TENANT.replace("version: 1", "version: 2"), 1, "version", "2 is outside 1 to 1"),
         ("version: 1", 1, "tenants", "required"),
         ("version: 1\ntenants: []", 2, "tenants", "0 entries, takes at least 1"),
@@ -288,6 +290,21 @@ def test_expressions_that_find_something_are_taken(regex: str) -> None:
     assert load_text(f"{TENANT}    {PATTERN % regex}\n").tenants
 
 
+def test_all_that_does_not_fit_together_in_a_section_is_named() -> None:
+    text = f"""{TENANT}
+    compression:
+      pruner: llmlingua
+      compression_ranges: [{{min_tokens: 9, max_tokens: 9, value: 2}}]
+"""
+    assert [
+        problem.replace("tenants[0].compression: ", "").partition(";")[0] for problem in problems(text)
+    ] == [
+        "tenants.yaml:6: pruner_model: required for pruner llmlingua",
+        "tenants.yaml:8: compression_ranges[0].max_tokens: 9 is not above min_tokens",
+        "tenants.yaml:8: compression_ranges[0].value: 2.0 is no share",
+    ]
+
+
 OPENAI_LIKE = f"{MODEL}      - {{provider: openai-compatible, model: m, upstream_url: 'URL'}}\n"
 
 
@@ -313,21 +330,26 @@ def test_an_upstream_with_an_operation_is_taken(url: str) -> None:
 
 
 def test_every_whole_number_has_a_lower_and_an_upper_bound() -> None:
+    sections = [feature.gateway.config_class for feature in features() if feature.gateway]
+    roots = (TenantsFile, *sections, *(plugin.config_class for plugin in plugins()))
     unbounded = [
-        f"{cls.__name__}.{name}"
-        for cls in _classes(TenantsFile, *(plugin.config_class for plugin in CATALOG))
-        for name, (spec, hint, _) in fields.specs(cls).items()
-        if int in (hint, *typing.get_args(hint)) and spec.between is None
+        f"{cls.__name__}.{f.name}"
+        for cls in _classes(*roots)
+        for f in fields.fields_of(cls).values()
+        if isinstance(one := _one(f.shape), fields.Scalar) and one.type is int and f.spec.between is None
     ]
     assert unbounded == []
 
 
 def _classes(*found: type) -> set[type]:
-    inner = [
-        part
-        for cls in found
-        for _, hint, _ in fields.specs(cls).values()
-        for part in (hint, *typing.get_args(hint))
-        if isinstance(part, type) and dataclasses.is_dataclass(part)
-    ]
-    return set(found) | (_classes(*inner) if inner else set())
+    shapes = [_one(f.shape) for cls in found for f in fields.fields_of(cls).values()]
+    records = [shape.cls for shape in shapes if isinstance(shape, fields.Record)]
+    return set(found) | (_classes(*records) if records else set())
+
+
+def _one(shape: fields.Shape) -> fields.Shape:
+    """The shape of each value where there are many."""
+    match shape:
+        case fields.Many(inner) | fields.Table(inner):
+            return _one(inner)
+    return shape

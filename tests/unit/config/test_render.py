@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tenantgate.config import RenderOptions, load, load_text, lua, placeholders, render
+from tenantgate.config import RenderOptions, load, load_text, placeholders, render, scripts
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.config.render import uses_mock
 from tenantgate.errors import ConfigError
+from tenantgate.guard.scripts import GUARD_CHECK, REPLY_GUARD_BODY, REPLY_GUARD_CHECK
 
 from support import ROOT
 
@@ -179,7 +180,7 @@ def test_the_development_redis_takes_the_place_of_a_cluster() -> None:
 def upstream(model: str, rest: str = "") -> tuple[set[str], list[str]]:
     """The headers that reach the provider on a route, and what else is done after ai-proxy in access."""
     hide, only, *more = plugins(one(model, rest))["post-function"]["access"]
-    assert hide == lua.HIDE_CALLER
+    assert hide == scripts.HIDE_CALLER
     assert "ngx.req.get_headers(0)" in only
     keep = set(re.findall(r'\["([\w-]+)"\] = true', only))
     http = {"connection", "content-length", "content-type", "expect", "host", "transfer-encoding"}
@@ -192,7 +193,7 @@ def upstream(model: str, rest: str = "") -> tuple[set[str], list[str]]:
     [
         (
             "provider: openai, model: m, credential: '{vault://env/K}'",
-            {"accept-encoding", "authorization"}, [lua.BEARER],
+            {"accept-encoding", "authorization"}, [scripts.BEARER],
         ),
         (
             "provider: gemini, model: m, credential: '{vault://env/K}'",
@@ -202,11 +203,11 @@ def upstream(model: str, rest: str = "") -> tuple[set[str], list[str]]:
         ("provider: openai-compatible, model: m, upstream_url: 'http://h/chat/completions'", {"accept-encoding"}, []),
         (
             "provider: anthropic, model: m, credential: '{vault://env/K}'",
-            {"accept-encoding", "x-api-key", "anthropic-version"}, [lua.PACKED, lua.PLAIN_REPLY],
+            {"accept-encoding", "x-api-key", "anthropic-version"}, [scripts.PACKED, scripts.PLAIN_REPLY],
         ),
         (
             "provider: mistral, model: m, credential: '{vault://env/K}'",
-            {"accept-encoding", "authorization"}, [lua.BEARER, lua.PACKED],
+            {"accept-encoding", "authorization"}, [scripts.BEARER, scripts.PACKED],
         ),
     ],
 )  # fmt: skip
@@ -249,35 +250,35 @@ def test_replies_are_logged_and_finish_reasons_noted_only_for_the_cache() -> Non
         one("provider: mock, model: m", "    cache: {enabled: false}\n"),
     )
     assert plugins(on)["ai-proxy"]["logging"] == {"log_statistics": True, "log_payloads": True}
-    assert plugins(on)["post-function"]["body_filter"] == [lua.ERROR_BODY, lua.FINISH_REASON]
+    assert plugins(on)["post-function"]["body_filter"] == [scripts.ERROR_BODY, scripts.FINISH_REASON]
     assert plugins(off)["ai-proxy"]["logging"] == {"log_statistics": True, "log_payloads": False}
-    assert plugins(off)["post-function"]["body_filter"] == [lua.ERROR_BODY]
+    assert plugins(off)["post-function"]["body_filter"] == [scripts.ERROR_BODY]
     assert "tenant-semantic-cache" not in plugins(off)
 
 
 def test_errors_have_openais_shape_on_routes_and_where_there_is_none() -> None:
-    assert plugins(one("provider: mock, model: m"))["post-function"]["header_filter"] == [lua.ERROR_HEAD]
+    assert plugins(one("provider: mock, model: m"))["post-function"]["header_filter"] == [scripts.ERROR_HEAD]
     everywhere = tree(EXAMPLE.read_text(encoding="utf-8"))["plugins"][-1]
     assert everywhere == {
         "name": "post-function",
-        "config": {"header_filter": [lua.ERROR_HEAD_ELSEWHERE], "body_filter": [lua.ERROR_BODY]},
+        "config": {"header_filter": [scripts.ERROR_HEAD_ELSEWHERE], "body_filter": [scripts.ERROR_BODY]},
     }
 
 
-FIRST = {"access": [lua.ANY_BEARER, lua.NO_QUERY], "header_filter": [lua.ERROR_HEAD_EARLY]}
+FIRST = {"access": [scripts.ANY_BEARER, scripts.NO_QUERY], "header_filter": [scripts.ERROR_HEAD_EARLY]}
 
 
 def test_anthropics_stop_reason_is_noted_before_kong_drops_it() -> None:
     route = one("provider: anthropic, model: m, credential: '{vault://env/K}'")
-    filters = [lua.ERROR_BODY, lua.END_OF_STREAM, lua.ANTHROPIC_STOP_REASON]
+    filters = [scripts.ERROR_BODY, scripts.END_OF_STREAM, scripts.ANTHROPIC_STOP_REASON]
     assert plugins(route)["pre-function"] == {**FIRST, "body_filter": filters}
 
 
 def test_the_end_of_a_stream_is_marked_but_for_geminis_which_are_no_events() -> None:
     mock = plugins(one("provider: mock, model: m"))["pre-function"]
-    assert mock == {**FIRST, "body_filter": [lua.ERROR_BODY, lua.END_OF_STREAM]}
+    assert mock == {**FIRST, "body_filter": [scripts.ERROR_BODY, scripts.END_OF_STREAM]}
     gemini = one("provider: gemini, model: m, credential: '{vault://env/K}'")
-    assert plugins(gemini)["pre-function"] == {**FIRST, "body_filter": [lua.ERROR_BODY]}
+    assert plugins(gemini)["pre-function"] == {**FIRST, "body_filter": [scripts.ERROR_BODY]}
 
 
 def test_a_level_changes_only_what_it_names() -> None:
@@ -338,25 +339,25 @@ BLOCK = "{name: secrets, detector: secrets, mode: block}"
 def test_a_guard_that_only_alerts_closes_nothing() -> None:
     found = guarded("{}")
     assert "guards" not in found["tenant-semantic-cache"]
-    assert lua.GUARD_CHECK not in found["post-function"]["access"]
-    assert found["post-function"]["header_filter"] == [lua.ERROR_HEAD]
+    assert GUARD_CHECK not in found["post-function"]["access"]
+    assert found["post-function"]["header_filter"] == [scripts.ERROR_HEAD]
 
 
 def test_a_guard_that_blocks_closes_the_route_first_of_all() -> None:
     found = guarded(f"{{rules: [{BLOCK}]}}")
-    assert found["post-function"]["access"][0] == lua.GUARD_CHECK
+    assert found["post-function"]["access"][0] == GUARD_CHECK
     assert found["tenant-semantic-cache"]["guards"] == ["tenant-guardrails"]
     assert found["tenant-guardrails"]["redis"]["host"] == "127.0.0.1"
     open_ = guarded(f"{{rules: [{BLOCK}], on_error: pass}}")
-    assert lua.GUARD_CHECK not in open_["post-function"]["access"]
+    assert GUARD_CHECK not in open_["post-function"]["access"]
 
 
 def test_a_guard_of_replies_that_blocks_closes_them() -> None:
     found = guarded("{enabled: false}", "{rules: [{name: s, detector: secrets, mode: mask, target: reply}]}")
     assert "tenant-guardrails" not in found
-    assert found["post-function"]["header_filter"] == [lua.REPLY_GUARD_CHECK, lua.ERROR_HEAD]
+    assert found["post-function"]["header_filter"] == [REPLY_GUARD_CHECK, scripts.ERROR_HEAD]
     assert found["post-function"]["body_filter"] == [
-        lua.REPLY_GUARD_BODY, lua.ERROR_BODY, lua.FINISH_REASON,
+        REPLY_GUARD_BODY, scripts.ERROR_BODY, scripts.FINISH_REASON,
     ]  # fmt: skip
     assert found["tenant-semantic-cache"]["guards"] == ["tenant-response-guardrails"]
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tenantgate.audit.config import AuditConfig
+from tenantgate import features
+from tenantgate.audit.config import Audit, AuditConfig
 from tenantgate.audit.core.record import schema
-from tenantgate.config import catalog, model
 from tenantgate.config.kong_conf import kong_conf
-from tenantgate.fields import specs
+from tenantgate.fields import fields_of
 
 from support import ROOT
 
@@ -72,7 +72,7 @@ def test_nothing_of_it_is_open_to_the_network() -> None:
 
 
 def test_the_audit_logs_folder_is_the_default_one_and_belongs_to_kong() -> None:
-    folder = model.Audit().dir
+    folder = Audit().dir
     assert f"audit:{folder}" in SERVICES["kong"]["volumes"]
     assert re.search(rf"install -d -o kong .* {folder}\n", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
     assert SERVICES["kong"]["hostname"]
@@ -84,7 +84,7 @@ def test_each_plugin_server_starts_as_in_kong_conf_and_is_scraped() -> None:
     environment = SERVICES["kong"]["environment"]
     (job,) = config("prometheus.yaml")["scrape_configs"]
     scraped = {c["labels"]["server"]: c["targets"] for c in job["static_configs"]}
-    plugins = [p.name for p in catalog.CATALOG]
+    plugins = [p.name for p in features.plugins()]
     assert set(scraped) == set(plugins)
     for name in plugins:
         setting = f"pluginserver_{name.replace('-', '_')}_start_cmd"
@@ -107,7 +107,7 @@ def test_datasources_are_where_the_services_listen() -> None:
 
 def test_the_largest_record_gets_into_loki() -> None:
     server, limits = config("loki.yaml")["server"], config("loki.yaml")["limits_config"]
-    bounds = specs(AuditConfig)["max_content_bytes"][0].between
+    bounds = fields_of(AuditConfig)["max_content_bytes"].spec.between
     assert bounds is not None
     line = 2 * 6 * bounds[1]  # prompt and reply; of a byte JSON may make six characters
     for size in ("max_line_size", "per_stream_rate_limit_burst"):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tenantgate.errors import ConfigError
-from tenantgate.fields import parse
-from tenantgate.guard.config import DEFAULT_RULES, GuardConfig, RuleConfig, check
+from tenantgate.fields import check, parse
+from tenantgate.guard.config import DEFAULT_RULES, GuardConfig, RuleConfig
 
 
 @pytest.mark.parametrize(
@@ -24,17 +24,16 @@ from tenantgate.guard.config import DEFAULT_RULES, GuardConfig, RuleConfig, chec
 )
 def test_rules_that_make_no_sense_are_refused_by_name(rule: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as error:
-        check(parse(GuardConfig, {"rules": [{"name": "mine", **rule}]}).rules)
+        parse(GuardConfig, {"rules": [{"name": "mine", **rule}]})
     assert "rules.mine" in str(error.value)
 
 
 def test_two_rules_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="two rules"):
-        check([RuleConfig(name="twice", detector="secrets")] * 2)
+        check(GuardConfig(rules=(RuleConfig(name="twice", detector="secrets"),) * 2))
 
 
 def test_a_new_tenant_is_only_watched() -> None:
     config = parse(GuardConfig, {})
     assert config.effective == DEFAULT_RULES
     assert not config.enforces
-    check(DEFAULT_RULES)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tenantgate.errors import ConfigError, TenantgateError
-from tenantgate.guard.config import RuleConfig, check
+from tenantgate.fields import check
+from tenantgate.guard.config import GuardConfig, RuleConfig
 from tenantgate.guard.core.detectors import detector
 from tenantgate.guard.models import SharedParts
 from tenantgate.guard.presidio import PresidioFinder
@@ -85,5 +86,6 @@ def test_what_can_t_be_loaded_is_said_without_the_file_s_text(file: str, tmp_pat
 
 def test_its_fields_are_its_own() -> None:
     with pytest.raises(ConfigError, match="presidio alone"):
-        check([RuleConfig(name="p", detector="personal_data", entities=("PERSON",))])
-    check([RuleConfig(name="p", detector="presidio", entities=("PERSON",), mode="mask")])
+        check(GuardConfig(rules=(RuleConfig(name="p", detector="personal_data", entities=("PERSON",)),)))
+    rule = RuleConfig(name="p", detector="presidio", entities=("PERSON",), mode="mask")
+    check(GuardConfig(rules=(rule,)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ from kong_pdk.pdk import Kong
 
 from tenantgate.errors import ConfigError
 from tenantgate.fields import config_class, field
-from tenantgate.kong import Headers, Host, PdkMisuseError, configure, phase, verdict_key
+from tenantgate.kong import Headers, Host, PdkMisuseError, TenantPlugin, verdict_key
 from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, PhasePolicy
 from tenantgate.kong.testing import FakeKong
 from tenantgate.llm import Reason, Refusal
 from tenantgate.llm.chat import ChatRequest
+from tenantgate.manifest import PluginManifest
 from tenantgate.tenant import TenantId
 
 
@@ -24,22 +26,21 @@ class Config:
     deadline_ms: int = field("Time for a phase.", default=1000, gt=0)
 
 
-class Plugin:
-    config: Config
-    body: Any = staticmethod(lambda host: None)
+MANIFEST = PluginManifest(
+    name="test-plugin", section="test", description="A plugin of the tests.", priority=1,
+    phases=("access", "log"), config_class=Config, service="types:SimpleNamespace",
+)  # fmt: skip
 
+
+class Plugin(TenantPlugin[Config], manifest=MANIFEST):
     def __init__(self, config: dict[str, Any], body: Any = None) -> None:
-        configure(self, Config, config)
-        self.work = body
+        super().__init__(config)
         self.seen: list[Any] = []
+        self.work = SimpleNamespace(access=lambda host: self.seen.append(body(host)))
+        self.work.log = self.work.access
 
-    @phase
-    def access(self, host: Host) -> None:
-        self.seen.append(self.work(host))
-
-    @phase
-    def log(self, host: Host) -> None:
-        self.seen.append(self.work(host))
+    def service(self) -> SimpleNamespace:
+        return self.work
 
 
 def run(
@@ -174,7 +175,7 @@ def test_the_message_of_our_own_errors_is_logged(caplog: pytest.LogCaptureFixtur
         run(work)
     (record,) = caplog.records
     assert record.tenantgate_fields["message"] == "field: what is wrong"  # type: ignore[attr-defined]
-    assert record.tenantgate_fields["at"].startswith("test_kong_host.py:")  # type: ignore[attr-defined]
+    assert record.tenantgate_fields["at"].startswith("test_host.py:")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,12 @@ class StockPlugin:
 
     name: str
 
+    def prepare(self, conf: PluginConfig) -> None:
+        """Check a configuration at load, and make ready what it needs; may raise `ConfigError`."""
+
+    def rewrite(self, x: Exchange, conf: PluginConfig) -> None:
+        """Before the request has a route, for global configurations only; may end it with `Exited`."""
+
     async def access(self, x: Exchange, conf: PluginConfig) -> None:
         """Before the request is proxied; may end it with `Exited`."""
 

@@ -1,0 +1,72 @@
+"""Lua that the renderer gives to stock plugins on every route; features' own is named in their manifests."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from tenantgate.lua_files import script
+
+__all__ = [
+    "ANTHROPIC_STOP_REASON",
+    "ANY_BEARER",
+    "BEARER",
+    "END_OF_STREAM",
+    "ERROR_BODY",
+    "ERROR_HEAD",
+    "ERROR_HEAD_EARLY",
+    "ERROR_HEAD_ELSEWHERE",
+    "FINISH_REASON",
+    "HIDE_CALLER",
+    "NO_QUERY",
+    "PACKED",
+    "PLAIN_REPLY",
+    "WITHOUT_PAYLOAD",
+    "only_headers",
+]
+
+
+ANY_BEARER: Final = script("config", "any_bearer")
+NO_QUERY: Final = script("config", "no_query")
+HIDE_CALLER: Final = script("config", "hide_caller")
+PACKED: Final = script("config", "packed")
+PLAIN_REPLY: Final = script("config", "plain_reply")
+BEARER: Final = script("config", "bearer")
+FINISH_REASON: Final = script("config", "finish_reason")
+ANTHROPIC_STOP_REASON: Final = script("config", "anthropic_stop_reason")
+END_OF_STREAM: Final = script("config", "end_of_stream")
+
+ERROR_BODY: Final = script("config", "error_body")
+ERROR_HEAD: Final = script("config", "error_head")
+
+
+def _error_head_where(condition: str) -> str:
+    return ERROR_HEAD.replace("if ", f"if {condition} and ", 1)
+
+
+ERROR_HEAD_EARLY: Final = _error_head_where("kong.response.get_status() == 413")
+"""pre-function: the same where nginx ends a request in the middle of a plugin's access, since a body without a
+length turns out too large; then Kong runs the filters of the plugins up to that one only."""
+
+ERROR_HEAD_ELSEWHERE: Final = _error_head_where('ngx.var.request_uri:find("^[^?]*/chat/completions")')
+"""The same for all of the gateway, so only where a client of an LLM was wrong: no such route, or a body that nginx
+didn't take."""
+
+_NEEDED: Final = frozenset(
+    ["accept-encoding", "connection", "content-length", "content-type", "expect", "host", "transfer-encoding"]
+)
+"""Headers that HTTP, nginx and ai-proxy set or read themselves on the way upstream."""
+
+
+def only_headers(keep: Iterable[str], *, correlation_header: str) -> str:
+    """Of the request's headers only those in `keep` reach the provider, beside HTTP's own."""
+    kept = ", ".join(f'["{name}"] = true' for name in sorted(_NEEDED | {k.lower() for k in keep}))
+    return script("config", "only_headers", KEEP=kept, CORRELATION=correlation_header.lower())
+
+
+WITHOUT_PAYLOAD: Final = {
+    "ai.proxy.payload": "return nil",
+    "request.headers.x-api-key": "return nil",
+    "request.headers.x-goog-api-key": "return nil",
+}
+"""``custom_fields_by_lua`` of a stock log plugin: takes prompts and replies out of the record, and the credentials
+of providers that have a header of their own (Kong itself hides Authorization only). Our own
+plugins have read them by then (priorities above 770 against 14 and below)."""

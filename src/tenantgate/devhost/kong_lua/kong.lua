@@ -1,0 +1,262 @@
+-- `kong` and `ngx` for Lua plugins, over functions of the host. Names that the host doesn't have raise an error that
+-- says so. Written after kong/pdk/*.lua of Kong 3.9.
+local host = ...
+
+local call = host.call
+local yield, create, resume = coroutine.yield, coroutine.create, coroutine.resume
+local lower, concat = string.lower, table.concat
+
+local request  -- {shared = {}, plugins = {}, body = nil}: the request under way
+local plugin   -- name of the plugin that runs
+
+table.unpack = table.unpack or unpack  -- LuaJIT in Kong has these from Lua 5.2
+table.pack = table.pack or function(...)
+  return {n = select("#", ...), ...}
+end
+
+local function missing(name)
+  return function(_, key)
+    error("the embedded host has no " .. name .. "." .. tostring(key), 2)
+  end
+end
+
+local function namespace(name, members)
+  return setmetatable(members or {}, {__index = missing(name)})
+end
+
+-- A function of the host answers (failure, value); the failure `true` means that the request was answered, and the
+-- phase ends there, as in kong.response.exit.
+local function bound(name, level)
+  return function(...)
+    local failure, value = call(name, ...)
+    if failure == nil then
+      return value
+    elseif failure == true then
+      return yield()
+    end
+    error(failure, level or 2)
+  end
+end
+
+local roots = {kong = namespace("kong"), ngx = namespace("ngx")}
+local kong, ngx = roots.kong, roots.ngx
+
+for _, name in ipairs(host.names) do
+  local at, path, root = roots, nil, true
+  for part in name:gmatch("([^.]+)%.") do
+    path = path and path .. "." .. part or part
+    if rawget(at, part) == nil then
+      at[part] = namespace(path)
+    end
+    at, root = at[part], false
+  end
+  at[name:match("[^.]+$")] = bound(name)
+end
+
+-- Headers are found in any case and with "_" for "-" (lua-resty-core, resty/core/request.lua).
+local any_case = {
+  __index = function(headers, name)
+    local plain = lower(name):gsub("_", "-")
+    return plain ~= name and rawget(headers, plain) or nil
+  end,
+}
+
+for _, at in ipairs({kong.request, kong.response, kong.service.response, ngx.req, ngx.resp}) do
+  local get_headers = at.get_headers
+  at.get_headers = function(max)
+    return setmetatable(get_headers(max), any_case)
+  end
+end
+
+-- kong.log
+
+local log = {set_serialize_value = bound("kong.log.set_serialize_value"), serialize = bound("kong.log.serialize")}
+
+local function written(level)
+  return function(...)
+    local words = {...}
+    for i = 1, select("#", ...) do
+      words[i] = tostring(words[i])
+    end
+    host.log(level, concat(words))
+  end
+end
+
+for _, level in ipairs({"debug", "info", "notice", "warn", "err", "crit", "alert", "emerg"}) do
+  log[level] = written(level)
+end
+
+kong.log = setmetatable(log, {
+  __index = missing("kong.log"),
+  __call = function(self, ...)
+    return self.notice(...)
+  end,
+})
+
+-- kong.ctx (kong/pdk/ctx.lua): outside of a request nil.
+kong.ctx = setmetatable({}, {
+  __index = function(_, key)
+    if key == "shared" then
+      return request and request.shared
+    elseif key == "plugin" then
+      if request and not request.plugins[plugin] then
+        request.plugins[plugin] = {}
+      end
+      return request and request.plugins[plugin]
+    end
+    return missing("kong.ctx")(nil, key)
+  end,
+})
+
+kong.table = namespace("kong.table", {
+  new = require("table.new"),
+  clear = require("table.clear"),
+  merge = function(one, other)
+    local merged = {}
+    for _, from in ipairs({one or {}, other or {}}) do
+      for key, value in pairs(from) do
+        merged[key] = value
+      end
+    end
+    return merged
+  end,
+})
+
+kong.version, kong.version_num = host.version, host.version_num
+
+-- The body of a reply (kong/pdk/response.lua).
+
+local arg = {}
+local only_in_body_filter = bound("only_in_body_filter", 3)
+
+function kong.response.get_raw_body()
+  only_in_body_filter()
+  local chunk, last = arg[1], arg[2]
+  if last and not request.body then
+    return chunk
+  end
+  request.body = request.body or {}
+  request.body[#request.body + 1] = chunk
+  arg[1] = nil
+  if not last then
+    return nil
+  end
+  arg[1], request.body = concat(request.body), nil
+  return arg[1]
+end
+
+function kong.response.set_raw_body(body)
+  only_in_body_filter()
+  if type(body) ~= "string" then
+    error("body must be a string", 2)
+  end
+  arg[1], arg[2] = body == "" and "\n" or body, true
+  request.body = nil
+end
+
+-- ngx
+
+ngx.null = newproxy(true)
+getmetatable(ngx.null).__tostring = function()
+  return "userdata: NULL"
+end
+ngx.arg = arg
+ngx.config = namespace("ngx.config", {subsystem = "http"})
+ngx.OK, ngx.ERROR = 0, -1
+for number, name in ipairs({"EMERG", "ALERT", "CRIT", "ERR", "WARN", "NOTICE", "INFO", "DEBUG"}) do
+  ngx[name] = number
+end
+local levels = {"emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"}
+function ngx.log(number, ...)
+  log[levels[number]](...)
+end
+
+local function pairs_of(get, set)
+  return setmetatable({}, {
+    __index = function(_, key)
+      local value = get(key)  -- no tail call: an error is raised two levels above
+      return value
+    end,
+    __newindex = function(_, key, value)
+      set(key, value)
+    end,
+  })
+end
+
+ngx.var = pairs_of(bound("ngx.var.get", 3), bound("ngx.var.set", 3))
+ngx.ctx = pairs_of(bound("ngx.ctx.get", 3), bound("ngx.ctx.set", 3))
+ngx.header = pairs_of(bound("ngx.header.get", 3), bound("ngx.header.set", 3))
+
+local get_status, set_status = bound("kong.response.get_status", 3), bound("kong.response.set_status", 3)
+setmetatable(ngx, {
+  __index = function(_, key)
+    if key == "status" then
+      local status = get_status()
+      return status
+    end
+    return missing("ngx")(nil, key)
+  end,
+  __newindex = function(self, key, value)
+    if key == "status" then
+      set_status(value)
+      return
+    end
+    error("the embedded host can't set ngx." .. tostring(key), 2)
+  end,
+})
+
+-- What the host calls.
+
+local M = {kong = kong, ngx = ngx, null = ngx.null}
+
+function M.request(shared)
+  return {shared = shared, plugins = {}}
+end
+
+-- Run a function in a coroutine, which an answer leaves without an end (kong/init.lua,
+-- execute_collecting_plugins_iterator): true and its value, or false and its error.
+function M.run(this, name, f, ...)
+  request, plugin = this, name
+  local thread = create(f)
+  local ended, value = resume(thread, ...)
+  request, plugin = nil, nil
+  return ended, value
+end
+
+-- The same in body_filter: true, the chunk and whether it is the last one; or false and the error.
+function M.filter(this, name, chunk, last, f, ...)
+  arg[1], arg[2] = chunk, last
+  local ended, failure = M.run(this, name, f, ...)
+  if not ended then
+    return false, failure, nil
+  end
+  return true, arg[1], arg[2]
+end
+
+-- All names that there are, and of those that stand for any name below them "name.*".
+function M.names()
+  local found = {["ngx.status"] = true}
+  for _, open in ipairs({"kong.ctx.shared", "kong.ctx.plugin", "ngx.ctx", "ngx.var", "ngx.header"}) do
+    found[open], found[open .. ".*"] = true, true
+  end
+  local function walk(path, at)
+    for key, value in pairs(at) do
+      if type(key) == "string" then
+        local name = path .. "." .. key
+        found[name] = true
+        if type(value) == "table" then
+          walk(name, value)
+        end
+      end
+    end
+  end
+  walk("kong", kong)
+  walk("ngx", ngx)
+  local list = {}
+  for name in pairs(found) do
+    list[#list + 1] = name
+  end
+  return list
+end
+
+return M

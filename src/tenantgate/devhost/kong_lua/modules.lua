@@ -1,0 +1,134 @@
+-- Modules that plugins in Kong may `require`: cjson, and the types of Kong's schemas.
+local host, null = ...
+
+local array_mt, empty_array_mt = {}, {}
+
+local function strict(name, members)
+  return setmetatable(members, {
+    __index = function(_, key)
+      error("the embedded host has no " .. name .. "." .. tostring(key), 2)
+    end,
+  })
+end
+
+-- "object" or "array", and an array's length (lua-cjson, lua_cjson.c, json_append_data and lua_array_length).
+local function shape(value)
+  local mt = getmetatable(value)
+  if mt == array_mt or (mt == empty_array_mt and next(value) == nil) then
+    return "array", #value
+  end
+  local last, count = 0, 0
+  for key in pairs(value) do
+    if type(key) ~= "number" or key < 1 or key % 1 ~= 0 then
+      return "object", 0
+    end
+    last, count = math.max(last, key), count + 1
+  end
+  if last > count * 2 and last > 32768 then
+    return "sparse", 0
+  end
+  return last > 0 and "array" or "object", last
+end
+
+local function module(name, raises)
+  local arrays = false
+  local function given(failure, value)
+    if failure == nil then
+      return value
+    elseif raises then
+      error(failure, 2)
+    end
+    return nil, failure
+  end
+  return strict(name, {
+    decode = function(text)
+      return given(host.decode(text, arrays))
+    end,
+    encode = function(value)
+      return given(host.encode(value))
+    end,
+    decode_array_with_array_mt = function(on)
+      arrays = on
+    end,
+    new = function()
+      return module(name, raises)
+    end,
+    null = null,
+    array_mt = array_mt,
+    empty_array_mt = empty_array_mt,
+    empty_array = setmetatable({}, array_mt),
+  })
+end
+
+package.preload["cjson"] = function()
+  return module("cjson", true)
+end
+package.preload["cjson.safe"] = function()
+  return module("cjson.safe", false)
+end
+package.preload["kong.tools.cjson"] = function()
+  local cjson = module("cjson.safe", false)
+  cjson.decode_array_with_array_mt(true)
+  return strict("kong.tools.cjson", {
+    encode = cjson.encode,
+    decode_with_array_mt = cjson.decode,
+    array_mt = array_mt,
+  })
+end
+
+-- kong/db/schema/typedefs.lua, as far as a type says all there is to check.
+package.preload["kong.db.schema.typedefs"] = function()
+  local function typedef(field)
+    return setmetatable(field, {
+      __call = function(_, more)
+        local made = {}
+        for _, from in ipairs({field, more}) do
+          for key, value in pairs(from) do
+            made[key] = value
+          end
+        end
+        return made
+      end,
+    })
+  end
+  local function nobody(reference)
+    return typedef({type = "foreign", reference = reference, eq = null})
+  end
+  local function protocols(...)
+    return typedef({type = "set", required = true, elements = {type = "string"}, default = {...}})
+  end
+  return strict("kong.db.schema.typedefs", {
+    no_consumer = nobody("consumers"),
+    no_route = nobody("routes"),
+    no_service = nobody("services"),
+    port = typedef({type = "integer", between = {0, 65535}}),
+    timeout = typedef({type = "integer", between = {0, 2147483646}}),
+    protocols = protocols("grpc", "grpcs", "http", "https"),
+    protocols_http = protocols("grpc", "grpcs", "http", "https"),
+  })
+end
+
+-- Other modules are the operator's files; nothing else is found.
+for i = #package.loaders, 2, -1 do
+  package.loaders[i] = nil
+end
+package.loaders[2] = function(name)
+  local source, chunk = host.find(name)
+  if not source then
+    return "\n\tno file of this name in lua_package_path"
+  end
+  return assert(load(source, "=" .. chunk, "t"))
+end
+
+return {
+  shape = shape,
+  array_mt = array_mt,
+  matching = function(pattern, message)
+    return function(value)
+      if value:match(pattern) then
+        return true
+      end
+      return nil, message or "invalid value"
+    end
+  end,
+}

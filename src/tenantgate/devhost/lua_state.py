@@ -1,0 +1,319 @@
+"""The Lua state of the host: LuaJIT with a stand-in for Kong's PDK, as each worker of Kong has one.
+
+Everything runs in the event loop's thread, one phase of one plugin at a time and to its end, so a state needs no
+lock of its own. Errors are told by their place; their text only where Lua or the host has written the text, since a
+plugin's own may hold a prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from lupa import luajit21
+
+from tenantgate.devhost import lua
+from tenantgate.devhost.entities import PluginConfig
+from tenantgate.devhost.exchange import Answer, Exchange, Exited, Held
+from tenantgate.devhost.logs import KongLog
+from tenantgate.devhost.lua_functions import FUNCTIONS, HIDDEN
+from tenantgate.devhost.lua_values import SharedContext, Values
+from tenantgate.devhost.pdk import KONG_VERSION
+from tenantgate.devhost.pdk_event import Event, PdkError
+from tenantgate.errors import ConfigError
+
+__all__ = ["LuaError", "LuaState"]
+
+_PLACE: Final = re.compile(r"(?P<place>(?P<chunk>[^\n:]{1,200}):\d+): (?P<message>.*)", re.DOTALL)
+_OF_LUA: Final = re.compile(
+    r"attempt to (?:index|call|perform arithmetic on|concatenate|get length of) "
+    r"(?:(?:local|upvalue|field|method|global) '\w+' \(a \w+ value\)|a \w+ value)"
+    r"|attempt to compare (?:two \w+ values|\w+ with \w+)"
+    r"|bad argument #\d+ to '(?:\w+|\?)' \(\w+ expected, got [\w ]+\)"
+    r"|the embedded host (?:has no|can't set) (?:kong|ngx|cjson)[\w.]*"
+    r"|module '[\w./-]+' not found:.*|require '[\w./-]+' not allowed within sandbox"
+    r"|Can not modify \w+\.\w+\. Protected by the sandbox\.",
+    re.DOTALL,
+)
+
+
+class LuaError(Exception):
+    """Lua raised an error: Kong answers 500 in rewrite and access, and closes the connection in filters."""
+
+
+class LuaState:
+    """One LuaJIT state.
+
+    Args:
+        log: for what plugins log.
+        settings: of kong.conf; heeded are untrusted_lua and untrusted_lua_sandbox_requires.
+        package_path: where ``require`` looks, in Lua's form.
+    """
+
+    def __init__(
+        self, log: KongLog, settings: Mapping[str, str] | None = None, package_path: str = ""
+    ) -> None:
+        self.log = log
+        self._event: Event | None = None
+        self._answer: Answer | None = None
+        self._told: set[str] = set()
+        self._chunks: set[str] = set()
+        self._configs: dict[str, Any] = {}
+        self._lua = luajit21.LuaRuntime(
+            encoding=None,
+            source_encoding="utf-8",
+            unpack_returned_tuples=True,
+            register_eval=False,
+            register_builtins=False,
+            attribute_filter=_nothing_of_python,
+        )
+        globals_ = self._lua.globals()
+        globals_[b"python"] = globals_[b"package"][b"loaded"][b"python"] = None
+        self._path = package_path
+        self._host = self._load("kong", self._functions())
+        modules = self._load(
+            "modules",
+            self._table({"decode": self._decode, "encode": self._encode, "find": self._source}),
+            self._host[b"null"],
+        )
+        self.values = Values(
+            self._lua, null=self._host[b"null"], array_mt=modules[b"array_mt"], shape=modules[b"shape"]
+        )
+        self.matching = modules[b"matching"]
+        globals_[b"kong"], globals_[b"ngx"] = self._host[b"kong"], self._host[b"ngx"]
+        self._sandbox = self._load_sandbox(settings or {})
+        self.names = frozenset(lua.from_bytes(n) for n in self._host[b"names"]().values())
+        self._run, self._filter, self._request = (self._host[n] for n in (b"run", b"filter", b"request"))
+
+    def _load(self, name: str, *arguments: Any) -> Any:
+        self._chunks.add(f"{name}.lua")
+        file = resources.files("tenantgate.devhost").joinpath("kong_lua", f"{name}.lua")
+        return self._lua.compile(file.read_bytes(), name=f"={name}.lua".encode())(*arguments)
+
+    def _load_sandbox(self, settings: Mapping[str, str]) -> Any:
+        trust = settings.get("untrusted_lua", "sandbox")
+        if trust == "off":
+            return None
+        if trust not in ("sandbox", "on"):
+            raise ConfigError("kong.conf: untrusted_lua: must be one of: off, sandbox, on")
+        if settings.get("untrusted_lua_sandbox_environment"):
+            raise ConfigError("kong.conf: untrusted_lua_sandbox_environment: the embedded host can't do this")
+        modules = settings.get("untrusted_lua_sandbox_requires", "").split(",")
+        allowed = self._table({m.strip(): True for m in modules if m.strip()})
+        host = self._host
+        return self._load("sandbox", host[b"kong"], host[b"ngx"], allowed, trust == "on")
+
+    def _table(self, items: Mapping[str, Any]) -> Any:
+        return self._lua.table_from({k.encode(): v for k, v in items.items()})
+
+    def _functions(self) -> Any:
+        return self._table(
+            {
+                "call": self._call,
+                "log": self._log_line,
+                "names": self._lua.table_from([name.encode() for name in FUNCTIONS]),
+                "version": KONG_VERSION.encode(),
+                "version_num": int("{:d}{:03d}{:03d}".format(*map(int, KONG_VERSION.split(".")))),
+            }
+        )
+
+    # -- code
+
+    def compile(self, code: str, name: str) -> Any:
+        """The code of a plugin's configuration as a function of Kong's sandbox.
+
+        Raises:
+            ConfigError: untrusted Lua is off, or the code is no Lua.
+        """
+        if self._sandbox is None:
+            raise ConfigError("loading of untrusted Lua code disabled because 'untrusted_lua' is 'off'")
+        self._chunks.add(name)
+        made = self._sandbox[b"compile"](lua.to_bytes(code), name.encode())
+        if isinstance(made, tuple):
+            raise ConfigError(f"error parsing: {lua.from_bytes(made[1])}")
+        return made
+
+    def chain(self, functions: Sequence[Any]) -> Any:
+        """One function that runs all of these."""
+        return self._sandbox[b"chain"](self._lua.table_from(list(functions)))
+
+    def module(self, name: str) -> Any:
+        """The value of ``require``.
+
+        Raises:
+            LuaError: as the module's own code raised.
+        """
+        try:
+            return self._lua.globals()[b"require"](name.encode())
+        except luajit21.LuaError as error:
+            shown = error.args[0] if error.args else b""
+            text = lua.from_bytes(shown) if isinstance(shown, bytes) else str(shown)
+            raise LuaError(text.partition("\nstack traceback:")[0]) from None
+
+    def find(self, module: str) -> Path | None:
+        """The file of a module below the package path."""
+        relative = module.replace(".", "/")
+        files = (Path(part.strip().replace("?", relative)) for part in self._path.split(";") if part.strip())
+        return next((file for file in files if file.is_file()), None)
+
+    def _source(self, module: bytes) -> tuple[bytes, bytes] | None:
+        name = module.decode()
+        if (file := self.find(name)) is None:
+            return None
+        # By the module's name: Lua cuts longer ones.
+        chunk = name.replace(".", "/") + ".lua"
+        self._chunks.add(chunk)
+        return file.read_bytes(), chunk.encode()
+
+    # -- phases
+
+    def run(self, x: Exchange, plugin: str, function: Any, *arguments: Any) -> Any:
+        """Run a function in the exchange's phase; its value.
+
+        Raises:
+            Exited: ``kong.response.exit`` or ``error``.
+            LuaError: names the place.
+        """
+        self._enter(x, plugin)
+        try:
+            ended, value = self._run(x.lua, plugin.encode(), function, *arguments)
+        finally:
+            self._event = None
+        if not ended:
+            raise self._error(x, value)
+        self._leave()
+        return value
+
+    def filter(
+        self, x: Exchange, plugin: str, chunk: bytes, function: Any, *arguments: Any, last: bool
+    ) -> bytes:
+        """The same in body_filter: the piece of the body that goes on.
+
+        Raises:
+            LuaError: names the place.
+        """
+        self._enter(x, plugin)
+        try:
+            ended, made, end = self._filter(x.lua, plugin.encode(), chunk, last, function, *arguments)
+        finally:
+            self._event = None
+        if not ended:
+            raise self._error(x, made)
+        if end and not last:
+            raise LuaError("the embedded host can't end a body before its end")
+        return _chunk(made)
+
+    def config(self, conf: PluginConfig) -> Any:
+        """A plugin's configuration as a Lua table, the same at each call."""
+        if conf.id not in self._configs:
+            self._configs[conf.id] = self.values.to_lua(conf.config)
+        return self._configs[conf.id]
+
+    def _enter(self, x: Exchange, plugin: str) -> None:
+        if x.lua is None:
+            shared = self.values.to_lua(dict(x.shared))
+            x.lua = self._request(shared)
+            x.shared = SharedContext(self.values, shared)
+        self._event = Event(x, self.log, plugin)
+        self._told.clear()
+        self._answer = None
+
+    def _leave(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            raise Exited(answer)
+
+    def _error(self, x: Exchange, error: Any) -> Exception:
+        if isinstance(error, Exception):
+            return error  # a fault of the host itself
+        phase = x.phase.value
+        if not isinstance(error, bytes):
+            return LuaError(f"a Lua error that is no text, in {phase}")
+        message = lua.from_bytes(error)
+        place = "?"
+        if (found := _PLACE.fullmatch(message)) and found["chunk"] in self._chunks:
+            place, message = found["place"], found["message"]
+        if message not in self._told and not _OF_LUA.fullmatch(message):
+            message = "an error of the plugin's own"
+        return LuaError(f"{place}: {message.partition(chr(10))[0]}, in {phase}")
+
+    # -- what Lua calls
+
+    def _call(self, method: bytes, *arguments: Any) -> tuple[Any, ...]:
+        name = method.decode()
+        if self._event is None:
+            return (self._tell(f"{name} can't be called outside of a request"),)
+        try:
+            if name in _CTX:
+                return (None, self._context(self._event.ctx, name, *arguments))
+            function = FUNCTIONS.get(name) or HIDDEN[name]
+            value = function(self._event, *map(self.values.to_python, arguments))
+            return (None, self.values.to_lua(value))
+        except Exited as exited:
+            self._answer = exited.answer
+            return (True,)
+        except PdkError as error:
+            return (self._tell(str(error)),)
+        except RecursionError:
+            return (self._tell(f"{name}: an argument is nested too deep"),)
+        except TypeError:
+            return (self._tell(f"{name}: wrong arguments"),)
+
+    def _tell(self, message: str) -> bytes:
+        self._told.add(message)
+        return lua.to_bytes(message)
+
+    def _context(self, ctx: dict[str, Any], name: str, key: Any, value: Any = None) -> Any:
+        key = self.values.to_python(key)
+        if name == "ngx.ctx.get":
+            return self.values.to_lua(ctx.get(key, lua.MISSING))
+        if value is None:
+            ctx.pop(key, None)
+        elif luajit21.lua_type(value) == "table":
+            ctx[key] = Held(value, lambda: self.values.to_python(value))
+        else:
+            ctx[key] = self.values.to_python(value)
+        return None
+
+    def _log_line(self, level: bytes, text: bytes) -> None:
+        plugin = self._event.plugin if self._event else "lua"
+        self.log.write(level.decode(), f"[{plugin}] {lua.from_bytes(text)}")
+
+    def _decode(self, text: Any, arrays: bool) -> tuple[Any, ...]:
+        if not isinstance(text, bytes):
+            return (b"bad argument #1 to 'decode' (string expected)",)
+        value = lua.decode(text)
+        if value is lua.MISSING:
+            return (b"the text is no JSON",)
+        return (None, self.values.null if value is None else self.values.to_lua(value, arrays=arrays))
+
+    def _encode(self, value: Any) -> tuple[Any, ...]:
+        try:
+            return (None, lua.encode(self.values.to_python(value)))
+        except (PdkError, ValueError) as error:
+            return (lua.to_bytes(str(error)),)
+        except RecursionError:
+            return (b"Cannot serialise, excessive depth",)
+
+
+_CTX: Final = frozenset({"ngx.ctx.get", "ngx.ctx.set"})
+
+
+def _nothing_of_python(_object: Any, _name: Any, _setting: bool) -> Any:
+    raise AttributeError("Lua sees nothing of Python but what it may call")
+
+
+def _chunk(value: Any) -> bytes:
+    # ngx.arg[1] takes nil, text, and a table of texts (ngx_http_lua_bodyfilterby.c).
+    if value is None:
+        return b""
+    if isinstance(value, bytes):
+        return value
+    if luajit21.lua_type(value) == "table":
+        return b"".join(_chunk(v) for v in value.values())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return lua.encode(value)
+    raise LuaError(f"bad chunk data type: {luajit21.lua_type(value) or type(value).__name__}")

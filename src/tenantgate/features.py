@@ -1,0 +1,41 @@
+"""The features, and what they say of themselves: one package a line, each with a module `manifest`."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any, Final
+
+from tenantgate.manifest import Feature, PluginManifest
+
+__all__ = ["FEATURES", "by_section", "features", "plugins"]
+
+FEATURES: Final = (
+    "tenantgate.audit",
+    "tenantgate.cache",
+    "tenantgate.compress",
+    "tenantgate.guard",
+)
+
+
+def features() -> tuple[Feature, ...]:
+    """The features' manifests, in the order of `FEATURES`."""
+    return tuple(_feature(package) for package in FEATURES)
+
+
+@cache
+def _feature(package: str) -> Feature:
+    found = importlib.import_module(f"{package}.manifest").FEATURE
+    if not isinstance(found, Feature):
+        raise TypeError(f"{package}.manifest: FEATURE is no Feature")
+    return found
+
+
+def plugins() -> tuple[PluginManifest[Any], ...]:
+    """All plugins, in the order in which Kong runs them."""
+    return tuple(sorted((p for f in features() for p in f.plugins), key=lambda p: -p.priority))
+
+
+def by_section() -> dict[str, PluginManifest[Any]]:
+    """The plugins by their section in tenants.yaml."""
+    return {plugin.section: plugin for plugin in plugins()}
