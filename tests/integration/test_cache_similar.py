@@ -106,7 +106,7 @@ def test_where_redis_fails_while_it_learns_the_answer_is_stored(
 
 
 def learning_of(rig: Rig) -> Any:
-    return rig.plugin._cache._levels.learning(cache_service.MODELS)
+    return rig.plugin._service._levels.learning(cache_service.MODELS)
 
 
 def probed(rig: Rig) -> None:
