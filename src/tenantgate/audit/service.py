@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from tenantgate.audit.core.content import RawContent
 from tenantgate.audit.core.redaction import MARGIN
 from tenantgate.audit.courier import Courier
+from tenantgate.bounded import Bounded
 from tenantgate.llm import Refusal
-from tenantgate.store.bounded import Bounded
 from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tenantgate.kong.event import Event
 
-__all__ = ["Deadlines", "LateSteps"]
-
-_LATE_STEPS: Final = 10_000
+__all__ = ["Deadlines"]
 
 
 class Deadlines:
@@ -52,23 +49,3 @@ class Deadlines:
                 following = event.expire(now)
                 if following is not None:
                     self.watch(again, following, event)
-
-
-class LateSteps:
-    """Events that ended before Kong's last Step, and whether its answer rejects: at most 10,000; thread-safe."""
-
-    def __init__(self) -> None:
-        self._rejects: OrderedDict[int, bool] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def put(self, number: int, *, reject: bool) -> None:
-        """The event of this number has ended."""
-        with self._lock:
-            self._rejects[number] = reject
-            if len(self._rejects) > _LATE_STEPS:
-                self._rejects.popitem(last=False)
-
-    def take(self, number: int) -> bool | None:
-        """Whether the answer to the event's Step rejects; None if there is no such event. Once."""
-        with self._lock:
-            return self._rejects.pop(number, None)

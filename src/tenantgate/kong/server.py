@@ -23,9 +23,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from tenantgate.bounded import Bounded
 from tenantgate.kong.connection import ClosedError, Connection, abandoned
 from tenantgate.kong.control import METHODS, Control
-from tenantgate.kong.deadlines import Deadlines, LateSteps
+from tenantgate.kong.deadlines import Deadlines
 from tenantgate.kong.event import Event, Outcome, last_answer
 from tenantgate.kong.instances import InstanceError, Instances, Memory, first_id
 from tenantgate.kong.ledger import Ledger
@@ -52,6 +53,7 @@ _WRITE_STALL_S: Final = 10.0
 _FROZEN_S: Final = 1.0  # a tick that is so late means that the process did not run: stopped, or swapped out
 _ACCEPT_PAUSE_S: Final = 0.02
 _BATCH: Final = 256  # calls the warden reads before it looks at deadlines again
+_LATE_STEPS: Final = 10_000
 _DRAIN_S: Final = 1.0
 _STEPS: Final = frozenset(
     f"plugin.Step{kind}"
@@ -121,7 +123,8 @@ class Server:
         self._events: dict[int, Event] = {}
         self._event_ids = itertools.count(first_id())
         self._deadlines = Deadlines(self._wake_by)
-        self._late = LateSteps()
+        # Events that ended before their last Step, and whether its answer rejects.
+        self._late: Bounded[int, bool] = Bounded(_LATE_STEPS)
         self._handed: deque[tuple[Connection, Call | None]] = deque()
         self._control = Control(self.instances, self)
         self._warm = False
@@ -467,7 +470,7 @@ class Server:
     def ended(self, event: Event, outcome: Outcome) -> None:
         """See `Switchboard`."""
         if outcome in {Outcome.LATE, Outcome.OVERLOAD}:
-            self._late.put(event.id, reject=event.instance.policy.rejects(event.phase))
+            self._late.put(event.id, event.instance.policy.rejects(event.phase))
         self._events.pop(event.id, None)
         _events.inc(phase=event.phase, outcome=outcome)
         _seconds.observe(time.monotonic() - event.arrived, phase=event.phase)

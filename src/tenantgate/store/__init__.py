@@ -1,1 +1,1 @@
-"""What a process keeps for its features: Redis, encryption per tenant, background threads, objects in memory."""
+"""What a process keeps for its features: Redis, encryption per tenant, background threads, shared objects."""

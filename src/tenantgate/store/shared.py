@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from tenantgate.store.bounded import Bounded
+from tenantgate.bounded import Bounded
 
 __all__ = ["Shared"]
 

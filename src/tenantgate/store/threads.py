@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 from weakref import WeakSet
 
-from tenantgate.store.bounded import Bounded
+from tenantgate.bounded import Bounded
 from tenantgate.telemetry import logs
 
 __all__ = ["BackgroundBuilds", "BackgroundThread"]

@@ -1,4 +1,4 @@
-"""Deadlines in their order, and events whose Step comes late."""
+"""Deadlines in their order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.kong.deadlines import Deadlines, LateSteps
+from tenantgate.kong.deadlines import Deadlines
 
 
 @dataclass
@@ -72,10 +72,3 @@ def test_an_event_may_have_a_further_deadline() -> None:
     assert (made.first(10.0), woken) == (7.0, [5.0, 7.0])
     made.expire(7.0, ("again", 1.0))
     assert (event.expired, made.first(10.0)) == ([5.0, 7.0], 10.0)
-
-
-def test_a_late_step_is_answered_once_and_the_oldest_are_forgotten() -> None:
-    late = LateSteps()
-    for number in range(10_001):
-        late.put(number, reject=number % 2 == 1)
-    assert [late.take(n) for n in (0, 1, 1, 10_000)] == [None, True, None, False]

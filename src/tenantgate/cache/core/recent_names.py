@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenantgate.store.bounded import Bounded
+from tenantgate.bounded import Bounded
 
 __all__ = ["RecentNames"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
@@ -20,7 +19,7 @@ class Bounded(Generic[K, V]):
     Args:
         most: entries, at least 0.
         most_bytes: sum of the sizes that `put` is given, in bytes.
-        age_s: seconds that an entry is kept. Older ones go when another is put.
+        age_s: seconds that an entry is kept, by the clock of `put`. Older ones go when another is put.
     """
 
     def __init__(self, most: int, *, most_bytes: float = math.inf, age_s: float = math.inf) -> None:
@@ -29,10 +28,10 @@ class Bounded(Generic[K, V]):
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def put(self, key: K, value: V, *, size: int = 0, now: float | None = None) -> None:
-        """Set an entry of `size` bytes, as the newest one, at `now` of the monotonic clock in seconds."""
+    def put(self, key: K, value: V, *, size: int = 0, now: float = 0.0) -> None:
+        """Set an entry of `size` bytes, as the newest one; `now` in seconds, of one clock."""
         with self._lock:
-            self._put(key, value, size, time.monotonic() if now is None else now)
+            self._put(key, value, size, now)
 
     def get(self, key: K) -> V | None:
         """The value of `key`; None if there is none."""
@@ -40,11 +39,11 @@ class Bounded(Generic[K, V]):
         return None if found is None else found[2]
 
     def setdefault(self, key: K, value: V) -> V:
-        """The value of `key`, `value` if there is none; the entry is the newest then."""
+        """The value of `key`, `value` if there is none; the entry is the newest then. Not for entries with an age."""
         with self._lock:
             found = self._entries.get(key)
             if found is None:
-                self._put(key, value, 0, time.monotonic())
+                self._put(key, value, 0, 0.0)
                 return value
             self._entries.move_to_end(key)
             return found[2]

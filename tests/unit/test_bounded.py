@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.store.bounded import Bounded
+from tenantgate.bounded import Bounded
 
 Put = tuple[str, int, float]  # key, bytes, time
 
