@@ -69,7 +69,13 @@ class Courier:
         self._failures = 0
         self._heard = 0.0  # when the worker last sent metrics
         self._process: subprocess.Popen[bytes] | None = None
-        self._thread = BackgroundThread("audit-courier", self._step, log=_log, failed="audit courier failed")
+        self._thread = BackgroundThread(
+            "audit-courier",
+            self._step,
+            log=_log,
+            failed="audit courier failed",
+            interrupt=self._interrupt,
+        )
         self._thread.start()
 
     def policy(self, name: str, route_id: str, values: Mapping[str, Any]) -> None:
@@ -96,9 +102,6 @@ class Courier:
 
     def stop(self) -> None:
         """Let the worker end; waits for it."""
-        self._thread.stop()
-        with self._changed:
-            self._changed.notify()
         self._thread.stop(_END_S)
 
     @property
@@ -118,6 +121,10 @@ class Courier:
         self._changed.notify()
 
     # -- the thread ---------------------------------------------------------------------------------------
+
+    def _interrupt(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     def _step(self) -> float:
         started = time.monotonic()

@@ -31,7 +31,7 @@ class BackgroundThread:
     `step` gives the seconds until its next call, None if it waits for `wake`. What it raises is logged as the event
     `failed` of `log`, by its type and place, once until a call succeeds again; `step` is called again after `again_s`
     seconds at most. Nothing runs before the first `wake` or `start`. After a fork, or if the thread is dead, the next
-    of these starts another one.
+    of these starts another one. `interrupt` is called when the thread is stopped, for a `step` that waits by itself.
     """
 
     def __init__(
@@ -42,8 +42,9 @@ class BackgroundThread:
         log: logging.Logger,
         failed: str,
         again_s: float = _AGAIN_S,
+        interrupt: Callable[[], None] = lambda: None,
     ) -> None:
-        self._again_s = again_s
+        self._again_s, self._interrupt = again_s, interrupt
         self.name, self._step, self._log, self._failed = name, step, log, failed
         self._lock = threading.Lock()
         self._awake = threading.Event()
@@ -85,6 +86,7 @@ class BackgroundThread:
         """End the thread when the call of `step` returns, and wait for that up to `timeout_s` seconds."""
         self._stopping.set()
         self._awake.set()
+        self._interrupt()
         if self.alive and self._thread is not threading.current_thread() and self._thread is not None:
             self._thread.join(timeout_s)
 

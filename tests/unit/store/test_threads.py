@@ -126,6 +126,24 @@ def test_a_stop_ends_a_pause() -> None:
     assert made.stopping
 
 
+def test_a_stop_interrupts_a_step_that_waits_by_itself() -> None:
+    interrupted = threading.Event()
+    waits = threading.Event()
+
+    def step() -> float:
+        waits.set()
+        assert interrupted.wait(PATIENCE_S)
+        return PATIENCE_S
+
+    made = BackgroundThread("t", step, log=LOG, failed="", interrupt=interrupted.set)
+    made.start()
+    assert waits.wait(PATIENCE_S)
+    made.stop()
+    assert interrupted.is_set()
+    made.stop(PATIENCE_S)
+    assert not made.alive
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_after_a_fork_the_child_has_a_thread_of_its_own_and_all_end_with_their_process() -> None:
     program = """
