@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from tenantgate.cache.core import entry as entries
-from tenantgate.cache.core.admit import STORED, NotStored, admit, is_stream, new_entry
+from tenantgate.cache.core.admit import STORED, NotStored, admit, new_entry
 from tenantgate.cache.core.guards import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
 from tenantgate.cache.core.lookup import Resources, look_up
 from tenantgate.cache.core.outcome import Bypass, Hit, Miss
@@ -30,6 +30,8 @@ from tenantgate.cache.redis_store import RedisCache
 from tenantgate.cache.sweeping import Sweeper
 from tenantgate.llm import chat
 from tenantgate.llm.chat import ChatReply, Refusal
+from tenantgate.llm.errors import Code, ErrorType, error_body
+from tenantgate.llm.log_record import LogRecord
 from tenantgate.store.redis_nodes import connect
 from tenantgate.telemetry import metrics
 
@@ -149,9 +151,9 @@ class SemanticCache:
 
     def _only_if_cached(self, host: Host, tenant: TenantId) -> NoReturn:
         # RFC 9111, section 5.2.1.7
-        body = chat.error_body(
+        body = error_body(
             "The cache holds no answer, and the request asked for no other.",
-            kind="invalid_request_error", code="only_if_cached",
+            kind=ErrorType.INVALID_REQUEST, code=Code.ONLY_IF_CACHED,
         )  # fmt: skip
         _count(Status.MISS, MissReason.ONLY_IF_CACHED, tenant)
         host.answer(504, body, {"Content-Type": chat.JSON_TYPE, **status_headers(Status.MISS)})
@@ -190,9 +192,9 @@ class SemanticCache:
         _stores.inc(outcome=outcome or STORED)
 
     def _reply(self, host: Host, pending: Pending) -> ChatReply | NotStored:
-        record = host.record()
+        record = LogRecord(host.record())
         # Where ai-proxy's response_streaming is `always`, the client need not have asked for it.
-        stream = pending.stream or is_stream(record)
+        stream = pending.stream or record.is_stream
         reason = _stream_reason(host) if stream else None
         calls = self._config.store_tool_calls
         return admit(record, stream=stream, stream_reason=reason, tool_calls=calls)

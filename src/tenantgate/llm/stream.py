@@ -1,4 +1,4 @@
-"""Server-sent events, parsed so that nothing of them is left unread, and written again.
+"""Streamed replies: server-sent events, parsed so that nothing of them is left unread, and written again.
 
 Each event is a mapping: ``data``, parsed where it is JSON, and ``lines``, all its other lines as they came (names,
 ids, comments, what no standard knows). Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
@@ -11,7 +11,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["loads", "parse_events", "parse_lines", "write_events", "write_lines"]
+__all__ = ["DONE", "finished_chunks", "loads", "parse_events", "parse_lines", "write_events", "write_lines"]
+
+DONE: Final[Mapping[str, Any]] = {"data": "[DONE]"}
+"""The event that ends OpenAI's streams."""
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 
@@ -43,6 +46,12 @@ def parse_events(text: str) -> list[dict[str, Any]]:
             )
             data, lines = [], []
     return events
+
+
+def finished_chunks(text: str) -> list[Any] | None:
+    """The data of OpenAI's stream without the event that ends it; None for a stream that was cut off before it."""
+    events = [event for event in parse_events(text) if "data" in event]
+    return [event["data"] for event in events[:-1]] if events and events[-1]["data"] == DONE["data"] else None
 
 
 def parse_lines(text: str) -> list[dict[str, Any]] | None:
