@@ -35,14 +35,14 @@ class LogRecord:
     @classmethod
     def of(cls, value: Any) -> LogRecord | None:
         """The record in a JSON value; None for one that isn't a request's."""
-        return cls(value) if isinstance(_at(value, "request"), dict) else None
+        return cls(value) if isinstance(value, dict) and isinstance(value.get("request"), dict) else None
 
     # -- request ------------------------------------------------------------------------------------------
 
     @property
     def request_id(self) -> str:
         """Kong's id of the request: 32 hexadecimal digits."""
-        return _text(self.values, "request", "id")
+        return _text(self.values.get("request"), "id")
 
     @property
     def correlation_id(self) -> str:
@@ -63,16 +63,16 @@ class LogRecord:
     @property
     def method(self) -> str:
         """HTTP method of the request."""
-        return _text(self.values, "request", "method")
+        return _text(self.values.get("request"), "method")
 
     @property
     def request_size(self) -> int | None:
         """Bytes of the request, head included."""
-        return _whole(self.values, "request", "size")
+        return _whole(self.values.get("request"), "size")
 
     def request_header(self, name: str) -> tuple[str, ...]:
         """All values of a request header; `name` is in lower case."""
-        return _texts(self.values, "request", "headers", name)
+        return _texts(self.values.get("request"), name)
 
     @property
     def client_ip(self) -> str:
@@ -82,44 +82,44 @@ class LogRecord:
     @property
     def consumer_id(self) -> str:
         """Kong's id of the consumer."""
-        return _text(self.values, "consumer", "id")
+        return _text(self.values.get("consumer"), "id")
 
     @property
     def consumer_name(self) -> str:
         """User name of the consumer."""
-        return _text(self.values, "consumer", "username")
+        return _text(self.values.get("consumer"), "username")
 
     @property
     def consumer_custom_id(self) -> str:
         """Custom id of the consumer: the tenant's id, as rendered."""
-        return _text(self.values, "consumer", "custom_id")
+        return _text(self.values.get("consumer"), "custom_id")
 
     @property
     def route_id(self) -> str:
         """Kong's id of the route."""
-        return _text(self.values, "route", "id")
+        return _text(self.values.get("route"), "id")
 
     @property
     def route_name(self) -> str:
         """Name of the route."""
-        return _text(self.values, "route", "name")
+        return _text(self.values.get("route"), "name")
 
     # -- response -----------------------------------------------------------------------------------------
 
     @property
     def status(self) -> int | None:
         """HTTP status that the client got."""
-        found = _number(self.values, "response", "status")
+        found = _number(self.values.get("response"), "status")
         return int(found) if found is not None and found % 1 == 0 else None
 
     @property
     def response_size(self) -> int | None:
         """Bytes sent to the client, head included."""
-        return _whole(self.values, "response", "size")
+        return _whole(self.values.get("response"), "size")
 
     def response_header(self, name: str) -> tuple[str, ...]:
         """All values of a response header; `name` is in lower case."""
-        return _texts(self.values, "response", "headers", name)
+        return _texts(self.values.get("response"), name)
 
     @property
     def is_stream(self) -> bool:
@@ -159,7 +159,8 @@ class LogRecord:
 
         Of a stream it has the text only: no finish reason and no tool calls.
         """
-        found = _at(self.values, "ai", "proxy", "payload", "response")
+        payload = _of_ai_proxy(self.values, "payload")
+        found = payload.get("response") if isinstance(payload, dict) else None
         return found if isinstance(found, str | dict | list) else None
 
     @property
@@ -180,19 +181,19 @@ class LogRecord:
     @property
     def time_to_first_token_ms(self) -> float | None:
         """Milliseconds from sending the request to the first piece of a stream."""
-        return _number(self.values, "ai", "proxy", "meta", "llm_time_to_first_token")
+        return _number(_of_ai_proxy(self.values, "meta"), "llm_time_to_first_token")
 
     @property
     def tokens(self) -> Tokens | None:
         """Tokens as ai-proxy counted them; None where each count is zero or absent, as where no provider was asked."""
-        usage = _at(self.values, "ai", "proxy", "usage")
+        usage = _of_ai_proxy(self.values, "usage")
         prompt, completion, total = (_whole(usage, name) or 0 for name in NAMES)
         return (prompt, completion, total or prompt + completion) if prompt or completion or total else None
 
     @property
     def cost(self) -> float | None:
         """Cost in the currency of ai-proxy's ``input_cost`` and ``output_cost``; None also for no cost."""
-        return _number(self.values, "ai", "proxy", "usage", "cost") or None
+        return _number(_of_ai_proxy(self.values, "usage"), "cost") or None
 
     # -- Tenantgate's -------------------------------------------------------------------------------------
 
@@ -203,37 +204,38 @@ class LogRecord:
         return found if isinstance(found, dict) else {}
 
 
-def _at(record: Any, *path: str) -> Any:
-    for step in path:
-        record = record.get(step) if isinstance(record, dict) else None
-    return record
+def _of_ai_proxy(values: Mapping[str, Any], name: str) -> Any:
+    ai = values.get("ai")
+    proxy = ai.get("proxy") if isinstance(ai, dict) else None
+    return proxy.get(name) if isinstance(proxy, dict) else None
 
 
-def _text(record: Any, *path: str) -> str:
-    found = _at(record, *path)
+def _named(values: Mapping[str, Any], name: str) -> str:
+    found = _text(_of_ai_proxy(values, "meta"), name)
+    return "" if found == _UNSPECIFIED else found
+
+
+def _text(part: Any, name: str) -> str:
+    found = part.get(name) if isinstance(part, dict) else None
     return found if isinstance(found, str) else ""
 
 
-def _texts(record: Any, *path: str) -> tuple[str, ...]:
+def _texts(part: Any, name: str) -> tuple[str, ...]:
     """A header's values: Kong logs one as a text, several as a list."""
-    found = _at(record, *path)
+    headers = part.get("headers") if isinstance(part, dict) else None
+    found = headers.get(name) if isinstance(headers, dict) else None
     if isinstance(found, str):
         return (found,)
-    return tuple(v for v in found if isinstance(v, str)) if isinstance(found, list) else ()
+    return tuple([v for v in found if isinstance(v, str)]) if isinstance(found, list) else ()
 
 
-def _number(record: Any, *path: str) -> float | None:
-    found = _at(record, *path)
+def _number(part: Any, name: str) -> float | None:
+    found = part.get(name) if isinstance(part, dict) else None
     # NaN, which Python's JSON has, fails both comparisons.
     usable = isinstance(found, int | float) and not isinstance(found, bool) and -1e15 < found < 1e15
     return found if usable else None
 
 
-def _whole(record: Any, *path: str) -> int | None:
-    number = _number(record, *path)
+def _whole(part: Any, name: str) -> int | None:
+    number = _number(part, name)
     return None if number is None else int(number)
-
-
-def _named(record: Any, name: str) -> str:
-    found = _text(record, "ai", "proxy", "meta", name)
-    return "" if found == _UNSPECIFIED else found
