@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tenantgate.llm.usage import NAMES, Tokens
+from tenantgate.llm.usage import TOKEN_NAMES, Tokens
 
 __all__ = ["LogRecord"]
 
@@ -187,7 +187,7 @@ class LogRecord:
     def tokens(self) -> Tokens | None:
         """Tokens as ai-proxy counted them; None where each count is zero or absent, as where no provider was asked."""
         usage = _of_ai_proxy(self.values, "usage")
-        prompt, completion, total = (_whole(usage, name) or 0 for name in NAMES)
+        prompt, completion, total = (_whole(usage, name) or 0 for name in TOKEN_NAMES)
         return (prompt, completion, total or prompt + completion) if prompt or completion or total else None
 
     @property

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-__all__ = ["Details", "Tokens", "token_count", "usage_details", "usage_object", "usage_tokens"]
+__all__ = ["TOKEN_NAMES", "Details", "Tokens", "token_count", "usage_details", "usage_object", "usage_tokens"]
 
 Tokens: TypeAlias = tuple[int, int, int]
 """Tokens of the prompt, of the completion, and of both."""
 Details: TypeAlias = Mapping[str, Mapping[str, int]]
 """Tokens by kind under ``prompt_tokens_details`` and ``completion_tokens_details``."""
 
-NAMES: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
+TOKEN_NAMES: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 _DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
 
 
 def token_count(value: Any) -> int | None:
-    """A number of tokens, 0 to 10**12; None for anything else."""
+    """A number of tokens, 0 or more and below 10**12; None for anything else."""
     # 1e999 is JSON, and infinite; no reply has 10**12 tokens.
     usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
     return int(value) if usable else None
@@ -30,7 +30,7 @@ def usage_tokens(usage: Any) -> Tokens | None:
     """The tokens that a reply's usage counts, where it has both counts; their sum is computed."""
     if not isinstance(usage, Mapping):
         return None
-    prompt, completion = (token_count(usage.get(name)) for name in NAMES[:2])
+    prompt, completion = (token_count(usage.get(name)) for name in TOKEN_NAMES[:2])
     return None if prompt is None or completion is None else (prompt, completion, prompt + completion)
 
 
@@ -47,5 +47,5 @@ def usage_details(usage: Any) -> dict[str, dict[str, int]]:
 
 def usage_object(tokens: Tokens, details: Details | None = None) -> dict[str, Any]:
     """The usage of a reply."""
-    counts: dict[str, Any] = dict(zip(NAMES, tokens, strict=True))
+    counts: dict[str, Any] = dict(zip(TOKEN_NAMES, tokens, strict=True))
     return counts | {name: dict(held) for name, held in (details or {}).items()}
