@@ -98,6 +98,7 @@ def test_a_record_without_it_has_it_absent(name: str) -> None:
         ("response/size", 10**400, "response_size", None),
         ("response/size", math.inf, "response_size", None),
         ("response/size", math.nan, "response_size", None),
+        ("response/size", -1e300, "response_size", None),
         ("response/headers", [], "is_stream", False),
         ("response/headers/content-type", "application/json", "is_stream", False),
         ("response/headers/content-type", ["a/b", "text/event-stream"], "is_stream", True),
