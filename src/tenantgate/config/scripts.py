@@ -40,11 +40,8 @@ def _lua(error: ErrorText) -> str:
     return "{" + ", ".join(f"'{text}'" for text in error) + "}"  # none of the texts needs an escape
 
 
-ERROR_BODY: Final = script(
-    "config", "error_body",
-    BY_STATUS=", ".join(f"[{status}] = {_lua(error)}" for status, error in BY_STATUS.items()),
-    OTHER_STATUS=_lua(OTHER_STATUS),
-)  # fmt: skip
+_BY_STATUS: Final = ", ".join(f"[{status}] = {_lua(error)}" for status, error in BY_STATUS.items())
+ERROR_BODY: Final = script("config", "error_body", BY_STATUS=_BY_STATUS, OTHER_STATUS=_lua(OTHER_STATUS))
 ERROR_HEAD: Final = script("config", "error_head")
 
 

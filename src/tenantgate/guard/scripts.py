@@ -10,8 +10,9 @@ __all__ = ["GUARD_CHECK", "REPLY_GUARD_BODY", "REPLY_GUARD_CHECK"]
 # Lua text in single quotes: the message holds none.
 _UNCHECKED: Final = error_body(
     "The content policy can not be checked right now. Try again later.",
-    kind=ErrorType.SERVER, code=Code.GUARD_UNAVAILABLE,
-).decode("ascii")  # fmt: skip
+    kind=ErrorType.SERVER,
+    code=Code.GUARD_UNAVAILABLE,
+).decode("ascii")
 GUARD_CHECK: Final = script("guard", "check", UNCHECKED=_UNCHECKED)
 REPLY_GUARD_CHECK: Final = script("guard", "reply_head")
 REPLY_GUARD_BODY: Final = script("guard", "reply_body", UNCHECKED=_UNCHECKED)

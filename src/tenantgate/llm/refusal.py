@@ -42,6 +42,9 @@ class Refusal:
     def body(self, *, request_id: str | None = None) -> bytes:
         """The error in OpenAI's shape."""
         return error_body(
-            self.message, kind=ErrorType.INVALID_REQUEST, code=self.reason.value,
-            param=self.param, request_id=request_id,
-        )  # fmt: skip
+            self.message,
+            kind=ErrorType.INVALID_REQUEST,
+            code=self.reason.value,
+            param=self.param,
+            request_id=request_id,
+        )

@@ -36,9 +36,12 @@ def blocked(
     if show_reason and decision is not None:
         rules = {h.rule.name: sorted({f.kind for f in h.findings}) for h in decision.blocking()}
     return error_body(
-        message or _MESSAGES[code], kind=ErrorType.INVALID_REQUEST, code=code,
-        request_id=safe_id(request_id), rules=rules,
-    )  # fmt: skip
+        message or _MESSAGES[code],
+        kind=ErrorType.INVALID_REQUEST,
+        code=code,
+        request_id=safe_id(request_id),
+        rules=rules,
+    )
 
 
 def safe_id(request_id: str | None) -> str | None:
