@@ -62,8 +62,9 @@ class CacheConfig:
     probe_rate: float = field(
         "Share of the requests answerable by similarity that are sent to the provider nevertheless, as a miss, to "
         "compare its answer with the stored one: none of a tenant's first 30, then up to 0.1 for a while, then "
-        "this share. Only for providers that answer equal questions in equal words; answers of others look wrong, "
-        "and similarity switches itself off. 0: no comparison, and the calibrated threshold stays.",
+        "this share. Identical requests are sampled, too, to learn how the provider rewords its answers. The "
+        "threshold rises where more than max_wrong_rate is wrong with a probability of 0.9, and falls only on "
+        "proof. 0: no comparison, and the calibrated threshold stays.",
         default=0.0, between=(0, 0.5),
     )  # fmt: skip
     embedder: str = field(

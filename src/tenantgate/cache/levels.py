@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tenantgate.cache.core.recent_names import RecentNames
 from tenantgate.cache.core.similar import SimilarLevel
 from tenantgate.cache.stages import MeasuredEmbedder, MeasuredVerifier
 from tenantgate.models.language import Languages
@@ -22,6 +23,7 @@ __all__ = ["Levels"]
 
 _log: Final = logging.getLogger("tenantgate.cache")
 _LANGUAGES: Final = Languages()
+_FOREIGN: Final = RecentNames(10_000)  # of the process: `SimilarLevel.foreign`
 _warned: Final[set[float]] = set()
 
 
@@ -50,7 +52,9 @@ class Levels:
         if made is not None:
             return made.level
         embedder = models.embedder_meanwhile(config.embedder, config.verifier)
-        return None if embedder is None else SimilarLevel(MeasuredEmbedder(embedder), None, _LANGUAGES)
+        if embedder is None:
+            return None
+        return SimilarLevel(MeasuredEmbedder(embedder), None, _LANGUAGES, foreign=_FOREIGN)
 
     def learning(self, models: Models) -> Learning | None:
         """What keeps the bound on each tenant's own traffic, unless nothing is to be compared."""
@@ -80,6 +84,7 @@ class Levels:
         level = SimilarLevel(
             MeasuredEmbedder(models.embedder), MeasuredVerifier(models.verifier), _LANGUAGES,
             threshold=math.inf if threshold is None else threshold, learner=learning, candidates=config.candidates,
+            foreign=_FOREIGN,
         )  # fmt: skip
         return _Made(models, level, learning)
 

@@ -6,6 +6,7 @@ headers (5 in all).
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from tenantgate.cache.core.entry import Entry
     from tenantgate.cache.core.pending import Pending
     from tenantgate.cache.core.question import Cacheable, Question
+    from tenantgate.cache.core.similar import Embedding
     from tenantgate.kong import Host
     from tenantgate.store.config import RedisConfig
     from tenantgate.store.sealing import TenantSealer
@@ -185,8 +187,10 @@ class SemanticCache:
         try:
             for name in pending.damaged:
                 self._store.forget(pending.keys, name)
+            with contextlib.suppress(UnavailableError):  # which must keep nothing from being stored
+                # Before a repeated question's new answer takes the place of the one that it is compared with.
+                self._learn(pending, reply)
             outcome = reply if isinstance(reply, NotStored) else self._keep(pending, reply)
-            self._learn(pending, reply)
         except UnavailableError:
             outcome = NotStored.REDIS
         _stores.inc(outcome=outcome or STORED)
@@ -201,23 +205,28 @@ class SemanticCache:
 
     def _keep(self, pending: Pending, reply: ChatReply) -> NotStored | None:
         """Store the reply; None if that was done."""
-        config, place = self._config, pending.place
+        config = self._config
         limits = {"ttl_s": config.cache_ttl, "max_bytes": config.max_entry_bytes}
         entry = new_entry(pending.question, reply, time.time(), **limits)
         if isinstance(entry, NotStored):
             return entry
         sealer = _sealer(config.encryption_key, pending.keys.tenant)
-        embedding, level = place.embedding, self._levels.similar(MODELS)
-        if place.vectors and embedding is None and pending.question and level is not None:
-            embedding = level.embed(pending.question, sealer)
+        embedding, vectors = self._embedding(pending, sealer), pending.place.vectors
         states = None if embedding is None else embedding.states
         stored = self._store.store(
             pending.keys, pending.name, _sealed(replace(entry, states=states), pending, sealer),
             ttl_s=config.cache_ttl, max_entries=config.max_entries,
             max_bytes=config.max_megabytes << 20,
-            vector=(place.vectors, embedding.vector) if place.vectors and embedding else None,
+            vector=(vectors, embedding.vector) if vectors and embedding else None,
         )  # fmt: skip
         return None if stored else NotStored.TOO_LARGE
+
+    def _embedding(self, pending: Pending, sealer: TenantSealer) -> Embedding | None:
+        """The question's embedding; None where it isn't compared, so that only measured languages have vectors."""
+        text, place, level = pending.question, pending.place, self._levels.similar(MODELS)
+        if not text or not place.vectors or level is None or level.other_language(pending.keys, text):
+            return None
+        return place.embedding or level.embed(text, sealer)
 
     def _learn(self, pending: Pending, reply: ChatReply | NotStored) -> None:
         """Compare the reply with the stored answer, where the lookup says so."""

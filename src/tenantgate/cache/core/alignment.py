@@ -10,12 +10,13 @@ tell: whether the same words mean the same in their places.
 from __future__ import annotations
 
 import enum
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from tenantgate.cache.core.lexicon import ENDINGS, GENERIC, LISTED, OPPOSITES, SYNONYMS, UNITS
+from tenantgate.cache.core.lexicon import COMPOUNDING, ENDINGS, GENERIC, LISTED, OPPOSITES, SYNONYMS, UNITS
 from tenantgate.cache.core.wording import PERSONS, Question, Term, Wording, stem
 
 __all__ = ["Difference", "compare", "plainly_apart"]
@@ -55,6 +56,7 @@ for _pair, _sets in enumerate(OPPOSITES):
             _SIDES.setdefault(_word, []).append((_pair, _left))
 
 _GENERIC: Final = frozenset(map(stem, GENERIC))
+_COMPOUNDING: Final = frozenset(map(stem, COMPOUNDING))
 _UNIT_STEMS: Final = frozenset(UNITS.values())
 
 # Kinds of questions that one answer may serve. What one wants done, "reset my password", is asked with "how", too.
@@ -112,11 +114,13 @@ def compare(a: Wording, b: Wording) -> Difference | None:
     if only_a or only_b:
         substituted = _synonyms(only_a, only_b)
         only_a, only_b = _without(only_a, substituted.values()), _without(only_b, substituted)
-        if (only_a or only_b) and not _generic(only_a, only_b):
+        if (only_a and only_b) or not _generic(only_a, a) or not _generic(only_b, b):
             return _named(a, b, only_a, only_b)
     if a.sentences != b.sentences:
         return Difference.SENTENCES
     if a.question != b.question and frozenset((a.question, b.question)) not in _ALIKE:
+        return Difference.QUESTION
+    if any("~" + word in b.acts for word in a.acts) or any("~" + word in a.acts for word in b.acts):
         return Difference.QUESTION
     if _asks_otherwise(a, b) or _asks_otherwise(b, a):
         return Difference.MODALITY
@@ -172,11 +176,17 @@ def _without(words: list[str], taken: Iterable[str]) -> list[str]:
     return list((Counter(words) - Counter(list(taken))).elements())
 
 
-def _generic(only_a: list[str], only_b: list[str]) -> bool:
-    """Whether what is left over is of the kind that a model can weigh: general words, and on one side only."""
-    if only_a and only_b:
-        return False
-    return all(word in _GENERIC for word in (*only_a, *only_b))
+def _generic(only: Iterable[str], wording: Wording) -> bool:
+    """Whether what is left over in this text is of the kind that a model can weigh: general words, standing alone."""
+    words = set(only)
+    return words <= _GENERIC and words.isdisjoint(_compounds(wording.terms))
+
+
+def _compounds(terms: Sequence[Term]) -> Iterable[str]:
+    """General words that belong to the word beside them: "account" is one thing, "account type" another."""
+    for before, after in itertools.pairwise(terms):
+        if after.tight:
+            yield from _COMPOUNDING.intersection((before.key, after.key))
 
 
 def _same_word(a: str, b: str) -> bool:
@@ -199,7 +209,8 @@ def _named(a: Wording, b: Wording, only_a: list[str], only_b: list[str]) -> Diff
     if "#" in kinds:
         return Difference.NUMBERS
     if "=" in kinds:
-        return Difference.SIGNS
+        named = all(stem(key[1:]) in a.names | b.names for key in (*only_a, *only_b) if key[0] == "=")
+        return Difference.NAMES if named else Difference.SIGNS
     if bool(only_a) != bool(only_b):
         return Difference.ADDITION
     if any((p, not left) in _sides(b) for p, left in _sides(a)):

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final
 
 from tenantgate.cache.core.lexicon import (
+    CAPITALS,
     CONTRACTIONS,
     COURTESY,
     IDLE,
@@ -81,6 +82,10 @@ class Wording:
     modals: frozenset[str]
     """What says whether something can, may or must be."""
 
+    acts: frozenset[str]
+    """Stems of words that say what "who" or "what" does, as in "who marks"; and after a "~" of those that say who or
+    what that is, as in "who is mark"."""
+
 
 PERSONS: Final = frozenset(("=i",))
 """Keys of terms that say who does or to whom it is done, where that is the one who asks."""
@@ -126,6 +131,12 @@ _SUBJECTS: Final = frozenset(
 _BE: Final = frozenset("is are was were am be much many long far old often big tall will would".split())
 
 
+_JOINED: Final = frozenset(
+    "i me we us mine ours myself you yours it this that these those some any one ones here there".split()
+)
+"""Words that mean little alone, and one thing, person or place more after "and"."""
+
+
 _INFINITIVE: Final = frozenset("how where what when want like need must going able try trying".split())
 """Words after which "to" is no preposition."""
 
@@ -155,17 +166,22 @@ _Phrases = Mapping[str, Sequence[tuple[tuple[str, ...], tuple[str, ...]]]]
 
 @lru_cache(maxsize=512)
 def read(text: str) -> Wording:
-    """A text taken apart; linear in its length."""
+    """A text taken apart; linear in its length: 2 µs a character.
+
+    No checkpoint stops it, so it is for texts that an embedder reads to their end, which bounds them.
+    """
     lines = _Lines(text)
     terms: list[Term] = []
     sentences, negations = 0, 0
     question: Question | None = None
     modals: set[str] = set()
     persons: list[str] = []
+    acts: set[str] = set()
     for found in lines.sentences:
         sentence = _opened(_replaced(found, _PERSONAL if _FIRST.intersection(found) else _PHRASES))
         if any(len(word) == 1 and word not in "ai" for word in sentence):
             sentence = ["=a" if word == "a" else word for word in sentence]  # a letter among letters
+        acts.update(_acts(sentence))
         persons.extend(_PERSON[word] for word in sentence if word in _PERSON)
         if sentence and question in (None, Question.OTHER):
             question = _question(sentence)
@@ -182,6 +198,7 @@ def read(text: str) -> Wording:
         question=question or Question.OTHER,
         modals=frozenset(modals),
         persons=tuple(persons),
+        acts=frozenset(acts),
     )
 
 
@@ -196,6 +213,7 @@ class _Lines:
         if "no" in text.lower():
             text = _IDLE_NOT.sub(" ", text)
         self._shouting = text.isupper()
+        self._titled = text.istitle()
         at = 0
         if any(mark in text for mark in _LITERAL_MARKS):
             for match in _LITERAL.finditer(text):
@@ -268,6 +286,10 @@ class _Lines:
             return
         if capital and (sentence or (len(word) > 1 and word.isupper())) and low != "i":
             self.names.add(low)
+            if low in CAPITALS and not self._titled:
+                self.words.add(low)
+                self._token("=" + low)  # Polish, to polish
+                return
         elif low == "i" and len(sentence) > 1 and sentence[-1] in self.names:
             low = "=I"  # a numeral: World War I
         self.words.add(low)
@@ -317,8 +339,9 @@ def _opened(words: list[str]) -> list[str]:
     start = 0
     while start < len(words):
         for phrase, _ in _OPENINGS.get(words[start], ()):
-            if tuple(words[start : start + len(phrase)]) == phrase:
-                start += len(phrase)
+            end = start + len(phrase)
+            if tuple(words[start:end]) == phrase and not _joined(words, end - 1):
+                start = end
                 break
         else:
             break
@@ -343,6 +366,35 @@ def _question(words: list[str]) -> Question:
     return Question.OTHER
 
 
+def _acts(words: list[str]) -> Iterable[str]:
+    for i, word in enumerate(words[:-1]):
+        if word not in ("who", "what", "which"):
+            continue
+        after = words[i + 1]
+        if after in ("is", "are", "was", "were"):
+            yield from ("~" + stem(later) for later in words[i + 2 : i + 3] if not later.endswith("s"))
+        elif after.endswith("s") or word == "who":
+            yield stem(after)
+
+
+def _joined(words: list[str], i: int) -> bool:
+    """Whether the word is joined to another by "and": my wife and I, you and my wife."""
+    return words[i] in _JOINED and "and" in (*words[max(0, i - 1) : i], *words[i + 1 : i + 2])
+
+
+_ONE_AFTER: Final = frozenset("which this that the each every any some another other no".split())
+_ONE_ALONE: Final = frozenset("does can could should would must may might".split())
+
+
+def _counts(words: list[str], i: int) -> bool:
+    """Whether this "one" is a number, as in "a table for one", "one way", and not "which one", "does one"."""
+    if words[i] != "one" or (i and words[i - 1] in _ONE_ALONE):
+        return False
+    after = words[i + 1] if i + 1 < len(words) else "is"
+    ends = after in _PREPOSITIONS or (after in IDLE and after not in ("way", "thing", "things"))
+    return not (i and words[i - 1] in _ONE_AFTER and ends)
+
+
 def _collect(words: list[str], terms: list[Term]) -> None:
     before, tight = "", False
     for i, word in enumerate(words):
@@ -355,7 +407,7 @@ def _collect(words: list[str], terms: list[Term]) -> None:
             tight = False
             if word in IDLE:
                 continue
-        key = _key(word)
+        key = "=&" + word if _joined(words, i) else "#1" if _counts(words, i) else _key(word)
         if key is None:
             tight = False
             continue

@@ -1,4 +1,4 @@
-"""Names of entries that this process has stored or found lately."""
+"""Names that this process has met lately."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["RecentNames"]
 class RecentNames:
     """A bounded set, which forgets the oldest first; thread-safe.
 
-    It may be wrong either way, since other processes store and remove, too: that costs time, and no hit.
+    It may be wrong either way, since other processes don't share it: that may cost time, and no hit.
     """
 
     def __init__(self, most: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tenantgate.cache.recent_names import RecentNames
+from tenantgate.cache.core.recent_names import RecentNames
 
 
 def test_the_oldest_is_forgotten_first() -> None:
