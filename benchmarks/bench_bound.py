@@ -27,9 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-# Beside this file, and no package.
+# Beside this file and in the folder of the training programs: no packages.
 import bench_cache
 from bench_cache import Request, say
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
 from calibrate_traffic import of_pairs
 from verifier_pairs import read_pairs
 

@@ -37,6 +37,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
 from train_compressor import held_out
 
 from tenantgate import llm
@@ -392,7 +393,7 @@ def latency(rows: list[dict[str, Any]], config: CompressConfig, rounds: int) -> 
     counter = token_counter(config.encoding)
     made = pruner_in_background(config)
     if isinstance(made, LoadedLater):
-        made.thread.join()
+        made.wait()
     service = PromptCompression(config)
     lines = [line for row in rows for line in row["context"].splitlines(keepends=True)]
     costs = [counter.count(line) for line in lines]

@@ -162,7 +162,8 @@ def test_where_a_verifier_cannot_be_had_no_vectors_are_kept(
 ) -> None:
     found = Models()
     monkeypatch.setattr(cache_service, "MODELS", found)
-    monkeypatch.setattr(found, "_loaded", {(BUILT_IN, BUILT_IN): small_models(), (BUILT_IN, LARGE): None})
+    found.builds.built.put((BUILT_IN, BUILT_IN), small_models())
+    found.builds.built.put((BUILT_IN, LARGE), None)
     rig = Rig(redis_server.port, {"verifier": LARGE})
     assert status(rig.ask("What is a sextant?")) == "Miss"
     assert status(rig.ask("What is a sextant?")) == "Hit"

@@ -33,7 +33,7 @@ TEXT = (
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
     yield
-    compress_pruners._pruner.cache_clear()
+    compress_pruners._pruners.clear()
 
 
 def test_the_shipped_model_keeps_what_the_talk_is_about() -> None:

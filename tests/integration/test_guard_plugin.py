@@ -28,7 +28,7 @@ from tenantgate.time_left import OutOfTimeError, limited
 @pytest.fixture(autouse=True, scope="module")
 def _weights() -> None:
     """The first stage of the injection model alone: the tests need no built models."""
-    guard_models.PARTS._made.setdefault("injection", InjectionModel(injection_weights(), None))
+    guard_models.PARTS.builds.built.setdefault("injection", InjectionModel(injection_weights(), None))
 
 
 def test_alert_never_changes_a_request_and_takes_five_calls() -> None:

@@ -18,6 +18,7 @@ from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.evidence import Evidence, Plan
 from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.ports import UnavailableError
+from tenantgate.cache.learning import MAC_DIGITS
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.sealing import TenantSealer
@@ -206,8 +207,6 @@ class Admin:
         return sum(other != name and 2 * float(score) - 1 >= similarity for other, score in near)
 
     def _bounds(self) -> tuple[BoundStats, ...]:
-        from tenantgate.cache.learning import MAC_DIGITS  # noqa: PLC0415 - NumPy, for which others needn't wait
-
         found = []
         for key in sorted(self._client.scan_iter(match=f"{self._keys.bound('')}*", count=_PAGE)):
             evidence, plan, summary = self._client.hmget(key, "evidence", "plan", "summary")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from tenantgate.cache.core.recent_names import RecentNames
 from tenantgate.cache.core.similar import SimilarLevel
+from tenantgate.cache.learning import Learning
 from tenantgate.cache.stages import MeasuredEmbedder, MeasuredVerifier
 from tenantgate.models.language import Languages
 from tenantgate.telemetry import logs
 
 if TYPE_CHECKING:
     from tenantgate.cache.config import CacheConfig
-    from tenantgate.cache.learning import Learning
     from tenantgate.cache.models import CacheModels, Models
     from tenantgate.cache.redis_store import RedisCache
 
@@ -75,8 +75,6 @@ class Levels:
         learning = None
         # Where the operator's own table says that no score will do, there is nothing to learn, either.
         if config.probe_rate > 0 and (models.calibration.domains or threshold is not None):
-            from tenantgate.cache.learning import Learning  # noqa: PLC0415 - NumPy, which the models need, too
-
             learning = Learning(self._store, models, config.max_wrong_rate, config.probe_rate)
         if learning is None and threshold is None:
             _warn_unreachable(config.max_wrong_rate)

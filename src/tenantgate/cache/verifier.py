@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from tenantgate.cache.core.cascade import Cascade, Stage
 from tenantgate.errors import EdgeError
-from tenantgate.models.files import ADAPTERS, SHIPPED, find_models
+from tenantgate.models.files import ADAPTERS, find_models
 from tenantgate.models.ports import BUILT_IN, LARGE
+from tenantgate.models.shipped import SHIPPED
 
 if TYPE_CHECKING:
     from tenantgate.models.files import ModelFiles

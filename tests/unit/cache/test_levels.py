@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,7 @@ def levels(**config: Any) -> Levels:
 
 def loaded(models: CacheModels | None, verifier: str = BUILT_IN) -> Models:
     found = Models()
-    found._loaded[BUILT_IN, verifier] = models
+    found.builds.built.put((BUILT_IN, verifier), models)
     return found
 
 
@@ -78,17 +79,17 @@ def test_a_level_is_made_once_for_each_set_of_models() -> None:
     assert level is not None
     assert level.candidates == 7
     assert made.similar(models) is level
-    models._loaded[BUILT_IN, BUILT_IN] = small_models()
+    models.builds.built.put((BUILT_IN, BUILT_IN), small_models())
     assert made.similar(models) is not level
 
 
 def test_while_a_verifier_loads_there_is_an_embedder_without_one() -> None:
     models = loaded(small_models())
-    models._loading.add((BUILT_IN, LARGE))
+    models.builds.building[BUILT_IN, LARGE] = threading.current_thread()
     level = levels(verifier=LARGE).similar(models)
     assert level is not None
     assert level.verifier is None
-    models._loaded[BUILT_IN, LARGE] = None
+    models.builds.built.put((BUILT_IN, LARGE), None)
     assert levels(verifier=LARGE).similar(models) is None
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
+from tenantgate.bounded import Bounded
 
 __all__ = ["RecentNames"]
 
@@ -15,22 +14,15 @@ class RecentNames:
     """
 
     def __init__(self, most: int) -> None:
-        self._names: OrderedDict[str, None] = OrderedDict()
-        self._most = most
-        self._lock = threading.Lock()
+        self._names: Bounded[str, bool] = Bounded(most)
 
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
     def add(self, name: str) -> None:
         """Note that there is an entry of this name."""
-        with self._lock:
-            self._names[name] = None
-            self._names.move_to_end(name)
-            if len(self._names) > self._most:
-                self._names.popitem(last=False)
+        self._names.put(name, True)
 
     def discard(self, name: str) -> None:
         """Note that there is none."""
-        with self._lock:
-            self._names.pop(name, None)
+        self._names.take(name)

@@ -1,7 +1,7 @@
 """Train a cross-encoder of the cache's verifier, which ships in ``src/tenantgate/models``, and measure any reader.
 
-    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --weights FOLDER --out FILE
-    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure mpnet
+    python training/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --weights FOLDER --out FILE
+    python training/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure mpnet
 
 PAIRS has ``a``, ``b``, ``same`` (1 or 0) a line, INTENTS ``text``, ``intent``. Training needs torch and
 safetensors (``pip install torch safetensors``); ``--measure`` needs neither: it scores what was held out from training
@@ -52,16 +52,9 @@ from tenantgate.cache.verifier import load_verifier
 from tenantgate.errors import EdgeError
 from tenantgate.models.files import SHAPES, ModelFiles, build_models, find_models
 from tenantgate.models.inference import sides
-from tenantgate.models.onnx_bert import (
-    DISTANCES,
-    BertShape,
-    is_mpnet,
-    layers_of,
-    mpnet_as_bert,
-    read_safetensors,
-    relative_buckets,
-)
+from tenantgate.models.onnx_bert import BertShape, relative_buckets
 from tenantgate.models.ports import LARGE
+from tenantgate.models.tensors import DISTANCES, is_mpnet, layers_of, mpnet_as_bert, read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """How often a near stored question needs another answer, measured on several domains: the shipped calibration.
 
-    python benchmarks/calibrate_traffic.py PAIRS.jsonl INTENTS.jsonl [OTHER.jsonl …] [--verifier large] [--out FILE]
+    python training/calibrate_traffic.py PAIRS.jsonl INTENTS.jsonl [OTHER.jsonl …] [--verifier large] [--out FILE]
 
 INTENTS and OTHERs have ``text``, ``intent`` a line. Each file is a domain, replayed in random order, each text asked
 once: of what was stored before, the neighbour that `tenantgate.cache.core.judge.choose` would serve at the lowest

@@ -1,10 +1,10 @@
 """Train the late reader of the cache's verifier, which ships in ``src/tenantgate/models``.
 
-    python benchmarks/train_late.py draw PAIRS.jsonl --intents INTENTS.jsonl --out DRAWN
-    python benchmarks/train_late.py teach DRAWN --fold 0 --weights MPNET [--device cuda]      # 0, 1, 2 and 3
-    python benchmarks/train_late.py train DRAWN --weights MINILM --out wide.safetensors [--start FILE] [--device cuda]
-    python benchmarks/train_late.py slim DRAWN --weights MINILM --start wide.safetensors --out late.safetensors
-    python benchmarks/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure late
+    python training/train_late.py draw PAIRS.jsonl --intents INTENTS.jsonl --out DRAWN
+    python training/train_late.py teach DRAWN --fold 0 --weights MPNET [--device cuda]      # 0, 1, 2 and 3
+    python training/train_late.py train DRAWN --weights MINILM --out wide.safetensors [--start FILE] [--device cuda]
+    python training/train_late.py slim DRAWN --weights MINILM --start wide.safetensors --out late.safetensors
+    python training/train_verifier.py PAIRS.jsonl --intents INTENTS.jsonl --measure late
 
 Needs torch and safetensors. What is held out is what ``train_verifier.py`` holds out; nothing of it is drawn.
 
@@ -42,14 +42,8 @@ from train_verifier import Curriculum, Split, auc, recalls, split
 from verifier_pairs import components, in_part, read_pairs, read_requests, reword
 
 from tenantgate.models.files import build_models
-from tenantgate.models.onnx_bert import (
-    DISTANCES,
-    cut_embedder,
-    is_mpnet,
-    mpnet_as_bert,
-    read_safetensors,
-    relative_buckets,
-)
+from tenantgate.models.onnx_bert import cut_embedder, relative_buckets
+from tenantgate.models.tensors import DISTANCES, is_mpnet, mpnet_as_bert, read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -280,7 +274,7 @@ class Layer(nn.Module):
 
 
 def head_of(features: Any, hidden: Any, out: Any, dropped: float) -> Any:
-    """`tenantgate.models.onnx_bert.PairHead`."""
+    """`tenantgate.models.tensors.PairHead`."""
     features = functional.dropout(features, dropped)
     return out(functional.gelu(hidden(features))).squeeze(-1).float()
 

@@ -36,7 +36,7 @@ from tenantgate.guard.core.lexical import fold, read
 from tenantgate.guard.phrase_patterns import phrase_finder
 from tenantgate.pii.core import normalise
 
-OUT = Path(__file__).resolve().parents[1] / "src" / "tenantgate" / "models" / "injection.npz"
+OUT = Path(__file__).resolve().parents[1] / "src" / "tenantgate" / "models" / "data" / "injection.npz"
 HELD_OUT = 5  # one in so many
 FOLDS = 4
 OLD = ("arena-hard", "notinject", "xstest-safe")
