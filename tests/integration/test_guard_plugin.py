@@ -21,7 +21,7 @@ from tenantgate.guard import service as guard_service
 from tenantgate.guard.core.injection import InjectionModel
 from tenantgate.guard.weights import injection_weights
 from tenantgate.kong.testing import FakeKong
-from tenantgate.pii.core import views as pii_views
+from tenantgate.pii.core import decoded_views as pii_views
 from tenantgate.time_left import OutOfTimeError, limited
 
 

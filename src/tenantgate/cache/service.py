@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.admit import STORED, NotStored, admit, new_entry
-from tenantgate.cache.core.guards import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
+from tenantgate.cache.core.cache_control import BypassReason, MissReason, Status
+from tenantgate.cache.core.guard_verdicts import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
 from tenantgate.cache.core.lookup import Resources, look_up
 from tenantgate.cache.core.outcome import Bypass, Hit, Miss
 from tenantgate.cache.core.partition import partition_of, parts_of
 from tenantgate.cache.core.pending import PendingMisses, pending_of
-from tenantgate.cache.core.plan import BypassReason, MissReason, Status
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.question import cacheable, question_of
 from tenantgate.cache.core.replay import hit_headers, replay, status_headers
-from tenantgate.cache.levels import Levels
 from tenantgate.cache.models import Models
 from tenantgate.cache.redis_store import RedisCache
+from tenantgate.cache.similar_level import Levels
 from tenantgate.cache.sweeping import Sweeper
 from tenantgate.llm import chat
 from tenantgate.llm.chat import ChatReply, Refusal

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from tenantgate.errors import EdgeError
 from tenantgate.guard.core.answers import blocked
-from tenantgate.guard.core.inspection import Action, Decision, Exempt
+from tenantgate.guard.core.decision import Action, Decision, Exempt
 from tenantgate.guard.core.passages import of_text
 from tenantgate.guard.core.replies import RawReply, decompress, parse
 from tenantgate.guard.inspector import Inspector

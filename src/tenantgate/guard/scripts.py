@@ -13,6 +13,6 @@ _UNCHECKED: Final = error_body(
     kind=ErrorType.SERVER,
     code=Code.GUARD_UNAVAILABLE,
 ).decode("ascii")
-GUARD_CHECK: Final = script("guard", "check", UNCHECKED=_UNCHECKED)
+GUARD_CHECK: Final = script("guard", "refuse_unchecked", UNCHECKED=_UNCHECKED)
 REPLY_GUARD_CHECK: Final = script("guard", "reply_head")
 REPLY_GUARD_BODY: Final = script("guard", "reply_body", UNCHECKED=_UNCHECKED)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tenantgate import llm
 from tenantgate.guard.core.answers import blocked
-from tenantgate.guard.core.inspection import Action, Decision, Exempt
+from tenantgate.guard.core.decision import Action, Decision, Exempt
 from tenantgate.guard.core.passages import of_reply, of_request
 from tenantgate.guard.core.requests import RequestBody
 from tenantgate.guard.inspector import Inspector

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tenantgate.guard.core.inspection import Decision
+from tenantgate.guard.core.decision import Decision
 from tenantgate.llm.errors import Code, ErrorType, error_body
 
 __all__ = ["blocked", "safe_id"]

@@ -6,7 +6,7 @@ import json
 
 from tenantgate.guard.config import RuleConfig
 from tenantgate.guard.core.answers import blocked
-from tenantgate.guard.core.inspection import Action, Decision, Hit
+from tenantgate.guard.core.decision import Action, Decision, Hit
 from tenantgate.guard.core.passages import of_text
 from tenantgate.llm.errors import Code
 from tenantgate.pii.core import Finding
