@@ -26,12 +26,13 @@ from train_verifier import split
 from verifier_pairs import Pair, Request, components, read_pairs, read_requests
 
 from tenantgate.cache.config import VERIFIERS
-from tenantgate.cache.core import judge, wording
+from tenantgate.cache.core import judge
+from tenantgate.cache.core import text_parts as wording
 from tenantgate.cache.core.calibration import Calibration, Point, Traffic
-from tenantgate.cache.core.cascade import Cascade
 from tenantgate.cache.core.evidence import BINS, edge
 from tenantgate.cache.core.judge import NEAR, Candidate, choose
 from tenantgate.cache.core.ports import PairReader
+from tenantgate.cache.core.verifier_cascade import Cascade
 from tenantgate.cache.verifier import STAGES, calibration_file, load_readers
 from tenantgate.errors import EdgeError
 from tenantgate.models.files import ModelFiles, find_models

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tenantgate.compress.core.fillers import tokens_of
-from tenantgate.compress.core.worth import FEATURES, features
+from tenantgate.compress.core.word_features import FEATURES, features
 from tenantgate.compress.models import HEAD, TokenModel, words_of_tokens
 from tenantgate.models.files import find_models
 from tenantgate.models.onnx_bert import cut_embedder

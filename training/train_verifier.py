@@ -47,7 +47,7 @@ from verifier_pairs import (
 )
 
 from tenantgate.cache.config import VERIFIERS
-from tenantgate.cache.core.cascade import Cascade, Stage
+from tenantgate.cache.core.verifier_cascade import Cascade, Stage
 from tenantgate.cache.verifier import load_verifier
 from tenantgate.errors import EdgeError
 from tenantgate.models.files import SHAPES, ModelFiles, build_models, find_models

@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from cache_rig import Rig, fresh_stores, status, use_small_models
-from tenantgate.cache import levels as cache_levels
 from tenantgate.cache import service as cache_service
+from tenantgate.cache import similar_level as cache_levels
 from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.recent_names import RecentNames

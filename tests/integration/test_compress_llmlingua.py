@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tenantgate.compress import pruners as compress_pruners
-from tenantgate.compress.core.meaning import protected
 from tenantgate.compress.core.pipeline import joined
+from tenantgate.compress.core.protected_words import protected
 from tenantgate.compress.core.ranked import RankedPruner
 from tenantgate.compress.core.spans import merged
 from tenantgate.compress.llmlingua import LinguaPruner

@@ -11,7 +11,6 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.audit.core.content import RawContent
@@ -19,6 +18,7 @@ from tenantgate.audit.core.redaction import MARGIN
 from tenantgate.audit.courier import Courier
 from tenantgate.bounded import Bounded
 from tenantgate.llm import Refusal
+from tenantgate.llm.log_record import LogRecord
 from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 
@@ -84,37 +84,26 @@ class AuditLog:
         """Hand over what Kong's journal does not have."""
         if not self._reads_body and not self._allowed:
             return
-        record = host.record()
-        request = record.get("request")
-        identifier = _text(request.get("id")) if isinstance(request, Mapping) else ""
+        record = LogRecord(host.record())
+        identifier = record.request_id
         if not identifier:
             return
         body, size = (_BODIES.take(identifier) or (None, 0)) if self._reads_body else (None, 0)
         reply, reply_size = self._reply(record)
-        headers = self._headers(request.get("headers")) if isinstance(request, Mapping) else {}
+        headers = {
+            name: ", ".join(values)[:_MOST_HEADER]
+            for name in self._allowed
+            if (values := record.request_header(name))
+        }
         self._courier.content(self._policy, identifier, RawContent(body, size, reply, reply_size, headers))
 
-    def _reply(self, record: Mapping[str, Any]) -> tuple[bytes | None, int]:
-        found: Any = record if self._reads_body else None
-        for step in ("ai", "proxy", "payload", "response"):
-            found = found.get(step) if isinstance(found, Mapping) else None
-        if isinstance(found, Mapping):
-            found = json.dumps(found)
-        if not isinstance(found, str) or not found:
+    def _reply(self, record: LogRecord) -> tuple[bytes | None, int]:
+        reply = record.reply if self._reads_body else None
+        text = json.dumps(reply) if isinstance(reply, dict) else reply
+        if not isinstance(text, str) or not text:
             return None, 0
-        whole = found.encode("utf-8", "surrogatepass")
+        whole = text.encode("utf-8", "surrogatepass")
         return whole[: self._most], len(whole)
-
-    def _headers(self, headers: Any) -> dict[str, str]:
-        if not self._allowed or not isinstance(headers, Mapping):
-            return {}
-        out = {}
-        for name in self._allowed:
-            value = headers.get(name)
-            text = ", ".join(map(str, value)) if isinstance(value, list) else value
-            if isinstance(text, str):
-                out[name] = text[:_MOST_HEADER]
-        return out
 
 
 def _text(value: Any) -> str:

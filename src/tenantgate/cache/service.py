@@ -15,22 +15,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from tenantgate.cache.core import entry as entries
-from tenantgate.cache.core.admit import STORED, NotStored, admit, is_stream, new_entry
-from tenantgate.cache.core.guards import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
+from tenantgate.cache.core.admit import STORED, NotStored, admit, new_entry
+from tenantgate.cache.core.cache_control import BypassReason, MissReason, Status
+from tenantgate.cache.core.guard_verdicts import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
 from tenantgate.cache.core.lookup import Resources, look_up
 from tenantgate.cache.core.outcome import Bypass, Hit, Miss
 from tenantgate.cache.core.partition import partition_of, parts_of
 from tenantgate.cache.core.pending import PendingMisses, pending_of
-from tenantgate.cache.core.plan import BypassReason, MissReason, Status
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.question import cacheable, question_of
 from tenantgate.cache.core.replay import hit_headers, replay, status_headers
-from tenantgate.cache.levels import Levels
 from tenantgate.cache.models import Models
 from tenantgate.cache.redis_store import RedisCache
+from tenantgate.cache.similar_level import Levels
 from tenantgate.cache.sweeping import Sweeper
 from tenantgate.llm import chat
 from tenantgate.llm.chat import ChatReply, Refusal
+from tenantgate.llm.errors import Code, ErrorType, error_body
+from tenantgate.llm.log_record import LogRecord
 from tenantgate.store.redis_nodes import connect
 from tenantgate.telemetry import metrics
 
@@ -151,9 +153,9 @@ class SemanticCache:
 
     def _only_if_cached(self, host: Host, tenant: TenantId) -> NoReturn:
         # RFC 9111, section 5.2.1.7
-        body = chat.error_body(
+        body = error_body(
             "The cache holds no answer, and the request asked for no other.",
-            kind="invalid_request_error", code="only_if_cached",
+            kind=ErrorType.INVALID_REQUEST, code=Code.ONLY_IF_CACHED,
         )  # fmt: skip
         _count(Status.MISS, MissReason.ONLY_IF_CACHED, tenant)
         host.answer(504, body, {"Content-Type": chat.JSON_TYPE, **status_headers(Status.MISS)})
@@ -194,9 +196,9 @@ class SemanticCache:
         _stores.inc(outcome=outcome or STORED)
 
     def _reply(self, host: Host, pending: Pending) -> ChatReply | NotStored:
-        record = host.record()
+        record = LogRecord(host.record())
         # Where ai-proxy's response_streaming is `always`, the client need not have asked for it.
-        stream = pending.stream or is_stream(record)
+        stream = pending.stream or record.is_stream
         reason = _stream_reason(host) if stream else None
         calls = self._config.store_tool_calls
         return admit(record, stream=stream, stream_reason=reason, tool_calls=calls)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tenantgate.compress.core.ranked import RankedPruner
-from tenantgate.compress.core.worth import FEATURES, features
-from tenantgate.compress.pace import Pace
+from tenantgate.compress.core.word_features import FEATURES, features
+from tenantgate.compress.speed import Pace
 from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.models.files import find_models
 from tenantgate.models.onnx_bert import cut_embedder
@@ -196,7 +196,7 @@ class Head:
     """float32 [width], a weight for each number of a token's vector"""
 
     features: Array
-    """float32 [features], for `tenantgate.compress.core.worth.features`"""
+    """float32 [features], for `tenantgate.compress.core.word_features.features`"""
 
     bias: float
     fingerprint: str

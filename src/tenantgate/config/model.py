@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tenantgate.config import placeholders, spelling
+from tenantgate.config import deck_variables as placeholders
+from tenantgate.config import spelling
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.fields import COUNT_MAX, config_class, field
 from tenantgate.store.config import LOCALHOST, PORT, cluster_problems

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.guard.core.answers import safe_id
+from tenantgate.guard.core.decision import Action, Decision, Exempt, Hit, nothing_exempt
 from tenantgate.guard.core.examples import example
 from tenantgate.guard.core.exemptions import covering
-from tenantgate.guard.core.inspection import Action, Decision, Exempt, Hit, nothing_exempt
 from tenantgate.guard.registry import shared
 from tenantgate.guard.stored import Keys
 from tenantgate.guard.webhook import shared as webhook

@@ -28,12 +28,12 @@ from tenantgate.kong.connection import ClosedError, Connection, abandoned
 from tenantgate.kong.control import METHODS, Control
 from tenantgate.kong.deadlines import Deadlines
 from tenantgate.kong.event import Event, Outcome, last_answer
+from tenantgate.kong.fairness import Turns
 from tenantgate.kong.instances import InstanceError, Instances, Memory, first_id
 from tenantgate.kong.ledger import Ledger
 from tenantgate.kong.limits import Limits
 from tenantgate.kong.policy import PhasePolicy
 from tenantgate.kong.poller import Waker, new_poller
-from tenantgate.kong.turns import Turns
 from tenantgate.kong.wire import Call, MalformedError, TooLargeError, pack, reply
 from tenantgate.kong.workers import Pool
 from tenantgate.telemetry import logs, metrics

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from tenantgate.compress import models as compress_models
-from tenantgate.compress import pace
 from tenantgate.compress import pruners as compress_pruners
+from tenantgate.compress import speed as pace
 from tenantgate.compress.config import CompressConfig
 from tenantgate.compress.core.pipeline import joined
 from tenantgate.compress.llmlingua import LinguaPruner, aligned

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from tenantgate.config import load, placeholders, render
+from tenantgate.config import deck_variables as placeholders
+from tenantgate.config import load, render
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf
 
 from support import ROOT

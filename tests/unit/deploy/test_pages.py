@@ -12,7 +12,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tenantgate.config import load_text, placeholders, render
+from tenantgate.config import deck_variables as placeholders
+from tenantgate.config import load_text, render
 from tenantgate.devhost import declarative, kong_conf, kong_schema
 from tenantgate.devhost.gateway import Gateway, Loaded
 from tenantgate.devhost.logs import KongLog

@@ -17,7 +17,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from tenantgate.cache.core.lexicon import COMPOUNDING, ENDINGS, GENERIC, LISTED, OPPOSITES, SYNONYMS, UNITS
-from tenantgate.cache.core.wording import PERSONS, Question, Term, Wording, stem
+from tenantgate.cache.core.text_parts import PERSONS, Question, Term, Wording, stem
 
 __all__ = ["Difference", "compare", "plainly_apart"]
 

@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tenantgate.cache.core.cache_control import BypassReason, MissReason
 from tenantgate.cache.core.judge import Candidate, Scored, choose
 from tenantgate.cache.core.outcome import Bypass, Hit, Level, Lookup, Miss
-from tenantgate.cache.core.plan import BypassReason, MissReason
 from tenantgate.cache.core.ports import UnavailableError
-from tenantgate.cache.core.reads import StoreReader
 from tenantgate.cache.core.similar import Place
+from tenantgate.cache.core.store_reads import StoreReader
 
 if TYPE_CHECKING:
     from tenantgate.cache.core.evidence import Plan

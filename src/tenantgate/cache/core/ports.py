@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
-from tenantgate.cache.core.plan import BypassReason
+from tenantgate.cache.core.cache_control import BypassReason
 from tenantgate.errors import EdgeError
 
 if TYPE_CHECKING:

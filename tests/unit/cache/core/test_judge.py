@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.cache.core.judge import Difference, difference
-from tenantgate.cache.core.wording import read
+from tenantgate.cache.core.text_parts import read
 
 APART = [
     # numbers

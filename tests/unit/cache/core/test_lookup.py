@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.cache.core import entry as entries
-from tenantgate.cache.core import judge, reads
+from tenantgate.cache.core import judge
+from tenantgate.cache.core import store_reads as reads
+from tenantgate.cache.core.cache_control import BypassReason, MissReason
 from tenantgate.cache.core.entry import Entry
 from tenantgate.cache.core.evidence import Plan
 from tenantgate.cache.core.fitness import Unfit
@@ -21,7 +23,6 @@ from tenantgate.cache.core.lookup import Resources, look_up
 from tenantgate.cache.core.outcome import Bypass, Hit, Lookup, Miss
 from tenantgate.cache.core.partition import Keys, partition_of
 from tenantgate.cache.core.pending import Doubt
-from tenantgate.cache.core.plan import BypassReason, MissReason
 from tenantgate.cache.core.ports import (
     NO_STATES,
     HeldBackError,

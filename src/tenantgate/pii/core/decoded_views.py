@@ -16,12 +16,12 @@ from typing import Final
 
 from tenantgate.checkpoints import checkpoint
 from tenantgate.errors import TenantgateError
+from tenantgate.pii.core.encoded_runs import runs
 from tenantgate.pii.core.escapes import doubtful, doubts, usual
 from tenantgate.pii.core.finding import Finding, Reach, outermost
 from tenantgate.pii.core.json_text import cells
 from tenantgate.pii.core.normalise import normalised, original_spans
-from tenantgate.pii.core.runs import runs
-from tenantgate.pii.core.view import View
+from tenantgate.pii.core.text_view import View
 
 __all__ = ["DEPTH", "Reading", "Readings", "TooDeepError", "find_at_last", "find_in_views", "readings"]
 

@@ -10,10 +10,10 @@ from tenantgate.bench.slow_texts import FAMILIES, text_of
 from tenantgate.checkpoints import checked_by
 from tenantgate.compress.config import CompressConfig
 from tenantgate.compress.core.fillers import FillerPruner
-from tenantgate.compress.core.meaning import protected
 from tenantgate.compress.core.pipeline import Compressor
+from tenantgate.compress.core.protected_words import protected
 from tenantgate.compress.core.task import MOST_CHARACTERS
-from tenantgate.compress.core.work import OutOfTimeError, Work
+from tenantgate.compress.core.time_budget import OutOfTimeError, Work
 
 SMALL, LARGE = 5_000, 20_000
 PER_CHARACTER = 4

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.kong.turns import FREE_S, Turn, Turns, Usage
+from tenantgate.kong.fairness import FREE_S, Turn, Turns, Usage
 
 
 @dataclass

@@ -28,9 +28,11 @@ from tenantgate.pii.core import (
     find_secrets,
     normalise,
     readings,
-    views,
 )
-from tenantgate.pii.core.views import DEPTH
+from tenantgate.pii.core import (
+    decoded_views as views,
+)
+from tenantgate.pii.core.decoded_views import DEPTH
 
 MAIL = "nina.roe@example.com"
 KEY = "ghp_" + "aB3" * 12

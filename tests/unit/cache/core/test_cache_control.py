@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.core.plan import CacheControl, may_serve
+from tenantgate.cache.core.cache_control import CacheControl, may_serve
 
 SECONDS = st.integers(0, 10**9)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tenantgate.config import placeholders
+from tenantgate.config import deck_variables as placeholders
 from tenantgate.errors import ConfigError
 
 TEXT = """# top

@@ -14,7 +14,7 @@ from tenantgate.cache.core.entry import Entry, decode
 from tenantgate.cache.core.judge import NEAR
 from tenantgate.cache.core.ports import RefusedError
 from tenantgate.cache.core.similar import NOWHERE, Place
-from tenantgate.cache.core.wording import read as read_wording
+from tenantgate.cache.core.text_parts import read as read_wording
 
 if TYPE_CHECKING:
     from tenantgate.cache.core.ports import AnswerStore, Found, Sealer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tenantgate.compress.core.work import Work
+from tenantgate.compress.core.time_budget import Work
 
 __all__ = ["about_wording"]
 

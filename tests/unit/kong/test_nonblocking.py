@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tenantgate.kong import at_once
+from tenantgate.kong import nonblocking as at_once
 
 Sockets = tuple[socket.socket, socket.socket]
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from cache_rig import KEY, small_models
-from tenantgate.cache import levels as cache_levels
+from tenantgate.cache import similar_level as cache_levels
 from tenantgate.cache.config import CacheConfig
 from tenantgate.cache.core.calibration import Calibration, Point, Traffic
-from tenantgate.cache.levels import Levels
 from tenantgate.cache.models import CacheModels, Models
+from tenantgate.cache.similar_level import Levels
 from tenantgate.models.ports import BUILT_IN, LARGE
 from tenantgate.telemetry import metrics
 

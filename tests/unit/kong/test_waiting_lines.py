@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from tenantgate.kong.waiting import Lines
+from tenantgate.kong.waiting_lines import Lines
 
 
 def event(key: str, arrived: float) -> Any:

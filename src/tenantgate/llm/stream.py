@@ -1,4 +1,4 @@
-"""Server-sent events, parsed so that nothing of them is left unread, and written again.
+"""Streamed replies: server-sent events, parsed so that nothing of them is left unread, and written again.
 
 Each event is a mapping: ``data``, parsed where it is JSON, and ``lines``, all its other lines as they came (names,
 ids, comments, what no standard knows). Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["loads", "parse_events", "parse_lines", "write_events", "write_lines"]
+__all__ = ["DONE", "finished_chunks", "loads", "parse_events", "parse_lines", "write_events", "write_lines"]
 
+DONE: Final[Mapping[str, Any]] = {"data": "[DONE]"}
+"""The event that ends OpenAI's streams."""
+
+_dumps: Final = json.JSONEncoder(separators=(",", ":")).encode
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 
 
@@ -45,6 +49,12 @@ def parse_events(text: str) -> list[dict[str, Any]]:
     return events
 
 
+def finished_chunks(text: str) -> list[Any] | None:
+    """The data of OpenAI's stream without the event that ends it; None for a stream that was cut off before it."""
+    events = [event for event in parse_events(text) if "data" in event]
+    return [event["data"] for event in events[:-1]] if events and events[-1]["data"] == DONE["data"] else None
+
+
 def parse_lines(text: str) -> list[dict[str, Any]] | None:
     """JSON values, one a line; None if some line is none."""
     events = []
@@ -57,9 +67,9 @@ def parse_lines(text: str) -> list[dict[str, Any]] | None:
     return events or None
 
 
-def write_events(events: Sequence[Mapping[str, Any]]) -> bytes:
+def write_events(events: Iterable[Mapping[str, Any]]) -> bytes:
     """The events as they are sent."""
-    return "".join("\n".join(_lines(e)) + "\n\n" for e in events).encode("utf-8", "replace")
+    return "".join(["\n".join(_lines(e)) + "\n\n" for e in events]).encode("utf-8", "replace")
 
 
 def write_lines(events: Sequence[Mapping[str, Any]]) -> bytes:
@@ -67,12 +77,15 @@ def write_lines(events: Sequence[Mapping[str, Any]]) -> bytes:
     return "".join(_dumps(e["data"]) + "\n" for e in events).encode("ascii")
 
 
-def _lines(event: Mapping[str, Any]) -> Iterator[str]:
-    yield from event.get("lines", ())
+def _lines(event: Mapping[str, Any]) -> list[str]:
+    lines = list(event.get("lines", ()))
     if "data" in event:
         data = event["data"]
-        for line in _LINE_END.split(data if isinstance(data, str) else _dumps(data)):
-            yield f"data: {line}"
+        if isinstance(data, str):
+            lines += [f"data: {line}" for line in _LINE_END.split(data)]
+        else:
+            lines.append("data: " + _dumps(data))  # one line: JSON's texts escape their line ends
+    return lines
 
 
 def _parsed(text: str) -> Any:
@@ -81,10 +94,6 @@ def _parsed(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return value if isinstance(value, list | dict) else text
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

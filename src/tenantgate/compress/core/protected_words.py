@@ -13,7 +13,7 @@ from typing import Final
 
 from tenantgate.compress.core.blocks import blocks, enclosed
 from tenantgate.compress.core.spans import Kind, Span, inside, merged
-from tenantgate.compress.core.work import Work
+from tenantgate.compress.core.time_budget import Work
 
 __all__ = ["protected"]
 

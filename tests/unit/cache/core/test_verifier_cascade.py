@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tenantgate.cache.core.cascade import Cascade, Stage
+from tenantgate.cache.core.verifier_cascade import Cascade, Stage
 from tenantgate.errors import ConfigError
 
 

@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Final
 
 from tenantgate.checkpoints import checkpoint
-from tenantgate.pii.core.view import Unit
+from tenantgate.pii.core.text_view import Unit
 
 __all__ = ["runs", "text_in"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tenantgate.cache.core.recent_names import RecentNames
 from tenantgate.cache.core.similar import SimilarLevel
 from tenantgate.cache.learning import Learning
-from tenantgate.cache.stages import MeasuredEmbedder, MeasuredVerifier
+from tenantgate.cache.stage_metrics import MeasuredEmbedder, MeasuredVerifier
 from tenantgate.models.language import Languages
 from tenantgate.telemetry import logs
 

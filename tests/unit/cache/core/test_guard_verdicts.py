@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.core.guards import let_pass, made_for_one
+from tenantgate.cache.core.guard_verdicts import let_pass, made_for_one
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 
 from tenantgate.errors import EdgeError, TenantgateError
 from tenantgate.guard.config import RuleConfig
+from tenantgate.guard.core.decision import Action, Decision, Detected, decide, mask
 from tenantgate.guard.core.exemptions import Exemption
-from tenantgate.guard.core.inspection import Action, Decision, Detected, decide, mask
 from tenantgate.guard.core.passages import Edits, Passage, of_text, rewrite
 from tenantgate.pii.core import Finding, Placeholders
 
