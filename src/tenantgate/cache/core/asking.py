@@ -68,14 +68,21 @@ _IT_NOUNS: Final = frozenset(
 )
 
 
+_AMBIGUOUS: Final = frozenset("a i us it one can will".split())
+
+
 def meant(words: list[str]) -> list[str]:
     """The words of a sentence, those that are written like an idle one but aren't as what they mean.
 
     A vitamin A, World War I, season one, US visas, an IT manager, a can opener, a will.
     """
+    if _AMBIGUOUS.isdisjoint(words):
+        return words
     found = list(words)
     last = len(words) - 1
     for i, word in enumerate(words):
+        if word not in _AMBIGUOUS:
+            continue
         before, after = words[i - 1] if i else "", words[i + 1] if i < last else ""
         if word == "a" and (before in _LABELLED or (i and i == last) or after in ("level", "levels")):
             found[i] = "=A"
@@ -94,15 +101,20 @@ def meant(words: list[str]) -> list[str]:
     return found
 
 
+_WEAKEST: Final = frozenset("get got has have do".split())
+
+
 def acting(words: list[str]) -> list[str]:
     """The sentence, with those of the weakest verbs kept that are all it asks about.
 
     Where one gets something isn't where it is, what has something or what it does isn't what it is, nor does one
     get all that one has.
     """
+    if _WEAKEST.isdisjoint(words):
+        return words
     found = list(words)
     for i, word in enumerate(words):
-        if (
+        if word in _WEAKEST and (
             (word == "get" and i == 1 and words[0] == "where")
             or (word == "get" and i == 2 and words[0] in ("do", "did", "will") and words[1] in FIRST)
             or (word in ("has", "have", "got") and i == 1 and words[0] in ("what", "who", "which"))
@@ -139,7 +151,8 @@ def forms(words: list[str]) -> Iterable[tuple[str, str]]:
     be = False
     running = words[:1] != [] and words[0] in _FORMS_OF_BE
     for i, word in enumerate(words):
-        if word[0] in '#="' or word in _ADJECTIVAL:
+        if not (word in IRREGULAR or word.endswith(("ed", "ing"))) or word in _ADJECTIVAL or word[0] in '#="':
+            be = be or word in _FORMS_OF_BE
             continue
         if regular_past(word) or (
             _irregular(word)

@@ -166,7 +166,7 @@ def read(text: str) -> Wording:
         words = meant(found)
         personal = not FIRST.isdisjoint(words)
         words = _replaced(words, _PERSONAL if personal else _PHRASES)
-        if personal or not NEARBY.isdisjoint(words):
+        if ("there" in words or "any" in words) and (personal or not NEARBY.isdisjoint(words)):
             words = _replaced(words, _EXISTENCE)
         sentence = _opened(words)
         if any(len(word) == 1 and word not in "ai" for word in sentence):
