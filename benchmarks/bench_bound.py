@@ -1,12 +1,14 @@
 """How well `max_wrong_rate` is kept on traffic that the calibration hasn't seen.
 
-    python benchmarks/bench_bound.py --traffic A.jsonl B.jsonl … [--pairs PAIRS.jsonl] [--only NAME …] [--json FILE]
+    python benchmarks/bench_bound.py --traffic A.jsonl B.jsonl … [--pairs PAIRS.jsonl] [--only NAME …]
+        [--provider rewording|repeating] [--zipf] [--json FILE]
 
 Replays through the plugin itself, with Kong played in this process and a real Redis. The provider answers by intent, in
-one of several wordings. Each set is replayed with the shipped calibration but for the domain of its file's name, each
-text asked once, so every hit is by similarity; or, with ``--zipf``, as often as Zipf's law has it. Then traffic that
-changes: the first set, and in the middle another. Wrong is an answer of another intent; of PAIRS, one to a question
-that no label joins. Everything drawn is drawn from ``--seed``, but for which hits are probed.
+one of several wordings that is drawn anew for each request, or with ``--provider repeating`` in always the same. Each
+set is replayed with the shipped calibration but for the domain of its file's name, each text asked once, so every hit
+is by similarity; or, with ``--zipf``, as often as Zipf's law has it. Then traffic that changes: the first set, and in
+the middle another. Wrong is an answer of another intent; of PAIRS, one to a question that no label joins. Everything
+drawn is drawn from ``--seed``, but for which hits are probed.
 """
 
 from __future__ import annotations
@@ -19,20 +21,23 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-# Beside this file, and no package.
+# Beside this file and in the folder of the training programs: no packages.
 import bench_cache
 from bench_cache import Request, say
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
 from calibrate_traffic import of_pairs
 from verifier_pairs import read_pairs
 
 from tenantgate.cache import service as cache_service
 from tenantgate.cache.config import VERIFIERS, CacheConfig
-from tenantgate.cache.core.answers import differ
+from tenantgate.cache.core.answers import Verdict, likeness
 from tenantgate.cache.core.calibration import Calibration
 from tenantgate.cache.models import Models
 from tenantgate.cache.verifier import calibration_file
@@ -66,16 +71,17 @@ CLOSINGS: Final = (
 
 
 class Provider:
-    """Answers by intent, one intent in several wordings."""
+    """Answers by intent, one intent in several wordings, or in always the same if it is `repeating`."""
 
-    def __init__(self, seed: int) -> None:
-        self._rng = random.Random(seed)
+    def __init__(self, seed: int, *, repeating: bool = False) -> None:
+        self._rng, self._seed, self._repeating = random.Random(seed), seed, repeating
 
     def answer(self, intent: str) -> str:
         """An answer that says what `intent` is about, in a wording that is drawn."""
+        rng = random.Random(f"{self._seed} {intent}") if self._repeating else self._rng
         about = " ".join(intent.replace("_", " ").split())
-        middle = self._rng.choice(MIDDLES).format(about=about)
-        return self._rng.choice(OPENINGS) + middle + self._rng.choice(CLOSINGS)
+        middle = rng.choice(MIDDLES).format(about=about)
+        return rng.choice(OPENINGS) + middle + rng.choice(CLOSINGS)
 
 
 @dataclass
@@ -86,15 +92,20 @@ class Counts:
     exact: int = 0
     similar: int = 0
     wrong: int = 0
+    before: int = 0
+    """Of the similar those answered from what another set had left, whose labels have other names: neither counted as
+    wrong nor as right."""
     probes: int = 0
 
     def line(self) -> str:
         """In words."""
         hits = self.exact + self.similar
         exact = f" ({self.exact / max(1, self.requests):.1%} exact)" if self.exact else ""
+        compared = self.similar - self.before
+        left = f" and {self.before} of the other set's answers" if self.before else ""
         return (
             f"{self.requests:>6,} requests, hits {hits / max(1, self.requests):>6.1%}{exact}, "
-            f"wrong of the similar {self.wrong / max(1, self.similar):>6.2%} ({self.wrong} of {self.similar}), "
+            f"wrong of the similar {self.wrong / max(1, compared):>6.2%} ({self.wrong} of {compared}{left}), "
             f"probed {self.probes / max(1, self.requests):.2%}"
         )
 
@@ -105,6 +116,9 @@ class Tenant:
     def __init__(self, plugin: Any, name: str, provider: Provider) -> None:
         self._plugin, self.name, self._provider = plugin, name, provider
         self._intent_of: dict[str, str] = {}
+        self._traffic_of: dict[str, str] = {}
+        self.traffic = ""
+        """The set that is asked from now."""
 
     def ask(self, request: Request, counts: Counts) -> None:
         """Ask, count, and let the provider answer a miss."""
@@ -113,7 +127,7 @@ class Tenant:
         counts.requests += 1
         if kong.exit is None:
             answer = self._provider.answer(request.intent)
-            self._intent_of[answer] = request.intent
+            self._intent_of[answer], self._traffic_of[answer] = request.intent, self.traffic
             choice = {
                 "index": 0,
                 "message": {"role": "assistant", "content": answer},
@@ -130,14 +144,18 @@ class Tenant:
             return
         counts.similar += 1
         answer = kong.exit.json["choices"][0]["message"]["content"]
-        counts.wrong += self._intent_of[answer] != request.intent
+        if self._traffic_of[answer] != self.traffic:
+            counts.before += 1
+        else:
+            counts.wrong += self._intent_of[answer] != request.intent
 
 
-def replay(tenant: Tenant, parts: Sequence[tuple[str, Sequence[Request]]]) -> Json:
-    """Ask the parts one after another; print and give what came of each."""
+def replay(tenant: Tenant, parts: Sequence[tuple[str, str, Sequence[Request]]]) -> Json:
+    """Ask the parts (traffic, title, requests) one after another; print and give what came of each."""
     out: Json = {}
-    for title, requests in parts:
+    for traffic, title, requests in parts:
         counts, before = Counts(), probed()
+        tenant.traffic = traffic
         for request in requests:
             tenant.ask(request, counts)
         counts.probes = probed() - before
@@ -178,31 +196,36 @@ def use_calibration(without: str, verifier: str, folder: Path) -> float | None:
     return models.calibration.threshold_for(fields_of(CacheConfig)["max_wrong_rate"].default)
 
 
-def bench_comparison(sets: dict[str, list[Request]], verifier: str, seed: int) -> Json:
-    """Print and give how often `differ` is mistaken on the provider's answers."""
+def bench_comparison(sets: dict[str, list[Request]], verifier: str, args: argparse.Namespace) -> Json:
+    """Print and give the verdicts on the provider's answers, by whether these are to one intent."""
     models = cache_service.MODELS.load(BUILT_IN, verifier)
     if models is None:
         raise TenantgateError("the models can't be loaded; the log line above says why")
     embed = models.embedder.embed
     out: Json = {}
-    say("\ncomparing two of the provider's answers: how often the verdict is mistaken")
+    say("\ncomparing two of the provider's answers")
     for name, requests in sets.items():
-        rng, provider = random.Random(seed), Provider(seed)
+        rng, provider = random.Random(args.seed), _provider(args)
         intents = sorted({request.intent for request in requests})
         asked = rng.choices(intents, k=400)
-        one = [(provider.answer(i), provider.answer(i)) for i in asked]
-        others = [
-            (provider.answer(i), provider.answer(rng.choice([j for j in intents if j != i]))) for i in asked
-        ]
-        same, other = (
-            sum(differ(a, b, lambda x, y: float(embed(x) @ embed(y))) for a, b in pairs) / len(pairs)
-            for pairs in (one, others)
-        )
-        out[name] = {"one_intent_called_wrong": same, "other_intent_called_right": 1 - other}
-        say(
-            f"    {name:<22} of one intent called wrong {same:.1%}, of two intents called right {1 - other:.1%}"
-        )
+        pairs = {
+            "one intent": [(provider.answer(i), provider.answer(i)) for i in asked],
+            "two intents": [
+                (provider.answer(i), provider.answer(rng.choice([j for j in intents if j != i])))
+                for i in asked
+            ],
+        }
+        out[name] = {}
+        for kind, answers in pairs.items():
+            verdicts = Counter(likeness(a, b, lambda x, y: float(embed(x) @ embed(y))) for a, b in answers)
+            out[name][kind] = {verdict.value: verdicts[verdict] / len(answers) for verdict in Verdict}
+            shares = ", ".join(f"{verdict} {share:.1%}" for verdict, share in out[name][kind].items())
+            say(f"    {name:<22} of {kind}: {shares}")
     return out
+
+
+def _provider(args: argparse.Namespace) -> Provider:
+    return Provider(args.seed, repeating=args.provider == "repeating")
 
 
 def load_plugin(server: RedisServer, args: argparse.Namespace) -> Any:
@@ -237,24 +260,27 @@ def run(args: argparse.Namespace) -> Json:
         for name in args.only or sets:
             requests = sets[name]
             start = use_calibration(name, args.verifier, Path(folder))
-            say(f"\n{name}: calibrated on the other domains, which begin at {start}")
+            say(f"\n{name}: the calibration, without a domain of this name, begins at {start}")
             asked = order(requests, rng, zipf=args.zipf)
-            tenant = Tenant(load_plugin(server, args), f"{name}-{time.time_ns()}", Provider(args.seed))
-            parts = [(f"the first {FIRST}", asked[:FIRST]), ("after that", asked[FIRST:])]
+            tenant = Tenant(load_plugin(server, args), f"{name}-{time.time_ns()}", _provider(args))
+            parts = [
+                (name, f"the first {FIRST}", asked[:FIRST]),
+                (name, "after that", asked[FIRST:]),
+            ]
             out["sets"][name] = {"start": start, **replay(tenant, parts)}
         use_calibration("", args.verifier, Path(folder))
         first, *others = sets
         for name in [] if args.no_change else others:
-            say(f"\n{first}, and then {name}: calibrated on all domains")
-            tenant = Tenant(load_plugin(server, args), f"change-{time.time_ns()}", Provider(args.seed))
+            say(f"\n{first}, and then {name}: the whole calibration")
+            tenant = Tenant(load_plugin(server, args), f"change-{time.time_ns()}", _provider(args))
             later = order(sets[name], rng, zipf=args.zipf)
             parts = [
-                (first, order(sets[first], rng, zipf=args.zipf)),
-                (f"{RECOVERY} after the change", later[:RECOVERY]),
-                ("after that", later[RECOVERY:]),
+                (first, first, order(sets[first], rng, zipf=args.zipf)),
+                (name, f"{RECOVERY} after the change", later[:RECOVERY]),
+                (name, "after that", later[RECOVERY:]),
             ]
             out["changes"][name] = replay(tenant, parts)
-        out["comparison"] = bench_comparison(sets, args.verifier, args.seed)
+        out["comparison"] = bench_comparison(sets, args.verifier, args)
     return out
 
 
@@ -265,6 +291,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=Path, metavar="PAIRS.jsonl")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of the sets left out in turn, these")
     parser.add_argument("--no-change", action="store_true", help="without the traffic that changes")
+    parser.add_argument("--provider", choices=("rewording", "repeating"), default="rewording")
     parser.add_argument("--zipf", action="store_true", help="with repeats")
     parser.add_argument("--texts", type=int, default=6000, help="of each set (default: %(default)s)")
     for name in ("max_wrong_rate", "probe_rate"):

@@ -106,7 +106,8 @@ def read_requests(path: Path) -> list[Request]:
 
 def held_out(pairs: list[Pair], requests: list[Request]) -> tuple[list[Pair], list[Request]]:
     """What the shipped verifier wasn't trained on, if these are the files that it was trained with."""
-    # Beside this file, and no package.
+    # The training programs are no package.
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
     train_verifier = importlib.import_module("train_verifier")
     verifier_pairs = importlib.import_module("verifier_pairs")
     split = train_verifier.split(

@@ -32,7 +32,7 @@ from tenantgate.cache.config import VERIFIERS, CacheConfig
 from tenantgate.cache.core.alignment import compare
 from tenantgate.cache.core.fitness import unfit
 from tenantgate.cache.core.judge import NEAR, difference
-from tenantgate.cache.core.wording import read
+from tenantgate.cache.core.text_parts import read
 from tenantgate.cache.models import CacheModels
 from tenantgate.cache.service import MODELS
 from tenantgate.fields import fields_of

@@ -37,6 +37,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
 from train_compressor import held_out
 
 from tenantgate import llm
@@ -44,13 +45,13 @@ from tenantgate.bench.slow_texts import FAMILIES, text_of
 from tenantgate.compress.config import CompressConfig, CompressionRange
 from tenantgate.compress.core.blocks import blocks, is_natural
 from tenantgate.compress.core.folding import minify_json
-from tenantgate.compress.core.meaning import protected
 from tenantgate.compress.core.pipeline import Compressor, OutOfTimeError, joined
 from tenantgate.compress.core.ports import Pruner, TokenCounter
+from tenantgate.compress.core.protected_words import protected
 from tenantgate.compress.core.ranked import RankedPruner, WordScorer
 from tenantgate.compress.core.spans import Kind, merged
 from tenantgate.compress.core.task import MOST_CHARACTERS
-from tenantgate.compress.core.work import Work
+from tenantgate.compress.core.time_budget import Work
 from tenantgate.compress.pruners import LoadedLater, pruner, pruner_in_background
 from tenantgate.compress.service import PromptCompression
 from tenantgate.compress.token_counts import token_counter
@@ -392,7 +393,7 @@ def latency(rows: list[dict[str, Any]], config: CompressConfig, rounds: int) -> 
     counter = token_counter(config.encoding)
     made = pruner_in_background(config)
     if isinstance(made, LoadedLater):
-        made.thread.join()
+        made.wait()
     service = PromptCompression(config)
     lines = [line for row in rows for line in row["context"].splitlines(keepends=True)]
     costs = [counter.count(line) for line in lines]

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
 from train_injection import flags_of, held_out, leave_out, read_rows, show, training_rows
 
 from tenantgate.errors import TenantgateError

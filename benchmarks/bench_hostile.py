@@ -33,7 +33,7 @@ from tenantgate.audit.core.redaction import Policy, redact
 from tenantgate.bench import load
 from tenantgate.bench.hostile import BODIES, SIZES, TEXTS, bodies, request
 from tenantgate.bench.load import Due, Plan, Shot
-from tenantgate.cache.core.wording import read as read_wording
+from tenantgate.cache.core.text_parts import read as read_wording
 from tenantgate.devhost.stack import Stack
 from tenantgate.guard.config import DEFAULT_RULES
 from tenantgate.guard.core.detectors import detector

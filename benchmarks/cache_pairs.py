@@ -4,7 +4,7 @@
 * `character_pairs`: a question, and the same with characters that a tokenizer drops and a model reads.
 * `table_pairs`: near misses that are written down pair by pair (``cache_signs.toml``,
   ``cache_edits.toml``, ``cache_languages.toml``).
-* `edit_pairs`: near misses made by one edit of each prompt of the templates in ``verifier_lists.toml``.
+* `edit_pairs`: near misses made by one edit of each prompt of the templates in ``training/verifier_lists.toml``.
 
 And beside them `paraphrases`, which one answer should serve.
 
@@ -43,7 +43,7 @@ class Apart:
 
 @cache
 def _table(name: str) -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name(name).read_text("utf-8"))
+    return tomllib.loads((Path(__file__).parent / name).read_text("utf-8"))
 
 
 # --- clauses ---
@@ -156,7 +156,7 @@ _ENDS: Final = {
 def _filled(group: list[str]) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
     """Values for a group's slots, and other values for the same."""
     slots = sorted({match.group()[1:-1] for text in group for match in _SLOT.finditer(text)})
-    pools = _table("verifier_lists.toml")["slots"]
+    pools = _table("../training/verifier_lists.toml")["slots"]
     for i in range(_FILLINGS):
         values: dict[str, str] = {}
         others: dict[str, str] = {}
@@ -169,7 +169,7 @@ def _filled(group: list[str]) -> Iterator[tuple[dict[str, str], dict[str, str]]]
 
 def edit_pairs() -> Iterator[Apart]:
     """Each prompt of the templates beside the same with one edit: a word, an order, a scope, a time or a modality."""
-    for group in _table("verifier_lists.toml")["templates"]:
+    for group in _table("../training/verifier_lists.toml")["templates"]:
         for values, others in _filled(group):
             for template in group:
                 text = template.format(**values)
@@ -199,7 +199,7 @@ def _edited(text: str) -> Iterator[Apart]:
 
 def paraphrases() -> Iterator[tuple[str, str]]:
     """Two wordings of one request: of one template, or with another opening, contraction or phrase."""
-    lists = _table("verifier_lists.toml")
+    lists = _table("../training/verifier_lists.toml")
     for group in lists["templates"]:
         for values, _ in _filled(group):
             texts = [template.format(**values) for template in group]

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from tenantgate import config
-from tenantgate.config import placeholders
+from tenantgate.config import deck_variables as placeholders
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.mock_control import MockControl
 from tenantgate.devhost.stack import Stack

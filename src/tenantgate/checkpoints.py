@@ -3,7 +3,7 @@
 Whoever goes through something that a client sent calls `checkpoint` in each turn of the loop, and never hands more
 than `PIECE` characters to one call of an engine that can't be stopped (`re`, a tokenizer). What happens there is the
 business of whoever runs the work: the plugin server lets requests of other tenants go first, and ends work whose
-request has its answer (`tenantgate.kong.turns`). Elsewhere nothing happens. Never call it while holding a lock.
+request has its answer (`tenantgate.kong.fairness`). Elsewhere nothing happens. Never call it while holding a lock.
 """
 
 from __future__ import annotations

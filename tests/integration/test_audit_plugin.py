@@ -105,6 +105,14 @@ def test_who_keeps_less_asks_less(kept: Kept, config: dict[str, Any], access: in
         assert kept.contents[0][2] == RawContent(headers={"x-user": "u"})
 
 
+def test_a_header_has_all_its_values_up_to_a_bound(kept: Kept) -> None:
+    made, request = plugin(content="off", headers=["X-Team", "x-long", "x-none"]), kong(4, body("What?"))
+    assert isinstance(request.record, dict)
+    request.record["request"]["headers"] = {"x-team": ["a", "b"], "x-long": "x" * 5000, "x-other": "o"}
+    request.run(made, "log")
+    assert kept.contents[0][2] == RawContent(headers={"x-team": "a, b", "x-long": "x" * 4096})
+
+
 def test_the_bound_holds_for_what_is_kept_and_sent(kept: Kept) -> None:
     made, request = plugin(max_content_bytes=1000), kong(3, body("x" * 1_000_000), reply("y" * 1_000_000))
     request.run(made, "access")

@@ -63,7 +63,7 @@ def test_a_miss_then_an_exact_hit(rig: Rig) -> None:
 
 def test_a_similar_question_hits_with_its_similarity(rig: Rig) -> None:
     rig.ask("please tell me what a good sextant is made of")
-    hit = rig.ask("please tell me what a good sextant is made of today")
+    hit = rig.ask("please tell me what a good sextant is made of now")
     assert hit.exit is not None
     assert 0.6 < float(hit.exit.headers["x-cache-similarity"]) < 1
 
@@ -97,7 +97,7 @@ def test_the_verifier_is_told_what_the_embedder_made_of_both_texts(
     monkeypatch.setattr(
         cache_service.MODELS, "get", lambda *_names: CacheModels(noting, noting, models.calibration)
     )
-    stored, asked = "what a good sextant is made of", "what a good sextant is made of today"
+    stored, asked = "what a good sextant is made of", "what a good sextant is made of now"
     rig.ask(stored, headers=headers)
     rig.ask("what an old sextant is made of", tenant="globex")
 
@@ -131,7 +131,7 @@ def test_without_models_the_exact_level_works_alone(rig: Rig, monkeypatch: pytes
     no_models(monkeypatch)
     rig.ask("What is a sextant?")
     assert status(rig.ask("What is a sextant?")) == "Hit"
-    assert status(rig.ask("What is a sextant today?")) == "Miss"
+    assert status(rig.ask("What is a sextant now?")) == "Miss"
 
 
 def test_what_is_stored_while_a_verifier_loads_is_found_once_it_has(
@@ -154,7 +154,7 @@ def test_what_is_stored_while_a_verifier_loads_is_found_once_it_has(
     assert status(rig.ask(asked + " now")) == "Miss", "nobody can read them yet"
     loading.set()
     until(lambda: found.get(BUILT_IN, LARGE), bool, what="the models")
-    assert status(rig.ask(asked + " today")) == "Hit"
+    assert status(rig.ask(asked + " now")) == "Hit"
 
 
 def test_where_a_verifier_cannot_be_had_no_vectors_are_kept(
@@ -162,7 +162,8 @@ def test_where_a_verifier_cannot_be_had_no_vectors_are_kept(
 ) -> None:
     found = Models()
     monkeypatch.setattr(cache_service, "MODELS", found)
-    monkeypatch.setattr(found, "_loaded", {(BUILT_IN, BUILT_IN): small_models(), (BUILT_IN, LARGE): None})
+    found.builds.built.put((BUILT_IN, BUILT_IN), small_models())
+    found.builds.built.put((BUILT_IN, LARGE), None)
     rig = Rig(redis_server.port, {"verifier": LARGE})
     assert status(rig.ask("What is a sextant?")) == "Miss"
     assert status(rig.ask("What is a sextant?")) == "Hit"
@@ -343,7 +344,7 @@ def test_what_the_embedder_made_does_not_count_against_the_answers_limit(
     )
     small = Rig(redis_server.port, {"max_entry_bytes": 1024})
     small.ask("what a good sextant is made of")
-    assert status(small.access("what a good sextant is made of today")) == "Hit"
+    assert status(small.access("what a good sextant is made of now")) == "Hit"
 
 
 def test_an_answer_that_is_too_large_is_not_stored(redis_server: RedisServer, rig: Rig) -> None:

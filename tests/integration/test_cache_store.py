@@ -212,7 +212,7 @@ def test_the_sweeper_sweeps_in_small_steps_each_tenant_that_was_seen(
     sweeper.note(ACME, 0)
     sweeper.sweep(time.monotonic() + 1e9)
     assert store.zcard(KEYS.index) == 151, "0: never"
-    monkeypatch.setattr(sweeper, "_run", lambda: None)  # swept by hand
+    monkeypatch.setattr(sweeper._thread, "wake", lambda: None)  # swept by hand
     sweeper.note(ACME, 60)
     sweeper.sweep(time.monotonic())
     assert store.zcard(KEYS.index) == 151, "not yet"
@@ -234,7 +234,7 @@ def test_a_tenant_whose_sweep_fails_is_not_tried_in_vain(
 
     monkeypatch.setattr(cache, "sweep", fail)
     sweeper = Sweeper(cache)
-    monkeypatch.setattr(sweeper, "_run", lambda: None)  # swept by hand
+    monkeypatch.setattr(sweeper._thread, "wake", lambda: None)  # swept by hand
     sweeper.note(ACME, 60)
     with contextlib.suppress(TypeError):
         sweeper.sweep(time.monotonic() + 61)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tenantgate.compress import pruners as compress_pruners
-from tenantgate.compress.core.meaning import protected
 from tenantgate.compress.core.pipeline import joined
+from tenantgate.compress.core.protected_words import protected
 from tenantgate.compress.core.ranked import RankedPruner
 from tenantgate.compress.core.spans import merged
 from tenantgate.compress.llmlingua import LinguaPruner
@@ -33,7 +33,7 @@ TEXT = (
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
     yield
-    compress_pruners._pruner.cache_clear()
+    compress_pruners._pruners.clear()
 
 
 def test_the_shipped_model_keeps_what_the_talk_is_about() -> None:

@@ -239,7 +239,7 @@ def test_a_model_that_can_t_be_loaded_fails_no_request(caplog: pytest.LogCapture
     assert kong.exit is None
     assert json.dumps(json.loads(FACTS), separators=(",", ":")) in sent(kong)["messages"][0]["content"]
     assert kong.verdict(NAME)["saved"]["prune"] == 0
-    made._service._compressor._pruner.thread.join()
+    made._service._compressor._pruner.wait()
     assert "pruner_model: there is no directory" in str([r.__dict__ for r in caplog.records])
     assert access(made, body(PROMPT)).exit is None
 

@@ -21,14 +21,14 @@ from tenantgate.guard import service as guard_service
 from tenantgate.guard.core.injection import InjectionModel
 from tenantgate.guard.weights import injection_weights
 from tenantgate.kong.testing import FakeKong
-from tenantgate.pii.core import views as pii_views
+from tenantgate.pii.core import decoded_views as pii_views
 from tenantgate.time_left import OutOfTimeError, limited
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _weights() -> None:
     """The first stage of the injection model alone: the tests need no built models."""
-    guard_models.PARTS._made.setdefault("injection", InjectionModel(injection_weights(), None))
+    guard_models.PARTS.builds.built.setdefault("injection", InjectionModel(injection_weights(), None))
 
 
 def test_alert_never_changes_a_request_and_takes_five_calls() -> None:
@@ -244,21 +244,19 @@ def test_operators_patterns_take_linear_time() -> None:
     assert bad.exit.status == 503
 
 
-def test_replies_are_watched_in_the_log_without_holding_them_back() -> None:
+LOGGED = {"choices": [{"message": {"content": "password: hunter22!"}}]}
+
+
+@pytest.mark.parametrize("payload", [json.dumps(LOGGED), LOGGED, "password: hunter22!", [LOGGED]])
+def test_replies_are_watched_in_the_log_without_holding_them_back(payload: Any) -> None:
+    """As JSON text, parsed, as text that is no JSON: whatever Kong logs is read."""
+    before = guard_notes.hits.value(tenant="acme", rule="secrets", mode="alert")
     made = plugin(rule("secrets", target="reply"))
-    record = {
-        "ai": {
-            "proxy": {
-                "payload": {
-                    "response": json.dumps({"choices": [{"message": {"content": "password: hunter22!"}}]})
-                }
-            }
-        }
-    }
+    record = {"ai": {"proxy": {"payload": {"response": payload}}}}
     shared = {"tenantgate_tenant_guardrails": "{}"}
     kong = FakeKong(consumer="acme", record=record, shared=shared).run(made, "log")
     assert len(kong.calls) == 3
-    assert guard_notes.hits.value(tenant="acme", rule="secrets", mode="alert") >= 1
+    assert guard_notes.hits.value(tenant="acme", rule="secrets", mode="alert") == before + 1
 
 
 # -- replies --------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,6 +27,7 @@ from tenantgate.paths import plugin_file
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import OneRedis
 from tenantgate.store.sealing import TenantSealer
+from tenantgate.store.shared import Shared
 from tenantgate.tenant import TenantId
 
 from support import until
@@ -56,7 +56,7 @@ def exemption(**changes: Any) -> Exemption:
 
 @pytest.fixture
 def port(redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    registries: dict[RedisConfig, Registry] = {}
+    registries: Shared[Registry] = Shared(64)
     monkeypatch.setattr(guard_registry, "_EVERY_S", 0.02)
     monkeypatch.setattr(guard_registry, "_registries", registries)
     monkeypatch.setenv("TENANTGATE_REDIS_URL", f"redis://127.0.0.1:{redis_server.port}/0")
@@ -64,11 +64,8 @@ def port(redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.Monk
     monkeypatch.setenv("TENANTGATE_CACHE_KEY", KEY)
     yield redis_server.port
     for registry in registries.values():
-        # What still waits must not be written into the next test's Redis: its thread goes on, and does nothing.
-        idle = threading.Event()
-        registry.synchronise = idle.set  # type: ignore[method-assign]
-        registry._wake.set()
-        assert registry._thread is None or idle.wait(10)
+        registry._thread.stop(10)  # what still waits must not be written into the next test's Redis
+        assert not registry._thread.alive
 
 
 def run(*argv: str) -> int:

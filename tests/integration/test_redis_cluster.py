@@ -54,7 +54,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
 def _fresh(cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_models(monkeypatch)
     monkeypatch.setattr(cache_service, "_stores_by_redis", {})
-    monkeypatch.setattr(redis_nodes, "_maps", {})
+    redis_nodes._maps.clear()
     monkeypatch.setattr(redis_nodes, "_PAUSE_S", 0.02)
     monkeypatch.setenv("TENANTGATE_REDIS_URL", cluster.url)
     monkeypatch.setenv("TENANTGATE_CACHE_KEY", KEY)
@@ -227,7 +227,7 @@ def test_guard_and_audit_follow_a_slot_that_has_moved(
         Registry(config(cluster), background=False),
     )
     spool = StreamSpool(config(cluster), "n", ["a"], max_records=1000, max_bytes=1 << 30)
-    cache_map = redis_nodes._maps[config(cluster)]
+    (cache_map,) = redis_nodes._maps.values()
     monkeypatch.setattr(cache_map, "doubt", lambda: None)
 
     def misled() -> None:

@@ -187,7 +187,7 @@ def test_editors_and_readers_know_its_fields(folder: Path) -> None:
     schema = json.loads(json_schema())
     assert list(schema["$defs"]["greeting"]["properties"]) == ["enabled", "word", "loud", "on_error"]
     assert schema["$defs"]["Tenant"]["properties"]["greeting"] == {"$ref": "#/$defs/greeting"}
-    assert "### `greeting`\n\nThe tenant-greeting plugin. At any of the three levels" in docs.tables()
+    assert "### `greeting`\n\nThe tenant-greeting plugin. Allowed in `defaults`" in docs.tables()
     copy = folder / "docs"
     shutil.copytree(ROOT / "docs", copy)
     page = copy / "plugins" / "tenant-greeting.md"

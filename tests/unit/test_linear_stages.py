@@ -17,7 +17,7 @@ import pytest
 from tenantgate.audit.core.content import RawContent
 from tenantgate.audit.core.redaction import Policy, redact
 from tenantgate.bench.hostile import BODIES, TEXTS, request
-from tenantgate.cache.core.wording import read as read_wording
+from tenantgate.cache.core.text_parts import read as read_wording
 from tenantgate.guard.core.passages import of_message
 from tenantgate.llm import chat
 from tenantgate.pii.core import find_personal, find_secrets, normalise

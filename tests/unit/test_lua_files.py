@@ -47,9 +47,9 @@ def test_each_file_says_in_its_first_line_where_it_runs(path: Path) -> None:
 
 
 def test_words_are_filled_in_everywhere() -> None:
-    assert script("guard", "check", UNCHECKED="{}").count("'{}'") == 1
-    with pytest.raises(ValueError, match=r"guard/lua/check.lua: has no NOTHING"):
-        script("guard", "check", NOTHING="x")
+    assert script("guard", "refuse_unchecked", UNCHECKED="{}").count("'{}'") == 1
+    with pytest.raises(ValueError, match=r"guard/lua/refuse_unchecked.lua: has no NOTHING"):
+        script("guard", "refuse_unchecked", NOTHING="x")
 
 
 def test_each_text_is_rendered_somewhere() -> None:

@@ -28,36 +28,36 @@ class SinkConfig:
     """One place where records go."""
 
     name: str = field(
-        "The sink's name, for metrics and for what is still to be delivered: changing it starts from the oldest "
-        "record that is kept.",
+        "Name of the sink, for metrics and its position in the spool. After a change of the name delivery starts "
+        "again at the oldest kept record.",
         match=_NAME, lua_match="^[a-z0-9][a-z0-9_-]*$", len_max=40,
     )  # fmt: skip
     type: str = field(
-        "How records are delivered: JSON lines to standard output or a file, HTTP batches, or OTLP/HTTP spans.",
+        "Kind of delivery: JSON lines to standard output or a file, HTTP batches, or OTLP/HTTP spans.",
         one_of=("stdout", "file", "http", "otlp"),
     )
     path: str | None = field(
-        "The file, for type file; one that doesn't begin with / lies in the audit log's own folder.",
+        "File, for type file. A path that doesn't begin with / is relative to the audit log's directory.",
         default=None, len_min=1,
     )  # fmt: skip
     url: str | None = field(
-        "The address, for types http and otlp; without credentials in it: those go into headers.",
+        "Address, for types http and otlp, without credentials: those belong into headers.",
         default=None, match=_URL, lua_match="^https?://[^%s]+$",
     )  # fmt: skip
     headers: dict[str, str] = field(
-        "Headers of each request to url, such as Authorization; values may be vault references.",
+        "Headers of each request to url, such as Authorization. Values may be vault references.",
         default={}, referenceable=True,
     )  # fmt: skip
-    batch_size: int = field("The most records in one delivery.", default=100, between=(1, 10_000))
+    batch_size: int = field("Most records in one delivery.", default=100, between=(1, 10_000))
     flush_ms: int = field(
-        "How long a record may wait for others to fill a batch.", default=500, between=(10, 60_000), unit="ms"
+        "Longest wait of a record for others to fill a batch.", default=500, between=(10, 60_000), unit="ms"
     )
     timeout_ms: int = field(
-        "How long one delivery may take; then it is tried again.",
+        "Time-out of one delivery; after it the delivery is tried again.",
         default=10_000, between=(100, 120_000), unit="ms",
     )  # fmt: skip
-    gzip: bool = field("Whether requests to url are compressed.", default=True)
-    ssl_verify: bool = field("Whether to verify the certificate of url.", default=True)
+    gzip: bool = field("Compress requests to url with gzip.", default=True)
+    ssl_verify: bool = field("Verify the certificate of url.", default=True)
 
 
 @config_class
@@ -65,12 +65,12 @@ class Audit:
     """The audit log's way from Kong to the operator's systems, one for each node."""
 
     dir: str = field(
-        "A folder of this node's own, which Kong may write to: Kong's journal of requests (stock file-log, without any "
-        "content), and what must outlive a restart.",
+        "Directory on this node, writable for Kong's user: the journal of requests (stock file-log, without "
+        "content), and data that must survive a restart.",
         default="/var/lib/tenantgate/audit", match=r"^/[^\s]+$",
     )  # fmt: skip
     node: str | None = field(
-        "The node's name in its chains of records; left out, the host's name.",
+        "Name of the node in its hash chains. Default: the host's name.",
         default=None,
         len_min=1,
         len_max=200,
@@ -81,16 +81,18 @@ class Audit:
         one_of=("redis", "file"),
     )
     max_records: int = field(
-        "How many records may wait; beyond that the oldest lose their content, then go.",
+        "Most records that may wait for delivery. Beyond this the oldest records lose their content and are then "
+        "removed.",
         default=1_000_000,
         between=(1, COUNT_MAX),
     )
     max_megabytes: int = field(
-        "How much waiting records may take; beyond that the oldest lose their content, then go.",
+        "Most space for records that wait for delivery. Beyond this the oldest records lose their content and are "
+        "then removed.",
         default=1024, between=(1, MEGABYTES_MAX), unit="MiB",
     )  # fmt: skip
     sinks: tuple[SinkConfig, ...] = field(
-        "Where records go, each sink at its own pace.", default=(), len_max=20
+        "Destinations of records. Each gets all records, at its own speed.", default=(), len_max=20
     )
 
 
@@ -99,41 +101,45 @@ class PipelineConfig:
     """The node's one way from Kong's journal to the sinks; the same on every route."""
 
     journal: str = field(
-        "The file that Kong's own file-log writes: a line for each request, without any content.", len_min=1
+        "File that Kong's file-log writes: one line for each request, without content.", len_min=1
     )
-    state_dir: str = field("A folder of the node's own for what must outlive a restart.", len_min=1)
+    state_dir: str = field("Directory on this node for data that must survive a restart.", len_min=1)
     node: str | None = field(
-        "The node's name in its chains of records, which must stay the same over restarts; left out, the "
-        "host's name.",
+        "Name of the node in its hash chains, which must stay the same over restarts. Default: the host's name.",
         default=None, len_min=1, len_max=200,
     )  # fmt: skip
     spool: str = field(
         "Where records wait for their sinks: Redis Streams, or files in state_dir.",
         default="file", one_of=("redis", "file"),
     )  # fmt: skip
-    redis: RedisConfig = field("The Redis of the spool.", default=RedisConfig(timeout_ms=500))
+    redis: RedisConfig = field("Redis of the spool.", default=RedisConfig(timeout_ms=500))
     max_records: int = field(
-        "How many records may wait; beyond that the oldest lose their content, then go.",
+        "Most records that may wait for delivery. Beyond this the oldest records lose their content and are then "
+        "removed.",
         default=1_000_000, between=(1, COUNT_MAX),
     )  # fmt: skip
     max_megabytes: int = field(
-        "How much waiting records may take; beyond that the oldest lose their content, then go.",
+        "Most space for records that wait for delivery. Beyond this the oldest records lose their content and are "
+        "then removed.",
         default=1024, between=(1, MEGABYTES_MAX), unit="MiB",
     )  # fmt: skip
     journal_megabytes: int = field(
-        "Size at which the journal, once read, is begun anew.", default=64, between=(1, 4096), unit="MiB"
+        "Size at which the journal, once read, is replaced by a new file.",
+        default=64,
+        between=(1, 4096),
+        unit="MiB",
     )
     wait_ms: int = field(
-        "How long a line of the journal waits for the request's content, which takes another way.",
+        "Longest wait of a journal line for the content of its request, which arrives separately.",
         default=2000, between=(0, 60_000), unit="ms",
     )  # fmt: skip
     queue_megabytes: int = field(
-        "How much content may wait in memory, on each side of the way to the worker; beyond that content is "
-        "left out, records never are.",
+        "Most content in memory, in the plugin and in the worker each. Beyond this content is left out; records "
+        "never are.",
         default=32, between=(1, 4096), unit="MiB",
     )  # fmt: skip
     sinks: tuple[SinkConfig, ...] = field(
-        "Where records go; several at once get the same records, each at its own pace.", default=()
+        "Destinations of records. Each gets all records, at its own speed.", default=()
     )
 
 
@@ -141,36 +147,36 @@ class PipelineConfig:
 class AuditConfig:
     """Settings of one route's audit log."""
 
-    pipeline: PipelineConfig = field("The node's journal, spool and sinks; the same on every route.")
+    pipeline: PipelineConfig = field("Journal, spool and sinks of the node; the same on every route.")
     encryption_key: str = field(
-        "Key from which each tenant's own key for hashes is derived: 32 random bytes or more, as text.",
+        "Secret from which each tenant's own key for hashes is derived: 32 random bytes or more, as text.",
         len_min=16, referenceable=True,
     )  # fmt: skip
     content: str = field(
-        "What is kept of prompts and replies: the text, redacted; keyed hashes of it; or nothing.",
+        "What is kept of prompts and replies: the redacted text, keyed hashes of it, or nothing.",
         default="redacted", one_of=("redacted", "hashed", "off"),
     )  # fmt: skip
     redaction: str = field(
-        "What stands for personal data and secrets: a numbered placeholder, a hash keyed by tenant (so that "
-        "equal values can be joined), or nothing.",
+        "Replacement for personal data and secrets: a numbered placeholder; a hash keyed by tenant, the same for "
+        "equal values; or nothing.",
         default="placeholder", one_of=("placeholder", "hash", "remove"),
     )  # fmt: skip
     names: bool = field(
-        "Whether names of persons, places and organisations are redacted, too, by a recogniser: needs the "
-        "extra ner, and some milliseconds of the worker's time per record. Without the extra, content is left out.",
+        "Also redact names of persons, places and organisations. Needs the extra ner, and some milliseconds of "
+        "the worker's time for each record. Without the extra, content is left out.",
         default=False,
     )  # fmt: skip
     strict_requests: bool = field(
-        "Whether a request that is no chat in strict JSON is refused; else it passes unread, and its record says so.",
+        "Refuse requests that aren't a chat request in strict JSON. Otherwise they pass unread, and their records "
+        "say so.",
         default=True,
     )
     max_content_bytes: int = field(
-        "How much of the prompt, and as much of the reply, is kept; the rest is cut off, which the record says.",
+        "Kept bytes of the prompt, and as many of the reply. The rest is cut off, and the record says so.",
         default=32_768, between=(256, 1_048_576), unit="B",
     )  # fmt: skip
     headers: tuple[str, ...] = field(
-        "Names of the request's headers that are kept, redacted as content is. Headers that carry credentials "
-        "can't be named.",
+        "Request headers that are kept, redacted like content. Headers with credentials can't be named.",
         default=(), match=_HEADER, lua_match="^[A-Za-z0-9][A-Za-z0-9_-]*$", len_max=100,
     )  # fmt: skip
     client_ip: str = field(
@@ -178,19 +184,19 @@ class AuditConfig:
         default="hash", one_of=("hash", "keep", "remove"),
     )  # fmt: skip
     redaction_timeout_ms: int = field(
-        "How long the redaction of one record may take; then its content is left out.",
+        "Most time for the redaction of one record. After this its content is left out.",
         default=2000, between=(10, 60_000), unit="ms",
     )  # fmt: skip
     input_cost: float | None = field(
-        "Price of a million tokens of prompt; left out, the cost is what Kong says, if it says any.",
+        "Price of a million prompt tokens. Default: the cost that Kong logs, if any.",
         default=None, between=(0, 1_000_000),
     )  # fmt: skip
     output_cost: float | None = field(
-        "Price of a million tokens of reply; left out, the cost is what Kong says, if it says any.",
+        "Price of a million completion tokens. Default: the cost that Kong logs, if any.",
         default=None, between=(0, 1_000_000),
     )  # fmt: skip
     deadline_ms: int = field(
-        "How long keeping a request's body may take; then the record has no content.",
+        "Most time to keep a request's body. After this the record has no content.",
         default=50, between=(5, 1500), unit="ms",
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ from typing import Any, Final
 from tenantgate.audit.config import PipelineConfig
 from tenantgate.audit.core.content import RawContent
 from tenantgate.audit.messages import Content, LeftOut, Settings, encode, pack, unpacker
+from tenantgate.store.threads import BackgroundThread
 from tenantgate.telemetry import logs, metrics
 
 __all__ = ["Courier", "WorkerMetrics"]
@@ -65,10 +66,10 @@ class Courier:
         self._sent_bytes = 0
         self._policies: dict[str, bytes] = {}
         self._unsent_policies: deque[bytes] = deque()
-        self._stopped = False
+        self._failures = 0
         self._heard = 0.0  # when the worker last sent metrics
         self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._run, name="audit-courier", daemon=True)
+        self._thread = BackgroundThread("audit-courier", self._step, log=_log, failed="audit courier failed")
         self._thread.start()
 
     def policy(self, name: str, route_id: str, values: Mapping[str, Any]) -> None:
@@ -95,10 +96,10 @@ class Courier:
 
     def stop(self) -> None:
         """Let the worker end; waits for it."""
+        self._thread.stop()
         with self._changed:
-            self._stopped = True
             self._changed.notify()
-        self._thread.join(_END_S)
+        self._thread.stop(_END_S)
 
     @property
     def worker_pid(self) -> int | None:
@@ -118,20 +119,13 @@ class Courier:
 
     # -- the thread ---------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        failures = 0
-        while not self._over():
-            started = time.monotonic()
-            try:
-                self._serve_one()
-            except Exception as error:  # noqa: BLE001 - whatever it was, the next worker may fare better
-                logs.event(_log, logging.ERROR, "audit courier failed", **logs.describe(error))
-            failures = 0 if time.monotonic() - started > _STABLE_S else failures + 1
-            with self._changed:
-                self._changed.wait_for(self._over, _PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
-
-    def _over(self) -> bool:
-        return self._stopped
+    def _step(self) -> float:
+        started = time.monotonic()
+        try:
+            self._serve_one()
+        finally:
+            self._failures = 0 if time.monotonic() - started > _STABLE_S else self._failures + 1
+        return _PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]
 
     def _serve_one(self) -> None:
         """From the start of a worker to its end."""
@@ -159,7 +153,7 @@ class Courier:
         except subprocess.TimeoutExpired:
             process.kill()
             status = process.wait()
-        if not self._over():
+        if not self._thread.stopping:
             logs.event(_log, logging.ERROR, "audit worker ended, starting another", status=status)
 
     def _feed(self, line: socket.socket, gone: threading.Event) -> None:
@@ -178,12 +172,12 @@ class Courier:
         while True:
             with self._changed:
                 while not self._changed.wait_for(
-                    lambda: self._stopped or self._queue or self._unsent_policies or gone.is_set(),
+                    lambda: self._thread.stopping or self._queue or self._unsent_policies or gone.is_set(),
                     _HANG_S / 4,
                 ):
                     if time.monotonic() - self._heard > _HANG_S:
                         raise BlockingIOError
-                if gone.is_set() or (self._stopped and not self._queue):
+                if gone.is_set() or (self._thread.stopping and not self._queue):
                     return
                 policies, batch, size = list(self._unsent_policies), [], 0
                 self._unsent_policies.clear()

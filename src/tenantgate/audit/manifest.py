@@ -60,7 +60,7 @@ FEATURE: Final = Feature(
     gateway=GatewaySection(
         name="audit",
         config_class=Audit,
-        description="Where the records of tenants with an `audit` section go.",
+        description="Storage and delivery of the records of tenants with an `audit` section.",
     ),
     commands=(
         Command(

@@ -11,14 +11,15 @@ import hashlib
 import json
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.audit.core.content import RawContent
 from tenantgate.audit.core.redaction import MARGIN
 from tenantgate.audit.courier import Courier
+from tenantgate.bounded import Bounded
 from tenantgate.llm import Refusal
+from tenantgate.llm.log_record import LogRecord
+from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -35,42 +36,21 @@ class HeldBodies:
     """Beginnings of request bodies by request id, bounded in number, bytes and age; thread-safe."""
 
     def __init__(self, *, most: int = 8192, most_bytes: int = 64 << 20, age_s: float = 900.0) -> None:
-        self._most, self._most_bytes, self._age_s = most, most_bytes, age_s
-        self._kept: OrderedDict[str, tuple[float, bytes, int]] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
+        self._bodies: Bounded[str, tuple[bytes, int]] = Bounded(most, most_bytes=most_bytes, age_s=age_s)
 
     def put(self, identifier: str, body: bytes, size: int, now: float) -> None:
         """Keep the beginning of a body of `size` bytes; the oldest make room."""
-        with self._lock:
-            if (before := self._kept.pop(identifier, None)) is not None:
-                self._bytes -= len(before[1])
-            self._kept[identifier] = (now, body, size)
-            self._bytes += len(body)
-            while (
-                len(self._kept) > self._most
-                or self._bytes > self._most_bytes
-                or self._oldest() < now - self._age_s
-            ):
-                _, (_, dropped, _) = self._kept.popitem(last=False)
-                self._bytes -= len(dropped)
-            _held.set(self._bytes)
+        self._bodies.put(identifier, (body, size), size=len(body), now=now)
+        _held.set(self._bodies.bytes)
 
     def take(self, identifier: str) -> tuple[bytes, int] | None:
         """Give a body back, once."""
-        with self._lock:
-            found = self._kept.pop(identifier, None)
-            if found is None:
-                return None
-            self._bytes -= len(found[1])
-            _held.set(self._bytes)
-            return found[1], found[2]
-
-    def _oldest(self) -> float:
-        return next(iter(self._kept.values()))[0] if self._kept else float("inf")
+        found = self._bodies.take(identifier)
+        _held.set(self._bodies.bytes)
+        return found
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._bodies)
 
 
 class AuditLog:
@@ -104,37 +84,26 @@ class AuditLog:
         """Hand over what Kong's journal does not have."""
         if not self._reads_body and not self._allowed:
             return
-        record = host.record()
-        request = record.get("request")
-        identifier = _text(request.get("id")) if isinstance(request, Mapping) else ""
+        record = LogRecord(host.record())
+        identifier = record.request_id
         if not identifier:
             return
         body, size = (_BODIES.take(identifier) or (None, 0)) if self._reads_body else (None, 0)
         reply, reply_size = self._reply(record)
-        headers = self._headers(request.get("headers")) if isinstance(request, Mapping) else {}
+        headers = {
+            name: ", ".join(values)[:_MOST_HEADER]
+            for name in self._allowed
+            if (values := record.request_header(name))
+        }
         self._courier.content(self._policy, identifier, RawContent(body, size, reply, reply_size, headers))
 
-    def _reply(self, record: Mapping[str, Any]) -> tuple[bytes | None, int]:
-        found: Any = record if self._reads_body else None
-        for step in ("ai", "proxy", "payload", "response"):
-            found = found.get(step) if isinstance(found, Mapping) else None
-        if isinstance(found, Mapping):
-            found = json.dumps(found)
-        if not isinstance(found, str) or not found:
+    def _reply(self, record: LogRecord) -> tuple[bytes | None, int]:
+        reply = record.reply if self._reads_body else None
+        text = json.dumps(reply) if isinstance(reply, dict) else reply
+        if not isinstance(text, str) or not text:
             return None, 0
-        whole = found.encode("utf-8", "surrogatepass")
+        whole = text.encode("utf-8", "surrogatepass")
         return whole[: self._most], len(whole)
-
-    def _headers(self, headers: Any) -> dict[str, str]:
-        if not self._allowed or not isinstance(headers, Mapping):
-            return {}
-        out = {}
-        for name in self._allowed:
-            value = headers.get(name)
-            text = ", ".join(map(str, value)) if isinstance(value, list) else value
-            if isinstance(text, str):
-                out[name] = text[:_MOST_HEADER]
-        return out
 
 
 def _text(value: Any) -> str:
@@ -154,16 +123,14 @@ def _plain(config: Any) -> dict[str, Any]:
 
 
 _BODIES: Final = HeldBodies()
-_lock: Final = threading.Lock()
-_current: Courier | None = None
+_couriers: Final[Shared[Courier]] = Shared(1)
 
 
 def courier_of(pipeline: PipelineConfig) -> Courier:
     """The courier to the worker of this pipeline; a new pipeline ends the one before, and takes its state over."""
-    global _current  # noqa: PLW0603 - one worker per process
-    with _lock:
-        if _current is None or _current.config != pipeline:
-            if _current is not None:
-                threading.Thread(target=_current.stop, daemon=True).start()
-            _current = Courier(pipeline, _plain(pipeline))
-        return _current
+    before, values = _couriers.values(), _plain(pipeline)
+    courier = _couriers.get(json.dumps(values, sort_keys=True), lambda: Courier(pipeline, values))
+    for other in before:
+        if other is not courier:
+            threading.Thread(target=other.stop, name="audit-stop", daemon=True).start()
+    return courier

@@ -29,10 +29,13 @@ from tenantgate.audit.config import PipelineConfig
 from tenantgate.audit.core.join import Joined, Joiner
 from tenantgate.audit.core.ports import Spool
 from tenantgate.audit.core.routes import Routes
+from tenantgate.audit.delivery_thread import Batching, Delivery
 from tenantgate.audit.intake import Intake
 from tenantgate.audit.journal_files import JournalTail, private
 from tenantgate.audit.messages import Message, pack
 from tenantgate.audit.recorder import Recorder
+from tenantgate.audit.sinks import make
+from tenantgate.audit.spool import open_spool
 from tenantgate.audit.spool_writer import SpoolWriter
 from tenantgate.pii.core.ports import NameFinder
 from tenantgate.telemetry import logs, metrics
@@ -290,10 +293,6 @@ def _lock(fd: int, connection: socket.socket) -> bool:
 
 
 def _parts(config: PipelineConfig) -> tuple[Spool, Deliverer]:
-    from tenantgate.audit.delivery_thread import Batching, Delivery  # noqa: PLC0415
-    from tenantgate.audit.sinks import make  # noqa: PLC0415
-    from tenantgate.audit.spool import open_spool  # noqa: PLC0415
-
     spool, folder = open_spool(config, node_name(config)), Path(config.state_dir)
     sinks, batching = [make(s, folder) for s in config.sinks], [Batching.of(s) for s in config.sinks]
     return spool, Delivery(spool, sinks, batching, refused=folder)

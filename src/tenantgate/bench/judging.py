@@ -9,11 +9,12 @@ from typing import Final
 
 from tenantgate.bench.load import Shot
 from tenantgate.bench.workload import Ask
+from tenantgate.llm.errors import Code
 
 __all__ = ["OUTCOMES", "Judged", "judge"]
 
 OUTCOMES: Final = ("pass", "hit", "blocked", "error")
-_BLOCKED: Final = "content_policy_violation"
+_BLOCKED: Final = Code.CONTENT_POLICY_VIOLATION.value
 _MAY_CHANGE: Final = frozenset({"personal", "hundred", "long", "attack"})
 """Kinds whose text a plugin may rewrite on its way (masks, compression), so that its digest is another."""
 

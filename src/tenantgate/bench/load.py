@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenantgate.errors import EdgeError
+from tenantgate.llm.stream import finished_chunks
 
 __all__ = ["Due", "Plan", "Shot", "main", "run"]
 
@@ -156,10 +157,9 @@ class _Answer:
                 if "choices" in body:
                     return str(body["choices"][0]["message"]["content"]), ""
                 return "", _refusal(body)
-            lines = [line[6:] for line in self._raw.decode().splitlines() if line.startswith("data: ")]
-            if not lines or lines[-1] != "[DONE]":
+            events = finished_chunks(self._raw.decode())
+            if events is None:
                 return "", "cut"
-            events = [json.loads(line) for line in lines[:-1]]
             if refusal := next((r for r in map(_refusal, events) if r), ""):
                 return "", refusal
             parts = [e["choices"][0]["delta"].get("content") or "" for e in events if e.get("choices")]

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 
 from tenantgate.cache.core import entry as entries
+from tenantgate.cache.core.evidence import Evidence, Plan
 from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.ports import UnavailableError
+from tenantgate.cache.learning import MAC_DIGITS
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.sealing import TenantSealer
@@ -47,7 +49,11 @@ class BoundStats:
     hits: int
     compared: int
     probes: int
-    probes_wrong: int
+    probes_other: int
+    """That contradicted the stored answer, or were about something else."""
+    repeats: int
+    """Answers to a repeated question that are remembered, and those of them that looked other."""
+    repeats_other: int
     restarts: int
     history: tuple[tuple[int, float, str], ...]
     """Thresholds with the time (Unix seconds) from which they held, and why they moved; 1: none was served."""
@@ -201,9 +207,6 @@ class Admin:
         return sum(other != name and 2 * float(score) - 1 >= similarity for other, score in near)
 
     def _bounds(self) -> tuple[BoundStats, ...]:
-        from tenantgate.cache.core.bound import Evidence, Plan  # noqa: PLC0415 - NumPy, for which others needn't wait
-        from tenantgate.cache.learning import MAC_DIGITS  # noqa: PLC0415
-
         found = []
         for key in sorted(self._client.scan_iter(match=f"{self._keys.bound('')}*", count=_PAGE)):
             evidence, plan, summary = self._client.hmget(key, "evidence", "plan", "summary")
@@ -218,8 +221,10 @@ class Admin:
             found.append(
                 BoundStats(
                     max_wrong_rate=limit, threshold=needed, wrong=wrong, low=low, high=high, hits=known.hits,
-                    compared=known.compared, probes=known.probes, probes_wrong=known.probes_wrong,
-                    restarts=known.restarts, history=tuple((c.at, c.threshold, c.why) for c in known.history),
+                    compared=known.compared, probes=known.probes, probes_other=known.probes_other,
+                    repeats=round(known.repeats_same + known.repeats_alike + known.repeats_other),
+                    repeats_other=round(known.repeats_other), restarts=known.restarts,
+                    history=tuple((c.at, c.threshold, c.why) for c in known.history),
                 )
             )  # fmt: skip
         return tuple(found)

@@ -154,7 +154,11 @@ def _bound_rows(bound: BoundStats) -> list[tuple[str, str]]:
         ("  hits", f"{bound.hits:,} by similarity"),
         (
             "  compared",
-            f"{bound.compared:,} answers, {bound.probes:,} of them probes ({bound.probes_wrong:,} wrong)",
+            f"{bound.compared:,} answers, {bound.probes:,} of them probes ({bound.probes_other:,} looked other)",
+        ),
+        (
+            "  repeats",
+            f"{bound.repeats:,} answers to the same question again ({bound.repeats_other:,} looked other)",
         ),
         ("  restarts", f"{bound.restarts:,}, where the traffic changed"),
     ]

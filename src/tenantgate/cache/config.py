@@ -22,74 +22,78 @@ class CacheConfig:
     """Settings of one route's cache."""
 
     encryption_key: str = field(
-        "Key from which each tenant's own key is derived to seal what is stored: 32 random bytes or more, "
-        "as text.",
+        "Secret from which each tenant's own encryption key for stored answers is derived: 32 random bytes or "
+        "more, as text.",
         len_min=16, referenceable=True,
     )  # fmt: skip
     namespace: str | None = field(
-        "Keeps this cache apart from the tenant's others; left out, the route's id does.",
+        "Name of this cache. Routes of one tenant with the same name share answers. Default: the route's id, so "
+        "that nothing is shared.",
         default=None,
         len_min=1,
     )
     guards: tuple[str, ...] = field(
-        "Which guards of the same route an answer needs: it is served only to a request that tenant-guardrails has "
-        "let pass, and stored only if tenant-response-guardrails has left it as it was. The renderer sets it where "
-        "they block, mask or recover. One call to Kong more per hit.",
+        "Guardrail plugins of the same route that must approve: tenant-guardrails the request before a cached "
+        "answer is served, tenant-response-guardrails the reply before it is stored. The renderer sets this where "
+        "they block, mask or restore text. Costs one more call to Kong for each hit.",
         default=(), one_of=("tenant-guardrails", "tenant-response-guardrails"),
     )  # fmt: skip
     strict_requests: bool = field(
-        "Whether a request that is no chat in strict JSON is refused; else it passes unread.",
+        "Refuse requests that aren't a chat request in strict JSON. Otherwise they pass unread.",
         default=True,
     )
     upstream_headers: tuple[str, ...] = field(
-        "Headers of the request that reach the provider and may change its answer: answers are kept apart by their "
+        "Request headers that reach the provider and may change its answer. Answers are kept apart by their "
         "values. The renderer sets those of gateway.upstream_headers.",
         default=(), match=r"^[A-Za-z0-9_-]+$", lua_match="^[A-Za-z0-9_-]+$", len_max=50,
     )  # fmt: skip
-    redis: RedisConfig = field("The Redis that holds the entries.", default=RedisConfig())
+    redis: RedisConfig = field("Redis that stores the answers.", default=RedisConfig())
     cache_ttl: int = field(
-        "How long an answer is served after it was stored.",
+        "Time to live of a stored answer.",
         default=300, between=(1, SECONDS_MAX), unit="s",
     )  # fmt: skip
-    exact_caching: bool = field(
-        "Whether a prompt that is the same to the letter is looked up first, without any model.", default=True
-    )
+    exact_caching: bool = field("Look up identical requests first, without any model.", default=True)
     max_wrong_rate: float = field(
-        "Share of the answers served by similarity that may be answers to another question: held with 95 % confidence "
-        "on the calibration's traffic, and steered to on each tenant's own with probe_rate. 0 switches similarity off.",
+        "Largest accepted share of answers served by similarity that belong to another question. Holds with 95 % "
+        "confidence on the traffic of the calibration; with probe_rate the threshold also adapts to each tenant's "
+        "own traffic. 0 switches similarity off.",
         default=0.03, between=(0, 0.5),
     )  # fmt: skip
     probe_rate: float = field(
-        "Share of the requests answerable by similarity that go to the provider all the same, as a miss, so that its "
-        "answer can be compared with the stored one: none of a tenant's first 30, then up to 0.1 for a while, then "
-        "this. Only for providers that answer equal questions in equal words: others' answers look wrong, and the "
-        "level falls silent. 0: nothing is compared, and the calibration's score stays.",
+        "Share of the requests answerable by similarity that are sent to the provider nevertheless, as a miss, to "
+        "compare its answer with the stored one: none of a tenant's first 30, then up to 0.1 for a while, then "
+        "this share. Identical requests are sampled, too, to learn how the provider rewords its answers. The "
+        "threshold rises where more than max_wrong_rate is wrong with a probability of 0.9, and falls only on "
+        "proof. 0: no comparison, and the calibrated threshold stays.",
         default=0.0, between=(0, 0.5),
     )  # fmt: skip
     embedder: str = field(
-        "The embedding model: built-in, or the name or folder of a sentence-transformers model (which needs "
-        "the extra of that name).",
+        "Embedding model: built-in, or the name or directory of a sentence-transformers model (needs the extra of "
+        "that name).",
         default=BUILT_IN, len_min=1,
     )  # fmt: skip
     verifier: str = field(
-        "What decides whether a neighbour's answer will do: built-in, or large, which tells hard questions apart "
-        "and takes many times as long for those (it must be built: `tenantgate models build --large`).",
+        "Model that decides whether the answer to a similar question fits: built-in; or large, which is better at "
+        "difficult pairs, takes many times as long for those, and must be built with `tenantgate models build "
+        "--large`.",
         default=BUILT_IN, one_of=VERIFIERS,
     )  # fmt: skip
     candidates: int = field(
-        "How many nearest neighbours are considered; of those that no rule excludes up to three are verified.",
+        "Number of nearest stored questions to consider. At most three of those that no rule excludes are "
+        "verified.",
         default=4, between=(1, 32),
     )  # fmt: skip
     ignore_system_prompts: bool = field(
-        "Whether requests that differ in their system prompts alone may share answers.", default=False
+        "Let requests that differ only in their system prompts share answers.", default=False
     )
     partition_by: tuple[str, ...] = field(
-        "What else keeps answers apart, each `user` (the request's own field), `header:NAME` or `metadata:KEY`: only "
-        "requests with the same value share answers, and those without it share among themselves.",
+        "Further values that keep answers apart: `user` (the request's own field), `header:NAME` or "
+        "`metadata:KEY`. Only requests with the same value share answers; requests without a value share among "
+        "themselves.",
         default=(), match=PART, len_max=16,
     )  # fmt: skip
     store_tool_calls: bool = field(
-        "Whether answers that call tools are stored, too (not from streams, whose calls Kong doesn't log).",
+        "Also store answers that call tools. Not from streams, whose tool calls Kong doesn't log.",
         default=False,
     )
     max_entry_bytes: int = field(
@@ -99,28 +103,28 @@ class CacheConfig:
         unit="B",
     )
     max_entries: int = field(
-        "How many answers one tenant may have stored, on all of its routes together; beyond that the ones that expire "
-        "first make room.",
+        "Most stored answers of one tenant, on all of its routes together. Beyond this the answers that expire "
+        "first are removed.",
         default=10_000, between=(1, COUNT_MAX),
     )  # fmt: skip
     max_megabytes: int = field(
-        "How much one tenant's stored answers may take together, vectors included.",
+        "Most space for one tenant's stored answers, vectors included.",
         default=64,
         between=(1, MEGABYTES_MAX),
         unit="MiB",
     )
     sweep_interval: int = field(
-        "After how long what is left of expired answers, vectors and bookings, is removed in the background; 0: only "
-        "when the tenant's next answer is stored.",
+        "Interval between clean-ups of expired index entries and vectors in the background. 0: only when the "
+        "tenant's next answer is stored.",
         default=60, between=(0, 86_400), unit="s",
     )  # fmt: skip
     on_error: str = field(
-        "What happens to a request when the cache or its Redis fails: it passes uncached, or it is answered "
-        "with 503.",
+        "Treatment of a request when the cache or its Redis fails: pass sends it to the provider uncached, reject "
+        "answers 503.",
         default="pass", one_of=("pass", "reject"),
     )  # fmt: skip
     deadline_ms: int = field(
-        "How long the cache may take in all; then on_error applies.",
+        "Most time for the cache in one request. After this on_error applies.",
         default=250,
         between=(5, 1500),
         unit="ms",

@@ -16,23 +16,26 @@ import random
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from tenantgate import __version__
 from tenantgate.cache.core import answers
 from tenantgate.cache.core import entry as entries
-from tenantgate.cache.core.bound import Bound, Comparison, Evidence, Plan, Seen, bin_of
+from tenantgate.cache.core.bound import Bound
+from tenantgate.cache.core.evidence import Comparison, Evidence, Plan, Seen, bin_of
 from tenantgate.cache.core.pending import Doubt
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
     from tenantgate.cache.core.bound import Belief
     from tenantgate.cache.core.partition import Keys
-    from tenantgate.cache.core.ports import Embedder
+    from tenantgate.cache.core.ports import Embedder, Sealer
     from tenantgate.cache.models import CacheModels
     from tenantgate.cache.redis_store import RedisCache
     from tenantgate.llm.chat import ChatReply
-    from tenantgate.store.sealing import TenantSealer
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 __all__ = ["MAC_DIGITS", "Learning", "fingerprint"]
 
@@ -46,7 +49,8 @@ _TOLD: Final = 64  # lookups after which they are told even if nothing was compa
 
 _compared: Final = metrics.counter(
     "tenantgate_cache_comparisons_total",
-    "Fresh answers compared with the stored one, by whether a hit was probed or the score was too low.",
+    "Fresh answers compared with the stored one: of a hit by similarity that was probed, of a miss whose neighbour had "
+    "too low a score, or of a repeated question; by whether they were the same, alike or other.",
     ("kind", "outcome"),
 )
 _threshold: Final = metrics.gauge(
@@ -82,12 +86,13 @@ class Learning:
         self._name = fingerprint(models, max_wrong_rate)
         self._first = Plan(self._bound.start)
         self._plans: OrderedDict[tuple[str, bytes], Plan] = OrderedDict()
+        self._repeats: OrderedDict[str, float] = OrderedDict()
 
     def state(self, keys: Keys) -> str:
         """The Redis key of a tenant's state."""
         return keys.bound(self._name)
 
-    def plan(self, keys: Keys, sealer: TenantSealer, stored: bytes | None) -> Plan:
+    def plan(self, keys: Keys, sealer: Sealer, stored: bytes | None) -> Plan:
         """What a lookup goes by, from what it found in Redis."""
         if stored is None:
             return self._first
@@ -95,15 +100,20 @@ class Learning:
         found = self._plans.get((state, stored))
         if found is None:
             found = Plan.from_json(_authentic(keys, sealer, state, "plan", stored) or b"") or self._first
-            self._plans[state, stored] = found
-            while len(self._plans) > _STATES:
-                self._plans.popitem(last=False)
+            _remember(self._plans, (state, stored), found)
+            _remember(self._repeats, state, found.repeat)
         return found
 
     def saw(self, keys: Keys, score: float | None, *, hit: bool) -> None:
         """Note a lookup: the score of its best neighbour, and whether that was served."""
         number = None if score is None else bin_of(score)
         _SEEN.add(self.state(keys), number, hit=hit)
+
+    def repeat(self, keys: Keys, name: str) -> Doubt | None:
+        """An exact hit that is probed, to learn how this provider repeats itself; by the plan that was seen last."""
+        if random.random() >= self._repeats.get(self.state(keys), 0.0):  # noqa: S311 - as below
+            return None
+        return Doubt(name, None, probe=True)
 
     def doubt(self, plan: Plan, name: str, score: float, *, served: bool) -> Doubt | None:
         """A neighbour that the provider's answer is to be compared with: a hit that is probed, or what a miss had."""
@@ -116,7 +126,7 @@ class Learning:
     def log(
         self,
         keys: Keys,
-        sealer: TenantSealer,
+        sealer: Sealer,
         doubt: Doubt | None,
         reply: ChatReply | None,
     ) -> None:
@@ -144,6 +154,7 @@ class Learning:
             evidence = _signed(sealer, state, "evidence", after.to_json())
             plan = _signed(sealer, state, "plan", belief.plan.to_json())
             if self._store.learn(state, known.version, evidence, plan, summary, ttl_s=_TTL_S):
+                _remember(self._repeats, state, belief.plan.repeat)
                 self._show(keys, before, after, belief)
                 return
 
@@ -152,9 +163,10 @@ class Learning:
         if entry is None or entry.reply.tool_calls or not entry.reply.text:
             return None
         embedder = self._models.embedder
-        wrong = answers.differ(reply.text, entry.reply.text, lambda a, b: _cosine(embedder, a, b))
-        _compared.inc(kind="probe" if doubt.probe else "miss", outcome="wrong" if wrong else "right")
-        return Comparison(doubt.bin, wrong, doubt.probe)
+        verdict = answers.likeness(reply.text, entry.reply.text, lambda a, b: _cosine(embedder, a, b))
+        kind = "repeat" if doubt.bin is None else "probe" if doubt.probe else "miss"
+        _compared.inc(kind=kind, outcome=verdict.value)
+        return Comparison(doubt.bin, verdict, doubt.probe)
 
     def _show(self, keys: Keys, before: Evidence, after: Evidence, belief: Belief) -> None:
         tenant = keys.tenant.slug
@@ -170,13 +182,18 @@ class Learning:
             )  # fmt: skip
 
 
-def _signed(sealer: TenantSealer, state: str, field: str, text: str) -> str:
+def _remember(held: OrderedDict[_K, _V], key: _K, value: _V) -> None:
+    """Keep the value, and of others the latest `_STATES`."""
+    held[key] = value
+    while len(held) > _STATES:
+        held.popitem(last=False)
+
+
+def _signed(sealer: Sealer, state: str, field: str, text: str) -> str:
     return sealer.name(f"bound\0{state}\0{field}\0{text}".encode()) + text
 
 
-def _authentic(
-    keys: Keys, sealer: TenantSealer, state: str, field: str, stored: bytes | None
-) -> bytes | None:
+def _authentic(keys: Keys, sealer: Sealer, state: str, field: str, stored: bytes | None) -> bytes | None:
     """What was signed; None for nothing, and for what the tenant's key didn't sign for this place."""
     if stored is None:
         return None

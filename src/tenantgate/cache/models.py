@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 from tenantgate.cache.core.calibration import Calibration
 from tenantgate.cache.core.ports import NO_STATES
+from tenantgate.cache.verifier import calibration_file, load_verifier
 from tenantgate.errors import TenantgateError
+from tenantgate.models.files import find_models
 from tenantgate.models.ports import BUILT_IN
+from tenantgate.models.sentence_transformers import SentenceTransformerEmbedder
+from tenantgate.models.shipped import check
+from tenantgate.store.threads import BackgroundBuilds
 from tenantgate.telemetry import logs
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ __all__ = ["CacheModels", "Models", "OwnCosine"]
 
 _log: Final = logging.getLogger("tenantgate.cache")
 
+_SETS: Final = 64  # of models in a process
 _EMBEDDED: Final = 8  # texts whose vectors are remembered: those of the requests at work
 
 
@@ -52,10 +57,11 @@ class OwnCosine:
         self,
         a: str,
         b: str,
-        similarity: float,  # noqa: ARG002
-        states: Mapping[str, bytes] = NO_STATES,  # noqa: ARG002
+        similarity: float,
+        states: Mapping[str, bytes] = NO_STATES,
     ) -> float:
         """The verifier's score of the two, whatever `similarity` and `states` the other embedder sees in them."""
+        del similarity, states
         readings = {text: self._read(text) for text in (a, b)}
         known = {text: reading.states for text, reading in readings.items() if reading.states is not None}
         return self._verifier.score(a, b, float(readings[a].vector @ readings[b].vector), known)
@@ -65,51 +71,34 @@ class Models:
     """Models by the names of their embedder and verifier; thread-safe."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[str, str], CacheModels | None] = {}
-        self._loading: set[tuple[str, str]] = set()
-        self._lock = threading.Lock()
+        self.builds: BackgroundBuilds[tuple[str, str], CacheModels | None] = BackgroundBuilds(
+            "load-models", lambda names: _load(*names), failed=_failed, most=_SETS
+        )
 
     def get(self, embedder: str, verifier: str) -> CacheModels | None:
         """The models if they are loaded; else None, and a thread begins to load them."""
-        names = embedder, verifier
-        if names in self._loaded:
-            return self._loaded[names]
-        with self._lock:
-            if names in self._loaded or names in self._loading:
-                return self._loaded.get(names)
-            self._loading.add(names)
-        threading.Thread(target=self.load, args=names, name="load-models", daemon=True).start()
-        return None
+        return self.builds.get((embedder, verifier))
 
     def embedder_meanwhile(self, embedder: str, verifier: str) -> Embedder | None:
         """The embedder if it was loaded beside another verifier, while these models aren't loaded yet.
 
         What it finds nobody can read yet, but what is stored meanwhile shall be found later.
         """
-        if (embedder, verifier) in self._loaded:
+        if (embedder, verifier) in self.builds.built:
             return None
-        others = [models for (name, _), models in list(self._loaded.items()) if name == embedder]
+        others = [models for (name, _), models in self.builds.built.items() if name == embedder]
         return next((models.embedder for models in others if models), None)
 
     def load(self, embedder: str, verifier: str) -> CacheModels | None:
         """Load the models and give them; None if they can't be had, which is logged."""
-        found: CacheModels | None = None
-        try:
-            found = _load(embedder, verifier)
-        except Exception as error:  # noqa: BLE001 - a broken model must not take the exact level along
-            logs.event(
-                _log, logging.ERROR, "the similar level is off", verifier=verifier, **logs.describe(error)
-            )
-        with self._lock:
-            self._loading.discard((embedder, verifier))
-            return self._loaded.setdefault((embedder, verifier), found)
+        return self.builds.wait((embedder, verifier))
+
+
+def _failed(names: tuple[str, str], error: Exception) -> None:
+    logs.event(_log, logging.ERROR, "the similar level is off", verifier=names[1], **logs.describe(error))
 
 
 def _load(embedder_name: str, verifier_name: str) -> CacheModels:
-    # Imported here: NumPy and ONNX Runtime take a quarter of a second, and `--dump` must not wait for them.
-    from tenantgate.cache.verifier import calibration_file, load_verifier  # noqa: PLC0415
-    from tenantgate.models.files import find_models  # noqa: PLC0415
-
     files = find_models()
     if files is None:
         raise TenantgateError("the models aren't built: run `tenantgate models build`")
@@ -118,8 +107,6 @@ def _load(embedder_name: str, verifier_name: str) -> CacheModels:
     embedder: Embedder = files.embedder()
     if embedder_name != BUILT_IN:
         verifier = OwnCosine(verifier, embedder)
-        from tenantgate.models.sentence_transformers import SentenceTransformerEmbedder  # noqa: PLC0415
-
         embedder = SentenceTransformerEmbedder(embedder_name)
     # The first runs allocate; a request should not wait for that.
     embedder.embed("warm-up")
@@ -131,6 +118,7 @@ def _calibration(verifier: str, fingerprint: str, shipped: Path) -> Calibration:
     """The operator's table for this verifier, or the one that ships where the operator names none."""
     tables = [Path(name) for name in os.environ.get("TENANTGATE_CALIBRATION", "").split(os.pathsep) if name]
     for table in tables or [shipped]:
+        check(table)
         try:
             found = Calibration.from_json(table.read_text("utf-8"), where=str(table))
         except OSError as error:

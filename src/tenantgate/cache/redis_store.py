@@ -20,8 +20,8 @@ from redis.exceptions import ClusterDownError
 
 from tenantgate.cache.core.breaker import Breaker
 from tenantgate.cache.core.ports import Found, HeldBackError, Neighbour, RefusedError, UnavailableError
-from tenantgate.cache.recent_names import RecentNames
-from tenantgate.cache.stages import Measured, Stage
+from tenantgate.cache.core.recent_names import RecentNames
+from tenantgate.cache.stage_metrics import Measured, Stage
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:

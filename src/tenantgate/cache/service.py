@@ -6,6 +6,7 @@ headers (5 in all).
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -14,22 +15,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from tenantgate.cache.core import entry as entries
-from tenantgate.cache.core.admit import STORED, NotStored, admit, is_stream, new_entry
-from tenantgate.cache.core.guards import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
+from tenantgate.cache.core.admit import STORED, NotStored, admit, new_entry
+from tenantgate.cache.core.cache_control import BypassReason, MissReason, Status
+from tenantgate.cache.core.guard_verdicts import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
 from tenantgate.cache.core.lookup import Resources, look_up
 from tenantgate.cache.core.outcome import Bypass, Hit, Miss
 from tenantgate.cache.core.partition import partition_of, parts_of
 from tenantgate.cache.core.pending import PendingMisses, pending_of
-from tenantgate.cache.core.plan import BypassReason, MissReason, Status
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.question import cacheable, question_of
 from tenantgate.cache.core.replay import hit_headers, replay, status_headers
-from tenantgate.cache.levels import Levels
 from tenantgate.cache.models import Models
 from tenantgate.cache.redis_store import RedisCache
+from tenantgate.cache.similar_level import Levels
 from tenantgate.cache.sweeping import Sweeper
 from tenantgate.llm import chat
 from tenantgate.llm.chat import ChatReply, Refusal
+from tenantgate.llm.errors import Code, ErrorType, error_body
+from tenantgate.llm.log_record import LogRecord
 from tenantgate.store.redis_nodes import connect
 from tenantgate.telemetry import metrics
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from tenantgate.cache.core.entry import Entry
     from tenantgate.cache.core.pending import Pending
     from tenantgate.cache.core.question import Cacheable, Question
+    from tenantgate.cache.core.similar import Embedding
     from tenantgate.kong import Host
     from tenantgate.store.config import RedisConfig
     from tenantgate.store.sealing import TenantSealer
@@ -149,9 +153,9 @@ class SemanticCache:
 
     def _only_if_cached(self, host: Host, tenant: TenantId) -> NoReturn:
         # RFC 9111, section 5.2.1.7
-        body = chat.error_body(
+        body = error_body(
             "The cache holds no answer, and the request asked for no other.",
-            kind="invalid_request_error", code="only_if_cached",
+            kind=ErrorType.INVALID_REQUEST, code=Code.ONLY_IF_CACHED,
         )  # fmt: skip
         _count(Status.MISS, MissReason.ONLY_IF_CACHED, tenant)
         host.answer(504, body, {"Content-Type": chat.JSON_TYPE, **status_headers(Status.MISS)})
@@ -183,39 +187,46 @@ class SemanticCache:
         try:
             for name in pending.damaged:
                 self._store.forget(pending.keys, name)
+            with contextlib.suppress(UnavailableError):  # which must keep nothing from being stored
+                # Before a repeated question's new answer takes the place of the one that it is compared with.
+                self._learn(pending, reply)
             outcome = reply if isinstance(reply, NotStored) else self._keep(pending, reply)
-            self._learn(pending, reply)
         except UnavailableError:
             outcome = NotStored.REDIS
         _stores.inc(outcome=outcome or STORED)
 
     def _reply(self, host: Host, pending: Pending) -> ChatReply | NotStored:
-        record = host.record()
+        record = LogRecord(host.record())
         # Where ai-proxy's response_streaming is `always`, the client need not have asked for it.
-        stream = pending.stream or is_stream(record)
+        stream = pending.stream or record.is_stream
         reason = _stream_reason(host) if stream else None
         calls = self._config.store_tool_calls
         return admit(record, stream=stream, stream_reason=reason, tool_calls=calls)
 
     def _keep(self, pending: Pending, reply: ChatReply) -> NotStored | None:
         """Store the reply; None if that was done."""
-        config, place = self._config, pending.place
+        config = self._config
         limits = {"ttl_s": config.cache_ttl, "max_bytes": config.max_entry_bytes}
         entry = new_entry(pending.question, reply, time.time(), **limits)
         if isinstance(entry, NotStored):
             return entry
         sealer = _sealer(config.encryption_key, pending.keys.tenant)
-        embedding, level = place.embedding, self._levels.similar(MODELS)
-        if place.vectors and embedding is None and pending.question and level is not None:
-            embedding = level.embed(pending.question, sealer)
+        embedding, vectors = self._embedding(pending, sealer), pending.place.vectors
         states = None if embedding is None else embedding.states
         stored = self._store.store(
             pending.keys, pending.name, _sealed(replace(entry, states=states), pending, sealer),
             ttl_s=config.cache_ttl, max_entries=config.max_entries,
             max_bytes=config.max_megabytes << 20,
-            vector=(place.vectors, embedding.vector) if place.vectors and embedding else None,
+            vector=(vectors, embedding.vector) if vectors and embedding else None,
         )  # fmt: skip
         return None if stored else NotStored.TOO_LARGE
+
+    def _embedding(self, pending: Pending, sealer: TenantSealer) -> Embedding | None:
+        """The question's embedding; None where it isn't compared, so that only measured languages have vectors."""
+        text, place, level = pending.question, pending.place, self._levels.similar(MODELS)
+        if not text or not place.vectors or level is None or level.other_language(pending.keys, text):
+            return None
+        return place.embedding or level.embed(text, sealer)
 
     def _learn(self, pending: Pending, reply: ChatReply | NotStored) -> None:
         """Compare the reply with the stored answer, where the lookup says so."""

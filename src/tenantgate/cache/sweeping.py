@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.ports import UnavailableError
-from tenantgate.telemetry import logs, metrics
+from tenantgate.store.threads import BackgroundThread
+from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
     from tenantgate.cache.redis_store import RedisCache
@@ -41,10 +40,7 @@ class Sweeper:
     def __init__(self, store: RedisCache) -> None:
         self._store = store
         self._due: dict[TenantId, tuple[float, int]] = {}
-        self._wake = threading.Event()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._pid = 0
+        self._thread = BackgroundThread("cache-sweep", self._step, log=_log, failed="the sweep failed")
 
     def note(self, tenant: TenantId, every_s: int) -> None:
         """Sweep this tenant every `every_s` seconds, of several the shortest, while it has entries. 0: never."""
@@ -52,24 +48,12 @@ class Sweeper:
         if not every_s or (known[1] <= every_s if known else len(self._due) >= _TENANTS):
             return
         self._due[tenant] = (time.monotonic() + every_s, every_s)
-        self._wake.set()
-        if self._thread is not None and self._thread.is_alive() and self._pid == os.getpid():
-            return
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._thread = threading.Thread(target=self._run, name="cache-sweep", daemon=True)
-                self._thread.start()
+        self._thread.wake()
 
-    def _run(self) -> None:
-        while True:
-            try:
-                self.sweep(time.monotonic())
-            except Exception as error:  # noqa: BLE001 - the thread must live as long as the process
-                logs.event(_log, logging.WARNING, "the sweep failed", **logs.describe(error))
-            first = min((due for due, _ in list(self._due.values())), default=None)
-            self._wake.wait(None if first is None else max(0.0, first - time.monotonic()))
-            self._wake.clear()
+    def _step(self) -> float | None:
+        self.sweep(time.monotonic())
+        first = min((due for due, _ in list(self._due.values())), default=None)
+        return None if first is None else max(0.0, first - time.monotonic())
 
     def sweep(self, now: float) -> None:
         """Sweep the tenants that are due; they stay as long as they have entries."""
@@ -91,5 +75,5 @@ class Sweeper:
             _swept.inc(count)
             if count < _AT_ONCE:
                 break
-            threading.Event().wait(_PAUSE_S)
+            self._thread.pause(_PAUSE_S)
         return left

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tenantgate.cache.core.cascade import Cascade, Stage
+from tenantgate.cache.core.verifier_cascade import Cascade, Stage
 from tenantgate.errors import EdgeError
-from tenantgate.models.files import ADAPTERS, SHIPPED, find_models
+from tenantgate.models.files import ADAPTERS, find_models
 from tenantgate.models.ports import BUILT_IN, LARGE
+from tenantgate.models.shipped import SHIPPED
 
 if TYPE_CHECKING:
     from tenantgate.models.files import ModelFiles

@@ -20,13 +20,11 @@ class CompressionRange:
     """How far texts of one range of lengths are pruned."""
 
     min_tokens: int = field(
-        "Shortest text that the range is for, itself included.", between=(0, _MOST_TOKENS), unit="tokens"
+        "Shortest text of the range, inclusive.", between=(0, _MOST_TOKENS), unit="tokens"
     )
-    max_tokens: int = field(
-        "Length from which the range no longer counts.", between=(1, _MOST_TOKENS), unit="tokens"
-    )
+    max_tokens: int = field("Upper end of the range, exclusive.", between=(1, _MOST_TOKENS), unit="tokens")
     value: float = field(
-        "For rate the share of words that stay, from 0 to 1; for target_token the tokens that stay.",
+        "With rate, the share of words that stay, from 0 to 1. With target_token, the tokens that stay.",
         between=(0, _MOST_TOKENS),
     )
 
@@ -40,78 +38,81 @@ class CompressConfig:
     """Settings of one route's compression."""
 
     compressor_type: str = field(
-        "Whether a range's value is a share of the words that stay, or a number of tokens.",
+        "Meaning of a range's value: rate, the share of words that stay; target_token, a number of tokens.",
         default="rate", one_of=("rate", "target_token"),
     )  # fmt: skip
     compression_ranges: tuple[CompressionRange, ...] = field(
-        "How far texts are pruned, by their length; left out, texts from 200 tokens keep about 0.8 of their "
-        "words. Texts in no range are only folded.",
+        "Pruning by length of the text. Default: texts from 200 tokens keep about 0.8 of their words. Texts in no "
+        "range are folded, not pruned.",
         default=(), len_max=20,
     )  # fmt: skip
     message_type: tuple[str, ...] = field(
-        "Whose messages are compressed: user, assistant, system (developer messages, "
-        "too) or tool (results of tools); left out, the user's.",
+        "Roles whose messages are compressed: user, assistant, system (developer messages, too) or tool (results "
+        "of tools). Default: user.",
         default=("user",), one_of=("user", "assistant", "system", "tool"), len_min=1,
     )  # fmt: skip
     strict_requests: bool = field(
-        "Whether a request that is no chat in strict JSON is refused; else it passes unread.",
+        "Refuse requests that aren't a chat request in strict JSON. Otherwise they pass unread.",
         default=True,
     )
     min_tokens: int = field(
-        "Texts below this are left as they are.", default=100, between=(0, _MOST_TOKENS), unit="tokens"
+        "Shortest text that is compressed. Shorter texts stay unchanged.",
+        default=100,
+        between=(0, _MOST_TOKENS),
+        unit="tokens",
     )
     whitespace: bool = field(
-        "Step: blanks at the ends of lines of prose and empty lines between its paragraphs become short.",
+        "Step: shorten blanks at line ends and empty lines between paragraphs of prose.",
         default=True,
     )
     structure: bool = field(
-        "Step: JSON over five lines or more and Markdown tables, outside code, are written without padding.",
+        "Step: remove padding from JSON over five lines or more and from Markdown tables, outside code.",
         default=True,
     )
     repeats: bool = field(
-        "Step, where the content is asked for: a passage or a line that comes again is there once, with a note "
-        "where it came again.",
+        "Step, for tasks about the content: keep a repeated passage or line once, with a note where it was "
+        "repeated.",
         default=True,
     )
     boilerplate: bool = field(
-        "Step, where the content is asked for: rulers of logs and mail, and marks of quotes within quotes, become "
-        "short.",
+        "Step, for tasks about the content: shorten rulers of logs and mail, and marks of nested quotes.",
         default=True,
     )
     prune: bool = field(
-        "Step, where the content is asked for: words that carry little are left out of transcripts of talk.",
+        "Step, for tasks about the content: remove words of little meaning from transcripts of spoken English.",
         default=True,
     )
     pruner: str = field(
-        "What chooses these words: rules, made for English; model, rules and then the small model that "
-        "`tenantgate models build` builds; llmlingua, the model in pruner_model.",
+        "Method that chooses the words to remove: rules, made for English; model, rules and then the small model "
+        "that `tenantgate models build` builds; llmlingua, the model in pruner_model.",
         default="rules", one_of=("rules", "model", "llmlingua"),
     )  # fmt: skip
     pruner_model: str | None = field(
-        "For llmlingua, an LLMLingua-2 model: a directory on the gateway, which may hold it as ONNX, or a name "
-        "that transformers fetches. Without ONNX it needs the extra llmlingua.",
+        "LLMLingua-2 model, for llmlingua: a directory on the gateway, or a name that transformers downloads. A "
+        "directory may hold the model as ONNX; otherwise the extra llmlingua is needed.",
         default=None, len_min=1, len_max=500,
     )  # fmt: skip
     encoding: str = field(
-        "The vocabulary that tokens are counted in: o200k_base for OpenAI's models since GPT-4o, cl100k_base for "
-        "earlier ones, qwen3; other families differ by some percent.",
+        "Vocabulary for counting tokens: o200k_base for OpenAI's models since GPT-4o, cl100k_base for earlier "
+        "ones, qwen3. Counts of other model families differ by some percent.",
         default="o200k_base", one_of=("o200k_base", "cl100k_base", "qwen3"),
     )  # fmt: skip
     input_cost: float | None = field(
-        "Price of a million prompt tokens, to tell the money saved; in any currency.",
+        "Price of a million prompt tokens, in any currency, to report the money saved.",
         default=None, between=(0, 1_000_000),
     )  # fmt: skip
     stop_on_error: bool = field(
-        "Whether a request that can't be compressed because something failed is answered with 503; else it "
-        "passes unchanged. Running out of time is no failure.",
+        "Answer 503 when compression fails. Otherwise the request passes unchanged, as it does when deadline_ms "
+        "is exceeded.",
         default=False,
     )  # fmt: skip
     log_text_data: bool = field(
-        "Always false: no text of a prompt is logged. Here for configurations written for ai-prompt-compressor.",
+        "Must be false: no text of a prompt is logged. Accepted for configurations written for "
+        "ai-prompt-compressor.",
         default=False,
     )  # fmt: skip
     deadline_ms: int = field(
-        "How long compression may take in all; a request that is not ready by then passes unchanged.",
+        "Most time for compression in one request. A request that isn't ready by then passes unchanged.",
         default=300, between=(1, 1400), unit="ms",
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tenantgate.compress.core.fillers import Token, noted, tokens_of, without_orphans
 from tenantgate.compress.core.spans import merged, spans_of
-from tenantgate.compress.pace import Pace
+from tenantgate.compress.speed import Pace
 from tenantgate.compress.token_counts import token_counter
 from tenantgate.errors import ConfigError
 from tenantgate.telemetry import logs

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tenantgate.compress.core.ranked import RankedPruner
-from tenantgate.compress.core.worth import FEATURES, features
-from tenantgate.compress.pace import Pace
+from tenantgate.compress.core.word_features import FEATURES, features
+from tenantgate.compress.speed import Pace
 from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.models.files import find_models
 from tenantgate.models.onnx_bert import cut_embedder
+from tenantgate.models.shipped import SHIPPED, check
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +39,7 @@ __all__ = [
 CHUNK: Final = 128
 """Tokens that a model sees at once, the two around them included."""
 
-HEAD: Final = Path(__file__).resolve().parents[1] / "models" / "data" / "compressor.npz"
+HEAD: Final = SHIPPED / "compressor.npz"
 """The weights of the built-in model; data sheet: README.md beside it."""
 
 _CHARACTERS_PER_TOKEN: Final = 6  # more than English prose has, so that the estimate is a floor
@@ -185,7 +187,7 @@ def word_means(
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A logistic regression on the encoder's vectors: what `benchmarks/train_compressor.py` writes."""
+    """A logistic regression on the encoder's vectors: what `training/train_compressor.py` writes."""
 
     layers: int
     """Layers of the encoder that it was trained on."""
@@ -194,7 +196,7 @@ class Head:
     """float32 [width], a weight for each number of a token's vector"""
 
     features: Array
-    """float32 [features], for `tenantgate.compress.core.worth.features`"""
+    """float32 [features], for `tenantgate.compress.core.word_features.features`"""
 
     bias: float
     fingerprint: str
@@ -204,10 +206,11 @@ class Head:
         """The weights of a file.
 
         Raises:
-            EdgeError: it can't be read, or isn't one of this version.
+            EdgeError: it can't be read, isn't one of this version, or is the package's and not as released.
         """
         try:
             data = path.read_bytes()
+            check(path, hashlib.sha256(data).hexdigest())
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 head = cls(
                     int(file["layers"]), file["states"].astype(np.float32), file["features"].astype(np.float32),
@@ -265,8 +268,6 @@ def built_in() -> RankedPruner:
     Raises:
         ConfigError: the encoder isn't built, or the weights can't be read.
     """
-    from tenantgate.models.files import find_models  # noqa: PLC0415
-
     files = find_models()
     if files is None:
         raise ConfigError("pruner: model needs the built models: run `tenantgate models build`")

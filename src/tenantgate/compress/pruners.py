@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import threading
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.compress.core.fillers import FillerPruner
+from tenantgate.compress.llmlingua import load
+from tenantgate.compress.models import built_in, onnx_lingua
 from tenantgate.errors import ConfigError
+from tenantgate.store.shared import Shared
+from tenantgate.store.threads import BackgroundBuilds
 from tenantgate.telemetry import logs
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LoadedLater", "check_model", "pruner", "pruner_in_background"]
 
 _log: Final = logging.getLogger("tenantgate.compress")
-_loading: Final = threading.Lock()  # one at a time: two of the same would take twice the memory
+_MOST: Final = 64  # pruners of a process
 
 
 def pruner(name: str, model: str | None = None) -> Pruner:
@@ -30,18 +32,13 @@ def pruner(name: str, model: str | None = None) -> Pruner:
     Raises:
         ConfigError: there is none of that name, or its model can't be loaded; names the field.
     """
-    with _loading:
-        return _pruner(name, model)
+    return _pruners.get((name, model), lambda: _pruner(name, model))
 
 
-@lru_cache(maxsize=8)
 def _pruner(name: str, model: str | None) -> Pruner:
-    # Imported here: the rules need no NumPy.
     if name == "rules":
         return FillerPruner()
     if name == "model":
-        from tenantgate.compress.models import built_in  # noqa: PLC0415
-
         return built_in()
     if name == "llmlingua":
         return _lingua(model or "")
@@ -51,11 +48,7 @@ def _pruner(name: str, model: str | None) -> Pruner:
 def _lingua(model: str) -> Pruner:
     check_model(model)
     if found := _onnx_file(model):
-        from tenantgate.compress.models import onnx_lingua  # noqa: PLC0415
-
         return onnx_lingua(Path(model), found)
-    from tenantgate.compress.llmlingua import load  # noqa: PLC0415
-
     return load(model)
 
 
@@ -89,38 +82,43 @@ class LoadedLater:
     """`Pruner` whose model is loaded by a thread of its own; until then, and if it can't be, it prunes nothing."""
 
     def __init__(self, name: str, model: str | None) -> None:
-        self._name, self._model = name, model
-        self._loaded: Pruner | None = None
-        self.thread = threading.Thread(target=self._load, name="load-pruner", daemon=True)
-        self.thread.start()
+        self._key = name, model
+        _builds.get(self._key)
 
-    def _load(self) -> None:
-        try:
-            self._loaded = pruner(self._name, self._model)
-        except Exception as error:  # noqa: BLE001 - a broken model must not take the folding along
-            logs.event(
-                _log, logging.ERROR, "nothing is pruned: the model can't be loaded", **logs.describe(error)
-            )
+    @property
+    def _loaded(self) -> Pruner | None:
+        return _builds.get(self._key)
+
+    def wait(self) -> None:
+        """Wait for the model to be loaded."""
+        _builds.wait(self._key)
 
     @property
     def fingerprint(self) -> str:
         """The model's; empty until it is loaded."""
-        return self._loaded.fingerprint if self._loaded else ""
+        loaded = self._loaded
+        return loaded.fingerprint if loaded else ""
 
     def keep(
         self, text: str, protected: Sequence[tuple[int, int]], rate: float, deadline: float
     ) -> Sequence[tuple[int, int]] | None:
         """As the model's, once it is loaded."""
-        return self._loaded.keep(text, protected, rate, deadline) if self._loaded else None
+        loaded = self._loaded
+        return loaded.keep(text, protected, rate, deadline) if loaded else None
+
+
+def _failed(_key: tuple[str, str | None], error: Exception) -> None:
+    logs.event(_log, logging.ERROR, "nothing is pruned: the model can't be loaded", **logs.describe(error))
 
 
 def pruner_in_background(config: CompressConfig) -> Pruner:
     """The pruner of a configuration; its model, if it has one, begins to load."""
     if config.pruner == "rules":
         return pruner("rules")
-    return _later(config.pruner, config.pruner_model)
+    return LoadedLater(config.pruner, config.pruner_model)
 
 
-@lru_cache(maxsize=8)
-def _later(name: str, model: str | None) -> LoadedLater:
-    return LoadedLater(name, model)
+_pruners: Final[Shared[Pruner]] = Shared(_MOST)
+_builds: Final[BackgroundBuilds[tuple[str, str | None], Pruner | None]] = BackgroundBuilds(
+    "load-pruner", lambda key: pruner(*key), failed=_failed, most=_MOST
+)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
 from typing import Any, Final
 
 from tenantgate.compress.core.ports import TokenCounter
+from tenantgate.store.shared import Shared
 from tenantgate.telemetry import logs
 
 __all__ = ["ApproximateTokens", "VocabularyTokens", "token_counter"]
@@ -45,9 +45,15 @@ class ApproximateTokens:
         return round(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN) if text else 0
 
 
-@lru_cache(maxsize=8)
+_counters: Final[Shared[TokenCounter]] = Shared(8)
+
+
 def token_counter(encoding: str) -> TokenCounter:
     """The counter of `encoding`, one for the process; approximate if its vocabulary can't be loaded (it is logged)."""
+    return _counters.get(encoding, lambda: _load(encoding))
+
+
+def _load(encoding: str) -> TokenCounter:
     try:
         return VocabularyTokens(encoding)
     except Exception as error:  # noqa: BLE001 - a platform without the library still gets its requests through

@@ -15,7 +15,7 @@ from tenantgate.config import model
 from tenantgate.fields import Field, FieldSpec, Record, fields_of
 from tenantgate.manifest import GatewaySection, PluginManifest, RouteSettings
 
-__all__ = ["Entry", "Section", "entries", "own_settings", "settings"]
+__all__ = ["Entry", "Section", "entries", "gateway_sections", "own_settings", "settings"]
 
 
 _LEVELS: Final = (model.Defaults, model.Tenant, model.Model)
@@ -42,7 +42,7 @@ def _entries(cls: type, _packages: tuple[str, ...]) -> Mapping[str, Entry]:
     out: dict[str, Entry] = {}
     for name, f in fields_of(cls).items():
         if name == model.SECTIONS and cls is model.Gateway:
-            out |= {s.name: _gateway_field(s) for s in _gateway_sections()}
+            out |= {f.name: f for f in gateway_sections()}
         elif name == model.SECTIONS and cls in _LEVELS:
             out |= {p.section: _section(p) for p in features.plugins()}
         else:
@@ -60,8 +60,9 @@ def _gateway_field(section: GatewaySection) -> Field:
     return Field(section.name, FieldSpec(section.description), Record(cls), default=cls(), optional=False)
 
 
-def _gateway_sections() -> list[GatewaySection]:
-    return [f.gateway for f in features.features() if f.gateway is not None]
+def gateway_sections() -> list[Field]:
+    """The features' sections of ``gateway``, as fields."""
+    return [_gateway_field(f.gateway) for f in features.features() if f.gateway is not None]
 
 
 def own_settings(gateway: model.Gateway, plugin: PluginManifest[Any]) -> Any:

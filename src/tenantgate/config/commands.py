@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path, PurePosixPath
 
-from tenantgate.config import placeholders
+from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.diff import compare, parse, payload_leaks, unified
 from tenantgate.config.json_schema import json_schema
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -37,11 +37,16 @@ _TYPES: Final = {str: "text", int: "whole number", float: "number", bool: "true 
 def tables() -> str:
     """A heading and a table for each mapping of tenants.yaml, and one for each plugin's section."""
     parts = [f"### {title}\n\n{field_table(catalog.entries(cls))}" for title, cls in _WHERE]
+    for section in catalog.gateway_sections():
+        own = {section.name: section}
+        parts += [f"### `{title}`\n\n{field_table(inner)}" for title, inner in _inner(own, "gateway.")]
     for name, entry in catalog.entries(model.Defaults).items():
         if isinstance(entry, catalog.Section):
             parts.append(
-                f"### `{name}`\n\n{entry.plugin.description} At any of the three levels; a level changes "
-                "only what it names. `enabled: false` takes the plugin off.\n\n" + field_table(entry.fields)
+                f"### `{name}`\n\n{entry.plugin.description} Allowed in `defaults`, a tenant and a model; "
+                "the most specific value of a field counts. `enabled: false` switches the plugin off. "
+                f"[Its page](plugins/{entry.plugin.name}.md#fields) has the fields of inner mappings.\n\n"
+                + field_table(entry.fields)
             )
     return "\n".join(parts)
 
@@ -80,13 +85,23 @@ def generated(folder: Path) -> dict[Path, str]:
 
 
 def _plugin_tables(cls: type) -> str:
-    """The table of a plugin's fields, and one for each record among them."""
+    """The table of a plugin's fields, and one for each mapping within, at any depth."""
     known = fields_of(cls)
-    parts = [field_table(known)]
+    return "\n".join(
+        [field_table(known), *(f"`{title}`:\n\n{field_table(inner)}" for title, inner in _inner(known))]
+    )
+
+
+def _inner(known: Mapping[str, Field], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Field]]]:
+    """Path and fields of each mapping within these fields, ``[]`` after the name of a list, at any depth."""
     for name, f in known.items():
-        if isinstance(f.shape, Record) and not f.optional:
-            parts.append(f"`{name}`:\n\n{field_table(fields_of(f.shape.cls))}")
-    return "\n".join(parts)
+        shape, title = f.shape, f"{prefix}{name}"
+        if isinstance(shape, Many):
+            shape, title = shape.element, f"{title}[]"
+        if isinstance(shape, Record):
+            inner = fields_of(shape.cls)
+            yield title, inner
+            yield from _inner(inner, f"{title}.")
 
 
 def read(path: Path) -> str:

@@ -10,7 +10,8 @@ from typing import Any, Final, NoReturn, TypeVar
 import yaml
 
 from tenantgate import features, fields
-from tenantgate.config import catalog, model, placeholders, spelling
+from tenantgate.config import catalog, model, spelling
+from tenantgate.config import deck_variables as placeholders
 from tenantgate.errors import ConfigError
 from tenantgate.manifest import PluginManifest
 

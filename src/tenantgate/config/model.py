@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tenantgate.config import placeholders, spelling
+from tenantgate.config import deck_variables as placeholders
+from tenantgate.config import spelling
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.fields import COUNT_MAX, config_class, field
 from tenantgate.store.config import LOCALHOST, PORT, cluster_problems
@@ -54,10 +55,10 @@ class RateLimitRedis:
     )
     password: str | None = field("Redis password.", default=None, referenceable=True)
     database: int = field("Number of the Redis database.", default=0, between=(0, 1023))
-    ssl: bool = field("Whether to speak TLS to Redis.", default=False)
-    ssl_verify: bool = field("Whether to verify the certificate of Redis.", default=True)
+    ssl: bool = field("Use TLS for the connection to Redis.", default=False)
+    ssl_verify: bool = field("Verify the certificate of Redis.", default=True)
     timeout_ms: int = field(
-        "How long a rate limit may wait for Redis; then the request passes uncounted.",
+        "Longest wait of a rate limit for Redis. After this the request passes uncounted.",
         default=100, between=(1, 10_000), unit="ms",
     )  # fmt: skip
 
@@ -75,12 +76,13 @@ class Redis(RateLimitRedis):
     """The Redis of the plugins, and of the rate limits unless those have their own."""
 
     cluster_nodes: tuple[ClusterNode, ...] = field(
-        "Nodes of a Redis Cluster, in place of host and port; some are enough, they know the others. Kong's "
-        "rate-limiting can't use a cluster: see `gateway.rate_limiting`.",
+        "Some nodes of a Redis Cluster, in place of host and port. The other nodes are found through these. "
+        "Kong's rate-limiting can't use a cluster: see `gateway.rate_limiting`.",
         default=(), len_max=100,
     )  # fmt: skip
     plugin_timeout_ms: int = field(
-        "How long a request waits for Redis at each trip of Tenantgate's plugins; then it passes uncached.",
+        "Longest wait of Tenantgate's plugins for Redis at each round trip. After this they continue without "
+        "Redis.",
         default=20, between=(1, 1000), unit="ms",
     )  # fmt: skip
 
@@ -94,12 +96,12 @@ class RateLimiting:
     """Where the rate limits count."""
 
     policy: str = field(
-        "In Redis, for all Kong nodes together; or in each Kong node for itself, so that with n nodes a tenant may "
-        "send up to n times its limit.",
+        "Place of the counters: redis, shared by all Kong nodes; or local, in each Kong node, so that with n "
+        "nodes a tenant may send up to n times its limit.",
         default="redis", one_of=("redis", "local"),
     )  # fmt: skip
     redis: RateLimitRedis | None = field(
-        "Their own Redis, which is no cluster; left out, `gateway.redis`.", default=None
+        "Redis of the rate limits, which can't be a cluster. Default: `gateway.redis`.", default=None
     )
 
 
@@ -118,10 +120,12 @@ class Limits:
 class Timeouts:
     """How long Kong waits for a provider."""
 
-    connect_s: int = field("For the connection to a provider.", default=5, between=(1, 300), unit="s")
-    write_s: int = field("Between two writes to a provider.", default=60, between=(1, 3600), unit="s")
+    connect_s: int = field("Time-out of connecting to a provider.", default=5, between=(1, 300), unit="s")
+    write_s: int = field(
+        "Longest pause between two writes to a provider.", default=60, between=(1, 3600), unit="s"
+    )
     read_s: int = field(
-        "Between two reads from a provider; a reply that isn't streamed may take as long.",
+        "Longest pause between two reads from a provider, and so the longest wait for a reply that isn't streamed.",
         default=300, between=(1, 3600), unit="s",
     )  # fmt: skip
 
@@ -131,36 +135,38 @@ class Gateway:
     """What all tenants share."""
 
     redis: Redis = field(
-        "The Redis of the plugins, and of the rate limits unless those have their own.", default=Redis()
+        "Redis of the plugins, and of the rate limits unless those have their own.", default=Redis()
     )
-    rate_limiting: RateLimiting = field("Where the rate limits count.", default=RateLimiting())
+    rate_limiting: RateLimiting = field("Counters of the rate limits.", default=RateLimiting())
     encryption_key: str = field(
-        "Key from which each tenant's own is derived, to seal what is stored: 32 random bytes or more.",
+        "Secret from which each tenant's own encryption key is derived: 32 random bytes or more.",
         default="{vault://env/TENANTGATE_CACHE_KEY}", referenceable=True,
     )  # fmt: skip
-    path_prefix: str = field("Goes before each route's path, such as /llm.", default="", match=_PREFIX)
+    path_prefix: str = field("Prefix of each route's path, such as /llm.", default="", match=_PREFIX)
     correlation_header: str = field(
-        "Header with the request's id, made where the client sends none, and sent back to the client.",
+        "Header with the request's id. Kong creates the id where the client sends none, and returns it to the "
+        "client.",
         default="X-Request-ID", match=_HEADER,
     )  # fmt: skip
-    limits: Limits = field("Sizes that are refused.", default=Limits())
+    limits: Limits = field("Largest sizes that are accepted.", default=Limits())
     strict_requests: bool = field(
-        "Whether a request that is no chat in strict JSON gets 400 on every route of Tenantgate's plugins. Switched "
-        "off, it does only where a rule blocks or masks, and passes elsewhere unread, which its audit record says.",
+        "Answer 400 to requests that aren't a chat request in strict JSON, on every route with Tenantgate's "
+        "plugins. If off, only where a rule blocks or masks; elsewhere such requests pass unread, and their audit "
+        "records say so.",
         default=True,
     )
     upstream_headers: tuple[str, ...] = field(
-        "Headers of the client's that reach the provider, such as anthropic-beta or OpenAI-Organization. All "
-        "others end at the gateway. The cache keeps answers apart by their values.",
+        "Headers of the client that reach the provider, such as anthropic-beta or OpenAI-Organization. All others "
+        "end at the gateway. The cache keeps answers apart by their values.",
         default=(), match=_HEADER, len_max=50,
     )  # fmt: skip
-    timeouts: Timeouts = field("How long Kong waits for a provider.", default=Timeouts())
+    timeouts: Timeouts = field("Time-outs of requests to a provider.", default=Timeouts())
     access_log: str | None = field(
-        "File for a line of JSON per request (stock file-log), without prompts and replies.",
+        "File that gets one JSON line for each request (stock file-log), without prompts and replies.",
         default=None, match=r"^/[^\s]+$",
     )  # fmt: skip
     plugins: dict[str, Any] = field(
-        "Settings of features, by section, as objects of their classes.", default={}
+        "Settings of Tenantgate's plugins for the whole gateway, by section.", default={}
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -199,7 +205,7 @@ class RateLimit:
 class Defaults:
     """What holds for each tenant that says nothing else."""
 
-    rate_limit: RateLimit | None = field("Each tenant's own limit, over all of its models.", default=None)
+    rate_limit: RateLimit | None = field("Rate limit of each tenant, over all of its models.", default=None)
     plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
 
 
@@ -207,9 +213,9 @@ class Defaults:
 class Model:
     """A model that a tenant may use: one route."""
 
-    provider: str = field("Who serves the model.", one_of=tuple(PROVIDERS))
+    provider: str = field("Provider of the model.", one_of=tuple(PROVIDERS))
     model: str = field(
-        "The model's name, as its provider has it. A client's `model` must be the same.",
+        "Name of the model at its provider. A client's `model` must be the same.",
         match=MODEL_PATTERN, len_max=128,
     )  # fmt: skip
     credential: str | None = field("The tenant's own key at the provider.", default=None, referenceable=True)
@@ -218,33 +224,36 @@ class Model:
         default=None, match=_URL, len_max=1024,
     )  # fmt: skip
     streaming: str = field(
-        "Whether replies may be streamed: as the client asks, never, or always. A cached one comes as the client asks.",
+        "Streaming of replies: allow, as the client asks; deny, never; always. Cached replies are sent as the "
+        "client asks.",
         default="allow", one_of=("allow", "deny", "always"),
     )  # fmt: skip
     max_tokens: int | None = field(
-        "Sets max_tokens, whatever the client sent.", default=None, between=(1, COUNT_MAX)
+        "Value of max_tokens, in place of the client's.", default=None, between=(1, COUNT_MAX)
     )
     temperature: float | None = field(
-        "Sets the temperature, whatever the client sent.", default=None, between=(0.0, 5.0)
+        "Value of temperature, in place of the client's.", default=None, between=(0.0, 5.0)
     )
     top_p: float | None = field(
-        "Sets top_p, whatever the client sent; not for anthropic.", default=None, between=(0, 1)
+        "Value of top_p, in place of the client's; not for anthropic.", default=None, between=(0, 1)
     )
     top_k: int | None = field(
-        "Sets top_k, whatever the client sent; gemini only.", default=None, between=(0, 500)
+        "Value of top_k, in place of the client's; gemini only.", default=None, between=(0, 500)
     )
-    input_cost: float | None = field("Cost of a million prompt tokens.", default=None, gt=0)
-    output_cost: float | None = field("Cost of a million completion tokens.", default=None, gt=0)
+    input_cost: float | None = field("Price of a million prompt tokens.", default=None, gt=0)
+    output_cost: float | None = field("Price of a million completion tokens.", default=None, gt=0)
     anthropic_version: str | None = field(
-        "Anthropic's API version.", default="2023-06-01", match=r"^[\w.-]+$"
+        "Version of Anthropic's API.", default="2023-06-01", match=r"^[\w.-]+$"
     )
-    azure_instance: str | None = field("Azure OpenAI: the instance's name.", default=None, match=r"^[\w-]+$")
-    azure_deployment_id: str | None = field("Azure OpenAI: the deployment.", default=None, match=r"^[\w.-]+$")
+    azure_instance: str | None = field("Azure OpenAI: name of the instance.", default=None, match=r"^[\w-]+$")
+    azure_deployment_id: str | None = field(
+        "Azure OpenAI: id of the deployment.", default=None, match=r"^[\w.-]+$"
+    )
     azure_api_version: str | None = field(
-        "Azure OpenAI: the api-version.", default="2024-10-21", match=r"^[\w.-]+$"
+        "Azure OpenAI: version of the API.", default="2024-10-21", match=r"^[\w.-]+$"
     )
     rate_limit: RateLimit | None = field(
-        "This model's own limit; such requests don't count for the tenant's.", default=None
+        "Rate limit of this model. Its requests don't count for the tenant's limit.", default=None
     )
     plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
 
@@ -275,20 +284,20 @@ class Tenant:
     """Whose requests, keys, models and limits are kept apart from all others'."""
 
     id: str = field(
-        "The tenant's id: the custom_id of its Kong consumer, and part of its routes' paths. Letters, "
-        "digits, dot, hyphen and underscore.",
+        "Id of the tenant: the custom_id of its Kong consumer, and part of its routes' paths. Letters, digits, "
+        "dot, hyphen and underscore.",
         match=ID_PATTERN, len_max=64,
     )  # fmt: skip
     api_keys: tuple[str, ...] = field(
-        "The keys of the tenant's clients; two at once make a change of keys possible without a gap.",
+        "Keys of the tenant's clients. Two keys at once allow a change of keys without interruption.",
         referenceable=True, len_min=1, len_max=16,
     )  # fmt: skip
     models: tuple[Model, ...] = field(
-        "What the tenant may use; left out, a mock provider for development.",
+        "Models that the tenant may use. Default: a mock provider for development.",
         default=(Model(provider="mock", model="mock-small"),), len_min=1,
     )  # fmt: skip
     rate_limit: RateLimit | None = field(
-        "The tenant's own limit, over all of its models together.", default=None
+        "Rate limit of the tenant, over all of its models together.", default=None
     )
     plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
 
@@ -306,9 +315,9 @@ class TenantsFile:
     """The whole of tenants.yaml."""
 
     version: int = field("Version of this format: 1.", between=(1, 1))
-    gateway: Gateway = field("What all tenants share.", default=Gateway())
-    defaults: Defaults = field("What holds for each tenant that says nothing else.", default=Defaults())
-    tenants: tuple[Tenant, ...] = field("The tenants, each with its own keys, models and limits.", len_min=1)
+    gateway: Gateway = field("Settings that all tenants share.", default=Gateway())
+    defaults: Defaults = field("Settings of each tenant that doesn't set its own.", default=Defaults())
+    tenants: tuple[Tenant, ...] = field("Tenants, each with its own keys, models and limits.", len_min=1)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Ids and keys belong to one tenant; Kong's rate-limiting must reach what it counts in."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tenantgate.config import placeholders
+from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.load import load
 from tenantgate.config.model import RateLimitRedis, TenantsFile
 from tenantgate.errors import ConfigError

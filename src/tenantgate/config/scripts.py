@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
+from tenantgate.llm.errors import BY_STATUS, OTHER_STATUS, ErrorText
 from tenantgate.lua_files import script
 
 __all__ = [
@@ -34,7 +35,13 @@ FINISH_REASON: Final = script("config", "finish_reason")
 ANTHROPIC_STOP_REASON: Final = script("config", "anthropic_stop_reason")
 END_OF_STREAM: Final = script("config", "end_of_stream")
 
-ERROR_BODY: Final = script("config", "error_body")
+
+def _lua(error: ErrorText) -> str:
+    return "{" + ", ".join(f"'{text}'" for text in error) + "}"  # none of the texts needs an escape
+
+
+_BY_STATUS: Final = ", ".join(f"[{status}] = {_lua(error)}" for status, error in BY_STATUS.items())
+ERROR_BODY: Final = script("config", "error_body", BY_STATUS=_BY_STATUS, OTHER_STATUS=_lua(OTHER_STATUS))
 ERROR_HEAD: Final = script("config", "error_head")
 
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tenantgate.llm.stream import finished_chunks
+
 __all__ = ["Client", "Reply"]
 
 # No answer may take longer; Kong's own wait for a hung plugin server (2 s) fits in.
@@ -52,10 +54,10 @@ class Reply:
     @property
     def events(self) -> list[dict[str, Any]]:
         """The stream's chunks without its end mark, which must be there."""
-        lines = [line[6:] for line in self.body.decode().splitlines() if line.startswith("data: ")]
-        if not lines or lines[-1] != "[DONE]":
+        chunks = finished_chunks(self.body.decode())
+        if chunks is None:
             raise EOFError("the stream ended without data: [DONE]")
-        return [json.loads(line) for line in lines[:-1]]
+        return chunks
 
 
 @dataclass(frozen=True, slots=True)

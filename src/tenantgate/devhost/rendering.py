@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tenantgate import config, paths
-from tenantgate.config import placeholders
+from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.model import TenantsFile
 from tenantgate.errors import ConfigError
 

@@ -32,15 +32,15 @@ class PatternConfig:
     """An expression of the operator's."""
 
     name: str = field(
-        "What it finds, for placeholders and logs: capitals, digits and underscores.",
+        "Kind of the finding, for placeholders and logs: capitals, digits and underscores.",
         match=_KIND, lua_match="^[A-Z][A-Z0-9_]*$", len_max=40,
     )  # fmt: skip
     regex: str = field(
-        "A regular expression in RE2's syntax: without look-around and back-references, so that no expression "
-        "takes more than linear time.",
+        "Regular expression in RE2's syntax: without look-around and back-references, so that matching takes "
+        "linear time.",
         len_min=1, len_max=2000,
     )  # fmt: skip
-    score: float = field("How sure a match is, for the rule's threshold.", default=1.0, between=(0, 1))
+    score: float = field("Score of a match, compared with the rule's threshold.", default=1.0, between=(0, 1))
 
 
 @config_class
@@ -48,48 +48,49 @@ class RuleConfig:
     """One rule: what is looked for, where, and what happens then."""
 
     name: str = field(
-        "The rule's name, for exemptions, logs and metrics: lower case letters, digits, hyphens.",
+        "Name of the rule, for exemptions, logs and metrics: lower-case letters, digits, hyphens.",
         match=_NAME, lua_match="^[a-z0-9][a-z0-9_-]*$", len_max=40,
     )  # fmt: skip
-    detector: str = field("What is looked for.", one_of=_DETECTORS)
+    detector: str = field("What the rule detects.", one_of=_DETECTORS)
     mode: str = field(
-        "What happens: alert only notes it, block refuses the request, mask replaces what was found.",
+        "Effect of a finding: alert reports it, block refuses the request, mask replaces the finding by a "
+        "placeholder.",
         default="alert", one_of=("alert", "block", "mask"),
     )  # fmt: skip
     target: str = field(
-        "Where it is looked for: in the last message, in all that the application didn't write itself (user and "
-        "tool messages), in the whole request, or in the reply.",
+        "Text that the rule reads: the last message; user and tool messages, all that the application didn't "
+        "write itself; the whole request; or the reply.",
         default="concatenate_user_content",
         one_of=("last_message", "concatenate_user_content", "concatenate_all_content", "reply"),
     )  # fmt: skip
     kinds: tuple[str, ...] = field(
-        "Kinds of findings that count, such as EMAIL_ADDRESS; left out, the detector's usual ones.",
+        "Kinds of findings that count, such as EMAIL_ADDRESS. Default: the detector's usual kinds.",
         default=(), len_max=100,
     )  # fmt: skip
     threshold: float | None = field(
-        "How sure a finding must be, from 0 to 1; left out, 0.5.", default=None, between=(0, 1)
+        "Lowest score of a finding that counts, from 0 to 1. Default: 0.5.", default=None, between=(0, 1)
     )
     phrases: tuple[str, ...] = field(
         "Example phrases of the topics, for denied_topics and allowed_topics.", default=(), len_max=200
     )
     patterns: tuple[PatternConfig, ...] = field(
-        "The expressions of the detector patterns.", default=(), len_max=100
+        "Regular expressions of the detector patterns.", default=(), len_max=100
     )
     recognizers: str | None = field(
-        "File with the recognizers of the detector presidio, in Presidio's YAML; left out, those that come with "
-        "Presidio.",
+        "File with the recognizers of the detector presidio, in Presidio's YAML. Default: the recognizers that "
+        "come with Presidio.",
         default=None, len_min=1, len_max=1000,
     )  # fmt: skip
     entities: tuple[str, ...] = field(
-        "Entities that the detector presidio looks for, such as CREDIT_CARD; left out, all that its recognizers know.",
+        "Entities of the detector presidio, such as CREDIT_CARD. Default: all that its recognizers know.",
         default=(), len_max=100,
     )  # fmt: skip
     language: str | None = field(
-        "Language of the detector presidio; left out, en.", default=None, match="^[a-z]{2,3}$", lua_match="^[a-z]+$",
+        "Language of the detector presidio. Default: en.", default=None, match="^[a-z]{2,3}$", lua_match="^[a-z]+$",
         len_max=3,
     )  # fmt: skip
     message: str | None = field(
-        "What a blocked client is told, in place of the usual sentence.", default=None, len_min=1, len_max=500
+        "Text for a blocked client, in place of the usual sentence.", default=None, len_min=1, len_max=500
     )
 
     @property
@@ -111,20 +112,20 @@ class WebhookConfig:
     """Where alerts are sent, beside the metrics and the record."""
 
     url: str | None = field(
-        "Address that gets a POST with JSON for each rule that found something: tenant, rule, kinds and numbers, no "
-        "text; left out, none is sent.",
+        "Address that receives a POST with JSON for each rule with a finding: tenant, rule, kinds and numbers, no "
+        "text. Default: no webhook.",
         default=None, match=_URL, len_max=1000, referenceable=True,
     )  # fmt: skip
     secret: str | None = field(
-        "Signs each body: X-Tenantgate-Signature is sha256= and its HMAC in hexadecimal.",
+        "Key of the signature of each body: X-Tenantgate-Signature is sha256= and the HMAC in hexadecimal.",
         default=None, len_min=8, referenceable=True,
     )  # fmt: skip
     per_minute: int = field(
-        "Most alerts a minute from one process; those beyond are counted in the rule's next alert.",
+        "Most alerts a minute from one process. Further ones are counted in the rule's next alert.",
         default=60, between=(1, 6000),
     )  # fmt: skip
     timeout_ms: int = field(
-        "How long one try may take; there are six, with growing pauses.",
+        "Time-out of one try. There are six tries, with growing pauses.",
         default=2000, between=(50, 30_000), unit="ms",
     )  # fmt: skip
 
@@ -134,59 +135,59 @@ class GuardConfig:
     """Settings of one route's guard of requests."""
 
     rules: tuple[RuleConfig, ...] = field(
-        "The rules; left out, personal data, secrets and prompt injection, all in alert.",
+        "Rules for requests. Default: personal data, secrets and prompt injection, all in alert.",
         default=(),
         len_max=50,
     )
     encryption_key: str | None = field(
-        "Key from which each tenant's own key is derived, for hashes of what was found and for what "
-        "recover_redacted keeps: 32 random bytes or more, as text.",
+        "Secret from which each tenant's own key is derived, for hashes of findings and for the original text "
+        "that recover_redacted restores: 32 random bytes or more, as text.",
         default=None, len_min=16, referenceable=True,
     )  # fmt: skip
-    redis: RedisConfig = field("The Redis that holds exemptions, counts and events.", default=RedisConfig())
-    exemptions: bool = field(
-        "Whether exemptions in Redis are honoured and what rules find is counted there.", default=True
-    )
+    redis: RedisConfig = field("Redis with exemptions, counts and events.", default=RedisConfig())
+    exemptions: bool = field("Apply exemptions from Redis, and count findings there.", default=True)
     approval: bool = field(
-        "Whether an exemption needs a second person: requested by one, approved by another.", default=False
+        "Require two persons for an exemption: one requests, another approves.", default=False
     )
     recover_redacted: bool = field(
-        "Whether placeholders in the reply are turned back into what they stand for; needs encryption_key and "
+        "Replace placeholders in the reply by the original text. Needs encryption_key, and "
         "tenant-response-guardrails on the same route.",
         default=False,
     )  # fmt: skip
     max_characters: int = field(
-        "Longest text that a rule reads of one request. Where the rule blocks or masks, a longer one is refused with "
-        "413, unless on_error lets it pass; in alert the rule then doesn't look, and the verdict says so.",
+        "Longest text that a rule reads in one request. A longer request is refused with 413 where the rule "
+        "blocks or masks, unless on_error is pass. A rule in alert skips the text, and the verdict says so.",
         default=250_000, between=(1_000, 10_000_000), unit="characters",
     )  # fmt: skip
     strict_requests: bool = field(
-        "Whether a request that is no chat in strict JSON is refused; else it passes unread, unless a rule blocks or "
-        "masks.",
+        "Refuse requests that aren't a chat request in strict JSON. Otherwise they pass unread, unless a rule "
+        "blocks or masks.",
         default=True,
     )
     show_reason: bool = field(
-        "Whether a blocked client is told which rules refused its request, and for which kinds of findings.",
+        "Tell a blocked client which rules refused its request, and the kinds of their findings.",
         default=False,
     )
     webhook: WebhookConfig = field(
-        "Where alerts are sent, beside metrics and record.", default=WebhookConfig()
+        "Webhook that receives alerts, in addition to metrics and audit records.", default=WebhookConfig()
     )
     report_examples: int = field(
-        "How many of the latest findings of each rule in alert are kept as examples for `guard report`: some words "
-        "around each, with personal data and secrets masked, sealed under the tenant's key, for 30 days; 0 for none.",
+        "Number of examples for `guard report`: the latest findings of each rule in alert, with some words around "
+        "each, personal data and secrets masked, encrypted with the tenant's key, kept for 30 days. 0: none.",
         default=0, between=(0, 20),
     )  # fmt: skip
     correlation_header: str = field(
-        "Header with the request's id, which a blocked client is told.", default="X-Request-ID", len_min=1
+        "Header with the request's id, which is part of the error that a blocked client gets.",
+        default="X-Request-ID",
+        len_min=1,
     )
     on_error: str = field(
-        "What happens to a request that can't be checked, where a rule blocks or masks: it is answered with "
-        "503, or it passes. Rules in alert never stop a request.",
+        "Treatment of a request that can't be checked, where a rule blocks or masks: reject answers 503, pass "
+        "lets the request through. Rules in alert never stop a request.",
         default="reject", one_of=("pass", "reject"),
     )  # fmt: skip
     deadline_ms: int = field(
-        "How long the guard may take in all; then on_error applies.",
+        "Most time for the guardrails in one request. After this on_error applies.",
         default=1000, between=(10, 1500), unit="ms",
     )  # fmt: skip
 
@@ -210,51 +211,47 @@ class ReplyGuardConfig:
     """Settings of one route's guard of replies. It makes Kong hold back each reply until its end."""
 
     rules: tuple[RuleConfig, ...] = field(
-        "The rules, whose target is the reply whatever they say; there may be none where only placeholders are "
-        "to be recovered.",
+        "Rules for replies; each reads the reply, whatever its target. May be empty where only placeholders are "
+        "restored.",
         default=(), len_max=50,
     )  # fmt: skip
     encryption_key: str | None = field(
-        "The key of tenant-guardrails on the same route, to recover its placeholders.",
+        "Same secret as in tenant-guardrails on the same route, to restore what that plugin masked.",
         default=None, len_min=16, referenceable=True,
     )  # fmt: skip
-    redis: RedisConfig = field("The Redis that holds exemptions, counts and events.", default=RedisConfig())
-    exemptions: bool = field(
-        "Whether exemptions in Redis are honoured and what rules find is counted there.", default=True
-    )
+    redis: RedisConfig = field("Redis with exemptions, counts and events.", default=RedisConfig())
+    exemptions: bool = field("Apply exemptions from Redis, and count findings there.", default=True)
     approval: bool = field(
-        "Whether an exemption needs a second person: requested by one, approved by another.", default=False
+        "Require two persons for an exemption: one requests, another approves.", default=False
     )
     webhook: WebhookConfig = field(
-        "Where alerts are sent, beside metrics and record.", default=WebhookConfig()
+        "Webhook that receives alerts, in addition to metrics and audit records.", default=WebhookConfig()
     )
     report_examples: int = field(
-        "How many of the latest findings of each rule in alert are kept as examples for `guard report`, as "
-        "tenant-guardrails does; 0 for none.",
+        "Number of examples for `guard report`: the latest findings of each rule in alert, as in "
+        "tenant-guardrails. 0: none.",
         default=0, between=(0, 20),
     )  # fmt: skip
-    recover_redacted: bool = field(
-        "Whether placeholders in the reply are turned back into what they stand for.", default=False
-    )
+    recover_redacted: bool = field("Replace placeholders in the reply by the original text.", default=False)
     show_reason: bool = field(
-        "Whether a client is told which rules refused the reply, and for which kinds of findings.",
+        "Tell a client which rules refused the reply, and the kinds of their findings.",
         default=False,
     )
     correlation_header: str = field(
-        "Header with the request's id, which a client is told when its reply is refused.",
+        "Header with the request's id, which is part of the error that a client gets in place of a refused reply.",
         default="X-Request-ID", len_min=1,
     )  # fmt: skip
     max_reply_bytes: int = field(
-        "Largest reply that is read, decompressed; a larger one is handled as on_error says.",
+        "Largest reply that is read, decompressed. For a larger one on_error applies.",
         default=4_194_304, between=(1024, 67_108_864), unit="B",
     )  # fmt: skip
     on_error: str = field(
-        "What happens to a reply that can't be checked, where a rule blocks or masks: it is replaced by a 503, "
-        "or it passes.",
+        "Treatment of a reply that can't be checked, where a rule blocks or masks: reject replaces it by a 503, "
+        "pass lets the reply through.",
         default="reject", one_of=("pass", "reject"),
     )  # fmt: skip
     deadline_ms: int = field(
-        "How long the check may take in all; then on_error applies.",
+        "Most time for the check of one reply. After this on_error applies.",
         default=1000, between=(10, 1500), unit="ms",
     )  # fmt: skip
 

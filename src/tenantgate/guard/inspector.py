@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.errors import TenantgateError
+from tenantgate.guard.core.decision import Decision, Detected, Exempt, Whole, decide, mask, nothing_exempt
 from tenantgate.guard.core.detectors import Detector, Parts, detector, key, shared_readings
-from tenantgate.guard.core.inspection import Decision, Detected, Exempt, Whole, decide, mask, nothing_exempt
 from tenantgate.telemetry import logs, metrics
 from tenantgate.time_left import OutOfTimeError, limited
 

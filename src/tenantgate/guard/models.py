@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.errors import EdgeError, TenantgateError
+from tenantgate.guard.core.injection import InjectionModel
+from tenantgate.guard.patterns import Re2Patterns
+from tenantgate.guard.phrase_patterns import phrase_finder
+from tenantgate.guard.presidio import PresidioFinder
+from tenantgate.guard.weights import injection_weights
+from tenantgate.models.files import find_models
+from tenantgate.pii.name_models import load_names
+from tenantgate.store.threads import BackgroundBuilds
 from tenantgate.telemetry import logs
 
 if TYPE_CHECKING:
     from tenantgate.guard.config import RuleConfig
-    from tenantgate.guard.core.injection import InjectionModel
     from tenantgate.guard.core.ports import Embedder, Patterns
     from tenantgate.pii.core.ports import NameFinder
 
 __all__ = ["PARTS", "NotReadyError", "SharedParts"]
 
 _log: Final = logging.getLogger("tenantgate.guard")
+_PARTS: Final = 256  # of a process
 _TOKENS: Final = 64  # of a text; 128 would take three times as long
 
 
@@ -33,11 +40,11 @@ class SharedParts:
     """
 
     def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
-        self._lock = threading.Lock()
-        self._loading: dict[str, threading.Thread] = {}
+        self.builds: BackgroundBuilds[str, Any] = BackgroundBuilds(
+            "load-part", lambda name: self._makers[name](), failed=_failed, most=_PARTS
+        )
         self._makers: dict[str, Callable[[], Any]] = {
-            "embedder": _load_embedder, "injection": _load_injection, "names": _load_names,
+            "embedder": _load_embedder, "injection": _load_injection, "names": load_names,
         }  # fmt: skip
 
     def injection(self) -> InjectionModel:
@@ -57,62 +64,40 @@ class SharedParts:
 
     def patterns(self, rule: RuleConfig) -> Patterns:
         """The rule's expressions."""
-        from tenantgate.guard.patterns import Re2Patterns  # noqa: PLC0415 - `--dump` needs it not
-
         return Re2Patterns(rule.patterns)
 
     def presidio(self, rule: RuleConfig) -> Patterns:
         """Presidio with the rule's recognisers: the extra ``presidio``."""
         name = f"presidio {rule.recognizers} {rule.language} {' '.join(rule.entities)}"
-        with self._lock:
-            self._makers.setdefault(name, lambda: _load_presidio(rule))
+        self._makers.setdefault(name, lambda: _load_presidio(rule))
         found: Patterns = self._get(name)
         return found
 
     def load(self, name: str) -> None:
         """Load a part now; what goes wrong is logged, and raised when the part is asked for."""
-        try:
-            made = self._makers[name]()
-        except Exception as error:  # noqa: BLE001 - a broken model must not take the other rules along
-            logs.event(
-                _log, logging.ERROR, "a part of the guard can't be loaded", part=name, **logs.describe(error)
-            )
-            made = (
-                error if isinstance(error, TenantgateError) else EdgeError(f"{name}: {type(error).__name__}")
-            )
-        with self._lock:
-            self._made.setdefault(name, made)
-            self._loading.pop(name, None)
+        self.builds.wait(name)
 
     def _get(self, name: str) -> Any:
-        made = self._made.get(name)
+        made = self.builds.get(name)
         if made is None:
-            with self._lock:
-                if name not in self._made and name not in self._loading:
-                    thread = threading.Thread(
-                        target=self.load, args=(name,), name=f"load-{name}", daemon=True
-                    )
-                    self._loading[name] = thread
-                    thread.start()
             raise NotReadyError(f"{name}: still loading")
         if isinstance(made, TenantgateError):
             raise made.with_traceback(None)
         return made
 
 
-def _load_injection() -> InjectionModel:
-    from tenantgate.guard.core.injection import InjectionModel  # noqa: PLC0415
-    from tenantgate.guard.phrase_patterns import phrase_finder  # noqa: PLC0415
-    from tenantgate.guard.weights import injection_weights  # noqa: PLC0415
+def _failed(name: str, error: Exception) -> TenantgateError:
+    logs.event(_log, logging.ERROR, "a part of the guard can't be loaded", part=name, **logs.describe(error))
+    return error if isinstance(error, TenantgateError) else EdgeError(f"{name}: {type(error).__name__}")
 
+
+def _load_injection() -> InjectionModel:
     model = InjectionModel(injection_weights(), phrase_finder())
     model.find("warm-up")
     return model
 
 
 def _load_embedder() -> Embedder:
-    from tenantgate.models.files import find_models  # noqa: PLC0415
-
     files = find_models()
     if files is None:
         raise EdgeError("the models aren't built: run `tenantgate models build`")
@@ -121,15 +106,7 @@ def _load_embedder() -> Embedder:
     return embedder
 
 
-def _load_names() -> NameFinder:
-    from tenantgate.pii.name_models import load_names  # noqa: PLC0415
-
-    return load_names()
-
-
 def _load_presidio(rule: RuleConfig) -> Patterns:
-    from tenantgate.guard.presidio import PresidioFinder  # noqa: PLC0415
-
     return PresidioFinder(rule.recognizers, rule.language or "en", rule.entities)
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.guard.core.answers import safe_id
+from tenantgate.guard.core.decision import Action, Decision, Exempt, Hit, nothing_exempt
 from tenantgate.guard.core.examples import example
 from tenantgate.guard.core.exemptions import covering
-from tenantgate.guard.core.inspection import Action, Decision, Exempt, Hit, nothing_exempt
 from tenantgate.guard.registry import shared
 from tenantgate.guard.stored import Keys
 from tenantgate.guard.webhook import shared as webhook
+from tenantgate.store.sealing import TenantSealer
+from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tenantgate.guard.core.exemptions import Exemption
     from tenantgate.guard.registry import Registry
     from tenantgate.kong import Host
-    from tenantgate.store.sealing import TenantSealer
     from tenantgate.tenant import TenantId
 
 __all__ = ["Notes", "fingerprint", "hits", "sealer"]
@@ -132,9 +132,9 @@ def fingerprint(keys: TenantSealer, rule: str, text: str) -> str:
     return keys.name(b"guard\0" + rule.encode() + b"\0" + text.encode("utf-8", "surrogatepass"))
 
 
-@lru_cache(maxsize=1024)
+_sealers: Final[Shared[TenantSealer]] = Shared(1024)
+
+
 def sealer(encryption_key: str, tenant: TenantId) -> TenantSealer:
     """The tenant's keys."""
-    from tenantgate.store.sealing import TenantSealer  # noqa: PLC0415 - NumPy, which `--dump` needs not
-
-    return TenantSealer(encryption_key, tenant)
+    return _sealers.get((encryption_key, tenant), lambda: TenantSealer(encryption_key, tenant))

@@ -8,7 +8,6 @@ counted waits, up to a bound. Nothing that is stored holds any text of a request
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -21,6 +20,8 @@ from redis.exceptions import AskError, ClusterDownError
 from tenantgate.guard.core.exemptions import Exemption, in_force
 from tenantgate.guard.stored import Keys, OpenedExemptions, add_event, day_of, open_exemptions
 from tenantgate.store.redis_nodes import connect
+from tenantgate.store.shared import Shared
+from tenantgate.store.threads import BackgroundThread
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Registry", "shared"]
 
 _log: Final = logging.getLogger("tenantgate.guard")
+_REGISTRIES: Final = 64  # of a process
 _EVERY_S: Final = 1.0
 _FORGET_S: Final = 600.0  # after which a tenant without requests is no longer asked for
 _TIMEOUT_MS: Final = 500  # nobody waits
@@ -80,10 +82,13 @@ class Registry:
         self._events: deque[tuple[TenantId, dict[str, str]]] = deque(maxlen=_WAITING)
         self._examples: dict[tuple[TenantId, str], tuple[bytes, ...]] = {}
         self._kept: dict[tuple[TenantId, str], int] = {}
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._pid = 0
-        self._down = False
+        self._thread = BackgroundThread(
+            "guard-registry",
+            self._step,
+            log=_log,
+            failed="guard registry: redis failed",
+            again_s=_EVERY_S,
+        )
 
     def exemptions(self, tenant: TenantId, sealer: TenantSealer, *, approval: bool) -> tuple[Exemption, ...]:
         """Those of the tenant that hold now, as known in this process; at first none, then within a second."""
@@ -91,9 +96,7 @@ class Registry:
         new = tenant not in self._seen
         self._sealers[tenant] = sealer
         self._seen[tenant] = now
-        self._start()
-        if new:
-            self._wake.set()
+        self._start(now=new)
         return in_force(self._known.get(tenant, ()), now, approval=approval)
 
     def count(self, tenant: TenantId, names: Iterable[str]) -> None:
@@ -120,28 +123,13 @@ class Registry:
             self._kept[tenant, rule] = most
         self._start()
 
-    def _start(self) -> None:
-        if not self._background:
-            return
-        if self._thread is not None and self._thread.is_alive() and self._pid == os.getpid():
-            return
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._thread = threading.Thread(target=self._run, name="guard-registry", daemon=True)
-                self._thread.start()
+    def _start(self, *, now: bool = False) -> None:
+        if self._background:
+            (self._thread.wake if now else self._thread.start)()
 
-    def _run(self) -> None:
-        while True:
-            try:
-                self.synchronise()
-                self._down = False
-            except Exception as error:  # noqa: BLE001 - the thread must live as long as the process
-                if not self._down:
-                    logs.event(_log, logging.WARNING, "guard registry: redis failed", **logs.describe(error))
-                self._down = True
-            self._wake.wait(_EVERY_S)
-            self._wake.clear()
+    def _step(self) -> float:
+        self.synchronise()
+        return _EVERY_S
 
     def synchronise(self) -> None:
         """Write what waits, read the exemptions of tenants seen lately: two round trips for some hundreds of tenants.
@@ -286,13 +274,9 @@ class Registry:
             pipe.expire(key, _EXAMPLES_DAYS * 86_400)
 
 
-_registries: Final[dict[RedisConfig, Registry]] = {}
-_registries_lock: Final = threading.Lock()
+_registries: Final[Shared[Registry]] = Shared(_REGISTRIES)
 
 
 def shared(config: RedisConfig) -> Registry:
     """The registry of this Redis, one for the whole process."""
-    with _registries_lock:
-        if config not in _registries:
-            _registries[config] = Registry(config)
-        return _registries[config]
+    return _registries.get(config, lambda: Registry(config))

@@ -14,8 +14,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.errors import EdgeError
-from tenantgate.guard.core.answers import CODE_REPLY, blocked
-from tenantgate.guard.core.inspection import Action, Decision, Exempt
+from tenantgate.guard.core.answers import blocked
+from tenantgate.guard.core.decision import Action, Decision, Exempt
 from tenantgate.guard.core.passages import of_text
 from tenantgate.guard.core.replies import RawReply, decompress, parse
 from tenantgate.guard.inspector import Inspector
@@ -23,6 +23,7 @@ from tenantgate.guard.models import PARTS
 from tenantgate.guard.notes import Notes, sealer
 from tenantgate.guard.service import ORIGINALS
 from tenantgate.llm.chat import JSON_TYPE
+from tenantgate.llm.errors import Code
 from tenantgate.pii.core import Placeholders, recovering
 from tenantgate.telemetry import logs, metrics
 
@@ -154,8 +155,8 @@ class ReplyGuard:
     def _refuse(self, host: Host, decision: Decision, *, status: int = 400) -> None:
         host.put_verdict(PLUGIN, decision.verdict())
         body = blocked(
-            CODE_REPLY, request_id=host.request_id(self._config.correlation_header), decision=decision,
-            show_reason=self._config.show_reason,
+            Code.REPLY_POLICY_VIOLATION, request_id=host.request_id(self._config.correlation_header),
+            decision=decision, show_reason=self._config.show_reason,
         )  # fmt: skip
         host.call("response.clear_header", "Content-Encoding")
         host.answer(status, body, {"Content-Type": JSON_TYPE})

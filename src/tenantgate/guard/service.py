@@ -13,14 +13,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tenantgate import llm
-from tenantgate.guard.core.answers import CODE_REQUEST, blocked
-from tenantgate.guard.core.inspection import Action, Decision, Exempt
+from tenantgate.guard.core.answers import blocked
+from tenantgate.guard.core.decision import Action, Decision, Exempt
 from tenantgate.guard.core.passages import of_reply, of_request
 from tenantgate.guard.core.requests import RequestBody
 from tenantgate.guard.inspector import Inspector
 from tenantgate.guard.models import PARTS
 from tenantgate.guard.notes import Notes, sealer
 from tenantgate.llm.chat import JSON_TYPE, Reason, Refusal
+from tenantgate.llm.errors import Code
+from tenantgate.llm.log_record import LogRecord
 from tenantgate.pii.core import Placeholders, TooDeepError
 from tenantgate.telemetry import logs, metrics
 
@@ -86,7 +88,7 @@ class Guard:
                 _unchecked.inc(tenant=tenant.slug)
         if not self._replies.rules:
             return
-        tenant, reply = host.tenant(), _logged_reply(host.record())
+        tenant, reply = host.tenant(), _logged_reply(LogRecord(host.record()))
         if reply is None:
             return
         passages = dict.fromkeys(self._replies.targets, of_reply(reply))
@@ -162,8 +164,9 @@ class Guard:
         request_id = host.request_id(self._config.correlation_header)
         host.put_verdict(PLUGIN, decision.verdict())
         body = blocked(
-            CODE_REQUEST, request_id=request_id, decision=decision, show_reason=self._config.show_reason
-        )
+            Code.CONTENT_POLICY_VIOLATION, request_id=request_id, decision=decision,
+            show_reason=self._config.show_reason,
+        )  # fmt: skip
         host.answer(400, body, {"Content-Type": JSON_TYPE})
 
 
@@ -172,14 +175,12 @@ def _went_on(host: Host) -> bool:
     return host.call("response.get_source") == "service" or host.response_status() == 503
 
 
-def _logged_reply(record: Mapping[str, Any]) -> Any:
-    """The reply in Kong's log record, parsed, where ai-proxy put it there."""
-    found: Any = record
-    for step in ("ai", "proxy", "payload", "response"):
-        found = found.get(step) if isinstance(found, Mapping) else None
-    if isinstance(found, str):
+def _logged_reply(record: LogRecord) -> Any:
+    """The reply in Kong's log record, parsed; as it is where it is no JSON."""
+    reply = record.reply
+    if isinstance(reply, str):
         try:
-            return json.loads(found)
+            return json.loads(reply)
         except (ValueError, RecursionError):
-            return found
-    return found
+            return reply
+    return reply

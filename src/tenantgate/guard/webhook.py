@@ -10,7 +10,6 @@ import hmac
 import http.client
 import json
 import logging
-import os
 import random
 import ssl
 import threading
@@ -18,11 +17,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from tenantgate import __version__
+from tenantgate.store.shared import Shared
+from tenantgate.store.threads import BackgroundThread
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ SIGNATURE: Final = "X-Tenantgate-Signature"
 
 _log: Final = logging.getLogger("tenantgate.guard")
 _WAITING: Final = 1000  # alerts
+_RECEIVERS: Final = 1024  # of a process
 _TRIES: Final = 6
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 60.0
@@ -62,20 +63,18 @@ class Webhook:
         self._suppressed: Counter[tuple[TenantId, str]] = Counter()
         self._tokens = float(config.per_minute)
         self._refilled = time.monotonic()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._pid = 0
+        self._lock = threading.Lock()
+        self._thread = BackgroundThread("guard-webhook", self._step, log=_log, failed="webhook failed")
 
     def alert(self, tenant: TenantId, rule: str, fields: Mapping[str, Any]) -> None:
         """Send an alert soon. Over the limit it is only counted; the rule's next alert says how many were."""
-        with self._changed:
+        with self._lock:
             if len(self._waiting) >= _WAITING or not self._take():
                 self._suppressed[tenant, rule] += 1
                 _alerts.inc(outcome="suppressed")
                 return
             self._waiting.append(_Alert(tenant, rule, fields))
-            self._start()
-            self._changed.notify()
+        self._thread.wake()
 
     def _take(self) -> bool:
         now = time.monotonic()
@@ -87,20 +86,14 @@ class Webhook:
         self._tokens -= 1
         return True
 
-    def _start(self) -> None:
-        if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._thread = threading.Thread(target=self._run, name="guard-webhook", daemon=True)
-            self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting:
-                    self._changed.wait()
-                alert = self._waiting.popleft()
-                suppressed = self._suppressed.pop((alert.tenant, alert.rule), 0)
-            self._send(alert, suppressed)
+    def _step(self) -> float | None:
+        with self._lock:
+            if not self._waiting:
+                return None
+            alert = self._waiting.popleft()
+            suppressed = self._suppressed.pop((alert.tenant, alert.rule), 0)
+        self._send(alert, suppressed)
+        return 0.0
 
     def _send(self, alert: _Alert, suppressed: int) -> None:
         body = json.dumps(
@@ -126,7 +119,7 @@ class Webhook:
                 break  # a receiver that doesn't take it now won't take it later
             if n + 1 < _TRIES:
                 pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**n)
-                time.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - spreads retries, no secret
+                self._thread.pause(pause * (0.5 + random.random() / 2))  # noqa: S311 - spreads retries, no secret
         _alerts.inc(outcome="failed")
 
     def _post(self, body: bytes) -> int:
@@ -149,7 +142,9 @@ class Webhook:
             connection.close()
 
 
-@cache
+_webhooks: Final[Shared[Webhook]] = Shared(_RECEIVERS)
+
+
 def shared(config: WebhookConfig) -> Webhook:
     """The webhook of this configuration, one for the whole process."""
-    return Webhook(config)
+    return _webhooks.get(config, lambda: Webhook(config))

@@ -7,7 +7,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
-from tenantgate.kong import at_once
+from tenantgate.kong import nonblocking as at_once
 from tenantgate.kong.wire import Call, Decoder, MalformedError, Reply
 from tenantgate.telemetry import metrics
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tenantgate.checkpoints import checked_by
 from tenantgate.kong.connection import ClosedError, Connection
+from tenantgate.kong.fairness import Turn, Turns
 from tenantgate.kong.pdk import TERMINAL, Abandoned, ServedKong
 from tenantgate.kong.policy import UNAVAILABLE
 from tenantgate.kong.poller import Waker
-from tenantgate.kong.turns import Turn, Turns
 from tenantgate.kong.wire import Call, MalformedError, pack, reply
 from tenantgate.telemetry import metrics
 

@@ -25,9 +25,10 @@ from typing import Final
 from tenantgate import __version__
 from tenantgate.errors import ConfigError, TenantgateError
 from tenantgate.kong import health
+from tenantgate.kong.limits import Limits
 from tenantgate.kong.listen import PRIVATE, UnixListener, bind_tcp
 from tenantgate.kong.loading import load
-from tenantgate.kong.server import Limits, Server
+from tenantgate.kong.server import Server
 from tenantgate.kong.supervisor import Heart, supervise
 from tenantgate.telemetry import logs
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tenantgate.llm.errors import Code, ErrorType, error_object
+
 __all__ = ["DEFAULT_DEADLINE_MS", "LOG_DEADLINE_MS", "UNAVAILABLE", "PhasePolicy"]
 
 # Kong waits `nginx_http_lua_socket_read_timeout` (2 s as rendered) for each answer: stay below.
@@ -14,16 +16,12 @@ DEFAULT_DEADLINE_MS: Final = 1_500
 # Nobody waits for a log phase: Kong is answered after DEFAULT_DEADLINE_MS, the work goes on until this.
 LOG_DEADLINE_MS: Final = 10_000
 
-# OpenAI's error shape, as the clients' libraries expect it from an LLM endpoint.
 _UNAVAILABLE_BODY: Final = json.dumps(
-    {
-        "error": {
-            "message": "The gateway could not process this request. Please try again.",
-            "type": "server_error",
-            "param": None,
-            "code": "tenantgate_unavailable",
-        }
-    }
+    error_object(
+        "The gateway could not process this request. Please try again.",
+        kind=ErrorType.SERVER,
+        code=Code.TENANTGATE_UNAVAILABLE,
+    )
 )
 UNAVAILABLE: Final = (503, _UNAVAILABLE_BODY, {"content-type": "application/json"})
 """The arguments of `kong.response.exit` for a plugin whose ``on_error`` is ``reject``."""

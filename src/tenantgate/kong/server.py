@@ -18,27 +18,27 @@ import logging
 import select
 import socket
 import sys
-import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any, Final
 
-from tenantgate.errors import TenantgateError
+from tenantgate.bounded import Bounded
 from tenantgate.kong.connection import ClosedError, Connection, abandoned
+from tenantgate.kong.control import METHODS, Control
+from tenantgate.kong.deadlines import Deadlines
 from tenantgate.kong.event import Event, Outcome, last_answer
+from tenantgate.kong.fairness import Turns
 from tenantgate.kong.instances import InstanceError, Instances, Memory, first_id
 from tenantgate.kong.ledger import Ledger
-from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, LOG_DEADLINE_MS, PhasePolicy
+from tenantgate.kong.limits import Limits
+from tenantgate.kong.policy import PhasePolicy
 from tenantgate.kong.poller import Waker, new_poller
-from tenantgate.kong.turns import Turns
-from tenantgate.kong.wire import MAX_MESSAGE, Call, MalformedError, TooLargeError, pack, reply
+from tenantgate.kong.wire import Call, MalformedError, TooLargeError, pack, reply
 from tenantgate.kong.workers import Pool
 from tenantgate.telemetry import logs, metrics
 
-__all__ = ["EXIT_STUCK", "Limits", "Server"]
+__all__ = ["EXIT_STUCK", "Server"]
 
 _log: Final = logging.getLogger("tenantgate.server")
 
@@ -52,7 +52,6 @@ _STALE_AFTER_S: Final = 0.5  # from here on, look whether Kong still waits befor
 _WRITE_STALL_S: Final = 10.0
 _FROZEN_S: Final = 1.0  # a tick that is so late means that the process did not run: stopped, or swapped out
 _ACCEPT_PAUSE_S: Final = 0.02
-_CONTROL_S: Final = 10.0  # a plugin's constructor or `close` that takes longer hangs
 _BATCH: Final = 256  # calls the warden reads before it looks at deadlines again
 _LATE_STEPS: Final = 10_000
 _DRAIN_S: Final = 1.0
@@ -77,29 +76,6 @@ _running: Final = metrics.gauge("tenantgate_events_in_progress", "Events that ha
 _waiting: Final = metrics.gauge("tenantgate_events_waiting", "Events that wait for a worker thread.")
 _stuck: Final = metrics.gauge("tenantgate_stuck_threads", "Worker threads that have not come back.")
 _ready: Final = metrics.gauge("tenantgate_ready", "1 when the server takes events and is not overloaded.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds of a server.
-
-    Attributes:
-        workers: threads that run phases.
-        queue: events that may wait for a thread; further ones are answered at once by `on_error`.
-        deadline_ms: for phases of plugins that name none; below Kong's read time-out (2 s as rendered).
-        log_deadline_ms: for work in a log phase; Kong is answered after `deadline_ms` all the same.
-        max_message: bytes of one message, from Kong.
-        max_stuck: threads that may be stuck before the process gives up.
-        max_instances: plugin instances kept.
-    """
-
-    workers: int = 8
-    queue: int = 256
-    deadline_ms: float = DEFAULT_DEADLINE_MS
-    log_deadline_ms: float = LOG_DEADLINE_MS
-    max_message: int = MAX_MESSAGE
-    max_stuck: int = 8
-    max_instances: int = 10_000
 
 
 class Server:
@@ -146,13 +122,11 @@ class Server:
         self._conns: dict[int, Connection] = {}
         self._events: dict[int, Event] = {}
         self._event_ids = itertools.count(first_id())
-        # By time allowed: then the order of arrival is the order of deadlines.
-        self._deadlines: dict[tuple[str, float], deque[tuple[float, Event]]] = {}
-        self._late: OrderedDict[int, bool] = OrderedDict()  # events whose Step may still come: reject?
-        self._late_lock = threading.Lock()
+        self._deadlines = Deadlines(self._wake_by)
+        # Events that ended before their last Step, and whether its answer rejects.
+        self._late: Bounded[int, bool] = Bounded(_LATE_STEPS)
         self._handed: deque[tuple[Connection, Call | None]] = deque()
-        self._control: SimpleQueue[tuple[Connection, Call] | None] = SimpleQueue()
-        self._control_since: float | None = None
+        self._control = Control(self.instances, self)
         self._warm = False
         self._stopping: float | None = None
         self._status = 0
@@ -191,7 +165,7 @@ class Server:
         self.instances.restore()  # before a call is read: its instance may be one of these
         self._listener.setblocking(False)
         self._poller.add(self._kicker.fileno())
-        threading.Thread(target=self._control_loop, name="control", daemon=True).start()
+        self._control.start()
         poll = select.poll()
         poll.register(self._listener.fileno(), select.POLLIN)
         poll.register(self._waker.fileno(), select.POLLIN)
@@ -215,10 +189,15 @@ class Server:
                 self._resume(*self._handed.popleft())
             self._read_for_busy_workers()
             now = time.monotonic()
-            self._expire(now)
+            self._deadlines.expire(now, ("again", self.limits.deadline_ms))
             self._turns.grant(now)
-        self._control.put(None)
+        self._control.end()
         return self._status
+
+    def _next_wake(self, now: float, next_tick: float) -> float:
+        first = self._deadlines.first(min(next_tick, now + _WATCH_S) if self._watching else next_tick)
+        due = self._turns.next_grant()
+        return first if due is None else min(first, max(due, now))
 
     def _read_for_busy_workers(self) -> None:
         if not self._watching:
@@ -245,8 +224,7 @@ class Server:
     def _may_end(self) -> bool:
         if self._stopping is None:
             return False
-        idle = not self._events and self._control_since is None and self._control.empty()
-        return idle or time.monotonic() >= self._stopping
+        return not (self._events or self._control.busy) or time.monotonic() >= self._stopping
 
     def _tick(self, now: float) -> None:
         self._ticked_at = now
@@ -257,8 +235,7 @@ class Server:
         if self._pool.stuck >= self.limits.max_stuck and self._stopping is None:
             logs.event(_log, logging.CRITICAL, "too many stuck threads, giving up", stuck=self._pool.stuck)
             self.stop(EXIT_STUCK)
-        busy_since = self._control_since
-        if busy_since is not None and now - busy_since > _CONTROL_S and self._stopping is None:
+        if self._control.hangs(now) and self._stopping is None:
             logs.event(_log, logging.CRITICAL, "starting an instance hangs, giving up")
             self.stop(EXIT_STUCK)
         for conn in list(self._conns.values()):
@@ -416,10 +393,15 @@ class Server:
 
     def _wake_for_turns(self) -> None:
         due = self._turns.next_grant()
-        if due is not None and due < self._wake_at:
+        if due is not None:
+            self._wake_by(due)
+
+    def _wake_by(self, when: float) -> None:
+        if when < self._wake_at:
             self._waker.wake()
 
-    def _error(self, conn: Connection, msgid: int, text: str, reason: str) -> None:
+    def refuse(self, conn: Connection, msgid: int, text: str, reason: str) -> None:
+        """Answer a call with an error, which is counted by its `reason`."""
         _rpc_errors.inc(reason=reason)
         if self.frozen():
             self.drop(conn)
@@ -439,12 +421,12 @@ class Server:
                 self._step(conn, call)
             elif call.method == "plugin.HandleEvent":
                 return self._event(conn, call, here=here)
-            elif call.method in {"plugin.StartInstance", "plugin.CloseInstance"}:
-                self._control.put((conn, call))
+            elif call.method in METHODS:
+                self._control.put(conn, call)
             else:
-                self._error(conn, call.msgid, "unknown method", "unknown_method")
+                self.refuse(conn, call.msgid, "unknown method", "unknown_method")
         except InstanceError as error:
-            self._error(conn, call.msgid, str(error), "no_instance")
+            self.refuse(conn, call.msgid, str(error), "no_instance")
         return None
 
     def _event(self, conn: Connection, call: Call, *, here: bool) -> Event | None:
@@ -452,7 +434,7 @@ class Server:
         instance = self.instances.get(argument.get("InstanceId"))
         phase = argument.get("EventName")
         if phase not in _PHASES or not callable(getattr(instance.plugin, phase, None)):
-            self._error(conn, call.msgid, "unknown phase", "unknown_phase")
+            self.refuse(conn, call.msgid, "unknown phase", "unknown_phase")
             return None
         now = time.monotonic()
         # An entity's own deadline is for those who wait for it; nobody does in log.
@@ -467,7 +449,7 @@ class Server:
         if refused is not None:
             refused.evict()
         if refused is not event:
-            self._watch(("first", answer_s), event.answer_by, event)
+            self._deadlines.watch(("first", answer_s), event.answer_by, event)
         return event if run_here else None
 
     def _step(self, conn: Connection, call: Call) -> None:
@@ -479,70 +461,18 @@ class Server:
             if event.mailbox is not None:
                 event.mailbox.waker.wake()
             return
-        with self._late_lock:
-            reject = self._late.pop(number, None)
+        reject = self._late.take(number)
         if reject is None:
-            self._error(conn, call.msgid, f"event id {number} not found", "no_event")
+            self.refuse(conn, call.msgid, f"event id {number} not found", "no_event")
         else:
             self.answer(conn, call.msgid, last_answer(number, reject=reject), since=time.monotonic())
 
     def ended(self, event: Event, outcome: Outcome) -> None:
         """See `Switchboard`."""
         if outcome in {Outcome.LATE, Outcome.OVERLOAD}:
-            with self._late_lock:
-                self._late[event.id] = event.instance.policy.rejects(event.phase)
-                if len(self._late) > _LATE_STEPS:
-                    self._late.popitem(last=False)
+            self._late.put(event.id, event.instance.policy.rejects(event.phase))
         self._events.pop(event.id, None)
         _events.inc(phase=event.phase, outcome=outcome)
         _seconds.observe(time.monotonic() - event.arrived, phase=event.phase)
         if self._stopping is not None:
             self._waker.wake()
-
-    # -- deadlines ---------------------------------------------------------------------------------------
-
-    def _watch(self, kind: tuple[str, float], deadline: float, event: Event) -> None:
-        line = self._deadlines.get(kind)
-        if line is None:
-            line = self._deadlines.setdefault(kind, deque())
-        line.append((deadline, event))
-        if deadline < self._wake_at:
-            self._waker.wake()
-
-    def _next_wake(self, now: float, next_tick: float) -> float:
-        first = min(next_tick, now + _WATCH_S) if self._watching else next_tick
-        for line in list(self._deadlines.values()):
-            while line and line[0][1].over:
-                line.popleft()
-            if line and line[0][0] < first:
-                first = line[0][0]
-        due = self._turns.next_grant()
-        return first if due is None else min(first, max(due, now))
-
-    def _expire(self, now: float) -> None:
-        for line in list(self._deadlines.values()):
-            while line and (line[0][1].over or line[0][0] <= now):
-                _, event = line.popleft()
-                following = event.expire(now)
-                if following is not None:
-                    self._watch(("again", self.limits.deadline_ms), following, event)
-
-    # -- instances ---------------------------------------------------------------------------------------
-
-    def _control_loop(self) -> None:
-        while (job := self._control.get()) is not None:
-            conn, call = job
-            self._control_since = time.monotonic()
-            try:
-                start = call.method == "plugin.StartInstance"
-                result = pack((self.instances.start if start else self.instances.close)(call.argument))
-            except TenantgateError as error:
-                self._error(conn, call.msgid, str(error), "instance")
-            except BaseException as error:  # noqa: BLE001 - a plugin's constructor; the server lives on
-                logs.event(_log, logging.ERROR, "instance can't start", **logs.describe(error))
-                self._error(conn, call.msgid, f"{type(error).__name__} in the plugin's start", "instance")
-            else:
-                self.answer(conn, call.msgid, result, since=self._control_since)
-            finally:
-                self._control_since = None
-        self.instances.close_all()

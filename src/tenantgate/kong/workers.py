@@ -21,7 +21,7 @@ from typing import Final
 
 from tenantgate.kong.event import Event, Mailbox
 from tenantgate.kong.pdk import Abandoned
-from tenantgate.kong.waiting import Lines
+from tenantgate.kong.waiting_lines import Lines
 from tenantgate.telemetry import logs, metrics
 
 __all__ = ["Pool"]

@@ -14,6 +14,8 @@ from typing import Any, Final
 from tenantgate import llm
 from tenantgate.llm import Reason, Refusal
 from tenantgate.llm.body import shallow
+from tenantgate.llm.stream import DONE, write_events
+from tenantgate.llm.usage import Details, Tokens, usage_details, usage_object, usage_tokens
 
 __all__ = [
     "JSON_TYPE",
@@ -23,14 +25,12 @@ __all__ = [
     "Reason",
     "Refusal",
     "canonical",
-    "error_body",
     "parse_reply",
     "parse_request",
     "reply_json",
     "reply_sse",
     "request_of",
     "served_by",
-    "usage_details",
 ]
 
 JSON_TYPE: Final = "application/json; charset=utf-8"
@@ -39,7 +39,6 @@ SSE_TYPE: Final = "text/event-stream; charset=utf-8"
 _MAX_DEPTH: Final = 64  # of a reply
 _CHUNK_CHARACTERS: Final = 24  # of a replayed stream: about the five tokens a provider sends at once
 
-_DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
 _SERVED: Final = ("system_fingerprint", "service_tier")
 
 # What a message may hold besides for it to be all told by its text.
@@ -95,9 +94,9 @@ class ChatReply:
     text: str
     finish_reason: str | None
     model: str
-    usage: tuple[int, int, int] | None = None
+    usage: Tokens | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
-    details: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    details: Details = field(default_factory=dict)
     served: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -141,7 +140,7 @@ def parse_reply(payload: str | bytes | Mapping[str, Any]) -> ChatReply | None:
         text=text,
         finish_reason=reason if isinstance(reason, str) else None,
         model=model if isinstance(model, str) else "",
-        usage=_usage(body.get("usage")),
+        usage=usage_tokens(body.get("usage")),
         tool_calls=tuple(calls),
         details=usage_details(body.get("usage")),
         served=served_by(body),
@@ -168,7 +167,7 @@ def reply_json(reply: ChatReply, *, identifier: str, created: int) -> bytes:
         ],
     }
     if reply.usage:
-        body["usage"] = _usage_fields(reply)
+        body["usage"] = usage_object(reply.usage, reply.details)
     return _dump(body | dict(reply.served))
 
 
@@ -177,10 +176,10 @@ def reply_sse(reply: ChatReply, *, identifier: str, created: int, include_usage:
     head = {"id": identifier, "object": "chat.completion.chunk", "created": created, "model": reply.model}
     head |= reply.served
 
-    def event(delta: Mapping[str, Any], reason: str | None) -> bytes:
+    def event(delta: Mapping[str, Any], reason: str | None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         usage = {"usage": None} if include_usage else {}
-        return b"data: " + _dump({**head, "choices": [choice], **usage}) + b"\n\n"
+        return {"data": {**head, "choices": [choice], **usage}}
 
     pieces = [reply.text[i : i + _CHUNK_CHARACTERS] for i in range(0, len(reply.text), _CHUNK_CHARACTERS)]
     events = [event({"role": "assistant", "content": ""}, None)]
@@ -188,14 +187,9 @@ def reply_sse(reply: ChatReply, *, identifier: str, created: int, include_usage:
     events += [event({"tool_calls": [{"index": i, **c}]}, None) for i, c in enumerate(reply.tool_calls)]
     events.append(event({}, reply.finish_reason))
     if include_usage:
-        usage = _usage_fields(reply)
-        events.append(b"data: " + _dump({**head, "choices": [], "usage": usage}) + b"\n\n")
-    return b"".join([*events, b"data: [DONE]\n\n"])
-
-
-def error_body(message: str, *, kind: str, code: str) -> bytes:
-    """An error in OpenAI's shape."""
-    return _dump({"error": {"message": message, "type": kind, "param": None, "code": code}})
+        usage = usage_object(reply.usage or (0, 0, 0), reply.details)
+        events.append({"data": {**head, "choices": [], "usage": usage}})
+    return write_events([*events, DONE])
 
 
 def canonical(value: Any) -> bytes:
@@ -241,40 +235,9 @@ def _is_tool_call(call: Any) -> bool:
     )
 
 
-def _usage(usage: Any) -> tuple[int, int, int] | None:
-    if not isinstance(usage, Mapping):
-        return None
-    prompt, completion = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-    return None if prompt is None or completion is None else (prompt, completion, prompt + completion)
-
-
-def _count(value: Any) -> int | None:
-    # 1e999 is JSON, and infinite; no reply has 10**12 tokens.
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
-    return int(value) if usable else None
-
-
-def usage_details(usage: Any) -> dict[str, dict[str, int]]:
-    """The counts by kind in a reply's usage, as far as they are counts."""
-    found = {}
-    for name in _DETAILS:
-        held = usage.get(name) if isinstance(usage, Mapping) else None
-        if isinstance(held, Mapping):
-            counts = {str(kind): _count(value) for kind, value in held.items()}
-            found[name] = {kind: count for kind, count in counts.items() if count is not None}
-    return found
-
-
 def served_by(body: Mapping[str, Any]) -> dict[str, str]:
     """What a reply says of the system that made it, where that is a text."""
     return {name: value for name in _SERVED if isinstance(value := body.get(name), str)}
-
-
-def _usage_fields(reply: ChatReply) -> dict[str, Any]:
-    counts = zip(
-        ("prompt_tokens", "completion_tokens", "total_tokens"), reply.usage or (0, 0, 0), strict=True
-    )
-    return {**dict(counts), **{name: dict(held) for name, held in reply.details.items()}}
 
 
 def _dump(value: Any) -> bytes:

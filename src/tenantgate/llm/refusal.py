@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-import json
 from dataclasses import dataclass
+
+from tenantgate.llm.errors import Code, ErrorType, error_body
 
 __all__ = ["Reason", "Refusal"]
 
@@ -12,12 +13,12 @@ __all__ = ["Reason", "Refusal"]
 class Reason(enum.Enum):
     """Kinds of refusals; the value is the ``code`` of the error that the client gets."""
 
-    MEDIA_TYPE = "unsupported_media_type"
-    NOT_UTF8 = "invalid_encoding"
-    NOT_JSON = "invalid_json"
-    TOO_DEEP = "nested_too_deeply"
-    TOO_LARGE = "request_too_large"
-    NOT_CHAT = "invalid_request"
+    MEDIA_TYPE = Code.UNSUPPORTED_MEDIA_TYPE
+    NOT_UTF8 = Code.INVALID_ENCODING
+    NOT_JSON = Code.INVALID_JSON
+    TOO_DEEP = Code.NESTED_TOO_DEEPLY
+    TOO_LARGE = Code.REQUEST_TOO_LARGE
+    NOT_CHAT = Code.INVALID_REQUEST
 
     @property
     def status(self) -> int:
@@ -40,12 +41,10 @@ class Refusal:
 
     def body(self, *, request_id: str | None = None) -> bytes:
         """The error in OpenAI's shape."""
-        error = {
-            "message": self.message,
-            "type": "invalid_request_error",
-            "param": self.param,
-            "code": self.reason.value,
-        }
-        if request_id:
-            error["request_id"] = request_id
-        return json.dumps({"error": error}, separators=(",", ":")).encode("ascii")
+        return error_body(
+            self.message,
+            kind=ErrorType.INVALID_REQUEST,
+            code=self.reason.value,
+            param=self.param,
+            request_id=request_id,
+        )

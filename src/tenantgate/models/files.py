@@ -14,40 +14,35 @@ import hashlib
 import json
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from tenantgate.errors import EdgeError
-from tenantgate.models import onnx_bert
+from tenantgate.models import onnx_bert, tensors
 from tenantgate.models.inference import OnnxEmbedder, OnnxLateReader, OnnxPairReader, Tokens
 from tenantgate.models.ports import BUILT_IN, LARGE
-from tenantgate.models.weights import MINILM, MPNET, Weights, sha256_of
+from tenantgate.models.shipped import SHIPPED, check, sha256_of
+from tenantgate.models.weights import MINILM, MPNET, Weights
 from tenantgate.paths import models_dir
+from tenantgate.store.shared import Shared
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float32]
 
-T = TypeVar("T")
-
 __all__ = [
     "ADAPTERS",
     "SHAPES",
-    "SHIPPED",
     "ModelFiles",
     "build_models",
     "find_models",
 ]
-
-SHIPPED: Final = Path(__file__).resolve().parent / "data"
 
 ADAPTERS: Final[Mapping[str, Path]] = {name: SHIPPED / f"{name}.safetensors" for name in ("late", "mpnet")}
 """What was trained of the readers: the late one's layers whole, low-rank updates of mpnet's, and their heads."""
@@ -83,6 +78,7 @@ class _Kit:
                 trained = sha256_of(adapters[reader])
             except OSError as error:
                 raise EdgeError(f"models: no adapter {adapters[reader]}") from error
+            check(adapters[reader], trained)
             found[reader] = _sha256(f"{reader}:{base}:{trained}".encode())
         if self.embedder:
             # It makes the late reader's states: what one version stored must never be read by another.
@@ -93,18 +89,18 @@ class _Kit:
         return cache_dir / f"{self.name}-{_sha256(':'.join(identities.values()).encode())[:12]}"
 
     def write(self, weights: Path, adapters: Mapping[str, Path], out: Path) -> None:
-        base: Mapping[str, Any] = onnx_bert.read_safetensors(weights / "model.safetensors")
-        if onnx_bert.is_mpnet(base):
-            base = onnx_bert.mpnet_as_bert(base)
+        base: Mapping[str, Any] = tensors.read_safetensors(weights / "model.safetensors")
+        if tensors.is_mpnet(base):
+            base = tensors.mpnet_as_bert(base)
         if self.embedder:
-            late = onnx_bert.read_safetensors(adapters["late"])
+            late = tensors.read_safetensors(adapters["late"])
             (out / "embedder.onnx").write_bytes(onnx_bert.build_embedder(base, SHAPES["late"], late=late))
         for reader in self.readers:
-            trained = onnx_bert.read_safetensors(adapters[reader])
+            trained = tensors.read_safetensors(adapters[reader])
             if reader == "late":
                 model = onnx_bert.build_late_reader(trained, SHAPES[reader])
             else:
-                model = onnx_bert.build_verifier(*onnx_bert.merge_adapter(base, trained), SHAPES[reader])
+                model = onnx_bert.build_verifier(*tensors.merge_adapter(base, trained), SHAPES[reader])
             (out / f"{reader}.onnx").write_bytes(model)
         shutil.copyfile(weights / "tokenizer.json", out / "tokenizer.json")
 
@@ -129,12 +125,14 @@ class ModelFiles:
     def tokens(self, max_tokens: int = 128) -> Tokens:
         """What cuts texts into tokens; models of one set share it, so that each text is cut once."""
         path = self.directory / "tokenizer.json"
-        return _once(path, max_tokens, lambda: Tokens(path, max_tokens))
+        return _tokens.get((path, max_tokens), lambda: Tokens(path, max_tokens))
 
     def embedder(self, max_tokens: int = 128) -> OnnxEmbedder:
         """The embedder, loaded once while anybody has it."""
         path, identity = self.directory / "embedder.onnx", self.identities["embedder"]
-        return _once(path, max_tokens, lambda: OnnxEmbedder(path, self.tokens(max_tokens), identity=identity))
+        return _embedders.get(
+            (path, max_tokens), lambda: OnnxEmbedder(path, self.tokens(max_tokens), identity=identity)
+        )
 
     def reader(self, name: str, max_tokens: int = 128) -> OnnxPairReader | OnnxLateReader:
         """A reader by its name, loaded once while anybody has it."""
@@ -145,26 +143,23 @@ class ModelFiles:
                 return OnnxLateReader(path, self.embedder(max_tokens), identity=identity)
             return OnnxPairReader(path, self.tokens(max_tokens), identity=identity)
 
-        return _once(path, max_tokens, load)
+        return _readers.get((path, max_tokens), load)
 
 
-_loaded: Final[WeakValueDictionary[tuple[Path, int], Any]] = WeakValueDictionary()
-_loading: Final = threading.RLock()
-
-
-def _once(path: Path, max_tokens: int, load: Callable[[], T]) -> T:
-    """What was loaded from `path` already, if anybody in this process still has it, or else what `load` gives."""
-    with _loading:
-        found: T | None = _loaded.get((path, max_tokens))
-        if found is None:
-            found = _loaded[path, max_tokens] = load()
-        return found
+# What was loaded already, by file and length, as long as anybody in this process has it.
+_tokens: Final[Shared[Tokens]] = Shared(64, weak=True)
+_embedders: Final[Shared[OnnxEmbedder]] = Shared(64, weak=True)
+_readers: Final[Shared[OnnxPairReader | OnnxLateReader]] = Shared(64, weak=True)
 
 
 def find_models(
     name: str = BUILT_IN, cache_dir: Path | None = None, *, adapters: Mapping[str, Path] = ADAPTERS
 ) -> ModelFiles | None:
-    """The default models, or with `LARGE` the large verifier's, if they are built, else None. Takes milliseconds."""
+    """The default models, or with `LARGE` the large verifier's, if they are built, else None. Takes milliseconds.
+
+    Raises:
+        EdgeError: what was trained for them isn't there, or isn't what was released.
+    """
     kit = _KITS[name]
     identities = kit.identities(adapters)
     directory = kit.directory(cache_dir or models_dir(), identities)

@@ -180,8 +180,9 @@ class OnnxPairReader(_Onnx):
     def __init__(self, model: Path, tokens: Tokens, *, threads: int = 1, identity: str | None = None) -> None:
         super().__init__(model, tokens, threads=threads, identity=identity)
 
-    def log_odds(self, a: str, b: str, states: Mapping[str, bytes]) -> float:  # noqa: ARG002 - reads the texts
+    def log_odds(self, a: str, b: str, states: Mapping[str, bytes]) -> float:
         """How likely one answer serves both; what that is worth on some traffic, calibration tells."""
+        del states  # it reads the texts
         ids, sides_of = self.tokens.pair(a, b)
         return float(self._run(input_ids=ids, token_type_ids=sides_of)[0][0, 0])
 

@@ -8,8 +8,9 @@ whatever language, which is what a caller wants that does nothing where it isn't
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
+
+from tenantgate.store.shared import Shared
 
 __all__ = ["MOST_CHARACTERS", "Guess", "Languages", "english", "identify", "load_identifier"]
 
@@ -60,9 +61,15 @@ class Languages:
         return None if best == "en" else best
 
 
-@lru_cache(maxsize=1)
+_identifiers: Final[Shared[Any]] = Shared(1)
+
+
 def load_identifier() -> Any:
     """The model, one for a process: takes 0.6 s and 75 MB, so load it before there is anybody to answer."""
+    return _identifiers.get("", _load)
+
+
+def _load() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

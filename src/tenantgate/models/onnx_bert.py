@@ -9,85 +9,36 @@ cache meets its requests. Three kinds of graphs:
 * the *late reader*: the same, but only the upper layers, on the states of both texts. Each text has been through the
   lower layers alone, once (PreTTR, arXiv:2004.14255; DeFormer, arXiv:2005.00697).
 
-int8 here means: weights as signed 7-bit integers with one scale per output column, activations as unsigned
-8-bit integers with one scale per tensor, found while running (ONNX Runtime's ``DynamicQuantizeMatMul``).
-Seven bits rather than eight because the AVX2 kernels of processors without VNNI add two products in 16 bits
-and would saturate; so the same file gives the same vectors, up to rounding, on every processor. Word vectors
-are int8 with a scale per word.
+Dense layers and word vectors are int8 as `tenantgate.models.onnx_graph` has it.
 """
 
 from __future__ import annotations
 
-import json
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tenantgate.errors import EdgeError
+from tenantgate.models.onnx_graph import MICROSOFT, Graph, load_onnx
+from tenantgate.models.tensors import DISTANCES, PairHead, layers_of, tensor_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
-    Tensors = Mapping[str, Array]
+    from tenantgate.models.tensors import Array, Tensors
 
 __all__ = [
-    "DISTANCES",
     "BertShape",
-    "PairHead",
     "build_embedder",
     "build_late_reader",
     "build_verifier",
     "cut_embedder",
-    "is_mpnet",
-    "layers_of",
-    "merge_adapter",
-    "mpnet_as_bert",
-    "read_safetensors",
     "relative_buckets",
 ]
 
-_MICROSOFT = "com.microsoft"
-_MPNET_NAMES: Mapping[str, str] = {"q": "query", "k": "key", "v": "value"}
-# IR 9 and opset 17 are read by every ONNX Runtime since 1.16.
-_IR_VERSION = 9
-_OPSET = 17
-DISTANCES = "encoder.relative_attention_bias.weight"
-"""MPNet's name for what each head adds to its attention by distance: [32, heads]."""
-
 _LATE_EPSILON = 1e-5  # as it was trained
 _LONGEST = 128  # tokens, where attention depends on the distance
-_DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "i1", "U8": "u1"}
-
-
-def read_safetensors(path: Path) -> dict[str, Array]:
-    """Read a safetensors file into memory-mapped arrays.
-
-    The format (https://github.com/huggingface/safetensors#format): eight bytes with the header's length, a
-    JSON header with dtype, shape and offsets of each tensor, then the tensors' bytes.
-
-    Raises:
-        EdgeError: the file isn't safetensors, or holds a dtype that isn't known here.
-    """
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > 100_000_000:
-                raise EdgeError(f"{path.name}: not a safetensors file")
-            header = json.loads(file.read(length))
-        data = np.memmap(path, dtype=np.uint8, mode="r", offset=8 + length)
-        return {
-            name: data[slice(*entry["data_offsets"])].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
-    except (OSError, ValueError, KeyError, struct.error) as error:
-        raise EdgeError(f"{path.name}: can't be read as safetensors ({type(error).__name__})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,94 +56,6 @@ class BertShape:
     larger than the others, eight bits for all of them are too few."""
 
 
-def layers_of(tensors: Iterable[str]) -> list[int]:
-    """The layers that have any of these tensors, the lowest first."""
-    return sorted({int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")})
-
-
-@dataclass(frozen=True, slots=True)
-class PairHead:
-    """A hidden layer (GELU) on [first vector, 4·|u-v|, 4·u·v]; u, v: both means. A late reader has two first ones."""
-
-    hidden_weight: Array
-    """[hidden, 3 · width], or 4 · width"""
-
-    hidden_bias: Array
-    """[hidden]"""
-
-    out_weight: Array
-    """[1, hidden]"""
-
-    out_bias: Array
-    """[1]"""
-
-    @classmethod
-    def of(cls, tensors: Tensors) -> PairHead:
-        """The head among a reader's trained tensors (``head.hidden.*``, ``head.out.*``)."""
-        hidden, out = (
-            [_of(tensors, f"head.{layer}.{kind}") for kind in ("weight", "bias")]
-            for layer in ("hidden", "out")
-        )
-        return cls(*hidden, *out)
-
-
-def merge_adapter(base: Tensors, adapter: Tensors) -> tuple[dict[str, Array], PairHead]:
-    """Add low-rank updates to an encoder's weights and take out the head.
-
-    The adapter names tensors as the encoder does. ``X.lora_A`` [rank, in] and ``X.lora_B`` [out, rank] mean
-    ``X.weight + lora_B @ lora_A``; ``head.hidden.*`` and ``head.out.*`` are the head; any other tensor replaces the
-    encoder's of the same name.
-
-    Raises:
-        EdgeError: the adapter doesn't fit the encoder.
-    """
-    merged = dict(base)
-    try:
-        for name, stored in adapter.items():
-            value = np.asarray(stored, np.float32)
-            if name.endswith(".lora_A"):
-                target = name.removesuffix("lora_A") + "weight"
-                update = np.asarray(adapter[name.removesuffix("A") + "B"], np.float32) @ value
-                merged[target] = np.asarray(base[target], np.float32) + update
-            elif not name.startswith("head.") and not name.endswith(".lora_B"):
-                if base[name].shape != value.shape:
-                    raise EdgeError(f"adapter: {name} has shape {value.shape}, not {base[name].shape}")
-                merged[name] = value
-    except (KeyError, ValueError) as error:
-        raise EdgeError(f"adapter: doesn't fit the encoder ({error})") from error
-    return merged, PairHead.of(adapter)
-
-
-def is_mpnet(tensors: Tensors) -> bool:
-    """Whether these are MPNet's weights, under its own names."""
-    return f"mpnet.{DISTANCES}" in tensors or DISTANCES in tensors
-
-
-def mpnet_as_bert(tensors: Tensors) -> dict[str, Array]:
-    """MPNet's weights under BERT's names: the same encoder, but for distances in its attention.
-
-    MPNet counts places from 2 and has no token types, so these are 0. Source: transformers' modeling_mpnet.py.
-    """
-    names = {f"attention.attn.{short}.": f"attention.self.{long}." for short, long in _MPNET_NAMES.items()}
-    names |= {
-        "attention.attn.o.": "attention.output.dense.",
-        "attention.LayerNorm.": "attention.output.LayerNorm.",
-    }
-    found: dict[str, Array] = {}
-    for name, value in tensors.items():
-        new = name.removeprefix("mpnet.")
-        for old, usual in names.items():
-            new = new.replace(old, usual)
-        found[new] = value
-    try:
-        found["embeddings.position_embeddings.weight"] = found["embeddings.position_embeddings.weight"][2:]
-        width = found["embeddings.LayerNorm.weight"].shape[0]
-    except KeyError as error:
-        raise EdgeError(f"the encoder's weights lack {error}") from None
-    found["embeddings.token_type_embeddings.weight"] = np.zeros((2, width), np.float32)
-    return found
-
-
 def build_embedder(
     tensors: Tensors, shape: BertShape | None = None, *, late: Tensors | None = None, int8: bool = True
 ) -> bytes:
@@ -205,9 +68,9 @@ def build_embedder(
         shape: heads and epsilon; those of MiniLM when left out.
         late: a late reader's tensors. Its states are a dense layer (``late.states.*``, [width, 2 · width]) on the
             vectors below its lowest layer and on the last ones, normalised (``late.norm.*``).
-        int8: quantise (see the module's text), or keep float32. States are int8 in any case.
+        int8: quantise (see `tenantgate.models.onnx_graph`), or keep float32. States are int8 in any case.
     """
-    graph = _Graph(int8=int8)
+    graph = Graph(int8=int8)
     outputs = _encoder(graph, tensors, shape or BertShape(), pair=False)
     width = int(tensors["embeddings.LayerNorm.weight"].shape[0])
     mean = graph.add("ReduceMean", [outputs[-1]], axes=[1], keepdims=0)
@@ -218,7 +81,7 @@ def build_embedder(
         lowest = layers_of(late)[0]
         both = graph.add("Concat", [outputs[lowest], outputs[-1]], axis=-1)
         mixed = graph.dense(
-            both, "late.states", _of(late, "late.states.weight"), _of(late, "late.states.bias")
+            both, "late.states", tensor_of(late, "late.states.weight"), tensor_of(late, "late.states.bias")
         )
         states = graph.normalised(mixed, "late.norm", late, _LATE_EPSILON)
         most = graph.add("ReduceMax", [graph.add("Abs", [states])], axes=[2], keepdims=1)
@@ -240,7 +103,7 @@ def build_verifier(
     ``input_ids`` int32 [1, n] of ``[CLS] a [SEP] b [SEP]`` and ``token_type_ids`` int32 [1, n] → ``logit``
     float32 [1, 1]. Arguments as for `build_embedder`; `tensors` are the merged weights.
     """
-    graph = _Graph(int8=int8)
+    graph = Graph(int8=int8)
     last = _encoder(graph, tensors, shape or BertShape(), pair=True)[-1]
     column = graph.constant("axis_2", np.array([2], np.int64))
     second = graph.add(
@@ -255,9 +118,15 @@ def build_verifier(
         return graph.add("Div", [total, count])
 
     start = graph.add("Gather", [last, graph.constant("first", np.array([0], np.int64))], axis=1)
-    graph.judge(start, mean(first), mean(second), head, int(_of(tensors, "embeddings.LayerNorm.weight").size))
+    logit = _judge(
+        graph,
+        start,
+        (mean(first), mean(second)),
+        head,
+        int(tensor_of(tensors, "embeddings.LayerNorm.weight").size),
+    )
     kind, n = graph.onnx.TensorProto.INT32, [1, "n"]
-    return graph.model({"input_ids": (kind, n), "token_type_ids": (kind, n)}, graph.logit)
+    return graph.model({"input_ids": (kind, n), "token_type_ids": (kind, n)}, logit)
 
 
 def build_late_reader(tensors: Tensors, shape: BertShape | None = None, *, int8: bool = True) -> bytes:
@@ -275,9 +144,9 @@ def build_late_reader(tensors: Tensors, shape: BertShape | None = None, *, int8:
         shape: as for `build_embedder`; its heads tell how wide one is.
         int8: as for `build_embedder`.
     """
-    graph = _Graph(int8=int8)
+    graph = Graph(int8=int8)
     shape, kinds = shape or BertShape(), graph.onnx.TensorProto
-    sides = _of(tensors, "late.sides")
+    sides = tensor_of(tensors, "late.sides")
     value = graph.add("Mul", [graph.add("Cast", ["states"], to=kinds.FLOAT), "scales"])
     value = graph.add("Add", [value, graph.add("Gather", [graph.constant("late.sides", sides), "sides"])])
     *lower, last = layers_of(tensors)
@@ -288,156 +157,45 @@ def build_late_reader(tensors: Tensors, shape: BertShape | None = None, *, int8:
     starts = graph.add("Split", [looked, parts], output="looked", outputs=3, axis=1)
     ends = _layer(graph, tensors, shape, last, value, at=starts)
     width, n = int(sides.shape[1]), "n"
-    graph.judge(ends, "looked:1", "looked:2", PairHead.of(tensors), width)
+    logit = _judge(graph, ends, ("looked:1", "looked:2"), PairHead.of(tensors), width)
     inputs: dict[str, tuple[int, list[Any]]] = {
         "states": (kinds.INT8, [1, n, width]),
         "scales": (kinds.FLOAT, [1, n, 1]),
         "sides": (kinds.INT32, [1, n]),
         "looks": (kinds.FLOAT, [1, 4, n]),
     }
-    return graph.model(inputs, graph.logit)
+    return graph.model(inputs, logit)
 
 
-class _Graph:
-    """Collects nodes and constants; gives each value a name."""
-
-    def __init__(self, *, int8: bool) -> None:
-        try:
-            import onnx  # noqa: PLC0415 - only to build models, never to run them
-            import onnx.helper  # noqa: PLC0415
-            import onnx.numpy_helper  # noqa: PLC0415
-        except ImportError as error:
-            raise EdgeError("building models needs the package onnx") from error
-        self.onnx: Any = onnx
-        self.int8 = int8
-        self._nodes: list[Any] = []
-        self._constants: dict[str, Any] = {}
-
-    def constant(self, name: str, value: Array) -> str:
-        if name not in self._constants:
-            self._constants[name] = self.onnx.numpy_helper.from_array(np.asarray(value, order="C"), name)
-        return name
-
-    def add(
-        self,
-        kind: str,
-        inputs: list[str],
-        *,
-        output: str | None = None,
-        outputs: int = 1,
-        domain: str = "",
-        **attributes: Any,
-    ) -> str:
-        name = output or f"{kind}_{len(self._nodes)}"
-        names = [name, *(f"{name}:{i}" for i in range(1, outputs))]
-        self._nodes.append(
-            self.onnx.helper.make_node(kind, inputs, names, name=name, domain=domain, **attributes)
-        )
-        return name
-
-    def gemm(self, value: str, name: str, weight: Array, bias: Array, *, output: str | None = None) -> str:
-        """A dense layer that stays float32; `weight` is [out, in]."""
-        inputs = [value, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
-        return self.add("Gemm", inputs, transB=1, output=output)
-
-    def dense(self, value: str, name: str, weight: Array, bias: Array, *, exact: bool = False) -> str:
-        """A dense layer, quantised where the model is, unless it is to be `exact`; `weight` is [out, in]."""
-        weight = np.asarray(weight, np.float32).T
-        bias_name = self.constant(f"{name}.bias", np.asarray(bias, np.float32))
-        if exact or not self.int8:
-            product = self.add("MatMul", [value, self.constant(f"{name}.weight", weight)])
-            return self.add("Add", [product, bias_name])
-        quantised, scale = _quantise(weight, axis=0, levels=63)
-        inputs = [
-            value,
-            self.constant(f"{name}.weight_int8", quantised),
-            self.constant(f"{name}.weight_scale", scale.reshape(-1)),
-            self.constant(f"{name}.weight_zero", np.zeros(scale.size, np.int8)),
-            bias_name,
-        ]
-        return self.add("DynamicQuantizeMatMul", inputs, domain=_MICROSOFT)
-
-    def lookup(self, indices: str, name: str, table: Array) -> str:
-        """Rows of a table, quantised per row where the model is."""
-        if not self.int8:
-            return self.add("Gather", [self.constant(name, np.asarray(table, np.float32)), indices])
-        quantised, scale = _quantise(np.asarray(table, np.float32), axis=1, levels=127)
-        rows = self.add("Gather", [self.constant(f"{name}_int8", quantised), indices])
-        scales = self.add("Gather", [self.constant(f"{name}_scale", scale), indices])
-        return self.add("Mul", [self.add("Cast", [rows], to=self.onnx.TensorProto.FLOAT), scales])
-
-    def normalised(self, value: str, name: str, tensors: Tensors, epsilon: float) -> str:
-        """Layer normalisation with the weight and bias of this name."""
-        parts = [
-            self.constant(f"{name}.{part}", _of(tensors, f"{name}.{part}")) for part in ("weight", "bias")
-        ]
-        return self.add("LayerNormalization", [value, *parts], axis=-1, epsilon=epsilon)
-
-    def judge(self, first: str, u: str, v: str, head: PairHead, width: int) -> None:
-        """The head (`PairHead`) on first vectors [1, 1 or 2, width] and both means, each [1, 1, width]."""
-        apart = self.add("Abs", [self.add("Sub", [u, v])])
-        rows = self.add("Concat", [first, apart, self.add("Mul", [u, v])], axis=1)
-        flat = self.constant("flat", np.array([1, -1], np.int64))
-        weight = np.array(head.hidden_weight, np.float32)
-        weight[:, -2 * width :] *= 4
-        hidden = self.gemm(self.add("Reshape", [rows, flat]), "head.hidden", weight, head.hidden_bias)
-        active = self.add("Gelu", [hidden], domain=_MICROSOFT)
-        self.gemm(active, "head.out", head.out_weight, head.out_bias, output="logit")
-
-    @property
-    def logit(self) -> Mapping[str, tuple[int, list[Any]]]:
-        """What a verifier gives."""
-        return {"logit": (self.onnx.TensorProto.FLOAT, [1, 1])}
-
-    def model(
-        self,
-        inputs: Mapping[str, tuple[int, list[Any]]],
-        outputs: Mapping[str, tuple[int, list[Any]]],
-    ) -> bytes:
-        """The serialised model; inputs and outputs by name with their types and shapes."""
-        helper = self.onnx.helper
-        graph = helper.make_graph(
-            self._nodes,
-            "tenantgate",
-            *(
-                [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in values.items()]
-                for values in (inputs, outputs)
-            ),
-            list(self._constants.values()),
-        )
-        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_MICROSOFT, 1)]
-        model = helper.make_model(
-            graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="tenantgate"
-        )
-        serialised: bytes = model.SerializeToString()
-        return serialised
+def _judge(
+    graph: Graph, first: str, means: tuple[str, str], head: PairHead, width: int
+) -> dict[str, tuple[int, list[Any]]]:
+    """The head (`PairHead`) on first vectors [1, 1 or 2, width] and both means, each [1, 1, width]: what it gives."""
+    u, v = means
+    apart = graph.add("Abs", [graph.add("Sub", [u, v])])
+    rows = graph.add("Concat", [first, apart, graph.add("Mul", [u, v])], axis=1)
+    flat = graph.constant("flat", np.array([1, -1], np.int64))
+    weight = np.array(head.hidden_weight, np.float32)
+    weight[:, -2 * width :] *= 4
+    hidden = graph.gemm(graph.add("Reshape", [rows, flat]), "head.hidden", weight, head.hidden_bias)
+    active = graph.add("Gelu", [hidden], domain=MICROSOFT)
+    graph.gemm(active, "head.out", head.out_weight, head.out_bias, output="logit")
+    return {"logit": (graph.onnx.TensorProto.FLOAT, [1, 1])}
 
 
-def _of(tensors: Tensors, name: str) -> Array:
-    """A tensor as float32."""
-    try:
-        return np.asarray(tensors[name], np.float32)
-    except KeyError as error:
-        raise EdgeError(f"the encoder's weights lack {name}") from error
-
-
-def _quantise(weight: Array, *, axis: int, levels: int) -> tuple[Array, Array]:
-    """Symmetric integers in ±levels and their scales, one scale for each index across `axis`."""
-    scale = np.maximum(np.abs(weight).max(axis=axis, keepdims=True), 1e-8) / levels
-    return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32)
-
-
-def _encoder(graph: _Graph, tensors: Tensors, shape: BertShape, *, pair: bool) -> list[str]:
+def _encoder(graph: Graph, tensors: Tensors, shape: BertShape, *, pair: bool) -> list[str]:
     """Embeddings and layers: the names of the embeddings and of each layer's output, all [1, n, width]."""
-    words = graph.lookup("input_ids", "word_embeddings", _of(tensors, "embeddings.word_embeddings.weight"))
+    words = graph.lookup(
+        "input_ids", "word_embeddings", tensor_of(tensors, "embeddings.word_embeddings.weight")
+    )
     length = graph.add("Shape", ["input_ids"], start=1)
     begin, axis = (
         graph.constant("begin", np.array([0], np.int64)),
         graph.constant("axis_0", np.array([0], np.int64)),
     )
     name = "embeddings.position_embeddings.weight"
-    places = graph.add("Slice", [graph.constant(name, _of(tensors, name)), begin, length, axis])
-    types = _of(tensors, "embeddings.token_type_embeddings.weight")
+    places = graph.add("Slice", [graph.constant(name, tensor_of(tensors, name)), begin, length, axis])
+    types = tensor_of(tensors, "embeddings.token_type_embeddings.weight")
     if pair:
         kinds = graph.add("Gather", [graph.constant("token_types", types), "token_type_ids"])
     else:
@@ -446,14 +204,14 @@ def _encoder(graph: _Graph, tensors: Tensors, shape: BertShape, *, pair: bool) -
     outputs = [graph.normalised(total, "embeddings.LayerNorm", tensors, shape.epsilon)]
     distances = None
     if DISTANCES in tensors:
-        distances = _distance_bias(graph, _of(tensors, DISTANCES), length)
+        distances = _distance_bias(graph, tensor_of(tensors, DISTANCES), length)
     for i in layers_of(tensors):
         outputs.append(_layer(graph, tensors, shape, i, outputs[-1], distances=distances))
     return outputs
 
 
 def _layer(
-    graph: _Graph,
+    graph: Graph,
     tensors: Tensors,
     shape: BertShape,
     i: int,
@@ -469,12 +227,15 @@ def _layer(
 
     def dense(x: str, name: str, *, exact: bool = False) -> str:
         full = f"{prefix}.{name}"
-        return graph.dense(x, full, _of(tensors, f"{full}.weight"), _of(tensors, f"{full}.bias"), exact=exact)
+        return graph.dense(
+            x, full, tensor_of(tensors, f"{full}.weight"), tensor_of(tensors, f"{full}.bias"), exact=exact
+        )
 
     def joined(x: str, name: str, *parts: str) -> str:
         names = [f"{prefix}.attention.self.{part}" for part in parts]
         weights, biases = (
-            np.concatenate([_of(tensors, f"{each}.{kind}") for each in names]) for kind in ("weight", "bias")
+            np.concatenate([tensor_of(tensors, f"{each}.{kind}") for each in names])
+            for kind in ("weight", "bias")
         )
         split = f"{prefix}.{name}"
         graph.add(
@@ -499,15 +260,15 @@ def _layer(
     else:
         query, split = dense(at, "attention.self.query"), joined(value, "kv", "key", "value")
         heads = [query, split, f"{split}:1"]
-    rows, width = _of(tensors, f"{prefix}.attention.self.query.weight").shape
+    rows, width = tensor_of(tensors, f"{prefix}.attention.self.query.weight").shape
     attended = graph.add(
-        "MultiHeadAttention", [*heads, "", "", distances] if distances else heads, domain=_MICROSOFT,
+        "MultiHeadAttention", [*heads, "", "", distances] if distances else heads, domain=MICROSOFT,
         num_heads=shape.heads * rows // width,
     )  # fmt: skip
     at = joined_and_normalised(dense(attended, "attention.output.dense"), at, "attention.output")
     if f"{prefix}.intermediate.dense.weight" not in tensors:
         return at
-    active = graph.add("Gelu", [dense(at, "intermediate.dense")], domain=_MICROSOFT)
+    active = graph.add("Gelu", [dense(at, "intermediate.dense")], domain=MICROSOFT)
     return joined_and_normalised(dense(active, "output.dense", exact=i in shape.exact), at, "output")
 
 
@@ -525,7 +286,7 @@ def relative_buckets(length: int) -> NDArray[np.int64]:
     return buckets
 
 
-def _distance_bias(graph: _Graph, table: Array, length: str) -> str:
+def _distance_bias(graph: Graph, table: Array, length: str) -> str:
     """What each head adds to its attention by distance: [1, heads, n, n], cut from a constant for the longest text."""
     bias = table[relative_buckets(_LONGEST)].transpose(2, 0, 1)[None]
     begin = graph.constant("begin_2", np.zeros(2, np.int64))
@@ -542,10 +303,7 @@ def cut_embedder(data: bytes, layers: int) -> bytes:
     Raises:
         EdgeError: it has fewer layers, or isn't such a model.
     """
-    try:
-        import onnx  # noqa: PLC0415 - as above
-    except ImportError as error:
-        raise EdgeError("cutting models needs the package onnx") from error
+    onnx = load_onnx()
     model: Any = onnx.load_from_string(data)
     graph = model.graph
     # The first normalisation is of the words, each layer ends with the second of its two, a late reader's comes last.

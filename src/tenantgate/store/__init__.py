@@ -1,1 +1,1 @@
-"""Storage shared by the features: Redis, standalone or as a cluster, and encryption per tenant."""
+"""What a process keeps for its features: Redis, encryption per tenant, background threads, shared objects."""

@@ -38,17 +38,18 @@ class RedisConfig:
     host: str = field("Host name or address of the Redis server.", default=LOCALHOST, len_min=1)
     port: int = field("Port of the Redis server.", default=PORT, between=(1, 65535))
     cluster_nodes: tuple[ClusterNode, ...] = field(
-        "Nodes of a Redis Cluster, each with ip and port, in place of host and port; some are enough, they know the "
-        "others.",
+        "Some nodes of a Redis Cluster, each with ip and port, in place of host and port. The other nodes are "
+        "found through these.",
         default=(), len_max=100,
     )  # fmt: skip
     database: int = field("Number of the Redis database.", default=0, between=(0, 1023))
     username: str | None = field("Redis user, where access control lists are in use.", default=None)
     password: str | None = field("Redis password.", default=None, referenceable=True)
-    ssl: bool = field("Whether to speak TLS to Redis.", default=False)
-    ssl_verify: bool = field("Whether to verify the certificate of Redis.", default=True)
+    ssl: bool = field("Use TLS for the connection to Redis.", default=False)
+    ssl_verify: bool = field("Verify the certificate of Redis.", default=True)
     timeout_ms: int = field(
-        "How long a request waits for Redis at each trip, connecting included; then it passes uncached.",
+        "Longest wait for Redis at each round trip, connection included. After this the plugin continues without "
+        "Redis.",
         default=15, between=(1, 1000), unit="ms",
     )  # fmt: skip
 

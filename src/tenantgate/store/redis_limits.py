@@ -232,8 +232,9 @@ class _Parser(_HiredisParser):  # type: ignore[misc,no-any-unimported,unused-ign
         self._first = True
         return super().read_response(*args, **options)
 
-    def read_from_socket(self, timeout: object = None, raise_on_timeout: bool = True) -> bool:  # noqa: ARG002
+    def read_from_socket(self, timeout: object = None, raise_on_timeout: bool = True) -> bool:
         """More of the answer; redis-py's own time-out is replaced by what is left of the call's."""
+        del timeout, raise_on_timeout
         connection, sock, reader = self._connection, self._sock, self._reader
         if connection is None or sock is None or reader is None:
             raise redis.ConnectionError("Connection closed by server.")

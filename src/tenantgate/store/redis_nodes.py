@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -25,6 +24,8 @@ from redis.exceptions import ClusterDownError, MovedError
 from redis.retry import Retry
 
 from tenantgate.store.redis_limits import BACKGROUND, MAP, REQUEST, ReplyLimits, bound, within
+from tenantgate.store.shared import Shared
+from tenantgate.store.threads import BackgroundThread
 from tenantgate.telemetry import logs
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _CONNECTIONS: Final = 64
 _OWNED: Final = 32
 _SLOTS: Final = 16384
 _MAP_TIMEOUT_S: Final = 0.5
+_CLUSTERS: Final = 64  # of a process
 _PATIENCE_S: Final = 1.0  # after which requests no longer wait for the first map
 _PAUSE_S: Final = 0.5  # between two questions for the map
 
@@ -138,8 +140,9 @@ class OneRedis(Nodes):
         where = client.get_connection_kwargs()
         self._node = Node(f"{where.get('host')}:{where.get('port')}/{where.get('db')}", client, call_s)
 
-    def node(self, key: str) -> Node:  # noqa: ARG002 - it holds them all
-        """It."""
+    def node(self, key: str) -> Node:
+        """The only one: it holds all keys."""
+        del key
         return self._node
 
     def close(self) -> None:
@@ -176,7 +179,7 @@ class ClusterNodes(Nodes):
 
     def __init__(self, config: RedisConfig, timeout_s: float, limits: ReplyLimits) -> None:
         self._config, self._timeout_s, self._limits = config, timeout_s, limits
-        self._map = _map_of(config)
+        self._map = _maps.get(config, lambda: _Map(config))
         self._nodes: dict[Address, Node] = {}
         self._lock = threading.Lock()
 
@@ -218,10 +221,10 @@ class _Map:
         self._config = config
         self._seeds = [(node.ip, node.port) for node in config.cluster_nodes]
         self._slots: list[Address | None] = [None] * _SLOTS
-        self._known, self._tried, self._wanted = threading.Event(), threading.Event(), threading.Event()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._pid = 0
+        self._known, self._tried = threading.Event(), threading.Event()
+        self._thread = BackgroundThread(
+            "redis-cluster", self._step, log=_log, failed="redis cluster: the map of slots can't be learnt"
+        )
         self._turn = 0
         self._down = False
         self._waits_until: float | None = None
@@ -246,24 +249,13 @@ class _Map:
 
     def doubt(self) -> None:
         """Have it learnt anew, soon."""
-        self._wanted.set()
-        if self._thread is not None and self._thread.is_alive() and self._pid == os.getpid():
-            return
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._thread = threading.Thread(target=self._run, name="redis-cluster", daemon=True)
-                self._thread.start()
+        self._thread.wake()
 
-    def _run(self) -> None:
-        pause = threading.Event()  # never set: a wait that tests need not slow down for
-        while True:
-            self._wanted.wait()
-            self._wanted.clear()
-            if not self._learn():
-                self._wanted.set()
-            self._tried.set()
-            pause.wait(_PAUSE_S)
+    def _step(self) -> float | None:
+        learnt = self._learn()
+        self._tried.set()
+        self._thread.pause(_PAUSE_S)
+        return None if learnt else 0.0
 
     def _learn(self) -> bool:
         addresses = list(dict.fromkeys([*self._seeds, *(a for a in set(self._slots) if a is not None)]))
@@ -303,16 +295,7 @@ def _slots(answer: Any, asked: Address) -> list[Address | None]:
     return out
 
 
-_maps: Final[dict[RedisConfig, _Map]] = {}
-_maps_lock: Final = threading.Lock()
-
-
-def _map_of(config: RedisConfig) -> _Map:
-    """The cluster's map, one for the whole process."""
-    with _maps_lock:
-        if config not in _maps:
-            _maps[config] = _Map(config)
-        return _maps[config]
+_maps: Final[Shared[_Map]] = Shared(_CLUSTERS)
 
 
 def connect(

@@ -93,7 +93,7 @@ def test_a_whole_run(
 ) -> None:
     made = Models()
     table = Calibration("0" * 16, "0" * 16, "made up", (Point(0.5, 1000, 1, 1000),))
-    monkeypatch.setattr(cache_service.MODELS, "_loaded", {})
+    monkeypatch.setattr(cache_service, "MODELS", cache_models.Models())
     monkeypatch.setattr(cache_models, "_load", lambda *_names: cache_models.CacheModels(made, made, table))
     pairs, traffic, out = (tmp_path / name for name in ("pairs.jsonl", "traffic.jsonl", "out.json"))
     labelled = [

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import pytest
 
-from tenantgate.cache.core.bound import BINS, Plan
+from tenantgate.cache.core.evidence import BINS, Plan
 from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.learning import Learning, _authentic, _signed
 from tenantgate.store.sealing import TenantSealer
@@ -24,7 +24,8 @@ def sealer(tenant: TenantId = ACME, key: str = KEY) -> TenantSealer:
 
 def learning() -> Learning:
     made = Learning.__new__(Learning)
-    made._name, made._first, made._plans = "m", FIRST, OrderedDict()
+    made._name, made._first = "m", FIRST
+    made._plans, made._repeats = OrderedDict(), OrderedDict()
     return made
 
 

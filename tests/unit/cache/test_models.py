@@ -17,8 +17,8 @@ from tenantgate.cache import models as cache_models
 from tenantgate.cache import verifier as verifiers
 from tenantgate.cache.config import VERIFIERS
 from tenantgate.cache.core.calibration import Calibration, Point
-from tenantgate.cache.core.cascade import Cascade
 from tenantgate.cache.core.ports import NO_STATES
+from tenantgate.cache.core.verifier_cascade import Cascade
 from tenantgate.errors import TenantgateError
 from tenantgate.models import files as model_files
 from tenantgate.models.ports import BUILT_IN, LARGE, Reading

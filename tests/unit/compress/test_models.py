@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from tenantgate.compress import models as compress_models
-from tenantgate.compress import pace
 from tenantgate.compress import pruners as compress_pruners
+from tenantgate.compress import speed as pace
 from tenantgate.compress.config import CompressConfig
 from tenantgate.compress.core.pipeline import joined
 from tenantgate.compress.llmlingua import LinguaPruner, aligned
@@ -71,8 +72,8 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
     yield
-    compress_pruners._pruner.cache_clear()
-    compress_pruners._later.cache_clear()
+    compress_pruners._pruners.clear()
+    compress_pruners._builds.built.clear()
 
 
 def test_a_directory_with_onnx_prunes_by_the_second_class(directory: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_directory_with_onnx_prunes_by_the_second_class(directory: Path) -> No
 
 def test_the_quantised_file_is_taken_first(directory: Path) -> None:
     before = pruner("llmlingua", str(directory)).fingerprint
-    compress_pruners._pruner.cache_clear()
+    compress_pruners._pruners.clear()
     tiny_model(directory / "model_quantized.onnx", 2, "input_ids", "attention_mask")
     assert pruner("llmlingua", str(directory)).fingerprint != before
 
@@ -266,22 +267,27 @@ def test_the_shipped_weights_can_be_read() -> None:
 # -- loading beside requests -----------------------------------------------------------------------------
 
 
-def test_until_it_is_loaded_nothing_is_pruned(directory: Path) -> None:
-    with compress_pruners._loading:
+def test_until_it_is_loaded_nothing_is_pruned(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading, load = threading.Event(), compress_pruners._pruner
+    monkeypatch.setattr(compress_pruners, "_pruner", lambda *key: loading.wait(10) and load(*key))
+    try:
         made = pruner_in_background(CompressConfig(pruner="llmlingua", pruner_model=str(directory)))
         assert isinstance(made, LoadedLater)
         assert (made.fingerprint, made.keep(TEXT, (), 0.5, FOREVER)) == ("", None)
-    made.thread.join()
+    finally:
+        loading.set()
+    made.wait()
     assert made.fingerprint
     assert made.keep(TEXT, (), 0.5, FOREVER)
-    assert pruner_in_background(CompressConfig(pruner="llmlingua", pruner_model=str(directory))) is made
+    again = pruner_in_background(CompressConfig(pruner="llmlingua", pruner_model=str(directory)))
+    assert again.fingerprint == made.fingerprint, "at once"
 
 
 def test_a_model_that_can_t_be_loaded_prunes_nothing_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "tenantgate.compress"):
         made = pruner_in_background(CompressConfig(pruner="llmlingua", pruner_model="/no/such"))
         assert isinstance(made, LoadedLater)
-        made.thread.join()
+        made.wait()
     assert made.keep(TEXT, (), 0.5, FOREVER) is None
     assert "pruner_model: there is no directory /no/such" in str([r.__dict__ for r in caplog.records])
 

@@ -40,6 +40,6 @@ def test_any_text_has_a_count(text: str) -> None:
 
 def test_without_the_library_counts_are_said_to_be_approximate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "quicktok", None)
-    counter = token_counts.token_counter.__wrapped__("o200k_base")
+    counter = token_counts._load("o200k_base")
     assert counter.name == "approximate"
     assert counter.count("hello world, this is it") == 5

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tenantgate.config import RenderOptions, load, load_text, placeholders, render, scripts
+from tenantgate.config import RenderOptions, load, load_text, render, scripts
+from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.config.render import uses_mock
 from tenantgate.errors import ConfigError

@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from tenantgate.config import load, placeholders, render
-from tenantgate.config.kong_conf import KongConfOptions
+from tenantgate.config import deck_variables as placeholders
+from tenantgate.config import load, render
+from tenantgate.config.kong_conf import KongConfOptions, kong_conf
 
 from support import ROOT
 
@@ -94,6 +95,25 @@ def test_no_secret_is_written_down_and_none_is_forgotten() -> None:
 def test_helm_agrees_with_kong_conf() -> None:
     assert HELM["env"]["prefix"] == str(OPTIONS.prefix)
     assert HELM["env"]["database"] == "off"
-    assert HELM["plugins"]["preInstalled"] == "tenant-semantic-cache"
+    # The chart writes KONG_PLUGINS=bundled,{preInstalled}, which comes before kong.conf's.
+    (enabled,) = re.findall(r"^plugins = (.+)$", (ROOT / "kong.conf").read_text("utf-8"), re.MULTILINE)
+    assert f"bundled,{HELM['plugins']['preInstalled']}" == enabled
     assert HELM["ingressController"]["enabled"] is False
     assert set(HELM["dblessConfig"]) == {"secret"}
+
+
+def test_the_systemd_unit_of_the_deployment_page_starts_what_kong_conf_names() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    (unit,) = re.findall(r"^```ini\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    settings = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
+    start = f"{OPTIONS.pluginserver} --plugin {OPTIONS.plugins_dir}/%i.py --socket /run/tenantgate/%i.socket"
+    assert settings["ExecStart"] == start
+    assert settings["Environment"] == f"TENANTGATE_MODELS={OPTIONS.models_dir}"
+    assert settings["RuntimeDirectory"] == "tenantgate"
+    lines = dict(re.findall(r"^(pluginserver_\w+) = (.+)$", page, re.MULTILINE))
+    written = dict(re.findall(r"^(pluginserver_\w+) = (.+)$", kong_conf(OPTIONS), re.MULTILINE))
+    query = "pluginserver_tenant_semantic_cache_query_cmd"
+    assert lines[query] == written[query]
+    assert lines["pluginserver_tenant_semantic_cache_socket"] == start.rpartition(" ")[2].replace(
+        "%i", "tenant-semantic-cache"
+    )

@@ -1,14 +1,25 @@
-"""Pages of the documentation that name files and tests of the project."""
+"""Pages of the documentation: their links, the tests they name, and the configurations they show."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
+import yaml
 
+from tenantgate.config import deck_variables as placeholders
 from tenantgate.config import load_text, render
+from tenantgate.devhost import declarative, kong_conf, kong_schema
+from tenantgate.devhost.gateway import Gateway, Loaded
+from tenantgate.devhost.logs import KongLog
+from tenantgate.devhost.stock_schemas import PRIORITIES, SCHEMAS
+from tenantgate.kong.loading import PluginFile
+from tenantgate.kong.loading import load as load_plugin
 
 from support import ROOT
 
@@ -18,6 +29,16 @@ PAGES: Final = sorted(
     for path in ROOT.rglob("*.md")
     if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
+PLUGIN_PAGES: Final = sorted((ROOT / "docs" / "plugins").glob("*.md"))
+LUA_PLUGINS: Final = ("pre-function", "post-function", "file-log")
+
+
+def page_name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def plugin_name(page: Path) -> str:
+    return page.stem
 
 
 def named_tests() -> list[tuple[str, str]]:
@@ -36,24 +57,172 @@ def test_each_fact_about_kong_names_a_test_that_is_there() -> None:
         assert re.search(rf"^def {name}\(", text, re.MULTILINE), f"{file}::{name}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
-        if not target.startswith(("http:", "https:", "#", "mailto:")):
-            assert (page.parent / target.split("#")[0]).exists(), target
+        if target.startswith(("http:", "https:", "mailto:")):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = page.parent / file if file else page
+        assert linked.exists(), target
+        if anchor and linked.suffix == ".md":
+            assert anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    for named in re.findall(r"`((?:src|docs|benchmarks|tests|deploy)/[\w./-]+)`", page.read_text("utf-8")):
+        assert (ROOT / named).exists() or re.search("NAME|PLUGIN", named), named
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def configurations() -> list[tuple[str, str]]:
     """Each YAML of a page that is a whole tenants.yaml."""
     return [
-        (str(page.relative_to(ROOT)), block)
+        (page_name(page), block)
         for page in PAGES
-        for block in re.findall(r"```yaml\n(version: 1.*?)```", page.read_text("utf-8"), re.DOTALL)
+        for block in blocks(page, "yaml")
+        if block.startswith("version: 1")
     ]
 
 
 def test_every_configuration_of_a_page_can_be_rendered() -> None:
     pages = [page for page, _ in configurations()]
-    assert "README.md" in pages
+    assert {"README.md", *map(page_name, PLUGIN_PAGES)} <= set(pages)
     for page, text in configurations():
         assert render(load_text(text, name=page)), page
+
+
+@cache
+def plugins() -> Mapping[str, PluginFile]:
+    """The project's plugins by name."""
+    return {path.stem: load_plugin(path) for path in sorted((ROOT / "plugins").glob("*.py"))}
+
+
+def environment(text: str) -> dict[str, str]:
+    """A value for each variable that a configuration refers to."""
+    names = [*placeholders.names(text), *placeholders.vault_names(text)]
+    return {name: f"{name}-0123456789abcdef0123456789abcdef" for name in names}
+
+
+def declared(text: str) -> Any:
+    """The entities of a kong.yml, as the embedded gateway loads them."""
+    environ = environment(text)
+    external = {name: plugin.description()["Schema"] for name, plugin in plugins().items()}
+    config = declarative.load_text(placeholders.resolve(text, environ), external=external, environ=environ)
+    Gateway(Loaded(conf=kong_conf.load(ROOT / "kong.conf"), config=config), KongLog())  # compiles the Lua
+    return config
+
+
+def kong_files(page: Path) -> list[str]:
+    return [block for block in blocks(page, "yaml") if block.startswith("_format_version")]
+
+
+def test_each_page_about_a_plugin_shows_a_kong_yml_and_requests_to_the_admin_api() -> None:
+    assert [plugin_name(page) for page in PLUGIN_PAGES] == sorted(plugins())
+    for page in PLUGIN_PAGES:
+        assert kong_files(page), page
+        assert next(name for name, _ in admin_requests(page)) == plugin_name(page), page
+
+
+@pytest.mark.parametrize("page", PLUGIN_PAGES, ids=plugin_name)
+def test_a_hand_written_kong_yml_of_a_page_loads(page: Path) -> None:
+    for text in kong_files(page):
+        config = declared(text)
+        (own,) = (plugin for plugin in config.plugins if plugin.name == plugin_name(page))
+        assert plugins()[own.name].plugin(own.config).config_error is None
+        (consumer,) = config.consumers.values()
+        assert consumer.custom_id, "without it there is no tenant"
+
+
+def lua_texts(plugin: Mapping[str, Any]) -> Iterator[str]:
+    """Lua of an entity of a stock plugin."""
+    config = plugin.get("config") or {}
+    yield from (config.get("custom_fields_by_lua") or {}).values()
+    for phase in ("access", "header_filter", "body_filter"):
+        yield from config.get(phase) or []
+
+
+def stock_lua(text: str) -> set[str]:
+    """Lua of all stock plugins in a kong.yml."""
+    (service,) = yaml.safe_load(text)["services"]
+    entities = [*service.get("plugins", []), *(p for r in service["routes"] for p in r["plugins"])]
+    return {code for p in entities if p["name"] in LUA_PLUGINS for code in lua_texts(p)}
+
+
+@pytest.mark.parametrize("page", PLUGIN_PAGES, ids=plugin_name)
+def test_lua_of_a_hand_written_kong_yml_is_the_renderers(page: Path) -> None:
+    (tenants, *_) = [text for name, text in configurations() if name == page_name(page)]
+    rendered = render(load_text(tenants, name=page.name))
+    shown = {code for text in kong_files(page) for code in stock_lua(text)}
+    assert shown <= stock_lua(rendered)
+    for entity in closing(rendered):
+        assert entity in shown, "what refuses an unchecked request or reply must be in the page"
+
+
+def closing(rendered: str) -> set[str]:
+    """Lua that refuses what a guard hasn't let pass, and that which the refusal needs."""
+    marks = ("tenantgate_guard ~=", "tenantgate_reply_guard ~=", "tenantgate_reply_refused")
+    return {code for code in stock_lua(rendered) if any(mark in code for mark in marks)}
+
+
+def admin_requests(page: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """Name and configuration of each plugin that a page attaches by the Admin API."""
+    found = []
+    for block in blocks(page, "sh"):
+        for scope, body in re.findall(
+            r"curl -X POST http://localhost:8001/(\S+)/plugins .*?<<'EOF'\n(.*?)^EOF$",
+            block,
+            re.DOTALL | re.MULTILINE,
+        ):
+            assert scope.startswith(("routes/", "services/")), scope
+            entity = json.loads(body)
+            found.append((entity["name"], entity["config"]))
+    return found
+
+
+def as_kong_takes_it(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A plugin's configuration, checked by its schema, with defaults and without references."""
+    environ = environment(json.dumps(config))
+
+    def resolve(reference: str, _where: str) -> str:
+        return environ[placeholders.vault_names(reference)[0]]
+
+    ours = plugins().get(name)
+    fields = ours.schema if ours else SCHEMAS[name]
+    return kong_schema.apply(fields, config, f"{name}: config", resolve=resolve, refs={})
+
+
+@pytest.mark.parametrize("page", PLUGIN_PAGES, ids=plugin_name)
+def test_requests_to_the_admin_api_fit_the_plugins_schema(page: Path) -> None:
+    shown = {code for text in kong_files(page) for code in stock_lua(text)}
+    for name, config in admin_requests(page):
+        taken = as_kong_takes_it(name, config)
+        if name in plugins():
+            assert plugins()[name].plugin(taken).config_error is None
+        else:
+            assert set(lua_texts({"config": config})) <= shown
+
+
+@pytest.mark.parametrize("page", PLUGIN_PAGES, ids=plugin_name)
+def test_a_page_gives_its_plugins_priority_and_phases(page: Path) -> None:
+    plugin = plugins()[plugin_name(page)]
+    rows = dict(re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", page.read_text("utf-8"), re.MULTILINE))
+    assert rows["Priority"].startswith(f"{plugin.priority}")
+    assert re.findall(r"`(\w+)`", rows["Phases"]) == plugin.phases
+    assert plugin.priority > PRIORITIES["ai-proxy"]
+
+
+def test_the_glossary_is_short() -> None:
+    terms = re.findall(r"^\*\*([^*]+)\*\*", (ROOT / "docs" / "glossary.md").read_text("utf-8"), re.MULTILINE)
+    assert 0 < len(terms) <= 15
+    assert terms == sorted(terms, key=str.lower)

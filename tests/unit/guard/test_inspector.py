@@ -8,7 +8,7 @@ import pytest
 
 from tenantgate.errors import TenantgateError
 from tenantgate.guard.config import PatternConfig, RuleConfig
-from tenantgate.guard.core.inspection import Action
+from tenantgate.guard.core.decision import Action
 from tenantgate.guard.core.requests import RequestBody
 from tenantgate.guard.inspector import Inspector
 from tenantgate.guard.models import SharedParts

@@ -40,10 +40,14 @@ from tenantgate.pii.core import (
     online,
     personal,
     recover,
-    runs,
     secret_checks,
     secrets,
-    views,
+)
+from tenantgate.pii.core import (
+    decoded_views as views,
+)
+from tenantgate.pii.core import (
+    encoded_runs as runs,
 )
 from tenantgate.pii.core.secret_rules import RULES as RULES_OF_SECRETS
 

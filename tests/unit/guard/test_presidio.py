@@ -49,7 +49,7 @@ def test_recognisers_of_a_file_are_found_with_their_context(file: str) -> None:
     parts = SharedParts()
     with pytest.raises(TenantgateError, match="loading"):
         parts.presidio(rule)
-    for thread in list(parts._loading.values()):
+    for thread in list(parts.builds.building.values()):
         thread.join()
     find = detector(rule, parts)
     text = "Prof. Nina, my badge is BX-1234, mail nina@example.com"

@@ -15,7 +15,6 @@ from tenantgate.llm.chat import (
     Reason,
     Refusal,
     canonical,
-    error_body,
     parse_reply,
     parse_request,
     reply_json,
@@ -209,8 +208,3 @@ def test_equal_json_has_one_spelling() -> None:
     assert canonical({"b": 1, "a": [True, None]}) == canonical(json.loads('{"a":[true,null],"b":1}'))
     assert canonical({"a": 1}) != canonical({"a": True})
     assert canonical({"a": 1}) != canonical({"a": "1"})
-
-
-def test_an_error_has_openais_shape() -> None:
-    error = json.loads(error_body("m", kind="k", code="c"))["error"]
-    assert error == {"message": "m", "type": "k", "param": None, "code": "c"}

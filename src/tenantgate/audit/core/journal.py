@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tenantgate.llm.log_record import LogRecord
 from tenantgate.tenant import TenantId
 
 __all__ = ["UNKNOWN_TENANT", "JournalLine", "parse_line", "plain_verdict", "route_parts", "split_records"]
@@ -83,43 +84,37 @@ def parse_line(raw: bytes) -> JournalLine | None:
         found = json.loads(raw.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("request"), dict):
+    record = LogRecord.of(found)
+    if record is None:
         return None
-    provider, model, route_tenant = route_parts(_text(found, "route", "name"))
-    consumer = found.get("consumer")
-    custom_id = consumer.get("custom_id") if isinstance(consumer, dict) else None
-    tenant = custom_id if isinstance(custom_id, str) and custom_id else route_tenant
-    meta, usage = _map(found, "ai", "proxy", "meta"), _map(found, "ai", "proxy", "usage")
-    notes, verdicts = _notes(found.get("tenantgate"))
+    provider, model, route_tenant = route_parts(record.route_name)
+    tenant = record.consumer_custom_id or route_tenant
+    notes, verdicts = _notes(record.notes)
     return JournalLine(
-        request_id=_identifier(_text(found, "request", "id")),
-        correlation_id=_uuid(_text(found, "correlation_id")),
+        request_id=_identifier(record.request_id),
+        correlation_id=_uuid(record.correlation_id),
         tenant=TenantId(_encodable(tenant)) if tenant else UNKNOWN_TENANT,
-        started_ms=_whole(found.get("started_at")),
-        method=_short(_text(found, "request", "method"), 16),
-        request_size=_whole(_at(found, "request", "size")),
-        status=_whole(_at(found, "response", "status")),
-        response_size=_whole(_at(found, "response", "size")),
-        latencies={
-            name: round(value, 3)
-            for name in ("kong", "proxy", "request", "receive")
-            if (value := _number(_at(found, "latencies", name))) is not None
-        },
-        source=_short(_text(found, "source"), 16),
-        route_id=_identifier(_text(found, "route", "id")),
-        route_name=_short(_text(found, "route", "name"), 200),
-        provider=_short(_named(meta, "provider_name") or provider, 64),
-        model=_short(_named(meta, "request_model") or model, 128),
-        response_model=_short(_named(meta, "response_model"), 128),
-        consumer_id=_identifier(_text(found, "consumer", "id")) or None,
-        consumer_name=_encodable(_text(found, "consumer", "username"))[:200] or None,
-        client_ip=_identifier(_text(found, "client_ip")),
-        upstream_status=_short(str(found.get("upstream_status") or ""), 32),
-        attempts=len(found["tries"]) if isinstance(found.get("tries"), list) else 0,
-        kong_trace_id=_trace_id(found.get("trace_id")),
-        tokens=_tokens(usage),
-        cost=_number(usage.get("cost")) or None,
-        time_to_first_token_ms=_number(_at(found, "ai", "proxy", "meta", "llm_time_to_first_token")),
+        started_ms=record.started_ms or 0,
+        method=_short(record.method, 16),
+        request_size=record.request_size or 0,
+        status=record.status or 0,
+        response_size=record.response_size or 0,
+        latencies={name: round(value, 3) for name, value in record.latencies_ms.items()},
+        source=_short(record.source, 16),
+        route_id=_identifier(record.route_id),
+        route_name=_short(record.route_name, 200),
+        provider=_short(record.provider or provider, 64),
+        model=_short(record.request_model or model, 128),
+        response_model=_short(record.response_model, 128),
+        consumer_id=_identifier(record.consumer_id) or None,
+        consumer_name=_encodable(record.consumer_name)[:200] or None,
+        client_ip=_identifier(record.client_ip),
+        upstream_status=_short(record.upstream_status, 32),
+        attempts=record.attempts,
+        kong_trace_id=_trace_id(record.trace_id),
+        tokens=record.tokens,
+        cost=record.cost,
+        time_to_first_token_ms=record.time_to_first_token_ms,
         notes=notes,
         verdicts=verdicts,
     )
@@ -153,7 +148,7 @@ def _record_end(text: str, at: int) -> int | None:
         found, end = _DECODER.raw_decode(text, at)
     except (ValueError, RecursionError):
         return None
-    return end if isinstance(found, dict) and isinstance(found.get("request"), dict) else None
+    return end if LogRecord.of(found) is not None else None
 
 
 def route_parts(name: str) -> tuple[str, str, str]:
@@ -195,10 +190,10 @@ def _reduced(value: Any, depth: int) -> Any:
     }
 
 
-def _notes(values: Any) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
+def _notes(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
     notes: dict[str, str] = {}
     verdicts: dict[str, Mapping[str, Any]] = {}
-    for name, value in values.items() if isinstance(values, dict) else ():
+    for name, value in values.items():
         if not _ID.fullmatch(name):
             continue
         verdict = plain_verdict(value)
@@ -209,28 +204,6 @@ def _notes(values: Any) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
         elif isinstance(value, str) and _PLAIN.fullmatch(value):
             notes[name] = value
     return notes, verdicts
-
-
-def _at(record: Any, *path: str) -> Any:
-    for step in path:
-        record = record.get(step) if isinstance(record, dict) else None
-    return record
-
-
-def _map(record: Any, *path: str) -> Mapping[str, Any]:
-    found = _at(record, *path)
-    return found if isinstance(found, dict) else {}
-
-
-def _text(record: Any, *path: str) -> str:
-    found = _at(record, *path)
-    return found if isinstance(found, str) else ""
-
-
-def _named(meta: Mapping[str, Any], name: str) -> str:
-    """A field of ai-proxy's, which writes UNSPECIFIED where a plugin before it answered."""
-    found = meta.get(name)
-    return found if isinstance(found, str) and found != "UNSPECIFIED" else ""
 
 
 def _short(text: str, most: int) -> str:
@@ -258,25 +231,5 @@ def _unescape(text: str) -> str:
     return _ESCAPED.sub(lambda m: bytes.fromhex(m.group().replace("~", "")).decode("utf-8", "replace"), text)
 
 
-def _number(value: Any) -> float | None:
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if usable and abs(value) < 1e15 else None
-
-
-def _whole(value: Any) -> int:
-    number = _number(value)
-    return 0 if number is None else int(number)
-
-
-def _tokens(usage: Mapping[str, Any]) -> tuple[int, int, int] | None:
-    names = ("prompt_tokens", "completion_tokens", "total_tokens")
-    if not any(_number(usage.get(name)) for name in names):
-        return None
-    prompt, completion, total = (_whole(usage.get(name)) for name in names)
-    return prompt, completion, total or prompt + completion
-
-
-def _trace_id(value: Any) -> str | None:
-    """``trace_id`` of Kong's record, which may come in several formats: ``{"w3c": "…"}``."""
-    found = value.get("w3c") if isinstance(value, dict) else value
-    return found if isinstance(found, str) and re.fullmatch(r"[0-9a-f]{32}", found) else None
+def _trace_id(text: str) -> str | None:
+    return text if re.fullmatch(r"[0-9a-f]{32}", text) else None

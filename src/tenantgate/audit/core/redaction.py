@@ -294,7 +294,7 @@ def findings_in(
 ) -> tuple[Finding, ...]:
     """All personal data and secrets in the text, and names with a finder of them; in order, without overlaps.
 
-    The text is also read as what its escapes stand for (`tenantgate.pii.core.views`). `between` may raise.
+    The text is also read as what its escapes stand for (`tenantgate.pii.core.decoded_views`). `between` may raise.
 
     Raises:
         TooDeepError: there are more levels of escapes than are undone.

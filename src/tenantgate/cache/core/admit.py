@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from tenantgate.cache.core.entry import Entry, encode
 from tenantgate.llm.chat import ChatReply, parse_reply
+from tenantgate.llm.log_record import LogRecord
 
-__all__ = ["STORED", "NotStored", "admit", "is_stream", "new_entry"]
+__all__ = ["STORED", "NotStored", "admit", "new_entry"]
 
 # How providers say that an answer is complete; Kong 3.9 passes on Anthropic's and Gemini's own words.
 _COMPLETE: Final = frozenset({"stop", "end_turn", "stop_sequence", "complete", "eos", "eos_token"})
@@ -35,7 +35,7 @@ class NotStored(enum.StrEnum):
 
 
 def admit(
-    record: Mapping[str, Any],
+    record: LogRecord,
     *,
     stream: bool,
     stream_reason: str | None = None,
@@ -44,19 +44,19 @@ def admit(
     """The reply in Kong's log record, if it may be stored.
 
     Args:
-        record: what `kong.log.serialize` gave, with ai-proxy's ``log_statistics`` and ``log_payloads``.
+        record: of the request, with ai-proxy's ``log_statistics`` and ``log_payloads``.
         stream: whether the reply came as a stream, or should have.
         stream_reason: the finish reason that was noted from a stream's chunks, if its end was seen. Kong's record
             has none, and without it a stream's text can't be trusted.
         tool_calls: whether a reply that calls tools may be stored. From a stream it never is: Kong's record
             holds a stream's text only.
     """
-    if _at(record, "response", "status") != 200:
+    if record.status != 200:
         return NotStored.STATUS
-    if _forbids(_at(record, "response", "headers", "cache-control")):
+    if _forbids(record.response_header("cache-control")):
         return NotStored.NO_STORE
-    payload = _at(record, "ai", "proxy", "payload", "response")
-    if not isinstance(payload, str | Mapping):
+    payload = record.reply
+    if not isinstance(payload, str | dict):
         return NotStored.NO_REPLY  # also when the client left in mid-stream: Kong's record has no `ai` then
     reply = parse_reply(payload)
     if reply is None:
@@ -67,10 +67,9 @@ def admit(
             return NotStored.TOOL_CALL
     elif reason not in _COMPLETE:
         return NotStored.INCOMPLETE
-    meta = ("ai", "proxy", "meta")
-    model = reply.model or _at(record, *meta, "response_model") or _at(record, *meta, "request_model") or ""
+    model = reply.model or record.response_model or record.request_model
     finish = "tool_calls" if reply.tool_calls else "stop"
-    return dataclasses.replace(reply, finish_reason=finish, model=str(model))
+    return dataclasses.replace(reply, finish_reason=finish, model=model)
 
 
 def new_entry(
@@ -84,19 +83,6 @@ def new_entry(
     return NotStored.TOO_LARGE if len(encode(entry)) > max_bytes else entry
 
 
-def is_stream(record: Mapping[str, Any]) -> bool:
-    """Whether the reply in Kong's log record was sent as server-sent events."""
-    kind = _at(record, "response", "headers", "content-type")
-    return isinstance(kind, str) and kind.startswith("text/event-stream")
-
-
-def _at(record: Any, *path: str) -> Any:
-    for step in path:
-        record = record.get(step) if isinstance(record, Mapping) else None
-    return record
-
-
-def _forbids(header: Any) -> bool:
-    lines = header if isinstance(header, list) else [header]
-    directives = ",".join(line for line in lines if isinstance(line, str)).lower().split(",")
+def _forbids(cache_control: tuple[str, ...]) -> bool:
+    directives = ",".join(cache_control).lower().split(",")
     return "no-store" in (directive.strip() for directive in directives)

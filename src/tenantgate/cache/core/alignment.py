@@ -10,15 +10,16 @@ tell: whether the same words mean the same in their places.
 from __future__ import annotations
 
 import enum
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
 from tenantgate.cache.core.asking import Question
-from tenantgate.cache.core.lexicon import ENDINGS, GENERIC, LISTED, OPPOSITES, SYNONYMS, UNITS
+from tenantgate.cache.core.lexicon import COMPOUNDING, ENDINGS, GENERIC, LISTED, OPPOSITES, SYNONYMS, UNITS
 from tenantgate.cache.core.stems import stem
-from tenantgate.cache.core.wording import PERSONS, Term, Wording
+from tenantgate.cache.core.text_parts import PERSONS, Term, Wording
 
 __all__ = ["Difference", "compare", "plainly_apart"]
 
@@ -58,6 +59,7 @@ for _pair, _sets in enumerate(OPPOSITES):
             _SIDES.setdefault(_word, []).append((_pair, _left))
 
 _GENERIC: Final = frozenset(map(stem, GENERIC))
+_COMPOUNDING: Final = frozenset(map(stem, COMPOUNDING))
 _UNIT_STEMS: Final = frozenset(UNITS.values())
 
 # Kinds of questions that one answer may serve. What one wants done, "reset my password", is asked with "how", too.
@@ -116,7 +118,7 @@ def compare(a: Wording, b: Wording) -> Difference | None:
     if only_a or only_b:
         substituted = _synonyms(only_a, only_b, a.proper | b.proper)
         only_a, only_b = _without(only_a, substituted.values()), _without(only_b, substituted)
-        if (only_a or only_b) and not _generic(only_a, only_b):
+        if (only_a and only_b) or not _generic(only_a, a) or not _generic(only_b, b):
             return _named(a, b, only_a, only_b)
     return _asked_otherwise(a, b) or (Difference.ORDER if _reordered(a.terms, b.terms, substituted) else None)
 
@@ -163,6 +165,8 @@ _MEASURES: Final = frozenset(
 
 
 def _other_question(a: Wording, b: Wording) -> bool:
+    if any("~" + word in b.acts for word in a.acts) or any("~" + word in a.acts for word in b.acts):
+        return True
     kinds = frozenset((a.question, b.question))
     if len(kinds) == 1 or kinds in _ALIKE:
         return False
@@ -220,11 +224,17 @@ def _without(words: list[str], taken: Iterable[str]) -> list[str]:
     return list((Counter(words) - Counter(list(taken))).elements())
 
 
-def _generic(only_a: list[str], only_b: list[str]) -> bool:
-    """Whether what is left over is of the kind that a model can weigh: general words, and on one side only."""
-    if only_a and only_b:
-        return False
-    return all(word in _GENERIC for word in (*only_a, *only_b))
+def _generic(only: Iterable[str], wording: Wording) -> bool:
+    """Whether what is left over in this text is of the kind that a model can weigh: general words, standing alone."""
+    words = set(only)
+    return words <= _GENERIC and words.isdisjoint(_compounds(wording.terms))
+
+
+def _compounds(terms: Sequence[Term]) -> Iterable[str]:
+    """General words that belong to the word beside them: "account" is one thing, "account type" another."""
+    for before, after in itertools.pairwise(terms):
+        if after.tight:
+            yield from _COMPOUNDING.intersection((before.key, after.key))
 
 
 def _same_word(a: str, b: str, proper: AbstractSet[str]) -> bool:
@@ -250,7 +260,8 @@ def _named(a: Wording, b: Wording, only_a: list[str], only_b: list[str]) -> Diff
     if "#" in kinds:
         return Difference.NUMBERS
     if "=" in kinds:
-        return Difference.SIGNS
+        named = all(stem(key[1:]) in a.names | b.names for key in (*only_a, *only_b) if key[0] == "=")
+        return Difference.NAMES if named else Difference.SIGNS
     if bool(only_a) != bool(only_b):
         return Difference.ADDITION
     if any((p, not left) in _sides(b) for p, left in _sides(a)):

@@ -1,27 +1,38 @@
-"""Whether two answers say the same: a fresh one of the provider's, and the stored one that would have been served.
+"""How alike two answers are: a fresh one of the provider's, and the stored one that would have been served.
 
 Two answers to one question differ in their words, so equal words prove that they say the same and other words prove
-nothing. Facts weigh first: figures, a yes beside a no, a negation, names. What is nearly the same in its words but for
-one or two of them is another answer ("your card arrives …", "your refund arrives …"); what is said in quite other words
-is the same where the embedder finds it near. In doubt the two differ: that costs hits, the other way round would cost
-the bound.
+nothing. What speaks for another answer are facts that can't both hold, a yes beside a no, a negation, other figures,
+and a meaning that the embedder finds far. All between is neither: how often right answers look so depends on the
+provider, which `tenantgate.cache.core.bound` learns.
 """
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["NEAR_ANSWERS", "differ"]
+__all__ = ["FAR_ANSWERS", "Verdict", "likeness"]
 
-NEAR_ANSWERS: Final = 0.8
-"""Cosine at and above which two answers say the same, if no fact keeps them apart."""
+
+class Verdict(enum.StrEnum):
+    """Of two answers."""
+
+    SAME = "same"
+    """In all words."""
+    ALIKE = "alike"
+    """In other words, and nothing keeps them apart."""
+    OTHER = "other"
+    """They contradict each other, or are about something else."""
+
+
+FAR_ANSWERS: Final = 0.6
+"""Cosine below which two answers are about something else. Of two answers to one question in other words 1 to 2 % are
+below, of answers to two questions 75 to 85 % (`benchmarks/bench_bound.py`)."""
 
 _READ: Final = 4000  # characters of each that are compared; the embedder reads fewer
-_SHORT: Final = 60  # words up to which all figures and names must agree
-_ALIKE: Final = 0.6  # share of the words in common above which the words that differ tell
+_SHORT: Final = 60  # words up to which all figures must agree
 _FIGURES: Final = 0.5  # share of a longer answer's figures that the other must have, too
 _WORD: Final = re.compile(r"\w+(?:['’.-]\w+)*")
 _FIGURE: Final = re.compile(r"\d+(?:[.,:/-]\d+)*")
@@ -33,14 +44,10 @@ _NEGATIONS: Final = frozenset(
 )
 _YES: Final = re.compile(r"\W*(yes|yeah|yep|correct|true|absolutely|certainly|of course)\b", re.IGNORECASE)
 _NO: Final = re.compile(r"\W*(no|nope|incorrect|false|unfortunately|never|not)\b", re.IGNORECASE)
-_PLAIN: Final = frozenset(
-    "a an the is are was were be been of for in at by as and or to from with on it its this that there here you your i "
-    "we our can could will would should may do does have has so then just please if".split()
-)
 
 
-def differ(fresh: str, stored: str, cosine: Callable[[str, str], float]) -> bool:
-    """Whether the two answers say something else. Symmetric, if `cosine` is.
+def likeness(fresh: str, stored: str, cosine: Callable[[str, str], float]) -> Verdict:
+    """The verdict on two answers. Symmetric, if `cosine` is.
 
     Args:
         fresh: an answer.
@@ -50,46 +57,36 @@ def differ(fresh: str, stored: str, cosine: Callable[[str, str], float]) -> bool
     a, b = fresh[:_READ], stored[:_READ]
     left, right = _words(a), _words(b)
     if left == right:
-        return False
-    if _polarity(a) * _polarity(b) < 0 or _facts_differ(a, b, max(len(left), len(right)) <= _SHORT):
-        return True
-    mine, theirs = set(left) - _PLAIN, set(right) - _PLAIN
-    shared = len(mine & theirs) / max(1, min(len(mine), len(theirs)))
-    if shared >= _ALIKE and mine - theirs and theirs - mine and max(len(left), len(right)) <= _SHORT:
-        return True
-    return not cosine(a, b) >= NEAR_ANSWERS
+        return Verdict.SAME
+    short = max(len(left), len(right)) <= _SHORT
+    if _polarity(a) * _polarity(b) < 0 or _other_figures(a, b, short):
+        return Verdict.OTHER
+    if short and (_negations(left) != _negations(right) or _other_names(a, b, left, right)):
+        return Verdict.OTHER
+    return Verdict.ALIKE if cosine(a, b) >= FAR_ANSWERS else Verdict.OTHER
 
 
 def _words(text: str) -> list[str]:
-    return [word.casefold() for word in _WORD.findall(text)]
+    return [word.casefold().replace("’", "'") for word in _WORD.findall(text)]
 
 
 def _polarity(text: str) -> int:
     return 1 if _YES.match(text) else -1 if _NO.match(text) else 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    figures: frozenset[str]
-    names: frozenset[str]
-    words: frozenset[str]
-    negations: int
-
-    @classmethod
-    def of(cls, text: str) -> _Facts:
-        words = [word.replace("’", "'") for word in _words(text)]
-        return cls(
-            figures=frozenset(figure.replace(",", "") for figure in _FIGURE.findall(text)),
-            names=frozenset(name.casefold().rstrip(".") for name in _NAME.findall(text)) - {"i"},
-            words=frozenset(words),
-            negations=sum(word in _NEGATIONS for word in words),
-        )
+def _negations(words: list[str]) -> int:
+    return sum(word in _NEGATIONS for word in words) % 2
 
 
-def _facts_differ(a: str, b: str, short: bool) -> bool:
-    left, right = _Facts.of(a), _Facts.of(b)
+def _other_names(a: str, b: str, left: list[str], right: list[str]) -> bool:
+    """Whether each has a name that the other doesn't have, in whatever case."""
+    mine, theirs = ({name.casefold().rstrip(".") for name in _NAME.findall(text)} - {"i"} for text in (a, b))
+    return bool(mine.difference(right)) and bool(theirs.difference(left))
+
+
+def _other_figures(a: str, b: str, short: bool) -> bool:
+    left, right = (frozenset(figure.replace(",", "") for figure in _FIGURE.findall(text)) for text in (a, b))
     if short:
-        names = left.names - right.words, right.names - left.words
-        return left.figures != right.figures or all(names) or left.negations % 2 != right.negations % 2
-    fewer, more = sorted((left.figures, right.figures), key=len)
+        return left != right
+    fewer, more = sorted((left, right), key=len)
     return bool(fewer) and len(fewer & more) < _FIGURES * len(fewer)

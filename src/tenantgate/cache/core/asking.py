@@ -1,6 +1,6 @@
-"""What a sentence asks, as far as its words in their order tell: the kind of its question, and the forms of its verbs.
+"""What a sentence asks, as far as its words in their order tell: the kind of question, and the forms of its verbs.
 
-Sentences are lists of words in lower case, with the keys of `tenantgate.cache.core.wording.Term` for what is no word.
+Sentences are lists of words in lower case, with keys of `tenantgate.cache.core.text_parts.Term` for what is no word.
 """
 
 from __future__ import annotations
@@ -58,9 +58,6 @@ _TOLD: Final = frozenset(
 )
 """Words after which "us" is a pronoun, and not a country."""
 _OWNER: Final = frozenset("a an my your his her their our the trash garbage tin soda living".split())
-_NO_COUNT: Final = IDLE | frozenset(
-    "which no every each another other good new best right same first next last only wrong old big small".split()
-)
 _SPEAKERS: Final = frozenset("i you we they he she it one that what".split())
 _IT_NOUNS: Final = frozenset(
     "job jobs salary salaries support security manager department career degree company companies specialist "
@@ -68,13 +65,13 @@ _IT_NOUNS: Final = frozenset(
 )
 
 
-_AMBIGUOUS: Final = frozenset("a i us it one can will".split())
+_AMBIGUOUS: Final = frozenset("a i us it can will".split())
 
 
 def meant(words: list[str]) -> list[str]:
     """The words of a sentence, those that are written like an idle one but aren't as what they mean.
 
-    A vitamin A, World War I, season one, US visas, an IT manager, a can opener, a will.
+    A vitamin A, World War I, US visas, an IT manager, a can opener, a will.
     """
     if _AMBIGUOUS.isdisjoint(words):
         return words
@@ -94,8 +91,6 @@ def meant(words: list[str]) -> list[str]:
             found[i] = "usa"
         elif word == "it" and (before in ("a", "an") or after in _IT_NOUNS):
             found[i] = "=IT"
-        elif word == "one" and i and before not in _NO_COUNT:
-            found[i] = "#1"
         elif word in ("can", "will") and (before in _OWNER or (i and i == last and before not in _SPEAKERS)):
             found[i] = "=" + word
     return found

@@ -1,25 +1,31 @@
 """How a tenant's own traffic moves the score that a neighbour's answer must reach, so that the bound is kept there.
 
 What is compared. Where a question was near a stored one and the provider answered all the same (because the score was
-too low, or because a would-be hit was *probed*), the fresh answer is compared with the stored one: right, or wrong.
-Each comparison is counted in the bin of its score. Hits that nobody compares are counted by bin, too: what share of the
-served is wrong depends on both.
+too low, or because a would-be hit was *probed*), the fresh answer is compared with the stored one: the same, alike or
+other (`tenantgate.cache.core.answers`). Each comparison is counted in the bin of its score. Hits that nobody compares
+are counted by bin, too: what share of the served is wrong depends on both.
 
 What is believed. The chance that an answer is wrong falls with the verifier's log-odds x: ``floor + (1 - floor) *
 sigmoid(level - slope * x)``. Each hypothesis is one (level, slope, floor) of a grid; its prior weight comes from
-several domains of labelled traffic (`tenantgate.cache.core.calibration`), each taken for so little that a tenant's own
-comparisons soon outweigh it. This is the idea of vCache (Schroeder et al. 2025), with a floor for what no score can
-tell.
+labelled traffic (`tenantgate.cache.core.calibration`), each domain taken for so little that a tenant's own comparisons
+soon outweigh it. This is the idea of vCache (Schroeder et al. 2025), with a floor for what no score can tell.
+
+A verdict isn't the truth: how often a right answer comes in other words, and looks other then, depends on the provider.
+So each hypothesis has a kind of provider with it, two shares that are learnt along. What tells them apart from wrong
+answers: equal words, which prove a right one; that the provider's share is the same at all scores; and *repeats*, the
+same question sent to the provider again, whose two answers are right by definition.
 
 When the threshold moves.
 
 * It *falls* below the start only at a score where the hypotheses under which more than the bound would be wrong are
-  refuted: the likelihood of all, by their prior weights, is at least 1 / `ALPHA` times that of the best of these. That
-  ratio is a test martingale under each of them, so by Ville's inequality it may be looked at after each comparison
-  (Waudby-Smith and Ramdas 2020, Confidence sequences for sampling without replacement: the prior-posterior ratio).
-* It *rises* without such proof, where it is likely enough that more than the bound is wrong.
-* It starts anew where comparisons come out wrong more often than believed (Page's CUSUM on the likelihood ratio), or
-  where questions suddenly find fewer neighbours than they used to: another kind of traffic, of which little is known.
+  refuted, whatever the provider: the likelihood of all, by their prior weights, is at least 1 / `ALPHA` times that of
+  the best of these. That ratio is a test martingale under each of them, so by Ville's inequality it may be looked at
+  after each comparison (Waudby-Smith and Ramdas 2020, Confidence sequences for sampling without replacement: the
+  prior-posterior ratio).
+* It *rises* where the bound is kept with a probability below `ALPHA`, given what is known of the provider: a rewording
+  one alone silences nobody.
+* It starts anew where comparisons come out worse than believed (Page's CUSUM on the likelihood ratio), or where
+  questions suddenly find fewer neighbours than they used to: another kind of traffic, of which little is known.
 
 Probes go where they tell most: a bin's share is proportional to the standard deviation of its outcomes (Neyman 1934).
 """
@@ -27,59 +33,50 @@ Probes go where they tell most: a bin's share is proportional to the standard de
 from __future__ import annotations
 
 import itertools
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+
+from tenantgate.cache.core.answers import Verdict
+from tenantgate.cache.core.evidence import (
+    BINS,
+    FIRST,
+    STEP,
+    ZEROS,
+    Change,
+    Comparison,
+    Evidence,
+    Plan,
+    Seen,
+    bin_of,
+    edge,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
 
-__all__ = [
-    "ALPHA",
-    "BINS",
-    "Belief",
-    "Bound",
-    "Change",
-    "Comparison",
-    "Domain",
-    "Evidence",
-    "Plan",
-    "Seen",
-    "bin_of",
-    "domain_of",
-    "edge",
-]
-
-BINS: Final = 21
-"""Bins of the verifier's score, by its log-odds: from -1 (a score of .27) in steps of .5 to 9 (.9999) and above."""
-_FIRST: Final = -1.0
-_STEP: Final = 0.5
-_NEAR: Final = (
-    4  # the first bin that counts as a neighbour where traffic is watched for a change: a score of .73
-)
+__all__ = ["ALPHA", "Belief", "Bound", "Domain", "domain_of"]
 
 ALPHA: Final = 0.1
-"""How likely at most a fall of the threshold is one that breaks the bound, whenever one looks."""
+"""How likely at most the threshold falls where that breaks the bound, or rises where the bound is kept."""
 
 _STRENGTH: Final = 60.0  # comparisons for which each domain of the prior counts
 _UNKNOWN_FLOOR: Final = 0.5  # of the prior: that the floor isn't the domain's but any of the grid
-_ANYTHING: Final = 0.02  # of the prior: that it is like no domain
+_ANYTHING: Final = 0.1  # of the prior: that it is like no domain
 _VOLUME: Final = 60.0  # would-be hits for which the domains' distribution over the bins counts
 
-_RISES: Final = (0.3, 0.6, 600.0)
-"""The threshold rises where more than the bound is wrong with a probability above 1 - q; q goes from the first to the
-second with so many comparisons: what is doubtful at first is left as the several domains have it."""
-
-_MOST: Final = 4000.0  # comparisons that are remembered; beyond that all count half
-_RECENT: Final = 100.0  # comparisons from which it starts anew
-_ALARM: Final = 5.0  # of the CUSUM: e to that power is the likelihood ratio that starts it anew
+_MOST: Final = 2000.0  # comparisons that are remembered; beyond that all count half
+_MOST_REPEATS: Final = 600.0
+_RECENT: Final = 100.0  # comparisons at most from which it starts anew
+_ALARM: Final = 4.0  # of the CUSUM: e to that power is the likelihood ratio that starts it anew
 _WORSE: Final = 1.2  # log-odds by which the alternative of the CUSUM is worse than what is believed
+_SETTLED: Final = 60.0  # comparisons before which nothing is believed firmly enough to be given up
+_FAR_ABOVE: Final = 3.0  # and how many times the bound it is at least
 _FEWER: Final = 0.45  # of the usual share of lookups that find a neighbour
 _FAST: Final = 60.0  # lookups of the short mean
 _SLOW: Final = 1000.0  # and of the long one
@@ -89,6 +86,7 @@ _KEPT: Final = 0.25  # of the evidence, where questions find fewer neighbours
 _QUIET: Final = 30.0  # would-be hits before the first probe: a tenant's first paraphrases are all served
 _EAGER: Final = 0.1  # the share that is probed while little is known
 _ENOUGH: Final = 150.0  # probes after which it is `probe_rate`
+_FEW_REPEATS: Final = 40.0  # up to which exact hits are probed at the eager share, too
 _MOST_PROBED: Final = 0.5  # of one bin
 _LEARNT: Final = 600.0  # comparisons after which of the misses with a neighbour only a part is compared
 _LATER: Final = 0.25
@@ -96,35 +94,59 @@ _LATER: Final = 0.25
 _HISTORY: Final = 20
 
 _LEVELS: Final = np.arange(-6, 3.01, 0.5)
-_SLOPES: Final = np.array([0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
-_FLOORS: Final = np.array([0.0, 0.003, 0.006, 0.012, 0.025, 0.05, 0.1])
+_SLOPES: Final = np.array([0.0, 0.15, 0.35, 0.6, 0.9])
+_FLOORS: Final = np.array([0.0, 0.003, 0.01, 0.03, 0.1])
 
-
-def bin_of(score: float) -> int | None:
-    """The bin of a verifier's score, 0 to 1; None where it is too low ever to be served."""
-    if not score > 0.0:
-        return None
-    odds = math.inf if score >= 1 else math.log(score / (1 - score))
-    return None if odds < _FIRST else int(min(BINS - 1, (odds - _FIRST) / _STEP))
-
-
-def edge(number: int) -> float:
-    """The lowest score of a bin; for `BINS` and above one that no score reaches."""
-    return math.inf if number >= BINS else 1 / (1 + math.exp(-(_FIRST + _STEP * number)))
+_ODD: Final = np.array([0.005, 0.01, 0.02, 0.035, 0.06, 0.1, 0.17, 0.3, 0.5])
+"""Providers that reword, in kinds: share of the right answers that look other. Equal words and alike ones are one."""
+_ODD_WEIGHTS: Final = np.array([0.22, 0.22, 0.22, 0.12, 0.1, 0.087, 0.03, 0.002, 0.001])
+"""Their prior weights: 1 to 2 % were measured."""
+_EQUAL: Final = np.array([0.9, 0.95, 0.975, 0.99, 0.997])
+"""Providers that repeat themselves: share of the right answers in the stored one's words. Alike and other ones are one.
+They weigh as much as those that reword."""
+_TELLING: Final = 0.7
+"""Share of the wrong answers that look other: fewer than was measured (`tenantgate.cache.core.answers.FAR_ANSWERS`),
+so that more are thought wrong rather than fewer."""
+_CHANCE: Final = 0.001  # that a wrong answer has the same words
 
 
 def _grid() -> Array:
     """For each hypothesis and bin the chance that an answer is wrong; falls from bin to bin."""
     level, slope, floor = (axis.ravel() for axis in np.meshgrid(_LEVELS, _SLOPES, _FLOORS, indexing="ij"))
-    odds = _FIRST + _STEP * (np.arange(BINS) + 0.5)
+    odds = FIRST + STEP * (np.arange(BINS) + 0.5)
     sigmoid = 1 / (1 + np.exp(slope[:, None] * odds - level[:, None]))
     chances: Array = np.clip(floor[:, None] + (1 - floor[:, None]) * sigmoid, 1e-4, 1 - 1e-4)
     return chances
 
 
 _WRONG: Final = _grid()
-_LOG_WRONG: Final = np.log(_WRONG)
-_LOG_RIGHT: Final = np.log(1 - _WRONG)
+
+
+def _verdicts() -> tuple[Array, Array]:
+    """By kind of provider: chances of each verdict (in their order) on a right answer; and on a wrong one.
+
+    Two verdicts that a kind takes for one have the chance of either.
+    """
+    reword = np.stack([1 - _ODD, 1 - _ODD, _ODD], axis=1)
+    repeat = np.stack([_EQUAL, 1 - _EQUAL, 1 - _EQUAL], axis=1)
+    wrong = [(1 - _TELLING, 1 - _TELLING, _TELLING)] * len(_ODD)
+    wrong += [(_CHANCE, 1 - _CHANCE, 1 - _CHANCE)] * len(_EQUAL)
+    return np.concatenate([reword, repeat]), np.array(wrong)
+
+
+_IF_RIGHT, _IF_WRONG = _verdicts()
+_KINDS: Final = len(_IF_RIGHT)
+_KIND_WEIGHTS: Final = np.concatenate([_ODD_WEIGHTS, np.full(len(_EQUAL), 1 / len(_EQUAL))]) / 2
+
+
+def _logs() -> NDArray[np.float32]:
+    """The log of the chance of each verdict in each bin: (kinds x hypotheses, verdicts x bins)."""
+    chances = (1 - _WRONG)[None, :, None, :] * _IF_RIGHT[:, None, :, None]
+    chances = chances + _WRONG[None, :, None, :] * _IF_WRONG[:, None, :, None]
+    return np.log(chances).reshape(_KINDS * len(_WRONG), -1).astype(np.float32)
+
+
+_LOGS: Final = _logs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,136 +156,6 @@ class Domain:
     right: tuple[float, ...]
     wrong: tuple[float, ...]
     weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A fresh answer beside the stored one: the bin of the questions' score, and whether the two answers differ."""
-
-    bin: int
-    wrong: bool
-    probe: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Lookups not told yet: how many, how many found a neighbour, and these by the bin of their score."""
-
-    lookups: int = 0
-    near: int = 0
-    hits: int = 0
-    """Answers that were served by similarity."""
-    bins: Mapping[int, int] = field(default_factory=dict)
-
-    def with_lookup(self, number: int | None, *, hit: bool = False) -> Seen:
-        """One lookup more, whose best neighbour has a score of this bin."""
-        if number is None:
-            return replace(self, lookups=self.lookups + 1)
-        bins = {**self.bins, number: self.bins.get(number, 0) + 1}
-        return Seen(self.lookups + 1, self.near + (number >= _NEAR), self.hits + hit, bins)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A threshold that held from `at` on (Unix seconds), and why."""
-
-    at: int
-    threshold: float
-    why: str
-
-
-_ZEROS: Final = (0.0,) * BINS
-_ROWS: Final = ("right", "wrong", "seen", "recent_right", "recent_wrong")
-_NUMBERS: Final = ("alarm", "lookups", "near_fast", "near_slow", "probed")
-_COUNTS: Final = ("hits", "compared", "probes", "probes_wrong", "restarts")
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that is known of one tenant's traffic: small counts, no text. Old ones count less and less."""
-
-    right: tuple[float, ...] = _ZEROS
-    wrong: tuple[float, ...] = _ZEROS
-    seen: tuple[float, ...] = _ZEROS
-    """Lookups by the bin of their best neighbour."""
-    recent_right: tuple[float, ...] = _ZEROS
-    recent_wrong: tuple[float, ...] = _ZEROS
-    alarm: float = 0.0
-    lookups: float = 0.0
-    """Since it started anew."""
-    near_fast: float = 0.0
-    near_slow: float = 0.0
-    probed: float = 0.0
-    """Probes since it started anew."""
-    hits: int = 0
-    """All answers ever that were served by similarity."""
-    compared: int = 0
-    """All comparisons ever; `probes` are those of hits."""
-    probes: int = 0
-    probes_wrong: int = 0
-    restarts: int = 0
-    history: tuple[Change, ...] = ()
-
-    def to_json(self) -> str:
-        """As it is stored; `from_json` gives it back."""
-        rows = [[round(x, 3) for x in getattr(self, name)] for name in _ROWS]
-        numbers = [round(getattr(self, name), 5) for name in _NUMBERS]
-        counts = [getattr(self, name) for name in _COUNTS]
-        past = [[c.at, c.threshold, c.why] for c in self.history]
-        return json.dumps([rows, numbers, counts, past], separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str | bytes | None) -> Evidence:
-        """What was stored; nothing known for anything that can't be read."""
-        try:
-            rows, numbers, counts, past = json.loads(text or "")
-            if len(rows) != len(_ROWS) or any(len(row) != BINS for row in rows):
-                return cls()
-            given: dict[str, Any] = {
-                **{name: tuple(map(_positive, row)) for name, row in zip(_ROWS, rows, strict=True)},
-                **{name: _positive(value) for name, value in zip(_NUMBERS, numbers, strict=True)},
-                **{name: int(value) for name, value in zip(_COUNTS, counts, strict=True)},
-            }
-            history = tuple(Change(int(at), float(threshold), str(why)) for at, threshold, why in past)
-            return cls(**given, history=history)
-        except (ValueError, TypeError, OverflowError, RecursionError):
-            return cls()
-
-
-def _positive(value: Any) -> float:
-    number = float(value)
-    if not 0 <= number < 1e12:
-        raise ValueError
-    return number
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What lookups go by: the score that is needed, and by bin the share of would-be hits that is probed.
-
-    `compare` is the share of the misses with a neighbour whose answers are compared, 0 to 1.
-    """
-
-    threshold: float
-    probe: tuple[float, ...] = _ZEROS
-    compare: float = 1.0
-
-    def to_json(self) -> str:
-        """As it is stored; `from_json` gives it back."""
-        threshold = None if math.isinf(self.threshold) else self.threshold
-        whole = [threshold, [round(x, 4) for x in self.probe], self.compare]
-        return json.dumps(whole, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Plan | None:
-        """What was stored; None for anything else."""
-        try:
-            threshold, probe, compare = json.loads(text)
-            shares = tuple(map(_positive, probe))
-            found = math.inf if threshold is None else float(threshold)
-            return cls(found, shares, _positive(compare)) if len(shares) == BINS and found > 0 else None
-        except (ValueError, TypeError, OverflowError, RecursionError):
-            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,40 +196,50 @@ class Bound:
         """
         self.max_wrong_rate = max_wrong_rate
         self._rate = probe_rate
-        self._prior = np.log(_mixed(domains))
+        self._prior = np.log(_KIND_WEIGHTS)[:, None] + np.log(_mixed(domains))
         self._volume = _usual(domains)
         self._least = next((i for i in range(BINS) if edge(i) >= least), BINS)
         if start is None:
             shares = _shares(self._volume)
-            start = edge(max(self._least, self._lowest(np.exp(self._prior), shares, 0.5)))
+            start = edge(max(self._least, self._lowest(_mixed(domains), shares, 0.5)))
         self.start = start
         self._start = next((i for i in range(BINS) if edge(i) >= start), BINS)
 
     def believe(self, evidence: Evidence) -> Belief:
         """What follows from evidence."""
-        compared = sum(evidence.right) + sum(evidence.wrong)
-        weights, likelihood, mixture = self._weighed(evidence)
+        compared = sum(map(sum, _counts(evidence)))
+        joint, likelihood, mixture = self._weighed(evidence)
+        weights = joint.sum(axis=0)
         shares = _shares(self._volume + np.array(evidence.seen))
         number = max(
             self._least,
-            self._lowest(weights, shares, _at_least(compared)),
+            self._lowest(weights, shares, ALPHA),
             min(self._start, self._proved(shares, likelihood, mixture)),
         )
         threshold = self.start if number == self._start else edge(number)
         chances = tuple(float(x) for x in weights @ _WRONG)
-        probe = self._probed(number, chances, evidence)
-        compare = 1.0 if compared < _LEARNT else _LATER
+        plan = Plan(
+            threshold,
+            self._probed(number, chances, evidence),
+            compare=1.0 if compared < _LEARNT else _LATER,
+            repeat=self._repeated(evidence),
+        )
         wrong, low, high = (None, None, None) if number >= BINS else _interval(weights, shares[:, number])
-        return Belief(Plan(threshold, probe, compare), wrong, low, high, chances)
+        return Belief(plan, wrong, low, high, chances)
 
     def _weighed(self, evidence: Evidence) -> tuple[Array, Array, float]:
-        """The weight of each hypothesis, its log-likelihood, and that of all by their prior weights."""
-        likelihood: Array = _LOG_WRONG @ np.array(evidence.wrong) + _LOG_RIGHT @ np.array(evidence.right)
+        """The weight of each kind and hypothesis; by hypothesis the greatest log-likelihood; that of all."""
+        counts = _counts(evidence)
+        # Not by BLAS, whose threads cost more than they save for so little.
+        found = np.einsum("ij,j->i", _LOGS, np.array(counts, np.float32).ravel())
+        likelihood = found.astype(float).reshape(_KINDS, -1)
+        same, alike, other = map(sum, counts)
+        likelihood += (_split(same, alike, other) + _of_repeats(evidence))[:, None]
         joint = self._prior + likelihood
         most = float(joint.max())
         weights = np.exp(joint - most)
         total = float(weights.sum())
-        return weights / total, likelihood, most + math.log(total)
+        return weights / total, likelihood.max(axis=0), most + math.log(total)
 
     def _lowest(self, weights: Array, shares: Array, probability: float) -> int:
         """The lowest bin at and above which the bound holds with this probability."""
@@ -354,7 +256,7 @@ class Bound:
 
     def _probed(self, number: int, chances: Sequence[float], evidence: Evidence) -> tuple[float, ...]:
         if sum(evidence.seen[number:]) < _QUIET or self._rate <= 0:
-            return _ZEROS
+            return ZEROS
         eager = max(self._rate, _EAGER)
         rate = self._rate + (eager - self._rate) * max(0.0, 1 - evidence.probed / _ENOUGH)
         spread = [math.sqrt(p * (1 - p)) for p in chances]
@@ -363,6 +265,12 @@ class Bound:
         return tuple(
             min(_MOST_PROBED, rate * each / mean) if i >= number else 0.0 for i, each in enumerate(spread)
         )
+
+    def _repeated(self, evidence: Evidence) -> float:
+        count = evidence.repeats_same + evidence.repeats_alike + evidence.repeats_other
+        if count < _FEW_REPEATS and self._rate > 0:
+            return max(self._rate, _EAGER)
+        return self._rate if count < _ENOUGH else self._rate * _LATER
 
     # -- what comes in --------------------------------------------------------------------------------------
 
@@ -381,37 +289,46 @@ class Bound:
         for number, count in seen.bins.items():
             counts[number] += count
         if total > _WARM and slow > 0.1 and fast < _FEWER * slow:
-            return replace(
-                _restarted(evidence),
-                right=_scaled(evidence.right, _KEPT), wrong=_scaled(evidence.wrong, _KEPT),
-                seen=_scaled(counts, _KEPT),
-            )  # fmt: skip
+            kept: dict[str, Any] = {name: _scaled(getattr(evidence, name), _KEPT) for name in _NAMES}
+            return replace(_restarted(evidence), seen=_scaled(counts, _KEPT), **kept)
         if sum(counts) > 2 * _MOST:
             counts = [count / 2 for count in counts]
         return replace(evidence, seen=tuple(counts), lookups=total, near_fast=fast, near_slow=slow)
 
     def learn(self, evidence: Evidence, found: Comparison) -> Evidence:
-        """Evidence with one comparison more; it starts anew where too many come out wrong."""
-        weights, _, _ = self._weighed(evidence)
-        expected = float(weights @ _WRONG[:, found.bin])
-        odds = math.log(expected / (1 - expected)) + _WORSE
-        worse = 1 / (1 + math.exp(-odds))
-        ratio = math.log(worse / expected) if found.wrong else math.log((1 - worse) / (1 - expected))
+        """Evidence with one comparison more; it starts anew where these come out worse than believed."""
+        if found.bin is None:
+            return _repeated(evidence, found.verdict)
+        alarm = 0.0
+        if sum(map(sum, _counts(evidence))) >= _SETTLED:
+            alarm = max(0.0, evidence.alarm + self._surprise(evidence, found.bin, found.verdict))
+        # The likeliest time of a change is when the sum was 0 last: from there on the recent ones count.
+        known = evidence if evidence.alarm else replace(evidence, **_FORGOTTEN)
         grown = replace(
-            evidence,
-            alarm=max(0.0, evidence.alarm + ratio),
+            known,
+            alarm=alarm,
             compared=evidence.compared + 1,
             probes=evidence.probes + found.probe,
-            probes_wrong=evidence.probes_wrong + (found.probe and found.wrong),
+            probes_other=evidence.probes_other + (found.probe and found.verdict is Verdict.OTHER),
             probed=evidence.probed + found.probe,
-            **_counted(evidence, found),
+            **_counted(known, found.bin, found.verdict),
         )
         if grown.alarm <= _ALARM:
             return grown
-        return replace(
-            _restarted(grown), right=grown.recent_right, wrong=grown.recent_wrong,
-            seen=_scaled(grown.seen, _KEPT), recent_right=_ZEROS, recent_wrong=_ZEROS,
-        )  # fmt: skip
+        recent: dict[str, Any] = {name: getattr(grown, f"recent_{name}") for name in _NAMES}
+        return replace(_restarted(grown), seen=_scaled(grown.seen, _KEPT), **recent, **_FORGOTTEN)
+
+    def _surprise(self, evidence: Evidence, number: int, verdict: Verdict) -> float:
+        """The log-likelihood ratio of a verdict if answers were worse than believed, to that of what is believed."""
+        weights, _, _ = self._weighed(evidence)
+        at = list(Verdict).index(verdict)
+        right, wrong = (float(weights.sum(axis=1) @ chances[:, at]) for chances in (_IF_RIGHT, _IF_WRONG))
+        expected = float(weights.sum(axis=0) @ _WRONG[:, number])
+        odds = math.log(expected / (1 - expected)) + _WORSE
+        worse = max(1 / (1 + math.exp(-odds)), min(0.5, _FAR_ABOVE * self.max_wrong_rate))
+        if worse <= expected:
+            return 0.0
+        return math.log((right + worse * (wrong - right)) / (right + expected * (wrong - right)))
 
     def updated(
         self, evidence: Evidence, seen: Seen, found: Comparison | None, now: float
@@ -445,11 +362,6 @@ def _interval(weights: Array, shares: Array) -> tuple[float, float, float]:
     return float(weights @ shares), low, high
 
 
-def _at_least(compared: float) -> float:
-    first, last, enough = _RISES
-    return first + (last - first) * min(1.0, compared / enough)
-
-
 def _mixed(domains: Sequence[Domain]) -> Array:
     """The prior weight of each hypothesis."""
     weights = np.zeros(len(_WRONG))
@@ -457,7 +369,7 @@ def _mixed(domains: Sequence[Domain]) -> Array:
     for domain in domains:
         right, wrong = np.array(domain.right), np.array(domain.wrong)
         strength = min(1.0, _STRENGTH / max(1.0, float(right.sum() + wrong.sum())))
-        likelihood = (_LOG_WRONG @ wrong + _LOG_RIGHT @ right) * strength
+        likelihood = (np.log(_WRONG) @ wrong + np.log(1 - _WRONG) @ right) * strength
         share = np.exp(likelihood - likelihood.max())
         weights += share / share.sum() * (domain.weight / whole)
     by_floor = weights.reshape(-1, len(_FLOORS))
@@ -477,15 +389,54 @@ def _usual(domains: Sequence[Domain]) -> Array:
     return usual
 
 
-def _counted(evidence: Evidence, found: Comparison) -> dict[str, Any]:
-    side = "wrong" if found.wrong else "right"
+_NAMES: Final = tuple(verdict.value for verdict in Verdict)
+
+
+_FORGOTTEN: Final[dict[str, Any]] = {f"recent_{name}": ZEROS for name in _NAMES}
+
+
+def _counts(evidence: Evidence) -> list[tuple[float, ...]]:
+    return [getattr(evidence, name) for name in _NAMES]
+
+
+def _split(same: float, alike: float, other: float) -> Array:
+    """By kind of provider the log-likelihood of how those split that it takes for one, whatever their shares."""
+    return np.repeat([_log_beta(same, alike), _log_beta(alike, other)], [len(_ODD), len(_EQUAL)])
+
+
+def _of_repeats(evidence: Evidence) -> Array:
+    """The log-likelihood of the repeats by kind of provider.
+
+    How many come in the same words tells nothing of one that rewords: a model may answer a question that is asked again
+    in the same words, and the same question in other words in others.
+    """
+    same, alike, other = evidence.repeats_same, evidence.repeats_alike, evidence.repeats_other
+    reword = alike * np.log(1 - _ODD) + other * np.log(_ODD) + _log_beta(same, alike + other)
+    repeat = same * np.log(_EQUAL) + (alike + other) * np.log(1 - _EQUAL) + _log_beta(alike, other)
+    return np.concatenate([reword, repeat])
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a + 1) + math.lgamma(b + 1) - math.lgamma(a + b + 2)
+
+
+def _repeated(evidence: Evidence, verdict: Verdict) -> Evidence:
+    counts: dict[str, Any] = {
+        f"repeats_{name}": getattr(evidence, f"repeats_{name}") + (name == verdict) for name in _NAMES
+    }
+    if sum(counts.values()) > _MOST_REPEATS:
+        counts = {name: count / 2 for name, count in counts.items()}
+    return replace(evidence, **counts)
+
+
+def _counted(evidence: Evidence, number: int, verdict: Verdict) -> dict[str, Any]:
     counts: dict[str, tuple[float, ...]] = {}
     for prefix, most in (("", _MOST), ("recent_", _RECENT)):
-        pair = {name: getattr(evidence, prefix + name) for name in ("right", "wrong")}
-        pair[side] = tuple(n + (i == found.bin) for i, n in enumerate(pair[side]))
-        if sum(itertools.chain(*pair.values())) > most:
-            pair = {name: _scaled(row, 0.5) for name, row in pair.items()}
-        counts |= {prefix + name: row for name, row in pair.items()}
+        rows = {name: getattr(evidence, prefix + name) for name in _NAMES}
+        rows[verdict] = tuple(n + (i == number) for i, n in enumerate(rows[verdict]))
+        if sum(itertools.chain(*rows.values())) > most:
+            rows = {name: _scaled(row, 0.5) for name, row in rows.items()}
+        counts |= {prefix + name: row for name, row in rows.items()}
     return counts
 
 

@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tenantgate.llm.chat import ChatReply, served_by, usage_details
+from tenantgate.llm.chat import ChatReply, served_by
+from tenantgate.llm.usage import usage_details
 
 __all__ = ["Entry", "decode", "encode"]
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from tenantgate.cache.core.ports import LanguageIdentifier
 
-__all__ = ["LANGUAGES", "Unfit", "unfit"]
+__all__ = ["LANGUAGES", "Unfit", "other_language", "unfit", "unreadable"]
 
 
 class Unfit(enum.StrEnum):
@@ -42,8 +42,19 @@ _LONG_WORD: Final = re.compile(rf"\S{{{_LONGEST_WORD + 1}}}")
 
 def unfit(text: str | None, languages: LanguageIdentifier) -> Unfit | None:
     """Why the text must not be compared by meaning, or None if it may; linear in its length."""
+    reason = unreadable(text)
+    return reason if reason is not None or text is None else other_language(text, languages)
+
+
+def unreadable(text: str | None) -> Unfit | None:
+    """The part of `unfit` that costs next to nothing: whether the models can read the text."""
     if text is None or not text.strip():
         return Unfit.EMPTY
     if _READ.fullmatch(text) is None or _LONG_WORD.search(text) is not None:
         return Unfit.CHARACTERS
+    return None
+
+
+def other_language(text: str, languages: LanguageIdentifier) -> Unfit | None:
+    """The other part: whether its language was measured."""
     return None if languages.language(text) in LANGUAGES else Unfit.LANGUAGE

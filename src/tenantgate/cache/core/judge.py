@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 from tenantgate.cache.core.alignment import Difference, compare, plainly_apart
 from tenantgate.cache.core.ports import PairVerifier
-from tenantgate.cache.core.wording import read
+from tenantgate.cache.core.text_parts import read
 
 __all__ = ["NEAR", "Candidate", "Difference", "Scored", "choose", "difference"]
 

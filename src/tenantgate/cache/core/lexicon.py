@@ -10,6 +10,8 @@ import itertools
 from typing import Final
 
 __all__ = [
+    "CAPITALS",
+    "COMPOUNDING",
     "CONTRACTIONS",
     "COURTESY",
     "ENDINGS",
@@ -72,7 +74,7 @@ how do we = how to; how can i = how to; how can you = how to; how can we = how t
 how could i = how to; how could one = how to; how would i = how to; how would you = how to;
 how would one = how to; how i can = how to; how i could = how to; how i do = how to; how come = why;
 for what reason = why; what is the reason that = why; what is the reason why = why; what is the reason = why;
-what are the reasons = why; the name of = the; the names of = the; the title of = the; the kind of = the;
+what are the reasons = why; the kind of = the;
 the type of = the; kind of =; type of =; what is the location of = where is; what is the time = when is it;
 tell the time = when is it; once again = again; one more time = again; once more = again; what time = when;
 at what time = when; on what date = when; on which date = when; what place = where; in what place = where;
@@ -133,7 +135,7 @@ IDLE: Final = frozenset(
     "actually exactly basically currently presently now also so then and but what which how of in at on for to as "
     "about regarding concerning by i my mine myself me we us our ours can could would will whether any some one "
     "thing things such get gets getting got has have having much many find current thanks thank ok okay "
-    "yet ever information info amount anything something possible able way located s us "
+    "yet anything something possible able way located s us "
     "into onto yes yeah yep there".split()
 )
 """Words that one text may have more than the other: articles, auxiliaries, politeness, the first person, the weakest
@@ -141,14 +143,37 @@ prepositions. A text of these alone asks nothing."""
 
 GENERIC: Final = frozenset(
     """
-you when where if today here must should happen seem expect appear suppose exist
+you when where if here must should happen seem expect appear suppose exist
 remain contain involve associate obtain receive require wish hope
-time idea sort kind type total fact situation condition matter trouble problem reason
-further soon yet able recently lately done ready usually
+time people idea sort kind type total fact situation condition matter trouble problem reason information info
+further yet able usually
 """.split()
 )
 """Words that may stand in a question or not without asking for another thing, if the model finds so. Two of them don't
-stand for one another, and none tells how to answer. None is the head of a compound: a phone number is no phone."""
+stand for one another, and none tells how to answer. Not among them: what a thing has, and may be asked for or changed
+alone (its number, name, title, status)."""
+
+COMPOUNDING: Final = frozenset(
+    """
+time date place area person people item idea sort kind type piece total result fact process procedure situation
+condition case matter trouble problem issue reason information info amount request contact search apply hold
+""".split()
+)
+"""Those of `GENERIC` that make another thing of the word beside them: delivery date, search history."""
+
+CAPITALS: Final = frozenset(
+    """
+polish turkey china march may august job mass mercury lent nice reading bath mobile cork lima java swift rust
+apple windows amazon shell chase target gap oracle slack zoom teams word excel access outlook office edge
+chrome safari discord signal square stripe visa discover mint subway orange sprint boost mark will bill jack
+rose sue pat rob art grace hope faith joy dawn iris ivy lily daisy violet ruby amber jade frank grant hunter
+mason cooper baker smith guy ray drew dean earl rich miles max penny carol eve holly heather olive summer
+sandy robin jay brown white black green young long king ford bush gates rice wells catholic titanic earth
+python notion meet drive maps photos pages numbers keys wise indeed nail buffalo phoenix jersey bali guinea
+chile peru georgia jordan lebanon hamburg cologne champagne bologna panama
+""".split()
+)
+"""Words that are other words with a capital: months, peoples, places, names, firms."""
 
 COURTESY: Final = frozenset(
     "please kindly thanks thank you so much very ok okay hi hello hey sorry cheers regards sir madam".split()
@@ -338,7 +363,7 @@ meaning is no synonym (a tax return is no refund), nor any that is a kind of the
 
 LISTED: Final = frozenset(
     itertools.chain(
-        IDLE, GENERIC, COURTESY, NEGATIONS, NUMBER_WORDS, UNITS, IRREGULAR, IRREGULAR.values(),
+        IDLE, GENERIC, COURTESY, CAPITALS, NEGATIONS, NUMBER_WORDS, UNITS, IRREGULAR, IRREGULAR.values(),
         *CONTRACTIONS, *CONTRACTIONS.values(), *PHRASES, *PHRASES.values(), *OPENINGS, *SYNONYMS,
     )
 )  # fmt: skip

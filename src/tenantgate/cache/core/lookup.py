@@ -2,13 +2,15 @@
 
 1. Bypass. What must not be cached isn't asked (`tenantgate.cache.core.question.cacheable`), and so a `Question` it is.
 2. Exact. An entry of the very same request is served, if it is as fresh as the client wants.
-3. Fitness. A text that the models can't read, or of a language in which they weren't measured, isn't compared.
+3. Fitness. A text that the models can't read, or of a language in which they weren't measured, isn't compared. To tell
+   the language takes longest, so it is asked for here only if the tenant's last text was in another one, and else where
+   a neighbour would be served.
 4. Neighbours. The nearest stored questions of the same tenant and partition, in the round trip of the exact entry.
 5. Rules. Two questions are kept apart where one says what the other doesn't (`tenantgate.cache.core.judge`).
 6. Verifier. A model reads both questions together and gives a score.
 7. Threshold. The score must reach what the operator's bound on wrong answers needs.
 8. Guard. What is found is served only to a request that the route's guard has let pass.
-9. Probe. Some answers that would do are left out, so that the provider's can be compared with them.
+9. Probe. Some answers that would do are left out, exact ones too, so that the provider's can be compared with them.
 
 Whatever isn't known is a miss, and a store that fails is a bypass: the request goes on as if there were no cache.
 """
@@ -19,14 +21,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tenantgate.cache.core.cache_control import BypassReason, MissReason
 from tenantgate.cache.core.judge import Candidate, Scored, choose
 from tenantgate.cache.core.outcome import Bypass, Hit, Level, Lookup, Miss
-from tenantgate.cache.core.plan import BypassReason, MissReason
 from tenantgate.cache.core.ports import UnavailableError
-from tenantgate.cache.core.reads import StoreReader
+from tenantgate.cache.core.similar import Place
+from tenantgate.cache.core.store_reads import StoreReader
 
 if TYPE_CHECKING:
-    from tenantgate.cache.core.bound import Plan
+    from tenantgate.cache.core.evidence import Plan
     from tenantgate.cache.core.pending import Doubt
     from tenantgate.cache.core.ports import AnswerStore, BoundLearner, Neighbour, Sealer
     from tenantgate.cache.core.question import Question
@@ -78,7 +81,8 @@ def _decide(question: Question, using: Resources, reader: StoreReader) -> Hit | 
         hit = None if judged is None else judged.hit
     if hit is not None and not using.guard_passed():  # step 8
         return Bypass(BypassReason.GUARD)
-    comparison = None if judged is None else _sample(question, judged)  # step 9
+    # Step 9.
+    comparison = _repeat(question, using, reader, hit) if judged is None else _sample(question, judged)
     if hit is not None and comparison is None:
         return hit
     reason = MissReason.PROBE if hit is not None else reader.place.unfit or MissReason.NOT_FOUND
@@ -113,7 +117,11 @@ def _judge(question: Question, using: Resources, reader: StoreReader) -> _Judged
         threshold = plan.threshold
     near = _candidates(question, using, reader, found.neighbours)
     best = choose(embedding.text, near, level.verifier, threshold, states=embedding.states)  # steps 5 to 7
-    return _Judged(best, threshold, learner, plan)
+    judged = _Judged(best, threshold, learner, plan)
+    if judged.hit is not None and (unfit := level.other_language(question.keys, embedding.text)) is not None:
+        reader.place = Place(unfit=unfit)
+        return None
+    return judged
 
 
 def _candidates(
@@ -125,6 +133,16 @@ def _candidates(
         if entry is not None and entry.question is not None and question.accepts(entry, using.now):
             hit = Hit(near.name, entry, Level.SIMILAR, near.similarity)
             yield Candidate(near.similarity, entry.question, hit, entry.states)
+
+
+def _repeat(question: Question, using: Resources, reader: StoreReader, hit: Hit | None) -> Doubt | None:
+    """The exact hit, if it is drawn: the provider's next answer to the same question is compared with it."""
+    learner = None if using.similar is None else using.similar.learner
+    if learner is None or hit is None or question.control.only_if_cached:
+        return None
+    drawn = learner.repeat(question.keys, hit.name)
+    # Only what is compared is learnt from, and keeps its vector beside its new answer.
+    return drawn if drawn is not None and reader.place.vectors is not None else None
 
 
 def _sample(question: Question, judged: _Judged) -> Doubt | None:

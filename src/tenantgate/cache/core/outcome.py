@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tenantgate.cache.core.plan import BypassReason, MissReason
+from tenantgate.cache.core.cache_control import BypassReason, MissReason
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.similar import NOWHERE, Place
 

@@ -23,13 +23,15 @@ __all__ = ["Doubt", "Pending", "PendingMisses", "pending_of"]
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A stored answer that was near and not served: `name` is its entry's, `bin` that of the questions' score.
+    """A stored answer that wasn't served: `name` is its entry's, `bin` that of the questions' score.
+
+    `bin` is None where the question is the same, and `probe` says that it would have been served.
 
     The answer itself isn't kept: the log phase reads it again, if it is still there.
     """
 
     name: str
-    bin: int
+    bin: int | None
     probe: bool
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
-from tenantgate.cache.core.plan import BypassReason
+from tenantgate.cache.core.cache_control import BypassReason
 from tenantgate.errors import EdgeError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tenantgate.cache.core.bound import Plan
+    from tenantgate.cache.core.evidence import Plan
     from tenantgate.cache.core.partition import Keys
     from tenantgate.cache.core.pending import Doubt
     from tenantgate.models.ports import Reading
@@ -137,11 +137,14 @@ class BoundLearner(Protocol):
     def state(self, keys: Keys) -> str:
         """The key under which a tenant's plan lies."""
 
-    def plan(self, keys: Keys, sealer: Any, stored: bytes | None) -> Plan:
+    def plan(self, keys: Keys, sealer: Sealer, stored: bytes | None) -> Plan:
         """The plan that was stored, if the tenant's `Sealer` signed it, or the first one."""
 
     def doubt(self, plan: Plan, name: str, score: float, *, served: bool) -> Doubt | None:
         """A sample of the neighbours with which the provider's answer is to be compared."""
+
+    def repeat(self, keys: Keys, name: str) -> Doubt | None:
+        """A sample of the exact hits: the provider is asked again, to learn how it repeats itself."""
 
     def saw(self, keys: Keys, score: float | None, *, hit: bool) -> None:
         """Count a lookup: the score of its best neighbour, and whether that was served."""

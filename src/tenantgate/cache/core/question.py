@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from tenantgate.cache.core.cache_control import BypassReason, CacheControl, may_serve
 from tenantgate.cache.core.partition import Keys, Partition, entry_name
-from tenantgate.cache.core.plan import BypassReason, CacheControl, may_serve
 from tenantgate.llm.chat import ChatRequest, Refusal
 from tenantgate.tenant import TenantId
 

@@ -6,8 +6,8 @@ two questions, only where the answer was found by similarity.
 
 from __future__ import annotations
 
+from tenantgate.cache.core.cache_control import Status
 from tenantgate.cache.core.entry import Entry
-from tenantgate.cache.core.plan import Status
 from tenantgate.llm import chat
 from tenantgate.llm.chat import ChatRequest
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from tenantgate.cache.core.fitness import Unfit, unfit
+from tenantgate.cache.core.fitness import Unfit, other_language, unreadable
+from tenantgate.cache.core.recent_names import RecentNames
 
 if TYPE_CHECKING:
+    from tenantgate.cache.core.partition import Keys
     from tenantgate.cache.core.ports import BoundLearner, Embedder, LanguageIdentifier, PairVerifier, Sealer
     from tenantgate.cache.core.question import Question
 
@@ -48,7 +50,8 @@ class SimilarLevel:
 
     Without `verifier`, while that is loading, nothing is searched, but what is stored can be found later. `threshold`
     is the verifier's score that is needed, 0 to 1; where there is a `learner` its plan says that instead. `candidates`
-    is how many neighbours are asked for.
+    is how many neighbours are asked for. `foreign` has the tenants whose last text was in a language that isn't
+    compared.
     """
 
     embedder: Embedder
@@ -57,11 +60,12 @@ class SimilarLevel:
     threshold: float = math.inf
     learner: BoundLearner | None = None
     candidates: int = 4
+    foreign: RecentNames = field(default_factory=lambda: RecentNames(10_000))
 
     def place(self, question: Question, sealer: Sealer) -> Place:
         """The question's place; it is embedded here, if its neighbours are to be searched."""
         text = question.text
-        reason = self._unfit(text)
+        reason = self._unfit(question.keys, text)
         if reason is not None or text is None:
             return Place(unfit=reason)
         vectors = question.keys.vectors(question.partition, self.embedder.fingerprint)
@@ -74,16 +78,28 @@ class SimilarLevel:
         reading = self.embedder.read(text)
         return Embedding(text, sealer.scramble(reading.vector), reading.states)
 
-    def _unfit(self, text: str | None) -> Unfit | None:
+    def other_language(self, keys: Keys, text: str) -> Unfit | None:
+        """The reason not to compare the text, if it is in another language than were measured."""
+        reason, tenant = other_language(text, self.languages), keys.tenant.slug
+        if reason is None:
+            self.foreign.discard(tenant)
+        else:
+            self.foreign.add(tenant)
+        return reason
+
+    def _unfit(self, keys: Keys, text: str | None) -> Unfit | None:
         """Why the question isn't compared: the models can't read it, or not to its end beside one of its like.
 
-        Then looking for neighbours costs an embedding and can't end in a hit.
+        Then looking for neighbours costs an embedding and can't end in a hit. Of the language that is told only where
+        the tenant's last text makes another one likely.
         """
-        reason = unfit(text, self.languages)
+        reason = unreadable(text)
         if reason is not None or text is None:
             return reason
         if self.embedder.truncates(text):
             return Unfit.TOO_LONG
         shorter = text[: int(len(text) * _SHORTER)]
         too_long = self.verifier is not None and self.verifier.truncates(text, shorter)
-        return Unfit.TOO_LONG if too_long else None
+        if too_long:
+            return Unfit.TOO_LONG
+        return self.other_language(keys, text) if keys.tenant.slug in self.foreign else None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from tenantgate.compress.core.spans import Kind, Span, inside, merged
-from tenantgate.compress.core.work import Work
+from tenantgate.compress.core.time_budget import Work
 
 __all__ = ["blocks", "enclosed", "is_natural", "json_spans"]
 

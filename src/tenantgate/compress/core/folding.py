@@ -15,7 +15,7 @@ from typing import Final
 
 from tenantgate.compress.core.blocks import blocks
 from tenantgate.compress.core.spans import Kind, Span, inside, merged, touches
-from tenantgate.compress.core.work import Work
+from tenantgate.compress.core.time_budget import Work
 
 __all__ = ["HARMLESS", "STEPS", "fold", "minify_json"]
 

@@ -15,15 +15,15 @@ from tenantgate.compress.config import CompressConfig
 from tenantgate.compress.core.blocks import blocks, is_natural
 from tenantgate.compress.core.checking import Problem, check_folded, check_pruned
 from tenantgate.compress.core.folding import HARMLESS, STEPS, fold
-from tenantgate.compress.core.meaning import protected
 from tenantgate.compress.core.plan import Part, is_text, parts, rate_for
 from tenantgate.compress.core.ports import Pruner, TokenCounter
 from tenantgate.compress.core.prose import marked_prose
+from tenantgate.compress.core.protected_words import protected
 from tenantgate.compress.core.spans import Span, merged
 from tenantgate.compress.core.tags import Section, sections
 from tenantgate.compress.core.task import MOST_CHARACTERS, Task, asked_of_request, asked_of_text
+from tenantgate.compress.core.time_budget import OutOfTimeError, Work
 from tenantgate.compress.core.transcript import English, Transcript, transcripts
-from tenantgate.compress.core.work import OutOfTimeError, Work
 from tenantgate.llm.chat import ChatRequest
 
 __all__ = ["Compressed", "Compressor", "OutOfTimeError", "Steps", "joined"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from tenantgate.compress.core.time_budget import Work
 from tenantgate.compress.core.transcript import English, Transcript, english_parts
-from tenantgate.compress.core.work import Work
 
 __all__ = ["marked_prose"]
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tenantgate.compress.core.work import Work
+from tenantgate.compress.core.time_budget import Work
 
 __all__ = ["Section", "sections"]
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from tenantgate.compress.core.blocks import json_spans
 from tenantgate.compress.core.tags import sections
+from tenantgate.compress.core.time_budget import Work
 from tenantgate.compress.core.transcript import English, transcripts
-from tenantgate.compress.core.wording import about_wording
-from tenantgate.compress.core.work import Work
+from tenantgate.compress.core.wording_tasks import about_wording
 from tenantgate.llm.chat import ChatRequest
 
 __all__ = ["MOST_CHARACTERS", "Task", "asked", "asked_of_request", "asked_of_text", "together"]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from tenantgate.compress.core.wording import about_wording
-from tenantgate.compress.core.work import Work
+from tenantgate.compress.core.time_budget import Work
+from tenantgate.compress.core.wording_tasks import about_wording
 
 __all__ = [
     "CLEARLY",

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, Final
+from typing import Final
 
-from tenantgate.guard.core.inspection import Decision
+from tenantgate.guard.core.decision import Decision
+from tenantgate.llm.errors import Code, ErrorType, error_body
 
-__all__ = ["CODE_REPLY", "CODE_REQUEST", "blocked", "safe_id"]
+__all__ = ["blocked", "safe_id"]
 
-CODE_REQUEST: Final = "content_policy_violation"
-CODE_REPLY: Final = "reply_policy_violation"
 _MESSAGES: Final = {
-    CODE_REQUEST: "This request was refused by the content policy of your organisation.",
-    CODE_REPLY: "The reply to this request was refused by the content policy of your organisation.",
+    Code.CONTENT_POLICY_VIOLATION: "This request was refused by the content policy of your organisation.",
+    Code.REPLY_POLICY_VIOLATION: "The reply to this request was refused by the content policy of your organisation.",
 }
 _ID: Final = re.compile(r"[A-Za-z0-9._:#-]{1,128}")
 
 
 def blocked(
-    code: str,
+    code: Code,
     *,
     request_id: str | None,
     decision: Decision | None = None,
@@ -34,18 +32,16 @@ def blocked(
     message = (
         next((h.rule.message for h in decision.blocking() if h.rule.message), None) if decision else None
     )
-    error: dict[str, Any] = {
-        "message": message or _MESSAGES[code],
-        "type": "invalid_request_error",
-        "param": None,
-        "code": code,
-    }
-    # The client may have chosen the id; only a harmless one is repeated.
-    if safe_id(request_id):
-        error["request_id"] = request_id
+    rules = None
     if show_reason and decision is not None:
-        error["rules"] = {h.rule.name: sorted({f.kind for f in h.findings}) for h in decision.blocking()}
-    return json.dumps({"error": error}, separators=(",", ":")).encode()
+        rules = {h.rule.name: sorted({f.kind for f in h.findings}) for h in decision.blocking()}
+    return error_body(
+        message or _MESSAGES[code],
+        kind=ErrorType.INVALID_REQUEST,
+        code=code,
+        request_id=safe_id(request_id),
+        rules=rules,
+    )
 
 
 def safe_id(request_id: str | None) -> str | None:

@@ -7,7 +7,7 @@ import binascii
 import re
 from typing import Final
 
-from tenantgate.pii.core.runs import text_in
+from tenantgate.pii.core.encoded_runs import text_in
 
 __all__ = ["is_file", "is_noise"]
 

@@ -9,7 +9,7 @@
 5. Where that doesn't rule an attack out, families of phrases are looked for, and the segment is scored once more with
    them.
 
-The weights are made by ``benchmarks/train_injection.py``; `tenantgate/models/data/injection.npz` holds no text.
+The weights are made by ``training/train_injection.py``; `tenantgate/models/data/injection.npz` holds no text.
 """
 
 from __future__ import annotations
@@ -129,9 +129,7 @@ class Weights:
         except (KeyError, AttributeError, ValueError, TypeError) as error:
             raise ConfigError(f"injection weights: can't be read ({type(error).__name__})") from None
         if not fits:
-            raise ConfigError(
-                "injection weights: made for another version; run benchmarks/train_injection.py"
-            )
+            raise ConfigError("injection weights: made for another version; run training/train_injection.py")
         return weights
 
 

@@ -223,7 +223,7 @@ EVENTS: Final = Node(
         fields={"data": replace(REPLY, words=frozenset({"[DONE]"})), "lines": Node(Kind.LINE)},
     )
 )
-"""The events of a streamed reply (`tenantgate.guard.core.events`)."""
+"""The events of a streamed reply (`tenantgate.llm.stream`)."""
 INDEXES: Final = ("index", "contentBlockIndex", "output_index", "content_index")
 """Numbers that tell which choice, call or part an event belongs to."""
 

@@ -14,15 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tenantgate.errors import EdgeError
-from tenantgate.guard.core.events import loads, parse_events, parse_lines, write_events, write_lines
 from tenantgate.guard.core.passages import Edits, Passage, of_reply, rewrite
 from tenantgate.guard.core.shapes import chunks, completion, completion_of_events
 from tenantgate.llm.chat import JSON_TYPE, SSE_TYPE
+from tenantgate.llm.stream import DONE, loads, parse_events, parse_lines, write_events, write_lines
 
 __all__ = ["Form", "RawReply", "decompress", "parse"]
 
 _LINES_TYPE: Final = "application/x-ndjson"
-_DONE: Final = {"data": "[DONE]"}
 _BESIDE: Final = ("choices", "error", "usage")
 
 
@@ -39,7 +38,7 @@ class RawReply:
     """A provider's reply, parsed.
 
     Attributes:
-        value: the reply as JSON; of a stream, its events as `tenantgate.guard.core.events` gives them.
+        value: the reply as JSON; of a stream, its events as `tenantgate.llm.stream` gives them.
         form: format of the body it came in.
         native: whether it has OpenAI's shape.
     """
@@ -90,7 +89,7 @@ class RawReply:
         made = completion_of_events(values, identifier=identifier, created=created)
         if made is None:
             return None
-        return write_events([*({"data": c} for c in chunks(made)), _DONE]), SSE_TYPE
+        return write_events([*({"data": c} for c in chunks(made)), DONE]), SSE_TYPE
 
 
 def decompress(raw: bytes, encoding: str | None, most: int) -> bytes | None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tenantgate.llm.usage import token_count, usage_object
+
 __all__ = ["chunks", "completion", "completion_of_events"]
 
 _REASONS: Final = {
@@ -243,16 +245,16 @@ def _of_ollama(events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 def _usage(body: Mapping[str, Any]) -> dict[str, int] | None:
     usage = _mapping(body.get("usage") or body.get("usageMetadata"))
     tokens = _mapping(usage.get("tokens")) or usage
-    counts = []
-    for names in (
-        ("input_tokens", "inputTokens", "promptTokenCount"),
-        ("output_tokens", "outputTokens", "candidatesTokenCount"),
-    ):
-        found = next((tokens[n] for n in names if isinstance(tokens.get(n), int | float)), None)
-        if found is None:
-            return None
-        counts.append(int(found))
-    return {"prompt_tokens": counts[0], "completion_tokens": counts[1], "total_tokens": sum(counts)}
+    prompt, completion = (
+        next((n for name in names if (n := token_count(tokens.get(name))) is not None), None)
+        for names in (
+            ("input_tokens", "inputTokens", "promptTokenCount"),
+            ("output_tokens", "outputTokens", "candidatesTokenCount"),
+        )
+    )
+    if prompt is None or completion is None:
+        return None
+    return usage_object((prompt, completion, prompt + completion))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

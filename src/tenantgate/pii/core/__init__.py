@@ -6,6 +6,7 @@
 A finding says what and where, never the text itself.
 """
 
+from tenantgate.pii.core.decoded_views import Readings, TooDeepError, find_at_last, find_in_views, readings
 from tenantgate.pii.core.finding import NAME_KINDS, Finding, Reach, outermost, within
 from tenantgate.pii.core.masking import (
     Masked,
@@ -21,8 +22,7 @@ from tenantgate.pii.core.names import find_names
 from tenantgate.pii.core.normalise import View, normalise, original_spans, without_surrogates
 from tenantgate.pii.core.personal import DEFAULT_KINDS, PERSONAL_KINDS, PERSONAL_REACH, find_personal
 from tenantgate.pii.core.secrets import SECRET_KINDS, SECRETS_REACH, find_secrets
-from tenantgate.pii.core.view import Unit
-from tenantgate.pii.core.views import Readings, TooDeepError, find_at_last, find_in_views, readings
+from tenantgate.pii.core.text_view import Unit
 
 __all__ = [
     "DEFAULT_KINDS",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 __all__ = [
@@ -144,8 +145,6 @@ _BASE58: Final = {c: i for i, c in enumerate("123456789ABCDEFGHJKLMNPQRSTUVWXYZa
 
 def base58check(text: str) -> bool:
     """A Bitcoin address of the first kinds (P2PKH, P2SH): four bytes of a doubled SHA-256."""
-    import hashlib  # noqa: PLC0415 - rarely needed
-
     if not set(text) <= _BASE58.keys():
         return False
     number = 0

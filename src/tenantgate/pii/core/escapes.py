@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tenantgate.checkpoints import checkpoint
-from tenantgate.pii.core.view import Unit
+from tenantgate.pii.core.text_view import Unit
 
 __all__ = ["doubtful", "doubts", "json_escapes", "usual"]
 

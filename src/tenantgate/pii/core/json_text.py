@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tenantgate.pii.core.escapes import json_escapes
-from tenantgate.pii.core.view import Unit, View
+from tenantgate.pii.core.text_view import Unit, View
 
 __all__ = ["Cell", "CellKind", "Cells", "cells", "quoted"]
 

@@ -20,7 +20,7 @@ from tenantgate.pii.core.finding import NAME_KINDS, Finding, outermost
 from tenantgate.pii.core.json_text import Cell, CellKind, cells, quoted
 from tenantgate.pii.core.personal import PERSONAL_KINDS
 from tenantgate.pii.core.secrets import SECRET_KINDS
-from tenantgate.pii.core.view import Unit
+from tenantgate.pii.core.text_view import Unit
 
 __all__ = ["Masked", "Placeholders", "changed", "in_placeholder", "mask", "masking", "recover", "recovering"]
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from tenantgate.checkpoints import checkpoint
 from tenantgate.pii.core.finding import Finding
-from tenantgate.pii.core.view import Unit, View
+from tenantgate.pii.core.text_view import Unit, View
 
 __all__ = ["View", "normalise", "normalised", "original_spans", "without_surrogates"]
 

@@ -149,3 +149,8 @@ def test_a_line_of_any_bytes_is_split_and_nothing_of_it_is_lost(raw: bytes) -> N
 
 def test_brackets_without_end_take_linear_work() -> None:
     assert split_records(b'{"a":' * 100_000) == [b'{"a":' * 100_000]
+
+
+def test_an_integer_beyond_all_doubles_is_no_number() -> None:
+    found = line(response__size=10**400, latencies__kong=10**400, ai__proxy__usage__cost=10**400)
+    assert (found.response_size, "kong" in found.latencies, found.cost) == (0, False, None)

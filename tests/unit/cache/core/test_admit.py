@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.core.admit import NotStored, admit, new_entry
+from tenantgate.cache.core import admit as admission
+from tenantgate.cache.core.admit import NotStored, new_entry
 from tenantgate.cache.core.entry import Entry, encode
 from tenantgate.llm.chat import ChatReply
+from tenantgate.llm.log_record import LogRecord
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
@@ -27,6 +29,10 @@ def record(payload: Any, *, status: Any = 200, **ai: Any) -> dict[str, Any]:
         "response": {"status": status, "headers": {}},
         "ai": {"proxy": {"payload": {"response": payload}, **ai}},
     }
+
+
+def admit(values: dict[str, Any], **options: Any) -> ChatReply | NotStored:
+    return admission.admit(LogRecord(values), **options)
 
 
 def test_a_payload_may_be_text_or_table() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tenantgate.cache.core.alignment import compare, plainly_apart
 from tenantgate.cache.core.fitness import unfit
 from tenantgate.cache.core.judge import Candidate, choose, difference
-from tenantgate.cache.core.wording import read
+from tenantgate.cache.core.text_parts import read
 from tenantgate.models.language import Languages
 
 from support import ROOT

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tenantgate.cache.core.judge import NEAR, Candidate, choose, difference
 from tenantgate.cache.core.ports import NO_STATES
-from tenantgate.cache.core.wording import read
+from tenantgate.cache.core.text_parts import read
 
 ASKED = "what is a sextant made of"
 

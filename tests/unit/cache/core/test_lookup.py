@@ -6,22 +6,23 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.cache.core import entry as entries
-from tenantgate.cache.core import reads
-from tenantgate.cache.core.bound import Plan
+from tenantgate.cache.core import judge
+from tenantgate.cache.core import store_reads as reads
+from tenantgate.cache.core.cache_control import BypassReason, MissReason
 from tenantgate.cache.core.entry import Entry
+from tenantgate.cache.core.evidence import Plan
 from tenantgate.cache.core.fitness import Unfit
 from tenantgate.cache.core.lookup import Resources, look_up
 from tenantgate.cache.core.outcome import Bypass, Hit, Lookup, Miss
 from tenantgate.cache.core.partition import Keys, partition_of
 from tenantgate.cache.core.pending import Doubt
-from tenantgate.cache.core.plan import BypassReason, MissReason
 from tenantgate.cache.core.ports import (
     NO_STATES,
     HeldBackError,
@@ -30,7 +31,7 @@ from tenantgate.cache.core.ports import (
     UnavailableError,
 )
 from tenantgate.cache.core.question import Cacheable, Question, cacheable, question_of
-from tenantgate.cache.core.similar import NOWHERE, SimilarLevel
+from tenantgate.cache.core.similar import NOWHERE, Place, SimilarLevel
 from tenantgate.cache.core.testing import HashingEmbedder, MemoryStore, WordVerifier
 from tenantgate.llm.chat import ChatReply, parse_request
 from tenantgate.store.sealing import TenantSealer
@@ -120,7 +121,8 @@ def text_of(found: Lookup) -> str:
         (YEAR, OTHER_YEAR, "", ("miss", "")),  # near, and a rule keeps them apart
         (ASKED, "so what is that sextant made of", "", ("miss", "")),  # near, and the score is too low
         ("wie geht es dir", "wie geht es dir", "", ("hit", "exact")),
-        ("wie geht es dir", "wie geht es dir heute", "", ("miss", "language")),
+        ("wie geht es dir", "wie geht es dir now", "", ("miss", "language")),  # a neighbour would be served
+        (ASKED, "wie geht es dir", "", ("miss", "")),  # none would, so the language isn't asked for
         (ASKED, ASKED + " 🙂", "", ("miss", "characters")),
         (ASKED, "word " * 450, "", ("miss", "too_long")),  # for the embedder
         (ASKED, "word " * 390, "", ("miss", "")),
@@ -206,12 +208,60 @@ def test_where_nothing_is_searched_the_vector_is_made_later(control: str) -> Non
     assert "nearest" not in site.store.round_trips
 
 
-@pytest.mark.parametrize("asked", ["", "wie geht es dir", ASKED + " 🙂", "word " * 600])
+@pytest.mark.parametrize("asked", ["", ASKED + " 🙂", "word " * 600])
 def test_what_is_not_compared_has_no_place(asked: str) -> None:
     missed = Site().look_up(ask(asked)).decision
     assert isinstance(missed, Miss)
     assert isinstance(missed.reason, Unfit)
     assert (missed.place.vectors, missed.place.embedding) == (None, None)
+
+
+def test_the_language_is_asked_for_where_it_decides() -> None:
+    class Noting(English):
+        asked: ClassVar[list[str]] = []
+
+        def language(self, text: str) -> str:
+            self.asked.append(text)
+            return super().language(text)
+
+    german, later = "wie geht es dir now", "wie lange dauert das"
+    site = Site(level=SimilarLevel(HashingEmbedder(), WordVerifier(), Noting(), 0.7))
+    for text in (ASKED, "wie geht es dir"):
+        site.keep(ask(text))
+    steps: list[tuple[str, str, tuple[str, str], list[str], list[str]]] = [
+        ("acme", ASKED, ("hit", "exact"), [], ["nearest"]),
+        ("acme", "do lions sleep in trees", ("miss", ""), [], ["nearest"]),
+        ("acme", later, ("miss", ""), [], ["nearest"]),
+        ("acme", ALIKE, ("hit", "similar"), [ALIKE], ["nearest"]),
+        ("acme", german, ("miss", "language"), [german], ["nearest"]),
+        ("acme", later, ("miss", "language"), [later], ["get"]),  # before anything is embedded
+        ("globex", later, ("miss", ""), [], ["nearest"]),
+        ("acme", ALIKE, ("hit", "similar"), [ALIKE, ALIKE], ["nearest"]),
+        ("acme", later, ("miss", ""), [], ["nearest"]),
+    ]
+    for tenant, text, result, languages, trips in steps:
+        Noting.asked.clear()
+        site.store.round_trips.clear()
+        found = site.look_up(ask(text, tenant))
+        assert (outcome(found), Noting.asked, site.store.round_trips) == (result, languages, trips)
+        if result[1] == "language":
+            assert isinstance(found.decision, Miss)
+            assert found.decision.place == Place(unfit=Unfit.LANGUAGE)
+
+
+def test_a_text_that_is_longer_than_the_embedder_reads_is_never_taken_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(_text: str) -> None:
+        raise AssertionError
+
+    site, digits = Site(), "1 " * 50_000
+    site.keep(ask(ASKED))
+    monkeypatch.setattr(reads, "read_wording", never)
+    monkeypatch.setattr(judge, "read", never)
+    assert outcome(site.look_up(ask(digits))) == ("miss", "too_long")
+    with pytest.raises(AssertionError):
+        site.look_up(ask(ALIKE))
 
 
 def test_what_can_not_be_opened_is_named_and_never_served() -> None:
@@ -248,10 +298,11 @@ def test_the_guard_is_asked_only_where_there_is_something_to_serve() -> None:
 
 @dataclass
 class Learner:
-    """A threshold that moves, and a sample that is drawn always or never."""
+    """A threshold that moves, and samples that are drawn always or never: of neighbours, and of exact hits."""
 
     threshold: float
     drawn: bool
+    repeated: bool = False
     seen: list[tuple[float | None, bool]] = field(default_factory=list)
 
     def state(self, keys: Keys) -> str:
@@ -263,12 +314,15 @@ class Learner:
     def doubt(self, plan: Plan, name: str, score: float, *, served: bool) -> Doubt | None:
         return Doubt(name, int(score * 10), served) if self.drawn else None
 
+    def repeat(self, keys: Keys, name: str) -> Doubt | None:
+        return Doubt(name, None, probe=True) if self.repeated else None
+
     def saw(self, keys: Keys, score: float | None, *, hit: bool) -> None:
         self.seen.append((None if score is None else round(score, 1), hit))
 
 
-def learning(threshold: float, *, drawn: bool) -> tuple[Site, Learner]:
-    site, learner = Site(), Learner(threshold, drawn)
+def learning(threshold: float, *, drawn: bool, repeated: bool = False) -> tuple[Site, Learner]:
+    site, learner = Site(), Learner(threshold, drawn, repeated)
     assert site.level is not None
     site.level = replace(site.level, learner=learner)
     site.keep(ask(ASKED))
@@ -300,6 +354,31 @@ def test_a_sample_of_what_would_be_served_is_compared_instead(
     assert learner.seen == seen
 
 
+@pytest.mark.parametrize(
+    ("stored", "asked", "control", "result", "repeated", "trips"),
+    [
+        (ASKED, ASKED, "", ("miss", "probe"), True, ["nearest"]),
+        (ASKED, ASKED, "only-if-cached", ("hit", "exact"), False, ["nearest"]),
+        (ASKED, ASKED, "no-cache", ("refresh", ""), False, []),
+        (ASKED, ALIKE, "", ("hit", "similar"), False, ["nearest"]),
+        (ASKED + " 🙂", ASKED + " 🙂", "", ("hit", "exact"), False, ["get"]),  # isn't compared
+    ],
+)
+def test_a_sample_of_exact_hits_is_compared_with_the_next_answer(
+    stored: str, asked: str, control: str, result: tuple[str, str], repeated: bool, trips: list[str]
+) -> None:
+    site, learner = learning(0.7, drawn=False, repeated=True)
+    site.keep(ask(stored))
+    found = site.look_up(ask(asked, control=control))
+    assert outcome(found) == result
+    assert site.store.round_trips == trips
+    if repeated:
+        assert isinstance(found.decision, Miss)
+        assert found.decision.comparison == Doubt(ask(asked).name, None, probe=True)
+        assert found.decision.place.embedding is not None  # its new answer is found by similarity again
+        assert learner.seen == []
+
+
 def test_the_plan_that_is_stored_counts() -> None:
     site, learner = learning(0.7, drawn=False)
     site.store.values[learner.state(ask(ASKED).keys)] = b"0.95"
@@ -307,8 +386,9 @@ def test_the_plan_that_is_stored_counts() -> None:
 
 
 def test_what_the_guard_stops_is_neither_probed_nor_counted() -> None:
-    site, learner = learning(0.7, drawn=True)
-    assert outcome(site.look_up(ask(ALIKE), guard_passed=lambda: False)) == ("bypass", "guard")
+    site, learner = learning(0.7, drawn=True, repeated=True)
+    for asked in (ASKED, ALIKE):
+        assert outcome(site.look_up(ask(asked), guard_passed=lambda: False)) == ("bypass", "guard")
     assert learner.seen == []
 
 
@@ -327,7 +407,8 @@ def test_what_the_guard_stops_is_neither_probed_nor_counted() -> None:
         (ASKED, "max-age=1", True, True, ["get", "nearest"]),
         (ASKED, "no-cache", False, True, []),
         (ASKED, "", False, False, ["nearest"]),
-        ("wie geht es dir", "", False, True, ["get"]),
+        ("wie geht es dir", "", False, True, ["nearest"]),
+        (ASKED + " 🙂", "", False, True, ["get"]),
     ],
 )
 def test_round_trips(asked: str, control: str, expected: bool, exact: bool, trips: list[str]) -> None:

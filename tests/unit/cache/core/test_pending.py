@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenantgate.cache.core.cache_control import CacheControl
 from tenantgate.cache.core.outcome import Miss
 from tenantgate.cache.core.partition import Keys, Partition
 from tenantgate.cache.core.pending import Doubt, Pending, PendingMisses, pending_of
-from tenantgate.cache.core.plan import CacheControl
 from tenantgate.cache.core.question import Question
 from tenantgate.cache.core.similar import NOWHERE, Embedding, Place
 from tenantgate.llm.chat import ChatRequest

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tenantgate.cache.core.cache_control import BypassReason, CacheControl
 from tenantgate.cache.core.partition import Keys, entry_name, partition_of
-from tenantgate.cache.core.plan import BypassReason, CacheControl
 from tenantgate.cache.core.question import Cacheable, cacheable, question_of
 from tenantgate.llm.chat import ChatRequest, Refusal, parse_request
 from tenantgate.store.sealing import TenantSealer

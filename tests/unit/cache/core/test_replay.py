@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tenantgate.cache.core.cache_control import Status
 from tenantgate.cache.core.entry import Entry
-from tenantgate.cache.core.plan import Status
 from tenantgate.cache.core.replay import hit_headers, replay, status_headers
 from tenantgate.llm.chat import ChatReply, ChatRequest, parse_reply, parse_request
 

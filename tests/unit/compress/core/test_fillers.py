@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.compress.core.fillers import FillerPruner
-from tenantgate.compress.core.meaning import protected
 from tenantgate.compress.core.pipeline import joined
+from tenantgate.compress.core.protected_words import protected
 from tenantgate.compress.core.spans import merged
 
 FOREVER = time.monotonic() + 1e6

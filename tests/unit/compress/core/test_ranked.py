@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.compress.core.meaning import protected
 from tenantgate.compress.core.pipeline import joined
+from tenantgate.compress.core.protected_words import protected
 from tenantgate.compress.core.ranked import RankedPruner
 from tenantgate.compress.core.spans import merged
-from tenantgate.compress.core.worth import FEATURES, features
+from tenantgate.compress.core.word_features import FEATURES, features
 
 FOREVER = time.monotonic() + 1e6
 TEXT = "we went to the red house on the hill with a large garden and it was cold"

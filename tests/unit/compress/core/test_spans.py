@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.compress.core.blocks import blocks, is_natural
-from tenantgate.compress.core.meaning import protected
+from tenantgate.compress.core.protected_words import protected
 from tenantgate.compress.core.spans import Kind, merged, touches
 
 

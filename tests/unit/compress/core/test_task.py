@@ -13,8 +13,8 @@ import pytest
 from tenantgate.compress.config import CompressConfig, CompressionRange
 from tenantgate.compress.core.pipeline import Compressor
 from tenantgate.compress.core.task import Task, asked, asked_of_request
+from tenantgate.compress.core.time_budget import Work
 from tenantgate.compress.core.transcript import transcripts
-from tenantgate.compress.core.work import Work
 from tenantgate.compress.pruners import pruner
 from tenantgate.compress.token_counts import token_counter
 from tenantgate.llm.chat import ChatRequest, parse_request

@@ -13,6 +13,7 @@ from tenantgate.devhost.lua_state import LuaError
 from tenantgate.devhost.stock.functions import PHASES, Function
 from tenantgate.errors import ConfigError
 from tenantgate.guard.scripts import GUARD_CHECK, REPLY_GUARD_BODY, REPLY_GUARD_CHECK
+from tenantgate.llm.errors import BY_STATUS, OTHER_STATUS, ErrorText, error_body
 
 EVENTS = ("Content-Type", "text/event-stream; charset=utf-8")
 
@@ -207,6 +208,15 @@ def test_an_error_has_openais_shape(
     made = json.loads(got)["error"]
     assert made["message"].startswith(error[0])
     assert (made["type"], made["param"], made["code"]) == (error[1], None, error[2])
+
+
+@pytest.mark.parametrize(
+    ("status", "text"), [*BY_STATUS.items(), (418, OTHER_STATUS)], ids=lambda value: str(value)[:3]
+)
+def test_each_status_has_the_text_that_python_has(status: int, text: ErrorText) -> None:
+    code = Code(replied(status, proxied=False), **ERRORS)
+    code.header_filter()
+    assert b"".join(code.body(b"<html>")) == error_body(text.message, kind=text.kind, code=text.code)
 
 
 @pytest.mark.parametrize(

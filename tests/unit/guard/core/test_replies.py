@@ -57,3 +57,26 @@ def test_compressed_replies_are_read_up_to_a_bound() -> None:
     assert decompress(b"rubbish", "gzip", 100) is None
     assert decompress(b"hello", "br", 100) is None
     assert decompress(b"hello", None, 100) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("usage", "written"),
+    [
+        (
+            '{"input_tokens":3,"output_tokens":4}',
+            {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+        ),
+        ('{"input_tokens":1e999,"output_tokens":4}', None),
+        ('{"input_tokens":-3,"output_tokens":4}', None),
+        ('{"input_tokens":true,"output_tokens":4}', None),
+        ('{"input_tokens":3}', None),
+    ],
+)
+def test_usage_of_another_provider_is_written_where_it_is_one(
+    usage: str, written: dict[str, int] | None
+) -> None:
+    reply = parse(f'{{"content":[{{"type":"text","text":"x"}}],"usage":{usage}}}'.encode(), None)
+    assert reply is not None
+    made = reply.written(identifier="i", created=1)
+    assert made is not None
+    assert json.loads(made[0]).get("usage") == written

@@ -1,0 +1,91 @@
+"""What one lookup reads from the store, in as few round trips as can be.
+
+Of a question that nobody asked lately there is hardly ever an exact entry. So that entry and the neighbours are asked
+for together: one round trip for a miss and for a hit by similarity. Where the exact entry is expected it is asked for
+alone, which needs no embedding.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from tenantgate.cache.core.entry import Entry, decode
+from tenantgate.cache.core.judge import NEAR
+from tenantgate.cache.core.ports import RefusedError
+from tenantgate.cache.core.similar import NOWHERE, Place
+from tenantgate.cache.core.text_parts import read as read_wording
+
+if TYPE_CHECKING:
+    from tenantgate.cache.core.ports import AnswerStore, Found, Sealer
+    from tenantgate.cache.core.question import Question
+    from tenantgate.cache.core.similar import SimilarLevel
+
+__all__ = ["StoreReader"]
+
+
+class StoreReader:
+    """The reads of one lookup. The similar level is left out where the store refuses it or has no vectors.
+
+    `damaged` collects the names of entries that could not be opened.
+
+    Raises:
+        UnavailableError: from `exact` and `neighbours`, if the store fails.
+    """
+
+    def __init__(
+        self, question: Question, store: AnswerStore, sealer: Sealer, level: SimilarLevel | None
+    ) -> None:
+        self._question, self._store, self._sealer = question, store, sealer
+        self._level = level if store.has_vectors else None
+        self._found: Found | None = None
+        self.damaged: list[str] = []
+
+    @cached_property
+    def place(self) -> Place:
+        """Where the question's neighbours lie; nowhere once the store has refused them."""
+        return NOWHERE if self._level is None else self._level.place(self._question, self._sealer)
+
+    def exact(self) -> Entry | None:
+        """The entry of the very same request, if there is one and it can be opened."""
+        name = self._question.name
+        if not self._store.expects(name) and self.place.embedding is not None:
+            self._found = self._search(
+                exact=name
+            )  # None where it was refused, for the vectors' sake or the entry's
+        if self._found is None:
+            return self.opened(name, self._store.get(self._question.keys, name))
+        return self.opened(name, self._found.entry)
+
+    def neighbours(self) -> Found | None:
+        """The nearest entries, sealed, with the plan that is stored for them; None where none are searched."""
+        if self._found is None or self._found.entry is not None:
+            self._found = self._search()
+        return self._found
+
+    def opened(self, name: str, sealed: bytes | None) -> Entry | None:
+        """The entry of this name, if there is one and it can be opened."""
+        if sealed is None:
+            return None
+        plain = self._sealer.open(sealed, key=self._question.keys.entry(name).encode())
+        entry = None if plain is None else decode(plain)
+        if entry is None:
+            self.damaged.append(name)
+        return entry
+
+    def _search(self, exact: str | None = None) -> Found | None:
+        """One round trip, during which the question is taken apart for the rules; None where there is none to make."""
+        level, place, keys = self._level, self.place, self._question.keys
+        if level is None or place.vectors is None or place.embedding is None:
+            return None
+        try:
+            return self._store.nearest(
+                keys, place.vectors, place.embedding.vector, level.candidates,
+                exact=exact,
+                plan=None if level.learner is None else level.learner.state(keys),
+                least=NEAR,
+                meanwhile=partial(read_wording, place.embedding.text),  # which remembers
+            )  # fmt: skip
+        except RefusedError:  # counted and logged where it happened; the exact level may still work
+            self.place = NOWHERE
+            return None

@@ -1,0 +1,83 @@
+"""Starts and closes plugin instances in a thread of their own, so that neither waits behind events."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, Protocol
+
+from tenantgate.errors import TenantgateError
+from tenantgate.kong.wire import pack
+from tenantgate.telemetry import logs
+
+if TYPE_CHECKING:
+    from tenantgate.kong.connection import Connection
+    from tenantgate.kong.instances import Instances
+    from tenantgate.kong.wire import Call
+
+__all__ = ["METHODS", "Control"]
+
+_log: Final = logging.getLogger("tenantgate.server")
+_HANGS_S: Final = 10.0  # a plugin's constructor or `close` that takes longer hangs
+
+METHODS: Final = frozenset({"plugin.StartInstance", "plugin.CloseInstance"})
+"""The calls that are for this thread."""
+
+
+class _Answers(Protocol):
+    def answer(self, conn: Connection, msgid: int, result: bytes, *, since: float) -> None: ...
+
+    def refuse(self, conn: Connection, msgid: int, text: str, reason: str) -> None: ...
+
+
+class Control:
+    """The thread that starts and closes the instances of a server, which answers Kong."""
+
+    def __init__(self, instances: Instances, server: _Answers) -> None:
+        self._instances, self._server = instances, server
+        self._jobs: SimpleQueue[tuple[Connection, Call] | None] = SimpleQueue()
+        self._since: float | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run, name="control", daemon=True).start()
+
+    def put(self, conn: Connection, call: Call) -> None:
+        """Have a call of `METHODS` done."""
+        self._jobs.put((conn, call))
+
+    def end(self) -> None:
+        """Close all instances after the calls that wait, and end the thread."""
+        self._jobs.put(None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is being done, or waits."""
+        return self._since is not None or not self._jobs.empty()
+
+    def hangs(self, now: float) -> bool:
+        """Whether the call that is being done takes more than 10 s."""
+        since = self._since
+        return since is not None and now - since > _HANGS_S
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            conn, call = job
+            since = self._since = time.monotonic()
+            try:
+                start = call.method == "plugin.StartInstance"
+                result = pack((self._instances.start if start else self._instances.close)(call.argument))
+            except TenantgateError as error:
+                self._server.refuse(conn, call.msgid, str(error), "instance")
+            except BaseException as error:  # noqa: BLE001 - a plugin's constructor; the server lives on
+                logs.event(_log, logging.ERROR, "instance can't start", **logs.describe(error))
+                self._server.refuse(
+                    conn, call.msgid, f"{type(error).__name__} in the plugin's start", "instance"
+                )
+            else:
+                self._server.answer(conn, call.msgid, result, since=since)
+            finally:
+                self._since = None
+        self._instances.close_all()
