@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from tenantgate.cache.core.lexicon import IDLE, IRREGULAR, NEGATIONS
@@ -143,22 +144,29 @@ def forms(words: list[str]) -> Iterable[tuple[str, str]]:
 
     The last only where yes or no is asked: whether it is raining now isn't whether it rains there.
     """
-    be = False
-    running = words[:1] != [] and words[0] in _FORMS_OF_BE
+    be, running = False, bool(words) and words[0] in _FORMS_OF_BE
     for i, word in enumerate(words):
-        if not (word in IRREGULAR or word.endswith(("ed", "ing"))) or word in _ADJECTIVAL or word[0] in '#="':
-            be = be or word in _FORMS_OF_BE
-            continue
-        if regular_past(word) or (
-            _irregular(word)
-            and (be or word.endswith("en") or (i == 1 and words[0] in ("who", "what", "which")))
-        ):
-            yield stem(word), "past"
-        elif _irregular(word):
-            yield stem(word), "either"
-        elif running and word.endswith("ing") and stem(word) != word:
-            yield stem(word), "ing"
-        be = be or word in _FORMS_OF_BE
+        form = _form(word)
+        if form == "irregular":
+            asked_for = i == 1 and words[0] in ("who", "what", "which")
+            yield stem(word), "past" if be or word.endswith("en") or asked_for else "either"
+        elif form == "past" or (form == "ing" and running):
+            yield stem(word), form
+        be = be or form == "be"
+
+
+@lru_cache(maxsize=8192)
+def _form(word: str) -> str:
+    """The form of a word by itself: "be", "past", "irregular", "ing", or nothing."""
+    if word in _FORMS_OF_BE:
+        return "be"
+    if word[0] in '#="' or word in _ADJECTIVAL:
+        return ""
+    if regular_past(word):
+        return "past"
+    if _irregular(word):
+        return "irregular"
+    return "ing" if word.endswith("ing") and stem(word) != word else ""
 
 
 def quantities(words: list[str], kind: Question) -> Iterable[str]:
