@@ -325,13 +325,17 @@ _ADDED: Final = frozenset("to into onto by".split())
 
 
 def _added_direction(a: Sequence[Term], b: Sequence[Term]) -> bool:
-    """Whether a says "to", "by", or "about" after something else, before a thing that b has without a preposition.
+    """Whether a says "to", "by", "in" at the beginning, or "about" later, of a thing that b has without a preposition.
 
-    So "owned by Google" isn't "owns Google", "get to Paris" not "get Paris", "books about Poe" not "Poe's books".
+    So "owned by Google" isn't "owns Google", "get to Paris" not "get Paris", "books about Poe" not "Poe's books", nor
+    what is in the calendar the calendar.
     """
     bare = {term.key for term in b if not term.before} - {term.key for term in b if term.before}
     return any(
-        term.key in bare and (term.before in _ADDED or (i > 0 and term.before == "about"))
+        term.key in bare
+        and (
+            term.before in _ADDED or (i and term.before == "about") or (not i and term.before in ("in", "on"))
+        )
         for i, term in enumerate(a)
     )
 
