@@ -179,7 +179,7 @@ def _own(a: Wording, b: Wording) -> bool:
     """Whether a asks about something of one's own, and b about such things in general: my limit, a limit."""
     if {a.question, b.question} - {Question.WHAT, Question.WHO, Question.AMOUNT}:
         return False
-    return "1" in a.persons and "1" not in b.persons and b.words.isdisjoint(_DEFINITE)
+    return "1" in a.persons and not b.persons and b.words.isdisjoint(_DEFINITE)
 
 
 _DEFINITE: Final = frozenset("the this that these those your".split())
