@@ -16,8 +16,10 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from tenantgate.cache.core.asking import Question
 from tenantgate.cache.core.lexicon import COMPOUNDING, ENDINGS, GENERIC, LISTED, OPPOSITES, SYNONYMS, UNITS
-from tenantgate.cache.core.text_parts import PERSONS, Question, Term, Wording, stem
+from tenantgate.cache.core.stems import stem
+from tenantgate.cache.core.text_parts import PERSONS, Term, Wording
 
 __all__ = ["Difference", "compare", "plainly_apart"]
 
@@ -38,6 +40,7 @@ class Difference(enum.StrEnum):
     QUESTION = "question"
     MODALITY = "modality"
     PERSONS = "persons"
+    TENSE = "tense"
     ORDER = "order"
 
 
@@ -65,6 +68,7 @@ _ALIKE: Final = frozenset(
     for pair in (
         (Question.HOW, Question.OTHER),
         (Question.WHAT, Question.OTHER),
+        (Question.AMOUNT, Question.OTHER),
         (Question.WHEN, Question.OTHER),
         (Question.WHERE, Question.OTHER),
         (Question.MODAL, Question.OTHER),
@@ -112,21 +116,28 @@ def compare(a: Wording, b: Wording) -> Difference | None:
         return Difference.NEGATION
     substituted: dict[str, str] = {}
     if only_a or only_b:
-        substituted = _synonyms(only_a, only_b)
+        substituted = _synonyms(only_a, only_b, a.proper | b.proper)
         only_a, only_b = _without(only_a, substituted.values()), _without(only_b, substituted)
         if (only_a and only_b) or not _generic(only_a, a) or not _generic(only_b, b):
             return _named(a, b, only_a, only_b)
+    return _asked_otherwise(a, b) or (Difference.ORDER if _reordered(a.terms, b.terms, substituted) else None)
+
+
+def _asked_otherwise(a: Wording, b: Wording) -> Difference | None:
+    """What keeps apart two texts of the same content: another question, other persons, another form of a verb."""
     if a.sentences != b.sentences:
         return Difference.SENTENCES
-    if a.question != b.question and frozenset((a.question, b.question)) not in _ALIKE:
-        return Difference.QUESTION
-    if any("~" + word in b.acts for word in a.acts) or any("~" + word in a.acts for word in b.acts):
+    if _other_question(a, b):
         return Difference.QUESTION
     if _asks_otherwise(a, b) or _asks_otherwise(b, a):
         return Difference.MODALITY
-    if _other_persons(a.persons, b.persons):
+    if _other_persons(a.persons, b.persons) or _own(a, b) or _own(b, a):
         return Difference.PERSONS
-    return Difference.ORDER if _reordered(a.terms, b.terms, substituted) else None
+    if a.quantities != b.quantities:
+        return Difference.WORDS
+    if _inflected_otherwise(a, b):
+        return Difference.TENSE
+    return None
 
 
 _OBLIGED: Final = frozenset("must should shall".split())
@@ -142,6 +153,43 @@ def _asks_otherwise(a: Wording, b: Wording) -> bool:
     if obliged and not b.modals & _OBLIGED:
         return bool(possible) or Question.HOW in (a.question, b.question)
     return bool(obliged and possible and obliged != b.modals & _OBLIGED)
+
+
+_MEASURES: Final = frozenset(
+    map(
+        stem,
+        "cost price fee charge worth balance distance weight size population temperature rate debt".split(),
+    )
+)
+"""Of these "what is" asks how much."""
+
+
+def _other_question(a: Wording, b: Wording) -> bool:
+    if any("~" + word in b.acts for word in a.acts) or any("~" + word in a.acts for word in b.acts):
+        return True
+    kinds = frozenset((a.question, b.question))
+    if len(kinds) == 1 or kinds in _ALIKE:
+        return False
+    if kinds == {Question.WHAT, Question.AMOUNT}:
+        return _MEASURES.isdisjoint(term.key for term in a.terms)
+    return True
+
+
+def _own(a: Wording, b: Wording) -> bool:
+    """Whether a asks about something of one's own, and b about such things in general: my limit, a limit."""
+    if {a.question, b.question} - {Question.WHAT, Question.WHO, Question.AMOUNT}:
+        return False
+    return "1" in a.persons and not b.persons and b.words.isdisjoint(_DEFINITE)
+
+
+_DEFINITE: Final = frozenset("the this that these those your".split())
+
+
+def _inflected_otherwise(a: Wording, b: Wording) -> bool:
+    """Whether a verb of both has another form in one of them: is it closing, closed; I pay, I am paid."""
+    shared = {term.key for term in a.terms} & {term.key for term in b.terms}
+    either = {key for key, form in a.forms | b.forms if form == "either"}
+    return any(key in shared and key not in either for key, _ in a.forms ^ b.forms)
 
 
 def _other_persons(a: Sequence[str], b: Sequence[str]) -> bool:
@@ -160,12 +208,12 @@ def _counted(terms: Sequence[Term]) -> Counter[str]:
     return Counter(term.key for term in terms if term.key not in PERSONS)
 
 
-def _synonyms(a: Iterable[str], b: Iterable[str]) -> dict[str, str]:
-    """Words left over in b, each with the synonym left over in a that stands for it."""
+def _synonyms(a: Iterable[str], b: Iterable[str], proper: AbstractSet[str]) -> dict[str, str]:
+    """Words left over in b, each with the synonym left over in a that stands for it; a name has none."""
     found: dict[str, str] = {}
     free = list(b)
     for word in a:
-        other = next((other for other in free if _same_word(word, other)), None)
+        other = next((other for other in free if _same_word(word, other, proper)), None)
         if other is not None:
             found[other] = word
             free.remove(other)
@@ -189,10 +237,13 @@ def _compounds(terms: Sequence[Term]) -> Iterable[str]:
             yield from _COMPOUNDING.intersection((before.key, after.key))
 
 
-def _same_word(a: str, b: str) -> bool:
+def _same_word(a: str, b: str, proper: AbstractSet[str]) -> bool:
     if a[0] in '#="' or b[0] in '#="':
         return False
-    return bool(_GROUPS.get(a, frozenset()) & _GROUPS.get(b, frozenset())) or _one_name(a, b)
+    synonyms = (
+        a not in proper and b not in proper and _GROUPS.get(a, frozenset()) & _GROUPS.get(b, frozenset())
+    )
+    return bool(synonyms) or _one_name(a, b)
 
 
 def _one_name(a: str, b: str) -> bool:
@@ -235,6 +286,8 @@ def _reordered(a: Sequence[Term], b: Sequence[Term], substituted: dict[str, str]
     if _persons(a) != _persons(b):
         for person in PERSONS:
             del shared[person]
+    if _added_direction(a, b) or _added_direction(b, a):
+        return True
     for word in _MOVABLE & shared.keys():
         del shared[word]
     a, b = _only(shared, a), _only(shared, b)
@@ -259,14 +312,32 @@ def _persons(terms: Sequence[Term]) -> int:
     return sum(term.key in PERSONS for term in terms)
 
 
-# Whether things are in, at or on a place, and done to or for it, hardly ever tells two questions apart.
+# Whether things are in, at or on a place, hardly ever tells two questions apart; whether one goes there does.
 _WEAK: Final = tuple(
-    frozenset(words.split())
-    for words in ("of in at on for as", "of about on for", "to into onto in at on for as")
+    frozenset(words.split()) for words in ("of in at on", "of for", "of about on", "to into onto")
 )
 _DIRECTED: Final = frozenset(
     "to from into onto than by with against over per before after for until since".split()
 )
+
+
+_ADDED: Final = frozenset("to into onto by".split())
+
+
+def _added_direction(a: Sequence[Term], b: Sequence[Term]) -> bool:
+    """Whether a says "to", "by", "in" at the beginning, or "about" later, of a thing that b has without a preposition.
+
+    So "owned by Google" isn't "owns Google", "get to Paris" not "get Paris", "books about Poe" not "Poe's books", nor
+    what is in the calendar the calendar.
+    """
+    bare = {term.key for term in b if not term.before} - {term.key for term in b if term.before}
+    return any(
+        term.key in bare
+        and (
+            term.before in _ADDED or (i and term.before == "about") or (not i and term.before in ("in", "on"))
+        )
+        for i, term in enumerate(a)
+    )
 
 
 def _governed_otherwise(a: Sequence[Term], b: Sequence[Term], prepositions: AbstractSet[str]) -> bool:

@@ -15,10 +15,12 @@ __all__ = [
     "CONTRACTIONS",
     "COURTESY",
     "ENDINGS",
+    "EXISTENCE",
     "GENERIC",
     "IDLE",
     "IRREGULAR",
     "LISTED",
+    "NEARBY",
     "NEGATIONS",
     "NUMBER_WORDS",
     "OPENINGS",
@@ -78,9 +80,8 @@ tell the time = when is it; once again = again; one more time = again; once more
 at what time = when; on what date = when; on which date = when; what place = where; in what place = where;
 what sort of = what; what sorts of = what; what kind of = what; what kinds of = what; what type of = what;
 what types of = what; which kind of = what; which type of = what; what are some of the = what;
-what are some = what; how much money = how much; do you know of any = what are; are there any = what are;
-do i have any = what do i have; do we have any = what do we have; are there = what are; is there any = what is;
-is there an = what is; is there a = what is; is there = what is; does there exist = what is;
+what are some = what; how much money = how much;
+do i have any = what do i have; do we have any = what do we have;
 is it possible to = can i; is it possible for me to = can i; would it be possible to = can i;
 would it be possible for me to = can i; am i able to = can i; am i allowed to = may i; am i permitted to = may i;
 is it ok to = may i; is it okay to = may i; do i need to = must i; do i have to = must i; have to = must;
@@ -96,6 +97,14 @@ cell phone = mobile; mobile phone = mobile; united states of america = usa; unit
 united kingdom = uk; united nations = un; new york city = nyc
 """)
 """Phrases by what stands for them, everywhere in a text, the longest first."""
+
+EXISTENCE: Final = _pairs("""
+is there any = what is; is there an = what is; is there a = what is; is there = what is; does there exist = what is;
+do you know of any = what are; are there any = what are; are there = what are
+""")
+"""Questions whether there is something, by those for it that they are among one's own things or nearby (`NEARBY`)."""
+
+NEARBY: Final = frozenset("near nearby nearest close closest around here local".split())
 
 OPENINGS: Final = frozenset(
     tuple(line.split())
@@ -134,11 +143,10 @@ prepositions. A text of these alone asks nothing."""
 
 GENERIC: Final = frozenset(
     """
-you when where if with here must should happen seem expect appear suppose exist
-remain contain involve associate originate obtain receive require request wish hope contact search apply hold
-time date place area person people someone somebody item idea sort kind type piece total result
-fact process procedure way situation condition case matter trouble problem issue reason information info amount
-available further yet able local around usually
+you when where if here must should happen seem expect appear suppose exist
+remain contain involve associate obtain receive require wish hope
+time people idea sort kind type total fact situation condition matter trouble problem reason information info
+further yet able usually
 """.split()
 )
 """Words that may stand in a question or not without asking for another thing, if the model finds so. Two of them don't
@@ -199,7 +207,7 @@ UNITS: Final = {
         for line in (
             "mm millimeter millimetre", "cm centimeter centimetre", "meter metre", "km kilometer kilometre",
             "inch inches", "ft foot feet", "yd yard", "mi mile", "gram gramme", "mg milligram", "kg kilogram kilo",
-            "lb pound lbs", "oz ounce", "ton tonne", "ml milliliter millilitre", "liter litre", "gallon",
+            "lb pound lbs", "oz ounce", "ton", "tonne", "ml milliliter millilitre", "liter litre", "gallon",
             "pint", "quart", "cup", "teaspoon tsp", "tablespoon tbsp", "celsius centigrade °c", "fahrenheit °f",
             "kelvin", "second sec", "minute min", "hour hourly hr", "day daily", "week weekly", "month monthly",
             "quarterly", "year yearly annual annually", "decade", "century centuries", "kb kilobyte", "mb megabyte",
@@ -292,88 +300,66 @@ die dying died dies, lie lying, tie tying
 SYNONYMS: Final = tuple(
     line.split()
     for line in """
-buy purchase, begin start commence, end finish, stop quit cease, fix repair, mend repair fix,
-change alter modify, change switch, change replace, change update, update upgrade, switch turn, big large,
-small little, quick fast, quickly fast rapidly, shut close, close closest near nearest nearby, close shut,
-remove delete erase, delete erase clear, cancel undo, cancel stop, create make, make build, make prepare cook,
-create set, create add, add put, add include, add insert, set put, set adjust, get obtain receive acquire,
-find locate, find search, look search, search browse, see view look, view display show, hear listen, tell inform,
-say state, speak talk chat, talk discuss, say speak, talk conversation chat, call phone, call ring,
-phone telephone cellphone mobile, photo picture image pic, movie film, tv television, car automobile vehicle,
-bike bicycle, plane airplane aircraft, house home, shop store, shopping grocery groceries, doctor physician,
-job occupation, job work, boss manager, company firm business corporation, staff employee, kid child,
-mom mother mum mommy, dad father daddy, grandma grandmother, grandpa grandfather, money cash, money fund,
-cost price, cost fee, fee charge, pay spend, pay payment, bill invoice, salary wage pay, trip journey,
-trip travel, travel go, vacation holiday, pto vacation, luggage baggage, restaurant eatery, food meal, dish meal,
-dinner supper, sofa couch, garbage trash rubbish, gas fuel gasoline petrol, highway freeway expressway motorway,
-road street, city town, country nation, place location, location position, area region, near around, near close,
-help assist aid, help assistance, help support, try attempt, use utilize utilise, need require, want wish,
-want desire, like enjoy, like love, hate dislike, choose pick select, decide choose, keep retain,
-allow permit let, permit allow, answer reply respond, answer response reply, question query, ask request,
-ask inquire, explain clarify describe elaborate, describe characterize, define definition, meaning definition,
-mean meaning, word term, example instance, reason cause, way method, way manner, technique method,
-procedure process, step procedure, rule regulation, law legislation, idea suggestion, suggest recommend advise,
-suggestion recommendation, advice suggestion tip, recommend recommendation, tip hint, trick hack, purpose point,
-goal aim objective, benefit advantage, drawback disadvantage downside, problem issue trouble, error mistake,
-wrong incorrect, right correct, correct accurate, true correct, false untrue,
-great awesome fantastic wonderful amazing excellent, good nice, good great, bad poor, best top,
-famous well-known popular, smart intelligent clever, pretty beautiful, rich wealthy, happy glad, sad unhappy,
-angry mad, scared afraid, sick ill, illness disease sickness, fat overweight, weird strange odd, funny humorous,
-hard difficult tough, easy simple, important essential, main primary, entire whole complete, whole all,
-enough sufficient, extra additional, different other, various different, same identical, similar alike,
-new brand, old aged, recent latest newest, last latest, last final, next upcoming, soon shortly,
-often frequently, usually normally generally, usual normal, always constantly, maybe possibly, perhaps possibly,
-almost nearly, roughly approximately about, exactly precisely, only solely, begin beginning start, happen occur,
-continue resume proceed, keep continue, wait await, leave depart, arrive reach come, return back, send mail,
-send deliver, ship deliver, ship send, shipping delivery, order purchase, package parcel, mail email, email mail,
-message text, reset revert, reset change, restore recover, forget forgotten, lose misplace, steal stolen,
-freeze block, block lock, lock freeze, hold freeze, cancel terminate, close terminate, end terminate,
-activate enable, activate start, deactivate disable, install setup, connect link pair,
-sync synchronize synchronise synchronization, join enter, register signup enroll enrol, login signin,
-logout signout, schedule calendar agenda, schedule book, schedule arrange plan, appointment meeting,
-book reserve, booking reservation, meeting conference, remind reminder, alarm alert, volume sound, audio sound,
-sound noise, loud noisy, quiet silent, mute silence, loudness volume, increase raise, increase boost,
-raise boost, improve increase, improve better enhance, improve boost, decrease reduce lower, dim lower,
-reduce cut, light lamp, brighten brighter, song track, song tune, song music, band group, singer vocalist,
-singer artist, author writer, write author, write compose, draft write, text passage, summarize summarise,
+buy purchase, begin start commence, end finish, quit cease, fix repair, mend repair fix, change alter modify,
+switch turn, big large, small little, quick fast, quickly fast rapidly, close closest near nearest nearby,
+close shut, remove delete erase, delete erase clear, cancel stop, create make, make build, make prepare cook,
+add include, add insert, set adjust, get obtain receive acquire, find locate, find search, search browse,
+see view look, view display show, hear listen, tell inform, speak talk chat, talk discuss, say speak,
+talk conversation chat, call phone, phone telephone, cellphone mobile, photo picture image pic, movie film,
+tv television, car automobile vehicle, bike bicycle, plane airplane aircraft, house home, shop store,
+shopping grocery groceries, doctor physician, job occupation, boss manager, company firm business corporation,
+staff employee, kid child, mom mother mum mommy, dad father daddy, grandma grandmother, grandpa grandfather,
+money cash, cost price, cost fee, pay payment, bill invoice, salary wage, trip journey, trip travel,
+vacation holiday, pto vacation, luggage baggage, restaurant eatery, dinner supper, sofa couch,
+garbage trash rubbish, gasoline petrol, highway freeway expressway motorway, road street, city town,
+country nation, place location, location position, area region, near around, help assist aid, help assistance,
+help support, try attempt, use utilize utilise, need require, want wish, want desire, like enjoy, hate dislike,
+choose pick select, decide choose, keep retain, allow permit let, permit allow, answer reply respond,
+answer response reply, ask request, ask inquire, explain clarify describe elaborate, describe characterize,
+define definition, meaning definition, reason cause, way method, way manner, technique method, procedure process,
+step procedure, rule regulation, law legislation, idea suggestion, suggest recommend advise,
+suggestion recommendation, advice suggestion tip, recommend recommendation, tip hint, goal aim objective,
+benefit advantage, drawback disadvantage downside, problem issue trouble, error mistake, wrong incorrect,
+correct accurate, false untrue, awesome fantastic wonderful amazing excellent, best top, famous well-known popular,
+smart intelligent clever, pretty beautiful, rich wealthy, happy glad, sad unhappy, angry mad, scared afraid,
+sick ill, illness disease sickness, weird strange, funny humorous, difficult tough, enough sufficient,
+extra additional, similar alike, recent latest newest, next upcoming, soon shortly, often frequently,
+usually normally generally, usual normal, always constantly, maybe possibly, perhaps possibly, almost nearly,
+roughly approximately about, exactly precisely, only solely, begin beginning, happen occur,
+continue resume proceed, wait await, leave depart, send deliver, ship send, package parcel,
+message text, reset revert, forget forgotten, steal stolen, freeze block, cancel terminate, end terminate,
+activate enable, activate start, deactivate disable, install setup, sync synchronize synchronise synchronization,
+register signup enroll enrol, login signin, logout signout, schedule arrange, appointment meeting, book reserve,
+booking reservation, remind reminder, alarm alert, audio sound, sound noise, loud noisy, quiet silent,
+mute silence, loudness volume, increase raise, increase boost, raise boost, improve increase,
+improve better enhance, improve boost, decrease reduce lower, dim lower, reduce cut, brighten brighter, song track,
+song tune, singer vocalist, author writer, write author, write compose, draft write, summarize summarise,
 organize organise, recognize recognise identify, identify determine, realize realise, analyze analyse,
 color colour, favorite favourite, flavor flavour, humor humour, labor labour, behavior behaviour,
 neighbor neighbour, center centre, theater theatre, license licence, program programme, traveling travelling,
-grey gray, jewelry jewellery, catalog catalogue, dialog dialogue, check cheque, tire tyre, aluminum aluminium,
+grey gray, jewelry jewellery, catalog catalogue, dialog dialogue, check cheque, aluminum aluminium,
 airplane aeroplane, translate translation, convert conversion, convert change, calculate compute,
-calculate determine, equal equivalent, amount sum, total sum, count number, score rating, rating review,
-review feedback, balance amount, password passcode, picture photograph, test exam examination, quiz test,
-study learn, learn teach, teacher instructor, degree qualification, career profession, resume cv,
-apply application, app program, software program, computer pc, laptop notebook, website site, webpage page,
-internet web, online internet, wifi wireless, battery charge, charge battery, smartphone phone, device gadget,
-machine device, engine motor, screen display, rain rainy, rain raining, temperature degree, snow snowy,
-sun sunny, traffic congestion, route way, way direction, direction route, map directions, distance far,
-timezone zone, clock time, birthday birthdate, born birth, age old, die death, death dead, marry marriage,
-wedding marriage, girlfriend gf, boyfriend bf, people human, person human, person individual, man guy,
-woman lady, guy boy, someone somebody, anyone anybody, everyone everybody, nobody noone, war conflict,
-government administration, election vote, win victory, beat defeat, tax taxes, invest investment,
-investment investing, stock share, earn make, income earnings, debt owe, refund reimbursement, return refund,
-discount deal, cheap inexpensive, cheap affordable, expensive costly, expensive pricey, free complimentary,
+calculate determine, total sum, password passcode, picture photograph, exam examination, teacher instructor,
+career profession, apply application, computer pc, website site, webpage page, internet web, online internet,
+screen display, rain rainy, rain raining, snow snowy, sun sunny, route way, way direction, direction route,
+map directions, distance far, timezone zone, birthday birthdate, born birth, die death, death dead, marry marriage,
+wedding marriage, girlfriend gf, boyfriend bf, someone somebody, anyone anybody, everyone everybody, nobody noone,
+election vote, win victory, tax taxes, investment investing, earn make, income earnings, debt owe,
+refund reimbursement, discount deal, cheap inexpensive, cheap affordable, expensive costly, expensive pricey,
 transaction payment, fraud fraudulent, fraudulent suspicious, report notify, notify inform alert,
-declined rejected refused, approve accept, approved accepted, eligible qualify, expire expiration, due owe,
-remain left, remaining left, minimum min, maximum max, lowest minimum, highest maximum, limit cap,
-limit restriction, restriction rule, insurance coverage, cover insure, health healthcare medical,
-medicine medication drug, pill tablet, symptom sign, cure remedy, treat treatment cure, pain ache, hurt ache,
-injury wound, exercise workout, workout training, diet nutrition, nutrition nutritional, weight lb, lose reduce,
-recipe make, cook bake, bake baking, bake roast, drink beverage, alcohol liquor, brew make, brew cook, cup mug,
-fridge refrigerator, stove oven, substitute replace, substitute replacement, instead replace, replacement new,
-game match, play game, play start, team squad, football soccer, joke pun, story tale, book novel, news headline,
-newspaper paper, article post, post publish, post submit, tweet post, share send, share tell, status state,
-status progress, status update, update news, information info detail, language tongue, name call, title name,
-nickname name, robot bot, bot ai, ai assistant, hobby interest, hobby pastime, spare free, pet animal, flip toss,
-dice die, roll throw, fact trivia, world earth globe, universe cosmos, grow growth, develop development,
+declined rejected refused, approve accept, approved accepted, eligible qualify, expire expiration, minimum min,
+maximum max, lowest minimum, highest maximum, limit restriction, medicine medication, cure remedy,
+treat treatment cure, pain ache, hurt ache, injury wound, diet nutrition, nutrition nutritional, bake baking,
+drink beverage, alcohol liquor, brew make, cup mug, fridge refrigerator, substitute replacement, play game,
+play start, team squad, joke pun, book novel, share send, status progress, information info detail, hobby interest,
+hobby pastime, flip toss, roll throw, fact trivia, universe cosmos, grow growth, develop development,
 evolve evolution, invent invention, discover discovery, exist existence, believe belief, think believe,
-think thought opinion, opinion view, feel feeling, love affection, friend buddy pal, meet encounter, visit see,
-visit travel, visit go, shot vaccine vaccination, vaccine vaccination, flight plane, land arrive, taxi cab,
-train rail, train railway, tourist traveler traveller, popular trending, trend trending, trend popular
+think thought opinion, opinion view, feel feeling, friend buddy pal, meet encounter, visit travel,
+vaccine vaccination, taxi cab, tourist traveler traveller, popular trending, trend trending, trend popular
 """.replace("\n", " ").split(",")
 )
-"""Words of one line may stand for each other, in one of their meanings; a word may be on several lines."""
+"""Words of one line may stand for each other; a word may be on several lines. None is here that in another common
+meaning is no synonym (a tax return is no refund), nor any that is a kind of the other (an oven is no stove)."""
 
 LISTED: Final = frozenset(
     itertools.chain(

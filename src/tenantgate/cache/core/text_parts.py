@@ -6,41 +6,40 @@ written, as content or as a sign, so that a text in another language, or code, d
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from tenantgate.cache.core.asking import (
+    ASKS,
+    FIRST,
+    MODAL,
+    MODALS,
+    Question,
+    acting,
+    asked,
+    forms,
+    meant,
+    quantities,
+)
 from tenantgate.cache.core.lexicon import (
     CAPITALS,
     CONTRACTIONS,
     COURTESY,
+    EXISTENCE,
     IDLE,
-    IRREGULAR,
+    NEARBY,
     NEGATIONS,
     NUMBER_WORDS,
     OPENINGS,
     PHRASES,
     UNITS,
 )
+from tenantgate.cache.core.stems import stem
 
-__all__ = ["PERSONS", "Question", "Term", "Wording", "read", "stem"]
-
-
-class Question(enum.StrEnum):
-    """What kind of sentence a text is, as far as its beginning tells."""
-
-    HOW = "how"
-    WHAT = "what"
-    WHEN = "when"
-    WHERE = "where"
-    WHY = "why"
-    WHO = "who"
-    YES_NO = "yes_no"
-    MODAL = "modal"
-    OTHER = "other"
+__all__ = ["PERSONS", "Term", "Wording", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,9 @@ class Wording:
     names: frozenset[str]
     """Stems of words that are written as names."""
 
+    proper: frozenset[str]
+    """Those of them that aren't in capitals throughout."""
+
     negations: int
     sentences: int
     """That have anything but idle words."""
@@ -81,6 +83,12 @@ class Wording:
 
     modals: frozenset[str]
     """What says whether something can, may or must be."""
+
+    quantities: frozenset[str]
+    """What says, in a question to be answered with yes or no, of how many or how often."""
+
+    forms: frozenset[tuple[str, str]]
+    """Keys of terms with the form that they are written in (`tenantgate.cache.core.asking.forms`)."""
 
     acts: frozenset[str]
     """Stems of words that say what "who" or "what" does, as in "who marks"; and after a "~" of those that say who or
@@ -98,7 +106,10 @@ _LITERAL: Final = re.compile(
 _LITERAL_MARKS: Final = ("`", '"', "“", "«", "„", "'", "‘", "://", "@")
 _NUMBER: Final = re.compile(r"([$€£₹¥])?(-?\d+(?:[.,:/-]\d+)*)([^\W\d_]{0,3}|%|°[CFcf]?)")
 _WORDS: Final = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*'?")
-_SUFFIXES: Final = frozenset(("st", "nd", "rd", "th", "s"))  # 1st, 1990s: no other number than without
+_SUFFIXES: Final = frozenset(("st", "nd", "rd", "th"))  # 1st: no other number than without
+_THOUSANDS: Final = re.compile(r",(?=\d{3}(?!\d))")
+_BITS: Final = frozenset("Kb Mb Gb Tb kB mW mA mV MHz mHz".split())
+"""Units that another one is written like, but for capitals."""
 _MARKS: Final = ".,;:?!…"
 _ENDS: Final = frozenset(".?!;:…")
 _IDLE_NOT: Final = re.compile(
@@ -116,19 +127,7 @@ _PRONOUNS: Final = {
     "hers": "she", "herself": "she", "them": "they", "their": "they", "theirs": "they",
     "whom": "who", "whose": "who", "an": "a",
 }  # fmt: skip
-_ASKS: Final = {
-    "how": Question.HOW, "what": Question.WHAT, "which": Question.WHAT, "when": Question.WHEN,
-    "where": Question.WHERE, "why": Question.WHY, "who": Question.WHO,
-}  # fmt: skip
-_YES_NO: Final = frozenset("is are am was were do does did has have had if whether will would".split())
-_MODAL: Final = frozenset("can could should must may might shall".split())
-_MODALS: Final = _MODAL | {"will", "would"}
-_FIRST: Final = frozenset("i me my mine myself we us our ours".split())
-_PERSON: Final = dict.fromkeys(_FIRST, "1") | dict.fromkeys("you your yours yourself".split(), "2")
-_SUBJECTS: Final = frozenset(
-    "i you we they he she it one people any some all the my your our this that these".split()
-)
-_BE: Final = frozenset("is are was were am be much many long far old often big tall will would".split())
+_PERSON: Final = dict.fromkeys(FIRST, "1") | dict.fromkeys("you your yours yourself".split(), "2")
 
 
 _JOINED: Final = frozenset(
@@ -159,6 +158,7 @@ def _by_first(
 _PHRASES: Final = _by_first(PHRASES.items())
 # "How do you" asks how one does; not where the one who asks is in the sentence, too.
 _PERSONAL: Final = _by_first((words, instead) for words, instead in PHRASES.items() if "you" not in words)
+_EXISTENCE: Final = _by_first(EXISTENCE.items())
 _OPENINGS: Final = _by_first((words, ()) for words in OPENINGS)
 
 _Phrases = Mapping[str, Sequence[tuple[tuple[str, ...], tuple[str, ...]]]]
@@ -176,28 +176,41 @@ def read(text: str) -> Wording:
     question: Question | None = None
     modals: set[str] = set()
     persons: list[str] = []
+    counts: set[str] = set()
+    inflected: set[tuple[str, str]] = set()
     acts: set[str] = set()
     for found in lines.sentences:
-        sentence = _opened(_replaced(found, _PERSONAL if _FIRST.intersection(found) else _PHRASES))
+        words = meant(found)
+        personal = not FIRST.isdisjoint(words)
+        words = _replaced(words, _PERSONAL if personal else _PHRASES)
+        if ("there" in words or "any" in words) and (personal or not NEARBY.isdisjoint(words)):
+            words = _replaced(words, _EXISTENCE)
+        sentence = _opened(words)
         if any(len(word) == 1 and word not in "ai" for word in sentence):
             sentence = ["=a" if word == "a" else word for word in sentence]  # a letter among letters
         acts.update(_acts(sentence))
         persons.extend(_PERSON[word] for word in sentence if word in _PERSON)
-        if sentence and question in (None, Question.OTHER):
-            question = _question(sentence)
-        modals.update(_MODALS.intersection(sentence))
+        if sentence:
+            kind = asked(words, sentence)
+            counts.update(quantities(sentence, kind))
+            question = kind if question in (None, Question.OTHER) else question
+        modals.update(MODALS.intersection(sentence))
         negations += sum(word in NEGATIONS for word in sentence)
-        _collect(sentence, terms)
+        inflected.update(forms(sentence))
+        _collect(acting(sentence), terms)
         sentences += any(word not in COURTESY for word in sentence)
     return Wording(
         terms=tuple(terms),
         words=frozenset(lines.words),
         names=frozenset(map(stem, lines.names)),
+        proper=frozenset(map(stem, lines.proper)),
         negations=negations,
         sentences=sentences,
         question=question or Question.OTHER,
         modals=frozenset(modals),
         persons=tuple(persons),
+        quantities=frozenset(counts),
+        forms=frozenset(inflected),
         acts=frozenset(acts),
     )
 
@@ -209,11 +222,12 @@ class _Lines:
         self.sentences: list[list[str]] = [[]]
         self.words: set[str] = set()
         self.names: set[str] = set()
+        self.proper: set[str] = set()
         text = text.replace("’", "'") if "’" in text and "‘" not in text else text
         if "no" in text.lower():
             text = _IDLE_NOT.sub(" ", text)
         self._shouting = text.isupper()
-        self._titled = text.istitle()
+        self._titled = _titled(text)
         at = 0
         if any(mark in text for mark in _LITERAL_MARKS):
             for match in _LITERAL.finditer(text):
@@ -273,6 +287,9 @@ class _Lines:
     def _word(self, word: str) -> None:
         low = word.lower()
         sentence = self.sentences[-1]
+        if word in _BITS:
+            self._token("=" + word)
+            return
         instead = CONTRACTIONS_OF.get(low)
         if instead is not None:
             sentence.extend(instead)
@@ -284,19 +301,37 @@ class _Lines:
         if capital and low in _SMALL and word.isupper() and (len(word) > 1 or sentence):
             self._token("=" + word)
             return
+        if capital and sentence and not self._titled:
+            if low in _TITLES:
+                self._token("=" + word)  # Just Eat, Xbox One, Will Smith
+                return
+            if not word.isupper():
+                self.proper.add(low)
         if capital and (sentence or (len(word) > 1 and word.isupper())) and low != "i":
             self.names.add(low)
             if low in CAPITALS and not self._titled:
                 self.words.add(low)
                 self._token("=" + low)  # Polish, to polish
                 return
-        elif low == "i" and len(sentence) > 1 and sentence[-1] in self.names:
+        elif low == "i" and len(sentence) > 1 and sentence[-1] in self.names and not self._titled:
             low = "=I"  # a numeral: World War I
         self.words.add(low)
         sentence.append(low)
 
 
-_SMALL: Final = (IDLE | NEGATIONS | _ASKS.keys() | _MODAL) - {"i", "ok"}
+_SMALL: Final = (IDLE | NEGATIONS | ASKS.keys() | MODAL) - {"i", "ok"}
+_TITLES: Final = (_SMALL | frozenset("name title kind type".split())) - frozenset(
+    "the a an please kindly thank thanks ok okay".split()
+)
+_SMALL_IN_TITLES: Final = frozenset("a an the of in on at to for and or with by".split())
+
+
+def _titled(text: str) -> bool:
+    """Whether all words begin with capitals, as in a headline."""
+    words = [word for word in text.split() if word[0].isalpha() and word not in _SMALL_IN_TITLES]
+    return len(words) > 1 and all(word[0].isupper() for word in words)
+
+
 _OPENED: Final = {")": "(", "]": "[", "}": "{"}
 CONTRACTIONS_OF: Final = {words[0]: instead for words, instead in CONTRACTIONS.items()}
 
@@ -304,7 +339,9 @@ CONTRACTIONS_OF: Final = {words[0]: instead for words, instead in CONTRACTIONS.i
 def _figure(match: re.Match[str]) -> list[str]:
     """A number as its value, and its unit if one is written to it."""
     sign, number, after = match.groups()
-    number, low = number.replace(",", ""), after.lower()
+    number, low = _THOUSANDS.sub("", number), after.lower()
+    if after in _BITS:
+        return ["#" + number, "=" + after]
     if low == "k":
         number, low = number + "000", ""
     found = ["#" + number]
@@ -346,24 +383,6 @@ def _opened(words: list[str]) -> list[str]:
         else:
             break
     return words[start:]
-
-
-def _question(words: list[str]) -> Question:
-    first = words[0]
-    after = words[1] if len(words) > 1 else ""
-    if first in _YES_NO and after not in NEGATIONS and (first not in ("have", "do") or after in _SUBJECTS):
-        return Question.YES_NO
-    if first in _MODAL and after not in NEGATIONS:
-        return Question.MODAL
-    if first == "any":
-        return Question.WHAT
-    for word, after in zip(words, (*words[1:], ""), strict=True):
-        asks = _ASKS.get(word)
-        if asks is Question.HOW and after in _BE:
-            return Question.WHAT
-        if asks is not None:
-            return asks
-    return Question.OTHER
 
 
 def _acts(words: list[str]) -> Iterable[str]:
@@ -428,68 +447,3 @@ def _key(word: str) -> str | None:
     if word in NUMBER_WORDS:
         return "#" + NUMBER_WORDS[word]
     return stem(word)
-
-
-@lru_cache(maxsize=8192)
-def stem(word: str) -> str:
-    """What the forms of one English word have in common; a unit's common name. Another word where in doubt."""
-    if word in UNITS:
-        return UNITS[word]
-    word = IRREGULAR.get(word, word)
-    if not word.isascii() or len(word) < 4:
-        return word
-    return _base(word)
-
-
-_NOT_INFLECTED: Final = frozenset(
-    "evening during nothing something anything everything ceiling sibling pudding wedding news always does this "
-    "series species lens physics economics mathematics politics paris texas kansas hundred sacred naked wicked "
-    "bleed breed speed seed need feed indeed exceed proceed succeed embed plane stare scare spine paste suite "
-    "state theme quite there where these those clothe breathe prince since sense unite morale locale bus gas "
-    "plus thus virus status bonus campus basis crisis analysis diagnosis hypothesis thesis alias canvas atlas "
-    "christmas perhaps yes less unless across access address process success business pass class glass".split()
-)
-_VOWELS: Final = frozenset("aeiouy")
-
-
-def _base(word: str) -> str:
-    if word in _NOT_INFLECTED:
-        return word
-    if word.endswith(("ies", "ied")):
-        return word[:-2] if len(word) > 4 else word[:-1]
-    for ending in ("ing", "ed"):
-        rest = word.removesuffix(ending)
-        if (
-            rest != word
-            and len(rest) > 1
-            and not _VOWELS.isdisjoint(rest)
-            and not rest.endswith(("e", "eed"))
-        ):
-            return _uninflected(rest)
-    if word.endswith(("sses", "shes", "ches", "xes", "zes")):
-        word = word[:-2]
-    elif word.endswith("s") and not word.endswith(("ss", "us", "is")) and not _VOWELS.isdisjoint(word):
-        word = word[:-1]
-    if word.endswith("y") and len(word) > 2 and word[-2] not in _VOWELS:
-        return word[:-1] + "i"
-    if word.endswith("e") and len(word) > 4 and word not in _NOT_INFLECTED:
-        return word[:-1]
-    return word
-
-
-def _uninflected(rest: str) -> str:
-    """What is before "ing" or "ed", as the base of the word without it is written."""
-    if len(rest) > 2 and rest[-1] == rest[-2] and rest[-1] not in "lsz":
-        return rest[:-1]
-    if len(rest) > 4 and rest.endswith("ll"):
-        return rest[:-1]  # cancelled, canceled
-    if (
-        len(rest) <= 3
-        and rest[-1] not in "aeiouywx"
-        and rest[-2] in _VOWELS
-        and rest[:-2].isalpha() | (len(rest) == 2)
-    ):
-        return rest + "e"
-    if rest.endswith("y") and len(rest) > 2 and rest[-2] not in _VOWELS:
-        return rest[:-1] + "i"
-    return rest

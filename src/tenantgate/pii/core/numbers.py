@@ -24,7 +24,7 @@ __all__ = ["find_numbers"]
 _NEAR: Final = 60  # characters before a number in which a word tells what it is
 _MANY: Final = 4  # runs, or groups of one, between two looks at the clock
 _DIGITS: Final = re.compile(r"[0-9]++")
-_RUN: Final = re.compile(r"(?<![0-9A-Za-z_])(?:\+|\(\+?+)?+[0-9](?:[ .()/\u00a0-]{0,3}+[0-9]){5,60}+")
+_RUN: Final = re.compile(r"(?<![0-9A-Za-z])(?:\+|\(\+?+)?+[0-9](?:[ .()/\u00a0-]{0,3}+[0-9]){5,60}+")
 _EXTENSION: Final = re.compile(r" ?(?:x|ext\.? ?|extension |durchwahl |poste |int\. ?)[0-9]{1,6}+(?![0-9])")
 _DATE: Final = re.compile(
     r"[0-9]{4}([-.])[0-9]{1,2}\1[0-9]{1,2}(?![0-9])|(?:19|20)[0-9]{2}[/ ][0-9]{1,2}[/ ][0-9]{1,2}(?![0-9])|[0-9]{1,2}([-./ ])[0-9]{1,2}\2(?:19|20)[0-9]{2}(?![0-9])"

@@ -53,9 +53,15 @@ _FILES: Final = frozenset(
     )
 )
 _VERSION: Final = re.compile(r"v?[0-9]{1,9}\.[0-9]")
-_IP4: Final = re.compile(r"(?<![\w.])[0-9]{1,3}+\.[0-9]{1,3}+\.[0-9]{1,3}+\.[0-9]{1,3}+(?![\w]|\.[0-9])")
+# Letters beyond ASCII part words in scripts that write without spaces; an underscore marks emphasis.
+_ALONE: Final = r"(?<![0-9A-Za-z])(?<![0-9A-Za-z]_)"
+_IP4: Final = re.compile(
+    rf"{_ALONE}(?<!\.)[0-9]{{1,3}}+\.[0-9]{{1,3}}+\.[0-9]{{1,3}}+\.[0-9]{{1,3}}+(?![0-9A-Za-z]|_[0-9A-Za-z]|\.[0-9])"
+)
 _IP6: Final = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]{2,39}+(?:\.[0-9]{1,3}){0,3}+(?![\w:])")
-_MAC: Final = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
+_MAC: Final = re.compile(
+    rf"{_ALONE}(?<![:-])[0-9A-Fa-f]{{2}}([:-])(?:[0-9A-Fa-f]{{2}}\1){{4}}[0-9A-Fa-f]{{2}}(?![0-9A-Za-z:-]|_[0-9A-Za-z])"
+)
 _MAC_DOTTED: Final = re.compile(r"(?<![\w.])[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![\w.])")
 _MAC_SIGNS: Final = (":", "-")
 _MANY: Final = 64  # addresses between two looks at the clock

@@ -96,5 +96,10 @@ def _ibans(text: str, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:
             elif c not in " -.\u00a0" or (chars and text[at - 1] in " -.\u00a0"):
                 break
             at += 1
-        if len(chars) == length and checksums.iban("".join(chars)) and not text[at : at + 1].isalnum():
+        if len(chars) == length and checksums.iban("".join(chars)) and not _goes_on(text[at : at + 1]):
             yield Finding(start, at, "IBAN_CODE")
+
+
+def _goes_on(c: str) -> bool:
+    """Whether an identifier goes on with this character: no other script's letter does so."""
+    return c.isascii() and c.isalnum()

@@ -15,8 +15,9 @@ from tenantgate.pii.core.secret_checks import CHECKS
 
 __all__ = ["NAMES", "RULES", "Name", "Rule", "joints", "long_words", "names", "rules", "sentence_words"]
 
-_START: Final = r"(?<![A-Za-z0-9_])"
-_END: Final = r"(?![A-Za-z0-9_])"
+# An underscore parts a value from its name, and marks emphasis: token_ghp_…, _ghp_…_.
+_START: Final = r"(?<![A-Za-z0-9])"
+_END: Final = r"(?![A-Za-z0-9])"
 _LONG: Final = 15  # characters of the shortest key
 _WORD_CODES: Final = frozenset(map(ord, string.ascii_letters + string.digits + "_+/=.~%:@-"))
 _TO_SIGNS: Final = bytes(98 if code in _WORD_CODES else 32 for code in range(256))
