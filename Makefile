@@ -43,7 +43,7 @@ e2e: setup ## End-to-end tests; KONG_BIN=/path/to/kong or GATEWAY_URL=… runs t
 check: setup lint types ## Style, types and the architecture's rules
 
 lint: $(READY) ## Style, and the rule of what may import what
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports && $(VENV)/bin/vulture
 
 types: $(READY) ## Types, strictly
 	@$(VENV)/bin/mypy

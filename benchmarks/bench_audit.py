@@ -96,12 +96,19 @@ def kong_record(number: int) -> dict[str, Any]:
         "request": {"id": f"{number:032x}", "method": "POST", "size": 900},
         "response": {"status": 200, "size": 1200},
         "latencies": {"kong": 2, "proxy": 600, "request": 700, "receive": 98},
-        "route": {"id": "r", "name": "llm.openai.m.t"}, "consumer": {"id": "c", "custom_id": f"t{number % 20}"},
-        "started_at": int(time.time() * 1000), "source": "upstream", "client_ip": "203.0.113.1",
-        "ai": {"proxy": {"meta": {"provider_name": "openai", "request_model": "m"},
-                         "usage": {"prompt_tokens": 200, "completion_tokens": 100, "total_tokens": 300}}},
+        "route": {"id": "r", "name": "llm.openai.m.t"},
+        "consumer": {"id": "c", "custom_id": f"t{number % 20}"},
+        "started_at": int(time.time() * 1000),
+        "source": "upstream",
+        "client_ip": "203.0.113.1",
+        "ai": {
+            "proxy": {
+                "meta": {"provider_name": "openai", "request_model": "m"},
+                "usage": {"prompt_tokens": 200, "completion_tokens": 100, "total_tokens": 300},
+            }
+        },
         "tenantgate": {"guardrails": '{"action":"pass"}', "cache": '{"status":"miss"}'},
-    }  # fmt: skip
+    }
 
 
 def pipeline(
@@ -152,16 +159,22 @@ def request_path(rounds: int, sizes: Sequence[int]) -> None:
                     "response": answer("word " * 100).decode(),
                 }
                 text = json.dumps(record)
-                kong = FakeKong(consumer="t", body=prompt, answers={
-                    "kong.nginx.get_var": f"{n:032x}", "kong.log.serialize": text,
-                })  # fmt: skip
+                kong = FakeKong(
+                    consumer="t",
+                    body=prompt,
+                    answers={"kong.nginx.get_var": f"{n:032x}", "kong.log.serialize": text},
+                )
                 access.append(_timed(kong, plugin, "access"))
                 log.append(_timed(kong, plugin, "log"))
                 calls = len(kong.calls)
-            print(f"prompt of {size:>8} bytes        " + "".join(
-                f"{statistics.quantiles(times, n=100)[q - 1] * 1e6:>{width}.0f}"
-                for times, q, width in ((access, 50, 17), (access, 95, 8), (log, 50, 10), (log, 95, 8))
-            ) + f"{calls:>8}")  # fmt: skip
+            print(
+                f"prompt of {size:>8} bytes        "
+                + "".join(
+                    f"{statistics.quantiles(times, n=100)[q - 1] * 1e6:>{width}.0f}"
+                    for times, q, width in ((access, 50, 17), (access, 95, 8), (log, 50, 10), (log, 95, 8))
+                )
+                + f"{calls:>8}"
+            )
         courier.stop()
 
 
@@ -178,8 +191,10 @@ def large(policy: Policy) -> None:
     began = time.process_time()
     for _ in range(20):
         redact(RawContent(kept, len(prompt)), policy, names=None)
-    print(f"\nredaction of a prompt of {len(prompt)} bytes, of which {len(kept)} are looked at: "
-          f"{(time.process_time() - began) * 50:.1f} ms")  # fmt: skip
+    print(
+        f"\nredaction of a prompt of {len(prompt)} bytes, of which {len(kept)} are looked at: "
+        f"{(time.process_time() - began) * 50:.1f} ms"
+    )
 
 
 def main() -> int:
@@ -194,8 +209,10 @@ def main() -> int:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
-    print(f"commit {commit.stdout.strip() or '?'}, {platform.machine()}, {os.cpu_count()} cores, "
-          f"Python {platform.python_version()}")  # fmt: skip
+    print(
+        f"commit {commit.stdout.strip() or '?'}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}"
+    )
     if args.memory:
         return memory(args.memory)
     names = _names()
@@ -206,8 +223,10 @@ def main() -> int:
         leaks(rows, None, "redaction, without names")
         if names is not None:
             leaks(rows, names, "redaction, with names")
-    print(f"\nthe worker, mean text {statistics.mean(map(len, texts)):.0f} characters, twice a record\n"
-          f"{'':44}{'records/s':>10}{'ms':>10}{'bytes':>10}")  # fmt: skip
+    print(
+        f"\nthe worker, mean text {statistics.mean(map(len, texts)):.0f} characters, twice a record\n"
+        f"{'':44}{'records/s':>10}{'ms':>10}{'bytes':>10}"
+    )
     pipeline(texts, args.records, None, {"content": "off"}, "content: off")
     pipeline(texts, args.records, None, {"content": "hashed"}, "content: hashed")
     pipeline(texts, args.records, None, {}, "content: redacted")
@@ -225,9 +244,13 @@ class WholeWay:
         self.folder, self.written = folder, 0
         self.sink = folder / "audit.jsonl"
         plain = {
-            "journal": f"{folder}/journal.jsonl", "state_dir": str(folder), "node": "bench",
-            "sinks": [{"name": "file", "type": "file", "path": str(self.sink), "batch_size": 1000, "flush_ms": 50}],
-        }  # fmt: skip
+            "journal": f"{folder}/journal.jsonl",
+            "state_dir": str(folder),
+            "node": "bench",
+            "sinks": [
+                {"name": "file", "type": "file", "path": str(self.sink), "batch_size": 1000, "flush_ms": 50}
+            ],
+        }
         self.plugin = load_plugin().Plugin(
             {"encryption_key": KEY, "pipeline": plain, "route_id": "r", "deadline_ms": 1500, **policy}
         )
@@ -239,9 +262,11 @@ class WholeWay:
         """One request: access, log, and Kong's line."""
         record = kong_record(number)
         record["ai"]["proxy"]["payload"] = {"request": "", "response": reply.decode()}
-        kong = FakeKong(consumer="t", body=prompt, answers={
-            "kong.nginx.get_var": f"{number:032x}", "kong.log.serialize": json.dumps(record),
-        })  # fmt: skip
+        kong = FakeKong(
+            consumer="t",
+            body=prompt,
+            answers={"kong.nginx.get_var": f"{number:032x}", "kong.log.serialize": json.dumps(record)},
+        )
         kong.run(self.plugin, "access")
         kong.run(self.plugin, "log")
         del record["ai"]["proxy"]["payload"]
@@ -302,9 +327,11 @@ def memory(count: int, *, marks: int = 10, large_prompts: int = 50) -> int:
             if (number + 1) % max(1, count // marks) == 0:
                 way.wait()
                 now, took = way.worker(), time.monotonic() - began
-                print(f"{way.arrived():>10}{now['rss']:>12.1f}{now['peak']:>8.1f}{way.own_mib():>12.1f}"
-                      f"{(number + 1) / took:>11.0f}{(now['cpu'] - before['cpu']) / number * 1000:>15.2f}",
-                      flush=True)  # fmt: skip
+                print(
+                    f"{way.arrived():>10}{now['rss']:>12.1f}{now['peak']:>8.1f}{way.own_mib():>12.1f}"
+                    f"{(number + 1) / took:>11.0f}{(now['cpu'] - before['cpu']) / number * 1000:>15.2f}",
+                    flush=True,
+                )
         way.wait()
         way.courier.stop()
         lines = way.sink.read_bytes().splitlines()
@@ -331,10 +358,12 @@ def _large_prompts(bound: int, count: int) -> bool:
         way.courier.stop()
         records = [json.loads(line) for line in way.sink.read_bytes().splitlines()[1:]]
         size = max(len(json.dumps(r["content"])) for r in records)
-        print(f"{count} prompts of {len(prompt)} bytes, max_content_bytes {bound}: "
-              f"{(after['cpu'] - before['cpu']) / count * 1000:.0f} ms of the worker each, its memory "
-              f"{before['rss']:.0f} to {after['rss']:.0f} MiB, at its peak {after['peak']:.0f}; "
-              f"content at the sink {size} bytes, {dict(Counter(r['content']['state'] for r in records))}")  # fmt: skip
+        print(
+            f"{count} prompts of {len(prompt)} bytes, max_content_bytes {bound}: "
+            f"{(after['cpu'] - before['cpu']) / count * 1000:.0f} ms of the worker each, its memory "
+            f"{before['rss']:.0f} to {after['rss']:.0f} MiB, at its peak {after['peak']:.0f}; "
+            f"content at the sink {size} bytes, {dict(Counter(r['content']['state'] for r in records))}"
+        )
         return len(records) != count
 
 
@@ -350,7 +379,7 @@ def load_plugin() -> Any:
 
 def _names() -> NameFinder | None:
     try:
-        from tenantgate.pii.name_models import load_names  # noqa: PLC0415 - an extra
+        from tenantgate.pii.name_models import load_names
 
         return load_names()
     except (TenantgateError, ImportError) as error:

@@ -233,12 +233,19 @@ def load_plugin(server: RedisServer, args: argparse.Namespace) -> Any:
     module = bench_cache.plugin_module()
     return module.Plugin(
         {
-            "encryption_key": bench_cache.KEY, "namespace": "bench", "max_wrong_rate": args.max_wrong_rate,
-            "probe_rate": args.probe_rate, "verifier": args.verifier, "cache_ttl": 86_400,
-            "max_entries": 1_000_000, "max_megabytes": 4096, "deadline_ms": 1500, "sweep_interval": 0,
+            "encryption_key": bench_cache.KEY,
+            "namespace": "bench",
+            "max_wrong_rate": args.max_wrong_rate,
+            "probe_rate": args.probe_rate,
+            "verifier": args.verifier,
+            "cache_ttl": 86_400,
+            "max_entries": 1_000_000,
+            "max_megabytes": 4096,
+            "deadline_ms": 1500,
+            "sweep_interval": 0,
             "redis": {"host": "127.0.0.1", "port": server.port, "timeout_ms": 1000},
         }
-    )  # fmt: skip
+    )
 
 
 def order(requests: Sequence[Request], rng: random.Random, *, zipf: bool) -> list[Request]:
@@ -263,10 +270,7 @@ def run(args: argparse.Namespace) -> Json:
             say(f"\n{name}: the calibration, without a domain of this name, begins at {start}")
             asked = order(requests, rng, zipf=args.zipf)
             tenant = Tenant(load_plugin(server, args), f"{name}-{time.time_ns()}", _provider(args))
-            parts = [
-                (name, f"the first {FIRST}", asked[:FIRST]),
-                (name, "after that", asked[FIRST:]),
-            ]
+            parts = [(name, f"the first {FIRST}", asked[:FIRST]), (name, "after that", asked[FIRST:])]
             out["sets"][name] = {"start": start, **replay(tenant, parts)}
         use_calibration("", args.verifier, Path(folder))
         first, *others = sets

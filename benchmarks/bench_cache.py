@@ -443,9 +443,14 @@ def bench_neighbours(
     where = f"{keys.base}v"
     for i, vector in enumerate(held):
         store.store(
-            keys, str(i), b"-", ttl_s=86_400, max_entries=1_000_000, max_bytes=1 << 40,
+            keys,
+            str(i),
+            b"-",
+            ttl_s=86_400,
+            max_entries=1_000_000,
+            max_bytes=1 << 40,
             vector=(where, vector.tobytes()),
-        )  # fmt: skip
+        )
     cosines = asked @ held.T
     best = np.argsort(-cosines, axis=1)[:, :NEAREST]
     near = [i for i in range(len(asked)) if cosines[i, best[i, 0]] >= NEAR]
@@ -511,12 +516,17 @@ def load_plugin(server: RedisServer, bound: float, verifier: str) -> Any:
     """
     return plugin_module().Plugin(
         {
-            "encryption_key": KEY, "namespace": "bench", "max_wrong_rate": bound, "verifier": verifier,
-            "cache_ttl": 86_400, "probe_rate": 0,
-            "max_entries": 1_000_000, "deadline_ms": 1500,
+            "encryption_key": KEY,
+            "namespace": "bench",
+            "max_wrong_rate": bound,
+            "verifier": verifier,
+            "cache_ttl": 86_400,
+            "probe_rate": 0,
+            "max_entries": 1_000_000,
+            "deadline_ms": 1500,
             "redis": {"host": "127.0.0.1", "port": server.port, "timeout_ms": 1000},
         }
-    )  # fmt: skip
+    )
 
 
 def run(args: argparse.Namespace) -> Json:
@@ -539,8 +549,10 @@ def run(args: argparse.Namespace) -> Json:
     }
     for name, value in out["surroundings"].items():
         say(f"{name:<12} {value}")
-    say(f"{'settings':<12} verifier {args.verifier}, max_wrong_rate {args.max_wrong_rate}, seed {args.seed}"
-        f"{', only what the verifier was not trained on' if args.held_out else ''}")  # fmt: skip
+    say(
+        f"{'settings':<12} verifier {args.verifier}, max_wrong_rate {args.max_wrong_rate}, seed {args.seed}"
+        f"{', only what the verifier was not trained on' if args.held_out else ''}"
+    )
     if not args.held_out:
         say(
             "note: the shipped verifier may have been trained on some of these rows; --held-out leaves them out"
@@ -561,9 +573,11 @@ def run(args: argparse.Namespace) -> Json:
             "replay, each text once: every hit is by similarity",
         )
         out["replay_zipf"] = replay(
-            Client(plugin, "zipf", texts), requests, zipf_order(len(texts), len(texts), rng),
+            Client(plugin, "zipf", texts),
+            requests,
+            zipf_order(len(texts), len(texts), rng),
             f"another run, with repeats drawn by Zipf's law (exponent {ZIPF:g}): not comparable with the first",
-        )  # fmt: skip
+        )
         out["latency"] = bench_latency(plugin, server, models, texts, rng)
         if args.neighbours:
             questions = sorted({text for pair in read_pairs(args.pairs) for text in (pair.a, pair.b)})
@@ -582,19 +596,24 @@ def main(argv: list[str] | None = None) -> int:
         "--texts", type=int, default=20_000, metavar="N", help="texts at most (default: %(default)s)"
     )
     parser.add_argument(
-        "--max-wrong-rate", type=float, default=fields_of(CacheConfig)["max_wrong_rate"].default, metavar="R",
+        "--max-wrong-rate",
+        type=float,
+        default=fields_of(CacheConfig)["max_wrong_rate"].default,
+        metavar="R",
         help="default: the plugin's, %(default)s",
-    )  # fmt: skip
+    )
     parser.add_argument("--verifier", choices=VERIFIERS, default=BUILT_IN, help="as the plugin's field")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument(
-        "--held-out", action="store_true",
-        help="only what train_verifier.py holds out of these files",
-    )  # fmt: skip
+        "--held-out", action="store_true", help="only what train_verifier.py holds out of these files"
+    )
     parser.add_argument(
-        "--neighbours", type=int, default=0, metavar="N",
+        "--neighbours",
+        type=int,
+        default=0,
+        metavar="N",
         help="also measure the search among so many of PAIRS' questions",
-    )  # fmt: skip
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     args = parser.parse_args(argv)
     started = time.monotonic()

@@ -110,8 +110,11 @@ def _counted(pairs: Iterable[Apart], decision: Decision) -> dict[str, Count]:
 
 def _print(title: str, counts: dict[str, Count], show: int) -> Json:
     total = Count(*(sum(getattr(c, name) for c in counts.values()) for name in ("pairs", "passed", "served")))
-    print(f"\n  {title}: {total.pairs:,} pairs, {total.passed} pass the rules, {total.served} served "
-          f"({total.served / max(1, total.pairs):.2%})", flush=True)  # fmt: skip
+    print(
+        f"\n  {title}: {total.pairs:,} pairs, {total.passed} pass the rules, {total.served} served "
+        f"({total.served / max(1, total.pairs):.2%})",
+        flush=True,
+    )
     for kind, count in counts.items():
         if count.passed or len(counts) < 12:
             print(f"    {kind:<14} {count.pairs:>6} pairs {count.passed:>5} pass {count.served:>5} served")
@@ -138,8 +141,11 @@ def bench_tables(models: CacheModels, threshold: float, show: int = 0) -> Json:
     same = [pair for pair in dict.fromkeys(paraphrases()) if pair[0] != pair[1]]
     kept = [pair for pair in same if decision.passes(*pair)]
     served = sum(decision.serves(*pair) for pair in kept)
-    print(f"\n  paraphrases by template: {len(same):,}, {len(kept) / len(same):.1%} pass the rules, "
-          f"{served / len(same):.1%} served", flush=True)  # fmt: skip
+    print(
+        f"\n  paraphrases by template: {len(same):,}, {len(kept) / len(same):.1%} pass the rules, "
+        f"{served / len(same):.1%} served",
+        flush=True,
+    )
     out["paraphrases"] = {"pairs": len(same), "passed": len(kept), "served": served}
     out["cost_us"] = _cost()
     return out
@@ -164,9 +170,11 @@ def _cost() -> Json:
 
     figures = {f.__name__: _best(f) for f in (language, question, near, same)}
     names = {
-        "language": "fitness", "question": "reading the question", "near": "four near misses beside it",
+        "language": "fitness",
+        "question": "reading the question",
+        "near": "four near misses beside it",
         "same": "reading and comparing one that is the same",
-    }  # fmt: skip
+    }
     shown = ", ".join(f"{names[name]} {value:.0f} µs" for name, value in figures.items())
     print(f"\n  cost of 100 tokens: {shown}")
     return figures

@@ -169,7 +169,7 @@ def dropped(
 
 
 def _near(keep: Sequence[tuple[int, int]], span: tuple[int, int]) -> Iterable[tuple[int, int]]:
-    from bisect import bisect_right  # noqa: PLC0415
+    from bisect import bisect_right
 
     i = bisect_right(keep, (span[0], sys.maxsize))
     return keep[max(0, i - 1) : i + 2]
@@ -295,8 +295,10 @@ def compare(rows: list[dict[str, Any]], config: CompressConfig, lingua: str | No
                 links = links_of(prompt)
                 tally.links += links.total()
                 tally.links_kept += (links & links_of(text)).total()
-    print(f"\nPruners compared: {sum(rest)} held-out prompts, "
-          f"{sum(next(iter(tallies.values())).had.values())} facts")  # fmt: skip
+    print(
+        f"\nPruners compared: {sum(rest)} held-out prompts, "
+        f"{sum(next(iter(tallies.values())).had.values())} facts"
+    )
     for rate in _RATES:
         title = f"as few tokens as the model at {rate}"
         print(f"{title:<34} {'saved':>7} {'facts':>8} {'number':>8} {'name':>8} {'rare':>8} {'links':>8}")

@@ -38,13 +38,22 @@ WORDS = (20, 100, 850, 2000)
 OVERLAP = 0.5  # of a span that a finding must cover, or of a finding that must lie in a span
 # The test set's names of what our detectors call otherwise, and what each needs.
 STRUCTURED = {
-    "EMAIL_ADDRESS": "EMAIL_ADDRESS", "CREDIT_CARD": "CREDIT_CARD", "IBAN_CODE": "IBAN_CODE", "US_SSN": "US_SSN",
-    "PHONE_NUMBER": "PHONE_NUMBER", "IP_ADDRESS": "IP_ADDRESS", "US_DRIVER_LICENSE": "US_DRIVER_LICENSE",
+    "EMAIL_ADDRESS": "EMAIL_ADDRESS",
+    "CREDIT_CARD": "CREDIT_CARD",
+    "IBAN_CODE": "IBAN_CODE",
+    "US_SSN": "US_SSN",
+    "PHONE_NUMBER": "PHONE_NUMBER",
+    "IP_ADDRESS": "IP_ADDRESS",
+    "US_DRIVER_LICENSE": "US_DRIVER_LICENSE",
     "DOMAIN_NAME": "URL",
-}  # fmt: skip
+}
 NAMED = {
-    "PERSON": "PERSON", "GPE": "LOCATION", "STREET_ADDRESS": "LOCATION", "ORGANIZATION": "ORGANIZATION", "NRP": "NRP",
-}  # fmt: skip
+    "PERSON": "PERSON",
+    "GPE": "LOCATION",
+    "STREET_ADDRESS": "LOCATION",
+    "ORGANIZATION": "ORGANIZATION",
+    "NRP": "NRP",
+}
 
 
 def personal(path: Path, find: Callable[[str], Iterable[Finding]], names: dict[str, str], title: str) -> None:

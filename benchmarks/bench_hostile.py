@@ -251,9 +251,19 @@ class hostile:  # noqa: N801 - reads as a statement
         self._file.write(body)
         self._file.flush()
         self._command = [
-            sys.executable, __file__, "--attack", stack.url(tenant="hostile", provider="mock", model="m"),
-            "--key", stack.key("hostile"), "--body", self._file.name, "--rate", str(rate), "--seconds", str(seconds),
-        ]  # fmt: skip
+            sys.executable,
+            __file__,
+            "--attack",
+            stack.url(tenant="hostile", provider="mock", model="m"),
+            "--key",
+            stack.key("hostile"),
+            "--body",
+            self._file.name,
+            "--rate",
+            str(rate),
+            "--seconds",
+            str(seconds),
+        ]
         self._statuses: dict[str, int] = {}
 
     def __enter__(self) -> dict[str, int]:

@@ -79,10 +79,13 @@ def tenantgate(site: Site, configuration: Configuration) -> Gateway:
     targets = [site.target(configuration, t) for t in range(TENANTS)]
     host = "Kong" if "Kong (" in site.stack.description else "embedded host"
     return Gateway(
-        name=f"{host}, {configuration.title}", version=__version__, about=json.dumps(dict(configuration.sections)),
-        urls=tuple(u for u, _ in targets), headers=tuple(h for _, h in targets),
+        name=f"{host}, {configuration.title}",
+        version=__version__,
+        about=json.dumps(dict(configuration.sections)),
+        urls=tuple(u for u, _ in targets),
+        headers=tuple(h for _, h in targets),
         pids=lambda: [p for role in ("gateway", *configuration.plugins) for p in site.roles()[role]],
-    )  # fmt: skip
+    )
 
 
 # -- measuring --------------------------------------------------------------------------------------------
@@ -133,29 +136,40 @@ def measure(gateway: Gateway, mock_url: str, mock: Site, args: argparse.Namespac
     pairs = [(a, b) for a, b in zip(bare, ours, strict=True) if "error" not in (a.outcome, b.outcome)]
     passed = [(a, b) for a, b in pairs if b.outcome == "pass" and not b.ask.stream]
     tokens = [
-        (a.shot.token_s, b.shot.token_s) for a, b in pairs
+        (a.shot.token_s, b.shot.token_s)
+        for a, b in pairs
         if b.ask.stream and b.outcome == "pass" and a.shot.token_s and b.shot.token_s
-    ]  # fmt: skip
+    ]
     hits = [j for j in ours if j.outcome == "hit"]
     plain = [j for j in ours if j.outcome == "pass" and j.ask.kind in _UNTOUCHED]
     n = len(asks)
     return {
-        "streams": bool(streams), "name": gateway.name, "version": gateway.version,
-        "about": gateway.about, "requests": n,
+        "streams": bool(streams),
+        "name": gateway.name,
+        "version": gateway.version,
+        "about": gateway.about,
+        "requests": n,
         "latency": _compared([(a.shot.total_s, b.shot.total_s) for a, b in passed]),
         "first_token": _compared(tokens),
         "provider_asked": asked,
         "errors": sum(j.outcome == "error" for j in ours),
-        "hits": len(hits), "hit_ms": 1000 * statistics.median([j.shot.total_s for j in hits] or [0.0]),
-        "wrong": sum(j.wrong for j in hits), "foreign": sum(j.foreign for j in hits),
-        "near_wrong": [sum(j.wrong for j in hits if j.ask.kind == "near"), sum(j.ask.kind == "near" for j in ours)],
+        "hits": len(hits),
+        "hit_ms": 1000 * statistics.median([j.shot.total_s for j in hits] or [0.0]),
+        "wrong": sum(j.wrong for j in hits),
+        "foreign": sum(j.foreign for j in hits),
+        "near_wrong": [
+            sum(j.wrong for j in hits if j.ask.kind == "near"),
+            sum(j.ask.kind == "near" for j in ours),
+        ],
         "rewritten": [sum(j.wrong for j in plain), len(plain)],
-        "repeats": _share(ours, "repeat", "hit"), "paraphrases": _share(ours, "paraphrase", "hit"),
+        "repeats": _share(ours, "repeat", "hit"),
+        "paraphrases": _share(ours, "paraphrase", "hit"),
         "attacks_blocked": _share(ours, "attack", "blocked"),
         "personal_in_clear": [sum(j.shot.clear for j in ours), sum(j.ask.kind == "personal" for j in ours)],
-        "cpu_ms": 1000 * procs.spent(before, after)["it"] / n, "rss_mb": after["it"].rss_mb,
+        "cpu_ms": 1000 * procs.spent(before, after)["it"] / n,
+        "rss_mb": after["it"].rss_mb,
         "throughput": _throughput(gateway, mock, args),
-    }  # fmt: skip
+    }
 
 
 def _hits(shots: list[Shot], target: str) -> list[Shot]:
@@ -180,10 +194,20 @@ def _share(ours: list[Judged], kind: str, outcome: str) -> list[int]:
 def _throughput(gateway: Gateway, mock: Site, args: argparse.Namespace) -> float:
     asks = workload.make(6000, seed=77, tenants=TENANTS, kinds=("fresh",))
     plan = Plan(
-        [Due(0.0, "ours", a.number, gateway.urls[a.tenant], dict(gateway.headers[a.tenant]), a.body(**gateway.extra))
-         for a in asks],
-        lanes=_LANES, seconds=args.burst,
-    )  # fmt: skip
+        [
+            Due(
+                0.0,
+                "ours",
+                a.number,
+                gateway.urls[a.tenant],
+                dict(gateway.headers[a.tenant]),
+                a.body(**gateway.extra),
+            )
+            for a in asks
+        ],
+        lanes=_LANES,
+        seconds=args.burst,
+    )
     with mock.stack.mock_behaviour(latency_ms=0.0, chunk_ms=0.0):
         done = load.run(plan)
     return sum(s.status == 200 for s in done) / float(args.burst)
@@ -194,13 +218,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     found, left = configurations.read(_FOLDER)
     ours = [BARE, *(c for c in found if c.name in ("cache", "guardrails", "all"))]
     ours = [c for c in ours if args.only.lower() in c.title.lower()]
-    result: dict[str, Any] = {"about": running.about(running.Settings(rate=args.rate, seconds=args.seconds)),
-                              "gateways": [], "blanks": dict(_BLANKS)}  # fmt: skip
+    result: dict[str, Any] = {
+        "about": running.about(running.Settings(rate=args.rate, seconds=args.seconds)),
+        "gateways": [],
+        "blanks": dict(_BLANKS),
+    }
     with tempfile.TemporaryDirectory(prefix="tg-peers-") as name:
         folder = Path(name)
         for number, configuration in enumerate(ours):
-            with Site([configuration], folder / f"site-{number}", tenants=TENANTS, latency_ms=args.latency_ms,
-                      chunk_ms=2.0, kong_bin=args.kong) as site:  # fmt: skip
+            with Site(
+                [configuration],
+                folder / f"site-{number}",
+                tenants=TENANTS,
+                latency_ms=args.latency_ms,
+                chunk_ms=2.0,
+                kong_bin=args.kong,
+            ) as site:
                 say(f"{configuration.title} …")
                 gateway = tenantgate(site, configuration)
                 result["gateways"].append(measure(gateway, site.stack.mock_url, site, args))
@@ -227,9 +260,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-_HEAD: Final = ("", "version", "added p50 ms", "p95", "p99", "first token p50", "at most, requests/s", "CPU ms",
-                "RSS MiB", "a hit takes p50", "repeats", "paraphrases", "hits wrong", "near misses wrong",
-                "hits of others", "attacks blocked", "personal in clear", "others rewritten", "errors")  # fmt: skip
+_HEAD: Final = (
+    "",
+    "version",
+    "added p50 ms",
+    "p95",
+    "p99",
+    "first token p50",
+    "at most, requests/s",
+    "CPU ms",
+    "RSS MiB",
+    "a hit takes p50",
+    "repeats",
+    "paraphrases",
+    "hits wrong",
+    "near misses wrong",
+    "hits of others",
+    "attacks blocked",
+    "personal in clear",
+    "others rewritten",
+    "errors",
+)
 
 
 def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -237,14 +288,25 @@ def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     out: list[tuple[str, ...]] = []
     for g in result["gateways"]:
         added, token = g["latency"]["added"], g["first_token"]["added"]
-        out.append((
-            g["name"], g["version"], *(_value(added, q) for q in ("p50", "p95", "p99")), _value(token, "p50"),
-            f"{g['throughput']:.0f}", f"{g['cpu_ms']:.1f}", f"{g['rss_mb']:.0f}",
-            f"{g['hit_ms']:.1f}" if g["hits"] else "", *(_of(g[what]) for what in ("repeats", "paraphrases")),
-            *(f"{n}/{of}" if g["hits"] else "" for n, of in ((g["wrong"], g["hits"]), g["near_wrong"])),
-            str(g["foreign"]) if g["hits"] else "", _of(g["attacks_blocked"]),
-            f"{g['personal_in_clear'][0]}/{g['personal_in_clear'][1]}", _of(g["rewritten"]), str(g["errors"]),
-        ))  # fmt: skip
+        out.append(
+            (
+                g["name"],
+                g["version"],
+                *(_value(added, q) for q in ("p50", "p95", "p99")),
+                _value(token, "p50"),
+                f"{g['throughput']:.0f}",
+                f"{g['cpu_ms']:.1f}",
+                f"{g['rss_mb']:.0f}",
+                f"{g['hit_ms']:.1f}" if g["hits"] else "",
+                *(_of(g[what]) for what in ("repeats", "paraphrases")),
+                *(f"{n}/{of}" if g["hits"] else "" for n, of in ((g["wrong"], g["hits"]), g["near_wrong"])),
+                str(g["foreign"]) if g["hits"] else "",
+                _of(g["attacks_blocked"]),
+                f"{g['personal_in_clear'][0]}/{g['personal_in_clear'][1]}",
+                _of(g["rewritten"]),
+                str(g["errors"]),
+            )
+        )
     out += [(name, *[""] * (len(_HEAD) - 1)) for name in result["blanks"]]
     return out
 
@@ -283,8 +345,13 @@ def main() -> int:
     """Install, or measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--install", type=Path, metavar="DIR", help="put the peers there, and end")
-    parser.add_argument("--peers", type=Path, default=Path("reports/peers-installed"), metavar="DIR",
-                        help="where they were put")  # fmt: skip
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        default=Path("reports/peers-installed"),
+        metavar="DIR",
+        help="where they were put",
+    )
     parser.add_argument("--kong", type=Path, metavar="BIN", help="a real Kong for ours")
     parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--seconds", type=float, default=20.0)

@@ -109,8 +109,13 @@ def servers(folder: Path) -> dict[str, list[str]]:
     """The start commands, by name."""
     stock = [
         str(Path(sys.executable).with_name("kong-python-pluginserver")),
-        "-d", str(folder / "plugins"), "-p", str(folder), "--no-lua-style", "--socket-name",
-    ]  # fmt: skip
+        "-d",
+        str(folder / "plugins"),
+        "-p",
+        str(folder),
+        "--no-lua-style",
+        "--socket-name",
+    ]
     ours = [
         sys.executable,
         "-m",

@@ -133,9 +133,18 @@ class Filling:
             name, vector = f"{i:032x}", self._vectors.of(tenant, i)
             # As RedisCache.store does, many to a trip: filling isn't what is measured.
             pipe.eval(
-                self._script, 4, keys.entry(name), *where,
-                _VALUE, 86_400, name, keys.entry(""), 10**9, 10**12, vector.tobytes(),
-            )  # fmt: skip
+                self._script,
+                4,
+                keys.entry(name),
+                *where,
+                _VALUE,
+                86_400,
+                name,
+                keys.entry(""),
+                10**9,
+                10**12,
+                vector.tobytes(),
+            )
         pipe.execute()
 
 
@@ -184,10 +193,20 @@ def measure(site: Site, where: str, *, tenants: int, entries: int, before: int, 
     for i, (keys, _, _) in enumerate(chosen):
         store.forget(keys, f"f{i:031x}")
     return Cell(
-        where, tenants, entries, stats.quantiles(exact), stats.quantiles(similar), stats.quantiles(stored),
-        (cpu[1] - cpu[0]) / lookups * 1e6, (cpu[2] - cpu[1]) / lookups * 1e6, together(store, chosen),
-        (memory - before) / entries, count, lookups, missed,
-    )  # fmt: skip
+        where,
+        tenants,
+        entries,
+        stats.quantiles(exact),
+        stats.quantiles(similar),
+        stats.quantiles(stored),
+        (cpu[1] - cpu[0]) / lookups * 1e6,
+        (cpu[2] - cpu[1]) / lookups * 1e6,
+        together(store, chosen),
+        (memory - before) / entries,
+        count,
+        lookups,
+        missed,
+    )
 
 
 def together(store: RedisCache, chosen: Sequence[tuple[Keys, str, bytes]]) -> float:
@@ -345,21 +364,43 @@ def gates(result: dict[str, Any]) -> list[str]:
     return out
 
 
-_HEAD: Final = ("", "tenants", "entries", "exact p50 ms", "p95", "similar p50 ms", "p95", "p99", "store p50 ms",
-                "Redis us exact", "similar", "similar/s", "bytes/entry", "not found")  # fmt: skip
+_HEAD: Final = (
+    "",
+    "tenants",
+    "entries",
+    "exact p50 ms",
+    "p95",
+    "similar p50 ms",
+    "p95",
+    "p99",
+    "store p50 ms",
+    "Redis us exact",
+    "similar",
+    "similar/s",
+    "bytes/entry",
+    "not found",
+)
 
 
 def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """The table."""
     return [
         (
-            c["where"], f"{c['tenants']:,}", f"{c['entries']:,}", f"{c['exact_ms']['p50']:.2f}",
-            f"{c['exact_ms']['p95']:.2f}", *(f"{c['similar_ms'][q]:.2f}" for q in ("p50", "p95", "p99")),
-            f"{c['store_ms']['p50']:.2f}", f"{c['exact_cpu_us']:.0f}", f"{c['similar_cpu_us']:.0f}",
-            f"{c['similar_per_s']:.0f}", f"{c['bytes_per_entry']:.0f}", str(c["missed"]),
+            c["where"],
+            f"{c['tenants']:,}",
+            f"{c['entries']:,}",
+            f"{c['exact_ms']['p50']:.2f}",
+            f"{c['exact_ms']['p95']:.2f}",
+            *(f"{c['similar_ms'][q]:.2f}" for q in ("p50", "p95", "p99")),
+            f"{c['store_ms']['p50']:.2f}",
+            f"{c['exact_cpu_us']:.0f}",
+            f"{c['similar_cpu_us']:.0f}",
+            f"{c['similar_per_s']:.0f}",
+            f"{c['bytes_per_entry']:.0f}",
+            str(c["missed"]),
         )
         for c in result["cells"]
-    ]  # fmt: skip
+    ]
 
 
 def paper_rows(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -388,10 +429,11 @@ def html_page(result: dict[str, Any]) -> str:
         return [(f"{t:,} tenants", [(c["entries"], get(c)) for c in cs]) for t, cs in by_tenants.items()]
 
     shown = (
-        ("Similar lookup, p50 ms", lambda c: c["similar_ms"]["p50"]), ("p95 ms", lambda c: c["similar_ms"]["p95"]),
+        ("Similar lookup, p50 ms", lambda c: c["similar_ms"]["p50"]),
+        ("p95 ms", lambda c: c["similar_ms"]["p95"]),
         ("Storing, p50 ms", lambda c: c["store_ms"]["p50"]),
         ("Memory, MiB", lambda c: c["bytes_per_entry"] * c["entries"] / 2**20),
-    )  # fmt: skip
+    )
     pictures = "".join(
         f"<div><h3>{title}</h3>{plots.curves(lines(get), x_label='entries', y_label='', log_x=True)}</div>"
         for title, get in shown

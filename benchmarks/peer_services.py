@@ -74,10 +74,10 @@ def service(path: str, answer: Callable[[Any], Any]) -> Wsgi:
 
 def analyzer() -> Wsgi:
     """``POST /analyze``: a text or several, a language, and what else `AnalyzerRequest` reads; gives the findings."""
-    import presidio_analyzer as presidio  # noqa: PLC0415
-    import tldextract  # noqa: PLC0415
-    import yaml  # noqa: PLC0415
-    from presidio_analyzer.nlp_engine import NlpEngineProvider  # noqa: PLC0415
+    import presidio_analyzer as presidio
+    import tldextract
+    import yaml
+    from presidio_analyzer.nlp_engine import NlpEngineProvider
 
     # Its recognizer of addresses would fetch the list of public suffixes; the package has one.
     tldextract.extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
@@ -88,8 +88,17 @@ def analyzer() -> Wsgi:
         nlp_engine=NlpEngineProvider(nlp_configuration=language).create_engine(), supported_languages=["en"]
     )
     batches = presidio.BatchAnalyzerEngine(engine)
-    options = ("correlation_id", "score_threshold", "entities", "return_decision_process", "ad_hoc_recognizers",
-               "context", "allow_list", "allow_list_match", "regex_flags")  # fmt: skip
+    options = (
+        "correlation_id",
+        "score_threshold",
+        "entities",
+        "return_decision_process",
+        "ad_hoc_recognizers",
+        "context",
+        "allow_list",
+        "allow_list_match",
+        "regex_flags",
+    )
 
     def answer(body: Any) -> Any:
         if not body.get("text") or not body.get("language"):
@@ -112,9 +121,9 @@ def finding(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def anonymizer() -> Wsgi:
     """``POST /anonymize``: a text, the findings, and how to replace which; gives the text and what was replaced."""
-    from presidio_anonymizer import AnonymizerEngine  # noqa: PLC0415
-    from presidio_anonymizer.entities import InvalidParamError  # noqa: PLC0415
-    from presidio_anonymizer.services.app_entities_convertor import AppEntitiesConvertor  # noqa: PLC0415
+    from presidio_anonymizer import AnonymizerEngine
+    from presidio_anonymizer.entities import InvalidParamError
+    from presidio_anonymizer.services.app_entities_convertor import AppEntitiesConvertor
 
     engine = AnonymizerEngine()
 
@@ -158,16 +167,18 @@ def embeddings(body: Mapping[str, Any], embed: Callable[[str], Any]) -> dict[str
         shown = base64.b64encode(vector.tobytes()).decode() if coded else vector.tolist()
         data.append({"object": "embedding", "index": index, "embedding": shown})
     return {
-        "object": "list", "data": data, "model": str(body.get("model", "")),
+        "object": "list",
+        "data": data,
+        "model": str(body.get("model", "")),
         "usage": {"prompt_tokens": 0, "total_tokens": 0},
-    }  # fmt: skip
+    }
 
 
 def serve_embeddings(port: int) -> None:
     """Answer on a loopback port until the process ends."""
-    from aiohttp import web  # noqa: PLC0415
+    from aiohttp import web
 
-    from tenantgate.models.files import build_models  # noqa: PLC0415
+    from tenantgate.models.files import build_models
 
     model = build_models().embedder()  # as our cache has it
 

@@ -101,9 +101,13 @@ def record(number: int, tenant: str, reply: Mapping[str, Any]) -> dict[str, Any]
         "tries": [{"ip": "127.0.0.1", "port": 9}],
         "route": {"id": "route-1", "name": f"llm.mock.mock-small.{tenant}", "paths": ["~/x"]},
         "consumer": {"id": "c-1", "custom_id": tenant, "username": f"tenant_{tenant}"},
-        "client_ip": "203.0.113.9", "started_at": int(time.time() * 1000), "source": "upstream",
-        "upstream_status": "200", "ai": {"proxy": proxy}, "tenantgate": {},
-    }  # fmt: skip
+        "client_ip": "203.0.113.9",
+        "started_at": int(time.time() * 1000),
+        "source": "upstream",
+        "upstream_status": "200",
+        "ai": {"proxy": proxy},
+        "tenantgate": {},
+    }
 
 
 def answers(number: int, tenant: str, body: bytes, reply: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +149,7 @@ class _ReplacedError(Exception):
 
 def _drive(
     kong: KongClient, instance: int, server: Server, requests: Requests, *, events: int, stop: threading.Event
-) -> None:  # fmt: skip
+) -> None:
     journal = server.config.get("pipeline", {}).get("journal")
     while not stop.is_set():
         number, tenant, body, reply = requests.next()
@@ -179,10 +183,16 @@ def servers(
     rendered = render(
         tenants,
         Surroundings(
-            folder=folder, run=folder, secrets=folder / "secrets.json", mock_url="http://127.0.0.1:9",
-            redis_port=port, proxy_port=1, status_port=2, extra={},
+            folder=folder,
+            run=folder,
+            secrets=folder / "secrets.json",
+            mock_url="http://127.0.0.1:9",
+            redis_port=port,
+            proxy_port=1,
+            status_port=2,
+            extra={},
         ),
-    )  # fmt: skip
+    )
     tree = yaml.safe_load(rendered.kong_yml.read_text())
     plugins = {p["name"]: p["config"] for p in tree["services"][0]["routes"][0]["plugins"]}
     started: list[Server] = []
@@ -194,10 +204,20 @@ def servers(
             at = folder / f"{name}.socket"
             child = Child(
                 name,
-                [sys.executable, "-m", "tenantgate.kong.launcher", "--plugin", str(paths.plugin_file(name)),
-                 "--socket", str(at), "--log-level", "error"],
-                log=folder / f"{name}.log", environ=rendered.environ,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "tenantgate.kong.launcher",
+                    "--plugin",
+                    str(paths.plugin_file(name)),
+                    "--socket",
+                    str(at),
+                    "--log-level",
+                    "error",
+                ],
+                log=folder / f"{name}.log",
+                environ=rendered.environ,
+            )
             exits.callback(child.stop)
             metrics = at.with_name(f"{name}.metrics.socket")
             wait_for(partial(_ready, metrics), child, what=name, timeout_s=_START_S)
@@ -232,10 +252,16 @@ def watch(running_servers: Sequence[Server], client: Any, total: int, stop: thre
             for server in running_servers:
                 pids = [server.child.pid, *descendants(server.child.pid)]
                 usage = procs.sample({"": pids})[""]
-                server.samples.append({
-                    "events": server.done, "rss_mb": usage.rss_mb, "threads": usage.threads, "files": usage.files,
-                    "keys": keys, "redis_mb": megabytes,
-                })  # fmt: skip
+                server.samples.append(
+                    {
+                        "events": server.done,
+                        "rss_mb": usage.rss_mb,
+                        "threads": usage.threads,
+                        "files": usage.files,
+                        "keys": keys,
+                        "redis_mb": megabytes,
+                    }
+                )
         stop.wait(0.1)
 
 
@@ -294,10 +320,13 @@ def soak(args: argparse.Namespace) -> dict[str, Any]:
                 for o in ("failed", "late")
             )
             result["servers"][s.name] = {
-                "events": s.done, "failed": dict(s.failed), "phases_failed": failed, "phases_late": late,
+                "events": s.done,
+                "failed": dict(s.failed),
+                "phases_failed": failed,
+                "phases_late": late,
                 "samples": s.samples,
                 "said": _errors(folder / f"{s.name}.log"),
-            }  # fmt: skip
+            }
     return result
 
 
@@ -350,11 +379,18 @@ def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     out = []
     for name, s in result["servers"].items():
         first, third, last = s["samples"][0], s["samples"][len(s["samples"]) // 3], s["samples"][-1]
-        out.append((
-            name, f"{s['events']:,}", str(sum(s["failed"].values())), str(s["phases_late"]), f"{first['rss_mb']:.0f}",
-            f"{third['rss_mb']:.0f}", f"{last['rss_mb']:.0f}",
-            *(f"{third[what]:.0f} → {last[what]:.0f}" for what in ("threads", "files", "keys")),
-        ))  # fmt: skip
+        out.append(
+            (
+                name,
+                f"{s['events']:,}",
+                str(sum(s["failed"].values())),
+                str(s["phases_late"]),
+                f"{first['rss_mb']:.0f}",
+                f"{third['rss_mb']:.0f}",
+                f"{last['rss_mb']:.0f}",
+                *(f"{third[what]:.0f} → {last[what]:.0f}" for what in ("threads", "files", "keys")),
+            )
+        )
     return out
 
 

@@ -41,9 +41,11 @@ class Chain:
         for _ in range(count):
             self.position += 100
             record = {
-                "id": f"id-{self.position}", "tenant": str(tenant), "content": {"state": "kept", "text": content},
+                "id": f"id-{self.position}",
+                "tenant": str(tenant),
+                "content": {"state": "kept", "text": content},
                 "time": "2026-01-01T00:00:00.000Z",
-            }  # fmt: skip
+            }
             entry, self.heads[tenant] = link(
                 record, self.heads.get(tenant, START), tenant=tenant, node="n", position=self.position
             )
@@ -127,17 +129,23 @@ class Rig:
         self.journal = self.folder / "journal.jsonl"
         self.line, self._theirs = socket.socketpair()
         self.plain = {
-            "journal": str(self.journal), "state_dir": str(self.folder), "node": "node-1", "wait_ms": 2000,
+            "journal": str(self.journal),
+            "state_dir": str(self.folder),
+            "node": "node-1",
+            "wait_ms": 2000,
             **self.config,
-        }  # fmt: skip
+        }
 
     @property
     def worker(self) -> Worker:
         if self._worker is None:
             self._worker = Worker(
-                parse(PipelineConfig, self.plain), self._theirs, self.spool, clock=lambda: self.now,
+                parse(PipelineConfig, self.plain),
+                self._theirs,
+                self.spool,
+                clock=lambda: self.now,
                 find_names=None if self.names is None else lambda: self.names,
-            )  # fmt: skip
+            )
         return self._worker
 
     def kill(self) -> None:

@@ -155,11 +155,15 @@ REWRITTEN: Final[dict[str, tuple[bytes, bytes]]] = {
     "escaped names": (b'{"mess\\u0061ges":[{"r\\u006fle":"user","content":"hi"}]}', said()),
     "stream null": (said(more=',"stream":null'), said()),
     "nulls": (
-        said('"hi","name":null,"tool_calls":null', more=',"n":null,"model":null,"stop":null,"stream_options":null'),
+        said(
+            '"hi","name":null,"tool_calls":null',
+            more=',"n":null,"model":null,"stop":null,"stream_options":null',
+        ),
         said(),
     ),
     "null among options": (
-        said(more=',"stream_options":{"include_usage":null}'), said(more=',"stream_options":{}'),
+        said(more=',"stream_options":{"include_usage":null}'),
+        said(more=',"stream_options":{}'),
     ),
     "a card with an exponent": (said(more=',"x":4111111111111111e0'), said(more=',"x":4111111111111111')),
     "a card with a point": (said(more=',"x":4.111111111111111e15'), said(more=',"x":4111111111111111')),
@@ -172,7 +176,7 @@ REWRITTEN: Final[dict[str, tuple[bytes, bytes]]] = {
     "many digits": (said(more=',"x":0.1000000000000000055511151231257827'), said(more=',"x":0.1')),
     "minus nought": (said(more=',"x":-0'), said(more=',"x":0')),
     "too small": (said(more=',"x":1e-999'), said(more=',"x":0.0')),
-}  # fmt: skip
+}
 """The same document, or what ai-proxy would make of it in any case."""
 
 TYPES: Final[dict[str, bool]] = {
@@ -236,12 +240,47 @@ DOCUMENTS: Final = st.fixed_dictionaries(
 
 _PIECES: Final = st.sampled_from(
     [
-        b"\0", b"\n", b"\x0b", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b'"', b"\\", b"\\u0", b"\\ud800",
-        b",", b":", b"{", b"}", b"[", b"]", b"null", b"NaN", b"Infinity", b"0x10", b"+1", b"01", b"1e999", b"-0",
-        b"4111111111111111e0", b"//", b"/**/", b"'", b" ", b"\t", b"\xc2\xa0", b',"content":"two"', b',"messages":[]',
-        b'"role":["user"],', b"\\u0063ontent", b"true", b'"stream":"false",', b'"stream":null,',
+        b"\0",
+        b"\n",
+        b"\x0b",
+        b"\xff",
+        b"\xc3",
+        b"\xed\xa0\x80",
+        b"\xef\xbb\xbf",
+        b'"',
+        b"\\",
+        b"\\u0",
+        b"\\ud800",
+        b",",
+        b":",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"null",
+        b"NaN",
+        b"Infinity",
+        b"0x10",
+        b"+1",
+        b"01",
+        b"1e999",
+        b"-0",
+        b"4111111111111111e0",
+        b"//",
+        b"/**/",
+        b"'",
+        b" ",
+        b"\t",
+        b"\xc2\xa0",
+        b',"content":"two"',
+        b',"messages":[]',
+        b'"role":["user"],',
+        b"\\u0063ontent",
+        b"true",
+        b'"stream":"false",',
+        b'"stream":null,',
     ]
-)  # fmt: skip
+)
 
 
 @st.composite

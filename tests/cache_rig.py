@@ -55,12 +55,14 @@ class Rig:
 
     def __post_init__(self) -> None:
         values = {
-            "encryption_key": KEY, "route_id": "route-1",
+            "encryption_key": KEY,
+            "route_id": "route-1",
             # Other work on the same two processors must not look like a Redis that is gone.
-            "redis": {"port": self.port, "timeout_ms": 1000}, "deadline_ms": 1500,
+            "redis": {"port": self.port, "timeout_ms": 1000},
+            "deadline_ms": 1500,
             # A process's thread that would sweep a Redis, and complain of it, when both tests and Redis are gone.
             "sweep_interval": 0,
-        }  # fmt: skip
+        }
         load_identifier()  # as the plugin's `warm_up` does: a first request may take longer than its deadline
         cache_learning._SEEN._held.clear()  # the process's: what another test looked up counts for it alone
         self.plugin = load_plugin().Plugin({**values, **self.config})
@@ -70,18 +72,29 @@ class Rig:
         return redis.Redis(port=self.port)
 
     def access(
-        self, text: Any = "q", *, tenant: str | None = "acme", headers: dict[str, str] | None = None,
-        messages: Any = None, body: bytes | None = None, **parameters: Any,
-    ) -> FakeKong:  # fmt: skip
+        self,
+        text: Any = "q",
+        *,
+        tenant: str | None = "acme",
+        headers: dict[str, str] | None = None,
+        messages: Any = None,
+        body: bytes | None = None,
+        **parameters: Any,
+    ) -> FakeKong:
         messages = messages or [{"role": "user", "content": text}]
         raw = llm.write({"messages": messages, **parameters}) if body is None else body
         kong = FakeKong(consumer=tenant, body=raw, headers=headers or {})
         return kong.run(self.plugin, "access")
 
     def log(
-        self, kong: FakeKong, *, status: int = 200, reason: str | None = "stop",
-        kind: str = "application/json", **message: Any,
-    ) -> None:  # fmt: skip
+        self,
+        kong: FakeKong,
+        *,
+        status: int = 200,
+        reason: str | None = "stop",
+        kind: str = "application/json",
+        **message: Any,
+    ) -> None:
         choice = {
             "message": {"role": "assistant", "content": self.answer, **message},
             "finish_reason": reason,

@@ -60,8 +60,11 @@ def response(
     **headers: str,
 ) -> FakeKong:
     kong = FakeKong(
-        consumer="acme", status=status, shared=dict(shared or {}), headers={"X-Request-ID": "req-1", **headers},
+        consumer="acme",
+        status=status,
+        shared=dict(shared or {}),
+        headers={"X-Request-ID": "req-1", **headers},
         response_headers={"Content-Type": kind, **({"Content-Encoding": encoding} if encoding else {})},
         answers={"kong.service.response.get_raw_body": raw, "kong.response.clear_header": None},
-    )  # fmt: skip
+    )
     return kong.run(made, "response")

@@ -21,10 +21,7 @@ from tenantgate.models import tensors as model_tensors
 WIDTH, WIDE, LAYERS, HEADS, RANK, HIDDEN = 32, 64, 2, 4, 3, 5
 LATE_FROM = 1  # the encoder's layer whose output a late reader reads on from
 SHAPE = onnx_bert.BertShape(heads=HEADS)
-TINY_SHAPES = {
-    "late": SHAPE,
-    "mpnet": SHAPE,
-}
+TINY_SHAPES = {"late": SHAPE, "mpnet": SHAPE}
 WORDS = [
     "[PAD]",
     "[UNK]",
@@ -57,10 +54,13 @@ def tiny_tensors() -> Tensors:
         "embeddings.LayerNorm.bias": draw(WIDTH),
     }
     sizes = {
-        "attention.self.query": (WIDTH, WIDTH), "attention.self.key": (WIDTH, WIDTH),
-        "attention.self.value": (WIDTH, WIDTH), "attention.output.dense": (WIDTH, WIDTH),
-        "intermediate.dense": (WIDE, WIDTH), "output.dense": (WIDTH, WIDE),
-    }  # fmt: skip
+        "attention.self.query": (WIDTH, WIDTH),
+        "attention.self.key": (WIDTH, WIDTH),
+        "attention.self.value": (WIDTH, WIDTH),
+        "attention.output.dense": (WIDTH, WIDTH),
+        "intermediate.dense": (WIDE, WIDTH),
+        "output.dense": (WIDTH, WIDE),
+    }
     for i in range(LAYERS):
         for name, (outputs, inputs) in sizes.items():
             tensors[f"encoder.layer.{i}.{name}.weight"] = draw(outputs, inputs)
@@ -75,10 +75,14 @@ def tiny_adapter() -> Tensors:
     rng = np.random.default_rng(1)
     query = "encoder.layer.1.attention.self.query"
     shapes = {
-        f"{query}.lora_A": (RANK, WIDTH), f"{query}.lora_B": (WIDTH, RANK), f"{query}.bias": (WIDTH,),
-        "head.hidden.weight": (HIDDEN, 3 * WIDTH), "head.hidden.bias": (HIDDEN,),
-        "head.out.weight": (1, HIDDEN), "head.out.bias": (1,),
-    }  # fmt: skip
+        f"{query}.lora_A": (RANK, WIDTH),
+        f"{query}.lora_B": (WIDTH, RANK),
+        f"{query}.bias": (WIDTH,),
+        "head.hidden.weight": (HIDDEN, 3 * WIDTH),
+        "head.hidden.bias": (HIDDEN,),
+        "head.out.weight": (1, HIDDEN),
+        "head.out.bias": (1,),
+    }
     return {name: rng.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
 
 
@@ -86,10 +90,16 @@ def tiny_late() -> Tensors:
     """A late reader's tensors: a layer with fewer heads and a narrower feed-forward part, and one without that."""
     rng, size = np.random.default_rng(4), WIDTH // HEADS
     shapes: dict[str, tuple[int, ...]] = {
-        "late.states.weight": (WIDTH, 2 * WIDTH), "late.states.bias": (WIDTH,), "late.norm.weight": (WIDTH,),
-        "late.norm.bias": (WIDTH,), "late.sides": (2, WIDTH), "head.hidden.weight": (HIDDEN, 4 * WIDTH),
-        "head.hidden.bias": (HIDDEN,), "head.out.weight": (1, HIDDEN), "head.out.bias": (1,),
-    }  # fmt: skip
+        "late.states.weight": (WIDTH, 2 * WIDTH),
+        "late.states.bias": (WIDTH,),
+        "late.norm.weight": (WIDTH,),
+        "late.norm.bias": (WIDTH,),
+        "late.sides": (2, WIDTH),
+        "head.hidden.weight": (HIDDEN, 4 * WIDTH),
+        "head.hidden.bias": (HIDDEN,),
+        "head.out.weight": (1, HIDDEN),
+        "head.out.bias": (1,),
+    }
     for i, heads, wide in ((LATE_FROM, 3, 7), (LATE_FROM + 1, 2, 0)):
         layer = f"encoder.layer.{i}"
         for part in ("query", "key", "value"):
@@ -123,10 +133,12 @@ def write_safetensors(path: Path, tensors: Tensors) -> None:
 def tiny_mpnet() -> Tensors:
     """The same encoder under MPNet's names, with two unused places in front and a bias by distance."""
     names = {
-        "attention.self.query": "attention.attn.q", "attention.self.key": "attention.attn.k",
-        "attention.self.value": "attention.attn.v", "attention.output.dense": "attention.attn.o",
+        "attention.self.query": "attention.attn.q",
+        "attention.self.key": "attention.attn.k",
+        "attention.self.value": "attention.attn.v",
+        "attention.output.dense": "attention.attn.o",
         "attention.output.LayerNorm": "attention.LayerNorm",
-    }  # fmt: skip
+    }
     found = {}
     for name, value in tiny_tensors().items():
         for usual, own in names.items():

@@ -182,14 +182,18 @@ def main() -> int:
         features=weights[-len(FEATURES) - 1 : -1].astype(np.float32),
         bias=np.float32(weights[-1]),
     )
-    print(f"{args.out}: {args.out.stat().st_size} bytes, {args.layers} layers, {len(learn)} transcripts, "
-          f"{len(x)} tokens, {(y == 1).mean():.1%} in the answer, {(y > 0).mean():.1%} content")  # fmt: skip
+    print(
+        f"{args.out}: {args.out.stat().st_size} bytes, {args.layers} layers, {len(learn)} transcripts, "
+        f"{len(x)} tokens, {(y == 1).mean():.1%} in the answer, {(y > 0).mean():.1%} content"
+    )
     x, y = (np.concatenate([getattr(t, name) for t in judge]) for name in ("inputs", "worth"))
     scores = x @ weights[:-1]
     content = y > 0
-    print(f"held out: {len(judge)} transcripts, {len(x)} tokens; AUC content against function words "
-          f"{auc(scores, content):.3f}, in the answer against other content "
-          f"{auc(scores[content], y[content] == 1):.3f}")  # fmt: skip
+    print(
+        f"held out: {len(judge)} transcripts, {len(x)} tokens; AUC content against function words "
+        f"{auc(scores, content):.3f}, in the answer against other content "
+        f"{auc(scores[content], y[content] == 1):.3f}"
+    )
     return 0
 
 

@@ -162,10 +162,17 @@ def table_of(rows: list[Row]) -> Table:
             inside.append((slice(base + mine.start, base + mine.stop), b - a))
     attack = np.array([r.attack for r in rows])
     return Table(
-        rows, windows.matrix(), segments.matrix(), np.array(of_window), np.array(of_segment), inside, attack,
-        np.array([r.source.split("/")[0] for r in rows]), np.array([bucket(r.text, "fold", FOLDS) for r in rows]),
+        rows,
+        windows.matrix(),
+        segments.matrix(),
+        np.array(of_window),
+        np.array(of_segment),
+        inside,
+        attack,
+        np.array([r.source.split("/")[0] for r in rows]),
+        np.array([bucket(r.text, "fold", FOLDS) for r in rows]),
         ~np.array([doubtful(r.text) for r in rows]) | (attack == 0),
-    )  # fmt: skip
+    )
 
 
 class Columns:
@@ -184,7 +191,7 @@ class Columns:
 
     def matrix(self) -> Any:
         """The rows so far."""
-        from scipy.sparse import csr_matrix  # noqa: PLC0415 - the benchmark needs none of it
+        from scipy.sparse import csr_matrix
 
         made = csr_matrix(
             (np.concatenate(self.values).astype(np.float32), np.concatenate(self.columns), self.ends),
@@ -196,7 +203,7 @@ class Columns:
 
 def fit(x: Any, y: Any, w: Any, strength: float, start: Any = None) -> tuple[Any, float]:
     """A logistic regression's weights and bias; both classes weigh the same."""
-    from scipy.optimize import minimize  # noqa: PLC0415
+    from scipy.optimize import minimize
 
     y = np.asarray(y, np.float64)
     w = np.asarray(w, np.float64)
@@ -324,7 +331,7 @@ class Join:
 
 def join(table: Table, given: Any, rows: Any) -> Join:
     """What joins the scores, learnt from rows that the scores' models didn't see."""
-    from scipy.sparse import csr_matrix  # noqa: PLC0415
+    from scipy.sparse import csr_matrix
 
     whole = given[0]
     among = (rows & table.usable)[table.of_segment]
@@ -398,9 +405,11 @@ def train(rows: list[Row]) -> dict[str, Any]:
     every = np.ones(len(rows), bool)
     made = cross_validate(table, every)
     out: dict[str, Any] = {
-        "version": np.int32(injection.VERSION), "join": made.theta.astype(np.float32), "alone": np.float32(made.alone),
+        "version": np.int32(injection.VERSION),
+        "join": made.theta.astype(np.float32),
+        "alone": np.float32(made.alone),
         "doubt": np.float32(made.doubt),
-    }  # fmt: skip
+    }
     for name, model in learn(table, every).items():
         out |= quantised(name, model)
     return out

@@ -205,9 +205,9 @@ class Beginning:
 
 def make_network(begin: Beginning, shape: BertShape, recipe: Recipe) -> Any:  # noqa: C901
     """The verifier as a torch module whose parameters are named as the adapter's tensors."""
-    import torch  # noqa: PLC0415 - measuring doesn't need it
-    from torch import nn  # noqa: PLC0415
-    from torch.nn import functional  # noqa: PLC0415
+    import torch
+    from torch import nn
+    from torch.nn import functional
 
     base = {
         name: torch.from_numpy(np.array(value, np.float32))
@@ -219,8 +219,10 @@ def make_network(begin: Beginning, shape: BertShape, recipe: Recipe) -> Any:  # 
     base = {name: value.to(torch.bfloat16) if value.ndim == 2 else value for name, value in base.items()}
     dense_names = (
         *(f"attention.self.{part}" for part in ("query", "key", "value")),
-        "attention.output.dense", "intermediate.dense", "output.dense",
-    )  # fmt: skip
+        "attention.output.dense",
+        "intermediate.dense",
+        "output.dense",
+    )
 
     class Network(nn.Module):
         def __init__(self) -> None:
@@ -320,7 +322,7 @@ def batches(
     tokenizer: Any, pairs: Sequence[Pair], size: int, rng: random.Random
 ) -> Iterator[tuple[list[int], Any, Any, Any]]:
     """Batches of like length in random order: rows of `pairs`, ids, types, mask."""
-    import torch  # noqa: PLC0415
+    import torch
 
     encoded = tokenizer.encode_batch([(pair.a, pair.b) for pair in pairs])
     lengths = [len(item.ids) + 2 * rng.random() for item in encoded]
@@ -387,19 +389,13 @@ def scores_of(pairs: Sequence[Pair], verifier: PairVerifier, embedder: Embedder)
 
 
 def train(
-    data: Split,
-    files: ModelFiles,
-    recipe: Recipe,
-    *,
-    base: Path,
-    start: Path | None,
-    out: Path,
+    data: Split, files: ModelFiles, recipe: Recipe, *, base: Path, start: Path | None, out: Path
 ) -> None:
     """Train and write the adapter to `out` after each epoch."""
-    import torch  # noqa: PLC0415
-    from safetensors.numpy import save_file  # noqa: PLC0415
-    from tokenizers import Tokenizer  # noqa: PLC0415
-    from torch.nn import functional  # noqa: PLC0415
+    import torch
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer
+    from torch.nn import functional
 
     torch.manual_seed(recipe.seed)
     rng = random.Random(recipe.seed)
@@ -468,7 +464,7 @@ def train(
 
 def predict(network: Any, tokenizer: Any, pairs: Sequence[Pair]) -> Floats:
     """The network's log-odds for the pairs."""
-    import torch  # noqa: PLC0415
+    import torch
 
     network.eval()
     found = np.zeros(len(pairs))
@@ -484,7 +480,7 @@ def average(adapters: Sequence[Path], out: Path) -> None:
 
     The mean of an early and a late state generalises better than either: "Model soups", arXiv:2203.05482.
     """
-    from safetensors.numpy import save_file  # noqa: PLC0415
+    from safetensors.numpy import save_file
 
     states = [read_safetensors(path) for path in adapters]
     mean = {
@@ -560,9 +556,11 @@ def main(argv: list[str] | None = None) -> int:
         "--average", type=Path, nargs="+", help="don't train; write the mean of these to --out"
     )
     parser.add_argument(
-        "--measure", choices=sorted({*SHAPES, *VERIFIERS}), metavar="NAME",
+        "--measure",
+        choices=sorted({*SHAPES, *VERIFIERS}),
+        metavar="NAME",
         help="don't train; measure this reader, or this verifier, as built",
-    )  # fmt: skip
+    )
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--most", type=int, help="pairs of an epoch, drawn from the curriculum's")
     parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate of the low-rank updates")

@@ -368,9 +368,15 @@ def _add_condition(text: str, words: Words, rng: random.Random) -> str | None:
 
 
 _SPOILERS: Mapping[Callable[[str, Words, random.Random], str | None], float] = {
-    _swap_number: 5, _swap_roles: 9, _swap_two_names: 9, _swap_name: 3, _swap_word: 5, _swap_question: 1,
-    _negate: 1, _add_condition: 1,
-}  # fmt: skip
+    _swap_number: 5,
+    _swap_roles: 9,
+    _swap_two_names: 9,
+    _swap_name: 3,
+    _swap_word: 5,
+    _swap_question: 1,
+    _negate: 1,
+    _add_condition: 1,
+}
 
 
 def spoil(text: str, words: Words, rng: random.Random) -> str | None:
@@ -428,8 +434,13 @@ def _mistype(text: str, rng: random.Random) -> str:
 
 
 _REWORDERS: Mapping[Callable[[str, random.Random], str], float] = {
-    _surround: 0.35, _punctuate: 0.15, _contract: 0.15, _rephrase: 0.15, _spell_digit: 0.05, _mistype: 0.15,
-}  # fmt: skip
+    _surround: 0.35,
+    _punctuate: 0.15,
+    _contract: 0.15,
+    _rephrase: 0.15,
+    _spell_digit: 0.05,
+    _mistype: 0.15,
+}
 
 
 def reword(text: str, rng: random.Random) -> str:

@@ -10,12 +10,7 @@ from tenantgate.manifest import Feature, PluginManifest
 
 __all__ = ["FEATURES", "by_section", "features", "plugins"]
 
-FEATURES: Final = (
-    "tenantgate.audit",
-    "tenantgate.cache",
-    "tenantgate.compress",
-    "tenantgate.guard",
-)
+FEATURES: Final = ("tenantgate.audit", "tenantgate.cache", "tenantgate.compress", "tenantgate.guard")
 
 
 def features() -> tuple[Feature, ...]:

@@ -14,8 +14,15 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from tenantgate.fields import problems
 
 __all__ = [
-    "Command", "Feature", "GatewaySection", "Journal", "PluginManifest", "Reference", "RouteSettings", "resolve",
-]  # fmt: skip
+    "Command",
+    "Feature",
+    "GatewaySection",
+    "Journal",
+    "PluginManifest",
+    "Reference",
+    "RouteSettings",
+    "resolve",
+]
 
 C = TypeVar("C")
 

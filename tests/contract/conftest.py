@@ -90,10 +90,20 @@ def launching() -> Iterator[Launch]:
             log = folder / f"{count}.log"
             with log.open("wb") as out:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "tenantgate.kong.launcher",
-                     "--plugin", str(PLUGINS / f"{plugin}.py"), "--socket", str(path), *options],
-                    stderr=out, stdout=out, env={**os.environ, "PYTHONPATH": ""},
-                )  # fmt: skip
+                    [
+                        sys.executable,
+                        "-m",
+                        "tenantgate.kong.launcher",
+                        "--plugin",
+                        str(PLUGINS / f"{plugin}.py"),
+                        "--socket",
+                        str(path),
+                        *options,
+                    ],
+                    stderr=out,
+                    stdout=out,
+                    env={**os.environ, "PYTHONPATH": ""},
+                )
             stack.callback(process.wait)
             stack.callback(process.terminate)
             return Launched(process, path, plugin, log)

@@ -73,8 +73,10 @@ def test_a_phase_ends_once(kong: KongClient, do: str, calls: list[Any]) -> None:
 )
 def test_texts_survive_byte_by_byte(kong: KongClient, value: str) -> None:
     assert run(kong, "echo", {"kong.request.get_header": value})[-1] == (
-        "kong.response.set_header", "x-echo", value,
-    )  # fmt: skip
+        "kong.response.set_header",
+        "x-echo",
+        value,
+    )
     found = run(kong, "headers", {"kong.request.get_headers": {"x-in": [value, "b"], "x-none": []}})
     assert found[-1] == ("kong.response.set_headers", {"x-in": [value, "b"], "x-none": []})
 

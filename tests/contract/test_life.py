@@ -214,13 +214,22 @@ def test_a_new_server_takes_the_path_before_it_is_warm_where_nobody_serves_any_m
 
 def test_all_ends_with_the_process_that_started_it(tmp_path: Path, launch: Callable[..., Launched]) -> None:
     path = tmp_path / "s.socket"
-    command = [sys.executable, "-m", "tenantgate.kong.launcher", "--plugin", str(PLUGINS / "faulty.py"),
-               "--socket", str(path)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "tenantgate.kong.launcher",
+        "--plugin",
+        str(PLUGINS / "faulty.py"),
+        "--socket",
+        str(path),
+    ]
     script = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); sys.stdin.read()"
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-c", script, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     assert parent.stdout
     supervisor = int(parent.stdout.readline())
     helper = launch("closing")  # for its `eventually` and a look that all is up

@@ -41,8 +41,16 @@ def stock(request: pytest.FixtureRequest) -> Iterator[Path]:
         folder = Path(name)
         (folder / "plugins").mkdir()
         shutil.copy(PLUGIN, folder / "plugins")
-        command = [Path(sys.executable).with_name("kong-python-pluginserver"), "-d", folder / "plugins",
-                   "-p", folder, "--socket-name", "s", *style]  # fmt: skip
+        command = [
+            Path(sys.executable).with_name("kong-python-pluginserver"),
+            "-d",
+            folder / "plugins",
+            "-p",
+            folder,
+            "--socket-name",
+            "s",
+            *style,
+        ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             yield folder / "s"

@@ -75,10 +75,7 @@ def test_a_stream_has_its_words_once(gateway: Gateway, records: Records) -> None
 def test_a_client_that_leaves_in_the_middle_of_a_stream(gateway: Gateway, records: Records) -> None:
     client = gateway.client("acme")
     body = {"stream": True, "messages": [{"role": "user", "content": gateway.fresh()}]}
-    with (
-        gateway.stack.mock_behaviour(chunk_ms=100),
-        client.opened(json.dumps(body).encode()) as response,
-    ):
+    with gateway.stack.mock_behaviour(chunk_ms=100), client.opened(json.dumps(body).encode()) as response:
         assert response.read1(1)
         identifier = response.headers["x-kong-request-id"]
         response.close()
@@ -161,8 +158,9 @@ def test_no_record_is_lost_or_doubled_when_processes_are_killed(
     until(lambda: client.chat(gateway.fresh()) and children(gateway.stack.pids(PLUGIN)), bool, what="worker")
     seen = until(
         lambda: [i for r in records.all() if (i := r["request"].get("id")) in sent],
-        lambda found: len(set(found)) == len(sent), what="records",
-    )  # fmt: skip
+        lambda found: len(set(found)) == len(sent),
+        what="records",
+    )
     assert len({r["id"] for r in records.all()}) == len({r["request"].get("id") for r in records.all()})
     assert len(seen) >= len(sent), "a sink may get a record twice, under the same id"
     capsys.readouterr()

@@ -118,9 +118,11 @@ def test_whatever_is_sent_the_provider_gets_what_was_read_or_nothing(gateway: Ga
 
     @given(bodies.mutated())
     @settings(
-        max_examples=int(os.environ.get("BODIES", "60")), deadline=None, phases=[Phase.generate],
+        max_examples=int(os.environ.get("BODIES", "60")),
+        deadline=None,
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     def check(raw: bytes) -> None:
         for client in clients:
             reply = client.send(raw, headers={"Cache-Control": "no-cache"})
@@ -169,11 +171,36 @@ def test_what_compression_takes_out_joins_nothing_that_the_guard_has_not_read(ga
 def test_the_clients_headers_and_query_end_at_the_gateway(gateway: Gateway) -> None:
     client, canary = gateway.client("acme"), "canary-pelican"
     names = (
-        "Cookie", "x-api-key", "api-key", "x-goog-api-key", "OpenAI-Organization", "OpenAI-Project", "anthropic-beta",
-        "anthropic-version", "traceparent", "tracestate", "baggage", "User-Agent", "Referer", "X-Forwarded-For",
-        "X-Forwarded-Host", "Forwarded", "Via", "TE", "Accept", "Accept-Language", "X-Request-ID", "X_Under_Score",
-        "X-Anything", "Proxy-Authorization", "From", "Range", "If-Match", "Expect-CT", "X-Consumer-Custom-ID",
-    )  # fmt: skip
+        "Cookie",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "OpenAI-Organization",
+        "OpenAI-Project",
+        "anthropic-beta",
+        "anthropic-version",
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "User-Agent",
+        "Referer",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "Forwarded",
+        "Via",
+        "TE",
+        "Accept",
+        "Accept-Language",
+        "X-Request-ID",
+        "X_Under_Score",
+        "X-Anything",
+        "Proxy-Authorization",
+        "From",
+        "Range",
+        "If-Match",
+        "Expect-CT",
+        "X-Consumer-Custom-ID",
+    )
     headers = dict.fromkeys(names, canary)
     flood = {f"A{i}": "1" for i in range(80)}
     client = Client(client.url + f"?{canary}={canary}&api-version=1", client.key, client.model)
@@ -184,9 +211,16 @@ def test_the_clients_headers_and_query_end_at_the_gateway(gateway: Gateway) -> N
     assert record["query"] == ""
     told = {name.lower() for name in record["headers"]}
     assert told <= {
-        "host", "content-length", "content-type", "accept", "accept-encoding", "user-agent", "connection",
-        "x-real-ip", "x-kong-request-id",
-    }  # fmt: skip
+        "host",
+        "content-length",
+        "content-type",
+        "accept",
+        "accept-encoding",
+        "user-agent",
+        "connection",
+        "x-real-ip",
+        "x-kong-request-id",
+    }
 
 
 def test_errors_of_the_gateway_itself_have_openais_shape(gateway: Gateway) -> None:

@@ -53,8 +53,9 @@ def _ready(gateway: Gateway) -> None:
     numbers = iter(range(10_000, 20_000))
     until(
         lambda: client.chat(meeting(next(numbers))).headers.get("x-compression-tokens-after"),
-        lambda v: v is not None, what="compressed",
-    )  # fmt: skip
+        lambda v: v is not None,
+        what="compressed",
+    )
 
 
 def test_the_provider_reads_less_and_the_client_gets_its_answer(gateway: Gateway) -> None:

@@ -168,10 +168,7 @@ def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway, ti
             killed_at = len(load.replies)
             # Until it is at work again, not only there: Kong answers 500 where it can't start the plugin's instance,
             # which nobody knows any more if the watchdog is killed, too. Some replies were under way before.
-            until(
-                partial(at_work, load.replies, killed_at),
-                lambda n: n > threads, what="plugin server",
-            )  # fmt: skip
+            until(partial(at_work, load.replies, killed_at), lambda n: n > threads, what="plugin server")
     assert not load.errors
     assert {r.status for r in load.replies} == {200}
     prompt = gateway.fresh()

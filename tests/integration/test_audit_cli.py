@@ -37,10 +37,13 @@ def entries(count: int, *, tenants: tuple[str, ...] = ("acme", "globex")) -> lis
         name = tenants[n % len(tenants)]
         at = datetime.now(UTC) - timedelta(minutes=count - n - 0.5)
         record = {
-            "id": f"id-{n}", "tenant": name, "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "outcome": "cached" if n % 5 == 0 else "answered", "response": {"status": 200},
+            "id": f"id-{n}",
+            "tenant": name,
+            "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "outcome": "cached" if n % 5 == 0 else "answered",
+            "response": {"status": 200},
             "content": {"state": "kept", "text": SECRET},
-        }  # fmt: skip
+        }
         entry, heads[name] = link(
             record, heads.get(name, START), tenant=TenantId(name), node="n", position=100 * (n + 1)
         )
@@ -181,11 +184,14 @@ def test_export_selects_by_tenant_and_time(folder: Path, run: Run, tmp_path: Pat
 @pytest.mark.parametrize(
     "argv",
     [
-        ("tail", "--dir", "/nonexistent"), ("verify", "/nonexistent"), ("export", "--since", "soon"),
-        ("reconcile", "--dir", "DIR"), ("reconcile", "--dir", "DIR", "--metrics-url", "file:///etc/passwd"),
+        ("tail", "--dir", "/nonexistent"),
+        ("verify", "/nonexistent"),
+        ("export", "--since", "soon"),
+        ("reconcile", "--dir", "DIR"),
+        ("reconcile", "--dir", "DIR", "--metrics-url", "file:///etc/passwd"),
         ("replay", "--dir", "DIR", "--sink", "nobody", "--since", "1h"),
     ],
-)  # fmt: skip
+)
 def test_what_cant_be_done_is_said(folder: Path, run: Run, argv: tuple[str, ...]) -> None:
     status, out = run(*(folder if a == "DIR" else a for a in argv))
     assert (status, out.startswith("error: ")) == (2, True), out
@@ -206,9 +212,13 @@ def test_a_replay_of_nothing_says_so(folder: Path, run: Run) -> None:
 
 @pytest.mark.parametrize("by", ["option", "environment"])
 def test_the_commands_over_redis(
-    redis_server: RedisServer, store: redis.Redis, run: Run, by: str, tmp_path: Path,
+    redis_server: RedisServer,
+    store: redis.Redis,
+    run: Run,
+    by: str,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     config = RedisConfig(port=redis_server.port, timeout_ms=1000)
     spool = StreamSpool(config, "n", ["a"], max_records=1000, max_bytes=1 << 30)
     spool.append(entries(20))

@@ -43,10 +43,15 @@ def test_escapes_in_the_body_hide_nothing(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"jane.roe@example.org", b"\x1f\x8b\x08jane.roe@example.org",
-     b'{"messages": 3, "x": "jane.roe@example.org"}',
-     b'["jane.roe@example.org"]', b'{"messages":[{"content":"\xff jane.roe@example.org"}]}'],
-)  # fmt: skip
+    [
+        b"",
+        b"jane.roe@example.org",
+        b"\x1f\x8b\x08jane.roe@example.org",
+        b'{"messages": 3, "x": "jane.roe@example.org"}',
+        b'["jane.roe@example.org"]',
+        b'{"messages":[{"content":"\xff jane.roe@example.org"}]}',
+    ],
+)
 def test_a_body_that_is_no_chat_is_not_kept_at_all(rig: Rig, raw: bytes) -> None:
     rig.policy()
     rig.content(1, raw)

@@ -42,11 +42,16 @@ def entries(count: int) -> list[Entry]:
     head, out = START, []
     for n in range(count):
         record = {
-            "id": f"id-{n}", "tenant": "acme", "time": "2026-01-01T00:00:00.500Z", "outcome": "answered",
+            "id": f"id-{n}",
+            "tenant": "acme",
+            "time": "2026-01-01T00:00:00.500Z",
+            "outcome": "answered",
             "trace": {"trace_id": "a" * 32, "span_id": "b" * 16, "parent_id": "c" * 16},
-            "latencies": {"request": 250}, "response": {"status": 200}, "content": {"state": "off"},
+            "latencies": {"request": 250},
+            "response": {"status": 200},
+            "content": {"state": "off"},
             "gen_ai": {"request": {"model": "m"}, "usage": {"input_tokens": 3}},
-        }  # fmt: skip
+        }
         entry, head = link(record, head, tenant=ACME, node="n", position=n)
         out.append(entry)
     return out

@@ -29,14 +29,22 @@ def open_spool(
     def made(*sinks: str, max_records: int = 1000, max_bytes: int = 1 << 30, **how: float) -> Spool:
         if request.param == "file":
             return FileSpool(
-                tmp_path / "spool", sinks, max_records=max_records, max_bytes=max_bytes, segment_entries=10,
+                tmp_path / "spool",
+                sinks,
+                max_records=max_records,
+                max_bytes=max_bytes,
+                segment_entries=10,
                 keep_s=how.get("keep_s", 3600),
-            )  # fmt: skip
+            )
         config = RedisConfig(port=redis_server.port, timeout_ms=1000)
         return StreamSpool(
-            config, "n", sinks, max_records=max_records, max_bytes=max_bytes,
+            config,
+            "n",
+            sinks,
+            max_records=max_records,
+            max_bytes=max_bytes,
             keep_ms=int(how.get("keep_s", 3600) * 1000),
-        )  # fmt: skip
+        )
 
     return made
 

@@ -43,8 +43,7 @@ def test_records_keep_the_order_of_the_journal(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "state"),
-    [("nothing", "late"), ("shed", "shed"), ("off", "off"), ("no_policy", "late")],
+    ("told", "state"), [("nothing", "late"), ("shed", "shed"), ("off", "off"), ("no_policy", "late")]
 )
 def test_a_line_without_content_is_recorded_and_says_why(rig: Rig, told: str, state: str) -> None:
     if told != "no_policy":

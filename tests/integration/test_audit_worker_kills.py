@@ -55,8 +55,14 @@ def test_a_record_tells_what_the_spool_dropped_and_the_chain_goes_on(rig: Rig) -
     rig.step(after_s=6, times=3)
     records = rig.records()
     assert [r.get("gap", {}).get("numbers") for r in records] == [
-        None, None, None, [{"from": 1, "to": 2}], None, None, [{"from": 1, "to": 2}],
-    ]  # fmt: skip
+        None,
+        None,
+        None,
+        [{"from": 1, "to": 2}],
+        None,
+        None,
+        [{"from": 1, "to": 2}],
+    ]
     assert all(r["tenant"] == "acme" for r in records if "gap" in r)
     assert verify(e.record for e in rig.spool.entries).sound
     left = [e.record for e in rig.spool.entries if str(e.tenant) != "acme" or e.seq > 2]

@@ -117,10 +117,14 @@ NO_ANSWERS: list[tuple[tuple[int, str, bytes], str, str]] = [
     ((200, "text/event-stream", EVENTS[:-14]), "cut", "cut"),
     ((200, "application/json", b"no JSON"), "unreadable", "unreadable"),
     ((200, "application/json", b'{"choices": [{"message": {"content": ""}}]}'), "empty", ""),
-    ((400, "application/json", b'{"error": {"code": "content_policy_violation"}}'), "", "content_policy_violation"),
+    (
+        (400, "application/json", b'{"error": {"code": "content_policy_violation"}}'),
+        "",
+        "content_policy_violation",
+    ),
     ((400, "text/event-stream", b'data: {"error": {"code": "no"}}\n\ndata: [DONE]\n\n'), "", "no"),
     ((502, "text/html", b"<p>"), "", "unreadable"),
-]  # fmt: skip
+]
 
 
 def test_replies_that_are_no_answers() -> None:

@@ -439,9 +439,12 @@ def test_a_body_of_a_megabyte_is_cached(rig: Rig) -> None:
 def test_calls_to_kong_are_few(rig: Rig) -> None:
     miss = rig.access("What is a sextant?")
     assert miss.methods() == [
-        "request.get_headers", "request.get_raw_body", "client.get_consumer",
-        "ctx.shared.set", "response.set_headers",
-    ]  # fmt: skip
+        "request.get_headers",
+        "request.get_raw_body",
+        "client.get_consumer",
+        "ctx.shared.set",
+        "response.set_headers",
+    ]
     rig.log(miss)
     assert miss.methods()[5:] == ["ctx.shared.get", "log.serialize"]
     exact, similar = rig.access("What is a sextant?"), rig.access("what is a sextant")

@@ -40,9 +40,17 @@ def vector(seed: int, size: int = 16) -> bytes:
 
 
 def put(
-    cache: RedisCache, name: str, value: bytes = b"v", *, ttl_s: int = 100, most: int = 100,
-    most_bytes: int = 1 << 20, seed: int | None = None, vectors: str = SET, keys: Keys = KEYS,
-) -> bool:  # fmt: skip
+    cache: RedisCache,
+    name: str,
+    value: bytes = b"v",
+    *,
+    ttl_s: int = 100,
+    most: int = 100,
+    most_bytes: int = 1 << 20,
+    seed: int | None = None,
+    vectors: str = SET,
+    keys: Keys = KEYS,
+) -> bool:
     where = None if seed is None else (vectors, vector(seed))
     return cache.store(keys, name, value, ttl_s=ttl_s, max_entries=most, max_bytes=most_bytes, vector=where)
 
@@ -77,9 +85,15 @@ def test_any_course_of_stores_leaves_indexes_that_agree(cache: RedisCache, store
             case choice:
                 vectors = SET if choice == 2 else OTHER_SET
                 put(
-                    cache, name, b"x" * int(draw.integers(2000)), most=8, most_bytes=9000, seed=seed,
-                    ttl_s=int(draw.integers(50, 100)), vectors=vectors,
-                )  # fmt: skip
+                    cache,
+                    name,
+                    b"x" * int(draw.integers(2000)),
+                    most=8,
+                    most_bytes=9000,
+                    seed=seed,
+                    ttl_s=int(draw.integers(50, 100)),
+                    vectors=vectors,
+                )
         indexes_agree(store)
         assert store.zcard(KEYS.index) <= 8
         assert int(store.hget(KEYS.sizes, "total") or 0) <= 9000

@@ -99,9 +99,19 @@ def test_what_went_from_redis_is_asked_for_alone_once(rig: Rig, trips: Trips, st
 # -- calls to Kong ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", [{}, {"stream": True}, {"headers": {"Cache-Control": "no-cache"}},
-                                 {"headers": {"Cache-Control": "only-if-cached"}}, {"n": 2}, {"body": b"{"},
-                                 {"tenant": None}, {"headers": {"Cache-Control": "no-store"}}])  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"stream": True},
+        {"headers": {"Cache-Control": "no-cache"}},
+        {"headers": {"Cache-Control": "only-if-cached"}},
+        {"n": 2},
+        {"body": b"{"},
+        {"tenant": None},
+        {"headers": {"Cache-Control": "no-store"}},
+    ],
+)
 def test_a_request_that_goes_on_costs_five_calls_at_most(rig: Rig, how: dict[str, Any]) -> None:
     assert len(rig.access(ASKED, **how).calls) <= MOST_ON_MISS
 
@@ -160,11 +170,7 @@ def test_a_bad_config_rejects_where_asked_to(config: dict[str, Any]) -> None:
 
 def test_reject_lets_what_is_no_failure_pass(redis_server: RedisServer, rig: Rig) -> None:
     strict = Rig(redis_server.port, {"on_error": "reject"})
-    ways: list[dict[str, Any]] = [
-        {"tenant": None},
-        {"n": 2},
-        {"headers": {"Cache-Control": "no-store"}},
-    ]
+    ways: list[dict[str, Any]] = [{"tenant": None}, {"n": 2}, {"headers": {"Cache-Control": "no-store"}}]
     for how in ways:
         kong = strict.access(ASKED, **how)
         assert (status(kong), kong.exit) == ("Bypass", None)
@@ -198,10 +204,13 @@ def test_headers_that_reach_the_provider_keep_answers_apart(redis_server: RedisS
     made = Rig(redis_server.port, {"upstream_headers": ["anthropic-beta"]})
     made.ask(ASKED, headers={"Anthropic-Beta": "a", "X-Other": "1"})
     asked: list[tuple[dict[str, Any], str]] = [
-        ({"anthropic-beta": "a", "X-Other": "2"}, "Hit"), ({"anthropic-beta": "b"}, "Miss"), ({}, "Miss"),
-        ({"anthropic-beta": ["a", "b"]}, "Miss"), ({"anthropic-beta": ""}, "Miss"),
+        ({"anthropic-beta": "a", "X-Other": "2"}, "Hit"),
+        ({"anthropic-beta": "b"}, "Miss"),
+        ({}, "Miss"),
+        ({"anthropic-beta": ["a", "b"]}, "Miss"),
+        ({"anthropic-beta": ""}, "Miss"),
         ({"anthropic-beta": "\udcff"}, "Miss"),
-    ]  # fmt: skip
+    ]
     for headers, expected in asked:
         assert status(made.access(ASKED, headers=headers)) == expected, headers
 

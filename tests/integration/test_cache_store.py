@@ -38,9 +38,15 @@ def vector(seed: int) -> bytes:
 
 
 def put(
-    cache: RedisCache, name: str, value: bytes = b"v", *, ttl_s: int = 100, most: int = 100,
-    most_bytes: int = 1 << 20, seed: int | None = None,
-) -> bool:  # fmt: skip
+    cache: RedisCache,
+    name: str,
+    value: bytes = b"v",
+    *,
+    ttl_s: int = 100,
+    most: int = 100,
+    most_bytes: int = 1 << 20,
+    seed: int | None = None,
+) -> bool:
     vectors = None if seed is None else (SET, vector(seed))
     return cache.store(KEYS, name, value, ttl_s=ttl_s, max_entries=most, max_bytes=most_bytes, vector=vectors)
 

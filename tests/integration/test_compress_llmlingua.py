@@ -80,9 +80,13 @@ def tiny(tmp_path: Path) -> Path:
     tokenizer = transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt"), do_lower_case=False)
     tokenizer.save_pretrained(folder)
     config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
         num_labels=2,
-    )  # fmt: skip
+    )
     transformers.BertForTokenClassification(config).save_pretrained(folder)
     return folder
 

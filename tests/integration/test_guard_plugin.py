@@ -70,12 +70,15 @@ def test_mask_rewrites_the_body_and_keeps_its_structure() -> None:
     body = json.dumps(
         {
             "messages": [
-                {"role": "user", "content": [{"type": "text", "text": f"mail {CANARY}, again {CANARY}"}, image]},
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": f"mail {CANARY}, again {CANARY}"}, image],
+                },
                 {"role": "tool", "tool_call_id": "1", "content": f"from {CANARY}"},
             ],
             "temperature": 0.5,
         }
-    ).encode()  # fmt: skip
+    ).encode()
     kong = access(plugin(rule("personal_data", "mask")), body)
     assert kong.sent_body is not None
     sent = json.loads(kong.sent_body)
@@ -277,9 +280,12 @@ def test_a_clean_reply_goes_on_untouched() -> None:
     kong = response(plugin(rule("secrets", "block"), kind=REPLY), completion("hello"))
     assert kong.exit is None
     assert kong.methods() == [
-        "response.get_status", "client.get_consumer", "response.get_headers", "service.response.get_raw_body",
+        "response.get_status",
+        "client.get_consumer",
+        "response.get_headers",
+        "service.response.get_raw_body",
         "ctx.shared.set",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("encoding", [None, "gzip"])

@@ -117,8 +117,9 @@ def test_an_exemption_is_honoured_soon_for_its_tenant_alone_and_ends_when_revoke
     until(lambda: status(made), lambda s: s == 400, what="revoked")
     names = until(
         lambda: [e["event"] for e in GuardRecords(OneRedis(store), ACME).events()],
-        lambda found: {"granted", "used", "revoked", "blocked"} <= set(found), what="events",
-    )  # fmt: skip
+        lambda found: {"granted", "used", "revoked", "blocked"} <= set(found),
+        what="events",
+    )
     assert names.count("granted") == 1
 
 
@@ -228,9 +229,12 @@ FORGERIES = [_plain, _of_another_key, _of_another_tenant, _under_another_id, _al
 
 @pytest.mark.parametrize("forge", FORGERIES, ids=lambda forge: forge.__name__)
 def test_an_exemption_that_the_key_did_not_seal_counts_for_nothing_and_is_reported(
-    forge: Forgery, port: int, store: redis.Redis, capsys: pytest.CaptureFixture[str],
+    forge: Forgery,
+    port: int,
+    store: redis.Redis,
+    capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     made = exemption()
     forge(store, made)
     store.zadd(Keys(ACME).index, {made.id: made.until})

@@ -1,7 +1,5 @@
 """The guard of replies: no shape of a provider's reply hides anything, and what is changed keeps the rest."""
 
-# ruff: noqa: E501 - tables with an event a line
-
 from __future__ import annotations
 
 import gzip
@@ -26,8 +24,13 @@ def sse(*values: Any, end: str = "\n", done: bool = True) -> bytes:
 
 
 def chunk(delta: Any, index: int = 0, **more: Any) -> dict[str, Any]:
-    return {"id": "c1", "object": "chat.completion.chunk", "created": 1732881234, "model": "gpt-4o-mini",
-            "choices": [{"index": index, "delta": delta, "finish_reason": None, **more}]}  # fmt: skip
+    return {
+        "id": "c1",
+        "object": "chat.completion.chunk",
+        "created": 1732881234,
+        "model": "gpt-4o-mini",
+        "choices": [{"index": index, "delta": delta, "finish_reason": None, **more}],
+    }
 
 
 def told(kong: FakeKong) -> list[dict[str, Any]]:
@@ -43,13 +46,22 @@ def said(kong: FakeKong, name: str = "content", index: int = 0) -> str:
 
 def anthropic(*deltas: dict[str, Any]) -> bytes:
     events = [
-        {"type": "message_start", "message": {"id": "m", "role": "assistant", "model": "claude", "content": [], "usage": {"input_tokens": 3, "output_tokens": 1}}},
+        {
+            "type": "message_start",
+            "message": {
+                "id": "m",
+                "role": "assistant",
+                "model": "claude",
+                "content": [],
+                "usage": {"input_tokens": 3, "output_tokens": 1},
+            },
+        },
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         *({"type": "content_block_delta", "index": 0, "delta": d} for d in deltas),
         {"type": "content_block_stop", "index": 0},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}},
         {"type": "message_stop"},
-    ]  # fmt: skip
+    ]
     return "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events).encode()
 
 
@@ -58,26 +70,57 @@ STREAMS: dict[str, bytes] = {
     "text": sse(*(chunk({"content": p}) for p in SPLIT)),
     "parts": sse(*(chunk({"content": [{"type": "text", "text": p}]}) for p in SPLIT)),
     "several parts": sse(chunk({"content": [{"type": "text", "text": p} for p in SPLIT]})),
-    "thinking parts": sse(*(chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": p}]}]}) for p in SPLIT)),
+    "thinking parts": sse(
+        *(
+            chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": p}]}]})
+            for p in SPLIT
+        )
+    ),
     "reasoning": sse(*(chunk({"reasoning_content": p}) for p in SPLIT)),
-    "reasoning details": sse(*(chunk({"reasoning_details": [{"type": "reasoning.text", "text": p, "index": 0}]}) for p in SPLIT)),
+    "reasoning details": sse(
+        *(chunk({"reasoning_details": [{"type": "reasoning.text", "text": p, "index": 0}]}) for p in SPLIT)
+    ),
     "refusal": sse(*(chunk({"refusal": p}) for p in SPLIT)),
     "transcript": sse(*(chunk({"audio": {"id": "a", "transcript": p}}) for p in SPLIT)),
     "tool": sse(*(chunk({"tool_calls": [{"index": 1, "function": {"arguments": p}}]}) for p in SPLIT)),
-    "tool in quotes": sse(*(chunk({"tool_calls": [{"index": 1, "function": {"arguments": p}}]}) for p in ('{"a": "\\u00', "341", "11 1111 1111 ", '1111"}'))),
+    "tool in quotes": sse(
+        *(
+            chunk({"tool_calls": [{"index": 1, "function": {"arguments": p}}]})
+            for p in ('{"a": "\\u00', "341", "11 1111 1111 ", '1111"}')
+        )
+    ),
     "custom tool": sse(*(chunk({"tool_calls": [{"index": 0, "custom": {"input": p}}]}) for p in SPLIT)),
     "tool name": sse(chunk({"tool_calls": [{"index": 0, "function": {"name": CARD}}]})),
     "function call": sse(*(chunk({"function_call": {"arguments": p}}) for p in SPLIT)),
-    "log probabilities": sse(*(chunk({"content": "x"}, logprobs={"content": [{"token": p, "logprob": -1, "bytes": None}]}) for p in SPLIT)),
-    "bytes": sse(*(chunk({"content": "x"}, logprobs={"content": [{"token": "", "logprob": -1, "bytes": list(p.encode())}]}) for p in SPLIT)),
-    "top": sse(chunk({"content": "x"}, logprobs={"content": [{"token": "x", "top_logprobs": [{"token": CARD}]}]})),
-    "second choice": sse(*(c for p in SPLIT for c in (chunk({"content": p}, 1), chunk({"content": "ab 12"}, 0)))),
+    "log probabilities": sse(
+        *(
+            chunk({"content": "x"}, logprobs={"content": [{"token": p, "logprob": -1, "bytes": None}]})
+            for p in SPLIT
+        )
+    ),
+    "bytes": sse(
+        *(
+            chunk(
+                {"content": "x"},
+                logprobs={"content": [{"token": "", "logprob": -1, "bytes": list(p.encode())}]},
+            )
+            for p in SPLIT
+        )
+    ),
+    "top": sse(
+        chunk({"content": "x"}, logprobs={"content": [{"token": "x", "top_logprobs": [{"token": CARD}]}]})
+    ),
+    "second choice": sse(
+        *(c for p in SPLIT for c in (chunk({"content": p}, 1), chunk({"content": "ab 12"}, 0)))
+    ),
     "message in a chunk": sse({"choices": [{"index": 0, "message": {"role": "assistant", "content": CARD}}]}),
     "text in a choice": sse(*({"choices": [{"index": 0, "text": p}]} for p in SPLIT)),
     "error": sse(chunk({"content": "x"}), {"error": {"message": f"no {CARD}", "code": 400}}),
     "bare error": sse(chunk({"content": "x"}), {"message": f"no {CARD}"}),
     "citations": sse(chunk({"content": "x"}), {**chunk({}), "citations": [f"https://x.example/{CARD}"]}),
-    "search results": sse({**chunk({"content": "x"}), "search_results": [{"title": CARD, "url": "https://x.example"}]}),
+    "search results": sse(
+        {**chunk({"content": "x"}), "search_results": [{"title": CARD, "url": "https://x.example"}]}
+    ),
     "annotations": sse(chunk({"annotations": [{"type": "url_citation", "url_citation": {"title": CARD}}]})),
     "unknown": sse({**chunk({"content": "x"}), "weird": {"deep": [{"er": CARD}]}}),
     "key": sse({**chunk({"content": "x"}), "weird": {CARD: 1}}),
@@ -90,7 +133,8 @@ STREAMS: dict[str, bytes] = {
     "comment beside": b": 4111 1111 1111 1111\n" + sse(chunk({"content": "x"})),
     "unknown field": b"note: 4111 1111 1111 1111\n\n" + sse(chunk({"content": "x"})),
     "event id": b"id: 4111111111111111\n" + sse(chunk({"content": "x"})),
-    "several lines": b'data: {"choices": [{"index": 0, "delta":\ndata: {"content": "4111 1111 1111 1111"}}]}\n\n' + sse(chunk({"content": "x"})),
+    "several lines": b'data: {"choices": [{"index": 0, "delta":\ndata: {"content": "4111 1111 1111 1111"}}]}\n\n'
+    + sse(chunk({"content": "x"})),
     "carriage returns": sse(*(chunk({"content": p}) for p in SPLIT), end="\r"),
     "both": sse(*(chunk({"content": p}) for p in SPLIT), end="\r\n"),
     "mark of order": b"\xef\xbb\xbf" + sse(*(chunk({"content": p}) for p in SPLIT)),
@@ -99,8 +143,14 @@ STREAMS: dict[str, bytes] = {
     "no json": sse(chunk({"content": "x"}), f"so {CARD}"),
     "half of json": sse(chunk({"content": "x"}), '{"choices": [{"delta": {"content": "4111 1111 1111 1111'),
     "json in halves": sse(chunk({"content": "x"}), '{"x": "4111 1111', ' 1111 1111"}'),
-    "a name twice": sse(chunk({"content": "x"}), '{"choices": [{"delta": {"content": "4111 1111 1111 1111", "content": "a"}}]}'),
-    "escapes": sse(chunk({"content": "x"}), '{"choices": [{"delta": {"content": "4111\\u00201111\\u00201111\\u00201111"}}]}'),
+    "a name twice": sse(
+        chunk({"content": "x"}),
+        '{"choices": [{"delta": {"content": "4111 1111 1111 1111", "content": "a"}}]}',
+    ),
+    "escapes": sse(
+        chunk({"content": "x"}),
+        '{"choices": [{"delta": {"content": "4111\\u00201111\\u00201111\\u00201111"}}]}',
+    ),
     "json text": sse(chunk({"content": '{\\"card\\": \\"x\\\\n4111111111111111\\"}'})),
     "data in a text": sse(chunk({"content": "4111&#49;11111111111"})),
     "a list": sse(chunk({"content": "x"}), [{"a": CARD}]),
@@ -109,33 +159,72 @@ STREAMS: dict[str, bytes] = {
     "anthropic thinking": anthropic(*({"type": "thinking_delta", "thinking": p} for p in SPLIT)),
     "anthropic tool": anthropic(*({"type": "input_json_delta", "partial_json": p} for p in SPLIT)),
     "anthropic citation": anthropic({"type": "citations_delta", "citation": {"cited_text": CARD}}),
-    "gemini": sse(*({"candidates": [{"content": {"parts": [{"text": p}], "role": "model"}}]} for p in SPLIT), done=False),
-    "gemini call": sse({"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": {"a": CARD}}}]}}]}, done=False),
-    "gemini grounding": sse({"candidates": [{"content": {"parts": [{"text": "x"}]}, "groundingMetadata": {"webSearchQueries": [CARD]}}]}),
-    "cohere": sse(*({"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": p}}}} for p in SPLIT)),
+    "gemini": sse(
+        *({"candidates": [{"content": {"parts": [{"text": p}], "role": "model"}}]} for p in SPLIT), done=False
+    ),
+    "gemini call": sse(
+        {"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": {"a": CARD}}}]}}]},
+        done=False,
+    ),
+    "gemini grounding": sse(
+        {
+            "candidates": [
+                {"content": {"parts": [{"text": "x"}]}, "groundingMetadata": {"webSearchQueries": [CARD]}}
+            ]
+        }
+    ),
+    "cohere": sse(
+        *(
+            {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": p}}}}
+            for p in SPLIT
+        )
+    ),
     "bedrock": sse(*({"contentBlockDelta": {"delta": {"text": p}, "contentBlockIndex": 0}} for p in SPLIT)),
-    "responses": sse(*({"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": p} for p in SPLIT)),
-}  # fmt: skip
+    "responses": sse(
+        *(
+            {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": p}
+            for p in SPLIT
+        )
+    ),
+}
 BODIES: dict[str, Any] = {
-    "parts": {"choices": [{"index": 0, "message": {"content": [{"type": "text", "text": p} for p in SPLIT]}}]},
+    "parts": {
+        "choices": [{"index": 0, "message": {"content": [{"type": "text", "text": p} for p in SPLIT]}}]
+    },
     "second choice": {"choices": [{"message": {"content": "x"}}, {"message": {"content": CARD}}]},
     "reasoning": {"choices": [{"message": {"content": "x", "reasoning": CARD}}]},
-    "reasoning details": {"choices": [{"message": {"content": "x", "reasoning_details": [{"summary": CARD}]}}]},
-    "tool": {"choices": [{"message": {"tool_calls": [{"function": {"arguments": '{"a": "4111\\u00201111 1111 1111"}'}}]}}]},
-    "log probabilities": {"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"token": p} for p in SPLIT]}}]},
+    "reasoning details": {
+        "choices": [{"message": {"content": "x", "reasoning_details": [{"summary": CARD}]}}]
+    },
+    "tool": {
+        "choices": [
+            {"message": {"tool_calls": [{"function": {"arguments": '{"a": "4111\\u00201111 1111 1111"}'}}]}}
+        ]
+    },
+    "log probabilities": {
+        "choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"token": p} for p in SPLIT]}}]
+    },
     "citations": {"choices": [{"message": {"content": "x"}}], "citations": [CARD]},
     "error": {"error": {"message": CARD}},
     "unknown": {"choices": [{"message": {"content": "x"}}], "x": {"y": [CARD]}},
     "number": {"choices": [{"message": {"content": 4111111111111111}}]},
-    "anthropic": {"content": [{"type": "text", "text": "x"}, {"type": "tool_use", "id": "1", "name": "f", "input": {"name": CARD}}]},
+    "anthropic": {
+        "content": [
+            {"type": "text", "text": "x"},
+            {"type": "tool_use", "id": "1", "name": "f", "input": {"name": CARD}},
+        ]
+    },
     "gemini": {"candidates": [{"content": {"parts": [{"text": p} for p in SPLIT]}}]},
     "gemini stream": [{"candidates": [{"content": {"parts": [{"text": p}]}}]} for p in SPLIT],
     "cohere": {"id": "1", "message": {"role": "assistant", "content": [{"type": "text", "text": CARD}]}},
     "bedrock": {"output": {"message": {"role": "assistant", "content": [{"text": CARD}]}}},
     "titan": {"results": [{"outputText": CARD}]},
     "responses": {"output": [{"type": "message", "content": [{"type": "output_text", "text": CARD}]}]},
-    "embedding": {"choices": [{"message": {"content": "x"}}], "provider_specific": {"raw": json.dumps({"a": [CARD]})}},
-}  # fmt: skip
+    "embedding": {
+        "choices": [{"message": {"content": "x"}}],
+        "provider_specific": {"raw": json.dumps({"a": [CARD]})},
+    },
+}
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -167,10 +256,16 @@ def leaks(body: bytes) -> bool:
     "raw",
     [
         b'{"choices": [{"message": {"content": "4111111111111111", "content": "hi"}}]}',
-        b'"4111111111111111"', b"", b"[]", b"data: [DONE]\n\n", b"<p>hi</p>", b"\x00\x01", b"[" * 9999,
+        b'"4111111111111111"',
+        b"",
+        b"[]",
+        b"data: [DONE]\n\n",
+        b"<p>hi</p>",
+        b"\x00\x01",
+        b"[" * 9999,
         b'{"choices": ' + b"[" * 300 + b"]" * 300 + b"}",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", ["application/json", SSE])
 def test_what_cannot_be_taken_apart_is_refused(raw: bytes, kind: str) -> None:
     kong = response(plugin(rule("personal_data", "block"), kind=REPLY), raw, kind=kind)
@@ -192,12 +287,27 @@ def test_a_masked_stream_keeps_everything_else() -> None:
         chunk({"content": "card 4111 1111 "}, logprobs={"content": [{"token": "card"}]}),
         chunk({"content": "other"}, 1),
         chunk({"content": "1111 1111 and"}),
-        chunk({"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}]}),
+        chunk(
+            {
+                "tool_calls": [
+                    {
+                        "index": 0,
+                        "id": "call_1",
+                        "type": "function",
+                        "function": {"name": "f", "arguments": ""},
+                    }
+                ]
+            }
+        ),
         chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"a": "b"}'}}]}),
         chunk({}, finish_reason="tool_calls"),
-        {**chunk({}), "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}},
+        {
+            **chunk({}),
+            "choices": [],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+        },
         {"error": {"message": "overloaded", "code": 529}},
-    ]  # fmt: skip
+    ]
     raw = b": ping\n\nid: 7\n" + sse(*events)
     kong = response(plugin(rule("personal_data", "mask"), kind=REPLY), raw, kind=SSE)
     assert said(kong) == "card [CREDIT_CARD_1] and"
@@ -220,11 +330,22 @@ def test_a_masked_body_keeps_everything_else() -> None:
         "annotations": [{"type": "x"}],
     }
     body = {
-        "id": "c", "object": "chat.completion", "created": 1732881234, "model": "m", "system_fingerprint": "fp_1",
-        "choices": [{"index": 0, "message": message, "logprobs": {"content": []}, "finish_reason": "stop"},
-                    {"index": 1, "message": {"role": "assistant", "content": "b"}, "finish_reason": "length"}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0}},
-    }  # fmt: skip
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1732881234,
+        "model": "m",
+        "system_fingerprint": "fp_1",
+        "choices": [
+            {"index": 0, "message": message, "logprobs": {"content": []}, "finish_reason": "stop"},
+            {"index": 1, "message": {"role": "assistant", "content": "b"}, "finish_reason": "length"},
+        ],
+        "usage": {
+            "prompt_tokens": 1,
+            "completion_tokens": 2,
+            "total_tokens": 3,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
+    }
     kong = response(plugin(rule("personal_data", "mask"), kind=REPLY), json.dumps(body).encode())
     assert kong.exit is not None
     message["content"] = "a [EMAIL_ADDRESS_1]"
@@ -306,13 +427,34 @@ def test_what_was_masked_comes_back_whatever_the_stream_s_pieces(cuts: list[int]
     assert back == TOOL_RESULT
 
 
-@pytest.mark.parametrize("text", [TOOL_RESULT, f"mail {CANARY}", f"mailto:{CANARY.replace('@', '%40')}", f"a\\n{CANARY}\\n",
-                                  json.dumps(json.dumps({"a": TOOL_RESULT})), f"<a href='{CANARY.replace('@', '&#64;')}'>"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        TOOL_RESULT,
+        f"mail {CANARY}",
+        f"mailto:{CANARY.replace('@', '%40')}",
+        f"a\\n{CANARY}\\n",
+        json.dumps(json.dumps({"a": TOOL_RESULT})),
+        f"<a href='{CANARY.replace('@', '&#64;')}'>",
+    ],
+)
 def test_what_was_masked_comes_back_in_any_place_of_a_body(text: str) -> None:
     asked, shared = access_any(text)
-    body = {"choices": [{"index": i, "message": {"content": asked, "reasoning": asked, "refusal": asked,
-                                                 "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": asked}}],
-                                                 "parts": [{"text": asked}]}} for i in range(2)]}  # fmt: skip
+    body = {
+        "choices": [
+            {
+                "index": i,
+                "message": {
+                    "content": asked,
+                    "reasoning": asked,
+                    "refusal": asked,
+                    "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": asked}}],
+                    "parts": [{"text": asked}],
+                },
+            }
+            for i in range(2)
+        ]
+    }
     kong = response(plugin(kind=REPLY, recover_redacted=True), json.dumps(body).encode(), shared=shared)
     assert kong.exit is not None
     assert kong.exit.json == json.loads(

@@ -64,8 +64,12 @@ def test_an_alert_arrives_signed(receiver: Receiver) -> None:
     Webhook(WebhookConfig(url=receiver.url, secret=SECRET)).alert(ACME, "secrets", {"kinds": {"JWT": 1}})
     headers, body = receiver.got.get(timeout=PATIENCE_S)
     assert json.loads(body) == {
-        "type": "tenantgate.guard.alert", "tenant": "acme", "rule": "secrets", "kinds": {"JWT": 1}, "suppressed": 0,
-    }  # fmt: skip
+        "type": "tenantgate.guard.alert",
+        "tenant": "acme",
+        "rule": "secrets",
+        "kinds": {"JWT": 1},
+        "suppressed": 0,
+    }
     digest = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     assert headers[SIGNATURE.lower()] == f"sha256={digest}"
 

@@ -72,9 +72,12 @@ tenants:
 
 
 def test_the_command_says_which_use_is_not_ready(
-    acl: redis.Redis, redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    acl: redis.Redis,
+    redis_server: RedisServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     path = tmp_path / "tenants.yaml"
     path.write_text(FILE.format(port=redis_server.port, user=USER), "utf-8")
     assert cli.main(["redis", "check", "-f", str(path)]) == 2

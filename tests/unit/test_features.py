@@ -47,7 +47,7 @@ class GreetingConfig:
         if self.loud and self.word.isupper():
             yield "word", "is in capitals already; loud has no effect"
 ''',
-    "greeting/manifest.py": '''
+    "greeting/manifest.py": """
 from greeting.config import GreetingConfig
 
 from tenantgate.manifest import Command, Feature, PluginManifest
@@ -66,8 +66,8 @@ FEATURE = Feature(
     plugins=(GREETING,),
     commands=(Command(name="greet", help="print a greeting", adds="greeting.commands:greet"),),
 )
-''',
-    "greeting/service.py": '''
+""",
+    "greeting/service.py": """
 from greeting.config import GreetingConfig
 
 from tenantgate.kong import Host
@@ -80,7 +80,7 @@ class Greeting:
     def access(self, host: Host) -> None:
         word = self._config.word.upper() if self._config.loud else self._config.word
         host.set_headers({"X-Greeting": f"{word} from {self._config.route}"})
-''',
+""",
     "greeting/commands.py": '''
 import argparse
 
@@ -109,7 +109,7 @@ version, priority, Schema = __version__, GREETING.priority, kong_fields(GREETING
 class Plugin(TenantPlugin[GreetingConfig], manifest=GREETING):
     """One configured instance."""
 ''',
-}  # fmt: skip
+}
 
 TENANTS: Final = """
 version: 1

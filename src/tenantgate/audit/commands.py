@@ -68,9 +68,10 @@ def audit(parser: argparse.ArgumentParser) -> None:
     reconcile.add_argument("files", nargs="*", type=Path, metavar="FILE", help="records; default: the spool")
     reconcile.add_argument("--requests", type=int, metavar="N", help="how many requests Kong has counted")
     reconcile.add_argument(
-        "--metrics-url", metavar="URL",
+        "--metrics-url",
+        metavar="URL",
         help="Kong's Prometheus metrics, whose kong_http_requests_total of our routes is taken",
-    )  # fmt: skip
+    )
     reconcile.add_argument("--since", metavar="TIME", help="only records since then")
     reconcile.set_defaults(func=_reconcile)
 
@@ -80,9 +81,10 @@ def _where(parser: argparse.ArgumentParser) -> None:
         "--dir", type=Path, default=_DIR, metavar="DIR", help="gateway.audit.dir (default: %(default)s)"
     )
     parser.add_argument(
-        "--redis-url", metavar="URL",
+        "--redis-url",
+        metavar="URL",
         help=f"where the spool is in Redis; default: the environment's {_REDIS_VARIABLE}, unless --dir has a spool",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--node", metavar="NAME", help="gateway.audit.node, for a spool in Redis; default: this host"
     )
@@ -214,9 +216,16 @@ def _short(record: dict[str, Any]) -> str:
     state = (record.get("content") or {}).get("state", "-")
     tokens = f"{usage.get('input_tokens', '-')}+{usage.get('output_tokens', '-')}"
     words = (
-        record.get("time", "-"), record.get("tenant", "-"), record.get("outcome", "-"), status, model,
-        f"{tokens} tokens", f"{took} ms", f"content {state}", record.get("id", "-"),
-    )  # fmt: skip
+        record.get("time", "-"),
+        record.get("tenant", "-"),
+        record.get("outcome", "-"),
+        status,
+        model,
+        f"{tokens} tokens",
+        f"{took} ms",
+        f"content {state}",
+        record.get("id", "-"),
+    )
     return _printable(words)
 
 

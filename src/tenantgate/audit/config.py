@@ -17,10 +17,18 @@ _HEADER: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 # Their values are credentials whatever a detector finds in them: no allowlist may name them.
 _CREDENTIALS: Final = frozenset(
     {
-        "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-goog-api-key", "api-key",
-        "apikey", "x-auth-token", "x-amz-security-token",
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "x-api-key",
+        "x-goog-api-key",
+        "api-key",
+        "apikey",
+        "x-auth-token",
+        "x-amz-security-token",
     }
-)  # fmt: skip
+)
 
 
 @config_class
@@ -30,32 +38,40 @@ class SinkConfig:
     name: str = field(
         "Name of the sink, for metrics and its position in the spool. After a change of the name delivery starts "
         "again at the oldest kept record.",
-        match=_NAME, lua_match="^[a-z0-9][a-z0-9_-]*$", len_max=40,
-    )  # fmt: skip
+        match=_NAME,
+        lua_match="^[a-z0-9][a-z0-9_-]*$",
+        len_max=40,
+    )
     type: str = field(
         "Kind of delivery: JSON lines to standard output or a file, HTTP batches, or OTLP/HTTP spans.",
         one_of=("stdout", "file", "http", "otlp"),
     )
     path: str | None = field(
         "File, for type file. A path that doesn't begin with / is relative to the audit log's directory.",
-        default=None, len_min=1,
-    )  # fmt: skip
+        default=None,
+        len_min=1,
+    )
     url: str | None = field(
         "Address, for types http and otlp, without credentials: those belong into headers.",
-        default=None, match=_URL, lua_match="^https?://[^%s]+$",
-    )  # fmt: skip
+        default=None,
+        match=_URL,
+        lua_match="^https?://[^%s]+$",
+    )
     headers: dict[str, str] = field(
         "Headers of each request to url, such as Authorization. Values may be vault references.",
-        default={}, referenceable=True,
-    )  # fmt: skip
+        default={},
+        referenceable=True,
+    )
     batch_size: int = field("Most records in one delivery.", default=100, between=(1, 10_000))
     flush_ms: int = field(
         "Longest wait of a record for others to fill a batch.", default=500, between=(10, 60_000), unit="ms"
     )
     timeout_ms: int = field(
         "Time-out of one delivery; after it the delivery is tried again.",
-        default=10_000, between=(100, 120_000), unit="ms",
-    )  # fmt: skip
+        default=10_000,
+        between=(100, 120_000),
+        unit="ms",
+    )
     gzip: bool = field("Compress requests to url with gzip.", default=True)
     ssl_verify: bool = field("Verify the certificate of url.", default=True)
 
@@ -67,13 +83,11 @@ class Audit:
     dir: str = field(
         "Directory on this node, writable for Kong's user: the journal of requests (stock file-log, without "
         "content), and data that must survive a restart.",
-        default="/var/lib/tenantgate/audit", match=r"^/[^\s]+$",
-    )  # fmt: skip
+        default="/var/lib/tenantgate/audit",
+        match=r"^/[^\s]+$",
+    )
     node: str | None = field(
-        "Name of the node in its hash chains. Default: the host's name.",
-        default=None,
-        len_min=1,
-        len_max=200,
+        "Name of the node in its hash chains. Default: the host's name.", default=None, len_min=1, len_max=200
     )
     spool: str = field(
         "Where records wait for their sinks: Redis Streams, or files in `dir`.",
@@ -89,8 +103,10 @@ class Audit:
     max_megabytes: int = field(
         "Most space for records that wait for delivery. Beyond this the oldest records lose their content and are "
         "then removed.",
-        default=1024, between=(1, MEGABYTES_MAX), unit="MiB",
-    )  # fmt: skip
+        default=1024,
+        between=(1, MEGABYTES_MAX),
+        unit="MiB",
+    )
     sinks: tuple[SinkConfig, ...] = field(
         "Destinations of records. Each gets all records, at its own speed.", default=(), len_max=20
     )
@@ -106,23 +122,29 @@ class PipelineConfig:
     state_dir: str = field("Directory on this node for data that must survive a restart.", len_min=1)
     node: str | None = field(
         "Name of the node in its hash chains, which must stay the same over restarts. Default: the host's name.",
-        default=None, len_min=1, len_max=200,
-    )  # fmt: skip
+        default=None,
+        len_min=1,
+        len_max=200,
+    )
     spool: str = field(
         "Where records wait for their sinks: Redis Streams, or files in state_dir.",
-        default="file", one_of=("redis", "file"),
-    )  # fmt: skip
+        default="file",
+        one_of=("redis", "file"),
+    )
     redis: RedisConfig = field("Redis of the spool.", default=RedisConfig(timeout_ms=500))
     max_records: int = field(
         "Most records that may wait for delivery. Beyond this the oldest records lose their content and are then "
         "removed.",
-        default=1_000_000, between=(1, COUNT_MAX),
-    )  # fmt: skip
+        default=1_000_000,
+        between=(1, COUNT_MAX),
+    )
     max_megabytes: int = field(
         "Most space for records that wait for delivery. Beyond this the oldest records lose their content and are "
         "then removed.",
-        default=1024, between=(1, MEGABYTES_MAX), unit="MiB",
-    )  # fmt: skip
+        default=1024,
+        between=(1, MEGABYTES_MAX),
+        unit="MiB",
+    )
     journal_megabytes: int = field(
         "Size at which the journal, once read, is replaced by a new file.",
         default=64,
@@ -131,13 +153,17 @@ class PipelineConfig:
     )
     wait_ms: int = field(
         "Longest wait of a journal line for the content of its request, which arrives separately.",
-        default=2000, between=(0, 60_000), unit="ms",
-    )  # fmt: skip
+        default=2000,
+        between=(0, 60_000),
+        unit="ms",
+    )
     queue_megabytes: int = field(
         "Most content in memory, in the plugin and in the worker each. Beyond this content is left out; records "
         "never are.",
-        default=32, between=(1, 4096), unit="MiB",
-    )  # fmt: skip
+        default=32,
+        between=(1, 4096),
+        unit="MiB",
+    )
     sinks: tuple[SinkConfig, ...] = field(
         "Destinations of records. Each gets all records, at its own speed.", default=()
     )
@@ -150,22 +176,25 @@ class AuditConfig:
     pipeline: PipelineConfig = field("Journal, spool and sinks of the node; the same on every route.")
     encryption_key: str = field(
         "Secret from which each tenant's own key for hashes is derived: 32 random bytes or more, as text.",
-        len_min=16, referenceable=True,
-    )  # fmt: skip
+        len_min=16,
+        referenceable=True,
+    )
     content: str = field(
         "What is kept of prompts and replies: the redacted text, keyed hashes of it, or nothing.",
-        default="redacted", one_of=("redacted", "hashed", "off"),
-    )  # fmt: skip
+        default="redacted",
+        one_of=("redacted", "hashed", "off"),
+    )
     redaction: str = field(
         "Replacement for personal data and secrets: a numbered placeholder; a hash keyed by tenant, the same for "
         "equal values; or nothing.",
-        default="placeholder", one_of=("placeholder", "hash", "remove"),
-    )  # fmt: skip
+        default="placeholder",
+        one_of=("placeholder", "hash", "remove"),
+    )
     names: bool = field(
         "Also redact names of persons, places and organisations. Needs the extra ner, and some milliseconds of "
         "the worker's time for each record. Without the extra, content is left out.",
         default=False,
-    )  # fmt: skip
+    )
     strict_requests: bool = field(
         "Refuse requests that aren't a chat request in strict JSON. Otherwise they pass unread, and their records "
         "say so.",
@@ -173,32 +202,44 @@ class AuditConfig:
     )
     max_content_bytes: int = field(
         "Kept bytes of the prompt, and as many of the reply. The rest is cut off, and the record says so.",
-        default=32_768, between=(256, 1_048_576), unit="B",
-    )  # fmt: skip
+        default=32_768,
+        between=(256, 1_048_576),
+        unit="B",
+    )
     headers: tuple[str, ...] = field(
         "Request headers that are kept, redacted like content. Headers with credentials can't be named.",
-        default=(), match=_HEADER, lua_match="^[A-Za-z0-9][A-Za-z0-9_-]*$", len_max=100,
-    )  # fmt: skip
+        default=(),
+        match=_HEADER,
+        lua_match="^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        len_max=100,
+    )
     client_ip: str = field(
         "What is kept of the client's address: a hash keyed by tenant, the address, or nothing.",
-        default="hash", one_of=("hash", "keep", "remove"),
-    )  # fmt: skip
+        default="hash",
+        one_of=("hash", "keep", "remove"),
+    )
     redaction_timeout_ms: int = field(
         "Most time for the redaction of one record. After this its content is left out.",
-        default=2000, between=(10, 60_000), unit="ms",
-    )  # fmt: skip
+        default=2000,
+        between=(10, 60_000),
+        unit="ms",
+    )
     input_cost: float | None = field(
         "Price of a million prompt tokens. Default: the cost that Kong logs, if any.",
-        default=None, between=(0, 1_000_000),
-    )  # fmt: skip
+        default=None,
+        between=(0, 1_000_000),
+    )
     output_cost: float | None = field(
         "Price of a million completion tokens. Default: the cost that Kong logs, if any.",
-        default=None, between=(0, 1_000_000),
-    )  # fmt: skip
+        default=None,
+        between=(0, 1_000_000),
+    )
     deadline_ms: int = field(
         "Most time to keep a request's body. After this the record has no content.",
-        default=50, between=(5, 1500), unit="ms",
-    )  # fmt: skip
+        default=50,
+        between=(5, 1500),
+        unit="ms",
+    )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Problems between the fields."""

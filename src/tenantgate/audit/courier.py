@@ -42,9 +42,10 @@ _taken: Final = metrics.counter(
     "tenantgate_audit_content_total", "Requests whose content was taken for the worker."
 )
 _shed: Final = metrics.counter(
-    "tenantgate_audit_content_shed_total", "Requests whose content was left out before the worker, by reason.",
+    "tenantgate_audit_content_shed_total",
+    "Requests whose content was left out before the worker, by reason.",
     ("reason",),
-)  # fmt: skip
+)
 _starts: Final = metrics.counter("tenantgate_audit_worker_starts_total", "How often the worker was started.")
 _queued: Final = metrics.gauge("tenantgate_audit_queue_bytes", "Content that waits to go to the worker.")
 
@@ -70,11 +71,7 @@ class Courier:
         self._heard = 0.0  # when the worker last sent metrics
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = BackgroundThread(
-            "audit-courier",
-            self._step,
-            log=_log,
-            failed="audit courier failed",
-            interrupt=self._interrupt,
+            "audit-courier", self._step, log=_log, failed="audit courier failed", interrupt=self._interrupt
         )
         self._thread.start()
 
@@ -141,8 +138,9 @@ class Courier:
             with theirs:
                 process = self._process = subprocess.Popen(
                     [*self._command, "--channel", str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                )  # fmt: skip
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
             _starts.inc()
             gone = threading.Event()
             reader = threading.Thread(target=self._read, args=(mine, gone), name="audit-metrics", daemon=True)

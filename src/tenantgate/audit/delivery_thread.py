@@ -192,10 +192,12 @@ class _Lane:
                 _log, logging.WARNING, "a sink fails, its records wait", sink=self._sink.name, **details
             )
         pause = pause_s(
-            self._failed, random.random(), asked_s=getattr(error, "after_s", None),  # noqa: S311
+            self._failed,
+            random.random(),
+            asked_s=getattr(error, "after_s", None),
             # The spool is our own, and may lose what waits in it: it is asked again soon.
             longest_s=LONGEST_PAUSE_S if isinstance(error, SinkError) else _LOOK_S,
-        )  # fmt: skip
+        )
         if not self.stopping.wait(pause):
             return
         time.sleep(min(pause, max(0.0, self.ends_at - time.monotonic())))

@@ -68,9 +68,16 @@ class FileSpool:
     taken_over = False  # a folder has one gateway
 
     def __init__(
-        self, folder: Path, sinks: Sequence[str], *, max_records: int, max_bytes: int,
-        segment_bytes: int = _SEGMENT_BYTES, segment_entries: int = _SEGMENT_ENTRIES, keep_s: float = _KEEP_S,
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        sinks: Sequence[str],
+        *,
+        max_records: int,
+        max_bytes: int,
+        segment_bytes: int = _SEGMENT_BYTES,
+        segment_entries: int = _SEGMENT_ENTRIES,
+        keep_s: float = _KEEP_S,
+    ) -> None:
         self._out: io.FileIO | None = None
         self._folder, self._sinks = folder, tuple(sinks)
         self._max_records, self._max_bytes = max_records, max_bytes

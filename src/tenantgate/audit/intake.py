@@ -134,8 +134,10 @@ class Intake:
         _waiting.set(len(self._joiner))
         _unread.set(self._journal.unread())
         for reason, total in (
-            ("late", self._joiner.late), ("queue_full", self._joiner.shed), ("no_line", self._joiner.orphaned),
-        ):  # fmt: skip
+            ("late", self._joiner.late),
+            ("queue_full", self._joiner.shed),
+            ("no_line", self._joiner.orphaned),
+        ):
             _dropped.inc(total - self._counted[reason], reason=reason)
             self._counted[reason] = total
 

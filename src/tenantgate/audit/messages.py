@@ -74,9 +74,12 @@ def decode(received: Any) -> Message | None:
             return Settings(received["policy"], received["route_id"], received["values"])
         case "content":
             raw = RawContent(
-                received["body"], received["body_size"], received["reply"], received["reply_size"],
+                received["body"],
+                received["body_size"],
+                received["reply"],
+                received["reply_size"],
                 received["headers"],
-            )  # fmt: skip
+            )
             return Content(received["policy"], received["request_id"], raw)
         case "left_out":
             return LeftOut(received["policy"], received["request_id"])
@@ -88,15 +91,22 @@ def _fields(message: Message) -> dict[str, Any]:
     match message:
         case Settings():
             return {
-                "type": "settings", "policy": message.policy, "route_id": message.route_id,
+                "type": "settings",
+                "policy": message.policy,
+                "route_id": message.route_id,
                 "values": message.values,
-            }  # fmt: skip
+            }
         case Content(raw=raw):
             return {
-                "type": "content", "policy": message.policy, "request_id": message.request_id,
-                "body": raw.body, "body_size": raw.body_size, "reply": raw.reply, "reply_size": raw.reply_size,
+                "type": "content",
+                "policy": message.policy,
+                "request_id": message.request_id,
+                "body": raw.body,
+                "body_size": raw.body_size,
+                "reply": raw.reply,
+                "reply_size": raw.reply_size,
                 "headers": dict(raw.headers),
-            }  # fmt: skip
+            }
         case LeftOut():
             return {"type": "left_out", "policy": message.policy, "request_id": message.request_id}
 

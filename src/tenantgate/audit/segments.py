@@ -20,9 +20,20 @@ from tenantgate.audit.journal_files import private
 from tenantgate.tenant import TenantId
 
 __all__ = [
-    "Stored", "compact_json", "count_lines", "cut_torn_line", "entry_line", "first_line", "heads_of", "is_shed",
-    "open_to_append", "read_segment", "stored", "sync_folder", "write_durably",
-]  # fmt: skip
+    "Stored",
+    "compact_json",
+    "count_lines",
+    "cut_torn_line",
+    "entry_line",
+    "first_line",
+    "heads_of",
+    "is_shed",
+    "open_to_append",
+    "read_segment",
+    "stored",
+    "sync_folder",
+    "write_durably",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,17 +25,22 @@ def open_spool(config: PipelineConfig, node: str) -> FileSpool | StreamSpool:
     """
     sinks = [sink.name for sink in config.sinks]
     if config.spool == "redis":
-        from tenantgate.audit.streams import StreamSpool  # noqa: PLC0415 - most need no Redis here
+        from tenantgate.audit.streams import StreamSpool
 
         return StreamSpool(
-            config.redis, node, sinks,
-            max_records=config.max_records, max_bytes=config.max_megabytes << 20,
+            config.redis,
+            node,
+            sinks,
+            max_records=config.max_records,
+            max_bytes=config.max_megabytes << 20,
             owner=_gateway(Path(config.state_dir)),
-        )  # fmt: skip
+        )
     return FileSpool(
-        Path(config.state_dir) / "spool", sinks,
-        max_records=config.max_records, max_bytes=config.max_megabytes << 20,
-    )  # fmt: skip
+        Path(config.state_dir) / "spool",
+        sinks,
+        max_records=config.max_records,
+        max_bytes=config.max_megabytes << 20,
+    )
 
 
 def _gateway(folder: Path) -> str:

@@ -159,9 +159,12 @@ class SpoolWriter:
             if self.has(found.tenant, position):
                 continue  # there is one already: with the next line
             record = gap(
-                found.numbers, tenant=found.tenant, identifier=f"gap-{secrets.token_hex(16)}",
-                now_ms=int(time.time() * 1000), reason=found.reason,
-            )  # fmt: skip
+                found.numbers,
+                tenant=found.tenant,
+                identifier=f"gap-{secrets.token_hex(16)}",
+                now_ms=int(time.time() * 1000),
+                reason=found.reason,
+            )
             self._link(record, found.tenant, position)
             self._gaps.append(found)
 

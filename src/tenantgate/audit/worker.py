@@ -94,9 +94,13 @@ class Worker:
         # Up to the furthest head there may be lines of other tenants that are not in the spool.
         furthest = max((head.position for head in heads.values()), default=-1)
         self._journal = JournalTail(
-            Path(config.journal), Path(config.state_dir), known_end=checkpoint, clock=clock,
-            furthest=furthest, others=spool.taken_over,
-        )  # fmt: skip
+            Path(config.journal),
+            Path(config.state_dir),
+            known_end=checkpoint,
+            clock=clock,
+            furthest=furthest,
+            others=spool.taken_over,
+        )
         _new_journals.inc(self._journal.restarts)
         node = node_name(config)
         self._recorder = Recorder(routes, node, find_names)
@@ -299,7 +303,7 @@ def _parts(config: PipelineConfig) -> tuple[Spool, Deliverer]:
 
 
 def _names() -> NameFinder:
-    from tenantgate.pii.name_models import load_names  # noqa: PLC0415 - models that only few need
+    from tenantgate.pii.name_models import load_names
 
     return load_names()
 

@@ -41,13 +41,28 @@ def bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--latency-ms", type=float, default=50.0, help="of the mock provider (default: %(default)s)"
     )
-    parser.add_argument("--burst", type=float, default=1.5, metavar="S",
-                       help="seconds of each burst for throughput; 0 for none (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--traced", type=int, default=12, metavar="N",
-                       help="requests of each kind that are traced; 0: none (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--burst",
+        type=float,
+        default=1.5,
+        metavar="S",
+        help="seconds of each burst for throughput; 0 for none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--traced",
+        type=int,
+        default=12,
+        metavar="N",
+        help="requests of each kind that are traced; 0: none (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the requests (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("reports/bench"), metavar="DIR",
-                       help="for bench.json and bench.html (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("reports/bench"),
+        metavar="DIR",
+        help="for bench.json and bench.html (default: %(default)s)",
+    )
     parser.set_defaults(func=_bench)
 
 
@@ -56,9 +71,15 @@ def _bench(args: argparse.Namespace) -> int:
         print(compare.side_by_side(*args.compare))
         return 0
     settings = running.Settings(
-        rate=args.rate, seconds=args.seconds, tenants=args.tenants, latency_ms=args.latency_ms, seed=args.seed,
-        burst_s=args.burst, traced=args.traced, kong_bin=args.kong,
-    )  # fmt: skip
+        rate=args.rate,
+        seconds=args.seconds,
+        tenants=args.tenants,
+        latency_ms=args.latency_ms,
+        seed=args.seed,
+        burst_s=args.burst,
+        traced=args.traced,
+        kong_bin=args.kong,
+    )
     result = _elsewhere(args, settings) if args.url or args.bare_url else _here(args, settings)
     print()
     print(report.table(result))

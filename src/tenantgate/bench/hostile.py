@@ -146,14 +146,10 @@ BODIES: Final[Mapping[str, Body]] = MappingProxyType(
         "deep objects": _deep('{"a":', "}"),
         "messages": _many('{{"role":"user","content":"hi {0}"}}', before=_MESSAGES, after="]}"),
         "parts": _many(
-            '{{"type":"text","text":"hi {0}"}}',
-            before=_MESSAGES + '{"role":"user","content":[',
-            after="]}]}",
+            '{{"type":"text","text":"hi {0}"}}', before=_MESSAGES + '{"role":"user","content":[', after="]}]}"
         ),
         "keys": _many(
-            '"k{0}":{0}',
-            before=_MESSAGES + '{"role":"user","content":"hello"}],"metadata":{',
-            after="}}",
+            '"k{0}":{0}', before=_MESSAGES + '{"role":"user","content":"hello"}],"metadata":{', after="}}"
         ),
         "equal keys": _many('"role":"user"', before=_MESSAGES + '{"content":"hello",', after="}]}"),
         "tool arguments": _many(

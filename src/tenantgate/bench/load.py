@@ -121,8 +121,9 @@ def run(plan: Plan, *, on_start: Callable[[int], None] | None = None) -> list[Sh
         asked.write_text(json.dumps(dataclasses.astuple(plan)))
         process = subprocess.Popen(
             [sys.executable, "-m", "tenantgate.bench.load", str(asked), str(answered)],
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         try:
             if on_start:
                 on_start(process.pid)
@@ -192,7 +193,7 @@ async def _lane(session: Any, dues: Iterator[Due], until: float, out: list[dict[
 
 async def _send(session: Any, due: Due, meant: float, out: list[dict[str, Any]]) -> None:
     """One request; times count from `meant`."""
-    import aiohttp  # noqa: PLC0415 - part of an extra
+    import aiohttp
 
     late_s = time.perf_counter() - meant
     status, error, head_s, headers = 0, "", 0.0, {}
@@ -216,15 +217,25 @@ async def _send(session: Any, due: Due, meant: float, out: list[dict[str, Any]])
     found = _ANSWER.search(text)
     out.append(
         {
-            "target": due.target, "ask": due.ask, "at_s": due.at_s, "late_s": late_s, "head_s": head_s,
-            "token_s": answer.token_s, "total_s": total_s, "status": status, "error": error, "headers": headers,
-            "digest": found[1] if found else "", "clear": bool(due.secret) and due.secret in text, "reason": reason,
+            "target": due.target,
+            "ask": due.ask,
+            "at_s": due.at_s,
+            "late_s": late_s,
+            "head_s": head_s,
+            "token_s": answer.token_s,
+            "total_s": total_s,
+            "status": status,
+            "error": error,
+            "headers": headers,
+            "digest": found[1] if found else "",
+            "clear": bool(due.secret) and due.secret in text,
+            "reason": reason,
         }
-    )  # fmt: skip
+    )
 
 
 async def _run(plan: Plan) -> list[dict[str, Any]]:
-    import aiohttp  # noqa: PLC0415 - part of an extra
+    import aiohttp
 
     out: list[dict[str, Any]] = []
     timeout = aiohttp.ClientTimeout(total=_PATIENCE_S)

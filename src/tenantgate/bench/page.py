@@ -101,8 +101,9 @@ def _latency(result: Json) -> str:
     for choice, title in (
         ("pass, 100 tokens", "Prompts of about 100 tokens, p95"),
         ("pass", "All that reach the provider but long ones, p95"),
-        ("pass", "All that reach the provider but long ones, p50"), ("pass, long", "Long prompts, p50"),
-    ):  # fmt: skip
+        ("pass", "All that reach the provider but long ones, p50"),
+        ("pass, long", "Long prompts, p50"),
+    ):
         quantile = title[-3:]
         rows = [
             (name, found["value"], found["low"], found["high"])
@@ -111,16 +112,34 @@ def _latency(result: Json) -> str:
         ]
         mark = _BUDGET_MS if quantile == "p95" else None
         out.append(f"<h3>{title}, ms</h3>" + (plots.intervals(rows, unit="ms", mark=mark) if rows else ""))
-    head = ("", "requests", "bare p50", "p95", "p99", "ours p50", "p95", "p99", "ratio p50", "p95",
-            "hit p50", "hit / bare")  # fmt: skip
+    head = (
+        "",
+        "requests",
+        "bare p50",
+        "p95",
+        "p99",
+        "ours p50",
+        "p95",
+        "p99",
+        "ratio p50",
+        "p95",
+        "hit p50",
+        "hit / bare",
+    )
     rows_ = []
     for name, c in configurations.items():
         passed, hit = c["latency"]["pass"], c["latency"]["hit"]
-        rows_.append((
-            name, str(passed["pairs"]), *_ms(passed["bare"]), *_ms(passed["with_us"]),
-            *(_estimate(passed["ratio"].get(q)) for q in ("p50", "p95")),
-            _ms(hit["with_us"])[0], _estimate(hit["ratio"].get("p50")),
-        ))  # fmt: skip
+        rows_.append(
+            (
+                name,
+                str(passed["pairs"]),
+                *_ms(passed["bare"]),
+                *_ms(passed["with_us"]),
+                *(_estimate(passed["ratio"].get(q)) for q in ("p50", "p95")),
+                _ms(hit["with_us"])[0],
+                _estimate(hit["ratio"].get("p50")),
+            )
+        )
     out.append(html_table(head, rows_))
     tokens = [
         (
@@ -232,28 +251,48 @@ def _work(result: Json) -> str:
         (name, [(r, c["cost"]["cpu_ms_per_request"].get(r, 0.0)) for r in colours])
         for name, c in configurations.items()
     ]
-    head = ("", "at most, requests/s", "bare", "PDK calls", "Redis trips", "Redis commands", "provider asked",
-            "tokens saved: cache", "compression", "errors")  # fmt: skip
+    head = (
+        "",
+        "at most, requests/s",
+        "bare",
+        "PDK calls",
+        "Redis trips",
+        "Redis commands",
+        "provider asked",
+        "tokens saved: cache",
+        "compression",
+        "errors",
+    )
     rows = []
     for name, c in configurations.items():
         cost = c["cost"]
         asked = max(1, cost["tokens"]["asked"])
-        rows.append((
-            name, *_throughput(c), f"{sum(cost['pdk_calls_per_request'].values()):.2f}",
-            f"{cost['redis_per_request']['trips']:.2f}", f"{cost['redis_per_request']['commands']:.2f}",
-            _asked(cost, c["requests"]), f"{cost['tokens']['saved_by_hits'] / asked:.0%}",
-            f"{cost['tokens']['saved_by_compression'] / asked:.0%}", str(sum(c["errors"].values())),
-        ))  # fmt: skip
+        rows.append(
+            (
+                name,
+                *_throughput(c),
+                f"{sum(cost['pdk_calls_per_request'].values()):.2f}",
+                f"{cost['redis_per_request']['trips']:.2f}",
+                f"{cost['redis_per_request']['commands']:.2f}",
+                _asked(cost, c["requests"]),
+                f"{cost['tokens']['saved_by_hits'] / asked:.0%}",
+                f"{cost['tokens']['saved_by_compression'] / asked:.0%}",
+                str(sum(c["errors"].values())),
+            )
+        )
     memory = [
         (name, *(f"{c['cost']['rss_mb'].get(r, 0):.0f}" for r in colours))
         for name, c in configurations.items()
     ]
     return (
         "<h2>What the machine does for it</h2><h3>Processor time per request, ms</h3>"
-        + plots.legend(colours) + plots.bars(cpu, colours, unit="ms")
-        + "<h3>Per request</h3>" + html_table(head, rows)
-        + "<h3>Memory by process, MiB</h3>" + html_table(("", *colours), memory)
-    )  # fmt: skip
+        + plots.legend(colours)
+        + plots.bars(cpu, colours, unit="ms")
+        + "<h3>Per request</h3>"
+        + html_table(head, rows)
+        + "<h3>Memory by process, MiB</h3>"
+        + html_table(("", *colours), memory)
+    )
 
 
 def _asked(cost: Json, requests: int) -> str:
@@ -266,17 +305,29 @@ def _throughput(c: Json) -> tuple[str, str]:
 
 
 def _quality(result: Json) -> str:
-    head = ("", "repeats hit", "paraphrases hit", "all hits", "wrong hits", "of another tenant", "attacks blocked",
-            "honest blocked", "personal data in clear")  # fmt: skip
+    head = (
+        "",
+        "repeats hit",
+        "paraphrases hit",
+        "all hits",
+        "wrong hits",
+        "of another tenant",
+        "attacks blocked",
+        "honest blocked",
+        "personal data in clear",
+    )
     keys = ("repeats", "paraphrases", "hits", "wrong_hits")
     rows = [
         (
-            name, *(of(c["quality"][k]) for k in keys), str(c["quality"]["foreign"]),
-            of(c["quality"]["attacks_blocked"]), of(c["quality"]["honest_blocked"]),
+            name,
+            *(of(c["quality"][k]) for k in keys),
+            str(c["quality"]["foreign"]),
+            of(c["quality"]["attacks_blocked"]),
+            of(c["quality"]["honest_blocked"]),
             of(c["quality"]["personal_in_clear"]),
         )
         for name, c in result["configurations"].items()
-    ]  # fmt: skip
+    ]
     return (
         "<h2>Whether the answers are right</h2><p>The questions are made from templates, so that it is known which "
         "answer belongs to which. They are more alike than people's: some differ from another in one word only. Rates "

@@ -10,9 +10,19 @@ from typing import Final
 __all__ = ["COLOURS", "bars", "curves", "intervals", "legend"]
 
 COLOURS: Final = (
-    "#3b6fb6", "#e08a2e", "#4d9e6a", "#b5527a", "#8a6fc4", "#b39b2d", "#4aa3b8", "#c4594d", "#7d8590", "#6b8e23",
-    "#a0522d", "#5f6caf",
-)  # fmt: skip
+    "#3b6fb6",
+    "#e08a2e",
+    "#4d9e6a",
+    "#b5527a",
+    "#8a6fc4",
+    "#b39b2d",
+    "#4aa3b8",
+    "#c4594d",
+    "#7d8590",
+    "#6b8e23",
+    "#a0522d",
+    "#5f6caf",
+)
 _WIDTH: Final = 860
 _LEFT: Final = 210
 _RIGHT: Final = 70
@@ -80,9 +90,14 @@ def intervals(
 
 
 def curves(
-    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, x_label: str, y_label: str,
-    log_x: bool = False, width: int = 420, height: int = 230,
-) -> str:  # fmt: skip
+    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    width: int = 420,
+    height: int = 230,
+) -> str:
     """Lines through points; with `log_x` the horizontal axis counts in powers of ten."""
     left, right, top, bottom = 52, 14, 10, 40
     xs = [math.log10(x) if log_x else x for _, points in lines for x, _ in points] or [0.0]
@@ -118,8 +133,10 @@ def curves(
             f'<polyline points="{d}" fill="none" stroke="{colour}" stroke-width="2">{title}</polyline>'
         )
     out.append(_text(left + wide / 2, height - 6, x_label, "middle"))
-    out.append(f'<text class="label" transform="translate(12 {top + high / 2}) rotate(-90)" '
-               f'text-anchor="middle">{html.escape(y_label)}</text>')  # fmt: skip
+    out.append(
+        f'<text class="label" transform="translate(12 {top + high / 2}) rotate(-90)" '
+        f'text-anchor="middle">{html.escape(y_label)}</text>'
+    )
     return _svg(height, out, width=width)
 
 

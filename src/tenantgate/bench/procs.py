@@ -32,9 +32,11 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
-            self.cpu_s + other.cpu_s, self.rss_mb + other.rss_mb,
-            self.threads + other.threads, self.files + other.files,
-        )  # fmt: skip
+            self.cpu_s + other.cpu_s,
+            self.rss_mb + other.rss_mb,
+            self.threads + other.threads,
+            self.files + other.files,
+        )
 
 
 def sample(roles: Mapping[str, Iterable[int]]) -> dict[str, Usage]:

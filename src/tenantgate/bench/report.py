@@ -15,21 +15,50 @@ _SURE: Final = 1.645  # 95 %, one-sided
 
 def table(result: Json) -> str:
     """What stands in the terminal."""
-    head = ("configuration", "added p50 ms", "p95", "p99", "100 tokens p50", "p95", "long p50", "p95",
-            "ratio p50", "hit ratio", "first token p50", "hits", "wrong", "blocked", "errors",
-            "CPU ms", "PDK", "Redis")  # fmt: skip
+    head = (
+        "configuration",
+        "added p50 ms",
+        "p95",
+        "p99",
+        "100 tokens p50",
+        "p95",
+        "long p50",
+        "p95",
+        "ratio p50",
+        "hit ratio",
+        "first token p50",
+        "hits",
+        "wrong",
+        "blocked",
+        "errors",
+        "CPU ms",
+        "PDK",
+        "Redis",
+    )
     rows = []
     for name, c in result["configurations"].items():
         passed, hit, cost, quality = c["latency"]["pass"], c["latency"]["hit"], c["cost"], c["quality"]
-        rows.append((
-            name, *(_added(passed, p) for p in ("p50", "p95", "p99")),
-            *(_added(c["latency"][f"pass, {kind}"], p) for kind in ("100 tokens", "long") for p in ("p50", "p95")),
-            _ratio(passed), _ratio(hit),
-            _added(c["first_token"], "p50"), of(quality["hits"]), of(quality["wrong_hits"]),
-            of(quality["attacks_blocked"]), str(sum(c["errors"].values())),
-            f"{sum(v for r, v in cost['cpu_ms_per_request'].items() if r != 'mock provider'):.1f}",
-            f"{sum(cost['pdk_calls_per_request'].values()):.1f}", f"{cost['redis_per_request']['trips']:.1f}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                name,
+                *(_added(passed, p) for p in ("p50", "p95", "p99")),
+                *(
+                    _added(c["latency"][f"pass, {kind}"], p)
+                    for kind in ("100 tokens", "long")
+                    for p in ("p50", "p95")
+                ),
+                _ratio(passed),
+                _ratio(hit),
+                _added(c["first_token"], "p50"),
+                of(quality["hits"]),
+                of(quality["wrong_hits"]),
+                of(quality["attacks_blocked"]),
+                str(sum(c["errors"].values())),
+                f"{sum(v for r, v in cost['cpu_ms_per_request'].items() if r != 'mock provider'):.1f}",
+                f"{sum(cost['pdk_calls_per_request'].values()):.1f}",
+                f"{cost['redis_per_request']['trips']:.1f}",
+            )
+        )
     return plain_table(head, rows)
 
 

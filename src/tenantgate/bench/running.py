@@ -120,16 +120,22 @@ def _commit() -> str:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         said = subprocess.run(
             ["git", "-C", str(here), "describe", "--always", "--dirty"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
         return said.stdout.strip()
     return ""
 
 
 def run(
-    configurations: Sequence[Configuration], settings: Settings, folder: Path, *,
+    configurations: Sequence[Configuration],
+    settings: Settings,
+    folder: Path,
+    *,
     say: Callable[[str], None] = lambda _: None,
-) -> Json:  # fmt: skip
+) -> Json:
     """Measure `configurations`, each beside the bare route; the result as JSON.
 
     Configurations that need the same `gateway` settings share one gateway; the bare route always has the one whose
@@ -169,9 +175,11 @@ def _without_bare(cost: Json, control: Json | None) -> None:
     """Take out of what a gateway spent what the bare route's requests made it spend, which came in equal number."""
     per_request = cost["cpu_ms_per_request"]
     for role in ("gateway", "mock provider"):
-        per_request[role] = per_request[role] / 2 if control is None else max(
-            0.0, per_request[role] - control["cpu_ms_per_request"][role]
-        )  # fmt: skip
+        per_request[role] = (
+            per_request[role] / 2
+            if control is None
+            else max(0.0, per_request[role] - control["cpu_ms_per_request"][role])
+        )
     cost["provider_asked"] -= cost["requests"]
 
 
@@ -188,13 +196,16 @@ def _traces(configurations: Sequence[Configuration], settings: Settings, folder:
         }
 
 
-def _site(
-    group: Sequence[Configuration], settings: Settings, folder: Path, *, traced: bool = False
-) -> Site:  # fmt: skip
+def _site(group: Sequence[Configuration], settings: Settings, folder: Path, *, traced: bool = False) -> Site:
     return Site(
-        group, folder, tenants=settings.tenants, latency_ms=settings.latency_ms, chunk_ms=settings.chunk_ms,
-        kong_bin=settings.kong_bin, traced=traced,
-    )  # fmt: skip
+        group,
+        folder,
+        tenants=settings.tenants,
+        latency_ms=settings.latency_ms,
+        chunk_ms=settings.chunk_ms,
+        kong_bin=settings.kong_bin,
+        traced=traced,
+    )
 
 
 def run_elsewhere(ours: Elsewhere, bare: Elsewhere, settings: Settings) -> Json:
@@ -244,9 +255,12 @@ def _warmed(targets: Mapping[str, tuple[Target, Configuration]], settings: Setti
     )
     load.run(Plan(list(_dues(warm, targets, settings))))
     return workload.make(
-        max(1, int(settings.rate * settings.seconds)), seed=settings.seed, tenants=settings.tenants,
-        gap=int(2 * settings.rate), after=warm,
-    )  # fmt: skip
+        max(1, int(settings.rate * settings.seconds)),
+        seed=settings.seed,
+        tenants=settings.tenants,
+        gap=int(2 * settings.rate),
+        after=warm,
+    )
 
 
 def _throughput(targets: Mapping[str, tuple[Site, Configuration]], settings: Settings) -> Json:
@@ -277,7 +291,7 @@ def _dues(
     The halves of a slot keep the two apart, so that one's work isn't the other's wait; the lot keeps whatever beats
     in the machine from always hitting the same one.
     """
-    rng = random.Random(settings.seed)  # noqa: S311
+    rng = random.Random(settings.seed)
     slot = 1 / settings.rate
     for place, ask in enumerate(asks):
         names = list(targets)
@@ -293,9 +307,12 @@ def _due(name: str, to: Target, configuration: Configuration, ask: Ask, at_s: fl
 
 
 def _result(
-    asks: Sequence[Ask], shots: Sequence[Shot], configuration: Configuration, settings: Settings,
+    asks: Sequence[Ask],
+    shots: Sequence[Shot],
+    configuration: Configuration,
+    settings: Settings,
     counts: tuple[Counts, Counts],
-) -> Json:  # fmt: skip
+) -> Json:
     bare = judge(asks, [s for s in shots if s.target == "bare"])
     ours = judge(asks, [s for s in shots if s.target == "ours"])
     pairs = [(a, b) for a, b in zip(bare, ours, strict=True) if "error" not in (a.outcome, b.outcome)]
@@ -372,11 +389,12 @@ def _quality(ours: Sequence[Judged], configuration: Configuration) -> Json:
         "foreign": sum(j.foreign for j in ours),
         "attacks_blocked": [sum(j.outcome == "blocked" for j in attacks), len(attacks)],
         "honest_blocked": [
-            sum(j.outcome == "blocked" for j in ours if j.ask.kind != "attack"), len(ours) - len(attacks)
+            sum(j.outcome == "blocked" for j in ours if j.ask.kind != "attack"),
+            len(ours) - len(attacks),
         ],
         "personal_in_clear": [sum(j.shot.clear for j in personal), len(personal)],
         "hides_personal": configuration.hides_personal,
-    }  # fmt: skip
+    }
 
 
 def _cost(ours: Sequence[Judged], plugins: Sequence[str], before: Counts, after: Counts) -> Json:

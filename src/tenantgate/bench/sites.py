@@ -42,9 +42,16 @@ class Site:
     """A running gateway that serves some configurations."""
 
     def __init__(
-        self, configurations: Sequence[Configuration], folder: Path, *, tenants: int, latency_ms: float,
-        chunk_ms: float, kong_bin: Path | None = None, traced: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        configurations: Sequence[Configuration],
+        folder: Path,
+        *,
+        tenants: int,
+        latency_ms: float,
+        chunk_ms: float,
+        kong_bin: Path | None = None,
+        traced: bool = False,
+    ) -> None:
         self.configurations = tuple(configurations)
         self.tenants = tenants
         self.extra: Mapping[str, Any] = {}
@@ -53,10 +60,14 @@ class Site:
         file = folder / "tenants.yaml"
         file.write_text(tenants_yaml(configurations, tenants), encoding="utf-8")
         self.stack = Stack(
-            tenants=file, state_dir=folder, kong_bin=kong_bin, mock_latency_ms=latency_ms,
-            mock_chunk_ms=chunk_ms, log_level="error",
+            tenants=file,
+            state_dir=folder,
+            kong_bin=kong_bin,
+            mock_latency_ms=latency_ms,
+            mock_chunk_ms=chunk_ms,
+            log_level="error",
             gateway_module=traced_gateway.__name__ if traced else gateway.__name__,
-        )  # fmt: skip
+        )
         self.trace = folder / "logs" / traced_gateway.FILE if traced and kong_bin is None else None
         """Where the traced gateway writes; None for one that isn't traced."""
         self._sockets: dict[str, Path] = {}

@@ -102,8 +102,12 @@ def _stages(change: Series, n: int) -> dict[str, float]:
 
 
 def _parts(
-    configuration: Configuration, stages: Mapping[str, dict[str, float]], total_ms: float, lines: Path | None, n: int
-) -> Json:  # fmt: skip
+    configuration: Configuration,
+    stages: Mapping[str, dict[str, float]],
+    total_ms: float,
+    lines: Path | None,
+    n: int,
+) -> Json:
     seen = _read(lines, n)
     parts: list[Json] = []
     left = total_ms
@@ -128,8 +132,13 @@ def _parts(
         own_ms = seen["gateway_ms"] - seen["provider_ms"] - sum(p["ms"] for p in parts)
         parts.append({"plugin": "", "part": "gateway and stock plugins", "ms": max(0.0, own_ms)})
         parts.append({"plugin": "", "part": "provider", "ms": seen["provider_ms"]})
-        parts.append({"plugin": "", "part": "HTTP to and from the gateway",
-                      "ms": max(0.0, total_ms - seen["gateway_ms"])})  # fmt: skip
+        parts.append(
+            {
+                "plugin": "",
+                "part": "HTTP to and from the gateway",
+                "ms": max(0.0, total_ms - seen["gateway_ms"]),
+            }
+        )
     else:
         parts.append({"plugin": "", "part": "gateway, provider and HTTP", "ms": max(0.0, left)})
     return {

@@ -18,12 +18,29 @@ from typing import Any, Final
 __all__ = ["KINDS", "MIX", "Ask", "make", "of_kind"]
 
 KINDS: Final = (
-    "fresh", "hundred", "repeat", "paraphrase", "near", "conversation", "stream", "attack", "personal", "long",
-)  # fmt: skip
+    "fresh",
+    "hundred",
+    "repeat",
+    "paraphrase",
+    "near",
+    "conversation",
+    "stream",
+    "attack",
+    "personal",
+    "long",
+)
 MIX: Final = {
-    "fresh": 8, "hundred": 20, "repeat": 20, "paraphrase": 14, "near": 8, "conversation": 8, "stream": 8,
-    "attack": 4, "personal": 4, "long": 6,
-}  # fmt: skip
+    "fresh": 8,
+    "hundred": 20,
+    "repeat": 20,
+    "paraphrase": 14,
+    "near": 8,
+    "conversation": 8,
+    "stream": 8,
+    "attack": 4,
+    "personal": 4,
+    "long": 6,
+}
 """Parts of 100."""
 _ECHO: Final = 0.15
 """The part of fresh questions that another tenant has asked, word for word."""
@@ -71,51 +88,126 @@ class Ask:
 
 
 _THINGS: Final = (
-    "router", "printer", "invoice", "passport", "boiler", "garden pump", "tax return", "bicycle", "savings account",
-    "phone contract", "train ticket", "parking permit", "coffee machine", "laptop", "rental car", "gym membership",
-    "water meter", "insurance policy", "heat pump", "mailbox", "solar panel", "dishwasher", "library card", "tent",
-)  # fmt: skip
+    "router",
+    "printer",
+    "invoice",
+    "passport",
+    "boiler",
+    "garden pump",
+    "tax return",
+    "bicycle",
+    "savings account",
+    "phone contract",
+    "train ticket",
+    "parking permit",
+    "coffee machine",
+    "laptop",
+    "rental car",
+    "gym membership",
+    "water meter",
+    "insurance policy",
+    "heat pump",
+    "mailbox",
+    "solar panel",
+    "dishwasher",
+    "library card",
+    "tent",
+)
 _PLACES: Final = (
-    "Vienna", "Oslo", "Porto", "Leeds", "Krakow", "Turin", "Ghent", "Malaga", "Tallinn", "Basel", "Lyon", "Bergen",
-    "Split", "Graz", "Aarhus", "Cork", "Brno", "Utrecht", "Sofia", "Tampere",
-)  # fmt: skip
+    "Vienna",
+    "Oslo",
+    "Porto",
+    "Leeds",
+    "Krakow",
+    "Turin",
+    "Ghent",
+    "Malaga",
+    "Tallinn",
+    "Basel",
+    "Lyon",
+    "Bergen",
+    "Split",
+    "Graz",
+    "Aarhus",
+    "Cork",
+    "Brno",
+    "Utrecht",
+    "Sofia",
+    "Tampere",
+)
 _NAMES: Final = ("alma", "bruno", "celia", "dario", "edith", "fabio", "greta", "henry", "irene", "jonas")
 _FAMILY: Final = ("keller", "novak", "jensen", "moreau", "rossi", "weber", "lindt", "kovac", "hale", "ortiz")
 
 # Wordings of one question each; {t} thing, {p} place, {n} number, {y} year.
 _QUESTIONS: Final = (
     ("How do I cancel my {t} in {p}?", "How can I cancel my {t} in {p}?", "how do i cancel a {t} in {p}"),
-    ("What does a new {t} cost in {p}?", "How much does a new {t} cost in {p}?",
-     "what is the cost of a new {t} in {p}"),
-    ("Where in {p} can I repair a {t}?", "Where can I repair a {t} in {p}?", "where could i repair a {t} in {p}?"),
-    ("How many {t}s were sold in {p} in {y}?", "What number of {t}s were sold in {p} in {y}?",
-     "how many {t}s did {p} sell in {y}"),
-    ("Explain how a {t} works to a child of {n}.", "Explain to a child of {n} how a {t} works.",
-     "how does a {t} work? explain it to a child of {n}"),
-    ("Write a complaint about a late {t} from {p}.", "Please write a complaint about a late {t} from {p}.",
-     "write me a complaint about a late {t} from {p}"),
-    ("Which documents do I need for a {t} in {p}?", "What documents do I need for a {t} in {p}?",
-     "which documents are needed for a {t} in {p}"),
-    ("Is it allowed to resell a {t} in {p}?", "Am I allowed to resell a {t} in {p}?", "may i resell a {t} in {p}"),
-    ("Plan {n} days in {p} for a family with a {t}.", "Make a plan for {n} days in {p} for a family with a {t}.",
-     "plan a stay of {n} days in {p} for a family with a {t}"),
-    ("Compare renting and buying a {t} in {p}.", "Compare buying and renting a {t} in {p}.",
-     "please compare renting a {t} with buying one in {p}"),
-    ("What is the warranty on a {t} bought in {p} in {y}?", "How long is the warranty on a {t} bought in {p} in {y}?",
-     "what warranty has a {t} that was bought in {p} in {y}"),
-    ("Draft a short note that the {t} in {p} is closed for {n} hours.",
-     "Draft a brief note that the {t} in {p} is closed for {n} hours.",
-     "write a short note that the {t} in {p} is closed for {n} hours"),
-)  # fmt: skip
+    (
+        "What does a new {t} cost in {p}?",
+        "How much does a new {t} cost in {p}?",
+        "what is the cost of a new {t} in {p}",
+    ),
+    (
+        "Where in {p} can I repair a {t}?",
+        "Where can I repair a {t} in {p}?",
+        "where could i repair a {t} in {p}?",
+    ),
+    (
+        "How many {t}s were sold in {p} in {y}?",
+        "What number of {t}s were sold in {p} in {y}?",
+        "how many {t}s did {p} sell in {y}",
+    ),
+    (
+        "Explain how a {t} works to a child of {n}.",
+        "Explain to a child of {n} how a {t} works.",
+        "how does a {t} work? explain it to a child of {n}",
+    ),
+    (
+        "Write a complaint about a late {t} from {p}.",
+        "Please write a complaint about a late {t} from {p}.",
+        "write me a complaint about a late {t} from {p}",
+    ),
+    (
+        "Which documents do I need for a {t} in {p}?",
+        "What documents do I need for a {t} in {p}?",
+        "which documents are needed for a {t} in {p}",
+    ),
+    (
+        "Is it allowed to resell a {t} in {p}?",
+        "Am I allowed to resell a {t} in {p}?",
+        "may i resell a {t} in {p}",
+    ),
+    (
+        "Plan {n} days in {p} for a family with a {t}.",
+        "Make a plan for {n} days in {p} for a family with a {t}.",
+        "plan a stay of {n} days in {p} for a family with a {t}",
+    ),
+    (
+        "Compare renting and buying a {t} in {p}.",
+        "Compare buying and renting a {t} in {p}.",
+        "please compare renting a {t} with buying one in {p}",
+    ),
+    (
+        "What is the warranty on a {t} bought in {p} in {y}?",
+        "How long is the warranty on a {t} bought in {p} in {y}?",
+        "what warranty has a {t} that was bought in {p} in {y}",
+    ),
+    (
+        "Draft a short note that the {t} in {p} is closed for {n} hours.",
+        "Draft a brief note that the {t} in {p} is closed for {n} hours.",
+        "write a short note that the {t} in {p} is closed for {n} hours",
+    ),
+)
 # The same words but one, and another answer.
 _NEAR: Final = (
     ("Find a hotel in {p} with a {t}, for {n} nights.", "Find a hotel in {p} without a {t}, for {n} nights."),
     ("What was the price of a {t} in {p} in {y}?", "What was the price of a {t} in {p} in {z}?"),
     ("How do I open a claim for my {t} in {p}?", "How do I close a claim for my {t} in {p}?"),
     ("List {n} reasons to buy a {t} in {p}.", "List {n} reasons not to buy a {t} in {p}."),
-    ("Convert the {n} kilometres from the {t} to {p} to miles.",
-     "Convert the {n} miles from the {t} to {p} to kilometres."),
-)  # fmt: skip
+    (
+        "Convert the {n} kilometres from the {t} to {p} to miles.",
+        "Convert the {n} miles from the {t} to {p} to kilometres.",
+    ),
+)
 _FOLLOW_UPS: Final = (
     "And in winter?",
     "How long does that take?",
@@ -142,9 +234,12 @@ _ROLE: Final = "You are a helpful assistant of a service desk. Answer briefly an
 def _slots(rng: random.Random) -> dict[str, str]:
     year = rng.randrange(1990, 2026)
     return {
-        "t": rng.choice(_THINGS), "p": rng.choice(_PLACES), "n": str(rng.randrange(3, 98)),
-        "y": str(year), "z": str(year - rng.randrange(1, 9)),
-    }  # fmt: skip
+        "t": rng.choice(_THINGS),
+        "p": rng.choice(_PLACES),
+        "n": str(rng.randrange(3, 98)),
+        "y": str(year),
+        "z": str(year - rng.randrange(1, 9)),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +261,17 @@ class _Maker:
         self._seen = set(seen)
         self._twins: dict[str, str] = {}
         self._kinds: dict[str, Callable[[int, int], Ask]] = {
-            "fresh": self._fresh, "hundred": self._hundred, "repeat": self._repeat, "paraphrase": self._paraphrase,
-            "near": self._near, "conversation": self._conversation, "stream": self._stream, "attack": self._attack,
-            "personal": self._personal, "long": self._long,
-        }  # fmt: skip
+            "fresh": self._fresh,
+            "hundred": self._hundred,
+            "repeat": self._repeat,
+            "paraphrase": self._paraphrase,
+            "near": self._near,
+            "conversation": self._conversation,
+            "stream": self._stream,
+            "attack": self._attack,
+            "personal": self._personal,
+            "long": self._long,
+        }
 
     def ask(self, kind: str, number: int, tenant: int) -> Ask:
         return self._kinds[kind](number, tenant)
@@ -192,8 +294,13 @@ class _Maker:
         group = f"{tenant}|{wordings[0]}"
         self._asked[tenant].append(_Meaning(number, wordings, group))
         return Ask(
-            number=number, kind=kind, tenant=tenant, messages=(("user", wordings[0]),), stream=stream, group=group
-        )  # fmt: skip
+            number=number,
+            kind=kind,
+            tenant=tenant,
+            messages=(("user", wordings[0]),),
+            stream=stream,
+            group=group,
+        )
 
     def _fresh(self, number: int, tenant: int) -> Ask:
         other = self._rng.randrange(len(self._asked))
@@ -218,9 +325,13 @@ class _Maker:
         if old is None:
             return self._fresh(number, tenant)
         return Ask(
-            number=number, kind="repeat", tenant=tenant, messages=(("user", old.wordings[0]),), stream=False,
+            number=number,
+            kind="repeat",
+            tenant=tenant,
+            messages=(("user", old.wordings[0]),),
+            stream=False,
             group=old.group,
-        )  # fmt: skip
+        )
 
     def _paraphrase(self, number: int, tenant: int) -> Ask:
         old = self._again(number, tenant, lambda m: len(m.wordings) > 1)
@@ -228,8 +339,13 @@ class _Maker:
             return self._fresh(number, tenant)
         text = self._rng.choice(old.wordings[1:])
         return Ask(
-            number=number, kind="paraphrase", tenant=tenant, messages=(("user", text),), stream=False, group=old.group
-        )  # fmt: skip
+            number=number,
+            kind="paraphrase",
+            tenant=tenant,
+            messages=(("user", text),),
+            stream=False,
+            group=old.group,
+        )
 
     def _near(self, number: int, tenant: int) -> Ask:
         """One half of a pair; the other half is asked later, as a meaning of its own."""
@@ -245,9 +361,13 @@ class _Maker:
         last = self._rng.choice(_FOLLOW_UPS)
         messages = (("system", _ROLE), ("user", first), ("assistant", "Here is how."), ("user", last))
         return Ask(
-            number=number, kind="conversation", tenant=tenant, messages=messages, stream=False,
+            number=number,
+            kind="conversation",
+            tenant=tenant,
+            messages=messages,
+            stream=False,
             group=f"{tenant}|{first}|{last}",
-        )  # fmt: skip
+        )
 
     def _stream(self, number: int, tenant: int) -> Ask:
         return self._plain(number, tenant, "stream", self._new(_QUESTIONS), stream=True)
@@ -255,18 +375,27 @@ class _Maker:
     def _attack(self, number: int, tenant: int) -> Ask:
         text = self._new([(a,) for a in _ATTACKS])[0]
         return Ask(
-            number=number, kind="attack", tenant=tenant, messages=(("user", text),), stream=False,
+            number=number,
+            kind="attack",
+            tenant=tenant,
+            messages=(("user", text),),
+            stream=False,
             group=f"{tenant}|{text}",
-        )  # fmt: skip
+        )
 
     def _personal(self, number: int, tenant: int) -> Ask:
         # Early in the text: the mock provider quotes only the first words of what it was sent.
         secret = f"{self._rng.choice(_NAMES)}.{self._rng.choice(_FAMILY)}{number}@example.com"
         text = f"Thank {secret} for the help with the {self._rng.choice(_THINGS)} in {self._rng.choice(_PLACES)}."
         return Ask(
-            number=number, kind="personal", tenant=tenant, messages=(("user", text),), stream=False,
-            group=f"{tenant}|{text}", secret=secret,
-        )  # fmt: skip
+            number=number,
+            kind="personal",
+            tenant=tenant,
+            messages=(("user", text),),
+            stream=False,
+            group=f"{tenant}|{text}",
+            secret=secret,
+        )
 
     def _long(self, number: int, tenant: int) -> Ask:
         lines = [
@@ -275,15 +404,24 @@ class _Maker:
         lines += self._rng.sample(lines, 6)  # notes that were pasted twice
         text = f"{self._new(_QUESTIONS)[0]}\n\nNotes:\n" + "\n".join(f"- {line}" for line in lines)
         return Ask(
-            number=number, kind="long", tenant=tenant, messages=(("system", _ROLE), ("user", text)), stream=False,
+            number=number,
+            kind="long",
+            tenant=tenant,
+            messages=(("system", _ROLE), ("user", text)),
+            stream=False,
             group=f"{tenant}|{text}",
-        )  # fmt: skip
+        )
 
 
 def make(
-    count: int, *, seed: int = 1, tenants: int = 4, gap: int = 40, kinds: Sequence[str] = KINDS,
+    count: int,
+    *,
+    seed: int = 1,
+    tenants: int = 4,
+    gap: int = 40,
+    kinds: Sequence[str] = KINDS,
     after: Sequence[Ask] = (),
-) -> tuple[Ask, ...]:  # fmt: skip
+) -> tuple[Ask, ...]:
     """`count` requests in the parts of `MIX`.
 
     Args:
@@ -294,7 +432,7 @@ def make(
         kinds: which kinds to make.
         after: what was asked before, and so isn't new.
     """
-    rng = random.Random(seed)  # noqa: S311 - a workload, not a secret
+    rng = random.Random(seed)
     maker = _Maker(rng, tenants, gap, {text for ask in after for _, text in ask.messages})
     chosen = [k for k in KINDS if k in kinds]
     weights = [MIX[k] for k in chosen]
@@ -305,7 +443,7 @@ def make(
 
 def of_kind(kind: str, count: int, *, seed: int = 1, tenant: int = 0) -> Iterator[Ask]:
     """`count` requests of one kind and one tenant; a kind that repeats something gives what it repeats first."""
-    rng = random.Random(f"{seed}{kind}")  # noqa: S311
+    rng = random.Random(f"{seed}{kind}")
     maker = _Maker(rng, tenant + 1, 0)
     if kind in {"repeat", "paraphrase"}:
         for number in range(count):

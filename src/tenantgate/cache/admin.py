@@ -220,13 +220,21 @@ class Admin:
             needed = None if goes_by is None or math.isinf(goes_by.threshold) else goes_by.threshold
             found.append(
                 BoundStats(
-                    max_wrong_rate=limit, threshold=needed, wrong=wrong, low=low, high=high, hits=known.hits,
-                    compared=known.compared, probes=known.probes, probes_other=known.probes_other,
+                    max_wrong_rate=limit,
+                    threshold=needed,
+                    wrong=wrong,
+                    low=low,
+                    high=high,
+                    hits=known.hits,
+                    compared=known.compared,
+                    probes=known.probes,
+                    probes_other=known.probes_other,
                     repeats=round(known.repeats_same + known.repeats_alike + known.repeats_other),
-                    repeats_other=round(known.repeats_other), restarts=known.restarts,
+                    repeats_other=round(known.repeats_other),
+                    restarts=known.restarts,
                     history=tuple((c.at, c.threshold, c.why) for c in known.history),
                 )
-            )  # fmt: skip
+            )
         return tuple(found)
 
     def _vector_sets(self) -> list[bytes]:

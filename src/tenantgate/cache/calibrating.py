@@ -146,9 +146,13 @@ def _row(table: Calibration, bound: float) -> str:
     if point is None:
         return f"<tr><td>{bound:g}</td><td colspan=5>no score keeps it: similarity would be off</td></tr>"
     cells = (
-        f"{bound:g}", f"{point.score:.4g}", f"{point.recall:.3f}", f"{point.wrong_rate:.4f}",
-        f"{upper_wrong_rate(point.wrong, point.served):.4f}", f"{point.served:,}",
-    )  # fmt: skip
+        f"{bound:g}",
+        f"{point.score:.4g}",
+        f"{point.recall:.3f}",
+        f"{point.wrong_rate:.4f}",
+        f"{upper_wrong_rate(point.wrong, point.served):.4f}",
+        f"{point.served:,}",
+    )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 

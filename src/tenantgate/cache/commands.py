@@ -54,9 +54,12 @@ def cache(parser: argparse.ArgumentParser) -> None:
         "--limit", type=_positive, default=50, metavar="N", help="the first to expire (default: %(default)s)"
     )
     inspect.add_argument(
-        "--similarity", type=_cosine, default=0.8, metavar="COSINE",
+        "--similarity",
+        type=_cosine,
+        default=0.8,
+        metavar="COSINE",
         help="from where another entry counts as a neighbour (default: %(default)s)",
-    )  # fmt: skip
+    )
     inspect.add_argument("--show-text", action="store_true", help="print questions and replies, too")
     inspect.add_argument(
         "--key-env", metavar="NAME", help="--show-text: the environment variable with the encryption_key"
@@ -70,14 +73,14 @@ def cache(parser: argparse.ArgumentParser) -> None:
         "pairs", type=Path, metavar="PAIRS.jsonl", help='lines of {"a": text, "b": text, "same": 0 or 1}'
     )
     calibrating.add_argument(
-        "--out", type=Path, default=Path("calibration.json"), metavar="FILE",
+        "--out",
+        type=Path,
+        default=Path("calibration.json"),
+        metavar="FILE",
         help="the table; TENANTGATE_CALIBRATION=FILE makes the plugin use it (default: %(default)s)",
-    )  # fmt: skip
+    )
     calibrating.add_argument(
-        "--verifier",
-        choices=VERIFIERS,
-        default=BUILT_IN,
-        help="as the plugin's field (default: %(default)s)",
+        "--verifier", choices=VERIFIERS, default=BUILT_IN, help="as the plugin's field (default: %(default)s)"
     )
     calibrating.add_argument("--report", type=Path, metavar="FILE", help="an HTML page with the curves")
     calibrating.set_defaults(func=_calibrate)

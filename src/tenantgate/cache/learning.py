@@ -111,7 +111,7 @@ class Learning:
 
     def repeat(self, keys: Keys, name: str) -> Doubt | None:
         """An exact hit that is probed, to learn how this provider repeats itself; by the plan that was seen last."""
-        if random.random() >= self._repeats.get(self.state(keys), 0.0):  # noqa: S311 - as below
+        if random.random() >= self._repeats.get(self.state(keys), 0.0):
             return None
         return Doubt(name, None, probe=True)
 
@@ -119,17 +119,11 @@ class Learning:
         """A neighbour that the provider's answer is to be compared with: a hit that is probed, or what a miss had."""
         number = bin_of(score)
         share = 0.0 if number is None else plan.probe[number] if served else plan.compare
-        if number is None or random.random() >= share:  # noqa: S311 - a sample, and no secret
+        if number is None or random.random() >= share:
             return None
         return Doubt(name, number, probe=served)
 
-    def log(
-        self,
-        keys: Keys,
-        sealer: Sealer,
-        doubt: Doubt | None,
-        reply: ChatReply | None,
-    ) -> None:
+    def log(self, keys: Keys, sealer: Sealer, doubt: Doubt | None, reply: ChatReply | None) -> None:
         """Learn from a reply of the provider's, if there is something to compare it with.
 
         Raises:
@@ -177,9 +171,13 @@ class Learning:
         if after.history != before.history:
             last = after.history[-1]
             logs.event(
-                _log, logging.INFO, "the similar level's threshold moved", tenant=tenant,
-                threshold=round(last.threshold, 4), why=last.why,
-            )  # fmt: skip
+                _log,
+                logging.INFO,
+                "the similar level's threshold moved",
+                tenant=tenant,
+                threshold=round(last.threshold, 4),
+                why=last.why,
+            )
 
 
 def _remember(held: OrderedDict[_K, _V], key: _K, value: _V) -> None:

@@ -53,13 +53,7 @@ class OwnCosine:
         self._verifier, self._read = verifier, lru_cache(_EMBEDDED)(embedder.read)
         self.fingerprint, self.truncates = verifier.fingerprint, verifier.truncates
 
-    def score(
-        self,
-        a: str,
-        b: str,
-        similarity: float,
-        states: Mapping[str, bytes] = NO_STATES,
-    ) -> float:
+    def score(self, a: str, b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES) -> float:
         """The verifier's score of the two, whatever `similarity` and `states` the other embedder sees in them."""
         del similarity, states
         readings = {text: self._read(text) for text in (a, b)}

@@ -46,9 +46,10 @@ _failures: Final = metrics.counter(
     "tenantgate_cache_redis_failures_total", "Calls to Redis that failed, by kind.", ("kind",)
 )
 _breaker_open: Final = metrics.gauge(
-    "tenantgate_cache_breaker_open", "1 while requests pass because this Redis failed several times in a row.",
+    "tenantgate_cache_breaker_open",
+    "1 while requests pass because this Redis failed several times in a row.",
     ("redis",),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,9 +66,10 @@ _requests: Final = metrics.counter(
     ("status", "detail"),
 )
 _by_tenant: Final = metrics.counter(
-    "tenantgate_cache_tenant_requests_total", "Requests by tenant and by what the cache did.",
+    "tenantgate_cache_tenant_requests_total",
+    "Requests by tenant and by what the cache did.",
     ("tenant", "status"),
-)  # fmt: skip
+)
 _stores: Final = metrics.counter(
     "tenantgate_cache_stores_total", "Answers by whether they were stored.", ("outcome",)
 )
@@ -119,11 +120,14 @@ class SemanticCache:
     def _question(self, host: Host, asked: Cacheable, sealer: TenantSealer) -> Question:
         config, headers = self._config, host.headers()
         partition = partition_of(
-            asked.tenant, self._namespace(host), asked.request, sealer,
+            asked.tenant,
+            self._namespace(host),
+            asked.request,
+            sealer,
             ignore_system_prompts=config.ignore_system_prompts,
             headers={name: headers.all(name) for name in config.upstream_headers},
             apart=parts_of(config.partition_by, asked.request, headers.all),
-        )  # fmt: skip
+        )
         return question_of(asked, partition, sealer)
 
     def _namespace(self, host: Host) -> str:
@@ -138,11 +142,13 @@ class SemanticCache:
     def _resources(self, host: Host, sealer: TenantSealer) -> Resources:
         guarded = REQUEST_GUARD in self._config.guards
         return Resources(
-            self._store, sealer, time.time(),
+            self._store,
+            sealer,
+            time.time(),
             similar=self._levels.similar(MODELS),
             exact=self._config.exact_caching,
             guard_passed=lambda: not guarded or let_pass(host.verdict(REQUEST_GUARD)),
-        )  # fmt: skip
+        )
 
     def _answer(self, host: Host, question: Question, hit: Hit, now: float) -> NoReturn:
         identifier = "chatcmpl-" + secrets.token_hex(_UUID)
@@ -155,8 +161,9 @@ class SemanticCache:
         # RFC 9111, section 5.2.1.7
         body = error_body(
             "The cache holds no answer, and the request asked for no other.",
-            kind=ErrorType.INVALID_REQUEST, code=Code.ONLY_IF_CACHED,
-        )  # fmt: skip
+            kind=ErrorType.INVALID_REQUEST,
+            code=Code.ONLY_IF_CACHED,
+        )
         _count(Status.MISS, MissReason.ONLY_IF_CACHED, tenant)
         host.answer(504, body, {"Content-Type": chat.JSON_TYPE, **status_headers(Status.MISS)})
 
@@ -214,11 +221,14 @@ class SemanticCache:
         embedding, vectors = self._embedding(pending, sealer), pending.place.vectors
         states = None if embedding is None else embedding.states
         stored = self._store.store(
-            pending.keys, pending.name, _sealed(replace(entry, states=states), pending, sealer),
-            ttl_s=config.cache_ttl, max_entries=config.max_entries,
+            pending.keys,
+            pending.name,
+            _sealed(replace(entry, states=states), pending, sealer),
+            ttl_s=config.cache_ttl,
+            max_entries=config.max_entries,
             max_bytes=config.max_megabytes << 20,
             vector=(vectors, embedding.vector) if vectors and embedding else None,
-        )  # fmt: skip
+        )
         return None if stored else NotStored.TOO_LARGE
 
     def _embedding(self, pending: Pending, sealer: TenantSealer) -> Embedding | None:
@@ -273,7 +283,7 @@ def _shared_store(config: RedisConfig) -> tuple[RedisCache, Sweeper]:
 
 
 def _sealer(encryption_key: str, tenant: TenantId) -> TenantSealer:
-    from tenantgate.store.sealing import TenantSealer  # noqa: PLC0415 - NumPy, which `--dump` needs not
+    from tenantgate.store.sealing import TenantSealer
 
     with _lock:
         found = _sealers.get((encryption_key, tenant))

@@ -80,10 +80,14 @@ class Levels:
             _warn_unreachable(config.max_wrong_rate)
             return _Made(models, None, None)
         level = SimilarLevel(
-            MeasuredEmbedder(models.embedder), MeasuredVerifier(models.verifier), _LANGUAGES,
-            threshold=math.inf if threshold is None else threshold, learner=learning, candidates=config.candidates,
+            MeasuredEmbedder(models.embedder),
+            MeasuredVerifier(models.verifier),
+            _LANGUAGES,
+            threshold=math.inf if threshold is None else threshold,
+            learner=learning,
+            candidates=config.candidates,
             foreign=_FOREIGN,
-        )  # fmt: skip
+        )
         return _Made(models, level, learning)
 
 

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["READERS", "STAGES", "calibration_file", "load_readers", "load_verifier"]
 
-READERS: Final[Mapping[str, tuple[str, ...]]] = {
-    BUILT_IN: ("late",),
-    LARGE: ("late", "mpnet"),
-}
+READERS: Final[Mapping[str, tuple[str, ...]]] = {BUILT_IN: ("late",), LARGE: ("late", "mpnet")}
 """The readers of each verifier, in turn."""
 
 # The cosine counts for more than where the reader was trained (10): so fewer hits on traffic are wrong. Beside the
@@ -42,11 +39,7 @@ def calibration_file(verifier: str) -> Path:
 
 
 def load_readers(
-    name: str,
-    files: ModelFiles,
-    *,
-    cache_dir: Path | None = None,
-    adapters: Mapping[str, Path] = ADAPTERS,
+    name: str, files: ModelFiles, *, cache_dir: Path | None = None, adapters: Mapping[str, Path] = ADAPTERS
 ) -> list[OnnxPairReader | OnnxLateReader]:
     """The readers of a verifier (`READERS`), of the default models in `files` and what else it needs.
 

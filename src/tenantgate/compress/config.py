@@ -39,21 +39,24 @@ class CompressConfig:
 
     compressor_type: str = field(
         "Meaning of a range's value: rate, the share of words that stay; target_token, a number of tokens.",
-        default="rate", one_of=("rate", "target_token"),
-    )  # fmt: skip
+        default="rate",
+        one_of=("rate", "target_token"),
+    )
     compression_ranges: tuple[CompressionRange, ...] = field(
         "Pruning by length of the text. Default: texts from 200 tokens keep about 0.8 of their words. Texts in no "
         "range are folded, not pruned.",
-        default=(), len_max=20,
-    )  # fmt: skip
+        default=(),
+        len_max=20,
+    )
     message_type: tuple[str, ...] = field(
         "Roles whose messages are compressed: user, assistant, system (developer messages, too) or tool (results "
         "of tools). Default: user.",
-        default=("user",), one_of=("user", "assistant", "system", "tool"), len_min=1,
-    )  # fmt: skip
+        default=("user",),
+        one_of=("user", "assistant", "system", "tool"),
+        len_min=1,
+    )
     strict_requests: bool = field(
-        "Refuse requests that aren't a chat request in strict JSON. Otherwise they pass unread.",
-        default=True,
+        "Refuse requests that aren't a chat request in strict JSON. Otherwise they pass unread.", default=True
     )
     min_tokens: int = field(
         "Shortest text that is compressed. Shorter texts stay unchanged.",
@@ -62,8 +65,7 @@ class CompressConfig:
         unit="tokens",
     )
     whitespace: bool = field(
-        "Step: shorten blanks at line ends and empty lines between paragraphs of prose.",
-        default=True,
+        "Step: shorten blanks at line ends and empty lines between paragraphs of prose.", default=True
     )
     structure: bool = field(
         "Step: remove padding from JSON over five lines or more and from Markdown tables, outside code.",
@@ -85,36 +87,43 @@ class CompressConfig:
     pruner: str = field(
         "Method that chooses the words to remove: rules, made for English; model, rules and then the small model "
         "that `tenantgate models build` builds; llmlingua, the model in pruner_model.",
-        default="rules", one_of=("rules", "model", "llmlingua"),
-    )  # fmt: skip
+        default="rules",
+        one_of=("rules", "model", "llmlingua"),
+    )
     pruner_model: str | None = field(
         "LLMLingua-2 model, for llmlingua: a directory on the gateway, or a name that transformers downloads. A "
         "directory may hold the model as ONNX; otherwise the extra llmlingua is needed.",
-        default=None, len_min=1, len_max=500,
-    )  # fmt: skip
+        default=None,
+        len_min=1,
+        len_max=500,
+    )
     encoding: str = field(
         "Vocabulary for counting tokens: o200k_base for OpenAI's models since GPT-4o, cl100k_base for earlier "
         "ones, qwen3. Counts of other model families differ by some percent.",
-        default="o200k_base", one_of=("o200k_base", "cl100k_base", "qwen3"),
-    )  # fmt: skip
+        default="o200k_base",
+        one_of=("o200k_base", "cl100k_base", "qwen3"),
+    )
     input_cost: float | None = field(
         "Price of a million prompt tokens, in any currency, to report the money saved.",
-        default=None, between=(0, 1_000_000),
-    )  # fmt: skip
+        default=None,
+        between=(0, 1_000_000),
+    )
     stop_on_error: bool = field(
         "Answer 503 when compression fails. Otherwise the request passes unchanged, as it does when deadline_ms "
         "is exceeded.",
         default=False,
-    )  # fmt: skip
+    )
     log_text_data: bool = field(
         "Must be false: no text of a prompt is logged. Accepted for configurations written for "
         "ai-prompt-compressor.",
         default=False,
-    )  # fmt: skip
+    )
     deadline_ms: int = field(
         "Most time for compression in one request. A request that isn't ready by then passes unchanged.",
-        default=300, between=(1, 1400), unit="ms",
-    )  # fmt: skip
+        default=300,
+        between=(1, 1400),
+        unit="ms",
+    )
 
     @property
     def ranges(self) -> tuple[CompressionRange, ...]:

@@ -141,7 +141,7 @@ def load(name: str) -> LinguaPruner:
         ConfigError: the extra isn't installed, or the model can't be loaded.
     """
     try:
-        from llmlingua import prompt_compressor as package  # noqa: PLC0415 - brings torch
+        from llmlingua import prompt_compressor as package
     except ImportError:
         raise ConfigError("pruner: llmlingua needs pip install 'tenantgate[llmlingua]'") from None
     local = Path(name).is_dir()
@@ -149,10 +149,12 @@ def load(name: str) -> LinguaPruner:
     try:
         package.tiktoken = SimpleNamespace(encoding_for_model=lambda _model: _Counted())
         compressor = package.PromptCompressor(
-            name, device_map="cpu", use_llmlingua2=True,
+            name,
+            device_map="cpu",
+            use_llmlingua2=True,
             # By default the package runs code that comes with a model.
             model_config={"trust_remote_code": False, "local_files_only": local},
-        )  # fmt: skip
+        )
         return LinguaPruner(compressor, f"llmlingua-{_digest(name, compressor)}")
     except NotImplementedError:
         raise ConfigError(

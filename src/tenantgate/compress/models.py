@@ -32,9 +32,17 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 __all__ = [
-    "HEAD", "Chunk", "Head", "HeadScorer", "LinguaScorer", "TokenModel", "built_in", "onnx_lingua", "word_means",
+    "HEAD",
+    "Chunk",
+    "Head",
+    "HeadScorer",
+    "LinguaScorer",
+    "TokenModel",
+    "built_in",
+    "onnx_lingua",
+    "word_means",
     "words_of_tokens",
-]  # fmt: skip
+]
 
 CHUNK: Final = 128
 """Tokens that a model sees at once, the two around them included."""
@@ -67,8 +75,8 @@ class TokenModel:
     """
 
     def __init__(self, model: Path | bytes, tokenizer: Path, *, chunk: int = CHUNK, threads: int = 1) -> None:
-        import onnxruntime  # noqa: PLC0415 - takes 0.1 s and 40 MB
-        import tokenizers  # noqa: PLC0415
+        import onnxruntime
+        import tokenizers
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -90,8 +98,10 @@ class TokenModel:
         except Exception as error:  # onnxruntime and tokenizers raise bare Exceptions
             raise EdgeError(f"can't load the model beside {tokenizer} ({type(error).__name__})") from error
         if len(around) != 2 or not {"input_ids"} <= set(self._inputs) <= {
-            "input_ids", "attention_mask", "token_type_ids"
-        }:  # fmt: skip
+            "input_ids",
+            "attention_mask",
+            "token_type_ids",
+        }:
             raise EdgeError(f"the model beside {tokenizer} isn't an encoder of BERT's kind")
         self._tokenizer.encode_special_tokens = True  # "[SEP]" in a prompt is text
         self._first, self._last = around
@@ -213,9 +223,12 @@ class Head:
             check(path, hashlib.sha256(data).hexdigest())
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 head = cls(
-                    int(file["layers"]), file["states"].astype(np.float32), file["features"].astype(np.float32),
-                    float(file["bias"]), hashlib.sha256(data).hexdigest()[:12],
-                )  # fmt: skip
+                    int(file["layers"]),
+                    file["states"].astype(np.float32),
+                    file["features"].astype(np.float32),
+                    float(file["bias"]),
+                    hashlib.sha256(data).hexdigest()[:12],
+                )
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise EdgeError(f"{path}: can't be read as weights ({type(error).__name__})") from None
         if head.features.shape != (len(FEATURES),) or head.states.ndim != 1:

@@ -61,9 +61,10 @@ _requests: Final = metrics.counter(
     "tenantgate_compress_requests_total", "Requests by what became of them.", ("tenant", "outcome")
 )
 _tokens: Final = metrics.counter(
-    "tenantgate_compress_tokens_total", "Tokens of the texts that may be compressed, before and after.",
+    "tenantgate_compress_tokens_total",
+    "Tokens of the texts that may be compressed, before and after.",
     ("tenant", "when"),
-)  # fmt: skip
+)
 _saved: Final = metrics.counter(
     "tenantgate_compress_saved_tokens_total", "Tokens saved, by step.", ("tenant", "step")
 )

@@ -24,7 +24,7 @@ class VocabularyTokens:
         Raises:
             ImportError: quicktok isn't there for this platform.
         """
-        import quicktok  # noqa: PLC0415 - loads a library and a vocabulary
+        import quicktok
 
         self._encoding: Any = quicktok.get_encoding(encoding)
         self.name = encoding

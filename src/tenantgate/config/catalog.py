@@ -81,13 +81,17 @@ def settings(gateway: model.Gateway, route: str, plugin: PluginManifest[Any]) ->
     return RouteSettings(
         route=route,
         redis={
-            **where, "database": redis.database,
-            "username": redis.username, "password": redis.password,
-            "ssl": redis.ssl, "ssl_verify": redis.ssl_verify, "timeout_ms": redis.plugin_timeout_ms,
+            **where,
+            "database": redis.database,
+            "username": redis.username,
+            "password": redis.password,
+            "ssl": redis.ssl,
+            "ssl_verify": redis.ssl_verify,
+            "timeout_ms": redis.plugin_timeout_ms,
         },
         encryption_key=gateway.encryption_key,
         correlation_header=gateway.correlation_header,
         strict_requests=None if gateway.strict_requests else False,
         upstream_headers=tuple(sorted(gateway.upstream_headers, key=str.lower)) or None,
         own=own_settings(gateway, plugin),
-    )  # fmt: skip
+    )

@@ -34,10 +34,11 @@ def render(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="FILE", help="write there, not to standard output"
     )
     parser.add_argument(
-        "--resolve-env", action="store_true",
-        help="put the environment's values in for ${{ env \"DECK_…\" }}; the output then holds secrets "
+        "--resolve-env",
+        action="store_true",
+        help='put the environment\'s values in for ${{ env "DECK_…" }}; the output then holds secrets '
         "and is made readable for its owner only",
-    )  # fmt: skip
+    )
     parser.add_argument("--kong-conf", action="store_true", help="write kong.conf instead")
     parser.add_argument(
         "--prefix", type=PurePosixPath, metavar="DIR", help="kong.conf: Kong's working folder"
@@ -88,13 +89,17 @@ def _file(parser: argparse.ArgumentParser) -> None:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--mock-url", default=RenderOptions().mock_url, metavar="URL",
+        "--mock-url",
+        default=RenderOptions().mock_url,
+        metavar="URL",
         help="where models of the provider `mock` are served (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--redis", type=_redis, metavar="HOST[:PORT]",
+        "--redis",
+        type=_redis,
+        metavar="HOST[:PORT]",
         help="a Redis without password or TLS, in place of the file's (development)",
-    )  # fmt: skip
+    )
 
 
 def _redis(text: str) -> tuple[str, int]:
@@ -171,9 +176,11 @@ def _write(path: Path | None, text: str, *, secret: bool) -> int:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(
-            part, "w", encoding="utf-8",
+            part,
+            "w",
+            encoding="utf-8",
             opener=lambda name, flags: os.open(name, flags | os.O_EXCL, 0o600 if secret else 0o644),
-        ) as out:  # fmt: skip
+        ) as out:
             out.write(text)
         part.replace(path)
     except OSError as error:

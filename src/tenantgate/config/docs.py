@@ -71,10 +71,7 @@ def generated(folder: Path) -> dict[Path, str]:
         ConfigError: a page is missing, or has no place for its table.
     """
     page = folder / "configuration.md"
-    out = {
-        page: insert(read(page), "fields", tables()),
-        folder / "tenants.schema.json": json_schema(),
-    }
+    out = {page: insert(read(page), "fields", tables()), folder / "tenants.schema.json": json_schema()}
     for feature in features.features():
         for name, reference in feature.documents.items():
             out[folder / name] = json.dumps(resolve(reference)(), indent=2) + "\n"

@@ -61,9 +61,11 @@ def _section(section: catalog.Section, definitions: Json) -> Json:
     }
     properties |= {name: _property(f, definitions, vault=True) for name, f in section.fields.items()}
     return {
-        "type": "object", "description": section.plugin.description, "additionalProperties": False,
+        "type": "object",
+        "description": section.plugin.description,
+        "additionalProperties": False,
         "properties": properties,
-    }  # fmt: skip
+    }
 
 
 def _property(f: Field, definitions: Json, *, vault: bool) -> Json:
@@ -91,10 +93,14 @@ def _checks(spec: FieldSpec, *, vault: bool) -> Json:
     if spec.referenceable:
         pattern = f"^({_REFERENCE}|{_PLACEHOLDER})$" if vault else f"^{_PLACEHOLDER}$"
     checks = {
-        "enum": list(spec.one_of) or None, "pattern": pattern,
-        "minLength": spec.len_min, "maxLength": spec.len_max,
-        "minimum": between[0], "maximum": between[1], "exclusiveMinimum": spec.gt,
-    }  # fmt: skip
+        "enum": list(spec.one_of) or None,
+        "pattern": pattern,
+        "minLength": spec.len_min,
+        "maxLength": spec.len_max,
+        "minimum": between[0],
+        "maximum": between[1],
+        "exclusiveMinimum": spec.gt,
+    }
     return {k: v for k, v in checks.items() if v is not None}
 
 

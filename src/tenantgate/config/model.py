@@ -17,9 +17,20 @@ from tenantgate.fields import COUNT_MAX, config_class, field
 from tenantgate.store.config import LOCALHOST, PORT, cluster_problems
 
 __all__ = [
-    "SECTIONS", "ClusterNode", "Defaults", "Gateway", "Limits", "Model", "RateLimit", "RateLimitRedis",
-    "RateLimiting", "Redis", "Tenant", "TenantsFile", "Timeouts",
-]  # fmt: skip
+    "SECTIONS",
+    "ClusterNode",
+    "Defaults",
+    "Gateway",
+    "Limits",
+    "Model",
+    "RateLimit",
+    "RateLimitRedis",
+    "RateLimiting",
+    "Redis",
+    "Tenant",
+    "TenantsFile",
+    "Timeouts",
+]
 
 SECTIONS: Final = "plugins"
 """The attribute of `Defaults`, `Tenant`, `Model` and `Gateway` that holds the features' sections; in the file each is
@@ -59,8 +70,10 @@ class RateLimitRedis:
     ssl_verify: bool = field("Verify the certificate of Redis.", default=True)
     timeout_ms: int = field(
         "Longest wait of a rate limit for Redis. After this the request passes uncounted.",
-        default=100, between=(1, 10_000), unit="ms",
-    )  # fmt: skip
+        default=100,
+        between=(1, 10_000),
+        unit="ms",
+    )
 
 
 @config_class
@@ -78,13 +91,16 @@ class Redis(RateLimitRedis):
     cluster_nodes: tuple[ClusterNode, ...] = field(
         "Some nodes of a Redis Cluster, in place of host and port. The other nodes are found through these. "
         "Kong's rate-limiting can't use a cluster: see `gateway.rate_limiting`.",
-        default=(), len_max=100,
-    )  # fmt: skip
+        default=(),
+        len_max=100,
+    )
     plugin_timeout_ms: int = field(
         "Longest wait of Tenantgate's plugins for Redis at each round trip. After this they continue without "
         "Redis.",
-        default=20, between=(1, 1000), unit="ms",
-    )  # fmt: skip
+        default=20,
+        between=(1, 1000),
+        unit="ms",
+    )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """One Redis or a cluster, not both."""
@@ -98,8 +114,9 @@ class RateLimiting:
     policy: str = field(
         "Place of the counters: redis, shared by all Kong nodes; or local, in each Kong node, so that with n "
         "nodes a tenant may send up to n times its limit.",
-        default="redis", one_of=("redis", "local"),
-    )  # fmt: skip
+        default="redis",
+        one_of=("redis", "local"),
+    )
     redis: RateLimitRedis | None = field(
         "Redis of the rate limits, which can't be a cluster. Default: `gateway.redis`.", default=None
     )
@@ -112,8 +129,10 @@ class Limits:
     max_request_body_mb: int = field(
         "Largest request body; larger ones get 413. Kong keeps bodies up to this size in memory, so none is "
         "written to disk.",
-        default=4, between=(1, 64), unit="MiB",
-    )  # fmt: skip
+        default=4,
+        between=(1, 64),
+        unit="MiB",
+    )
 
 
 @config_class
@@ -126,8 +145,10 @@ class Timeouts:
     )
     read_s: int = field(
         "Longest pause between two reads from a provider, and so the longest wait for a reply that isn't streamed.",
-        default=300, between=(1, 3600), unit="s",
-    )  # fmt: skip
+        default=300,
+        between=(1, 3600),
+        unit="s",
+    )
 
 
 @config_class
@@ -140,14 +161,16 @@ class Gateway:
     rate_limiting: RateLimiting = field("Counters of the rate limits.", default=RateLimiting())
     encryption_key: str = field(
         "Secret from which each tenant's own encryption key is derived: 32 random bytes or more.",
-        default="{vault://env/TENANTGATE_CACHE_KEY}", referenceable=True,
-    )  # fmt: skip
+        default="{vault://env/TENANTGATE_CACHE_KEY}",
+        referenceable=True,
+    )
     path_prefix: str = field("Prefix of each route's path, such as /llm.", default="", match=_PREFIX)
     correlation_header: str = field(
         "Header with the request's id. Kong creates the id where the client sends none, and returns it to the "
         "client.",
-        default="X-Request-ID", match=_HEADER,
-    )  # fmt: skip
+        default="X-Request-ID",
+        match=_HEADER,
+    )
     limits: Limits = field("Largest sizes that are accepted.", default=Limits())
     strict_requests: bool = field(
         "Answer 400 to requests that aren't a chat request in strict JSON, on every route with Tenantgate's "
@@ -158,13 +181,16 @@ class Gateway:
     upstream_headers: tuple[str, ...] = field(
         "Headers of the client that reach the provider, such as anthropic-beta or OpenAI-Organization. All others "
         "end at the gateway. The cache keeps answers apart by their values.",
-        default=(), match=_HEADER, len_max=50,
-    )  # fmt: skip
+        default=(),
+        match=_HEADER,
+        len_max=50,
+    )
     timeouts: Timeouts = field("Time-outs of requests to a provider.", default=Timeouts())
     access_log: str | None = field(
         "File that gets one JSON line for each request (stock file-log), without prompts and replies.",
-        default=None, match=r"^/[^\s]+$",
-    )  # fmt: skip
+        default=None,
+        match=r"^/[^\s]+$",
+    )
     plugins: dict[str, Any] = field(
         "Settings of Tenantgate's plugins for the whole gateway, by section.", default={}
     )
@@ -216,18 +242,22 @@ class Model:
     provider: str = field("Provider of the model.", one_of=tuple(PROVIDERS))
     model: str = field(
         "Name of the model at its provider. A client's `model` must be the same.",
-        match=MODEL_PATTERN, len_max=128,
-    )  # fmt: skip
+        match=MODEL_PATTERN,
+        len_max=128,
+    )
     credential: str | None = field("The tenant's own key at the provider.", default=None, referenceable=True)
     upstream_url: str | None = field(
         "Full address of an OpenAI-compatible chat operation, or of a private endpoint of the provider.",
-        default=None, match=_URL, len_max=1024,
-    )  # fmt: skip
+        default=None,
+        match=_URL,
+        len_max=1024,
+    )
     streaming: str = field(
         "Streaming of replies: allow, as the client asks; deny, never; always. Cached replies are sent as the "
         "client asks.",
-        default="allow", one_of=("allow", "deny", "always"),
-    )  # fmt: skip
+        default="allow",
+        one_of=("allow", "deny", "always"),
+    )
     max_tokens: int | None = field(
         "Value of max_tokens, in place of the client's.", default=None, between=(1, COUNT_MAX)
     )
@@ -286,16 +316,20 @@ class Tenant:
     id: str = field(
         "Id of the tenant: the custom_id of its Kong consumer, and part of its routes' paths. Letters, digits, "
         "dot, hyphen and underscore.",
-        match=ID_PATTERN, len_max=64,
-    )  # fmt: skip
+        match=ID_PATTERN,
+        len_max=64,
+    )
     api_keys: tuple[str, ...] = field(
         "Keys of the tenant's clients. Two keys at once allow a change of keys without interruption.",
-        referenceable=True, len_min=1, len_max=16,
-    )  # fmt: skip
+        referenceable=True,
+        len_min=1,
+        len_max=16,
+    )
     models: tuple[Model, ...] = field(
         "Models that the tenant may use. Default: a mock provider for development.",
-        default=(Model(provider="mock", model="mock-small"),), len_min=1,
-    )  # fmt: skip
+        default=(Model(provider="mock", model="mock-small"),),
+        len_min=1,
+    )
     rate_limit: RateLimit | None = field(
         "Rate limit of the tenant, over all of its models together.", default=None
     )

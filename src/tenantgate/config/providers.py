@@ -46,18 +46,27 @@ MOCK: Final = "mock"
 PROVIDERS: Final[dict[str, Provider]] = {
     "openai": Provider(kong="openai"),
     "anthropic": Provider(
-        kong="anthropic", auth_header="x-api-key", bearer=False, hides_finish_reason=True,
-        needs=("anthropic_version",), never_sent=("top_k", "top_p"), sets_headers=("anthropic-version",),
+        kong="anthropic",
+        auth_header="x-api-key",
+        bearer=False,
+        hides_finish_reason=True,
+        needs=("anthropic_version",),
+        never_sent=("top_k", "top_p"),
+        sets_headers=("anthropic-version",),
         sets_encoding=False,
     ),
     # A header, not the query's `key`: addresses end up in logs.
-    "gemini": Provider(kong="gemini", auth_header="x-goog-api-key", bearer=False, streams_events=False, never_sent=()),
+    "gemini": Provider(
+        kong="gemini", auth_header="x-goog-api-key", bearer=False, streams_events=False, never_sent=()
+    ),
     "groq": Provider(kong="openai", upstream_url="https://api.groq.com/openai/v1/chat/completions"),
     "mistral": Provider(kong="mistral", fixed_options=(("mistral_format", "openai"),), sets_encoding=False),
     "azure": Provider(
-        kong="azure", auth_header="api-key", bearer=False,
+        kong="azure",
+        auth_header="api-key",
+        bearer=False,
         needs=("azure_instance", "azure_deployment_id", "azure_api_version"),
     ),
     "openai-compatible": Provider(kong="openai", credential=False, needs_upstream_url=True),
     MOCK: Provider(kong="openai", auth_header=None, bearer=False, credential=False),
-}  # fmt: skip
+}

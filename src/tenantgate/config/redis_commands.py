@@ -31,9 +31,10 @@ def redis(parser: argparse.ArgumentParser) -> None:
         "-f", "--file", type=Path, default=Path("tenants.yaml"), metavar="FILE", help="default: %(default)s"
     )
     check.add_argument(
-        _OPTION, metavar="NAME",
+        _OPTION,
+        metavar="NAME",
         help="environment variable with the passwords, where the file names a vault that only Kong can open",
-    )  # fmt: skip
+    )
     check.set_defaults(func=_check)
 
 
@@ -69,6 +70,12 @@ def _config(used: RateLimitRedis, where: str, password_env: str | None) -> Redis
         password = placeholders.value(password, os.environ, f"{where}.password")
     nodes = tuple(ClusterNode(ip=node.ip, port=node.port) for node in getattr(used, "cluster_nodes", ()))
     return RedisConfig(
-        host=used.host, port=used.port, cluster_nodes=nodes, database=used.database, username=used.username,
-        password=password, ssl=used.ssl, ssl_verify=used.ssl_verify,
-    )  # fmt: skip
+        host=used.host,
+        port=used.port,
+        cluster_nodes=nodes,
+        database=used.database,
+        username=used.username,
+        password=password,
+        ssl=used.ssl,
+        ssl_verify=used.ssl_verify,
+    )

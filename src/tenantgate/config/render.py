@@ -79,17 +79,17 @@ def _service(file: TenantsFile, routes: list[Json]) -> Json:
     gateway, times = file.gateway, file.gateway.timeouts
     plugins = [
         _plugin(
-            "correlation-id",
-            header_name=gateway.correlation_header, generator="uuid", echo_downstream=True,
+            "correlation-id", header_name=gateway.correlation_header, generator="uuid", echo_downstream=True
         ),
         # In Authorization an OpenAI SDK sends its key; one that was told to send `apikey` puts something
         # there all the same, so `apikey` comes first. Keys in the query would end up in logs.
         _plugin("key-auth", key_names=["apikey", "Authorization"], hide_credentials=True, key_in_query=False),
         _plugin(
             "request-size-limiting",
-            allowed_payload_size=gateway.limits.max_request_body_mb, size_unit="megabytes",
+            allowed_payload_size=gateway.limits.max_request_body_mb,
+            size_unit="megabytes",
         ),
-    ]  # fmt: skip
+    ]
     used = {p["name"] for route in routes for p in route["plugins"]}
     keeper = next((p for p in features.plugins() if p.journal and p.name in used), None)
     if keeper is not None and keeper.journal is not None:
@@ -302,11 +302,16 @@ def _rate_limit(file: TenantsFile, limit: RateLimit) -> Json:
         config["fault_tolerant"] = True  # without Redis requests pass uncounted
         config["redis"] = _given(
             {
-                "host": redis.host, "port": redis.port, "database": redis.database, "timeout": redis.timeout_ms,
-                "username": redis.username, "password": redis.password,
-                "ssl": redis.ssl, "ssl_verify": redis.ssl and redis.ssl_verify,
+                "host": redis.host,
+                "port": redis.port,
+                "database": redis.database,
+                "timeout": redis.timeout_ms,
+                "username": redis.username,
+                "password": redis.password,
+                "ssl": redis.ssl,
+                "ssl_verify": redis.ssl and redis.ssl_verify,
             }
-        )  # fmt: skip
+        )
     return _plugin("rate-limiting", **config)
 
 

@@ -22,9 +22,16 @@ _BEYOND: Final = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)  # the field's o
 # Line and paragraph separators: YAML writes them \L and \P, which an expression means otherwise.
 _SEPARATORS: Final = frozenset("\u0085\u2028\u2029")
 _ESCAPES: Final = {
-    "\b": r"\b", "\a": r"\a", "\v": r"\v", "\f": r"\f", "\0": r"\0", "\x1b": r"\e",
-    "\u0085": r"\N", "\u2028": r"\L", "\u2029": r"\P",
-}  # fmt: skip
+    "\b": r"\b",
+    "\a": r"\a",
+    "\v": r"\v",
+    "\f": r"\f",
+    "\0": r"\0",
+    "\x1b": r"\e",
+    "\u0085": r"\N",
+    "\u2028": r"\L",
+    "\u2029": r"\P",
+}
 # The last step of a base address, after which the operation would come.
 _BASE: Final = re.compile(r"(|api|openai|v[0-9]+(alpha|beta)?[0-9]*)")
 

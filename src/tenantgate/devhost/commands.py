@@ -17,17 +17,30 @@ def up(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``up``."""
     parser.add_argument("-f", "--file", type=Path, default=Path("tenants.yaml"), help="default: %(default)s")
     parser.add_argument(
-        "--kong", nargs="?", const="", metavar="BIN",
+        "--kong",
+        nargs="?",
+        const="",
+        metavar="BIN",
         help="a real Kong instead of the embedded host: BIN, KONG_BIN, or the one on PATH",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--port", type=int, default=8000, help="of the proxy; 0 takes any (default: %(default)s)"
     )
     parser.add_argument("--state-dir", type=Path, default=Path(".tenantgate"), help="default: %(default)s")
-    parser.add_argument("--mock-latency-ms", type=float, default=300.0, metavar="MS",
-                        help="before the mock provider's first byte (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--mock-chunk-ms", type=float, default=20.0, metavar="MS",
-                        help="before each chunk of its streams (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--mock-latency-ms",
+        type=float,
+        default=300.0,
+        metavar="MS",
+        help="before the mock provider's first byte (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--mock-chunk-ms",
+        type=float,
+        default=20.0,
+        metavar="MS",
+        help="before each chunk of its streams (default: %(default)s)",
+    )
     parser.add_argument(
         "--no-redis", action="store_true", help="start no Redis: use gateway.redis of the file"
     )

@@ -27,18 +27,54 @@ _VAULT: Final = re.compile(r"\{vault://([^/}]+)/([^/}?]+)(/[^}?]+)?(\?[^}]*)?\}"
 _TOP: Final = {"services", "routes", "consumers", "plugins", "keyauth_credentials", "acls"}
 _IGNORED: Final = {"_format_version", "_transform", "_info", "_comment"}
 _ROUTE: Final = {
-    "name", "paths", "hosts", "methods", "headers", "strip_path", "preserve_host", "protocols", "tags",
-    "regex_priority", "response_buffering", "request_buffering", "https_redirect_status_code", "path_handling",
-    "id", "service", "plugins",
-}  # fmt: skip
+    "name",
+    "paths",
+    "hosts",
+    "methods",
+    "headers",
+    "strip_path",
+    "preserve_host",
+    "protocols",
+    "tags",
+    "regex_priority",
+    "response_buffering",
+    "request_buffering",
+    "https_redirect_status_code",
+    "path_handling",
+    "id",
+    "service",
+    "plugins",
+}
 _SERVICE: Final = {
-    "name", "url", "protocol", "host", "port", "path", "connect_timeout", "read_timeout", "write_timeout",
-    "retries", "enabled", "tags", "id", "routes", "plugins",
-}  # fmt: skip
+    "name",
+    "url",
+    "protocol",
+    "host",
+    "port",
+    "path",
+    "connect_timeout",
+    "read_timeout",
+    "write_timeout",
+    "retries",
+    "enabled",
+    "tags",
+    "id",
+    "routes",
+    "plugins",
+}
 _CONSUMER: Final = {"username", "custom_id", "tags", "id", "keyauth_credentials", "acls", "plugins"}
 _PLUGIN: Final = {
-    "name", "config", "enabled", "protocols", "tags", "id", "instance_name", "route", "service", "consumer",
-}  # fmt: skip
+    "name",
+    "config",
+    "enabled",
+    "protocols",
+    "tags",
+    "id",
+    "instance_name",
+    "route",
+    "service",
+    "consumer",
+}
 
 Json = dict[str, Any]
 
@@ -131,15 +167,30 @@ class _Loader:
         path = (url.path if url else item.get("path")) or None
         times = {n: item.get(n, 60000) for n in ("connect_timeout", "read_timeout", "write_timeout")}
         entity = {
-            "id": _id("services", item, name), "name": name, "protocol": protocol, "host": host, "port": port,
-            "path": path, "retries": item.get("retries", 5), "enabled": True, "tags": item.get("tags"),
-            "ws_id": str(_WORKSPACE), **times, **self._dates,
-        }  # fmt: skip
+            "id": _id("services", item, name),
+            "name": name,
+            "protocol": protocol,
+            "host": host,
+            "port": port,
+            "path": path,
+            "retries": item.get("retries", 5),
+            "enabled": True,
+            "tags": item.get("tags"),
+            "ws_id": str(_WORKSPACE),
+            **times,
+            **self._dates,
+        }
         entity = {k: v for k, v in entity.items() if v is not None}
         service = Service(
-            id=entity["id"], name=name, protocol=protocol, host=host, port=port, path=path,
-            entity=entity, **times,
-        )  # fmt: skip
+            id=entity["id"],
+            name=name,
+            protocol=protocol,
+            host=host,
+            port=port,
+            path=path,
+            entity=entity,
+            **times,
+        )
         self._keep(self._services, service, name, where)
         for i, route in enumerate(_list(item, "routes", where)):
             self._route(route, f"{where}.routes[{i}]", service)
@@ -163,21 +214,39 @@ class _Loader:
             raise ConfigError(f"{where}: needs at least one of paths, hosts, methods, headers")
         headers = {h.lower(): tuple(v) for h, v in (item.get("headers") or {}).items()}
         defaults: Json = {
-            "strip_path": True, "preserve_host": False, "regex_priority": 0, "request_buffering": True,
-            "response_buffering": True, "path_handling": "v0", "https_redirect_status_code": 426,
-        }  # fmt: skip
+            "strip_path": True,
+            "preserve_host": False,
+            "regex_priority": 0,
+            "request_buffering": True,
+            "response_buffering": True,
+            "path_handling": "v0",
+            "https_redirect_status_code": 426,
+        }
         entity = {
-            "id": _id("routes", item, name), "name": name, "protocols": protocols,
-            "service": {"id": service.id}, "ws_id": str(_WORKSPACE), **self._dates,
+            "id": _id("routes", item, name),
+            "name": name,
+            "protocols": protocols,
+            "service": {"id": service.id},
+            "ws_id": str(_WORKSPACE),
+            **self._dates,
             **{k: item.get(k, v) for k, v in defaults.items()},
             **{k: item[k] for k in ("paths", "hosts", "methods", "headers", "tags") if item.get(k)},
-        }  # fmt: skip
+        }
         route = Route(
-            id=entity["id"], name=name, service=service, paths=paths, hosts=tuple(item.get("hosts") or ()),
-            methods=frozenset(item.get("methods") or ()), headers=headers, strip_path=entity["strip_path"],
-            preserve_host=entity["preserve_host"], regex_priority=entity["regex_priority"],
-            response_buffering=entity["response_buffering"], entity=entity, regexes=_regexes(paths, where),
-        )  # fmt: skip
+            id=entity["id"],
+            name=name,
+            service=service,
+            paths=paths,
+            hosts=tuple(item.get("hosts") or ()),
+            methods=frozenset(item.get("methods") or ()),
+            headers=headers,
+            strip_path=entity["strip_path"],
+            preserve_host=entity["preserve_host"],
+            regex_priority=entity["regex_priority"],
+            response_buffering=entity["response_buffering"],
+            entity=entity,
+            regexes=_regexes(paths, where),
+        )
         self._keep(self._routes, route, name, where)
         for i, plugin in enumerate(_list(item, "plugins", where)):
             self._plugin(plugin, f"{where}.plugins[{i}]", route=route)
@@ -187,13 +256,21 @@ class _Loader:
         username, custom_id = item.get("username"), item.get("custom_id")
         if not username and not custom_id:
             raise ConfigError(f"{where}: needs a username or a custom_id")
-        entity: Json = {"id": _id("consumers", item, str(username or custom_id)), "username": username,
-                  "custom_id": custom_id, "tags": item.get("tags"), **self._dates}  # fmt: skip
+        entity: Json = {
+            "id": _id("consumers", item, str(username or custom_id)),
+            "username": username,
+            "custom_id": custom_id,
+            "tags": item.get("tags"),
+            **self._dates,
+        }
         own = {a["group"] for a in _list(item, "acls", where)} | groups.get(str(username), set())
         consumer = Consumer(
-            id=entity["id"], username=username, custom_id=custom_id, groups=frozenset(own),
+            id=entity["id"],
+            username=username,
+            custom_id=custom_id,
+            groups=frozenset(own),
             entity={k: v for k, v in entity.items() if v is not None},
-        )  # fmt: skip
+        )
         self._keep(self._consumers, consumer, str(username or custom_id), where)
         for i, credential in enumerate(_list(item, "keyauth_credentials", where)):
             self._credential(credential, f"{where}.keyauth_credentials[{i}]", consumer)
@@ -253,9 +330,13 @@ class _Loader:
             config["$refs"] = {place.partition("config.")[2]: ref for place, ref in refs.items()}
         plugin = PluginConfig(
             id=_id("plugins", item, ":".join([name, *(s or "" for s in scope)])),
-            name=name, route_id=scope[0], service_id=scope[1], consumer_id=scope[2],
-            config=config, where=where,
-        )  # fmt: skip
+            name=name,
+            route_id=scope[0],
+            service_id=scope[1],
+            consumer_id=scope[2],
+            config=config,
+            where=where,
+        )
         config |= _added(plugin, len(self._plugins) + 1, item.get("instance_name"))
         self._plugins.append(plugin)
 
@@ -296,10 +377,15 @@ def _added(plugin: PluginConfig, seq: int, instance_name: str | None) -> Json:
     # kong/runloop/plugins_iterator.lua, get_plugin_config.
     scope = [plugin.route_id or "", plugin.service_id or "", plugin.consumer_id or ""]
     added: Json = {
-        "route_id": plugin.route_id, "service_id": plugin.service_id, "consumer_id": plugin.consumer_id,
-        "plugin_instance_name": instance_name, "__plugin_id": plugin.id, "__ws_id": str(_WORKSPACE),
-        "__key__": ":".join(["plugins", plugin.name, *scope, "", str(_WORKSPACE)]), "__seq__": seq,
-    }  # fmt: skip
+        "route_id": plugin.route_id,
+        "service_id": plugin.service_id,
+        "consumer_id": plugin.consumer_id,
+        "plugin_instance_name": instance_name,
+        "__plugin_id": plugin.id,
+        "__ws_id": str(_WORKSPACE),
+        "__key__": ":".join(["plugins", plugin.name, *scope, "", str(_WORKSPACE)]),
+        "__seq__": seq,
+    }
     return {k: v for k, v in added.items() if v is not None}
 
 

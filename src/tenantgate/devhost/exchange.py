@@ -46,14 +46,28 @@ class Phase(enum.Enum):
 
 # kong/pdk/response.lua, HTTP_ERROR_MESSAGES: those that can occur here.
 STATUS_MESSAGES: Final[Mapping[int, str]] = {
-    400: "Bad request", 401: "Unauthorized", 403: "Forbidden", 404: "Not found", 405: "Method not allowed",
-    408: "Request timeout", 409: "Conflict", 411: "Length required", 413: "Payload too large",
-    414: "URI too long", 415: "Unsupported media type", 417: "Expectation failed", 422: "Unprocessable entity",
-    426: "Upgrade required", 429: "Too many requests", 431: "Request header fields too large",
-    500: "An unexpected error occurred", 501: "Not implemented",
+    400: "Bad request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Request timeout",
+    409: "Conflict",
+    411: "Length required",
+    413: "Payload too large",
+    414: "URI too long",
+    415: "Unsupported media type",
+    417: "Expectation failed",
+    422: "Unprocessable entity",
+    426: "Upgrade required",
+    429: "Too many requests",
+    431: "Request header fields too large",
+    500: "An unexpected error occurred",
+    501: "Not implemented",
     502: "An invalid response was received from the upstream server",
-    503: "The upstream server is currently unavailable", 504: "The upstream server is timing out",
-}  # fmt: skip
+    503: "The upstream server is currently unavailable",
+    504: "The upstream server is timing out",
+}
 
 _TEMPLATES: Final = {
     "text/html": (

@@ -19,16 +19,40 @@ from tenantgate.errors import ConfigError
 __all__ = ["LuaPlugin", "load"]
 
 _OTHER_PHASES: Final = (
-    "certificate", "configure", "init_worker", "preread", "response",
-    "ws_client_frame", "ws_close", "ws_handshake", "ws_upstream_frame",
-)  # fmt: skip
+    "certificate",
+    "configure",
+    "init_worker",
+    "preread",
+    "response",
+    "ws_client_frame",
+    "ws_close",
+    "ws_handshake",
+    "ws_upstream_frame",
+)
 _SCOPES: Final = ("route", "service", "consumer")
 _ATTRIBUTES: Final = frozenset(
     {
-        "between", "custom_validator", "default", "description", "elements", "encrypted", "err", "fields", "gt", "keys",
-        "len_eq", "len_max", "len_min", "match", "one_of", "referenceable", "required", "type", "values",
+        "between",
+        "custom_validator",
+        "default",
+        "description",
+        "elements",
+        "encrypted",
+        "err",
+        "fields",
+        "gt",
+        "keys",
+        "len_eq",
+        "len_max",
+        "len_min",
+        "match",
+        "one_of",
+        "referenceable",
+        "required",
+        "type",
+        "values",
     }
-)  # fmt: skip
+)
 """Attributes of a field that the host heeds (`kong/db/schema/metaschema.lua` has more)."""
 
 

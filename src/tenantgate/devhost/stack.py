@@ -134,10 +134,17 @@ class Stack(MockControl):
         ports.unlink(missing_ok=True)
         self._mock = Child(
             "mock provider",
-            [sys.executable, "-m", "tenantgate.devhost.mock_provider", "--exit-with-parent",
-             "--ports-file", str(ports), *self._mock_args],
+            [
+                sys.executable,
+                "-m",
+                "tenantgate.devhost.mock_provider",
+                "--exit-with-parent",
+                "--ports-file",
+                str(ports),
+                *self._mock_args,
+            ],
             log=self._state / "logs" / "mock.log",
-        )  # fmt: skip
+        )
         self._exit.callback(self._mock.stop)
         made = wait_for(lambda: read_json(ports), self._mock, what="mock provider", timeout_s=_START_S)
         self._mock_port = int(made["port"])
@@ -153,11 +160,25 @@ class Stack(MockControl):
         else:
             self._gateway = Child(
                 "embedded gateway",
-                [sys.executable, "-m", self._gateway_module, "--exit-with-parent",
-                 "--config", str(rendered.kong_yml), "--conf", str(rendered.kong_conf),
-                 "--port", str(port), "--status-port", str(status_port), "--error-log", str(self.error_log)],
-                log=log, environ=rendered.environ,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    self._gateway_module,
+                    "--exit-with-parent",
+                    "--config",
+                    str(rendered.kong_yml),
+                    "--conf",
+                    str(rendered.kong_conf),
+                    "--port",
+                    str(port),
+                    "--status-port",
+                    str(status_port),
+                    "--error-log",
+                    str(self.error_log),
+                ],
+                log=log,
+                environ=rendered.environ,
+            )
             self._exit.callback(self._gateway.stop)
         self._port = port
         readiness.wait(self._gateway, status_port, rendered.kong_conf, timeout_s=_START_S)
@@ -285,6 +306,6 @@ class Stack(MockControl):
 
 def _need_extra() -> None:
     try:
-        import aiohttp  # noqa: F401, PLC0415 - part of an extra
+        import aiohttp  # noqa: F401 - part of an extra
     except ImportError as error:
         raise ConfigError("the embedded host needs the extra: pip install 'tenantgate[dev-host]'") from error

@@ -109,13 +109,7 @@ _FUNCTION: _Fields = [
 _FILE_LOG: _Fields = [
     {"path": _string(required=True)},
     {"reopen": _bool()},
-    {
-        "custom_fields_by_lua": {
-            "type": "map",
-            "keys": _string(),
-            "values": _string(),
-        }
-    },
+    {"custom_fields_by_lua": {"type": "map", "keys": _string(), "values": _string()}},
 ]
 
 _NO_PARAM = "credentials in the query or body"

@@ -23,10 +23,21 @@ FORWARDED: Final[Mapping[str, str]] = {
 
 READ: Final = frozenset(
     {
-        "args", "host", "kong_request_id", "remote_addr", "remote_port", "request_completion", "request_id",
-        "request_length", "request_method", "request_uri", "scheme", "server_port", "uri",
+        "args",
+        "host",
+        "kong_request_id",
+        "remote_addr",
+        "remote_port",
+        "request_completion",
+        "request_id",
+        "request_length",
+        "request_method",
+        "request_uri",
+        "scheme",
+        "server_port",
+        "uri",
     }
-)  # fmt: skip
+)
 """Other variables, beside ``http_NAME``."""
 
 

@@ -47,9 +47,10 @@ def guard(area: argparse.ArgumentParser) -> None:
         _tenant(parser)
         parser.add_argument("--rule", required=True, metavar="NAME", help="the rule's name")
         parser.add_argument(
-            "--pattern-hash", metavar="HASH",
+            "--pattern-hash",
+            metavar="HASH",
             help="only what has this hash (see `guard hash`); left out, all that the rule finds",
-        )  # fmt: skip
+        )
         parser.add_argument("--reason", required=True, help="why; it is kept with the exemption")
         parser.add_argument(
             "--until",
@@ -89,9 +90,10 @@ def guard(area: argparse.ArgumentParser) -> None:
         "--days", type=_positive, default=7, metavar="N", help="how far back (default: %(default)s)"
     )
     report.add_argument(
-        "--key-env", metavar="NAME",
+        "--key-env",
+        metavar="NAME",
         help="the environment variable with the encryption_key, to show the masked examples that the tenant allows",
-    )  # fmt: skip
+    )
     report.set_defaults(func=_report)
     hashing = actions.add_parser("hash", help="the hash of a text on standard input, for --pattern-hash")
     hashing.add_argument("--tenant", required=True, metavar="ID", help="the tenant's id, as in tenants.yaml")
@@ -117,9 +119,11 @@ def _by(parser: argparse.ArgumentParser) -> None:
 
 def _sealed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--key-env", default=_KEY_VARIABLE, metavar="NAME",
+        "--key-env",
+        default=_KEY_VARIABLE,
+        metavar="NAME",
         help="environment variable with the encryption_key, which seals exemptions (default: %(default)s)",
-    )  # fmt: skip
+    )
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
@@ -181,9 +185,15 @@ def _grant(args: argparse.Namespace) -> int:
         raise ConfigError("--pattern-hash: must be 32 hexadecimal digits, as `guard hash` prints them")
     now = time.time()
     exemption = Exemption(
-        id=new_id(), rule=args.rule, reason=args.reason, by=_who(args), created=now, until=until(args.until, now),
-        fingerprint=args.pattern_hash, state=State.REQUESTED if args.requested else State.ACTIVE,
-    )  # fmt: skip
+        id=new_id(),
+        rule=args.rule,
+        reason=args.reason,
+        by=_who(args),
+        created=now,
+        until=until(args.until, now),
+        fingerprint=args.pattern_hash,
+        state=State.REQUESTED if args.requested else State.ACTIVE,
+    )
     _sealed_records(args).grant(exemption)
     print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
     return 0

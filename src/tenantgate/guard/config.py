@@ -8,18 +8,18 @@ from typing import Final
 from tenantgate.fields import config_class, field
 from tenantgate.store.config import RedisConfig
 
-__all__ = [
-    "DEFAULT_RULES",
-    "GuardConfig",
-    "PatternConfig",
-    "ReplyGuardConfig",
-    "RuleConfig",
-    "WebhookConfig",
-]
+__all__ = ["DEFAULT_RULES", "GuardConfig", "PatternConfig", "ReplyGuardConfig", "RuleConfig", "WebhookConfig"]
 
 _DETECTORS: Final = (
-    "personal_data", "secrets", "names", "injection", "denied_topics", "allowed_topics", "patterns", "presidio",
-)  # fmt: skip
+    "personal_data",
+    "secrets",
+    "names",
+    "injection",
+    "denied_topics",
+    "allowed_topics",
+    "patterns",
+    "presidio",
+)
 _MASKABLE: Final = ("personal_data", "secrets", "names", "patterns", "presidio")
 _TOPICS: Final = ("denied_topics", "allowed_topics")
 _NAME: Final = r"^[a-z0-9][a-z0-9_-]*$"
@@ -33,13 +33,16 @@ class PatternConfig:
 
     name: str = field(
         "Kind of the finding, for placeholders and logs: capitals, digits and underscores.",
-        match=_KIND, lua_match="^[A-Z][A-Z0-9_]*$", len_max=40,
-    )  # fmt: skip
+        match=_KIND,
+        lua_match="^[A-Z][A-Z0-9_]*$",
+        len_max=40,
+    )
     regex: str = field(
         "Regular expression in RE2's syntax: without look-around and back-references, so that matching takes "
         "linear time.",
-        len_min=1, len_max=2000,
-    )  # fmt: skip
+        len_min=1,
+        len_max=2000,
+    )
     score: float = field("Score of a match, compared with the rule's threshold.", default=1.0, between=(0, 1))
 
 
@@ -49,24 +52,28 @@ class RuleConfig:
 
     name: str = field(
         "Name of the rule, for exemptions, logs and metrics: lower-case letters, digits, hyphens.",
-        match=_NAME, lua_match="^[a-z0-9][a-z0-9_-]*$", len_max=40,
-    )  # fmt: skip
+        match=_NAME,
+        lua_match="^[a-z0-9][a-z0-9_-]*$",
+        len_max=40,
+    )
     detector: str = field("What the rule detects.", one_of=_DETECTORS)
     mode: str = field(
         "Effect of a finding: alert reports it, block refuses the request, mask replaces the finding by a "
         "placeholder.",
-        default="alert", one_of=("alert", "block", "mask"),
-    )  # fmt: skip
+        default="alert",
+        one_of=("alert", "block", "mask"),
+    )
     target: str = field(
         "Text that the rule reads: the last message; user and tool messages, all that the application didn't "
         "write itself; the whole request; or the reply.",
         default="concatenate_user_content",
         one_of=("last_message", "concatenate_user_content", "concatenate_all_content", "reply"),
-    )  # fmt: skip
+    )
     kinds: tuple[str, ...] = field(
         "Kinds of findings that count, such as EMAIL_ADDRESS. Default: the detector's usual kinds.",
-        default=(), len_max=100,
-    )  # fmt: skip
+        default=(),
+        len_max=100,
+    )
     threshold: float | None = field(
         "Lowest score of a finding that counts, from 0 to 1. Default: 0.5.", default=None, between=(0, 1)
     )
@@ -79,16 +86,22 @@ class RuleConfig:
     recognizers: str | None = field(
         "File with the recognizers of the detector presidio, in Presidio's YAML. Default: the recognizers that "
         "come with Presidio.",
-        default=None, len_min=1, len_max=1000,
-    )  # fmt: skip
+        default=None,
+        len_min=1,
+        len_max=1000,
+    )
     entities: tuple[str, ...] = field(
         "Entities of the detector presidio, such as CREDIT_CARD. Default: all that its recognizers know.",
-        default=(), len_max=100,
-    )  # fmt: skip
+        default=(),
+        len_max=100,
+    )
     language: str | None = field(
-        "Language of the detector presidio. Default: en.", default=None, match="^[a-z]{2,3}$", lua_match="^[a-z]+$",
+        "Language of the detector presidio. Default: en.",
+        default=None,
+        match="^[a-z]{2,3}$",
+        lua_match="^[a-z]+$",
         len_max=3,
-    )  # fmt: skip
+    )
     message: str | None = field(
         "Text for a blocked client, in place of the usual sentence.", default=None, len_min=1, len_max=500
     )
@@ -114,20 +127,28 @@ class WebhookConfig:
     url: str | None = field(
         "Address that receives a POST with JSON for each rule with a finding: tenant, rule, kinds and numbers, no "
         "text. Default: no webhook.",
-        default=None, match=_URL, len_max=1000, referenceable=True,
-    )  # fmt: skip
+        default=None,
+        match=_URL,
+        len_max=1000,
+        referenceable=True,
+    )
     secret: str | None = field(
         "Key of the signature of each body: X-Tenantgate-Signature is sha256= and the HMAC in hexadecimal.",
-        default=None, len_min=8, referenceable=True,
-    )  # fmt: skip
+        default=None,
+        len_min=8,
+        referenceable=True,
+    )
     per_minute: int = field(
         "Most alerts a minute from one process. Further ones are counted in the rule's next alert.",
-        default=60, between=(1, 6000),
-    )  # fmt: skip
+        default=60,
+        between=(1, 6000),
+    )
     timeout_ms: int = field(
         "Time-out of one try. There are six tries, with growing pauses.",
-        default=2000, between=(50, 30_000), unit="ms",
-    )  # fmt: skip
+        default=2000,
+        between=(50, 30_000),
+        unit="ms",
+    )
 
 
 @config_class
@@ -142,8 +163,10 @@ class GuardConfig:
     encryption_key: str | None = field(
         "Secret from which each tenant's own key is derived, for hashes of findings and for the original text "
         "that recover_redacted restores: 32 random bytes or more, as text.",
-        default=None, len_min=16, referenceable=True,
-    )  # fmt: skip
+        default=None,
+        len_min=16,
+        referenceable=True,
+    )
     redis: RedisConfig = field("Redis with exemptions, counts and events.", default=RedisConfig())
     exemptions: bool = field("Apply exemptions from Redis, and count findings there.", default=True)
     approval: bool = field(
@@ -153,12 +176,14 @@ class GuardConfig:
         "Replace placeholders in the reply by the original text. Needs encryption_key, and "
         "tenant-response-guardrails on the same route.",
         default=False,
-    )  # fmt: skip
+    )
     max_characters: int = field(
         "Longest text that a rule reads in one request. A longer request is refused with 413 where the rule "
         "blocks or masks, unless on_error is pass. A rule in alert skips the text, and the verdict says so.",
-        default=250_000, between=(1_000, 10_000_000), unit="characters",
-    )  # fmt: skip
+        default=250_000,
+        between=(1_000, 10_000_000),
+        unit="characters",
+    )
     strict_requests: bool = field(
         "Refuse requests that aren't a chat request in strict JSON. Otherwise they pass unread, unless a rule "
         "blocks or masks.",
@@ -174,8 +199,9 @@ class GuardConfig:
     report_examples: int = field(
         "Number of examples for `guard report`: the latest findings of each rule in alert, with some words around "
         "each, personal data and secrets masked, encrypted with the tenant's key, kept for 30 days. 0: none.",
-        default=0, between=(0, 20),
-    )  # fmt: skip
+        default=0,
+        between=(0, 20),
+    )
     correlation_header: str = field(
         "Header with the request's id, which is part of the error that a blocked client gets.",
         default="X-Request-ID",
@@ -184,12 +210,15 @@ class GuardConfig:
     on_error: str = field(
         "Treatment of a request that can't be checked, where a rule blocks or masks: reject answers 503, pass "
         "lets the request through. Rules in alert never stop a request.",
-        default="reject", one_of=("pass", "reject"),
-    )  # fmt: skip
+        default="reject",
+        one_of=("pass", "reject"),
+    )
     deadline_ms: int = field(
         "Most time for the guardrails in one request. After this on_error applies.",
-        default=1000, between=(10, 1500), unit="ms",
-    )  # fmt: skip
+        default=1000,
+        between=(10, 1500),
+        unit="ms",
+    )
 
     @property
     def effective(self) -> tuple[RuleConfig, ...]:
@@ -213,12 +242,15 @@ class ReplyGuardConfig:
     rules: tuple[RuleConfig, ...] = field(
         "Rules for replies; each reads the reply, whatever its target. May be empty where only placeholders are "
         "restored.",
-        default=(), len_max=50,
-    )  # fmt: skip
+        default=(),
+        len_max=50,
+    )
     encryption_key: str | None = field(
         "Same secret as in tenant-guardrails on the same route, to restore what that plugin masked.",
-        default=None, len_min=16, referenceable=True,
-    )  # fmt: skip
+        default=None,
+        len_min=16,
+        referenceable=True,
+    )
     redis: RedisConfig = field("Redis with exemptions, counts and events.", default=RedisConfig())
     exemptions: bool = field("Apply exemptions from Redis, and count findings there.", default=True)
     approval: bool = field(
@@ -230,30 +262,36 @@ class ReplyGuardConfig:
     report_examples: int = field(
         "Number of examples for `guard report`: the latest findings of each rule in alert, as in "
         "tenant-guardrails. 0: none.",
-        default=0, between=(0, 20),
-    )  # fmt: skip
+        default=0,
+        between=(0, 20),
+    )
     recover_redacted: bool = field("Replace placeholders in the reply by the original text.", default=False)
     show_reason: bool = field(
-        "Tell a client which rules refused the reply, and the kinds of their findings.",
-        default=False,
+        "Tell a client which rules refused the reply, and the kinds of their findings.", default=False
     )
     correlation_header: str = field(
         "Header with the request's id, which is part of the error that a client gets in place of a refused reply.",
-        default="X-Request-ID", len_min=1,
-    )  # fmt: skip
+        default="X-Request-ID",
+        len_min=1,
+    )
     max_reply_bytes: int = field(
         "Largest reply that is read, decompressed. For a larger one on_error applies.",
-        default=4_194_304, between=(1024, 67_108_864), unit="B",
-    )  # fmt: skip
+        default=4_194_304,
+        between=(1024, 67_108_864),
+        unit="B",
+    )
     on_error: str = field(
         "Treatment of a reply that can't be checked, where a rule blocks or masks: reject replaces it by a 503, "
         "pass lets the reply through.",
-        default="reject", one_of=("pass", "reject"),
-    )  # fmt: skip
+        default="reject",
+        one_of=("pass", "reject"),
+    )
     deadline_ms: int = field(
         "Most time for the check of one reply. After this on_error applies.",
-        default=1000, between=(10, 1500), unit="ms",
-    )  # fmt: skip
+        default=1000,
+        between=(10, 1500),
+        unit="ms",
+    )
 
     @property
     def enforces(self) -> bool:
@@ -289,7 +327,7 @@ def _kind_problems(rule: RuleConfig, where: str) -> Iterator[tuple[str, str]]:
     if not rule.kinds:
         return
     # Imported here: these tables take a quarter of a second, and Kong's query command only wants the schema.
-    from tenantgate.pii.core import NAME_KINDS, PERSONAL_KINDS, SECRET_KINDS  # noqa: PLC0415
+    from tenantgate.pii.core import NAME_KINDS, PERSONAL_KINDS, SECRET_KINDS
 
     known = {"personal_data": PERSONAL_KINDS, "secrets": SECRET_KINDS, "names": NAME_KINDS}.get(rule.detector)
     if known is None:

@@ -44,8 +44,10 @@ class SharedParts:
             "load-part", lambda name: self._makers[name](), failed=_failed, most=_PARTS
         )
         self._makers: dict[str, Callable[[], Any]] = {
-            "embedder": _load_embedder, "injection": _load_injection, "names": load_names,
-        }  # fmt: skip
+            "embedder": _load_embedder,
+            "injection": _load_injection,
+            "names": load_names,
+        }
 
     def injection(self) -> InjectionModel:
         """The model of prompt injection; needs no built models."""

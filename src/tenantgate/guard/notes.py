@@ -33,9 +33,10 @@ __all__ = ["Notes", "fingerprint", "hits", "sealer"]
 _MOST_HASHES: Final = 3  # of a rule, in an event
 
 hits: Final = metrics.counter(
-    "tenantgate_guard_hits_total", "Requests and replies in which a rule found something.",
+    "tenantgate_guard_hits_total",
+    "Requests and replies in which a rule found something.",
     ("tenant", "rule", "mode"),
-)  # fmt: skip
+)
 _found: Final = metrics.counter(
     "tenantgate_guard_findings_total", "Findings by detector and kind.", ("detector", "kind")
 )

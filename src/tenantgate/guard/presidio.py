@@ -101,13 +101,13 @@ def _kind(entity: str) -> str:
 
 def _engine(recognizers: str | None, language: str) -> Any:
     os.environ.setdefault("REGEX_TIMEOUT_SECONDS", _TIMEOUT_S)
-    import tldextract  # noqa: PLC0415 - an extra
+    import tldextract
 
     # The recogniser of e-mail addresses would fetch the list of public suffixes from the web.
     suffixes: Any = tldextract
     suffixes.extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
-    from presidio_analyzer import AnalyzerEngine  # noqa: PLC0415
-    from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider  # noqa: PLC0415
+    from presidio_analyzer import AnalyzerEngine
+    from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
 
     logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)  # it may log what it reads
     nlp = _nlp(language)
@@ -136,7 +136,7 @@ def _configuration(recognizers: str | None, language: str) -> dict[str, Any] | N
 
 
 def _predefined() -> list[Any]:
-    import presidio_analyzer  # noqa: PLC0415
+    import presidio_analyzer
 
     path = Path(presidio_analyzer.__file__).parent / "conf" / "default_recognizers.yaml"
     found: list[Any] = yaml.safe_load(path.read_text("utf-8"))["recognizers"]
@@ -150,9 +150,9 @@ def _lemmas(doc: Any) -> Any:
 
 
 def _nlp(language: str) -> Any:
-    import spacy  # noqa: PLC0415
-    from presidio_analyzer.nlp_engine import SpacyNlpEngine  # noqa: PLC0415
-    from spacy.language import Language  # noqa: PLC0415
+    import spacy
+    from presidio_analyzer.nlp_engine import SpacyNlpEngine
+    from spacy.language import Language
 
     if not Language.has_factory(_BLANK):
         Language.component(_BLANK, func=_lemmas)

@@ -124,9 +124,13 @@ class GuardRecords:
         key = self._keys.exemption(exemption.id)
         sealed = self._needed().seal(exemption.to_json().encode(), key=key.encode())
         fields = {
-            "event": event, "id": exemption.id, "rule": exemption.rule, "by": by, "reason": exemption.reason,
+            "event": event,
+            "id": exemption.id,
+            "rule": exemption.rule,
+            "by": by,
+            "reason": exemption.reason,
             "until": str(int(exemption.until)),
-        }  # fmt: skip
+        }
 
         def run(pipe: Any) -> None:
             pipe.set(key, sealed, exat=int(exemption.until) + 1)

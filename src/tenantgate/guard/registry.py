@@ -83,11 +83,7 @@ class Registry:
         self._examples: dict[tuple[TenantId, str], tuple[bytes, ...]] = {}
         self._kept: dict[tuple[TenantId, str], int] = {}
         self._thread = BackgroundThread(
-            "guard-registry",
-            self._step,
-            log=_log,
-            failed="guard registry: redis failed",
-            again_s=_EVERY_S,
+            "guard-registry", self._step, log=_log, failed="guard registry: redis failed", again_s=_EVERY_S
         )
 
     def exemptions(self, tenant: TenantId, sealer: TenantSealer, *, approval: bool) -> tuple[Exemption, ...]:
@@ -230,9 +226,12 @@ class Registry:
         if new:
             _unauthenticated.inc(new, tenant=tenant.slug)
             logs.event(
-                _log, logging.ERROR, "exemptions in redis that the tenant's key didn't seal count for nothing",
-                tenant=tenant.slug, exemptions=new,
-            )  # fmt: skip
+                _log,
+                logging.ERROR,
+                "exemptions in redis that the tenant's key didn't seal count for nothing",
+                tenant=tenant.slug,
+                exemptions=new,
+            )
 
     def _take(self) -> dict[TenantId, _Waiting]:
         """Take out what waits, by tenant."""

@@ -155,9 +155,11 @@ class ReplyGuard:
     def _refuse(self, host: Host, decision: Decision, *, status: int = 400) -> None:
         host.put_verdict(PLUGIN, decision.verdict())
         body = blocked(
-            Code.REPLY_POLICY_VIOLATION, request_id=host.request_id(self._config.correlation_header),
-            decision=decision, show_reason=self._config.show_reason,
-        )  # fmt: skip
+            Code.REPLY_POLICY_VIOLATION,
+            request_id=host.request_id(self._config.correlation_header),
+            decision=decision,
+            show_reason=self._config.show_reason,
+        )
         host.call("response.clear_header", "Content-Encoding")
         host.answer(status, body, {"Content-Type": JSON_TYPE})
 

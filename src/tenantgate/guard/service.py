@@ -62,9 +62,10 @@ class Guard:
     def __init__(self, config: GuardConfig, parts: Parts = PARTS) -> None:
         self._config = config
         self._requests = Inspector(
-            [rule for rule in config.effective if rule.target != "reply"], parts,
+            [rule for rule in config.effective if rule.target != "reply"],
+            parts,
             reject_unchecked=config.on_error == "reject",
-        )  # fmt: skip
+        )
         self._replies = Inspector([rule for rule in config.effective if rule.target == "reply"], parts)
         self._notes = Notes(config)
 
@@ -164,9 +165,11 @@ class Guard:
         request_id = host.request_id(self._config.correlation_header)
         host.put_verdict(PLUGIN, decision.verdict())
         body = blocked(
-            Code.CONTENT_POLICY_VIOLATION, request_id=request_id, decision=decision,
+            Code.CONTENT_POLICY_VIOLATION,
+            request_id=request_id,
+            decision=decision,
             show_reason=self._config.show_reason,
-        )  # fmt: skip
+        )
         host.answer(400, body, {"Content-Type": JSON_TYPE})
 
 

@@ -119,7 +119,7 @@ class Webhook:
                 break  # a receiver that doesn't take it now won't take it later
             if n + 1 < _TRIES:
                 pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**n)
-                self._thread.pause(pause * (0.5 + random.random() / 2))  # noqa: S311 - spreads retries, no secret
+                self._thread.pause(pause * (0.5 + random.random() / 2))
         _alerts.inc(outcome="failed")
 
     def _post(self, body: bytes) -> int:

@@ -147,15 +147,45 @@ class Event:
     """
 
     __slots__ = (
-        "_answer_s", "_asked", "_board", "_conn", "_cpu_at_answer", "_data", "_dropped", "_held", "_lock", "_long",
-        "_msgid", "_since", "_turns", "answer_by", "arrived", "id", "instance", "mailbox", "pdk_calls", "phase",
-        "state", "turn", "work_by",
-    )  # fmt: skip
+        "_answer_s",
+        "_asked",
+        "_board",
+        "_conn",
+        "_cpu_at_answer",
+        "_data",
+        "_dropped",
+        "_held",
+        "_lock",
+        "_long",
+        "_msgid",
+        "_since",
+        "_turns",
+        "answer_by",
+        "arrived",
+        "id",
+        "instance",
+        "mailbox",
+        "pdk_calls",
+        "phase",
+        "state",
+        "turn",
+        "work_by",
+    )
 
     def __init__(
-        self, board: Switchboard, number: int, instance: Instance, phase: str,
-        *, conn: Connection, msgid: int, now: float, answer_s: float, work_s: float, turns: Turns,
-    ) -> None:  # fmt: skip
+        self,
+        board: Switchboard,
+        number: int,
+        instance: Instance,
+        phase: str,
+        *,
+        conn: Connection,
+        msgid: int,
+        now: float,
+        answer_s: float,
+        work_s: float,
+        turns: Turns,
+    ) -> None:
         self._board, self.id, self.instance, self.phase = board, number, instance, phase
         self._lock = threading.Lock()
         self._conn: Connection | None = conn  # carries the call in progress, while the ball is with us

@@ -24,9 +24,10 @@ _MOST_SENT: Final = 1_000_000
 """Kong takes no larger body from a plugin server (a message of 1 MiB, its frame included)."""
 
 _unread: Final = metrics.counter(
-    "tenantgate_unread_requests_total", "Requests that are no chat in strict JSON, by why and what became of them.",
+    "tenantgate_unread_requests_total",
+    "Requests that are no chat in strict JSON, by why and what became of them.",
     ("reason", "outcome"),
-)  # fmt: skip
+)
 
 
 class Answered(BaseException):
@@ -93,8 +94,19 @@ class Host:
         served: whether Tenantgate's server runs the phase (else kong-pdk's).
     """
 
-    __slots__ = ("_body", "_chat", "_deadline", "_headers", "_kong", "_tenant", "answered", "config_keys", "pdk_calls",
-                 "phase", "served")  # fmt: skip
+    __slots__ = (
+        "_body",
+        "_chat",
+        "_deadline",
+        "_headers",
+        "_kong",
+        "_tenant",
+        "answered",
+        "config_keys",
+        "pdk_calls",
+        "phase",
+        "served",
+    )
 
     def __init__(
         self, kong: Any, phase: str, *, deadline_ms: float, config_keys: Mapping[str, str] | None = None

@@ -144,9 +144,14 @@ class Instances:
     """
 
     def __init__(
-        self, name: str, cls: Callable[[Any], Any], *, default: PhasePolicy, limit: int = 10_000,
+        self,
+        name: str,
+        cls: Callable[[Any], Any],
+        *,
+        default: PhasePolicy,
+        limit: int = 10_000,
         memory: Memory | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._memory = memory
         self._name, self._class, self._default, self._limit = name, cls, default, limit
         self._lock = threading.Lock()

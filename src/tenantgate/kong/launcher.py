@@ -51,9 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--socket", type=Path, metavar="PATH", help="where Kong connects (unix socket)")
     parser.add_argument(
-        "--socket-mode", type=_mode, default=PRIVATE, metavar="MODE",
+        "--socket-mode",
+        type=_mode,
+        default=PRIVATE,
+        metavar="MODE",
         help="permissions of the unix sockets, for a Kong of another user in the same group: 660 (default: 600)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--workers", type=int, default=8, help="threads that run phases (default: %(default)s)"
     )
@@ -61,15 +64,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--queue", type=int, default=256, help="events that may wait for one (default: %(default)s)"
     )
     parser.add_argument(
-        "--deadline-ms", type=int, default=1500,
+        "--deadline-ms",
+        type=int,
+        default=1500,
         help="time for a phase whose plugin names none; keep it below Kong's "
         "nginx_http_lua_socket_read_timeout (default: %(default)s)",
-    )  # fmt: skip
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--metrics-socket", type=Path, metavar="PATH",
+        "--metrics-socket",
+        type=Path,
+        metavar="PATH",
         help="unix socket for /metrics, /healthz and /readyz (default: beside --socket, NAME.metrics.socket)",
-    )  # fmt: skip
+    )
     where.add_argument("--metrics-port", type=int, metavar="PORT", help="a TCP port for these instead")
     parser.add_argument(
         "--metrics-host", default="127.0.0.1", help="the port's address (default: %(default)s)"
@@ -177,8 +184,11 @@ def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     about: dict[str, str | int] = {
-        "plugin": plugin.name, "version": plugin.version, "restarts": restarts, "supervisor": os.getppid(),
-    }  # fmt: skip
+        "plugin": plugin.name,
+        "version": plugin.version,
+        "restarts": restarts,
+        "supervisor": os.getppid(),
+    }
     health.serve(metrics, server, about)
     warm_up = getattr(plugin.module, "warm_up", None)
 

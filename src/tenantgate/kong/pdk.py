@@ -20,18 +20,38 @@ TERMINAL: Final = frozenset({"kong.response.exit", "kong.response.error"})
 # Everything else raises on Kong's side there, and its answer never comes.
 LOG_METHODS: Final = frozenset(
     {
-        "kong.log.serialize", "kong.log.set_serialize_value",
-        "kong.log", "kong.log.alert", "kong.log.crit", "kong.log.err", "kong.log.warn", "kong.log.notice",
-        "kong.log.info", "kong.log.debug",
-        "kong.request.get_headers", "kong.request.get_header", "kong.request.get_uri_captures",
-        "kong.response.get_status", "kong.response.get_headers", "kong.response.get_header",
-        "kong.response.get_source", "kong.service.response.get_raw_body",
-        "kong.ctx.shared.get", "kong.ctx.shared.set", "kong.nginx.get_ctx", "kong.nginx.set_ctx",
-        "kong.nginx.req_start_time", "kong.client.get_consumer", "kong.client.get_credential",
-        "kong.router.get_route", "kong.router.get_service",
-        "kong.node.get_id", "kong.node.get_hostname", "kong.node.get_memory_stats",
+        "kong.log.serialize",
+        "kong.log.set_serialize_value",
+        "kong.log",
+        "kong.log.alert",
+        "kong.log.crit",
+        "kong.log.err",
+        "kong.log.warn",
+        "kong.log.notice",
+        "kong.log.info",
+        "kong.log.debug",
+        "kong.request.get_headers",
+        "kong.request.get_header",
+        "kong.request.get_uri_captures",
+        "kong.response.get_status",
+        "kong.response.get_headers",
+        "kong.response.get_header",
+        "kong.response.get_source",
+        "kong.service.response.get_raw_body",
+        "kong.ctx.shared.get",
+        "kong.ctx.shared.set",
+        "kong.nginx.get_ctx",
+        "kong.nginx.set_ctx",
+        "kong.nginx.req_start_time",
+        "kong.client.get_consumer",
+        "kong.client.get_credential",
+        "kong.router.get_route",
+        "kong.router.get_service",
+        "kong.node.get_id",
+        "kong.node.get_hostname",
+        "kong.node.get_memory_stats",
     }
-)  # fmt: skip
+)
 
 
 class Abandoned(BaseException):

@@ -27,9 +27,10 @@ _seconds: Final = metrics.histogram(
     "tenantgate_phase_seconds", "Time in a plugin's phase, PDK calls included.", ("plugin", "phase")
 )
 _outcomes: Final = metrics.counter(
-    "tenantgate_phases_total", "Phases by how they ended: done, answered, failed, late.",
+    "tenantgate_phases_total",
+    "Phases by how they ended: done, answered, failed, late.",
     ("plugin", "phase", "outcome"),
-)  # fmt: skip
+)
 _calls: Final = metrics.counter(
     "tenantgate_pdk_calls_total", "Calls from phases to Kong.", ("plugin", "phase")
 )

@@ -18,9 +18,7 @@ __all__ = ["TenantPlugin"]
 
 C = TypeVar("C")
 
-_KONG_KEYS: Final = (
-    "__plugin_id", "route_id", "service_id", "consumer_id", "__ws_id", "__key__", "__seq__",
-)  # fmt: skip
+_KONG_KEYS: Final = ("__plugin_id", "route_id", "service_id", "consumer_id", "__ws_id", "__key__", "__seq__")
 
 
 class TenantPlugin(Generic[C]):

@@ -441,9 +441,17 @@ class Server:
         answer_s = (self.limits.deadline_ms if phase == "log" else instance.policy.deadline_ms) / 1000
         work_s = self.limits.log_deadline_ms / 1000 if phase == "log" else answer_s
         event = Event(
-            self, next(self._event_ids), instance, phase,
-            conn=conn, msgid=call.msgid, now=now, answer_s=answer_s, work_s=work_s, turns=self._turns,
-        )  # fmt: skip
+            self,
+            next(self._event_ids),
+            instance,
+            phase,
+            conn=conn,
+            msgid=call.msgid,
+            now=now,
+            answer_s=answer_s,
+            work_s=work_s,
+            turns=self._turns,
+        )
         self._events[event.id] = event
         refused, run_here = self._pool.admit(event, here=here)
         if refused is not None:

@@ -258,9 +258,13 @@ class _Supervisor:
         if not self._ending:
             code = os.waitstatus_to_exitcode(status)
             logs.event(
-                _log, logging.ERROR, "server ended, starting another", status=code, reason=reason or "exited",
+                _log,
+                logging.ERROR,
+                "server ended, starting another",
+                status=code,
+                reason=reason or "exited",
                 answered=answered,
-            )  # fmt: skip
+            )
 
     def _rejects(self, event: Any) -> bool:
         """Whether an event that nobody read is answered with 503."""

@@ -157,14 +157,7 @@ def reply_json(reply: ChatReply, *, identifier: str, created: int) -> bytes:
         "object": "chat.completion",
         "created": created,
         "model": reply.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": message,
-                "logprobs": None,
-                "finish_reason": reply.finish_reason,
-            }
-        ],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}],
     }
     if reply.usage:
         body["usage"] = usage_object(reply.usage, reply.details)

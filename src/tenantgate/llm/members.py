@@ -51,16 +51,36 @@ _STOPS: Final = _Type(
 )
 
 _REQUEST: Final[Mapping[str, _Type]] = {
-    "model": _TEXT, "stream": _FLAG, "stream_options": _OBJECT, "n": _COUNT, "max_tokens": _COUNT,
-    "max_completion_tokens": _COUNT, "temperature": _NUMBER, "top_p": _NUMBER, "top_k": _NUMBER, "seed": _WHOLE,
-    "presence_penalty": _NUMBER, "frequency_penalty": _NUMBER, "stop": _STOPS, "tools": _OBJECTS,
-    "tool_choice": _CHOICE, "parallel_tool_calls": _FLAG, "response_format": _OBJECT, "user": _TEXT,
-    "logit_bias": _OBJECT, "logprobs": _FLAG, "top_logprobs": _COUNT,
-}  # fmt: skip
+    "model": _TEXT,
+    "stream": _FLAG,
+    "stream_options": _OBJECT,
+    "n": _COUNT,
+    "max_tokens": _COUNT,
+    "max_completion_tokens": _COUNT,
+    "temperature": _NUMBER,
+    "top_p": _NUMBER,
+    "top_k": _NUMBER,
+    "seed": _WHOLE,
+    "presence_penalty": _NUMBER,
+    "frequency_penalty": _NUMBER,
+    "stop": _STOPS,
+    "tools": _OBJECTS,
+    "tool_choice": _CHOICE,
+    "parallel_tool_calls": _FLAG,
+    "response_format": _OBJECT,
+    "user": _TEXT,
+    "logit_bias": _OBJECT,
+    "logprobs": _FLAG,
+    "top_logprobs": _COUNT,
+}
 _STREAM_OPTIONS: Final[Mapping[str, _Type]] = {"include_usage": _FLAG}
 _MESSAGE: Final[Mapping[str, _Type]] = {
-    "role": _NAME, "name": _TEXT, "tool_calls": _OBJECTS, "tool_call_id": _TEXT, "function_call": _OBJECT,
-}  # fmt: skip
+    "role": _NAME,
+    "name": _TEXT,
+    "tool_calls": _OBJECTS,
+    "tool_call_id": _TEXT,
+    "function_call": _OBJECT,
+}
 _CALL: Final[Mapping[str, _Type]] = {"id": _TEXT, "type": _TEXT, "function": _OBJECT}
 _FUNCTION: Final[Mapping[str, _Type]] = {"name": _TEXT, "arguments": _TEXT}
 _PART: Final[Mapping[str, _Type]] = {"type": _TEXT, "text": _TEXT}

@@ -36,13 +36,7 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float32]
 
-__all__ = [
-    "ADAPTERS",
-    "SHAPES",
-    "ModelFiles",
-    "build_models",
-    "find_models",
-]
+__all__ = ["ADAPTERS", "SHAPES", "ModelFiles", "build_models", "find_models"]
 
 ADAPTERS: Final[Mapping[str, Path]] = {name: SHIPPED / f"{name}.safetensors" for name in ("late", "mpnet")}
 """What was trained of the readers: the late one's layers whole, low-rank updates of mpnet's, and their heads."""

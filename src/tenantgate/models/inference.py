@@ -42,7 +42,7 @@ class Tokens:
     """
 
     def __init__(self, tokenizer: Path, max_tokens: int = 128) -> None:
-        import tokenizers  # noqa: PLC0415 - some commands never need it
+        import tokenizers
 
         if not 8 <= max_tokens <= 512:
             raise ConfigError(f"max_tokens: must be in 8..512, not {max_tokens}")
@@ -108,7 +108,7 @@ class _Onnx:
     """What all models share. `run` may be called from several threads at once."""
 
     def __init__(self, model: Path, tokens: Tokens, *, threads: int, identity: str | None) -> None:
-        import onnxruntime  # noqa: PLC0415 - takes 0.1 s and 40 MB, and some commands never need it
+        import onnxruntime
 
         self.tokens = tokens
         options = onnxruntime.SessionOptions()
@@ -122,10 +122,7 @@ class _Onnx:
             # The fused form of adding and normalising is a scalar loop (ONNX Runtime 1.32): it takes several times as
             # long as the two, half of a late reader's time.
             self._session: Any = onnxruntime.InferenceSession(
-                data,
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=["SkipLayerNormFusion"],
+                data, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
             )
         except Exception as error:  # onnxruntime raises bare Exceptions
             raise EdgeError(

@@ -25,10 +25,6 @@ class Guess:
     language: str
     confidence: float
 
-    def surely(self, language: str, least: float) -> bool:
-        """Whether it is `language` with a confidence of at least `least`."""
-        return self.language == language and self.confidence >= least
-
 
 def identify(text: str) -> Guess:
     """The language of `text` (of its first `MOST_CHARACTERS`). Safe for threads; never raises for a text."""
@@ -70,6 +66,6 @@ def load_identifier() -> Any:
 
 
 def _load() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

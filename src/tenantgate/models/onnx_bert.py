@@ -262,9 +262,11 @@ def _layer(
         heads = [query, split, f"{split}:1"]
     rows, width = tensor_of(tensors, f"{prefix}.attention.self.query.weight").shape
     attended = graph.add(
-        "MultiHeadAttention", [*heads, "", "", distances] if distances else heads, domain=MICROSOFT,
+        "MultiHeadAttention",
+        [*heads, "", "", distances] if distances else heads,
+        domain=MICROSOFT,
         num_heads=shape.heads * rows // width,
-    )  # fmt: skip
+    )
     at = joined_and_normalised(dense(attended, "attention.output.dense"), at, "attention.output")
     if f"{prefix}.intermediate.dense.weight" not in tensors:
         return at

@@ -42,7 +42,7 @@ def load_onnx() -> Any:
         EdgeError: it isn't installed.
     """
     try:
-        import onnx.numpy_helper  # noqa: PLC0415 - takes .1 s, and nothing that runs a model needs it
+        import onnx.numpy_helper
     except ImportError as error:
         raise EdgeError("building models needs the package onnx") from error
     return onnx
@@ -121,9 +121,7 @@ class Graph:
         return self.add("LayerNormalization", [value, *parts], axis=-1, epsilon=epsilon)
 
     def model(
-        self,
-        inputs: Mapping[str, tuple[int, list[Any]]],
-        outputs: Mapping[str, tuple[int, list[Any]]],
+        self, inputs: Mapping[str, tuple[int, list[Any]]], outputs: Mapping[str, tuple[int, list[Any]]]
     ) -> bytes:
         """The serialised model; inputs and outputs by name with their types and shapes."""
         helper = self.onnx.helper

@@ -28,7 +28,7 @@ class SentenceTransformerEmbedder:
 
     def __init__(self, name_or_dir: str) -> None:
         try:
-            from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - brings torch
+            from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise ConfigError(
                 "embedder: this model needs pip install 'tenantgate[sentence-transformers]'"
@@ -46,7 +46,7 @@ class SentenceTransformerEmbedder:
         self.fingerprint = digest.hexdigest()[:16]
 
     def _state(self) -> Iterator[bytes]:
-        import torch  # noqa: PLC0415
+        import torch
 
         for name, tensor in sorted(self._model.state_dict().items()):
             yield name.encode()

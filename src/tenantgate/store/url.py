@@ -53,10 +53,12 @@ def redis_config(url: str) -> RedisConfig:
     if cluster:
         where = {"cluster_nodes": tuple(ClusterNode(ip=ip, port=port) for ip, port in addresses)}
     made = RedisConfig(
-        **where, database=int(database), ssl=scheme == "rediss",
+        **where,
+        database=int(database),
+        ssl=scheme == "rediss",
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
-    )  # fmt: skip
+    )
     for field, problem in made.problems():
         raise ConfigError(f"Redis URL: {field}: {problem}")
     return made

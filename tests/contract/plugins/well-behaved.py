@@ -40,9 +40,14 @@ class Service:
 
 
 MANIFEST = PluginManifest(
-    name="well-behaved", section="well_behaved", description="A plugin of the tests.", priority=794,
-    phases=("access", "log"), config_class=Config, service="tests:Service",
-)  # fmt: skip
+    name="well-behaved",
+    section="well_behaved",
+    description="A plugin of the tests.",
+    priority=794,
+    phases=("access", "log"),
+    config_class=Config,
+    service="tests:Service",
+)
 
 
 class Plugin(TenantPlugin[Config], manifest=MANIFEST):

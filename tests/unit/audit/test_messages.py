@@ -20,8 +20,13 @@ values = st.recursive(
 )
 bodies = st.none() | st.binary(max_size=50)
 raws = st.builds(
-    RawContent, bodies, st.integers(0, 10**9), bodies, st.integers(0, 10**9), st.dictionaries(names, names, max_size=3)
-)  # fmt: skip
+    RawContent,
+    bodies,
+    st.integers(0, 10**9),
+    bodies,
+    st.integers(0, 10**9),
+    st.dictionaries(names, names, max_size=3),
+)
 messages = st.one_of(
     st.builds(Settings, names, names, st.dictionaries(names, values, max_size=3)),
     st.builds(Content, names, names, raws),
@@ -49,11 +54,13 @@ def test_a_text_that_is_no_utf_8_arrives() -> None:
     ("old", "message"),
     [
         (["policy", "p", "r", {"content": "off"}], Settings("p", "r", {"content": "off"})),
-        (["content", "p", "id", b"in", 2, None, 0, {"x-user": "u"}],
-         Content("p", "id", RawContent(b"in", 2, None, 0, {"x-user": "u"}))),
+        (
+            ["content", "p", "id", b"in", 2, None, 0, {"x-user": "u"}],
+            Content("p", "id", RawContent(b"in", 2, None, 0, {"x-user": "u"})),
+        ),
         (["shed", "p", "id"], LeftOut("p", "id")),
     ],
-)  # fmt: skip
+)
 def test_lists_of_the_first_version_are_read(old: list[Any], message: Message) -> None:
     assert decode(received(msgpack.packb(old))[0]) == message
 

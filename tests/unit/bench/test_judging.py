@@ -13,16 +13,30 @@ from tenantgate.bench.workload import Ask
 
 def ask(number: int = 0, text: str = "Why?", *, kind: str = "fresh", tenant: int = 0, group: str = "") -> Ask:
     return Ask(
-        number=number, kind=kind, tenant=tenant, messages=(("user", text),), stream=False,
+        number=number,
+        kind=kind,
+        tenant=tenant,
+        messages=(("user", text),),
+        stream=False,
         group=group or f"{tenant}|{text}",
-    )  # fmt: skip
+    )
 
 
 def shot(of: Ask, **changes: Any) -> Shot:
     values: dict[str, Any] = {
-        "target": "ours", "ask": of.number, "at_s": 0.0, "late_s": 0.0, "head_s": 0.01, "token_s": 0.01,
-        "total_s": 0.02, "status": 200, "error": "", "headers": {}, "digest": of.digest, "clear": False,
-    }  # fmt: skip
+        "target": "ours",
+        "ask": of.number,
+        "at_s": 0.0,
+        "late_s": 0.0,
+        "head_s": 0.01,
+        "token_s": 0.01,
+        "total_s": 0.02,
+        "status": 200,
+        "error": "",
+        "headers": {},
+        "digest": of.digest,
+        "clear": False,
+    }
     return Shot(**(values | changes))
 
 

@@ -45,10 +45,22 @@ def shots(target: str, added_s: float) -> list[Shot]:
         hit = target == "ours" and ask.kind == "repeat"
         total = 0.004 if hit else 0.055 + added_s + 0.0001 * (ask.number % 7)
         headers = {"x-cache-status": "Hit"} if hit else {}
-        out.append(Shot(
-            target, ask.number, ask.number * 0.05, 0.0, total, total, total, 200, "", headers, ask.digest,
-            bool(ask.secret),
-        ))  # fmt: skip
+        out.append(
+            Shot(
+                target,
+                ask.number,
+                ask.number * 0.05,
+                0.0,
+                total,
+                total,
+                total,
+                200,
+                "",
+                headers,
+                ask.digest,
+                bool(ask.secret),
+            )
+        )
     return out
 
 
@@ -67,13 +79,21 @@ RESULT = {
     "about": running.about(SETTINGS),
     "configurations": {"bare again": made(BARE, 0.0), "cache": made()},
     "traces": {
-        "cache": [{
-            "kind": "fresh", "outcomes": {"200 Miss": 3}, "total_ms": 9.0, "after_ms": {CACHE: 1.2},
-            "parts": [{"plugin": CACHE, "part": "embedding", "ms": 4.0}, {"plugin": "", "part": "provider", "ms": 5.0}],
-            "methods": {CACHE: ["client.get_consumer"]},
-        }],
+        "cache": [
+            {
+                "kind": "fresh",
+                "outcomes": {"200 Miss": 3},
+                "total_ms": 9.0,
+                "after_ms": {CACHE: 1.2},
+                "parts": [
+                    {"plugin": CACHE, "part": "embedding", "ms": 4.0},
+                    {"plugin": "", "part": "provider", "ms": 5.0},
+                ],
+                "methods": {CACHE: ["client.get_consumer"]},
+            }
+        ]
     },
-}  # fmt: skip
+}
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:

@@ -49,8 +49,13 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 def test_no_pairs_give_no_numbers() -> None:
     assert compare([], []).plain() == {
-        "pairs": 0, "bare": {}, "with_us": {}, "added": {}, "by_pair": {}, "ratio": {},
-    }  # fmt: skip
+        "pairs": 0,
+        "bare": {},
+        "with_us": {},
+        "added": {},
+        "by_pair": {},
+        "ratio": {},
+    }
     assert quantiles([]) == {}
 
 

@@ -97,8 +97,10 @@ def test_the_digest_is_the_mock_providers() -> None:
 def test_bodies_are_chat_requests() -> None:
     stream = BY_KIND["stream"][0]
     assert json.loads(stream.body(model="m")) == {
-        "messages": [{"role": "user", "content": stream.question}], "stream": True, "model": "m",
-    }  # fmt: skip
+        "messages": [{"role": "user", "content": stream.question}],
+        "stream": True,
+        "model": "m",
+    }
     assert "stream" not in json.loads(BY_KIND["fresh"][0].body())
 
 

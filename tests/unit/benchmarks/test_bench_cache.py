@@ -125,9 +125,7 @@ def test_a_whole_run(
 
     found = json.loads(out.read_text("utf-8"))
     assert found["pairs"]["sweep"]["rules and verifier at 0.9"][:2] == [1.0, 1.0]
-    assert found["pairs"]["rules"]["numbers"] == {
-        "right": 0, "wrong": 1, "right_lost": 0, "wrong_stopped": 0
-    }  # fmt: skip
+    assert found["pairs"]["rules"]["numbers"] == {"right": 0, "wrong": 1, "right_lost": 0, "wrong_stopped": 0}
     once = found["replay_once"]
     assert once["levels"].get("exact", 0) == once["levels"].get("bypass", 0) == 0
     assert once["levels"]["similar"] > 8

@@ -33,8 +33,11 @@ def ask(body: bytes, path: str = "/analyze", method: str = "POST") -> tuple[int,
 
     said: list[str] = []
     environ = {
-        "PATH_INFO": path, "REQUEST_METHOD": method, "CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body),
-    }  # fmt: skip
+        "PATH_INFO": path,
+        "REQUEST_METHOD": method,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+    }
     reply = SERVICES.service("/analyze", answer)(environ, lambda status, _headers: said.append(status))
     return int(said[0].split()[0]), json.loads(b"".join(reply))
 

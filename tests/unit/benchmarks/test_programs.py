@@ -134,10 +134,25 @@ def test_a_peers_hit_reads_as_ours_do() -> None:
 def test_what_a_peer_cannot_do_is_a_blank() -> None:
     none = {"added": {}}
     entry = {
-        "name": "Peer", "version": "1", "latency": none, "first_token": none, "throughput": 5.0, "cpu_ms": 1.0,
-        "rss_mb": 9.0, "hits": 0, "hit_ms": 0.0, "repeats": [0, 9], "paraphrases": [0, 9], "wrong": 0, "foreign": 0,
-        "near_wrong": [0, 2], "rewritten": [0, 8], "attacks_blocked": [0, 3], "personal_in_clear": [3, 3], "errors": 0,
-    }  # fmt: skip
+        "name": "Peer",
+        "version": "1",
+        "latency": none,
+        "first_token": none,
+        "throughput": 5.0,
+        "cpu_ms": 1.0,
+        "rss_mb": 9.0,
+        "hits": 0,
+        "hit_ms": 0.0,
+        "repeats": [0, 9],
+        "paraphrases": [0, 9],
+        "wrong": 0,
+        "foreign": 0,
+        "near_wrong": [0, 2],
+        "rewritten": [0, 8],
+        "attacks_blocked": [0, 3],
+        "personal_in_clear": [3, 3],
+        "errors": 0,
+    }
     peer, blank = PEERS.rows({"gateways": [entry], "blanks": {"Peer, cache": "has none"}})
     assert peer[:6] == ("Peer", "1", "", "", "", "")
     shown = {head: cell for head, cell in zip(PEERS._HEAD, peer, strict=True) if cell}
@@ -148,10 +163,25 @@ def test_what_a_peer_cannot_do_is_a_blank() -> None:
 def test_a_cache_without_wrong_hits_shows_how_many_there_were() -> None:
     none = {"added": {}}
     entry = {
-        "name": "Peer", "version": "1", "latency": none, "first_token": none, "throughput": 5.0, "cpu_ms": 1.0,
-        "rss_mb": 9.0, "hits": 7, "hit_ms": 3.0, "repeats": [7, 9], "paraphrases": [0, 9], "wrong": 0, "foreign": 0,
-        "near_wrong": [0, 2], "rewritten": [0, 8], "attacks_blocked": [0, 3], "personal_in_clear": [3, 3], "errors": 0,
-    }  # fmt: skip
+        "name": "Peer",
+        "version": "1",
+        "latency": none,
+        "first_token": none,
+        "throughput": 5.0,
+        "cpu_ms": 1.0,
+        "rss_mb": 9.0,
+        "hits": 7,
+        "hit_ms": 3.0,
+        "repeats": [7, 9],
+        "paraphrases": [0, 9],
+        "wrong": 0,
+        "foreign": 0,
+        "near_wrong": [0, 2],
+        "rewritten": [0, 8],
+        "attacks_blocked": [0, 3],
+        "personal_in_clear": [3, 3],
+        "errors": 0,
+    }
     shown = dict(zip(PEERS._HEAD, PEERS.rows({"gateways": [entry], "blanks": {}})[0], strict=True))
     assert (shown["hits wrong"], shown["near misses wrong"], shown["hits of others"]) == ("0/7", "0/2", "0")
 
@@ -162,9 +192,17 @@ def test_the_keys_of_our_own_proxy_are_not_in_the_sources() -> None:
 
 
 def test_chaos_tells_a_failed_request_and_an_attack_that_came_through() -> None:
-    fine = {("noting", True, "200"): 3, ("blocking", True, "400"): 3, ("blocking", True, "503"): 1,
-            ("blocking", False, "200"): 9}  # fmt: skip
+    fine = {
+        ("noting", True, "200"): 3,
+        ("blocking", True, "400"): 3,
+        ("blocking", True, "503"): 1,
+        ("blocking", False, "200"): 9,
+    }
     assert CHAOS.faults(Counter(fine)) == []
-    bad = {("noting", False, "503"): 1, ("blocking", True, "200"): 2, ("blocking", False, "500"): 1,
-           ("noting", True, "ConnectionResetError"): 1}  # fmt: skip
+    bad = {
+        ("noting", False, "503"): 1,
+        ("blocking", True, "200"): 2,
+        ("blocking", False, "500"): 1,
+        ("noting", True, "ConnectionResetError"): 1,
+    }
     assert len(CHAOS.faults(Counter(bad))) == 4

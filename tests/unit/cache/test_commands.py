@@ -58,10 +58,14 @@ def fill(server: RedisServer, tenant: str, vectors: list[list[float]], ttl_s: in
         name = sealer.name(str(i).encode())
         plain = entries.encode(entries.Entry(QUESTION, ChatReply(ANSWER, "stop", "m"), time.time(), ttl_s))
         stored = store.store(
-            keys, name, sealer.seal(plain, key=keys.entry(name).encode()),
-            ttl_s=ttl_s + i, max_entries=100, max_bytes=1 << 20,
+            keys,
+            name,
+            sealer.seal(plain, key=keys.entry(name).encode()),
+            ttl_s=ttl_s + i,
+            max_entries=100,
+            max_bytes=1 << 20,
             vector=(keys.vectors(partition, "f" * 16), sealer.scramble(np.array(vector, np.float32))),
-        )  # fmt: skip
+        )
         assert stored
         names.append(name)
     return names
@@ -153,8 +157,10 @@ def test_inspect_shows_neighbours_and_no_text(
     assert run("inspect", "--tenant", "acme", "--redis-url", server.url, "--similarity", "0.9", "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {name: rows[name]["neighbours"] for name in (near, also_near, far)} == {
-        near: 1, also_near: 1, far: 0
-    }  # fmt: skip
+        near: 1,
+        also_near: 1,
+        far: 0,
+    }
     assert "question" not in rows[near]
     assert 0 < rows[near]["ttl_s"] <= 300
     assert rows[near]["vectors"].endswith(":" + "f" * 16)
@@ -188,9 +194,13 @@ def test_a_foreign_type_under_our_key_is_an_error_of_ours(server: RedisServer, c
 
 def test_no_error_tells_the_password(capsys: pytest.CaptureFixture[str]) -> None:
     for url in (
-        "redis://:hush@127.0.0.1:1/0", "redis://:hush@h:port/0", "http://:hush@h", "redis://:hush@h/x",
-        "redis://:hush@h/0?a=b", "redis://:hush@[h/0",
-    ):  # fmt: skip
+        "redis://:hush@127.0.0.1:1/0",
+        "redis://:hush@h:port/0",
+        "http://:hush@h",
+        "redis://:hush@h/x",
+        "redis://:hush@h/0?a=b",
+        "redis://:hush@[h/0",
+    ):
         assert run("stats", "--tenant", "acme", "--redis-url", url) == 2
     err = capsys.readouterr().err
     assert err.count("error: ") == 6
@@ -236,10 +246,15 @@ class Verifier:
 @pytest.mark.parametrize(
     "line",
     [
-        "{", "[]", '{"a": "x", "b": "y"}', '{"a": 1, "b": "y", "same": 1}', '{"a": " ", "b": "y", "same": 1}',
-        '{"a": "secret", "b": "y", "same": 2}', '{"a": "\\ud800", "b": "y", "same": 1}',
+        "{",
+        "[]",
+        '{"a": "x", "b": "y"}',
+        '{"a": 1, "b": "y", "same": 1}',
+        '{"a": " ", "b": "y", "same": 1}',
+        '{"a": "secret", "b": "y", "same": 2}',
+        '{"a": "\\ud800", "b": "y", "same": 1}',
     ],
-)  # fmt: skip
+)
 def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: str) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"a": "x", "b": "y", "same": 1}\n\n' + line + "\n", "utf-8")

@@ -68,11 +68,7 @@ def test_a_rate_is_a_share(share: str, capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize(
     ("before", "after", "out"),
-    [
-        ("a b c", "a c", "a [-b -]c"),
-        ("a b", "a b", "a b"),
-        ("a b", "a d", "a [-b-]{+d+}"),
-    ],
+    [("a b c", "a c", "a [-b -]c"), ("a b", "a b", "a b"), ("a b", "a d", "a [-b-]{+d+}")],
 )
 def test_the_difference_by_words(before: str, after: str, out: str) -> None:
     assert coloured_diff(before, after, colours=False) == out

@@ -233,7 +233,7 @@ _made: list[Any] = []
 
 def _shared_model() -> Any:
     if not _made:
-        import tempfile  # noqa: PLC0415
+        import tempfile
 
         with tempfile.TemporaryDirectory() as folder:
             _made.append(pruner("llmlingua", str(directory.__wrapped__(Path(folder)))))  # type: ignore[attr-defined]

@@ -54,7 +54,9 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
         ("- a", 1, "", "must be a mapping"),
         (
             TENANT.replace("tenants:", "gateway: {upstream_headers: [X-A, 'X B']}\ntenants:"),
-            2, "gateway.upstream_headers[1]", "'X B' does not match",
+            2,
+            "gateway.upstream_headers[1]",
+            "'X B' does not match",
         ),
         (TENANT.replace("version: 1", "version: 2"), 1, "version", "2 is outside 1 to 1"),
         ("version: 1", 1, "tenants", "required"),
@@ -67,27 +69,39 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
         (f"{TENANT}gateway: {{redis: {{port: x}}}}", 5, "gateway.redis.port", "must be a number"),
         (
             f"{TENANT}gateway:\n  redis:\n    host: r\n    cluster_nodes: [{{ip: a}}]",
-            7, "gateway.redis.host", "cluster_nodes is given, too",
+            7,
+            "gateway.redis.host",
+            "cluster_nodes is given, too",
         ),
         (
             f"{TENANT}gateway:\n  redis:\n    cluster_nodes: [{{ip: a}}]\n    port: 7",
-            8, "gateway.redis.port", "give one of the two",
+            8,
+            "gateway.redis.port",
+            "give one of the two",
         ),
         (
             f"{TENANT}gateway:\n  redis:\n    cluster_nodes: [{{ip: a}}]\n    database: 1",
-            8, "gateway.redis.database", "a cluster has no other than 0",
+            8,
+            "gateway.redis.database",
+            "a cluster has no other than 0",
         ),
         (
             f"{TENANT}gateway: {{redis: {{cluster_nodes: [{{ip: a, host: b}}]}}}}",
-            5, "gateway.redis.cluster_nodes[0].host", "unknown field",
+            5,
+            "gateway.redis.cluster_nodes[0].host",
+            "unknown field",
         ),
         (
             f"{TENANT}    rate_limit: {{per_second: 1}}\ngateway:\n  redis: {{cluster_nodes: [{{ip: a}}]}}",
-            7, "gateway.redis.cluster_nodes", "give gateway.rate_limiting a redis of its own, or policy: local",
+            7,
+            "gateway.redis.cluster_nodes",
+            "give gateway.rate_limiting a redis of its own, or policy: local",
         ),
         (
             f"{TENANT}gateway:\n  rate_limiting: {{policy: local, redis: {{host: a}}}}",
-            6, "gateway.rate_limiting.redis", "isn't used with policy local",
+            6,
+            "gateway.rate_limiting.redis",
+            "isn't used with policy local",
         ),
         (f"{TENANT}gateway:\n  correlation_header: apiKey", 6, "gateway.correlation_header", "take another"),
         (f"{TENANT}gateway:\n  path_prefix: llm", 6, "gateway.path_prefix", "does not match"),
@@ -136,14 +150,24 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
             "'a' is the id of tenants[0] already",
         ),
         (f"{TENANT}  - id: b\n    api_keys: [{KEY}]", 6, "tenants[1].api_keys[0]", "DECK_A is tenants[0]"),
-        (f"{TENANT}    cache: {{cache_tll: 3}}", 5, "tenants[0].cache.cache_tll", "did you mean 'cache_ttl'?"),
-        (f"{TENANT}    cache: {{cache_ttl: 0}}", 5, "tenants[0].cache.cache_ttl", "0 is outside 1 to 315360000"),
+        (
+            f"{TENANT}    cache: {{cache_tll: 3}}",
+            5,
+            "tenants[0].cache.cache_tll",
+            "did you mean 'cache_ttl'?",
+        ),
+        (
+            f"{TENANT}    cache: {{cache_ttl: 0}}",
+            5,
+            "tenants[0].cache.cache_ttl",
+            "0 is outside 1 to 315360000",
+        ),
         (f"{TENANT}    cache: {{enabled: 1}}", 5, "tenants[0].cache.enabled", "must be true or false"),
         (f"{TENANT}    cache: {{namespace: x}}", 5, "tenants[0].cache.namespace", "set it there"),
         (f"{TENANT}    <<: {{id: b}}", 5, "tenants[0]", "merge key"),
         (f"{TENANT}    ? [1]\n    : 2", 5, "tenants[0]", "must be a text"),
     ],
-)  # fmt: skip
+)
 def test_each_problem_names_its_place_and_what_would_be_right(
     text: str, line: int, where: str, what: str
 ) -> None:

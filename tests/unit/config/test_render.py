@@ -84,8 +84,11 @@ def test_each_client_key_opens_as_a_key_and_as_a_bearer_token() -> None:
 def test_only_references_leave_the_file() -> None:
     text = render(load(EXAMPLE))
     assert placeholders.names(text) == [
-        "DECK_ACME_API_KEY", "DECK_ACME_API_KEY_NEXT", "DECK_GLOBEX_API_KEY", "DECK_INITECH_API_KEY",
-    ]  # fmt: skip
+        "DECK_ACME_API_KEY",
+        "DECK_ACME_API_KEY_NEXT",
+        "DECK_GLOBEX_API_KEY",
+        "DECK_INITECH_API_KEY",
+    ]
     assert "TENANTGATE_CACHE_KEY" in placeholders.vault_names(text)
 
 
@@ -96,21 +99,29 @@ def test_only_references_leave_the_file() -> None:
         ("anthropic", "", "anthropic", "x-api-key", {"anthropic_version": "2023-06-01"}),
         ("gemini", "", "gemini", "x-goog-api-key", None),
         (
-            "groq", "", "openai", "Authorization",
+            "groq",
+            "",
+            "openai",
+            "Authorization",
             {"upstream_url": "https://api.groq.com/openai/v1/chat/completions"},
         ),
         ("mistral", "", "mistral", "Authorization", {"mistral_format": "openai"}),
         (
-            "azure", ", azure_instance: i, azure_deployment_id: d", "azure", "api-key",
+            "azure",
+            ", azure_instance: i, azure_deployment_id: d",
+            "azure",
+            "api-key",
             {"azure_instance": "i", "azure_deployment_id": "d", "azure_api_version": "2024-10-21"},
         ),
         (
-            "openai-compatible", ", upstream_url: 'http://vllm:8000/v1/chat/completions'",
-            "openai", "Authorization",
+            "openai-compatible",
+            ", upstream_url: 'http://vllm:8000/v1/chat/completions'",
+            "openai",
+            "Authorization",
             {"upstream_url": "http://vllm:8000/v1/chat/completions"},
         ),
     ],
-)  # fmt: skip
+)
 def test_providers(provider: str, more: str, kong: str, header: str, options: Json | None) -> None:
     route = one(f"provider: {provider}, model: m, credential: '{{vault://env/K}}'{more}")
     config = plugins(route)["ai-proxy"]
@@ -152,9 +163,10 @@ def test_a_cluster_is_the_plugins_and_rate_limits_have_their_own_redis() -> None
     tree = yaml.safe_load(text)
     ours = plugins(tree["services"][0]["routes"][0])
     for redis in (
-        ours["tenant-semantic-cache"]["redis"], ours["tenant-guardrails"]["redis"],
+        ours["tenant-semantic-cache"]["redis"],
+        ours["tenant-guardrails"]["redis"],
         ours["tenant-audit-log"]["pipeline"]["redis"],
-    ):  # fmt: skip
+    ):
         assert redis["cluster_nodes"] == [{"ip": "redis-1", "port": 6379}, {"ip": "redis-2", "port": 7000}]
         assert redis["password"] == "{vault://env/R}"
         assert not {"host", "port"} & set(redis)
@@ -194,24 +206,32 @@ def upstream(model: str, rest: str = "") -> tuple[set[str], list[str]]:
     [
         (
             "provider: openai, model: m, credential: '{vault://env/K}'",
-            {"accept-encoding", "authorization"}, [scripts.BEARER],
+            {"accept-encoding", "authorization"},
+            [scripts.BEARER],
         ),
         (
             "provider: gemini, model: m, credential: '{vault://env/K}'",
-            {"accept-encoding", "x-goog-api-key"}, [],
+            {"accept-encoding", "x-goog-api-key"},
+            [],
         ),
         ("provider: mock, model: m", {"accept-encoding"}, []),
-        ("provider: openai-compatible, model: m, upstream_url: 'http://h/chat/completions'", {"accept-encoding"}, []),
+        (
+            "provider: openai-compatible, model: m, upstream_url: 'http://h/chat/completions'",
+            {"accept-encoding"},
+            [],
+        ),
         (
             "provider: anthropic, model: m, credential: '{vault://env/K}'",
-            {"accept-encoding", "x-api-key", "anthropic-version"}, [scripts.PACKED, scripts.PLAIN_REPLY],
+            {"accept-encoding", "x-api-key", "anthropic-version"},
+            [scripts.PACKED, scripts.PLAIN_REPLY],
         ),
         (
             "provider: mistral, model: m, credential: '{vault://env/K}'",
-            {"accept-encoding", "authorization"}, [scripts.BEARER, scripts.PACKED],
+            {"accept-encoding", "authorization"},
+            [scripts.BEARER, scripts.PACKED],
         ),
     ],
-)  # fmt: skip
+)
 def test_only_headers_that_are_set_on_the_way_reach_a_provider(
     model: str, headers: set[str], more: list[str]
 ) -> None:
@@ -325,8 +345,10 @@ def test_the_access_log_holds_no_prompts_and_no_credentials() -> None:
 def test_keys_stay_out_of_addresses() -> None:
     (service,) = tree(EXAMPLE.read_text(encoding="utf-8"))["services"]
     assert plugins(service)["key-auth"] == {
-        "key_names": ["apikey", "Authorization"], "hide_credentials": True, "key_in_query": False,
-    }  # fmt: skip
+        "key_names": ["apikey", "Authorization"],
+        "hide_credentials": True,
+        "key_in_query": False,
+    }
 
 
 def guarded(guardrails: str, replies: str = "{enabled: false}") -> dict[str, Json]:
@@ -358,8 +380,10 @@ def test_a_guard_of_replies_that_blocks_closes_them() -> None:
     assert "tenant-guardrails" not in found
     assert found["post-function"]["header_filter"] == [REPLY_GUARD_CHECK, scripts.ERROR_HEAD]
     assert found["post-function"]["body_filter"] == [
-        REPLY_GUARD_BODY, scripts.ERROR_BODY, scripts.FINISH_REASON,
-    ]  # fmt: skip
+        REPLY_GUARD_BODY,
+        scripts.ERROR_BODY,
+        scripts.FINISH_REASON,
+    ]
     assert found["tenant-semantic-cache"]["guards"] == ["tenant-response-guardrails"]
 
 

@@ -10,10 +10,19 @@ from tenantgate.devhost.exchange import Exchange, Exited, error_body, multimap
 
 def exchange(**more: object) -> Exchange:
     given: dict[str, object] = {
-        "request_id": "r" * 32, "method": "POST", "uri": "/a?x=1", "args": "x=1&y&x=%20z&e=%ff", "http_version": "1.1",
-        "host": "h", "server_port": 80, "client_ip": "127.0.0.1", "client_port": 1, "headers": CIMultiDict(),
-        "body": b"12345", "body_limit": 4,
-    }  # fmt: skip
+        "request_id": "r" * 32,
+        "method": "POST",
+        "uri": "/a?x=1",
+        "args": "x=1&y&x=%20z&e=%ff",
+        "http_version": "1.1",
+        "host": "h",
+        "server_port": 80,
+        "client_ip": "127.0.0.1",
+        "client_port": 1,
+        "headers": CIMultiDict(),
+        "body": b"12345",
+        "body_limit": 4,
+    }
     return Exchange(**{**given, **more})  # type: ignore[arg-type]
 
 

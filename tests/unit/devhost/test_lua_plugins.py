@@ -126,7 +126,11 @@ def handler(body: str = "", head: str = 'PRIORITY = 1, VERSION = "1.0.0"') -> st
         (handler(head="PRIORITY = 1"), SCHEMA, "VERSION field"),
         (handler("function P:response() end"), SCHEMA, "doesn't run the response phase"),
         (handler("function P:init_worker() end"), SCHEMA, "doesn't run the init_worker phase"),
-        (handler("function P:access() return kong.cache:get('x') end"), SCHEMA, "no kong.cache; use a real Kong"),
+        (
+            handler("function P:access() return kong.cache:get('x') end"),
+            SCHEMA,
+            "no kong.cache; use a real Kong",
+        ),
         (handler("local http = require 'resty.http'"), SCHEMA, "module 'resty.http' not found"),
         (handler("local x = kong.request.get_path()"), SCHEMA, "outside of a request"),
         ("return 1", SCHEMA, "must return a table"),
@@ -136,7 +140,7 @@ def handler(body: str = "", head: str = 'PRIORITY = 1, VERSION = "1.0.0"') -> st
         (handler(), SCHEMA.replace("match", "match_any"), "word: the embedded host can't check match_any"),
         (handler(), SCHEMA.replace("typedefs.port", "typedefs.host"), "no kong.db.schema.typedefs.host"),
     ],
-)  # fmt: skip
+)
 def test_what_kong_would_refuse_or_the_host_cant_run_is_refused(
     tmp_path: Path, handler: str, schema: str, problem: str
 ) -> None:

@@ -20,18 +20,22 @@ SECRET = "4111 1111 1111 1111"
         ("return 1 + {}", "code:1: attempt to perform arithmetic on a table value, in access"),
         ("return ({}) .. 'x'", "code:1: attempt to concatenate a table value, in access"),
         ("return 1 < 'x'", "code:1: attempt to compare number with string, in access"),
-        ("local n = ('s'):find() return n",
-         "code:1: bad argument #1 to 'find' (string expected, got no value), in access"),
+        (
+            "local n = ('s'):find() return n",
+            "code:1: bad argument #1 to 'find' (string expected, got no value), in access",
+        ),
         ("\n\nkong.nothing()", "code:3: the embedded host has no kong.nothing, in access"),
         ("kong.response.exit('200') return", "code:1: code must be a number between 100 and 599, in access"),
-        ("kong.response.get_raw_body()",
-         "code:1: function cannot be called in access phase (only in: body_filter), in access"),
+        (
+            "kong.response.get_raw_body()",
+            "code:1: function cannot be called in access phase (only in: body_filter), in access",
+        ),
         ("local v = ngx.var.nothing return v", "code:1: the embedded host has no ngx.var.nothing, in access"),
         ("ngx.var.uri = '/'", "code:1: the embedded host can't set ngx.var.uri, in access"),
         ("local m = require 'ffi' return m", "code:1: require 'ffi' not allowed within sandbox, in access"),
         ("string.format = 1", "code:1: Can not modify string.format. Protected by the sandbox., in access"),
     ],
-)  # fmt: skip
+)
 def test_errors_of_lua_and_of_the_host_are_told_with_their_place(code: str, shown: str) -> None:
     with pytest.raises(LuaError) as caught:
         value(code)
@@ -60,10 +64,28 @@ def test_texts_of_a_plugin_are_in_no_message(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["io", "debug", "package", "loadstring", "load", "dofile", "setmetatable", "rawset", "getfenv",
-             "collectgarbage", "python", "jit", "newproxy", "os.execute", "os.getenv", "os.exit",
-             "string.dump", "require('os')"]
-)  # fmt: skip
+    "name",
+    [
+        "io",
+        "debug",
+        "package",
+        "loadstring",
+        "load",
+        "dofile",
+        "setmetatable",
+        "rawset",
+        "getfenv",
+        "collectgarbage",
+        "python",
+        "jit",
+        "newproxy",
+        "os.execute",
+        "os.getenv",
+        "os.exit",
+        "string.dump",
+        "require('os')",
+    ],
+)
 def test_the_sandbox_has_no_way_out(name: str) -> None:
     """`kong/tools/kong-lua-sandbox.lua`: what isn't in its list isn't there."""
     assert value(f"local ok, v = pcall(function() return {name} end) return ok and v ~= nil") is False
@@ -266,7 +288,10 @@ CJSON = state({"untrusted_lua_sandbox_requires": "cjson,cjson.safe,kong.tools.cj
         ("return cjson.encode({[2^20] = 1})", (None, "Cannot serialise table: excessively sparse array")),
         ("return cjson.encode(cjson.empty_array)", "[]"),
         ("return cjson.encode({a = 1.5, b = 3})", None),
-        ("return cjson.encode({[true] = 1})", (None, "Cannot serialise table: table key must be a number or string")),
+        (
+            "return cjson.encode({[true] = 1})",
+            (None, "Cannot serialise table: table key must be a number or string"),
+        ),
         ("return cjson.encode(type)", (None, "a Lua function is no value that can be passed on")),
         ("local t = {} t.t = t return cjson.encode(t)", (None, "Cannot serialise, excessive depth")),
         ("return cjson.decode('{\"a\":[1,null]}').a[2] == cjson.null", True),
@@ -275,10 +300,12 @@ CJSON = state({"untrusted_lua_sandbox_requires": "cjson,cjson.safe,kong.tools.cj
         ("return cjson.encode(cjson.decode('[]'))", "{}"),
         ("return kcjson.encode(kcjson.decode_with_array_mt('{\"a\":[]}'))", '{"a":[]}'),
         ("local ok = pcall(raising.decode, 'nope') return ok", False),
-        ("local _, e = pcall(function() return cjson.nothing end) return e:match('no cjson.safe.nothing')",
-         "no cjson.safe.nothing"),
+        (
+            "local _, e = pcall(function() return cjson.nothing end) return e:match('no cjson.safe.nothing')",
+            "no cjson.safe.nothing",
+        ),
     ],
-)  # fmt: skip
+)
 def test_cjson_is_as_in_kong(code: str, made: Any) -> None:
     head = "local cjson, kcjson, raising = require 'cjson.safe', require 'kong.tools.cjson', require 'cjson' "
     got = CJSON.run(

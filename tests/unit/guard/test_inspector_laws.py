@@ -43,19 +43,24 @@ from tenantgate.pii.core import (
     secret_checks,
     secrets,
 )
-from tenantgate.pii.core import (
-    decoded_views as views,
-)
-from tenantgate.pii.core import (
-    encoded_runs as runs,
-)
+from tenantgate.pii.core import decoded_views as views
+from tenantgate.pii.core import encoded_runs as runs
 from tenantgate.pii.core.secret_rules import RULES as RULES_OF_SECRETS
 
 SEEDS = [
-    "jane@example.com", "4111 1111 1111 1111", "DE89370400440532013000", "+49 30 901820", "078-05-1120",
-    "192.168.10.254", "AKIAIOSFODNN7EXAMPLE", "password: hunter22!", "sk-ant-api03-" + "aB3" * 20,
-    "postgres://u:p4ssw0rd@db/x", "[EMAIL_ADDRESS_1]", "Bearer abcdefghijkl1234567890XYZ",
-]  # fmt: skip
+    "jane@example.com",
+    "4111 1111 1111 1111",
+    "DE89370400440532013000",
+    "+49 30 901820",
+    "078-05-1120",
+    "192.168.10.254",
+    "AKIAIOSFODNN7EXAMPLE",
+    "password: hunter22!",
+    "sk-ant-api03-" + "aB3" * 20,
+    "postgres://u:p4ssw0rd@db/x",
+    "[EMAIL_ADDRESS_1]",
+    "Bearer abcdefghijkl1234567890XYZ",
+]
 noise = st.text(
     alphabet=st.one_of(st.sampled_from(" .,:;@-_/+()[]{}\"'=\n\t0123456789abcABC"), st.characters()),
     max_size=60,
@@ -183,17 +188,37 @@ def _expressions(module: ModuleType) -> dict[str, re.Pattern[str]]:
 
 
 EXPRESSIONS = {
-    **{name: form for module in (
-        personal, numbers, online, identifiers, birth, documents, secrets, named_secrets, secret_checks, lexical, names,
-        escapes, runs, json_text, views, binary, passages, disguises,
-    ) for name, form in _expressions(module).items()},
+    **{
+        name: form
+        for module in (
+            personal,
+            numbers,
+            online,
+            identifiers,
+            birth,
+            documents,
+            secrets,
+            named_secrets,
+            secret_checks,
+            lexical,
+            names,
+            escapes,
+            runs,
+            json_text,
+            views,
+            binary,
+            passages,
+            disguises,
+        )
+        for name, form in _expressions(module).items()
+    },
     **{f"rule {i} {rule.kind}": rule.form for i, rule in enumerate(RULES_OF_SECRETS)},
     **{f"compact {i} {row.row.kind}": row.compact for i, row in enumerate(identifiers._ROWS)},
     **{f"written {i} {row.row.kind}": row.written for i, row in enumerate(identifiers._ROWS) if row.written},
     **{f"wallet {i}": form for i, (form, _) in enumerate(online._WALLETS)},
     **{f"address {i}": form for i, form in enumerate((*names._ADDRESS, *names._ADDRESS_LOWER))},
     **{f"person {i}": form for i, form in enumerate(names._PERSON_CUES)},
-}  # fmt: skip
+}
 _MOST = 30_000  # characters that one repeat may run over
 _REPEATS = {sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT}
 
@@ -233,9 +258,43 @@ def test_expressions_do_bounded_work_at_each_character(name: str) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["a", "1", "1 ", "a@", "@", ".", "a.", "-", "password ", "key=", "sk-", "eyJ", "://", ":", "AKIA", "[", "A", "ignore ",
-     "x:", "0x", "\u0430", "\u200b", "()", "+1", "+", "mail (at) ", "-----BEGIN ", "<!--", "born ", "1.", "a1", "/", "=", "\n"],
-)  # fmt: skip
+    [
+        "a",
+        "1",
+        "1 ",
+        "a@",
+        "@",
+        ".",
+        "a.",
+        "-",
+        "password ",
+        "key=",
+        "sk-",
+        "eyJ",
+        "://",
+        ":",
+        "AKIA",
+        "[",
+        "A",
+        "ignore ",
+        "x:",
+        "0x",
+        "\u0430",
+        "\u200b",
+        "()",
+        "+1",
+        "+",
+        "mail (at) ",
+        "-----BEGIN ",
+        "<!--",
+        "born ",
+        "1.",
+        "a1",
+        "/",
+        "=",
+        "\n",
+    ],
+)
 def test_doubling_a_text_does_not_more_than_double_the_findings(piece: str) -> None:
     short, long = (piece * n for n in (500, 1000))
     assert len(FIND(long)) <= 2 * len(FIND(short)) + 2

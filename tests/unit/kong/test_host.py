@@ -27,9 +27,14 @@ class Config:
 
 
 MANIFEST = PluginManifest(
-    name="test-plugin", section="test", description="A plugin of the tests.", priority=1,
-    phases=("access", "log"), config_class=Config, service="types:SimpleNamespace",
-)  # fmt: skip
+    name="test-plugin",
+    section="test",
+    description="A plugin of the tests.",
+    priority=1,
+    phases=("access", "log"),
+    config_class=Config,
+    service="types:SimpleNamespace",
+)
 
 
 class Plugin(TenantPlugin[Config], manifest=MANIFEST):

@@ -82,10 +82,17 @@ def test_types_and_encodings_together(types: list[str], encodings: list[str], fi
 def test_a_refusal_has_openais_shape_and_none_of_the_content() -> None:
     canary = "canary-pelican"
     raws = [
-        said(f'"{canary}'), said(f'"{canary}","{canary}":1,"{canary}":2'), said(f'"{canary}\ud800"'),
-        said(f'{{"{canary}":1}}'), said(more=f',"{canary}":NaN'), said(f'"{canary}\\q"'), said(f"{canary}"),
-        said(more=f',"x":{"9" * 500}'), said(role=f'["{canary}"]'), canary.encode(),
-    ]  # fmt: skip
+        said(f'"{canary}'),
+        said(f'"{canary}","{canary}":1,"{canary}":2'),
+        said(f'"{canary}\ud800"'),
+        said(f'{{"{canary}":1}}'),
+        said(more=f',"{canary}":NaN'),
+        said(f'"{canary}\\q"'),
+        said(f"{canary}"),
+        said(more=f',"x":{"9" * 500}'),
+        said(role=f'["{canary}"]'),
+        canary.encode(),
+    ]
     for raw in raws:
         refused = read(raw)
         assert isinstance(refused, Refusal)

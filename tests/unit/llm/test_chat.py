@@ -93,11 +93,15 @@ def test_no_json_raises(value: Any) -> None:
 def test_no_reply_raises(value: Any) -> None:
     choice = {"message": {"content": "x"}}
     for body in (
-        value, {"choices": value}, {"choices": [value]}, {"choices": [{"message": value}]},
-        {"choices": [{"message": {"content": value}}]}, {"choices": [choice], "usage": value},
+        value,
+        {"choices": value},
+        {"choices": [value]},
+        {"choices": [{"message": value}]},
+        {"choices": [{"message": {"content": value}}]},
+        {"choices": [choice], "usage": value},
         {"choices": [{"message": {"content": "", "tool_calls": value}}]},
         {"choices": [choice], "usage": {"prompt_tokens": value, "completion_tokens": 1}},
-    ):  # fmt: skip
+    ):
         assert isinstance(parse_reply(json.dumps(body)), ChatReply | None)
 
 

@@ -70,12 +70,29 @@ def test_a_failed_plugin_answers_with_an_error_too() -> None:
 def test_codes_are_no_less_than_they_were() -> None:
     """Applications compare them: a code may come, but none may go or change."""
     assert {code.value for code in Code} >= {
-        "unsupported_media_type", "invalid_encoding", "invalid_json", "nested_too_deeply", "request_too_large",
-        "invalid_request", "invalid_api_key", "permission_denied", "unknown_url", "method_not_allowed",
-        "request_timeout", "rate_limit_exceeded", "internal_error", "bad_gateway", "service_unavailable",
-        "gateway_timeout", "error", "content_policy_violation", "reply_policy_violation", "guard_unavailable",
-        "only_if_cached", "tenantgate_unavailable",
-    }  # fmt: skip
+        "unsupported_media_type",
+        "invalid_encoding",
+        "invalid_json",
+        "nested_too_deeply",
+        "request_too_large",
+        "invalid_request",
+        "invalid_api_key",
+        "permission_denied",
+        "unknown_url",
+        "method_not_allowed",
+        "request_timeout",
+        "rate_limit_exceeded",
+        "internal_error",
+        "bad_gateway",
+        "service_unavailable",
+        "gateway_timeout",
+        "error",
+        "content_policy_violation",
+        "reply_policy_violation",
+        "guard_unavailable",
+        "only_if_cached",
+        "tenantgate_unavailable",
+    }
 
 
 @pytest.mark.parametrize("text", [*BY_STATUS.values(), OTHER_STATUS], ids=lambda t: t.code)

@@ -14,42 +14,73 @@ from tenantgate.llm.log_record import LogRecord
 
 RECORD: dict[str, Any] = {
     "request": {
-        "id": "0123456789abcdef0123456789abcdef", "method": "POST", "size": 300,
+        "id": "0123456789abcdef0123456789abcdef",
+        "method": "POST",
+        "size": 300,
         "headers": {"host": "h", "x-team": ["a", "b"], "x-empty": ""},
     },
     "response": {
-        "status": 200, "size": 900,
-        "headers": {"content-type": "text/event-stream; charset=utf-8", "cache-control": ["private", "no-store"]},
+        "status": 200,
+        "size": 900,
+        "headers": {
+            "content-type": "text/event-stream; charset=utf-8",
+            "cache-control": ["private", "no-store"],
+        },
     },
     "latencies": {"kong": 2, "proxy": -1, "request": 13.25, "receive": 1, "session": 4},
     "tries": [{"ip": "127.0.0.1", "port": 9}, {"ip": "127.0.0.1", "port": 9}],
     "route": {"id": "route-1", "name": "llm.openai.gpt-4o.acme"},
     "consumer": {"id": "c-1", "custom_id": "acme", "username": "tenant_acme"},
-    "client_ip": "203.0.113.9", "started_at": 1_700_000_000_123.7, "source": "upstream",
-    "upstream_status": "502, 200", "correlation_id": "corr", "trace_id": {"w3c": "f" * 32, "datadog": "1"},
+    "client_ip": "203.0.113.9",
+    "started_at": 1_700_000_000_123.7,
+    "source": "upstream",
+    "upstream_status": "502, 200",
+    "correlation_id": "corr",
+    "trace_id": {"w3c": "f" * 32, "datadog": "1"},
     "ai": {
         "proxy": {
             "meta": {
-                "provider_name": "openai", "request_model": "gpt-4o", "response_model": "gpt-4o-x",
+                "provider_name": "openai",
+                "request_model": "gpt-4o",
+                "response_model": "gpt-4o-x",
                 "llm_time_to_first_token": 41.5,
             },
             "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 151, "cost": 0.25},
             "payload": {"request": "{}", "response": '{"choices":[]}'},
-        },
+        }
     },
     "tenantgate": {"guardrails": '{"action":"pass"}', "cache_status": "Miss"},
-}  # fmt: skip
+}
 
 MEMBERS: dict[str, Any] = {
-    "request_id": "0123456789abcdef0123456789abcdef", "correlation_id": "corr", "trace_id": "f" * 32,
-    "started_ms": 1_700_000_000_123, "method": "POST", "request_size": 300, "client_ip": "203.0.113.9",
-    "consumer_id": "c-1", "consumer_name": "tenant_acme", "consumer_custom_id": "acme", "route_id": "route-1",
-    "route_name": "llm.openai.gpt-4o.acme", "status": 200, "response_size": 900, "is_stream": True,
-    "source": "upstream", "upstream_status": "502, 200", "attempts": 2,
-    "latencies_ms": {"kong": 2, "proxy": -1, "request": 13.25, "receive": 1}, "reply": '{"choices":[]}',
-    "provider": "openai", "request_model": "gpt-4o", "response_model": "gpt-4o-x", "time_to_first_token_ms": 41.5,
-    "tokens": (100, 50, 151), "cost": 0.25, "notes": {"guardrails": '{"action":"pass"}', "cache_status": "Miss"},
-}  # fmt: skip
+    "request_id": "0123456789abcdef0123456789abcdef",
+    "correlation_id": "corr",
+    "trace_id": "f" * 32,
+    "started_ms": 1_700_000_000_123,
+    "method": "POST",
+    "request_size": 300,
+    "client_ip": "203.0.113.9",
+    "consumer_id": "c-1",
+    "consumer_name": "tenant_acme",
+    "consumer_custom_id": "acme",
+    "route_id": "route-1",
+    "route_name": "llm.openai.gpt-4o.acme",
+    "status": 200,
+    "response_size": 900,
+    "is_stream": True,
+    "source": "upstream",
+    "upstream_status": "502, 200",
+    "attempts": 2,
+    "latencies_ms": {"kong": 2, "proxy": -1, "request": 13.25, "receive": 1},
+    "reply": '{"choices":[]}',
+    "provider": "openai",
+    "request_model": "gpt-4o",
+    "response_model": "gpt-4o-x",
+    "time_to_first_token_ms": 41.5,
+    "tokens": (100, 50, 151),
+    "cost": 0.25,
+    "notes": {"guardrails": '{"action":"pass"}', "cache_status": "Miss"},
+}
 
 ABSENT: dict[str, Any] = {
     name: type(value)() if isinstance(value, str | dict) else None for name, value in MEMBERS.items()
@@ -137,8 +168,7 @@ def test_what_is_of_another_type_is_absent(path: str, value: Any, name: str, rea
 
 
 @pytest.mark.parametrize(
-    ("name", "values"),
-    [("host", ("h",)), ("x-team", ("a", "b")), ("x-empty", ("",)), ("x-other", ())],
+    ("name", "values"), [("host", ("h",)), ("x-team", ("a", "b")), ("x-empty", ("",)), ("x-other", ())]
 )
 def test_a_header_has_all_its_values(name: str, values: tuple[str, ...]) -> None:
     assert LogRecord(RECORD).request_header(name) == values
@@ -165,9 +195,13 @@ def test_a_record_shows_nothing_of_itself() -> None:
 
 
 NAMES = sorted(
-    {name for part in (RECORD, *RECORD.values(), RECORD["ai"]["proxy"], *RECORD["ai"]["proxy"].values())
-     if isinstance(part, dict) for name in part}
-)  # fmt: skip
+    {
+        name
+        for part in (RECORD, *RECORD.values(), RECORD["ai"]["proxy"], *RECORD["ai"]["proxy"].values())
+        if isinstance(part, dict)
+        for name in part
+    }
+)
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
@@ -190,9 +224,24 @@ UNIONS = {"reply", "cost", "time_to_first_token_ms"}
 HELD = {
     "request": ["request_id", "method", "request_size"],
     "response": ["status", "response_size", "is_stream"],
-    "latencies": ["latencies_ms"], "tries": ["attempts"], "route": ["route_id", "route_name"],
-    "consumer": ["consumer_id", "consumer_name", "consumer_custom_id"], "client_ip": ["client_ip"],
-    "started_at": ["started_ms"], "source": ["source"], "upstream_status": ["upstream_status"],
-    "correlation_id": ["correlation_id"], "trace_id": ["trace_id"], "tenantgate": ["notes"],
-    "ai": ["provider", "request_model", "response_model", "time_to_first_token_ms", "tokens", "cost", "reply"],
-}  # fmt: skip
+    "latencies": ["latencies_ms"],
+    "tries": ["attempts"],
+    "route": ["route_id", "route_name"],
+    "consumer": ["consumer_id", "consumer_name", "consumer_custom_id"],
+    "client_ip": ["client_ip"],
+    "started_at": ["started_ms"],
+    "source": ["source"],
+    "upstream_status": ["upstream_status"],
+    "correlation_id": ["correlation_id"],
+    "trace_id": ["trace_id"],
+    "tenantgate": ["notes"],
+    "ai": [
+        "provider",
+        "request_model",
+        "response_model",
+        "time_to_first_token_ms",
+        "tokens",
+        "cost",
+        "reply",
+    ],
+}

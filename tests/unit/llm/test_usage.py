@@ -62,5 +62,8 @@ def test_no_usage_raises(usage: Any) -> None:
 
 def test_a_usage_is_written_in_openais_order() -> None:
     assert list(usage_object((1, 2, 3), {"prompt_tokens_details": {"cached_tokens": 1}})) == [
-        "prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details",
-    ]  # fmt: skip
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "prompt_tokens_details",
+    ]

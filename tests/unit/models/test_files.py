@@ -11,12 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models_rig import (
-    WIDTH,
-    Adapters,
-    tiny_late,
-    write_safetensors,
-)
+from models_rig import WIDTH, Adapters, tiny_late, write_safetensors
 from tenantgate.cache import verifier
 from tenantgate.errors import EdgeError
 from tenantgate.models import files as model_files

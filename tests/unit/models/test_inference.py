@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models_rig import (
-    WIDTH,
-    run,
-)
+from models_rig import WIDTH, run
 from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.models import files as model_files
 from tenantgate.models import inference
@@ -136,9 +133,17 @@ def test_both_tokenizers_tell_the_two_texts_apart(files: model_files.ModelFiles,
 
 @pytest.mark.parametrize(
     "texts",
-    [("how do i", "pay"), ("", ""), ("a", ""), ("[SEP]", "a [SEP] b"), ("a b c d", "e f g"), ("a " * 20, "b"),
-     ("a " * 20, "b " * 20), ("é" * 600, "a")],
-)  # fmt: skip
+    [
+        ("how do i", "pay"),
+        ("", ""),
+        ("a", ""),
+        ("[SEP]", "a [SEP] b"),
+        ("a b c d", "e f g"),
+        ("a " * 20, "b"),
+        ("a " * 20, "b " * 20),
+        ("é" * 600, "a"),
+    ],
+)
 def test_a_pairs_tokens_are_what_the_tokenizer_itself_makes_of_it(
     files: model_files.ModelFiles, mpnet_weights: Path, texts: tuple[str, str]
 ) -> None:

@@ -156,8 +156,11 @@ def test_an_embedder_for_a_late_reader_gives_each_tokens_state_and_the_same_vect
     np.testing.assert_array_equal(plain[0], more[0])
     vector, states, scales = more
     assert (vector.shape, states.dtype, states.shape, scales.shape) == (
-        (1, WIDTH), np.int8, (1, len(ids), WIDTH), (1, len(ids), 1),
-    )  # fmt: skip
+        (1, WIDTH),
+        np.int8,
+        (1, len(ids), WIDTH),
+        (1, len(ids), 1),
+    )
     np.testing.assert_allclose(states * scales, reference_states(ids)[None], atol=float(scales.max()) * 0.51)
 
 
@@ -181,10 +184,13 @@ def test_a_late_reader_reads_both_texts_together_in_its_layers(others: tuple[Any
     exact, fast = (
         run(
             onnx_bert.build_late_reader(late, SHAPE, int8=int8),
-            states=states, scales=scales, sides=sides, looks=looks,
+            states=states,
+            scales=scales,
+            sides=sides,
+            looks=looks,
         )
         for int8 in (False, True)
-    )  # fmt: skip
+    )
 
     np.testing.assert_allclose(exact[0], expected, rtol=1e-3, atol=1e-3)
     assert fast.item() == pytest.approx(exact.item(), rel=0.4)
@@ -222,7 +228,8 @@ def test_mpnet_matches_the_reference_at_every_distance() -> None:
 
     logit = run(
         onnx_bert.build_verifier(merged, head, SHAPE, int8=False),
-        input_ids=ids[None].astype(np.int32), token_type_ids=types[None].astype(np.int32),
-    )  # fmt: skip
+        input_ids=ids[None].astype(np.int32),
+        token_type_ids=types[None].astype(np.int32),
+    )
 
     np.testing.assert_allclose(logit[0], expected, rtol=1e-4, atol=1e-4)

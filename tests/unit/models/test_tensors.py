@@ -8,15 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models_rig import (
-    RANK,
-    WIDTH,
-    Tensors,
-    tiny_adapter,
-    tiny_mpnet,
-    tiny_tensors,
-    write_safetensors,
-)
+from models_rig import RANK, WIDTH, Tensors, tiny_adapter, tiny_mpnet, tiny_tensors, write_safetensors
 from tenantgate.errors import EdgeError
 from tenantgate.models import files as model_files
 from tenantgate.models import tensors as model_tensors

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models_rig import (
-    Adapters,
-)
+from models_rig import Adapters
 from tenantgate.errors import EdgeError
 from tenantgate.models import files as model_files
 from tenantgate.models import weights as model_weights

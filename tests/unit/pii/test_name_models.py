@@ -48,11 +48,21 @@ def test_finds_what_the_wording_tells(text: str, kind: str, part: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "How do I study French quickly?", "Translate this into Spanish", "the English language", "polish the table",
-        "Give me 10 reasons the best way is down the road", "room 12 on floor 2", "via email 3 times", "5 people on the street",
-        "It has 12 rooms and 3 doors", "version 3 of box model", "my name is unknown", "Dr. of what?", "",
+        "How do I study French quickly?",
+        "Translate this into Spanish",
+        "the English language",
+        "polish the table",
+        "Give me 10 reasons the best way is down the road",
+        "room 12 on floor 2",
+        "via email 3 times",
+        "5 people on the street",
+        "It has 12 rooms and 3 doors",
+        "version 3 of box model",
+        "my name is unknown",
+        "Dr. of what?",
+        "",
     ],
-)  # fmt: skip
+)
 def test_leaves_other_words_alone(text: str) -> None:
     assert told(text) == []
 
@@ -60,9 +70,12 @@ def test_leaves_other_words_alone(text: str) -> None:
 def test_words_of_one_name_or_address_are_one_finding() -> None:
     text = "Ask Ana M. Dias about 12 Elm Row\nSuite 4\nHill Top\nfor more."
     found = [
-        word(text, "Ana", "PERSON"), word(text, "Dias", "PERSON"), word(text, "12", "LOCATION"),
-        word(text, "Elm", "LOCATION"), word(text, "Hill", "LOCATION"),
-    ]  # fmt: skip
+        word(text, "Ana", "PERSON"),
+        word(text, "Dias", "PERSON"),
+        word(text, "12", "LOCATION"),
+        word(text, "Elm", "LOCATION"),
+        word(text, "Hill", "LOCATION"),
+    ]
     assert told(text, found) == [("PERSON", "Ana M. Dias"), ("LOCATION", "12 Elm Row\nSuite 4\nHill Top")]
 
 
@@ -74,9 +87,11 @@ def test_two_places_are_two_findings() -> None:
 def test_a_model_s_word_that_can_be_no_name_is_dropped() -> None:
     text = "My IBAN flew over 501 hills with Ben"
     found = [
-        word(text, "IBAN", "ORGANIZATION"), word(text, "flew", "PERSON"), word(text, "501", "LOCATION"),
+        word(text, "IBAN", "ORGANIZATION"),
+        word(text, "flew", "PERSON"),
+        word(text, "501", "LOCATION"),
         word(text, "Ben", "PERSON"),
-    ]  # fmt: skip
+    ]
     assert told(text, found) == [("PERSON", "Ben")]
 
 

@@ -76,11 +76,21 @@ def test_law_answers_are_refused_exactly_when_they_break_a_bound(
 @pytest.mark.parametrize(
     "raw",
     [
-        b"$1001\r\n", b"*21\r\n", b"*2000000000\r\n", b"$99999999999999999999\r\n", b"$-2\r\n", b"*x\r\n", b"%1\r\n",
-        b"*1\r\n*1\r\n*1\r\n*1\r\n", b"+" + b"x" * 70_000, b"\r\n", b"$" + b"1" * 10_000 + b"\r\n", b"$\xb2\r\n",
+        b"$1001\r\n",
+        b"*21\r\n",
+        b"*2000000000\r\n",
+        b"$99999999999999999999\r\n",
+        b"$-2\r\n",
+        b"*x\r\n",
+        b"%1\r\n",
+        b"*1\r\n*1\r\n*1\r\n*1\r\n",
+        b"+" + b"x" * 70_000,
+        b"\r\n",
+        b"$" + b"1" * 10_000 + b"\r\n",
+        b"$\xb2\r\n",
     ],
     ids=lambda raw: repr(raw[:20]),
-)  # fmt: skip
+)
 def test_a_claim_is_refused_before_what_it_claims_comes(raw: bytes) -> None:
     with pytest.raises(InvalidResponse):
         ReplyScan(ReplyLimits(size=1000 if len(raw) < 1000 else 10**6, elements=20, depth=3)).feed(raw)
@@ -169,8 +179,7 @@ def test_commands_of_one_call_share_its_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [b"*2000000000\r\n", b"$300000000\r\n", b"*1\r\n" * 9, b"%1\r\n", b"*10001\r\n"],
+    "answer", [b"*2000000000\r\n", b"$300000000\r\n", b"*1\r\n" * 9, b"%1\r\n", b"*10001\r\n"]
 )
 def test_a_claim_closes_the_connection_at_once(answer: bytes) -> None:
     closed = threading.Event()

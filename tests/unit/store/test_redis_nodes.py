@@ -12,8 +12,13 @@ def test_each_slot_has_the_node_that_holds_it() -> None:
         [[0, 99, [b"a", 7, b"id", []], [b"replica", 8, b"id", []]], [200, 16383, [b"b", 9, b"id"]]], ASKED
     )
     assert [found[slot] for slot in (0, 99, 100, 199, 200, 16383)] == [
-        ("a", 7), ("a", 7), None, None, ("b", 9), ("b", 9),
-    ]  # fmt: skip
+        ("a", 7),
+        ("a", 7),
+        None,
+        None,
+        ("b", 9),
+        ("b", 9),
+    ]
 
 
 @pytest.mark.parametrize("host", [b"", None, b"?"])

@@ -27,8 +27,18 @@ from tenantgate.llm.chat import canonical
 from tenantgate.tenant import TenantId
 
 __all__ = [
-    "START", "Fault", "FaultKind", "Numbers", "Report", "Verifier", "link", "merged", "numbers_of", "shed", "verify",
-]  # fmt: skip
+    "START",
+    "Fault",
+    "FaultKind",
+    "Numbers",
+    "Report",
+    "Verifier",
+    "link",
+    "merged",
+    "numbers_of",
+    "shed",
+    "verify",
+]
 
 START: Final = Head(0, "", -1)
 """The head of a chain without entries."""
@@ -44,12 +54,7 @@ def link(
     record: Mapping[str, Any], head: Head, *, tenant: TenantId, node: str, position: int
 ) -> tuple[Entry, Head]:
     """The record as the next entry after `head`, and the new head. `record` holds ``id`` and ``content``."""
-    chain = {
-        "node": node,
-        "seq": head.seq + 1,
-        "prev": head.hash,
-        "content": _digest(record.get("content")),
-    }
+    chain = {"node": node, "seq": head.seq + 1, "prev": head.hash, "content": _digest(record.get("content"))}
     whole = {**record, "chain": chain}
     digest = _hash(whole)
     whole["chain"] = {**chain, "hash": digest}

@@ -20,10 +20,15 @@ _OPEN_TEXT: Final = re.compile(r'[ \t\r\n]*+"(?:[^"\\]++|\\(?:["\\/bfnrt]|u[0-9a
 ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 """Roles that a record names; any other is ``other``."""
 _NUMBERS: Final = {
-    "temperature": "temperature", "top_p": "top_p", "max_tokens": "max_tokens",
-    "max_completion_tokens": "max_tokens", "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty", "seed": "seed", "n": "choice.count",
-}  # fmt: skip
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "seed": "seed",
+    "n": "choice.count",
+}
 _MOST_MESSAGES: Final = 2000
 
 

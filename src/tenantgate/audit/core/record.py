@@ -76,12 +76,15 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
         "tenant": str(line.tenant),
         "outcome": outcome_of(line).value,
         "request": _known(
-            id=line.request_id, correlation_id=line.correlation_id, method=line.method,
-            size=line.request_size,
+            id=line.request_id, correlation_id=line.correlation_id, method=line.method, size=line.request_size
         ),
         "response": _known(
-            status=line.status, size=line.response_size, source=line.source, upstream_status=line.upstream_status,
-            cache_status=line.notes.get(_CACHE_STATUS), cache_key=line.notes.get("cache_key"),
+            status=line.status,
+            size=line.response_size,
+            source=line.source,
+            upstream_status=line.upstream_status,
+            cache_status=line.notes.get(_CACHE_STATUS),
+            cache_key=line.notes.get("cache_key"),
         ),
         "route": _known(id=line.route_id, name=line.route_name),
         "consumer": _consumer(line),
@@ -94,7 +97,7 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
         "gen_ai": _gen_ai(line, redacted),
         "verdicts": {name: dict(verdict) for name, verdict in sorted(line.verdicts.items())},
         "content": dict(redacted.content),
-    }  # fmt: skip
+    }
     cost = _cost(line, terms)
     if cost is not None:
         record["cost"] = cost
@@ -212,9 +215,12 @@ def _object(
     description: str, properties: Mapping[str, Any], required: tuple[str, ...] = (), **more: Any
 ) -> dict[str, Any]:
     return {
-        "type": "object", "description": description, "properties": dict(properties),
-        **({"required": list(required)} if required else {}), **more,
-    }  # fmt: skip
+        "type": "object",
+        "description": description,
+        "properties": dict(properties),
+        **({"required": list(required)} if required else {}),
+        **more,
+    }
 
 
 def _of(kind: str | list[str], description: str, **more: Any) -> dict[str, Any]:
@@ -247,7 +253,7 @@ def schema() -> dict[str, Any]:
             "finish_reason": _of(text, "Why the reply ended."),
         },
         ("role", "parts"),
-    )  # fmt: skip
+    )
     content = _object(
         "Prompt and reply, redacted, or why they aren't there.",
         {
@@ -260,7 +266,9 @@ def schema() -> dict[str, Any]:
             "output_messages": {"type": "array", "items": message, "description": "What was answered."},
             "prompt_truncated": _of("boolean", "Whether the prompt goes on."),
             "reply_truncated": _of("boolean", "Whether the reply goes on."),
-            "headers": _object("Allowed headers of the request, redacted.", {}, additionalProperties={"type": text}),
+            "headers": _object(
+                "Allowed headers of the request, redacted.", {}, additionalProperties={"type": text}
+            ),
             "redactions": _object(
                 "How much was redacted, by kind.", {}, additionalProperties={"type": whole, "minimum": 1}
             ),
@@ -268,93 +276,161 @@ def schema() -> dict[str, Any]:
         },
         ("state",),
         additionalProperties=False,
-    )  # fmt: skip
+    )
     properties = {
         "version": _of(whole, "Version of this schema.", const=VERSION),
-        "id": _of(text, "The record's id, unique over all tenants and nodes; Kong's id of the request.", minLength=1),
+        "id": _of(
+            text, "The record's id, unique over all tenants and nodes; Kong's id of the request.", minLength=1
+        ),
         "time": _of(text, "When the request came, UTC.", format="date-time"),
         "tenant": _of(text, "Whose the request is.", minLength=1),
         "outcome": _of(text, "What became of the request.", enum=[o.value for o in Outcome]),
-        "request": _object("The request.", {
-            "id": _of(text, "Kong's id of it (X-Kong-Request-Id)."),
-            "correlation_id": _of(text, "The client's or the gateway's correlation id."),
-            "method": _of(text, "HTTP method."),
-            "size": _of(whole, "Bytes, head included.", minimum=0),
-        }, additionalProperties=False),
-        "response": _object("The answer that the client got.", {
-            "status": _of(whole, "HTTP status.", minimum=0),
-            "size": _of(whole, "Bytes, head included.", minimum=0),
-            "source": _of(text, "Who answered: upstream, kong."),
-            "upstream_status": _of(text, "The provider's status."),
-            "cache_status": _of(text, "X-Cache-Status: Hit, Miss, Bypass, Refresh."),
-            "cache_key": _of(text, "X-Cache-Key of the answer."),
-        }, additionalProperties=False),
-        "route": _object("The route.", {"id": _of(text, "Kong's id."), "name": _of(text, "Its name.")},
-                         additionalProperties=False),
-        "consumer": {"anyOf": [{"type": "null"}, _object("Who asked; null for a request that was not let in.", {
-            "id": _of(text, "Kong's id."), "username": _of(text, "Its name."),
-        }, additionalProperties=False)]},
-        "client": _object("Where the request came from.", {
-            "address": _of(text, "IP address."), "address_hash": _of(text, "Hash of it, keyed by tenant."),
-        }, additionalProperties=False),
-        "latencies": _object("In milliseconds, as in Kong's log.", {
-            "kong": _of(number, "In Kong and its plugins."),
-            "proxy": _of(number, "Until the provider's first byte; -1 where none was asked."),
-            "request": _of(number, "From the first byte to the last."),
-            "receive": _of(number, "While the reply came in."),
-        }, additionalProperties=False),
+        "request": _object(
+            "The request.",
+            {
+                "id": _of(text, "Kong's id of it (X-Kong-Request-Id)."),
+                "correlation_id": _of(text, "The client's or the gateway's correlation id."),
+                "method": _of(text, "HTTP method."),
+                "size": _of(whole, "Bytes, head included.", minimum=0),
+            },
+            additionalProperties=False,
+        ),
+        "response": _object(
+            "The answer that the client got.",
+            {
+                "status": _of(whole, "HTTP status.", minimum=0),
+                "size": _of(whole, "Bytes, head included.", minimum=0),
+                "source": _of(text, "Who answered: upstream, kong."),
+                "upstream_status": _of(text, "The provider's status."),
+                "cache_status": _of(text, "X-Cache-Status: Hit, Miss, Bypass, Refresh."),
+                "cache_key": _of(text, "X-Cache-Key of the answer."),
+            },
+            additionalProperties=False,
+        ),
+        "route": _object(
+            "The route.",
+            {"id": _of(text, "Kong's id."), "name": _of(text, "Its name.")},
+            additionalProperties=False,
+        ),
+        "consumer": {
+            "anyOf": [
+                {"type": "null"},
+                _object(
+                    "Who asked; null for a request that was not let in.",
+                    {"id": _of(text, "Kong's id."), "username": _of(text, "Its name.")},
+                    additionalProperties=False,
+                ),
+            ]
+        },
+        "client": _object(
+            "Where the request came from.",
+            {"address": _of(text, "IP address."), "address_hash": _of(text, "Hash of it, keyed by tenant.")},
+            additionalProperties=False,
+        ),
+        "latencies": _object(
+            "In milliseconds, as in Kong's log.",
+            {
+                "kong": _of(number, "In Kong and its plugins."),
+                "proxy": _of(number, "Until the provider's first byte; -1 where none was asked."),
+                "request": _of(number, "From the first byte to the last."),
+                "receive": _of(number, "While the reply came in."),
+            },
+            additionalProperties=False,
+        ),
         "attempts": _of(whole, "How often a provider was connected to.", minimum=0),
-        "trace": _object("W3C trace context.", {
-            "trace_id": _of(text, "Of the trace.", pattern="^[0-9a-f]{32}$"),
-            "span_id": _of(text, "Of this request's span.", pattern="^[0-9a-f]{16}$"),
-            "parent_id": _of(text, "Of the caller's span.", pattern="^[0-9a-f]{16}$"),
-            "sampled": _of("boolean", "What the caller decided."),
-        }, ("trace_id", "span_id"), additionalProperties=False),
-        "gen_ai": _object("Attributes of OpenTelemetry's gen_ai conventions.", {
-            "operation": _object("gen_ai.operation.*", {"name": _of(text, "chat")}),
-            "provider": _object("gen_ai.provider.*", {"name": _of(text, "The provider.")}),
-            "request": _object("gen_ai.request.*", {"model": _of(text, "The model that was asked for.")}),
-            "response": _object("gen_ai.response.*", {
-                "model": _of(text, "The model that answered."),
-                "finish_reasons": {"type": "array", "items": {"type": text}},
-            }),
-            "usage": _object("gen_ai.usage.*", {
-                "input_tokens": _of(whole, "Tokens of the prompt.", minimum=0),
-                "output_tokens": _of(whole, "Tokens of the reply.", minimum=0),
-            }),
-            "server": _object("gen_ai.server.*", {"time_to_first_token": _of(number, "Seconds.")}),
-        }, additionalProperties=False),
-        "cost": _object("What the tokens cost.", {
-            "amount": _of(number, "In the currency of the prices."),
-            "source": _of(text, "prices: those of the route; kong: ai-proxy's.", enum=["prices", "kong"]),
-        }, ("amount", "source"), additionalProperties=False),
+        "trace": _object(
+            "W3C trace context.",
+            {
+                "trace_id": _of(text, "Of the trace.", pattern="^[0-9a-f]{32}$"),
+                "span_id": _of(text, "Of this request's span.", pattern="^[0-9a-f]{16}$"),
+                "parent_id": _of(text, "Of the caller's span.", pattern="^[0-9a-f]{16}$"),
+                "sampled": _of("boolean", "What the caller decided."),
+            },
+            ("trace_id", "span_id"),
+            additionalProperties=False,
+        ),
+        "gen_ai": _object(
+            "Attributes of OpenTelemetry's gen_ai conventions.",
+            {
+                "operation": _object("gen_ai.operation.*", {"name": _of(text, "chat")}),
+                "provider": _object("gen_ai.provider.*", {"name": _of(text, "The provider.")}),
+                "request": _object("gen_ai.request.*", {"model": _of(text, "The model that was asked for.")}),
+                "response": _object(
+                    "gen_ai.response.*",
+                    {
+                        "model": _of(text, "The model that answered."),
+                        "finish_reasons": {"type": "array", "items": {"type": text}},
+                    },
+                ),
+                "usage": _object(
+                    "gen_ai.usage.*",
+                    {
+                        "input_tokens": _of(whole, "Tokens of the prompt.", minimum=0),
+                        "output_tokens": _of(whole, "Tokens of the reply.", minimum=0),
+                    },
+                ),
+                "server": _object("gen_ai.server.*", {"time_to_first_token": _of(number, "Seconds.")}),
+            },
+            additionalProperties=False,
+        ),
+        "cost": _object(
+            "What the tokens cost.",
+            {
+                "amount": _of(number, "In the currency of the prices."),
+                "source": _of(text, "prices: those of the route; kong: ai-proxy's.", enum=["prices", "kong"]),
+            },
+            ("amount", "source"),
+            additionalProperties=False,
+        ),
         "verdicts": _object(
-            "What each plugin decided, by plugin: actions, rules, kinds and numbers, no text.", {},
+            "What each plugin decided, by plugin: actions, rules, kinds and numbers, no text.",
+            {},
             additionalProperties={"type": "object"},
         ),
         "content": content,
-        "chain": _object("Links the record to the one before it, by tenant and node.", {
-            "node": _of(text, "The node."),
-            "seq": _of(whole, "Number in the chain, from 1, without gaps.", minimum=1),
-            "prev": _of(text, "Hash of the record before; empty for the first.", pattern="^([0-9a-f]{64})?$"),
-            "content": _of(text, "SHA-256 of the canonical content.", **digest),
-            "hash": _of(text, "SHA-256 of the canonical record without content and chain.hash.", **digest),
-        }, ("node", "seq", "prev", "content", "hash"), additionalProperties=False),
-    }  # fmt: skip
+        "chain": _object(
+            "Links the record to the one before it, by tenant and node.",
+            {
+                "node": _of(text, "The node."),
+                "seq": _of(whole, "Number in the chain, from 1, without gaps.", minimum=1),
+                "prev": _of(
+                    text, "Hash of the record before; empty for the first.", pattern="^([0-9a-f]{64})?$"
+                ),
+                "content": _of(text, "SHA-256 of the canonical content.", **digest),
+                "hash": _of(
+                    text, "SHA-256 of the canonical record without content and chain.hash.", **digest
+                ),
+            },
+            ("node", "seq", "prev", "content", "hash"),
+            additionalProperties=False,
+        ),
+    }
     of_all = ("version", "id", "time", "tenant", "trace", "content", "chain")
     required = tuple(name for name in properties if name != "cost")
-    span = _object("Numbers, both included.", {
-        "from": _of(whole, "The first.", minimum=1), "to": _of(whole, "The last.", minimum=1),
-    }, ("from", "to"), additionalProperties=False)  # fmt: skip
-    dropped = _object("Records that went before all sinks had them; a sink that was quick enough has them.", {
-        "reason": _of(
-            text,
-            "spool_full: the bound of the spool was reached. spool_lost: Redis lost them; sinks may have them.",
-            enum=[*GapReason],
-        ),
-        "records": _of(whole, "How many.", minimum=1),
-        "numbers": {"type": "array", "items": span, "description": "Which ones, by chain.seq, of the same chain."},
-    }, ("reason", "records", "numbers"), additionalProperties=False)  # fmt: skip
+    span = _object(
+        "Numbers, both included.",
+        {"from": _of(whole, "The first.", minimum=1), "to": _of(whole, "The last.", minimum=1)},
+        ("from", "to"),
+        additionalProperties=False,
+    )
+    dropped = _object(
+        "Records that went before all sinks had them; a sink that was quick enough has them.",
+        {
+            "reason": _of(
+                text,
+                "spool_full: the bound of the spool was reached. spool_lost: Redis lost them; sinks may have them.",
+                enum=[*GapReason],
+            ),
+            "records": _of(whole, "How many.", minimum=1),
+            "numbers": {
+                "type": "array",
+                "items": span,
+                "description": "Which ones, by chain.seq, of the same chain.",
+            },
+        },
+        ("reason", "records", "numbers"),
+        additionalProperties=False,
+    )
     of_gap = {**{name: properties[name] for name in of_all}, "gap": dropped}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

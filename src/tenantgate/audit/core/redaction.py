@@ -37,9 +37,17 @@ from tenantgate.pii.core.windows import in_windows
 from tenantgate.tenant import TenantId
 
 __all__ = [
-    "MARGIN", "ContentState", "NamesMissingError", "OvertimeError", "Policy", "Redacted", "absent", "findings_in",
-    "redact", "tenant_key",
-]  # fmt: skip
+    "MARGIN",
+    "ContentState",
+    "NamesMissingError",
+    "OvertimeError",
+    "Policy",
+    "Redacted",
+    "absent",
+    "findings_in",
+    "redact",
+    "tenant_key",
+]
 
 MARGIN: Final = 4096
 """Characters before a cut that are looked at and not kept: what begins there may go on behind the cut, where no

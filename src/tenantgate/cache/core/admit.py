@@ -35,11 +35,7 @@ class NotStored(enum.StrEnum):
 
 
 def admit(
-    record: LogRecord,
-    *,
-    stream: bool,
-    stream_reason: str | None = None,
-    tool_calls: bool = False,
+    record: LogRecord, *, stream: bool, stream_reason: str | None = None, tool_calls: bool = False
 ) -> ChatReply | NotStored:
     """The reply in Kong's log record, if it may be stored.
 

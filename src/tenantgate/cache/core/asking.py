@@ -32,9 +32,14 @@ class Question(enum.StrEnum):
 
 
 ASKS: Final = {
-    "how": Question.HOW, "what": Question.WHAT, "which": Question.WHAT, "when": Question.WHEN,
-    "where": Question.WHERE, "why": Question.WHY, "who": Question.WHO,
-}  # fmt: skip
+    "how": Question.HOW,
+    "what": Question.WHAT,
+    "which": Question.WHAT,
+    "when": Question.WHEN,
+    "where": Question.WHERE,
+    "why": Question.WHY,
+    "who": Question.WHO,
+}
 _YES_NO: Final = frozenset("is are am was were do does did has have had if whether will would".split())
 MODAL: Final = frozenset("can could should must may might shall".split())
 MODALS: Final = MODAL | {"will", "would"}

@@ -442,9 +442,14 @@ def _counted(evidence: Evidence, number: int, verdict: Verdict) -> dict[str, Any
 
 def _restarted(evidence: Evidence) -> Evidence:
     return replace(
-        evidence, alarm=0.0, lookups=0.0, near_fast=0.0, near_slow=0.0, probed=0.0,
+        evidence,
+        alarm=0.0,
+        lookups=0.0,
+        near_fast=0.0,
+        near_slow=0.0,
+        probed=0.0,
         restarts=evidence.restarts + 1,
-    )  # fmt: skip
+    )
 
 
 def _scaled(row: Sequence[float], factor: float) -> tuple[float, ...]:

@@ -83,7 +83,7 @@ class Calibration:
 
     def bound(self, max_wrong_rate: float, probe_rate: float = 0.0) -> Bound:
         """How a tenant's own traffic moves the score that is needed."""
-        from tenantgate.cache.core import bound  # noqa: PLC0415 - NumPy, which whoever reads a table needs not
+        from tenantgate.cache.core import bound
 
         tables = self.domains or (Traffic("", self.points),)
         domains = [
@@ -106,8 +106,10 @@ class Calibration:
         """The table as it is shipped."""
         head: dict[str, Any] = {
             "version": 2 if self.domains else 1,
-            "verifier": self.verifier, "embedder": self.embedder, "source": self.source,
-        }  # fmt: skip
+            "verifier": self.verifier,
+            "embedder": self.embedder,
+            "source": self.source,
+        }
         opened = json.dumps(head)[:-1]
         if not self.domains:
             return f'{opened},\n "points": {_rows(self.points)}}}\n'

@@ -43,9 +43,17 @@ def encode(entry: Entry) -> bytes:
     """The entry as bytes; `decode` gives it back."""
     reply = entry.reply
     fields = [
-        _VERSION, entry.question, reply.text, reply.finish_reason, reply.model, reply.usage,
-        entry.stored_at, entry.ttl_s, reply.tool_calls, [dict(reply.details), dict(reply.served)],
-    ]  # fmt: skip
+        _VERSION,
+        entry.question,
+        reply.text,
+        reply.finish_reason,
+        reply.model,
+        reply.usage,
+        entry.stored_at,
+        entry.ttl_s,
+        reply.tool_calls,
+        [dict(reply.details), dict(reply.served)],
+    ]
     written = json.dumps(fields, separators=(",", ":")).encode("ascii")
     return written if entry.states is None else written + _END + entry.states
 
@@ -61,9 +69,14 @@ def decode(data: bytes) -> Entry | None:
         _, question, text, reason, model, usage, stored_at, ttl_s, calls = fields
         counts = None if usage is None else (int(usage[0]), int(usage[1]), int(usage[2]))
         reply = ChatReply(
-            str(text), reason, str(model), counts, tuple(dict(call) for call in calls),
-            usage_details(details), served_by(served),
-        )  # fmt: skip
+            str(text),
+            reason,
+            str(model),
+            counts,
+            tuple(dict(call) for call in calls),
+            usage_details(details),
+            served_by(served),
+        )
         return Entry(question, reply, float(stored_at), int(ttl_s), states if end else None)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None

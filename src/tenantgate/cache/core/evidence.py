@@ -88,8 +88,15 @@ class Change:
 ZEROS: Final = (0.0,) * BINS
 _ROWS: Final = (*Verdict, "seen", *(f"recent_{verdict}" for verdict in Verdict))
 _NUMBERS: Final = (
-    "alarm", "lookups", "near_fast", "near_slow", "probed", "repeats_same", "repeats_alike", "repeats_other",
-)  # fmt: skip
+    "alarm",
+    "lookups",
+    "near_fast",
+    "near_slow",
+    "probed",
+    "repeats_same",
+    "repeats_alike",
+    "repeats_other",
+)
 _COUNTS: Final = ("hits", "compared", "probes", "probes_other", "restarts")
 
 

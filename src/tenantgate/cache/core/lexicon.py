@@ -184,40 +184,120 @@ NEGATIONS: Final = frozenset(
     "not no never none nobody nothing nowhere neither nor without except unless hardly barely n't".split()
 )
 
-NUMBER_WORDS: Final = {
-    word: str(i)
-    for i, word in enumerate(
-        ["zero", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-    )
-    if word
-} | {
-    word: str(i)
-    for i, word in enumerate(
-        ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"], start=1
-    )
-    if word != "second"  # a unit more often
-} | {"twenty": "20", "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80",
-     "ninety": "90", "hundred": "100", "thousand": "1000", "million": "1000000", "billion": "1000000000",
-     "half": "0.5", "twice": "2"}  # fmt: skip
+NUMBER_WORDS: Final = (
+    {
+        word: str(i)
+        for i, word in enumerate(
+            [
+                "zero",
+                "",
+                "two",
+                "three",
+                "four",
+                "five",
+                "six",
+                "seven",
+                "eight",
+                "nine",
+                "ten",
+                "eleven",
+                "twelve",
+            ]
+        )
+        if word
+    }
+    | {
+        word: str(i)
+        for i, word in enumerate(
+            ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"],
+            start=1,
+        )
+        if word != "second"  # a unit more often
+    }
+    | {
+        "twenty": "20",
+        "thirty": "30",
+        "forty": "40",
+        "fifty": "50",
+        "sixty": "60",
+        "seventy": "70",
+        "eighty": "80",
+        "ninety": "90",
+        "hundred": "100",
+        "thousand": "1000",
+        "million": "1000000",
+        "billion": "1000000000",
+        "half": "0.5",
+        "twice": "2",
+    }
+)
 
 UNITS: Final = {
     word: group[0]
     for group in (
         line.split()
         for line in (
-            "mm millimeter millimetre", "cm centimeter centimetre", "meter metre", "km kilometer kilometre",
-            "inch inches", "ft foot feet", "yd yard", "mi mile", "gram gramme", "mg milligram", "kg kilogram kilo",
-            "lb pound lbs", "oz ounce", "ton", "tonne", "ml milliliter millilitre", "liter litre", "gallon",
-            "pint", "quart", "cup", "teaspoon tsp", "tablespoon tbsp", "celsius centigrade °c", "fahrenheit °f",
-            "kelvin", "second sec", "minute min", "hour hourly hr", "day daily", "week weekly", "month monthly",
-            "quarterly", "year yearly annual annually", "decade", "century centuries", "kb kilobyte", "mb megabyte",
-            "gb gigabyte", "tb terabyte", "usd dollar $", "eur euro €", "gbp sterling £", "inr rupee ₹",
-            "jpy yen ¥", "cny yuan", "krw", "peso", "franc", "acre", "hectare", "watt", "kilowatt", "kwh", "volt",
-            "ampere", "percent %",
+            "mm millimeter millimetre",
+            "cm centimeter centimetre",
+            "meter metre",
+            "km kilometer kilometre",
+            "inch inches",
+            "ft foot feet",
+            "yd yard",
+            "mi mile",
+            "gram gramme",
+            "mg milligram",
+            "kg kilogram kilo",
+            "lb pound lbs",
+            "oz ounce",
+            "ton",
+            "tonne",
+            "ml milliliter millilitre",
+            "liter litre",
+            "gallon",
+            "pint",
+            "quart",
+            "cup",
+            "teaspoon tsp",
+            "tablespoon tbsp",
+            "celsius centigrade °c",
+            "fahrenheit °f",
+            "kelvin",
+            "second sec",
+            "minute min",
+            "hour hourly hr",
+            "day daily",
+            "week weekly",
+            "month monthly",
+            "quarterly",
+            "year yearly annual annually",
+            "decade",
+            "century centuries",
+            "kb kilobyte",
+            "mb megabyte",
+            "gb gigabyte",
+            "tb terabyte",
+            "usd dollar $",
+            "eur euro €",
+            "gbp sterling £",
+            "inr rupee ₹",
+            "jpy yen ¥",
+            "cny yuan",
+            "krw",
+            "peso",
+            "franc",
+            "acre",
+            "hectare",
+            "watt",
+            "kilowatt",
+            "kwh",
+            "volt",
+            "ampere",
+            "percent %",
         )
     )
     for word in (*group, *(w + "s" for w in group))
-}  # fmt: skip
+}
 """Units by what they are written as."""
 
 OPPOSITES: Final[tuple[tuple[frozenset[str], frozenset[str]], ...]] = tuple(
@@ -363,8 +443,21 @@ meaning is no synonym (a tax return is no refund), nor any that is a kind of the
 
 LISTED: Final = frozenset(
     itertools.chain(
-        IDLE, GENERIC, COURTESY, CAPITALS, NEGATIONS, NUMBER_WORDS, UNITS, IRREGULAR, IRREGULAR.values(),
-        *CONTRACTIONS, *CONTRACTIONS.values(), *PHRASES, *PHRASES.values(), *OPENINGS, *SYNONYMS,
+        IDLE,
+        GENERIC,
+        COURTESY,
+        CAPITALS,
+        NEGATIONS,
+        NUMBER_WORDS,
+        UNITS,
+        IRREGULAR,
+        IRREGULAR.values(),
+        *CONTRACTIONS,
+        *CONTRACTIONS.values(),
+        *PHRASES,
+        *PHRASES.values(),
+        *OPENINGS,
+        *SYNONYMS,
     )
-)  # fmt: skip
+)
 """Every word of these lists: of any other one a text has either the same, a form of it, or another content."""

@@ -22,10 +22,18 @@ _PREFIX: Final = "tg:cache:1"  # the version of the layout, so that another one 
 # Everything else counts, also what doesn't exist yet.
 _NEUTRAL: Final = frozenset(
     {
-        "messages", "stream", "stream_options", "user", "metadata", "store", "safety_identifier",
-        "prompt_cache_key", "prompt_cache_retention", "service_tier",
+        "messages",
+        "stream",
+        "stream_options",
+        "user",
+        "metadata",
+        "store",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "service_tier",
     }
-)  # fmt: skip
+)
 _SYSTEM: Final = frozenset({"system", "developer"})
 
 

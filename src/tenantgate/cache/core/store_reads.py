@@ -80,12 +80,15 @@ class StoreReader:
             return None
         try:
             return self._store.nearest(
-                keys, place.vectors, place.embedding.vector, level.candidates,
+                keys,
+                place.vectors,
+                place.embedding.vector,
+                level.candidates,
                 exact=exact,
                 plan=None if level.learner is None else level.learner.state(keys),
                 least=NEAR,
                 meanwhile=partial(read_wording, place.embedding.text),  # which remembers
-            )  # fmt: skip
+            )
         except RefusedError:  # counted and logged where it happened; the exact level may still work
             self.place = NOWHERE
             return None

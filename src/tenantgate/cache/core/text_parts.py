@@ -113,8 +113,7 @@ _BITS: Final = frozenset("Kb Mb Gb Tb kB mW mA mV MHz mHz".split())
 _MARKS: Final = ".,;:?!…"
 _ENDS: Final = frozenset(".?!;:…")
 _IDLE_NOT: Final = re.compile(
-    r"\bwhether or not\b|\bnot (?:only|just|to mention)\b|\bno (?:matter|longer than)\b",
-    re.IGNORECASE,
+    r"\bwhether or not\b|\bnot (?:only|just|to mention)\b|\bno (?:matter|longer than)\b", re.IGNORECASE
 )
 
 _PREPOSITIONS: Final = frozenset(
@@ -122,11 +121,28 @@ _PREPOSITIONS: Final = frozenset(
     "under above below between until since via".split()
 )
 _PRONOUNS: Final = {
-    "i": "=i", "me": "=i", "myself": "=i", "we": "=i", "us": "=i", "ourselves": "=i",
-    "your": "you", "yours": "you", "yourself": "you", "him": "he", "his": "he", "himself": "he", "her": "she",
-    "hers": "she", "herself": "she", "them": "they", "their": "they", "theirs": "they",
-    "whom": "who", "whose": "who", "an": "a",
-}  # fmt: skip
+    "i": "=i",
+    "me": "=i",
+    "myself": "=i",
+    "we": "=i",
+    "us": "=i",
+    "ourselves": "=i",
+    "your": "you",
+    "yours": "you",
+    "yourself": "you",
+    "him": "he",
+    "his": "he",
+    "himself": "he",
+    "her": "she",
+    "hers": "she",
+    "herself": "she",
+    "them": "they",
+    "their": "they",
+    "theirs": "they",
+    "whom": "who",
+    "whose": "who",
+    "an": "a",
+}
 _PERSON: Final = dict.fromkeys(FIRST, "1") | dict.fromkeys("you your yours yourself".split(), "2")
 
 

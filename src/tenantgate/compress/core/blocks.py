@@ -163,10 +163,12 @@ def _closing_fence(
         begin, stop = runs[j]
         line_start, line_end = lines[j]
         if (
-            text[begin] == text[start] and stop - begin >= end - start
-            and _only_margin(text, line_start, begin) and line_end - stop <= _FENCE_MARGIN
+            text[begin] == text[start]
+            and stop - begin >= end - start
+            and _only_margin(text, line_start, begin)
+            and line_end - stop <= _FENCE_MARGIN
             and not text[stop:line_end].strip("`~ \t\r")
-        ):  # fmt: skip
+        ):
             return j
     return None
 

@@ -45,7 +45,7 @@ _WORD_NUMBER: Final = (
 _NUMBER_WORDS: Final = re.compile(
     rf"\b{_WORD_NUMBER}s?(?:(?:\s+|-|\s+and\s+|\s+point\s+){_WORD_NUMBER}s?)*\b{_UNIT}?"
     r"|\b(?:half|halves|thirds?|quarters?|fourths?|fifths?|once|twice|thrice|double[ds]?|triple[ds]?|quadruple[ds]?|"
-    r"couple|pair|first|second|fourth|sixth|seventh|eighth|ninth|tenth|percent(?:age)?)\b",
+    r"couple|pair|first|second|fourth|sixth|seventh|eighth|ninth|tenth|percent(?:age)?)\b"
 )
 _MONTH: Final = (
     r"(?:January|February|March|April|May|June|July|August|September|October|November|December|"
@@ -53,11 +53,11 @@ _MONTH: Final = (
 )
 _DATE: Final = re.compile(
     rf"\b(?:\d{{1,2}}(?:st|nd|rd|th|\.)?\s+(?:of\s+)?)?{_MONTH}(?:\s+\d{{1,2}}(?:st|nd|rd|th)?\b)?(?:,?\s+\d{{4}}\b)?"
-)  # fmt: skip
+)
 _DAY: Final = re.compile(
     r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b|\b(?:today|tomorrow|yesterday|tonight|noon|midnight)\b"
     r"|\b(?:last|next|this|every|each)\s+(?:week|month|year|quarter|day|hour|morning|evening|night|spring|summer|autumn|"
-    r"fall|winter)\b",
+    r"fall|winter)\b"
 )
 _QUOTES: Final = (('"', '"'), ("“", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("»", "«"), ("‘", "’"))
 _LONGEST_QUOTE: Final = 400
@@ -66,7 +66,7 @@ _NEGATION: Final = re.compile(
     r"\b(?:(?:am|is|are|was|were|do|does|did|have|has|had|can|could|will|would|shall|should|may|might|must)\s+)?"
     r"(?:not|no|nor|none|never|neither|nobody|nothing|nowhere|without|cannot|hardly|barely|scarcely|rarely|seldom|lacks?|"
     r"lacking|excludes?|excluding|except|unless|avoid|refuse[ds]?|den(?:y|ies|ied)|fail(?:s|ed)?|nope|nah)\b(?:\s+[\w'’-]+)?"
-    r"|\b\w+n['’]t\b(?:\s+[\w'’-]+)?|\b(?:do|does|did|is|was|are|were|would|could|should|have|had|has|ca|wo)nt\b",
+    r"|\b\w+n['’]t\b(?:\s+[\w'’-]+)?|\b(?:do|does|did|is|was|are|were|would|could|should|have|had|has|ca|wo)nt\b"
 )
 _CONDITION: Final = re.compile(
     r"\b(?:if|unless|whether|when|whenever|while|until|till|once|because|although|though|since|provided|providing|assuming|"
@@ -76,12 +76,12 @@ _CONDITION: Final = re.compile(
     r"(?:a\s+|the\s+|quite\s+a\s+|very\s+)?(?:few|little)|a\s+(?:lot|bit|couple|number|hundred|thousand|million|dozen)|some|any|"
     r"many|much|several|enough|less|least|more|most|fewer|fewest|either|just|even|almost|nearly|about|around|"
     r"approximately|roughly|quite|too|very|rather|pretty|somewhat|sure|certain|certainly|definitely|always|usually|"
-    r"sometimes|often|the\s+(?:same|other|others|only|whole|rest|former|latter|more|less|most|least|few|one|ones))\b",
+    r"sometimes|often|the\s+(?:same|other|others|only|whole|rest|former|latter|more|less|most|least|few|one|ones))\b"
 )
 _LIMIT: Final = re.compile(
     r"\b(?:only|must|at\s+(?:least|most)|no\s+more|up\s+to|(?:more|less|fewer|greater|larger|smaller|higher|lower|older|"
     r"younger|longer|shorter|heavier|taller|faster|slower|cheaper)(?:\s+\w+){0,2}\s+than|until|before|after|per|each|every|"
-    r"all|both|between|remaining|left|total|altogether|instead|however|otherwise|maximum|minimum|exactly)\b",
+    r"all|both|between|remaining|left|total|altogether|instead|however|otherwise|maximum|minimum|exactly)\b"
 )
 _BEFORE_ADDRESS: Final = re.compile(r"[\w.+%-]{1,64}\Z")
 # In the midst of acronyms, camelCase, words with two capitals or an underscore, a::b …

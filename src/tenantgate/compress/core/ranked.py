@@ -41,11 +41,7 @@ class RankedPruner:
     """
 
     def __init__(
-        self,
-        scorer: WordScorer,
-        *,
-        fillers_first: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        self, scorer: WordScorer, *, fillers_first: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.scorer = scorer
         self._fillers_first = fillers_first

@@ -75,17 +75,17 @@ class OpenAi:
         request.pop("top_k", None)
         return request
 
-    def from_format(self, body: bytes, model: Json) -> bytes:  # noqa: ARG002
+    def from_format(self, body: bytes, model: Json) -> bytes:
         """As it is, if it has choices."""
         if "choices" not in _decoded(body, "failed to decode llm/v1/chat response"):
             raise FormatError("'choices' not in llm/v1/chat response")
         return body
 
-    def stream_event(self, event: Event, model: Json, state: Json) -> Chunk:  # noqa: ARG002
+    def stream_event(self, event: Event, model: Json, state: Json) -> Chunk:
         """As it is."""
         return event.data, None
 
-    def url(self, model: Json, *, stream: bool) -> urllib.parse.SplitResult:  # noqa: ARG002
+    def url(self, model: Json, *, stream: bool) -> urllib.parse.SplitResult:
         """Its own address, or the one that the operator set."""
         return _url(model, "https://api.openai.com:443", "/v1/chat/completions")
 
@@ -126,7 +126,7 @@ class Anthropic:
             body["tools"] = functions
         return body
 
-    def from_format(self, body: bytes, model: Json) -> bytes:  # noqa: ARG002
+    def from_format(self, body: bytes, model: Json) -> bytes:
         """One choice, its text put together from the blocks."""
         reply = _decoded(body, "failed to decode anthropic response")
         if "content" not in reply:
@@ -170,7 +170,7 @@ class Anthropic:
             return _chunk(choice, model, state), None
         return (TERMINATOR, None) if kind == b"message_stop" else (None, None)
 
-    def url(self, model: Json, *, stream: bool) -> urllib.parse.SplitResult:  # noqa: ARG002
+    def url(self, model: Json, *, stream: bool) -> urllib.parse.SplitResult:
         """Its own address, or the one that the operator set."""
         return _url(model, "https://api.anthropic.com:443", "/v1/messages")
 
@@ -199,9 +199,12 @@ class Gemini:
                 parts = [_gemini_part(p) for p in content]
             contents.append({"role": roles.get(role if isinstance(role, str) else "user"), "parts": parts})
         names = {
-            "max_tokens": "maxOutputTokens", "stop": "stopSequences", "temperature": "temperature",
-            "top_k": "topK", "top_p": "topP",
-        }  # fmt: skip
+            "max_tokens": "maxOutputTokens",
+            "stop": "stopSequences",
+            "temperature": "temperature",
+            "top_k": "topK",
+            "top_p": "topP",
+        }
         body: Json = {
             "contents": contents,
             "generationConfig": {to: request[of] for of, to in names.items() if of in request},
@@ -229,7 +232,7 @@ class Gemini:
             }
         return lua.encode(out)
 
-    def stream_event(self, event: Event, model: Json, state: Json) -> Chunk:  # noqa: ARG002
+    def stream_event(self, event: Event, model: Json, state: Json) -> Chunk:
         """Each element of the array as a chunk."""
         if not event.data or event.data == TERMINATOR:
             return event.data or None, None
@@ -258,17 +261,20 @@ class Gemini:
 def _tool_use(call: Json) -> Json:
     arguments = lua.decode(lua.to_bytes(call["function"]["arguments"]))
     return {
-        "type": "tool_use", "id": call.get("id", lua.MISSING), "name": call["function"]["name"],
+        "type": "tool_use",
+        "id": call.get("id", lua.MISSING),
+        "name": call["function"]["name"],
         "input": arguments,
-    }  # fmt: skip
+    }
 
 
 def _tool_call(block: Json) -> Json:
     arguments = lua.from_bytes(lua.encode(block.get("input")))
     return {
-        "id": block.get("id", lua.MISSING), "type": "function",
+        "id": block.get("id", lua.MISSING),
+        "type": "function",
         "function": {"name": block.get("name", lua.MISSING), "arguments": arguments},
-    }  # fmt: skip
+    }
 
 
 def _usage(prompt: Any, completion: Any) -> Json:
@@ -281,10 +287,13 @@ def _usage(prompt: Any, completion: Any) -> Json:
 def _chunk(choice: Json, model: Json, state: Json, **more: Any) -> bytes:
     return lua.encode(
         {
-            "choices": [choice], "id": state.get("id", lua.MISSING), "model": model.get("name"),
-            "object": "chat.completion.chunk", **more,
+            "choices": [choice],
+            "id": state.get("id", lua.MISSING),
+            "model": model.get("name"),
+            "object": "chat.completion.chunk",
+            **more,
         }
-    )  # fmt: skip
+    )
 
 
 def _gemini_text(reply: Json) -> Any:

@@ -25,7 +25,7 @@ class StockPlugin:
     def header_filter(self, x: Exchange, conf: PluginConfig) -> None:
         """Before the reply's head is sent."""
 
-    def body_filter(self, x: Exchange, conf: PluginConfig, chunk: bytes, *, last: bool) -> bytes:  # noqa: ARG002
+    def body_filter(self, x: Exchange, conf: PluginConfig, chunk: bytes, *, last: bool) -> bytes:
         """One piece of the reply; the last one comes alone and empty."""
         return chunk
 

@@ -48,7 +48,7 @@ class _Local:
     def __init__(self) -> None:
         self._counts: dict[str, tuple[int, float]] = {}
 
-    async def usage(self, key: str, window_s: int) -> int:  # noqa: ARG002
+    async def usage(self, key: str, window_s: int) -> int:
         count, ends = self._counts.get(key, (0, 0.0))
         return count if ends > time.monotonic() else 0
 

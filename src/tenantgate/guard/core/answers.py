@@ -18,11 +18,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9._:#-]{1,128}")
 
 
 def blocked(
-    code: Code,
-    *,
-    request_id: str | None,
-    decision: Decision | None = None,
-    show_reason: bool = False,
+    code: Code, *, request_id: str | None, decision: Decision | None = None, show_reason: bool = False
 ) -> bytes:
     """The body, for a status of 400 or above.
 

@@ -14,11 +14,28 @@ __all__ = ["is_file", "is_noise"]
 _HEAD: Final = re.compile(r"data:[\w.+-]{1,64}/[\w.+-]{1,64}(?:;[\w.+-]{1,64}=[\w.+-]{1,64}){0,4};base64,")
 _FORM: Final = re.compile(r"[A-Za-z0-9+/_-]*+={0,2}")
 _BEGINNINGS: Final = (
-    b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0",  # images
-    b"RIFF", b"ID3", b"fLaC", b"OggS", b"\x1aE\xdf\xa3",  # sound and films
-    b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"\xff\xf9",  # MPEG
-    b"%PDF-", b"PK\3\4", b"\xd0\xcf\x11\xe0",  # documents
-)  # fmt: skip
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"GIF87a",
+    b"GIF89a",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"\0\0\1\0",  # images
+    b"RIFF",
+    b"ID3",
+    b"fLaC",
+    b"OggS",
+    b"\x1aE\xdf\xa3",  # sound and films
+    b"\xff\xfb",
+    b"\xff\xf3",
+    b"\xff\xf2",
+    b"\xff\xf1",
+    b"\xff\xf9",  # MPEG
+    b"%PDF-",
+    b"PK\3\4",
+    b"\xd0\xcf\x11\xe0",  # documents
+)
 _FTYP: Final = b"ftyp"  # of MP4, M4A, HEIC, AVIF, at the fifth byte
 _PRINTABLE: Final = bytes(range(32, 127)) + b"\t\n\r"
 _MOST: Final = 0.85

@@ -96,8 +96,14 @@ def as_read_at_last(find: Detector, around: int | None = None) -> Detector:
 def key(rule: RuleConfig) -> tuple[object, ...]:
     """The same for rules whose detectors find the same in a text."""
     return (
-        rule.detector, rule.kinds, rule.phrases, rule.patterns, rule.recognizers, rule.entities, rule.language,
-    )  # fmt: skip
+        rule.detector,
+        rule.kinds,
+        rule.phrases,
+        rule.patterns,
+        rule.recognizers,
+        rule.entities,
+        rule.language,
+    )
 
 
 def detector(rule: RuleConfig, parts: Parts) -> Detector:
@@ -126,13 +132,13 @@ def _injection(_rule: RuleConfig, parts: Parts) -> Detector:
 
 
 def _denied(rule: RuleConfig, parts: Parts) -> Detector:
-    from tenantgate.guard.core.topics import Topics  # noqa: PLC0415 - NumPy, which `--dump` needs not
+    from tenantgate.guard.core.topics import Topics
 
     return as_read_at_last(Topics(rule.phrases, parts.embedder()).denied)
 
 
 def _allowed(rule: RuleConfig, parts: Parts) -> Detector:
-    from tenantgate.guard.core.topics import Topics  # noqa: PLC0415
+    from tenantgate.guard.core.topics import Topics
 
     return as_read_at_last(Topics(rule.phrases, parts.embedder()).allowed)
 

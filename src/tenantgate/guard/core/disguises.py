@@ -39,9 +39,34 @@ class Disguise:
 
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz"
 _STEMS: Final = (
-    "ignor", "disregard", "forget", "previous", "prior", "above", "instruct", "prompt", "system", "reveal", "password", "secret", "developer", "restrict",
-    "unrestrict", "pretend", "overrid", "bypass", "guideline", "jailbreak", "rules", "filter", "output", "print", "conversation", "everything", "message",
-)  # fmt: skip
+    "ignor",
+    "disregard",
+    "forget",
+    "previous",
+    "prior",
+    "above",
+    "instruct",
+    "prompt",
+    "system",
+    "reveal",
+    "password",
+    "secret",
+    "developer",
+    "restrict",
+    "unrestrict",
+    "pretend",
+    "overrid",
+    "bypass",
+    "guideline",
+    "jailbreak",
+    "rules",
+    "filter",
+    "output",
+    "print",
+    "conversation",
+    "everything",
+    "message",
+)
 _LEAST: Final = 5  # letters of words that give a disguise away
 _AROUND: Final = 600  # characters on either side of what gave a disguise away that are read with it
 _MOST: Final = 4000  # characters of one disguise
@@ -58,9 +83,22 @@ _MORSE_CODE: Final = dict(
         _ALPHABET,
         strict=True,
     )
-)  # fmt: skip
+)
 # What figures and signs stand for among letters; "1", "!" and "|" are an i or an l.
-_FIGURES: Final = {"0": "o", "3": "e", "4": "a", "@": "a", "5": "s", "$": "s", "7": "t", "+": "t", "8": "b", "9": "g", "6": "g", "2": "z"}  # fmt: skip
+_FIGURES: Final = {
+    "0": "o",
+    "3": "e",
+    "4": "a",
+    "@": "a",
+    "5": "s",
+    "$": "s",
+    "7": "t",
+    "+": "t",
+    "8": "b",
+    "9": "g",
+    "6": "g",
+    "2": "z",
+}
 _LEET: Final = tuple(str.maketrans(_FIGURES | dict.fromkeys("1!|", letter)) for letter in "il")
 _LEET_WORD: Final = re.compile(r"(?<![A-Za-z0-9@$!|+])[A-Za-z]{0,20}+[0-9@$!|+][A-Za-z0-9@$!|+]{1,30}+")
 _CODES: Final = np.arange(128)
@@ -184,8 +222,10 @@ def _in_figures(text: str) -> Iterator[Disguise]:
         if telling:
             start, end = _around(text, telling[0].start(), telling[-1].end())
             yield Disguise(
-                start, end, _LEET_WORD.sub(lambda m: m.group().translate(table), text[start:end])  # noqa: B023
-            )  # fmt: skip
+                start,
+                end,
+                _LEET_WORD.sub(lambda m: m.group().translate(table), text[start:end]),  # noqa: B023
+            )
 
 
 def _morse(text: str) -> Iterator[Disguise]:

@@ -77,7 +77,20 @@ def _tables() -> tuple[Codes, NDArray[np.int8], Hashes, Hashes]:
     for code in range(_TABLE):
         char = chr(code)
         plain = unicodedata.normalize("NFKD", char)[:1] if code < 0x250 or 0x370 <= code < 0x700 else char
-        plain = {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ß": "s", "æ": "a", "ё": "е", "й": "й", "ة": "ه", "ى": "ي", "’": "'", "‘": "'"}.get(char, plain)  # fmt: skip
+        plain = {
+            "ı": "i",
+            "ł": "l",
+            "ø": "o",
+            "đ": "d",
+            "ß": "s",
+            "æ": "a",
+            "ё": "е",
+            "й": "й",
+            "ة": "ه",
+            "ى": "ي",
+            "’": "'",
+            "‘": "'",
+        }.get(char, plain)
         category = unicodedata.category(char)[0]
         if char in _GAPS or category in "ZC":
             plain = " "
@@ -261,9 +274,7 @@ class Lexicon:
         mask = self._masks[slots, 0] | np.where(alone, self._masks[slots, 1], np.uint64(0))
         return starts[mask != 0], mask[mask != 0]
 
-    def _of_lengths(
-        self, text: Folded, places: Ints, lengths: Ints
-    ) -> tuple[Ints, Ints]:  # fmt: skip
+    def _of_lengths(self, text: Folded, places: Ints, lengths: Ints) -> tuple[Ints, Ints]:
         """Where entries of these lengths are, and their numbers."""
         if not len(places) or not len(lengths):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -72,77 +72,167 @@ def _schema() -> Node:
     named = Node(each=node)
     fields |= {
         "type": _words("object", "string", "number", "integer", "boolean", "array", "null"),
-        **dict.fromkeys(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"), named),
         **dict.fromkeys(
-            ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf", "not", "if", "then", "else"),
+            ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"), named
+        ),
+        **dict.fromkeys(
+            (
+                "items",
+                "prefixItems",
+                "additionalProperties",
+                "anyOf",
+                "oneOf",
+                "allOf",
+                "not",
+                "if",
+                "then",
+                "else",
+            ),
             node,
         ),
         **dict.fromkeys(("required", "$ref", "$schema", "$id"), _NAME),
         **dict.fromkeys(("description", "title", "enum", "const", "default", "examples", "pattern"), FREE),
         **dict.fromkeys(
-            ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength",
-             "minItems", "maxItems", "minProperties", "maxProperties", "uniqueItems", "nullable"),
+            (
+                "minimum",
+                "maximum",
+                "exclusiveMinimum",
+                "exclusiveMaximum",
+                "multipleOf",
+                "minLength",
+                "maxLength",
+                "minItems",
+                "maxItems",
+                "minProperties",
+                "maxProperties",
+                "uniqueItems",
+                "nullable",
+            ),
             _NUMBER,
         ),
         "format": _NAME,
-    }  # fmt: skip
+    }
     return node
 
 
 _SCHEMA: Final = _schema()
 _FUNCTION: Final = Node(
     fields={
-        "name": _NAME, "description": FREE, "parameters": _SCHEMA, "schema": _SCHEMA, "strict": FREE, "arguments": FREE,
+        "name": _NAME,
+        "description": FREE,
+        "parameters": _SCHEMA,
+        "schema": _SCHEMA,
+        "strict": FREE,
+        "arguments": FREE,
         "input": FREE,
     }
-)  # fmt: skip
+)
 _CALL: Final = Node(
     fields={
-        "id": _NAME, "type": _words("function", "custom"), "index": _NUMBER, "function": _FUNCTION, "custom": _FUNCTION,
+        "id": _NAME,
+        "type": _words("function", "custom"),
+        "index": _NUMBER,
+        "function": _FUNCTION,
+        "custom": _FUNCTION,
     }
-)  # fmt: skip
+)
 
 
 def _part() -> Node:
     fields: dict[str, Node] = {}
     part = Node(fields=fields, joined=True)
     source = {
-        "type": _words("base64", "url", "text", "content", "file"), "media_type": _NAME, "mime_type": _NAME,
-        "mimeType": _NAME, "data": _BYTES, "url": _BYTES, "bytes": _BYTES, "format": _NAME, "file_data": _BYTES,
-        "file_id": _NAME, "filename": FREE, "content": part, "b64_json": _BYTES, "id": _NAME, "transcript": FREE,
+        "type": _words("base64", "url", "text", "content", "file"),
+        "media_type": _NAME,
+        "mime_type": _NAME,
+        "mimeType": _NAME,
+        "data": _BYTES,
+        "url": _BYTES,
+        "bytes": _BYTES,
+        "format": _NAME,
+        "file_data": _BYTES,
+        "file_id": _NAME,
+        "filename": FREE,
+        "content": part,
+        "b64_json": _BYTES,
+        "id": _NAME,
+        "transcript": FREE,
         "expires_at": _NUMBER,
-    }  # fmt: skip
+    }
     holder = Node(fields=source)
     fields |= {
         "type": _words(
-            "text", "image_url", "input_audio", "file", "refusal", "thinking", "redacted_thinking", "reference",
-            "image", "document", "document_url", "tool_use", "tool_result", "video_url", "audio_url", "output_text",
+            "text",
+            "image_url",
+            "input_audio",
+            "file",
+            "refusal",
+            "thinking",
+            "redacted_thinking",
+            "reference",
+            "image",
+            "document",
+            "document_url",
+            "tool_use",
+            "tool_result",
+            "video_url",
+            "audio_url",
+            "output_text",
             "input_text",
-            "reasoning", "search_result", "text_delta", "thinking_delta", "input_json_delta", "signature_delta",
-            "citations_delta", "server_tool_use",
+            "reasoning",
+            "search_result",
+            "text_delta",
+            "thinking_delta",
+            "input_json_delta",
+            "signature_delta",
+            "citations_delta",
+            "server_tool_use",
         ),
         **dict.fromkeys(("text", "thinking", "refusal", "summary", "partial_json", "arguments"), FREE),
         **dict.fromkeys(("image_url", "video_url", "audio_url", "document_url"), _URL),
         **dict.fromkeys(("input_audio", "file", "source", "inline_data", "inlineData", "audio"), holder),
         **dict.fromkeys(("id", "tool_use_id", "name", "index"), _NAME),
-        "data": _BYTES, "content": part, "input": FREE, "cache_control": _CACHE,
-    }  # fmt: skip
+        "data": _BYTES,
+        "content": part,
+        "input": FREE,
+        "cache_control": _CACHE,
+    }
     return part
 
 
 _PART: Final = _part()
 _AUDIO: Final = Node(
-    fields={"id": _NAME, "data": _BYTES, "transcript": FREE, "expires_at": _NUMBER, "voice": _NAME, "format": _NAME}
-)  # fmt: skip
+    fields={
+        "id": _NAME,
+        "data": _BYTES,
+        "transcript": FREE,
+        "expires_at": _NUMBER,
+        "voice": _NAME,
+        "format": _NAME,
+    }
+)
 _ROLE: Final = _words("system", "developer", "user", "assistant", "tool", "function", "model")
 MESSAGE: Final = Node(
     fields={
-        "role": _ROLE, "tool_call_id": _NAME, "tool_calls": _CALL, "function_call": _FUNCTION, "audio": _AUDIO,
-        "content": _PART, "parts": _PART, "cache_control": _CACHE, "id": _NAME, "type": _words("message"),
-        **dict.fromkeys(("name", "refusal", "reasoning", "reasoning_content", "annotations", "citations"), FREE),
-        "images": _PART, "model": _NAME, "stop_reason": _NAME, "usage": _NUMBERS,
+        "role": _ROLE,
+        "tool_call_id": _NAME,
+        "tool_calls": _CALL,
+        "function_call": _FUNCTION,
+        "audio": _AUDIO,
+        "content": _PART,
+        "parts": _PART,
+        "cache_control": _CACHE,
+        "id": _NAME,
+        "type": _words("message"),
+        **dict.fromkeys(
+            ("name", "refusal", "reasoning", "reasoning_content", "annotations", "citations"), FREE
+        ),
+        "images": _PART,
+        "model": _NAME,
+        "stop_reason": _NAME,
+        "usage": _NUMBERS,
     }
-)  # fmt: skip
+)
 """One message of a request or of a reply."""
 _TOOL: Final = Node(
     fields={
@@ -159,41 +249,73 @@ _CHOICE_OF_TOOL: Final = Node(
 _EFFORT: Final = _words("none", "minimal", "low", "medium", "high", "xhigh", "auto")
 REQUEST: Final = Node(
     fields={
-        "messages": Node(items=MESSAGE), "model": _NAME, "tools": _TOOL, "functions": _FUNCTION,
-        "tool_choice": _CHOICE_OF_TOOL, "function_call": _CHOICE_OF_TOOL,
+        "messages": Node(items=MESSAGE),
+        "model": _NAME,
+        "tools": _TOOL,
+        "functions": _FUNCTION,
+        "tool_choice": _CHOICE_OF_TOOL,
+        "function_call": _CHOICE_OF_TOOL,
         "response_format": Node(
-            fields={"type": _words("text", "json_object", "json_schema"), "json_schema": _FUNCTION, "schema": _SCHEMA}
+            fields={
+                "type": _words("text", "json_object", "json_schema"),
+                "json_schema": _FUNCTION,
+                "schema": _SCHEMA,
+            }
         ),
-        "reasoning_effort": _EFFORT, "verbosity": _EFFORT,
+        "reasoning_effort": _EFFORT,
+        "verbosity": _EFFORT,
         "service_tier": _words("auto", "default", "flex", "priority", "scale"),
-        "modalities": _words("text", "audio", "image"), "audio": _AUDIO,
+        "modalities": _words("text", "audio", "image"),
+        "audio": _AUDIO,
         "prediction": Node(fields={"type": _words("content"), "content": _PART}),
         "logit_bias": Node(Kind.NUMBER, each=_NUMBER),
         "stream_options": Node(fields={"include_usage": _NUMBER, "include_obfuscation": _NUMBER}),
         **dict.fromkeys(("user", "safety_identifier", "prompt_cache_key", "stop", "metadata"), FREE),
         **dict.fromkeys(
-            ("n", "seed", "temperature", "top_p", "top_k", "min_p", "max_tokens", "max_completion_tokens", "logprobs",
-             "top_logprobs", "frequency_penalty", "presence_penalty", "stream", "store", "parallel_tool_calls"),
+            (
+                "n",
+                "seed",
+                "temperature",
+                "top_p",
+                "top_k",
+                "min_p",
+                "max_tokens",
+                "max_completion_tokens",
+                "logprobs",
+                "top_logprobs",
+                "frequency_penalty",
+                "presence_penalty",
+                "stream",
+                "store",
+                "parallel_tool_calls",
+            ),
             _NUMBER,
         ),
     }
-)  # fmt: skip
+)
 """The body of a request."""
 _PIECE: Final = Node(
     fields={
-        "token": Node(Kind.PIECE), "bytes": Node(Kind.CODES), "logprob": _NUMBER,
+        "token": Node(Kind.PIECE),
+        "bytes": Node(Kind.CODES),
+        "logprob": _NUMBER,
         "top_logprobs": Node(fields={"token": _NAME, "bytes": _NUMBER, "logprob": _NUMBER}),
     },
     joined=True,
-)  # fmt: skip
+)
 _REASON: Final = _NAME
 _CHOICE: Final = Node(
     fields={
-        "index": _NUMBER, "finish_reason": _REASON, "native_finish_reason": _REASON, "stop_reason": _REASON,
-        "message": MESSAGE, "delta": MESSAGE, "text": FREE,
+        "index": _NUMBER,
+        "finish_reason": _REASON,
+        "native_finish_reason": _REASON,
+        "stop_reason": _REASON,
+        "message": MESSAGE,
+        "delta": MESSAGE,
+        "text": FREE,
         "logprobs": Node(fields={"content": _PIECE, "refusal": _PIECE}),
     }
-)  # fmt: skip
+)
 _CANDIDATE: Final = Node(fields={"index": _NUMBER, "content": MESSAGE, "finishReason": _REASON})
 _ERROR: Final = Node(fields={"message": FREE, "type": _NAME, "code": _NAME, "param": _NAME, "status": _NAME})
 
@@ -201,16 +323,36 @@ _ERROR: Final = Node(fields={"message": FREE, "type": _NAME, "code": _NAME, "par
 def _reply() -> Node:
     fields: dict[str, Node] = {
         **dict.fromkeys(
-            ("id", "object", "model", "system_fingerprint", "service_tier", "provider", "type", "role", "stop_reason",
-             "modelVersion", "responseId", "name", "obfuscation", "finish_reason", "event_type"),
+            (
+                "id",
+                "object",
+                "model",
+                "system_fingerprint",
+                "service_tier",
+                "provider",
+                "type",
+                "role",
+                "stop_reason",
+                "modelVersion",
+                "responseId",
+                "name",
+                "obfuscation",
+                "finish_reason",
+                "event_type",
+            ),
             _NAME,
         ),
         **dict.fromkeys(("created", "index", "created_at"), _NUMBER),
         **dict.fromkeys(("usage", "usageMetadata", "billed_units", "metrics"), _NUMBERS),
-        "choices": Node(items=_CHOICE), "candidates": Node(items=_CANDIDATE), "content": _PART, "content_block": _PART,
+        "choices": Node(items=_CHOICE),
+        "candidates": Node(items=_CANDIDATE),
+        "content": _PART,
+        "content_block": _PART,
         "delta": Node(fields={**MESSAGE.fields, **_PART.fields, "message": MESSAGE}),
-        "error": _ERROR, "text": FREE, "output": FREE,
-    }  # fmt: skip
+        "error": _ERROR,
+        "text": FREE,
+        "output": FREE,
+    }
     node = Node(fields=fields)
     fields["message"] = MESSAGE
     return node
@@ -219,9 +361,7 @@ def _reply() -> Node:
 REPLY: Final = _reply()
 """A provider's reply; what it doesn't know is read as text."""
 EVENTS: Final = Node(
-    items=Node(
-        fields={"data": replace(REPLY, words=frozenset({"[DONE]"})), "lines": Node(Kind.LINE)},
-    )
+    items=Node(fields={"data": replace(REPLY, words=frozenset({"[DONE]"})), "lines": Node(Kind.LINE)})
 )
 """The events of a streamed reply (`tenantgate.llm.stream`)."""
 INDEXES: Final = ("index", "contentBlockIndex", "output_index", "content_index")

@@ -16,10 +16,20 @@ from tenantgate.llm.usage import token_count, usage_object
 __all__ = ["chunks", "completion", "completion_of_events"]
 
 _REASONS: Final = {
-    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "STOP": "stop", "MAX_TOKENS": "length",
-    "COMPLETE": "stop", "tool_use": "tool_calls", "TOOL_CALL": "tool_calls", "ERROR": "stop", "stop": "stop",
-    "SAFETY": "content_filter", "guardrail_intervened": "content_filter", "content_filtered": "content_filter",
-}  # fmt: skip
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "COMPLETE": "stop",
+    "tool_use": "tool_calls",
+    "TOOL_CALL": "tool_calls",
+    "ERROR": "stop",
+    "stop": "stop",
+    "SAFETY": "content_filter",
+    "guardrail_intervened": "content_filter",
+    "content_filtered": "content_filter",
+}
 
 
 @dataclass
@@ -124,10 +134,12 @@ def chunks(told: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _made(body: Mapping[str, Any], said: Sequence[_Said], identifier: str, created: int) -> dict[str, Any]:
     made: dict[str, Any] = {
-        "id": identifier, "object": "chat.completion", "created": created,
+        "id": identifier,
+        "object": "chat.completion",
+        "created": created,
         "model": _string(body.get("model") or body.get("modelVersion")),
         "choices": [s.choice(i) for i, s in enumerate(said)],
-    }  # fmt: skip
+    }
     usage = _usage(body)
     return made | {"usage": usage} if usage else made
 

@@ -35,7 +35,7 @@ _MONTHS: Final = (
     "oct|okt|october|oktober|octobre|octubre|ottobre|ott|outubro|out|października|lokakuuta|října|október|octombrie|ekim|октября|жовтня|"
     "nov|november|novembre|noviembre|novembro|listopada|marraskuuta|listopadu|noiembrie|kasım|ноября|листопада|"
     "dec|dez|dic|december|dezember|décembre|decembre|diciembre|dicembre|dezembro|desember|grudnia|joulukuuta|prosince|decembrie|aralık|декабря|грудня"
-)  # fmt: skip
+)
 _MONTH: Final = rf"(?:{'|'.join(sorted(set(_MONTHS.split('|')), key=len, reverse=True))})(?![^\W\d_])\.?"
 _YEAR: Final = r"(?:(?:19|20)[0-9]{2}(?![0-9])|nineteen[ -][a-z]{3,9}(?:[ -][a-z]{3,5})?|two thousand(?: and)?(?:[ -][a-z]{3,9}){0,2})"
 _ORDINAL: Final = (
@@ -55,10 +55,44 @@ _DATE: Final = re.compile(
 
 # One of these is in each of the words.
 _STEMS: Final = (
-    "born", "birth", "dob", "d.o", "geb", "né", "naissance", "naci", "nasc", "nato ", "nata ", "urodz", "ur. ", "fød", "föd",
-    "synty", "narozen", "szül", "născ", "naș", "rođen", "rojen", "doğ", "lahir", "sinh", "γενν", "γέν", "ро", "生", "생",
-    "태어", "เกิด", "ول", "ميلاد", "מולד", "נולד", "जन्म",
-)  # fmt: skip
+    "born",
+    "birth",
+    "dob",
+    "d.o",
+    "geb",
+    "né",
+    "naissance",
+    "naci",
+    "nasc",
+    "nato ",
+    "nata ",
+    "urodz",
+    "ur. ",
+    "fød",
+    "föd",
+    "synty",
+    "narozen",
+    "szül",
+    "născ",
+    "naș",
+    "rođen",
+    "rojen",
+    "doğ",
+    "lahir",
+    "sinh",
+    "γενν",
+    "γέν",
+    "ро",
+    "生",
+    "생",
+    "태어",
+    "เกิด",
+    "ول",
+    "ميلاد",
+    "מולד",
+    "נולד",
+    "जन्म",
+)
 _ASCII_STEMS: Final = tuple(stem for stem in _STEMS if stem.isascii())
 
 

@@ -103,14 +103,53 @@ _ROMANCE_FORM: Final = re.compile(
 _ENDINGS: Final = tuple(
     f"{word} "
     for word in (
-        "straße", "strasse", "str.", "weg", "platz", "allee", "gasse", "damm", "ufer", "ring", "straat", "laan",
-        "plein", "gracht", "kade", "gatan", "vägen", "gata", "veien", "vej", "gade", "katu", "tie",
+        "straße",
+        "strasse",
+        "str.",
+        "weg",
+        "platz",
+        "allee",
+        "gasse",
+        "damm",
+        "ufer",
+        "ring",
+        "straat",
+        "laan",
+        "plein",
+        "gracht",
+        "kade",
+        "gatan",
+        "vägen",
+        "gata",
+        "veien",
+        "vej",
+        "gade",
+        "katu",
+        "tie",
     )
-)  # fmt: skip
+)
 _BEFORE_NAMES: Final = (
-    "calle", "c/", "avenida", "avda.", "av.", "plaza", "paseo", "via", "viale", "piazza", "corso", "largo", "rua",
-    "travessa", "praça", "alameda", "ul.", "ulica", "aleja", "al.",
-)  # fmt: skip
+    "calle",
+    "c/",
+    "avenida",
+    "avda.",
+    "av.",
+    "plaza",
+    "paseo",
+    "via",
+    "viale",
+    "piazza",
+    "corso",
+    "largo",
+    "rua",
+    "travessa",
+    "praça",
+    "alameda",
+    "ul.",
+    "ulica",
+    "aleja",
+    "al.",
+)
 _NAME_REACH: Final = 40  # characters of a name between such a word and the number of the house
 _MANY: Final = 64  # groups between two looks at the clock
 _TOLD: Final = re.compile(

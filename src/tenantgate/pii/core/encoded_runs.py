@@ -37,7 +37,7 @@ _SIGNS: Final = {
     _HEX: (string.hexdigits, " ,:-x", 16),
     _BINARY: ("01", " ,-", 48),
     _CODES: (string.digits, " ,;", 18),
-}  # fmt: skip
+}
 _TABLES: Final = {
     form: (bytes(98 if chr(i) in signs else 32 for i in range(256)), between.encode(), b"b" * least)
     for form, (signs, between, least) in _SIGNS.items()

@@ -49,8 +49,16 @@ _DOUBT: Final = re.compile(
 )
 _DOUBTS: Final = ("=", "+", "\\", "&", "<")
 _LETTERS: Final = {
-    "n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "e": "\x1b", "v": "\v", "0": "\0",
-}  # fmt: skip
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+    "b": "\b",
+    "f": "\f",
+    "a": "\a",
+    "e": "\x1b",
+    "v": "\v",
+    "0": "\0",
+}
 _MANY: Final = 128  # escapes between two checkpoints
 _MOST: Final = 0x10FFFF
 
@@ -135,8 +143,14 @@ def _code_point(found: str) -> str:
 
 
 _MAKERS: Final = {
-    "<": _tag, "\\": _backslash, "%": _percent, "&": _entity, "=": _equals, "+": _plus, "U": _code_point,
-}  # fmt: skip
+    "<": _tag,
+    "\\": _backslash,
+    "%": _percent,
+    "&": _entity,
+    "=": _equals,
+    "+": _plus,
+    "U": _code_point,
+}
 
 
 def _char(digits: str, base: int) -> str:

@@ -63,7 +63,7 @@ _ROWS: Final = tuple(
 
 def _lengths(pattern: re.Pattern[str]) -> range:
     """How long what an expression matches may be."""
-    import re._parser as parser  # type: ignore[import-not-found]  # noqa: PLC0415
+    import re._parser as parser  # type: ignore[import-not-found]
 
     low, high = parser.parse(pattern.pattern, pattern.flags).getwidth()
     return range(low, min(high, _LONGEST) + 1)
@@ -244,9 +244,12 @@ def _near(told: Sequence[_Told], starts: Sequence[int], start: int, end: int) ->
 
 
 def _at(
-    text: str, groups: Sequence[tuple[int, int]], i: int, words: tuple[Sequence[_Told], Sequence[int]],
+    text: str,
+    groups: Sequence[tuple[int, int]],
+    i: int,
+    words: tuple[Sequence[_Told], Sequence[int]],
     wanted: frozenset[int],
-) -> tuple[Finding | None, int]:  # fmt: skip
+) -> tuple[Finding | None, int]:
     """The identifier that begins with group `i`, the longest first, and how many groups it takes."""
     start = groups[i][0]
     last = i

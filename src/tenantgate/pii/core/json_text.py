@@ -28,9 +28,15 @@ _TOKEN: Final = re.compile(
 _SCALAR: Final = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null")
 _WHOLE: Final = re.compile(r'[ \t\r\n]*+"((?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+)"[ \t\r\n]*+')
 _ESCAPED: Final = {
-    '"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f",
+    '"': '\\"',
+    "\\": "\\\\",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\b": "\\b",
+    "\f": "\\f",
     **{chr(i): f"\\u{i:04x}" for i in range(32) if chr(i) not in "\n\r\t\b\f"},
-}  # fmt: skip
+}
 _TO_ESCAPE: Final = re.compile(r'["\\\x00-\x1f]')
 
 
@@ -126,8 +132,10 @@ class _Piece(enum.Enum):
 
 
 _KINDS: Final = {
-    _Piece.PROSE: CellKind.TEXT, _Piece.STRUCTURE: CellKind.STRUCTURE, _Piece.SCALAR: CellKind.SCALAR,
-}  # fmt: skip
+    _Piece.PROSE: CellKind.TEXT,
+    _Piece.STRUCTURE: CellKind.STRUCTURE,
+    _Piece.SCALAR: CellKind.SCALAR,
+}
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int, _Piece]]:
@@ -172,8 +180,11 @@ _VALUES: Final = (_Want.VALUE, _Want.FIRST)
 _NAMES: Final = (_Want.KEY, _Want.FIRST_KEY)
 _QUOTABLE: Final = (*_VALUES, *_NAMES)
 _ENDS: Final = (
-    (["["], "]", _Want.FIRST), (["["], "]", _Want.COMMA), (["{"], "}", _Want.FIRST_KEY), (["{"], "}", _Want.COMMA),
-)  # fmt: skip
+    (["["], "]", _Want.FIRST),
+    (["["], "]", _Want.COMMA),
+    (["{"], "}", _Want.FIRST_KEY),
+    (["{"], "}", _Want.COMMA),
+)
 
 
 def _scan(text: str) -> tuple[list[tuple[int, int, _Piece]], list[tuple[int, int]]]:

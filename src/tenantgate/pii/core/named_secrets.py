@@ -52,9 +52,19 @@ _ACCOUNT: Final = re.compile(
     r"\b(?:user|username|login|e-?mail|account|host|server|usuario|benutzer|utilisateur)\b"
 )
 _MINE: Final = (
-    *(f" {word}" for word in ("root", "admin", "administrator", "guest", "router", "vpn", "server", "database", "db")),
-    "my", "our", "mein", "mon", "mi", "minha", "wifi", "wi-fi",
-)  # fmt: skip
+    *(
+        f" {word}"
+        for word in ("root", "admin", "administrator", "guest", "router", "vpn", "server", "database", "db")
+    ),
+    "my",
+    "our",
+    "mein",
+    "mon",
+    "mi",
+    "minha",
+    "wifi",
+    "wi-fi",
+)
 _ENV: Final = re.compile(r"[A-Z][A-Z0-9_]{0,60}$")
 _ENDS_SENTENCE: Final = re.compile(r"[.!,;)]{0,2}\s{0,2}(?:\n|$|and\b|but\b|-)")
 # Words of English that say how a password is, not what it is.
@@ -290,11 +300,19 @@ class _Place:
         ends = self.tail in ("", "\n", "\r") or (self._tight() and self.tail in (";", "&", " "))
         named = self.text[self.start : self.end]
         return (
-            setting and ends and (self.rest["sign"] == ":" or self._tight()) and (named.islower() or named.isupper())
-            and not self.rest["suffix"] and not self.rest["closing"]
-            and len(said) >= _LEAST_PLAIN and said.isalnum() and not said.isdecimal() and not is_method(said)
-            and not any(c.isupper() for c in said[1:]) and _STATE.match(said.lower()) is None
-        )  # fmt: skip
+            setting
+            and ends
+            and (self.rest["sign"] == ":" or self._tight())
+            and (named.islower() or named.isupper())
+            and not self.rest["suffix"]
+            and not self.rest["closing"]
+            and len(said) >= _LEAST_PLAIN
+            and said.isalnum()
+            and not said.isdecimal()
+            and not is_method(said)
+            and not any(c.isupper() for c in said[1:])
+            and _STATE.match(said.lower()) is None
+        )
 
     def _told(self) -> bool:
         """A plain word after "my password is", or one in quotes after "password is"."""

@@ -69,10 +69,16 @@ _NAME: Final = rf"{_NO_PART}{_CAP}{_PLAIN}{{1,30}}+(?:['’-]{_PLAIN}{{1,30}}+){
 _INITIAL: Final = rf"{_CAP}\.?(?=\s)"
 _FULL: Final = rf"{_NAME}(?: (?:{_INITIAL} ?)?(?:(?:de|del|der|di|da|van|von|la|le|al|bin|el|of) ){{0,2}}+{_NAME}){{0,3}}"
 _PERSON_CUES: Final = (
-    re.compile(rf"(?<![\w&])(?:Mr|Mrs|Ms|Mx|Dr|Prof|Sir|Herr|Frau|Mme|Monsieur|Madame|Señora?|Sra?)\b\.? ({_FULL})"),
-    re.compile(rf"(?i:(?<!\w)(?:my (?:full |first |last )?name is|my name's|calls? me|called me|call her|call him)) ({_FULL})"),
-    re.compile(rf"(?i:(?<!\w)(?:name|contact|patient|customer|guardian|sincerely|regards|dear))[:,]?\s{{1,3}}({_FULL})"),
-)  # fmt: skip
+    re.compile(
+        rf"(?<![\w&])(?:Mr|Mrs|Ms|Mx|Dr|Prof|Sir|Herr|Frau|Mme|Monsieur|Madame|Señora?|Sra?)\b\.? ({_FULL})"
+    ),
+    re.compile(
+        rf"(?i:(?<!\w)(?:my (?:full |first |last )?name is|my name's|calls? me|called me|call her|call him)) ({_FULL})"
+    ),
+    re.compile(
+        rf"(?i:(?<!\w)(?:name|contact|patient|customer|guardian|sincerely|regards|dear))[:,]?\s{{1,3}}({_FULL})"
+    ),
+)
 _LEGAL: Final = re.compile(
     rf"(?<!\w){_CAP}[\w&'’.-]{{0,30}}+,? (?:(?:{_CAP}[\w&'’.-]{{0,30}}+|&|and|of),? ){{0,4}}"
     r"(?:(?:Inc|Ltd|Corp)\b\.?|(?:Incorporated|LLC|LLP|Limited|GmbH|AG|PLC|Plc|Corporation|Company|Holdings|Group|Partners|"

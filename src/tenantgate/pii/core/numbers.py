@@ -55,10 +55,48 @@ _SUMS: Final = tuple("=%*^<>")
 _AMOUNTS: Final = tuple("$€£¥₹#=@%-")
 # Regions whose local numbers begin with the 0 that is left out after a country's code.
 _TRUNK: Final = (
-    "GB", "DE", "FR", "IT", "NL", "BE", "AT", "CH", "SE", "FI", "IE", "AU", "NZ", "JP", "KR", "IN", "ID", "MY", "TH",
-    "VN", "CN", "TW", "TR", "IL", "ZA", "NG", "KE", "EG", "PK", "AE", "SA", "BR", "AR", "RO", "RS", "HR", "SI", "SK",
-    "BG", "UA", "PH",
-)  # fmt: skip
+    "GB",
+    "DE",
+    "FR",
+    "IT",
+    "NL",
+    "BE",
+    "AT",
+    "CH",
+    "SE",
+    "FI",
+    "IE",
+    "AU",
+    "NZ",
+    "JP",
+    "KR",
+    "IN",
+    "ID",
+    "MY",
+    "TH",
+    "VN",
+    "CN",
+    "TW",
+    "TR",
+    "IL",
+    "ZA",
+    "NG",
+    "KE",
+    "EG",
+    "PK",
+    "AE",
+    "SA",
+    "BR",
+    "AR",
+    "RO",
+    "RS",
+    "HR",
+    "SI",
+    "SK",
+    "BG",
+    "UA",
+    "PH",
+)
 
 
 def find_numbers(text: str, lower: str, taken: Sequence[Finding]) -> Iterator[Finding]:
@@ -148,9 +186,12 @@ class _Figures:
     def of(cls, text: str, tokens: list[tuple[int, int]], start: int) -> _Figures:
         """The groups `tokens` of `text`; there is one at least."""
         return cls(
-            tokens, start, "".join(text[a:b] for a, b in tokens), tuple(b - a for a, b in tokens),
+            tokens,
+            start,
+            "".join(text[a:b] for a, b in tokens),
+            tuple(b - a for a, b in tokens),
             frozenset(text[a[1] : b[0]] for a, b in pairwise(tokens)),
-        )  # fmt: skip
+        )
 
 
 def _number(

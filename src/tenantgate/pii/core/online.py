@@ -68,10 +68,14 @@ _MANY: Final = 64  # addresses between two looks at the clock
 _SHORTEST_WALLET: Final = 26
 _URL: Final = re.compile(r"(?<![\w])(?:https?://|www\.)[^\s<>\"'\[\](){}|\\^`]{3,2000}+")
 _WALLETS: Final = (
-    (re.compile(r"(?:0x[0-9a-fA-F]{40}|(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{25,59}+|T[1-9A-HJ-NP-Za-km-z]{33}|r[1-9A-HJ-NP-Za-km-z]{33}|[48][0-9AB][1-9A-HJ-NP-Za-km-z]{93}|addr1[02-9ac-hj-np-z]{50,100}+)"),
-     lambda _t: True),
+    (
+        re.compile(
+            r"(?:0x[0-9a-fA-F]{40}|(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{25,59}+|T[1-9A-HJ-NP-Za-km-z]{33}|r[1-9A-HJ-NP-Za-km-z]{33}|[48][0-9AB][1-9A-HJ-NP-Za-km-z]{93}|addr1[02-9ac-hj-np-z]{50,100}+)"
+        ),
+        lambda _t: True,
+    ),
     (re.compile(r"[13LMD][1-9A-HJ-NP-Za-km-z]{25,34}+"), checksums.base58check),
-)  # fmt: skip
+)
 _NO_ADDRESS: Final = re.compile(
     r"(?:version|release|build|firmware|driver|section|sect?\.|chapter|clause|article|paragraph|§|kapitel|abschnitt|version:|"
     r"macos|ios|os x|windows|chrome|firefox|kernel|sdk|patch|update|upgrade(?:d)? to|update(?:d)? to|oid|\bv|figure|table|rule|==|>=|~=|@)[ :=\"'v]{0,3}$"

@@ -27,9 +27,19 @@ PERSONAL_REACH: Final = Reach(200, 112)
 """Of `find_personal`: a postal address is the longest, a date of birth is told from farthest."""
 
 PERSONAL_KINDS: Final = (
-    "EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "PHONE_NUMBER", "IP_ADDRESS", "MAC_ADDRESS", "CRYPTO",
-    "DATE_OF_BIRTH", "MRZ", "STREET_ADDRESS", *IDENTIFIER_KINDS, "URL",
-)  # fmt: skip
+    "EMAIL_ADDRESS",
+    "CREDIT_CARD",
+    "IBAN_CODE",
+    "PHONE_NUMBER",
+    "IP_ADDRESS",
+    "MAC_ADDRESS",
+    "CRYPTO",
+    "DATE_OF_BIRTH",
+    "MRZ",
+    "STREET_ADDRESS",
+    *IDENTIFIER_KINDS,
+    "URL",
+)
 """All kinds that `find_personal` knows, named as Presidio names them where it has them."""
 
 DEFAULT_KINDS: Final = frozenset(PERSONAL_KINDS) - {"URL"}

@@ -68,9 +68,13 @@ def password_like(value: str, *, quoted: bool, sure: bool) -> bool:
     """
     digit = any(c.isdecimal() for c in value)
     kinds = sum(
-        (any(c.islower() for c in value), any(c.isupper() for c in value[1:]), digit,
-         any(not c.isalnum() for c in value.strip(".,;:!?"))),
-    )  # fmt: skip
+        (
+            any(c.islower() for c in value),
+            any(c.isupper() for c in value[1:]),
+            digit,
+            any(not c.isalnum() for c in value.strip(".,;:!?")),
+        )
+    )
     if kinds >= 2 and len(value) >= 5 and (digit or sure or kinds >= 3):
         return not is_plain_word(value) or quoted
     if quoted and sure:
@@ -158,8 +162,17 @@ def _cli(value: str) -> bool:
 
 CHECKS: Final[Mapping[str, Callable[[str], bool]]] = MappingProxyType(
     {
-        "": lambda _value: True, "random": _random, "jwt": _jwt, "header": _header, "key_block": _key_block,
-        "value": _value, "url": _url, "curl": _curl, "cli": _cli, "base64_pair": _base64_pair, "mixed": _mixed,
+        "": lambda _value: True,
+        "random": _random,
+        "jwt": _jwt,
+        "header": _header,
+        "key_block": _key_block,
+        "value": _value,
+        "url": _url,
+        "curl": _curl,
+        "cli": _cli,
+        "base64_pair": _base64_pair,
+        "mixed": _mixed,
     }
-)  # fmt: skip
+)
 """The tests that a rule may name."""

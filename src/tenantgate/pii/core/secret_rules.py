@@ -94,7 +94,7 @@ def _rule(row: dict[str, Any]) -> Rule:
 
 def _is_word(expression: str) -> bool:
     """Whether all that an expression may match lies within one of `long_words`."""
-    import re._parser as parser  # type: ignore[import-not-found]  # noqa: PLC0415
+    import re._parser as parser  # type: ignore[import-not-found]
 
     parsed = parser.parse(expression)
     return bool(parsed.getwidth()[0] >= _LONG) and all(map(_in_word, parsed))
@@ -137,11 +137,9 @@ def long_words(text: str) -> bytes:
 
 RULES: Final = tuple(_rule(row) for row in rules())
 NAMES: Final = tuple(
-    Name(
-        row["kind"], tuple(row["words"]), row["test"], row.get("whole", False), row.get("joined", False)
-    )
+    Name(row["kind"], tuple(row["words"]), row["test"], row.get("whole", False), row.get("joined", False))
     for row in names()
-)  # fmt: skip
+)
 
 
 def joints() -> tuple[str, ...]:

@@ -64,14 +64,16 @@ def test_chains_of_tenants_and_nodes_are_apart() -> None:
         (lambda r: r.append(r[9]), [("doubled", 10, 10)]),
         (lambda r: r.__setitem__(4, changed(r[4], lambda x: x.update(id="other"))), [("altered", 5, 5)]),
         (lambda r: r.__setitem__(4, changed(r[4], lambda x: x.update(extra=1))), [("altered", 5, 5)]),
-        (lambda r: r.__setitem__(4, changed(r[4], lambda x: x["content"].update(text="x"))),
-         [("content_altered", 5, 5)]),
+        (
+            lambda r: r.__setitem__(4, changed(r[4], lambda x: x["content"].update(text="x"))),
+            [("content_altered", 5, 5)],
+        ),
         (lambda r: r.__setitem__(4, changed(r[4], lambda x: x.pop("content"))), [("content_altered", 5, 5)]),
         (lambda r: r.__setitem__(4, b"no record"), [("unreadable", 5, 5), ("missing", 5, 5)]),
         (lambda r: r.__setitem__(4, chain(5, tag="x")[4]), [("broken", 5, 5), ("broken", 6, 6)]),
         (lambda r: r.insert(5, chain(5, tag="x")[4]), [("forked", 5, 5)]),
     ],
-)  # fmt: skip
+)
 def test_what_was_done_to_a_chain_is_found(do: Callable[[list[bytes]], Any], found: list[Any]) -> None:
     records = chain(10)
     do(records)

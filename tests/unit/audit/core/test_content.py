@@ -57,11 +57,13 @@ def test_all_of_a_cut_off_text_is_there() -> None:
         ("text", [Part("text", {"content": "text"})]),
         (None, []),
         (3, []),
-        ([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:x"}}, 3],
-         [Part("text", {"content": "a"}), Part("image"), Part("other")]),
+        (
+            [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:x"}}, 3],
+            [Part("text", {"content": "a"}), Part("image"), Part("other")],
+        ),
         ('{"mail": "a\\u0040b"}', [Part("text", {"content": '{"mail": "a@b"}'})]),
     ],
-)  # fmt: skip
+)
 def test_content_of_any_shape(content: Any, parts: list[Part]) -> None:
     raw = json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
     found = read(raw, len(raw))
@@ -95,8 +97,17 @@ def test_tool_calls_and_their_results() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"null", b"[]", b"x", b'{"a": 1}', b'{"messages": {}}', b"\xff", b'{"messages":[{"content":"\xff"}]}',
-     b"[" * 9999],
-)  # fmt: skip
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"x",
+        b'{"a": 1}',
+        b'{"messages": {}}',
+        b"\xff",
+        b'{"messages":[{"content":"\xff"}]}',
+        b"[" * 9999,
+    ],
+)
 def test_what_is_no_chat_is_none(raw: bytes) -> None:
     assert read(raw, len(raw)) is None

@@ -45,15 +45,24 @@ def test_a_key_is_that_of_the_records_and_their_order() -> None:
 
 
 RECORD: dict[str, Any] = {
-    "id": "r", "tenant": "acme", "time": "2026-01-01T00:00:00.250Z", "outcome": "answered",
-    "response": {"status": 200}, "latencies": {"request": 1500.5}, "consumer": None,
-    "trace": {"trace_id": "a" * 32, "span_id": "b" * 16}, "cost": {"amount": 0.25, "source": "prices"},
+    "id": "r",
+    "tenant": "acme",
+    "time": "2026-01-01T00:00:00.250Z",
+    "outcome": "answered",
+    "response": {"status": 200},
+    "latencies": {"request": 1500.5},
+    "consumer": None,
+    "trace": {"trace_id": "a" * 32, "span_id": "b" * 16},
+    "cost": {"amount": 0.25, "source": "prices"},
     "gen_ai": {
-        "operation": {"name": "chat"}, "provider": {"name": "openai"}, "request": {"model": "m"},
-        "response": {"finish_reasons": ["stop"]}, "usage": {"input_tokens": 7, "output_tokens": 0},
+        "operation": {"name": "chat"},
+        "provider": {"name": "openai"},
+        "request": {"model": "m"},
+        "response": {"finish_reasons": ["stop"]},
+        "usage": {"input_tokens": 7, "output_tokens": 0},
     },
     "content": {"state": "off"},
-}  # fmt: skip
+}
 
 
 def attributes(record: dict[str, Any]) -> dict[str, Any]:
@@ -115,8 +124,9 @@ def test_prompt_and_reply_are_the_conventions_messages() -> None:
         {**PROMPT, "parts": [PROMPT["parts"][0], {"type": "text", "content": ""}]}
     ]
     assert json.loads(found["gen_ai.output.messages"]["stringValue"]) == [
-        REPLY, {"role": "assistant", "parts": [], "finish_reason": "unknown"},
-    ]  # fmt: skip
+        REPLY,
+        {"role": "assistant", "parts": [], "finish_reason": "unknown"},
+    ]
     assert found["tenantgate.content.redactions.EMAIL_ADDRESS"] == {"intValue": "1"}
     assert json.dumps(span(kept)).count("EMAIL_ADDRESS_1") == 1
 

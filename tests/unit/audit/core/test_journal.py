@@ -86,13 +86,21 @@ def test_what_became_of_a_request(changes: dict[str, Any], outcome: Outcome) -> 
 @pytest.mark.parametrize(
     ("text", "verdict"),
     [
-        ('{"action":"mask","rules":{"pii":{"mode":"mask","kinds":{"EMAIL_ADDRESS":2},"score":0.98}}}',
-         {"action": "mask", "rules": {"pii": {"mode": "mask", "kinds": {"EMAIL_ADDRESS": 2}, "score": 0.98}}}),
+        (
+            '{"action":"mask","rules":{"pii":{"mode":"mask","kinds":{"EMAIL_ADDRESS":2},"score":0.98}}}',
+            {
+                "action": "mask",
+                "rules": {"pii": {"mode": "mask", "kinds": {"EMAIL_ADDRESS": 2}, "score": 0.98}},
+            },
+        ),
         ('{"status":"miss","token":"abc"}', {"status": "miss"}),
         ('{"a":"two\\nlines","b":[1,{"c":{"d":{"e":1}}}]}', {"a": None, "b": [1, {"c": {"d": None}}]}),
-        ("[]", None), ("x", None), (3, None), ('{"a":"' + "x" * 20_001 + '"}', None),
+        ("[]", None),
+        ("x", None),
+        (3, None),
+        ('{"a":"' + "x" * 20_001 + '"}', None),
     ],
-)  # fmt: skip
+)
 def test_of_a_verdict_only_plain_values_get_on(text: Any, verdict: Any) -> None:
     assert plain_verdict(text) == verdict
 
@@ -100,10 +108,16 @@ def test_of_a_verdict_only_plain_values_get_on(text: Any, verdict: Any) -> None:
 def test_what_is_not_plain_is_left_out() -> None:
     hostile = "jane.roe@example.org\n<script>"
     found = line(
-        request__method=hostile, source=hostile, client_ip=hostile, upstream_status=hostile,
-        request__id=hostile, ai__proxy__meta__request_model=hostile, tenantgate__x=hostile,
-        correlation_id="4111111111111111", route__id=hostile,
-    )  # fmt: skip
+        request__method=hostile,
+        source=hostile,
+        client_ip=hostile,
+        upstream_status=hostile,
+        request__id=hostile,
+        ai__proxy__meta__request_model=hostile,
+        tenantgate__x=hostile,
+        correlation_id="4111111111111111",
+        route__id=hostile,
+    )
     assert "jane" not in repr(found)
     assert found.correlation_id is None
     assert found.notes == {"cache_status": "Miss"}
@@ -129,9 +143,10 @@ WHOLE = [journal_line(n).rstrip() for n in range(3)]
 @given(
     st.lists(
         st.tuples(st.sampled_from(WHOLE), st.booleans(), st.integers(1, min(map(len, WHOLE)) - 1)),
-        min_size=1, max_size=4,
+        min_size=1,
+        max_size=4,
     )
-)  # fmt: skip
+)
 def test_a_whole_record_after_halves_is_found_wherever_they_were_cut(
     parts: list[tuple[bytes, bool, int]],
 ) -> None:

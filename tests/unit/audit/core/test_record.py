@@ -22,9 +22,14 @@ from support import ROOT
 DOCS = ROOT / "docs"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TYPES: dict[str, Any] = {
-    "object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
     "null": type(None),
-}  # fmt: skip
+}
 
 
 def problems(value: Any, rule: dict[str, Any], where: str = "$") -> list[str]:
@@ -76,9 +81,13 @@ HASHED = redact(RAW, Policy("hashed", key=b"k"), names=None)
 @pytest.mark.parametrize("redacted", [RICH, HASHED, *(absent(s) for s in ContentState)])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"tenant": None, "response__status": 401, "ai": {}, "source": "kong"}, {"ai__proxy__usage__cost": 0.5},
-     {"tenantgate__traceparent": f"00-{TRACE}-{SPAN}-00", "route": None, "latencies": None}],
-)  # fmt: skip
+    [
+        {},
+        {"tenant": None, "response__status": 401, "ai": {}, "source": "kong"},
+        {"ai__proxy__usage__cost": 0.5},
+        {"tenantgate__traceparent": f"00-{TRACE}-{SPAN}-00", "route": None, "latencies": None},
+    ],
+)
 @pytest.mark.parametrize("terms", [Terms(), Terms("hash", 1.0, 2.0, b"k"), Terms("keep")])
 def test_every_record_keeps_to_the_schema(redacted: Any, changes: dict[str, Any], terms: Terms) -> None:
     found = record(redacted, terms, **changes)
@@ -129,9 +138,11 @@ def test_what_is_kept_of_the_client_s_address() -> None:
         (f"00-{'0' * 32}-{SPAN}-01", None),
         (f"00-{TRACE}-{'0' * 16}-01", None),
         (f"00-{TRACE.upper()}-{SPAN}-01", None),
-        ("", None), (None, None), ("jane.roe@example.org", None),
+        ("", None),
+        (None, None),
+        ("jane.roe@example.org", None),
     ],
-)  # fmt: skip
+)
 def test_traceparent_as_the_standard_has_it(header: str | None, parsed: Any) -> None:
     assert parse_traceparent(header) == parsed
 

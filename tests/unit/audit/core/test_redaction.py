@@ -106,11 +106,14 @@ def test_out_of_time_leaves_nothing() -> None:
 def test_all_that_a_message_can_hold_is_redacted() -> None:
     messages = [
         {"role": "user", "name": MAIL, "content": [{"type": "text", "text": MAIL}]},
-        {"role": "assistant", "content": None,
-         "tool_calls": [{"id": MAIL, "function": {"name": MAIL, "arguments": json.dumps({MAIL: [MAIL]})}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": MAIL, "function": {"name": MAIL, "arguments": json.dumps({MAIL: [MAIL]})}}],
+        },
         {"role": "tool", "tool_call_id": MAIL, "content": json.dumps({"x": MAIL})},
         {"role": MAIL, "content": "x", "function_call": {"name": MAIL}},
-    ]  # fmt: skip
+    ]
     raw = json.dumps({"messages": messages, "user": MAIL, "metadata": {"m": MAIL}, "stop": MAIL}).encode()
     answer = json.dumps(
         {"choices": [{"finish_reason": MAIL, "message": {"content": MAIL, "refusal": MAIL}}]}
@@ -130,16 +133,24 @@ ESCAPED = json.dumps(
 @pytest.mark.parametrize(
     "text",
     [
-        ESCAPED, f"Result: {ESCAPED}", json.dumps(json.dumps(json.dumps(ESCAPED))), ESCAPED[:-1], "x" * 9 + ESCAPED[3:],
-        urllib.parse.quote(f"{KEY} 4111111111111111 {MAIL}"), html.escape(ESCAPED).replace("@", "&#64;"),
+        ESCAPED,
+        f"Result: {ESCAPED}",
+        json.dumps(json.dumps(json.dumps(ESCAPED))),
+        ESCAPED[:-1],
+        "x" * 9 + ESCAPED[3:],
+        urllib.parse.quote(f"{KEY} 4111111111111111 {MAIL}"),
+        html.escape(ESCAPED).replace("@", "&#64;"),
         f"log: {KEY}\\n{MAIL.replace('@', '=40')}",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("redaction", ["placeholder", "hash", "remove"])
 def test_escapes_hide_nothing(text: str, redaction: str) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": text}}
-    messages = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": text},
-                {"role": "user", "name": text, "content": [{"type": "text", "text": text}]}]  # fmt: skip
+    messages = [
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": text},
+        {"role": "user", "name": text, "content": [{"type": "text", "text": text}]},
+    ]
     raw = json.dumps({"messages": messages}).encode()
     answer = json.dumps({"choices": [{"message": {"content": text, "refusal": text}}]}).encode()
     policy = Policy(redaction=redaction, key=b"k")

@@ -55,8 +55,24 @@ def test_a_client_that_left_leaves_nothing(stream: bool) -> None:
     assert admit(gone, stream=stream, stream_reason="stop") is NotStored.NO_REPLY
 
 
-@pytest.mark.parametrize("reason", [None, "", "length", "LENGTH", "max_tokens", "MAX_TOKENS", "content_filter",
-                                    "SAFETY", "RECITATION", "pause_turn", "refusal", "stopped", "stop "])  # fmt: skip
+@pytest.mark.parametrize(
+    "reason",
+    [
+        None,
+        "",
+        "length",
+        "LENGTH",
+        "max_tokens",
+        "MAX_TOKENS",
+        "content_filter",
+        "SAFETY",
+        "RECITATION",
+        "pause_turn",
+        "refusal",
+        "stopped",
+        "stop ",
+    ],
+)
 def test_a_stream_is_stored_for_a_complete_reason_only(reason: str | None) -> None:
     assert admit(record(completion()), stream=True, stream_reason=reason) is NotStored.INCOMPLETE
 

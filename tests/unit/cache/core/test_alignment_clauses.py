@@ -25,7 +25,7 @@ LANGUAGES = Languages()
 def tables() -> ModuleType:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        import cache_pairs  # noqa: PLC0415
+        import cache_pairs
     finally:
         sys.path.pop(0)
     return cache_pairs

@@ -19,10 +19,7 @@ def verdict(a: str, b: str, cosine: float) -> Verdict:
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [
-        ("Your card arrives in 3 days.", "your card arrives in 3 days"),
-        ("Yes, it’s free.", "Yes: it's free!"),
-    ],
+    [("Your card arrives in 3 days.", "your card arrives in 3 days"), ("Yes, it’s free.", "Yes: it's free!")],
 )
 def test_equal_words_are_the_same_however_far(a: str, b: str) -> None:
     assert verdict(a, b, -1.0) is Verdict.SAME

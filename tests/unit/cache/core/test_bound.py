@@ -29,9 +29,14 @@ BOUND = Bound(DOMAINS, 0.03)
 
 COUNTS = st.lists(st.integers(0, 200), min_size=BINS, max_size=BINS).map(lambda row: tuple(map(float, row)))
 EVIDENCE = st.builds(
-    Evidence, same=COUNTS, alike=COUNTS, other=COUNTS, seen=COUNTS,
-    repeats_alike=st.integers(0, 50).map(float), repeats_other=st.integers(0, 50).map(float),
-)  # fmt: skip
+    Evidence,
+    same=COUNTS,
+    alike=COUNTS,
+    other=COUNTS,
+    seen=COUNTS,
+    repeats_alike=st.integers(0, 50).map(float),
+    repeats_other=st.integers(0, 50).map(float),
+)
 SETTINGS = settings(max_examples=30, deadline=None)
 
 

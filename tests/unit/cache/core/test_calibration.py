@@ -72,16 +72,38 @@ def test_the_next_point_holds_at_a_score() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "[]", "{}", '{"version": 2}', '{"version": 1, "verifier": "v", "embedder": "e", "source": "s"}',
+        "",
+        "[]",
+        "{}",
+        '{"version": 2}',
+        '{"version": 1, "verifier": "v", "embedder": "e", "source": "s"}',
         json.dumps({"version": 1, "verifier": "v", "embedder": "e", "source": "s", "points": [{"score": 1}]}),
-        json.dumps({"version": 1, "verifier": "v", "embedder": "e", "source": "s", "points": [
-            {"score": 0.5, "served": 1, "wrong": 0, "positives": 1},
-            {"score": 0.4, "served": 1, "wrong": 0, "positives": 1}]}),
-        json.dumps({"version": 1, "verifier": "v", "embedder": "e", "source": "s", "points": [
-            {"score": 0.5, "served": 1, "wrong": 0, "positives": 1},
-            {"score": 0.6, "served": 2, "wrong": 0, "positives": 1}]}),
+        json.dumps(
+            {
+                "version": 1,
+                "verifier": "v",
+                "embedder": "e",
+                "source": "s",
+                "points": [
+                    {"score": 0.5, "served": 1, "wrong": 0, "positives": 1},
+                    {"score": 0.4, "served": 1, "wrong": 0, "positives": 1},
+                ],
+            }
+        ),
+        json.dumps(
+            {
+                "version": 1,
+                "verifier": "v",
+                "embedder": "e",
+                "source": "s",
+                "points": [
+                    {"score": 0.5, "served": 1, "wrong": 0, "positives": 1},
+                    {"score": 0.6, "served": 2, "wrong": 0, "positives": 1},
+                ],
+            }
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_table_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigError, match="my file"):
         Calibration.from_json(text, where="my file")

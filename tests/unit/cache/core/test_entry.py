@@ -82,11 +82,16 @@ def test_its_time_runs_out() -> None:
 @given(
     st.none() | st.text(max_size=40),
     st.builds(
-        ChatReply, text=st.text(max_size=40), finish_reason=st.just("stop"), model=st.text(max_size=9),
-        usage=st.none() | st.just((1, 2, 3)), tool_calls=st.sampled_from([(), (CALL,)]),
+        ChatReply,
+        text=st.text(max_size=40),
+        finish_reason=st.just("stop"),
+        model=st.text(max_size=9),
+        usage=st.none() | st.just((1, 2, 3)),
+        tool_calls=st.sampled_from([(), (CALL,)]),
     ),
-    st.floats(0, 1e10), st.integers(1, 10**9),
-)  # fmt: skip
+    st.floats(0, 1e10),
+    st.integers(1, 10**9),
+)
 def test_an_entry_survives_its_bytes(question: str | None, reply: ChatReply, at: float, ttl: int) -> None:
     entry = Entry(question, reply, at, ttl)
     assert decode(encode(entry)) == entry

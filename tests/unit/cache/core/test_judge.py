@@ -69,7 +69,7 @@ TOGETHER = [
     ("the worst place in the world to live", "the worst place to live in the world"),
     ("how tall is it in meters", "how tall is it in metres"),
     ("How do I remove duplicates?", "How do I delete duplicates?"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("a", "b", "by"), APART)

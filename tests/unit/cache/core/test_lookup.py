@@ -23,13 +23,7 @@ from tenantgate.cache.core.lookup import Resources, look_up
 from tenantgate.cache.core.outcome import Bypass, Hit, Lookup, Miss
 from tenantgate.cache.core.partition import Keys, partition_of
 from tenantgate.cache.core.pending import Doubt
-from tenantgate.cache.core.ports import (
-    NO_STATES,
-    HeldBackError,
-    RefusedError,
-    Sealer,
-    UnavailableError,
-)
+from tenantgate.cache.core.ports import NO_STATES, HeldBackError, RefusedError, Sealer, UnavailableError
 from tenantgate.cache.core.question import Cacheable, Question, cacheable, question_of
 from tenantgate.cache.core.similar import NOWHERE, Place, SimilarLevel
 from tenantgate.cache.core.testing import HashingEmbedder, MemoryStore, WordVerifier
@@ -344,8 +338,14 @@ def learning(threshold: float, *, drawn: bool, repeated: bool = False) -> tuple[
     ],
 )
 def test_a_sample_of_what_would_be_served_is_compared_instead(
-    threshold: float, drawn: bool, asked: str, control: str, result: tuple[str, str], probe: bool | None, seen: Any
-) -> None:  # fmt: skip
+    threshold: float,
+    drawn: bool,
+    asked: str,
+    control: str,
+    result: tuple[str, str],
+    probe: bool | None,
+    seen: Any,
+) -> None:
     site, learner = learning(threshold, drawn=drawn)
     found = site.look_up(ask(asked, control=control))
     assert outcome(found) == result
@@ -473,8 +473,7 @@ def test_a_store_without_vectors_serves_the_exact_level() -> None:
 
 @pytest.mark.parametrize("operation", ["get", "nearest"])
 @pytest.mark.parametrize(
-    ("failure", "reason"),
-    [(UnavailableError("x"), "redis_failed"), (HeldBackError("x"), "breaker_open")],
+    ("failure", "reason"), [(UnavailableError("x"), "redis_failed"), (HeldBackError("x"), "breaker_open")]
 )
 @pytest.mark.parametrize("control", ["", "only-if-cached"])
 def test_a_store_that_fails_is_a_bypass(
@@ -507,8 +506,10 @@ def test_where_the_neighbours_are_refused_the_exact_level_works_on() -> None:
 
 TEXTS = st.sampled_from([ASKED, ALIKE, YEAR, OTHER_YEAR, "wie geht es dir", ""])
 WHO = st.tuples(
-    st.sampled_from(["acme", "globex", "acme ", "{acme}", "a:b"]), st.sampled_from(["n", "m"]), st.sampled_from([0, 1])
-)  # fmt: skip
+    st.sampled_from(["acme", "globex", "acme ", "{acme}", "a:b"]),
+    st.sampled_from(["n", "m"]),
+    st.sampled_from([0, 1]),
+)
 
 
 def asked_by(who: tuple[str, str, int], text: str) -> Question:

@@ -72,8 +72,9 @@ def test_two_tenants_share_no_key_and_no_slot(a: str, b: str, first: str, second
     assert not mine & yours
     # What is between the first braces is what a Redis Cluster hashes; and no tenant's keys begin another's.
     assert {k[k.index("{") : k.index("}") + 1] for k in mine | yours} == {
-        f"{{{TenantId(a).slug}}}", f"{{{TenantId(b).slug}}}"
-    }  # fmt: skip
+        f"{{{TenantId(a).slug}}}",
+        f"{{{TenantId(b).slug}}}",
+    }
     assert not any(k.startswith(Keys(TenantId(b)).base) for k in mine)
 
 

@@ -56,15 +56,51 @@ def test_vectors_are_shared_by_the_same_tenant_place_and_turns_alone(a: Any, b: 
 
 
 NEUTRAL = [
-    "stream", "stream_options", "user", "metadata", "store", "safety_identifier",
-    "prompt_cache_key", "prompt_cache_retention", "service_tier",
-]  # fmt: skip
+    "stream",
+    "stream_options",
+    "user",
+    "metadata",
+    "store",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "service_tier",
+]
 COUNTING = [
-    "model", "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "n", "tools", "tool_choice",
-    "functions", "function_call", "parallel_tool_calls", "response_format", "logit_bias", "logprobs", "top_logprobs",
-    "presence_penalty", "frequency_penalty", "reasoning_effort", "verbosity", "modalities", "audio", "prediction",
-    "web_search_options", "top_k", "system", "thinking", "safety_settings", "of_tomorrow", "", "Stream", "stream ",
-]  # fmt: skip
+    "model",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "seed",
+    "n",
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "parallel_tool_calls",
+    "response_format",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "presence_penalty",
+    "frequency_penalty",
+    "reasoning_effort",
+    "verbosity",
+    "modalities",
+    "audio",
+    "prediction",
+    "web_search_options",
+    "top_k",
+    "system",
+    "thinking",
+    "safety_settings",
+    "of_tomorrow",
+    "",
+    "Stream",
+    "stream ",
+]
 
 
 def fingerprint(**parameters: Any) -> str:

@@ -75,7 +75,10 @@ def test_numbers_in_headers_are_whole_and_never_negative(now: float) -> None:
 
 def test_a_hit_says_what_it_is() -> None:
     assert hit_headers("n", TEXT, 110.9, similarity=None) == {
-        "X-Cache-Status": "Hit", "X-Cache-Key": "n", "X-Cache-Ttl": "49", "Age": "10"
-    }  # fmt: skip
+        "X-Cache-Status": "Hit",
+        "X-Cache-Key": "n",
+        "X-Cache-Ttl": "49",
+        "Age": "10",
+    }
     assert hit_headers("n", TEXT, 999.0, similarity=1.00001)["X-Cache-Similarity"] == "1.0000"
     assert hit_headers("n", TEXT, 999.0, similarity=0.5)["X-Cache-Ttl"] == "0"

@@ -62,14 +62,23 @@ def test_a_turn_that_follows_the_same_speaker_s_goes_on_without_a_label() -> Non
 @pytest.mark.parametrize(
     "text",
     [
-        "a few will come and a little will do", "let a be so , vitamin c capsules , plan b because",
-        "are you sure ? not sure", "turn right at the same corner as the other one", "that is just the one that we had had",
-        "do you know what I mean by that", "what kind of car is it , a kind of van", "call six oh four now",
-        "it is well known and well done", "we know that that is so", "move in in March , go on on Monday",
-        "um die Ecke kommt er", "the White House and the Hague",
-        "this or that and so on", "no no no , very very good",
+        "a few will come and a little will do",
+        "let a be so , vitamin c capsules , plan b because",
+        "are you sure ? not sure",
+        "turn right at the same corner as the other one",
+        "that is just the one that we had had",
+        "do you know what I mean by that",
+        "what kind of car is it , a kind of van",
+        "call six oh four now",
+        "it is well known and well done",
+        "we know that that is so",
+        "move in in March , go on on Monday",
+        "um die Ecke kommt er",
+        "the White House and the Hague",
+        "this or that and so on",
+        "no no no , very very good",
     ],
-)  # fmt: skip
+)
 def test_what_means_something_stays_at_any_rate(text: str) -> None:
     spans = merged(protected(text))
     kept = FillerPruner().keep(text, spans, 0.0, FOREVER)

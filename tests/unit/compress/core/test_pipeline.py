@@ -120,12 +120,14 @@ def test_ranges_by_tokens() -> None:
         ({"compression_ranges": [{"min_tokens": 0, "max_tokens": 5, "value": 2}]}, "value"),
         ({"compressor_type": "target_token"}, "compression_ranges"),
         (
-            {"compressor_type": "target_token",
-             "compression_ranges": [{"min_tokens": 0, "max_tokens": 5, "value": 0.5}]},
+            {
+                "compressor_type": "target_token",
+                "compression_ranges": [{"min_tokens": 0, "max_tokens": 5, "value": 0.5}],
+            },
             "value",
         ),
     ],
-)  # fmt: skip
+)
 def test_settings_that_can_t_be_meant_are_named(values: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         parse(CompressConfig, values)
@@ -233,15 +235,23 @@ def test_only_the_chosen_roles_texts_are_parts() -> None:
     made = request(
         {"role": "system", "content": "s"},
         {"role": "developer", "content": "d"},
-        {"role": "user", "content": [{"type": "text", "text": "u1"}, {"type": "image_url", "image_url": {"url": "x"}},
-                                     {"type": "text", "text": 5}, "odd", {"type": "input_text", "text": "no"}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "u1"},
+                {"type": "image_url", "image_url": {"url": "x"}},
+                {"type": "text", "text": 5},
+                "odd",
+                {"type": "input_text", "text": "no"},
+            ],
+        },
         {"role": "assistant", "content": "a", "tool_calls": [{"id": "1", "function": {"arguments": "{}"}}]},
         {"role": "tool", "tool_call_id": "1", "content": "t"},
         {"role": "user", "content": None},
         {"role": 7, "content": "x"},
         {"role": "user", "content": "\ud800"},
         {"role": "user", "content": "u2"},
-    )  # fmt: skip
+    )
     assert [p.text for p in parts(made, CompressConfig())] == ["u1", "u2"]
     everything = CompressConfig(message_type=("user", "system", "tool", "assistant"))
     assert [p.text for p in parts(made, everything)] == ["s", "d", "u1", "a", "t", "u2"]

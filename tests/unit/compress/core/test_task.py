@@ -172,17 +172,33 @@ def test_a_transcript_is_pruned_where_its_content_is_asked_for(task: str, positi
     left = compressor().text(prompt, FOREVER).text
     assert left.count(task) == prompt.count(task)
     assert words(left) != words(prompt)
-    for kept in ("a few of the boxes", "if the rest isn't sure then we wait", "is not safe", "isn't ready", "3 signatures",
-                 "can't ship without it", "Shall we tell", "Maria: Yeah .", "second week of May"):  # fmt: skip
+    for kept in (
+        "a few of the boxes",
+        "if the rest isn't sure then we wait",
+        "is not safe",
+        "isn't ready",
+        "3 signatures",
+        "can't ship without it",
+        "Shall we tell",
+        "Maria: Yeah .",
+        "second week of May",
+    ):
         assert kept in left
     assert "um" not in words(left)
     assert "the the" not in left
 
 
 @pytest.mark.parametrize(
-    "task", [*MATTERS.values(), *CONTENT, "Answer yes or no: is it the one that we saw?", "A few will do, you know.",
-             "Let a be the number of apples. What is a?", "If you are not sure then say so."],
-)  # fmt: skip
+    "task",
+    [
+        *MATTERS.values(),
+        *CONTENT,
+        "Answer yes or no: is it the one that we saw?",
+        "A few will do, you know.",
+        "Let a be the number of apples. What is a?",
+        "If you are not sure then say so.",
+    ],
+)
 def test_an_instruction_alone_is_never_changed(task: str) -> None:
     assert compressor().text(task, FOREVER).text == task
     assert compressor().text(f"<LLMLINGUA>{task}</LLMLINGUA>", FOREVER).text == task
@@ -211,15 +227,19 @@ def test_a_sentence_without_end_that_goes_on_in_another_language_stays(times: in
 @pytest.mark.parametrize(
     "text",
     [
-        MATERIALS["log"], MATERIALS["dialogue"], MATERIALS["examples"],
+        MATERIALS["log"],
+        MATERIALS["dialogue"],
+        MATERIALS["examples"],
         "Name: Um Bongo\nCity: Oslo\nName: Uh Oh\nCity: Rome\nName: Er Win\nCity: Bern",
         "Q: um what is it ?\nA: uh the end\nQ: you know why ?\nA: um it is so",
         "French: uh oui\nEnglish: uh yes\nFrench: um non\nEnglish: um no",
         "Step 1: um open the lid\nStep 2: uh take the pan\nStep 1: um wait\nStep 2: uh stir",
-        "key: um\nvalue: uh\nkey: the\nvalue: um", "Note: um the one\nTip: uh the other\nNote: um\nTip: uh",
-        "ERROR: um\nWARN: uh\nERROR: um\nWARN: uh", "Monday: um the gym\nTuesday: uh the pool",
+        "key: um\nvalue: uh\nkey: the\nvalue: um",
+        "Note: um the one\nTip: uh the other\nNote: um\nTip: uh",
+        "ERROR: um\nWARN: uh\nERROR: um\nWARN: uh",
+        "Monday: um the gym\nTuesday: uh the pool",
     ],
-)  # fmt: skip
+)
 def test_labels_that_are_no_speakers_make_no_transcript(text: str) -> None:
     assert transcripts(text, lambda _text: 1.0, Work()) == ()
 
@@ -227,15 +247,24 @@ def test_labels_that_are_no_speakers_make_no_transcript(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "task"),
     [
-        ("Summarise this.", Task.CONTENT), ("What was decided?", Task.CONTENT), ("", Task.NOTHING), ("--", Task.NOTHING),
-        ("Here is the transcript of our call:", Task.NOTHING), ("Be nice.", Task.UNKNOWN), ("Now sing.", Task.UNKNOWN),
-        ("What rhymes?", Task.WORDING), ("Summarise this in Dutch.", Task.WORDING), ("Was ist passiert?", Task.UNKNOWN),
-        ("Summarise this. Then sing.", Task.UNKNOWN), ("Fasse es zusammen.", Task.UNKNOWN),
+        ("Summarise this.", Task.CONTENT),
+        ("What was decided?", Task.CONTENT),
+        ("", Task.NOTHING),
+        ("--", Task.NOTHING),
+        ("Here is the transcript of our call:", Task.NOTHING),
+        ("Be nice.", Task.UNKNOWN),
+        ("Now sing.", Task.UNKNOWN),
+        ("What rhymes?", Task.WORDING),
+        ("Summarise this in Dutch.", Task.WORDING),
+        ("Was ist passiert?", Task.UNKNOWN),
+        ("Summarise this. Then sing.", Task.UNKNOWN),
+        ("Fasse es zusammen.", Task.UNKNOWN),
         ("What did Ann say about the word list?", Task.CONTENT),
         ("What did Ann say about it word for word?", Task.WORDING),
-        ("What did Ann say about it, in French?", Task.WORDING), ("What did they decide?", Task.CONTENT),
+        ("What did Ann say about it, in French?", Task.WORDING),
+        ("What did they decide?", Task.CONTENT),
     ],
-)  # fmt: skip
+)
 def test_what_is_asked(text: str, task: Task) -> None:
     assert asked(text, english, Work()) is task
 
@@ -265,7 +294,7 @@ ASK = f"{TRANSCRIPT}\n\nWhat was decided?"
         ([("user", "What was decided?"), ("tool", TRANSCRIPT)], Task.CONTENT),
         ([("user", "Read it out."), ("tool", ASK)], Task.UNKNOWN),
     ],
-)  # fmt: skip
+)
 def test_the_whole_request_says_what_is_asked(messages: list[tuple[str, str]], task: Task) -> None:
     found = asked_of_request(request(*messages), english, Work())
     assert found is task

@@ -86,13 +86,24 @@ def test_the_upstream_isnt_told_of_the_caller() -> None:
 
 def test_only_the_named_headers_go_on_and_the_log_sees_the_others_without_secrets() -> None:
     many = [(f"X-{i}", str(i)) for i in range(150)]
-    headers = [("Host", "h"), ("Content-Type", "a/b"), ("X-Keep", "1"), ("X-Api-Key", "sk"), ("X-Id", "i"),
-               ("traceparent", "t"), *many]  # fmt: skip
+    headers = [
+        ("Host", "h"),
+        ("Content-Type", "a/b"),
+        ("X-Keep", "1"),
+        ("X-Api-Key", "sk"),
+        ("X-Id", "i"),
+        ("traceparent", "t"),
+        *many,
+    ]
     code = Code(exchange(headers), access=[scripts.only_headers(["x-keep"], correlation_header="X-Id")])
     code.access()
     assert dict(code.x.headers) == {
-        "Host": "h", "Content-Type": "a/b", "X-Keep": "1", "Accept": "*/*", "User-Agent": "Tenantgate",
-    }  # fmt: skip
+        "Host": "h",
+        "Content-Type": "a/b",
+        "X-Keep": "1",
+        "Accept": "*/*",
+        "User-Agent": "Tenantgate",
+    }
     ((key, logged),) = code.x.serialize_values
     assert key == "request.headers"
     assert len(logged) == 100
@@ -184,14 +195,26 @@ ERRORS = {"header_filter": [scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_B
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (401, '{"message":"Unauthorized"}', ("The API key is missing", "invalid_request_error", "invalid_api_key")),
-        (429, '{"message":"API rate limit exceeded"}', ("Rate limit reached", "requests", "rate_limit_exceeded")),
+        (
+            401,
+            '{"message":"Unauthorized"}',
+            ("The API key is missing", "invalid_request_error", "invalid_api_key"),
+        ),
+        (
+            429,
+            '{"message":"API rate limit exceeded"}',
+            ("Rate limit reached", "requests", "rate_limit_exceeded"),
+        ),
         (418, "<html>", ("The request failed.", "invalid_request_error", "error")),
         (502, "", ("The provider could not", "server_error", "bad_gateway")),
-        (400, '{"error":{"message":"no \\"model\\""}}', ('no "model"', "invalid_request_error", "invalid_request")),
+        (
+            400,
+            '{"error":{"message":"no \\"model\\""}}',
+            ('no "model"', "invalid_request_error", "invalid_request"),
+        ),
         (403, '{"error":{"code":"blocked","message":"m"}}', None),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_an_error_has_openais_shape(
     status: int, body: str, error: tuple[str, str, str] | None, pieces: int

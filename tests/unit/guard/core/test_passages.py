@@ -20,13 +20,28 @@ BODY: dict[str, Any] = {
     "user": "u-1",
     "messages": [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64," + PNG}}]},
-        {"role": "assistant", "content": None, "tool_calls": [
-            {"id": "c1", "type": "function", "function": {"name": "mail", "arguments": '{"to": "jane\\u0040example.com"}'}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Look:"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64," + PNG}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {
+                    "id": "c1",
+                    "type": "function",
+                    "function": {"name": "mail", "arguments": '{"to": "jane\\u0040example.com"}'},
+                }
+            ],
+        },
         {"role": "tool", "tool_call_id": "c1", "content": "sent to jane@example.com"},
         {"role": "user", "content": "thanks"},
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +88,11 @@ def test_rewriting_keeps_everything_else() -> None:
         {"messages": [{"role": "user", "content": [{"type": "HIDDEN", "text": ""}]}]},
         {"messages": [{"role": "user", "content": [{"source": {"type": "text", "data": "my HIDDEN text"}}]}]},
         {"messages": [{"role": "user", "content": [{"source": {"data": "HIDDEN" + "A" * 299}}]}]},
-        {"messages": [{"role": "user", "content": [{"file": {"file_data": "these are HIDDEN words " * 20}}]}]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"file": {"file_data": "these are HIDDEN words " * 20}}]}
+            ]
+        },
         {"messages": [{"role": "user", "content": [{"image_url": {"url": "data:text/plain,HIDDEN"}}]}]},
         {"messages": [{"role": "user", "content": [{"image_url": {"url": "https://x.example/?q=HIDDEN"}}]}]},
         {"messages": [{"role": "user", "content": [{"image_url": "https://x.example/?q=HIDDEN"}]}]},
@@ -81,9 +100,17 @@ def test_rewriting_keeps_everything_else() -> None:
         {"messages": [{"role": "user", "content": [{"image_url": {"detail": "HIDDEN"}}]}]},
         {"messages": [{"role": "user", "content": {"HIDDEN": 1}}]},
         {"messages": [{"role": "assistant", "tool_calls": [{"id": "HIDDEN"}]}]},
-        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "HIDDEN", "arguments": "{}"}}]}]},
+        {
+            "messages": [
+                {"role": "assistant", "tool_calls": [{"function": {"name": "HIDDEN", "arguments": "{}"}}]}
+            ]
+        },
         {"messages": [{"role": "assistant", "tool_calls": [{"custom": {"name": "x", "input": "HIDDEN"}}]}]},
-        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": {"name": "HIDDEN"}}}]}]},
+        {
+            "messages": [
+                {"role": "assistant", "tool_calls": [{"function": {"arguments": {"name": "HIDDEN"}}}]}
+            ]
+        },
         {"messages": "HIDDEN"},
         {"model": "HIDDEN"},
         {"stop": ["HIDDEN"]},
@@ -93,7 +120,11 @@ def test_rewriting_keeps_everything_else() -> None:
         {"metadata": {"type": {"HIDDEN": {}}}},
         {"documents": [{"id": "HIDDEN"}]},
         {"tool_choice": {"type": "function", "function": {"name": "HIDDEN"}}},
-        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": {"HIDDEN": {}}}}}]},
+        {
+            "tools": [
+                {"type": "function", "function": {"name": "f", "parameters": {"properties": {"HIDDEN": {}}}}}
+            ]
+        },
         {"tools": [{"function": {"parameters": {"properties": {"type": {"type": "HIDDEN"}}}}}]},
         {"tools": [{"function": {"parameters": {"properties": {"name": {"default": {"id": "HIDDEN"}}}}}}]},
         {"tools": [{"function": {"parameters": {"properties": {"x": {"enum": ["a", "HIDDEN"]}}}}}]},
@@ -101,7 +132,7 @@ def test_rewriting_keeps_everything_else() -> None:
         {"logit_bias": {"HIDDEN": 1}},
         {"stream_options": {"include_usage": "HIDDEN"}},
     ],
-)  # fmt: skip
+)
 def test_all_that_a_request_may_hold_is_read_and_can_be_changed(extra: dict[str, Any]) -> None:
     body = {"messages": [], **extra}
     passage = of_request(body, "concatenate_all_content")
@@ -113,12 +144,29 @@ def test_all_that_a_request_may_hold_is_read_and_can_be_changed(extra: dict[str,
 
 def test_words_and_identifiers_of_the_api_say_nothing() -> None:
     body = {
-        "model": "gpt-4o-mini", "temperature": 0.5, "seed": 1234567, "tool_choice": "auto", "service_tier": "auto",
-        "tools": [{"type": "function", "function": {"name": "mail", "parameters": {
-            "type": "object", "properties": {"to": {"type": "string"}}, "required": ["to"]}}}],
-        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]},
-                     {"role": "tool", "tool_call_id": "call_1", "content": "done"}],
-    }  # fmt: skip
+        "model": "gpt-4o-mini",
+        "temperature": 0.5,
+        "seed": 1234567,
+        "tool_choice": "auto",
+        "service_tier": "auto",
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": "mail",
+                    "parameters": {
+                        "type": "object",
+                        "properties": {"to": {"type": "string"}},
+                        "required": ["to"],
+                    },
+                },
+            }
+        ],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "done"},
+        ],
+    }
     passage = of_request(body, "concatenate_all_content")
     assert passage.text[: passage.prose].split() == ["Hi", "done", "to"]
     assert passage.text[passage.prose :].split() == ["call_1", "gpt-4o-mini", "mail", "to"]
@@ -169,9 +217,12 @@ def test_files_are_not_read(prefix: str, head: bytes) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"my card is 4111 1111 1111 1111 " * 20, b"\x89PNG\r\n\x1a\n" + b"my card is 4111 1111 1111 1111 " * 20,
-     b"%PDF-1.4\n" + b"my card is 4111 1111 1111 1111 " * 20],
-)  # fmt: skip
+    [
+        b"my card is 4111 1111 1111 1111 " * 20,
+        b"\x89PNG\r\n\x1a\n" + b"my card is 4111 1111 1111 1111 " * 20,
+        b"%PDF-1.4\n" + b"my card is 4111 1111 1111 1111 " * 20,
+    ],
+)
 def test_a_text_is_no_file_whatever_it_says(raw: bytes) -> None:
     part = {"file": {"file_data": "data:application/pdf;base64," + base64.b64encode(raw).decode()}}
     passage = of_request({"messages": [{"role": "user", "content": [part]}]}, "concatenate_all_content")

@@ -23,16 +23,36 @@ def chunk(**delta: Any) -> str:
 @pytest.mark.parametrize(
     ("raw", "kind", "text"),
     [
-        (chunk(content="jane@exa") + chunk(content="mple.com") + "data: [DONE]\n\n", "text/event-stream", "jane@example.com"),
-        (('data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"jane@"}}\r\n\r\n'
-          'data: {"delta":{"text":"example.com"}}\r\n\r\n'), "text/event-stream; charset=utf-8", "jane@example.com"),
-        ('{"content":[{"type":"text","text":"jane@example.com"}],"stop_reason":"end_turn","id":"x"}', "application/json",
-         "jane@example.com"),
-        ('{"id":"x","choices":[{"message":{"role":"assistant","content":"jane@example.com"}}]}', "application/json",
-         "jane@example.com"),
-        ('{"candidates":[{"content":{"parts":[{"text":"jane@example.com"}]},"finishReason":"STOP"}]}', None, "jane@example.com"),
+        (
+            chunk(content="jane@exa") + chunk(content="mple.com") + "data: [DONE]\n\n",
+            "text/event-stream",
+            "jane@example.com",
+        ),
+        (
+            (
+                'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"jane@"}}\r\n\r\n'
+                'data: {"delta":{"text":"example.com"}}\r\n\r\n'
+            ),
+            "text/event-stream; charset=utf-8",
+            "jane@example.com",
+        ),
+        (
+            '{"content":[{"type":"text","text":"jane@example.com"}],"stop_reason":"end_turn","id":"x"}',
+            "application/json",
+            "jane@example.com",
+        ),
+        (
+            '{"id":"x","choices":[{"message":{"role":"assistant","content":"jane@example.com"}}]}',
+            "application/json",
+            "jane@example.com",
+        ),
+        (
+            '{"candidates":[{"content":{"parts":[{"text":"jane@example.com"}]},"finishReason":"STOP"}]}',
+            None,
+            "jane@example.com",
+        ),
     ],
-)  # fmt: skip
+)
 def test_replies_of_any_provider_are_read_and_rewritten_in_openai_s_shape(
     raw: str, kind: str | None, text: str
 ) -> None:

@@ -29,9 +29,7 @@ from tenantgate.pii.core import (
     normalise,
     readings,
 )
-from tenantgate.pii.core import (
-    decoded_views as views,
-)
+from tenantgate.pii.core import decoded_views as views
 from tenantgate.pii.core.decoded_views import DEPTH
 
 MAIL = "nina.roe@example.com"
@@ -77,14 +75,16 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "base64": lambda t: base64.b64encode(t.encode()).decode(),
     "base64 url": lambda t: base64.urlsafe_b64encode(f"mail: {t}?".encode()).decode().rstrip("="),
     "base64 wide": lambda t: base64.b64encode(t.encode("utf-16-le")).decode(),
-    "base64 lines": lambda t: base64.encodebytes(("the value that you asked for is " + t).encode() * 3).decode(),
+    "base64 lines": lambda t: base64.encodebytes(
+        ("the value that you asked for is " + t).encode() * 3
+    ).decode(),
     "base64 glued": lambda t: "/a/b" + base64.b64encode(t.encode()).decode(),
     "base32": lambda t: base64.b32encode(t.encode()).decode(),
     "hex bytes": lambda t: t.encode().hex(),
     "hex dump": lambda t: t.encode().hex(" "),
     "binary": lambda t: " ".join(f"{b:08b}" for b in t.encode()),
     "codes": lambda t: ", ".join(str(b) for b in t.encode()),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
@@ -236,9 +236,37 @@ def test_a_costly_detector_reads_a_doubtful_escape_and_not_the_others_twice() ->
 
 @pytest.mark.parametrize(
     "piece",
-    ["\\", "\\n", "\\\\n", "%", "%25", "&", "&amp;", "&#", "=", "=3D", "=\n", "+", "a+", "U+0041", "41 ", "41", "aGVsbG8g", "{", "[", '"', '\\"',
-     '{"a":', "QUJD\n", "0x41, ", "01000001 ", "65, ", "\u0430", "a\u0430"],
-)  # fmt: skip
+    [
+        "\\",
+        "\\n",
+        "\\\\n",
+        "%",
+        "%25",
+        "&",
+        "&amp;",
+        "&#",
+        "=",
+        "=3D",
+        "=\n",
+        "+",
+        "a+",
+        "U+0041",
+        "41 ",
+        "41",
+        "aGVsbG8g",
+        "{",
+        "[",
+        '"',
+        '\\"',
+        '{"a":',
+        "QUJD\n",
+        "0x41, ",
+        "01000001 ",
+        "65, ",
+        "\u0430",
+        "a\u0430",
+    ],
+)
 def test_readings_are_no_longer_than_the_text_and_few(piece: str) -> None:
     text = piece * 400
     try:
@@ -250,13 +278,28 @@ def test_readings_are_no_longer_than_the_text_and_few(piece: str) -> None:
 
 
 TOLD = (
-    f"write to {MAIL}, please", "card 4111 1111 1111 1111 exp 12/27", "IBAN DE89370400440532013000", f"GITHUB_TOKEN={KEY}",
-    "call +49 30 901820 or (030) 901820", "born on 7 May 1981 in Rome", "my password is hunter2", 'password: "correct horse battery"',
-    "order number 4111111111111112", "DB_PASSWORD=letmein\nDB_USER=me", "postgres://me:s3cr3t@db.example.com/x", "NHS number 943 476 5919",
-    "Hauptstraße 12, 10115 Berlin", "aws secret wJalrXUtnFEMI/K7MDENG/bPxRfiCYzEXAMPLEKEY1", "192.168.10.254", "driver's license number U62928788",
-    "version 10.0.19.45", "Authorization: Bearer abcdef0123456789abcdef", "P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<\nL898902C36UTO7408122F1204159ZE184226B<<<<<10",
-    "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0" * 8 + ".c2lnbmF0dXJl", "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 9 + "-----END RSA PRIVATE KEY-----",
-)  # fmt: skip
+    f"write to {MAIL}, please",
+    "card 4111 1111 1111 1111 exp 12/27",
+    "IBAN DE89370400440532013000",
+    f"GITHUB_TOKEN={KEY}",
+    "call +49 30 901820 or (030) 901820",
+    "born on 7 May 1981 in Rome",
+    "my password is hunter2",
+    'password: "correct horse battery"',
+    "order number 4111111111111112",
+    "DB_PASSWORD=letmein\nDB_USER=me",
+    "postgres://me:s3cr3t@db.example.com/x",
+    "NHS number 943 476 5919",
+    "Hauptstraße 12, 10115 Berlin",
+    "aws secret wJalrXUtnFEMI/K7MDENG/bPxRfiCYzEXAMPLEKEY1",
+    "192.168.10.254",
+    "driver's license number U62928788",
+    "version 10.0.19.45",
+    "Authorization: Bearer abcdef0123456789abcdef",
+    "P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<\nL898902C36UTO7408122F1204159ZE184226B<<<<<10",
+    "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0" * 8 + ".c2lnbmF0dXJl",
+    "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 9 + "-----END RSA PRIVATE KEY-----",
+)
 PROSE = (
     "and so on ",
     "The next line, then. ",
@@ -268,7 +311,21 @@ PROSE = (
     "аdmin ",
     "1 2 3 ",
 )
-MARKS = ("&amp;", "%20", "\\n", '\\"', "&nbsp;", "a+b", "<b>", "\\u0041", "\\101", "=3D", "%2B1", "\\\\n", "QWxsIGlzIHdlbGwsIHRoYW5rIHlvdQ==")  # fmt: skip
+MARKS = (
+    "&amp;",
+    "%20",
+    "\\n",
+    '\\"',
+    "&nbsp;",
+    "a+b",
+    "<b>",
+    "\\u0041",
+    "\\101",
+    "=3D",
+    "%2B1",
+    "\\\\n",
+    "QWxsIGlzIHdlbGwsIHRoYW5rIHlvdQ==",
+)
 PARTS = st.one_of(
     st.sampled_from(TOLD),
     st.sampled_from(MARKS),
@@ -306,8 +363,11 @@ def test_the_search_near_a_change_finds_what_is_there(name: str, far: int, mark:
     filler = ("word " * 200)[:far]
     for told in TOLD:
         for text in (
-            f"{mark}{filler}{told}", f"{told}{filler}{mark}", f"{told[:9]}{mark}{told[9:]}{filler}", f"{told[:-4]}{mark}{told[-4:]}",
-        ):  # fmt: skip
+            f"{mark}{filler}{told}",
+            f"{told}{filler}{mark}",
+            f"{told[:9]}{mark}{told[9:]}{filler}",
+            f"{told[:-4]}{mark}{told[-4:]}",
+        ):
             whole = f"{'so ' * 250}{text}{' so' * 250}"
             assert searched(whole, name, FINDERS[name][1]) == searched(whole, name, None)
 

@@ -32,9 +32,11 @@ scalars = st.one_of(
 )
 documents = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3) | inner.map(json.dumps),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3) | inner.map(json.dumps)
+    ),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 def find(text: str) -> tuple[Finding, ...]:
@@ -92,12 +94,15 @@ def test_json_within_prose_comes_back(before: str, document: Any, after: str) ->
         ('{"card":4111111111111111}', '{"card":"[CREDIT_CARD_1]"}'),
         ('{"card":[4111111111111111,"4111111111111111"]}', '{"card":["[CREDIT_CARD_1]","[CREDIT_CARD_2]"]}'),
         (r'{"a":"{\"card\":4111111111111111}"}', r'{"a":"{\"card\":\"[CREDIT_CARD_1]\"}"}'),
-        ("cards (4111111111111111) and [4111111111111111 or so]", "cards ([CREDIT_CARD_1]) and [[CREDIT_CARD_1] or so]"),
+        (
+            "cards (4111111111111111) and [4111111111111111 or so]",
+            "cards ([CREDIT_CARD_1]) and [[CREDIT_CARD_1] or so]",
+        ),
         (r'{"a": "x\nnina@example.com', r'{"a": "x\n[EMAIL_ADDRESS_1]'),
         (r'{"nina@example.com": "nina\u0040example.com"}', '{"[EMAIL_ADDRESS_1]": "[EMAIL_ADDRESS_2]"}'),
         ("https://x.example/?to=nina%40example.com&b=1", "https://x.example/?to=[EMAIL_ADDRESS_1]&b=1"),
     ],
-)  # fmt: skip
+)
 def test_only_the_value_changes(text: str, new: str) -> None:
     made, placeholders = masked(text)
     assert made == new

@@ -27,8 +27,7 @@ def test_a_credential_is_found_whatever_stands_beside_it(around: str, secret: st
 
 
 @pytest.mark.parametrize(
-    ("around", "value"),
-    [*itertools.product(BEFORE, NUMBERS), *itertools.product(AROUND, PERSONAL)],
+    ("around", "value"), [*itertools.product(BEFORE, NUMBERS), *itertools.product(AROUND, PERSONAL)]
 )
 def test_a_value_is_found_whatever_stands_beside_it(around: str, value: str) -> None:
     text = around.format(value)

@@ -19,9 +19,15 @@ from tenantgate.time_left import OutOfTimeError, limited
 PROSE = TEXTS["prose"](3 * PIECE)
 PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\n" + "QUJDREVGR0hJSktMTU5P\n" * 800 + "-----END PRIVATE KEY-----"
 SECRETS = (
-    "jane.roe@example.com", "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "+49 30 901820", "AKIAIOSFODNN7EXAMPLE",
-    "password: xK9!mQ2z", "ghp_" + "a1B2" * 9, PRIVATE_KEY,
-)  # fmt: skip
+    "jane.roe@example.com",
+    "4111 1111 1111 1111",
+    "DE89 3704 0044 0532 0130 00",
+    "+49 30 901820",
+    "AKIAIOSFODNN7EXAMPLE",
+    "password: xK9!mQ2z",
+    "ghp_" + "a1B2" * 9,
+    PRIVATE_KEY,
+)
 
 
 def both(text: str) -> tuple[Finding, ...]:
