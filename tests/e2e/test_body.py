@@ -246,6 +246,33 @@ def test_errors_of_the_gateway_itself_have_openais_shape(gateway: Gateway) -> No
     assert sent(gateway) == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models",
+        "/v1/embeddings",
+        "/nobody/openai/gpt-4o-mini/models?limit=2",
+        "/v1/responses/",
+        "/v1/messages",
+    ],
+)
+def test_an_operation_that_isnt_there_has_it_too(gateway: Gateway, path: str) -> None:
+    client = gateway.client("acme")
+    url = urllib.parse.urljoin(client.url, path)
+    for method in ("GET", "POST"):
+        reply = Client(url, client.key, client.model).send(said(), method=method)
+        assert refused(reply, 404)["code"] == "unknown_url"
+
+
+def test_other_paths_of_the_gateway_keep_kongs_error(gateway: Gateway) -> None:
+    client = gateway.client("acme")
+    reply = Client(urllib.parse.urljoin(client.url, "/shop/carts?x=/models"), client.key, client.model).send(
+        b"{}"
+    )
+    assert reply.status == 404
+    assert "error" not in reply.json
+
+
 def test_a_body_without_a_length_is_read_and_too_large_like_any_other(gateway: Gateway) -> None:
     client = gateway.client("acme")
     at = urllib.parse.urlsplit(client.url)

@@ -53,7 +53,16 @@ ERROR_HEAD_EARLY: Final = _error_head_where("kong.response.get_status() == 413")
 """pre-function: the same where nginx ends a request in the middle of a plugin's access, since a body without a
 length turns out too large; then Kong runs the filters of the plugins up to that one only."""
 
-ERROR_HEAD_ELSEWHERE: Final = _error_head_where('ngx.var.request_uri:find("^[^?]*/chat/completions")')
+_OPERATIONS: Final = "completions embeddings generations messages models moderations responses speech transcriptions translations"
+"""Ends of paths by which a client of an LLM is known (OpenAI's API reference; ``messages`` is Anthropic's)."""
+
+_NAMES_OPERATION: Final = (
+    "({" + ", ".join(f"{name} = true" for name in _OPERATIONS.split()) + "})"
+    '[ngx.var.request_uri:match("^[^?]*/(%a+)/?")]'
+)
+ERROR_HEAD_ELSEWHERE: Final = _error_head_where(
+    f'({_NAMES_OPERATION} or ngx.var.request_uri:find("^[^?]*/chat/completions"))'
+)
 """The same for all of the gateway, so only where a client of an LLM was wrong: no such route, or a body that nginx
 didn't take."""
 
