@@ -53,7 +53,10 @@ ERROR_HEAD_EARLY: Final = _error_head_where("kong.response.get_status() == 413")
 """pre-function: the same where nginx ends a request in the middle of a plugin's access, since a body without a
 length turns out too large; then Kong runs the filters of the plugins up to that one only."""
 
-_OPERATIONS: Final = "completions embeddings generations messages models moderations responses speech transcriptions translations"
+_OPERATIONS: Final = (
+    "completions embeddings generations messages models moderations responses "
+    "speech transcriptions translations"
+)
 """Ends of paths by which a client of an LLM is known (OpenAI's API reference; ``messages`` is Anthropic's)."""
 
 _NAMES_OPERATION: Final = (
