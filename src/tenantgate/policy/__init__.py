@@ -1,0 +1,1 @@
+"""The policy directory: what each tenant may do, as one record a tenant, versioned."""

@@ -1,0 +1,1 @@
+"""Pure parts of the policy directory: records, lookups, differences; no I/O, clock or randomness."""

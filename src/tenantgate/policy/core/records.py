@@ -1,0 +1,206 @@
+"""Records of the policy directory: one a tenant, compiled from tenants.yaml, read by the engine.
+
+A record is JSON in ASCII with sorted keys, so that equal policies are equal bytes. It holds no secret: credentials of
+providers are vault references, which Kong resolves for the request that needs them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from tenantgate.errors import ConfigError
+from tenantgate.tenant import TenantId
+
+__all__ = ["FORMAT", "ModelPolicy", "Target", "TenantPolicy", "read_record", "write_record"]
+
+FORMAT: Final = 1
+"""Version of a record's format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A model at a provider, as Kong's ai-proxy is configured for it (kong/llm/schemas/init.lua)."""
+
+    provider: str
+    """ai-proxy's ``model.provider``."""
+    name: str
+    """The model's name at the provider."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """ai-proxy's ``model.options``."""
+    header_name: str | None = None
+    """The request header of the credential; None: none is sent."""
+    credential: str | None = None
+    """A vault reference, ``{vault://…}``."""
+    bearer: bool = False
+    """Whether ``Bearer`` stands before the credential."""
+    response_streaming: str = "allow"
+    """allow, deny or always."""
+    accept_encoding: str | None = None
+    """``Accept-Encoding`` to the provider, where ai-proxy's driver would let the client's own pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPolicy:
+    """What holds for one model of a tenant."""
+
+    provider: str
+    """The provider's name in tenants.yaml."""
+    model: str
+    """The model's name in tenants.yaml."""
+    route_name: str
+    """``llm.{provider}.{model}.{tenant}``, the partition of the cache and the route of audit records."""
+    aliases: tuple[str, ...] = ()
+    """Further names by which the tenant's clients may ask for it."""
+    targets: tuple[Target, ...] = ()
+    """Where requests go, the first choice first; at least one."""
+    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By section of tenants.yaml (``guardrails``, ``cache`` …, ``limits``) the stage's configuration, without what
+    the gateway has for all tenants (Redis, encryption key)."""
+    fail_closed: bool = False
+    """Whether requests are refused while there is no engine to check them."""
+    reply_guard: bool = False
+    """Whether replies are held back until the engine has checked them."""
+    log_payloads: bool = False
+    """Whether the log phase needs the reply's text."""
+
+    @property
+    def qualified(self) -> str:
+        """``provider/model``."""
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantPolicy:
+    """One tenant's record."""
+
+    tenant: TenantId
+    models: tuple[ModelPolicy, ...] = ()
+
+
+def write_record(policy: TenantPolicy) -> bytes:
+    """The bytes of a record; equal policies have equal bytes."""
+    tree = {
+        "format": FORMAT,
+        "tenant": str(policy.tenant),
+        "models": [asdict(model) for model in policy.models],
+    }
+    return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
+
+
+def read_record(tenant: str, raw: bytes) -> TenantPolicy:
+    """The policy in a record of the tenant with this id.
+
+    Raises:
+        ConfigError: it is no record of this format, or another tenant's; names the member and its problem.
+    """
+    try:
+        tree = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ConfigError("record: isn't JSON") from None
+    members = _Members(tree, "record")
+    if (found := members.get("format", int, 0)) != FORMAT:
+        raise ConfigError(f"record.format: {found} can't be read by this version, which reads {FORMAT}")
+    if members.get("tenant", str) != tenant:
+        raise ConfigError("record.tenant: is another tenant's id")
+    models = tuple(_model(m) for m in members.records("models"))
+    members.end()
+    return TenantPolicy(tenant=TenantId(tenant), models=models)
+
+
+def _model(members: _Members) -> ModelPolicy:
+    made = ModelPolicy(
+        provider=members.get("provider", str),
+        model=members.get("model", str),
+        route_name=members.get("route_name", str),
+        aliases=members.texts("aliases"),
+        targets=tuple(_target(t) for t in members.records("targets")),
+        stages=_stages(members),
+        fail_closed=members.get("fail_closed", bool, False),
+        reply_guard=members.get("reply_guard", bool, False),
+        log_payloads=members.get("log_payloads", bool, False),
+    )
+    members.end()
+    if not made.targets:
+        raise ConfigError(f"{members.where}.targets: needs one at least")
+    return made
+
+
+def _target(members: _Members) -> Target:
+    made = Target(
+        provider=members.get("provider", str),
+        name=members.get("name", str),
+        options=members.get("options", dict, {}),
+        header_name=members.get("header_name", str, None),
+        credential=members.get("credential", str, None),
+        bearer=members.get("bearer", bool, False),
+        response_streaming=members.get("response_streaming", str, "allow"),
+        accept_encoding=members.get("accept_encoding", str, None),
+    )
+    members.end()
+    return made
+
+
+def _stages(members: _Members) -> Mapping[str, Mapping[str, Any]]:
+    found: Mapping[str, Any] = members.get("stages", dict, {})
+    for section, values in found.items():
+        if not isinstance(values, dict):
+            raise ConfigError(f"{members.where}.stages.{section}: must be an object")
+    return found
+
+
+_REQUIRED: Final = object()
+
+
+class _Members:
+    """An object of the record, whose members are taken one by one; what is left over at `end` is an error."""
+
+    def __init__(self, value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: must be an object")
+        self.where = where
+        self._left = dict(value)
+
+    def get(self, name: str, kind: type, default: Any = _REQUIRED) -> Any:
+        value = self._left.pop(name, _REQUIRED)
+        if value is _REQUIRED:
+            if default is _REQUIRED:
+                raise ConfigError(f"{self.where}.{name}: required")
+            return default
+        # bool is an int in Python, and no number here.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ConfigError(f"{self.where}.{name}: must be {_KINDS[kind]}")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        found: Sequence[Any] = self.get(name, list, [])
+        if not all(isinstance(text, str) for text in found):
+            raise ConfigError(f"{self.where}.{name}: must be a list of texts")
+        return tuple(found)
+
+    def records(self, name: str) -> list[_Members]:
+        found: Sequence[Any] = self.get(name, list, [])
+        return [_Members(value, f"{self.where}.{name}[{i}]") for i, value in enumerate(found)]
+
+    def end(self) -> None:
+        for name in self._left:
+            raise ConfigError(f"{self.where}.{name}: unknown member")
+
+
+_KINDS: Final[Mapping[type, str]] = {
+    bool: "true or false",
+    dict: "an object",
+    int: "a whole number",
+    list: "a list",
+    str: "a text",
+}
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(v) for v in value]
+    return value
