@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tenantgate.manifest import Feature, PluginManifest
 
-__all__ = ["FEATURES", "by_section", "features", "plugins"]
+__all__ = ["FEATURES", "by_section", "features", "plugins", "stages"]
 
 FEATURES: Final = ("tenantgate.audit", "tenantgate.cache", "tenantgate.compress", "tenantgate.guard")
 
@@ -27,7 +27,12 @@ def _feature(package: str) -> Feature:
 
 
 def plugins() -> tuple[PluginManifest[Any], ...]:
-    """All plugins, in the order in which Kong runs them."""
+    """All plugins of Kong's, in the order in which Kong runs them."""
+    return tuple(stage for stage in stages() if stage.attachable)
+
+
+def stages() -> tuple[PluginManifest[Any], ...]:
+    """All stages of the engine, in the order in which they run: the plugins, and what is no plugin by itself."""
     return tuple(sorted((p for f in features() for p in f.plugins), key=lambda p: -p.priority))
 
 
