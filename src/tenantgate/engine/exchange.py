@@ -32,6 +32,7 @@ class Exchange(Host):
     """
 
     __slots__ = (
+        "_complete",
         "_credential_id",
         "_end",
         "_identifier",
@@ -54,11 +55,14 @@ class Exchange(Host):
         *,
         shared: Mapping[str, Any] | None = None,
         route_name: str = "",
+        complete: bool = True,
     ) -> None:
-        super().__init__(None, real.phase, deadline_ms=real.remaining_ms())
+        """`complete`: whether `shared` is all that stages may ask of ``kong.ctx.shared``; else Kong is asked, too."""
+        super().__init__(None, real.phase, deadline_ms=real.remaining_ms(), config_keys={})
+        self._complete = complete
         self.real = real
         self.served = True
-        self.route_name = route_name
+        self.name_route(route_name)
         self._whole_deadline = self._deadline
         self._tenant = packed.tenant
         self._credential_id, self._identifier = packed.credential, packed.id
@@ -78,6 +82,11 @@ class Exchange(Host):
         """The tenant, who is always known here."""
         found: TenantId = self._tenant
         return found
+
+    def name_route(self, name: str) -> None:
+        """Set the logical route, which stands in records and parts the cache."""
+        self.route_name = name
+        self.config_keys = {"route_id": name} if name else {}
 
     def limit(self, milliseconds: float | None) -> None:
         """Let the next stage take this long at most, within what the whole phase has left; None: all of that."""
@@ -105,7 +114,7 @@ class Exchange(Host):
                 return self._request_headers
             case "router.get_route":
                 return {"id": self.route_name, "name": self.route_name}
-            case "ctx.shared.get" if args[0] in self.shared or self.phase == "access":
+            case "ctx.shared.get" if self._complete or args[0] in self.shared:
                 return self.shared.get(args[0])
             case "ctx.shared.set" if self.phase != "response":
                 self.shared[args[0]] = args[1]

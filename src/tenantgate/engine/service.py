@@ -102,7 +102,8 @@ class Engine:
         model = self._model(exchange, tenant, packed, request)
         decision.model, decision.target = model, model.targets[0]
         decision.state[_TENANT_STATE] = model.qualified
-        exchange.route_name = exchange.shared[_ROUTE] = model.route_name
+        exchange.name_route(model.route_name)
+        exchange.shared[_ROUTE] = model.route_name
         if isinstance(request, ChatRequest) and request.model not in ("", decision.target.name):
             self._rename(exchange, request, decision)
         _run(exchange, tenant.stages(model))
@@ -118,7 +119,7 @@ class Engine:
             return found
         _refused.inc(reason="unknown_tenant")
         message, kind, code = BY_STATUS[403]
-        exchange.answer(403, error_body(message, kind=kind, code=code), {"Content-Type": JSON_TYPE})
+        return exchange.answer(403, error_body(message, kind=kind, code=code), {"Content-Type": JSON_TYPE})
 
     def _list_models(self, exchange: Exchange, tenant: Tenant, packed: PackedRequest) -> None:
         _, _, name = packed.path.partition("/models/")
@@ -175,7 +176,7 @@ class Engine:
         if packed is None or found is None:
             return  # without the engine's mark the reply is refused
         tenant, model = found
-        exchange = Exchange(host, packed, shared=_shared(packed), route_name=model.route_name)
+        exchange = Exchange(host, packed, shared=_shared(packed), route_name=model.route_name, complete=False)
         _run(exchange, tenant.stages(model))
 
     # -- log ----------------------------------------------------------------------------------------------
@@ -194,7 +195,13 @@ class Engine:
         if found is None:
             return
         tenant, model = found
-        exchange = Exchange(host, packed, shared=_shared(packed), route_name=model.route_name)
+        exchange = Exchange(
+            host,
+            packed,
+            shared=_shared(packed),
+            route_name=model.route_name,
+            complete=not model.reply_guard,  # whose verdict comes after the decision
+        )
         _run(exchange, tenant.stages(model))
 
     def _after(self, packed: PackedLog) -> tuple[Tenant, ModelPolicy] | None:

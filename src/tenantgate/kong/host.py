@@ -91,6 +91,7 @@ class Host:
         phase: ``access``, ``log`` or ``response``.
         config_keys: which entity of Kong's configuration runs: ``route_id``, ``service_id`` …
         pdk_calls: how many calls were made so far.
+        route_name: the route's logical name, where the engine runs the plugin's service.
         served: whether Tenantgate's server runs the phase (else kong-pdk's).
     """
 
@@ -105,6 +106,7 @@ class Host:
         "config_keys",
         "pdk_calls",
         "phase",
+        "route_name",
         "served",
     )
 
@@ -119,6 +121,7 @@ class Host:
         self.config_keys: Mapping[str, str] = config_keys or {}
         self.pdk_calls = 0
         self.answered: int | None = None
+        self.route_name = ""
         self._tenant: Any = _UNSET
         self._body: Any = _UNSET
         self._headers: Any = _UNSET
@@ -158,6 +161,9 @@ class Host:
             self._tenant = TenantId(_text(custom_id)) if custom_id else None
         found: TenantId | None = self._tenant
         return found
+
+    def belongs_to(self, tenant: TenantId) -> None:
+        """Say whose request this is, so that its work counts for the tenant. No call."""
 
     def body(self) -> bytes:
         """The whole request body, also from nginx's temporary file. Not in log. One call, the first time."""

@@ -6,7 +6,8 @@ Sources: https://platform.openai.com/docs/api-reference/models, https://platform
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
@@ -35,7 +36,7 @@ class ModelError:
         return error_body(self.message, kind=kind, code=self.code, param="model", request_id=request_id)
 
 
-def by_body(policy: TenantPolicy, name: str, known: Set[str]) -> ModelPolicy | ModelError:
+def by_body(policy: TenantPolicy, name: str, known: AbstractSet[str]) -> ModelPolicy | ModelError:
     """The model that a body's ``model`` names; `known` are the names of all models of the gateway."""
     if not name:
         return ModelError(
@@ -45,7 +46,7 @@ def by_body(policy: TenantPolicy, name: str, known: Set[str]) -> ModelPolicy | M
 
 
 def by_path(
-    policy: TenantPolicy, captures: Mapping[str, str], body_model: str | None, known: Set[str]
+    policy: TenantPolicy, captures: Mapping[str, str], body_model: str | None, known: AbstractSet[str]
 ) -> ModelPolicy | ModelError:
     """The model that a path's ``provider`` and ``model`` name, with which the body's must agree where it has one."""
     if (tenant := captures.get("tenant")) and unquote(tenant) != str(policy.tenant):
@@ -65,7 +66,7 @@ def by_path(
     return found
 
 
-def _no_model(policy: TenantPolicy, name: str, known: Set[str]) -> ModelError:
+def _no_model(policy: TenantPolicy, name: str, known: AbstractSet[str]) -> ModelError:
     shown = "".join(c if c.isprintable() else "?" for c in name[:_NAME])
     if name in known:
         return ModelError(
