@@ -1,0 +1,1 @@
+"""The policy directory: what holds for each tenant, in numbered versions, and where they are stored."""

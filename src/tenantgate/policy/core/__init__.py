@@ -1,0 +1,1 @@
+"""The policy directory's data and ports, without I/O."""
