@@ -44,10 +44,7 @@ class Limit:
 
 def limits_of(tenant: RateLimit | None, model: RateLimit | None, key: RateLimit | None) -> tuple[Limit, ...]:
     """The limits that count one request: the model's own in place of the tenant's, and the key's always."""
-    if model is not None:
-        own = _limits(Subject.MODEL, model)
-    else:
-        own = _limits(Subject.TENANT, tenant)
+    own = _limits(Subject.TENANT, tenant) if model is None else _limits(Subject.MODEL, model)
     return (*own, *_limits(Subject.KEY, key))
 
 

@@ -1,13 +1,13 @@
 """Sliding windows: never more than a limit's requests in any period, whenever it begins.
 
-A window is a log of runs: requests within one sixtieth of the period are one run, which is counted until the last of them
-is a period old. A limit of up to sixty requests is exact therefore. Above, no window ever holds too many, and a request is
-counted for a sixtieth of the period too long at most. Kong's counters begin anew with each minute of the clock, so twice
-the limit can pass around its turn; GCRA (the generic cell rate algorithm) lets nearly twice the limit pass in the first
-period after a pause.
+A window is a log of runs: requests within one sixtieth of the period are one run, which is counted until the last of
+them is a period old. A limit of up to sixty requests is therefore exact. Above, too, no period ever has too many, and
+a request is counted for a sixtieth of the period too long at most. Kong's counters begin anew with each minute of the
+clock, so twice the limit can pass around its turn; GCRA (the generic cell rate algorithm) lets nearly twice the limit
+pass in the first period after a pause.
 
-``redis_scripts/count.lua`` is the same algorithm; both write the same bytes, big-endian: the sum of all runs (32 bits), then
-for each run, the oldest first, the time of its last request in µs (64 bits) and how many there were (32 bits).
+``redis_scripts/count.lua`` is the same algorithm; both write the same bytes, big-endian: the sum of all runs (32
+bits), then for each run, the oldest first, the time of its last request in µs (64 bits) and how many there were (32).
 """
 
 from __future__ import annotations
