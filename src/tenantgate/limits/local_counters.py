@@ -30,7 +30,7 @@ class LocalCounters:
         with self._lock:
             now_us = time.monotonic_ns() // 1000
             decision, windows = count([self._windows.get(key) for key in keys], limits, now_us)
-            for key, window in zip(keys, windows, strict=False):  # none, if it wasn't counted
+            for key, window in zip(keys, windows, strict=True):
                 size = len(key) + len(window) + _OVERHEAD
                 self._windows.put(key, window, size=size, now=now_us / 1e6)
         return decision

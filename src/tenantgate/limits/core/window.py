@@ -68,7 +68,8 @@ def count(
         now_us: the time in µs, at least 0, of one clock. Where it goes back, earlier requests count as made now.
 
     Returns:
-        The decision and, if it was counted, the new windows; else none.
+        The decision and the windows as they are now. They differ only if it was counted, if requests are too old to be
+        counted any longer, or if the clock has gone back.
     """
     logs = [_Log(window, limit, now_us) for window, limit in zip(windows, limits, strict=True)]
     counted = all(log.total < log.limit.most for log in logs)
@@ -76,7 +77,7 @@ def count(
         for log in logs:
             log.add(now_us)
     rooms = tuple(Room(log.limit, max(0, log.limit.most - log.total), log.wait_us(now_us)) for log in logs)
-    return Decision(counted, rooms), [log.encoded() for log in logs] if counted else []
+    return Decision(counted, rooms), [log.encoded() for log in logs]
 
 
 class _Log:

@@ -11,6 +11,10 @@ local function run(runs, at)
   return struct.unpack('>I8I4', runs, at)
 end
 
+local function write(key, total, runs, period)
+  redis.call('SET', key, struct.pack('>I4', total) .. runs, 'PX', math.ceil(period / 1000))
+end
+
 -- After a step back of the clock requests are in the future: they count as made now.
 local function moved(runs)
   local out = {}
@@ -27,7 +31,10 @@ for i, key in ipairs(KEYS) do
   local text, total, runs = redis.call('GET', key), 0, ''
   if text and #text > SUM and (#text - SUM) % RUN == 0 then
     total, runs = struct.unpack('>I4', text), string.sub(text, SUM + 1)
-    if run(runs, #runs - RUN + 1) > now then runs = moved(runs) end
+    if run(runs, #runs - RUN + 1) > now then
+      runs = moved(runs)
+      write(key, total, runs, period) -- also for a refused request, or it would be now for as long as the step
+    end
   end
   local at = 1
   while at <= #runs do
@@ -51,7 +58,7 @@ for i, window in ipairs(windows) do
       end
     end
     runs, total = runs .. struct.pack('>I8I4', now, n), total + 1
-    redis.call('SET', KEYS[i], struct.pack('>I4', total) .. runs, 'PX', math.ceil(window.period / 1000))
+    write(KEYS[i], total, runs, window.period)
   end
   local left, wait = total, 0
   for at = 1, #runs, RUN do
