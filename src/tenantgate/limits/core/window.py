@@ -85,10 +85,8 @@ class _Log:
 
     def __init__(self, window: bytes | None, limit: Limit, now_us: int) -> None:
         self.limit, self._period_us = limit, limit.period * MICROSECONDS
-        self._runs: list[tuple[int, int]] = []
-        if window is not None and len(window) > _SUM.size and (len(window) - _SUM.size) % _RUN.size == 0:
-            self._runs = [(min(end, now_us), n) for end, n in _RUN.iter_unpack(window[_SUM.size :])]
-        self._runs = [run for run in self._runs if run[0] > now_us - self._period_us]
+        runs = [(min(end, now_us), n) for end, n in _runs(window or b"")]
+        self._runs = [run for run in runs if run[0] > now_us - self._period_us]
         self.total = sum(n for _, n in self._runs)
 
     def add(self, now_us: int) -> None:
@@ -108,3 +106,11 @@ class _Log:
 
     def encoded(self) -> bytes:
         return _SUM.pack(self.total) + b"".join(_RUN.pack(*run) for run in self._runs)
+
+
+def _runs(window: bytes) -> list[tuple[int, int]]:
+    """The runs of a window; none of what is no window."""
+    if len(window) < _SUM.size or (len(window) - _SUM.size) % _RUN.size:
+        return []
+    runs = list(_RUN.iter_unpack(window[_SUM.size :]))
+    return runs if sum(n for _, n in runs) == _SUM.unpack_from(window)[0] else []

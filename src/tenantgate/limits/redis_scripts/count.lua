@@ -42,6 +42,7 @@ for i, key in ipairs(KEYS) do
     if ending > now - period then break end
     total, at = total - n, at + RUN
   end
+  if at > #runs then total = 0 end -- whatever the sum was, if it wasn't ours
   if total >= most then counted = 0 end
   windows[i] = {most = most, period = period, total = total, runs = string.sub(runs, at)}
 end

@@ -169,7 +169,7 @@ def test_a_clock_that_goes_back_forgets_nothing(back: int) -> None:
     assert not windows.ask(MINUTE - 1).counted
 
 
-@pytest.mark.parametrize("window", [b"", b"foreign", b"\0" * 4, b"\0" * 15, b"x" * 17])
+@pytest.mark.parametrize("window", [b"", b"foreign", b"\0" * 4, b"\0" * 15, b"x" * 17, b"\xff" * 28])
 def test_what_is_no_window_counts_as_none(window: bytes) -> None:
     windows = Windows(per_minute(3))
     windows.windows = [window]
