@@ -140,6 +140,8 @@ class PluginManifest(Generic[C]):
     """A function of a configuration like its own ``problems``, for what takes a library or a file to find: it is called
     where tenants.yaml is checked, and not for a plugin's instance."""
     journal: Journal | None = None
+    attachable: bool = True
+    """Whether it is a plugin of Kong's by itself; else a stage of the engine only."""
 
     @property
     def hidden(self) -> frozenset[str]:

@@ -98,6 +98,7 @@ class Host:
     __slots__ = (
         "_body",
         "_chat",
+        "_credential",
         "_deadline",
         "_headers",
         "_kong",
@@ -123,6 +124,7 @@ class Host:
         self.answered: int | None = None
         self.route_name = ""
         self._tenant: Any = _UNSET
+        self._credential: Any = _UNSET
         self._body: Any = _UNSET
         self._headers: Any = _UNSET
         self._chat: ChatRequest | Refusal | None = None
@@ -164,6 +166,15 @@ class Host:
 
     def belongs_to(self, tenant: TenantId) -> None:
         """Say whose request this is, so that its work counts for the tenant. No call."""
+
+    def credential(self) -> str | None:
+        """The id of the credential that the client showed, which isn't the key itself. One call, the first time."""
+        if self._credential is _UNSET:
+            shown = self.call("client.get_credential")
+            found = shown.get("id") if isinstance(shown, Mapping) else None
+            self._credential = _text(found) if isinstance(found, str | bytes) and found else None
+        identifier: str | None = self._credential
+        return identifier
 
     def body(self) -> bytes:
         """The whole request body, also from nginx's temporary file. Not in log. One call, the first time."""

@@ -74,6 +74,22 @@ def test_the_tenant_is_the_custom_id_or_nobody(consumer: Any, tenant: TenantId |
     assert seen == [(tenant, tenant, 1)]
 
 
+@pytest.mark.parametrize(
+    ("shown", "found"),
+    [
+        (None, None),
+        ({}, None),
+        ({"id": ""}, None),
+        ({"id": 7}, None),
+        ({"id": "k-1", "key": "secret"}, "k-1"),
+    ],
+)
+def test_the_credential_is_named_by_its_id(shown: Any, found: str | None) -> None:
+    kong = FakeKong(answers={"kong.client.get_credential": shown})
+    kong, seen = run(lambda host: (host.credential(), host.credential(), host.pdk_calls), kong)
+    assert seen == [(found, found, 1)]
+
+
 def test_reads_are_counted_and_made_once() -> None:
     def work(host: Host) -> Any:
         return host.body(), host.body(), host.headers().all("X-A"), host.headers().get("x-b"), host.pdk_calls
