@@ -262,7 +262,7 @@ def test_what_a_request_is_for_keeps_answers_apart_whatever_the_namespace(
             rig.log(kong)
         return kong
 
-    asked = [("llm.p.m.acme", ""), ("llm.p.m.acme", "other"), ("llm.p.other.acme", ""), ("", "other")]
+    asked = [("llm.p.m.acme", "one"), ("llm.p.m.acme", "two"), ("llm.p.other.acme", "one"), ("", "one")]
     assert [status(ask(*each)) for each in asked] == ["Miss", "Hit", "Miss", "Miss"]
 
 
