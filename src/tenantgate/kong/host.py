@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
+import msgpack
+
 from tenantgate import llm
 from tenantgate.errors import TenantgateError
 from tenantgate.kong.pdk import LOG_METHODS, ServedKong, plain_result
@@ -16,7 +18,16 @@ from tenantgate.llm.chat import JSON_TYPE, ChatRequest, request_of
 from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
-__all__ = ["Answered", "DeadlineError", "Headers", "Host", "PdkMisuseError", "verdict_key"]
+__all__ = [
+    "Answered",
+    "DeadlineError",
+    "Headers",
+    "Host",
+    "PdkMisuseError",
+    "kept_text",
+    "kept_value",
+    "verdict_key",
+]
 
 _MAX_HEADERS: Final = 1000  # the most that kong.request.get_headers takes; its default of 100 can be flooded
 _UNSET: Final = object()
@@ -90,6 +101,7 @@ class Host:
     Attributes:
         phase: ``access``, ``log`` or ``response``.
         config_keys: which entity of Kong's configuration runs: ``route_id``, ``service_id`` …
+        route_name: the name of what the request is for, where one Kong route serves several; else "".
         pdk_calls: how many calls were made so far.
         route_name: the route's logical name, where the engine runs the plugin's service.
         served: whether Tenantgate's server runs the phase (else kong-pdk's).
@@ -120,6 +132,7 @@ class Host:
         self._deadline = kong.deadline if self.served else time.monotonic() + deadline_ms / 1000
         self.phase = phase
         self.config_keys: Mapping[str, str] = config_keys or {}
+        self.route_name = ""
         self.pdk_calls = 0
         self.answered: int | None = None
         self.route_name = ""
@@ -264,6 +277,20 @@ class Host:
             return None
         return found if isinstance(found, dict) else None
 
+    # -- what a plugin tells its own later phases --------------------------------------------------------
+
+    def keep(self, plugin: str, value: Mapping[str, Any]) -> None:
+        """Leave plain values for `plugin`'s later phases of this request, in whichever process they run. One call.
+
+        Texts, bytes, numbers, booleans, None, lists and maps; tens of kilobytes. They lie in Kong's memory, readable
+        by its plugins and by no client, until the request is over, and may hold its content as the body does.
+        """
+        self.call("ctx.shared.set", _kept_key(plugin), kept_text(value))
+
+    def kept(self, plugin: str) -> Mapping[str, Any] | None:
+        """What `keep` was given, bytes as bytes; None if that was nothing. One call."""
+        return kept_value(self.call("ctx.shared.get", _kept_key(plugin)))
+
     # -- the reply ---------------------------------------------------------------------------------------
 
     def set_headers(self, headers: Mapping[str, str]) -> None:
@@ -319,6 +346,33 @@ class Host:
 def verdict_key(plugin: str) -> str:
     """Where a plugin's verdict lies in ``kong.ctx.shared``: a Lua name, so that Lua code may read it too."""
     return "tenantgate_" + plugin.replace("-", "_")
+
+
+def _kept_key(plugin: str) -> str:
+    return verdict_key(plugin) + "_kept"
+
+
+def kept_text(value: Mapping[str, Any]) -> str:
+    """Plain values as a text of the characters up to U+00FF, one for each byte of their MessagePack.
+
+    Lua has one type for texts and bytes: bytes would come back from Kong as texts that aren't UTF-8, which kong-pdk's
+    server can't read at all.
+
+    Raises:
+        TypeError, ValueError, OverflowError: the values aren't plain.
+    """
+    return bytes(msgpack.packb(value, unicode_errors="surrogatepass")).decode("latin-1")
+
+
+def kept_value(text: Any) -> Mapping[str, Any] | None:
+    """What `kept_text` was given; None for anything else."""
+    if not isinstance(text, str):
+        return None
+    try:
+        found = msgpack.unpackb(text.encode("latin-1"), unicode_errors="surrogatepass")
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _text(value: str | bytes) -> str:

@@ -142,6 +142,44 @@ def test_verdicts_pass_between_plugins() -> None:
         assert run(lambda host: host.verdict("x"), kong)[1] == [None]
 
 
+KEPT = {"a": b"\x00\x80\xff\xc3", "é": ["\udc80\ud800", None, True, -7, 0.5, {"b": b""}], "n": 2**63}
+
+
+def test_what_a_plugin_keeps_its_later_phases_get_in_one_call_each() -> None:
+    kong, _ = run(lambda host: host.keep("tenant-semantic-cache", KEPT))
+    assert kong.methods() == ["ctx.shared.set"]
+    # Any text is the same after Kong, whose Lua has one type for texts and bytes, and kong-pdk, which reads UTF-8 only.
+    [(key, text)] = kong.shared.items()
+    assert key == "tenantgate_tenant_semantic_cache_kept"
+    assert text.encode().decode() == text
+    kong, seen = run(lambda host: host.kept("tenant-semantic-cache"), kong, "log")
+    assert seen == [KEPT]
+    assert kong.methods() == ["ctx.shared.set", "ctx.shared.get"]
+    assert run(lambda host: host.verdict("tenant-semantic-cache"), kong)[1] == [None]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        None,
+        "",
+        "{}",
+        b"\x80",
+        7,
+        "\x80\x80",
+        "\x81\x80\x01",
+        "\x90",
+        "\u0100",
+        "\xdf\xff\xff\xff\xff",
+        "\x91" * 5000,
+    ],
+    ids=repr,
+)
+def test_what_nobody_kept_is_nothing(foreign: Any) -> None:
+    kong = FakeKong(shared={"tenantgate_x_kept": foreign})
+    assert run(lambda host: host.kept("x"), kong)[1] == [None]
+
+
 def test_reply_headers_cost_one_call_or_none() -> None:
     assert run(lambda host: host.set_headers({"A": "1", "B": "\udcff"}))[0].reply_headers == {
         "A": "1",
