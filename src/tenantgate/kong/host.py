@@ -168,6 +168,11 @@ class Host:
 
     # -- the request -------------------------------------------------------------------------------------
 
+    def identifier(self) -> str:
+        """Kong's id of the request, 32 hexadecimal digits; empty if Kong gave none. Not in log. One call."""
+        found = self.call("nginx.get_var", "kong_request_id")
+        return _text(found) if isinstance(found, str | bytes) else ""
+
     def tenant(self) -> TenantId | None:
         """The tenant: the consumer's ``custom_id``, or None without one. One call, the first time."""
         if self._tenant is _UNSET:
@@ -260,7 +265,19 @@ class Host:
         self.call("service.request.set_raw_body", body)
         self._body, self._chat = body, None
 
+    def keep_body(self) -> bool:
+        """Have the client's body kept for the log phase, if this host can do that; whether it can. No call."""
+        return False
+
+    def kept_body(self) -> bytes | None:
+        """The client's body in the log phase, after `keep_body`; None if none was kept. No call."""
+        return None
+
     # -- what plugins tell each other --------------------------------------------------------------------
+
+    def share(self, name: str, text: str) -> None:
+        """Leave a text under `name` in ``kong.ctx.shared``, for Lua such as the journal's fields. One call."""
+        self.call("ctx.shared.set", name, text)
 
     def put_verdict(self, plugin: str, verdict: Mapping[str, Any]) -> None:
         """Leave a short JSON verdict, without any content of the request, for later plugins. One call."""
