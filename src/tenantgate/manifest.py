@@ -132,8 +132,6 @@ class PluginManifest(Generic[C]):
     """Whether a request that the plugin fails on is answered with 503; else it goes on without the plugin."""
     closing: Mapping[str, Reference] = field(default_factory=dict)
     """By phase the Lua that refuses what the plugin didn't let pass, for routes where it `rejects`."""
-    attachable: bool = True
-    """Whether it is a plugin of Kong's by itself; else a stage of the engine only."""
     own_deadline: bool = False
     """Whether the plugin's work ends at ``deadline_ms`` by itself, so that its end is no failure of the phase."""
     inspects: Reference | None = None

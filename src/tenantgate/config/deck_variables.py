@@ -7,7 +7,7 @@ Kong would take its text for the secret, so it has to be replaced before Kong re
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import yaml
@@ -15,7 +15,7 @@ import yaml
 from tenantgate.config import emit
 from tenantgate.errors import ConfigError
 
-__all__ = ["is_placeholder", "is_vault_reference", "names", "resolve", "value", "vault_names"]
+__all__ = ["is_placeholder", "is_vault_reference", "names", "resolve", "resolve_tree", "value", "vault_names"]
 
 _PLACEHOLDER: Final = re.compile(r'\$\{\{\s*env\s+"(DECK_[A-Za-z0-9_]+)"\s*\}\}')
 # kong/pdk/vault.lua, parse_reference: {vault://name/resource[/key][?query]}
@@ -68,7 +68,13 @@ def resolve(text: str, environ: Mapping[str, str]) -> str:
     Raises:
         ConfigError: names the variables that are missing, empty, alike or hold white space; never a value.
     """
-    wanted = names(text)
+    # Through the tree and not in the text: a value may hold quotes, or look like a number.
+    return emit.dump(resolve_tree(yaml.safe_load(text), environ), header=emit.header_of(text))
+
+
+def resolve_tree(tree: Any, environ: Mapping[str, str]) -> Any:
+    """As `resolve`, for the tree of a kong.yml."""
+    wanted = sorted(set(_names_in(tree)))
     missing = [name for name in wanted if not environ.get(name)]
     spaced = [
         name for name in wanted if name not in missing and re.search(r"\s|[\x00-\x1f\x7f]", environ[name])
@@ -91,5 +97,12 @@ def resolve(text: str, environ: Mapping[str, str]) -> str:
             return _PLACEHOLDER.sub(lambda found: environ[found[1]], value)
         return value
 
-    # Through the tree and not in the text: a value may hold quotes, or look like a number.
-    return emit.dump(put(yaml.safe_load(text)), header=emit.header_of(text))
+    return put(tree)
+
+
+def _names_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield from _PLACEHOLDER.findall(value)
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _names_in(inner)

@@ -23,6 +23,7 @@ __all__ = [
     "Gateway",
     "Limits",
     "Model",
+    "Policy",
     "RateLimit",
     "RateLimitRedis",
     "RateLimiting",
@@ -51,6 +52,7 @@ _OURS: Final = frozenset(
 )
 _OURS_BEGIN: Final = ("x-consumer-", "x-forwarded-", "x-kong-")
 _PREFIX: Final = r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
+_STORE: Final = r"^((rediss?|postgresql)://([^\s:@/]+@)?[^\s@]+|\{vault://env/[A-Za-z0-9_-]+\})$"
 _URL: Final = r"^https?://[A-Za-z0-9\[][^\s/?#@]*/[^\s?#]*$"
 
 
@@ -122,6 +124,23 @@ class RateLimiting:
 
 
 @config_class
+class Policy:
+    """Where the tenants' policies lie: models, rules, limits, compiled from this file by `tenantgate apply`."""
+
+    path: str = field(
+        "SQLite file on each node from which its engine reads policies. With a `store` it is the node's copy.",
+        default="/var/lib/tenantgate/policy.sqlite",
+        match=r"^/[^\s]+$",
+    )
+    store: str | None = field(
+        "Store that all nodes follow: redis://…, rediss://… or postgresql://…. A URL with a password is a secret: "
+        "{vault://env/NAME}. Default: the file at `path`, for one node.",
+        default=None,
+        match=_STORE,
+    )
+
+
+@config_class
 class Limits:
     """Sizes that are refused."""
 
@@ -158,6 +177,7 @@ class Gateway:
         "Redis of the plugins, and of the rate limits unless those have their own.", default=Redis()
     )
     rate_limiting: RateLimiting = field("Counters of the rate limits.", default=RateLimiting())
+    policy: Policy = field("Storage of the tenants' policies.", default=Policy())
     encryption_key: str = field(
         "Secret from which each tenant's own encryption key is derived: 32 random bytes or more.",
         default="{vault://env/TENANTGATE_CACHE_KEY}",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Final
 
-__all__ = ["SERVICE", "chat_path", "consumer_name", "group_name", "route_name"]
+__all__ = ["SERVICE", "TAG", "chat_path", "consumer_name", "entity_id", "route_name"]
 
 SERVICE: Final = "llm"
 """The one service of all routes: ai-proxy sets the real upstream."""
+TAG: Final = "tenantgate"
+"""The tag of each of our entities in Kong."""
+_IDS: Final = uuid.UUID("5b0e4f1c-7c1a-5f53-9f0e-6a4a0f0d6b51")
 
 # kong/db/schema/typedefs.lua, validate_utf8_name: alphanumerics and . - _ ~ (and non-ASCII).
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
@@ -29,7 +33,7 @@ def route_name(*, provider: str, model: str, tenant: str) -> str:
 
 
 def chat_path(*, tenant: str, provider: str, model: str, prefix: str = "") -> str:
-    """The path that clients post to: ``{prefix}/{tenant}/{provider}/{model}/chat/completions``.
+    """A model's path by its tenant, as in version 0.1: ``{prefix}/{tenant}/{provider}/{model}/chat/completions``.
 
     An OpenAI SDK's ``base_url`` is this without ``/chat/completions``.
     """
@@ -41,6 +45,6 @@ def consumer_name(tenant: str) -> str:
     return f"tenant_{tenant}"
 
 
-def group_name(tenant: str) -> str:
-    """The acl group that holds this tenant's consumer alone."""
-    return f"tenant_{tenant}"
+def entity_id(kind: str, name: str) -> str:
+    """The id of an entity of Kong's: the same at each rendering, so that nothing is ever created anew (UUID version 5)."""
+    return str(uuid.uuid5(_IDS, f"{kind}:{name}"))

@@ -1,6 +1,5 @@
-"""Lua that the renderer gives to stock plugins on every route; features' own is named in their manifests."""
+"""Lua that the renderer gives to stock plugins of the service; features' own is named in their manifests."""
 
-from collections.abc import Iterable
 from typing import Final
 
 from tenantgate.llm.errors import BY_STATUS, OTHER_STATUS, ErrorText
@@ -9,7 +8,6 @@ from tenantgate.lua_files import script
 __all__ = [
     "ANTHROPIC_STOP_REASON",
     "ANY_BEARER",
-    "BEARER",
     "END_OF_STREAM",
     "ERROR_BODY",
     "ERROR_HEAD",
@@ -18,19 +16,14 @@ __all__ = [
     "FINISH_REASON",
     "HIDE_CALLER",
     "NO_QUERY",
-    "PACKED",
-    "PLAIN_REPLY",
     "WITHOUT_PAYLOAD",
-    "only_headers",
+    "where_decided",
 ]
 
 
 ANY_BEARER: Final = script("config", "any_bearer")
 NO_QUERY: Final = script("config", "no_query")
 HIDE_CALLER: Final = script("config", "hide_caller")
-PACKED: Final = script("config", "packed")
-PLAIN_REPLY: Final = script("config", "plain_reply")
-BEARER: Final = script("config", "bearer")
 FINISH_REASON: Final = script("config", "finish_reason")
 ANTHROPIC_STOP_REASON: Final = script("config", "anthropic_stop_reason")
 END_OF_STREAM: Final = script("config", "end_of_stream")
@@ -69,16 +62,15 @@ ERROR_HEAD_ELSEWHERE: Final = _error_head_where(
 """The same for all of the gateway, so only where a client of an LLM was wrong: no such route, or a body that nginx
 didn't take."""
 
-_NEEDED: Final = frozenset(
-    ["accept-encoding", "connection", "content-length", "content-type", "expect", "host", "transfer-encoding"]
-)
-"""Headers that HTTP, nginx and ai-proxy set or read themselves on the way upstream."""
+
+def where_decided(member: str, code: str) -> str:
+    """`code`, where the engine's decision on the request has a true value in `member` (``reply_guard``)."""
+    return script("config", "where_decided", MEMBERS=_members(member), CODE=code)
 
 
-def only_headers(keep: Iterable[str], *, correlation_header: str) -> str:
-    """Of the request's headers only those in `keep` reach the provider, beside HTTP's own."""
-    kept = ", ".join(f'["{name}"] = true' for name in sorted(_NEEDED | {k.lower() for k in keep}))
-    return script("config", "only_headers", KEEP=kept, CORRELATION=correlation_header.lower())
+def _members(member: str) -> str:
+    parts = ["d", *member.split(".")]
+    return " and ".join(".".join(parts[: i + 1]) for i in range(len(parts)))
 
 
 WITHOUT_PAYLOAD: Final = {

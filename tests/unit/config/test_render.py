@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import random
-import re
+import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,9 @@ import yaml
 
 from tenantgate.config import RenderOptions, load, load_text, render, scripts
 from tenantgate.config import deck_variables as placeholders
-from tenantgate.config.providers import PROVIDERS
 from tenantgate.config.render import uses_mock
-from tenantgate.errors import ConfigError
+from tenantgate.devhost import declarative
+from tenantgate.devhost.router import Match, Router
 from tenantgate.guard.scripts import GUARD_CHECK, REPLY_GUARD_BODY, REPLY_GUARD_CHECK
 
 from support import ROOT
@@ -21,64 +22,176 @@ EXAMPLE = ROOT / "tenants.yaml"
 Json = dict[str, Any]
 
 
-def tree(text: str) -> Json:
-    found: Json = yaml.safe_load(render(load_text(text)))
+def tree(text: str, options: RenderOptions | None = None) -> Json:
+    found: Json = yaml.safe_load(render(load_text(text), options))
     return found
 
 
-def one(model: str, rest: str = "") -> Json:
-    """The route of the one model of a file."""
-    text = (
-        "version: 1\ndefaults: {cache: {cache_ttl: 60}}\n"
-        f"tenants:\n  - id: a\n    api_keys: ['${{{{ env \"DECK_A\" }}}}']\n    models: [{{{model}}}]\n{rest}"
-    )
-    route: Json = tree(text)["services"][0]["routes"][0]
-    return route
+def tenants(*ids: str, rest: str = "", head: str = "") -> str:
+    entries = "".join(f"  - id: {id}\n    api_keys: ['${{{{ env \"DECK_{id}\" }}}}']\n{rest}" for id in ids)
+    return f"version: 1\n{head}tenants:\n{entries}"
 
 
-def plugins(entity: Json) -> dict[str, Json]:
-    found = {p["name"]: p["config"] for p in entity["plugins"]}
-    assert len(found) == len(entity["plugins"]), "a plugin stands once in a scope"
+def plugins(rendered: Json) -> dict[str, Json]:
+    (service,) = rendered["services"]
+    found = {p["name"]: p["config"] for p in service["plugins"]}
+    assert len(found) == len(service["plugins"]), "a plugin stands once in a scope"
     return found
+
+
+def entities(rendered: Json) -> Iterator[Json]:
+    for service in rendered["services"]:
+        yield service
+        yield from service["routes"]
+        yield from service["plugins"]
+    for consumer in rendered["consumers"]:
+        yield consumer
+        yield from consumer["keyauth_credentials"]
+    yield from rendered["plugins"]
 
 
 def test_the_same_file_gives_the_same_bytes_whatever_its_order() -> None:
     file = load(EXAMPLE)
-    tenants = list(file.tenants)
-    random.Random(7).shuffle(tenants)
-    mixed = replace(file, tenants=tuple(replace(t, models=t.models[::-1]) for t in tenants))
-    assert render(mixed) == render(file)
+    mixed = list(file.tenants)
+    random.Random(7).shuffle(mixed)
+    shuffled = replace(file, tenants=tuple(replace(t, models=t.models[::-1]) for t in mixed))
+    assert render(shuffled) == render(file)
 
 
-def test_a_tenants_entities() -> None:
-    rendered = yaml.safe_load(render(load(EXAMPLE)))
-    assert rendered["_format_version"] == "3.0"
-    acme = rendered["consumers"][0]
-    assert (acme["username"], acme["custom_id"], acme["acls"]) == (
-        "tenant_acme",
-        "acme",
-        [{"group": "tenant_acme"}],
+def test_more_tenants_and_models_are_no_more_than_consumers() -> None:
+    one, many = tree(tenants("a")), tree(EXAMPLE.read_text(encoding="utf-8"))
+    names = [[route["name"] for route in rendered["services"][0]["routes"]] for rendered in (one, many)]
+    assert names == [["llm.chat-completions", "llm.models", "llm.by-path", "llm.tenant-path"]] * 2
+    assert not {p["name"] for p in many["plugins"]} - {"post-function"}
+    assert all(set(c) == set(one["consumers"][0]) for c in many["consumers"])
+    assert not {"acls", "plugins"} & set(one["consumers"][0])
+
+
+def test_a_changed_rule_model_or_limit_changes_nothing_in_kong() -> None:
+    before = tenants("a", rest="    guardrails: {}\n")
+    after = tenants(
+        "a",
+        rest="    guardrails: {rules: [{name: s, detector: secrets, mode: block}]}\n    cache: {}\n"
+        "    response_guardrails: {rules: [{name: s, detector: secrets, mode: mask, target: reply}]}\n"
+        "    rate_limit: {per_minute: 3}\n    models: [{provider: mock, model: other}]\n",
     )
-    (service,) = rendered["services"]
-    assert [r["name"] for r in service["routes"]] == [
-        "llm.anthropic.claude-3-5-haiku-20241022.acme",
-        "llm.gemini.gemini-2.0-flash.globex",
-        "llm.groq.llama-3.1-8b-instant.globex",
-        "llm.groq.openai~2Fgpt-oss-20b.initech",
-        "llm.openai.gpt-4o-mini.acme",
-        "llm.openai.gpt-4o-mini.initech",
-    ]
-    for route in service["routes"]:
-        tenant = route["name"].rpartition(".")[2]
-        assert plugins(route)["acl"] == {"allow": [f"tenant_{tenant}"], "hide_groups_header": True}
-        assert route["response_buffering"] is False
-        assert route["paths"][0].startswith(f"/{tenant}/")
+    assert tree(before) == tree(after)
 
 
-def test_each_client_key_opens_as_a_key_and_as_a_bearer_token() -> None:
+def test_a_tenants_consumer() -> None:
     consumer = yaml.safe_load(render(load(ROOT / "examples/demo.yaml")))["consumers"][0]
+    assert (consumer["username"], consumer["custom_id"]) == ("tenant_acme", "acme")
+    # Each key as `apikey` has it, and as an OpenAI SDK sends it.
     key = '${{ env "DECK_ACME_API_KEY" }}'
-    assert consumer["keyauth_credentials"] == [{"key": key}, {"key": f"Bearer {key}"}]
+    assert [k["key"] for k in consumer["keyauth_credentials"]] == [key, f"Bearer {key}"]
+
+
+def test_every_entity_has_our_tag_and_an_id_of_its_own_that_stays() -> None:
+    rendered = tree(EXAMPLE.read_text(encoding="utf-8"))
+    found = list(entities(rendered))
+    assert {tuple(e["tags"]) for e in found} == {("tenantgate",)}
+    ids = [uuid.UUID(e["id"]) for e in found]
+    assert len(set(ids)) == len(ids)
+    assert {i.version for i in ids} == {5}
+    # What is in a gateway already keeps its id, whatever else the file says.
+    text = EXAMPLE.read_text(encoding="utf-8").replace("max_request_body_mb: 4", "max_request_body_mb: 7")
+    assert [e["id"] for e in entities(tree(text))] == [e["id"] for e in found]
+    kept = next(e for e in tree(tenants("a", "b"))["consumers"] if e["custom_id"] == "b")
+    assert kept == tree(tenants("b", "z"))["consumers"][0]
+
+
+def test_an_id_says_nothing_of_the_key() -> None:
+    text = render(load_text(tenants("a")))
+    resolved = yaml.safe_load(placeholders.resolve(text, {"DECK_a": "k1"}))
+    other = yaml.safe_load(placeholders.resolve(text, {"DECK_a": "k2"}))
+    ids = [[k["id"] for k in t["consumers"][0]["keyauth_credentials"]] for t in (resolved, other)]
+    assert ids[0] == ids[1]
+
+
+# -- paths
+
+
+def match(path: str, method: str = "POST", prefix: str = "") -> Match | None:
+    rendered = tree(tenants("a", head=f"gateway: {{path_prefix: '{prefix}'}}\n"))
+    for service in rendered["services"]:
+        service["plugins"] = []
+    own = {"name": "own", "url": "http://own", "routes": [{"name": "own", "paths": ["/"]}]}
+    rendered["services"].append(own)
+    rendered["consumers"] = []
+    config = declarative.load_text(yaml.safe_dump(rendered), external={}, environ={})
+    found = Router(config.routes).match(method=method, host="h", path=path, headers={})
+    return None if found is None or found.route.name == "own" else found
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "captures"),
+    [
+        ("POST", "/v1/chat/completions", "chat-completions", {}),
+        ("POST", "/v1/chat/completionsx", None, {}),
+        ("POST", "/v1/chat/completions/", None, {}),
+        ("POST", "/x/v1/chat/completions", None, {}),
+        ("GET", "/v1/chat/completions", None, {}),
+        ("GET", "/v1/models", "models", {}),
+        ("POST", "/v1/models", None, {}),
+        ("GET", "/v1/modelsx", None, {}),
+        ("GET", "/v1/models/gpt-4o-mini", "models", {"model": "gpt-4o-mini"}),
+        ("GET", "/v1/models/groq/openai/gpt-oss-20b", "models", {"model": "groq/openai/gpt-oss-20b"}),
+        (
+            "POST",
+            "/v1/llm/groq/openai/gpt-oss-20b/chat/completions",
+            "by-path",
+            {"provider": "groq", "model": "openai/gpt-oss-20b"},
+        ),
+        # The engine answers for a provider that there isn't: the path is ours.
+        ("POST", "/v1/llm/nobody/m/chat/completions", "by-path", {"provider": "nobody", "model": "m"}),
+        # A model may be called so that the path looks like one of version 0.1.
+        ("POST", "/v1/llm/mock/mock/m/chat/completions", "by-path", {"provider": "mock", "model": "mock/m"}),
+        (
+            "POST",
+            "/acme/openai/gpt-4o-mini/chat/completions",
+            "tenant-path",
+            {"tenant": "acme", "provider": "openai", "model": "gpt-4o-mini"},
+        ),
+        (
+            "POST",
+            "/acme/groq/openai/gpt-oss-20b/chat/completions",
+            "tenant-path",
+            {"tenant": "acme", "provider": "groq", "model": "openai/gpt-oss-20b"},
+        ),
+        (
+            "POST",
+            "/v1/mock/m/chat/completions",
+            "tenant-path",
+            {"tenant": "v1", "provider": "mock", "model": "m"},
+        ),
+        ("POST", "/acme/openai/gpt-4o-mini/chat/completionsx", None, {}),
+        ("POST", "/acme/nobody/m/chat/completions", None, {}),
+        ("POST", "/my/own/ai/chat/completions", None, {}),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "/llm", "/a.b/c-d"])
+def test_paths(method: str, path: str, route: str | None, captures: Json, prefix: str) -> None:
+    found = match(prefix + path, method, prefix)
+    assert (found and found.route.name) == (route and f"llm.{route}")
+    if found:
+        assert found.captures == captures
+        assert found.route.response_buffering is False
+
+
+def test_a_prefix_is_text() -> None:
+    assert match("/a.b/v1/models", "GET", "/a.b")
+    assert not match("/axb/v1/models", "GET", "/a.b")
+
+
+# -- plugins
+
+
+def test_keys_stay_out_of_addresses() -> None:
+    assert plugins(tree(tenants("a")))["key-auth"] == {
+        "key_names": ["apikey", "Authorization"],
+        "hide_credentials": True,
+        "key_in_query": False,
+    }
 
 
 def test_only_references_leave_the_file() -> None:
@@ -89,62 +202,17 @@ def test_only_references_leave_the_file() -> None:
         "DECK_GLOBEX_API_KEY",
         "DECK_INITECH_API_KEY",
     ]
-    assert "TENANTGATE_CACHE_KEY" in placeholders.vault_names(text)
+    # The tenants' own credentials are in their policies; the vault is asked for those of a request.
+    assert placeholders.vault_names(text) == ["TENANTGATE_CACHE_KEY"]
 
 
-@pytest.mark.parametrize(
-    ("provider", "more", "kong", "header", "options"),
-    [
-        ("openai", "", "openai", "Authorization", None),
-        ("anthropic", "", "anthropic", "x-api-key", {"anthropic_version": "2023-06-01"}),
-        ("gemini", "", "gemini", "x-goog-api-key", None),
-        (
-            "groq",
-            "",
-            "openai",
-            "Authorization",
-            {"upstream_url": "https://api.groq.com/openai/v1/chat/completions"},
-        ),
-        ("mistral", "", "mistral", "Authorization", {"mistral_format": "openai"}),
-        (
-            "azure",
-            ", azure_instance: i, azure_deployment_id: d",
-            "azure",
-            "api-key",
-            {"azure_instance": "i", "azure_deployment_id": "d", "azure_api_version": "2024-10-21"},
-        ),
-        (
-            "openai-compatible",
-            ", upstream_url: 'http://vllm:8000/v1/chat/completions'",
-            "openai",
-            "Authorization",
-            {"upstream_url": "http://vllm:8000/v1/chat/completions"},
-        ),
-    ],
-)
-def test_providers(provider: str, more: str, kong: str, header: str, options: Json | None) -> None:
-    route = one(f"provider: {provider}, model: m, credential: '{{vault://env/K}}'{more}")
-    config = plugins(route)["ai-proxy"]
-    assert config["model"]["provider"] == kong
-    assert config["auth"] == {"header_name": header, "header_value": "{vault://env/K}"}
-    assert config["model"].get("options") == options
-
-
-def test_every_provider_is_tried_here() -> None:
-    tried = {"openai", "anthropic", "gemini", "groq", "mistral", "azure", "openai-compatible", "mock"}
-    assert tried == set(PROVIDERS)
-
-
-def test_the_mock_takes_its_address_from_the_options() -> None:
-    file = load(ROOT / "examples/demo.yaml")
-    text = render(file, RenderOptions(mock_url="http://127.0.0.1:9/x", redis_host="r", redis_port=7))
-    service = yaml.safe_load(text)["services"][0]
-    assert {plugins(r)["ai-proxy"]["model"]["options"]["upstream_url"] for r in service["routes"]} == {
-        "http://127.0.0.1:9/x"
-    }
-    assert {p["config"]["redis"]["host"] for p in yaml.safe_load(text)["plugins"][:-1]} == {"r"}
-    assert uses_mock(file) == ["acme", "globex", "hooli", "initech"]
-    assert uses_mock(load(EXAMPLE)) == []
+def test_without_a_target_nothing_is_sent_anywhere() -> None:
+    rendered = tree(tenants("a"))
+    assert rendered["services"][0]["url"] == "https://llm.invalid"
+    config = plugins(rendered)["ai-proxy"]
+    assert config["model"]["options"]["upstream_url"].startswith("https://llm.invalid/")
+    assert "auth" not in config
+    assert config["logging"]["log_payloads"] is False
 
 
 CLUSTER = """
@@ -153,186 +221,85 @@ gateway:
   redis: {cluster_nodes: [{ip: redis-1}, {ip: redis-2, port: 7000}], password: '{vault://env/R}', timeout_ms: 50}
   rate_limiting: LIMITING
   audit: {spool: redis}
-defaults: {rate_limit: {per_minute: 5}, cache: {}, guardrails: {rules: []}, audit: {}}
+  policy: {path: /tmp/policy.sqlite, store: 'redis://redis-1'}
+  strict_requests: false
+  upstream_headers: [User-Agent, anthropic-beta]
+  correlation_header: X-Trace
+defaults: {rate_limit: {per_minute: 5}, cache: {}, audit: {}}
 tenants: [{id: a, api_keys: ['${{ env "DECK_A" }}']}]
 """
 
 
-def test_a_cluster_is_the_plugins_and_rate_limits_have_their_own_redis() -> None:
-    text = render(load_text(CLUSTER.replace("LIMITING", "{redis: {host: limits, port: 7}}")))
-    tree = yaml.safe_load(text)
-    ours = plugins(tree["services"][0]["routes"][0])
-    for redis in (
-        ours["tenant-semantic-cache"]["redis"],
-        ours["tenant-guardrails"]["redis"],
-        ours["tenant-audit-log"]["pipeline"]["redis"],
-    ):
+def test_the_engine_gets_what_all_tenants_share() -> None:
+    found = plugins(tree(CLUSTER.replace("LIMITING", "{redis: {host: limits, port: 7}}")))
+    engine = found["tenantgate"]
+    for redis in (engine["redis"], engine["audit"]["redis"]):
         assert redis["cluster_nodes"] == [{"ip": "redis-1", "port": 6379}, {"ip": "redis-2", "port": 7000}]
         assert redis["password"] == "{vault://env/R}"
         assert not {"host", "port"} & set(redis)
-    limit, _errors = tree["plugins"]
-    assert limit["config"]["policy"] == "redis"
-    assert (limit["config"]["redis"]["host"], limit["config"]["redis"]["port"]) == ("limits", 7)
-    assert "password" not in limit["config"]["redis"]
-
-
-def test_limits_may_count_in_each_kong_node() -> None:
-    text = render(load_text(CLUSTER.replace("LIMITING", "{policy: local}")))
-    limit, _errors = yaml.safe_load(text)["plugins"]
-    assert limit["config"] == {"minute": 5, "limit_by": "consumer", "policy": "local"}
-
-
-def test_the_development_redis_takes_the_place_of_a_cluster() -> None:
-    file = load_text(CLUSTER.replace("LIMITING", "{redis: {host: limits, port: 7}}"))
-    text = render(file, RenderOptions(redis_host="r", redis_port=7))
-    assert "limits" not in text
-    assert "cluster_nodes" not in text
-    assert yaml.safe_load(text)["plugins"][0]["config"]["redis"]["host"] == "r"
-
-
-def upstream(model: str, rest: str = "") -> tuple[set[str], list[str]]:
-    """The headers that reach the provider on a route, and what else is done after ai-proxy in access."""
-    hide, only, *more = plugins(one(model, rest))["post-function"]["access"]
-    assert hide == scripts.HIDE_CALLER
-    assert "ngx.req.get_headers(0)" in only
-    keep = set(re.findall(r'\["([\w-]+)"\] = true', only))
-    http = {"connection", "content-length", "content-type", "expect", "host", "transfer-encoding"}
-    assert http < keep
-    return keep - http, more
-
-
-@pytest.mark.parametrize(
-    ("model", "headers", "more"),
-    [
-        (
-            "provider: openai, model: m, credential: '{vault://env/K}'",
-            {"accept-encoding", "authorization"},
-            [scripts.BEARER],
-        ),
-        (
-            "provider: gemini, model: m, credential: '{vault://env/K}'",
-            {"accept-encoding", "x-goog-api-key"},
-            [],
-        ),
-        ("provider: mock, model: m", {"accept-encoding"}, []),
-        (
-            "provider: openai-compatible, model: m, upstream_url: 'http://h/chat/completions'",
-            {"accept-encoding"},
-            [],
-        ),
-        (
-            "provider: anthropic, model: m, credential: '{vault://env/K}'",
-            {"accept-encoding", "x-api-key", "anthropic-version"},
-            [scripts.PACKED, scripts.PLAIN_REPLY],
-        ),
-        (
-            "provider: mistral, model: m, credential: '{vault://env/K}'",
-            {"accept-encoding", "authorization"},
-            [scripts.BEARER, scripts.PACKED],
-        ),
-    ],
-)
-def test_only_headers_that_are_set_on_the_way_reach_a_provider(
-    model: str, headers: set[str], more: list[str]
-) -> None:
-    assert upstream(model) == (headers, more)
-
-
-def test_an_operator_lets_headers_through_and_the_cache_keeps_their_answers_apart() -> None:
-    text = (
-        "version: 1\ngateway: {upstream_headers: [User-Agent, anthropic-beta]}\ndefaults: {cache: {}}\n"
-        "tenants: [{id: a, api_keys: ['${{ env \"DECK_A\" }}']}]\n"
-    )
-    route = tree(text)["services"][0]["routes"][0]
-    assert '["anthropic-beta"] = true' in plugins(route)["post-function"]["access"][1]
-    assert plugins(route)["tenant-semantic-cache"]["upstream_headers"] == ["anthropic-beta", "User-Agent"]
-    for taken in ("Authorization", "x-api-key", "Cookie", "X-Forwarded-For", "anthropic-version"):
-        with pytest.raises(ConfigError, match=r"upstream_headers\[1\]: .* can't be the client's"):
-            load_text(text.replace("anthropic-beta", taken))
-
-
-def test_strict_requests_are_the_plugins_own_default() -> None:
-    rest = "    guardrails: {}\n    compression: {}\n    audit: {}\n"
-    found = plugins(one("provider: mock, model: m", rest))
-    ours = ["tenant-audit-log", "tenant-prompt-compressor", "tenant-guardrails", "tenant-semantic-cache"]
-    assert [name for name in found if name.startswith("tenant-")] == ours
-    assert not any("strict_requests" in found[name] for name in ours)
-    text = "version: 1\ngateway: {strict_requests: false}\ndefaults: {cache: {}, guardrails: {}}\n"
-    route = tree(text + "tenants: [{id: a, api_keys: ['${{ env \"DECK_A\" }}']}]\n")["services"][0]["routes"][
-        0
-    ]
-    assert plugins(route)["tenant-semantic-cache"]["strict_requests"] is False
-    assert plugins(route)["tenant-guardrails"]["strict_requests"] is False
-
-
-def test_replies_are_logged_and_finish_reasons_noted_only_for_the_cache() -> None:
-    on, off = (
-        one("provider: mock, model: m"),
-        one("provider: mock, model: m", "    cache: {enabled: false}\n"),
-    )
-    assert plugins(on)["ai-proxy"]["logging"] == {"log_statistics": True, "log_payloads": True}
-    assert plugins(on)["post-function"]["body_filter"] == [scripts.ERROR_BODY, scripts.FINISH_REASON]
-    assert plugins(off)["ai-proxy"]["logging"] == {"log_statistics": True, "log_payloads": False}
-    assert plugins(off)["post-function"]["body_filter"] == [scripts.ERROR_BODY]
-    assert "tenant-semantic-cache" not in plugins(off)
-
-
-def test_errors_have_openais_shape_on_routes_and_where_there_is_none() -> None:
-    assert plugins(one("provider: mock, model: m"))["post-function"]["header_filter"] == [scripts.ERROR_HEAD]
-    everywhere = tree(EXAMPLE.read_text(encoding="utf-8"))["plugins"][-1]
-    assert everywhere == {
-        "name": "post-function",
-        "config": {"header_filter": [scripts.ERROR_HEAD_ELSEWHERE], "body_filter": [scripts.ERROR_BODY]},
+    limits = engine["rate_limit_redis"]
+    assert (engine["rate_limit_policy"], limits["host"], limits["port"]) == ("redis", "limits", 7)
+    assert "password" not in limits
+    assert (engine["policy_path"], engine["policy_store"]) == ("/tmp/policy.sqlite", "redis://redis-1")
+    assert (engine["strict_requests"], engine["correlation_header"]) == (False, "X-Trace")
+    assert engine["upstream_headers"] == ["anthropic-beta", "User-Agent"]
+    assert engine["encryption_key"] == "{vault://env/TENANTGATE_CACHE_KEY}"
+    assert found["tenantgate-target"] == {
+        "keep_headers": ["anthropic-beta", "User-Agent"],
+        "correlation_header": "X-Trace",
     }
 
 
-FIRST = {"access": [scripts.ANY_BEARER, scripts.NO_QUERY], "header_filter": [scripts.ERROR_HEAD_EARLY]}
+def test_limits_may_count_in_each_kong_node() -> None:
+    engine = plugins(tree(CLUSTER.replace("LIMITING", "{policy: local}")))["tenantgate"]
+    assert engine["rate_limit_policy"] == "local"
+    assert "rate_limit_redis" not in engine
 
 
-def test_anthropics_stop_reason_is_noted_before_kong_drops_it() -> None:
-    route = one("provider: anthropic, model: m, credential: '{vault://env/K}'")
-    filters = [scripts.ERROR_BODY, scripts.END_OF_STREAM, scripts.ANTHROPIC_STOP_REASON]
-    assert plugins(route)["pre-function"] == {**FIRST, "body_filter": filters}
+def test_options_take_the_place_of_the_files_surroundings() -> None:
+    options = RenderOptions(redis_host="r", redis_port=7, policy_path="/state/p.sqlite")
+    rendered = tree(CLUSTER.replace("LIMITING", "{redis: {host: limits, port: 7}}"), options)
+    engine = plugins(rendered)["tenantgate"]
+    assert "cluster_nodes" not in engine["redis"]
+    assert (engine["redis"]["host"], engine["redis"]["port"]) == ("r", 7)
+    assert engine["policy_path"] == "/state/p.sqlite"
+    assert not {"policy_store", "rate_limit_redis"} & set(engine)
 
 
-def test_the_end_of_a_stream_is_marked_but_for_geminis_which_are_no_events() -> None:
-    mock = plugins(one("provider: mock, model: m"))["pre-function"]
-    assert mock == {**FIRST, "body_filter": [scripts.ERROR_BODY, scripts.END_OF_STREAM]}
-    gemini = one("provider: gemini, model: m, credential: '{vault://env/K}'")
-    assert plugins(gemini)["pre-function"] == {**FIRST, "body_filter": [scripts.ERROR_BODY]}
+def test_the_engine_gets_the_secrets_that_policies_only_name() -> None:
+    hook = "guardrails: {webhook: {url: 'https://h/x', secret: '{vault://env/HOOK}'}}"
+    found = plugins(tree(tenants("a", head=f"defaults: {{{hook}}}\n")))["tenantgate"]["secrets"]
+    assert found == [{"name": "{vault://env/HOOK}", "value": "{vault://env/HOOK}"}]
+    assert plugins(tree(tenants("a")))["tenantgate"]["secrets"] == []
 
 
-def test_a_level_changes_only_what_it_names() -> None:
-    rest = "    cache: {max_wrong_rate: 0.01}\n"
-    cache = plugins(one("provider: mock, model: m, cache: {cache_ttl: 5}", rest))["tenant-semantic-cache"]
-    assert (cache["cache_ttl"], cache["max_wrong_rate"]) == (5, 0.01)
-    assert cache["namespace"] == "llm.mock.m.a"
-    assert cache["encryption_key"] == "{vault://env/TENANTGATE_CACHE_KEY}"
-
-
-def test_rate_limits_are_the_tenants_or_the_models_own() -> None:
-    rendered = yaml.safe_load(render(load(EXAMPLE)))
-    *found, _errors = rendered["plugins"]
-    limits = {(p["consumer"], p.get("service") or p.get("route")): p["config"] for p in found}
-    assert limits["tenant_acme", "llm"]["minute"] == 600
-    assert limits["tenant_acme", "llm.anthropic.claude-3-5-haiku-20241022.acme"]["minute"] == 60
-    assert (limits["tenant_globex", "llm"]["minute"], limits["tenant_globex", "llm"]["hour"]) == (1200, 20000)
-    for config in limits.values():
-        assert (config["policy"], config["limit_by"], config["fault_tolerant"]) == ("redis", "consumer", True)
-        assert config["redis"]["timeout"] == 100
-
-
-def test_sizes_agree() -> None:
-    text = EXAMPLE.read_text(encoding="utf-8").replace("max_request_body_mb: 4", "max_request_body_mb: 7")
-    (service,) = tree(text)["services"]
-    assert plugins(service)["request-size-limiting"] == {"allowed_payload_size": 7, "size_unit": "megabytes"}
-    assert plugins(service["routes"][0])["ai-proxy"]["max_request_body_size"] == 7 * 1024 * 1024
+@pytest.mark.parametrize(
+    ("head", "rest", "kept"),
+    [
+        ("", "", False),
+        ("defaults: {audit: {}}\n", "", True),
+        ("", "    audit: {}\n", True),
+        ("defaults: {audit: {}}\n", "    audit: {enabled: false}\n", False),
+        ("defaults: {audit: {enabled: false}}\n", "    audit: {content: redacted}\n", False),
+        ("defaults: {audit: {enabled: false}}\n", "    audit: {enabled: true}\n", True),
+        ("", "    models: [{provider: mock, model: m, audit: {}}]\n", True),
+        (
+            "defaults: {audit: {}}\n",
+            "    models: [{provider: mock, model: m, audit: {enabled: false}}]\n",
+            False,
+        ),
+    ],
+)
+def test_the_journal_is_written_where_a_model_has_an_audit_log(head: str, rest: str, kept: bool) -> None:
+    found = plugins(tree(tenants("a", head=head, rest=rest)))
+    assert ("file-log" in found) is kept
+    assert ("audit" in found["tenantgate"]) is kept
+    if kept:
+        assert found["file-log"]["path"] == found["tenantgate"]["audit"]["journal"]
 
 
 def test_the_access_log_holds_no_prompts_and_no_credentials() -> None:
-    text = EXAMPLE.read_text(encoding="utf-8").replace("gateway:\n", "gateway:\n  access_log: /dev/stdout\n")
-    (service,) = tree(text)["services"]
-    assert plugins(service)["file-log"] == {
+    assert plugins(tree(tenants("a", head="gateway: {access_log: /dev/stdout}\n")))["file-log"] == {
         "path": "/dev/stdout",
         "custom_fields_by_lua": {
             "ai.proxy.payload": "return nil",
@@ -342,73 +309,43 @@ def test_the_access_log_holds_no_prompts_and_no_credentials() -> None:
     }
 
 
-def test_keys_stay_out_of_addresses() -> None:
-    (service,) = tree(EXAMPLE.read_text(encoding="utf-8"))["services"]
-    assert plugins(service)["key-auth"] == {
-        "key_names": ["apikey", "Authorization"],
-        "hide_credentials": True,
-        "key_in_query": False,
+def test_sizes_agree() -> None:
+    found = plugins(tree(tenants("a", head="gateway: {limits: {max_request_body_mb: 7}}\n")))
+    assert found["request-size-limiting"] == {"allowed_payload_size": 7, "size_unit": "megabytes"}
+    assert found["ai-proxy"]["max_request_body_size"] == 7 * 1024 * 1024
+
+
+def test_errors_have_openais_shape_on_the_service_and_where_there_is_no_route() -> None:
+    rendered = tree(tenants("a"))
+    last = plugins(rendered)["post-function"]
+    assert last["header_filter"][-1] == scripts.ERROR_HEAD
+    assert scripts.ERROR_BODY in last["body_filter"]
+    (everywhere,) = rendered["plugins"]
+    assert everywhere["config"] == {
+        "header_filter": [scripts.ERROR_HEAD_ELSEWHERE],
+        "body_filter": [scripts.ERROR_BODY],
     }
 
 
-def guarded(guardrails: str, replies: str = "{enabled: false}") -> dict[str, Json]:
-    rest = f"    guardrails: {guardrails}\n    response_guardrails: {replies}\n"
-    return plugins(one("provider: openai, model: gpt-4o-mini, credential: '{vault://env/K}'", rest))
+def test_checks_of_replies_come_first_and_where_they_were_decided() -> None:
+    last = plugins(tree(tenants("a")))["post-function"]
+    assert last["header_filter"][0] == scripts.where_decided("reply_guard", REPLY_GUARD_CHECK)
+    assert last["body_filter"][0] == scripts.where_decided("reply_guard", REPLY_GUARD_BODY)
+    # Requests without a verdict are tenantgate-target's to refuse.
+    assert GUARD_CHECK not in last["access"]
 
 
-BLOCK = "{name: secrets, detector: secrets, mode: block}"
-
-
-def test_a_guard_that_only_alerts_closes_nothing() -> None:
-    found = guarded("{}")
-    assert "guards" not in found["tenant-semantic-cache"]
-    assert GUARD_CHECK not in found["post-function"]["access"]
-    assert found["post-function"]["header_filter"] == [scripts.ERROR_HEAD]
-
-
-def test_a_guard_that_blocks_closes_the_route_first_of_all() -> None:
-    found = guarded(f"{{rules: [{BLOCK}]}}")
-    assert found["post-function"]["access"][0] == GUARD_CHECK
-    assert found["tenant-semantic-cache"]["guards"] == ["tenant-guardrails"]
-    assert found["tenant-guardrails"]["redis"]["host"] == "127.0.0.1"
-    open_ = guarded(f"{{rules: [{BLOCK}], on_error: pass}}")
-    assert GUARD_CHECK not in open_["post-function"]["access"]
-
-
-def test_a_guard_of_replies_that_blocks_closes_them() -> None:
-    found = guarded("{enabled: false}", "{rules: [{name: s, detector: secrets, mode: mask, target: reply}]}")
-    assert "tenant-guardrails" not in found
-    assert found["post-function"]["header_filter"] == [REPLY_GUARD_CHECK, scripts.ERROR_HEAD]
-    assert found["post-function"]["body_filter"] == [
-        REPLY_GUARD_BODY,
+def test_finish_reasons_are_noted_for_whom_replies_are_logged() -> None:
+    found = plugins(tree(tenants("a")))
+    logged = "target.log_payloads"
+    assert found["post-function"]["body_filter"][-1] == scripts.where_decided(logged, scripts.FINISH_REASON)
+    assert found["pre-function"]["body_filter"] == [
         scripts.ERROR_BODY,
-        scripts.FINISH_REASON,
+        scripts.where_decided(logged, scripts.END_OF_STREAM),
+        scripts.where_decided(logged, scripts.ANTHROPIC_STOP_REASON),
     ]
-    assert found["tenant-semantic-cache"]["guards"] == ["tenant-response-guardrails"]
 
 
-def test_recovering_brings_the_guard_of_replies_along() -> None:
-    found = guarded("{recover_redacted: true, rules: [{name: p, detector: personal_data, mode: mask}]}")
-    assert found["tenant-response-guardrails"]["recover_redacted"] is True
-    assert found["tenant-semantic-cache"]["guards"] == ["tenant-guardrails", "tenant-response-guardrails"]
-
-
-@pytest.mark.parametrize(
-    ("rules", "problem"),
-    [
-        ("[{name: a, detector: injection, mode: mask}]", "finds no words that could be masked"),
-        ("[{name: a, detector: denied_topics}]", "needs examples"),
-        ("[{name: a, detector: patterns}]", "needs expressions"),
-        (f"[{BLOCK}, {BLOCK}]", "two rules have this name"),
-        (
-            "[{name: a, detector: secrets, mode: block, target: reply}]",
-            "only tenant-response-guardrails can block",
-        ),
-        ("[{name: a, detector: personal_data, kinds: [SHOE_SIZE]}]", "SHOE_SIZE is not one of"),
-        ("[{name: a, detector: patterns, patterns: [{name: P, regex: '(?=x)'}]}]", "RE2"),
-        ("[{name: a, detector: nonsense}]", "is not one of"),
-    ],
-)
-def test_rules_that_do_not_hold_together_are_refused_by_name(rules: str, problem: str) -> None:
-    with pytest.raises(ConfigError, match=problem):
-        guarded(f"{{rules: {rules}}}")
+def test_tenants_of_the_mock_are_named() -> None:
+    assert uses_mock(load(ROOT / "examples/demo.yaml")) == ["acme", "globex", "hooli", "initech"]
+    assert uses_mock(load(EXAMPLE)) == []

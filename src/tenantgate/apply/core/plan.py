@@ -1,0 +1,242 @@
+"""What has to change in a Kong, and in which order: a function of what it has and what it should have.
+
+Order of an apply: new consumers and keys, then the new policies, then the rest, and last what is gone. So a tenant's key opens
+before its policy is in force and until after it has ended, and no request meets a key that Kong doesn't know yet. A plan is made
+of what Kong has now, so an apply that was cut off is finished by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tenantgate.apply.core.entities import KINDS, Entity, State, marked, same
+from tenantgate.config.names import SERVICE, entity_id
+from tenantgate.errors import ConfigError
+
+__all__ = ["FORMER", "Plan", "admitted_tree", "make_plan"]
+
+FORMER: Final = "llm-former"
+"""What a service `llm` that isn't ours is renamed to: version 0.1's, as decK or the Admin API has created it."""
+_OF_TENANTS: Final = ("consumers", "keyauth_credentials")
+_ERRORS_MARK: Final = "tenantgate_error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Changes of one Kong, by step."""
+
+    freed: tuple[Entity, ...] = ()
+    """Keys that another tenant gets: taken from the one before the other has them."""
+    admit: tuple[Entity, ...] = ()
+    """New consumers and keys: before the new policies."""
+    settle: tuple[Entity, ...] = ()
+    """Other entities that are new or differ: when the new policies are in force."""
+    withdraw: tuple[Entity, ...] = ()
+    """Entities that are gone: last."""
+    wanted: tuple[Entity, ...] = field(default=(), repr=False)
+    """All entities, for a Kong that takes its configuration as a whole."""
+    notes: tuple[str, ...] = ()
+    """What the operator should know."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has to change."""
+        return not (self.freed or self.admit or self.settle or self.withdraw)
+
+
+def make_plan(current: State, wanted: Sequence[Entity], *, whole: bool) -> Plan:
+    """The plan for a Kong that has `current`.
+
+    Args:
+        current: all that Kong has.
+        wanted: all that it should have, each entity with our tag.
+        whole: whether its configuration is replaced as a whole, and so holds nothing that isn't ours.
+
+    Raises:
+        ConfigError: a key belongs to a consumer that isn't ours.
+    """
+    wanted = [marked(e) for e in wanted]
+    known = _Identities(current, wanted, whole=whole)
+    placed = known.placed
+    admit = [e for e in placed if e.kind in _OF_TENANTS and not known.present(e)]
+    freed = _freed(current, admit, whole=whole)
+    admitted = {(e.kind, e.id) for e in admit}
+    rest = [e for e in placed if (e.kind, e.id) not in admitted]
+    settle = [*known.renamed, *(e for e in rest if not _unchanged(current, e))]
+    kept = {(e.kind, e.id) for e in placed} | {(e.kind, e.id) for e in freed}
+    gone = [e for e in current.values() if (e.kind, e.id) not in kept and (whole or known.leaves(e))]
+    if whole:
+        settle += _misplaced(current, wanted, settle)
+    return Plan(
+        freed=tuple(freed),
+        admit=tuple(admit),
+        settle=tuple(_in_order(settle)),
+        withdraw=tuple(_to_delete(gone)),
+        wanted=tuple(wanted),
+        notes=tuple(known.notes),
+    )
+
+
+def _unchanged(current: State, entity: Entity) -> bool:
+    found = current.get((entity.kind, entity.id))
+    return found is not None and same(entity, found)
+
+
+def _misplaced(current: State, wanted: Sequence[Entity], settle: Sequence[Entity]) -> list[Entity]:
+    """Entities that are there under another id; a configuration as a whole gives them their own."""
+    listed = {(e.kind, e.id) for e in settle}
+    return [
+        e
+        for e in wanted
+        if e.kind not in _OF_TENANTS and (e.kind, e.id) not in current and (e.kind, e.id) not in listed
+    ]
+
+
+class _Identities:
+    """Which entity of Kong's is which of ours: by id, or by what Kong has once.
+
+    Version 0.1 left the ids to Kong or decK, and a placeholder may get another one's key. Nothing that is there is
+    created a second time.
+    """
+
+    def __init__(self, current: State, wanted: Sequence[Entity], *, whole: bool) -> None:
+        self._current = current
+        self._names = {e.natural_key: e for e in current.values()}
+        self._ids: dict[str, str] = {}
+        self._taken: set[tuple[str, str]] = set()
+        self.renamed: list[Entity] = []
+        self.notes: list[str] = []
+        self._former: str | None = None
+        if not whole:
+            self._find_former()
+        self.placed: list[Entity] = []
+        for kind in ("services", "routes", "consumers", "plugins", "keyauth_credentials"):
+            self._place([self._owned(e) for e in wanted if e.kind == kind], whole=whole)
+
+    def present(self, entity: Entity) -> bool:
+        """Whether Kong has what `entity` means, under its id."""
+        found = self._names.get(entity.natural_key)
+        return found is not None and found.id == entity.id
+
+    def leaves(self, entity: Entity) -> bool:
+        """Whether an entity that isn't wanted is ours to delete."""
+        if self._former is not None and self._of_former(entity):
+            return True
+        return entity.ours
+
+    def _find_former(self) -> None:
+        for name in (SERVICE, FORMER):
+            found = self._names.get(("services", name))
+            if found is not None and (name == FORMER or not found.ours):
+                self._former = found.id
+                if name == SERVICE:
+                    self._names.pop(found.natural_key)
+                    self.renamed.append(found.with_fields(name=FORMER))
+                    self.notes.append(f"service {SERVICE} of version 0.1 becomes {FORMER}, and goes with its routes")
+                break
+
+    def _of_former(self, entity: Entity) -> bool:
+        return self._former in (entity.fields.get("service"), entity.id) or (
+            entity.kind == "plugins"
+            and (route := self._current.get(("routes", str(entity.fields.get("route"))))) is not None
+            and route.fields.get("service") == self._former
+        )
+
+    def _owned(self, entity: Entity) -> Entity:
+        changed = {
+            owner: self._ids[id_]
+            for owner in ("service", "route", "consumer")
+            if (id_ := entity.fields.get(owner)) in self._ids
+        }
+        return entity.with_fields(**changed) if changed else entity
+
+    def _place(self, entities: Iterable[Entity], *, whole: bool) -> None:
+        waiting = []
+        for entity in entities:
+            found = self._names.get(entity.natural_key)
+            if found is None:
+                waiting.append(entity)
+            elif not whole and self._foreign(found):
+                self.notes.append(
+                    f"the global {entity.name} isn't ours and stays: errors where there is no route have Kong's shape"
+                )
+            else:
+                self._take(entity, found.id)
+        for entity in waiting:
+            self._take(entity, self._free_id(entity))
+
+    @staticmethod
+    def _foreign(found: Entity) -> bool:
+        """Whether a plugin for the whole gateway is the operator's own."""
+        if found.kind != "plugins" or any(found.fields.get(o) for o in ("service", "route", "consumer")):
+            return False
+        return not found.ours and _ERRORS_MARK not in str(found.fields.get("config"))
+
+    def _free_id(self, entity: Entity) -> str:
+        made = entity.id
+        while (entity.kind, made) in self._taken:
+            made = entity_id(entity.kind, made)
+        return made
+
+    def _take(self, entity: Entity, id_: str) -> None:
+        self._taken.add((entity.kind, id_))
+        self._ids[entity.id] = id_
+        self.placed.append(Entity(kind=entity.kind, id=id_, fields=entity.fields))
+
+
+def _freed(current: State, admit: Sequence[Entity], *, whole: bool) -> list[Entity]:
+    """Keys in Kong with the value of one that is to be created: Kong has a value once."""
+    owners = {e.id: e.name for e in (*admit, *current.values()) if e.kind == "consumers"}
+    values = {e.fields["key"]: e for e in admit if e.kind == "keyauth_credentials"}
+    out = []
+    for entity in current.values():
+        if entity.kind == "keyauth_credentials" and (wanted := values.get(entity.fields.get("key"))):
+            if not whole and not entity.ours:
+                theirs, name = (owners.get(str(k.fields.get("consumer")), "?") for k in (entity, wanted))
+                raise ConfigError(
+                    f"a key of {name} belongs to Kong's consumer {theirs}, and wasn't created by Tenantgate; give "
+                    f"{name} another key, or take it from {theirs}"
+                )
+            out.append(entity)
+    return out
+
+
+def _in_order(entities: Iterable[Entity]) -> list[Entity]:
+    return sorted(entities, key=lambda e: KINDS.index(e.kind))
+
+
+def _to_delete(entities: Sequence[Entity]) -> list[Entity]:
+    """In the opposite order; keys go with their consumer."""
+    going = {e.id for e in entities if e.kind == "consumers"}
+    alone = [e for e in entities if e.kind != "keyauth_credentials" or e.fields.get("consumer") not in going]
+    return sorted(alone, key=lambda e: -KINDS.index(e.kind))
+
+
+def admitted_tree(tree: dict[str, Any], plan: Plan, names: dict[str, str]) -> dict[str, Any]:
+    """The configuration that Kong has now, with new consumers and keys.
+
+    Args:
+        tree: as kong.yml or ``GET /config`` has it, nested or flat.
+        plan: the plan for it.
+        names: the consumers' names by the ids that the plan has for them.
+    """
+    values = {e.fields["key"] for e in plan.admit if e.kind == "keyauth_credentials"}
+    ids = {e.id for e in plan.admit}
+
+    def without(items: Any) -> list[Any]:
+        return [i for i in items or () if i.get("key") not in values and i.get("id") not in ids]
+
+    consumers = [
+        {**c, "keyauth_credentials": without(c.get("keyauth_credentials"))} if "keyauth_credentials" in c else c
+        for c in tree.get("consumers") or ()
+    ]
+    consumers += [{"id": e.id, **e.fields} for e in plan.admit if e.kind == "consumers"]
+    keys = without(tree.get("keyauth_credentials"))
+    keys += [
+        {"id": e.id, **e.fields, "consumer": names[str(e.fields["consumer"])]}
+        for e in plan.admit
+        if e.kind == "keyauth_credentials"
+    ]
+    return {**tree, "_format_version": tree.get("_format_version", "3.0"), "consumers": consumers, "keyauth_credentials": keys}

@@ -1,0 +1,211 @@
+"""The Kongs that an apply changes: by the Admin API, with a database or without one, or by a file and a reload."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tenantgate.apply.admin_api import AdminApi
+from tenantgate.apply.core.entities import KINDS, Entity, State, from_tree, state_of, to_tree
+from tenantgate.apply.core.plan import Plan, admitted_tree
+from tenantgate.errors import ConfigError, EdgeError
+
+__all__ = ["DatabaseKong", "DblessKong", "FileKong", "Target", "connect"]
+
+_RELOAD_S: Final = 120
+_PATHS: Final[Mapping[str, str]] = {kind: kind for kind in KINDS} | {"keyauth_credentials": "key-auths"}
+_OWNERS: Final = ("service", "route", "consumer")
+
+
+class Target(ABC):
+    """One Kong, or one file for some. All methods raise `EdgeError` if it can't be read or changed."""
+
+    name: str
+    """For messages."""
+    whole: bool
+    """Whether the configuration is replaced as a whole."""
+
+    @abstractmethod
+    def read(self) -> State:
+        """What it has."""
+
+    @abstractmethod
+    def admit(self, plan: Plan) -> None:
+        """Create the plan's new consumers and keys."""
+
+    @abstractmethod
+    def finish(self, plan: Plan) -> None:
+        """Do the rest of the plan."""
+
+    def due(self, plan: Plan) -> bool:
+        """Whether `finish` has anything to do."""
+        return bool(plan.settle or plan.withdraw)
+
+
+class _Admin(Target):
+    def __init__(self, api: AdminApi) -> None:
+        self.name = api.url
+        self._api = api
+
+    def read(self) -> State:
+        return state_of(_entity(kind, item) for kind in KINDS for item in self._api.listed(_PATHS[kind]))
+
+
+def _entity(kind: str, item: Mapping[str, Any]) -> Entity:
+    made = {k: v for k, v in item.items() if k not in ("id", "created_at", "updated_at")}
+    for owner in _OWNERS:
+        if isinstance(made.get(owner), Mapping):
+            made[owner] = made[owner]["id"]
+    return Entity(kind=kind, id=str(item["id"]), fields=made)
+
+
+class DatabaseKong(_Admin):
+    """A Kong with a database: each entity by itself. What isn't ours stays."""
+
+    whole = False
+
+    def admit(self, plan: Plan) -> None:
+        """Take keys from their former tenants, and create the new ones."""
+        for entity in plan.freed:
+            self._delete(entity)
+        self._put(plan.admit)
+
+    def finish(self, plan: Plan) -> None:
+        """Create and change the other entities, then delete what is gone."""
+        self._put(plan.settle)
+        for entity in plan.withdraw:
+            self._delete(entity)
+
+    def _put(self, entities: Iterable[Entity]) -> None:
+        for entity in entities:
+            body = {k: {"id": v} if k in _OWNERS and v else v for k, v in entity.fields.items()}
+            self._api.send("PUT", f"/{_PATHS[entity.kind]}/{entity.id}", body, what=f"{entity.kind} {entity.name}")
+
+    def _delete(self, entity: Entity) -> None:
+        self._api.send("DELETE", f"/{_PATHS[entity.kind]}/{entity.id}", what=f"{entity.kind} {entity.name}")
+
+
+class DblessKong(_Admin):
+    """A Kong without a database: ``POST /config`` with the whole configuration, which Kong takes in one step."""
+
+    whole = True
+
+    def admit(self, plan: Plan) -> None:
+        """Give it what it has, with the new consumers and keys."""
+        if plan.admit:
+            tree = parsed(str(self._api.get("/config").get("config") or ""), self.name)
+            self._api.send("POST", "/config", admitted_tree(tree, plan), what="the configuration")
+
+    def finish(self, plan: Plan) -> None:
+        """Give it the whole new configuration."""
+        if self.due(plan):
+            self._api.send("POST", "/config", to_tree(plan.wanted), what="the configuration")
+
+
+class FileKong(Target):
+    """A kong.yml for Kongs without a database, and a command after which they read it.
+
+    Client keys are in the file, so it is its owner's alone. A file beside it, named as it with ``.reload``, is there
+    while the command is still to be run for what the file says, so that a cut-off apply is finished by the next one.
+    """
+
+    whole = True
+
+    def __init__(self, path: Path, reload: str | None) -> None:
+        self.name = str(path)
+        self._path = path
+        self._reload = reload
+        self._pending = path.with_name(f"{path.name}.reload")
+
+    def read(self) -> State:
+        """The file's entities; none if there is no file."""
+        return state_of(from_tree(self._tree()))
+
+    def admit(self, plan: Plan) -> None:
+        """Write the file as it is, with the new consumers and keys."""
+        if plan.admit:
+            self._write(admitted_tree(self._tree(), plan))
+
+    def finish(self, plan: Plan) -> None:
+        """Write the new file."""
+        if plan.settle or plan.withdraw or not self._path.exists():
+            self._write(to_tree(plan.wanted))
+        elif self._pending.exists():
+            self._run()
+
+    def due(self, plan: Plan) -> bool:
+        """Whether the file changes, or the last change isn't read yet."""
+        return super().due(plan) or self._pending.exists() or not self._path.exists()
+
+    def _tree(self) -> dict[str, Any]:
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return {"_format_version": "3.0"}
+        except (OSError, UnicodeDecodeError) as error:
+            raise EdgeError(f"{self._path}: can't be read") from error
+        return parsed(text, str(self._path))
+
+    def _write(self, tree: Mapping[str, Any]) -> None:
+        part = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        try:
+            if self._reload:
+                self._pending.touch(mode=0o600)
+            # JSON is YAML, and is written and read faster.
+            with open(part, "w", encoding="utf-8", opener=_for_owner) as out:
+                json.dump(tree, out, indent=1, ensure_ascii=False)
+                out.flush()
+                os.fsync(out.fileno())
+            part.replace(self._path)
+        except OSError as error:
+            raise EdgeError(f"{self._path}: {error.strerror}") from error
+        finally:
+            part.unlink(missing_ok=True)
+        self._run()
+
+    def _run(self) -> None:
+        if not self._reload:
+            return
+        try:
+            done = subprocess.run(
+                shlex.split(self._reload), capture_output=True, text=True, timeout=_RELOAD_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+            raise EdgeError(f"--reload: {self._reload}: {type(error).__name__}") from error
+        if done.returncode != 0:
+            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+            raise EdgeError(f"--reload: {self._reload}: {said[-1] if said else f'status {done.returncode}'}")
+        self._pending.unlink(missing_ok=True)
+
+
+def _for_owner(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_EXCL, 0o600)
+
+
+def parsed(text: str, where: str) -> dict[str, Any]:
+    """The tree of a kong.yml, which may be JSON."""
+    try:
+        tree = json.loads(text) if text.startswith("{") else yaml.load(text, Loader=_Loader)
+    except (ValueError, yaml.YAMLError):
+        raise ConfigError(f"{where}: isn't a kong.yml") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}: isn't a kong.yml")
+    return tree
+
+
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def connect(url: str) -> DatabaseKong | DblessKong:
+    """The Kong behind an Admin API."""
+    api = AdminApi(url)
+    # `GET /` would say so, too, but Kong 3.9.3 answers it with 500 where a plugin server has a start command.
+    return DblessKong(api) if "configuration_hash" in api.get("/status") else DatabaseKong(api)
