@@ -124,7 +124,10 @@ def pipeline(
         plain = {"journal": str(journal), "state_dir": folder, "node": "bench", "queue_megabytes": 1024}
         spool = MemorySpool()
         worker = Worker(
-            parse(PipelineConfig, plain), Channel(), spool, find_names=None if names is None else lambda: names
+            parse(PipelineConfig, plain),
+            Channel(),
+            spool,
+            find_names=None if names is None else lambda: names,
         )
         worker.take(Settings("p", "r", {"encryption_key": KEY, "pipeline": plain, **policy}))
         for n in range(1, count + 1):

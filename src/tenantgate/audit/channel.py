@@ -52,7 +52,9 @@ class Channel:
             with a server that ended then won't come.
     """
 
-    def __init__(self, connection: socket.socket | None = None, *, listener: socket.socket | None = None) -> None:
+    def __init__(
+        self, connection: socket.socket | None = None, *, listener: socket.socket | None = None
+    ) -> None:
         """`connection`: one that is there already. `listener`: where others connect; it must not block."""
         self._selector = selectors.DefaultSelector()
         self._listener = listener

@@ -1,8 +1,8 @@
 """The phases of `tenant-audit-log`: the request's body is held until the log phase, then handed to the worker.
 
 PDK calls of the attachable plugin: three in access (the request's id, headers, body), one in log. Nothing is redacted
-here, and nothing waits for the worker. With ``content: off`` there are no calls at all: Kong's own journal has the rest.
-A host whose phases may run in different processes keeps the body itself.
+here, and nothing waits for the worker. With ``content: off`` there are no calls at all: Kong's own journal has the
+rest. A host whose phases may run in different processes keeps the body itself.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ class AuditLog:
             for name in self._allowed
             if (values := record.request_header(name))
         }
-        self._courier.content(self.policy_name, identifier, RawContent(body, size, reply, reply_size, headers))
+        self._courier.content(
+            self.policy_name, identifier, RawContent(body, size, reply, reply_size, headers)
+        )
 
     def _body(self, host: Host, identifier: str) -> tuple[bytes | None, int]:
         """The beginning of the request's body, and its size."""

@@ -1,6 +1,6 @@
 """The audit log's own process: from Kong's journal and the plugin servers' contents to records in the spool.
 
-One works on a state folder, for all plugin servers of the node, which connect to its socket (`tenantgate.audit.meeting`).
+One works on a state folder, for all plugin servers of the node, which connect to its socket (see `meeting`).
 Any of them may have started it. When the last one is gone it reads the journal to its end, spools, gives the sinks a
 moment, and ends.
 
@@ -32,7 +32,7 @@ from tenantgate.audit.delivery_thread import Batching, Delivery
 from tenantgate.audit.intake import Intake
 from tenantgate.audit.journal_files import JournalTail, write_whole
 from tenantgate.audit.meeting import listen, lock
-from tenantgate.audit.messages import Message, Pipeline
+from tenantgate.audit.messages import Message, Pipeline, pack
 from tenantgate.audit.recorder import Recorder
 from tenantgate.audit.sinks import make
 from tenantgate.audit.spool import open_spool
@@ -346,6 +346,8 @@ def _serve_former(connection: socket.socket) -> int:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     while (held := lock(folder)) is None:
         time.sleep(_TICK_S)
+        with contextlib.suppress(BlockingIOError):
+            connection.send(pack(""), socket.MSG_DONTWAIT)  # it waits, it does not hang
         with contextlib.suppress(BlockingIOError):
             if not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
                 return 0

@@ -74,9 +74,7 @@ class Routes:
         if settings is None:
             if len(self._by_name) > _KEPT:
                 routes, tenants = set(map(id, self._by_route.values())), set(self._by_tenant.values())
-                self._by_name = {
-                    n: s for n, s in self._by_name.items() if id(s) in routes or n in tenants
-                }
+                self._by_name = {n: s for n, s in self._by_name.items() if id(s) in routes or n in tenants}
             settings = self._by_name[name] = RouteSettings(parse(AuditConfig, values))
         if route_id:
             self._by_route[route_id] = settings
@@ -133,7 +131,9 @@ class Routes:
         if settings is None:
             return Terms()
         terms = settings.terms(line.tenant)
-        certain = line.policy or line.route_id in self._by_route or (content and content.policy in self._by_name)
+        certain = (
+            line.policy or line.route_id in self._by_route or (content and content.policy in self._by_name)
+        )
         # The tenant's last settings may be those of another model: its prices aren't this one's.
         return terms if certain else replace(terms, input_cost=None, output_cost=None)
 
