@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from tenantgate.audit.config import AuditConfig, PipelineConfig
     from tenantgate.kong import Host
 
-__all__ = ["AuditLog", "HeldBodies", "courier_of"]
+__all__ = ["POLICY", "AuditLog", "HeldBodies", "courier_of"]
+
+POLICY: Final = "tenantgate_audit_policy"
+"""Name in ``kong.ctx.shared`` of the settings' name, which the journal's line holds (`tenantgate.audit.scripts`)."""
 
 _held: Final = metrics.gauge("tenantgate_audit_held_bytes", "Request bodies kept for their log phase.")
 _MOST_HEADER: Final = 4096  # characters of a header's value
@@ -60,6 +63,7 @@ class AuditLog:
 
     Attributes:
         policy_name: name of the settings, by which a line of the journal may refer to them.
+        shared: texts for ``kong.ctx.shared`` that the engine leaves for the journal.
     """
 
     def __init__(self, config: AuditConfig, route_id: str = "", courier: Courier | None = None) -> None:
@@ -69,6 +73,7 @@ class AuditLog:
         values = _plain(config)
         self.policy_name = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
         self._courier.policy(self.policy_name, route_id, values)
+        self.shared = {POLICY: self.policy_name}
         self._reads_body = config.content != "off"
         self._allowed = tuple(name.lower() for name in config.headers)
         self._most = config.max_content_bytes + 2 * MARGIN

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from tenantgate.engine.core.tables import PackedLog, PackedRequest
-from tenantgate.kong.host import Answered, DeadlineError, Host
+from tenantgate.kong.host import Answered, DeadlineError, Host, kept_text, kept_value
 from tenantgate.llm.chat import ChatRequest
 from tenantgate.tenant import TenantId
 
@@ -29,6 +29,7 @@ class Exchange(Host):
         sent_body: the body that goes upstream in place of the client's, or None.
         answer_body, answer_headers: the answer to the client, where a stage gave one (`answered` is its status).
         keeps_body: whether the log phase wants the client's body.
+        kept_values: what stages keep for the log phase, by plugin.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Exchange(Host):
         "answer_body",
         "answer_headers",
         "keeps_body",
+        "kept_values",
         "real",
         "reply_headers",
         "sent_body",
@@ -76,6 +78,7 @@ class Exchange(Host):
         self.answer_body: bytes = b""
         self.answer_headers: Mapping[str, str] = {}
         self.keeps_body = False
+        self.kept_values: dict[str, Any] = {}
 
     @property
     def tenant_id(self) -> TenantId:
@@ -149,6 +152,14 @@ class Exchange(Host):
     def kept_body(self) -> bytes | None:
         """The client's body, in the log phase."""
         return None if self._end is None else self._end.body
+
+    def keep(self, plugin: str, value: Mapping[str, Any]) -> None:
+        """Leave plain values for the log phase."""
+        self.kept_values[plugin] = kept_text(value)
+
+    def kept(self, plugin: str) -> Mapping[str, Any] | None:
+        """What `keep` was given; None if that was nothing."""
+        return kept_value(self.kept_values.get(plugin))
 
     def identifier(self) -> str:
         """Kong's own id of the request."""

@@ -10,7 +10,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tenantgate import llm
 from tenantgate.checkpoints import also_checked_by
@@ -42,7 +42,8 @@ _LARGEST_SENT: Final = 1_000_000
 """Kong takes no larger body from a plugin server (a message of 1 MiB, its frame included)."""
 
 _ROUTE: Final = "tenantgate_route"
-_TENANT_STATE: Final = "model"
+_MODEL_STATE: Final = "model"
+_KEPT_STATE: Final = "kept"
 
 _undecided: Final = metrics.counter(
     "tenantgate_engine_undecided_total",
@@ -83,11 +84,9 @@ class Engine:
         decision.headers = exchange.reply_headers
         decision.body = exchange.sent_body if decision.body is None else decision.body
         decision.keep_body = exchange.keeps_body
-        for name, value in exchange.shared.items():
-            if isinstance(value, str):
-                decision.shared[name] = value
-            else:
-                decision.state.setdefault("shared", {})[name] = value
+        decision.shared = {name: text for name, text in exchange.shared.items() if isinstance(text, str)}
+        if exchange.kept_values:
+            decision.state[_KEPT_STATE] = exchange.kept_values
         table = decision.table(max_request_body_size=self._config.max_request_body_mb << 20)
         host.call("ctx.shared.set", DECISION, table)
         if exchange.answered is not None:
@@ -101,12 +100,15 @@ class Engine:
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
         decision.model, decision.target = model, model.targets[0]
-        decision.state[_TENANT_STATE] = model.qualified
+        decision.state[_MODEL_STATE] = model.qualified
         exchange.name_route(model.route_name)
         exchange.shared[_ROUTE] = model.route_name
         if isinstance(request, ChatRequest) and request.model not in ("", decision.target.name):
             self._rename(exchange, request, decision)
-        _run(exchange, tenant.stages(model))
+        stages = tenant.stages(model)
+        for stage in stages:
+            exchange.shared.update(getattr(stage.service, "shared", {}))
+        _run(exchange, stages)
         if decision.upstream_model is not None and exchange.sent_body is not None:
             # Shortened or masked since then: small enough to be sent, and its model is the right one already.
             decision.upstream_model = None
@@ -176,8 +178,7 @@ class Engine:
         if packed is None or found is None:
             return  # without the engine's mark the reply is refused
         tenant, model = found
-        exchange = Exchange(host, packed, shared=_shared(packed), route_name=model.route_name, complete=False)
-        _run(exchange, tenant.stages(model))
+        _run(_ended(host, packed, model, complete=False), tenant.stages(model))
 
     # -- log ----------------------------------------------------------------------------------------------
 
@@ -195,28 +196,27 @@ class Engine:
         if found is None:
             return
         tenant, model = found
-        exchange = Exchange(
-            host,
-            packed,
-            shared=_shared(packed),
-            route_name=model.route_name,
-            complete=not model.reply_guard,  # whose verdict comes after the decision
-        )
+        # The verdict of a reply's guard comes after the decision.
+        exchange = _ended(host, packed, model, complete=not model.reply_guard)
         _run(exchange, tenant.stages(model))
 
     def _after(self, packed: PackedLog) -> tuple[Tenant, ModelPolicy] | None:
         """The tenant and the model of a request that was decided about."""
         tenant = self._directory.get(packed.tenant)
-        name = packed.state.get(_TENANT_STATE)
+        name = packed.state.get(_MODEL_STATE)
         if not isinstance(tenant, Tenant) or not isinstance(name, str | bytes):
             return None
         model = tenant.model(name if isinstance(name, str) else name.decode("utf-8", "replace"))
         return None if model is None else (tenant, model)
 
 
-def _shared(packed: PackedLog) -> Mapping[str, Any]:
-    own = packed.state.get("shared")
-    return {**packed.shared, **(own if isinstance(own, Mapping) else {})}
+def _ended(host: Host, packed: PackedLog, model: ModelPolicy, *, complete: bool) -> Exchange:
+    """The exchange of a request that was decided about."""
+    made = Exchange(host, packed, shared=packed.shared, route_name=model.route_name, complete=complete)
+    kept = packed.state.get(_KEPT_STATE)
+    if isinstance(kept, Mapping):
+        made.kept_values.update(kept)
+    return made
 
 
 def _run(exchange: Exchange, stages: Iterable[Stage]) -> None:
