@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tenantgate.engine.stages import Stage, StageBuilder
+from tenantgate.errors import ConfigError
 from tenantgate.policy.core.records import ModelPolicy, TenantPolicy
 
 __all__ = ["Tenant"]
@@ -28,7 +29,13 @@ class Tenant:
             ConfigError: a model's settings can't be used; names the section and its problem.
         """
         for model in self.policy.models:
-            self.stages(model)
+            try:
+                self.stages(model)
+            except ConfigError:
+                raise
+            except Exception as error:
+                # Whatever a stage's set-up makes of settings that a later version wrote.
+                raise ConfigError(f"{model.qualified}: {type(error).__name__}") from error
 
     def stages(self, model: ModelPolicy) -> Sequence[Stage]:
         """The model's stages in the order in which they run."""
