@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import http.client
 import json
 import os
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,6 +85,25 @@ def tree(consumers: int = 0) -> dict[str, Any]:
     }
 
 
+class Provider(MockProvider):
+    """The mock provider, which may wait in a stream after its first chunk."""
+
+    def __init__(self) -> None:
+        super().__init__(Behaviour(keep_bodies=True))
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def _stream(
+        self, request: web.Request, behaviour: Behaviour, chunks: AsyncIterator[bytes], kind: str
+    ) -> web.StreamResponse:
+        async def waiting() -> AsyncIterator[bytes]:
+            async for chunk in chunks:
+                yield chunk
+                await self.go_on.wait()
+
+        return await super()._stream(request, behaviour, waiting(), kind)
+
+
 class EngineWorld:
     """The gateway, the provider, and the engine's decisions.
 
@@ -107,7 +127,7 @@ class EngineWorld:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.provider = MockProvider(Behaviour(keep_bodies=True))
+        self.provider = Provider()
         self.mock = self._call(self._start_mock())
         self.port, status = free_port(), free_port()
         (folder / "kong.yml").write_text(yaml.safe_dump(tree()))
@@ -234,9 +254,29 @@ class EngineWorld:
         with self.opened(body, path, named) as response:
             return response.status, {n.lower(): v for n, v in response.getheaders()}, response.read()
 
+    def logged(self, headers: Mapping[str, str]) -> tuple[Any, Any]:
+        """`tenantgate_log` and Kong's record of the request that got these headers."""
+        while True:
+            told, record = self.logs.get(timeout=10)
+            if record["request"]["id"] == headers["x-kong-request-id"]:
+                return told, record
+
     def asked(self) -> dict[str, Any]:
         """What the provider was asked last."""
         return dict(self.provider._records[-1])
+
+    def sent_body(self) -> bytes:
+        """The body that the provider was sent last."""
+        return base64.b64decode(self.asked()["body"])
+
+    @contextlib.contextmanager
+    def waiting_stream(self) -> Iterator[Callable[[], Any]]:
+        """The provider sends one chunk of a stream, and the others when the function is called."""
+        self._loop.call_soon_threadsafe(self.provider.go_on.clear)
+        try:
+            yield lambda: self._loop.call_soon_threadsafe(self.provider.go_on.set)
+        finally:
+            self._loop.call_soon_threadsafe(self.provider.go_on.set)
 
 
 def chat(text: str = "Hi", model: str | None = "m1", **more: Any) -> dict[str, Any]:
