@@ -66,7 +66,7 @@ def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> 
     settings = kong_conf.load(conf)
     infos = tuple(plugin_servers.query(s) for s in settings.plugin_servers)
     schemas = {i.name: i.schema for i in infos if i.name in settings.plugins}
-    state = LuaState(KongLog(), settings.settings, settings.lua_package_path)
+    state = LuaState(KongLog(), settings.settings, settings.lua_package_path, environ)
     own = lua_plugins.load(settings, {*SCHEMAS, *(i.name for i in infos)}, state)
     schemas |= {p.name: p.fields for p in own}
     made = declarative.load(config, external=schemas, environ=environ)
