@@ -81,13 +81,11 @@ class Server:
         return until(self.worker, lambda pid: pid not in (0, *others), what="worker")
 
     def end(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
 
 
 @pytest.fixture

@@ -47,11 +47,10 @@ def test_one_at_a_time_has_the_lock_and_a_child_that_got_it_keeps_it(tmp_path: P
     held = lock(tmp_path)
     assert held is not None
     assert lock(tmp_path) is None
-    child = subprocess.Popen([sys.executable, "-c", "input()"], pass_fds=[held], stdin=subprocess.PIPE)
-    os.close(held)
-    assert lock(tmp_path) is None
-    child.kill()
-    child.wait()
+    with subprocess.Popen([sys.executable, "-c", "input()"], pass_fds=[held], stdin=subprocess.PIPE) as child:
+        os.close(held)
+        assert lock(tmp_path) is None
+        child.kill()
     held = lock(tmp_path)
     assert held is not None
     os.close(held)

@@ -19,7 +19,6 @@ from tenantgate.kong import Host
 from tenantgate.llm import Refusal
 from tenantgate.store.shared import Shared
 
-
 CONFIG = AuditConfig(pipeline=PipelineConfig(journal="j", state_dir="s"), encryption_key=KEY)
 
 
