@@ -118,6 +118,12 @@ class RateLimiting:
         default="redis",
         one_of=("redis", "local"),
     )
+    on_error: str = field(
+        "What happens to a request that can't be counted, as when Redis is gone: pass, uncounted; or reject, with "
+        "status 503.",
+        default="pass",
+        one_of=("pass", "reject"),
+    )
     redis: RateLimitRedis | None = field(
         "Redis of the rate limits, which can't be a cluster. Default: `gateway.redis`.", default=None
     )
