@@ -25,7 +25,7 @@ _UNIQUE = {"services": "name", "routes": "name", "consumers": "username", "keyau
 _OWNERS = {"service": "services", "route": "routes", "consumer": "consumers"}
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """The apply ends here."""
 
 
@@ -39,7 +39,7 @@ class Fuse:
         if self.left is not None:
             if self.left == 0:
                 self.left = None
-                raise Killed
+                raise KilledError
             self.left -= 1
 
 
@@ -83,7 +83,9 @@ class MemoryKong(Target):
                 raise EdgeError(f"400 {entity.kind}: no such {owner}")
         # As Kong does, with fields of its own.
         self.entities[entity.kind, entity.id] = entity.with_fields(created_at=1)
-        self.log.append(f"put {entity.kind} {entity.name if entity.kind != 'keyauth_credentials' else ''}".strip())
+        self.log.append(
+            f"put {entity.kind} {entity.name if entity.kind != 'keyauth_credentials' else ''}".strip()
+        )
 
     def _delete(self, entity: Entity) -> None:
         self.fuse.step()
@@ -96,7 +98,9 @@ class MemoryKong(Target):
         for at, e in list(self.entities.items()):
             if owner and e.fields.get(owner) == entity.id:
                 del self.entities[at]
-        self.log.append(f"delete {entity.kind} {entity.name if entity.kind != 'keyauth_credentials' else ''}".strip())
+        self.log.append(
+            f"delete {entity.kind} {entity.name if entity.kind != 'keyauth_credentials' else ''}".strip()
+        )
 
 
 class MemoryDbless(Target):
@@ -208,4 +212,4 @@ class Time:
         self.meanwhile(self.at)
 
 
-__all__ = ["Fuse", "Killed", "MemoryDbless", "MemoryKong", "MemoryStore", "Time", "content_hash"]
+__all__ = ["Fuse", "KilledError", "MemoryDbless", "MemoryKong", "MemoryStore", "Time", "content_hash"]

@@ -53,7 +53,9 @@ def apply(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reload", metavar="COMMAND", help='run after a change of that file: "kong reload -p /kong_prefix"'
     )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would change; exit status 1 if anything")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what would change; exit status 1 if anything"
+    )
     _note(parser)
     parser.set_defaults(func=_apply)
 
@@ -61,13 +63,17 @@ def apply(parser: argparse.ArgumentParser) -> None:
 def history(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``history``."""
     _file(parser)
-    parser.add_argument("-n", "--number", type=int, default=20, metavar="N", help="of versions (default: %(default)s)")
+    parser.add_argument(
+        "-n", "--number", type=int, default=20, metavar="N", help="of versions (default: %(default)s)"
+    )
     parser.set_defaults(func=_history)
 
 
 def rollback(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``rollback``."""
-    parser.add_argument("version", type=int, metavar="VERSION", help="the version whose policies come into force again")
+    parser.add_argument(
+        "version", type=int, metavar="VERSION", help="the version whose policies come into force again"
+    )
     _file(parser, positional=False)
     _note(parser)
     parser.set_defaults(func=_rollback)
@@ -82,14 +88,21 @@ def status(parser: argparse.ArgumentParser) -> None:
 def _file(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
     if positional:
         parser.add_argument(
-            "given", nargs="?", type=Path, metavar="FILE", help="tenants.yaml, or a folder (default: tenants.yaml)"
+            "given",
+            nargs="?",
+            type=Path,
+            metavar="FILE",
+            help="tenants.yaml, or a folder (default: tenants.yaml)",
         )
     parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="the same, as an option")
     parser.add_argument(
         "--state-dir", type=Path, metavar="DIR", help="the gateway that `tenantgate up --state-dir DIR` runs"
     )
     parser.add_argument(
-        "--policy-path", type=Path, metavar="FILE", help="in place of gateway.policy: this node's file of policies"
+        "--policy-path",
+        type=Path,
+        metavar="FILE",
+        help="in place of gateway.policy: this node's file of policies",
     )
 
 

@@ -1,6 +1,6 @@
 """One apply: new consumers and keys, the new policies, a wait for all nodes, the rest of Kong.
 
-Each step depends only on what Kong and the store have, so an apply that was cut off anywhere is finished by the next one.
+Each step depends only on what Kong and the store have, so an apply that was cut off is finished by the next one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What has to change in a Kong, and in which order: a function of what it has and what it should have.
 
-Order of an apply: new consumers and keys, then the new policies, then the rest, and last what is gone. So a tenant's key opens
-before its policy is in force and until after it has ended, and no request meets a key that Kong doesn't know yet. A plan is made
-of what Kong has now, so an apply that was cut off is finished by the next one.
+Order of an apply: new consumers and keys, then the new policies, then the rest, and last what is gone. So a tenant's key
+opens before its policy is in force and until after it has ended. A plan is made of what Kong has now, so an apply that
+was cut off is finished by the next one.
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ class _Identities:
         return entity.kind == "keyauth_credentials" and owner is not None and self._is_tenant(owner)
 
     def _is_tenant(self, consumer: Entity) -> bool:
-        return consumer.ours or (consumer.kind, consumer.id) in self._taken or self._is_former_tenant(consumer)
+        return (
+            consumer.ours or (consumer.kind, consumer.id) in self._taken or self._is_former_tenant(consumer)
+        )
 
     def _is_former_tenant(self, consumer: Entity) -> bool:
         custom_id, username = consumer.fields.get("custom_id"), consumer.fields.get("username")
@@ -149,7 +151,9 @@ class _Identities:
                 if name == SERVICE:
                     self._names.pop(found.natural_key)
                     self.renamed.append(found.with_fields(name=FORMER))
-                    self.notes.append(f"service {SERVICE} of version 0.1 becomes {FORMER}, and goes with its routes")
+                    self.notes.append(
+                        f"service {SERVICE} of version 0.1 becomes {FORMER}, and goes with its routes"
+                    )
                 break
 
     def _of_former(self, entity: Entity) -> bool:
@@ -203,9 +207,7 @@ class _Identities:
         self.placed.append(Entity(kind=entity.kind, id=id_, fields=entity.fields))
 
 
-def _freed(
-    current: State, admit: Sequence[Entity], known: _Identities, *, whole: bool
-) -> list[Entity]:
+def _freed(current: State, admit: Sequence[Entity], known: _Identities, *, whole: bool) -> list[Entity]:
     """Keys in Kong with the value of one that is to be created: Kong has a value once."""
     owners = {e.id: e.name for e in (*admit, *current.values()) if e.kind == "consumers"}
     values = {e.fields["key"]: e for e in admit if e.kind == "keyauth_credentials"}
@@ -247,7 +249,9 @@ def admitted_tree(tree: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         return [i for i in items or () if i.get("key") not in values and i.get("id") not in ids]
 
     consumers = [
-        {**c, "keyauth_credentials": without(c.get("keyauth_credentials"))} if "keyauth_credentials" in c else c
+        {**c, "keyauth_credentials": without(c.get("keyauth_credentials"))}
+        if "keyauth_credentials" in c
+        else c
         for c in tree.get("consumers") or ()
     ]
     consumers += [{"id": e.id, **e.fields} for e in plan.admit if e.kind == "consumers"]
