@@ -1,1 +1,1 @@
-"""`tenantgate apply`: tenants.yaml becomes policies of the engines and consumers of Kong, without an interruption."""
+"""tenantgate apply: tenants.yaml becomes policies of the engines and consumers of Kong, without an interruption."""
