@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tenantgate.audit.channel import Channel
 from tenantgate.audit.config import PipelineConfig
 from tenantgate.audit.core.chain import verify
 from tenantgate.audit.core.content import RawContent
@@ -123,7 +124,10 @@ def pipeline(
         plain = {"journal": str(journal), "state_dir": folder, "node": "bench", "queue_megabytes": 1024}
         spool = MemorySpool()
         worker = Worker(
-            parse(PipelineConfig, plain), None, spool, find_names=None if names is None else lambda: names
+            parse(PipelineConfig, plain),
+            Channel(),
+            spool,
+            find_names=None if names is None else lambda: names,
         )
         worker.take(Settings("p", "r", {"encryption_key": KEY, "pipeline": plain, **policy}))
         for n in range(1, count + 1):
@@ -140,7 +144,10 @@ def pipeline(
 def request_path(rounds: int, sizes: Sequence[int]) -> None:
     """What access and log take in the plugin's process, Kong's side played in it."""
     module = load_plugin()
-    drain = "import socket,sys\ns=socket.socket(fileno=int(sys.argv[-1]))\nwhile s.recv(1<<18): pass"
+    drain = (
+        "import pathlib, sys\nfrom tenantgate.audit.meeting import listen\n"
+        "s = listen(pathlib.Path(sys.argv[-3]))\ns.setblocking(True)\ns = s.accept()[0]\nwhile s.recv(1<<18): pass"
+    )
     print(f"\nin the plugin's process, µs{'access p50':>22}{'p95':>8}{'log p50':>10}{'p95':>8}{'calls':>8}")
     with tempfile.TemporaryDirectory() as folder:
         plain = {"journal": f"{folder}/journal.jsonl", "state_dir": folder}

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from tenantgate import llm
+from tenantgate.audit.channel import Channel
 from tenantgate.audit.config import PipelineConfig
 from tenantgate.audit.core.chain import START, link, verify
 from tenantgate.audit.core.content import RawContent
@@ -141,7 +142,7 @@ class Rig:
         if self._worker is None:
             self._worker = Worker(
                 parse(PipelineConfig, self.plain),
-                self._theirs,
+                Channel(self._theirs),
                 self.spool,
                 clock=lambda: self.now,
                 find_names=None if self.names is None else lambda: self.names,

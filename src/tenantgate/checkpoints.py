@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["PIECE", "checked_by", "checkpoint", "pieces"]
+__all__ = ["PIECE", "also_checked_by", "checked_by", "checkpoint", "pieces"]
 
 PIECE: Final = 16_384
 """Characters of a text for one call that can't be stopped: a few milliseconds of a thorough expression."""
@@ -36,6 +36,20 @@ def checked_by(check: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _check.reset(token)
+
+
+@contextmanager
+def also_checked_by(check: Callable[[], None]) -> Iterator[None]:
+    """Within the block, and in this thread, `checkpoint` calls `check` after what it called before."""
+    outer = _check.get()
+
+    def both() -> None:
+        if outer is not None:
+            outer()
+        check()
+
+    with checked_by(both):
+        yield
 
 
 def pieces(length: int, overlap: int, size: int = PIECE) -> Iterator[tuple[int, int]]:

@@ -8,9 +8,15 @@ from typing import Any, Final
 
 from tenantgate.manifest import Feature, PluginManifest
 
-__all__ = ["FEATURES", "by_section", "features", "plugins"]
+__all__ = ["FEATURES", "by_section", "features", "plugins", "stages"]
 
-FEATURES: Final = ("tenantgate.audit", "tenantgate.cache", "tenantgate.compress", "tenantgate.guard")
+FEATURES: Final = (
+    "tenantgate.audit",
+    "tenantgate.cache",
+    "tenantgate.compress",
+    "tenantgate.guard",
+    "tenantgate.limits",
+)
 
 
 def features() -> tuple[Feature, ...]:
@@ -26,9 +32,14 @@ def _feature(package: str) -> Feature:
     return found
 
 
-def plugins() -> tuple[PluginManifest[Any], ...]:
-    """All plugins, in the order in which Kong runs them."""
+def stages() -> tuple[PluginManifest[Any], ...]:
+    """All stages of the engine, in the order in which they run: the plugins, and those that are stages only."""
     return tuple(sorted((p for f in features() for p in f.plugins), key=lambda p: -p.priority))
+
+
+def plugins() -> tuple[PluginManifest[Any], ...]:
+    """The plugins that can be attached in Kong, in the order in which Kong runs them."""
+    return tuple(p for p in stages() if p.attachable)
 
 
 def by_section() -> dict[str, PluginManifest[Any]]:

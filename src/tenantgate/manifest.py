@@ -58,6 +58,10 @@ class RouteSettings:
     correlation_header: str | None = None
     strict_requests: bool | None = None
     upstream_headers: tuple[str, ...] | None = None
+    rate_limit_redis: Mapping[str, Any] = field(default_factory=dict)
+    """As `redis`, for the counters of rate limits."""
+    rate_limit_policy: str | None = None
+    """redis or local."""
     own: Any = None
     """The feature's own section of ``gateway``, an object of its class; None where it has none."""
 
@@ -134,6 +138,8 @@ class PluginManifest(Generic[C]):
     """A function of a configuration like its own ``problems``, for what takes a library or a file to find: it is called
     where tenants.yaml is checked, and not for a plugin's instance."""
     journal: Journal | None = None
+    attachable: bool = True
+    """Whether it is a plugin of Kong's by itself; else a stage of the engine only."""
 
     @property
     def hidden(self) -> frozenset[str]:

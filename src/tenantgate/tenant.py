@@ -7,11 +7,22 @@ from typing import Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["TenantId"]
+__all__ = ["TenantId", "slug"]
 
 # A key prefix must stay readable in `redis-cli`, and short; longer or odder ids go in by their digest.
 _PLAIN_MAX: Final = 40
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+
+
+def slug(text: str) -> str:
+    """Any text in a form that is safe in a key, injectively.
+
+    40 of ``[A-Za-z0-9_.-]`` at most stay as they are; other texts become ``~`` and a SHA-256 in hex.
+    """
+    if len(text) <= _PLAIN_MAX and all(c in _PLAIN for c in text):
+        return text
+    # "~" isn't a plain character, so a digest can never equal another text's plain form.
+    return "~" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class TenantId:
@@ -24,15 +35,13 @@ class TenantId:
     __slots__ = ("_text", "slug")
 
     slug: str
-    """Injective and safe in a key: 40 of ``[A-Za-z0-9_.-]`` at most, or ``~`` and a SHA-256 in hex."""
+    """As the function `slug` gives it."""
 
     def __init__(self, text: str) -> None:
         if not isinstance(text, str) or not text:
             raise ConfigError("tenant id: must be a non-empty text")
         self._text = text
-        plain = len(text) <= _PLAIN_MAX and all(c in _PLAIN for c in text)
-        # "~" isn't a plain character, so a digest can never equal another tenant's plain id.
-        self.slug = text if plain else "~" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        self.slug = slug(text)
 
     def __str__(self) -> str:
         return self._text

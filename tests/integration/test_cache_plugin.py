@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from kong_pdk.pdk import Kong
 
 from cache_rig import Rig, fresh_stores, load_plugin, no_models, small_models, status, use_small_models
 from tenantgate import llm
@@ -19,6 +21,7 @@ from tenantgate.cache.core.ports import NO_STATES
 from tenantgate.cache.core.testing import HashingEmbedder, WordVerifier
 from tenantgate.cache.models import CacheModels, Models
 from tenantgate.devhost.redis_server import RedisServer
+from tenantgate.kong import Answered, Host
 from tenantgate.kong.testing import FakeKong
 from tenantgate.models.ports import BUILT_IN, LARGE, Reading
 from tenantgate.telemetry import metrics
@@ -76,9 +79,11 @@ class Noting(HashingEmbedder, WordVerifier):
     def __init__(self, more: int = 0) -> None:
         super().__init__()
         self.states: list[dict[str, bytes]] = []
+        self.reads = 0
         self._more = b"." * more
 
     def read(self, text: str) -> Reading:
+        self.reads += 1
         return Reading(self.embed(text), b"\0states of " + text.encode() + self._more)
 
     def score(self, a: str, b: str, similarity: float, states: Mapping[str, bytes] = NO_STATES) -> float:
@@ -243,6 +248,24 @@ def test_routes_are_apart_unless_they_share_a_namespace(redis_server: RedisServe
     assert status(two.ask("What is a sextant?")) == "Hit"
 
 
+def test_what_a_request_is_for_keeps_answers_apart_whatever_the_namespace(
+    redis_server: RedisServer, rig: Rig
+) -> None:
+    def ask(name: str, namespace: str) -> FakeKong:
+        kong = FakeKong(consumer="acme", body=llm.write({"messages": [{"role": "user", "content": "q"}]}))
+        cache = Rig(redis_server.port, {"namespace": namespace}).plugin.service()
+        host = Host(Kong(kong, lua_style=False).kong, "access", deadline_ms=60_000)
+        host.route_name = name
+        with contextlib.suppress(Answered):
+            cache.access(host)
+        if kong.exit is None:
+            rig.log(kong)
+        return kong
+
+    asked = [("llm.p.m.acme", "one"), ("llm.p.m.acme", "two"), ("llm.p.other.acme", "one"), ("", "one")]
+    assert [status(ask(*each)) for each in asked] == ["Miss", "Hit", "Miss", "Miss"]
+
+
 def test_another_conversation_or_parameter_is_a_miss(rig: Rig) -> None:
     def about(city: str) -> list[dict[str, str]]:
         return [
@@ -353,15 +376,45 @@ def test_an_answer_that_is_too_large_is_not_stored(redis_server: RedisServer, ri
     assert status(small.ask("What is a sextant?")) == "Miss"
 
 
+KEPT = "tenantgate_tenant_semantic_cache_kept"
+
+
 def test_a_log_without_its_access_stores_nothing(rig: Rig, store: redis.Redis) -> None:
-    forged = FakeKong(consumer="acme")
-    forged.shared["tenantgate_tenant_semantic_cache"] = json.dumps({"status": "miss", "token": "0" * 24})
-    rig.log(forged)
-    again = rig.access("What is a sextant?")
-    rig.log(again)
-    store.flushall()
-    rig.log(again)
+    kept = rig.access("What is a sextant?").shared[KEPT]
+    for value in (
+        None,
+        "",
+        kept[:-1],
+        kept + "x",
+        kept.replace("acme", "\xff\xff\xff\xff"),
+        {"a": 1},
+        b"\x80",
+        7,
+    ):
+        rig.log(FakeKong(consumer="acme", shared={KEPT: value}))
+    # What a client sends never gets there.
+    body, headers = llm.write({KEPT: kept, "messages": []}), {KEPT: kept, KEPT.replace("_", "-"): kept}
+    rig.log(FakeKong(consumer="acme", body=body, headers=headers))
+    rig.log(rig.access("q", headers={**headers, **control("no-store")}))
     assert store.dbsize() == 0
+
+
+def test_the_log_phase_may_run_in_another_process(
+    rig: Rig, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, noting = small_models(), Noting()
+    monkeypatch.setattr(
+        cache_service.MODELS, "get", lambda *_names: CacheModels(noting, noting, models.calibration)
+    )
+    asked = rig.access("What is a good sextant made of?")
+    assert noting.reads == 1
+    fresh_stores(monkeypatch)
+    other = Rig(redis_server.port)
+    other.log(FakeKong(consumer="acme", shared={KEPT: asked.shared[KEPT]}))
+    assert noting.reads == 1
+    assert status(other.ask("What is a good sextant made of?")) == "Hit"
+    assert status(other.ask("what is a good sextant made of")) == "Hit"
+    assert noting.states[0].keys() == {"What is a good sextant made of?", "what is a good sextant made of"}
 
 
 # -- Cache-Control ---------------------------------------------------------------------------------------

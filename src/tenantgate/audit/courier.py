@@ -1,15 +1,19 @@
-"""Sends contents from the plugin server to the audit worker, and keeps that process alive.
+"""Sends contents from a plugin server to the node's audit worker, and keeps that process alive.
 
 No caller waits: a bounded queue takes what is handed over, and one thread sends it. Over the bound a content is
 replaced by a short message, so that the record says why it has none. What was just sent is kept for a moment: a worker
 that was killed had it in memory only, and the next one gets it again.
+
+Each plugin server of the node has a courier; the first that finds no worker starts one (`tenantgate.audit.meeting`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -18,11 +22,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from tenantgate.audit.config import PipelineConfig
 from tenantgate.audit.core.content import RawContent
-from tenantgate.audit.messages import Content, LeftOut, Settings, encode, pack, unpacker
+from tenantgate.audit.meeting import connect, lock, peer
+from tenantgate.audit.messages import Content, LeftOut, Pipeline, Settings, encode, unpacker
 from tenantgate.store.threads import BackgroundThread
 from tenantgate.telemetry import logs, metrics
 
@@ -32,6 +38,8 @@ _log: Final = logging.getLogger("tenantgate.audit")
 
 _PAUSES_S: Final = (0.0, 0.1, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # before a worker that died again is replaced
 _STABLE_S: Final = 5.0
+_LOOK_S: Final = 0.05  # between two looks for a worker that starts or ends
+_MOST_SETTINGS: Final = 10_000
 _MOST_LEFT_OUT: Final = 20_000  # messages that a content was left out
 _END_S: Final = 10.0
 _BATCH: Final = 1 << 18  # bytes sent in one go
@@ -46,18 +54,22 @@ _shed: Final = metrics.counter(
     "Requests whose content was left out before the worker, by reason.",
     ("reason",),
 )
-_starts: Final = metrics.counter("tenantgate_audit_worker_starts_total", "How often the worker was started.")
+_starts: Final = metrics.counter(
+    "tenantgate_audit_worker_starts_total", "How often this process started the node's worker."
+)
 _queued: Final = metrics.gauge("tenantgate_audit_queue_bytes", "Content that waits to go to the worker.")
 
 
 class Courier:
-    """Sender to the worker of one pipeline, which it starts and replaces; thread-safe."""
+    """Sender to the worker of one pipeline; thread-safe."""
 
     def __init__(
         self, config: PipelineConfig, plain: Mapping[str, Any], *, command: Sequence[str] = ()
     ) -> None:
         """`plain` is the configuration as it came, for the worker to read; `command` starts it."""
-        self.config, self._plain = config, plain
+        self.config = config
+        self._folder = Path(config.state_dir)
+        self._hello = encode(Pipeline(plain, time.time()))
         self._command = tuple(command) or (sys.executable, "-m", "tenantgate.audit.worker")
         self._bound = config.queue_megabytes << 20
         self._changed = threading.Condition()
@@ -65,22 +77,26 @@ class Courier:
         self._bytes = self._left_out = 0
         self._sent: deque[tuple[float, bytes]] = deque()
         self._sent_bytes = 0
-        self._policies: dict[str, bytes] = {}
+        self._policies: dict[tuple[str, str], bytes] = {}
         self._unsent_policies: deque[bytes] = deque()
         self._failures = 0
-        self._heard = 0.0  # when the worker last sent metrics
-        self._process: subprocess.Popen[bytes] | None = None
+        self._waits_since = 0.0  # for a lock that another process has
+        self._heard = 0.0  # when the worker last sent anything
+        self._process: subprocess.Popen[bytes] | None = None  # that this courier started
+        self.worker_pid: int | None = None
         self._thread = BackgroundThread(
             "audit-courier", self._step, log=_log, failed="audit courier failed", interrupt=self._interrupt
         )
         self._thread.start()
 
     def policy(self, name: str, route_id: str, values: Mapping[str, Any]) -> None:
-        """The settings called `name` hold for a route."""
-        packed = encode(Settings(name, route_id, values))
+        """The settings called `name` hold for a route; without one they are only known by name."""
+        packed, key = encode(Settings(name, route_id, values)), (route_id, "" if route_id else name)
         with self._changed:
-            if self._policies.get(route_id) != packed:
-                self._policies[route_id] = packed
+            if self._policies.get(key) != packed:
+                self._policies[key] = packed
+                if len(self._policies) > _MOST_SETTINGS:
+                    del self._policies[next(iter(self._policies))]
                 self._unsent_policies.append(packed)
                 self._changed.notify()
 
@@ -98,14 +114,8 @@ class Courier:
             self._put(packed)
 
     def stop(self) -> None:
-        """Let the worker end; waits for it."""
+        """Leave the worker; waits until it has all, and if it has no other server, until it has ended."""
         self._thread.stop(_END_S)
-
-    @property
-    def worker_pid(self) -> int | None:
-        """The worker's process id, while there is one."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
 
     def _leave_out(self, policy: str, identifier: str) -> None:
         if self._left_out < _MOST_LEFT_OUT:
@@ -126,46 +136,86 @@ class Courier:
     def _step(self) -> float:
         started = time.monotonic()
         try:
-            self._serve_one()
-        finally:
-            self._failures = 0 if time.monotonic() - started > _STABLE_S else self._failures + 1
+            if not self._serve_one():
+                return _LOOK_S
+        except BaseException:
+            self._failures += 1
+            raise
+        self._failures = 0 if time.monotonic() - started > _STABLE_S else self._failures + 1
         return _PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]
 
-    def _serve_one(self) -> None:
-        """From the start of a worker to its end."""
-        mine, theirs = socket.socketpair()
-        with mine:
-            with theirs:
-                process = self._process = subprocess.Popen(
-                    [*self._command, "--channel", str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                )
-            _starts.inc()
+    def _serve_one(self) -> bool:
+        """From the connection to a worker to its end; False if one starts or ends just now."""
+        line = self._worker_line()
+        if line is None:
+            return not self._waits_since
+        with line:
+            self.worker_pid = peer(line)[0] or None
             gone = threading.Event()
-            reader = threading.Thread(target=self._read, args=(mine, gone), name="audit-metrics", daemon=True)
+            reader = threading.Thread(target=self._read, args=(line, gone), name="audit-metrics", daemon=True)
             reader.start()
             try:
-                self._feed(mine, gone)
+                self._feed(line, gone)
             except OSError as error:
-                if isinstance(error, BlockingIOError):
-                    process.kill()  # it takes nothing any more
+                if isinstance(error, BlockingIOError) and self.worker_pid is not None:
+                    with contextlib.suppress(OSError):
+                        os.kill(self.worker_pid, signal.SIGKILL)  # it takes nothing any more
             with contextlib.suppress(OSError):
-                mine.shutdown(socket.SHUT_RDWR)  # so that it ends, if it has not, and the reader too
+                line.shutdown(socket.SHUT_WR)
+            reader.join(_END_S)  # until it has taken all
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
             reader.join()
-        try:
-            status = process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            status = process.wait()
+            self.worker_pid = None
         if not self._thread.stopping:
-            logs.event(_log, logging.ERROR, "audit worker ended, starting another", status=status)
+            logs.event(_log, logging.ERROR, "audit worker ended", status=self._status())
+        return True
+
+    def _worker_line(self) -> socket.socket | None:
+        """A connection to the worker, which is started if there is none; None if that isn't possible yet."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if (line := connect(self._folder)) is not None:
+            self._waits_since = 0.0
+        elif (held := lock(self._folder)) is not None:
+            self._waits_since = 0.0
+            line = self._started_worker(held)
+        elif not self._waits_since:
+            self._waits_since = time.monotonic()
+        elif time.monotonic() - self._waits_since > _HANG_S:
+            self._waits_since = time.monotonic()
+            logs.event(_log, logging.ERROR, "a process that takes no content has the lock of the audit log")
+        return line
+
+    def _started_worker(self, held: int) -> socket.socket | None:
+        """A connection to a worker that is started and gets the lock; None if it ends before it listens."""
+        try:
+            process = self._process = subprocess.Popen(
+                [*self._command, "--dir", str(self._folder), "--lock", str(held)],
+                pass_fds=[held],
+                stdin=subprocess.DEVNULL,
+            )
+        finally:
+            os.close(held)
+        _starts.inc()
+        started = time.monotonic()
+        while (line := connect(self._folder)) is None and process.poll() is None:
+            if time.monotonic() - started > _HANG_S:
+                process.kill()
+            time.sleep(_LOOK_S)
+        return line
+
+    def _status(self) -> int | None:
+        """The worker's exit status, if it was started here."""
+        if self._process is None:
+            return None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(_LOOK_S)
+        return None
 
     def _feed(self, line: socket.socket, gone: threading.Event) -> None:
         """Send what is there, until the worker is gone or all is sent and this is over."""
-        hello = pack(self._plain)
         line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _HANG_S, 0))
-        line.sendall(len(hello).to_bytes(4, "big") + hello)
+        line.sendall(self._hello)
         with self._changed:
             self._unsent_policies = deque(self._policies.values())
             again = [packed for _, packed in self._sent]
@@ -221,9 +271,12 @@ class Courier:
             while data := line.recv(1 << 16):
                 metrics_of.feed(data)
                 self._heard = time.monotonic()
-                for text in metrics_of:
-                    shown.update(text)
-        except (OSError, ValueError):
+                for received in metrics_of:
+                    if isinstance(received, dict):
+                        shown.update(received["counted"], counted=True)
+                    else:
+                        shown.update(received)
+        except (OSError, ValueError, LookupError):
             pass
         with self._changed:
             gone.set()
@@ -239,8 +292,11 @@ class WorkerMetrics:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
-    def update(self, exposition: str) -> None:
-        """Take over the numbers in a text that `metrics.exposition` has written."""
+    def update(self, exposition: str, *, counted: bool = False) -> None:
+        """Take over the numbers in a text that `metrics.exposition` has written.
+
+        `counted`: another process of the node has counted these; what comes grows from there.
+        """
         help_of: dict[str, str] = {}
         kind_of: dict[str, str] = {}
         for line in exposition.splitlines():
@@ -252,7 +308,10 @@ class WorkerMetrics:
             if match is None or kind_of.get(match[1]) not in ("counter", "gauge"):
                 continue
             name, labels = match[1], dict(self._LABEL.findall(match[2] or ""))
-            self._show(kind_of[name], name, help_of.get(name, ""), labels, float(match[3]))
+            if counted:
+                self._seen[name, tuple(labels.items())] = float(match[3])
+            else:
+                self._show(kind_of[name], name, help_of.get(name, ""), labels, float(match[3]))
 
     def _show(self, kind: str, name: str, about: str, labels: dict[str, str], value: float) -> None:
         key = (name, tuple(labels.items()))

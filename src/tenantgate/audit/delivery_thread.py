@@ -82,6 +82,7 @@ class Delivery:
             lane.wake.set()
         for lane in self._lanes:
             lane.thread.join(max(0.0, deadline - time.monotonic()) + 0.5)
+            lane.given_up = lane.thread.is_alive()
 
     @property
     def spool(self) -> Spool:
@@ -117,6 +118,7 @@ class _Lane:
         self._delivery, self._sink, self._batching = delivery, sink, batching
         self.wake, self.stopping = threading.Event(), threading.Event()
         self.ends_at = 0.0
+        self.given_up = False  # another delivery reads from here now; what the sink has it gets again
         self._failed = 0
         self._held: Sequence[Queued] = ()  # a batch that failed: it comes again as it was, under the same key
         self._done: Sequence[Queued] = ()  # a batch that the sink has and the spool doesn't know of yet
@@ -162,7 +164,7 @@ class _Lane:
 
     def _settle(self) -> None:
         """Acknowledge what the sink has; where that fails it is done later, and nothing is sent again meanwhile."""
-        if self._done:
+        if self._done and not self.given_up:
             self._delivery.spool.ack(self._sink.name, self._done)
             self._done = ()
 

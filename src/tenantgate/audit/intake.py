@@ -1,4 +1,4 @@
-"""Intake of the audit worker: Kong's journal and the plugin's contents, joined by request.
+"""Intake of the audit worker: Kong's journal and the plugin servers' contents, joined by request.
 
 Lines come out in the journal's order, each with its content or with the reason why it has none.
 """
@@ -6,9 +6,8 @@ Lines come out in the journal's order, each with its content or with the reason 
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from tenantgate.audit.channel import Channel
@@ -18,7 +17,7 @@ from tenantgate.audit.core.record import Outcome, outcome_of
 from tenantgate.audit.core.redaction import ContentState
 from tenantgate.audit.core.routes import Routes, RouteSettings
 from tenantgate.audit.journal_files import JournalTail, Line
-from tenantgate.audit.messages import Content, LeftOut, Message, Settings, decode
+from tenantgate.audit.messages import Content, LeftOut, Message, Pipeline, Settings
 from tenantgate.telemetry import logs, metrics
 
 __all__ = ["Intake"]
@@ -53,12 +52,12 @@ class Intake:
         routes: Routes,
         *,
         on_settings: Callable[[RouteSettings], None],
+        on_pipeline: Callable[[Pipeline], None],
         clock: Callable[[], float],
     ) -> None:
-        """`on_settings` is called with settings that came."""
+        """`on_settings` and `on_pipeline` are called with settings and configurations that came."""
         self._channel, self._journal, self._joiner, self._routes = channel, journal, joiner, routes
-        self._on_settings, self._clock = on_settings, clock
-        self._connected_at = time.time()
+        self._on_settings, self._on_pipeline, self._clock = on_settings, on_pipeline, clock
         self._absent_s = 0.0
         self._counted: Counter[str] = Counter()
 
@@ -74,11 +73,9 @@ class Intake:
 
     def listen(self, timeout_s: float) -> None:
         """Take the messages that are there, or come within `timeout_s`."""
-        for received in self._channel.receive(timeout_s):
+        for message in self._channel.receive(timeout_s):
             try:
-                message = decode(received)
-                if message is not None:
-                    self.take(message)
+                self.take(message)
             except Exception as error:  # noqa: BLE001 - one content less must not stop the records
                 _dropped.inc(reason="error")
                 logs.event(_log, logging.ERROR, "a content could not be taken", **logs.describe(error))
@@ -92,6 +89,17 @@ class Intake:
                 self._add(message.request_id, Arrived(message.policy, message.raw))
             case LeftOut():
                 self._add(message.request_id, Arrived(message.policy, None))
+            case Pipeline():
+                self._on_pipeline(message)
+
+    def contents(self) -> list[tuple[str, Arrived]]:
+        """The contents that came and have no record yet, by request id."""
+        return self._joiner.contents()
+
+    def add_contents(self, contents: Iterable[tuple[str, Arrived]]) -> None:
+        """Take over what another intake has left."""
+        for request_id, arrived in contents:
+            self._add(request_id, arrived)
 
     def _add(self, request_id: str, arrived: Arrived) -> None:
         self._joiner.add_content(request_id, arrived, self.waited())
@@ -160,6 +168,8 @@ class Intake:
             start = end
 
     def _add_line(self, start: int, end: int, line: JournalLine | None, now: float) -> None:
+        if line is not None:
+            self._routes.note(line)
         self._joiner.add_line(start, end, line, now, wait=self._routes.expects_content(line))
 
     def _missing(self, line: JournalLine) -> ContentState:
@@ -170,4 +180,5 @@ class Intake:
         if outcome_of(line) in (Outcome.UNAUTHORIZED, Outcome.RATE_LIMITED):
             return ContentState.NONE  # refused by plugins that come before ours
         ended = (line.started_ms + line.latencies.get("request", 0.0)) / 1000
-        return ContentState.LOST if ended < self._connected_at or self._channel.closed else ContentState.LATE
+        lost = ended < self._channel.changed_at or self._channel.closed
+        return ContentState.LOST if lost else ContentState.LATE

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
-from tenantgate.audit.config import Audit, AuditConfig
+from tenantgate.audit.config import Audit, AuditConfig, PipelineConfig
 from tenantgate.fields import plain
 from tenantgate.manifest import Command, Feature, GatewaySection, Journal, PluginManifest, RouteSettings
 
@@ -19,6 +20,8 @@ def _journal(own: Audit) -> str:
 
 
 def _pipeline(settings: RouteSettings) -> Mapping[str, Any]:
+    if isinstance(settings.own, PipelineConfig):
+        return asdict(settings.own)
     own: Audit = settings.own
     redis = {**settings.redis, "timeout_ms": _REDIS_TIMEOUT_MS}
     return {

@@ -1,4 +1,4 @@
-"""Messages from the plugin server to its audit worker: dataclasses here, msgpack on the socket.
+"""Messages from plugin servers to the audit worker: dataclasses here, msgpack on the socket.
 
 A message is a map with a version and named fields. A reader ignores fields and types that it doesn't know, and `decode`
 reads the lists of the first version too, so that a worker of this release can serve a plugin server that an upgrade
@@ -15,19 +15,32 @@ import msgpack
 
 from tenantgate.audit.core.content import RawContent
 
-__all__ = ["Content", "LeftOut", "Message", "Settings", "decode", "encode", "pack", "unpacker"]
+__all__ = ["Content", "LeftOut", "Message", "Pipeline", "Settings", "decode", "encode", "pack", "unpacker"]
 
 _VERSION: Final = 2
 _LONGEST: Final = 256 << 20  # bytes of a message
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Settings of the plugin that hold for a route.
+class Pipeline:
+    """The configuration that a plugin server has; the first message on its connection.
 
     Attributes:
-        policy: their name; contents refer to it.
-        route_id: Kong's id of the route; may be empty.
+        values: as `tenantgate.audit.config.PipelineConfig` takes them.
+        since: Unix time since when it has it, in seconds. Of several configurations the newest holds.
+    """
+
+    values: Mapping[str, Any] = field(repr=False)
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of the plugin, called `policy`.
+
+    Attributes:
+        policy: their name; contents and lines of the journal refer to it.
+        route_id: Kong's id of the route that they hold for, also without their name; may be empty.
         values: as `tenantgate.audit.config.AuditConfig` takes them.
     """
 
@@ -53,7 +66,7 @@ class LeftOut:
     request_id: str
 
 
-Message = Settings | Content | LeftOut
+Message = Pipeline | Settings | Content | LeftOut
 
 
 def encode(message: Message) -> bytes:
@@ -70,6 +83,8 @@ def decode(received: Any) -> Message | None:
     if isinstance(received, list):
         return _of_list(received)
     match received["type"]:
+        case "pipeline":
+            return Pipeline(received["values"], float(received["since"]))
         case "settings":
             return Settings(received["policy"], received["route_id"], received["values"])
         case "content":
@@ -89,6 +104,8 @@ def decode(received: Any) -> Message | None:
 
 def _fields(message: Message) -> dict[str, Any]:
     match message:
+        case Pipeline():
+            return {"type": "pipeline", "values": message.values, "since": message.since}
         case Settings():
             return {
                 "type": "settings",

@@ -76,7 +76,7 @@ class Recorder:
         """The record of a line; without its content where the worker is too far `behind` to redact."""
         settings = self._routes.of(line, joined.content)
         redacted = self._content(joined, line, settings, behind=behind)
-        terms = Terms() if settings is None else settings.terms(line.tenant)
+        terms = self._routes.terms(line, joined.content)
         identifier = line.request_id or f"{self._node}-{joined.start}"
         return Record(_built(line, redacted, terms, identifier), str(redacted.content["state"]))
 

@@ -1,7 +1,8 @@
 """The phases of `tenant-audit-log`: the request's body is held until the log phase, then handed to the worker.
 
-PDK calls: three in access (the request's id, headers, body), one in log. Nothing is redacted here, and nothing waits
-for the worker. With ``content: off`` there are no calls at all: Kong's own journal has the rest.
+PDK calls of the attachable plugin: three in access (the request's id, headers, body), one in log. Nothing is redacted
+here, and nothing waits for the worker. With ``content: off`` there are no calls at all: Kong's own journal has the
+rest. A host whose phases may run in different processes keeps the body itself.
 """
 
 from __future__ import annotations
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
     from tenantgate.audit.config import AuditConfig, PipelineConfig
     from tenantgate.kong import Host
 
-__all__ = ["AuditLog", "HeldBodies", "courier_of"]
+__all__ = ["POLICY", "AuditLog", "HeldBodies", "courier_of"]
+
+POLICY: Final = "tenantgate_audit_policy"
+"""Name in ``kong.ctx.shared`` of the settings' name, which the journal's line holds (`tenantgate.audit.scripts`)."""
 
 _held: Final = metrics.gauge("tenantgate_audit_held_bytes", "Request bodies kept for their log phase.")
 _MOST_HEADER: Final = 4096  # characters of a header's value
+_PLUGIN: Final = "tenant-audit-log"
 
 
 class HeldBodies:
@@ -54,14 +59,21 @@ class HeldBodies:
 
 
 class AuditLog:
-    """The phases of one configuration."""
+    """The phases of one configuration.
 
-    def __init__(self, config: AuditConfig, route_id: str, courier: Courier | None = None) -> None:
+    Attributes:
+        policy_name: name of the settings, by which a line of the journal may refer to them.
+        shared: texts for ``kong.ctx.shared`` that the engine leaves for the journal.
+    """
+
+    def __init__(self, config: AuditConfig, route_id: str = "", courier: Courier | None = None) -> None:
+        """`route_id`: of the route for which the settings hold; empty where each line of the journal names them."""
         self._config = config
         self._courier = courier or courier_of(config.pipeline)
         values = _plain(config)
-        self._policy = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-        self._courier.policy(self._policy, route_id, values)
+        self.policy_name = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        self._courier.policy(self.policy_name, route_id, values)
+        self.shared = {POLICY: self.policy_name}
         self._reads_body = config.content != "off"
         self._allowed = tuple(name.lower() for name in config.headers)
         self._most = config.max_content_bytes + 2 * MARGIN
@@ -70,13 +82,16 @@ class AuditLog:
         """Hold the beginning of the body."""
         if not self._reads_body:
             return
-        identifier = _text(host.call("nginx.get_var", "kong_request_id"))
+        identifier = host.identifier()
         request = host.chat_request()
-        body = host.body()
-        if identifier:
+        refused = isinstance(request, Refusal)
+        if host.keep_body():
+            if refused:
+                host.put_verdict(_PLUGIN, {"unread": True})
+        elif identifier:
             # What can't be read strictly could be read in more than one way: the record says only that it came.
-            held = b"" if isinstance(request, Refusal) else body[: self._most]
-            _BODIES.put(identifier, held, len(body), time.monotonic())
+            body = host.body()
+            _BODIES.put(identifier, b"" if refused else body[: self._most], len(body), time.monotonic())
         if isinstance(request, Refusal):
             host.refuse_unread(request, strict=self._config.strict_requests)
 
@@ -88,14 +103,24 @@ class AuditLog:
         identifier = record.request_id
         if not identifier:
             return
-        body, size = (_BODIES.take(identifier) or (None, 0)) if self._reads_body else (None, 0)
+        body, size = self._body(host, identifier) if self._reads_body else (None, 0)
         reply, reply_size = self._reply(record)
         headers = {
             name: ", ".join(values)[:_MOST_HEADER]
             for name in self._allowed
             if (values := record.request_header(name))
         }
-        self._courier.content(self._policy, identifier, RawContent(body, size, reply, reply_size, headers))
+        self._courier.content(
+            self.policy_name, identifier, RawContent(body, size, reply, reply_size, headers)
+        )
+
+    def _body(self, host: Host, identifier: str) -> tuple[bytes | None, int]:
+        """The beginning of the request's body, and its size."""
+        kept = host.kept_body()
+        if kept is None:
+            return _BODIES.take(identifier) or (None, 0)
+        unread = (host.verdict(_PLUGIN) or {}).get("unread")
+        return b"" if unread else kept[: self._most], len(kept)
 
     def _reply(self, record: LogRecord) -> tuple[bytes | None, int]:
         reply = record.reply if self._reads_body else None
@@ -104,16 +129,6 @@ class AuditLog:
             return None, 0
         whole = text.encode("utf-8", "surrogatepass")
         return whole[: self._most], len(whole)
-
-
-def _text(value: Any) -> str:
-    return (
-        value.decode("ascii", "replace")
-        if isinstance(value, bytes)
-        else value
-        if isinstance(value, str)
-        else ""
-    )
 
 
 def _plain(config: Any) -> dict[str, Any]:

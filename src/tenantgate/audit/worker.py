@@ -1,8 +1,8 @@
-"""The audit log's own process: from Kong's journal and the plugin's contents to records in the spool.
+"""The audit log's own process: from Kong's journal and the plugin servers' contents to records in the spool.
 
-A child of the plugin server, on one end of a socket pair over which content comes. When the other end closes (the
-server has ended) the worker reads the journal to its end, spools, gives the sinks a moment, and ends. One process at a
-time works on a state folder, by a lock; a second one waits.
+One works on a state folder, for all plugin servers of the node, which connect to its socket (see `meeting`).
+Any of them may have started it. When the last one is gone it reads the journal to its end, spools, gives the sinks a
+moment, and ends.
 
     channel, journal → `Intake`: joined lines → `Recorder`: redacted records → `SpoolWriter`: chains, spool → sinks
 """
@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
+import json
 import logging
 import os
-import select
 import signal
 import socket
 import sys
@@ -31,12 +30,15 @@ from tenantgate.audit.core.ports import Spool
 from tenantgate.audit.core.routes import Routes
 from tenantgate.audit.delivery_thread import Batching, Delivery
 from tenantgate.audit.intake import Intake
-from tenantgate.audit.journal_files import JournalTail, private
-from tenantgate.audit.messages import Message, pack
+from tenantgate.audit.journal_files import JournalTail, write_whole
+from tenantgate.audit.meeting import listen, lock
+from tenantgate.audit.messages import Message, Pipeline, pack
 from tenantgate.audit.recorder import Recorder
 from tenantgate.audit.sinks import make
 from tenantgate.audit.spool import open_spool
 from tenantgate.audit.spool_writer import SpoolWriter
+from tenantgate.errors import ConfigError
+from tenantgate.fields import parse
 from tenantgate.pii.core.ports import NameFinder
 from tenantgate.telemetry import logs, metrics
 
@@ -53,12 +55,17 @@ _CHECKPOINT_S: Final = 1.0
 _UPKEEP_S: Final = 5.0
 _FLUSH_S: Final = 5.0  # for the journal, at the end
 _DELIVER_S: Final = 2.0  # then for the sinks: what they don't get now they get after the next start
+_FIRST_S: Final = 10.0  # for the first plugin server to say what there is to do
+_TENANTS: Final = "tenants.json"
 
 _new_journals: Final = metrics.counter(
     "tenantgate_audit_journal_replaced_total", "How often the journal was found replaced or cut off."
 )
 _repeated: Final = metrics.counter(
     "tenantgate_audit_journal_repeated_total", "Lines that were in the spool already, after a restart."
+)
+_unaudited: Final = metrics.counter(
+    "tenantgate_audit_unaudited_total", "Lines of tenants without an audit log, which make no record."
 )
 _lag: Final = metrics.gauge("tenantgate_audit_lag_seconds", "From a request's end to its record, last seen.")
 
@@ -74,22 +81,30 @@ class Deliverer(Protocol):
 
 
 class Worker:
-    """The worker without its process: one loop, to be run in the thread that owns it."""
+    """The worker without its process: one loop, to be run in the thread that owns it.
+
+    Attributes:
+        successor: a newer configuration, by which another worker has to go on.
+    """
 
     def __init__(
         self,
         config: PipelineConfig,
-        connection: socket.socket | None,
+        channel: Channel,
         spool: Spool,
         *,
+        routes: Routes | None = None,
+        since: float = 0.0,
         deliverer: Deliverer | None = None,
         find_names: Callable[[], NameFinder] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`connection`: to the plugin server; None where none will come."""
+        """`routes`: what is known of settings; `since`: age of the configuration, as in `Pipeline`."""
         self._config, self._deliverer, self._clock = config, deliverer, clock
-        self._attached = connection is not None
-        self._channel, routes = Channel(connection), Routes()
+        self._attached = not channel.closed
+        self._channel, self._since, self._routes = channel, since, routes or Routes()
+        self.successor: Pipeline | None = None
+        self._tenants = _Tenants(Path(config.state_dir) / _TENANTS, self._routes)
         heads, checkpoint = spool.heads(), spool.checkpoint() or 0
         # Up to the furthest head there may be lines of other tenants that are not in the spool.
         furthest = max((head.position for head in heads.values()), default=-1)
@@ -103,12 +118,18 @@ class Worker:
         )
         _new_journals.inc(self._journal.restarts)
         node = node_name(config)
-        self._recorder = Recorder(routes, node, find_names)
+        self._recorder = Recorder(self._routes, node, find_names)
         joiner = Joiner(
             wait_s=config.wait_ms / 1000, max_bytes=config.queue_megabytes << 20, age_s=_CONTENT_S
         )
         self._intake = Intake(
-            self._channel, self._journal, joiner, routes, on_settings=self._recorder.prepare, clock=clock
+            self._channel,
+            self._journal,
+            joiner,
+            self._routes,
+            on_settings=self._recorder.prepare,
+            on_pipeline=self._succeed,
+            clock=clock,
         )
         self._writer = SpoolWriter(
             spool,
@@ -130,14 +151,16 @@ class Worker:
         self._journal.close()
 
     def run(self) -> None:
-        """Work until `stop`, or until the plugin server is gone."""
+        """Work until `stop`, until all plugin servers are gone, or until another worker has to go on."""
         self._recorder.start()
         if self._deliverer is not None:
             self._deliverer.start()
         try:
-            while not self._stop:
+            while not self._stop and self.successor is None:
                 self.step(self.pause_s())
-            self._flush()
+            if self.successor is None:
+                self._channel.refuse()
+                self._flush()
         finally:
             if self._deliverer is not None:
                 self._deliverer.stop(_DELIVER_S)
@@ -159,6 +182,17 @@ class Worker:
     def take(self, message: Message) -> None:
         """Take one message, as if it had come over the channel."""
         self._intake.take(message)
+
+    def take_over(self, other: Worker) -> None:
+        """Take the contents that another worker of this process has left. Lines are in the journal."""
+        self._intake.add_contents(other._intake.contents())
+
+    def _succeed(self, pipeline: Pipeline) -> None:
+        """Plugin servers get a new configuration one after the other: the newest holds."""
+        if parse(PipelineConfig, pipeline.values) == self._config:
+            self._since = max(self._since, pipeline.since)
+        elif pipeline.since > max(self._since, self.successor.since if self.successor else 0.0):
+            self.successor = pipeline
 
     def pause_s(self) -> float:
         """Seconds that the next step may wait for messages."""
@@ -191,6 +225,9 @@ class Worker:
         line = joined.line
         if line is None:
             return
+        if self._routes.unaudited(line, joined.content):
+            _unaudited.inc()
+            return
         if self._writer.has(line.tenant, joined.start):
             _repeated.inc()
             return
@@ -207,15 +244,19 @@ class Worker:
     # -- upkeep -------------------------------------------------------------------------------------------
 
     def _keep_up(self, now: float) -> None:
-        if not self._writer.pending and now - self._checkpoint_at >= _CHECKPOINT_S:
+        if now - self._checkpoint_at >= _CHECKPOINT_S:
             self._checkpoint_at = now
-            self._writer.save_checkpoint()
+            self._save()
             self._intake.report()
             self._channel.show(metrics.exposition())
         if now - self._upkeep_at >= _UPKEEP_S:
             self._upkeep_at = now
             self._journal.rotate(self._config.journal_megabytes << 20)
             self._writer.trim()
+
+    def _save(self) -> None:
+        if not self._writer.pending and self._tenants.save():
+            self._writer.save_checkpoint()
 
     def _flush(self) -> None:
         """The journal to its end, without waiting for content any more."""
@@ -228,8 +269,29 @@ class Worker:
                 time.sleep(_TICK_S)
             elif self._intake.empty:
                 break
-        if not self._writer.pending:
-            self._writer.save_checkpoint()
+        self._save()
+
+
+class _Tenants:
+    """The file of what lines have told of their tenants' settings. Names only, no settings: those hold keys."""
+
+    def __init__(self, path: Path, routes: Routes) -> None:
+        self._path, self._routes = path, routes
+        self._saved = routes.noted
+        if not self._saved:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError):
+                routes.restore(json.loads(path.read_bytes()))
+
+    def save(self) -> bool:
+        """Write what is new; whether all is on disk, so that no line before need be read again."""
+        noted = self._routes.noted
+        if noted != self._saved:
+            try:
+                write_whole(self._path, json.dumps(self._routes.known()).encode())
+            except OSError:
+                return False
+            self._saved = noted
+        return True
 
 
 def node_name(config: PipelineConfig) -> str:
@@ -241,16 +303,18 @@ def node_name(config: PipelineConfig) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Work for the plugin server on the other end of ``--channel`` until it is gone."""
+    """Work for the plugin servers that connect, until the last one is gone."""
     parser = argparse.ArgumentParser(prog="tenantgate-audit-worker", description=main.__doc__)
-    parser.add_argument("--channel", type=int, required=True, help="descriptor of a connected stream socket")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--dir", type=Path, help="state folder, of which this process has the lock")
+    how.add_argument("--channel", type=int, help="socket to a plugin server of the release before")
+    parser.add_argument("--lock", type=int, help="descriptor of the lock; it is held while it is open")
     args = parser.parse_args(argv)
     logs.setup("tenant-audit-log")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it goes to all; the channel's end is ours
-    connection = socket.socket(fileno=args.channel)
     threading.excepthook = lambda failed: _log_failure(failed.exc_value)
     try:
-        return _serve(connection)
+        return _serve(args.dir) if args.channel is None else _serve_former(socket.socket(fileno=args.channel))
     except Exception as error:  # noqa: BLE001 - Python's own report of it could quote a content
         _log_failure(error)
         return 1
@@ -260,40 +324,62 @@ def _log_failure(error: BaseException | None) -> None:
     logs.event(_log, logging.ERROR, "the audit worker failed", **(logs.describe(error) if error else {}))
 
 
-def _serve(connection: socket.socket) -> int:
-    config = read_configuration(connection)
-    if config is None:
-        return 0
-    state = Path(config.state_dir)
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with os.fdopen(private(state / "lock", append=True), "ab") as lock:
-        if not _lock(lock.fileno(), connection):
-            return 0
-        spool, deliverer = _parts(config)
-        worker = Worker(config, connection, spool, deliverer=deliverer, find_names=_names)
-        signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-        worker.run()
+def _serve(folder: Path) -> int:
+    channel = Channel(listener=listen(folder))
+    early: list[Message] = []
+    until = time.monotonic() + _FIRST_S
+    while not any(isinstance(message, Pipeline) for message in early):
+        if time.monotonic() > until:
+            return 0  # who started it is gone
+        early += channel.receive(_TICK_S)
+    first = next(message for message in early if isinstance(message, Pipeline))
+    _work(channel, first, early)
     return 0
 
 
-def _lock(fd: int, connection: socket.socket) -> bool:
-    """Wait for the lock; False if the plugin server is gone before."""
-    shown = 0.0
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() - shown > _CHECKPOINT_S:
-                shown = time.monotonic()
-                with contextlib.suppress(OSError):
-                    connection.send(pack(""), socket.MSG_DONTWAIT)  # it waits, it does not hang
-            ready, _, _ = select.select([connection], [], [], _TICK_S)
-            if ready and not connection.recv(1, socket.MSG_PEEK):
-                return False
-            if ready:
-                time.sleep(_TICK_S)
-        else:
-            return True
+def _serve_former(connection: socket.socket) -> int:
+    """Serve a plugin server of the release before, started by it; and of this one, once they come."""
+    first = read_configuration(connection)
+    if first is None:
+        return 0
+    folder = Path(parse(PipelineConfig, first.values).state_dir)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    while (held := lock(folder)) is None:
+        time.sleep(_TICK_S)
+        with contextlib.suppress(BlockingIOError):
+            connection.send(pack(""), socket.MSG_DONTWAIT)  # it waits, it does not hang
+        with contextlib.suppress(BlockingIOError):
+            if not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                return 0
+    with os.fdopen(held):
+        _work(Channel(connection, listener=listen(folder)), first, [])
+    return 0
+
+
+def _work(channel: Channel, pipeline: Pipeline | None, early: list[Message]) -> None:
+    """Work by one configuration after the other, from the one that came first."""
+    routes, before, worker = Routes(), None, None
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop() if worker else sys.exit(0))
+    while pipeline is not None:
+        config = parse(PipelineConfig, pipeline.values)
+        spool, deliverer = _parts(config)
+        worker = Worker(
+            config,
+            channel,
+            spool,
+            routes=routes,
+            since=pipeline.since,
+            deliverer=deliverer,
+            find_names=_names,
+        )
+        if before is not None:
+            worker.take_over(before)
+        for message in early:
+            with contextlib.suppress(ConfigError):
+                worker.take(message)
+        early = []
+        worker.run()
+        before, pipeline = worker, worker.successor
 
 
 def _parts(config: PipelineConfig) -> tuple[Spool, Deliverer]:

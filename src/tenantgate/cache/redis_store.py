@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import redis
 from redis.exceptions import ClusterDownError
 
-from tenantgate.cache.core.breaker import Breaker
 from tenantgate.cache.core.ports import Found, HeldBackError, Neighbour, RefusedError, UnavailableError
 from tenantgate.cache.core.recent_names import RecentNames
 from tenantgate.cache.stage_metrics import Measured, Stage
+from tenantgate.store.breaker import Breaker
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:

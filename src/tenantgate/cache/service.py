@@ -1,7 +1,7 @@
 """`tenant-semantic-cache` in its phases: the lookup and the storing, joined with Kong, Redis and the models.
 
-PDK calls in access: consumer, body, headers, then either the answer (4 in all) or the verdict and the reply's
-headers (5 in all).
+PDK calls in access: consumer, body, headers, then either the answer (4 in all) or what the log phase needs and the
+reply's headers (5 in all).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tenantgate.cache.core.guard_verdicts import REPLY_GUARD, REQUEST_GUARD, let
 from tenantgate.cache.core.lookup import Resources, look_up
 from tenantgate.cache.core.outcome import Bypass, Hit, Miss
 from tenantgate.cache.core.partition import partition_of, parts_of
-from tenantgate.cache.core.pending import PendingMisses, pending_of
+from tenantgate.cache.core.pending import pending_of, read, written
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.question import cacheable, question_of
 from tenantgate.cache.core.replay import hit_headers, replay, status_headers
@@ -34,6 +34,7 @@ from tenantgate.llm.chat import ChatReply, Refusal
 from tenantgate.llm.errors import Code, ErrorType, error_body
 from tenantgate.llm.log_record import LogRecord
 from tenantgate.store.redis_nodes import connect
+from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ MODELS: Final = Models()
 
 _WRITE_TIMEOUT_MS: Final = 500  # nobody waits for the log phase
 _SEALERS: Final = 1024
-_UUID: Final = 12  # bytes of randomness in an identifier or token
+_LEVELS: Final = 1024
+_UUID: Final = 12  # bytes of randomness in an identifier
 
 _requests: Final = metrics.counter(
     "tenantgate_cache_requests_total",
@@ -79,13 +81,14 @@ _damaged: Final = metrics.counter(
 
 
 class SemanticCache:
-    """The cache of one configuration; what is costly is shared by all of a process."""
+    """The cache of one configuration; what is costly is shared by all of a process whose settings for it are equal."""
+
+    __slots__ = ("_config", "_levels", "_store", "_sweeper")
 
     def __init__(self, config: CacheConfig) -> None:
         self._config = config
         self._store, self._sweeper = _shared_store(config.redis)
-        self._levels = Levels(config, self._store)
-        self._pending = _PENDING
+        self._levels = _shared_levels(config, self._store)
 
     # -- access -------------------------------------------------------------------------------------------
 
@@ -131,6 +134,8 @@ class SemanticCache:
         return question_of(asked, partition, sealer)
 
     def _namespace(self, host: Host) -> str:
+        if host.route_name:
+            return "name:" + host.route_name
         if self._config.namespace:
             return "name:" + self._config.namespace
         if route := host.config_keys.get("route_id"):
@@ -168,10 +173,9 @@ class SemanticCache:
         host.answer(504, body, {"Content-Type": chat.JSON_TYPE, **status_headers(Status.MISS)})
 
     def _miss(self, host: Host, miss: Miss, pending: Pending) -> None:
-        status, token = Status.REFRESH if miss.refresh else Status.MISS, secrets.token_hex(_UUID)
-        self._pending.put(token, pending, time.monotonic())
+        status = Status.REFRESH if miss.refresh else Status.MISS
         _count(status, miss.reason, pending.keys.tenant)
-        host.put_verdict(PLUGIN, {"status": status.lower(), "token": token})
+        host.keep(PLUGIN, written(pending))
         host.set_headers(status_headers(status, pending.name))
 
     def _bypass(self, host: Host, reason: BypassReason, tenant: TenantId | None) -> None:
@@ -182,9 +186,7 @@ class SemanticCache:
 
     def log(self, host: Host) -> None:
         """Store the provider's answer to a miss."""
-        verdict = host.verdict(PLUGIN)
-        token = verdict.get("token") if verdict else None
-        pending = self._pending.take(token) if isinstance(token, str) else None
+        pending = read(host.kept(PLUGIN))
         if pending is None:
             return
         if REPLY_GUARD in self._config.guards and made_for_one(host.verdict(REPLY_GUARD)):
@@ -218,7 +220,7 @@ class SemanticCache:
         if isinstance(entry, NotStored):
             return entry
         sealer = _sealer(config.encryption_key, pending.keys.tenant)
-        embedding, vectors = self._embedding(pending, sealer), pending.place.vectors
+        embedding, vectors = self._embedding(pending, sealer), pending.vectors
         states = None if embedding is None else embedding.states
         stored = self._store.store(
             pending.keys,
@@ -233,14 +235,14 @@ class SemanticCache:
 
     def _embedding(self, pending: Pending, sealer: TenantSealer) -> Embedding | None:
         """The question's embedding; None where it isn't compared, so that only measured languages have vectors."""
-        text, place, level = pending.question, pending.place, self._levels.similar(MODELS)
-        if not text or not place.vectors or level is None or level.other_language(pending.keys, text):
+        text, level = pending.question, self._levels.similar(MODELS)
+        if not text or not pending.vectors or level is None or level.other_language(pending.keys, text):
             return None
-        return place.embedding or level.embed(text, sealer)
+        return pending.embedding or level.embed(text, sealer)
 
     def _learn(self, pending: Pending, reply: ChatReply | NotStored) -> None:
         """Compare the reply with the stored answer, where the lookup says so."""
-        learning = None if pending.place.vectors is None else self._levels.learning(MODELS)
+        learning = None if pending.vectors is None else self._levels.learning(MODELS)
         if learning is not None:
             sealer = _sealer(self._config.encryption_key, pending.keys.tenant)
             fresh = None if isinstance(reply, NotStored) else reply
@@ -267,9 +269,9 @@ def _count(status: Status, detail: str, tenant: TenantId | None) -> None:
 
 # -- of the process --------------------------------------------------------------------------------------
 
-_PENDING: Final = PendingMisses()
 _lock: Final = threading.Lock()
 _stores_by_redis: Final[dict[RedisConfig, tuple[RedisCache, Sweeper]]] = {}
+_levels: Final[Shared[Levels]] = Shared(_LEVELS, weak=True)
 _sealers: Final[OrderedDict[tuple[str, TenantId], TenantSealer]] = OrderedDict()
 
 
@@ -280,6 +282,11 @@ def _shared_store(config: RedisConfig) -> tuple[RedisCache, Sweeper]:
             store = RedisCache(connect(config), writer)
             _stores_by_redis[config] = store, Sweeper(store)
         return _stores_by_redis[config]
+
+
+def _shared_levels(config: CacheConfig, store: RedisCache) -> Levels:
+    """The level of all configurations that say the same about it: it remembers thousands of tenants' plans."""
+    return _levels.get((store, *Levels.settings(config)), lambda: Levels(config, store))
 
 
 def _sealer(encryption_key: str, tenant: TenantId) -> TenantSealer:

@@ -15,6 +15,8 @@ from tenantgate.models.language import Languages
 from tenantgate.telemetry import logs
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from tenantgate.cache.config import CacheConfig
     from tenantgate.cache.models import CacheModels, Models
     from tenantgate.cache.redis_store import RedisCache
@@ -38,6 +40,11 @@ class _Made:
 
 class Levels:
     """The similar level of one configuration, as far as its models are loaded."""
+
+    @staticmethod
+    def settings(config: CacheConfig) -> tuple[Hashable, ...]:
+        """What counts of a configuration: where this is equal, one level will do."""
+        return config.max_wrong_rate, config.probe_rate, config.embedder, config.verifier, config.candidates
 
     def __init__(self, config: CacheConfig, store: RedisCache) -> None:
         self._config, self._store = config, store

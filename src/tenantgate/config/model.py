@@ -6,7 +6,6 @@ from these fields.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from tenantgate.config import deck_variables as placeholders
 from tenantgate.config import spelling
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.fields import COUNT_MAX, config_class, field
+from tenantgate.rate_limit import RateLimit
 from tenantgate.store.config import LOCALHOST, PORT, cluster_problems
 
 __all__ = [
@@ -41,7 +41,6 @@ ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 MODEL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]*(/[A-Za-z0-9][A-Za-z0-9._:@+-]*)*$"
 _HOST: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$|^\[?[0-9A-Fa-f:.]+\]?$"
 _HEADER: Final = r"^[A-Za-z0-9_-]+$"
-_PERIODS: Final = ("per_second", "per_minute", "per_hour", "per_day")
 # Headers that hold keys, or that HTTP needs.
 _TAKEN: Final = frozenset(
     "apikey authorization connection content-encoding content-length content-type cookie host proxy-authorization "
@@ -226,25 +225,6 @@ class Gateway:
             if name.lower() in _TAKEN | _OURS or name.lower().startswith(_OURS_BEGIN):
                 what = f"{name} holds a credential, or is set on the way; it can't be the client's"
                 yield f"upstream_headers[{i}]", what
-
-
-@config_class
-class RateLimit:
-    """Requests that a tenant may send; at least one period."""
-
-    per_second: int | None = field("Requests per second.", default=None, between=(1, COUNT_MAX))
-    per_minute: int | None = field("Requests per minute.", default=None, between=(1, COUNT_MAX))
-    per_hour: int | None = field("Requests per hour.", default=None, between=(1, COUNT_MAX))
-    per_day: int | None = field("Requests per day.", default=None, between=(1, COUNT_MAX))
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Kong wants one period at least, and no shorter one above a longer one."""
-        given = [(name, value) for name in _PERIODS if (value := getattr(self, name)) is not None]
-        if not given:
-            yield "", f"needs one of {', '.join(_PERIODS)}"
-        for (short, few), (long, many) in itertools.pairwise(given):
-            if few > many:
-                yield long, f"{many} is less than {short} ({few}); it can't be"
 
 
 @config_class

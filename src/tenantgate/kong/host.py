@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
+import msgpack
+
 from tenantgate import llm
 from tenantgate.errors import TenantgateError
 from tenantgate.kong.pdk import LOG_METHODS, ServedKong, plain_result
@@ -16,7 +18,16 @@ from tenantgate.llm.chat import JSON_TYPE, ChatRequest, request_of
 from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
-__all__ = ["Answered", "DeadlineError", "Headers", "Host", "PdkMisuseError", "verdict_key"]
+__all__ = [
+    "Answered",
+    "DeadlineError",
+    "Headers",
+    "Host",
+    "PdkMisuseError",
+    "kept_text",
+    "kept_value",
+    "verdict_key",
+]
 
 _MAX_HEADERS: Final = 1000  # the most that kong.request.get_headers takes; its default of 100 can be flooded
 _UNSET: Final = object()
@@ -90,13 +101,16 @@ class Host:
     Attributes:
         phase: ``access``, ``log`` or ``response``.
         config_keys: which entity of Kong's configuration runs: ``route_id``, ``service_id`` …
+        route_name: the name of what the request is for, where one Kong route serves several; else "".
         pdk_calls: how many calls were made so far.
+        route_name: the route's logical name, where the engine runs the plugin's service.
         served: whether Tenantgate's server runs the phase (else kong-pdk's).
     """
 
     __slots__ = (
         "_body",
         "_chat",
+        "_credential",
         "_deadline",
         "_headers",
         "_kong",
@@ -105,6 +119,7 @@ class Host:
         "config_keys",
         "pdk_calls",
         "phase",
+        "route_name",
         "served",
     )
 
@@ -117,9 +132,12 @@ class Host:
         self._deadline = kong.deadline if self.served else time.monotonic() + deadline_ms / 1000
         self.phase = phase
         self.config_keys: Mapping[str, str] = config_keys or {}
+        self.route_name = ""
         self.pdk_calls = 0
         self.answered: int | None = None
+        self.route_name = ""
         self._tenant: Any = _UNSET
+        self._credential: Any = _UNSET
         self._body: Any = _UNSET
         self._headers: Any = _UNSET
         self._chat: ChatRequest | Refusal | None = None
@@ -150,6 +168,11 @@ class Host:
 
     # -- the request -------------------------------------------------------------------------------------
 
+    def identifier(self) -> str:
+        """Kong's id of the request, 32 hexadecimal digits; empty if Kong gave none. Not in log. One call."""
+        found = self.call("nginx.get_var", "kong_request_id")
+        return _text(found) if isinstance(found, str | bytes) else ""
+
     def tenant(self) -> TenantId | None:
         """The tenant: the consumer's ``custom_id``, or None without one. One call, the first time."""
         if self._tenant is _UNSET:
@@ -158,6 +181,18 @@ class Host:
             self._tenant = TenantId(_text(custom_id)) if custom_id else None
         found: TenantId | None = self._tenant
         return found
+
+    def belongs_to(self, tenant: TenantId) -> None:
+        """Say whose request this is, so that its work counts for the tenant. No call."""
+
+    def credential(self) -> str | None:
+        """The id of the credential that the client showed, which isn't the key itself. One call, the first time."""
+        if self._credential is _UNSET:
+            shown = self.call("client.get_credential")
+            found = shown.get("id") if isinstance(shown, Mapping) else None
+            self._credential = _text(found) if isinstance(found, str | bytes) and found else None
+        identifier: str | None = self._credential
+        return identifier
 
     def body(self) -> bytes:
         """The whole request body, also from nginx's temporary file. Not in log. One call, the first time."""
@@ -230,7 +265,19 @@ class Host:
         self.call("service.request.set_raw_body", body)
         self._body, self._chat = body, None
 
+    def keep_body(self) -> bool:
+        """Have the client's body kept for the log phase, if this host can do that; whether it can. No call."""
+        return False
+
+    def kept_body(self) -> bytes | None:
+        """The client's body in the log phase, after `keep_body`; None if none was kept. No call."""
+        return None
+
     # -- what plugins tell each other --------------------------------------------------------------------
+
+    def share(self, name: str, text: str) -> None:
+        """Leave a text under `name` in ``kong.ctx.shared``, for Lua such as the journal's fields. One call."""
+        self.call("ctx.shared.set", name, text)
 
     def put_verdict(self, plugin: str, verdict: Mapping[str, Any]) -> None:
         """Leave a short JSON verdict, without any content of the request, for later plugins. One call."""
@@ -246,6 +293,20 @@ class Host:
         except ValueError:
             return None
         return found if isinstance(found, dict) else None
+
+    # -- what a plugin tells its own later phases --------------------------------------------------------
+
+    def keep(self, plugin: str, value: Mapping[str, Any]) -> None:
+        """Leave plain values for `plugin`'s later phases of this request, in whichever process they run. One call.
+
+        Texts, bytes, numbers, booleans, None, lists and maps; tens of kilobytes. They lie in Kong's memory, readable
+        by its plugins and by no client, until the request is over, and may hold its content as the body does.
+        """
+        self.call("ctx.shared.set", _kept_key(plugin), kept_text(value))
+
+    def kept(self, plugin: str) -> Mapping[str, Any] | None:
+        """What `keep` was given, bytes as bytes; None if that was nothing. One call."""
+        return kept_value(self.call("ctx.shared.get", _kept_key(plugin)))
 
     # -- the reply ---------------------------------------------------------------------------------------
 
@@ -302,6 +363,33 @@ class Host:
 def verdict_key(plugin: str) -> str:
     """Where a plugin's verdict lies in ``kong.ctx.shared``: a Lua name, so that Lua code may read it too."""
     return "tenantgate_" + plugin.replace("-", "_")
+
+
+def _kept_key(plugin: str) -> str:
+    return verdict_key(plugin) + "_kept"
+
+
+def kept_text(value: Mapping[str, Any]) -> str:
+    """Plain values as a text of the characters up to U+00FF, one for each byte of their MessagePack.
+
+    Lua has one type for texts and bytes: bytes would come back from Kong as texts that aren't UTF-8, which kong-pdk's
+    server can't read at all.
+
+    Raises:
+        TypeError, ValueError, OverflowError: the values aren't plain.
+    """
+    return bytes(msgpack.packb(value, unicode_errors="surrogatepass")).decode("latin-1")
+
+
+def kept_value(text: Any) -> Mapping[str, Any] | None:
+    """What `kept_text` was given; None for anything else."""
+    if not isinstance(text, str):
+        return None
+    try:
+        found = msgpack.unpackb(text.encode("latin-1"), unicode_errors="surrogatepass")
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _text(value: str | bytes) -> str:

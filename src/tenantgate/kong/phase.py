@@ -18,7 +18,7 @@ from tenantgate.kong.pdk import Abandoned
 from tenantgate.kong.policy import LOG_DEADLINE_MS, UNAVAILABLE, PhasePolicy
 from tenantgate.telemetry import logs, metrics
 
-__all__ = ["phase"]
+__all__ = ["attempt", "phase"]
 
 P = TypeVar("P")
 
@@ -48,28 +48,41 @@ def phase(method: Callable[[P, Host], None]) -> Callable[[P, Any], None]:
     @functools.wraps(method)
     def run(self: P, kong: Any) -> None:
         policy = PhasePolicy.of(self)
-        plugin = type(self).__module__.rpartition(".")[2]
-        started = time.monotonic()
         limit = LOG_DEADLINE_MS if name == "log" else policy.deadline_ms
         host = Host(kong, name, deadline_ms=limit, config_keys=getattr(self, "config_keys", None))
-        outcome = "done"
-        try:
-            outcome = _attempt(method, self, host, policy, plugin)
-        except Abandoned:
-            outcome = "late"
-            raise
-        finally:
-            _seconds.observe(time.monotonic() - started, plugin=plugin, phase=name)
-            _outcomes.inc(plugin=plugin, phase=name, outcome=outcome)
-            _calls.inc(host.pdk_calls, plugin=plugin, phase=name)
+
+        def work() -> None:
+            _check_config(self)
+            method(self, host)
+
+        attempt(work, host, policy, plugin=type(self).__module__.rpartition(".")[2])
 
     return run
 
 
-def _attempt(method: Callable[[P, Host], None], self: P, host: Host, policy: PhasePolicy, plugin: str) -> str:
+def attempt(work: Callable[[], object], host: Host, policy: PhasePolicy, *, plugin: str) -> None:
+    """Do the work of a plugin in the phase of `host`, counted and timed under the plugin's name.
+
+    An exception is logged by type and place; then ``on_error: reject`` answers 503, ``pass`` returns.
+
+    Raises:
+        Abandoned: the event is over.
+    """
+    started, calls, outcome = time.monotonic(), host.pdk_calls, "done"
     try:
-        _check_config(self)
-        method(self, host)
+        outcome = _outcome(work, host, policy, plugin)
+    except Abandoned:
+        outcome = "late"
+        raise
+    finally:
+        _seconds.observe(time.monotonic() - started, plugin=plugin, phase=host.phase)
+        _outcomes.inc(plugin=plugin, phase=host.phase, outcome=outcome)
+        _calls.inc(host.pdk_calls - calls, plugin=plugin, phase=host.phase)
+
+
+def _outcome(work: Callable[[], object], host: Host, policy: PhasePolicy, plugin: str) -> str:
+    try:
+        work()
     except Answered:
         return "answered"
     except Abandoned:

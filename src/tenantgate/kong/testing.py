@@ -45,6 +45,7 @@ class FakeKong:
 
     Attributes:
         consumer: the consumer's custom_id; None for a request without a consumer.
+        credential: the id of the client's credential; None for a request without one.
         shared: ``kong.ctx.shared``; kept over the phases of the request.
         record: what `kong.log.serialize` gives.
         answers: further answers by full method name; a function is called with the arguments.
@@ -55,6 +56,7 @@ class FakeKong:
     """
 
     consumer: str | None = None
+    credential: str | None = None
     body: bytes = b""
     headers: Mapping[str, Any] = field(default_factory=dict)
     shared: dict[str, Any] = field(default_factory=dict)
@@ -118,8 +120,10 @@ class FakeKong:
 
     def _table(self) -> dict[str, Callable[..., Any]]:
         consumer = None if self.consumer is None else {"id": "c-1", "custom_id": self.consumer}
+        credential = None if self.credential is None else {"id": self.credential}
         return {
             "kong.client.get_consumer": lambda: consumer,
+            "kong.client.get_credential": lambda: credential,
             "kong.request.get_raw_body": lambda *_: self.body if self.sent_body is None else self.sent_body,
             "kong.request.get_headers": lambda *_: _multimap(self.headers),
             "kong.request.get_header": lambda name: _multimap(self.headers).get(name.lower(), [None])[0],

@@ -44,6 +44,9 @@ class Code(enum.StrEnum):
     GATEWAY_TIMEOUT = "gateway_timeout"
     ERROR = "error"
     # The plugins'.
+    MODEL_NOT_FOUND = "model_not_found"
+    MODEL_NOT_ALLOWED = "model_not_allowed"
+    CREDENTIAL_UNAVAILABLE = "credential_unavailable"
     CONTENT_POLICY_VIOLATION = "content_policy_violation"
     REPLY_POLICY_VIOLATION = "reply_policy_violation"
     GUARD_UNAVAILABLE = "guard_unavailable"

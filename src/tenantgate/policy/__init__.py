@@ -1,1 +1,1 @@
-"""The policy directory: what each tenant may do, as one record a tenant, versioned."""
+"""The policy directory: what each tenant may do, as one record a tenant, in numbered versions."""

@@ -173,7 +173,9 @@ class PostgresPolicyStore(PolicyStore):
 
     def acknowledgements(self) -> list[Acknowledgement]:
         """The last one of each process of each node."""
-        rows = self._all("SELECT node, process, version, at FROM tenantgate_policy_processes ORDER BY 1, 2", ())
+        rows = self._all(
+            "SELECT node, process, version, at FROM tenantgate_policy_processes ORDER BY 1, 2", ()
+        )
         return [Acknowledgement(*row) for row in rows]
 
     def wait(self, seconds: float) -> bool:
@@ -248,11 +250,15 @@ class PostgresPolicyStore(PolicyStore):
 def _migrate(connection: Any) -> None:
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        connection.execute("CREATE TABLE IF NOT EXISTS tenantgate_policy_schema (version integer NOT NULL)")
+        # A role that only reads and acknowledges may make no table, not even one that is there.
+        if connection.execute("SELECT to_regclass('tenantgate_policy_schema')").fetchone()[0] is None:
+            connection.execute("CREATE TABLE tenantgate_policy_schema (version integer NOT NULL)")
         found = connection.execute("SELECT version FROM tenantgate_policy_schema").fetchone()
         done = found[0] if found else 0
         if done > len(_MIGRATIONS):
-            raise UnavailableError("policy store: PostgreSQL: the tables are of a newer version of Tenantgate")
+            raise UnavailableError(
+                "policy store: PostgreSQL: the tables are of a newer version of Tenantgate"
+            )
         for migration in _MIGRATIONS[done:]:
             connection.execute(migration)
         if done != len(_MIGRATIONS):

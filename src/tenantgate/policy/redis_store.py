@@ -13,7 +13,7 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -116,7 +116,9 @@ class RedisPolicyStore(PolicyStore):
         newest = sorted(self._numbers(), reverse=True)[:limit]
         stored = self._ask(lambda client: client.hmget(_VERSIONS, newest)) if newest else []
         return [
-            self._numbered(number, text) for number, text in zip(newest, stored, strict=True) if text is not None
+            self._numbered(number, text)
+            for number, text in zip(newest, stored, strict=True)
+            if text is not None
         ]
 
     def contents(self, hashes: Collection[bytes]) -> dict[bytes, bytes]:
@@ -124,9 +126,10 @@ class RedisPolicyStore(PolicyStore):
         out = {}
         for page in pages(hashes):
             found = self._ask(lambda client, page=page: client.hmget(_CONTENTS, [h.hex() for h in page]))
-            for hashed, body in zip(page, found, strict=True):
-                if body is not None and content_hash(body) == hashed:
-                    out[hashed] = body
+            both = zip(page, found, strict=True)
+            out.update(
+                {hashed: body for hashed, body in both if body is not None and content_hash(body) == hashed}
+            )
         return out
 
     def _publish(
@@ -144,13 +147,9 @@ class RedisPolicyStore(PolicyStore):
             raise ConflictError(expected, number)
         info, delta = successor(self._index_of(head), changes, head=number, note=note, least=least)
         for _ in range(_TRIES):
-            staged = self._stage(delta, bodies)
-            said = self._ask(
-                lambda client, staged=staged: self._publish_script(
-                    keys=[_HEAD, _VERSIONS, _INDEX, _CONTENTS, staged, _undo(info.number)],
-                    args=[text, info.number, self._seal.write(info), len(delta)],
-                    client=client,
-                )
+            keys = [_HEAD, _VERSIONS, _INDEX, _CONTENTS, self._stage(delta, bodies), _undo(info.number)]
+            said = self._run(
+                self._publish_script, keys, [text, info.number, self._seal.write(info), len(delta)]
             )
             if said == b"published":
                 return info.number
@@ -183,14 +182,9 @@ class RedisPolicyStore(PolicyStore):
             for number in kept[1:]:  # what undoes the oldest one leads to one that goes
                 needed |= set(self._fields(_undo(number)).values())
             loose = [field for field in self._fields(_CONTENTS, values=False) if field not in needed]
-            said = self._ask(
-                lambda client, gone=gone, loose=loose, text=text: self._prune_script(
-                    keys=[_HEAD, _VERSIONS, _CONTENTS, *map(_undo, gone), _undo(kept[0])],
-                    args=[text, len(gone), *gone, *loose],
-                    client=client,
-                )
-            )
-            if said == b"pruned":
+            keys = [_HEAD, _VERSIONS, _CONTENTS, *map(_undo, [*gone, kept[0]])]
+            args = [text, len(gone), *gone, *loose]
+            if self._run(self._prune_script, keys, args) == b"pruned":
                 return len(gone)
         raise UnavailableError("policy store: others publish all the time")
 
@@ -251,11 +245,16 @@ class RedisPolicyStore(PolicyStore):
         cursor: int = 0
         while True:
             cursor, page = self._ask(
-                lambda client, cursor=cursor: client.hscan(key, cursor, count=_SCAN, no_values=not values)
+                lambda client, cursor=cursor: client.hscan(
+                    key, cursor, count=_SCAN, no_values=None if values else True
+                )
             )
             out.update(page if values else dict.fromkeys(page, b""))
             if not cursor:
                 return out
+
+    def _run(self, script: Any, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
+        return self._ask(lambda client: script(keys=keys, args=args, client=client))
 
     def _ask(self, call: Callable[[Any], T]) -> T:
         try:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from tenantgate.errors import ConfigError
 from tenantgate.policy.core.ports import DamagedError, UnavailableError
 
-__all__ = ["SqliteFile"]
+__all__ = ["SqliteFile", "files_of"]
 
 _MODE: Final = 0o640
 _APPLICATION: Final = 0x7467_7064  # "tgpd", https://www.sqlite.org/pragma.html#pragma_application_id
@@ -59,7 +60,8 @@ class SqliteFile:
 
         Raises:
             UnavailableError: it can't be read.
-            DamagedError: it isn't such a file.
+            DamagedError: it is damaged, or of another version of the product.
+            ConfigError: it is another program's.
         """
         with self._lock, self._wrapped():
             yield self._current()
@@ -70,7 +72,8 @@ class SqliteFile:
 
         Raises:
             UnavailableError: it can't be written, or another writer takes too long.
-            DamagedError: it isn't such a file.
+            DamagedError: it is damaged, or of another version of the product.
+            ConfigError: it is another program's.
         """
         with self._lock, self._wrapped():
             connection = self._current()
@@ -156,18 +159,21 @@ class SqliteFile:
             timeout=self._busy_s,
         )
         try:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if application != _APPLICATION:
-                raise DamagedError(f"{self.path}: isn't a policy directory")
-            if version != self._version:
-                raise DamagedError(f"{self.path}: is of another version of Tenantgate")
+            self._check(connection)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application != _APPLICATION:
+            raise ConfigError(f"{self.path}: isn't a policy directory")
+        if version != self._version:
+            raise DamagedError(f"{self.path}: is of another version of Tenantgate")
 
     def _create(self) -> None:
         """Make an empty file beside its place, and put it there unless another process was faster."""
@@ -212,6 +218,11 @@ _REASONS: Final = {
     "SQLITE_PERM": "isn't accessible for this user",
     "SQLITE_READONLY": "can't be written: the file or the file system is read-only",
 }
+
+
+def files_of(path: Path) -> list[Path]:
+    """All files of a SQLite database: itself, its log, and the index of that."""
+    return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]
 
 
 def _read_only_mount(path: Path) -> bool:

@@ -47,7 +47,7 @@ _INDEX: Final = "SELECT tenant, hash, max(version) FROM changes WHERE version <=
 
 
 class SqlitePolicyStore(PolicyStore):
-    """The store in the file `path`, made by the first `publish` or `take`; `tenantgate.policy.sqlite_file` says more."""
+    """The store in the file `path`, made by the first `publish` or `take`; as `SqliteFile` for the other arguments."""
 
     def __init__(self, path: Path, *, busy_s: float = _BUSY_S, keep_deleted: bool = False) -> None:
         self._file = SqliteFile(path, _SCHEMA, _SCHEMA_VERSION, busy_s=busy_s, keep_deleted=keep_deleted)
@@ -143,7 +143,9 @@ class SqlitePolicyStore(PolicyStore):
     def prune(self, keep: int) -> int:
         """Forget all versions but the newest `keep` (at least 1), and records of no version; how many went."""
         with self._file.write() as db:
-            found = db.execute(f"{_INFO} ORDER BY number DESC LIMIT 1 OFFSET ?", (max(keep, 1) - 1,)).fetchone()
+            found = db.execute(
+                f"{_INFO} ORDER BY number DESC LIMIT 1 OFFSET ?", (max(keep, 1) - 1,)
+            ).fetchone()
             if found is None:
                 return 0
             floor = found[0]
@@ -157,7 +159,9 @@ class SqlitePolicyStore(PolicyStore):
                 (floor,),
             )
             db.execute("DELETE FROM changes WHERE version <= ? AND hash IS NULL", (floor,))
-            db.execute("DELETE FROM contents WHERE hash NOT IN (SELECT hash FROM changes WHERE hash IS NOT NULL)")
+            db.execute(
+                "DELETE FROM contents WHERE hash NOT IN (SELECT hash FROM changes WHERE hash IS NOT NULL)"
+            )
         return gone
 
     def acknowledge(self, node: str, process: str, version: int, at: float) -> None:

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from tenantgate.cache import similar_level as cache_levels
 from tenantgate.cache.config import CacheConfig
 from tenantgate.cache.core.calibration import Calibration, Point, Traffic
 from tenantgate.cache.models import CacheModels, Models
+from tenantgate.cache.service import SemanticCache
 from tenantgate.cache.similar_level import Levels
 from tenantgate.models.ports import BUILT_IN, LARGE
+from tenantgate.store.config import RedisConfig
 from tenantgate.telemetry import metrics
 
 GOOD = (Point(0.7, 10_000, 10, 10_000),)
@@ -81,6 +84,30 @@ def test_a_level_is_made_once_for_each_set_of_models() -> None:
     assert made.similar(models) is level
     models.builds.built.put((BUILT_IN, BUILT_IN), small_models())
     assert made.similar(models) is not level
+
+
+def test_configurations_that_differ_elsewhere_share_the_level() -> None:
+    config = CacheConfig(encryption_key=KEY)
+    names = ("max_wrong_rate", "probe_rate", "embedder", "verifier", "candidates")
+    assert Levels.settings(config) == tuple(getattr(config, name) for name in names)
+    # These are all that it reads: another member would be an AttributeError here.
+    read = SimpleNamespace(**{name: getattr(config, name) for name in names})
+    for probe_rate in (0.0, 0.02):
+        read.probe_rate = probe_rate
+        made = Levels(read, None)  # type: ignore[arg-type]
+        assert made.similar(loaded(small_models())) is not None
+    caches = [
+        SemanticCache(CacheConfig(encryption_key=KEY, **values))
+        for values in (
+            {},
+            {"cache_ttl": 60, "max_entries": 7},
+            {"candidates": 5},
+            {"redis": RedisConfig(port=7000)},
+        )
+    ]
+    level = [cache._levels for cache in caches]
+    assert level[0] is level[1]
+    assert len(set(level)) == 3
 
 
 def test_while_a_verifier_loads_there_is_an_embedder_without_one() -> None:

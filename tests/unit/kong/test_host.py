@@ -74,6 +74,22 @@ def test_the_tenant_is_the_custom_id_or_nobody(consumer: Any, tenant: TenantId |
     assert seen == [(tenant, tenant, 1)]
 
 
+@pytest.mark.parametrize(
+    ("shown", "found"),
+    [
+        (None, None),
+        ({}, None),
+        ({"id": ""}, None),
+        ({"id": 7}, None),
+        ({"id": "k-1", "key": "secret"}, "k-1"),
+    ],
+)
+def test_the_credential_is_named_by_its_id(shown: Any, found: str | None) -> None:
+    kong = FakeKong(answers={"kong.client.get_credential": shown})
+    kong, seen = run(lambda host: (host.credential(), host.credential(), host.pdk_calls), kong)
+    assert seen == [(found, found, 1)]
+
+
 def test_reads_are_counted_and_made_once() -> None:
     def work(host: Host) -> Any:
         return host.body(), host.body(), host.headers().all("X-A"), host.headers().get("x-b"), host.pdk_calls
@@ -124,6 +140,44 @@ def test_verdicts_pass_between_plugins() -> None:
     for foreign in (None, "no json", "[]", 7):
         kong.shared[verdict_key("x")] = foreign
         assert run(lambda host: host.verdict("x"), kong)[1] == [None]
+
+
+KEPT = {"a": b"\x00\x80\xff\xc3", "é": ["\udc80\ud800", None, True, -7, 0.5, {"b": b""}], "n": 2**63}
+
+
+def test_what_a_plugin_keeps_its_later_phases_get_in_one_call_each() -> None:
+    kong, _ = run(lambda host: host.keep("tenant-semantic-cache", KEPT))
+    assert kong.methods() == ["ctx.shared.set"]
+    # Any text is the same after Kong, whose Lua has one type for texts and bytes, and kong-pdk, which reads UTF-8 only.
+    [(key, text)] = kong.shared.items()
+    assert key == "tenantgate_tenant_semantic_cache_kept"
+    assert text.encode().decode() == text
+    kong, seen = run(lambda host: host.kept("tenant-semantic-cache"), kong, "log")
+    assert seen == [KEPT]
+    assert kong.methods() == ["ctx.shared.set", "ctx.shared.get"]
+    assert run(lambda host: host.verdict("tenant-semantic-cache"), kong)[1] == [None]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        None,
+        "",
+        "{}",
+        b"\x80",
+        7,
+        "\x80\x80",
+        "\x81\x80\x01",
+        "\x90",
+        "\u0100",
+        "\xdf\xff\xff\xff\xff",
+        "\x91" * 5000,
+    ],
+    ids=repr,
+)
+def test_what_nobody_kept_is_nothing(foreign: Any) -> None:
+    kong = FakeKong(shared={"tenantgate_x_kept": foreign})
+    assert run(lambda host: host.kept("x"), kong)[1] == [None]
 
 
 def test_reply_headers_cost_one_call_or_none() -> None:

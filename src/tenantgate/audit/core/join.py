@@ -133,6 +133,11 @@ class Joiner:
         self._bound(now)
         return out
 
+    def contents(self) -> list[tuple[str, Arrived]]:
+        """All contents that were not given out yet, by request id."""
+        joined = [(j.line.request_id, j.content) for j in self._lines if j.line and j.content]
+        return [*joined, *((identifier, arrived) for identifier, (_, arrived) in self._contents.items())]
+
     def next_deadline(self) -> float | None:
         """The end of the first line's wait; None without one."""
         return self._lines[0].deadline if self._lines else None

@@ -44,6 +44,9 @@ class JournalLine:
         started_ms: arrival of the request, in Unix milliseconds.
         latencies: in milliseconds; ``proxy`` is -1 where no provider was asked.
         source: origin of the answer: ``upstream`` or ``kong``.
+        route_id: Kong's id of the route.
+        route_name: the engine's name for provider, model and tenant, ``llm.{provider}.{model}.{tenant}``, else Kong's.
+        policy: name of the settings that hold for the request, as the engine says; empty where no engine saw it.
         tokens: (prompt, completion, total) as Kong counted them.
         cost: as Kong computed it.
         notes: texts that the rendered Lua added, by name, such as ``cache_status`` and ``traceparent``.
@@ -74,6 +77,7 @@ class JournalLine:
     tokens: tuple[int, int, int] | None
     cost: float | None
     time_to_first_token_ms: float | None
+    policy: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -87,9 +91,10 @@ def parse_line(raw: bytes) -> JournalLine | None:
     record = LogRecord.of(found)
     if record is None:
         return None
-    provider, model, route_tenant = route_parts(record.route_name)
-    tenant = record.consumer_custom_id or route_tenant
     notes, verdicts = _notes(record.notes)
+    policy, route_name = notes.pop("policy", ""), notes.pop("route", "") or record.route_name
+    provider, model, route_tenant = route_parts(route_name)
+    tenant = record.consumer_custom_id or route_tenant
     return JournalLine(
         request_id=_identifier(record.request_id),
         correlation_id=_uuid(record.correlation_id),
@@ -102,7 +107,7 @@ def parse_line(raw: bytes) -> JournalLine | None:
         latencies={name: round(value, 3) for name, value in record.latencies_ms.items()},
         source=_short(record.source, 16),
         route_id=_identifier(record.route_id),
-        route_name=_short(record.route_name, 200),
+        route_name=_short(route_name, 200),
         provider=_short(record.provider or provider, 64),
         model=_short(record.request_model or model, 128),
         response_model=_short(record.response_model, 128),
@@ -115,6 +120,7 @@ def parse_line(raw: bytes) -> JournalLine | None:
         tokens=record.tokens,
         cost=record.cost,
         time_to_first_token_ms=record.time_to_first_token_ms,
+        policy=policy,
         notes=notes,
         verdicts=verdicts,
     )

@@ -1,24 +1,30 @@
-"""What a miss leaves for its log phase: the prompt's names and vector, bounded in number, bytes and age.
+"""What a miss leaves for its log phase: the prompt's names and vector, as a value that travels with the request.
 
-The request body can't be read in Kong's log phase, so access keeps this in process memory. If the process ends
-meanwhile, the answer isn't stored, and nothing else happens.
+The request body can't be read in Kong's log phase, and that phase may run in another process than access did. So what
+it needs lies in Kong's memory as long as the request lives, as the body does. The question's text is in it.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+from tenantgate.cache.core.evidence import BINS
 from tenantgate.cache.core.partition import Keys
-from tenantgate.cache.core.similar import NOWHERE, Place
+from tenantgate.cache.core.similar import Embedding
+from tenantgate.tenant import TenantId
 
 if TYPE_CHECKING:
     from tenantgate.cache.core.outcome import Miss
     from tenantgate.cache.core.question import Question
 
-__all__ = ["Doubt", "Pending", "PendingMisses", "pending_of"]
+__all__ = ["Doubt", "Pending", "pending_of", "read", "written"]
+
+_VERSION: Final = 1
+_NAME: Final = re.compile(r"[0-9a-f]{32}")
+_VECTORS: Final = re.compile(r"v:[0-9a-f]{32}:[!-~]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,69 +45,104 @@ class Doubt:
 class Pending:
     """A miss: what its log phase needs to store the provider's answer.
 
-    `question` is None where it isn't compared. `stream` says whether the client asked for server-sent events. `damaged`
-    names entries that could not be opened and should go. `comparison` is what the provider's answer is compared with.
+    `question` is None where it isn't compared. `stream` says whether the client asked for server-sent events. `vectors`
+    is the key of the vector set and `embedding` what was made of the question, as in `similar.Place`. `damaged` names
+    entries that could not be opened and should go. `comparison` is what the provider's answer is compared with.
     """
 
     keys: Keys
     name: str
     question: str | None
     stream: bool
-    place: Place = NOWHERE
+    vectors: str | None = None
+    embedding: Embedding | None = None
     damaged: tuple[str, ...] = ()
     comparison: Doubt | None = None
-
-    @property
-    def size(self) -> int:
-        """About how many bytes of memory it takes."""
-        embedding = self.place.embedding
-        made = 0 if embedding is None else len(embedding.vector) + len(embedding.states or b"")
-        return 600 + 2 * len(self.question or "") + made
-
-
-class PendingMisses:
-    """Misses by their tokens, the oldest dropped first; thread-safe."""
-
-    def __init__(self, *, most: int = 4096, most_bytes: int = 64 << 20, age_s: float = 900.0) -> None:
-        self._most, self._most_bytes, self._age_s = most, most_bytes, age_s
-        self._held: OrderedDict[str, tuple[float, Pending]] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def put(self, token: str, pending: Pending, now: float) -> None:
-        """Keep `pending` under an unguessable token."""
-        with self._lock:
-            if (before := self._held.pop(token, None)) is not None:
-                self._bytes -= before[1].size
-            self._held[token] = (now, pending)
-            self._bytes += pending.size
-            while self._held:
-                oldest, (since, held) = next(iter(self._held.items()))
-                if (
-                    len(self._held) <= self._most
-                    and self._bytes <= self._most_bytes
-                    and now - since <= self._age_s
-                ):
-                    break
-                del self._held[oldest]
-                self._bytes -= held.size
-
-    def take(self, token: str) -> Pending | None:
-        """Give it back, once."""
-        with self._lock:
-            found = self._held.pop(token, None)
-            if found is None:
-                return None
-            self._bytes -= found[1].size
-            return found[1]
-
-    def __len__(self) -> int:
-        return len(self._held)
 
 
 def pending_of(question: Question, miss: Miss, damaged: tuple[str, ...] = ()) -> Pending:
     """What a miss leaves."""
+    place = miss.place
     # Only what is compared needs its text: what is too long for that would only make the entry large.
-    text = question.text if miss.place.vectors else None
-    stream = question.request.stream
-    return Pending(question.keys, question.name, text, stream, miss.place, damaged, miss.comparison)
+    text = question.text if place.vectors else None
+    return Pending(
+        question.keys,
+        question.name,
+        text,
+        question.request.stream,
+        place.vectors,
+        place.embedding,
+        damaged,
+        miss.comparison,
+    )
+
+
+def written(pending: Pending) -> dict[str, Any]:
+    """A pending miss as a map of plain values: texts, bytes, booleans, integers and lists; `read` gives it back.
+
+    Of a question of n tokens that is some 2 kB and 388 n bytes; with more than 80 tokens it isn't compared, and
+    some 100 bytes are left.
+    """
+    embedding, doubt = pending.embedding, pending.comparison
+    return {
+        "version": _VERSION,
+        "tenant": str(pending.keys.tenant),
+        "name": pending.name,
+        "question": pending.question,
+        "stream": pending.stream,
+        "vectors": None if pending.vectors is None else pending.vectors.removeprefix(pending.keys.base),
+        "vector": None if embedding is None else embedding.vector,
+        "states": None if embedding is None else embedding.states,
+        "damaged": list(pending.damaged),
+        "comparison": None if doubt is None else [doubt.name, doubt.bin, doubt.probe],
+    }
+
+
+def read(value: Mapping[str, Any] | None) -> Pending | None:
+    """What was written; None for anything else, for example by another version. All keys are the named tenant's.
+
+    Who wrote it isn't checked: in Kong's memory only its plugins write, and who can load one there can read and alter
+    the requests themselves.
+    """
+    match value:
+        case {
+            "version": version,
+            "tenant": str(tenant),
+            "name": str(name),
+            "question": str() | None as question,
+            "stream": bool(stream),
+            "vectors": str() | None as vectors,
+            "vector": bytes() | None as vector,
+            "states": bytes() | None as states,
+            "damaged": list(damaged),
+            "comparison": compared,
+        } if version == _VERSION and tenant and all(map(_is_name, [name, *damaged])):
+            keys = Keys(TenantId(tenant))
+        case _:
+            return None
+    doubt, embedding = _doubt(compared), None
+    if doubt is None and compared is not None:
+        return None
+    if vectors is None or question is None:
+        if (vectors, question, vector, states) != (None, None, None, None):
+            return None
+    elif _VECTORS.fullmatch(vectors) is None:
+        return None
+    elif vector is not None:
+        embedding = Embedding(question, vector, states)
+    elif states is not None:
+        return None
+    where = None if vectors is None else keys.base + vectors
+    return Pending(keys, name, question, stream, where, embedding, tuple(damaged), doubt)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def _doubt(value: object) -> Doubt | None:
+    match value:
+        case [str(name), int() | None as number, bool(probe)] if _is_name(name):
+            known = number is None or 0 <= number < BINS
+            return Doubt(name, number, probe) if known else None
+    return None

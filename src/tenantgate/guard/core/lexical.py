@@ -55,7 +55,7 @@ _SPACE, _LETTER, _WIDE, SIGN, _JOINED = range(5)
 _TABLE: Final = 0x3100  # characters whose class is in a table
 _GAPS: Final = frozenset('-_*"`~“”„«»‐‑‒–—•·\u00ad')
 _SIGNS: Final = frozenset("[](){}<>:;!?#|=/\\&%$@")
-_ENDS: Final = ".!?。！？؟।"
+_ENDING: Final = np.isin(np.arange(0x10000), [ord(c) for c in ".!?。！？؟।"])
 _NEAR: Final = 60  # "letters" within which two concepts make a pair
 _CLOSE: Final = 90  # … and three a pattern
 _AFTER: Final = 8  # concepts that are looked at after each
@@ -198,7 +198,7 @@ def fold(text: str) -> Folded:
     kinds = np.where(low, kind[index], high).astype(np.int8)
     space = codes == 32
     kinds[space] = _SPACE
-    ends = np.isin(raw, [ord(c) for c in _ENDS])
+    ends = _ENDING[np.minimum(raw, 0xFFFF)]
     lines = raw == 10
     weight = np.where(kinds == _WIDE, 2.2, 1.0) + lines * 3.0
     weight[1:] += (ends[:-1] & space[1:]) * float(_SENTENCE) + (lines[:-1] & lines[1:]) * float(_SENTENCE)
@@ -326,19 +326,21 @@ def read(folded: Folded) -> Reading:
     single = np.flatnonzero((kinds == _WIDE) | _telling(folded))
     starts = np.sort(np.concatenate((begin, single)))
     ends = np.sort(np.concatenate((end, single + 1)))
-    at, found = concepts().find(folded, np.union1d(begin, np.flatnonzero(kinds > _LETTER)))
+    places = kinds > _LETTER
+    places[begin] = True
+    at, found = concepts().find(folded, np.flatnonzero(places))
     return Reading(
         folded.where, starts, ends, _words(folded, starts, ends), *_together(at, found, folded.letters)
     )
 
 
-_TELLING: Final = np.array(sorted(ord(c) for c in _SIGNS), np.uint32)
+_TELLING: Final = np.isin(np.arange(0x10000), [ord(c) for c in _SIGNS]) | (np.arange(0x10000) >= 0x2190)
 
 
 def _telling(folded: Folded) -> NDArray[np.bool_]:
     """Which characters are signs that count as words."""
     sign: NDArray[np.bool_] = folded.kinds == SIGN
-    sign[sign] = np.isin(folded.codes[sign], _TELLING) | (folded.codes[sign] >= 0x2190)
+    sign[sign] = _TELLING[np.minimum(folded.codes[sign], 0xFFFF)]
     return sign
 
 

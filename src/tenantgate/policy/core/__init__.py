@@ -1,1 +1,1 @@
-"""Pure parts of the policy directory: records, lookups, differences; no I/O, clock or randomness."""
+"""Pure parts of the policy directory: records, ports, lookups, differences; no I/O, clock or randomness."""

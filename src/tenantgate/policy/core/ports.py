@@ -163,7 +163,11 @@ class PolicyStore(ABC):
             if body is not None and len(body) > RECORD_BYTES:
                 raise ConfigError(f"tenant {TenantId(tenant).slug}: the record has over {RECORD_BYTES} bytes")
         hashes = {tenant: None if body is None else content_hash(body) for tenant, body in changes.items()}
-        bodies = {hashed: body for tenant, body in changes.items() if body is not None and (hashed := hashes[tenant])}
+        bodies = {
+            hashed: body
+            for tenant, body in changes.items()
+            if body is not None and (hashed := hashes[tenant])
+        }
         return self._publish(hashes, bodies, expected=expected, note=note, least=least)
 
     @abstractmethod
@@ -275,7 +279,7 @@ class PolicyStore(ABC):
 
     @abstractmethod
     def acknowledgements(self) -> list[Acknowledgement]:
-        """The last one of each process of each node, dead ones included; who hasn't been heard for a day is left out."""
+        """The last one of each process of each node, also of dead ones, but for those not heard for a day."""
 
     def wait(self, seconds: float) -> bool:
         """Wait for a new version, so long at most; False at once if this store doesn't tell."""
@@ -324,7 +328,9 @@ def digest_of(index: Mapping[str, bytes]) -> bytes:
 
 def difference(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> dict[str, bytes | None]:
     """What makes the index `new` of `old`: hashes by tenant, None for one that is gone."""
-    out: dict[str, bytes | None] = {tenant: hashed for tenant, hashed in new.items() if old.get(tenant) != hashed}
+    out: dict[str, bytes | None] = {
+        tenant: hashed for tenant, hashed in new.items() if old.get(tenant) != hashed
+    }
     return out | dict.fromkeys(old.keys() - new.keys())
 
 

@@ -14,7 +14,21 @@ from typing import Any, Final
 from tenantgate.errors import ConfigError
 from tenantgate.tenant import TenantId
 
-__all__ = ["FORMAT", "ModelPolicy", "Target", "TenantPolicy", "read_record", "write_record"]
+__all__ = [
+    "CATALOG",
+    "FORMAT",
+    "Catalog",
+    "ModelPolicy",
+    "Target",
+    "TenantPolicy",
+    "read_catalog",
+    "read_record",
+    "write_catalog",
+    "write_record",
+]
+
+CATALOG: Final = "~catalog"
+"""Name of the record of all models, beside the tenants' ids, none of which begins so."""
 
 FORMAT: Final = 1
 """Version of a record's format."""
@@ -80,6 +94,32 @@ class TenantPolicy:
     models: tuple[ModelPolicy, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """The models of the whole gateway, so that a model of others can be told from one that doesn't exist."""
+
+    models: frozenset[str] = frozenset()
+    """Names, and ``provider/model``; no aliases, which are their tenants' own words."""
+
+
+def write_catalog(catalog: Catalog) -> bytes:
+    """The bytes of the catalog's record."""
+    tree = {"format": FORMAT, "models": sorted(catalog.models)}
+    return json.dumps(tree, separators=(",", ":"), sort_keys=True).encode("ascii")
+
+
+def read_catalog(raw: bytes) -> Catalog:
+    """The catalog in a record.
+
+    Raises:
+        ConfigError: it is no record of this format; names the member and its problem.
+    """
+    members = _read(raw)
+    models = frozenset(members.texts("models"))
+    members.end()
+    return Catalog(models=models)
+
+
 def write_record(policy: TenantPolicy) -> bytes:
     """The bytes of a record; equal policies have equal bytes."""
     tree = {
@@ -96,6 +136,15 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
     Raises:
         ConfigError: it is no record of this format, or another tenant's; names the member and its problem.
     """
+    members = _read(raw)
+    if members.get("tenant", str) != tenant:
+        raise ConfigError("record.tenant: is another tenant's id")
+    models = tuple(_model(m) for m in members.records("models"))
+    members.end()
+    return TenantPolicy(tenant=TenantId(tenant), models=models)
+
+
+def _read(raw: bytes) -> _Members:
     try:
         tree = json.loads(raw)
     except (ValueError, RecursionError):
@@ -103,11 +152,7 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
     members = _Members(tree, "record")
     if (found := members.get("format", int, 0)) != FORMAT:
         raise ConfigError(f"record.format: {found} can't be read by this version, which reads {FORMAT}")
-    if members.get("tenant", str) != tenant:
-        raise ConfigError("record.tenant: is another tenant's id")
-    models = tuple(_model(m) for m in members.records("models"))
-    members.end()
-    return TenantPolicy(tenant=TenantId(tenant), models=models)
+    return members
 
 
 def _model(members: _Members) -> ModelPolicy:

@@ -1,126 +1,157 @@
-"""Misses in memory: never more than the bounds, whatever comes in whichever order."""
+"""What a miss leaves for its log phase: a value that comes back as it was, or not at all."""
 
 from __future__ import annotations
 
-import threading
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.cache.core.cache_control import CacheControl
+from tenantgate.cache.core.evidence import BINS
+from tenantgate.cache.core.fitness import Unfit
 from tenantgate.cache.core.outcome import Miss
 from tenantgate.cache.core.partition import Keys, Partition
-from tenantgate.cache.core.pending import Doubt, Pending, PendingMisses, pending_of
+from tenantgate.cache.core.pending import Doubt, Pending, pending_of, read, written
 from tenantgate.cache.core.question import Question
-from tenantgate.cache.core.similar import NOWHERE, Embedding, Place
+from tenantgate.cache.core.similar import Embedding, Place
+from tenantgate.kong.host import kept_text, kept_value
 from tenantgate.llm.chat import ChatRequest
 from tenantgate.tenant import TenantId
 
 KEYS = Keys(TenantId("acme"))
+NAME, OTHER = "0" * 32, "f" * 32
+PARTITION = Partition(KEYS.tenant, "ab" * 16, b"")
+VECTORS = KEYS.vectors(PARTITION, "model-1")
+WHOLE = Pending(
+    KEYS,
+    NAME,
+    "q",
+    stream=True,
+    vectors=VECTORS,
+    embedding=Embedding("q", b"\x00\xff" * 8, b"\x80\n"),
+    damaged=(OTHER,),
+    comparison=Doubt(OTHER, 3, probe=True),
+)
 
 
-def miss(size: int = 0) -> Pending:
-    return Pending(KEYS, "n", "q" * size, stream=False)
+def carried(value: dict[str, Any]) -> Any:
+    """As it comes back from Kong's memory."""
+    return kept_value(kept_text(value))
 
 
-STEPS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 3000), st.booleans()), max_size=40)
+NAMES = st.text("0123456789abcdef", min_size=32, max_size=32)
+# Whatever a consumer's custom_id is, and whatever JSON may spell: surrogates, too.
+TEXTS = st.text(st.characters(exclude_categories=()))
 
 
-@given(STEPS)
-def test_the_bounds_hold_after_each_step(steps: list[tuple[str, int, bool]]) -> None:
-    held = PendingMisses(most=4, most_bytes=8000, age_s=10.0)
-    model: dict[str, Pending] = {}
-    for now, (token, size, taken) in enumerate(steps):
-        if taken:
-            found = held.take(token)
-            assert found is None or found == model[token]
-            model.pop(token, None)
-        else:
-            held.put(token, miss(size), float(now))
-            model[token] = miss(size)
-        assert len(held) <= 4
-    kept = [found for token in "abcdef" if (found := held.take(token))]
-    assert sum(pending.size for pending in kept) <= 8000
-    assert len(held) == 0
+@st.composite
+def misses(draw: st.DrawFn) -> Pending:
+    keys = Keys(TenantId(draw(TEXTS.filter(bool))))
+    text, embedding, vectors = None, None, None
+    if draw(st.booleans()):
+        text, vectors = draw(TEXTS), keys.vectors(Partition(keys.tenant, draw(NAMES), b""), draw(NAMES))
+        if draw(st.booleans()):
+            embedding = Embedding(text, draw(st.binary()), draw(st.none() | st.binary()))
+    doubts = st.builds(Doubt, NAMES, st.none() | st.integers(0, BINS - 1), probe=st.booleans())
+    return Pending(
+        keys,
+        draw(NAMES),
+        text,
+        draw(st.booleans()),
+        vectors,
+        embedding,
+        tuple(draw(st.lists(NAMES, max_size=3))),
+        draw(st.none() | doubts),
+    )
 
 
-def test_a_token_put_again_counts_once() -> None:
-    held = PendingMisses(most_bytes=5 * miss().size)
-    for _ in range(20):
-        held.put("same", miss(), 0.0)
-    assert held.take("same") == miss()
+@given(misses())
+def test_what_is_carried_through_kong_is_what_was_left(pending: Pending) -> None:
+    assert read(carried(written(pending))) == pending
 
 
-def test_bytes_given_back_make_room() -> None:
-    held = PendingMisses(most_bytes=3 * miss().size)
-    for i in range(50):
-        held.put(str(i), miss(), 0.0)
-        assert held.take(str(i)) == miss()
-    for token in "abc":
-        held.put(token, miss(), 0.0)
-    assert len(held) == 3
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 0},
+        {"version": 2},
+        {"version": "1"},
+        {"version": None},
+        {"tenant": ""},
+        {"tenant": None},
+        {"tenant": b"acme"},
+        {"name": NAME[1:]},
+        {"name": NAME.upper().replace("0", "A")},
+        {"name": NAME[1:] + "\n"},
+        {"name": None},
+        {"question": None},
+        {"question": b"q"},
+        {"stream": 1},
+        {"stream": None},
+        {"vectors": None},
+        {"vectors": VECTORS},
+        {"vectors": ""},
+        {"vectors": "e:" + NAME},
+        {"vectors": "v:" + NAME + ":" + "m" * 17},
+        {"vectors": "v:" + NAME + ":m\n"},
+        {"vector": None},  # states without a vector
+        {"vector": "text"},
+        {"vector": [0.1]},
+        {"states": "text"},
+        {"damaged": None},
+        {"damaged": OTHER},
+        {"damaged": ["*"]},
+        {"damaged": [OTHER, 7]},
+        {"comparison": []},
+        {"comparison": [OTHER, 3]},
+        {"comparison": [OTHER, 3, 1]},
+        {"comparison": [OTHER, -1, True]},
+        {"comparison": [OTHER, BINS, True]},
+        {"comparison": [OTHER, 3.0, True]},
+        {"comparison": ["..", 3, True]},
+        {"comparison": {"name": OTHER}},
+    ],
+    ids=repr,
+)
+def test_what_was_not_written_so_is_not_read(change: dict[str, Any]) -> None:
+    assert read(carried({**written(WHOLE), **change})) is None
 
 
-def test_vector_and_states_count_towards_the_bytes() -> None:
-    place = Place("v", Embedding("q", b"x" * 1536, b"y" * 400))
-    assert Pending(KEYS, "n", None, stream=False, place=place).size >= miss().size + 1936
+@pytest.mark.parametrize("member", written(WHOLE))
+def test_no_member_may_be_missing(member: str) -> None:
+    value = written(WHOLE)
+    del value[member]
+    assert read(carried(value)) is None
 
 
-def test_two_threads_never_get_the_same_miss() -> None:
-    held = PendingMisses()
-    for i in range(500):
-        held.put(str(i), miss(), 0.0)
-    got: list[Pending | None] = []
-    start = threading.Barrier(4)
-
-    def take() -> None:
-        start.wait()
-        got.extend(held.take(str(i)) for i in range(500))
-
-    threads = [threading.Thread(target=take) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(found is not None for found in got) == 500
-    assert len(held) == 0
+@pytest.mark.parametrize("value", [None, {}, {"status": "miss", "token": NAME}])
+def test_nothing_is_read_from_nothing(value: dict[str, Any] | None) -> None:
+    assert read(value) is None
 
 
-def test_a_miss_is_given_back_once() -> None:
-    held = PendingMisses()
-    held.put("t", miss(), 0.0)
-    assert held.take("t") == miss()
-    assert held.take("t") is None
-    assert held.take("other") is None
+def test_all_keys_are_the_tenants_that_it_names() -> None:
+    found = read({**written(WHOLE), "tenant": "globex"})
+    assert found is not None
+    assert found.vectors == Keys(TenantId("globex")).vectors(PARTITION, "model-1")
 
 
-def test_the_oldest_goes_first() -> None:
-    few = PendingMisses(most=2)
-    for token in "abc":
-        few.put(token, miss(), 0.0)
-    assert (few.take("a"), len(few)) == (None, 2)
+def test_of_the_longest_question_it_takes_some_thirty_kilobytes() -> None:
+    tokens, width = 80, 384
+    embedding = Embedding("q" * 400, bytes(4 * width), bytes(tokens * (width + 4)))
+    pending = Pending(KEYS, NAME, "q" * 400, stream=False, vectors=VECTORS, embedding=embedding)
+    assert len(kept_text(written(pending))) <= 33_500
 
 
-def test_what_is_larger_than_all_may_be_is_not_kept() -> None:
-    held = PendingMisses(most_bytes=5000)
-    held.put("huge", miss(9000), 0.0)
-    assert len(held) == 0
-
-
-def test_what_nobody_asked_for_goes_after_a_while() -> None:
-    held = PendingMisses(age_s=10)
-    held.put("a", miss(), 0.0)
-    held.put("b", miss(), 11.0)
-    assert held.take("a") is None
-    assert held.take("b") is not None
-
-
-@pytest.mark.parametrize(("place", "text"), [(Place("v"), "q"), (NOWHERE, None)])
-def test_a_miss_leaves_what_its_answer_needs(place: Place, text: str | None) -> None:
-    partition = Partition(KEYS.tenant, "f", b"")
+@pytest.mark.parametrize(
+    ("place", "text", "vectors"), [(Place(VECTORS), "q", VECTORS), (Place(unfit=Unfit.TOO_LONG), None, None)]
+)
+def test_a_miss_leaves_what_its_answer_needs(place: Place, text: str | None, vectors: str | None) -> None:
     request = ChatRequest({"stream": True}, ({"role": "user", "content": "q"},))
-    question = Question(partition, KEYS, "n", request, CacheControl())
-    doubt = Doubt("other", 3, probe=True)
-    pending = pending_of(question, Miss(place=place, comparison=doubt), ("d",))
-    assert pending == Pending(KEYS, "n", text, stream=True, place=place, damaged=("d",), comparison=doubt)
+    question = Question(PARTITION, KEYS, NAME, request, CacheControl())
+    doubt = Doubt(OTHER, 3, probe=True)
+    pending = pending_of(question, Miss(place=place, comparison=doubt), (OTHER,))
+    assert pending == Pending(
+        KEYS, NAME, text, stream=True, vectors=vectors, damaged=(OTHER,), comparison=doubt
+    )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantgate.cache.core.breaker import Breaker
+from tenantgate.store.breaker import Breaker
 
 EVENTS = st.lists(
     st.tuples(st.sampled_from(["ok", "fail", "ask"]), st.sampled_from([0.0, 0.1, 0.5, 1.0])), max_size=60

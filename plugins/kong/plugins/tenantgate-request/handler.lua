@@ -1,0 +1,55 @@
+-- Gathers what the plugin `tenantgate` needs, so that it reads each phase by one call: the request in access, its
+-- outcome in log. Plugins run by priority in log, too, so the outcome is there before `tenantgate` (799) reads it.
+local MAX_HEADERS = 1000 -- the largest number that kong.request.get_headers takes
+
+local Request = {PRIORITY = 800, VERSION = "0.1.0"}
+
+-- A request without a tenant leaves no table, and `tenantgate-target` refuses it.
+function Request:access()
+  local consumer, credential = kong.client.get_consumer(), kong.client.get_credential()
+  if not consumer or not consumer.custom_id then
+    return
+  end
+  kong.ctx.shared.tenantgate_request = {
+    tenant = consumer.custom_id,
+    credential = credential and credential.id,
+    id = ngx.var.kong_request_id,
+    method = kong.request.get_method(),
+    path = kong.request.get_path(),
+    captures = kong.request.get_uri_captures().named,
+    headers = kong.request.get_headers(MAX_HEADERS),
+    body = kong.request.get_raw_body(0) or "", -- 0: from nginx's temporary file, too
+  }
+end
+
+function Request:log()
+  local shared = kong.ctx.shared
+  local request, decision = shared.tenantgate_request, shared.tenantgate_decision
+  if not request then
+    return
+  end
+  local decided = type(decision) == "table"
+  decision = decided and decision or {}
+  local target = decision.target
+  -- ai-proxy logs payloads as its own configuration says, not as its target's.
+  if type(target) ~= "table" or target.log_payloads ~= true then
+    kong.log.set_serialize_value("ai.proxy.payload", nil, {mode = "replace"})
+  end
+  shared.tenantgate_log = {
+    request = {
+      tenant = request.tenant,
+      credential = request.credential,
+      id = request.id,
+      body = decision.keep_body and request.body or nil,
+    },
+    state = decision.state,
+    shared = decision.shared,
+    finish_reason = shared.tenantgate_finish_reason,
+    stream_end = shared.tenantgate_stream_end,
+    source = kong.response.get_source(),
+    status = kong.response.get_status(),
+    decided = decided,
+  }
+end
+
+return Request

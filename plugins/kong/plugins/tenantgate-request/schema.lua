@@ -1,0 +1,10 @@
+local typedefs = require "kong.db.schema.typedefs"
+
+return {
+  name = "tenantgate-request",
+  fields = {
+    {consumer = typedefs.no_consumer},
+    {protocols = typedefs.protocols_http},
+    {config = {type = "record", fields = {}}},
+  },
+}

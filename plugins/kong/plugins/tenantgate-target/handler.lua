@@ -1,0 +1,128 @@
+-- Applies the decision of the plugin `tenantgate`: what goes upstream, and the target that ai-proxy, which comes next
+-- (770), takes in place of its own configuration. Kong goes on without a plugin whose process is dead or late. Then the
+-- last decision for the same request holds, if it allows that; else the request is refused.
+local ai_ctx = require "kong.llm.plugin.ctx"
+local headers = require "kong.plugins.tenantgate-target.headers"
+local last_decisions = require "kong.plugins.tenantgate-target.last_decisions"
+
+local ENGINE = "tenantgate"
+local BALANCE = "ai-proxy-advanced-balance" -- where ai-proxy looks for a target (normalize-request.lua)
+
+-- As tenantgate.llm.errors words them.
+local function refusal(message, kind, code)
+  return ('{"error":{"message":"%s","type":"%s","param":null,"code":"%s"}}'):format(message, kind, code)
+end
+local UNKNOWN = refusal("The API key is missing, or not known here. Send Authorization: Bearer KEY.",
+  "invalid_request_error", "invalid_api_key")
+local UNAVAILABLE = refusal("The gateway could not process this request. Please try again.",
+  "server_error", "tenantgate_unavailable")
+local NO_CREDENTIAL = refusal("The gateway can not read its credential for this provider right now.",
+  "server_error", "credential_unavailable")
+local JSON = {["Content-Type"] = "application/json"}
+
+if not ai_ctx.has_namespace(BALANCE) then
+  ai_ctx.get_namespaced_accesors(BALANCE, {selected_target = "table"})
+end
+
+-- ai-proxy's `auth`, empty where there is no credential; nil where it can't be had.
+local function resolved(auth)
+  if type(auth) ~= "table" or auth.header_value == nil then
+    return {}
+  end
+  local value = auth.header_value
+  if type(value) == "string" and value:find("{vault://", 1, true) then
+    value = kong.vault.get(value)
+  end
+  if not headers.is_value(value) or value == "" or not headers.is_value(auth.header_name) then
+    return nil
+  end
+  if auth.bearer and not value:find("^Bearer ") then
+    value = "Bearer " .. value
+  end
+  return {header_name = auth.header_name, header_value = value, allow_override = false}
+end
+
+-- Kong holds a reply back where a plugin has a response phase. Without that of `tenantgate` streams arrive in pieces,
+-- and it gets no event where ai-proxy holds a reply back (kong/runloop/plugins_iterator.lua, get_next_and_collect).
+local function let_reply_through()
+  local ctx = ngx.ctx
+  local plugins = ctx.plugins and ctx.plugins.response
+  if not plugins then
+    return
+  end
+  local left = 0
+  for i = 2, plugins[0], 2 do
+    if plugins[i - 1].name ~= ENGINE then
+      plugins[left + 1], plugins[left + 2] = plugins[i - 1], plugins[i]
+      left = left + 2
+    end
+  end
+  plugins[0] = left
+  if left == 0 then
+    ctx.buffered_proxying = nil
+  end
+end
+
+local function apply(decision)
+  local shared = kong.ctx.shared
+  if decision.body then
+    kong.service.request.set_raw_body(decision.body)
+  end
+  for name, value in pairs(decision.headers or {}) do
+    if headers.is_value(value) and type(name) == "string" and name:find("^[%w_-]+$") then
+      kong.response.set_header(name, value)
+    end
+  end
+  for name, value in pairs(decision.shared or {}) do
+    if type(value) == "string" then
+      shared[name] = value
+    end
+  end
+  if decision.reply_guard == false then
+    let_reply_through()
+  end
+end
+
+local Target = {PRIORITY = 771, VERSION = "0.1.0"}
+
+function Target:access(conf)
+  local shared = kong.ctx.shared
+  local request, decision = shared.tenantgate_request, shared.tenantgate_decision
+  if not request then
+    return kong.response.exit(401, UNKNOWN, JSON)
+  end
+  if type(decision) == "table" and type(decision.target) == "table" then
+    last_decisions.remember(request, decision)
+  else
+    decision = last_decisions.recall(request)
+    if not decision then
+      kong.log.warn("no decision, and no last one that lets requests pass: refused")
+      return kong.response.exit(503, UNAVAILABLE, JSON)
+    end
+    kong.log.warn("no decision: the last one holds")
+  end
+  local target = decision.target
+  local auth = resolved(target.auth)
+  if not auth then
+    kong.log.err("the credential of a provider can't be resolved, or can't stand in a header")
+    return kong.response.exit(503, NO_CREDENTIAL, JSON)
+  end
+  apply(decision)
+  headers.hide_caller(conf)
+  if headers.is_value(target.accept_encoding) then
+    headers.accept_encoding(target.accept_encoding)
+  end
+  shared.tenantgate_provider = target.provider
+  ai_ctx.set_namespaced_ctx(BALANCE, "selected_target", {
+    route_type = "llm/v1/chat",
+    llm_format = "openai",
+    auth = auth,
+    model = {provider = target.provider, name = target.name, options = target.options or {}},
+    model_name_header = true,
+    logging = {log_statistics = true, log_payloads = target.log_payloads == true},
+    response_streaming = target.response_streaming or "allow",
+    max_request_body_size = target.max_request_body_size,
+  })
+end
+
+return Target

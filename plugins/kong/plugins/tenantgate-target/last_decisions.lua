@@ -1,0 +1,60 @@
+-- The last decision for each tenant, path and model, for requests that `tenantgate` doesn't answer for. Of each worker.
+local cjson = require "kong.tools.cjson"
+local lrucache = require "resty.lrucache"
+
+local MAX_ENTRIES, MAX_KEY = 10000, 512
+local TTL_S = 300 -- a rule that has changed meanwhile is unknown here
+
+local entries = assert(lrucache.new(MAX_ENTRIES))
+
+-- The body as a table, and the model that it names, "" if none; nil where it is no JSON object.
+local function parsed(request)
+  local kind = request.headers["content-type"]
+  kind = type(kind) == "string" and kind:lower():match("^[^;]*"):match("^(.-)%s*$")
+  if kind ~= "application/json" or not request.body:find("^%s*{") then
+    return nil
+  end
+  local body = cjson.decode_with_array_mt(request.body)
+  if type(body) ~= "table" then
+    return nil
+  end
+  return body, body.model == nil and "" or body.model
+end
+
+local function key_of(request, model)
+  if type(model) ~= "string" then
+    return nil
+  end
+  local tenant, path = request.tenant, request.path
+  local key = #tenant .. ":" .. tenant .. #path .. ":" .. path .. model
+  return #key <= MAX_KEY and key or nil
+end
+
+local M = {}
+
+-- Keep a decision. `decision.model` is the model as the request names it; where absent it is read from the body.
+function M.remember(request, decision)
+  local key = key_of(request, decision.model or select(2, parsed(request)))
+  if key then
+    entries:set(key, {
+      target = decision.target,
+      open = decision.fail_closed == false and decision.reply_guard == false,
+    }, TTL_S)
+  end
+end
+
+-- The decision that holds in place of one, with the client's own body for its target; nil where there is none that
+-- lets requests pass unchecked.
+function M.recall(request)
+  local body, model = parsed(request)
+  local key = key_of(request, model)
+  local last = key and entries:get(key)
+  if not last or not last.open then
+    return nil
+  end
+  body.model = last.target.name
+  local text = cjson.encode(body)
+  return text and {target = last.target, reply_guard = false, body = text}
+end
+
+return M

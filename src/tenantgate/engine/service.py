@@ -1,0 +1,260 @@
+"""The engine in Kong's phases: one reading of the request, all stages, one decision.
+
+Calls to Kong: access two (the packed request, the decision), three where the client is answered; log two (the packed
+end, Kong's log record where a stage reads it); response those of the guard of replies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tenantgate import llm
+from tenantgate.checkpoints import also_checked_by
+from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
+from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
+from tenantgate.engine.exchange import Exchange
+from tenantgate.engine.stages import Stage, StageBuilder
+from tenantgate.engine.tenants import Tenant
+from tenantgate.errors import EdgeError
+from tenantgate.kong.host import Answered, DeadlineError
+from tenantgate.kong.phase import attempt
+from tenantgate.llm.chat import JSON_TYPE, ChatRequest, Refusal
+from tenantgate.llm.errors import BY_STATUS, Code, ErrorType, error_body
+from tenantgate.policy.core.records import CATALOG, Catalog, read_catalog, read_record
+from tenantgate.policy.directory import Directory
+from tenantgate.store.shared import Shared
+from tenantgate.telemetry import metrics
+from tenantgate.tenant import TenantId
+
+if TYPE_CHECKING:
+    from tenantgate.engine.config import EngineConfig
+    from tenantgate.kong import Host
+    from tenantgate.policy.core.records import ModelPolicy
+
+__all__ = ["NAME", "Engine"]
+
+NAME: Final = "tenantgate"
+_LARGEST_SENT: Final = 1_000_000
+"""Kong takes no larger body from a plugin server (a message of 1 MiB, its frame included)."""
+
+_ROUTE: Final = "tenantgate_route"
+_MODEL_STATE: Final = "model"
+_KEPT_STATE: Final = "kept"
+
+_undecided: Final = metrics.counter(
+    "tenantgate_engine_undecided_total",
+    "Requests that reached a provider without a decision of the engine, by the last one for the same tenant.",
+    ("tenant",),
+)
+_refused: Final = metrics.counter(
+    "tenantgate_engine_refused_total", "Requests refused before their stages, by reason.", ("reason",)
+)
+
+
+class Engine:
+    """The engine of one gateway."""
+
+    def __init__(self, config: EngineConfig, directory: Directory[Tenant | Catalog] | None = None) -> None:
+        self._config = config
+        self._builder = StageBuilder(config)
+        self._directory = directory or _directory(config, self._parse)
+
+    def _parse(self, tenant: str, raw: bytes) -> Tenant | Catalog:
+        if tenant == CATALOG:
+            return read_catalog(raw)
+        made = Tenant(read_record(tenant, raw), self._builder)
+        made.check()
+        return made
+
+    # -- access -------------------------------------------------------------------------------------------
+
+    def access(self, host: Host) -> None:
+        """Decide about a request."""
+        packed = PackedRequest.of(host.call("ctx.shared.get", REQUEST))
+        if packed is None:
+            raise EdgeError("tenantgate-request: packed no request of a tenant")
+        host.belongs_to(packed.tenant)
+        exchange, decision = Exchange(host, packed), Decision()
+        with contextlib.suppress(Answered):
+            self._decide(exchange, packed, decision)
+        decision.headers = exchange.reply_headers
+        decision.body = exchange.sent_body if decision.body is None else decision.body
+        decision.keep_body = exchange.keeps_body
+        decision.shared = {name: text for name, text in exchange.shared.items() if isinstance(text, str)}
+        if exchange.kept_values:
+            decision.state[_KEPT_STATE] = exchange.kept_values
+        table = decision.table(max_request_body_size=self._config.max_request_body_mb << 20)
+        host.call("ctx.shared.set", DECISION, table)
+        if exchange.answered is not None:
+            headers = {**exchange.reply_headers, **exchange.answer_headers}
+            host.answer(exchange.answered, exchange.answer_body, headers)
+
+    def _decide(self, exchange: Exchange, packed: PackedRequest, decision: Decision) -> None:
+        tenant = self._tenant(exchange)
+        if packed.method == "GET":
+            self._list_models(exchange, tenant, packed)
+        request = exchange.chat_request()
+        model = self._model(exchange, tenant, packed, request)
+        decision.model, decision.target = model, model.targets[0]
+        decision.state[_MODEL_STATE] = model.qualified
+        exchange.name_route(model.route_name)
+        exchange.shared[_ROUTE] = model.route_name
+        if isinstance(request, ChatRequest) and request.model not in ("", decision.target.name):
+            self._rename(exchange, request, decision)
+        stages = tenant.stages(model)
+        for stage in stages:
+            exchange.shared.update(getattr(stage.service, "shared", {}))
+        _run(exchange, stages)
+        if decision.upstream_model is not None and exchange.sent_body is not None:
+            # Shortened or masked since then: small enough to be sent, and its model is the right one already.
+            decision.upstream_model = None
+
+    def _tenant(self, exchange: Exchange) -> Tenant:
+        if not self._directory.ready:
+            raise EdgeError("policy directory: no version to read yet")
+        found = self._directory.get(exchange.tenant_id)
+        if isinstance(found, Tenant):
+            return found
+        _refused.inc(reason="unknown_tenant")
+        message, kind, code = BY_STATUS[403]
+        return exchange.answer(403, error_body(message, kind=kind, code=code), {"Content-Type": JSON_TYPE})
+
+    def _list_models(self, exchange: Exchange, tenant: Tenant, packed: PackedRequest) -> None:
+        _, _, name = packed.path.partition("/models/")
+        body, status = listing(tenant.policy, packed.captures.get("model") or name or None), 200
+        if body is None:
+            status = 404
+            message = "This model does not exist here."
+            body = error_body(
+                message, kind=ErrorType.INVALID_REQUEST, code=Code.MODEL_NOT_FOUND, param="model"
+            )
+        exchange.answer(status, body, {"Content-Type": JSON_TYPE})
+
+    def _model(
+        self, exchange: Exchange, tenant: Tenant, packed: PackedRequest, request: ChatRequest | Refusal
+    ) -> ModelPolicy:
+        known = self._known()
+        if packed.captures.get("provider"):
+            name = request.model if isinstance(request, ChatRequest) else None
+            found = by_path(tenant.policy, packed.captures, name, known)
+        else:
+            if isinstance(request, Refusal):  # nobody knows which model it is for
+                exchange.refuse_unread(request, strict=True)
+                raise Answered
+            found = by_body(tenant.policy, request.model, known)
+        if isinstance(found, ModelError):
+            _refused.inc(reason=found.code.value)
+            body = found.body(exchange.request_id(self._config.correlation_header))
+            exchange.answer(found.status, body, {"Content-Type": JSON_TYPE})
+        return found
+
+    def _known(self) -> frozenset[str]:
+        catalog = self._directory.get(TenantId(CATALOG))
+        return catalog.models if isinstance(catalog, Catalog) else frozenset()
+
+    def _rename(self, exchange: Exchange, request: ChatRequest, decision: Decision) -> None:
+        """Put the model's name at the provider in place of the client's, for all stages and for Kong."""
+        name = decision.target.name if decision.target else ""
+        renamed = ChatRequest({**request.body, "model": name}, request.messages)
+        body = llm.write(renamed.body)
+        if len(body) <= _LARGEST_SENT:
+            exchange.replace_body(body)
+        else:
+            decision.upstream_model = name
+            exchange.use_body(body)
+        exchange.use_chat(renamed)
+
+    # -- response -----------------------------------------------------------------------------------------
+
+    def response(self, host: Host) -> None:
+        """Check a reply that was held back."""
+        table = host.call("ctx.shared.get", DECISION)
+        packed = PackedLog.of({**table, "request": host.call("ctx.shared.get", REQUEST)})
+        found = None if packed is None else self._after(packed)
+        if packed is None or found is None:
+            return  # without the engine's mark the reply is refused
+        tenant, model = found
+        _run(_ended(host, packed, model, complete=False), tenant.stages(model))
+
+    # -- log ----------------------------------------------------------------------------------------------
+
+    def log(self, host: Host) -> None:
+        """Hand the request's end to the stages."""
+        packed = PackedLog.of(host.call("ctx.shared.get", LOG))
+        if packed is None:
+            return
+        host.belongs_to(packed.tenant)
+        if not packed.decided:
+            if packed.source == "service":
+                _undecided.inc(tenant=packed.tenant.slug)
+            return
+        found = self._after(packed)
+        if found is None:
+            return
+        tenant, model = found
+        # The verdict of a reply's guard comes after the decision.
+        exchange = _ended(host, packed, model, complete=not model.reply_guard)
+        _run(exchange, tenant.stages(model))
+
+    def _after(self, packed: PackedLog) -> tuple[Tenant, ModelPolicy] | None:
+        """The tenant and the model of a request that was decided about."""
+        tenant = self._directory.get(packed.tenant)
+        name = packed.state.get(_MODEL_STATE)
+        if not isinstance(tenant, Tenant) or not isinstance(name, str | bytes):
+            return None
+        model = tenant.model(name if isinstance(name, str) else name.decode("utf-8", "replace"))
+        return None if model is None else (tenant, model)
+
+
+def _ended(host: Host, packed: PackedLog, model: ModelPolicy, *, complete: bool) -> Exchange:
+    """The exchange of a request that was decided about."""
+    made = Exchange(host, packed, shared=packed.shared, route_name=model.route_name, complete=complete)
+    kept = packed.state.get(_KEPT_STATE)
+    if isinstance(kept, Mapping):
+        made.kept_values.update(kept)
+    return made
+
+
+def _run(exchange: Exchange, stages: Iterable[Stage]) -> None:
+    """Run the stages' current phase, each with its own deadline and its own failure policy.
+
+    Raises:
+        Answered: a stage answered the client.
+    """
+    for stage in stages:
+        if exchange.phase in stage.manifest.phases:
+            exchange.limit(stage.deadline_ms if exchange.phase != "log" else None)
+            attempt(_phase(stage, exchange), exchange, stage.policy, plugin=stage.name)
+            exchange.limit(None)
+            if exchange.answered is not None:
+                raise Answered
+
+
+def _phase(stage: Stage, exchange: Exchange) -> Callable[[], None]:
+    method = getattr(stage.service, exchange.phase)
+
+    def check() -> None:
+        if exchange.remaining_ms() <= 0:
+            raise DeadlineError("the deadline has passed")
+
+    def run() -> None:
+        with also_checked_by(check):
+            method(exchange)
+
+    return run
+
+
+# -- of the process --------------------------------------------------------------------------------------
+
+_directories: Final[Shared[Directory[Tenant | Catalog]]] = Shared(4)
+
+
+def _directory(
+    config: EngineConfig, parse: Callable[[str, bytes], Tenant | Catalog]
+) -> Directory[Tenant | Catalog]:
+    node = config.node or socket.gethostname()
+    return Directory(Path(config.policy_path), parse, node=node)

@@ -1,0 +1,108 @@
+"""Stages: the services of the features, made from a tenant's record and shared by all tenants with equal settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from tenantgate import features, fields
+from tenantgate.engine.config import EngineConfig
+from tenantgate.errors import ConfigError
+from tenantgate.kong.policy import PhasePolicy
+from tenantgate.manifest import PluginManifest, RouteSettings, resolve
+from tenantgate.policy.core.records import ModelPolicy
+from tenantgate.store.shared import Shared
+
+__all__ = ["Stage", "StageBuilder"]
+
+_MOST: Final = 10_000  # services of different settings
+_VAULT: Final = "{vault://"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One feature's part of a request, with the settings of a model."""
+
+    manifest: PluginManifest[Any]
+    service: Any
+    policy: PhasePolicy
+    deadline_ms: float | None
+    """Most time for a phase; None where the service sees to that itself."""
+
+    @property
+    def name(self) -> str:
+        """The name in metrics and logs, which is that of the attachable plugin."""
+        return self.manifest.name
+
+
+class StageBuilder:
+    """Maker of stages; thread-safe."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._settings = _settings(config)
+        self._secrets = {secret.name: secret.value for secret in config.secrets}
+        self._services: Shared[Stage] = Shared(_MOST)
+
+    def stages(self, model: ModelPolicy) -> tuple[Stage, ...]:
+        """The model's stages in the order in which they run.
+
+        Raises:
+            ConfigError: names the section and its problem.
+        """
+        known = {manifest.section: manifest for manifest in features.stages()}
+        if unknown := sorted(model.stages.keys() - known.keys()):
+            raise ConfigError(f"{model.qualified}: {', '.join(unknown)} isn't known to this version")
+        return tuple(
+            self._stage(manifest, model.stages[section])
+            for section, manifest in known.items()
+            if section in model.stages
+        )
+
+    def _stage(self, manifest: PluginManifest[Any], values: Mapping[str, Any]) -> Stage:
+        config = {**self._resolved(values, manifest.section), **manifest.fill(self._settings[manifest.name])}
+        key = manifest.section, json.dumps(config, sort_keys=True, default=list)
+        return self._services.get(key, lambda: _made(manifest, config))
+
+    def _resolved(self, value: Any, where: str) -> Any:
+        """The value with secrets in place of references to them."""
+        if isinstance(value, Mapping):
+            return {k: self._resolved(v, f"{where}.{k}") for k, v in value.items()}
+        if isinstance(value, list):
+            return [self._resolved(v, f"{where}[{i}]") for i, v in enumerate(value)]
+        if isinstance(value, str) and value.startswith(_VAULT):
+            if value not in self._secrets:
+                raise ConfigError(f"{where}: the engine's settings in Kong hold no secret for this reference")
+            return self._secrets[value]
+        return value
+
+
+def _settings(config: EngineConfig) -> Mapping[str, RouteSettings]:
+    """By plugin, what it takes from the gateway."""
+    redis = asdict(config.redis)
+    common: dict[str, Any] = {
+        "redis": redis,
+        "encryption_key": config.encryption_key,
+        "correlation_header": config.correlation_header,
+        "strict_requests": config.strict_requests,
+        "upstream_headers": config.upstream_headers or None,
+        "rate_limit_redis": redis if config.rate_limit_redis is None else asdict(config.rate_limit_redis),
+        "rate_limit_policy": config.rate_limit_policy,
+    }
+    own = {"tenantgate.audit": config.audit}
+    return {
+        plugin.name: RouteSettings(own=own.get(plugin.service.partition(":")[0].rpartition(".")[0]), **common)
+        for plugin in features.stages()
+    }
+
+
+def _made(manifest: PluginManifest[Any], values: Mapping[str, Any]) -> Stage:
+    config = fields.parse(manifest.config_class, values, where=manifest.section)
+    own = None if manifest.own_deadline else getattr(config, "deadline_ms", None)
+    return Stage(
+        manifest,
+        resolve(manifest.service)(config),
+        PhasePolicy(reject=manifest.rejects(config)),
+        None if own is None else float(own),
+    )

@@ -1,0 +1,49 @@
+"""Tenants as the engine has them in memory: the record of the policy directory, and stages made on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tenantgate.engine.stages import Stage, StageBuilder
+from tenantgate.errors import ConfigError
+from tenantgate.policy.core.records import ModelPolicy, TenantPolicy
+
+__all__ = ["Tenant"]
+
+
+class Tenant:
+    """A tenant's policy and its stages.
+
+    Stages are made for a model's first request, and for all models at once where a record is checked.
+    """
+
+    def __init__(self, policy: TenantPolicy, builder: StageBuilder) -> None:
+        self.policy = policy
+        self._builder = builder
+        self._stages: dict[str, tuple[Stage, ...]] = {}
+
+    def check(self) -> None:
+        """Make all stages.
+
+        Raises:
+            ConfigError: a model's settings can't be used; names the section and its problem.
+        """
+        for model in self.policy.models:
+            try:
+                self.stages(model)
+            except ConfigError:
+                raise
+            except Exception as error:
+                # Whatever a stage's set-up makes of settings that a later version wrote.
+                raise ConfigError(f"{model.qualified}: {type(error).__name__}") from error
+
+    def stages(self, model: ModelPolicy) -> Sequence[Stage]:
+        """The model's stages in the order in which they run."""
+        found = self._stages.get(model.qualified)
+        if found is None:
+            found = self._stages[model.qualified] = self._builder.stages(model)
+        return found
+
+    def model(self, qualified: str) -> ModelPolicy | None:
+        """The model called ``provider/model``."""
+        return next((m for m in self.policy.models if m.qualified == qualified), None)

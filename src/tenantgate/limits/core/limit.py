@@ -1,0 +1,55 @@
+"""Limits: so many requests in a period, of a tenant, a key or a model."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tenantgate.rate_limit import RateLimit
+
+__all__ = ["Limit", "Period", "Subject", "limits_of"]
+
+
+class Subject(enum.StrEnum):
+    """Whose requests a limit counts; within one tenant always."""
+
+    TENANT = "tenant"
+    MODEL = "model"
+    KEY = "key"
+
+
+class Period(enum.IntEnum):
+    """The length of a limit's window in seconds."""
+
+    SECOND = 1
+    MINUTE = 60
+    HOUR = 3600
+    DAY = 86_400
+
+    @property
+    def word(self) -> str:
+        """``second``, ``minute``, ``hour`` or ``day``."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `most` requests of `subject` in any `period`; `most` is at least 1."""
+
+    subject: Subject
+    period: Period
+    most: int
+
+
+def limits_of(tenant: RateLimit | None, model: RateLimit | None, key: RateLimit | None) -> tuple[Limit, ...]:
+    """The limits that count one request: the model's own in place of the tenant's, and the key's always."""
+    own = _limits(Subject.TENANT, tenant) if model is None else _limits(Subject.MODEL, model)
+    return (*own, *_limits(Subject.KEY, key))
+
+
+def _limits(subject: Subject, given: RateLimit | None) -> Iterator[Limit]:
+    for period in Period if given is not None else ():
+        most = getattr(given, f"per_{period.word}")
+        if most is not None:
+            yield Limit(subject, period, most)

@@ -1,0 +1,28 @@
+"""What the rate limits need of the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tenantgate.errors import EdgeError
+from tenantgate.limits.core.limit import Limit
+from tenantgate.limits.core.window import Decision
+
+__all__ = ["Counters", "NotCountedError"]
+
+
+class NotCountedError(EdgeError):
+    """The request could not be counted."""
+
+
+class Counters(Protocol):
+    """Where windows are kept."""
+
+    def count(self, keys: Sequence[str], limits: Sequence[Limit]) -> Decision:
+        """Count one request in the windows under these keys, one for each limit, or in none.
+
+        Raises:
+            NotCountedError: it can't be told whether there is room.
+        """
+        ...

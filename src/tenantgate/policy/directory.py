@@ -1,0 +1,272 @@
+"""What holds for a tenant, as an engine asks for it: from memory, else from the node's local file.
+
+What can't be read changes nothing: a record that is damaged, or that this version of the product doesn't understand,
+leaves the tenant's last good one in force, and a file that is gone leaves what is in memory and what is still open.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from tenantgate.errors import TenantgateError
+from tenantgate.policy.core.ports import DamagedError
+from tenantgate.policy.sqlite_store import SqlitePolicyStore
+from tenantgate.store.threads import BackgroundThread
+from tenantgate.telemetry import logs, metrics
+from tenantgate.tenant import TenantId
+
+__all__ = ["Directory"]
+
+T = TypeVar("T")
+
+_log: Final = logging.getLogger("tenantgate.policy")
+_EVERY_S: Final = 0.25
+_HEARD_S: Final = 5.0  # between two acknowledgements of the same version
+_READ_S: Final = 0.1  # longest wait for the file, which readers don't wait for but after a crash
+_WRITE_S: Final = 0.2
+_TRAIL: Final = 100  # earlier records that are tried
+
+_version: Final = metrics.gauge(
+    "tenantgate_policy_version", "Version of the policies that this process goes by."
+)
+_unreadable: Final = metrics.gauge(
+    "tenantgate_policy_unreadable",
+    "Tenants whose newest record can't be read; an earlier one is in force, or none.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[T]):
+    """A tenant's record in force, None if there is no good one; `bad` is the hash of a newer one that can't be read."""
+
+    seen: tuple[int, int]
+    hashed: bytes | None
+    value: T | None
+    bad: bytes | None = None
+
+
+class Directory(Generic[T]):
+    """Records of the newest version in the local file `path`, parsed; thread-safe, and safe across forks.
+
+    A new version is noticed by a thread within `every_s`; who is asked for then is compared by hash, and parsed only if
+    the record is another one.
+
+    Args:
+        path: the local file: the file store itself, or the copy that a `tenantgate.policy.follower.Follower` keeps.
+        parse: makes the object of a tenant's id and record; raises `ConfigError` for one that it refuses.
+        most: parsed records in memory, the least recently used dropped first.
+        every_s: seconds between two looks at the newest version.
+        node: name of this node in acknowledgements; the host's, if left out.
+        background: whether a thread looks; else the owner calls `look` and `acknowledge`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        parse: Callable[[str, bytes], T],
+        *,
+        most: int = 2000,
+        every_s: float = _EVERY_S,
+        node: str | None = None,
+        background: bool = True,
+    ) -> None:
+        self._parse, self._most, self._every_s = parse, most, every_s
+        self._node, self._background = node or socket.gethostname(), background
+        self._store = SqlitePolicyStore(path, busy_s=_READ_S, keep_deleted=True)
+        self._writer = SqlitePolicyStore(
+            path, busy_s=_WRITE_S
+        )  # its own, so that no reader waits for a writer
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[TenantId, _Entry[T]] = OrderedDict()
+        self._bad: dict[TenantId, bytes] = {}
+        self._state = (0, 0)  # which file was opened, and its newest version
+        self._looked = False
+        self._acknowledged: tuple[int, int, float] = (0, 0, 0.0)  # process, version, monotonic time
+        self._failing: set[str] = set()
+        self._thread = BackgroundThread(
+            "policy-directory",
+            self._step,
+            log=_log,
+            failed="policy directory: a look at the local file failed",
+        )
+
+    def start(self) -> None:
+        """Look, and go on looking in the background; `get` does so as well."""
+        if not self._looked:
+            self.look()
+        if self._background:
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, and close the file."""
+        self._thread.stop(1.0)
+        self._store.close()
+        self._writer.close()
+
+    @property
+    def version(self) -> int:
+        """The newest version that is known; 0 if there is none yet."""
+        return self._state[1]
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a version."""
+        return self._state[1] > 0
+
+    def get(self, tenant: TenantId) -> T | None:
+        """The tenant's record in force; None for a tenant that isn't in the directory, or before there is a version."""
+        self.start()
+        state = self._state
+        with self._lock:
+            entry = self._entries.get(tenant)
+            if entry is not None:
+                self._entries.move_to_end(tenant)
+        if entry is None or entry.seen != state:
+            entry = self._refreshed(tenant, entry, state)
+        return entry.value if entry is not None else None
+
+    def look(self) -> None:
+        """Look for a new version now; what fails is logged."""
+        try:
+            head = self._store.latest()
+        except TenantgateError as error:
+            self._fails("read", error)
+        else:
+            self._failing.discard("read")
+            state = (self._store.opened, head.number) if head is not None else self._state
+            if state != self._state:
+                if state[1] < self._state[1]:
+                    logs.event(_log, logging.WARNING, "the local file has an older version", version=state[1])
+                self._state = state
+                self._again()
+            _version.set(self._state[1])
+        self._looked = True
+
+    def acknowledge(self) -> None:
+        """Say which version this process goes by: when it is another one, and now and then; what fails is logged."""
+        process, version, now = os.getpid(), self._state[1], time.monotonic()
+        if not version or (
+            self._acknowledged[:2] == (process, version) and now < self._acknowledged[2] + _HEARD_S
+        ):
+            return
+        try:
+            if self._writer.latest() is not None:
+                self._writer.acknowledge(self._node, str(process), version, time.time())
+        except TenantgateError as error:
+            self._fails("acknowledge", error)
+            return
+        self._failing.discard("acknowledge")
+        self._acknowledged = process, version, now
+        self._again()  # a record that was damaged may have been repaired
+
+    def _step(self) -> float:
+        self.look()
+        self.acknowledge()
+        return self._every_s
+
+    def _again(self) -> None:
+        """Try tenants anew whose newest record couldn't be read."""
+        for tenant in list(self._bad):
+            entry = self._entries.get(tenant)
+            if entry is not None:
+                entry = _Entry(entry.seen, entry.hashed, entry.value)
+            self._refreshed(tenant, entry, self._state)
+
+    def _fails(self, what: str, error: TenantgateError) -> None:
+        if what not in self._failing:
+            self._failing.add(what)
+            logs.event(_log, logging.WARNING, f"policy directory: can't {what}", **logs.describe(error))
+
+    def _refreshed(self, tenant: TenantId, old: _Entry[T] | None, state: tuple[int, int]) -> _Entry[T] | None:
+        """The entry as the file has it now, kept in memory."""
+        try:
+            entry = self._read(tenant, old, state)
+        except _NoVersionError:
+            return old
+        except TenantgateError as error:
+            self._fails("read", error)
+            return old
+        with self._lock:
+            if entry is None:
+                self._entries.pop(tenant, None)
+            else:
+                self._entries[tenant] = entry
+                self._entries.move_to_end(tenant)
+                while len(self._entries) > self._most:
+                    self._entries.popitem(last=False)
+            if entry is None or entry.bad is None:
+                self._bad.pop(tenant, None)
+            else:
+                self._bad[tenant] = entry.bad
+            _unreadable.set(len(self._bad))
+        return entry
+
+    def _read(self, tenant: TenantId, old: _Entry[T] | None, state: tuple[int, int]) -> _Entry[T] | None:
+        trail = self._store.trail(str(tenant), 1)
+        if trail is None:
+            raise _NoVersionError
+        newest = trail[0] if trail else None
+        if newest is None:
+            return None
+        if old is not None and newest in (old.hashed, old.bad):
+            return _Entry(state, old.hashed, old.value, old.bad if newest == old.bad else None)
+        try:
+            return _Entry(state, newest, self._parsed(tenant, newest))
+        except _UnreadableError as error:
+            if self._store.trail(str(tenant), 1) != trail:  # pruned meanwhile, in favour of a newer one
+                return self._read(tenant, old, state)
+            self._say(tenant, newest, error)
+        if old is not None and old.hashed is not None:
+            return _Entry(state, old.hashed, old.value, newest)
+        return self._earlier(tenant, newest, state)
+
+    def _earlier(self, tenant: TenantId, newest: bytes, state: tuple[int, int]) -> _Entry[T]:
+        """The newest earlier record that can be read, of those since the tenant was last added."""
+        for hashed in (self._store.trail(str(tenant), _TRAIL) or [])[1:]:
+            if hashed is None:
+                break
+            try:
+                return _Entry(state, hashed, self._parsed(tenant, hashed), newest)
+            except _UnreadableError:
+                continue
+        return _Entry(state, None, None, newest)
+
+    def _parsed(self, tenant: TenantId, hashed: bytes) -> T:
+        body = self._store.contents([hashed]).get(hashed)
+        if body is None:
+            raise _UnreadableError(DamagedError(f"tenant {tenant.slug}: the record isn't the published one"))
+        try:
+            return self._parse(str(tenant), body)
+        except Exception as error:  # noqa: BLE001 - whatever a record does to the parser, the last good one stays
+            raise _UnreadableError(error) from None
+
+    def _say(self, tenant: TenantId, hashed: bytes, error: _UnreadableError) -> None:
+        if self._bad.get(tenant) != hashed:
+            logs.event(
+                _log,
+                logging.ERROR,
+                "a tenant's newest record can't be read: the last good one stays in force",
+                tenant=tenant.slug,
+                version=self._state[1],
+                **logs.describe(error.error),
+            )
+
+
+class _NoVersionError(Exception):
+    """There is no file, or an empty one: that says nothing about a tenant."""
+
+
+class _UnreadableError(Exception):
+    """A record is damaged, or the parser refuses it."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error

@@ -1,0 +1,268 @@
+"""The engine's phases against a scripted Kong, with real stages that need no Redis and no model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tenantgate.engine.config import EngineConfig
+from tenantgate.engine.core.tables import DECISION, LOG, REQUEST
+from tenantgate.engine.service import Engine
+from tenantgate.kong.phase import phase
+from tenantgate.kong.policy import PhasePolicy
+from tenantgate.kong.testing import FakeKong
+from tenantgate.policy.core.records import (
+    CATALOG,
+    Catalog,
+    ModelPolicy,
+    Target,
+    TenantPolicy,
+    write_catalog,
+    write_record,
+)
+from tenantgate.tenant import TenantId
+
+CONFIG = EngineConfig(policy_path="/nowhere/policy.sqlite", encryption_key="k" * 32)
+BLOCK = {"rules": [{"name": "secrets", "detector": "secrets", "mode": "block"}], "exemptions": False}
+
+
+class Memory:
+    """A policy directory in memory."""
+
+    def __init__(self, engine_parse: Any, records: Mapping[str, bytes]) -> None:
+        self.ready = True
+        self._parse, self._records = engine_parse, records
+
+    def get(self, tenant: TenantId) -> Any:
+        raw = self._records.get(str(tenant))
+        return None if raw is None else self._parse(str(tenant), raw)
+
+
+class Plugin:
+    """The engine as a plugin."""
+
+    policy = PhasePolicy()
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @phase
+    def access(self, host: Any) -> None:
+        self._engine.access(host)
+
+    @phase
+    def log(self, host: Any) -> None:
+        self._engine.log(host)
+
+
+def model(name: str = "gpt-4o-mini", provider: str = "openai", **changes: Any) -> ModelPolicy:
+    given: dict[str, Any] = {
+        "provider": provider,
+        "model": name,
+        "route_name": f"llm.{provider}.{name}.acme",
+        "targets": (
+            Target(
+                provider="openai",
+                name=name,
+                header_name="Authorization",
+                credential="{vault://env/KEY}",
+                bearer=True,
+            ),
+        ),
+    }
+    return ModelPolicy(**(given | changes))
+
+
+def plugin(*models: ModelPolicy, others: frozenset[str] = frozenset()) -> Plugin:
+    engine = Engine(CONFIG, directory=object())  # type: ignore[arg-type]
+    policy = TenantPolicy(tenant=TenantId("acme"), models=models or (model(aliases=("fast",)),))
+    names = {n for m in policy.models for n in (m.model, m.qualified)} | others
+    records = {"acme": write_record(policy), CATALOG: write_catalog(Catalog(models=frozenset(names)))}
+    engine._directory = Memory(engine._parse, records)  # type: ignore[assignment]
+    return Plugin(engine)
+
+
+def packed(body: Any, **changes: Any) -> dict[str, Any]:
+    return {
+        "tenant": "acme",
+        "credential": "c-1",
+        "id": "ab" * 16,
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "captures": [],
+        "headers": {"content-type": "application/json"},
+        "body": body if isinstance(body, bytes) else json.dumps(body).encode(),
+    } | changes
+
+
+def ask(name: str | None = "gpt-4o-mini", text: str = "hello", **members: Any) -> dict[str, Any]:
+    named = {} if name is None else {"model": name}
+    return {**named, "messages": [{"role": "user", "content": text}], **members}
+
+
+def access(what: Plugin, request: dict[str, Any]) -> FakeKong:
+    kong = FakeKong(shared={REQUEST: request})
+    return kong.run(what, "access")
+
+
+def test_a_request_costs_two_calls_and_gets_a_target() -> None:
+    kong = access(plugin(), packed(ask()))
+    assert kong.methods() == ["ctx.shared.get", "ctx.shared.set"]
+    decision = kong.shared[DECISION]
+    assert decision["target"] == {
+        "provider": "openai",
+        "name": "gpt-4o-mini",
+        "options": {},
+        "auth": {"header_name": "Authorization", "header_value": "{vault://env/KEY}", "bearer": True},
+        "response_streaming": "allow",
+        "log_payloads": False,
+        "max_request_body_size": 4 << 20,
+    }
+    assert decision["shared"]["tenantgate_route"] == "llm.openai.gpt-4o-mini.acme"
+    assert decision["fail_closed"] is False
+    assert decision["reply_guard"] is False
+
+
+@pytest.mark.parametrize("name", ["fast", "openai/gpt-4o-mini"])
+def test_other_names_are_replaced_by_the_models_own(name: str) -> None:
+    kong = access(plugin(), packed(ask(name)))
+    assert json.loads(kong.shared[DECISION]["body"]) == ask("gpt-4o-mini")
+
+
+def test_the_models_own_name_leaves_the_body_alone() -> None:
+    raw = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hello"}]}'
+    assert "body" not in access(plugin(), packed(raw)).shared[DECISION]
+
+
+def test_a_large_body_is_renamed_by_kong() -> None:
+    decision = access(plugin(), packed(ask("fast", text="x" * 1_200_000))).shared[DECISION]
+    assert decision["model"] == "gpt-4o-mini"
+    assert "body" not in decision
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [
+        ("gpt-9", 404, "model_not_found"),
+        ("Fast", 404, "model_not_found"),
+        ("gpt-4o", 403, "model_not_allowed"),
+        ("openai/gpt-4o", 403, "model_not_allowed"),
+        ("", 400, "invalid_request"),
+        (None, 400, "invalid_request"),
+        ("~catalog", 404, "model_not_found"),
+    ],
+)
+def test_other_models(name: str | None, status: int, code: str) -> None:
+    kong = access(plugin(others=frozenset({"gpt-4o", "openai/gpt-4o"})), packed(ask(name)))
+    assert kong.exit is not None
+    assert kong.exit.status == status
+    error = kong.exit.json["error"]
+    assert (error["code"], error["param"]) == (code, "model")
+    assert "gpt-4o-mini" in error["message"]
+    assert "fast" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("captures", "name", "status"),
+    [
+        ({"provider": "openai", "model": "gpt-4o-mini"}, None, None),
+        ({"provider": "openai", "model": "gpt-4o-mini"}, "gpt-4o-mini", None),
+        ({"provider": "openai", "model": "gpt-4o-mini"}, "fast", None),
+        ({"provider": "openai", "model": "gpt-4o-mini"}, "other", 400),
+        ({"provider": "groq", "model": "gpt-4o-mini"}, None, 404),
+        ({"provider": "openai", "model": "gpt%2D4o-mini"}, None, None),
+        ({"tenant": "acme", "provider": "openai", "model": "gpt-4o-mini"}, None, None),
+        ({"tenant": "globex", "provider": "openai", "model": "gpt-4o-mini"}, None, 403),
+    ],
+)
+def test_models_by_path(captures: dict[str, str], name: str | None, status: int | None) -> None:
+    kong = access(plugin(), packed(ask(name), captures=captures))
+    assert (kong.exit and kong.exit.status) == status
+    if status is None:
+        assert kong.shared[DECISION]["target"]["name"] == "gpt-4o-mini"
+
+
+def test_the_list_of_models() -> None:
+    kong = access(plugin(), packed(b"", method="GET", path="/v1/models"))
+    assert kong.exit is not None
+    assert kong.exit.status == 200
+    found = kong.exit.json
+    assert found["object"] == "list"
+    assert [(m["id"], m["object"], m["owned_by"], m["root"]) for m in found["data"]] == [
+        ("fast", "model", "openai", "gpt-4o-mini"),
+        ("gpt-4o-mini", "model", "openai", "gpt-4o-mini"),
+    ]
+    one = access(plugin(), packed(b"", method="GET", path="/v1/models/fast"))
+    assert one.exit is not None
+    assert one.exit.json["id"] == "fast"
+    none = access(plugin(), packed(b"", method="GET", path="/v1/models/gpt-9"))
+    assert none.exit is not None
+    assert none.exit.json["error"]["code"] == "model_not_found"
+
+
+def test_a_tenant_without_a_record_is_refused() -> None:
+    kong = access(plugin(), packed(ask(), tenant="unknown"))
+    assert kong.exit is not None
+    assert kong.exit.status == 403
+
+
+@pytest.mark.parametrize("table", [None, [], {}, {"tenant": ""}, {"tenant": 3}, "text"])
+def test_without_a_packed_request_there_is_no_decision(table: Any) -> None:
+    kong = FakeKong(shared={REQUEST: table}).run(plugin(), "access")
+    assert DECISION not in kong.shared
+    assert kong.exit is None
+
+
+def test_a_body_that_cannot_be_read_names_no_model() -> None:
+    kong = access(plugin(), packed(b"{"))
+    assert kong.exit is not None
+    assert kong.exit.json["error"]["code"] == "invalid_json"
+
+
+def test_a_rule_that_blocks() -> None:
+    what = plugin(model(stages={"guardrails": BLOCK}, fail_closed=True))
+    kong = access(what, packed(ask(text="my key is AKIAIOSFODNN7EXAMPLE")))
+    assert kong.exit is not None
+    assert kong.exit.json["error"]["code"] == "content_policy_violation"
+    assert kong.methods() == ["ctx.shared.get", "ctx.shared.set", "response.exit"]
+    assert "target" in kong.shared[DECISION]
+    assert "tenantgate_tenant_guardrails" in kong.shared[DECISION]["shared"]
+    clean = access(what, packed(ask()))
+    assert clean.exit is None
+    assert clean.shared[DECISION]["fail_closed"] is True
+
+
+def test_a_stage_that_fails_answers_as_its_policy_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("tenantgate.guard.service.Guard.access", fail)
+    closed = access(plugin(model(stages={"guardrails": BLOCK})), packed(ask()))
+    assert closed.exit is not None
+    assert closed.exit.status == 503
+    alert = {"rules": [{"name": "secrets", "detector": "secrets", "mode": "alert"}], "exemptions": False}
+    assert access(plugin(model(stages={"guardrails": alert})), packed(ask())).exit is None
+
+
+def test_an_unknown_stage_is_no_policy() -> None:
+    kong = access(plugin(model(stages={"sorcery": {}})), packed(ask()))
+    assert DECISION not in kong.shared
+    assert kong.exit is None
+
+
+def test_the_log_phase_gets_back_what_access_kept() -> None:
+    what = plugin(model(stages={"guardrails": BLOCK}))
+    decision = access(what, packed(ask())).shared[DECISION]
+    table = {
+        "request": {"tenant": "acme", "id": "ab" * 16},
+        "decided": True,
+        "state": decision["state"],
+        "shared": decision["shared"],
+        "source": "service",
+        "status": 200,
+    }
+    kong = FakeKong(shared={LOG: table}).run(what, "log")
+    assert kong.methods() == ["ctx.shared.get"]
