@@ -18,7 +18,7 @@ from tenantgate.manifest import resolve
 __all__ = ["field_table", "generated", "insert", "read", "tables"]
 
 _WHERE: Final[tuple[tuple[str, type], ...]] = (
-    ("The file", model.TenantsFile),
+    ("The file", model.FilePart),
     ("`gateway`", model.Gateway),
     ("`gateway.redis`", model.Redis),
     ("`gateway.redis.cluster_nodes[]`", model.ClusterNode),

@@ -25,7 +25,7 @@ Json = dict[str, Any]
 def json_schema() -> str:
     """The schema's text."""
     definitions: Json = {}
-    root = _object(catalog.entries(model.TenantsFile), definitions)
+    root = _object(catalog.entries(model.FilePart), definitions)
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tenants.yaml of Tenantgate",

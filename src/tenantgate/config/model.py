@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tenantgate.config import deck_variables as placeholders
 from tenantgate.config import spelling
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.fields import COUNT_MAX, config_class, field
@@ -20,6 +19,7 @@ __all__ = [
     "SECTIONS",
     "ClusterNode",
     "Defaults",
+    "FilePart",
     "Gateway",
     "Limits",
     "Model",
@@ -39,6 +39,7 @@ a key of its own (``cache``)."""
 
 ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 MODEL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]*(/[A-Za-z0-9][A-Za-z0-9._:@+-]*)*$"
+_NAME_MAX: Final = 128
 _HOST: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$|^\[?[0-9A-Fa-f:.]+\]?$"
 _HEADER: Final = r"^[A-Za-z0-9_-]+$"
 # Headers that hold keys, or that HTTP needs.
@@ -117,6 +118,12 @@ class RateLimiting:
         "nodes a tenant may send up to n times its limit.",
         default="redis",
         one_of=("redis", "local"),
+    )
+    on_error: str = field(
+        "What happens to a request that can't be counted, as when Redis is gone: pass, uncounted; or reject, with "
+        "status 503.",
+        default="pass",
+        one_of=("pass", "reject"),
     )
     redis: RateLimitRedis | None = field(
         "Redis of the rate limits, which can't be a cluster. Default: `gateway.redis`.", default=None
@@ -243,7 +250,13 @@ class Model:
     model: str = field(
         "Name of the model at its provider. A client's `model` must be the same.",
         match=MODEL_PATTERN,
-        len_max=128,
+        len_max=_NAME_MAX,
+    )
+    aliases: tuple[str, ...] = field(
+        "Further names by which the tenant's clients may ask for this model, such as fast.",
+        default=(),
+        match=MODEL_PATTERN,
+        len_max=16,
     )
     credential: str | None = field("The tenant's own key at the provider.", default=None, referenceable=True)
     upstream_url: str | None = field(
@@ -325,6 +338,7 @@ class Tenant:
         len_min=1,
         len_max=16,
     )
+    key_rate_limit: RateLimit | None = field("Rate limit of each key of the tenant by itself.", default=None)
     models: tuple[Model, ...] = field(
         "Models that the tenant may use. Default: a mock provider for development.",
         default=(Model(provider="mock", model="mock-small"),),
@@ -336,17 +350,45 @@ class Tenant:
     plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """A model is one route, so it stands once."""
+        """A model stands once, and a name means one model."""
         seen: dict[tuple[str, str], int] = {}
+        names: dict[str, str] = {}
         for i, m in enumerate(self.models):
             first = seen.setdefault((m.provider, m.model), i)
             if first != i:
                 yield f"models[{i}]", f"{m.provider} {m.model} is models[{first}] already"
+            names.setdefault(m.model, f"the name of models[{i}]")
+            names.setdefault(f"{m.provider}/{m.model}", f"the name of models[{i}] with its provider")
+        for i, m in enumerate(self.models):
+            for k, alias in enumerate(m.aliases):
+                at = f"models[{i}].aliases[{k}]"
+                if len(alias) > _NAME_MAX:
+                    yield at, f"{len(alias)} characters, takes at most {_NAME_MAX}"
+                if alias in names:
+                    yield at, f"{alias!r} is {names[alias]} already; a name means one model"
+                names.setdefault(alias, at)
+
+
+@config_class
+class FilePart:
+    """One file: tenants.yaml, or a file of a folder."""
+
+    version: int = field("Version of this format: 1.", between=(1, 1))
+    gateway: Gateway | None = field(
+        "Settings that all tenants share. Of several files one may have them.", default=None
+    )
+    defaults: Defaults | None = field(
+        "Settings of each tenant that doesn't set its own. Of several files one may have them.", default=None
+    )
+    tenants: tuple[Tenant, ...] = field(
+        "Tenants, each with its own keys, models and limits.", default=(), len_min=1
+    )
+    tenant: Tenant | None = field("One tenant, in place of a list, for a file of its own.", default=None)
 
 
 @config_class
 class TenantsFile:
-    """The whole of tenants.yaml."""
+    """The whole: tenants.yaml, or a folder's files together."""
 
     version: int = field("Version of this format: 1.", between=(1, 1))
     gateway: Gateway = field("Settings that all tenants share.", default=Gateway())
@@ -354,18 +396,7 @@ class TenantsFile:
     tenants: tuple[Tenant, ...] = field("Tenants, each with its own keys, models and limits.", len_min=1)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Ids and keys belong to one tenant; Kong's rate-limiting must reach what it counts in."""
-        ids: dict[str, int] = {}
-        keys: dict[str, str] = {}
-        for i, tenant in enumerate(self.tenants):
-            first = ids.setdefault(tenant.id, i)
-            if first != i:
-                yield f"tenants[{i}].id", f"{tenant.id!r} is the id of tenants[{first}] already"
-            for k, key in enumerate(tenant.api_keys):
-                at = f"tenants[{i}].api_keys[{k}]"
-                name = placeholders.names(key)[0]
-                if keys.setdefault(name, at) != at:
-                    yield at, f"{name} is {keys[name]} already; each key belongs to one tenant"
+        """Kong's rate-limiting must reach what it counts in."""
         limiting, nodes = self.gateway.rate_limiting, self.gateway.redis.cluster_nodes
         if limiting.policy == "local" and limiting.redis is not None:
             yield "gateway.rate_limiting.redis", "isn't used with policy local; give one of the two"
@@ -381,4 +412,5 @@ class TenantsFile:
         yield self.defaults.rate_limit
         for tenant in self.tenants:
             yield tenant.rate_limit
+            yield tenant.key_rate_limit
             yield from (m.rate_limit for m in tenant.models)

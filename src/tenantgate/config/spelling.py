@@ -7,7 +7,6 @@ YAML 1.1, which PyYAML reads, takes ``0600`` for 384 and ``1:00`` for 60; YAML 1
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,8 +18,8 @@ __all__ = ["names_no_operation", "problem"]
 _NUMBER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 _NUMBER_TAGS: Final = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 _BEYOND: Final = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)  # the field's own check refuses these
-# Line and paragraph separators: YAML writes them \L and \P, which an expression means otherwise.
-_SEPARATORS: Final = frozenset("\u0085\u2028\u2029")
+# Control characters but tab and line feed; and line and paragraph separators, which YAML writes \L and \P.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _ESCAPES: Final = {
     "\b": r"\b",
     "\a": r"\a",
@@ -43,9 +42,8 @@ def problem(node: yaml.ScalarNode) -> str | None:
             return None
         # Without the value: where a secret belongs it may be one.
         return "is a number in another base to YAML; write a number in decimal, and a text in quotes"
-    for character in str(node.value):
-        if character in _SEPARATORS or (unicodedata.category(character) == "Cc" and character not in "\t\n"):
-            return f"holds the control character U+{ord(character):04X}" + _advice(character, node.style)
+    if (found := _CONTROL.search(node.value)) is not None:
+        return f"holds the control character U+{ord(found[0]):04X}" + _advice(found[0], node.style)
     return None
 
 

@@ -29,9 +29,9 @@ def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("validate", "-f", DEMO) == 0
     assert "4 tenants, 4 routes, no problems" in capsys.readouterr().out
     wrong = tmp_path / "t.yaml"
-    wrong.write_text("version: 1\ntenant: []\n")
+    wrong.write_text("version: 1\ntenans: []\n")
     assert run("validate", "-f", str(wrong)) == 1
-    assert f"{wrong}:2: tenant: unknown field" in capsys.readouterr().err
+    assert f"{wrong}:2: tenans: unknown field" in capsys.readouterr().err
 
 
 def test_the_file_may_be_named_without_an_option(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from tenantgate.errors import ConfigError
@@ -122,11 +122,7 @@ def read_catalog(raw: bytes) -> Catalog:
 
 def write_record(policy: TenantPolicy) -> bytes:
     """The bytes of a record; equal policies have equal bytes."""
-    tree = {
-        "format": FORMAT,
-        "tenant": str(policy.tenant),
-        "models": [asdict(model) for model in policy.models],
-    }
+    tree = {"format": FORMAT, "tenant": str(policy.tenant), "models": policy.models}
     return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
 
 
@@ -243,7 +239,16 @@ _KINDS: Final[Mapping[type, str]] = {
 }
 
 
+_FIELDS: Final = {cls: tuple(f.name for f in fields(cls)) for cls in (Target, ModelPolicy)}
+
+
 def _without_none(value: Any) -> Any:
+    """JSON's values, without members that are None. (`dataclasses.asdict` takes five times as long: it copies deeply.)"""
+    kind = type(value)
+    if kind in (str, int, bool, float):
+        return value
+    if (names := _FIELDS.get(kind)) is not None:
+        return {name: _without_none(v) for name in names if (v := getattr(value, name)) is not None}
     if isinstance(value, Mapping):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple):

@@ -1,0 +1,300 @@
+"""tenants.yaml to the records of the policy directory. Pure: the same file and options give the same bytes.
+
+A stage of a model is what the operator's settings say, merged over the levels: without what all tenants have from
+``gateway`` (each manifest's `filled`), which the engine has from its own configuration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Final
+
+from tenantgate import features, fields
+from tenantgate.config import catalog, names
+from tenantgate.config import deck_variables as placeholders
+from tenantgate.config.model import Model, Tenant, TenantsFile
+from tenantgate.config.providers import MOCK, PROVIDERS
+from tenantgate.errors import ConfigError
+from tenantgate.manifest import PluginManifest
+from tenantgate.policy.core.records import ModelPolicy, Target, TenantPolicy, write_record
+from tenantgate.tenant import TenantId
+
+__all__ = ["LIMITS", "MOCK_URL", "CompileOptions", "compile_records", "referenceable_fields", "references"]
+
+LIMITS: Final = "limits"
+"""The stage of the rate limits, which has no section of its own in tenants.yaml."""
+_REPLY_GUARD: Final = "response_guardrails"
+MOCK_URL: Final = "http://127.0.0.1:8089/v1/chat/completions"
+
+# ai-proxy unpacks nothing but gzip, and lets the client's Accept-Encoding pass for some providers.
+_PACKED: Final = "gzip, identity"
+# The finish reason that Kong's driver drops is read from the stream itself, which then can't be compressed.
+_PLAIN: Final = "identity"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileOptions:
+    """What depends on where the records are used, not on the tenants."""
+
+    mock_url: str = MOCK_URL
+    """The chat operation of models whose provider is ``mock``."""
+
+
+def compile_records(file: TenantsFile, options: CompileOptions | None = None) -> dict[str, bytes]:
+    """The record of each tenant by its id, in the order of the ids.
+
+    Raises:
+        ConfigError: a secret that Kong can't reach by a reference; names the tenant, the model and the field.
+    """
+    compiler = _Compiler(file, options or CompileOptions())
+    tenants = sorted(file.tenants, key=lambda t: t.id)
+    return {tenant.id: write_record(compiler.policy(tenant)) for tenant in tenants}
+
+
+def references(policy: TenantPolicy) -> frozenset[str]:
+    """The vault references that the stages of these models need resolved, the targets' credentials left aside."""
+    paths = _referenceable(features.FEATURES)
+    found = (
+        text
+        for model in policy.models
+        for section, values in model.stages.items()
+        for secret in paths.get(section, ())
+        for text in _texts(values, secret.path)
+    )
+    return frozenset(filter(placeholders.is_vault_reference, found))
+
+
+def referenceable_fields() -> Mapping[str, tuple[str, ...]]:
+    """By section the paths of its fields that may be vault references, such as ``webhook.secret``; ``[]`` for a list."""
+    found = _referenceable(features.FEATURES)
+    return {section: tuple(".".join(secret.path) for secret in secrets) for section, secrets in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A section's settings for a model, as written and as an object of the plugin's class."""
+
+    plugin: PluginManifest[Any]
+    values: Json
+    config: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Stages:
+    """All sections of a model together."""
+
+    values: Mapping[str, Json]
+    fail_closed: bool
+    reply_guard: bool
+    log_payloads: bool
+
+
+class _Compiler:
+    """What was worked out once for the sections of a model holds for all models with the same sections."""
+
+    def __init__(self, file: TenantsFile, options: CompileOptions) -> None:
+        self._file = file
+        self._options = options
+        self._plugins = features.by_section()
+        # The route's name alone differs by model, and it decides nothing here.
+        gateway = file.gateway
+        self._filled = {s: p.fill(catalog.settings(gateway, "route", p)) for s, p in self._plugins.items()}
+        self._prices = tuple(sorted({name for p in self._plugins.values() for name in p.prices}))
+        self._known: dict[tuple[Any, ...], _Stages] = {}
+
+    def policy(self, tenant: Tenant) -> TenantPolicy:
+        """A tenant's policy; its models in the file's order, which decides where one name means two."""
+        return TenantPolicy(
+            tenant=TenantId(tenant.id), models=tuple(self._model(tenant, m) for m in tenant.models)
+        )
+
+    def _model(self, tenant: Tenant, m: Model) -> ModelPolicy:
+        where = f"tenant {tenant.id}, {m.provider}/{m.model}"
+        found = self._stages(tenant, m, where)
+        limits = self._limits(tenant, m)
+        return ModelPolicy(
+            provider=m.provider,
+            model=m.model,
+            route_name=names.route_name(provider=m.provider, model=m.model, tenant=tenant.id),
+            aliases=m.aliases,
+            targets=(self._target(m, log_payloads=found.log_payloads, where=where),),
+            stages={**found.values, **({LIMITS: limits} if limits else {})},
+            fail_closed=found.fail_closed or limits.get("on_error") == "reject",
+            reply_guard=found.reply_guard,
+            log_payloads=found.log_payloads,
+        )
+
+    def _target(self, m: Model, *, log_payloads: bool, where: str) -> Target:
+        provider = PROVIDERS[m.provider]
+        sent = ("input_cost", "max_tokens", "output_cost", "temperature", "top_k", "top_p")
+        options: Json = {name: value for name in sent if (value := getattr(m, name)) is not None}
+        options |= {name: getattr(m, name) for name in provider.needs}
+        options |= dict(provider.fixed_options)
+        usual = self._options.mock_url if m.provider == MOCK else provider.upstream_url
+        if upstream := m.upstream_url or usual:
+            options["upstream_url"] = upstream
+        credential = None
+        if provider.auth_header and m.credential is not None:
+            credential = _reference(m.credential, where=f"{where}: credential")
+        encoding = None if provider.sets_encoding else _PACKED
+        if log_payloads and provider.hides_finish_reason:
+            encoding = _PLAIN
+        return Target(
+            provider=provider.kong,
+            name=m.model,
+            options=options,
+            header_name=provider.auth_header if credential else None,
+            credential=credential,
+            bearer=provider.bearer and credential is not None,
+            response_streaming=m.streaming,
+            accept_encoding=encoding,
+        )
+
+    def _limits(self, tenant: Tenant, m: Model) -> Json:
+        """The limits of a model's requests: its own stands in place of the tenant's."""
+        limits = {
+            "tenant": None if m.rate_limit else tenant.rate_limit or self._file.defaults.rate_limit,
+            "model": m.rate_limit,
+            "key": tenant.key_rate_limit,
+        }
+        found: Json = {name: fields.plain(limit) for name, limit in limits.items() if limit is not None}
+        if not found:
+            return {}
+        limiting = self._file.gateway.rate_limiting
+        return {
+            **found,
+            "model_name": f"{m.provider}/{m.model}",
+            "policy": limiting.policy,
+            "on_error": limiting.on_error,
+        }
+
+    def _stages(self, tenant: Tenant, m: Model, where: str) -> _Stages:
+        levels = self._file.defaults.plugins, tenant.plugins, m.plugins
+        # The file keeps its sections while this runs, so that an id stays one section's; equal ones are mostly one.
+        key = (
+            *(id(level.get(section)) for section in self._plugins for level in levels),
+            *(getattr(m, name) for name in self._prices),
+        )
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._worked_out(levels, m, where)
+        return found
+
+    def _worked_out(self, levels: tuple[Mapping[str, Json], ...], m: Model, where: str) -> _Stages:
+        stages: dict[str, _Stage] = {}
+        for section, plugin in self._plugins.items():
+            given = [level[section] for level in levels if section in level]
+            values = {k: v for level in given for k, v in level.items()}
+            if given and values.pop("enabled", True):
+                prices = {name: value for name in plugin.prices if (value := getattr(m, name)) is not None}
+                whole = {**(prices if len(prices) == len(plugin.prices) else {}), **values}
+                stages[section] = self._stage(plugin, whole, where)
+        for stage in tuple(stages.values()):
+            for section, needed in stage.plugin.brings(stage.config).items():
+                before = stages[section].values if section in stages else {}
+                stages[section] = self._stage(self._plugins[section], {**before, **needed}, where)
+        ordered = [stages[section] for section in self._plugins if section in stages]
+        gates = [stage.plugin.name for stage in ordered if stage.plugin.gate(stage.config)]
+        for section, stage in tuple(stages.items()):
+            if gates and (name := stage.plugin.gates_field):
+                stages[section] = self._stage(stage.plugin, {**stage.values, name: gates}, where)
+        return _Stages(
+            values={section: stage.values for section, stage in stages.items()},
+            fail_closed=any(stage.plugin.rejects(stage.config) for stage in stages.values()),
+            reply_guard=_REPLY_GUARD in stages,
+            log_payloads=any(stage.plugin.needs_replies(stage.config) for stage in stages.values()),
+        )
+
+    def _stage(self, plugin: PluginManifest[Any], values: Json, where: str) -> _Stage:
+        section = plugin.section
+        kept = json.loads(json.dumps(values))
+        for secret in _referenceable(features.FEATURES).get(section, ()):
+            at = f"{where}: {section}.{'.'.join(secret.path)}"
+            _change(kept, secret.path, partial(_reference, where=at, plain=secret.plain))
+        config = fields.parse(plugin.config_class, {**kept, **self._filled[section]}, where=section)
+        return _Stage(plugin, kept, config)
+
+
+def _reference(text: str, *, where: str, plain: bool = False) -> str:
+    """A vault reference, or decK's placeholder as the reference by which Kong reads the same variable."""
+    if placeholders.is_vault_reference(text):
+        return text
+    if not placeholders.is_placeholder(text):
+        if plain:
+            return text
+        raise ConfigError(f"{where}: is no vault reference")
+    (name,) = placeholders.names(text)
+    if name != name.upper():
+        # kong/vaults/env/init.lua, get: it asks for the name in capitals
+        raise ConfigError(
+            f"{where}: Kong reads only variables in capitals, so none is {name}; call it {name.upper()}"
+        )
+    return f"{{vault://env/{name}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """A field that may be a vault reference.
+
+    Attributes:
+        path: its steps, with ``[]`` after the name of a list or table.
+        plain: whether it may also be a plain value: an address has a form, and may be a secret and may not.
+    """
+
+    path: tuple[str, ...]
+    plain: bool
+
+
+@cache
+def _referenceable(_packages: tuple[str, ...]) -> Mapping[str, tuple[_Secret, ...]]:
+    found = {}
+    for section, plugin in features.by_section().items():
+        own = fields.fields_of(plugin.config_class)
+        secrets = tuple(_secrets({name: f for name, f in own.items() if name not in plugin.hidden}))
+        if secrets:
+            found[section] = secrets
+    return found
+
+
+def _secrets(known: Mapping[str, fields.Field]) -> Iterator[_Secret]:
+    for name, f in known.items():
+        shape, step = f.shape, name
+        if isinstance(shape, fields.Many | fields.Table):
+            shape, step = (shape.element if isinstance(shape, fields.Many) else shape.values), f"{name}[]"
+        if isinstance(shape, fields.Record):
+            inner = _secrets(fields.fields_of(shape.cls))
+            yield from (_Secret((step, *secret.path), secret.plain) for secret in inner)
+        elif f.spec.referenceable:
+            yield _Secret((step,), plain=bool(f.spec.match))
+
+
+def _texts(values: Any, path: tuple[str, ...]) -> list[str]:
+    found: list[str] = []
+
+    def keep(text: str) -> str:
+        found.append(text)
+        return text
+
+    _change(values, path, keep)
+    return found
+
+
+def _change(values: Any, path: tuple[str, ...], change: Callable[[str], str]) -> None:
+    """Put `change(text)` in place of each text at `path`."""
+    name = path[0].removesuffix("[]")
+    if not isinstance(values, dict) or name not in values:
+        return
+    holder, keys = values, [name]
+    if path[0].endswith("[]"):
+        holder = values[name]
+        keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+    for key in keys:
+        if len(path) > 1:
+            _change(holder[key], path[1:], change)
+        elif isinstance(holder[key], str):
+            holder[key] = change(holder[key])
