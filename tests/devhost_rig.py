@@ -76,6 +76,9 @@ class PluginServer:
                 "Config": argument["Config"],
                 "StartTime": 0,
             }
+        if method == "plugin.CloseInstance":
+            self.instances.discard(argument)
+            return None, {}
         if method == "plugin.HandleEvent":
             if argument["InstanceId"] not in self.instances:
                 return f"no plugin instance #{argument['InstanceId']}", None
@@ -206,14 +209,22 @@ class World:
         self._out = KongLog(self.log, "info")
         state = LuaState(self._out, conf.settings, conf.lua_package_path)
         own = lua_plugins.load(conf, {*SCHEMAS, *(i.name for i in infos)}, state)
-        config = declarative.load_text(
-            yaml.safe_dump(make(self.mock)),
-            external={**{i.name: i.schema for i in infos}, **{p.name: p.fields for p in own}},
-            environ={"CRED": "Bearer provider-secret"},
+        text = yaml.safe_dump(make(self.mock))
+        schemas = {**{i.name: i.schema for i in infos}, **{p.name: p.fields for p in own}}
+        environ = {"CRED": "Bearer provider-secret"}
+        config = declarative.load_text(text, external=schemas, environ=environ)
+        loaded = Loaded(
+            conf=conf,
+            config=config,
+            plugins=infos,
+            lua_plugins=own,
+            lua=state,
+            text=text,
+            schemas=schemas,
+            environ=environ,
         )
-        loaded = Loaded(conf=conf, config=config, plugins=infos, lua_plugins=own, lua=state)
         self.gateway = Gateway(loaded, self._out)
-        self.port, self.status_port = self._call(self.gateway.start("127.0.0.1", 0, 0))
+        self.port, self.status_port, self.admin_port = self._call(self.gateway.start("127.0.0.1", 0, 0, 0))
 
     async def _start_mock(self) -> int:
         self._runner = web.AppRunner(self.provider.app(), access_log=None, handler_cancellation=True)

@@ -35,6 +35,26 @@ _FIRST: Final = (
         adds="tenantgate.config.commands:schema",
     ),
     Command(
+        name="apply",
+        help="bring tenants.yaml into force: policies on all nodes, tenants and keys in Kong",
+        adds="tenantgate.apply.commands:apply",
+    ),
+    Command(
+        name="history",
+        help="the versions of the policies: when, by whom, why",
+        adds="tenantgate.apply.commands:history",
+    ),
+    Command(
+        name="rollback",
+        help="bring an earlier version of the policies into force again",
+        adds="tenantgate.apply.commands:rollback",
+    ),
+    Command(
+        name="status",
+        help="which node goes by which version of the policies: exit status 1 if one is behind",
+        adds="tenantgate.apply.commands:status",
+    ),
+    Command(
         name="redis",
         help="check the Redis that tenants.yaml names",
         adds="tenantgate.config.redis_commands:redis",

@@ -1,1 +1,1 @@
-"""`tenantgate apply`: tenants.yaml becomes the tenants' policies and Kong's consumers and keys, without an interruption."""
+"""tenantgate apply: tenants.yaml becomes policies of the engines and consumers of Kong, without an interruption."""

@@ -32,7 +32,9 @@ class AdminApi:
     def __init__(self, url: str) -> None:
         parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-            raise ConfigError(f"--admin-url {parts.hostname or ''}: must be http://HOST:PORT or https://HOST:PORT")
+            raise ConfigError(
+                f"--admin-url {parts.hostname or ''}: must be http://HOST:PORT or https://HOST:PORT"
+            )
         self.url = f"{parts.scheme}://{parts.netloc}"
         self._path = parts.path.rstrip("/")
         port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -46,5 +46,5 @@ def consumer_name(tenant: str) -> str:
 
 
 def entity_id(kind: str, name: str) -> str:
-    """The id of an entity of Kong's: the same at each rendering, so that nothing is ever created anew (UUID version 5)."""
+    """The id of an entity of Kong's (UUID version 5): the same at each rendering, so that nothing is created anew."""
     return str(uuid.uuid5(_IDS, f"{kind}:{name}"))

@@ -1,8 +1,8 @@
 """tenants.yaml to kong.yml, declarative and for decK. Pure: the same file and options give the same bytes.
 
-Tenants are data of the engine, so Kong's entities are few: one service, four routes and one plugin of each kind, whatever
-the number of tenants and models, and for each tenant a consumer with its keys. Order of the plugins in Kong, whatever their
-order here: pre-function, correlation-id, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
+Tenants are data of the engine, so Kong's entities are few: one service, four routes and one plugin of each kind,
+whatever the number of tenants and models, and for each tenant a consumer with its keys. Order of the plugins in Kong:
+pre-function, correlation-id, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
 tenantgate-target (771), ai-proxy, file-log, post-function.
 """
 
@@ -175,9 +175,9 @@ def _last() -> Json:
     """What happens after ai-proxy. Rules change without Kong, so all that any rule may need is there."""
     closing: dict[str, list[str]] = {"header_filter": [], "body_filter": []}
     for plugin in features.plugins():
-        for phase in closing:
+        for phase, codes in closing.items():
             if code := plugin.closing.get(phase):
-                closing[phase].append(scripts.where_decided("reply_guard", resolve(code)))
+                codes.append(scripts.where_decided("reply_guard", resolve(code)))
     return {
         "access": [scripts.HIDE_CALLER],
         "header_filter": [*closing["header_filter"], scripts.ERROR_HEAD],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -18,7 +19,7 @@ from tenantgate.devhost.entities import Consumer, Credential, GatewayConfig, Plu
 from tenantgate.devhost.stock_schemas import SCHEMAS
 from tenantgate.errors import ConfigError
 
-__all__ = ["load", "load_text"]
+__all__ = ["load_text", "read"]
 
 # kong/db/schema/others/declarative_config.lua: ids are made from the names in this namespace.
 _NAMESPACE: Final = uuid.UUID("fd02801f-0957-4a15-a55a-c8d9606f30b5")
@@ -79,35 +80,42 @@ _PLUGIN: Final = {
 Json = dict[str, Any]
 
 
-def load(
-    path: Path, *, external: Mapping[str, Any], environ: Mapping[str, str] | None = None
-) -> GatewayConfig:
-    """Read and check a kong.yml; `external` maps the names of Python plugins to their schemas."""
+def read(path: Path) -> str:
+    """The text of a kong.yml."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    return load_text(text, external=external, environ=environ)
 
 
 def load_text(
-    text: str, *, external: Mapping[str, Any], environ: Mapping[str, str] | None = None
+    text: str, *, external: Mapping[str, Any], environ: Mapping[str, str] | None = None, loaded: int = 0
 ) -> GatewayConfig:
-    """As `load`, from the file's text."""
+    """Check a kong.yml.
+
+    Args:
+        text: the file's.
+        external: by name the schemas of Python and Lua plugins.
+        environ: what ``{vault://env/…}`` reads; None: the process's.
+        loaded: how many plugin entities were loaded before; the new ones' numbers follow.
+    """
     try:
-        tree = yaml.safe_load(text)
+        tree = json.loads(text) if text.startswith("{") else yaml.safe_load(text)
+    except ValueError as error:
+        raise ConfigError("kong.yml: not JSON") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise ConfigError(f"kong.yml:{mark.line + 1 if mark else 1}: not YAML") from error
     if not isinstance(tree, dict) or tree.get("_format_version") not in ("3.0", "2.1", "1.1"):
         raise ConfigError('kong.yml: must start with _format_version: "3.0"')
-    return _Loader(external, os.environ if environ is None else environ).load(tree)
+    return _Loader(external, os.environ if environ is None else environ, loaded).load(tree)
 
 
 class _Loader:
     """One pass over the tree; entities refer to each other by name or id, as in Kong."""
 
-    def __init__(self, external: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    def __init__(self, external: Mapping[str, Any], environ: Mapping[str, str], loaded: int) -> None:
+        self._loaded = loaded
         self._external = external
         self._environ = environ
         self._services: dict[str, Service] = {}
@@ -337,7 +345,7 @@ class _Loader:
             config=config,
             where=where,
         )
-        config |= _added(plugin, len(self._plugins) + 1, item.get("instance_name"))
+        config |= _added(plugin, self._loaded + len(self._plugins) + 1, item.get("instance_name"))
         self._plugins.append(plugin)
 
     def _scope(self, inside: Any, among: Mapping[str, Any], reference: Any, where: str) -> str | None:

@@ -6,6 +6,7 @@ The state machine is `handle_event`, `bridge_loop` (`rpc/mp_rpc.lua`) and `get_i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Final
 
 from tenantgate.devhost import lua, pdk
@@ -44,7 +45,9 @@ class ExternalPlugin:
         self.phases = info.phases
         self._log = log
         self._rpc = Connections(info.server.socket, timeout_s)
-        self._instances: dict[str, int] = {}
+        self._instances: dict[
+            str, tuple[int, int]
+        ] = {}  # by entity the number of its configuration, and the id
         self._starting: dict[str, asyncio.Lock] = {}
 
     async def handle(self, x: Exchange, conf: PluginConfig, phase: Phase, saved: Saved | None = None) -> None:
@@ -92,12 +95,15 @@ class ExternalPlugin:
             return lua.MISSING
 
     async def _instance(self, conf: PluginConfig) -> int:
-        if (known := self._instances.get(conf.id)) is not None:
-            return known
-        # One starts it, the others wait, as in Kong.
+        # One starts it, the others wait, as in Kong. A request that began by an earlier configuration takes the newer
+        # one's instance.
+        seq = int(conf.config.get("__seq__", 0))
+        if (known := self._instances.get(conf.id)) is not None and known[0] >= seq:
+            return known[1]
         async with self._starting.setdefault(conf.id, asyncio.Lock()):
-            if (known := self._instances.get(conf.id)) is not None:
-                return known
+            known = self._instances.get(conf.id)
+            if known is not None and known[0] >= seq:
+                return known[1]
             config = lua.from_bytes(lua.encode(conf.config))
             try:
                 started = await self._rpc.call("StartInstance", {"Name": self.name, "Config": config})
@@ -105,7 +111,10 @@ class ExternalPlugin:
             except (RpcError, LookupError, TypeError, ValueError) as error:
                 self._log.write("err", f"[{self.name}] starting instance: {error}")
                 raise StartError(str(error)) from error
-            self._instances[conf.id] = number
+            self._instances[conf.id] = (seq, number)
+            if known is not None:
+                with contextlib.suppress(RpcError):
+                    await self._rpc.call("CloseInstance", known[1])
             return number
 
     async def log_phase(self, x: Exchange, conf: PluginConfig, saved: Saved) -> None:

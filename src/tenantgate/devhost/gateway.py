@@ -19,6 +19,7 @@ from aiohttp import http_writer, web
 from multidict import CIMultiDict
 
 from tenantgate.devhost import declarative, kong_conf, lua, lua_plugins, plugin_servers
+from tenantgate.devhost.admin import admin_app
 from tenantgate.devhost.entities import GatewayConfig
 from tenantgate.devhost.exchange import Exchange
 from tenantgate.devhost.external import ExternalPlugin
@@ -55,6 +56,11 @@ class Loaded:
     lua_plugins: tuple[LuaPlugin, ...] = ()
     lua: LuaState | None = None
     """The state in which the Lua plugins live."""
+    text: str = ""
+    """The configuration as it was read."""
+    schemas: Mapping[str, Any] = field(default_factory=dict)
+    """By name the schemas of plugins that aren't stock."""
+    environ: Mapping[str, str] | None = None
 
 
 def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -69,8 +75,18 @@ def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> 
     state = LuaState(KongLog(), settings.settings, settings.lua_package_path, environ)
     own = lua_plugins.load(settings, {*SCHEMAS, *(i.name for i in infos)}, state)
     schemas |= {p.name: p.fields for p in own}
-    made = declarative.load(config, external=schemas, environ=environ)
-    return Loaded(conf=settings, config=made, plugins=infos, lua_plugins=own, lua=state)
+    text = declarative.read(config)
+    made = declarative.load_text(text, external=schemas, environ=environ)
+    return Loaded(
+        conf=settings,
+        config=made,
+        plugins=infos,
+        lua_plugins=own,
+        lua=state,
+        text=text,
+        schemas=schemas,
+        environ=environ,
+    )
 
 
 @dataclass(slots=True)
@@ -113,6 +129,7 @@ class Gateway:
         for plugin in loaded.config.plugins:
             if own := self._stock.get(plugin.name):
                 own.prepare(plugin)
+        self._plugins_loaded = len(loaded.config.plugins)
         self._runners: list[web.AppRunner] = []
         self._client: Client | None = None
         self._pipeline: Pipeline | None = None
@@ -121,8 +138,10 @@ class Gateway:
         }
         self._supervisor = Supervisor(loaded.conf.plugin_servers, log)
 
-    async def start(self, host: str, port: int, status_port: int | None = None) -> tuple[int, int]:
-        """Listen; (proxy port, status port), the latter 0 where there is none."""
+    async def start(
+        self, host: str, port: int, status_port: int | None = None, admin_port: int | None = None
+    ) -> tuple[int, int, int]:
+        """Listen; the ports of proxy, status and Admin API, the latter two 0 where there is none."""
         _pass_any_bytes()
         self._client = Client()
         self._pipeline = Pipeline(self._loaded.config, self._stock, self._external, self._client, self._log)
@@ -131,12 +150,39 @@ class Gateway:
         app.router.add_route("*", "/{tail:.*}", self._handle)
         app.on_response_prepare.append(_no_default_type)
         proxy = await self._listen(app, host, port)
-        if status_port is None:
-            return proxy, 0
-        status = web.Application()
-        status.router.add_get("/status", self._status)
-        status.router.add_get("/status/ready", self._status)
-        return proxy, await self._listen(status, host, status_port)
+        admin = status_app = 0
+        if admin_port is not None:
+            admin = await self._listen(admin_app(self._loaded.text, self.take), host, admin_port)
+        if status_port is not None:
+            status = web.Application()
+            status.router.add_get("/status", self._status)
+            status.router.add_get("/status/ready", self._status)
+            status_app = await self._listen(status, host, status_port)
+        return proxy, status_app, admin
+
+    async def take(self, text: str) -> None:
+        """Go by another configuration; requests in flight go on by the one that they began with.
+
+        Raises:
+            ConfigError: names the place of what can't be honoured; the old one stays.
+        """
+        if self._client is None or self._pipeline is None:
+            raise ConfigError("the gateway doesn't run")
+        loaded = self._loaded
+        config = await asyncio.to_thread(
+            declarative.load_text,
+            text,
+            external=loaded.schemas,
+            environ=loaded.environ,
+            loaded=self._plugins_loaded,
+        )
+        stock = {**self._stock, KeyAuth.name: KeyAuth(config.credentials)}
+        for plugin in config.plugins:
+            if own := stock.get(plugin.name):
+                own.prepare(plugin)
+        self._plugins_loaded += len(config.plugins)
+        self._stock = stock
+        self._pipeline = self._pipeline.successor(config, stock)
 
     def _made_stock(self) -> dict[str, StockPlugin]:
         plugins: tuple[StockPlugin, ...] = (
@@ -265,10 +311,11 @@ async def _serve(args: argparse.Namespace, loaded: Loaded, log: KongLog) -> None
         loop.add_signal_handler(number, stopped.set)
     gateway = Gateway(loaded, log)
     try:
-        proxy, status = await gateway.start(args.host, args.port, args.status_port)
+        proxy, status, admin = await gateway.start(args.host, args.port, args.status_port, args.admin_port)
         log.write("notice", f"embedded gateway (for development, not Kong) on {args.host}:{proxy}")
         if args.ports_file:
-            _write_ports(args.ports_file, {"proxy": proxy, "status": status, "pid": os.getpid()})
+            ports = {"proxy": proxy, "status": status, "admin": admin, "pid": os.getpid()}
+            _write_ports(args.ports_file, ports)
         watch = asyncio.create_task(_parent_watch(stopped)) if args.exit_with_parent else None
         await stopped.wait()
         if watch:
@@ -298,6 +345,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--status-port", type=int)
+    parser.add_argument("--admin-port", type=int, help="of the Admin API, on the same address")
     parser.add_argument("--error-log", type=Path)
     parser.add_argument("--log-level")
     parser.add_argument("--ports-file", type=Path, help="written when it listens")

@@ -73,11 +73,14 @@ class Pipeline:
         external: Mapping[str, ExternalPlugin],
         client: Client,
         log: KongLog,
+        *,
+        background: set[asyncio.Task[None]] | None = None,
     ) -> None:
         self._router = Router(config.routes)
+        self._external = external
         self._client = client
         self._log = log
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = set() if background is None else background
         by_name: dict[str, dict[tuple[str | None, ...], PluginConfig]] = {}
         for plugin in config.plugins:
             by_name.setdefault(plugin.name, {})[plugin.scope] = plugin
@@ -85,6 +88,10 @@ class Pipeline:
         # kong/db/dao/plugins.lua, sort_by_handler_priority: of equal ones the name that comes last is first.
         order = sorted(sorted(by_name, reverse=True), key=lambda name: -_priority(known[name]))
         self._plugins = [(known[name], by_name[name]) for name in order]
+
+    def successor(self, config: GatewayConfig, stock: Mapping[str, StockPlugin]) -> Pipeline:
+        """A pipeline for another configuration; this one's requests go on."""
+        return Pipeline(config, stock, self._external, self._client, self._log, background=self._background)
 
     async def run(self, x: Exchange, client: Downstream) -> None:
         """All phases of one request; the log phase goes on in the background."""

@@ -28,7 +28,7 @@ def tree(text: str, options: RenderOptions | None = None) -> Json:
 
 
 def tenants(*ids: str, rest: str = "", head: str = "") -> str:
-    entries = "".join(f"  - id: {id}\n    api_keys: ['${{{{ env \"DECK_{id}\" }}}}']\n{rest}" for id in ids)
+    entries = "".join(f"  - id: {t}\n    api_keys: ['${{{{ env \"DECK_{t}\" }}}}']\n{rest}" for t in ids)
     return f"version: 1\n{head}tenants:\n{entries}"
 
 

@@ -1,18 +1,18 @@
 """What has to change in a Kong, and in which order: a function of what it has and what it should have.
 
-Order of an apply: new consumers and keys, then the new policies, then the rest, and last what is gone. So a tenant's key opens
-before its policy is in force and until after it has ended, and no request meets a key that Kong doesn't know yet. A plan is made
-of what Kong has now, so an apply that was cut off is finished by the next one.
+Order of an apply: new consumers and keys, then the new policies, then the rest, and last what is gone. So a tenant's key
+opens before its policy is in force and until after it has ended. A plan is made of what Kong has now, so an apply
+that was cut off is finished by the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tenantgate.apply.core.entities import KINDS, Entity, State, marked, same
-from tenantgate.config.names import SERVICE, entity_id
+from tenantgate.config.names import SERVICE, consumer_name, entity_id
 from tenantgate.errors import ConfigError
 
 __all__ = ["FORMER", "Plan", "admitted_tree", "make_plan"]
@@ -37,6 +37,8 @@ class Plan:
     """Entities that are gone: last."""
     wanted: tuple[Entity, ...] = field(default=(), repr=False)
     """All entities, for a Kong that takes its configuration as a whole."""
+    names: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The consumers' names by the ids that they have in Kong."""
     notes: tuple[str, ...] = ()
     """What the operator should know."""
 
@@ -61,7 +63,7 @@ def make_plan(current: State, wanted: Sequence[Entity], *, whole: bool) -> Plan:
     known = _Identities(current, wanted, whole=whole)
     placed = known.placed
     admit = [e for e in placed if e.kind in _OF_TENANTS and not known.present(e)]
-    freed = _freed(current, admit, whole=whole)
+    freed = _freed(current, admit, known, whole=whole)
     admitted = {(e.kind, e.id) for e in admit}
     rest = [e for e in placed if (e.kind, e.id) not in admitted]
     settle = [*known.renamed, *(e for e in rest if not _unchanged(current, e))]
@@ -75,6 +77,7 @@ def make_plan(current: State, wanted: Sequence[Entity], *, whole: bool) -> Plan:
         settle=tuple(_in_order(settle)),
         withdraw=tuple(_to_delete(gone)),
         wanted=tuple(wanted),
+        names={e.id: e.name for e in placed if e.kind == "consumers"},
         notes=tuple(known.notes),
     )
 
@@ -124,7 +127,21 @@ class _Identities:
         """Whether an entity that isn't wanted is ours to delete."""
         if self._former is not None and self._of_former(entity):
             return True
-        return entity.ours
+        return entity.ours or self.is_tenants_key(entity)
+
+    def is_tenants_key(self, entity: Entity) -> bool:
+        """Whether it is a key of a tenant's consumer, whoever created it: a key that tenants.yaml hasn't is revoked."""
+        owner = self._current.get(("consumers", str(entity.fields.get("consumer"))))
+        return entity.kind == "keyauth_credentials" and owner is not None and self._is_tenant(owner)
+
+    def _is_tenant(self, consumer: Entity) -> bool:
+        return (
+            consumer.ours or (consumer.kind, consumer.id) in self._taken or self._is_former_tenant(consumer)
+        )
+
+    def _is_former_tenant(self, consumer: Entity) -> bool:
+        custom_id, username = consumer.fields.get("custom_id"), consumer.fields.get("username")
+        return self._former is not None and bool(custom_id) and username == consumer_name(str(custom_id))
 
     def _find_former(self) -> None:
         for name in (SERVICE, FORMER):
@@ -134,10 +151,14 @@ class _Identities:
                 if name == SERVICE:
                     self._names.pop(found.natural_key)
                     self.renamed.append(found.with_fields(name=FORMER))
-                    self.notes.append(f"service {SERVICE} of version 0.1 becomes {FORMER}, and goes with its routes")
+                    self.notes.append(
+                        f"service {SERVICE} of version 0.1 becomes {FORMER}, and goes with its routes"
+                    )
                 break
 
     def _of_former(self, entity: Entity) -> bool:
+        if entity.kind == "consumers":
+            return self._is_former_tenant(entity)
         return self._former in (entity.fields.get("service"), entity.id) or (
             entity.kind == "plugins"
             and (route := self._current.get(("routes", str(entity.fields.get("route"))))) is not None
@@ -186,14 +207,14 @@ class _Identities:
         self.placed.append(Entity(kind=entity.kind, id=id_, fields=entity.fields))
 
 
-def _freed(current: State, admit: Sequence[Entity], *, whole: bool) -> list[Entity]:
+def _freed(current: State, admit: Sequence[Entity], known: _Identities, *, whole: bool) -> list[Entity]:
     """Keys in Kong with the value of one that is to be created: Kong has a value once."""
     owners = {e.id: e.name for e in (*admit, *current.values()) if e.kind == "consumers"}
     values = {e.fields["key"]: e for e in admit if e.kind == "keyauth_credentials"}
     out = []
     for entity in current.values():
         if entity.kind == "keyauth_credentials" and (wanted := values.get(entity.fields.get("key"))):
-            if not whole and not entity.ours:
+            if not whole and not (entity.ours or known.is_tenants_key(entity)):
                 theirs, name = (owners.get(str(k.fields.get("consumer")), "?") for k in (entity, wanted))
                 raise ConfigError(
                     f"a key of {name} belongs to Kong's consumer {theirs}, and wasn't created by Tenantgate; give "
@@ -214,13 +235,12 @@ def _to_delete(entities: Sequence[Entity]) -> list[Entity]:
     return sorted(alone, key=lambda e: -KINDS.index(e.kind))
 
 
-def admitted_tree(tree: dict[str, Any], plan: Plan, names: dict[str, str]) -> dict[str, Any]:
-    """The configuration that Kong has now, with new consumers and keys.
+def admitted_tree(tree: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """The configuration that Kong has now, with the plan's new consumers and keys.
 
     Args:
         tree: as kong.yml or ``GET /config`` has it, nested or flat.
         plan: the plan for it.
-        names: the consumers' names by the ids that the plan has for them.
     """
     values = {e.fields["key"] for e in plan.admit if e.kind == "keyauth_credentials"}
     ids = {e.id for e in plan.admit}
@@ -229,14 +249,16 @@ def admitted_tree(tree: dict[str, Any], plan: Plan, names: dict[str, str]) -> di
         return [i for i in items or () if i.get("key") not in values and i.get("id") not in ids]
 
     consumers = [
-        {**c, "keyauth_credentials": without(c.get("keyauth_credentials"))} if "keyauth_credentials" in c else c
+        {**c, "keyauth_credentials": without(c.get("keyauth_credentials"))}
+        if "keyauth_credentials" in c
+        else c
         for c in tree.get("consumers") or ()
     ]
     consumers += [{"id": e.id, **e.fields} for e in plan.admit if e.kind == "consumers"]
     keys = without(tree.get("keyauth_credentials"))
     keys += [
-        {"id": e.id, **e.fields, "consumer": names[str(e.fields["consumer"])]}
+        {"id": e.id, **e.fields, "consumer": plan.names[str(e.fields["consumer"])]}
         for e in plan.admit
         if e.kind == "keyauth_credentials"
     ]
-    return {**tree, "_format_version": tree.get("_format_version", "3.0"), "consumers": consumers, "keyauth_credentials": keys}
+    return {"_format_version": "3.0", **tree, "consumers": consumers, "keyauth_credentials": keys}

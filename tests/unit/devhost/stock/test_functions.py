@@ -128,9 +128,17 @@ def test_a_reply_that_is_no_stream_gets_no_line_end() -> None:
 
 @pytest.mark.parametrize(
     ("decision", "runs"),
-    [(None, False), ({}, False), ({"a": {}}, False), ({"a": {"b": False}}, False), ({"a": {"b": True}}, True)],
+    [
+        (None, False),
+        ({}, False),
+        ({"a": {}}, False),
+        ({"a": {"b": False}}, False),
+        ({"a": {"b": True}}, True),
+    ],
 )
-def test_code_for_what_was_decided_runs_for_nothing_else(decision: dict[str, object] | None, runs: bool) -> None:
+def test_code_for_what_was_decided_runs_for_nothing_else(
+    decision: dict[str, object] | None, runs: bool
+) -> None:
     code = Code(access=[scripts.where_decided("a.b", "local c = 1; kong.ctx.shared.ran = c")])
     if decision is not None:
         code.x.shared["tenantgate_decision"] = decision

@@ -1,0 +1,275 @@
+"""``tenantgate apply | history | rollback | status``: tenants.yaml in force, and which version is where."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tenantgate.apply.core import nodes
+from tenantgate.apply.core.entities import from_tree
+from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
+from tenantgate.apply.stores import open_store
+from tenantgate.apply.targets import FileKong, Target, connect
+from tenantgate.config import TenantsFile, deck_variables, load
+from tenantgate.config.compile import compile_records
+from tenantgate.config.load import TenantsFileError
+from tenantgate.config.render import RenderOptions, entities, with_options
+from tenantgate.errors import ConfigError
+from tenantgate.policy.core.difference import describe
+from tenantgate.policy.core.ports import PolicyStore, PublishNote, roll_back
+
+__all__ = ["apply", "history", "rollback", "status"]
+
+CLOCK: Final = Clock(now=time.time, monotonic=time.monotonic, pause=time.sleep)
+_STATE: Final = "gateway.json"
+
+
+def apply(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``apply``."""
+    _file(parser)
+    parser.add_argument(
+        "--admin-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="Admin API of a Kong, with a database or without one; once for each Kong without a database",
+    )
+    parser.add_argument(
+        "--kong-config",
+        type=Path,
+        metavar="FILE",
+        help="write Kong's whole configuration there, with the clients' keys, readable for its owner only",
+    )
+    parser.add_argument(
+        "--reload", metavar="COMMAND", help='run after a change of that file: "kong reload -p /kong_prefix"'
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what would change; exit status 1 if anything"
+    )
+    _note(parser)
+    parser.set_defaults(func=_apply)
+
+
+def history(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``history``."""
+    _file(parser)
+    parser.add_argument(
+        "-n", "--number", type=int, default=20, metavar="N", help="of versions (default: %(default)s)"
+    )
+    parser.set_defaults(func=_history)
+
+
+def rollback(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``rollback``."""
+    parser.add_argument(
+        "version", type=int, metavar="VERSION", help="the version whose policies come into force again"
+    )
+    _file(parser, positional=False)
+    _note(parser)
+    parser.set_defaults(func=_rollback)
+
+
+def status(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``status``."""
+    _file(parser)
+    parser.set_defaults(func=_status)
+
+
+def _file(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
+    if positional:
+        parser.add_argument(
+            "given",
+            nargs="?",
+            type=Path,
+            metavar="FILE",
+            help="tenants.yaml, or a folder (default: tenants.yaml)",
+        )
+    parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="the same, as an option")
+    parser.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="the gateway that `tenantgate up --state-dir DIR` runs"
+    )
+    parser.add_argument(
+        "--policy-path",
+        type=Path,
+        metavar="FILE",
+        help="in place of gateway.policy: this node's file of policies",
+    )
+
+
+def _note(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-m", "--message", default="", help="for `tenantgate history`")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="of the wait until the new version is in force on each node (default: %(default)s)",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Site:
+    """Where a command works."""
+
+    file: TenantsFile
+    options: RenderOptions
+    environ: Mapping[str, str]
+    admin_urls: tuple[str, ...]
+
+    def store(self) -> PolicyStore:
+        return open_store(with_options(self.file, self.options).gateway, self.environ)
+
+
+def _site(args: argparse.Namespace) -> _Site:
+    given = getattr(args, "given", None)
+    if given is not None and args.file is not None:
+        raise ConfigError("--file: FILE is given, too; give one of the two")
+    path = given or args.file or Path("tenants.yaml")
+    try:
+        file = load(path)
+    except TenantsFileError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        raise ConfigError(f"{path}: {len(error.problems)} problems; nothing was changed") from None
+    options: dict[str, Any] = {}
+    environ = dict(os.environ)
+    urls: tuple[str, ...] = ()
+    if args.state_dir is not None:
+        state = _read_state(args.state_dir / _STATE)
+        options, urls = dict(state["options"]), (state["admin_url"],)
+        environ = {**state["secrets"], **environ}
+    if args.policy_path is not None:
+        options["policy_path"] = str(args.policy_path.absolute())
+    return _Site(file=file, options=RenderOptions(**options), environ=environ, admin_urls=urls)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """What `tenantgate up` has written about its gateway, and the secrets that it made up."""
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        state["secrets"] = json.loads(Path(state.pop("secrets_file")).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path.parent}: no gateway of `tenantgate up` runs there") from error
+    return state
+
+
+def _targets(args: argparse.Namespace, site: _Site) -> list[Target]:
+    if args.reload and args.kong_config is None:
+        raise ConfigError("--reload: needs --kong-config")
+    found: list[Target] = [connect(url) for url in (*args.admin_url, *site.admin_urls)]
+    if args.kong_config is not None:
+        found.append(FileKong(args.kong_config, args.reload))
+    if not found:
+        raise ConfigError("needs a Kong: --admin-url, --kong-config or --state-dir")
+    return found
+
+
+def _apply(args: argparse.Namespace) -> int:
+    start = CLOCK.monotonic()
+    site = _site(args)
+    records = compile_records(site.file, site.options)
+    tree = deck_variables.resolve_tree(entities(site.file, site.options), site.environ)
+    targets = _targets(args, site)
+    store = site.store()
+    try:
+        run = Run(store, targets, clock=CLOCK, say=_say, timeout_s=args.timeout)
+        changes = run.changes(records, from_tree(tree))
+        _show(store, changes)
+        if args.dry_run:
+            return int(not changes.empty)
+        run.apply(changes, lambda: _publish_note(args.message))
+    finally:
+        store.close()
+    _say(f"done ({CLOCK.monotonic() - start:.1f} s)")
+    return 0
+
+
+def _show(store: PolicyStore, changes: Changes) -> None:
+    """The difference in words."""
+    old = dict(store.records(changes.head, only=set(changes.records)))
+    new = {tenant: record for tenant, record in changes.records.items() if record is not None}
+    for line in describe(old, new):
+        _say(line)
+    for target, plan in changes.plans:
+        for word, found in (("+", plan.admit), ("~", plan.settle), ("-", plan.withdraw)):
+            for entity in found:
+                if entity.kind != "keyauth_credentials":
+                    _say(f"{word} {target.name}: {entity.kind[:-1]} {entity.name}")
+            if keys := sum(entity.kind == "keyauth_credentials" for entity in found):
+                _say(f"{word} {target.name}: {keys} key{'s'[: keys != 1]}")
+    if changes.empty:
+        _say("no changes")
+
+
+def _history(args: argparse.Namespace) -> int:
+    store = _site(args).store()
+    try:
+        for info in store.history(args.number):
+            changed = f"{info.changed} tenant{'s'[: info.changed != 1]}"
+            _say(f"{info.number:>6}  {_date(info.at)}  {changed:>14}  {info.author}  {info.message}".rstrip())
+    finally:
+        store.close()
+    return 0
+
+
+def _rollback(args: argparse.Namespace) -> int:
+    store = _site(args).store()
+    try:
+        head = store.head()
+        changed = store.changes(head, args.version)
+        if not changed:
+            _say(f"version {head} has the policies of version {args.version} already")
+            return 0
+        old = dict(store.records(head, only=changed))
+        for line in describe(old, dict(store.records(args.version, only=changed))):
+            _say(line)
+        note = _publish_note(args.message or f"rollback to version {args.version}")
+        version = roll_back(store, args.version, expected=head, note=note)
+        wait_for_nodes(store, version, CLOCK, _say, args.timeout)
+        _say(f"version {version} has the policies of version {args.version} and is in force")
+        _say("tenants.yaml doesn't say so yet: the next `tenantgate apply` goes by tenants.yaml")
+    finally:
+        store.close()
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    store = _site(args).store()
+    try:
+        head, now = store.latest(), CLOCK.now()
+        found = store.acknowledgements()
+    finally:
+        store.close()
+    _say(f"newest version: {head.number} of {_date(head.at)}" if head else "no version yet")
+    running = {(a.node, a.process) for a in nodes.live(found, now=now)}
+    for a in sorted(found, key=lambda a: (a.node, a.process)):
+        state = "" if (a.node, a.process) in running else "  not running"
+        _say(f"{a.node}  {a.process}  version {a.version}  heard {max(0.0, now - a.at):.0f} s ago{state}")
+    late = nodes.behind([a for a in found if (a.node, a.process) in running], head.number if head else 0)
+    return int(bool(late))
+
+
+def _publish_note(message: str) -> PublishNote:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return PublishNote(author=f"{user}@{socket.gethostname()}", message=message, at=CLOCK.now())
+
+
+def _date(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,36 @@
+"""Which processes of which nodes go by which version of the policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from tenantgate.policy.core.ports import Acknowledgement
+
+__all__ = ["LIVE_S", "behind", "live"]
+
+LIVE_S: Final = 15.0
+"""Seconds after which a process that said nothing counts as gone; live ones say their version every second or so."""
+
+
+def live(
+    found: Iterable[Acknowledgement], *, now: float, first: Iterable[Acknowledgement] = ()
+) -> list[Acknowledgement]:
+    """The processes that run: heard of lately, or again since `first`, whatever their node's clock says.
+
+    Args:
+        found: the last word of each process.
+        now: Unix time in seconds.
+        first: the same, some time before.
+    """
+    before = {(a.node, a.process): a.at for a in first}
+    return [a for a in found if a.at >= now - LIVE_S or a.at > before.get((a.node, a.process), a.at)]
+
+
+def behind(found: Iterable[Acknowledgement], version: int) -> list[str]:
+    """``node (version)`` of each node with a process that goes by an earlier version, the lowest one, sorted."""
+    lowest: dict[str, int] = {}
+    for a in found:
+        if a.version < version:
+            lowest[a.node] = min(a.version, lowest.get(a.node, a.version))
+    return [f"{node} (version {number})" for node, number in sorted(lowest.items())]

@@ -1,0 +1,149 @@
+"""One apply: new consumers and keys, the new policies, a wait for all nodes, the rest of Kong.
+
+Each step depends only on what Kong and the store have, so an apply that was cut off is finished by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from tenantgate.apply.core import nodes
+from tenantgate.apply.core.entities import Entity
+from tenantgate.apply.core.plan import Plan, make_plan
+from tenantgate.apply.targets import Target
+from tenantgate.errors import EdgeError
+from tenantgate.policy.core.ports import PolicyStore, PublishNote, content_hash, difference
+
+__all__ = ["Changes", "Clock", "Run", "wait_for_nodes"]
+
+_POLL_S: Final = 0.1
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Time; a test gives its own."""
+
+    now: Callable[[], float]
+    """Unix time in seconds."""
+    monotonic: Callable[[], float]
+    """Seconds since some moment."""
+    pause: Callable[[float], object]
+    """Waits so many seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What an apply would do.
+
+    Attributes:
+        head: the newest version of the policies.
+        records: the records that change, by tenant id; None for a tenant that is gone.
+        plans: by Kong what changes there.
+    """
+
+    head: int
+    records: Mapping[str, bytes | None]
+    plans: Sequence[tuple[Target, Plan]]
+
+    @property
+    def empty(self) -> bool:
+        """Whether all is as it should be."""
+        return not self.records and all(plan.empty and not target.due(plan) for target, plan in self.plans)
+
+
+class Run:
+    """One apply.
+
+    Args:
+        store: the policies' store.
+        targets: the Kongs.
+        clock: the time.
+        say: takes each line for the operator.
+        timeout_s: of the wait for all nodes.
+    """
+
+    def __init__(
+        self, store: PolicyStore, targets: Sequence[Target], *, clock: Clock, say: Say, timeout_s: float
+    ) -> None:
+        self._store, self._targets = store, targets
+        self._clock, self._say, self._timeout_s = clock, say, timeout_s
+
+    def changes(self, records: Mapping[str, bytes], wanted: Sequence[Entity]) -> Changes:
+        """What would change, so that the policies are `records`, by tenant id, and Kong has `wanted`."""
+        head = self._store.head()
+        index = self._store.index(head)
+        found = difference(index, {tenant: content_hash(record) for tenant, record in records.items()})
+        changed = {tenant: records.get(tenant) for tenant in found}
+        plans = [(t, make_plan(t.read(), wanted, whole=t.whole)) for t in self._targets]
+        return Changes(head=head, records=changed, plans=plans)
+
+    def apply(self, changes: Changes, note: Callable[[], PublishNote]) -> None:
+        """Do it.
+
+        Raises:
+            ConflictError: somebody else has published meanwhile.
+            EdgeError: Kong or the store failed, or a node doesn't take the new version.
+        """
+        for target, plan in changes.plans:
+            for text in plan.notes:
+                self._say(f"{target.name}: {text}")
+            if plan.freed or plan.admit:
+                with self._timed(f"{target.name}: {_counted('new', plan.admit)}"):
+                    target.admit(plan)
+        version = changes.head
+        if changes.records:
+            with self._timed("policies published"):
+                version = self._store.publish(changes.records, expected=changes.head, note=note())
+        if version:
+            with self._timed(f"version {version} in force"):
+                wait_for_nodes(self._store, version, self._clock, self._say, self._timeout_s)
+        for target, plan in changes.plans:
+            if target.due(plan):
+                parts = [_counted("changed", plan.settle), _counted("gone", plan.withdraw)]
+                with self._timed(f"{target.name}: {', '.join(p for p in parts if p) or 'read anew'}"):
+                    target.finish(plan)
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        start = self._clock.monotonic()
+        yield
+        self._say(f"{what} ({self._clock.monotonic() - start:.1f} s)")
+
+
+def _counted(word: str, entities: Sequence[Entity]) -> str:
+    """``new: 1 consumer, 2 keys``."""
+    names = {"keyauth_credentials": "keys"}
+    counts: dict[str, int] = {}
+    for entity in entities:
+        kind = names.get(entity.kind, entity.kind)
+        counts[kind] = counts.get(kind, 0) + 1
+    parts = [f"{n} {kind if n != 1 else kind[:-1]}" for kind, n in counts.items()]
+    return f"{word}: {', '.join(parts)}" if parts else ""
+
+
+def wait_for_nodes(store: PolicyStore, version: int, clock: Clock, say: Say, timeout_s: float) -> None:
+    """Wait until each process that runs goes by `version` or a later one.
+
+    Raises:
+        EdgeError: the time is up; names the nodes that don't.
+    """
+    first = store.acknowledgements()
+    end = clock.monotonic() + timeout_s
+    while True:
+        running = nodes.live(store.acknowledgements(), now=clock.now(), first=first)
+        late = nodes.behind(running, version)
+        if not late:
+            if not running:
+                say("no engine has reported a version yet: it takes this one when it starts")
+            return
+        if clock.monotonic() >= end:
+            raise EdgeError(
+                f"version {version} is published, and not in force on {', '.join(late)} after {timeout_s:.0f} s. "
+                "What is gone from tenants.yaml is still in Kong; `tenantgate apply` goes on from here"
+            )
+        clock.pause(_POLL_S)
