@@ -159,6 +159,15 @@ class Host:
         found: TenantId | None = self._tenant
         return found
 
+    def belongs_to(self, tenant: TenantId) -> None:
+        """Say whose the request is, where that is known from elsewhere than Kong's consumer. No call.
+
+        `tenant` gives it then, and Tenantgate's server counts the phase's processor time as this tenant's.
+        """
+        self._tenant = tenant
+        if self.served:
+            self._kong.belongs_to(str(tenant))
+
     def body(self) -> bytes:
         """The whole request body, also from nginx's temporary file. Not in log. One call, the first time."""
         if self._body is _UNSET:
