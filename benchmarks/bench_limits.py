@@ -6,9 +6,10 @@
 algorithm. Both are scripts of a few lines, called by the same client; `sliding` is the product's. Each counts a request
 for two limits a minute, a tenant's and a key's, in a Redis of the benchmark's own.
 
-redis: Redis' own time for the script (`INFO commandstats`). python: processor time of the calling thread, the Redis client
-included. worst: the most requests that passed within a minute, of a client with a limit of 60 a minute that was quiet and
-then tries a hundred times a second, from just before the clock's minute turns; by a clock of the benchmark's own.
+redis: Redis' own time for the script (`INFO commandstats`). python: processor time of the calling thread, the Redis
+client included. Both are the least mean of twenty blocks, since other work on the machine only adds. worst: the most
+requests that passed within a minute, of a client with a limit of 60 a minute that was quiet and then tries a hundred
+times a second, from just before the clock's minute turns; by a clock of the benchmark's own.
 """
 
 from __future__ import annotations
@@ -133,15 +134,18 @@ class StageHost:
 
 
 def measured(client: Any, requests: int, ask: Callable[[], object]) -> tuple[float, float]:
-    """Redis' time and this thread's processor time for a request, in µs."""
+    """Redis' time and this thread's processor time for a request, in µs: each the least mean of twenty blocks."""
     ask()  # Redis learns the script
-    client.config_resetstat()
-    began = time.thread_time_ns()
-    for _ in range(requests):
-        ask()
-    python = (time.thread_time_ns() - began) / requests / 1000
-    stats = client.info("commandstats").get("cmdstat_evalsha")
-    return (float(stats["usec_per_call"]) if stats else 0.0), python
+    in_redis, in_python, block = [], [], max(1, requests // 20)
+    for _ in range(20):
+        client.config_resetstat()
+        began = time.thread_time_ns()
+        for _ in range(block):
+            ask()
+        in_python.append((time.thread_time_ns() - began) / block / 1000)
+        stats = client.info("commandstats").get("cmdstat_evalsha")
+        in_redis.append(float(stats["usec_per_call"]) if stats else 0.0)
+    return min(in_redis), min(in_python)
 
 
 def fill(client: Any, most: int) -> None:
