@@ -104,7 +104,7 @@ def test_only_the_named_headers_go_on_and_the_log_sees_the_others_without_secret
         "Accept": "*/*",
         "User-Agent": "Tenantgate",
     }
-    ((key, logged),) = code.x.serialize_values
+    ((key, logged, _),) = code.x.serialize_values
     assert key == "request.headers"
     assert len(logged) == 100
     assert logged.get("x-api-key", "REDACTED") == "REDACTED"
@@ -292,7 +292,7 @@ def test_globals_stay_in_their_text() -> None:
 def test_rewrite_and_log_run_too() -> None:
     code = Code(log=["kong.log.set_serialize_value('a', {b = 1})"])
     code.log()
-    assert code.x.serialize_values == [("a", {"b": 1})]
+    assert code.x.serialize_values == [("a", {"b": 1}, "set")]
 
 
 @pytest.mark.parametrize(
