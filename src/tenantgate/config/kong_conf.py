@@ -11,9 +11,11 @@ from typing import Final, TypeAlias
 from tenantgate import features
 from tenantgate.errors import ConfigError
 
-__all__ = ["KongConfOptions", "kong_conf", "socket_path"]
+__all__ = ["LUA_PLUGINS", "KongConfOptions", "kong_conf", "socket_path"]
 
 PathText: TypeAlias = str | PurePath
+LUA_PLUGINS: Final = ("tenantgate-request", "tenantgate-target")
+"""Plugins in files of Lua, below the folder of the plugins."""
 _SOCKET_MAX: Final = 107  # sun_path of Linux without its final zero
 
 
@@ -105,6 +107,12 @@ Keep the plugin servers' deadlines below it.""",
         ),
         ("References such as {vault://env/NAME} read Kong's own environment.", {"vaults": "bundled"}),
     ]
+    out.append(
+        (
+            "Lua plugins lie beside those of the plugin servers.",
+            {"lua_package_path": f"{options.plugins_dir}/?.lua;;"},
+        )
+    )
     if options.ca_bundle:
         out.append(
             (
@@ -118,7 +126,7 @@ Keep the plugin servers' deadlines below it.""",
         )
     plugins = [plugin.name for plugin in features.plugins()]
     servers: dict[str, str] = {
-        "plugins": ",".join(["bundled", *plugins]),
+        "plugins": ",".join(["bundled", *LUA_PLUGINS, *plugins]),
         "pluginserver_names": ",".join(plugins),
     }
     for name in plugins:

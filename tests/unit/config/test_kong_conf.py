@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tenantgate.config import KongConfOptions, kong_conf, load
-from tenantgate.config.kong_conf import socket_path
+from tenantgate.config.kong_conf import LUA_PLUGINS, socket_path
 from tenantgate.errors import ConfigError
 from tenantgate.features import plugins
+from tenantgate.paths import plugins_dir
 
 from support import ROOT
 
@@ -29,9 +32,16 @@ def test_what_the_plugins_need_is_set() -> None:
     found = settings(kong_conf(KongConfOptions(max_request_body_mb=3)))
     assert found["nginx_http_client_body_buffer_size"] == found["nginx_http_client_max_body_size"] == "3m"
     assert found["nginx_http_lua_socket_read_timeout"] == "2s"
-    assert found["plugins"].split(",") == ["bundled", *(p.name for p in plugins())]
+    assert found["plugins"].split(",") == ["bundled", *LUA_PLUGINS, *(p.name for p in plugins())]
     assert found["database"] == "off"
     assert found["admin_listen"] == "off"
+
+
+def test_lua_plugins_are_found() -> None:
+    path = settings(kong_conf(KongConfOptions(plugins_dir=plugins_dir())))["lua_package_path"]
+    for name in LUA_PLUGINS:
+        for part in ("handler", "schema"):
+            assert Path(path.removesuffix(";;").replace("?", f"kong/plugins/{name}/{part}")).is_file()
 
 
 def test_each_plugin_has_its_server() -> None:
