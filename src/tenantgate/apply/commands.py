@@ -21,11 +21,11 @@ from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
 from tenantgate.apply.stores import open_store
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import TenantsFile, deck_variables, load
-from tenantgate.config.compile import compile_records
+from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.load import TenantsFileError
 from tenantgate.config.render import RenderOptions, entities, with_options
 from tenantgate.errors import ConfigError
-from tenantgate.policy.core.difference import describe
+from tenantgate.policy.core.difference import differences
 from tenantgate.policy.core.ports import PolicyStore, PublishNote, roll_back
 
 __all__ = ["apply", "history", "rollback", "status"]
@@ -177,7 +177,7 @@ def _targets(args: argparse.Namespace, site: _Site) -> list[Target]:
 def _apply(args: argparse.Namespace) -> int:
     start = CLOCK.monotonic()
     site = _site(args)
-    records = compile_records(site.file, site.options)
+    records = compile_records(site.file, CompileOptions(mock_url=site.options.mock_url))
     tree = deck_variables.resolve_tree(entities(site.file, site.options), site.environ)
     targets = _targets(args, site)
     store = site.store()
@@ -198,7 +198,7 @@ def _show(store: PolicyStore, changes: Changes) -> None:
     """The difference in words."""
     old = dict(store.records(changes.head, only=set(changes.records)))
     new = {tenant: record for tenant, record in changes.records.items() if record is not None}
-    for line in describe(old, new):
+    for line in differences(old, new):
         _say(line)
     for target, plan in changes.plans:
         for word, found in (("+", plan.admit), ("~", plan.settle), ("-", plan.withdraw)):
@@ -231,7 +231,7 @@ def _rollback(args: argparse.Namespace) -> int:
             _say(f"version {head} has the policies of version {args.version} already")
             return 0
         old = dict(store.records(head, only=changed))
-        for line in describe(old, dict(store.records(args.version, only=changed))):
+        for line in differences(old, dict(store.records(args.version, only=changed))):
             _say(line)
         note = _publish_note(args.message or f"rollback to version {args.version}")
         version = roll_back(store, args.version, expected=head, note=note)
