@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import yaml
 
-from tenantgate.devhost import kong_schema
+from tenantgate.devhost import kong_schema, vault
 from tenantgate.devhost.entities import Consumer, Credential, GatewayConfig, PluginConfig, Route, Service
 from tenantgate.devhost.stock_schemas import SCHEMAS
 from tenantgate.errors import ConfigError
@@ -24,7 +24,7 @@ __all__ = ["load_text", "read"]
 # kong/db/schema/others/declarative_config.lua: ids are made from the names in this namespace.
 _NAMESPACE: Final = uuid.UUID("fd02801f-0957-4a15-a55a-c8d9606f30b5")
 _PORTS: Final = {"http": 80, "https": 443}
-_VAULT: Final = re.compile(r"\{vault://([^/}]+)/([^/}?]+)(/[^}?]+)?(\?[^}]*)?\}")
+_NAMED: Final = re.compile(r"(?<!\\)\(\?<(?=[A-Za-z_])")  # a named group in Rust, whose regexes Kong's router has
 _TOP: Final = {"services", "routes", "consumers", "plugins", "keyauth_credentials", "acls"}
 _IGNORED: Final = {"_format_version", "_transform", "_info", "_comment"}
 _ROUTE: Final = {
@@ -353,15 +353,10 @@ class _Loader:
         return None if entity is None else str(entity.id)
 
     def _resolve(self, reference: str, where: str) -> str:
-        # kong/vaults/env/init.lua: upper case, "-" becomes "_"; a "/key" looks into JSON, which we refuse.
-        found = _VAULT.fullmatch(reference)
-        if not found or found[1] != "env" or found[3] or found[4]:
-            raise ConfigError(f"{where}: the embedded host resolves {{vault://env/NAME}} only")
-        name = found[2].replace("-", "_").upper()
-        value = self._environ.get(name)
-        if not value:
-            raise ConfigError(f"{where}: the environment has no {name}")
-        return value
+        try:
+            return vault.secret(reference, self._environ)
+        except vault.VaultError as error:
+            raise ConfigError(f"{where}: {error}") from None
 
     def _find(self, among: Mapping[str, Any], reference: Any, where: str) -> Any:
         key = str(
@@ -441,7 +436,7 @@ def _regexes(paths: Iterable[str], where: str) -> dict[str, re.Pattern[str]]:
             raise ConfigError(f"{where}.paths: {path!r} must start with / or ~")
         if path.startswith("~"):
             try:
-                made[path] = re.compile(path[1:])
+                made[path] = re.compile(_NAMED.sub("(?P<", path[1:]))
             except re.error as error:
                 raise ConfigError(f"{where}.paths: {path!r} is no regular expression") from error
     return made

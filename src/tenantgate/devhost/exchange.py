@@ -163,7 +163,10 @@ class Exchange:
     """The request's tables in the Lua state, once Lua has run."""
     private: dict[str, dict[str, Any]] = field(default_factory=dict)
     """``kong.ctx.plugin`` by plugin id."""
-    serialize_values: list[tuple[str, Any]] = field(default_factory=list)
+    serialize_values: list[tuple[str, Any, str]] = field(default_factory=list)
+    """(key, value, mode) of ``kong.log.set_serialize_value``."""
+    response_plugins: list[str] = field(default_factory=list)
+    """Names of the plugins with a response phase that were collected so far."""
     exited: bool = False
     proxied: bool = False
     unexpected: bool = False

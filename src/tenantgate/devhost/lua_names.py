@@ -39,7 +39,8 @@ def _names(code: str) -> Iterator[str]:
 def _is_known(name: str, known: Container[str]) -> bool:
     if name.startswith("ngx.var."):
         variable = name.split(".")[2]
-        return variable in variables.READ or variable in variables.FORWARDED or variable.startswith("http_")
+        known_variables = (variables.READ, variables.FORWARDED, variables.FIXED)
+        return variable.startswith("http_") or any(variable in names for names in known_variables)
     path = name.split(".")
     if any(".".join(path[:n]) + ".*" in known for n in range(2, len(path))):
         return True

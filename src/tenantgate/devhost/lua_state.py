@@ -7,6 +7,7 @@ plugin's own may hold a prompt.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from lupa import luajit21
 
-from tenantgate.devhost import lua
+from tenantgate.devhost import lua, vault
 from tenantgate.devhost.entities import PluginConfig
 from tenantgate.devhost.exchange import Answer, Exchange, Exited, Held
 from tenantgate.devhost.logs import KongLog
@@ -51,10 +52,15 @@ class LuaState:
         log: for what plugins log.
         settings: of kong.conf; heeded are untrusted_lua and untrusted_lua_sandbox_requires.
         package_path: where ``require`` looks, in Lua's form.
+        environ: what ``kong.vault.get`` reads.
     """
 
     def __init__(
-        self, log: KongLog, settings: Mapping[str, str] | None = None, package_path: str = ""
+        self,
+        log: KongLog,
+        settings: Mapping[str, str] | None = None,
+        package_path: str = "",
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.log = log
         self._event: Event | None = None
@@ -73,6 +79,7 @@ class LuaState:
         globals_ = self._lua.globals()
         globals_[b"python"] = globals_[b"package"][b"loaded"][b"python"] = None
         self._path = package_path
+        self._environ = os.environ if environ is None else environ
         self._host = self._load("kong", self._functions())
         modules = self._load(
             "modules",
@@ -114,7 +121,7 @@ class LuaState:
             {
                 "call": self._call,
                 "log": self._log_line,
-                "names": self._lua.table_from([name.encode() for name in FUNCTIONS]),
+                "names": self._lua.table_from([name.encode() for name in [*FUNCTIONS, _VAULT]]),
                 "version": KONG_VERSION.encode(),
                 "version_num": int("{:d}{:03d}{:03d}".format(*map(int, KONG_VERSION.split(".")))),
             }
@@ -248,7 +255,9 @@ class LuaState:
             return (self._tell(f"{name} can't be called outside of a request"),)
         try:
             if name in _CTX:
-                return (None, self._context(self._event.ctx, name, *arguments))
+                return (None, self._context(self._event, name, *arguments))
+            if name == _VAULT:
+                return (None, self._secret(*arguments))
             function = FUNCTIONS.get(name) or HIDDEN[name]
             value = function(self._event, *map(self.values.to_python, arguments))
             return (None, self.values.to_lua(value))
@@ -266,9 +275,18 @@ class LuaState:
         self._told.add(message)
         return lua.to_bytes(message)
 
-    def _context(self, ctx: dict[str, Any], name: str, key: Any, value: Any = None) -> Any:
-        key = self.values.to_python(key)
+    def _secret(self, reference: Any) -> bytes | None:
+        # Kong gives nil and a message.
+        try:
+            return lua.to_bytes(vault.secret(lua.from_bytes(reference), self._environ))
+        except vault.VaultError:
+            return None
+
+    def _context(self, event: Event, name: str, key: Any, value: Any = None) -> Any:
+        key, ctx = self.values.to_python(key), event.ctx
         if name == "ngx.ctx.get":
+            if key == "plugins" and key not in ctx:
+                ctx[key] = self._collected(event.x.response_plugins)
             return self.values.to_lua(ctx.get(key, lua.MISSING))
         if value is None:
             ctx.pop(key, None)
@@ -277,6 +295,18 @@ class LuaState:
         else:
             ctx[key] = self.values.to_python(value)
         return None
+
+    def _collected(self, names: Sequence[str]) -> Held:
+        """``ngx.ctx.plugins`` with its response phase; in plain values the names that Lua has taken out of it."""
+        given = tuple(names)
+        plugins = self._host[b"collected"](self._lua.table_from([n.encode() for n in given]))
+
+        def removed() -> list[str]:
+            phase = plugins[b"response"]
+            left = {lua.from_bytes(phase[i][b"name"]) for i in range(1, phase[0], 2)}
+            return [name for name in given if name not in left]
+
+        return Held(plugins, removed)
 
     def _log_line(self, level: bytes, text: bytes) -> None:
         plugin = self._event.plugin if self._event else "lua"
@@ -300,6 +330,7 @@ class LuaState:
 
 
 _CTX: Final = frozenset({"ngx.ctx.get", "ngx.ctx.set"})
+_VAULT: Final = "kong.vault.get"
 
 
 def _nothing_of_python(_object: Any, _name: Any, _setting: bool) -> Any:

@@ -18,7 +18,7 @@ from tenantgate.devhost.pdk_event import Event, Function, NoSuchMethodError, Pdk
 from tenantgate.devhost.pdk_request import REQUEST
 from tenantgate.devhost.pdk_response import RESPONSE
 from tenantgate.devhost.protocol import EMPTY_MAP, Binary
-from tenantgate.devhost.record import serialize
+from tenantgate.devhost.record import MODES, serialize
 
 __all__ = [
     "KONG_VERSION",
@@ -105,10 +105,11 @@ def _serialize(e: Event) -> str:
 
 
 def set_serialize_value(e: Event, key: Any, value: Any = None, options: Any = None) -> Any:
-    """``kong.log.set_serialize_value``, in its mode ``set`` only."""
-    if options and options.get("mode", "set") != "set":
-        raise PdkError("the embedded host has no other mode than set")
-    e.x.serialize_values.append((text(key, "key"), value))
+    """``kong.log.set_serialize_value``."""
+    mode = (options or {}).get("mode", "set")
+    if mode not in MODES:
+        raise PdkError("mode must be 'set', 'add' or 'replace'")
+    e.x.serialize_values.append((text(key, "key"), value, mode))
     return lua.MISSING
 
 
@@ -116,8 +117,17 @@ def _store(table: MutableMapping[str, Any], key: Any, value: Any = None) -> Any:
     if value is None:
         table.pop(key, None)
     else:
-        table[key] = value
+        table[key] = _as_lua_has_it(value)
     return lua.MISSING
+
+
+def _as_lua_has_it(value: Any) -> Any:
+    """A value that came as MessagePack: Lua has one kind of text, and no nil in a table."""
+    if isinstance(value, bytes):
+        return lua.from_bytes(value)
+    if isinstance(value, dict):
+        return {k: _as_lua_has_it(v) for k, v in value.items() if v is not None}
+    return [_as_lua_has_it(v) for v in value] if isinstance(value, list) else value
 
 
 NODE: Final[dict[str, Function]] = {

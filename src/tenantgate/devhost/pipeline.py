@@ -12,7 +12,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from tenantgate.devhost.entities import GatewayConfig, PluginConfig
-from tenantgate.devhost.exchange import Answer, Exchange, Exited, Phase, Upstream, error_body, status_message
+from tenantgate.devhost.exchange import Answer, Exchange, Exited, Held, Phase, Upstream, error_body, status_message
 from tenantgate.devhost.external import ExternalPlugin, StartError
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.lua_plugins import LuaPlugin
@@ -172,6 +172,7 @@ class Pipeline:
             collected.plugins.append((plugin, conf))
             if isinstance(plugin, ExternalPlugin) and "response" in plugin.info.phases and left is None:
                 x.ctx["buffered_proxying"] = True
+                x.response_plugins.append(plugin.name)
             if left is None:
                 left = await self._access_of(x, plugin, conf)
         if left:
@@ -290,7 +291,10 @@ class Pipeline:
             for value in x.upstream_headers.getall(name):
                 x.out.add(name.title() if name.islower() else name, value)
         x.phase = Phase.RESPONSE
+        removed = _removed(x)
         for plugin, conf in collected.external(Phase.RESPONSE):
+            if plugin.name in removed:
+                continue
             x.plugin = conf
             try:
                 await plugin.handle(x, conf, Phase.RESPONSE)
@@ -400,6 +404,12 @@ def _priority(plugin: Plugin) -> int:
     if isinstance(plugin, ExternalPlugin | LuaPlugin):
         return plugin.priority
     return PRIORITIES[plugin.name]
+
+
+def _removed(x: Exchange) -> frozenset[str]:
+    """Plugins that Lua has taken out of ``ngx.ctx.plugins.response``."""
+    plugins = x.ctx.get("plugins")
+    return frozenset(plugins.plain()) if isinstance(plugins, Held) else frozenset()
 
 
 def _most_specific(x: Exchange, scopes: Mapping[tuple[str | None, ...], PluginConfig]) -> PluginConfig | None:

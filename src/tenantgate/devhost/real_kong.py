@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tenantgate.devhost import kong_conf
 from tenantgate.devhost.processes import descendants, end_all, wait_for
 from tenantgate.errors import ConfigError, EdgeError
 
@@ -55,8 +56,10 @@ class RealKong:
             EdgeError: it said why not.
         """
         command = [str(self._binary), "start", "-c", str(self._conf), "-p", str(self._prefix)]
+        # Some builds bring a path of their own in the environment, which comes before the file's.
+        lua_path = {"KONG_LUA_PACKAGE_PATH": kong_conf.load(self._conf).lua_package_path}
         done = subprocess.run(
-            command, env=dict(environ), capture_output=True, text=True, timeout=_START_S, check=False
+            command, env={**environ, **lua_path}, capture_output=True, text=True, timeout=_START_S, check=False
         )
         self._log.write_text(done.stdout + done.stderr, encoding="utf-8")
         if done.returncode != 0:

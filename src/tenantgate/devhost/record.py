@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import time
-from typing import Any
+from typing import Any, Final
 
 from tenantgate.devhost.exchange import Exchange, multimap
 
-__all__ = ["headers_table", "response_headers", "serialize"]
+__all__ = ["MODES", "headers_table", "response_headers", "serialize"]
+
+
+MODES: Final = ("set", "add", "replace")
+"""Modes of ``kong.log.set_serialize_value``: always, only a new entry, only one that there is."""
 
 
 def headers_table(pairs: Any, limit: int = 100) -> dict[str, Any]:
@@ -69,19 +73,23 @@ def serialize(x: Exchange) -> dict[str, Any]:
         "workspace_name": "default",
     }
     root = {k: v for k, v in root.items() if v is not None}
-    for key, value in x.serialize_values:
-        _set(root, key, value)
+    for key, value, mode in x.serialize_values:
+        _set(root, key, value, mode)
     return root
 
 
-def _set(root: dict[str, Any], key: str, value: Any) -> None:
+def _set(root: dict[str, Any], key: str, value: Any, mode: str) -> None:
     *parents, last = key.split(".")
     node = root
     for part in parents:
+        if part not in node and mode == "replace":
+            return
         below = node.setdefault(part, {})
         if not isinstance(below, dict):
             raise TypeError(f"The key '{key}' could not be used as a serialize value.")
         node = below
+    if mode == "add" if last in node else mode == "replace":
+        return
     if value is None:
         node.pop(last, None)
     else:

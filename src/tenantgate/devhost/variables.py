@@ -8,7 +8,7 @@ from typing import Final
 from tenantgate import __version__
 from tenantgate.devhost.exchange import Exchange, Phase
 
-__all__ = ["FORWARDED", "READ", "SERVER", "UnknownVariableError", "forwarded", "get", "put"]
+__all__ = ["FIXED", "FORWARDED", "READ", "SERVER", "UnknownVariableError", "forwarded", "get", "put"]
 
 SERVER: Final = f"tenantgate-devhost/{__version__}"
 
@@ -39,6 +39,10 @@ READ: Final = frozenset(
     }
 )
 """Other variables, beside ``http_NAME``."""
+
+
+FIXED: Final[Mapping[str, str]] = {"upstream_connection": "keep-alive", "upstream_upgrade": ""}
+"""Variables that may be set to the value that they have here in any case: the host passes no WebSocket on."""
 
 
 class UnknownVariableError(LookupError):
@@ -81,6 +85,8 @@ def put(x: Exchange, name: str, value: str) -> None:
     Raises:
         UnknownVariableError: the host would not heed the value.
     """
+    if FIXED.get(name) == value:
+        return
     if name not in FORWARDED:
         raise UnknownVariableError(name)
     x.variables[name] = value

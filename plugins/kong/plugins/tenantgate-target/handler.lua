@@ -121,7 +121,7 @@ function Target:access(conf)
     model_name_header = true,
     logging = {log_statistics = true, log_payloads = target.log_payloads == true},
     response_streaming = target.response_streaming or "allow",
-    max_request_body_size = target.max_request_body_size,
+    max_request_body_size = target.max_request_body_size or 8192, -- as in its schema
   })
 end
 

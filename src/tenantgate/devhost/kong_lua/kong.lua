@@ -233,6 +233,16 @@ function M.filter(this, name, chunk, last, f, ...)
   return true, arg[1], arg[2]
 end
 
+-- `ngx.ctx.plugins` as far as the host has it: in `response` each plugin and its configuration by turns, their number
+-- at 0 (kong/runloop/plugins_iterator.lua).
+function M.collected(names)
+  local response = {[0] = #names * 2}
+  for i, name in ipairs(names) do
+    response[i * 2 - 1], response[i * 2] = {name = name}, {}
+  end
+  return {response = response}
+end
+
 -- All names that there are, and of those that stand for any name below them "name.*".
 function M.names()
   local found = {["ngx.status"] = true}

@@ -108,6 +108,102 @@ package.preload["kong.db.schema.typedefs"] = function()
   })
 end
 
+-- kong/llm/plugin/ctx.lua: values of a request that ai-proxy shares with other plugins, by namespace and key.
+package.preload["kong.llm.plugin.ctx"] = function()
+  local schemas = {}
+  local M = {}
+
+  local function check(namespace, key)
+    if not schemas[namespace] or not schemas[namespace][key] then
+      error("key not registered in namespace: " .. namespace .. " key: " .. key, 3)
+    end
+  end
+
+  function M.set_namespaced_ctx(namespace, key, value)
+    check(namespace, key)
+    if type(value) ~= schemas[namespace][key] then
+      error("value type mismatch in namespace: " .. namespace .. " key: " .. key, 2)
+    end
+    local all = ngx.ctx.ai_namespaced_ctx or {}
+    ngx.ctx.ai_namespaced_ctx = all
+    all[namespace] = all[namespace] or {}
+    all[namespace][key] = value
+    return true
+  end
+
+  function M.get_namespaced_ctx(namespace, key)
+    check(namespace, key)
+    local all = ngx.ctx.ai_namespaced_ctx
+    return all and all[namespace] and all[namespace][key]
+  end
+
+  function M.has_namespace(namespace)
+    return schemas[namespace] ~= nil
+  end
+
+  function M.get_namespaced_accesors(namespace, schema)
+    if schemas[namespace] then
+      error("namespace already registered: " .. namespace, 2)
+    end
+    schemas[namespace] = schema
+    return function(key)
+      return M.get_namespaced_ctx(namespace, key)
+    end, function(key, value)
+      return M.set_namespaced_ctx(namespace, key, value)
+    end
+  end
+
+  return strict("kong.llm.plugin.ctx", M)
+end
+
+-- lua-resty-lrucache: new, get, set, delete.
+package.preload["resty.lrucache"] = function()
+  local Cache = {}
+  Cache.__index = Cache
+
+  function Cache:get(key)
+    local entry = self.entries[key]
+    if not entry then
+      return nil
+    end
+    self.turn = self.turn + 1
+    entry.used = self.turn
+    if entry.ends and entry.ends <= ngx.now() then
+      return nil, entry.value
+    end
+    return entry.value
+  end
+
+  function Cache:set(key, value, ttl)
+    if not self.entries[key] then
+      if self.count == self.max then
+        local oldest
+        for name, entry in pairs(self.entries) do
+          if not oldest or entry.used < self.entries[oldest].used then
+            oldest = name
+          end
+        end
+        self:delete(oldest)
+      end
+      self.count = self.count + 1
+    end
+    self.turn = self.turn + 1
+    self.entries[key] = {value = value, used = self.turn, ends = ttl and ngx.now() + ttl}
+  end
+
+  function Cache:delete(key)
+    if self.entries[key] then
+      self.entries[key], self.count = nil, self.count - 1
+    end
+  end
+
+  return strict("resty.lrucache", {
+    new = function(max)
+      return setmetatable({entries = {}, count = 0, turn = 0, max = max}, Cache)
+    end,
+  })
+end
+
 -- Other modules are the operator's files; nothing else is found.
 for i = #package.loaders, 2, -1 do
   package.loaders[i] = nil

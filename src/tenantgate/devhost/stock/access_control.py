@@ -104,7 +104,7 @@ class CorrelationId(StockPlugin):
         given = x.headers.get(name)
         if not given:
             given = x.headers[name] = self._new(conf.config)
-        x.serialize_values.append(("correlation_id", given))
+        x.serialize_values.append(("correlation_id", given, "set"))
         x.private.setdefault(conf.id, {})["correlation_id"] = given
 
     def header_filter(self, x: Exchange, conf: PluginConfig) -> None:

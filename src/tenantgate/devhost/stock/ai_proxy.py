@@ -16,7 +16,8 @@ from typing import Any, Final, NoReturn
 
 from tenantgate.devhost import lua
 from tenantgate.devhost.entities import PluginConfig
-from tenantgate.devhost.exchange import Exchange
+from tenantgate.devhost.exchange import Exchange, Held
+from tenantgate.devhost.pdk_event import PdkError
 from tenantgate.devhost.stock.ai_drivers import DRIVERS, FormatError
 from tenantgate.devhost.stock.base import StockPlugin
 from tenantgate.devhost.stock.sse import SUPPORTED_TYPES, TERMINATOR, Event, Frames
@@ -26,6 +27,7 @@ __all__ = ["AiProxy"]
 _GZIP: Final = re.compile(r"(?<![A-Za-z])gzip(?![A-Za-z])")
 _NOT_SET: Final = b'data: {"error": true, "message": "empty or unsupported transformer response"}'
 _KEY: Final = "ai-proxy"
+_BALANCE: Final = "ai-proxy-advanced-balance"
 
 
 @dataclass(slots=True)
@@ -63,6 +65,13 @@ def _state(x: Exchange) -> _State:
     return state
 
 
+def _config(x: Exchange, conf: PluginConfig) -> dict[str, Any]:
+    """The configuration for this request: the target that another plugin has selected (normalize-request.lua)."""
+    spaces = x.ctx.get("ai_namespaced_ctx")
+    chosen = spaces.plain().get(_BALANCE, {}) if isinstance(spaces, Held) else {}
+    return chosen.get("selected_target") or conf.config
+
+
 class AiProxy(StockPlugin):
     """The filters in the order in which Kong runs them."""
 
@@ -70,13 +79,15 @@ class AiProxy(StockPlugin):
 
     async def access(self, x: Exchange, conf: PluginConfig) -> None:
         """Parse, check, translate, and point the request at the provider."""
-        state = _state(x)
+        state, config = _state(x), _config(x, conf)
         x.ctx["ai_llm_metrics"] = state.metrics
         x.body_read = True
-        self._parse_request(x, conf.config, state)
+        self._parse_request(x, config, state)
         if not state.stream:
             x.ctx["buffered_proxying"] = True
-        self._normalize_request(x, conf.config, state)
+        if (provider := config["model"]["provider"]) not in DRIVERS:
+            raise PdkError(f"the embedded host doesn't translate for the provider {provider}; use a real Kong")
+        self._normalize_request(x, config, state)
 
     def _parse_request(self, x: Exchange, config: dict[str, Any], state: _State) -> None:
         state.accept_gzip = bool(_GZIP.search(x.headers.get("Accept-Encoding", "")))
@@ -150,7 +161,7 @@ class AiProxy(StockPlugin):
 
     def header_filter(self, x: Exchange, conf: PluginConfig) -> None:
         """Parse and translate a plain reply, whose status may still change."""
-        state, config = _state(x), conf.config
+        state, config = _state(x), _config(x, conf)
         served = x.source == "service"
         if served and state.stream:
             state.stream_type = x.upstream_headers.get("Content-Type")
@@ -227,7 +238,8 @@ class AiProxy(StockPlugin):
             state.events = state.frames.feed(_inflated(chunk, x.upstream_headers), kind)
         if state.events is None:
             return _NOT_SET if chunk else b""
-        logging = conf.config["logging"]
+        config = _config(x, conf)
+        logging = config["logging"]
         out = bytearray()
         finish: Any = lua.MISSING
         # The last call has no chunk of its own: Kong goes through the events of the one before once more.
@@ -247,15 +259,15 @@ class AiProxy(StockPlugin):
                     state.add_counts(counts["prompt"], counts["completion"])
         if not last:
             return bytes(out)
-        self._finish_stream(conf, state, finish)
+        self._finish_stream(config, state, finish)
         return b""
 
-    def _finish_stream(self, conf: PluginConfig, state: _State, finish: Any) -> None:
-        logging = conf.config["logging"]
+    def _finish_stream(self, config: dict[str, Any], state: _State, finish: Any) -> None:
+        logging = config["logging"]
         if logging["log_statistics"] and not state.metric("llm_completion_tokens_count"):
             tokens = math.ceil(len(bytes(state.text).strip()) / 4)
             state.metrics["llm_completion_tokens_count"] = tokens
-        self._cost(conf.config, state)
+        self._cost(config, state)
         text: Any = lua.from_bytes(bytes(state.text)) if logging["log_payloads"] else lua.MISSING
         prompt = state.metric("llm_prompt_tokens_count")
         completion = state.metric("llm_completion_tokens_count")
@@ -275,7 +287,7 @@ class AiProxy(StockPlugin):
         )
 
     def _serialize(self, x: Exchange, conf: PluginConfig, state: _State) -> None:
-        logging = conf.config["logging"]
+        logging = conf.config["logging"]  # its own, not its target's (serialize-analytics.lua)
         if state.serialized or not logging["log_statistics"]:
             return
         state.serialized = True
@@ -299,13 +311,13 @@ class AiProxy(StockPlugin):
             "total_tokens": prompt + completion,
             "cost": state.metric("llm_usage_cost"),
         }
-        x.serialize_values += [("ai.proxy.meta", meta), ("ai.proxy.usage", usage)]
+        x.serialize_values += [("ai.proxy.meta", meta, "set"), ("ai.proxy.usage", usage, "set")]
         if logging["log_payloads"]:
             request = lua.from_bytes(x.body) if x.body and x.body_read and not x.body_on_disk else None
             response = None if state.response is None else lua.from_bytes(state.response)
             x.serialize_values += [
-                ("ai.proxy.payload.request", request),
-                ("ai.proxy.payload.response", response),
+                ("ai.proxy.payload.request", request, "set"),
+                ("ai.proxy.payload.response", response, "set"),
             ]
 
 

@@ -45,6 +45,6 @@ class FileLog(StockPlugin):
         """Write the record."""
         for key, field in self._fields[conf.id].items():
             value = self._state.run(x, self.name, field)
-            x.serialize_values.append((key, self._state.values.to_python(value)))
+            x.serialize_values.append((key, self._state.values.to_python(value), "set"))
         with Path(conf.config["path"]).open("ab") as out:
             out.write(lua.encode(serialize(x)) + b"\n")
