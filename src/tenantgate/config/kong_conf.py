@@ -14,6 +14,9 @@ from tenantgate.errors import ConfigError
 __all__ = ["KongConfOptions", "kong_conf", "socket_path"]
 
 PathText: TypeAlias = str | PurePath
+_ENGINE: Final = "tenantgate"
+_LUA: Final = ("tenantgate-request", "tenantgate-target")
+"""Plugins in Lua around the engine, below `KongConfOptions.plugins_dir`."""
 _SOCKET_MAX: Final = 107  # sun_path of Linux without its final zero
 
 
@@ -37,6 +40,8 @@ class KongConfOptions:
     """`gateway.limits.max_request_body_mb` of tenants.yaml."""
     ca_bundle: PathText | None = "/etc/ssl/certs/ca-certificates.crt"
     """Authorities that a provider's certificate is checked against; None: not checked, as Kong has it."""
+    attached: tuple[str, ...] = ()
+    """Plugins that are attached to routes one by one, beside the engine: each is a process of its own."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """More settings, or other values for these."""
 
@@ -116,9 +121,13 @@ Keep the plugin servers' deadlines below it.""",
                 },
             )
         )
-    plugins = [plugin.name for plugin in features.plugins()]
+    known = [plugin.name for plugin in features.plugins()]
+    if unknown := sorted({*options.attached}.difference(known)):
+        raise ConfigError(f"plugins: {unknown[0]} is none of {', '.join(known)}")
+    plugins = [_ENGINE, *(name for name in known if name in options.attached)]
     servers: dict[str, str] = {
-        "plugins": ",".join(["bundled", *plugins]),
+        "plugins": ",".join(["bundled", *_LUA, *plugins]),
+        "lua_package_path": f"{options.plugins_dir}/?.lua;;",
         "pluginserver_names": ",".join(plugins),
     }
     for name in plugins:

@@ -29,14 +29,26 @@ def test_what_the_plugins_need_is_set() -> None:
     found = settings(kong_conf(KongConfOptions(max_request_body_mb=3)))
     assert found["nginx_http_client_body_buffer_size"] == found["nginx_http_client_max_body_size"] == "3m"
     assert found["nginx_http_lua_socket_read_timeout"] == "2s"
-    assert found["plugins"].split(",") == ["bundled", *(p.name for p in plugins())]
+    assert found["plugins"] == "bundled,tenantgate-request,tenantgate-target,tenantgate"
+    assert found["pluginserver_names"] == "tenantgate"
+    assert found["lua_package_path"] == "/opt/tenantgate/plugins/?.lua;;"
     assert found["database"] == "off"
     assert found["admin_listen"] == "off"
 
 
-def test_each_plugin_has_its_server() -> None:
-    found = settings(kong_conf(KongConfOptions(prefix="/tmp/p", models_dir=None)))
-    name, *_ = found["pluginserver_names"].split(",")
+def test_plugins_for_routes_of_ones_own_are_attached_by_name() -> None:
+    names = [p.name for p in plugins()]
+    found = settings(kong_conf(KongConfOptions(attached=tuple(names))))
+    assert found["pluginserver_names"].split(",") == ["tenantgate", *names]
+    assert set(names) < set(found["plugins"].split(","))
+    with pytest.raises(ConfigError, match="plugins: tenant-x is none of"):
+        kong_conf(KongConfOptions(attached=("tenant-x",)))
+
+
+@pytest.mark.parametrize("name", ["tenantgate", "tenant-guardrails"])
+def test_each_plugin_has_its_server(name: str) -> None:
+    options = KongConfOptions(prefix="/tmp/p", models_dir=None, attached=("tenant-guardrails",))
+    found = settings(kong_conf(options))
     key = "pluginserver_" + name.replace("-", "_")
     socket = str(socket_path(KongConfOptions(prefix="/tmp/p"), name))
     assert found[f"{key}_socket"] == socket
