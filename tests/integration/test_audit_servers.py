@@ -81,18 +81,21 @@ class Server:
         return until(self.worker, lambda pid: pid not in (0, *others), what="worker")
 
     def end(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
 
 
 @pytest.fixture
 def plain(tmp_path: Path) -> dict[str, Any]:
-    return {"journal": str(tmp_path / "journal.jsonl"), "state_dir": str(tmp_path), "node": "n", "wait_ms": 500}
+    return {
+        "journal": str(tmp_path / "journal.jsonl"),
+        "state_dir": str(tmp_path),
+        "node": "n",
+        "wait_ms": 500,
+    }
 
 
 @pytest.fixture
@@ -177,8 +180,13 @@ def test_a_worker_outlives_the_server_that_has_started_it(servers: list[Server],
 def test_the_newest_configuration_holds_whoever_comes_first(
     plain: dict[str, Any], tmp_path: Path, first: str
 ) -> None:
-    sinks = {n: {"sinks": [{"name": n, "type": "file", "path": f"{n}.out", "flush_ms": 10}]} for n in ("old", "new")}
-    couriers = {n: Courier(parse(PipelineConfig, {**plain, **sinks[n]}), {**plain, **sinks[n]}) for n in sinks}
+    sinks = {
+        n: {"sinks": [{"name": n, "type": "file", "path": f"{n}.out", "flush_ms": 10}]}
+        for n in ("old", "new")
+    }
+    couriers = {
+        n: Courier(parse(PipelineConfig, {**plain, **sinks[n]}), {**plain, **sinks[n]}) for n in sinks
+    }
     pid = until(lambda: couriers[first].worker_pid, lambda p: p is not None, what="worker")
     for name, courier in couriers.items():
         courier.policy("p", "route-1", {"encryption_key": KEY, "pipeline": {**plain, **sinks[name]}})
@@ -224,7 +232,9 @@ def test_a_worker_for_a_server_of_the_release_before_serves_this_one_too(
         hello = msgpack.packb(plain)
         mine.sendall(len(hello).to_bytes(4, "big") + hello)
         settings = {"encryption_key": KEY, "pipeline": plain}
-        mine.sendall(msgpack.packb({"v": 2, "type": "settings", "policy": "p", "route_id": "r", "values": settings}))
+        mine.sendall(
+            msgpack.packb({"v": 2, "type": "settings", "policy": "p", "route_id": "r", "values": settings})
+        )
         until(lambda: running(tmp_path), bool, what="worker")
         courier = Courier(parse(PipelineConfig, plain), plain)
         until(lambda: courier.worker_pid, lambda pid: pid == process.pid, what="worker")

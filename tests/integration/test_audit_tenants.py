@@ -23,7 +23,11 @@ def settings(rig: Rig, name: str, **values: Any) -> None:
 
 def line(number: int, *, policy: str | None = "p", tenant: str | None = "acme", **changes: Any) -> bytes:
     """A line of the shared route; `policy` None: no engine saw the request."""
-    shared = {} if policy is None else {"tenantgate__policy": policy, "tenantgate__route": f"llm.openai.gpt-4o.{tenant}"}
+    shared = (
+        {}
+        if policy is None
+        else {"tenantgate__policy": policy, "tenantgate__route": f"llm.openai.gpt-4o.{tenant}"}
+    )
     return journal_line(number, tenant=tenant, route={"id": ENGINE, "name": "llm"}, **{**shared, **changes})
 
 
@@ -42,7 +46,14 @@ def test_a_line_names_its_settings_and_its_route(rig: Rig) -> None:
 
 def test_the_limits_verdict_is_kept(rig: Rig) -> None:
     settings(rig, "p", content="off")
-    rig.write(line(1, tenantgate__limits='{"action":"refuse","limit":"requests"}', response__status=429, source="kong"))
+    rig.write(
+        line(
+            1,
+            tenantgate__limits='{"action":"refuse","limit":"requests"}',
+            response__status=429,
+            source="kong",
+        )
+    )
     rig.step()
     record = only(rig)
     assert record["verdicts"]["limits"] == {"action": "refuse", "limit": "requests"}
@@ -52,7 +63,9 @@ def test_the_limits_verdict_is_kept(rig: Rig) -> None:
 def test_a_tenant_without_an_audit_log_makes_no_record_and_stops_no_other(rig: Rig) -> None:
     settings(rig, "p", content="off")
     rig.step()
-    rig.write(line(1, policy=NO_AUDIT, tenant="globex"), line(2), line(3, policy=None, tenant="globex"), line(4))
+    rig.write(
+        line(1, policy=NO_AUDIT, tenant="globex"), line(2), line(3, policy=None, tenant="globex"), line(4)
+    )
     rig.step()
     sound_ids = rig.ids()
     assert sound_ids == [2, 4], "nor where no engine saw its request"
@@ -67,7 +80,12 @@ def test_a_tenant_without_an_audit_log_makes_no_record_and_stops_no_other(rig: R
 def test_where_no_engine_saw_a_request_the_tenant_s_last_settings_hold(rig: Rig, restart: bool) -> None:
     for name in ("p", "q"):
         settings(
-            rig, name, client_ip="keep" if name == "q" else "remove", input_cost=2.5, output_cost=10, content="off"
+            rig,
+            name,
+            client_ip="keep" if name == "q" else "remove",
+            input_cost=2.5,
+            output_cost=10,
+            content="off",
         )
     rig.write(line(1), line(2, policy="q"))
     rig.step()
@@ -96,7 +114,9 @@ def test_where_no_settings_are_known_a_record_has_metadata_only(rig: Rig, why: s
         rig.kill()
     number = 2
     if why == "name_unknown":
-        rig.send(Content("never", request_id(number), RawContent(b'{"messages":[]}', 15, None, 0, {"x-user": "u"})))
+        rig.send(
+            Content("never", request_id(number), RawContent(b'{"messages":[]}', 15, None, 0, {"x-user": "u"}))
+        )
     rig.write(
         line(
             number,
@@ -141,7 +161,9 @@ def test_a_tenant_s_settings_of_the_engine_say_nothing_of_an_attached_plugin_s_r
     sound(rig, range(2, 4))
 
 
-def test_no_position_is_noted_before_what_its_lines_have_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_position_is_noted_before_what_its_lines_have_told(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -158,7 +180,9 @@ def test_no_position_is_noted_before_what_its_lines_have_told(rig: Rig, monkeypa
     assert rig.ids() == [2, 4]
 
 
-@pytest.mark.parametrize("damage", [b"", b"[]", b'{"routes":1,"tenants":{}}', b'{"routes":[],"tenants":{"":"p"}}'])
+@pytest.mark.parametrize(
+    "damage", [b"", b"[]", b'{"routes":1,"tenants":{}}', b'{"routes":[],"tenants":{"":"p"}}']
+)
 def test_a_damaged_file_of_tenants_is_as_none(rig: Rig, damage: bytes) -> None:
     (rig.folder / "tenants.json").write_bytes(damage)
     settings(rig, "p", content="off")
@@ -166,5 +190,8 @@ def test_a_damaged_file_of_tenants_is_as_none(rig: Rig, damage: bytes) -> None:
     rig.step()
     assert rig.ids() == [1, 2]
     rig.step(after_s=2)
-    assert json.loads((rig.folder / "tenants.json").read_bytes()) == {"routes": [ENGINE], "tenants": {"acme": "p"}}
+    assert json.loads((rig.folder / "tenants.json").read_bytes()) == {
+        "routes": [ENGINE],
+        "tenants": {"acme": "p"},
+    }
     assert KEY.encode() not in (rig.folder / "tenants.json").read_bytes()

@@ -18,6 +18,7 @@ from redis.crc import key_slot
 
 from audit_rig import Chain
 from cache_rig import Rig, status, use_small_models
+from limits_rig import Stage
 from tenantgate.audit.core.chain import verify
 from tenantgate.audit.streams import StreamSpool
 from tenantgate.cache import service as cache_service
@@ -29,10 +30,12 @@ from tenantgate.errors import EdgeError
 from tenantgate.guard.core.exemptions import Exemption
 from tenantgate.guard.records import GuardRecords, new_id
 from tenantgate.guard.registry import Registry
+from tenantgate.limits import service as limits_service
 from tenantgate.store import redis_nodes
 from tenantgate.store.config import ClusterNode, RedisConfig
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.sealing import TenantSealer
+from tenantgate.store.shared import Shared
 from tenantgate.store.url import redis_config
 from tenantgate.tenant import TenantId
 
@@ -54,6 +57,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
 def _fresh(cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_models(monkeypatch)
     monkeypatch.setattr(cache_service, "_stores_by_redis", {})
+    monkeypatch.setattr(limits_service, "_by_redis", Shared(4, weak=True))
     redis_nodes._maps.clear()
     monkeypatch.setattr(redis_nodes, "_PAUSE_S", 0.02)
     monkeypatch.setenv("TENANTGATE_REDIS_URL", cluster.url)
@@ -70,6 +74,12 @@ def config(cluster: RedisCluster, timeout_ms: int = 1000) -> RedisConfig:
 def rig(*ports: int, timeout_ms: int = 1000) -> Rig:
     nodes = [{"ip": "127.0.0.1", "port": port} for port in ports]
     return Rig(0, {"redis": {"cluster_nodes": nodes, "timeout_ms": timeout_ms}})
+
+
+def limits_stage(cluster: RedisCluster) -> Stage:
+    nodes = [{"ip": "127.0.0.1", "port": port} for port in cluster.ports]
+    where = {"cluster_nodes": nodes, "timeout_ms": 1000}
+    return Stage({"tenant": {"per_day": 3}, "key": {"per_day": 3}, "redis": where, "deadline_ms": 1500})
 
 
 def homes(cluster: RedisCluster) -> list[TenantId]:
@@ -199,6 +209,18 @@ def test_what_the_spool_drops_is_noted_on_each_tenants_node(cluster: RedisCluste
     assert len(spool.gaps()) == 2
 
 
+def test_each_tenants_requests_are_counted_on_its_own_node_in_one_call(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = limits_stage(cluster)
+    for tenant, port in zip(homes(cluster), cluster.ports, strict=True):
+        assert limits.passed(2, tenant.slug) == 2
+        counted = calls(monkeypatch)
+        assert limits.passed(2, tenant.slug) == 1
+        assert counted == ["EVALSHA"] * 2
+        assert len(cluster.client(port).keys(f"tg:limits:1:{{{tenant.slug}}}:*")) == 2
+
+
 # -- what changes ------------------------------------------------------------------------------------------
 
 
@@ -216,6 +238,17 @@ def test_a_slot_that_has_moved_costs_one_more_trip_and_no_map(
     assert counted == ["GET", "GET"]
     assert status(made.ask(ASKED, tenant=tenant.slug)) == "Hit"
     assert counted == ["GET"] * 3
+
+
+def test_the_rate_limits_follow_a_slot_that_has_moved(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, tenant = limits_stage(cluster), homes(cluster)[0]
+    assert limits.passes(tenant.slug)
+    nodes = limits._service._counters._nodes
+    monkeypatch.setattr(nodes._map, "doubt", lambda: None)
+    nodes._map.move(key_slot(Keys(tenant).index.encode()), ("127.0.0.1", cluster.ports[2]))
+    assert limits.passed(9, tenant.slug) == 2
 
 
 def test_guard_and_audit_follow_a_slot_that_has_moved(

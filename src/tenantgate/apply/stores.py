@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tenantgate.config import deck_variables
 from tenantgate.config.model import Gateway
+from tenantgate.policy import stores
 from tenantgate.policy.core.ports import PolicyStore
 
 __all__ = ["open_store"]
@@ -18,17 +19,9 @@ def open_store(gateway: Gateway, environ: Mapping[str, str]) -> PolicyStore:
     Raises:
         ConfigError: the environment lacks a secret, or the URL can't be read; never quotes it.
     """
-    if gateway.policy.store is None:
-        from tenantgate.policy.sqlite_store import SqlitePolicyStore
-
-        return SqlitePolicyStore(Path(gateway.policy.path))
-    url = deck_variables.value(gateway.policy.store, environ, "gateway.policy.store")
-    if url.startswith("postgres"):
-        from tenantgate.policy.postgres_store import PostgresPolicyStore
-
-        return PostgresPolicyStore(url)
-    from tenantgate.policy.redis_store import RedisPolicyStore
-    from tenantgate.store.url import redis_config
-
-    key = deck_variables.value(gateway.encryption_key, environ, "gateway.encryption_key")
-    return RedisPolicyStore(redis_config(url), key)
+    policy, url, key = gateway.policy, None, ""
+    if policy.store is not None:
+        url = deck_variables.value(policy.store, environ, "gateway.policy.store")
+        if url.startswith("redis"):  # what lies in Redis is authenticated
+            key = deck_variables.value(gateway.encryption_key, environ, "gateway.encryption_key")
+    return stores.open_store(url, path=Path(policy.path), encryption_key=key)

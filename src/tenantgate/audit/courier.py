@@ -59,6 +59,8 @@ _starts: Final = metrics.counter(
 )
 _queued: Final = metrics.gauge("tenantgate_audit_queue_bytes", "Content that waits to go to the worker.")
 
+_children: Final[list[subprocess.Popen[bytes]]] = []  # also those that have outlived their courier
+
 
 class Courier:
     """Sender to the worker of one pipeline; thread-safe."""
@@ -196,6 +198,7 @@ class Courier:
             )
         finally:
             os.close(held)
+        _children[:] = [process, *(child for child in _children if child.poll() is None)]
         _starts.inc()
         started = time.monotonic()
         while (line := connect(self._folder)) is None and process.poll() is None:

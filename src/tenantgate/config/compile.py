@@ -19,7 +19,15 @@ from tenantgate.config.model import Model, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.errors import ConfigError
 from tenantgate.manifest import PluginManifest
-from tenantgate.policy.core.records import ModelPolicy, Target, TenantPolicy, write_record
+from tenantgate.policy.core.records import (
+    CATALOG,
+    Catalog,
+    ModelPolicy,
+    Target,
+    TenantPolicy,
+    write_catalog,
+    write_record,
+)
 from tenantgate.tenant import TenantId
 
 __all__ = ["LIMITS", "MOCK_URL", "CompileOptions", "compile_records", "referenceable_fields", "references"]
@@ -46,14 +54,20 @@ class CompileOptions:
 
 
 def compile_records(file: TenantsFile, options: CompileOptions | None = None) -> dict[str, bytes]:
-    """The record of each tenant by its id, in the order of the ids.
+    """The record of each tenant by its id, in the order of the ids, and the catalog of all models.
 
     Raises:
         ConfigError: a secret that Kong can't reach by a reference; names the tenant, the model and the field.
     """
     compiler = _Compiler(file, options or CompileOptions())
     tenants = sorted(file.tenants, key=lambda t: t.id)
-    return {tenant.id: write_record(compiler.policy(tenant)) for tenant in tenants}
+    models = Catalog(models=frozenset(n for t in tenants for m in t.models for n in _model_names(m)))
+    records = {tenant.id: write_record(compiler.policy(tenant)) for tenant in tenants}
+    return {**records, CATALOG: write_catalog(models)}
+
+
+def _model_names(m: Model) -> tuple[str, str]:
+    return m.model, f"{m.provider}/{m.model}"
 
 
 def references(policy: TenantPolicy) -> frozenset[str]:

@@ -7,7 +7,6 @@ end, Kong's log record where a stage reads it); response those of the guard of r
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,6 +25,8 @@ from tenantgate.llm.chat import JSON_TYPE, ChatRequest, Refusal
 from tenantgate.llm.errors import BY_STATUS, Code, ErrorType, error_body
 from tenantgate.policy.core.records import CATALOG, Catalog, read_catalog, read_record
 from tenantgate.policy.directory import Directory
+from tenantgate.policy.follower import Follower
+from tenantgate.policy.stores import open_store
 from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
@@ -250,11 +251,17 @@ def _phase(stage: Stage, exchange: Exchange) -> Callable[[], None]:
 
 # -- of the process --------------------------------------------------------------------------------------
 
-_directories: Final[Shared[Directory[Tenant | Catalog]]] = Shared(4)
+_followers: Final[Shared[Follower]] = Shared(1)
 
 
 def _directory(
     config: EngineConfig, parse: Callable[[str, bytes], Tenant | Catalog]
 ) -> Directory[Tenant | Catalog]:
-    node = config.node or socket.gethostname()
-    return Directory(Path(config.policy_path), parse, node=node)
+    path = Path(config.policy_path)
+    if config.policy_store is not None:
+        name = "redis" if config.policy_store.startswith("redis") else "postgres"
+        store = open_store(config.policy_store, path=path, encryption_key=config.encryption_key)
+        _followers.get((config.policy_store, path), lambda: Follower(store, path, name=name)).start()
+    made = Directory(path, parse, node=config.node)
+    made.start()
+    return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from tenantgate.kong import nonblocking as at_once
@@ -12,7 +13,7 @@ from tenantgate.kong.wire import Call, Decoder, MalformedError, Reply
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
-    from tenantgate.kong.ledger import Note
+    from tenantgate.kong.ledger import Ledger, Note
 
 __all__ = ["ClosedError", "Connection", "abandoned"]
 
@@ -143,6 +144,21 @@ class Connection:
             raise ClosedError from None
         self._out = memoryview(b"")
         self.stalled_since = None
+
+    def pass_on(self, give: Callable[[socket.socket], bool], ledger: Ledger | None) -> bool:
+        """Give the connection to another process, by `give`; whether that worked. Only between two messages.
+
+        Then it must be forgotten here. Else it is as before, with a new record in `ledger`.
+        """
+        if self._note is not None:
+            self._note.close()  # before: who reads the connection next must be the only one
+            self._note = None
+        if not give(self._sock):
+            self._note = None if ledger is None else ledger.note(self._sock)
+            return False
+        self.closed = True
+        self._sock.close()
+        return True
 
     def hang_up(self) -> None:
         """Let its owner, whoever that is, find it closed."""

@@ -26,10 +26,16 @@ METHODS: Final = frozenset({"plugin.StartInstance", "plugin.CloseInstance"})
 """The calls that are for this thread."""
 
 
+_Job = tuple["Connection", "Call"] | tuple[()]
+_CATCH_UP: Final[_Job] = ()
+
+
 class _Answers(Protocol):
     def answer(self, conn: Connection, msgid: int, result: bytes, *, since: float) -> None: ...
 
     def refuse(self, conn: Connection, msgid: int, text: str, reason: str) -> None: ...
+
+    def hand_over(self, conn: Connection, call: Call, *, final: bool = False) -> None: ...
 
 
 class Control:
@@ -37,7 +43,7 @@ class Control:
 
     def __init__(self, instances: Instances, server: _Answers) -> None:
         self._instances, self._server = instances, server
-        self._jobs: SimpleQueue[tuple[Connection, Call] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._since: float | None = None
 
     def start(self) -> None:
@@ -45,8 +51,13 @@ class Control:
         threading.Thread(target=self._run, name="control", daemon=True).start()
 
     def put(self, conn: Connection, call: Call) -> None:
-        """Have a call of `METHODS` done."""
+        """Have a call of `METHODS` done; or one for an instance that another process may have started."""
         self._jobs.put((conn, call))
+
+    def catch_up(self) -> None:
+        """Start and close what other processes started and closed."""
+        if self._jobs.empty():
+            self._jobs.put(_CATCH_UP)
 
     def end(self) -> None:
         """Close all instances after the calls that wait, and end the thread."""
@@ -64,20 +75,35 @@ class Control:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            conn, call = job
-            since = self._since = time.monotonic()
+            self._since = time.monotonic()
             try:
-                start = call.method == "plugin.StartInstance"
-                result = pack((self._instances.start if start else self._instances.close)(call.argument))
-            except TenantgateError as error:
-                self._server.refuse(conn, call.msgid, str(error), "instance")
-            except BaseException as error:  # noqa: BLE001 - a plugin's constructor; the server lives on
-                logs.event(_log, logging.ERROR, "instance can't start", **logs.describe(error))
-                self._server.refuse(
-                    conn, call.msgid, f"{type(error).__name__} in the plugin's start", "instance"
-                )
-            else:
-                self._server.answer(conn, call.msgid, result, since=since)
+                if not job:
+                    self._instances.catch_up()
+                elif job[1].method in METHODS:
+                    self._do(*job, self._since)
+                else:
+                    self._look_up(*job)
             finally:
                 self._since = None
         self._instances.close_all()
+
+    def _look_up(self, conn: Connection, call: Call) -> None:
+        self._instances.catch_up()
+        try:
+            self._instances.get(call.argument["InstanceId"])
+        except TenantgateError as error:
+            self._server.refuse(conn, call.msgid, str(error), "no_instance")
+        else:
+            self._server.hand_over(conn, call, final=True)
+
+    def _do(self, conn: Connection, call: Call, since: float) -> None:
+        try:
+            start = call.method == "plugin.StartInstance"
+            result = pack((self._instances.start if start else self._instances.close)(call.argument))
+        except TenantgateError as error:
+            self._server.refuse(conn, call.msgid, str(error), "instance")
+        except BaseException as error:  # noqa: BLE001 - a plugin's constructor; the server lives on
+            logs.event(_log, logging.ERROR, "instance can't start", **logs.describe(error))
+            self._server.refuse(conn, call.msgid, f"{type(error).__name__} in the plugin's start", "instance")
+        else:
+            self._server.answer(conn, call.msgid, result, since=since)

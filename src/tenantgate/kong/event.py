@@ -303,8 +303,10 @@ class Event:
             finally:
                 self._turns.away(self.turn, False)
         data, error = self._take()
-        if self._asked == _CONSUMER:
-            self._belongs_to(data)
+        if self._asked == _CONSUMER and isinstance(data, Mapping):
+            found = data.get("custom_id") or data.get("id")
+            if isinstance(found, str | bytes) and found:
+                self.belongs_to(found if isinstance(found, str) else found.decode("utf-8", "surrogateescape"))
         self.checkpoint()
         return data, error
 
@@ -333,14 +335,12 @@ class Event:
                 self._read(held)
         return True
 
-    def _belongs_to(self, consumer: Any) -> None:
-        found = consumer.get("custom_id") or consumer.get("id") if isinstance(consumer, Mapping) else None
-        if not isinstance(found, str | bytes) or not found:
-            return
-        tenant = f"tenant {found if isinstance(found, str) else found.decode('utf-8', 'replace')}"
-        self.instance.shared.seen(tenant)
-        if tenant != self.turn.key:
-            self._turns.rename(self.turn, tenant)
+    def belongs_to(self, tenant: str) -> None:
+        """It is known now whose the event is: its time counts as this tenant's."""
+        key = f"tenant {tenant}"
+        self.instance.shared.seen(key)
+        if key != self.turn.key:
+            self._turns.rename(self.turn, key)
 
     def _read(self, conn: Connection) -> None:
         """Something came on the connection of our last call: mostly our Step."""

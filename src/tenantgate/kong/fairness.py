@@ -109,6 +109,7 @@ class Turns:
         self._holders = 0
         self._rested_from = 0.0
         self._count = 0
+        self._away = 0
 
     # -- by the thread that runs the phase ---------------------------------------------------------------
 
@@ -161,10 +162,16 @@ class Turns:
     def away(self, turn: Turn, away: bool) -> None:
         """The phase waits for somebody else for long, or does so no more."""
         with self._lock:
+            self._away += away - turn.away
             turn.away = away
             if away:
                 self._leave(turn)
                 self._grant(self._clock())
+
+    @property
+    def idle(self) -> int:
+        """Phases that wait for Kong for long."""
+        return self._away
 
     # -- by others ---------------------------------------------------------------------------------------
 

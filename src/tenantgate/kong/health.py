@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from tenantgate.kong.gathering import Gathering, Status
 from tenantgate.kong.server import Server
 from tenantgate.telemetry import metrics
 
@@ -18,25 +19,55 @@ _TIMEOUT_S: Final = 2.0
 _REQUEST_MAX: Final = 8192
 
 
-def serve(listener: socket.socket, server: Server, about: dict[str, str | int]) -> None:
-    """Answer HTTP on `listener` from a thread of its own.
+def serve(
+    listener: socket.socket,
+    server: Server,
+    about: dict[str, str | int],
+    gathering: Gathering | None = None,
+    index: int = 0,
+) -> None:
+    """Answer HTTP on `listener` from a thread of its own, for all processes that `gathering` knows.
 
-    ``/healthz`` is 200 while the process runs, with `about` and the process id; ``/readyz`` 200 or 503.
+    ``/healthz`` is 200 while the process runs, with `about` and the process id; ``/readyz`` is 200 if one process
+    takes events, else 503; ``/metrics`` adds up.
     """
 
-    def healthz() -> tuple[int, str, str]:
+    def status() -> Status:
         ready, why = server.ready()
-        found = {"status": "alive", "pid": os.getpid(), "ready": ready, "reason": why, **about}
-        return 200, "application/json", json.dumps(found)
+        return {"status": "alive", "pid": os.getpid(), "ready": ready, "reason": why, **about}
+
+    def figures() -> Status:
+        server.update_gauges()
+        return {**status(), "index": index, "metrics": metrics.snapshot()}
+
+    def everyone() -> list[Status]:
+        return [status()] if gathering is None else gathering.all(index, figures())
+
+    def healthz() -> tuple[int, str, str]:
+        told = status()
+        if gathering is not None:
+            told["processes"] = [
+                {name: one[name] for name in ("pid", "ready", "reason", "restarts")}
+                for one in sorted(everyone(), key=lambda one: int(one["index"]))
+            ]
+        return 200, "application/json", json.dumps(told)
 
     def readyz() -> tuple[int, str, str]:
         ready, why = server.ready()
-        return 200 if ready else 503, "application/json", json.dumps({"ready": ready, "reason": why})
+        ready = ready or any(one["ready"] for one in everyone())
+        return (
+            200 if ready else 503,
+            "application/json",
+            json.dumps({"ready": ready, "reason": "ready" if ready else why}),
+        )
 
     def exposition() -> tuple[int, str, str]:
         server.update_gauges()
-        return 200, "text/plain; version=0.0.4; charset=utf-8", metrics.exposition()
+        found = metrics.exposition() if gathering is None else metrics.text(gathering.together(everyone()))
+        return 200, "text/plain; version=0.0.4; charset=utf-8", found
 
+    if gathering is not None:
+        gathering.answer(index, figures)
     pages = {"/healthz": healthz, "/readyz": readyz, "/metrics": exposition}
     threading.Thread(target=_loop, args=(listener, pages), name="health", daemon=True).start()
 

@@ -183,7 +183,13 @@ class Host:
         return found
 
     def belongs_to(self, tenant: TenantId) -> None:
-        """Say whose request this is, so that its work counts for the tenant. No call."""
+        """Say whose the request is, where that is known from elsewhere than Kong's consumer. No call.
+
+        `tenant` gives it then, and Tenantgate's server counts the phase's processor time as this tenant's.
+        """
+        self._tenant = tenant
+        if self.served:
+            self._kong.belongs_to(str(tenant))
 
     def credential(self) -> str | None:
         """The id of the credential that the client showed, which isn't the key itself. One call, the first time."""

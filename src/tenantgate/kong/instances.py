@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import secrets
 import threading
 import time
@@ -13,15 +12,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tenantgate.errors import TenantgateError
+from tenantgate.kong.memory import Memory
 from tenantgate.kong.policy import PhasePolicy
 from tenantgate.telemetry import logs
 
-__all__ = ["Instance", "InstanceError", "Instances", "Memory", "first_id"]
+__all__ = ["Instance", "InstanceError", "Instances", "first_id"]
 
 _log: Final = logging.getLogger("tenantgate.instances")
 
 # Kong changes this with every change of any plugin's configuration; it says nothing about this one's.
 _VOLATILE: Final = frozenset({"__seq__"})
+_INDEX_BITS: Final = 3  # of an id: which process gave it
 
 
 class InstanceError(TenantgateError):
@@ -32,66 +33,10 @@ def first_id() -> int:
     """Where to start counting ids.
 
     Kong keeps ids over a restart of the server: an old id must reach nothing rather than another
-    configuration's instance. 31 bits, so that Lua's numbers and every MessagePack reader hold them.
+    configuration's instance. With four bits more it has 31, so that Lua's numbers and every MessagePack reader hold
+    it.
     """
-    return secrets.randbelow(1 << 31)
-
-
-class Memory:
-    """The configurations of the instances that Kong knows, for the process that replaces this one.
-
-    Without it the next process would know none of Kong's ids. Kong then starts the instance anew, and if that fails,
-    too, because the process is stopped or killed again, answers the client with 500 (``get_instance_id``,
-    kong/runloop/plugin_servers/plugin.lua).
-
-    In a file that has no name and never reaches a disk, since configurations hold credentials. One JSON array a
-    line: ``[id, config]``, or ``[id]`` once it is closed.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    @classmethod
-    def new(cls) -> Memory | None:
-        """An empty one; None where the system has no such files."""
-        return cls(os.memfd_create("instances")) if hasattr(os, "memfd_create") else None
-
-    def read(self) -> dict[int, Any]:
-        """Configurations by id, oldest first. A line that was cut by the end of its writer is left out."""
-        text = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
-        found: dict[int, Any] = {}
-        for line in text.splitlines():
-            try:
-                number, *config = json.loads(line)
-            except (ValueError, TypeError):
-                continue
-            found.pop(number, None)
-            if config:
-                found[number] = config[0]
-        return found
-
-    def compact(self) -> None:
-        """Leave out what is no longer held. Only while no other process writes."""
-        held = self.read()
-        self.forget()
-        for number, config in held.items():
-            self.add(number, config)
-
-    def add(self, number: int, config: Any) -> None:
-        """Hold one more."""
-        self._append([number, config])
-
-    def drop(self, number: int) -> None:
-        """Hold one less."""
-        self._append([number])
-
-    def forget(self) -> None:
-        """Hold nothing."""
-        os.ftruncate(self._fd, 0)
-
-    def _append(self, record: list[Any]) -> None:
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-        os.pwrite(self._fd, line, os.fstat(self._fd).st_size)
+    return secrets.randbelow(1 << 27)
 
 
 class _Shared:
@@ -138,9 +83,9 @@ class Instance:
 class Instances:
     """All instances, at most `limit`: Kong never closes those of deleted entities, so the least used go.
 
-    `start`, `close` and `close_all` are for one thread, `get` for any.
+    `start`, `close`, `catch_up` and `close_all` are for one thread, `get` for any.
     Instances with equal configuration (of several nginx workers, or before and after a reload) share one
-    plugin object.
+    plugin object. Each of the processes that share a `memory` has an `index` below 8 of its own, which its ids hold.
     """
 
     def __init__(
@@ -151,11 +96,12 @@ class Instances:
         default: PhasePolicy,
         limit: int = 10_000,
         memory: Memory | None = None,
+        index: int = 0,
     ) -> None:
         self._memory = memory
         self._name, self._class, self._default, self._limit = name, cls, default, limit
         self._lock = threading.Lock()
-        self._next = first_id()
+        self._next = first_id() << _INDEX_BITS | index
         self._by_id: OrderedDict[int, Instance] = OrderedDict()
         self._shared: dict[str, _Shared] = {}
 
@@ -174,24 +120,46 @@ class Instances:
         except (ValueError, RecursionError):
             raise InstanceError("Config is not JSON") from None
         while self._next in self._by_id:  # of the process before
-            self._next += 1
+            self._next += 1 << _INDEX_BITS
         instance = self._add(self._next, config)
-        self._next += 1
+        self._next += 1 << _INDEX_BITS
         if self._memory is not None:
             self._memory.add(instance.id, config)
         logs.event(_log, logging.INFO, "instance started", instance=instance.id)
         return {"Name": self._name, "Id": instance.id, "Config": config, "StartTime": instance.started}
 
     def restore(self) -> None:
-        """Start what the process before this one had, under the same ids. What can't be is left to Kong."""
+        """Start what the processes before and beside this one have, under the same ids. Kong sees to what can't be."""
         if self._memory is None:
             return
-        for number, config in self._memory.read().items():
-            try:
-                self._add(number, config)
-            except BaseException as error:  # noqa: BLE001 - a plugin's constructor
-                logs.event(_log, logging.ERROR, "instance can't start", **logs.describe(error))
+        for number, config in self._memory.news().started.items():
+            if not self._learn(number, config):
                 self._memory.drop(number)
+
+    def behind(self) -> bool:
+        """Whether `catch_up` may have something to do; for any thread."""
+        return self._memory is not None and self._memory.behind()
+
+    def catch_up(self) -> None:
+        """Start and close what other processes started and closed since the last time."""
+        if self._memory is None:
+            return
+        news = self._memory.news()
+        for number, config in news.started.items():
+            if number not in self._by_id:
+                self._learn(number, config)
+        for number in self._by_id.keys() - news.started.keys() if news.whole else news.closed:
+            with self._lock:
+                instance = self._pop(number)
+            self._release(instance)
+
+    def _learn(self, number: int, config: Any) -> bool:
+        try:
+            self._add(number, config)
+        except BaseException as error:  # noqa: BLE001 - a plugin's constructor
+            logs.event(_log, logging.ERROR, "instance can't start", **logs.describe(error))
+            return False
+        return True
 
     def _add(self, number: int, config: Any) -> Instance:
         key = _key(config)
@@ -215,6 +183,9 @@ class Instances:
             self._memory.drop(instance.id)
         self._release(instance)
 
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and number in self._by_id
+
     def get(self, number: Any) -> Instance:
         """The instance with this id.
 
@@ -234,6 +205,8 @@ class Instances:
         Raises:
             InstanceError: there is none.
         """
+        if number not in self:
+            self.catch_up()
         self.get(number)
         with self._lock:
             instance = self._pop(number)

@@ -25,11 +25,13 @@ from typing import Final
 from tenantgate import __version__
 from tenantgate.errors import ConfigError, TenantgateError
 from tenantgate.kong import health
+from tenantgate.kong.child import Heart
 from tenantgate.kong.limits import Limits
 from tenantgate.kong.listen import PRIVATE, UnixListener, bind_tcp
 from tenantgate.kong.loading import load
+from tenantgate.kong.peers import MOST
 from tenantgate.kong.server import Server
-from tenantgate.kong.supervisor import Heart, supervise
+from tenantgate.kong.supervisor import supervise
 from tenantgate.telemetry import logs
 
 __all__ = ["main"]
@@ -58,7 +60,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="permissions of the unix sockets, for a Kong of another user in the same group: 660 (default: 600)",
     )
     parser.add_argument(
-        "--workers", type=int, default=8, help="threads that run phases (default: %(default)s)"
+        "--processes",
+        type=_processes,
+        default=1,
+        metavar="N",
+        help=f"processes that serve, or 'auto': as many as processors, {MOST} at most (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=8, help="threads of a process that run phases (default: %(default)s)"
     )
     parser.add_argument(
         "--queue", type=int, default=256, help="events that may wait for one (default: %(default)s)"
@@ -95,6 +104,15 @@ def _mode(text: str) -> int:
     return int(text, 8)
 
 
+def _processes(text: str) -> int:
+    """A number of processes, or ``auto``."""
+    if text == "auto":
+        return min(os.cpu_count() or 1, MOST)
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= MOST:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be auto or 1 to {MOST}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run; exit status 0 at the end, 2 for options or a plugin that can't be used."""
     parser = build_parser()
@@ -103,6 +121,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--socket is required (or --dump)")
     if args.workers < 1 or args.queue < 1 or args.deadline_ms < 1:
         parser.error("--workers, --queue and --deadline-ms must be at least 1")
+    if args.no_supervise and args.processes > 1:
+        parser.error("--no-supervise serves with one process")
     try:
         return dump(args.plugin) if args.dump else _serve(args)
     except TenantgateError as error:
@@ -147,22 +167,22 @@ def _serve(args: argparse.Namespace) -> int:
         sockets.append(UnixListener(path, args.socket_mode))
         metrics = sockets[-1].sock
 
-    def serve(heart: Heart | None, restarts: int) -> int:
-        return _run(args, plugin_socket.sock, metrics, heart, restarts)
+    def serve(heart: Heart | None) -> int:
+        return _run(args, plugin_socket.sock, metrics, heart)
 
     try:
         if not args.no_supervise:
-            return supervise(serve, sockets)
+            return supervise(serve, sockets, args.processes)
         for listener in sockets:
             listener.publish()
-        return serve(None, 0)
+        return serve(None)
     finally:
         for listener in sockets:
             listener.unlink()
 
 
 def _run(
-    args: argparse.Namespace, listener: socket.socket, metrics: socket.socket, heart: object, restarts: int
+    args: argparse.Namespace, listener: socket.socket, metrics: socket.socket, heart: Heart | None
 ) -> int:
     """The server itself, in this process."""
     plugin = load(args.plugin)
@@ -171,25 +191,28 @@ def _run(
     limits = Limits(
         workers=args.workers, queue=args.queue, deadline_ms=args.deadline_ms, max_stuck=args.workers
     )
-    beat = getattr(heart, "beat", lambda _: None)
     server = Server(
         plugin.name,
         plugin.plugin,
         listener,
         limits=limits,
-        heartbeat=beat,
-        memory=getattr(heart, "memory", None),
-        ledger=getattr(heart, "ledger", None),
+        heartbeat=(lambda _: None) if heart is None else heart.beat,
+        memory=None if heart is None else heart.memory,
+        ledger=None if heart is None else heart.ledger,
+        peer=None if heart is None else heart.peer,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     about: dict[str, str | int] = {
         "plugin": plugin.name,
         "version": plugin.version,
-        "restarts": restarts,
+        "restarts": 0 if heart is None else heart.restarts,
         "supervisor": os.getppid(),
     }
-    health.serve(metrics, server, about)
+    if heart is None:
+        health.serve(metrics, server, about)
+    else:
+        health.serve(metrics, server, about, heart.gathering, heart.index)
     warm_up = getattr(plugin.module, "warm_up", None)
 
     def warm() -> None:
@@ -199,7 +222,7 @@ def _run(
         gc.collect()
         gc.freeze()
         server.open()
-        logs.event(_log, logging.INFO, "serving", socket=str(args.socket), restarts=restarts)
+        logs.event(_log, logging.INFO, "serving", socket=str(args.socket), restarts=about["restarts"])
 
     threading.Thread(target=warm, name="warm-up", daemon=True).start()
     status = server.run()

@@ -17,10 +17,12 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tenantgate.kong.event import last_answer
+from tenantgate.kong.peers import Passed
+from tenantgate.kong.peers import rejects as event_rejects
 from tenantgate.kong.wire import Call, Decoder, MalformedError, reply
 
 __all__ = ["Ledger", "Note"]
@@ -90,7 +92,7 @@ class Ledger:
         _RECORD.pack_into(self._records, at, since, msgid & 0xFFFFFFFF, state)
 
     def closed(self, slot: int) -> None:
-        """Forget a connection."""
+        """Forget a connection, which is closed, or another process's now."""
         self.write(slot, 0.0, 0, _IDLE)
         with contextlib.suppress(OSError):  # then the slot stays taken
             self._theirs.send(_MESSAGE.pack(slot))
@@ -118,15 +120,24 @@ class Ledger:
             if fds:
                 self._fds[slot] = fds[0]
 
-    def settle(self, rejects: Callable[[Any], bool], *, silent_s: float = 0.0) -> int:
+    def settle(
+        self, rejects: Callable[[Any], bool], *, silent_s: float = 0.0, passed: Sequence[Passed] = ()
+    ) -> int:
         """The server has ended: answer what it left, and close its connections. Gives how many it answered.
 
         Args:
             rejects: whether a HandleEvent with this argument that nobody read is answered with 503.
             silent_s: since when the server has read nothing.
+            passed: what others passed to it, and it hadn't taken.
         """
         self.keep_up()
         answered = 0
+        for sock, call in passed:
+            with sock, contextlib.suppress(OSError):
+                sock.setblocking(False)
+                if silent_s < _FRESH_S:
+                    data = reply(call.msgid, last_answer(0, reject=_rejects(call, rejects)))
+                    answered += sock.send(data) == len(data)
         for slot, fd in self._fds.items():
             since, msgid, state = _RECORD.unpack_from(self._records, slot * _RECORD.size)
             with contextlib.closing(socket.socket(fileno=fd)) as sock, contextlib.suppress(OSError):
@@ -142,6 +153,13 @@ class Ledger:
         self._fds.clear()
         self._records[:] = bytes(len(self._records))
         return answered
+
+
+def _rejects(call: Call, rejects: Callable[[Any], bool]) -> bool:
+    if call.method == "plugin.HandleEvent":
+        return rejects(call.argument)
+    number = call.argument.get("EventId") if isinstance(call.argument, dict) else None
+    return isinstance(number, int) and event_rejects(number)
 
 
 def _unread(sock: socket.socket) -> Call | None:

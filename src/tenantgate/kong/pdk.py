@@ -70,16 +70,20 @@ class Channel(Protocol):
     def get(self) -> tuple[Any, Any]:
         """The answer: ``(data, error)``."""
 
+    def belongs_to(self, tenant: str) -> None:
+        """Note whose the event is."""
+
 
 class ServedKong(FakeClasses):  # type: ignore[misc]
     """kong-pdk's `kong` object when it is served by Tenantgate, which also knows the event's deadline.
 
-    `deadline` is on the clock of `time.monotonic`.
+    `deadline` is on the clock of `time.monotonic`; `belongs_to` is the channel's.
     """
 
     def __init__(self, channel: Channel, deadline: float) -> None:
         super().__init__("kong", rpc_of(channel, lua_style=False))
         self.deadline = deadline
+        self.belongs_to = channel.belongs_to
 
 
 def plain_result(result: Any) -> Any:

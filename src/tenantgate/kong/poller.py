@@ -56,7 +56,7 @@ class Poller(Protocol):
         """Know `fd`, armed for input."""
 
     def arm(self, fd: int, *, writing: bool = False) -> None:
-        """Report `fd` once more, for input and, if `writing`, for room to write."""
+        """Report `fd` once more (or at first), for input and, if `writing`, for room to write."""
 
     def remove(self, fd: int) -> None:
         """Forget `fd`; before it is closed."""
@@ -74,7 +74,12 @@ class _Epoll:
 
     def arm(self, fd: int, *, writing: bool = False) -> None:
         flags = select.EPOLLIN | select.EPOLLONESHOT
-        self._epoll.modify(fd, flags | select.EPOLLOUT if writing else flags)
+        if writing:
+            flags |= select.EPOLLOUT
+        try:
+            self._epoll.modify(fd, flags)
+        except FileNotFoundError:
+            self._epoll.register(fd, flags)
 
     def remove(self, fd: int) -> None:
         self._epoll.unregister(fd)

@@ -13,8 +13,8 @@ entity's `on_error` says; what the worker does after that reaches nobody. Ids st
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
+import math
 import select
 import socket
 import sys
@@ -24,19 +24,23 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tenantgate.bounded import Bounded
+from tenantgate.kong import figures
 from tenantgate.kong.connection import ClosedError, Connection, abandoned
 from tenantgate.kong.control import METHODS, Control
 from tenantgate.kong.deadlines import Deadlines
 from tenantgate.kong.event import Event, Outcome, last_answer
 from tenantgate.kong.fairness import Turns
-from tenantgate.kong.instances import InstanceError, Instances, Memory, first_id
+from tenantgate.kong.instances import InstanceError, Instances
 from tenantgate.kong.ledger import Ledger
 from tenantgate.kong.limits import Limits
+from tenantgate.kong.memory import Memory
+from tenantgate.kong.passing import Passing
+from tenantgate.kong.peers import Peer
 from tenantgate.kong.policy import PhasePolicy
 from tenantgate.kong.poller import Waker, new_poller
-from tenantgate.kong.wire import Call, MalformedError, TooLargeError, pack, reply
+from tenantgate.kong.wire import STEPS, Call, MalformedError, TooLargeError, pack, reply
 from tenantgate.kong.workers import Pool
-from tenantgate.telemetry import logs, metrics
+from tenantgate.telemetry import logs
 
 __all__ = ["EXIT_STUCK", "Server"]
 
@@ -55,34 +59,14 @@ _ACCEPT_PAUSE_S: Final = 0.02
 _BATCH: Final = 256  # calls the warden reads before it looks at deadlines again
 _LATE_STEPS: Final = 10_000
 _DRAIN_S: Final = 1.0
-_STEPS: Final = frozenset(
-    f"plugin.Step{kind}"
-    for kind in ("", "Error", "Credential", "Consumer", "MemoryStats", "Route", "Service", "MultiMap")
-)
 _PHASES: Final = frozenset({"certificate", "rewrite", "access", "response", "log", "preread"})
-
-_events: Final = metrics.counter(
-    "tenantgate_events_total", "Events from Kong by how they ended.", ("phase", "outcome")
-)
-_seconds: Final = metrics.histogram(
-    "tenantgate_event_seconds", "From the arrival of an event to its last answer.", ("phase",)
-)
-_rpc_errors: Final = metrics.counter(
-    "tenantgate_rpc_errors_total", "Calls that were answered with an error.", ("reason",)
-)
-_connections: Final = metrics.gauge("tenantgate_connections", "Open connections from Kong.")
-_live_instances: Final = metrics.gauge("tenantgate_instances", "Plugin instances.")
-_running: Final = metrics.gauge("tenantgate_events_in_progress", "Events that have not ended.")
-_waiting: Final = metrics.gauge("tenantgate_events_waiting", "Events that wait for a worker thread.")
-_stuck: Final = metrics.gauge("tenantgate_stuck_threads", "Worker threads that have not come back.")
-_ready: Final = metrics.gauge("tenantgate_ready", "1 when the server takes events and is not overloaded.")
 
 
 class Server:
     """Serves one plugin class on a listening socket.
 
     `heartbeat` is called every 0.1 s while the server is alive, with whether it is warmed up. `memory` holds the
-    instances of the server before; in `ledger` is what Kong waits for.
+    instances of the server before, and of those beside it that `peer` knows; in `ledger` is what Kong waits for.
     """
 
     def __init__(
@@ -95,6 +79,7 @@ class Server:
         heartbeat: Callable[[bool], None] = lambda _: None,
         memory: Memory | None = None,
         ledger: Ledger | None = None,
+        peer: Peer | None = None,
     ) -> None:
         self._ledger = ledger
         self.limits = limits or Limits()
@@ -102,7 +87,12 @@ class Server:
         self._heartbeat = heartbeat
         self._default = PhasePolicy(deadline_ms=self.limits.deadline_ms)
         self.instances = Instances(
-            name, plugin, default=self._default, limit=self.limits.max_instances, memory=memory
+            name,
+            plugin,
+            default=self._default,
+            limit=self.limits.max_instances,
+            memory=memory,
+            index=0 if peer is None else peer.index,
         )
         self._poller = new_poller()
         self._waker = Waker()  # wakes the warden
@@ -121,11 +111,11 @@ class Server:
         self._ticked_at = time.monotonic()
         self._conns: dict[int, Connection] = {}
         self._events: dict[int, Event] = {}
-        self._event_ids = itertools.count(first_id())
+        self._passing = Passing(peer, load=self._load, conns=self._conns, poller=self._poller, ledger=ledger)
         self._deadlines = Deadlines(self._wake_by)
         # Events that ended before their last Step, and whether its answer rejects.
         self._late: Bounded[int, bool] = Bounded(_LATE_STEPS)
-        self._handed: deque[tuple[Connection, Call | None]] = deque()
+        self._handed: deque[tuple[Connection, Call | None, bool]] = deque()
         self._control = Control(self.instances, self)
         self._warm = False
         self._stopping: float | None = None
@@ -165,6 +155,7 @@ class Server:
         self.instances.restore()  # before a call is read: its instance may be one of these
         self._listener.setblocking(False)
         self._poller.add(self._kicker.fileno())
+        self._passing.start()
         self._control.start()
         poll = select.poll()
         poll.register(self._listener.fileno(), select.POLLIN)
@@ -176,6 +167,7 @@ class Server:
                 next_tick = now + _TICK_S
                 self._tick(now)
             self._wake_at = self._next_wake(now, next_tick)
+            poll.modify(self._listener, select.POLLIN if self._passing.takes_connections(self._warm) else 0)
             ready = poll.poll(max(0.0, self._wake_at - now) * 1000)
             if self.frozen():
                 self._after_freeze()
@@ -229,6 +221,9 @@ class Server:
     def _tick(self, now: float) -> None:
         self._ticked_at = now
         self._heartbeat(self._warm)
+        self._passing.tick(now, warm=self._warm and self._stopping is None)
+        if not self._passing.alone and self.instances.behind():
+            self._control.catch_up()
         if self._pool.idle:
             self._watching = False
         self._pool.check(now)
@@ -256,20 +251,21 @@ class Server:
             _log, logging.WARNING, "did not run, connections dropped", seconds=round(now - self._ticked_at, 1)
         )
         with contextlib.suppress(OSError):
-            while True:
+            while self._passing.takes_connections(False):
                 self._listener.accept()[0].close()
+        self._passing.discard()
         for conn in list(self._conns.values()):
             self.drop(conn)
         self._ticked_at = now
 
     def update_gauges(self) -> None:
         """Set the gauges, before they are shown."""
-        _connections.set(len(self._conns))
-        _live_instances.set(len(self.instances))
-        _running.set(len(self._events))
-        _waiting.set(self._pool.waiting)
-        _stuck.set(self._pool.stuck)
-        _ready.set(1 if self.ready()[0] else 0)
+        figures.connections.set(len(self._conns))
+        figures.instances.set(len(self.instances))
+        figures.running.set(len(self._events))
+        figures.waiting.set(self._pool.waiting)
+        figures.stuck.set(self._pool.stuck)
+        figures.ready.set(1 if self.ready()[0] else 0)
 
     # -- connections -------------------------------------------------------------------------------------
 
@@ -280,6 +276,14 @@ class Server:
             if not here:
                 self._pool.nudge()
             return None
+        if fd == self._passing.fileno():
+            passed = None if self.frozen() else self._passing.take()
+            self._poller.arm(fd)
+            return (
+                None
+                if passed is None
+                else self._handle(self._know(passed[0]), passed[1], here=here, final=True)
+            )
         conn = self._conns.get(fd)
         return None if conn is None else self._read(conn, readable=readable, writable=writable, here=here)
 
@@ -292,11 +296,13 @@ class Server:
             except OSError:  # out of descriptors: the backlog keeps them
                 time.sleep(_ACCEPT_PAUSE_S)
                 return
-            conn = Connection(
-                sock, self.limits.max_message, None if self._ledger is None else self._ledger.note(sock)
-            )
-            self._conns[conn.fd] = conn
-            self._poller.add(conn.fd)
+            self._poller.add(self._know(sock).fd)
+
+    def _know(self, sock: socket.socket) -> Connection:
+        note = None if self._ledger is None else self._ledger.note(sock)
+        conn = Connection(sock, self.limits.max_message, note)
+        self._conns[conn.fd] = conn
+        return conn
 
     def _read(self, conn: Connection, *, readable: bool, writable: bool, here: bool) -> Event | None:
         if self.frozen():
@@ -317,16 +323,16 @@ class Server:
         self._arm(conn)
         return None
 
-    def _resume(self, conn: Connection, call: Call | None) -> None:
+    def _resume(self, conn: Connection, call: Call | None, final: bool) -> None:
         if conn.closed:
             return
         if call is None:
             self._read(conn, readable=False, writable=False, here=False)
-        else:
-            self._handle(conn, call, here=False)
+            return
+        self._handle(conn, call, here=False, final=final)
 
     def _refuse_bytes(self, conn: Connection, error: MalformedError) -> None:
-        _rpc_errors.inc(reason="malformed")
+        figures.rpc_errors.inc(reason="malformed")
         logs.event(_log, logging.WARNING, "unusable message", reason=str(error))
         if isinstance(error, TooLargeError) and error.msgid is not None:
             with contextlib.suppress(ClosedError):
@@ -344,7 +350,7 @@ class Server:
         if conn.closed:
             return
         if conn.buffered:
-            self._handed.append((conn, None))
+            self._handed.append((conn, None, False))
             self._waker.wake()
         else:
             self._arm(conn)
@@ -359,9 +365,9 @@ class Server:
             self._poller.remove(conn.fd)
         conn.close()
 
-    def hand_over(self, conn: Connection, call: Call) -> None:
-        """See `Switchboard`."""
-        self._handed.append((conn, call))
+    def hand_over(self, conn: Connection, call: Call, *, final: bool = False) -> None:
+        """See `Switchboard`. `final`: it is for this process, whatever there is to say about it."""
+        self._handed.append((conn, call, final))
         self._waker.wake()
 
     def answer(self, conn: Connection, msgid: int, result: bytes, *, since: float) -> None:
@@ -392,9 +398,7 @@ class Server:
         self._pool.step_back(event)
 
     def _wake_for_turns(self) -> None:
-        due = self._turns.next_grant()
-        if due is not None:
-            self._wake_by(due)
+        self._wake_by(self._turns.next_grant() or math.inf)
 
     def _wake_by(self, when: float) -> None:
         if when < self._wake_at:
@@ -402,7 +406,7 @@ class Server:
 
     def refuse(self, conn: Connection, msgid: int, text: str, reason: str) -> None:
         """Answer a call with an error, which is counted by its `reason`."""
-        _rpc_errors.inc(reason=reason)
+        figures.rpc_errors.inc(reason=reason)
         if self.frozen():
             self.drop(conn)
             return
@@ -415,12 +419,12 @@ class Server:
 
     # -- calls -------------------------------------------------------------------------------------------
 
-    def _handle(self, conn: Connection, call: Call, *, here: bool) -> Event | None:
+    def _handle(self, conn: Connection, call: Call, *, here: bool, final: bool = False) -> Event | None:
         try:
-            if call.method in _STEPS:
+            if call.method in STEPS:
                 self._step(conn, call)
             elif call.method == "plugin.HandleEvent":
-                return self._event(conn, call, here=here)
+                return self._event(conn, call, here=here, final=final)
             elif call.method in METHODS:
                 self._control.put(conn, call)
             else:
@@ -429,9 +433,18 @@ class Server:
             self.refuse(conn, call.msgid, str(error), "no_instance")
         return None
 
-    def _event(self, conn: Connection, call: Call, *, here: bool) -> Event | None:
+    def _load(self) -> int:
+        return len(self._events) - self._turns.idle
+
+    def _event(self, conn: Connection, call: Call, *, here: bool, final: bool) -> Event | None:
         argument = call.argument if isinstance(call.argument, dict) else {}
-        instance = self.instances.get(argument.get("InstanceId"))
+        number = argument.get("InstanceId")
+        if not final and self._passing.event(conn, call):
+            return None
+        if not self._passing.alone and isinstance(number, int) and number not in self.instances:
+            self._control.put(conn, call)  # another process may have started it
+            return None
+        instance = self.instances.get(number)
         phase = argument.get("EventName")
         if phase not in _PHASES or not callable(getattr(instance.plugin, phase, None)):
             self.refuse(conn, call.msgid, "unknown phase", "unknown_phase")
@@ -442,7 +455,7 @@ class Server:
         work_s = self.limits.log_deadline_ms / 1000 if phase == "log" else answer_s
         event = Event(
             self,
-            next(self._event_ids),
+            self._passing.ids.new(reject=instance.policy.rejects(phase)),
             instance,
             phase,
             conn=conn,
@@ -453,6 +466,7 @@ class Server:
             turns=self._turns,
         )
         self._events[event.id] = event
+        self._passing.tell_load()
         refused, run_here = self._pool.admit(event, here=here)
         if refused is not None:
             refused.evict()
@@ -463,13 +477,17 @@ class Server:
     def _step(self, conn: Connection, call: Call) -> None:
         argument = call.argument if isinstance(call.argument, dict) else {}
         given = argument.get("EventId")
-        number = given if isinstance(given, int) else -1
+        number = given if isinstance(given, int) and given >= 0 else 0
         event = self._events.get(number)
         if event is not None and event.step(conn, call):
             if event.mailbox is not None:
                 event.mailbox.waker.wake()
             return
+        if self._passing.step(number, conn, call):
+            return
         reject = self._late.take(number)
+        if reject is None:
+            reject = self._passing.left_behind(number)
         if reject is None:
             self.refuse(conn, call.msgid, f"event id {number} not found", "no_event")
         else:
@@ -480,7 +498,8 @@ class Server:
         if outcome in {Outcome.LATE, Outcome.OVERLOAD}:
             self._late.put(event.id, event.instance.policy.rejects(event.phase))
         self._events.pop(event.id, None)
-        _events.inc(phase=event.phase, outcome=outcome)
-        _seconds.observe(time.monotonic() - event.arrived, phase=event.phase)
+        self._passing.tell_load()
+        figures.events.inc(phase=event.phase, outcome=outcome)
+        figures.event_seconds.observe(time.monotonic() - event.arrived, phase=event.phase)
         if self._stopping is not None:
             self._waker.wake()

@@ -14,6 +14,7 @@ import msgpack
 
 __all__ = [
     "MAX_MESSAGE",
+    "STEPS",
     "Call",
     "Decoder",
     "MalformedError",
@@ -26,6 +27,12 @@ __all__ = [
 
 MAX_MESSAGE: Final = 64 * 1024 * 1024
 """The largest message taken, in bytes; ai-proxy's bodies and Kong's log records are far below."""
+
+STEPS: Final = frozenset(
+    f"plugin.Step{kind}"
+    for kind in ("", "Error", "Credential", "Consumer", "MemoryStats", "Route", "Service", "MultiMap")
+)
+"""The calls that bring the result of a PDK call."""
 
 _HEAD: Final = 16
 _UNKNOWN: Final = b"\0" * _HEAD  # the message began in bytes that are no longer at hand

@@ -46,7 +46,6 @@ class Code(enum.StrEnum):
     # The plugins'.
     MODEL_NOT_FOUND = "model_not_found"
     MODEL_NOT_ALLOWED = "model_not_allowed"
-    CREDENTIAL_UNAVAILABLE = "credential_unavailable"
     CONTENT_POLICY_VIOLATION = "content_policy_violation"
     REPLY_POLICY_VIOLATION = "reply_policy_violation"
     GUARD_UNAVAILABLE = "guard_unavailable"

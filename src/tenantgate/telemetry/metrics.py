@@ -16,7 +16,7 @@ import math
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 __all__ = [
     "BUCKETS_S",
@@ -24,10 +24,14 @@ __all__ = [
     "Counter",
     "Gauge",
     "Histogram",
+    "Snapshot",
     "counter",
     "exposition",
     "gauge",
     "histogram",
+    "snapshot",
+    "text",
+    "together",
 ]
 
 MAX_SERIES: Final = 1000
@@ -53,6 +57,9 @@ _OTHER: Final = "other"
 
 M = TypeVar("M", bound="_Metric")
 
+Snapshot = list[dict[str, Any]]
+"""All metrics of a process, in values that JSON has."""
+
 
 class _Metric:
     kind = ""
@@ -74,6 +81,24 @@ class _Metric:
         yield from self._samples()
 
     def _samples(self) -> Iterable[str]:
+        raise NotImplementedError
+
+    def snapshot(self) -> dict[str, Any]:
+        """The metric in values that JSON has."""
+        return {
+            "kind": self.kind,
+            "declared": [self.name, self.description, self.labels, *self._options()],
+            "series": [[list(key), value] for key, value in self._state()],
+        }
+
+    def _options(self) -> list[Any]:
+        return []
+
+    def _state(self) -> Iterable[tuple[tuple[str, ...], Any]]:
+        raise NotImplementedError
+
+    def add(self, key: tuple[str, ...], value: Any) -> None:
+        """Take in what another process counted for one series."""
         raise NotImplementedError
 
     def _series(self, key: tuple[str, ...], suffix: str = "", extra: str = "") -> str:
@@ -102,16 +127,41 @@ class Counter(_Metric):
         """The value now."""
         return self._values.get(tuple(labels[name] for name in self.labels), 0.0)
 
-    def _samples(self) -> Iterable[str]:
+    def _state(self) -> list[tuple[tuple[str, ...], float]]:
         with self._lock:
-            values = sorted(self._values.items())
+            return sorted(self._values.items())
+
+    def add(self, key: tuple[str, ...], value: Any) -> None:
+        """See `_Metric`: the sum."""
+        self.inc(value, **dict(zip(self.labels, key, strict=True)))
+
+    def _samples(self) -> Iterable[str]:
+        values = self._state()
         return [f"{self._series(key)} {_number(value)}" for key, value in values]
 
 
 class Gauge(Counter):
-    """A number that goes up and down."""
+    """A number that goes up and down; of several processes the sum where it is a `total`, else the largest."""
 
     kind = "gauge"
+
+    def __init__(self, name: str, description: str, labels: Sequence[str] = (), total: bool = False) -> None:
+        super().__init__(name, description, labels)
+        self._total = total
+        self._added: set[tuple[str, ...]] = set()
+
+    def _options(self) -> list[Any]:
+        return [self._total]
+
+    def add(self, key: tuple[str, ...], value: Any) -> None:
+        """See `_Metric`."""
+        with self._lock:
+            key = self._key(dict(zip(self.labels, key, strict=True)), self._values)
+            before = self._values.get(key) if key in self._added else None
+            self._added.add(key)
+            if before is not None:
+                value = before + value if self._total else max(before, value)
+            self._values[key] = value
 
     def set(self, value: float, **labels: str) -> None:
         """Set it to `value`."""
@@ -147,10 +197,24 @@ class Histogram(_Metric):
         """How many observations there were."""
         return sum(self._counts.get(tuple(labels[name] for name in self.labels), ()))
 
-    def _samples(self) -> Iterable[str]:
+    def _options(self) -> list[Any]:
+        return [self._bounds]
+
+    def _state(self) -> list[tuple[tuple[str, ...], list[Any]]]:
         with self._lock:
-            series = [(key, list(counts), self._sums[key]) for key, counts in sorted(self._counts.items())]
-        for key, counts, total in series:
+            return [(key, [list(counts), self._sums[key]]) for key, counts in sorted(self._counts.items())]
+
+    def add(self, key: tuple[str, ...], value: Any) -> None:
+        """See `_Metric`: the sums."""
+        counts, total = value
+        with self._lock:
+            key = self._key(dict(zip(self.labels, key, strict=True)), self._counts)
+            before = self._counts.get(key, [0] * len(counts))
+            self._counts[key] = [a + b for a, b in zip(before, counts, strict=True)]
+            self._sums[key] = self._sums.get(key, 0.0) + total
+
+    def _samples(self) -> Iterable[str]:
+        for key, (counts, total) in self._state():
             seen = 0
             for bound, count in zip((*self._bounds, math.inf), counts, strict=True):
                 seen += count
@@ -177,9 +241,9 @@ def counter(name: str, description: str, labels: Sequence[str] = ()) -> Counter:
     return _declare(Counter(name, description, labels))
 
 
-def gauge(name: str, description: str, labels: Sequence[str] = ()) -> Gauge:
+def gauge(name: str, description: str, labels: Sequence[str] = (), *, total: bool = False) -> Gauge:
     """The gauge `name`; the same one each time."""
-    return _declare(Gauge(name, description, labels))
+    return _declare(Gauge(name, description, labels, total=total))
 
 
 def histogram(
@@ -191,9 +255,63 @@ def histogram(
 
 def exposition() -> str:
     """All metrics in Prometheus' text format 0.0.4."""
+    return _text(_all())
+
+
+def snapshot() -> Snapshot:
+    """All metrics of this process."""
+    return [metric.snapshot() for metric in _all()]
+
+
+def together(snapshots: Iterable[Snapshot], ended: Iterable[Snapshot] = ()) -> Snapshot:
+    """The metrics of several processes as one's: sums, and of gauges that are no total the largest.
+
+    Of those that have `ended` the counters and histograms count. A metric that processes declare differently is the
+    first one's.
+    """
+    found: dict[str, _Metric] = {}
+    for over, several in ((False, snapshots), (True, ended)):
+        for one in several:
+            for entry in one:
+                if over and entry["kind"] == Gauge.kind:
+                    continue
+                metric = _KINDS[entry["kind"]](*entry["declared"])
+                metric = found.setdefault(metric.name, metric)
+                if (
+                    metric.snapshot()["declared"] != _tuples(entry["declared"])
+                    or metric.kind != entry["kind"]
+                ):
+                    continue
+                for key, value in entry["series"]:
+                    metric.add(tuple(key), value)
+    return [metric.snapshot() for metric in sorted(found.values(), key=lambda m: m.name)]
+
+
+def text(several: Snapshot) -> str:
+    """A snapshot in Prometheus' text format 0.0.4."""
+    found = []
+    for entry in several:
+        metric = _KINDS[entry["kind"]](*entry["declared"])
+        for key, value in entry["series"]:
+            metric.add(tuple(key), value)
+        found.append(metric)
+    return _text(found)
+
+
+_KINDS: Final[dict[str, type[Any]]] = {kind.kind: kind for kind in (Counter, Gauge, Histogram)}
+
+
+def _tuples(declared: list[Any]) -> list[Any]:
+    return [tuple(value) if isinstance(value, list) else value for value in declared]
+
+
+def _all() -> list[_Metric]:
     with _registry_lock:
-        metrics = sorted(_registry.values(), key=lambda m: m.name)
-    return "".join(f"{line}\n" for metric in metrics for line in metric.lines())
+        return sorted(_registry.values(), key=lambda m: m.name)
+
+
+def _text(found: Iterable[_Metric]) -> str:
+    return "".join(f"{line}\n" for metric in found for line in metric.lines())
 
 
 def _escape(text: str, *, quote: bool = False) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.audit.core.content import RawContent
-from tenantgate.audit.messages import Content, LeftOut, Message, Settings, decode, encode, unpacker
+from tenantgate.audit.messages import Content, LeftOut, Message, Pipeline, Settings, decode, encode, unpacker
 
 names = st.text(max_size=20)
 values = st.recursive(
@@ -28,6 +28,7 @@ raws = st.builds(
     st.dictionaries(names, names, max_size=3),
 )
 messages = st.one_of(
+    st.builds(Pipeline, st.dictionaries(names, values, max_size=3), st.floats(0, 1e10)),
     st.builds(Settings, names, names, st.dictionaries(names, values, max_size=3)),
     st.builds(Content, names, names, raws),
     st.builds(LeftOut, names, names),
@@ -79,4 +80,5 @@ def test_what_is_no_message_is_an_error(bad: Any) -> None:
 
 def test_no_content_shows_in_a_repr() -> None:
     content = Content("p", "id", RawContent(b"secret", 6, b"secret", 6, {"x": "secret"}))
-    assert "secret" not in repr(content) + repr(Settings("p", "r", {"encryption_key": "secret"}))
+    settings, pipeline = Settings("p", "r", {"encryption_key": "secret"}), Pipeline({"sinks": "secret"}, 0.0)
+    assert "secret" not in f"{content!r} {settings!r} {pipeline!r}"

@@ -402,3 +402,21 @@ def test_a_requests_id_is_found_after_its_header_is_gone() -> None:
     assert of("access", FakeKong(shared=noted)) is None
     assert of("log", FakeKong(shared=noted)) == "r-2"
     assert of("log", FakeKong()) is None
+
+
+@pytest.mark.parametrize(("given", "found"), [("0f" * 16, "0f" * 16), (b"0f", "0f"), (None, ""), (7, "")])
+def test_the_request_s_id_is_a_text(given: Any, found: str) -> None:
+    kong, seen = run(lambda host: host.identifier(), FakeKong(answers={"kong.nginx.get_var": given}))
+    assert seen == [found]
+    assert kong.calls == [("kong.nginx.get_var", "kong_request_id")]
+
+
+def test_this_host_keeps_no_body() -> None:
+    kong, seen = run(lambda host: (host.keep_body(), host.kept_body()), FakeKong(body=b"{}"))
+    assert (seen, kong.calls) == ([(False, None)], [])
+
+
+def test_a_text_is_shared_with_lua() -> None:
+    kong, _ = run(lambda host: host.share("tenantgate_route", "llm.openai.gpt-4o.acme"))
+    assert kong.shared == {"tenantgate_route": "llm.openai.gpt-4o.acme"}
+    assert kong.methods() == ["ctx.shared.set"]

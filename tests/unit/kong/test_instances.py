@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tenantgate.kong.instances import InstanceError, Instances, Memory
+from tenantgate.kong.instances import InstanceError, Instances
+from tenantgate.kong.memory import Memory
 from tenantgate.kong.policy import PhasePolicy
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tenantgate.kong.supervisor import HANG_S, hangs
+from tenantgate.kong.child import HANG_S, hangs
 
 
 @pytest.mark.parametrize(

@@ -93,3 +93,15 @@ def test_at_the_end_nothing_waits() -> None:
     made = joiner()
     add(made, 1)
     assert told(made.take(0, late, flush=True)) == [(1, "late")]
+
+
+def test_what_was_not_given_out_yet_can_be_taken_over() -> None:
+    made = joiner()
+    for n in (1, 2, 3):
+        add(made, n)
+    bring(made, 2)
+    bring(made, 4)
+    assert [identifier for identifier, _ in made.contents()] == [request_id(2), request_id(4)]
+    bring(made, 1)
+    made.take(0.0, late)
+    assert [identifier for identifier, _ in made.contents()] == [request_id(4)]

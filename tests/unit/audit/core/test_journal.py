@@ -43,6 +43,16 @@ def test_whose_the_request_is() -> None:
     assert line(consumer={"id": "c"}).tenant == TenantId("acme")
 
 
+def test_the_engine_s_name_of_the_route_goes_before_kong_s() -> None:
+    name = route_name(provider="groq", model="llama", tenant="a b")
+    found = line(route={"id": "r", "name": "llm"}, tenantgate={"route": name, "policy": "p"}, ai={})
+    assert (found.route_id, found.route_name, found.policy) == ("r", name, "p")
+    assert (found.provider, found.model, found.notes) == ("groq", "llama", {})
+    assert line().policy == ""
+    hostile = line(route={"id": "r", "name": "llm"}, tenantgate={"route": "a\nb", "policy": '{"a":1}'})
+    assert (hostile.route_name, hostile.policy) == ("llm", "")
+
+
 def test_what_a_plugin_before_ai_proxy_answered_has_the_route_s_names() -> None:
     ai = {
         "proxy": {

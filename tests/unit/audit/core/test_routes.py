@@ -9,7 +9,8 @@ import pytest
 
 from tenantgate.audit.core.join import Arrived
 from tenantgate.audit.core.journal import JournalLine, parse_line
-from tenantgate.audit.core.routes import Routes
+from tenantgate.audit.core.record import Terms
+from tenantgate.audit.core.routes import NO_AUDIT, Routes
 from tenantgate.errors import ConfigError
 from tenantgate.tenant import TenantId
 
@@ -21,8 +22,10 @@ def values(**config: Any) -> dict[str, Any]:
     return {"encryption_key": KEY, "pipeline": pipeline, **config}
 
 
-def line(route_id: str = "r1") -> JournalLine:
-    parsed = parse_line(json.dumps({"request": {"id": "1"}, "route": {"id": route_id}}).encode())
+def line(route_id: str = "r1", *, tenant: str = "acme", policy: str = "") -> JournalLine:
+    consumer, notes = {"custom_id": tenant}, {"policy": policy} if policy else {}
+    record = {"request": {"id": "1"}, "route": {"id": route_id}, "consumer": consumer, "tenantgate": notes}
+    parsed = parse_line(json.dumps(record).encode())
     assert parsed is not None
     return parsed
 
@@ -71,3 +74,64 @@ def test_a_tenant_s_policy_is_made_once_and_its_own() -> None:
 def test_settings_that_cannot_hold_are_refused() -> None:
     with pytest.raises(ConfigError):
         Routes().add("p", "r1", values(content="everything"))
+
+
+def test_a_line_s_own_settings_go_before_its_route_s_and_its_tenant_s() -> None:
+    routes = Routes()
+    of_route, p, q = (routes.add(n, r, values()) for n, r in (("r", "r1"), ("p", ""), ("q", "")))
+    routes.note(line("shared", policy="q"))
+    assert routes.of_line(line(policy="p")) is p
+    assert routes.of_line(line("shared", policy="p")) is p
+    assert routes.of_line(line()) is of_route
+    assert routes.of_line(line("shared")) is q
+    assert routes.of_line(line("shared", tenant="globex")) is None
+    assert routes.of_line(line("other")) is None, "no line of that route has ever named settings"
+    assert routes.of_line(line(policy="unknown")) is None, "not the route's: those may allow more"
+    assert routes.of(line(policy="p"), Arrived("q", None)) is q
+
+
+def test_a_tenant_s_last_settings_give_no_prices() -> None:
+    routes, priced = Routes(), values(input_cost=1.0, output_cost=2.0, client_ip="keep")
+    routes.add("p", "", priced)
+    routes.add("r", "r1", priced)
+    routes.note(line("shared", policy="p"))
+    for known, content in (
+        (line(), None),
+        (line("shared", policy="p"), None),
+        (line("shared"), Arrived("p", None)),
+    ):
+        terms = routes.terms(known, content)
+        assert (terms.client_ip, terms.input_cost, terms.output_cost) == ("keep", 1.0, 2.0)
+        assert terms.key
+    assert routes.terms(line("shared"), None).input_cost is None
+    assert routes.terms(line("shared"), None).client_ip == "keep"
+    assert routes.terms(line("other"), None) == Terms()
+
+
+def test_a_tenant_without_an_audit_log_is_known_as_such() -> None:
+    routes = Routes()
+    routes.add("r", "r1", values())
+    routes.note(line("shared", policy=NO_AUDIT))
+    assert routes.unaudited(line("shared"))
+    assert routes.unaudited(line("shared", policy=NO_AUDIT), Arrived("r", None))
+    assert not routes.unaudited(line("shared"), Arrived("r", None))
+    assert not routes.unaudited(line("shared", policy="p"))
+    assert not routes.unaudited(line())
+    assert not routes.unaudited(line("other"))
+    assert not routes.expects_content(line("shared"))
+
+
+def test_what_is_known_of_tenants_outlives_the_process() -> None:
+    routes, other = Routes(), Routes()
+    routes.note(line("shared", policy="p"))
+    routes.note(line("shared", tenant="~unknown", policy="p"))
+    routes.note(line("shared", tenant="globex", policy=NO_AUDIT))
+    noted = routes.noted
+    routes.note(line("shared", policy="p"))
+    routes.note(line("shared", tenant="globex"))
+    assert routes.noted == noted, "nothing new"
+    assert routes.known() == {"routes": ["shared"], "tenants": {"acme": "p", "globex": NO_AUDIT}}
+    other.restore(json.loads(json.dumps(routes.known())))
+    assert other.unaudited(line("shared", tenant="globex"))
+    settings = other.add("p", "", values())
+    assert other.of_line(line("shared")) is settings
