@@ -18,7 +18,6 @@ from typing import Any, Final
 from tenantgate.apply.core import nodes
 from tenantgate.apply.core.entities import from_tree
 from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
-from tenantgate.apply.stores import open_store
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import TenantsFile, deck_variables, load
 from tenantgate.config.compile import CompileOptions, compile_records
@@ -27,6 +26,7 @@ from tenantgate.config.render import RenderOptions, entities, with_options
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.difference import differences
 from tenantgate.policy.core.ports import PolicyStore, PublishNote, roll_back
+from tenantgate.policy.stores import open_store
 
 __all__ = ["apply", "history", "rollback", "status"]
 
@@ -127,7 +127,16 @@ class _Site:
     admin_urls: tuple[str, ...]
 
     def store(self) -> PolicyStore:
-        return open_store(with_options(self.file, self.options).gateway, self.environ)
+        """The store of ``gateway.policy``: the one of all nodes, else this node's file."""
+        gateway = with_options(self.file, self.options).gateway
+
+        def secret(name: str, value: str) -> str:
+            return deck_variables.value(value, self.environ, f"gateway.{name}")
+
+        # The file needs no key; only who may write it may publish.
+        url = gateway.policy.store and secret("policy.store", gateway.policy.store)
+        key = secret("encryption_key", gateway.encryption_key) if url else ""
+        return open_store(url, path=Path(gateway.policy.path), encryption_key=key)
 
 
 def _site(args: argparse.Namespace) -> _Site:
@@ -201,12 +210,8 @@ def _show(store: PolicyStore, changes: Changes) -> None:
     for line in differences(old, new):
         _say(line)
     for target, plan in changes.plans:
-        for word, found in (("+", plan.admit), ("~", plan.settle), ("-", plan.withdraw)):
-            for entity in found:
-                if entity.kind != "keyauth_credentials":
-                    _say(f"{word} {target.name}: {entity.kind[:-1]} {entity.name}")
-            if keys := sum(entity.kind == "keyauth_credentials" for entity in found):
-                _say(f"{word} {target.name}: {keys} key{'s'[: keys != 1]}")
+        for line in plan.in_words():
+            _say(f"{target.name}: {line}")
     if changes.empty:
         _say("no changes")
 
