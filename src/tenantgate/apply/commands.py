@@ -220,7 +220,7 @@ def _history(args: argparse.Namespace) -> int:
     store = _site(args).store()
     try:
         for info in store.history(args.number):
-            changed = f"{info.changed} tenant{'s'[: info.changed != 1]}"
+            changed = f"{info.changed} record{'s'[: info.changed != 1]}"
             _say(f"{info.number:>6}  {_date(info.at)}  {changed:>14}  {info.author}  {info.message}".rstrip())
     finally:
         store.close()
