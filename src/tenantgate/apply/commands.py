@@ -18,15 +18,15 @@ from typing import Any, Final
 from tenantgate.apply.core import nodes
 from tenantgate.apply.core.entities import from_tree
 from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
-from tenantgate.apply.stores import open_store
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import TenantsFile, deck_variables, load
-from tenantgate.config.compile import compile_records
+from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.load import TenantsFileError
 from tenantgate.config.render import RenderOptions, entities, with_options
 from tenantgate.errors import ConfigError
-from tenantgate.policy.core.difference import describe
+from tenantgate.policy.core.difference import differences
 from tenantgate.policy.core.ports import PolicyStore, PublishNote, roll_back
+from tenantgate.policy.stores import open_store
 
 __all__ = ["apply", "history", "rollback", "status"]
 
@@ -127,7 +127,16 @@ class _Site:
     admin_urls: tuple[str, ...]
 
     def store(self) -> PolicyStore:
-        return open_store(with_options(self.file, self.options).gateway, self.environ)
+        """The store of ``gateway.policy``: the one of all nodes, else this node's file."""
+        gateway = with_options(self.file, self.options).gateway
+
+        def secret(name: str, value: str) -> str:
+            return deck_variables.value(value, self.environ, f"gateway.{name}")
+
+        # The file needs no key; only who may write it may publish.
+        url = gateway.policy.store and secret("policy.store", gateway.policy.store)
+        key = secret("encryption_key", gateway.encryption_key) if url else ""
+        return open_store(url, path=Path(gateway.policy.path), encryption_key=key)
 
 
 def _site(args: argparse.Namespace) -> _Site:
@@ -177,7 +186,7 @@ def _targets(args: argparse.Namespace, site: _Site) -> list[Target]:
 def _apply(args: argparse.Namespace) -> int:
     start = CLOCK.monotonic()
     site = _site(args)
-    records = compile_records(site.file, site.options)
+    records = compile_records(site.file, CompileOptions(mock_url=site.options.mock_url))
     tree = deck_variables.resolve_tree(entities(site.file, site.options), site.environ)
     targets = _targets(args, site)
     store = site.store()
@@ -198,15 +207,11 @@ def _show(store: PolicyStore, changes: Changes) -> None:
     """The difference in words."""
     old = dict(store.records(changes.head, only=set(changes.records)))
     new = {tenant: record for tenant, record in changes.records.items() if record is not None}
-    for line in describe(old, new):
+    for line in differences(old, new):
         _say(line)
     for target, plan in changes.plans:
-        for word, found in (("+", plan.admit), ("~", plan.settle), ("-", plan.withdraw)):
-            for entity in found:
-                if entity.kind != "keyauth_credentials":
-                    _say(f"{word} {target.name}: {entity.kind[:-1]} {entity.name}")
-            if keys := sum(entity.kind == "keyauth_credentials" for entity in found):
-                _say(f"{word} {target.name}: {keys} key{'s'[: keys != 1]}")
+        for line in plan.in_words():
+            _say(f"{target.name}: {line}")
     if changes.empty:
         _say("no changes")
 
@@ -215,7 +220,7 @@ def _history(args: argparse.Namespace) -> int:
     store = _site(args).store()
     try:
         for info in store.history(args.number):
-            changed = f"{info.changed} tenant{'s'[: info.changed != 1]}"
+            changed = f"{info.changed} record{'s'[: info.changed != 1]}"
             _say(f"{info.number:>6}  {_date(info.at)}  {changed:>14}  {info.author}  {info.message}".rstrip())
     finally:
         store.close()
@@ -231,7 +236,7 @@ def _rollback(args: argparse.Namespace) -> int:
             _say(f"version {head} has the policies of version {args.version} already")
             return 0
         old = dict(store.records(head, only=changed))
-        for line in describe(old, dict(store.records(args.version, only=changed))):
+        for line in differences(old, dict(store.records(args.version, only=changed))):
             _say(line)
         note = _publish_note(args.message or f"rollback to version {args.version}")
         version = roll_back(store, args.version, expected=head, note=note)

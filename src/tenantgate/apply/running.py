@@ -93,19 +93,18 @@ class Run:
             for text in plan.notes:
                 self._say(f"{target.name}: {text}")
             if plan.freed or plan.admit:
-                with self._timed(f"{target.name}: {_counted('new', plan.admit)}"):
+                with self._timed(f"{target.name}: new tenants and keys are in"):
                     target.admit(plan)
         version = changes.head
         if changes.records:
             with self._timed("policies published"):
                 version = self._store.publish(changes.records, expected=changes.head, note=note())
         if version:
-            with self._timed(f"version {version} in force"):
+            with self._timed(f"version {version} in force on all nodes"):
                 wait_for_nodes(self._store, version, self._clock, self._say, self._timeout_s)
         for target, plan in changes.plans:
             if target.due(plan):
-                parts = [_counted("changed", plan.settle), _counted("gone", plan.withdraw)]
-                with self._timed(f"{target.name}: {', '.join(p for p in parts if p) or 'read anew'}"):
+                with self._timed(f"{target.name}: in step, and what is gone is out"):
                     target.finish(plan)
 
     @contextmanager
@@ -113,17 +112,6 @@ class Run:
         start = self._clock.monotonic()
         yield
         self._say(f"{what} ({self._clock.monotonic() - start:.1f} s)")
-
-
-def _counted(word: str, entities: Sequence[Entity]) -> str:
-    """``new: 1 consumer, 2 keys``."""
-    names = {"keyauth_credentials": "keys"}
-    counts: dict[str, int] = {}
-    for entity in entities:
-        kind = names.get(entity.kind, entity.kind)
-        counts[kind] = counts.get(kind, 0) + 1
-    parts = [f"{n} {kind if n != 1 else kind[:-1]}" for kind, n in counts.items()]
-    return f"{word}: {', '.join(parts)}" if parts else ""
 
 
 def wait_for_nodes(store: PolicyStore, version: int, clock: Clock, say: Say, timeout_s: float) -> None:

@@ -53,6 +53,13 @@ def render(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pluginserver", type=PurePosixPath, metavar="FILE", help="kong.conf: the plugin server"
     )
+    parser.add_argument(
+        "--attach",
+        action="append",
+        default=[],
+        metavar="PLUGIN",
+        help="kong.conf: a plugin for routes of your own, beside the engine: tenant-guardrails, …",
+    )
     parser.add_argument("--models-dir", type=PurePosixPath, metavar="DIR", help="kong.conf: the built models")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="kong.conf: one more setting"
@@ -165,7 +172,9 @@ def _kong_conf(args: argparse.Namespace, file: TenantsFile) -> str:
     names = ("prefix", "declarative_config", "plugins_dir", "pluginserver", "models_dir")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     size = file.gateway.limits.max_request_body_mb
-    return kong_conf(KongConfOptions(**given, max_request_body_mb=size, extra=extra))
+    return kong_conf(
+        KongConfOptions(**given, max_request_body_mb=size, attached=tuple(args.attach), extra=extra)
+    )
 
 
 def _write(path: Path | None, text: str, *, secret: bool) -> int:

@@ -14,8 +14,9 @@ from tenantgate.errors import ConfigError
 __all__ = ["LUA_PLUGINS", "KongConfOptions", "kong_conf", "socket_path"]
 
 PathText: TypeAlias = str | PurePath
+_ENGINE: Final = "tenantgate"
 LUA_PLUGINS: Final = ("tenantgate-request", "tenantgate-target")
-"""Plugins in files of Lua, below the folder of the plugins."""
+"""Plugins in Lua around the engine, below `KongConfOptions.plugins_dir`."""
 _SOCKET_MAX: Final = 107  # sun_path of Linux without its final zero
 
 
@@ -39,6 +40,8 @@ class KongConfOptions:
     """`gateway.limits.max_request_body_mb` of tenants.yaml."""
     ca_bundle: PathText | None = "/etc/ssl/certs/ca-certificates.crt"
     """Authorities that a provider's certificate is checked against; None: not checked, as Kong has it."""
+    attached: tuple[str, ...] = ()
+    """Plugins that are attached to routes one by one, beside the engine: each is a process of its own."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """More settings, or other values for these."""
 
@@ -107,12 +110,6 @@ Keep the plugin servers' deadlines below it.""",
         ),
         ("References such as {vault://env/NAME} read Kong's own environment.", {"vaults": "bundled"}),
     ]
-    out.append(
-        (
-            "Lua plugins lie beside those of the plugin servers.",
-            {"lua_package_path": f"{options.plugins_dir}/?.lua;;"},
-        )
-    )
     if options.ca_bundle:
         out.append(
             (
@@ -124,9 +121,13 @@ Keep the plugin servers' deadlines below it.""",
                 },
             )
         )
-    plugins = [plugin.name for plugin in features.plugins()]
+    known = [plugin.name for plugin in features.plugins()]
+    if unknown := sorted({*options.attached}.difference(known)):
+        raise ConfigError(f"plugins: {unknown[0]} is none of {', '.join(known)}")
+    plugins = [_ENGINE, *(name for name in known if name in options.attached)]
     servers: dict[str, str] = {
         "plugins": ",".join(["bundled", *LUA_PLUGINS, *plugins]),
+        "lua_package_path": f"{options.plugins_dir}/?.lua;;",
         "pluginserver_names": ",".join(plugins),
     }
     for name in plugins:

@@ -29,6 +29,9 @@ def _field(f: Field) -> dict[str, Any]:
     out["description"] = f.spec.description
     if f.required:
         out["required"] = True
+    elif f.optional and isinstance(f.shape, Record):
+        # Kong takes a record for required that doesn't say otherwise, and makes it of its fields' defaults.
+        out["required"] = False
     elif f.default is not None:
         default = _plain(f.default)
         # An empty Lua table encodes as {} and says nothing that a missing default doesn't; so such a field may be

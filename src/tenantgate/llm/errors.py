@@ -51,7 +51,6 @@ class Code(enum.StrEnum):
     GUARD_UNAVAILABLE = "guard_unavailable"
     ONLY_IF_CACHED = "only_if_cached"
     TENANTGATE_UNAVAILABLE = "tenantgate_unavailable"
-    CREDENTIAL_UNAVAILABLE = "credential_unavailable"
 
 
 class ErrorText(NamedTuple):

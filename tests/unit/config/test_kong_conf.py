@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tenantgate.config import KongConfOptions, kong_conf, load
 from tenantgate.config.kong_conf import LUA_PLUGINS, socket_path
 from tenantgate.errors import ConfigError
 from tenantgate.features import plugins
-from tenantgate.paths import plugins_dir
 
 from support import ROOT
 
@@ -32,21 +29,26 @@ def test_what_the_plugins_need_is_set() -> None:
     found = settings(kong_conf(KongConfOptions(max_request_body_mb=3)))
     assert found["nginx_http_client_body_buffer_size"] == found["nginx_http_client_max_body_size"] == "3m"
     assert found["nginx_http_lua_socket_read_timeout"] == "2s"
-    assert found["plugins"].split(",") == ["bundled", *LUA_PLUGINS, *(p.name for p in plugins())]
+    assert found["plugins"] == "bundled,tenantgate-request,tenantgate-target,tenantgate"
+    assert found["pluginserver_names"] == "tenantgate"
+    assert found["lua_package_path"] == "/opt/tenantgate/plugins/?.lua;;"
     assert found["database"] == "off"
     assert found["admin_listen"] == "off"
 
 
-def test_lua_plugins_are_found() -> None:
-    path = settings(kong_conf(KongConfOptions(plugins_dir=plugins_dir())))["lua_package_path"]
-    for name in LUA_PLUGINS:
-        for part in ("handler", "schema"):
-            assert Path(path.removesuffix(";;").replace("?", f"kong/plugins/{name}/{part}")).is_file()
+def test_plugins_for_routes_of_ones_own_are_attached_by_name() -> None:
+    names = [p.name for p in plugins()]
+    found = settings(kong_conf(KongConfOptions(attached=tuple(names))))
+    assert found["pluginserver_names"].split(",") == ["tenantgate", *names]
+    assert set(names) < set(found["plugins"].split(","))
+    with pytest.raises(ConfigError, match="plugins: tenant-x is none of"):
+        kong_conf(KongConfOptions(attached=("tenant-x",)))
 
 
-def test_each_plugin_has_its_server() -> None:
-    found = settings(kong_conf(KongConfOptions(prefix="/tmp/p", models_dir=None)))
-    name, *_ = found["pluginserver_names"].split(",")
+@pytest.mark.parametrize("name", ["tenantgate", "tenant-guardrails"])
+def test_each_plugin_has_its_server(name: str) -> None:
+    options = KongConfOptions(prefix="/tmp/p", models_dir=None, attached=("tenant-guardrails",))
+    found = settings(kong_conf(options))
     key = "pluginserver_" + name.replace("-", "_")
     socket = str(socket_path(KongConfOptions(prefix="/tmp/p"), name))
     assert found[f"{key}_socket"] == socket
@@ -73,3 +75,10 @@ def test_a_path_too_long_for_a_socket() -> None:
 def test_values_that_kong_would_cut(value: str) -> None:
     with pytest.raises(ConfigError, match="log_level"):
         kong_conf(KongConfOptions(extra={"log_level": value}))
+
+
+def test_lua_plugins_are_found() -> None:
+    path = settings(kong_conf(KongConfOptions(plugins_dir=plugins_dir())))["lua_package_path"]
+    for name in LUA_PLUGINS:
+        for part in ("handler", "schema"):
+            assert Path(path.removesuffix(";;").replace("?", f"kong/plugins/{name}/{part}")).is_file()

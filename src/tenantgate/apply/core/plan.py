@@ -41,6 +41,15 @@ class Plan:
     """The consumers' names by the ids that they have in Kong."""
     notes: tuple[str, ...] = ()
     """What the operator should know."""
+    known: frozenset[str] = field(default=frozenset(), repr=False)
+    """Ids of all that Kong has now."""
+
+    def in_words(self) -> list[str]:
+        """``+ 1 consumer, 2 keys``, ``~ plugin key-auth`` and ``- …``; consumers and keys are counted, others named."""
+        new = [e for e in (*self.admit, *self.settle) if e.id not in self.known]
+        changed = [e for e in (*self.admit, *self.settle) if e.id in self.known]
+        found = (("+", new), ("~", changed), ("-", self.withdraw))
+        return [f"{sign} {_listed(entities)}" for sign, entities in found if entities]
 
     @property
     def empty(self) -> bool:
@@ -79,7 +88,20 @@ def make_plan(current: State, wanted: Sequence[Entity], *, whole: bool) -> Plan:
         wanted=tuple(wanted),
         names={e.id: e.name for e in placed if e.kind == "consumers"},
         notes=tuple(known.notes),
+        known=frozenset(id_ for _, id_ in current),
     )
+
+
+def _listed(entities: Iterable[Entity]) -> str:
+    counts: dict[str, int] = {}
+    named: list[str] = []
+    for entity in entities:
+        if entity.kind in _OF_TENANTS:
+            kind = "key" if entity.kind == "keyauth_credentials" else "consumer"
+            counts[kind] = counts.get(kind, 0) + 1
+        else:
+            named.append(f"{entity.kind[:-1]} {entity.name}")
+    return ", ".join([*(f"{n} {kind}{'s'[: n != 1]}" for kind, n in counts.items()), *named])
 
 
 def _unchanged(current: State, entity: Entity) -> bool:

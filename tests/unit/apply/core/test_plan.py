@@ -124,7 +124,7 @@ def test_a_setting_of_the_gateway_changes_its_entities_and_no_others() -> None:
     target = MemoryKong(Fuse())
     apply([target], MemoryStore(), A1)
     made = make_plan(target.read(), wanted(A1, size=7), whole=False)
-    assert {e.name for e in made.settle} == {"request-size-limiting", "ai-proxy"}
+    assert {e.name for e in made.settle} == {"request-size-limiting", "ai-proxy", "tenantgate"}
     assert (made.admit, made.withdraw) == ((), ())
 
 
