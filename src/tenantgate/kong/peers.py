@@ -31,10 +31,8 @@ MOST: Final = 8
 """Processes of one plugin: what three bits of an id hold."""
 
 _INDEX_BITS: Final = 3
-_LINE: Final = struct.Struct(
-    "<dI?xxx"
-)  # when it last ticked (`time.monotonic`), events it works on, whether it is warm
-_LOAD: Final = struct.Struct("<I")
+_LINE: Final = struct.Struct("<dd?7x")  # last tick (`time.monotonic`), load, whether it is warm
+_LOAD: Final = struct.Struct("<d")
 _LOAD_AT: Final = 8
 _FRESH_S: Final = 0.3  # since its last tick: from then on a process may be stopped, or hang
 _WORTH_S: Final = 0.001  # to give a connection away, and to take it, costs a fifth of it
