@@ -95,6 +95,7 @@ class SqliteFile:
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         with self._lock, contextlib.suppress(sqlite3.Error):
+            self._identity = self._log_identity = None
             self._drop()
 
     def _drop(self) -> None:
@@ -110,15 +111,16 @@ class SqliteFile:
             self._pid = os.getpid()
         now = self._identify()
         if self._connection is not None and (now == self._identity or (now is None and self._keep_deleted)):
-            self._log_identity = _identity(self._log) or self._log_identity
             return self._connection
         self._drop()
         if now is not None:
-            self._remove_log_of_another_file()
+            if self._identity is not None and now[:2] != self._identity[:2]:
+                self._remove_log_of_another_file()
             self._connection = self._open()
             # Another file may lie there since: then the next use finds that out.
             self._identity = (*now[:2], *self._state()) if self._immutable else now
             self.opened += 1
+            self._log_identity = _identity(self._log)  # SQLite has made it, and it stays while the file is open
         return self._connection
 
     def _identify(self) -> tuple[object, ...] | None:
