@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tenantgate.config import KongConfOptions, kong_conf, load
 from tenantgate.config.kong_conf import LUA_PLUGINS, socket_path
 from tenantgate.errors import ConfigError
 from tenantgate.features import plugins
+from tenantgate.paths import plugins_dir
 
 from support import ROOT
 
