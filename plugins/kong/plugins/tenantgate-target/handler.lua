@@ -82,7 +82,7 @@ local function apply(decision)
       shared[name] = value
     end
   end
-  shared.tenantgate_reply_held = decision.reply_guard ~= false -- reply_head.lua asks for the guard's mark
+  shared.tenantgate_reply_held = decision.reply_guard ~= false -- then the engine's mark is asked for
   if not shared.tenantgate_reply_held then
     let_reply_through()
   end

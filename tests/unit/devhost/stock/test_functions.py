@@ -168,6 +168,20 @@ def test_a_reply_that_is_no_stream_gets_no_line_end() -> None:
     assert code.body(b"{}") == [b"{}", b""]
 
 
+@pytest.mark.parametrize(
+    ("provider", "noted", "line_end"),
+    [("openai", None, b"\n"), ("anthropic", "end_turn", b"\n"), ("gemini", None, b"")],
+)
+def test_on_a_route_for_all_providers_the_target_tells(
+    provider: str, noted: str | None, line_end: bytes
+) -> None:
+    texts = [scripts.END_OF_STREAM_OF_TARGET, scripts.ANTHROPIC_STOP_REASON_OF_TARGET]
+    code = Code(replied(200, EVENTS), body_filter=texts)
+    code.x.shared["tenantgate_provider"] = provider
+    assert code.body(*chunks("stop_reason", "end_turn"))[-1] == line_end
+    assert code.x.shared.get("tenantgate_finish_reason") == noted
+
+
 HELD = {"header_filter": [REPLY_GUARD_CHECK], "body_filter": [REPLY_GUARD_BODY]}
 
 
