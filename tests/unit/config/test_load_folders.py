@@ -74,8 +74,8 @@ def test_a_file_may_have_a_list_and_one_more(tmp_path: Path) -> None:
             [
                 "a.yaml:3: zzz: unknown field; known are version, gateway, defaults, tenants, tenant",
                 (
-                    "b.yaml:2: tenant.api_keys: required: Keys of the tenant's clients. Two keys at once allow a change "
-                    "of keys without interruption."
+                    "b.yaml:2: tenant.api_keys: required: Keys of the tenant's clients. Two keys at once allow a "
+                    "change of keys without interruption."
                 ),
                 "c.yaml:3: isn't YAML: expected the node content, but found '<stream end>'",
             ],
