@@ -98,12 +98,12 @@ TOPIC = "{name: topic, detector: denied_topics, phrases: [%s]}"
         (
             acme(rest=", compression: {deadline_ms: 200}"),
             acme(rest=", compression: {}"),
-            "compression deadline ms 200 → 300 ms",
+            "compression deadline 200 → 300 ms",
         ),
         (
             acme(rest=", compression: {}"),
             acme(rest=", compression: {deadline_ms: 300}"),
-            "compression deadline ms 300 ms, as before",
+            "compression deadline 300 ms, as before",
         ),
         (
             acme(rest=", cache: {cache_ttl: 60}"),
