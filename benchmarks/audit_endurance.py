@@ -92,17 +92,16 @@ class Platform:
         server.shutdown()
 
 
-def workers(servers: list[int]) -> list[int]:
-    """The audit workers: children of these plugin servers."""
+def workers(stack: Stack) -> list[int]:
+    """The audit worker of this gateway, whichever plugin server has started it."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            ours = parent in servers and b"tenantgate.audit.worker" in (stat.parent / "cmdline").read_bytes()
+            line = process.read_bytes()
         except OSError:
             continue
-        if ours:
-            found.append(int(stat.parent.name))
+        if b"tenantgate.audit.worker" in line and os.fsencode(stack.audit_dir) in line:
+            found.append(int(process.parent.name))
     return found
 
 
@@ -150,7 +149,7 @@ def main() -> int:
                     (platform.up.clear if round_ % 2 else platform.up.set)()
                     if round_ % 2:
                         servers = stack.pids(PLUGIN)
-                        whom = (workers(servers), servers, [*servers, *workers(servers)])[round_ // 2 % 3]
+                        whom = (workers(stack), servers, [*servers, *workers(stack)])[round_ // 2 % 3]
                         killer = threading.Timer(choose.uniform(0.1, 1.0), kill, [whom])
                         killer.start()
                     ids += pool.map(lambda n: ask(stack, n), range(part, min(part + step, args.requests)))

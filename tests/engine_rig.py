@@ -18,12 +18,13 @@ import yaml
 from aiohttp import web
 
 from devhost_rig import PluginServer
-from support import ROOT
 from tenantgate.devhost import gateway, readiness
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.mock_provider import Behaviour, MockProvider
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import free_port
+
+from support import ROOT
 
 KEY = "sk-provider-secret"
 SERVER = {
@@ -34,10 +35,7 @@ SERVER = {
             "Priority": 799,
             "Version": "0.1.0",
             "Phases": ["access", "response", "log"],
-            "Schema": {
-                "name": "tenantgate",
-                "fields": [{"config": {"type": "record", "fields": []}}],
-            },
+            "Schema": {"name": "tenantgate", "fields": [{"config": {"type": "record", "fields": []}}]},
         }
     ],
 }

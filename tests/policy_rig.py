@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -26,7 +26,7 @@ class Postgres:
             pytest.skip("no PostgreSQL server here")
         # Not below pytest's folder: it refuses to run as root, and others may not enter that one.
         self.folder = Path(tempfile.mkdtemp(prefix="tgpg"))
-        self._as: dict[str, object] = {}
+        self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
             user = pwd.getpwnam("nobody")
             os.chown(self.folder, user.pw_uid, user.pw_gid)
@@ -59,6 +59,6 @@ class Postgres:
             stderr=subprocess.DEVNULL,
             timeout=120,
             check=False,
-            **self._as,  # type: ignore[call-overload]
+            **self._as,
         )
         assert done.returncode == 0, argv[0]

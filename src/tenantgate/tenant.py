@@ -19,7 +19,7 @@ def slug(text: str) -> str:
 
     40 of ``[A-Za-z0-9_.-]`` at most stay as they are; other texts become ``~`` and a SHA-256 in hex.
     """
-    if len(text) <= _PLAIN_MAX and all(c in _PLAIN for c in text):
+    if len(text) <= _PLAIN_MAX and _PLAIN.issuperset(text):
         return text
     # "~" isn't a plain character, so a digest can never equal another text's plain form.
     return "~" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

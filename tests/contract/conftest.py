@@ -60,6 +60,10 @@ class Launched:
         head, _, body = data.partition(b"\r\n\r\n")
         return int(head.split(b" ")[1]), body.decode()
 
+    def pids(self) -> list[int]:
+        """The processes that take events, of a server with several."""
+        return [one["pid"] for one in self.health()["processes"] if one["ready"]]
+
     def health(self) -> dict[str, Any]:
         return json.loads(self.http("/healthz")[1])
 
@@ -124,11 +128,11 @@ def launched() -> Iterator[Launch]:
         yield launch
 
 
-@pytest.fixture(scope="session")
-def faulty() -> Iterator[Launched]:
+@pytest.fixture(scope="session", params=["1", "2"], ids=["one process", "two processes"])
+def faulty(request: pytest.FixtureRequest) -> Iterator[Launched]:
     """One server for all tests that leave it healthy."""
     with launching() as launch:
-        server = launch("faulty")
+        server = launch("faulty", "--processes", request.param)
         server.ready()
         yield server
 

@@ -131,6 +131,7 @@ def test_steps_may_come_on_other_connections(kong: KongClient) -> None:
             sock.close()
 
 
+@pytest.mark.parametrize("faulty", ["1"], indirect=True)  # what it holds is one process's
 @pytest.mark.parametrize("waiting", ["wait-at-gate", "wait-at-gate-first"])
 def test_a_slow_phase_does_not_serialise_others(faulty: Launched, waiting: str) -> None:
     with faulty.client() as one, faulty.client() as two:
@@ -218,6 +219,7 @@ def test_garbage_costs_its_connection_only(kong: KongClient, garbage: bytes) -> 
     assert run(kong, "nothing") == []
 
 
+@pytest.mark.parametrize("faulty", ["1"], indirect=True)  # what it holds is one process's
 def test_nothing_stays_behind(faulty: Launched) -> None:
     """2,000 events of all kinds of trouble: as many threads and descriptors as before."""
 

@@ -13,6 +13,7 @@ import pytest
 from audit_rig import journal_line, request_id
 from tenantgate.cli import main
 from tenantgate.devhost.client import Client, Reply
+from tenantgate.devhost.stack import Stack
 
 from gateway import Gateway
 from support import Load, until, whole_lines
@@ -121,17 +122,16 @@ def test_a_trace_goes_on(gateway: Gateway, records: Records) -> None:
     assert (found["trace_id"], found["parent_id"]) == (trace, "00f067aa0ba902b7")
 
 
-def children(pids: list[int]) -> list[int]:
-    """The worker: the child of the plugin's server."""
+def workers(stack: Stack) -> list[int]:
+    """The worker of the gateway's folder, whichever plugin server has started it."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            after = stat.read_text().rpartition(")")[2].split()
-            line = (stat.parent / "cmdline").read_bytes()
+            line = process.read_bytes()
         except OSError:
             continue
-        if int(after[1]) in pids and b"tenantgate.audit.worker" in line:
-            found.append(int(stat.parent.name))
+        if b"tenantgate.audit.worker" in line and os.fsencode(stack.audit_dir) in line:
+            found.append(int(process.parent.name))
     return found
 
 
@@ -141,11 +141,11 @@ def test_no_record_is_lost_or_doubled_when_processes_are_killed(
 ) -> None:
     client = gateway.client("acme")
     # The worker starts with the first request that a living plugin sees.
-    until(lambda: client.chat(gateway.fresh()) and children(gateway.stack.pids(PLUGIN)), bool, what="worker")
+    until(lambda: client.chat(gateway.fresh()) and workers(gateway.stack), bool, what="worker")
     with Load(lambda n: client.chat(f"How many legs have {n} dogs?")) as load:
         for _ in range(2):
             server = gateway.stack.pids(PLUGIN)
-            worker = until(lambda: children(gateway.stack.pids(PLUGIN)), bool, what="worker")
+            worker = until(lambda: workers(gateway.stack), bool, what="worker")
             for pid in {"worker": worker, "server": server, "both": [*server, *worker]}[whom]:
                 try:
                     os.kill(pid, signal.SIGKILL)
@@ -155,7 +155,7 @@ def test_no_record_is_lost_or_doubled_when_processes_are_killed(
     assert not load.errors
     assert {r.status for r in load.replies} == {200}
     sent = {r.headers["x-kong-request-id"] for r in load.replies}
-    until(lambda: client.chat(gateway.fresh()) and children(gateway.stack.pids(PLUGIN)), bool, what="worker")
+    until(lambda: client.chat(gateway.fresh()) and workers(gateway.stack), bool, what="worker")
     seen = until(
         lambda: [i for r in records.all() if (i := r["request"].get("id")) in sent],
         lambda found: len(set(found)) == len(sent),
@@ -171,9 +171,9 @@ def test_after_a_restart_a_request_without_a_key_is_enough_to_deliver_what_was_l
     gateway: Gateway, records: Records
 ) -> None:
     client = gateway.client("acme")
-    until(lambda: client.chat(gateway.fresh()) and children(gateway.stack.pids(PLUGIN)), bool, what="worker")
+    until(lambda: client.chat(gateway.fresh()) and workers(gateway.stack), bool, what="worker")
     server = gateway.stack.pids(PLUGIN)
-    for pid in (*server, *children(server)):
+    for pid in (*server, *workers(gateway.stack)):
         os.kill(pid, signal.SIGKILL)
     until(
         lambda: gateway.stack.pids(PLUGIN), lambda pids: bool(pids) and pids != server, what="plugin server"
@@ -181,7 +181,7 @@ def test_after_a_restart_a_request_without_a_key_is_enough_to_deliver_what_was_l
     with (gateway.stack.audit_dir / "journal.jsonl").open("ab") as journal:
         journal.write(journal_line(0xFEED))  # Kong had written it when all ended
     nobody = Client(url=client.url, key="nobody", model=client.model)
-    until(lambda: nobody.chat("hello") and children(gateway.stack.pids(PLUGIN)), bool, what="worker")
+    until(lambda: nobody.chat("hello") and workers(gateway.stack), bool, what="worker")
     (found,) = until(
         lambda: [r for r in records.all() if r["id"] == request_id(0xFEED)], bool, what="what was left"
     )

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def shared_world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineWorld]:
+def shared_world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EngineWorld]:
     if request.config.getoption("--gateway-url"):
         pytest.skip("starts a gateway of its own")
     folder = tmp_path_factory.mktemp("lua")
@@ -73,8 +75,12 @@ def test_a_request_goes_to_its_target(
 
 def test_what_the_engine_is_given(world: EngineWorld) -> None:
     raw = b'{"messages": "' + b"\xff\xfe" * 20_000 + b'"}'  # more than nginx keeps in memory
-    world.decision = world.decide(state={"n": [1, {"bytes": b"\xff"}]}, keep_body=True, shared={"tg_note": "n"})
-    status, headers, _ = world.send(raw, "/v1/llm/openai/gpt-4o/chat/completions?secret=1", X_Other="caf\u00e9")
+    world.decision = world.decide(
+        state={"n": [1, {"bytes": b"\xff"}]}, keep_body=True, shared={"tg_note": "n"}
+    )
+    status, headers, _ = world.send(
+        raw, "/v1/llm/openai/gpt-4o/chat/completions?secret=1", X_Other="caf\u00e9"
+    )
     assert status == 400  # of ai-proxy
     (told,) = world.requests
     assert told["body"].encode("utf-8", "surrogateescape") == raw
@@ -96,7 +102,8 @@ def test_what_the_engine_is_given(world: EngineWorld) -> None:
 def test_the_decision_is_applied(world: EngineWorld) -> None:
     body = json.dumps(chat("rewritten", model="m1")).encode()
     world.decision = world.decide(
-        body=body, headers={"X-Cache-Status": "Miss", "X-Bad": "a\r\nX-Worse: 1", "X Bad": "1", "X-Table": {"a": "b"}}
+        body=body,
+        headers={"X-Cache-Status": "Miss", "X-Bad": "a\r\nX-Worse: 1", "X Bad": "1", "X-Table": {"a": "b"}},
     )
     status, headers, _ = world.send(chat("original", model="alias"))
     assert status == 200
@@ -128,10 +135,16 @@ def test_of_the_client_nothing_but_its_body_reaches_the_provider(world: EngineWo
 def test_a_reply_is_packed_only_for_those_who_take_it(world: EngineWorld) -> None:
     world.decision = world.decide("anthropic", target={"accept_encoding": "gzip, identity"})
     _, headers, body = world.send(chat(), Accept_Encoding="br, gzip")
-    assert (headers.get("content-encoding"), world.asked()["headers"]["Accept-Encoding"]) == ("gzip", "gzip, identity")
+    assert (headers.get("content-encoding"), world.asked()["headers"]["Accept-Encoding"]) == (
+        "gzip",
+        "gzip, identity",
+    )
     assert b"mock answer" in gzip.decompress(body)
     _, headers, body = world.send(chat(), Accept_Encoding="br")
-    assert (headers.get("content-encoding"), world.asked()["headers"]["Accept-Encoding"]) == (None, "identity")
+    assert (headers.get("content-encoding"), world.asked()["headers"]["Accept-Encoding"]) == (
+        None,
+        "identity",
+    )
     assert b"mock answer" in body
 
 
@@ -245,7 +258,9 @@ def settle(world: EngineWorld, **decision: Any) -> None:
 
 def test_the_last_decision_holds(world: EngineWorld) -> None:
     settle(world)
-    status, headers, _ = world.send(b'{"model": "fast", "messages": [{"role": "user", "content": "Hi", "x": []}]}')
+    status, headers, _ = world.send(
+        b'{"model": "fast", "messages": [{"role": "user", "content": "Hi", "x": []}]}'
+    )
     assert (status, world.asked()["model"]) == (200, "m1")
     assert b'"x":[]' in world.sent_body()
     logged, _ = world.logged(headers)
@@ -264,7 +279,13 @@ def test_a_dead_engine(world: EngineWorld) -> None:
 
 @pytest.mark.parametrize(
     "decision",
-    [{"fail_closed": True}, {"reply_guard": True}, {"fail_closed": None}, {"reply_guard": None}, {"fail_closed": 0}],
+    [
+        {"fail_closed": True},
+        {"reply_guard": True},
+        {"fail_closed": None},
+        {"reply_guard": None},
+        {"fail_closed": 0},
+    ],
     ids=str,
 )
 def test_closed_models_are_refused(world: EngineWorld, decision: dict[str, Any]) -> None:

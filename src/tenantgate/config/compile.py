@@ -84,7 +84,7 @@ def references(policy: TenantPolicy) -> frozenset[str]:
 
 
 def referenceable_fields() -> Mapping[str, tuple[str, ...]]:
-    """By section the paths of its fields that may be vault references, such as ``webhook.secret``; ``[]`` for a list."""
+    """By section the paths of fields that may be vault references, such as ``webhook.secret``; ``[]`` for a list."""
     found = _referenceable(features.FEATURES)
     return {section: tuple(".".join(secret.path) for secret in secrets) for section, secrets in found.items()}
 

@@ -11,11 +11,11 @@ from typing import Final, TypeAlias
 from tenantgate import features
 from tenantgate.errors import ConfigError
 
-__all__ = ["KongConfOptions", "kong_conf", "socket_path"]
+__all__ = ["LUA_PLUGINS", "KongConfOptions", "kong_conf", "socket_path"]
 
 PathText: TypeAlias = str | PurePath
 _ENGINE: Final = "tenantgate"
-_LUA: Final = ("tenantgate-request", "tenantgate-target")
+LUA_PLUGINS: Final = ("tenantgate-request", "tenantgate-target")
 """Plugins in Lua around the engine, below `KongConfOptions.plugins_dir`."""
 _SOCKET_MAX: Final = 107  # sun_path of Linux without its final zero
 
@@ -126,7 +126,7 @@ Keep the plugin servers' deadlines below it.""",
         raise ConfigError(f"plugins: {unknown[0]} is none of {', '.join(known)}")
     plugins = [_ENGINE, *(name for name in known if name in options.attached)]
     servers: dict[str, str] = {
-        "plugins": ",".join(["bundled", *_LUA, *plugins]),
+        "plugins": ",".join(["bundled", *LUA_PLUGINS, *plugins]),
         "lua_package_path": f"{options.plugins_dir}/?.lua;;",
         "pluginserver_names": ",".join(plugins),
     }

@@ -1,4 +1,4 @@
-"""Read tenants.yaml, or a folder of such files: every problem at once, each with its line, its field and what is right."""
+"""Read tenants.yaml, or a folder of such files: all problems at once, each with its line, its field and what is right."""
 
 from __future__ import annotations
 
@@ -87,25 +87,14 @@ class _Loading:
 
     def file(self) -> model.TenantsFile | None:
         """The whole, or None where there are `problems`."""
-        parts = [self._part(*pair) for pair in zip(self._readers, self._sources, strict=True)]
         given: dict[str, Any] = {}
         tenants: list[model.Tenant] = []
-        for reader, part in zip(self._readers, parts, strict=True):
-            if part is None:
-                continue
-            for name in ("gateway", "defaults"):
-                if (value := getattr(part, name)) is not None:
-                    first = self._shared.setdefault(name, _Place(reader, name))
-                    if first.reader is not reader:
-                        reader.add(None, name, f"is {first} already; it is for all files")
-                    given.setdefault(name, value)
-            for i, tenant in enumerate(part.tenants):
-                tenants.append(tenant)
-                self._tenants.append(_Place(reader, f"tenants[{i}]"))
-            if part.tenant is not None:
-                tenants.append(part.tenant)
-                self._tenants.append(_Place(reader, "tenant"))
-        if any(r.problems for r in self._readers):
+        for reader, source in zip(self._readers, self._sources, strict=True):
+            part = self._part(reader, source)
+            if part is not None:
+                self._share(reader, part, given)
+                tenants += self._own(reader, part)
+        if self._wrong:
             return None
         if not tenants:
             where = f"{self._name}:1" if len(self._sources) == 1 else self._name
@@ -115,9 +104,30 @@ class _Loading:
         for path, what in file.problems():
             self._gateway.add(None, path, what)
         self._check_unique(file)
-        if not any(r.problems for r in self._readers):
+        if not self._wrong:
             self._check_plugins(file)
-        return None if any(r.problems for r in self._readers) else file
+        return None if self._wrong else file
+
+    @property
+    def _wrong(self) -> bool:
+        return any(reader.problems for reader in self._readers)
+
+    def _share(self, reader: NodeReader, part: model.FilePart, given: dict[str, Any]) -> None:
+        """Take what holds for all tenants, which one file may have."""
+        for name in ("gateway", "defaults"):
+            if (value := getattr(part, name)) is not None:
+                first = self._shared.setdefault(name, _Place(reader, name))
+                if first.reader is not reader:
+                    reader.add(None, name, f"is {first} already; it is for all files")
+                given.setdefault(name, value)
+
+    def _own(self, reader: NodeReader, part: model.FilePart) -> Iterator[model.Tenant]:
+        for i, tenant in enumerate(part.tenants):
+            self._tenants.append(_Place(reader, f"tenants[{i}]"))
+            yield tenant
+        if part.tenant is not None:
+            self._tenants.append(_Place(reader, "tenant"))
+            yield part.tenant
 
     @property
     def _gateway(self) -> NodeReader:

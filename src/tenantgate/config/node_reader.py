@@ -1,4 +1,4 @@
-"""One file of tenants.yaml's format, from YAML's nodes to the classes of `model`: every problem with its line and field."""
+"""One file of tenants.yaml's format, from YAML's nodes to the classes of `model`: problems with their lines and fields."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SectionMemo = dict[Any, dict[str, Any]]
 class NodeReader:
     """Walks the nodes of one file beside the classes of `model`.
 
-    With `noting` it keeps where each value stands, for the problems that are found later. Without, which takes a third of
-    the time and memory, only the number of problems counts: whoever finds some reads again with `noting`.
+    With `noting` it keeps where each value stands, for the problems that are found later. Without, which takes less
+    time and memory, problems have no places and only their number counts: whoever finds some reads again with it.
     """
 
     def __init__(self, name: str, *, noting: bool, sections: SectionMemo) -> None:
@@ -79,12 +79,15 @@ class NodeReader:
                 sections[name] = self._known_section(entry, value, at)
             elif not _is_null(value):  # null counts as not given, as in Kong
                 (given if name in own else sections)[name] = self._field(entry, value, at)
-        for f in own.values():
-            if f.required and f.name not in given:
-                self.add(node, join(where, f.name), f"required: {f.spec.description}")
+        missing = [f for f in own.values() if f.required and f.name not in given]
+        for f in missing:
+            self.add(node, join(where, f.name), f"required: {f.spec.description}")
         if len(self.problems) > before:
             return None
-        made = cls(**given, **({model.SECTIONS: sections} if sections else {}))
+        return self._made(cls(**given, **({model.SECTIONS: sections} if sections else {})), where)
+
+    def _made(self, made: T, where: str) -> T:
+        """`made`, after noting what doesn't fit together in it."""
         for path, what in getattr(made, "problems", tuple)():
             self.add(None, join(where, path), what)
         return made

@@ -25,8 +25,8 @@ class Source:
 def sources(path: Path) -> list[Source]:
     """The file at `path` and those of the folder beside it whose name ends in ``.d``; or those of the folder at `path`.
 
-    Of a folder each ``*.yaml`` and ``*.yml`` directly in it counts, in the order of their names, hidden ones excepted. A
-    folder in it is a mistake, since its tenants would be missing, and so is a link to what isn't in the folder.
+    Of a folder each ``*.yaml`` and ``*.yml`` directly in it counts, in the order of their names, hidden ones excepted.
+    A folder in it is a mistake, since its tenants would be missing, and so is a link to what isn't in the folder.
 
     Raises:
         ConfigError: the file can't be read, the folder can't be listed, or it holds no such file.

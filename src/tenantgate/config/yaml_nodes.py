@@ -1,7 +1,7 @@
 """YAML text to PyYAML's nodes, from the events of libyaml's parser.
 
-PyYAML's own composer is some ten times as slow. This one also hands out a long list of the root entry by entry, so that
-a file of many tenants is never in memory as a whole; refuses deep nesting before it could exhaust the stack; and refuses
+PyYAML's own composers are several times as slow. This one also hands out a list of the root entry by entry, so that a
+file of many tenants is never in memory as a whole; refuses deep nesting before it could exhaust the stack; and refuses
 aliases that stand for more values than any file has.
 """
 

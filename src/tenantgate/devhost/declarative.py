@@ -24,7 +24,9 @@ __all__ = ["load_text", "read"]
 # kong/db/schema/others/declarative_config.lua: ids are made from the names in this namespace.
 _NAMESPACE: Final = uuid.UUID("fd02801f-0957-4a15-a55a-c8d9606f30b5")
 _PORTS: Final = {"http": 80, "https": 443}
-_NAMED: Final = re.compile(r"(?<!\\)\(\?<(?=[A-Za-z_])")  # a named group in Rust, whose regexes Kong's router has
+_NAMED: Final = re.compile(
+    r"(?<!\\)\(\?<(?=[A-Za-z_])"
+)  # a named group in Rust, whose regexes Kong's router has
 _TOP: Final = {"services", "routes", "consumers", "plugins", "keyauth_credentials", "acls"}
 _IGNORED: Final = {"_format_version", "_transform", "_info", "_comment"}
 _ROUTE: Final = {

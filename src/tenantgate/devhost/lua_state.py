@@ -93,7 +93,9 @@ class LuaState:
         globals_[b"kong"], globals_[b"ngx"] = self._host[b"kong"], self._host[b"ngx"]
         self._sandbox = self._load_sandbox(settings or {})
         self.names = frozenset(lua.from_bytes(n) for n in self._host[b"names"]().values())
-        self._run, self._filter, self._request = (self._host[n] for n in (b"run", b"filter", b"request"))
+        self._run, self._filter, self._request, self._collect = (
+            self._host[n] for n in (b"run", b"filter", b"request", b"collected")
+        )
 
     def _load(self, name: str, *arguments: Any) -> Any:
         self._chunks.add(f"{name}.lua")
@@ -299,7 +301,7 @@ class LuaState:
     def _collected(self, names: Sequence[str]) -> Held:
         """``ngx.ctx.plugins`` with its response phase; in plain values the names that Lua has taken out of it."""
         given = tuple(names)
-        plugins = self._host[b"collected"](self._lua.table_from([n.encode() for n in given]))
+        plugins = self._collect(self._lua.table_from([n.encode() for n in given]))
 
         def removed() -> list[str]:
             phase = plugins[b"response"]

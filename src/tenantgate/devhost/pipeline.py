@@ -12,7 +12,16 @@ import aiohttp
 from multidict import CIMultiDict
 
 from tenantgate.devhost.entities import GatewayConfig, PluginConfig
-from tenantgate.devhost.exchange import Answer, Exchange, Exited, Held, Phase, Upstream, error_body, status_message
+from tenantgate.devhost.exchange import (
+    Answer,
+    Exchange,
+    Exited,
+    Held,
+    Phase,
+    Upstream,
+    error_body,
+    status_message,
+)
 from tenantgate.devhost.external import ExternalPlugin, StartError
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.lua_plugins import LuaPlugin

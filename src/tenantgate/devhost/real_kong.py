@@ -59,7 +59,12 @@ class RealKong:
         # Some builds bring a path of their own in the environment, which comes before the file's.
         lua_path = {"KONG_LUA_PACKAGE_PATH": kong_conf.load(self._conf).lua_package_path}
         done = subprocess.run(
-            command, env={**environ, **lua_path}, capture_output=True, text=True, timeout=_START_S, check=False
+            command,
+            env={**environ, **lua_path},
+            capture_output=True,
+            text=True,
+            timeout=_START_S,
+            check=False,
         )
         self._log.write_text(done.stdout + done.stderr, encoding="utf-8")
         if done.returncode != 0:

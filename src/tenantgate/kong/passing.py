@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tenantgate.kong import figures
 from tenantgate.kong.peers import EventIds, Passed, Peer, rejects
 
 if TYPE_CHECKING:
     from tenantgate.kong.connection import Connection
+    from tenantgate.kong.event import Event
     from tenantgate.kong.ledger import Ledger
     from tenantgate.kong.poller import Poller
     from tenantgate.kong.wire import Call
 
 __all__ = ["Passing"]
+
+_NEWEST: Final = 1 / 16  # the part of the newest event in the mean
 
 
 class Passing:
@@ -29,15 +34,18 @@ class Passing:
         self,
         peer: Peer | None,
         *,
-        load: Callable[[], int],
+        idle: Callable[[], int],
         conns: dict[int, Connection],
         poller: Poller,
         ledger: Ledger | None,
     ) -> None:
-        """`load` tells how many events this process works on; `conns` are its connections by descriptor."""
-        self._peer, self._load, self._conns = peer, load, conns
+        """`idle` tells how many events only wait for Kong; `conns` are this process's connections by descriptor."""
+        self._peer, self._idle, self._conns = peer, idle, conns
         self._poller, self._ledger = poller, ledger
         self.ids = EventIds(0 if peer is None else peer.index)
+        self._lock = threading.Lock()
+        self._mean_s: dict[str, float] = {}  # processor time of a phase, of late
+        self._at_work: Counter[str] = Counter()
 
     @property
     def alone(self) -> bool:
@@ -61,18 +69,38 @@ class Passing:
         """Say that this process lives, and whether it takes events."""
         if self._peer is not None:
             self._peer.tick(now, warm=warm)
-            self._peer.set_load(self._load())
+            self._peer.set_load(self._load_s())
 
-    def tell_load(self) -> None:
-        """The load has changed."""
+    def begins(self, event: Event) -> None:
+        """This process runs it."""
         if self._peer is not None:
-            self._peer.set_load(self._load())
+            with self._lock:
+                self._at_work[event.phase] += 1
+            self._peer.set_load(self._load_s())
+
+    def ended(self, event: Event) -> None:
+        """It runs it no more."""
+        if self._peer is not None:
+            with self._lock:
+                self._at_work[event.phase] -= 1
+                mean_s = self._mean_s.get(event.phase, 0.0)
+                self._mean_s[event.phase] = mean_s + (event.turn.used_s - mean_s) * _NEWEST
+            self._peer.set_load(self._load_s())
+
+    def _load_s(self) -> float:
+        """Processor time that the events in progress will take, as far as others tell."""
+        found = list(self._at_work.items())
+        count = sum(number for _, number in found)
+        if not count:
+            return 0.0
+        total_s = sum(self._mean_s.get(phase, 0.0) * number for phase, number in found)
+        return total_s * max(0, count - self._idle()) / count
 
     def event(self, conn: Connection, call: Call) -> bool:
         """Give an event that has only come to a process with less to do, if there is one; whether that was done."""
         if self._peer is None:
             return False
-        index = self._peer.idler(self._load())
+        index = self._peer.idler(self._load_s())
         return index is not None and self._give(conn, call, index)
 
     def step(self, number: int, conn: Connection, call: Call) -> bool:

@@ -31,12 +31,11 @@ MOST: Final = 8
 """Processes of one plugin: what three bits of an id hold."""
 
 _INDEX_BITS: Final = 3
-_LINE: Final = struct.Struct(
-    "<dI?xxx"
-)  # when it last ticked (`time.monotonic`), events it works on, whether it is warm
-_LOAD: Final = struct.Struct("<I")
+_LINE: Final = struct.Struct("<dd?7x")  # last tick (`time.monotonic`), load, whether it is warm
+_LOAD: Final = struct.Struct("<d")
 _LOAD_AT: Final = 8
 _FRESH_S: Final = 0.3  # since its last tick: from then on a process may be stopped, or hang
+_WORTH_S: Final = 0.001  # to give a connection away, and to take it, costs a fifth of it
 _INLINE: Final = 32 * 1024  # a larger message goes into a file in memory: it must not fill the inbox
 
 Passed = tuple[socket.socket, Call]
@@ -100,17 +99,17 @@ class Peers:
         load = self._line(index)[1]
         _LINE.pack_into(self._lines, index * _LINE.size, now, load, warm)
 
-    def set_load(self, index: int, load: int) -> None:
-        """Say how many events a process works on."""
-        _LOAD.pack_into(self._lines, index * _LINE.size + _LOAD_AT, max(0, load))
+    def set_load(self, index: int, load_s: float) -> None:
+        """Say how much processor time the events will take that a process works on."""
+        _LOAD.pack_into(self._lines, index * _LINE.size + _LOAD_AT, load_s)
 
-    def warm(self, index: int, now: float) -> int | None:
-        """How many events a process works on, if it is warm and not known to have stopped."""
+    def warm(self, index: int, now: float) -> float | None:
+        """The load of a process, if it is warm and not known to have stopped."""
         ticked, load, warm = self._line(index)
         return load if warm and now - ticked < _FRESH_S else None
 
-    def _line(self, index: int) -> tuple[float, int, bool]:
-        found: tuple[float, int, bool] = _LINE.unpack_from(self._lines, index * _LINE.size)
+    def _line(self, index: int) -> tuple[float, float, bool]:
+        found: tuple[float, float, bool] = _LINE.unpack_from(self._lines, index * _LINE.size)
         return found
 
     def inbox(self, index: int) -> int:
@@ -189,23 +188,23 @@ class Peer:
         """Say that this process lives, and whether it takes events."""
         self._peers.tick(self.index, now, warm=warm)
 
-    def set_load(self, load: int) -> None:
-        """Say how many events this process works on."""
-        self._peers.set_load(self.index, load)
+    def set_load(self, load_s: float) -> None:
+        """See `Peers.set_load`."""
+        self._peers.set_load(self.index, load_s)
 
     def another_is_warm(self) -> bool:
         """Whether somebody else takes events."""
         now = time.monotonic()
         return any(self._peers.warm(i, now) is not None for i in self._others)
 
-    def idler(self, load: int) -> int | None:
-        """The process that works on the fewest events, where that is worth a change: on none, or on two fewer."""
-        if not load:
+    def idler(self, load_s: float) -> int | None:
+        """The process with the least to do, where it is worth while to give it an event: with half of `load_s`."""
+        if load_s < _WORTH_S:
             return None
         now = time.monotonic()
         loads = [(found, i) for i in self._others if (found := self._peers.warm(i, now)) is not None]
-        least, index = min(loads, default=(load, -1))
-        return index if least < load and (least == 0 or least + 1 < load) else None
+        least_s, index = min(loads, default=(load_s, -1))
+        return index if load_s - least_s >= max(_WORTH_S, load_s / 2) else None
 
     def has(self, index: int) -> bool:
         """Whether there is another process with this index."""

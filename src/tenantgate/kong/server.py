@@ -111,7 +111,9 @@ class Server:
         self._ticked_at = time.monotonic()
         self._conns: dict[int, Connection] = {}
         self._events: dict[int, Event] = {}
-        self._passing = Passing(peer, load=self._load, conns=self._conns, poller=self._poller, ledger=ledger)
+        self._passing = Passing(
+            peer, idle=lambda: self._turns.idle, conns=self._conns, poller=self._poller, ledger=ledger
+        )
         self._deadlines = Deadlines(self._wake_by)
         # Events that ended before their last Step, and whether its answer rejects.
         self._late: Bounded[int, bool] = Bounded(_LATE_STEPS)
@@ -139,15 +141,14 @@ class Server:
 
     def ready(self) -> tuple[bool, str]:
         """Whether events are taken and run, and why not."""
-        if self._stopping is not None:
-            return False, "stopping"
-        if not self._warm:
-            return False, "warming up"
-        if self._pool.stuck:
-            return False, "threads stuck"
-        if self._pool.full:
-            return False, "overloaded"
-        return True, "ready"
+        problems = {
+            "stopping": self._stopping is not None,
+            "warming up": not self._warm,
+            "threads stuck": self._pool.stuck > 0,
+            "overloaded": self._pool.full,
+        }
+        first = next((text for text, there in problems.items() if there), None)
+        return first is None, first or "ready"
 
     def run(self) -> int:
         """Serve until `stop`; gives the exit status. What is in progress has then ended, or had a second."""
@@ -433,9 +434,6 @@ class Server:
             self.refuse(conn, call.msgid, str(error), "no_instance")
         return None
 
-    def _load(self) -> int:
-        return len(self._events) - self._turns.idle
-
     def _event(self, conn: Connection, call: Call, *, here: bool, final: bool) -> Event | None:
         argument = call.argument if isinstance(call.argument, dict) else {}
         number = argument.get("InstanceId")
@@ -466,7 +464,7 @@ class Server:
             turns=self._turns,
         )
         self._events[event.id] = event
-        self._passing.tell_load()
+        self._passing.begins(event)
         refused, run_here = self._pool.admit(event, here=here)
         if refused is not None:
             refused.evict()
@@ -475,8 +473,7 @@ class Server:
         return event if run_here else None
 
     def _step(self, conn: Connection, call: Call) -> None:
-        argument = call.argument if isinstance(call.argument, dict) else {}
-        given = argument.get("EventId")
+        given = call.argument.get("EventId") if isinstance(call.argument, dict) else None
         number = given if isinstance(given, int) and given >= 0 else 0
         event = self._events.get(number)
         if event is not None and event.step(conn, call):
@@ -498,7 +495,7 @@ class Server:
         if outcome in {Outcome.LATE, Outcome.OVERLOAD}:
             self._late.put(event.id, event.instance.policy.rejects(event.phase))
         self._events.pop(event.id, None)
-        self._passing.tell_load()
+        self._passing.ended(event)
         figures.events.inc(phase=event.phase, outcome=outcome)
         figures.event_seconds.observe(time.monotonic() - event.arrived, phase=event.phase)
         if self._stopping is not None:

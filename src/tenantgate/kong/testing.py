@@ -6,6 +6,7 @@ Both are part of the product, so that plugin authors test against the same rules
 from __future__ import annotations
 
 import json
+import select
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -212,7 +213,7 @@ class KongClient:
         self._msgid += 1
         msgid = self._msgid
         own = sock is None
-        line = (self._idle.pop() if self._idle else self.connect()) if sock is None else sock
+        line = self._pooled() if sock is None else sock
         try:
             line.sendall(pack_as_kong([0, msgid, f"plugin.{method}", [argument]]))
             reply = self._receive(line)
@@ -227,6 +228,15 @@ class KongClient:
         if reply.error is not None:
             raise KongError(reply.error)
         return reply.result
+
+    def _pooled(self) -> socket.socket:
+        """The connection that was used last and is open yet, or a new one."""
+        while self._idle:
+            line = self._idle.pop()
+            if not select.select([line], [], [], 0)[0]:
+                return line
+            line.close()  # as nginx forgets one that its other side closes
+        return self.connect()
 
     @staticmethod
     def _receive(line: socket.socket) -> Reply:

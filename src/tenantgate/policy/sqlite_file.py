@@ -51,6 +51,7 @@ class SqliteFile:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[object, ...] | None = None
+        self._log_identity: tuple[int, int] | None = None
         self._immutable = False
         self._pid = os.getpid()
 
@@ -94,6 +95,7 @@ class SqliteFile:
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         with self._lock, contextlib.suppress(sqlite3.Error):
+            self._identity = self._log_identity = None
             self._drop()
 
     def _drop(self) -> None:
@@ -112,21 +114,21 @@ class SqliteFile:
             return self._connection
         self._drop()
         if now is not None:
+            if self._identity is not None and now[:2] != self._identity[:2]:
+                self._remove_log_of_another_file()
             self._connection = self._open()
             # Another file may lie there since: then the next use finds that out.
             self._identity = (*now[:2], *self._state()) if self._immutable else now
             self.opened += 1
+            self._log_identity = _identity(self._log)  # SQLite has made it, and it stays while the file is open
         return self._connection
 
     def _identify(self) -> tuple[object, ...] | None:
         try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return None
+            found = _identity(self.path)
         except OSError as error:
             raise UnavailableError(f"{self.path}: {error.strerror}") from None
-        # A file that is open keeps its number, so another one can't have it.
-        return (found.st_dev, found.st_ino, *(self._state() if self._immutable else ()))
+        return None if found is None else (*found, *(self._state() if self._immutable else ()))
 
     def _state(self) -> tuple[object, ...]:
         """What tells that somebody has written a file that can't be written here: SQLite doesn't look for it then."""
@@ -134,6 +136,17 @@ class SqliteFile:
             found = self.path.stat()
             return found.st_mtime_ns, found.st_size, self._log.exists()
         return ()
+
+    def _remove_log_of_another_file(self) -> None:
+        """What lay beside the file that was open before: SQLite would take it for this one's, and mix the two."""
+        known, self._log_identity = self._log_identity, None
+        if known is None or known != _identity(self._log):
+            return
+        try:
+            for each in files_of(self.path)[1:]:
+                each.unlink(missing_ok=True)
+        except OSError as error:
+            raise UnavailableError(f"{self._log}: has to be removed, the file was replaced: {error.strerror}") from None
 
     @property
     def _log(self) -> Path:
@@ -188,6 +201,9 @@ class SqliteFile:
                 connection.execute(f"PRAGMA user_version = {self._version}")
             finally:
                 connection.close()
+            if self._log.exists() and not self.path.exists():  # of a file that was deleted
+                for each in files_of(self.path)[1:]:
+                    each.unlink(missing_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.link(made, self.path)
         except OSError as error:
@@ -223,6 +239,15 @@ _REASONS: Final = {
 def files_of(path: Path) -> list[Path]:
     """All files of a SQLite database: itself, its log, and the index of that."""
     return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies there; a file that is open keeps its number, so another one can't have it."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _read_only_mount(path: Path) -> bool:

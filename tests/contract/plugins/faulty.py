@@ -1,5 +1,6 @@
 """Everything a phase can do wrong, written for kong-pdk alone: the server must cope without our wrapper."""
 
+import os
 import threading
 import time
 
@@ -66,6 +67,14 @@ class Plugin:
 
     def do_echo(self, kong):
         kong.response.set_header("x-echo", kong.request.get_header("x-in"))
+
+    def do_tell_process(self, kong):
+        kong.response.set_header("x-process", str(os.getpid()))
+
+    def do_work_hard(self, kong):
+        until = time.thread_time() + 0.02
+        while time.thread_time() < until:
+            pass
 
     def do_headers(self, kong):
         kong.response.set_headers(kong.request.get_headers())

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tenantgate.config import KongConfOptions, kong_conf, load
-from tenantgate.config.kong_conf import socket_path
+from tenantgate.config.kong_conf import LUA_PLUGINS, socket_path
 from tenantgate.errors import ConfigError
 from tenantgate.features import plugins
+from tenantgate.paths import plugins_dir
 
 from support import ROOT
 
@@ -75,3 +78,10 @@ def test_a_path_too_long_for_a_socket() -> None:
 def test_values_that_kong_would_cut(value: str) -> None:
     with pytest.raises(ConfigError, match="log_level"):
         kong_conf(KongConfOptions(extra={"log_level": value}))
+
+
+def test_lua_plugins_are_found() -> None:
+    path = settings(kong_conf(KongConfOptions(plugins_dir=plugins_dir())))["lua_package_path"]
+    for name in LUA_PLUGINS:
+        for part in ("handler", "schema"):
+            assert Path(path.removesuffix(";;").replace("?", f"kong/plugins/{name}/{part}")).is_file()

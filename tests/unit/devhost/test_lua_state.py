@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from lua_rig import Code, exchange, state, value
-from tenantgate.devhost.exchange import Exited, Phase
-from tenantgate.devhost.lua_state import LuaError
+from lua_rig import Code, Log, exchange, state, value
+from tenantgate.devhost.exchange import Exchange, Exited, Phase
+from tenantgate.devhost.lua_state import LuaError, LuaState
+from tenantgate.devhost.record import serialize
 from tenantgate.errors import ConfigError
 
 SECRET = "4111 1111 1111 1111"
@@ -247,9 +248,106 @@ def test_a_set_serialize_value_that_is_a_function_is_refused() -> None:
         value("kong.log.set_serialize_value('a', print or type)")
 
 
-def test_other_modes_of_serialize_values_are_refused() -> None:
-    with pytest.raises(LuaError, match="no other mode than set"):
-        value("kong.log.set_serialize_value('a', 1, {mode = 'add'})")
+@pytest.mark.parametrize(
+    ("mode", "made"),
+    [
+        ("set", {"old": {"a": 1}, "new": {"a": 1}}),
+        ("add", {"old": {"a": 0}, "new": {"a": 1}}),
+        ("replace", {"old": {"a": 1}}),
+    ],
+)
+def test_modes_of_serialize_values(mode: str, made: dict[str, Any]) -> None:
+    x = exchange(serialize_values=[("old.a", 0, "set")])
+    value(
+        f"for _, k in ipairs({{'old.a', 'new.a'}}) do kong.log.set_serialize_value(k, 1, {{mode = '{mode}'}}) end",
+        x,
+    )
+    assert {k: v for k, v in serialize(x).items() if k in ("old", "new")} == made
+
+
+def test_a_serialize_value_that_is_replaced_by_nothing_goes() -> None:
+    x = exchange(serialize_values=[("old.a", 0, "set")])
+    value("kong.log.set_serialize_value('old', nil, {mode = 'replace'})", x)
+    assert "old" not in serialize(x)
+
+
+def test_an_unknown_mode_of_serialize_values_is_refused() -> None:
+    with pytest.raises(LuaError, match="mode must be 'set', 'add' or 'replace'"):
+        value("kong.log.set_serialize_value('a', 1, {mode = 'more'})")
+
+
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [
+        ("{vault://env/my-key}", "secret"),
+        ("{vault://env/MY_KEY}", "secret"),
+        ("{vault://env/my-key/part}", None),
+        ("{vault://env/my-key?prefix=a}", None),
+        ("{vault://env/other}", None),
+        ("{vault://env/empty}", None),
+        ("{vault://aws/my-key}", None),
+        (" {vault://env/my-key}", None),
+        ("my-key", None),
+    ],
+)
+def test_vault_references(reference: str, found: str | None) -> None:
+    made = LuaState(Log(), environ={"MY_KEY": "secret", "EMPTY": ""})
+    code = made.compile(f"return kong.vault.get('{reference}')", "code")
+    assert made.values.to_python(made.run(exchange(), "post-function", code)) == found
+
+
+@pytest.mark.parametrize(
+    ("code", "removed"),
+    [
+        ("", []),
+        ("local p = ngx.ctx.plugins.response p[0] = 0", ["a", "b"]),
+        ("local p = ngx.ctx.plugins.response p[1], p[2], p[0] = p[3], p[4], 2", ["a"]),
+        ("ngx.ctx.plugins.response[0] = ngx.ctx.plugins.response[0] - 2", ["b"]),
+    ],
+)
+def test_response_phases_can_be_taken_out(code: str, removed: list[str]) -> None:
+    x = exchange(response_plugins=["a", "b"])
+    value(f"assert(ngx.ctx.plugins.response[0] == 4) {code}", x)
+    assert x.ctx["plugins"].plain() == removed
+
+
+def test_values_that_ai_proxy_shares() -> None:
+    made, x = module_state(), exchange()
+    assert run(made, x, "return ctx.has_namespace('n')") is False
+    run(made, x, "ctx.get_namespaced_accesors('n', {t = 'table', s = 'string'})")
+    assert run(
+        made, x, "ctx.set_namespaced_ctx('n', 't', {a = {}}) return ctx.get_namespaced_ctx('n', 't')"
+    ) == {"a": {}}
+    assert x.ctx["ai_namespaced_ctx"].plain() == {"n": {"t": {"a": {}}}}
+    for wrong in (
+        "ctx.set_namespaced_ctx('n', 's', 1)",
+        "ctx.set_namespaced_ctx('n', 'other', 1)",
+        "ctx.get_namespaced_ctx('other', 's')",
+        "ctx.get_namespaced_accesors('n', {})",
+    ):
+        assert run(made, x, f"return pcall(function() {wrong} end)") is False
+
+
+def test_the_least_recently_used_entry_goes() -> None:
+    made, x = module_state(), exchange()
+    code = "lru.c = lru.new(2) local c = lru.c c:set('a', 1) c:set('b', 2) c:get('a') c:set('c', 3) c:set('c', 4)"
+    run(made, x, code)
+    assert run(made, x, "local c = lru.c return {a = c:get('a'), b = c:get('b'), c = c:get('c')}") == {
+        "a": 1,
+        "c": 4,
+    }
+    run(made, x, "local c = lru.c c:delete('a') c:set('d', 5, 0)")
+    assert run(made, x, "local c = lru.c return {a = c:get('a'), c = c:get('c'), d = c:get('d')}") == {"c": 4}
+
+
+def module_state() -> LuaState:
+    made = state({"untrusted_lua": "on"})
+    made._lua.execute(b"ctx, lru = require 'kong.llm.plugin.ctx', require 'resty.lrucache'")
+    return made
+
+
+def run(made: LuaState, x: Exchange, code: str) -> Any:
+    return made.values.to_python(made.run(x, "post-function", made.compile(code, "code")))
 
 
 @pytest.mark.parametrize(

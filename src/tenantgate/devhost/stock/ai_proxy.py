@@ -86,7 +86,9 @@ class AiProxy(StockPlugin):
         if not state.stream:
             x.ctx["buffered_proxying"] = True
         if (provider := config["model"]["provider"]) not in DRIVERS:
-            raise PdkError(f"the embedded host doesn't translate for the provider {provider}; use a real Kong")
+            raise PdkError(
+                f"the embedded host doesn't translate for the provider {provider}; use a real Kong"
+            )
         self._normalize_request(x, config, state)
 
     def _parse_request(self, x: Exchange, config: dict[str, Any], state: _State) -> None:

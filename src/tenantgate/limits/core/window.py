@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from tenantgate.limits.core.limit import Limit
 
@@ -29,8 +28,7 @@ _SUM: Final = struct.Struct(">I")
 _RUN: Final = struct.Struct(">QI")
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """What a limit still allows after a decision.
 
     Attributes:
@@ -43,8 +41,7 @@ class Room:
     wait_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Whether a request was counted, and by each limit the room that is left."""
 
     counted: bool

@@ -4,72 +4,69 @@
 -- Gives 1 if the request was counted, else 0; then for each limit requests left, and µs until there are more.
 -- The work doesn't grow with the window: the sum at its beginning stands for the runs that nothing is done with.
 local SUM, RUN = 4, 12
-local clock = redis.call('TIME') -- the gateways' clocks may differ
+local call, pack, unpack, sub = redis.call, struct.pack, struct.unpack, string.sub
+local clock = call('TIME') -- the gateways' clocks may differ
 local now = clock[1] * 1000000 + clock[2]
 
-local function run(runs, at)
-  return struct.unpack('>I8I4', runs, at)
-end
-
 local function write(key, total, runs, period)
-  redis.call('SET', key, struct.pack('>I4', total) .. runs, 'PX', math.ceil(period / 1000))
+  call('SET', key, pack('>I4', total) .. runs, 'PX', math.ceil(period / 1000))
 end
 
--- After a step back of the clock requests are in the future: they count as made now.
-local function moved(runs)
-  local out = {}
-  for at = 1, #runs, RUN do
-    local ending, n = run(runs, at)
-    out[#out + 1] = struct.pack('>I8I4', math.min(ending, now), n)
+-- After a step back of the clock requests are in the future: they count as made now. That is written down for a refused
+-- request, too, or it would be now for as long as the step.
+local function moved(key, text, period)
+  local runs = {}
+  for at = SUM + 1, #text, RUN do
+    local ending, n = unpack('>I8I4', text, at)
+    runs[#runs + 1] = pack('>I8I4', math.min(ending, now), n)
   end
-  return table.concat(out)
+  write(key, (unpack('>I4', text)), table.concat(runs), period)
+  return sub(text, 1, SUM) .. table.concat(runs)
 end
 
-local windows, counted = {}, 1
+local totals, logs, counted = {}, {}, 1
 for i, key in ipairs(KEYS) do
-  local most, period = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
-  local text, total, runs = redis.call('GET', key), 0, ''
+  local text, total, runs = call('GET', key), 0, ''
   if text and #text > SUM and (#text - SUM) % RUN == 0 then
-    total, runs = struct.unpack('>I4', text), string.sub(text, SUM + 1)
-    if run(runs, #runs - RUN + 1) > now then
-      runs = moved(runs)
-      write(key, total, runs, period) -- also for a refused request, or it would be now for as long as the step
+    local period, at = tonumber(ARGV[3 * i - 1]), SUM + 1
+    if (unpack('>I8', text, #text - RUN + 1)) > now then text = moved(key, text, period) end
+    total = unpack('>I4', text)
+    while at <= #text do
+      local ending, n = unpack('>I8I4', text, at)
+      if ending > now - period then break end
+      total, at = total - n, at + RUN
     end
+    runs = sub(text, at)
+    if runs == '' then total = 0 end -- whatever the sum was, if it wasn't ours
   end
-  local at = 1
-  while at <= #runs do
-    local ending, n = run(runs, at)
-    if ending > now - period then break end
-    total, at = total - n, at + RUN
-  end
-  if at > #runs then total = 0 end -- whatever the sum was, if it wasn't ours
-  if total >= most then counted = 0 end
-  windows[i] = {most = most, period = period, total = total, runs = string.sub(runs, at)}
+  if total >= tonumber(ARGV[3 * i - 2]) then counted = 0 end
+  totals[i], logs[i] = total, runs
 end
 
 local answer = {counted}
-for i, window in ipairs(windows) do
-  local runs, total = window.runs, window.total
+for i, key in ipairs(KEYS) do
+  local most, period, width = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
+  local total, runs = totals[i], logs[i]
   if counted == 1 then
-    local width, n = tonumber(ARGV[3 * i]), 1
-    if #runs > 0 then
-      local ending, before = run(runs, #runs - RUN + 1)
+    local requests = 1
+    if runs ~= '' then
+      local ending, before = unpack('>I8I4', runs, #runs - RUN + 1)
       if math.floor(ending / width) == math.floor(now / width) then
-        runs, n = string.sub(runs, 1, #runs - RUN), before + 1
+        runs, requests = sub(runs, 1, -RUN - 1), before + 1
       end
     end
-    runs, total = runs .. struct.pack('>I8I4', now, n), total + 1
-    write(KEYS[i], total, runs, window.period)
+    total, runs = total + 1, runs .. pack('>I8I4', now, requests)
+    write(key, total, runs, period)
   end
   local left, wait = total, 0
   for at = 1, #runs, RUN do
-    local ending, n = run(runs, at)
+    local ending, n = unpack('>I8I4', runs, at)
     left = left - n
-    if left < window.most then
-      wait = ending + window.period - now
+    if left < most then
+      wait = ending + period - now
       break
     end
   end
-  answer[2 * i], answer[2 * i + 1] = math.max(0, window.most - total), wait
+  answer[2 * i], answer[2 * i + 1] = math.max(0, most - total), wait
 end
 return answer

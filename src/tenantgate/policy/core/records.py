@@ -243,7 +243,7 @@ _FIELDS: Final = {cls: tuple(f.name for f in fields(cls)) for cls in (Target, Mo
 
 
 def _without_none(value: Any) -> Any:
-    """JSON's values, without members that are None. (`dataclasses.asdict` takes five times as long: it copies deeply.)"""
+    """JSON's values, without members that are None; `dataclasses.asdict` would copy the stages deeply."""
     kind = type(value)
     if kind in (str, int, bool, float):
         return value

@@ -1,0 +1,369 @@
+"""The difference of two states of the policy directory in words, one line a tenant.
+
+Generic over the stages: a field is called by its path, an entry of a list by its ``name``. A record holds no secret by
+its making, but an operator's texts (addresses, phrases, expressions) are nobody else's business either: a text is shown
+only if it is one plain word of a field that can't hold a secret, else the line says that it changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
+from itertools import zip_longest
+from typing import Any, Final
+
+from tenantgate.errors import ConfigError
+from tenantgate.fields import Field, Many, fields_of
+from tenantgate.fields import Record as Nested
+from tenantgate.policy.core.records import ModelPolicy, Target, TenantPolicy, read_record
+
+__all__ = ["difference", "differences"]
+
+_HIDDEN: Final = "…"
+_SHOWN: Final = 160
+"""Characters of a name that are shown."""
+_MANY: Final = 5
+"""Words of a list that are shown; more are counted."""
+_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,47}")
+_SECRET: Final = re.compile(
+    r"auth|cookie|credential|header|(^|_)key|passw|secret|signature|token$|url|uri|user", re.IGNORECASE
+)
+"""Names of fields whose texts aren't shown."""
+_PERIODS: Final = {
+    "per_second": "a second",
+    "per_minute": "a minute",
+    "per_hour": "an hour",
+    "per_day": "a day",
+}
+_LIMITS: Final = {
+    "tenant": "rate limit",
+    "model": "rate limit of the model by itself",
+    "key": "rate limit of each key",
+}
+_MAIN: Final = "mode"
+"""The field of a rule that goes without saying."""
+_FLAGS: Final = {
+    "fail_closed": ("requests while there is no engine:", "let pass", "refused"),
+    "reply_guard": ("replies:", "passed on as they come", "held back until they are checked"),
+    "log_payloads": ("replies in the log phase:", "not read", "read"),
+}
+
+Record = Mapping[str, Any]
+
+
+def differences(
+    old: Mapping[str, bytes], new: Mapping[str, bytes], sections: Mapping[str, type] | None = None
+) -> Iterator[str]:
+    """A line for each tenant whose record isn't the same bytes, in the order of their ids: ``acme: model m removed``.
+
+    Args:
+        old: records by tenant. Those that are equal to the new ones aren't parsed.
+        new: the same, afterwards.
+        sections: by section the class of its configuration, for defaults, units, and fields that may be secrets.
+    """
+    for tenant in sorted(old.keys() | new.keys()):
+        if old.get(tenant) != new.get(tenant):
+            yield f"{_shown(tenant)}: {'; '.join(difference(tenant, old.get(tenant), new.get(tenant), sections))}"
+
+
+def difference(
+    tenant: str, old: bytes | None, new: bytes | None, sections: Mapping[str, type] | None = None
+) -> list[str]:
+    """The changes of one tenant's record, None where there is none; empty only where both are the same bytes."""
+    if old == new:
+        return []
+    before, after = _read(tenant, old), _read(tenant, new)
+    if new is None:
+        return ["removed"]
+    if after is None:
+        return ["the new record can't be read"]
+    if old is None:
+        return ["added, " + _summary(after)]
+    if before is None:
+        return ["in place of a record that can't be read, " + _summary(after)]
+    found = [*_names(before, after), *_models(before, after, sections or {})]
+    if not found and _order(before) != _order(after):
+        found = ["models or aliases in another order"]
+    return found or ["written differently"]
+
+
+def _read(tenant: str, raw: bytes | None) -> TenantPolicy | None:
+    if raw is None:
+        return None
+    try:
+        return read_record(tenant, raw)
+    except ConfigError:
+        return None
+
+
+def _summary(policy: TenantPolicy) -> str:
+    count = len(policy.models)
+    aliases = [_shown(alias) for model in policy.models for alias in model.aliases]
+    text = f"{count} model{'s'[: count != 1]}"
+    if aliases:
+        text += f", alias{'es'[: 2 * (len(aliases) != 1)]} {', '.join(sorted(aliases))}"
+    return text
+
+
+def _order(policy: TenantPolicy) -> list[tuple[str, tuple[str, ...]]]:
+    return [(model.qualified, model.aliases) for model in policy.models]
+
+
+def _names(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:
+    """Models and aliases that came, went, or mean something else."""
+    before, after = _by_name(old), _by_name(new)
+    short = _short(before, after)
+    for name in sorted(before.keys() - after.keys()):
+        yield f"model {short[name]} removed"
+    for name in sorted(after.keys() - before.keys()):
+        yield f"model {short[name]} added"
+    meant = {alias: model.qualified for model in old.models for alias in model.aliases}
+    means = {alias: model.qualified for model in new.models for alias in model.aliases}
+    for alias in sorted(meant.keys() | means.keys()):
+        if alias not in means:
+            yield f"alias {_shown(alias)} removed"
+        elif alias not in meant:
+            yield f"alias {_shown(alias)} added for {_shown(means[alias])}"
+        elif meant[alias] != means[alias]:
+            yield f"alias {_shown(alias)} now means {_shown(means[alias])}"
+
+
+def _by_name(policy: TenantPolicy) -> dict[str, ModelPolicy]:
+    return {model.qualified: model for model in policy.models}
+
+
+def _short(before: Mapping[str, ModelPolicy], after: Mapping[str, ModelPolicy]) -> dict[str, str]:
+    """By ``provider/model`` the model's own name where that says which one is meant."""
+    every = {**before, **after}
+    uses = Counter(model.model for model in every.values())
+    return {name: _shown(model.model if uses[model.model] == 1 else name) for name, model in every.items()}
+
+
+def _models(old: TenantPolicy, new: TenantPolicy, sections: Mapping[str, type]) -> Iterator[str]:
+    """What changed for the models that stay: what holds for all of them once, the rest with their names."""
+    before, after = _by_name(old), _by_name(new)
+    short = _short(before, after)
+    both = sorted(before.keys() & after.keys())
+    words = _StageWords(sections, (*old.models, *new.models))
+    where: dict[str, dict[str, None]] = {}
+    for name in both:
+        for change in _changes(before[name], after[name], words):
+            where.setdefault(change, {})[short[name]] = None
+    for change, models in where.items():
+        yield change if len(models) == len(both) else f"{change} ({', '.join(models)})"
+
+
+def _changes(old: ModelPolicy, new: ModelPolicy, words: _StageWords) -> Iterator[str]:
+    for section in sorted(old.stages.keys() | new.stages.keys()):
+        before, after = old.stages.get(section), new.stages.get(section)
+        if section == "limits":
+            yield from _limits(before or {}, after or {}, words)
+        elif before is None:
+            yield f"{_words(section)} added"
+        elif after is None:
+            yield f"{_words(section)} removed"
+        else:
+            yield from words.stage(section, before, after)
+    yield from _targets(old, new)
+    for name, (title, off, on) in _FLAGS.items():
+        if (now := getattr(new, name)) != getattr(old, name):
+            yield f"{title} {on if now else off}"
+    if old.route_name != new.route_name:
+        yield "name of the route changed"
+
+
+def _targets(old: ModelPolicy, new: ModelPolicy) -> Iterator[str]:
+    for i, (before, after) in enumerate(zip_longest(old.targets, new.targets)):
+        which = f"target {i + 1} " if i else ""
+        if before is None or after is None:
+            target = before or after
+            yield f"target {i + 1}, {_shown(f'{target.provider}/{target.name}')}, {'removed' if before else 'added'}"
+            continue
+        if before.credential != after.credential:
+            change = (
+                "added" if before.credential is None else "removed" if after.credential is None else "changed"
+            )
+            yield f"{which}credential of {_shown(new.provider)} {change}"
+        for f in fields(Target):
+            was, now = getattr(before, f.name), getattr(after, f.name)
+            if f.name not in {"credential", "options"} and was != now:
+                yield which + _scalars(_words(f.name), f.name, was, now, None)
+        yield from _records(which, before.options, after.options, None)
+
+
+def _limits(old: Record, new: Record, words: _StageWords) -> Iterator[str]:
+    """Rate limits: ``rate limit 100 → 200 a minute``."""
+    for name, title in _LIMITS.items():
+        before, after = old.get(name) or {}, new.get(name) or {}
+        if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+            yield f"{title} changed"
+            continue
+        for period, unit in _PERIODS.items():
+            was, now = before.get(period), after.get(period)
+            if was is None and now is not None:
+                yield f"{title} {_value(now)} {unit} added"
+            elif now is None and was is not None:
+                yield f"{title} {_value(was)} {unit} removed"
+            elif was != now:
+                yield f"{title} {_value(was)} → {_value(now)} {unit}"
+        yield from _records(f"{title} ", _without(before, _PERIODS), _without(after, _PERIODS), None)
+    if old and new:
+        yield from words.stage("limits", _without(old, _LIMITS), _without(new, _LIMITS))
+
+
+class _StageWords:
+    """Words for changes of stages.
+
+    Args:
+        sections: by section the class of its configuration, whose fields have defaults, units and secrets.
+        models: all models of the tenant, before and after.
+    """
+
+    def __init__(self, sections: Mapping[str, type], models: Sequence[ModelPolicy]) -> None:
+        self._sections = sections
+        owners: dict[str, set[str]] = {}
+        for model in models:
+            for section, values in model.stages.items():
+                for value in values.values():
+                    for name in _by_entry(value) or ():
+                        owners.setdefault(name, set()).add(section)
+        self._alone = {name for name, of in owners.items() if len(of) == 1}
+
+    def stage(self, section: str, old: Record, new: Record) -> Iterator[str]:
+        """The changes of a stage that both have."""
+        cls = self._sections.get(section)
+        title = "rate limits" if section == "limits" else _words(section)
+        yield from _records(f"{title} ", old, new, fields_of(cls) if cls else None, self._alone)
+
+
+def _records(
+    subject: str, old: Record, new: Record, known: Mapping[str, Field] | None, alone: Collection[str] = ()
+) -> Iterator[str]:
+    """Changes of an object's fields; `subject` is empty or ends with a blank."""
+    for name in sorted(old.keys() | new.keys()):
+        was, now = old.get(name), new.get(name)
+        if was == now:
+            continue
+        f = known.get(name) if known else None
+        title = _words(name)
+        if subject and title.startswith(subject):  # cache_ttl of cache
+            title = title.removeprefix(subject)
+        if f is not None and isinstance(f.shape, Nested) and (was is None or now is None):
+            was, now = was or {}, now or {}
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            inner = fields_of(f.shape.cls) if f is not None and isinstance(f.shape, Nested) else None
+            yield from _records(f"{subject}{title} ", was, now, inner)
+        elif isinstance(was, list | None) and isinstance(now, list | None):
+            yield from _lists(subject, title, name, was or [], now or [], f=f, alone=alone)
+        elif name == _MAIN and subject:
+            yield _scalars(subject.rstrip(), name, was, now, f)
+        else:
+            yield _scalars(f"{subject}{title}", name, was, now, f)
+
+
+def _lists(
+    subject: str,
+    title: str,
+    name: str,
+    old: list[Any],
+    new: list[Any],
+    *,
+    f: Field | None,
+    alone: Collection[str],
+) -> Iterator[str]:
+    before, after = _by_entry(old), _by_entry(new)
+    if before is None or after is None:
+        yield _loose_lists(f"{subject}{title}", name, old, new)
+        return
+    one = title.removesuffix("s")
+    element = f.shape.element if f is not None and isinstance(f.shape, Many) else None
+    known = fields_of(element.cls) if isinstance(element, Nested) else None
+    for entry in sorted(before.keys() - after.keys()):
+        yield f"{subject}{one} {_shown(entry)} removed"
+    for entry in sorted(after.keys() - before.keys()):
+        yield f"{subject}{one} {_shown(entry)} added"
+    changed = False
+    for entry in sorted(before.keys() & after.keys()):
+        own = _shown(entry) if entry in alone else f"{subject}{one} {_shown(entry)}"
+        for line in _records(f"{own} ", before[entry], after[entry], known):
+            changed = True
+            yield line
+    if before.keys() == after.keys() and not changed:
+        yield f"{subject}{title} in another order"
+
+
+def _loose_lists(title: str, name: str, old: list[Any], new: list[Any]) -> str:
+    """A list whose entries have no names: the words that came and went, or how many entries."""
+    was, now = Counter(map(_key, old)), Counter(map(_key, new))
+    parts = []
+    for verb, entries in (("added", now - was), ("removed", was - now)):
+        words = [json.loads(key) for key in sorted(entries.elements())]
+        if words:
+            open_ = not _SECRET.search(name) and all(isinstance(w, str) and _WORD.fullmatch(w) for w in words)
+            shown = ", ".join(words) if open_ and len(words) <= _MANY else str(len(words))
+            parts.append(f"{shown} {verb}")
+    return f"{title}: {', '.join(parts)}" if parts else f"{title} in another order"
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _by_entry(value: Any) -> dict[str, Record] | None:
+    """The objects of a list by their names; None where some have none, or the same."""
+    if not isinstance(value, list):
+        return None
+    found = {v["name"]: v for v in value if isinstance(v, Mapping) and isinstance(v.get("name"), str)}
+    return found if len(found) == len(value) else None
+
+
+def _scalars(title: str, name: str, was: Any, now: Any, f: Field | None) -> str:
+    if f is not None and not f.required:
+        was = f.default if was is None else was
+        now = f.default if now is None else now
+    if isinstance(was, tuple | list | Mapping) or isinstance(now, tuple | list | Mapping):
+        return f"{title} changed"
+    if f is not None and f.spec.referenceable:
+        was, now = (None if value is None else _HIDDEN for value in (was, now))
+    else:
+        closed = f is not None and bool(f.spec.one_of)
+        was, now = (_value(value, name, closed=closed) for value in (was, now))
+    unit = f" {f.spec.unit}" if f is not None and f.spec.unit and _HIDDEN not in (was, now) else ""
+    if was is None:
+        return f"{title} set" if now == _HIDDEN else f"{title} set to {now}{unit}"
+    if now is None:
+        return f"{title} no longer set"
+    if _HIDDEN in (was, now):
+        return f"{title} changed"
+    if was == now:
+        return f"{title} {now}{unit}, as before"
+    return f"{title} {was} → {now}{unit}"
+
+
+def _value(value: Any, name: str = "", *, closed: bool = False) -> str | None:
+    """A value as it is shown; `_HIDDEN` where it could be more than a word."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int | float):
+        return str(value)
+    if closed or (isinstance(value, str) and _WORD.fullmatch(value) and not _SECRET.search(name)):
+        return _shown(str(value))
+    return _HIDDEN
+
+
+def _without(values: Record, names: Collection[str]) -> Record:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _words(name: str) -> str:
+    return _shown(name.replace("_", " "))
+
+
+def _shown(text: str) -> str:
+    """A name from a record, without what would act on a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in text[:_SHOWN])
