@@ -63,9 +63,11 @@ class MemoryKong(Target):
         for entity in plan.admit:
             self._put(entity)
 
-    def finish(self, plan: Plan) -> None:
+    def settle(self, plan: Plan) -> None:
         for entity in plan.settle:
             self._put(entity)
+
+    def withdraw(self, plan: Plan) -> None:
         for entity in plan.withdraw:
             self._delete(entity)
 
@@ -125,9 +127,9 @@ class MemoryDbless(Target):
         if plan.admit:
             self._take(admitted_tree(self.tree, plan), "admit")
 
-    def finish(self, plan: Plan) -> None:
+    def settle(self, plan: Plan) -> None:
         if self.due(plan):
-            self._take(to_tree(plan.wanted), "finish")
+            self._take(to_tree(plan.wanted), "settle")
 
     def _take(self, tree: dict[str, Any], what: str) -> None:
         self.fuse.step()

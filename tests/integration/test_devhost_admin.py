@@ -126,5 +126,5 @@ def test_apply_reads_and_changes_it(world: World, kong: DblessKong) -> None:
     assert {e.kind for e in plan.admit} == {"consumers", "keyauth_credentials"}
     kong.admit(plan)
     assert status(world, "k3") != 401
-    kong.finish(plan)
+    kong.settle(plan)
     assert not make_plan(kong.read(), wanted, whole=True).withdraw

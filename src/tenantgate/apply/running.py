@@ -20,6 +20,8 @@ from tenantgate.policy.core.ports import PolicyStore, PublishNote, content_hash,
 __all__ = ["Changes", "Clock", "Run", "wait_for_nodes"]
 
 _POLL_S: Final = 0.1
+_ROUTER_S: Final = 15.0
+"""Three times Kong's worker_state_update_frequency (5 s, kong/templates/kong_defaults.lua)."""
 
 Say = Callable[[str], None]
 
@@ -105,7 +107,13 @@ class Run:
         for target, plan in changes.plans:
             if target.due(plan):
                 with self._timed(f"{target.name}: in step, and what is gone is out"):
-                    target.finish(plan)
+                    target.settle(plan)
+                    if plan.former and not target.whole:
+                        self._say(
+                            f"{target.name}: {_ROUTER_S:.0f} s for Kong's workers to take the new routes"
+                        )
+                        self._clock.pause(_ROUTER_S)
+                    target.withdraw(plan)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:

@@ -42,11 +42,15 @@ class Target(ABC):
         """Create the plan's new consumers and keys."""
 
     @abstractmethod
-    def finish(self, plan: Plan) -> None:
-        """Do the rest of the plan."""
+    def settle(self, plan: Plan) -> None:
+        """Create and change the other entities."""
+
+    def withdraw(self, plan: Plan) -> None:
+        """Delete what is gone, where `settle` hasn't done so."""
+        del plan
 
     def due(self, plan: Plan) -> bool:
-        """Whether `finish` has anything to do."""
+        """Whether `settle` or `withdraw` has anything to do."""
         return bool(plan.settle or plan.withdraw)
 
 
@@ -78,9 +82,12 @@ class DatabaseKong(_Admin):
             self._delete(entity)
         self._put(plan.admit)
 
-    def finish(self, plan: Plan) -> None:
-        """Create and change the other entities, then delete what is gone."""
+    def settle(self, plan: Plan) -> None:
+        """Create and change the other entities."""
         self._put(plan.settle)
+
+    def withdraw(self, plan: Plan) -> None:
+        """Delete what is gone."""
         for entity in plan.withdraw:
             self._delete(entity)
 
@@ -106,7 +113,7 @@ class DblessKong(_Admin):
             tree = parsed(str(self._api.get("/config").get("config") or ""), self.name)
             self._api.send("POST", "/config", admitted_tree(tree, plan), what="the configuration")
 
-    def finish(self, plan: Plan) -> None:
+    def settle(self, plan: Plan) -> None:
         """Give it the whole new configuration."""
         if self.due(plan):
             self._api.send("POST", "/config", to_tree(plan.wanted), what="the configuration")
@@ -136,7 +143,7 @@ class FileKong(Target):
         if plan.admit:
             self._write(admitted_tree(self._tree(), plan))
 
-    def finish(self, plan: Plan) -> None:
+    def settle(self, plan: Plan) -> None:
         """Write the new file."""
         if plan.settle or plan.withdraw or not self._path.exists():
             self._write(to_tree(plan.wanted))

@@ -41,6 +41,8 @@ class Plan:
     """The consumers' names by the ids that they have in Kong."""
     notes: tuple[str, ...] = ()
     """What the operator should know."""
+    former: bool = False
+    """Whether routes of version 0.1 go. Kong's workers go by their last router for some seconds, so not at once."""
     known: frozenset[str] = field(default=frozenset(), repr=False)
     """Ids of all that Kong has now."""
 
@@ -88,6 +90,7 @@ def make_plan(current: State, wanted: Sequence[Entity], *, whole: bool) -> Plan:
         wanted=tuple(wanted),
         names={e.id: e.name for e in placed if e.kind == "consumers"},
         notes=tuple(known.notes),
+        former=any(known.of_former(e) for e in gone),
         known=frozenset(id_ for _, id_ in current),
     )
 
@@ -147,9 +150,7 @@ class _Identities:
 
     def leaves(self, entity: Entity) -> bool:
         """Whether an entity that isn't wanted is ours to delete."""
-        if self._former is not None and self._of_former(entity):
-            return True
-        return entity.ours or self.is_tenants_key(entity)
+        return self.of_former(entity) or entity.ours or self.is_tenants_key(entity)
 
     def is_tenants_key(self, entity: Entity) -> bool:
         """Whether it is a key of a tenant's consumer, whoever created it: a key that tenants.yaml hasn't is revoked."""
@@ -178,7 +179,10 @@ class _Identities:
                     )
                 break
 
-    def _of_former(self, entity: Entity) -> bool:
+    def of_former(self, entity: Entity) -> bool:
+        """Whether it belongs to version 0.1."""
+        if self._former is None:
+            return False
         if entity.kind == "consumers":
             return self._is_former_tenant(entity)
         return self._former in (entity.fields.get("service"), entity.id) or (

@@ -230,7 +230,7 @@ def test_a_whole_configuration_of_version_0_1_is_replaced_in_one_step() -> None:
     )
     both = {**A1, "b": {"K": "k2"}}
     apply([target], MemoryStore(), both)
-    assert target.log == ["admit", "finish"]
+    assert target.log == ["admit", "settle"]
     assert opens(target) == expected(both)
     assert make_plan(target.read(), wanted(both), whole=True).empty
 
