@@ -80,7 +80,8 @@ class SqlitePolicyStore(PolicyStore):
         for page in pages(hashes):
             marks = ",".join("?" * len(page))
             rows = self._all(f"SELECT hash, body FROM contents WHERE hash IN ({marks})", page)  # noqa: S608 - marks
-            out.update({hashed: body for hashed, body in rows if content_hash(body) == hashed})
+            whole = (row for row in rows if isinstance(row[1], bytes) and content_hash(row[1]) == row[0])
+            out.update(whole)
         return out
 
     def trail(self, tenant: str, limit: int) -> list[bytes | None] | None:
@@ -218,7 +219,7 @@ def _write(
     _add(db, bodies)
     db.execute(
         "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)",
-        (info.number, info.at, info.author, info.message, len(delta), info.digest),
+        (info.number, info.at, info.author, info.message, info.changed, info.digest),
     )
     db.executemany(
         "INSERT INTO changes VALUES (?, ?, ?)",

@@ -67,7 +67,9 @@ def test_another_file_under_the_name_is_read_from_then_on(path: Path, tmp_path: 
 
 @pytest.mark.parametrize("logs", [True, False])
 @pytest.mark.parametrize(("keep", "said"), [(True, b"1"), (False, None)])
-def test_a_deleted_file_is_read_on_if_asked_for(path: Path, keep: bool, said: bytes | None, logs: bool) -> None:
+def test_a_deleted_file_is_read_on_if_asked_for(
+    path: Path, keep: bool, said: bytes | None, logs: bool
+) -> None:
     writer = published(path, b"1")
     store = SqlitePolicyStore(path, keep_deleted=keep)
     assert store.record("acme") == b"1"
@@ -89,7 +91,9 @@ def test_who_writes_makes_a_deleted_file_anew(path: Path) -> None:
     assert SqlitePolicyStore(path).record("acme") == b"2"
 
 
-@pytest.mark.parametrize("content", [b"no database, but of some length" * 99, b"SQLite format 3\0" + b"\xff" * 4096])
+@pytest.mark.parametrize(
+    "content", [b"no database, but of some length" * 99, b"SQLite format 3\0" + b"\xff" * 4096]
+)
 def test_a_damaged_file_is_said_to_be(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     store = SqlitePolicyStore(path)
