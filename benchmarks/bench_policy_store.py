@@ -2,8 +2,8 @@
 
     python benchmarks/bench_policy_store.py [--tenants 10000] [--bytes 2000] [--postgres CONNINFO]
 
-In a file, in a Redis that it starts, and in a PostgreSQL that is there. Records differ by tenant and can't be compressed
-to nothing. Times are wall-clock seconds of one run on one machine; nothing is gated.
+In a file, in a Redis that it starts, and in a PostgreSQL that is there.
+Times are wall-clock seconds of one run on one machine; nothing is gated.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ def publishing(name: str, store: PolicyStore, records: dict[str, bytes], copy: P
         copied_s = seconds(follower.follow)
         look_s = seconds(follower.follow)
         store.publish({one: b"newer"}, expected=first + 2, note=NOTE)
-        line += f"; copy all {copied_s:5.2f} s, one {seconds(follower.follow) * 1000:6.1f} ms, look {look_s * 1000:.2f} ms"
+        copied_one_s = seconds(follower.follow)
+        line += (
+            f"; copy all {copied_s:5.2f} s, one {copied_one_s * 1000:6.1f} ms, look {look_s * 1000:.2f} ms"
+        )
         follower.stop()
     print(line)
 
