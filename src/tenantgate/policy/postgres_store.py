@@ -97,7 +97,7 @@ class PostgresPolicyStore(PolicyStore):
 
     def contents(self, hashes: Collection[bytes]) -> dict[bytes, bytes]:
         """Records by SHA-256: those that are there and whole."""
-        out = {}
+        out: dict[bytes, bytes] = {}
         for page in pages(hashes):
             rows = self._all(
                 "SELECT hash, body FROM tenantgate_policy_contents WHERE hash = ANY(%s::bytea[])", (page,)

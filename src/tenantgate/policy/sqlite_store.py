@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tenantgate.policy.core.ports import (
     Acknowledgement,
@@ -76,7 +76,7 @@ class SqlitePolicyStore(PolicyStore):
 
     def contents(self, hashes: Collection[bytes]) -> dict[bytes, bytes]:
         """Records by SHA-256: those that are there and whole."""
-        out = {}
+        out: dict[bytes, bytes] = {}
         for page in pages(hashes):
             marks = ",".join("?" * len(page))
             rows = self._all(f"SELECT hash, body FROM contents WHERE hash IN ({marks})", page)  # noqa: S608 - marks
@@ -191,7 +191,7 @@ class SqlitePolicyStore(PolicyStore):
         )
         return rows[0][0] if rows else None
 
-    def _all(self, statement: str, values: Collection[object]) -> list[tuple]:
+    def _all(self, statement: str, values: Collection[object]) -> list[tuple[Any, ...]]:
         with self._file.read() as db:
             return [] if db is None else db.execute(statement, tuple(values)).fetchall()
 
