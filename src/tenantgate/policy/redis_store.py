@@ -244,11 +244,7 @@ class RedisPolicyStore(PolicyStore):
         out: dict[bytes, bytes] = {}
         cursor: int = 0
         while True:
-            cursor, page = self._ask(
-                lambda client, cursor=cursor: client.hscan(
-                    key, cursor, count=_SCAN, no_values=None if values else True
-                )
-            )
+            cursor, page = self._do("hscan", key, cursor, count=_SCAN, no_values=None if values else True)
             out.update(page if values else dict.fromkeys(page, b""))
             if not cursor:
                 return out
