@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from policy_rig import KEY, NOTE, Postgres
 from tenantgate.devhost.redis_server import RedisCluster, RedisServer
 from tenantgate.errors import ConfigError
+from tenantgate.policy import postgres_store
 from tenantgate.policy.core.ports import (
     PAGE,
     RECORD_BYTES,
@@ -537,6 +538,27 @@ def test_a_follower_is_woken_by_a_new_version(postgres: Postgres) -> None:
     assert woken.wait(30)
     ours.close()
     other.close()
+
+
+def test_publishers_wait_for_one_another(postgres: Postgres) -> None:
+    import psycopg
+
+    clear(postgres)
+    store = PostgresPolicyStore(postgres.conninfo)
+    put(store, acme=b"1")
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(postgres.conninfo) as db:
+        db.execute("SELECT pg_advisory_xact_lock(%s)", (postgres_store._LOCK,))
+        db.execute(
+            "INSERT INTO tenantgate_policy_versions "
+            "SELECT 2, at, author, message, 0, digest FROM tenantgate_policy_versions"
+        )
+        published = pool.submit(store.publish, {"acme": b"2"}, expected=1, note=NOTE)
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        until(lambda: db.execute(waiting).fetchone(), lambda row: row == (1,), what="publishers that wait")
+        db.commit()
+        with pytest.raises(ConflictError):
+            published.result()
+    store.close()
 
 
 def test_after_a_restart_of_the_server_it_goes_on(postgres: Postgres) -> None:

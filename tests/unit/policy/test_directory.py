@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy_rig import NOTE
@@ -224,6 +224,19 @@ def test_an_empty_file_says_nothing_about_a_tenant(bench: Bench) -> None:
     assert (bench.get(), bench.directory.version) == ("1", 1)
 
 
+def test_a_file_that_is_emptied_after_a_new_version_was_noticed_leaves_what_is_in_memory(
+    bench: Bench,
+) -> None:
+    bench.put(acme=b"1")
+    assert bench.get() == "1"
+    bench.put(acme=b"2")
+    bench.remove()
+    SqlitePolicyStore(bench.path).acknowledge("n", "1", 1, 5.0)  # makes it
+    assert bench.get() == "1"
+    bench.put(acme=b"3")
+    assert bench.get() == "3"
+
+
 def test_it_says_which_version_it_goes_by(bench: Bench) -> None:
     bench.directory.acknowledge()
     assert not bench.path.exists()
@@ -279,6 +292,7 @@ def test_nobody_gets_an_older_record_than_of_the_version_that_is_known(bench: Be
     assert bench.get() == "49"
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

@@ -203,10 +203,17 @@ def test_on_a_read_only_mount_it_reads_without_a_log_and_notices_writers(
 
 def test_a_forked_process_opens_the_file_anew(path: Path) -> None:
     store = published(path, b"1")
+    opened = store.opened
     child = os.fork()
     if not child:
+        ok = False
         try:
-            ok = store.record("acme") == b"1" and store.publish({"acme": b"2"}, expected=1, note=NOTE) == 2
+            ok = store.head() == 1 and store.opened == opened + 1
+            ok = (
+                ok
+                and store.record("acme") == b"1"
+                and store.publish({"acme": b"2"}, expected=1, note=NOTE) == 2
+            )
         finally:
             os._exit(0 if ok else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
