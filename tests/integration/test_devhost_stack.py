@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.devhost.stack import Stack
 from tenantgate.errors import ConfigError, EdgeError
 
-from support import until
+from support import ROOT, until
 
 TENANTS = """
 version: 1
@@ -50,7 +51,7 @@ priority = 794
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("s")
     plugins = made / "plugins"
-    plugins.mkdir()
+    shutil.copytree(ROOT / "plugins" / "kong", plugins / "kong")
     for plugin in features.plugins():
         (plugins / f"{plugin.name}.py").write_text(PLUGIN)
     (made / "tenants.yaml").write_text(TENANTS)
