@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -81,11 +82,17 @@ class Server:
         return until(self.worker, lambda pid: pid not in (0, *others), what="worker")
 
     def end(self) -> None:
-        self.process.communicate()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):  # not read to its end: the worker has it too
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 @pytest.fixture
@@ -161,8 +168,9 @@ def test_a_worker_outlives_the_server_that_has_started_it(servers: list[Server],
     one, two = servers
     worker = one.worker_but(0)
     two.worker_but(0)
-    children = Path(f"/proc/{one.process.pid}/task/{one.process.pid}/children").read_text()
-    started, other = (one, two) if str(worker) in children.split() else (two, one)
+    parent = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+    started, other = (one, two) if parent == one.process.pid else (two, one)
+    assert parent == started.process.pid
     started.send(range(1, 21))
     until(lambda: len(records(tmp_path)), lambda n: n > 0, what="records")
     started.kill()

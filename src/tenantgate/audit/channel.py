@@ -48,6 +48,7 @@ class Channel:
     """Messages from the node's plugin servers, and this process' metrics for one of them. For one thread.
 
     Attributes:
+        more: whether the last `receive` has left something behind.
         changed_at: Unix time of the last end of a connection, at first of the channel's beginning. What requests left
             with a server that ended then won't come.
     """
@@ -62,6 +63,7 @@ class Channel:
         self._last: socket.socket | None = None
         self._shown = ""  # metrics that a server counts among its own
         self._shown_by: _Connection | None = None
+        self.more = False
         self.changed_at = time.time()
         if listener is not None:
             self._selector.register(listener, selectors.EVENT_READ)
@@ -93,6 +95,7 @@ class Channel:
         while taken < _READ:  # then the journal's turn: content whose line is there needs no room
             ready = self._selector.select(timeout_s)
             timeout_s = 0.0
+            self.more = bool(ready)
             if not ready:
                 return
             for key, _ in ready:

@@ -38,6 +38,7 @@ _log: Final = logging.getLogger("tenantgate.audit")
 
 _PAUSES_S: Final = (0.0, 0.1, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # before a worker that died again is replaced
 _STABLE_S: Final = 5.0
+_REST_S: Final = 0.05  # after a batch, so that the next one holds more than one content
 _LOOK_S: Final = 0.05  # between two looks for a worker that starts or ends
 _MOST_SETTINGS: Final = 10_000
 _MOST_LEFT_OUT: Final = 20_000  # messages that a content was left out
@@ -251,6 +252,8 @@ class Courier:
                     self._count(size)
                 raise
             self._keep(batch)
+            if not self._queue:
+                self._thread.pause(_REST_S)
 
     def _keep(self, batch: list[bytes]) -> None:
         """For the next worker, should this one be killed."""

@@ -133,6 +133,11 @@ class Intake:
         return self._journal.unread() > _BEHIND
 
     @property
+    def busy(self) -> bool:
+        """Whether more is there, of lines or of contents, than was taken in one go."""
+        return self._channel.more or (self._has_room() and self._journal.unread() >= _READ)
+
+    @property
     def empty(self) -> bool:
         """Whether no line waits and none is unread."""
         return not len(self._joiner) and not self._journal.unread()

@@ -50,6 +50,7 @@ class SpoolWriter:
 
     Attributes:
         position: in the journal, up to where all lines are in the spool or in the batch that waits.
+        appended: number of records that were appended.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class SpoolWriter:
         self._spool, self._node, self._sync = spool, node, sync
         self._heads = dict(heads)
         self.position = position
+        self.appended = 0
         self._checkpoint = checkpoint
         self._batch: list[Entry] = []
         self._states: list[str] = []  # of the contents in the batch
@@ -108,6 +110,7 @@ class SpoolWriter:
             self.failed(now, error)
             return
         self._failed = 0
+        self.appended += len(self._batch)
         for state in self._states:
             _records.inc(content=state)
         self._batch, self._states = [], []

@@ -47,6 +47,7 @@ __all__ = ["Deliverer", "Worker", "main", "node_name"]
 _log: Final = logging.getLogger("tenantgate.audit")
 
 _TICK_S: Final = 0.05
+_REST_S: Final = 0.1  # after an append, so that the next one has more records: it costs more than they do
 _BATCH: Final = 500  # records in one append
 _FEW: Final = 20  # lines that are made into records before the clock is looked at
 _MAKE_S: Final = 0.5  # of work before what is done goes into the spool
@@ -157,7 +158,10 @@ class Worker:
             self._deliverer.start()
         try:
             while not self._stop and self.successor is None:
+                appended = self._writer.appended
                 self.step(self.pause_s())
+                if self._writer.appended > appended and not self._intake.busy:
+                    time.sleep(_REST_S)
             if self.successor is None:
                 self._channel.refuse()
                 self._flush()

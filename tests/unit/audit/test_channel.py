@@ -55,21 +55,21 @@ def test_messages_of_all_servers_arrive_each_in_its_order(channel: Channel, tmp_
 def test_it_is_closed_with_the_last_connection_and_what_was_sent_before_arrives(
     channel: Channel, tmp_path: Path
 ) -> None:
-    assert channel.closed
+    assert [channel.closed] == [True]
     one, two = joined(tmp_path), joined(tmp_path)
     received(channel)
     began = channel.changed_at
     one.sendall(encode(LeftOut("p", "last word")))
     one.close()
     assert received(channel) == [LeftOut("p", "last word")]
-    assert not channel.closed
+    assert [channel.closed] == [False]
     assert channel.changed_at > began
     two.close()
     received(channel)
-    assert channel.closed
+    assert [channel.closed] == [True]
     with joined(tmp_path):
         received(channel)
-        assert not channel.closed
+        assert [channel.closed] == [False]
 
 
 @pytest.mark.parametrize("bad", [b"\xc1", b"\xc7\xff", encode(LeftOut("p", "id")) + b"\xc1"])

@@ -167,7 +167,7 @@ def route_parts(name: str) -> tuple[str, str, str]:
 
 def plain_verdict(text: Any) -> Mapping[str, Any] | None:
     """The verdict in a JSON text, reduced to numbers, flags and short plain names; None if it is none."""
-    if not isinstance(text, str) or len(text) > 20_000:
+    if not isinstance(text, str) or len(text) > 20_000 or "{" not in text:
         return None
     try:
         found = json.loads(text)
