@@ -44,6 +44,7 @@ class _Composer:
         self._nodes = 0
 
     def root(self) -> yaml.Node | None:
+        event: Any
         self._next()  # the stream's start
         if isinstance(self._next(), yaml.StreamEndEvent):
             return None
@@ -60,7 +61,7 @@ class _Composer:
 
     def _finish(self) -> None:
         self._next()  # the document's end
-        event = self._next()
+        event: Any = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
             raise yaml.composer.ComposerError(
                 "expected a single document in the stream",
@@ -71,6 +72,7 @@ class _Composer:
 
     def _entries(self) -> Iterator[tuple[yaml.Node, yaml.Node]]:
         """Keys and values of the root."""
+        event: Any
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key, event = self._node(event, 1), self._next()
             if isinstance(event, yaml.SequenceStartEvent) and event.anchor is None:
@@ -153,4 +155,4 @@ _RESOLVER: Final = yaml.resolver.Resolver()
 @lru_cache(maxsize=65_536)
 def _resolved(value: str) -> str:
     """The tag of a scalar without quotes."""
-    return str(_RESOLVER.resolve(yaml.ScalarNode, value, (True, False)))
+    return str(_RESOLVER.resolve(yaml.ScalarNode, value, (True, False)))  # type: ignore[no-untyped-call]
