@@ -53,7 +53,7 @@ class _Composer:
             node = self._node(event, 0)
             self._finish()
             return node
-        node = yaml.MappingNode(_tag(event, _MAP), [], event.start_mark)
+        node = yaml.MappingNode(_tag(event, _MAP), [], _start(event))
         if event.anchor is not None:
             self._anchors[event.anchor] = node, 1
         node.value = self._entries()
@@ -76,7 +76,7 @@ class _Composer:
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key, event = self._node(event, 1), self._next()
             if isinstance(event, yaml.SequenceStartEvent) and event.anchor is None:
-                value = yaml.SequenceNode(_tag(event, _SEQ), [], event.start_mark)
+                value = yaml.SequenceNode(_tag(event, _SEQ), [], _start(event))
                 value.value = items = self._items()
                 yield key, value
                 for _ in items:  # whoever got it may not have read it to its end
@@ -142,6 +142,10 @@ class _Composer:
         self._nodes += nodes
         if self._nodes > _MAX_NODES:
             raise yaml.composer.ComposerError(None, None, "has too many values", event.start_mark)
+
+
+def _start(event: Any) -> Any:
+    return event.start_mark
 
 
 def _tag(event: Any, usual: str) -> str:
