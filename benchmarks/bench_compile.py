@@ -5,7 +5,8 @@
 Each tenant has three models, two keys, rules of its own choice out of five, limits, aliases and prices. With
 `--folders` also a folder with one file a tenant. Each size runs in a process of its own, so that the memory is that of
 this size: peak of the process over what it took before. Seconds are the process's processor time, and by the clock.
-Prints tables; the gate is a count: each tenant has a record with its three models.
+Differences are those of a change of rules in two thirds of the tenants. Prints tables; gates are counts: each tenant
+has a record with its three models, and each changed one a line.
 """
 
 from __future__ import annotations
@@ -119,10 +120,11 @@ def measure(tenants: int, *, files: bool) -> dict[str, Any]:
     ):
         raise SystemExit("a tenant has no record with its three models")
     changed = {name: raw.replace(b'"mode":"alert"', b'"mode":"block"') for name, raw in records.items()}
-    figures["changed"] = len(_timed(lambda: list(differences(records, changed)), {}, ""))
-    cpu = time.process_time()
-    list(differences(records, changed))
-    figures["differences"] = time.process_time() - cpu
+    clock = figures["clock"]
+    lines = _timed(lambda: list(differences(records, changed)), figures, "differences")
+    figures["clock"] = clock
+    if len(lines) != sum(raw != changed[name] for name, raw in records.items()):
+        raise SystemExit("a changed tenant has no line")
     return figures
 
 
@@ -138,9 +140,9 @@ def main() -> None:
         return
     head = [
         "tenants",
-        "read and checked, s",
+        "read, s",
         "compiled, s",
-        "by the clock, s",
+        "both by the clock, s",
         "MB",
         "bytes a record",
         "differences, s",
@@ -153,7 +155,7 @@ def main() -> None:
             names = ("read and checked", "compiled", "clock", "MB", "record bytes", "differences")
             rows.append([f"{tenants:,}", *(f"{found[name]:,.2f}" for name in names)])
         print("one folder, one file a tenant" if files else "one file")
-        print(plain_table([head, *rows]))
+        print(plain_table(head, rows))
 
 
 if __name__ == "__main__":

@@ -303,7 +303,8 @@ def _change(values: Any, path: tuple[str, ...], change: Callable[[str], str]) ->
     name = path[0].removesuffix("[]")
     if not isinstance(values, dict) or name not in values:
         return
-    holder, keys = values, [name]
+    holder: Any = values
+    keys: list[Any] = [name]
     if path[0].endswith("[]"):
         holder = values[name]
         keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))

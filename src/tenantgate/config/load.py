@@ -145,7 +145,7 @@ class _Loading:
             return reader.read(model.FilePart, node, "")
         except (yaml.YAMLError, ValueError) as error:
             # What was found before is about a text that isn't what its author thinks.
-            reader.problems = [_not_yaml(source, error)]
+            reader.problems = [_not_yaml(source.name, source.text, error)]
             return None
 
     def _check_unique(self, file: model.TenantsFile) -> None:
@@ -229,13 +229,13 @@ def _problems(
         yield from (f"{at}: {what}" for at, what in plugin.problems(config))
 
 
-def _not_yaml(source: Source, error: Exception) -> tuple[int, str]:
-    if len(source.text) <= _EXPLAINED:
+def _not_yaml(name: str, text: str, error: Exception) -> tuple[int, str]:
+    if len(text) <= _EXPLAINED:
         try:
-            yaml.compose(source.text, Loader=yaml.SafeLoader)
+            yaml.compose(text, Loader=yaml.SafeLoader)
         except (yaml.YAMLError, RecursionError) as own:
             error = own if isinstance(own, yaml.MarkedYAMLError) else error
     if not isinstance(error, yaml.MarkedYAMLError):
-        return 1, f"{source.name}:1: isn't YAML"
+        return 1, f"{name}:1: isn't YAML"
     line = error.problem_mark.line + 1 if error.problem_mark else 1
-    return line, f"{source.name}:{line}: isn't YAML: {error.problem}"
+    return line, f"{name}:{line}: isn't YAML: {error.problem}"

@@ -44,6 +44,7 @@ class _Composer:
         self._nodes = 0
 
     def root(self) -> yaml.Node | None:
+        event: Any
         self._next()  # the stream's start
         if isinstance(self._next(), yaml.StreamEndEvent):
             return None
@@ -52,7 +53,7 @@ class _Composer:
             node = self._node(event, 0)
             self._finish()
             return node
-        node = yaml.MappingNode(_tag(event, _MAP), [], event.start_mark)
+        node = yaml.MappingNode(_tag(event, _MAP), [], _start(event))
         if event.anchor is not None:
             self._anchors[event.anchor] = node, 1
         node.value = self._entries()
@@ -60,7 +61,7 @@ class _Composer:
 
     def _finish(self) -> None:
         self._next()  # the document's end
-        event = self._next()
+        event: Any = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
             raise yaml.composer.ComposerError(
                 "expected a single document in the stream",
@@ -71,10 +72,11 @@ class _Composer:
 
     def _entries(self) -> Iterator[tuple[yaml.Node, yaml.Node]]:
         """Keys and values of the root."""
+        event: Any
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key, event = self._node(event, 1), self._next()
             if isinstance(event, yaml.SequenceStartEvent) and event.anchor is None:
-                value = yaml.SequenceNode(_tag(event, _SEQ), [], event.start_mark)
+                value = yaml.SequenceNode(_tag(event, _SEQ), [], _start(event))
                 value.value = items = self._items()
                 yield key, value
                 for _ in items:  # whoever got it may not have read it to its end
@@ -142,6 +144,10 @@ class _Composer:
             raise yaml.composer.ComposerError(None, None, "has too many values", event.start_mark)
 
 
+def _start(event: Any) -> Any:
+    return event.start_mark
+
+
 def _tag(event: Any, usual: str) -> str:
     tag = event.tag
     return usual if tag is None or tag == "!" else str(tag)
@@ -153,4 +159,4 @@ _RESOLVER: Final = yaml.resolver.Resolver()
 @lru_cache(maxsize=65_536)
 def _resolved(value: str) -> str:
     """The tag of a scalar without quotes."""
-    return str(_RESOLVER.resolve(yaml.ScalarNode, value, (True, False)))
+    return str(_RESOLVER.resolve(yaml.ScalarNode, value, (True, False)))  # type: ignore[no-untyped-call]
