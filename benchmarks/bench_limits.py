@@ -180,7 +180,7 @@ def rows(client: Any, port: int, requests: int) -> Iterator[tuple[str, float, fl
     keys, example, host = ["{a}:t", "{a}:k"], Limit(Subject.TENANT, Period.MINUTE, 60), StageHost()
     for name, text, passes in (("fixed", FIXED, fixed(example)), ("gcra", GCRA, gcra(example))):
         script = client.register_script(text)
-        cost = measured(client, requests, lambda script=script: script(keys=keys, args=[10**6, 10**6]))
+        cost = measured(client, requests, partial(script, keys=keys, args=[10**6, 10**6]))
         yield f"{name}: script and client", *cost, worst(passes)
     for name, most, before in (("new", 10**6, 0), (f"{RUNS} runs", 10**6, 1000), ("refused", 1000, 1001)):
         client.flushall()

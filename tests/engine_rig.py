@@ -23,6 +23,7 @@ from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.mock_provider import Behaviour, MockProvider
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import free_port
+from tenantgate.guard.scripts import HELD_REPLY_CHECK, REPLY_GUARD_BODY
 
 from support import ROOT
 
@@ -45,7 +46,7 @@ def plugin(name: str, **config: Any) -> dict[str, Any]:
     return {"name": name, "config": config}
 
 
-def tree(consumers: int = 0) -> dict[str, Any]:
+def tree() -> dict[str, Any]:
     """kong.yml: shared routes, one ai-proxy whose own configuration leads nowhere."""
     nowhere = {"upstream_url": "http://127.0.0.1:1/"}
     ours = [
@@ -58,6 +59,7 @@ def tree(consumers: int = 0) -> dict[str, Any]:
             model={"provider": "openai", "name": "none", "options": nowhere},
             logging={"log_statistics": True, "log_payloads": True},
         ),
+        plugin("post-function", header_filter=[HELD_REPLY_CHECK], body_filter=[REPLY_GUARD_BODY]),
     ]
     key_auth = plugin("key-auth", key_names=["apikey"], hide_credentials=True)
     shared = {"methods": ["POST"], "strip_path": True, "response_buffering": False}
@@ -70,7 +72,6 @@ def tree(consumers: int = 0) -> dict[str, Any]:
             **shared,
         },
         {"name": "keyless", "paths": ["/keyless"], "plugins": ours, **shared},
-        {"name": "bare", "paths": ["/bare"], "plugins": [ours[-1]], **shared},
     ]
     return {
         "_format_version": "3.0",

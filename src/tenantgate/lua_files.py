@@ -9,7 +9,7 @@ import re
 from functools import cache
 from importlib import resources
 
-__all__ = ["script"]
+__all__ = ["script", "where"]
 
 
 def script(area: str, name: str, **words: str) -> str:
@@ -26,6 +26,14 @@ def script(area: str, name: str, **words: str) -> str:
         if not found:
             raise ValueError(f"{area}/lua/{name}.lua: has no {word}")
     return text
+
+
+def where(condition: str, text: str) -> str:
+    """The text with one more condition, in Lua, for its first ``if``."""
+    before, found, after = text.partition("if ")
+    if not found:
+        raise ValueError("the text has no if")
+    return f"{before}if {condition} and {after}"
 
 
 @cache

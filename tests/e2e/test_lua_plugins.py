@@ -179,6 +179,17 @@ def test_a_guarded_reply_waits_for_the_response_phase(world: EngineWorld, stream
     assert b"mock" in body
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_without_the_engines_mark_a_guarded_reply_isnt_sent(world: EngineWorld, stream: bool) -> None:
+    world.decision, steps = world.decide(reply_guard=True), world.response
+    world.response = []
+    try:
+        status, _, body = world.send(chat("Hello", stream=stream))
+    finally:
+        world.response = steps
+    assert (status, error(body)) == (503, "guard_unavailable")
+
+
 def test_a_client_cant_get_around_the_response_phase(world: EngineWorld) -> None:
     """For a WebSocket Kong holds no reply back."""
     world.decision = world.decide(reply_guard=True)

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from policy_rig import KEY, NOTE, Postgres
 from tenantgate.devhost.redis_server import RedisCluster, RedisServer
 from tenantgate.errors import ConfigError
+from tenantgate.policy import postgres_store
 from tenantgate.policy.core.ports import (
     PAGE,
     RECORD_BYTES,
@@ -38,10 +39,15 @@ from tenantgate.policy.core.ports import (
     UnknownVersionError,
     roll_back,
 )
+from tenantgate.policy.directory import Directory
+from tenantgate.policy.follower import Follower
 from tenantgate.policy.postgres_store import PostgresPolicyStore
 from tenantgate.policy.redis_store import RedisPolicyStore
 from tenantgate.policy.sqlite_store import SqlitePolicyStore
 from tenantgate.store.url import redis_config
+from tenantgate.tenant import TenantId
+
+from support import until
 
 HEAD = "tg:policy:1:{policy}:head"
 VERSIONS, INDEX, CONTENTS, PROCESSES, UNDO = (
@@ -534,6 +540,27 @@ def test_a_follower_is_woken_by_a_new_version(postgres: Postgres) -> None:
     other.close()
 
 
+def test_publishers_wait_for_one_another(postgres: Postgres) -> None:
+    import psycopg
+
+    clear(postgres)
+    store = PostgresPolicyStore(postgres.conninfo)
+    put(store, acme=b"1")
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(postgres.conninfo) as db:
+        db.execute("SELECT pg_advisory_xact_lock(%s)", (postgres_store._LOCK,))
+        db.execute(
+            "INSERT INTO tenantgate_policy_versions "
+            "SELECT 2, at, author, message, 0, digest FROM tenantgate_policy_versions"
+        )
+        published = pool.submit(store.publish, {"acme": b"2"}, expected=1, note=NOTE)
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        until(lambda: db.execute(waiting).fetchone(), lambda row: row == (1,), what="publishers that wait")
+        db.commit()
+        with pytest.raises(ConflictError):
+            published.result()
+    store.close()
+
+
 def test_after_a_restart_of_the_server_it_goes_on(postgres: Postgres) -> None:
     clear(postgres)
     store = PostgresPolicyStore(postgres.conninfo)
@@ -566,3 +593,62 @@ def test_a_connection_string_that_cant_be_read_is_never_quoted() -> None:
     with pytest.raises(ConfigError) as caught:
         PostgresPolicyStore("host=a pass word=hidden'")
     assert "hidden" not in str(caught.value)
+
+
+# -- a node that follows
+
+
+def test_a_node_starts_and_goes_on_without_its_store(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    config = redis_config(server.url)
+    ours = RedisPolicyStore(config, KEY)
+    put(ours, acme=b"1", globex=b"1")
+    follower = Follower(RedisPolicyStore(config, KEY), tmp_path / "policy.db", name="redis")
+    directory = Directory(tmp_path / "policy.db", lambda _tenant, record: record, node="n1", background=False)
+    assert follower.follow()
+    directory.look()
+    assert directory.get(TenantId("acme")) == b"1"
+    directory.acknowledge()
+    assert follower.follow()
+    assert [(a.node, a.version) for a in ours.acknowledgements()] == [("n1", 1)]
+    server.stop()
+    follower.stop()
+    directory.close()
+
+    follower = Follower(RedisPolicyStore(config, KEY), tmp_path / "policy.db", name="redis")
+    directory = Directory(tmp_path / "policy.db", lambda _tenant, record: record, background=False)
+    assert not follower.follow()
+    assert [directory.get(TenantId(t)) for t in ("acme", "globex")] == [b"1", b"1"]
+
+    server.start()  # empty
+    assert follower.follow()
+    directory.look()
+    assert [directory.get(TenantId(t)) for t in ("acme", "globex")] == [b"1", b"1"]
+    assert ours.publish({"acme": b"2"}, expected=0, note=NOTE, least=2) == 2
+    assert follower.follow()
+    directory.look()
+    assert [directory.get(TenantId(t)) for t in ("acme", "globex")] == [b"2", None]
+    follower.stop()
+    directory.close()
+    ours.close()
+    server.stop()
+
+
+def test_a_follower_takes_from_every_store(opener: Opener, tmp_path: Path) -> None:
+    ours = opener()
+    records = {tenant: tenant.encode("utf-8", "surrogatepass") for tenant in ODD}
+    ours.publish(dict(records), expected=0, note=NOTE)
+    put(ours, acme=None)
+    follower, local = (
+        Follower(opener(), tmp_path / "copy.db", name="any"),
+        SqlitePolicyStore(tmp_path / "copy.db"),
+    )
+    assert follower.follow()
+    assert local.latest() == ours.latest()
+    assert dict(local.records()) == dict(ours.records())
+    put(ours, acme=b"back")
+    follower.start()
+    until(lambda: local.record("acme"), lambda got: got == b"back", what="record")
+    follower.stop()
+    local.close()

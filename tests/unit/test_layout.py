@@ -12,7 +12,7 @@ from support import ROOT
 UNIT: Final = ROOT / "tests" / "unit"
 PACKAGE: Final = ROOT / "src" / "tenantgate"
 
-OUTSIDE: Final = {"benchmarks", "deploy", "training"}
+OUTSIDE: Final = {"benchmarks", "deploy", "plugins", "training"}
 """Folders for the project's folders of the same name, which are no part of the package."""
 
 ACROSS: Final = {"test_layout.py", "test_linear_stages.py", "test_requirements.py"}

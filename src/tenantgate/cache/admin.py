@@ -30,7 +30,6 @@ __all__ = ["Admin", "BoundStats", "Row", "Stats"]
 
 _TIMEOUT_MS: Final = 5000  # an operator waits longer than a request
 _PAGE: Final = 500
-_MOST_NEIGHBOURS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,7 @@ class Stats:
     bytes: int
     expired: int
     """Index entries whose entry Redis has let go, and which the next store will remove."""
-    vectors: int
-    partitions: int
+    buckets: int
     next_expiry_s: float | None
     last_expiry_s: float | None
     redis_memory: int
@@ -79,12 +77,12 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One entry. `vectors` is the end of its vector set's name: partition and model."""
+    """One entry. `bucket` is the end of its bucket's name, and `neighbours` how many others are in that."""
 
     name: str
     bytes: int
     ttl_s: float
-    vectors: str | None
+    bucket: str | None
     neighbours: int | None
     question: str | None = None
     reply: str | None = None
@@ -123,14 +121,13 @@ class Admin:
             live = int(client.zcount(keys.index, now * 1000, "+inf"))
             first = client.zrangebyscore(keys.index, now * 1000, "+inf", start=0, num=1, withscores=True)
             last = client.zrevrange(keys.index, 0, 0, withscores=True)
-            sets = self._vector_sets()
+            sets = self._buckets()
             memory = client.info("memory")
             return Stats(
                 entries=live,
                 bytes=int(client.hget(keys.sizes, "total") or 0),
                 expired=int(client.zcard(keys.index)) - live,
-                vectors=sum(int(client.execute_command("VCARD", name)) for name in sets),
-                partitions=len(sets),
+                buckets=len(sets),
                 next_expiry_s=first[0][1] / 1000 - now if first else None,
                 last_expiry_s=last[0][1] / 1000 - now if live else None,
                 redis_memory=int(memory.get("used_memory", 0)),
@@ -140,7 +137,7 @@ class Admin:
             )
 
     def purge(self) -> Counter[str]:
-        """Remove all of the tenant's keys; how many of each kind (``entries``, ``vector sets``, ``books``)."""
+        """Remove all of the tenant's keys; how many of each kind (``entries``, ``buckets``, ``books``)."""
         removed: Counter[str] = Counter()
         with self._guard():
             # A request may store while this runs, so go round until a whole round finds nothing.
@@ -157,12 +154,11 @@ class Admin:
                     break
         return removed
 
-    def inspect(self, *, most: int, similarity: float, sealer: TenantSealer | None = None) -> list[Row]:
+    def inspect(self, *, most: int, sealer: TenantSealer | None = None) -> list[Row]:
         """The entries that expire first, at most `most`; their texts only where a `sealer` opens them.
 
         Args:
             most: how many.
-            similarity: from which cosine another entry counts as a neighbour.
             sealer: the tenant's; entries that it can't open come without text.
         """
         with self._guard():
@@ -170,12 +166,12 @@ class Admin:
             names = self._client.zrangebyscore(
                 self._keys.index, now * 1000, "+inf", start=0, num=most, withscores=True
             )
-            return [self._row(name, until / 1000 - now, similarity, sealer) for name, until in names]
+            return [self._row(name, until / 1000 - now, sealer) for name, until in names]
 
-    def _row(self, raw: bytes, ttl_s: float, similarity: float, sealer: TenantSealer | None) -> Row:
+    def _row(self, raw: bytes, ttl_s: float, sealer: TenantSealer | None) -> Row:
         name = raw.decode("ascii", "replace")
         counted = self._client.hget(self._keys.sizes, raw) or b"0|"
-        size, _, vectors = counted.decode("utf-8", "replace").partition("|")
+        size, _, bucket = counted.decode("utf-8", "replace").partition("|")
         question = reply = None
         if sealer is not None:
             key = self._keys.entry(name)
@@ -187,24 +183,19 @@ class Admin:
             name=name,
             bytes=int(size) if size.isdecimal() else 0,
             ttl_s=ttl_s,
-            vectors=vectors.removeprefix(f"{self._keys.base}v:") or None,
-            neighbours=self._neighbours(vectors, raw, similarity) if vectors else None,
+            bucket=bucket.removeprefix(self._keys.bucket("")) or None,
+            neighbours=self._neighbours(bucket) if bucket else None,
             question=question,
             reply=reply,
         )
 
-    def _neighbours(self, vectors: str, name: bytes, similarity: float) -> int | None:
-        if not vectors.startswith(self._keys.base):
+    def _neighbours(self, bucket: str) -> int | None:
+        if not bucket.startswith(self._keys.base):
             return None  # not ours: someone else wrote the index
         try:
-            found: list[bytes] = self._client.execute_command(
-                "VSIM", vectors, "ELE", name, "WITHSCORES", "COUNT", _MOST_NEIGHBOURS + 1
-            )
+            return max(0, int(self._client.zcard(bucket)) - 1)
         except redis.ResponseError:
-            return None  # the set has gone, or the element was never in it
-        # VSIM's scores are (1 + cosine) / 2.
-        near = zip(found[::2], found[1::2], strict=True)
-        return sum(other != name and 2 * float(score) - 1 >= similarity for other, score in near)
+            return None  # of another type
 
     def _bounds(self) -> tuple[BoundStats, ...]:
         found = []
@@ -237,8 +228,8 @@ class Admin:
             )
         return tuple(found)
 
-    def _vector_sets(self) -> list[bytes]:
-        return list(self._client.scan_iter(match=f"{self._keys.base}v:*", count=_PAGE))
+    def _buckets(self) -> list[bytes]:
+        return list(self._client.scan_iter(match=f"{self._keys.bucket('')}*", count=_PAGE))
 
     def _unlink(self, page: list[bytes], removed: Counter[str]) -> int:
         # SCAN may give a key twice; and the pattern is checked once more before anything is removed.
@@ -248,7 +239,7 @@ class Admin:
             return 0
         gone = int(self._client.unlink(*mine))
         for key in mine:
-            kind = {b"e:": "entries", b"v:": "vector sets"}.get(key[len(base) : len(base) + 2], "books")
+            kind = {b"e:": "entries", b"n:": "buckets"}.get(key[len(base) : len(base) + 2], "books")
             removed[kind] += 1
         return gone
 

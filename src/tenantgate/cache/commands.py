@@ -53,13 +53,6 @@ def cache(parser: argparse.ArgumentParser) -> None:
     inspect.add_argument(
         "--limit", type=_positive, default=50, metavar="N", help="the first to expire (default: %(default)s)"
     )
-    inspect.add_argument(
-        "--similarity",
-        type=_cosine,
-        default=0.8,
-        metavar="COSINE",
-        help="from where another entry counts as a neighbour (default: %(default)s)",
-    )
     inspect.add_argument("--show-text", action="store_true", help="print questions and replies, too")
     inspect.add_argument(
         "--key-env", metavar="NAME", help="--show-text: the environment variable with the encryption_key"
@@ -103,16 +96,6 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _cosine(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 2.0
-    if not -1 <= value <= 1:
-        raise argparse.ArgumentTypeError("must be a number from -1 to 1")
-    return value
-
-
 def _admin(args: argparse.Namespace) -> Admin:
     url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
     return Admin(redis_config(url), TenantId(args.tenant))
@@ -134,7 +117,7 @@ def _stats(args: argparse.Namespace) -> int:
         ("entries", f"{found.entries:,} (limit unless configured: {usual.max_entries:,})"),
         ("bytes", f"{_size(found.bytes)} (limit unless configured: {usual.max_megabytes} MiB)"),
         ("to be swept", f"{found.expired:,} expired"),
-        ("vectors", f"{found.vectors:,} in {found.partitions:,} partitions"),
+        ("buckets", f"{found.buckets:,} of questions that may be alike"),
         ("next expiry", _time(found.next_expiry_s)),
         ("last expiry", _time(found.last_expiry_s)),
         ("Redis", f"{_size(found.redis_memory)} of {limit}, {found.redis_policy}, all tenants together"),
@@ -183,7 +166,7 @@ def _purge(args: argparse.Namespace) -> int:
         removed = admin.purge()
     finally:
         admin.close()
-    kinds = ", ".join(f"{removed[kind]:,} {kind}" for kind in ("entries", "vector sets", "books"))
+    kinds = ", ".join(f"{removed[kind]:,} {kind}" for kind in ("entries", "buckets", "books"))
     print(f"removed {removed.total():,} keys: {kinds}")
     return 0
 
@@ -197,7 +180,7 @@ def _inspect(args: argparse.Namespace) -> int:
         sealer = TenantSealer(key, TenantId(args.tenant))
     admin = _admin(args)
     try:
-        rows = admin.inspect(most=args.limit, similarity=args.similarity, sealer=sealer)
+        rows = admin.inspect(most=args.limit, sealer=sealer)
     finally:
         admin.close()
     if args.json:
@@ -205,10 +188,10 @@ def _inspect(args: argparse.Namespace) -> int:
         fields = [{k: v for k, v in dataclasses.asdict(row).items() if k not in hidden} for row in rows]
         print(json.dumps(fields, indent=2))
         return 0
-    print(f"{'entry':<32} {'bytes':>8} {'ttl':>8} {f'cos>={args.similarity:g}':>9}  vectors")
+    print(f"{'entry':<32} {'bytes':>8} {'ttl':>8} {'alike':>9}  bucket")
     for row in rows:
         near = "-" if row.neighbours is None else f"{row.neighbours}"
-        print(f"{row.name:<32} {row.bytes:>8} {_time(row.ttl_s):>8} {near:>9}  {row.vectors or '-'}")
+        print(f"{row.name:<32} {row.bytes:>8} {_time(row.ttl_s):>8} {near:>9}  {row.bucket or '-'}")
         if args.show_text:
             _print_text(row)
     print(f"{len(rows)} entries" + (", and maybe more: see --limit" if len(rows) == args.limit else ""))

@@ -119,13 +119,10 @@ class CacheConfig:
         between=(1, COUNT_MAX),
     )
     max_megabytes: int = field(
-        "Most space for one tenant's stored answers, vectors included.",
-        default=64,
-        between=(1, MEGABYTES_MAX),
-        unit="MiB",
+        "Most space for one tenant's stored answers.", default=64, between=(1, MEGABYTES_MAX), unit="MiB"
     )
     sweep_interval: int = field(
-        "Interval between clean-ups of expired index entries and vectors in the background. 0: only when the "
+        "Interval between clean-ups of expired index entries in the background. 0: only when the "
         "tenant's next answer is stored.",
         default=60,
         between=(0, 86_400),

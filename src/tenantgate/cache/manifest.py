@@ -20,7 +20,7 @@ CACHE: Final = PluginManifest(
     filled={
         "strict_requests": lambda settings: settings.strict_requests,
         "upstream_headers": lambda settings: settings.upstream_headers,
-        "namespace": lambda settings: settings.route,
+        "namespace": lambda settings: settings.route or None,
         "encryption_key": lambda settings: settings.encryption_key,
         "redis": lambda settings: settings.redis,
     },

@@ -1,8 +1,7 @@
 """The cache's entries in Redis: operations of one round trip each, short time-outs, a circuit breaker.
 
-An entry is a string with a time to live. Its vector lies in the vector set of its partition (Redis 8), its size
-and expiry in two indexes of the tenant, by which the oldest make room. The scripts beside this file keep the
-three together.
+An entry is a string with a time to live. Its name lies in the sorted set of its bucket, its size and expiry in two
+indexes of the tenant, by which the oldest make room. The scripts beside this file keep the three together.
 """
 
 from __future__ import annotations
@@ -36,9 +35,6 @@ T = TypeVar("T")
 _log: Final = logging.getLogger("tenantgate.cache")
 
 _QUIET_S: Final = 10.0  # between two log lines about the same kind of failure
-_TRY_VECTORS_S: Final = (
-    60.0  # after which a Redis without vector sets is asked again, in case it was replaced
-)
 
 _RECENT: Final = 20_000  # names, 4 MB
 
@@ -71,7 +67,7 @@ class RedisCache:
     def __init__(self, nodes: Nodes, writer: Nodes | None = None) -> None:
         self._nodes, self._writer = nodes, writer or nodes
         maker = redis.Redis()  # never connects: a script only needs an encoding
-        self._nearest = maker.register_script(_script("similar"))
+        self._similar = maker.register_script(_script("similar"))
         self._store = maker.register_script(_script("store"))
         self._forget = maker.register_script(_script("purge"))
         self._sweep = maker.register_script(_script("sweep"))
@@ -79,7 +75,6 @@ class RedisCache:
         self._learn = maker.register_script(_script("learn"))
         self._breakers: dict[str, Breaker] = {}
         self._lock = threading.Lock()
-        self._no_vectors_until = 0.0
         self._logged: dict[tuple[str, str], float] = {}
         self._recent = RecentNames(_RECENT)
 
@@ -87,11 +82,6 @@ class RedisCache:
     def open(self) -> bool:
         """Whether a breaker holds requests back: each node has its own."""
         return any(breaker.open for breaker in self._breakers.values())
-
-    @property
-    def has_vectors(self) -> bool:
-        """Whether Redis has vector sets, as far as is known."""
-        return time.monotonic() >= self._no_vectors_until
 
     def expects(self, name: str) -> bool:
         """Whether this process has stored or found the entry lately, or a breaker is open."""
@@ -113,47 +103,32 @@ class RedisCache:
         self._recent.discard(name)
         return None
 
-    def nearest(
-        self,
-        keys: Keys,
-        vectors: str,
-        vector: bytes,
-        count: int,
-        *,
-        exact: str | None = None,
-        plan: str | None = None,
-        least: float = -1.0,
-        meanwhile: Callable[[], object] | None = None,
+    def neighbours(
+        self, keys: Keys, bucket: str, count: int, *, exact: str | None = None, plan: str | None = None
     ) -> Found:
-        """The entry with the name `exact`, as `get` gives it; if there is none, the nearest entries, the nearest first.
+        """The entry with the name `exact`, as `get` gives it; if there is none, entries of the bucket under this key.
 
-        These are at most `count`, with a cosine of at least `least`; with them comes the plan under the key `plan`.
-        `meanwhile` is for `tenantgate.store.redis_nodes.Node.ask`.
+        These are at most `count`, the latest to expire first; with them comes the plan under the key `plan`.
 
         Raises:
             UnavailableError: Redis failed, or the breaker is open.
-            RefusedError: it is older than 8 (`has_vectors` tells), or another type lies under `vectors`.
+            RefusedError: for example because another type lies under the key.
         """
-        # VSIM's scores are (1 + cosine) / 2.
-        args: list[Any] = [vector, count, keys.entry(""), (1 + least) / 2]
-        where = [vectors, plan or keys.bound(""), *([] if exact is None else [keys.entry(exact)])]
-        call = partial(self._nearest, keys=where, args=args)
+        where = [bucket, plan or keys.bound(""), *([] if exact is None else [keys.entry(exact)])]
+        call = partial(self._similar, keys=where, args=[count, keys.entry("")])
         with Measured(Stage.SIMILAR):
-            answer = self._ask(vectors, lambda client: call(client=client), meanwhile)
+            answer = self._ask(bucket, lambda client: call(client=client))
         try:
             match answer:
                 case [entry, stored_plan, *rest]:
-                    triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
-                    near = tuple(
-                        Neighbour(name.decode(), 2 * float(score) - 1, value)
-                        for name, score, value in triples
-                    )
+                    pairs = zip(rest[::2], rest[1::2], strict=True)
+                    near = tuple(Neighbour(name.decode(), value) for name, value in pairs)
                     if exact is not None and entry is not None:
                         self._recent.add(exact)
                     return Found(entry, near, stored_plan)
         except (TypeError, ValueError, AttributeError):
             pass
-        raise self._unexpected(self._nodes, vectors)
+        raise self._unexpected(self._nodes, bucket)
 
     def store(
         self,
@@ -164,18 +139,15 @@ class RedisCache:
         ttl_s: int,
         max_entries: int,
         max_bytes: int,
-        vector: tuple[str, bytes] | None = None,
+        bucket: str | None = None,
     ) -> bool:
-        """Store an entry, with its vector in the set that is named before it; False if it is larger than `max_bytes`.
+        """Store an entry, and its name under the key `bucket`; False if it is larger than `max_bytes`.
 
         Raises:
             UnavailableError: Redis failed, or is full.
         """
-        where = [keys.entry(name), keys.index, keys.sizes]
+        where = [keys.entry(name), keys.index, keys.sizes, *([] if bucket is None else [bucket])]
         args: list[Any] = [value, ttl_s, name, keys.entry(""), max_entries, max_bytes]
-        if vector is not None and self.has_vectors:
-            where.append(vector[0])
-            args.append(vector[1])
         call = partial(self._store, keys=where, args=args)
         with Measured(Stage.STORE):
             answer = self._write(keys.index, lambda client: call(client=client))
@@ -217,7 +189,7 @@ class RedisCache:
         return bool(self._write(keys.index, lambda client: call(client=client)))
 
     def sweep(self, keys: Keys, *, most: int, every_ms: int) -> tuple[int, int]:
-        """Remove what expiry leaves, vectors and index entries, of at most `most` entries.
+        """Remove what expiry leaves, names in buckets and index entries, of at most `most` entries.
 
         Nothing is done if that was less than `every_ms` ago, by any process.
 
@@ -272,9 +244,6 @@ class RedisCache:
         except ClusterDownError:
             raise self._failed(UnavailableError, "CLUSTERDOWN", name) from None
         except redis.ResponseError as error:
-            if "unknown" in (text := str(error).lower()) and "command" in text:
-                self._no_vectors_until = time.monotonic() + _TRY_VECTORS_S
-                raise self._failed(RefusedError, "no vector sets: the similar level is off", name) from None
             raise self._failed(RefusedError, _code(error), name) from None
         except (redis.RedisError, OSError, ValueError) as error:
             raise self._failed(UnavailableError, type(error).__name__, name) from None

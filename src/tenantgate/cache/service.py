@@ -11,7 +11,6 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from tenantgate.cache.core import entry as entries
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from tenantgate.cache.core.entry import Entry
     from tenantgate.cache.core.pending import Pending
     from tenantgate.cache.core.question import Cacheable, Question
-    from tenantgate.cache.core.similar import Embedding
     from tenantgate.kong import Host
     from tenantgate.store.config import RedisConfig
     from tenantgate.store.sealing import TenantSealer
@@ -220,29 +218,20 @@ class SemanticCache:
         if isinstance(entry, NotStored):
             return entry
         sealer = _sealer(config.encryption_key, pending.keys.tenant)
-        embedding, vectors = self._embedding(pending, sealer), pending.vectors
-        states = None if embedding is None else embedding.states
         stored = self._store.store(
             pending.keys,
             pending.name,
-            _sealed(replace(entry, states=states), pending, sealer),
+            _sealed(entry, pending, sealer),
             ttl_s=config.cache_ttl,
             max_entries=config.max_entries,
             max_bytes=config.max_megabytes << 20,
-            vector=(vectors, embedding.vector) if vectors and embedding else None,
+            bucket=pending.bucket,
         )
         return None if stored else NotStored.TOO_LARGE
 
-    def _embedding(self, pending: Pending, sealer: TenantSealer) -> Embedding | None:
-        """The question's embedding; None where it isn't compared, so that only measured languages have vectors."""
-        text, level = pending.question, self._levels.similar(MODELS)
-        if not text or not pending.vectors or level is None or level.other_language(pending.keys, text):
-            return None
-        return pending.embedding or level.embed(text, sealer)
-
     def _learn(self, pending: Pending, reply: ChatReply | NotStored) -> None:
         """Compare the reply with the stored answer, where the lookup says so."""
-        learning = None if pending.vectors is None else self._levels.learning(MODELS)
+        learning = None if pending.bucket is None else self._levels.learning(MODELS)
         if learning is not None:
             sealer = _sealer(self._config.encryption_key, pending.keys.tenant)
             fresh = None if isinstance(reply, NotStored) else reply

@@ -7,10 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tenantgate.cache.core.recent_names import RecentNames
 from tenantgate.cache.core.similar import SimilarLevel
 from tenantgate.cache.learning import Learning
-from tenantgate.cache.stage_metrics import MeasuredEmbedder, MeasuredVerifier
+from tenantgate.cache.stage_metrics import MeasuredVerifier, Readings
 from tenantgate.models.language import Languages
 from tenantgate.telemetry import logs
 
@@ -25,7 +24,6 @@ __all__ = ["Levels"]
 
 _log: Final = logging.getLogger("tenantgate.cache")
 _LANGUAGES: Final = Languages()
-_FOREIGN: Final = RecentNames(10_000)  # of the process: `SimilarLevel.foreign`
 _warned: Final[set[float]] = set()
 
 
@@ -61,7 +59,7 @@ class Levels:
         embedder = models.embedder_meanwhile(config.embedder, config.verifier)
         if embedder is None:
             return None
-        return SimilarLevel(MeasuredEmbedder(embedder), None, _LANGUAGES, foreign=_FOREIGN)
+        return SimilarLevel(Readings(embedder), embedder.truncates, None, _LANGUAGES)
 
     def learning(self, models: Models) -> Learning | None:
         """What keeps the bound on each tenant's own traffic, unless nothing is to be compared."""
@@ -87,13 +85,13 @@ class Levels:
             _warn_unreachable(config.max_wrong_rate)
             return _Made(models, None, None)
         level = SimilarLevel(
-            MeasuredEmbedder(models.embedder),
+            Readings(models.embedder),
+            models.embedder.truncates,
             MeasuredVerifier(models.verifier),
             _LANGUAGES,
             threshold=math.inf if threshold is None else threshold,
             learner=learning,
             candidates=config.candidates,
-            foreign=_FOREIGN,
         )
         return _Made(models, level, learning)
 

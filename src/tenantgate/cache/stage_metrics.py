@@ -6,6 +6,7 @@ import enum
 import time
 from typing import TYPE_CHECKING, Final
 
+from tenantgate.bounded import Bounded
 from tenantgate.cache.core.ports import NO_STATES
 from tenantgate.telemetry import metrics
 
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from tenantgate.cache.core.ports import Embedder, PairVerifier
     from tenantgate.models.ports import Reading
 
-__all__ = ["Measured", "MeasuredEmbedder", "MeasuredVerifier", "Stage"]
+__all__ = ["Measured", "MeasuredVerifier", "Readings", "Stage"]
 
 _seconds: Final = metrics.histogram("tenantgate_cache_stage_seconds", "Time by part of a lookup.", ("stage",))
+
+
+_readings: Final[Bounded[tuple[str, str], Reading]] = Bounded(10_000, most_bytes=32 << 20)
 
 
 class Stage(enum.StrEnum):
@@ -43,18 +47,22 @@ class Measured:
         _seconds.observe(time.perf_counter() - self._start, stage=self._stage)
 
 
-class MeasuredEmbedder:
-    """An embedder whose readings are measured."""
+class Readings:
+    """What an embedder makes of texts, measured; the latest are remembered for all of the process; thread-safe."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
-        self.dimensions, self.fingerprint = embedder.dimensions, embedder.fingerprint
-        self.embed, self.truncates = embedder.embed, embedder.truncates
 
-    def read(self, text: str) -> Reading:
-        """As the embedder gives it."""
-        with Measured(Stage.EMBEDDING):
-            return self._embedder.read(text)
+    def __call__(self, text: str) -> Reading:
+        """As the embedder gives it. A question that answers others is read once."""
+        key = self._embedder.fingerprint, text
+        found = _readings.get(key)
+        if found is None:
+            with Measured(Stage.EMBEDDING):
+                found = self._embedder.read(text)
+            size = len(text) + found.vector.nbytes + len(found.states or b"")
+            _readings.put(key, found, size=size)
+        return found
 
 
 class MeasuredVerifier:

@@ -1,8 +1,8 @@
 """Clean-up of what expired entries leave, in the background, for the tenants seen lately.
 
-Entries expire by themselves; their vectors and index entries go at the tenant's next store, or when a lookup meets
-them, where they take the place of neighbours that live. A thread of the process removes them at an interval. A mark in
-Redis keeps the processes of all gateways from sweeping the same tenant within one interval.
+Entries expire by themselves; their names in buckets and index entries go at the tenant's next store, or when a lookup
+meets them, where they take the place of neighbours that live. A thread of the process removes them at an interval. A
+mark in Redis keeps the processes of all gateways from sweeping the same tenant within one interval.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PAUSE_S: Final = 0.02  # between two rounds, for requests
 _TENANTS: Final = 10_000
 
 _swept: Final = metrics.counter(
-    "tenantgate_cache_swept_total", "Expired entries whose vectors and index entries the sweep removed."
+    "tenantgate_cache_swept_total", "Expired entries whose names and index entries the sweep removed."
 )
 
 

@@ -138,7 +138,8 @@ Keep the plugin servers' deadlines below it.""",
         # nginx clears the environment of its workers, which start the servers; so `env` sets it.
         env = ["/usr/bin/env", f"TENANTGATE_MODELS={options.models_dir}"] if options.models_dir else []
         servers[f"{key}_socket"] = socket
-        servers[f"{key}_start_cmd"] = shlex.join([*env, *command, "--socket", socket])
+        processes = ["--processes", "auto"] if name == _ENGINE else []
+        servers[f"{key}_start_cmd"] = shlex.join([*env, *command, *processes, "--socket", socket])
         servers[f"{key}_query_cmd"] = shlex.join([*command, "--dump"])
-    out.append(("Kong 3.9 takes one plugin per server, so each is a process of its own.", servers))
+    out.append(("Kong 3.9 takes one plugin per server. The engine has as many processes as processors.", servers))
     return out

@@ -1,4 +1,4 @@
-"""Read tenants.yaml, or a folder of such files: all problems at once, each with its line, its field and what is right."""
+"""Read tenants.yaml, or a folder of such files: all problems at once, each with its line, field and what is right."""
 
 from __future__ import annotations
 

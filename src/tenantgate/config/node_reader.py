@@ -1,4 +1,4 @@
-"""One file of tenants.yaml's format, from YAML's nodes to the classes of `model`: problems with their lines and fields."""
+"""One file of tenants.yaml's format, from YAML's nodes to the classes of `model`: problems with their lines."""
 
 from __future__ import annotations
 

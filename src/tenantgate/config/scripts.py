@@ -3,12 +3,14 @@
 from typing import Final
 
 from tenantgate.llm.errors import BY_STATUS, OTHER_STATUS, ErrorText
-from tenantgate.lua_files import script
+from tenantgate.lua_files import script, where
 
 __all__ = [
     "ANTHROPIC_STOP_REASON",
+    "ANTHROPIC_STOP_REASON_OF_TARGET",
     "ANY_BEARER",
     "END_OF_STREAM",
+    "END_OF_STREAM_OF_TARGET",
     "ERROR_BODY",
     "ERROR_HEAD",
     "ERROR_HEAD_EARLY",
@@ -27,6 +29,12 @@ HIDE_CALLER: Final = script("config", "hide_caller")
 FINISH_REASON: Final = script("config", "finish_reason")
 ANTHROPIC_STOP_REASON: Final = script("config", "anthropic_stop_reason")
 END_OF_STREAM: Final = script("config", "end_of_stream")
+ANTHROPIC_STOP_REASON_OF_TARGET: Final = where(
+    'kong.ctx.shared.tenantgate_provider == "anthropic"', ANTHROPIC_STOP_REASON
+)
+"""The same on a route for all providers, of which tenantgate-target names the request's."""
+END_OF_STREAM_OF_TARGET: Final = where('kong.ctx.shared.tenantgate_provider ~= "gemini"', END_OF_STREAM)
+"""The same on a route for all providers."""
 
 
 def _lua(error: ErrorText) -> str:
@@ -38,11 +46,7 @@ ERROR_BODY: Final = script("config", "error_body", BY_STATUS=_BY_STATUS, OTHER_S
 ERROR_HEAD: Final = script("config", "error_head")
 
 
-def _error_head_where(condition: str) -> str:
-    return ERROR_HEAD.replace("if ", f"if {condition} and ", 1)
-
-
-ERROR_HEAD_EARLY: Final = _error_head_where("kong.response.get_status() == 413")
+ERROR_HEAD_EARLY: Final = where("kong.response.get_status() == 413", ERROR_HEAD)
 """pre-function: the same where nginx ends a request in the middle of a plugin's access, since a body without a
 length turns out too large; then Kong runs the filters of the plugins up to that one only."""
 
@@ -56,8 +60,8 @@ _NAMES_OPERATION: Final = (
     "({" + ", ".join(f"{name} = true" for name in _OPERATIONS.split()) + "})"
     '[ngx.var.request_uri:match("^[^?]*/(%a+)/?")]'
 )
-ERROR_HEAD_ELSEWHERE: Final = _error_head_where(
-    f'({_NAMES_OPERATION} or ngx.var.request_uri:find("^[^?]*/chat/completions"))'
+ERROR_HEAD_ELSEWHERE: Final = where(
+    f'({_NAMES_OPERATION} or ngx.var.request_uri:find("^[^?]*/chat/completions"))', ERROR_HEAD
 )
 """The same for all of the gateway, so only where a client of an LLM was wrong: no such route, or a body that nginx
 didn't take."""

@@ -86,9 +86,8 @@ _GROUPS: Final = {"application/*": "application/json", "text/*": "text/plain", "
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A Lua table in ``ngx.ctx``: the same table for Lua, a copy for others."""
+    """A Lua table in ``ngx.ctx``, which stays in Lua: a copy for others."""
 
-    table: Any
     plain: Callable[[], Any]
 
 

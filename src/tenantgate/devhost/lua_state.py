@@ -93,9 +93,7 @@ class LuaState:
         globals_[b"kong"], globals_[b"ngx"] = self._host[b"kong"], self._host[b"ngx"]
         self._sandbox = self._load_sandbox(settings or {})
         self.names = frozenset(lua.from_bytes(n) for n in self._host[b"names"]().values())
-        self._run, self._filter, self._request, self._collect = (
-            self._host[n] for n in (b"run", b"filter", b"request", b"collected")
-        )
+        self._run, self._filter, self._request = (self._host[n] for n in (b"run", b"filter", b"request"))
 
     def _load(self, name: str, *arguments: Any) -> Any:
         self._chunks.add(f"{name}.lua")
@@ -258,6 +256,8 @@ class LuaState:
         try:
             if name in _CTX:
                 return (None, self._context(self._event, name, *arguments))
+            if name == "response_plugins":
+                return (None, self._response_plugins(self._event.x))
             if name == _VAULT:
                 return (None, self._secret(*arguments))
             function = FUNCTIONS.get(name) or HIDDEN[name]
@@ -287,28 +287,27 @@ class LuaState:
     def _context(self, event: Event, name: str, key: Any, value: Any = None) -> Any:
         key, ctx = self.values.to_python(key), event.ctx
         if name == "ngx.ctx.get":
-            if key == "plugins" and key not in ctx:
-                ctx[key] = self._collected(event.x.response_plugins)
             return self.values.to_lua(ctx.get(key, lua.MISSING))
         if value is None:
             ctx.pop(key, None)
         elif luajit21.lua_type(value) == "table":
-            ctx[key] = Held(value, lambda: self.values.to_python(value))
+            # Read later: what is read while Lua calls belongs to a coroutine that ends.
+            ctx[key] = Held(lambda: self.values.to_python(event.x.lua[b"tables"][lua.to_bytes(key)]))
         else:
             ctx[key] = self.values.to_python(value)
         return None
 
-    def _collected(self, names: Sequence[str]) -> Held:
-        """``ngx.ctx.plugins`` with its response phase; in plain values the names that Lua has taken out of it."""
-        given = tuple(names)
-        plugins = self._collect(self._lua.table_from([n.encode() for n in given]))
+    def _response_plugins(self, x: Exchange) -> Any:
+        """The plugins for ``ngx.ctx.plugins.response``; Python sees there those that Lua has taken out of it."""
+        given = tuple(x.response_plugins)
 
         def removed() -> list[str]:
-            phase = plugins[b"response"]
+            phase = x.lua[b"tables"][b"plugins"][b"response"]
             left = {lua.from_bytes(phase[i][b"name"]) for i in range(1, phase[0], 2)}
             return [name for name in given if name not in left]
 
-        return Held(plugins, removed)
+        x.ctx["plugins"] = Held(removed)
+        return self.values.to_lua(list(given))
 
     def _log_line(self, level: bytes, text: bytes) -> None:
         plugin = self._event.plugin if self._event else "lua"

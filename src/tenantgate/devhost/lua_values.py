@@ -8,7 +8,6 @@ from typing import Any, Final
 from lupa import luajit21
 
 from tenantgate.devhost import lua
-from tenantgate.devhost.exchange import Held
 from tenantgate.devhost.pdk_event import PdkError
 
 __all__ = ["SharedContext", "Values"]
@@ -52,8 +51,6 @@ class Values:
             return value
         if isinstance(value, int):
             return value if abs(value) <= _EXACT else float(value)
-        if isinstance(value, Held):
-            return value.table
         if isinstance(value, Mapping):
             items = {lua.to_bytes(str(k)): self._inner(v, arrays) for k, v in value.items()}
             return self._runtime.table_from(items)

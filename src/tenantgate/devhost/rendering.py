@@ -7,17 +7,25 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tenantgate import config, paths
 from tenantgate.config import deck_variables as placeholders
+from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.model import TenantsFile
+from tenantgate.config.render import with_options
 from tenantgate.errors import ConfigError
+from tenantgate.policy.core.ports import PublishNote, content_hash, difference
+from tenantgate.policy.sqlite_store import SqlitePolicyStore
 
-__all__ = ["Rendered", "Surroundings", "private_file", "render"]
+__all__ = ["STATE", "Rendered", "Surroundings", "private_file", "render"]
+
+STATE: Final = "gateway.json"
+"""File in the state folder by which `tenantgate apply --state-dir` finds the gateway."""
 
 _CA_BUNDLES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -41,7 +49,10 @@ class Surroundings:
     """Of a Redis on this machine, in place of the file's; None: the file's."""
     proxy_port: int
     status_port: int
+    admin_port: int
     extra: Mapping[str, str]
+    attached: tuple[str, ...] = ()
+    """Attachable plugins that the gateway serves beside the engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,43 +87,65 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
     """
     env = dict(os.environ if environ is None else environ)
     file = config.load(tenants)
-    mock = at.mock_url + "/v1/chat/completions"
-    text = config.render(
-        file,
-        config.RenderOptions(
-            mock_url=mock,
-            redis_host="127.0.0.1" if at.redis_port else None,
-            redis_port=at.redis_port or config.RenderOptions().redis_port,
-            gateway={"audit": {"dir": str(at.folder / "audit")}},
-        ),
+    options = config.RenderOptions(
+        mock_url=at.mock_url + "/v1/chat/completions",
+        redis_host="127.0.0.1" if at.redis_port else None,
+        redis_port=at.redis_port or config.RenderOptions().redis_port,
+        policy_path=str(at.folder / "policy" / "policy.sqlite"),
+        gateway={"audit": {"dir": str(at.folder / "audit")}},
     )
+    text = config.render(file, options)
+    records = compile_records(file, CompileOptions(mock_url=options.mock_url))
     (at.folder / "audit").mkdir(mode=0o700, exist_ok=True)
     # Client keys and the cache's key may be anything, so they can be made up; a provider's credential can't.
     own = {*placeholders.names(text), *placeholders.vault_names(file.gateway.encryption_key)}
     env |= _made_up(at.secrets, sorted(n for n in own if not env.get(n)))
-    if missing := [n for n in placeholders.vault_names(text) if not env.get(n)]:
+    needed = text + "".join(raw.decode("ascii") for raw in records.values())
+    if missing := [n for n in placeholders.vault_names(needed) if not env.get(n)]:
         raise ConfigError(
             f"{tenants}: the environment has no {', '.join(missing)} "
             "(set them, or give those models the provider `mock`)"
         )
     kong_yml, kong_conf = at.folder / "kong.yml", at.folder / "kong.conf"
     private_file(kong_yml, placeholders.resolve(text, env))
+    _publish(Path(with_options(file, options).gateway.policy.path), records)
     bundle = next((b for b in _CA_BUNDLES if Path(b).is_file()), None)
-    options = config.KongConfOptions(
+    conf = config.KongConfOptions(
         prefix=PurePosixPath(at.run),
         declarative_config=PurePosixPath(kong_yml),
         plugins_dir=PurePosixPath(paths.plugins_dir()),
         pluginserver=PurePosixPath(_pluginserver()),
         models_dir=PurePosixPath(paths.models_dir()),
         proxy_listen=f"127.0.0.1:{at.proxy_port}",
+        admin_listen=f"127.0.0.1:{at.admin_port}",
         status_listen=f"127.0.0.1:{at.status_port}",
+        attached=at.attached,
         max_request_body_mb=file.gateway.limits.max_request_body_mb,
         ca_bundle=PurePosixPath(bundle) if bundle else None,
         extra=at.extra,
     )
-    kong_conf.write_text(config.kong_conf(options), encoding="utf-8")
+    kong_conf.write_text(config.kong_conf(conf), encoding="utf-8")
+    state = {
+        "options": asdict(options),
+        "admin_url": f"http://127.0.0.1:{at.admin_port}",
+        "secrets_file": str(at.secrets),
+    }
+    private_file(at.folder / STATE, json.dumps(state))
     made = tuple(n for n in sorted(own) if n in _known(at.secrets))
     return Rendered(file=file, kong_yml=kong_yml, kong_conf=kong_conf, environ=env, made_up=made)
+
+
+def _publish(path: Path, records: Mapping[str, bytes]) -> None:
+    """Bring the policies of the file into force, if they aren't."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    store = SqlitePolicyStore(path)
+    try:
+        head = store.head()
+        hashes = difference(store.index(head), {name: content_hash(raw) for name, raw in records.items()})
+        if changes := {name: None if new is None else records[name] for name, new in hashes.items()}:
+            store.publish(changes, expected=head, note=PublishNote("tenantgate up", "", time.time()))
+    finally:
+        store.close()
 
 
 def private_file(path: Path, text: str) -> None:

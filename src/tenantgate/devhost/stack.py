@@ -61,7 +61,10 @@ class Stack(MockControl):
         log_level: str = "info",
         own_redis: bool = True,
         gateway_module: str = "tenantgate.devhost.gateway",
+        attached: tuple[str, ...] = (),
     ) -> None:
+        self._attached = attached
+        self._admin_port = 0
         self._tenants = tenants
         self._state = state_dir.resolve()
         self._kong_bin = Path(kong_bin) if kong_bin else None
@@ -113,7 +116,7 @@ class Stack(MockControl):
             self._redis.start()
         self._start_mock()
         port = self._port or free_port()
-        status_port = free_port()
+        status_port, self._admin_port = free_port(), free_port()
         self._rendered = render(
             self._tenants,
             Surroundings(
@@ -124,6 +127,8 @@ class Stack(MockControl):
                 redis_port=self._redis.port if self._redis else None,
                 proxy_port=port,
                 status_port=status_port,
+                admin_port=self._admin_port,
+                attached=self._attached,
                 extra={"log_level": self._log_level, **(RealKong.settings() if self._kong_bin else {})},
             ),
         )
@@ -173,6 +178,8 @@ class Stack(MockControl):
                     str(port),
                     "--status-port",
                     str(status_port),
+                    "--admin-port",
+                    str(self._admin_port),
                     "--error-log",
                     str(self.error_log),
                 ],

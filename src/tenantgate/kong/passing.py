@@ -110,7 +110,7 @@ class Passing:
 
     def left_behind(self, number: int) -> bool | None:
         """Whether an event of a process that has ended is to be answered with 503; None: it is no such event."""
-        if self._peer is None:
+        if self._peer is None or not number:
             return None
         owner = self.ids.owner(number)
         ended = self.ids.before(number) or (self._peer.has(owner) and not self._peer.lives(owner))

@@ -34,6 +34,7 @@ _HEARD_S: Final = 5.0  # between two acknowledgements of the same version
 _READ_S: Final = 0.1  # longest wait for the file, which readers don't wait for but after a crash
 _WRITE_S: Final = 0.2
 _TRAIL: Final = 100  # earlier records that are tried
+_AGAIN: Final = 100  # tenants that are tried anew at once
 
 _version: Final = metrics.gauge(
     "tenantgate_policy_version", "Version of the policies that this process goes by."
@@ -175,7 +176,9 @@ class Directory(Generic[T]):
 
     def _again(self) -> None:
         """Try tenants anew whose newest record couldn't be read."""
-        for tenant in list(self._bad):
+        with self._lock:
+            some = list(self._bad)[:_AGAIN]
+        for tenant in some:
             entry = self._entries.get(tenant)
             if entry is not None:
                 entry = _Entry(entry.seen, entry.hashed, entry.value)
@@ -203,10 +206,9 @@ class Directory(Generic[T]):
                 self._entries.move_to_end(tenant)
                 while len(self._entries) > self._most:
                     self._entries.popitem(last=False)
-            if entry is None or entry.bad is None:
-                self._bad.pop(tenant, None)
-            else:
-                self._bad[tenant] = entry.bad
+            self._bad.pop(tenant, None)
+            if entry is not None and entry.bad is not None:
+                self._bad[tenant] = entry.bad  # as the last one, so that all have their turn
             _unreadable.set(len(self._bad))
         return entry
 

@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -145,12 +146,12 @@ class Follower:
 
     def _take(self, info: VersionInfo, target: SqlitePolicyStore, old: Mapping[str, bytes]) -> None:
         """Take a version over; records that the store lost don't keep the others from what is new."""
-        index = self._ask(lambda: self._store.index(info.number))
+        index = self._ask(partial(self._store.index, info.number))
         wanted = {hashed for hashed in difference(old, index).values() if hashed is not None}
         missing = set(self._missing or ()) | wanted
         bodies: dict[bytes, bytes] = {}
         for page in pages(wanted):
-            bodies |= self._ask(lambda page=page: self._store.contents(page))  # type: ignore[misc]
+            bodies |= self._ask(partial(self._store.contents, page))
             missing -= bodies.keys()
             if sum(map(len, bodies.values())) > _AT_ONCE:
                 target.add(bodies)
@@ -198,7 +199,7 @@ class Follower:
         if self._missing and time.monotonic() >= self._repair_at:
             self._repair_at = time.monotonic() + _REPAIR_S
             wanted = list(self._missing)[:PAGE]
-            found = self._ask(lambda: self._store.contents(wanted))
+            found = self._ask(partial(self._store.contents, wanted))
             if found:
                 self._local.add(found)
                 self._missing -= found.keys()
@@ -208,9 +209,7 @@ class Follower:
         for one in self._local.acknowledgements():
             key = one.node, one.process
             if self._forwarded.get(key) != one:
-                self._ask(
-                    lambda one=one: self._store.acknowledge(one.node, one.process, one.version, one.at)  # type: ignore[misc]
-                )
+                self._ask(partial(self._store.acknowledge, one.node, one.process, one.version, one.at))
                 self._forwarded[key] = one
 
     def _failed(self, error: TenantgateError) -> None:

@@ -97,7 +97,7 @@ class PostgresPolicyStore(PolicyStore):
 
     def contents(self, hashes: Collection[bytes]) -> dict[bytes, bytes]:
         """Records by SHA-256: those that are there and whole."""
-        out = {}
+        out: dict[bytes, bytes] = {}
         for page in pages(hashes):
             rows = self._all(
                 "SELECT hash, body FROM tenantgate_policy_contents WHERE hash = ANY(%s::bytea[])", (page,)
@@ -216,7 +216,7 @@ class PostgresPolicyStore(PolicyStore):
         return VersionInfo(*rows[0]) if rows else None
 
     def _all(self, statement: str, values: Collection[object]) -> list[Any]:
-        with self._transaction() as db:
+        with self._connected() as db:
             return list(db.execute(statement, values).fetchall())
 
     @contextlib.contextmanager
@@ -227,14 +227,18 @@ class PostgresPolicyStore(PolicyStore):
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Any]:
+        with self._connected() as db, db.transaction():
+            yield db
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Any]:
         with self._lock:
             try:
                 if self._connection is None or self._connection.closed:
                     connection = self._connect()
                     _migrate(connection)
                     self._connection = connection
-                with self._connection.transaction():
-                    yield self._connection
+                yield self._connection
             except self._psycopg.Error as error:
                 if isinstance(error, self._psycopg.OperationalError) and self._connection is not None:
                     self._connection.close()

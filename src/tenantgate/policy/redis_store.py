@@ -108,13 +108,13 @@ class RedisPolicyStore(PolicyStore):
 
     def version(self, number: int) -> VersionInfo | None:
         """A version that is kept, or None."""
-        stored = self._ask(lambda client: client.hget(_VERSIONS, str(number)))
+        stored = self._do("hget", _VERSIONS, str(number))
         return None if stored is None else self._numbered(number, stored)
 
     def history(self, limit: int = 20) -> list[VersionInfo]:
         """The newest versions, the newest first."""
         newest = sorted(self._numbers(), reverse=True)[:limit]
-        stored = self._ask(lambda client: client.hmget(_VERSIONS, newest)) if newest else []
+        stored = self._do("hmget", _VERSIONS, newest) if newest else []
         return [
             self._numbered(number, text)
             for number, text in zip(newest, stored, strict=True)
@@ -123,9 +123,9 @@ class RedisPolicyStore(PolicyStore):
 
     def contents(self, hashes: Collection[bytes]) -> dict[bytes, bytes]:
         """Records by SHA-256: those that are there and whole."""
-        out = {}
+        out: dict[bytes, bytes] = {}
         for page in pages(hashes):
-            found = self._ask(lambda client, page=page: client.hmget(_CONTENTS, [h.hex() for h in page]))
+            found = self._do("hmget", _CONTENTS, [hashed.hex() for hashed in page])
             both = zip(page, found, strict=True)
             out.update(
                 {hashed: body for hashed, body in both if body is not None and content_hash(body) == hashed}
@@ -161,11 +161,11 @@ class RedisPolicyStore(PolicyStore):
         """Write records, which nothing points to yet, and the changes under a key of their own."""
         key = f"{_BASE}staged:{secrets.token_hex(8)}"
         for page in pages(bodies.items()):
-            self._ask(lambda client, page=page: client.hset(_CONTENTS, mapping={h.hex(): b for h, b in page}))
+            self._do("hset", _CONTENTS, mapping={hashed.hex(): body for hashed, body in page})
         for some in pages(delta.items(), _SCAN):
             fields = {tenant_bytes(tenant): hashed.hex() if hashed else "" for tenant, hashed in some}
-            self._ask(lambda client, fields=fields: client.hset(key, mapping=fields))
-            self._ask(lambda client: client.expire(key, _STAGED_S))
+            self._do("hset", key, mapping=fields)
+            self._do("expire", key, _STAGED_S)
         return key
 
     def prune(self, keep: int) -> int:
@@ -183,7 +183,7 @@ class RedisPolicyStore(PolicyStore):
                 needed |= set(self._fields(_undo(number)).values())
             loose = [field for field in self._fields(_CONTENTS, values=False) if field not in needed]
             keys = [_HEAD, _VERSIONS, _CONTENTS, *map(_undo, [*gone, kept[0]])]
-            args = [text, len(gone), *gone, *loose]
+            args: list[bytes | int] = [text, len(gone), *gone, *loose]
             if self._run(self._prune_script, keys, args) == b"pruned":
                 return len(gone)
         raise UnavailableError("policy store: others publish all the time")
@@ -191,7 +191,7 @@ class RedisPolicyStore(PolicyStore):
     def acknowledge(self, node: str, process: str, version: int, at: float) -> None:
         """Note that a process of a node goes by `version` at the Unix time `at`, in seconds."""
         field, value = json.dumps([node, process]), json.dumps([version, at])
-        self._ask(lambda client: client.hset(_PROCESSES, field, value))
+        self._do("hset", _PROCESSES, field, value)
 
     def acknowledgements(self) -> list[Acknowledgement]:
         """The last one of each process of each node; who was last heard a day before the latest is forgotten."""
@@ -199,7 +199,7 @@ class RedisPolicyStore(PolicyStore):
         latest = max((one.at for one in found.values() if one), default=0.0)
         old = [field for field, one in found.items() if one is None or one.at < latest - _FORGET_S]
         if old:
-            self._ask(lambda client: client.hdel(_PROCESSES, *old))
+            self._do("hdel", _PROCESSES, *old)
         kept = [one for field, one in found.items() if one is not None and field not in old]
         return sorted(kept, key=lambda one: (one.node, one.process))
 
@@ -208,7 +208,7 @@ class RedisPolicyStore(PolicyStore):
         self._nodes.close()
 
     def _read_head(self) -> tuple[bytes, VersionInfo | None]:
-        text = self._ask(lambda client: client.get(_HEAD))
+        text = self._do("get", _HEAD)
         return (b"", None) if text is None else (text, self._seal.read(text))
 
     def _numbered(self, number: int, stored: bytes) -> VersionInfo:
@@ -244,14 +244,13 @@ class RedisPolicyStore(PolicyStore):
         out: dict[bytes, bytes] = {}
         cursor: int = 0
         while True:
-            cursor, page = self._ask(
-                lambda client, cursor=cursor: client.hscan(
-                    key, cursor, count=_SCAN, no_values=None if values else True
-                )
-            )
+            cursor, page = self._do("hscan", key, cursor, count=_SCAN, no_values=None if values else True)
             out.update(page if values else dict.fromkeys(page, b""))
             if not cursor:
                 return out
+
+    def _do(self, command: str, *args: object, **options: object) -> Any:
+        return self._ask(lambda client: getattr(client, command)(*args, **options))
 
     def _run(self, script: Any, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
         return self._ask(lambda client: script(keys=keys, args=args, client=client))

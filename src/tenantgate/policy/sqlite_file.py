@@ -120,7 +120,9 @@ class SqliteFile:
             # Another file may lie there since: then the next use finds that out.
             self._identity = (*now[:2], *self._state()) if self._immutable else now
             self.opened += 1
-            self._log_identity = _identity(self._log)  # SQLite has made it, and it stays while the file is open
+            self._log_identity = _identity(
+                self._log
+            )  # SQLite has made it, and it stays while the file is open
         return self._connection
 
     def _identify(self) -> tuple[object, ...] | None:
@@ -146,7 +148,9 @@ class SqliteFile:
             for each in files_of(self.path)[1:]:
                 each.unlink(missing_ok=True)
         except OSError as error:
-            raise UnavailableError(f"{self._log}: has to be removed, the file was replaced: {error.strerror}") from None
+            raise UnavailableError(
+                f"{self._log}: has to be removed, the file was replaced: {error.strerror}"
+            ) from None
 
     @property
     def _log(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tenantgate.policy.core.ports import (
     Acknowledgement,
@@ -76,11 +76,12 @@ class SqlitePolicyStore(PolicyStore):
 
     def contents(self, hashes: Collection[bytes]) -> dict[bytes, bytes]:
         """Records by SHA-256: those that are there and whole."""
-        out = {}
+        out: dict[bytes, bytes] = {}
         for page in pages(hashes):
             marks = ",".join("?" * len(page))
             rows = self._all(f"SELECT hash, body FROM contents WHERE hash IN ({marks})", page)  # noqa: S608 - marks
-            out.update({hashed: body for hashed, body in rows if content_hash(body) == hashed})
+            whole = (row for row in rows if isinstance(row[1], bytes) and content_hash(row[1]) == row[0])
+            out.update(whole)
         return out
 
     def trail(self, tenant: str, limit: int) -> list[bytes | None] | None:
@@ -190,7 +191,7 @@ class SqlitePolicyStore(PolicyStore):
         )
         return rows[0][0] if rows else None
 
-    def _all(self, statement: str, values: Collection[object]) -> list[tuple]:
+    def _all(self, statement: str, values: Collection[object]) -> list[tuple[Any, ...]]:
         with self._file.read() as db:
             return [] if db is None else db.execute(statement, tuple(values)).fetchall()
 
@@ -218,7 +219,7 @@ def _write(
     _add(db, bodies)
     db.execute(
         "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)",
-        (info.number, info.at, info.author, info.message, len(delta), info.digest),
+        (info.number, info.at, info.author, info.message, info.changed, info.digest),
     )
     db.executemany(
         "INSERT INTO changes VALUES (?, ?, ?)",

@@ -1,29 +1,21 @@
-"""A tenant's keys: what is stored can be found, compared and read with them only.
+"""A tenant's keys: what is stored can be found and read with them only.
 
 From the operator's `encryption_key` and the tenant's id, HKDF-SHA256 (RFC 5869) derives a key for names
-(BLAKE2b, keyed), one for values (AES-256-GCM, the Redis key as associated data) and one for vectors.
-
-The vectors' dimensions are permuted and their signs flipped, by the tenant's key. Cosines stay as they are, and
-vectors of two tenants can't be compared. That is hardening and no encryption: who can guess many plain texts of
-a tenant could undo it.
+(BLAKE2b, keyed) and one for values (AES-256-GCM, the Redis key as associated data).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from tenantgate.tenant import TenantId
 
 __all__ = ["TenantSealer"]
@@ -38,10 +30,10 @@ class TenantSealer:
 
     def __init__(self, encryption_key: str, tenant: TenantId) -> None:
         about = b"tenant:" + str(tenant).encode("utf-8", "surrogatepass")
-        material = HKDF(algorithm=SHA256(), length=96, salt=_SALT, info=about).derive(
+        material = HKDF(algorithm=SHA256(), length=64, salt=_SALT, info=about).derive(
             encryption_key.encode("utf-8", "surrogatepass")
         )
-        self._name_key, value_key, self._vector_key = material[:32], material[32:64], material[64:]
+        self._name_key, value_key = material[:32], material[32:]
         self._cipher = AESGCM(value_key)
 
     def name(self, data: bytes) -> str:
@@ -62,22 +54,3 @@ class TenantSealer:
             return self._cipher.decrypt(nonce, text, key)
         except InvalidTag:
             return None
-
-    def scramble(self, vector: NDArray[np.float32]) -> bytes:
-        """The vector as little-endian float32, its cosines kept and its directions the tenant's own."""
-        order, signs = self._scrambling(len(vector))
-        return (vector[order] * signs).astype("<f4").tobytes()
-
-    def _scrambling(self, dimensions: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        found = self._scramblings.get(dimensions)
-        if found is None:
-            seed = int.from_bytes(hashlib.blake2b(self._vector_key, digest_size=32).digest(), "big")
-            random = np.random.Generator(np.random.PCG64(seed + dimensions))
-            order = np.asarray(random.permutation(dimensions), dtype=np.intp)
-            signs = random.integers(0, 2, dimensions).astype(np.float32) * 2 - 1
-            found = self._scramblings.setdefault(dimensions, (order, signs))
-        return found
-
-    @cached_property
-    def _scramblings(self) -> dict[int, tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        return {}

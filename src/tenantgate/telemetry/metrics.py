@@ -270,18 +270,19 @@ def together(snapshots: Iterable[Snapshot], ended: Iterable[Snapshot] = ()) -> S
     first one's.
     """
     found: dict[str, _Metric] = {}
+    declared: dict[str, Any] = {}
     for over, several in ((False, snapshots), (True, ended)):
         for one in several:
             for entry in one:
                 if over and entry["kind"] == Gauge.kind:
                     continue
-                metric = _KINDS[entry["kind"]](*entry["declared"])
-                metric = found.setdefault(metric.name, metric)
-                if (
-                    metric.snapshot()["declared"] != _tuples(entry["declared"])
-                    or metric.kind != entry["kind"]
-                ):
+                how = (entry["kind"], _tuples(entry["declared"]))
+                name = entry["declared"][0]
+                if name not in found:
+                    found[name], declared[name] = _KINDS[entry["kind"]](*entry["declared"]), how
+                if declared[name] != how:
                     continue
+                metric = found[name]
                 for key, value in entry["series"]:
                     metric.add(tuple(key), value)
     return [metric.snapshot() for metric in sorted(found.values(), key=lambda m: m.name)]

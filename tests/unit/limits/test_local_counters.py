@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from tenantgate.limits.core.limit import Limit, Period, Subject
 from tenantgate.limits.local_counters import LocalCounters
@@ -21,6 +25,16 @@ def test_several_windows_are_written_together_or_not_at_all() -> None:
     assert counters.count(["a"], [DAY]).rooms[0].remaining == 3
 
 
+@pytest.fixture
+def _restless() -> Iterator[None]:
+    """Threads that take turns after each few instructions."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("_restless")
 def test_threads_count_each_request_once() -> None:
     counters, limit = LocalCounters(), Limit(Subject.TENANT, Period.DAY, 300)
     with ThreadPoolExecutor(8) as pool:

@@ -92,6 +92,7 @@ def test_codes_are_no_less_than_they_were() -> None:
         "guard_unavailable",
         "only_if_cached",
         "tenantgate_unavailable",
+        "credential_unavailable",
     }
 
 

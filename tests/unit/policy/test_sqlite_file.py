@@ -67,7 +67,9 @@ def test_another_file_under_the_name_is_read_from_then_on(path: Path, tmp_path: 
 
 @pytest.mark.parametrize("logs", [True, False])
 @pytest.mark.parametrize(("keep", "said"), [(True, b"1"), (False, None)])
-def test_a_deleted_file_is_read_on_if_asked_for(path: Path, keep: bool, said: bytes | None, logs: bool) -> None:
+def test_a_deleted_file_is_read_on_if_asked_for(
+    path: Path, keep: bool, said: bytes | None, logs: bool
+) -> None:
     writer = published(path, b"1")
     store = SqlitePolicyStore(path, keep_deleted=keep)
     assert store.record("acme") == b"1"
@@ -89,7 +91,9 @@ def test_who_writes_makes_a_deleted_file_anew(path: Path) -> None:
     assert SqlitePolicyStore(path).record("acme") == b"2"
 
 
-@pytest.mark.parametrize("content", [b"no database, but of some length" * 99, b"SQLite format 3\0" + b"\xff" * 4096])
+@pytest.mark.parametrize(
+    "content", [b"no database, but of some length" * 99, b"SQLite format 3\0" + b"\xff" * 4096]
+)
 def test_a_damaged_file_is_said_to_be(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     store = SqlitePolicyStore(path)
@@ -199,10 +203,17 @@ def test_on_a_read_only_mount_it_reads_without_a_log_and_notices_writers(
 
 def test_a_forked_process_opens_the_file_anew(path: Path) -> None:
     store = published(path, b"1")
+    opened = store.opened
     child = os.fork()
     if not child:
+        ok = False
         try:
-            ok = store.record("acme") == b"1" and store.publish({"acme": b"2"}, expected=1, note=NOTE) == 2
+            ok = store.head() == 1 and store.opened == opened + 1
+            ok = (
+                ok
+                and store.record("acme") == b"1"
+                and store.publish({"acme": b"2"}, expected=1, note=NOTE) == 2
+            )
         finally:
             os._exit(0 if ok else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -39,11 +39,15 @@ def store(tmp_path: Path) -> SqlitePolicyStore:
 
 
 @pytest.mark.parametrize("after", [1, 1500, 2000])
-def test_a_publisher_that_is_killed_in_the_middle_leaves_the_old_version(store: SqlitePolicyStore, after: int) -> None:
+def test_a_publisher_that_is_killed_in_the_middle_leaves_the_old_version(
+    store: SqlitePolicyStore, after: int
+) -> None:
     old = {f"t{i}": b"old%d" % i for i in range(100)}
     store.publish(old, expected=0, note=NOTE)
     child = subprocess.Popen(
-        [sys.executable, "-c", PUBLISHER, str(store.path), str(after)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", PUBLISHER, str(store.path), str(after)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert child.stdin is not None
     assert child.stdout is not None

@@ -63,24 +63,34 @@ local function let_reply_through()
   end
 end
 
+local function table_of(value)
+  return type(value) == "table" and value or {}
+end
+
 local function apply(decision)
   local shared = kong.ctx.shared
-  if decision.body then
+  if type(decision.body) == "string" then
     kong.service.request.set_raw_body(decision.body)
   end
-  for name, value in pairs(decision.headers or {}) do
+  for name, value in pairs(table_of(decision.headers)) do
     if headers.is_value(value) and type(name) == "string" and name:find("^[%w_-]+$") then
       kong.response.set_header(name, value)
     end
   end
-  for name, value in pairs(decision.shared or {}) do
+  for name, value in pairs(table_of(decision.shared)) do
     if type(value) == "string" then
       shared[name] = value
     end
   end
-  if decision.reply_guard == false then
+  shared.tenantgate_reply_held = decision.reply_guard ~= false -- then the engine's mark is asked for
+  if not shared.tenantgate_reply_held then
     let_reply_through()
   end
+end
+
+local function is_decision(value)
+  local target = table_of(table_of(value).target)
+  return type(target.provider) == "string" and type(target.name) == "string"
 end
 
 local Target = {PRIORITY = 771, VERSION = "0.1.0"}
@@ -91,7 +101,7 @@ function Target:access(conf)
   if not request then
     return kong.response.exit(401, UNKNOWN, JSON)
   end
-  if type(decision) == "table" and type(decision.target) == "table" then
+  if is_decision(decision) then
     last_decisions.remember(request, decision)
   else
     decision = last_decisions.recall(request)
@@ -117,7 +127,7 @@ function Target:access(conf)
     route_type = "llm/v1/chat",
     llm_format = "openai",
     auth = auth,
-    model = {provider = target.provider, name = target.name, options = target.options or {}},
+    model = {provider = target.provider, name = target.name, options = table_of(target.options)},
     model_name_header = true,
     logging = {log_statistics = true, log_payloads = target.log_payloads == true},
     response_streaming = target.response_streaming or "allow",

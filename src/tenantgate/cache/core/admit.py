@@ -71,10 +71,7 @@ def admit(
 def new_entry(
     question: str | None, reply: ChatReply, now: float, *, ttl_s: int, max_bytes: int
 ) -> Entry | NotStored:
-    """The entry for a reply, or why it isn't stored: it takes more than `max_bytes` with its question.
-
-    What the embedder knows of the question comes later, and doesn't count: it is bounded by the question's tokens.
-    """
+    """The entry for a reply, or why it isn't stored: it takes more than `max_bytes` with its question."""
     entry = Entry(question, reply, now, ttl_s)
     return NotStored.TOO_LARGE if len(encode(entry)) > max_bytes else entry
 

@@ -13,7 +13,6 @@ __all__ = ["Entry", "decode", "encode"]
 
 _VERSION: Final = 2
 _OLDER: Final = 1  # without what the provider says besides
-_END: Final = b"\0"  # of the JSON, which is ASCII and holds none; the states follow as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +20,12 @@ class Entry:
     """A question and its answer. `stored_at` is in Unix seconds, `ttl_s` what it was stored for.
 
     `question` is None where it can't be compared (more than text, or too long); such an entry is found exactly only.
-    `states` is what the embedder made of it (`tenantgate.cache.core.ports.Reading`), so that nobody need read it again.
     """
 
     question: str | None
     reply: ChatReply
     stored_at: float
     ttl_s: int
-    states: bytes | None = None
 
     def age_s(self, now: float) -> float:
         """Seconds since it was stored, never below 0."""
@@ -54,15 +51,13 @@ def encode(entry: Entry) -> bytes:
         reply.tool_calls,
         [dict(reply.details), dict(reply.served)],
     ]
-    written = json.dumps(fields, separators=(",", ":")).encode("ascii")
-    return written if entry.states is None else written + _END + entry.states
+    return json.dumps(fields, separators=(",", ":")).encode("ascii")
 
 
 def decode(data: bytes) -> Entry | None:
     """The entry, or None for anything that isn't one of this version or the one before."""
     try:
-        written, end, states = data.partition(_END)
-        fields: Any = json.loads(written)
+        fields: Any = json.loads(data)
         if not isinstance(fields, list) or fields[0] not in (_VERSION, _OLDER):
             return None
         details, served = fields.pop() if fields[0] == _VERSION else ({}, {})
@@ -77,6 +72,6 @@ def decode(data: bytes) -> Entry | None:
             usage_details(details),
             served_by(served),
         )
-        return Entry(question, reply, float(stored_at), int(ttl_s), states if end else None)
+        return Entry(question, reply, float(stored_at), int(ttl_s))
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None

@@ -3,10 +3,11 @@
 1. Bypass. What must not be cached isn't asked (`tenantgate.cache.core.question.cacheable`), and so a `Question` it is.
 2. Exact. An entry of the very same request is served, if it is as fresh as the client wants.
 3. Fitness. A text that the models can't read, or of a language in which they weren't measured, isn't compared. To tell
-   the language takes longest, so it is asked for here only if the tenant's last text was in another one, and else where
-   a neighbour would be served.
-4. Neighbours. The nearest stored questions of the same tenant and partition, in the round trip of the exact entry.
-5. Rules. Two questions are kept apart where one says what the other doesn't (`tenantgate.cache.core.judge`).
+   the language takes longest, so it is asked for where there is something to compare.
+4. Neighbours. The stored questions of the same tenant, partition and bucket (`tenantgate.cache.core.bucket`), in the
+   round trip of the exact entry. Most questions have none, and need no model.
+5. Rules. Two questions are kept apart where one says what the other doesn't (`tenantgate.cache.core.judge`). What is
+   left is embedded, and the nearest come first.
 6. Verifier. A model reads both questions together and gives a score.
 7. Threshold. The score must reach what the operator's bound on wrong answers needs.
 8. Guard. What is found is served only to a request that the route's guard has let pass.
@@ -19,21 +20,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tenantgate.cache.core.cache_control import BypassReason, MissReason
-from tenantgate.cache.core.judge import Candidate, Scored, choose
+from tenantgate.cache.core.judge import Candidate, Scored, choose, difference
 from tenantgate.cache.core.outcome import Bypass, Hit, Level, Lookup, Miss
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.similar import Place
 from tenantgate.cache.core.store_reads import StoreReader
 
 if TYPE_CHECKING:
+    from tenantgate.cache.core.entry import Entry
     from tenantgate.cache.core.evidence import Plan
     from tenantgate.cache.core.pending import Doubt
     from tenantgate.cache.core.ports import AnswerStore, BoundLearner, Neighbour, Sealer
     from tenantgate.cache.core.question import Question
     from tenantgate.cache.core.similar import SimilarLevel
+    from tenantgate.models.ports import Reading
 
 __all__ = ["Resources", "look_up"]
 
@@ -108,31 +112,48 @@ class _Judged:
 def _judge(question: Question, using: Resources, reader: StoreReader) -> _Judged | None:
     """The neighbours in the light of rules, verifier and threshold; None where they weren't searched."""
     found = reader.neighbours()  # steps 3 and 4
-    level, embedding = using.similar, reader.place.embedding
-    if found is None or level is None or level.verifier is None or embedding is None:
+    level, text = using.similar, question.text
+    if found is None or level is None or level.verifier is None or text is None:
         return None
     learner, threshold, plan = level.learner, level.threshold, None
     if learner is not None:
         plan = learner.plan(question.keys, using.sealer, found.plan)
         threshold = plan.threshold
-    near = _candidates(question, using, reader, found.neighbours)
-    best = choose(embedding.text, near, level.verifier, threshold, states=embedding.states)  # steps 5 to 7
-    judged = _Judged(best, threshold, learner, plan)
-    if judged.hit is not None and (unfit := level.other_language(question.keys, embedding.text)) is not None:
+    opened = _candidates(question, using, reader, found.neighbours)
+    alike = list(islice((each for each in opened if _alike(text, each[1], level)), level.candidates))
+    if alike and (unfit := level.other_language(text)) is not None:
         reader.place = Place(unfit=unfit)
         return None
-    return judged
+    best = None
+    if alike:
+        asked = level.reading(text)
+        near = sorted((_near(level, asked, hit) for hit in alike), key=lambda each: -each.similarity)
+        best = choose(text, near, level.verifier, threshold, states=asked.states)  # steps 5 to 7
+    return _Judged(best, threshold, learner, plan)
 
 
 def _candidates(
     question: Question, using: Resources, reader: StoreReader, neighbours: Iterable[Neighbour]
-) -> Iterator[Candidate[Hit]]:
+) -> Iterator[tuple[str, Entry]]:
     """The neighbours that can be compared and that the client accepts, opened one at a time."""
     for near in neighbours:
         entry = reader.opened(near.name, near.value)
         if entry is not None and entry.question is not None and question.accepts(entry, using.now):
-            hit = Hit(near.name, entry, Level.SIMILAR, near.similarity)
-            yield Candidate(near.similarity, entry.question, hit, entry.states)
+            yield near.name, entry
+
+
+def _alike(text: str, entry: Entry, level: SimilarLevel) -> bool:
+    """Whether nothing but the verifier could keep the two apart."""
+    stored = entry.question or ""
+    return difference(text, stored) is None and level.other_language(stored) is None
+
+
+def _near(level: SimilarLevel, asked: Reading, stored: tuple[str, Entry]) -> Candidate[Hit]:
+    name, entry = stored
+    known = level.reading(entry.question or "")
+    similarity = float(asked.vector @ known.vector)
+    hit = Hit(name, entry, Level.SIMILAR, similarity)
+    return Candidate(similarity, entry.question or "", hit, known.states)
 
 
 def _repeat(question: Question, using: Resources, reader: StoreReader, hit: Hit | None) -> Doubt | None:
@@ -141,8 +162,8 @@ def _repeat(question: Question, using: Resources, reader: StoreReader, hit: Hit 
     if learner is None or hit is None or question.control.only_if_cached:
         return None
     drawn = learner.repeat(question.keys, hit.name)
-    # Only what is compared is learnt from, and keeps its vector beside its new answer.
-    return drawn if drawn is not None and reader.place.vectors is not None else None
+    # Only what is compared is learnt from.
+    return drawn if drawn is not None and reader.place.bucket is not None else None
 
 
 def _sample(question: Question, judged: _Judged) -> Doubt | None:

@@ -16,7 +16,7 @@ from tenantgate.tenant import TenantId
 
 __all__ = ["Keys", "Partition", "encode", "partition_of", "parts_of"]
 
-_PREFIX: Final = "tg:cache:1"  # the version of the layout, so that another one never meets these keys
+_PREFIX: Final = "tg:cache:2"  # the version of the layout, so that another one never meets these keys
 
 # Parameters that don't change what an answer says: how it is delivered, and what the provider charges it to.
 # Everything else counts, also what doesn't exist yet.
@@ -65,9 +65,9 @@ class Keys:
         """One stored answer: a string with a time to live."""
         return f"{self.base}e:{name}"
 
-    def vectors(self, partition: Partition, model: str) -> str:
-        """A partition's vector set for the embedding model with the fingerprint `model`."""
-        return f"{self.base}v:{partition.fingerprint}:{model[:16]}"
+    def bucket(self, name: str) -> str:
+        """The names of a partition's entries with the same bucket (`bucket.bucket`): a sorted set."""
+        return f"{self.base}n:{name}"
 
     def bound(self, fingerprint: str) -> str:
         """What is known of the tenant's traffic for the bound and the models with this fingerprint: a hash."""
@@ -80,7 +80,7 @@ class Keys:
 
     @property
     def sizes(self) -> str:
-        """For each entry ``bytes|vector set``, and their sum under ``total``: a hash."""
+        """For each entry ``bytes|bucket``, and their sum under ``total``: a hash."""
         return f"{self.base}sizes"
 
     @property

@@ -1,4 +1,4 @@
-"""What a miss leaves for its log phase: the prompt's names and vector, as a value that travels with the request.
+"""What a miss leaves for its log phase: the question and its names, as a value that travels with the request.
 
 The request body can't be read in Kong's log phase, and that phase may run in another process than access did. So what
 it needs lies in Kong's memory as long as the request lives, as the body does. The question's text is in it.
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.cache.core.evidence import BINS
 from tenantgate.cache.core.partition import Keys
-from tenantgate.cache.core.similar import Embedding
 from tenantgate.tenant import TenantId
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ __all__ = ["Doubt", "Pending", "pending_of", "read", "written"]
 
 _VERSION: Final = 1
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
-_VECTORS: Final = re.compile(r"v:[0-9a-f]{32}:[!-~]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +43,16 @@ class Doubt:
 class Pending:
     """A miss: what its log phase needs to store the provider's answer.
 
-    `question` is None where it isn't compared. `stream` says whether the client asked for server-sent events. `vectors`
-    is the key of the vector set and `embedding` what was made of the question, as in `similar.Place`. `damaged` names
-    entries that could not be opened and should go. `comparison` is what the provider's answer is compared with.
+    `question` is None where it isn't compared. `stream` says whether the client asked for server-sent events. `bucket`
+    is that of `similar.Place`. `damaged` names entries that could not be opened and should go. `comparison` is what the
+    provider's answer is compared with.
     """
 
     keys: Keys
     name: str
     question: str | None
     stream: bool
-    vectors: str | None = None
-    embedding: Embedding | None = None
+    bucket: str | None = None
     damaged: tuple[str, ...] = ()
     comparison: Doubt | None = None
 
@@ -64,35 +61,25 @@ def pending_of(question: Question, miss: Miss, damaged: tuple[str, ...] = ()) ->
     """What a miss leaves."""
     place = miss.place
     # Only what is compared needs its text: what is too long for that would only make the entry large.
-    text = question.text if place.vectors else None
+    text = question.text if place.bucket else None
     return Pending(
-        question.keys,
-        question.name,
-        text,
-        question.request.stream,
-        place.vectors,
-        place.embedding,
-        damaged,
-        miss.comparison,
+        question.keys, question.name, text, question.request.stream, place.bucket, damaged, miss.comparison
     )
 
 
 def written(pending: Pending) -> dict[str, Any]:
     """A pending miss as a map of plain values: texts, bytes, booleans, integers and lists; `read` gives it back.
 
-    Of a question of n tokens that is some 2 kB and 388 n bytes; with more than 80 tokens it isn't compared, and
-    some 100 bytes are left.
+    Some 300 bytes and the question, if that is compared.
     """
-    embedding, doubt = pending.embedding, pending.comparison
+    doubt = pending.comparison
     return {
         "version": _VERSION,
         "tenant": str(pending.keys.tenant),
         "name": pending.name,
         "question": pending.question,
         "stream": pending.stream,
-        "vectors": None if pending.vectors is None else pending.vectors.removeprefix(pending.keys.base),
-        "vector": None if embedding is None else embedding.vector,
-        "states": None if embedding is None else embedding.states,
+        "bucket": None if pending.bucket is None else pending.bucket.removeprefix(pending.keys.bucket("")),
         "damaged": list(pending.damaged),
         "comparison": None if doubt is None else [doubt.name, doubt.bin, doubt.probe],
     }
@@ -111,29 +98,20 @@ def read(value: Mapping[str, Any] | None) -> Pending | None:
             "name": str(name),
             "question": str() | None as question,
             "stream": bool(stream),
-            "vectors": str() | None as vectors,
-            "vector": bytes() | None as vector,
-            "states": bytes() | None as states,
+            "bucket": str() | None as bucket,
             "damaged": list(damaged),
             "comparison": compared,
         } if version == _VERSION and tenant and all(map(_is_name, [name, *damaged])):
             keys = Keys(TenantId(tenant))
         case _:
             return None
-    doubt, embedding = _doubt(compared), None
-    if doubt is None and compared is not None:
+    doubt = _doubt(compared)
+    if (doubt is None) != (compared is None) or (bucket is None) != (question is None):
         return None
-    if vectors is None or question is None:
-        if (vectors, question, vector, states) != (None, None, None, None):
-            return None
-    elif _VECTORS.fullmatch(vectors) is None:
+    if bucket is not None and not _is_name(bucket):
         return None
-    elif vector is not None:
-        embedding = Embedding(question, vector, states)
-    elif states is not None:
-        return None
-    where = None if vectors is None else keys.base + vectors
-    return Pending(keys, name, question, stream, where, embedding, tuple(damaged), doubt)
+    where = None if bucket is None else keys.bucket(bucket)
+    return Pending(keys, name, question, stream, where, tuple(damaged), doubt)
 
 
 def _is_name(value: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
@@ -63,10 +63,9 @@ class RefusedError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An entry near a vector; `similarity` is the cosine, from -1 to 1, and `value` still sealed."""
+    """An entry of a question with the same bucket; `value` is still sealed."""
 
     name: str
-    similarity: float
     value: bytes
 
 
@@ -80,14 +79,10 @@ class Found:
 
 
 class AnswerStore(Protocol):
-    """What a lookup needs of the store; `get` and `nearest` are one round trip each."""
-
-    @property
-    def has_vectors(self) -> bool:
-        """Whether it can search by vectors, as far as is known."""
+    """What a lookup needs of the store; `get` and `neighbours` are one round trip each."""
 
     def expects(self, name: str) -> bool:
-        """Whether the entry of this name should be asked for alone, before its question is embedded.
+        """Whether the entry of this name should be asked for alone, before its question's words are read.
 
         So it is where the entry was stored or found lately, and while the store fails.
         """
@@ -99,29 +94,17 @@ class AnswerStore(Protocol):
             UnavailableError: the store failed, refused or wasn't asked.
         """
 
-    def nearest(
-        self,
-        keys: Keys,
-        vectors: str,
-        vector: bytes,
-        count: int,
-        *,
-        exact: str | None = None,
-        plan: str | None = None,
-        least: float = -1.0,
-        meanwhile: Callable[[], object] | None = None,
+    def neighbours(
+        self, keys: Keys, bucket: str, count: int, *, exact: str | None = None, plan: str | None = None
     ) -> Found:
-        """The entry with the name `exact`; where there is none, the nearest entries, the nearest first.
+        """The entry with the name `exact`; where there is none, the bucket's entries, the latest to expire first.
 
         Args:
             keys: the tenant's.
-            vectors: the key of the vector set.
-            vector: little-endian float32, scrambled.
+            bucket: the key of the names of the bucket's entries.
             count: how many neighbours at most.
             exact: an entry's name, if that is asked for, too.
             plan: the key under which a plan may lie, which comes with the neighbours.
-            least: the neighbours' least cosine, -1 to 1.
-            meanwhile: what may be called while the store searches.
 
         Raises:
             UnavailableError: the store failed, refused or wasn't asked.
@@ -216,7 +199,7 @@ class PairVerifier(Protocol):
 
 
 class Sealer(Protocol):
-    """A tenant's own keys: names, seals and scrambles so that only this tenant's can be found or read."""
+    """A tenant's own keys: names and seals so that only this tenant's can be found or read."""
 
     def name(self, data: bytes) -> str:
         """A keyed digest, 32 hexadecimal digits."""
@@ -226,6 +209,3 @@ class Sealer(Protocol):
 
     def open(self, sealed: bytes, *, key: bytes) -> bytes | None:
         """Decrypt; None for anything that wasn't sealed for this tenant and `key`."""
-
-    def scramble(self, vector: Vector) -> bytes:
-        """The vector as little-endian float32, its cosines kept and its directions the tenant's own."""

@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tenantgate.cache.core.bucket import bucket
 from tenantgate.cache.core.fitness import Unfit, other_language, unreadable
-from tenantgate.cache.core.recent_names import RecentNames
+from tenantgate.cache.core.text_parts import read as read_wording
 
 if TYPE_CHECKING:
-    from tenantgate.cache.core.partition import Keys
-    from tenantgate.cache.core.ports import BoundLearner, Embedder, LanguageIdentifier, PairVerifier, Sealer
+    from tenantgate.cache.core.ports import BoundLearner, LanguageIdentifier, PairVerifier, Sealer
     from tenantgate.cache.core.question import Question
+    from tenantgate.models.ports import Reading
 
-__all__ = ["NOWHERE", "Embedding", "Place", "SimilarLevel"]
+__all__ = ["NOWHERE", "Place", "SimilarLevel"]
 
 _SHORTER: Final = 0.6  # of a question's length: what is shorter hardly asks the same in other words
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """A question's text, its vector, scrambled, and what else the embedder knows of it (`models.ports.Reading`)."""
-
-    text: str
-    vector: bytes
-    states: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a question's neighbours lie, and its own answer will.
 
-    `vectors` is the key of the vector set, None where the question isn't compared: then `unfit` may say why. Without
-    `embedding` nothing is searched, and the vector is made when the answer is stored.
+    `bucket` is the key of the names of all entries with the question's bucket, None where the question isn't compared:
+    then `unfit` may say why. `searched` says whether its neighbours are asked for.
     """
 
-    vectors: str | None = None
-    embedding: Embedding | None = None
+    bucket: str | None = None
     unfit: Unfit | None = None
+    searched: bool = False
 
 
 NOWHERE: Final = Place()
@@ -48,58 +41,45 @@ NOWHERE: Final = Place()
 class SimilarLevel:
     """Models and settings by which similar questions are found and judged.
 
-    Without `verifier`, while that is loading, nothing is searched, but what is stored can be found later. `threshold`
-    is the verifier's score that is needed, 0 to 1; where there is a `learner` its plan says that instead. `candidates`
-    is how many neighbours are asked for. `foreign` has the tenants whose last text was in a language that isn't
-    compared.
+    `reading` gives what the embedder makes of a text, and `truncates` whether it would read its beginning only. Without
+    `verifier`, while that is loading, nothing is searched, but what is stored can be found later. `threshold` is the
+    verifier's score that is needed, 0 to 1; where there is a `learner` its plan says that instead. `candidates` is how
+    many neighbours are embedded.
     """
 
-    embedder: Embedder
+    reading: Callable[[str], Reading]
+    truncates: Callable[[str], bool]
     verifier: PairVerifier | None
     languages: LanguageIdentifier
     threshold: float = math.inf
     learner: BoundLearner | None = None
     candidates: int = 4
-    foreign: RecentNames = field(default_factory=lambda: RecentNames(10_000))
 
     def place(self, question: Question, sealer: Sealer) -> Place:
-        """The question's place; it is embedded here, if its neighbours are to be searched."""
+        """The question's place."""
         text = question.text
-        reason = self._unfit(question.keys, text)
+        reason = self._unfit(text)
         if reason is not None or text is None:
             return Place(unfit=reason)
-        vectors = question.keys.vectors(question.partition, self.embedder.fingerprint)
-        if self.verifier is None or question.control.no_cache:
-            return Place(vectors)
-        return Place(vectors, self.embed(text, sealer))
+        # By the tenant's key: the bucket is made of the question's words.
+        about = question.partition.fingerprint.encode() + bucket(read_wording(text))
+        where = question.keys.bucket(sealer.name(b"bucket" + about))
+        return Place(where, searched=self.verifier is not None and not question.control.no_cache)
 
-    def embed(self, text: str, sealer: Sealer) -> Embedding:
-        """The embedding of a question."""
-        reading = self.embedder.read(text)
-        return Embedding(text, sealer.scramble(reading.vector), reading.states)
-
-    def other_language(self, keys: Keys, text: str) -> Unfit | None:
+    def other_language(self, text: str) -> Unfit | None:
         """The reason not to compare the text, if it is in another language than were measured."""
-        reason, tenant = other_language(text, self.languages), keys.tenant.slug
-        if reason is None:
-            self.foreign.discard(tenant)
-        else:
-            self.foreign.add(tenant)
-        return reason
+        return other_language(text, self.languages)
 
-    def _unfit(self, keys: Keys, text: str | None) -> Unfit | None:
+    def _unfit(self, text: str | None) -> Unfit | None:
         """Why the question isn't compared: the models can't read it, or not to its end beside one of its like.
 
-        Then looking for neighbours costs an embedding and can't end in a hit. Of the language that is told only where
-        the tenant's last text makes another one likely.
+        Of the language that is told only where there is something to compare it with: that takes longest.
         """
         reason = unreadable(text)
         if reason is not None or text is None:
             return reason
-        if self.embedder.truncates(text):
+        if self.truncates(text):
             return Unfit.TOO_LONG
         shorter = text[: int(len(text) * _SHORTER)]
         too_long = self.verifier is not None and self.verifier.truncates(text, shorter)
-        if too_long:
-            return Unfit.TOO_LONG
-        return self.other_language(keys, text) if keys.tenant.slug in self.foreign else None
+        return Unfit.TOO_LONG if too_long else None

@@ -2,19 +2,17 @@
 
 Of a question that nobody asked lately there is hardly ever an exact entry. So that entry and the neighbours are asked
 for together: one round trip for a miss and for a hit by similarity. Where the exact entry is expected it is asked for
-alone, which needs no embedding.
+alone, for which the question's words need not be read.
 """
 
 from __future__ import annotations
 
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 from tenantgate.cache.core.entry import Entry, decode
-from tenantgate.cache.core.judge import NEAR
 from tenantgate.cache.core.ports import RefusedError
 from tenantgate.cache.core.similar import NOWHERE, Place
-from tenantgate.cache.core.text_parts import read as read_wording
 
 if TYPE_CHECKING:
     from tenantgate.cache.core.ports import AnswerStore, Found, Sealer
@@ -24,8 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["StoreReader"]
 
 
+_MOST: Final = 4
+"""How many neighbours are fetched for each that may be embedded; the rules exclude the others."""
+
+
 class StoreReader:
-    """The reads of one lookup. The similar level is left out where the store refuses it or has no vectors.
+    """The reads of one lookup. The similar level is left out where the store refuses it.
 
     `damaged` collects the names of entries that could not be opened.
 
@@ -37,7 +39,7 @@ class StoreReader:
         self, question: Question, store: AnswerStore, sealer: Sealer, level: SimilarLevel | None
     ) -> None:
         self._question, self._store, self._sealer = question, store, sealer
-        self._level = level if store.has_vectors else None
+        self._level = level
         self._found: Found | None = None
         self.damaged: list[str] = []
 
@@ -49,10 +51,10 @@ class StoreReader:
     def exact(self) -> Entry | None:
         """The entry of the very same request, if there is one and it can be opened."""
         name = self._question.name
-        if not self._store.expects(name) and self.place.embedding is not None:
+        if not self._store.expects(name) and self.place.searched:
             self._found = self._search(
                 exact=name
-            )  # None where it was refused, for the vectors' sake or the entry's
+            )  # None where it was refused, for the bucket's sake or the entry's
         if self._found is None:
             return self.opened(name, self._store.get(self._question.keys, name))
         return self.opened(name, self._found.entry)
@@ -74,20 +76,17 @@ class StoreReader:
         return entry
 
     def _search(self, exact: str | None = None) -> Found | None:
-        """One round trip, during which the question is taken apart for the rules; None where there is none to make."""
+        """One round trip; None where there is none to make."""
         level, place, keys = self._level, self.place, self._question.keys
-        if level is None or place.vectors is None or place.embedding is None:
+        if level is None or place.bucket is None or not place.searched:
             return None
         try:
-            return self._store.nearest(
+            return self._store.neighbours(
                 keys,
-                place.vectors,
-                place.embedding.vector,
-                level.candidates,
+                place.bucket,
+                _MOST * level.candidates,
                 exact=exact,
                 plan=None if level.learner is None else level.learner.state(keys),
-                least=NEAR,
-                meanwhile=partial(read_wording, place.embedding.text),  # which remembers
             )
         except RefusedError:  # counted and logged where it happened; the exact level may still work
             self.place = NOWHERE

@@ -16,7 +16,7 @@ from tenantgate.cache.core.ports import NO_STATES, Found, Neighbour, Unavailable
 from tenantgate.models.ports import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from tenantgate.cache.core.partition import Keys
     from tenantgate.cache.core.ports import Vector
@@ -81,16 +81,15 @@ class MemoryStore:
 
     Attributes:
         values: entries and plans, sealed, by their keys.
-        vectors: vectors by their sets' keys and their entries' names.
+        buckets: names of entries by their buckets' keys, the latest to expire last.
         expected: names of entries that are asked for alone.
-        failures: what the operations ``get`` and ``nearest`` raise.
+        failures: what the operations ``get`` and ``neighbours`` raise.
         round_trips: the operations so far.
     """
 
     values: dict[str, bytes] = field(default_factory=dict)
-    vectors: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    buckets: dict[str, list[str]] = field(default_factory=dict)
     expected: set[str] = field(default_factory=set)
-    has_vectors: bool = True
     failures: dict[str, UnavailableError] = field(default_factory=dict)
     round_trips: list[str] = field(default_factory=list)
 
@@ -103,34 +102,16 @@ class MemoryStore:
         self._note("get")
         return self.values.get(keys.entry(name))
 
-    def nearest(
-        self,
-        keys: Keys,
-        vectors: str,
-        vector: bytes,
-        count: int,
-        *,
-        exact: str | None = None,
-        plan: str | None = None,
-        least: float = -1.0,
-        meanwhile: Callable[[], object] | None = None,
+    def neighbours(
+        self, keys: Keys, bucket: str, count: int, *, exact: str | None = None, plan: str | None = None
     ) -> Found:
-        """As `AnswerStore.nearest`, by comparing all."""
-        self._note("nearest")
-        if meanwhile is not None:
-            meanwhile()
+        """As `AnswerStore.neighbours`."""
+        self._note("neighbours")
         if exact is not None and (entry := self.values.get(keys.entry(exact))) is not None:
             return Found(entry)
-        asked = np.frombuffer(vector, "<f4")
-        held = self.vectors.get(vectors, {}).items()
-        near = [
-            Neighbour(name, float(asked @ np.frombuffer(each, "<f4")), self.values[keys.entry(name)])
-            for name, each in held
-            if keys.entry(name) in self.values
-        ]
-        near.sort(key=lambda neighbour: -neighbour.similarity)
-        kept = tuple(neighbour for neighbour in near[:count] if neighbour.similarity >= least)
-        return Found(None, kept, self.values.get(plan or ""))
+        names = [name for name in reversed(self.buckets.get(bucket, [])) if keys.entry(name) in self.values]
+        near = tuple(Neighbour(name, self.values[keys.entry(name)]) for name in names[:count])
+        return Found(None, near, self.values.get(plan or ""))
 
     def _note(self, operation: str) -> None:
         self.round_trips.append(operation)

@@ -1,4 +1,4 @@
--- Remove some of what has expired: vectors and bookings, which don't go by themselves.
+-- Remove some of what has expired: names in buckets and bookings, which don't go by themselves.
 -- KEYS: index, sizes, mark. ARGV: entry's prefix, how many, interval in ms
 -- Gives how many it removed, and how many entries are left; none while the mark says that somebody has just swept here.
 if redis.call('EXISTS', KEYS[3]) == 1 then return {0, redis.call('ZCARD', KEYS[1])} end
@@ -14,7 +14,7 @@ for _, name in ipairs(old) do
     local bytes, set = string.match(booked, '^(%d+)|(.*)$')
     redis.call('HDEL', KEYS[2], name)
     redis.call('HINCRBY', KEYS[2], 'total', -tonumber(bytes))
-    if set ~= '' then redis.call('VREM', set, name) end
+    if set ~= '' then redis.call('ZREM', set, name) end
   end
 end
 -- Whoever comes next goes on where more is left. A full Redis may refuse the mark: then this is done again.

@@ -184,7 +184,34 @@ local function pairs_of(get, set)
 end
 
 ngx.var = pairs_of(bound("ngx.var.get", 3), bound("ngx.var.set", 3))
-ngx.ctx = pairs_of(bound("ngx.ctx.get", 3), bound("ngx.ctx.set", 3))
+
+-- `ngx.ctx.plugins` as far as the host has it: in `response` each plugin and its configuration by turns, their number
+-- at 0 (kong/runloop/plugins_iterator.lua).
+local function collected(names)
+  local response = {[0] = #names * 2}
+  for i, name in ipairs(names) do
+    response[i * 2 - 1], response[i * 2] = {name = name}, {}
+  end
+  return {response = response}
+end
+
+-- Tables stay here. In Python they would belong to the coroutine that gave them, and outlive it.
+local get_ctx, set_ctx = bound("ngx.ctx.get", 4), bound("ngx.ctx.set", 4)
+local response_plugins = bound("response_plugins")
+ngx.ctx = pairs_of(function(key)
+  local tables = request and request.tables
+  if tables and key == "plugins" and not tables.plugins then
+    tables.plugins = collected(response_plugins())
+  end
+  if tables and tables[key] then
+    return tables[key]
+  end
+  local value = get_ctx(key)
+  return value
+end, function(key, value)
+  set_ctx(key, value)
+  request.tables[key] = type(value) == "table" and value or nil
+end)
 ngx.header = pairs_of(bound("ngx.header.get", 3), bound("ngx.header.set", 3))
 
 local get_status, set_status = bound("kong.response.get_status", 3), bound("kong.response.set_status", 3)
@@ -210,7 +237,7 @@ setmetatable(ngx, {
 local M = {kong = kong, ngx = ngx, null = ngx.null}
 
 function M.request(shared)
-  return {shared = shared, plugins = {}}
+  return {shared = shared, plugins = {}, tables = {}}
 end
 
 -- Run a function in a coroutine, which an answer leaves without an end (kong/init.lua,
@@ -231,16 +258,6 @@ function M.filter(this, name, chunk, last, f, ...)
     return false, failure, nil
   end
   return true, arg[1], arg[2]
-end
-
--- `ngx.ctx.plugins` as far as the host has it: in `response` each plugin and its configuration by turns, their number
--- at 0 (kong/runloop/plugins_iterator.lua).
-function M.collected(names)
-  local response = {[0] = #names * 2}
-  for i, name in ipairs(names) do
-    response[i * 2 - 1], response[i * 2] = {name = name}, {}
-  end
-  return {response = response}
 end
 
 -- All names that there are, and of those that stand for any name below them "name.*".

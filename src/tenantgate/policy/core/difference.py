@@ -251,6 +251,8 @@ def _records(
         title = _words(name)
         if subject and title.startswith(subject):  # cache_ttl of cache
             title = title.removeprefix(subject)
+        if f is not None and f.spec.unit:  # deadline_ms, whose values are followed by ms
+            title = title.removesuffix(f" {f.spec.unit}")
         if f is not None and isinstance(f.shape, Nested) and (was is None or now is None):
             was, now = was or {}, now or {}
         if isinstance(was, Mapping) and isinstance(now, Mapping):

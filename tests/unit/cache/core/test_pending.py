@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tenantgate.cache.core.outcome import Miss
 from tenantgate.cache.core.partition import Keys, Partition
 from tenantgate.cache.core.pending import Doubt, Pending, pending_of, read, written
 from tenantgate.cache.core.question import Question
-from tenantgate.cache.core.similar import Embedding, Place
+from tenantgate.cache.core.similar import Place
 from tenantgate.kong.host import kept_text, kept_value
 from tenantgate.llm.chat import ChatRequest
 from tenantgate.tenant import TenantId
@@ -23,16 +24,9 @@ from tenantgate.tenant import TenantId
 KEYS = Keys(TenantId("acme"))
 NAME, OTHER = "0" * 32, "f" * 32
 PARTITION = Partition(KEYS.tenant, "ab" * 16, b"")
-VECTORS = KEYS.vectors(PARTITION, "model-1")
+BUCKET = KEYS.bucket("cd" * 16)
 WHOLE = Pending(
-    KEYS,
-    NAME,
-    "q",
-    stream=True,
-    vectors=VECTORS,
-    embedding=Embedding("q", b"\x00\xff" * 8, b"\x80\n"),
-    damaged=(OTHER,),
-    comparison=Doubt(OTHER, 3, probe=True),
+    KEYS, NAME, "q", stream=True, bucket=BUCKET, damaged=(OTHER,), comparison=Doubt(OTHER, 3, probe=True)
 )
 
 
@@ -49,19 +43,16 @@ TEXTS = st.text(st.characters(exclude_categories=()))
 @st.composite
 def misses(draw: st.DrawFn) -> Pending:
     keys = Keys(TenantId(draw(TEXTS.filter(bool))))
-    text, embedding, vectors = None, None, None
+    text, bucket = None, None
     if draw(st.booleans()):
-        text, vectors = draw(TEXTS), keys.vectors(Partition(keys.tenant, draw(NAMES), b""), draw(NAMES))
-        if draw(st.booleans()):
-            embedding = Embedding(text, draw(st.binary()), draw(st.none() | st.binary()))
+        text, bucket = draw(TEXTS), keys.bucket(draw(NAMES))
     doubts = st.builds(Doubt, NAMES, st.none() | st.integers(0, BINS - 1), probe=st.booleans())
     return Pending(
         keys,
         draw(NAMES),
         text,
         draw(st.booleans()),
-        vectors,
-        embedding,
+        bucket,
         tuple(draw(st.lists(NAMES, max_size=3))),
         draw(st.none() | doubts),
     )
@@ -90,16 +81,11 @@ def test_what_is_carried_through_kong_is_what_was_left(pending: Pending) -> None
         {"question": b"q"},
         {"stream": 1},
         {"stream": None},
-        {"vectors": None},
-        {"vectors": VECTORS},
-        {"vectors": ""},
-        {"vectors": "e:" + NAME},
-        {"vectors": "v:" + NAME + ":" + "m" * 17},
-        {"vectors": "v:" + NAME + ":m\n"},
-        {"vector": None},  # states without a vector
-        {"vector": "text"},
-        {"vector": [0.1]},
-        {"states": "text"},
+        {"bucket": None},
+        {"bucket": BUCKET},
+        {"bucket": ""},
+        {"bucket": "*"},
+        {"bucket": b"cd" * 16},
         {"damaged": None},
         {"damaged": OTHER},
         {"damaged": ["*"]},
@@ -134,24 +120,21 @@ def test_nothing_is_read_from_nothing(value: dict[str, Any] | None) -> None:
 def test_all_keys_are_the_tenants_that_it_names() -> None:
     found = read({**written(WHOLE), "tenant": "globex"})
     assert found is not None
-    assert found.vectors == Keys(TenantId("globex")).vectors(PARTITION, "model-1")
+    assert found.bucket == Keys(TenantId("globex")).bucket("cd" * 16)
 
 
-def test_of_the_longest_question_it_takes_some_thirty_kilobytes() -> None:
-    tokens, width = 80, 384
-    embedding = Embedding("q" * 400, bytes(4 * width), bytes(tokens * (width + 4)))
-    pending = Pending(KEYS, NAME, "q" * 400, stream=False, vectors=VECTORS, embedding=embedding)
-    assert len(kept_text(written(pending))) <= 33_500
+def test_it_is_hardly_larger_than_its_question() -> None:
+    assert len(kept_text(written(replace(WHOLE, question="q" * 400)))) <= 800
 
 
 @pytest.mark.parametrize(
-    ("place", "text", "vectors"), [(Place(VECTORS), "q", VECTORS), (Place(unfit=Unfit.TOO_LONG), None, None)]
+    ("place", "text", "bucket"), [(Place(BUCKET), "q", BUCKET), (Place(unfit=Unfit.TOO_LONG), None, None)]
 )
-def test_a_miss_leaves_what_its_answer_needs(place: Place, text: str | None, vectors: str | None) -> None:
+def test_a_miss_leaves_what_its_answer_needs(place: Place, text: str | None, bucket: str | None) -> None:
     request = ChatRequest({"stream": True}, ({"role": "user", "content": "q"},))
     question = Question(PARTITION, KEYS, NAME, request, CacheControl())
     doubt = Doubt(OTHER, 3, probe=True)
     pending = pending_of(question, Miss(place=place, comparison=doubt), (OTHER,))
     assert pending == Pending(
-        KEYS, NAME, text, stream=True, vectors=vectors, damaged=(OTHER,), comparison=doubt
+        KEYS, NAME, text, stream=True, bucket=bucket, damaged=(OTHER,), comparison=doubt
     )

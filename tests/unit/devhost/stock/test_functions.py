@@ -146,6 +146,20 @@ def test_code_for_what_was_decided_runs_for_nothing_else(
     assert ("ran" in code.x.shared) is runs
 
 
+@pytest.mark.parametrize(
+    ("provider", "noted", "line_end"),
+    [("openai", None, b"\n"), ("anthropic", "end_turn", b"\n"), ("gemini", None, b"")],
+)
+def test_on_a_route_for_all_providers_the_target_tells(
+    provider: str, noted: str | None, line_end: bytes
+) -> None:
+    texts = [scripts.END_OF_STREAM_OF_TARGET, scripts.ANTHROPIC_STOP_REASON_OF_TARGET]
+    code = Code(replied(200, EVENTS), body_filter=texts)
+    code.x.shared["tenantgate_provider"] = provider
+    assert code.body(*chunks("stop_reason", "end_turn"))[-1] == line_end
+    assert code.x.shared.get("tenantgate_finish_reason") == noted
+
+
 HELD = {"header_filter": [REPLY_GUARD_CHECK], "body_filter": [REPLY_GUARD_BODY]}
 
 

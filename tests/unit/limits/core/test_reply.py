@@ -57,6 +57,10 @@ def test_each_period_has_its_headers_and_the_fewest_requests_left_are_shown_with
             [room(3, 1, period=Period.SECOND, most=4), room(3, 50, period=Period.HOUR, most=9)],
             ("9", "3", "50"),
         ),
+        (
+            [room(3, 0.9, period=Period.SECOND, most=4), room(3, 0.1, period=Period.HOUR, most=9)],
+            ("9", "3", "1"),
+        ),
         # Two of one period: the one with fewer left.
         ([room(5, 7, most=60), room(2, 9, most=20, subject=Subject.KEY)], ("20", "2", "9")),
         ([room(2, 7, most=60), room(5, 9, most=20, subject=Subject.KEY)], ("60", "2", "7")),

@@ -133,6 +133,16 @@ def test_a_refusal_says_when_there_is_room(most: int) -> None:
     assert windows.ask(1).counted
 
 
+@pytest.mark.parametrize(("most", "exact"), [(2, True), (RUNS, True), (RUNS + 1, False)])
+def test_each_request_of_a_small_limit_leaves_by_itself(most: int, exact: bool) -> None:
+    windows = Windows(per_minute(most))
+    windows.windows, windows.now_us = [None], 1_000_000 * MINUTE
+    for i in range(most):
+        windows.ask(1 if i else 0)
+    windows.now_us = 1_000_000 * MINUTE + MINUTE
+    assert windows.ask().counted == exact
+
+
 def test_a_refused_request_costs_nothing() -> None:
     windows = Windows(per_minute(1))
     windows.ask()

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from policy_rig import NOTE
 from tenantgate.errors import ConfigError
-from tenantgate.policy.core.ports import PublishNote, difference, digest_of, pages, successor, tenant_bytes, tenant_text
+from tenantgate.policy.core.ports import (
+    PublishNote,
+    difference,
+    digest_of,
+    pages,
+    successor,
+    tenant_bytes,
+    tenant_text,
+)
 
 HASHES = st.binary(min_size=32, max_size=32)
 INDEXES = st.dictionaries(st.text(min_size=1, max_size=3), HASHES, max_size=6)
@@ -29,7 +37,9 @@ def test_digests_are_equal_for_equal_indexes_alone(one: dict[str, bytes], two: d
 
 
 @given(INDEXES, st.dictionaries(st.text(min_size=1, max_size=3), st.none() | HASHES, max_size=6))
-def test_a_successor_counts_what_really_changes(old: dict[str, bytes], changes: dict[str, bytes | None]) -> None:
+def test_a_successor_counts_what_really_changes(
+    old: dict[str, bytes], changes: dict[str, bytes | None]
+) -> None:
     info, delta = successor(old, changes, head=4, note=NOTE, least=1)
     new = {t: h for t, h in {**old, **changes}.items() if h is not None}
     assert delta == difference(old, new)

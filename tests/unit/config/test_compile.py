@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tenantgate.config import load, load_text
+from tenantgate.config.compile import CompileOptions, compile_records, referenceable_fields, references
+from tenantgate.config.providers import PROVIDERS
+from tenantgate.errors import ConfigError
+from tenantgate.policy.core.names import find_model
+from tenantgate.policy.core.records import ModelPolicy, TenantPolicy, read_record, write_record
+
+from support import ROOT
+
+EXAMPLES = ["tenants.yaml", "examples/demo.yaml", "tests/e2e/tenants.yaml"]
+
+
+def policy(model: str, rest: str = "", tenant: str = "", **options: Any) -> TenantPolicy:
+    """The policy of a file's one tenant."""
+    text = (
+        f"version: 1\n{rest}\ntenants:\n  - id: a\n    api_keys: ['${{{{ env \"DECK_A\" }}}}']\n{tenant}\n"
+        f"    models: [{model}]\n"
+    )
+    return read_record("a", compile_records(load_text(text), CompileOptions(**options))["a"])
+
+
+def one(model: str, rest: str = "", tenant: str = "", **options: Any) -> ModelPolicy:
+    (found,) = policy(f"{{{model}}}", rest, tenant, **options).models
+    return found
+
+
+MOCK = "provider: mock, model: m"
+
+
+def test_the_same_tenants_give_the_same_bytes_whatever_their_order() -> None:
+    file = load(ROOT / EXAMPLES[0])
+    tenants = list(file.tenants)
+    random.Random(7).shuffle(tenants)
+    mixed = compile_records(replace(file, tenants=tuple(tenants)))
+    assert list(mixed.items()) == list(compile_records(file).items())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_record_read_and_written_is_the_same_bytes(name: str) -> None:
+    for tenant, raw in compile_records(load(ROOT / name)).items():
+        assert write_record(read_record(tenant, raw)) == raw
+
+
+def test_models_keep_the_order_of_the_file_which_decides_what_a_name_means() -> None:
+    found = policy(f"{{provider: openai-compatible, model: m, upstream_url: 'https://h/x/y'}}, {{{MOCK}}}")
+    first = find_model(found, "m")
+    assert first is not None
+    assert first.qualified == "openai-compatible/m"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("{vault://env/A-b}", "{vault://env/A-b}"),
+        ("{vault://aws/x/y}", "{vault://aws/x/y}"),
+        ('${{ env "DECK_A_1" }}', "{vault://env/DECK_A_1}"),
+        ('${{env "DECK_A"}}', "{vault://env/DECK_A}"),
+    ],
+)
+def test_credentials_are_references(given: str, expected: str) -> None:
+    (target,) = one(f"provider: openai, model: m, credential: '{given}'").targets
+    assert (target.credential, target.header_name, target.bearer) == (expected, "Authorization", True)
+
+
+def test_a_variable_that_kong_would_not_find_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"tenant a, openai/m: credential: .* call it DECK_KEY"):
+        one("provider: openai, model: m, credential: '${{ env \"DECK_Key\" }}'")
+
+
+def test_a_plain_value_never_gets_into_a_record() -> None:
+    text = "version: 1\ntenants:\n  - id: a\n    api_keys: ['${{ env \"DECK_A\" }}']\n    models:\n"
+    file = load_text(f"{text}      - {{provider: openai, model: m, credential: '{{vault://env/A}}'}}\n")
+    model = replace(file.tenants[0].models[0], credential="sk-plain")
+    file = replace(file, tenants=(replace(file.tenants[0], models=(model,)),))
+    with pytest.raises(ConfigError, match="credential: is no vault reference") as caught:
+        compile_records(file)
+    assert "sk-plain" not in str(caught.value)
+
+
+def test_references_are_those_of_the_stages() -> None:
+    found = policy(
+        f"{{{MOCK}}}, {{provider: openai, model: n, credential: '{{vault://env/OWN}}', "
+        "response_guardrails: {webhook: {secret: '{vault://env/B}'}}}",
+        tenant="    guardrails: {webhook: {url: 'https://h/plain', secret: '${{ env \"DECK_W\" }}'}}",
+    )
+    assert references(found) == {"{vault://env/DECK_W}", "{vault://env/B}"}
+    assert found.models[0].stages["guardrails"]["webhook"]["secret"] == "{vault://env/DECK_W}"
+
+
+def test_an_expression_that_looks_like_a_reference_is_none() -> None:
+    rule = "{name: x, detector: denied_topics, phrases: ['{vault://env/X}']}"
+    assert references(policy(f"{{{MOCK}}}", tenant=f"    guardrails: {{rules: [{rule}]}}")) == set()
+
+
+def test_the_fields_that_may_be_references() -> None:
+    both = ("webhook.url", "webhook.secret")
+    assert referenceable_fields() == {"guardrails": both, "response_guardrails": both}
+
+
+BLOCKS = "guardrails: {rules: [{name: s, detector: secrets, mode: block}]}"
+
+
+@pytest.mark.parametrize(
+    ("rest", "flags"),
+    [
+        ("", (False, False, False)),
+        (", guardrails: {}", (False, False, False)),
+        (f", {BLOCKS}", (True, False, False)),
+        (f", {BLOCKS[:-1]}, on_error: pass}}", (False, False, False)),
+        (", cache: {}", (False, False, True)),
+        (", cache: {enabled: false}", (False, False, False)),
+        (", cache: {on_error: reject}", (True, False, True)),
+        (", compression: {stop_on_error: true}", (True, False, False)),
+        (", audit: {}", (False, False, True)),
+        (", audit: {content: 'off'}", (False, False, False)),
+        (", response_guardrails: {}", (False, True, False)),
+        (", guardrails: {recover_redacted: true}", (False, True, False)),
+    ],
+)
+def test_flags_follow_from_the_stages(rest: str, flags: tuple[bool, bool, bool]) -> None:
+    found = one(MOCK + rest)
+    assert (found.fail_closed, found.reply_guard, found.log_payloads) == flags
+
+
+def test_a_limit_that_rejects_without_redis_fails_closed() -> None:
+    limit = ", rate_limit: {per_day: 1}"
+    gateway = "gateway: {rate_limiting: {on_error: reject}}"
+    assert (one(MOCK + limit, gateway).fail_closed, one(MOCK + limit).fail_closed) == (True, False)
+
+
+def test_sections_are_merged_field_by_field_and_gates_are_named() -> None:
+    found = one(
+        f"{MOCK}, input_cost: 1, output_cost: 2, cache: {{cache_ttl: 3}}, compression: {{input_cost: 9}}",
+        "defaults: {cache: {cache_ttl: 1, candidates: 7}, audit: {}}",
+        f"    {BLOCKS[:-1]}, recover_redacted: true}}\n    cache: {{cache_ttl: 2}}",
+    )
+    assert found.stages["cache"] == {
+        "cache_ttl": 3,
+        "candidates": 7,
+        "guards": ["tenant-guardrails", "tenant-response-guardrails"],
+    }
+    assert found.stages["response_guardrails"] == {"recover_redacted": True}
+    assert found.stages["audit"] == {"input_cost": 1.0, "output_cost": 2.0}
+    assert found.stages["compression"] == {"input_cost": 9}
+
+
+TENANT = {"per_minute": 9}
+WHERE = {"policy": "redis", "on_error": "pass", "model_name": "mock/m"}
+
+
+@pytest.mark.parametrize(
+    ("model", "tenant", "defaults", "limits"),
+    [
+        ("", "", "", None),
+        ("", "", "{per_minute: 9}", {"tenant": TENANT}),
+        ("", "rate_limit: {per_day: 2}", "{per_minute: 9}", {"tenant": {"per_day": 2}}),
+        (", rate_limit: {per_hour: 3}", "rate_limit: {per_day: 2}", "", {"model": {"per_hour": 3}}),
+        ("", "key_rate_limit: {per_second: 1}", "", {"key": {"per_second": 1}}),
+        (
+            ", rate_limit: {per_hour: 3}",
+            "key_rate_limit: {per_second: 1}",
+            "{per_minute: 9}",
+            {"model": {"per_hour": 3}, "key": {"per_second": 1}},
+        ),
+    ],
+)
+def test_a_models_own_limit_stands_in_place_of_the_tenants(
+    model: str, tenant: str, defaults: str, limits: dict[str, Any] | None
+) -> None:
+    found = one(MOCK + model, f"defaults: {{rate_limit: {defaults}}}" if defaults else "", f"    {tenant}")
+    assert found.stages.get("limits") == (limits and {**limits, **WHERE})
+
+
+@pytest.mark.parametrize("provider", sorted(PROVIDERS))
+def test_replies_that_are_read_come_in_a_form_that_can_be(provider: str) -> None:
+    needs = "credential: '{vault://env/A}'" if PROVIDERS[provider].auth_header else "model: m"
+    extra = ", azure_instance: a, azure_deployment_id: b" if provider == "azure" else ""
+    extra += ", upstream_url: 'https://h/x/y'" if provider == "openai-compatible" else ""
+    model = f"provider: {provider}, {needs}{extra}" + (", model: m" if "model" not in needs else "")
+    plain, read = (one(model + rest).targets[0].accept_encoding for rest in ("", ", cache: {}"))
+    packed = {"anthropic": "gzip, identity", "mistral": "gzip, identity"}.get(provider)
+    assert (plain, read) == (packed, "identity" if provider == "anthropic" else packed)
+
+
+def test_the_mock_is_where_the_options_say() -> None:
+    assert one(MOCK, mock_url="http://m/x").targets[0].options == {"upstream_url": "http://m/x"}
+    own = one(f"{MOCK}, upstream_url: 'http://own/x/y'", mock_url="http://m/x").targets[0].options
+    assert own == {"upstream_url": "http://own/x/y"}
+
+
+def test_aliases_are_in_the_record() -> None:
+    assert one(f"{MOCK}, aliases: [fast, smart]").aliases == ("fast", "smart")

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenantgate.config import load_text
+from tenantgate.config.compile import compile_records
+from tenantgate.features import by_section
+from tenantgate.policy.core.difference import difference, differences
+from tenantgate.policy.core.records import ModelPolicy, Target, TenantPolicy, write_record
+from tenantgate.tenant import TenantId
+
+SECTIONS = {section: plugin.config_class for section, plugin in by_section().items()}
+SECRET = "hunter2-not-to-be-seen"  # a marker, not a credential
+
+
+def records(*tenants: str, defaults: str = "{}") -> dict[str, bytes]:
+    """Records of tenants, each given as its id and further fields."""
+    lines = "".join(
+        f"  - {{api_keys: ['${{{{ env \"DECK_{i}\" }}}}'], id: {tenant}}}\n"
+        for i, tenant in enumerate(tenants)
+    )
+    return compile_records(load_text(f"version: 1\ndefaults: {defaults}\ntenants:\n{lines}"))
+
+
+GPT = "{provider: openai, model: gpt-4o, credential: '{vault://env/A}'%s}"
+LLAMA = "{provider: groq, model: llama-3.3-70b, credential: '{vault://env/B}'%s}"
+
+
+def acme(gpt: str | None = "", llama: str | None = "", rest: str = "") -> dict[str, bytes]:
+    models = [form % own for form, own in ((GPT, gpt), (LLAMA, llama)) if own is not None]
+    return records(f"acme, models: [{', '.join(models)}]{rest}")
+
+
+def rules(text: str) -> str:
+    return f", guardrails: {{rules: [{text}]}}"
+
+
+INJECTION = "{name: injection, detector: injection%s}"
+TOPIC = "{name: topic, detector: denied_topics, phrases: [%s]}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            acme(rest=rules(INJECTION % "")),
+            acme(rest=rules(INJECTION % ", mode: block")),
+            "injection alert → block; requests while there is no engine: refused",
+        ),
+        (
+            acme(rest=rules(INJECTION % "")),
+            acme(", guardrails: {rules: [" + INJECTION % ", mode: block" + "]}", rest=rules(INJECTION % "")),
+            "injection alert → block (gpt-4o); requests while there is no engine: refused (gpt-4o)",
+        ),
+        (acme(), acme(None), "model gpt-4o removed"),
+        (acme(llama=None), acme(), "model llama-3.3-70b added"),
+        (
+            acme(", aliases: [fast]"),
+            acme(llama=", aliases: [fast]"),
+            "alias fast now means groq/llama-3.3-70b",
+        ),
+        (acme(), acme(", aliases: [fast]"), "alias fast added for openai/gpt-4o"),
+        (acme(", aliases: [fast, smart]"), acme(", aliases: [smart]"), "alias fast removed"),
+        (acme(", aliases: [a, b]"), acme(", aliases: [b, a]"), "models or aliases in another order"),
+        (
+            acme(rest=", rate_limit: {per_minute: 100}"),
+            acme(rest=", rate_limit: {per_minute: 200}"),
+            "rate limit 100 → 200 a minute",
+        ),
+        (
+            acme(rest=", rate_limit: {per_minute: 100}"),
+            acme(rest=", rate_limit: {per_hour: 9}, key_rate_limit: {per_day: 1}"),
+            "rate limit 100 a minute removed; rate limit 9 an hour added; rate limit of each key 1 a day added",
+        ),
+        (acme(rest=", key_rate_limit: {per_day: 1}"), acme(), "rate limit of each key 1 a day removed"),
+        (
+            acme(", rate_limit: {per_day: 1}"),
+            acme(", rate_limit: {per_day: 2}"),
+            "rate limit of the model by itself 1 → 2 a day (gpt-4o)",
+        ),
+        (
+            acme(),
+            records(f"acme, models: [{GPT.replace('env/A', 'env/C') % ''}, {LLAMA % ''}]"),
+            "credential of openai changed (gpt-4o)",
+        ),
+        (acme(", max_tokens: 5"), acme(", max_tokens: 6"), "max tokens 5 → 6 (gpt-4o)"),
+        (
+            acme(),
+            acme(", max_tokens: 6, streaming: deny"),
+            "response streaming allow → deny (gpt-4o); max tokens set to 6 (gpt-4o)",
+        ),
+        (acme(), acme(rest=", compression: {}"), "compression added"),
+        (acme(rest=", compression: {}"), acme(), "compression removed"),
+        (
+            acme(rest=", compression: {deadline_ms: 200}"),
+            acme(rest=", compression: {}"),
+            "compression deadline 200 → 300 ms",
+        ),
+        (
+            acme(rest=", compression: {}"),
+            acme(rest=", compression: {deadline_ms: 300}"),
+            "compression deadline 300 ms, as before",
+        ),
+        (
+            acme(rest=", cache: {cache_ttl: 60}"),
+            acme(rest=", cache: {cache_ttl: 90, exact_caching: false}"),
+            "cache ttl 60 → 90 s; cache exact caching on → off",
+        ),
+        (
+            acme(rest=rules(INJECTION % "")),
+            acme(rest=rules(f"{INJECTION % ''}, {TOPIC % SECRET}")),
+            "guardrails rule topic added",
+        ),
+        (
+            acme(rest=rules(f"{INJECTION % ''}, {TOPIC % 'x'}")),
+            acme(rest=rules(f"{TOPIC % 'x'}, {INJECTION % ''}")),
+            "guardrails rules in another order",
+        ),
+        (
+            acme(rest=rules(TOPIC % f"one two, {SECRET} and more")),
+            acme(rest=rules(TOPIC % f"one two, three {SECRET} and, {SECRET} four")),
+            "topic phrases: 2 added, 1 removed",
+        ),
+        (
+            acme(rest=rules("{name: s, detector: secrets}")),
+            acme(rest=rules("{name: s, detector: secrets, kinds: [PRIVATE_KEY, JWT]}")),
+            "s kinds: JWT, PRIVATE_KEY added",
+        ),
+        (
+            acme(rest=rules("{name: x, detector: patterns, patterns: [{name: P, regex: aaa}]}")),
+            acme(
+                rest=rules(
+                    "{name: x, detector: patterns, patterns: [{name: P, regex: 'b+ c'}, {name: Q, regex: q}]}"
+                )
+            ),
+            "x pattern Q added; x pattern P regex changed",
+        ),
+        (
+            acme(rest=f"{rules(INJECTION % '')}, response_guardrails: {{rules: [{INJECTION % ''}]}}"),
+            acme(
+                rest=f"{rules(INJECTION % '')}, response_guardrails: {{rules: [{INJECTION % ', threshold: 0.7'}]}}"
+            ),
+            "response guardrails rule injection threshold set to 0.7",
+        ),
+        (
+            acme(rest=", guardrails: {webhook: {url: 'https://h/a'}}"),
+            acme(
+                rest=f", guardrails: {{webhook: {{url: 'https://h/{SECRET}', secret: '{{vault://env/{SECRET}}}'}}}}"
+            ),
+            "guardrails webhook secret set; guardrails webhook url changed",
+        ),
+        (
+            acme(rest=", cache: {partition_by: [user]}"),
+            acme(rest=", cache: {partition_by: ['header:x', user]}"),
+            "cache partition by: 1 added",
+        ),
+    ],
+)
+def test_a_change_is_said_in_words(old: dict[str, bytes], new: dict[str, bytes], line: str) -> None:
+    assert list(differences(old, new, SECTIONS)) == [f"acme: {line}"]
+
+
+def test_tenants_come_and_go_in_the_order_of_their_ids() -> None:
+    old = records("globex", "hooli")
+    new = records(
+        "initech, models: [{provider: mock, model: a, aliases: [smart]}, {provider: mock, model: b, aliases: [fast]}, "
+        "{provider: mock, model: c}]",
+        "hooli",
+        "acme",
+    )
+    assert list(differences(old, new)) == [
+        "acme: added, 1 model",
+        "globex: removed",
+        "initech: added, 3 models, aliases fast, smart",
+    ]
+
+
+def test_a_model_that_two_providers_have_is_named_with_its_provider() -> None:
+    both = "acme, models: [{provider: mock, model: m}, {provider: openai, model: m, credential: '{vault://env/A}'%s}]"
+    (line,) = differences(records(both % ""), records(both % ", max_tokens: 3"))
+    assert line == "acme: max tokens set to 3 (openai/m)"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (b"{", records("a")["a"], "in place of a record that can't be read, 1 model"),
+        (records("a")["a"], b"[]", "the new record can't be read"),
+        (None, b"", "the new record can't be read"),
+        (b"{", None, "removed"),
+        (records("a")["a"], b" " + records("a")["a"], "written differently"),
+    ],
+)
+def test_records_that_can_not_be_read_are_changes(old: bytes | None, new: bytes | None, line: str) -> None:
+    assert difference("a", old, new) == [line]
+
+
+def test_names_can_not_act_on_a_terminal() -> None:
+    model = ModelPolicy(
+        provider="p",
+        model="\x1b[2Jm",
+        route_name="r",
+        aliases=("\rx\u202e",),
+        targets=(Target(provider="p", name="n"),),
+    )
+    raw = write_record(TenantPolicy(tenant=TenantId("a\nb"), models=(model,)))
+    (line,) = differences({"a\nb": write_record(TenantPolicy(tenant=TenantId("a\nb")))}, {"a\nb": raw})
+    assert line.isprintable()
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from(["", "a", SECRET, "{vault://env/X}", "two words"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "mode", "secret", "rules", "url", "per_day"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+STAGES = st.dictionaries(
+    st.sampled_from(["limits", "guardrails", "cache", "other"]),
+    st.dictionaries(
+        st.sampled_from(["rules", "webhook", "tenant", "key", "mode", "cache_ttl"]), JSON, max_size=3
+    ),
+    max_size=3,
+)
+TARGETS = st.builds(
+    Target,
+    provider=st.sampled_from(["openai", "mistral"]),
+    name=st.sampled_from(["m", "n"]),
+    options=st.dictionaries(st.sampled_from(["max_tokens", "upstream_url"]), JSON, max_size=2),
+    credential=st.sampled_from([None, f"{{vault://env/{SECRET}}}", f"{{vault://env/{SECRET}2}}"]),
+    header_name=st.sampled_from([None, "Authorization"]),
+    bearer=st.booleans(),
+)
+MODELS = st.builds(
+    ModelPolicy,
+    provider=st.sampled_from(["p", "q"]),
+    model=st.sampled_from(["m", "n"]),
+    route_name=st.sampled_from(["r", "s"]),
+    aliases=st.lists(st.sampled_from(["fast", "smart"]), unique=True).map(tuple),
+    targets=st.lists(TARGETS, min_size=1, max_size=2).map(tuple),
+    stages=STAGES,
+    fail_closed=st.booleans(),
+)
+POLICIES: st.SearchStrategy[Any] = st.builds(
+    TenantPolicy,
+    tenant=st.just(TenantId("acme")),
+    models=st.lists(MODELS, max_size=3, unique_by=lambda m: m.qualified).map(tuple),
+)
+
+
+@given(POLICIES, POLICIES)
+def test_only_equal_records_have_no_difference(old: TenantPolicy, new: TenantPolicy) -> None:
+    before, after = write_record(old), write_record(new)
+    found = difference("acme", before, after, SECTIONS)
+    assert (found == []) == (before == after)
+    assert all(line and line.isprintable() for line in found)
+    assert list(differences({"acme": before}, {"acme": after}, SECTIONS)) == (
+        [f"acme: {'; '.join(found)}"] if found else []
+    )
+
+
+@given(POLICIES, POLICIES)
+def test_references_are_never_shown(old: TenantPolicy, new: TenantPolicy) -> None:
+    text = "\n".join(difference("acme", write_record(old), write_record(new), SECTIONS))
+    assert "vault" not in text
+    assert "://" not in text
