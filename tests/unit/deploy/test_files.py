@@ -10,6 +10,7 @@ import yaml
 
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config import load, render
+from tenantgate.config.compile import compile_records
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf
 
 from support import ROOT
@@ -84,8 +85,9 @@ def test_every_service_is_read_only_and_without_privileges() -> None:
 
 
 def test_no_secret_is_written_down_and_none_is_forgotten() -> None:
-    rendered = render(load(ROOT / "tenants.yaml"))
-    names = {*placeholders.names(rendered), *placeholders.vault_names(rendered)}
+    file = load(ROOT / "tenants.yaml")
+    texts = [render(file), *(record.decode() for record in compile_records(file).values())]
+    names = {name for text in texts for name in (*placeholders.names(text), *placeholders.vault_names(text))}
     assert set(re.findall(r"^([A-Z_]+)=$", ENV, flags=re.MULTILINE)) == names
     assert not re.search(r"^[A-Z_]+=.", ENV, flags=re.MULTILINE)
     assert "environment" not in COMPOSE["services"]["render"]
@@ -111,7 +113,8 @@ def test_the_systemd_unit_of_the_deployment_page_starts_what_kong_conf_names() -
     assert settings["Environment"] == f"TENANTGATE_MODELS={OPTIONS.models_dir}"
     assert settings["RuntimeDirectory"] == "tenantgate"
     lines = dict(re.findall(r"^(pluginserver_\w+) = (.+)$", page, re.MULTILINE))
-    written = dict(re.findall(r"^(pluginserver_\w+) = (.+)$", kong_conf(OPTIONS), re.MULTILINE))
+    options = KongConfOptions(attached=("tenant-semantic-cache",))
+    written = dict(re.findall(r"^(pluginserver_\w+) = (.+)$", kong_conf(options), re.MULTILINE))
     query = "pluginserver_tenant_semantic_cache_query_cmd"
     assert lines[query] == written[query]
     assert lines["pluginserver_tenant_semantic_cache_socket"] == start.rpartition(" ")[2].replace(
