@@ -12,6 +12,7 @@ from tenantgate.config import deck_variables as placeholders
 from tenantgate.config import load, render
 from tenantgate.config.compile import compile_records
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf
+from tenantgate.config.model import Policy
 
 from support import ROOT
 
@@ -56,10 +57,11 @@ def test_compose_renders_where_kong_reads() -> None:
     services = COMPOSE["services"]
     render_step, kong = services["render"], services["kong"]
     folder = str(Path(str(OPTIONS.declarative_config)).parent)
-    assert f"--output={OPTIONS.declarative_config}" in render_step["command"]
-    assert "--resolve-env" in render_step["command"]
+    assert f"--kong-config={OPTIONS.declarative_config}" in render_step["command"]
+    policies = f"policy:{Path(Policy().path).parent}"
+    assert policies in render_step["volumes"]
     assert f"rendered:{folder}" in render_step["volumes"]
-    assert kong["volumes"] == [f"rendered:{folder}:ro", "audit:/var/lib/tenantgate/audit"]
+    assert kong["volumes"] == [f"rendered:{folder}:ro", policies, "audit:/var/lib/tenantgate/audit"]
     assert kong["depends_on"]["render"] == {"condition": "service_completed_successfully"}
     assert [t.partition(":")[0] for t in kong["tmpfs"]] == [str(OPTIONS.prefix), "/tmp"]
     port = OPTIONS.proxy_listen.rpartition(":")[2]
