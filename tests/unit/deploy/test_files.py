@@ -39,9 +39,9 @@ def test_the_image_has_what_kong_conf_names() -> None:
         f"python3 -m venv {str(OPTIONS.pluginserver).removesuffix('/bin/tenantgate-pluginserver')} "
         in DOCKERFILE
     )
-    folders = re.search(r"install -d .* (/\S+) (/\S+)\n", gateway)
-    assert folders
-    assert folders.groups() == (str(OPTIONS.prefix), str(Path(str(OPTIONS.declarative_config)).parent))
+    folders = re.findall(r"install -d .* (/\S+) (/\S+)\n", gateway)
+    assert folders[0][0] == str(Path(Policy().path).parent)
+    assert folders[1] == (str(OPTIONS.prefix), str(Path(str(OPTIONS.declarative_config)).parent))
     assert "USER kong\n" in gateway.rpartition("RUN ")[2]
 
 
