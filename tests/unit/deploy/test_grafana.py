@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from tenantgate import features
 from tenantgate.audit.config import Audit, AuditConfig
 from tenantgate.audit.core.record import schema
 from tenantgate.config.kong_conf import kong_conf
