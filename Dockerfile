@@ -40,7 +40,7 @@ COPY --from=build /opt/tenantgate /opt/tenantgate
 COPY plugins /opt/tenantgate/plugins
 COPY kong.conf /etc/kong/kong.conf
 # The audit log's folder; a volume that is mounted there takes its owner from here.
-RUN install -d -o kong -g 0 -m 0770 /var/lib/tenantgate/audit
+RUN install -d -o kong -g 0 -m 0770 /var/lib/tenantgate/policy /var/lib/tenantgate/audit
 # /kong_prefix: Kong's sockets and temporary files. /etc/tenantgate: the rendered kong.yml.
 RUN install -d -o kong -g 0 -m 0770 /kong_prefix /etc/tenantgate
 ENV PATH=/opt/tenantgate/venv/bin:$PATH \

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from tenantgate import cli, features, paths
-from tenantgate.config import TenantsFileError, docs, kong_conf, load_text, render
+from tenantgate.config import KongConfOptions, TenantsFileError, docs, kong_conf, load_text
+from tenantgate.config.compile import compile_records
 from tenantgate.config.json_schema import json_schema
 from tenantgate.kong.loading import load
 from tenantgate.kong.policy import PhasePolicy
 from tenantgate.kong.testing import FakeKong
 from tenantgate.manifest import resolve
+from tenantgate.policy.core.records import read_record
 
 from support import ROOT
 
@@ -135,13 +136,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_its_section_is_checked_and_rendered_in_the_order_of_priorities(folder: Path) -> None:
-    (service,) = yaml.safe_load(render(load_text(TENANTS)))["services"]
-    ours = {
-        p["name"]: p["config"] for p in service["routes"][0]["plugins"] if p["name"].startswith("tenant-")
-    }
-    assert list(ours) == ["tenant-greeting", "tenant-semantic-cache"]
-    assert ours["tenant-greeting"] == {"loud": True, "word": "hi", "route": "llm.mock.mock-small.acme"}
+def test_its_section_is_checked_and_is_a_stage_of_the_tenants_model(folder: Path) -> None:
+    (model,) = read_record("acme", compile_records(load_text(TENANTS))["acme"]).models
+    assert set(model.stages) == {"greeting", "cache"}
+    # The route's name comes from the engine.
+    assert model.stages["greeting"] == {"loud": True, "word": "hi"}
     with pytest.raises(TenantsFileError) as caught:
         load_text(TENANTS.replace("word: hi", "word: HI"))
     assert caught.value.problems[0].startswith(
@@ -154,7 +153,8 @@ def test_its_section_is_checked_and_rendered_in_the_order_of_priorities(folder: 
 
 
 def test_kong_starts_its_server(folder: Path) -> None:
-    lines = dict(line.split(" = ", 1) for line in kong_conf().splitlines() if " = " in line)
+    text = kong_conf(KongConfOptions(attached=("tenant-greeting",)))
+    lines = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
     assert "tenant-greeting" in lines["plugins"].split(",")
     assert lines["pluginserver_tenant_greeting_query_cmd"].endswith("tenant-greeting.py --dump")
 
@@ -232,7 +232,7 @@ def test_every_plugin_has_its_file_and_a_name_a_section_and_a_priority_of_its_ow
         assert loaded.plugin.manifest is plugin
         assert (loaded.priority, set(loaded.phases)) == (plugin.priority, set(plugin.phases))
         assert plugin.hidden <= set(plugin.config_class.__dataclass_fields__)
-    assert {path.stem for path in paths.plugins_dir().glob("*.py")} == {p.name for p in plugins}
+    assert {path.stem for path in paths.plugins_dir().glob("*.py")} == {"tenantgate", *(p.name for p in plugins)}
     for taken in ({p.name for p in plugins}, {p.section for p in plugins}, {p.priority for p in plugins}):
         assert len(taken) == len(plugins)
 

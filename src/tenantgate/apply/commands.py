@@ -20,6 +20,7 @@ from tenantgate.apply.core.entities import from_tree
 from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import TenantsFile, deck_variables, load
+from tenantgate.config.commands import redis_address
 from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.load import TenantsFileError
 from tenantgate.config.render import RenderOptions, entities, with_options
@@ -52,6 +53,13 @@ def apply(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reload", metavar="COMMAND", help='run after a change of that file: "kong reload -p /kong_prefix"'
+    )
+    parser.add_argument("--mock-url", metavar="URL", help="where models of the provider `mock` are served")
+    parser.add_argument(
+        "--redis",
+        type=redis_address,
+        metavar="HOST[:PORT]",
+        help="a Redis without password or TLS, in place of the file's",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what would change; exit status 1 if anything"
@@ -157,6 +165,10 @@ def _site(args: argparse.Namespace) -> _Site:
         state = _read_state(args.state_dir / _STATE)
         options, urls = dict(state["options"]), (state["admin_url"],)
         environ = {**state["secrets"], **environ}
+    if getattr(args, "mock_url", None) is not None:
+        options["mock_url"] = args.mock_url
+    if getattr(args, "redis", None) is not None:
+        options["redis_host"], options["redis_port"] = args.redis
     if args.policy_path is not None:
         options["policy_path"] = str(args.policy_path.absolute())
     return _Site(file=file, options=RenderOptions(**options), environ=environ, admin_urls=urls)

@@ -17,7 +17,7 @@ from tenantgate.config.render import RenderOptions, uses_mock
 from tenantgate.config.render import render as kong_yml
 from tenantgate.errors import ConfigError, EdgeError
 
-__all__ = ["diff", "render", "schema", "validate"]
+__all__ = ["diff", "redis_address", "render", "schema", "validate"]
 
 
 def validate(parser: argparse.ArgumentParser) -> None:
@@ -103,13 +103,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--redis",
-        type=_redis,
+        type=redis_address,
         metavar="HOST[:PORT]",
         help="a Redis without password or TLS, in place of the file's (development)",
     )
 
 
-def _redis(text: str) -> tuple[str, int]:
+def redis_address(text: str) -> tuple[str, int]:
+    """Host and port, as ``--redis`` takes them."""
     host, _, port = text.rpartition(":")
     if not host:
         host, port = text, "6379"

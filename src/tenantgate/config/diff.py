@@ -18,6 +18,7 @@ Json = dict[str, Any]
 _SECRET: Final = ("key", "header_value", "param_value", "password", "encryption_key", "secret")
 _SHOWN: Final = 60
 _PAYLOAD: Final = "ai.proxy.payload"
+_DECIDES: Final = "tenantgate-target"
 
 
 def parse(text: str, *, name: str) -> Json:
@@ -55,18 +56,22 @@ def unified(old: str, new: str, *, name: str) -> list[str]:
 def payload_leaks(tree: Json) -> list[str]:
     """Stock log plugins that would write the prompts and replies which ai-proxy puts into Kong's log."""
     plugins = list(_plugins(tree))
+    # With the engine a tenant's policy decides for each request whether ai-proxy puts them there.
     exposed = {
-        scope for p, scope in plugins if p.get("name") == "ai-proxy" and _flag(p, "logging", "log_payloads")
+        scope
+        for p, scope in plugins
+        if p.get("name") == _DECIDES or (p.get("name") == "ai-proxy" and _flag(p, "logging", "log_payloads"))
     }
     if not exposed:
         return []
     ours = {plugin.name for plugin in features.plugins()}  # the audit log redacts what it writes
     services = {f"service {s['name']}" for s in _list(tree, "services") if _has(s, exposed)}
+    routes = {f"route {r.get('name')}" for r, service in _routes(tree) if f"service {service}" in exposed}
     out = []
     for plugin, scope in plugins:
         name = str(plugin.get("name"))
         writes = (name.endswith("-log") and name not in ours) or name in ("syslog", "loggly")
-        reaches = scope == "all" or scope.startswith("consumer ") or scope in exposed | services
+        reaches = scope == "all" or scope.startswith("consumer ") or scope in exposed | services | routes
         stripped = _at(plugin, "config", "custom_fields_by_lua").get(_PAYLOAD) == "return nil"
         if writes and reaches and not stripped:
             out.append(

@@ -136,7 +136,7 @@ class Policy:
 
     path: str = field(
         "SQLite file on each node from which its engine reads policies. With a `store` it is the node's copy.",
-        default="/var/lib/tenantgate/policy.sqlite",
+        default="/var/lib/tenantgate/policy/policy.sqlite",
         match=r"^/[^\s]+$",
     )
     store: str | None = field(

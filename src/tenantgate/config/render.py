@@ -15,7 +15,7 @@ from typing import Any, Final
 from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
-from tenantgate.config.model import Gateway, RateLimitRedis, Redis, Tenant, TenantsFile
+from tenantgate.config.model import Defaults, Gateway, Model, RateLimitRedis, Redis, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
@@ -264,7 +264,8 @@ def _limit_redis(redis: RateLimitRedis) -> Json:
 
 def _stage_secrets(file: TenantsFile) -> list[str]:
     """The vault references in the plugins' sections, sorted: a record holds the reference, Kong opens it here."""
-    levels = [file.defaults, *file.tenants, *(m for t in file.tenants for m in t.models)]
+    levels: list[Defaults | Tenant | Model] = [file.defaults, *file.tenants]
+    levels += [m for t in file.tenants for m in t.models]
     found = {text for level in levels for text in _texts(level.plugins)}
     return sorted(text for text in found if placeholders.is_vault_reference(text))
 

@@ -71,7 +71,10 @@ def _refuse_unless_default(value: Any, spec: Field, place: str) -> None:
 
 
 def _has_defaults(spec: Field) -> bool:
-    # kong/db/schema/init.lua: a record is made where it is required or one of its fields has a default.
+    # kong/db/schema/init.lua: a record is made where it is required or one of its fields has a default, unless its
+    # schema says that it isn't required.
+    if spec.get("required") is False:
+        return False
     return bool(spec.get("required")) or any(
         s.get("default") is not None for e in spec.get("fields", []) for s in e.values()
     )

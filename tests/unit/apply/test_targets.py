@@ -79,7 +79,7 @@ def test_no_change_is_no_reload(tmp_path: Path) -> None:
 def test_a_reload_that_failed_or_was_cut_off_is_run_by_the_next_apply(tmp_path: Path) -> None:
     path = tmp_path / "kong.yml"
     apply(FileKong(path, counts(tmp_path)), *consumer("a", "k1"))
-    with pytest.raises(EdgeError, match="--reload: .*status 1"):
+    with pytest.raises(EdgeError, match=r"--reload: .*status 1"):
         apply(FileKong(path, counts(tmp_path, fails=True)), *consumer("b", "k2"))
     # By then the file says all that it should.
     with pytest.raises(EdgeError):

@@ -21,23 +21,23 @@ def test_nothing_changes_nothing() -> None:
 
 
 def test_a_changed_field_is_named_with_both_values() -> None:
-    changed = RENDERED.replace("minute: 60\n", "minute: 61\n")
-    scope = "consumer tenant_acme, route llm.anthropic.claude-3-5-haiku-20241022.acme"
-    assert compare(RENDERED, changed) == [f"~ rate-limiting of {scope}: config.minute: 60 -> 61"]
+    changed = RENDERED.replace("allowed_payload_size: 4\n", "allowed_payload_size: 5\n")
+    scope = "request-size-limiting of service llm"
+    assert compare(RENDERED, changed) == [f"~ {scope}: config.allowed_payload_size: 4 -> 5"]
 
 
 def test_a_new_tenant_and_a_gone_one() -> None:
     there = compare("_format_version: '3.0'\n", RENDERED)
     back = compare(RENDERED, "_format_version: '3.0'\n")
     assert "+ consumer tenant_acme" in there
-    assert "+ route llm.openai.gpt-4o-mini.acme" in there
+    assert "+ route llm.chat-completions" in there
     assert [line.replace("-", "+", 1) for line in back] == there
 
 
 def test_secrets_are_never_shown() -> None:
-    old = RENDERED.replace("{vault://env/ACME_OPENAI_KEY}", "sk-secret").replace('DECK_ACME_API_KEY"', 'X"')
+    old = RENDERED.replace("{vault://env/TENANTGATE_CACHE_KEY}", "sk-secret").replace('DECK_ACME_API_KEY"', 'X"')
     lines = compare(old, RENDERED)
-    assert any("header_value: changed" in line for line in lines)
+    assert any("encryption_key: changed" in line for line in lines)
     assert any("keyauth_credentials: 2 added, 2 removed" in line for line in lines)
     assert "secret" not in "".join(lines)
 
@@ -60,11 +60,11 @@ def test_what_is_not_a_kong_yml(text: str) -> None:
         ("- {name: http-log, config: {http_endpoint: x}}", 1),
         ("- {name: syslog, config: {}}", 1),
         ("- {name: file-log, config: {}, service: llm}", 1),
-        ("- {name: file-log, config: {}, route: llm.openai.gpt-4o-mini.acme}", 1),
-        ("- {name: file-log, config: {}, route: llm.openai.gpt-4o-mini.initech}", 0),
+        ("- {name: file-log, config: {}, route: llm.by-path}", 1),
+        ("- {name: file-log, config: {}, route: other}", 0),
         ("- {name: file-log, config: {}, service: other}", 0),
         ("- {name: prometheus, config: {}}", 0),
-        ("- {name: tenant-audit-log, config: {}, route: llm.openai.gpt-4o-mini.acme}", 0),
+        ("- {name: tenant-audit-log, config: {}, route: llm.by-path}", 0),
         (f"- {{name: http-log, config: {{custom_fields_by_lua: {dict(WITHOUT_PAYLOAD)}}}}}", 0),
     ],
 )

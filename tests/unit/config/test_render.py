@@ -9,12 +9,19 @@ from typing import Any
 import pytest
 import yaml
 
+from tenantgate import fields
 from tenantgate.config import RenderOptions, load, load_text, render, scripts
 from tenantgate.config import deck_variables as placeholders
+from tenantgate.config.kong_conf import LUA_PLUGINS
 from tenantgate.config.render import uses_mock
-from tenantgate.devhost import declarative
+from tenantgate.devhost import declarative, kong_conf, lua_plugins
+from tenantgate.devhost.logs import KongLog
+from tenantgate.devhost.lua_state import LuaState
 from tenantgate.devhost.router import Match, Router
+from tenantgate.devhost.stock_schemas import SCHEMAS
+from tenantgate.engine.manifest import ENGINE
 from tenantgate.guard.scripts import GUARD_CHECK, REPLY_GUARD_BODY, REPLY_GUARD_CHECK
+from tenantgate.kong.schema import kong_fields
 
 from support import ROOT
 
@@ -349,3 +356,23 @@ def test_finish_reasons_are_noted_for_whom_replies_are_logged() -> None:
 def test_tenants_of_the_mock_are_named() -> None:
     assert uses_mock(load(ROOT / "examples/demo.yaml")) == ["acme", "globex", "hooli", "initech"]
     assert uses_mock(load(EXAMPLE)) == []
+
+
+def test_kong_takes_it_by_its_own_and_our_plugins_schemas() -> None:
+    conf = kong_conf.parse(
+        f"plugins = bundled,{','.join(LUA_PLUGINS)}\nlua_package_path = {ROOT}/plugins/?.lua;;\n"
+    )
+    own = lua_plugins.load(conf, {*SCHEMAS}, LuaState(KongLog(), conf.settings, conf.lua_package_path))
+    schemas: Json = {p.name: p.fields for p in own}
+    schemas["tenantgate"] = [{"config": {"type": "record", "fields": kong_fields(ENGINE.config_class)}}]
+    for text in (EXAMPLE.read_text(encoding="utf-8"), CLUSTER.replace("LIMITING", "{redis: {host: limits}}")):
+        rendered = render(load_text(text))
+        environ = {
+            name: f"{name}-0123456789"
+            for name in (*placeholders.names(rendered), *placeholders.vault_names(rendered))
+        }
+        found = declarative.load_text(
+            placeholders.resolve(rendered, environ), external=schemas, environ=environ
+        )
+        (engine,) = [p.config for p in found.plugins if p.name == "tenantgate"]
+        assert isinstance(fields.parse(ENGINE.config_class, engine, where="engine"), ENGINE.config_class)

@@ -10,7 +10,9 @@ import yaml
 
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config import load, render
+from tenantgate.config.compile import compile_records
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf
+from tenantgate.config.model import Policy
 
 from support import ROOT
 
@@ -37,9 +39,9 @@ def test_the_image_has_what_kong_conf_names() -> None:
         f"python3 -m venv {str(OPTIONS.pluginserver).removesuffix('/bin/tenantgate-pluginserver')} "
         in DOCKERFILE
     )
-    folders = re.search(r"install -d .* (/\S+) (/\S+)\n", gateway)
-    assert folders
-    assert folders.groups() == (str(OPTIONS.prefix), str(Path(str(OPTIONS.declarative_config)).parent))
+    folders = re.findall(r"install -d .* (/\S+) (/\S+)\n", gateway)
+    assert folders[0][0] == str(Path(Policy().path).parent)
+    assert folders[1] == (str(OPTIONS.prefix), str(Path(str(OPTIONS.declarative_config)).parent))
     assert "USER kong\n" in gateway.rpartition("RUN ")[2]
 
 
@@ -55,10 +57,11 @@ def test_compose_renders_where_kong_reads() -> None:
     services = COMPOSE["services"]
     render_step, kong = services["render"], services["kong"]
     folder = str(Path(str(OPTIONS.declarative_config)).parent)
-    assert f"--output={OPTIONS.declarative_config}" in render_step["command"]
-    assert "--resolve-env" in render_step["command"]
+    assert f"--kong-config={OPTIONS.declarative_config}" in render_step["command"]
+    policies = f"policy:{Path(Policy().path).parent}"
+    assert policies in render_step["volumes"]
     assert f"rendered:{folder}" in render_step["volumes"]
-    assert kong["volumes"] == [f"rendered:{folder}:ro", "audit:/var/lib/tenantgate/audit"]
+    assert kong["volumes"] == [f"rendered:{folder}:ro", policies, "audit:/var/lib/tenantgate/audit"]
     assert kong["depends_on"]["render"] == {"condition": "service_completed_successfully"}
     assert [t.partition(":")[0] for t in kong["tmpfs"]] == [str(OPTIONS.prefix), "/tmp"]
     port = OPTIONS.proxy_listen.rpartition(":")[2]
@@ -84,8 +87,9 @@ def test_every_service_is_read_only_and_without_privileges() -> None:
 
 
 def test_no_secret_is_written_down_and_none_is_forgotten() -> None:
-    rendered = render(load(ROOT / "tenants.yaml"))
-    names = {*placeholders.names(rendered), *placeholders.vault_names(rendered)}
+    file = load(ROOT / "tenants.yaml")
+    texts = [render(file), *(record.decode() for record in compile_records(file).values())]
+    names = {name for text in texts for name in (*placeholders.names(text), *placeholders.vault_names(text))}
     assert set(re.findall(r"^([A-Z_]+)=$", ENV, flags=re.MULTILINE)) == names
     assert not re.search(r"^[A-Z_]+=.", ENV, flags=re.MULTILINE)
     assert "environment" not in COMPOSE["services"]["render"]
@@ -111,7 +115,8 @@ def test_the_systemd_unit_of_the_deployment_page_starts_what_kong_conf_names() -
     assert settings["Environment"] == f"TENANTGATE_MODELS={OPTIONS.models_dir}"
     assert settings["RuntimeDirectory"] == "tenantgate"
     lines = dict(re.findall(r"^(pluginserver_\w+) = (.+)$", page, re.MULTILINE))
-    written = dict(re.findall(r"^(pluginserver_\w+) = (.+)$", kong_conf(OPTIONS), re.MULTILINE))
+    options = KongConfOptions(attached=("tenant-semantic-cache",))
+    written = dict(re.findall(r"^(pluginserver_\w+) = (.+)$", kong_conf(options), re.MULTILINE))
     query = "pluginserver_tenant_semantic_cache_query_cmd"
     assert lines[query] == written[query]
     assert lines["pluginserver_tenant_semantic_cache_socket"] == start.rpartition(" ")[2].replace(

@@ -12,14 +12,16 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tenantgate import features
 from tenantgate.config import deck_variables as placeholders
-from tenantgate.config import load_text, render
+from tenantgate.config import load_text, render, scripts
 from tenantgate.devhost import declarative, kong_conf, kong_schema
 from tenantgate.devhost.gateway import Gateway, Loaded
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.stock_schemas import PRIORITIES, SCHEMAS
 from tenantgate.kong.loading import PluginFile
 from tenantgate.kong.loading import load as load_plugin
+from tenantgate.manifest import resolve
 
 from support import ROOT
 
@@ -104,8 +106,8 @@ def test_every_configuration_of_a_page_can_be_rendered() -> None:
 
 @cache
 def plugins() -> Mapping[str, PluginFile]:
-    """The project's plugins by name."""
-    return {path.stem: load_plugin(path) for path in sorted((ROOT / "plugins").glob("*.py"))}
+    """The plugins for routes of one's own, by name."""
+    return {p.name: load_plugin(ROOT / "plugins" / f"{p.name}.py") for p in features.plugins()}
 
 
 def environment(text: str) -> dict[str, str]:
@@ -161,18 +163,21 @@ def stock_lua(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", PLUGIN_PAGES, ids=plugin_name)
 def test_lua_of_a_hand_written_kong_yml_is_the_renderers(page: Path) -> None:
-    (tenants, *_) = [text for name, text in configurations() if name == page_name(page)]
-    rendered = render(load_text(tenants, name=page.name))
     shown = {code for text in kong_files(page) for code in stock_lua(text)}
-    assert shown <= stock_lua(rendered)
-    for entity in closing(rendered):
-        assert entity in shown, "what refuses an unchecked request or reply must be in the page"
+    assert shown <= project_lua()
+    manifest = plugins()[plugin_name(page)].plugin.manifest
+    for code in manifest.closing.values():
+        assert resolve(code) in shown, "what refuses an unchecked request or reply must be in the page"
 
 
-def closing(rendered: str) -> set[str]:
-    """Lua that refuses what a guard hasn't let pass, and that which the refusal needs."""
-    marks = ("tenantgate_guard ~=", "tenantgate_reply_guard ~=", "tenantgate_reply_refused")
-    return {code for code in stock_lua(rendered) if any(mark in code for mark in marks)}
+def project_lua() -> set[str]:
+    """The texts that the project gives to stock plugins."""
+    texts = {text for name, text in vars(scripts).items() if name.isupper() and isinstance(text, str)}
+    for plugin in features.plugins():
+        texts |= {resolve(code) for code in plugin.closing.values()}
+        if plugin.journal:
+            texts |= set(resolve(plugin.journal.fields)("X-Request-ID").values())
+    return texts
 
 
 def admin_requests(page: Path) -> list[tuple[str, Mapping[str, Any]]]:

@@ -176,8 +176,18 @@ def marked(entity: Entity) -> Entity:
 
 
 def same(wanted: Entity, current: Entity) -> bool:
-    """Whether Kong has all that `wanted` says; Kong adds fields with their defaults."""
+    """Whether Kong has all that `wanted` says; Kong adds fields with their defaults.
+
+    What came from `tenantgate render` has no mark, and is compared without it.
+    """
+    tags = wanted.fields.get("tags") or ()
+    if not any(_is_mark(tag) for tag in current.fields.get("tags") or ()) and any(map(_is_mark, tags)):
+        wanted = wanted.with_fields(tags=[tag for tag in tags if not _is_mark(tag)])
     return _holds(current.fields, wanted.fields)
+
+
+def _is_mark(tag: str) -> bool:
+    return tag.startswith(f"{TAG}.")
 
 
 def _holds(current: Any, wanted: Any) -> bool:

@@ -1,7 +1,7 @@
 """What has to change in a Kong, and in which order: a function of what it has and what it should have.
 
-Order of an apply: new consumers and keys, then the new policies, then the rest, and last what is gone. So a tenant's key
-opens before its policy is in force and until after it has ended. A plan is made of what Kong has now, so an apply
+Order of an apply: new consumers and keys, then the new policies, then the rest, and last what is gone. So a tenant's
+key opens before its policy is in force and until after it has ended. A plan is made of what Kong has now, so an apply
 that was cut off is finished by the next one.
 """
 

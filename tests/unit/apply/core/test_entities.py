@@ -93,5 +93,8 @@ def test_what_was_taken_out_of_a_setting_shows_in_its_mark_and_no_key_has_one() 
     less = entity.with_fields(config={})
     assert not same(marked(less), marked(entity))
     assert same(marked(entity), marked(entity))
+    # Rendered, and not yet applied.
+    assert same(marked(entity), entity)
+    assert not same(marked(entity), entity.with_fields(config={"a": 2}))
     key = Entity(kind="keyauth_credentials", id="i", fields={"key": "k", "tags": ["tenantgate"]})
     assert marked(key) is key

@@ -284,7 +284,7 @@ def test_globals_stay_in_their_text() -> None:
 def test_rewrite_and_log_run_too() -> None:
     code = Code(log=["kong.log.set_serialize_value('a', {b = 1})"])
     code.log()
-    assert code.x.serialize_values == [("a", {"b": 1})]
+    assert code.x.serialize_values == [("a", {"b": 1}, "set")]
 
 
 @pytest.mark.parametrize(
