@@ -105,7 +105,7 @@ class Server:
             saturated=self._saturated,
             usage=lambda key: self._turns.usage(key, time.monotonic()),
         )
-        self._turns = Turns(wake=self._wake_for_turns)
+        self._turns = Turns(wake=lambda: self._wake_by(self._turns.next_grant() or math.inf))
         self._watching = True  # until workers are there, the warden reads
         self._wake_at = 0.0
         self._ticked_at = time.monotonic()
@@ -327,10 +327,10 @@ class Server:
     def _resume(self, conn: Connection, call: Call | None, final: bool) -> None:
         if conn.closed:
             return
-        if call is None:
-            self._read(conn, readable=False, writable=False, here=False)
+        if call is not None:
+            self._handle(conn, call, here=False, final=final)
             return
-        self._handle(conn, call, here=False, final=final)
+        self._read(conn, readable=False, writable=False, here=False)
 
     def _refuse_bytes(self, conn: Connection, error: MalformedError) -> None:
         figures.rpc_errors.inc(reason="malformed")
@@ -397,9 +397,6 @@ class Server:
     def step_back(self, event: Event) -> None:
         """See `Switchboard`."""
         self._pool.step_back(event)
-
-    def _wake_for_turns(self) -> None:
-        self._wake_by(self._turns.next_grant() or math.inf)
 
     def _wake_by(self, when: float) -> None:
         if when < self._wake_at:

@@ -1,0 +1,47 @@
+"""What our server's PDK object tells its event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tenantgate.kong.host import Host
+from tenantgate.kong.pdk import ServedKong
+from tenantgate.kong.testing import FakeKong
+from tenantgate.tenant import TenantId
+
+
+class Channel:
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.owners: list[str] = []
+
+    def put(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def get(self) -> tuple[Any, Any]:
+        return {"custom_id": "of the consumer"}, None
+
+    def belongs_to(self, tenant: str) -> None:
+        self.owners.append(tenant)
+
+
+@pytest.mark.parametrize("tenant", ["acme", "a:b {x}", "\udcff"])
+def test_whose_a_request_is_can_be_said_without_a_call(tenant: str) -> None:
+    channel = Channel()
+    host = Host(ServedKong(channel, 1e9), "access", deadline_ms=1000)
+    host.belongs_to(TenantId(tenant))
+    assert channel.owners == [tenant]
+    assert host.tenant() == TenantId(tenant)
+    assert (channel.sent, host.pdk_calls) == ([], 0)
+
+
+def test_elsewhere_it_is_known_to_the_host_alone() -> None:
+    class Plugin:
+        def access(self, kong: Any) -> None:
+            host = Host(kong, "access", deadline_ms=1000)
+            host.belongs_to(TenantId("acme"))
+            assert host.tenant() == TenantId("acme")
+
+    assert FakeKong(consumer="other").run(Plugin(), "access").calls == []
