@@ -60,7 +60,7 @@ def kept(cache: RedisCache, *names: str) -> set[str]:
 
 
 def indexes_agree(store: Any) -> None:
-    """Whether index, sizes and vector sets name the same entries, and the sum is the sum."""
+    """Whether index, sizes and buckets name the same entries, and the sum is the sum."""
     sizes = {k.decode(): v.decode() for k, v in store.hgetall(KEYS.sizes).items()}
     total = int(sizes.pop("total", "0"))
     assert total == sum(int(booked.partition("|")[0]) for booked in sizes.values())
@@ -76,7 +76,7 @@ def indexes_agree(store: Any) -> None:
 def test_any_course_of_stores_leaves_indexes_that_agree(cache: RedisCache, store: redis.Redis) -> None:
     draw = np.random.default_rng(3)
     for _ in range(150):
-        name, seed = f"n{draw.integers(12)}", int(draw.integers(100))
+        name = f"n{draw.integers(12)}"
         match int(draw.integers(4)):
             case 0:
                 cache.forget(KEYS, name)
@@ -122,7 +122,7 @@ def test_an_entry_that_redis_let_go_is_forgotten_like_others(cache: RedisCache, 
 
 
 def test_an_entry_as_large_as_the_tenants_room_is_stored(cache: RedisCache, store: redis.Redis) -> None:
-    size = 1000 + 64 + 256  # value, vector, booking
+    size = 1000 + 256  # value, booking
     put(cache, "old", most_bytes=size)
     assert put(cache, "a", b"x" * 1000, most_bytes=size, found=True)
     assert kept(cache, "a", "old") == {"a"}
@@ -146,10 +146,10 @@ def test_limits_that_were_lowered_are_reached(cache: RedisCache, store: redis.Re
     indexes_agree(store)
 
 
-# -- vectors ---------------------------------------------------------------------------------------------
+# -- buckets ---------------------------------------------------------------------------------------------
 
 
-def test_partitions_are_searched_apart(cache: RedisCache) -> None:
+def test_buckets_are_searched_apart(cache: RedisCache) -> None:
     put(cache, "a", found=True, bucket=SET)
     put(cache, "b", found=True, bucket=OTHER_SET)
     assert [n.name for n in cache.neighbours(KEYS, SET, 4).neighbours] == ["a"]
@@ -170,33 +170,11 @@ def test_where_there_is_the_very_entry_no_neighbours_are_looked_for(cache: Redis
     assert (found.entry, found.neighbours[0].name) == (None, "b")
 
 
-def test_no_farther_neighbours_than_asked_for(cache: RedisCache) -> None:
-    for i in range(10):
-        put(cache, f"n{i}", found=True)
-    near = cache.neighbours(KEYS, SET, 10).neighbours
-    least = (near[2].similarity + near[3].similarity) / 2
-    assert cache.neighbours(KEYS, SET, 10, least=least) == Found(None, near[:3])
-    assert cache.neighbours(KEYS, SET, 2, least=least) == Found(None, near[:2])
-
-
-def test_an_entry_may_move_to_another_partition(cache: RedisCache, store: redis.Redis) -> None:
+def test_an_entry_may_move_to_another_bucket(cache: RedisCache, store: redis.Redis) -> None:
     put(cache, "a", found=True, bucket=SET)
     put(cache, "a", found=True, bucket=OTHER_SET)
     assert cache.neighbours(KEYS, SET, 4) == Found()
     indexes_agree(store)
-
-
-def test_vectors_of_another_length_are_refused_and_nothing_is_written(
-    cache: RedisCache, store: redis.Redis
-) -> None:
-    put(cache, "a", found=True)
-    with pytest.raises(RefusedError):
-        cache.neighbours(KEYS, SET, 4)
-    with pytest.raises(RefusedError):
-        cache.store(KEYS, "b", b"v", ttl_s=9, max_entries=9, max_bytes=9999, vector=(SET, vector(1, size=8)))
-    assert kept(cache, "a", "b") == {"a"}
-    indexes_agree(store)
-    assert not cache.open
 
 
 # -- full and foreign ------------------------------------------------------------------------------------

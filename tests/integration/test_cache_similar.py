@@ -48,11 +48,9 @@ def text_of(kong: FakeKong) -> str:
     ],
 )
 def test_only_texts_in_a_measured_language_are_found_by_similarity(
-    rig: Rig, store: redis.Redis, stored: str, asked: str, seen: int
+    rig: Rig, stored: str, asked: str, seen: int
 ) -> None:
     rig.ask(stored)
-    vectors = list(store.scan_iter("*v:*"))
-    assert sum(int(store.execute_command("VCARD", name)) for name in vectors) == seen
     assert status(rig.ask(asked)) == ("Hit" if seen else "Miss")
 
 

@@ -13,7 +13,7 @@ from tenantgate.cache import calibrating
 from tenantgate.cache.admin import Admin
 from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.calibration import Calibration, Point
-from tenantgate.cache.core.partition import Keys, Partition
+from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.testing import HashingEmbedder
 from tenantgate.cache.redis_store import RedisCache
@@ -47,11 +47,10 @@ def client(server: RedisServer) -> Iterator[redis.Redis]:
 
 
 def fill(server: RedisServer, tenant: str, buckets: str, ttl_s: int = 300) -> list[str]:
-    """Stores one entry for each vector, as the plugin does; their names."""
+    """Stores one entry for each letter, in the bucket of that, as the plugin does; their names."""
     who = TenantId(tenant)
     keys, sealer = Keys(who), TenantSealer(KEY, who)
     store = RedisCache(connect(RedisConfig(port=server.port), timeout_ms=2000))
-    partition = Partition(who, sealer.name(b"partition"), b"")
     names = []
     for i, letter in enumerate(buckets):
         name = sealer.name(str(i).encode())
