@@ -3,9 +3,10 @@
     python benchmarks/bench_scale.py [--entries 1000 10000 100000] [--tenants 1 100 10000] [--million]
                                      [--bench reports/bench/bench.json] [--out reports/scale]
 
-Entries are stored by the product's own script and looked up by its own store, two to a bucket. Prints tables, writes scale.json and scale.html. With a result of `tenantgate bench` it
-also says what 10,000 requests a second would take, from the processor time that was measured. Gates are counts: what
-was stored is found, and a tenant's keys lie on one node of the cluster.
+Entries are stored by the product's own script, two to a bucket, and looked up by its own store. Prints tables, writes
+scale.json and scale.html. With a result of `tenantgate bench` it also says what 10,000 requests a second would take,
+from the processor time that was measured. Gates are counts: what was stored is found, and a tenant's keys lie on one
+node of the cluster.
 """
 
 from __future__ import annotations
