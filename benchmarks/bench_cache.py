@@ -1,6 +1,6 @@
 """The semantic cache's quality on labelled pairs, on a replay of traffic, and its latency.
 
-    python benchmarks/bench_cache.py --pairs PAIRS.jsonl --traffic TRAFFIC.jsonl [--held-out] [--neighbours N]
+    python benchmarks/bench_cache.py --pairs PAIRS.jsonl --traffic TRAFFIC.jsonl [--held-out]
                                      [--json FILE]
 
 PAIRS has ``a``, ``b``, ``same`` (1 or 0) a line, TRAFFIC ``text``, ``intent``. The replay and the latencies go
@@ -39,11 +39,8 @@ import redis
 
 from tenantgate.cache.calibrating import BOUNDS, Pair, read_pairs
 from tenantgate.cache.config import VERIFIERS, CacheConfig
-from tenantgate.cache.core.judge import NEAR, Difference, difference
-from tenantgate.cache.core.partition import Keys
-from tenantgate.cache.core.ports import Embedder
+from tenantgate.cache.core.judge import Difference, difference
 from tenantgate.cache.models import CacheModels
-from tenantgate.cache.redis_store import RedisCache
 from tenantgate.cache.service import MODELS
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.errors import ConfigError, TenantgateError
@@ -51,9 +48,7 @@ from tenantgate.fields import fields_of
 from tenantgate.kong.testing import FakeKong
 from tenantgate.models.ports import BUILT_IN
 from tenantgate.paths import plugin_file
-from tenantgate.store.redis_nodes import OneRedis
 from tenantgate.telemetry import logs, metrics
-from tenantgate.tenant import TenantId
 
 PLUGIN: Final = "tenant-semantic-cache"
 KEY: Final = "benchmark-key-benchmark-key-benchmark"
@@ -65,9 +60,6 @@ ROUNDS: Final = 400
 """Texts that the latency is measured with."""
 WARM: Final = 20
 """First rounds, which don't count."""
-ASKED: Final = 2000
-"""Questions that neighbours are searched for."""
-NEAREST: Final = fields_of(CacheConfig)["candidates"].default
 """Neighbours of a search: as the plugin's field has it."""
 
 Json = dict[str, Any]
@@ -424,66 +416,6 @@ def _verifications() -> int:
     return 0
 
 
-# --- (d) neighbours ---
-
-
-def bench_neighbours(
-    server: RedisServer, embedder: Embedder, texts: Sequence[str], stored: int, rng: random.Random
-) -> Json:
-    """Print and give how many of the nearest texts the cache's lookup finds, and how long Redis searches for them.
-
-    Only of texts that have another as near as the decision needs: of the rest nothing would be served.
-    """
-    texts = rng.sample(texts, min(stored + ASKED, len(texts)))
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        vectors = np.array(list(pool.map(embedder.embed, texts)))
-    asked, held = np.split(vectors, [min(ASKED, len(texts) // 2)])
-    client: Any = redis.Redis(port=server.port, driver_info=None, protocol=2)
-    store, keys = RedisCache(OneRedis(client)), Keys(TenantId("neighbours"))
-    where = f"{keys.base}v"
-    for i, vector in enumerate(held):
-        store.store(
-            keys,
-            str(i),
-            b"-",
-            ttl_s=86_400,
-            max_entries=1_000_000,
-            max_bytes=1 << 40,
-            vector=(where, vector.tobytes()),
-        )
-    cosines = asked @ held.T
-    best = np.argsort(-cosines, axis=1)[:, :NEAREST]
-    near = [i for i in range(len(asked)) if cosines[i, best[i, 0]] >= NEAR]
-    if not near:
-        raise ConfigError("pairs: no question has another near enough to measure the search with")
-    lookups: dict[str, Callable[[bytes], list[str]]] = {
-        "the cache's": lambda vector: [
-            n.name for n in store.nearest(keys, where, vector, NEAREST).neighbours
-        ],
-        "Redis' default": lambda vector: [
-            name.decode() for name in client.execute_command("VSIM", where, "FP32", vector, "COUNT", NEAREST)
-        ],
-    }
-    say(f"\n(d) {len(near):,} questions with one of {len(held):,} others near enough: which a lookup finds")
-    say(f"  {'lookup':<20} {'nearest':>8} {'nearest ' + str(NEAREST):>10} {'search, µs':>11}")
-    out: Json = {"stored": len(held), "asked": len(near)}
-    for name, lookup in lookups.items():
-        client.config_resetstat()
-        found = [{int(each) for each in lookup(asked[i].tobytes())} for i in near]
-        figures = {
-            "nearest": float(np.mean([best[i, 0] in each for i, each in zip(near, found, strict=True)])),
-            "all": float(
-                np.mean([len(each & set(best[i].tolist())) for i, each in zip(near, found, strict=True)])
-                / NEAREST
-            ),
-            "search_us": float(client.info("commandstats")["cmdstat_VSIM"]["usec_per_call"]),
-        }
-        out[name] = figures
-        say(f"  {name:<20} {figures['nearest']:>8.2%} {figures['all']:>10.2%} {figures['search_us']:>11.0f}")
-    client.close()
-    return out
-
-
 # --- all ---
 
 
@@ -579,9 +511,6 @@ def run(args: argparse.Namespace) -> Json:
             f"another run, with repeats drawn by Zipf's law (exponent {ZIPF:g}): not comparable with the first",
         )
         out["latency"] = bench_latency(plugin, server, models, texts, rng)
-        if args.neighbours:
-            questions = sorted({text for pair in read_pairs(args.pairs) for text in (pair.a, pair.b)})
-            out["neighbours"] = bench_neighbours(server, models.embedder, questions, args.neighbours, rng)
     return out
 
 
@@ -606,13 +535,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument(
         "--held-out", action="store_true", help="only what train_verifier.py holds out of these files"
-    )
-    parser.add_argument(
-        "--neighbours",
-        type=int,
-        default=0,
-        metavar="N",
-        help="also measure the search among so many of PAIRS' questions",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     args = parser.parse_args(argv)

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -18,7 +17,6 @@ import redis
 from cache_rig import Rig, fresh_stores, status, use_small_models
 from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.ports import UnavailableError
-from tenantgate.cache.redis_store import RedisCache
 from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
@@ -221,25 +219,6 @@ def test_a_full_redis_still_answers_and_stores_again_later(rig: Rig, store: redi
     assert status(rig.ask("another question altogether")) == "Hit"
 
 
-def test_a_redis_without_vector_sets_serves_the_exact_level(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, store: redis.Redis
-) -> None:
-    original: Any = RedisCache.nearest
-
-    def old(self: RedisCache, *args: object, **more: object) -> object:
-        # What a script gets from Redis 7; there is none beside this one to ask.
-        monkeypatch.setattr(self._nearest, "script", "return redis.call('VSIX', KEYS[1])", raising=True)
-        self._nearest.sha = ""
-        return original(self, *args, **more)
-
-    monkeypatch.setattr(RedisCache, "nearest", old)
-    rig.ask(ASKED)
-    assert status(rig.ask(ASKED)) == "Hit"
-    assert status(rig.ask(ALIKE)) == "Miss"
-    assert not rig.plugin._service._store.has_vectors
-    assert not list(store.scan_iter("*:v:*"))
-
-
 def test_a_foreign_type_under_the_entry_passes_and_is_left_alone(rig: Rig, store: redis.Redis) -> None:
     rig.ask(ASKED)
     (key,) = store.scan_iter("*:e:*")
@@ -251,9 +230,9 @@ def test_a_foreign_type_under_the_entry_passes_and_is_left_alone(rig: Rig, store
     assert status(rig.ask("another question altogether")) == "Miss"  # the others don't suffer
 
 
-def test_a_foreign_type_under_the_vectors_leaves_the_exact_level(rig: Rig, store: redis.Redis) -> None:
+def test_a_foreign_type_under_the_bucket_leaves_the_exact_level(rig: Rig, store: redis.Redis) -> None:
     rig.ask(ASKED)
-    (key,) = store.scan_iter("*:v:*")
+    (key,) = store.scan_iter("*:n:*")
     store.delete(key)
     store.set(key, "foreign")
     assert status(rig.ask(ALIKE)) == "Miss"
@@ -264,7 +243,7 @@ def test_a_foreign_type_under_the_vectors_leaves_the_exact_level(rig: Rig, store
 
 @pytest.mark.parametrize("book", ["index", "sizes"])
 def test_a_foreign_type_under_a_book_means_nothing_is_stored(rig: Rig, store: redis.Redis, book: str) -> None:
-    store.set(f"tg:cache:1:{{acme}}:{book}", "foreign")
+    store.set(f"tg:cache:2:{{acme}}:{book}", "foreign")
     for _ in range(3):
         assert status(rig.ask(ASKED)) == "Miss"
     assert status(rig.ask(ASKED, tenant="globex")) == "Miss"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import redis
 
-from tenantgate.cache.core.partition import Keys, Partition
+from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.ports import Found, RefusedError, UnavailableError
 from tenantgate.cache.redis_store import RedisCache
 from tenantgate.devhost.redis_server import RedisServer, free_port
@@ -21,8 +21,8 @@ from tenantgate.tenant import TenantId
 
 ACME = TenantId("acme")
 KEYS = Keys(ACME)
-SET = KEYS.vectors(Partition(ACME, "0" * 32, b""), "f" * 16)
-OTHER_SET = KEYS.vectors(Partition(ACME, "1" * 32, b""), "f" * 16)
+SET = KEYS.bucket("0" * 32)
+OTHER_SET = KEYS.bucket("1" * 32)
 
 
 def made(port: int) -> RedisCache:
@@ -47,12 +47,12 @@ def put(
     ttl_s: int = 100,
     most: int = 100,
     most_bytes: int = 1 << 20,
-    seed: int | None = None,
-    vectors: str = SET,
+    found: bool = False,
+    bucket: str = SET,
     keys: Keys = KEYS,
 ) -> bool:
-    where = None if seed is None else (vectors, vector(seed))
-    return cache.store(keys, name, value, ttl_s=ttl_s, max_entries=most, max_bytes=most_bytes, vector=where)
+    where = bucket if found else None
+    return cache.store(keys, name, value, ttl_s=ttl_s, max_entries=most, max_bytes=most_bytes, bucket=where)
 
 
 def kept(cache: RedisCache, *names: str) -> set[str]:
@@ -60,14 +60,14 @@ def kept(cache: RedisCache, *names: str) -> set[str]:
 
 
 def indexes_agree(store: Any) -> None:
-    """Whether index, sizes and vector sets name the same entries, and the sum is the sum."""
+    """Whether index, sizes and buckets name the same entries, and the sum is the sum."""
     sizes = {k.decode(): v.decode() for k, v in store.hgetall(KEYS.sizes).items()}
     total = int(sizes.pop("total", "0"))
     assert total == sum(int(booked.partition("|")[0]) for booked in sizes.values())
     assert {name.decode() for name in store.zrange(KEYS.index, 0, -1)} == set(sizes)
-    for vectors in (SET, OTHER_SET):
-        held = {n for n, booked in sizes.items() if booked.partition("|")[2] == vectors}
-        assert (store.execute_command("VCARD", vectors) or 0) == len(held)
+    for bucket in (SET, OTHER_SET):
+        held = {n for n, booked in sizes.items() if booked.partition("|")[2] == bucket}
+        assert store.zcard(bucket) == len(held)
 
 
 # -- indexes -----------------------------------------------------------------------------------------------
@@ -76,23 +76,23 @@ def indexes_agree(store: Any) -> None:
 def test_any_course_of_stores_leaves_indexes_that_agree(cache: RedisCache, store: redis.Redis) -> None:
     draw = np.random.default_rng(3)
     for _ in range(150):
-        name, seed = f"n{draw.integers(12)}", int(draw.integers(100))
+        name = f"n{draw.integers(12)}"
         match int(draw.integers(4)):
             case 0:
                 cache.forget(KEYS, name)
             case 1:
                 put(cache, name, b"x" * int(draw.integers(2000)), most=8, most_bytes=9000)
             case choice:
-                vectors = SET if choice == 2 else OTHER_SET
+                bucket = SET if choice == 2 else OTHER_SET
                 put(
                     cache,
                     name,
                     b"x" * int(draw.integers(2000)),
                     most=8,
                     most_bytes=9000,
-                    seed=seed,
+                    found=True,
                     ttl_s=int(draw.integers(50, 100)),
-                    vectors=vectors,
+                    bucket=bucket,
                 )
         indexes_agree(store)
         assert store.zcard(KEYS.index) <= 8
@@ -114,7 +114,7 @@ def test_an_index_that_redis_let_go_does_not_stop_the_storing(
 
 
 def test_an_entry_that_redis_let_go_is_forgotten_like_others(cache: RedisCache, store: redis.Redis) -> None:
-    put(cache, "a", seed=1)
+    put(cache, "a", found=True)
     store.delete(KEYS.entry("a"))
     assert not cache.forget(KEYS, "a")
     indexes_agree(store)
@@ -122,11 +122,11 @@ def test_an_entry_that_redis_let_go_is_forgotten_like_others(cache: RedisCache, 
 
 
 def test_an_entry_as_large_as_the_tenants_room_is_stored(cache: RedisCache, store: redis.Redis) -> None:
-    size = 1000 + 64 + 256  # value, vector, booking
+    size = 1000 + 256  # value, booking
     put(cache, "old", most_bytes=size)
-    assert put(cache, "a", b"x" * 1000, most_bytes=size, seed=1)
+    assert put(cache, "a", b"x" * 1000, most_bytes=size, found=True)
     assert kept(cache, "a", "old") == {"a"}
-    assert not put(cache, "b", b"x" * 1001, most_bytes=size, seed=1)
+    assert not put(cache, "b", b"x" * 1001, most_bytes=size, found=True)
     assert kept(cache, "a", "b") == {"a"}
 
 
@@ -140,63 +140,41 @@ def test_one_entry_may_be_all(cache: RedisCache, store: redis.Redis) -> None:
 
 def test_limits_that_were_lowered_are_reached(cache: RedisCache, store: redis.Redis) -> None:
     for i in range(20):
-        put(cache, f"n{i}", seed=i)
+        put(cache, f"n{i}", found=True)
     put(cache, "last", most=5)
     assert store.zcard(KEYS.index) == 5
     indexes_agree(store)
 
 
-# -- vectors ---------------------------------------------------------------------------------------------
+# -- buckets ---------------------------------------------------------------------------------------------
 
 
-def test_partitions_are_searched_apart(cache: RedisCache) -> None:
-    put(cache, "a", seed=1, vectors=SET)
-    put(cache, "b", seed=1, vectors=OTHER_SET)
-    assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
-    assert [n.name for n in cache.nearest(KEYS, OTHER_SET, vector(1), 4).neighbours] == ["b"]
+def test_buckets_are_searched_apart(cache: RedisCache) -> None:
+    put(cache, "a", found=True, bucket=SET)
+    put(cache, "b", found=True, bucket=OTHER_SET)
+    assert [n.name for n in cache.neighbours(KEYS, SET, 4).neighbours] == ["a"]
+    assert [n.name for n in cache.neighbours(KEYS, OTHER_SET, 4).neighbours] == ["b"]
 
 
 def test_no_more_neighbours_than_asked_for(cache: RedisCache) -> None:
     for i in range(10):
-        put(cache, f"n{i}", seed=i)
-    assert [len(cache.nearest(KEYS, SET, vector(0), count).neighbours) for count in (1, 4, 32)] == [1, 4, 10]
+        put(cache, f"n{i}", found=True)
+    assert [len(cache.neighbours(KEYS, SET, count).neighbours) for count in (1, 4, 32)] == [1, 4, 10]
 
 
 def test_where_there_is_the_very_entry_no_neighbours_are_looked_for(cache: RedisCache) -> None:
-    put(cache, "a", b"mine", seed=1)
-    put(cache, "b", seed=2)
-    assert cache.nearest(KEYS, SET, vector(2), 4, exact="a") == Found(b"mine")
-    found = cache.nearest(KEYS, SET, vector(2), 4, exact="c")
+    put(cache, "a", b"mine", found=True)
+    put(cache, "b", found=True)
+    assert cache.neighbours(KEYS, SET, 4, exact="a") == Found(b"mine")
+    found = cache.neighbours(KEYS, SET, 4, exact="c")
     assert (found.entry, found.neighbours[0].name) == (None, "b")
 
 
-def test_no_farther_neighbours_than_asked_for(cache: RedisCache) -> None:
-    for i in range(10):
-        put(cache, f"n{i}", seed=i)
-    near = cache.nearest(KEYS, SET, vector(0), 10).neighbours
-    least = (near[2].similarity + near[3].similarity) / 2
-    assert cache.nearest(KEYS, SET, vector(0), 10, least=least) == Found(None, near[:3])
-    assert cache.nearest(KEYS, SET, vector(0), 2, least=least) == Found(None, near[:2])
-
-
-def test_an_entry_may_move_to_another_partition(cache: RedisCache, store: redis.Redis) -> None:
-    put(cache, "a", seed=1, vectors=SET)
-    put(cache, "a", seed=1, vectors=OTHER_SET)
-    assert cache.nearest(KEYS, SET, vector(1), 4) == Found()
+def test_an_entry_may_move_to_another_bucket(cache: RedisCache, store: redis.Redis) -> None:
+    put(cache, "a", found=True, bucket=SET)
+    put(cache, "a", found=True, bucket=OTHER_SET)
+    assert cache.neighbours(KEYS, SET, 4) == Found()
     indexes_agree(store)
-
-
-def test_vectors_of_another_length_are_refused_and_nothing_is_written(
-    cache: RedisCache, store: redis.Redis
-) -> None:
-    put(cache, "a", seed=1)
-    with pytest.raises(RefusedError):
-        cache.nearest(KEYS, SET, vector(1, size=8), 4)
-    with pytest.raises(RefusedError):
-        cache.store(KEYS, "b", b"v", ttl_s=9, max_entries=9, max_bytes=9999, vector=(SET, vector(1, size=8)))
-    assert kept(cache, "a", "b") == {"a"}
-    indexes_agree(store)
-    assert not cache.open
 
 
 # -- full and foreign ------------------------------------------------------------------------------------
@@ -219,12 +197,12 @@ def full(store: Any) -> Iterator[Callable[[], None]]:
 def test_a_full_redis_serves_both_levels_and_refuses_to_store(
     cache: RedisCache, store: redis.Redis, full: Callable[[], None], seed: int | None
 ) -> None:
-    put(cache, "a", b"value", seed=1)
+    put(cache, "a", b"value", found=True)
     full()
     with pytest.raises(RefusedError):
-        put(cache, "b", seed=seed)
+        put(cache, "b", found=True)
     assert cache.get(KEYS, "a") == b"value"
-    assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
+    assert [n.name for n in cache.neighbours(KEYS, SET, 4).neighbours] == ["a"]
     assert cache.forget(KEYS, "a")  # what makes room still works
     indexes_agree(store)
     assert not cache.open
@@ -237,10 +215,10 @@ def foreign(store: redis.Redis, key: str) -> None:
 
 @pytest.mark.parametrize("key", [KEYS.index, KEYS.sizes])
 def test_a_foreign_index_does_not_touch_reading(cache: RedisCache, store: redis.Redis, key: str) -> None:
-    put(cache, "a", b"value", seed=1)
+    put(cache, "a", b"value", found=True)
     foreign(store, key)
     assert cache.get(KEYS, "a") == b"value"
-    assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
+    assert [n.name for n in cache.neighbours(KEYS, SET, 4).neighbours] == ["a"]
 
 
 def test_a_foreign_entry_refuses_without_opening_the_breaker(cache: RedisCache, store: redis.Redis) -> None:
@@ -254,7 +232,7 @@ def test_a_foreign_entry_refuses_without_opening_the_breaker(cache: RedisCache, 
 def test_an_error_tells_its_code_and_nothing_of_the_call(cache: RedisCache, store: redis.Redis) -> None:
     foreign(store, SET)
     with pytest.raises(RefusedError) as caught:
-        put(cache, "a", b"canary", seed=1)
+        put(cache, "a", b"canary", found=True)
     assert str(caught.value) == "redis: WRONGTYPE"
     assert caught.value.__cause__ is None
 
@@ -306,7 +284,7 @@ def test_after_three_failures_redis_is_asked_once_a_pause(
     for _ in range(50):
         fails(cache)
     with pytest.raises(UnavailableError):
-        cache.nearest(KEYS, SET, vector(1), 4)
+        cache.neighbours(KEYS, SET, 4)
     with pytest.raises(UnavailableError):
         put(cache, "a")
     with pytest.raises(UnavailableError):
@@ -332,7 +310,7 @@ def test_a_killed_redis_is_found_again_when_it_is_back(tmp_path: Path, clock: li
     server.start()
     try:
         cache = made(server.port)
-        put(cache, "a", seed=1)
+        put(cache, "a", found=True)
         server.kill()
         for _ in range(4):
             fails(cache)
@@ -341,7 +319,7 @@ def test_a_killed_redis_is_found_again_when_it_is_back(tmp_path: Path, clock: li
         fails(cache)  # held back until the pause is over
         clock[0] += 1.1
         assert cache.get(KEYS, "a") is None  # nothing was written to disk
-        assert put(cache, "a", seed=1)  # closed again, and its scripts are loaded anew
-        assert [n.name for n in cache.nearest(KEYS, SET, vector(1), 4).neighbours] == ["a"]
+        assert put(cache, "a", found=True)  # closed again, and its scripts are loaded anew
+        assert [n.name for n in cache.neighbours(KEYS, SET, 4).neighbours] == ["a"]
     finally:
         server.stop()

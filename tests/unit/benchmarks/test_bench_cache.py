@@ -116,12 +116,7 @@ def test_a_whole_run(
         for how in ("what is", "please what is")
     ]
     traffic.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
-    assert (
-        bench.main(
-            ["--pairs", str(pairs), "--traffic", str(traffic), "--json", str(out), "--neighbours", "9"]
-        )
-        == 0
-    )
+    assert bench.main(["--pairs", str(pairs), "--traffic", str(traffic), "--json", str(out)]) == 0
 
     found = json.loads(out.read_text("utf-8"))
     assert found["pairs"]["sweep"]["rules and verifier at 0.9"][:2] == [1.0, 1.0]
@@ -133,5 +128,4 @@ def test_a_whole_run(
     assert found["replay_zipf"]["levels"]["exact"] > 0
     assert found["latency"]["floor"]["ratio"] == 1.0
     assert {"exact", "similar, verified"} <= found["latency"].keys()
-    assert found["neighbours"]["the cache's"]["nearest"] == 1
     assert "teapot" not in capsys.readouterr().out

@@ -98,13 +98,6 @@ CELL = SCALE.Cell(
 )
 
 
-def test_an_entrys_vector_is_always_the_same_and_one_long() -> None:
-    a, b = SCALE.Vectors(), SCALE.Vectors()
-    assert (a.of(3, 7) == b.of(3, 7)).all()
-    assert (a.of(3, 7) != a.of(4, 7)).any()
-    assert float(a.of(3, 7) @ a.of(3, 7)) == pytest.approx(1.0, abs=1e-5)
-
-
 def test_cores_on_paper_are_processor_time_times_requests() -> None:
     cost = {"cpu_ms_per_request": {"gateway": 0.5, "mock provider": 9.0, "redis": 0.01}}
     bench = {"configurations": {"cache": {"sections": {"cache": {}}, "cost": cost}}}
@@ -113,7 +106,7 @@ def test_cores_on_paper_are_processor_time_times_requests() -> None:
     ]
 
 
-@pytest.mark.parametrize(("missed", "scattered", "faults"), [(0, 0, 0), (6, 0, 0), (7, 0, 1), (0, 1, 1)])
+@pytest.mark.parametrize(("missed", "scattered", "faults"), [(0, 0, 0), (1, 0, 1), (0, 1, 1)])
 def test_what_was_stored_is_found_and_a_tenant_is_on_one_node(
     missed: int, scattered: int, faults: int
 ) -> None:

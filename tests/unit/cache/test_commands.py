@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import redis
 
@@ -14,7 +13,7 @@ from tenantgate.cache import calibrating
 from tenantgate.cache.admin import Admin
 from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.calibration import Calibration, Point
-from tenantgate.cache.core.partition import Keys, Partition
+from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.testing import HashingEmbedder
 from tenantgate.cache.redis_store import RedisCache
@@ -47,14 +46,13 @@ def client(server: RedisServer) -> Iterator[redis.Redis]:
     found.close()
 
 
-def fill(server: RedisServer, tenant: str, vectors: list[list[float]], ttl_s: int = 300) -> list[str]:
-    """Stores one entry for each vector, as the plugin does; their names."""
+def fill(server: RedisServer, tenant: str, buckets: str, ttl_s: int = 300) -> list[str]:
+    """Stores one entry for each letter, in the bucket of that, as the plugin does; their names."""
     who = TenantId(tenant)
     keys, sealer = Keys(who), TenantSealer(KEY, who)
     store = RedisCache(connect(RedisConfig(port=server.port), timeout_ms=2000))
-    partition = Partition(who, sealer.name(b"partition"), b"")
     names = []
-    for i, vector in enumerate(vectors):
+    for i, letter in enumerate(buckets):
         name = sealer.name(str(i).encode())
         plain = entries.encode(entries.Entry(QUESTION, ChatReply(ANSWER, "stop", "m"), time.time(), ttl_s))
         stored = store.store(
@@ -64,7 +62,7 @@ def fill(server: RedisServer, tenant: str, vectors: list[list[float]], ttl_s: in
             ttl_s=ttl_s + i,
             max_entries=100,
             max_bytes=1 << 20,
-            vector=(keys.vectors(partition, "f" * 16), sealer.scramble(np.array(vector, np.float32))),
+            bucket=keys.bucket(letter * 32),
         )
         assert stored
         names.append(name)
@@ -78,15 +76,15 @@ def run(*args: str) -> int:
 def test_stats_count_one_tenants_entries(
     server: RedisServer, client: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fill(server, "acme", [[1, 0], [0, 1]])
-    fill(server, "globex", [[1, 0]])
+    fill(server, "acme", "aa")
+    fill(server, "globex", "a")
     assert run("stats", "--tenant", "acme", "--redis-url", server.url, "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["entries"], found["vectors"], found["partitions"]) == (2, 2, 1)
+    assert (found["entries"], found["buckets"]) == (2, 1)
     assert 0 < found["next_expiry_s"] <= found["last_expiry_s"] <= 301
     assert found["bytes"] > 500
     assert run("stats", "--tenant", "acme", "--redis-url", server.url) == 0
-    assert "2 in 1 partitions" in capsys.readouterr().out
+    assert "1 of questions" in capsys.readouterr().out
 
 
 def test_stats_of_a_tenant_with_nothing(
@@ -108,15 +106,15 @@ def test_purge_removes_one_tenants_keys_and_no_others(
 ) -> None:
     others = ["acme2", "acm", "a", "*"]
     for name in (tenant, *others):
-        fill(server, name, [[1, 0], [0, 1]])
-    client.set("tg:cache:1:acme", "not a tenant's")
+        fill(server, name, "aa")
+    client.set("tg:cache:2:acme", "not a tenant's")
     before = set(client.keys("*"))
     assert run("purge", "--tenant", tenant, "--redis-url", server.url, "--yes") == 0
     gone = before - set(client.keys("*"))
     base = Keys(TenantId(tenant)).base.encode()
     assert len(gone) == 5
     assert all(key.startswith(base) for key in gone)
-    assert "removed 5 keys: 2 entries, 1 vector sets, 2 books" in capsys.readouterr().out
+    assert "removed 5 keys: 2 entries, 1 buckets, 2 books" in capsys.readouterr().out
 
 
 def test_purge_takes_more_than_a_page(server: RedisServer, client: redis.Redis) -> None:
@@ -134,7 +132,7 @@ def test_purge_asks_or_refuses(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fill(server, "acme", [[1, 0]])
+    fill(server, "acme", "a")
     monkeypatch.setattr("sys.stdin.isatty", lambda: False)
     assert run("purge", "--tenant", "acme", "--redis-url", server.url) == 2
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
@@ -149,12 +147,12 @@ def test_purge_asks_or_refuses(
 def test_inspect_shows_neighbours_and_no_text(
     server: RedisServer, client: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    near, also_near, far = fill(server, "acme", [[1, 0.1], [1, 0.2], [-1, 1]])
-    assert run("inspect", "--tenant", "acme", "--redis-url", server.url, "--similarity", "0.9") == 0
+    near, also_near, far = fill(server, "acme", "aab")
+    assert run("inspect", "--tenant", "acme", "--redis-url", server.url) == 0
     out = capsys.readouterr().out
     assert "sextant" not in out
     assert "instrument" not in out
-    assert run("inspect", "--tenant", "acme", "--redis-url", server.url, "--similarity", "0.9", "--json") == 0
+    assert run("inspect", "--tenant", "acme", "--redis-url", server.url, "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {name: rows[name]["neighbours"] for name in (near, also_near, far)} == {
         near: 1,
@@ -163,7 +161,7 @@ def test_inspect_shows_neighbours_and_no_text(
     }
     assert "question" not in rows[near]
     assert 0 < rows[near]["ttl_s"] <= 300
-    assert rows[near]["vectors"].endswith(":" + "f" * 16)
+    assert rows[near]["bucket"] == "a" * 32
 
 
 def test_inspect_shows_texts_to_who_has_the_key(
@@ -172,7 +170,7 @@ def test_inspect_shows_texts_to_who_has_the_key(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fill(server, "acme", [[1, 0]])
+    fill(server, "acme", "a")
     args = ("inspect", "--tenant", "acme", "--redis-url", server.url, "--show-text")
     assert run(*args) == 2
     monkeypatch.setenv("OPERATORS_KEY", KEY)

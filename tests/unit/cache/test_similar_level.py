@@ -132,7 +132,8 @@ def test_what_the_models_take_is_measured() -> None:
     level, before = levels().similar(loaded(small_models())), counts()
     assert level is not None
     assert level.verifier is not None
-    level.embedder.read("a")
+    level.reading("a text that nobody else here reads")
+    level.reading("a text that nobody else here reads")  # which is remembered
     level.verifier.score("a", "b", 0.9)
     level.verifier.score("a", "b", 0.9)
     assert counts() == {"embedding": before["embedding"] + 1, "verification": before["verification"] + 2}

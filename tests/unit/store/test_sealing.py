@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,17 +42,3 @@ def test_names_are_the_tenants_own() -> None:
     assert len({ACME.name(b"prompt"), GLOBEX.name(b"prompt"), ACME.name(b"prompt2")}) == 3
     assert all(c in "0123456789abcdef" for c in ACME.name(b""))
     assert len(ACME.name(b"")) == 32
-
-
-def _vectors() -> np.ndarray:
-    made = np.random.default_rng(1).normal(size=(8, 384)).astype(np.float32)
-    return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True))
-
-
-def test_scrambling_keeps_a_tenants_cosines_and_no_other() -> None:
-    plain = _vectors()
-    mine = np.array([np.frombuffer(ACME.scramble(v), "<f4") for v in plain])
-    yours = np.array([np.frombuffer(GLOBEX.scramble(v), "<f4") for v in plain])
-    assert mine @ mine.T == pytest.approx(plain @ plain.T, abs=1e-5)
-    assert np.abs(np.sum(mine * yours, axis=1)).max() < 0.3
-    assert np.abs(np.sum(mine * plain, axis=1)).max() < 0.3

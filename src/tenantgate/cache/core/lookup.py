@@ -120,10 +120,12 @@ def _judge(question: Question, using: Resources, reader: StoreReader) -> _Judged
         plan = learner.plan(question.keys, using.sealer, found.plan)
         threshold = plan.threshold
     opened = _candidates(question, using, reader, found.neighbours)
-    alike = list(islice((each for each in opened if _alike(text, each[1], level)), level.candidates))
+    kept = (each for each in opened if difference(text, each[1].question or "") is None)
+    alike = list(islice(kept, level.candidates))
     if alike and (unfit := level.other_language(text)) is not None:
         reader.place = Place(unfit=unfit)
         return None
+    alike = [each for each in alike if level.other_language(each[1].question or "") is None]
     best = None
     if alike:
         asked = level.reading(text)
@@ -140,12 +142,6 @@ def _candidates(
         entry = reader.opened(near.name, near.value)
         if entry is not None and entry.question is not None and question.accepts(entry, using.now):
             yield near.name, entry
-
-
-def _alike(text: str, entry: Entry, level: SimilarLevel) -> bool:
-    """Whether nothing but the verifier could keep the two apart."""
-    stored = entry.question or ""
-    return difference(text, stored) is None and level.other_language(stored) is None
 
 
 def _near(level: SimilarLevel, asked: Reading, stored: tuple[str, Entry]) -> Candidate[Hit]:

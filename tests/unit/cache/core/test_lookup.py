@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.cache.core import entry as entries
-from tenantgate.cache.core import judge
-from tenantgate.cache.core import store_reads as reads
+from tenantgate.cache.core import judge, similar
+from tenantgate.cache.core.bucket import bucket
 from tenantgate.cache.core.cache_control import BypassReason, MissReason
 from tenantgate.cache.core.entry import Entry
 from tenantgate.cache.core.evidence import Plan
@@ -27,6 +27,7 @@ from tenantgate.cache.core.ports import NO_STATES, HeldBackError, RefusedError, 
 from tenantgate.cache.core.question import Cacheable, Question, cacheable, question_of
 from tenantgate.cache.core.similar import NOWHERE, Place, SimilarLevel
 from tenantgate.cache.core.testing import HashingEmbedder, MemoryStore, WordVerifier
+from tenantgate.cache.core.text_parts import read
 from tenantgate.llm.chat import ChatReply, parse_request
 from tenantgate.store.sealing import TenantSealer
 from tenantgate.tenant import TenantId
@@ -58,13 +59,17 @@ def ask(
     return question_of(asked, partition_of(asked.tenant, namespace, asked.request, sealer), sealer)
 
 
+def level_of(embedder: Any, *args: Any, **more: Any) -> SimilarLevel:
+    return SimilarLevel(embedder.read, embedder.truncates, *args, **more)
+
+
 @dataclass
 class Site:
     """A store, a level, and what is done with them."""
 
     store: MemoryStore = field(default_factory=MemoryStore)
     level: SimilarLevel | None = field(
-        default_factory=lambda: SimilarLevel(HashingEmbedder(), WordVerifier(), English(), 0.7)
+        default_factory=lambda: level_of(HashingEmbedder(), WordVerifier(), English(), 0.7)
     )
 
     def keep(self, question: Question, answer: str = "An answer.", *, ttl_s: int = 300) -> None:
@@ -72,12 +77,15 @@ class Site:
         tenant = str(question.partition.tenant)
         sealer = sealer_of(tenant)
         place = NOWHERE if self.level is None else self.level.place(question, sealer)
-        text = question.text if place.vectors else None
+        text = question.text if place.bucket else None
         entry = Entry(text, ChatReply(answer, "stop", "m"), NOW - 100, ttl_s)
         key = question.keys.entry(question.name)
         self.store.values[key] = sealer.seal(entries.encode(entry), key=key.encode())
-        if place.vectors is not None and place.embedding is not None:
-            self.store.vectors.setdefault(place.vectors, {})[question.name] = place.embedding.vector
+        if place.bucket is not None:
+            names = self.store.buckets.setdefault(place.bucket, [])
+            if question.name in names:
+                names.remove(question.name)
+            names.append(question.name)
 
     def look_up(self, question: Question, **using: Any) -> Lookup:
         tenant = str(question.partition.tenant)
@@ -182,24 +190,23 @@ def test_a_miss_says_where_its_answer_belongs() -> None:
     question = ask(ASKED)
     missed = Site().look_up(question).decision
     assert isinstance(missed, Miss)
-    place = missed.place
-    assert place.vectors == question.keys.vectors(question.partition, HashingEmbedder().fingerprint)
-    assert place.embedding is not None
-    assert place.embedding.text == ASKED
-    assert len(place.embedding.vector) == 4 * HashingEmbedder().dimensions
+    about = question.partition.fingerprint.encode() + bucket(read(ASKED))
+    assert missed.place == Place(
+        question.keys.bucket(sealer_of("acme").name(b"bucket" + about)), searched=True
+    )
 
 
 @pytest.mark.parametrize("control", ["no-cache", ""])
-def test_where_nothing_is_searched_the_vector_is_made_later(control: str) -> None:
+def test_where_nothing_is_searched_the_answer_is_found_later(control: str) -> None:
     site = Site()
     assert site.level is not None
     if not control:
         site.level = replace(site.level, verifier=None)  # it is still loading
     missed = site.look_up(ask(ASKED, control=control)).decision
     assert isinstance(missed, Miss)
-    assert missed.place.vectors is not None
-    assert missed.place.embedding is None
-    assert "nearest" not in site.store.round_trips
+    assert missed.place.bucket is not None
+    assert not missed.place.searched
+    assert "neighbours" not in site.store.round_trips
 
 
 @pytest.mark.parametrize("asked", ["", ASKED + " 🙂", "word " * 600])
@@ -207,7 +214,7 @@ def test_what_is_not_compared_has_no_place(asked: str) -> None:
     missed = Site().look_up(ask(asked)).decision
     assert isinstance(missed, Miss)
     assert isinstance(missed.reason, Unfit)
-    assert (missed.place.vectors, missed.place.embedding) == (None, None)
+    assert (missed.place.bucket, missed.place.searched) == (None, False)
 
 
 def test_the_language_is_asked_for_where_it_decides() -> None:
@@ -219,19 +226,16 @@ def test_the_language_is_asked_for_where_it_decides() -> None:
             return super().language(text)
 
     german, later = "wie geht es dir now", "wie lange dauert das"
-    site = Site(level=SimilarLevel(HashingEmbedder(), WordVerifier(), Noting(), 0.7))
+    site = Site(level=level_of(HashingEmbedder(), WordVerifier(), Noting(), 0.7))
     for text in (ASKED, "wie geht es dir"):
         site.keep(ask(text))
     steps: list[tuple[str, str, tuple[str, str], list[str], list[str]]] = [
-        ("acme", ASKED, ("hit", "exact"), [], ["nearest"]),
-        ("acme", "do lions sleep in trees", ("miss", ""), [], ["nearest"]),
-        ("acme", later, ("miss", ""), [], ["nearest"]),
-        ("acme", ALIKE, ("hit", "similar"), [ALIKE], ["nearest"]),
-        ("acme", german, ("miss", "language"), [german], ["nearest"]),
-        ("acme", later, ("miss", "language"), [later], ["get"]),  # before anything is embedded
-        ("globex", later, ("miss", ""), [], ["nearest"]),
-        ("acme", ALIKE, ("hit", "similar"), [ALIKE, ALIKE], ["nearest"]),
-        ("acme", later, ("miss", ""), [], ["nearest"]),
+        ("acme", ASKED, ("hit", "exact"), [], ["neighbours"]),
+        ("acme", "do lions sleep in trees", ("miss", ""), [], ["neighbours"]),
+        ("acme", later, ("miss", ""), [], ["neighbours"]),
+        ("acme", ALIKE, ("hit", "similar"), [ALIKE, ASKED], ["neighbours"]),
+        ("acme", german, ("miss", "language"), [german], ["neighbours"]),
+        ("globex", later, ("miss", ""), [], ["neighbours"]),
     ]
     for tenant, text, result, languages, trips in steps:
         Noting.asked.clear()
@@ -251,7 +255,7 @@ def test_a_text_that_is_longer_than_the_embedder_reads_is_never_taken_apart(
 
     site, digits = Site(), "1 " * 50_000
     site.keep(ask(ASKED))
-    monkeypatch.setattr(reads, "read_wording", never)
+    monkeypatch.setattr(similar, "read_wording", never)
     monkeypatch.setattr(judge, "read", never)
     assert outcome(site.look_up(ask(digits))) == ("miss", "too_long")
     with pytest.raises(AssertionError):
@@ -357,10 +361,10 @@ def test_a_sample_of_what_would_be_served_is_compared_instead(
 @pytest.mark.parametrize(
     ("stored", "asked", "control", "result", "repeated", "trips"),
     [
-        (ASKED, ASKED, "", ("miss", "probe"), True, ["nearest"]),
-        (ASKED, ASKED, "only-if-cached", ("hit", "exact"), False, ["nearest"]),
+        (ASKED, ASKED, "", ("miss", "probe"), True, ["neighbours"]),
+        (ASKED, ASKED, "only-if-cached", ("hit", "exact"), False, ["neighbours"]),
         (ASKED, ASKED, "no-cache", ("refresh", ""), False, []),
-        (ASKED, ALIKE, "", ("hit", "similar"), False, ["nearest"]),
+        (ASKED, ALIKE, "", ("hit", "similar"), False, ["neighbours"]),
         (ASKED + " 🙂", ASKED + " 🙂", "", ("hit", "exact"), False, ["get"]),  # isn't compared
     ],
 )
@@ -375,7 +379,7 @@ def test_a_sample_of_exact_hits_is_compared_with_the_next_answer(
     if repeated:
         assert isinstance(found.decision, Miss)
         assert found.decision.comparison == Doubt(ask(asked).name, None, probe=True)
-        assert found.decision.place.embedding is not None  # its new answer is found by similarity again
+        assert found.decision.place.bucket is not None  # its new answer is found by similarity again
         assert learner.seen == []
 
 
@@ -398,16 +402,16 @@ def test_what_the_guard_stops_is_neither_probed_nor_counted() -> None:
 @pytest.mark.parametrize(
     ("asked", "control", "expected", "exact", "trips"),
     [
-        ("do lions sleep in trees", "", False, True, ["nearest"]),
-        (ALIKE, "", False, True, ["nearest"]),
-        (ASKED, "", False, True, ["nearest"]),
+        ("do lions sleep in trees", "", False, True, ["neighbours"]),
+        (ALIKE, "", False, True, ["neighbours"]),
+        (ASKED, "", False, True, ["neighbours"]),
         (ASKED, "", True, True, ["get"]),
-        (ALIKE, "", True, True, ["get", "nearest"]),
-        (ASKED, "max-age=1", False, True, ["nearest", "nearest"]),
-        (ASKED, "max-age=1", True, True, ["get", "nearest"]),
+        (ALIKE, "", True, True, ["get", "neighbours"]),
+        (ASKED, "max-age=1", False, True, ["neighbours", "neighbours"]),
+        (ASKED, "max-age=1", True, True, ["get", "neighbours"]),
         (ASKED, "no-cache", False, True, []),
-        (ASKED, "", False, False, ["nearest"]),
-        ("wie geht es dir", "", False, True, ["nearest"]),
+        (ASKED, "", False, False, ["neighbours"]),
+        ("wie geht es dir", "", False, True, ["neighbours"]),
         (ASKED + " 🙂", "", False, True, ["get"]),
     ],
 )
@@ -420,33 +424,19 @@ def test_round_trips(asked: str, control: str, expected: bool, exact: bool, trip
     assert site.store.round_trips == trips
 
 
-def test_the_question_is_taken_apart_while_the_store_searches(monkeypatch: pytest.MonkeyPatch) -> None:
-    site, read = Site(), []
-    monkeypatch.setattr(reads, "read_wording", read.append)
-
-    class Watching(MemoryStore):
-        def nearest(self, *args: Any, **how: Any) -> Any:
-            before = list(read)
-            found = super().nearest(*args, **how)
-            assert (before, read) == ([], [ALIKE])
-            return found
-
-    site.store = Watching()
-    site.look_up(ask(ALIKE))
-    assert read == [ALIKE]
-
-
 @pytest.mark.parametrize(("candidates", "result"), [(1, ("miss", "")), (2, ("hit", "similar"))])
 def test_so_many_neighbours_are_considered(candidates: int, result: tuple[str, str]) -> None:
     site = Site()
     assert site.level is not None
     site.level = replace(site.level, candidates=candidates)
-    site.keep(ask("please convert kilometers to miles"))  # the nearest, which a rule excludes
     site.keep(ask("convert miles to kilometers"))
+    site.keep(ask("so could you please convert miles to kilometers"))  # its score is too low
+    for _ in range(2):
+        site.keep(ask("convert kilometers to miles"))  # the latest, which a rule excludes
     assert outcome(site.look_up(ask("please convert miles to kilometers"))) == result
 
 
-def test_what_is_expected_costs_no_embedding() -> None:
+def test_an_exact_hit_costs_no_embedding() -> None:
     class Refusing(HashingEmbedder):
         def read(self, text: str) -> Any:
             raise AssertionError
@@ -454,24 +444,15 @@ def test_what_is_expected_costs_no_embedding() -> None:
     site, question = Site(), ask(ASKED)
     site.keep(question)
     assert site.level is not None
-    site.level = replace(site.level, embedder=Refusing())
+    site.level = replace(site.level, reading=Refusing().read)
     site.store.expected.add(question.name)
     assert outcome(site.look_up(question)) == ("hit", "exact")
-
-
-def test_a_store_without_vectors_serves_the_exact_level() -> None:
-    site = Site(MemoryStore(has_vectors=False))
-    site.keep(ask(ASKED))
-    assert outcome(site.look_up(ask(ASKED))) == ("hit", "exact")
-    missed = site.look_up(ask(ALIKE))
-    assert missed == Lookup(Miss())
-    assert site.store.round_trips == ["get", "get"]
 
 
 # -- a store that fails ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("operation", ["get", "nearest"])
+@pytest.mark.parametrize("operation", ["get", "neighbours"])
 @pytest.mark.parametrize(
     ("failure", "reason"), [(UnavailableError("x"), "redis_failed"), (HeldBackError("x"), "breaker_open")]
 )
@@ -494,10 +475,10 @@ def test_a_store_that_fails_is_a_bypass(
 def test_where_the_neighbours_are_refused_the_exact_level_works_on() -> None:
     site = Site()
     site.keep(ask(ASKED))
-    site.store.failures["nearest"] = RefusedError("x")
+    site.store.failures["neighbours"] = RefusedError("x")
     assert outcome(site.look_up(ask(ASKED))) == ("hit", "exact")
     assert site.look_up(ask(ALIKE)) == Lookup(Miss())
-    assert site.store.round_trips == ["nearest", "get"] * 2
+    assert site.store.round_trips == ["neighbours", "get"] * 2
     site.store.failures["get"] = RefusedError("y")
     assert outcome(site.look_up(ask(ALIKE))) == ("bypass", "redis_refused")
 
@@ -541,9 +522,9 @@ def test_a_store_that_mixes_tenants_up_gets_nothing_served(
     # Whatever any tenant has lies under this one's keys, too.
     for key, value in list(site.store.values.items()):
         site.store.values[question.keys.entry(key.rpartition(":")[2])] = value
-    for vectors, held in list(site.store.vectors.items()):
+    for vectors, held in list(site.store.buckets.items()):
         moved = question.keys.base + vectors.partition("}:")[2]
-        site.store.vectors.setdefault(moved, {}).update(held)
+        site.store.buckets.setdefault(moved, []).extend(held)
     found = site.look_up(question)
     assert not isinstance(found.decision, Hit) or text_of(found) == who[0]
 
@@ -572,13 +553,13 @@ class Scripted:
 
 
 def test_what_the_verifier_would_not_read_to_its_end_is_not_compared() -> None:
-    level = SimilarLevel(HashingEmbedder(), Scripted(1.0, most=len(ALIKE)), English(), 0.7)
+    level = level_of(HashingEmbedder(), Scripted(1.0, most=len(ALIKE)), English(), 0.7)
     assert outcome(Site(level=level).look_up(ask(ALIKE))) == ("miss", "too_long")
 
 
 @given(st.floats(0, 1) | st.just(math.nan), st.floats(0, 1) | st.just(math.inf))
 def test_nothing_is_served_below_the_threshold(score: float, threshold: float) -> None:
-    level = SimilarLevel(HashingEmbedder(), Scripted(score), English(), threshold)
+    level = level_of(HashingEmbedder(), Scripted(score), English(), threshold)
     site = Site(level=level)
     site.keep(ask(ASKED))
     assert isinstance(site.look_up(ask(ALIKE)).decision, Hit) == (score >= threshold)

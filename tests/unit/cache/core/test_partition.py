@@ -61,7 +61,7 @@ def of(body: dict[str, Any], tenant: str = "acme", namespace: str = "n", **how: 
 def every_key(tenant: str, namespace: str, body: dict[str, Any]) -> set[str]:
     partition, name = of(body, tenant, namespace)
     keys = Keys(TenantId(tenant))
-    return {keys.entry(name), keys.vectors(partition, "f" * 16), keys.index, keys.sizes}
+    return {keys.entry(name), keys.bucket(partition.fingerprint), keys.index, keys.sizes}
 
 
 @given(TENANTS, TENANTS, st.sampled_from(HOSTILE), st.sampled_from(HOSTILE))

@@ -38,9 +38,11 @@ def entry_key(tenant: str, namespace: str, messages: Any) -> str:
     return Keys(who).entry(entry_name(partition_of(who, namespace, ask(messages), sealer), sealer))
 
 
-def vector_key(tenant: str, namespace: str, messages: Any) -> str:
+def bucket_key(tenant: str, namespace: str, messages: Any) -> str:
     who = TenantId(tenant)
-    return Keys(who).vectors(partition_of(who, namespace, ask(messages), TenantSealer(SECRET, who)), "f" * 32)
+    return Keys(who).bucket(
+        partition_of(who, namespace, ask(messages), TenantSealer(SECRET, who)).fingerprint
+    )
 
 
 @given(REQUESTS, REQUESTS)
@@ -49,10 +51,10 @@ def test_an_entry_is_shared_by_equal_requests_alone(a: Any, b: Any) -> None:
 
 
 @given(REQUESTS, REQUESTS)
-def test_vectors_are_shared_by_the_same_tenant_place_and_turns_alone(a: Any, b: Any) -> None:
+def test_buckets_are_shared_by_the_same_tenant_place_and_turns_alone(a: Any, b: Any) -> None:
     same = (a[0], a[1], a[2][:-1]) == (b[0], b[1], b[2][:-1])
-    assert (vector_key(*a) == vector_key(*b)) == same
-    assert vector_key(*a) != entry_key(*b)
+    assert (bucket_key(*a) == bucket_key(*b)) == same
+    assert bucket_key(*a) != entry_key(*b)
 
 
 NEUTRAL = [
@@ -147,5 +149,5 @@ def test_a_system_prompt_that_comes_last_is_the_message() -> None:
 
 def test_what_has_been_said_does_not_show_in_a_key() -> None:
     messages = [{"role": "user", "content": "flamingo"}, {"role": "user", "content": "pelican"}]
-    for key in (entry_key("acme", "heron", messages), vector_key("acme", "heron", messages)):
+    for key in (entry_key("acme", "heron", messages), bucket_key("acme", "heron", messages)):
         assert not any(word in key for word in ("flamingo", "pelican", "heron"))
