@@ -12,10 +12,15 @@ from typing import Any, Final
 
 import pytest
 
-from tenantgate.policy.core.ports import PublishNote
+from tenantgate.policy.core.ports import PolicyStore, PublishNote
 
 KEY: Final = "key-of-the-tests-key-of-the-tests"
 NOTE: Final = PublishNote("ops", "a change", 1000.0)
+
+
+def put(store: PolicyStore, **records: bytes | None) -> int:
+    """Publish after whatever is there."""
+    return store.publish(records, expected=store.head(), note=NOTE)
 
 
 class Postgres:
@@ -44,6 +49,14 @@ class Postgres:
 
     def stop(self) -> None:
         self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
+
+    def clear(self) -> None:
+        import psycopg
+
+        names = "SELECT tablename FROM pg_tables WHERE tablename LIKE 'tenantgate_%'"
+        with psycopg.connect(self.conninfo, autocommit=True) as db:
+            for (name,) in db.execute(names).fetchall():
+                db.execute(f"DROP TABLE {name}")
 
     def remove(self) -> None:
         if (self._data / "postmaster.pid").exists():

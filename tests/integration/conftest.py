@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import redis
 
 from audit_rig import Rig
+from policy_rig import Postgres
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.kong.host import Host
 
@@ -48,3 +50,15 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     made = Rig(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    if find_spec("psycopg") is None:
+        pytest.skip("psycopg isn't installed")
+    made = Postgres()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.remove()

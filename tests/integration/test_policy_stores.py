@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,10 +21,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from policy_rig import KEY, NOTE, Postgres
+from policy_rig import KEY, NOTE, put
 from tenantgate.devhost.redis_server import RedisCluster, RedisServer
 from tenantgate.errors import ConfigError
-from tenantgate.policy import postgres_store
 from tenantgate.policy.core.ports import (
     PAGE,
     RECORD_BYTES,
@@ -35,7 +32,6 @@ from tenantgate.policy.core.ports import (
     DamagedError,
     PolicyStore,
     PublishNote,
-    UnavailableError,
     UnknownVersionError,
     roll_back,
 )
@@ -49,23 +45,8 @@ from tenantgate.tenant import TenantId
 
 from support import until
 
-HEAD = "tg:policy:1:{policy}:head"
-VERSIONS, INDEX, CONTENTS, PROCESSES, UNDO = (
-    f"tg:policy:1:{{policy}}:{name}" for name in ("versions", "index", "contents", "processes", "undo:2")
-)
+HEAD, CONTENTS = "tg:policy:1:{policy}:head", "tg:policy:1:{policy}:contents"
 ODD = ("acme", "a b\n{}:*", "é\ud800", "nul\0", "x" * 300)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("psycopg isn't installed")
-    made = Postgres()
-    try:
-        made.start()
-        yield made
-    finally:
-        made.remove()
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +78,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
         make = lambda: RedisPolicyStore(redis_config(nodes.url), KEY)  # noqa: E731
     else:
         server = request.getfixturevalue("postgres")
-        clear(server)
+        server.clear()
         make = lambda: PostgresPolicyStore(server.conninfo)  # noqa: E731
 
     def opens() -> PolicyStore:
@@ -107,20 +88,6 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     yield opens
     for each in opened:
         each.close()
-
-
-def clear(server: Postgres) -> None:
-    import psycopg
-
-    with psycopg.connect(server.conninfo, autocommit=True) as db:
-        for (name,) in db.execute(
-            "SELECT tablename FROM pg_tables WHERE tablename LIKE 'tenantgate_%'"
-        ).fetchall():
-            db.execute(f"DROP TABLE {name}")
-
-
-def put(store: PolicyStore, **records: bytes | None) -> int:
-    return store.publish(records, expected=store.head(), note=NOTE)
 
 
 # -- every store
@@ -411,188 +378,6 @@ def test_a_damaged_record_is_named_by_its_tenant_and_can_be_published_again(
     assert store.record("globex") == b"1"
     put(store, acme=b"secret")
     assert dict(store.records()) == {"acme": b"secret", "globex": b"1"}
-
-
-# -- Redis
-
-
-@pytest.fixture
-def in_redis(redis_server: RedisServer, store: redis.Redis) -> Iterator[RedisPolicyStore]:
-    del store  # empties it
-    made = RedisPolicyStore(redis_config(redis_server.url), KEY)
-    put(made, acme=b"strict", globex=b"1")
-    put(made, acme=b"lax")
-    put(made, acme=b"strict")
-    yield made
-    made.close()
-
-
-def swap(client: Any) -> None:
-    client.hset(INDEX, "acme", hashlib.sha256(b"lax").hexdigest())
-
-
-def lower(client: Any) -> None:
-    client.hset(VERSIONS, "3", client.hget(VERSIONS, "2"))
-    client.set(HEAD, client.hget(VERSIONS, "2"))
-
-
-def forge(client: Any) -> None:
-    client.set(HEAD, client.get(HEAD).replace(b"[3,", b"[4,"))
-
-
-@pytest.mark.parametrize(
-    ("attack", "version"),
-    [
-        (swap, None),
-        (lambda client: client.hdel(INDEX, "acme"), None),
-        (lambda client: client.hset(INDEX, "new", hashlib.sha256(b"lax").hexdigest()), None),
-        (lambda client: client.hset(INDEX, "acme", "no hash"), None),
-        (lambda client: client.delete(INDEX), None),
-        (lower, 3),
-        (forge, None),
-        (lambda client: client.set(HEAD, b"[4, 1.0, 2]"), None),
-        (lambda client: client.set(HEAD, b"[" * 100_000), None),
-        (lambda client: client.set(HEAD, b"{}"), None),
-        (lambda client: client.set(HEAD, b""), None),
-        (lambda client: client.hset(UNDO, "acme", hashlib.sha256(b"lax").hexdigest()), 1),
-        (lambda client: client.delete(UNDO), 1),
-        (lambda client: client.hset(VERSIONS, "2", client.hget(VERSIONS, "3")), 2),
-    ],
-)
-def test_who_writes_to_redis_without_the_key_changes_no_rule(
-    in_redis: RedisPolicyStore, store_client: Any, attack: Callable[[Any], object], version: int | None
-) -> None:
-    attack(store_client)
-    with pytest.raises(DamagedError):
-        in_redis.record("acme", version)
-
-
-@pytest.fixture
-def store_client(redis_server: RedisServer) -> Iterator[Any]:
-    client = redis.Redis(port=redis_server.port)
-    yield client
-    client.close()
-
-
-def test_another_gateways_key_opens_nothing(in_redis: RedisPolicyStore, redis_server: RedisServer) -> None:
-    assert in_redis.record("acme") == b"strict"
-    other = RedisPolicyStore(redis_config(redis_server.url), KEY + "x")
-    with pytest.raises(DamagedError, match="MAC"):
-        other.latest()
-    with pytest.raises(DamagedError):
-        other.publish({"acme": b"lax"}, expected=3, note=NOTE)
-    other.close()
-
-
-def test_what_was_staged_and_is_lost_is_staged_again(
-    in_redis: RedisPolicyStore, store_client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage, times = in_redis._stage, []
-
-    def losing(delta: Any, bodies: Any) -> str:
-        key = stage(delta, bodies)
-        times.append(key)
-        if len(times) == 1:
-            store_client.delete(key)
-        if len(times) == 2:
-            store_client.hdel(CONTENTS, *[h.hex() for h in bodies])
-        return key
-
-    monkeypatch.setattr(in_redis, "_stage", losing)
-    assert put(in_redis, acme=b"new") == 4
-    assert (len(times), in_redis.record("acme")) == (3, b"new")
-    assert [key for key in store_client.scan_iter() if b"staged" in key and key.decode() != times[1]] == []
-
-
-def test_a_full_redis_publishes_nothing(in_redis: RedisPolicyStore, store_client: Any) -> None:
-    store_client.config_set("maxmemory-policy", "noeviction")
-    store_client.config_set("maxmemory", "1mb")
-    try:
-        with pytest.raises(UnavailableError):
-            put(in_redis, acme=b"new")
-        assert (in_redis.head(), in_redis.record("acme")) == (3, b"strict")
-    finally:
-        store_client.config_set("maxmemory", "256mb")
-        store_client.config_set("maxmemory-policy", "allkeys-lru")
-
-
-def test_what_isnt_an_acknowledgement_is_dropped(in_redis: RedisPolicyStore, store_client: Any) -> None:
-    for field, value in [("x", "y"), ('["n","p"]', "[1]"), ("[1,2]", "[1,2]"), ('["n","q"]', "[" * 9999)]:
-        store_client.hset(PROCESSES, field, value)
-    in_redis.acknowledge("n", "1", 3, 5.0)
-    assert in_redis.acknowledgements() == [Acknowledgement("n", "1", 3, 5.0)]
-    assert store_client.hlen(PROCESSES) == 1
-
-
-# -- PostgreSQL
-
-
-def test_a_follower_is_woken_by_a_new_version(postgres: Postgres) -> None:
-    clear(postgres)
-    ours, other = PostgresPolicyStore(postgres.conninfo), PostgresPolicyStore(postgres.conninfo)
-    other.wait(0.0)  # listens from here on
-    woken = threading.Event()
-    thread = threading.Thread(target=lambda: (other.wait(600.0), woken.set()), daemon=True)
-    thread.start()
-    put(ours, acme=b"1")
-    assert woken.wait(30)
-    ours.close()
-    other.close()
-
-
-def test_publishers_wait_for_one_another(postgres: Postgres) -> None:
-    import psycopg
-
-    clear(postgres)
-    store = PostgresPolicyStore(postgres.conninfo)
-    put(store, acme=b"1")
-    with ThreadPoolExecutor(1) as pool, psycopg.connect(postgres.conninfo) as db:
-        db.execute("SELECT pg_advisory_xact_lock(%s)", (postgres_store._LOCK,))
-        db.execute(
-            "INSERT INTO tenantgate_policy_versions "
-            "SELECT 2, at, author, message, 0, digest FROM tenantgate_policy_versions"
-        )
-        published = pool.submit(store.publish, {"acme": b"2"}, expected=1, note=NOTE)
-        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        until(lambda: db.execute(waiting).fetchone(), lambda row: row == (1,), what="publishers that wait")
-        db.commit()
-        with pytest.raises(ConflictError):
-            published.result()
-    store.close()
-
-
-def test_after_a_restart_of_the_server_it_goes_on(postgres: Postgres) -> None:
-    clear(postgres)
-    store = PostgresPolicyStore(postgres.conninfo)
-    put(store, acme=b"1")
-    store.wait(0.0)
-    postgres.stop()
-    for call in (store.head, lambda: store.wait(600.0)):
-        with pytest.raises(UnavailableError, match="PostgreSQL: OperationalError"):
-            call()
-    postgres.start()
-    assert (store.record("acme"), store.wait(0.0)) == (b"1", True)
-    store.close()
-
-
-def test_tables_of_a_newer_version_are_left_alone(postgres: Postgres) -> None:
-    import psycopg
-
-    clear(postgres)
-    store = PostgresPolicyStore(postgres.conninfo)
-    put(store, acme=b"1")
-    with psycopg.connect(postgres.conninfo, autocommit=True) as db:
-        db.execute("UPDATE tenantgate_policy_schema SET version = 99")
-    store.close()
-    with pytest.raises(UnavailableError, match="newer version"):
-        store.head()
-
-
-def test_a_connection_string_that_cant_be_read_is_never_quoted() -> None:
-    pytest.importorskip("psycopg")
-    with pytest.raises(ConfigError) as caught:
-        PostgresPolicyStore("host=a pass word=hidden'")
-    assert "hidden" not in str(caught.value)
 
 
 # -- a node that follows
