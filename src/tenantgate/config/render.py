@@ -165,8 +165,8 @@ def _first() -> Json:
         "header_filter": [scripts.ERROR_HEAD_EARLY],
         "body_filter": [
             scripts.ERROR_BODY,
-            scripts.where_decided("target.log_payloads", scripts.END_OF_STREAM),
-            scripts.where_decided("target.log_payloads", scripts.ANTHROPIC_STOP_REASON),
+            scripts.where_decided("target.log_payloads", scripts.END_OF_STREAM_OF_TARGET),
+            scripts.where_decided("target.log_payloads", scripts.ANTHROPIC_STOP_REASON_OF_TARGET),
         ],
     }
 
@@ -179,7 +179,6 @@ def _last() -> Json:
             if code := plugin.closing.get(phase):
                 codes.append(scripts.where_decided("reply_guard", resolve(code)))
     return {
-        "access": [scripts.HIDE_CALLER],
         "header_filter": [*closing["header_filter"], scripts.ERROR_HEAD],
         "body_filter": [
             *closing["body_filter"],
@@ -282,12 +281,16 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _ai_proxy(max_request_body_mb: int) -> Json:
-    """One for all: tenantgate-target gives it a configuration for each request, and this one leads nowhere."""
+    """One for all: tenantgate-target gives it a configuration for each request, and this one leads nowhere.
+
+    It logs payloads by this configuration, not the target's; tenantgate-request takes them out of the record where no
+    stage reads them.
+    """
     options = {"upstream_url": f"{_NOWHERE}/v1/chat/completions"}
     return {
         "route_type": "llm/v1/chat",
         "model": {"provider": "openai", "name": "unselected", "options": options},
-        "logging": {"log_statistics": True, "log_payloads": False},
+        "logging": {"log_statistics": True, "log_payloads": True},
         "max_request_body_size": max_request_body_mb * _MIB,
     }
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tenantgate import llm
+from tenantgate.audit.core.routes import NO_AUDIT
+from tenantgate.audit.service import POLICY, courier_of
 from tenantgate.checkpoints import also_checked_by
 from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
@@ -62,6 +64,8 @@ class Engine:
     def __init__(self, config: EngineConfig, directory: Directory[Tenant | Catalog] | None = None) -> None:
         self._config = config
         self._builder = StageBuilder(config)
+        if config.audit is not None:
+            courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
         self._directory = directory or _directory(config, self._parse)
 
     def _parse(self, tenant: str, raw: bytes) -> Tenant | Catalog:
@@ -79,7 +83,8 @@ class Engine:
         if packed is None:
             raise EdgeError("tenantgate-request: packed no request of a tenant")
         host.belongs_to(packed.tenant)
-        exchange, decision = Exchange(host, packed), Decision()
+        # Until a model with other settings is chosen, the journal's line makes no audit record.
+        exchange, decision = Exchange(host, packed, shared={POLICY: NO_AUDIT}), Decision()
         with contextlib.suppress(Answered):
             self._decide(exchange, packed, decision)
         decision.headers = exchange.reply_headers
@@ -101,6 +106,7 @@ class Engine:
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
         decision.model, decision.target = model, model.targets[0]
+        decision.asked_model = request.model if isinstance(request, ChatRequest) else ""
         decision.state[_MODEL_STATE] = model.qualified
         exchange.name_route(model.route_name)
         exchange.shared[_ROUTE] = model.route_name

@@ -19,7 +19,7 @@ LIMITS: Final = PluginManifest(
     service="tenantgate.limits.service:RateLimits",
     filled={
         "model_name": lambda _settings: None,  # the engine's compiler knows it
-        "redis": lambda settings: settings.redis,
+        "redis": lambda settings: settings.rate_limit_redis or settings.redis,
     },
     attachable=False,
 )

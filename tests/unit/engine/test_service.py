@@ -139,7 +139,8 @@ def test_the_models_own_name_leaves_the_body_alone() -> None:
 
 def test_a_large_body_is_renamed_by_kong() -> None:
     decision = access(plugin(), packed(ask("fast", text="x" * 1_200_000))).shared[DECISION]
-    assert decision["model"] == "gpt-4o-mini"
+    assert decision["upstream_model"] == "gpt-4o-mini"
+    assert decision["model"] == "fast"
     assert "body" not in decision
 
 

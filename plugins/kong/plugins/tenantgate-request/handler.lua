@@ -30,6 +30,12 @@ function Request:log()
   end
   local decided = type(decision) == "table"
   decision = decided and decision or {}
+  -- What the engine answers never comes to `tenantgate-target`.
+  for name, text in pairs(decision.shared or {}) do
+    if shared[name] == nil and type(text) == "string" then
+      shared[name] = text
+    end
+  end
   local target = decision.target
   -- ai-proxy logs payloads as its own configuration says, not as its target's.
   if type(target) ~= "table" or target.log_payloads ~= true then

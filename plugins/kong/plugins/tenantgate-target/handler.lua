@@ -2,6 +2,7 @@
 -- (770), takes in place of its own configuration. Kong goes on without a plugin whose process is dead or late. Then the
 -- last decision for the same request holds, if it allows that; else the request is refused.
 local ai_ctx = require "kong.llm.plugin.ctx"
+local cjson = require "kong.tools.cjson"
 local headers = require "kong.plugins.tenantgate-target.headers"
 local last_decisions = require "kong.plugins.tenantgate-target.last_decisions"
 
@@ -67,10 +68,21 @@ local function table_of(value)
   return type(value) == "table" and value or {}
 end
 
-local function apply(decision)
+-- Another name for the model in a body that is too large for the engine to send back.
+local function rename(request, model)
+  local body = cjson.decode_with_array_mt(request.body)
+  if type(body) == "table" then
+    body.model = model
+    kong.service.request.set_raw_body(cjson.encode(body))
+  end
+end
+
+local function apply(request, decision)
   local shared = kong.ctx.shared
   if type(decision.body) == "string" then
     kong.service.request.set_raw_body(decision.body)
+  elseif type(decision.upstream_model) == "string" then
+    rename(request, decision.upstream_model)
   end
   for name, value in pairs(table_of(decision.headers)) do
     if headers.is_value(value) and type(name) == "string" and name:find("^[%w_-]+$") then
@@ -117,7 +129,7 @@ function Target:access(conf)
     kong.log.err("the credential of a provider can't be resolved, or can't stand in a header")
     return kong.response.exit(503, NO_CREDENTIAL, JSON)
   end
-  apply(decision)
+  apply(request, decision)
   headers.hide_caller(conf)
   if headers.is_value(target.accept_encoding) then
     headers.accept_encoding(target.accept_encoding)

@@ -60,6 +60,8 @@ class Decision:
     model: ModelPolicy | None = None
     """The model that the request may use; None where it was answered before one was chosen."""
     target: Target | None = None
+    asked_model: str = ""
+    """The name by which the client asked for the model; empty where only its path names one."""
     upstream_model: str | None = None
     """The name that Kong writes into the body as ``model``, where the body is too large to be sent back."""
     body: bytes | None = field(default=None, repr=False)
@@ -78,6 +80,7 @@ class Decision:
         if self.model is None or self.target is None:
             return made
         made |= {
+            "model": self.asked_model,
             "fail_closed": self.model.fail_closed,
             "reply_guard": self.model.reply_guard,
             "target": _target(self.target, self.model, max_request_body_size),
@@ -87,7 +90,7 @@ class Decision:
         if self.body is not None:
             made["body"] = self.body
         if self.upstream_model is not None:
-            made["model"] = self.upstream_model
+            made["upstream_model"] = self.upstream_model
         return made
 
 
