@@ -135,7 +135,8 @@ def _reference(value: Any) -> Any:
 
 def _resolved(entity: Entity, ids: Mapping[str, str]) -> Entity:
     """References by a name become those by an id."""
-    changed = {o: ids[v] for o in _OWNERS if (v := entity.fields.get(o)) in ids}
+    given = {o: str(entity.fields.get(o)) for o in _OWNERS}
+    changed = {o: ids[v] for o, v in given.items() if v in ids}
     return entity.with_fields(**changed) if changed else entity
 
 
