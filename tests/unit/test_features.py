@@ -232,7 +232,10 @@ def test_every_plugin_has_its_file_and_a_name_a_section_and_a_priority_of_its_ow
         assert loaded.plugin.manifest is plugin
         assert (loaded.priority, set(loaded.phases)) == (plugin.priority, set(plugin.phases))
         assert plugin.hidden <= set(plugin.config_class.__dataclass_fields__)
-    assert {path.stem for path in paths.plugins_dir().glob("*.py")} == {"tenantgate", *(p.name for p in plugins)}
+    assert {path.stem for path in paths.plugins_dir().glob("*.py")} == {
+        "tenantgate",
+        *(p.name for p in plugins),
+    }
     for taken in ({p.name for p in plugins}, {p.section for p in plugins}, {p.priority for p in plugins}):
         assert len(taken) == len(plugins)
 

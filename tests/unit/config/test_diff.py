@@ -35,7 +35,9 @@ def test_a_new_tenant_and_a_gone_one() -> None:
 
 
 def test_secrets_are_never_shown() -> None:
-    old = RENDERED.replace("{vault://env/TENANTGATE_CACHE_KEY}", "sk-secret").replace('DECK_ACME_API_KEY"', 'X"')
+    old = RENDERED.replace("{vault://env/TENANTGATE_CACHE_KEY}", "sk-secret").replace(
+        'DECK_ACME_API_KEY"', 'X"'
+    )
     lines = compare(old, RENDERED)
     assert any("encryption_key: changed" in line for line in lines)
     assert any("keyauth_credentials: 2 added, 2 removed" in line for line in lines)
