@@ -190,7 +190,7 @@ def servers(
             redis_port=port,
             proxy_port=1,
             status_port=2,
-            admin_port=free_port(),
+            admin_port=3,
             extra={},
         ),
     )
