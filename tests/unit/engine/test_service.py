@@ -44,7 +44,7 @@ class Memory:
 class Plugin:
     """The engine as a plugin."""
 
-    policy = PhasePolicy()
+    policy = PhasePolicy(deadline_ms=60_000)  # the machine may be busy
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
