@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from test_service import ask, packed
 
 from tenantgate.engine.core.tables import PackedRequest
 from tenantgate.engine.exchange import Exchange
@@ -12,7 +11,7 @@ from tenantgate.kong.host import MOST_SENT, DeadlineError, Host
 
 
 def exchange() -> Exchange:
-    found = PackedRequest.of(packed(ask()))
+    found = PackedRequest.of({"tenant": "acme", "body": b"{}"})
     assert found is not None
     return Exchange(Host(None, "access", deadline_ms=60_000), found)
 
