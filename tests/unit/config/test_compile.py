@@ -61,12 +61,11 @@ def test_a_record_read_and_written_is_the_same_bytes(name: str) -> None:
 
 
 def test_the_catalog_names_the_models_of_all_tenants_and_no_alias() -> None:
-    both = "".join(
-        f"  - {{id: {tenant}, api_keys: ['${{{{ env \"DECK_{tenant}\" }}}}'], models: [{{provider: mock, model: {name}, "
-        f"aliases: [{tenant}-alias]}}]}}\n"
-        for tenant, name in (("a", "m"), ("b", "n/o"))
+    lines = "".join(
+        f"  - {{id: {t}, api_keys: ['${{{{ env \"DECK_{t}\" }}}}'], models: [{{{model}, aliases: [{t}-x]}}]}}\n"
+        for t, model in (("a", MOCK), ("b", "provider: mock, model: n/o"))
     )
-    records = compile_records(load_text(f"version: 1\ntenants:\n{both}"))
+    records = compile_records(load_text(f"version: 1\ntenants:\n{lines}"))
     assert read_catalog(records[CATALOG]).models == {"m", "mock/m", "n/o", "mock/n/o"}
 
 
