@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
-from tenantgate.config import deck_variables as placeholders
-from tenantgate.config.model import Defaults, Gateway, Model, Redis, Tenant, TenantsFile
+from tenantgate.config.compile import stage_references
+from tenantgate.config.model import Gateway, Redis, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
@@ -244,7 +244,7 @@ def _engine(file: TenantsFile, keeper: PluginManifest[Any] | None) -> Json:
             "policy_store": gateway.policy.store,
             "rate_limit_policy": limiting.policy,
             "rate_limit_redis": _limit_redis(gateway),
-            "secrets": [{"name": ref, "value": ref} for ref in _stage_secrets(file)],
+            "secrets": [{"name": ref, "value": ref} for ref in stage_references(file)],
         }
     )
 
@@ -254,25 +254,6 @@ def _limit_redis(gateway: Gateway) -> Json | None:
         return None
     redis = gateway.rate_limiting.redis or gateway.redis
     return catalog.redis_settings(redis, redis.timeout_ms)
-
-
-def _stage_secrets(file: TenantsFile) -> list[str]:
-    """The vault references in the plugins' sections, sorted: a record holds the reference, Kong opens it here."""
-    levels: list[Defaults | Tenant | Model] = [file.defaults, *file.tenants]
-    levels += [m for t in file.tenants for m in t.models]
-    found = {text for level in levels for text in _texts(level.plugins)}
-    return sorted(text for text in found if placeholders.is_vault_reference(text))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)
 
 
 def _ai_proxy(max_request_body_mb: int) -> Json:
