@@ -178,7 +178,7 @@ def _last() -> Json:
     for plugin in features.plugins():
         for phase, codes in closing.items():
             if code := plugin.closing.get(phase):
-                codes.append(scripts.where_decided("reply_guard", resolve(code)))
+                codes.append(scripts.where_held(resolve(code)))
     return {
         "header_filter": [*closing["header_filter"], scripts.ERROR_HEAD],
         "body_filter": [

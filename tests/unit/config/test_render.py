@@ -344,8 +344,8 @@ def test_errors_have_openais_shape_on_the_service_and_where_there_is_no_route() 
 
 def test_checks_of_replies_come_first_and_where_they_were_decided() -> None:
     last = plugins(tree(tenants("a")))["post-function"]
-    assert last["header_filter"][0] == scripts.where_decided("reply_guard", REPLY_GUARD_CHECK)
-    assert last["body_filter"][0] == scripts.where_decided("reply_guard", REPLY_GUARD_BODY)
+    assert last["header_filter"][0] == scripts.where_held(REPLY_GUARD_CHECK)
+    assert last["body_filter"][0] == scripts.where_held(REPLY_GUARD_BODY)
     # Requests without a verdict are tenantgate-target's to refuse.
     assert set(last) == {"header_filter", "body_filter"}
 
