@@ -32,7 +32,7 @@ from tenantgate.bench.workload import Ask
 _FOLDER: Final = Path(__file__).parent / "configurations"
 _TENANTS: Final = 4
 _MOST: Final = 3000  # requests a second of a closed loop; one that could do more would seem to do no more
-_WARM: Final = 300
+_WARM_S: Final = 1.0
 _CLOSED: Final = 0.0
 _BARE: Final = "bare"
 
@@ -91,10 +91,9 @@ class Asks:
         return out
 
 
-def turn(
-    site: Site, configuration: Configuration, asks: Asks, rate: float, seconds: float, lanes: int
-) -> Plan:
+def turn(target: tuple[Site, Configuration], asks: Asks, rate: float, *, seconds: float, lanes: int) -> Plan:
     """What one target gets in one turn."""
+    site, configuration = target
     closed = rate == _CLOSED
     chosen = asks.take(int((_MOST if closed else rate) * seconds))
     dues = []
@@ -133,15 +132,16 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for rate in (_CLOSED, *args.rates):
             cells = {name: Cell() for name in targets}
             if rate == _CLOSED:
-                for site, configuration in targets.values():
-                    load.run(turn(site, configuration, asks, _CLOSED, _WARM / _MOST, args.lanes))
+                for target in targets.values():
+                    load.run(turn(target, asks, _CLOSED, seconds=_WARM_S, lanes=args.lanes))
             for number in range(args.turns):
                 # Each turn begins with another target.
                 names = [*targets][number % len(targets) :] + [*targets][: number % len(targets)]
                 for name in names:
-                    site, configuration = targets[name]
+                    site, _ = targets[name]
                     before = site.counts()
-                    shots = load.run(turn(site, configuration, asks, rate, args.seconds, args.lanes))
+                    plan = turn(targets[name], asks, rate, seconds=args.seconds, lanes=args.lanes)
+                    shots = load.run(plan)
                     site.wait_for_log_phases()
                     spent = procs.spent(before.usage, site.counts().usage)
                     cells[name].add(shots, args.seconds, spent)

@@ -127,7 +127,8 @@ class Site:
             "gateway": [pid for pid in (root, *descendants(root)) if pid not in ours],
             "engine": engine,
             "audit worker": audit,
-            "redis": command_pids(here, f"{state}/redis"),
+            # A shell that watches it, and the server, which has another title.
+            "redis": sorted({d for p in command_pids(here, f"{state}/redis") for d in (p, *descendants(p))}),
             "mock provider": command_pids(here, f"{state}/mock.json"),
         }
 

@@ -144,6 +144,6 @@ Keep the plugin servers' deadlines below it.""",
         servers[f"{key}_start_cmd"] = shlex.join([*env, *command, *processes, "--socket", socket])
         servers[f"{key}_query_cmd"] = shlex.join([*command, "--dump"])
     out.append(
-        ("Kong 3.9 takes one plugin per server. `auto`: as many processes as processors.", servers)
+        ("Kong 3.9 takes one plugin per server. The engine has as many processes as processors.", servers)
     )
     return out
