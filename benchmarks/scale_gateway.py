@@ -221,7 +221,15 @@ def _pss(pid: int) -> float:
 
 def _applied(stack: _Timed, file: Path, size: Size, effective: Callable[[], bool]) -> tuple[float, float]:
     """Seconds until the change acts: from the command's start, and from the first step that changes anything."""
-    command = [sys.executable, "-m", "tenantgate.cli", "apply", str(file), "--state-dir", str(stack.state_dir)]
+    command = [
+        sys.executable,
+        "-m",
+        "tenantgate.cli",
+        "apply",
+        str(file),
+        "--state-dir",
+        str(stack.state_dir),
+    ]
     start = time.monotonic()
     said: list[tuple[float, str]] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
@@ -374,7 +382,9 @@ def row(size: Size) -> tuple[str, ...]:
 
 def gates(size: Size) -> list[str]:
     """Counts that must be zero."""
-    return [f"{size.tenants:,} tenants: {n} requests ended with {status}" for status, n in size.failed.items()]
+    return [
+        f"{size.tenants:,} tenants: {n} requests ended with {status}" for status, n in size.failed.items()
+    ]
 
 
 if __name__ == "__main__":

@@ -291,7 +291,9 @@ def test_what_runs_in_the_background_runs_once_for_all_instances(tmp_path: Path)
 
     def more(directories: int, followers: int) -> None:
         wanted = others[0] + directories, others[1] + followers
-        until(lambda: (running("policy-directory"), running("policy-follower")), wanted.__eq__, what="threads")
+        until(
+            lambda: (running("policy-directory"), running("policy-follower")), wanted.__eq__, what="threads"
+        )
 
     def start(seq: int, **changes: Any) -> int:
         config = {
