@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tenantgate.engine.config import EngineConfig
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST
+from tenantgate.engine.manifest import ENGINE
 from tenantgate.engine.service import Engine
+from tenantgate.kong import TenantPlugin
+from tenantgate.kong.instances import Instances
 from tenantgate.kong.phase import phase
 from tenantgate.kong.policy import PhasePolicy
 from tenantgate.kong.testing import FakeKong
@@ -24,6 +29,8 @@ from tenantgate.policy.core.records import (
     write_record,
 )
 from tenantgate.tenant import TenantId
+
+from support import until
 
 CONFIG = EngineConfig(policy_path="/nowhere/policy.sqlite", encryption_key="k" * 32)
 BLOCK = {"rules": [{"name": "secrets", "detector": "secrets", "mode": "block"}], "exemptions": False}
@@ -267,3 +274,61 @@ def test_the_log_phase_gets_back_what_access_kept() -> None:
     }
     kong = FakeKong(shared={LOG: table}).run(what, "log")
     assert kong.methods() == ["ctx.shared.get"]
+
+
+class Loaded(TenantPlugin[EngineConfig], manifest=ENGINE):
+    """As plugins/tenantgate.py has it."""
+
+
+def running(name: str) -> int:
+    """How many threads have this name."""
+    return sum(thread.name == name for thread in threading.enumerate())
+
+
+def test_what_runs_in_the_background_runs_once_for_all_instances(tmp_path: Path) -> None:
+    instances = Instances("tenantgate", Loaded, default=PhasePolicy())
+    others = running("policy-directory"), running("policy-follower")
+
+    def more(directories: int, followers: int) -> None:
+        wanted = others[0] + directories, others[1] + followers
+        until(
+            lambda: (running("policy-directory"), running("policy-follower")), wanted.__eq__, what="threads"
+        )
+
+    def start(seq: int, **changes: Any) -> int:
+        config = {
+            "policy_path": str(tmp_path / "policy.sqlite"),
+            "policy_store": "redis://127.0.0.1:1/0",
+            "encryption_key": "k" * 32,
+            "__plugin_id": "the one of the service",
+            "__seq__": seq,
+            **changes,
+        }
+        number = instances.start({"Name": "tenantgate", "Config": json.dumps(config)})["Id"]
+        assert instances.get(number).plugin._service is not None  # as the first event does
+        return int(number)
+
+    first = start(1)
+    more(1, 1)
+    # Each worker of Kong after each POST /config; then it closes its one before.
+    second, third = start(2), start(3)
+    more(1, 1)
+    instances.close(first)
+    instances.close(second)
+    more(1, 1)
+    # A setting is another one.
+    changed = start(4, deadline_ms=1000)
+    more(2, 1)
+    instances.close(third)
+    more(1, 1)
+    # So is the store; the engine of the other one isn't closed yet.
+    moved = start(5, policy_store="redis://127.0.0.1:2/0")
+    more(2, 1)
+    instances.close(changed)
+    more(1, 1)
+    start(6, policy_store=None)
+    more(2, 0)
+    instances.close(moved)
+    more(1, 0)
+    instances.close_all()
+    more(0, 0)
