@@ -129,6 +129,7 @@ class Exchange(Host):
             case "service.request.set_raw_body":
                 self.sent_body = _sendable(args[0])
                 return None
+            # In the response phase Kong hasn't packed the end yet, and only it knows these.
             case "response.get_source" if self._end is not None and self.phase == "log":
                 return self._end.source
             case "response.get_status" if self._end is not None and self.phase == "log":

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from tenantgate import llm
 from tenantgate.audit.core.routes import NO_AUDIT
@@ -134,7 +135,9 @@ class Engine:
 
     def _list_models(self, exchange: Exchange, tenant: Tenant, packed: PackedRequest) -> None:
         _, _, name = packed.path.partition("/models/")
-        body, status = listing(tenant.policy, packed.captures.get("model") or name or None), 200
+        # SDKs write the slash of `provider/model` as %2F.
+        name = unquote(packed.captures.get("model") or name)
+        body, status = listing(tenant.policy, name or None), 200
         if body is None:
             status = 404
             message = "This model does not exist here."
