@@ -129,9 +129,10 @@ class Exchange(Host):
             case "service.request.set_raw_body":
                 self.sent_body = _sendable(args[0])
                 return None
-            case "response.get_source" if self._end is not None:
+            # In the response phase Kong hasn't packed the end yet, and only it knows these.
+            case "response.get_source" if self._end is not None and self.phase == "log":
                 return self._end.source
-            case "response.get_status" if self._end is not None:
+            case "response.get_status" if self._end is not None and self.phase == "log":
                 return self._end.status
         return _MISSING
 

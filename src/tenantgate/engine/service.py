@@ -7,9 +7,11 @@ end, Kong's log record where a stage reads it); response those of the guard of r
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from tenantgate import llm
 from tenantgate.audit.core.routes import NO_AUDIT
@@ -29,7 +31,6 @@ from tenantgate.policy.core.records import CATALOG, Catalog, read_catalog, read_
 from tenantgate.policy.directory import Directory
 from tenantgate.policy.follower import Follower
 from tenantgate.policy.stores import open_store
-from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
@@ -66,6 +67,10 @@ class Engine:
         if config.audit is not None:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
         self._directory = directory or _directory(config, self._parse)
+
+    def close(self) -> None:
+        """End the thread that looks for new versions. What engines share goes on: the follower, the audit's courier."""
+        self._directory.close()
 
     def _parse(self, tenant: str, raw: bytes) -> Tenant | Catalog:
         if tenant == CATALOG:
@@ -130,7 +135,9 @@ class Engine:
 
     def _list_models(self, exchange: Exchange, tenant: Tenant, packed: PackedRequest) -> None:
         _, _, name = packed.path.partition("/models/")
-        body, status = listing(tenant.policy, packed.captures.get("model") or name or None), 200
+        # SDKs write the slash of `provider/model` as %2F.
+        name = unquote(packed.captures.get("model") or name)
+        body, status = listing(tenant.policy, name or None), 200
         if body is None:
             status = 404
             message = "This model does not exist here."
@@ -255,17 +262,32 @@ def _phase(stage: Stage, exchange: Exchange) -> Callable[[], None]:
 
 # -- of the process --------------------------------------------------------------------------------------
 
-_followers: Final[Shared[Follower]] = Shared(1)
+_followers: Final[dict[Path, tuple[str, Follower]]] = {}
+"""By local copy the store that is followed. One at a time: a follower holds the copy's lock."""
+_followers_lock: Final = threading.Lock()
 
 
 def _directory(
     config: EngineConfig, parse: Callable[[str, bytes], Tenant | Catalog]
 ) -> Directory[Tenant | Catalog]:
     path = Path(config.policy_path)
-    if config.policy_store is not None:
-        name = "redis" if config.policy_store.startswith("redis") else "postgres"
-        store = open_store(config.policy_store, path=path, encryption_key=config.encryption_key)
-        _followers.get((config.policy_store, path), lambda: Follower(store, path, name=name)).start()
+    _follow(config.policy_store, path, config.encryption_key)
     made = Directory(path, parse, node=config.node)
     made.start()
     return made
+
+
+def _follow(url: str | None, path: Path, encryption_key: str) -> None:
+    """Follow the store into the local copy; an engine with other settings ends the follower of the one before."""
+    with _followers_lock:
+        before = _followers.get(path)
+        wanted = None if url is None else f"{url}\0{encryption_key}"
+        if before is not None and before[0] != wanted:
+            del _followers[path]
+            threading.Thread(target=before[1].stop, name="policy-follower-stop", daemon=True).start()
+        if url is None or wanted is None or path in _followers:
+            return
+        name = "redis" if url.startswith("redis") else "postgres"
+        follower = Follower(open_store(url, path=path, encryption_key=encryption_key), path, name=name)
+        _followers[path] = wanted, follower
+        follower.start()
