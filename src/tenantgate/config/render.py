@@ -17,6 +17,7 @@ from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.model import Defaults, Gateway, Model, RateLimitRedis, Redis, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
+from tenantgate.lua_files import where
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
 __all__ = ["RenderOptions", "entities", "render", "uses_mock", "with_options"]
@@ -177,7 +178,7 @@ def _last() -> Json:
     for plugin in features.plugins():
         for phase, codes in closing.items():
             if code := plugin.closing.get(phase):
-                codes.append(scripts.where_decided("reply_guard", resolve(code)))
+                codes.append(where("kong.ctx.shared.tenantgate_reply_held", resolve(code)))
     return {
         "header_filter": [*closing["header_filter"], scripts.ERROR_HEAD],
         "body_filter": [

@@ -68,7 +68,7 @@ didn't take."""
 
 
 def where_decided(member: str, code: str) -> str:
-    """`code`, where the engine's decision on the request has a true value in `member` (``reply_guard``)."""
+    """`code`, where the engine's decision on the request has a true value in `member` (``keep_body``)."""
     return script("config", "where_decided", MEMBERS=_members(member), CODE=code)
 
 

@@ -22,6 +22,7 @@ from tenantgate.devhost.stock_schemas import SCHEMAS
 from tenantgate.engine.manifest import ENGINE
 from tenantgate.guard.scripts import GUARD_CHECK, REPLY_GUARD_BODY, REPLY_GUARD_CHECK
 from tenantgate.kong.schema import kong_fields
+from tenantgate.lua_files import where
 
 from support import ROOT
 
@@ -335,9 +336,9 @@ def test_errors_have_openais_shape_on_the_service_and_where_there_is_no_route() 
 
 
 def test_checks_of_replies_come_first_and_where_they_were_decided() -> None:
-    last = plugins(tree(tenants("a")))["post-function"]
-    assert last["header_filter"][0] == scripts.where_decided("reply_guard", REPLY_GUARD_CHECK)
-    assert last["body_filter"][0] == scripts.where_decided("reply_guard", REPLY_GUARD_BODY)
+    last, held = plugins(tree(tenants("a")))["post-function"], "kong.ctx.shared.tenantgate_reply_held"
+    assert last["header_filter"][0] == where(held, REPLY_GUARD_CHECK)
+    assert last["body_filter"][0] == where(held, REPLY_GUARD_BODY)
     # Requests without a verdict are tenantgate-target's to refuse.
     assert GUARD_CHECK not in last["access"]
 
