@@ -66,6 +66,7 @@ _SHIFT: Final = np.uint64(32)
 _SLOTS: Final = 1 << 17
 _SLOT: Final = np.uint64(_SLOTS - 1)
 _TIERS: Final = (3, 6)
+_NONE: Final[Ints] = np.zeros(0, np.int64)
 _PLACES: Final = 4096  # that are looked at at a time, at all lengths of entries
 
 
@@ -248,27 +249,34 @@ class Lexicon:
 
     def find(self, text: Folded, places: Ints) -> tuple[Ints, Ints]:
         """Where entries begin that begin (or, looking backwards, end) at one of `places`, and their kinds; by place."""
-        found = [self._at(text, places[i : i + _PLACES]) for i in range(0, len(places), _PLACES)]
+        pieces = (self._at(text, places[i : i + _PLACES]) for i in range(0, len(places), _PLACES))
+        found = [piece for piece in pieces if piece is not None]
         if not found:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        where, mask = (np.concatenate(part) for part in zip(*found, strict=True))
+            return _NONE, _NONE
+        where, mask = found[0] if len(found) == 1 else map(np.concatenate, zip(*found, strict=True))
         bits = np.unpackbits(mask.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
         row, kind = np.nonzero(bits)
         once = np.sort(where[row] * 64 + kind)
         once = once[np.append(True, once[1:] != once[:-1])[: len(once)]]
         return once // 64, once % 64
 
-    def _at(self, text: Folded, places: Ints) -> tuple[Ints, Hashes]:
+    def _at(self, text: Folded, places: Ints) -> tuple[Ints, Hashes] | None:
+        """Where entries begin, and the bits of their kinds; None where there are none, as in most texts."""
         all_starts, all_slots = [], []
         for lengths, gate, begin in self._tiers:
-            if gate is not None:
+            if gate is not None and len(places):
                 first = places - begin if self._backwards else places
                 fits = (first >= 0) & (first + begin <= len(text.codes))
                 places, first = places[fits], first[fits]
                 places = places[gate[(text.hashes(first, begin) & _SLOT).astype(np.int64)]]
+            if not len(places):
+                break
             starts, slots = self._of_lengths(text, places, lengths)
-            all_starts.append(starts)
-            all_slots.append(slots)
+            if len(starts):
+                all_starts.append(starts)
+                all_slots.append(slots)
+        if not all_starts:
+            return None
         starts, slots = np.concatenate(all_starts), np.concatenate(all_slots)
         alone = ~text.inside(starts + self._sizes[slots]) & ~text.inside(starts)
         mask = self._masks[slots, 0] | np.where(alone, self._masks[slots, 1], np.uint64(0))
@@ -276,8 +284,8 @@ class Lexicon:
 
     def _of_lengths(self, text: Folded, places: Ints, lengths: Ints) -> tuple[Ints, Ints]:
         """Where entries of these lengths are, and their numbers."""
-        if not len(places) or not len(lengths):
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        if not len(lengths):
+            return _NONE, _NONE
         n = len(text.codes)
         sums, inverse = text.sums, _tables()[3]
         if self._backwards:
@@ -285,7 +293,9 @@ class Lexicon:
         else:
             starts, ends = places[:, None], np.minimum(places[:, None] + lengths, n)
         hashes = _mixed((sums[ends] - sums[starts]) * inverse[starts])
-        row, column = np.nonzero(self._maybe[(hashes & _SLOT).view(np.int64)])
+        row, column = self._maybe[(hashes & _SLOT).view(np.int64)].nonzero()
+        if not len(row):
+            return _NONE, _NONE
         hashes, sizes = hashes[row, column], lengths[column]
         starts = places[row] - sizes if self._backwards else places[row]
         slots = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
@@ -356,18 +366,17 @@ def _words(folded: Folded, starts: Ints, ends: Ints) -> Ints:
 def _together(at: Ints, found: Ints, letters: Floats) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
     """The concepts, pairs of them that stand close together, and patterns, each with the places."""
     n = len(at)
-    place = letters[at] if n else np.zeros(0, np.float32)
-    masks = np.left_shift(np.uint64(1), found.astype(np.uint64))
-    pairs, pairs_at = [], []
-    for k in range(1, min(_AFTER, n - 1) + 1):
-        apart = place[k:] - place[:-k]
-        near = apart <= _NEAR
-        a, b = found[:-k][near], found[k:][near]
-        pairs.append(np.minimum(a, b) * N + np.maximum(a, b))
-        pairs_at.append(at[:-k][near])
-        masks[:-k] |= np.where(
-            apart <= _CLOSE, np.left_shift(np.uint64(1), found[k:].astype(np.uint64)), np.uint64(0)
-        )
-    hit, pattern = np.nonzero((masks[:, None] & _PATTERN_MASKS) == _PATTERN_MASKS)
-    none = [np.zeros(0, np.int64)]
-    return at, found, np.concatenate(pairs or none), np.concatenate(pairs_at or none), pattern, at[hit]
+    if not n:
+        return at, found, _NONE, _NONE, _NONE, _NONE
+    place = letters[at]
+    bits = np.left_shift(np.uint64(1), found.astype(np.uint64))
+    # A row for each concept: itself and those after it; what is past the end is too far from anything.
+    after = np.arange(n)[:, None] + np.arange(_AFTER + 1)
+    apart = np.append(place, np.full(_AFTER, np.inf, np.float32))[after] - place[:, None]
+    close = np.append(bits, np.zeros(_AFTER, np.uint64))[after]
+    masks = np.bitwise_or.reduce(np.where(apart <= _CLOSE, close, np.uint64(0)), axis=1)
+    first, step = (apart[:, 1:] <= _NEAR).nonzero()
+    a, b = found[first], found[first + step + 1]
+    pairs = np.minimum(a, b) * N + np.maximum(a, b)
+    hit, pattern = ((masks[:, None] & _PATTERN_MASKS) == _PATTERN_MASKS).nonzero()
+    return at, found, pairs, at[first], pattern, at[hit]
