@@ -252,8 +252,7 @@ def _applied(stack: _Timed, file: Path, size: Size, effective: Callable[[], bool
 
 
 def _read(lines: Iterator[str], into: list[tuple[float, str]]) -> None:
-    for line in lines:
-        into.append((time.monotonic(), line.rstrip()))
+    into.extend((time.monotonic(), line.rstrip()) for line in lines)
 
 
 def _ask(url: str, key: str, text: str, connection: http.client.HTTPConnection | None = None) -> int:
