@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from tenantgate import config, paths
 from tenantgate.config import deck_variables as placeholders
@@ -53,6 +53,10 @@ class Surroundings:
     extra: Mapping[str, str]
     attached: tuple[str, ...] = ()
     """Attachable plugins that the gateway serves beside the engine."""
+    processes: str = "auto"
+    """Of the engine."""
+    services: tuple[Mapping[str, Any], ...] = ()
+    """Services of one's own in Kong, with their routes and plugins, beside the engine's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         gateway={"audit": {"dir": str(at.folder / "audit")}},
     )
     tree = entities(file, options)
+    tree["services"] += at.services
     keys = placeholders.names_in(tree)
     records = compile_records(file, CompileOptions(mock_url=options.mock_url))
     (at.folder / "audit").mkdir(mode=0o700, exist_ok=True)
@@ -123,6 +128,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         proxy_listen=f"127.0.0.1:{at.proxy_port}",
         admin_listen=f"127.0.0.1:{at.admin_port}",
         status_listen=f"127.0.0.1:{at.status_port}",
+        processes=at.processes,
         attached=at.attached,
         max_request_body_mb=file.gateway.limits.max_request_body_mb,
         ca_bundle=PurePosixPath(bundle) if bundle else None,

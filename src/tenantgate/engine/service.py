@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from tenantgate import llm
 from tenantgate.audit.core.routes import NO_AUDIT
@@ -20,9 +21,9 @@ from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.stages import Stage, StageBuilder
-from tenantgate.engine.tenants import Tenant
+from tenantgate.engine.tenants import Tenant, texts_of
 from tenantgate.errors import EdgeError
-from tenantgate.kong.host import Answered, DeadlineError
+from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
 from tenantgate.kong.phase import attempt
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, Refusal
 from tenantgate.llm.errors import BY_STATUS, Code, ErrorType, error_body
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "Engine"]
 
 NAME: Final = "tenantgate"
-_LARGEST_SENT: Final = 1_000_000
-"""Kong takes no larger body from a plugin server (a message of 1 MiB, its frame included)."""
+
 
 _ROUTE: Final = "tenantgate_route"
 _MODEL_STATE: Final = "model"
@@ -87,12 +87,11 @@ class Engine:
         if packed is None:
             raise EdgeError("tenantgate-request: packed no request of a tenant")
         host.belongs_to(packed.tenant)
-        # Until a model with other settings is chosen, the journal's line makes no audit record.
         exchange, decision = Exchange(host, packed, shared={POLICY: NO_AUDIT}), Decision()
         with contextlib.suppress(Answered):
             self._decide(exchange, packed, decision)
         decision.headers = exchange.reply_headers
-        decision.body = exchange.sent_body if decision.body is None else decision.body
+        decision.body = exchange.sent_body
         decision.keep_body = exchange.keeps_body
         decision.shared = {name: text for name, text in exchange.shared.items() if isinstance(text, str)}
         if exchange.kept_values:
@@ -105,6 +104,7 @@ class Engine:
 
     def _decide(self, exchange: Exchange, packed: PackedRequest, decision: Decision) -> None:
         tenant = self._tenant(exchange)
+        exchange.shared.update(tenant.shared)
         if packed.method == "GET":
             self._list_models(exchange, tenant, packed)
         request = exchange.chat_request()
@@ -117,8 +117,7 @@ class Engine:
         if isinstance(request, ChatRequest) and request.model not in ("", decision.target.name):
             self._rename(exchange, request, decision)
         stages = tenant.stages(model)
-        for stage in stages:
-            exchange.shared.update(getattr(stage.service, "shared", {}))
+        exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
         if decision.upstream_model is not None and exchange.sent_body is not None:
             # Shortened or masked since then: small enough to be sent, and its model is the right one already.
@@ -136,7 +135,9 @@ class Engine:
 
     def _list_models(self, exchange: Exchange, tenant: Tenant, packed: PackedRequest) -> None:
         _, _, name = packed.path.partition("/models/")
-        body, status = listing(tenant.policy, packed.captures.get("model") or name or None), 200
+        # SDKs write the slash of `provider/model` as %2F.
+        name = unquote(packed.captures.get("model") or name)
+        body, status = listing(tenant.policy, name or None), 200
         if body is None:
             status = 404
             message = "This model does not exist here."
@@ -172,7 +173,7 @@ class Engine:
         name = decision.target.name if decision.target else ""
         renamed = ChatRequest({**request.body, "model": name}, request.messages)
         body = llm.write(renamed.body)
-        if len(body) <= _LARGEST_SENT:
+        if len(body) <= MOST_SENT:
             exchange.replace_body(body)
         else:
             decision.upstream_model = name

@@ -21,7 +21,7 @@ _MOST: Final = 10_000  # services of different settings
 _VAULT: Final = "{vault://"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Stage:
     """One feature's part of a request, with the settings of a model."""
 
@@ -43,7 +43,7 @@ class StageBuilder:
     def __init__(self, config: EngineConfig) -> None:
         self._settings = _settings(config)
         self._secrets = {secret.name: secret.value for secret in config.secrets}
-        self._services: Shared[Stage] = Shared(_MOST)
+        self._services: Shared[Stage] = Shared(_MOST, weak=True)  # kept by the tenants in memory
 
     def stages(self, model: ModelPolicy) -> tuple[Stage, ...]:
         """The model's stages in the order in which they run.

@@ -33,7 +33,8 @@ from tenantgate.tenant import TenantId
 from support import until
 
 CONFIG = EngineConfig(policy_path="/nowhere/policy.sqlite", encryption_key="k" * 32)
-BLOCK = {"rules": [{"name": "secrets", "detector": "secrets", "mode": "block"}], "exemptions": False}
+PATIENT = {"exemptions": False, "deadline_ms": 1500}
+BLOCK = {"rules": [{"name": "secrets", "detector": "secrets", "mode": "block"}], **PATIENT}
 
 
 class Memory:
@@ -51,7 +52,7 @@ class Memory:
 class Plugin:
     """The engine as a plugin."""
 
-    policy = PhasePolicy()
+    policy = PhasePolicy(deadline_ms=60_000)  # the machine may be busy
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -59,6 +60,10 @@ class Plugin:
     @phase
     def access(self, host: Any) -> None:
         self._engine.access(host)
+
+    @phase
+    def response(self, host: Any) -> None:
+        self._engine.response(host)
 
     @phase
     def log(self, host: Any) -> None:
@@ -206,9 +211,31 @@ def test_the_list_of_models() -> None:
     one = access(plugin(), packed(b"", method="GET", path="/v1/models/fast"))
     assert one.exit is not None
     assert one.exit.json["id"] == "fast"
-    none = access(plugin(), packed(b"", method="GET", path="/v1/models/gpt-9"))
-    assert none.exit is not None
-    assert none.exit.json["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("gpt-4o-mini", True),
+        ("openai/gpt-4o-mini", True),
+        ("openai%2Fgpt-4o-mini", True),  # as OpenAI's SDKs write it
+        ("openai%2fgpt%2D4o-mini", True),
+        ("gpt-9", False),
+        ("openai%252Fgpt-4o-mini", False),
+        ("%00fast", False),
+        ("%ff", False),
+        ("fast/", False),
+    ],
+)
+@pytest.mark.parametrize("captured", [True, False])
+def test_one_model(written: str, found: bool, captured: bool) -> None:
+    captures = {"model": written} if captured else []
+    kong = access(plugin(), packed(b"", method="GET", path=f"/v1/models/{written}", captures=captures))
+    assert kong.exit is not None
+    if found:
+        assert (kong.exit.status, kong.exit.json["root"]) == (200, "gpt-4o-mini")
+    else:
+        assert (kong.exit.status, kong.exit.json["error"]["code"]) == (404, "model_not_found")
 
 
 def test_a_tenant_without_a_record_is_refused() -> None:
@@ -241,6 +268,33 @@ def test_a_rule_that_blocks() -> None:
     clean = access(what, packed(ask()))
     assert clean.exit is None
     assert clean.shared[DECISION]["fail_closed"] is True
+
+
+CARDS = {"rules": [{"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"], "mode": "block"}]}
+
+
+def events(*texts: str) -> bytes:
+    chunks = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
+    return b"".join(b"data: " + json.dumps(c).encode() + b"\n\n" for c in chunks) + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("status", [200, 201, 203, 400, 502])
+@pytest.mark.parametrize(
+    ("texts", "blocked"),
+    [(["card 4111 1111 1111 1111"], True), (["card 4111 ", "1111 1111 ", "1111"], True), (["hello"], False)],
+)
+def test_a_rule_that_blocks_replies(texts: list[str], blocked: bool, status: int) -> None:
+    stage = CARDS | PATIENT
+    what = plugin(model(stages={"response_guardrails": stage}, fail_closed=True, reply_guard=True))
+    kong = access(what, packed(ask(stream=True)))
+    kong.status, kong.response_headers = status, {"content-type": "text/event-stream"}
+    kong.answers |= {"kong.service.response.get_raw_body": events(*texts), "kong.response.clear_header": None}
+    kong.run(what, "response")
+    assert (kong.shared.get("tenantgate_reply_guard") == "pass") is not blocked
+    assert (kong.exit is not None) is blocked
+    if kong.exit is not None:
+        assert kong.exit.status == (400 if status == 200 else status)
+        assert kong.exit.json["error"]["code"] == "reply_policy_violation"
 
 
 def test_a_stage_that_fails_answers_as_its_policy_says(monkeypatch: pytest.MonkeyPatch) -> None:
