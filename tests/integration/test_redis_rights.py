@@ -40,7 +40,7 @@ def test_the_documented_rights_are_enough(acl: redis.Redis, config: RedisConfig)
 
 
 @pytest.mark.parametrize(
-    "right", ["+@read", "+@write", "+@scripting", "+@transaction", "+vadd", "+info", "~tg:*"]
+    "right", ["+@read", "+@write", "+@scripting", "+@transaction", "+info", "~tg:*"]
 )
 def test_each_right_is_needed_by_the_plugins(acl: redis.Redis, config: RedisConfig, right: str) -> None:
     give(acl, *(rule for rule in ACL_RULES.split() if rule != right))

@@ -20,8 +20,7 @@ __all__ = ["ACL_RULES", "check_plugins", "check_rate_limits"]
 
 ACL_RULES: Final = (
     "resetkeys ~tg:* ~ratelimit:* resetchannels -@all +@read +@write +@connection +@scripting +@transaction "
-    # Redis 8 counts the commands of vector sets to no category.
-    "-@dangerous +vadd +vcard +vrem +vsim +vemb +info +time +wait +cluster|slots"
+    "-@dangerous +info +time +wait +cluster|slots"
 )
 """Rights of the user of ``gateway.redis``, in the syntax of ``ACL SETUSER`` (redis.io/docs, Security, ACL)."""
 
@@ -38,10 +37,6 @@ redis.call('HSET', KEYS[3], 'a', '1') redis.call('EXPIRE', KEYS[3], {_TTL_S})
 redis.call('UNLINK', KEYS[1])
 return redis.call('TIME')
 """
-_VECTOR_SCRIPT: Final = f"""
-redis.call('VADD', KEYS[1], 'VALUES', 2, '1', '0', 'a') redis.call('EXPIRE', KEYS[1], {_TTL_S})
-return redis.call('VCARD', KEYS[1])
-"""
 # Kong 3.9, kong/plugins/rate-limiting/policies/init.lua: EVAL with INCR and EXPIRE.
 _RATE_LIMIT_SCRIPT: Final = f"""
 if redis.call('INCR', KEYS[1]) == 1 then redis.call('EXPIRE', KEYS[1], {_TTL_S}) end
@@ -53,7 +48,7 @@ def check_plugins(config: RedisConfig) -> str | None:
     """What keeps the plugins from their Redis, or None."""
 
     def run(client: Any) -> None:
-        keys = [_PLUGIN_KEY + name for name in ("text", "order", "fields", "stream", "vectors")]
+        keys = [_PLUGIN_KEY + name for name in ("text", "order", "fields", "stream")]
         client.register_script(_PLUGIN_SCRIPT)(keys=keys[:3])
         client.get(keys[0])
         with client.pipeline(transaction=True) as pipeline:
@@ -61,7 +56,6 @@ def check_plugins(config: RedisConfig) -> str | None:
             pipeline.expire(keys[3], _TTL_S)
             pipeline.execute()
         client.info("memory")
-        client.register_script(_VECTOR_SCRIPT)(keys=keys[4:])
 
     return _tried(config, _PLUGIN_KEY, run)
 
