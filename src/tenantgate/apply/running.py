@@ -1,4 +1,4 @@
-"""One apply: new consumers and keys, the new policies, a wait for all nodes, the rest of Kong.
+"""One apply: the new policies, a wait for all nodes, then Kong.
 
 Each step depends only on what Kong and the store have, so an apply that was cut off is finished by the next one.
 """
@@ -55,7 +55,7 @@ class Changes:
     @property
     def empty(self) -> bool:
         """Whether all is as it should be."""
-        return not self.records and all(plan.empty and not target.due(plan) for target, plan in self.plans)
+        return not self.records and not any(target.due(plan) for target, plan in self.plans)
 
 
 class Run:
@@ -94,9 +94,6 @@ class Run:
         for target, plan in changes.plans:
             for text in plan.notes:
                 self._say(f"{target.name}: {text}")
-            if plan.freed or plan.admit:
-                with self._timed(f"{target.name}: new tenants and keys are in"):
-                    target.admit(plan)
         version = changes.head
         if changes.records:
             with self._timed("policies published"):
@@ -106,7 +103,7 @@ class Run:
                 wait_for_nodes(self._store, version, self._clock, self._say, self._timeout_s)
         for target, plan in changes.plans:
             if target.due(plan):
-                with self._timed(f"{target.name}: in step, and what is gone is out"):
+                with self._timed(f"{target.name}: up to date"):
                     target.settle(plan)
                     if plan.former and not target.whole:
                         self._say(
@@ -140,6 +137,6 @@ def wait_for_nodes(store: PolicyStore, version: int, clock: Clock, say: Say, tim
         if clock.monotonic() >= end:
             raise EdgeError(
                 f"version {version} is published, and not in force on {', '.join(late)} after {timeout_s:.0f} s. "
-                "What is gone from tenants.yaml is still in Kong; `tenantgate apply` goes on from here"
+                "Kong still has the tenants and keys of before; the next `tenantgate apply` goes on from here"
             )
         clock.pause(_POLL_S)

@@ -134,18 +134,21 @@ def _load(args: argparse.Namespace) -> TenantsFile | None:
     except TenantsFileError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
-        print(
-            f"{len(error.problems)} problem{'s'[: len(error.problems) != 1]} in {args.file}", file=sys.stderr
-        )
+        print(f"{_number(len(error.problems), 'problem')} in {args.file}", file=sys.stderr)
         return None
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s'[: count != 1]}"
 
 
 def _validate(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 1
-    models = sum(len(tenant.models) for tenant in file.tenants)
-    print(f"{args.file}: {len(file.tenants)} tenants, {models} routes, no problems")
+    models = {(m.provider, m.model) for tenant in file.tenants for m in tenant.models}
+    counted = f"{_number(len(file.tenants), 'tenant')}, {_number(len(models), 'model')}"
+    print(f"{args.file}: {counted}, no problems")
     return 0
 
 

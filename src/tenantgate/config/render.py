@@ -15,7 +15,7 @@ from typing import Any, Final
 from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
-from tenantgate.config.model import Defaults, Gateway, Model, RateLimitRedis, Redis, Tenant, TenantsFile
+from tenantgate.config.model import Defaults, Gateway, Model, Redis, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
@@ -64,7 +64,8 @@ def with_options(file: TenantsFile, options: RenderOptions) -> TenantsFile:
     """The file with what the options say in place of its own."""
     gateway = file.gateway
     if options.redis_host is not None:
-        own = Redis(host=options.redis_host, port=options.redis_port)
+        times = {name: getattr(gateway.redis, name) for name in ("timeout_ms", "plugin_timeout_ms")}
+        own = Redis(host=options.redis_host, port=options.redis_port, **times)
         gateway = replace(gateway, redis=own, rate_limiting=replace(gateway.rate_limiting, redis=None))
     if options.policy_path is not None:
         gateway = replace(gateway, policy=replace(gateway.policy, path=options.policy_path, store=None))
@@ -242,23 +243,17 @@ def _engine(file: TenantsFile, keeper: PluginManifest[Any] | None) -> Json:
             "policy_path": gateway.policy.path,
             "policy_store": gateway.policy.store,
             "rate_limit_policy": limiting.policy,
-            "rate_limit_redis": _limit_redis(limiting.redis) if limiting.redis is not None else None,
+            "rate_limit_redis": _limit_redis(gateway),
             "secrets": [{"name": ref, "value": ref} for ref in _stage_secrets(file)],
         }
     )
 
 
-def _limit_redis(redis: RateLimitRedis) -> Json:
-    return {
-        "host": redis.host,
-        "port": redis.port,
-        "database": redis.database,
-        "username": redis.username,
-        "password": redis.password,
-        "ssl": redis.ssl,
-        "ssl_verify": redis.ssl_verify,
-        "timeout_ms": redis.timeout_ms,
-    }
+def _limit_redis(gateway: Gateway) -> Json | None:
+    if gateway.rate_limiting.policy != "redis":
+        return None
+    redis = gateway.rate_limiting.redis or gateway.redis
+    return catalog.redis_settings(redis, redis.timeout_ms)
 
 
 def _stage_secrets(file: TenantsFile) -> list[str]:

@@ -11,10 +11,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
+
+import yaml
 
 from tenantgate import config, paths
 from tenantgate.config import deck_variables as placeholders
+from tenantgate.config import emit
 from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import with_options
@@ -53,6 +56,10 @@ class Surroundings:
     extra: Mapping[str, str]
     attached: tuple[str, ...] = ()
     """Attachable plugins that the gateway serves beside the engine."""
+    processes: str = "auto"
+    """Of the engine."""
+    services: tuple[Mapping[str, Any], ...] = ()
+    """Services of one's own in Kong, with their routes and plugins, beside the engine's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +102,10 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         gateway={"audit": {"dir": str(at.folder / "audit")}},
     )
     text = config.render(file, options)
+    if at.services:
+        tree = yaml.safe_load(text)
+        tree["services"] += at.services
+        text = emit.dump(tree)
     records = compile_records(file, CompileOptions(mock_url=options.mock_url))
     (at.folder / "audit").mkdir(mode=0o700, exist_ok=True)
     # Client keys and the cache's key may be anything, so they can be made up; a provider's credential can't.
@@ -119,6 +130,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         proxy_listen=f"127.0.0.1:{at.proxy_port}",
         admin_listen=f"127.0.0.1:{at.admin_port}",
         status_listen=f"127.0.0.1:{at.status_port}",
+        processes=at.processes,
         attached=at.attached,
         max_request_body_mb=file.gateway.limits.max_request_body_mb,
         ca_bundle=PurePosixPath(bundle) if bundle else None,

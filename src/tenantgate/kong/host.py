@@ -19,6 +19,7 @@ from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
 __all__ = [
+    "MOST_SENT",
     "Answered",
     "DeadlineError",
     "Headers",
@@ -31,7 +32,7 @@ __all__ = [
 
 _MAX_HEADERS: Final = 1000  # the most that kong.request.get_headers takes; its default of 100 can be flooded
 _UNSET: Final = object()
-_MOST_SENT: Final = 1_000_000
+MOST_SENT: Final = 1_000_000
 """Kong takes no larger body from a plugin server (a message of 1 MiB, its frame included)."""
 
 _unread: Final = metrics.counter(
@@ -245,12 +246,12 @@ class Host:
         if isinstance(found, Refusal):
             return found
         if found.rewritten:
-            if len(found.raw) <= _MOST_SENT:
+            if len(found.raw) <= MOST_SENT:
                 self.replace_body(found.raw)
             elif found.altered:
                 return Refusal(
                     Reason.TOO_LARGE,
-                    f"A body of more than {_MOST_SENT} bytes can't be rewritten: leave out members that are null.",
+                    f"A body of more than {MOST_SENT} bytes can't be rewritten: leave out members that are null.",
                 )
             # Else the client's own bytes go on: every reader of strict JSON reads the same in them.
         return request_of(found)

@@ -80,6 +80,12 @@ class TenantPlugin(Generic[C]):
         """The object whose methods, called like the phases, do the work; made at the instance's first event."""
         return resolve(self.manifest.service)(self.config)
 
+    def close(self) -> None:
+        """Kong has closed the last instance with this configuration."""
+        close = getattr(vars(self).get("_service"), "close", None)
+        if callable(close):
+            close()
+
     @cached_property
     def _service(self) -> Any:
         return self.service()

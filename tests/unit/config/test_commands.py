@@ -26,8 +26,13 @@ def run(*argv: str) -> int:
 
 
 def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("validate", "-f", DEMO) == 0
-    assert "4 tenants, 4 routes, no problems" in capsys.readouterr().out
+    right = tmp_path / "right.yaml"
+    right.write_text(
+        "version: 1\ndefaults: {}\ntenants:\n"
+        + "".join(f"  - {{id: {t}, api_keys: ['${{{{ env \"DECK_{t}\" }}}}']}}\n" for t in "ab")
+    )
+    assert run("validate", "-f", str(right)) == 0
+    assert capsys.readouterr().out == f"{right}: 2 tenants, 1 model, no problems\n"
     wrong = tmp_path / "t.yaml"
     wrong.write_text("version: 1\ntenans: []\n")
     assert run("validate", "-f", str(wrong)) == 1
@@ -38,7 +43,7 @@ def test_the_file_may_be_named_without_an_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("validate", DEMO) == 0
-    assert "4 tenants, 4 routes, no problems" in capsys.readouterr().out
+    assert "no problems" in capsys.readouterr().out
     used = tmp_path / "kong.yml"
     assert run("render", DEMO, "-o", str(used)) == 0
     assert run("diff", DEMO, str(used)) == 0

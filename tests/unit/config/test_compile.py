@@ -11,7 +11,15 @@ from tenantgate.config.compile import CompileOptions, compile_records, reference
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.names import find_model
-from tenantgate.policy.core.records import ModelPolicy, TenantPolicy, read_record, write_record
+from tenantgate.policy.core.records import (
+    CATALOG,
+    ModelPolicy,
+    TenantPolicy,
+    read_catalog,
+    read_record,
+    write_catalog,
+    write_record,
+)
 
 from support import ROOT
 
@@ -45,8 +53,20 @@ def test_the_same_tenants_give_the_same_bytes_whatever_their_order() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_record_read_and_written_is_the_same_bytes(name: str) -> None:
-    for tenant, raw in compile_records(load(ROOT / name)).items():
+    records = compile_records(load(ROOT / name))
+    catalog = records.pop(CATALOG)
+    assert write_catalog(read_catalog(catalog)) == catalog
+    for tenant, raw in records.items():
         assert write_record(read_record(tenant, raw)) == raw
+
+
+def test_the_catalog_names_the_models_of_all_tenants_and_no_alias() -> None:
+    lines = "".join(
+        f"  - {{id: {t}, api_keys: ['${{{{ env \"DECK_{t}\" }}}}'], models: [{{{model}, aliases: [{t}-x]}}]}}\n"
+        for t, model in (("a", MOCK), ("b", "provider: mock, model: n/o"))
+    )
+    records = compile_records(load_text(f"version: 1\ntenants:\n{lines}"))
+    assert read_catalog(records[CATALOG]).models == {"m", "mock/m", "n/o", "mock/n/o"}
 
 
 def test_models_keep_the_order_of_the_file_which_decides_what_a_name_means() -> None:

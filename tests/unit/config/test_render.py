@@ -20,7 +20,7 @@ from tenantgate.devhost.lua_state import LuaState
 from tenantgate.devhost.router import Match, Router
 from tenantgate.devhost.stock_schemas import SCHEMAS
 from tenantgate.engine.manifest import ENGINE
-from tenantgate.guard.scripts import GUARD_CHECK, REPLY_GUARD_BODY, REPLY_GUARD_CHECK
+from tenantgate.guard.scripts import REPLY_GUARD_BODY, REPLY_GUARD_CHECK
 from tenantgate.kong.schema import kong_fields
 
 from support import ROOT
@@ -219,7 +219,8 @@ def test_without_a_target_nothing_is_sent_anywhere() -> None:
     config = plugins(rendered)["ai-proxy"]
     assert config["model"]["options"]["upstream_url"].startswith("https://llm.invalid/")
     assert "auth" not in config
-    assert config["logging"]["log_payloads"] is False
+    # It logs by its own configuration; tenantgate-request takes out what no stage reads.
+    assert config["logging"]["log_payloads"] is True
 
 
 CLUSTER = """
@@ -247,6 +248,7 @@ def test_the_engine_gets_what_all_tenants_share() -> None:
     limits = engine["rate_limit_redis"]
     assert (engine["rate_limit_policy"], limits["host"], limits["port"]) == ("redis", "limits", 7)
     assert "password" not in limits
+    assert (engine["redis"]["timeout_ms"], limits["timeout_ms"]) == (20, 100)
     assert (engine["policy_path"], engine["policy_store"]) == ("/tmp/policy.sqlite", "redis://redis-1")
     assert (engine["strict_requests"], engine["correlation_header"]) == (False, "X-Trace")
     assert engine["upstream_headers"] == ["anthropic-beta", "User-Agent"]
@@ -257,7 +259,12 @@ def test_the_engine_gets_what_all_tenants_share() -> None:
     }
 
 
-def test_limits_may_count_in_each_kong_node() -> None:
+def test_limits_count_in_the_cluster_of_the_plugins_and_wait_as_long_as_they_may() -> None:
+    engine = plugins(tree(CLUSTER.replace("LIMITING", "{}")))["tenantgate"]
+    assert engine["rate_limit_redis"] == {**engine["redis"], "timeout_ms": 50}
+
+
+def test_limits_may_count_in_each_process_of_the_engine() -> None:
     engine = plugins(tree(CLUSTER.replace("LIMITING", "{policy: local}")))["tenantgate"]
     assert engine["rate_limit_policy"] == "local"
     assert "rate_limit_redis" not in engine
@@ -270,7 +277,8 @@ def test_options_take_the_place_of_the_files_surroundings() -> None:
     assert "cluster_nodes" not in engine["redis"]
     assert (engine["redis"]["host"], engine["redis"]["port"]) == ("r", 7)
     assert engine["policy_path"] == "/state/p.sqlite"
-    assert not {"policy_store", "rate_limit_redis"} & set(engine)
+    assert engine["rate_limit_redis"] == {**engine["redis"], "timeout_ms": 50}
+    assert "policy_store" not in engine
 
 
 def test_the_engine_gets_the_secrets_that_policies_only_name() -> None:
@@ -339,7 +347,7 @@ def test_checks_of_replies_come_first_and_where_they_were_decided() -> None:
     assert last["header_filter"][0] == scripts.where_decided("reply_guard", REPLY_GUARD_CHECK)
     assert last["body_filter"][0] == scripts.where_decided("reply_guard", REPLY_GUARD_BODY)
     # Requests without a verdict are tenantgate-target's to refuse.
-    assert GUARD_CHECK not in last["access"]
+    assert set(last) == {"header_filter", "body_filter"}
 
 
 def test_finish_reasons_are_noted_for_whom_replies_are_logged() -> None:
@@ -348,8 +356,8 @@ def test_finish_reasons_are_noted_for_whom_replies_are_logged() -> None:
     assert found["post-function"]["body_filter"][-1] == scripts.where_decided(logged, scripts.FINISH_REASON)
     assert found["pre-function"]["body_filter"] == [
         scripts.ERROR_BODY,
-        scripts.where_decided(logged, scripts.END_OF_STREAM),
-        scripts.where_decided(logged, scripts.ANTHROPIC_STOP_REASON),
+        scripts.where_decided(logged, scripts.END_OF_STREAM_OF_TARGET),
+        scripts.where_decided(logged, scripts.ANTHROPIC_STOP_REASON_OF_TARGET),
     ]
 
 
