@@ -92,6 +92,9 @@ class Engine:
         decision.shared = {name: text for name, text in exchange.shared.items() if isinstance(text, str)}
         if exchange.kept_values:
             decision.state[_KEPT_STATE] = exchange.kept_values
+        if exchange.answered is not None:
+            # An engine that dies, or is late, between the decision and the answer must not leave a way to the provider.
+            decision.target = None
         table = decision.table(max_request_body_size=self._config.max_request_body_mb << 20)
         host.call("ctx.shared.set", DECISION, table)
         if exchange.answered is not None:
