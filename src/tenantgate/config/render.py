@@ -8,12 +8,14 @@ tenantgate-target (771), ai-proxy, file-log, post-function.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
+from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
 from tenantgate.config.model import Gateway, Redis, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
@@ -44,9 +46,30 @@ class RenderOptions:
     """By a feature's section of ``gateway`` the fields that come in place of the file's (development)."""
 
 
-def render(file: TenantsFile, options: RenderOptions | None = None) -> str:
-    """The text of kong.yml. Placeholders stay as they are."""
-    return emit.dump(entities(file, options), header=_HEADER)
+def render(
+    file: TenantsFile,
+    options: RenderOptions | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    as_json: bool = False,
+) -> str:
+    """The text of kong.yml, or of kong.json, which Kong reads thirty times as fast.
+
+    Args:
+        file: the tenants.
+        options: what depends on the place.
+        environ: what its placeholders become; None: they stay as they are.
+        as_json: JSON in place of YAML.
+
+    Raises:
+        ConfigError: names the variables that are missing, empty, alike or hold white space; never a value.
+    """
+    tree = entities(file, options)
+    if environ is not None:
+        tree = placeholders.resolve_tree(tree, environ)
+    if as_json:
+        return json.dumps(tree, indent=1, ensure_ascii=False) + "\n"
+    return emit.dump(tree, header=_HEADER)
 
 
 def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:

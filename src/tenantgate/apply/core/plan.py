@@ -1,8 +1,8 @@
 """What has to change in a Kong, and in which order: a function of what it has and what it should have.
 
-Order of an apply: the new policies, then what is new or differs in Kong, the keys last of that, and then what is gone.
-A policy without a consumer is nobody's, so a tenant's key opens when its policy is in force everywhere. A plan is made
-of what Kong has now, so an apply that was cut off is finished by the next one.
+Order of an apply: the new policies, then what is new or differs in Kong, with new keys as the last, and then what is
+gone. A policy without a consumer is nobody's, so a tenant's key opens when its policy is in force everywhere. A plan is
+made of what Kong has now, so an apply that was cut off is finished by the next one.
 """
 
 from __future__ import annotations
