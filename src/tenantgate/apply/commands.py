@@ -28,6 +28,7 @@ from tenantgate.errors import ConfigError
 from tenantgate.policy.core.difference import differences
 from tenantgate.policy.core.ports import PolicyStore, PublishNote, roll_back
 from tenantgate.policy.stores import open_store
+from tenantgate.tenant import TenantId
 
 __all__ = ["apply", "history", "rollback", "status"]
 
@@ -219,8 +220,11 @@ def _apply(args: argparse.Namespace) -> int:
 
 def _show(store: PolicyStore, changes: Changes) -> None:
     """The difference in words."""
-    old = dict(store.records(changes.head, only=set(changes.records)))
-    new = {tenant: record for tenant, record in changes.records.items() if record is not None}
+    compared = changes.records.keys() - changes.damaged
+    old = dict(store.records(changes.head, only=compared))
+    new = {t: record for t in compared if (record := changes.records[t]) is not None}
+    for tenant in sorted(changes.damaged):
+        _say(f"{TenantId(tenant).slug}: the store has lost its record; it is published again")
     for line in differences(old, new):
         _say(line)
     for target, plan in changes.plans:

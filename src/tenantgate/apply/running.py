@@ -22,6 +22,7 @@ from tenantgate.policy.core.ports import (
     content_hash,
     difference,
     least_number,
+    pages,
 )
 
 __all__ = ["Changes", "Clock", "Run", "wait_for_nodes"]
@@ -53,12 +54,14 @@ class Changes:
         head: the newest version of the policies.
         least: the least number that each node takes: above `head` + 1, the store has lost versions.
         records: the records that change, by tenant id; None for a tenant that is gone.
+        damaged: the tenants whose records the store has lost; they are among `records`.
         plans: by Kong what changes there.
     """
 
     head: int
     least: int
     records: Mapping[str, bytes | None]
+    damaged: frozenset[str]
     plans: Sequence[tuple[Target, Plan]]
 
     @property
@@ -94,9 +97,12 @@ class Run:
         head = self._store.head()
         index = self._store.index(head)
         found = difference(index, {tenant: content_hash(record) for tenant, record in records.items()})
-        changed = {tenant: records.get(tenant) for tenant in found}
+        damaged = _damaged(self._store, index)
+        changed = {tenant: records.get(tenant) for tenant in (*found, *damaged)}
         plans = [(t, make_plan(t.read(), wanted, whole=t.whole)) for t in self._targets]
-        return Changes(head=head, least=least_number(self._store), records=changed, plans=plans)
+        return Changes(
+            head=head, least=least_number(self._store), records=changed, damaged=damaged, plans=plans
+        )
 
     def apply(self, changes: Changes, note: Callable[[], PublishNote]) -> None:
         """Do it.
@@ -159,6 +165,14 @@ def wait_for_nodes(store: PolicyStore, version: int, clock: Clock, say: Say, tim
                 "Kong still has the tenants and keys of before; the next `tenantgate apply` goes on from here"
             )
         clock.pause(_POLL_S)
+
+
+def _damaged(store: PolicyStore, index: Mapping[str, bytes]) -> frozenset[str]:
+    """The tenants whose records aren't there, or aren't whole."""
+    whole: set[bytes] = set()
+    for page in pages(set(index.values())):
+        whole |= store.contents(page).keys()
+    return frozenset(tenant for tenant, hashed in index.items() if hashed not in whole)
 
 
 def _in_force(version: int, running: Sequence[Acknowledgement], seconds: float) -> str:

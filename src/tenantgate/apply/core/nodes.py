@@ -7,7 +7,7 @@ from typing import Final
 
 from tenantgate.policy.core.ports import Acknowledgement
 
-__all__ = ["LIVE_S", "behind", "live", "lines"]
+__all__ = ["LIVE_S", "behind", "lines", "live"]
 
 LIVE_S: Final = 15.0
 """Seconds after which a process that said nothing counts as gone; live ones say their version every second or so."""
