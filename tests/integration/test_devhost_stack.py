@@ -93,7 +93,7 @@ def test_a_tenant_can_ask(stack: Stack) -> None:
 
 def test_made_up_secrets_are_for_their_owner_and_in_no_log(stack: Stack, folder: Path) -> None:
     assert "DECK_ACME_KEY" in stack.made_up
-    for path in (stack.secrets_file, folder / "state" / "kong.yml"):
+    for path in (stack.secrets_file, folder / "state" / "kong.json"):
         assert path.stat().st_mode & 0o077 == 0
     for log in stack.logs():
         assert stack.key("acme") not in log.read_text(errors="replace")

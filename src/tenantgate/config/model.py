@@ -253,7 +253,7 @@ class Model:
 
     provider: str = field("Provider of the model.", one_of=tuple(PROVIDERS))
     model: str = field(
-        "Name of the model at its provider. A client's `model` must be the same.",
+        "Name of the model at its provider, and a name by which clients may ask for it.",
         match=MODEL_PATTERN,
         len_max=_NAME_MAX,
     )

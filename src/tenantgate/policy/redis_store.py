@@ -38,6 +38,7 @@ from tenantgate.policy.core.ports import (
     tenant_text,
 )
 from tenantgate.store.redis_nodes import connect
+from tenantgate.store.redis_rights import doubts
 
 if TYPE_CHECKING:
     from tenantgate.store.config import RedisConfig
@@ -203,6 +204,17 @@ class RedisPolicyStore(PolicyStore):
             self._do("hdel", _PROCESSES, *old)
         kept = [one for field, one in found.items() if one is not None and field not in old]
         return sorted(kept, key=lambda one: (one.node, one.process))
+
+    def doubts(self) -> list[str]:
+        """Why Redis may lose what is published."""
+
+        def ask(client: Any) -> list[str]:
+            return doubts(client.info("memory"), client.info("persistence"))
+
+        try:
+            return self._ask(ask)
+        except UnavailableError:
+            return ["whether Redis keeps the policies can't be seen: its user may not ask INFO"]
 
     def close(self) -> None:
         """Close the connections; the next use opens them again."""

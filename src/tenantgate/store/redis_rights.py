@@ -16,7 +16,7 @@ from tenantgate.store.redis_nodes import connect
 if TYPE_CHECKING:
     from tenantgate.store.config import RedisConfig
 
-__all__ = ["ACL_RULES", "check_plugins", "check_rate_limits"]
+__all__ = ["ACL_RULES", "check_plugins", "check_policies", "check_rate_limits", "doubts"]
 
 ACL_RULES: Final = (
     "resetkeys ~tg:* ~ratelimit:* resetchannels -@all +@read +@write +@connection +@scripting +@transaction "
@@ -28,6 +28,7 @@ _TIMEOUT_MS: Final = 2000
 _TTL_S: Final = 10
 _PLUGIN_KEY: Final = "tg:check:1:{check}:"
 _RATE_LIMIT_KEY: Final = "ratelimit:tenantgate-check"
+_POLICY_KEY: Final = "tg:policy:1:{check}:"
 
 # The data types of cache, guard and audit spool, in one script as the cache's own (cache/redis_scripts).
 _PLUGIN_SCRIPT: Final = f"""
@@ -36,6 +37,11 @@ redis.call('ZADD', KEYS[2], 1, 'a') redis.call('EXPIRE', KEYS[2], {_TTL_S})
 redis.call('HSET', KEYS[3], 'a', '1') redis.call('EXPIRE', KEYS[3], {_TTL_S})
 redis.call('UNLINK', KEYS[1])
 return redis.call('TIME')
+"""
+# As policy/redis_scripts.
+_POLICY_SCRIPT: Final = f"""
+redis.call('HSET', KEYS[1], 'a', '1') redis.call('EXPIRE', KEYS[1], {_TTL_S})
+return redis.call('HGETALL', KEYS[1])
 """
 # Kong 3.9, kong/plugins/rate-limiting/policies/init.lua: EVAL with INCR and EXPIRE.
 _RATE_LIMIT_SCRIPT: Final = f"""
@@ -58,6 +64,34 @@ def check_plugins(config: RedisConfig) -> str | None:
         client.info("memory")
 
     return _tried(config, _PLUGIN_KEY, run)
+
+
+def check_policies(config: RedisConfig) -> str | None:
+    """What keeps the policy directory from its Redis, or None."""
+
+    def run(client: Any) -> None:
+        client.register_script(_POLICY_SCRIPT)(keys=[_POLICY_KEY])
+        client.hscan(_POLICY_KEY, 0)
+        client.info("memory")
+        client.info("persistence")
+
+    return _tried(config, _POLICY_KEY, run)
+
+
+def doubts(memory: Mapping[str, Any], persistence: Mapping[str, Any]) -> list[str]:
+    """What a Redis may lose of what it is given for good, by the answers to INFO of that name; and what helps."""
+    out = []
+    # volatile-… evicts what has an expiry, which policies don't have.
+    if memory.get("maxmemory") and str(eviction := memory.get("maxmemory_policy")).startswith("allkeys"):
+        out.append(
+            f"Redis evicts policies when it is full (maxmemory-policy {eviction}): set noeviction, or give the "
+            "policies a Redis of their own"
+        )
+    if not persistence.get("aof_enabled"):
+        out.append(
+            "Redis writes no append-only file: after a crash the newest version may be gone (set appendonly yes)"
+        )
+    return out
 
 
 def check_rate_limits(config: RedisConfig) -> str | None:
