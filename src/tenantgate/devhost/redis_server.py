@@ -23,7 +23,7 @@ from tenantgate.errors import ConfigError, EdgeError
 __all__ = ["RedisCluster", "RedisServer", "find"]
 
 _OLDEST: Final = (7, 0)
-"""The oldest version on which the tests pass; 6.2 knows all commands, but words and orders a script's errors otherwise."""
+"""The oldest version on which the tests pass. 6.2 knows all commands, but a script's errors are others there."""
 _START_S: Final = 15.0
 _SLOTS: Final = 16384
 
