@@ -132,7 +132,7 @@ def test_two_keys(gateway: Gateway) -> None:
     for headers, small, smart in (
         ([mine, other], 401, 401),
         ([other, mine], 401, 401),
-        ([bearer, others_bearer], 401, 401),
+        ([bearer, others_bearer], 400, 400),
         ([mine, others_bearer], 200, 404),
         ([others_bearer, mine], 200, 404),
         ([other, bearer], 200, 200),
