@@ -83,8 +83,6 @@ class Size:
     tenant_s: float = 0.0
     tenant_published_s: float = 0.0
     removed_s: float = 0.0
-    reread_mb: list[float] = field(default_factory=list)
-    """The workers after the changes."""
     sent: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
@@ -252,8 +250,7 @@ def _applied(stack: _Timed, file: Path, size: Size, effective: Callable[[], bool
 
 
 def _read(lines: Iterator[str], into: list[tuple[float, str]]) -> None:
-    for line in lines:
-        into.append((time.monotonic(), line.rstrip()))
+    into.extend((time.monotonic(), line.rstrip()) for line in lines)
 
 
 def _ask(url: str, key: str, text: str, connection: http.client.HTTPConnection | None = None) -> int:

@@ -89,8 +89,10 @@ class Attached(MockControl):
         ports = self._state / "mock.json"
         mock = Child(
             "mock provider",
-            [sys.executable, "-m", "tenantgate.devhost.mock_provider", "--exit-with-parent"]
-            + ["--ports-file", str(ports)],
+            [
+                *(sys.executable, "-m", "tenantgate.devhost.mock_provider", "--exit-with-parent"),
+                *("--ports-file", str(ports)),
+            ],
             log=self._state / "mock.log",
         )
         self._exit.callback(mock.stop)

@@ -19,6 +19,7 @@ __all__ = [
     "NO_QUERY",
     "WITHOUT_PAYLOAD",
     "where_decided",
+    "where_held",
 ]
 
 
@@ -66,13 +67,18 @@ didn't take."""
 
 
 def where_decided(member: str, code: str) -> str:
-    """`code`, where the engine's decision on the request has a true value in `member` (``reply_guard``, ``a.b``).
+    """`code`, where the engine's decision on the request has a true value in `member` (``target.log_payloads``).
 
     What a request needs is in its decision, so that no rule changes Kong's entities.
     """
     steps = ["d", *member.split(".")]
     condition = " and ".join(".".join(steps[: i + 1]) for i in range(len(steps)))
     return f"local d = kong.ctx.shared.tenantgate_decision if {condition} then {code} end"
+
+
+def where_held(code: str) -> str:
+    """`code`, where the reply is held back for the engine; tenantgate-target notes that for each request."""
+    return where("kong.ctx.shared.tenantgate_reply_held", code)
 
 
 WITHOUT_PAYLOAD: Final = {

@@ -171,7 +171,7 @@ class Stack(MockControl):
             kong = RealKong(self._kong_bin, rendered.kong_conf, self._run, log=log)
             self._gateway = kong
             self._exit.callback(kong.stop)
-            kong.start(rendered.environ)
+            kong.start(rendered.gateway_environ)
         else:
             self._gateway = Child(
                 "embedded gateway",
@@ -181,7 +181,7 @@ class Stack(MockControl):
                     self._gateway_module,
                     "--exit-with-parent",
                     "--config",
-                    str(rendered.kong_yml),
+                    str(rendered.kong_config),
                     "--conf",
                     str(rendered.kong_conf),
                     "--port",
@@ -194,7 +194,7 @@ class Stack(MockControl):
                     str(self.error_log),
                 ],
                 log=log,
-                environ=rendered.environ,
+                environ=rendered.gateway_environ,
             )
             self._exit.callback(self._gateway.stop)
         self._port = port

@@ -96,6 +96,9 @@ class Engine:
         decision.shared = {name: text for name, text in exchange.shared.items() if isinstance(text, str)}
         if exchange.kept_values:
             decision.state[_KEPT_STATE] = exchange.kept_values
+        if exchange.answered is not None:
+            # Without the answer, which is a call of its own, Kong must find nowhere to send the request.
+            decision.target = None
         table = decision.table(max_request_body_size=self._config.max_request_body_mb << 20)
         host.call("ctx.shared.set", DECISION, table)
         if exchange.answered is not None:
@@ -107,6 +110,7 @@ class Engine:
         exchange.shared.update(tenant.shared)
         if packed.method == "GET":
             self._list_models(exchange, tenant, packed)
+        exchange.shared[POLICY] = _refusals_policy(tenant)
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
         decision.model, decision.target = model, model.targets[0]
@@ -114,6 +118,7 @@ class Engine:
         decision.state[_MODEL_STATE] = model.qualified
         exchange.name_route(model.route_name)
         exchange.shared[_ROUTE] = model.route_name
+        exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
         if isinstance(request, ChatRequest) and request.model not in ("", decision.target.name):
             self._rename(exchange, request, decision)
         stages = tenant.stages(model)
@@ -220,6 +225,15 @@ class Engine:
             return None
         model = tenant.model(name if isinstance(name, str) else name.decode("utf-8", "replace"))
         return None if model is None else (tenant, model)
+
+
+def _refusals_policy(tenant: Tenant) -> str:
+    """The settings by which a request is audited that gets no model: those of the first model with an audit log."""
+    for model in tenant.policy.models:
+        for stage in tenant.stages(model):
+            if (found := getattr(stage.service, "shared", {}).get(POLICY)) is not None:
+                return str(found)
+    return NO_AUDIT
 
 
 def _ended(host: Host, packed: PackedLog, model: ModelPolicy, *, complete: bool) -> Exchange:

@@ -17,27 +17,22 @@ _ENOUGH: Final = 3
 class ReplyWatch:
     """Finds out that ai-proxy logs no payloads. Safe for threads."""
 
-    __slots__ = ("_lock", "_without")
+    __slots__ = ("_known", "_lock", "_without")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._without: int | None = 0  # None: there is nothing more to find out
+        self._known = False  # then there is nothing more to find out
+        self._without = 0
 
     def finds_none(self, record: LogRecord) -> bool:
         """Note a record. True once, at the third answer of a provider without its reply, if none came with one."""
-        if self._without is None:
+        if self._known:
             return False
         replied = record.reply is not None
         if not replied and (record.status != 200 or record.source != "upstream"):
             return False
         with self._lock:
-            if self._without is None:
-                return False
-            if replied:
-                self._without = None
-                return False
-            self._without += 1
-            if self._without < _ENOUGH:
-                return False
-            self._without = None
-        return True
+            self._without += not (replied or self._known)
+            found = self._without == _ENOUGH and not (replied or self._known)
+            self._known = self._known or replied or found
+        return found

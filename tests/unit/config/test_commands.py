@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tenantgate.cli import build_parser
 from tenantgate.errors import ConfigError, EdgeError
@@ -74,6 +76,12 @@ def test_resolved_secrets_are_the_owners_alone(tmp_path: Path, monkeypatch: pyte
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert "key: Bearer a-key" in out.read_text()
     assert [p.name for p in tmp_path.iterdir()] == ["kong.yml"]
+    also = tmp_path / "kong.json"
+    assert run("render", "-f", DEMO, "--resolve-env", "-o", str(also)) == 0
+    assert stat.S_IMODE(also.stat().st_mode) == 0o600
+    assert json.loads(also.read_text()) == yaml.safe_load(out.read_text())
+    for rendered in (out, also):
+        assert run("diff", "-f", DEMO, "--resolve-env", "--text", str(rendered)) == 0
 
 
 def test_missing_secrets_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import uuid
 from collections.abc import Iterator
@@ -109,8 +110,8 @@ def test_every_entity_has_our_tag_and_an_id_of_its_own_that_stays() -> None:
 
 def test_an_id_says_nothing_of_the_key() -> None:
     text = render(load_text(tenants("a")))
-    resolved = yaml.safe_load(placeholders.resolve(text, {"DECK_a": "k1"}))
-    other = yaml.safe_load(placeholders.resolve(text, {"DECK_a": "k2"}))
+    resolved = placeholders.resolve_tree(yaml.safe_load(text), {"DECK_a": "k1"})
+    other = placeholders.resolve_tree(yaml.safe_load(text), {"DECK_a": "k2"})
     ids = [[k["id"] for k in t["consumers"][0]["keyauth_credentials"]] for t in (resolved, other)]
     assert ids[0] == ids[1]
 
@@ -344,8 +345,8 @@ def test_errors_have_openais_shape_on_the_service_and_where_there_is_no_route() 
 
 def test_checks_of_replies_come_first_and_where_they_were_decided() -> None:
     last = plugins(tree(tenants("a")))["post-function"]
-    assert last["header_filter"][0] == scripts.where_decided("reply_guard", REPLY_GUARD_CHECK)
-    assert last["body_filter"][0] == scripts.where_decided("reply_guard", REPLY_GUARD_BODY)
+    assert last["header_filter"][0] == scripts.where_held(REPLY_GUARD_CHECK)
+    assert last["body_filter"][0] == scripts.where_held(REPLY_GUARD_BODY)
     # Requests without a verdict are tenantgate-target's to refuse.
     assert set(last) == {"header_filter", "body_filter"}
 
@@ -380,7 +381,9 @@ def test_kong_takes_it_by_its_own_and_our_plugins_schemas() -> None:
             for name in (*placeholders.names(rendered), *placeholders.vault_names(rendered))
         }
         found = declarative.load_text(
-            placeholders.resolve(rendered, environ), external=schemas, environ=environ
+            json.dumps(placeholders.resolve_tree(yaml.safe_load(rendered), environ)),
+            external=schemas,
+            environ=environ,
         )
         (engine,) = [p.config for p in found.plugins if p.name == "tenantgate"]
         assert isinstance(fields.parse(ENGINE.config_class, engine, where="engine"), ENGINE.config_class)

@@ -1,15 +1,15 @@
 """What has to change in a Kong, and in which order: a function of what it has and what it should have.
 
-Order of an apply: the new policies, then what is new or differs in Kong, the keys last of that, and then what is gone.
-A policy without a consumer is nobody's, so a tenant's key opens when its policy is in force everywhere. A plan is made of
-what Kong has now, so an apply that was cut off is finished by the next one.
+Order of an apply: the new policies, then what is new or differs in Kong, with new keys as the last, and then what is
+gone. A policy without a consumer is nobody's, so a tenant's key opens when its policy is in force everywhere. A plan is
+made of what Kong has now, so an apply that was cut off is finished by the next one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from tenantgate.apply.core.entities import KINDS, Entity, State, marked, same
 from tenantgate.config.names import SERVICE, consumer_name, entity_id

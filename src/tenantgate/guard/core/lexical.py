@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tenantgate.checkpoints import checkpoint
 from tenantgate.guard.core.concepts import CONCEPTS, PATTERNS
 from tenantgate.pii.core import normalise
 from tenantgate.pii.core.finding import lower_in_place
@@ -66,7 +64,11 @@ _SENTENCE: Final = 14  # "letters" that the end of a sentence counts for
 _M: Final = 0x9E3779B97F4A7C15
 _MIX: Final = np.uint64(0xD6E8FEB86659FD93)
 _SHIFT: Final = np.uint64(32)
-_PLACES: Final = 512  # between two checkpoints
+_SLOTS: Final = 1 << 17
+_SLOT: Final = np.uint64(_SLOTS - 1)
+_TIERS: Final = (3, 6)
+_PLACES: Final = 4096  # that are looked at at a time, at all lengths of entries
+_FEW: Final = 500  # places; up to so many, one look after the other takes less time than NumPy's calls
 
 
 @lru_cache(maxsize=1)
@@ -185,6 +187,15 @@ class Folded:
         out: Hashes = (self.sums[starts + length] - self.sums[starts]) * _tables()[3][starts]
         return _mixed(out)
 
+    def inside(self, places: Ints) -> NDArray[np.bool_]:
+        """Whether a word goes on at each place."""
+        within = (places > 0) & (places < len(self.kinds))
+        after = self.kinds[np.where(within, places, 0)]
+        before = self.kinds[np.where(within, places - 1, 0)]
+        letters = (after == _LETTER) | (after == _JOINED)
+        found: NDArray[np.bool_] = within & letters & ((before == _LETTER) | (before == _JOINED))
+        return found
+
 
 def fold(text: str) -> Folded:
     """`text`, as it reads (`tenantgate.pii.core.normalise`); of one longer than `LONGEST` the beginning."""
@@ -247,13 +258,13 @@ def _fold_ascii(lower: str) -> Folded:
     space = codes == 32
     keep = np.ones(len(codes), bool)
     keep[1:] = ~(space[1:] & space[:-1])
-    letters = letters[keep].astype(np.float32)
     text = _SPACES.sub(b" ", plain).decode("ascii")
-    return Folded.of(text, codes[keep], kinds[keep], np.flatnonzero(keep), letters)
+    where = np.flatnonzero(keep)
+    return Folded.of(text, codes[keep], kinds[keep], where, letters[keep].astype(np.float32))
 
 
 class Lexicon:
-    """Entries of several kinds, looked up at many places of a text at once.
+    """Entries of several kinds, looked up at places of a text: one by one where these are few, else all at once.
 
     Args:
         entries: for each kind, at most 64, its entries as in `tenantgate.guard.core.concepts`.
@@ -262,35 +273,56 @@ class Lexicon:
 
     def __init__(self, entries: Iterable[Iterable[str]], *, backwards: bool = False) -> None:
         self._backwards = backwards
+        masks: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+        stems = []
         kinds: dict[str, tuple[set[int], set[int]]] = {}
         for number, of_kind in enumerate(entries):
             for entry in of_kind:
-                stem = fold(normalise(entry.rstrip("_")).text).text
-                of_entry = kinds.setdefault(stem[::-1] if backwards else stem, (set(), set()))
+                stem = fold(normalise(entry.rstrip("_")).text)
+                size = len(stem.codes)
+                key = int(stem.hashes(np.zeros(1, np.int64), size)[0])
+                stems.append(stem)
+                of_entry = kinds.setdefault(stem.text[::-1] if backwards else stem.text, (set(), set()))
                 of_entry[entry.endswith("_")].add(number)
+                masks[key, size][entry.endswith("_")] |= 1 << number
         self._shortest = min(map(len, kinds))
         # How an entry may begin; those that are entries with their kinds, as beginnings of words and as whole words.
         self._known: dict[str, tuple[tuple[int, ...], tuple[int, ...]] | tuple[()]] = {
             stem[:length]: () for stem in kinds for length in range(self._shortest, len(stem))
         }
         self._known |= {stem: (tuple(begun), tuple(whole)) for stem, (begun, whole) in kinds.items()}
+        ordered = sorted(masks)
+        self._keys = np.array([key for key, _ in ordered], np.uint64)
+        self._sizes = np.array([size for _, size in ordered], np.int64)
+        self._masks = np.array([masks[k] for k in ordered], np.uint64)  # of its beginnings, of whole words
+        self._maybe = _marked(self._keys)
+        # Longer entries are looked up only where the beginning (or the end) of one is.
+        self._tiers: list[tuple[Ints, NDArray[np.bool_] | None, int]] = []
+        lengths, begin = np.unique(self._sizes), 0
+        for most in (*_TIERS, int(lengths.max(initial=0))):
+            tier = lengths[(lengths > begin) & (lengths <= most)]
+            longer = [s for s in stems if begin and len(s.codes) > begin]
+            edges = [np.full(1, len(s.codes) - begin if backwards else 0) for s in longer]
+            known = np.array([s.hashes(e, begin)[0] for s, e in zip(longer, edges, strict=True)], np.uint64)
+            self._tiers.append((tier, _marked(known) if begin else None, begin))
+            begin = most
 
     def find(self, text: Folded, places: Ints) -> tuple[Ints, Ints]:
         """Where entries begin that begin (or, looking backwards, end) at one of `places`, and their kinds; by place."""
+        return self._find_few(text, places) if len(places) <= _FEW else self._find_many(text, places)
+
+    def _find_few(self, text: Folded, places: Ints) -> tuple[Ints, Ints]:
         said = text.text[::-1] if self._backwards else text.text
         size, known, shortest = len(said), self._known, self._shortest
-        letters = text.in_words
         found: set[tuple[int, int]] = set()
-        for n, place in enumerate((size - places if self._backwards else places).tolist()):
-            if not n % _PLACES:
-                checkpoint()
+        for place in (size - places if self._backwards else places).tolist():
             end = place + shortest
             while end <= size and (entry := known.get(said[place:end])) is not None:
                 if entry:
                     begun, whole = entry
                     first, last = (size - end, size - place) if self._backwards else (place, end)
                     found.update([(first, kind) for kind in begun])
-                    if whole and not (_inside(letters, first) or _inside(letters, last)):
+                    if whole and not (_inside(text.in_words, first) or _inside(text.in_words, last)):
                         found.update([(first, kind) for kind in whole])
                 end += 1
         if not found:
@@ -298,10 +330,66 @@ class Lexicon:
         where, kind = np.array(sorted(found), np.int64).T
         return where, kind
 
+    def _find_many(self, text: Folded, places: Ints) -> tuple[Ints, Ints]:
+        found = [self._at(text, places[i : i + _PLACES]) for i in range(0, len(places), _PLACES)]
+        if not found:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        where, mask = (np.concatenate(part) for part in zip(*found, strict=True))
+        bits = np.unpackbits(mask.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+        row, kind = np.nonzero(bits)
+        once = np.sort(where[row] * 64 + kind)
+        once = once[np.append(True, once[1:] != once[:-1])[: len(once)]]
+        return once // 64, once % 64
+
+    def _at(self, text: Folded, places: Ints) -> tuple[Ints, Hashes]:
+        all_starts, all_slots = [], []
+        for lengths, gate, begin in self._tiers:
+            if gate is not None:
+                first = places - begin if self._backwards else places
+                fits = (first >= 0) & (first + begin <= len(text.codes))
+                places, first = places[fits], first[fits]
+                places = places[gate[(text.hashes(first, begin) & _SLOT).astype(np.int64)]]
+            starts, slots = self._of_lengths(text, places, lengths)
+            all_starts.append(starts)
+            all_slots.append(slots)
+        starts, slots = np.concatenate(all_starts), np.concatenate(all_slots)
+        alone = ~text.inside(starts + self._sizes[slots]) & ~text.inside(starts)
+        mask = self._masks[slots, 0] | np.where(alone, self._masks[slots, 1], np.uint64(0))
+        return starts[mask != 0], mask[mask != 0]
+
+    def _of_lengths(self, text: Folded, places: Ints, lengths: Ints) -> tuple[Ints, Ints]:
+        """Where entries of these lengths are, and their numbers."""
+        if not len(places) or not len(lengths):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        n = len(text.codes)
+        sums, inverse = text.sums, _tables()[3]
+        if self._backwards:
+            ends, starts = places[:, None], np.maximum(places[:, None] - lengths, 0)
+        else:
+            starts, ends = places[:, None], np.minimum(places[:, None] + lengths, n)
+        hashes = _mixed((sums[ends] - sums[starts]) * inverse[starts])
+        row, column = np.nonzero(self._maybe[(hashes & _SLOT).view(np.int64)])
+        hashes, sizes = hashes[row, column], lengths[column]
+        starts = places[row] - sizes if self._backwards else places[row]
+        slots = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
+        same = (
+            (self._keys[slots] == hashes)
+            & (self._sizes[slots] == sizes)
+            & (starts >= 0)
+            & (starts + sizes <= n)
+        )
+        return starts[same], slots[same]
+
 
 def _inside(letters: bytes, place: int) -> bool:
     """Whether a word goes on at the place; `letters` says of each character whether it is in a word."""
     return 0 < place < len(letters) and letters[place] == letters[place - 1] == 1
+
+
+def _marked(hashes: Hashes) -> NDArray[np.bool_]:
+    out = np.zeros(_SLOTS, bool)
+    out[(hashes & _SLOT).astype(np.int64)] = True
+    return out
 
 
 @lru_cache(maxsize=1)
