@@ -25,6 +25,7 @@ from tenantgate.devhost.mock_provider import Behaviour, MockProvider
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import free_port
 from tenantgate.guard.scripts import REPLY_GUARD_BODY, REPLY_GUARD_CHECK
+from tenantgate.lua_files import where
 
 from support import ROOT
 
