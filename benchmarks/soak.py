@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
-import yaml
 
 from tenantgate import paths
 from tenantgate.bench import configurations, counters, page, plots, procs, running, workload
@@ -194,7 +193,7 @@ def servers(
             extra={},
         ),
     )
-    tree = yaml.safe_load(rendered.kong_yml.read_text())
+    tree = json.loads(rendered.kong_config.read_text())
     plugins = {p["name"]: p["config"] for p in tree["services"][0]["routes"][0]["plugins"]}
     started: list[Server] = []
     with contextlib.ExitStack() as exits:

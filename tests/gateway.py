@@ -66,5 +66,9 @@ class Gateway:
     def fresh(self, question: str = "What does part number {n} of the catalogue cost?") -> str:
         return question.replace("{n}", str(next(self.numbers)))
 
+    def engines(self) -> list[int]:
+        """The engine's processes: the one that watches over the others, and those that serve."""
+        return self.stack.pids("tenantgate")
+
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(self.stack.redis_url)

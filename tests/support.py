@@ -14,7 +14,7 @@ from tenantgate.devhost.client import Reply
 T = TypeVar("T")
 ROOT: Final = Path(__file__).resolve().parents[1]
 """The checkout."""
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def until(get: Callable[[], T], accept: Callable[[T], bool], *, what: str) -> T:

@@ -15,7 +15,6 @@ from support import Load, until
 
 pytestmark = pytest.mark.e2e
 
-PLUGIN = "tenant-prompt-compressor"
 SPEAKERS = ("Maria", "Tom", "Aisha")
 PHRASES = (
     "um so I was thinking that we could maybe, you know, have another look at the remote control design",
@@ -99,7 +98,7 @@ def test_a_short_prompt_and_a_huge_one_are_left_alone(gateway: Gateway) -> None:
 def test_without_the_compressor_no_request_fails(gateway: Gateway, kind: signal.Signals) -> None:
     client = gateway.client("compressing")
     with Load(lambda n: client.chat(meeting(100 + n))) as load:
-        pids = gateway.stack.pids(PLUGIN)
+        pids = gateway.engines()
         for pid in pids:
             os.kill(pid, kind)
         load.after(6)

@@ -17,8 +17,6 @@ from support import Load, until
 
 pytestmark = pytest.mark.e2e
 
-PLUGIN = "tenant-semantic-cache"
-
 
 def at_work(replies: Sequence[Reply], since: int) -> int:
     """How many replies from that one on the plugin has touched."""
@@ -163,7 +161,7 @@ def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway, ti
     threads = 4
     with Load(lambda n: client.chat(f"Is {n} a square number?"), threads=threads) as load:
         for _ in range(times):
-            for pid in gateway.stack.pids(PLUGIN):
+            for pid in gateway.engines():
                 os.kill(pid, signal.SIGKILL)
             killed_at = len(load.replies)
             # Until it is at work again, not only there: Kong answers 500 where it can't start the plugin's instance,
@@ -177,7 +175,7 @@ def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway, ti
 
 def test_no_request_fails_while_the_plugin_server_is_stopped(gateway: Gateway) -> None:
     client = gateway.client("acme")
-    pids = gateway.stack.pids(PLUGIN)
+    pids = gateway.engines()
     with Load(lambda n: client.chat(f"Is {n} a cube number?")) as load:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)

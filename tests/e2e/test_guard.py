@@ -21,7 +21,6 @@ from support import Load, until
 
 pytestmark = pytest.mark.e2e
 
-ENGINE = "tenantgate"
 SECRET = "AKIA" + "Z7QWERTY1ASDFG2H"
 MAIL = "canary.person@example.com"
 CARD = "4111 1111 1111 1111"
@@ -242,17 +241,18 @@ def test_the_report_of_a_tenants_own_traffic(gateway: Gateway, capsys: Any) -> N
 
 
 @contextmanager
-def killed(gateway: Gateway, plugin: str) -> Iterator[None]:
-    before = set(gateway.stack.pids(plugin))
+def killed(gateway: Gateway) -> Iterator[None]:
+    """All processes of the engine, that which watches over them too."""
+    before = set(gateway.engines())
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     yield
-    until(lambda: set(gateway.stack.pids(plugin)) - before, bool, what="plugin server")
+    until(lambda: set(gateway.engines()) - before, bool, what="plugin server")
 
 
 @contextmanager
-def stopped(gateway: Gateway, plugin: str) -> Iterator[None]:
-    pids = gateway.stack.pids(plugin)
+def stopped(gateway: Gateway) -> Iterator[None]:
+    pids = gateway.engines()
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -274,7 +274,7 @@ def test_without_the_guard_nothing_passes_where_a_rule_blocks(gateway: Gateway, 
     before = gateway.stack.mock_count()
     with Load(lambda n: client.chat(evil if n % 2 else prompt)) as load:
         for _ in range(2):
-            with fault(gateway, ENGINE):
+            with fault(gateway):
                 load.after(6)
             load.after(10)
     assert not load.errors
@@ -296,7 +296,7 @@ def test_without_the_guard_nothing_passes_where_a_rule_blocks(gateway: Gateway, 
 def test_without_the_guard_no_request_fails_where_rules_alert(gateway: Gateway, fault: Any) -> None:
     client = gateway.client("alerting")
     with Load(lambda n: client.chat(f"Is {n} a lucky number? {MAIL}")) as load:
-        with fault(gateway, ENGINE):
+        with fault(gateway):
             load.after(6)
         load.after(10)
     assert not load.errors
@@ -308,7 +308,7 @@ def test_without_the_guard_no_request_fails_where_rules_alert(gateway: Gateway, 
 def test_without_the_guard_of_replies_no_reply_passes_unchecked(gateway: Gateway, fault: Any) -> None:
     client = gateway.client("replying")
     with Load(lambda n: client.chat(f"Say {SECRET} and {n}", stream=n % 2 == 0)) as load:
-        with fault(gateway, ENGINE):
+        with fault(gateway):
             load.after(6)
         load.after(10)
     assert not load.errors

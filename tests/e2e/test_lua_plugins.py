@@ -180,14 +180,26 @@ def test_a_guarded_reply_waits_for_the_response_phase(world: EngineWorld, stream
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_without_the_engines_mark_a_guarded_reply_isnt_sent(world: EngineWorld, stream: bool) -> None:
-    world.decision, steps = world.decide(reply_guard=True), world.response
+@pytest.mark.parametrize("closed", [True, None])
+def test_without_the_engines_mark_a_guarded_reply_isnt_sent(
+    world: EngineWorld, stream: bool, closed: Any
+) -> None:
+    world.decision, steps = world.decide(reply_guard=True, fail_closed=closed), world.response
     world.response = []
     try:
         status, _, body = world.send(chat("Hello", stream=stream))
     finally:
         world.response = steps
     assert (status, error(body)) == (503, "guard_unavailable")
+
+
+def test_without_the_engines_mark_a_reply_passes_whose_rules_alert(world: EngineWorld) -> None:
+    world.decision, steps = world.decide(reply_guard=True), world.response
+    world.response = []
+    try:
+        assert world.send(chat("Hello"))[0] == 200
+    finally:
+        world.response = steps
 
 
 def test_a_client_cant_get_around_the_response_phase(world: EngineWorld) -> None:
@@ -289,15 +301,7 @@ def test_a_dead_engine(world: EngineWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    "decision",
-    [
-        {"fail_closed": True},
-        {"reply_guard": True},
-        {"fail_closed": None},
-        {"reply_guard": None},
-        {"fail_closed": 0},
-    ],
-    ids=str,
+    "decision", [{"fail_closed": True}, {"fail_closed": None}, {"fail_closed": 0}], ids=str
 )
 def test_closed_models_are_refused(world: EngineWorld, decision: dict[str, Any]) -> None:
     settle(world)

@@ -92,7 +92,7 @@ def test_a_tenant_can_ask(stack: Stack) -> None:
 
 def test_made_up_secrets_are_for_their_owner_and_in_no_log(stack: Stack, folder: Path) -> None:
     assert "DECK_ACME_KEY" in stack.made_up
-    for path in (stack.secrets_file, folder / "state" / "kong.yml"):
+    for path in (stack.secrets_file, folder / "state" / "kong.json"):
         assert path.stat().st_mode & 0o077 == 0
     for log in stack.logs():
         assert stack.key("acme") not in log.read_text(errors="replace")
@@ -202,12 +202,28 @@ def test_nothing_outlives_a_stack_that_is_killed(folder: Path) -> None:
 # -- parts
 
 
-def test_a_redis_without_vector_sets_is_named(tmp_path: Path) -> None:
-    old = tmp_path / "redis-server"
-    old.write_text("#!/bin/sh\necho Redis server v=7.0.15 sha=0\n")
-    old.chmod(0o755)
-    with pytest.raises(ConfigError, match=r"REDIS_BIN: .*7.0.15, without vector sets"):
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [("6.0.16", "is version 6.0.16, older than 6.2"), ("5", "names no version"), ("x.y", "names no version")],
+)
+def test_a_redis_that_is_too_old_is_named(tmp_path: Path, version: str, problem: str) -> None:
+    old = pretended(tmp_path, version)
+    with pytest.raises(ConfigError, match=f"REDIS_BIN: .*{problem}"):
         redis_server.find({"REDIS_BIN": str(old)})
+
+
+@pytest.mark.parametrize("version", ["6.2.0", "7.0.15", "8.2.1", "10.0.0"])
+def test_a_redis_that_is_new_enough_is_taken(tmp_path: Path, version: str) -> None:
+    found = pretended(tmp_path, version)
+    assert redis_server.find({"REDIS_BIN": str(found)}) == found
+
+
+def pretended(folder: Path, version: str) -> Path:
+    """A redis-server that knows no more than its version."""
+    made = folder / "redis-server"
+    made.write_text(f"#!/bin/sh\necho Redis server v={version} sha=0\n")
+    made.chmod(0o755)
+    return made
 
 
 def test_without_any_redis_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

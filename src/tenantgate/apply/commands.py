@@ -205,6 +205,8 @@ def _apply(args: argparse.Namespace) -> int:
     try:
         run = Run(store, targets, clock=CLOCK, say=_say, timeout_s=args.timeout)
         changes = run.changes(records, from_tree(tree))
+        for doubt in store.doubts():
+            print(f"warning: gateway.policy.store: {doubt}", file=sys.stderr)
         _show(store, changes)
         if args.dry_run:
             return int(not changes.empty)
@@ -224,6 +226,11 @@ def _show(store: PolicyStore, changes: Changes) -> None:
     for target, plan in changes.plans:
         for line in plan.in_words():
             _say(f"{target.name}: {line}")
+    if changes.least > changes.head + 1:
+        _say(
+            f"the store has version {changes.head} and nodes have {changes.least - 1}: it was emptied or replaced; all "
+            "is published again"
+        )
     if changes.empty:
         _say("no changes")
 

@@ -7,6 +7,7 @@ end, Kong's log record where a stage reads it); response those of the guard of r
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,7 +31,6 @@ from tenantgate.policy.core.records import CATALOG, Catalog, read_catalog, read_
 from tenantgate.policy.directory import Directory
 from tenantgate.policy.follower import Follower
 from tenantgate.policy.stores import open_store
-from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
@@ -68,6 +68,10 @@ class Engine:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
         self._directory = directory or _directory(config, self._parse)
 
+    def close(self) -> None:
+        """End the thread that looks for new versions. What engines share goes on: the follower, the audit's courier."""
+        self._directory.close()
+
     def _parse(self, tenant: str, raw: bytes) -> Tenant | Catalog:
         if tenant == CATALOG:
             return read_catalog(raw)
@@ -93,7 +97,7 @@ class Engine:
         if exchange.kept_values:
             decision.state[_KEPT_STATE] = exchange.kept_values
         if exchange.answered is not None:
-            # An engine that dies, or is late, between the decision and the answer must not leave a way to the provider.
+            # Without the answer, which is a call of its own, Kong must find nowhere to send the request.
             decision.target = None
         table = decision.table(max_request_body_size=self._config.max_request_body_mb << 20)
         host.call("ctx.shared.set", DECISION, table)
@@ -106,6 +110,7 @@ class Engine:
         exchange.shared.update(tenant.shared)
         if packed.method == "GET":
             self._list_models(exchange, tenant, packed)
+        exchange.shared[POLICY] = _refusals_policy(tenant)
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
         decision.model, decision.target = model, model.targets[0]
@@ -113,6 +118,7 @@ class Engine:
         decision.state[_MODEL_STATE] = model.qualified
         exchange.name_route(model.route_name)
         exchange.shared[_ROUTE] = model.route_name
+        exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
         if isinstance(request, ChatRequest) and request.model not in ("", decision.target.name):
             self._rename(exchange, request, decision)
         stages = tenant.stages(model)
@@ -221,6 +227,15 @@ class Engine:
         return None if model is None else (tenant, model)
 
 
+def _refusals_policy(tenant: Tenant) -> str:
+    """The settings by which a request is audited that gets no model: those of the first model with an audit log."""
+    for model in tenant.policy.models:
+        for stage in tenant.stages(model):
+            if (found := getattr(stage.service, "shared", {}).get(POLICY)) is not None:
+                return str(found)
+    return NO_AUDIT
+
+
 def _ended(host: Host, packed: PackedLog, model: ModelPolicy, *, complete: bool) -> Exchange:
     """The exchange of a request that was decided about."""
     made = Exchange(host, packed, shared=packed.shared, route_name=model.route_name, complete=complete)
@@ -261,17 +276,32 @@ def _phase(stage: Stage, exchange: Exchange) -> Callable[[], None]:
 
 # -- of the process --------------------------------------------------------------------------------------
 
-_followers: Final[Shared[Follower]] = Shared(1)
+_followers: Final[dict[Path, tuple[str, Follower]]] = {}
+"""By local copy the store that is followed. One at a time: a follower holds the copy's lock."""
+_followers_lock: Final = threading.Lock()
 
 
 def _directory(
     config: EngineConfig, parse: Callable[[str, bytes], Tenant | Catalog]
 ) -> Directory[Tenant | Catalog]:
     path = Path(config.policy_path)
-    if config.policy_store is not None:
-        name = "redis" if config.policy_store.startswith("redis") else "postgres"
-        store = open_store(config.policy_store, path=path, encryption_key=config.encryption_key)
-        _followers.get((config.policy_store, path), lambda: Follower(store, path, name=name)).start()
+    _follow(config.policy_store, path, config.encryption_key)
     made = Directory(path, parse, node=config.node)
     made.start()
     return made
+
+
+def _follow(url: str | None, path: Path, encryption_key: str) -> None:
+    """Follow the store into the local copy; an engine with other settings ends the follower of the one before."""
+    with _followers_lock:
+        before = _followers.get(path)
+        wanted = None if url is None else f"{url}\0{encryption_key}"
+        if before is not None and before[0] != wanted:
+            del _followers[path]
+            threading.Thread(target=before[1].stop, name="policy-follower-stop", daemon=True).start()
+        if url is None or wanted is None or path in _followers:
+            return
+        name = "redis" if url.startswith("redis") else "postgres"
+        follower = Follower(open_store(url, path=path, encryption_key=encryption_key), path, name=name)
+        _followers[path] = wanted, follower
+        follower.start()

@@ -3,9 +3,9 @@
 from typing import Final
 
 from tenantgate.llm.errors import Code, ErrorType, error_body
-from tenantgate.lua_files import script, where
+from tenantgate.lua_files import script
 
-__all__ = ["GUARD_CHECK", "HELD_REPLY_CHECK", "REPLY_GUARD_BODY", "REPLY_GUARD_CHECK"]
+__all__ = ["GUARD_CHECK", "REPLY_GUARD_BODY", "REPLY_GUARD_CHECK"]
 
 # Lua text in single quotes: the message holds none.
 _UNCHECKED: Final = error_body(
@@ -15,6 +15,4 @@ _UNCHECKED: Final = error_body(
 ).decode("ascii")
 GUARD_CHECK: Final = script("guard", "refuse_unchecked", UNCHECKED=_UNCHECKED)
 REPLY_GUARD_CHECK: Final = script("guard", "reply_head")
-HELD_REPLY_CHECK: Final = where("kong.ctx.shared.tenantgate_reply_held", REPLY_GUARD_CHECK)
-"""The same on a route for all tenants, where tenantgate-target notes whether the request's reply is held back."""
 REPLY_GUARD_BODY: Final = script("guard", "reply_body", UNCHECKED=_UNCHECKED)

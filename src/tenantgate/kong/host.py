@@ -104,7 +104,7 @@ class Host:
         config_keys: which entity of Kong's configuration runs: ``route_id``, ``service_id`` …
         route_name: the name of what the request is for, where one Kong route serves several; else "".
         pdk_calls: how many calls were made so far.
-        route_name: the route's logical name, where the engine runs the plugin's service.
+        recorded: what `record` gave last; None if it wasn't asked.
         served: whether Tenantgate's server runs the phase (else kong-pdk's).
     """
 
@@ -120,6 +120,7 @@ class Host:
         "config_keys",
         "pdk_calls",
         "phase",
+        "recorded",
         "route_name",
         "served",
     )
@@ -136,7 +137,7 @@ class Host:
         self.route_name = ""
         self.pdk_calls = 0
         self.answered: int | None = None
-        self.route_name = ""
+        self.recorded: Mapping[str, Any] | None = None
         self._tenant: Any = _UNSET
         self._credential: Any = _UNSET
         self._body: Any = _UNSET
@@ -364,7 +365,8 @@ class Host:
             raise PdkMisuseError("the record is complete in the log phase only")
         text = self.call("log.serialize")
         found = json.loads(text) if isinstance(text, str | bytes) else text
-        return found if isinstance(found, dict) else {}
+        self.recorded = found if isinstance(found, dict) else {}
+        return self.recorded
 
 
 def verdict_key(plugin: str) -> str:

@@ -49,6 +49,7 @@ class Code(enum.StrEnum):
     CONTENT_POLICY_VIOLATION = "content_policy_violation"
     REPLY_POLICY_VIOLATION = "reply_policy_violation"
     GUARD_UNAVAILABLE = "guard_unavailable"
+    CREDENTIAL_UNAVAILABLE = "credential_unavailable"
     ONLY_IF_CACHED = "only_if_cached"
     TENANTGATE_UNAVAILABLE = "tenantgate_unavailable"
 

@@ -26,6 +26,7 @@ __all__ = ["CHARACTERS_PER_TOKEN", "OnnxEmbedder", "OnnxLateReader", "OnnxPairRe
 # Few tokens are as long as this. A text longer than this per token counts as truncated without being read,
 # so that a text of megabytes costs no more than a long one.
 CHARACTERS_PER_TOKEN: Final = 32
+_A_PAIR: Final = 2
 _ENCODED: Final = 32  # texts and pairs whose tokens are remembered: those of the requests at work
 
 
@@ -89,9 +90,28 @@ class Tokens:
         limit = self.max_tokens * CHARACTERS_PER_TOKEN
         if any(len(text) > limit for text in texts):
             return True
-        encoded = [self.encode(text) for text in texts]
         most = self.max_tokens - (len(self._between) - 1) * (len(texts) - 1)
+        if len(texts) == _A_PAIR and (known := self._with_beginning(*texts, most)) is not None:
+            return known
+        encoded = [self.encode(text) for text in texts]
         return any(each.overflowing for each in encoded) or sum(len(each) for each in encoded) > most
+
+    def _with_beginning(self, text: str, other: str, most: int) -> bool | None:
+        """Whether a text and its own beginning have more than `most` tokens, where the text's tell; else None.
+
+        Up to the last space the beginning has the text's own tokens, since no token reaches over a space, and behind
+        that at most one for each letter.
+        """
+        rest = other[(space := other.rfind(" ")) + 1 :]
+        if not text.startswith(other) or not rest.isascii():
+            return None
+        encoded = self.encode(text)
+        if encoded.overflowing:
+            return True
+        least = len(encoded) + 2 + sum(0 < end <= space for _, end in encoded.offsets)
+        if least > most:
+            return True
+        return False if least + len(rest) + 1 <= most else None
 
 
 def sides(encoding: Any) -> list[int]:

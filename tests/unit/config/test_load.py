@@ -93,12 +93,6 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
             "unknown field",
         ),
         (
-            f"{TENANT}    rate_limit: {{per_second: 1}}\ngateway:\n  redis: {{cluster_nodes: [{{ip: a}}]}}",
-            7,
-            "gateway.redis.cluster_nodes",
-            "give gateway.rate_limiting a redis of its own, or policy: local",
-        ),
-        (
             f"{TENANT}gateway:\n  rate_limiting: {{policy: local, redis: {{host: a}}}}",
             6,
             "gateway.rate_limiting.redis",

@@ -120,7 +120,8 @@ def declared(text: str) -> Any:
     """The entities of a kong.yml, as the embedded gateway loads them."""
     environ = environment(text)
     external = {name: plugin.description()["Schema"] for name, plugin in plugins().items()}
-    config = declarative.load_text(placeholders.resolve(text, environ), external=external, environ=environ)
+    resolved = json.dumps(placeholders.resolve_tree(yaml.safe_load(text), environ))
+    config = declarative.load_text(resolved, external=external, environ=environ)
     Gateway(Loaded(conf=kong_conf.load(ROOT / "kong.conf"), config=config), KongLog())  # compiles the Lua
     return config
 

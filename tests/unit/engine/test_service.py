@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tenantgate.engine.config import EngineConfig
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST
+from tenantgate.engine.manifest import ENGINE
 from tenantgate.engine.service import Engine
+from tenantgate.kong import TenantPlugin
+from tenantgate.kong.instances import Instances
 from tenantgate.kong.phase import phase
 from tenantgate.kong.policy import PhasePolicy
 from tenantgate.kong.testing import FakeKong
@@ -24,6 +29,8 @@ from tenantgate.policy.core.records import (
     write_record,
 )
 from tenantgate.tenant import TenantId
+
+from support import until
 
 CONFIG = EngineConfig(policy_path="/nowhere/policy.sqlite", encryption_key="k" * 32)
 PATIENT = {"exemptions": False, "deadline_ms": 1500}
@@ -45,7 +52,7 @@ class Memory:
 class Plugin:
     """The engine as a plugin."""
 
-    policy = PhasePolicy()
+    policy = PhasePolicy(deadline_ms=60_000)  # the machine may be busy
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -256,8 +263,7 @@ def test_a_rule_that_blocks() -> None:
     assert kong.exit is not None
     assert kong.exit.json["error"]["code"] == "content_policy_violation"
     assert kong.methods() == ["ctx.shared.get", "ctx.shared.set", "response.exit"]
-    # Should the answer never come: without a target, Kong has nowhere to send the request.
-    assert "target" not in kong.shared[DECISION]
+    assert "target" not in kong.shared[DECISION], "the process may die before the answer"
     assert "tenantgate_tenant_guardrails" in kong.shared[DECISION]["shared"]
     clean = access(what, packed(ask()))
     assert clean.exit is None
@@ -303,6 +309,54 @@ def test_a_stage_that_fails_answers_as_its_policy_says(monkeypatch: pytest.Monke
     assert access(plugin(model(stages={"guardrails": alert})), packed(ask())).exit is None
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _loaded() -> None:
+    """Load the detectors, which takes longer than a deadline on a busy machine."""
+    what = plugin(model(stages={"guardrails": BLOCK}))
+    until(lambda: access(what, packed(ask())).shared, lambda shared: DECISION in shared, what="detectors")
+
+
+CARDS = {"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"], "target": "reply"}
+
+
+@pytest.mark.parametrize(
+    ("status", "mode", "said", "answer", "mark"),
+    [
+        (200, "block", "4111 1111 1111 1111", 400, None),
+        (200, "block", "nothing", None, "pass"),
+        (200, "mask", "4111 1111 1111 1111", 200, None),
+        (200, "alert", "4111 1111 1111 1111", None, "pass"),
+        (429, "block", "4111 1111 1111 1111", 429, None),
+        (429, "block", "nothing", None, "pass"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reply_that_is_held_back(
+    status: int, mode: str, said: str, answer: int | None, mark: str | None, stream: bool
+) -> None:
+    rules = {"rules": [{**CARDS, "mode": mode}], "exemptions": False}
+    what = plugin(model(stages={"response_guardrails": rules}, fail_closed=True, reply_guard=True))
+    kong = access(what, packed(ask(stream=stream)))
+    kong.status = status
+    if stream and status == 200:
+        kong.response_headers = {"Content-Type": "text/event-stream"}
+        pieces = [{"content": piece} for piece in said.split(" ")]
+        chunks = [{"id": "c", "choices": [{"index": 0, "delta": delta}]} for delta in pieces]
+        raw = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    else:
+        kong.response_headers = {"Content-Type": "application/json"}
+        message = {"role": "assistant", "content": said}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        made = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        raw = json.dumps(made if status == 200 else {"error": {"message": said}})
+    kong.answers["kong.service.response.get_raw_body"] = raw.encode()
+    kong.answers["kong.response.clear_header"] = None
+    kong.run(what, "response")
+    assert (None if kong.exit is None else kong.exit.status) == answer
+    assert kong.shared.get("tenantgate_reply_guard") == mark
+    assert kong.exit is None or b"1111" not in kong.exit.body
+
+
 def test_an_unknown_stage_is_no_policy() -> None:
     kong = access(plugin(model(stages={"sorcery": {}})), packed(ask()))
     assert DECISION not in kong.shared
@@ -322,3 +376,61 @@ def test_the_log_phase_gets_back_what_access_kept() -> None:
     }
     kong = FakeKong(shared={LOG: table}).run(what, "log")
     assert kong.methods() == ["ctx.shared.get"]
+
+
+class Loaded(TenantPlugin[EngineConfig], manifest=ENGINE):
+    """As plugins/tenantgate.py has it."""
+
+
+def running(name: str) -> int:
+    """How many threads have this name."""
+    return sum(thread.name == name for thread in threading.enumerate())
+
+
+def test_what_runs_in_the_background_runs_once_for_all_instances(tmp_path: Path) -> None:
+    instances = Instances("tenantgate", Loaded, default=PhasePolicy())
+    others = running("policy-directory"), running("policy-follower")
+
+    def more(directories: int, followers: int) -> None:
+        wanted = others[0] + directories, others[1] + followers
+        until(
+            lambda: (running("policy-directory"), running("policy-follower")), wanted.__eq__, what="threads"
+        )
+
+    def start(seq: int, **changes: Any) -> int:
+        config = {
+            "policy_path": str(tmp_path / "policy.sqlite"),
+            "policy_store": "redis://127.0.0.1:1/0",
+            "encryption_key": "k" * 32,
+            "__plugin_id": "the one of the service",
+            "__seq__": seq,
+            **changes,
+        }
+        number = instances.start({"Name": "tenantgate", "Config": json.dumps(config)})["Id"]
+        assert instances.get(number).plugin._service is not None  # as the first event does
+        return int(number)
+
+    first = start(1)
+    more(1, 1)
+    # Each worker of Kong after each POST /config; then it closes its one before.
+    second, third = start(2), start(3)
+    more(1, 1)
+    instances.close(first)
+    instances.close(second)
+    more(1, 1)
+    # A setting is another one.
+    changed = start(4, deadline_ms=1000)
+    more(2, 1)
+    instances.close(third)
+    more(1, 1)
+    # So is the store; the engine of the other one isn't closed yet.
+    moved = start(5, policy_store="redis://127.0.0.1:2/0")
+    more(2, 1)
+    instances.close(changed)
+    more(1, 1)
+    start(6, policy_store=None)
+    more(2, 0)
+    instances.close(moved)
+    more(1, 0)
+    instances.close_all()
+    more(0, 0)

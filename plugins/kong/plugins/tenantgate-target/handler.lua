@@ -94,9 +94,11 @@ local function apply(request, decision)
       shared[name] = value
     end
   end
-  shared.tenantgate_reply_held = decision.reply_guard ~= false -- then the engine's mark is asked for
-  if not shared.tenantgate_reply_held then
+  if decision.reply_guard == false then
     let_reply_through()
+  else
+    -- Rules that only alert let a reply pass where the engine can't check it; of others its mark is asked for.
+    shared.tenantgate_reply_held = decision.fail_closed ~= false
   end
 end
 

@@ -38,7 +38,7 @@ function M.remember(request, decision)
   if key then
     entries:set(key, {
       target = decision.target,
-      open = decision.fail_closed == false and decision.reply_guard == false,
+      open = decision.fail_closed == false,
     }, TTL_S)
   end
 end
