@@ -29,7 +29,6 @@ from tenantgate.guard.scripts import REPLY_GUARD_BODY, REPLY_GUARD_CHECK
 from support import ROOT
 
 KEY = "sk-provider-secret"
-HELD_REPLY_CHECK = where("kong.ctx.shared.tenantgate_reply_held", REPLY_GUARD_CHECK)
 SERVER = {
     "Protocol": "MsgPack:1",
     "Plugins": [

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
+from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
 from tenantgate.config.model import Gateway, Redis, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -258,9 +259,9 @@ def _fold_ascii(lower: str) -> Folded:
     space = codes == 32
     keep = np.ones(len(codes), bool)
     keep[1:] = ~(space[1:] & space[:-1])
+    letters = letters[keep].astype(np.float32)
     text = _SPACES.sub(b" ", plain).decode("ascii")
-    where = np.flatnonzero(keep)
-    return Folded.of(text, codes[keep], kinds[keep], where, letters[keep].astype(np.float32))
+    return Folded.of(text, codes[keep], kinds[keep], np.flatnonzero(keep), letters)
 
 
 class Lexicon:
