@@ -316,7 +316,7 @@ def _loaded() -> None:
     until(lambda: access(what, packed(ask())).shared, lambda shared: DECISION in shared, what="detectors")
 
 
-CARDS = {"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"], "target": "reply"}
+CARD_RULE = {"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"], "target": "reply"}
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ CARDS = {"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"],
 def test_a_reply_that_is_held_back(
     status: int, mode: str, said: str, answer: int | None, mark: str | None, stream: bool
 ) -> None:
-    rules = {"rules": [{**CARDS, "mode": mode}], "exemptions": False}
+    rules = {"rules": [{**CARD_RULE, "mode": mode}], "exemptions": False}
     what = plugin(model(stages={"response_guardrails": rules}, fail_closed=True, reply_guard=True))
     kong = access(what, packed(ask(stream=stream)))
     kong.status = status

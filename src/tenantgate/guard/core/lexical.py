@@ -259,9 +259,9 @@ def _fold_ascii(lower: str) -> Folded:
     space = codes == 32
     keep = np.ones(len(codes), bool)
     keep[1:] = ~(space[1:] & space[:-1])
-    letters = letters[keep].astype(np.float32)
     text = _SPACES.sub(b" ", plain).decode("ascii")
-    return Folded.of(text, codes[keep], kinds[keep], np.flatnonzero(keep), letters)
+    where = np.flatnonzero(keep)
+    return Folded.of(text, codes[keep], kinds[keep], where, letters[keep].astype(np.float32))
 
 
 class Lexicon:
