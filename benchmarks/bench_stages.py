@@ -101,10 +101,18 @@ def plugin(redis: RedisConfig, stages: Mapping[str, Mapping[str, Any]]) -> Plugi
     """An engine with one tenant and one model."""
     config = EngineConfig(policy_path="/nowhere/policy.sqlite", encryption_key="k" * 32, redis=redis)
     target = Target(
-        provider="openai", name="gpt-4o-mini", header_name="Authorization", credential="{vault://env/KEY}", bearer=True
+        provider="openai",
+        name="gpt-4o-mini",
+        header_name="Authorization",
+        credential="{vault://env/KEY}",
+        bearer=True,
     )
     model = ModelPolicy(
-        provider="openai", model="gpt-4o-mini", route_name="llm.openai.gpt-4o-mini.acme", targets=(target,), stages=stages
+        provider="openai",
+        model="gpt-4o-mini",
+        route_name="llm.openai.gpt-4o-mini.acme",
+        targets=(target,),
+        stages=stages,
     )
     tenants: dict[str, Any] = {}
     engine = Engine(config, directory=Memory(tenants))  # type: ignore[arg-type]
@@ -170,7 +178,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=60, help="requests of each length")
     args = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     print(
         f"commit {commit.stdout.strip() or '?'}, {platform.machine()}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}"
