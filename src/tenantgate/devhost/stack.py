@@ -232,6 +232,11 @@ class Stack(MockControl):
         return "embedded gateway (for development, not Kong)"
 
     @property
+    def tenants(self) -> Path:
+        """The tenants.yaml."""
+        return self._tenants
+
+    @property
     def file(self) -> TenantsFile:
         """The tenants."""
         return self._need().file

@@ -297,7 +297,7 @@ class PolicyStore(ABC):
 
 
 def least_number(store: PolicyStore) -> int:
-    """The least number of a new version that each node takes: above what nodes have, which a store may have lost."""
+    """The least number of a new version that each node takes: above all that nodes have (a store may have lost it)."""
     return 1 + max((a.version for a in store.acknowledgements()), default=0)
 
 
