@@ -314,7 +314,7 @@ def test_a_stage_that_fails_answers_as_its_policy_says(monkeypatch: pytest.Monke
 @pytest.fixture(scope="module", autouse=True)
 def _loaded() -> None:
     """Load the detectors, which takes longer than a deadline on a busy machine."""
-    what = plugin(model(stages={"guardrails": {"rules": [*BLOCK["rules"], *CARD_RULE["rules"]], **PATIENT}}))
+    what = plugin(model(stages={"guardrails": {"rules": [*BLOCK["rules"], *CARDS["rules"]], **PATIENT}}))
     until(lambda: access(what, packed(ask())).exit, lambda answer: answer is None, what="detectors")
 
 
