@@ -43,6 +43,8 @@ def table(result: Json) -> str:
     )
     rows = []
     control = result["configurations"].get(CONTROL)
+    # Kong's alone: a bare gateway has no engine that waits for work.
+    bare_cpu = control["cost"]["cpu_ms_per_request"]["gateway"] if control else 0.0
     for name, c in result["configurations"].items():
         passed, hit, cost, quality = c["latency"]["pass"], c["latency"]["hit"], c["cost"], c["quality"]
         rows.append(
@@ -63,7 +65,7 @@ def table(result: Json) -> str:
                 of(quality["attacks_blocked"]),
                 str(sum(c["errors"].values())),
                 f"{_cpu(c):.1f}",
-                f"{_cpu(c) / _cpu(control):.1f}" if control and _cpu(control) else "–",
+                f"{_cpu(c) / bare_cpu:.1f}" if bare_cpu else "–",
                 _share(c),
                 f"{sum(cost['pdk_calls_per_request'].values()):.1f}",
                 f"{cost['redis_per_request']['trips']:.1f}",
