@@ -150,10 +150,9 @@ class Attached(MockControl):
 
     def _file(self, route: str) -> dict[str, Any]:
         (text,) = kong_files(page_of(route))
-        text = placeholders.resolve(text, _ENVIRON)
         text = text.replace("/var/lib/tenantgate/audit", str(self.audit))
         text = text.replace("port: 6379", f"port: {self._redis.port}")
-        file: dict[str, Any] = yaml.safe_load(text)
+        file: dict[str, Any] = placeholders.resolve_tree(yaml.safe_load(text), _ENVIRON)
         (service,) = file["services"]
         _rename(service, route)
         for plugin in _plugins(service):
