@@ -2,7 +2,8 @@
 
     python benchmarks/bench_saturation.py [--kong BIN] [--rates 50 100 200 400] [--processes auto 1] [--out DIR]
 
-Unique prompts of 100 tokens to a tenant with all plugins, beside the bare route: first a closed loop of so many
+Unique prompts of 100 tokens to tenants with all plugins, beside the bare route and beside tenants of the same gateway
+that have no stage at all, which is what the way to the engine and back costs: first a closed loop of so many
 connections (requests a second, and as share of the bare route's), then an open loop at each rate (what a client waits,
 counted from when a request was due). The targets take turns, so that whatever else the machine does hits all alike.
 Processor time is that of all processes but the provider's and the client's, which share the machine. Prints tables,
@@ -35,6 +36,7 @@ _MOST: Final = 3000  # requests a second of a closed loop; one that could do mor
 _WARM_S: Final = 1.0
 _CLOSED: Final = 0.0
 _BARE: Final = "bare"
+_NO_STAGE: Final = "nothing"
 
 
 @dataclass
@@ -113,7 +115,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with contextlib.ExitStack() as exits:
         for processes in args.processes:
             print(f"starting a gateway whose engine has {processes} processes …", flush=True)
-            group = [replace(BARE, gateway=everything.gateway), everything]
+            nothing = Configuration(name=_NO_STAGE, title="the engine alone", gateway=everything.gateway)
+            group = [replace(BARE, gateway=everything.gateway), nothing, everything]
             site = exits.enter_context(
                 Site(
                     group,
@@ -126,6 +129,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 )
             )
             targets.setdefault(_BARE, (site, BARE))
+            targets.setdefault("no stage", (site, nothing))
             name = everything.name if len(args.processes) == 1 else f"{everything.name}, {processes}"
             targets[name] = (site, everything)
         asks = Asks()

@@ -25,12 +25,10 @@ from tenantgate.devhost.mock_provider import Behaviour, MockProvider
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import free_port
 from tenantgate.guard.scripts import REPLY_GUARD_BODY, REPLY_GUARD_CHECK
-from tenantgate.lua_files import where
 
 from support import ROOT
 
 KEY = "sk-provider-secret"
-HELD_REPLY_CHECK = where("kong.ctx.shared.tenantgate_reply_held", REPLY_GUARD_CHECK)
 SERVER = {
     "Protocol": "MsgPack:1",
     "Plugins": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,11 @@ class Gateway:
     def client(self, tenant: str, *, key_of: str | None = None) -> Client:
         url = self.stack.url(tenant=tenant, provider="mock", model=MODEL)
         return Client(url=url, key=self.stack.key(key_of or tenant), model=MODEL)
+
+    def endpoint(self, tenant: str, path: str = "/v1/chat/completions") -> Client:
+        """The tenant's client of the endpoint that all tenants share, or of another path."""
+        client = self.client(tenant)
+        return Client(urllib.parse.urljoin(client.url, path), client.key, client.model)
 
     def fresh(self, question: str = "What does part number {n} of the catalogue cost?") -> str:
         return question.replace("{n}", str(next(self.numbers)))

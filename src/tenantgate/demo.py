@@ -379,7 +379,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A whole gateway, real traffic, and what became of it.")
     parser.add_argument("--kong-bin", help="a real Kong 3.9 instead of the embedded host")
     args = parser.parse_args(argv)
-    print("starting Redis 8, a mock provider and the gateway …", flush=True)
+    print("starting Redis, a mock provider and the gateway …", flush=True)
     try:
         with tempfile.TemporaryDirectory(prefix="tenantgate-demo-") as state:
             site = Site(Path(state))

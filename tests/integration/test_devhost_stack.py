@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,14 +13,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from tenantgate import features
 from tenantgate.devhost import redis_server
 from tenantgate.devhost.processes import Child, command_pids, descendants
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.devhost.stack import Stack
 from tenantgate.errors import ConfigError, EdgeError
 
-from support import ROOT, until
+from support import until
 
 TENANTS = """
 version: 1
@@ -32,31 +30,14 @@ tenants:
     cache: {enabled: false}
 """
 
-# Stands for every plugin of ours: what a plugin does is tested elsewhere, and it starts at once.
-PLUGIN = """
-class Plugin:
-    def __init__(self, config):
-        self.config = config
-
-    def access(self, kong):
-        pass
-
-Schema = [{"word": {"type": "string", "description": "just a word here"}}]
-version = "0.1.0"
-priority = 794
-"""
+PLUGIN = "tenantgate"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("s")
-    plugins = made / "plugins"
-    shutil.copytree(ROOT / "plugins" / "kong", plugins / "kong")
-    for plugin in features.plugins():
-        (plugins / f"{plugin.name}.py").write_text(PLUGIN)
     (made / "tenants.yaml").write_text(TENANTS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TENANTGATE_PLUGINS", str(plugins))
         patch.delenv("DECK_ACME_KEY", raising=False)
         yield made
 
@@ -76,10 +57,6 @@ def alive(pids: list[int]) -> list[int]:
         check=False,
     )
     return [int(pid) for pid, stat in map(str.split, listed.stdout.splitlines()) if not stat.startswith("Z")]
-
-
-def plugin() -> str:
-    return features.plugins()[0].name
 
 
 def test_a_tenant_can_ask(stack: Stack) -> None:
@@ -119,17 +96,17 @@ def test_redis_can_die_and_come_back(stack: Stack) -> None:
 
 
 def test_a_killed_plugin_server_is_started_again(stack: Stack) -> None:
-    before = set(stack.pids(plugin()))
+    before = set(stack.pids(PLUGIN))
     assert before
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    until(lambda: set(stack.pids(plugin())) - before, bool, what="plugin server")
+    until(lambda: set(stack.pids(PLUGIN)) - before, bool, what="plugin server")
 
 
 def test_what_it_starts_it_ends(folder: Path) -> None:
     state = folder / "ends"
     with Stack(tenants=folder / "tenants.yaml", state_dir=state) as made:
-        for pid in made.pids(plugin())[:1]:
+        for pid in made.pids(PLUGIN)[:1]:
             os.kill(pid, signal.SIGSTOP)
         assert command_pids(os.getpid(), str(state))
     assert command_pids(os.getpid(), str(state)) == []

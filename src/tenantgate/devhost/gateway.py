@@ -42,6 +42,17 @@ from tenantgate.errors import ConfigError, TenantgateError
 __all__ = ["Gateway", "Loaded", "load", "main"]
 
 _FUNCTIONS: Final = ("pre-function", "post-function")
+_UNIQUE: Final = (
+    "Authorization",
+    "Content-Range",
+    "Expect",
+    "If-Match",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "If-Unmodified-Since",
+)
+"""Headers that nginx takes once (ngx_http_process_unique_header_line), those aside that aiohttp takes once, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +239,9 @@ class Gateway:
             await self._pipeline.refuse(x, client, 413)
             return client.response or web.Response(status=413)
         client = _Client(request)
+        if any(len(x.headers.getall(name, ())) > 1 for name in _UNIQUE):
+            await self._pipeline.refuse(x, client, 400)
+            return client.response or web.Response(status=400)
         # The request goes on by itself: when its client leaves, its log phase still has to run.
         task = asyncio.create_task(self._pipeline.run(x, client))
         try:

@@ -110,7 +110,8 @@ class Engine:
         exchange.shared.update(tenant.shared)
         if packed.method == "GET":
             self._list_models(exchange, tenant, packed)
-        exchange.shared[POLICY] = _refusals_policy(tenant)
+        if (audited := _audit_of_refusals(tenant)) is not None:
+            exchange.shared.update(audited[1].service.shared)
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
         decision.model, decision.target = model, model.targets[0]
@@ -211,11 +212,20 @@ class Engine:
             return
         found = self._after(packed)
         if found is None:
+            self._log_refused(host, packed)
             return
         tenant, model = found
         # The verdict of a reply's guard comes after the decision.
         exchange = _ended(host, packed, model, complete=not model.reply_guard)
         _run(exchange, tenant.stages(model))
+
+    def _log_refused(self, host: Host, packed: PackedLog) -> None:
+        """The end of a request that got no model: its line in the journal waits for the audit log's content."""
+        tenant = self._directory.get(packed.tenant)
+        audited = _audit_of_refusals(tenant) if isinstance(tenant, Tenant) else None
+        if audited is not None and packed.shared.get(POLICY) != NO_AUDIT:
+            model, stage = audited
+            _run(_ended(host, packed, model, complete=True), [stage])
 
     def _after(self, packed: PackedLog) -> tuple[Tenant, ModelPolicy] | None:
         """The tenant and the model of a request that was decided about."""
@@ -227,13 +237,13 @@ class Engine:
         return None if model is None else (tenant, model)
 
 
-def _refusals_policy(tenant: Tenant) -> str:
-    """The settings by which a request is audited that gets no model: those of the first model with an audit log."""
+def _audit_of_refusals(tenant: Tenant) -> tuple[ModelPolicy, Stage] | None:
+    """The audit stage of requests that get no model: that of the first model with an audit log."""
     for model in tenant.policy.models:
         for stage in tenant.stages(model):
-            if (found := getattr(stage.service, "shared", {}).get(POLICY)) is not None:
-                return str(found)
-    return NO_AUDIT
+            if POLICY in getattr(stage.service, "shared", {}):
+                return model, stage
+    return None
 
 
 def _ended(host: Host, packed: PackedLog, model: ModelPolicy, *, complete: bool) -> Exchange:

@@ -282,7 +282,22 @@ class RedisPolicyStore(PolicyStore):
         try:
             return self._nodes.ask(_HEAD, call)
         except (redis.RedisError, OSError) as error:
-            raise UnavailableError(f"policy store: Redis: {type(error).__name__}") from None
+            raise UnavailableError(f"policy store: Redis {_reason(error)}") from None
+
+
+_REASONS: Final[Mapping[type[Exception], str]] = {
+    redis.exceptions.AuthenticationError: "refuses the user name or the password",
+    redis.exceptions.NoPermissionError: "gives its user too few rights; `tenantgate redis check` says which",
+    redis.exceptions.OutOfMemoryError: "is full",
+    redis.exceptions.TimeoutError: "gives no answer in time",
+    redis.exceptions.ConnectionError: "can't be reached",
+}
+
+
+def _reason(error: Exception) -> str:
+    """By kind alone: Redis's messages may hold what the command was given."""
+    found = (text for kind, text in _REASONS.items() if isinstance(error, kind))
+    return next(found, f"refuses a command ({type(error).__name__})")
 
 
 def _index(fields: Mapping[bytes, bytes]) -> dict[str, bytes]:

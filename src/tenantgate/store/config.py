@@ -33,7 +33,7 @@ def cluster_problems(
 
 @config_class
 class RedisConfig:
-    """Where the data lies: Redis 6.2 or later, or a cluster of these."""
+    """Where the data lies: Redis 7 or later, or a cluster of these."""
 
     host: str = field("Host name or address of the Redis server.", default=LOCALHOST, len_min=1)
     port: int = field("Port of the Redis server.", default=PORT, between=(1, 65535))

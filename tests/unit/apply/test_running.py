@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from apply_rig import Fuse, MemoryDbless, MemoryStore, Time
+from apply_rig import Fuse, MemoryDbless, MemoryStore, Time, content_hash
 from tenantgate.apply.core.entities import from_tree
 from tenantgate.apply.running import Run, wait_for_nodes
 from tenantgate.config import load_text
@@ -144,3 +144,16 @@ def test_a_rollback_of_a_store_that_lost_versions_is_above_them() -> None:
     store.acknowledge("n1", "1", 7, 1000.0)
     assert roll_back(store, 1, expected=2, note=NOTE) == 8
     assert store.content() == {"a": b"1"}
+
+
+def test_records_that_the_store_has_lost_are_published_again() -> None:
+    store = MemoryStore()
+    one = run(store, MemoryDbless(Fuse()))
+    both = {"a": b"1", "b": b"2"}
+    one.apply(one.changes(both, wanted("a", "b")), lambda: NOTE)
+    del store.bodies[content_hash(b"2")]
+    changes = one.changes(both, wanted("a", "b"))
+    assert (changes.records, changes.damaged) == ({"b": b"2"}, {"b"})
+    one.apply(changes, lambda: NOTE)
+    assert store.content() == both
+    assert one.changes(both, wanted("a", "b")).empty

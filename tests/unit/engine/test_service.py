@@ -33,8 +33,8 @@ from tenantgate.tenant import TenantId
 from support import until
 
 CONFIG = EngineConfig(policy_path="/nowhere/policy.sqlite", encryption_key="k" * 32)
-PATIENT = {"exemptions": False, "deadline_ms": 1500}
-BLOCK = {"rules": [{"name": "secrets", "detector": "secrets", "mode": "block"}], **PATIENT}
+PATIENT: dict[str, Any] = {"exemptions": False, "deadline_ms": 1500}
+BLOCK: dict[str, Any] = {"rules": [{"name": "secrets", "detector": "secrets", "mode": "block"}], **PATIENT}
 
 
 class Memory:
@@ -270,7 +270,9 @@ def test_a_rule_that_blocks() -> None:
     assert clean.shared[DECISION]["fail_closed"] is True
 
 
-CARDS = {"rules": [{"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"], "mode": "block"}]}
+CARDS: dict[str, Any] = {
+    "rules": [{"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"], "mode": "block"}]
+}
 
 
 def events(*texts: str) -> bytes:
@@ -312,11 +314,11 @@ def test_a_stage_that_fails_answers_as_its_policy_says(monkeypatch: pytest.Monke
 @pytest.fixture(scope="module", autouse=True)
 def _loaded() -> None:
     """Load the detectors, which takes longer than a deadline on a busy machine."""
-    what = plugin(model(stages={"guardrails": BLOCK}))
-    until(lambda: access(what, packed(ask())).shared, lambda shared: DECISION in shared, what="detectors")
+    what = plugin(model(stages={"guardrails": {"rules": [*BLOCK["rules"], *CARDS["rules"]], **PATIENT}}))
+    until(lambda: access(what, packed(ask())).exit, lambda answer: answer is None, what="detectors")
 
 
-CARDS = {"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"], "target": "reply"}
+CARD_RULE = {"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"], "target": "reply"}
 
 
 @pytest.mark.parametrize(
@@ -334,7 +336,7 @@ CARDS = {"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"],
 def test_a_reply_that_is_held_back(
     status: int, mode: str, said: str, answer: int | None, mark: str | None, stream: bool
 ) -> None:
-    rules = {"rules": [{**CARDS, "mode": mode}], "exemptions": False}
+    rules = {"rules": [{**CARD_RULE, "mode": mode}], "exemptions": False}
     what = plugin(model(stages={"response_guardrails": rules}, fail_closed=True, reply_guard=True))
     kong = access(what, packed(ask(stream=stream)))
     kong.status = status
