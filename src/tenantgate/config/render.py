@@ -295,18 +295,15 @@ def _ai_proxy(max_request_body_mb: int) -> Json:
 
 
 def _consumer(tenant: Tenant) -> Json:
-    # Each key twice: as the header `apikey` has it, and as `Authorization` has it. key-auth compares the
-    # whole value, and an OpenAI SDK puts "Bearer " before its key.
     username = names.consumer_name(tenant.id)
     keys = [
         {
             # Of the placeholder's name, never of the key.
-            "id": names.entity_id("keyauth_credentials", f"{username}:{scheme}{key}"),
-            "key": f"{scheme}{key}",
+            "id": names.entity_id("keyauth_credentials", f"{username}:{key}"),
+            "key": key,
             "tags": [names.TAG],
         }
         for key in sorted(tenant.api_keys)
-        for scheme in ("", "Bearer ")
     ]
     return {
         "username": username,

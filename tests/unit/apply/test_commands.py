@@ -62,9 +62,9 @@ def test_apply_says_what_changes_and_brings_it_into_force(
     assert site.apply("-m", "a new tenant", text=MORE) == 0
     out = capsys.readouterr().out
     assert "globex: added" in out
-    assert "+ 1 consumer, 2 keys" in out
+    assert "+ 1 consumer, 1 key" in out
     assert "key-globex" not in out
-    assert site.keys() == {f"{s}key-{t}" for t in ("acme", "globex") for s in ("", "Bearer ")}
+    assert site.keys() == {f"key-{t}" for t in ("acme", "globex")}
     assert {"acme", "globex"} <= dict(site.store().records()).keys()
 
 

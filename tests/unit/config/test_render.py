@@ -91,7 +91,7 @@ def test_a_tenants_consumer() -> None:
     assert (consumer["username"], consumer["custom_id"]) == ("tenant_acme", "acme")
     # Each key as `apikey` has it, and as an OpenAI SDK sends it.
     key = '${{ env "DECK_ACME_API_KEY" }}'
-    assert [k["key"] for k in consumer["keyauth_credentials"]] == [key, f"Bearer {key}"]
+    assert [k["key"] for k in consumer["keyauth_credentials"]] == [key]
 
 
 def test_every_entity_has_our_tag_and_an_id_of_its_own_that_stays() -> None:

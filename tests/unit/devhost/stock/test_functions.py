@@ -31,15 +31,15 @@ def replied(status: int = 200, *headers: tuple[str, str], **more: object) -> Exc
 @pytest.mark.parametrize(
     ("value", "made"),
     [
-        ("Bearer k", "Bearer k"),
-        ("bearer k", "Bearer k"),
-        ("BEARER   k", "Bearer k"),
+        ("Bearer k", "k"),
+        ("bearer k", "k"),
+        ("BEARER   k", "k"),
         ("Basic k", "Basic k"),
         ("bearer k x", "bearer k x"),
         ("bearer", "bearer"),
     ],
 )
-def test_the_case_of_bearer_doesnt_count(value: str, made: str) -> None:
+def test_a_key_is_compared_without_its_scheme(value: str, made: str) -> None:
     code = Code(exchange([("Authorization", value)]), access=[scripts.ANY_BEARER])
     code.access()
     assert code.x.headers.getall("Authorization") == [made]
