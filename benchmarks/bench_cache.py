@@ -5,8 +5,7 @@
 
 PAIRS has ``a``, ``b``, ``same`` (1 or 0) a line, TRAFFIC ``text``, ``intent``. The replay and the latencies go
 through the plugin itself, with Kong played in this process and a real Redis, so they hold no time of Kong's own.
-Everything drawn is drawn from ``--seed``. Redis' vector sets draw levels of their own, so figures of the
-replay may differ by a hit or two between runs.
+Everything drawn is drawn from ``--seed``.
 """
 
 from __future__ import annotations

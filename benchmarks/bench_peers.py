@@ -84,7 +84,7 @@ def tenantgate(site: Site, configuration: Configuration) -> Gateway:
         about=json.dumps(dict(configuration.sections)),
         urls=tuple(u for u, _ in targets),
         headers=tuple(h for _, h in targets),
-        pids=lambda: [p for role in ("gateway", *configuration.plugins) for p in site.roles()[role]],
+        pids=lambda: [p for role in ("gateway", "engine", "audit worker") for p in site.roles()[role]],
     )
 
 

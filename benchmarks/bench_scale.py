@@ -2,11 +2,13 @@
 
     python benchmarks/bench_scale.py [--entries 1000 10000 100000] [--tenants 1 100 10000] [--million]
                                      [--bench reports/bench/bench.json] [--out reports/scale]
+    python benchmarks/bench_scale.py --kong-bin /path/to/kong [--tenants 1 100 1000 10000]
 
-Entries are stored by the product's own script, two to a bucket, and looked up by its own store. Prints tables, writes
-scale.json and scale.html. With a result of `tenantgate bench` it also says what 10,000 requests a second would take,
-from the processor time that was measured. Gates are counts: what was stored is found, and a tenant's keys lie on one
-node of the cluster.
+With `--kong-bin` the same of a whole gateway on a real Kong instead: start, memory, lookups, and changes under load
+(`scale_gateway.py`). Entries are stored by the product's own script, two to a bucket, and looked up by its own store.
+Prints tables, writes scale.json and scale.html. With a result of `tenantgate bench` it also says what 10,000 requests a
+second would take, from the processor time that was measured. Gates are counts: what was stored is found, a tenant's
+keys lie on one node of the cluster, and no request fails.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any, Final
 
 import numpy as np
 import redis
+import scale_gateway
 
 from tenantgate.bench import page, plots, running, stats
 from tenantgate.bench.report import plain_table
@@ -424,6 +427,21 @@ def html_page(result: dict[str, Any]) -> str:
     return page.shell("Tenantgate: scale", body)
 
 
+def gateways(args: argparse.Namespace) -> int:
+    """A gateway of each size."""
+    sizes = []
+    for tenants in args.tenants:
+        say(f"a gateway of {tenants:,} tenants …")
+        sizes.append(scale_gateway.measure(tenants, args.kong_bin, workers=args.workers, say=say))
+        print(plain_table(scale_gateway.HEAD, [scale_gateway.row(size) for size in sizes]), flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "gateways.json").write_text(json.dumps([asdict(size) for size in sizes], indent=1))
+    failed = [line for size in sizes for line in scale_gateway.gates(size)]
+    for line in failed:
+        print(f"FAILED: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -437,7 +455,11 @@ def main() -> int:
     parser.add_argument("--no-cluster", action="store_true")
     parser.add_argument("--bench", type=Path, help="a result of `tenantgate bench`, to reckon with")
     parser.add_argument("--out", type=Path, default=Path("reports/scale"))
+    parser.add_argument("--kong-bin", type=Path, help="measure a gateway on this Kong instead")
+    parser.add_argument("--workers", type=int, default=2, help="of Kong (default: %(default)s)")
     args = parser.parse_args()
+    if args.kong_bin is not None:
+        return gateways(args)
     result = run(args)
     print()
     print(plain_table(_HEAD, rows(result)))

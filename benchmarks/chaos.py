@@ -1,7 +1,8 @@
 """Whether a fault of ours fails a request or lets one through: ``chaos.py [--seconds S] [--seed N] [--kong-bin KONG]``.
 
-Two tenants with all plugins ask all the while: one whose guards only note, one whose guards block. Meanwhile plugin
-servers and their watchdogs are killed, ended and stopped in turn, and Redis is killed and started again. Gates: of the
+Two tenants with all stages ask all the while: one whose guards only note, one whose guards block. Meanwhile the
+engine's processes, their watchdog and the audit worker are killed, ended and stopped in turn, and Redis is killed and
+started again. Gates: of the
 first tenant every request is answered 200. Of the second each is 200, 400 or 503, and no attack is 200.
 """
 
@@ -20,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from tenantgate import features
+from tenantgate.devhost.processes import command_pids
 from tenantgate.devhost.stack import Stack
 
 TENANTS: Final = """
@@ -42,6 +43,8 @@ tenants:
     response_guardrails: {rules: [{name: secrets, detector: secrets, mode: block}]}
 """
 _REDIS: Final = "redis"
+_ENGINE: Final = "tenantgate.py"
+_AUDIT_WORKER: Final = "tenantgate.audit.worker"
 _SIGNALS: Final = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
 _LANES: Final = 4
 _EVERY_S: Final = 0.02
@@ -89,14 +92,14 @@ class Traffic:
 
 def strike(stack: Stack, rng: random.Random) -> str:
     """Do one thing to one part, and undo it after a moment where it needs undoing; what it was."""
-    part = rng.choice([*(p.name for p in features.plugins()), _REDIS])
+    part = rng.choice((_ENGINE, _ENGINE, _AUDIT_WORKER, _REDIS))
     if part == _REDIS:
         stack.kill_redis()
         time.sleep(2 * rng.random())
         stack.start_redis()
         return "redis killed"
     number = rng.choice(_SIGNALS)
-    pids = stack.pids(part)
+    pids = command_pids(stack.gateway_pid, part)
     if pids and rng.random() < 0.5:
         pids = [rng.choice(pids)]
     _send(pids, number)

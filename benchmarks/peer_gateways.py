@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tenantgate.bench.sites import MODEL
+from tenantgate.bench.configurations import MODEL
 from tenantgate.devhost.processes import Child, descendants, wait_for
 from tenantgate.devhost.redis_server import RedisServer, free_port
 

@@ -1,12 +1,12 @@
-"""An hour in miniature: a million events through the plugin servers, and whether anything grows that shouldn't.
+"""An hour in miniature: a million events through the engine, and whether anything grows that shouldn't.
 
-    python benchmarks/soak.py [--events 1000000] [--lanes 4] [--plugins NAME ...] [--out reports/soak]
+    python benchmarks/soak.py [--events 1000000] [--lanes 4] [--out reports/soak]
 
-Each plugin's server is started as Kong starts it, with the configuration that is rendered for a route with all of them,
-and driven over its socket by a client that plays Kong: access, response and log phases of requests of twenty tenants,
-most of them asked before, some new. While they run, memory, threads, open files and Redis's keys are read. Gates: no
-event fails, and threads, files and keys don't grow over the last two thirds; memory not by more than a tenth (from
-200,000 events on). The machine is busy all the time, so some phases end late; they are counted, not gated.
+The engine is started as Kong starts it, with tenants that have all its stages, and driven over its socket by a client
+that plays Kong: access, response and log phases of requests of twenty tenants, most of them asked before, some new.
+While they run, memory, threads, open files and Redis's keys are read. Gates: no event fails, and threads, files and
+keys don't grow over the last two thirds; memory not by more than a tenth (from 200,000 events on). The machine is
+busy all the time, so some phases end late; they are counted, not gated.
 """
 
 from __future__ import annotations
@@ -28,26 +28,27 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
-import yaml
 
 from tenantgate import paths
 from tenantgate.bench import configurations, counters, page, plots, procs, running, workload
-from tenantgate.bench.configurations import Configuration
+from tenantgate.bench.configurations import MODEL, Configuration
 from tenantgate.bench.report import plain_table
+from tenantgate.bench.sites import ENGINE
 from tenantgate.devhost.mock_shapes import Reply, openai
 from tenantgate.devhost.processes import Child, descendants, wait_for
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.devhost.rendering import Surroundings, render
+from tenantgate.engine.core.tables import DECISION, LOG, REQUEST
 from tenantgate.kong.testing import KongClient, KongError
 
 _FOLDER: Final = Path(__file__).parent / "configurations"
+_NAME: Final = "soak"
 _TENANTS: Final = 20
 _ASKED: Final = 4000
 """Different requests; with them the cache is full, so that storing and making room go on."""
 _SAMPLES: Final = 60
 _MOST_ENTRIES: Final = 100
 _GROWN: Final = 1.10
-_PHASES: Final = ("access", "response", "log")
 _START_S: Final = 60.0
 _TRIES: Final = 3
 _ENOUGH: Final = 200_000
@@ -55,11 +56,10 @@ _ENOUGH: Final = 200_000
 
 @dataclass
 class Server:
-    """One plugin's server and what was seen of it."""
+    """The engine and what was seen of it."""
 
     name: str
     config: Mapping[str, Any]
-    phases: tuple[str, ...]
     child: Child
     socket: Path
     done: int = 0
@@ -74,7 +74,8 @@ class Requests:
     def __init__(self) -> None:
         asks = workload.make(_ASKED, seed=21, tenants=_TENANTS, gap=100)
         self._asks = [
-            (f"tenant-{a.tenant}", a.body().encode(), openai(Reply(a.question, "mock-small"))) for a in asks
+            (f"{_NAME}-{a.tenant}", a.body(model=MODEL).encode(), openai(Reply(a.question, MODEL)))
+            for a in asks
         ]
         self._rng = random.Random(22)
         self._numbers = itertools.count()
@@ -110,29 +111,56 @@ def record(number: int, tenant: str, reply: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def answers(number: int, tenant: str, body: bytes, reply: Mapping[str, Any]) -> dict[str, Any]:
-    """Kong's answers to PDK calls of one request."""
-    shared: dict[str, Any] = {}
-    headers = {
-        "host": ["localhost"],
-        "content-type": ["application/json"],
-        "x-request-id": [f"{number:032x}"],
-    }
-    plain = {name: values[0] for name, values in headers.items()}
-    return {
-        "kong.client.get_consumer": {"id": "c-1", "custom_id": tenant},
-        "kong.request.get_raw_body": body,
-        "kong.request.get_headers": headers,
-        "kong.request.get_header": lambda name, *_: plain.get(name.lower()),
-        "kong.response.get_headers": {"content-type": ["application/json"]},
-        "kong.response.get_status": 200,
-        "kong.service.response.get_raw_body": json.dumps(reply).encode(),
-        "kong.service.response.get_status": 200,
-        "kong.ctx.shared.get": lambda key, *_: shared.get(key),
-        "kong.ctx.shared.set": lambda key, value, *_: shared.update({key: value}),
-        "kong.nginx.get_var": f"{number:032x}",
-        "kong.log.serialize": lambda *_: json.dumps(record(number, tenant, reply)),
-    }
+class Request:
+    """One request, as the Lua plugins around the engine and Kong itself tell of it."""
+
+    def __init__(self, number: int, tenant: str, body: bytes, reply: Mapping[str, Any]) -> None:
+        identifier = f"{number:032x}"
+        headers = {"host": "localhost", "content-type": "application/json", "x-request-id": identifier}
+        self._packed = {
+            "tenant": tenant,
+            "credential": f"key of {tenant}",
+            "id": identifier,
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "captures": {},
+            "headers": headers,
+            "body": body,
+        }
+        self._shared: dict[str, Any] = {REQUEST: self._packed}
+        self.answers: dict[str, Any] = {
+            "kong.request.get_headers": {name: [value] for name, value in headers.items()},
+            "kong.request.get_raw_body": body,
+            "kong.client.get_consumer": {"id": "c-1", "custom_id": tenant},
+            "kong.response.get_headers": {"content-type": ["application/json"]},
+            "kong.response.get_status": 200,
+            "kong.response.get_source": "service",
+            "kong.service.response.get_raw_body": json.dumps(reply).encode(),
+            "kong.service.response.get_status": 200,
+            "kong.ctx.shared.get": lambda key, *_: self._shared.get(key),
+            "kong.ctx.shared.set": lambda key, value, *_: self._shared.update({key: value}),
+            "kong.nginx.get_var": identifier,
+            "kong.log.serialize": lambda *_: json.dumps(record(number, tenant, reply)),
+        }
+
+    def phases(self) -> Iterator[str]:
+        """The phases that Kong runs, each once the one before is over."""
+        yield "access"
+        decision = self._shared.get(DECISION) or {}
+        passed = "target" in decision
+        if passed and decision.get("reply_guard"):
+            yield "response"
+        kept = {k: self._packed[k] for k in ("tenant", "credential", "id")}
+        self._shared[LOG] = {
+            "request": {**kept, "body": self._packed["body"] if decision.get("keep_body") else None},
+            "state": decision.get("state"),
+            "shared": decision.get("shared"),
+            "finish_reason": "stop",
+            "source": "service" if passed else "exit",
+            "status": 200,
+            "decided": bool(decision),
+        }
+        yield "log"
 
 
 def drive(server: Server, requests: Requests, events: int, stop: threading.Event) -> None:
@@ -150,14 +178,14 @@ class _ReplacedError(Exception):
 def _drive(
     kong: KongClient, instance: int, server: Server, requests: Requests, *, events: int, stop: threading.Event
 ) -> None:
-    journal = server.config.get("pipeline", {}).get("journal")
+    journal = (server.config.get("audit") or {}).get("journal")
     while not stop.is_set():
         number, tenant, body, reply = requests.next()
-        pdk = answers(number, tenant, body, reply)
-        for phase in server.phases:
+        asked = Request(number, tenant, body, reply)
+        for phase in asked.phases():
             failure = ""
             try:
-                kong.handle_event(instance, phase, pdk)
+                kong.handle_event(instance, phase, asked.answers)
             except (KongError, OSError, AssertionError) as error:
                 failure = f"{phase}: {type(error).__name__}"
             with server.lock:
@@ -174,12 +202,10 @@ def _drive(
 
 
 @contextlib.contextmanager
-def servers(
-    configuration: Configuration, folder: Path, port: int, only: Sequence[str]
-) -> Iterator[list[Server]]:
-    """The plugins' servers, started as Kong does."""
+def engine(configuration: Configuration, folder: Path, port: int) -> Iterator[Server]:
+    """The engine, started as Kong does."""
     tenants = folder / "tenants.yaml"
-    tenants.write_text(configurations.tenants_yaml([configuration], 1))
+    tenants.write_text(configurations.tenants_yaml([configuration], _TENANTS))
     rendered = render(
         tenants,
         Surroundings(
@@ -194,37 +220,22 @@ def servers(
             extra={},
         ),
     )
-    tree = yaml.safe_load(rendered.kong_yml.read_text())
-    plugins = {p["name"]: p["config"] for p in tree["services"][0]["routes"][0]["plugins"]}
-    started: list[Server] = []
-    with contextlib.ExitStack() as exits:
-        for name in configuration.plugins:
-            if only and name not in only:
-                continue
-            config = _resolved(plugins[name], rendered.environ)
-            at = folder / f"{name}.socket"
-            child = Child(
-                name,
-                [
-                    sys.executable,
-                    "-m",
-                    "tenantgate.kong.launcher",
-                    "--plugin",
-                    str(paths.plugin_file(name)),
-                    "--socket",
-                    str(at),
-                    "--log-level",
-                    "error",
-                ],
-                log=folder / f"{name}.log",
-                environ=rendered.environ,
-            )
-            exits.callback(child.stop)
-            metrics = at.with_name(f"{name}.metrics.socket")
-            wait_for(partial(_ready, metrics), child, what=name, timeout_s=_START_S)
-            known = [p for p in _PHASES if f"def {p}(" in paths.plugin_file(name).read_text()]
-            started.append(Server(name, config, tuple(known), child, at))
-        yield started
+    tree = json.loads(rendered.kong_config.read_text())
+    plugins = {p["name"]: p["config"] for p in tree["services"][0]["plugins"]}
+    at = folder / f"{ENGINE}.socket"
+    command = ["--plugin", str(paths.plugin_file(ENGINE)), "--socket", str(at), "--log-level", "error"]
+    child = Child(
+        ENGINE,
+        [sys.executable, "-m", "tenantgate.kong.launcher", *command],
+        log=folder / f"{ENGINE}.log",
+        environ=rendered.environ,
+    )
+    try:
+        metrics = at.with_name(f"{ENGINE}.metrics.socket")
+        wait_for(partial(_ready, metrics), child, what=ENGINE, timeout_s=_START_S)
+        yield Server(ENGINE, _resolved(plugins[ENGINE], rendered.environ), child, at)
+    finally:
+        child.stop()
 
 
 def _resolved(value: Any, environ: Mapping[str, str]) -> Any:
@@ -293,12 +304,12 @@ def gates(result: Mapping[str, Any]) -> list[str]:
 
 
 def soak(args: argparse.Namespace) -> dict[str, Any]:
-    """Run all plugins' events at once."""
+    """Run the events."""
     found, _ = configurations.read(_FOLDER)
     sections: dict[str, Any] = {s: v for c in found if len(c.sections) == 1 for s, v in c.sections.items()}
     sections["cache"] = {**sections["cache"], "max_entries": _MOST_ENTRIES, "cache_ttl": 120}
     gateway: dict[str, Any] = {k: v for c in found for k, v in c.gateway.items()}
-    configuration = Configuration(name="soak", title="all", sections=sections, gateway=gateway)
+    configuration = Configuration(name=_NAME, title="all", sections=sections, gateway=gateway)
     result: dict[str, Any] = {
         "about": running.about(running.Settings()),
         "events": args.events,
@@ -310,7 +321,7 @@ def soak(args: argparse.Namespace) -> dict[str, Any]:
         server.start()
         exits.callback(server.stop)
         client: Any = redis.Redis(port=server.port)
-        started = exits.enter_context(servers(configuration, folder, server.port, args.plugins))
+        started = [exits.enter_context(engine(configuration, folder, server.port))]
         began = time.monotonic()
         _drive_all(started, client, args)
         result["seconds"] = round(time.monotonic() - began, 1)
@@ -425,10 +436,7 @@ def main() -> int:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--events", type=int, default=1_000_000, help="in all (default: %(default)s)")
-    parser.add_argument(
-        "--lanes", type=int, default=4, help="events in flight at each server (default: %(default)s)"
-    )
-    parser.add_argument("--plugins", nargs="*", default=[], help="only these")
+    parser.add_argument("--lanes", type=int, default=4, help="events in flight (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("reports/soak"))
     args = parser.parse_args()
     result = soak(args)

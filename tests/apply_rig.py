@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from tenantgate.apply.core.entities import Entity, State, from_tree, state_of, to_tree
-from tenantgate.apply.core.plan import Plan, admitted_tree
+from tenantgate.apply.core.plan import Plan
 from tenantgate.apply.running import Clock
 from tenantgate.apply.targets import Target
 from tenantgate.errors import EdgeError
@@ -57,14 +57,12 @@ class MemoryKong(Target):
     def read(self) -> State:
         return dict(self.entities)
 
-    def admit(self, plan: Plan) -> None:
+    def settle(self, plan: Plan) -> None:
+        for entity in plan.settle:
+            self._put(entity)
         for entity in plan.freed:
             self._delete(entity)
         for entity in plan.admit:
-            self._put(entity)
-
-    def settle(self, plan: Plan) -> None:
-        for entity in plan.settle:
             self._put(entity)
 
     def withdraw(self, plan: Plan) -> None:
@@ -122,10 +120,6 @@ class MemoryDbless(Target):
         keys = [e.fields["key"] for e in found if e.kind == "keyauth_credentials"]
         assert len(set(keys)) == len(keys), "a key opens for one tenant"
         return state_of(found)
-
-    def admit(self, plan: Plan) -> None:
-        if plan.admit:
-            self._take(admitted_tree(self.tree, plan), "admit")
 
     def settle(self, plan: Plan) -> None:
         if self.due(plan):

@@ -153,7 +153,6 @@ def tree(mock: int) -> dict[str, Any]:
                 "config": {"allowed_payload_size": 1, "size_unit": "kilobytes"},
             },
         ),
-        route("limit", {"name": "rate-limiting", "config": {"year": 2, "limit_by": "ip"}}),
     ]
     upstream = f"http://127.0.0.1:{mock}"
     return {

@@ -18,18 +18,17 @@ import yaml
 from aiohttp import web
 
 from devhost_rig import PluginServer
+from tenantgate.config import scripts
 from tenantgate.devhost import gateway, readiness
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.mock_provider import Behaviour, MockProvider
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import free_port
 from tenantgate.guard.scripts import REPLY_GUARD_BODY, REPLY_GUARD_CHECK
-from tenantgate.lua_files import where
 
 from support import ROOT
 
 KEY = "sk-provider-secret"
-HELD_REPLY_CHECK = where("kong.ctx.shared.tenantgate_reply_held", REPLY_GUARD_CHECK)
 SERVER = {
     "Protocol": "MsgPack:1",
     "Plugins": [
@@ -61,7 +60,11 @@ def tree() -> dict[str, Any]:
             model={"provider": "openai", "name": "none", "options": nowhere},
             logging={"log_statistics": True, "log_payloads": True},
         ),
-        plugin("post-function", header_filter=[HELD_REPLY_CHECK], body_filter=[REPLY_GUARD_BODY]),
+        plugin(
+            "post-function",
+            header_filter=[scripts.where_held(REPLY_GUARD_CHECK)],
+            body_filter=[scripts.where_held(REPLY_GUARD_BODY)],
+        ),
     ]
     key_auth = plugin("key-auth", key_names=["apikey"], hide_credentials=True)
     shared = {"methods": ["POST"], "strip_path": True, "response_buffering": False}

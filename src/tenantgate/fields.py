@@ -319,7 +319,8 @@ def _scalar(value: Any, hint: Any, spec: FieldSpec, where: str) -> Any:
     _lengths(value, spec, where, "characters")
     if spec.referenceable and value.startswith(("{vault://", "${{")):
         return value  # what stands there is known only where it is resolved
-    if spec.match and not re.search(spec.match, value):
+    # `$` also fits before a line end that is the last character; `fullmatch` takes no text with one.
+    if spec.match and not re.fullmatch(f"(?:{spec.match})", value):
         raise ConfigError(f"{where}: {shown} does not match {spec.match}")
     return value
 

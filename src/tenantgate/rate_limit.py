@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Final
 
 from tenantgate.fields import COUNT_MAX, config_class, field
 
-__all__ = ["PERIODS", "RateLimit"]
-
-PERIODS: Final = ("per_second", "per_minute", "per_hour", "per_day")
-"""The fields of a `RateLimit`, the shortest period first."""
+__all__ = ["RateLimit"]
 
 
 @config_class
@@ -23,11 +19,21 @@ class RateLimit:
     per_hour: int | None = field("Requests per hour.", default=None, between=(1, COUNT_MAX))
     per_day: int | None = field("Requests per day.", default=None, between=(1, COUNT_MAX))
 
+    @property
+    def periods(self) -> dict[str, int]:
+        """The periods that are given, by their fields' names, the shortest first."""
+        every = {
+            "per_second": self.per_second,
+            "per_minute": self.per_minute,
+            "per_hour": self.per_hour,
+            "per_day": self.per_day,
+        }
+        return {name: most for name, most in every.items() if most is not None}
+
     def problems(self) -> Iterator[tuple[str, str]]:
-        """One period at least, and no shorter one above a longer one, as Kong's rate-limiting has it."""
-        given = [(name, value) for name in PERIODS if (value := getattr(self, name)) is not None]
-        if not given:
-            yield "", f"needs one of {', '.join(PERIODS)}"
-        for (short, few), (long, many) in itertools.pairwise(given):
+        """One period at least, and no shorter one above a longer one, which it would never reach."""
+        if not self.periods:
+            yield "", "needs one of per_second, per_minute, per_hour, per_day"
+        for (short, few), (long, many) in itertools.pairwise(self.periods.items()):
             if few > many:
                 yield long, f"{many} is less than {short} ({few}); it can't be"

@@ -24,4 +24,9 @@ def test_every_answer_of_the_demo_is_as_announced(
     assert len(sent) == 2
     assert sent[1] < sent[0]
     assert re.search(r'"prompt": "Thank \[EMAIL_ADDRESS_\d\] for her help"', out)
-    assert "what happened, by tenant" in out
+    assert "what happened so far, by tenant" in out
+    assert "GET /v1/models: fast, mock-small\n" in out
+    assert "injection alert → block" in out
+    assert "umbrella: added, 1 model, alias fast" in out
+    assert "x-ratelimit-remaining-minute: 0" in out
+    assert "retry-after: " in out

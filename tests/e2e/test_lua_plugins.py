@@ -344,6 +344,23 @@ def test_models_by_path_have_last_decisions_too(world: EngineWorld) -> None:
     assert world.send(chat(model=None), path)[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/llm/openai/gpt%2D4o/chat/completions", 200),
+        ("/v1/llm/%6Fpenai/gpt-4o/chat/completions", 200),
+        ("/v1/llm/openai/gpt%252D4o/chat/completions", 503),
+        ("/v1/llm/openai/gpt-4o%2Fchat/chat/completions", 503),
+        ("/v1/chat/completions", 503),
+    ],
+)
+def test_a_last_decision_is_of_what_the_path_names(world: EngineWorld, path: str, status: int) -> None:
+    world.decision = world.decide()
+    assert world.send(chat(model=None), "/v1/llm/openai/gpt-4o/chat/completions")[0] == 200
+    world.decision = None
+    assert world.send(chat(model=None), path)[0] == status
+
+
 def test_what_isnt_a_decision(world: EngineWorld) -> None:
     for made in ("text", [], {"target": "text"}, {"state": {"a": 1}}):
         world.decision = made  # type: ignore[assignment]

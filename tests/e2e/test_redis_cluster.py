@@ -28,7 +28,7 @@ QUESTION, ALIKE = "How do I reset my online banking password?", "How can I reset
 FILE = """
 version: 1
 gateway:
-  redis: {{plugin_timeout_ms: 500, cluster_nodes: [{nodes}]}}
+  redis: {{plugin_timeout_ms: 500, timeout_ms: 500, cluster_nodes: [{nodes}]}}
   audit:
     node: {node}
     spool: redis

@@ -84,13 +84,6 @@ def test_refusals_have_kongs_form(
     assert "via" not in names
 
 
-def test_a_limit_is_counted_and_told(world: World) -> None:
-    got = [world.send("/limit/_mock/ready") for _ in range(3)]
-    assert [(s, h["x-ratelimit-remaining-year"]) for s, h, _ in got][1:] == [(405, "0"), (429, "0")]
-    assert json.loads(got[-1][2])["message"] == "API rate limit exceeded"
-    assert got[-1][1]["retry-after"] == got[-1][1]["ratelimit-reset"]
-
-
 @pytest.mark.parametrize(
     ("body", "path", "message"),
     [

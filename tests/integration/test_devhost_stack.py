@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,14 +13,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from tenantgate import features
 from tenantgate.devhost import redis_server
 from tenantgate.devhost.processes import Child, command_pids, descendants
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.devhost.stack import Stack
 from tenantgate.errors import ConfigError, EdgeError
 
-from support import ROOT, until
+from support import until
 
 TENANTS = """
 version: 1
@@ -32,31 +30,14 @@ tenants:
     cache: {enabled: false}
 """
 
-# Stands for every plugin of ours: what a plugin does is tested elsewhere, and it starts at once.
-PLUGIN = """
-class Plugin:
-    def __init__(self, config):
-        self.config = config
-
-    def access(self, kong):
-        pass
-
-Schema = [{"word": {"type": "string", "description": "just a word here"}}]
-version = "0.1.0"
-priority = 794
-"""
+PLUGIN = "tenantgate"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("s")
-    plugins = made / "plugins"
-    shutil.copytree(ROOT / "plugins" / "kong", plugins / "kong")
-    for plugin in features.plugins():
-        (plugins / f"{plugin.name}.py").write_text(PLUGIN)
     (made / "tenants.yaml").write_text(TENANTS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TENANTGATE_PLUGINS", str(plugins))
         patch.delenv("DECK_ACME_KEY", raising=False)
         yield made
 
@@ -78,10 +59,6 @@ def alive(pids: list[int]) -> list[int]:
     return [int(pid) for pid, stat in map(str.split, listed.stdout.splitlines()) if not stat.startswith("Z")]
 
 
-def plugin() -> str:
-    return features.plugins()[0].name
-
-
 def test_a_tenant_can_ask(stack: Stack) -> None:
     for stream in (False, True):
         got = stack.client("acme", provider="mock", model="small").chat("What is nine?", stream=stream)
@@ -92,7 +69,7 @@ def test_a_tenant_can_ask(stack: Stack) -> None:
 
 def test_made_up_secrets_are_for_their_owner_and_in_no_log(stack: Stack, folder: Path) -> None:
     assert "DECK_ACME_KEY" in stack.made_up
-    for path in (stack.secrets_file, folder / "state" / "kong.yml"):
+    for path in (stack.secrets_file, folder / "state" / "kong.json"):
         assert path.stat().st_mode & 0o077 == 0
     for log in stack.logs():
         assert stack.key("acme") not in log.read_text(errors="replace")
@@ -119,17 +96,17 @@ def test_redis_can_die_and_come_back(stack: Stack) -> None:
 
 
 def test_a_killed_plugin_server_is_started_again(stack: Stack) -> None:
-    before = set(stack.pids(plugin()))
+    before = set(stack.pids(PLUGIN))
     assert before
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    until(lambda: set(stack.pids(plugin())) - before, bool, what="plugin server")
+    until(lambda: set(stack.pids(PLUGIN)) - before, bool, what="plugin server")
 
 
 def test_what_it_starts_it_ends(folder: Path) -> None:
     state = folder / "ends"
     with Stack(tenants=folder / "tenants.yaml", state_dir=state) as made:
-        for pid in made.pids(plugin())[:1]:
+        for pid in made.pids(PLUGIN)[:1]:
             os.kill(pid, signal.SIGSTOP)
         assert command_pids(os.getpid(), str(state))
     assert command_pids(os.getpid(), str(state)) == []
@@ -202,12 +179,28 @@ def test_nothing_outlives_a_stack_that_is_killed(folder: Path) -> None:
 # -- parts
 
 
-def test_a_redis_without_vector_sets_is_named(tmp_path: Path) -> None:
-    old = tmp_path / "redis-server"
-    old.write_text("#!/bin/sh\necho Redis server v=7.0.15 sha=0\n")
-    old.chmod(0o755)
-    with pytest.raises(ConfigError, match=r"REDIS_BIN: .*7.0.15, without vector sets"):
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [("6.0.16", "is version 6.0.16, older than 6.2"), ("5", "names no version"), ("x.y", "names no version")],
+)
+def test_a_redis_that_is_too_old_is_named(tmp_path: Path, version: str, problem: str) -> None:
+    old = pretended(tmp_path, version)
+    with pytest.raises(ConfigError, match=f"REDIS_BIN: .*{problem}"):
         redis_server.find({"REDIS_BIN": str(old)})
+
+
+@pytest.mark.parametrize("version", ["6.2.0", "7.0.15", "8.2.1", "10.0.0"])
+def test_a_redis_that_is_new_enough_is_taken(tmp_path: Path, version: str) -> None:
+    found = pretended(tmp_path, version)
+    assert redis_server.find({"REDIS_BIN": str(found)}) == found
+
+
+def pretended(folder: Path, version: str) -> Path:
+    """A redis-server that knows no more than its version."""
+    made = folder / "redis-server"
+    made.write_text(f"#!/bin/sh\necho Redis server v={version} sha=0\n")
+    made.chmod(0o755)
+    return made
 
 
 def test_without_any_redis_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

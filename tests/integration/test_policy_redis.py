@@ -127,3 +127,29 @@ def test_what_isnt_an_acknowledgement_is_dropped(in_redis: RedisPolicyStore, sto
     in_redis.acknowledge("n", "1", 3, 5.0)
     assert in_redis.acknowledgements() == [Acknowledgement("n", "1", 3, 5.0)]
     assert store_client.hlen(PROCESSES) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (redis.exceptions.AuthenticationError("WRONGPASS secret"), "refuses the user name or the password"),
+        (redis.exceptions.NoPermissionError("User ops"), "gives its user too few rights"),
+        (redis.exceptions.OutOfMemoryError("OOM"), "is full"),
+        (redis.exceptions.TimeoutError("secret"), "gives no answer in time"),
+        (redis.exceptions.ConnectionError("secret"), "can't be reached"),
+        (redis.exceptions.ResponseError("ERR secret"), "refuses a command"),
+        (OSError("secret"), "refuses a command"),
+    ],
+)
+def test_what_keeps_redis_from_answering_is_said_without_its_words(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RedisPolicyStore(redis_config("redis://127.0.0.1:1"), KEY)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tenantgate.store.redis_nodes.Nodes.ask", fail)
+    with pytest.raises(UnavailableError, match=said) as caught:
+        store.latest()
+    assert "secret" not in str(caught.value)

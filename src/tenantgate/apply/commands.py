@@ -28,6 +28,7 @@ from tenantgate.errors import ConfigError
 from tenantgate.policy.core.difference import differences
 from tenantgate.policy.core.ports import PolicyStore, PublishNote, roll_back
 from tenantgate.policy.stores import open_store
+from tenantgate.tenant import TenantId
 
 __all__ = ["apply", "history", "rollback", "status"]
 
@@ -205,6 +206,8 @@ def _apply(args: argparse.Namespace) -> int:
     try:
         run = Run(store, targets, clock=CLOCK, say=_say, timeout_s=args.timeout)
         changes = run.changes(records, from_tree(tree))
+        for doubt in store.doubts():
+            print(f"warning: gateway.policy.store: {doubt}", file=sys.stderr)
         _show(store, changes)
         if args.dry_run:
             return int(not changes.empty)
@@ -217,13 +220,21 @@ def _apply(args: argparse.Namespace) -> int:
 
 def _show(store: PolicyStore, changes: Changes) -> None:
     """The difference in words."""
-    old = dict(store.records(changes.head, only=set(changes.records)))
-    new = {tenant: record for tenant, record in changes.records.items() if record is not None}
+    compared = changes.records.keys() - changes.damaged
+    old = dict(store.records(changes.head, only=compared))
+    new = {t: record for t in compared if (record := changes.records[t]) is not None}
+    for tenant in sorted(changes.damaged):
+        _say(f"{TenantId(tenant).slug}: the store has lost its record; it is published again")
     for line in differences(old, new):
         _say(line)
     for target, plan in changes.plans:
         for line in plan.in_words():
             _say(f"{target.name}: {line}")
+    if changes.least > changes.head + 1:
+        _say(
+            f"the store has version {changes.head} and nodes have {changes.least - 1}: it was emptied or replaced; all "
+            "is published again"
+        )
     if changes.empty:
         _say("no changes")
 
@@ -252,8 +263,8 @@ def _rollback(args: argparse.Namespace) -> int:
             _say(line)
         note = _publish_note(args.message or f"rollback to version {args.version}")
         version = roll_back(store, args.version, expected=head, note=note)
+        _say(f"version {version} has the policies of version {args.version}")
         wait_for_nodes(store, version, CLOCK, _say, args.timeout)
-        _say(f"version {version} has the policies of version {args.version} and is in force")
         _say("tenants.yaml doesn't say so yet: the next `tenantgate apply` goes by tenants.yaml")
     finally:
         store.close()
@@ -268,12 +279,12 @@ def _status(args: argparse.Namespace) -> int:
     finally:
         store.close()
     _say(f"newest version: {head.number} of {_date(head.at)}" if head else "no version yet")
-    running = {(a.node, a.process) for a in nodes.live(found, now=now)}
-    for a in sorted(found, key=lambda a: (a.node, a.process)):
-        state = "" if (a.node, a.process) in running else "  not running"
-        _say(f"{a.node}  {a.process}  version {a.version}  heard {max(0.0, now - a.at):.0f} s ago{state}")
-    late = nodes.behind([a for a in found if (a.node, a.process) in running], head.number if head else 0)
-    return int(bool(late))
+    for line in nodes.lines(found, now=now):
+        _say(line)
+    running, newest = nodes.live(found, now=now), head.number if head else 0
+    if lost := any(a.version > newest for a in running):
+        _say("the store was emptied or replaced: the nodes go on, and `tenantgate apply` publishes all again")
+    return int(lost or bool(nodes.behind(running, newest)))
 
 
 def _publish_note(message: str) -> PublishNote:

@@ -1,4 +1,4 @@
-"""One apply: new consumers and keys, the new policies, a wait for all nodes, the rest of Kong.
+"""One apply: the new policies, a wait for all nodes, then Kong.
 
 Each step depends only on what Kong and the store have, so an apply that was cut off is finished by the next one.
 """
@@ -15,7 +15,15 @@ from tenantgate.apply.core.entities import Entity
 from tenantgate.apply.core.plan import Plan, make_plan
 from tenantgate.apply.targets import Target
 from tenantgate.errors import EdgeError
-from tenantgate.policy.core.ports import PolicyStore, PublishNote, content_hash, difference
+from tenantgate.policy.core.ports import (
+    Acknowledgement,
+    PolicyStore,
+    PublishNote,
+    content_hash,
+    difference,
+    least_number,
+    pages,
+)
 
 __all__ = ["Changes", "Clock", "Run", "wait_for_nodes"]
 
@@ -44,18 +52,27 @@ class Changes:
 
     Attributes:
         head: the newest version of the policies.
+        least: the least number that each node takes: above `head` + 1, the store has lost versions.
         records: the records that change, by tenant id; None for a tenant that is gone.
+        damaged: the tenants whose records the store has lost; they are among `records`.
         plans: by Kong what changes there.
     """
 
     head: int
+    least: int
     records: Mapping[str, bytes | None]
+    damaged: frozenset[str]
     plans: Sequence[tuple[Target, Plan]]
+
+    @property
+    def publishes(self) -> bool:
+        """Whether there is a new version to publish."""
+        return bool(self.records) or self.least > self.head + 1
 
     @property
     def empty(self) -> bool:
         """Whether all is as it should be."""
-        return not self.records and all(plan.empty and not target.due(plan) for target, plan in self.plans)
+        return not self.publishes and not any(target.due(plan) for target, plan in self.plans)
 
 
 class Run:
@@ -80,9 +97,12 @@ class Run:
         head = self._store.head()
         index = self._store.index(head)
         found = difference(index, {tenant: content_hash(record) for tenant, record in records.items()})
-        changed = {tenant: records.get(tenant) for tenant in found}
+        damaged = _damaged(self._store, index)
+        changed = {tenant: records.get(tenant) for tenant in (*found, *damaged)}
         plans = [(t, make_plan(t.read(), wanted, whole=t.whole)) for t in self._targets]
-        return Changes(head=head, records=changed, plans=plans)
+        return Changes(
+            head=head, least=least_number(self._store), records=changed, damaged=damaged, plans=plans
+        )
 
     def apply(self, changes: Changes, note: Callable[[], PublishNote]) -> None:
         """Do it.
@@ -94,19 +114,17 @@ class Run:
         for target, plan in changes.plans:
             for text in plan.notes:
                 self._say(f"{target.name}: {text}")
-            if plan.freed or plan.admit:
-                with self._timed(f"{target.name}: new tenants and keys are in"):
-                    target.admit(plan)
         version = changes.head
-        if changes.records:
+        if changes.publishes:
             with self._timed("policies published"):
-                version = self._store.publish(changes.records, expected=changes.head, note=note())
+                version = self._store.publish(
+                    changes.records, expected=changes.head, note=note(), least=changes.least
+                )
         if version:
-            with self._timed(f"version {version} in force on all nodes"):
-                wait_for_nodes(self._store, version, self._clock, self._say, self._timeout_s)
+            wait_for_nodes(self._store, version, self._clock, self._say, self._timeout_s)
         for target, plan in changes.plans:
             if target.due(plan):
-                with self._timed(f"{target.name}: in step, and what is gone is out"):
+                with self._timed(f"{target.name}: up to date"):
                     target.settle(plan)
                     if plan.former and not target.whole:
                         self._say(
@@ -123,23 +141,43 @@ class Run:
 
 
 def wait_for_nodes(store: PolicyStore, version: int, clock: Clock, say: Say, timeout_s: float) -> None:
-    """Wait until each process that runs goes by `version` or a later one.
+    """Wait until each process that runs goes by `version` or a later one, and say so.
 
     Raises:
-        EdgeError: the time is up; names the nodes that don't.
+        EdgeError: the time is up, and names the nodes that don't; or the store has lost versions.
     """
     first = store.acknowledgements()
-    end = clock.monotonic() + timeout_s
+    start = clock.monotonic()
     while True:
         running = nodes.live(store.acknowledgements(), now=clock.now(), first=first)
         late = nodes.behind(running, version)
+        if (most := max((a.version for a in running), default=0)) > version and most > store.head():
+            raise EdgeError(
+                f"version {version} is published, but nodes go by version {most} of before the store was emptied or "
+                "replaced; the next `tenantgate apply` publishes one above it"
+            )
         if not late:
-            if not running:
-                say("no engine has reported a version yet: it takes this one when it starts")
+            say(_in_force(version, running, clock.monotonic() - start))
             return
-        if clock.monotonic() >= end:
+        if clock.monotonic() >= start + timeout_s:
             raise EdgeError(
                 f"version {version} is published, and not in force on {', '.join(late)} after {timeout_s:.0f} s. "
-                "What is gone from tenants.yaml is still in Kong; `tenantgate apply` goes on from here"
+                "Kong still has the tenants and keys of before; the next `tenantgate apply` goes on from here"
             )
         clock.pause(_POLL_S)
+
+
+def _damaged(store: PolicyStore, index: Mapping[str, bytes]) -> frozenset[str]:
+    """The tenants whose records aren't there, or aren't whole."""
+    whole: set[bytes] = set()
+    for page in pages(set(index.values())):
+        whole |= store.contents(page).keys()
+    return frozenset(tenant for tenant, hashed in index.items() if hashed not in whole)
+
+
+def _in_force(version: int, running: Sequence[Acknowledgement], seconds: float) -> str:
+    count = len({a.node for a in running})
+    if not count:
+        return "no engine has reported a version yet: it takes this one when it starts"
+    where = "the only node" if count == 1 else f"all {count} nodes"
+    return f"version {version} in force on {where} ({seconds:.1f} s)"

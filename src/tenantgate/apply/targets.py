@@ -15,7 +15,7 @@ import yaml
 
 from tenantgate.apply.admin_api import AdminApi
 from tenantgate.apply.core.entities import KINDS, Entity, State, from_tree, state_of, to_tree
-from tenantgate.apply.core.plan import Plan, admitted_tree
+from tenantgate.apply.core.plan import Plan
 from tenantgate.errors import ConfigError, EdgeError
 
 __all__ = ["DatabaseKong", "DblessKong", "FileKong", "Target", "connect"]
@@ -38,12 +38,8 @@ class Target(ABC):
         """What it has."""
 
     @abstractmethod
-    def admit(self, plan: Plan) -> None:
-        """Create the plan's new consumers and keys."""
-
-    @abstractmethod
     def settle(self, plan: Plan) -> None:
-        """Create and change the other entities."""
+        """Create what is new, and change what differs."""
 
     def withdraw(self, plan: Plan) -> None:
         """Delete what is gone, where `settle` hasn't done so."""
@@ -51,7 +47,7 @@ class Target(ABC):
 
     def due(self, plan: Plan) -> bool:
         """Whether `settle` or `withdraw` has anything to do."""
-        return bool(plan.settle or plan.withdraw)
+        return not plan.empty
 
 
 class _Admin(Target):
@@ -76,15 +72,12 @@ class DatabaseKong(_Admin):
 
     whole = False
 
-    def admit(self, plan: Plan) -> None:
-        """Take keys from their former tenants, and create the new ones."""
+    def settle(self, plan: Plan) -> None:
+        """Create and change entities, and take keys from their former tenants before others get them."""
+        self._put(plan.settle)
         for entity in plan.freed:
             self._delete(entity)
         self._put(plan.admit)
-
-    def settle(self, plan: Plan) -> None:
-        """Create and change the other entities."""
-        self._put(plan.settle)
 
     def withdraw(self, plan: Plan) -> None:
         """Delete what is gone."""
@@ -106,12 +99,6 @@ class DblessKong(_Admin):
     """A Kong without a database: ``POST /config`` with the whole configuration, which Kong takes in one step."""
 
     whole = True
-
-    def admit(self, plan: Plan) -> None:
-        """Give it what it has, with the new consumers and keys."""
-        if plan.admit:
-            tree = parsed(str(self._api.get("/config").get("config") or ""), self.name)
-            self._api.send("POST", "/config", admitted_tree(tree, plan), what="the configuration")
 
     def settle(self, plan: Plan) -> None:
         """Give it the whole new configuration."""
@@ -138,14 +125,9 @@ class FileKong(Target):
         """The file's entities; none if there is no file."""
         return state_of(from_tree(self._tree()))
 
-    def admit(self, plan: Plan) -> None:
-        """Write the file as it is, with the new consumers and keys."""
-        if plan.admit:
-            self._write(admitted_tree(self._tree(), plan))
-
     def settle(self, plan: Plan) -> None:
         """Write the new file."""
-        if plan.settle or plan.withdraw or not self._path.exists():
+        if not plan.empty or not self._path.exists():
             self._write(to_tree(plan.wanted))
         elif self._pending.exists():
             self._run()

@@ -297,6 +297,7 @@ class WorkerMetrics:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._lines: frozenset[str] = frozenset()
 
     def update(self, exposition: str, *, counted: bool = False) -> None:
         """Take over the numbers in a text that `metrics.exposition` has written.
@@ -305,7 +306,12 @@ class WorkerMetrics:
         """
         help_of: dict[str, str] = {}
         kind_of: dict[str, str] = {}
-        for line in exposition.splitlines():
+        lines = exposition.splitlines()
+        before: frozenset[str] = frozenset() if counted else self._lines
+        self._lines = frozenset() if counted else frozenset(lines)
+        for line in lines:
+            if line in before and not line.startswith("# "):
+                continue  # most stay as they are
             if line.startswith("# "):
                 _, what, name, rest = line.split(" ", 3)
                 (help_of if what == "HELP" else kind_of)[name] = rest

@@ -13,10 +13,13 @@ import yaml
 from tenantgate import features
 from tenantgate.errors import ConfigError
 
-__all__ = ["BARE", "Configuration", "read", "tenants_yaml"]
+__all__ = ["BARE", "BARE_PATH", "MODEL", "Configuration", "bare_service", "read", "tenants_yaml"]
 
 _FIELDS: Final = ("title", "sections", "gateway", "together", "hides_personal")
-_MODEL: Final = {"provider": "mock", "model": "mock-small", "input_cost": 0.15, "output_cost": 0.60}
+MODEL: Final = "mock-small"
+_COSTS: Final = {"input_cost": 0.15, "output_cost": 0.60}
+_MODEL: Final = {"provider": "mock", "model": MODEL, **_COSTS}
+BARE_PATH: Final = "/bare/chat/completions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ class Configuration:
 
     @property
     def plugins(self) -> tuple[str, ...]:
-        """Names of our plugins on its routes, in the catalogue's order."""
+        """Names of the engine's stages for its tenants, in the order in which they run."""
         return tuple(p.name for p in features.plugins() if p.section in self.sections)
 
     def tenant(self, number: int) -> str:
@@ -51,7 +54,32 @@ class Configuration:
         return json.dumps(self.gateway, sort_keys=True)
 
 
-BARE: Final = Configuration(name="bare", title="the same route without our plugins")
+BARE: Final = Configuration(name="bare", title="a route of its own with stock key-auth and ai-proxy")
+
+
+def bare_service(mock_url: str) -> dict[str, Any]:
+    """The service of `BARE` in kong.yml: what a request costs a Kong that does nothing but look the key up and proxy.
+
+    Its key-auth and ai-proxy are set as those beside the engine.
+    """
+    model = {
+        "provider": "openai",
+        "name": MODEL,
+        "options": {"upstream_url": f"{mock_url}/v1/chat/completions", **_COSTS},
+    }
+    proxy = {"route_type": "llm/v1/chat", "model": model, "logging": {"log_statistics": True}}
+    keys = {"key_names": ["apikey", "Authorization"], "hide_credentials": True, "key_in_query": False}
+    return {
+        "name": "bare",
+        "url": "https://llm.invalid",
+        "routes": [{"name": "bare", "paths": [BARE_PATH], "methods": ["POST"], "response_buffering": False}],
+        "plugins": [
+            {"name": "key-auth", "config": keys},
+            {"name": "ai-proxy", "config": proxy},
+            # In place of the rendered one for paths without a route.
+            {"name": "post-function", "config": {"header_filter": ["return"]}},
+        ],
+    }
 
 
 def read(folder: Path | None) -> tuple[tuple[Configuration, ...], tuple[str, ...]]:

@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["gates", "of", "plain_table", "table"]
+__all__ = ["CONTROL", "gates", "of", "plain_table", "table"]
+
+CONTROL: Final = "bare again"
+"""The entry that compares the bare route with itself."""
 
 Json = dict[str, Any]
 _WRONG_BOUND: Final = 0.03  # the configurations' own max_wrong_rate
@@ -26,16 +29,22 @@ def table(result: Json) -> str:
         "p95",
         "ratio p50",
         "hit ratio",
+        "hit p50",
         "first token p50",
         "hits",
         "wrong",
         "blocked",
         "errors",
         "CPU ms",
+        "CPU ratio",
+        "throughput",
         "PDK",
         "Redis",
     )
     rows = []
+    control = result["configurations"].get(CONTROL)
+    # Kong's alone: a bare gateway has no engine that waits for work.
+    bare_cpu = control["cost"]["cpu_ms_per_request"]["gateway"] if control else 0.0
     for name, c in result["configurations"].items():
         passed, hit, cost, quality = c["latency"]["pass"], c["latency"]["hit"], c["cost"], c["quality"]
         rows.append(
@@ -49,17 +58,31 @@ def table(result: Json) -> str:
                 ),
                 _ratio(passed),
                 _ratio(hit),
+                f"{hit['with_us']['p50']:.1f}" if hit["with_us"] else "–",
                 _added(c["first_token"], "p50"),
                 of(quality["hits"]),
                 of(quality["wrong_hits"]),
                 of(quality["attacks_blocked"]),
                 str(sum(c["errors"].values())),
-                f"{sum(v for r, v in cost['cpu_ms_per_request'].items() if r != 'mock provider'):.1f}",
+                f"{_cpu(c):.1f}",
+                f"{_cpu(c) / bare_cpu:.1f}" if bare_cpu else "–",
+                _share(c),
                 f"{sum(cost['pdk_calls_per_request'].values()):.1f}",
                 f"{cost['redis_per_request']['trips']:.1f}",
             )
         )
     return plain_table(head, rows)
+
+
+def _cpu(c: Json) -> float:
+    """Milliseconds of all processes but the provider's, for each request."""
+    return float(sum(v for r, v in c["cost"]["cpu_ms_per_request"].items() if r != "mock provider"))
+
+
+def _share(c: Json) -> str:
+    """Of the bare route's throughput."""
+    found = c.get("throughput")
+    return f"{found['ours'] / found['bare']:.2f}" if found and found["bare"] else "–"
 
 
 def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -17,23 +17,23 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from tenantgate import __version__, features
+from tenantgate import __version__
 from tenantgate.bench import counters, load, procs, stats, tracing, workload
 from tenantgate.bench.configurations import BARE, Configuration
 from tenantgate.bench.judging import OUTCOMES, Judged, judge
 from tenantgate.bench.load import Due, Plan, Shot
-from tenantgate.bench.sites import Counts, Site
+from tenantgate.bench.report import CONTROL
+from tenantgate.bench.sites import ENGINE, Counts, Site
 from tenantgate.bench.workload import Ask
 from tenantgate.compress.token_counts import token_counter
 
 __all__ = ["Elsewhere", "Settings", "about", "run", "run_elsewhere"]
 
-_CONTROL: Final = "bare again"
 _WARM_SEED: Final = 1_000_003
 _BURST_SEED: Final = 2_000_003
 _BURST_KINDS: Final = ("fresh", "hundred")
 _BURST_MOST: Final = 3000  # requests a second; a gateway that could do more would seem to do no more
-_LANES: Final = 8
+_LANES: Final = 16
 _TURNS: Final = 4
 _TRACED_LATENCY_MS: Final = 5.0
 Json = dict[str, Any]
@@ -159,11 +159,11 @@ def run(
                 base = base or site
                 result["about"].setdefault("gateway", site.stack.description)
                 for configuration in group:
-                    name = _CONTROL if configuration == BARE else configuration.name
+                    name = CONTROL if configuration == BARE else configuration.name
                     say(f"{name}: {settings.rate:g} requests/s for {settings.seconds:g} s to each of the two")
                     found = _compare(base, site, configuration, settings)
                     if site is base:
-                        _without_bare(found["cost"], result["configurations"].get(_CONTROL, {}).get("cost"))
+                        _without_bare(found["cost"], result["configurations"].get(CONTROL, {}).get("cost"))
                     result["configurations"][name] = found
     if settings.traced:
         say(f"where the time goes: {settings.traced} requests of each kind to each configuration, one by one")
@@ -401,33 +401,29 @@ def _cost(ours: Sequence[Judged], plugins: Sequence[str], before: Counts, after:
     n = len(ours)
     counter = token_counter("o200k_base")
     tokens = [sum(counter.count(text) for _, text in j.ask.messages) for j in ours]
-    changes = {
-        plugin: counters.difference(before.metrics.get(plugin, {}), series)
-        for plugin, series in after.metrics.items()
-    }
-    compressed = sum(counters.total(c, "tenantgate_compress_saved_tokens_total") for c in changes.values())
-    # The other plugins' servers run, too, with nothing to do.
-    theirs = {p.name for p in features.plugins()} - set(plugins)
-    cpu = {r: 1000 * s / n for r, s in procs.spent(before.usage, after.usage).items() if r not in theirs}
+    change = counters.difference(before.metrics.get(ENGINE, {}), after.metrics.get(ENGINE, {}))
+    compressed = counters.total(change, "tenantgate_compress_saved_tokens_total")
+    cpu = {r: 1000 * s / n for r, s in procs.spent(before.usage, after.usage).items()}
     return {
         "requests": n,
         "cpu_ms_per_request": cpu,
         **{
-            what: {role: getattr(u, what) for role, u in after.usage.items() if role not in theirs}
+            what: {role: getattr(u, what) for role, u in after.usage.items()}
             for what in ("rss_mb", "threads", "files")
         },
         "pdk_calls_per_request": {
-            f"{plugin} {phase}": calls / n
-            for plugin, change in changes.items()
+            phase: calls / n
             for phase in ("access", "response", "log")
-            if (calls := counters.total(change, "tenantgate_pdk_calls_total", phase=phase))
+            if (calls := counters.total(change, "tenantgate_pdk_calls_total", plugin=ENGINE, phase=phase))
         },
         "phases": {
             plugin: {
-                outcome: round(counters.total(change, "tenantgate_phases_total", outcome=outcome))
+                outcome: round(
+                    counters.total(change, "tenantgate_phases_total", plugin=plugin, outcome=outcome)
+                )
                 for outcome in ("done", "answered", "failed", "late")
             }
-            for plugin, change in changes.items()
+            for plugin in (ENGINE, *plugins)
         },
         "redis_per_request": {
             what: (after.redis[what] - before.redis[what]) / n for what in ("trips", "commands")

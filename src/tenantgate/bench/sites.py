@@ -10,19 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tenantgate import features
 from tenantgate.bench import counters, procs, traced_gateway
-from tenantgate.bench.configurations import Configuration, tenants_yaml
+from tenantgate.bench.configurations import BARE, BARE_PATH, MODEL, Configuration, bare_service, tenants_yaml
 from tenantgate.bench.counters import Series
 from tenantgate.bench.procs import Usage
 from tenantgate.devhost import gateway, kong_conf
+from tenantgate.devhost.client import Client
 from tenantgate.devhost.processes import command_pids, descendants
 from tenantgate.devhost.stack import Stack
 from tenantgate.errors import EdgeError
 
-__all__ = ["MODEL", "Counts", "Site"]
+__all__ = ["ENGINE", "Counts", "Site"]
 
-MODEL: Final = "mock-small"
+ENGINE: Final = "tenantgate"
+_CHAT_PATH: Final = "/v1/chat/completions"
+_AUDIT_WORKER: Final = "tenantgate.audit.worker"
 _READY_S: Final = 90.0
 
 
@@ -51,10 +53,11 @@ class Site:
         chunk_ms: float,
         kong_bin: Path | None = None,
         traced: bool = False,
+        processes: str = "auto",
     ) -> None:
         self.configurations = tuple(configurations)
         self.tenants = tenants
-        self.extra: Mapping[str, Any] = {}
+        self.extra: Mapping[str, Any] = {"model": MODEL}
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "tenants.yaml"
@@ -67,6 +70,8 @@ class Site:
             mock_chunk_ms=chunk_ms,
             log_level="error",
             gateway_module=traced_gateway.__name__ if traced else gateway.__name__,
+            services=lambda mock_url: (bare_service(mock_url),),
+            processes=processes,
         )
         self.trace = folder / "logs" / traced_gateway.FILE if traced and kong_bin is None else None
         """Where the traced gateway writes; None for one that isn't traced."""
@@ -89,39 +94,42 @@ class Site:
         self.stack.stop()
 
     def _settle(self, configuration: Configuration) -> None:
-        """Wait until every tenant's route answers: instances are started and models loaded by then."""
+        """Wait until every tenant is answered: instances are started and models loaded by then."""
         for number in range(self.tenants):
-            client = self.stack.client(configuration.tenant(number), provider="mock", model=MODEL)
+            client = self.client(configuration, number)
             until = time.monotonic() + _READY_S
-            while (status := client.chat("Is anybody there?").status) != 200:
+            while (status := client.chat("Is anybody there?", model=MODEL).status) != 200:
                 if time.monotonic() > until:
                     raise EdgeError(
-                        f"{configuration.name}: its routes answer {status}; see {self._folder}/logs"
+                        f"{configuration.name}: its tenants are answered {status}; see {self._folder}/logs"
                     )
                 time.sleep(0.05)
 
     def target(self, configuration: Configuration, tenant: int) -> tuple[str, dict[str, str]]:
         """Address and headers for a tenant's requests."""
-        name = configuration.tenant(tenant)
-        headers = {"Content-Type": "application/json", "apikey": self.stack.key(name)}
-        return self.stack.url(tenant=name, provider="mock", model=MODEL), headers
+        headers = {"Content-Type": "application/json", "apikey": self.stack.key(configuration.tenant(tenant))}
+        return self._url(configuration), headers
+
+    def client(self, configuration: Configuration, tenant: int) -> Client:
+        """A client of a tenant's."""
+        return Client(self._url(configuration), self.stack.key(configuration.tenant(tenant)), MODEL)
+
+    def _url(self, configuration: Configuration) -> str:
+        return self.stack.proxy_url + (BARE_PATH if configuration.name == BARE.name else _CHAT_PATH)
 
     def roles(self) -> dict[str, list[int]]:
-        """Process ids by what they are."""
-        root = self.stack.gateway_pid
-        # A plugin's server may have processes of its own, called something else.
-        plugins = {
-            p.name: sorted({d for pid in self.stack.pids(p.name) for d in (pid, *descendants(pid))})
-            for p in features.plugins()
-        }
-        of_plugins = {pid for pids in plugins.values() for pid in pids}
-        gateway = [pid for pid in (root, *descendants(root)) if pid not in of_plugins]
-        here = os.getpid()
+        """Process ids by what they are. The engine's are its watchdog and those that serve."""
+        root, here, state = self.stack.gateway_pid, os.getpid(), self._folder.resolve()
+        engine = self.stack.pids(ENGINE)
+        audit = command_pids(root, _AUDIT_WORKER)
+        ours = {*engine, *audit}
         return {
-            "gateway": gateway,
-            **plugins,
-            "redis": command_pids(here, f"{self._folder.resolve()}/redis"),
-            "mock provider": command_pids(here, f"{self._folder.resolve()}/mock.json"),
+            "gateway": [pid for pid in (root, *descendants(root)) if pid not in ours],
+            "engine": engine,
+            "audit worker": audit,
+            # A shell that watches it, and the server, which has another title.
+            "redis": sorted({d for p in command_pids(here, f"{state}/redis") for d in (p, *descendants(p))}),
+            "mock provider": command_pids(here, f"{state}/mock.json"),
         }
 
     def counts(self) -> Counts:

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from tenantgate import features
 from tenantgate.bench import counters, workload
 from tenantgate.bench.configurations import Configuration
 from tenantgate.bench.counters import Series
-from tenantgate.bench.sites import MODEL, Site
+from tenantgate.bench.sites import ENGINE, Site
 from tenantgate.bench.workload import Ask
 
 __all__ = ["KINDS", "trace"]
@@ -31,7 +32,7 @@ KINDS: Final = (
     "attack",
     "personal",
 )
-_WHOLE: Final = frozenset({"tenantgate_phase_seconds_sum", "tenantgate_event_seconds_sum"})
+_STORE: Final = "store"  # the cache's, in the log phase
 Json = dict[str, Any]
 
 
@@ -62,72 +63,76 @@ def trace(
         site.wait_for_log_phases()
         after = site.counts()
         n = len(rest) - 1
-        stages = {
-            plugin: _stages(
-                counters.difference(before.metrics.get(plugin, {}), after.metrics.get(plugin, {})), n
-            )
-            for plugin in configuration.plugins
+        change = counters.difference(before.metrics.get(ENGINE, {}), after.metrics.get(ENGINE, {}))
+        calls = {
+            phase: counters.total(change, "tenantgate_pdk_calls_total", plugin=ENGINE, phase=phase) / n
+            for phase in ("access", "response", "log")
         }
-        parts = _parts(configuration, stages, total_s * 1000 / n, lines, n)
-        out.append({"kind": kind, "outcomes": outcomes, "total_ms": total_s * 1000 / n, **parts})
+        parts = _parts(_stages(change, n), change, total_s * 1000 / n, lines, n)
+        out.append(
+            {"kind": kind, "outcomes": outcomes, "total_ms": total_s * 1000 / n, "calls": calls, **parts}
+        )
     return out
 
 
 def _send(site: Site, configuration: Configuration, asks: Sequence[Ask]) -> tuple[float, dict[str, int]]:
-    client = site.stack.client(configuration.tenant(0), provider="mock", model=MODEL)
+    client = site.client(configuration, 0)
     total, outcomes = 0.0, Counter[str]()
     for ask in asks:
-        reply = client.send(ask.body().encode())
+        reply = client.send(ask.body(**site.extra).encode())
         total += reply.total_s
         outcomes[f"{reply.status} {reply.cache or ''}".strip()] += 1
     return total, dict(outcomes)
 
 
-def _stages(change: Series, n: int) -> dict[str, float]:
-    """What a plugin server's histograms say of parts of its phases before the answer, ms per request."""
-    out: dict[str, float] = {}
+def _stages(change: Series, n: int) -> dict[str, dict[str, float]]:
+    """By stage of the engine the parts of its phases before the answer, as its histograms tell, ms per request.
+
+    The part ``""`` is the whole.
+    """
+    out: dict[str, dict[str, float]] = {}
+    for plugin in features.stages():
+        whole = _phase_ms(change, plugin.name, ("access", "response"), n)
+        if whole:
+            out[plugin.name] = {"": whole}
+    by_package = {p.service.split(".")[1]: p.name for p in reversed(features.stages()) if p.name in out}
     for (name, labels), value in change.items():
+        owner = by_package.get(name.split("_")[1])
         # What lags behind runs beside the requests.
-        if name.endswith("_seconds_sum") and name not in _WHOLE and "_lag_" not in name:
-            what = name.removesuffix("_seconds_sum").removeprefix("tenantgate_")
-            named = [v for n, v in labels if n in ("stage", "detector")]
-            label = ", ".join(named) or what
-            out[label] = out.get(label, 0.0) + value * 1000 / n
-    before_answer = sum(
-        counters.total(change, "tenantgate_phase_seconds_sum", phase=p) for p in ("access", "response")
-    )
-    out["phases"] = before_answer * 1000 / n
-    out["log phase"] = counters.total(change, "tenantgate_phase_seconds_sum", phase="log") * 1000 / n
+        if owner is None or not name.endswith("_seconds_sum") or "_lag_" in name:
+            continue
+        named = [v for n, v in labels if n in ("stage", "detector")]
+        if named != [_STORE]:
+            part = ", ".join(named) or name.removesuffix("_seconds_sum").removeprefix("tenantgate_")
+            out[owner][part] = out[owner].get(part, 0.0) + value * 1000 / n
     return out
 
 
+def _phase_ms(change: Series, plugin: str, phases: Sequence[str], n: int) -> float:
+    name = "tenantgate_phase_seconds_sum"
+    return sum(counters.total(change, name, plugin=plugin, phase=p) for p in phases) * 1000 / n
+
+
 def _parts(
-    configuration: Configuration,
-    stages: Mapping[str, dict[str, float]],
-    total_ms: float,
-    lines: Path | None,
-    n: int,
+    stages: Mapping[str, dict[str, float]], change: Series, total_ms: float, lines: Path | None, n: int
 ) -> Json:
     seen = _read(lines, n)
     parts: list[Json] = []
-    left = total_ms
-    for plugin in configuration.plugins:
-        of_plugin = dict(stages[plugin])
-        phases_ms, log_ms = of_plugin.pop("phases"), of_plugin.pop("log phase")
-        store = of_plugin.pop("store", 0.0)  # the cache's, in the log phase
-        spent = 0.0
-        for stage, value in sorted(of_plugin.items(), key=lambda item: -item[1]):
-            parts.append({"plugin": plugin, "part": stage, "ms": value})
-            spent += value
-        whole = seen["plugins"].get(plugin, {}).get("ms", phases_ms)
-        answered = seen["plugins"].get(plugin, {}).get("pdk_ms", 0.0)
-        if answered:
-            parts.append({"plugin": plugin, "part": "PDK calls, answered by the gateway", "ms": answered})
-        own = "its own code, and the way to it and back" if answered else "its own code, and PDK calls"
-        if whole:
-            parts.append({"plugin": plugin, "part": own, "ms": max(0.0, whole - spent - answered)})
-        left -= max(whole, spent)
-        del log_ms, store
+    for plugin, found in stages.items():
+        inner = {part: value for part, value in found.items() if part}
+        for part, value in sorted(inner.items(), key=lambda item: -item[1]):
+            parts.append({"plugin": plugin, "part": part, "ms": value})
+        left = max(0.0, found[""] - sum(inner.values()))
+        parts.append({"plugin": plugin, "part": "its own code", "ms": left})
+    event = seen["plugins"].get(ENGINE, {})
+    phases_ms = _phase_ms(change, ENGINE, ("access", "response"), n)
+    whole, answered = event.get("ms", phases_ms), event.get("pdk_ms", 0.0)
+    if answered:
+        parts.append({"plugin": ENGINE, "part": "PDK calls, answered by the gateway", "ms": answered})
+    own = "its own code, and the way to it and back" if answered else "its own code, and PDK calls"
+    if whole:
+        inside = sum(p["ms"] for p in parts)
+        parts.append({"plugin": ENGINE, "part": own, "ms": max(0.0, whole - inside)})
     if seen["gateway_ms"]:
         own_ms = seen["gateway_ms"] - seen["provider_ms"] - sum(p["ms"] for p in parts)
         parts.append({"plugin": "", "part": "gateway and stock plugins", "ms": max(0.0, own_ms)})
@@ -140,10 +145,12 @@ def _parts(
             }
         )
     else:
+        left = total_ms - sum(p["ms"] for p in parts)
         parts.append({"plugin": "", "part": "gateway, provider and HTTP", "ms": max(0.0, left)})
+    names = (ENGINE, *stages)
     return {
         "parts": parts,
-        "after_ms": {p: stages[p]["log phase"] for p in configuration.plugins if stages[p]["log phase"]},
+        "after_ms": {p: ms for p in names if (ms := _phase_ms(change, p, ("log",), n))},
         "methods": {p: e["methods"] for p, e in seen["plugins"].items()},
     }
 

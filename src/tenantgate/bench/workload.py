@@ -82,9 +82,10 @@ class Ask:
         return hashlib.sha256(self.question.encode()).hexdigest()[:10]
 
     def body(self, **extra: Any) -> str:
-        """The request's body as JSON."""
+        """The request's body as the OpenAI SDKs write it."""
         messages = [{"role": role, "content": text} for role, text in self.messages]
-        return json.dumps({"messages": messages, **({"stream": True} if self.stream else {}), **extra})
+        body = {"messages": messages, **({"stream": True} if self.stream else {}), **extra}
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
 _THINGS: Final = (

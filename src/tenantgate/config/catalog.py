@@ -15,7 +15,7 @@ from tenantgate.config import model
 from tenantgate.fields import Field, FieldSpec, Record, fields_of
 from tenantgate.manifest import GatewaySection, PluginManifest, RouteSettings
 
-__all__ = ["Entry", "Section", "entries", "gateway_sections", "own_settings", "settings"]
+__all__ = ["Entry", "Section", "entries", "gateway_sections", "own_settings", "redis_settings", "settings"]
 
 
 _LEVELS: Final = (model.Defaults, model.Tenant, model.Model)
@@ -73,22 +73,28 @@ def own_settings(gateway: model.Gateway, plugin: PluginManifest[Any]) -> Any:
     return None
 
 
+def redis_settings(redis: model.RateLimitRedis, timeout_ms: int) -> dict[str, Any]:
+    """A Redis or a cluster, as plugins take it; where a value is None, they have their default."""
+    nodes = redis.cluster_nodes if isinstance(redis, model.Redis) else ()
+    where: dict[str, Any] = {"host": redis.host, "port": redis.port}
+    if nodes:
+        where = {"cluster_nodes": [{"ip": node.ip, "port": node.port} for node in nodes]}
+    return {
+        **where,
+        "database": redis.database,
+        "username": redis.username,
+        "password": redis.password,
+        "ssl": redis.ssl,
+        "ssl_verify": redis.ssl_verify,
+        "timeout_ms": timeout_ms,
+    }
+
+
 def settings(gateway: model.Gateway, route: str, plugin: PluginManifest[Any]) -> RouteSettings:
     """What the plugin takes from the gateway and the route called `route`."""
-    redis = gateway.redis
-    nodes = [{"ip": node.ip, "port": node.port} for node in redis.cluster_nodes]
-    where = {"cluster_nodes": nodes} if nodes else {"host": redis.host, "port": redis.port}
     return RouteSettings(
         route=route,
-        redis={
-            **where,
-            "database": redis.database,
-            "username": redis.username,
-            "password": redis.password,
-            "ssl": redis.ssl,
-            "ssl_verify": redis.ssl_verify,
-            "timeout_ms": redis.plugin_timeout_ms,
-        },
+        redis=redis_settings(gateway.redis, gateway.redis.plugin_timeout_ms),
         encryption_key=gateway.encryption_key,
         correlation_header=gateway.correlation_header,
         strict_requests=None if gateway.strict_requests else False,

@@ -7,7 +7,6 @@ import os
 import sys
 from pathlib import Path, PurePosixPath
 
-from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.diff import compare, parse, payload_leaks, unified
 from tenantgate.config.json_schema import json_schema
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf
@@ -31,7 +30,11 @@ def render(parser: argparse.ArgumentParser) -> None:
     _file(parser)
     _options(parser)
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="write there, not to standard output"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write there, not to standard output; as JSON if its name ends so",
     )
     parser.add_argument(
         "--resolve-env",
@@ -134,18 +137,21 @@ def _load(args: argparse.Namespace) -> TenantsFile | None:
     except TenantsFileError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
-        print(
-            f"{len(error.problems)} problem{'s'[: len(error.problems) != 1]} in {args.file}", file=sys.stderr
-        )
+        print(f"{_number(len(error.problems), 'problem')} in {args.file}", file=sys.stderr)
         return None
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s'[: count != 1]}"
 
 
 def _validate(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 1
-    models = sum(len(tenant.models) for tenant in file.tenants)
-    print(f"{args.file}: {len(file.tenants)} tenants, {models} routes, no problems")
+    models = {(m.provider, m.model) for tenant in file.tenants for m in tenant.models}
+    counted = f"{_number(len(file.tenants), 'tenant')}, {_number(len(models), 'model')}"
+    print(f"{args.file}: {counted}, no problems")
     return 0
 
 
@@ -157,9 +163,12 @@ def _render(args: argparse.Namespace) -> int:
         return _write(args.output, _kong_conf(args, file), secret=False)
     if mocked := uses_mock(file):
         print(f"note: the mock provider answers for {', '.join(mocked)} ({args.mock_url})", file=sys.stderr)
-    text = kong_yml(file, _render_options(args))
-    if args.resolve_env:
-        text = placeholders.resolve(text, os.environ)
+    text = kong_yml(
+        file,
+        _render_options(args),
+        environ=os.environ if args.resolve_env else None,
+        as_json=args.output is not None and args.output.suffix == ".json",
+    )
     return _write(args.output, text, secret=args.resolve_env)
 
 
@@ -207,9 +216,12 @@ def _diff(args: argparse.Namespace) -> int:
         theirs = args.kong_yml.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{args.kong_yml}: can't be read") from error
-    ours = kong_yml(file, _render_options(args))
-    if args.resolve_env:
-        ours = placeholders.resolve(ours, os.environ)
+    ours = kong_yml(
+        file,
+        _render_options(args),
+        environ=os.environ if args.resolve_env else None,
+        as_json=args.kong_yml.suffix == ".json",
+    )
     used = parse(theirs, name=str(args.kong_yml))
     changes = compare(used, parse(ours, name="rendered"))
     for change in changes:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from tenantgate import features, fields
 from tenantgate.config import catalog, names
 from tenantgate.config import deck_variables as placeholders
-from tenantgate.config.model import Model, Tenant, TenantsFile
+from tenantgate.config.model import Defaults, Model, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.errors import ConfigError
 from tenantgate.manifest import PluginManifest
@@ -30,7 +30,7 @@ from tenantgate.policy.core.records import (
 )
 from tenantgate.tenant import TenantId
 
-__all__ = ["LIMITS", "MOCK_URL", "CompileOptions", "compile_records", "referenceable_fields", "references"]
+__all__ = ["LIMITS", "MOCK_URL", "CompileOptions", "compile_records", "stage_references"]
 
 LIMITS: Final = "limits"
 """The stage of the rate limits, which has no section of its own in tenants.yaml."""
@@ -70,23 +70,22 @@ def _model_names(m: Model) -> tuple[str, str]:
     return m.model, f"{m.provider}/{m.model}"
 
 
-def references(policy: TenantPolicy) -> frozenset[str]:
-    """The vault references that the stages of these models need resolved, the targets' credentials left aside."""
-    paths = _referenceable(features.FEATURES)
-    found = (
-        text
-        for model in policy.models
-        for section, values in model.stages.items()
-        for secret in paths.get(section, ())
-        for text in _texts(values, secret.path)
-    )
-    return frozenset(filter(placeholders.is_vault_reference, found))
+def stage_references(file: TenantsFile) -> list[str]:
+    """The vault references in the records' stages, sorted; the targets' credentials aren't among them.
 
-
-def referenceable_fields() -> Mapping[str, tuple[str, ...]]:
-    """By section the paths of fields that may be vault references, such as ``webhook.secret``; ``[]`` for a list."""
-    found = _referenceable(features.FEATURES)
-    return {section: tuple(".".join(secret.path) for secret in secrets) for section, secrets in found.items()}
+    Raises:
+        ConfigError: a secret that Kong can't reach by a reference; names the section and the field.
+    """
+    secrets = _referenceable(features.FEATURES)
+    levels: list[Defaults | Tenant | Model] = [file.defaults, *file.tenants]
+    levels += [m for tenant in file.tenants for m in tenant.models]
+    found: set[str] = set()
+    for level in levels:
+        for section, values in level.plugins.items():
+            for secret in secrets.get(section, ()):
+                at = f"{section}.{'.'.join(secret.path)}"
+                found.update(_reference(t, where=at, plain=secret.plain) for t in _texts(values, secret.path))
+    return sorted(filter(placeholders.is_vault_reference, found))
 
 
 @dataclass(frozen=True, slots=True)

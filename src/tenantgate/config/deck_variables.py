@@ -10,12 +10,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import yaml
-
-from tenantgate.config import emit
 from tenantgate.errors import ConfigError
 
-__all__ = ["is_placeholder", "is_vault_reference", "names", "resolve", "resolve_tree", "value", "vault_names"]
+__all__ = [
+    "is_placeholder",
+    "is_vault_reference",
+    "names",
+    "names_in",
+    "resolve_tree",
+    "value",
+    "vault_names",
+]
 
 _PLACEHOLDER: Final = re.compile(r'\$\{\{\s*env\s+"(DECK_[A-Za-z0-9_]+)"\s*\}\}')
 # kong/pdk/vault.lua, parse_reference: {vault://name/resource[/key][?query]}
@@ -62,19 +67,13 @@ def value(text: str, environ: Mapping[str, str], where: str) -> str:
     return environ[wanted[0]]
 
 
-def resolve(text: str, environ: Mapping[str, str]) -> str:
-    """The kong.yml with its placeholders replaced, whatever characters the values have.
+def resolve_tree(tree: Any, environ: Mapping[str, str]) -> Any:
+    """The tree of a kong.yml with its placeholders replaced, whatever characters the values have.
 
     Raises:
         ConfigError: names the variables that are missing, empty, alike or hold white space; never a value.
     """
-    # Through the tree and not in the text: a value may hold quotes, or look like a number.
-    return emit.dump(resolve_tree(yaml.safe_load(text), environ), header=emit.header_of(text))
-
-
-def resolve_tree(tree: Any, environ: Mapping[str, str]) -> Any:
-    """As `resolve`, for the tree of a kong.yml."""
-    wanted = sorted(set(_names_in(tree)))
+    wanted = sorted(names_in(tree))
     missing = [name for name in wanted if not environ.get(name)]
     spaced = [
         name for name in wanted if name not in missing and re.search(r"\s|[\x00-\x1f\x7f]", environ[name])
@@ -98,6 +97,11 @@ def resolve_tree(tree: Any, environ: Mapping[str, str]) -> Any:
         return value
 
     return put(tree)
+
+
+def names_in(tree: Any) -> frozenset[str]:
+    """The variables that the texts of a tree name."""
+    return frozenset(_names_in(tree))
 
 
 def _names_in(value: Any) -> Iterator[str]:

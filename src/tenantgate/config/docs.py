@@ -24,6 +24,7 @@ _WHERE: Final[tuple[tuple[str, type], ...]] = (
     ("`gateway.redis.cluster_nodes[]`", model.ClusterNode),
     ("`gateway.rate_limiting`", model.RateLimiting),
     ("`gateway.rate_limiting.redis`", model.RateLimitRedis),
+    ("`gateway.policy`", model.Policy),
     ("`gateway.limits`", model.Limits),
     ("`gateway.timeouts`", model.Timeouts),
     ("`defaults`", model.Defaults),

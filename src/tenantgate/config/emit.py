@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["dump", "header_of"]
+__all__ = ["dump"]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -34,13 +34,3 @@ def dump(tree: Any, *, header: str = "") -> str:
         tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6, default_flow_style=False
     )
     return header + body
-
-
-def header_of(text: str) -> str:
-    """The comment lines at the top of `text`."""
-    lines = []
-    for line in text.splitlines(keepends=True):
-        if not line.startswith("#"):
-            break
-        lines.append(line)
-    return "".join(lines)

@@ -40,6 +40,8 @@ class KongConfOptions:
     """`gateway.limits.max_request_body_mb` of tenants.yaml."""
     ca_bundle: PathText | None = "/etc/ssl/certs/ca-certificates.crt"
     """Authorities that a provider's certificate is checked against; None: not checked, as Kong has it."""
+    processes: str = "auto"
+    """Of the engine: a number, or ``auto``, which is as many as processors."""
     attached: tuple[str, ...] = ()
     """Plugins that are attached to routes one by one, beside the engine: each is a process of its own."""
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -138,7 +140,7 @@ Keep the plugin servers' deadlines below it.""",
         # nginx clears the environment of its workers, which start the servers; so `env` sets it.
         env = ["/usr/bin/env", f"TENANTGATE_MODELS={options.models_dir}"] if options.models_dir else []
         servers[f"{key}_socket"] = socket
-        processes = ["--processes", "auto"] if name == _ENGINE else []
+        processes = ["--processes", options.processes] if name == _ENGINE else []
         servers[f"{key}_start_cmd"] = shlex.join([*env, *command, *processes, "--socket", socket])
         servers[f"{key}_query_cmd"] = shlex.join([*command, "--dump"])
     out.append(

@@ -101,8 +101,6 @@ class _Loading:
             self._readers[0].problems.append((1, f"{where}: tenants: required: {_TENANTS.spec.description}"))
             return None
         file = model.TenantsFile(version=1, **given, tenants=tuple(tenants))
-        for path, what in file.problems():
-            self._gateway.add(None, path, what)
         self._check_unique(file)
         if not self._wrong:
             self._check_plugins(file)

@@ -59,7 +59,7 @@ _URL: Final = r"^https?://[A-Za-z0-9\[][^\s/?#@]*/[^\s?#]*$"
 
 @config_class
 class RateLimitRedis:
-    """A Redis that Kong's rate-limiting can use."""
+    """A Redis server of the rate limits."""
 
     host: str = field("Host name or address of the Redis server.", default=LOCALHOST, match=_HOST)
     port: int = field("Port of the Redis server.", default=PORT, between=(1, 65535))
@@ -71,7 +71,7 @@ class RateLimitRedis:
     ssl: bool = field("Use TLS for the connection to Redis.", default=False)
     ssl_verify: bool = field("Verify the certificate of Redis.", default=True)
     timeout_ms: int = field(
-        "Longest wait of a rate limit for Redis. After this the request passes uncounted.",
+        "Longest wait of a rate limit for Redis. After this `gateway.rate_limiting.on_error` applies.",
         default=100,
         between=(1, 10_000),
         unit="ms",
@@ -91,8 +91,7 @@ class Redis(RateLimitRedis):
     """The Redis of the plugins, and of the rate limits unless those have their own."""
 
     cluster_nodes: tuple[ClusterNode, ...] = field(
-        "Some nodes of a Redis Cluster, in place of host and port. The other nodes are found through these. "
-        "Kong's rate-limiting can't use a cluster: see `gateway.rate_limiting`.",
+        "Some nodes of a Redis Cluster, in place of host and port. The other nodes are found through these.",
         default=(),
         len_max=100,
     )
@@ -114,8 +113,8 @@ class RateLimiting:
     """Where the rate limits count."""
 
     policy: str = field(
-        "Place of the counters: redis, shared by all Kong nodes; or local, in each Kong node, so that with n "
-        "nodes a tenant may send up to n times its limit.",
+        "Place of the counters: redis, shared by all Kong nodes; or local, in each process of the engine, so that "
+        "with n processes a tenant may send up to n times its limit.",
         default="redis",
         one_of=("redis", "local"),
     )
@@ -126,8 +125,14 @@ class RateLimiting:
         one_of=("pass", "reject"),
     )
     redis: RateLimitRedis | None = field(
-        "Redis of the rate limits, which can't be a cluster. Default: `gateway.redis`.", default=None
+        "A Redis server of the rate limits' own. Default: `gateway.redis`, which may be a cluster.",
+        default=None,
     )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """No Redis for counters that don't lie in one."""
+        if self.policy == "local" and self.redis is not None:
+            yield "redis", "isn't used with policy local; give one of the two"
 
 
 @config_class
@@ -244,11 +249,11 @@ class Defaults:
 
 @config_class
 class Model:
-    """A model that a tenant may use: one route."""
+    """A model that a tenant may use."""
 
     provider: str = field("Provider of the model.", one_of=tuple(PROVIDERS))
     model: str = field(
-        "Name of the model at its provider. A client's `model` must be the same.",
+        "Name of the model at its provider, and a name by which clients may ask for it.",
         match=MODEL_PATTERN,
         len_max=_NAME_MAX,
     )
@@ -327,7 +332,7 @@ class Tenant:
     """Whose requests, keys, models and limits are kept apart from all others'."""
 
     id: str = field(
-        "Id of the tenant: the custom_id of its Kong consumer, and part of its routes' paths. Letters, digits, "
+        "Id of the tenant: the custom_id of its Kong consumer, and part of the paths of version 0.1. Letters, digits, "
         "dot, hyphen and underscore.",
         match=ID_PATTERN,
         len_max=64,
@@ -394,18 +399,6 @@ class TenantsFile:
     gateway: Gateway = field("Settings that all tenants share.", default=Gateway())
     defaults: Defaults = field("Settings of each tenant that doesn't set its own.", default=Defaults())
     tenants: tuple[Tenant, ...] = field("Tenants, each with its own keys, models and limits.", len_min=1)
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Kong's rate-limiting must reach what it counts in."""
-        limiting, nodes = self.gateway.rate_limiting, self.gateway.redis.cluster_nodes
-        if limiting.policy == "local" and limiting.redis is not None:
-            yield "gateway.rate_limiting.redis", "isn't used with policy local; give one of the two"
-        elif nodes and limiting.policy == "redis" and limiting.redis is None and any(self.rate_limits()):
-            what = (
-                "Kong's rate-limiting can't use a Redis Cluster; give gateway.rate_limiting a redis of its own, or "
-                "policy: local, with which each Kong node counts for itself"
-            )
-            yield "gateway.redis.cluster_nodes", what
 
     def rate_limits(self) -> Iterator[RateLimit | None]:
         """All limits of all levels, and None where a level has none."""

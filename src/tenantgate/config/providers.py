@@ -26,15 +26,11 @@ class Provider:
     upstream_url: str | None = None
     """The full address of its chat operation, where it isn't the one that Kong's driver has."""
     needs_upstream_url: bool = False
-    streams_events: bool = True
-    """Whether its streams are server-sent events (Gemini's are pieces of a JSON array)."""
     hides_finish_reason: bool = False
     """Whether Kong's driver drops the finish reason from the chunks of a stream."""
     fixed_options: tuple[tuple[str, str], ...] = ()
     never_sent: tuple[str, ...] = ("top_k",)
     """Parameters that Kong 3.9's driver leaves out of what it sends, whoever gave them."""
-    sets_headers: tuple[str, ...] = ()
-    """Headers beside the credential's that Kong's driver sets, in place of the client's."""
     sets_encoding: bool = True
     """Whether Kong's driver sets Accept-Encoding."""
     needs: tuple[str, ...] = ()
@@ -52,13 +48,10 @@ PROVIDERS: Final[dict[str, Provider]] = {
         hides_finish_reason=True,
         needs=("anthropic_version",),
         never_sent=("top_k", "top_p"),
-        sets_headers=("anthropic-version",),
         sets_encoding=False,
     ),
     # A header, not the query's `key`: addresses end up in logs.
-    "gemini": Provider(
-        kong="gemini", auth_header="x-goog-api-key", bearer=False, streams_events=False, never_sent=()
-    ),
+    "gemini": Provider(kong="gemini", auth_header="x-goog-api-key", bearer=False, never_sent=()),
     "groq": Provider(kong="openai", upstream_url="https://api.groq.com/openai/v1/chat/completions"),
     "mistral": Provider(kong="mistral", fixed_options=(("mistral_format", "openai"),), sets_encoding=False),
     "azure": Provider(

@@ -13,7 +13,8 @@ from tenantgate.config.load import load
 from tenantgate.config.model import RateLimitRedis, TenantsFile
 from tenantgate.errors import ConfigError
 from tenantgate.store.config import ClusterNode, RedisConfig
-from tenantgate.store.redis_rights import check_plugins, check_rate_limits
+from tenantgate.store.redis_rights import check_plugins, check_policies, check_rate_limits
+from tenantgate.store.url import redis_config
 
 __all__ = ["redis"]
 
@@ -46,6 +47,14 @@ def _check(args: argparse.Namespace) -> int:
         problem = check_plugins(config) if kind == "plugins" else check_rate_limits(config)
         print(f"{where}, for the {kind}: {problem or 'ready'}")
         ready = ready and problem is None
+    store = file.gateway.policy.store
+    if store is not None:
+        where = "gateway.policy.store"
+        url = placeholders.value(store, os.environ, where)
+        if url.startswith("redis"):
+            problem = check_policies(redis_config(url))
+            print(f"{where}, for the policies: {problem or 'ready'}")
+            ready = ready and problem is None
     return 0 if ready else 1
 
 

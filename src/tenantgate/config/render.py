@@ -8,6 +8,7 @@ tenantgate-target (771), ai-proxy, file-log, post-function.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -15,9 +16,9 @@ from typing import Any, Final
 from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
-from tenantgate.config.model import Defaults, Gateway, Model, RateLimitRedis, Redis, Tenant, TenantsFile
+from tenantgate.config.compile import stage_references
+from tenantgate.config.model import Gateway, Redis, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
-from tenantgate.lua_files import where
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
 __all__ = ["RenderOptions", "entities", "render", "uses_mock", "with_options"]
@@ -45,9 +46,30 @@ class RenderOptions:
     """By a feature's section of ``gateway`` the fields that come in place of the file's (development)."""
 
 
-def render(file: TenantsFile, options: RenderOptions | None = None) -> str:
-    """The text of kong.yml. Placeholders stay as they are."""
-    return emit.dump(entities(file, options), header=_HEADER)
+def render(
+    file: TenantsFile,
+    options: RenderOptions | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    as_json: bool = False,
+) -> str:
+    """The text of kong.yml, or of kong.json, which Kong reads thirty times as fast.
+
+    Args:
+        file: the tenants.
+        options: what depends on the place.
+        environ: what its placeholders become; None: they stay as they are.
+        as_json: JSON in place of YAML.
+
+    Raises:
+        ConfigError: names the variables that are missing, empty, alike or hold white space; never a value.
+    """
+    tree = entities(file, options)
+    if environ is not None:
+        tree = placeholders.resolve_tree(tree, environ)
+    if as_json:
+        return json.dumps(tree, indent=1, ensure_ascii=False) + "\n"
+    return emit.dump(tree, header=_HEADER)
 
 
 def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
@@ -65,7 +87,8 @@ def with_options(file: TenantsFile, options: RenderOptions) -> TenantsFile:
     """The file with what the options say in place of its own."""
     gateway = file.gateway
     if options.redis_host is not None:
-        own = Redis(host=options.redis_host, port=options.redis_port)
+        times = {name: getattr(gateway.redis, name) for name in ("timeout_ms", "plugin_timeout_ms")}
+        own = Redis(host=options.redis_host, port=options.redis_port, **times)
         gateway = replace(gateway, redis=own, rate_limiting=replace(gateway.rate_limiting, redis=None))
     if options.policy_path is not None:
         gateway = replace(gateway, policy=replace(gateway.policy, path=options.policy_path, store=None))
@@ -178,7 +201,7 @@ def _last() -> Json:
     for plugin in features.plugins():
         for phase, codes in closing.items():
             if code := plugin.closing.get(phase):
-                codes.append(where("kong.ctx.shared.tenantgate_reply_held", resolve(code)))
+                codes.append(scripts.where_held(resolve(code)))
     return {
         "header_filter": [*closing["header_filter"], scripts.ERROR_HEAD],
         "body_filter": [
@@ -243,42 +266,17 @@ def _engine(file: TenantsFile, keeper: PluginManifest[Any] | None) -> Json:
             "policy_path": gateway.policy.path,
             "policy_store": gateway.policy.store,
             "rate_limit_policy": limiting.policy,
-            "rate_limit_redis": _limit_redis(limiting.redis) if limiting.redis is not None else None,
-            "secrets": [{"name": ref, "value": ref} for ref in _stage_secrets(file)],
+            "rate_limit_redis": _limit_redis(gateway),
+            "secrets": [{"name": ref, "value": ref} for ref in stage_references(file)],
         }
     )
 
 
-def _limit_redis(redis: RateLimitRedis) -> Json:
-    return {
-        "host": redis.host,
-        "port": redis.port,
-        "database": redis.database,
-        "username": redis.username,
-        "password": redis.password,
-        "ssl": redis.ssl,
-        "ssl_verify": redis.ssl_verify,
-        "timeout_ms": redis.timeout_ms,
-    }
-
-
-def _stage_secrets(file: TenantsFile) -> list[str]:
-    """The vault references in the plugins' sections, sorted: a record holds the reference, Kong opens it here."""
-    levels: list[Defaults | Tenant | Model] = [file.defaults, *file.tenants]
-    levels += [m for t in file.tenants for m in t.models]
-    found = {text for level in levels for text in _texts(level.plugins)}
-    return sorted(text for text in found if placeholders.is_vault_reference(text))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)
+def _limit_redis(gateway: Gateway) -> Json | None:
+    if gateway.rate_limiting.policy != "redis":
+        return None
+    redis = gateway.rate_limiting.redis or gateway.redis
+    return catalog.redis_settings(redis, redis.timeout_ms)
 
 
 def _ai_proxy(max_request_body_mb: int) -> Json:

@@ -16,16 +16,15 @@ __all__ = [
     "ERROR_HEAD_EARLY",
     "ERROR_HEAD_ELSEWHERE",
     "FINISH_REASON",
-    "HIDE_CALLER",
     "NO_QUERY",
     "WITHOUT_PAYLOAD",
     "where_decided",
+    "where_held",
 ]
 
 
 ANY_BEARER: Final = script("config", "any_bearer")
 NO_QUERY: Final = script("config", "no_query")
-HIDE_CALLER: Final = script("config", "hide_caller")
 FINISH_REASON: Final = script("config", "finish_reason")
 ANTHROPIC_STOP_REASON: Final = script("config", "anthropic_stop_reason")
 END_OF_STREAM: Final = script("config", "end_of_stream")
@@ -68,13 +67,18 @@ didn't take."""
 
 
 def where_decided(member: str, code: str) -> str:
-    """`code`, where the engine's decision on the request has a true value in `member` (``keep_body``)."""
-    return script("config", "where_decided", MEMBERS=_members(member), CODE=code)
+    """`code`, where the engine's decision on the request has a true value in `member` (``target.log_payloads``).
+
+    What a request needs is in its decision, so that no rule changes Kong's entities.
+    """
+    steps = ["d", *member.split(".")]
+    condition = " and ".join(".".join(steps[: i + 1]) for i in range(len(steps)))
+    return f"local d = kong.ctx.shared.tenantgate_decision if {condition} then {code} end"
 
 
-def _members(member: str) -> str:
-    parts = ["d", *member.split(".")]
-    return " and ".join(".".join(parts[: i + 1]) for i in range(len(parts)))
+def where_held(code: str) -> str:
+    """`code`, where the reply is held back for the engine; tenantgate-target notes that for each request."""
+    return where("kong.ctx.shared.tenantgate_reply_held", code)
 
 
 WITHOUT_PAYLOAD: Final = {

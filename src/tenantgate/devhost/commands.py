@@ -78,26 +78,30 @@ def _banner(stack: Stack, *, embedded: bool) -> str:
     if embedded:
         lines.append("It is for development and tests: put Kong 3.9 in front of anything that matters.")
     width = max(len(t.id) for t in stack.file.tenants)
-    lines += ["", f"  {'tenant':{width}}  route"]
+    lines += ["", f"  {'tenant':{width}}  models"]
     first = None
     for tenant in stack.file.tenants:
-        for model in tenant.models:
-            url = stack.url(tenant=tenant.id, provider=model.provider, model=model.model)
-            first = first or (stack.key_name(tenant.id), url)
-            lines.append(f"  {tenant.id:{width}}  {url}")
+        names = [name for model in tenant.models for name in (*model.aliases, model.model)]
+        if names:
+            first = first or (stack.key_name(tenant.id), names[0])
+        lines.append(f"  {tenant.id:{width}}  {', '.join(names)}")
     made = ", ".join(stack.made_up)
     if made:
         lines += ["", f"made-up secrets ({made}) are in {stack.secrets_file}"]
     if first:
-        name, url = first
+        name, model_name = first
+        base = f"{stack.proxy_url}{stack.file.gateway.path_prefix}/v1"
         key = f'$(python3 -c \'import json; print(json.load(open("{stack.secrets_file}"))["{name}"])\')'
         lines += [
             "",
             "try (twice, and in other words):",
             f"  KEY={key if name in stack.made_up else '$' + name}",
-            f"  curl -i {url} \\",
-            '    -H "apikey: $KEY" -H "Content-Type: application/json" \\',
-            '    -d \'{"messages": [{"role": "user", "content": "How do I reset my password?"}]}\'',
+            f"  curl -i {base}/chat/completions \\",
+            '    -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\',
+            f'    -d \'{{"model": "{model_name}", "messages": [{{"role": "user", "content": "Who pays?"}}]}}\'',
+            f"or any OpenAI SDK: base_url={base}",
+            "after a change of the file:",
+            f"  tenantgate apply {stack.tenants} --state-dir {stack.secrets_file.parent}",
         ]
     lines += ["", f"logs: {', '.join(map(str, stack.logs()))}", "Ctrl-C stops everything."]
     return "\n".join(lines)

@@ -34,7 +34,6 @@ from tenantgate.devhost.stock.ai_proxy import AiProxy
 from tenantgate.devhost.stock.base import StockPlugin
 from tenantgate.devhost.stock.file_log import FileLog
 from tenantgate.devhost.stock.functions import Function
-from tenantgate.devhost.stock.rate_limiting import RateLimiting
 from tenantgate.devhost.stock_schemas import SCHEMAS
 from tenantgate.devhost.upstream import Client
 from tenantgate.devhost.variables import SERVER
@@ -201,7 +200,6 @@ class Gateway:
             KeyAuth(self._loaded.config.credentials),
             RequestSizeLimiting(),
             Acl(),
-            RateLimiting(self._log),
             AiProxy(),
             FileLog(self._lua),
             *(Function(name, self._lua) for name in _FUNCTIONS),

@@ -31,7 +31,7 @@ from tenantgate.devhost.router import Router
 from tenantgate.devhost.stock.base import StockPlugin
 from tenantgate.devhost.stock_schemas import PRIORITIES
 from tenantgate.devhost.upstream import HOP_BY_HOP, Client, UpstreamError
-from tenantgate.devhost.variables import SERVER
+from tenantgate.devhost.variables import SERVER, note_upgrade, upgrades
 
 __all__ = ["Downstream", "Pipeline"]
 
@@ -164,6 +164,7 @@ class Pipeline:
         if x.match is None:
             collected.plugins += self._everywhere()
             x.error(404, "no Route matched with those values")
+        note_upgrade(x)
         service = x.match.route.service
         x.upstream = Upstream(
             scheme=service.protocol,
@@ -253,6 +254,8 @@ class Pipeline:
 
     async def _proxy(self, x: Exchange, client: Downstream, collected: _Collected) -> None:
         x.proxied = True
+        if upgrades(x):
+            x.ctx.pop("buffered_proxying", None)
         x.kong_latency_ms = x.elapsed_ms()
         sent = time.time()
         try:

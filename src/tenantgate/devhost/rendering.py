@@ -1,4 +1,4 @@
-"""From tenants.yaml to a folder in which a gateway can start: kong.yml, kong.conf, and secrets for development."""
+"""From tenants.yaml to a folder in which a gateway can start: kong.json, kong.conf, and secrets for development."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from tenantgate import config, paths
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.model import TenantsFile
-from tenantgate.config.render import with_options
+from tenantgate.config.render import entities, with_options
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.ports import PublishNote, content_hash, difference
 from tenantgate.policy.sqlite_store import SqlitePolicyStore
@@ -39,7 +39,7 @@ class Surroundings:
     """What the configuration has to know of the processes beside the gateway."""
 
     folder: Path
-    """For kong.yml and kong.conf."""
+    """For kong.json and kong.conf."""
     run: Path
     """For sockets: a short path."""
     secrets: Path
@@ -53,6 +53,10 @@ class Surroundings:
     extra: Mapping[str, str]
     attached: tuple[str, ...] = ()
     """Attachable plugins that the gateway serves beside the engine."""
+    processes: str = "auto"
+    """Of the engine."""
+    services: tuple[Mapping[str, Any], ...] = ()
+    """Services of one's own in Kong, with their routes and plugins, beside the engine's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +64,13 @@ class Rendered:
     """The files, and what a client needs."""
 
     file: TenantsFile
-    kong_yml: Path
+    kong_config: Path
+    """JSON, which Kong reads thirty times as fast as YAML."""
     kong_conf: Path
     environ: Mapping[str, str]
     """The process environment with the made-up secrets."""
+    gateway_environ: Mapping[str, str]
+    """The same without clients' keys, which are in the configuration: a process takes 2 MB of it."""
     made_up: tuple[str, ...]
     """Names of the secrets that were made up."""
 
@@ -80,7 +87,7 @@ class Rendered:
 
 
 def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = None) -> Rendered:
-    """Write both files; kong.yml holds client keys and is for its owner only.
+    """Write both files; kong.json holds client keys and is for its owner only.
 
     Raises:
         ConfigError: the file has problems, or a provider's credential isn't in the environment.
@@ -94,31 +101,34 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         policy_path=str(at.folder / "policy" / "policy.sqlite"),
         gateway={"audit": {"dir": str(at.folder / "audit")}},
     )
-    text = config.render(file, options)
+    tree = entities(file, options)
+    tree["services"] += at.services
+    keys = placeholders.names_in(tree)
     records = compile_records(file, CompileOptions(mock_url=options.mock_url))
     (at.folder / "audit").mkdir(mode=0o700, exist_ok=True)
     # Client keys and the cache's key may be anything, so they can be made up; a provider's credential can't.
-    own = {*placeholders.names(text), *placeholders.vault_names(file.gateway.encryption_key)}
+    own = {*keys, *placeholders.vault_names(file.gateway.encryption_key)}
     env |= _made_up(at.secrets, sorted(n for n in own if not env.get(n)))
-    needed = text + "".join(raw.decode("ascii") for raw in records.values())
+    needed = json.dumps(tree) + "".join(raw.decode("ascii") for raw in records.values())
     if missing := [n for n in placeholders.vault_names(needed) if not env.get(n)]:
         raise ConfigError(
             f"{tenants}: the environment has no {', '.join(missing)} "
             "(set them, or give those models the provider `mock`)"
         )
-    kong_yml, kong_conf = at.folder / "kong.yml", at.folder / "kong.conf"
-    private_file(kong_yml, placeholders.resolve(text, env))
+    kong_config, kong_conf = at.folder / "kong.json", at.folder / "kong.conf"
+    private_file(kong_config, json.dumps(placeholders.resolve_tree(tree, env), indent=1, ensure_ascii=False))
     _publish(Path(with_options(file, options).gateway.policy.path), records)
     bundle = next((b for b in _CA_BUNDLES if Path(b).is_file()), None)
     conf = config.KongConfOptions(
         prefix=PurePosixPath(at.run),
-        declarative_config=PurePosixPath(kong_yml),
+        declarative_config=PurePosixPath(kong_config),
         plugins_dir=PurePosixPath(paths.plugins_dir()),
         pluginserver=PurePosixPath(_pluginserver()),
         models_dir=PurePosixPath(paths.models_dir()),
         proxy_listen=f"127.0.0.1:{at.proxy_port}",
         admin_listen=f"127.0.0.1:{at.admin_port}",
         status_listen=f"127.0.0.1:{at.status_port}",
+        processes=at.processes,
         attached=at.attached,
         max_request_body_mb=file.gateway.limits.max_request_body_mb,
         ca_bundle=PurePosixPath(bundle) if bundle else None,
@@ -132,7 +142,14 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
     }
     private_file(at.folder / STATE, json.dumps(state))
     made = tuple(n for n in sorted(own) if n in _known(at.secrets))
-    return Rendered(file=file, kong_yml=kong_yml, kong_conf=kong_conf, environ=env, made_up=made)
+    return Rendered(
+        file=file,
+        kong_config=kong_config,
+        kong_conf=kong_conf,
+        environ=env,
+        gateway_environ={n: v for n, v in env.items() if n not in keys},
+        made_up=made,
+    )
 
 
 def _publish(path: Path, records: Mapping[str, bytes]) -> None:

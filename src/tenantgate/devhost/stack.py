@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from tenantgate import config
 from tenantgate.devhost import readiness
@@ -47,6 +48,9 @@ class Stack(MockControl):
         log_level: of the gateway's error log.
         own_redis: whether to start one, in place of the file's.
         gateway_module: what runs as the embedded host, for who wants to look into it.
+        attached: attachable plugins that the gateway serves beside the engine.
+        services: gives services of one's own in Kong for the mock provider's address.
+        processes: of the engine; a number, or ``auto``.
     """
 
     def __init__(
@@ -62,8 +66,12 @@ class Stack(MockControl):
         own_redis: bool = True,
         gateway_module: str = "tenantgate.devhost.gateway",
         attached: tuple[str, ...] = (),
+        services: Callable[[str], tuple[Mapping[str, Any], ...]] = lambda _: (),
+        processes: str = "auto",
     ) -> None:
         self._attached = attached
+        self._services = services
+        self._processes = processes
         self._admin_port = 0
         self._tenants = tenants
         self._state = state_dir.resolve()
@@ -129,6 +137,8 @@ class Stack(MockControl):
                 status_port=status_port,
                 admin_port=self._admin_port,
                 attached=self._attached,
+                services=self._services(self.mock_url),
+                processes=self._processes,
                 extra={"log_level": self._log_level, **(RealKong.settings() if self._kong_bin else {})},
             ),
         )
@@ -161,7 +171,7 @@ class Stack(MockControl):
             kong = RealKong(self._kong_bin, rendered.kong_conf, self._run, log=log)
             self._gateway = kong
             self._exit.callback(kong.stop)
-            kong.start(rendered.environ)
+            kong.start(rendered.gateway_environ)
         else:
             self._gateway = Child(
                 "embedded gateway",
@@ -171,7 +181,7 @@ class Stack(MockControl):
                     self._gateway_module,
                     "--exit-with-parent",
                     "--config",
-                    str(rendered.kong_yml),
+                    str(rendered.kong_config),
                     "--conf",
                     str(rendered.kong_conf),
                     "--port",
@@ -184,7 +194,7 @@ class Stack(MockControl):
                     str(self.error_log),
                 ],
                 log=log,
-                environ=rendered.environ,
+                environ=rendered.gateway_environ,
             )
             self._exit.callback(self._gateway.stop)
         self._port = port
@@ -220,6 +230,11 @@ class Stack(MockControl):
         if self._kong_bin:
             return f"Kong ({self._kong_bin})"
         return "embedded gateway (for development, not Kong)"
+
+    @property
+    def tenants(self) -> Path:
+        """The tenants.yaml."""
+        return self._tenants
 
     @property
     def file(self) -> TenantsFile:

@@ -47,37 +47,6 @@ _ACL: _Fields = [
     {"always_use_authenticated_groups": _bool(refuse="authenticated groups")},
 ]
 
-_REDIS = _record(
-    {"host": _string()},
-    {"port": {"type": "integer", "default": 6379, "between": [0, 65535]}},
-    {"timeout": {"type": "integer", "default": 2000}},
-    {"username": _string(referenceable=True)},
-    {"password": _string(referenceable=True, len_min=0)},
-    {"database": {"type": "integer", "default": 0}},
-    {"ssl": _bool()},
-    {"ssl_verify": _bool()},
-    {"server_name": _string()},
-)
-
-_LIMIT = {"type": "number", "gt": 0}
-_RATE_LIMITING: _Fields = [
-    *({period: _LIMIT} for period in ("second", "minute", "hour", "day", "month", "year")),
-    {
-        "limit_by": _string(
-            default="consumer", one_of=["consumer", "credential", "ip", "service", "header", "path"]
-        )
-    },
-    {"header_name": _string()},
-    {"path": _string()},
-    {"policy": _string(default="local", one_of=["local", "redis"])},
-    {"fault_tolerant": _bool(True)},
-    {"redis": _REDIS},
-    {"hide_client_headers": _bool()},
-    {"error_code": {"type": "number", "default": 429, "gt": 0}},
-    {"error_message": _string(default="API rate limit exceeded")},
-    {"sync_rate": {"type": "number", "default": -1, "refuse": "counters that are synchronised later"}},
-]
-
 _CORRELATION_ID: _Fields = [
     {"header_name": _string(default="Kong-Request-ID")},
     {
@@ -194,7 +163,6 @@ SCHEMAS: Final[dict[str, _Fields]] = {
     "key-auth": _KEY_AUTH,
     "request-size-limiting": _REQUEST_SIZE,
     "acl": _ACL,
-    "rate-limiting": _RATE_LIMITING,
     "ai-proxy": _AI_PROXY,
     "file-log": _FILE_LOG,
     "pre-function": _FUNCTION,
@@ -206,7 +174,6 @@ PRIORITIES: Final = {
     "key-auth": 1250,
     "request-size-limiting": 951,
     "acl": 950,
-    "rate-limiting": 910,
     "ai-proxy": 770,
     "file-log": 9,
     "pre-function": 1000000,

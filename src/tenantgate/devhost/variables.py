@@ -8,7 +8,18 @@ from typing import Final
 from tenantgate import __version__
 from tenantgate.devhost.exchange import Exchange, Phase
 
-__all__ = ["FIXED", "FORWARDED", "READ", "SERVER", "UnknownVariableError", "forwarded", "get", "put"]
+__all__ = [
+    "FIXED",
+    "FORWARDED",
+    "READ",
+    "SERVER",
+    "UnknownVariableError",
+    "forwarded",
+    "get",
+    "note_upgrade",
+    "put",
+    "upgrades",
+]
 
 SERVER: Final = f"tenantgate-devhost/{__version__}"
 
@@ -42,7 +53,8 @@ READ: Final = frozenset(
 
 
 FIXED: Final[Mapping[str, str]] = {"upstream_connection": "keep-alive", "upstream_upgrade": ""}
-"""Variables that may be set to the value that they have here in any case: the host passes no WebSocket on."""
+"""Variables that may be set to the value that they have here upstream in any case: the host passes no WebSocket on."""
+_UPGRADE: Final = "upstream_upgrade"
 
 
 class UnknownVariableError(LookupError):
@@ -85,11 +97,20 @@ def put(x: Exchange, name: str, value: str) -> None:
     Raises:
         UnknownVariableError: the host would not heed the value.
     """
-    if FIXED.get(name) == value:
-        return
-    if name not in FORWARDED:
+    if name not in FORWARDED and FIXED.get(name) != value:
         raise UnknownVariableError(name)
     x.variables[name] = value
+
+
+def note_upgrade(x: Exchange) -> None:
+    """Set ``upstream_upgrade`` by the client's headers, as Kong does (`kong/runloop/handler.lua`, access.before)."""
+    if x.headers.get("Upgrade", "").lower() == "websocket":
+        x.variables[_UPGRADE] = "websocket"
+
+
+def upgrades(x: Exchange) -> bool:
+    """Whether the request would go on as a WebSocket: Kong then holds no reply back (`kong/init.lua`)."""
+    return bool(x.variables.get(_UPGRADE))
 
 
 def forwarded(x: Exchange) -> dict[str, str]:

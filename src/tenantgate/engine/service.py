@@ -7,9 +7,11 @@ end, Kong's log record where a stage reads it); response those of the guard of r
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from tenantgate import llm
 from tenantgate.audit.core.routes import NO_AUDIT
@@ -19,9 +21,9 @@ from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.stages import Stage, StageBuilder
-from tenantgate.engine.tenants import Tenant
+from tenantgate.engine.tenants import Tenant, texts_of
 from tenantgate.errors import EdgeError
-from tenantgate.kong.host import Answered, DeadlineError
+from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
 from tenantgate.kong.phase import attempt
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, Refusal
 from tenantgate.llm.errors import BY_STATUS, Code, ErrorType, error_body
@@ -29,7 +31,6 @@ from tenantgate.policy.core.records import CATALOG, Catalog, read_catalog, read_
 from tenantgate.policy.directory import Directory
 from tenantgate.policy.follower import Follower
 from tenantgate.policy.stores import open_store
-from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "Engine"]
 
 NAME: Final = "tenantgate"
-_LARGEST_SENT: Final = 1_000_000
-"""Kong takes no larger body from a plugin server (a message of 1 MiB, its frame included)."""
+
 
 _ROUTE: Final = "tenantgate_route"
 _MODEL_STATE: Final = "model"
@@ -68,6 +68,10 @@ class Engine:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
         self._directory = directory or _directory(config, self._parse)
 
+    def close(self) -> None:
+        """End the thread that looks for new versions. What engines share goes on: the follower, the audit's courier."""
+        self._directory.close()
+
     def _parse(self, tenant: str, raw: bytes) -> Tenant | Catalog:
         if tenant == CATALOG:
             return read_catalog(raw)
@@ -83,12 +87,11 @@ class Engine:
         if packed is None:
             raise EdgeError("tenantgate-request: packed no request of a tenant")
         host.belongs_to(packed.tenant)
-        # Until a model with other settings is chosen, the journal's line makes no audit record.
         exchange, decision = Exchange(host, packed, shared={POLICY: NO_AUDIT}), Decision()
         with contextlib.suppress(Answered):
             self._decide(exchange, packed, decision)
         decision.headers = exchange.reply_headers
-        decision.body = exchange.sent_body if decision.body is None else decision.body
+        decision.body = exchange.sent_body
         decision.keep_body = exchange.keeps_body
         decision.shared = {name: text for name, text in exchange.shared.items() if isinstance(text, str)}
         if exchange.kept_values:
@@ -104,6 +107,7 @@ class Engine:
 
     def _decide(self, exchange: Exchange, packed: PackedRequest, decision: Decision) -> None:
         tenant = self._tenant(exchange)
+        exchange.shared.update(tenant.shared)
         if packed.method == "GET":
             self._list_models(exchange, tenant, packed)
         if (audited := _audit_of_refusals(tenant)) is not None:
@@ -119,8 +123,7 @@ class Engine:
         if isinstance(request, ChatRequest) and request.model not in ("", decision.target.name):
             self._rename(exchange, request, decision)
         stages = tenant.stages(model)
-        for stage in stages:
-            exchange.shared.update(getattr(stage.service, "shared", {}))
+        exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
         if decision.upstream_model is not None and exchange.sent_body is not None:
             # Shortened or masked since then: small enough to be sent, and its model is the right one already.
@@ -138,7 +141,9 @@ class Engine:
 
     def _list_models(self, exchange: Exchange, tenant: Tenant, packed: PackedRequest) -> None:
         _, _, name = packed.path.partition("/models/")
-        body, status = listing(tenant.policy, packed.captures.get("model") or name or None), 200
+        # SDKs write the slash of `provider/model` as %2F.
+        name = unquote(packed.captures.get("model") or name)
+        body, status = listing(tenant.policy, name or None), 200
         if body is None:
             status = 404
             message = "This model does not exist here."
@@ -174,7 +179,7 @@ class Engine:
         name = decision.target.name if decision.target else ""
         renamed = ChatRequest({**request.body, "model": name}, request.messages)
         body = llm.write(renamed.body)
-        if len(body) <= _LARGEST_SENT:
+        if len(body) <= MOST_SENT:
             exchange.replace_body(body)
         else:
             decision.upstream_model = name
@@ -281,17 +286,32 @@ def _phase(stage: Stage, exchange: Exchange) -> Callable[[], None]:
 
 # -- of the process --------------------------------------------------------------------------------------
 
-_followers: Final[Shared[Follower]] = Shared(1)
+_followers: Final[dict[Path, tuple[str, Follower]]] = {}
+"""By local copy the store that is followed. One at a time: a follower holds the copy's lock."""
+_followers_lock: Final = threading.Lock()
 
 
 def _directory(
     config: EngineConfig, parse: Callable[[str, bytes], Tenant | Catalog]
 ) -> Directory[Tenant | Catalog]:
     path = Path(config.policy_path)
-    if config.policy_store is not None:
-        name = "redis" if config.policy_store.startswith("redis") else "postgres"
-        store = open_store(config.policy_store, path=path, encryption_key=config.encryption_key)
-        _followers.get((config.policy_store, path), lambda: Follower(store, path, name=name)).start()
+    _follow(config.policy_store, path, config.encryption_key)
     made = Directory(path, parse, node=config.node)
     made.start()
     return made
+
+
+def _follow(url: str | None, path: Path, encryption_key: str) -> None:
+    """Follow the store into the local copy; an engine with other settings ends the follower of the one before."""
+    with _followers_lock:
+        before = _followers.get(path)
+        wanted = None if url is None else f"{url}\0{encryption_key}"
+        if before is not None and before[0] != wanted:
+            del _followers[path]
+            threading.Thread(target=before[1].stop, name="policy-follower-stop", daemon=True).start()
+        if url is None or wanted is None or path in _followers:
+            return
+        name = "redis" if url.startswith("redis") else "postgres"
+        follower = Follower(open_store(url, path=path, encryption_key=encryption_key), path, name=name)
+        _followers[path] = wanted, follower
+        follower.start()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.records import ModelPolicy, TenantPolicy
 
-__all__ = ["Tenant"]
+__all__ = ["Tenant", "texts_of"]
+
+
+def texts_of(stages: Sequence[Stage]) -> Mapping[str, str]:
+    """Texts that stages leave in ``kong.ctx.shared``, whatever becomes of the request: their services' `shared`."""
+    return {name: text for stage in stages for name, text in getattr(stage.service, "shared", {}).items()}
 
 
 class Tenant:
@@ -21,6 +26,11 @@ class Tenant:
         self.policy = policy
         self._builder = builder
         self._stages: dict[str, tuple[Stage, ...]] = {}
+
+    @property
+    def shared(self) -> Mapping[str, str]:
+        """Texts for the journal of a request that named no model: those of the first model that has some."""
+        return next((found for m in self.policy.models if (found := texts_of(self.stages(m)))), {})
 
     def check(self) -> None:
         """Make all stages.

@@ -78,10 +78,10 @@ class ReplyGuard:
         raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
         encoding = headers.get("content-encoding")
         plain = decompress(raw, encoding, self._config.max_reply_bytes)
-        if status != 200:
-            self._check_error(host, tenant, plain, status)
-            return
         reply = None if plain is None else parse(plain, headers.get("content-type"))
+        if status != 200:
+            self._check_error(host, tenant, plain, status, reply)
+            return
         if reply is None:
             raise EdgeError("reply: too large, or neither JSON nor events in UTF-8, gzip or deflate")
         exempt = self._notes.exempt(tenant)
@@ -97,17 +97,25 @@ class ReplyGuard:
             self._send(host, changed, encoded=bool(encoding))
         _let_pass(host)
 
-    def _check_error(self, host: Host, tenant: TenantId | None, plain: bytes | None, status: int) -> None:
-        """A provider's error passes as it is or not at all: it may say anything, in any shape."""
+    def _check_error(
+        self, host: Host, tenant: TenantId | None, plain: bytes | None, status: int, reply: RawReply | None
+    ) -> None:
+        """A provider's error passes as it is or not at all: it may say anything, in any shape.
+
+        Where it is a reply in all but its status, the text that a client puts together from its events is read, too.
+        """
         if plain is None:
             raise EdgeError("error: too large, or in an unknown encoding")
-        passage = of_text(plain.decode("utf-8", "replace"))
-        decision = self._inspect(host, tenant, passage, self._notes.exempt(tenant))
-        if decision.action in (Action.BLOCK, Action.MASK):
-            self._refuse(host, decision, status=status)
-        verdict = decision.verdict()
-        if verdict != {"action": "pass"}:
-            host.put_verdict(PLUGIN, verdict)
+        passages = [of_text(plain.decode("utf-8", "replace"))]
+        if reply is not None:
+            passages.append(reply.passage())
+        for passage in passages:
+            decision = self._inspect(host, tenant, passage, self._notes.exempt(tenant))
+            if decision.action in (Action.BLOCK, Action.MASK):
+                self._refuse(host, decision, status=status)
+            verdict = decision.verdict()
+            if verdict != {"action": "pass"}:
+                host.put_verdict(PLUGIN, verdict)
         _let_pass(host)
 
     def _inspect(self, host: Host, tenant: TenantId | None, passage: Passage, exempt: Exempt) -> Decision:

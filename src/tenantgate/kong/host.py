@@ -19,6 +19,7 @@ from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
 __all__ = [
+    "MOST_SENT",
     "Answered",
     "DeadlineError",
     "Headers",
@@ -31,7 +32,7 @@ __all__ = [
 
 _MAX_HEADERS: Final = 1000  # the most that kong.request.get_headers takes; its default of 100 can be flooded
 _UNSET: Final = object()
-_MOST_SENT: Final = 1_000_000
+MOST_SENT: Final = 1_000_000
 """Kong takes no larger body from a plugin server (a message of 1 MiB, its frame included)."""
 
 _unread: Final = metrics.counter(
@@ -103,7 +104,7 @@ class Host:
         config_keys: which entity of Kong's configuration runs: ``route_id``, ``service_id`` …
         route_name: the name of what the request is for, where one Kong route serves several; else "".
         pdk_calls: how many calls were made so far.
-        route_name: the route's logical name, where the engine runs the plugin's service.
+        recorded: what `record` gave last; None if it wasn't asked.
         served: whether Tenantgate's server runs the phase (else kong-pdk's).
     """
 
@@ -119,6 +120,7 @@ class Host:
         "config_keys",
         "pdk_calls",
         "phase",
+        "recorded",
         "route_name",
         "served",
     )
@@ -135,7 +137,7 @@ class Host:
         self.route_name = ""
         self.pdk_calls = 0
         self.answered: int | None = None
-        self.route_name = ""
+        self.recorded: Mapping[str, Any] | None = None
         self._tenant: Any = _UNSET
         self._credential: Any = _UNSET
         self._body: Any = _UNSET
@@ -244,12 +246,12 @@ class Host:
         if isinstance(found, Refusal):
             return found
         if found.rewritten:
-            if len(found.raw) <= _MOST_SENT:
+            if len(found.raw) <= MOST_SENT:
                 self.replace_body(found.raw)
             elif found.altered:
                 return Refusal(
                     Reason.TOO_LARGE,
-                    f"A body of more than {_MOST_SENT} bytes can't be rewritten: leave out members that are null.",
+                    f"A body of more than {MOST_SENT} bytes can't be rewritten: leave out members that are null.",
                 )
             # Else the client's own bytes go on: every reader of strict JSON reads the same in them.
         return request_of(found)
@@ -363,7 +365,8 @@ class Host:
             raise PdkMisuseError("the record is complete in the log phase only")
         text = self.call("log.serialize")
         found = json.loads(text) if isinstance(text, str | bytes) else text
-        return found if isinstance(found, dict) else {}
+        self.recorded = found if isinstance(found, dict) else {}
+        return self.recorded
 
 
 def verdict_key(plugin: str) -> str:

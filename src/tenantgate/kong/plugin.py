@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -12,12 +13,16 @@ from tenantgate.fields import build, check
 from tenantgate.kong.host import Host
 from tenantgate.kong.phase import phase
 from tenantgate.kong.policy import DEFAULT_DEADLINE_MS, PhasePolicy
+from tenantgate.kong.reply_watch import ReplyWatch
+from tenantgate.llm.log_record import LogRecord
 from tenantgate.manifest import PluginManifest, resolve
+from tenantgate.telemetry import logs
 
 __all__ = ["TenantPlugin"]
 
 C = TypeVar("C")
 
+_log: Final = logging.getLogger("tenantgate.plugin")
 _KONG_KEYS: Final = ("__plugin_id", "route_id", "service_id", "consumer_id", "__ws_id", "__key__", "__seq__")
 
 
@@ -75,14 +80,39 @@ class TenantPlugin(Generic[C]):
         """The object whose methods, called like the phases, do the work; made at the instance's first event."""
         return resolve(self.manifest.service)(self.config)
 
+    def close(self) -> None:
+        """Kong has closed the last instance with this configuration."""
+        close = getattr(vars(self).get("_service"), "close", None)
+        if callable(close):
+            close()
+
     @cached_property
     def _service(self) -> Any:
         return self.service()
+
+    @cached_property
+    def _reply_watch(self) -> ReplyWatch | None:
+        return ReplyWatch() if self.manifest.needs_replies(self.config) else None
+
+    def _watch_replies(self, host: Host) -> None:
+        """Say once that ai-proxy's settings keep the plugin from reading replies; nothing else would show it."""
+        watch, record = self._reply_watch, host.recorded
+        if watch is not None and record is not None and watch.finds_none(LogRecord(record)):
+            logs.event(
+                _log,
+                logging.WARNING,
+                "no reply in Kong's log record",
+                plugin=self.manifest.name,
+                route=self.config_keys.get("route_id", ""),
+                needs="ai-proxy's logging.log_statistics and logging.log_payloads",
+            )
 
 
 def _phase(name: str) -> Callable[[TenantPlugin[Any], Any], None]:
     def run(self: TenantPlugin[Any], host: Host) -> None:
         getattr(self._service, name)(host)
+        if name == "log":
+            self._watch_replies(host)
 
     run.__name__ = name
     return phase(run)

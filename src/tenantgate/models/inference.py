@@ -6,6 +6,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,11 @@ __all__ = ["CHARACTERS_PER_TOKEN", "OnnxEmbedder", "OnnxLateReader", "OnnxPairRe
 # Few tokens are as long as this. A text longer than this per token counts as truncated without being read,
 # so that a text of megabytes costs no more than a long one.
 CHARACTERS_PER_TOKEN: Final = 32
+_PLAIN: Final = re.compile(r"[\t\n\r -~]*+")
+_BERT_WORD: Final = re.compile(r"[A-Za-z0-9]++|[!-/:-@\[-`{-~]")
+_WORDS: Final = 8192  # words, apart from any text, of which the number of tokens is remembered
+_LONGEST_WORD: Final = 32  # characters of such a word
+_SPECIAL: Final = 2  # tokens of a text beside its words'
 _ENCODED: Final = 32  # texts and pairs whose tokens are remembered: those of the requests at work
 
 
@@ -60,6 +66,11 @@ class Tokens:
         # A request asks whether a text is truncated and then reads it, and several models read the same: that
         # should take one encoding.
         self.encode = lru_cache(_ENCODED)(self._encode)
+        # BERT's cuts texts at blanks and signs first, then each word alone: the numbers of their tokens add up.
+        parts = (self._tokenizer.normalizer, self._tokenizer.pre_tokenizer)
+        self._by_words = [type(part).__name__ for part in parts] == ["BertNormalizer", "BertPreTokenizer"]
+        self._longest = min(_LONGEST_WORD, max_tokens - _SPECIAL)  # whose tokens are surely not cut off
+        self._of_word = lru_cache(_WORDS)(lambda word: len(self._encode(word)) - _SPECIAL)
         # What stands between two texts beyond the first's separator: nothing, or as in MPNet's another one.
         self._between: list[int] = self._encode("", "").ids[2:-1]
 
@@ -89,9 +100,23 @@ class Tokens:
         limit = self.max_tokens * CHARACTERS_PER_TOKEN
         if any(len(text) > limit for text in texts):
             return True
-        encoded = [self.encode(text) for text in texts]
         most = self.max_tokens - (len(self._between) - 1) * (len(texts) - 1)
+        counts = [self._count(text, most) for text in texts]
+        if None not in counts:
+            return sum(count + _SPECIAL for count in counts if count is not None) > most
+        encoded = [self.encode(text) for text in texts]
         return any(each.overflowing for each in encoded) or sum(len(each) for each in encoded) > most
+
+    def _count(self, text: str, most: int) -> int | None:
+        """How many tokens the text has, or more than `most` where it has more; None where it takes an encoding to say."""
+        if not self._by_words or _PLAIN.fullmatch(text) is None:
+            return None
+        words = _BERT_WORD.findall(text)
+        if len(words) > most:  # each is a token at least
+            return len(words)
+        if any(len(word) > self._longest for word in words):
+            return None
+        return sum(map(self._of_word, words))
 
 
 def sides(encoding: Any) -> list[int]:

@@ -276,4 +276,7 @@ def _index(rows: Any) -> dict[str, bytes]:
 
 def _unavailable(error: Exception) -> UnavailableError:
     """By kind alone: psycopg's messages may hold what the statement was given."""
+    code = getattr(error, "sqlstate", None)
+    if code is None and type(error).__name__ == "OperationalError":
+        return UnavailableError("policy store: PostgreSQL can't be reached, or refuses its user")
     return UnavailableError(f"policy store: PostgreSQL: {type(error).__name__}")

@@ -38,6 +38,7 @@ from tenantgate.policy.core.ports import (
     tenant_text,
 )
 from tenantgate.store.redis_nodes import connect
+from tenantgate.store.redis_rights import doubts
 
 if TYPE_CHECKING:
     from tenantgate.store.config import RedisConfig
@@ -101,6 +102,7 @@ class RedisPolicyStore(PolicyStore):
         maker = redis.Redis()  # never connects: a script only needs an encoding
         self._publish_script = maker.register_script(_script("publish"))
         self._prune_script = maker.register_script(_script("prune"))
+        self._names_script = maker.register_script(_script("names"))
 
     def latest(self) -> VersionInfo | None:
         """The newest version; None if there is none."""
@@ -181,7 +183,7 @@ class RedisPolicyStore(PolicyStore):
             needed = {hashed.hex().encode() for hashed in self._index_of(head).values()}
             for number in kept[1:]:  # what undoes the oldest one leads to one that goes
                 needed |= set(self._fields(_undo(number)).values())
-            loose = [field for field in self._fields(_CONTENTS, values=False) if field not in needed]
+            loose = [field for field in self._names(_CONTENTS) if field not in needed]
             keys = [_HEAD, _VERSIONS, _CONTENTS, *map(_undo, [*gone, kept[0]])]
             args: list[bytes | int] = [text, len(gone), *gone, *loose]
             if self._run(self._prune_script, keys, args) == b"pruned":
@@ -203,6 +205,17 @@ class RedisPolicyStore(PolicyStore):
         kept = [one for field, one in found.items() if one is not None and field not in old]
         return sorted(kept, key=lambda one: (one.node, one.process))
 
+    def doubts(self) -> list[str]:
+        """Why Redis may lose what is published."""
+
+        def ask(client: Any) -> list[str]:
+            return doubts(client.info("memory"), client.info("persistence"))
+
+        try:
+            return self._ask(ask)
+        except UnavailableError:
+            return ["whether Redis keeps the policies can't be seen: its user may not ask INFO"]
+
     def close(self) -> None:
         """Close the connections; the next use opens them again."""
         self._nodes.close()
@@ -218,7 +231,7 @@ class RedisPolicyStore(PolicyStore):
         return info
 
     def _numbers(self) -> list[int]:
-        fields = self._fields(_VERSIONS, values=False)
+        fields = self._names(_VERSIONS)
         if not all(field.isdigit() and len(field) < 19 for field in fields):
             raise DamagedError("a version in Redis has no number")
         return [int(field) for field in fields]
@@ -239,14 +252,24 @@ class RedisPolicyStore(PolicyStore):
                 index |= _index({tenant: hashed} if hashed else {})
         return index
 
-    def _fields(self, key: str, *, values: bool = True) -> dict[bytes, bytes]:
+    def _fields(self, key: str) -> dict[bytes, bytes]:
         """A whole hash, in pages."""
         out: dict[bytes, bytes] = {}
         cursor: int = 0
         while True:
-            cursor, page = self._do("hscan", key, cursor, count=_SCAN, no_values=None if values else True)
-            out.update(page if values else dict.fromkeys(page, b""))
+            cursor, page = self._do("hscan", key, cursor, count=_SCAN)
+            out.update(page)
             if not cursor:
+                return out
+
+    def _names(self, key: str) -> set[bytes]:
+        """The fields of a hash without their values, in pages."""
+        out: set[bytes] = set()
+        cursor: bytes | int = 0
+        while True:
+            cursor, page = self._run(self._names_script, [key], [int(cursor), _SCAN])
+            out.update(page)
+            if not int(cursor):
                 return out
 
     def _do(self, command: str, *args: object, **options: object) -> Any:
@@ -259,7 +282,22 @@ class RedisPolicyStore(PolicyStore):
         try:
             return self._nodes.ask(_HEAD, call)
         except (redis.RedisError, OSError) as error:
-            raise UnavailableError(f"policy store: Redis: {type(error).__name__}") from None
+            raise UnavailableError(f"policy store: Redis {_reason(error)}") from None
+
+
+_REASONS: Final[Mapping[type[Exception], str]] = {
+    redis.exceptions.AuthenticationError: "refuses the user name or the password",
+    redis.exceptions.NoPermissionError: "gives its user too few rights; `tenantgate redis check` says which",
+    redis.exceptions.OutOfMemoryError: "is full",
+    redis.exceptions.TimeoutError: "gives no answer in time",
+    redis.exceptions.ConnectionError: "can't be reached",
+}
+
+
+def _reason(error: Exception) -> str:
+    """By kind alone: Redis's messages may hold what the command was given."""
+    found = (text for kind, text in _REASONS.items() if isinstance(error, kind))
+    return next(found, f"refuses a command ({type(error).__name__})")
 
 
 def _index(fields: Mapping[bytes, bytes]) -> dict[str, bytes]:

@@ -33,7 +33,7 @@ def cluster_problems(
 
 @config_class
 class RedisConfig:
-    """Where the entries lie. Redis 8 or newer; with an older one only the exact level works."""
+    """Where the data lies: Redis 7 or later, or a cluster of these."""
 
     host: str = field("Host name or address of the Redis server.", default=LOCALHOST, len_min=1)
     port: int = field("Port of the Redis server.", default=PORT, between=(1, 65535))

@@ -16,12 +16,11 @@ from tenantgate.store.redis_nodes import connect
 if TYPE_CHECKING:
     from tenantgate.store.config import RedisConfig
 
-__all__ = ["ACL_RULES", "check_plugins", "check_rate_limits"]
+__all__ = ["ACL_RULES", "check_plugins", "check_policies", "check_rate_limits", "doubts"]
 
 ACL_RULES: Final = (
     "resetkeys ~tg:* ~ratelimit:* resetchannels -@all +@read +@write +@connection +@scripting +@transaction "
-    # Redis 8 counts the commands of vector sets to no category.
-    "-@dangerous +vadd +vcard +vrem +vsim +vemb +info +time +wait +cluster|slots"
+    "-@dangerous +info +time +wait +cluster|slots"
 )
 """Rights of the user of ``gateway.redis``, in the syntax of ``ACL SETUSER`` (redis.io/docs, Security, ACL)."""
 
@@ -29,6 +28,7 @@ _TIMEOUT_MS: Final = 2000
 _TTL_S: Final = 10
 _PLUGIN_KEY: Final = "tg:check:1:{check}:"
 _RATE_LIMIT_KEY: Final = "ratelimit:tenantgate-check"
+_POLICY_KEY: Final = "tg:policy:1:{check}:"
 
 # The data types of cache, guard and audit spool, in one script as the cache's own (cache/redis_scripts).
 _PLUGIN_SCRIPT: Final = f"""
@@ -38,9 +38,10 @@ redis.call('HSET', KEYS[3], 'a', '1') redis.call('EXPIRE', KEYS[3], {_TTL_S})
 redis.call('UNLINK', KEYS[1])
 return redis.call('TIME')
 """
-_VECTOR_SCRIPT: Final = f"""
-redis.call('VADD', KEYS[1], 'VALUES', 2, '1', '0', 'a') redis.call('EXPIRE', KEYS[1], {_TTL_S})
-return redis.call('VCARD', KEYS[1])
+# As policy/redis_scripts.
+_POLICY_SCRIPT: Final = f"""
+redis.call('HSET', KEYS[1], 'a', '1') redis.call('EXPIRE', KEYS[1], {_TTL_S})
+return redis.call('HGETALL', KEYS[1])
 """
 # Kong 3.9, kong/plugins/rate-limiting/policies/init.lua: EVAL with INCR and EXPIRE.
 _RATE_LIMIT_SCRIPT: Final = f"""
@@ -53,7 +54,7 @@ def check_plugins(config: RedisConfig) -> str | None:
     """What keeps the plugins from their Redis, or None."""
 
     def run(client: Any) -> None:
-        keys = [_PLUGIN_KEY + name for name in ("text", "order", "fields", "stream", "vectors")]
+        keys = [_PLUGIN_KEY + name for name in ("text", "order", "fields", "stream")]
         client.register_script(_PLUGIN_SCRIPT)(keys=keys[:3])
         client.get(keys[0])
         with client.pipeline(transaction=True) as pipeline:
@@ -61,9 +62,36 @@ def check_plugins(config: RedisConfig) -> str | None:
             pipeline.expire(keys[3], _TTL_S)
             pipeline.execute()
         client.info("memory")
-        client.register_script(_VECTOR_SCRIPT)(keys=keys[4:])
 
     return _tried(config, _PLUGIN_KEY, run)
+
+
+def check_policies(config: RedisConfig) -> str | None:
+    """What keeps the policy directory from its Redis, or None."""
+
+    def run(client: Any) -> None:
+        client.register_script(_POLICY_SCRIPT)(keys=[_POLICY_KEY])
+        client.hscan(_POLICY_KEY, 0)
+        client.info("memory")
+        client.info("persistence")
+
+    return _tried(config, _POLICY_KEY, run)
+
+
+def doubts(memory: Mapping[str, Any], persistence: Mapping[str, Any]) -> list[str]:
+    """What a Redis may lose of what it is given for good, by the answers to INFO of that name; and what helps."""
+    out = []
+    # volatile-… evicts what has an expiry, which policies don't have.
+    if memory.get("maxmemory") and str(eviction := memory.get("maxmemory_policy")).startswith("allkeys"):
+        out.append(
+            f"Redis evicts policies when it is full (maxmemory-policy {eviction}): set noeviction, or give the "
+            "policies a Redis of their own"
+        )
+    if not persistence.get("aof_enabled"):
+        out.append(
+            "Redis writes no append-only file: after a crash the newest version may be gone (set appendonly yes)"
+        )
+    return out
 
 
 def check_rate_limits(config: RedisConfig) -> str | None:

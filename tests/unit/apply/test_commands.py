@@ -111,7 +111,7 @@ def test_an_earlier_version_comes_back(site: Site, capsys: pytest.CaptureFixture
     assert lines[0].endswith("rollback to version 1")
 
 
-def test_status_names_each_process_and_says_whether_one_is_behind(
+def test_status_names_each_node_and_says_whether_one_is_behind(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.apply()
@@ -120,10 +120,14 @@ def test_status_names_each_process_and_says_whether_one_is_behind(
     store.acknowledge("n2", "8", 0, 1.0)
     assert site.run("status") == 0
     out = capsys.readouterr().out
-    assert "n1  7  version 1" in out
-    assert "not running" not in out.split("n1", 1)[1].splitlines()[0]
+    assert "n1  version 1  1 process\n" in out
+    assert "n2  version 0  not running" in out
     store.acknowledge("n1", "7", 0, time.time())
     assert site.run("status") == 1
+    capsys.readouterr()
+    store.acknowledge("n1", "7", 5, time.time())
+    assert site.run("status") == 1
+    assert "the store was emptied or replaced" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tenantgate import config, features
 from tenantgate.bench import configurations
@@ -57,6 +58,19 @@ def test_one_gateway_serves_several_configurations_and_the_bare_route() -> None:
         next(iter(by_name(None))) + "-0",
     ]
     assert file.tenants[0].plugins == {}
+
+
+def test_the_bare_route_has_kongs_own_plugins_as_those_beside_the_engine_are_set() -> None:
+    bare = configurations.bare_service("http://mock")
+    assert [r["paths"] for r in bare["routes"]] == [[configurations.BARE_PATH]]
+    ours = yaml.safe_load(config.render(config.load_text(configurations.tenants_yaml([BARE], 1))))[
+        "services"
+    ][0]
+    rendered = {p["name"]: p["config"] for p in ours["plugins"]}
+    own = {p["name"]: p["config"] for p in bare["plugins"]}
+    assert own.keys() == {"key-auth", "ai-proxy", "post-function"}
+    assert own["key-auth"] == rendered["key-auth"]
+    assert own["ai-proxy"]["route_type"] == rendered["ai-proxy"]["route_type"]
 
 
 def test_a_plugin_that_no_file_names_is_measured_as_it_comes(tmp_path: Path) -> None:

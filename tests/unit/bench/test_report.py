@@ -17,7 +17,7 @@ from tenantgate.bench.counters import parse
 from tenantgate.bench.load import Shot
 from tenantgate.bench.procs import Usage
 from tenantgate.bench.running import Settings
-from tenantgate.bench.sites import Counts
+from tenantgate.bench.sites import ENGINE, Counts
 from tenantgate.errors import ConfigError
 
 CACHE = "tenant-semantic-cache"
@@ -25,15 +25,16 @@ CACHE = "tenant-semantic-cache"
 SETTINGS = Settings()
 ASKS = workload.make(300, gap=20)
 CONFIGURATION = Configuration(name="cache", title="the <cache>", sections={"cache": {}})
-METRICS = """tenantgate_pdk_calls_total{plugin="x",phase="access"} %d
-tenantgate_phases_total{plugin="x",phase="access",outcome="done"} %d
+METRICS = """tenantgate_pdk_calls_total{plugin="tenantgate",phase="access"} %d
+tenantgate_phases_total{plugin="tenantgate",phase="access",outcome="done"} %d
+tenantgate_phases_total{plugin="tenant-semantic-cache",phase="access",outcome="done"} %d
 """
 
 
 def counts(n: int, cpu_s: float) -> Counts:
     return Counts(
-        {"gateway": Usage(cpu_s, 50.0, 5, 20), CACHE: Usage(cpu_s, 200.0, 12, 40)},
-        {CACHE: parse(METRICS % (5 * n, n))},
+        {"gateway": Usage(cpu_s, 50.0, 5, 20), ENGINE: Usage(cpu_s, 200.0, 12, 40)},
+        {ENGINE: parse(METRICS % (5 * n, n, n))},
         {"trips": 3.0 * n, "commands": 4.0 * n, "keys": n, "megabytes": 1.0 + n / 100},
         n,
     )
@@ -116,7 +117,7 @@ def test_what_was_added_is_found_for_what_reached_the_provider_and_hits_are_apar
 def test_costs_are_per_request() -> None:
     cost = RESULT["configurations"]["cache"]["cost"]
     assert cost["cpu_ms_per_request"]["gateway"] == pytest.approx(10)
-    assert cost["pdk_calls_per_request"] == {f"{CACHE} access": 5.0}
+    assert cost["pdk_calls_per_request"] == {"access": 5.0}
     assert cost["redis_per_request"] == {"trips": 3.0, "commands": 4.0}
 
 

@@ -7,11 +7,19 @@ from typing import Any
 import pytest
 
 from tenantgate.config import load, load_text
-from tenantgate.config.compile import CompileOptions, compile_records, referenceable_fields, references
+from tenantgate.config.compile import CompileOptions, compile_records, stage_references
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.names import find_model
-from tenantgate.policy.core.records import ModelPolicy, TenantPolicy, read_record, write_record
+from tenantgate.policy.core.records import (
+    CATALOG,
+    ModelPolicy,
+    TenantPolicy,
+    read_catalog,
+    read_record,
+    write_catalog,
+    write_record,
+)
 
 from support import ROOT
 
@@ -45,8 +53,20 @@ def test_the_same_tenants_give_the_same_bytes_whatever_their_order() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_record_read_and_written_is_the_same_bytes(name: str) -> None:
-    for tenant, raw in compile_records(load(ROOT / name)).items():
+    records = compile_records(load(ROOT / name))
+    catalog = records.pop(CATALOG)
+    assert write_catalog(read_catalog(catalog)) == catalog
+    for tenant, raw in records.items():
         assert write_record(read_record(tenant, raw)) == raw
+
+
+def test_the_catalog_names_the_models_of_all_tenants_and_no_alias() -> None:
+    lines = "".join(
+        f"  - {{id: {t}, api_keys: ['${{{{ env \"DECK_{t}\" }}}}'], models: [{{{model}, aliases: [{t}-x]}}]}}\n"
+        for t, model in (("a", MOCK), ("b", "provider: mock, model: n/o"))
+    )
+    records = compile_records(load_text(f"version: 1\ntenants:\n{lines}"))
+    assert read_catalog(records[CATALOG]).models == {"m", "mock/m", "n/o", "mock/n/o"}
 
 
 def test_models_keep_the_order_of_the_file_which_decides_what_a_name_means() -> None:
@@ -85,24 +105,29 @@ def test_a_plain_value_never_gets_into_a_record() -> None:
     assert "sk-plain" not in str(caught.value)
 
 
-def test_references_are_those_of_the_stages() -> None:
-    found = policy(
+HOOK = "guardrails: {webhook: {url: 'https://h/plain', secret: '%s'}}"
+
+
+def test_what_a_record_refers_to_is_what_the_engine_gets_of_kong() -> None:
+    models = (
         f"{{{MOCK}}}, {{provider: openai, model: n, credential: '{{vault://env/OWN}}', "
-        "response_guardrails: {webhook: {secret: '{vault://env/B}'}}}",
-        tenant="    guardrails: {webhook: {url: 'https://h/plain', secret: '${{ env \"DECK_W\" }}'}}",
+        "response_guardrails: {webhook: {url: '{vault://env/U}', secret: '{vault://env/B}'}}}"
     )
-    assert references(found) == {"{vault://env/DECK_W}", "{vault://env/B}"}
-    assert found.models[0].stages["guardrails"]["webhook"]["secret"] == "{vault://env/DECK_W}"
+    shared, own = HOOK % "{vault://env/A}", HOOK % '${{ env "DECK_W" }}'
+    file = load_text(
+        f"version: 1\ndefaults: {{{shared}}}\ntenants:\n  - id: a\n"
+        f"    api_keys: ['${{{{ env \"DECK_K\" }}}}']\n    {own}\n    models: [{models}]\n"
+    )
+    refs = ["{vault://env/A}", "{vault://env/B}", "{vault://env/DECK_W}", "{vault://env/U}"]
+    assert stage_references(file) == refs
+    first = read_record("a", compile_records(file)["a"]).models[0]
+    assert first.stages["guardrails"]["webhook"]["secret"] == "{vault://env/DECK_W}"
 
 
 def test_an_expression_that_looks_like_a_reference_is_none() -> None:
     rule = "{name: x, detector: denied_topics, phrases: ['{vault://env/X}']}"
-    assert references(policy(f"{{{MOCK}}}", tenant=f"    guardrails: {{rules: [{rule}]}}")) == set()
-
-
-def test_the_fields_that_may_be_references() -> None:
-    both = ("webhook.url", "webhook.secret")
-    assert referenceable_fields() == {"guardrails": both, "response_guardrails": both}
+    tenant = f"  - id: a\n    api_keys: ['${{{{ env \"DECK_A\" }}}}']\n    guardrails: {{rules: [{rule}]}}\n"
+    assert stage_references(load_text(f"version: 1\ntenants:\n{tenant}")) == []
 
 
 BLOCKS = "guardrails: {rules: [{name: s, detector: secrets, mode: block}]}"

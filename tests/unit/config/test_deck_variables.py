@@ -24,9 +24,10 @@ def test_names() -> None:
     "value", ["plain", "12345", "yes", "it's", 'a"b', "a:b#c", "{x}", "${{", "ключ", "null"]
 )
 def test_any_value_arrives_as_it_is(value: str) -> None:
-    resolved = placeholders.resolve(TEXT, {"DECK_A": value, "DECK_B": "b-key"})
-    assert yaml.safe_load(resolved)["keys"] == [value, f"Bearer {value}", "b-key"]
-    assert resolved.startswith("# top\n")
+    tree = yaml.safe_load(TEXT)
+    assert placeholders.names_in(tree) == {"DECK_A", "DECK_B"}
+    resolved = placeholders.resolve_tree(tree, {"DECK_A": value, "DECK_B": "b-key"})
+    assert resolved["keys"] == [value, f"Bearer {value}", "b-key"]
 
 
 @pytest.mark.parametrize(
@@ -41,5 +42,5 @@ def test_any_value_arrives_as_it_is(value: str) -> None:
 )
 def test_what_is_missing_is_named_and_no_value_is(environ: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
-        placeholders.resolve(TEXT, environ)
+        placeholders.resolve_tree(yaml.safe_load(TEXT), environ)
     assert "seen" not in str(caught.value)

@@ -93,12 +93,6 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
             "unknown field",
         ),
         (
-            f"{TENANT}    rate_limit: {{per_second: 1}}\ngateway:\n  redis: {{cluster_nodes: [{{ip: a}}]}}",
-            7,
-            "gateway.redis.cluster_nodes",
-            "give gateway.rate_limiting a redis of its own, or policy: local",
-        ),
-        (
             f"{TENANT}gateway:\n  rate_limiting: {{policy: local, redis: {{host: a}}}}",
             6,
             "gateway.rate_limiting.redis",
@@ -124,6 +118,8 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
         ),
         (f"{MODEL}      - {{provider: mock, model: a//b}}", 6, f"{A_MODEL}.model", "does not match"),
         (f"{MODEL}      - {{provider: mock, model: ../b}}", 6, f"{A_MODEL}.model", "does not match"),
+        (f'{MODEL}      - {{provider: mock, model: "b\\n"}}', 6, f"{A_MODEL}.model", "does not match"),
+        (TENANT.replace("id: a", 'id: "a\\n"'), 3, "tenants[0].id", "does not match"),
         (f"{MODEL}      - {{provider: mock, model: 4}}", 6, f"{A_MODEL}.model", "write it in quotes"),
         (f"{MODEL}      - {{provider: openai, model: m}}", 6, f"{A_MODEL}.credential", "for openai"),
         (

@@ -106,16 +106,10 @@ def test_a_file_may_have_a_list_and_one_more(tmp_path: Path) -> None:
         ),
         (
             {
-                "a": f"tenant: {tenant('a', rest=', rate_limit: {per_second: 1}')}",
-                "b": "gateway:\n  redis: {cluster_nodes: [{ip: a}]}",
+                "a": f"tenant: {tenant('a')}",
+                "b": "gateway:\n  rate_limiting:\n    policy: local\n    redis: {host: a}",
             },
-            [
-                (
-                    "b.yaml:3: gateway.redis.cluster_nodes: Kong's rate-limiting can't use a Redis Cluster; give "
-                    "gateway.rate_limiting a redis of its own, or policy: local, with which each Kong "
-                    "node counts for itself"
-                )
-            ],
+            ["b.yaml:5: gateway.rate_limiting.redis: isn't used with policy local; give one of the two"],
         ),
     ],
 )

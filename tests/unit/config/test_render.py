@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import uuid
 from collections.abc import Iterator
@@ -20,9 +21,8 @@ from tenantgate.devhost.lua_state import LuaState
 from tenantgate.devhost.router import Match, Router
 from tenantgate.devhost.stock_schemas import SCHEMAS
 from tenantgate.engine.manifest import ENGINE
-from tenantgate.guard.scripts import GUARD_CHECK, REPLY_GUARD_BODY, REPLY_GUARD_CHECK
+from tenantgate.guard.scripts import REPLY_GUARD_BODY, REPLY_GUARD_CHECK
 from tenantgate.kong.schema import kong_fields
-from tenantgate.lua_files import where
 
 from support import ROOT
 
@@ -110,8 +110,8 @@ def test_every_entity_has_our_tag_and_an_id_of_its_own_that_stays() -> None:
 
 def test_an_id_says_nothing_of_the_key() -> None:
     text = render(load_text(tenants("a")))
-    resolved = yaml.safe_load(placeholders.resolve(text, {"DECK_a": "k1"}))
-    other = yaml.safe_load(placeholders.resolve(text, {"DECK_a": "k2"}))
+    resolved = placeholders.resolve_tree(yaml.safe_load(text), {"DECK_a": "k1"})
+    other = placeholders.resolve_tree(yaml.safe_load(text), {"DECK_a": "k2"})
     ids = [[k["id"] for k in t["consumers"][0]["keyauth_credentials"]] for t in (resolved, other)]
     assert ids[0] == ids[1]
 
@@ -220,7 +220,8 @@ def test_without_a_target_nothing_is_sent_anywhere() -> None:
     config = plugins(rendered)["ai-proxy"]
     assert config["model"]["options"]["upstream_url"].startswith("https://llm.invalid/")
     assert "auth" not in config
-    assert config["logging"]["log_payloads"] is False
+    # It logs by its own configuration; tenantgate-request takes out what no stage reads.
+    assert config["logging"]["log_payloads"] is True
 
 
 CLUSTER = """
@@ -248,6 +249,7 @@ def test_the_engine_gets_what_all_tenants_share() -> None:
     limits = engine["rate_limit_redis"]
     assert (engine["rate_limit_policy"], limits["host"], limits["port"]) == ("redis", "limits", 7)
     assert "password" not in limits
+    assert (engine["redis"]["timeout_ms"], limits["timeout_ms"]) == (20, 100)
     assert (engine["policy_path"], engine["policy_store"]) == ("/tmp/policy.sqlite", "redis://redis-1")
     assert (engine["strict_requests"], engine["correlation_header"]) == (False, "X-Trace")
     assert engine["upstream_headers"] == ["anthropic-beta", "User-Agent"]
@@ -258,7 +260,12 @@ def test_the_engine_gets_what_all_tenants_share() -> None:
     }
 
 
-def test_limits_may_count_in_each_kong_node() -> None:
+def test_limits_count_in_the_cluster_of_the_plugins_and_wait_as_long_as_they_may() -> None:
+    engine = plugins(tree(CLUSTER.replace("LIMITING", "{}")))["tenantgate"]
+    assert engine["rate_limit_redis"] == {**engine["redis"], "timeout_ms": 50}
+
+
+def test_limits_may_count_in_each_process_of_the_engine() -> None:
     engine = plugins(tree(CLUSTER.replace("LIMITING", "{policy: local}")))["tenantgate"]
     assert engine["rate_limit_policy"] == "local"
     assert "rate_limit_redis" not in engine
@@ -271,7 +278,8 @@ def test_options_take_the_place_of_the_files_surroundings() -> None:
     assert "cluster_nodes" not in engine["redis"]
     assert (engine["redis"]["host"], engine["redis"]["port"]) == ("r", 7)
     assert engine["policy_path"] == "/state/p.sqlite"
-    assert not {"policy_store", "rate_limit_redis"} & set(engine)
+    assert engine["rate_limit_redis"] == {**engine["redis"], "timeout_ms": 50}
+    assert "policy_store" not in engine
 
 
 def test_the_engine_gets_the_secrets_that_policies_only_name() -> None:
@@ -336,11 +344,11 @@ def test_errors_have_openais_shape_on_the_service_and_where_there_is_no_route() 
 
 
 def test_checks_of_replies_come_first_and_where_they_were_decided() -> None:
-    last, held = plugins(tree(tenants("a")))["post-function"], "kong.ctx.shared.tenantgate_reply_held"
-    assert last["header_filter"][0] == where(held, REPLY_GUARD_CHECK)
-    assert last["body_filter"][0] == where(held, REPLY_GUARD_BODY)
+    last = plugins(tree(tenants("a")))["post-function"]
+    assert last["header_filter"][0] == scripts.where_held(REPLY_GUARD_CHECK)
+    assert last["body_filter"][0] == scripts.where_held(REPLY_GUARD_BODY)
     # Requests without a verdict are tenantgate-target's to refuse.
-    assert GUARD_CHECK not in last["access"]
+    assert set(last) == {"header_filter", "body_filter"}
 
 
 def test_finish_reasons_are_noted_for_whom_replies_are_logged() -> None:
@@ -349,8 +357,8 @@ def test_finish_reasons_are_noted_for_whom_replies_are_logged() -> None:
     assert found["post-function"]["body_filter"][-1] == scripts.where_decided(logged, scripts.FINISH_REASON)
     assert found["pre-function"]["body_filter"] == [
         scripts.ERROR_BODY,
-        scripts.where_decided(logged, scripts.END_OF_STREAM),
-        scripts.where_decided(logged, scripts.ANTHROPIC_STOP_REASON),
+        scripts.where_decided(logged, scripts.END_OF_STREAM_OF_TARGET),
+        scripts.where_decided(logged, scripts.ANTHROPIC_STOP_REASON_OF_TARGET),
     ]
 
 
@@ -373,7 +381,9 @@ def test_kong_takes_it_by_its_own_and_our_plugins_schemas() -> None:
             for name in (*placeholders.names(rendered), *placeholders.vault_names(rendered))
         }
         found = declarative.load_text(
-            placeholders.resolve(rendered, environ), external=schemas, environ=environ
+            json.dumps(placeholders.resolve_tree(yaml.safe_load(rendered), environ)),
+            external=schemas,
+            environ=environ,
         )
         (engine,) = [p.config for p in found.plugins if p.name == "tenantgate"]
         assert isinstance(fields.parse(ENGINE.config_class, engine, where="engine"), ENGINE.config_class)

@@ -32,6 +32,7 @@ PAGES: Final = sorted(
     if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
 PLUGIN_PAGES: Final = sorted((ROOT / "docs" / "plugins").glob("*.md"))
+ATTACHED: Final = ROOT / "docs" / "attached.md"
 LUA_PLUGINS: Final = ("pre-function", "post-function", "file-log")
 
 
@@ -120,7 +121,8 @@ def declared(text: str) -> Any:
     """The entities of a kong.yml, as the embedded gateway loads them."""
     environ = environment(text)
     external = {name: plugin.description()["Schema"] for name, plugin in plugins().items()}
-    config = declarative.load_text(placeholders.resolve(text, environ), external=external, environ=environ)
+    resolved = json.dumps(placeholders.resolve_tree(yaml.safe_load(text), environ))
+    config = declarative.load_text(resolved, external=external, environ=environ)
     Gateway(Loaded(conf=kong_conf.load(ROOT / "kong.conf"), config=config), KongLog())  # compiles the Lua
     return config
 
@@ -144,6 +146,17 @@ def test_a_hand_written_kong_yml_of_a_page_loads(page: Path) -> None:
         assert plugins()[own.name].plugin(own.config).config_error is None
         (consumer,) = config.consumers.values()
         assert consumer.custom_id, "without it there is no tenant"
+
+
+def test_the_page_of_attached_plugins_has_all_of_them_on_one_route() -> None:
+    (text,) = kong_files(ATTACHED)
+    own = {p.name: plugins()[p.name].plugin(p.config) for p in declared(text).plugins if p.name in plugins()}
+    assert {name: plugin.config_error for name, plugin in own.items()} == dict.fromkeys(plugins())
+    shown = stock_lua(text)
+    assert shown <= project_lua()
+    assert {resolve(code) for plugin in own.values() for code in plugin.manifest.closing.values()} <= shown
+    alone = {code for page in PLUGIN_PAGES for file in kong_files(page) for code in stock_lua(file)}
+    assert shown == alone
 
 
 def lua_texts(plugin: Mapping[str, Any]) -> Iterator[str]:

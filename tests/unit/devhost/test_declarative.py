@@ -42,9 +42,7 @@ TREE: dict[str, Any] = {
             "acls": [{"group": "g"}],
         }
     ],
-    "plugins": [
-        {"name": "rate-limiting", "consumer": "tenant_acme", "service": "llm", "config": {"minute": 5}}
-    ],
+    "plugins": [{"name": "correlation-id", "consumer": "tenant_acme", "service": "llm", "config": {}}],
 }
 MINE = [
     {"protocols": {}},
@@ -84,8 +82,8 @@ def test_entities_refer_to_each_other() -> None:
     assert [r.service.name for r in config.routes] == ["llm", "llm"]
     assert config.credentials["k1"].consumer.custom_id == "acme"
     assert config.credentials["k1"].consumer.groups == {"g"}
-    limit = next(p for p in config.plugins if p.name == "rate-limiting")
-    assert limit.scope == (None, config.services[0].id, config.credentials["k1"].consumer.id)
+    scoped = next(p for p in config.plugins if p.name == "correlation-id")
+    assert scoped.scope == (None, config.services[0].id, config.credentials["k1"].consumer.id)
 
 
 def test_ids_are_the_same_at_each_start() -> None:
@@ -133,7 +131,7 @@ def test_secrets_are_not_printed() -> None:
         ((*ROUTE, "plugins", 0, "config", "llm_format"), "gemini", "config.llm_format"),
         (("consumers", 0, "keyauth_credentials", 0, "key"), '${{ env "DECK_X" }}', "placeholder"),
         (("plugins", 0, "consumer"), "nobody", "'nobody', which isn't in the file"),
-        (("plugins", 0, "config"), {"minute": 5, "sync_rate": 1}, "sync_rate"),
+        (("plugins", 0, "config"), {"generator": "tracker"}, "the tracker generator"),
         (("services", 0, "protocol"), "grpc", "url|protocol"),
     ],
 )

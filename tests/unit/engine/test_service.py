@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tenantgate.engine.config import EngineConfig
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST
+from tenantgate.engine.manifest import ENGINE
 from tenantgate.engine.service import Engine
+from tenantgate.kong import TenantPlugin
+from tenantgate.kong.instances import Instances
 from tenantgate.kong.phase import phase
 from tenantgate.kong.policy import PhasePolicy
 from tenantgate.kong.testing import FakeKong
@@ -28,7 +33,8 @@ from tenantgate.tenant import TenantId
 from support import until
 
 CONFIG = EngineConfig(policy_path="/nowhere/policy.sqlite", encryption_key="k" * 32)
-BLOCK = {"rules": [{"name": "secrets", "detector": "secrets", "mode": "block"}], "exemptions": False}
+PATIENT: dict[str, Any] = {"exemptions": False, "deadline_ms": 1500}
+BLOCK: dict[str, Any] = {"rules": [{"name": "secrets", "detector": "secrets", "mode": "block"}], **PATIENT}
 
 
 class Memory:
@@ -46,7 +52,7 @@ class Memory:
 class Plugin:
     """The engine as a plugin."""
 
-    policy = PhasePolicy()
+    policy = PhasePolicy(deadline_ms=60_000)  # the machine may be busy
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -205,9 +211,31 @@ def test_the_list_of_models() -> None:
     one = access(plugin(), packed(b"", method="GET", path="/v1/models/fast"))
     assert one.exit is not None
     assert one.exit.json["id"] == "fast"
-    none = access(plugin(), packed(b"", method="GET", path="/v1/models/gpt-9"))
-    assert none.exit is not None
-    assert none.exit.json["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("gpt-4o-mini", True),
+        ("openai/gpt-4o-mini", True),
+        ("openai%2Fgpt-4o-mini", True),  # as OpenAI's SDKs write it
+        ("openai%2fgpt%2D4o-mini", True),
+        ("gpt-9", False),
+        ("openai%252Fgpt-4o-mini", False),
+        ("%00fast", False),
+        ("%ff", False),
+        ("fast/", False),
+    ],
+)
+@pytest.mark.parametrize("captured", [True, False])
+def test_one_model(written: str, found: bool, captured: bool) -> None:
+    captures = {"model": written} if captured else []
+    kong = access(plugin(), packed(b"", method="GET", path=f"/v1/models/{written}", captures=captures))
+    assert kong.exit is not None
+    if found:
+        assert (kong.exit.status, kong.exit.json["root"]) == (200, "gpt-4o-mini")
+    else:
+        assert (kong.exit.status, kong.exit.json["error"]["code"]) == (404, "model_not_found")
 
 
 def test_a_tenant_without_a_record_is_refused() -> None:
@@ -242,6 +270,35 @@ def test_a_rule_that_blocks() -> None:
     assert clean.shared[DECISION]["fail_closed"] is True
 
 
+CARDS: dict[str, Any] = {
+    "rules": [{"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"], "mode": "block"}]
+}
+
+
+def events(*texts: str) -> bytes:
+    chunks = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
+    return b"".join(b"data: " + json.dumps(c).encode() + b"\n\n" for c in chunks) + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("status", [200, 201, 203, 400, 502])
+@pytest.mark.parametrize(
+    ("texts", "blocked"),
+    [(["card 4111 1111 1111 1111"], True), (["card 4111 ", "1111 1111 ", "1111"], True), (["hello"], False)],
+)
+def test_a_rule_that_blocks_replies(texts: list[str], blocked: bool, status: int) -> None:
+    stage = CARDS | PATIENT
+    what = plugin(model(stages={"response_guardrails": stage}, fail_closed=True, reply_guard=True))
+    kong = access(what, packed(ask(stream=True)))
+    kong.status, kong.response_headers = status, {"content-type": "text/event-stream"}
+    kong.answers |= {"kong.service.response.get_raw_body": events(*texts), "kong.response.clear_header": None}
+    kong.run(what, "response")
+    assert (kong.shared.get("tenantgate_reply_guard") == "pass") is not blocked
+    assert (kong.exit is not None) is blocked
+    if kong.exit is not None:
+        assert kong.exit.status == (400 if status == 200 else status)
+        assert kong.exit.json["error"]["code"] == "reply_policy_violation"
+
+
 def test_a_stage_that_fails_answers_as_its_policy_says(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("broken")
@@ -257,11 +314,11 @@ def test_a_stage_that_fails_answers_as_its_policy_says(monkeypatch: pytest.Monke
 @pytest.fixture(scope="module", autouse=True)
 def _loaded() -> None:
     """Load the detectors, which takes longer than a deadline on a busy machine."""
-    what = plugin(model(stages={"guardrails": BLOCK}))
-    until(lambda: access(what, packed(ask())).shared, lambda shared: DECISION in shared, what="detectors")
+    what = plugin(model(stages={"guardrails": {"rules": [*BLOCK["rules"], *CARDS["rules"]], **PATIENT}}))
+    until(lambda: access(what, packed(ask())).exit, lambda answer: answer is None, what="detectors")
 
 
-CARDS = {"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"], "target": "reply"}
+CARD_RULE = {"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"], "target": "reply"}
 
 
 @pytest.mark.parametrize(
@@ -279,7 +336,7 @@ CARDS = {"name": "cards", "detector": "personal_data", "kinds": ["CREDIT_CARD"],
 def test_a_reply_that_is_held_back(
     status: int, mode: str, said: str, answer: int | None, mark: str | None, stream: bool
 ) -> None:
-    rules = {"rules": [{**CARDS, "mode": mode}], "exemptions": False}
+    rules = {"rules": [{**CARD_RULE, "mode": mode}], "exemptions": False}
     what = plugin(model(stages={"response_guardrails": rules}, fail_closed=True, reply_guard=True))
     kong = access(what, packed(ask(stream=stream)))
     kong.status = status
@@ -321,3 +378,61 @@ def test_the_log_phase_gets_back_what_access_kept() -> None:
     }
     kong = FakeKong(shared={LOG: table}).run(what, "log")
     assert kong.methods() == ["ctx.shared.get"]
+
+
+class Loaded(TenantPlugin[EngineConfig], manifest=ENGINE):
+    """As plugins/tenantgate.py has it."""
+
+
+def running(name: str) -> int:
+    """How many threads have this name."""
+    return sum(thread.name == name for thread in threading.enumerate())
+
+
+def test_what_runs_in_the_background_runs_once_for_all_instances(tmp_path: Path) -> None:
+    instances = Instances("tenantgate", Loaded, default=PhasePolicy())
+    others = running("policy-directory"), running("policy-follower")
+
+    def more(directories: int, followers: int) -> None:
+        wanted = others[0] + directories, others[1] + followers
+        until(
+            lambda: (running("policy-directory"), running("policy-follower")), wanted.__eq__, what="threads"
+        )
+
+    def start(seq: int, **changes: Any) -> int:
+        config = {
+            "policy_path": str(tmp_path / "policy.sqlite"),
+            "policy_store": "redis://127.0.0.1:1/0",
+            "encryption_key": "k" * 32,
+            "__plugin_id": "the one of the service",
+            "__seq__": seq,
+            **changes,
+        }
+        number = instances.start({"Name": "tenantgate", "Config": json.dumps(config)})["Id"]
+        assert instances.get(number).plugin._service is not None  # as the first event does
+        return int(number)
+
+    first = start(1)
+    more(1, 1)
+    # Each worker of Kong after each POST /config; then it closes its one before.
+    second, third = start(2), start(3)
+    more(1, 1)
+    instances.close(first)
+    instances.close(second)
+    more(1, 1)
+    # A setting is another one.
+    changed = start(4, deadline_ms=1000)
+    more(2, 1)
+    instances.close(third)
+    more(1, 1)
+    # So is the store; the engine of the other one isn't closed yet.
+    moved = start(5, policy_store="redis://127.0.0.1:2/0")
+    more(2, 1)
+    instances.close(changed)
+    more(1, 1)
+    start(6, policy_store=None)
+    more(2, 0)
+    instances.close(moved)
+    more(1, 0)
+    instances.close_all()
+    more(0, 0)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from models_rig import WIDTH, run
 from tenantgate.errors import ConfigError, EdgeError
@@ -151,3 +153,36 @@ def test_a_pairs_tokens_are_what_the_tokenizer_itself_makes_of_it(
         whole = tokens._encode(*texts)
         assert tokens.pair(*texts) == (whole.ids, inference.sides(whole))
         assert tokens.truncates(*texts) is bool(whole.overflowing or len(texts[0]) > 500)
+
+
+WORDS = st.lists(
+    st.sampled_from(
+        [
+            "how",
+            "pay",
+            "unbelievably",
+            "e-mail",
+            "don't",
+            "1234567",
+            "x1y",
+            "é",
+            "日本",
+            "한",
+            "[SEP]",
+            "",
+            "?!",
+        ]
+    ),
+    max_size=14,
+)
+
+
+@given(words=WORDS, cut=st.integers(0, 80), most=st.integers(8, 40))
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_text_beside_its_own_beginning_is_cut_where_the_tokenizer_says_so(
+    files: model_files.ModelFiles, mpnet_weights: Path, words: list[str], cut: int, most: int
+) -> None:
+    text = " ".join(words)
+    for file in (files.tokens, lambda n: inference.Tokens(mpnet_weights / "tokenizer.json", n)):
+        tokens = file(most)
+        assert tokens.truncates(text, text[:cut]) is bool(tokens._encode(text, text[:cut]).overflowing)

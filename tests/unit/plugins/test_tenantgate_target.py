@@ -176,14 +176,30 @@ def test_a_last_decision_ends(target: LuaPlugin, clock: list[float]) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"tenant": "acm"}, {"path": "/v1/chat/completion"}, {"tenant": "acme19:/v1", "path": "/v1"}],
+    [
+        {"tenant": "acm"},
+        {"captures": {"tenant": "acme"}},
+        {"captures": {"tenant": "other", "provider": "openai", "model": "gpt-4o"}},
+        {"captures": {"provider": "openai", "model": "gpt-4"}},
+        {"captures": {"provider": "openai/gpt-4o"}},
+        {"captures": {"provider": "openai", "model": "gpt%252D4o"}},
+        {"tenant": "acme6", "captures": {"provider": "openai", "model": "gpt-4o"}},
+    ],
     ids=str,
 )
-def test_tenants_and_paths_are_told_apart(target: LuaPlugin, other: dict[str, str]) -> None:
+def test_tenants_and_models_are_told_apart(target: LuaPlugin, other: dict[str, Any]) -> None:
     assert access(target, request(OPEN)) is None
+    assert access(target, request(OPEN, captures={"provider": "openai", "model": "gpt-4o"})) is None
     answer = access(target, request(**other))
     assert answer is not None
     assert answer.status == 503
+
+
+def test_the_spelling_of_a_path_makes_no_decision_of_its_own(target: LuaPlugin) -> None:
+    """Else one tenant's spellings, of which there is no end, would drive out the decisions of all others."""
+    assert access(target, request(OPEN, captures={"provider": "openai", "model": "gpt-4o"})) is None
+    again = request(path="//v1/./x", captures={"provider": "%6Fpenai", "model": "gpt%2d4o"})
+    assert access(target, again) is None
 
 
 def test_the_engine_may_name_the_model(target: LuaPlugin) -> None:

@@ -1,4 +1,4 @@
--- The last decision for each tenant, path and model, for requests that `tenantgate` doesn't answer for. Of each worker.
+-- The last decision for each tenant and model, for requests that `tenantgate` doesn't answer for. Of each worker.
 local cjson = require "kong.tools.cjson"
 local lrucache = require "resty.lrucache"
 
@@ -21,12 +21,21 @@ local function parsed(request)
   return body, body.model == nil and "" or body.model
 end
 
+local function decoded(text)
+  return type(text) == "string" and (text:gsub("%%(%x%x)", function(h) return string.char(tonumber(h, 16)) end)) or ""
+end
+
+-- By what a path names, not by its spelling: of that there is no end, and one tenant could drive out the others'.
 local function key_of(request, model)
   if type(model) ~= "string" then
     return nil
   end
-  local tenant, path = request.tenant, request.path
-  local key = #tenant .. ":" .. tenant .. #path .. ":" .. path .. model
+  local captures, key = request.captures or {}, #request.tenant .. ":" .. request.tenant
+  for _, name in ipairs({"tenant", "provider", "model"}) do
+    local part = decoded(captures[name])
+    key = key .. #part .. ":" .. part
+  end
+  key = key .. model
   return #key <= MAX_KEY and key or nil
 end
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from tenantgate.policy.core.ports import Acknowledgement
 
-__all__ = ["LIVE_S", "behind", "live"]
+__all__ = ["LIVE_S", "behind", "lines", "live"]
 
 LIVE_S: Final = 15.0
 """Seconds after which a process that said nothing counts as gone; live ones say their version every second or so."""
@@ -34,3 +34,26 @@ def behind(found: Iterable[Acknowledgement], version: int) -> list[str]:
         if a.version < version:
             lowest[a.node] = min(a.version, lowest.get(a.node, a.version))
     return [f"{node} (version {number})" for node, number in sorted(lowest.items())]
+
+
+def lines(found: Iterable[Acknowledgement], *, now: float) -> list[str]:
+    """A line for each node and version that processes of it go by; a node of which nothing runs has one, too.
+
+    Args:
+        found: the last word of each process.
+        now: Unix time in seconds.
+    """
+    by_node: dict[str, list[Acknowledgement]] = {}
+    for a in found:
+        by_node.setdefault(a.node, []).append(a)
+    out = []
+    for node, said in sorted(by_node.items()):
+        running = live(said, now=now)
+        heard = max(a.at for a in said)
+        if not running:
+            last = max(a.version for a in said if a.at == heard)
+            out.append(f"{node}  version {last}  not running, last heard {max(0.0, now - heard):.0f} s ago")
+        for version in sorted({a.version for a in running}, reverse=True):
+            count = sum(a.version == version for a in running)
+            out.append(f"{node}  version {version}  {count} process{'es' * (count != 1)}")
+    return out

@@ -1,21 +1,21 @@
 """What has to change in a Kong, and in which order: a function of what it has and what it should have.
 
-Order of an apply: new consumers and keys, then the new policies, then the rest, and last what is gone. So a tenant's
-key opens before its policy is in force and until after it has ended. A plan is made of what Kong has now, so an apply
-that was cut off is finished by the next one.
+Order of an apply: the new policies, then what is new or differs in Kong, with new keys as the last, and then what is
+gone. A policy without a consumer is nobody's, so a tenant's key opens when its policy is in force everywhere. A plan is
+made of what Kong has now, so an apply that was cut off is finished by the next one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from tenantgate.apply.core.entities import KINDS, Entity, State, marked, same
 from tenantgate.config.names import SERVICE, consumer_name, entity_id
 from tenantgate.errors import ConfigError
 
-__all__ = ["FORMER", "Plan", "admitted_tree", "make_plan"]
+__all__ = ["FORMER", "Plan", "make_plan"]
 
 FORMER: Final = "llm-former"
 """What a service `llm` that isn't ours is renamed to: version 0.1's, as decK or the Admin API has created it."""
@@ -30,9 +30,9 @@ class Plan:
     freed: tuple[Entity, ...] = ()
     """Keys that another tenant gets: taken from the one before the other has them."""
     admit: tuple[Entity, ...] = ()
-    """New consumers and keys: before the new policies."""
+    """New consumers and keys: after `settle`, whose secrets and routes they need."""
     settle: tuple[Entity, ...] = ()
-    """Other entities that are new or differ: when the new policies are in force."""
+    """Other entities that are new or differ."""
     withdraw: tuple[Entity, ...] = ()
     """Entities that are gone: last."""
     wanted: tuple[Entity, ...] = field(default=(), repr=False)
@@ -259,32 +259,3 @@ def _to_delete(entities: Sequence[Entity]) -> list[Entity]:
     going = {e.id for e in entities if e.kind == "consumers"}
     alone = [e for e in entities if e.kind != "keyauth_credentials" or e.fields.get("consumer") not in going]
     return sorted(alone, key=lambda e: -KINDS.index(e.kind))
-
-
-def admitted_tree(tree: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """The configuration that Kong has now, with the plan's new consumers and keys.
-
-    Args:
-        tree: as kong.yml or ``GET /config`` has it, nested or flat.
-        plan: the plan for it.
-    """
-    values = {e.fields["key"] for e in plan.admit if e.kind == "keyauth_credentials"}
-    ids = {e.id for e in plan.admit}
-
-    def without(items: Any) -> list[Any]:
-        return [i for i in items or () if i.get("key") not in values and i.get("id") not in ids]
-
-    consumers = [
-        {**c, "keyauth_credentials": without(c.get("keyauth_credentials"))}
-        if "keyauth_credentials" in c
-        else c
-        for c in tree.get("consumers") or ()
-    ]
-    consumers += [{"id": e.id, **e.fields} for e in plan.admit if e.kind == "consumers"]
-    keys = without(tree.get("keyauth_credentials"))
-    keys += [
-        {"id": e.id, **e.fields, "consumer": plan.names[str(e.fields["consumer"])]}
-        for e in plan.admit
-        if e.kind == "keyauth_credentials"
-    ]
-    return {"_format_version": "3.0", **tree, "consumers": consumers, "keyauth_credentials": keys}

@@ -203,6 +203,8 @@ def _question(words: list[str]) -> Question:
         return Question.MODAL
     if first == "any":
         return Question.WHAT
+    if ASKS.keys().isdisjoint(words):
+        return Question.OTHER
     for word, after in zip(words, (*words[1:], ""), strict=True):
         asks = ASKS.get(word)
         if asks is Question.HOW and after in _AMOUNTS:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from tenantgate.cache.core.asking import (
     ASKS,
@@ -42,8 +42,7 @@ from tenantgate.cache.core.stems import stem
 __all__ = ["PERSONS", "Term", "Wording", "read"]
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(NamedTuple):
     """One thing of a text that means something."""
 
     key: str
@@ -268,7 +267,11 @@ class _Lines:
 
     def _chunk(self, chunk: str) -> None:
         if chunk.isalpha():
-            self._word(chunk)
+            if chunk.isascii() and chunk.islower() and chunk != "i" and chunk not in CONTRACTIONS_OF:
+                self.words.add(chunk)  # most words, for which `_word` does nothing else
+                self.sentences[-1].append(chunk)
+            else:
+                self._word(chunk)
             return
         while chunk[:1] in ("(", "[", "{"):
             self._token("=" + chunk[0])
@@ -372,6 +375,8 @@ def _figure(match: re.Match[str]) -> list[str]:
 
 
 def _replaced(words: list[str], phrases: _Phrases) -> list[str]:
+    if phrases.keys().isdisjoint(words):
+        return words
     found: list[str] = []
     i = 0
     while i < len(words):
@@ -442,7 +447,10 @@ def _collect(words: list[str], terms: list[Term]) -> None:
             tight = False
             if word in IDLE:
                 continue
-        key = "=&" + word if _joined(words, i) else "#1" if _counts(words, i) else _key(word)
+        if word in _JOINED and _joined(words, i):
+            key: str | None = "=&" + word
+        else:
+            key = "#1" if word == "one" and _counts(words, i) else _key(word)
         if key is None:
             tight = False
             continue
@@ -452,14 +460,15 @@ def _collect(words: list[str], terms: list[Term]) -> None:
             tight = True
 
 
+_LISTED: Final[Mapping[str, str | None]] = {
+    **{word: "#" + number for word, number in NUMBER_WORDS.items()},
+    **dict.fromkeys(IDLE),
+    **{word: None if instead == "a" else instead for word, instead in _PRONOUNS.items()},
+}
+"""The keys of the words in closed lists; None of those that mean nothing."""
+
+
 def _key(word: str) -> str | None:
-    if word[0] in '#="':
-        return word
-    if word in _PRONOUNS:
-        word = _PRONOUNS[word]
-        return word if word != "a" else None
-    if word in IDLE:
-        return None
-    if word in NUMBER_WORDS:
-        return "#" + NUMBER_WORDS[word]
-    return stem(word)
+    if word in _LISTED:
+        return _LISTED[word]
+    return word if word[0] in '#="' else stem(word)

@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 from tenantgate.devhost import lua
 from tenantgate.devhost.entities import PluginConfig
 from tenantgate.devhost.exchange import Exchange, Held
+from tenantgate.devhost.lua_state import LuaError
 from tenantgate.devhost.pdk_event import PdkError
 from tenantgate.devhost.stock.ai_drivers import DRIVERS, FormatError
 from tenantgate.devhost.stock.base import StockPlugin
@@ -183,6 +184,9 @@ class AiProxy(StockPlugin):
             if _ok(x):
                 self._cost(config, state)
             return
+        if x.buffered_headers is None:
+            # Where a client asked for a WebSocket (kong/pdk/service/response.lua, get_raw_body).
+            raise LuaError("service body is only available with buffered proxying")
         state.response = _inflated(x.buffered_body or b"", x.upstream_headers)
         _note_usage(state, state.response)
         self._model_header(x, config, state, served=served)

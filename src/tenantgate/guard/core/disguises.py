@@ -10,15 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from tenantgate.guard.core.concepts import TRIGGERS
 from tenantgate.guard.core.lexical import SIGN, Folded, Lexicon, entries_of
-
-if TYPE_CHECKING:
-    from tenantgate.guard.core.lexical import Ints
 
 __all__ = ["Disguise", "disguises"]
 
@@ -101,9 +98,8 @@ _FIGURES: Final = {
 }
 _LEET: Final = tuple(str.maketrans(_FIGURES | dict.fromkeys("1!|", letter)) for letter in "il")
 _LEET_WORD: Final = re.compile(r"(?<![A-Za-z0-9@$!|+])[A-Za-z]{0,20}+[0-9@$!|+][A-Za-z0-9@$!|+]{1,30}+")
-_CODES: Final = np.arange(128)
-_FIGURE: Final = np.isin(_CODES, [ord(c) for c in (*_FIGURES, *"1!|")])
-_LATIN: Final = np.isin(_CODES, [ord(c) for c in _ALPHABET])
+_FIGURE: Final = re.compile(r"[0-9@$!|+](?:(?<=[a-z].)|(?=[a-z]))")
+_APOSTROPHE: Final = re.compile("'")
 _UPSIDE_DOWN: Final = dict(zip("ɐqɔpǝɟƃɓɥᴉıɾʞןɯuodbɹsʇnʌʍxʎz", "abcdefgghiijklmnopqrstuvwxyz", strict=True))
 _UPRIGHT: Final = str.maketrans(dict[str, str | int | None](_UPSIDE_DOWN))
 _ODD: Final = frozenset(c for c in _UPSIDE_DOWN if not c.isascii())
@@ -111,33 +107,35 @@ _ODD: Final = frozenset(c for c in _UPSIDE_DOWN if not c.isascii())
 
 def disguises(text: str, folded: Folded) -> Iterator[Disguise]:
     """Each disguised part of `text`, which is `folded`. A part has at most a few thousand characters."""
-    words = folded.words()
     if _letters_alone(folded):
         yield from _spelled(text)
-    if (words[1] - words[0] >= _GLUED_LEAST).any():
+    if (folded.ends - folded.begins >= _GLUED_LEAST).any():
         yield from _glued(text)
-    yield from _turned(text, folded, *words)
+    yield from _turned(text, folded)
     if _figures_in_words(folded):
         yield from _in_figures(text)
     if text.count(".") + text.count("-") > 20:
         yield from _morse(text)
 
 
+_LETTERS: Final = bytes(kind not in (0, SIGN) for kind in range(256))
+_ALONE: Final = re.compile(rb"(?<!\x01)\x01(?:\x00++\x01(?!\x01)){3}")
+
+
 def _letters_alone(folded: Folded) -> bool:
     """Whether so many letters in a row stand alone that `_SPELLED` may match."""
-    letter = np.zeros(len(folded.kinds) + 2, bool)
-    letter[1:-1] = (folded.kinds > 0) & (folded.kinds != SIGN) & (folded.codes != ord("'"))
-    edges = np.flatnonzero(letter[1:] != letter[:-1])
-    sizes = edges[1::2] - edges[::2]
-    longer = np.flatnonzero(np.concatenate(((True,), sizes > 1, (True,))))
-    return bool((np.diff(longer) > _LEAST - 1).any())
+    letters = folded.kinds.tobytes().translate(_LETTERS)
+    if "'" in folded.text:
+        parts = bytearray(letters)
+        for at in [m.start() for m in _APOSTROPHE.finditer(folded.text)]:
+            parts[at] = 0
+        letters = bytes(parts)
+    return _ALONE.search(letters) is not None
 
 
 def _figures_in_words(folded: Folded) -> bool:
     """Whether a figure or sign that may stand for a letter stands beside one, so that `_LEET_WORD` may match."""
-    codes = np.minimum(folded.codes, 127)
-    figure, letter = _FIGURE[codes], _LATIN[codes]
-    return bool((figure[1:] & letter[:-1]).any() or (figure[:-1] & letter[1:]).any())
+    return _FIGURE.search(folded.text) is not None
 
 
 def _around(text: str, first: int, last: int) -> tuple[int, int]:
@@ -193,10 +191,10 @@ def _shift(by: int) -> dict[int, int]:
     return str.maketrans(_ALPHABET + _ALPHABET.upper(), turned + turned.upper())
 
 
-def _turned(text: str, folded: Folded, starts: Ints, ends: Ints) -> Iterator[Disguise]:
+def _turned(text: str, folded: Folded) -> Iterator[Disguise]:
     """Letters or words from right to left, upside down, or shifted in the alphabet."""
-    long = ends - starts >= _LEAST
-    starts, ends = starts[long], ends[long]
+    long = folded.ends - folded.begins >= _LEAST
+    starts, ends = folded.begins[long], folded.ends[long]
     where, _ = _backwards().find(folded, ends)
     if len(where) > 1:
         start, end = _around(text, int(folded.where[where[0]]), int(folded.where[where[-1]]))

@@ -57,6 +57,7 @@ KIND: Final = "PROMPT_INJECTION"
 GROUPS: Final = (BUCKETS, len(CONCEPTS), PAIRS, len(PATTERNS), len(PHRASES))
 """Features of a window or a segment: hashed words, concepts, pairs of concepts, patterns, families of phrases."""
 FEATURES: Final = sum(GROUPS)
+_PATTERNS: Final = len(CONCEPTS) + PAIRS
 VERSION: Final = 3
 JOINED: Final = 8
 FEW: Final = 24  # words and pairs of words below which a text says too little for them to count in full
@@ -65,6 +66,8 @@ _STEP: Final = 10
 _SEGMENT: Final = 900  # words and signs, which takes in most jailbreaks whole
 _SEGMENT_STEP: Final = 600
 _AGAIN: Final = 20  # words and signs within which the same concept, pair or pattern counts once
+_PLACE_BITS: Final = 32
+_PLACE: Final = (1 << _PLACE_BITS) - 1
 _BLOCK: Final = 16_000  # characters that are read at a time
 _BLOCK_STEP: Final = 14_400
 
@@ -163,35 +166,34 @@ class Features:
         numbers: the features; hashed words first.
         at: the word at which each begins.
         words: how many are hashed words.
+        tokens: how many words the text has.
     """
 
     numbers: Ints
     at: Ints
     words: int
+    tokens: int
 
 
 def features_of(reading: Reading) -> Features:
     """The features of a text, with the words at which they begin."""
     n = len(reading.starts)
     tokens = np.arange(n)
-    numbers, at = [], []
-    low = BUCKETS
-    for found, where, size in (
-        (reading.found, reading.at, len(CONCEPTS)),
-        (reading.pairs, reading.pairs_at, PAIRS),
-        (reading.patterns, reading.patterns_at, len(PATTERNS)),
-    ):
-        numbers.append(found + low)
-        at.append(np.maximum(np.searchsorted(reading.starts, where, "right") - 1, 0))
-        low += size
-    number, place = np.concatenate(numbers), np.concatenate(at)
-    order = np.lexsort((place, number))
-    number, place = number[order], place[order]
-    again = np.zeros(len(number), bool)
-    again[1:] = (number[1:] == number[:-1]) & (place[1:] - place[:-1] < _AGAIN)
-    number, place = number[~again], place[~again]
-    words = np.concatenate((tokens, tokens[: max(0, n - 1)], tokens[: max(0, n - 2)]))
-    return Features(np.concatenate((reading.words, number)), np.concatenate((words, place)), len(words))
+    number = np.concatenate((reading.found, reading.pairs + len(CONCEPTS), reading.patterns + _PATTERNS))
+    where = np.concatenate((reading.at, reading.pairs_at, reading.patterns_at))
+    place = np.maximum(np.searchsorted(reading.starts, where, "right") - 1, 0)
+    each = ((number + BUCKETS) << _PLACE_BITS) + place
+    each.sort()
+    first = np.ones(len(each), bool)
+    np.greater_equal(each[1:] - each[:-1], _AGAIN, out=first[1:])
+    each = each[first]
+    words = (tokens, tokens[: max(0, n - 1)], tokens[: max(0, n - 2)])
+    return Features(
+        np.concatenate((reading.words, each >> _PLACE_BITS)),
+        np.concatenate((*words, each & _PLACE)),
+        len(reading.words),
+        n,
+    )
 
 
 def windows(words: int) -> tuple[Ints, Ints]:
@@ -215,9 +217,11 @@ def _window_scores(features: Features, words: int, stage: Stage) -> Floats:
 
 def segment_features(features: Features, first: int, last: int) -> tuple[Ints, Ints]:
     """The different hashed words of a piece, and its other features."""
-    inside = (features.at >= first) & (features.at < last)
+    numbers = features.numbers
+    if (first, last) != (0, features.tokens):
+        numbers = numbers[(features.at >= first) & (features.at < last)]
     seen = np.zeros(FEATURES, bool)
-    seen[features.numbers[inside]] = True
+    seen[numbers] = True
     return np.flatnonzero(seen[:BUCKETS]), np.flatnonzero(seen[BUCKETS:]) + BUCKETS
 
 

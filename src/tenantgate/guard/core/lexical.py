@@ -8,6 +8,7 @@ A piece of a text is hashed as ``sum(code[i] * M**i)``; the differences of one r
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -52,6 +53,7 @@ PAIRS: Final = N * N
 """Pairs of concepts a, b with a < b have the number a * N + b."""
 
 _SPACE, _LETTER, _WIDE, SIGN, _JOINED = range(5)
+_IN_WORDS: Final = bytes(kind in (_LETTER, _JOINED) for kind in range(256))
 _TABLE: Final = 0x3100  # characters whose class is in a table
 _GAPS: Final = frozenset('-_*"`~“”„«»‐‑‒–—•·\u00ad')
 _SIGNS: Final = frozenset("[](){}<>:;!?#|=/\\&%$@")
@@ -67,6 +69,7 @@ _SLOTS: Final = 1 << 17
 _SLOT: Final = np.uint64(_SLOTS - 1)
 _TIERS: Final = (3, 6)
 _PLACES: Final = 4096  # that are looked at at a time, at all lengths of entries
+_FEW: Final = 500  # places; up to so many, one look after the other takes less time than NumPy's calls
 
 
 @lru_cache(maxsize=1)
@@ -148,18 +151,37 @@ class Folded:
     """A text without case, accents and runs of white space.
 
     Attributes:
-        codes: its characters.
+        text: its characters.
+        codes: the same as numbers.
         kinds: their classes.
         where: their places in the text.
         letters: how many letters' width there is up to each.
         sums: the running sum of the hash, one longer.
+        in_words: for each character whether it is a letter of a word of an alphabet with spaces, 1 or 0.
+        begins, ends: where such words begin, and after which character they end.
     """
 
+    text: str
     codes: Codes
     kinds: NDArray[np.int8]
     where: Ints
     letters: Floats
     sums: Hashes
+    in_words: bytes
+    begins: Ints
+    ends: Ints
+
+    @classmethod
+    def of(cls, text: str, codes: Codes, kinds: NDArray[np.int8], where: Ints, letters: Floats) -> Folded:
+        """With what follows from the characters and their classes."""
+        n = len(codes)
+        sums = np.zeros(n + 1, np.uint64)
+        np.multiply(codes, _tables()[2][:n], out=sums[1:])
+        np.cumsum(sums, out=sums)
+        in_words = kinds.tobytes().translate(_IN_WORDS)
+        word = np.frombuffer(b"".join((b"\0", in_words, b"\0")), np.uint8)
+        edges = (word[1:] != word[:-1]).nonzero()[0]  # a word's begin and end in turn
+        return cls(text, codes, kinds, where, letters, sums, in_words, edges[::2], edges[1::2])
 
     def hashes(self, starts: Ints, length: int | Ints) -> Hashes:
         """Of the pieces of this length, or these lengths, that begin at `starts`."""
@@ -175,19 +197,16 @@ class Folded:
         found: NDArray[np.bool_] = within & letters & ((before == _LETTER) | (before == _JOINED))
         return found
 
-    def words(self) -> tuple[Ints, Ints]:
-        """Where words of alphabets with spaces begin, and after which character they end."""
-        word = np.zeros(len(self.kinds) + 2, np.int8)
-        word[1:-1] = (self.kinds == _LETTER) | (self.kinds == _JOINED)
-        edges = np.diff(word)
-        return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-
 
 def fold(text: str) -> Folded:
     """`text`, as it reads (`tenantgate.pii.core.normalise`); of one longer than `LONGEST` the beginning."""
-    text = text[:LONGEST]
-    letter, kind, powers, _ = _tables()
-    raw = np.frombuffer(lower_in_place(text).encode("utf-32-le", "surrogatepass"), np.uint32)
+    lower = lower_in_place(text[:LONGEST])
+    return _fold_ascii(lower) if lower.isascii() else _fold(lower)
+
+
+def _fold(lower: str) -> Folded:
+    letter, kind = _tables()[:2]
+    raw = np.frombuffer(lower.encode("utf-32-le", "surrogatepass"), np.uint32)
     low = raw < _TABLE
     index = np.where(low, raw, 0)
     codes = np.where(low, letter[index], raw)
@@ -206,13 +225,47 @@ def fold(text: str) -> Folded:
     keep[1:] = ~(space[1:] & space[:-1])
     letters = np.cumsum(weight)[keep].astype(np.float32)
     codes, kinds = codes[keep], kinds[keep]
-    sums = np.zeros(len(codes) + 1, np.uint64)
-    np.cumsum(codes.astype(np.uint64) * powers[: len(codes)], out=sums[1:])
-    return Folded(codes, kinds, np.flatnonzero(keep), letters, sums)
+    plain = codes.tobytes().decode("utf-32-le", "surrogatepass")
+    return Folded.of(plain, codes, kinds, np.flatnonzero(keep), letters)
+
+
+_ASCII_END: Final = re.compile(rb"(?<=[.!?]) ")
+_EMPTY_LINE: Final = re.compile(rb"(?<=\n)\n")
+_SPACES: Final = re.compile(rb" ++")
+
+
+@lru_cache(maxsize=1)
+def _ascii_tables() -> tuple[bytes, bytes]:
+    """Folded character and class of each ASCII character, as `bytes.translate` takes them."""
+    letters, kind = (table[:128].tolist() + [0] * 128 for table in _tables()[:2])
+    return bytes(letters), bytes(_SPACE if a == 32 else k for a, k in zip(letters, kind, strict=True))
+
+
+def _fold_ascii(lower: str) -> Folded:
+    """As `_fold` does it, in fewer steps: nothing here is wide."""
+    raw = lower.encode("ascii")
+    of_codes, of_kinds = _ascii_tables()
+    plain = raw.translate(of_codes)
+    codes = np.frombuffer(plain, np.uint8).astype(np.uint32)
+    kinds = np.frombuffer(raw.translate(of_kinds), np.int8)
+    weight = np.ones(len(raw))
+    weight[[m.start() for m in _ASCII_END.finditer(plain)]] += _SENTENCE
+    if b"\n" in raw:
+        weight += (np.frombuffer(raw, np.uint8) == 10) * 3.0
+        weight[[m.start() for m in _EMPTY_LINE.finditer(raw)]] += _SENTENCE
+    letters = np.cumsum(weight)
+    if b"  " not in plain:
+        return Folded.of(plain.decode("ascii"), codes, kinds, np.arange(len(raw)), letters.astype(np.float32))
+    space = codes == 32
+    keep = np.ones(len(codes), bool)
+    keep[1:] = ~(space[1:] & space[:-1])
+    text = _SPACES.sub(b" ", plain).decode("ascii")
+    where = np.flatnonzero(keep)
+    return Folded.of(text, codes[keep], kinds[keep], where, letters[keep].astype(np.float32))
 
 
 class Lexicon:
-    """Entries of several kinds, looked up at many places of a text at once.
+    """Entries of several kinds, looked up at places of a text: one by one where these are few, else all at once.
 
     Args:
         entries: for each kind, at most 64, its entries as in `tenantgate.guard.core.concepts`.
@@ -223,13 +276,22 @@ class Lexicon:
         self._backwards = backwards
         masks: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
         stems = []
+        kinds: dict[str, tuple[set[int], set[int]]] = {}
         for number, of_kind in enumerate(entries):
             for entry in of_kind:
                 stem = fold(normalise(entry.rstrip("_")).text)
                 size = len(stem.codes)
                 key = int(stem.hashes(np.zeros(1, np.int64), size)[0])
                 stems.append(stem)
+                of_entry = kinds.setdefault(stem.text[::-1] if backwards else stem.text, (set(), set()))
+                of_entry[entry.endswith("_")].add(number)
                 masks[key, size][entry.endswith("_")] |= 1 << number
+        self._shortest = min(map(len, kinds))
+        # How an entry may begin; those that are entries with their kinds, as beginnings of words and as whole words.
+        self._known: dict[str, tuple[tuple[int, ...], tuple[int, ...]] | tuple[()]] = {
+            stem[:length]: () for stem in kinds for length in range(self._shortest, len(stem))
+        }
+        self._known |= {stem: (tuple(begun), tuple(whole)) for stem, (begun, whole) in kinds.items()}
         ordered = sorted(masks)
         self._keys = np.array([key for key, _ in ordered], np.uint64)
         self._sizes = np.array([size for _, size in ordered], np.int64)
@@ -248,6 +310,28 @@ class Lexicon:
 
     def find(self, text: Folded, places: Ints) -> tuple[Ints, Ints]:
         """Where entries begin that begin (or, looking backwards, end) at one of `places`, and their kinds; by place."""
+        return self._find_few(text, places) if len(places) <= _FEW else self._find_many(text, places)
+
+    def _find_few(self, text: Folded, places: Ints) -> tuple[Ints, Ints]:
+        said = text.text[::-1] if self._backwards else text.text
+        size, known, shortest = len(said), self._known, self._shortest
+        found: set[tuple[int, int]] = set()
+        for place in (size - places if self._backwards else places).tolist():
+            end = place + shortest
+            while end <= size and (entry := known.get(said[place:end])) is not None:
+                if entry:
+                    begun, whole = entry
+                    first, last = (size - end, size - place) if self._backwards else (place, end)
+                    found.update([(first, kind) for kind in begun])
+                    if whole and not (_inside(text.in_words, first) or _inside(text.in_words, last)):
+                        found.update([(first, kind) for kind in whole])
+                end += 1
+        if not found:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        where, kind = np.array(sorted(found), np.int64).T
+        return where, kind
+
+    def _find_many(self, text: Folded, places: Ints) -> tuple[Ints, Ints]:
         found = [self._at(text, places[i : i + _PLACES]) for i in range(0, len(places), _PLACES)]
         if not found:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -298,6 +382,11 @@ class Lexicon:
         return starts[same], slots[same]
 
 
+def _inside(letters: bytes, place: int) -> bool:
+    """Whether a word goes on at the place; `letters` says of each character whether it is in a word."""
+    return 0 < place < len(letters) and letters[place] == letters[place - 1] == 1
+
+
 def _marked(hashes: Hashes) -> NDArray[np.bool_]:
     out = np.zeros(_SLOTS, bool)
     out[(hashes & _SLOT).astype(np.int64)] = True
@@ -322,15 +411,17 @@ _PATTERN_MASKS: Final = np.array([sum(1 << _NUMBER[w] for w in p.split()) for p 
 def read(folded: Folded) -> Reading:
     """A text in arrays."""
     kinds = folded.kinds
-    begin, end = folded.words()
-    single = np.flatnonzero((kinds == _WIDE) | _telling(folded))
-    starts = np.sort(np.concatenate((begin, single)))
-    ends = np.sort(np.concatenate((end, single + 1)))
+    single = (kinds == _WIDE) | _telling(folded)
+    begins, ends = single, single.copy()
+    begins[folded.begins] = True
+    ends[folded.ends - 1] = True
+    starts = np.flatnonzero(begins)
     places = kinds > _LETTER
-    places[begin] = True
+    places[folded.begins] = True
     at, found = concepts().find(folded, np.flatnonzero(places))
+    after = np.flatnonzero(ends) + 1
     return Reading(
-        folded.where, starts, ends, _words(folded, starts, ends), *_together(at, found, folded.letters)
+        folded.where, starts, after, _words(folded, starts, after), *_together(at, found, folded.letters)
     )
 
 
@@ -356,18 +447,19 @@ def _words(folded: Folded, starts: Ints, ends: Ints) -> Ints:
 def _together(at: Ints, found: Ints, letters: Floats) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
     """The concepts, pairs of them that stand close together, and patterns, each with the places."""
     n = len(at)
-    place = letters[at] if n else np.zeros(0, np.float32)
-    masks = np.left_shift(np.uint64(1), found.astype(np.uint64))
-    pairs, pairs_at = [], []
-    for k in range(1, min(_AFTER, n - 1) + 1):
-        apart = place[k:] - place[:-k]
-        near = apart <= _NEAR
-        a, b = found[:-k][near], found[k:][near]
-        pairs.append(np.minimum(a, b) * N + np.maximum(a, b))
-        pairs_at.append(at[:-k][near])
-        masks[:-k] |= np.where(
-            apart <= _CLOSE, np.left_shift(np.uint64(1), found[k:].astype(np.uint64)), np.uint64(0)
-        )
+    if not n:
+        none = np.zeros(0, np.int64)
+        return at, found, none, none, none, none
+    # A row for each, with it and those after it; behind the last one, nothing is near.
+    rows = np.arange(n)[:, None] + np.arange(_AFTER + 1)
+    place = np.full(n + _AFTER, np.inf, np.float32)
+    place[:n] = letters[at]
+    kinds = np.zeros(n + _AFTER, np.int64)
+    kinds[:n] = found
+    apart, after = place[rows] - place[:n, None], kinds[rows]
+    first, later = np.nonzero(apart[:, 1:] <= _NEAR)
+    a, b = found[first], after[first, later + 1]
+    bits = np.where(apart <= _CLOSE, np.uint64(1) << after.astype(np.uint64), np.uint64(0))
+    masks = np.bitwise_or.reduce(bits, axis=1)
     hit, pattern = np.nonzero((masks[:, None] & _PATTERN_MASKS) == _PATTERN_MASKS)
-    none = [np.zeros(0, np.int64)]
-    return at, found, np.concatenate(pairs or none), np.concatenate(pairs_at or none), pattern, at[hit]
+    return at, found, np.minimum(a, b) * N + np.maximum(a, b), at[first], pattern, at[hit]

@@ -49,7 +49,7 @@ def limits_of(tenant: RateLimit | None, model: RateLimit | None, key: RateLimit 
 
 
 def _limits(subject: Subject, given: RateLimit | None) -> Iterator[Limit]:
-    for period in Period if given is not None else ():
-        most = getattr(given, f"per_{period.word}")
-        if most is not None:
+    periods = {} if given is None else given.periods
+    for period in Period:
+        if (most := periods.get(f"per_{period.word}")) is not None:
             yield Limit(subject, period, most)

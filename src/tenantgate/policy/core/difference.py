@@ -18,7 +18,7 @@ from typing import Any, Final
 from tenantgate.errors import ConfigError
 from tenantgate.fields import Field, Many, fields_of
 from tenantgate.fields import Record as Nested
-from tenantgate.policy.core.records import ModelPolicy, Target, TenantPolicy, read_record
+from tenantgate.policy.core.records import CATALOG, ModelPolicy, Target, TenantPolicy, read_record
 
 __all__ = ["difference", "differences"]
 
@@ -59,12 +59,14 @@ def differences(
 ) -> Iterator[str]:
     """A line for each tenant whose record isn't the same bytes, in the order of their ids: ``acme: model m removed``.
 
+    The catalog has no line of its own: it says again which models the tenants have.
+
     Args:
         old: records by tenant. Those that are equal to the new ones aren't parsed.
         new: the same, afterwards.
         sections: by section the class of its configuration, for defaults, units, and fields that may be secrets.
     """
-    for tenant in sorted(old.keys() | new.keys()):
+    for tenant in sorted((old.keys() | new.keys()) - {CATALOG}):
         if old.get(tenant) != new.get(tenant):
             yield f"{_shown(tenant)}: {'; '.join(difference(tenant, old.get(tenant), new.get(tenant), sections))}"
 

@@ -30,6 +30,7 @@ __all__ = [
     "content_hash",
     "difference",
     "digest_of",
+    "least_number",
     "pages",
     "roll_back",
     "successor",
@@ -286,9 +287,18 @@ class PolicyStore(ABC):
         del seconds
         return False
 
+    def doubts(self) -> list[str]:
+        """Why this store may lose what is published, and what helps; for the operator."""
+        return []
+
     @abstractmethod
     def close(self) -> None:
         """Close files or connections; the next use opens them again."""
+
+
+def least_number(store: PolicyStore) -> int:
+    """The least number of a new version that each node takes: above all that nodes have (a store may have lost it)."""
+    return 1 + max((a.version for a in store.acknowledgements()), default=0)
 
 
 def roll_back(store: PolicyStore, version: int, *, expected: int, note: PublishNote) -> int:
@@ -302,7 +312,7 @@ def roll_back(store: PolicyStore, version: int, *, expected: int, note: PublishN
     changed = difference(store.index(expected), store.index(version))
     back: dict[str, bytes | None] = dict.fromkeys(changed)
     back.update(store.records(version, only=changed))
-    return store.publish(back, expected=expected, note=note)
+    return store.publish(back, expected=expected, note=note, least=least_number(store))
 
 
 def content_hash(body: bytes) -> bytes:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tenantgate.apply.core.nodes import LIVE_S, behind, live
+from tenantgate.apply.core.nodes import LIVE_S, behind, lines, live
 from tenantgate.policy.core.ports import Acknowledgement
 
 NOW = 1000.0
@@ -25,3 +25,22 @@ def test_a_node_is_behind_by_its_slowest_process() -> None:
     found = [said("a", 3), said("a", 2, process="2"), said("b", 3), said("c", 1), said("c", 2, process="2")]
     assert behind(found, 3) == ["a (version 2)", "c (version 1)"]
     assert behind(found, 1) == []
+
+
+def test_the_lines_of_a_status() -> None:
+    gone = NOW - LIVE_S - 85
+    found = [
+        said("a", 3),
+        said("a", 3, process="2"),
+        said("a", 2, process="3"),
+        said("a", 1, gone, process="4"),  # of before a restart
+        said("b", 3),
+        said("c", 1, gone - 9),
+        said("c", 2, gone, process="2"),
+    ]
+    assert lines(found, now=NOW) == [
+        "a  version 3  2 processes",
+        "a  version 2  1 process",
+        "b  version 3  1 process",
+        "c  version 2  not running, last heard 100 s ago",
+    ]

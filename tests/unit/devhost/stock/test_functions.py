@@ -59,13 +59,6 @@ def test_the_query_ends_here() -> None:
     assert code.x.args == ""
 
 
-def test_the_upstream_isnt_told_of_the_caller() -> None:
-    code = Code(access=[scripts.HIDE_CALLER])
-    code.access()
-    names = [f"upstream_x_forwarded_{n}" for n in ("for", "host", "path", "port", "prefix", "proto")]
-    assert code.x.variables == dict.fromkeys([*names, "upstream_via"], "")
-
-
 @pytest.mark.parametrize(("mark", "passes"), [(None, False), ("blocked", False), ("pass", True)])
 def test_without_the_guards_mark_the_route_is_closed(mark: str | None, passes: bool) -> None:
     code = Code(access=[GUARD_CHECK, "kong.ctx.shared.went_on = true"])

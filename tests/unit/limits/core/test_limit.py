@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tenantgate.limits.core.limit import Limit, Period, Subject, limits_of
-from tenantgate.rate_limit import PERIODS, RateLimit
+from tenantgate.rate_limit import RateLimit
 
 TENANT, MODEL, KEY = RateLimit(per_minute=60), RateLimit(per_second=2, per_day=9), RateLimit(per_hour=30)
 OF_TENANT = Limit(Subject.TENANT, Period.MINUTE, 60)
@@ -30,8 +30,8 @@ def test_a_models_limit_stands_in_place_of_the_tenants_and_the_keys_counts_alway
 
 
 def test_each_period_of_a_rate_limit_is_one() -> None:
-    assert [f"per_{period.word}" for period in Period] == list(PERIODS)
     every = RateLimit(per_second=1, per_minute=2, per_hour=3, per_day=4)
+    assert [f"per_{period.word}" for period in Period] == list(every.periods)
     assert [(x.period, x.most) for x in limits_of(every, None, None)] == [
         (1, 1),
         (60, 2),
