@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 
 import pytest
 
 from tenantgate.devhost.client import Reply
 
 from gateway import Gateway
-from support import Load, until
+from support import until
 
 pytestmark = pytest.mark.e2e
 
@@ -91,22 +89,3 @@ def test_a_short_prompt_and_a_huge_one_are_left_alone(gateway: Gateway) -> None:
     huge = client.chat(prompt)
     assert huge.status == 200
     assert read_by_provider(huge) == len(prompt.split())
-
-
-# One test each, as it must have been started before it is stopped: Kong answers 500 where an instance can't be.
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGSTOP])
-def test_without_the_compressor_no_request_fails(gateway: Gateway, kind: signal.Signals) -> None:
-    client = gateway.client("compressing")
-    with Load(lambda n: client.chat(meeting(100 + n))) as load:
-        pids = gateway.engines()
-        for pid in pids:
-            os.kill(pid, kind)
-        load.after(6)
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:
-                continue
-        load.after(6)
-    assert not load.errors
-    assert {r.status for r in load.replies} == {200}, [r.body[:300] for r in load.replies if r.status != 200]

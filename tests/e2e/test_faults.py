@@ -155,12 +155,11 @@ def test_a_foreign_type_under_our_keys_is_a_miss(gateway: Gateway) -> None:
             store.delete(*keys)
 
 
-@pytest.mark.parametrize("times", [1, 3])
-def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway, times: int) -> None:
+def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway) -> None:
     client = gateway.client("acme")
     threads = 4
     with Load(lambda n: client.chat(f"Is {n} a square number?"), threads=threads) as load:
-        for _ in range(times):
+        for _ in range(2):
             for pid in gateway.engines():
                 os.kill(pid, signal.SIGKILL)
             killed_at = len(load.replies)
