@@ -1,7 +1,7 @@
 """Processor time of each stage of the engine for a request, by its length: ``bench_stages.py [--rounds N]``.
 
-A request with everything on goes through the engine in one process, with a scripted Kong in place of Kong's socket and a
-Redis of the benchmark's own. Times are milliseconds of processor time of the calling thread: the median of so many
+A request with everything on goes through the engine in one process, with a scripted Kong in place of Kong's socket and
+a Redis of the benchmark's own. Times are milliseconds of processor time of the calling thread: the median of so many
 requests, each with a text that no request had before, so that the cache misses. `rest` is what the engine does around
 its stages. Nothing is a gate.
 """
@@ -50,11 +50,11 @@ from tenantgate.tenant import TenantId
 TOKENS: Final = (15, 100, 400, 1100, 4000)
 CHARACTERS: Final = 4.9  # of a token of TEXT
 TEXT: Final = (
-    "I run a small bakery near the station and would like to write to my regular customers about new opening hours. "
-    "We will open an hour earlier on weekdays and stay closed on Sunday afternoons. Please draft a friendly letter that "
-    "explains the change, thanks people for their loyalty and mentions that the apple cake is back for the autumn. Keep "
-    "it under two hundred words, avoid exclamation marks, and end with an invitation to visit us in the first week, when "
-    "coffee is free for everybody. "
+    "I run a small bakery near the station and would like to write to my regular customers about new opening "
+    "hours. We will open an hour earlier on weekdays and stay closed on Sunday afternoons. Please draft a friendly "
+    "letter that explains the change, thanks people for their loyalty and mentions that the apple cake is back for "
+    "the autumn. Keep it under two hundred words, avoid exclamation marks, and end with an invitation to visit us "
+    "in the first week, when coffee is free for everybody. "
 )
 STAGES: Final[Mapping[str, Mapping[str, Any]]] = {
     "limits": {"tenant": {"per_minute": 1_000_000}, "key": {"per_minute": 1_000_000}},
@@ -119,12 +119,12 @@ def plugin(redis: RedisConfig, stages: Mapping[str, Mapping[str, Any]]) -> Plugi
     policy = TenantPolicy(tenant=TenantId("acme"), models=(model,))
     names = Catalog(models=frozenset((model.model, model.qualified)))
     for name, raw in {"acme": write_record(policy), CATALOG: write_catalog(names)}.items():
-        tenants[name] = engine._parse(name, raw)
+        tenants[name] = engine._parse(name, raw)  # noqa: SLF001
     return Plugin(engine)
 
 
 def texts(tokens: int, count: int) -> list[str]:
-    """Different texts of about so many tokens: the sentences of `TEXT` in other orders, each with a number of its own."""
+    """Different texts of about so many tokens: the sentences of `TEXT` in other orders, each with its number."""
     sentences = re.findall(r"\S[^.]+\.", TEXT)
     size = int(tokens * CHARACTERS)
     enough = size // min(map(len, sentences)) + 1
@@ -134,7 +134,7 @@ def texts(tokens: int, count: int) -> list[str]:
 
 def measured(times: dict[str, list[float]]) -> Callable[..., Callable[[], None]]:
     """In place of the engine's `_phase`: each stage's processor time is noted."""
-    make = service._phase
+    make = service._phase  # noqa: SLF001
 
     def timed(stage: Any, exchange: Any) -> Callable[[], None]:
         run = make(stage, exchange)
@@ -198,7 +198,8 @@ def main() -> int:
         server.start()
         try:
             what = plugin(RedisConfig(port=server.port), STAGES)
-            service._phase = measured(times := defaultdict(list))  # type: ignore[assignment]
+            times: dict[str, list[float]] = defaultdict(list)
+            service._phase = measured(times)  # noqa: SLF001
             requests(what, texts(TOKENS[1], 20), times)  # what is made when it is first needed
             for tokens in TOKENS:
                 times.clear()

@@ -108,7 +108,7 @@ class Tokens:
         return any(each.overflowing for each in encoded) or sum(len(each) for each in encoded) > most
 
     def _count(self, text: str, most: int) -> int | None:
-        """How many tokens the text has, or more than `most` where it has more; None where it takes an encoding to say."""
+        """How many tokens the text has, or more than `most` where it has more; None where only an encoding tells."""
         if not self._by_words or _PLAIN.fullmatch(text) is None:
             return None
         words = _BERT_WORD.findall(text)

@@ -253,15 +253,15 @@ def _fold_ascii(lower: str) -> Folded:
     if b"\n" in raw:
         weight += (np.frombuffer(raw, np.uint8) == 10) * 3.0
         weight[[m.start() for m in _EMPTY_LINE.finditer(raw)]] += _SENTENCE
-    letters = np.cumsum(weight)
+    letters = np.cumsum(weight).astype(np.float32)
     if b"  " not in plain:
-        return Folded.of(plain.decode("ascii"), codes, kinds, np.arange(len(raw)), letters.astype(np.float32))
+        return Folded.of(plain.decode("ascii"), codes, kinds, np.arange(len(raw)), letters)
     space = codes == 32
     keep = np.ones(len(codes), bool)
     keep[1:] = ~(space[1:] & space[:-1])
+    letters = letters[keep]
     text = _SPACES.sub(b" ", plain).decode("ascii")
-    where = np.flatnonzero(keep)
-    return Folded.of(text, codes[keep], kinds[keep], where, letters[keep].astype(np.float32))
+    return Folded.of(text, codes[keep], kinds[keep], np.flatnonzero(keep), letters)
 
 
 class Lexicon:

@@ -94,10 +94,7 @@ def plan(old: Keys, new: Keys) -> dict[str, list[str]]:
         # A key that another tenant gets.
         (
             {"a": {"K": "k9"}, "b": {"K": "k1"}},
-            {
-                "freed": ["key k1"],
-                "admit": ["tenant_b", "key k9", "key k1"],
-            },
+            {"freed": ["key k1"], "admit": ["tenant_b", "key k9", "key k1"]},
         ),
     ],
 )
