@@ -12,6 +12,7 @@ import os
 import random
 import re
 import resource
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -168,7 +169,7 @@ def _changes(stack: _Timed, file: Path, size: Size, say: Callable[[str], None]) 
         size.rule_s, size.rule_published_s = times
         say(f"rule after {size.rule_s:.1f} s")
         write(file, range(size.tenants + 1), blocking=0)
-        new = "k" * 32
+        new = secrets.token_urlsafe(32)
         os.environ[f"DECK_TENANT_{size.tenants:05}_KEY"] = new
         refused: Counter[int] = Counter()
 
