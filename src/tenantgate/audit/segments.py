@@ -8,6 +8,7 @@ crash leaves of a line is cut off, for the worker appends the entry again.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -56,8 +57,8 @@ class Stored:
 def stored(folder: Path, *, after: int = -1) -> Iterator[Stored]:
     """All entries of a spool's folder beyond the number `after`, in order, for another process that only reads."""
     paths = sorted(folder.glob("*.seg"))
-    ends = [int(path.stem) for path in paths[1:]]
-    for path, end in zip(paths, [*ends, None], strict=True):
+    ends: list[int | None] = [int(path.stem) for path in paths[1:]]
+    for path, end in itertools.zip_longest(paths, ends):
         if end is not None and end <= after + 1:
             continue
         try:
