@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 # The same examples in every run, so that a change is judged by what it changes. `--hypothesis-profile=explore`
 # looks for new ones, which is how a law finds its next exception. How long an example takes is the machine's affair.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", derandomize=False, deadline=None)
 settings.load_profile("repeatable")
+# Hypothesis also tries the constants of every module that happens to be loaded: with them the examples would depend on
+# which test files ran before in the same process.
+providers._get_local_constants = providers.Constants
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
