@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantgate.config import load_text
@@ -258,6 +258,7 @@ POLICIES: st.SearchStrategy[Any] = st.builds(
 )
 
 
+@settings(max_examples=40)  # a record is large: most of the time goes into making one
 @given(POLICIES, POLICIES)
 def test_only_equal_records_have_no_difference(old: TenantPolicy, new: TenantPolicy) -> None:
     before, after = write_record(old), write_record(new)
@@ -269,6 +270,7 @@ def test_only_equal_records_have_no_difference(old: TenantPolicy, new: TenantPol
     )
 
 
+@settings(max_examples=40)
 @given(POLICIES, POLICIES)
 def test_references_are_never_shown(old: TenantPolicy, new: TenantPolicy) -> None:
     text = "\n".join(difference("acme", write_record(old), write_record(new), SECTIONS))
