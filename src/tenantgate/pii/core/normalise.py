@@ -1,4 +1,4 @@
-"""A text as it reads, whatever tricks hide it: full-width and styled letters, look-alikes, invisible characters.
+"""A text as it reads, whatever tricks hide it: full-width and styled letters, look-alikes, what shows as nothing.
 
 Each character of the result knows which characters of the original it stands for, so that what is found in the
 one can be masked in the other. One pass, no search.
@@ -39,6 +39,8 @@ _FINDINGS: Final = 128  # findings between two checkpoints
 _STRIDE: Final = 256  # characters between two checkpoints
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]")
 _ODD: Final = re.compile("[^\t\n\r -~]")
+# A terminal's colours (ECMA-48, 5.4), whose last letter would else belong to the word behind it.
+_COLOURED: Final = re.compile(f"(?:\x1b\\[|\x9b)[0-?]{{0,32}}+[ -/]{{0,4}}+[@-~]|{_ODD.pattern}")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -74,10 +76,14 @@ def original_spans(view: View, findings: Iterable[Finding]) -> tuple[Finding, ..
 
 def _units(text: str) -> Iterator[Unit]:
     latin = _mixed(text)
-    for n, match in enumerate(_ODD.finditer(text)):
+    form = _COLOURED if "\x1b" in text or "\x9b" in text else _ODD
+    for n, match in enumerate(form.finditer(text)):
         if not n % _STRIDE:
             checkpoint()
         char, at = match.group(), match.start()
+        if len(char) > 1:
+            yield at, match.end(), ""
+            continue
         plain = _LOOKALIKES.get(char, "") if at in latin else _plain(char)
         if plain != char:
             yield at, at + 1, plain
