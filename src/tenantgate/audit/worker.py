@@ -317,7 +317,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lock", type=int, help="descriptor of the lock; it is held while it is open")
     args = parser.parse_args(argv)
     logs.setup("tenant-audit-log")
-    os.nice(int(os.environ.get("TG_ANICE", _NICE)))
+    os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it goes to all; the channel's end is ours
     threading.excepthook = lambda failed: _log_failure(failed.exc_value)
     try:

@@ -33,6 +33,10 @@ _QUOTES: Final = {"‘": "'", "’": "'", "‚": "'", "“": '"', "”": '"', "�
 # Shown as nothing: format characters, variation selectors, fillers, and the "tag" copies of ASCII.
 _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u3164\uffa0\u2800")
 _TAGS: Final = range(0xE0020, 0xE007F)
+# Alphabets of signs that NFKC leaves as they are, or writes with brackets: in brackets, on black, of flags.
+_ALPHABETS: Final = {
+    chr(first + i): chr(ord("A") + i) for first in (0x1F110, 0x1F150, 0x1F170, 0x1F1E6) for i in range(26)
+}
 
 
 _FINDINGS: Final = 128  # findings between two checkpoints
@@ -81,12 +85,17 @@ def _units(text: str) -> Iterator[Unit]:
         if not n % _STRIDE:
             checkpoint()
         char, at = match.group(), match.start()
-        if len(char) > 1:
+        if len(char) > 1 or (ord(char) in _TAGS and not _among_tags(text, at)):
             yield at, match.end(), ""
             continue
         plain = _LOOKALIKES.get(char, "") if at in latin else _plain(char)
         if plain != char:
             yield at, at + 1, plain
+
+
+def _among_tags(text: str, at: int) -> bool:
+    """Whether the copy of ASCII at this place is part of a text of such: one alone is a filler between letters."""
+    return any(ord(other) in _TAGS for other in (*text[max(0, at - 1) : at], *text[at + 1 : at + 2]))
 
 
 @lru_cache(maxsize=4096)
@@ -98,7 +107,7 @@ def _plain(char: str) -> str:
         return ""
     if category in ("Zs", "Zl", "Zp"):
         return " "
-    found = _DASHES.get(char) or _QUOTES.get(char)
+    found = _DASHES.get(char) or _QUOTES.get(char) or _ALPHABETS.get(char)
     if found:
         return found
     if category == "Nd":

@@ -49,6 +49,11 @@ def each(form: str) -> Callable[[str], str]:
     return lambda text: "".join(form.format(ord(c)) for c in text)
 
 
+def styled(text: str, first: int) -> str:
+    """With capitals of another alphabet."""
+    return "".join(chr(first + ord(c) - ord("A")) if "A" <= c <= "Z" else c for c in text)
+
+
 def wrapped(text: str, width: int, between: str) -> str:
     """In base64, in lines of so many letters."""
     whole = base64.b64encode(("the value that you asked for is " + text + " and no more").encode()).decode()
@@ -76,6 +81,10 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "java": each("\\uuu{:04x}"),
     "zeros": each("&#x00000000{:x};"),
     "tags": lambda t: t[:6] + "<b></b><!-- no -->" + t[6:],
+    "tag fillers": "\U000e0020".join,
+    "on black": lambda t: styled(t, 0x1F170),
+    "in brackets": lambda t: styled(t, 0x1F110),
+    "of flags": lambda t: styled(t, 0x1F1E6),
     "cdata": lambda t: "<![CDATA[" + t[:6] + "]]><![CDATA[" + t[6:] + "]]>",
     "coloured": lambda t: "\x1b[01;31m\x1b[K" + t[:6] + "\x1b[1m" + t[6:] + "\x1b[m\x1b[K",
     "name": lambda t: t.replace("@", "\\N{COMMERCIAL AT}"),
@@ -117,7 +126,8 @@ def test_encodings_nest(names: list[str], value: str) -> None:
     for name in names:
         text = ENCODINGS[name](text)
     doubted = {"octal", "tags", "cdata", "coloured", "query", "mail", "mail lines", "code points"}
-    if len(doubted.intersection(names)) == 0:
+    beyond_16_bits = {"tag fillers", "on black", "in brackets", "of flags"}
+    if (doubted | beyond_16_bits).isdisjoint(names):
         assert found(f"It is {text} indeed.")
 
 
