@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -37,8 +36,6 @@ MUCH_S: Final = 0.3
 
 _FREE_OF_MUCH_S: Final = 0.005
 
-NICE: Final = int(os.environ.get("TG_NICE", "5"))
-
 _LOOK_S: Final = 0.0005  # between two looks of one phase
 _SLICE_S: Final = 0.003  # of the clock: what a long phase runs before it looks whether it must give way
 _REST_S: Final = 0.006  # after which one that must give way gets a slice all the same
@@ -46,18 +43,6 @@ _HALF_LIFE_S: Final = 1.0
 _CLEARLY: Final = 1.25
 _MARGIN_S: Final = 0.005
 _MAX_KEYS: Final = 10_000
-
-
-def lower_priority() -> bool:
-    """Let the system run this thread only where no other wants the processor, mostly; for good. Whether it does so."""
-    if not sys.platform.startswith("linux"):  # elsewhere it would be the whole process
-        return False
-    thread = threading.get_native_id()
-    try:
-        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICE))
-    except OSError:
-        return False
-    return True
 
 
 class Usage:
@@ -90,7 +75,6 @@ class Turn:
         waits: whether it has given way.
         holds: whether it has a slot.
         away: whether it does nothing, since it waits for Kong for long.
-        lowered: whether its thread has a lower priority than others from now on.
     """
 
     key: str
@@ -100,7 +84,6 @@ class Turn:
     waits: bool = False
     holds: bool = False
     away: bool = False
-    lowered: bool = False
     marked_s: float = 0.0
     looked: float = 0.0
     slice_from: float = 0.0
@@ -117,9 +100,8 @@ class Turns:
         wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.thread_time,
-        lower: Callable[[], bool] = lower_priority,
     ) -> None:
-        self._slots, self._wake, self._clock, self._cpu, self._lower = slots, wake, clock, cpu, lower
+        self._slots, self._wake, self._clock, self._cpu = slots, wake, clock, cpu
         self._lock = threading.Lock()
         self._usage = Usage()
         self._turns: set[Turn] = set()
@@ -148,7 +130,7 @@ class Turns:
             self._grant(self._clock())
 
     def may_go_on(self, turn: Turn) -> bool:
-        """Ask at a checkpoint, in the phase's thread. False: not before `turn.go` is set."""
+        """Ask at a checkpoint. False: not before `turn.go` is set."""
         now = self._clock()
         if now - turn.looked < _LOOK_S:
             return True
@@ -159,8 +141,6 @@ class Turns:
             if not behind and turn.used_s < self._free_s(turn, now):
                 self._leave(turn)
                 return True
-            if NICE and not turn.lowered and self._much(turn, now):
-                turn.lowered = self._lower()
             if turn.holds:
                 if now - turn.slice_from < _SLICE_S:
                     return True

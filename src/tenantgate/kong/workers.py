@@ -57,9 +57,6 @@ class _Worker(threading.Thread):
                 _execute(event, mailbox)
                 self.event = None
                 pool.finished(event)
-                if event.turn.lowered:
-                    pool.replace(self)
-                    return
                 if pool.is_one_too_many(self):
                     return
         except Abandoned:
@@ -221,14 +218,6 @@ class Pool:
                 return False
             self._workers.discard(worker)
             return True
-
-    def replace(self, worker: _Worker) -> None:
-        """A worker ends, since its thread has a lower priority now, which no thread may raise again."""
-        with self._lock:
-            self._workers.discard(worker)
-            short = self._short()
-        if short:
-            self._hire()
 
     def _short(self) -> bool:
         return len(self._workers) - len(self._aside) < self.size
