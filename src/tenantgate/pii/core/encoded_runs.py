@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
+import itertools
 import re
 import string
 from collections import Counter
@@ -21,6 +22,7 @@ from tenantgate.pii.core.text_view import Unit
 
 __all__ = ["runs", "text_in"]
 
+_MANY: Final = 512  # runs between two checkpoints
 _LEAST: Final = 8  # bytes of text that a run stands for
 _STRETCH: Final = re.compile(rb"[\t\n\r\x20-\x7e]{12,}+")
 _LEAST_STRETCHED: Final = 16  # letters of base64 that twelve bytes take: most long words have fewer
@@ -96,7 +98,13 @@ def _matches(form: re.Pattern[str], text: str, raw: bytes) -> Iterator[re.Match[
     if at >= 0 and between:
         yield from form.finditer(text)
         return
-    while at >= 0:
+    if form is _WRAPPED and "\n" not in text:
+        return
+    for n in itertools.count():
+        if at < 0:
+            return
+        if n % _MANY == 0:
+            checkpoint()
         found = form.match(text, at)
         if found is not None:
             yield found
