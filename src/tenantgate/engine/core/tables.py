@@ -6,14 +6,14 @@ One table a direction and phase, so that a request costs one call to Kong for ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tenantgate.policy.core.records import ModelPolicy, Target
+from tenantgate.policy.core.records import ModelPolicy, Routing, Target
 from tenantgate.tenant import TenantId
 
-__all__ = ["DECISION", "LOG", "REQUEST", "Decision", "PackedLog", "PackedRequest"]
+__all__ = ["DECISION", "LOG", "REQUEST", "Decision", "PackedLog", "PackedRequest", "Try"]
 
 REQUEST: Final = "tenantgate_request"
 DECISION: Final = "tenantgate_decision"
@@ -60,6 +60,13 @@ class Decision:
     model: ModelPolicy | None = None
     """The model that the request may use; None where it was answered before one was chosen."""
     target: Target | None = None
+    """The first choice; None where the engine answers itself."""
+    targets: Sequence[Target] = ()
+    """The first choice and those after it, in order, where the model has a `routing`."""
+    retry_after_s: float | None = None
+    """For ``Retry-After`` where the target fails, which is tried although all are left out."""
+    egress: Sequence[str] | None = None
+    """The tenant's own list of hosts; None: the gateway's alone holds."""
     asked_model: str = ""
     """The name by which the client asked for the model; empty where only its path names one."""
     upstream_model: str | None = None
@@ -85,6 +92,16 @@ class Decision:
             "reply_guard": self.model.reply_guard,
             "target": _target(self.target, self.model, max_request_body_size),
         }
+        if self.egress is not None:
+            made["egress"] = list(self.egress)
+        if self.model.routing is not None:
+            made["routing"] = _routing(self.model.routing)
+            if self.retry_after_s is not None:
+                made["routing"]["retry_after_s"] = self.retry_after_s
+            made["targets"] = [
+                _of_several(target, self.model, max_request_body_size)
+                for target in self.targets or (self.target,)
+            ]
         if self.headers:
             made["headers"] = self.headers
         if self.body is not None:
@@ -92,6 +109,24 @@ class Decision:
         if self.upstream_model is not None:
             made["upstream_model"] = self.upstream_model
         return made
+
+
+def _routing(routing: Routing) -> dict[str, Any]:
+    return {
+        "retries": routing.retries,
+        "failover_criteria": list(routing.failover_criteria),
+        "connect_ms": routing.connect_ms,
+        "ttft_ms": routing.ttft_ms,
+        "streaming_total_ms": routing.streaming_total_ms,
+        "non_streaming_total_ms": routing.non_streaming_total_ms,
+    }
+
+
+def _of_several(target: Target, model: ModelPolicy, max_request_body_size: int) -> dict[str, Any]:
+    made = {"id": target.id, **_target(target, model, max_request_body_size)}
+    if target.context_window is not None:
+        made["context_window"] = target.context_window
+    return made
 
 
 def _target(target: Target, model: ModelPolicy, max_request_body_size: int) -> dict[str, Any]:
@@ -115,6 +150,41 @@ def _target(target: Target, model: ModelPolicy, max_request_body_size: int) -> d
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """One try at a target, as the Lua side saw it. Times in ms."""
+
+    target: str
+    """Its id in the policy."""
+    outcome: str
+    """``ok``, or a class of `FAILURES`, or ``refused`` (by the egress policy), or ``http_NNN`` for another status."""
+    status: int
+    """The provider's; 0: there was none."""
+    ms: int
+    """From the try's begin to the reply's head, or to the failure."""
+    address: str
+    """``ip:port`` that was asked; empty if it came to none."""
+    host: str
+    limits: Mapping[str, str]
+    """Headers of the reply about limits and waiting, by name in lower case: ``retry-after``, ``x-ratelimit-…``,
+    ``anthropic-ratelimit-…``."""
+
+    @classmethod
+    def of(cls, table: Any) -> Try | None:
+        """The try in a table of Kong's; None where it names no target."""
+        if not isinstance(table, Mapping) or not (target := _text(table.get("target"))):
+            return None
+        return cls(
+            target=target,
+            outcome=_text(table.get("outcome")),
+            status=_number(table.get("status")),
+            ms=_number(table.get("ms")),
+            address=_text(table.get("address")),
+            host=_text(table.get("host")),
+            limits={_text(k).lower(): _text(v) for k, v in _mapping(table.get("limits")).items()},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackedLog:
     """A request's end as tenantgate-request packs it for the log phase."""
 
@@ -130,6 +200,8 @@ class PackedLog:
     source: str
     """Who answered: ``service``, ``exit`` or ``error`` (kong.response.get_source)."""
     status: int
+    tries: tuple[Try, ...] = ()
+    """In their order, the last one is whose reply the client got; empty where the target was asked directly."""
 
     @classmethod
     def of(cls, table: Any) -> PackedLog | None:
@@ -141,7 +213,7 @@ class PackedLog:
         for name in ("finish_reason", "stream_end"):
             if (value := table.get(name)) is not None:
                 shared[f"tenantgate_{name}"] = value
-        status = table.get("status")
+        tries = table.get("tries")
         return cls(
             tenant=TenantId(tenant),
             credential=_text(request.get("credential")),
@@ -151,12 +223,17 @@ class PackedLog:
             state=_mapping(table.get("state")),
             shared=shared,
             source=_text(table.get("source")),
-            status=int(status) if isinstance(status, int | float) else 0,
+            status=_number(table.get("status")),
+            tries=tuple(t for each in tries if (t := Try.of(each))) if isinstance(tries, list) else (),
         )
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}  # an empty Lua table comes as a list
+
+
+def _number(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) else 0
 
 
 def _text(value: Any) -> str:

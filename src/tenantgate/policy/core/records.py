@@ -16,9 +16,11 @@ from tenantgate.tenant import TenantId
 
 __all__ = [
     "CATALOG",
+    "FAILURES",
     "FORMAT",
     "Catalog",
     "ModelPolicy",
+    "Routing",
     "Target",
     "TenantPolicy",
     "read_catalog",
@@ -32,6 +34,54 @@ CATALOG: Final = "~catalog"
 
 FORMAT: Final = 1
 """Version of a record's format."""
+
+
+FAILURES: Final[Mapping[str, bool]] = {
+    "error": True,
+    "http_401": True,
+    "http_403": True,
+    "http_408": True,
+    "http_429": True,
+    "http_500": True,
+    "http_503": True,
+    "http_529": True,
+    "context_length": True,
+    "timeout": False,
+    "reset": False,
+    "http_502": False,
+    "http_504": False,
+}
+"""Classes of a failed try, and whether the next target is tried by default.
+
+The names are those of ai-proxy-advanced's ``failover_criteria``. ``error``: nothing was sent (name, connection, TLS).
+``timeout``, ``reset``, ``http_502`` and ``http_504``: the provider may have done the work and bill it. ``http_529`` is
+Anthropic's ``overloaded_error``; ``context_length``: a 400 or 413 that says that the prompt is too long.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """How a request finds its target among several, or within limits of time."""
+
+    balance: str = "priority"
+    """priority, round-robin, least-busy, lowest-latency, lowest-cost or consistent-hashing."""
+    hash_on_header: str | None = None
+    """With consistent-hashing, the header whose value decides; None: the beginning of the conversation."""
+    retries: int = 2
+    """Further tries at most; each goes to another target."""
+    failover_criteria: tuple[str, ...] = tuple(name for name, default in FAILURES.items() if default)
+    """Failures after which the next target is tried; of `FAILURES`."""
+    max_fails: int = 3
+    """Failures in a row after which a target is left out; 0: never."""
+    fail_timeout_ms: int = 10_000
+    """How long a target is left out, before one request tries it again."""
+    connect_ms: int = 5_000
+    ttft_ms: int = 60_000
+    """Longest wait for a stream's first byte, of each try (time to first token)."""
+    streaming_total_ms: int = 600_000
+    """Longest time of a streamed reply, over all tries."""
+    non_streaming_total_ms: int = 300_000
+    """Longest time of another reply, over all tries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +104,14 @@ class Target:
     """allow, deny or always."""
     accept_encoding: str | None = None
     """``Accept-Encoding`` to the provider, where ai-proxy's driver would let the client's own pass."""
+    id: str = ""
+    """``provider/model`` as in tenants.yaml, with ``#2`` for a second credential: the name in replies, records,
+    metrics and the health of targets. Of one model each once."""
+    weight: int = 100
+    """Share of the requests, relative to the other targets'."""
+    context_window: int | None = None
+    """Tokens of prompt and reply together, at most; None: not known."""
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +128,8 @@ class ModelPolicy:
     """Further names by which the tenant's clients may ask for it."""
     targets: tuple[Target, ...] = ()
     """Where requests go, the first choice first; at least one."""
+    routing: Routing | None = None
+    """None: one target, asked directly."""
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By section of tenants.yaml (``guardrails``, ``cache`` …, ``limits``) the stage's configuration, without what
     the gateway has for all tenants (Redis, encryption key)."""
@@ -92,6 +152,8 @@ class TenantPolicy:
 
     tenant: TenantId
     models: tuple[ModelPolicy, ...] = ()
+    egress: tuple[str, ...] | None = None
+    """Hosts that its requests may go to, within the gateway's own; None: all of these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +184,7 @@ def read_catalog(raw: bytes) -> Catalog:
 
 def write_record(policy: TenantPolicy) -> bytes:
     """The bytes of a record; equal policies have equal bytes."""
-    tree = {"format": FORMAT, "tenant": str(policy.tenant), "models": policy.models}
+    tree = {"format": FORMAT, "tenant": str(policy.tenant), "models": policy.models, "egress": policy.egress}
     return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
 
 
@@ -136,8 +198,9 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
     if members.get("tenant", str) != tenant:
         raise ConfigError("record.tenant: is another tenant's id")
     models = tuple(_model(m) for m in members.records("models"))
+    egress = members.texts("egress") if members.has("egress") else None
     members.end()
-    return TenantPolicy(tenant=TenantId(tenant), models=models)
+    return TenantPolicy(tenant=TenantId(tenant), models=models, egress=egress)
 
 
 def _read(raw: bytes) -> _Members:
@@ -158,6 +221,7 @@ def _model(members: _Members) -> ModelPolicy:
         route_name=members.get("route_name", str),
         aliases=members.texts("aliases"),
         targets=tuple(_target(t) for t in members.records("targets")),
+        routing=_routing(members.record("routing")) if members.has("routing") else None,
         stages=_stages(members),
         fail_closed=members.get("fail_closed", bool, False),
         reply_guard=members.get("reply_guard", bool, False),
@@ -179,7 +243,30 @@ def _target(members: _Members) -> Target:
         bearer=members.get("bearer", bool, False),
         response_streaming=members.get("response_streaming", str, "allow"),
         accept_encoding=members.get("accept_encoding", str, None),
+        id=members.get("id", str, ""),
+        weight=members.get("weight", int, 100),
+        context_window=members.get("context_window", int, None),
+        region=members.get("region", str, None),
     )
+    members.end()
+    return made
+
+
+def _routing(members: _Members) -> Routing:
+    made = Routing(
+        balance=members.get("balance", str, "priority"),
+        hash_on_header=members.get("hash_on_header", str, None),
+        retries=members.get("retries", int, 2),
+        failover_criteria=members.texts("failover_criteria"),
+        max_fails=members.get("max_fails", int, 3),
+        fail_timeout_ms=members.get("fail_timeout_ms", int, 10_000),
+        connect_ms=members.get("connect_ms", int, 5_000),
+        ttft_ms=members.get("ttft_ms", int, 60_000),
+        streaming_total_ms=members.get("streaming_total_ms", int, 600_000),
+        non_streaming_total_ms=members.get("non_streaming_total_ms", int, 300_000),
+    )
+    if unknown := sorted({*made.failover_criteria}.difference(FAILURES)):
+        raise ConfigError(f"{members.where}.failover_criteria: {unknown[0]} is no class of failure")
     members.end()
     return made
 
@@ -221,6 +308,12 @@ class _Members:
             raise ConfigError(f"{self.where}.{name}: must be a list of texts")
         return tuple(found)
 
+    def has(self, name: str) -> bool:
+        return name in self._left
+
+    def record(self, name: str) -> _Members:
+        return _Members(self.get(name, dict), f"{self.where}.{name}")
+
     def records(self, name: str) -> list[_Members]:
         found: Sequence[Any] = self.get(name, list, [])
         return [_Members(value, f"{self.where}.{name}[{i}]") for i, value in enumerate(found)]
@@ -239,7 +332,7 @@ _KINDS: Final[Mapping[type, str]] = {
 }
 
 
-_FIELDS: Final = {cls: tuple(f.name for f in fields(cls)) for cls in (Target, ModelPolicy)}
+_FIELDS: Final = {cls: tuple(f.name for f in fields(cls)) for cls in (Target, Routing, ModelPolicy)}
 
 
 def _without_none(value: Any) -> Any:
