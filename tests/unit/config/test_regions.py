@@ -171,7 +171,7 @@ AZURE = f"provider: azure, model: m, azure_instance: i, azure_deployment_id: d, 
         (
             f"{AZURE}, region: swedencentral, azure_deployment_type: global",
             "eu",
-            "swedencentral, but azure_deployment",
+            "azure_deployment_type is global",
         ),
         (
             f"{AZURE}, azure_deployment_type: global",
