@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ from tenantgate.config.targets import Egress
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.egress import Pattern, parse_host, parse_pattern, patterns, permits, within
 
-__all__ = ["EgressProblem", "endpoint_region", "gateway_allow", "problems", "tenant_allow"]
+__all__ = ["EgressProblem", "endpoint_region", "gateway_allow", "problems", "tenant_allow", "weak_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,18 @@ def _regions(file: TenantsFile, tenant: Tenant) -> Iterator[tuple[str, str]]:
                 yield f"{at}.region", what
             elif residency and not is_mock(endpoint) and (what := _outside(found, residency)):
                 yield at if endpoint.region is None else f"{at}.region", what
+
+
+def weak_settings(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Settings of kong.conf with which TLS proves no name, so that a list of names permits whoever answers to them."""
+    for name, value in settings.items():
+        text = value.strip().lower()
+        if name == "ssl_cipher_suite" and text == "old":
+            yield name, "old also takes broken certificates and ciphers of providers (security level 0)"
+        elif name.endswith("proxy_ssl_verify") and text == "off":
+            yield name, "off lets anybody answer in a provider's name"
+        elif name.endswith("ssl_conf_command") and "seclevel=0" in text:
+            yield name, "security level 0 takes broken certificates and ciphers of providers"
 
 
 def endpoint_region(endpoint: Endpoint) -> Region:

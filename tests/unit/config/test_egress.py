@@ -7,6 +7,7 @@ import pytest
 
 from tenantgate.config import TenantsFileError, load_text
 from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.egress import weak_settings
 from tenantgate.policy.core.records import CATALOG, read_catalog, read_record
 
 KEY = "api_keys: ['${{ env \"DECK_A\" }}']"
@@ -265,3 +266,20 @@ def test_the_catalog_keeps_the_gateways_list_with_its_version() -> None:
     assert read_catalog(compile_records(kept)[CATALOG]).egress == ("api.openai.com",)
     without = replace(kept, gateway=replace(kept.gateway, egress=None))
     assert read_catalog(compile_records(without)[CATALOG]).egress is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"ssl_cipher_suite": "old"}, ["ssl_cipher_suite"]),
+        ({"ssl_cipher_suite": "modern"}, []),
+        ({"nginx_proxy_proxy_ssl_verify": "OFF"}, ["nginx_proxy_proxy_ssl_verify"]),
+        ({"nginx_proxy_proxy_ssl_verify": "on"}, []),
+        (
+            {"nginx_http_lua_ssl_conf_command": "CipherString DEFAULT:@SECLEVEL=0"},
+            ["nginx_http_lua_ssl_conf_command"],
+        ),
+    ],
+)
+def test_settings_of_kong_that_make_names_worthless(settings: dict[str, str], expected: list[str]) -> None:
+    assert [name for name, _ in weak_settings(settings)] == expected
