@@ -30,7 +30,7 @@ from tenantgate.policy.core.ports import PolicyStore, PublishNote, roll_back
 from tenantgate.policy.stores import open_store
 from tenantgate.tenant import TenantId
 
-__all__ = ["apply", "history", "rollback", "status"]
+__all__ = ["Site", "apply", "file_arguments", "history", "rollback", "site_of", "status"]
 
 CLOCK: Final = Clock(now=time.time, monotonic=time.monotonic, pause=time.sleep)
 _STATE: Final = "gateway.json"
@@ -38,7 +38,7 @@ _STATE: Final = "gateway.json"
 
 def apply(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``apply``."""
-    _file(parser)
+    file_arguments(parser)
     parser.add_argument(
         "--admin-url",
         action="append",
@@ -71,7 +71,7 @@ def apply(parser: argparse.ArgumentParser) -> None:
 
 def history(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``history``."""
-    _file(parser)
+    file_arguments(parser)
     parser.add_argument(
         "-n", "--number", type=int, default=20, metavar="N", help="of versions (default: %(default)s)"
     )
@@ -83,18 +83,19 @@ def rollback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "version", type=int, metavar="VERSION", help="the version whose policies come into force again"
     )
-    _file(parser, positional=False)
+    file_arguments(parser, positional=False)
     _note(parser)
     parser.set_defaults(func=_rollback)
 
 
 def status(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``status``."""
-    _file(parser)
+    file_arguments(parser)
     parser.set_defaults(func=_status)
 
 
-def _file(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
+def file_arguments(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
+    """Add the arguments that say where tenants.yaml and the policies are."""
     if positional:
         parser.add_argument(
             "given",
@@ -127,7 +128,7 @@ def _note(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Site:
+class Site:
     """Where a command works."""
 
     file: TenantsFile
@@ -148,7 +149,8 @@ class _Site:
         return open_store(url, path=Path(gateway.policy.path), encryption_key=key)
 
 
-def _site(args: argparse.Namespace) -> _Site:
+def site_of(args: argparse.Namespace) -> Site:
+    """The site that the arguments of `file_arguments` name."""
     given = getattr(args, "given", None)
     if given is not None and args.file is not None:
         raise ConfigError("--file: FILE is given, too; give one of the two")
@@ -172,7 +174,7 @@ def _site(args: argparse.Namespace) -> _Site:
         options["redis_host"], options["redis_port"] = args.redis
     if args.policy_path is not None:
         options["policy_path"] = str(args.policy_path.absolute())
-    return _Site(file=file, options=RenderOptions(**options), environ=environ, admin_urls=urls)
+    return Site(file=file, options=RenderOptions(**options), environ=environ, admin_urls=urls)
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -185,7 +187,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _targets(args: argparse.Namespace, site: _Site) -> list[Target]:
+def _targets(args: argparse.Namespace, site: Site) -> list[Target]:
     if args.reload and args.kong_config is None:
         raise ConfigError("--reload: needs --kong-config")
     found: list[Target] = [connect(url) for url in (*args.admin_url, *site.admin_urls)]
@@ -198,7 +200,7 @@ def _targets(args: argparse.Namespace, site: _Site) -> list[Target]:
 
 def _apply(args: argparse.Namespace) -> int:
     start = CLOCK.monotonic()
-    site = _site(args)
+    site = site_of(args)
     records = compile_records(site.file, CompileOptions(mock_url=site.options.mock_url))
     tree = deck_variables.resolve_tree(entities(site.file, site.options), site.environ)
     targets = _targets(args, site)
@@ -240,7 +242,7 @@ def _show(store: PolicyStore, changes: Changes) -> None:
 
 
 def _history(args: argparse.Namespace) -> int:
-    store = _site(args).store()
+    store = site_of(args).store()
     try:
         for info in store.history(args.number):
             changed = f"{info.changed} record{'s'[: info.changed != 1]}"
@@ -251,7 +253,7 @@ def _history(args: argparse.Namespace) -> int:
 
 
 def _rollback(args: argparse.Namespace) -> int:
-    store = _site(args).store()
+    store = site_of(args).store()
     try:
         head = store.head()
         changed = store.changes(head, args.version)
@@ -272,7 +274,7 @@ def _rollback(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    store = _site(args).store()
+    store = site_of(args).store()
     try:
         head, now = store.latest(), CLOCK.now()
         found = store.acknowledgements()

@@ -31,6 +31,7 @@ __all__ = [
     "patterns",
     "permits",
     "permits_address",
+    "special_networks",
     "within",
 ]
 
@@ -74,6 +75,11 @@ class Pattern:
     """With its dot: ``.openai.azure.com``."""
     address: Address | None = None
     range: Network | None = None
+
+
+def special_networks() -> tuple[Network, ...]:
+    """Networks that aren't of the public internet; for IPv6 those within 2000::/3, outside of which all isn't."""
+    return _SPECIAL
 
 
 def parse_address(text: str) -> Address | None:

@@ -198,8 +198,8 @@ def smart(*targets: str, more: str = "") -> dict[str, bytes]:
         ),
         (
             smart(OPENAI % "", CLAUDE % ""),
-            smart(OPENAI % ", weight: 7, region: us, max_tokens: 3", CLAUDE % ""),
-            "target openai/gpt weight 100 → 7; target openai/gpt region set to us; target openai/gpt max tokens set to 3",
+            smart(OPENAI % ", weight: 7, max_tokens: 3", CLAUDE % ""),
+            "target openai/gpt weight 100 → 7; target openai/gpt max tokens set to 3",
         ),
         (
             smart(OPENAI % "", CLAUDE % ""),
