@@ -149,14 +149,25 @@ class Site:
         return open_store(url, path=Path(gateway.policy.path), encryption_key=key)
 
 
-def site_of(args: argparse.Namespace) -> Site:
-    """The site that the arguments of `file_arguments` name."""
-    given = getattr(args, "given", None)
-    if given is not None and args.file is not None:
+def site_of(
+    *,
+    file: Path | None = None,
+    given: Path | None = None,
+    state_dir: Path | None = None,
+    policy_path: Path | None = None,
+    mock_url: str | None = None,
+    redis: tuple[str, int] | None = None,
+) -> Site:
+    """The site that the arguments of `file_arguments` and of `apply` name.
+
+    Raises:
+        ConfigError: the file has problems, which are printed; or an argument is wrong.
+    """
+    if given is not None and file is not None:
         raise ConfigError("--file: FILE is given, too; give one of the two")
-    path = given or args.file or Path("tenants.yaml")
+    path = given or file or Path("tenants.yaml")
     try:
-        file = load(path)
+        tenants = load(path)
     except TenantsFileError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -164,17 +175,22 @@ def site_of(args: argparse.Namespace) -> Site:
     options: dict[str, Any] = {}
     environ = dict(os.environ)
     urls: tuple[str, ...] = ()
-    if args.state_dir is not None:
-        state = _read_state(args.state_dir / _STATE)
+    if state_dir is not None:
+        state = _read_state(state_dir / _STATE)
         options, urls = dict(state["options"]), (state["admin_url"],)
         environ = {**state["secrets"], **environ}
-    if getattr(args, "mock_url", None) is not None:
-        options["mock_url"] = args.mock_url
-    if getattr(args, "redis", None) is not None:
-        options["redis_host"], options["redis_port"] = args.redis
-    if args.policy_path is not None:
-        options["policy_path"] = str(args.policy_path.absolute())
-    return Site(file=file, options=RenderOptions(**options), environ=environ, admin_urls=urls)
+    if mock_url is not None:
+        options["mock_url"] = mock_url
+    if redis is not None:
+        options["redis_host"], options["redis_port"] = redis
+    if policy_path is not None:
+        options["policy_path"] = str(policy_path.absolute())
+    return Site(file=tenants, options=RenderOptions(**options), environ=environ, admin_urls=urls)
+
+
+def _site(args: argparse.Namespace) -> Site:
+    names = ("given", "file", "state_dir", "policy_path", "mock_url", "redis")
+    return site_of(**{name: getattr(args, name, None) for name in names})
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -200,7 +216,7 @@ def _targets(args: argparse.Namespace, site: Site) -> list[Target]:
 
 def _apply(args: argparse.Namespace) -> int:
     start = CLOCK.monotonic()
-    site = site_of(args)
+    site = _site(args)
     records = compile_records(site.file, CompileOptions(mock_url=site.options.mock_url))
     tree = deck_variables.resolve_tree(entities(site.file, site.options), site.environ)
     targets = _targets(args, site)
@@ -242,7 +258,7 @@ def _show(store: PolicyStore, changes: Changes) -> None:
 
 
 def _history(args: argparse.Namespace) -> int:
-    store = site_of(args).store()
+    store = _site(args).store()
     try:
         for info in store.history(args.number):
             changed = f"{info.changed} record{'s'[: info.changed != 1]}"
@@ -253,7 +269,7 @@ def _history(args: argparse.Namespace) -> int:
 
 
 def _rollback(args: argparse.Namespace) -> int:
-    store = site_of(args).store()
+    store = _site(args).store()
     try:
         head = store.head()
         changed = store.changes(head, args.version)
@@ -274,7 +290,7 @@ def _rollback(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    store = site_of(args).store()
+    store = _site(args).store()
     try:
         head, now = store.latest(), CLOCK.now()
         found = store.acknowledgements()

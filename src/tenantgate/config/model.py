@@ -298,8 +298,7 @@ class ModelTarget(Endpoint):
     provider: str = field("Provider of the model.", one_of=tuple(PROVIDERS))
     model: str = field("Name of the model at its provider.", match=MODEL_PATTERN, len_max=_NAME_MAX)
     weight: int = field(
-        "Share of the requests, relative to the other targets'; with priority, lowest-latency and lowest-cost it has "
-        "no effect.",
+        "Share of the requests, relative to the other targets': with round-robin, least-busy and consistent-hashing.",
         default=100,
         between=(1, 65_535),
     )

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from tenantgate.apply.commands import file_arguments, site_of
+from tenantgate.apply.commands import Site, file_arguments, site_of
 from tenantgate.config import emit
 from tenantgate.config.addresses import installed
 from tenantgate.config.egress import gateway_allow
@@ -59,8 +59,13 @@ def egress(parser: argparse.ArgumentParser) -> None:
     verify.set_defaults(func=_verify)
 
 
+def _site(args: argparse.Namespace) -> Site:
+    names = ("given", "file", "state_dir", "policy_path", "mock_url")
+    return site_of(**{name: getattr(args, name, None) for name in names})
+
+
 def _render(args: argparse.Namespace) -> int:
-    site = site_of(args)
+    site = _site(args)
     allow = gateway_allow(site.file, mock_url=site.options.mock_url)
     if allow is None:
         raise ConfigError("gateway.egress: required; without a list there is nothing to render")
@@ -87,7 +92,7 @@ def _labels(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    store = site_of(args).store()
+    store = _site(args).store()
     try:
         versions = [Version(info.number, info.at) for info in reversed(store.history(_VERSIONS))]
         lists = _lists(store)
