@@ -17,6 +17,7 @@ from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
+from tenantgate.config.egress import gateway_allow
 from tenantgate.config.model import Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import Redis
@@ -75,10 +76,11 @@ def render(
 
 def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
     """The tree of kong.yml, each entity with its id and tag."""
-    file = with_options(file, options or RenderOptions())
+    options = options or RenderOptions()
+    file = with_options(file, options)
     return {
         "_format_version": "3.0",
-        "services": [_service(file)],
+        "services": [_service(file, options)],
         "consumers": [_consumer(t) for t in sorted(file.tenants, key=lambda t: t.id)],
         "plugins": [_elsewhere()],
     }
@@ -113,7 +115,7 @@ def uses_mock(file: TenantsFile) -> list[str]:
     )
 
 
-def _service(file: TenantsFile) -> Json:
+def _service(file: TenantsFile, options: RenderOptions) -> Json:
     times = file.gateway.timeouts
     return {
         **_named("services", names.SERVICE),
@@ -125,7 +127,8 @@ def _service(file: TenantsFile) -> Json:
         "retries": 0,
         "tags": [names.TAG],
         "plugins": [
-            _plugin(name, scope=names.SERVICE, config=config) for name, config in _service_plugins(file)
+            _plugin(name, scope=names.SERVICE, config=config)
+            for name, config in _service_plugins(file, options)
         ],
         "routes": list(_routes(file.gateway.path_prefix)),
     }
@@ -160,7 +163,7 @@ def _route(name: str, methods: list[str], paths: list[str], *, regex_priority: i
     }
 
 
-def _service_plugins(file: TenantsFile) -> Iterator[tuple[str, Json]]:
+def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[str, Json]]:
     gateway = file.gateway
     yield "pre-function", _first()
     yield (
@@ -183,8 +186,8 @@ def _service_plugins(file: TenantsFile) -> Iterator[tuple[str, Json]]:
     kept = sorted(gateway.upstream_headers, key=str.lower)
     yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
     yield "ai-proxy", _ai_proxy(size)
-    egress = getattr(gateway, "egress", None)
-    yield "tenantgate-failover", _given({"egress_allow": None if egress is None else list(egress.allow)})
+    allow = gateway_allow(file, mock_url=options.mock_url)
+    yield "tenantgate-failover", {} if allow is None else {"egress_allow": list(allow)}
     yield "post-function", _last()
 
 
