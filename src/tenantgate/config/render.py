@@ -17,6 +17,7 @@ from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
+from tenantgate.config.kong_conf import EGRESS_PORT
 from tenantgate.config.model import Gateway, Redis, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
@@ -42,6 +43,8 @@ class RenderOptions:
     redis_port: int = 6379
     policy_path: str | None = None
     """In place of ``gateway.policy.path``; ``gateway.policy.store`` is left out then (development)."""
+    egress_port: int = EGRESS_PORT
+    """Port on loopback of the server through which requests leave (`KongConfOptions.egress_port`)."""
     gateway: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By a feature's section of ``gateway`` the fields that come in place of the file's (development)."""
 
@@ -74,10 +77,11 @@ def render(
 
 def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
     """The tree of kong.yml, each entity with its id and tag."""
-    file = with_options(file, options or RenderOptions())
+    options = options or RenderOptions()
+    file = with_options(file, options)
     return {
         "_format_version": "3.0",
-        "services": [_service(file)],
+        "services": [_service(file, options.egress_port)],
         "consumers": [_consumer(t) for t in sorted(file.tenants, key=lambda t: t.id)],
         "plugins": [_elsewhere()],
     }
@@ -110,7 +114,7 @@ def uses_mock(file: TenantsFile) -> list[str]:
     return sorted(t.id for t in file.tenants if any(m.provider == MOCK for m in t.models))
 
 
-def _service(file: TenantsFile) -> Json:
+def _service(file: TenantsFile, egress_port: int) -> Json:
     times = file.gateway.timeouts
     return {
         **_named("services", names.SERVICE),
@@ -122,7 +126,8 @@ def _service(file: TenantsFile) -> Json:
         "retries": 0,
         "tags": [names.TAG],
         "plugins": [
-            _plugin(name, scope=names.SERVICE, config=config) for name, config in _service_plugins(file)
+            _plugin(name, scope=names.SERVICE, config=config)
+            for name, config in _service_plugins(file, egress_port)
         ],
         "routes": list(_routes(file.gateway.path_prefix)),
     }
@@ -157,7 +162,7 @@ def _route(name: str, methods: list[str], paths: list[str], *, regex_priority: i
     }
 
 
-def _service_plugins(file: TenantsFile) -> Iterator[tuple[str, Json]]:
+def _service_plugins(file: TenantsFile, egress_port: int) -> Iterator[tuple[str, Json]]:
     gateway = file.gateway
     yield "pre-function", _first()
     yield (
@@ -181,7 +186,8 @@ def _service_plugins(file: TenantsFile) -> Iterator[tuple[str, Json]]:
     yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
     yield "ai-proxy", _ai_proxy(size)
     egress = getattr(gateway, "egress", None)
-    yield "tenantgate-failover", _given({"egress_allow": None if egress is None else list(egress.allow)})
+    allow = None if egress is None else list(egress.allow)
+    yield "tenantgate-failover", _given({"port": egress_port, "egress_allow": allow})
     yield "post-function", _last()
 
 
