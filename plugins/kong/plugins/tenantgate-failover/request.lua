@@ -150,6 +150,9 @@ function M.head(plan)
   if last.reply_status ~= kong.response.get_status() then
     kong.response.set_status(last.reply_status)
   end
+  if plan.stream and last.reply_status >= 400 then
+    kong.response.set_header("Content-Type", "application/json; charset=utf-8") -- ai-proxy says it were a stream
+  end
   if plan.shown then
     kong.response.set_header("X-Tenantgate-Target", plan.order[plan.number])
     kong.response.set_header("X-Tenantgate-Tries", tostring(plan.number))
