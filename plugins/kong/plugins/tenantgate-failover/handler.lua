@@ -25,8 +25,8 @@ end
 
 function Failover:body_filter()
   local plan = ngx.ctx.tenantgate_plan
-  if plan and plan.answered and plan.stream and ngx.arg[2] then
-    require(REQUEST).finish(plan)
+  if plan and (plan.refused or plan.answered and plan.stream and ngx.arg[2]) then
+    require(REQUEST).body(plan)
   end
 end
 

@@ -14,9 +14,15 @@ local SLACK_MS = 5000 -- the hop's own deadline comes first
 -- As tenantgate.llm.errors words them.
 local UNAVAILABLE = '{"error":{"message":"The gateway could not process this request. Please try again.",' ..
   '"type":"server_error","param":null,"code":"tenantgate_unavailable"}}'
+local ALL_OUT = '{"error":{"message":"The provider can not be reached right now. Try again later.",' ..
+  '"type":"server_error","param":null,"code":"service_unavailable"}}'
 local STREAM_ERROR = 'data: {"error":{"message":"The provider broke off this answer. It is not complete.",' ..
   '"type":"server_error","param":null,"code":"bad_gateway"}}\n\n'
 local JSON = {["Content-Type"] = "application/json"}
+
+-- Statuses that say nothing against the request itself.
+local FAILED = {[401] = true, [403] = true, [408] = true, [429] = true, [500] = true, [502] = true, [503] = true,
+  [504] = true, [529] = true}
 
 local gateways = setmetatable({}, {__mode = "k"}) -- egress lists as JSON, by configuration
 
@@ -111,6 +117,7 @@ function M.begin(conf, decision, route)
     targets = route.targets, tried = {[1] = true}, current = 1, number = 1, order = {route.targets[1].id},
     criteria = routing.failover_criteria or {},
     retries = math.min(routing.retries or 0, #route.targets - 1),
+    retry_after_s = tonumber(routing.retry_after_s),
     body = route.body, base = route.headers, method = ngx.req.get_method(), shown = decision.routing ~= nil,
   }
   local args = var.args or ""
@@ -153,15 +160,28 @@ function M.head(plan)
   if plan.stream and last.reply_status >= 400 then
     kong.response.set_header("Content-Type", "application/json; charset=utf-8") -- ai-proxy says it were a stream
   end
+  if plan.retry_after_s and FAILED[last.reply_status] then
+    -- All targets are left out, and the one that was tried all the same has failed.
+    plan.refused = true
+    kong.response.set_status(503)
+    kong.response.clear_header("Content-Length")
+    kong.response.clear_header("Content-Encoding")
+    kong.response.set_header("Content-Type", "application/json")
+    kong.response.set_header("Retry-After", tostring(math.ceil(plan.retry_after_s)))
+  end
   if plan.shown then
     kong.response.set_header("X-Tenantgate-Target", plan.order[plan.number])
     kong.response.set_header("X-Tenantgate-Tries", tostring(plan.number))
   end
 end
 
--- body_filter, at the end of a stream. One that the provider broke off ends with an error: what was sent isn't the
--- whole answer.
-function M.finish(plan)
+-- body_filter, of a refused request and at the end of a stream. One that the provider broke off ends with an error:
+-- what was sent isn't the whole answer.
+function M.body(plan)
+  if plan.refused then
+    ngx.arg[1] = ngx.arg[2] and ALL_OUT or nil
+    return
+  end
   local last = tries.get(plan.key, plan.number)
   if not last or not last.ended then
     kong.ctx.shared.tenantgate_stream_end = nil
