@@ -18,8 +18,9 @@ from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
 from tenantgate.config.kong_conf import EGRESS_PORT
-from tenantgate.config.model import Gateway, Redis, Tenant, TenantsFile
+from tenantgate.config.model import Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
+from tenantgate.config.redis_model import Redis
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
 __all__ = ["RenderOptions", "entities", "render", "uses_mock", "with_options"]
@@ -111,7 +112,9 @@ def _changed(gateway: Gateway, changes: Mapping[str, Mapping[str, Any]]) -> Gate
 
 def uses_mock(file: TenantsFile) -> list[str]:
     """The ids of tenants with a model whose provider is ``mock``, sorted."""
-    return sorted(t.id for t in file.tenants if any(m.provider == MOCK for m in t.models))
+    return sorted(
+        t.id for t in file.tenants if any(e.provider == MOCK for m in t.models for e in m.endpoints)
+    )
 
 
 def _service(file: TenantsFile, egress_port: int) -> Json:
@@ -185,8 +188,7 @@ def _service_plugins(file: TenantsFile, egress_port: int) -> Iterator[tuple[str,
     kept = sorted(gateway.upstream_headers, key=str.lower)
     yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
     yield "ai-proxy", _ai_proxy(size)
-    egress = getattr(gateway, "egress", None)
-    allow = None if egress is None else list(egress.allow)
+    allow = None if gateway.egress is None else list(gateway.egress.allow)
     yield "tenantgate-failover", _given({"port": egress_port, "egress_allow": allow})
     yield "post-function", _last()
 
