@@ -18,6 +18,7 @@ from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import entities, with_options
+from tenantgate.devhost.redis_server import free_port
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.ports import PublishNote, content_hash, difference
 from tenantgate.policy.sqlite_store import SqlitePolicyStore
@@ -99,6 +100,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         redis_host="127.0.0.1" if at.redis_port else None,
         redis_port=at.redis_port or config.RenderOptions().redis_port,
         policy_path=str(at.folder / "policy" / "policy.sqlite"),
+        egress_port=free_port(),
         gateway={"audit": {"dir": str(at.folder / "audit")}},
     )
     tree = entities(file, options)
@@ -132,9 +134,12 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         attached=at.attached,
         max_request_body_mb=file.gateway.limits.max_request_body_mb,
         ca_bundle=PurePosixPath(bundle) if bundle else None,
+        egress_include=PurePosixPath(at.folder / "egress.conf"),
+        egress_port=options.egress_port,
         extra=at.extra,
     )
     kong_conf.write_text(config.kong_conf(conf), encoding="utf-8")
+    (at.folder / "egress.conf").write_text(config.egress_conf(conf), encoding="utf-8")
     state = {
         "options": asdict(options),
         "admin_url": f"http://127.0.0.1:{at.admin_port}",
