@@ -3,7 +3,7 @@
 Tenants are data of the engine, so Kong's entities are few: one service, four routes and one plugin of each kind,
 whatever the number of tenants and models, and for each tenant a consumer with its keys. Order of the plugins in Kong:
 pre-function, correlation-id, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
-tenantgate-target (771), ai-proxy, file-log, post-function.
+tenantgate-target (771), ai-proxy, tenantgate-failover (769), file-log, post-function.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
-from tenantgate.config.model import Gateway, Redis, Tenant, TenantsFile
+from tenantgate.config.model import Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
+from tenantgate.config.redis_model import Redis
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
 __all__ = ["RenderOptions", "entities", "render", "uses_mock", "with_options"]
@@ -107,7 +108,9 @@ def _changed(gateway: Gateway, changes: Mapping[str, Mapping[str, Any]]) -> Gate
 
 def uses_mock(file: TenantsFile) -> list[str]:
     """The ids of tenants with a model whose provider is ``mock``, sorted."""
-    return sorted(t.id for t in file.tenants if any(m.provider == MOCK for m in t.models))
+    return sorted(
+        t.id for t in file.tenants if any(e.provider == MOCK for m in t.models for e in m.endpoints)
+    )
 
 
 def _service(file: TenantsFile) -> Json:
@@ -180,6 +183,8 @@ def _service_plugins(file: TenantsFile) -> Iterator[tuple[str, Json]]:
     kept = sorted(gateway.upstream_headers, key=str.lower)
     yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
     yield "ai-proxy", _ai_proxy(size)
+    egress = getattr(gateway, "egress", None)
+    yield "tenantgate-failover", _given({"egress_allow": None if egress is None else list(egress.allow)})
     yield "post-function", _last()
 
 
