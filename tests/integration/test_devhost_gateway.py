@@ -222,10 +222,10 @@ def test_an_answer_of_a_plugin_passes_untouched_and_ends_the_phase(world: World)
     after = plays(
         world, ("kong.response.exit", [200, "data: {}\n\n", {"Content-Type": "text/event-stream"}]), ("x", [])
     )
-    before = world.provider._counts.total()
+    before = world.provider.ledger.summary()["total"]
     status, headers, body = world.chat(stream=True)
     assert (status, headers["content-type"], body) == (200, "text/event-stream", b"data: {}\n\n")
-    assert (after, world.provider._counts.total()) == ([], before)
+    assert (after, world.provider.ledger.summary()["total"]) == ([], before)
     meta = record(told, headers)["ai"]["proxy"]["meta"]
     assert (meta["provider_name"], meta["request_model"]) == ("UNSPECIFIED", "UNSPECIFIED")
 
