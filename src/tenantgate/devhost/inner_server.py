@@ -102,7 +102,12 @@ class InnerServer:
         try:
             await Content(self._state, self._trust, reply).run(x, self._function)
         except LuaError as error:
-            self._log.write("err", f"[content] {error}")
-            if reply.response is not None and request.transport is not None:
-                request.transport.abort()
+            self._failed(request, reply, str(error))
+        except Exception as error:  # noqa: BLE001 - the host's own fault: told as one, without what it was about
+            self._failed(request, reply, f"{type(error).__name__} in content_by_lua")
         return reply.response or web.Response(status=500)
+
+    def _failed(self, request: web.Request, reply: _Reply, why: str) -> None:
+        self._log.write("err", f"[content] {why}")
+        if reply.response is not None and request.transport is not None:
+            request.transport.abort()

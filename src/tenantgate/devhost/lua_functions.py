@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.parse
 from typing import Any, Final
 
 from tenantgate.devhost import lua, variables
@@ -21,7 +20,7 @@ from tenantgate.devhost.pdk_event import (
     status,
     text,
 )
-from tenantgate.devhost.pdk_request import REQUEST
+from tenantgate.devhost.pdk_request import REQUEST, encode_args
 from tenantgate.devhost.pdk_response import RESPONSE
 from tenantgate.devhost.record import headers_table, response_headers, serialize
 
@@ -97,19 +96,6 @@ def _recreate_request(e: Event) -> Any:
     return True
 
 
-def _encode_args(_event: Event, args: Any) -> Any:
-    if not isinstance(args, dict):
-        return ""
-    pairs = [(n, v) for n, vs in args.items() for v in (vs if isinstance(vs, list) else [vs])]
-    parts = [_quoted(n) if v is True else f"{_quoted(n)}={_quoted(v)}" for n, v in pairs if v is not False]
-    return "&".join(parts)
-
-
-def _quoted(value: Any) -> str:
-    raw = lua.to_bytes(value) if isinstance(value, str) else lua.encode(value)
-    return urllib.parse.quote(raw, safe="")
-
-
 METHODS: Final = {"GET": 2, "HEAD": 4, "POST": 8, "PUT": 16, "DELETE": 32, "OPTIONS": 512, "PATCH": 16384}
 """``ngx.HTTP_NAME`` (ngx_http_request.h)."""
 
@@ -175,7 +161,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "kong.service.set_retries": _set_retries,
     "kong.service.set_target": _set_target,
     "kong.service.set_timeouts": _set_timeouts,
-    "ngx.encode_args": _encode_args,
+    "ngx.encode_args": lambda _, args: encode_args(args),
     "ngx.get_phase": lambda e: e.x.phase.value,
     "ngx.req.get_body_data": lambda e: e.live(Phase.CONTENT).body or lua.MISSING,
     "ngx.req.clear_header": _set_request_header,

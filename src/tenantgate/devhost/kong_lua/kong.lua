@@ -296,17 +296,17 @@ local WAIT = {}
 local in_content = false
 
 function M.thread(f)
-  return create(f)
+  return {create(f)}
 end
 
 -- True and what it waits for, true and nothing at its end; or false and its error.
 function M.resume(this, name, thread, ...)
   request, plugin, in_content = this, name, true
-  local result = table.pack(resume(thread, ...))
+  local result = table.pack(resume(thread[1], ...))
   request, plugin, in_content = nil, nil, false
   if not result[1] then
     return false, result[2]
-  elseif coroutine.status(thread) == "dead" or result[2] ~= WAIT then
+  elseif coroutine.status(thread[1]) == "dead" or result[2] ~= WAIT then
     return true, nil
   end
   return true, {unpack(result, 3, result.n)}
