@@ -269,13 +269,18 @@ class Router:
             place = route.by_id.get(attempt.target)
             if place is None:
                 continue  # the policy has changed since
-            provider, model = place.deployment.about["provider"], place.deployment.about["model"]
-            _tries.inc(provider=provider, model=model, outcome=attempt.outcome)
+            about = place.deployment.about
+            self.count(about["provider"], about["model"], [attempt])
             if number + 1 < len(attempts):
-                _failovers.inc(provider=provider, model=model, outcome=attempt.outcome)
+                _failovers.inc(provider=about["provider"], model=about["model"], outcome=attempt.outcome)
+            self._learn(route, place, attempt, streamed=bool(state.get("streamed")), now=now)
+
+    def count(self, provider: str, model: str, attempts: Sequence[Attempt]) -> None:
+        """Count tries at a provider's model in the metrics."""
+        for attempt in attempts:
+            _tries.inc(provider=provider, model=model, outcome=attempt.outcome)
             if attempt.outcome == "ok":
                 _first_byte.observe(attempt.ms / 1000, provider=provider, model=model)
-            self._learn(route, place, attempt, streamed=bool(state.get("streamed")), now=now)
 
     def _learn(self, route: Route, place: _Place, attempt: Attempt, *, streamed: bool, now: float) -> None:
         before = place.deployment.health.circuit.failures
