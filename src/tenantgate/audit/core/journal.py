@@ -270,8 +270,9 @@ def _plain(values: Mapping[str, Any], name: str) -> str:
 
 def _count(values: Mapping[str, Any], name: str) -> int:
     found = values.get(name)
-    usable = isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < 1e9
-    return int(found) if usable else 0
+    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found < 1e9:
+        return 0
+    return int(found)
 
 
 def _short(text: str, most: int) -> str:
