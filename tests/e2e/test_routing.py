@@ -29,7 +29,7 @@ NAMES = ("a", "b", "c")
 def models(gateway: Gateway, stages: Any) -> Iterator[ModelPolicy]:
     """Models whose targets are one provider each, on ports of their own; no two models share a deployment."""
     ports = {name: gateway.stack.mock_port() for name in NAMES}
-    for model in ("smart", "drained", "limited", "waiting"):
+    for model in ("smart", "drained", "limited", "out", "waiting"):
         yield ModelPolicy(
             provider="tenantgate",
             model=model,
@@ -138,6 +138,18 @@ def test_a_provider_near_its_limit_is_spared(world: World) -> None:
     with world.failing("limited", "a", headers=told):
         assert target_of(world.ask("limited")) == (200, "a/limited", "1")
         until(lambda: target_of(world.ask("limited")), lambda t: t == (200, "b/limited", "1"), what="target")
+
+
+def test_where_all_are_left_out_one_is_tried_and_the_client_told_when_to_come_back(world: World) -> None:
+    with world.failing("out", *NAMES, status=500):
+        assert {target_of(world.ask("out")) for _ in range(3)} == {(500, "c/out", "3")}
+        reply = until(lambda: world.ask("out"), lambda r: "retry-after" in r.headers, what="header")
+    assert target_of(reply) == (500, reply.headers["x-tenantgate-target"], "1")
+    assert 200 <= int(reply.headers["retry-after"]) <= 375
+    answered = world.ask("out")  # which tried it, too: it is back
+    assert (answered.status, answered.headers["x-tenantgate-tries"], "retry-after" in answered.headers) == (
+        200, "1", False,
+    )  # fmt: skip
 
 
 def test_providers_that_ask_to_wait_are_the_clients_503(world: World) -> None:

@@ -234,6 +234,7 @@ class Engine:
             request if isinstance(request, ChatRequest) else None,
             headers=packed.headers,
             size=len(packed.body),
+            weight=tenant.policy.weight,
         )
         if choice.why is not Why.HEALTHY:
             exchange.shared[_ROUTING] = f'{{"why":"{choice.why}"}}'

@@ -122,6 +122,7 @@ function Failover:access(conf)
     targets = route.targets, tried = {[1] = true}, current = 1, number = 1, order = {route.targets[1].id},
     criteria = routing.failover_criteria or {},
     retries = math.min(routing.retries or 0, #route.targets - 1),
+    retry_after_s = tonumber(routing.retry_after_s),
     body = route.body, base = route.headers, method = ngx.req.get_method(), shown = decision.routing ~= nil,
   }
   local args = var.args or ""
@@ -163,6 +164,12 @@ function Failover:header_filter()
   plan.answered = true
   if last.reply_status ~= kong.response.get_status() then
     kong.response.set_status(last.reply_status)
+  end
+  -- All targets are left out, and the one that was tried all the same has failed.
+  if plan.retry_after_s and last.outcome ~= "ok" and last.reply_status >= 429 then
+    if not kong.response.get_header("Retry-After") then
+      kong.response.set_header("Retry-After", tostring(math.ceil(plan.retry_after_s)))
+    end
   end
   if plan.shown then
     kong.response.set_header("X-Tenantgate-Target", plan.order[plan.number])
