@@ -165,6 +165,7 @@ class Router:
 
     def drained(self, tenant: TenantId, model: ModelPolicy) -> Choice | None:
         """The refusal of a request for a model with one target, asked directly, which is drained; None: it isn't."""
+        self.registry.start()
         if not self.registry.switches:
             return None
         now = self._clock()

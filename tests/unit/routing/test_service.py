@@ -14,7 +14,7 @@ from tenantgate.routing.core.order import Why
 from tenantgate.routing.core.share import Use
 from tenantgate.routing.core.switches import Switch
 from tenantgate.routing.in_flight import InFlight
-from tenantgate.routing.registry import Registry
+from tenantgate.routing.registry import Deployment, Registry
 from tenantgate.routing.service import Attempt, Choice, Route, Router
 from tenantgate.routing.stored import sealer
 from tenantgate.telemetry import metrics
@@ -105,6 +105,22 @@ def test_a_probe_that_fails_and_one_whose_end_is_never_heard(world: World) -> No
     assert world.order(route) == ["openai/b"]
     world.now += 2
     assert world.order(route) == ["openai/a", "openai/b"]
+
+
+def test_of_two_threads_one_probes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    route = world.route()
+    for _ in range(3):
+        world.end(route, ("openai/a", "error"))
+    world.now += 13
+    may_probe = world.registry.may_probe
+    asked: list[bool] = []
+
+    def both_may(deployment: Deployment, now: float) -> bool:
+        asked.append(may_probe(deployment, now))
+        return len(asked) <= 2 or asked[-1]  # as if both had asked before either began
+
+    monkeypatch.setattr(world.registry, "may_probe", both_may)
+    assert [world.order(route), world.order(route)] == [["openai/a", "openai/b"], ["openai/b"]]
 
 
 def test_a_probe_that_says_nothing_is_followed_by_another(world: World) -> None:
