@@ -83,11 +83,11 @@ def test_a_failing_target_is_left_out_and_tried_again_by_one_request(world: Worl
     assert world.order(route) == ["openai/a", "openai/b"]
     for _ in range(3):
         world.end(route, ("openai/a", "http_500"), ("openai/b", "ok"))
-    assert world.order(route) == ["openai/b"]
+    assert world.order(route) == ["openai/b", "openai/a"]
     world.now += 13
     probing = world.choose(route)
     assert [t.id for t in probing.targets] == ["openai/a", "openai/b"]
-    assert world.order(route) == ["openai/b"]  # another one waits for it
+    assert world.order(route) == ["openai/b", "openai/a"]  # another one waits for it
     world.end(route, ("openai/a", "ok"), choice=probing)
     assert world.order(route) == ["openai/a", "openai/b"]
 
@@ -98,11 +98,11 @@ def test_a_probe_that_fails_and_one_whose_end_is_never_heard(world: World) -> No
         world.end(route, ("openai/a", "error"))
     world.now += 13
     world.end(route, ("openai/a", "error"), choice=world.choose(route))
-    assert world.order(route) == ["openai/b"]
+    assert world.order(route) == ["openai/b", "openai/a"]
     world.now += 13
     assert world.order(route) == ["openai/a", "openai/b"]
     world.now += 59
-    assert world.order(route) == ["openai/b"]
+    assert world.order(route) == ["openai/b", "openai/a"]
     world.now += 2
     assert world.order(route) == ["openai/a", "openai/b"]
 
@@ -120,7 +120,7 @@ def test_of_two_threads_one_probes(world: World, monkeypatch: pytest.MonkeyPatch
         return len(asked) <= 2 or asked[-1]  # as if both had asked before either began
 
     monkeypatch.setattr(world.registry, "may_probe", both_may)
-    assert [world.order(route), world.order(route)] == [["openai/a", "openai/b"], ["openai/b"]]
+    assert [world.order(route), world.order(route)] == [["openai/a", "openai/b"], ["openai/b", "openai/a"]]
 
 
 def test_a_probe_that_says_nothing_is_followed_by_another(world: World) -> None:
@@ -144,7 +144,7 @@ def test_tenants_share_the_health_of_the_same_deployment_only(world: World) -> N
     route, same, elsewhere = world.route(), world.route(), world.route(targets=other)
     for _ in range(3):
         world.end(route, ("openai/a", "timeout"))
-    assert world.order(same, tenant=GLOBEX) == ["openai/b"]
+    assert world.order(same, tenant=GLOBEX) == ["openai/b", "openai/a"]
     assert world.order(elsewhere, tenant=GLOBEX) == ["openai/a", "openai/b"]
 
 
@@ -152,13 +152,13 @@ def test_another_configuration_resets_nothing(world: World) -> None:
     for _ in range(3):
         world.end(world.route(), ("openai/a", "timeout"))
     changed = world.route(targets={"openai/a": {"weight": 7, "options": {"temperature": 0.3}}}, max_fails=2)
-    assert world.order(changed) == ["openai/b"]
+    assert world.order(changed) == ["openai/b", "openai/a"]
 
 
 def test_a_refused_credential_leaves_its_target_out_at_once(world: World) -> None:
     route = world.route("openai/a", "openai/a#2")
     world.end(route, ("openai/a", "http_401"), ("openai/a#2", "ok"))
-    assert world.order(route) == ["openai/a#2"]
+    assert world.order(route) == ["openai/a#2", "openai/a"]
     assert [(e["event"], e["model"]) for e in world.registry._events] == [("credential_refused", "a")]
 
 
