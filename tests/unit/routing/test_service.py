@@ -10,6 +10,7 @@ import pytest
 
 from tenantgate.llm.chat import ChatRequest
 from tenantgate.policy.core.records import ModelPolicy, Routing, Target
+from tenantgate.routing.core.balance import ALGORITHMS
 from tenantgate.routing.core.order import Why
 from tenantgate.routing.core.share import Use
 from tenantgate.routing.core.switches import Switch
@@ -311,3 +312,25 @@ def test_the_fastest_is_taken_by_kind_of_reply(world: World) -> None:
         world.router.ended(route, [Attempt(f"openai/{target}", "ok", ms, {})], {"streamed": stream})
     assert world.order(route, stream=True)[0] == "openai/a"
     assert world.order(route)[0] == "openai/b"
+
+
+@pytest.mark.parametrize("balance", sorted(ALGORITHMS))
+def test_providers_that_fail_in_turn_cost_no_request(world: World, balance: str) -> None:
+    """Five requests a second, each with one further try; each of four providers is gone for thirty seconds."""
+    names = [f"openai/{name}" for name in "abcd"]
+    route = world.route(*names, balance=balance, retries=1)
+    asked: Counter[str] = Counter()
+    for n in range(600):
+        world.now += 0.2
+        gone = names[n // 150]
+        choice = world.choose(route, str(n % 97))
+        tries = []
+        for target in choice.targets[:2]:
+            tries.append((target.id, "error" if target.id == gone else "ok"))
+            asked[tries[-1][1]] += 1
+            if target.id != gone:
+                break
+        assert tries[-1][1] == "ok"
+        world.end(route, *tries, choice=choice)
+    # Three each until it is left out, and a try every ten seconds and more.
+    assert 3 <= asked["error"] <= 4 * (3 + 3)
