@@ -133,6 +133,7 @@ class _Compiler:
             tenant=TenantId(tenant.id),
             models=tuple(self._model(tenant, m) for m in tenant.models),
             egress=egress.allow if (egress := tenant.egress or self._file.defaults.egress) else None,
+            weight=tenant.weight,
         )
 
     def _model(self, tenant: Tenant, m: Model) -> ModelPolicy:

@@ -227,10 +227,13 @@ class Registry:
                 return False
             return self._alone or now < deployment.leased
 
-    def probe(self, deployment: Deployment, now: float, until: float) -> None:
-        """Note that a request tries it."""
+    def probe(self, deployment: Deployment, now: float, until: float) -> bool:
+        """Let a request try it, unless another one does; `until` when its end is heard of at the latest."""
         with self._lock:
+            if deployment.probing and now < deployment.probing_until:
+                return False
             deployment.probing, deployment.probing_until = now, until
+            return True
 
     # -- switches ----------------------------------------------------------------------------------------------
 

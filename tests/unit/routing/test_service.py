@@ -11,11 +11,13 @@ import pytest
 from tenantgate.llm.chat import ChatRequest
 from tenantgate.policy.core.records import ModelPolicy, Routing, Target
 from tenantgate.routing.core.order import Why
+from tenantgate.routing.core.share import Use
 from tenantgate.routing.core.switches import Switch
 from tenantgate.routing.in_flight import InFlight
 from tenantgate.routing.registry import Registry
 from tenantgate.routing.service import Attempt, Choice, Route, Router
 from tenantgate.routing.stored import sealer
+from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
@@ -50,11 +52,16 @@ class World:
         return self.router.route(policy, terms)
 
     def choose(self, route: Route, text: str = "hi", tenant: TenantId = ACME, **more: Any) -> Choice:
-        members = {k: v for k, v in more.items() if k not in ("headers", "size")}
+        members = {k: v for k, v in more.items() if k not in ("headers", "size", "weight")}
         messages = ({"role": "user", "content": text},)
         request = ChatRequest({"model": "smart", "messages": list(messages), **members}, messages)
         return self.router.choose(
-            route, tenant, request, headers=more.get("headers", {}), size=more.get("size", 100)
+            route,
+            tenant,
+            request,
+            headers=more.get("headers", {}),
+            size=more.get("size", 100),
+            weight=more.get("weight", 100),
         )
 
     def order(self, route: Route, *args: Any, **more: Any) -> list[str]:
@@ -144,10 +151,10 @@ def test_all_out_is_tried_by_a_few_and_refused_for_others(world: World) -> None:
     for name in ("openai/b", "openai/a"):
         for _ in range(3):
             world.end(route, (name, "timeout"))
-        world.now += 1
+        world.now += 3  # more than what jitter makes of ten seconds
     tried = [world.choose(route) for _ in range(4)]
     assert {(c.why, c.targets[0].id, len(c.targets)) for c in tried} == {(Why.LAST_RESORT, "openai/b", 1)}
-    assert all(8 <= c.wait_s <= 13 for c in tried)
+    assert all(4 <= c.wait_s <= 7 for c in tried)
     refused = world.choose(route)
     assert (refused.why, refused.targets) == (Why.ALL_OUT, ())
     assert refused.wait_s == tried[0].wait_s
@@ -199,6 +206,35 @@ def test_a_greedy_tenant_leaves_a_shared_deployment_to_the_other(world: World) -
     asks(GLOBEX)
     assert sum(asks(ACME) for _ in range(200)) == 50
     assert all(asks(GLOBEX) for _ in range(40))
+
+
+def test_shares_follow_the_tenants_weights(world: World) -> None:
+    route = world.route("openai/a")
+    for tenant, weight, requests in ((ACME, 300, 60), (GLOBEX, 100, 30)):
+        world.registry.use(route.places[0].deployment, tenant.slug, Use(weight, requests), world.now)
+    told = {"x_ratelimit_remaining_requests": "30", "x_ratelimit_reset_requests": "60s"}
+    world.end(route, ("openai/a", "ok"), **told)
+    assert world.choose(route, tenant=ACME, weight=300).why is Why.HEALTHY
+    assert world.choose(route, tenant=GLOBEX, weight=100).why is Why.OVER_SHARE
+    assert world.choose(route, tenant=GLOBEX, weight=300).why is Why.HEALTHY
+
+
+def test_tries_and_circuits_are_counted(world: World) -> None:
+    route = world.route("counted/a", "counted/b")
+    for _ in range(3):
+        world.end(route, ("counted/a", "http_500"), ("counted/b", "ok"))
+    digest = route.places[0].deployment.digest[:8]
+    text = metrics.exposition()
+    for line in (
+        'tenantgate_routing_tries_total{provider="counted",model="a",outcome="http_500"} 3',
+        'tenantgate_routing_failovers_total{provider="counted",model="a",outcome="http_500"} 3',
+        'tenantgate_routing_first_byte_seconds_count{provider="counted",model="b"} 3',
+        f'tenantgate_routing_circuit_open{{provider="counted",model="a",deployment="{digest}"}} 1',
+    ):
+        assert line in text
+    assert "vault" not in text
+    world.end(route, ("counted/a", "ok"))
+    assert f'model="a",deployment="{digest}"}} 0' in metrics.exposition()
 
 
 def test_drained_targets_get_nothing(world: World) -> None:

@@ -199,6 +199,11 @@ def test_records_that_can_not_be_read_are_changes(old: bytes | None, new: bytes 
     assert difference("a", old, new) == [line]
 
 
+def test_another_share_of_limits() -> None:
+    old, new = (write_record(TenantPolicy(tenant=TenantId("a"), weight=n)) for n in (100, 300))
+    assert difference("a", old, new) == ["share of limits of providers: weight 100 -> 300"]
+
+
 def test_names_can_not_act_on_a_terminal() -> None:
     model = ModelPolicy(
         provider="p",
