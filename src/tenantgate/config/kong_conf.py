@@ -11,12 +11,13 @@ from typing import Final, TypeAlias
 from tenantgate import features
 from tenantgate.errors import ConfigError
 
-__all__ = ["LUA_PLUGINS", "KongConfOptions", "egress_conf", "kong_conf", "socket_path"]
+__all__ = ["EGRESS_PORT", "LUA_PLUGINS", "KongConfOptions", "egress_conf", "kong_conf", "socket_path"]
 
 PathText: TypeAlias = str | PurePath
 _ENGINE: Final = "tenantgate"
 LUA_PLUGINS: Final = ("tenantgate-request", "tenantgate-target", "tenantgate-failover")
 """Plugins in Lua around the engine, below `KongConfOptions.plugins_dir`."""
+EGRESS_PORT: Final = 8199
 _SOCKET_MAX: Final = 107  # sun_path of Linux without its final zero
 
 
@@ -42,7 +43,7 @@ class KongConfOptions:
     """Authorities that a provider's certificate is checked against; None: not checked, as Kong has it."""
     egress_include: PathText = "/etc/kong/tenantgate-egress.conf"
     """Where the file lies that `egress_conf` writes."""
-    egress_port: int = 8199
+    egress_port: int = EGRESS_PORT
     """Port on loopback of the server through which requests leave that may fail over, or have an egress policy."""
     processes: str = "auto"
     """Of the engine: a number, or ``auto``, which is as many as processors."""

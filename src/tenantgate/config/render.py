@@ -17,6 +17,7 @@ from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
+from tenantgate.config.kong_conf import EGRESS_PORT
 from tenantgate.config.model import Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import Redis
@@ -43,8 +44,8 @@ class RenderOptions:
     redis_port: int = 6379
     policy_path: str | None = None
     """In place of ``gateway.policy.path``; ``gateway.policy.store`` is left out then (development)."""
-    egress_port: int | None = None
-    """In place of the usual port of the server through which requests leave (development)."""
+    egress_port: int = EGRESS_PORT
+    """Port on loopback of the server through which requests leave (`KongConfOptions.egress_port`)."""
     gateway: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By a feature's section of ``gateway`` the fields that come in place of the file's (development)."""
 
@@ -81,7 +82,7 @@ def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
     file = with_options(file, options)
     return {
         "_format_version": "3.0",
-        "services": [_service(file, options)],
+        "services": [_service(file, options.egress_port)],
         "consumers": [_consumer(t) for t in sorted(file.tenants, key=lambda t: t.id)],
         "plugins": [_elsewhere()],
     }
@@ -116,7 +117,7 @@ def uses_mock(file: TenantsFile) -> list[str]:
     )
 
 
-def _service(file: TenantsFile, options: RenderOptions) -> Json:
+def _service(file: TenantsFile, egress_port: int) -> Json:
     times = file.gateway.timeouts
     return {
         **_named("services", names.SERVICE),
@@ -129,7 +130,7 @@ def _service(file: TenantsFile, options: RenderOptions) -> Json:
         "tags": [names.TAG],
         "plugins": [
             _plugin(name, scope=names.SERVICE, config=config)
-            for name, config in _service_plugins(file, options)
+            for name, config in _service_plugins(file, egress_port)
         ],
         "routes": list(_routes(file.gateway.path_prefix)),
     }
@@ -164,7 +165,7 @@ def _route(name: str, methods: list[str], paths: list[str], *, regex_priority: i
     }
 
 
-def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[str, Json]]:
+def _service_plugins(file: TenantsFile, egress_port: int) -> Iterator[tuple[str, Json]]:
     gateway = file.gateway
     yield "pre-function", _first()
     yield (
@@ -187,8 +188,9 @@ def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tupl
     kept = sorted(gateway.upstream_headers, key=str.lower)
     yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
     yield "ai-proxy", _ai_proxy(size)
-    allowed = None if gateway.egress is None else list(gateway.egress.allow)
-    yield "tenantgate-failover", _given({"port": options.egress_port, "egress_allow": allowed})
+    egress = getattr(gateway, "egress", None)
+    allow = None if egress is None else list(egress.allow)
+    yield "tenantgate-failover", _given({"port": egress_port, "egress_allow": allow})
     yield "post-function", _last()
 
 

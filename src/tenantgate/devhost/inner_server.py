@@ -33,6 +33,7 @@ class _Reply:
     async def send(self, x: Exchange, chunk: bytes) -> None:
         if self.response is None:
             self.response = web.StreamResponse(status=x.status, headers=CIMultiDict(x.out))
+            x.headers_sent = True
             await self.response.prepare(self.request)
         if chunk:
             await self.response.write(chunk)

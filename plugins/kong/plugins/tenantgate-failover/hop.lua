@@ -4,6 +4,7 @@
 -- RETRY, upon which the outer nginx does that; else the reply is the provider's, or an error in OpenAI's shape.
 local cjson = require "cjson.safe"
 local lrucache = require "resty.lrucache"
+local inflate_gzip = require("kong.tools.gzip").inflate_gzip
 local classify = require "kong.plugins.tenantgate-failover.classify"
 local egress = require "kong.plugins.tenantgate-failover.egress"
 local addresses = require "kong.plugins.tenantgate-failover.addresses"
@@ -68,7 +69,8 @@ local function resolved(host, bytes)
   return #out > 0 and out or nil, "no address"
 end
 
--- One try at a provider. Its fields: sock, head, rest (bytes after the head), framing, and `try`, which is noted.
+-- One try at a provider. Its fields: order; host; sock; head, framing, rest (bytes after the head); first (of the body,
+-- what was read so far), done (whether that is all); `try`, which is noted.
 local Try = {}
 Try.__index = Try
 
@@ -103,6 +105,7 @@ function Try:connect()
     self.try.outcome = "refused"
     return nil
   end
+  self.host, self.try.host = host, host
   local found, problem = resolved(host, bytes)
   if not found then
     return self:fail("resolve", problem)
@@ -121,7 +124,7 @@ function Try:connect()
   local ok
   for i = 1, math.min(#found, 2) do
     local address = found[(start + i - 2) % #found + 1]
-    local text = #address.bytes == 16 and "[" .. address.text .. "]" or address.text
+    local text = addresses.text(address.text, address.bytes)
     self.try.address = text .. ":" .. order.port
     sock:settimeouts(math.min(order.connect_ms, left_ms(order.deadline)), order.idle_ms, order.idle_ms)
     ok, problem = sock:connect(text, order.port, {
@@ -146,7 +149,7 @@ end
 
 function Try:send(body)
   local order = self.order
-  local host = outgoing.host_header(order.scheme, order.host, order.port)
+  local host = outgoing.host_header(order.scheme, self.host, order.port)
   local head = outgoing.head(order.method, order.path, host, order.headers, ngx.req.get_headers(0), #body)
   self.sock:settimeouts(order.connect_ms, math.min(order.idle_ms, left_ms(order.deadline)), order.idle_ms)
   local ok, problem = self.sock:send({head, body})
@@ -234,9 +237,10 @@ function Try:read_all(time)
   end
 end
 
+-- The beginning of a body as text. What is packed and large says nothing that has to be known.
 local function plain(head, body)
   if head.headers["content-encoding"] == "gzip" then
-    return require("kong.tools.gzip").inflate_gzip(body)
+    return #body <= RECEIVE and inflate_gzip(body) or ""
   end
   return body
 end
@@ -260,7 +264,7 @@ function Try:begin()
       end
     end
     self.first, self.done = piece, done
-    try.outcome = classify.first_event(plain(self.head, piece) or "")
+    try.outcome = classify.first_event(plain(self.head, piece))
     return
   end
   local body = self:read_all(function()
