@@ -123,6 +123,7 @@ def _directives(text: str, where: str) -> Iterator[tuple[str, list[str], str | N
         if mark is None:
             words += [w for w in (found["single"], found["double"], found["word"]) if w is not None]
         elif mark == "}" or not words:
+            at = found.start()
             break
         else:
             block = None
