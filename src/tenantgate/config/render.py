@@ -188,8 +188,7 @@ def _service_plugins(file: TenantsFile, egress_port: int) -> Iterator[tuple[str,
     kept = sorted(gateway.upstream_headers, key=str.lower)
     yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
     yield "ai-proxy", _ai_proxy(size)
-    egress = getattr(gateway, "egress", None)
-    allow = None if egress is None else list(egress.allow)
+    allow = None if gateway.egress is None else list(gateway.egress.allow)
     yield "tenantgate-failover", _given({"port": egress_port, "egress_allow": allow})
     yield "post-function", _last()
 

@@ -157,6 +157,9 @@ function M.head(plan)
   if last.reply_status ~= kong.response.get_status() then
     kong.response.set_status(last.reply_status)
   end
+  if plan.stream and last.reply_status >= 400 then
+    kong.response.set_header("Content-Type", "application/json; charset=utf-8") -- ai-proxy says it were a stream
+  end
   if plan.retry_after_s and FAILED[last.reply_status] then
     -- All targets are left out, and the one that was tried all the same has failed.
     plan.refused = true
