@@ -24,7 +24,7 @@ import redis
 
 from tenantgate.routing.core.circuit import Effect, effect_of
 from tenantgate.routing.core.health import Health, Result, read_health, with_result, with_uses, write_health
-from tenantgate.routing.core.share import Use
+from tenantgate.routing.core.share import WINDOW_S, Use
 from tenantgate.routing.core.switches import Switch, drained_by, within
 from tenantgate.routing.stored import (
     INDEX,
@@ -95,6 +95,8 @@ class Deployment:
     tokens_since: float = 0.0
     results: deque[Result] = field(default_factory=lambda: deque(maxlen=_WAITING))
     uses: dict[str, Use] = field(default_factory=dict)
+    """Use in `minute` that isn't shared yet."""
+    minute: int = 0
     urgent: bool = False
     written: float = 0.0
     wanted: float = 0.0
@@ -214,6 +216,9 @@ class Registry:
             deployment.requests_since += use.requests
             deployment.tokens_since += use.tokens
             deployment.health = with_uses(deployment.health, {tag: use}, now)
+            if (minute := int(now // WINDOW_S)) != deployment.minute:
+                deployment.minute = minute
+                deployment.uses.clear()
             old = deployment.uses.get(tag, Use())
             deployment.uses[tag] = Use(use.weight, old.requests + use.requests, old.tokens + use.tokens)
 
@@ -305,7 +310,8 @@ class Registry:
         for _ in range(_ATTEMPTS):
             now = self._clock()
             with self._lock:
-                results, uses = tuple(deployment.results), dict(deployment.uses)
+                results = tuple(deployment.results)
+                uses = dict(deployment.uses) if deployment.minute == int(now // WINDOW_S) else {}
                 stored = self._opened(raw, key, deployment.digest)
                 health = deployment.health if stored is None else _merged(stored, results, uses, now)
                 due = deployment.urgent or (
@@ -335,8 +341,8 @@ class Registry:
                 if deployment.results and deployment.results[0] is result:
                     deployment.results.popleft()
             for tag, use in uses.items():
-                left = deployment.uses.pop(tag)
-                if left.requests > use.requests:
+                left = deployment.uses.pop(tag, None)
+                if left is not None and left.requests > use.requests:
                     more = Use(left.weight, left.requests - use.requests, left.tokens - use.tokens)
                     deployment.uses[tag] = more
             deployment.written = now
@@ -401,7 +407,13 @@ class Registry:
         for name in refused:
             self._report("switch", name)
         now = self._clock()
-        known = {name: s for name, s in {**self._switches, **opened}.items() if s.holds(now)}
+        # Who can write to Redis, but has no key, may bring back an older one.
+        newer = {
+            n: s
+            for n, s in opened.items()
+            if n not in self._switches or s.created >= self._switches[n].created
+        }
+        known = {name: s for name, s in {**self._switches, **newer}.items() if s.holds(now)}
         restored = [s for s in known.values() if not s.drained]
         known = {
             name: s

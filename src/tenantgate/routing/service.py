@@ -62,8 +62,7 @@ _first_byte: Final = metrics.histogram(
 )
 _orders: Final = metrics.counter(
     "tenantgate_routing_requests_total",
-    "Requests of models with several targets: healthy, last_resort (all were left out), or refused: all_out, drained, "
-    "over_share.",
+    "Requests of models with several targets by what they found: healthy, last_resort, all_out, drained, over_share.",
     ("why",),
 )
 _open: Final = metrics.gauge(
@@ -166,6 +165,7 @@ class Router:
 
     def drained(self, tenant: TenantId, model: ModelPolicy) -> Choice | None:
         """The refusal of a request for a model with one target, asked directly, which is drained; None: it isn't."""
+        self.registry.start()
         if not self.registry.switches:
             return None
         now = self._clock()

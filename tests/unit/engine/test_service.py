@@ -522,10 +522,10 @@ def test_tries_teach_which_target_is_first() -> None:
     for _ in range(3):
         kong = access(what, packed(ask("smart")))
         tried(what, kong, ("openai/gpt-4o", "http_500"), ("openai/gpt-4o#2", "ok"))
-    assert ids(access(what, packed(ask("smart")))) == ["openai/gpt-4o#2", "anthropic/claude"]
+    assert ids(access(what, packed(ask("smart")))) == ["openai/gpt-4o#2", "anthropic/claude", "openai/gpt-4o"]
     kong = access(what, packed(ask("smart")))
     tried(what, kong, ("openai/gpt-4o#2", "http_429"), ("anthropic/claude", "ok"), retry_after="20")
-    assert ids(access(what, packed(ask("smart")))) == ["anthropic/claude"]
+    assert ids(access(what, packed(ask("smart")))) == ["anthropic/claude", "openai/gpt-4o"]
 
 
 def test_where_all_are_left_out_one_is_tried_and_the_client_told_when_to_come_back() -> None:
