@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ def test_the_egress_servers_file_is_read() -> None:
     made = parse(egress_conf(KongConfOptions(egress_port=8300, ca_bundle="/ca.pem")))
     (server,) = made.servers
     assert (server.host, server.port, server.trusted) == ("127.0.0.1", 8300, "/ca.pem")
+    page = server.error_page
+    assert page is not None
+    assert (403 in page.codes, page.status, page.content_type) == (True, 503, "application/json")
+    assert json.loads(page.body)["error"]["code"] == "tenantgate_unavailable"
     assert server.code.strip() == 'require("kong.plugins.tenantgate-failover.hop").serve()'
 
 
@@ -43,6 +48,8 @@ def test_no_file(tmp_path: Path) -> None:
         (SERVER.replace("listen 127.0.0.1:81;", ""), "server: needs `listen"),
         (SERVER.replace("127.0.0.1:81", "81"), "server: needs `listen"),
         ("server { listen 127.0.0.1:81; }", "server: needs `listen"),
+        ("server { location = /a { proxy_pass http://b; } }", "no location but one that returns"),
+        (SERVER.replace("location", "error_page 403 /a; location"), "error_page: the embedded host knows"),
         (SERVER[:-1], "a block without an end"),
         ("lua_shared_dict one 1m", "can't be read near"),
         (SERVER + "}", "can't be read near"),
