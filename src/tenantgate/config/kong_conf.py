@@ -15,7 +15,7 @@ __all__ = ["LUA_PLUGINS", "KongConfOptions", "kong_conf", "socket_path"]
 
 PathText: TypeAlias = str | PurePath
 _ENGINE: Final = "tenantgate"
-LUA_PLUGINS: Final = ("tenantgate-request", "tenantgate-target")
+LUA_PLUGINS: Final = ("tenantgate-request", "tenantgate-target", "tenantgate-format")
 """Plugins in Lua around the engine, below `KongConfOptions.plugins_dir`."""
 _SOCKET_MAX: Final = 107  # sun_path of Linux without its final zero
 

@@ -17,6 +17,7 @@ from tenantgate import llm
 from tenantgate.audit.core.routes import NO_AUDIT
 from tenantgate.audit.service import POLICY, courier_of
 from tenantgate.checkpoints import also_checked_by
+from tenantgate.engine import wire
 from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
 from tenantgate.engine.exchange import Exchange
@@ -112,6 +113,7 @@ class Engine:
             self._list_models(exchange, tenant, packed)
         if (audited := _audit_of_refusals(tenant)) is not None:
             exchange.shared.update(audited[1].service.shared)
+        wire.read(exchange, packed, decision)
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
         decision.model, decision.target = model, model.targets[0]
@@ -205,6 +207,7 @@ class Engine:
         packed = PackedLog.of(host.call("ctx.shared.get", LOG))
         if packed is None:
             return
+        packed = wire.as_chat(packed)
         host.belongs_to(packed.tenant)
         if not packed.decided:
             if packed.source == "service":
