@@ -83,9 +83,11 @@ def where_held(code: str) -> str:
 
 WITHOUT_PAYLOAD: Final = {
     "ai.proxy.payload": "return nil",
+    "request.headers.api-key": "return nil",
+    "request.headers.apikey": "return nil",
     "request.headers.x-api-key": "return nil",
     "request.headers.x-goog-api-key": "return nil",
 }
-"""``custom_fields_by_lua`` of a stock log plugin: takes prompts and replies out of the record, and the credentials
-of providers that have a header of their own (Kong itself hides Authorization only). Our own
+"""``custom_fields_by_lua`` of a stock log plugin: takes prompts and replies out of the record, and credentials
+in headers of their own (Kong itself hides Authorization only). Our own
 plugins have read them by then (priorities above 770 against 14 and below)."""

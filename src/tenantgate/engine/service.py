@@ -116,6 +116,7 @@ class Engine:
         wire.read(exchange, packed, decision)
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
+        wire.count_tokens(exchange, packed, request)
         decision.model, decision.target = model, model.targets[0]
         decision.asked_model = request.model if isinstance(request, ChatRequest) else ""
         decision.state[_MODEL_STATE] = model.qualified

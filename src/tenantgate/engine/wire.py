@@ -6,18 +6,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate import llm
+from tenantgate.compress.token_counts import token_counter
 from tenantgate.kong.host import MOST_SENT
 from tenantgate.llm import Reason, Refusal
-from tenantgate.llm.chat import request_of
-from tenantgate.llm.formats import Format, counts_tokens, format_of, to_chat
+from tenantgate.llm.chat import JSON_TYPE, ChatRequest, request_of
+from tenantgate.llm.formats import Format, counts_tokens, estimate, format_of, to_chat
 
 if TYPE_CHECKING:
     from tenantgate.engine.core.tables import Decision, PackedLog, PackedRequest
     from tenantgate.engine.exchange import Exchange
 
-__all__ = ["as_chat", "read"]
+__all__ = ["as_chat", "count_tokens", "read"]
 
 _STATE: Final = "format"
+_ENCODING: Final = "o200k_base"
 _IGNORED: Final = "X-Tenantgate-Ignored"
 
 
@@ -37,12 +39,25 @@ def read(exchange: Exchange, packed: PackedRequest, decision: Decision) -> None:
         return
     if len(document.raw) > MOST_SENT:
         # Kong has the client's body only in the client's format.
-        exchange.use_chat(Refusal(Reason.TOO_LARGE, f"A body of more than {MOST_SENT} bytes can't be translated."))
+        exchange.use_chat(
+            Refusal(Reason.TOO_LARGE, f"A body of more than {MOST_SENT} bytes can't be translated.")
+        )
         return
     if not isinstance(made, Refusal) and made.ignored:
         exchange.reply_headers[_IGNORED] = ", ".join(made.ignored)
     exchange.replace_body(document.raw)
     exchange.use_chat(request_of(document))
+
+
+def count_tokens(exchange: Exchange, packed: PackedRequest, request: ChatRequest | Refusal) -> None:
+    """Answer a request that only asks how many tokens it has, once it has got a model.
+
+    Raises:
+        Answered: it was such a request, and is answered. No stage runs: nothing of it goes anywhere.
+    """
+    if counts_tokens(packed.path) and isinstance(request, ChatRequest):
+        found = estimate(request.body, token_counter(_ENCODING).count)
+        exchange.answer(200, llm.write({"input_tokens": found}), {"Content-Type": JSON_TYPE})
 
 
 def as_chat(packed: PackedLog) -> PackedLog:

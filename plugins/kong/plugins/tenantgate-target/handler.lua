@@ -5,6 +5,7 @@ local ai_ctx = require "kong.llm.plugin.ctx"
 local cjson = require "kong.tools.cjson"
 local headers = require "kong.plugins.tenantgate-target.headers"
 local last_decisions = require "kong.plugins.tenantgate-target.last_decisions"
+local paths = require "kong.plugins.tenantgate-format.paths"
 
 local ENGINE = "tenantgate"
 local BALANCE = "ai-proxy-advanced-balance" -- where ai-proxy looks for a target (normalize-request.lua)
@@ -133,7 +134,9 @@ function Target:access(conf)
   end
   apply(request, decision)
   headers.hide_caller(conf)
-  if headers.is_value(target.accept_encoding) then
+  if paths.format_of(request.path) then
+    headers.accept_encoding("identity") -- what ai-proxy has packed couldn't be translated
+  elseif headers.is_value(target.accept_encoding) then
     headers.accept_encoding(target.accept_encoding)
   end
   shared.tenantgate_provider = target.provider

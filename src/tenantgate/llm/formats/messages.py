@@ -22,6 +22,7 @@ from tenantgate.llm.formats.reading import (
     TEXT_OR_LIST,
     TEXTS,
     Reader,
+    type_of,
     unsupported,
     wrong,
 )
@@ -65,19 +66,23 @@ def chat_of(reader: Reader, request: dict[str, Any]) -> dict[str, Any]:
     """
     found = reader.required(request, "", _REQUEST, ("messages", "max_tokens"), _IGNORED)
     if found.get("mcp_servers"):
-        unsupported("mcp_servers")
+        raise unsupported("mcp_servers")
     messages = [
         made for i, each in enumerate(found["messages"]) for made in _message(reader, each, f"messages[{i}]")
     ]
     if not messages:
-        wrong("messages", "a list with at least one message")
+        raise wrong("messages", "a list with at least one message")
     if messages[-1]["role"] == "assistant":
-        unsupported(
+        raise unsupported(
             f"messages[{len(found['messages']) - 1}].role", "the beginning of the reply can't be given"
         )
     body: dict[str, Any] = {
         "messages": with_system(_system(reader, found.get("system")), messages),
-        **{name: found[name] for name in ("model", "max_tokens", "temperature", "top_p", "top_k") if name in found},
+        **{
+            name: found[name]
+            for name in ("model", "max_tokens", "temperature", "top_p", "top_k")
+            if name in found
+        },
         **stream_members(stream=found.get("stream")),
     }
     if found.get("stop_sequences"):
@@ -99,7 +104,7 @@ def _text(reader: Reader, block: Any, where: str) -> str:
     kinds = {"type": NAME, "text": TEXT}
     found = reader.required(block, where, kinds, ("type", "text"), (*_HINTS, "citations"))
     if found["type"] != "text":
-        unsupported(f"{where}.type", "here must be text")
+        raise unsupported(f"{where}.type", "here must be text")
     text: str = found["text"]
     return text
 
@@ -113,7 +118,7 @@ def _message(reader: Reader, message: Any, where: str) -> list[dict[str, Any]]:
     )
     role, content = found["role"], found["content"]
     if role not in ("user", "assistant", "system"):
-        wrong(f"{where}.role", "user or assistant")
+        raise wrong(f"{where}.role", "user or assistant")
     if isinstance(content, str):
         return [{"role": role, "content": content}]
     if role == "system":
@@ -126,7 +131,7 @@ def _assistant(reader: Reader, blocks: list[Any], where: str) -> list[dict[str, 
     texts, calls = [], []
     for i, block in enumerate(blocks):
         at = f"{where}[{i}]"
-        match _type(block, at):
+        match type_of(block, at):
             case "text":
                 texts.append(_text(reader, block, at))
             case "thinking" | "redacted_thinking":
@@ -134,8 +139,11 @@ def _assistant(reader: Reader, blocks: list[Any], where: str) -> list[dict[str, 
             case "tool_use":
                 calls.append(_call(reader, block, at))
             case other:
-                unsupported(f"{at}.type", f"{other} blocks")
-    message: dict[str, Any] = {"role": "assistant", "content": "\n".join(texts) if texts or not calls else None}
+                raise unsupported(f"{at}.type", f"{other} blocks")
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": "\n".join(texts) if texts or not calls else None,
+    }
     return [{**message, "tool_calls": calls} if calls else message]
 
 
@@ -152,9 +160,9 @@ def _user(reader: Reader, blocks: list[Any], where: str) -> list[dict[str, Any]]
     shown: list[dict[str, Any]] = []  # images in results, which a chat's tool message can't hold
     for i, block in enumerate(blocks):
         at = f"{where}[{i}]"
-        if _type(block, at) == "tool_result":
+        if type_of(block, at) == "tool_result":
             if parts:
-                unsupported(at, "results of tools must come before everything else in a message")
+                raise unsupported(at, "results of tools must come before everything else in a message")
             result, images = _result(reader, block, at)
             results.append(result)
             shown += images
@@ -163,12 +171,12 @@ def _user(reader: Reader, blocks: list[Any], where: str) -> list[dict[str, Any]]
     if shown or parts:
         results.append({"role": "user", "content": content_of([*shown, *parts])})
     if not results:
-        wrong(where, "a string or a list with at least one block")
+        raise wrong(where, "a string or a list with at least one block")
     return results
 
 
 def _part(reader: Reader, block: Any, where: str) -> dict[str, Any]:
-    match _type(block, where):
+    match type_of(block, where):
         case "text":
             return text_part(_text(reader, block, where))
         case "image":
@@ -176,13 +184,7 @@ def _part(reader: Reader, block: Any, where: str) -> dict[str, Any]:
         case "document":
             return text_part(_document(reader, block, where))
         case other:
-            unsupported(f"{where}.type", f"{other} blocks")
-
-
-def _type(block: Any, where: str) -> str:
-    if not isinstance(block, dict) or not isinstance(found := block.get("type"), str):
-        wrong(f"{where}.type" if isinstance(block, dict) else where, "a string" if isinstance(block, dict) else "an object")
-    return found[:50]
+            raise unsupported(f"{where}.type", f"{other} blocks")
 
 
 def _image(reader: Reader, block: Any, where: str) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def _image(reader: Reader, block: Any, where: str) -> dict[str, Any]:
             reader.required(found["source"], f"{where}.source", kinds, ("url",))
             url = source["url"]
         case other:
-            unsupported(f"{where}.source.type", f"images of type {other[:50]}")
+            raise unsupported(f"{where}.source.type", f"images of type {other[:50]}")
     return {"type": "image_url", "image_url": {"url": url}}
 
 
@@ -207,7 +209,7 @@ def _document(reader: Reader, block: Any, where: str) -> str:
     found = reader.required(block, where, kinds, ("source",), (*_HINTS, "citations"))
     at = f"{where}.source"
     if found["source"].get("type") != "text":
-        unsupported(f"{at}.type", "documents must be of type text")
+        raise unsupported(f"{at}.type", "documents must be of type text")
     source = reader.required(found["source"], at, {"type": NAME, "media_type": TEXT, "data": TEXT}, ("data",))
     return "\n".join(filter(None, (found.get("title"), found.get("context"), source["data"])))
 
@@ -237,7 +239,7 @@ def _result(reader: Reader, block: Any, where: str) -> tuple[dict[str, Any], lis
 
 def _tool(reader: Reader, tool: Any, where: str) -> dict[str, Any]:
     if isinstance(tool, dict) and tool.get("type") not in (None, "custom"):
-        unsupported(f"{where}.type", "only tools that the client runs, with an input_schema")
+        raise unsupported(f"{where}.type", "only tools that the client runs, with an input_schema")
     kinds = {
         "type": NAME,
         "name": NAME,
@@ -250,9 +252,9 @@ def _tool(reader: Reader, tool: Any, where: str) -> dict[str, Any]:
     ignored = (*_HINTS, "eager_input_streaming", "input_examples")
     found = reader.required(tool, where, kinds, ("name", "input_schema"), ignored)
     if found.get("defer_loading"):
-        unsupported(f"{where}.defer_loading")
+        raise unsupported(f"{where}.defer_loading")
     if found.get("allowed_callers", ["direct"]) != ["direct"]:
-        unsupported(f"{where}.allowed_callers")
+        raise unsupported(f"{where}.allowed_callers")
     return function_tool(
         found["name"], found.get("description"), found["input_schema"], strict=found.get("strict")
     )
@@ -268,7 +270,7 @@ def _tool_choice(reader: Reader, choice: Any) -> dict[str, Any]:
     elif found["type"] in _CHOICES:
         made["tool_choice"] = _CHOICES[found["type"]]
     else:
-        wrong("tool_choice.type", "auto, any, tool or none")
+        raise wrong("tool_choice.type", "auto, any, tool or none")
     if "disable_parallel_tool_use" in found:
         made["parallel_tool_calls"] = not found["disable_parallel_tool_use"]
     return made
@@ -285,6 +287,6 @@ def _output(reader: Reader, found: dict[str, Any]) -> dict[str, Any]:
         return {}
     given = reader.required(shape, where, {"type": NAME, "schema": OBJECT}, ("type", "schema"))
     if given["type"] != "json_schema":
-        unsupported(f"{where}.type", "only json_schema")
+        raise unsupported(f"{where}.type", "only json_schema")
     schema = {"name": "output", "schema": given["schema"], "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": schema}}

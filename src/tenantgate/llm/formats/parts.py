@@ -21,7 +21,7 @@ def content_of(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
 
 
 def with_system(system: list[str], messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages with one system message at their head: several, of which ai-proxy's Anthropic driver takes the last."""
+    """The messages with one system message at their head: of several ai-proxy's Anthropic driver takes the last."""
     text = "\n\n".join(filter(None, system))
     return [{"role": "system", "content": text}, *messages] if text else messages
 

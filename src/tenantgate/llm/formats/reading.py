@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from tenantgate.llm.refusal import Reason, Refusal
 
@@ -23,6 +23,7 @@ __all__ = [
     "Reader",
     "RefusedError",
     "Translated",
+    "type_of",
     "unsupported",
     "wrong",
 ]
@@ -60,9 +61,7 @@ NUMBER: Final = Kind("a number", _number)
 COUNT: Final = Kind("a whole number, 0 or more", lambda v: _number(v) and v >= 0 and v == int(v))
 OBJECT: Final = Kind("an object", lambda v: isinstance(v, dict))
 LIST: Final = Kind("a list", lambda v: isinstance(v, list))
-TEXTS: Final = Kind(
-    "a list of strings", lambda v: isinstance(v, list) and all(isinstance(s, str) for s in v)
-)
+TEXTS: Final = Kind("a list of strings", lambda v: isinstance(v, list) and all(isinstance(s, str) for s in v))
 TEXT_OR_LIST: Final = Kind("a string or a list", lambda v: isinstance(v, str | list))
 TEXT_OR_OBJECT: Final = Kind("a string or an object", lambda v: isinstance(v, str | dict))
 
@@ -75,23 +74,29 @@ class RefusedError(ValueError):
         self.refusal = refusal
 
 
-def wrong(param: str, told: str) -> NoReturn:
-    """Refuse the member `param`, which must be what `told` says.
-
-    Raises:
-        RefusedError: always.
-    """
-    raise RefusedError(Refusal(Reason.NOT_CHAT, f"{param} must be {told}.", param))
+def wrong(param: str, told: str) -> RefusedError:
+    """The refusal of a member `param`, which must be what `told` says."""
+    return RefusedError(Refusal(Reason.NOT_CHAT, f"{param} must be {told}.", param))
 
 
-def unsupported(param: str, why: str = "") -> NoReturn:
-    """Refuse the member `param`, or its value, as nothing that a chat can say.
-
-    Raises:
-        RefusedError: always.
-    """
+def unsupported(param: str, why: str = "") -> RefusedError:
+    """The refusal of a member `param`, or of its value, as nothing that a chat can say."""
     more = f": {why}" if why else ""
-    raise RefusedError(Refusal(Reason.NOT_CHAT, f"{param} isn't supported by this gateway{more}.", param))
+    return RefusedError(Refusal(Reason.NOT_CHAT, f"{param} isn't supported by this gateway{more}.", param))
+
+
+def type_of(value: Any, where: str) -> str:
+    """The `type` of an object, at most 50 characters of it.
+
+    Raises:
+        RefusedError: it is no object, or has none.
+    """
+    if not isinstance(value, dict):
+        raise wrong(where, OBJECT.told)
+    found = value.get("type")
+    if not isinstance(found, str):
+        raise wrong(f"{where}.type", TEXT.told)
+    return found[:50]
 
 
 class Reader:
@@ -115,7 +120,7 @@ class Reader:
             RefusedError: it is no object, a member has another type, or is none that is known.
         """
         if not isinstance(value, dict):
-            wrong(where, OBJECT.told)
+            raise wrong(where, OBJECT.told)
         found = {}
         for name, member in value.items():
             if member is None:
@@ -124,9 +129,9 @@ class Reader:
             if name in ignored:
                 self.ignored.add(name)
             elif (kind := kinds.get(name)) is None:
-                unsupported(_shown(param))
+                raise unsupported(_shown(param))
             elif not kind.fits(member):
-                wrong(param, kind.told)
+                raise wrong(param, kind.told)
             else:
                 found[name] = member
         return found
@@ -143,7 +148,7 @@ class Reader:
         found = self.members(value, where, kinds, ignored)
         for name in needed:
             if name not in found:
-                wrong(f"{where}.{name}" if where else name, kinds[name].told)
+                raise wrong(f"{where}.{name}" if where else name, kinds[name].told)
         return found
 
 

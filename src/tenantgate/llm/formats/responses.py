@@ -24,6 +24,7 @@ from tenantgate.llm.formats.reading import (
     TEXT_OR_OBJECT,
     TEXTS,
     Reader,
+    type_of,
     unsupported,
     wrong,
 )
@@ -72,7 +73,8 @@ _SAME: Final = (
     "safety_identifier",
 )
 _ROLES: Final = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-_OF_ITEMS: Final = ("id", "status")
+_OF_ITEMS: Final = {"type": NAME, "id": TEXT, "status": TEXT}
+_HINTS: Final = ("prompt_cache_breakpoint",)
 
 
 def chat_of(reader: Reader, request: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def chat_of(reader: Reader, request: dict[str, Any]) -> dict[str, Any]:
     """
     for name in _KEPT_THERE:
         if request.get(name) is not None:
-            unsupported(name, _STATELESS)
+            raise unsupported(name, _STATELESS)
     found = reader.required(request, "", _REQUEST, ("input",), (*_IGNORED, *_KEPT_THERE))
     _check(found)
     given = found["input"]
@@ -93,7 +95,7 @@ def chat_of(reader: Reader, request: dict[str, Any]) -> dict[str, Any]:
         messages.add(item, f"input[{i}]")
     system += messages.leading_system()
     if not messages.made:
-        wrong("input", "a string, or a list with at least one message")
+        raise wrong("input", "a string, or a list with at least one message")
     body: dict[str, Any] = {
         "messages": with_system(system, messages.made),
         **{name: found[name] for name in _SAME if name in found},
@@ -113,15 +115,15 @@ def chat_of(reader: Reader, request: dict[str, Any]) -> dict[str, Any]:
 def _check(found: dict[str, Any]) -> None:
     """Refuse what is none of a chat's."""
     if found.get("store"):
-        unsupported("store: true", _STATELESS)
+        raise unsupported("store: true", _STATELESS)
     if found.get("background"):
-        unsupported("background: true", _STATELESS)
+        raise unsupported("background: true", _STATELESS)
     if found.get("top_logprobs"):
-        unsupported("top_logprobs")
+        raise unsupported("top_logprobs")
     for name in found.get("include", ()):
         # All others say more about tools that aren't supported, or are for a reasoning item to be sent back.
         if "logprobs" in name:
-            unsupported("include", "log probabilities")
+            raise unsupported("include", "log probabilities")
 
 
 class _Messages:
@@ -134,7 +136,7 @@ class _Messages:
     def add(self, item: Any, where: str) -> None:
         """Take the next item."""
         if not isinstance(item, dict):
-            wrong(where, OBJECT.told)
+            raise wrong(where, OBJECT.told)
         match item.get("type"):
             case None | "message":
                 self._message(item, where)
@@ -145,11 +147,11 @@ class _Messages:
             case "reasoning":
                 self._reader.ignored.add("reasoning items")  # of the provider that it came from
             case "item_reference":
-                unsupported(where, f"item_reference: {_STATELESS}")
+                raise unsupported(where, f"item_reference: {_STATELESS}")
             case str(other):
-                unsupported(f"{where}.type", f"{other[:50]} items")
+                raise unsupported(f"{where}.type", f"{other[:50]} items")
             case _:
-                wrong(f"{where}.type", TEXT.told)
+                raise wrong(f"{where}.type", TEXT.told)
 
     def leading_system(self) -> list[str]:
         """Take the system messages from the beginning."""
@@ -159,21 +161,21 @@ class _Messages:
         return taken
 
     def _message(self, item: dict[str, Any], where: str) -> None:
-        kinds = {"type": NAME, "role": NAME, "content": TEXT_OR_LIST}
-        found = self._reader.required(item, where, kinds, ("role", "content"), (*_OF_ITEMS, "phase"))
+        kinds = {**_OF_ITEMS, "role": NAME, "content": TEXT_OR_LIST, "phase": TEXT}
+        found = self._reader.required(item, where, kinds, ("role", "content"))
         if found["role"] not in _ROLES:
-            wrong(f"{where}.role", "user, assistant, system or developer")
+            raise wrong(f"{where}.role", "user, assistant, system or developer")
         role, content = _ROLES[found["role"]], found["content"]
         if isinstance(content, list):
             parts = [_part(self._reader, p, f"{where}.content[{k}]") for k, p in enumerate(content)]
             if not parts:
-                wrong(f"{where}.content", "a string, or a list with at least one part")
+                raise wrong(f"{where}.content", "a string, or a list with at least one part")
             content = _joined(parts) if role != "user" else content_of(parts)
         self.made.append({"role": role, "content": content})
 
     def _call(self, item: dict[str, Any], where: str) -> None:
-        kinds = {"type": NAME, "call_id": NAME, "name": NAME, "arguments": TEXT}
-        found = self._reader.required(item, where, kinds, kinds, _OF_ITEMS)
+        kinds = {"call_id": NAME, "name": NAME, "arguments": TEXT}
+        found = self._reader.required(item, where, {**_OF_ITEMS, **kinds}, kinds)
         call = {
             "id": found["call_id"],
             "type": "function",
@@ -186,14 +188,14 @@ class _Messages:
         last.setdefault("tool_calls", []).append(call)
 
     def _output(self, item: dict[str, Any], where: str) -> None:
-        kinds = {"type": NAME, "call_id": NAME, "output": TEXT_OR_LIST}
-        found = self._reader.required(item, where, kinds, ("call_id", "output"), (*_OF_ITEMS, "name"))
+        kinds = {**_OF_ITEMS, "call_id": NAME, "output": TEXT_OR_LIST, "name": TEXT}
+        found = self._reader.required(item, where, kinds, ("call_id", "output"))
         output = found["output"]
         if isinstance(output, list):
             parts = [_part(self._reader, p, f"{where}.output[{k}]") for k, p in enumerate(output)]
             for k, part in enumerate(parts):
                 if part["type"] != "text":
-                    unsupported(f"{where}.output[{k}].type", "a tool's output must be text")
+                    raise unsupported(f"{where}.output[{k}].type", "a tool's output must be text")
             output = _joined(parts)
         self.made.append({"role": "tool", "tool_call_id": found["call_id"], "content": output})
 
@@ -206,26 +208,21 @@ def _joined(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
 
 
 def _part(reader: Reader, part: Any, where: str) -> dict[str, Any]:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind in ("input_text", "output_text", "text", "summary_text"):
-        kinds = {"type": NAME, "text": TEXT}
-        found = reader.required(
-            part, where, kinds, ("text",), ("annotations", "logprobs", "prompt_cache_breakpoint")
-        )
-        return text_part(found["text"])
-    if kind == "refusal":
-        return text_part(reader.required(part, where, {"type": NAME, "refusal": TEXT}, ("refusal",))["refusal"])
-    if kind == "input_image":
-        kinds = {"type": NAME, "image_url": NAME, "detail": TEXT}
-        found = reader.required(part, where, kinds, ("image_url",), ("prompt_cache_breakpoint",))
-        return {"type": "image_url", "image_url": {k: v for k, v in _image(found).items() if v is not None}}
-    if not isinstance(kind, str):
-        wrong(f"{where}.type" if isinstance(part, dict) else where, "a string" if isinstance(part, dict) else "an object")
-    unsupported(f"{where}.type", f"{kind[:50]} parts")
-
-
-def _image(found: dict[str, Any]) -> dict[str, Any]:
-    return {"url": found["image_url"], "detail": found.get("detail")}
+    match type_of(part, where):
+        case "input_text" | "output_text" | "text" | "summary_text":
+            kinds = {"type": NAME, "text": TEXT, "annotations": LIST, "logprobs": LIST}
+            found = reader.required(part, where, kinds, ("text",), _HINTS)
+            return text_part(found["text"])
+        case "refusal":
+            kinds = {"type": NAME, "refusal": TEXT}
+            return text_part(reader.required(part, where, kinds, ("refusal",))["refusal"])
+        case "input_image":
+            kinds = {"type": NAME, "image_url": NAME, "detail": TEXT}
+            found = reader.required(part, where, kinds, ("image_url",), _HINTS)
+            detail = {"detail": found["detail"]} if "detail" in found else {}
+            return {"type": "image_url", "image_url": {"url": found["image_url"], **detail}}
+        case other:
+            raise unsupported(f"{where}.type", f"{other} parts")
 
 
 # -- tools and output -------------------------------------------------------------------------------------
@@ -233,7 +230,7 @@ def _image(found: dict[str, Any]) -> dict[str, Any]:
 
 def _tool(reader: Reader, tool: Any, where: str) -> dict[str, Any]:
     if isinstance(tool, dict) and tool.get("type") != "function":
-        unsupported(f"{where}.type", "only tools of type function")
+        raise unsupported(f"{where}.type", "only tools of type function")
     kinds = {
         "type": NAME,
         "name": NAME,
@@ -244,7 +241,7 @@ def _tool(reader: Reader, tool: Any, where: str) -> dict[str, Any]:
     }
     found = reader.required(tool, where, kinds, ("name",), ("output_schema",))
     if found.get("defer_loading"):
-        unsupported(f"{where}.defer_loading")
+        raise unsupported(f"{where}.defer_loading")
     return function_tool(
         found["name"], found.get("description"), found.get("parameters"), strict=found.get("strict")
     )
@@ -253,10 +250,10 @@ def _tool(reader: Reader, tool: Any, where: str) -> dict[str, Any]:
 def _tool_choice(reader: Reader, choice: Any) -> Any:
     if isinstance(choice, str):
         if choice not in ("auto", "none", "required"):
-            wrong("tool_choice", "auto, none, required or a function")
+            raise wrong("tool_choice", "auto, none, required or a function")
         return choice
     if choice.get("type") != "function":
-        unsupported("tool_choice.type", "only function")
+        raise unsupported("tool_choice.type", "only function")
     found = reader.required(choice, "tool_choice", {"type": NAME, "name": NAME}, ("name",))
     return {"type": "function", "function": {"name": found["name"]}}
 
@@ -282,4 +279,4 @@ def _text_config(reader: Reader, text: dict[str, Any]) -> dict[str, Any]:
             schema = reader.required(shape, where, kinds, ("name", "schema"))
             del schema["type"]
             return {**made, "response_format": {"type": "json_schema", "json_schema": schema}}
-    unsupported(f"{where}.type", "only text, json_object and json_schema")
+    raise unsupported(f"{where}.type", "only text, json_object and json_schema")
