@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -132,6 +134,23 @@ def test_a_request_as_claude_code_sends_it(gateway: Gateway) -> None:
     assert reply.body.rstrip().endswith(b'data: {"type":"message_stop"}')
     (record,) = gateway.stack.mock_requests()[-1:]
     assert not {"anthropic-beta", "anthropic-version"} & {name.lower() for name in record["headers"]}
+
+
+def test_a_picture_of_more_than_a_megabyte(gateway: Gateway) -> None:
+    """Larger than what a plugin server may send to Kong at once."""
+    data = base64.b64encode(os.urandom(1_500_000)).decode()
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+    with gateway.stack.mock_behaviour(keep_bodies=True), claude(gateway) as client:
+        gateway.stack.mock_forget()
+        client.messages.create(
+            model="fast",
+            max_tokens=9,
+            messages=[{"role": "user", "content": [image, {"type": "text", "text": gateway.fresh()}]}],
+        )
+        (body,) = gateway.stack.mock_bodies()
+    sent = json.loads(body)
+    assert sent["model"] == "mock-small"
+    assert sent["messages"][0]["content"][0]["image_url"]["url"] == f"data:image/png;base64,{data}"
 
 
 def test_tokens_are_counted_without_a_provider(gateway: Gateway) -> None:

@@ -100,6 +100,7 @@ class Engine:
         if exchange.answered is not None:
             # Without the answer, which is a call of its own, Kong must find nowhere to send the request.
             decision.target = None
+        wire.send_body(host, decision)
         table = decision.table(max_request_body_size=self._config.max_request_body_mb << 20)
         host.call("ctx.shared.set", DECISION, table)
         if exchange.answered is not None:
@@ -125,6 +126,7 @@ class Engine:
         exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
         if isinstance(request, ChatRequest) and request.model not in ("", decision.target.name):
             self._rename(exchange, request, decision)
+        wire.name_limit(exchange, decision, model.targets)
         stages = tenant.stages(model)
         exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
@@ -182,7 +184,8 @@ class Engine:
         name = decision.target.name if decision.target else ""
         renamed = ChatRequest({**request.body, "model": name}, request.messages)
         body = llm.write(renamed.body)
-        if len(body) <= MOST_SENT:
+        # What was translated Kong can't rename: it has the client's body.
+        if len(body) <= MOST_SENT or exchange.sent_body is not None:
             exchange.replace_body(body)
         else:
             decision.upstream_model = name

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate import llm
 from tenantgate.compress.token_counts import token_counter
+from tenantgate.engine.core.tables import BODY_PART
 from tenantgate.kong.host import MOST_SENT
-from tenantgate.llm import Reason, Refusal
+from tenantgate.llm import Refusal
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, request_of
 from tenantgate.llm.formats import Format, counts_tokens, estimate, format_of, to_chat
 
 if TYPE_CHECKING:
     from tenantgate.engine.core.tables import Decision, PackedLog, PackedRequest
     from tenantgate.engine.exchange import Exchange
+    from tenantgate.kong import Host
+    from tenantgate.policy.core.records import Target
 
-__all__ = ["as_chat", "count_tokens", "read"]
+__all__ = ["as_chat", "count_tokens", "name_limit", "read", "send_body"]
 
 _STATE: Final = "format"
 _ENCODING: Final = "o200k_base"
@@ -37,16 +41,38 @@ def read(exchange: Exchange, packed: PackedRequest, decision: Decision) -> None:
     if isinstance(document, Refusal):
         exchange.use_chat(document)
         return
-    if len(document.raw) > MOST_SENT:
-        # Kong has the client's body only in the client's format.
-        exchange.use_chat(
-            Refusal(Reason.TOO_LARGE, f"A body of more than {MOST_SENT} bytes can't be translated.")
-        )
-        return
     if not isinstance(made, Refusal) and made.ignored:
         exchange.reply_headers[_IGNORED] = ", ".join(made.ignored)
     exchange.replace_body(document.raw)
     exchange.use_chat(request_of(document))
+
+
+def name_limit(exchange: Exchange, decision: Decision, targets: Sequence[Target]) -> None:
+    """Call the most tokens of a reply what the model's providers call it.
+
+    OpenAI's newer models refuse ``max_tokens``; others don't know its successor.
+    """
+    request = exchange.chat_request()
+    if (
+        _STATE not in decision.state
+        or not isinstance(request, ChatRequest)
+        or "max_tokens" not in request.body
+    ):
+        return
+    if all(t.provider in ("openai", "azure") and "upstream_url" not in t.options for t in targets):
+        body = {"max_completion_tokens" if k == "max_tokens" else k: v for k, v in request.body.items()}
+        exchange.replace_body(llm.write(body))
+        exchange.use_chat(ChatRequest(body, request.messages))
+
+
+def send_body(host: Host, decision: Decision) -> None:
+    """Send a body that is too large for one message to Kong, in parts."""
+    body = decision.body
+    if body is None or decision.target is None or len(body) <= MOST_SENT:
+        return
+    for at in range(0, len(body), MOST_SENT):
+        decision.body_parts += 1
+        host.call("ctx.shared.set", f"{BODY_PART}{decision.body_parts}", body[at : at + MOST_SENT])
 
 
 def count_tokens(exchange: Exchange, packed: PackedRequest, request: ChatRequest | Refusal) -> None:

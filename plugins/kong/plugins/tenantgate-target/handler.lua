@@ -103,6 +103,18 @@ local function apply(request, decision)
   end
 end
 
+-- A body for the provider that is too large for one message of the engine has come in parts.
+local function join_body(decision, shared)
+  local parts = {}
+  for i = 1, tonumber(decision.body_parts) or 0 do
+    local name = "tenantgate_body_" .. i
+    parts[i], shared[name] = shared[name], nil
+  end
+  if parts[1] then
+    decision.body = table.concat(parts)
+  end
+end
+
 local function is_decision(value)
   local target = table_of(table_of(value).target)
   return type(target.provider) == "string" and type(target.name) == "string"
@@ -117,6 +129,7 @@ function Target:access(conf)
     return kong.response.exit(401, UNKNOWN, JSON)
   end
   if is_decision(decision) then
+    join_body(decision, shared)
     last_decisions.remember(request, decision)
   else
     decision = last_decisions.recall(request)
