@@ -14,7 +14,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from tenantgate.cache.core import entry as entries
-from tenantgate.cache.core.admit import STORED, NotStored, admit, new_entry
+from tenantgate.cache.core.admit import STORED, NotStored, admit, admit_vectors, new_entry
 from tenantgate.cache.core.cache_control import BypassReason, MissReason, Status
 from tenantgate.cache.core.guard_verdicts import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
 from tenantgate.cache.core.lookup import Resources, look_up
@@ -32,6 +32,7 @@ from tenantgate.llm import chat
 from tenantgate.llm.chat import ChatReply, Refusal
 from tenantgate.llm.errors import Code, ErrorType, error_body
 from tenantgate.llm.log_record import LogRecord
+from tenantgate.llm.operations import Operation
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
@@ -138,6 +139,8 @@ class SemanticCache:
         return question_of(asked, partition, sealer)
 
     def _namespace(self, host: Host) -> str:
+        if host.operation is not Operation.CHAT:
+            return f"{host.operation}:{host.route_name}"
         if host.route_name:
             return "name:" + host.route_name
         if self._config.namespace:
@@ -154,14 +157,18 @@ class SemanticCache:
             self._store,
             sealer,
             time.time(),
-            similar=self._levels.similar(MODELS),
+            # Of two texts that say the same the vectors differ.
+            similar=self._levels.similar(MODELS) if host.operation is Operation.CHAT else None,
             exact=self._config.exact_caching,
             guard_passed=lambda: not guarded or let_pass(host.verdict(REQUEST_GUARD)),
         )
 
     def _answer(self, host: Host, question: Question, hit: Hit, now: float) -> NoReturn:
-        identifier = "chatcmpl-" + secrets.token_hex(_UUID)
-        body, kind = replay(hit.entry, question.request, now, identifier=identifier)
+        if host.operation is Operation.CHAT:
+            identifier = "chatcmpl-" + secrets.token_hex(_UUID)
+            body, kind = replay(hit.entry, question.request, now, identifier=identifier)
+        else:
+            body, kind = hit.entry.reply.text.encode("utf-8", "surrogatepass"), chat.JSON_TYPE
         headers = {"Content-Type": kind, **hit_headers(hit.name, hit.entry, now, similarity=hit.similarity)}
         _count(Status.HIT, hit.level, question.keys.tenant)
         host.answer(200, body, headers)
@@ -210,6 +217,8 @@ class SemanticCache:
 
     def _reply(self, host: Host, pending: Pending) -> ChatReply | NotStored:
         record = LogRecord(host.record())
+        if host.operation is not Operation.CHAT:
+            return admit_vectors(record)
         # Where ai-proxy's response_streaming is `always`, the client need not have asked for it.
         stream = pending.stream or record.is_stream
         reason = _stream_reason(host) if stream else None

@@ -23,6 +23,7 @@ from tenantgate.config.kong_conf import EGRESS_PORT
 from tenantgate.config.model import Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import Redis
+from tenantgate.llm.operations import Operation
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
 __all__ = ["RenderOptions", "entities", "render", "uses_mock", "with_options"]
@@ -145,6 +146,10 @@ def _routes(prefix: str) -> Iterator[Json]:
     """
     start = "~" + prefix.replace(".", r"\.")
     yield _route("chat-completions", ["POST"], [f"{start}/v1/chat/completions$"])
+    passed = (o.path for o in Operation if o is not Operation.CHAT)
+    yield _route("operations", ["POST"], [f"{start}/v1{path}$" for path in passed])
+    deployment = f"{start}/openai/deployments/(?P<deployment>[^/]+)"  # Azure's
+    yield _route("deployments", ["POST"], [f"{deployment}/chat/completions$", f"{deployment}/embeddings$"])
     yield _route("messages", ["POST"], [f"{start}/v1/messages$", f"{start}/v1/messages/count_tokens$"])
     yield _route("responses", ["POST"], [f"{start}/v1/responses$"])
     yield _route("models", ["GET"], [f"{start}/v1/models$", f"{start}/v1/models/(?P<model>.+)$"])

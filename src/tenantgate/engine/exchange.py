@@ -6,13 +6,16 @@ tenantgate-request packed, and what they do to the request is collected for one 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
+from tenantgate import llm
 from tenantgate.engine.core.tables import PackedLog, PackedRequest
-from tenantgate.kong.host import Answered, DeadlineError, Host, kept_text, kept_value
-from tenantgate.llm.chat import ChatRequest
+from tenantgate.kong.host import Answered, DeadlineError, Headers, Host, kept_text, kept_value
+from tenantgate.llm.chat import ChatRequest, Refusal
+from tenantgate.llm.operations import Operation, Passed
 from tenantgate.tenant import TenantId
 
 __all__ = ["Exchange"]
@@ -135,11 +138,30 @@ class Exchange(Host):
                 return self._end.status
         return _MISSING
 
+    def unpack(self, body: bytes) -> None:
+        """Put the body that the client has packed in place of its own, as if it had never been packed."""
+        given = self.headers()
+        self._headers = Headers({name: given.all(name) for name in given if name != "content-encoding"})
+        self.replace_body(body)
+
+    def use_passed(self, passed: Passed) -> None:
+        """Let all stages read this request of another operation than chat."""
+        self.operation, self.unread = passed.operation, passed.unread
+        self.use_body(llm.write(passed.request.body))
+        self.use_chat(passed.request)
+
+    def _read_chat(self) -> ChatRequest | Refusal:
+        """The request as a stage has changed it: of another operation the client's headers say nothing about it."""
+        if self.operation is Operation.CHAT:
+            return super()._read_chat()
+        body = json.loads(self.body())
+        return ChatRequest(body, tuple(body["messages"]))
+
     def use_body(self, body: bytes) -> None:
         """Let all stages read this body; what goes upstream stays as it is."""
         self._body, self._chat = body, None
 
-    def use_chat(self, request: ChatRequest) -> None:
+    def use_chat(self, request: ChatRequest | Refusal) -> None:
         """Let all stages read this request, which is the body's, without parsing that again."""
         self._chat = request
 

@@ -15,6 +15,7 @@ from tenantgate.errors import TenantgateError
 from tenantgate.kong.pdk import LOG_METHODS, ServedKong, plain_result
 from tenantgate.llm import Reason, Refusal
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, request_of
+from tenantgate.llm.operations import Operation
 from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
@@ -106,6 +107,8 @@ class Host:
         pdk_calls: how many calls were made so far.
         recorded: what `record` gave last; None if it wasn't asked.
         served: whether Tenantgate's server runs the phase (else kong-pdk's).
+        operation: what the request asks for; a chat, unless the engine says otherwise.
+        unread: what in the request nobody can read, in a client's words; None: all can be read.
     """
 
     __slots__ = (
@@ -118,11 +121,13 @@ class Host:
         "_tenant",
         "answered",
         "config_keys",
+        "operation",
         "pdk_calls",
         "phase",
         "recorded",
         "route_name",
         "served",
+        "unread",
     )
 
     def __init__(
@@ -135,6 +140,8 @@ class Host:
         self.phase = phase
         self.config_keys: Mapping[str, str] = config_keys or {}
         self.route_name = ""
+        self.operation = Operation.CHAT
+        self.unread: str | None = None
         self.pdk_calls = 0
         self.answered: int | None = None
         self.recorded: Mapping[str, Any] | None = None

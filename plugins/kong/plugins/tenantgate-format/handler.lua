@@ -3,6 +3,7 @@
 -- and replace replies in chat's shape.
 local errors = require "kong.plugins.tenantgate-format.errors"
 local json = require "kong.plugins.tenantgate-format.json"
+local operation = require "kong.plugins.tenantgate-format.operation"
 local paths = require "kong.plugins.tenantgate-format.paths"
 
 local FORMATS = {
@@ -52,6 +53,9 @@ local function gathering(translate)
 end
 
 function Format:header_filter(conf)
+  if not conf.only_unrouted then
+    operation.head()
+  end
   local format = paths.format_of(kong.request.get_path())
   local kind = kong.response.get_header("Content-Type") or ""
   if not format or (conf.only_unrouted and kong.router.get_route()) or kong.response.get_header("Content-Encoding") then

@@ -120,7 +120,7 @@ end
 -- ai-proxy's configuration for a target.
 local function configuration(target, auth)
   return {
-    route_type = "llm/v1/chat",
+    route_type = target.route_type or "llm/v1/chat",
     llm_format = "openai",
     auth = auth,
     model = {provider = target.provider, name = target.name, options = table_of(target.options)},
