@@ -145,3 +145,33 @@ def test_packed_bodies_are_read_as_any(gateway: Gateway) -> None:
         assert ask(pack, coding, secret)[0] == 400
         assert ask(pack, coding, "x" * (5 << 20))[0] == 413
     assert ask(gzip.compress, "br", "Hi")[0] == 415
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings", "/v1/messages", "/v1/models"])
+def test_preflight_requests_need_no_key(gateway: Gateway, path: str) -> None:
+    client = gateway.endpoint("plain", path)
+    asked = {
+        "Origin": "https://app.example.com",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+        "apikey": "",
+    }
+    reply = client.send(b"", headers=asked, method="OPTIONS")
+    assert reply.status == 200
+    assert reply.headers["access-control-allow-origin"] == "https://app.example.com"
+    assert reply.headers["access-control-allow-headers"] == "authorization,content-type"
+    assert reply.headers["access-control-max-age"] == "600"
+    other = client.send(b"", headers={**asked, "Origin": "https://evil.example"}, method="OPTIONS")
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_pages_of_other_sites_read_replies_and_errors(gateway: Gateway) -> None:
+    client = gateway.endpoint("plain")
+    page = {"Origin": "http://localhost:3000"}
+    served = client.chat(gateway.fresh(), model=client.model, headers=page)
+    refused = client.chat("Hi", model="nobody", headers=page)
+    unknown = client.chat("Hi", model=client.model, headers={**page, "apikey": "nobody's"})
+    assert [r.status for r in (served, refused, unknown)] == [200, 404, 401]
+    for reply in (served, refused, unknown):
+        assert reply.headers["access-control-allow-origin"] == page["Origin"]
+        assert "X-Cache-Status" in reply.headers["access-control-expose-headers"]

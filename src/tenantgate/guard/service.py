@@ -45,7 +45,10 @@ _TOO_DEEP: Final = (
     "A text of this request is escaped too often, one escape within the other, for the content policy of your "
     "organisation to be checked on it. Send the text itself."
 )
-_UNREAD: Final = "The content policy of your organisation can't be checked on {what}. Send the text itself, or use another model."
+_UNREAD: Final = (
+    "The content policy of your organisation can't be checked on {what}. Send the text itself, or use another "
+    "model."
+)
 
 _requests: Final = metrics.counter(
     "tenantgate_guard_requests_total", "Requests by what the guard did.", ("action",)

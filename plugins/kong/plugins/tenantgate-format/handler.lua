@@ -30,7 +30,8 @@ local function about(conf)
     id = ngx.var.kong_request_id or "",
     request_id = kong.response.get_header(conf.correlation_header),
     now = ngx.time(),
-    model = json.text_of(request.model) or "",
+    -- What a client has packed only the engine has read.
+    model = json.text_of(request.model) or json.text_of(json.table_of(shared.tenantgate_decision).model) or "",
     request = request,
     counted = counted,
     stop_reason = function()

@@ -51,6 +51,7 @@ function M.hide_caller(conf)
   kong.log.set_serialize_value("request.headers", logged)
   local shared = kong.ctx.shared
   shared.tenantgate_correlation = headers[conf.correlation_header:lower()]
+  shared.tenantgate_origin = headers["origin"]
   shared.tenantgate_traceparent = headers["traceparent"]
   if not keep["accept"] then
     kong.service.request.set_header("Accept", "*/*")
