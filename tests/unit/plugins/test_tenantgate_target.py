@@ -198,7 +198,7 @@ def test_tenants_and_models_are_told_apart(target: LuaPlugin, other: dict[str, A
 def test_the_spelling_of_a_path_makes_no_decision_of_its_own(target: LuaPlugin) -> None:
     """Else one tenant's spellings, of which there is no end, would drive out the decisions of all others."""
     assert access(target, request(OPEN, captures={"provider": "openai", "model": "gpt-4o"})) is None
-    again = request(path="//v1/./x", captures={"provider": "%6Fpenai", "model": "gpt%2d4o"})
+    again = request(path="//v1/./x/chat/completions", captures={"provider": "%6Fpenai", "model": "gpt%2d4o"})
     assert access(target, again) is None
 
 
