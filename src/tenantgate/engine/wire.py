@@ -40,6 +40,8 @@ __all__ = [
 
 _STATE: Final = "format"
 _OPERATION: Final = "operation"
+_OPERATION_NOTE: Final = "tenantgate_operation"
+"""In ``kong.ctx.shared``, for the journal."""
 _CODING: Final = "coding"
 _ENCODING: Final = "o200k_base"
 _IGNORED: Final = "X-Tenantgate-Ignored"
@@ -69,6 +71,7 @@ def read(
         return packed
     decision.state[_OPERATION] = operation.value
     exchange.operation = operation
+    exchange.shared[_OPERATION_NOTE] = operation.otel_name
     found = _read_operation(operation, exchange, packed.body)
     if isinstance(found, Refusal):
         exchange.refuse_unread(found, strict=True)

@@ -42,6 +42,11 @@ class Operation(enum.StrEnum):
         return _PATHS[self]
 
     @property
+    def otel_name(self) -> str:
+        """The operation's name in OpenTelemetry's gen_ai conventions, where it has one there."""
+        return {"completions": "text_completion", "images": "image_generation"}.get(self.value, self.value)
+
+    @property
     def raw_reply(self) -> bool:
         """Whether replies may be something else than JSON or server-sent events."""
         return self in (Operation.SPEECH, Operation.TRANSCRIPTIONS)

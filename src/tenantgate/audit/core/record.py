@@ -195,7 +195,7 @@ def _client(line: JournalLine, terms: Terms) -> dict[str, Any]:
 
 
 def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
-    out: dict[str, Any] = {"operation": {"name": "chat"}}
+    out: dict[str, Any] = {"operation": {"name": line.notes.get("operation", "chat")}}
     if line.provider:
         out["provider"] = {"name": _PROVIDERS.get(line.provider, line.provider)}
     request = {**_known(model=line.model), **redacted.settings}
@@ -399,7 +399,7 @@ def schema() -> dict[str, Any]:
         "gen_ai": _object(
             "Attributes of OpenTelemetry's gen_ai conventions.",
             {
-                "operation": _object("gen_ai.operation.*", {"name": _of(text, "chat")}),
+                "operation": _object("gen_ai.operation.*", {"name": _of(text, "Such as chat.")}),
                 "provider": _object("gen_ai.provider.*", {"name": _of(text, "The provider.")}),
                 "request": _object("gen_ai.request.*", {"model": _of(text, "The model that was asked for.")}),
                 "response": _object(
