@@ -181,7 +181,9 @@ def finish(exchange: Exchange, decision: Decision) -> None:
     if decision.passed is None or decision.target is None or exchange.answered is not None:
         return
     request = exchange.chat_request()
-    if isinstance(request, ChatRequest):
+    if isinstance(request, Refusal):
+        decision.target = None  # the client's own body, which Kong would send then, nobody has checked
+    else:
         decision.body = decision.passed.written(request, decision.target.name)
 
 
