@@ -38,7 +38,7 @@ def test_the_first_rule_that_is_for_a_request_decides(
 
 @pytest.mark.parametrize("rule", [{"fault": "burn"}, {"nonsense": 1}, {"status": 500, "seen": 4}])
 def test_what_is_no_rule(rule: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="fault: must be one of|a rule has no"):
+    with pytest.raises(ValueError, match=r"fault: must be one of|a rule has no"):
         Rule.of(rule)
 
 
