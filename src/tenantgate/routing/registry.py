@@ -25,7 +25,7 @@ import redis
 from tenantgate.routing.core.circuit import Effect, effect_of
 from tenantgate.routing.core.health import Health, Result, read_health, with_result, with_uses, write_health
 from tenantgate.routing.core.share import WINDOW_S, Use
-from tenantgate.routing.core.switches import Switch, drained_by, within
+from tenantgate.routing.core.switches import Switch, concerns, drained_by, within
 from tenantgate.routing.stored import (
     INDEX,
     SWITCHES,
@@ -129,7 +129,8 @@ class Registry:
         self._background = background and nodes is not None
         self._lock = threading.Lock()
         self._deployments: OrderedDict[str, Deployment] = OrderedDict()
-        self._switches: dict[str, Switch] = {}
+        # Together in one value, so that nobody takes what concerns a target from other switches.
+        self._switched: tuple[dict[str, Switch], dict[tuple[str, str], tuple[Switch, ...]]] = {}, {}
         self._reported: set[str] = set()
         self._events: deque[dict[str, str]] = deque(maxlen=_WAITING)
         self._alone = nodes is None
@@ -245,13 +246,24 @@ class Registry:
     @property
     def switches(self) -> Sequence[Switch]:
         """All switches that are known."""
-        return tuple(self._switches.values())
+        return tuple(self._switched[0].values())
+
+    def go_by(self, switches: Mapping[str, Switch]) -> None:
+        """Let these switches hold, by any name, in place of all others."""
+        if switches != self._switched[0]:
+            self._switched = dict(switches), {}
 
     def drained_until(self, tenant: str, target: str, now: float) -> float | None:
         """Time until which a tenant's target is drained, infinite for no end; None: it isn't."""
-        if not self._switches:
+        switches, concerning = self._switched
+        if not switches:
             return None
-        found = drained_by(tuple(self._switches.values()), tenant, target, now)
+        mine = concerning.get((tenant, target))
+        if mine is None:
+            mine = tuple(s for s in switches.values() if concerns(s, tenant, target))
+            if len(concerning) < _MOST:
+                concerning[tenant, target] = mine
+        found = drained_by(mine, tenant, target, now) if mine else None
         if found is None:
             return None
         return float("inf") if found.until is None else found.until
@@ -403,17 +415,14 @@ class Registry:
 
     def _take_switches(self, stored: Mapping[bytes, bytes]) -> None:
         """Take over what is stored; what is known and stored no more still holds, until it ends or another word."""
+        before = self._switched[0]
         opened, refused = open_switches(stored, self._keys)
         for name in refused:
             self._report("switch", name)
         now = self._clock()
         # Who can write to Redis, but has no key, may bring back an older one.
-        newer = {
-            n: s
-            for n, s in opened.items()
-            if n not in self._switches or s.created >= self._switches[n].created
-        }
-        known = {name: s for name, s in {**self._switches, **newer}.items() if s.holds(now)}
+        newer = {n: s for n, s in opened.items() if n not in before or s.created >= before[n].created}
+        known = {name: s for name, s in {**before, **newer}.items() if s.holds(now)}
         restored = [s for s in known.values() if not s.drained]
         known = {
             name: s
@@ -427,7 +436,7 @@ class Registry:
             )
         }
         for name, switch in known.items():
-            if self._switches.get(name) != switch:
+            if before.get(name) != switch:
                 logs.event(
                     _log,
                     logging.WARNING,
@@ -438,7 +447,7 @@ class Registry:
                     reason=switch.reason,
                     until=switch.until,
                 )
-        self._switches = known
+        self.go_by(known)
         _drained.set(sum(s.drained for s in known.values()))
 
     def _report(self, kind: str, name: str) -> None:

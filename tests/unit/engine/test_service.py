@@ -553,9 +553,11 @@ def test_a_provider_that_asks_to_wait_is_the_clients_503() -> None:
 @pytest.mark.parametrize("several", [True, False])
 def test_a_drained_model_is_refused(several: bool) -> None:
     what = plugin(routed() if several else model())
-    for n, scope in enumerate(("openai", "anthropic")):
-        switch = Switch(scope=scope, drained=True, reason="r", by="ann", created=1.0)
-        what._engine._router.registry._switches[str(n)] = switch
+    switches = {
+        scope: Switch(scope=scope, drained=True, reason="r", by="ann", created=1.0)
+        for scope in ("openai", "anthropic")
+    }
+    what._engine._router.registry.go_by(switches)
     kong = access(what, packed(ask("smart" if several else "gpt-4o-mini")))
     assert kong.exit is not None
     assert (kong.exit.status, kong.exit.headers["retry-after"]) == (503, "30")

@@ -265,7 +265,8 @@ def test_drained_targets_get_nothing(world: World) -> None:
 
 
 def drain(world: World, switch: Switch) -> None:
-    world.registry._switches[str(len(world.registry.switches))] = switch
+    known = {str(n): s for n, s in enumerate(world.registry.switches)}
+    world.registry.go_by({**known, "new": switch})
 
 
 def test_a_model_with_one_target_can_be_drained_too(world: World) -> None:
