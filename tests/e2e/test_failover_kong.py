@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dns_server import DnsServer
 from engine_rig import EngineWorld, chat, plugin
 from raw_provider import Asked, RawProvider, Script, reply, stream
 from tenantgate.config.kong_conf import KongConfOptions, egress_conf, kong_conf
@@ -23,6 +24,12 @@ from tenantgate.policy.core.records import Routing
 pytestmark = pytest.mark.e2e
 
 PATIENCE_S = 20
+NAMES = {
+    "local.example": ["127.0.0.1"],
+    "private.example": ["10.0.0.1"],
+    "both.example": ["8.8.8.8", "127.0.0.1"],
+    "silent.example": None,
+}
 REFUSES = reply(503, b'{"error": {"message": "busy"}}', Retry_After="7")
 
 
@@ -38,9 +45,11 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     lines = (line.partition(" = ") for line in kong_conf(options).splitlines())
     settings = {name: value for name, _, value in lines if name in ours}
     failover = plugin("tenantgate-failover", port=options.egress_port)
-    with EngineWorld(folder, kong_bin, plugins=[failover], settings=settings) as made:
-        made.hop_port = options.egress_port  # type: ignore[attr-defined]
-        yield made
+    with DnsServer(NAMES) as dns:
+        settings["dns_resolver"] = f"127.0.0.1:{dns.port}"
+        with EngineWorld(folder, kong_bin, plugins=[failover], settings=settings) as made:
+            made.hop_port = options.egress_port  # type: ignore[attr-defined]
+            yield made
 
 
 @pytest.fixture
@@ -217,3 +226,30 @@ def test_an_order_that_is_too_large_lets_nothing_out(world: EngineWorld, provide
     status, _, body = world.send(chat("Hi"))
     assert (status, json.loads(body)["error"]["code"]) == (503, "tenantgate_unavailable")
     assert only.asked == []
+
+
+@pytest.mark.parametrize(
+    ("host", "egress", "outcome"),
+    [
+        ("local.example", ["http://*.example:{port}"], "refused"),
+        ("private.example", ["http://*.example:{port}", "127.0.0.0/8"], "refused"),
+        ("both.example", ["http://*.example:{port}"], "refused"),
+        ("local.example", ["http://*.example:{port}", "127.0.0.0/8"], "ok"),
+        ("nowhere.example", ["http://*.example:{port}"], "error"),
+        ("silent.example", ["http://*.example:{port}"], "error"),
+    ],
+)
+def test_names_are_checked_by_the_addresses_that_they_stand_for(
+    world: EngineWorld, providers: Any, host: str, egress: list[str], outcome: str
+) -> None:
+    (only,) = providers(reply())
+    url = f"http://{host}:{only.port}/v1/chat/completions"
+    world.decision = decision(
+        only.target("a", options={"upstream_url": url}),
+        egress=[each.format(port=only.port) for each in egress],
+    )
+    world.decision["routing"]["connect_ms"] = 300
+    _, headers, _ = world.send(chat("Hi"))
+    told, _ = world.logged(headers)
+    assert [t["outcome"] for t in told["tries"]] == [outcome]
+    assert len(only.asked) == (outcome == "ok")

@@ -53,12 +53,27 @@ local function left_ms(time)
   return math.max(1, math.floor((time - now()) * 1000))
 end
 
+-- What DNS answers for a host, within `wait_s` seconds: Kong's resolver alone may take a minute.
+local function answers_for(host, wait_s)
+  local answers, problem = kong.dns.resolve(host, nil, true)
+  if answers or not tostring(problem):find("cache only", 1, true) then
+    return answers, problem
+  end
+  local asking = ngx.thread.spawn(kong.dns.resolve, host)
+  local waiting = ngx.thread.spawn(ngx.sleep, wait_s)
+  local _
+  _, answers, problem = ngx.thread.wait(asking, waiting)
+  ngx.thread.kill(asking)
+  ngx.thread.kill(waiting)
+  return answers, problem or "timeout"
+end
+
 -- The addresses of a host, as texts and bytes; nil and a problem.
-local function resolved(host, bytes)
+local function resolved(host, bytes, wait_s)
   if bytes then
     return {{text = host, bytes = bytes}}
   end
-  local answers, problem = kong.dns.resolve(host)
+  local answers, problem = answers_for(host, wait_s)
   if not answers then
     return nil, problem
   end
@@ -111,7 +126,8 @@ function Try:connect()
     return nil
   end
   self.host, self.try.host = host, host
-  local found, problem = resolved(host, bytes)
+  local connect_ms = math.min(order.connect_ms, left_ms(order.deadline))
+  local found, problem = resolved(host, bytes, connect_ms / 1000)
   if not found then
     return self:fail("resolve", problem)
   end
