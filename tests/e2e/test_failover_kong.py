@@ -46,7 +46,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     settings = {name: value for name, _, value in lines if name in ours}
     failover = plugin("tenantgate-failover", port=options.egress_port)
     with DnsServer(NAMES) as dns:
-        settings["dns_resolver"] = f"127.0.0.1:{dns.port}"
+        if kong_bin:
+            settings["dns_resolver"] = f"127.0.0.1:{dns.port}"
         with EngineWorld(folder, kong_bin, plugins=[failover], settings=settings) as made:
             made.hop_port = options.egress_port  # type: ignore[attr-defined]
             yield made
@@ -235,6 +236,8 @@ def test_an_order_that_is_too_large_lets_nothing_out(world: EngineWorld, provide
         ("private.example", ["http://*.example:{port}", "127.0.0.0/8"], "refused"),
         ("both.example", ["http://*.example:{port}"], "refused"),
         ("local.example", ["http://*.example:{port}", "127.0.0.0/8"], "ok"),
+        ("localhost", ["http://localhost:{port}"], "refused"),
+        ("localhost", ["http://localhost:{port}", "127.0.0.0/8", "::1/128"], "ok"),
         ("nowhere.example", ["http://*.example:{port}"], "error"),
         ("silent.example", ["http://*.example:{port}"], "error"),
     ],
@@ -242,6 +245,8 @@ def test_an_order_that_is_too_large_lets_nothing_out(world: EngineWorld, provide
 def test_names_are_checked_by_the_addresses_that_they_stand_for(
     world: EngineWorld, providers: Any, host: str, egress: list[str], outcome: str
 ) -> None:
+    if world.kong is None and host in NAMES:
+        pytest.skip("the embedded host asks the system for names")
     (only,) = providers(reply())
     url = f"http://{host}:{only.port}/v1/chat/completions"
     world.decision = decision(

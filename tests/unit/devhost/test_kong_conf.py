@@ -32,6 +32,8 @@ def test_sizes_and_times_have_units() -> None:
 
 def test_defaults_are_kongs() -> None:
     conf = parse("")
+    assert conf.next_upstream == {"error", "timeout"}
+    assert conf.shared_dicts == ()
     assert (conf.body_buffer_size, conf.max_body_size, conf.socket_timeout_s) == (8192, 0, 60.0)
 
 
@@ -45,6 +47,8 @@ def test_the_environment_comes_first() -> None:
         ("nonsense", "kong.conf:1"),
         ("nginx_http_client_body_buffer_size = big", "nginx_http_client_body_buffer_size"),
         ("nginx_http_lua_socket_read_timeout = soon", "nginx_http_lua_socket_read_timeout"),
+        ("dns_resolver = 127.0.0.1", "dns_resolver"),
+        ("nginx_proxy_proxy_next_upstream = error updating", "next_upstream: updating"),
     ],
 )
 def test_a_bad_line_is_named(line: str, told: str) -> None:
