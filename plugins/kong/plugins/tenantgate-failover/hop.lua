@@ -405,9 +405,12 @@ function Try:answer()
   ngx.print(body)
 end
 
--- The whole of it.
+-- The whole of it. What happens is noted before anything is sent: without a note nothing was.
 function Try:run()
   local order, try = self.order, self.try
+  if not self:note(nil) then
+    return self:answer_error(502)
+  end
   if order.deadline <= self.started then
     try.outcome = "timeout"
   elseif self:connect() and self:send(body_of_request()) then
@@ -441,7 +444,7 @@ function M.serve()
   local self = setmetatable({
     order = order,
     started = now(),
-    try = {outcome = "error", status = 0, ms = 0, address = "", host = order.host, limits = {}},
+    try = {outcome = tries.UNKNOWN, status = 0, ms = 0, address = "", host = order.host, limits = {}},
   }, Try)
   local ran, problem = pcall(self.run, self)
   if not ran then
