@@ -75,6 +75,9 @@ class Client:
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=False,
         )
+        # aiohttp would send a PUT again by itself where an idle connection has ended; nginx counts that as a try. There is
+        # no public way to say so.
+        self._session._retry_connection = False  # noqa: SLF001
 
     async def send(self, x: Exchange) -> aiohttp.ClientResponse:
         """The reply's head; its body is still to come.
