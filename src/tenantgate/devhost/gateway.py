@@ -163,7 +163,8 @@ class Gateway:
     ) -> tuple[int, int, int]:
         """Listen; the ports of proxy, status and Admin API, the latter two 0 where there is none."""
         _pass_any_bytes()
-        self._client = Client(self._lua, self._loaded.conf.next_upstream)
+        conf = self._loaded.conf
+        self._client = Client(self._lua, conf.next_upstream, keepalive=conf.upstream_keepalive)
         self._pipeline = Pipeline(self._loaded.config, self._stock, self._external, self._client, self._log)
         self._supervisor.start()
         for server in self._servers:
