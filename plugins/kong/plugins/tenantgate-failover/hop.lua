@@ -97,7 +97,15 @@ Try.__index = Try
 -- Ends the try: the class of failure, at the step where it happened.
 function Try:fail(step, problem)
   self.try.outcome = classify.failure(step, problem)
+  ngx.log(ngx.WARN, "try at ", self.order.host, " failed: ", step, ": ", problem)
   self:close()
+  return nil
+end
+
+-- Ends the try: the egress policy doesn't permit its host, or an address of it.
+function Try:refuse(what)
+  self.try.outcome = "refused"
+  ngx.log(ngx.WARN, "try at ", self.order.host, " refused: its ", what, " isn't in egress.allow")
   return nil
 end
 
@@ -122,8 +130,7 @@ function Try:connect()
   local host, bytes = egress.host(order.host)
   local lists = policies_of(order.egress)
   if not host or egress.refused_host(lists, order.scheme, host, bytes, order.port) then
-    self.try.outcome = "refused"
-    return nil
+    return self:refuse("host")
   end
   self.host, self.try.host = host, host
   local connect_ms = math.min(order.connect_ms, left_ms(order.deadline))
@@ -134,8 +141,7 @@ function Try:connect()
   if not bytes then
     for _, address in ipairs(found) do
       if egress.refused_address(lists, address.bytes) then
-        self.try.outcome = "refused"
-        return nil
+        return self:refuse("address")
       end
     end
   end
@@ -162,9 +168,10 @@ function Try:connect()
   if order.scheme == "https" and sock:getreusedtimes() == 0 then
     -- Where the handshake ends without a wait lua-resty-core raises an error upon a certificate that isn't trusted. And
     -- never `false` for the session: with it that certificate would pass.
-    local ran, session = pcall(sock.sslhandshake, sock, nil, host, true)
+    local ran, session
+    ran, session, problem = pcall(sock.sslhandshake, sock, nil, host, true)
     if not ran or not session then
-      return self:fail("tls", problem)
+      return self:fail("tls", ran and problem or "not trusted")
     end
   end
   return true
