@@ -83,6 +83,10 @@ def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> 
         ConfigError: names the place of what can't be honoured.
     """
     settings = kong_conf.load(conf)
+    if "dns_resolver" in settings.settings:
+        raise ConfigError(
+            f"{conf}: dns_resolver: the embedded host asks the system for names; use a real Kong"
+        )
     infos = tuple(plugin_servers.query(s) for s in settings.plugin_servers)
     schemas = {i.name: i.schema for i in infos if i.name in settings.plugins}
     include = nginx_include.load(settings.settings.get("nginx_http_include", ""))

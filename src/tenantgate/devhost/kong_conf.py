@@ -80,10 +80,6 @@ def parse(text: str, environ: Mapping[str, str] | None = None, *, where: str = "
 
 def _settings(settings: dict[str, str], where: str) -> KongConf:
     prefix = Path(settings.get("prefix", "/usr/local/kong"))
-    if "dns_resolver" in settings:
-        raise ConfigError(
-            f"{where}: dns_resolver: the embedded host asks the system for names; use a real Kong"
-        )
     servers = []
     for name in _names(settings.get("pluginserver_names", "")):
         key = f"pluginserver_{name.lower().replace('-', '_')}_"
