@@ -14,10 +14,11 @@ from functools import cache, partial
 from typing import Any, Final
 
 from tenantgate import features, fields
-from tenantgate.config import catalog, names
+from tenantgate.config import catalog, egress, names
 from tenantgate.config import deck_variables as placeholders
+from tenantgate.config.egress import endpoint_region
 from tenantgate.config.model import Defaults, Endpoint, Model, ModelTarget, Tenant, TenantsFile
-from tenantgate.config.providers import MOCK, PROVIDERS
+from tenantgate.config.providers import MOCK, MOCK_URL, PROVIDERS
 from tenantgate.config.targets import Failover, ModelTimeouts
 from tenantgate.errors import ConfigError
 from tenantgate.manifest import PluginManifest
@@ -33,12 +34,11 @@ from tenantgate.policy.core.records import (
 )
 from tenantgate.tenant import TenantId
 
-__all__ = ["LIMITS", "MOCK_URL", "CompileOptions", "compile_records", "stage_references"]
+__all__ = ["LIMITS", "CompileOptions", "compile_records", "stage_references"]
 
 LIMITS: Final = "limits"
 """The stage of the rate limits, which has no section of its own in tenants.yaml."""
 _REPLY_GUARD: Final = "response_guardrails"
-MOCK_URL: Final = "http://127.0.0.1:8089/v1/chat/completions"
 
 _RETRIES: Final = 2
 """Further targets of a request, where tenants.yaml says nothing."""
@@ -67,9 +67,12 @@ def compile_records(file: TenantsFile, options: CompileOptions | None = None) ->
     """
     compiler = _Compiler(file, options or CompileOptions())
     tenants = sorted(file.tenants, key=lambda t: t.id)
-    models = Catalog(models=frozenset(n for t in tenants for m in t.models for n in _model_names(m)))
+    all_models = Catalog(
+        models=frozenset(n for t in tenants for m in t.models for n in _model_names(m)),
+        egress=egress.gateway_allow(file, mock_url=compiler.options.mock_url),
+    )
     records = {tenant.id: write_record(compiler.policy(tenant)) for tenant in tenants}
-    return {**records, CATALOG: write_catalog(models)}
+    return {**records, CATALOG: write_catalog(all_models)}
 
 
 def _model_names(m: Model) -> tuple[str, str]:
@@ -119,7 +122,7 @@ class _Compiler:
 
     def __init__(self, file: TenantsFile, options: CompileOptions) -> None:
         self._file = file
-        self._options = options
+        self.options = options
         self._plugins = features.by_section()
         # The route's name alone differs by model, and it decides nothing here.
         gateway = file.gateway
@@ -132,7 +135,7 @@ class _Compiler:
         return TenantPolicy(
             tenant=TenantId(tenant.id),
             models=tuple(self._model(tenant, m) for m in tenant.models),
-            egress=egress.allow if (egress := tenant.egress or self._file.defaults.egress) else None,
+            egress=egress.tenant_allow(self._file, tenant, mock_url=self.options.mock_url),
             weight=tenant.weight,
         )
 
@@ -206,7 +209,7 @@ class _Compiler:
         options: Json = {name: value for name in sent if (value := getattr(m, name)) is not None}
         options |= {name: getattr(m, name) for name in provider.needs}
         options |= dict(provider.fixed_options)
-        usual = self._options.mock_url if m.provider == MOCK else provider.upstream_url
+        usual = self.options.mock_url if m.provider == MOCK else provider.upstream_url
         if upstream := m.upstream_url or usual:
             options["upstream_url"] = upstream
         if not provider.auth_header:
@@ -226,7 +229,7 @@ class _Compiler:
             id=name,
             weight=m.weight if isinstance(m, ModelTarget) else 100,
             context_window=m.context_window,
-            region=m.region,
+            region=endpoint_region(m).name,
         )
 
     def _limits(self, tenant: Tenant, m: Model) -> Json:

@@ -230,6 +230,12 @@ class Endpoint:
     azure_api_version: str | None = field(
         "Azure OpenAI: version of the API.", default="2024-10-21", match=r"^[\w.-]+$"
     )
+    azure_deployment_type: str | None = field(
+        "Azure OpenAI: where the deployment's requests are answered, for `residency`: regional, in the region of the "
+        "instance; data-zone, anywhere in the EU or the US; global.",
+        default=None,
+        one_of=("regional", "data-zone", "global"),
+    )
     region: str | None = field(
         "Where the model runs, for `residency`: eu, a country's code, or a cloud's name of a region such as "
         "eu-central-1. Default: what provider, address and name of the model say.",
@@ -292,8 +298,7 @@ class ModelTarget(Endpoint):
     provider: str = field("Provider of the model.", one_of=tuple(PROVIDERS))
     model: str = field("Name of the model at its provider.", match=MODEL_PATTERN, len_max=_NAME_MAX)
     weight: int = field(
-        "Share of the requests, relative to the other targets'; with priority, lowest-latency and lowest-cost it has "
-        "no effect.",
+        "Share of the requests, relative to the other targets': with round-robin, least-busy and consistent-hashing.",
         default=100,
         between=(1, 65_535),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["MOCK", "PROVIDERS", "Provider"]
+__all__ = ["MOCK", "MOCK_URL", "PROVIDERS", "Provider"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,8 @@ class Provider:
     """Whether a credential is required."""
     upstream_url: str | None = None
     """The full address of its chat operation, where it isn't the one that Kong's driver has."""
+    origin: str | None = None
+    """Scheme and host that Kong's driver asks where there is no address; names in braces are fields of the model."""
     needs_upstream_url: bool = False
     hides_finish_reason: bool = False
     """Whether Kong's driver drops the finish reason from the chunks of a stream."""
@@ -38,11 +40,14 @@ class Provider:
 
 
 MOCK: Final = "mock"
+MOCK_URL: Final = "http://127.0.0.1:8089/v1/chat/completions"
+"""Where models of the provider `MOCK` are served, unless the command line says otherwise."""
 
 PROVIDERS: Final[dict[str, Provider]] = {
-    "openai": Provider(kong="openai"),
+    "openai": Provider(kong="openai", origin="https://api.openai.com"),
     "anthropic": Provider(
         kong="anthropic",
+        origin="https://api.anthropic.com",
         auth_header="x-api-key",
         bearer=False,
         hides_finish_reason=True,
@@ -51,11 +56,23 @@ PROVIDERS: Final[dict[str, Provider]] = {
         sets_encoding=False,
     ),
     # A header, not the query's `key`: addresses end up in logs.
-    "gemini": Provider(kong="gemini", auth_header="x-goog-api-key", bearer=False, never_sent=()),
+    "gemini": Provider(
+        kong="gemini",
+        origin="https://generativelanguage.googleapis.com",
+        auth_header="x-goog-api-key",
+        bearer=False,
+        never_sent=(),
+    ),
     "groq": Provider(kong="openai", upstream_url="https://api.groq.com/openai/v1/chat/completions"),
-    "mistral": Provider(kong="mistral", fixed_options=(("mistral_format", "openai"),), sets_encoding=False),
+    "mistral": Provider(
+        kong="mistral",
+        origin="https://api.mistral.ai",
+        fixed_options=(("mistral_format", "openai"),),
+        sets_encoding=False,
+    ),
     "azure": Provider(
         kong="azure",
+        origin="https://{azure_instance}.openai.azure.com",
         auth_header="api-key",
         bearer=False,
         needs=("azure_instance", "azure_deployment_id", "azure_api_version"),
