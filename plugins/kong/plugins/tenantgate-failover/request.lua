@@ -60,16 +60,24 @@ end
 
 -- Gives the hop its order, in the request's header.
 local function send(plan, asked)
-  local made = order.made(plan, asked)
-  ngx.req.set_header(HEADER, cjson.encode(made))
+  plan.asked = asked
+  ngx.req.set_header(HEADER, cjson.encode(order.made(plan, asked)))
 end
 
 -- Called by the balancer before each further try. Without a next one Kong ends the request with 503; but then the hop
 -- hasn't asked for one, so something is wrong with the hop itself.
 local function next_try(plan)
   local last = tries.get(plan.key, plan.number)
-  if not last then
-    kong.log.err("nothing is known of the last try: is the egress server running?")
+  if not last and not plan.sent_again then
+    -- The order didn't reach the hop, as where nginx ends idle connections upon a reload. nginx counts that as a try.
+    plan.sent_again = true
+    plan.retries = math.max(plan.number - 1, plan.retries - 1)
+    send(plan, plan.asked)
+    balancer.recreate_request()
+    return true
+  end
+  if not last or last.outcome == tries.UNKNOWN then
+    kong.log.err("the hop said nothing of the last try: is the egress server running?")
     return nil
   end
   while true do
@@ -84,9 +92,11 @@ local function next_try(plan)
       plan.current, plan.number = number, plan.number + 1
       plan.order[plan.number] = target.id
       retarget.apply(asked)
-      asked.method, asked.headers = plan.method, retarget.names(asked.headers)
       kong.ctx.shared.tenantgate_provider = target.provider
-      send(plan, asked)
+      send(plan, {
+        method = plan.method, scheme = asked.scheme, host = asked.host, port = asked.port, path = asked.path,
+        headers = retarget.names(asked.headers),
+      })
       balancer.recreate_request()
       return true
     end
