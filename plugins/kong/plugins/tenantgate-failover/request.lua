@@ -8,6 +8,7 @@ local retarget = require "kong.plugins.tenantgate-failover.retarget"
 local tries = require "kong.plugins.tenantgate-failover.tries"
 
 local HOST, HEADER = "127.0.0.1", "X-Tenantgate-Order"
+local RETRY = 503 -- by which the hop asks for another try
 local CONNECT_MS = 1000 -- to the hop
 local SLACK_MS = 5000 -- the hop's own deadline comes first
 
@@ -16,7 +17,8 @@ local UNAVAILABLE = '{"error":{"message":"The gateway could not process this req
   '"type":"server_error","param":null,"code":"tenantgate_unavailable"}}'
 local ALL_OUT = '{"error":{"message":"The provider can not be reached right now. Try again later.",' ..
   '"type":"server_error","param":null,"code":"service_unavailable"}}'
-local STREAM_ERROR = 'data: {"error":{"message":"The provider broke off this answer. It is not complete.",' ..
+-- The blank line is for a stream whose `[DONE]` ai-proxy has sent, without an end of its line.
+local STREAM_ERROR = '\n\ndata: {"error":{"message":"The provider broke off this answer. It is not complete.",' ..
   '"type":"server_error","param":null,"code":"bad_gateway"}}\n\n'
 local JSON = {["Content-Type"] = "application/json"}
 
@@ -164,8 +166,8 @@ function M.head(plan)
     return kong.response.set_status(503)
   end
   plan.answered = true
-  if last.reply_status ~= kong.response.get_status() then
-    kong.response.set_status(last.reply_status)
+  if last.reply_status == RETRY then
+    kong.response.set_status(RETRY) -- the hop had to call it something else; any other status may be ai-proxy's by now
   end
   if plan.stream and last.reply_status >= 400 then
     kong.response.set_header("Content-Type", "application/json; charset=utf-8") -- ai-proxy says it were a stream
