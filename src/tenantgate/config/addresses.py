@@ -49,8 +49,6 @@ class Asked:
     path: str
     """Of the field, from the tenant's on, or from the file's."""
     url: str
-    endpoint: Endpoint | None = None
-    """The model that is asked there; None: a sink of records, a webhook …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,8 @@ def _of_tenant(i: int, tenant: Tenant) -> Iterator[Asked]:
             if is_mock(endpoint):
                 continue
             place = f"models[{k}]{at}" + (".upstream_url" if endpoint.upstream_url is not None else "")
-            yield Asked(i, place, endpoint_url(endpoint), endpoint)
+            yield Asked(i, place, endpoint_url(endpoint))
+            yield from (Asked(i, f"models[{k}]{at}", url) for url in PROVIDERS[endpoint.provider or ""].also)
 
 
 def _endpoints(m: Model) -> Iterator[tuple[str, Endpoint]]:

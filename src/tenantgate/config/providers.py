@@ -27,6 +27,8 @@ class Provider:
     """The full address of its chat operation, where it isn't the one that Kong's driver has."""
     origin: str | None = None
     """Scheme and host that Kong's driver asks where there is no address; names in braces are fields of the model."""
+    also: tuple[str, ...] = ()
+    """Further addresses that are asked for it, such as the one that gives out its tokens."""
     needs_upstream_url: bool = False
     hides_finish_reason: bool = False
     """Whether Kong's driver drops the finish reason from the chunks of a stream."""
