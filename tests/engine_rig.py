@@ -267,7 +267,7 @@ class EngineWorld:
 
     def asked(self) -> dict[str, Any]:
         """What the provider was asked last."""
-        return dict(self.provider._records[-1])
+        return dict(self.provider.ledger.records[-1])
 
     def sent_body(self) -> bytes:
         """The body that the provider was sent last."""

@@ -38,6 +38,7 @@ class Phase(enum.Enum):
 
     REWRITE = "rewrite"
     ACCESS = "access"
+    BALANCER = "balancer"
     RESPONSE = "response"
     HEADER_FILTER = "header_filter"
     BODY_FILTER = "body_filter"
@@ -162,6 +163,10 @@ class Exchange:
     """The request's tables in the Lua state, once Lua has run."""
     private: dict[str, dict[str, Any]] = field(default_factory=dict)
     """``kong.ctx.plugin`` by plugin id."""
+    retries: int | None = None
+    """``kong.service.set_retries``; None: the service's."""
+    timeouts: tuple[int, int, int] | None = None
+    """``kong.service.set_timeouts``: for connecting, writing and reading, in milliseconds; None: the service's."""
     serialize_values: list[tuple[str, Any, str]] = field(default_factory=list)
     """(key, value, mode) of ``kong.log.set_serialize_value``."""
     response_plugins: list[str] = field(default_factory=list)

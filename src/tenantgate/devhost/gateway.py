@@ -153,7 +153,7 @@ class Gateway:
     ) -> tuple[int, int, int]:
         """Listen; the ports of proxy, status and Admin API, the latter two 0 where there is none."""
         _pass_any_bytes()
-        self._client = Client()
+        self._client = Client(self._lua, self._loaded.conf.next_upstream)
         self._pipeline = Pipeline(self._loaded.config, self._stock, self._external, self._client, self._log)
         self._supervisor.start()
         app = web.Application(client_max_size=self._loaded.conf.max_body_size or 1 << 40)
@@ -200,7 +200,7 @@ class Gateway:
             KeyAuth(self._loaded.config.credentials),
             RequestSizeLimiting(),
             Acl(),
-            AiProxy(),
+            AiProxy(self._lua),
             FileLog(self._lua),
             *(Function(name, self._lua) for name in _FUNCTIONS),
             *self._loaded.lua_plugins,

@@ -8,8 +8,8 @@ from tenantgate.devhost import lua, variables
 from tenantgate.devhost.exchange import Phase
 from tenantgate.devhost.pdk import NODE, set_serialize_value
 from tenantgate.devhost.pdk_event import (
+    CHANGING_EVERY_TRY,
     CHANGING_REPLY,
-    CHANGING_REQUEST,
     Event,
     Function,
     PdkError,
@@ -35,12 +35,51 @@ def _serialize(e: Event) -> Any:
 
 
 def _set_target(e: Event, host: Any, port: Any) -> Any:
-    x = e.live(*CHANGING_REQUEST)
-    if not isinstance(port, int) or not 0 <= port <= 65535:
-        raise PdkError("port must be an integer between 0 and 65535")
+    x = e.live(*CHANGING_EVERY_TRY)
+    port = _whole(port, "port", 0, 65535)
     if x.upstream:
         x.upstream.host, x.upstream.port = text(host, "host"), port
+        x.upstream.host_header = x.upstream.host
     return lua.MISSING
+
+
+def _set_retries(e: Event, retries: Any) -> Any:
+    e.live(Phase.ACCESS).retries = _whole(retries, "retries", 0, 32767)
+    return lua.MISSING
+
+
+def _set_timeouts(e: Event, connect: Any, write: Any, read: Any) -> Any:
+    x = e.live(Phase.ACCESS)
+    given = {"connect_timeout": connect, "write_timeout": write, "read_timeout": read}
+    connect, write, read = (_whole(value, name, 1, 2147483646) for name, value in given.items())
+    x.timeouts = connect, write, read
+    return lua.MISSING
+
+
+def _whole(value: Any, name: str, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise PdkError(f"{name} must be an integer")
+    if not least <= value <= most:
+        raise PdkError(f"{name} must be an integer between {least} and {most}: given {value}")
+    return int(value)
+
+
+def _set_request_header(e: Event, name: Any, value: Any = None) -> Any:
+    x = e.live(*CHANGING_EVERY_TRY)
+    if value is None:
+        x.headers.popall(text(name, "header"), None)
+    else:
+        put_header(x.headers, name, value)
+    return lua.MISSING
+
+
+def _get_upstream(e: Event, name: Any) -> Any:
+    to = e.x.upstream
+    return (
+        lua.MISSING
+        if to is None
+        else {"host": to.host, "port": to.port, "scheme": to.scheme}.get(name, lua.MISSING)
+    )
 
 
 def _get_variable(e: Event, name: Any) -> Any:
@@ -80,22 +119,28 @@ FUNCTIONS: Final[dict[str, Function]] = {
     },
     "kong.service.response.get_raw_body": RESPONSE["kong.service.response.get_raw_body"],
     **NODE,
+    "kong.service.set_retries": _set_retries,
     "kong.service.set_target": _set_target,
+    "kong.service.set_timeouts": _set_timeouts,
     "ngx.get_phase": lambda e: e.x.phase.value,
+    "ngx.req.clear_header": _set_request_header,
     "ngx.req.get_headers": lambda e, most=None: headers_table(e.x.headers.items(), _unlimited(most)),
     "ngx.req.get_method": lambda e: e.x.method,
+    "ngx.req.set_header": _set_request_header,
     "ngx.resp.get_headers": lambda e, _most=None: response_headers(e.x),
     "ngx.time": lambda e: int(NODE["ngx.now"](e)),
 }
 """Those that plugins see under these names."""
 
 HIDDEN: Final[dict[str, Function]] = {
+    "balancer_data.get": _get_upstream,
     "kong.log.serialize": _serialize,
     "kong.log.set_serialize_value": set_serialize_value,
     "ngx.header.get": _get_header,
     "ngx.header.set": _set_header,
     "ngx.var.get": _get_variable,
     "ngx.var.set": _set_variable,
+    "only_in_access": lambda e: e.only(Phase.ACCESS),
     "only_in_body_filter": lambda e: e.only(Phase.BODY_FILTER),
 }
 """Those that the Lua side wraps in another form."""

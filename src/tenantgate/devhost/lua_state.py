@@ -18,12 +18,12 @@ from lupa import luajit21
 
 from tenantgate.devhost import lua, vault
 from tenantgate.devhost.entities import PluginConfig
-from tenantgate.devhost.exchange import Answer, Exchange, Exited, Held
+from tenantgate.devhost.exchange import Answer, Exchange, Exited, Held, Phase
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.lua_functions import FUNCTIONS, HIDDEN
 from tenantgate.devhost.lua_values import SharedContext, Values
 from tenantgate.devhost.pdk import KONG_VERSION
-from tenantgate.devhost.pdk_event import Event, PdkError
+from tenantgate.devhost.pdk_event import Event, Function, PdkError
 from tenantgate.errors import ConfigError
 
 __all__ = ["LuaError", "LuaState"]
@@ -68,6 +68,7 @@ class LuaState:
         self._told: set[str] = set()
         self._chunks: set[str] = set()
         self._configs: dict[str, Any] = {}
+        self._provided: dict[str, Function] = {}
         self._lua = luajit21.LuaRuntime(
             encoding=None,
             source_encoding="utf-8",
@@ -83,7 +84,14 @@ class LuaState:
         self._host = self._load("kong", self._functions())
         modules = self._load(
             "modules",
-            self._table({"decode": self._decode, "encode": self._encode, "find": self._source}),
+            self._table(
+                {
+                    "bound": self._host[b"bound"],
+                    "decode": self._decode,
+                    "encode": self._encode,
+                    "find": self._source,
+                }
+            ),
             self._host[b"null"],
         )
         self.values = Values(
@@ -219,6 +227,26 @@ class LuaState:
             self._configs[conf.id] = self.values.to_lua(conf.config)
         return self._configs[conf.id]
 
+    def retry(self, x: Exchange) -> str | None:
+        """Let the callback of ``set_target_retry_callback``, where there is one, choose the target of another try.
+
+        Args:
+            x: in the balancer phase.
+
+        Returns:
+            Why there is no other target; None where the request can be sent again.
+        """
+        if x.lua is None:
+            return None
+        try:
+            return None if self.run(x, "balancer", self._host[b"retry"]) else "it gave none"
+        except (Exited, LuaError) as error:
+            return str(error)
+
+    def provide(self, functions: Mapping[str, Function]) -> None:
+        """Functions of a stock plugin, for the modules that stand for its Lua files."""
+        self._provided |= functions
+
     def _enter(self, x: Exchange, plugin: str) -> None:
         if x.lua is None:
             shared = self.values.to_lua(dict(x.shared))
@@ -260,9 +288,10 @@ class LuaState:
                 return (None, self._response_plugins(self._event.x))
             if name == _VAULT:
                 return (None, self._secret(*arguments))
-            function = FUNCTIONS.get(name) or HIDDEN[name]
+            provided = self._provided.get(name)
+            function = provided or FUNCTIONS.get(name) or HIDDEN.get(name, _absent)
             value = function(self._event, *map(self.values.to_python, arguments))
-            return (None, self.values.to_lua(value))
+            return (None, self.values.to_lua(value, arrays=provided is not None))
         except Exited as exited:
             self._answer = exited.answer
             return (True,)
@@ -278,6 +307,8 @@ class LuaState:
         return lua.to_bytes(message)
 
     def _secret(self, reference: Any) -> bytes | None:
+        if self._event and self._event.x.phase is Phase.BALANCER:
+            raise PdkError("kong.vault.get may yield, which balancer_by_lua can't")
         # Kong gives nil and a message.
         try:
             return lua.to_bytes(vault.secret(lua.from_bytes(reference), self._environ))
@@ -336,6 +367,10 @@ _VAULT: Final = "kong.vault.get"
 
 def _nothing_of_python(_object: Any, _name: Any, _setting: bool) -> Any:
     raise AttributeError("Lua sees nothing of Python but what it may call")
+
+
+def _absent(_event: Event, *_arguments: Any) -> Any:
+    raise PdkError("the embedded host has no ai-proxy here")
 
 
 def _chunk(value: Any) -> bytes:

@@ -108,6 +108,17 @@ kong.ctx = setmetatable({}, {
   end,
 })
 
+-- kong.service.set_target_retry_callback (kong/pdk/service.lua)
+local only_in_access = bound("only_in_access", 3)
+
+function kong.service.set_target_retry_callback(callback)
+  only_in_access()
+  if type(callback) ~= "function" then
+    error("retry_callback must be a function", 2)
+  end
+  request.tables.balancer_data.retry_callback = callback
+end
+
 kong.table = namespace("kong.table", {
   new = require("table.new"),
   clear = require("table.clear"),
@@ -234,10 +245,28 @@ setmetatable(ngx, {
 
 -- What the host calls.
 
-local M = {kong = kong, ngx = ngx, null = ngx.null}
+local M = {kong = kong, ngx = ngx, null = ngx.null, bound = bound}
+
+-- ngx.ctx.balancer_data: host, port and scheme as the host has them.
+local get_upstream = bound("balancer_data.get", 3)
+local balancer_data = {
+  __index = function(_, key)
+    local value = get_upstream(key)
+    return value
+  end,
+}
 
 function M.request(shared)
-  return {shared = shared, plugins = {}, tables = {}}
+  return {shared = shared, plugins = {}, tables = {balancer_data = setmetatable({}, balancer_data)}}
+end
+
+-- Another try: whether there is a target for it (kong/runloop/balancer/init.lua, execute).
+function M.retry()
+  local callback = rawget(request.tables.balancer_data, "retry_callback")
+  if not callback then
+    return true
+  end
+  return callback() and true or false
 end
 
 -- Run a function in a coroutine, which an answer leaves without an end (kong/init.lua,

@@ -109,8 +109,10 @@ package.preload["kong.db.schema.typedefs"] = function()
 end
 
 -- kong/llm/plugin/ctx.lua: values of a request that ai-proxy shares with other plugins, by namespace and key.
+local parsed_request = host.bound("ai.request_body_table")
+local use_request = host.bound("ai.use_request_body_table")
 package.preload["kong.llm.plugin.ctx"] = function()
-  local schemas = {}
+  local schemas = {["parse-request"] = {request_body_table = "table"}}
   local M = {}
 
   local function check(namespace, key)
@@ -133,6 +135,10 @@ package.preload["kong.llm.plugin.ctx"] = function()
 
   function M.get_namespaced_ctx(namespace, key)
     check(namespace, key)
+    if namespace == "parse-request" then
+      local parsed = parsed_request()
+      return parsed
+    end
     local all = ngx.ctx.ai_namespaced_ctx
     return all and all[namespace] and all[namespace][key]
   end
@@ -153,7 +159,30 @@ package.preload["kong.llm.plugin.ctx"] = function()
     end
   end
 
+  -- The body that normalize-request goes by.
+  function M.set_request_body_table_inuse(body, source)
+    assert(source, "source is missing")
+    use_request(body)
+  end
+
   return strict("kong.llm.plugin.ctx", M)
+end
+
+-- ai-proxy's filter that makes a target's request of the client's (normalize-request.lua); `set_body` is looked up
+-- when it runs, since plugins put another function in its place where Kong refuses it.
+local normalize, configure = host.bound("ai.normalize"), host.bound("ai.configure")
+package.preload["kong.llm.plugin.shared-filters.normalize-request"] = function()
+  return strict("kong.llm.plugin.shared-filters.normalize-request", {
+    NAME = "normalize-request",
+    run = function()
+      local body = normalize()
+      if body then
+        kong.service.request.set_body(body, "application/json")
+        configure()
+      end
+      return true
+    end,
+  })
 end
 
 -- lua-resty-lrucache: new, get, set, delete.

@@ -6,6 +6,7 @@ behind it can see, such as a token estimate for streams and a log payload that r
 
 from __future__ import annotations
 
+import copy
 import gzip
 import math
 import re
@@ -16,8 +17,9 @@ from typing import Any, Final, NoReturn
 
 from tenantgate.devhost import lua
 from tenantgate.devhost.entities import PluginConfig
-from tenantgate.devhost.exchange import Exchange, Held
-from tenantgate.devhost.lua_state import LuaError
+from tenantgate.devhost.exchange import Exchange, Exited, Held, Phase
+from tenantgate.devhost.lua_state import LuaError, LuaState
+from tenantgate.devhost.pdk_event import Event as PdkCall
 from tenantgate.devhost.pdk_event import PdkError
 from tenantgate.devhost.stock.ai_drivers import DRIVERS, FormatError
 from tenantgate.devhost.stock.base import StockPlugin
@@ -37,7 +39,10 @@ class _State:
 
     accept_gzip: bool = False
     stream: bool = False
+    parsed: Any = lua.MISSING
+    """The client's body, which stays as it came."""
     request: Any = lua.MISSING
+    """The body that normalize-request goes by."""
     provider: str = "UNSPECIFIED"
     model_name: str = "UNSPECIFIED"
     model: dict[str, Any] = field(default_factory=dict)
@@ -78,19 +83,46 @@ class AiProxy(StockPlugin):
 
     name = "ai-proxy"
 
+    def __init__(self, state: LuaState | None = None) -> None:
+        if state is not None:
+            state.provide(
+                {
+                    "ai.request_body_table": lambda e: _state(e.x).parsed,
+                    "ai.use_request_body_table": _use_request,
+                    "ai.normalize": self._normalize_for_lua,
+                    "ai.configure": lambda e: _configure(e.x, _target(e.x), _state(e.x)),
+                }
+            )
+
     async def access(self, x: Exchange, conf: PluginConfig) -> None:
         """Parse, check, translate, and point the request at the provider."""
         state, config = _state(x), _config(x, conf)
         x.ctx["ai_llm_metrics"] = state.metrics
         x.body_read = True
         self._parse_request(x, config, state)
+        if x.lua is not None:
+            # It registers a callback of its own, which would ask the same target again (kong/llm/plugin/base.lua).
+            x.lua[b"tables"][b"balancer_data"][b"retry_callback"] = None
         if not state.stream:
             x.ctx["buffered_proxying"] = True
         if (provider := config["model"]["provider"]) not in DRIVERS:
             raise PdkError(
                 f"the embedded host doesn't translate for the provider {provider}; use a real Kong"
             )
-        self._normalize_request(x, config, state)
+        body = self._normalize_request(x, config, state)
+        x.body, x.body_changed = lua.encode(body), True
+        x.headers["Content-Type"] = "application/json"
+        x.headers["Content-Length"] = str(len(x.body))
+        _configure(x, config, state)
+
+    def _normalize_for_lua(self, e: PdkCall) -> Any:
+        """In the balancer phase Kong passes over what it would refuse (`bail` in normalize-request.lua)."""
+        try:
+            return self._normalize_request(e.x, _target(e.x), _state(e.x))
+        except Exited:
+            if e.x.phase is Phase.BALANCER:
+                return lua.MISSING
+            raise
 
     def _parse_request(self, x: Exchange, config: dict[str, Any], state: _State) -> None:
         state.accept_gzip = bool(_GZIP.search(x.headers.get("Accept-Encoding", "")))
@@ -99,14 +131,16 @@ class AiProxy(StockPlugin):
         value = lua.decode(x.body) if kind.startswith("application/json") and not too_big else lua.MISSING
         if not isinstance(value, (dict, list)):
             return
-        state.request = value
+        state.parsed = state.request = value
         if isinstance(model := lua.get(value, "model"), str):
             state.model_name = model
         state.stream = lua.truthy(lua.get(value, "stream"))
         state.started = time.time()
 
-    def _normalize_request(self, x: Exchange, config: dict[str, Any], state: _State) -> None:
-        request = dict(state.request) if isinstance(state.request, dict) else {}
+    def _normalize_request(self, x: Exchange, config: dict[str, Any], state: _State) -> dict[str, Any]:
+        """The body for the provider."""
+        given = state.request if isinstance(state.request, dict) else {}
+        request = {k: v if k == "messages" else copy.deepcopy(v) for k, v in given.items()}
         messages, prompt = request.get("messages"), request.get("prompt")
         if not lua.is_array(messages) and not isinstance(prompt, str):
             _bail(x, 400, "request body doesn't contain valid prompts")
@@ -133,9 +167,9 @@ class AiProxy(StockPlugin):
         else:
             x.ctx["buffered_proxying"] = True
             state.stream = False
-        self._send_on(x, config, state, request)
+        return self._translated(x, state, request)
 
-    def _send_on(self, x: Exchange, config: dict[str, Any], state: _State, request: dict[str, Any]) -> None:
+    def _translated(self, x: Exchange, state: _State, request: dict[str, Any]) -> dict[str, Any]:
         driver = DRIVERS[state.provider]
         if state.provider == "openai":
             x.headers["Accept-Encoding"] = "gzip, identity"
@@ -145,22 +179,10 @@ class AiProxy(StockPlugin):
             body = driver.to_format(request, state.model)
         except (FormatError, TypeError, LookupError, AttributeError):
             _bail(x, 400, f"error transforming to {state.provider}://llm/v1/chat")
-        x.body, x.body_changed = lua.encode(body), True
-        x.headers["Content-Type"] = "application/json"
-        x.headers["Content-Length"] = str(len(x.body))
         if not driver.counts_in_stream:
             estimate = _prompt_words(request["messages"]) * (1.8 if state.stream else 1.0)
             state.metrics["llm_prompt_tokens_count"] = math.floor(estimate + 0.5)
-        url = driver.url(state.model, stream=state.stream)
-        if x.upstream is None:
-            raise TypeError("no upstream")
-        x.upstream.scheme, x.upstream.host = url.scheme, url.hostname or ""
-        x.upstream.port = url.port or 443
-        x.upstream.path = "/" + url.path.lstrip("/")
-        x.upstream.host_header = x.upstream.host  # set_target keeps the port out of it
-        if state.provider == "anthropic":
-            x.headers["anthropic-version"] = state.model["options"]["anthropic_version"]
-        _credentials(x, config.get("auth") or {})
+        return body
 
     def header_filter(self, x: Exchange, conf: PluginConfig) -> None:
         """Parse and translate a plain reply, whose status may still change."""
@@ -325,6 +347,34 @@ class AiProxy(StockPlugin):
                 ("ai.proxy.payload.request", request, "set"),
                 ("ai.proxy.payload.response", response, "set"),
             ]
+
+
+def _target(x: Exchange) -> dict[str, Any]:
+    spaces = x.ctx.get("ai_namespaced_ctx")
+    chosen = spaces.plain().get(_BALANCE, {}) if isinstance(spaces, Held) else {}
+    if not chosen.get("selected_target"):
+        raise PdkError("the embedded host runs normalize-request for a selected_target only")
+    return dict(chosen["selected_target"])
+
+
+def _use_request(e: PdkCall, body: Any) -> Any:
+    _state(e.x).request = body
+    return lua.MISSING
+
+
+def _configure(x: Exchange, config: dict[str, Any], state: _State) -> Any:
+    """Point the request at the provider (`configure_request` of the drivers)."""
+    url = DRIVERS[state.provider].url(state.model, stream=state.stream)
+    if x.upstream is None:
+        raise TypeError("no upstream")
+    x.upstream.scheme, x.upstream.host = url.scheme, url.hostname or ""
+    x.upstream.port = url.port or 443
+    x.upstream.path = "/" + url.path.lstrip("/")
+    x.upstream.host_header = x.upstream.host  # set_target keeps the port out of it
+    if state.provider == "anthropic":
+        x.headers["anthropic-version"] = state.model["options"]["anthropic_version"]
+    _credentials(x, config.get("auth") or {})
+    return lua.MISSING
 
 
 def _bail(x: Exchange, status: int, message: str) -> NoReturn:
