@@ -149,7 +149,7 @@ def _validate(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 1
-    models = {(m.provider, m.model) for tenant in file.tenants for m in tenant.models}
+    models = {m.known_as for tenant in file.tenants for m in tenant.models}
     counted = f"{_number(len(file.tenants), 'tenant')}, {_number(len(models), 'model')}"
     print(f"{args.file}: {counted}, no problems")
     return 0

@@ -17,8 +17,9 @@ from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
-from tenantgate.config.model import Gateway, Redis, Tenant, TenantsFile
+from tenantgate.config.model import Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
+from tenantgate.config.redis_model import Redis
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
 __all__ = ["RenderOptions", "entities", "render", "uses_mock", "with_options"]
@@ -107,7 +108,9 @@ def _changed(gateway: Gateway, changes: Mapping[str, Mapping[str, Any]]) -> Gate
 
 def uses_mock(file: TenantsFile) -> list[str]:
     """The ids of tenants with a model whose provider is ``mock``, sorted."""
-    return sorted(t.id for t in file.tenants if any(m.provider == MOCK for m in t.models))
+    return sorted(
+        t.id for t in file.tenants if any(e.provider == MOCK for m in t.models for e in m.endpoints)
+    )
 
 
 def _service(file: TenantsFile) -> Json:

@@ -14,6 +14,7 @@ from tenantgate.policy.core.names import find_model
 from tenantgate.policy.core.records import (
     CATALOG,
     ModelPolicy,
+    Routing,
     TenantPolicy,
     read_catalog,
     read_record,
@@ -223,3 +224,110 @@ def test_the_mock_is_where_the_options_say() -> None:
 
 def test_aliases_are_in_the_record() -> None:
     assert one(f"{MOCK}, aliases: [fast, smart]").aliases == ("fast", "smart")
+
+
+SMART = (
+    "{name: smart, aliases: [best], streaming: deny, targets: ["
+    "{provider: openai, model: gpt, credentials: ['{vault://env/A}', '{vault://env/B}'], max_tokens: 9, region: us}, "
+    "{provider: anthropic, model: claude, credential: '{vault://env/C}', weight: 7, context_window: 200000}, "
+    "{provider: openai, model: gpt, credential: '{vault://env/A}', upstream_url: 'https://eu.api.openai.com/v1/x'}]%s}"
+)
+
+
+def test_each_credential_of_each_target_is_a_target_with_an_id_of_its_own() -> None:
+    (found,) = policy(SMART % "").models
+    assert (found.qualified, found.aliases, found.route_name) == (
+        "tenantgate/smart",
+        ("best",),
+        "llm.tenantgate.smart.a",
+    )
+    assert [(t.id, t.credential) for t in found.targets] == [
+        ("openai/gpt", "{vault://env/A}"),
+        ("openai/gpt#2", "{vault://env/B}"),
+        ("anthropic/claude", "{vault://env/C}"),
+        ("openai/gpt#3", "{vault://env/A}"),
+    ]
+    first, _, third, last = found.targets
+    assert (first.options, first.region, first.bearer, first.weight) == ({"max_tokens": 9}, "us", True, 100)
+    assert (third.weight, third.context_window, third.header_name, third.bearer) == (
+        7,
+        200000,
+        "x-api-key",
+        False,
+    )
+    assert last.options == {"upstream_url": "https://eu.api.openai.com/v1/x"}
+    assert {t.response_streaming for t in found.targets} == {"deny"}
+
+
+def test_a_credential_that_kong_would_not_find_names_its_target() -> None:
+    model = (SMART % "").replace("'{vault://env/C}'", "'${{ env \"DECK_c\" }}'")
+    with pytest.raises(ConfigError, match=r"tenant a, tenantgate/smart: targets\[1\].credential: .* DECK_C"):
+        policy(model)
+
+
+def test_the_clients_may_ask_by_name_alias_and_qualified_name() -> None:
+    found = policy(SMART % "")
+    for name in ("smart", "best", "tenantgate/smart"):
+        assert find_model(found, name) is found.models[0]
+    assert find_model(found, "gpt") is None
+
+
+USUAL = Routing(connect_ms=5_000, ttft_ms=60_000, streaming_total_ms=600_000, non_streaming_total_ms=300_000)
+TWO = "name: s, targets: [{provider: mock, model: m}, {provider: mock, model: n}]"
+
+
+@pytest.mark.parametrize(
+    ("model", "rest", "expected"),
+    [
+        (MOCK, "", None),
+        ("name: s, targets: [{provider: mock, model: m}]", "", None),
+        (MOCK, "gateway: {egress: {allow: ['http://127.0.0.1:8089']}}", replace(USUAL, retries=0)),
+        (f"{MOCK}, timeouts: {{connect_s: 1}}", "", replace(USUAL, retries=0, connect_ms=1000)),
+        (f"{MOCK}, failover: {{max_fails: 9}}", "", replace(USUAL, retries=0, max_fails=9)),
+        (
+            f"{MOCK}, timeouts: {{}}",
+            "gateway: {timeouts: {connect_s: 2, read_s: 30}}",
+            replace(USUAL, retries=0, connect_ms=2000, non_streaming_total_ms=30_000),
+        ),
+        (TWO, "", replace(USUAL, retries=1)),
+        (
+            f"{TWO[:-1]}, {{provider: mock, model: o}}, {{provider: mock, model: p}}]",
+            "",
+            replace(USUAL, retries=2),
+        ),
+        (
+            f"{TWO[:-1]}, {{provider: mock, model: o}}, {{provider: mock, model: p}}], failover: {{retries: 3}}",
+            "",
+            replace(USUAL, retries=3),
+        ),
+        (
+            f"{TWO}, failover: {{failover_criteria: [error, timeout], fail_timeout_s: 7}}",
+            "",
+            replace(USUAL, retries=1, failover_criteria=("error", "timeout"), fail_timeout_ms=7000),
+        ),
+        (
+            f"{TWO}, failover: {{retries: 0, failover_criteria: []}}",
+            "",
+            replace(USUAL, retries=0, failover_criteria=()),
+        ),
+        (
+            f"{TWO}, balance: consistent-hashing, hash_on_header: X-S",
+            "",
+            replace(USUAL, retries=1, balance="consistent-hashing", hash_on_header="X-S"),
+        ),
+        (
+            f"{TWO}, timeouts: {{streaming: {{ttft_s: 3, total_s: 4}}, non_streaming: {{total_s: 5}}}}",
+            "",
+            replace(USUAL, retries=1, ttft_ms=3000, streaming_total_ms=4000, non_streaming_total_ms=5000),
+        ),
+    ],
+)
+def test_the_routing_of_a_model(model: str, rest: str, expected: Routing | None) -> None:
+    assert one(model, rest).routing == expected
+
+
+def test_a_tenants_own_hosts_are_in_its_record() -> None:
+    assert policy(f"{{{MOCK}}}").egress is None
+    assert policy(f"{{{MOCK}}}", "defaults: {egress: {allow: [a.example]}}").egress == ("a.example",)
+    own = "    egress: {allow: [b.example]}"
+    assert policy(f"{{{MOCK}}}", "defaults: {egress: {allow: [a.example]}}", own).egress == ("b.example",)
