@@ -17,7 +17,8 @@ from tenantgate import features, fields
 from tenantgate.config import catalog, names
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.model import Defaults, Endpoint, Model, ModelTarget, Tenant, TenantsFile
-from tenantgate.config.providers import MOCK, PROVIDERS
+from tenantgate.config.provider_options import MOCK_URL, model_options, name_at_provider
+from tenantgate.config.providers import PROVIDERS
 from tenantgate.config.targets import Failover, ModelTimeouts
 from tenantgate.errors import ConfigError
 from tenantgate.manifest import PluginManifest
@@ -38,15 +39,11 @@ __all__ = ["LIMITS", "MOCK_URL", "CompileOptions", "compile_records", "stage_ref
 LIMITS: Final = "limits"
 """The stage of the rate limits, which has no section of its own in tenants.yaml."""
 _REPLY_GUARD: Final = "response_guardrails"
-MOCK_URL: Final = "http://127.0.0.1:8089/v1/chat/completions"
-
 _RETRIES: Final = 2
 """Further targets of a request, where tenants.yaml says nothing."""
 
 # ai-proxy unpacks nothing but gzip, and lets the client's Accept-Encoding pass for some providers.
 _PACKED: Final = "gzip, identity"
-# The finish reason that Kong's driver drops is read from the stream itself, which then can't be compressed.
-_PLAIN: Final = "identity"
 
 Json = dict[str, Any]
 
@@ -185,43 +182,47 @@ class _Compiler:
         """A target for each endpoint and each of its credentials, in their order."""
         count: Counter[str] = Counter()
         for i, endpoint in enumerate(m.endpoints):
-            at = f"{where}: targets[{i}].credential" if m.targets else f"{where}: credential"
+            at = f"{where}: targets[{i}]." if m.targets else f"{where}: "
             for credential in endpoint.keys or (None,):
                 name = f"{endpoint.provider}/{endpoint.model}"
                 count[name] += 1
                 yield self._target(
                     endpoint,
-                    credential if credential is None else _reference(credential, where=at),
+                    credential if credential is None else _reference(credential, where=f"{at}credential"),
+                    where=at,
                     name=name if count[name] == 1 else f"{name}#{count[name]}",
                     streaming=m.streaming,
                     log_payloads=log_payloads,
                 )
 
     def _target(
-        self, m: Endpoint, credential: str | None, *, name: str, streaming: str, log_payloads: bool
+        self,
+        m: Endpoint,
+        credential: str | None,
+        *,
+        where: str,
+        name: str,
+        streaming: str,
+        log_payloads: bool,
     ) -> Target:
         provider = PROVIDERS[m.provider or ""]
-        sent = ("input_cost", "max_tokens", "output_cost", "temperature", "top_k", "top_p")
-        options: Json = {name: value for name in sent if (value := getattr(m, name)) is not None}
-        options |= {name: getattr(m, name) for name in provider.needs}
-        options |= dict(provider.fixed_options)
-        usual = self._options.mock_url if m.provider == MOCK else provider.upstream_url
-        if upstream := m.upstream_url or usual:
-            options["upstream_url"] = upstream
         if not provider.auth_header:
             credential = None
-        encoding = None if provider.sets_encoding else _PACKED
-        if log_payloads and provider.hides_finish_reason:
-            encoding = _PLAIN
+        secrets = {
+            secret: _reference(value, where=f"{where}{secret}")
+            for secret in provider.secrets
+            if (value := getattr(m, secret)) is not None
+        }
         return Target(
             provider=provider.kong,
-            name=m.model or "",
-            options=options,
+            name=name_at_provider(m),
+            options=model_options(m, self._options.mock_url),
             header_name=provider.auth_header if credential else None,
             credential=credential,
             bearer=provider.bearer and credential is not None,
+            secrets=secrets if credential is None else {},
             response_streaming=streaming,
-            accept_encoding=encoding,
+            accept_encoding=None if provider.sets_encoding else _PACKED,
             id=name,
             weight=m.weight if isinstance(m, ModelTarget) else 100,
             context_window=m.context_window,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tenantgate.config import spelling, target_checks
-from tenantgate.config.providers import PROVIDERS, Provider
+from tenantgate.config.providers import PROVIDERS, SECRETS, Provider
 from tenantgate.config.redis_model import RateLimiting, Redis
 from tenantgate.config.targets import BALANCES, REGION_PATTERN, ROUTED, Egress, Failover, ModelTimeouts
 from tenantgate.fields import COUNT_MAX, config_class, field
@@ -40,6 +40,8 @@ ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 MODEL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]*(/[A-Za-z0-9][A-Za-z0-9._:@+-]*)*$"
 _NAME_MAX: Final = 128
 _HEADER: Final = r"^[A-Za-z0-9_-]+$"
+_REGION: Final = r"^[a-z][a-z0-9-]*[a-z0-9]$"
+_PROJECT: Final = r"^[a-z][a-z0-9.:-]*[a-z0-9]$"
 # Headers that hold keys, or that HTTP needs.
 _TAKEN: Final = frozenset(
     "apikey authorization connection content-encoding content-length content-type cookie host proxy-authorization "
@@ -201,7 +203,8 @@ class Endpoint:
         len_max=16,
     )
     upstream_url: str | None = field(
-        "Full address of an OpenAI-compatible chat operation, or of a private endpoint of the provider.",
+        "Full address of an OpenAI-compatible chat operation, or of a private endpoint of the provider. For bedrock the "
+        "address before /model, such as https://vpce-1.bedrock-runtime.eu-central-1.vpce.amazonaws.com/.",
         default=None,
         match=_URL,
         len_max=1024,
@@ -213,10 +216,12 @@ class Endpoint:
         "Value of temperature, in place of the client's.", default=None, between=(0.0, 5.0)
     )
     top_p: float | None = field(
-        "Value of top_p, in place of the client's; not for anthropic.", default=None, between=(0, 1)
+        "Value of top_p, in place of the client's.", default=None, between=(0, 1)
     )
     top_k: int | None = field(
-        "Value of top_k, in place of the client's; gemini only.", default=None, between=(0, 500)
+        "Value of top_k, in place of the client's; for anthropic, bedrock, huggingface, vllm and openai-compatible.",
+        default=None,
+        between=(0, 500),
     )
     input_cost: float | None = field("Price of a million prompt tokens.", default=None, gt=0)
     output_cost: float | None = field("Price of a million completion tokens.", default=None, gt=0)
@@ -229,6 +234,31 @@ class Endpoint:
     )
     azure_api_version: str | None = field(
         "Azure OpenAI: version of the API.", default="2024-10-21", match=r"^[\w.-]+$"
+    )
+    aws_access_key_id: str | None = field(
+        "Amazon Bedrock: id of the access key that signs requests; or give a Bedrock API key as `credential`.",
+        default=None,
+        referenceable=True,
+    )
+    aws_secret_access_key: str | None = field(
+        "Amazon Bedrock: the secret access key.", default=None, referenceable=True
+    )
+    aws_region: str | None = field(
+        "Amazon Bedrock: the region, such as eu-central-1.", default=None, match=_REGION, len_max=64
+    )
+    gcp_service_account_json: str | None = field(
+        "Vertex AI: key file of the service account, its JSON text.", default=None, referenceable=True
+    )
+    gcp_project_id: str | None = field(
+        "Vertex AI: id of the project.", default=None, match=_PROJECT, len_max=100
+    )
+    gcp_location_id: str | None = field(
+        "Vertex AI: location, such as europe-west4, or global.", default=None, match=_REGION, len_max=64
+    )
+    include_usage: bool = field(
+        "Ask for the usage of streams by `stream_options`, where the provider wants to be asked. Off for a server that "
+        "refuses it; tokens of streams are then estimates.",
+        default=True,
     )
     region: str | None = field(
         "Where the model runs, for `residency`: eu, a country's code, or a cloud's name of a region such as "
@@ -258,7 +288,8 @@ class Endpoint:
         yield from self._key_problems(provider)
         if provider.needs_upstream_url and self.upstream_url is None:
             yield "upstream_url", f"required for {self.provider}"
-        if self.upstream_url is not None and spelling.names_no_operation(self.upstream_url):
+        named = self.upstream_url is None or provider.base_url
+        if not named and spelling.names_no_operation(self.upstream_url or ""):
             yield (
                 "upstream_url",
                 "ends before the operation; give the full address, such as https://host/v1/chat/completions",
@@ -268,13 +299,14 @@ class Endpoint:
                 yield name, f"required for {self.provider}"
         for name in provider.never_sent:
             if getattr(self, name) is not None:
-                yield name, f"has no effect: Kong doesn't send it to {self.provider}; take it out"
+                yield name, f"has no effect: it isn't sent to {self.provider}; take it out"
 
     def _key_problems(self, provider: Provider) -> Iterator[tuple[str, str]]:
         if self.credential is not None and self.credentials:
             yield "credentials", "credential is given, too; give one of the two"
         if provider.credential and not self.keys:
             yield "credential", f"required for {self.provider}"
+        yield from self._secret_problems(provider)
         if provider.auth_header is None and self.keys:
             yield (
                 "credential" if self.credential is not None else "credentials",
@@ -283,6 +315,22 @@ class Endpoint:
         for i, key in enumerate(self.credentials):
             if (first := self.credentials.index(key)) != i:
                 yield f"credentials[{i}]", f"is credentials[{first}] already"
+
+
+    def _secret_problems(self, provider: Provider) -> Iterator[tuple[str, str]]:
+        """A credential of several fields, or one that isn't a key."""
+        for name in SECRETS:
+            if getattr(self, name) is not None and name not in provider.secrets:
+                yield name, f"isn't used with {self.provider}; take it out"
+        if not provider.secrets:
+            return
+        given = [name for name in provider.secrets if getattr(self, name) is not None]
+        if given and self.keys:
+            yield given[0], "credential is given, too; give one of the two"
+        elif not self.keys:
+            for name in provider.secrets:
+                if name not in given:
+                    yield name, f"required for {self.provider}"
 
 
 @config_class

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["MOCK", "PROVIDERS", "Provider", "UsageOfStreams"]
+__all__ = ["MOCK", "PROVIDERS", "SECRETS", "Provider", "UsageOfStreams"]
 
 UsageOfStreams: TypeAlias = Literal["asked", "implied", "built-in"]
 """How a stream comes to name its usage: asked for by ``stream_options``; told unasked, ``stream_options`` being refused; or a
@@ -39,8 +39,6 @@ class Provider:
     """Whether ``upstream_url`` is the address before the operation's path."""
     model_prefix: str = ""
     """What stands before the model's name at the provider, where the name has no slash."""
-    hides_finish_reason: bool = False
-    """Whether Kong's driver drops the finish reason from the chunks of a stream."""
     fixed_options: tuple[tuple[str, str], ...] = ()
     stream_usage: UsageOfStreams = "asked"
     counts: str | None = None
@@ -126,3 +124,6 @@ PROVIDERS: Final[dict[str, Provider]] = {
     "openai-compatible": Provider(kong="openai", credential=False, needs_upstream_url=True, never_sent=()),
     MOCK: Provider(kong="openai", auth_header=None, bearer=False, credential=False),
 }
+
+SECRETS: Final = tuple(name for provider in PROVIDERS.values() for name in provider.secrets)
+"""All fields that are a credential, or a part of one, beside the key."""

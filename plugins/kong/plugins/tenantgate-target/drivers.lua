@@ -96,7 +96,7 @@ local function wrap(name)
     if not ours or route_type ~= CHAT then
       return to_format(request, model, route_type)
     end
-    local label = ours.usage or FORMAT_OF[name]
+    local label = ours.counts or FORMAT_OF[name]
     local reader
     if request.stream == true then
       local note = keeper(label, true)
@@ -115,7 +115,7 @@ local function wrap(name)
   driver.from_format = function(reply, model, route_type)
     local ours = settings(model)
     if route_type == CHAT and ours then
-      local made, text, err = pcall(format.reply, reply, model, keeper(ours.usage or FORMAT_OF[name], false))
+      local made, text, err = pcall(format.reply, reply, model, keeper(ours.counts or FORMAT_OF[name], false))
       if not made or not text then
         local otherwise = ("transformation failed from type %s://%s"):format(name, route_type)
         return nil, failure(made and err or text, otherwise)

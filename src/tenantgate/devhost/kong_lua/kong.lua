@@ -38,6 +38,11 @@ local function bound(name, level)
   end
 end
 
+-- The same by name at each call.
+local function bound_call(name, ...)
+  return bound(name)(...)
+end
+
 local roots = {kong = namespace("kong"), ngx = namespace("ngx")}
 local kong, ngx = roots.kong, roots.ngx
 
@@ -245,7 +250,7 @@ setmetatable(ngx, {
 
 -- What the host calls.
 
-local M = {kong = kong, ngx = ngx, null = ngx.null, bound = bound}
+local M = {kong = kong, ngx = ngx, null = ngx.null, bound = bound, bound_call = bound_call}
 
 -- ngx.ctx.balancer_data: host, port and scheme as the host has them.
 local get_upstream = bound("balancer_data.get", 3)

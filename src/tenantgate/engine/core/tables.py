@@ -133,6 +133,8 @@ def _target(target: Target, model: ModelPolicy, max_request_body_size: int) -> d
             "header_value": target.credential,
             "bearer": target.bearer,
         }
+    elif target.secrets:
+        made["auth"] = {"secrets": dict(target.secrets)}
     if target.accept_encoding is not None:
         made["accept_encoding"] = target.accept_encoding
     return made

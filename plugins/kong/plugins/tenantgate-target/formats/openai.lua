@@ -27,9 +27,9 @@ function M.request(request, model, settings)
   else
     request.top_k = nil
   end
-  if not request.stream or settings.include_usage == "implied" then
+  if not request.stream or settings.stream_usage == "implied" then
     request.stream_options = nil
-  elseif settings.include_usage then
+  elseif settings.stream_usage == "asked" then
     local asked = type(request.stream_options) == "table" and request.stream_options or {}
     asked.include_usage = true
     request.stream_options = asked
