@@ -30,6 +30,8 @@ def model_options(m: Endpoint, mock_url: str = MOCK_URL) -> dict[str, Any]:
     if m.aws_region is not None:
         options["bedrock"] = {"aws_region": m.aws_region}
     settings: dict[str, Any] = {"stream_usage": _stream_usage(m, provider)}
+    if m.provider not in (provider.kong, MOCK, "openai-compatible"):
+        settings["provider"] = m.provider  # Kong's log calls it by its format
     if provider.counts is not None:
         settings["counts"] = provider.counts
     if "top_k" not in provider.never_sent:

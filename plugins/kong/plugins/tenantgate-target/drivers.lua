@@ -52,11 +52,11 @@ end
 
 -- Keeps the usage that a reply names for the log, in kong.ctx.shared.tenantgate_usage. The last value of each count holds:
 -- providers send growing ones, or the same again. Without a usage it only notes that a stream has begun or ended.
-local function keeper(format, stream)
+local function keeper(format, provider, stream)
   local kept
   return function(usage, complete)
     if not kept then
-      kept = {format = format, stream = stream, complete = not stream}
+      kept = {format = format, provider = provider, stream = stream, complete = not stream}
       kong.ctx.shared.tenantgate_usage = kept
     end
     if type(usage) == "table" then
@@ -99,7 +99,7 @@ local function wrap(name)
     local label = ours.counts or FORMAT_OF[name]
     local reader
     if request.stream == true then
-      local note = keeper(label, true)
+      local note = keeper(label, ours.provider, true)
       reader = {types = format.content_types, note = note, stream = format.stream(model, asks_usage(request), note)}
       -- ai-proxy unpacks each piece of a stream by itself.
       kong.service.request.set_header("Accept-Encoding", "identity")
@@ -115,7 +115,8 @@ local function wrap(name)
   driver.from_format = function(reply, model, route_type)
     local ours = settings(model)
     if route_type == CHAT and ours then
-      local made, text, err = pcall(format.reply, reply, model, keeper(ours.counts or FORMAT_OF[name], false))
+      local note = keeper(ours.counts or FORMAT_OF[name], ours.provider, false)
+      local made, text, err = pcall(format.reply, reply, model, note)
       if not made or not text then
         local otherwise = ("transformation failed from type %s://%s"):format(name, route_type)
         return nil, failure(made and err or text, otherwise)

@@ -29,11 +29,19 @@ VERSION: Final = 1
 
 _PROVIDERS: Final = {
     "gemini": "gcp.gemini",
+    "vertex": "gcp.vertex_ai",
     "azure": "azure.ai.openai",
     "bedrock": "aws.bedrock",
     "mistral": "mistral_ai",
 }
 """Providers that the conventions call by another name than Kong."""
+_PARTS: Final = {
+    "cache_read": ("Tokens that the provider's prompt cache had.", "input_tokens"),
+    "cache_creation": ("Tokens that the provider's prompt cache took in.", "input_tokens"),
+    "reasoning": ("Tokens of reasoning.", "output_tokens"),
+    "audio": ("Tokens of audio.", "input_tokens", "output_tokens"),
+}
+"""Parts of the usage, which its two counts include."""
 _CACHE_STATUS: Final = "cache_status"
 _COMPLETE: Final = "complete"
 _GUARDS: Final = ("guardrails", "response_guardrails")
@@ -185,12 +193,38 @@ def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
         response["finish_reasons"] = reasons
     if response:
         out["response"] = response
-    if line.tokens is not None:
-        prompt, completion, _ = line.tokens
-        out["usage"] = {"input_tokens": prompt, "output_tokens": completion}
+    if usage := _usage(line):
+        out["usage"] = usage
     if line.time_to_first_token_ms is not None:
         out["server"] = {"time_to_first_token": round(line.time_to_first_token_ms / 1000, 6)}
     return out
+
+
+def _usage(line: JournalLine) -> dict[str, Any]:
+    """Names of the conventions, and below the same prefix what these haven't."""
+    used = line.usage
+    if used is None:
+        if line.tokens is None:
+            return {}
+        prompt, completion, _ = line.tokens
+        return {"input_tokens": prompt, "output_tokens": completion}
+    parts = {
+        "cache_read": {"input_tokens": used.cache_read},
+        "cache_creation": {"input_tokens": used.cache_write},
+        "reasoning": {"output_tokens": used.reasoning},
+        "audio": _counted(input_tokens=used.audio_input, output_tokens=used.audio_output),
+    }
+    flags = {"estimated": used.estimated, "lower_bound": used.lower_bound}
+    return {
+        "input_tokens": used.input,
+        "output_tokens": used.output,
+        **{name: part for name, part in parts.items() if any(part.values())},
+        **{name: True for name, flag in flags.items() if flag},
+    }
+
+
+def _counted(**counts: int) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
 
 
 def _reasons(line: JournalLine, redacted: Redacted) -> list[str]:
@@ -201,8 +235,9 @@ def _reasons(line: JournalLine, redacted: Redacted) -> list[str]:
 
 
 def _cost(line: JournalLine, terms: Terms) -> dict[str, Any] | None:
-    if line.tokens is not None and terms.input_cost is not None and terms.output_cost is not None:
-        prompt, completion, _ = line.tokens
+    tokens = line.tokens if line.usage is None else line.usage.tokens
+    if tokens is not None and terms.input_cost is not None and terms.output_cost is not None:
+        prompt, completion, _ = tokens
         amount = (prompt * terms.input_cost + completion * terms.output_cost) / 1_000_000
         return {"amount": round(amount, 9), "source": "prices"}
     return None if line.cost is None else {"amount": round(line.cost, 9), "source": "kong"}
@@ -367,6 +402,16 @@ def schema() -> dict[str, Any]:
                     {
                         "input_tokens": _of(whole, "Tokens of the prompt.", minimum=0),
                         "output_tokens": _of(whole, "Tokens of the reply.", minimum=0),
+                        **{
+                            name: _object(
+                                description,
+                                {side: _of(whole, "How many.", minimum=0) for side in sides},
+                                additionalProperties=False,
+                            )
+                            for name, (description, *sides) in _PARTS.items()
+                        },
+                        "estimated": _of("boolean", "The provider told no usage: four characters are a token."),
+                        "lower_bound": _of("boolean", "The stream broke off: the provider may bill more."),
                     },
                 ),
                 "server": _object("gen_ai.server.*", {"time_to_first_token": _of(number, "Seconds.")}),
