@@ -19,7 +19,7 @@ from aiohttp import web
 
 from devhost_rig import PluginServer
 from tenantgate.config import scripts
-from tenantgate.devhost import gateway, readiness
+from tenantgate.devhost import gateway, mock_formats, readiness
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.mock_provider import Behaviour, MockProvider
 from tenantgate.devhost.real_kong import RealKong
@@ -94,8 +94,14 @@ class Provider(MockProvider):
 
     def __init__(self) -> None:
         super().__init__(Behaviour(keep_bodies=True))
+        self.formats = mock_formats.Requests()
         self.go_on = asyncio.Event()
         self.go_on.set()
+
+    def app(self) -> web.Application:
+        made = super().app()
+        mock_formats.add_routes(made, self.formats)
+        return made
 
     async def _stream(
         self, request: web.Request, behaviour: Behaviour, chunks: AsyncIterator[bytes], kind: str
@@ -160,6 +166,7 @@ class EngineWorld:
         }
         conf.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
         environ = {**os.environ, "PROVIDER_KEY": KEY, "BAD_KEY": "two\nlines", "EMPTY_KEY": ""}
+        environ |= {"AWS_ID": mock_formats.AWS_KEY, "AWS_SECRET": mock_formats.AWS_SECRET}
         self.kong: RealKong | None = None
         if kong_bin:
             self.kong = RealKong(Path(kong_bin), conf, folder, log=folder / "start.log")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tenantgate.llm.token_usage import TokenUsage, token_usage
 from tenantgate.policy.core.records import ModelPolicy, Routing, Target
 from tenantgate.tenant import TenantId
 
@@ -193,6 +194,8 @@ class PackedLog:
     status: int
     tries: tuple[Try, ...] = ()
     """In their order, the last one is whose reply the client got; empty where the target was asked directly."""
+    usage: TokenUsage | None = None
+    """Of the reply, as its provider has counted; None where it hasn't."""
 
     @classmethod
     def of(cls, table: Any) -> PackedLog | None:
@@ -215,6 +218,7 @@ class PackedLog:
             shared=shared,
             source=_text(table.get("source")),
             status=_number(table.get("status")),
+            usage=token_usage(table.get("usage")),
             tries=tuple(t for each in tries if (t := Try.of(each))) if isinstance(tries, list) else (),
         )
 
