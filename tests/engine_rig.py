@@ -21,6 +21,7 @@ from devhost_rig import PluginServer
 from tenantgate.config import scripts
 from tenantgate.devhost import gateway, mock_formats, readiness
 from tenantgate.devhost.logs import KongLog
+from tenantgate.devhost.mock_google import TokenServer
 from tenantgate.devhost.mock_provider import Behaviour, MockProvider
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import free_port
@@ -95,12 +96,14 @@ class Provider(MockProvider):
     def __init__(self) -> None:
         super().__init__(Behaviour(keep_bodies=True))
         self.formats = mock_formats.Requests()
+        self.google = TokenServer()
         self.go_on = asyncio.Event()
         self.go_on.set()
 
     def app(self) -> web.Application:
         made = super().app()
         mock_formats.add_routes(made, self.formats)
+        self.google.add_to(made)
         return made
 
     async def _stream(
@@ -166,6 +169,7 @@ class EngineWorld:
         }
         conf.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
         environ = {**os.environ, "PROVIDER_KEY": KEY, "BAD_KEY": "two\nlines", "EMPTY_KEY": ""}
+        environ["GCP_ACCOUNT"] = self.provider.google.key_file(f"http://127.0.0.1:{self.mock}")
         environ |= {"AWS_ID": mock_formats.AWS_KEY, "AWS_SECRET": mock_formats.AWS_SECRET}
         self.kong: RealKong | None = None
         if kong_bin:

@@ -170,3 +170,19 @@ def test_tools_are_called_and_their_results_come_back(world: EngineWorld, name: 
     turns = [*asked, {"role": "assistant", "content": None, "tool_calls": made}, *results]
     status, _, body = send(world, name, messages=turns, tools=TOOLS, stream=stream)
     assert status == 200, body
+
+
+def test_a_service_account_of_google_gets_its_token_once(world: EngineWorld) -> None:
+    at = target(world, "gemini")
+    at["auth"] = {"secrets": {"gcp_service_account_json": "{vault://env/GCP_ACCOUNT}"}}
+    world.decision = world.decide(target=at)
+    asked = chat("Weather?", model=at["name"])
+    statuses = [world.send(asked)[0] for _ in range(3)]
+    if world.kong is None:
+        assert statuses == [503, 503, 503]  # the embedded host can't sign
+        return
+    assert statuses == [200, 200, 200]
+    google = world.provider.google
+    assert world.provider.formats.authorization == f"Bearer {google.token()}"
+    # One for each of Kong's workers that was asked.
+    assert 1 <= google.given <= 2

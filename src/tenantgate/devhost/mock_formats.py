@@ -31,10 +31,11 @@ Json = dict[str, Any]
 
 
 class Requests:
-    """The last request's body, by format."""
+    """The last request's body, by format, and the credential of the last one in OpenAI's."""
 
     def __init__(self) -> None:
         self.last: dict[str, Any] = {}
+        self.authorization = ""
 
 
 def add_routes(app: web.Application, requests: Requests | None = None) -> None:
@@ -97,6 +98,7 @@ def _openai(
 ) -> Callable[[web.Request], Any]:
     async def handle(request: web.Request) -> web.StreamResponse:
         body = seen.last[name] = await request.json()
+        seen.authorization = request.headers.get("Authorization", "")
         if problem := demands(body):
             status = 422 if name == "mistral" else 400
             error = {"message": problem, "type": "invalid_request_error", "param": None, "code": None}
