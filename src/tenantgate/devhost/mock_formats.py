@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tenantgate.devhost import mock_aws, mock_demands
+from tenantgate.devhost import mock_aws, mock_demands, mock_errors
 
 __all__ = ["AWS_KEY", "AWS_REGION", "AWS_SECRET", "CALLS", "TEXT", "Requests", "add_routes"]
 
@@ -101,8 +101,7 @@ def _openai(
         seen.authorization = request.headers.get("Authorization", "")
         if problem := demands(body):
             status = 422 if name == "mistral" else 400
-            error = {"message": problem, "type": "invalid_request_error", "param": None, "code": None}
-            return web.json_response({"error": error}, status=status)
+            return web.json_response(mock_errors.openai(status, problem), status=status)
         calls = _calls(body, done=body["messages"][-1]["role"] == "tool")
         usage = _GOOGLE_USAGE if name == "gemini" else _USAGE
         if not body.get("stream"):
@@ -198,8 +197,7 @@ def _anthropic(seen: Requests) -> Callable[[web.Request], Any]:
     async def handle(request: web.Request) -> web.StreamResponse:
         body = seen.last["anthropic"] = await request.json()
         if problem := mock_demands.anthropic(body, request.headers):
-            error = {"type": "invalid_request_error", "message": problem}
-            return web.json_response({"type": "error", "error": error}, status=400)
+            return web.json_response(mock_errors.anthropic(400, problem), status=400)
         content = body["messages"][-1]["content"]
         calls = _calls(body, done=isinstance(content, list) and content[0]["type"] == "tool_result")
         reason = "tool_use" if calls else "stop_sequence"

@@ -126,7 +126,7 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
             f"{MODEL}      - {{provider: mock, model: m, top_k: 3}}",
             6,
             f"{A_MODEL}.top_k",
-            "Kong doesn't send it to mock",
+            "it isn't sent to mock",
         ),
         (
             f"{MODEL}      - {{provider: openai-compatible, model: m}}",
