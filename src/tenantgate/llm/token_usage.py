@@ -45,11 +45,11 @@ def token_usage(note: Any, counted: Tokens | None = None) -> TokenUsage | None:
     """The usage in a note of tenantgate-target.
 
     Args:
-        note: ``{format, stream, complete, counts}``, in which any member may be missing or of another type.
+        note: ``{format, stream, complete, chunks, counts}``, in which any member may be missing or of another type.
         counted: as Kong counted or estimated; holds where the provider has told nothing.
 
     Returns:
-        None where there is no note, or neither told a count.
+        None where there is no note, or nobody told a count.
     """
     if not isinstance(note, Mapping):
         return None
@@ -58,7 +58,9 @@ def token_usage(note: Any, counted: Tokens | None = None) -> TokenUsage | None:
     if isinstance(counts, Mapping) and counts and read is not None:
         return read(_Counts(counts), cut)
     if counted is None:
-        return None
+        # Of a stream that broke off Kong logs nothing. A chunk is a token at least.
+        chunks = token_count(note.get("chunks"))
+        return TokenUsage(output=chunks, estimated=True, lower_bound=True) if cut and chunks else None
     prompt, completion, _ = counted
     return TokenUsage(input=prompt, output=completion, estimated=True, lower_bound=cut)
 

@@ -114,6 +114,12 @@ def test_a_stream_that_broke_is_a_lower_bound(stream: bool, complete: bool, boun
             TokenUsage(input=1, output=2, estimated=True),
         ),
         (
+            {"format": "openai", "stream": True, "complete": False, "chunks": 7},
+            None,
+            TokenUsage(output=7, estimated=True, lower_bound=True),
+        ),
+        ({"format": "openai", "stream": False, "complete": True, "chunks": 7}, None, None),
+        (
             {"format": "unknown", "stream": True, "counts": {"prompt_tokens": 9}},
             (1, 2, 3),
             TokenUsage(input=1, output=2, estimated=True, lower_bound=True),

@@ -51,12 +51,12 @@ local function merge(counts, from, deeper)
 end
 
 -- Keeps the usage that a reply names for the log, in kong.ctx.shared.tenantgate_usage. The last value of each count holds:
--- providers send growing ones, or the same again. Without a usage it only notes that a stream has begun or ended.
+-- providers send growing ones, or the same again. Without a usage it only notes that a stream goes on or has ended.
 local function keeper(format, provider, stream)
   local kept
-  return function(usage, complete)
+  return function(usage, complete, chunks)
     if not kept then
-      kept = {format = format, provider = provider, stream = stream, complete = not stream}
+      kept = {format = format, provider = provider, stream = stream, complete = not stream, chunks = 0}
       kong.ctx.shared.tenantgate_usage = kept
     end
     if type(usage) == "table" then
@@ -71,6 +71,7 @@ local function keeper(format, provider, stream)
       end
     end
     kept.complete = kept.complete or complete == true
+    kept.chunks = kept.chunks + (chunks or 0)
     return kept.counts
   end
 end
@@ -142,11 +143,11 @@ shared.frame_to_events = function(frame, content_type)
   if not reader or content_type and not reader.types[content_type] then
     return frame_to_events(frame, content_type)
   end
-  reader.note()
   local events = {}
   for i, chunk in ipairs(reader.stream:feed(frame)) do
     events[i] = {data = chunk, tenantgate = true}
   end
+  reader.note(nil, nil, #events)
   return events
 end
 

@@ -216,7 +216,8 @@ def _usage(line: JournalLine) -> dict[str, Any]:
     }
     flags = {"estimated": used.estimated, "lower_bound": used.lower_bound}
     return {
-        "input_tokens": used.input,
+        # Of a stream that broke off nobody may have counted the prompt.
+        **({} if used.lower_bound and not used.input else {"input_tokens": used.input}),
         "output_tokens": used.output,
         **{name: part for name, part in parts.items() if any(part.values())},
         **{name: True for name, flag in flags.items() if flag},
