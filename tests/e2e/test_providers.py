@@ -153,11 +153,7 @@ def test_tools_are_called_and_their_results_come_back(world: EngineWorld, name: 
     if stream:
         _, calls, reasons = said(chunks(body))
         made = [
-            {
-                "id": f"c{i}",
-                "type": "function",
-                "function": {"name": n, "arguments": json.dumps(a)},
-            }
+            {"id": f"c{i}", "type": "function", "function": {"name": n, "arguments": json.dumps(a)}}
             for i, (n, a) in enumerate(calls)
         ]
     else:

@@ -215,9 +215,7 @@ class Endpoint:
     temperature: float | None = field(
         "Value of temperature, in place of the client's.", default=None, between=(0.0, 5.0)
     )
-    top_p: float | None = field(
-        "Value of top_p, in place of the client's.", default=None, between=(0, 1)
-    )
+    top_p: float | None = field("Value of top_p, in place of the client's.", default=None, between=(0, 1))
     top_k: int | None = field(
         "Value of top_k, in place of the client's; for anthropic, bedrock, huggingface, vllm and openai-compatible.",
         default=None,
@@ -315,7 +313,6 @@ class Endpoint:
         for i, key in enumerate(self.credentials):
             if (first := self.credentials.index(key)) != i:
                 yield f"credentials[{i}]", f"is credentials[{first}] already"
-
 
     def _secret_problems(self, provider: Provider) -> Iterator[tuple[str, str]]:
         """A credential of several fields, or one that isn't a key."""

@@ -25,6 +25,7 @@ NO_QUERY: Final = script("config", "no_query")
 FINISH_REASON: Final = script("config", "finish_reason")
 END_OF_STREAM: Final = script("config", "end_of_stream")
 
+
 def _lua(error: ErrorText) -> str:
     return "{" + ", ".join(f"'{text}'" for text in error) + "}"  # none of the texts needs an escape
 

@@ -74,11 +74,7 @@ def message(kind: str, payload: bytes, *, failed: bool = False) -> bytes:
         ":message-type": "exception" if failed else "event",
     }
     head = b"".join(
-        bytes([len(name)])
-        + name.encode()
-        + bytes([_STRING])
-        + struct.pack(">H", len(value))
-        + value.encode()
+        bytes([len(name)]) + name.encode() + bytes([_STRING]) + struct.pack(">H", len(value)) + value.encode()
         for name, value in headers.items()
     )
     prelude = struct.pack(">II", 16 + len(head) + len(payload), len(head))

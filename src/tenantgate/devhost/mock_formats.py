@@ -44,6 +44,7 @@ def add_routes(app: web.Application, requests: Requests | None = None) -> None:
     for name, demands in _OPENAI.items():
         app.router.add_post(f"/strict/{name}/chat/completions", _openai(name, demands, seen))
     app.router.add_post("/strict/anthropic/v1/messages", _anthropic(seen))
+    app.router.add_post("/strict/any{rest:.*}", _any(seen))
     app.router.add_post("/strict/bedrock/model/{model}/{operation}", _bedrock(seen))
 
 
@@ -170,6 +171,16 @@ def _openai_chunks(body: Json, usage: Json, *, calls: bool, asked: bool, name: s
     else:
         # Mistral and Google tell it with the last choice, unasked.
         yield chunk({}, finish, {"usage": usage})
+
+
+def _any(seen: Requests) -> Callable[[web.Request], Any]:
+    """Whatever is sent is only kept."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        seen.last["any"] = await request.json()
+        return web.json_response({}, status=418)
+
+    return handle
 
 
 # -- Anthropic ---------------------------------------------------------------------------------------------------

@@ -59,7 +59,9 @@ class TokenServer:
 
     async def _token(self, request: web.Request) -> web.Response:
         form = await request.post()
-        if form.get("grant_type") != _GRANT or not self._is_ours(str(form.get("assertion")), str(request.url)):
+        if form.get("grant_type") != _GRANT or not self._is_ours(
+            str(form.get("assertion")), str(request.url)
+        ):
             return web.json_response({"error": "invalid_grant"}, status=400)
         self.given += 1
         made = {"access_token": self.token(), "expires_in": 3599, "token_type": "Bearer"}

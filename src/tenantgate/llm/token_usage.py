@@ -84,10 +84,7 @@ class _Counts:
 def _openai(counts: _Counts, cut: bool) -> TokenUsage:
     # https://platform.openai.com/docs/api-reference/chat/object; DeepSeek's prompt_cache_hit_tokens
     # (https://api-docs.deepseek.com/guides/kv_cache).
-    prompt, completion = (
-        counts.within("prompt_tokens_details"),
-        counts.within("completion_tokens_details"),
-    )
+    prompt, completion = (counts.within("prompt_tokens_details"), counts.within("completion_tokens_details"))
     return TokenUsage(
         input=counts["prompt_tokens"],
         output=counts["completion_tokens"],

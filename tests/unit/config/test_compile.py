@@ -231,7 +231,9 @@ def test_replies_that_are_read_come_in_a_form_that_can_be(provider: str) -> None
 
 
 USAGE = {"stream_usage": "asked"}
-GOOGLE = "https://europe-west4-aiplatform.googleapis.com/v1/projects/p-1/locations/europe-west4/endpoints/openapi"
+GOOGLE = (
+    "https://europe-west4-aiplatform.googleapis.com/v1/projects/p-1/locations/europe-west4/endpoints/openapi"
+)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +309,11 @@ GOOGLE = "https://europe-west4-aiplatform.googleapis.com/v1/projects/p-1/locatio
             "m:1",
             {"upstream_url": "https://h/x/y", "tenantgate": {**USAGE, "provider": "vllm", "top_k": True}},
         ),
-        ("openai-compatible", "m:1", {"upstream_url": "https://h/x/y", "tenantgate": {**USAGE, "top_k": True}}),
+        (
+            "openai-compatible",
+            "m:1",
+            {"upstream_url": "https://h/x/y", "tenantgate": {**USAGE, "top_k": True}},
+        ),
         ("mock", "m:1", {"upstream_url": "http://m/x", "tenantgate": USAGE}),
     ],
 )
@@ -338,10 +344,7 @@ def test_a_stream_is_asked_for_its_usage_where_the_provider_takes_that(
     ("provider", "secrets"),
     [
         ("openai", {}),
-        (
-            "bedrock",
-            {"aws_access_key_id": "{vault://env/A}", "aws_secret_access_key": "{vault://env/B}"},
-        ),
+        ("bedrock", {"aws_access_key_id": "{vault://env/A}", "aws_secret_access_key": "{vault://env/B}"}),
         ("vertex", {"gcp_service_account_json": "{vault://env/A}"}),
     ],
 )

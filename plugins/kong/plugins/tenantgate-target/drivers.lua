@@ -1,6 +1,6 @@
 -- Formats of providers, in place of those of Kong's drivers (kong/llm/drivers) for targets that the engine has chosen:
 -- their `model.options` hold `tenantgate`. Requests of other routes are Kong's as before. What the drivers lose is in
--- docs/providers.md, and why this is done by wrapping them in docs/decisions/0017-drivers-of-our-own.md.
+-- docs/providers.md, and why this is done by wrapping them in docs/decisions/0017-formats-in-place-of-kongs-drivers.md.
 local ai_ctx = require "kong.llm.plugin.ctx"
 local metrics = require "kong.llm.plugin.observability"
 local shared = require "kong.llm.drivers.shared"

@@ -411,7 +411,9 @@ def schema() -> dict[str, Any]:
                             )
                             for name, (description, *sides) in _PARTS.items()
                         },
-                        "estimated": _of("boolean", "The provider told no usage: four characters are a token."),
+                        "estimated": _of(
+                            "boolean", "The provider told no usage: four characters are a token."
+                        ),
                         "lower_bound": _of("boolean", "The stream broke off: the provider may bill more."),
                     },
                 ),

@@ -279,7 +279,9 @@ class AiProxy(StockPlugin):
             served = self._lua is not None and self._lua.serves(state.model)
             chunks = self._lua.chunks(x, piece, kind) if self._lua and served else None
             state.ready = chunks is not None
-            state.events = state.frames.feed(piece, kind) if chunks is None else [Event(data=c) for c in chunks]
+            state.events = (
+                state.frames.feed(piece, kind) if chunks is None else [Event(data=c) for c in chunks]
+            )
         if state.events is None:
             return _NOT_SET if chunk else b""
         config = _config(x, conf)

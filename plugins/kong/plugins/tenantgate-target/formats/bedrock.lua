@@ -103,7 +103,8 @@ end
 
 function M.request(request, model)
   local options = model.options or {}
-  local top_k = options.top_k or given(request.top_k)
+  -- There is no top_k for all models; others than Anthropic's refuse it under this name.
+  local top_k = options.top_k or (model.name:find("anthropic", 1, true) and given(request.top_k))
   local made = {
     inferenceConfig = {
       maxTokens = parts.max_tokens(request, options),
@@ -112,7 +113,7 @@ function M.request(request, model)
       stopSequences = parts.stops(request),
     },
     guardrailConfig = request.guardrailConfig,
-    additionalModelRequestFields = top_k and {top_k = top_k},
+    additionalModelRequestFields = top_k and {top_k = top_k} or nil,
   }
   local called
   made.messages, made.system, called = messages(request)

@@ -3,7 +3,27 @@
 local cjson = require "kong.tools.cjson"
 local frames = require "kong.plugins.tenantgate-target.frames"
 
-local find = string.find
+local byte, find = string.byte, string.find
+
+local COLON, SPACE, BRACE = 58, 32, 123
+
+-- Whether a chunk may have a usage: most have none, or null. Without a pattern, which LuaJIT doesn't compile.
+local function names_usage(text)
+  local _, at = find(text, '"usage"', 1, true)
+  while at do
+    local next_at = at + 1
+    local char = byte(text, next_at)
+    while char == COLON or char == SPACE do
+      next_at = next_at + 1
+      char = byte(text, next_at)
+    end
+    if char == BRACE then
+      return true
+    end
+    _, at = find(text, '"usage"', next_at, true)
+  end
+  return false
+end
 
 local M = {content_types = {["text/event-stream"] = true}}
 
@@ -64,7 +84,7 @@ function Stream:feed(piece)
     local kept = true
     if data == "[DONE]" then
       self.note(nil, true)
-    elseif find(data, '"usage"', 1, true) and find(data, '"usage"%s*:%s*{') then
+    elseif names_usage(data) then
       local chunk = cjson.decode_with_array_mt(data)
       if type(chunk) == "table" then
         self.note(chunk.usage)
