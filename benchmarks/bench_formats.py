@@ -3,9 +3,9 @@ r"""What reading a provider's stream costs for each chunk, beside Kong's own dri
     python benchmarks/bench_formats.py --resty /path/to/openresty/bin/resty --kong-lua /path/to/kong \
         --rocks /path/to/share/lua/5.1 [--chunks N]
 
-Both run in Kong's LuaJIT, on the same chunks, one event in each piece: `frame_to_events`, then `from_format` for each event,
-as ai-proxy calls them for a stream. The clock is the process' own; the least of ten rounds, since other work on the machine
-only adds. `json` is a reply of 2 kB that isn't streamed.
+Both run in Kong's LuaJIT, on the same chunks, one event in each piece: `frame_to_events`, then `from_format` for each
+event, as ai-proxy calls them for a stream. The clock is the process' own; the least of ten rounds, since other work on
+the machine only adds. `json` is a reply of 2 kB that isn't streamed.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ local piece = {
   anthropic = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,' ..
     '"delta":{"type":"text_delta","text":" weather"}}\n\n',
 }
-local body = '{"id":"chatcmpl-1","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant",' ..
-  '"content":"' .. ("word "):rep(400) .. '"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":12,' ..
-  '"total_tokens":21,"prompt_tokens_details":{"cached_tokens":0}}}'
+local body = '{"id":"chatcmpl-1","object":"chat.completion","model":"m","choices":[{"index":0,"message":' ..
+  '{"role":"assistant","content":"' .. ("word "):rep(400) .. '"},"finish_reason":"stop"}],"usage":' ..
+  '{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,"prompt_tokens_details":{"cached_tokens":0}}}'
 
 local function least(work)
   local best = math.huge

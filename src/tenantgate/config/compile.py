@@ -137,7 +137,7 @@ class _Compiler:
         where = f"tenant {tenant.id}, {provider}/{model}"
         found = self._stages(tenant, m, where)
         limits = self._limits(tenant, m)
-        targets = tuple(self._targets(m, log_payloads=found.log_payloads, where=where))
+        targets = tuple(self._targets(m, where=where))
         return ModelPolicy(
             provider=provider,
             model=model,
@@ -178,7 +178,7 @@ class _Compiler:
             non_streaming_total_ms=total_s * 1000,
         )
 
-    def _targets(self, m: Model, *, log_payloads: bool, where: str) -> Iterator[Target]:
+    def _targets(self, m: Model, *, where: str) -> Iterator[Target]:
         """A target for each endpoint and each of its credentials, in their order."""
         count: Counter[str] = Counter()
         for i, endpoint in enumerate(m.endpoints):
@@ -192,18 +192,10 @@ class _Compiler:
                     where=at,
                     name=name if count[name] == 1 else f"{name}#{count[name]}",
                     streaming=m.streaming,
-                    log_payloads=log_payloads,
                 )
 
     def _target(
-        self,
-        m: Endpoint,
-        credential: str | None,
-        *,
-        where: str,
-        name: str,
-        streaming: str,
-        log_payloads: bool,
+        self, m: Endpoint, credential: str | None, *, where: str, name: str, streaming: str
     ) -> Target:
         provider = PROVIDERS[m.provider or ""]
         if not provider.auth_header:

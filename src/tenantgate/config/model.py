@@ -203,8 +203,8 @@ class Endpoint:
         len_max=16,
     )
     upstream_url: str | None = field(
-        "Full address of an OpenAI-compatible chat operation, or of a private endpoint of the provider. For bedrock the "
-        "address before /model, such as https://vpce-1.bedrock-runtime.eu-central-1.vpce.amazonaws.com/.",
+        "Full address of an OpenAI-compatible chat operation, or of a private endpoint of the provider. For bedrock "
+        "the address before /model, such as https://vpce-1.bedrock-runtime.eu-central-1.vpce.amazonaws.com/.",
         default=None,
         match=_URL,
         len_max=1024,

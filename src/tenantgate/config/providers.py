@@ -1,8 +1,8 @@
 """The providers that tenants.yaml may name, and what each means for Kong's ai-proxy.
 
-From `kong/llm/drivers/*.lua` and `kong/llm/schemas/init.lua` of Kong 3.9.3, and the providers' own documentation, to which
-docs/providers.md links. Where a provider offers OpenAI's format itself, that is what it gets: Kong's drivers for Gemini,
-Cohere and Hugging Face lose most of a request.
+From `kong/llm/drivers/*.lua` and `kong/llm/schemas/init.lua` of Kong 3.9.3, and the providers' own documentation, to
+which docs/providers.md links. Where a provider offers OpenAI's format itself, that is what it gets: Kong's drivers for
+Gemini, Cohere and Hugging Face lose most of a request.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Final, Literal, TypeAlias
 __all__ = ["MOCK", "PROVIDERS", "SECRETS", "Provider", "UsageOfStreams"]
 
 UsageOfStreams: TypeAlias = Literal["asked", "implied", "built-in"]
-"""How a stream comes to name its usage: asked for by ``stream_options``; told unasked, ``stream_options`` being refused; or a
-part of the format."""
+"""How a stream comes to name its usage: asked for by ``stream_options``; unasked, ``stream_options`` being refused; or as
+a part of the format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

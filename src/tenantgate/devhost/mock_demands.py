@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.htm
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -107,11 +108,18 @@ def bedrock(body: Mapping[str, Any]) -> str | None:
         return f"inferenceConfig.{unknown}: extraneous key is not permitted"
     if not isinstance((body.get("inferenceConfig") or {}).get("stopSequences", []), list):
         return "inferenceConfig.stopSequences: expected type: JSONArray"
-    messages = body.get("messages")
+    problem = _bedrock_messages(body.get("messages"))
+    calls = problem is None and any("toolUse" in b for m in body["messages"] for b in m["content"])
+    if calls and "toolConfig" not in body:
+        return "The toolConfig field must be defined when using toolUse and toolResult content blocks."
+    return problem
+
+
+def _bedrock_messages(messages: Any) -> str | None:
     if not isinstance(messages, list) or not messages:
         return "messages: required"
     roles = [m.get("role") for m in messages]
-    if roles[0] != "user" or any(a == b for a, b in zip(roles, roles[1:], strict=False)):
+    if roles[0] != "user" or any(a == b for a, b in itertools.pairwise(roles)):
         return "A conversation must alternate between user and assistant roles."
     calls: set[str] = set()
     for message in messages:
@@ -124,8 +132,6 @@ def bedrock(body: Mapping[str, Any]) -> str | None:
         if results != calls:
             return "Expected toolResult blocks for the ids of the toolUse blocks before."
         calls = {b["toolUse"]["toolUseId"] for b in blocks if "toolUse" in b}
-    if any("toolUse" in b for m in messages for b in m["content"]) and "toolConfig" not in body:
-        return "The toolConfig field must be defined when using toolUse and toolResult content blocks."
     return None
 
 

@@ -1,8 +1,8 @@
-"""Providers' wire formats in full: requests are checked for what the provider demands, replies are as its documentation
-shows them, with usage by kind; where a request has tools, they are called.
+"""Providers' wire formats in full, with usage by kind.
 
-Each format has a path of its own below ``/strict``, beside the plain ones of `tenantgate.devhost.mock_provider`. The pieces
-of a stream end in the middle of events. Text of the replies is always the same.
+Requests are checked for what the provider demands, replies are as its documentation shows them; where a request has
+tools, they are called. Each format has a path of its own below ``/strict``, beside the plain ones of
+`tenantgate.devhost.mock_provider`. The pieces of a stream end in the middle of events. The text is always the same.
 """
 
 from __future__ import annotations
