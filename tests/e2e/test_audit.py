@@ -184,14 +184,18 @@ def test_no_record_is_lost_or_doubled_when_processes_are_killed(
     assert not load.errors
     assert {r.status for r in load.replies} == {200}
     sent = {r.headers["x-kong-request-id"] for r in load.replies}
-    until(lambda: client.chat(gateway.fresh()) and workers(gateway.stack), bool, what="worker")
-    seen = until(
-        lambda: [i for r in records.all() if (i := r["request"].get("id")) in sent],
-        lambda found: len(set(found)) == len(sent),
-        what="records",
+
+    def after_a_request() -> list[dict[str, Any]]:
+        # The worker that runs now may be that of a server that is dead: it ends, and the next one starts with a request
+        # that a living server sees. Which of those it is shows nowhere, so requests go on.
+        client.chat(gateway.fresh())
+        return records.all()
+
+    found = until(
+        after_a_request, lambda all_: sent <= {r["request"].get("id") for r in all_}, what="records"
     )
-    assert len({r["id"] for r in records.all()}) == len({r["request"].get("id") for r in records.all()})
-    assert len(seen) >= len(sent), "a sink may get a record twice, under the same id"
+    # A sink may get a record twice, under the same id.
+    assert len({r["id"] for r in found}) == len({r["request"].get("id") for r in found})
     capsys.readouterr()
     assert main(["audit", "verify", "--dir", str(gateway.stack.audit_dir)]) == 0, capsys.readouterr().out
 

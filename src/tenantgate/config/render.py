@@ -3,7 +3,7 @@
 Tenants are data of the engine, so Kong's entities are few: one service, four routes and one plugin of each kind,
 whatever the number of tenants and models, and for each tenant a consumer with its keys. Order of the plugins in Kong:
 pre-function, correlation-id, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
-tenantgate-target (771), ai-proxy, file-log, post-function.
+tenantgate-target (771), ai-proxy, tenantgate-failover (769), file-log, post-function.
 """
 
 from __future__ import annotations
@@ -183,6 +183,8 @@ def _service_plugins(file: TenantsFile) -> Iterator[tuple[str, Json]]:
     kept = sorted(gateway.upstream_headers, key=str.lower)
     yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
     yield "ai-proxy", _ai_proxy(size)
+    egress = getattr(gateway, "egress", None)
+    yield "tenantgate-failover", _given({"egress_allow": None if egress is None else list(egress.allow)})
     yield "post-function", _last()
 
 

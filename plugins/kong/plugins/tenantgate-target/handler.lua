@@ -99,21 +99,35 @@ local function table_of(value)
 end
 
 -- Another name for the model in a body that is too large for the engine to send back.
-local function rename(request, model)
+local function renamed(request, model)
   local body = cjson.decode_with_array_mt(request.body)
-  if type(body) == "table" then
-    body.model = model
-    kong.service.request.set_raw_body(cjson.encode(body))
+  if type(body) ~= "table" then
+    return request.body
   end
+  body.model = model
+  return cjson.encode(body)
 end
 
-local function apply(request, decision)
-  local shared = kong.ctx.shared
+-- The body for ai-proxy, which is put in place of the client's.
+local function apply_body(request, decision, target)
+  local body = request.body
   if type(decision.body) == "string" then
-    kong.service.request.set_raw_body(decision.body)
+    body = decision.body
   elseif type(decision.upstream_model) == "string" then
-    rename(request, decision.upstream_model)
+    body = renamed(request, decision.upstream_model)
   end
+  -- The engine has named the first target in the body, and that one may have been left out.
+  if target ~= decision.target and target.name ~= decision.target.name then
+    body = renamed({body = body}, target.name)
+  end
+  if body ~= request.body then
+    kong.service.request.set_raw_body(body)
+  end
+  return body
+end
+
+local function apply(decision)
+  local shared = kong.ctx.shared
   for name, value in pairs(table_of(decision.headers)) do
     if headers.is_value(value) and type(name) == "string" and name:find("^[%w_-]+$") then
       kong.response.set_header(name, value)
@@ -132,9 +146,54 @@ local function apply(request, decision)
   end
 end
 
+-- ai-proxy's configuration for a target.
+local function configuration(target, auth)
+  return {
+    route_type = "llm/v1/chat",
+    llm_format = "openai",
+    auth = auth,
+    model = {provider = target.provider, name = target.name, options = table_of(target.options)},
+    model_name_header = true,
+    logging = {log_statistics = true, log_payloads = target.log_payloads == true},
+    response_streaming = target.response_streaming or "allow",
+    max_request_body_size = target.max_request_body_size or 8192, -- as in its schema
+  }
+end
+
+-- The targets whose credentials can be had, in their order, as tenantgate-failover takes them. The others are left
+-- out. Credentials are resolved here, since nothing may wait for a vault between two tries.
+local function usable(decision)
+  local found = {}
+  for _, target in ipairs(decision.targets or {decision.target}) do
+    local auth = resolved(target.auth)
+    if auth then
+      found[#found + 1] = {
+        id = target.id or (target.provider .. "/" .. target.name),
+        provider = target.provider, name = target.name, url = table_of(target.options).upstream_url,
+        context_window = target.context_window, decided = target, conf = configuration(target, auth),
+      }
+    else
+      kong.log.err("the credential of a provider can't be resolved, or can't stand in a header")
+    end
+  end
+  return found
+end
+
+local function is_target(value)
+  value = table_of(value)
+  return type(value.provider) == "string" and type(value.name) == "string"
+end
+
 local function is_decision(value)
-  local target = table_of(table_of(value).target)
-  return type(target.provider) == "string" and type(target.name) == "string"
+  value = table_of(value)
+  if value.targets ~= nil then
+    for _, target in ipairs(table_of(value.targets)) do
+      if not is_target(target) then
+        return false
+      end
+    end
+  end
+  return is_target(value.target)
 end
 
 local Target = {PRIORITY = 771, VERSION = "0.1.0"}
@@ -155,28 +214,24 @@ function Target:access(conf)
     end
     kong.log.warn("no decision: the last one holds")
   end
-  local target = decision.target
-  local auth = resolved(target.auth)
-  if not auth then
-    kong.log.err("the credential of a provider can't be resolved, or can't stand in a header")
+  local targets = usable(decision)
+  local first = targets[1]
+  if not first then
     return kong.response.exit(503, NO_CREDENTIAL, JSON)
   end
-  apply(request, decision)
+  local target = first.decided
+  apply(decision)
+  local body = apply_body(request, decision, target)
   headers.hide_caller(conf)
   if headers.is_value(target.accept_encoding) then
     headers.accept_encoding(target.accept_encoding)
   end
   shared.tenantgate_provider = target.provider
-  ai_ctx.set_namespaced_ctx(BALANCE, "selected_target", {
-    route_type = "llm/v1/chat",
-    llm_format = "openai",
-    auth = auth,
-    model = {provider = target.provider, name = target.name, options = table_of(target.options)},
-    model_name_header = true,
-    logging = {log_statistics = true, log_payloads = target.log_payloads == true},
-    response_streaming = target.response_streaming or "allow",
-    max_request_body_size = target.max_request_body_size or 8192, -- as in its schema
-  })
+  ai_ctx.set_namespaced_ctx(BALANCE, "selected_target", first.conf)
+  -- For tenantgate-failover, which comes after ai-proxy: what each try begins with.
+  ngx.ctx.tenantgate_route = {
+    decision = decision, targets = targets, body = body, headers = #targets > 1 and ngx.req.get_headers(0) or nil,
+  }
 end
 
 return Target

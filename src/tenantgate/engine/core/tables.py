@@ -64,6 +64,8 @@ class Decision:
     """The first choice; None where the engine answers itself."""
     targets: Sequence[Target] = ()
     """The first choice and those after it, in order, where the model has a `routing`."""
+    retry_after_s: float | None = None
+    """For ``Retry-After`` where the target fails, which is tried although all are left out."""
     egress: Sequence[str] | None = None
     """The tenant's own list of hosts; None: the gateway's alone holds."""
     asked_model: str = ""
@@ -95,8 +97,10 @@ class Decision:
             made["egress"] = list(self.egress)
         if self.model.routing is not None:
             made["routing"] = _routing(self.model.routing)
+            if self.retry_after_s is not None:
+                made["routing"]["retry_after_s"] = self.retry_after_s
             made["targets"] = [
-                {"id": target.id, **_target(target, self.model, max_request_body_size)}
+                _of_several(target, self.model, max_request_body_size)
                 for target in self.targets or (self.target,)
             ]
         if self.headers:
@@ -117,6 +121,13 @@ def _routing(routing: Routing) -> dict[str, Any]:
         "streaming_total_ms": routing.streaming_total_ms,
         "non_streaming_total_ms": routing.non_streaming_total_ms,
     }
+
+
+def _of_several(target: Target, model: ModelPolicy, max_request_body_size: int) -> dict[str, Any]:
+    made = {"id": target.id, **_target(target, model, max_request_body_size)}
+    if target.context_window is not None:
+        made["context_window"] = target.context_window
+    return made
 
 
 def _target(target: Target, model: ModelPolicy, max_request_body_size: int) -> dict[str, Any]:
