@@ -21,8 +21,8 @@ _AZURE_STREAM_USAGE: Final = "2024-09-01"
 def model_options(m: Endpoint, mock_url: str = MOCK_URL) -> dict[str, Any]:
     """ai-proxy's ``model.options``.
 
-    Under ``tenantgate`` are the settings of ``plugins/kong/plugins/tenantgate-target/drivers.lua``, which serves targets
-    that have it.
+    Under ``tenantgate`` are the settings of ``plugins/kong/plugins/tenantgate-target/drivers.lua``, which serves
+    targets that have it.
     """
     provider = PROVIDERS[m.provider or ""]
     options: dict[str, Any] = {name: value for name in _SENT if (value := getattr(m, name)) is not None}

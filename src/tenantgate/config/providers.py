@@ -13,8 +13,8 @@ from typing import Final, Literal, TypeAlias
 __all__ = ["MOCK", "PROVIDERS", "SECRETS", "Provider", "UsageOfStreams"]
 
 UsageOfStreams: TypeAlias = Literal["asked", "implied", "built-in"]
-"""How a stream comes to name its usage: asked for by ``stream_options``; unasked, ``stream_options`` being refused; or as
-a part of the format."""
+"""How a stream comes to name its usage: asked for by ``stream_options``; unasked, ``stream_options`` being refused; or
+as a part of the format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Usage of tokens by kind, from what a provider counts in its own words.
 
 The last usage of a reply holds, never a sum: providers send growing counts in a stream, or the same ones again. Kinds
-are OpenTelemetry's: tokens read from or written to a prompt cache are part of the input, tokens of reasoning part of the
-output (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/). The counts are kept by
+are OpenTelemetry's: tokens read from or written to a prompt cache are part of the input, tokens of reasoning part of
+the output (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/). The counts are kept by
 ``plugins/kong/plugins/tenantgate-target/drivers.lua``.
 """
 

@@ -1,5 +1,5 @@
--- Address and signature of requests to Amazon Bedrock. Kong's driver signs the body that `kong.request.get_raw_body`
--- gives, which the phase of a second try refuses, and leaves a model's name in the path as it is: an ARN has slashes.
+-- Address and signature of requests to Amazon Bedrock. Kong's driver makes an SDK of its own for each of our requests, and
+-- leaves a model's name in the path as it is: an ARN has slashes.
 local M = {}
 
 local function percent(text, kept)
@@ -50,7 +50,7 @@ function M.configure(auth, model, streaming)
     canonicalURI = percent(path, "/"),
     host = host,
     port = port,
-    body = ngx.req.get_body_data(),
+    body = kong.request.get_raw_body(), -- tenantgate-failover stands in for it on a further try
   })
   if not signed then
     return nil, "failed to sign AWS request: " .. (err or "")
