@@ -43,6 +43,8 @@ class RenderOptions:
     redis_port: int = 6379
     policy_path: str | None = None
     """In place of ``gateway.policy.path``; ``gateway.policy.store`` is left out then (development)."""
+    egress_port: int | None = None
+    """In place of the usual port of the server through which requests leave (development)."""
     gateway: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By a feature's section of ``gateway`` the fields that come in place of the file's (development)."""
 
@@ -75,10 +77,11 @@ def render(
 
 def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
     """The tree of kong.yml, each entity with its id and tag."""
-    file = with_options(file, options or RenderOptions())
+    options = options or RenderOptions()
+    file = with_options(file, options)
     return {
         "_format_version": "3.0",
-        "services": [_service(file)],
+        "services": [_service(file, options)],
         "consumers": [_consumer(t) for t in sorted(file.tenants, key=lambda t: t.id)],
         "plugins": [_elsewhere()],
     }
@@ -113,7 +116,7 @@ def uses_mock(file: TenantsFile) -> list[str]:
     )
 
 
-def _service(file: TenantsFile) -> Json:
+def _service(file: TenantsFile, options: RenderOptions) -> Json:
     times = file.gateway.timeouts
     return {
         **_named("services", names.SERVICE),
@@ -125,7 +128,8 @@ def _service(file: TenantsFile) -> Json:
         "retries": 0,
         "tags": [names.TAG],
         "plugins": [
-            _plugin(name, scope=names.SERVICE, config=config) for name, config in _service_plugins(file)
+            _plugin(name, scope=names.SERVICE, config=config)
+            for name, config in _service_plugins(file, options)
         ],
         "routes": list(_routes(file.gateway.path_prefix)),
     }
@@ -160,7 +164,7 @@ def _route(name: str, methods: list[str], paths: list[str], *, regex_priority: i
     }
 
 
-def _service_plugins(file: TenantsFile) -> Iterator[tuple[str, Json]]:
+def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[str, Json]]:
     gateway = file.gateway
     yield "pre-function", _first()
     yield (
@@ -183,8 +187,8 @@ def _service_plugins(file: TenantsFile) -> Iterator[tuple[str, Json]]:
     kept = sorted(gateway.upstream_headers, key=str.lower)
     yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
     yield "ai-proxy", _ai_proxy(size)
-    egress = getattr(gateway, "egress", None)
-    yield "tenantgate-failover", _given({"egress_allow": None if egress is None else list(egress.allow)})
+    allowed = None if gateway.egress is None else list(gateway.egress.allow)
+    yield "tenantgate-failover", _given({"port": options.egress_port, "egress_allow": allowed})
     yield "post-function", _last()
 
 

@@ -39,6 +39,7 @@ class Phase(enum.Enum):
     REWRITE = "rewrite"
     ACCESS = "access"
     BALANCER = "balancer"
+    CONTENT = "content"
     RESPONSE = "response"
     HEADER_FILTER = "header_filter"
     BODY_FILTER = "body_filter"
@@ -163,6 +164,8 @@ class Exchange:
     """The request's tables in the Lua state, once Lua has run."""
     private: dict[str, dict[str, Any]] = field(default_factory=dict)
     """``kong.ctx.plugin`` by plugin id."""
+    rebuild: bool = False
+    """Whether the request of the next try is built anew (``recreate_request``)."""
     retries: int | None = None
     """``kong.service.set_retries``; None: the service's."""
     timeouts: tuple[int, int, int] | None = None

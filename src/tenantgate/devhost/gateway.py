@@ -18,11 +18,12 @@ from typing import Any, Final
 from aiohttp import http_writer, web
 from multidict import CIMultiDict
 
-from tenantgate.devhost import declarative, kong_conf, lua, lua_plugins, plugin_servers
+from tenantgate.devhost import declarative, kong_conf, lua, lua_plugins, nginx_include, plugin_servers
 from tenantgate.devhost.admin import admin_app
 from tenantgate.devhost.entities import GatewayConfig
 from tenantgate.devhost.exchange import Exchange
 from tenantgate.devhost.external import ExternalPlugin
+from tenantgate.devhost.inner_server import InnerServer
 from tenantgate.devhost.kong_conf import KongConf
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.lua_plugins import LuaPlugin
@@ -71,6 +72,8 @@ class Loaded:
     schemas: Mapping[str, Any] = field(default_factory=dict)
     """By name the schemas of plugins that aren't stock."""
     environ: Mapping[str, str] | None = None
+    servers: tuple[nginx_include.Server, ...] = ()
+    """Servers of nginx's own file."""
 
 
 def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -82,7 +85,9 @@ def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> 
     settings = kong_conf.load(conf)
     infos = tuple(plugin_servers.query(s) for s in settings.plugin_servers)
     schemas = {i.name: i.schema for i in infos if i.name in settings.plugins}
-    state = LuaState(KongLog(), settings.settings, settings.lua_package_path, environ)
+    include = nginx_include.load(settings.settings.get("nginx_http_include", ""))
+    dicts = (*include.dicts, *settings.shared_dicts)
+    state = LuaState(KongLog(), settings.settings, settings.lua_package_path, environ, dicts)
     own = lua_plugins.load(settings, {*SCHEMAS, *(i.name for i in infos)}, state)
     schemas |= {p.name: p.fields for p in own}
     text = declarative.read(config)
@@ -96,6 +101,7 @@ def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> 
         text=text,
         schemas=schemas,
         environ=environ,
+        servers=include.servers,
     )
 
 
@@ -141,6 +147,10 @@ class Gateway:
                 own.prepare(plugin)
         self._plugins_loaded = len(loaded.config.plugins)
         self._runners: list[web.AppRunner] = []
+        limit = loaded.conf.body_buffer_size
+        self._servers = [
+            InnerServer(s, self._lua, log, lambda request: _exchange(request, limit)) for s in loaded.servers
+        ]
         self._client: Client | None = None
         self._pipeline: Pipeline | None = None
         self._external = {
@@ -156,6 +166,8 @@ class Gateway:
         self._client = Client(self._lua, self._loaded.conf.next_upstream)
         self._pipeline = Pipeline(self._loaded.config, self._stock, self._external, self._client, self._log)
         self._supervisor.start()
+        for server in self._servers:
+            await server.start()
         app = web.Application(client_max_size=self._loaded.conf.max_body_size or 1 << 40)
         app.router.add_route("*", "/{tail:.*}", self._handle)
         app.on_response_prepare.append(_no_default_type)
@@ -259,6 +271,8 @@ class Gateway:
             await runner.cleanup()
         if self._pipeline:
             await self._pipeline.drain()
+        for server in self._servers:
+            await server.stop()
         await self._supervisor.stop()
         for plugin in self._external.values():
             plugin.close()

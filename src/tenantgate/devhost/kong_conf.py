@@ -43,6 +43,8 @@ class KongConf:
     """``nginx_http_lua_socket_read_timeout``: how long a plugin server may be silent."""
     next_upstream: frozenset[str]
     """``nginx_proxy_proxy_next_upstream``: after which failures another try is made."""
+    shared_dicts: tuple[str, ...]
+    """Names of ``nginx_http_lua_shared_dict``, which stands once."""
     lua_package_path: str
     """Where the files of Lua plugins are, as Lua's ``package.path`` says it."""
     settings: Mapping[str, str]
@@ -95,6 +97,7 @@ def _settings(settings: dict[str, str], where: str) -> KongConf:
         max_body_size=_size(settings, "nginx_http_client_max_body_size", "0", where),
         socket_timeout_s=_time(settings, "nginx_http_lua_socket_read_timeout", "60s", where),
         next_upstream=_next_upstream(settings, where),
+        shared_dicts=tuple(settings.get("nginx_http_lua_shared_dict", "").split()[:1]),
         lua_package_path=settings.get("lua_package_path", _LUA_PATH).replace(";;", ";"),
         settings=settings,
     )

@@ -10,19 +10,21 @@ from tenantgate.devhost.pdk import NODE, set_serialize_value
 from tenantgate.devhost.pdk_event import (
     CHANGING_EVERY_TRY,
     CHANGING_REPLY,
+    READING_REPLY,
     Event,
     Function,
     PdkError,
     absent,
     limit,
     put_header,
+    status,
     text,
 )
-from tenantgate.devhost.pdk_request import REQUEST
+from tenantgate.devhost.pdk_request import REQUEST, encode_args
 from tenantgate.devhost.pdk_response import RESPONSE
 from tenantgate.devhost.record import headers_table, response_headers, serialize
 
-__all__ = ["FUNCTIONS", "HIDDEN"]
+__all__ = ["FUNCTIONS", "HIDDEN", "METHODS"]
 
 
 def _unlimited(most: Any) -> int:
@@ -73,8 +75,36 @@ def _set_request_header(e: Event, name: Any, value: Any = None) -> Any:
     return lua.MISSING
 
 
+def _set_method(e: Event, number: Any) -> Any:
+    x = e.live(*CHANGING_EVERY_TRY, Phase.HEADER_FILTER)
+    names = {value: name for name, value in METHODS.items()}
+    if number not in names:
+        raise PdkError("unsupported HTTP method")
+    x.method = names[number]
+    return lua.MISSING
+
+
+def _set_body_data(e: Event, body: Any) -> Any:
+    x = e.live(*CHANGING_EVERY_TRY)
+    x.body, x.body_changed, x.body_read = lua.to_bytes(text(body, "body")), True, True
+    x.headers["Content-Length"] = str(len(x.body))
+    return lua.MISSING
+
+
+def _recreate_request(e: Event) -> Any:
+    e.live(Phase.BALANCER).rebuild = True
+    return True
+
+
+METHODS: Final = {"GET": 2, "HEAD": 4, "POST": 8, "PUT": 16, "DELETE": 32, "OPTIONS": 512, "PATCH": 16384}
+"""``ngx.HTTP_NAME`` (ngx_http_request.h)."""
+
+
 def _get_upstream(e: Event, name: Any) -> Any:
     to = e.x.upstream
+    if name in ("connect_timeout", "write_timeout", "read_timeout") and e.x.match:
+        times = e.x.timeouts or e.x.match.route.service.timeouts
+        return times[("connect_timeout", "write_timeout", "read_timeout").index(name)]
     return (
         lua.MISSING
         if to is None
@@ -103,12 +133,21 @@ def _get_header(e: Event, name: Any) -> Any:
 
 
 def _set_header(e: Event, name: Any, value: Any = None) -> Any:
-    x = e.live(*CHANGING_REPLY)
+    x = e.live(*CHANGING_REPLY, Phase.CONTENT)
     name = text(name, "header").replace("_", "-")
     if value is None:
         x.out.popall(name, None)
     else:
         put_header(x.out, name, value)
+    return lua.MISSING
+
+
+def _get_status(e: Event) -> Any:
+    return e.live(*READING_REPLY, Phase.CONTENT).status
+
+
+def _set_status(e: Event, code: Any) -> Any:
+    e.live(*CHANGING_REPLY, Phase.CONTENT).status = status(code)
     return lua.MISSING
 
 
@@ -122,11 +161,15 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "kong.service.set_retries": _set_retries,
     "kong.service.set_target": _set_target,
     "kong.service.set_timeouts": _set_timeouts,
+    "ngx.encode_args": lambda _, args: encode_args(args),
     "ngx.get_phase": lambda e: e.x.phase.value,
+    "ngx.req.get_body_data": lambda e: e.live(Phase.CONTENT).body or lua.MISSING,
     "ngx.req.clear_header": _set_request_header,
     "ngx.req.get_headers": lambda e, most=None: headers_table(e.x.headers.items(), _unlimited(most)),
     "ngx.req.get_method": lambda e: e.x.method,
+    "ngx.req.set_body_data": _set_body_data,
     "ngx.req.set_header": _set_request_header,
+    "ngx.req.set_method": _set_method,
     "ngx.resp.get_headers": lambda e, _most=None: response_headers(e.x),
     "ngx.time": lambda e: int(NODE["ngx.now"](e)),
 }
@@ -134,10 +177,13 @@ FUNCTIONS: Final[dict[str, Function]] = {
 
 HIDDEN: Final[dict[str, Function]] = {
     "balancer_data.get": _get_upstream,
+    "recreate_request": _recreate_request,
     "kong.log.serialize": _serialize,
     "kong.log.set_serialize_value": set_serialize_value,
     "ngx.header.get": _get_header,
     "ngx.header.set": _set_header,
+    "ngx.status.get": _get_status,
+    "ngx.status.set": _set_status,
     "ngx.var.get": _get_variable,
     "ngx.var.set": _set_variable,
     "only_in_access": lambda e: e.only(Phase.ACCESS),

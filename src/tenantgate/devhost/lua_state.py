@@ -7,8 +7,11 @@ plugin's own may hold a prompt.
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+import secrets
+import time
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -20,7 +23,7 @@ from tenantgate.devhost import lua, vault
 from tenantgate.devhost.entities import PluginConfig
 from tenantgate.devhost.exchange import Answer, Exchange, Exited, Held, Phase
 from tenantgate.devhost.logs import KongLog
-from tenantgate.devhost.lua_functions import FUNCTIONS, HIDDEN
+from tenantgate.devhost.lua_functions import FUNCTIONS, HIDDEN, METHODS
 from tenantgate.devhost.lua_values import SharedContext, Values
 from tenantgate.devhost.pdk import KONG_VERSION
 from tenantgate.devhost.pdk_event import Event, Function, PdkError
@@ -53,6 +56,7 @@ class LuaState:
         settings: of kong.conf; heeded are untrusted_lua and untrusted_lua_sandbox_requires.
         package_path: where ``require`` looks, in Lua's form.
         environ: what ``kong.vault.get`` reads.
+        dicts: names of ``lua_shared_dict``.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class LuaState:
         settings: Mapping[str, str] | None = None,
         package_path: str = "",
         environ: Mapping[str, str] | None = None,
+        dicts: Sequence[str] = (),
     ) -> None:
         self.log = log
         self._event: Event | None = None
@@ -97,6 +102,8 @@ class LuaState:
         self.values = Values(
             self._lua, null=self._host[b"null"], array_mt=modules[b"array_mt"], shape=modules[b"shape"]
         )
+        self._load("content", self._content_functions(dicts), self._host[b"kong"], self._host[b"ngx"])
+        self._host[b"seal"]()
         self.matching = modules[b"matching"]
         self.drivers = self._load("drivers", self._host[b"bound_call"])
         globals_[b"kong"], globals_[b"ngx"] = self._host[b"kong"], self._host[b"ngx"]
@@ -130,9 +137,23 @@ class LuaState:
             {
                 "call": self._call,
                 "log": self._log_line,
+                "methods": self._table(METHODS),
                 "names": self._lua.table_from([name.encode() for name in [*FUNCTIONS, _VAULT]]),
                 "version": KONG_VERSION.encode(),
                 "version_num": int("{:d}{:03d}{:03d}".format(*map(int, KONG_VERSION.split(".")))),
+            }
+        )
+
+    def _content_functions(self, dicts: Sequence[str]) -> Any:
+        return self._table(
+            {
+                "WAIT": self._host[b"WAIT"],
+                "clock": time.time,
+                "deflate": gzip.compress,
+                "dicts": self._lua.table_from([name.encode() for name in dicts]),
+                "in_content": self._host[b"in_content"],
+                "inflate": _inflated,
+                "random": secrets.token_bytes,
             }
         )
 
@@ -151,6 +172,18 @@ class LuaState:
         if isinstance(made, tuple):
             raise ConfigError(f"error parsing: {lua.from_bytes(made[1])}")
         return made
+
+    def trusted(self, code: str, name: str) -> Any:
+        """The code of the operator's own files as a function.
+
+        Raises:
+            ConfigError: it is no Lua.
+        """
+        self._chunks.add(name)
+        try:
+            return self._lua.compile(lua.to_bytes(code), name=f"={name}".encode())
+        except luajit21.LuaSyntaxError as error:
+            raise ConfigError(f"error parsing: {error}") from None
 
     def chain(self, functions: Sequence[Any]) -> Any:
         """One function that runs all of these."""
@@ -257,6 +290,25 @@ class LuaState:
             return function(*arguments)
         except luajit21.LuaError as error:
             raise self._error(x, error.args[0] if error.args else b"") from None
+
+    def thread(self, function: Any) -> Any:
+        """A coroutine for `resume`."""
+        return self._host[b"thread"](function)
+
+    def resume(self, x: Exchange, plugin: str, thread: Any, *values: Any) -> tuple[Any, ...] | None:
+        """Run a coroutine until it waits: for what; None at its end.
+
+        Raises:
+            LuaError: names the place.
+        """
+        self._enter(x, plugin)
+        try:
+            ended, wanted = self._host[b"resume"](x.lua, plugin.encode(), thread, *values)
+        finally:
+            self._event = None
+        if not ended:
+            raise self._error(x, wanted)
+        return None if wanted is None else tuple(wanted.values())
 
     def provide(self, functions: Mapping[str, Function]) -> None:
         """Functions of a stock plugin, for the modules that stand for its Lua files."""
@@ -382,6 +434,13 @@ _VAULT: Final = "kong.vault.get"
 
 def _nothing_of_python(_object: Any, _name: Any, _setting: bool) -> Any:
     raise AttributeError("Lua sees nothing of Python but what it may call")
+
+
+def _inflated(data: bytes) -> bytes | None:
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError):
+        return None
 
 
 def _absent(_event: Event, *_arguments: Any) -> Any:

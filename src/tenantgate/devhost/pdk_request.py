@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from tenantgate.devhost.pdk_event import (
 )
 from tenantgate.devhost.record import headers_table
 
-__all__ = ["REQUEST"]
+__all__ = ["REQUEST", "encode_args"]
 
 
 def _of(get: Callable[[Exchange], Any]) -> Function:
@@ -149,6 +150,25 @@ def _set_raw_query(e: Event, query: Any) -> Any:
     return lua.MISSING
 
 
+def _set_query(e: Event, args: Any) -> Any:
+    e.live(*CHANGING_REQUEST).args = encode_args(args)
+    return lua.MISSING
+
+
+def encode_args(args: Any) -> str:
+    """``ngx.encode_args``; an empty table of Lua's may have come as a list."""
+    if not isinstance(args, dict):
+        return ""
+    pairs = [(n, v) for n, vs in args.items() for v in (vs if isinstance(vs, list) else [vs])]
+    parts = [_quoted(n) if v is True else f"{_quoted(n)}={_quoted(v)}" for n, v in pairs if v is not False]
+    return "&".join(parts)
+
+
+def _quoted(value: Any) -> str:
+    raw = lua.to_bytes(value) if isinstance(value, str) else lua.encode(value)
+    return urllib.parse.quote(raw, safe="")
+
+
 def _enable_buffering(e: Event) -> Any:
     e.live(*CHANGING_EVERY_TRY).ctx["buffered_proxying"] = True
     return lua.MISSING
@@ -192,6 +212,7 @@ REQUEST: Final[dict[str, Function]] = {
     "kong.service.request.set_header": _set_header,
     "kong.service.request.set_headers": _set_headers,
     "kong.service.request.set_path": _set_path,
+    "kong.service.request.set_query": _set_query,
     "kong.service.request.set_raw_body": _set_raw_body,
     "kong.service.request.set_raw_query": _set_raw_query,
     "kong.service.request.set_scheme": _set_scheme,

@@ -111,7 +111,7 @@ class Client:
 
     def _again(self, x: Exchange, request: _Request, path: str) -> _Request:
         """The request of another try (kong/init.lua, Kong.balancer)."""
-        x.phase = Phase.BALANCER
+        x.phase, x.rebuild = Phase.BALANCER, False
         if (why := self._lua.retry(x)) is not None:
             self._lua.log.write("err", f"retry handler failed: {why}")
             raise UpstreamError(503, "failure to get a peer from retry handler")
@@ -119,18 +119,18 @@ class Client:
             raise TypeError("not routed")
         host = _with_port(x)
         preserved = x.lua is None or x.lua[b"tables"][b"balancer_data"][b"preserve_host"]
-        if preserved or host == x.upstream.host_header:
+        if not x.rebuild and (preserved or host == x.upstream.host_header):
             # The request that was built for the first try goes to another address.
             to = _built(x, path, host)
             return _Request(to.url, request.headers, request.body)
-        x.upstream.host_header = host
-        return _built(x, path, host)
+        if not preserved:
+            x.upstream.host_header = host
+        return _built(x, path, x.upstream.host_header or host)
 
     async def _once(self, x: Exchange, request: _Request, *, last: bool) -> aiohttp.ClientResponse:
         if x.match is None:
             raise TypeError("not routed")
-        service = x.match.route.service
-        connect, _, read = x.timeouts or (service.connect_timeout, 0, service.read_timeout)
+        connect, _, read = x.timeouts or x.match.route.service.timeouts
         attempt: dict[str, object] = {
             "balancer_start": int(time.time() * 1000),
             "balancer_start_ns": time.time_ns(),

@@ -123,7 +123,7 @@ class Engine:
             exchange.shared.update(audited[1].service.shared)
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
-        decision.model, decision.target = model, model.targets[0]
+        decision.model, decision.target, decision.targets = model, model.targets[0], model.targets
         decision.asked_model = request.model if isinstance(request, ChatRequest) else ""
         decision.state[_MODEL_STATE] = model.qualified
         exchange.name_route(model.route_name)

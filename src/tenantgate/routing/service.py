@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.llm.chat import ChatRequest
 from tenantgate.routing.core.affinity import affinity_key, beginning
-from tenantgate.routing.core.balance import LEAST_BUSY, Load, Option, Rotation
+from tenantgate.routing.core.balance import LEAST_BUSY, LOWEST_LATENCY, Load, Option, Rotation
 from tenantgate.routing.core.circuit import State, back_at, state_of
 from tenantgate.routing.core.health import Health, Result, expected_s, host_of, identity
 from tenantgate.routing.core.order import Candidate, Order, Why, arranged
@@ -218,7 +218,9 @@ class Router:
                 place.target.id,
                 weight=place.target.weight,
                 in_flight=in_flight,
-                latency_s=expected_s(health.streamed if streamed else health.whole, now),
+                latency_s=expected_s(health.streamed if streamed else health.whole, now)
+                if routing.balance == LOWEST_LATENCY
+                else 0.0,
                 input_cost=place.input_cost,
                 output_cost=place.output_cost,
             ),
@@ -360,7 +362,7 @@ def _near_limit(deployment: Deployment, load: Load, now: float) -> bool:
 
 def _over_share(health: Health, tenant: TenantId, now: float) -> bool:
     limits = health.limits
-    if limits.requests is None and limits.tokens is None:
+    if (limits.requests is None and limits.tokens is None) or not health.uses.by_tenant:
         return False
     return over_share(
         health.uses,

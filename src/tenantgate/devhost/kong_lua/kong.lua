@@ -179,6 +179,9 @@ end
 ngx.arg = arg
 ngx.config = namespace("ngx.config", {subsystem = "http"})
 ngx.OK, ngx.ERROR = 0, -1
+for name, number in pairs(host.methods) do
+  ngx["HTTP_" .. name] = number
+end
 for number, name in ipairs({"EMERG", "ALERT", "CRIT", "ERR", "WARN", "NOTICE", "INFO", "DEBUG"}) do
   ngx[name] = number
 end
@@ -230,7 +233,8 @@ end, function(key, value)
 end)
 ngx.header = pairs_of(bound("ngx.header.get", 3), bound("ngx.header.set", 3))
 
-local get_status, set_status = bound("kong.response.get_status", 3), bound("kong.response.set_status", 3)
+local get_status, set_status = bound("ngx.status.get", 3), bound("ngx.status.set", 3)
+local setting_up = true
 setmetatable(ngx, {
   __index = function(_, key)
     if key == "status" then
@@ -243,6 +247,9 @@ setmetatable(ngx, {
     if key == "status" then
       set_status(value)
       return
+    elseif setting_up then
+      rawset(self, key, value)
+      return
     end
     error("the embedded host can't set ngx." .. tostring(key), 2)
   end,
@@ -251,6 +258,11 @@ setmetatable(ngx, {
 -- What the host calls.
 
 local M = {kong = kong, ngx = ngx, null = ngx.null, bound = bound, bound_call = bound_call}
+
+-- Nothing is added to `ngx` from here on.
+function M.seal()
+  setting_up = false
+end
 
 -- ngx.ctx.balancer_data: host, port and scheme as the host has them.
 local get_upstream = bound("balancer_data.get", 3)
@@ -282,6 +294,32 @@ function M.run(this, name, f, ...)
   local ended, value = resume(thread, ...)
   request, plugin = nil, nil
   return ended, value
+end
+
+-- A function as a coroutine that the host resumes: in content_by_lua it waits for what takes time.
+local WAIT = {}
+local in_content = false
+
+function M.thread(f)
+  return {create(f)}
+end
+
+-- True and what it waits for, true and nothing at its end; or false and its error.
+function M.resume(this, name, thread, ...)
+  request, plugin, in_content = this, name, true
+  local result = table.pack(resume(thread[1], ...))
+  request, plugin, in_content = nil, nil, false
+  if not result[1] then
+    return false, result[2]
+  elseif coroutine.status(thread[1]) == "dead" or result[2] ~= WAIT then
+    return true, nil
+  end
+  return true, {unpack(result, 3, result.n)}
+end
+
+M.WAIT = WAIT
+function M.in_content()
+  return in_content
 end
 
 -- The same in body_filter: true, the chunk and whether it is the last one; or false and the error.

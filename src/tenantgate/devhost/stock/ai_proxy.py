@@ -94,7 +94,8 @@ class AiProxy(StockPlugin):
                     "ai.request_body_table": lambda e: _state(e.x).parsed,
                     "ai.use_request_body_table": _use_request,
                     "ai.normalize": self._normalize_for_lua,
-                    "ai.configure": lambda e: _configure(e.x, _target(e.x), _state(e.x)),
+                    "ai.configure": lambda e: _configuration(_target(e.x), _state(e.x)),
+                    "ai.stream_mode": lambda e: _state(e.x).stream,
                 }
             )
 
@@ -117,7 +118,16 @@ class AiProxy(StockPlugin):
         x.body, x.body_changed = lua.encode(body), True
         x.headers["Content-Type"] = "application/json"
         x.headers["Content-Length"] = str(len(x.body))
-        _configure(x, config, state)
+        made = _configuration(config, state)
+        if x.upstream is None:
+            raise TypeError("no upstream")
+        x.upstream.scheme, x.upstream.host, x.upstream.port, x.upstream.path = (
+            made[name] for name in ("scheme", "host", "port", "path")
+        )
+        x.upstream.host_header = x.upstream.host  # set_target keeps the port out of it
+        for name, value in made["headers"].items():
+            x.headers[name] = value
+        _credentials(x, config.get("auth") or {})
 
     def _normalize_for_lua(self, e: PdkCall) -> Any:
         """In the balancer phase Kong passes over what it would refuse (`bail` in normalize-request.lua)."""
@@ -175,10 +185,6 @@ class AiProxy(StockPlugin):
 
     def _translated(self, x: Exchange, state: _State, request: dict[str, Any]) -> dict[str, Any]:
         driver = DRIVERS[state.provider]
-        if state.provider == "openai":
-            x.headers["Accept-Encoding"] = "gzip, identity"
-        elif state.provider == "gemini":
-            x.headers["Accept-Encoding"] = "identity"
         try:
             if self._lua and self._lua.serves(state.model):
                 body = self._lua.to_format(x, request, state.model)
@@ -383,19 +389,23 @@ def _use_request(e: PdkCall, body: Any) -> Any:
     return lua.MISSING
 
 
-def _configure(x: Exchange, config: dict[str, Any], state: _State) -> Any:
-    """Point the request at the provider (`configure_request` of the drivers)."""
+_ENCODINGS: Final = {"openai": "gzip, identity", "gemini": "identity"}
+
+
+def _configuration(config: dict[str, Any], state: _State) -> dict[str, Any]:
+    """Where the provider is, and the headers that its driver sets (`configure_request`)."""
     url = DRIVERS[state.provider].url(state.model, stream=state.stream)
-    if x.upstream is None:
-        raise TypeError("no upstream")
-    x.upstream.scheme, x.upstream.host = url.scheme, url.hostname or ""
-    x.upstream.port = url.port or 443
-    x.upstream.path = "/" + url.path.lstrip("/")
-    x.upstream.host_header = x.upstream.host  # set_target keeps the port out of it
+    headers = {"Accept-Encoding": _ENCODINGS[state.provider]} if state.provider in _ENCODINGS else {}
     if state.provider == "anthropic":
-        x.headers["anthropic-version"] = state.model["options"]["anthropic_version"]
-    _credentials(x, config.get("auth") or {})
-    return lua.MISSING
+        headers["anthropic-version"] = state.model["options"]["anthropic_version"]
+    return {
+        "scheme": url.scheme,
+        "host": url.hostname or "",
+        "port": url.port or 443,
+        "path": "/" + url.path.lstrip("/"),
+        "headers": headers,
+        "auth": {k: v for k, v in (config.get("auth") or {}).items() if v is not None},
+    }
 
 
 def _bail(x: Exchange, status: int, message: str) -> NoReturn:
@@ -408,7 +418,8 @@ def _set(x: Exchange, name: str, value: str) -> None:
 
 
 def _ok(x: Exchange) -> bool:
-    return x.source == "service" and x.upstream_status in (200, "200")
+    # Of several tries nginx lists all statuses, and Kong takes the last (kong/pdk/service/response.lua, get_status).
+    return x.source == "service" and str(x.upstream_status)[-3:] == "200"
 
 
 def _credentials(x: Exchange, auth: dict[str, Any]) -> None:

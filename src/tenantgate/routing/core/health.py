@@ -174,6 +174,7 @@ def read_health(raw: bytes) -> tuple[Health, dict[str, str]] | None:
                 int(uses["minute"]),
                 {str(k): Use(**v) for k, v in uses["by_tenant"].items()},
                 {str(k): int(v) for k, v in uses["before"].items()},
+                Use(**uses["total"]),
             ),
         )
     except (ValueError, TypeError, KeyError, AttributeError):

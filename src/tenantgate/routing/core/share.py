@@ -35,25 +35,28 @@ class Uses:
         minute: number of the minute since 1970.
         by_tenant: by a tenant's tag.
         before: weights of the tenants of the minute before.
+        total: use by all of them.
     """
 
     minute: int = 0
     by_tenant: Mapping[str, Use] = field(default_factory=dict)
     before: Mapping[str, int] = field(default_factory=dict)
+    total: Use = field(default_factory=Use)
 
 
 def added(uses: Uses, more: Mapping[str, Use], now: float) -> Uses:
     """The uses with more in the current minute; a clock that is behind changes nothing of a later minute's."""
     minute = max(int(now // WINDOW_S), uses.minute)
-    by_tenant, before = dict(uses.by_tenant), uses.before
+    by_tenant, before, total = dict(uses.by_tenant), uses.before, uses.total
     if minute != uses.minute:
         before = {tag: use.weight for tag, use in by_tenant.items()} if minute == uses.minute + 1 else {}
-        by_tenant = {}
+        by_tenant, total = {}, Use()
     for tag, use in more.items():
         known = tag if tag in by_tenant or len(by_tenant) < _MOST else _OTHERS
         old = by_tenant.get(known, Use())
         by_tenant[known] = Use(use.weight, old.requests + use.requests, old.tokens + use.tokens)
-    return Uses(minute, by_tenant, before)
+        total = Use(0, total.requests + use.requests, total.tokens + use.tokens)
+    return Uses(minute, by_tenant, before, total)
 
 
 def over_share(
@@ -68,15 +71,20 @@ def over_share(
         requests_left: what the provider still allows; None: not known, so there is nothing to share.
         tokens_left: the same of tokens.
     """
+    taken = uses.total
+    scarce = [
+        (left, name, of_all)
+        for left, name, of_all in (
+            (requests_left, "requests", taken.requests),
+            (tokens_left, "tokens", taken.tokens),
+        )
+        if left is not None and left < _PLENTY * (left + of_all)
+    ]
+    if not scarce:
+        return False
     weights = {**uses.before, **{name: use.weight for name, use in uses.by_tenant.items()}, tag: weight}
-    total = sum(max(w, 1) for w in weights.values())
     if len(weights) < 2:
         return False
-    mine, part = uses.by_tenant.get(tag, Use()), max(weight, 1) / total
-    return any(
-        left is not None and left < _PLENTY * (left + taken) and of_mine >= part * (left + taken)
-        for left, of_mine, taken in (
-            (requests_left, mine.requests, sum(u.requests for u in uses.by_tenant.values())),
-            (tokens_left, mine.tokens, sum(u.tokens for u in uses.by_tenant.values())),
-        )
-    )
+    part = max(weight, 1) / sum(max(w, 1) for w in weights.values())
+    mine = uses.by_tenant.get(tag, Use())
+    return any(getattr(mine, name) >= part * (left + of_all) for left, name, of_all in scarce)
