@@ -95,14 +95,12 @@ class Provider(MockProvider):
 
     def __init__(self) -> None:
         super().__init__(Behaviour(keep_bodies=True))
-        self.formats = mock_formats.Requests()
         self.google = TokenServer()
         self.go_on = asyncio.Event()
         self.go_on.set()
 
     def app(self) -> web.Application:
         made = super().app()
-        mock_formats.add_routes(made, self.formats)
         self.google.add_to(made)
         return made
 

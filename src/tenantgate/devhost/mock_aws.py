@@ -46,12 +46,15 @@ def signature_problem(
         return "UnrecognizedClientException"
     if not {"host", "x-amz-date"} <= {*names}:
         return "IncompleteSignatureException"
+    host, _, port = headers.get("Host", "").partition(":")
+    # Requests to the usual port have a host without it, and Kong leaves every port out of what it signs.
+    hosts = {"host": host if port else headers.get("Host", "")}
     canonical = "\n".join(
         [
             method,
             urllib.parse.quote(path, safe="/-_.~"),  # every service but S3 quotes the quoted path once more
             "",
-            *(f"{name}:{headers.get(name, '').strip()}" for name in names),
+            *(f"{name}:{hosts.get(name, headers.get(name, '')).strip()}" for name in names),
             "",
             found["names"],
             hashlib.sha256(body).hexdigest(),

@@ -38,9 +38,8 @@ class Requests:
         self.authorization = ""
 
 
-def add_routes(app: web.Application, requests: Requests | None = None) -> None:
+def add_routes(app: web.Application, seen: Requests) -> None:
     """Serve the formats."""
-    seen = requests or Requests()
     for name, demands in _OPENAI.items():
         app.router.add_post(f"/strict/{name}/chat/completions", _openai(name, demands, seen))
     app.router.add_post("/strict/anthropic/v1/messages", _anthropic(seen))
