@@ -229,13 +229,24 @@ class PackedLog:
             shared=shared,
             source=_text(table.get("source")),
             status=_number(table.get("status")),
-            usage=token_usage(table.get("usage")),
+            usage=token_usage(_named(table.get("usage"))),
             tries=tuple(t for each in tries if (t := Try.of(each))) if isinstance(tries, list) else (),
         )
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}  # an empty Lua table comes as a list
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """A table of texts and numbers, one level deep in tables of these."""
+    found: dict[str, Any] = {}
+    for name, held in _mapping(value).items():
+        if isinstance(held, Mapping):
+            found[_text(name)] = {_text(k): _named(v) if isinstance(v, Mapping) else v for k, v in held.items()}
+        else:
+            found[_text(name)] = _text(held) if isinstance(held, bytes) else held
+    return found
 
 
 def _number(value: Any) -> int:
