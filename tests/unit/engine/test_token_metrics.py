@@ -18,7 +18,11 @@ def counted(kind: str) -> float:
     ("usage", "kinds", "uncertain"),
     [
         (None, {}, 0),
-        (TokenUsage(input=9, output=3, cache_read=4, reasoning=2), {"input": 9, "output": 3, "cache_read": 4}, 0),
+        (
+            TokenUsage(input=9, output=3, cache_read=4, reasoning=2),
+            {"input": 9, "output": 3, "cache_read": 4},
+            0,
+        ),
         (TokenUsage(output=7, estimated=True, lower_bound=True), {"output": 7, "input": 0}, 1),
     ],
 )

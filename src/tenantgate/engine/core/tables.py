@@ -243,7 +243,9 @@ def _named(value: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, held in _mapping(value).items():
         if isinstance(held, Mapping):
-            found[_text(name)] = {_text(k): _named(v) if isinstance(v, Mapping) else v for k, v in held.items()}
+            found[_text(name)] = {
+                _text(k): _named(v) if isinstance(v, Mapping) else v for k, v in held.items()
+            }
         else:
             found[_text(name)] = _text(held) if isinstance(held, bytes) else held
     return found
