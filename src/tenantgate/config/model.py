@@ -292,6 +292,12 @@ class Endpoint:
                 "upstream_url",
                 "ends before the operation; give the full address, such as https://host/v1/chat/completions",
             )
+        if provider.upstream_url is not None and spelling.names_googles_operation(self.upstream_url or ""):
+            yield (
+                "upstream_url",
+                f"is an operation of Google's own format; {self.provider} is asked in OpenAI's: give the address that "
+                "ends in /chat/completions",
+            )
         for name in provider.needs:
             if getattr(self, name) is None:
                 yield name, f"required for {self.provider}"
