@@ -60,7 +60,7 @@ class FieldSpec:
     `between` is inclusive, `gt` exclusive. `match` is a Python regex for `parse`, and `lua_match` the
     Lua pattern with the same meaning for Kong (they are different languages; give both or none).
     `referenceable` marks a secret: Kong resolves ``{vault://…}`` before the plugin sees it; `vault` is False for one
-    that Kong reads no vault for.
+    that Kong reads no vault for. `address` marks the URL of something that is asked: egress policies hold for it.
     """
 
     description: str
@@ -74,6 +74,7 @@ class FieldSpec:
     lua_match: str | None = None
     referenceable: bool = False
     vault: bool = True
+    address: bool = False
 
 
 def field(
@@ -90,6 +91,7 @@ def field(
     lua_match: str | None = None,
     referenceable: bool = False,
     vault: bool = True,
+    address: bool = False,
 ) -> Any:
     """A configuration field, required unless it has a `default`. Lists are tuples, mappings dicts."""
     if len(description) not in _DESCRIPTION:
@@ -106,6 +108,7 @@ def field(
         lua_match=lua_match,
         referenceable=referenceable,
         vault=vault,
+        address=address,
     )
     metadata = {_SPEC: spec}
     shown = not referenceable  # a secret stays out of repr, hence out of logs

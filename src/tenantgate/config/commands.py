@@ -8,6 +8,7 @@ import sys
 from pathlib import Path, PurePosixPath
 
 from tenantgate.config.diff import compare, parse, payload_leaks, unified
+from tenantgate.config.egress import weak_settings
 from tenantgate.config.json_schema import json_schema
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf
 from tenantgate.config.load import TenantsFileError, load
@@ -179,6 +180,8 @@ def _kong_conf(args: argparse.Namespace, file: TenantsFile) -> str:
         if not equals or not name.strip():
             raise ConfigError(f"--set {setting}: must be NAME=VALUE")
         extra[name.strip()] = value.strip()
+    for name, what in weak_settings(extra) if file.gateway.egress is not None else ():
+        raise ConfigError(f"--set {name}: {what}; tenants.yaml has gateway.egress")
     names = ("prefix", "declarative_config", "plugins_dir", "pluginserver", "models_dir")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     size = file.gateway.limits.max_request_body_mb

@@ -14,11 +14,12 @@ from functools import cache, partial
 from typing import Any, Final
 
 from tenantgate import features, fields
-from tenantgate.config import catalog, names
+from tenantgate.config import catalog, egress, names
 from tenantgate.config import deck_variables as placeholders
+from tenantgate.config.egress import endpoint_region
 from tenantgate.config.model import Defaults, Endpoint, Model, ModelTarget, Tenant, TenantsFile
-from tenantgate.config.provider_options import MOCK_URL, model_options, name_at_provider
-from tenantgate.config.providers import PROVIDERS
+from tenantgate.config.provider_options import model_options, name_at_provider
+from tenantgate.config.providers import MOCK_URL, PROVIDERS
 from tenantgate.config.targets import Failover, ModelTimeouts
 from tenantgate.errors import ConfigError
 from tenantgate.manifest import PluginManifest
@@ -34,11 +35,12 @@ from tenantgate.policy.core.records import (
 )
 from tenantgate.tenant import TenantId
 
-__all__ = ["LIMITS", "MOCK_URL", "CompileOptions", "compile_records", "stage_references"]
+__all__ = ["LIMITS", "CompileOptions", "compile_records", "stage_references"]
 
 LIMITS: Final = "limits"
 """The stage of the rate limits, which has no section of its own in tenants.yaml."""
 _REPLY_GUARD: Final = "response_guardrails"
+
 _RETRIES: Final = 2
 """Further targets of a request, where tenants.yaml says nothing."""
 
@@ -64,9 +66,12 @@ def compile_records(file: TenantsFile, options: CompileOptions | None = None) ->
     """
     compiler = _Compiler(file, options or CompileOptions())
     tenants = sorted(file.tenants, key=lambda t: t.id)
-    models = Catalog(models=frozenset(n for t in tenants for m in t.models for n in _model_names(m)))
+    all_models = Catalog(
+        models=frozenset(n for t in tenants for m in t.models for n in _model_names(m)),
+        egress=egress.gateway_allow(file, mock_url=compiler.options.mock_url),
+    )
     records = {tenant.id: write_record(compiler.policy(tenant)) for tenant in tenants}
-    return {**records, CATALOG: write_catalog(models)}
+    return {**records, CATALOG: write_catalog(all_models)}
 
 
 def _model_names(m: Model) -> tuple[str, str]:
@@ -116,7 +121,7 @@ class _Compiler:
 
     def __init__(self, file: TenantsFile, options: CompileOptions) -> None:
         self._file = file
-        self._options = options
+        self.options = options
         self._plugins = features.by_section()
         # The route's name alone differs by model, and it decides nothing here.
         gateway = file.gateway
@@ -129,7 +134,7 @@ class _Compiler:
         return TenantPolicy(
             tenant=TenantId(tenant.id),
             models=tuple(self._model(tenant, m) for m in tenant.models),
-            egress=egress.allow if (egress := tenant.egress or self._file.defaults.egress) else None,
+            egress=egress.tenant_allow(self._file, tenant, mock_url=self.options.mock_url),
         )
 
     def _model(self, tenant: Tenant, m: Model) -> ModelPolicy:
@@ -208,7 +213,7 @@ class _Compiler:
         return Target(
             provider=provider.kong,
             name=name_at_provider(m),
-            options=model_options(m, self._options.mock_url),
+            options=model_options(m, self.options.mock_url),
             header_name=provider.auth_header if credential else None,
             credential=credential,
             bearer=provider.bearer and credential is not None,
@@ -218,7 +223,7 @@ class _Compiler:
             id=name,
             weight=m.weight if isinstance(m, ModelTarget) else 100,
             context_window=m.context_window,
-            region=m.region,
+            region=endpoint_region(m).name,
         )
 
     def _limits(self, tenant: Tenant, m: Model) -> Json:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from tenantgate.config.providers import MOCK, PROVIDERS, Provider
+from tenantgate.config.providers import MOCK, MOCK_URL, PROVIDERS, Provider
 
 if TYPE_CHECKING:
     from tenantgate.config.model import Endpoint
 
-__all__ = ["MOCK_URL", "model_options", "name_at_provider"]
-
-MOCK_URL: Final = "http://127.0.0.1:8089/v1/chat/completions"
+__all__ = ["google_host", "model_options", "name_at_provider"]
 
 _SENT: Final = ("input_cost", "max_tokens", "output_cost", "temperature", "top_k", "top_p")
 _AZURE_STREAM_USAGE: Final = "2024-09-01"
@@ -49,16 +47,20 @@ def name_at_provider(m: Endpoint) -> str:
     return name if "/" in name else prefix + name
 
 
+def google_host(m: Endpoint) -> str:
+    """Host of a Vertex AI location."""
+    place = m.gcp_location_id
+    return "aiplatform.googleapis.com" if place == "global" else f"{place}-aiplatform.googleapis.com"
+
+
 def _usual_url(m: Endpoint, provider: Provider, mock_url: str) -> str | None:
     """The address of the chat operation, where Kong's driver doesn't have it, or has another one."""
     if m.provider == MOCK:
         return mock_url
     if provider.upstream_url is None:
         return None
-    place = m.gcp_location_id
-    host = "aiplatform.googleapis.com" if place == "global" else f"{place}-aiplatform.googleapis.com"
     return provider.upstream_url.format(
-        host=host, gcp_project_id=m.gcp_project_id, gcp_location_id=m.gcp_location_id
+        host=google_host(m), gcp_project_id=m.gcp_project_id, gcp_location_id=m.gcp_location_id
     )
 
 

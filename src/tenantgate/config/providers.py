@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["MOCK", "PROVIDERS", "SECRETS", "Provider", "UsageOfStreams"]
+__all__ = ["MOCK", "MOCK_URL", "PROVIDERS", "SECRETS", "Provider", "UsageOfStreams"]
 
 UsageOfStreams: TypeAlias = Literal["asked", "implied", "built-in"]
 """How a stream comes to name its usage: asked for by ``stream_options``; unasked, ``stream_options`` being refused; or
@@ -33,7 +33,9 @@ class Provider:
     """Fields of the model that are the credential in place of a key, by ai-proxy's names (``auth.*``); all or none."""
     upstream_url: str | None = None
     """The full address of its chat operation, where it isn't the one that Kong's driver has. Names in braces are fields
-    of the model."""
+    of the model; ``host`` is the one of the location."""
+    origin: str | None = None
+    """Scheme and host that Kong's driver asks where there is no address; names in braces are fields of the model."""
     needs_upstream_url: bool = False
     base_url: bool = False
     """Whether ``upstream_url`` is the address before the operation's path."""
@@ -54,13 +56,16 @@ class Provider:
 
 
 MOCK: Final = "mock"
+MOCK_URL: Final = "http://127.0.0.1:8089/v1/chat/completions"
+"""Where models of the provider `MOCK` are served, unless the command line says otherwise."""
 
 _AWS: Final = ("aws_access_key_id", "aws_secret_access_key")
 
 PROVIDERS: Final[dict[str, Provider]] = {
-    "openai": Provider(kong="openai"),
+    "openai": Provider(kong="openai", origin="https://api.openai.com"),
     "anthropic": Provider(
         kong="anthropic",
+        origin="https://api.anthropic.com",
         auth_header="x-api-key",
         bearer=False,
         needs=("anthropic_version",),
@@ -78,7 +83,6 @@ PROVIDERS: Final[dict[str, Provider]] = {
         kong="openai",
         credential=False,
         secrets=("gcp_service_account_json",),
-        # {host} is the location's, see tenantgate.config.compile.
         upstream_url="https://{host}/v1/projects/{gcp_project_id}/locations/{gcp_location_id}/endpoints/openapi/"
         "chat/completions",
         model_prefix="google/",
@@ -87,6 +91,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
     ),
     "bedrock": Provider(
         kong="bedrock",
+        origin="https://bedrock-runtime.{aws_region}.amazonaws.com",
         credential=False,
         secrets=_AWS,
         base_url=True,
@@ -103,12 +108,14 @@ PROVIDERS: Final[dict[str, Provider]] = {
     # It refuses stream_options, and names the usage in the last chunk.
     "mistral": Provider(
         kong="mistral",
+        origin="https://api.mistral.ai",
         fixed_options=(("mistral_format", "openai"),),
         stream_usage="implied",
         sets_encoding=False,
     ),
     "azure": Provider(
         kong="azure",
+        origin="https://{azure_instance}.openai.azure.com",
         auth_header="api-key",
         bearer=False,
         needs=("azure_instance", "azure_deployment_id", "azure_api_version"),

@@ -17,6 +17,7 @@ from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
+from tenantgate.config.egress import gateway_allow
 from tenantgate.config.model import Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import Redis
@@ -187,7 +188,8 @@ def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tupl
     kept = sorted(gateway.upstream_headers, key=str.lower)
     yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
     yield "ai-proxy", _ai_proxy(size)
-    allowed = None if gateway.egress is None else list(gateway.egress.allow)
+    allow = gateway_allow(file, mock_url=options.mock_url)
+    allowed = None if allow is None else list(allow)
     yield "tenantgate-failover", _given({"port": options.egress_port, "egress_allow": allowed})
     yield "post-function", _last()
 

@@ -482,6 +482,9 @@ def test_the_routing_of_a_model(model: str, rest: str, expected: Routing | None)
 
 def test_a_tenants_own_hosts_are_in_its_record() -> None:
     assert policy(f"{{{MOCK}}}").egress is None
-    assert policy(f"{{{MOCK}}}", "defaults: {egress: {allow: [a.example]}}").egress == ("a.example",)
-    own = "    egress: {allow: [b.example]}"
-    assert policy(f"{{{MOCK}}}", "defaults: {egress: {allow: [a.example]}}", own).egress == ("b.example",)
+    model = "{provider: openai-compatible, model: m, upstream_url: 'https://a.b.example/v1/x'}"
+    shared = "gateway: {egress: {allow: ['*.b.example']}}\n"
+    assert policy(model, shared).egress is None
+    shared += "defaults: {egress: {allow: [a.b.example, b.b.example]}}"
+    assert policy(model, shared).egress == ("a.b.example", "b.b.example")
+    assert policy(model, shared, "    egress: {allow: ['*.b.example']}").egress == ("*.b.example",)

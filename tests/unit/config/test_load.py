@@ -382,7 +382,7 @@ def _one(shape: fields.Shape) -> fields.Shape:
         (
             "provider: gemini, credential: '{vault://env/A}', upstream_url: 'https://h/v1beta/models/m:generateContent'",
             "upstream_url",
-            "ends in /chat/completions",
+            "end in /chat/completions",
         ),
         ("provider: bedrock, aws_region: eu-west-1", "aws_access_key_id", "required for bedrock"),
         (
@@ -391,8 +391,7 @@ def _one(shape: fields.Shape) -> fields.Shape:
             "required for bedrock",
         ),
         (
-            "provider: bedrock, aws_region: eu-west-1, aws_access_key_id: '{vault://env/A}', "
-            "credential: '{vault://env/B}'",
+            "provider: bedrock, aws_region: eu-west-1, aws_access_key_id: '{vault://env/A}', credential: '{vault://env/B}'",
             "aws_access_key_id",
             "give one of the two",
         ),

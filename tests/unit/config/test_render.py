@@ -282,6 +282,14 @@ def test_options_take_the_place_of_the_files_surroundings() -> None:
     assert "policy_store" not in engine
 
 
+def test_failover_gets_the_gateways_egress_list_with_the_mock_provider_where_it_is_used() -> None:
+    assert plugins(tree(tenants("a")))["tenantgate-failover"] == {}
+    head = "gateway: {egress: {allow: [api.openai.com, '*.example.com']}}\n"
+    options = RenderOptions(mock_url="http://127.0.0.1:7777/v1/chat/completions")
+    given = plugins(tree(tenants("a", head=head), options))["tenantgate-failover"]
+    assert given == {"egress_allow": ["api.openai.com", "*.example.com", "http://127.0.0.1:7777"]}
+
+
 def test_the_engine_gets_the_secrets_that_policies_only_name() -> None:
     hook = "guardrails: {webhook: {url: 'https://h/x', secret: '{vault://env/HOOK}'}}"
     found = plugins(tree(tenants("a", head=f"defaults: {{{hook}}}\n")))["tenantgate"]["secrets"]

@@ -164,12 +164,15 @@ class Catalog:
 
     models: frozenset[str] = frozenset()
     """Names, and ``provider/model``; no aliases, which are their tenants' own words."""
+    egress: tuple[str, ...] | None = None
+    """Hosts that the gateway may ask; None: any. In force is what the plugin tenantgate-failover has: here it is kept
+    with its version, for who reads records of that time."""
 
 
 def write_catalog(catalog: Catalog) -> bytes:
     """The bytes of the catalog's record."""
-    tree = {"format": FORMAT, "models": sorted(catalog.models)}
-    return json.dumps(tree, separators=(",", ":"), sort_keys=True).encode("ascii")
+    tree = {"format": FORMAT, "models": sorted(catalog.models), "egress": catalog.egress}
+    return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
 
 
 def read_catalog(raw: bytes) -> Catalog:
@@ -180,8 +183,9 @@ def read_catalog(raw: bytes) -> Catalog:
     """
     members = _read(raw)
     models = frozenset(members.texts("models"))
+    egress = members.texts("egress") if members.has("egress") else None
     members.end()
-    return Catalog(models=models)
+    return Catalog(models=models, egress=egress)
 
 
 def write_record(policy: TenantPolicy) -> bytes:
