@@ -18,7 +18,10 @@ from tenantgate.devhost import mock_aws, mock_demands, mock_errors
 __all__ = ["AWS_KEY", "AWS_REGION", "AWS_SECRET", "CALLS", "TEXT", "Requests", "add_routes"]
 
 TEXT: Final = "Sunny, with a bit of \u201cwind\u201d."
-CALLS: Final = (("weather", {"city": "Oslo", "days": 2}), ("clock", {}))
+CALLS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("weather", {"city": "Oslo", "days": 2}),
+    ("clock", {}),
+)
 """Names and arguments of the calls, where there are tools."""
 AWS_KEY: Final = "AKIAMOCK"
 AWS_SECRET: Final = "mock-secret"  # noqa: S105 - of nobody

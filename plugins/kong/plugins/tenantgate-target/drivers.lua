@@ -106,6 +106,8 @@ local function wrap(name)
       kong.service.request.set_header("Accept-Encoding", "identity")
     end
     kong.ctx.shared.tenantgate_stream = reader
+    -- For the guard of replies, which may answer in the provider's place.
+    kong.ctx.shared.tenantgate_usage_hidden = reader ~= nil and not asks_usage(request)
     local made, body = pcall(format.request, request, model, ours)
     if not made then
       return nil, nil, failure(body, ("error transforming to %s://%s"):format(name, route_type))
