@@ -44,11 +44,15 @@ SENT = {
     "user-agent",
 }  # fmt: skip
 # A wait that a provider asks for would leave it out of the next tests: here they ask for none.
-BRISK = Routing(
-    max_fails=0, retries=3, connect_ms=1000, ttft_ms=400, streaming_total_ms=4000, non_streaming_total_ms=4000
-)
-DARING = replace(BRISK, failover_criteria=tuple(FAILURES))
-SHORT = replace(BRISK, streaming_total_ms=500, non_streaming_total_ms=500)
+USUAL = Routing(max_fails=0, retries=3)
+DARING = replace(USUAL, failover_criteria=tuple(FAILURES))
+# Times are for providers that hang; in no other test does one come to pass.
+ROUTINGS = {
+    "daring": DARING,
+    "impatient": replace(DARING, ttft_ms=800),
+    "short": replace(USUAL, streaming_total_ms=300, non_streaming_total_ms=300),
+    "brief": replace(DARING, streaming_total_ms=1500),
+}
 
 
 def key(name: str) -> str:
@@ -186,8 +190,7 @@ def models(ports: dict[str, int]) -> Iterator[ModelPolicy]:
         chains = {
             "ready": [at(A)],
             **{order: [at(name) for name in order] for order in ("abcd", "bcda", "cdab", "dabc", "ab", "ba")},
-            "daring": [at(A), at(B)],
-            "short": [at(A), at(B)],
+            **{name: [at(A), at(B)] for name in ROUTINGS},
             "one": [at(A)],
             "larger": [at(A, 8192), at(D, 4096), at(B, 200_000)],
             "no-larger": [at(A, 8192), at(D, 8192)],
@@ -203,7 +206,7 @@ def models(ports: dict[str, int]) -> Iterator[ModelPolicy]:
                 model=model,
                 route_name=f"llm.tenantgate.{model}.{TENANT}",
                 targets=tuple(targets),
-                routing={"daring": DARING, "short": SHORT}.get(name, BRISK),
+                routing=ROUTINGS.get(name, USUAL),
             )
 
 
@@ -279,7 +282,7 @@ def test_a_provider_that_hangs(world: World, fault: str) -> None:
         assert answered_by(world.ask("short", stream=True)) == (504, "openai/a", "1")
         assert world.asked() == "a"
         world.mock.mock_forget()
-        assert answered_by(world.ask("daring", stream=True)) == (200, "anthropic/b", "2")
+        assert answered_by(world.ask("impatient", stream=True)) == (200, "anthropic/b", "2")
         assert world.asked() == "ab"
         world.mock.mock_forget()
         assert answered_by(world.ask("short")) == (504, "openai/a", "1")
@@ -399,7 +402,7 @@ def test_where_nobody_listens(world: World) -> None:
     ("model", "fault", "first"),
     [
         ("daring", "close_middle", A),
-        ("short", "hang_middle", A),
+        ("brief", "hang_middle", A),
         ("ba", "close_middle", B),
         ("cdab", "close_middle", C),
     ],

@@ -234,6 +234,8 @@ def test_the_socket_is_its_owner_s_alone_and_one_that_was_left_is_no_worker(plai
     pid = until(lambda: courier.worker_pid, lambda p: p is not None, what="worker")
     assert pid is not None
     assert (folder / SOCKET).stat().st_mode & 0o777 == 0o600
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, own + 5)  # requests' work goes first
     courier.stop()
     until(lambda: running(folder), lambda there: not there, what="end of the worker")
     assert connect(folder) is None

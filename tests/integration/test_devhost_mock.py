@@ -288,7 +288,10 @@ def test_the_ledger(mock: Mock) -> None:
     assert second["credentials"] == {name.lower(): value for name, value in hashed.items()}
     assert json.loads(mock.mock_bodies()[0]) == ask("Q")
     assert first["question"] == second["question"] != third["question"]
-    assert mock.mock_billing() == {"requests": 3, "billed": 1, "billed_twice": 1}
-    with mock.mock_rules({"status": 500}):
+    assert mock.mock_billing() == {"requests": 3, "billed": 1, "billed_twice": 1, "next_try_ms": []}
+    with mock.mock_rules({"status": 500, "times": 1}):
         mock.call("POST", CHAT, ask("R"))
-    assert mock.mock_billing()["billed"] == 1
+        assert mock.mock_billing()["billed"] == 1
+        mock.call("POST", MESSAGES, ask("R"))
+    billing = mock.mock_billing()
+    assert (billing["billed"], billing["billed_twice"], len(billing["next_try_ms"])) == (2, 1, 1)

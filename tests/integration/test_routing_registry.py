@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -270,6 +271,23 @@ def test_use_by_tenants_is_shared_once_a_limit_is_known(
     assert a.deployment.health.limits.requests == b.deployment.health.limits.requests is not None
 
 
+def test_use_of_a_minute_that_is_over_is_shared_no_more(nodes: Nodes, clock: Clock) -> None:
+    a, b = Process(nodes, clock), Process(nodes, clock)
+    a.registry.use(a.deployment, "acme", Use(requests=500), clock.now)
+    a.sync()
+    clock.now += 60
+    told = Limits(Allowance(9, 10, clock.now, clock.now + 60))
+    a.registry.learn(a.deployment, Result("ok", clock.now, limits=told))
+    a.sync()
+    b.sync()
+    assert "acme" not in b.deployment.health.uses.by_tenant
+    a.registry.use(a.deployment, "acme", Use(requests=1), clock.now)
+    clock.now += 2
+    a.sync()
+    b.sync()
+    assert b.deployment.health.uses.by_tenant["acme"].requests == 1
+
+
 # -- switches --------------------------------------------------------------------------------------------
 
 
@@ -288,6 +306,30 @@ def test_forged_switches_count_for_nothing(nodes: Nodes, clock: Clock, store: re
     store.hset(SWITCHES, field, seal_switch(KEYS, field, made))  # moved to another's place
     a.sync()
     assert a.registry.switches == ()
+
+
+def test_an_older_switch_that_is_brought_back_is_none(nodes: Nodes, clock: Clock, store: redis.Redis) -> None:
+    a = Process(nodes, clock)
+    switch(store, "openai")
+    old = store.hgetall(SWITCHES)
+    a.sync()
+    switch(store, "openai", drained=False, created=NOW + 5)
+    a.sync()
+    assert a.registry.drained_until("acme", "openai/x", NOW) is None
+    store.hset(SWITCHES, mapping=old)
+    a.sync()
+    assert a.registry.drained_until("acme", "openai/x", NOW) is None
+
+
+def test_the_last_word_is_the_last_whatever_the_clocks_say(nodes: Nodes, store: redis.Redis) -> None:
+    records = RoutingRecords(nodes, KEYS)
+    ahead = time.time() + 600
+    records.set(Switch(scope="openai", drained=True, reason="r", by="ann", created=ahead))
+    records.set(Switch(scope="openai", drained=False, by="bob", created=time.time()))
+    assert records.switches() == []
+    registry, _, _ = engine(nodes)
+    registry.synchronise()
+    assert registry.drained_until("acme", "openai/x", ahead) is None
 
 
 class Cli:

@@ -37,6 +37,8 @@ def journal(correlation_header: str) -> dict[str, str]:
         "tenantgate.guardrails": "return kong.ctx.shared.tenantgate_tenant_guardrails",
         "tenantgate.response_guardrails": "return kong.ctx.shared.tenantgate_tenant_response_guardrails",
         "tenantgate.compression": "return kong.ctx.shared.tenantgate_tenant_prompt_compressor",
+        "tenantgate.routing": "return kong.ctx.shared.tenantgate_routing",
+        "tenantgate.tries": script("audit", "tries"),
         "tenantgate.limits": "return kong.ctx.shared.tenantgate_limits",
         "tenantgate.route": "return kong.ctx.shared.tenantgate_route",
         "tenantgate.policy": "return kong.ctx.shared.tenantgate_audit_policy",

@@ -58,6 +58,8 @@ _FLUSH_S: Final = 5.0  # for the journal, at the end
 _DELIVER_S: Final = 2.0  # then for the sinks: what they don't get now they get after the next start
 _FIRST_S: Final = 10.0  # for the first plugin server to say what there is to do
 _TENANTS: Final = "tenants.json"
+_NICE: Final = 5
+"""Of nice(2): requests' work goes before that of their records, a quarter of a busy core is left for these."""
 
 _new_journals: Final = metrics.counter(
     "tenantgate_audit_journal_replaced_total", "How often the journal was found replaced or cut off."
@@ -322,6 +324,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--starter", type=int, default=os.getppid(), help="process that started this one")
     args = parser.parse_args(argv)
     logs.setup("tenant-audit-log")
+    os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it goes to all; the channel's end is ours
     threading.excepthook = lambda failed: _log_failure(failed.exc_value)
     try:

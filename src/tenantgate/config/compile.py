@@ -135,6 +135,7 @@ class _Compiler:
             tenant=TenantId(tenant.id),
             models=tuple(self._model(tenant, m) for m in tenant.models),
             egress=egress.tenant_allow(self._file, tenant, mock_url=self.options.mock_url),
+            weight=tenant.weight,
         )
 
     def _model(self, tenant: Tenant, m: Model) -> ModelPolicy:

@@ -10,13 +10,15 @@ from typing import Final, TypeAlias
 
 from tenantgate import features
 from tenantgate.errors import ConfigError
+from tenantgate.llm.errors import Code, ErrorType, error_body
 
-__all__ = ["LUA_PLUGINS", "KongConfOptions", "egress_conf", "kong_conf", "socket_path"]
+__all__ = ["EGRESS_PORT", "LUA_PLUGINS", "KongConfOptions", "egress_conf", "kong_conf", "socket_path"]
 
 PathText: TypeAlias = str | PurePath
 _ENGINE: Final = "tenantgate"
 LUA_PLUGINS: Final = ("tenantgate-request", "tenantgate-target", "tenantgate-failover")
 """Plugins in Lua around the engine, below `KongConfOptions.plugins_dir`."""
+EGRESS_PORT: Final = 8199
 _SOCKET_MAX: Final = 107  # sun_path of Linux without its final zero
 
 
@@ -42,7 +44,7 @@ class KongConfOptions:
     """Authorities that a provider's certificate is checked against; None: not checked, as Kong has it."""
     egress_include: PathText = "/etc/kong/tenantgate-egress.conf"
     """Where the file lies that `egress_conf` writes."""
-    egress_port: int = 8199
+    egress_port: int = EGRESS_PORT
     """Port on loopback of the server through which requests leave that may fail over, or have an egress policy."""
     processes: str = "auto"
     """Of the engine: a number, or ``auto``, which is as many as processors."""
@@ -78,7 +80,12 @@ def egress_conf(options: KongConfOptions | None = None) -> str:
     options = options or KongConfOptions()
     # A provider's certificate is always checked here; without authorities no TLS connection comes about.
     trusted = f"    lua_ssl_trusted_certificate {options.ca_bundle};\n" if options.ca_bundle else ""
-    return _EGRESS.format(port=options.egress_port, trusted=trusted)
+    unavailable = error_body(
+        "The gateway could not process this request. Please try again.",
+        kind=ErrorType.SERVER,
+        code=Code.TENANTGATE_UNAVAILABLE,
+    )
+    return _EGRESS.format(port=options.egress_port, trusted=trusted, unavailable=unavailable.decode())
 
 
 _EGRESS: Final = """\
@@ -107,6 +114,13 @@ server {{
     # Whatever `ssl_cipher_suite` says.
     lua_ssl_conf_command CipherString DEFAULT:@SECLEVEL=1;
 
+    # What nginx itself refuses, such as an order that is too large, is JSON, too: ai-proxy can't take anything else.
+    error_page 400 403 413 414 494 500 502 503 504 =503 /unavailable;
+    location = /unavailable {{
+        internal;
+        default_type application/json;
+        return 503 '{unavailable}';
+    }}
     location / {{
         content_by_lua_block {{
             require("kong.plugins.tenantgate-failover.hop").serve()

@@ -280,6 +280,12 @@ class Tenant:
     egress: Egress | None = field(
         "Where the tenant's requests may go, within the gateway's list.", default=None
     )
+    weight: int = field(
+        "The tenant's share of a limit that a provider sets for several tenants with one key, relative to the others' "
+        "weights. It counts while the limit is scarce and others ask.",
+        default=100,
+        between=(1, 10_000),
+    )
     plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
 from tenantgate.config.egress import gateway_allow
+from tenantgate.config.kong_conf import EGRESS_PORT
 from tenantgate.config.model import Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import Redis
@@ -44,8 +45,8 @@ class RenderOptions:
     redis_port: int = 6379
     policy_path: str | None = None
     """In place of ``gateway.policy.path``; ``gateway.policy.store`` is left out then (development)."""
-    egress_port: int | None = None
-    """In place of the usual port of the server through which requests leave (development)."""
+    egress_port: int = EGRESS_PORT
+    """Port on loopback of the server through which requests leave (`KongConfOptions.egress_port`)."""
     gateway: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By a feature's section of ``gateway`` the fields that come in place of the file's (development)."""
 
@@ -189,8 +190,8 @@ def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tupl
     yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
     yield "ai-proxy", _ai_proxy(size)
     allow = gateway_allow(file, mock_url=options.mock_url)
-    allowed = None if allow is None else list(allow)
-    yield "tenantgate-failover", _given({"port": options.egress_port, "egress_allow": allowed})
+    egress_allow = None if allow is None else list(allow)
+    yield "tenantgate-failover", _given({"port": options.egress_port, "egress_allow": egress_allow})
     yield "post-function", _last()
 
 

@@ -188,6 +188,8 @@ class Exchange:
     waiting_ms: int | None = None
     receive_ms: int = 0
     client_gone: bool = False
+    headers_sent: bool = False
+    """Whether content_by_lua has begun its reply."""
 
     @property
     def path(self) -> str:

@@ -33,6 +33,7 @@ class _Reply:
     async def send(self, x: Exchange, chunk: bytes) -> None:
         if self.response is None:
             self.response = web.StreamResponse(status=x.status, headers=CIMultiDict(x.out))
+            x.headers_sent = True
             await self.response.prepare(self.request)
         if chunk:
             await self.response.write(chunk)
@@ -101,11 +102,19 @@ class InnerServer:
         reply = _Reply(request)
         try:
             await Content(self._state, self._trust, reply).run(x, self._function)
+            if reply.response is None:
+                return self._error(x.status)  # of ngx.exit
         except LuaError as error:
             self._failed(request, reply, str(error))
         except Exception as error:  # noqa: BLE001 - the host's own fault: told as one, without what it was about
             self._failed(request, reply, f"{type(error).__name__} in content_by_lua")
-        return reply.response or web.Response(status=500)
+        return reply.response or self._error(500)
+
+    def _error(self, status: int) -> web.Response:
+        page = self._server.error_page
+        if page is None or status not in page.codes:
+            return web.Response(status=status)
+        return web.Response(status=page.status, body=page.body, content_type=page.content_type)
 
     def _failed(self, request: web.Request, reply: _Reply, why: str) -> None:
         self._log.write("err", f"[content] {why}")

@@ -67,7 +67,7 @@ class Content:
         }
 
     async def run(self, x: Exchange, function: Any) -> None:
-        """Run a Lua function to its end, and send what it gives out.
+        """Run a Lua function to its end, and send what it gives out. An error of ``ngx.exit`` is left in `x.status`.
 
         Raises:
             LuaError: it raised an error.
@@ -80,7 +80,8 @@ class Content:
                 values = await self._do(x, lua.from_bytes(name), arguments)
             await self._output.send(x, b"")
         except _Ended:
-            await self._output.send(x, b"")
+            if x.status < 400 or x.headers_sent:
+                await self._output.send(x, b"")
         finally:
             for _, writer in self._connections.values():
                 writer.transport.abort()

@@ -182,6 +182,7 @@ HIDDEN: Final[dict[str, Function]] = {
     "kong.log.set_serialize_value": set_serialize_value,
     "ngx.header.get": _get_header,
     "ngx.header.set": _set_header,
+    "ngx.headers_sent": lambda e: e.live(Phase.CONTENT).headers_sent,
     "ngx.status.get": _get_status,
     "ngx.status.set": _set_status,
     "ngx.var.get": _get_variable,

@@ -91,6 +91,7 @@ class LuaState:
             "modules",
             self._table(
                 {
+                    "act_as": self._host[b"act_as"],
                     "bound": self._host[b"bound"],
                     "decode": self._decode,
                     "encode": self._encode,

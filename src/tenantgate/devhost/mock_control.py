@@ -41,9 +41,9 @@ class MockControl:
         finally:
             self._mock_call("DELETE", "/_mock/rules")
 
-    def mock_port(self, *, tls: str = "") -> int:
-        """One more port of the mock provider, as if it were another one; with TLS under this name."""
-        return int(self._mock_call("POST", "/_mock/ports", {"tls": tls})["port"])
+    def mock_port(self, port: int = 0, *, tls: str = "") -> int:
+        """One more port of the mock provider, any with 0, as if it were another one; with TLS under this name."""
+        return int(self._mock_call("POST", "/_mock/ports", {"port": port, "tls": tls})["port"])
 
     @contextlib.contextmanager
     def mock_refuses(self, port: int) -> Iterator[None]:
@@ -54,9 +54,9 @@ class MockControl:
         finally:
             self._mock_call("PUT", f"/_mock/ports/{port}", {"refuses": False})
 
-    def mock_billing(self) -> dict[str, int]:
-        """Counts: ``requests``, ``billed`` questions, and those ``billed_twice``."""
-        counts: dict[str, int] = self._mock_call("GET", "/_mock/billing")
+    def mock_billing(self) -> dict[str, Any]:
+        """``requests``, ``billed`` questions, those ``billed_twice``; ``next_try_ms`` from refusals to next tries."""
+        counts: dict[str, Any] = self._mock_call("GET", "/_mock/billing")
         return counts
 
     def mock_requests(self) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ SECRETS: Final = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api
 _KEPT: Final = 1000
 _KEPT_BYTES: Final = 64 << 20
 _QUESTIONS: Final = 100_000
+_GAPS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +47,13 @@ class Ledger:
         self._number = 0
         self._counts: Counter[str] = Counter()
         self._billed: OrderedDict[str, int] = OrderedDict()
+        self._refused: OrderedDict[str, float] = OrderedDict()
+        self._gaps: deque[float] = deque(maxlen=_GAPS)
 
-    def note(self, asked: Asked) -> None:
-        """Write a request down."""
+    def note(self, asked: Asked, now: float) -> None:
+        """Write a request down; `now` in seconds of any clock."""
+        if (at := self._refused.pop(asked.question, None)) is not None:
+            self._gaps.append((now - at) * 1000)
         credentials = {n.lower(): _sha256(v) for n, v in asked.headers if n.lower() in SECRETS}
         credential = next(iter(credentials.values()), _sha256(""))
         self._number += 1
@@ -77,6 +82,12 @@ class Ledger:
         if asked.billed:
             self._bill(asked.question)
 
+    def refused(self, question: str, now: float) -> None:
+        """A question is about to be answered with an error: the next one like it is its next try."""
+        self._refused[question] = now
+        if len(self._refused) > _QUESTIONS:
+            self._refused.popitem(last=False)
+
     def _keep(self, record: dict[str, Any]) -> None:
         self.records.append(record)
         self._bytes += len(record.get("body", ""))
@@ -93,16 +104,27 @@ class Ledger:
         self.records.clear()
         self._counts.clear()
         self._billed.clear()
+        self._refused.clear()
+        self._gaps.clear()
         self._bytes = 0
 
     def summary(self) -> Mapping[str, Any]:
         """Everything as JSON."""
         return {"total": sum(self._counts.values()), "counts": self._counts, "records": list(self.records)}
 
-    def billing(self) -> Mapping[str, int]:
-        """How many of the latest questions were billed, and how many of these more than once."""
+    def billing(self) -> Mapping[str, Any]:
+        """What the latest questions cost.
+
+        Counts of requests, of questions that were ``billed``, of those ``billed_twice``; and from each refusal to the
+        next try the milliseconds, in order of size.
+        """
         twice = sum(1 for n in self._billed.values() if n > 1)
-        return {"requests": sum(self._counts.values()), "billed": len(self._billed), "billed_twice": twice}
+        return {
+            "requests": sum(self._counts.values()),
+            "billed": len(self._billed),
+            "billed_twice": twice,
+            "next_try_ms": sorted(self._gaps),
+        }
 
 
 def _sha256(text: str) -> str:

@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -141,12 +142,13 @@ class MockProvider:
                 headers=tuple(request.headers.items()),
                 body=await request.read() if keeps else None,
                 billed=behaviour.billed and question is not None,
-            )
+            ),
+            time.perf_counter(),
         )
         return behaviour
 
     async def _failed(
-        self, request: web.Request, behaviour: Behaviour, error: Callable[..., Any]
+        self, request: web.Request, behaviour: Behaviour, question: str, error: Callable[..., Any]
     ) -> web.StreamResponse | None:
         """What there is in place of a reply; None where one follows."""
         await asyncio.sleep(behaviour.latency_ms / 1000)
@@ -161,6 +163,7 @@ class MockProvider:
             return None
         status = behaviour.status if behaviour.status != 200 else 400
         body = error(status, context_length=behaviour.context_length)
+        self.ledger.refused(_digest(question), time.perf_counter())
         return web.json_response(body, status=status, headers=behaviour.headers)
 
     # -- providers
@@ -175,7 +178,7 @@ class MockProvider:
         )
         if not body or question is None:
             return web.json_response(mock_errors.openai(400, "messages: required"), status=400)
-        if failed := await self._failed(request, behaviour, mock_errors.openai):
+        if failed := await self._failed(request, behaviour, question, mock_errors.openai):
             return failed
         reply = self._reply(behaviour, question, str(body.get("model")))
         if not stream:
@@ -200,7 +203,7 @@ class MockProvider:
         )
         if not body or question is None:
             return web.json_response(mock_errors.anthropic(400, "messages: field required"), status=400)
-        if failed := await self._failed(request, behaviour, mock_errors.anthropic):
+        if failed := await self._failed(request, behaviour, question, mock_errors.anthropic):
             return failed
         reply = self._reply(behaviour, question, str(body.get("model")))
         if not stream:
@@ -226,7 +229,7 @@ class MockProvider:
         behaviour = await self._note(request, model, question, stream=stream)
         if question is None:
             return web.json_response(mock_errors.gemini(400, "contents is not specified"), status=400)
-        if failed := await self._failed(request, behaviour, mock_errors.gemini):
+        if failed := await self._failed(request, behaviour, question, mock_errors.gemini):
             return failed
         reply = self._reply(behaviour, question, model)
         if not stream:

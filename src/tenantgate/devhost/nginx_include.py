@@ -13,7 +13,7 @@ from typing import Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["Include", "Server", "load", "parse"]
+__all__ = ["ErrorPage", "Include", "Server", "load", "parse"]
 
 _TOKEN: Final = re.compile(
     r"""\s*(?: \#[^\n]* | (?P<mark>[;{}]) | '(?P<single>[^']*)' | "(?P<double>[^"]*)" | (?P<word>[^\s;{}'"]+) )""",
@@ -39,8 +39,18 @@ _WITHOUT_EFFECT: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorPage:
+    """What nginx answers in place of an error of its own: ``error_page CODES =STATUS LOCATION``."""
+
+    codes: frozenset[int]
+    status: int
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A server whose only location is ``/``."""
+    """A server whose location ``/`` is Lua."""
 
     host: str
     port: int
@@ -48,6 +58,7 @@ class Server:
     """Lua, ``content_by_lua_block``."""
     trusted: str | None = None
     """``lua_ssl_trusted_certificate``."""
+    error_page: ErrorPage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +104,59 @@ def parse(text: str, *, where: str = "nginx_http_include") -> Include:
 
 
 def _server(text: str, where: str) -> Server:
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
+    code = ""
+    pages: dict[str, dict[str, list[str]]] = {}
     for name, arguments, block in _directives(text, where):
-        if name in ("listen", "lua_ssl_trusted_certificate") and len(arguments) == 1:
-            found[name] = arguments[0]
+        if name in ("listen", "lua_ssl_trusted_certificate", "error_page") and block is None:
+            found[name] = arguments
         elif name == "location" and arguments == ["/"] and block is not None:
-            for inner, _, code in _directives(block, where):
-                if inner != "content_by_lua_block" or code is None:
-                    raise ConfigError(f"{where}: {inner}: the embedded host can't do this in a location")
-                found["code"] = code
+            code = _lua(block, where)
+        elif name == "location" and arguments[:1] == ["="] and len(arguments) == 2 and block is not None:
+            pages[arguments[1]] = _page(block, where)
         elif name not in _WITHOUT_EFFECT:
             raise ConfigError(f"{where}: {name}: the embedded host can't do this in a server")
-    host, colon, port = found.get("listen", "").rpartition(":")
-    if not colon or not port.isdigit() or "code" not in found:
+    host, colon, port = "".join(found.get("listen", [])).rpartition(":")
+    if not colon or not port.isdigit() or not code:
         raise ConfigError(
             f"{where}: server: needs `listen ADDRESS:PORT` and `location / {{content_by_lua_block}}`"
         )
-    trusted = found.get("lua_ssl_trusted_certificate")
-    return Server(host=host.strip("[]"), port=int(port), code=found["code"], trusted=trusted)
+    return Server(
+        host=host.strip("[]"),
+        port=int(port),
+        code=code,
+        trusted=next(iter(found.get("lua_ssl_trusted_certificate", [])), None),
+        error_page=_error_page(found["error_page"], pages, where) if "error_page" in found else None,
+    )
+
+
+def _lua(block: str, where: str) -> str:
+    code = ""
+    for name, _, text in _directives(block, where):
+        if name != "content_by_lua_block" or text is None:
+            raise ConfigError(f"{where}: {name}: the embedded host can't do this in a location")
+        code = text
+    return code
+
+
+def _page(block: str, where: str) -> dict[str, list[str]]:
+    found = {name: arguments for name, arguments, text in _directives(block, where) if text is None}
+    if found.keys() - {"default_type", "internal"} != {"return"} or len(found["return"]) != 2:
+        raise ConfigError(f"{where}: the embedded host has no location but one that returns a text")
+    return found
+
+
+def _error_page(arguments: list[str], pages: dict[str, dict[str, list[str]]], where: str) -> ErrorPage:
+    *codes, status, location = arguments
+    if location not in pages or not re.fullmatch(r"=\d{3}", status) or not all(c.isdigit() for c in codes):
+        raise ConfigError(f"{where}: error_page: the embedded host knows `CODES =STATUS LOCATION` alone")
+    page = pages[location]
+    return ErrorPage(
+        codes=frozenset(int(code) for code in codes),
+        status=int(status[1:]),
+        content_type="".join(page.get("default_type", [])) or "text/plain",
+        body=page["return"][1].encode(),
+    )
 
 
 def _directives(text: str, where: str) -> Iterator[tuple[str, list[str], str | None]]:
@@ -123,6 +169,7 @@ def _directives(text: str, where: str) -> Iterator[tuple[str, list[str], str | N
         if mark is None:
             words += [w for w in (found["single"], found["double"], found["word"]) if w is not None]
         elif mark == "}" or not words:
+            at = found.start()
             break
         else:
             block = None
@@ -137,8 +184,8 @@ def _directives(text: str, where: str) -> Iterator[tuple[str, list[str], str | N
 
 def _end_of_block(text: str, at: int, where: str) -> int:
     depth = 1
-    for found in re.finditer(r"[{}]", text[at:]):
-        depth += 1 if found[0] == "{" else -1
+    for found in re.finditer(r"'[^'\n]*'|\"[^\"\n]*\"|[{}]", text[at:]):
+        depth += {"{": 1, "}": -1}.get(found[0], 0)
         if not depth:
             return at + found.start()
     raise ConfigError(f"{where}: a block without an end")

@@ -48,6 +48,7 @@ NAME: Final = "tenantgate"
 
 
 _ROUTE: Final = "tenantgate_route"
+_ROUTING: Final = "tenantgate_routing"
 _MODEL_STATE: Final = "model"
 _KEPT_STATE: Final = "kept"
 _ROUTING_STATE: Final = "routing"
@@ -124,7 +125,8 @@ class Engine:
             exchange.shared.update(audited[1].service.shared)
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
-        decision.model, decision.target, decision.targets = model, model.targets[0], model.targets
+        decision.model, decision.target = model, model.targets[0]
+        decision.egress = tenant.policy.egress
         decision.asked_model = request.model if isinstance(request, ChatRequest) else ""
         decision.state[_MODEL_STATE] = model.qualified
         exchange.name_route(model.route_name)
@@ -224,6 +226,7 @@ class Engine:
         if route is None:
             refused = self._router.drained(packed.tenant, model)
             if refused is not None:
+                exchange.shared[_ROUTING] = f'{{"why":"{refused.why}"}}'
                 self._refuse_route(exchange, refused)
             return
         choice = self._router.choose(
@@ -232,7 +235,10 @@ class Engine:
             request if isinstance(request, ChatRequest) else None,
             headers=packed.headers,
             size=len(packed.body),
+            weight=tenant.policy.weight,
         )
+        if choice.why is not Why.HEALTHY:
+            exchange.shared[_ROUTING] = f'{{"why":"{choice.why}"}}'
         if not choice.targets:
             self._refuse_route(exchange, choice)
         decision.target, decision.targets = choice.targets[0], choice.targets
@@ -295,10 +301,12 @@ class Engine:
     def _learn(self, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
         """Let the health of targets know how the request's tries went."""
         route = tenant.route(model, self._router)
-        if route is not None:
-            state = packed.state.get(_ROUTING_STATE)
-            attempts = [Attempt(t.target, t.outcome, t.ms, t.limits) for t in packed.tries]
-            self._router.ended(route, attempts, state if isinstance(state, Mapping) else {})
+        attempts = [Attempt(t.target, t.outcome, t.ms, t.limits) for t in packed.tries]
+        if route is None:
+            self._router.count(model.provider, model.model, attempts)
+            return
+        state = packed.state.get(_ROUTING_STATE)
+        self._router.ended(route, attempts, state if isinstance(state, Mapping) else {})
 
     def _log_refused(self, host: Host, packed: PackedLog) -> None:
         """The end of a request that got no model: its line in the journal waits for the audit log's content."""

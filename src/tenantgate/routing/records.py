@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
@@ -60,6 +60,10 @@ class RoutingRecords:
         """
         known, _ = self._switches()
         now = time.time()
+        # The last word is told by its time, and the clock of who said the one before may be ahead.
+        last = max((s.created for s in known.values()), default=0.0)
+        if switch.created <= last:
+            switch = replace(switch, created=last + 0.001)
         ended = {name for name, s in known.items() if not s.holds(now)}
         if not switch.drained:
             mine = [s for s in known.values() if s.drained and s.holds(now) and _same_tenant(s, switch)]
@@ -72,7 +76,7 @@ class RoutingRecords:
                 if within(s.scope, switch.scope) and switch.tenant in (None, s.tenant)
             }
             if not any(s.scope != switch.scope and within(switch.scope, s.scope) for s in mine):
-                switch = Switch(**{**_values(switch), "until": switch.created + _RESTORED_S})
+                switch = replace(switch, until=switch.created + _RESTORED_S)
         field = switch_field(self._keys, switch.scope, switch.tenant)
         sealed = seal_switch(self._keys, field, switch)
 
@@ -136,10 +140,6 @@ class RoutingRecords:
 
 def _same_tenant(drained: Switch, restored: Switch) -> bool:
     return restored.tenant in (None, drained.tenant) or drained.tenant is None
-
-
-def _values(switch: Switch) -> dict[str, Any]:
-    return {name: getattr(switch, name) for name in Switch.__slots__}
 
 
 def _event(switch: Switch) -> dict[str, str]:

@@ -24,8 +24,8 @@ import redis
 
 from tenantgate.routing.core.circuit import Effect, effect_of
 from tenantgate.routing.core.health import Health, Result, read_health, with_result, with_uses, write_health
-from tenantgate.routing.core.share import Use
-from tenantgate.routing.core.switches import Switch, drained_by, within
+from tenantgate.routing.core.share import WINDOW_S, Use
+from tenantgate.routing.core.switches import Switch, concerns, drained_by, within
 from tenantgate.routing.stored import (
     INDEX,
     SWITCHES,
@@ -95,6 +95,8 @@ class Deployment:
     tokens_since: float = 0.0
     results: deque[Result] = field(default_factory=lambda: deque(maxlen=_WAITING))
     uses: dict[str, Use] = field(default_factory=dict)
+    """Use in `minute` that isn't shared yet."""
+    minute: int = 0
     urgent: bool = False
     written: float = 0.0
     wanted: float = 0.0
@@ -127,7 +129,8 @@ class Registry:
         self._background = background and nodes is not None
         self._lock = threading.Lock()
         self._deployments: OrderedDict[str, Deployment] = OrderedDict()
-        self._switches: dict[str, Switch] = {}
+        # Together in one value, so that nobody takes what concerns a target from other switches.
+        self._switched: tuple[dict[str, Switch], dict[tuple[str, str], tuple[Switch, ...]]] = {}, {}
         self._reported: set[str] = set()
         self._events: deque[dict[str, str]] = deque(maxlen=_WAITING)
         self._alone = nodes is None
@@ -214,6 +217,9 @@ class Registry:
             deployment.requests_since += use.requests
             deployment.tokens_since += use.tokens
             deployment.health = with_uses(deployment.health, {tag: use}, now)
+            if (minute := int(now // WINDOW_S)) != deployment.minute:
+                deployment.minute = minute
+                deployment.uses.clear()
             old = deployment.uses.get(tag, Use())
             deployment.uses[tag] = Use(use.weight, old.requests + use.requests, old.tokens + use.tokens)
 
@@ -227,23 +233,37 @@ class Registry:
                 return False
             return self._alone or now < deployment.leased
 
-    def probe(self, deployment: Deployment, now: float, until: float) -> None:
-        """Note that a request tries it."""
+    def probe(self, deployment: Deployment, now: float, until: float) -> bool:
+        """Let a request try it, unless another one does; `until` when its end is heard of at the latest."""
         with self._lock:
+            if deployment.probing and now < deployment.probing_until:
+                return False
             deployment.probing, deployment.probing_until = now, until
+            return True
 
     # -- switches ----------------------------------------------------------------------------------------------
 
     @property
     def switches(self) -> Sequence[Switch]:
         """All switches that are known."""
-        return tuple(self._switches.values())
+        return tuple(self._switched[0].values())
+
+    def go_by(self, switches: Mapping[str, Switch]) -> None:
+        """Let these switches hold, by any name, in place of all others."""
+        if switches != self._switched[0]:
+            self._switched = dict(switches), {}
 
     def drained_until(self, tenant: str, target: str, now: float) -> float | None:
         """Time until which a tenant's target is drained, infinite for no end; None: it isn't."""
-        if not self._switches:
+        switches, concerning = self._switched
+        if not switches:
             return None
-        found = drained_by(tuple(self._switches.values()), tenant, target, now)
+        mine = concerning.get((tenant, target))
+        if mine is None:
+            mine = tuple(s for s in switches.values() if concerns(s, tenant, target))
+            if len(concerning) < _MOST:
+                concerning[tenant, target] = mine
+        found = drained_by(mine, tenant, target, now) if mine else None
         if found is None:
             return None
         return float("inf") if found.until is None else found.until
@@ -302,7 +322,8 @@ class Registry:
         for _ in range(_ATTEMPTS):
             now = self._clock()
             with self._lock:
-                results, uses = tuple(deployment.results), dict(deployment.uses)
+                results = tuple(deployment.results)
+                uses = dict(deployment.uses) if deployment.minute == int(now // WINDOW_S) else {}
                 stored = self._opened(raw, key, deployment.digest)
                 health = deployment.health if stored is None else _merged(stored, results, uses, now)
                 due = deployment.urgent or (
@@ -332,8 +353,8 @@ class Registry:
                 if deployment.results and deployment.results[0] is result:
                     deployment.results.popleft()
             for tag, use in uses.items():
-                left = deployment.uses.pop(tag)
-                if left.requests > use.requests:
+                left = deployment.uses.pop(tag, None)
+                if left is not None and left.requests > use.requests:
                     more = Use(left.weight, left.requests - use.requests, left.tokens - use.tokens)
                     deployment.uses[tag] = more
             deployment.written = now
@@ -394,11 +415,14 @@ class Registry:
 
     def _take_switches(self, stored: Mapping[bytes, bytes]) -> None:
         """Take over what is stored; what is known and stored no more still holds, until it ends or another word."""
+        before = self._switched[0]
         opened, refused = open_switches(stored, self._keys)
         for name in refused:
             self._report("switch", name)
         now = self._clock()
-        known = {name: s for name, s in {**self._switches, **opened}.items() if s.holds(now)}
+        # Who can write to Redis, but has no key, may bring back an older one.
+        newer = {n: s for n, s in opened.items() if n not in before or s.created >= before[n].created}
+        known = {name: s for name, s in {**before, **newer}.items() if s.holds(now)}
         restored = [s for s in known.values() if not s.drained]
         known = {
             name: s
@@ -412,7 +436,7 @@ class Registry:
             )
         }
         for name, switch in known.items():
-            if self._switches.get(name) != switch:
+            if before.get(name) != switch:
                 logs.event(
                     _log,
                     logging.WARNING,
@@ -423,7 +447,7 @@ class Registry:
                     reason=switch.reason,
                     until=switch.until,
                 )
-        self._switches = known
+        self.go_by(known)
         _drained.set(sum(s.drained for s in known.values()))
 
     def _report(self, kind: str, name: str) -> None:

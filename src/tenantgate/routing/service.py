@@ -7,6 +7,7 @@ beginning.
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from tenantgate.llm.chat import ChatRequest
 from tenantgate.routing.core.affinity import affinity_key, beginning
 from tenantgate.routing.core.balance import LEAST_BUSY, LOWEST_LATENCY, Load, Option, Rotation
 from tenantgate.routing.core.circuit import State, back_at, state_of
-from tenantgate.routing.core.health import Health, Result, expected_s, host_of, identity
+from tenantgate.routing.core.health import Result, expected_s, host_of, identity
 from tenantgate.routing.core.order import Candidate, Order, Why, arranged
 from tenantgate.routing.core.provider_limits import left, near, read_limits, retry_after_s
 from tenantgate.routing.core.share import Use, over_share
@@ -61,8 +62,7 @@ _first_byte: Final = metrics.histogram(
 )
 _orders: Final = metrics.counter(
     "tenantgate_routing_requests_total",
-    "Requests of models with several targets: healthy, last_resort (all were left out), or refused: all_out, drained, "
-    "over_share.",
+    "Requests of models with several targets by what they found: healthy, last_resort, all_out, drained, over_share.",
     ("why",),
 )
 _open: Final = metrics.gauge(
@@ -117,6 +117,22 @@ class _Place:
     output_cost: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One request, as the targets are ordered for it; `weight` is of its tenant's share of limits."""
+
+    tenant: TenantId
+    weight: int
+    load: Load
+    streamed: bool
+    now: float
+
+    def until(self, routing: Routing) -> float:
+        """When it has ended at the latest."""
+        most_ms = routing.streaming_total_ms if self.streamed else routing.non_streaming_total_ms
+        return self.now + most_ms / 1000
+
+
 class Route:
     """A model's targets with their deployments."""
 
@@ -141,6 +157,7 @@ class Router:
     ) -> None:
         self.registry, self._in_flight, self._clock = registry, in_flight, clock
         self._random = random.SystemRandom()
+        self._lock = threading.Lock()
 
     def route(self, model: ModelPolicy, routing: Routing) -> Route:
         """The route of a model, to be kept as long as its policy."""
@@ -148,6 +165,7 @@ class Router:
 
     def drained(self, tenant: TenantId, model: ModelPolicy) -> Choice | None:
         """The refusal of a request for a model with one target, asked directly, which is drained; None: it isn't."""
+        self.registry.start()
         if not self.registry.switches:
             return None
         now = self._clock()
@@ -169,92 +187,93 @@ class Router:
         *,
         headers: Mapping[str, Any],
         size: int,
+        weight: int = 100,
     ) -> Choice:
-        """The order of the targets for a request whose body has `size` bytes; None for one that can't be read."""
-        now, routing = self._clock(), route.routing
-        self.registry.seen([place.deployment for place in route.places], now)
-        load = _load(request, size)
-        counts = [0] * len(route.places)
-        if routing.balance == LEAST_BUSY:
-            counts = self._in_flight.counts([place.tag for place in route.places], now)
-        streamed = request is not None and request.stream
-        candidates = [
-            self._candidate(
-                route, index, place, tenant, load, in_flight=counts[index], streamed=streamed, now=now
-            )
-            for index, place in enumerate(route.places)
-        ]
-        order = arranged(
-            candidates,
-            balance=routing.balance,
-            key=affinity_key(tenant, route.model.qualified, _prefix(routing, request, headers)),
-            load=load,
-            rotation=route.rotation,
-            now=now,
-        )
-        return self._chosen(route, tenant, order, load, streamed=streamed, now=now)
+        """The order of the targets for one request.
 
-    def _candidate(
-        self,
-        route: Route,
-        index: int,
-        place: _Place,
-        tenant: TenantId,
-        load: Load,
-        *,
-        in_flight: int,
-        streamed: bool,
-        now: float,
-    ) -> Candidate:
-        routing, deployment = route.routing, place.deployment
-        health = deployment.health
-        fail_timeout_s = routing.fail_timeout_ms / 1000
-        state = state_of(health.circuit, max_fails=routing.max_fails, fail_timeout_s=fail_timeout_s, now=now)
-        if state is not State.CLOSED or health.circuit.failures:
-            _show(place.deployment, state)
+        Args:
+            route: of the model.
+            tenant: whose request it is.
+            request: None for one that can't be read.
+            headers: of the request, in lower case.
+            size: of the body, in bytes.
+            weight: of the tenant's share of a limit.
+        """
+        streamed = request is not None and request.stream
+        asking = _Asking(tenant, weight, _load(request, size), streamed, self._clock())
+        self.registry.seen([place.deployment for place in route.places], asking.now)
+        key = affinity_key(tenant, route.model.qualified, _prefix(route.routing, request, headers))
+        while True:
+            order = self._order(route, asking, key)
+            if order.probe is None:
+                return self._chosen(route, asking, order)
+            place = route.places[order.probe]
+            # Another thread may have begun to try it meanwhile.
+            if self.registry.probe(place.deployment, asking.now, asking.until(route.routing)):
+                return self._chosen(route, asking, order)
+
+    def _order(self, route: Route, asking: _Asking, key: bytes) -> Order:
+        counts = [0] * len(route.places)
+        if route.routing.balance == LEAST_BUSY:
+            counts = self._in_flight.counts([place.tag for place in route.places], asking.now)
+        candidates = [self._candidate(route, i, asking, in_flight=n) for i, n in enumerate(counts)]
+        with self._lock:  # of the rotation
+            return arranged(
+                candidates,
+                balance=route.routing.balance,
+                key=key,
+                load=asking.load,
+                rotation=route.rotation,
+                now=asking.now,
+            )
+
+    def _candidate(self, route: Route, index: int, asking: _Asking, *, in_flight: int) -> Candidate:
+        place, routing, now = route.places[index], route.routing, asking.now
+        deployment, health = place.deployment, place.deployment.health
+        circuit, fail_timeout_s = health.circuit, routing.fail_timeout_ms / 1000
+        state = state_of(circuit, max_fails=routing.max_fails, fail_timeout_s=fail_timeout_s, now=now)
+        if state is not State.CLOSED or circuit.failures:
+            _show(deployment, state)
+        latency_s = 0.0
+        if routing.balance == LOWEST_LATENCY:
+            latency_s = expected_s(health.streamed if asking.streamed else health.whole, now)
         return Candidate(
             Option(
                 index,
                 place.target.id,
                 weight=place.target.weight,
                 in_flight=in_flight,
-                latency_s=expected_s(health.streamed if streamed else health.whole, now)
-                if routing.balance == LOWEST_LATENCY
-                else 0.0,
+                latency_s=latency_s,
                 input_cost=place.input_cost,
                 output_cost=place.output_cost,
             ),
             state=state,
-            back_at=back_at(health.circuit, max_fails=routing.max_fails, fail_timeout_s=fail_timeout_s),
-            failures=health.circuit.failures,
-            credential_refused=health.circuit.credential_refused,
-            waits=now < health.circuit.wait_until,
+            back_at=back_at(circuit, max_fails=routing.max_fails, fail_timeout_s=fail_timeout_s),
+            failures=circuit.failures,
+            credential_refused=circuit.credential_refused,
+            waits=now < circuit.wait_until,
             probe=state is State.HALF_OPEN and self.registry.may_probe(deployment, now),
-            near_limit=_near_limit(deployment, load, now),
-            over_share=_over_share(health, tenant, now),
-            drained_until=self.registry.drained_until(str(tenant), place.target.id, now),
+            near_limit=_near_limit(deployment, asking.load, now),
+            over_share=_over_share(deployment, asking),
+            drained_until=self.registry.drained_until(str(asking.tenant), place.target.id, now),
         )
 
-    def _chosen(
-        self, route: Route, tenant: TenantId, order: Order, load: Load, *, streamed: bool, now: float
-    ) -> Choice:
+    def _chosen(self, route: Route, asking: _Asking, order: Order) -> Choice:
         places = [route.places[index] for index in order.indexes]
-        why = order.why
+        why, load = order.why, asking.load
         if why is Why.LAST_RESORT:
-            (waiting,) = self._in_flight.counts([places[0].tag], now)
+            (waiting,) = self._in_flight.counts([places[0].tag], asking.now)
             if waiting >= _LAST_RESORTS:
                 why, places = Why.ALL_OUT, []
         _orders.inc(why=why.value)
         if not places:
             return Choice((), why, order.wait_s)
-        first, routing = places[0], route.routing
-        until = now + (routing.streaming_total_ms if streamed else routing.non_streaming_total_ms) / 1000
-        if order.probe is not None:
-            self.registry.probe(first.deployment, now, until)
-        use = Use(requests=1, tokens=load.prompt_tokens + load.reply_tokens)
-        self.registry.use(first.deployment, tenant_tag(tenant), use, now)
-        state = {"slot": self._in_flight.begin(first.tag, until, now), "first": first.target.id}
-        if streamed:
+        first = places[0]
+        use = Use(asking.weight, 1, load.prompt_tokens + load.reply_tokens)
+        self.registry.use(first.deployment, asking.tenant.slug, use, asking.now)
+        slot = self._in_flight.begin(first.tag, asking.until(route.routing), asking.now)
+        state: dict[str, Any] = {"slot": slot, "first": first.target.id}
+        if asking.streamed:
             state["streamed"] = 1
         wait_s = order.wait_s if why is Why.LAST_RESORT else 0.0
         return Choice(tuple(place.target for place in places), why, wait_s, state)
@@ -269,13 +288,18 @@ class Router:
             place = route.by_id.get(attempt.target)
             if place is None:
                 continue  # the policy has changed since
-            provider, model = place.deployment.about["provider"], place.deployment.about["model"]
-            _tries.inc(provider=provider, model=model, outcome=attempt.outcome)
+            about = place.deployment.about
+            self.count(about["provider"], about["model"], [attempt])
             if number + 1 < len(attempts):
-                _failovers.inc(provider=provider, model=model, outcome=attempt.outcome)
+                _failovers.inc(provider=about["provider"], model=about["model"], outcome=attempt.outcome)
+            self._learn(route, place, attempt, streamed=bool(state.get("streamed")), now=now)
+
+    def count(self, provider: str, model: str, attempts: Sequence[Attempt]) -> None:
+        """Count tries at a provider's model in the metrics."""
+        for attempt in attempts:
+            _tries.inc(provider=provider, model=model, outcome=attempt.outcome)
             if attempt.outcome == "ok":
                 _first_byte.observe(attempt.ms / 1000, provider=provider, model=model)
-            self._learn(route, place, attempt, streamed=bool(state.get("streamed")), now=now)
 
     def _learn(self, route: Route, place: _Place, attempt: Attempt, *, streamed: bool, now: float) -> None:
         before = place.deployment.health.circuit.failures
@@ -301,11 +325,6 @@ class Router:
 
 
 _SHOWN: Final = {State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}
-
-
-def tenant_tag(tenant: TenantId) -> str:
-    """The tenant in the counts of a deployment's use."""
-    return tenant.slug
 
 
 def _show(deployment: Deployment, state: State) -> None:
@@ -360,16 +379,19 @@ def _near_limit(deployment: Deployment, load: Load, now: float) -> bool:
     )
 
 
-def _over_share(health: Health, tenant: TenantId, now: float) -> bool:
-    limits = health.limits
-    if (limits.requests is None and limits.tokens is None) or not health.uses.by_tenant:
+def _over_share(deployment: Deployment, asking: _Asking) -> bool:
+    limits, uses = deployment.health.limits, deployment.health.uses
+    if (limits.requests is None and limits.tokens is None) or not uses.by_tenant:
         return False
+    requests_left, tokens_left = (
+        None if told is None else max(0.0, left(told, asking.now) - taken)
+        for told, taken in (
+            (limits.requests, deployment.requests_since),
+            (limits.tokens, deployment.tokens_since),
+        )
+    )
     return over_share(
-        health.uses,
-        tenant_tag(tenant),
-        weight=100,
-        requests_left=None if limits.requests is None else left(limits.requests, now),
-        tokens_left=None if limits.tokens is None else left(limits.tokens, now),
+        uses, asking.tenant.slug, weight=asking.weight, requests_left=requests_left, tokens_left=tokens_left
     )
 
 

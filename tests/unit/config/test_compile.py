@@ -480,6 +480,15 @@ def test_the_routing_of_a_model(model: str, rest: str, expected: Routing | None)
     assert one(model, rest).routing == expected
 
 
+def test_a_tenants_share_is_in_its_record_where_it_isnt_everybodys() -> None:
+    assert policy(f"{{{MOCK}}}", "", "    weight: 300").weight == 300
+    assert policy(f"{{{MOCK}}}").weight == 100
+    text = (
+        f"version: 1\ntenants: [{{id: a, api_keys: ['${{{{ env \"DECK_A\" }}}}'], models: [{{{MOCK}}}]}}]\n"
+    )
+    assert b"weight" not in compile_records(load_text(text))["a"].partition(b"targets")[2].partition(b"]")[2]
+
+
 def test_a_tenants_own_hosts_are_in_its_record() -> None:
     assert policy(f"{{{MOCK}}}").egress is None
     model = "{provider: openai-compatible, model: m, upstream_url: 'https://a.b.example/v1/x'}"

@@ -10,12 +10,15 @@ import pytest
 
 from tenantgate.llm.chat import ChatRequest
 from tenantgate.policy.core.records import ModelPolicy, Routing, Target
+from tenantgate.routing.core.balance import ALGORITHMS
 from tenantgate.routing.core.order import Why
+from tenantgate.routing.core.share import Use
 from tenantgate.routing.core.switches import Switch
 from tenantgate.routing.in_flight import InFlight
-from tenantgate.routing.registry import Registry
+from tenantgate.routing.registry import Deployment, Registry
 from tenantgate.routing.service import Attempt, Choice, Route, Router
 from tenantgate.routing.stored import sealer
+from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
@@ -50,11 +53,16 @@ class World:
         return self.router.route(policy, terms)
 
     def choose(self, route: Route, text: str = "hi", tenant: TenantId = ACME, **more: Any) -> Choice:
-        members = {k: v for k, v in more.items() if k not in ("headers", "size")}
+        members = {k: v for k, v in more.items() if k not in ("headers", "size", "weight")}
         messages = ({"role": "user", "content": text},)
         request = ChatRequest({"model": "smart", "messages": list(messages), **members}, messages)
         return self.router.choose(
-            route, tenant, request, headers=more.get("headers", {}), size=more.get("size", 100)
+            route,
+            tenant,
+            request,
+            headers=more.get("headers", {}),
+            size=more.get("size", 100),
+            weight=more.get("weight", 100),
         )
 
     def order(self, route: Route, *args: Any, **more: Any) -> list[str]:
@@ -76,11 +84,11 @@ def test_a_failing_target_is_left_out_and_tried_again_by_one_request(world: Worl
     assert world.order(route) == ["openai/a", "openai/b"]
     for _ in range(3):
         world.end(route, ("openai/a", "http_500"), ("openai/b", "ok"))
-    assert world.order(route) == ["openai/b"]
+    assert world.order(route) == ["openai/b", "openai/a"]
     world.now += 13
     probing = world.choose(route)
     assert [t.id for t in probing.targets] == ["openai/a", "openai/b"]
-    assert world.order(route) == ["openai/b"]  # another one waits for it
+    assert world.order(route) == ["openai/b", "openai/a"]  # another one waits for it
     world.end(route, ("openai/a", "ok"), choice=probing)
     assert world.order(route) == ["openai/a", "openai/b"]
 
@@ -91,13 +99,29 @@ def test_a_probe_that_fails_and_one_whose_end_is_never_heard(world: World) -> No
         world.end(route, ("openai/a", "error"))
     world.now += 13
     world.end(route, ("openai/a", "error"), choice=world.choose(route))
-    assert world.order(route) == ["openai/b"]
+    assert world.order(route) == ["openai/b", "openai/a"]
     world.now += 13
     assert world.order(route) == ["openai/a", "openai/b"]
     world.now += 59
-    assert world.order(route) == ["openai/b"]
+    assert world.order(route) == ["openai/b", "openai/a"]
     world.now += 2
     assert world.order(route) == ["openai/a", "openai/b"]
+
+
+def test_of_two_threads_one_probes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    route = world.route()
+    for _ in range(3):
+        world.end(route, ("openai/a", "error"))
+    world.now += 13
+    may_probe = world.registry.may_probe
+    asked: list[bool] = []
+
+    def both_may(deployment: Deployment, now: float) -> bool:
+        asked.append(may_probe(deployment, now))
+        return len(asked) <= 2 or asked[-1]  # as if both had asked before either began
+
+    monkeypatch.setattr(world.registry, "may_probe", both_may)
+    assert [world.order(route), world.order(route)] == [["openai/a", "openai/b"], ["openai/b", "openai/a"]]
 
 
 def test_a_probe_that_says_nothing_is_followed_by_another(world: World) -> None:
@@ -121,7 +145,7 @@ def test_tenants_share_the_health_of_the_same_deployment_only(world: World) -> N
     route, same, elsewhere = world.route(), world.route(), world.route(targets=other)
     for _ in range(3):
         world.end(route, ("openai/a", "timeout"))
-    assert world.order(same, tenant=GLOBEX) == ["openai/b"]
+    assert world.order(same, tenant=GLOBEX) == ["openai/b", "openai/a"]
     assert world.order(elsewhere, tenant=GLOBEX) == ["openai/a", "openai/b"]
 
 
@@ -129,13 +153,13 @@ def test_another_configuration_resets_nothing(world: World) -> None:
     for _ in range(3):
         world.end(world.route(), ("openai/a", "timeout"))
     changed = world.route(targets={"openai/a": {"weight": 7, "options": {"temperature": 0.3}}}, max_fails=2)
-    assert world.order(changed) == ["openai/b"]
+    assert world.order(changed) == ["openai/b", "openai/a"]
 
 
 def test_a_refused_credential_leaves_its_target_out_at_once(world: World) -> None:
     route = world.route("openai/a", "openai/a#2")
     world.end(route, ("openai/a", "http_401"), ("openai/a#2", "ok"))
-    assert world.order(route) == ["openai/a#2"]
+    assert world.order(route) == ["openai/a#2", "openai/a"]
     assert [(e["event"], e["model"]) for e in world.registry._events] == [("credential_refused", "a")]
 
 
@@ -144,10 +168,10 @@ def test_all_out_is_tried_by_a_few_and_refused_for_others(world: World) -> None:
     for name in ("openai/b", "openai/a"):
         for _ in range(3):
             world.end(route, (name, "timeout"))
-        world.now += 1
+        world.now += 3  # more than what jitter makes of ten seconds
     tried = [world.choose(route) for _ in range(4)]
     assert {(c.why, c.targets[0].id, len(c.targets)) for c in tried} == {(Why.LAST_RESORT, "openai/b", 1)}
-    assert all(8 <= c.wait_s <= 13 for c in tried)
+    assert all(4 <= c.wait_s <= 7 for c in tried)
     refused = world.choose(route)
     assert (refused.why, refused.targets) == (Why.ALL_OUT, ())
     assert refused.wait_s == tried[0].wait_s
@@ -201,6 +225,35 @@ def test_a_greedy_tenant_leaves_a_shared_deployment_to_the_other(world: World) -
     assert all(asks(GLOBEX) for _ in range(40))
 
 
+def test_shares_follow_the_tenants_weights(world: World) -> None:
+    route = world.route("openai/a")
+    for tenant, weight, requests in ((ACME, 300, 60), (GLOBEX, 100, 30)):
+        world.registry.use(route.places[0].deployment, tenant.slug, Use(weight, requests), world.now)
+    told = {"x_ratelimit_remaining_requests": "30", "x_ratelimit_reset_requests": "60s"}
+    world.end(route, ("openai/a", "ok"), **told)
+    assert world.choose(route, tenant=ACME, weight=300).why is Why.HEALTHY
+    assert world.choose(route, tenant=GLOBEX, weight=100).why is Why.OVER_SHARE
+    assert world.choose(route, tenant=GLOBEX, weight=300).why is Why.HEALTHY
+
+
+def test_tries_and_circuits_are_counted(world: World) -> None:
+    route = world.route("counted/a", "counted/b")
+    for _ in range(3):
+        world.end(route, ("counted/a", "http_500"), ("counted/b", "ok"))
+    digest = route.places[0].deployment.digest[:8]
+    text = metrics.exposition()
+    for line in (
+        'tenantgate_routing_tries_total{provider="counted",model="a",outcome="http_500"} 3',
+        'tenantgate_routing_failovers_total{provider="counted",model="a",outcome="http_500"} 3',
+        'tenantgate_routing_first_byte_seconds_count{provider="counted",model="b"} 3',
+        f'tenantgate_routing_circuit_open{{provider="counted",model="a",deployment="{digest}"}} 1',
+    ):
+        assert line in text
+    assert "vault" not in text
+    world.end(route, ("counted/a", "ok"))
+    assert f'model="a",deployment="{digest}"}} 0' in metrics.exposition()
+
+
 def test_drained_targets_get_nothing(world: World) -> None:
     route = world.route()
     drain(world, Switch(scope="openai/a", drained=True, reason="r", by="ann", created=1.0))
@@ -212,7 +265,8 @@ def test_drained_targets_get_nothing(world: World) -> None:
 
 
 def drain(world: World, switch: Switch) -> None:
-    world.registry._switches[str(len(world.registry.switches))] = switch
+    known = {str(n): s for n, s in enumerate(world.registry.switches)}
+    world.registry.go_by({**known, "new": switch})
 
 
 def test_a_model_with_one_target_can_be_drained_too(world: World) -> None:
@@ -259,3 +313,25 @@ def test_the_fastest_is_taken_by_kind_of_reply(world: World) -> None:
         world.router.ended(route, [Attempt(f"openai/{target}", "ok", ms, {})], {"streamed": stream})
     assert world.order(route, stream=True)[0] == "openai/a"
     assert world.order(route)[0] == "openai/b"
+
+
+@pytest.mark.parametrize("balance", sorted(ALGORITHMS))
+def test_providers_that_fail_in_turn_cost_no_request(world: World, balance: str) -> None:
+    """Five requests a second, each with one further try; each of four providers is gone for thirty seconds."""
+    names = [f"openai/{name}" for name in "abcd"]
+    route = world.route(*names, balance=balance, retries=1)
+    asked: Counter[str] = Counter()
+    for n in range(600):
+        world.now += 0.2
+        gone = names[n // 150]
+        choice = world.choose(route, str(n % 97))
+        tries = []
+        for target in choice.targets[:2]:
+            tries.append((target.id, "error" if target.id == gone else "ok"))
+            asked[tries[-1][1]] += 1
+            if target.id != gone:
+                break
+        assert tries[-1][1] == "ok"
+        world.end(route, *tries, choice=choice)
+    # Three each until it is left out, and a try every ten seconds and more.
+    assert 3 <= asked["error"] <= 4 * (3 + 3)

@@ -66,6 +66,11 @@ function M.parse(text)
   return ipv4(text)
 end
 
+-- An address as it stands before ":port".
+function M.text(text, bytes)
+  return #bytes == 16 and text:sub(1, 1) ~= "[" and "[" .. text .. "]" or text
+end
+
 -- A range, "10.0.0.0/8", as {bytes, bits}; nil if it is none.
 function M.range(text)
   local address, bits = text:match("^(.-)/(%d%d?%d?)$")

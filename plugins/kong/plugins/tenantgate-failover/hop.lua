@@ -4,6 +4,7 @@
 -- RETRY, upon which the outer nginx does that; else the reply is the provider's, or an error in OpenAI's shape.
 local cjson = require "cjson.safe"
 local lrucache = require "resty.lrucache"
+local inflate_gzip = require("kong.tools.gzip").inflate_gzip
 local classify = require "kong.plugins.tenantgate-failover.classify"
 local egress = require "kong.plugins.tenantgate-failover.egress"
 local addresses = require "kong.plugins.tenantgate-failover.addresses"
@@ -11,6 +12,7 @@ local outgoing = require "kong.plugins.tenantgate-failover.outgoing"
 local reply = require "kong.plugins.tenantgate-failover.reply"
 local tries = require "kong.plugins.tenantgate-failover.tries"
 
+local HEADER = "X-Tenantgate-Order"
 local RETRY = 503 -- nginx_proxy_proxy_next_upstream
 local RECEIVE = 65536
 local MAX_REPLY = 64 * 1024 * 1024 -- of a reply that isn't a stream; Kong holds it in memory
@@ -19,11 +21,15 @@ local MAX_POLICIES = 1000
 
 local policies = assert(lrucache.new(MAX_POLICIES)) -- by the lists' text
 
--- As tenantgate.llm.errors words them.
+-- As tenantgate.llm.errors words them: message, type, code.
 local ERRORS = {
-  [502] = {"The provider could not be reached, or its answer was not valid.", "bad_gateway"},
-  [504] = {"The provider took too long to answer.", "gateway_timeout"},
+  [429] = {"Rate limit reached. Try again later.", "requests", "rate_limit_exceeded"},
+  [502] = {"The provider could not be reached, or its answer was not valid.", "server_error", "bad_gateway"},
+  [503] = {"The provider can not be reached right now. Try again later.", "server_error", "service_unavailable"},
+  [504] = {"The provider took too long to answer.", "server_error", "gateway_timeout"},
 }
+local OTHER = {"The request failed.", "invalid_request_error", "error"}
+local ERROR = '{"error":{"message":"%s","type":"%s","param":null,"code":"%s"}}'
 
 local function policies_of(text)
   local made = policies:get(text)
@@ -68,7 +74,8 @@ local function resolved(host, bytes)
   return #out > 0 and out or nil, "no address"
 end
 
--- One try at a provider. Its fields: sock, head, rest (bytes after the head), framing, and `try`, which is noted.
+-- One try at a provider. Its fields: order; host; sock; head, framing, rest (bytes after the head); first (of the body,
+-- what was read so far), done (whether that is all); `try`, which is noted.
 local Try = {}
 Try.__index = Try
 
@@ -103,6 +110,7 @@ function Try:connect()
     self.try.outcome = "refused"
     return nil
   end
+  self.host, self.try.host = host, host
   local found, problem = resolved(host, bytes)
   if not found then
     return self:fail("resolve", problem)
@@ -121,7 +129,7 @@ function Try:connect()
   local ok
   for i = 1, math.min(#found, 2) do
     local address = found[(start + i - 2) % #found + 1]
-    local text = #address.bytes == 16 and "[" .. address.text .. "]" or address.text
+    local text = addresses.text(address.text, address.bytes)
     self.try.address = text .. ":" .. order.port
     sock:settimeouts(math.min(order.connect_ms, left_ms(order.deadline)), order.idle_ms, order.idle_ms)
     ok, problem = sock:connect(text, order.port, {
@@ -136,8 +144,10 @@ function Try:connect()
     return self:fail("connect", problem)
   end
   if order.scheme == "https" and sock:getreusedtimes() == 0 then
-    ok, problem = sock:sslhandshake(nil, host, true)
-    if not ok then
+    -- Where the handshake ends without a wait lua-resty-core raises an error upon a certificate that isn't trusted. And
+    -- never `false` for the session: with it that certificate would pass.
+    local ran, session = pcall(sock.sslhandshake, sock, nil, host, true)
+    if not ran or not session then
       return self:fail("tls", problem)
     end
   end
@@ -146,7 +156,7 @@ end
 
 function Try:send(body)
   local order = self.order
-  local host = outgoing.host_header(order.scheme, order.host, order.port)
+  local host = outgoing.host_header(order.scheme, self.host, order.port)
   local head = outgoing.head(order.method, order.path, host, order.headers, ngx.req.get_headers(0), #body)
   self.sock:settimeouts(order.connect_ms, math.min(order.idle_ms, left_ms(order.deadline)), order.idle_ms)
   local ok, problem = self.sock:send({head, body})
@@ -234,9 +244,10 @@ function Try:read_all(time)
   end
 end
 
+-- The beginning of a body as text. What is packed and large says nothing that has to be known.
 local function plain(head, body)
   if head.headers["content-encoding"] == "gzip" then
-    return require("kong.tools.gzip").inflate_gzip(body)
+    return #body <= RECEIVE and inflate_gzip(body) or ""
   end
   return body
 end
@@ -260,7 +271,7 @@ function Try:begin()
       end
     end
     self.first, self.done = piece, done
-    try.outcome = classify.first_event(plain(self.head, piece) or "")
+    try.outcome = classify.first_event(plain(self.head, piece))
     return
   end
   local body = self:read_all(function()
@@ -282,14 +293,13 @@ local function pass_headers(head)
   end
 end
 
--- An error where there is no reply to pass on.
-local function error_reply(status)
-  local message, code = unpack(ERRORS[status])
-  ngx.status = status
-  ngx.header["content-type"] = "application/json; charset=utf-8"
-  local body = ('{"error":{"message":"%s","type":"server_error","param":null,"code":"%s"}}'):format(message, code)
-  ngx.header["content-length"] = #body
-  ngx.print(body)
+-- The body of an error as text, in OpenAI's shape where the provider's isn't JSON, which ai-proxy can't take.
+local function error_text(status)
+  return ERROR:format(unpack(ERRORS[status] or OTHER))
+end
+
+local function is_json(text)
+  return cjson.decode(text) ~= nil
 end
 
 -- The rest of a stream. What the client has can't be taken back, so a failure is noted, and the outer side ends the
@@ -332,13 +342,82 @@ local function body_of_request()
   return body
 end
 
-local M = {}
+-- Notes the try, and that the client's side gets this status.
+function Try:note(status)
+  local try, order = self.try, self.order
+  try.reply_status = status
+  return tries.note(order.key, order.number, try, math.max(0, order.deadline - self.started))
+end
 
-M.HEADER = "X-Tenantgate-Order"
+-- Answers with an error of the hop's own.
+function Try:answer_error(status)
+  self:close()
+  self.try.ended = true
+  self:note(status)
+  local text = error_text(status)
+  ngx.status = status
+  ngx.header["content-type"] = "application/json; charset=utf-8"
+  ngx.header["content-length"] = #text
+  ngx.print(text)
+end
+
+-- Passes the provider's reply on.
+function Try:answer()
+  local order, try, status, body = self.order, self.try, self.head.status, self.first
+  local stream = order.stream and status == 200
+  try.ended = not stream
+  if not self:note(status) then
+    return self:answer_error(502) -- without the note nobody would know the end of the stream
+  end
+  -- The outer nginx would take RETRY for itself; the plugin restores it.
+  ngx.status = status == RETRY and order.more and 502 or status
+  for name, value in pairs(self.head.headers) do
+    if outgoing.is_passed(name) then
+      ngx.header[name] = value
+    end
+  end
+  if stream then
+    self:go_on()
+    return self:note(status)
+  end
+  if status >= 400 and not is_json(plain(self.head, body)) then
+    body = error_text(status)
+    ngx.header["content-type"] = "application/json; charset=utf-8"
+    ngx.header["content-encoding"] = nil
+  end
+  ngx.header["content-length"] = #body
+  ngx.print(body)
+end
+
+-- The whole of it.
+function Try:run()
+  local order, try = self.order, self.try
+  if order.deadline <= self.started then
+    try.outcome = "timeout"
+  elseif self:connect() and self:send(body_of_request()) then
+    self:begin()
+  end
+  if try.ms == 0 then
+    try.ms = math.floor((now() - self.started) * 1000)
+  end
+  if order.again[try.outcome] and now() < order.deadline and self:note(nil) then
+    self:close()
+    ngx.status = RETRY
+    ngx.header["content-length"] = 0
+    return ngx.send_headers()
+  end
+  local status = self.first and self.head.status
+  if status and not (status >= 300 and status < 400) then -- a redirect is never followed, nor shown to the client
+    return self:answer()
+  end
+  self:answer_error(try.outcome == "timeout" and 504 or 502)
+end
+
+local M = {}
 
 -- content_by_lua
 function M.serve()
-  local order = cjson.decode(ngx.req.get_headers(0)[M.HEADER] or "")
+  local order = cjson.decode(ngx.req.get_headers(0)[HEADER] or "")
   local token = tries.token()
   if type(order) ~= "table" or not token or order.token ~= token then
     return ngx.exit(403)
@@ -348,54 +427,14 @@ function M.serve()
     started = now(),
     try = {outcome = "error", status = 0, ms = 0, address = "", host = order.host, limits = {}},
   }, Try)
-  local try = self.try
-  local longest_s = order.deadline - self.started
-  if longest_s <= 0 then
-    try.outcome = "timeout"
-  elseif self:connect() and self:send(body_of_request()) then
-    self:begin()
-  end
-  if try.ms == 0 then
-    try.ms = math.floor((now() - self.started) * 1000)
-  end
-
-  if order.again[try.outcome] and now() < order.deadline then
-    self:close()
-    if tries.note(order.key, order.number, try, longest_s) then
-      ngx.status = RETRY
-      ngx.header["content-length"] = 0
-      return ngx.send_headers()
+  local ran, problem = pcall(self.run, self)
+  if not ran then
+    ngx.log(ngx.ERR, "the hop failed: ", problem)
+    self.try.outcome = "reset" -- perhaps it was sent
+    if not ngx.headers_sent then
+      self:answer_error(502)
     end
   end
-
-  local status = self.first and self.head.status
-  if status and status >= 300 and status < 400 then
-    status = nil -- never followed, nor shown to the client
-  end
-  if not status then
-    self:close()
-    status = try.outcome == "timeout" and 504 or 502
-    try.reply_status, try.ended = status, true
-    tries.note(order.key, order.number, try, longest_s)
-    return error_reply(status)
-  end
-  try.reply_status = status
-  local stream = order.stream and status == 200
-  try.ended = not stream
-  if not tries.note(order.key, order.number, try, longest_s) then
-    self:close()
-    return ngx.exit(500)
-  end
-  -- The outer nginx would take RETRY for itself; the plugin restores it.
-  ngx.status = status == RETRY and order.more and 502 or status
-  pass_headers(self.head)
-  if not stream then
-    ngx.header["content-length"] = #self.first
-    ngx.print(self.first)
-    return
-  end
-  self:go_on()
-  tries.note(order.key, order.number, try, longest_s)
 end
 
 return M

@@ -27,7 +27,7 @@ function M.head(bytes)
   if not stop then
     return nil
   end
-  local minor, status, at = bytes:match("^HTTP/1%.([01]) (%d%d%d)[^\r\n]*\r\n()")
+  local minor, status, at = bytes:match("^HTTP/1%.([01]) (%d%d%d)%f[ \r][^\r\n]*\r\n()")
   if not minor then
     return nil, "no HTTP/1.1"
   end

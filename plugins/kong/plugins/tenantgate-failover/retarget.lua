@@ -1,7 +1,9 @@
 -- Turns a request over to another target in the balancer phase, where nothing may yield and most of Kong's functions
 -- refuse to run: ai-proxy's own filter writes the request anew, upon stand-ins for these.
 local ai_ctx = require "kong.llm.plugin.ctx"
+local ai_proxy = require "kong.plugins.ai-proxy.handler"
 local cjson = require "kong.tools.cjson"
+local kong_global = require "kong.global"
 local normalize = require "kong.llm.plugin.shared-filters.normalize-request"
 local outgoing = require "kong.plugins.tenantgate-failover.outgoing"
 
@@ -88,7 +90,8 @@ local function replaced(replacements)
 end
 
 -- What is asked of a target: {scheme, host, port, path, headers (by name), body}; nil and a problem.
--- `text`: the body as ai-proxy was given it. `base`: the headers as they were before ai-proxy.
+-- `target`: {conf (ai-proxy's configuration), accept_encoding}; `text`: the body as ai-proxy was given it; `base`: the
+-- headers as they were before ai-proxy.
 function M.asked(target, text, base)
   local body = cjson.decode_with_array_mt(text)
   if type(body) ~= "table" then
@@ -96,15 +99,20 @@ function M.asked(target, text, base)
   end
   body.model = nil -- the first target's name
   ai_ctx.set_request_body_table_inuse(body, NAME)
-  ai_ctx.set_namespaced_ctx(BALANCE, "selected_target", target)
+  ai_ctx.set_namespaced_ctx(BALANCE, "selected_target", target.conf)
+  -- What ai-proxy has noted of the last target: an estimate of tokens, names at Azure.
+  ngx.ctx.ai_llm_metrics = nil
+  kong_global.set_named_ctx(kong, "plugin", ai_proxy, ngx.ctx)
+  kong.ctx.plugin.ai_extra_meta = nil
   local asked = {headers = {}, query = ""}
   for name, value in pairs(base) do
     if outgoing.is_sent(name) then
       asked.headers[name:lower()] = value
     end
   end
+  asked.headers["accept-encoding"] = target.accept_encoding or asked.headers["accept-encoding"]
   local before = replaced(stand_ins(asked))
-  local ok, problem = pcall(normalize.run, normalize, target)
+  local ok, problem = pcall(normalize.run, normalize, target.conf)
   replaced(before)
   if not ok then
     return nil, problem

@@ -171,6 +171,8 @@ local function usable(decision)
         id = target.id or (target.provider .. "/" .. target.name),
         provider = target.provider, name = target.name, url = table_of(target.options).upstream_url,
         context_window = target.context_window, decided = target, conf = configuration(target, auth),
+        accept_encoding = headers.is_value(target.accept_encoding) and headers.accept_encoding(target.accept_encoding)
+          or nil,
       }
     else
       kong.log.err("the credential of a provider can't be resolved, or can't stand in a header")
@@ -223,15 +225,14 @@ function Target:access(conf)
   apply(decision)
   local body = apply_body(request, decision, target)
   headers.hide_caller(conf)
-  if headers.is_value(target.accept_encoding) then
-    headers.accept_encoding(target.accept_encoding)
+  local clean = #targets > 1 and ngx.req.get_headers(0) or nil
+  if first.accept_encoding then
+    kong.service.request.set_header("Accept-Encoding", first.accept_encoding)
   end
   shared.tenantgate_provider = target.provider
   ai_ctx.set_namespaced_ctx(BALANCE, "selected_target", first.conf)
   -- For tenantgate-failover, which comes after ai-proxy: what each try begins with.
-  ngx.ctx.tenantgate_route = {
-    decision = decision, targets = targets, body = body, headers = #targets > 1 and ngx.req.get_headers(0) or nil,
-  }
+  ngx.ctx.tenantgate_route = {decision = decision, targets = targets, body = body, headers = clean}
 end
 
 return Target

@@ -19,10 +19,11 @@ Socket.__index = function(_, key)
 end
 
 local function operate(self, name, ...)
-  if not self.id then
+  local id = rawget(self, "id")
+  if not id then
     return nil, "closed"
   end
-  return wait(name, self.id, ...)
+  return wait(name, id, ...)
 end
 
 function Socket:settimeouts(connect, send, read)

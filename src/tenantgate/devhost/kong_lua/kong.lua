@@ -233,6 +233,7 @@ end, function(key, value)
 end)
 ngx.header = pairs_of(bound("ngx.header.get", 3), bound("ngx.header.set", 3))
 
+local headers_sent = bound("ngx.headers_sent", 3)
 local get_status, set_status = bound("ngx.status.get", 3), bound("ngx.status.set", 3)
 local setting_up = true
 setmetatable(ngx, {
@@ -240,6 +241,9 @@ setmetatable(ngx, {
     if key == "status" then
       local status = get_status()
       return status
+    elseif key == "headers_sent" then
+      local sent = headers_sent()
+      return sent
     end
     return missing("ngx")(nil, key)
   end,
@@ -258,6 +262,11 @@ setmetatable(ngx, {
 -- What the host calls.
 
 local M = {kong = kong, ngx = ngx, null = ngx.null, bound = bound, bound_call = bound_call}
+
+-- The namespace of kong.ctx.plugin becomes that of another plugin (kong/global.lua, set_named_ctx).
+function M.act_as(name)
+  plugin = name
+end
 
 -- Nothing is added to `ngx` from here on.
 function M.seal()
@@ -334,7 +343,7 @@ end
 
 -- All names that there are, and of those that stand for any name below them "name.*".
 function M.names()
-  local found = {["ngx.status"] = true}
+  local found = {["ngx.status"] = true, ["ngx.headers_sent"] = true}
   for _, open in ipairs({"kong.ctx.shared", "kong.ctx.plugin", "ngx.ctx", "ngx.var", "ngx.header"}) do
     found[open], found[open .. ".*"] = true, true
   end

@@ -204,6 +204,21 @@ package.preload["kong.llm.plugin.shared-filters.normalize-request"] = function()
   })
 end
 
+-- kong/global.lua, and ai-proxy's handler as the key of its namespace.
+package.preload["kong.plugins.ai-proxy.handler"] = function()
+  return strict("kong.plugins.ai-proxy.handler", {PRIORITY = 770})
+end
+package.preload["kong.global"] = function()
+  return strict("kong.global", {
+    set_named_ctx = function(_, name, key)
+      if name ~= "plugin" or key ~= require "kong.plugins.ai-proxy.handler" then
+        error("the embedded host gives out ai-proxy's namespace alone", 2)
+      end
+      host.act_as("ai-proxy")
+    end,
+  })
+end
+
 -- lua-resty-core's ngx.balancer, as far as Kong lets plugins use it.
 package.preload["ngx.balancer"] = function()
   return strict("ngx.balancer", {recreate_request = host.bound("recreate_request")})

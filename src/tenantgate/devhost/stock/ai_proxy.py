@@ -153,6 +153,10 @@ class AiProxy(StockPlugin):
 
     def _normalize_request(self, x: Exchange, config: dict[str, Any], state: _State) -> dict[str, Any]:
         """The body for the provider."""
+        # A plugin that goes on to another target forgets what was noted of the last one.
+        if x.ctx.get("ai_llm_metrics") is None:
+            state.metrics = {}
+            x.ctx["ai_llm_metrics"] = state.metrics
         given = state.request if isinstance(state.request, dict) else {}
         request = {k: v if k == "messages" else copy.deepcopy(v) for k, v in given.items()}
         messages, prompt = request.get("messages"), request.get("prompt")

@@ -108,11 +108,16 @@ def difference(
         return ["added, " + _summary(after)]
     if before is None:
         return ["in place of a record that can't be read, " + _summary(after)]
-    found = [*_names(before, after), *_models(before, after, sections or {})]
+    found = [*_weight(before, after), *_names(before, after), *_models(before, after, sections or {})]
     found += _egress(before.egress, after.egress)
     if not found and _order(before) != _order(after):
         found = ["models or aliases in another order"]
     return found or ["written differently"]
+
+
+def _weight(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:
+    if old.weight != new.weight:
+        yield f"share of limits of providers: weight {old.weight} -> {new.weight}"
 
 
 def _read(tenant: str, raw: bytes | None) -> TenantPolicy | None:

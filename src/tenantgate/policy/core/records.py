@@ -35,6 +35,9 @@ CATALOG: Final = "~catalog"
 FORMAT: Final = 1
 """Version of a record's format."""
 
+_WEIGHT: Final = 100
+"""Of a tenant's share, where it isn't given."""
+
 
 FAILURES: Final[Mapping[str, bool]] = {
     "error": True,
@@ -156,6 +159,8 @@ class TenantPolicy:
     models: tuple[ModelPolicy, ...] = ()
     egress: tuple[str, ...] | None = None
     """Hosts that its requests may go to, within the gateway's own; None: all of these."""
+    weight: int = _WEIGHT
+    """Share of a limit that a provider sets for several tenants, relative to the others'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +195,14 @@ def read_catalog(raw: bytes) -> Catalog:
 
 def write_record(policy: TenantPolicy) -> bytes:
     """The bytes of a record; equal policies have equal bytes."""
-    tree = {"format": FORMAT, "tenant": str(policy.tenant), "models": policy.models, "egress": policy.egress}
+    tree = {
+        "format": FORMAT,
+        "tenant": str(policy.tenant),
+        "models": policy.models,
+        "egress": policy.egress,
+        # An equal share goes without saying, so that records of earlier versions stay the same bytes.
+        "weight": None if policy.weight == _WEIGHT else policy.weight,
+    }
     return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
 
 
@@ -205,8 +217,9 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
         raise ConfigError("record.tenant: is another tenant's id")
     models = tuple(_model(m) for m in members.records("models"))
     egress = members.texts("egress") if members.has("egress") else None
+    weight = members.get("weight", int, _WEIGHT)
     members.end()
-    return TenantPolicy(tenant=TenantId(tenant), models=models, egress=egress)
+    return TenantPolicy(tenant=TenantId(tenant), models=models, egress=egress, weight=weight)
 
 
 def _read(raw: bytes) -> _Members:

@@ -80,14 +80,19 @@ def arranged(
 ) -> Order:
     """The order for one request; `key` is of its affinity.
 
-    A target near its provider's limit comes after all others. One whose circuit is open isn't tried, unless all are:
-    then the least bad is, but none whose provider has asked to wait.
+    A target near its provider's limit comes after all others. Of those whose circuit is open the least bad comes last,
+    so that it is tried if all others fail, and alone if there are no others; but none whose provider has asked to wait.
     """
     present = [c for c in candidates if c.drained_until is None]
     if not present:
         ends = min((c.drained_until for c in candidates if c.drained_until is not None), default=math.inf)
         return Order((), Why.DRAINED, wait_s=_wait_s(ends - now))
     mine = [c for c in present if not c.over_share]
+    usable = [c for c in mine if c.state is not State.CLOSED and not c.probe and not c.waits]
+    best = min(
+        usable, key=lambda c: (c.credential_refused, c.back_at, c.failures, c.option.index), default=None
+    )
+    spare = () if best is None else (best.option.index,)
     tried = [c for c in mine if c.state is State.CLOSED or (c.state is State.HALF_OPEN and c.probe)]
     if tried:
         found: list[Option] = []
@@ -96,15 +101,11 @@ def arranged(
             found += ranked(balance, options, key=key, load=load, rotation=rotation)
         first = next(c for c in tried if c.option is found[0])
         probe = first.option.index if first.state is State.HALF_OPEN else None
-        return Order(tuple(o.index for o in found), Why.HEALTHY, probe=probe)
+        return Order((*(o.index for o in found), *spare), Why.HEALTHY, probe=probe)
     if not mine:
         return Order((), Why.OVER_SHARE, wait_s=_wait_s(WINDOW_S - now % WINDOW_S))
     wait_s = _wait_s(min(c.back_at for c in mine) - now)
-    usable = [c for c in mine if not c.waits]
-    if not usable:
-        return Order((), Why.ALL_OUT, wait_s=wait_s)
-    best = min(usable, key=lambda c: (c.credential_refused, c.back_at, c.failures, c.option.index))
-    return Order((best.option.index,), Why.LAST_RESORT, wait_s=wait_s)
+    return Order(spare, Why.LAST_RESORT if spare else Why.ALL_OUT, wait_s=wait_s)
 
 
 def _wait_s(seconds: float) -> float:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantgate.config import load_text
@@ -309,6 +309,11 @@ def test_records_that_can_not_be_read_are_changes(old: bytes | None, new: bytes 
     assert difference("a", old, new) == [line]
 
 
+def test_another_share_of_limits() -> None:
+    old, new = (write_record(TenantPolicy(tenant=TenantId("a"), weight=n)) for n in (100, 300))
+    assert difference("a", old, new) == ["share of limits of providers: weight 100 -> 300"]
+
+
 def test_names_can_not_act_on_a_terminal() -> None:
     model = ModelPolicy(
         provider="p",
@@ -368,6 +373,7 @@ POLICIES: st.SearchStrategy[Any] = st.builds(
 )
 
 
+@settings(max_examples=40)  # a record is large: most of the time goes into making one
 @given(POLICIES, POLICIES)
 def test_only_equal_records_have_no_difference(old: TenantPolicy, new: TenantPolicy) -> None:
     before, after = write_record(old), write_record(new)
@@ -379,6 +385,7 @@ def test_only_equal_records_have_no_difference(old: TenantPolicy, new: TenantPol
     )
 
 
+@settings(max_examples=40)
 @given(POLICIES, POLICIES)
 def test_references_are_never_shown(old: TenantPolicy, new: TenantPolicy) -> None:
     text = "\n".join(difference("acme", write_record(old), write_record(new), SECTIONS))
