@@ -20,6 +20,7 @@ from tenantgate.audit.core.journal import JournalLine, Try
 from tenantgate.audit.core.ports import GapReason
 from tenantgate.audit.core.redaction import ContentState, Redacted, absent
 from tenantgate.audit.core.trace import trace_of
+from tenantgate.audit.core.usage import usage_of, usage_schema
 from tenantgate.tenant import TenantId
 
 __all__ = ["VERSION", "Outcome", "Terms", "build", "gap", "outcome_of", "schema"]
@@ -35,13 +36,6 @@ _PROVIDERS: Final = {
     "mistral": "mistral_ai",
 }
 """Providers that the conventions call by another name than Kong."""
-_PARTS: Final = {
-    "cache_read": ("Tokens that the provider's prompt cache had.", "input_tokens"),
-    "cache_creation": ("Tokens that the provider's prompt cache took in.", "input_tokens"),
-    "reasoning": ("Tokens of reasoning.", "output_tokens"),
-    "audio": ("Tokens of audio.", "input_tokens", "output_tokens"),
-}
-"""Parts of the usage, which its two counts include."""
 _CACHE_STATUS: Final = "cache_status"
 _COMPLETE: Final = "complete"
 _UNCERTAIN: Final = frozenset({"timeout", "reset", "http_502", "http_504", "unknown", "aborted"})
@@ -215,39 +209,11 @@ def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
         response["finish_reasons"] = reasons
     if response:
         out["response"] = response
-    if usage := _usage(line):
+    if usage := usage_of(line):
         out["usage"] = usage
     if line.time_to_first_token_ms is not None:
         out["server"] = {"time_to_first_token": round(line.time_to_first_token_ms / 1000, 6)}
     return out
-
-
-def _usage(line: JournalLine) -> dict[str, Any]:
-    """Names of the conventions, and below the same prefix what these haven't."""
-    used = line.usage
-    if used is None:
-        if line.tokens is None:
-            return {}
-        prompt, completion, _ = line.tokens
-        return {"input_tokens": prompt, "output_tokens": completion}
-    parts = {
-        "cache_read": {"input_tokens": used.cache_read},
-        "cache_creation": {"input_tokens": used.cache_write},
-        "reasoning": {"output_tokens": used.reasoning},
-        "audio": _counted(input_tokens=used.audio_input, output_tokens=used.audio_output),
-    }
-    flags = {"estimated": used.estimated, "lower_bound": used.lower_bound}
-    return {
-        # Of a stream that broke off nobody may have counted the prompt.
-        **({} if used.lower_bound and not used.input else {"input_tokens": used.input}),
-        "output_tokens": used.output,
-        **{name: part for name, part in parts.items() if any(part.values())},
-        **{name: True for name, flag in flags.items() if flag},
-    }
-
-
-def _counted(**counts: int) -> dict[str, int]:
-    return {name: count for name, count in counts.items() if count}
 
 
 def _reasons(line: JournalLine, redacted: Redacted) -> list[str]:
@@ -445,25 +411,7 @@ def schema() -> dict[str, Any]:
                         "finish_reasons": {"type": "array", "items": {"type": text}},
                     },
                 ),
-                "usage": _object(
-                    "gen_ai.usage.*",
-                    {
-                        "input_tokens": _of(whole, "Tokens of the prompt.", minimum=0),
-                        "output_tokens": _of(whole, "Tokens of the reply.", minimum=0),
-                        **{
-                            name: _object(
-                                description,
-                                {side: _of(whole, "How many.", minimum=0) for side in sides},
-                                additionalProperties=False,
-                            )
-                            for name, (description, *sides) in _PARTS.items()
-                        },
-                        "estimated": _of(
-                            "boolean", "The provider told no usage: four characters are a token."
-                        ),
-                        "lower_bound": _of("boolean", "The stream broke off: the provider may bill more."),
-                    },
-                ),
+                "usage": usage_schema(),
                 "server": _object("gen_ai.server.*", {"time_to_first_token": _of(number, "Seconds.")}),
             },
             additionalProperties=False,
