@@ -1,4 +1,4 @@
-"""Tokens in a record: ``gen_ai.usage``, by names of OpenTelemetry's conventions and below the same prefix by our own."""
+"""Tokens in a record: ``gen_ai.usage``, by names of OpenTelemetry's conventions, and by our own where it has none."""
 
 from __future__ import annotations
 
