@@ -3,7 +3,8 @@
 Tenants are data of the engine, so Kong's entities are few: one service, four routes and one plugin of each kind,
 whatever the number of tenants and models, and for each tenant a consumer with its keys. Order of the plugins in Kong:
 pre-function, correlation-id, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
-tenantgate-target (771), ai-proxy, tenantgate-failover (769), file-log, post-function.
+tenantgate-target (771), ai-proxy, tenantgate-failover (769), file-log, post-function,
+tenantgate-format (-1001).
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
         "_format_version": "3.0",
         "services": [_service(file, options)],
         "consumers": [_consumer(t) for t in sorted(file.tenants, key=lambda t: t.id)],
-        "plugins": [_elsewhere()],
+        "plugins": [*_elsewhere(file.gateway)],
     }
 
 
@@ -144,6 +145,8 @@ def _routes(prefix: str) -> Iterator[Json]:
     """
     start = "~" + prefix.replace(".", r"\.")
     yield _route("chat-completions", ["POST"], [f"{start}/v1/chat/completions$"])
+    yield _route("messages", ["POST"], [f"{start}/v1/messages$", f"{start}/v1/messages/count_tokens$"])
+    yield _route("responses", ["POST"], [f"{start}/v1/responses$"])
     yield _route("models", ["GET"], [f"{start}/v1/models$", f"{start}/v1/models/(?P<model>.+)$"])
     by_path = f"{start}/v1/llm/(?P<provider>[^/]+)/(?P<model>.+)/chat/completions$"
     yield _route("by-path", ["POST"], [by_path])
@@ -173,12 +176,11 @@ def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tupl
         "correlation-id",
         {"header_name": gateway.correlation_header, "generator": "uuid", "echo_downstream": True},
     )
-    # In Authorization an OpenAI SDK sends its key; one that was told to send `apikey` puts something there all the
-    # same, so `apikey` comes first. Keys in the query would end up in logs.
-    yield (
-        "key-auth",
-        {"key_names": ["apikey", "Authorization"], "hide_credentials": True, "key_in_query": False},
-    )
+    # In Authorization an OpenAI SDK sends its key, in x-api-key Anthropic's, in api-key Azure's. One that was told to
+    # send a header of its own puts something into Authorization all the same, so that comes last. Keys in the query
+    # would end up in logs.
+    key_names = ["apikey", "x-api-key", "api-key", "Authorization"]
+    yield "key-auth", {"key_names": key_names, "hide_credentials": True, "key_in_query": False}
     size = gateway.limits.max_request_body_mb
     yield "request-size-limiting", {"allowed_payload_size": size, "size_unit": "megabytes"}
     keeper = _journal_keeper(file)
@@ -193,6 +195,7 @@ def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tupl
     egress_allow = None if allow is None else list(allow)
     yield "tenantgate-failover", _given({"port": options.egress_port, "egress_allow": egress_allow})
     yield "post-function", _last()
+    yield "tenantgate-format", {"correlation_header": gateway.correlation_header}
 
 
 def _first() -> Json:
@@ -223,10 +226,12 @@ def _last() -> Json:
     }
 
 
-def _elsewhere() -> Json:
-    """Errors where no route was found; the service's own post-function comes in this one's place."""
+def _elsewhere(gateway: Gateway) -> Iterator[Json]:
+    """Errors where no route was found; the service's own plugins come in place of these."""
     config = {"header_filter": [scripts.ERROR_HEAD_ELSEWHERE], "body_filter": [scripts.ERROR_BODY]}
-    return _plugin("post-function", scope="", config=config)
+    yield _plugin("post-function", scope="", config=config)
+    config = {"correlation_header": gateway.correlation_header, "only_unrouted": True}
+    yield _plugin("tenantgate-format", scope="", config=config)
 
 
 def _journal_keeper(file: TenantsFile) -> PluginManifest[Any] | None:

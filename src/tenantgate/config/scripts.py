@@ -40,14 +40,14 @@ ERROR_HEAD_EARLY: Final = where("kong.response.get_status() == 413", ERROR_HEAD)
 length turns out too large; then Kong runs the filters of the plugins up to that one only."""
 
 _OPERATIONS: Final = (
-    "completions embeddings generations messages models moderations responses "
+    "batches completions count_tokens embeddings generations messages models moderations responses "
     "speech transcriptions translations"
 )
 """Ends of paths by which a client of an LLM is known (OpenAI's API reference; ``messages`` is Anthropic's)."""
 
 _NAMES_OPERATION: Final = (
     "({" + ", ".join(f"{name} = true" for name in _OPERATIONS.split()) + "})"
-    '[ngx.var.request_uri:match("^[^?]*/(%a+)/?")]'
+    '[ngx.var.request_uri:match("^[^?]*/([%a_]+)/?")]'
 )
 ERROR_HEAD_ELSEWHERE: Final = where(
     f'({_NAMES_OPERATION} or ngx.var.request_uri:find("^[^?]*/chat/completions"))', ERROR_HEAD
@@ -73,9 +73,11 @@ def where_held(code: str) -> str:
 
 WITHOUT_PAYLOAD: Final = {
     "ai.proxy.payload": "return nil",
+    "request.headers.api-key": "return nil",
+    "request.headers.apikey": "return nil",
     "request.headers.x-api-key": "return nil",
     "request.headers.x-goog-api-key": "return nil",
 }
-"""``custom_fields_by_lua`` of a stock log plugin: takes prompts and replies out of the record, and the credentials
-of providers that have a header of their own (Kong itself hides Authorization only). Our own
+"""``custom_fields_by_lua`` of a stock log plugin: takes prompts and replies out of the record, and credentials
+in headers of their own (Kong itself hides Authorization only). Our own
 plugins have read them by then (priorities above 770 against 14 and below)."""

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from tenantgate.engine.core.tables import PackedLog, PackedRequest
-from tenantgate.errors import EdgeError
-from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError, Host, kept_text, kept_value
+from tenantgate.kong.host import Answered, DeadlineError, Host, kept_text, kept_value
 from tenantgate.llm.chat import ChatRequest
 from tenantgate.tenant import TenantId
 
@@ -127,7 +126,7 @@ class Exchange(Host):
                 self.reply_headers.update(args[0])
                 return None
             case "service.request.set_raw_body":
-                self.sent_body = _sendable(args[0])
+                self.sent_body = args[0]
                 return None
             # In the response phase Kong hasn't packed the end yet, and only it knows these.
             case "response.get_source" if self._end is not None and self.phase == "log":
@@ -191,9 +190,3 @@ class Exchange(Host):
         self.answer_headers = dict(headers or {})
         self.answered = status
         raise Answered
-
-
-def _sendable(body: bytes) -> bytes:
-    if len(body) > MOST_SENT:
-        raise EdgeError(f"a changed body of more than {MOST_SENT} bytes can't be sent to Kong")
-    return body

@@ -17,6 +17,7 @@ from tenantgate import llm
 from tenantgate.audit.core.routes import NO_AUDIT
 from tenantgate.audit.service import POLICY, courier_of
 from tenantgate.checkpoints import also_checked_by
+from tenantgate.engine import wire
 from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
 from tenantgate.engine.exchange import Exchange
@@ -110,6 +111,7 @@ class Engine:
         if exchange.answered is not None:
             # Without the answer, which is a call of its own, Kong must find nowhere to send the request.
             decision.target = None
+        wire.send_body(host, decision)
         table = decision.table(max_request_body_size=self._config.max_request_body_mb << 20)
         host.call("ctx.shared.set", DECISION, table)
         if exchange.answered is not None:
@@ -123,8 +125,10 @@ class Engine:
             self._list_models(exchange, tenant, packed)
         if (audited := _audit_of_refusals(tenant)) is not None:
             exchange.shared.update(audited[1].service.shared)
+        wire.read(exchange, packed, decision)
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
+        wire.count_tokens(exchange, packed, request)
         decision.model, decision.target = model, model.targets[0]
         decision.egress = tenant.policy.egress
         decision.asked_model = request.model if isinstance(request, ChatRequest) else ""
@@ -134,6 +138,7 @@ class Engine:
         exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
         if isinstance(request, ChatRequest):
             self._name_model(exchange, request, model, decision)
+        wire.name_limit(exchange, decision, model.targets)
         stages = tenant.stages(model)
         exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
@@ -201,7 +206,8 @@ class Engine:
         body = llm.write(renamed.body)
         if model.routing is not None:
             exchange.use_body(body)
-        elif len(body) <= MOST_SENT:
+        elif len(body) <= MOST_SENT or exchange.sent_body is not None:
+            # What was translated Kong can't rename: it has the client's body.
             exchange.replace_body(body)
         else:
             decision.upstream_model = name
@@ -282,6 +288,7 @@ class Engine:
         packed = PackedLog.of(host.call("ctx.shared.get", LOG))
         if packed is None:
             return
+        packed = wire.as_chat(packed)
         host.belongs_to(packed.tenant)
         if not packed.decided:
             if packed.source == "service":

@@ -69,8 +69,9 @@ def test_the_same_file_gives_the_same_bytes_whatever_its_order() -> None:
 def test_more_tenants_and_models_are_no_more_than_consumers() -> None:
     one, many = tree(tenants("a")), tree(EXAMPLE.read_text(encoding="utf-8"))
     names = [[route["name"] for route in rendered["services"][0]["routes"]] for rendered in (one, many)]
-    assert names == [["llm.chat-completions", "llm.models", "llm.by-path", "llm.tenant-path"]] * 2
-    assert not {p["name"] for p in many["plugins"]} - {"post-function"}
+    routes = ["chat-completions", "messages", "responses", "models", "by-path", "tenant-path"]
+    assert names == [[f"llm.{name}" for name in routes]] * 2
+    assert {p["name"] for p in many["plugins"]} == {"post-function", "tenantgate-format"}
     assert all(set(c) == set(one["consumers"][0]) for c in many["consumers"])
     assert not {"acls", "plugins"} & set(one["consumers"][0])
 
@@ -123,6 +124,7 @@ def match(path: str, method: str = "POST", prefix: str = "") -> Match | None:
     rendered = tree(tenants("a", head=f"gateway: {{path_prefix: '{prefix}'}}\n"))
     for service in rendered["services"]:
         service["plugins"] = []
+    rendered["plugins"] = []
     own = {"name": "own", "url": "http://own", "routes": [{"name": "own", "paths": ["/"]}]}
     rendered["services"].append(own)
     rendered["consumers"] = []
@@ -137,6 +139,12 @@ def match(path: str, method: str = "POST", prefix: str = "") -> Match | None:
         ("POST", "/v1/chat/completions", "chat-completions", {}),
         ("POST", "/v1/chat/completionsx", None, {}),
         ("POST", "/v1/chat/completions/", None, {}),
+        ("POST", "/v1/messages", "messages", {}),
+        ("POST", "/v1/messages/count_tokens", "messages", {}),
+        ("POST", "/v1/messages/batches", None, {}),
+        ("GET", "/v1/messages", None, {}),
+        ("POST", "/v1/responses", "responses", {}),
+        ("GET", "/v1/responses/resp_1", None, {}),
         ("POST", "/x/v1/chat/completions", None, {}),
         ("GET", "/v1/chat/completions", None, {}),
         ("GET", "/v1/models", "models", {}),
@@ -196,7 +204,7 @@ def test_a_prefix_is_text() -> None:
 
 def test_keys_stay_out_of_addresses() -> None:
     assert plugins(tree(tenants("a")))["key-auth"] == {
-        "key_names": ["apikey", "Authorization"],
+        "key_names": ["apikey", "x-api-key", "api-key", "Authorization"],
         "hide_credentials": True,
         "key_in_query": False,
     }
@@ -327,6 +335,8 @@ def test_the_access_log_holds_no_prompts_and_no_credentials() -> None:
         "path": "/dev/stdout",
         "custom_fields_by_lua": {
             "ai.proxy.payload": "return nil",
+            "request.headers.api-key": "return nil",
+            "request.headers.apikey": "return nil",
             "request.headers.x-api-key": "return nil",
             "request.headers.x-goog-api-key": "return nil",
         },
@@ -344,11 +354,13 @@ def test_errors_have_openais_shape_on_the_service_and_where_there_is_no_route() 
     last = plugins(rendered)["post-function"]
     assert last["header_filter"][-1] == scripts.ERROR_HEAD
     assert scripts.ERROR_BODY in last["body_filter"]
-    (everywhere,) = rendered["plugins"]
+    everywhere, translation = rendered["plugins"]
     assert everywhere["config"] == {
         "header_filter": [scripts.ERROR_HEAD_ELSEWHERE],
         "body_filter": [scripts.ERROR_BODY],
     }
+    assert translation["config"]["only_unrouted"] is True
+    assert plugins(rendered)["tenantgate-format"] == {"correlation_header": "X-Request-ID"}
 
 
 def test_checks_of_replies_come_first_and_where_they_were_decided() -> None:

@@ -6,23 +6,13 @@ import pytest
 
 from tenantgate.engine.core.tables import PackedRequest
 from tenantgate.engine.exchange import Exchange
-from tenantgate.errors import EdgeError
-from tenantgate.kong.host import MOST_SENT, DeadlineError, Host
+from tenantgate.kong.host import DeadlineError, Host
 
 
 def exchange() -> Exchange:
     found = PackedRequest.of({"tenant": "acme", "body": b"{}"})
     assert found is not None
     return Exchange(Host(None, "access", deadline_ms=60_000), found)
-
-
-def test_a_body_that_kong_would_not_take_is_a_failure_of_the_stage() -> None:
-    made = exchange()
-    made.replace_body(b"x" * MOST_SENT)
-    assert made.sent_body is not None
-    with pytest.raises(EdgeError, match="can't be sent to Kong"):
-        made.replace_body(b"x" * (MOST_SENT + 1))
-    assert len(made.sent_body) == MOST_SENT
 
 
 def test_what_one_stage_keeps_the_log_phase_gets_back() -> None:

@@ -6,6 +6,7 @@ local cjson = require "kong.tools.cjson"
 local google = require "kong.plugins.tenantgate-target.google"
 local headers = require "kong.plugins.tenantgate-target.headers"
 local last_decisions = require "kong.plugins.tenantgate-target.last_decisions"
+local paths = require "kong.plugins.tenantgate-format.paths"
 
 require "kong.plugins.tenantgate-target.drivers"
 
@@ -160,9 +161,17 @@ local function configuration(target, auth)
   }
 end
 
+-- Accept-Encoding to a target; nil: as ai-proxy has it. What ai-proxy has packed couldn't be translated.
+local function encoding_of(target, translated)
+  if translated then
+    return headers.accept_encoding("identity")
+  end
+  return headers.is_value(target.accept_encoding) and headers.accept_encoding(target.accept_encoding) or nil
+end
+
 -- The targets whose credentials can be had, in their order, as tenantgate-failover takes them. The others are left
 -- out. Credentials are resolved here, since nothing may wait for a vault between two tries.
-local function usable(decision)
+local function usable(decision, translated)
   local found = {}
   for _, target in ipairs(decision.targets or {decision.target}) do
     local auth = resolved(target.auth)
@@ -171,8 +180,7 @@ local function usable(decision)
         id = target.id or (target.provider .. "/" .. target.name),
         provider = target.provider, name = target.name, url = table_of(target.options).upstream_url,
         context_window = target.context_window, decided = target, conf = configuration(target, auth),
-        accept_encoding = headers.is_value(target.accept_encoding) and headers.accept_encoding(target.accept_encoding)
-          or nil,
+        accept_encoding = encoding_of(target, translated),
       }
     else
       kong.log.err("the credential of a provider can't be resolved, or can't stand in a header")
@@ -184,6 +192,18 @@ end
 local function is_target(value)
   value = table_of(value)
   return type(value.provider) == "string" and type(value.name) == "string"
+end
+
+-- A body for the provider that is too large for one message of the engine has come in parts.
+local function join_body(decision, shared)
+  local parts = {}
+  for i = 1, tonumber(decision.body_parts) or 0 do
+    local name = "tenantgate_body_" .. i
+    parts[i], shared[name] = shared[name], nil
+  end
+  if parts[1] then
+    decision.body = table.concat(parts)
+  end
 end
 
 local function is_decision(value)
@@ -207,6 +227,7 @@ function Target:access(conf)
     return kong.response.exit(401, UNKNOWN, JSON)
   end
   if is_decision(decision) then
+    join_body(decision, shared)
     last_decisions.remember(request, decision)
   else
     decision = last_decisions.recall(request)
@@ -216,7 +237,7 @@ function Target:access(conf)
     end
     kong.log.warn("no decision: the last one holds")
   end
-  local targets = usable(decision)
+  local targets = usable(decision, paths.format_of(request.path) ~= nil)
   local first = targets[1]
   if not first then
     return kong.response.exit(503, NO_CREDENTIAL, JSON)

@@ -14,11 +14,13 @@ from tenantgate.llm.token_usage import TokenUsage, token_usage
 from tenantgate.policy.core.records import ModelPolicy, Routing, Target
 from tenantgate.tenant import TenantId
 
-__all__ = ["DECISION", "LOG", "REQUEST", "Decision", "PackedLog", "PackedRequest", "Try"]
+__all__ = ["BODY_PART", "DECISION", "LOG", "REQUEST", "Decision", "PackedLog", "PackedRequest", "Try"]
 
 REQUEST: Final = "tenantgate_request"
 DECISION: Final = "tenantgate_decision"
 LOG: Final = "tenantgate_log"
+BODY_PART: Final = "tenantgate_body_"
+"""With a part's number: a part of the body for the provider."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,8 @@ class Decision:
     upstream_model: str | None = None
     """The name that Kong writes into the body as ``model``, where the body is too large to be sent back."""
     body: bytes | None = field(default=None, repr=False)
+    body_parts: int = 0
+    """Number of parts that the body came to Kong in before, where it is too large for this table (`BODY_PART`)."""
     headers: dict[str, Any] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
     """Texts for ``kong.ctx.shared``, which the journal's fields and other Lua read."""
@@ -105,7 +109,9 @@ class Decision:
             ]
         if self.headers:
             made["headers"] = self.headers
-        if self.body is not None:
+        if self.body_parts:
+            made["body_parts"] = self.body_parts
+        elif self.body is not None:
             made["body"] = self.body
         if self.upstream_model is not None:
             made["upstream_model"] = self.upstream_model
