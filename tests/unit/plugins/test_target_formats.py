@@ -68,7 +68,7 @@ def asks(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
             {},
             {"stream": True, "stream_options": {"include_usage": True, "x": 1}},
         ),
-        ({"stream_options": {"include_usage": True}}, {}, {}),
+        ({"stream_options": {"x": 1}}, {}, {"stream_options": {"x": 1}}),
     ],
 )
 def test_openais_format(body: dict[str, Any], options: dict[str, Any], sent: dict[str, Any]) -> None:

@@ -47,9 +47,9 @@ function M.request(request, model, settings)
   else
     request.top_k = nil
   end
-  if not request.stream or settings.stream_usage == "implied" then
+  if settings.stream_usage == "implied" then
     request.stream_options = nil
-  elseif settings.stream_usage == "asked" then
+  elseif request.stream and settings.stream_usage == "asked" then
     local asked = type(request.stream_options) == "table" and request.stream_options or {}
     asked.include_usage = true
     request.stream_options = asked
