@@ -276,6 +276,16 @@ def test_a_plain_reply_that_breaks_off(world: World, fault: str) -> None:
         assert answered_by(world.ask("daring")) == (200, "anthropic/b", "2")
 
 
+@pytest.mark.parametrize("broken", [{"fault": "long"}, {"malformed": True}], ids=str)
+def test_a_plain_reply_that_is_no_json_is_an_error(world: World, broken: dict[str, Any]) -> None:
+    """Paid for, and of no use; so it was before there was a hop."""
+    with world.failing(a=broken):
+        reply = world.ask("daring")
+    assert answered_by(reply) == (500, "openai/a", "1")
+    assert reply.json["error"]
+    assert world.asked() == "a"
+
+
 @pytest.mark.parametrize("fault", ["hang_head", "hang_body"])
 def test_a_provider_that_hangs(world: World, fault: str) -> None:
     with world.failing(a={"fault": fault}):
@@ -418,6 +428,15 @@ def test_a_stream_that_breaks_off_ends_with_an_error(
     assert b"mock" in reply.body
     assert json.loads(lines[-1].removeprefix(b"data: "))["error"]["code"] == "bad_gateway"
     assert b"[DONE]" not in reply.body
+
+
+def test_a_stream_shorter_than_announced_is_whole_up_to_its_end_mark(world: World) -> None:
+    with world.failing(a={"fault": "short"}):
+        reply = world.ask("daring", stream=True)
+    assert answered_by(reply) == (200, "openai/a", "1")
+    *_, done, error = [line for line in reply.body.split(b"\n\n") if line]
+    assert done == b"data: [DONE]"
+    assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "bad_gateway"
 
 
 @pytest.mark.parametrize("fault", ["slow", ""])

@@ -305,7 +305,7 @@ async def _broken(
 def _with_wrong_length(request: web.Request, body: bytes, kind: str, *, more: int) -> web.Response:
     if request.transport is not None:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body) + more}\r\n\r\n"
-        request.transport.write(head.encode() + body)  # type: ignore[attr-defined]
+        request.transport.write(head.encode() + body)
         request.transport.close()
     return web.Response()
 
