@@ -16,6 +16,7 @@ from tenantgate.config import catalog
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.model import Endpoint, Model, Tenant, TenantsFile
 from tenantgate.config.node_reader import join
+from tenantgate.config.provider_options import google_host
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import RateLimitRedis, Redis
 from tenantgate.errors import ConfigError
@@ -100,9 +101,7 @@ def endpoint_url(endpoint: Endpoint) -> str:
     provider = PROVIDERS[endpoint.provider or ""]
     form = provider.upstream_url or provider.origin or ""
     values = {name: getattr(endpoint, name) for name in fields_of(type(endpoint))}
-    place = values.get("gcp_location_id")
-    google = "aiplatform.googleapis.com" if place == "global" else f"{place}-aiplatform.googleapis.com"
-    return form.format(**values, host=google)
+    return form.format(**values, host=google_host(endpoint))
 
 
 def asked(file: TenantsFile) -> Iterator[Asked]:
