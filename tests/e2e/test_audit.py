@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -70,6 +72,34 @@ def test_a_stream_has_its_words_once(gateway: Gateway, records: Records) -> None
     found = records.of(reply)
     assert found["outcome"] == "answered"
     assert text_of(found).count("This is mock answer") == 1
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_usage_of_a_stream_is_the_providers_and_only_who_asks_is_told(
+    gateway: Gateway, records: Records, asked: bool
+) -> None:
+    options = {"stream_options": {"include_usage": True}} if asked else {}
+    body = {"stream": True, "messages": [{"role": "user", "content": gateway.fresh()}], **options}
+    reply = gateway.client("plain").send(json.dumps(body).encode())
+    chunks = [json.loads(line[6:]) for line in reply.body.decode().split("\n") if line.startswith("data: {")]
+    text = "".join(c["delta"].get("content") or "" for chunk in chunks for c in chunk["choices"])
+    told = [chunk["usage"] for chunk in chunks if not chunk["choices"]]
+    # The mock provider counts words; Kong would guess a quarter of the characters.
+    words = len(text.split(" "))
+    assert [usage["completion_tokens"] for usage in told] == ([words] if asked else [])
+    used = records.of(reply)["gen_ai"]["usage"]
+    assert used == {"input_tokens": len(body["messages"][0]["content"].split()), "output_tokens": words}
+
+
+def test_a_stream_that_breaks_off_is_a_lower_bound(gateway: Gateway, records: Records) -> None:
+    body = {"stream": True, "messages": [{"role": "user", "content": gateway.fresh()}]}
+    client = gateway.client("plain")
+    with gateway.stack.mock_behaviour(close_after=5), client.opened(json.dumps(body).encode()) as response:
+        identifier = response.headers["x-kong-request-id"]
+        with contextlib.suppress(http.client.IncompleteRead):
+            response.read()
+    used = records.by_id(identifier)["gen_ai"]["usage"]
+    assert used == {"output_tokens": 5, "estimated": True, "lower_bound": True}
 
 
 def test_a_client_that_leaves_in_the_middle_of_a_stream(gateway: Gateway, records: Records) -> None:

@@ -204,8 +204,7 @@ def _first() -> Json:
         "header_filter": [scripts.ERROR_HEAD_EARLY],
         "body_filter": [
             scripts.ERROR_BODY,
-            scripts.where_decided("target.log_payloads", scripts.END_OF_STREAM_OF_TARGET),
-            scripts.ANTHROPIC_STOP_REASON_OF_TARGET,
+            scripts.where_decided("target.log_payloads", scripts.END_OF_STREAM),
         ],
     }
 

@@ -23,6 +23,7 @@ from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, Pack
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.engine.tenants import Tenant, texts_of
+from tenantgate.engine.token_metrics import count_tokens
 from tenantgate.errors import EdgeError
 from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
 from tenantgate.kong.phase import attempt
@@ -299,6 +300,7 @@ class Engine:
             return
         tenant, model = found
         self._learn(tenant, model, packed)
+        count_tokens(packed.tenant, packed.usage)
         # The verdict of a reply's guard comes after the decision.
         exchange = _ended(host, packed, model, complete=not model.reply_guard)
         _run(exchange, tenant.stages(model))

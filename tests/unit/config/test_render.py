@@ -380,8 +380,7 @@ def test_finish_reasons_are_noted_for_whom_replies_are_logged() -> None:
     assert found["post-function"]["body_filter"][-1] == scripts.where_decided(logged, scripts.FINISH_REASON)
     assert found["pre-function"]["body_filter"] == [
         scripts.ERROR_BODY,
-        scripts.where_decided(logged, scripts.END_OF_STREAM_OF_TARGET),
-        scripts.ANTHROPIC_STOP_REASON_OF_TARGET,
+        scripts.where_decided(logged, scripts.END_OF_STREAM),
     ]
 
 
