@@ -126,7 +126,7 @@ class Engine:
         exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
         if isinstance(request, ChatRequest) and request.model not in ("", decision.target.name):
             self._rename(exchange, request, decision)
-        wire.name_limit(exchange, decision, model.targets)
+        wire.adapt(exchange, packed, decision, model.targets)
         stages = tenant.stages(model)
         exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
