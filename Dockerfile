@@ -38,7 +38,7 @@ CMD ["--host", "0.0.0.0", "--port", "8089"]
 FROM base AS gateway
 COPY --from=build /opt/tenantgate /opt/tenantgate
 COPY plugins /opt/tenantgate/plugins
-COPY kong.conf /etc/kong/kong.conf
+COPY kong.conf tenantgate-egress.conf /etc/kong/
 # The audit log's folder; a volume that is mounted there takes its owner from here.
 RUN install -d -o kong -g 0 -m 0770 /var/lib/tenantgate/policy /var/lib/tenantgate/audit
 # /kong_prefix: Kong's sockets and temporary files. /etc/tenantgate: the rendered kong.yml.

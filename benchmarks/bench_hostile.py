@@ -3,7 +3,9 @@
 `--stages` prints the processor time of every stage by size, over the families of `tenantgate.bench.hostile`: of the
 parts on their own, and of whole phases with their shipped deadlines. `--starve` runs a gateway with all plugins and
 two tenants. The one asks ordinary questions; the other sends the worst families at its rate limit. It prints the first
-one's latencies and errors without and with the second. Without either flag, both. Nothing is gated.
+one's latencies and errors without and with the second, in so many rounds. Beside `busy cores: N` no second tenant asks:
+processes that only count use N cores, which is what any work costs on a machine that is shared with the clients, the
+provider and Redis. Without either flag, both. Nothing is gated.
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ WORST: Final = (
     "body: messages",
 )
 """What the hostile tenant sends, by turns: found with ``--stages``."""
+
+BUSY: Final = "busy cores: "
 
 TENANTS: Final = """
 version: 1
@@ -175,6 +179,11 @@ class Felt:
     took_ms: list[float]
     failed: Counter[str]
 
+    @property
+    def p95_ms(self) -> float:
+        """Of the answered ones."""
+        return float(np.percentile(self.took_ms, 95)) if self.took_ms else float("nan")
+
     def line(self) -> str:
         """For the table."""
         p50, p95, p99 = np.percentile(self.took_ms, [50, 95, 99]) if self.took_ms else (0, 0, 0)
@@ -188,7 +197,11 @@ def starve(args: argparse.Namespace) -> None:
         file = Path(name, "tenants.yaml")
         file.write_text(TENANTS)
         with Stack(
-            tenants=file, state_dir=Path(name, "state"), kong_bin=args.kong_bin, mock_latency_ms=5.0
+            tenants=file,
+            state_dir=Path(name, "state"),
+            kong_bin=args.kong_bin,
+            mock_latency_ms=5.0,
+            processes=args.processes,
         ) as stack:
             print(
                 f"\n{stack.description}: {args.rate:g} questions/s; the other sends {args.hostile_rate:g}/s\n"
@@ -197,15 +210,50 @@ def starve(args: argparse.Namespace) -> None:
             asks = ask(stack, args.rate)
             felt("warm-up", asks, args.warm_s)
             before = _restarts(stack)
-            print(felt("nobody", asks, args.seconds).line())
             made = {n: b.replace(b"gpt-4o-mini", b"m", 1) for n, b in bodies(args.size)}
-            for family in args.families or WORST:
-                with hostile(stack, args.hostile_rate, args.seconds + 1, made[family]) as statuses:
-                    time.sleep(1)
-                    line = felt(family, asks, args.seconds).line()
-                print(f"{line}   (the hostile one's: {json.dumps(dict(statuses))})")
-            print(felt("nobody again", asks, args.seconds).line())
+            beside = ["nobody", *(args.families or WORST), *(f"{BUSY}{n}" for n in args.busy)]
+            p95_ms: dict[str, list[float]] = {name: [] for name in beside}
+            for _ in range(args.rounds):
+                for who in beside:
+                    with _company(who, stack, args, made) as statuses:
+                        time.sleep(1)
+                        found = felt(who, asks, args.seconds)
+                    p95_ms[who].append(found.p95_ms)
+                    said = f"   (the hostile one's: {json.dumps(dict(statuses))})" if statuses else ""
+                    print(f"{found.line()}{said}", flush=True)
+            if args.rounds > 1:
+                _summary(p95_ms)
             print(f"plugin servers replaced: {_restarts(stack) - before}")
+
+
+def _company(
+    name: str, stack: Stack, args: argparse.Namespace, made: dict[str, bytes]
+) -> contextlib.AbstractContextManager[dict[str, int]]:
+    if name.startswith(BUSY):
+        return busy(int(name.removeprefix(BUSY)))
+    if name in made:
+        return hostile(stack, args.hostile_rate, args.seconds + 1, made[name])
+    return contextlib.nullcontext({})
+
+
+def _summary(p95_ms: dict[str, list[float]]) -> None:
+    alone = p95_ms["nobody"]
+    print(f"\n{'p95 in ms':32}{'median':>9}{'worst':>9}   more than alone in the same round: median, worst")
+    for name, each in p95_ms.items():
+        more = [p95 - base for p95, base in zip(each, alone, strict=True)]
+        print(f"{name:32}{np.median(each):>9.1f}{max(each):>9.1f}   {np.median(more):+.1f}, {max(more):+.1f}")
+
+
+@contextlib.contextmanager
+def busy(cores: int) -> Iterator[dict[str, int]]:
+    """So many processes that only count, within the block."""
+    many = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    try:
+        yield {}
+    finally:
+        for one in many:
+            one.kill()
+            one.wait()
 
 
 def ask(stack: Stack, rate: float) -> Iterator[Due]:
@@ -331,6 +379,16 @@ def main() -> None:
         "--hostile-rate", type=float, default=10.0, help="of the hostile one: its limit is 10"
     )
     parser.add_argument("--seconds", type=float, default=12.0, help="of each measurement")
+    parser.add_argument("--processes", default="auto", help="of the engine (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="how often all of it is measured")
+    parser.add_argument(
+        "--busy",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="N",
+        help="also beside N busy cores, without a hostile tenant",
+    )
     parser.add_argument("--warm-s", type=float, default=5.0, help="of traffic that isn't counted")
     parser.add_argument("--attack", help=argparse.SUPPRESS)
     parser.add_argument("--key", help=argparse.SUPPRESS)

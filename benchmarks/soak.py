@@ -217,6 +217,7 @@ def engine(configuration: Configuration, folder: Path, port: int) -> Iterator[Se
             proxy_port=1,
             status_port=2,
             admin_port=3,
+            egress_port=4,
             extra={},
         ),
     )

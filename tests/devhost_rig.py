@@ -259,7 +259,7 @@ class World:
         try:
             yield
         finally:
-            self.provider._now = self.provider._default
+            self.provider.rules.now = self.provider.rules.default
 
     def records(self) -> queue.Queue[Any]:
         """What the log phase was told, from now on."""

@@ -10,8 +10,9 @@ import json
 import os
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import yaml
@@ -19,8 +20,9 @@ from aiohttp import web
 
 from devhost_rig import PluginServer
 from tenantgate.config import scripts
-from tenantgate.devhost import gateway, readiness
+from tenantgate.devhost import gateway, mock_formats, readiness
 from tenantgate.devhost.logs import KongLog
+from tenantgate.devhost.mock_google import TokenServer
 from tenantgate.devhost.mock_provider import Behaviour, MockProvider
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import free_port
@@ -47,8 +49,8 @@ def plugin(name: str, **config: Any) -> dict[str, Any]:
     return {"name": name, "config": config}
 
 
-def tree() -> dict[str, Any]:
-    """kong.yml: shared routes, one ai-proxy whose own configuration leads nowhere."""
+def tree(more: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """kong.yml: shared routes, one ai-proxy whose own configuration leads nowhere, and `more` plugins."""
     nowhere = {"upstream_url": "http://127.0.0.1:1/"}
     ours = [
         plugin("tenantgate-request"),
@@ -65,6 +67,7 @@ def tree() -> dict[str, Any]:
             header_filter=[scripts.where_held(REPLY_GUARD_CHECK)],
             body_filter=[scripts.where_held(REPLY_GUARD_BODY)],
         ),
+        *more,
     ]
     key_auth = plugin("key-auth", key_names=["apikey"], hide_credentials=True)
     shared = {"methods": ["POST"], "strip_path": True, "response_buffering": False}
@@ -94,8 +97,14 @@ class Provider(MockProvider):
 
     def __init__(self) -> None:
         super().__init__(Behaviour(keep_bodies=True))
+        self.google = TokenServer()
         self.go_on = asyncio.Event()
         self.go_on.set()
+
+    def app(self) -> web.Application:
+        made = super().app()
+        self.google.add_to(made)
+        return made
 
     async def _stream(
         self, request: web.Request, behaviour: Behaviour, chunks: AsyncIterator[bytes], kind: str
@@ -117,7 +126,14 @@ class EngineWorld:
         logs: (tenantgate_log, Kong's record) by request.
     """
 
-    def __init__(self, folder: Path, kong_bin: str | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kong_bin: str | None,
+        *,
+        plugins: Sequence[dict[str, Any]] = (),
+        settings: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
         self.engine = PluginServer(folder / "tenantgate.socket")
         self.decision: dict[str, Any] | None = None
         self.response: list[tuple[str, list[Any]]] = [
@@ -134,10 +150,11 @@ class EngineWorld:
         self.provider = Provider()
         self.mock = self._call(self._start_mock())
         self.port, status = free_port(), free_port()
-        (folder / "kong.yml").write_text(yaml.safe_dump(tree()))
+        (folder / "kong.yml").write_text(yaml.safe_dump(tree(plugins)))
         (folder / "dump.json").write_text(json.dumps(SERVER))
         conf = folder / "kong.conf"
-        settings = {
+        names = ["tenantgate-request", "tenantgate-target", *(p["name"] for p in plugins), "tenantgate"]
+        given = {
             "prefix": folder,
             "database": "off",
             "declarative_config": folder / "kong.yml",
@@ -152,14 +169,17 @@ class EngineWorld:
             "nginx_http_lua_socket_read_timeout": "500ms",
             "vaults": "bundled",
             "lua_package_path": f"{ROOT}/plugins/?.lua;;",
-            "plugins": "bundled,tenantgate-request,tenantgate-target,tenantgate",
+            "plugins": ",".join(["bundled", *names]),
             "pluginserver_names": "tenantgate",
             "pluginserver_tenantgate_socket": folder / "tenantgate.socket",
             "pluginserver_tenantgate_query_cmd": f"cat {folder}/dump.json",
             **(RealKong.settings() if kong_bin else {}),
+            **settings,
         }
-        conf.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+        conf.write_text("".join(f"{name} = {value}\n" for name, value in given.items()))
         environ = {**os.environ, "PROVIDER_KEY": KEY, "BAD_KEY": "two\nlines", "EMPTY_KEY": ""}
+        environ["GCP_ACCOUNT"] = self.provider.google.key_file(f"http://127.0.0.1:{self.mock}")
+        environ |= {"AWS_ID": mock_formats.AWS_KEY, "AWS_SECRET": mock_formats.AWS_SECRET}
         self.kong: RealKong | None = None
         if kong_bin:
             self.kong = RealKong(Path(kong_bin), conf, folder, log=folder / "start.log")
@@ -267,7 +287,7 @@ class EngineWorld:
 
     def asked(self) -> dict[str, Any]:
         """What the provider was asked last."""
-        return dict(self.provider._records[-1])
+        return dict(self.provider.ledger.records[-1])
 
     def sent_body(self) -> bytes:
         """The body that the provider was sent last."""

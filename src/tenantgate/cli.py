@@ -55,6 +55,11 @@ _FIRST: Final = (
         adds="tenantgate.apply.commands:status",
     ),
     Command(
+        name="egress",
+        help="the egress list as rules of a network, and the audit log against the lists of its time",
+        adds="tenantgate.egress.commands:egress",
+    ),
+    Command(
         name="redis",
         help="check the Redis that tenants.yaml names",
         adds="tenantgate.config.redis_commands:redis",

@@ -59,7 +59,8 @@ class FieldSpec:
 
     `between` is inclusive, `gt` exclusive. `match` is a Python regex for `parse`, and `lua_match` the
     Lua pattern with the same meaning for Kong (they are different languages; give both or none).
-    `referenceable` marks a secret: Kong resolves ``{vault://…}`` before the plugin sees it.
+    `referenceable` marks a secret: Kong resolves ``{vault://…}`` before the plugin sees it; `vault` is False for one
+    that Kong reads no vault for. `address` marks the URL of something that is asked: egress policies hold for it.
     """
 
     description: str
@@ -72,6 +73,8 @@ class FieldSpec:
     match: str | None = None
     lua_match: str | None = None
     referenceable: bool = False
+    vault: bool = True
+    address: bool = False
 
 
 def field(
@@ -87,6 +90,8 @@ def field(
     match: str | None = None,
     lua_match: str | None = None,
     referenceable: bool = False,
+    vault: bool = True,
+    address: bool = False,
 ) -> Any:
     """A configuration field, required unless it has a `default`. Lists are tuples, mappings dicts."""
     if len(description) not in _DESCRIPTION:
@@ -102,6 +107,8 @@ def field(
         match=match,
         lua_match=lua_match,
         referenceable=referenceable,
+        vault=vault,
+        address=address,
     )
     metadata = {_SPEC: spec}
     shown = not referenceable  # a secret stays out of repr, hence out of logs

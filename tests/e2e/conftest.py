@@ -25,5 +25,5 @@ def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield Gateway(running, itertools.count(random.randrange(10**6, 10**9), 13))
         return
     state = tmp_path_factory.mktemp("gw")
-    with Stack(tenants=TENANTS, state_dir=state, kong_bin=option("--kong-bin")) as stack:
+    with Stack(tenants=TENANTS, state_dir=state, kong_bin=option("--kong-bin"), mock_tls=True) as stack:
         yield Gateway(stack, itertools.count(7000, 13))

@@ -42,8 +42,11 @@ def sent(gateway: Gateway) -> list[bytes]:
 
 
 def as_sent(body: Any) -> Any:
-    """A document after ai-proxy: model and stream are set, and one parameter is left out."""
+    """A document after ai-proxy: model and stream are set, streams asked for usage, and one parameter is left out."""
     made = {"stream": False, **body, "model": MODEL}
+    if made["stream"]:
+        given = body.get("stream_options")
+        made["stream_options"] = {**(given if isinstance(given, dict) else {}), "include_usage": True}
     made.pop("top_k", None)
     return numbers(made)
 

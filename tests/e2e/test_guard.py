@@ -166,6 +166,7 @@ def test_a_secret_in_a_reply_is_masked_and_not_cached(gateway: Gateway, stream: 
         assert reply.status == 200
         assert SECRET not in reply.body.decode()
         assert "[AWS_ACCESS_KEY" in reply.text
+        assert ('"prompt_tokens"' in reply.body.decode()) is not stream  # of a stream only who asks is told
         assert reply.cache != "Hit"
 
 

@@ -241,11 +241,11 @@ def test_unknown_means_guarded(world: EngineWorld, reply_guard: Any) -> None:
     ids=lambda auth: str(auth["header_value"]),
 )
 def test_without_its_credential_no_request_leaves(world: EngineWorld, auth: dict[str, Any]) -> None:
-    before = len(world.provider._records)
+    before = len(world.provider.ledger.records)
     world.decision = world.decide(target={"auth": {"header_name": "Authorization", "bearer": True, **auth}})
     status, _, body = world.send(chat())
     assert (status, error(body)) == (503, "credential_unavailable")
-    assert len(world.provider._records) == before
+    assert len(world.provider.ledger.records) == before
     log = world.error_log.read_text("utf-8", "replace")
     assert KEY not in log
     assert "two" not in log

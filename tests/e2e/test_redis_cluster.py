@@ -85,7 +85,7 @@ def gateway(
         )
     )
     kong = request.config.getoption("--kong-bin")
-    with Stack(tenants=tenants, state_dir=folder, kong_bin=kong, own_redis=False) as stack:
+    with Stack(tenants=tenants, state_dir=folder, kong_bin=kong, own_redis=False, processes="1") as stack:
         yield Gateway(stack, itertools.count(7000, 13))
 
 

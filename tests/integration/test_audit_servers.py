@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -17,13 +18,16 @@ import msgpack
 import pytest
 
 from audit_rig import KEY, body, journal_line, request_id
+from tenantgate.audit import courier as audit_courier
 from tenantgate.audit import worker as audit_worker
 from tenantgate.audit.config import PipelineConfig
 from tenantgate.audit.core.chain import verify
 from tenantgate.audit.core.content import RawContent
 from tenantgate.audit.courier import Courier
-from tenantgate.audit.meeting import SOCKET, connect, lock
+from tenantgate.audit.meeting import SOCKET, connect, listen, lock
+from tenantgate.audit.messages import Pipeline, encode
 from tenantgate.audit.segments import stored
+from tenantgate.devhost.processes import descendants
 from tenantgate.fields import parse
 
 from support import until
@@ -93,6 +97,14 @@ class Server:
             assert pipe is not None
             with contextlib.suppress(OSError):
                 pipe.close()
+
+
+@pytest.fixture(autouse=True)
+def _ended() -> Iterator[None]:
+    """The workers that couriers of this process have started end with the last of these."""
+    yield
+    for child in audit_courier._children:
+        child.wait()
 
 
 @pytest.fixture
@@ -222,6 +234,8 @@ def test_the_socket_is_its_owner_s_alone_and_one_that_was_left_is_no_worker(plai
     pid = until(lambda: courier.worker_pid, lambda p: p is not None, what="worker")
     assert pid is not None
     assert (folder / SOCKET).stat().st_mode & 0o777 == 0o600
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, own + 5)  # requests' work goes first
     courier.stop()
     until(lambda: running(folder), lambda there: not there, what="end of the worker")
     assert connect(folder) is None
@@ -253,6 +267,91 @@ def test_a_worker_for_a_server_of_the_release_before_serves_this_one_too(
     assert process.wait() == 0
 
 
-def test_a_worker_whose_server_never_comes_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_worker, "_FIRST_S", 0.0)
-    assert audit_worker._serve(tmp_path) == 0
+@pytest.mark.parametrize("waited", ["long enough", "for one that is dead"])
+def test_a_worker_whose_server_never_comes_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waited: str
+) -> None:
+    monkeypatch.setattr(audit_worker, "_FIRST_S", 0.0 if waited == "long enough" else math.inf)
+    starter = os.getppid() if waited == "long enough" else -1
+    assert audit_worker._serve(tmp_path, starter) == 0
+
+
+def test_a_worker_whose_server_dies_right_after_its_first_words_works_off_what_is_there_and_ends(
+    plain: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "journal.jsonl").write_bytes(journal_line(1))
+    left: list[int] = []
+    monkeypatch.setattr(audit_worker, "_leave_output", lambda: left.append(len(records(tmp_path))))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def listen_to_one_that_dies(folder: Path) -> socket.socket:
+        listener = listen(folder)
+        line = connect(folder)
+        assert line is not None
+        with line:
+            line.sendall(encode(Pipeline(plain, 1.0)))
+        return listener
+
+    monkeypatch.setattr(audit_worker, "listen", listen_to_one_that_dies)
+    assert audit_worker._serve(tmp_path, os.getppid()) == 0
+    assert len(records(tmp_path)) == 1
+    assert left == [0], "before it worked that off"
+
+
+_PATIENT = """
+import sys
+from tenantgate.audit import worker
+worker._DELIVER_S = 1e6
+sys.exit(worker.main(sys.argv[1:]))
+"""
+_STARTER = """
+import json, sys
+from tenantgate.audit.config import PipelineConfig
+from tenantgate.audit.courier import Courier
+from tenantgate.fields import parse
+plain = json.loads(sys.argv[1])
+courier = Courier(parse(PipelineConfig, plain), plain, command=[sys.executable, "-c", sys.argv[2]])
+sys.stdin.read()
+"""
+
+
+def test_the_worker_of_a_dead_server_lets_go_of_its_output_before_it_works_off_what_is_left(
+    plain: dict[str, Any], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the worker lives on to deliver here
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        plain["sinks"] = [{"name": "h", "type": "http", "url": url, "flush_ms": 10}]
+        (tmp_path / "journal.jsonl").write_bytes(journal_line(1))
+        server = subprocess.Popen(
+            [sys.executable, "-c", _STARTER, json.dumps(plain), _PATIENT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        with server:
+            line, _ = silent.accept()
+            (worker,) = descendants(server.pid)
+            server.kill()
+            assert server.stdout is not None
+            server.stdout.read()  # to the end: Kong starts no server before
+            assert running(tmp_path)
+        os.kill(worker, signal.SIGKILL)
+        line.close()
+
+
+def test_what_a_sink_on_standard_output_gets_no_more_waits() -> None:
+    code = """
+from tenantgate.audit.core.ports import Queued, SinkError
+from tenantgate.audit.sinks import StdoutSink
+from tenantgate.audit.worker import _leave_output
+from tenantgate.tenant import TenantId
+import os
+_leave_output()
+try:
+    StdoutSink("s").send([Queued("1", TenantId("t"), "i", b"{}")])
+except SinkError as error:
+    os._exit(7 if error.retry else 1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stdout) == (7, b"")

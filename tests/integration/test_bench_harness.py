@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -158,8 +159,9 @@ def result(others: frozenset[int], tmp_path_factory: pytest.TempPathFactory) -> 
         rate=30, seconds=2.5, warm_up_s=0.3, tenants=2, latency_ms=1.0, chunk_ms=0.0, burst_s=0.0, traced=2
     )
     with pytest.MonkeyPatch.context() as patch:
-        # One stage instead of all, whose models would take long to load.
+        # One stage instead of all, and one process of the engine: each loads all models.
         patch.setattr(features, "FEATURES", ("tenantgate.cache",))
+        patch.setattr(running, "Site", partial(running.Site, processes="1"))
         made = running.run([configuration], settings, tmp_path_factory.mktemp("bench"))
     whole: dict[str, Any] = json.loads(json.dumps(made))
     return whole

@@ -245,5 +245,7 @@ def test_a_tenant_whose_sweep_fails_is_not_tried_in_vain(
 
 def test_the_sweepers_thread_does_it_by_itself(cache: RedisCache, store: Any) -> None:
     expired(cache, store, 3)
-    Sweeper(cache).note(ACME, 1)
+    sweeper = Sweeper(cache)
+    sweeper.note(ACME, 1)
     until(lambda: store.zcard(KEYS.index), lambda n: n == 1, what="entries in the index")
+    sweeper._thread.stop(10)  # one lives: it would go on without this Redis

@@ -58,7 +58,7 @@ def test_a_request_reaches_the_provider_with_its_credential_alone(world: World) 
         "x-kong-request-id",
         "x-id",
     } <= headers.keys()
-    seen = world.provider._records[-1]
+    seen = world.provider.ledger.records[-1]
     assert seen["model"] == "m1"
     assert seen["headers"]["X-Consumer-Custom-ID"] == "a"
     assert "provider-secret" not in json.dumps(seen)
@@ -214,7 +214,7 @@ def test_a_plugin_is_told_what_kong_tells(world: World) -> None:
     assert {"plugin.StepConsumer", "plugin.StepMultiMap", "plugin.StepRoute", "plugin.Step"} <= set(
         world.plugins.methods
     )
-    assert world.provider._records[-1]["headers"]["X-Odd"] == "caf\\udce9"
+    assert world.provider.ledger.records[-1]["headers"]["X-Odd"] == "caf\\udce9"
 
 
 def test_an_answer_of_a_plugin_passes_untouched_and_ends_the_phase(world: World) -> None:
@@ -222,10 +222,10 @@ def test_an_answer_of_a_plugin_passes_untouched_and_ends_the_phase(world: World)
     after = plays(
         world, ("kong.response.exit", [200, "data: {}\n\n", {"Content-Type": "text/event-stream"}]), ("x", [])
     )
-    before = world.provider._counts.total()
+    before = world.provider.ledger.summary()["total"]
     status, headers, body = world.chat(stream=True)
     assert (status, headers["content-type"], body) == (200, "text/event-stream", b"data: {}\n\n")
-    assert (after, world.provider._counts.total()) == ([], before)
+    assert (after, world.provider.ledger.summary()["total"]) == ([], before)
     meta = record(told, headers)["ai"]["proxy"]["meta"]
     assert (meta["provider_name"], meta["request_model"]) == ("UNSPECIFIED", "UNSPECIFIED")
 

@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def stack(folder: Path) -> Iterator[Stack]:
-    with Stack(tenants=folder / "tenants.yaml", state_dir=folder / "state") as made:
+    with Stack(tenants=folder / "tenants.yaml", state_dir=folder / "state", processes="1") as made:
         yield made
 
 
@@ -105,7 +105,7 @@ def test_a_killed_plugin_server_is_started_again(stack: Stack) -> None:
 
 def test_what_it_starts_it_ends(folder: Path) -> None:
     state = folder / "ends"
-    with Stack(tenants=folder / "tenants.yaml", state_dir=state) as made:
+    with Stack(tenants=folder / "tenants.yaml", state_dir=state, processes="1") as made:
         for pid in made.pids(PLUGIN)[:1]:
             os.kill(pid, signal.SIGSTOP)
         assert command_pids(os.getpid(), str(state))
@@ -161,7 +161,7 @@ def test_nothing_outlives_a_stack_that_is_killed(folder: Path) -> None:
     code = (
         "import sys, pathlib, os, signal; from tenantgate.devhost.stack import Stack\n"
         f"s = Stack(tenants=pathlib.Path({str(folder / 'tenants.yaml')!r}), "
-        f"state_dir=pathlib.Path({str(folder / 'killed')!r})); s.start()\n"
+        f"state_dir=pathlib.Path({str(folder / 'killed')!r}), processes='1'); s.start()\n"
         "print('up', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(

@@ -30,7 +30,7 @@ from tenantgate.policy.core.ports import PolicyStore, PublishNote, roll_back
 from tenantgate.policy.stores import open_store
 from tenantgate.tenant import TenantId
 
-__all__ = ["apply", "history", "rollback", "status"]
+__all__ = ["Site", "apply", "file_arguments", "history", "rollback", "site_of", "status"]
 
 CLOCK: Final = Clock(now=time.time, monotonic=time.monotonic, pause=time.sleep)
 _STATE: Final = "gateway.json"
@@ -38,7 +38,7 @@ _STATE: Final = "gateway.json"
 
 def apply(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``apply``."""
-    _file(parser)
+    file_arguments(parser)
     parser.add_argument(
         "--admin-url",
         action="append",
@@ -71,7 +71,7 @@ def apply(parser: argparse.ArgumentParser) -> None:
 
 def history(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``history``."""
-    _file(parser)
+    file_arguments(parser)
     parser.add_argument(
         "-n", "--number", type=int, default=20, metavar="N", help="of versions (default: %(default)s)"
     )
@@ -83,18 +83,19 @@ def rollback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "version", type=int, metavar="VERSION", help="the version whose policies come into force again"
     )
-    _file(parser, positional=False)
+    file_arguments(parser, positional=False)
     _note(parser)
     parser.set_defaults(func=_rollback)
 
 
 def status(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``status``."""
-    _file(parser)
+    file_arguments(parser)
     parser.set_defaults(func=_status)
 
 
-def _file(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
+def file_arguments(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
+    """Add the arguments that say where tenants.yaml and the policies are."""
     if positional:
         parser.add_argument(
             "given",
@@ -127,7 +128,7 @@ def _note(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Site:
+class Site:
     """Where a command works."""
 
     file: TenantsFile
@@ -148,13 +149,25 @@ class _Site:
         return open_store(url, path=Path(gateway.policy.path), encryption_key=key)
 
 
-def _site(args: argparse.Namespace) -> _Site:
-    given = getattr(args, "given", None)
-    if given is not None and args.file is not None:
+def site_of(
+    *,
+    file: Path | None = None,
+    given: Path | None = None,
+    state_dir: Path | None = None,
+    policy_path: Path | None = None,
+    mock_url: str | None = None,
+    redis: tuple[str, int] | None = None,
+) -> Site:
+    """The site that the arguments of `file_arguments` and of `apply` name.
+
+    Raises:
+        ConfigError: the file has problems, which are printed; or an argument is wrong.
+    """
+    if given is not None and file is not None:
         raise ConfigError("--file: FILE is given, too; give one of the two")
-    path = given or args.file or Path("tenants.yaml")
+    path = given or file or Path("tenants.yaml")
     try:
-        file = load(path)
+        tenants = load(path)
     except TenantsFileError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -162,17 +175,22 @@ def _site(args: argparse.Namespace) -> _Site:
     options: dict[str, Any] = {}
     environ = dict(os.environ)
     urls: tuple[str, ...] = ()
-    if args.state_dir is not None:
-        state = _read_state(args.state_dir / _STATE)
+    if state_dir is not None:
+        state = _read_state(state_dir / _STATE)
         options, urls = dict(state["options"]), (state["admin_url"],)
         environ = {**state["secrets"], **environ}
-    if getattr(args, "mock_url", None) is not None:
-        options["mock_url"] = args.mock_url
-    if getattr(args, "redis", None) is not None:
-        options["redis_host"], options["redis_port"] = args.redis
-    if args.policy_path is not None:
-        options["policy_path"] = str(args.policy_path.absolute())
-    return _Site(file=file, options=RenderOptions(**options), environ=environ, admin_urls=urls)
+    if mock_url is not None:
+        options["mock_url"] = mock_url
+    if redis is not None:
+        options["redis_host"], options["redis_port"] = redis
+    if policy_path is not None:
+        options["policy_path"] = str(policy_path.absolute())
+    return Site(file=tenants, options=RenderOptions(**options), environ=environ, admin_urls=urls)
+
+
+def _site(args: argparse.Namespace) -> Site:
+    names = ("given", "file", "state_dir", "policy_path", "mock_url", "redis")
+    return site_of(**{name: getattr(args, name, None) for name in names})
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -185,7 +203,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _targets(args: argparse.Namespace, site: _Site) -> list[Target]:
+def _targets(args: argparse.Namespace, site: Site) -> list[Target]:
     if args.reload and args.kong_config is None:
         raise ConfigError("--reload: needs --kong-config")
     found: list[Target] = [connect(url) for url in (*args.admin_url, *site.admin_urls)]

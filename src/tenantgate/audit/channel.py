@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import selectors
 import socket
 import time
@@ -74,6 +75,15 @@ class Channel:
     def closed(self) -> bool:
         """Whether no plugin server is connected."""
         return not self._connections
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the last plugin server is dead: one that only ends waits for our end of the line."""
+        if self._connections or self._last is None:
+            return False
+        poller = select.poll()
+        poller.register(self._last, 0)  # which leaves POLLHUP: both directions are closed (poll(2))
+        return bool(poller.poll(0))
 
     def refuse(self) -> None:
         """Take no further connection: who comes now meets the next worker."""

@@ -56,6 +56,7 @@ class SinkConfig:
         default=None,
         match=_URL,
         lua_match="^https?://[^%s]+$",
+        address=True,
     )
     headers: dict[str, str] = field(
         "Headers of each request to url, such as Authorization. Values may be vault references.",

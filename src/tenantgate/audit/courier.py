@@ -170,8 +170,9 @@ class Courier:
                 line.shutdown(socket.SHUT_RDWR)
             reader.join()
             self.worker_pid = None
+        status = self._status()
         if not self._thread.stopping:
-            logs.event(_log, logging.ERROR, "audit worker ended", status=self._status())
+            logs.event(_log, logging.ERROR, "audit worker ended", status=status)
         return True
 
     def _worker_line(self) -> socket.socket | None:
@@ -191,11 +192,10 @@ class Courier:
 
     def _started_worker(self, held: int) -> socket.socket | None:
         """A connection to a worker that is started and gets the lock; None if it ends before it listens."""
+        options = ["--starter", str(os.getpid()), "--dir", str(self._folder), "--lock", str(held)]
         try:
             process = self._process = subprocess.Popen(
-                [*self._command, "--dir", str(self._folder), "--lock", str(held)],
-                pass_fds=[held],
-                stdin=subprocess.DEVNULL,
+                [*self._command, *options], pass_fds=[held], stdin=subprocess.DEVNULL
             )
         finally:
             os.close(held)

@@ -58,6 +58,8 @@ _FLUSH_S: Final = 5.0  # for the journal, at the end
 _DELIVER_S: Final = 2.0  # then for the sinks: what they don't get now they get after the next start
 _FIRST_S: Final = 10.0  # for the first plugin server to say what there is to do
 _TENANTS: Final = "tenants.json"
+_NICE: Final = 5
+"""Of nice(2): requests' work goes before that of their records, a quarter of a busy core is left for these."""
 
 _new_journals: Final = metrics.counter(
     "tenantgate_audit_journal_replaced_total", "How often the journal was found replaced or cut off."
@@ -99,10 +101,14 @@ class Worker:
         deliverer: Deliverer | None = None,
         find_names: Callable[[], NameFinder] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_abandoned: Callable[[], None] = lambda: None,
     ) -> None:
-        """`routes`: what is known of settings; `since`: age of the configuration, as in `Pipeline`."""
+        """`routes`: what is known of settings; `since`: age of the configuration, as in `Pipeline`.
+
+        `on_abandoned` is called once the last plugin server is dead, before what it left is worked off.
+        """
+        self._on_abandoned = on_abandoned
         self._config, self._deliverer, self._clock = config, deliverer, clock
-        self._attached = not channel.closed
         self._channel, self._since, self._routes = channel, since, routes or Routes()
         self.successor: Pipeline | None = None
         self._tenants = _Tenants(Path(config.state_dir) / _TENANTS, self._routes)
@@ -164,6 +170,8 @@ class Worker:
                     time.sleep(_REST_S)
             if self.successor is None:
                 self._channel.refuse()
+                if self._channel.abandoned:
+                    self._on_abandoned()
                 self._flush()
         finally:
             if self._deliverer is not None:
@@ -174,7 +182,7 @@ class Worker:
         """Take in what is there, for `timeout_s` at most, and put into the spool what is ready."""
         began = self._clock()
         self._intake.listen(timeout_s)
-        if self._attached and self._channel.closed:
+        if self._channel.closed:
             self._stop = True
         now = self._clock()
         self._intake.absent(now - began - timeout_s)
@@ -313,12 +321,16 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--dir", type=Path, help="state folder, of which this process has the lock")
     how.add_argument("--channel", type=int, help="socket to a plugin server of the release before")
     parser.add_argument("--lock", type=int, help="descriptor of the lock; it is held while it is open")
+    parser.add_argument("--starter", type=int, default=os.getppid(), help="process that started this one")
     args = parser.parse_args(argv)
     logs.setup("tenant-audit-log")
+    os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it goes to all; the channel's end is ours
     threading.excepthook = lambda failed: _log_failure(failed.exc_value)
     try:
-        return _serve(args.dir) if args.channel is None else _serve_former(socket.socket(fileno=args.channel))
+        if args.channel is not None:
+            return _serve_former(socket.socket(fileno=args.channel))
+        return _serve(args.dir, args.starter)
     except Exception as error:  # noqa: BLE001 - Python's own report of it could quote a content
         _log_failure(error)
         return 1
@@ -328,12 +340,12 @@ def _log_failure(error: BaseException | None) -> None:
     logs.event(_log, logging.ERROR, "the audit worker failed", **(logs.describe(error) if error else {}))
 
 
-def _serve(folder: Path) -> int:
+def _serve(folder: Path, starter: int) -> int:
     channel = Channel(listener=listen(folder))
     early: list[Message] = []
     until = time.monotonic() + _FIRST_S
     while not any(isinstance(message, Pipeline) for message in early):
-        if time.monotonic() > until:
+        if time.monotonic() > until or (channel.closed and os.getppid() != starter):
             return 0  # who started it is gone
         early += channel.receive(_TICK_S)
     first = next(message for message in early if isinstance(message, Pipeline))
@@ -375,6 +387,7 @@ def _work(channel: Channel, pipeline: Pipeline | None, early: list[Message]) -> 
             since=pipeline.since,
             deliverer=deliverer,
             find_names=_names,
+            on_abandoned=_leave_output,
         )
         if before is not None:
             worker.take_over(before)
@@ -390,6 +403,19 @@ def _parts(config: PipelineConfig) -> tuple[Spool, Deliverer]:
     spool, folder = open_spool(config, node_name(config)), Path(config.state_dir)
     sinks, batching = [make(s, folder) for s in config.sinks], [Batching.of(s) for s in config.sinks]
     return spool, Delivery(spool, sinks, batching, refused=folder)
+
+
+def _leave_output() -> None:
+    """Let Kong see the end of our output: it starts a server anew only after the end of what it reads from there.
+
+    What is written from now on fails, so records for a sink on standard output wait for the next worker.
+    Source: https://github.com/Kong/kong/blob/3.9.3/kong/runloop/plugin_servers/process.lua (``grab_logs``).
+    """
+    reading, writing = os.pipe()
+    os.close(reading)
+    for output in (1, 2):
+        os.dup2(writing, output)
+    os.close(writing)
 
 
 def _names() -> NameFinder:

@@ -76,6 +76,10 @@ _stores: Final = metrics.counter(
 _damaged: Final = metrics.counter(
     "tenantgate_cache_damaged_total", "Entries that could not be opened, and were dropped."
 )
+_misplaced: Final = metrics.counter(
+    "tenantgate_cache_misplaced_total",
+    "Entries met in a bucket that they weren't stored for, and left out: somebody else wrote to Redis.",
+)
 
 
 class SemanticCache:
@@ -106,6 +110,8 @@ class SemanticCache:
         lookup = look_up(question, resources)
         if lookup.damaged:
             _damaged.inc(len(lookup.damaged))
+        if lookup.misplaced:
+            _misplaced.inc(lookup.misplaced)
         match lookup.decision:
             case Hit() as hit:
                 self._answer(host, question, hit, resources.now)
@@ -214,7 +220,7 @@ class SemanticCache:
         """Store the reply; None if that was done."""
         config = self._config
         limits = {"ttl_s": config.cache_ttl, "max_bytes": config.max_entry_bytes}
-        entry = new_entry(pending.question, reply, time.time(), **limits)
+        entry = new_entry(pending.question, reply, time.time(), bucket=pending.bucket, **limits)
         if isinstance(entry, NotStored):
             return entry
         sealer = _sealer(config.encryption_key, pending.keys.tenant)

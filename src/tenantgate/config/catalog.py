@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Final, TypeAlias
 
 from tenantgate import features
-from tenantgate.config import model
+from tenantgate.config import model, redis_model
 from tenantgate.fields import Field, FieldSpec, Record, fields_of
 from tenantgate.manifest import GatewaySection, PluginManifest, RouteSettings
 
@@ -73,9 +73,9 @@ def own_settings(gateway: model.Gateway, plugin: PluginManifest[Any]) -> Any:
     return None
 
 
-def redis_settings(redis: model.RateLimitRedis, timeout_ms: int) -> dict[str, Any]:
+def redis_settings(redis: redis_model.RateLimitRedis, timeout_ms: int) -> dict[str, Any]:
     """A Redis or a cluster, as plugins take it; where a value is None, they have their default."""
-    nodes = redis.cluster_nodes if isinstance(redis, model.Redis) else ()
+    nodes = redis.cluster_nodes if isinstance(redis, redis_model.Redis) else ()
     where: dict[str, Any] = {"host": redis.host, "port": redis.port}
     if nodes:
         where = {"cluster_nodes": [{"ip": node.ip, "port": node.port} for node in nodes]}

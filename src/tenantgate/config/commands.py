@@ -8,8 +8,9 @@ import sys
 from pathlib import Path, PurePosixPath
 
 from tenantgate.config.diff import compare, parse, payload_leaks, unified
+from tenantgate.config.egress import weak_settings
 from tenantgate.config.json_schema import json_schema
-from tenantgate.config.kong_conf import KongConfOptions, kong_conf
+from tenantgate.config.kong_conf import KongConfOptions, egress_conf, kong_conf
 from tenantgate.config.load import TenantsFileError, load
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import RenderOptions, uses_mock
@@ -43,6 +44,12 @@ def render(parser: argparse.ArgumentParser) -> None:
         "and is made readable for its owner only",
     )
     parser.add_argument("--kong-conf", action="store_true", help="write kong.conf instead")
+    parser.add_argument(
+        "--egress-conf", action="store_true", help="write the nginx file that kong.conf includes instead"
+    )
+    parser.add_argument(
+        "--egress-include", type=PurePosixPath, metavar="FILE", help="kong.conf: where that file lies"
+    )
     parser.add_argument(
         "--prefix", type=PurePosixPath, metavar="DIR", help="kong.conf: Kong's working folder"
     )
@@ -149,7 +156,7 @@ def _validate(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 1
-    models = {(m.provider, m.model) for tenant in file.tenants for m in tenant.models}
+    models = {m.known_as for tenant in file.tenants for m in tenant.models}
     counted = f"{_number(len(file.tenants), 'tenant')}, {_number(len(models), 'model')}"
     print(f"{args.file}: {counted}, no problems")
     return 0
@@ -159,8 +166,10 @@ def _render(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 1
-    if args.kong_conf:
-        return _write(args.output, _kong_conf(args, file), secret=False)
+    if args.kong_conf or args.egress_conf:
+        options = _kong_conf_options(args, file)
+        text = kong_conf(options) if args.kong_conf else egress_conf(options)
+        return _write(args.output, text, secret=False)
     if mocked := uses_mock(file):
         print(f"note: the mock provider answers for {', '.join(mocked)} ({args.mock_url})", file=sys.stderr)
     text = kong_yml(
@@ -172,19 +181,19 @@ def _render(args: argparse.Namespace) -> int:
     return _write(args.output, text, secret=args.resolve_env)
 
 
-def _kong_conf(args: argparse.Namespace, file: TenantsFile) -> str:
+def _kong_conf_options(args: argparse.Namespace, file: TenantsFile) -> KongConfOptions:
     extra = {}
     for setting in args.set:
         name, equals, value = setting.partition("=")
         if not equals or not name.strip():
             raise ConfigError(f"--set {setting}: must be NAME=VALUE")
         extra[name.strip()] = value.strip()
-    names = ("prefix", "declarative_config", "plugins_dir", "pluginserver", "models_dir")
+    for name, what in weak_settings(extra) if file.gateway.egress is not None else ():
+        raise ConfigError(f"--set {name}: {what}; tenants.yaml has gateway.egress")
+    names = ("prefix", "declarative_config", "plugins_dir", "pluginserver", "models_dir", "egress_include")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     size = file.gateway.limits.max_request_body_mb
-    return kong_conf(
-        KongConfOptions(**given, max_request_body_mb=size, attached=tuple(args.attach), extra=extra)
-    )
+    return KongConfOptions(**given, max_request_body_mb=size, attached=tuple(args.attach), extra=extra)
 
 
 def _write(path: Path | None, text: str, *, secret: bool) -> int:

@@ -7,22 +7,27 @@ A stage of a model is what the operator's settings say, merged over the levels: 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final
 
 from tenantgate import features, fields
-from tenantgate.config import catalog, names
+from tenantgate.config import catalog, egress, names
 from tenantgate.config import deck_variables as placeholders
-from tenantgate.config.model import Defaults, Model, Tenant, TenantsFile
-from tenantgate.config.providers import MOCK, PROVIDERS
+from tenantgate.config.egress import endpoint_region
+from tenantgate.config.model import Defaults, Endpoint, Model, ModelTarget, Tenant, TenantsFile
+from tenantgate.config.provider_options import model_options, name_at_provider
+from tenantgate.config.providers import MOCK_URL, PROVIDERS
+from tenantgate.config.targets import Failover, ModelTimeouts
 from tenantgate.errors import ConfigError
 from tenantgate.manifest import PluginManifest
 from tenantgate.policy.core.records import (
     CATALOG,
     Catalog,
     ModelPolicy,
+    Routing,
     Target,
     TenantPolicy,
     write_catalog,
@@ -30,17 +35,17 @@ from tenantgate.policy.core.records import (
 )
 from tenantgate.tenant import TenantId
 
-__all__ = ["LIMITS", "MOCK_URL", "CompileOptions", "compile_records", "stage_references"]
+__all__ = ["LIMITS", "CompileOptions", "compile_records", "stage_references"]
 
 LIMITS: Final = "limits"
 """The stage of the rate limits, which has no section of its own in tenants.yaml."""
 _REPLY_GUARD: Final = "response_guardrails"
-MOCK_URL: Final = "http://127.0.0.1:8089/v1/chat/completions"
+
+_RETRIES: Final = 2
+"""Further targets of a request, where tenants.yaml says nothing."""
 
 # ai-proxy unpacks nothing but gzip, and lets the client's Accept-Encoding pass for some providers.
 _PACKED: Final = "gzip, identity"
-# The finish reason that Kong's driver drops is read from the stream itself, which then can't be compressed.
-_PLAIN: Final = "identity"
 
 Json = dict[str, Any]
 
@@ -61,13 +66,17 @@ def compile_records(file: TenantsFile, options: CompileOptions | None = None) ->
     """
     compiler = _Compiler(file, options or CompileOptions())
     tenants = sorted(file.tenants, key=lambda t: t.id)
-    models = Catalog(models=frozenset(n for t in tenants for m in t.models for n in _model_names(m)))
+    all_models = Catalog(
+        models=frozenset(n for t in tenants for m in t.models for n in _model_names(m)),
+        egress=egress.gateway_allow(file, mock_url=compiler.options.mock_url),
+    )
     records = {tenant.id: write_record(compiler.policy(tenant)) for tenant in tenants}
-    return {**records, CATALOG: write_catalog(models)}
+    return {**records, CATALOG: write_catalog(all_models)}
 
 
 def _model_names(m: Model) -> tuple[str, str]:
-    return m.model, f"{m.provider}/{m.model}"
+    provider, model = m.known_as
+    return model, f"{provider}/{model}"
 
 
 def stage_references(file: TenantsFile) -> list[str]:
@@ -112,7 +121,7 @@ class _Compiler:
 
     def __init__(self, file: TenantsFile, options: CompileOptions) -> None:
         self._file = file
-        self._options = options
+        self.options = options
         self._plugins = features.by_section()
         # The route's name alone differs by model, and it decides nothing here.
         gateway = file.gateway
@@ -123,49 +132,99 @@ class _Compiler:
     def policy(self, tenant: Tenant) -> TenantPolicy:
         """A tenant's policy; its models in the file's order, which decides where one name means two."""
         return TenantPolicy(
-            tenant=TenantId(tenant.id), models=tuple(self._model(tenant, m) for m in tenant.models)
+            tenant=TenantId(tenant.id),
+            models=tuple(self._model(tenant, m) for m in tenant.models),
+            egress=egress.tenant_allow(self._file, tenant, mock_url=self.options.mock_url),
+            weight=tenant.weight,
         )
 
     def _model(self, tenant: Tenant, m: Model) -> ModelPolicy:
-        where = f"tenant {tenant.id}, {m.provider}/{m.model}"
+        provider, model = m.known_as
+        where = f"tenant {tenant.id}, {provider}/{model}"
         found = self._stages(tenant, m, where)
         limits = self._limits(tenant, m)
+        targets = tuple(self._targets(m, where=where))
         return ModelPolicy(
-            provider=m.provider,
-            model=m.model,
-            route_name=names.route_name(provider=m.provider, model=m.model, tenant=tenant.id),
+            provider=provider,
+            model=model,
+            route_name=names.route_name(provider=provider, model=model, tenant=tenant.id),
             aliases=m.aliases,
-            targets=(self._target(m, log_payloads=found.log_payloads, where=where),),
+            targets=targets,
+            routing=self._routing(m, len(targets)),
             stages={**found.values, **({LIMITS: limits} if limits else {})},
             fail_closed=found.fail_closed or limits.get("on_error") == "reject",
             reply_guard=found.reply_guard,
             log_payloads=found.log_payloads,
         )
 
-    def _target(self, m: Model, *, log_payloads: bool, where: str) -> Target:
-        provider = PROVIDERS[m.provider]
-        sent = ("input_cost", "max_tokens", "output_cost", "temperature", "top_k", "top_p")
-        options: Json = {name: value for name in sent if (value := getattr(m, name)) is not None}
-        options |= {name: getattr(m, name) for name in provider.needs}
-        options |= dict(provider.fixed_options)
-        usual = self._options.mock_url if m.provider == MOCK else provider.upstream_url
-        if upstream := m.upstream_url or usual:
-            options["upstream_url"] = upstream
-        credential = None
-        if provider.auth_header and m.credential is not None:
-            credential = _reference(m.credential, where=f"{where}: credential")
-        encoding = None if provider.sets_encoding else _PACKED
-        if log_payloads and provider.hides_finish_reason:
-            encoding = _PLAIN
+    def _routing(self, m: Model, targets: int) -> Routing | None:
+        """None where a request's only target is asked directly."""
+        if targets == 1 and not (m.failover or m.timeouts or self._file.gateway.egress):
+            return None
+        usual, failover, times = (
+            self._file.gateway.timeouts,
+            m.failover or Failover(),
+            m.timeouts or ModelTimeouts(),
+        )
+        retries = min(_RETRIES, targets - 1) if failover.retries is None else failover.retries
+        total_s = times.non_streaming.total_s or usual.read_s
+        given = (
+            {} if failover.failover_criteria is None else {"failover_criteria": failover.failover_criteria}
+        )
+        return Routing(
+            balance=m.balance,
+            hash_on_header=m.hash_on_header,
+            retries=retries,
+            **given,
+            max_fails=failover.max_fails,
+            fail_timeout_ms=failover.fail_timeout_s * 1000,
+            connect_ms=(times.connect_s or usual.connect_s) * 1000,
+            ttft_ms=times.streaming.ttft_s * 1000,
+            streaming_total_ms=times.streaming.total_s * 1000,
+            non_streaming_total_ms=total_s * 1000,
+        )
+
+    def _targets(self, m: Model, *, where: str) -> Iterator[Target]:
+        """A target for each endpoint and each of its credentials, in their order."""
+        count: Counter[str] = Counter()
+        for i, endpoint in enumerate(m.endpoints):
+            at = f"{where}: targets[{i}]." if m.targets else f"{where}: "
+            for credential in endpoint.keys or (None,):
+                name = f"{endpoint.provider}/{endpoint.model}"
+                count[name] += 1
+                yield self._target(
+                    endpoint,
+                    credential if credential is None else _reference(credential, where=f"{at}credential"),
+                    where=at,
+                    name=name if count[name] == 1 else f"{name}#{count[name]}",
+                    streaming=m.streaming,
+                )
+
+    def _target(
+        self, m: Endpoint, credential: str | None, *, where: str, name: str, streaming: str
+    ) -> Target:
+        provider = PROVIDERS[m.provider or ""]
+        if not provider.auth_header:
+            credential = None
+        secrets = {
+            secret: _reference(value, where=f"{where}{secret}")
+            for secret in provider.secrets
+            if (value := getattr(m, secret)) is not None
+        }
         return Target(
             provider=provider.kong,
-            name=m.model,
-            options=options,
+            name=name_at_provider(m),
+            options=model_options(m, self.options.mock_url),
             header_name=provider.auth_header if credential else None,
             credential=credential,
             bearer=provider.bearer and credential is not None,
-            response_streaming=m.streaming,
-            accept_encoding=encoding,
+            secrets=secrets if credential is None else {},
+            response_streaming=streaming,
+            accept_encoding=None if provider.sets_encoding else _PACKED,
+            id=name,
+            weight=m.weight if isinstance(m, ModelTarget) else 100,
+            context_window=m.context_window,
+            region=endpoint_region(m).name,
         )
 
     def _limits(self, tenant: Tenant, m: Model) -> Json:
@@ -181,7 +240,7 @@ class _Compiler:
         limiting = self._file.gateway.rate_limiting
         return {
             **found,
-            "model_name": f"{m.provider}/{m.model}",
+            "model_name": "/".join(m.known_as),
             "policy": limiting.policy,
             "on_error": limiting.on_error,
         }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tenantgate import features
-from tenantgate.config import catalog, model
+from tenantgate.config import catalog, model, redis_model, targets
 from tenantgate.config.json_schema import json_schema
 from tenantgate.errors import ConfigError
 from tenantgate.fields import Field, Many, Record, Scalar, Shape, Table, fields_of
@@ -20,16 +20,22 @@ __all__ = ["field_table", "generated", "insert", "read", "tables"]
 _WHERE: Final[tuple[tuple[str, type], ...]] = (
     ("The file", model.FilePart),
     ("`gateway`", model.Gateway),
-    ("`gateway.redis`", model.Redis),
-    ("`gateway.redis.cluster_nodes[]`", model.ClusterNode),
-    ("`gateway.rate_limiting`", model.RateLimiting),
-    ("`gateway.rate_limiting.redis`", model.RateLimitRedis),
+    ("`gateway.redis`", redis_model.Redis),
+    ("`gateway.redis.cluster_nodes[]`", redis_model.ClusterNode),
+    ("`gateway.rate_limiting`", redis_model.RateLimiting),
+    ("`gateway.rate_limiting.redis`", redis_model.RateLimitRedis),
     ("`gateway.policy`", model.Policy),
     ("`gateway.limits`", model.Limits),
     ("`gateway.timeouts`", model.Timeouts),
+    ("`egress`, of `gateway`, `defaults` and a tenant", targets.Egress),
     ("`defaults`", model.Defaults),
     ("`tenants[]`", model.Tenant),
     ("`tenants[].models[]`", model.Model),
+    ("`tenants[].models[].targets[]`", model.ModelTarget),
+    ("`tenants[].models[].failover`", targets.Failover),
+    ("`tenants[].models[].timeouts`", targets.ModelTimeouts),
+    ("`tenants[].models[].timeouts.streaming`", targets.StreamingTimeouts),
+    ("`tenants[].models[].timeouts.non_streaming`", targets.NonStreamingTimeouts),
     ("`rate_limit`", model.RateLimit),
 )
 _TYPES: Final = {str: "text", int: "whole number", float: "number", bool: "true or false"}

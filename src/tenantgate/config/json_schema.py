@@ -43,8 +43,7 @@ def _object(entries: Mapping[str, catalog.Entry], definitions: Json) -> Json:
             definitions.setdefault(name, _section(entry, definitions))
             properties[name] = {"$ref": f"#/$defs/{name}"}
             continue
-        # The one list of secrets is that of client keys, for which Kong reads no vault.
-        properties[name] = _property(entry, definitions, vault=not isinstance(entry.shape, Many))
+        properties[name] = _property(entry, definitions)
         if entry.required:
             required.append(name)
     out: Json = {"type": "object", "additionalProperties": False, "properties": properties}
@@ -59,7 +58,7 @@ def _section(section: catalog.Section, definitions: Json) -> Json:
             "description": "Whether the plugin is on these routes.",
         }
     }
-    properties |= {name: _property(f, definitions, vault=True) for name, f in section.fields.items()}
+    properties |= {name: _property(f, definitions) for name, f in section.fields.items()}
     return {
         "type": "object",
         "description": section.plugin.description,
@@ -68,30 +67,30 @@ def _section(section: catalog.Section, definitions: Json) -> Json:
     }
 
 
-def _property(f: Field, definitions: Json, *, vault: bool) -> Json:
-    return _value(f.shape, definitions, vault=vault) | {"description": f.spec.description} | _default(f)
+def _property(f: Field, definitions: Json) -> Json:
+    return _value(f.shape, definitions) | {"description": f.spec.description} | _default(f)
 
 
-def _value(shape: Shape, definitions: Json, *, vault: bool) -> Json:
+def _value(shape: Shape, definitions: Json) -> Json:
     match shape:
         case Record(cls):
             definitions.setdefault(cls.__name__, _object(catalog.entries(cls), definitions))
             return {"$ref": f"#/$defs/{cls.__name__}"}
         case Many(element, spec):
             lengths = {"minItems": spec.len_min, "maxItems": spec.len_max}
-            out = {"type": "array", "items": _value(element, definitions, vault=vault)}
+            out = {"type": "array", "items": _value(element, definitions)}
             return out | {k: v for k, v in lengths.items() if v is not None}
         case Table(values):
-            return {"type": "object", "additionalProperties": _value(values, definitions, vault=vault)}
+            return {"type": "object", "additionalProperties": _value(values, definitions)}
         case Scalar(kind, spec):
-            return {"type": _TYPES[kind]} | _checks(spec, vault=vault)
+            return {"type": _TYPES[kind]} | _checks(spec)
 
 
-def _checks(spec: FieldSpec, *, vault: bool) -> Json:
+def _checks(spec: FieldSpec) -> Json:
     between = spec.between or (None, None)
     pattern = spec.match
     if spec.referenceable:
-        pattern = f"^({_REFERENCE}|{_PLACEHOLDER})$" if vault else f"^{_PLACEHOLDER}$"
+        pattern = f"^({_REFERENCE}|{_PLACEHOLDER})$" if spec.vault else f"^{_PLACEHOLDER}$"
     checks = {
         "enum": list(spec.one_of) or None,
         "pattern": pattern,

@@ -10,13 +10,15 @@ from typing import Final, TypeAlias
 
 from tenantgate import features
 from tenantgate.errors import ConfigError
+from tenantgate.llm.errors import Code, ErrorType, error_body
 
-__all__ = ["LUA_PLUGINS", "KongConfOptions", "kong_conf", "socket_path"]
+__all__ = ["EGRESS_PORT", "LUA_PLUGINS", "KongConfOptions", "egress_conf", "kong_conf", "socket_path"]
 
 PathText: TypeAlias = str | PurePath
 _ENGINE: Final = "tenantgate"
-LUA_PLUGINS: Final = ("tenantgate-request", "tenantgate-target", "tenantgate-format")
+LUA_PLUGINS: Final = ("tenantgate-request", "tenantgate-target", "tenantgate-failover", "tenantgate-format")
 """Plugins in Lua around the engine, below `KongConfOptions.plugins_dir`."""
+EGRESS_PORT: Final = 8199
 _SOCKET_MAX: Final = 107  # sun_path of Linux without its final zero
 
 
@@ -40,6 +42,10 @@ class KongConfOptions:
     """`gateway.limits.max_request_body_mb` of tenants.yaml."""
     ca_bundle: PathText | None = "/etc/ssl/certs/ca-certificates.crt"
     """Authorities that a provider's certificate is checked against; None: not checked, as Kong has it."""
+    egress_include: PathText = "/etc/kong/tenantgate-egress.conf"
+    """Where the file lies that `egress_conf` writes."""
+    egress_port: int = EGRESS_PORT
+    """Port on loopback of the server through which requests leave that may fail over, or have an egress policy."""
     processes: str = "auto"
     """Of the engine: a number, or ``auto``, which is as many as processors."""
     attached: tuple[str, ...] = ()
@@ -67,6 +73,61 @@ def kong_conf(options: KongConfOptions | None = None) -> str:
     if given:
         lines += ["", *(f"{name} = {_value(name, value)}" for name, value in sorted(given.items()))]
     return "\n".join(lines) + "\n"
+
+
+def egress_conf(options: KongConfOptions | None = None) -> str:
+    """The text of the nginx file that kong.conf includes: the server through which requests leave."""
+    options = options or KongConfOptions()
+    # A provider's certificate is always checked here; without authorities no TLS connection comes about.
+    trusted = f"    lua_ssl_trusted_certificate {options.ca_bundle};\n" if options.ca_bundle else ""
+    unavailable = error_body(
+        "The gateway could not process this request. Please try again.",
+        kind=ErrorType.SERVER,
+        code=Code.TENANTGATE_UNAVAILABLE,
+    )
+    return _EGRESS.format(port=options.egress_port, trusted=trusted, unavailable=unavailable.decode())
+
+
+_EGRESS: Final = """\
+# Written by `tenantgate render --egress-conf`.
+
+# Takes orders of the plugin tenantgate-failover alone: they bear a token that is never written anywhere.
+server {{
+    server_name tenantgate_egress;
+    listen 127.0.0.1:{port};
+    access_log off;
+    default_type '';
+
+    # Kong has limited the client's body; the provider's format may be longer.
+    client_max_body_size 0;
+    client_body_buffer_size 8m;
+    client_body_in_single_buffer on;
+    # An order holds the egress lists.
+    large_client_header_buffers 4 256k;
+    keepalive_requests 100000;
+    # A client that leaves ends the provider's work.
+    lua_check_client_abort on;
+
+{trusted}\
+    lua_ssl_verify_depth 5;
+    lua_ssl_protocols TLSv1.2 TLSv1.3;
+    # Whatever `ssl_cipher_suite` says.
+    lua_ssl_conf_command CipherString DEFAULT:@SECLEVEL=2;
+
+    # What nginx itself refuses, such as an order that is too large, is JSON, too: ai-proxy can't take anything else.
+    error_page 400 403 413 414 494 500 502 503 504 =503 /unavailable;
+    location = /unavailable {{
+        internal;
+        default_type application/json;
+        return 503 '{unavailable}';
+    }}
+    location / {{
+        content_by_lua_block {{
+            require("kong.plugins.tenantgate-failover.hop").serve()
+        }}
+    }}
+}}
+"""
 
 
 def _value(name: str, value: str) -> str:
@@ -123,6 +184,17 @@ Keep the plugin servers' deadlines below it.""",
                 },
             )
         )
+    out.append(
+        (
+            """The server through which requests leave that may fail over, or have an egress policy. By its 503 it asks
+for another try; nothing else is tried twice, and a service with `retries: 0` not at all.""",
+            {
+                "nginx_http_include": str(options.egress_include),
+                "nginx_http_lua_shared_dict": "tenantgate_tries 16m",
+                "nginx_proxy_proxy_next_upstream": "error timeout http_503",
+            },
+        )
+    )
     known = [plugin.name for plugin in features.plugins()]
     if unknown := sorted({*options.attached}.difference(known)):
         raise ConfigError(f"plugins: {unknown[0]} is none of {', '.join(known)}")

@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from tenantgate import features, fields
-from tenantgate.config import catalog, model, yaml_nodes
+from tenantgate.config import catalog, egress, model, yaml_nodes
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.node_reader import NodeReader, SectionMemo, join
 from tenantgate.config.sources import Source, sources
@@ -104,6 +104,7 @@ class _Loading:
         self._check_unique(file)
         if not self._wrong:
             self._check_plugins(file)
+            self._check_egress(file)
         return None if self._wrong else file
 
     @property
@@ -160,6 +161,17 @@ class _Loading:
                 if (first := keys.setdefault(name, at)) is not at:
                     what = f"{name} is {self._named(first, at)} already; each key belongs to one tenant"
                     at.reader.add(None, at.path, what)
+
+    def _check_egress(self, file: model.TenantsFile) -> None:
+        """Addresses are within the lists, and models within their residency."""
+        for problem in egress.problems(file):
+            if problem.tenant is not None:
+                place = self._tenants[problem.tenant]
+            else:
+                place = self._shared[problem.path.partition(".")[0]]
+                place = _Place(place.reader, "")
+            at = join(place.path, problem.path)
+            place.reader.add(None, at, problem.what)
 
     @staticmethod
     def _named(first: _Place, second: _Place) -> str:

@@ -9,25 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tenantgate.config import spelling
-from tenantgate.config.providers import PROVIDERS
-from tenantgate.fields import COUNT_MAX, config_class, field
+from tenantgate.config import target_checks
+from tenantgate.config.endpoints import MODEL_PATTERN, NAME_MAX, Endpoint, ModelTarget
+from tenantgate.config.redis_model import RateLimiting, Redis
+from tenantgate.config.targets import BALANCES, REGION_PATTERN, ROUTED, Egress, Failover, ModelTimeouts
+from tenantgate.fields import config_class, field
 from tenantgate.rate_limit import RateLimit
-from tenantgate.store.config import LOCALHOST, PORT, cluster_problems
 
 __all__ = [
     "SECTIONS",
-    "ClusterNode",
     "Defaults",
+    "Endpoint",
     "FilePart",
     "Gateway",
     "Limits",
     "Model",
+    "ModelTarget",
     "Policy",
     "RateLimit",
-    "RateLimitRedis",
-    "RateLimiting",
-    "Redis",
     "Tenant",
     "TenantsFile",
     "Timeouts",
@@ -38,9 +37,6 @@ SECTIONS: Final = "plugins"
 a key of its own (``cache``)."""
 
 ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-MODEL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]*(/[A-Za-z0-9][A-Za-z0-9._:@+-]*)*$"
-_NAME_MAX: Final = 128
-_HOST: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$|^\[?[0-9A-Fa-f:.]+\]?$"
 _HEADER: Final = r"^[A-Za-z0-9_-]+$"
 # Headers that hold keys, or that HTTP needs.
 _TAKEN: Final = frozenset(
@@ -49,90 +45,12 @@ _TAKEN: Final = frozenset(
 )
 # Beside them, what a provider takes for a credential, and what Kong or ai-proxy sets.
 _OURS: Final = frozenset(
-    "accept-encoding api-key anthropic-version expect via x-api-key x-goog-api-key x-real-ip".split()
+    "accept-encoding api-key anthropic-version expect via x-amz-date x-amz-security-token x-api-key x-goog-api-key "
+    "x-real-ip".split()
 )
 _OURS_BEGIN: Final = ("x-consumer-", "x-forwarded-", "x-kong-")
 _PREFIX: Final = r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 _STORE: Final = r"^((rediss?|postgresql)://([^\s:@/]+@)?[^\s@]+|\{vault://env/[A-Za-z0-9_-]+\})$"
-_URL: Final = r"^https?://[A-Za-z0-9\[][^\s/?#@]*/[^\s?#]*$"
-
-
-@config_class
-class RateLimitRedis:
-    """A Redis server of the rate limits."""
-
-    host: str = field("Host name or address of the Redis server.", default=LOCALHOST, match=_HOST)
-    port: int = field("Port of the Redis server.", default=PORT, between=(1, 65535))
-    username: str | None = field(
-        "Redis user, where access control lists are in use.", default=None, len_min=1
-    )
-    password: str | None = field("Redis password.", default=None, referenceable=True)
-    database: int = field("Number of the Redis database.", default=0, between=(0, 1023))
-    ssl: bool = field("Use TLS for the connection to Redis.", default=False)
-    ssl_verify: bool = field("Verify the certificate of Redis.", default=True)
-    timeout_ms: int = field(
-        "Longest wait of a rate limit for Redis. After this `gateway.rate_limiting.on_error` applies.",
-        default=100,
-        between=(1, 10_000),
-        unit="ms",
-    )
-
-
-@config_class
-class ClusterNode:
-    """One node of a Redis Cluster."""
-
-    ip: str = field("Host name or address of the node.", default=LOCALHOST, match=_HOST)
-    port: int = field("Port of the node.", default=PORT, between=(1, 65535))
-
-
-@config_class
-class Redis(RateLimitRedis):
-    """The Redis of the plugins, and of the rate limits unless those have their own."""
-
-    cluster_nodes: tuple[ClusterNode, ...] = field(
-        "Some nodes of a Redis Cluster, in place of host and port. The other nodes are found through these.",
-        default=(),
-        len_max=100,
-    )
-    plugin_timeout_ms: int = field(
-        "Longest wait of Tenantgate's plugins for Redis at each round trip. After this they continue without "
-        "Redis.",
-        default=20,
-        between=(1, 1000),
-        unit="ms",
-    )
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """One Redis or a cluster, not both."""
-        return cluster_problems(self.cluster_nodes, self.host, self.port, self.database)
-
-
-@config_class
-class RateLimiting:
-    """Where the rate limits count."""
-
-    policy: str = field(
-        "Place of the counters: redis, shared by all Kong nodes; or local, in each process of the engine, so that "
-        "with n processes a tenant may send up to n times its limit.",
-        default="redis",
-        one_of=("redis", "local"),
-    )
-    on_error: str = field(
-        "What happens to a request that can't be counted, as when Redis is gone: pass, uncounted; or reject, with "
-        "status 503.",
-        default="pass",
-        one_of=("pass", "reject"),
-    )
-    redis: RateLimitRedis | None = field(
-        "A Redis server of the rate limits' own. Default: `gateway.redis`, which may be a cluster.",
-        default=None,
-    )
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """No Redis for counters that don't lie in one."""
-        if self.policy == "local" and self.redis is not None:
-            yield "redis", "isn't used with policy local; give one of the two"
 
 
 @config_class
@@ -217,6 +135,10 @@ class Gateway:
         len_max=50,
     )
     timeouts: Timeouts = field("Time-outs of requests to a provider.", default=Timeouts())
+    egress: Egress | None = field(
+        "Where requests may go, checked in this file and at each try. Default: anywhere that this file names.",
+        default=None,
+    )
     access_log: str | None = field(
         "File that gets one JSON line for each request (stock file-log), without prompts and replies.",
         default=None,
@@ -244,18 +166,28 @@ class Defaults:
     """What holds for each tenant that says nothing else."""
 
     rate_limit: RateLimit | None = field("Rate limit of each tenant, over all of its models.", default=None)
+    residency: tuple[str, ...] = field(
+        "Regions where each tenant's models must run; a tenant's own list replaces it.",
+        default=(),
+        match=REGION_PATTERN,
+        len_max=32,
+    )
+    egress: Egress | None = field(
+        "Where each tenant's requests may go, within the gateway's list; a tenant's own list replaces it.",
+        default=None,
+    )
     plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
 
 
 @config_class
-class Model:
-    """A model that a tenant may use."""
+class Model(Endpoint):
+    """A model that a tenant may use: at one provider, or under a name of its own at several targets."""
 
-    provider: str = field("Provider of the model.", one_of=tuple(PROVIDERS))
-    model: str = field(
-        "Name of the model at its provider, and a name by which clients may ask for it.",
+    name: str | None = field(
+        "Name by which clients ask for a model with `targets`, in place of `provider` and `model`.",
+        default=None,
         match=MODEL_PATTERN,
-        len_max=_NAME_MAX,
+        len_max=NAME_MAX,
     )
     aliases: tuple[str, ...] = field(
         "Further names by which the tenant's clients may ask for this model, such as fast.",
@@ -263,12 +195,26 @@ class Model:
         match=MODEL_PATTERN,
         len_max=16,
     )
-    credential: str | None = field("The tenant's own key at the provider.", default=None, referenceable=True)
-    upstream_url: str | None = field(
-        "Full address of an OpenAI-compatible chat operation, or of a private endpoint of the provider.",
+    targets: tuple[ModelTarget, ...] = field(
+        "Places that answer for this model, the first choice first. A request that fails at one goes on to the next.",
+        default=(),
+        len_min=1,
+        len_max=32,
+    )
+    balance: str = field(
+        "Order of the targets: priority, as they stand; round-robin, by weight; least-busy; lowest-latency; "
+        "lowest-cost; consistent-hashing, the same conversation at the same target.",
+        default="priority",
+        one_of=BALANCES,
+    )
+    hash_on_header: str | None = field(
+        "With consistent-hashing, the header whose value decides. Default: the beginning of the conversation.",
         default=None,
-        match=_URL,
-        len_max=1024,
+        match=_HEADER,
+    )
+    failover: Failover | None = field("When a request goes on to the next target.", default=None)
+    timeouts: ModelTimeouts | None = field(
+        "Time-outs of this model's requests, over all tries.", default=None
     )
     streaming: str = field(
         "Streaming of replies: allow, as the client asks; deny, never; always. Cached replies are sent as the "
@@ -276,55 +222,26 @@ class Model:
         default="allow",
         one_of=("allow", "deny", "always"),
     )
-    max_tokens: int | None = field(
-        "Value of max_tokens, in place of the client's.", default=None, between=(1, COUNT_MAX)
-    )
-    temperature: float | None = field(
-        "Value of temperature, in place of the client's.", default=None, between=(0.0, 5.0)
-    )
-    top_p: float | None = field(
-        "Value of top_p, in place of the client's; not for anthropic.", default=None, between=(0, 1)
-    )
-    top_k: int | None = field(
-        "Value of top_k, in place of the client's; gemini only.", default=None, between=(0, 500)
-    )
-    input_cost: float | None = field("Price of a million prompt tokens.", default=None, gt=0)
-    output_cost: float | None = field("Price of a million completion tokens.", default=None, gt=0)
-    anthropic_version: str | None = field(
-        "Version of Anthropic's API.", default="2023-06-01", match=r"^[\w.-]+$"
-    )
-    azure_instance: str | None = field("Azure OpenAI: name of the instance.", default=None, match=r"^[\w-]+$")
-    azure_deployment_id: str | None = field(
-        "Azure OpenAI: id of the deployment.", default=None, match=r"^[\w.-]+$"
-    )
-    azure_api_version: str | None = field(
-        "Azure OpenAI: version of the API.", default="2024-10-21", match=r"^[\w.-]+$"
-    )
     rate_limit: RateLimit | None = field(
         "Rate limit of this model. Its requests don't count for the tenant's limit.", default=None
     )
     plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
 
+    @property
+    def known_as(self) -> tuple[str, str]:
+        """Provider and model as records, paths and metrics have them."""
+        return (self.provider or ROUTED, self.model or self.name or "")
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The targets, or the model itself."""
+        return self.targets or (self,)
+
     def problems(self) -> Iterator[tuple[str, str]]:
-        """A provider's own needs."""
-        provider = PROVIDERS[self.provider]
-        if provider.credential and self.credential is None:
-            yield "credential", f"required for {self.provider}"
-        if provider.auth_header is None and self.credential is not None:
-            yield "credential", f"{self.provider} takes none"
-        if provider.needs_upstream_url and self.upstream_url is None:
-            yield "upstream_url", f"required for {self.provider}"
-        if self.upstream_url is not None and spelling.names_no_operation(self.upstream_url):
-            yield (
-                "upstream_url",
-                "ends before the operation; give the full address, such as https://host/v1/chat/completions",
-            )
-        for name in provider.needs:
-            if getattr(self, name) is None:
-                yield name, f"required for {self.provider}"
-        for name in provider.never_sent:
-            if getattr(self, name) is not None:
-                yield name, f"has no effect: Kong doesn't send it to {self.provider}; take it out"
+        """As those of its endpoint, and what holds between targets and the rest."""
+        if not self.targets:
+            yield from Endpoint.problems(self)
+        yield from target_checks.problems(self)
 
 
 @config_class
@@ -340,6 +257,7 @@ class Tenant:
     api_keys: tuple[str, ...] = field(
         "Keys of the tenant's clients. Two keys at once allow a change of keys without interruption.",
         referenceable=True,
+        vault=False,
         len_min=1,
         len_max=16,
     )
@@ -352,23 +270,44 @@ class Tenant:
     rate_limit: RateLimit | None = field(
         "Rate limit of the tenant, over all of its models together.", default=None
     )
+    residency: tuple[str, ...] | None = field(
+        "Regions where the tenant's models must run: eu, eea, us, a country's code such as de, or a cloud's name of a "
+        "region. A target outside, without a known region, or global is refused.",
+        default=None,
+        match=REGION_PATTERN,
+        len_max=32,
+    )
+    egress: Egress | None = field(
+        "Where the tenant's requests may go, within the gateway's list.", default=None
+    )
+    weight: int = field(
+        "The tenant's share of a limit that a provider sets for several tenants with one key, relative to the others' "
+        "weights. It counts while the limit is scarce and others ask.",
+        default=100,
+        between=(1, 10_000),
+    )
     plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """A model stands once, and a name means one model."""
         seen: dict[tuple[str, str], int] = {}
         names: dict[str, str] = {}
-        for i, m in enumerate(self.models):
-            first = seen.setdefault((m.provider, m.model), i)
-            if first != i:
-                yield f"models[{i}]", f"{m.provider} {m.model} is models[{first}] already"
-            names.setdefault(m.model, f"the name of models[{i}]")
-            names.setdefault(f"{m.provider}/{m.model}", f"the name of models[{i}] with its provider")
+        own = [(i, m) for i, m in enumerate(self.models) if m.targets]
+        # Two providers may have models of one name, and the first is meant. A name of one's own is nobody else's.
+        for i, m in (*((i, m) for i, m in enumerate(self.models) if not m.targets), *own):
+            provider, model = m.known_as
+            first = seen.setdefault(m.known_as, i)
+            if first != i and not m.targets:
+                yield f"models[{i}]", f"{provider} {model} is models[{first}] already"
+            if m.targets and model in names:
+                yield f"models[{i}].name", f"{model!r} is {names[model]} already; a name means one model"
+            names.setdefault(model, f"the name of models[{i}]")
+            names.setdefault(f"{provider}/{model}", f"the name of models[{i}] with its provider")
         for i, m in enumerate(self.models):
             for k, alias in enumerate(m.aliases):
                 at = f"models[{i}].aliases[{k}]"
-                if len(alias) > _NAME_MAX:
-                    yield at, f"{len(alias)} characters, takes at most {_NAME_MAX}"
+                if len(alias) > NAME_MAX:
+                    yield at, f"{len(alias)} characters, takes at most {NAME_MAX}"
                 if alias in names:
                     yield at, f"{alias!r} is {names[alias]} already; a name means one model"
                 names.setdefault(alias, at)

@@ -143,7 +143,7 @@ class NodeReader:
             if not isinstance(value, str):
                 self.add(child, at, f"must be a text, not {_kind(value)}")
             elif spec.referenceable:
-                self._secret(value, child, at, vault=False)
+                self._secret(value, child, at, vault=spec.vault)
             else:
                 self._check(element, spec, value, child, at)
             out.append(value)

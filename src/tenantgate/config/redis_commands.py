@@ -10,7 +10,8 @@ from typing import Final
 
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.load import load
-from tenantgate.config.model import RateLimitRedis, TenantsFile
+from tenantgate.config.model import TenantsFile
+from tenantgate.config.redis_model import RateLimitRedis
 from tenantgate.errors import ConfigError
 from tenantgate.store.config import ClusterNode, RedisConfig
 from tenantgate.store.redis_rights import check_plugins, check_policies, check_rate_limits

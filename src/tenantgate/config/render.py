@@ -3,7 +3,8 @@
 Tenants are data of the engine, so Kong's entities are few: one service, four routes and one plugin of each kind,
 whatever the number of tenants and models, and for each tenant a consumer with its keys. Order of the plugins in Kong:
 pre-function, correlation-id, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
-tenantgate-target (771), ai-proxy, file-log, post-function, tenantgate-format (-1001).
+tenantgate-target (771), ai-proxy, tenantgate-failover (769), file-log, post-function,
+tenantgate-format (-1001).
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from tenantgate import features
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
-from tenantgate.config.model import Gateway, Redis, Tenant, TenantsFile
+from tenantgate.config.egress import gateway_allow
+from tenantgate.config.kong_conf import EGRESS_PORT
+from tenantgate.config.model import Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
+from tenantgate.config.redis_model import Redis
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
 __all__ = ["RenderOptions", "entities", "render", "uses_mock", "with_options"]
@@ -42,6 +46,8 @@ class RenderOptions:
     redis_port: int = 6379
     policy_path: str | None = None
     """In place of ``gateway.policy.path``; ``gateway.policy.store`` is left out then (development)."""
+    egress_port: int = EGRESS_PORT
+    """Port on loopback of the server through which requests leave (`KongConfOptions.egress_port`)."""
     gateway: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By a feature's section of ``gateway`` the fields that come in place of the file's (development)."""
 
@@ -74,10 +80,11 @@ def render(
 
 def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
     """The tree of kong.yml, each entity with its id and tag."""
-    file = with_options(file, options or RenderOptions())
+    options = options or RenderOptions()
+    file = with_options(file, options)
     return {
         "_format_version": "3.0",
-        "services": [_service(file)],
+        "services": [_service(file, options)],
         "consumers": [_consumer(t) for t in sorted(file.tenants, key=lambda t: t.id)],
         "plugins": [*_elsewhere(file.gateway)],
     }
@@ -107,10 +114,12 @@ def _changed(gateway: Gateway, changes: Mapping[str, Mapping[str, Any]]) -> Gate
 
 def uses_mock(file: TenantsFile) -> list[str]:
     """The ids of tenants with a model whose provider is ``mock``, sorted."""
-    return sorted(t.id for t in file.tenants if any(m.provider == MOCK for m in t.models))
+    return sorted(
+        t.id for t in file.tenants if any(e.provider == MOCK for m in t.models for e in m.endpoints)
+    )
 
 
-def _service(file: TenantsFile) -> Json:
+def _service(file: TenantsFile, options: RenderOptions) -> Json:
     times = file.gateway.timeouts
     return {
         **_named("services", names.SERVICE),
@@ -122,7 +131,8 @@ def _service(file: TenantsFile) -> Json:
         "retries": 0,
         "tags": [names.TAG],
         "plugins": [
-            _plugin(name, scope=names.SERVICE, config=config) for name, config in _service_plugins(file)
+            _plugin(name, scope=names.SERVICE, config=config)
+            for name, config in _service_plugins(file, options)
         ],
         "routes": list(_routes(file.gateway.path_prefix)),
     }
@@ -159,7 +169,7 @@ def _route(name: str, methods: list[str], paths: list[str], *, regex_priority: i
     }
 
 
-def _service_plugins(file: TenantsFile) -> Iterator[tuple[str, Json]]:
+def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[str, Json]]:
     gateway = file.gateway
     yield "pre-function", _first()
     yield (
@@ -181,6 +191,9 @@ def _service_plugins(file: TenantsFile) -> Iterator[tuple[str, Json]]:
     kept = sorted(gateway.upstream_headers, key=str.lower)
     yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
     yield "ai-proxy", _ai_proxy(size)
+    allow = gateway_allow(file, mock_url=options.mock_url)
+    egress_allow = None if allow is None else list(allow)
+    yield "tenantgate-failover", _given({"port": options.egress_port, "egress_allow": egress_allow})
     yield "post-function", _last()
     yield "tenantgate-format", {"correlation_header": gateway.correlation_header}
 
@@ -191,8 +204,7 @@ def _first() -> Json:
         "header_filter": [scripts.ERROR_HEAD_EARLY],
         "body_filter": [
             scripts.ERROR_BODY,
-            scripts.where_decided("target.log_payloads", scripts.END_OF_STREAM_OF_TARGET),
-            scripts.ANTHROPIC_STOP_REASON_OF_TARGET,
+            scripts.where_decided("target.log_payloads", scripts.END_OF_STREAM),
         ],
     }
 

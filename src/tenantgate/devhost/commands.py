@@ -81,7 +81,7 @@ def _banner(stack: Stack, *, embedded: bool) -> str:
     lines += ["", f"  {'tenant':{width}}  models"]
     first = None
     for tenant in stack.file.tenants:
-        names = [name for model in tenant.models for name in (*model.aliases, model.model)]
+        names = [name for model in tenant.models for name in (*model.aliases, model.known_as[1])]
         if names:
             first = first or (stack.key_name(tenant.id), names[0])
         lines.append(f"  {tenant.id:{width}}  {', '.join(names)}")

@@ -26,6 +26,11 @@ class Service:
     entity: Mapping[str, Any]
     """The whole entity as plugins and logs see it."""
 
+    @property
+    def timeouts(self) -> tuple[int, int, int]:
+        """For connecting, writing and reading."""
+        return self.connect_timeout, self.write_timeout, self.read_timeout
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:

@@ -38,6 +38,8 @@ class Phase(enum.Enum):
 
     REWRITE = "rewrite"
     ACCESS = "access"
+    BALANCER = "balancer"
+    CONTENT = "content"
     RESPONSE = "response"
     HEADER_FILTER = "header_filter"
     BODY_FILTER = "body_filter"
@@ -162,6 +164,12 @@ class Exchange:
     """The request's tables in the Lua state, once Lua has run."""
     private: dict[str, dict[str, Any]] = field(default_factory=dict)
     """``kong.ctx.plugin`` by plugin id."""
+    rebuild: bool = False
+    """Whether the request of the next try is built anew (``recreate_request``)."""
+    retries: int | None = None
+    """``kong.service.set_retries``; None: the service's."""
+    timeouts: tuple[int, int, int] | None = None
+    """``kong.service.set_timeouts``: for connecting, writing and reading, in milliseconds; None: the service's."""
     serialize_values: list[tuple[str, Any, str]] = field(default_factory=list)
     """(key, value, mode) of ``kong.log.set_serialize_value``."""
     response_plugins: list[str] = field(default_factory=list)
@@ -180,6 +188,8 @@ class Exchange:
     waiting_ms: int | None = None
     receive_ms: int = 0
     client_gone: bool = False
+    headers_sent: bool = False
+    """Whether content_by_lua has begun its reply."""
 
     @property
     def path(self) -> str:

@@ -18,11 +18,12 @@ from typing import Any, Final
 from aiohttp import http_writer, web
 from multidict import CIMultiDict
 
-from tenantgate.devhost import declarative, kong_conf, lua, lua_plugins, plugin_servers
+from tenantgate.devhost import declarative, kong_conf, lua, lua_plugins, nginx_include, plugin_servers
 from tenantgate.devhost.admin import admin_app
 from tenantgate.devhost.entities import GatewayConfig
 from tenantgate.devhost.exchange import Exchange
 from tenantgate.devhost.external import ExternalPlugin
+from tenantgate.devhost.inner_server import InnerServer
 from tenantgate.devhost.kong_conf import KongConf
 from tenantgate.devhost.logs import KongLog
 from tenantgate.devhost.lua_plugins import LuaPlugin
@@ -71,6 +72,8 @@ class Loaded:
     schemas: Mapping[str, Any] = field(default_factory=dict)
     """By name the schemas of plugins that aren't stock."""
     environ: Mapping[str, str] | None = None
+    servers: tuple[nginx_include.Server, ...] = ()
+    """Servers of nginx's own file."""
 
 
 def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -80,9 +83,15 @@ def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> 
         ConfigError: names the place of what can't be honoured.
     """
     settings = kong_conf.load(conf)
+    if "dns_resolver" in settings.settings:
+        raise ConfigError(
+            f"{conf}: dns_resolver: the embedded host asks the system for names; use a real Kong"
+        )
     infos = tuple(plugin_servers.query(s) for s in settings.plugin_servers)
     schemas = {i.name: i.schema for i in infos if i.name in settings.plugins}
-    state = LuaState(KongLog(), settings.settings, settings.lua_package_path, environ)
+    include = nginx_include.load(settings.settings.get("nginx_http_include", ""))
+    dicts = (*include.dicts, *settings.shared_dicts)
+    state = LuaState(KongLog(), settings.settings, settings.lua_package_path, environ, dicts)
     own = lua_plugins.load(settings, {*SCHEMAS, *(i.name for i in infos)}, state)
     schemas |= {p.name: p.fields for p in own}
     text = declarative.read(config)
@@ -96,6 +105,7 @@ def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> 
         text=text,
         schemas=schemas,
         environ=environ,
+        servers=include.servers,
     )
 
 
@@ -141,6 +151,10 @@ class Gateway:
                 own.prepare(plugin)
         self._plugins_loaded = len(loaded.config.plugins)
         self._runners: list[web.AppRunner] = []
+        limit = loaded.conf.body_buffer_size
+        self._servers = [
+            InnerServer(s, self._lua, log, lambda request: _exchange(request, limit)) for s in loaded.servers
+        ]
         self._client: Client | None = None
         self._pipeline: Pipeline | None = None
         self._external = {
@@ -153,9 +167,12 @@ class Gateway:
     ) -> tuple[int, int, int]:
         """Listen; the ports of proxy, status and Admin API, the latter two 0 where there is none."""
         _pass_any_bytes()
-        self._client = Client()
+        conf = self._loaded.conf
+        self._client = Client(self._lua, conf.next_upstream, keepalive=conf.upstream_keepalive)
         self._pipeline = Pipeline(self._loaded.config, self._stock, self._external, self._client, self._log)
         self._supervisor.start()
+        for server in self._servers:
+            await server.start()
         app = web.Application(client_max_size=self._loaded.conf.max_body_size or 1 << 40)
         app.router.add_route("*", "/{tail:.*}", self._handle)
         app.on_response_prepare.append(_no_default_type)
@@ -200,7 +217,7 @@ class Gateway:
             KeyAuth(self._loaded.config.credentials),
             RequestSizeLimiting(),
             Acl(),
-            AiProxy(),
+            AiProxy(self._lua),
             FileLog(self._lua),
             *(Function(name, self._lua) for name in _FUNCTIONS),
             *self._loaded.lua_plugins,
@@ -259,6 +276,8 @@ class Gateway:
             await runner.cleanup()
         if self._pipeline:
             await self._pipeline.drain()
+        for server in self._servers:
+            await server.stop()
         await self._supervisor.stop()
         for plugin in self._external.values():
             plugin.close()

@@ -14,6 +14,7 @@ __all__ = ["KongConf", "PluginServer", "load", "parse"]
 
 _UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _LUA_PATH: Final = "./?.lua;./?/init.lua;"  # kong/templates/kong_defaults.lua
+_CONDITIONS: Final = frozenset({"error", "timeout", "non_idempotent", "off"})
 _TIMES: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -40,6 +41,12 @@ class KongConf:
     """``nginx_http_client_max_body_size``: a larger body gets 413; 0 takes any."""
     socket_timeout_s: float
     """``nginx_http_lua_socket_read_timeout``: how long a plugin server may be silent."""
+    upstream_keepalive: bool
+    """Whether ``upstream_keepalive_pool_size`` is above 0."""
+    next_upstream: frozenset[str]
+    """``nginx_proxy_proxy_next_upstream``: after which failures another try is made."""
+    shared_dicts: tuple[str, ...]
+    """Names of ``nginx_http_lua_shared_dict``, which stands once."""
     lua_package_path: str
     """Where the files of Lua plugins are, as Lua's ``package.path`` says it."""
     settings: Mapping[str, str]
@@ -91,6 +98,9 @@ def _settings(settings: dict[str, str], where: str) -> KongConf:
         body_buffer_size=_size(settings, "nginx_http_client_body_buffer_size", "8k", where),
         max_body_size=_size(settings, "nginx_http_client_max_body_size", "0", where),
         socket_timeout_s=_time(settings, "nginx_http_lua_socket_read_timeout", "60s", where),
+        upstream_keepalive=settings.get("upstream_keepalive_pool_size") != "0",
+        next_upstream=_next_upstream(settings, where),
+        shared_dicts=tuple(settings.get("nginx_http_lua_shared_dict", "").split()[:1]),
         lua_package_path=settings.get("lua_package_path", _LUA_PATH).replace(";;", ";"),
         settings=settings,
     )
@@ -98,6 +108,15 @@ def _settings(settings: dict[str, str], where: str) -> KongConf:
 
 def _names(value: str) -> tuple[str, ...]:
     return tuple(n.strip() for n in value.split(",") if n.strip() and n.strip() != "off")
+
+
+def _next_upstream(settings: Mapping[str, str], where: str) -> frozenset[str]:
+    words = frozenset(settings.get("nginx_proxy_proxy_next_upstream", "error timeout").split())
+    if unknown := sorted(w for w in words if w not in _CONDITIONS and not re.fullmatch(r"http_\d{3}", w)):
+        raise ConfigError(
+            f"{where}: nginx_proxy_proxy_next_upstream: {unknown[0]}: the embedded host can't do this"
+        )
+    return words
 
 
 def _size(settings: Mapping[str, str], name: str, default: str, where: str) -> int:

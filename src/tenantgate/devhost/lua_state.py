@@ -7,8 +7,11 @@ plugin's own may hold a prompt.
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+import secrets
+import time
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,12 +21,12 @@ from lupa import luajit21
 
 from tenantgate.devhost import lua, vault
 from tenantgate.devhost.entities import PluginConfig
-from tenantgate.devhost.exchange import Answer, Exchange, Exited, Held
+from tenantgate.devhost.exchange import Answer, Exchange, Exited, Held, Phase
 from tenantgate.devhost.logs import KongLog
-from tenantgate.devhost.lua_functions import FUNCTIONS, HIDDEN
+from tenantgate.devhost.lua_functions import FUNCTIONS, HIDDEN, METHODS
 from tenantgate.devhost.lua_values import SharedContext, Values
 from tenantgate.devhost.pdk import KONG_VERSION
-from tenantgate.devhost.pdk_event import Event, PdkError
+from tenantgate.devhost.pdk_event import Event, Function, PdkError
 from tenantgate.errors import ConfigError
 
 __all__ = ["LuaError", "LuaState"]
@@ -53,6 +56,7 @@ class LuaState:
         settings: of kong.conf; heeded are untrusted_lua and untrusted_lua_sandbox_requires.
         package_path: where ``require`` looks, in Lua's form.
         environ: what ``kong.vault.get`` reads.
+        dicts: names of ``lua_shared_dict``.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class LuaState:
         settings: Mapping[str, str] | None = None,
         package_path: str = "",
         environ: Mapping[str, str] | None = None,
+        dicts: Sequence[str] = (),
     ) -> None:
         self.log = log
         self._event: Event | None = None
@@ -68,6 +73,7 @@ class LuaState:
         self._told: set[str] = set()
         self._chunks: set[str] = set()
         self._configs: dict[str, Any] = {}
+        self._provided: dict[str, Function] = {}
         self._lua = luajit21.LuaRuntime(
             encoding=None,
             source_encoding="utf-8",
@@ -83,13 +89,24 @@ class LuaState:
         self._host = self._load("kong", self._functions())
         modules = self._load(
             "modules",
-            self._table({"decode": self._decode, "encode": self._encode, "find": self._source}),
+            self._table(
+                {
+                    "act_as": self._host[b"act_as"],
+                    "bound": self._host[b"bound"],
+                    "decode": self._decode,
+                    "encode": self._encode,
+                    "find": self._source,
+                }
+            ),
             self._host[b"null"],
         )
         self.values = Values(
             self._lua, null=self._host[b"null"], array_mt=modules[b"array_mt"], shape=modules[b"shape"]
         )
+        self._load("content", self._content_functions(dicts), self._host[b"kong"], self._host[b"ngx"])
+        self._host[b"seal"]()
         self.matching = modules[b"matching"]
+        self.drivers = self._load("drivers", self._host[b"bound_call"])
         globals_[b"kong"], globals_[b"ngx"] = self._host[b"kong"], self._host[b"ngx"]
         self._sandbox = self._load_sandbox(settings or {})
         self.names = frozenset(lua.from_bytes(n) for n in self._host[b"names"]().values())
@@ -121,9 +138,23 @@ class LuaState:
             {
                 "call": self._call,
                 "log": self._log_line,
+                "methods": self._table(METHODS),
                 "names": self._lua.table_from([name.encode() for name in [*FUNCTIONS, _VAULT]]),
                 "version": KONG_VERSION.encode(),
                 "version_num": int("{:d}{:03d}{:03d}".format(*map(int, KONG_VERSION.split(".")))),
+            }
+        )
+
+    def _content_functions(self, dicts: Sequence[str]) -> Any:
+        return self._table(
+            {
+                "WAIT": self._host[b"WAIT"],
+                "clock": time.time,
+                "deflate": gzip.compress,
+                "dicts": self._lua.table_from([name.encode() for name in dicts]),
+                "in_content": self._host[b"in_content"],
+                "inflate": _inflated,
+                "random": secrets.token_bytes,
             }
         )
 
@@ -142,6 +173,18 @@ class LuaState:
         if isinstance(made, tuple):
             raise ConfigError(f"error parsing: {lua.from_bytes(made[1])}")
         return made
+
+    def trusted(self, code: str, name: str) -> Any:
+        """The code of the operator's own files as a function.
+
+        Raises:
+            ConfigError: it is no Lua.
+        """
+        self._chunks.add(name)
+        try:
+            return self._lua.compile(lua.to_bytes(code), name=f"={name}".encode())
+        except luajit21.LuaSyntaxError as error:
+            raise ConfigError(f"error parsing: {error}") from None
 
     def chain(self, functions: Sequence[Any]) -> Any:
         """One function that runs all of these."""
@@ -219,6 +262,59 @@ class LuaState:
             self._configs[conf.id] = self.values.to_lua(conf.config)
         return self._configs[conf.id]
 
+    def retry(self, x: Exchange) -> str | None:
+        """Let the callback of ``set_target_retry_callback``, where there is one, choose the target of another try.
+
+        Args:
+            x: in the balancer phase.
+
+        Returns:
+            Why there is no other target; None where the request can be sent again.
+        """
+        if x.lua is None:
+            return None
+        try:
+            return None if self.run(x, "balancer", self._host[b"retry"]) else "it gave none"
+        except (Exited, LuaError) as error:
+            return str(error)
+
+    def call(self, x: Exchange, plugin: str, function: Any, *arguments: Any) -> Any:
+        """The value of a function that a stock plugin's Lua would call: also while Lua waits for the host.
+
+        Raises:
+            Exited: ``kong.response.exit`` or ``error``.
+            LuaError: names the place.
+        """
+        if self._event is None or self._event.x is not x:
+            return self.run(x, plugin, function, *arguments)
+        try:
+            return function(*arguments)
+        except luajit21.LuaError as error:
+            raise self._error(x, error.args[0] if error.args else b"") from None
+
+    def thread(self, function: Any) -> Any:
+        """A coroutine for `resume`."""
+        return self._host[b"thread"](function)
+
+    def resume(self, x: Exchange, plugin: str, thread: Any, *values: Any) -> tuple[Any, ...] | None:
+        """Run a coroutine until it waits: for what; None at its end.
+
+        Raises:
+            LuaError: names the place.
+        """
+        self._enter(x, plugin)
+        try:
+            ended, wanted = self._host[b"resume"](x.lua, plugin.encode(), thread, *values)
+        finally:
+            self._event = None
+        if not ended:
+            raise self._error(x, wanted)
+        return None if wanted is None else tuple(wanted.values())
+
+    def provide(self, functions: Mapping[str, Function]) -> None:
+        """Functions of a stock plugin, for the modules that stand for its Lua files."""
+        self._provided |= functions
+
     def _enter(self, x: Exchange, plugin: str) -> None:
         if x.lua is None:
             shared = self.values.to_lua(dict(x.shared))
@@ -260,9 +356,10 @@ class LuaState:
                 return (None, self._response_plugins(self._event.x))
             if name == _VAULT:
                 return (None, self._secret(*arguments))
-            function = FUNCTIONS.get(name) or HIDDEN[name]
+            provided = self._provided.get(name)
+            function = provided or FUNCTIONS.get(name) or HIDDEN.get(name, _absent)
             value = function(self._event, *map(self.values.to_python, arguments))
-            return (None, self.values.to_lua(value))
+            return (None, self.values.to_lua(value, arrays=provided is not None))
         except Exited as exited:
             self._answer = exited.answer
             return (True,)
@@ -278,6 +375,8 @@ class LuaState:
         return lua.to_bytes(message)
 
     def _secret(self, reference: Any) -> bytes | None:
+        if self._event and self._event.x.phase is Phase.BALANCER:
+            raise PdkError("kong.vault.get may yield, which balancer_by_lua can't")
         # Kong gives nil and a message.
         try:
             return lua.to_bytes(vault.secret(lua.from_bytes(reference), self._environ))
@@ -336,6 +435,17 @@ _VAULT: Final = "kong.vault.get"
 
 def _nothing_of_python(_object: Any, _name: Any, _setting: bool) -> Any:
     raise AttributeError("Lua sees nothing of Python but what it may call")
+
+
+def _inflated(data: bytes) -> bytes | None:
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError):
+        return None
+
+
+def _absent(_event: Event, *_arguments: Any) -> Any:
+    raise PdkError("the embedded host has no ai-proxy here")
 
 
 def _chunk(value: Any) -> bytes:

@@ -52,7 +52,9 @@ class Values:
         if isinstance(value, int):
             return value if abs(value) <= _EXACT else float(value)
         if isinstance(value, Mapping):
-            items = {lua.to_bytes(str(k)): self._inner(v, arrays) for k, v in value.items()}
+            items = {
+                lua.to_bytes(str(k)): self._inner(v, arrays) for k, v in value.items() if v is not lua.MISSING
+            }
             return self._runtime.table_from(items)
         if isinstance(value, list | tuple):
             made = self._runtime.table_from([self._inner(v, arrays) for v in value])

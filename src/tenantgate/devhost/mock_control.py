@@ -32,8 +32,35 @@ class MockControl:
         finally:
             self._mock_call("DELETE", "/_mock/behaviour")
 
+    @contextlib.contextmanager
+    def mock_rules(self, *rules: dict[str, Any]) -> Iterator[None]:
+        """Single requests are answered otherwise (`mock_faults.Rule`) while the block runs."""
+        self._mock_call("PUT", "/_mock/rules", rules)
+        try:
+            yield
+        finally:
+            self._mock_call("DELETE", "/_mock/rules")
+
+    def mock_port(self, port: int = 0, *, tls: str = "") -> int:
+        """One more port of the mock provider, any with 0, as if it were another one; with TLS under this name."""
+        return int(self._mock_call("POST", "/_mock/ports", {"port": port, "tls": tls})["port"])
+
+    @contextlib.contextmanager
+    def mock_refuses(self, port: int) -> Iterator[None]:
+        """A port refuses connections while the block runs."""
+        self._mock_call("PUT", f"/_mock/ports/{port}", {"refuses": True})
+        try:
+            yield
+        finally:
+            self._mock_call("PUT", f"/_mock/ports/{port}", {"refuses": False})
+
+    def mock_billing(self) -> dict[str, Any]:
+        """``requests``, ``billed`` questions, those ``billed_twice``; ``next_try_ms`` from refusals to next tries."""
+        counts: dict[str, Any] = self._mock_call("GET", "/_mock/billing")
+        return counts
+
     def mock_requests(self) -> list[dict[str, Any]]:
-        """What the mock provider was asked, oldest first; without bodies and credentials."""
+        """What the mock provider was asked, oldest first, on all ports; credentials as SHA-256, bodies if told so."""
         records: list[dict[str, Any]] = self._mock_call("GET", "/_mock/requests")["records"]
         return records
 

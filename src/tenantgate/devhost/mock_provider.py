@@ -2,15 +2,15 @@
 
 ``python -m tenantgate.devhost.mock_provider --port 0`` runs it by itself. It keeps no credential, only its
 SHA-256, and the last requests' models and headers for tests: ``GET /_mock/requests``; ``DELETE`` forgets them.
-``PUT /_mock/behaviour`` makes it fail or linger for the requests that follow; ``DELETE`` ends that.
+``PUT /_mock/behaviour`` makes it fail or linger for the requests that follow, ``PUT /_mock/rules`` only for those of a
+port, a path, a model or a number; ``DELETE`` ends that. ``POST /_mock/ports`` opens one more port, so that one process
+stands for several providers, and ``PUT /_mock/ports/PORT`` makes it refuse connections.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -18,53 +18,33 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
 
-from tenantgate.devhost import mock_shapes
+from tenantgate.devhost import mock_errors, mock_formats, mock_shapes
+from tenantgate.devhost.mock_faults import Behaviour, Rule, Rules
+from tenantgate.devhost.mock_ledger import Asked, Ledger
+from tenantgate.devhost.mock_ports import Ports
 from tenantgate.devhost.mock_shapes import Reply
+from tenantgate.devhost.mock_tls import Authority
 
 __all__ = ["Behaviour", "MockProvider", "main"]
 
-_SECRETS: Final = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "apikey", "cookie"})
-_KEPT: Final = 1000
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Behaviour:
-    """How it answers; times in milliseconds."""
-
-    latency_ms: float = 0.0
-    """Before the first byte of a reply."""
-    chunk_ms: float = 0.0
-    """Before each chunk of a stream."""
-    status: int = 200
-    """Another status is an error in the provider's shape."""
-    close_after: int | None = None
-    """Close the connection after so many chunks of a stream, or instead of a plain reply."""
-    finish_reason: str = "stop"
-    tool_calls: bool = False
-    refusal: bool = False
-    """Refuse after the answer's text, in a field of its own; OpenAI's shape only."""
-    at_once: bool = False
-    """Send a stream in one piece, as a proxy on the way may do."""
-    malformed: bool = False
-    """Answer 200 with a body that isn't JSON."""
-    keep_bodies: bool = False
-    """Keep request bodies in the records, too, as Base64."""
+_RAW: Final = frozenset({"short", "long"})
 
 
 class MockProvider:
     """The provider's state and its web application."""
 
     def __init__(self, default: Behaviour) -> None:
-        self._default = default
-        self._now = default
-        self._records: collections.deque[dict[str, Any]] = collections.deque(maxlen=_KEPT)
-        self._counts: collections.Counter[str] = collections.Counter()
+        self.rules = Rules(default)
+        self.ledger = Ledger()
+        self.formats = mock_formats.Requests()
+        self.ports: Ports | None = None
 
     def app(self) -> web.Application:
         """Its routes."""
@@ -73,10 +53,16 @@ class MockProvider:
         app.router.add_post("/openai/v1/chat/completions", self._openai)  # Groq's path
         app.router.add_post("/v1/messages", self._anthropic)
         app.router.add_post("/v1beta/models/{model}:{operation}", self._gemini)
+        mock_formats.add_routes(app, self.formats)
         app.router.add_get("/_mock/requests", self._requests)
         app.router.add_delete("/_mock/requests", self._forget)
         app.router.add_put("/_mock/behaviour", self._behave)
         app.router.add_delete("/_mock/behaviour", self._behave_again)
+        app.router.add_put("/_mock/rules", self._rule)
+        app.router.add_delete("/_mock/rules", self._no_rules)
+        app.router.add_get("/_mock/billing", self._billing)
+        app.router.add_post("/_mock/ports", self._open_port)
+        app.router.add_put("/_mock/ports/{port}", self._change_port)
         app.router.add_get("/_mock/ready", self._ready)
         return app
 
@@ -86,44 +72,99 @@ class MockProvider:
         return web.json_response({"ready": True})
 
     async def _requests(self, _request: web.Request) -> web.Response:
-        total = sum(self._counts.values())
-        return web.json_response({"total": total, "counts": self._counts, "records": list(self._records)})
+        return web.json_response(self.ledger.summary())
+
+    async def _billing(self, _request: web.Request) -> web.Response:
+        return web.json_response(self.ledger.billing())
 
     async def _forget(self, _request: web.Request) -> web.Response:
-        self._records.clear()
-        self._counts.clear()
+        self.ledger.forget()
         return web.json_response({})
 
     async def _behave(self, request: web.Request) -> web.Response:
         try:
-            self._now = dataclasses.replace(self._default, **await request.json())
+            self.rules.now = dataclasses.replace(self.rules.default, **await request.json())
         except (TypeError, ValueError):
             known = ", ".join(f.name for f in dataclasses.fields(Behaviour))
             return web.json_response({"error": f"known are: {known}"}, status=400)
-        return web.json_response(dataclasses.asdict(self._now))
+        return web.json_response(dataclasses.asdict(self.rules.now))
 
     async def _behave_again(self, _request: web.Request) -> web.Response:
-        self._now = self._default
+        self.rules.now = self.rules.default
         return web.json_response({})
 
-    async def _note(self, request: web.Request, model: str, *, stream: bool) -> None:
-        secret = next((v for n, v in request.headers.items() if n.lower() in _SECRETS), "")
-        credential = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
-        headers = {n: v for n, v in request.headers.items() if n.lower() not in _SECRETS}
-        self._counts[f"{model} {credential[:16]}"] += 1
-        self._records.append(
-            {
-                "model": model,
-                "path": request.path,
-                "query": request.query_string,
-                "stream": stream,
-                "credential_sha256": credential,
-                "headers": {n: v.encode("utf-8", "backslashreplace").decode() for n, v in headers.items()},
-                **(
-                    {"body": base64.b64encode(await request.read()).decode()} if self._now.keep_bodies else {}
-                ),
-            }
+    async def _rule(self, request: web.Request) -> web.Response:
+        try:
+            self.rules.rules = [Rule.of(table) for table in await request.json()]
+        except (AttributeError, TypeError, ValueError) as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response({})
+
+    async def _no_rules(self, _request: web.Request) -> web.Response:
+        self.rules.rules = []
+        return web.json_response({})
+
+    async def _open_port(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        try:
+            port = await self._need_ports().open(body.get("port", 0), tls=body.get("tls", ""))
+        except OSError as error:
+            return web.json_response({"error": str(error.strerror)}, status=409)
+        return web.json_response({"port": port})
+
+    async def _change_port(self, request: web.Request) -> web.Response:
+        port, body = int(request.match_info["port"]), await request.json()
+        ports = self._need_ports()
+        await (ports.refuse(port) if body["refuses"] else ports.accept(port))
+        return web.json_response({})
+
+    def _need_ports(self) -> Ports:
+        if self.ports is None:
+            raise web.HTTPConflict
+        return self.ports
+
+    async def _note(
+        self, request: web.Request, model: str, question: str | None, *, stream: bool
+    ) -> Behaviour:
+        """Write a request down; how to answer it. `question` is None where it is no request that can be answered."""
+        sock = request.transport.get_extra_info("sockname") if request.transport else None
+        port = int(sock[1]) if sock else 0
+        behaviour = self.rules.choose(port=port, path=request.path, model=model)
+        keeps = behaviour.keep_bodies or self.rules.now.keep_bodies
+        self.ledger.note(
+            Asked(
+                port=port,
+                path=request.path,
+                query=request.query_string,
+                model=model,
+                stream=stream,
+                question=_digest(question or ""),
+                headers=tuple(request.headers.items()),
+                body=await request.read() if keeps else None,
+                billed=behaviour.billed and question is not None,
+            ),
+            time.perf_counter(),
         )
+        return behaviour
+
+    async def _failed(
+        self, request: web.Request, behaviour: Behaviour, question: str, error: Callable[..., Any]
+    ) -> web.StreamResponse | None:
+        """What there is in place of a reply; None where one follows."""
+        await asyncio.sleep(behaviour.latency_ms / 1000)
+        if behaviour.fault == "hang_head":
+            await asyncio.Event().wait()
+        if behaviour.fault == "close_head":
+            _abort(request)
+            return web.Response()
+        if behaviour.fault == "redirect":
+            return web.Response(status=307, headers={**behaviour.headers, "Location": behaviour.location})
+        if behaviour.status == 200 and not behaviour.context_length:
+            return None
+        status = behaviour.status if behaviour.status != 200 else 400
+        body = error(status, context_length=behaviour.context_length)
+        self.ledger.refused(_digest(question), time.perf_counter())
+        return web.json_response(body, status=status, headers=behaviour.headers)
 
     # -- providers
 
@@ -131,14 +172,15 @@ class MockProvider:
         body = await _body(request)
         messages = body.get("messages") if body else None
         stream = bool(body and body.get("stream"))
-        await self._note(request, str(body.get("model") if body else None), stream=stream)
-        if not body or not isinstance(messages, list):
-            return _openai_error(400, "messages: required")
-        behaviour = self._now
-        await asyncio.sleep(behaviour.latency_ms / 1000)
-        if behaviour.status != 200:
-            return _openai_error(behaviour.status, "the mock provider was told to fail")
-        reply = self._reply(behaviour, _question(messages), str(body.get("model")))
+        question = _question(messages) if isinstance(messages, list) else None
+        behaviour = await self._note(
+            request, str(body.get("model") if body else None), question, stream=stream
+        )
+        if not body or question is None:
+            return web.json_response(mock_errors.openai(400, "messages: required"), status=400)
+        if failed := await self._failed(request, behaviour, question, mock_errors.openai):
+            return failed
+        reply = self._reply(behaviour, question, str(body.get("model")))
         if not stream:
             return await self._plain(request, behaviour, mock_shapes.openai(reply))
         options = body.get("stream_options") or {}
@@ -155,14 +197,15 @@ class MockProvider:
         body = await _body(request)
         messages = body.get("messages") if body else None
         stream = bool(body and body.get("stream"))
-        await self._note(request, str(body.get("model") if body else None), stream=stream)
-        if not body or not isinstance(messages, list):
-            return _anthropic_error(400, "messages: field required")
-        behaviour = self._now
-        await asyncio.sleep(behaviour.latency_ms / 1000)
-        if behaviour.status != 200:
-            return _anthropic_error(behaviour.status, "the mock provider was told to fail")
-        reply = self._reply(behaviour, _question(messages), str(body.get("model")))
+        question = _question(messages) if isinstance(messages, list) else None
+        behaviour = await self._note(
+            request, str(body.get("model") if body else None), question, stream=stream
+        )
+        if not body or question is None:
+            return web.json_response(mock_errors.anthropic(400, "messages: field required"), status=400)
+        if failed := await self._failed(request, behaviour, question, mock_errors.anthropic):
+            return failed
+        reply = self._reply(behaviour, question, str(body.get("model")))
         if not stream:
             return await self._plain(request, behaviour, mock_shapes.anthropic(reply))
 
@@ -176,16 +219,19 @@ class MockProvider:
         body = await _body(request)
         model = request.match_info["model"]
         stream = request.match_info["operation"] == "streamGenerateContent"
-        await self._note(request, model, stream=stream)
         contents = body.get("contents") if body else None
-        if not body or not isinstance(contents, list):
-            return _gemini_error(400, "contents is not specified")
-        behaviour = self._now
-        await asyncio.sleep(behaviour.latency_ms / 1000)
-        if behaviour.status != 200:
-            return _gemini_error(behaviour.status, "the mock provider was told to fail")
-        turns = [{"role": c.get("role"), "content": c.get("parts")} for c in contents if isinstance(c, dict)]
-        reply = self._reply(behaviour, _question(turns), model)
+        question = None
+        if isinstance(contents, list):
+            turns = [
+                {"role": c.get("role"), "content": c.get("parts")} for c in contents if isinstance(c, dict)
+            ]
+            question = _question(turns)
+        behaviour = await self._note(request, model, question, stream=stream)
+        if question is None:
+            return web.json_response(mock_errors.gemini(400, "contents is not specified"), status=400)
+        if failed := await self._failed(request, behaviour, question, mock_errors.gemini):
+            return failed
+        reply = self._reply(behaviour, question, model)
         if not stream:
             return await self._plain(request, behaviour, mock_shapes.gemini(reply))
 
@@ -203,14 +249,23 @@ class MockProvider:
     async def _plain(self, request: web.Request, behaviour: Behaviour, value: Any) -> web.StreamResponse:
         if behaviour.close_after is not None:
             _abort(request)
+        if behaviour.fault:
+            text = json.dumps(value).encode()
+            half = len(text) // 2
+            return await _broken(request, behaviour, [text[:half], text[half:]], "application/json")
         if behaviour.malformed:
-            return web.Response(text="this is not JSON", content_type="application/json")
-        return web.json_response(value)
+            return web.Response(
+                text="this is not JSON", content_type="application/json", headers=behaviour.headers
+            )
+        return web.json_response(value, headers=behaviour.headers)
 
     async def _stream(
         self, request: web.Request, behaviour: Behaviour, chunks: AsyncIterator[bytes], kind: str
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": kind, "Cache-Control": "no-cache"})
+        if behaviour.fault:
+            return await _broken(request, behaviour, [chunk async for chunk in chunks], kind)
+        head = {**behaviour.headers, "Content-Type": kind, "Cache-Control": "no-cache"}
+        response = web.StreamResponse(headers=head)
         await response.prepare(request)
         if behaviour.at_once:
             await response.write(b"".join([chunk async for chunk in chunks]))
@@ -226,6 +281,33 @@ class MockProvider:
             sent += 1
         await response.write_eof()
         return response
+
+
+async def _broken(
+    request: web.Request, behaviour: Behaviour, pieces: list[bytes], kind: str
+) -> web.StreamResponse:
+    """A reply with a fault in its body."""
+    if behaviour.fault in _RAW:
+        return _with_wrong_length(
+            request, b"".join(pieces), kind, more=50 if behaviour.fault == "short" else -10
+        )
+    response = web.StreamResponse(headers={**behaviour.headers, "Content-Type": kind})
+    await response.prepare(request)
+    if behaviour.fault.endswith("_middle"):
+        for piece in pieces[: len(pieces) // 2]:
+            await response.write(piece)
+    if behaviour.fault.startswith("hang"):
+        await asyncio.Event().wait()
+    _abort(request)
+    return response
+
+
+def _with_wrong_length(request: web.Request, body: bytes, kind: str, *, more: int) -> web.Response:
+    if request.transport is not None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body) + more}\r\n\r\n"
+        request.transport.write(head.encode() + body)
+        request.transport.close()
+    return web.Response()
 
 
 def _abort(request: web.Request) -> None:
@@ -254,30 +336,17 @@ def _question(messages: list[Any]) -> str:
     return ""
 
 
-def _openai_error(status: int, message: str) -> web.Response:
-    kind = {429: "rate_limit_error", 400: "invalid_request_error", 401: "authentication_error"}.get(status)
-    error = {"message": message, "type": kind or "server_error", "param": None, "code": None}
-    return web.json_response({"error": error}, status=status)
-
-
-def _anthropic_error(status: int, message: str) -> web.Response:
-    kind = {429: "rate_limit_error", 400: "invalid_request_error"}.get(status, "api_error")
-    return web.json_response({"type": "error", "error": {"type": kind, "message": message}}, status=status)
-
-
-def _gemini_error(status: int, message: str) -> web.Response:
-    names = {429: "RESOURCE_EXHAUSTED", 400: "INVALID_ARGUMENT"}
-    error = {"code": status, "message": message, "status": names.get(status, "INTERNAL")}
-    return web.json_response({"error": error}, status=status)
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 async def _serve(args: argparse.Namespace) -> None:
     provider = MockProvider(Behaviour(latency_ms=args.latency_ms, chunk_ms=args.chunk_ms))
-    # Cancelled, a handler ends when its client leaves.
-    runner = web.AppRunner(provider.app(), access_log=None, handler_cancellation=True, keepalive_timeout=75.0)
-    await runner.setup()
-    await web.TCPSite(runner, args.host, args.port).start()
-    port = runner.addresses[0][1]
+    authority = Authority()
+    if args.ca_file:
+        args.ca_file.write_bytes(authority.pem)
+    ports = provider.ports = Ports(provider.app, args.host, authority)
+    port = await ports.open(args.port)
     if args.ports_file:
         made = args.ports_file.with_suffix(".new")
         made.write_text(json.dumps({"port": port, "pid": os.getpid()}))
@@ -294,7 +363,7 @@ async def _serve(args: argparse.Namespace) -> None:
             await asyncio.wait_for(stopped.wait(), timeout=0.5)
         if args.exit_with_parent and os.getppid() != parent:
             break
-    await runner.cleanup()
+    await ports.close()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -305,6 +374,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--chunk-ms", type=float, default=0.0)
     parser.add_argument("--ports-file", type=Path, help="written when it listens")
+    parser.add_argument(
+        "--ca-file", type=Path, help="written with the certificate that its ports with TLS go by"
+    )
     parser.add_argument("--exit-with-parent", action="store_true")
     asyncio.run(_serve(parser.parse_args(argv)))
     return 0

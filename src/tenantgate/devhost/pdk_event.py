@@ -15,6 +15,7 @@ from tenantgate.devhost.record import headers_table, response_headers, serialize
 
 __all__ = [
     "BEFORE_CONTENT",
+    "CHANGING_EVERY_TRY",
     "CHANGING_REPLY",
     "CHANGING_REQUEST",
     "READING_REPLY",
@@ -27,6 +28,7 @@ __all__ = [
 
 # Phases of groups of functions (`phase_checker.new` in kong/pdk/*.lua).
 CHANGING_REQUEST: Final = (Phase.REWRITE, Phase.ACCESS)
+CHANGING_EVERY_TRY: Final = (*CHANGING_REQUEST, Phase.BALANCER)
 BEFORE_CONTENT: Final = (*CHANGING_REQUEST, Phase.RESPONSE)
 CHANGING_REPLY: Final = (*BEFORE_CONTENT, Phase.HEADER_FILTER)
 READING_REPLY: Final = (Phase.RESPONSE, Phase.HEADER_FILTER, Phase.BODY_FILTER, Phase.LOG)

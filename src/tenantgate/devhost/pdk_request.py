@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from tenantgate.devhost import lua
 from tenantgate.devhost.exchange import Exchange
 from tenantgate.devhost.pdk_event import (
     BEFORE_CONTENT,
+    CHANGING_EVERY_TRY,
     CHANGING_REQUEST,
     Event,
     Function,
@@ -23,7 +25,7 @@ from tenantgate.devhost.pdk_event import (
 )
 from tenantgate.devhost.record import headers_table
 
-__all__ = ["REQUEST"]
+__all__ = ["REQUEST", "encode_args"]
 
 
 def _of(get: Callable[[Exchange], Any]) -> Function:
@@ -80,7 +82,7 @@ def _entity(get: Callable[[Exchange], Any]) -> Function:
 
 
 def _set_header(e: Event, name: Any, value: Any) -> Any:
-    x = e.live(*CHANGING_REQUEST)
+    x = e.live(*CHANGING_EVERY_TRY)
     if text(name, "header").lower() == "host" and x.upstream:
         x.upstream.host_header = header_values(name, value)[0]
     put_header(x.headers, name, value)
@@ -88,6 +90,7 @@ def _set_header(e: Event, name: Any, value: Any) -> Any:
 
 
 def _set_headers(e: Event, headers: Any) -> Any:
+    e.only(*CHANGING_REQUEST)
     for name, values in header_table(headers).items():
         _set_header(e, name, values)
     return lua.MISSING
@@ -106,7 +109,7 @@ def _clear_header(e: Event, name: Any) -> Any:
 
 
 def _set_raw_body(e: Event, body: Any) -> Any:
-    x = e.live(*CHANGING_REQUEST)
+    x = e.live(*CHANGING_EVERY_TRY)
     if not isinstance(body, (str, bytes)):
         raise PdkError("body must be a string")
     x.body, x.body_changed, x.body_read = lua.to_bytes(body), True, True
@@ -115,20 +118,30 @@ def _set_raw_body(e: Event, body: Any) -> Any:
 
 
 def _set_body(e: Event, args: Any, mime: Any = None) -> Any:
-    kind = str(mime or e.live(*CHANGING_REQUEST).headers.get("Content-Type", ""))
+    x = e.live(*CHANGING_REQUEST)
+    kind = str(mime or x.headers.get("Content-Type", ""))
     if kind.partition(";")[0].strip() != "application/json":
         raise PdkError("unsupported content type " + kind)
     _set_raw_body(e, lua.encode(args))
-    e.x.headers["Content-Type"] = kind
+    x.headers["Content-Type"] = kind
     return True
 
 
 def _set_path(e: Event, path: Any) -> Any:
-    x = e.live(*CHANGING_REQUEST)
+    x = e.live(*CHANGING_EVERY_TRY)
     if not text(path, "path").startswith("/"):
         raise PdkError("path must start with /")
     if x.upstream:
         x.upstream.path = text(path)
+    return lua.MISSING
+
+
+def _set_scheme(e: Event, scheme: Any) -> Any:
+    x = e.live(*CHANGING_EVERY_TRY)
+    if text(scheme, "scheme") not in ("http", "https"):
+        raise PdkError("the embedded host has no upstream scheme but http and https")
+    if x.upstream:
+        x.upstream.scheme = text(scheme)
     return lua.MISSING
 
 
@@ -137,8 +150,27 @@ def _set_raw_query(e: Event, query: Any) -> Any:
     return lua.MISSING
 
 
+def _set_query(e: Event, args: Any) -> Any:
+    e.live(*CHANGING_REQUEST).args = encode_args(args)
+    return lua.MISSING
+
+
+def encode_args(args: Any) -> str:
+    """``ngx.encode_args``; an empty table of Lua's may have come as a list."""
+    if not isinstance(args, dict):
+        return ""
+    pairs = [(n, v) for n, vs in args.items() for v in (vs if isinstance(vs, list) else [vs])]
+    parts = [_quoted(n) if v is True else f"{_quoted(n)}={_quoted(v)}" for n, v in pairs if v is not False]
+    return "&".join(parts)
+
+
+def _quoted(value: Any) -> str:
+    raw = lua.to_bytes(value) if isinstance(value, str) else lua.encode(value)
+    return urllib.parse.quote(raw, safe="")
+
+
 def _enable_buffering(e: Event) -> Any:
-    e.live(*CHANGING_REQUEST).ctx["buffered_proxying"] = True
+    e.live(*CHANGING_EVERY_TRY).ctx["buffered_proxying"] = True
     return lua.MISSING
 
 
@@ -180,6 +212,8 @@ REQUEST: Final[dict[str, Function]] = {
     "kong.service.request.set_header": _set_header,
     "kong.service.request.set_headers": _set_headers,
     "kong.service.request.set_path": _set_path,
+    "kong.service.request.set_query": _set_query,
     "kong.service.request.set_raw_body": _set_raw_body,
     "kong.service.request.set_raw_query": _set_raw_query,
+    "kong.service.request.set_scheme": _set_scheme,
 }

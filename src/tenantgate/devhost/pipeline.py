@@ -269,7 +269,8 @@ class Pipeline:
             return
         async with response:
             x.status = response.status
-            x.upstream_status = x.status if x.ctx.get("buffered_proxying") else str(x.status)
+            codes = [*(str(t["code"]) for t in x.tries if "code" in t), str(x.status)]
+            x.upstream_status = x.status if x.ctx.get("buffered_proxying") else ", ".join(codes)
             x.upstream_headers = CIMultiDict(response.headers)
             try:
                 if x.ctx.get("buffered_proxying"):

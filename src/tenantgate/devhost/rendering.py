@@ -50,7 +50,11 @@ class Surroundings:
     proxy_port: int
     status_port: int
     admin_port: int
+    egress_port: int
+    """Of the server through which requests leave."""
     extra: Mapping[str, str]
+    trust: Path | None = None
+    """Certificates of authorities that the gateway trusts beside the system's."""
     attached: tuple[str, ...] = ()
     """Attachable plugins that the gateway serves beside the engine."""
     processes: str = "auto"
@@ -99,6 +103,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         redis_host="127.0.0.1" if at.redis_port else None,
         redis_port=at.redis_port or config.RenderOptions().redis_port,
         policy_path=str(at.folder / "policy" / "policy.sqlite"),
+        egress_port=at.egress_port,
         gateway={"audit": {"dir": str(at.folder / "audit")}},
     )
     tree = entities(file, options)
@@ -118,7 +123,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
     kong_config, kong_conf = at.folder / "kong.json", at.folder / "kong.conf"
     private_file(kong_config, json.dumps(placeholders.resolve_tree(tree, env), indent=1, ensure_ascii=False))
     _publish(Path(with_options(file, options).gateway.policy.path), records)
-    bundle = next((b for b in _CA_BUNDLES if Path(b).is_file()), None)
+    egress_conf = at.folder / "tenantgate-egress.conf"
     conf = config.KongConfOptions(
         prefix=PurePosixPath(at.run),
         declarative_config=PurePosixPath(kong_config),
@@ -131,10 +136,13 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         processes=at.processes,
         attached=at.attached,
         max_request_body_mb=file.gateway.limits.max_request_body_mb,
-        ca_bundle=PurePosixPath(bundle) if bundle else None,
+        ca_bundle=_ca_bundle(at),
+        egress_include=PurePosixPath(egress_conf),
+        egress_port=at.egress_port,
         extra=at.extra,
     )
     kong_conf.write_text(config.kong_conf(conf), encoding="utf-8")
+    egress_conf.write_text(config.egress_conf(conf), encoding="utf-8")
     state = {
         "options": asdict(options),
         "admin_url": f"http://127.0.0.1:{at.admin_port}",
@@ -150,6 +158,15 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         gateway_environ={n: v for n, v in env.items() if n not in keys},
         made_up=made,
     )
+
+
+def _ca_bundle(at: Surroundings) -> PurePosixPath | None:
+    found = next((b for b in _CA_BUNDLES if Path(b).is_file()), None)
+    if at.trust is None:
+        return PurePosixPath(found) if found else None
+    bundle = at.folder / "authorities.pem"
+    bundle.write_bytes((Path(found).read_bytes() if found else b"") + at.trust.read_bytes())
+    return PurePosixPath(bundle)
 
 
 def _publish(path: Path, records: Mapping[str, bytes]) -> None:

@@ -51,6 +51,7 @@ class Stack(MockControl):
         attached: attachable plugins that the gateway serves beside the engine.
         services: gives services of one's own in Kong for the mock provider's address.
         processes: of the engine; a number, or ``auto``.
+        mock_tls: whether the gateway trusts the mock provider's ports with TLS.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Stack(MockControl):
         attached: tuple[str, ...] = (),
         services: Callable[[str], tuple[Mapping[str, Any], ...]] = lambda _: (),
         processes: str = "auto",
+        mock_tls: bool = False,
     ) -> None:
+        self._mock_tls = mock_tls
         self._attached = attached
         self._services = services
         self._processes = processes
@@ -139,6 +142,8 @@ class Stack(MockControl):
                 attached=self._attached,
                 services=self._services(self.mock_url),
                 processes=self._processes,
+                egress_port=free_port(),
+                trust=self._mock_ca if self._mock_tls else None,
                 extra={"log_level": self._log_level, **(RealKong.settings() if self._kong_bin else {})},
             ),
         )
@@ -156,6 +161,7 @@ class Stack(MockControl):
                 "--exit-with-parent",
                 "--ports-file",
                 str(ports),
+                *(("--ca-file", str(self._mock_ca)) if self._mock_tls else ()),
                 *self._mock_args,
             ],
             log=self._state / "logs" / "mock.log",
@@ -163,6 +169,10 @@ class Stack(MockControl):
         self._exit.callback(self._mock.stop)
         made = wait_for(lambda: read_json(ports), self._mock, what="mock provider", timeout_s=_START_S)
         self._mock_port = int(made["port"])
+
+    @property
+    def _mock_ca(self) -> Path:
+        return self._state / "mock-ca.pem"
 
     def _start_gateway(self, port: int, status_port: int) -> None:
         rendered = self._need()

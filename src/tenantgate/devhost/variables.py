@@ -46,6 +46,9 @@ READ: Final = frozenset(
         "request_uri",
         "scheme",
         "server_port",
+        "upstream_host",
+        "upstream_scheme",
+        "upstream_uri",
         "uri",
     }
 )
@@ -87,6 +90,9 @@ def get(x: Exchange, name: str) -> str | None:
         "scheme": "http",
         "server_port": str(x.server_port),
         "uri": x.path,
+        "upstream_host": x.upstream.host_header or "" if x.upstream else None,
+        "upstream_scheme": x.upstream.scheme if x.upstream else None,
+        "upstream_uri": x.upstream.path if x.upstream else None,
     }
     return values[name]
 

@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import unquote
 
 from tenantgate import llm
@@ -23,6 +23,7 @@ from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, Pack
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.engine.tenants import Tenant, texts_of
+from tenantgate.engine.token_metrics import count_tokens
 from tenantgate.errors import EdgeError
 from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
 from tenantgate.kong.phase import attempt
@@ -32,6 +33,8 @@ from tenantgate.policy.core.records import CATALOG, Catalog, read_catalog, read_
 from tenantgate.policy.directory import Directory
 from tenantgate.policy.follower import Follower
 from tenantgate.policy.stores import open_store
+from tenantgate.routing.core.order import Why
+from tenantgate.routing.service import Attempt, Choice, Router, router
 from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
@@ -46,8 +49,10 @@ NAME: Final = "tenantgate"
 
 
 _ROUTE: Final = "tenantgate_route"
+_ROUTING: Final = "tenantgate_routing"
 _MODEL_STATE: Final = "model"
 _KEPT_STATE: Final = "kept"
+_ROUTING_STATE: Final = "routing"
 
 _undecided: Final = metrics.counter(
     "tenantgate_engine_undecided_total",
@@ -62,8 +67,14 @@ _refused: Final = metrics.counter(
 class Engine:
     """The engine of one gateway."""
 
-    def __init__(self, config: EngineConfig, directory: Directory[Tenant | Catalog] | None = None) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        directory: Directory[Tenant | Catalog] | None = None,
+        routing: Router | None = None,
+    ) -> None:
         self._config = config
+        self._router = routing or router(config.redis, config.encryption_key, Path(config.policy_path).parent)
         self._builder = StageBuilder(config)
         if config.audit is not None:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
@@ -119,17 +130,19 @@ class Engine:
         model = self._model(exchange, tenant, packed, request)
         wire.count_tokens(exchange, packed, request)
         decision.model, decision.target = model, model.targets[0]
+        decision.egress = tenant.policy.egress
         decision.asked_model = request.model if isinstance(request, ChatRequest) else ""
         decision.state[_MODEL_STATE] = model.qualified
         exchange.name_route(model.route_name)
         exchange.shared[_ROUTE] = model.route_name
         exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
-        if isinstance(request, ChatRequest) and request.model not in ("", decision.target.name):
-            self._rename(exchange, request, decision)
+        if isinstance(request, ChatRequest):
+            self._name_model(exchange, request, model, decision)
         wire.adapt(exchange, packed, decision, model.targets)
         stages = tenant.stages(model)
         exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
+        self._choose(exchange, tenant, packed, request, decision)
         if decision.upstream_model is not None and exchange.sent_body is not None:
             # Shortened or masked since then: small enough to be sent, and its model is the right one already.
             decision.upstream_model = None
@@ -179,18 +192,80 @@ class Engine:
         catalog = self._directory.get(TenantId(CATALOG))
         return catalog.models if isinstance(catalog, Catalog) else frozenset()
 
-    def _rename(self, exchange: Exchange, request: ChatRequest, decision: Decision) -> None:
-        """Put the model's name at the provider in place of the client's, for all stages and for Kong."""
-        name = decision.target.name if decision.target else ""
+    def _name_model(
+        self, exchange: Exchange, request: ChatRequest, model: ModelPolicy, decision: Decision
+    ) -> None:
+        """Let all stages see the model's own name in place of the client's, and Kong where it has one target.
+
+        With several the name stays the same whoever answers (`_name_target` comes after all stages).
+        """
+        name = model.targets[0].name if model.routing is None else model.model
+        if request.model in ("", name):
+            return
         renamed = ChatRequest({**request.body, "model": name}, request.messages)
         body = llm.write(renamed.body)
-        # What was translated Kong can't rename: it has the client's body.
-        if len(body) <= MOST_SENT or exchange.sent_body is not None:
+        if model.routing is not None:
+            exchange.use_body(body)
+        elif len(body) <= MOST_SENT or exchange.sent_body is not None:
+            # What was translated Kong can't rename: it has the client's body.
             exchange.replace_body(body)
         else:
             decision.upstream_model = name
             exchange.use_body(body)
         exchange.use_chat(renamed)
+
+    def _choose(
+        self,
+        exchange: Exchange,
+        tenant: Tenant,
+        packed: PackedRequest,
+        request: ChatRequest | Refusal,
+        decision: Decision,
+    ) -> None:
+        """Put the model's targets in the order in which they are tried, or refuse the request.
+
+        By the client's own `request`: what stages make of it may differ from one turn of a conversation to the next.
+        """
+        if (model := decision.model) is None:
+            return
+        route = tenant.route(model, self._router)
+        if route is None:
+            refused = self._router.drained(packed.tenant, model)
+            if refused is not None:
+                exchange.shared[_ROUTING] = f'{{"why":"{refused.why}"}}'
+                self._refuse_route(exchange, refused)
+            return
+        choice = self._router.choose(
+            route,
+            packed.tenant,
+            request if isinstance(request, ChatRequest) else None,
+            headers=packed.headers,
+            size=len(packed.body),
+            weight=tenant.policy.weight,
+        )
+        if choice.why is not Why.HEALTHY:
+            exchange.shared[_ROUTING] = f'{{"why":"{choice.why}"}}'
+        if not choice.targets:
+            self._refuse_route(exchange, choice)
+        decision.target, decision.targets = choice.targets[0], choice.targets
+        self._name_target(exchange, choice.targets[0].name, decision)
+        decision.retry_after_s = choice.wait_s or None
+        decision.state[_ROUTING_STATE] = choice.state
+
+    def _name_target(self, exchange: Exchange, name: str, decision: Decision) -> None:
+        """Put the first target's name into the body that goes to it; Kong does it for those after it."""
+        decision.upstream_model = name
+        request = exchange.chat_request()
+        if exchange.sent_body is not None and isinstance(request, ChatRequest):
+            exchange.replace_body(llm.write({**request.body, "model": name}))
+
+    def _refuse_route(self, exchange: Exchange, choice: Choice) -> NoReturn:
+        message, kind, code = BY_STATUS[429 if choice.why is Why.OVER_SHARE else 503]
+        body = error_body(
+            message, kind=kind, code=code, request_id=exchange.request_id(self._config.correlation_header)
+        )
+        headers = {"Content-Type": JSON_TYPE, "Retry-After": str(int(choice.wait_s))}
+        exchange.answer(429 if choice.why is Why.OVER_SHARE else 503, body, headers)
 
     # -- response -----------------------------------------------------------------------------------------
 
@@ -222,9 +297,21 @@ class Engine:
             self._log_refused(host, packed)
             return
         tenant, model = found
+        self._learn(tenant, model, packed)
+        count_tokens(packed.tenant, packed.usage)
         # The verdict of a reply's guard comes after the decision.
         exchange = _ended(host, packed, model, complete=not model.reply_guard)
         _run(exchange, tenant.stages(model))
+
+    def _learn(self, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
+        """Let the health of targets know how the request's tries went."""
+        route = tenant.route(model, self._router)
+        attempts = [Attempt(t.target, t.outcome, t.ms, t.limits) for t in packed.tries]
+        if route is None:
+            self._router.count(model.provider, model.model, attempts)
+            return
+        state = packed.state.get(_ROUTING_STATE)
+        self._router.ended(route, attempts, state if isinstance(state, Mapping) else {})
 
     def _log_refused(self, host: Host, packed: PackedLog) -> None:
         """The end of a request that got no model: its line in the journal waits for the audit log's content."""

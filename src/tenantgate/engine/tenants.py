@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.records import ModelPolicy, TenantPolicy
+from tenantgate.routing.service import Route, Router
 
 __all__ = ["Tenant", "texts_of"]
 
@@ -26,6 +27,7 @@ class Tenant:
         self.policy = policy
         self._builder = builder
         self._stages: dict[str, tuple[Stage, ...]] = {}
+        self._routes: dict[str, Route] = {}
 
     @property
     def shared(self) -> Mapping[str, str]:
@@ -52,6 +54,15 @@ class Tenant:
         found = self._stages.get(model.qualified)
         if found is None:
             found = self._stages[model.qualified] = self._builder.stages(model)
+        return found
+
+    def route(self, model: ModelPolicy, router: Router) -> Route | None:
+        """The model's targets with their health; None where it has one that is asked directly."""
+        if model.routing is None:
+            return None
+        found = self._routes.get(model.qualified)
+        if found is None:
+            found = self._routes[model.qualified] = router.route(model, model.routing)
         return found
 
     def model(self, qualified: str) -> ModelPolicy | None:

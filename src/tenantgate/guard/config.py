@@ -131,6 +131,7 @@ class WebhookConfig:
         match=_URL,
         len_max=1000,
         referenceable=True,
+        address=True,
     )
     secret: str | None = field(
         "Key of the signature of each body: X-Tenantgate-Signature is sha256= and the HMAC in hexadecimal.",

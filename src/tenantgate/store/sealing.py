@@ -1,6 +1,6 @@
-"""A tenant's keys: what is stored can be found and read with them only.
+"""Keys of a tenant, and of the gateway: what is stored can be found and read with them only.
 
-From the operator's `encryption_key` and the tenant's id, HKDF-SHA256 (RFC 5869) derives a key for names
+From the operator's `encryption_key` and the tenant's id (or a purpose), HKDF-SHA256 (RFC 5869) derives a key for names
 (BLAKE2b, keyed) and one for values (AES-256-GCM, the Redis key as associated data).
 """
 
@@ -18,18 +18,17 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 if TYPE_CHECKING:
     from tenantgate.tenant import TenantId
 
-__all__ = ["TenantSealer"]
+__all__ = ["GatewaySealer", "Sealer", "TenantSealer"]
 
 _FORMAT: Final = b"\x01"
 _NONCE: Final = 12  # bytes, NIST SP 800-38D
 _SALT: Final = b"tenantgate cache"
 
 
-class TenantSealer:
-    """The `tenantgate.cache.core.ports.Sealer` of one tenant; thread-safe."""
+class Sealer:
+    """Encryption and keyed digests with keys of one purpose; thread-safe."""
 
-    def __init__(self, encryption_key: str, tenant: TenantId) -> None:
-        about = b"tenant:" + str(tenant).encode("utf-8", "surrogatepass")
+    def __init__(self, encryption_key: str, about: bytes) -> None:
         material = HKDF(algorithm=SHA256(), length=64, salt=_SALT, info=about).derive(
             encryption_key.encode("utf-8", "surrogatepass")
         )
@@ -46,7 +45,7 @@ class TenantSealer:
         return _FORMAT + nonce + self._cipher.encrypt(nonce, plain, key)
 
     def open(self, sealed: bytes, *, key: bytes) -> bytes | None:
-        """Decrypt; None for anything that wasn't sealed for this tenant and `key`."""
+        """Decrypt; None for anything that wasn't sealed with these keys for `key`."""
         nonce, text = sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :]
         if sealed[:1] != _FORMAT or len(nonce) != _NONCE:
             return None
@@ -54,3 +53,17 @@ class TenantSealer:
             return self._cipher.decrypt(nonce, text, key)
         except InvalidTag:
             return None
+
+
+class TenantSealer(Sealer):
+    """The `tenantgate.cache.core.ports.Sealer` of one tenant."""
+
+    def __init__(self, encryption_key: str, tenant: TenantId) -> None:
+        super().__init__(encryption_key, b"tenant:" + str(tenant).encode("utf-8", "surrogatepass"))
+
+
+class GatewaySealer(Sealer):
+    """Sealer of what belongs to the gateway as a whole and to no tenant; `purpose` parts its uses."""
+
+    def __init__(self, encryption_key: str, purpose: str) -> None:
+        super().__init__(encryption_key, b"gateway:" + purpose.encode())

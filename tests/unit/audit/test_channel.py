@@ -122,3 +122,28 @@ def test_after_refusing_nobody_connects(channel: Channel, tmp_path: Path) -> Non
     channel.refuse()
     assert connect(tmp_path) is None
     assert received(channel) == []
+
+
+@pytest.mark.parametrize(
+    ("end", "abandoned"), [("dies", True), ("waits for us", False), ("is sent away", False)]
+)
+def test_it_is_abandoned_when_the_last_server_is_dead(
+    channel: Channel, tmp_path: Path, end: str, abandoned: bool
+) -> None:
+    one, two = joined(tmp_path), joined(tmp_path)
+    received(channel)
+    one.close()
+    received(channel)
+    assert not channel.abandoned
+    if end == "dies":
+        two.close()
+    elif end == "waits for us":
+        two.shutdown(socket.SHUT_WR)
+    else:
+        two.sendall(b"\xc1" * 300)
+    received(channel)
+    assert (channel.closed, channel.abandoned) == (True, abandoned)
+    two.close()
+    with joined(tmp_path):
+        received(channel)
+        assert not channel.abandoned

@@ -96,6 +96,17 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         run("render", "-f", DEMO, "-o", str(tmp_path / "no" / "kong.yml"))
 
 
+def test_kong_conf_that_makes_an_egress_list_worthless(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path(DEMO).read_text().replace("gateway:\n", "gateway:\n  egress: {allow: [a.example]}\n")
+    (tmp_path / "t.yaml").write_text(text)
+    weak = ["render", "-f", str(tmp_path / "t.yaml"), "--kong-conf", "--set", "ssl_cipher_suite=old"]
+    with pytest.raises(ConfigError, match=r"--set ssl_cipher_suite: .* tenants.yaml has gateway.egress"):
+        run(*weak)
+    assert run("render", "-f", DEMO, *weak[3:]) == 0
+
+
 def test_kong_conf(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("render", "-f", DEMO, "--kong-conf", "--prefix", "/tmp/p", "--set", "nginx_user=root") == 0
     out = capsys.readouterr().out

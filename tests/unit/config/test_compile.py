@@ -14,6 +14,7 @@ from tenantgate.policy.core.names import find_model
 from tenantgate.policy.core.records import (
     CATALOG,
     ModelPolicy,
+    Routing,
     TenantPolicy,
     read_catalog,
     read_record,
@@ -204,22 +205,295 @@ def test_a_models_own_limit_stands_in_place_of_the_tenants(
     assert found.stages.get("limits") == (limits and {**limits, **WHERE})
 
 
+FIELDS = {
+    "azure": "azure_instance: a, azure_deployment_id: b, credential: '{vault://env/A}'",
+    "bedrock": "aws_access_key_id: '{vault://env/A}', aws_secret_access_key: '{vault://env/B}', aws_region: eu-west-1",
+    "mock": "",
+    "openai-compatible": "upstream_url: 'https://h/x/y'",
+    "vertex": "gcp_service_account_json: '{vault://env/A}', gcp_project_id: p-1, gcp_location_id: europe-west4",
+    "vllm": "upstream_url: 'https://h/x/y'",
+}
+
+
+def at(provider: str, more: str = "") -> Any:
+    """The target of a model of the provider's, with the fields that it needs."""
+    fields = FIELDS.get(provider, "credential: '{vault://env/A}'")
+    (target,) = one(
+        ", ".join(filter(None, (f"provider: {provider}", "model: m:1", fields, more))), mock_url="http://m/x"
+    ).targets
+    return target
+
+
 @pytest.mark.parametrize("provider", sorted(PROVIDERS))
 def test_replies_that_are_read_come_in_a_form_that_can_be(provider: str) -> None:
-    needs = "credential: '{vault://env/A}'" if PROVIDERS[provider].auth_header else "model: m"
-    extra = ", azure_instance: a, azure_deployment_id: b" if provider == "azure" else ""
-    extra += ", upstream_url: 'https://h/x/y'" if provider == "openai-compatible" else ""
-    model = f"provider: {provider}, {needs}{extra}" + (", model: m" if "model" not in needs else "")
-    plain, read = (one(model + rest).targets[0].accept_encoding for rest in ("", ", cache: {}"))
     packed = {"anthropic": "gzip, identity", "mistral": "gzip, identity"}.get(provider)
-    assert (plain, read) == (packed, "identity" if provider == "anthropic" else packed)
+    assert at(provider).accept_encoding == packed
+
+
+USAGE = {"stream_usage": "asked"}
+GOOGLE = (
+    "https://europe-west4-aiplatform.googleapis.com/v1/projects/p-1/locations/europe-west4/endpoints/openapi"
+)
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "options"),
+    [
+        ("openai", "m:1", {"tenantgate": USAGE}),
+        (
+            "anthropic",
+            "m:1",
+            {"anthropic_version": "2023-06-01", "tenantgate": {"stream_usage": "built-in", "top_k": True}},
+        ),
+        (
+            "gemini",
+            "m:1",
+            {
+                "upstream_url": "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions",
+                "tenantgate": {**USAGE, "counts": "gemini", "provider": "gemini"},
+            },
+        ),
+        (
+            "vertex",
+            "google/m:1",
+            {
+                "upstream_url": f"{GOOGLE}/chat/completions",
+                "tenantgate": {**USAGE, "counts": "gemini", "provider": "vertex"},
+            },
+        ),
+        (
+            "bedrock",
+            "m:1",
+            {
+                "bedrock": {"aws_region": "eu-west-1"},
+                "tenantgate": {"stream_usage": "built-in", "top_k": True},
+            },
+        ),
+        (
+            "cohere",
+            "m:1",
+            {
+                "upstream_url": "https://api.cohere.ai/compatibility/v1/chat/completions",
+                "tenantgate": {"stream_usage": "implied", "provider": "cohere"},
+            },
+        ),
+        ("mistral", "m:1", {"mistral_format": "openai", "tenantgate": {"stream_usage": "implied"}}),
+        (
+            "azure",
+            "m:1",
+            {
+                "azure_instance": "a",
+                "azure_deployment_id": "b",
+                "azure_api_version": "2024-10-21",
+                "tenantgate": USAGE,
+            },
+        ),
+        (
+            "huggingface",
+            "m:1",
+            {
+                "upstream_url": "https://router.huggingface.co/v1/chat/completions",
+                "tenantgate": {**USAGE, "provider": "huggingface", "top_k": True},
+            },
+        ),
+        (
+            "ollama",
+            "m:1",
+            {
+                "upstream_url": "http://127.0.0.1:11434/v1/chat/completions",
+                "tenantgate": {**USAGE, "provider": "ollama"},
+            },
+        ),
+        (
+            "vllm",
+            "m:1",
+            {"upstream_url": "https://h/x/y", "tenantgate": {**USAGE, "provider": "vllm", "top_k": True}},
+        ),
+        (
+            "openai-compatible",
+            "m:1",
+            {"upstream_url": "https://h/x/y", "tenantgate": {**USAGE, "top_k": True}},
+        ),
+        ("mock", "m:1", {"upstream_url": "http://m/x", "tenantgate": USAGE}),
+    ],
+)
+def test_each_provider_has_its_address_its_name_of_the_model_and_its_options(
+    provider: str, name: str, options: dict[str, Any]
+) -> None:
+    found = at(provider)
+    assert (found.name, dict(found.options)) == (name, options)
+
+
+@pytest.mark.parametrize(
+    ("provider", "more", "asked"),
+    [
+        ("openai", "", "asked"),
+        ("openai", "include_usage: false", "off"),
+        ("azure", "azure_api_version: 2024-06-01", "off"),
+        ("azure", "azure_api_version: 2025-01-01-preview", "asked"),
+        ("mistral", "include_usage: false", "implied"),
+    ],
+)
+def test_a_stream_is_asked_for_its_usage_where_the_provider_takes_that(
+    provider: str, more: str, asked: str
+) -> None:
+    assert at(provider, more).options["tenantgate"]["stream_usage"] == asked
+
+
+@pytest.mark.parametrize(
+    ("provider", "secrets"),
+    [
+        ("openai", {}),
+        ("bedrock", {"aws_access_key_id": "{vault://env/A}", "aws_secret_access_key": "{vault://env/B}"}),
+        ("vertex", {"gcp_service_account_json": "{vault://env/A}"}),
+    ],
+)
+def test_a_credential_of_another_kind_is_a_reference_too(provider: str, secrets: dict[str, str]) -> None:
+    found = at(provider)
+    assert found.secrets == secrets
+    assert (found.credential is None) is bool(secrets)
+
+
+def test_bedrock_takes_a_key_of_its_own_too() -> None:
+    model = "provider: bedrock, model: m, aws_region: eu-west-1, credential: '{vault://env/A}'"
+    (found,) = one(model).targets
+    assert (found.header_name, found.credential, found.bearer, found.secrets) == (
+        "Authorization",
+        "{vault://env/A}",
+        True,
+        {},
+    )
+
+
+def test_vertex_has_a_global_location() -> None:
+    model = f"provider: vertex, model: m, {FIELDS['vertex']}".replace("europe-west4", "global")
+    url = one(model).targets[0].options["upstream_url"]
+    assert url.startswith("https://aiplatform.googleapis.com/v1/projects/p-1/locations/global/endpoints/")
 
 
 def test_the_mock_is_where_the_options_say() -> None:
-    assert one(MOCK, mock_url="http://m/x").targets[0].options == {"upstream_url": "http://m/x"}
     own = one(f"{MOCK}, upstream_url: 'http://own/x/y'", mock_url="http://m/x").targets[0].options
-    assert own == {"upstream_url": "http://own/x/y"}
+    assert own["upstream_url"] == "http://own/x/y"
 
 
 def test_aliases_are_in_the_record() -> None:
     assert one(f"{MOCK}, aliases: [fast, smart]").aliases == ("fast", "smart")
+
+
+SMART = (
+    "{name: smart, aliases: [best], streaming: deny, targets: ["
+    "{provider: openai, model: gpt, credentials: ['{vault://env/A}', '{vault://env/B}'], max_tokens: 9, region: us}, "
+    "{provider: anthropic, model: claude, credential: '{vault://env/C}', weight: 7, context_window: 200000}, "
+    "{provider: openai, model: gpt, credential: '{vault://env/A}', upstream_url: 'https://eu.api.openai.com/v1/x'}]%s}"
+)
+
+
+def test_each_credential_of_each_target_is_a_target_with_an_id_of_its_own() -> None:
+    (found,) = policy(SMART % "").models
+    assert (found.qualified, found.aliases, found.route_name) == (
+        "tenantgate/smart",
+        ("best",),
+        "llm.tenantgate.smart.a",
+    )
+    assert [(t.id, t.credential) for t in found.targets] == [
+        ("openai/gpt", "{vault://env/A}"),
+        ("openai/gpt#2", "{vault://env/B}"),
+        ("anthropic/claude", "{vault://env/C}"),
+        ("openai/gpt#3", "{vault://env/A}"),
+    ]
+    first, _, third, last = found.targets
+    assert (first.options["max_tokens"], first.region, first.bearer, first.weight) == (9, "us", True, 100)
+    assert (third.weight, third.context_window, third.header_name, third.bearer) == (
+        7,
+        200000,
+        "x-api-key",
+        False,
+    )
+    assert last.options["upstream_url"] == "https://eu.api.openai.com/v1/x"
+    assert {t.response_streaming for t in found.targets} == {"deny"}
+
+
+def test_a_credential_that_kong_would_not_find_names_its_target() -> None:
+    model = (SMART % "").replace("'{vault://env/C}'", "'${{ env \"DECK_c\" }}'")
+    with pytest.raises(ConfigError, match=r"tenant a, tenantgate/smart: targets\[1\].credential: .* DECK_C"):
+        policy(model)
+
+
+def test_the_clients_may_ask_by_name_alias_and_qualified_name() -> None:
+    found = policy(SMART % "")
+    for name in ("smart", "best", "tenantgate/smart"):
+        assert find_model(found, name) is found.models[0]
+    assert find_model(found, "gpt") is None
+
+
+USUAL = Routing(connect_ms=5_000, ttft_ms=60_000, streaming_total_ms=600_000, non_streaming_total_ms=300_000)
+TWO = "name: s, targets: [{provider: mock, model: m}, {provider: mock, model: n}]"
+
+
+@pytest.mark.parametrize(
+    ("model", "rest", "expected"),
+    [
+        (MOCK, "", None),
+        ("name: s, targets: [{provider: mock, model: m}]", "", None),
+        (MOCK, "gateway: {egress: {allow: ['http://127.0.0.1:8089']}}", replace(USUAL, retries=0)),
+        (f"{MOCK}, timeouts: {{connect_s: 1}}", "", replace(USUAL, retries=0, connect_ms=1000)),
+        (f"{MOCK}, failover: {{max_fails: 9}}", "", replace(USUAL, retries=0, max_fails=9)),
+        (
+            f"{MOCK}, timeouts: {{}}",
+            "gateway: {timeouts: {connect_s: 2, read_s: 30}}",
+            replace(USUAL, retries=0, connect_ms=2000, non_streaming_total_ms=30_000),
+        ),
+        (TWO, "", replace(USUAL, retries=1)),
+        (
+            f"{TWO[:-1]}, {{provider: mock, model: o}}, {{provider: mock, model: p}}]",
+            "",
+            replace(USUAL, retries=2),
+        ),
+        (
+            f"{TWO[:-1]}, {{provider: mock, model: o}}, {{provider: mock, model: p}}], failover: {{retries: 3}}",
+            "",
+            replace(USUAL, retries=3),
+        ),
+        (
+            f"{TWO}, failover: {{failover_criteria: [error, timeout], fail_timeout_s: 7}}",
+            "",
+            replace(USUAL, retries=1, failover_criteria=("error", "timeout"), fail_timeout_ms=7000),
+        ),
+        (
+            f"{TWO}, failover: {{retries: 0, failover_criteria: []}}",
+            "",
+            replace(USUAL, retries=0, failover_criteria=()),
+        ),
+        (
+            f"{TWO}, balance: consistent-hashing, hash_on_header: X-S",
+            "",
+            replace(USUAL, retries=1, balance="consistent-hashing", hash_on_header="X-S"),
+        ),
+        (
+            f"{TWO}, timeouts: {{streaming: {{ttft_s: 3, total_s: 4}}, non_streaming: {{total_s: 5}}}}",
+            "",
+            replace(USUAL, retries=1, ttft_ms=3000, streaming_total_ms=4000, non_streaming_total_ms=5000),
+        ),
+    ],
+)
+def test_the_routing_of_a_model(model: str, rest: str, expected: Routing | None) -> None:
+    assert one(model, rest).routing == expected
+
+
+def test_a_tenants_share_is_in_its_record_where_it_isnt_everybodys() -> None:
+    assert policy(f"{{{MOCK}}}", "", "    weight: 300").weight == 300
+    assert policy(f"{{{MOCK}}}").weight == 100
+    text = (
+        f"version: 1\ntenants: [{{id: a, api_keys: ['${{{{ env \"DECK_A\" }}}}'], models: [{{{MOCK}}}]}}]\n"
+    )
+    assert b"weight" not in compile_records(load_text(text))["a"].partition(b"targets")[2].partition(b"]")[2]
+
+
+def test_a_tenants_own_hosts_are_in_its_record() -> None:
+    assert policy(f"{{{MOCK}}}").egress is None
+    model = "{provider: openai-compatible, model: m, upstream_url: 'https://a.b.example/v1/x'}"
+    shared = "gateway: {egress: {allow: ['*.b.example']}}\n"
+    assert policy(model, shared).egress is None
+    shared += "defaults: {egress: {allow: [a.b.example, b.b.example]}}"
+    assert policy(model, shared).egress == ("a.b.example", "b.b.example")
+    assert policy(model, shared, "    egress: {allow: ['*.b.example']}").egress == ("*.b.example",)

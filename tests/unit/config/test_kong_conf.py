@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tenantgate.config import KongConfOptions, kong_conf, load
+from tenantgate.config import KongConfOptions, egress_conf, kong_conf, load
 from tenantgate.config.kong_conf import LUA_PLUGINS, socket_path
 from tenantgate.errors import ConfigError
 from tenantgate.features import plugins
@@ -32,7 +33,10 @@ def test_what_the_plugins_need_is_set() -> None:
     found = settings(kong_conf(KongConfOptions(max_request_body_mb=3)))
     assert found["nginx_http_client_body_buffer_size"] == found["nginx_http_client_max_body_size"] == "3m"
     assert found["nginx_http_lua_socket_read_timeout"] == "2s"
-    assert found["plugins"] == "bundled,tenantgate-request,tenantgate-target,tenantgate-format,tenantgate"
+    assert (
+        found["plugins"]
+        == "bundled,tenantgate-request,tenantgate-target,tenantgate-failover,tenantgate-format,tenantgate"
+    )
     assert found["pluginserver_names"] == "tenantgate"
     assert found["lua_package_path"] == "/opt/tenantgate/plugins/?.lua;;"
     assert found["database"] == "off"
@@ -64,6 +68,24 @@ def test_each_plugin_has_its_server(name: str) -> None:
 def test_providers_certificates_are_checked() -> None:
     assert settings(kong_conf())["nginx_proxy_proxy_ssl_verify"] == "on"
     assert "nginx_proxy_proxy_ssl_verify" not in settings(kong_conf(KongConfOptions(ca_bundle=None)))
+
+
+def test_the_egress_file_in_the_repository_is_what_render_writes() -> None:
+    written = (ROOT / "tenantgate-egress.conf").read_text(encoding="utf-8")
+    assert written == egress_conf(), "run: tenantgate render --egress-conf -o tenantgate-egress.conf"
+
+
+def test_the_egress_server_checks_certificates_and_listens_on_loopback() -> None:
+    text = egress_conf(KongConfOptions(egress_port=1234, ca_bundle="/ca.pem"))
+    assert re.findall(r"listen (\S+);", text) == ["127.0.0.1:1234"]
+    assert "lua_ssl_trusted_certificate /ca.pem;" in text
+    assert "lua_ssl_trusted_certificate" not in egress_conf(KongConfOptions(ca_bundle=None))
+
+
+def test_kong_tries_nothing_again_of_itself() -> None:
+    found = settings(kong_conf())
+    assert found["nginx_proxy_proxy_next_upstream"] == "error timeout http_503"
+    assert found["nginx_http_include"] == str(KongConfOptions().egress_include)
 
 
 def test_more_settings_and_other_values() -> None:

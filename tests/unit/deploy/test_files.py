@@ -32,7 +32,8 @@ def test_the_image_has_what_kong_conf_names() -> None:
     gateway = stages()["gateway"]
     assert list(stages())[-1] == "gateway", "the last stage is what `docker build .` builds"
     assert f"COPY plugins {OPTIONS.plugins_dir}\n" in gateway
-    assert "COPY kong.conf /etc/kong/kong.conf\n" in gateway
+    assert "COPY kong.conf tenantgate-egress.conf /etc/kong/\n" in gateway
+    assert str(OPTIONS.egress_include) == "/etc/kong/tenantgate-egress.conf"
     assert f"TENANTGATE_MODELS={OPTIONS.models_dir}\n" in stages()["build"]
     assert f"TENANTGATE_MODELS={OPTIONS.models_dir}" in gateway
     assert (

@@ -128,7 +128,7 @@ def test_every_query_asks_a_datasource_that_there_is() -> None:
 
 def test_the_dashboard_covers_what_it_should() -> None:
     rows = [p["title"] for p in DASHBOARD["panels"] if p["type"] == "row"]
-    assert rows == ["Requests", "Cache", "Guard", "Tokens and cost", "Latency", "Audit log"]
+    assert rows == ["Requests", "Cache", "Guard", "Tokens and cost", "Latency", "Providers", "Audit log"]
     assert len({p["id"] for p in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:

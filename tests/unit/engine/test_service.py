@@ -23,11 +23,17 @@ from tenantgate.policy.core.records import (
     CATALOG,
     Catalog,
     ModelPolicy,
+    Routing,
     Target,
     TenantPolicy,
     write_catalog,
     write_record,
 )
+from tenantgate.routing.core.switches import Switch
+from tenantgate.routing.in_flight import InFlight
+from tenantgate.routing.registry import Registry
+from tenantgate.routing.service import Router
+from tenantgate.routing.stored import sealer
 from tenantgate.tenant import TenantId
 
 from support import until
@@ -89,7 +95,8 @@ def model(name: str = "gpt-4o-mini", provider: str = "openai", **changes: Any) -
 
 
 def plugin(*models: ModelPolicy, others: frozenset[str] = frozenset()) -> Plugin:
-    engine = Engine(CONFIG, directory=object())  # type: ignore[arg-type]
+    routing = Router(Registry(None, sealer(CONFIG.encryption_key)), InFlight(None))
+    engine = Engine(CONFIG, directory=object(), routing=routing)  # type: ignore[arg-type]
     policy = TenantPolicy(tenant=TenantId("acme"), models=models or (model(aliases=("fast",)),))
     names = {n for m in policy.models for n in (m.model, m.qualified)} | others
     records = {"acme": write_record(policy), CATALOG: write_catalog(Catalog(models=frozenset(names)))}
@@ -436,3 +443,127 @@ def test_what_runs_in_the_background_runs_once_for_all_instances(tmp_path: Path)
     more(1, 0)
     instances.close_all()
     more(0, 0)
+
+
+# -- several targets -------------------------------------------------------------------------------------
+
+
+def routed(**changes: Any) -> ModelPolicy:
+    """The model `smart`, alias `best`, with three targets."""
+    given: dict[str, Any] = {
+        "aliases": ("best",),
+        "route_name": "llm.tenantgate.smart.acme",
+        "targets": (
+            Target(provider="openai", name="gpt-4o", id="openai/gpt-4o", context_window=128_000),
+            Target(provider="openai", name="gpt-4o", id="openai/gpt-4o#2", credential="{vault://env/TWO}"),
+            Target(provider="anthropic", name="claude", id="anthropic/claude"),
+        ),
+    }
+    return model("smart", "tenantgate", routing=Routing(**changes.pop("routing", {})), **{**given, **changes})
+
+
+def tried(what: Plugin, kong: FakeKong, *tries: tuple[str, str], **headers: str) -> None:
+    """The log phase of a request, after these tries."""
+    decision = kong.shared[DECISION]
+    kong.shared[LOG] = {
+        "request": {"tenant": "acme", "id": "ab" * 16},
+        "state": decision["state"],
+        "shared": decision["shared"],
+        "source": "service",
+        "status": 200,
+        "decided": True,
+        "tries": [
+            {"target": t, "outcome": o, "status": 200, "ms": 20, "address": "192.0.2.1:443", "host": "h"}
+            | {"limits": {name.replace("_", "-"): value for name, value in headers.items()} or []}
+            for t, o in tries
+        ],
+    }
+    kong.run(what, "log")
+
+
+def ids(kong: FakeKong) -> list[str]:
+    return [target["id"] for target in kong.shared[DECISION]["targets"]]
+
+
+def test_a_model_with_several_targets_has_them_in_order() -> None:
+    kong = access(plugin(routed(routing={"retries": 1, "ttft_ms": 7})), packed(ask("smart")))
+    assert kong.methods() == ["ctx.shared.get", "ctx.shared.set"]
+    decision = kong.shared[DECISION]
+    assert ids(kong) == ["openai/gpt-4o", "openai/gpt-4o#2", "anthropic/claude"]
+    assert [t.get("context_window") for t in decision["targets"]] == [128_000, None, None]
+    assert decision["target"]["name"] == "gpt-4o"
+    assert (decision["routing"]["retries"], decision["routing"]["ttft_ms"]) == (1, 7)
+    assert decision["shared"]["tenantgate_route"] == "llm.tenantgate.smart.acme"
+
+
+@pytest.mark.parametrize("name", ["smart", "best", "tenantgate/smart"])
+def test_the_first_targets_name_is_written_by_kong(name: str) -> None:
+    raw = json.dumps(ask(name), separators=(",", ":")).encode()
+    decision = access(plugin(routed()), packed(raw)).shared[DECISION]
+    assert decision["upstream_model"] == "gpt-4o"
+    assert "body" not in decision
+    assert decision["model"] == name
+
+
+MASK: dict[str, Any] = {"rules": [{"name": "secrets", "detector": "secrets", "mode": "mask"}], **PATIENT}
+
+
+def test_a_body_that_a_stage_has_changed_names_the_first_target() -> None:
+    what = plugin(routed(stages={"guardrails": MASK}))
+    decision = access(what, packed(ask("best", text="my key is AKIAIOSFODNN7EXAMPLE"))).shared[DECISION]
+    body = json.loads(decision["body"])
+    assert body["model"] == "gpt-4o"
+    assert "AKIA" not in decision["body"].decode()
+    assert "upstream_model" not in decision
+
+
+def test_tries_teach_which_target_is_first() -> None:
+    what = plugin(routed())
+    for _ in range(3):
+        kong = access(what, packed(ask("smart")))
+        tried(what, kong, ("openai/gpt-4o", "http_500"), ("openai/gpt-4o#2", "ok"))
+    assert ids(access(what, packed(ask("smart")))) == ["openai/gpt-4o#2", "anthropic/claude", "openai/gpt-4o"]
+    kong = access(what, packed(ask("smart")))
+    tried(what, kong, ("openai/gpt-4o#2", "http_429"), ("anthropic/claude", "ok"), retry_after="20")
+    assert ids(access(what, packed(ask("smart")))) == ["anthropic/claude", "openai/gpt-4o"]
+
+
+def test_where_all_are_left_out_one_is_tried_and_the_client_told_when_to_come_back() -> None:
+    what = plugin(routed())
+    every = ("openai/gpt-4o", "openai/gpt-4o#2", "anthropic/claude")
+    for _ in range(3):
+        tried(what, access(what, packed(ask("smart"))), *((target, "timeout") for target in every))
+    kong = access(what, packed(ask("smart")))
+    assert len(ids(kong)) == 1
+    assert 1 <= kong.shared[DECISION]["routing"]["retry_after_s"] <= 13
+    assert json.loads(kong.shared[DECISION]["shared"]["tenantgate_routing"]) == {"why": "last_resort"}
+
+
+def test_a_provider_that_asks_to_wait_is_the_clients_503() -> None:
+    what = plugin(routed(targets=(Target(provider="openai", name="m", id="openai/m"),)))
+    tried(what, access(what, packed(ask("smart"))), ("openai/m", "http_529"), retry_after="17")
+    kong = access(what, packed(ask("smart")))
+    assert kong.exit is not None
+    assert (kong.exit.status, kong.exit.headers["retry-after"]) in [(503, "17"), (503, "16")]
+    assert kong.exit.json["error"]["code"] == "service_unavailable"
+    assert "target" not in kong.shared[DECISION]
+    assert json.loads(kong.shared[DECISION]["shared"]["tenantgate_routing"]) == {"why": "all_out"}
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_a_drained_model_is_refused(several: bool) -> None:
+    what = plugin(routed() if several else model())
+    switches = {
+        scope: Switch(scope=scope, drained=True, reason="r", by="ann", created=1.0)
+        for scope in ("openai", "anthropic")
+    }
+    what._engine._router.registry.go_by(switches)
+    kong = access(what, packed(ask("smart" if several else "gpt-4o-mini")))
+    assert kong.exit is not None
+    assert (kong.exit.status, kong.exit.headers["retry-after"]) == (503, "30")
+
+
+def test_one_target_asked_directly_has_no_routing_and_leaves_nothing_for_the_log() -> None:
+    decision = access(plugin(), packed(ask())).shared[DECISION]
+    assert not {"targets", "routing"} & decision.keys()
+    assert set(decision["state"]) == {"model"}

@@ -1,5 +1,7 @@
 -- Gathers what the plugin `tenantgate` needs, so that it reads each phase by one call: the request in access, its
 -- outcome in log. Plugins run by priority in log, too, so the outcome is there before `tenantgate` (799) reads it.
+local tries = require "kong.plugins.tenantgate-failover.tries"
+
 local MAX_HEADERS = 1000 -- the largest number that kong.request.get_headers takes
 
 local Request = {PRIORITY = 800, VERSION = "0.1.0"}
@@ -36,7 +38,7 @@ function Request:log()
       shared[name] = text
     end
   end
-  local target = decision.target
+  local target, plan = decision.target, ngx.ctx.tenantgate_plan
   -- ai-proxy logs payloads as its own configuration says, not as its target's.
   if type(target) ~= "table" or target.log_payloads ~= true then
     kong.log.set_serialize_value("ai.proxy.payload", nil, {mode = "replace"})
@@ -52,9 +54,11 @@ function Request:log()
     shared = decision.shared,
     finish_reason = shared.tenantgate_finish_reason,
     stream_end = shared.tenantgate_stream_end,
+    usage = shared.tenantgate_usage,
     source = kong.response.get_source(),
     status = kong.response.get_status(),
     decided = decided,
+    tries = plan and tries.collect(plan, kong.response.get_status() == 499) or nil,
   }
 end
 

@@ -3,9 +3,12 @@
 -- last decision for the same request holds, if it allows that; else the request is refused.
 local ai_ctx = require "kong.llm.plugin.ctx"
 local cjson = require "kong.tools.cjson"
+local google = require "kong.plugins.tenantgate-target.google"
 local headers = require "kong.plugins.tenantgate-target.headers"
 local last_decisions = require "kong.plugins.tenantgate-target.last_decisions"
 local paths = require "kong.plugins.tenantgate-format.paths"
+
+require "kong.plugins.tenantgate-target.drivers"
 
 local ENGINE = "tenantgate"
 local BALANCE = "ai-proxy-advanced-balance" -- where ai-proxy looks for a target (normalize-request.lua)
@@ -26,22 +29,49 @@ if not ai_ctx.has_namespace(BALANCE) then
   ai_ctx.get_namespaced_accesors(BALANCE, {selected_target = "table"})
 end
 
--- ai-proxy's `auth`, empty where there is no credential; nil where it can't be had.
-local function resolved(auth)
-  if type(auth) ~= "table" or auth.header_value == nil then
-    return {}
-  end
-  local value = auth.header_value
+-- Secrets of `auth` that aren't the value of a header, by ai-proxy's names.
+local SECRETS = {"aws_access_key_id", "aws_secret_access_key", "gcp_service_account_json"}
+
+-- The text of a vault reference; another text as it is. Nil where it can't be had.
+local function secret(value)
   if type(value) == "string" and value:find("{vault://", 1, true) then
     value = kong.vault.get(value)
   end
-  if not headers.is_value(value) or value == "" or not headers.is_value(auth.header_name) then
+  return type(value) == "string" and value ~= "" and value or nil
+end
+
+local function header(name, value, bearer)
+  if not headers.is_value(value) or not headers.is_value(name) then
     return nil
   end
-  if auth.bearer and not value:find("^Bearer ") then
+  if bearer and not value:find("^Bearer ") then
     value = "Bearer " .. value
   end
-  return {header_name = auth.header_name, header_value = value, allow_override = false}
+  return {header_name = name, header_value = value, allow_override = false}
+end
+
+-- ai-proxy's `auth`, empty where there is no credential; nil where it can't be had.
+local function resolved(auth)
+  if type(auth) ~= "table" then
+    return {}
+  end
+  if auth.header_value ~= nil then
+    local value = secret(auth.header_value)
+    return value and header(auth.header_name, value, auth.bearer)
+  end
+  local found, given = {allow_override = false}, type(auth.secrets) == "table" and auth.secrets or {}
+  for _, name in ipairs(SECRETS) do
+    if given[name] ~= nil then
+      found[name] = secret(given[name])
+      if not found[name] then
+        return nil
+      end
+    end
+  end
+  if found.gcp_service_account_json then
+    return header("Authorization", google.token(found.gcp_service_account_json), true)
+  end
+  return next(given) and found or {}
 end
 
 -- Kong holds a reply back where a plugin has a response phase. Without that of `tenantgate` streams arrive in pieces,
@@ -70,21 +100,35 @@ local function table_of(value)
 end
 
 -- Another name for the model in a body that is too large for the engine to send back.
-local function rename(request, model)
+local function renamed(request, model)
   local body = cjson.decode_with_array_mt(request.body)
-  if type(body) == "table" then
-    body.model = model
-    kong.service.request.set_raw_body(cjson.encode(body))
+  if type(body) ~= "table" then
+    return request.body
   end
+  body.model = model
+  return cjson.encode(body)
 end
 
-local function apply(request, decision)
-  local shared = kong.ctx.shared
+-- The body for ai-proxy, which is put in place of the client's.
+local function apply_body(request, decision, target)
+  local body = request.body
   if type(decision.body) == "string" then
-    kong.service.request.set_raw_body(decision.body)
+    body = decision.body
   elseif type(decision.upstream_model) == "string" then
-    rename(request, decision.upstream_model)
+    body = renamed(request, decision.upstream_model)
   end
+  -- The engine has named the first target in the body, and that one may have been left out.
+  if target ~= decision.target and target.name ~= decision.target.name then
+    body = renamed({body = body}, target.name)
+  end
+  if body ~= request.body then
+    kong.service.request.set_raw_body(body)
+  end
+  return body
+end
+
+local function apply(decision)
+  local shared = kong.ctx.shared
   for name, value in pairs(table_of(decision.headers)) do
     if headers.is_value(value) and type(name) == "string" and name:find("^[%w_-]+$") then
       kong.response.set_header(name, value)
@@ -103,6 +147,53 @@ local function apply(request, decision)
   end
 end
 
+-- ai-proxy's configuration for a target.
+local function configuration(target, auth)
+  return {
+    route_type = "llm/v1/chat",
+    llm_format = "openai",
+    auth = auth,
+    model = {provider = target.provider, name = target.name, options = table_of(target.options)},
+    model_name_header = true,
+    logging = {log_statistics = true, log_payloads = target.log_payloads == true},
+    response_streaming = target.response_streaming or "allow",
+    max_request_body_size = target.max_request_body_size or 8192, -- as in its schema
+  }
+end
+
+-- Accept-Encoding to a target; nil: as ai-proxy has it. What ai-proxy has packed couldn't be translated.
+local function encoding_of(target, translated)
+  if translated then
+    return headers.accept_encoding("identity")
+  end
+  return headers.is_value(target.accept_encoding) and headers.accept_encoding(target.accept_encoding) or nil
+end
+
+-- The targets whose credentials can be had, in their order, as tenantgate-failover takes them. The others are left
+-- out. Credentials are resolved here, since nothing may wait for a vault between two tries.
+local function usable(decision, translated)
+  local found = {}
+  for _, target in ipairs(decision.targets or {decision.target}) do
+    local auth = resolved(target.auth)
+    if auth then
+      found[#found + 1] = {
+        id = target.id or (target.provider .. "/" .. target.name),
+        provider = target.provider, name = target.name, url = table_of(target.options).upstream_url,
+        context_window = target.context_window, decided = target, conf = configuration(target, auth),
+        accept_encoding = encoding_of(target, translated),
+      }
+    else
+      kong.log.err("the credential of a provider can't be resolved, or can't stand in a header")
+    end
+  end
+  return found
+end
+
+local function is_target(value)
+  value = table_of(value)
+  return type(value.provider) == "string" and type(value.name) == "string"
+end
+
 -- A body for the provider that is too large for one message of the engine has come in parts.
 local function join_body(decision, shared)
   local parts = {}
@@ -116,8 +207,15 @@ local function join_body(decision, shared)
 end
 
 local function is_decision(value)
-  local target = table_of(table_of(value).target)
-  return type(target.provider) == "string" and type(target.name) == "string"
+  value = table_of(value)
+  if value.targets ~= nil then
+    for _, target in ipairs(table_of(value.targets)) do
+      if not is_target(target) then
+        return false
+      end
+    end
+  end
+  return is_target(value.target)
 end
 
 local Target = {PRIORITY = 771, VERSION = "0.1.0"}
@@ -139,30 +237,23 @@ function Target:access(conf)
     end
     kong.log.warn("no decision: the last one holds")
   end
-  local target = decision.target
-  local auth = resolved(target.auth)
-  if not auth then
-    kong.log.err("the credential of a provider can't be resolved, or can't stand in a header")
+  local targets = usable(decision, paths.format_of(request.path) ~= nil)
+  local first = targets[1]
+  if not first then
     return kong.response.exit(503, NO_CREDENTIAL, JSON)
   end
-  apply(request, decision)
+  local target = first.decided
+  apply(decision)
+  local body = apply_body(request, decision, target)
   headers.hide_caller(conf)
-  if paths.format_of(request.path) then
-    headers.accept_encoding("identity") -- what ai-proxy has packed couldn't be translated
-  elseif headers.is_value(target.accept_encoding) then
-    headers.accept_encoding(target.accept_encoding)
+  local clean = #targets > 1 and ngx.req.get_headers(0) or nil
+  if first.accept_encoding then
+    kong.service.request.set_header("Accept-Encoding", first.accept_encoding)
   end
   shared.tenantgate_provider = target.provider
-  ai_ctx.set_namespaced_ctx(BALANCE, "selected_target", {
-    route_type = "llm/v1/chat",
-    llm_format = "openai",
-    auth = auth,
-    model = {provider = target.provider, name = target.name, options = table_of(target.options)},
-    model_name_header = true,
-    logging = {log_statistics = true, log_payloads = target.log_payloads == true},
-    response_streaming = target.response_streaming or "allow",
-    max_request_body_size = target.max_request_body_size or 8192, -- as in its schema
-  })
+  ai_ctx.set_namespaced_ctx(BALANCE, "selected_target", first.conf)
+  -- For tenantgate-failover, which comes after ai-proxy: what each try begins with.
+  ngx.ctx.tenantgate_route = {decision = decision, targets = targets, body = body, headers = clean}
 end
 
 return Target

@@ -66,10 +66,11 @@ function M.hide_caller(conf)
   ngx.var.upstream_upgrade, ngx.var.upstream_connection = "", "keep-alive"
 end
 
--- Accept-Encoding to the provider. ai-proxy reads this header next, and packs its reply if gzip is named.
+-- Accept-Encoding to a provider that takes `encoding`. ai-proxy reads this header next, and packs its reply if gzip is
+-- named.
 function M.accept_encoding(encoding)
   local accepted = kong.request.get_header("Accept-Encoding") or ""
-  kong.service.request.set_header("Accept-Encoding", accepted:find("%f[%a]gzip%f[%A]") and encoding or "identity")
+  return accepted:find("%f[%a]gzip%f[%A]") and encoding or "identity"
 end
 
 return M

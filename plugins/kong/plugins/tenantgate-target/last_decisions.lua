@@ -49,6 +49,9 @@ function M.remember(request, decision)
   if key then
     entries:set(key, {
       target = decision.target,
+      targets = decision.targets,
+      routing = decision.routing,
+      egress = decision.egress,
       open = decision.fail_closed == false,
     }, TTL_S)
   end
@@ -65,7 +68,10 @@ function M.recall(request)
   end
   body.model = last.target.name
   local text = cjson.encode(body)
-  return text and {target = last.target, reply_guard = false, body = text}
+  return text and {
+    target = last.target, targets = last.targets, routing = last.routing, egress = last.egress, reply_guard = false,
+    body = text,
+  }
 end
 
 return M

@@ -16,13 +16,23 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tenantgate.llm.log_record import LogRecord
+from tenantgate.llm.token_usage import TokenUsage, token_usage
 from tenantgate.tenant import TenantId
 
-__all__ = ["UNKNOWN_TENANT", "JournalLine", "parse_line", "plain_verdict", "route_parts", "split_records"]
+__all__ = [
+    "UNKNOWN_TENANT",
+    "JournalLine",
+    "Try",
+    "parse_line",
+    "plain_verdict",
+    "route_parts",
+    "split_records",
+]
 
 UNKNOWN_TENANT: Final = TenantId("~unknown")
 """The tenant of a request with neither a consumer nor a route of ours; no rendered tenant can have this id."""
 
+_USAGE: Final = "usage"
 _PLAIN: Final = re.compile(r"[\w .:/+@~*#()-]{1,200}", re.ASCII)
 _ID: Final = re.compile(r"[0-9A-Za-z_.:-]{1,128}", re.ASCII)
 _ESCAPED: Final = re.compile(r"(?:~[0-9A-F]{2})+")
@@ -30,7 +40,32 @@ _DECODER: Final = json.JSONDecoder()
 _MOST_STARTS: Final = 256  # brackets at which a record is looked for: a record has about twenty
 _DEPTH: Final = 4
 _MOST: Final = 64  # entries of a verdict
+_TRIES: Final = "tries"
+_MOST_TRIES: Final = 32
+_ADDRESS: Final = re.compile(r"[0-9A-Za-z.:\[\]-]{1,80}")
+_OUTCOME: Final = re.compile(r"[a-z0-9_]{1,32}")
 _NOT_KEPT: Final = frozenset({"token", "originals"})  # of the plugins' own, for their log phases
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One try of a request at a target, as the gateway's egress server saw it.
+
+    Attributes:
+        target: its id.
+        outcome: ``ok``, a class of failure, ``refused`` by the egress policy, or ``http_NNN``.
+        status: the provider's; 0 if there was none.
+        ms: until the reply's head, or the failure.
+        address: ``ip:port`` that was asked; empty if it came to none.
+        host: that was asked for.
+    """
+
+    target: str
+    outcome: str
+    status: int = 0
+    ms: int = 0
+    address: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +83,11 @@ class JournalLine:
         route_name: the engine's name for provider, model and tenant, ``llm.{provider}.{model}.{tenant}``, else Kong's.
         policy: name of the settings that hold for the request, as the engine says; empty where no engine saw it.
         tokens: (prompt, completion, total) as Kong counted them.
+        usage: tokens as the provider counted them; None for requests that the engine didn't send.
         cost: as Kong computed it.
         notes: texts that the rendered Lua added, by name, such as ``cache_status`` and ``traceparent``.
         verdicts: decisions of our plugins, by plugin, without any text of the request.
+        tries: in their order, the last one is whose reply the client got; empty where the provider was asked directly.
     """
 
     request_id: str
@@ -77,9 +114,11 @@ class JournalLine:
     tokens: tuple[int, int, int] | None
     cost: float | None
     time_to_first_token_ms: float | None
+    usage: TokenUsage | None = None
     policy: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tries: tuple[Try, ...] = ()
 
 
 def parse_line(raw: bytes) -> JournalLine | None:
@@ -91,7 +130,8 @@ def parse_line(raw: bytes) -> JournalLine | None:
     record = LogRecord.of(found)
     if record is None:
         return None
-    notes, verdicts = _notes(record.notes)
+    notes, verdicts = _notes({k: v for k, v in record.notes.items() if k != _USAGE})
+    usage = record.notes.get(_USAGE)
     policy, route_name = notes.pop("policy", ""), notes.pop("route", "") or record.route_name
     provider, model, route_tenant = route_parts(route_name)
     tenant = record.consumer_custom_id or route_tenant
@@ -108,7 +148,7 @@ def parse_line(raw: bytes) -> JournalLine | None:
         source=_short(record.source, 16),
         route_id=_identifier(record.route_id),
         route_name=_short(route_name, 200),
-        provider=_short(record.provider or provider, 64),
+        provider=_short(_provider(usage) or record.provider or provider, 64),
         model=_short(record.request_model or model, 128),
         response_model=_short(record.response_model, 128),
         consumer_id=_identifier(record.consumer_id) or None,
@@ -120,9 +160,11 @@ def parse_line(raw: bytes) -> JournalLine | None:
         tokens=record.tokens,
         cost=record.cost,
         time_to_first_token_ms=record.time_to_first_token_ms,
+        usage=token_usage(usage, record.tokens),
         policy=policy,
         notes=notes,
         verdicts=verdicts,
+        tries=_tries(record.notes.get(_TRIES)),
     )
 
 
@@ -210,6 +252,39 @@ def _notes(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Mapping
         elif isinstance(value, str) and _PLAIN.fullmatch(value):
             notes[name] = value
     return notes, verdicts
+
+
+def _provider(usage: Any) -> str:
+    """The provider's name in tenants.yaml, where Kong's log has that of another one's format."""
+    found = usage.get("provider") if isinstance(usage, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
+def _tries(values: Any) -> tuple[Try, ...]:
+    found = (v for v in values[:_MOST_TRIES] if isinstance(v, dict)) if isinstance(values, list) else ()
+    return tuple(
+        Try(
+            _plain(v, "target"),
+            _plain(v, "outcome") if _OUTCOME.fullmatch(_plain(v, "outcome")) else "unknown",
+            _count(v, "status"),
+            _count(v, "ms"),
+            address if _ADDRESS.fullmatch(address := str(v.get("address", ""))) else "",
+            _plain(v, "host"),
+        )
+        for v in found
+    )
+
+
+def _plain(values: Mapping[str, Any], name: str) -> str:
+    found = values.get(name)
+    return _short(found, 200) if isinstance(found, str) else ""
+
+
+def _count(values: Mapping[str, Any], name: str) -> int:
+    found = values.get(name)
+    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found < 1e9:
+        return 0
+    return int(found)
 
 
 def _short(text: str, most: int) -> str:

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from tenantgate.audit.core.chain import SHED, Numbers
 from tenantgate.audit.core.content import ROLES
-from tenantgate.audit.core.journal import JournalLine
+from tenantgate.audit.core.journal import JournalLine, Try
 from tenantgate.audit.core.ports import GapReason
 from tenantgate.audit.core.redaction import ContentState, Redacted, absent
 from tenantgate.audit.core.trace import trace_of
+from tenantgate.audit.core.usage import usage_of, usage_schema
 from tenantgate.tenant import TenantId
 
 __all__ = ["VERSION", "Outcome", "Terms", "build", "gap", "outcome_of", "schema"]
@@ -29,6 +30,7 @@ VERSION: Final = 1
 
 _PROVIDERS: Final = {
     "gemini": "gcp.gemini",
+    "vertex": "gcp.vertex_ai",
     "azure": "azure.ai.openai",
     "bedrock": "aws.bedrock",
     "mistral": "mistral_ai",
@@ -36,6 +38,8 @@ _PROVIDERS: Final = {
 """Providers that the conventions call by another name than Kong."""
 _CACHE_STATUS: Final = "cache_status"
 _COMPLETE: Final = "complete"
+_UNCERTAIN: Final = frozenset({"timeout", "reset", "http_502", "http_504", "unknown", "aborted"})
+"""Outcomes of tries after which the provider may have done the work, and bill it."""
 _GUARDS: Final = ("guardrails", "response_guardrails")
 
 
@@ -82,7 +86,8 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
             status=line.status,
             size=line.response_size,
             source=line.source,
-            upstream_status=line.upstream_status,
+            upstream_status=_upstream_status(line),
+            target=line.tries[-1].target if line.tries and line.source == "upstream" else None,
             cache_status=line.notes.get(_CACHE_STATUS),
             cache_key=line.notes.get("cache_key"),
         ),
@@ -90,7 +95,7 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
         "consumer": _consumer(line),
         "client": _client(line, terms),
         "latencies": dict(line.latencies),
-        "attempts": line.attempts,
+        "attempts": sum(bool(t.address) for t in line.tries) if line.tries else line.attempts,
         "trace": _known(
             trace_id=trace.trace_id, span_id=trace.span_id, parent_id=trace.parent_id, sampled=trace.sampled
         ),
@@ -98,6 +103,8 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
         "verdicts": {name: dict(verdict) for name, verdict in sorted(line.verdicts.items())},
         "content": dict(redacted.content),
     }
+    if line.tries:
+        record["tries"] = [_try(t) for t in line.tries]
     cost = _cost(line, terms)
     if cost is not None:
         record["cost"] = cost
@@ -160,6 +167,23 @@ def _known(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != ""}
 
 
+def _upstream_status(line: JournalLine) -> str:
+    """The providers' statuses; Kong's own log has those of the gateway's egress server where there were tries."""
+    if not line.tries:
+        return line.upstream_status
+    return ", ".join(str(t.status) for t in line.tries if t.status)
+
+
+def _try(one: Try) -> dict[str, Any]:
+    made = {
+        "target": one.target,
+        "outcome": one.outcome,
+        "ms": one.ms,
+        **_known(status=one.status or None, address=one.address, host=one.host),
+    }
+    return {**made, "uncertain": True} if one.outcome in _UNCERTAIN else made
+
+
 def _consumer(line: JournalLine) -> dict[str, Any] | None:
     return _known(id=line.consumer_id, username=line.consumer_name) if line.consumer_id else None
 
@@ -185,9 +209,8 @@ def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
         response["finish_reasons"] = reasons
     if response:
         out["response"] = response
-    if line.tokens is not None:
-        prompt, completion, _ = line.tokens
-        out["usage"] = {"input_tokens": prompt, "output_tokens": completion}
+    if usage := usage_of(line):
+        out["usage"] = usage
     if line.time_to_first_token_ms is not None:
         out["server"] = {"time_to_first_token": round(line.time_to_first_token_ms / 1000, 6)}
     return out
@@ -201,8 +224,9 @@ def _reasons(line: JournalLine, redacted: Redacted) -> list[str]:
 
 
 def _cost(line: JournalLine, terms: Terms) -> dict[str, Any] | None:
-    if line.tokens is not None and terms.input_cost is not None and terms.output_cost is not None:
-        prompt, completion, _ = line.tokens
+    tokens = line.tokens if line.usage is None else line.usage.tokens
+    if tokens is not None and terms.input_cost is not None and terms.output_cost is not None:
+        prompt, completion, _ = tokens
         amount = (prompt * terms.input_cost + completion * terms.output_cost) / 1_000_000
         return {"amount": round(amount, 9), "source": "prices"}
     return None if line.cost is None else {"amount": round(line.cost, 9), "source": "kong"}
@@ -301,7 +325,8 @@ def schema() -> dict[str, Any]:
                 "status": _of(whole, "HTTP status.", minimum=0),
                 "size": _of(whole, "Bytes, head included.", minimum=0),
                 "source": _of(text, "Who answered: upstream, kong."),
-                "upstream_status": _of(text, "The provider's status."),
+                "upstream_status": _of(text, "The provider's status; of several tries all of them."),
+                "target": _of(text, "Id of the target whose answer it is, of a model with several."),
                 "cache_status": _of(text, "X-Cache-Status: Hit, Miss, Bypass, Refresh."),
                 "cache_key": _of(text, "X-Cache-Key of the answer."),
             },
@@ -338,6 +363,30 @@ def schema() -> dict[str, Any]:
             additionalProperties=False,
         ),
         "attempts": _of(whole, "How often a provider was connected to.", minimum=0),
+        "tries": {
+            "type": "array",
+            "items": _object(
+                "A try at one target.",
+                {
+                    "target": _of(text, "Its id, provider/model, with #2 for a second credential."),
+                    "outcome": _of(
+                        text,
+                        "ok; a class of failure, as in failover_criteria; refused, by the egress policy; http_NNN; "
+                        "aborted, by the client; unknown.",
+                    ),
+                    "status": _of(whole, "The provider's HTTP status.", minimum=100),
+                    "ms": _of(number, "Until the reply's head, or the failure.", minimum=0),
+                    "address": _of(text, "Address and port that was asked."),
+                    "host": _of(text, "Host name that was asked for."),
+                    "uncertain": _of(
+                        "boolean", "The provider may have done the work, and bill it.", const=True
+                    ),
+                },
+                ("target", "outcome", "ms"),
+                additionalProperties=False,
+            ),
+            "description": "Tries of a request that goes through the gateway's egress server, the last one answered.",
+        },
         "trace": _object(
             "W3C trace context.",
             {
@@ -362,13 +411,7 @@ def schema() -> dict[str, Any]:
                         "finish_reasons": {"type": "array", "items": {"type": text}},
                     },
                 ),
-                "usage": _object(
-                    "gen_ai.usage.*",
-                    {
-                        "input_tokens": _of(whole, "Tokens of the prompt.", minimum=0),
-                        "output_tokens": _of(whole, "Tokens of the reply.", minimum=0),
-                    },
-                ),
+                "usage": usage_schema(),
                 "server": _object("gen_ai.server.*", {"time_to_first_token": _of(number, "Seconds.")}),
             },
             additionalProperties=False,
@@ -406,7 +449,7 @@ def schema() -> dict[str, Any]:
         ),
     }
     of_all = ("version", "id", "time", "tenant", "trace", "content", "chain")
-    required = tuple(name for name in properties if name != "cost")
+    required = tuple(name for name in properties if name not in ("cost", "tries"))
     span = _object(
         "Numbers, both included.",
         {"from": _of(whole, "The first.", minimum=1), "to": _of(whole, "The last.", minimum=1)},

@@ -69,10 +69,16 @@ def admit(
 
 
 def new_entry(
-    question: str | None, reply: ChatReply, now: float, *, ttl_s: int, max_bytes: int
+    question: str | None,
+    reply: ChatReply,
+    now: float,
+    *,
+    ttl_s: int,
+    max_bytes: int,
+    bucket: str | None = None,
 ) -> Entry | NotStored:
     """The entry for a reply, or why it isn't stored: it takes more than `max_bytes` with its question."""
-    entry = Entry(question, reply, now, ttl_s)
+    entry = Entry(question, reply, now, ttl_s, bucket)
     return NotStored.TOO_LARGE if len(encode(entry)) > max_bytes else entry
 
 

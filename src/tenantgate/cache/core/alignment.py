@@ -127,7 +127,7 @@ def _asked_otherwise(a: Wording, b: Wording) -> Difference | None:
     """What keeps apart two texts of the same content: another question, other persons, another form of a verb."""
     if a.sentences != b.sentences:
         return Difference.SENTENCES
-    if _other_question(a, b):
+    if _other_question(a, b) or _asked_or_said(a, b):
         return Difference.QUESTION
     if _asks_otherwise(a, b) or _asks_otherwise(b, a):
         return Difference.MODALITY
@@ -173,6 +173,11 @@ def _other_question(a: Wording, b: Wording) -> bool:
     if kinds == {Question.WHAT, Question.AMOUNT}:
         return _MEASURES.isdisjoint(term.key for term in a.terms)
     return True
+
+
+def _asked_or_said(a: Wording, b: Wording) -> bool:
+    """Whether only its mark makes one a question: "you approved it?" asks what "you approved it!" says."""
+    return a.marked != b.marked and a.question is Question.OTHER and b.question is Question.OTHER
 
 
 def _own(a: Wording, b: Wording) -> bool:

@@ -11,8 +11,8 @@ from tenantgate.llm.usage import usage_details
 
 __all__ = ["Entry", "decode", "encode"]
 
-_VERSION: Final = 2
-_OLDER: Final = 1  # without what the provider says besides
+_VERSION: Final = 3
+_OLDER: Final = (1, 2)  # without what the provider says besides; without the bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,15 @@ class Entry:
     """A question and its answer. `stored_at` is in Unix seconds, `ttl_s` what it was stored for.
 
     `question` is None where it can't be compared (more than text, or too long); such an entry is found exactly only.
+    `bucket` is the key of the only bucket in which it may be found by similarity: the names in Redis' buckets are
+    nobody's word, and a bucket is what tells a tenant's users, models and system prompts apart.
     """
 
     question: str | None
     reply: ChatReply
     stored_at: float
     ttl_s: int
+    bucket: str | None = None
 
     def age_s(self, now: float) -> float:
         """Seconds since it was stored, never below 0."""
@@ -50,17 +53,19 @@ def encode(entry: Entry) -> bytes:
         entry.ttl_s,
         reply.tool_calls,
         [dict(reply.details), dict(reply.served)],
+        entry.bucket,
     ]
     return json.dumps(fields, separators=(",", ":")).encode("ascii")
 
 
 def decode(data: bytes) -> Entry | None:
-    """The entry, or None for anything that isn't one of this version or the one before."""
+    """The entry, or None for anything that isn't one of this version or the two before."""
     try:
         fields: Any = json.loads(data)
-        if not isinstance(fields, list) or fields[0] not in (_VERSION, _OLDER):
+        if not isinstance(fields, list) or fields[0] not in (_VERSION, *_OLDER):
             return None
-        details, served = fields.pop() if fields[0] == _VERSION else ({}, {})
+        bucket = fields.pop() if fields[0] == _VERSION else None
+        details, served = fields.pop() if fields[0] != _OLDER[0] else ({}, {})
         _, question, text, reason, model, usage, stored_at, ttl_s, calls = fields
         counts = None if usage is None else (int(usage[0]), int(usage[1]), int(usage[2]))
         reply = ChatReply(
@@ -72,6 +77,6 @@ def decode(data: bytes) -> Entry | None:
             usage_details(details),
             served_by(served),
         )
-        return Entry(question, reply, float(stored_at), int(ttl_s))
+        return Entry(question, reply, float(stored_at), int(ttl_s), bucket)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None

@@ -69,7 +69,7 @@ def look_up(question: Question, using: Resources) -> Lookup:
     match decision:
         case Miss() | Bypass(failure=UnavailableError()) if question.control.only_if_cached:
             decision = Miss(MissReason.ONLY_IF_CACHED)
-    return Lookup(decision, tuple(reader.damaged))
+    return Lookup(decision, tuple(reader.damaged), reader.misplaced)
 
 
 def _decide(question: Question, using: Resources, reader: StoreReader) -> Hit | Miss | Bypass:
@@ -139,7 +139,7 @@ def _candidates(
 ) -> Iterator[tuple[str, Entry]]:
     """The neighbours that can be compared and that the client accepts, opened one at a time."""
     for near in neighbours:
-        entry = reader.opened(near.name, near.value)
+        entry = reader.neighbour(near)
         if entry is not None and entry.question is not None and question.accepts(entry, using.now):
             yield near.name, entry
 

@@ -59,7 +59,12 @@ class Bypass:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What was decided; `damaged` names entries that were met and could not be opened."""
+    """What was decided.
+
+    `damaged` names entries that were met and could not be opened, `misplaced` counts those met in another's
+    bucket.
+    """
 
     decision: Hit | Miss | Bypass
     damaged: tuple[str, ...] = ()
+    misplaced: int = 0

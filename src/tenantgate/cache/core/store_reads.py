@@ -15,7 +15,7 @@ from tenantgate.cache.core.ports import RefusedError
 from tenantgate.cache.core.similar import NOWHERE, Place
 
 if TYPE_CHECKING:
-    from tenantgate.cache.core.ports import AnswerStore, Found, Sealer
+    from tenantgate.cache.core.ports import AnswerStore, Found, Neighbour, Sealer
     from tenantgate.cache.core.question import Question
     from tenantgate.cache.core.similar import SimilarLevel
 
@@ -29,7 +29,7 @@ _MOST: Final = 4
 class StoreReader:
     """The reads of one lookup. The similar level is left out where the store refuses it.
 
-    `damaged` collects the names of entries that could not be opened.
+    `damaged` collects the names of entries that could not be opened; `misplaced` counts those of other buckets.
 
     Raises:
         UnavailableError: from `exact` and `neighbours`, if the store fails.
@@ -42,6 +42,7 @@ class StoreReader:
         self._level = level
         self._found: Found | None = None
         self.damaged: list[str] = []
+        self.misplaced = 0
 
     @cached_property
     def place(self) -> Place:
@@ -74,6 +75,15 @@ class StoreReader:
         if entry is None:
             self.damaged.append(name)
         return entry
+
+    def neighbour(self, near: Neighbour) -> Entry | None:
+        """A neighbour that can be opened and was stored for this bucket."""
+        entry = self.opened(near.name, near.value)
+        if entry is None or entry.bucket == self.place.bucket:
+            return entry
+        # An entry of an older version names no bucket; with one, somebody without the key has written the name here.
+        self.misplaced += entry.bucket is not None
+        return None
 
     def _search(self, exact: str | None = None) -> Found | None:
         """One round trip; None where there is none to make."""

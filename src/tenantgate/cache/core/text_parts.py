@@ -77,6 +77,9 @@ class Wording:
 
     question: Question
 
+    marked: bool
+    """Whether a sentence has a question mark and none of the words by which one asks first."""
+
     persons: tuple[str, ...]
     """Who is spoken of, in order: "1" the one who asks, "2" the one who is asked."""
 
@@ -151,6 +154,11 @@ _JOINED: Final = frozenset(
 """Words that mean little alone, and one thing, person or place more after "and"."""
 
 
+_ASKING: Final = ASKS.keys() | MODALS | frozenset("is are am was were do does did has have had any".split())
+"""Words that a sentence begins with if it asks, with or without its mark."""
+
+_HAILS: Final = (COURTESY | frozenset("so and but well now then yes no".split())) - {"you"}
+
 _INFINITIVE: Final = frozenset("how where what when want like need must going able try trying".split())
 """Words after which "to" is no preposition."""
 
@@ -194,13 +202,15 @@ def read(text: str) -> Wording:
     counts: set[str] = set()
     inflected: set[tuple[str, str]] = set()
     acts: set[str] = set()
-    for found in lines.sentences:
+    marked = False
+    for i, found in enumerate(lines.sentences):
         words = meant(found)
         personal = not FIRST.isdisjoint(words)
         words = _replaced(words, _PERSONAL if personal else _PHRASES)
         if ("there" in words or "any" in words) and (personal or not NEARBY.isdisjoint(words)):
             words = _replaced(words, _EXISTENCE)
         sentence = _opened(words)
+        marked |= i in lines.asking and next((w for w in words if w not in _HAILS), "") not in _ASKING
         if any(len(word) == 1 and word not in "ai" for word in sentence):
             sentence = ["=a" if word == "a" else word for word in sentence]  # a letter among letters
         acts.update(_acts(sentence))
@@ -222,6 +232,7 @@ def read(text: str) -> Wording:
         negations=negations,
         sentences=sentences,
         question=question or Question.OTHER,
+        marked=marked,
         modals=frozenset(modals),
         persons=tuple(persons),
         quantities=frozenset(counts),
@@ -238,6 +249,7 @@ class _Lines:
         self.words: set[str] = set()
         self.names: set[str] = set()
         self.proper: set[str] = set()
+        self.asking: set[int] = set()  # sentences with a question mark
         text = text.replace("’", "'") if "’" in text and "‘" not in text else text
         if "no" in text.lower():
             text = _IDLE_NOT.sub(" ", text)
@@ -284,7 +296,10 @@ class _Lines:
         if core:
             self._core(core)
         self.sentences[-1].extend(reversed(closing))
-        if not _ENDS.isdisjoint(chunk[len(core) :]):
+        marks = chunk[len(core) :]
+        if "?" in marks:
+            self.asking.add(len(self.sentences) - 1)
+        if not _ENDS.isdisjoint(marks):
             self._end()
 
     def _core(self, core: str) -> None:

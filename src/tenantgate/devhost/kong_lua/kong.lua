@@ -38,6 +38,11 @@ local function bound(name, level)
   end
 end
 
+-- The same by name at each call.
+local function bound_call(name, ...)
+  return bound(name)(...)
+end
+
 local roots = {kong = namespace("kong"), ngx = namespace("ngx")}
 local kong, ngx = roots.kong, roots.ngx
 
@@ -108,6 +113,17 @@ kong.ctx = setmetatable({}, {
   end,
 })
 
+-- kong.service.set_target_retry_callback (kong/pdk/service.lua)
+local only_in_access = bound("only_in_access", 3)
+
+function kong.service.set_target_retry_callback(callback)
+  only_in_access()
+  if type(callback) ~= "function" then
+    error("retry_callback must be a function", 2)
+  end
+  request.tables.balancer_data.retry_callback = callback
+end
+
 kong.table = namespace("kong.table", {
   new = require("table.new"),
   clear = require("table.clear"),
@@ -163,6 +179,9 @@ end
 ngx.arg = arg
 ngx.config = namespace("ngx.config", {subsystem = "http"})
 ngx.OK, ngx.ERROR = 0, -1
+for name, number in pairs(host.methods) do
+  ngx["HTTP_" .. name] = number
+end
 for number, name in ipairs({"EMERG", "ALERT", "CRIT", "ERR", "WARN", "NOTICE", "INFO", "DEBUG"}) do
   ngx[name] = number
 end
@@ -214,18 +233,26 @@ end, function(key, value)
 end)
 ngx.header = pairs_of(bound("ngx.header.get", 3), bound("ngx.header.set", 3))
 
-local get_status, set_status = bound("kong.response.get_status", 3), bound("kong.response.set_status", 3)
+local headers_sent = bound("ngx.headers_sent", 3)
+local get_status, set_status = bound("ngx.status.get", 3), bound("ngx.status.set", 3)
+local setting_up = true
 setmetatable(ngx, {
   __index = function(_, key)
     if key == "status" then
       local status = get_status()
       return status
+    elseif key == "headers_sent" then
+      local sent = headers_sent()
+      return sent
     end
     return missing("ngx")(nil, key)
   end,
   __newindex = function(self, key, value)
     if key == "status" then
       set_status(value)
+      return
+    elseif setting_up then
+      rawset(self, key, value)
       return
     end
     error("the embedded host can't set ngx." .. tostring(key), 2)
@@ -234,10 +261,38 @@ setmetatable(ngx, {
 
 -- What the host calls.
 
-local M = {kong = kong, ngx = ngx, null = ngx.null}
+local M = {kong = kong, ngx = ngx, null = ngx.null, bound = bound, bound_call = bound_call}
+
+-- The namespace of kong.ctx.plugin becomes that of another plugin (kong/global.lua, set_named_ctx).
+function M.act_as(name)
+  plugin = name
+end
+
+-- Nothing is added to `ngx` from here on.
+function M.seal()
+  setting_up = false
+end
+
+-- ngx.ctx.balancer_data: host, port and scheme as the host has them.
+local get_upstream = bound("balancer_data.get", 3)
+local balancer_data = {
+  __index = function(_, key)
+    local value = get_upstream(key)
+    return value
+  end,
+}
 
 function M.request(shared)
-  return {shared = shared, plugins = {}, tables = {}}
+  return {shared = shared, plugins = {}, tables = {balancer_data = setmetatable({}, balancer_data)}}
+end
+
+-- Another try: whether there is a target for it (kong/runloop/balancer/init.lua, execute).
+function M.retry()
+  local callback = rawget(request.tables.balancer_data, "retry_callback")
+  if not callback then
+    return true
+  end
+  return callback() and true or false
 end
 
 -- Run a function in a coroutine, which an answer leaves without an end (kong/init.lua,
@@ -248,6 +303,32 @@ function M.run(this, name, f, ...)
   local ended, value = resume(thread, ...)
   request, plugin = nil, nil
   return ended, value
+end
+
+-- A function as a coroutine that the host resumes: in content_by_lua it waits for what takes time.
+local WAIT = {}
+local in_content = false
+
+function M.thread(f)
+  return {create(f)}
+end
+
+-- True and what it waits for, true and nothing at its end; or false and its error.
+function M.resume(this, name, thread, ...)
+  request, plugin, in_content = this, name, true
+  local result = table.pack(resume(thread[1], ...))
+  request, plugin, in_content = nil, nil, false
+  if not result[1] then
+    return false, result[2]
+  elseif coroutine.status(thread[1]) == "dead" or result[2] ~= WAIT then
+    return true, nil
+  end
+  return true, {unpack(result, 3, result.n)}
+end
+
+M.WAIT = WAIT
+function M.in_content()
+  return in_content
 end
 
 -- The same in body_filter: true, the chunk and whether it is the last one; or false and the error.
@@ -262,7 +343,7 @@ end
 
 -- All names that there are, and of those that stand for any name below them "name.*".
 function M.names()
-  local found = {["ngx.status"] = true}
+  local found = {["ngx.status"] = true, ["ngx.headers_sent"] = true}
   for _, open in ipairs({"kong.ctx.shared", "kong.ctx.plugin", "ngx.ctx", "ngx.var", "ngx.header"}) do
     found[open], found[open .. ".*"] = true, true
   end

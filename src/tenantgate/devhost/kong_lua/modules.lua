@@ -109,8 +109,11 @@ package.preload["kong.db.schema.typedefs"] = function()
 end
 
 -- kong/llm/plugin/ctx.lua: values of a request that ai-proxy shares with other plugins, by namespace and key.
+local parsed_request = host.bound("ai.request_body_table")
+local stream_mode = host.bound("ai.stream_mode")
+local use_request = host.bound("ai.use_request_body_table")
 package.preload["kong.llm.plugin.ctx"] = function()
-  local schemas = {}
+  local schemas = {["parse-request"] = {request_body_table = "table"}, _global = {stream_mode = "boolean"}}
   local M = {}
 
   local function check(namespace, key)
@@ -133,6 +136,13 @@ package.preload["kong.llm.plugin.ctx"] = function()
 
   function M.get_namespaced_ctx(namespace, key)
     check(namespace, key)
+    if namespace == "parse-request" then
+      local parsed = parsed_request()
+      return parsed
+    elseif namespace == "_global" then
+      local on = stream_mode()
+      return on
+    end
     local all = ngx.ctx.ai_namespaced_ctx
     return all and all[namespace] and all[namespace][key]
   end
@@ -153,7 +163,76 @@ package.preload["kong.llm.plugin.ctx"] = function()
     end
   end
 
+  -- The body that normalize-request goes by.
+  function M.set_request_body_table_inuse(body, source)
+    assert(source, "source is missing")
+    use_request(body)
+  end
+
   return strict("kong.llm.plugin.ctx", M)
+end
+
+-- ai-proxy's filter that makes a target's request of the client's (normalize-request.lua, and configure_request of
+-- the drivers). Kong's functions are looked up when it runs: plugins put others in their place where Kong refuses them.
+local normalize, configure = host.bound("ai.normalize"), host.bound("ai.configure")
+package.preload["kong.llm.plugin.shared-filters.normalize-request"] = function()
+  return strict("kong.llm.plugin.shared-filters.normalize-request", {
+    NAME = "normalize-request",
+    run = function()
+      local body = normalize()
+      if not body then
+        return true
+      end
+      kong.service.request.set_body(body, "application/json")
+      local made = configure()
+      for name, value in pairs(made.headers) do
+        kong.service.request.set_header(name, value)
+      end
+      kong.service.request.set_path(made.path)
+      kong.service.request.set_scheme(made.scheme)
+      kong.service.set_target(made.host, made.port)
+      local auth = made.auth
+      if auth.header_name and auth.header_value
+        and (not auth.allow_override or kong.request.get_header(auth.header_name) == nil) then
+        kong.service.request.set_header(auth.header_name, auth.header_value)
+      end
+      if auth.param_name then
+        error("the embedded host has no credentials in parameters here")
+      end
+      return true
+    end,
+  })
+end
+
+-- kong/global.lua, and ai-proxy's handler as the key of its namespace.
+package.preload["kong.plugins.ai-proxy.handler"] = function()
+  return strict("kong.plugins.ai-proxy.handler", {PRIORITY = 770})
+end
+package.preload["kong.global"] = function()
+  return strict("kong.global", {
+    set_named_ctx = function(_, name, key)
+      if name ~= "plugin" or key ~= require "kong.plugins.ai-proxy.handler" then
+        error("the embedded host gives out ai-proxy's namespace alone", 2)
+      end
+      host.act_as("ai-proxy")
+    end,
+  })
+end
+
+-- lua-resty-core's ngx.balancer, as far as Kong lets plugins use it.
+package.preload["ngx.balancer"] = function()
+  return strict("ngx.balancer", {recreate_request = host.bound("recreate_request")})
+end
+
+-- kong/tools/uri.lua
+package.preload["kong.tools.uri"] = function()
+  return strict("kong.tools.uri", {
+    escape = function(uri)
+      return (uri:gsub("[^!#$&'()*+,/:;=?@%w%-%._~%%]", function(c)
+        return ("%%%02X"):format(c:byte())
+      end))
+    end,
+  })
 end
 
 -- lua-resty-lrucache: new, get, set, delete.

@@ -6,6 +6,7 @@ behind it can see, such as a token estimate for streams and a log payload that r
 
 from __future__ import annotations
 
+import copy
 import gzip
 import math
 import re
@@ -16,11 +17,13 @@ from typing import Any, Final, NoReturn
 
 from tenantgate.devhost import lua
 from tenantgate.devhost.entities import PluginConfig
-from tenantgate.devhost.exchange import Exchange, Held
-from tenantgate.devhost.lua_state import LuaError
+from tenantgate.devhost.exchange import Exchange, Exited, Held, Phase
+from tenantgate.devhost.lua_state import LuaError, LuaState
+from tenantgate.devhost.pdk_event import Event as PdkCall
 from tenantgate.devhost.pdk_event import PdkError
 from tenantgate.devhost.stock.ai_drivers import DRIVERS, FormatError
 from tenantgate.devhost.stock.base import StockPlugin
+from tenantgate.devhost.stock.lua_drivers import LuaDrivers
 from tenantgate.devhost.stock.sse import SUPPORTED_TYPES, TERMINATOR, Event, Frames
 
 __all__ = ["AiProxy"]
@@ -37,7 +40,10 @@ class _State:
 
     accept_gzip: bool = False
     stream: bool = False
+    parsed: Any = lua.MISSING
+    """The client's body, which stays as it came."""
     request: Any = lua.MISSING
+    """The body that normalize-request goes by."""
     provider: str = "UNSPECIFIED"
     model_name: str = "UNSPECIFIED"
     model: dict[str, Any] = field(default_factory=dict)
@@ -49,6 +55,8 @@ class _State:
     stream_type: str | None = None
     frames: Frames = field(default_factory=Frames)
     events: list[Event] | None = None
+    ready: bool = False
+    """Whether the events are the client's chunks already."""
     driver_state: dict[str, Any] = field(default_factory=dict)
     text: bytearray = field(default_factory=bytearray)
 
@@ -78,19 +86,57 @@ class AiProxy(StockPlugin):
 
     name = "ai-proxy"
 
+    def __init__(self, state: LuaState | None = None) -> None:
+        self._lua = None if state is None else LuaDrivers(state)
+        if state is not None:
+            state.provide(
+                {
+                    "ai.request_body_table": lambda e: _state(e.x).parsed,
+                    "ai.use_request_body_table": _use_request,
+                    "ai.normalize": self._normalize_for_lua,
+                    "ai.configure": lambda e: _configuration(_target(e.x), _state(e.x)),
+                    "ai.stream_mode": lambda e: _state(e.x).stream,
+                }
+            )
+
     async def access(self, x: Exchange, conf: PluginConfig) -> None:
         """Parse, check, translate, and point the request at the provider."""
         state, config = _state(x), _config(x, conf)
         x.ctx["ai_llm_metrics"] = state.metrics
         x.body_read = True
         self._parse_request(x, config, state)
+        if x.lua is not None:
+            # It registers a callback of its own, which would ask the same target again (kong/llm/plugin/base.lua).
+            x.lua[b"tables"][b"balancer_data"][b"retry_callback"] = None
         if not state.stream:
             x.ctx["buffered_proxying"] = True
         if (provider := config["model"]["provider"]) not in DRIVERS:
             raise PdkError(
                 f"the embedded host doesn't translate for the provider {provider}; use a real Kong"
             )
-        self._normalize_request(x, config, state)
+        body = self._normalize_request(x, config, state)
+        x.body, x.body_changed = lua.encode(body), True
+        x.headers["Content-Type"] = "application/json"
+        x.headers["Content-Length"] = str(len(x.body))
+        made = _configuration(config, state)
+        if x.upstream is None:
+            raise TypeError("no upstream")
+        x.upstream.scheme, x.upstream.host, x.upstream.port, x.upstream.path = (
+            made[name] for name in ("scheme", "host", "port", "path")
+        )
+        x.upstream.host_header = x.upstream.host  # set_target keeps the port out of it
+        for name, value in made["headers"].items():
+            x.headers[name] = value
+        _credentials(x, config.get("auth") or {})
+
+    def _normalize_for_lua(self, e: PdkCall) -> Any:
+        """In the balancer phase Kong passes over what it would refuse (`bail` in normalize-request.lua)."""
+        try:
+            return self._normalize_request(e.x, _target(e.x), _state(e.x))
+        except Exited:
+            if e.x.phase is Phase.BALANCER:
+                return lua.MISSING
+            raise
 
     def _parse_request(self, x: Exchange, config: dict[str, Any], state: _State) -> None:
         state.accept_gzip = bool(_GZIP.search(x.headers.get("Accept-Encoding", "")))
@@ -99,14 +145,20 @@ class AiProxy(StockPlugin):
         value = lua.decode(x.body) if kind.startswith("application/json") and not too_big else lua.MISSING
         if not isinstance(value, (dict, list)):
             return
-        state.request = value
+        state.parsed = state.request = value
         if isinstance(model := lua.get(value, "model"), str):
             state.model_name = model
         state.stream = lua.truthy(lua.get(value, "stream"))
         state.started = time.time()
 
-    def _normalize_request(self, x: Exchange, config: dict[str, Any], state: _State) -> None:
-        request = dict(state.request) if isinstance(state.request, dict) else {}
+    def _normalize_request(self, x: Exchange, config: dict[str, Any], state: _State) -> dict[str, Any]:
+        """The body for the provider."""
+        # A plugin that goes on to another target forgets what was noted of the last one.
+        if x.ctx.get("ai_llm_metrics") is None:
+            state.metrics = {}
+            x.ctx["ai_llm_metrics"] = state.metrics
+        given = state.request if isinstance(state.request, dict) else {}
+        request = {k: v if k == "messages" else copy.deepcopy(v) for k, v in given.items()}
         messages, prompt = request.get("messages"), request.get("prompt")
         if not lua.is_array(messages) and not isinstance(prompt, str):
             _bail(x, 400, "request body doesn't contain valid prompts")
@@ -133,34 +185,23 @@ class AiProxy(StockPlugin):
         else:
             x.ctx["buffered_proxying"] = True
             state.stream = False
-        self._send_on(x, config, state, request)
+        return self._translated(x, state, request)
 
-    def _send_on(self, x: Exchange, config: dict[str, Any], state: _State, request: dict[str, Any]) -> None:
+    def _translated(self, x: Exchange, state: _State, request: dict[str, Any]) -> dict[str, Any]:
         driver = DRIVERS[state.provider]
-        if state.provider == "openai":
-            x.headers["Accept-Encoding"] = "gzip, identity"
-        elif state.provider == "gemini":
-            x.headers["Accept-Encoding"] = "identity"
         try:
-            body = driver.to_format(request, state.model)
-        except (FormatError, TypeError, LookupError, AttributeError):
+            if self._lua and self._lua.serves(state.model):
+                body = self._lua.to_format(x, request, state.model)
+            else:
+                body = driver.to_format(request, state.model)
+        except FormatError as error:
+            _bail(x, 400, str(error) or f"error transforming to {state.provider}://llm/v1/chat")
+        except (TypeError, LookupError, AttributeError):
             _bail(x, 400, f"error transforming to {state.provider}://llm/v1/chat")
-        x.body, x.body_changed = lua.encode(body), True
-        x.headers["Content-Type"] = "application/json"
-        x.headers["Content-Length"] = str(len(x.body))
         if not driver.counts_in_stream:
             estimate = _prompt_words(request["messages"]) * (1.8 if state.stream else 1.0)
             state.metrics["llm_prompt_tokens_count"] = math.floor(estimate + 0.5)
-        url = driver.url(state.model, stream=state.stream)
-        if x.upstream is None:
-            raise TypeError("no upstream")
-        x.upstream.scheme, x.upstream.host = url.scheme, url.hostname or ""
-        x.upstream.port = url.port or 443
-        x.upstream.path = "/" + url.path.lstrip("/")
-        x.upstream.host_header = x.upstream.host  # set_target keeps the port out of it
-        if state.provider == "anthropic":
-            x.headers["anthropic-version"] = state.model["options"]["anthropic_version"]
-        _credentials(x, config.get("auth") or {})
+        return body
 
     def header_filter(self, x: Exchange, conf: PluginConfig) -> None:
         """Parse and translate a plain reply, whose status may still change."""
@@ -202,7 +243,10 @@ class AiProxy(StockPlugin):
         if state.provider in ("openai", "gemini"):
             x.out.popall("Set-Cookie", None)
         try:
-            state.response = DRIVERS[state.provider].from_format(state.response or b"", state.model)
+            if self._lua and self._lua.serves(state.model):
+                state.response = self._lua.from_format(x, state.response or b"", state.model)
+            else:
+                state.response = DRIVERS[state.provider].from_format(state.response or b"", state.model)
         except (FormatError, TypeError, LookupError, AttributeError) as error:
             where = f"transformation failed from type {state.provider}://llm/v1/chat: "
             x.status = 500
@@ -241,7 +285,13 @@ class AiProxy(StockPlugin):
     ) -> bytes:
         kind = state.stream_type.partition(";")[0] if state.stream_type else None
         if chunk and (kind is None or kind in SUPPORTED_TYPES):
-            state.events = state.frames.feed(_inflated(chunk, x.upstream_headers), kind)
+            piece = _inflated(chunk, x.upstream_headers)
+            served = self._lua is not None and self._lua.serves(state.model)
+            chunks = self._lua.chunks(x, piece, kind) if self._lua and served else None
+            state.ready = chunks is not None
+            state.events = (
+                state.frames.feed(piece, kind) if chunks is None else [Event(data=c) for c in chunks]
+            )
         if state.events is None:
             return _NOT_SET if chunk else b""
         config = _config(x, conf)
@@ -250,7 +300,10 @@ class AiProxy(StockPlugin):
         finish: Any = lua.MISSING
         # The last call has no chunk of its own: Kong goes through the events of the one before once more.
         for event in state.events:
-            data, counts = DRIVERS[state.provider].stream_event(event, state.model, state.driver_state)
+            if state.ready:
+                data, counts, event.data = event.data, None, None
+            else:
+                data, counts = DRIVERS[state.provider].stream_event(event, state.model, state.driver_state)
             if data is not None:
                 out += b"data: " + data + (b"" if data == TERMINATOR else b"\n\n")
                 text, reason = _delta(data)
@@ -327,6 +380,38 @@ class AiProxy(StockPlugin):
             ]
 
 
+def _target(x: Exchange) -> dict[str, Any]:
+    spaces = x.ctx.get("ai_namespaced_ctx")
+    chosen = spaces.plain().get(_BALANCE, {}) if isinstance(spaces, Held) else {}
+    if not chosen.get("selected_target"):
+        raise PdkError("the embedded host runs normalize-request for a selected_target only")
+    return dict(chosen["selected_target"])
+
+
+def _use_request(e: PdkCall, body: Any) -> Any:
+    _state(e.x).request = body
+    return lua.MISSING
+
+
+_ENCODINGS: Final = {"openai": "gzip, identity", "gemini": "identity"}
+
+
+def _configuration(config: dict[str, Any], state: _State) -> dict[str, Any]:
+    """Where the provider is, and the headers that its driver sets (`configure_request`)."""
+    url = DRIVERS[state.provider].url(state.model, stream=state.stream)
+    headers = {"Accept-Encoding": _ENCODINGS[state.provider]} if state.provider in _ENCODINGS else {}
+    if state.provider == "anthropic":
+        headers["anthropic-version"] = state.model["options"]["anthropic_version"]
+    return {
+        "scheme": url.scheme,
+        "host": url.hostname or "",
+        "port": url.port or 443,
+        "path": "/" + url.path.lstrip("/"),
+        "headers": headers,
+        "auth": {k: v for k, v in (config.get("auth") or {}).items() if v is not None},
+    }
+
+
 def _bail(x: Exchange, status: int, message: str) -> NoReturn:
     x.exit(status, {"error": {"message": message}})
 
@@ -337,7 +422,8 @@ def _set(x: Exchange, name: str, value: str) -> None:
 
 
 def _ok(x: Exchange) -> bool:
-    return x.source == "service" and x.upstream_status in (200, "200")
+    # Of several tries nginx lists all statuses, and Kong takes the last (kong/pdk/service/response.lua, get_status).
+    return x.source == "service" and str(x.upstream_status)[-3:] == "200"
 
 
 def _credentials(x: Exchange, auth: dict[str, Any]) -> None:

@@ -7,9 +7,9 @@ import binascii
 import re
 from typing import Final
 
-from tenantgate.pii.core.encoded_runs import text_in
+from tenantgate.pii.core.encoded_runs import runs, text_in
 
-__all__ = ["is_file", "is_noise"]
+__all__ = ["holds_text", "is_file", "is_noise"]
 
 _HEAD: Final = re.compile(r"data:[\w.+-]{1,64}/[\w.+-]{1,64}(?:;[\w.+-]{1,64}=[\w.+-]{1,64}){0,4};base64,")
 _FORM: Final = re.compile(r"[A-Za-z0-9+/_-]*+={0,2}")
@@ -48,6 +48,11 @@ def is_noise(text: str) -> bool:
         return False
     raw = _bytes(text)
     return bool(raw) and not text_in(raw) and len(raw.translate(None, _PRINTABLE)) >= len(raw) // 2
+
+
+def holds_text(text: str) -> bool:
+    """Whether a text without blanks is base64 that stands for text, at least in part."""
+    return not is_file(text) and next(runs(text), None) is not None
 
 
 def is_file(text: str) -> bool:

@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from tenantgate.errors import TenantgateError
-from tenantgate.guard.core.binary import is_file, is_noise
+from tenantgate.guard.core.binary import holds_text, is_file, is_noise
 from tenantgate.guard.core.positions import (
     EVENTS,
     FREE,
@@ -265,6 +265,7 @@ class _Reader:
         self._channels: dict[Channel, list[tuple[str, Path]]] = {}
         self._pieces: set[Channel] = set()  # those whose texts say nothing alone
         self._codes: dict[Channel, list[int]] = {}
+        self._packed: list[str] = []
 
     def read(self, value: Any, node: Node, path: Path, channel: Channel, before: str = "\n") -> None:
         """Take what is in `value`, which stands at `path`; texts with the same `channel` belong together."""
@@ -315,8 +316,12 @@ class _Reader:
         if not value or known(value, node):
             return
         text = without_surrogates(value)
-        if node.kind is Kind.BYTES and len(value) > _SHORT and is_file(value):
-            return
+        if node.kind is Kind.BYTES and len(value) > _SHORT:
+            if is_file(value):
+                return
+            packed = "".join(text.split())  # who decodes base64 passes over all blanks
+            if packed != text and holds_text(packed):
+                self._packed.append(packed)
         if node.kind is Kind.NAME and _UUID.fullmatch(value):
             return
         form = _FORMS.get(node.kind)
@@ -342,6 +347,8 @@ class _Reader:
         for channel, pieces in self._channels.items():
             if len(pieces) > 1 or channel in self._pieces:
                 made.add(pieces, _APART)
+        for text in self._packed:
+            made.add([(text, None)], _APART)
         for codes in self._codes.values():
             made.add([(bytes(codes).decode("utf-8", "replace"), None)], _APART)
         return Passage("".join(made.parts), tuple(made.runs), prose, joined)

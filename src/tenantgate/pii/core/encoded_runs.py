@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
+import itertools
 import re
 import string
 from collections import Counter
@@ -20,12 +22,19 @@ from tenantgate.pii.core.text_view import Unit
 
 __all__ = ["runs", "text_in"]
 
+_MANY: Final = 512  # runs between two checkpoints
 _LEAST: Final = 8  # bytes of text that a run stands for
 _STRETCH: Final = re.compile(rb"[\t\n\r\x20-\x7e]{12,}+")
 _LEAST_STRETCHED: Final = 16  # letters of base64 that twelve bytes take: most long words have fewer
 _BASE64: Final = re.compile(
     r"(?<![A-Za-z0-9+/=_-])(?:(?:[A-Za-z0-9+/]{40,}+\r?\n)++[A-Za-z0-9+/]*+|[A-Za-z0-9+/_-]{11,}+)={0,2}+"
 )
+# Lines of any width, as mail and settings hold them: indented, quoted, in a comment. They count as a whole only.
+_WRAPPED: Final = re.compile(
+    r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/]{8,}+"
+    r"(?:[ \t]{0,2}+\r?\n(?:[ \t>|#*;]|//[ \t]){0,12}+[A-Za-z0-9+/]{2,}+)++={0,2}+"
+)
+_BETWEEN_LINES: Final = re.compile(r"(?:[\s>|#*;]|//[ \t])++")
 _BASE32: Final = re.compile(r"[A-Z2-7]{16,}+")
 # Nothing is asked of what follows a run: a run that is refused for it would be looked at again from its middle.
 _HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x)?[0-9A-Fa-f]{2}(?:, ?|[ :-])?){8,}+")
@@ -34,6 +43,7 @@ _CODES: Final = re.compile(r"(?<![0-9A-Za-z.,])[0-9]{2,3}(?:(?:, ?|[ ;])[0-9]{2,
 # One look for enough signs of a form in a row, whatever stands between them: most texts have none, and need no search.
 _SIGNS: Final = {
     _BASE64: (string.ascii_letters + string.digits + "+/_-", "", 11),
+    _WRAPPED: (string.ascii_letters + string.digits + "+/", "", 8),
     _HEX: (string.hexdigits, " ,:-x", 16),
     _BINARY: ("01", " ,-", 48),
     _CODES: (string.digits, " ,;", 18),
@@ -47,6 +57,14 @@ _TO_BASE32: Final = str.maketrans(
 )
 _NO_BASE32: Final = (1, 3, 6)  # letters behind whole groups of eight that stand for no whole bytes
 _BETWEEN: Final = b" ,:-"
+_HEAD: Final = 64  # bytes that tell a text's encoding
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as the next one does
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 def runs(text: str, refused: set[tuple[object, str]] | None = None) -> Iterator[Unit]:
@@ -80,7 +98,13 @@ def _matches(form: re.Pattern[str], text: str, raw: bytes) -> Iterator[re.Match[
     if at >= 0 and between:
         yield from form.finditer(text)
         return
-    while at >= 0:
+    if form is _WRAPPED and "\n" not in text:
+        return
+    for n in itertools.count():
+        if at < 0:
+            return
+        if n % _MANY == 0:
+            checkpoint()
         found = form.match(text, at)
         if found is not None:
             yield found
@@ -100,15 +124,33 @@ def _unit(start: int, run: str, readers: tuple[Callable[[str], str], ...]) -> Un
 
 
 def text_in(raw: bytes) -> str:
-    """The text that the bytes are, or an empty one: UTF-8 or UTF-16 without control characters, all but a few."""
+    """The text that the bytes are, or an empty one: UTF-8, -16 or -32 without control characters, all but a few."""
     if len(raw) < _LEAST:
         return ""
-    wide = len(raw) % 2 == 0 and not any(raw[1:64:2])
     try:
-        text = raw.decode("utf-16-le" if wide else "utf-8")
+        text = raw.decode(_encoding(raw))
     except UnicodeDecodeError:
         return ""
     return text if _is_text(text) else ""
+
+
+def _encoding(raw: bytes) -> str:
+    """By the byte order mark, or where the zeros are that wide forms have in English."""
+    marked = next((name for mark, name in _MARKS if raw.startswith(mark)), None)
+    if marked is not None:
+        return marked
+    head = raw[:_HEAD]
+    if len(raw) % 4 == 0 and not any(head[1::4] + head[2::4]):
+        if not any(head[3::4]):
+            return "utf-32-le"
+        if not any(head[::4]):
+            return "utf-32-be"
+    if len(raw) % 2 == 0:
+        if not any(head[1::2]):
+            return "utf-16-le"
+        if not any(head[::2]):
+            return "utf-16-be"
+    return "utf-8"
 
 
 def _is_text(text: str) -> bool:
@@ -125,6 +167,10 @@ def _body(run: str) -> str:
 
 def _from_base64(run: str) -> str:
     return text_in(_decoded(_body(run)))
+
+
+def _from_lines(run: str) -> str:
+    return text_in(_decoded(_BETWEEN_LINES.sub("", run).rstrip("=")))
 
 
 def _from_base32(run: str) -> str:
@@ -182,5 +228,6 @@ _FORMS: Final[_Forms] = (
     (_BINARY, (_from_binary,)),
     (_CODES, (_from_codes,)),
     (_HEX, (_from_hex,)),
+    (_WRAPPED, (_from_lines,)),
     (_BASE64, (_from_base64, _from_base32, _stretches)),
 )

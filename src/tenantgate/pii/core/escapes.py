@@ -37,7 +37,7 @@ _USUAL: Final = (
 _DOUBTFUL: Final = (
     rf"\\[0-3][0-7]{{2}}|\\\r?\n|{_USUAL}|={_HEX}{{2}}(?:={_HEX}{{2}})*+|=[ \t]{{0,4}}\r?\n"
     rf"|\+(?<=[A-Za-z0-9]\+)(?=[A-Za-z0-9])|U\+{_HEX}{{4,6}}+|&[A-Za-z]{{2,8}}+(?![A-Za-z0-9;])"
-    r"|</?[A-Za-z][^<>]{0,400}+>|<!--[^<>]{0,400}+>"
+    r"|</?[A-Za-z][^<>]{0,400}+>|<!--[^<>]{0,400}+>|<!\[CDATA\[|\]\]>"
 )
 _JSON_FORM: Final = re.compile(_JSON)
 _USUAL_FORM: Final = re.compile(_USUAL)
@@ -45,7 +45,7 @@ _DOUBTFUL_FORM: Final = re.compile(_DOUBTFUL)
 # What only the doubtful reading takes: without any of it the two are the same.
 _DOUBT: Final = re.compile(
     rf"={_HEX}{{2}}|=[ \t]{{0,4}}\r?\n|[A-Za-z0-9]\+[A-Za-z0-9]|\\[0-3\r\n]|U\+|&[A-Za-z]{{2,8}}+(?![A-Za-z0-9;])"
-    r"|</?[A-Za-z][^<>]{0,400}+>|<!--"
+    r"|</?[A-Za-z][^<>]{0,400}+>|<!--|<!\[CDATA\["
 )
 _DOUBTS: Final = ("=", "+", "\\", "&", "<")
 _LETTERS: Final = {
@@ -123,7 +123,8 @@ def _percent(found: str) -> str:
 
 
 def _entity(found: str) -> str:
-    return html.unescape(found)
+    # The standard library drops control characters, which HTML keeps: a colour must stay one.
+    return html.unescape(found) or _char(found.strip("&#xX;"), 16 if found[2] in "xX" else 10)
 
 
 def _equals(_found: str) -> str:
@@ -144,6 +145,7 @@ def _code_point(found: str) -> str:
 
 _MAKERS: Final = {
     "<": _tag,
+    "]": _tag,
     "\\": _backslash,
     "%": _percent,
     "&": _entity,

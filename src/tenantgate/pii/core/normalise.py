@@ -1,4 +1,4 @@
-"""A text as it reads, whatever tricks hide it: full-width and styled letters, look-alikes, invisible characters.
+"""A text as it reads, whatever tricks hide it: full-width and styled letters, look-alikes, what shows as nothing.
 
 Each character of the result knows which characters of the original it stands for, so that what is found in the
 one can be masked in the other. One pass, no search.
@@ -33,12 +33,18 @@ _QUOTES: Final = {"‘": "'", "’": "'", "‚": "'", "“": '"', "”": '"', "�
 # Shown as nothing: format characters, variation selectors, fillers, and the "tag" copies of ASCII.
 _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u3164\uffa0\u2800")
 _TAGS: Final = range(0xE0020, 0xE007F)
+# Alphabets of signs that NFKC leaves as they are, or writes with brackets: in brackets, on black, of flags.
+_ALPHABETS: Final = {
+    chr(first + i): chr(ord("A") + i) for first in (0x1F110, 0x1F150, 0x1F170, 0x1F1E6) for i in range(26)
+}
 
 
 _FINDINGS: Final = 128  # findings between two checkpoints
 _STRIDE: Final = 256  # characters between two checkpoints
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]")
 _ODD: Final = re.compile("[^\t\n\r -~]")
+# A terminal's colours (ECMA-48, 5.4), whose last letter would else belong to the word behind it.
+_COLOURED: Final = re.compile(f"(?:\x1b\\[|\x9b)[0-?]{{0,32}}+[ -/]{{0,4}}+[@-~]|{_ODD.pattern}")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -74,13 +80,22 @@ def original_spans(view: View, findings: Iterable[Finding]) -> tuple[Finding, ..
 
 def _units(text: str) -> Iterator[Unit]:
     latin = _mixed(text)
-    for n, match in enumerate(_ODD.finditer(text)):
+    form = _COLOURED if "\x1b" in text or "\x9b" in text else _ODD
+    for n, match in enumerate(form.finditer(text)):
         if not n % _STRIDE:
             checkpoint()
         char, at = match.group(), match.start()
+        if len(char) > 1 or (ord(char) in _TAGS and not _among_tags(text, at)):
+            yield at, match.end(), ""
+            continue
         plain = _LOOKALIKES.get(char, "") if at in latin else _plain(char)
         if plain != char:
             yield at, at + 1, plain
+
+
+def _among_tags(text: str, at: int) -> bool:
+    """Whether the copy of ASCII at this place is part of a text of such: one alone is a filler between letters."""
+    return any(ord(other) in _TAGS for other in (*text[max(0, at - 1) : at], *text[at + 1 : at + 2]))
 
 
 @lru_cache(maxsize=4096)
@@ -92,7 +107,7 @@ def _plain(char: str) -> str:
         return ""
     if category in ("Zs", "Zl", "Zp"):
         return " "
-    found = _DASHES.get(char) or _QUOTES.get(char)
+    found = _DASHES.get(char) or _QUOTES.get(char) or _ALPHABETS.get(char)
     if found:
         return found
     if category == "Nd":

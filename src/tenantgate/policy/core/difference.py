@@ -12,13 +12,20 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
-from itertools import zip_longest
 from typing import Any, Final
 
 from tenantgate.errors import ConfigError
 from tenantgate.fields import Field, Many, fields_of
 from tenantgate.fields import Record as Nested
-from tenantgate.policy.core.records import CATALOG, ModelPolicy, Target, TenantPolicy, read_record
+from tenantgate.policy.core.records import (
+    CATALOG,
+    ModelPolicy,
+    Routing,
+    Target,
+    TenantPolicy,
+    read_catalog,
+    read_record,
+)
 
 __all__ = ["difference", "differences"]
 
@@ -45,6 +52,19 @@ _LIMITS: Final = {
 }
 _MAIN: Final = "mode"
 """The field of a rule that goes without saying."""
+_HOSTS: Final = 10
+"""Words of a list of hosts that are shown; more are counted."""
+_ROUTING: Final = {
+    "balance": "balance",
+    "hash_on_header": "hash on header",
+    "retries": "retries",
+    "max_fails": "max fails",
+    "fail_timeout_ms": "fail timeout",
+    "connect_ms": "time-out of connecting",
+    "ttft_ms": "time-out of a stream's first byte",
+    "streaming_total_ms": "time-out of streams",
+    "non_streaming_total_ms": "time-out of other replies",
+}
 _FLAGS: Final = {
     "fail_closed": ("requests while there is no engine:", "let pass", "refused"),
     "reply_guard": ("replies:", "passed on as they come", "held back until they are checked"),
@@ -59,13 +79,15 @@ def differences(
 ) -> Iterator[str]:
     """A line for each tenant whose record isn't the same bytes, in the order of their ids: ``acme: model m removed``.
 
-    The catalog has no line of its own: it says again which models the tenants have.
+    Of the catalog only the gateway's egress list has a line: the rest says again which models the tenants have.
 
     Args:
         old: records by tenant. Those that are equal to the new ones aren't parsed.
         new: the same, afterwards.
         sections: by section the class of its configuration, for defaults, units, and fields that may be secrets.
     """
+    for line in _egress(*(_gateway_egress(records.get(CATALOG)) for records in (old, new))):
+        yield f"gateway: {line}"
     for tenant in sorted((old.keys() | new.keys()) - {CATALOG}):
         if old.get(tenant) != new.get(tenant):
             yield f"{_shown(tenant)}: {'; '.join(difference(tenant, old.get(tenant), new.get(tenant), sections))}"
@@ -86,10 +108,16 @@ def difference(
         return ["added, " + _summary(after)]
     if before is None:
         return ["in place of a record that can't be read, " + _summary(after)]
-    found = [*_names(before, after), *_models(before, after, sections or {})]
+    found = [*_weight(before, after), *_names(before, after), *_models(before, after, sections or {})]
+    found += _egress(before.egress, after.egress)
     if not found and _order(before) != _order(after):
         found = ["models or aliases in another order"]
     return found or ["written differently"]
+
+
+def _weight(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:
+    if old.weight != new.weight:
+        yield f"share of limits of providers: weight {old.weight} -> {new.weight}"
 
 
 def _read(tenant: str, raw: bytes | None) -> TenantPolicy | None:
@@ -97,6 +125,13 @@ def _read(tenant: str, raw: bytes | None) -> TenantPolicy | None:
         return None
     try:
         return read_record(tenant, raw)
+    except ConfigError:
+        return None
+
+
+def _gateway_egress(raw: bytes | None) -> Sequence[str] | None:
+    try:
+        return read_catalog(raw).egress if raw is not None else None
     except ConfigError:
         return None
 
@@ -170,6 +205,7 @@ def _changes(old: ModelPolicy, new: ModelPolicy, words: _StageWords) -> Iterator
         else:
             yield from words.stage(section, before, after)
     yield from _targets(old, new)
+    yield from _routing(old.routing, new.routing)
     for name, (title, off, on) in _FLAGS.items():
         if (now := getattr(new, name)) != getattr(old, name):
             yield f"{title} {on if now else off}"
@@ -178,22 +214,80 @@ def _changes(old: ModelPolicy, new: ModelPolicy, words: _StageWords) -> Iterator
 
 
 def _targets(old: ModelPolicy, new: ModelPolicy) -> Iterator[str]:
-    for i, (before, after) in enumerate(zip_longest(old.targets, new.targets)):
-        which = f"target {i + 1} " if i else ""
-        if before is None or after is None:
-            target = before or after
-            yield f"target {i + 1}, {_shown(f'{target.provider}/{target.name}')}, {'removed' if before else 'added'}"
+    before, after = _by_id(old), _by_id(new)
+    for verb, names, others in (("removed", before, after), ("added", after, before)):
+        yield from (f"target {_shown(name)} {verb}" for name in names if name not in others)
+    stay = [name for name in before if name in after]
+    if stay != [name for name in after if name in before]:
+        yield f"targets in another order: {', '.join(map(_shown, after))}"
+    for name in stay:
+        which = f"target {_shown(name)} " if len(after) > 1 else ""
+        yield from _target(
+            which, before[name], after[name], new.provider if not which else before[name].provider
+        )
+
+
+def _by_id(model: ModelPolicy) -> dict[str, Target]:
+    """Targets by their ids; those of version 0.3 had none, and there was one of a model."""
+    return {target.id or model.qualified: target for target in model.targets}
+
+
+def _target(which: str, old: Target, new: Target, provider: str) -> Iterator[str]:
+    if old.credential != new.credential:
+        change = "added" if old.credential is None else "removed" if new.credential is None else "changed"
+        yield f"{which}credential of {_shown(provider)} {change}"
+    for f in fields(Target):
+        was, now = getattr(old, f.name), getattr(new, f.name)
+        if f.name not in {"credential", "id", "options"} and was != now:
+            yield which + _scalars(_words(f.name), f.name, was, now, None)
+    yield from _records(which, old.options, new.options, None)
+
+
+def _routing(old: Routing | None, new: Routing | None) -> Iterator[str]:
+    if old == new:
+        return
+    if old is None or new is None:
+        yield f"failover and time-outs {'added' if old is None else 'removed'}"
+    was, now = old or Routing(retries=0), new or Routing(retries=0)
+    for name, title in _ROUTING.items():
+        before, after, unit = getattr(was, name), getattr(now, name), ""
+        if before == after:
             continue
-        if before.credential != after.credential:
-            change = (
-                "added" if before.credential is None else "removed" if after.credential is None else "changed"
-            )
-            yield f"{which}credential of {_shown(new.provider)} {change}"
-        for f in fields(Target):
-            was, now = getattr(before, f.name), getattr(after, f.name)
-            if f.name not in {"credential", "options"} and was != now:
-                yield which + _scalars(_words(f.name), f.name, was, now, None)
-        yield from _records(which, before.options, after.options, None)
+        if name.endswith("_ms"):
+            before, after, unit = before / 1000, after / 1000, " s"
+        if before is None or after is None:
+            yield f"{title} no longer set" if after is None else f"{title} set to {_shown(str(after))}"
+        else:
+            yield f"{title} {_figure(before)} → {_figure(after)}{unit}"
+    yield from _entries("failover after", was.failover_criteria, now.failover_criteria)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else _shown(str(value))
+
+
+def _egress(old: Sequence[str] | None, new: Sequence[str] | None) -> Iterator[str]:
+    """Changes of a list of hosts; without a list there is no limit."""
+    if old is None and new is not None:
+        yield f"egress: only {_listed(new)}"
+    elif new is None and old is not None:
+        yield "egress: no longer limited"
+    else:
+        yield from _entries("egress", old or (), new or ())
+
+
+def _entries(title: str, old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
+    """Words that came to a list and went from it; their order says nothing."""
+    more = [text for text in new if text not in old]
+    less = [text for text in old if text not in new]
+    parts = [f"{_listed(texts)} {verb}" for verb, texts in (("added", more), ("removed", less)) if texts]
+    if parts:
+        yield f"{title}: {', '.join(parts)}"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _HOSTS} more" if len(texts) > _HOSTS else ""
+    return ", ".join(map(_shown, texts[:_HOSTS])) + more
 
 
 def _limits(old: Record, new: Record, words: _StageWords) -> Iterator[str]:

@@ -35,6 +35,9 @@ CATALOG: Final = "~catalog"
 FORMAT: Final = 1
 """Version of a record's format."""
 
+_WEIGHT: Final = 100
+"""Of a tenant's share, where it isn't given."""
+
 
 FAILURES: Final[Mapping[str, bool]] = {
     "error": True,
@@ -100,6 +103,8 @@ class Target:
     """A vault reference, ``{vault://…}``."""
     bearer: bool = False
     """Whether ``Bearer`` stands before the credential."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Where the credential isn't a key: vault references by ai-proxy's names (``aws_secret_access_key``)."""
     response_streaming: str = "allow"
     """allow, deny or always."""
     accept_encoding: str | None = None
@@ -154,6 +159,8 @@ class TenantPolicy:
     models: tuple[ModelPolicy, ...] = ()
     egress: tuple[str, ...] | None = None
     """Hosts that its requests may go to, within the gateway's own; None: all of these."""
+    weight: int = _WEIGHT
+    """Share of a limit that a provider sets for several tenants, relative to the others'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,12 +169,15 @@ class Catalog:
 
     models: frozenset[str] = frozenset()
     """Names, and ``provider/model``; no aliases, which are their tenants' own words."""
+    egress: tuple[str, ...] | None = None
+    """Hosts that the gateway may ask; None: any. In force is what the plugin tenantgate-failover has: here it is kept
+    with its version, for who reads records of that time."""
 
 
 def write_catalog(catalog: Catalog) -> bytes:
     """The bytes of the catalog's record."""
-    tree = {"format": FORMAT, "models": sorted(catalog.models)}
-    return json.dumps(tree, separators=(",", ":"), sort_keys=True).encode("ascii")
+    tree = {"format": FORMAT, "models": sorted(catalog.models), "egress": catalog.egress}
+    return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
 
 
 def read_catalog(raw: bytes) -> Catalog:
@@ -178,13 +188,21 @@ def read_catalog(raw: bytes) -> Catalog:
     """
     members = _read(raw)
     models = frozenset(members.texts("models"))
+    egress = members.texts("egress") if members.has("egress") else None
     members.end()
-    return Catalog(models=models)
+    return Catalog(models=models, egress=egress)
 
 
 def write_record(policy: TenantPolicy) -> bytes:
     """The bytes of a record; equal policies have equal bytes."""
-    tree = {"format": FORMAT, "tenant": str(policy.tenant), "models": policy.models, "egress": policy.egress}
+    tree = {
+        "format": FORMAT,
+        "tenant": str(policy.tenant),
+        "models": policy.models,
+        "egress": policy.egress,
+        # An equal share goes without saying, so that records of earlier versions stay the same bytes.
+        "weight": None if policy.weight == _WEIGHT else policy.weight,
+    }
     return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
 
 
@@ -199,8 +217,9 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
         raise ConfigError("record.tenant: is another tenant's id")
     models = tuple(_model(m) for m in members.records("models"))
     egress = members.texts("egress") if members.has("egress") else None
+    weight = members.get("weight", int, _WEIGHT)
     members.end()
-    return TenantPolicy(tenant=TenantId(tenant), models=models, egress=egress)
+    return TenantPolicy(tenant=TenantId(tenant), models=models, egress=egress, weight=weight)
 
 
 def _read(raw: bytes) -> _Members:
@@ -241,6 +260,7 @@ def _target(members: _Members) -> Target:
         header_name=members.get("header_name", str, None),
         credential=members.get("credential", str, None),
         bearer=members.get("bearer", bool, False),
+        secrets=members.references("secrets"),
         response_streaming=members.get("response_streaming", str, "allow"),
         accept_encoding=members.get("accept_encoding", str, None),
         id=members.get("id", str, ""),
@@ -307,6 +327,12 @@ class _Members:
         if not all(isinstance(text, str) for text in found):
             raise ConfigError(f"{self.where}.{name}: must be a list of texts")
         return tuple(found)
+
+    def references(self, name: str) -> Mapping[str, str]:
+        found: Mapping[str, Any] = self.get(name, dict, {})
+        if not all(isinstance(text, str) for text in found.values()):
+            raise ConfigError(f"{self.where}.{name}: must be an object of texts")
+        return dict(found)
 
     def has(self, name: str) -> bool:
         return name in self._left

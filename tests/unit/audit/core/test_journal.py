@@ -13,6 +13,7 @@ from audit_rig import journal_line, kong_record
 from tenantgate.audit.core.journal import (
     UNKNOWN_TENANT,
     JournalLine,
+    Try,
     parse_line,
     plain_verdict,
     route_parts,
@@ -131,6 +132,43 @@ def test_what_is_not_plain_is_left_out() -> None:
     assert "jane" not in repr(found)
     assert found.correlation_id is None
     assert found.notes == {"cache_status": "Miss"}
+
+
+def test_the_tries_of_a_request() -> None:
+    first = {
+        "target": "openai/gpt-4o",
+        "outcome": "http_503",
+        "status": 503,
+        "ms": 12,
+        "address": "[2001:db8::1]:443",
+    }
+    found = line(
+        tenantgate__tries=[{**first, "host": "api.openai.com"}, {"target": "azure/gpt-4o#2", "outcome": "ok"}]
+    )
+    assert found.tries == (
+        Try("openai/gpt-4o", "http_503", 503, 12, "[2001:db8::1]:443", "api.openai.com"),
+        Try("azure/gpt-4o#2", "ok"),
+    )
+    assert "tries" not in found.notes
+
+
+@pytest.mark.parametrize("value", [None, "x", {}, 7, [], [None], [7, "x"]])
+def test_what_is_no_list_of_tries(value: Any) -> None:
+    assert line(tenantgate__tries=value).tries == ()
+
+
+def test_of_a_try_only_plain_values_get_on() -> None:
+    hostile = "jane.roe@example.org\n<script>"
+    one = {
+        "target": hostile,
+        "outcome": hostile,
+        "status": hostile,
+        "ms": -1,
+        "address": hostile,
+        "host": hostile,
+    }
+    assert line(tenantgate__tries=[one]).tries == (Try("", "unknown"),)
+    assert len(line(tenantgate__tries=[one] * 1000).tries) == 32
 
 
 NAMES = st.sampled_from(sorted(kong_record(1)))

@@ -95,6 +95,57 @@ def test_every_record_keeps_to_the_schema(redacted: Any, changes: dict[str, Any]
     assert problems(json.loads(shed(json.dumps(found).encode())), schema()) == []
 
 
+TRIES = [
+    {
+        "target": "a/m",
+        "outcome": "timeout",
+        "status": 0,
+        "ms": 60_000,
+        "address": "192.0.2.1:443",
+        "host": "a.example",
+    },
+    {
+        "target": "b/m",
+        "outcome": "http_502",
+        "status": 502,
+        "ms": 9,
+        "address": "192.0.2.2:443",
+        "host": "b.example",
+    },
+    {"target": "c/m", "outcome": "refused", "status": 0, "ms": 0, "address": "", "host": "c.example"},
+    {
+        "target": "d/m#2",
+        "outcome": "ok",
+        "status": 200,
+        "ms": 300,
+        "address": "192.0.2.4:443",
+        "host": "d.example",
+    },
+]
+
+
+def test_a_request_that_was_tried_several_times() -> None:
+    found = record(RICH, tenantgate__tries=TRIES, upstream_status="503, 503, 503, 200")
+    assert problems(found, schema()) == []
+    assert found["tries"] == [
+        {"target": "a/m", "outcome": "timeout", "ms": 60_000, "uncertain": True}
+        | {"address": "192.0.2.1:443", "host": "a.example"},
+        {"target": "b/m", "outcome": "http_502", "status": 502, "ms": 9, "uncertain": True}
+        | {"address": "192.0.2.2:443", "host": "b.example"},
+        {"target": "c/m", "outcome": "refused", "ms": 0, "host": "c.example"},
+        {"target": "d/m#2", "outcome": "ok", "status": 200, "ms": 300}
+        | {"address": "192.0.2.4:443", "host": "d.example"},
+    ]
+    assert found["attempts"] == 3
+    assert (found["response"]["upstream_status"], found["response"]["target"]) == ("502, 200", "d/m#2")
+
+
+def test_nobody_answered_a_request_that_the_gateway_did() -> None:
+    found = record(RICH, tenantgate__tries=TRIES[:1], source="kong", response__status=504)
+    assert "target" not in found["response"]
+    assert "tries" not in record(RICH)
+
+
 def test_a_record_of_what_was_dropped_keeps_to_the_schema() -> None:
     told = gap(((1, 5), (9, 9)), tenant=TenantId("acme"), identifier="gap-1", now_ms=1_700_000_000_000)
     entry, _ = link(told, START, tenant=TenantId("acme"), node="n", position=0)

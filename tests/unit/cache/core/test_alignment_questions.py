@@ -32,6 +32,13 @@ TOGETHER = [
     ("tell me about your refund policy", "What is your refund policy?"),
     ("when can one apply", "When can I apply?"),
     ("can i see this one", "Can I see this one?"),
+    ("Is my flight on time?", "Is my flight on time!"),
+    ("is the server down", "So is the server down?"),
+    ("Tell me about whales?", "Tell me about whales."),
+    ("Could you please reset my password?", "could you please reset my password"),
+    ("The refund takes how long", "The refund takes how long?"),
+    ("reset my password", "How do I reset my password?"),
+    ("We approved the invoice!", "We approved the invoice."),
     ("what's the price of 1,500 shares", "price of 1500 shares"),
 ]
 

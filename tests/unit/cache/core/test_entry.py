@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,12 @@ def test_any_text_survives(question: str | None, text: str, model: str) -> None:
     assert (found.reply.text, found.reply.model) == (joined(text), joined(model))
 
 
+@pytest.mark.parametrize(("version", "fields"), [(1, 9), (2, 10)])
+def test_an_older_entry_is_read_and_names_no_bucket(version: int, fields: int) -> None:
+    data = json.loads(encode(replace(WHOLE, bucket="b")))[:fields]
+    assert decode(json.dumps([version, *data[1:]]).encode()) == WHOLE
+
+
 def test_a_megabyte_survives() -> None:
     entry = Entry("q" * (1 << 20), ChatReply("🙂" * (1 << 18), "stop", "m"), 1.0, 1)
     assert decode(encode(entry)) == entry
@@ -37,7 +44,7 @@ def test_a_megabyte_survives() -> None:
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        (0, 3),
+        (0, 4),
         (0, "1"),
         (0, None),
         (5, [1]),
@@ -84,9 +91,12 @@ def test_its_time_runs_out() -> None:
     ),
     st.floats(0, 1e10),
     st.integers(1, 10**9),
+    st.none() | st.text(max_size=9),
 )
-def test_an_entry_survives_its_bytes(question: str | None, reply: ChatReply, at: float, ttl: int) -> None:
-    entry = Entry(question, reply, at, ttl)
+def test_an_entry_survives_its_bytes(
+    question: str | None, reply: ChatReply, at: float, ttl: int, bucket: str | None
+) -> None:
+    entry = Entry(question, reply, at, ttl, bucket)
     assert decode(encode(entry)) == entry
 
 

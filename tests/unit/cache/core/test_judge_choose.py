@@ -164,7 +164,7 @@ def test_nothing_below_the_threshold_is_ever_served(scores: list[float], thresho
 
 
 @pytest.mark.parametrize("piece", ["a ", "x@", "1.", "to a "])
-def test_a_megabyte_of_anything_is_read(piece: str) -> None:
-    text = piece * ((1 << 20) // len(piece))
+def test_a_large_text_of_anything_is_read(piece: str) -> None:
+    text = piece * ((1 << 18) // len(piece))
     read.__wrapped__(text)  # a pattern that backtracks would take hours; uncached, so nothing stays
-    assert difference("a", "a" * (1 << 20)) is not None
+    assert difference("a", "a" * (1 << 18)) is not None

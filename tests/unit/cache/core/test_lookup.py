@@ -78,7 +78,7 @@ class Site:
         sealer = sealer_of(tenant)
         place = NOWHERE if self.level is None else self.level.place(question, sealer)
         text = question.text if place.bucket else None
-        entry = Entry(text, ChatReply(answer, "stop", "m"), NOW - 100, ttl_s)
+        entry = Entry(text, ChatReply(answer, "stop", "m"), NOW - 100, ttl_s, place.bucket)
         key = question.keys.entry(question.name)
         self.store.values[key] = sealer.seal(entries.encode(entry), key=key.encode())
         if place.bucket is not None:
@@ -563,3 +563,48 @@ def test_nothing_is_served_below_the_threshold(score: float, threshold: float) -
     site = Site(level=level)
     site.keep(ask(ASKED))
     assert isinstance(site.look_up(ask(ALIKE)).decision, Hit) == (score >= threshold)
+
+
+# -- names in buckets, which whoever can write to Redis can write -----------------------------------------
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"namespace": "another route"},
+        {"model": "another"},
+        {"temperature": 2},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+    ],
+)
+@pytest.mark.parametrize("asked", [ALIKE, ASKED])
+def test_an_entry_of_another_partition_is_not_served_from_this_ones_bucket(
+    asked: str, elsewhere: dict[str, Any]
+) -> None:
+    site = Site()
+    assert site.level is not None
+    stored, question = ask(ASKED, **elsewhere), ask(asked)
+    site.keep(stored)
+    bucket_name = site.level.place(question, sealer_of("acme")).bucket
+    assert bucket_name is not None
+    assert bucket_name not in site.store.buckets
+    site.store.buckets[bucket_name] = [stored.name]
+    found = site.look_up(question)
+    assert outcome(found) == ("miss", "")
+    assert (found.misplaced, found.damaged) == (1, ())
+
+
+def test_an_entry_that_names_no_bucket_is_found_exactly_only() -> None:
+    site = Site()
+    question = ask(ASKED)
+    site.keep(question)
+    key = question.keys.entry(question.name)
+    plain = sealer_of("acme").open(site.store.values[key], key=key.encode())
+    assert plain is not None
+    entry = entries.decode(plain)
+    assert entry is not None
+    older = entries.encode(replace(entry, bucket=None))
+    site.store.values[key] = sealer_of("acme").seal(older, key=key.encode())
+    assert outcome(site.look_up(question)) == ("hit", "exact")
+    found = site.look_up(ask(ALIKE))
+    assert (outcome(found), found.misplaced) == (("miss", ""), 0)

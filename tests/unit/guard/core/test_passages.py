@@ -229,6 +229,34 @@ def test_a_text_is_no_file_whatever_it_says(raw: bytes) -> None:
     assert as_it_reads(find_personal)(passage.text)
 
 
+@pytest.mark.parametrize("blank", ["\n", "\r\n", " ", "\n\n", "\t"])
+@pytest.mark.parametrize("width", [1, 3, 8, 16, 76])
+@pytest.mark.parametrize("head", ["", "data:text/plain;base64,"])
+def test_blanks_in_base64_hide_no_text_of_a_file(head: str, width: int, blank: str) -> None:
+    whole = base64.b64encode(b"my card is 4111 1111 1111 1111, so take it").decode()
+    data = head + blank.join(whole[i : i + width] for i in range(0, len(whole), width))
+    part = {"file": {"file_data": data}}
+    passage = of_request({"messages": [{"role": "user", "content": [part]}]}, "last_message")
+    assert as_it_reads(find_personal)(passage.text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_a_file_is_text_in_any_form_of_unicode(encoding: str) -> None:
+    data = base64.b64encode("my card is 4111 1111 1111 1111, so take it".encode(encoding)).decode()
+    part = {"file": {"file_data": "data:text/csv;base64," + data}}
+    passage = of_request({"messages": [{"role": "user", "content": [part]}]}, "last_message")
+    assert as_it_reads(find_personal)(passage.text)
+
+
+def test_an_image_in_lines_is_read_as_no_text_of_its_own() -> None:
+    whole = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(128, 256)) * 8).decode()
+    body = {
+        "messages": [{"role": "user", "content": [{"image_url": {"url": whole[:40] + "\n" + whole[40:]}}]}]
+    }
+    passage = of_request(body, "last_message")
+    assert passage.text == body["messages"][0]["content"][0]["image_url"]["url"]  # type: ignore[index]
+
+
 def _calling(arguments: str) -> dict[str, Any]:
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
     return {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}

@@ -49,6 +49,17 @@ def each(form: str) -> Callable[[str], str]:
     return lambda text: "".join(form.format(ord(c)) for c in text)
 
 
+def styled(text: str, first: int) -> str:
+    """With capitals of another alphabet."""
+    return "".join(chr(first + ord(c) - ord("A")) if "A" <= c <= "Z" else c for c in text)
+
+
+def wrapped(text: str, width: int, between: str) -> str:
+    """In base64, in lines of so many letters."""
+    whole = base64.b64encode(("the value that you asked for is " + text + " and no more").encode()).decode()
+    return "\n" + between.join(whole[i : i + width] for i in range(0, len(whole), width)) + "\n"
+
+
 ENCODINGS: dict[str, Callable[[str], str]] = {
     "json": lambda t: json.dumps(t)[1:-1],
     "unicode": each("\\u{:04x}"),
@@ -70,6 +81,12 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "java": each("\\uuu{:04x}"),
     "zeros": each("&#x00000000{:x};"),
     "tags": lambda t: t[:6] + "<b></b><!-- no -->" + t[6:],
+    "tag fillers": "\U000e0020".join,
+    "on black": lambda t: styled(t, 0x1F170),
+    "in brackets": lambda t: styled(t, 0x1F110),
+    "of flags": lambda t: styled(t, 0x1F1E6),
+    "cdata": lambda t: "<![CDATA[" + t[:6] + "]]><![CDATA[" + t[6:] + "]]>",
+    "coloured": lambda t: "\x1b[01;31m\x1b[K" + t[:6] + "\x1b[1m" + t[6:] + "\x1b[m\x1b[K",
     "name": lambda t: t.replace("@", "\\N{COMMERCIAL AT}"),
     "markdown": lambda t: t.replace("@", "\\@").replace(".", "\\.").replace("_", "\\_"),
     "base64": lambda t: base64.b64encode(t.encode()).decode(),
@@ -78,6 +95,13 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "base64 lines": lambda t: base64.encodebytes(
         ("the value that you asked for is " + t).encode() * 3
     ).decode(),
+    "base64 narrow": lambda t: wrapped(t, 20, "\n"),
+    "base64 indented": lambda t: wrapped(t, 64, "\n    "),
+    "base64 quoted": lambda t: wrapped(t, 40, "\r\n> "),
+    "base64 comment": lambda t: wrapped(t, 32, "\n// "),
+    "base64 marked": lambda t: base64.b64encode(("the value: " + t).encode("utf-16")).decode(),
+    "base64 big endian": lambda t: base64.b64encode(t.encode("utf-16-be")).decode(),
+    "base64 widest": lambda t: base64.b64encode(t.encode("utf-32-le")).decode(),
     "base64 glued": lambda t: "/a/b" + base64.b64encode(t.encode()).decode(),
     "base32": lambda t: base64.b32encode(t.encode()).decode(),
     "hex bytes": lambda t: t.encode().hex(),
@@ -101,8 +125,9 @@ def test_encodings_nest(names: list[str], value: str) -> None:
     text = value
     for name in names:
         text = ENCODINGS[name](text)
-    doubted = {"octal", "tags", "query", "mail", "mail lines", "code points"}
-    if len(doubted.intersection(names)) == 0:
+    doubted = {"octal", "tags", "cdata", "coloured", "query", "mail", "mail lines", "code points"}
+    beyond_16_bits = {"tag fillers", "on black", "in brackets", "of flags"}
+    if (doubted | beyond_16_bits).isdisjoint(names):
         assert found(f"It is {text} indeed.")
 
 

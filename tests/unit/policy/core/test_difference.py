@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantgate.config import load_text
@@ -164,6 +164,116 @@ def test_a_change_is_said_in_words(old: dict[str, bytes], new: dict[str, bytes],
     assert list(differences(old, new, SECTIONS)) == [f"acme: {line}"]
 
 
+CLAUDE = "{provider: anthropic, model: claude, credential: '{vault://env/C}'%s}"
+OPENAI = "{provider: openai, model: gpt, credential: '{vault://env/A}'%s}"
+
+
+def smart(*targets: str, more: str = "") -> dict[str, bytes]:
+    return records(f"acme, models: [{{name: smart, targets: [{', '.join(targets)}]{more}}}]")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            smart(OPENAI % ""),
+            smart(OPENAI % "", CLAUDE % ""),
+            "target anthropic/claude added; failover and time-outs added; retries 0 → 1",
+        ),
+        (
+            smart(CLAUDE % "", OPENAI % ""),
+            smart(OPENAI % "", CLAUDE % ""),
+            "targets in another order: openai/gpt, anthropic/claude",
+        ),
+        (
+            smart(OPENAI % "", CLAUDE % ""),
+            smart(
+                OPENAI.replace(
+                    "credential: '{vault://env/A}'", "credentials: ['{vault://env/A}', '{vault://env/B}']"
+                )
+                % "",
+                CLAUDE % "",
+            ),
+            "target openai/gpt#2 added; retries 1 → 2",
+        ),
+        (
+            smart(OPENAI % "", CLAUDE % ""),
+            smart(OPENAI % ", weight: 7, max_tokens: 3", CLAUDE % ""),
+            "target openai/gpt weight 100 → 7; target openai/gpt max tokens set to 3",
+        ),
+        (
+            smart(OPENAI % "", CLAUDE % ""),
+            smart(OPENAI % "", CLAUDE.replace("env/C", "env/D") % ""),
+            "target anthropic/claude credential of anthropic changed",
+        ),
+        (
+            smart(OPENAI % "", CLAUDE % ""),
+            smart(OPENAI % "", CLAUDE % "", more=", balance: round-robin"),
+            "balance priority → round-robin",
+        ),
+        (
+            smart(OPENAI % "", CLAUDE % "", more=", balance: consistent-hashing"),
+            smart(OPENAI % "", CLAUDE % "", more=", balance: consistent-hashing, hash_on_header: X-S"),
+            "hash on header set to X-S",
+        ),
+        (
+            smart(OPENAI % "", CLAUDE % "", more=", failover: {failover_criteria: [error, http_429]}"),
+            smart(
+                OPENAI % "", CLAUDE % "", more=", failover: {failover_criteria: [timeout, error], retries: 0}"
+            ),
+            "retries 1 → 0; failover after: timeout added, http_429 removed",
+        ),
+        (
+            smart(OPENAI % "", CLAUDE % ""),
+            smart(OPENAI % "", CLAUDE % "", more=", timeouts: {connect_s: 2, streaming: {ttft_s: 9}}"),
+            "time-out of connecting 5 → 2 s; time-out of a stream's first byte 60 → 9 s",
+        ),
+    ],
+)
+def test_a_change_of_targets_is_said_in_words(
+    old: dict[str, bytes], new: dict[str, bytes], line: str
+) -> None:
+    assert list(differences(old, new, SECTIONS)) == [f"acme: {line}"]
+
+
+def limited(gateway: str, tenant: str = "") -> dict[str, bytes]:
+    text = (
+        f"version: 1\ngateway: {{{gateway}}}\ntenants:\n  - id: acme\n    api_keys: ['${{{{ env \"DECK_A\" }}}}']\n"
+        f"    {tenant}\n    models: [{{provider: openai-compatible, model: m, upstream_url: 'https://a.h.example/v1/x'}}]"
+    )
+    return compile_records(load_text(text))
+
+
+ALL = "egress: {allow: ['*.h.example', 'b.example:8443']}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        (
+            limited(""),
+            limited(ALL),
+            ["gateway: egress: only *.h.example, b.example:8443", "acme: failover and time-outs added"],
+        ),
+        (
+            limited(ALL),
+            limited(""),
+            ["gateway: egress: no longer limited", "acme: failover and time-outs removed"],
+        ),
+        (
+            limited(ALL),
+            limited("egress: {allow: ['*.h.example', c.example, d.example]}"),
+            ["gateway: egress: c.example, d.example added, b.example:8443 removed"],
+        ),
+        (limited(ALL), limited(ALL, "egress: {allow: [a.h.example]}"), ["acme: egress: only a.h.example"]),
+    ],
+)
+def test_a_change_of_egress_is_said_in_words(
+    old: dict[str, bytes], new: dict[str, bytes], lines: list[str]
+) -> None:
+    assert list(differences(old, new, SECTIONS)) == lines
+
+
 def test_tenants_come_and_go_in_the_order_of_their_ids() -> None:
     old = records("globex", "hooli")
     new = records(
@@ -197,6 +307,11 @@ def test_a_model_that_two_providers_have_is_named_with_its_provider() -> None:
 )
 def test_records_that_can_not_be_read_are_changes(old: bytes | None, new: bytes | None, line: str) -> None:
     assert difference("a", old, new) == [line]
+
+
+def test_another_share_of_limits() -> None:
+    old, new = (write_record(TenantPolicy(tenant=TenantId("a"), weight=n)) for n in (100, 300))
+    assert difference("a", old, new) == ["share of limits of providers: weight 100 -> 300"]
 
 
 def test_names_can_not_act_on_a_terminal() -> None:
@@ -258,6 +373,7 @@ POLICIES: st.SearchStrategy[Any] = st.builds(
 )
 
 
+@settings(max_examples=40)  # a record is large: most of the time goes into making one
 @given(POLICIES, POLICIES)
 def test_only_equal_records_have_no_difference(old: TenantPolicy, new: TenantPolicy) -> None:
     before, after = write_record(old), write_record(new)
@@ -269,6 +385,7 @@ def test_only_equal_records_have_no_difference(old: TenantPolicy, new: TenantPol
     )
 
 
+@settings(max_examples=40)
 @given(POLICIES, POLICIES)
 def test_references_are_never_shown(old: TenantPolicy, new: TenantPolicy) -> None:
     text = "\n".join(difference("acme", write_record(old), write_record(new), SECTIONS))

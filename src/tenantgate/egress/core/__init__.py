@@ -1,0 +1,1 @@
+"""Rules for networks, and the check of a log: pure."""

@@ -1,0 +1,1 @@
+"""Routing: the order in which a request tries its model's targets, by health, limits, load, price and affinity."""
