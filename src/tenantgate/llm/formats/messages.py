@@ -248,7 +248,8 @@ def _result(reader: Reader, block: Any, where: str) -> tuple[dict[str, Any], lis
     if images:
         texts.append("The images of this result follow in the next message of the user.")
         images.insert(0, text_part(f"Images of the result of {identifier}:"))
-    part = reader.with_hint(text_part("\n".join(texts)), block)
+    marked = [b for b in (block, *content) if isinstance(b, dict) and b.get("cache_control")]
+    part = reader.with_hint(text_part("\n".join(texts)), marked[0] if marked else block)
     return {"role": "tool", "tool_call_id": identifier, "content": content_of([part])}, images
 
 
@@ -298,13 +299,17 @@ def _tool_choice(reader: Reader, choice: Any) -> dict[str, Any]:
 
 def _output(reader: Reader, found: dict[str, Any]) -> dict[str, Any]:
     """Structured output: `output_config.format`, and `output_format` as it was called in beta."""
-    config = reader.members(found.get("output_config", {}), "output_config", {"format": OBJECT}, ("effort",))
-    if "format" in config:
-        where, shape = "output_config.format", config["format"]
-    elif "output_format" in found:
-        where, shape = "output_format", found["output_format"]
-    else:
+    kinds = {"format": OBJECT, "effort": NAME}
+    config = reader.members(found.get("output_config", {}), "output_config", kinds)
+    if "output_format" in found:
+        config.setdefault("format", found["output_format"])
+    if reader.native:
+        return {"output_config": config} if config else {}
+    if "effort" in config:
+        reader.ignored.add("output_config.effort")
+    if "format" not in config:
         return {}
+    where, shape = "output_config.format", config["format"]
     given = reader.required(shape, where, {"type": NAME, "schema": OBJECT}, ("type", "schema"))
     if given["type"] != "json_schema":
         raise unsupported(f"{where}.type", "only json_schema")

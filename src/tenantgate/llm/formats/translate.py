@@ -26,7 +26,7 @@ def to_chat(of: Format, raw: bytes, *, counting: bool = False, native: bool = Fa
         of: the body's format.
         raw: any bytes.
         native: the provider has this format; then the chat keeps hints that only such a provider understands: marks
-            for its cache as ``cache_control``, ``thinking``, and in messages ``thinking_blocks``.
+            for its cache as ``cache_control``, ``thinking``, ``output_config``, and in messages ``thinking_blocks``.
         counting: only its tokens are asked for, so that it needs no ``max_tokens``.
     """
     value = parse(raw)
