@@ -51,7 +51,8 @@ local function blocks(content)
   return made
 end
 
--- `thinking_blocks`, and `thinking` and `output_config` of a request, come with requests of the Messages API (tenantgate.llm.formats).
+-- `thinking_blocks`, and `thinking` and `output_config` of a request, come with requests of the Messages API
+-- (tenantgate.llm.formats).
 local function assistant(message)
   local made, content = {}, given(message.content)
   for _, block in ipairs(given(message.thinking_blocks) or {}) do
