@@ -138,7 +138,7 @@ class Engine:
         exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
         if isinstance(request, ChatRequest):
             self._name_model(exchange, request, model, decision)
-        wire.name_limit(exchange, decision, model.targets)
+        wire.adapt(exchange, packed, decision, model.targets)
         stages = tenant.stages(model)
         exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
@@ -257,9 +257,7 @@ class Engine:
         decision.upstream_model = name
         request = exchange.chat_request()
         if exchange.sent_body is not None and isinstance(request, ChatRequest):
-            body = llm.write({**request.body, "model": name})
-            if len(body) <= MOST_SENT:
-                exchange.replace_body(body)
+            exchange.replace_body(llm.write({**request.body, "model": name}))
 
     def _refuse_route(self, exchange: Exchange, choice: Choice) -> NoReturn:
         message, kind, code = BY_STATUS[429 if choice.why is Why.OVER_SHARE else 503]

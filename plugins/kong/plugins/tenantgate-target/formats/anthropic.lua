@@ -29,9 +29,10 @@ local function image(part)
   return {type = "image", source = {type = "url", url = url}}
 end
 
+-- Without empty texts, which Anthropic refuses.
 local function blocks(content)
   if type(content) ~= "table" then
-    return {{type = "text", text = given(content) or ""}}
+    content = {{type = "text", text = given(content) or ""}}
   end
   local made = {}
   for _, part in ipairs(content) do
@@ -45,15 +46,22 @@ local function blocks(content)
       error("anthropic takes no part of type '" .. tostring(kind) .. "' here", 0)
     end
     block.cache_control = given(part.cache_control)
-    made[#made + 1] = block
+    made[#made + 1] = block.text ~= "" and block or nil
   end
   return made
 end
 
+-- `thinking_blocks`, and `thinking` and `output_config` of a request, come with requests of the Messages API
+-- (tenantgate.llm.formats).
 local function assistant(message)
   local made, content = {}, given(message.content)
+  for _, block in ipairs(given(message.thinking_blocks) or {}) do
+    made[#made + 1] = block
+  end
   if content and parts.text(content) ~= "" then
-    made = blocks(content)
+    for _, block in ipairs(blocks(content)) do
+      made[#made + 1] = block
+    end
   end
   for _, call in ipairs(given(message.tool_calls) or {}) do
     local called = call["function"]
@@ -73,7 +81,8 @@ local function messages(request)
         system[#system + 1] = block
       end
     elseif role == "tool" then
-      local result = {type = "tool_result", tool_use_id = message.tool_call_id, content = blocks(message.content)}
+      local said = blocks(message.content)
+      local result = {type = "tool_result", tool_use_id = message.tool_call_id, content = #said > 0 and said or nil}
       -- The results of one turn's calls belong into one message.
       local last = made[#made]
       if last and last.results then
@@ -129,6 +138,8 @@ function M.request(request, model)
     top_k = options.top_k or given(request.top_k),
     stop_sequences = parts.stops(request),
     stream = request.stream or false,
+    thinking = given(request.thinking),
+    output_config = given(request.output_config),
   }
   made.messages, made.system = messages(request)
   local user = given(request.user)
@@ -141,6 +152,7 @@ function M.request(request, model)
       name = called.name,
       description = given(called.description),
       input_schema = given(called.parameters) or {type = "object"},
+      cache_control = given(called.cache_control),
     }
   end
   if made.tools then
@@ -161,13 +173,15 @@ function M.reply(text, model, note)
   if type(reply) ~= "table" or type(reply.content) ~= "table" then
     return nil, "'content' not in anthropic://llm/v1/chat response"
   end
-  local texts, calls = {}, {}
+  local texts, calls, thoughts = {}, {}, {}
   for _, block in ipairs(reply.content) do
     if block.type == "text" then
       texts[#texts + 1] = block.text
     elseif block.type == "tool_use" then
       local called = {name = block.name, arguments = cjson.encode(block.input or {})}
       calls[#calls + 1] = {id = block.id, type = "function", ["function"] = called}
+    elseif block.type == "thinking" or block.type == "redacted_thinking" then
+      thoughts[#thoughts + 1] = block
     end
   end
   local counts = note(reply.usage)
@@ -182,6 +196,7 @@ function M.reply(text, model, note)
         role = "assistant",
         content = #texts > 0 and table.concat(texts) or parts.null,
         tool_calls = #calls > 0 and calls or nil,
+        thinking_blocks = #thoughts > 0 and thoughts or nil,
       },
       logprobs = parts.null,
       finish_reason = REASONS[reply.stop_reason] or "stop",
@@ -218,6 +233,8 @@ function EVENTS.content_block_start(stream, event)
     return parts.chunk(stream, {tool_calls = {call}})
   elseif block.type == "text" and block.text ~= "" then
     return parts.chunk(stream, {content = block.text})
+  elseif block.type == "redacted_thinking" then
+    return parts.chunk(stream, {thinking_blocks = {block}})
   end
 end
 
@@ -225,6 +242,10 @@ function EVENTS.content_block_delta(stream, event)
   local delta = event.delta or {}
   if delta.type == "text_delta" then
     return parts.chunk(stream, {content = delta.text})
+  elseif delta.type == "thinking_delta" then
+    return parts.chunk(stream, {reasoning_content = delta.thinking})
+  elseif delta.type == "signature_delta" then
+    return parts.chunk(stream, {reasoning_signature = delta.signature})
   elseif delta.type == "input_json_delta" and stream.call_of[event.index] then
     local call = {index = stream.call_of[event.index], ["function"] = {arguments = delta.partial_json}}
     return parts.chunk(stream, {tool_calls = {call}})
