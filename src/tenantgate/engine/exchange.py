@@ -162,7 +162,7 @@ class Exchange(Host):
         self._body, self._chat = body, None
 
     def use_chat(self, request: ChatRequest | Refusal) -> None:
-        """Let all stages read this request, which is the body's, without parsing that again."""
+        """Let all stages read this request, or that it is none, without parsing the body again."""
         self._chat = request
 
     # As `Host` has them: what Kong keeps for the log phase costs a plugin calls, and the engine none.

@@ -16,7 +16,7 @@ from tenantgate.llm.chat import JSON_TYPE, ChatRequest, request_of
 from tenantgate.llm.coding import coding_of, unpacked
 from tenantgate.llm.errors import BY_STATUS, error_body
 from tenantgate.llm.form import boundary_of
-from tenantgate.llm.formats import Format, counts_tokens, estimate, format_of, to_chat
+from tenantgate.llm.formats import Format, Translated, counts_tokens, estimate, format_of, to_chat
 from tenantgate.llm.operations import Operation, Passed, operation_of
 from tenantgate.llm.operations import read as read_operation
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from tenantgate.policy.core.records import ModelPolicy, Target
 
 __all__ = [
+    "adapt",
     "as_chat",
     "count_tokens",
     "finish",
-    "name_limit",
     "operation_in",
     "read",
     "send_body",
@@ -45,6 +45,9 @@ _OPERATION_NOTE: Final = "tenantgate_operation"
 _CODING: Final = "coding"
 _ENCODING: Final = "o200k_base"
 _IGNORED: Final = "X-Tenantgate-Ignored"
+_ANTHROPIC: Final = "anthropic"
+_NEWER_WORD: Final = ("openai", "azure")
+"""Providers that know ``max_completion_tokens``; their newer models refuse ``max_tokens``."""
 
 
 def read(
@@ -114,11 +117,19 @@ def _read_format(exchange: Exchange, packed: PackedRequest, decision: Decision) 
     if llm.media_problem(headers.all("content-type"), headers.all("content-encoding")):
         return  # whoever reads the request says so
     made = to_chat(found, packed.body, counting=counts_tokens(packed.path))
-    document = made if isinstance(made, Refusal) else llm.read(llm.write(made.body))
+    if isinstance(made, Refusal):
+        exchange.use_chat(made)
+    else:
+        _use(exchange, made)
+
+
+def _use(exchange: Exchange, made: Translated) -> None:
+    document = llm.read(llm.write(made.body))
     if isinstance(document, Refusal):
         exchange.use_chat(document)
         return
-    if not isinstance(made, Refusal) and made.ignored:
+    exchange.reply_headers.pop(_IGNORED, None)
+    if made.ignored:
         exchange.reply_headers[_IGNORED] = ", ".join(made.ignored)
     exchange.replace_body(document.raw)
     exchange.use_chat(request_of(document))
@@ -187,19 +198,21 @@ def finish(exchange: Exchange, decision: Decision) -> None:
         decision.body = decision.passed.written(request, decision.target.name)
 
 
-def name_limit(exchange: Exchange, decision: Decision, targets: Sequence[Target]) -> None:
-    """Call the most tokens of a reply what the model's providers call it.
+def adapt(exchange: Exchange, packed: PackedRequest, decision: Decision, targets: Sequence[Target]) -> None:
+    """Let a translated request say what all providers of its model understand beyond a chat.
 
-    OpenAI's newer models refuse ``max_tokens``; others don't know its successor.
+    Anthropic gets its hints back; OpenAI the newer word for the most tokens of a reply.
     """
     request = exchange.chat_request()
-    if (
-        _STATE not in decision.state
-        or not isinstance(request, ChatRequest)
-        or "max_tokens" not in request.body
-    ):
+    if _STATE not in decision.state or not isinstance(request, ChatRequest):
         return
-    if all(t.provider in ("openai", "azure") and "upstream_url" not in t.options for t in targets):
+    if decision.state[_STATE] == Format.MESSAGES and all(t.provider == _ANTHROPIC for t in targets):
+        made = to_chat(Format.MESSAGES, packed.body, native=True)
+        if isinstance(made, Translated):
+            _use(exchange, replace(made, body={**made.body, "model": request.model}))
+    elif "max_tokens" in request.body and all(
+        t.provider in _NEWER_WORD and "upstream_url" not in t.options for t in targets
+    ):
         body = {"max_completion_tokens" if k == "max_tokens" else k: v for k, v in request.body.items()}
         exchange.replace_body(llm.write(body))
         exchange.use_chat(ChatRequest(body, request.messages))

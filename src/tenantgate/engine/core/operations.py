@@ -20,6 +20,8 @@ _SPOKEN: Final[Mapping[str, AbstractSet[Operation]]] = {
 }
 """By ai-proxy's provider, the operations of OpenAI's API that it may have under OpenAI's names."""
 
+_OWN_FORMAT: Final = "tenantgate"
+
 SECTIONS: Final[Mapping[Operation, AbstractSet[str]]] = {
     operation: frozenset({"limits", "audit", "guardrails", "response_guardrails"})
     | ({"cache"} if operation is Operation.EMBEDDINGS else frozenset())
@@ -36,16 +38,18 @@ def speaking(target: Target, operation: Operation) -> Target | None:
     """
     if operation not in _SPOKEN.get(target.provider, frozenset()):
         return None
-    url = target.options.get("upstream_url")
+    # The formats in place of Kong's drivers know chats alone.
+    given = {name: value for name, value in target.options.items() if name != _OWN_FORMAT}
+    url = given.get("upstream_url")
     if url is None:
         # Kong puts it behind the deployment's path at Azure.
         path = operation.path if target.provider == "azure" else "/v1" + operation.path
-        return replace(target, options={**target.options, "upstream_path": path})
+        return replace(target, options={**given, "upstream_path": path})
     parts = urlsplit(str(url))
     base = parts.path.removesuffix(Operation.CHAT.path)
     if base == parts.path:
         return None
     path = base + operation.path
     # With an address alone `preserve` would take the path of the client's request.
-    options = {**target.options, "upstream_url": parts._replace(path=path).geturl(), "upstream_path": path}
+    options = {**given, "upstream_url": parts._replace(path=path).geturl(), "upstream_path": path}
     return replace(target, options=options)
