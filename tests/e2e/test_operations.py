@@ -176,6 +176,16 @@ def test_preflight_requests_need_no_key(gateway: Gateway, path: str) -> None:
     assert "access-control-allow-origin" not in other.headers
 
 
+def test_options_without_a_page_are_no_operation(gateway: Gateway) -> None:
+    client = gateway.endpoint("plain")
+    body = json.dumps({"model": client.model, "messages": [{"role": "user", "content": "Hi"}]}).encode()
+    gateway.stack.mock_forget()
+    reply = client.send(body, method="OPTIONS")
+    assert (reply.status, reply.json["error"]["code"]) == (405, "method_not_allowed")
+    assert client.send(body, method="OPTIONS", headers={"apikey": "nobody's"}).status == 401
+    assert gateway.stack.mock_requests() == []
+
+
 def test_pages_of_other_sites_read_replies_and_errors(gateway: Gateway) -> None:
     client = gateway.endpoint("plain")
     page = {"Origin": "http://localhost:3000"}

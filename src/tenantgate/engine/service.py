@@ -122,6 +122,8 @@ class Engine:
     def _decide(self, exchange: Exchange, packed: PackedRequest, decision: Decision) -> None:
         tenant = self._tenant(exchange)
         exchange.shared.update(tenant.shared)
+        if packed.method == "OPTIONS":  # no preflight request: that was answered before
+            self._refuse(exchange, 405)
         if packed.method == "GET":
             self._list_models(exchange, tenant, packed)
         if (audited := _audit_of_refusals(tenant)) is not None:
@@ -157,8 +159,11 @@ class Engine:
         if isinstance(found, Tenant):
             return found
         _refused.inc(reason="unknown_tenant")
-        message, kind, code = BY_STATUS[403]
-        return exchange.answer(403, error_body(message, kind=kind, code=code), {"Content-Type": JSON_TYPE})
+        return self._refuse(exchange, 403)
+
+    def _refuse(self, exchange: Exchange, status: int) -> NoReturn:
+        message, kind, code = BY_STATUS[status]
+        exchange.answer(status, error_body(message, kind=kind, code=code), {"Content-Type": JSON_TYPE})
 
     def _list_models(self, exchange: Exchange, tenant: Tenant, packed: PackedRequest) -> None:
         _, _, name = packed.path.partition("/models/")

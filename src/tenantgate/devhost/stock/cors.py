@@ -55,4 +55,4 @@ def _allowed(x: Exchange, conf: PluginConfig) -> dict[str, str]:
     asked = x.headers.get("Origin")
     if "*" in origins and asked:
         return {"Vary": "Origin", _ORIGIN: "*"}
-    return {"Vary": "Origin", **({_ORIGIN: asked} if asked in origins else {})}
+    return {"Vary": "Origin", **({_ORIGIN: asked} if asked and asked in origins else {})}
