@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import redis
 from redis.exceptions import ClusterDownError
 
+from tenantgate.cache.core.coalescing import Held
 from tenantgate.cache.core.ports import Found, HeldBackError, Neighbour, RefusedError, UnavailableError
 from tenantgate.cache.core.recent_names import RecentNames
 from tenantgate.cache.stage_metrics import Measured, Stage
 from tenantgate.store.breaker import Breaker
+from tenantgate.store.redis_limits import within
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ __all__ = ["Known", "RedisCache"]
 T = TypeVar("T")
 _log: Final = logging.getLogger("tenantgate.cache")
 
+_LATE_S: Final = 0.05  # that an answer may take after a wait
 _QUIET_S: Final = 10.0  # between two log lines about the same kind of failure
 
 _RECENT: Final = 20_000  # names, 4 MB
@@ -62,10 +65,13 @@ def _script(name: str) -> str:
 
 
 class RedisCache:
-    """The store of one Redis or one cluster; thread-safe. `nodes` answer requests, `writer` stores after them."""
+    """The store of one Redis or one cluster; thread-safe.
 
-    def __init__(self, nodes: Nodes, writer: Nodes | None = None) -> None:
-        self._nodes, self._writer = nodes, writer or nodes
+    `nodes` answer requests, `writer` stores after them, `waiter` has connections on which Redis is long in answering.
+    """
+
+    def __init__(self, nodes: Nodes, writer: Nodes | None = None, waiter: Nodes | None = None) -> None:
+        self._nodes, self._writer, self._waiter = nodes, writer or nodes, waiter or nodes
         maker = redis.Redis()  # never connects: a script only needs an encoding
         self._similar = maker.register_script(_script("similar"))
         self._store = maker.register_script(_script("store"))
@@ -73,6 +79,8 @@ class RedisCache:
         self._sweep = maker.register_script(_script("sweep"))
         self._evidence = maker.register_script(_script("evidence"))
         self._learn = maker.register_script(_script("learn"))
+        self._lease = maker.register_script(_script("lease"))
+        self._let_go = maker.register_script(_script("let_go"))
         self._breakers: dict[str, Breaker] = {}
         self._lock = threading.Lock()
         self._logged: dict[tuple[str, str], float] = {}
@@ -155,6 +163,50 @@ class RedisCache:
             return False
         self._recent.add(name)
         return True
+
+    def lead(self, keys: Keys, name: str, value: str, *, life_ms: int, stale_s: int) -> Held | None:
+        """As `tenantgate.cache.core.coalescing.Leases.lead`.
+
+        Raises:
+            UnavailableError: Redis failed, or the breaker is open.
+            RefusedError: for example because another type lies under a key.
+        """
+        lease = keys.lease(name)
+        call = partial(self._lease, keys=[lease, keys.entry(name)], args=[value, life_ms, stale_s * 1000])
+        match self._ask(lease, lambda client: call(client=client)):
+            case None:
+                return None
+            case [bytes(entry)]:
+                return Held(entry)
+            case [None, bytes(held), int(left_ms)]:
+                return Held(None, held, left_ms)
+        raise self._unexpected(self._nodes, lease)
+
+    def wait(self, keys: Keys, token: str, wait_ms: int) -> None:
+        """As `tenantgate.cache.core.coalescing.Leases.wait`; a connection of its own waits in Redis.
+
+        Raises:
+            UnavailableError: Redis failed, or was late by more than `_LATE_S`.
+        """
+        key = keys.let_go(token)
+        node = self._node(self._waiter, key)
+        with within(wait_ms / 1000 + _LATE_S):
+            self._call(
+                node.name,
+                lambda: node.ask(lambda client: client.xread({key: "0"}, count=1, block=max(1, wait_ms))),
+            )
+
+    def let_go(self, keys: Keys, name: str, value: str, token: str, *, life_ms: int) -> bool:
+        """Let go of a lease that holds `value`, and wake who waits for its token; whether there was this lease.
+
+        `life_ms` is how long those who are late find that out.
+
+        Raises:
+            UnavailableError: Redis failed.
+        """
+        lease = keys.lease(name)
+        call = partial(self._let_go, keys=[lease, keys.let_go(token)], args=[value, life_ms])
+        return bool(self._write(lease, lambda client: call(client=client)))
 
     def evidence(self, keys: Keys, state: str, name: str | None) -> Known:
         """What is known under the key `state`, and the entry with this name, if one is named and there.

@@ -1,7 +1,7 @@
 """`tenant-semantic-cache` in its phases: the lookup and the storing, joined with Kong, Redis and the models.
 
 PDK calls in access: consumer, body, headers, then either the answer (4 in all) or what the log phase needs and the
-reply's headers (5 in all).
+reply's headers (5 in all). A miss that is coalesced (`tenantgate.cache.core.coalescing`) asks Redis once more.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from tenantgate.cache.config import CACHE_ONLY
 from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.admit import STORED, NotStored, admit, new_entry
 from tenantgate.cache.core.cache_control import BypassReason, MissReason, Status
+from tenantgate.cache.core.coalescing import Seats, joins, lease_value, may_coalesce
 from tenantgate.cache.core.guard_verdicts import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
 from tenantgate.cache.core.lookup import Resources, look_up
-from tenantgate.cache.core.outcome import Bypass, Hit, Miss
+from tenantgate.cache.core.outcome import Bypass, Hit, Level, Lookup, Miss
 from tenantgate.cache.core.partition import partition_of, parts_of
 from tenantgate.cache.core.pending import pending_of, read, written
 from tenantgate.cache.core.ports import UnavailableError
@@ -37,6 +39,8 @@ from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tenantgate.cache.config import CacheConfig
     from tenantgate.cache.core.entry import Entry
     from tenantgate.cache.core.pending import Pending
@@ -59,10 +63,19 @@ _WRITE_TIMEOUT_MS: Final = 500  # nobody waits for the log phase
 _SEALERS: Final = 1024
 _LEVELS: Final = 1024
 _UUID: Final = 12  # bytes of randomness in an identifier
+_TOKEN: Final = 16
+
+_RESERVE_MS: Final = 150  # of the request's time, for what comes after a wait
+_LINGER_MS: Final = 2000  # longer than anybody waits
+_WAIT_TIMEOUT_MS: Final = 2000
+_SEATS: Final = Seats(each=8, most=16)
+"""Requests of this process that wait. Each has a thread, and the server ends phases where more than three times its
+workers have stepped aside (`tenantgate.kong.workers`)."""
+_RETRY_AFTER_S: Final = 30
 
 _requests: Final = metrics.counter(
     "tenantgate_cache_requests_total",
-    "Requests by what the cache did (hit, miss, bypass, refresh) and how or why.",
+    "Requests by what the cache did (hit, miss, bypass, refresh, coalesced, stale) and how or why.",
     ("status", "detail"),
 )
 _by_tenant: Final = metrics.counter(
@@ -72,6 +85,11 @@ _by_tenant: Final = metrics.counter(
 )
 _stores: Final = metrics.counter(
     "tenantgate_cache_stores_total", "Answers by whether they were stored.", ("outcome",)
+)
+_coalesced: Final = metrics.counter(
+    "tenantgate_cache_coalescing_total",
+    "Misses that could be coalesced, by part: led, served, in_vain, crowded, apart.",
+    ("role",),
 )
 _damaged: Final = metrics.counter(
     "tenantgate_cache_damaged_total", "Entries that could not be opened, and were dropped."
@@ -112,6 +130,10 @@ class SemanticCache:
             _damaged.inc(len(lookup.damaged))
         if lookup.misplaced:
             _misplaced.inc(lookup.misplaced)
+        self._go_by(host, question, lookup, resources)
+
+    def _go_by(self, host: Host, question: Question, lookup: Lookup, resources: Resources) -> None:
+        tenant = question.keys.tenant
         match lookup.decision:
             case Hit() as hit:
                 self._answer(host, question, hit, resources.now)
@@ -120,9 +142,15 @@ class SemanticCache:
             case Bypass(reason):
                 self._bypass(host, reason, tenant)
             case Miss(MissReason.ONLY_IF_CACHED):
-                self._only_if_cached(host, asked.tenant)
+                self._only_if_cached(host, tenant)
             case Miss() as miss:
-                self._miss(host, miss, pending_of(question, miss, lookup.damaged))
+                spare = self._spare(host, question, miss, resources)
+                if self._config.mode == CACHE_ONLY:
+                    self._cache_only(host, tenant, spare)
+                lease = self._coalesce(host, question, miss, resources)
+                if spare is not None:
+                    host.stand_in(spare)
+                self._miss(host, miss, pending_of(question, miss, lookup.damaged, lease))
 
     def _question(self, host: Host, asked: Cacheable, sealer: TenantSealer) -> Question:
         config, headers = self._config, host.headers()
@@ -162,8 +190,8 @@ class SemanticCache:
     def _answer(self, host: Host, question: Question, hit: Hit, now: float) -> NoReturn:
         identifier = "chatcmpl-" + secrets.token_hex(_UUID)
         body, kind = replay(hit.entry, question.request, now, identifier=identifier)
-        headers = {"Content-Type": kind, **hit_headers(hit.name, hit.entry, now, similarity=hit.similarity)}
-        _count(Status.HIT, hit.level, question.keys.tenant)
+        headers = {"Content-Type": kind, **hit_headers(hit, now)}
+        _count(hit.status, hit.level, question.keys.tenant)
         host.answer(200, body, headers)
 
     def _only_if_cached(self, host: Host, tenant: TenantId) -> NoReturn:
@@ -176,6 +204,63 @@ class SemanticCache:
         _count(Status.MISS, MissReason.ONLY_IF_CACHED, tenant)
         host.answer(504, body, {"Content-Type": chat.JSON_TYPE, **status_headers(Status.MISS)})
 
+    def _coalesce(self, host: Host, question: Question, miss: Miss, resources: Resources) -> str | None:
+        """Answer with that of an equal request in flight, if there is one; the token of the lease if this one leads."""
+        most_ms = self._config.coalesce_max_wait_ms
+        if not most_ms or not may_coalesce(question, miss, resources):
+            return None
+
+        @contextlib.contextmanager
+        def waiting() -> Iterator[float]:
+            with host.waiting() as left_ms:
+                yield left_ms - _RESERVE_MS
+
+        flight = joins(
+            question,
+            resources,
+            self._store,
+            token=secrets.token_hex(_TOKEN),
+            life_ms=most_ms,
+            stale_s=self._config.stale_if_error_s,
+            seats=_SEATS,
+            waiting=waiting,
+        )
+        _coalesced.inc(role=flight.role)
+        if flight.hit is not None:
+            self._answer(host, question, flight.hit, time.time())
+        return flight.token
+
+    def _spare(
+        self, host: Host, question: Question, miss: Miss, resources: Resources
+    ) -> Callable[[], None] | None:
+        """Answers a miss where no provider can be asked, if there is something to answer with."""
+        spare, longest_s = miss.spare, self._config.stale_if_error_s
+        if spare is None:
+            return None
+        if spare.level is Level.STALE and not question.accepts_stale(spare.entry, resources.now, longest_s):
+            return None
+
+        def answer() -> None:
+            if resources.guard_passed():
+                self._answer(host, question, spare, time.time())
+
+        return answer
+
+    def _cache_only(
+        self, host: Host, tenant: TenantId | None, spare: Callable[[], None] | None = None
+    ) -> NoReturn:
+        """Refuse what isn't in the cache, unless there is a spare answer."""
+        if spare is not None:
+            spare()
+        body = error_body(
+            "The cache holds no answer, and the gateway sends no requests to providers right now. Try again later.",
+            kind=ErrorType.SERVER,
+            code=Code.CACHE_ONLY,
+        )
+        _count(Status.MISS, MissReason.CACHE_ONLY, tenant)
+        headers = {"Content-Type": chat.JSON_TYPE, "Retry-After": str(_RETRY_AFTER_S)}
+        host.answer(504, body, {**headers, **status_headers(Status.MISS)})
+
     def _miss(self, host: Host, miss: Miss, pending: Pending) -> None:
         status = Status.REFRESH if miss.refresh else Status.MISS
         _count(status, miss.reason, pending.keys.tenant)
@@ -183,16 +268,25 @@ class SemanticCache:
         host.set_headers(status_headers(status, pending.name))
 
     def _bypass(self, host: Host, reason: BypassReason, tenant: TenantId | None) -> None:
+        if self._config.mode == CACHE_ONLY:
+            self._cache_only(host, tenant)
         _count(Status.BYPASS, reason, tenant)
         host.set_headers(status_headers(Status.BYPASS))
 
     # -- log ----------------------------------------------------------------------------------------------
 
     def log(self, host: Host) -> None:
-        """Store the provider's answer to a miss."""
+        """Store the provider's answer to a miss, and let go on who waits for it."""
         pending = read(host.kept(PLUGIN))
         if pending is None:
             return
+        try:
+            self._log(host, pending)
+        finally:
+            if pending.lease is not None:
+                self._let_go(pending, pending.lease)
+
+    def _log(self, host: Host, pending: Pending) -> None:
         if REPLY_GUARD in self._config.guards and made_for_one(host.verdict(REPLY_GUARD)):
             _stores.inc(outcome=NotStored.GUARD)
             return
@@ -207,6 +301,12 @@ class SemanticCache:
         except UnavailableError:
             outcome = NotStored.REDIS
         _stores.inc(outcome=outcome or STORED)
+
+    def _let_go(self, pending: Pending, token: str) -> None:
+        keys, name = pending.keys, pending.name
+        value = lease_value(_sealer(self._config.encryption_key, keys.tenant), name, token)
+        with contextlib.suppress(UnavailableError):  # the lease ends by itself
+            self._store.let_go(keys, name, value, token, life_ms=_LINGER_MS)
 
     def _reply(self, host: Host, pending: Pending) -> ChatReply | NotStored:
         record = LogRecord(host.record())
@@ -228,7 +328,7 @@ class SemanticCache:
             pending.keys,
             pending.name,
             _sealed(entry, pending, sealer),
-            ttl_s=config.cache_ttl,
+            ttl_s=config.cache_ttl + config.stale_if_error_s,
             max_entries=config.max_entries,
             max_bytes=config.max_megabytes << 20,
             bucket=pending.bucket,
@@ -274,7 +374,8 @@ def _shared_store(config: RedisConfig) -> tuple[RedisCache, Sweeper]:
     with _lock:
         if config not in _stores_by_redis:
             writer = connect(config, timeout_ms=max(_WRITE_TIMEOUT_MS, config.timeout_ms))
-            store = RedisCache(connect(config), writer)
+            waiter = connect(config, timeout_ms=_WAIT_TIMEOUT_MS)
+            store = RedisCache(connect(config), writer, waiter)
             _stores_by_redis[config] = store, Sweeper(store)
         return _stores_by_redis[config]
 

@@ -261,6 +261,8 @@ class Engine:
                 exchange.replace_body(body)
 
     def _refuse_route(self, exchange: Exchange, choice: Choice) -> NoReturn:
+        if choice.why is not Why.OVER_SHARE:  # a tenant that has had its share isn't a provider's failure
+            exchange.answer_instead()
         message, kind, code = BY_STATUS[429 if choice.why is Why.OVER_SHARE else 503]
         body = error_body(
             message, kind=kind, code=code, request_id=exchange.request_id(self._config.correlation_header)

@@ -12,7 +12,8 @@ import math
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tenantgate.checkpoints import checked_by
@@ -311,10 +312,25 @@ class Event:
         return data, error
 
     def _wait_for_long(self, mailbox: Mailbox) -> None:
+        with self._stepped_aside():
+            self._answered(mailbox, math.inf)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """A block in which the phase waits for somebody else than Kong, and calls no checkpoint."""
+        self._turns.away(self.turn, True)
+        try:
+            with self._stepped_aside():
+                yield
+        finally:
+            self._turns.away(self.turn, False)
+
+    @contextmanager
+    def _stepped_aside(self) -> Iterator[None]:
         if not self._long:
             self._board.step_aside(self)
         try:
-            self._answered(mailbox, math.inf)
+            yield
         finally:
             if not self._long:
                 self._board.step_back(self)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 import msgpack
@@ -347,6 +348,21 @@ class Host:
         self.call("response.exit", status, payload, _wire(headers or {}))
         self.answered = status
         raise Answered
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[float]:
+        """A block in which the phase waits for somebody else than Kong; gives the milliseconds that there are. No call.
+
+        The thread doesn't count meanwhile, and another may work. Whoever waits must see to it that few do.
+        """
+        with self._kong.aside() if self.served else contextlib.nullcontext():
+            yield self.remaining_ms()
+
+    def stand_in(self, answer: Callable[[], object]) -> None:
+        """Have `answer` called, which answers the client, if no provider can be asked. No call.
+
+        Nothing comes of it but in the engine: elsewhere nobody knows that of a provider before it was asked.
+        """
 
     def response_status(self) -> int:
         """The reply's HTTP status; in log and response phases. One call."""

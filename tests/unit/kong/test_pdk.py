@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +28,21 @@ class Channel:
 
     def belongs_to(self, tenant: str) -> None:
         self.owners.append(tenant)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        self.sent.append("aside")
+        yield
+        self.sent.append("back")
+
+
+def test_a_phase_that_waits_lets_another_thread_work() -> None:
+    channel = Channel()
+    host = Host(ServedKong(channel, time.monotonic() + 1e6), "access", deadline_ms=1000)
+    with host.waiting() as left_ms:
+        assert channel.sent == ["aside"]
+        assert 1e8 < left_ms <= 1e9
+    assert (channel.sent, host.pdk_calls) == (["aside", "back"], 0)
 
 
 @pytest.mark.parametrize("tenant", ["acme", "a:b {x}", "\udcff"])

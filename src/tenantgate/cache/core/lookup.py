@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tenantgate.cache.core.cache_control import BypassReason, MissReason
+from tenantgate.cache.core.cache_control import BypassReason, MissReason, Status
 from tenantgate.cache.core.judge import Candidate, Scored, choose, difference
 from tenantgate.cache.core.outcome import Bypass, Hit, Level, Lookup, Miss
 from tenantgate.cache.core.ports import UnavailableError
@@ -73,11 +73,13 @@ def look_up(question: Question, using: Resources) -> Lookup:
 
 
 def _decide(question: Question, using: Resources, reader: StoreReader) -> Hit | Miss | Bypass:
-    hit, refresh, judged = None, question.control.no_cache, None
+    hit, refresh, judged, stale = None, question.control.no_cache, None, None
     if using.exact and not question.control.no_cache:
         entry = reader.exact()  # step 2
         if entry is not None and question.accepts(entry, using.now):
             hit = Hit(question.name, entry, Level.EXACT)
+        elif entry is not None and entry.remaining_s(using.now) <= 0:
+            stale = Hit(question.name, entry, Level.STALE, status=Status.STALE)
         else:
             refresh = entry is not None
     if hit is None:
@@ -90,7 +92,7 @@ def _decide(question: Question, using: Resources, reader: StoreReader) -> Hit | 
     if hit is not None and comparison is None:
         return hit
     reason = MissReason.PROBE if hit is not None else reader.place.unfit or MissReason.NOT_FOUND
-    return Miss(reason, refresh, reader.place, comparison)
+    return Miss(reason, refresh, reader.place, comparison, hit or stale)
 
 
 @dataclass(frozen=True, slots=True)

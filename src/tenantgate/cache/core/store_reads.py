@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from tenantgate.cache.core.entry import Entry, decode
+from tenantgate.cache.core.entry import Entry, opened
 from tenantgate.cache.core.ports import RefusedError
 from tenantgate.cache.core.similar import NOWHERE, Place
 
@@ -70,8 +70,7 @@ class StoreReader:
         """The entry of this name, if there is one and it can be opened."""
         if sealed is None:
             return None
-        plain = self._sealer.open(sealed, key=self._question.keys.entry(name).encode())
-        entry = None if plain is None else decode(plain)
+        entry = opened(self._sealer, self._question.keys.entry(name), sealed)
         if entry is None:
             self.damaged.append(name)
         return entry
