@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Doubt", "Pending", "pending_of", "read", "written"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -112,6 +112,7 @@ def read(value: Mapping[str, Any] | None) -> Pending | None:
             "bucket": str() | None as bucket,
             "damaged": list(damaged),
             "comparison": compared,
+            "lease": str() | None as lease,
         } if version == _VERSION and tenant and all(map(_is_name, [name, *damaged])):
             keys = Keys(TenantId(tenant))
         case _:
@@ -122,7 +123,6 @@ def read(value: Mapping[str, Any] | None) -> Pending | None:
     if bucket is not None and not _is_name(bucket):
         return None
     where = None if bucket is None else keys.bucket(bucket)
-    lease = value.get("lease")  # which version 1 didn't have at first
     if lease is not None and not _is_name(lease):
         return None
     return Pending(keys, name, question, stream, where, tuple(damaged), doubt, lease)
