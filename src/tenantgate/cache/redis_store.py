@@ -36,7 +36,8 @@ __all__ = ["Known", "RedisCache"]
 T = TypeVar("T")
 _log: Final = logging.getLogger("tenantgate.cache")
 
-_LATE_S: Final = 0.05  # that an answer may take after a wait
+_TICK_MS: Final = 100  # that a Redis with nothing else to do may be late in ending a wait (`hz 10`)
+_LATE_S: Final = 0.05  # that its answer may take then
 _QUIET_S: Final = 10.0  # between two log lines about the same kind of failure
 
 _RECENT: Final = 20_000  # names, 4 MB
@@ -183,18 +184,16 @@ class RedisCache:
         raise self._unexpected(self._nodes, lease)
 
     def wait(self, keys: Keys, token: str, wait_ms: int) -> None:
-        """As `tenantgate.cache.core.coalescing.Leases.wait`; a connection of its own waits in Redis.
+        """As `tenantgate.cache.core.coalescing.Leases.wait`, on a connection of its own.
 
         Raises:
             UnavailableError: Redis failed, or was late by more than `_LATE_S`.
         """
-        key = keys.let_go(token)
+        key, block_ms = keys.let_go(token), max(1, wait_ms - _TICK_MS)
         node = self._node(self._waiter, key)
-        with within(wait_ms / 1000 + _LATE_S):
-            self._call(
-                node.name,
-                lambda: node.ask(lambda client: client.xread({key: "0"}, count=1, block=max(1, wait_ms))),
-            )
+        call = partial(_read_one, key=key, block_ms=block_ms)
+        with within((block_ms + _TICK_MS) / 1000 + _LATE_S):
+            self._call(node.name, lambda: node.ask(call))
 
     def let_go(self, keys: Keys, name: str, value: str, token: str, *, life_ms: int) -> bool:
         """Let go of a lease that holds `value`, and wake who waits for its token; whether there was this lease.
@@ -323,6 +322,10 @@ class RedisCache:
         if before != after:
             _breaker_open.set(float(after), redis=name)
             logs.event(_log, logging.WARNING, "redis breaker", open=after, redis=name)
+
+
+def _read_one(client: Any, *, key: str, block_ms: int) -> Any:
+    return client.xread({key: "0"}, count=1, block=block_ms)
 
 
 def _code(error: redis.ResponseError) -> str:
