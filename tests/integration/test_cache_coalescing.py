@@ -286,6 +286,7 @@ def test_an_expired_answer_is_served_where_no_provider_can_be_asked(
         store.expire(name, 560)
     miss = rig.access("q")
     assert status(miss) == "Miss", "a provider can be asked"
+    rig.log(miss, status=503)
     no_provider(monkeypatch)
     kong = rig.access("q")
     assert status(kong) == "Stale"
