@@ -246,10 +246,12 @@ class Engine:
             exchange.shared[_ROUTING] = f'{{"why":"{choice.why}"}}'
         if not choice.targets:
             self._refuse_route(exchange, choice)
+        decision.state[_ROUTING_STATE] = choice.state
+        if choice.why is Why.LAST_RESORT:
+            exchange.answer_instead()  # rather than a target that will hardly answer
         decision.target, decision.targets = choice.targets[0], choice.targets
         self._name_target(exchange, choice.targets[0].name, decision)
         decision.retry_after_s = choice.wait_s or None
-        decision.state[_ROUTING_STATE] = choice.state
 
     def _name_target(self, exchange: Exchange, name: str, decision: Decision) -> None:
         """Put the first target's name into the body that goes to it; Kong does it for those after it."""
