@@ -135,6 +135,12 @@ def test_what_was_stored_since_the_lookup_is_served_at_once() -> None:
     )
 
 
+def test_an_answer_that_the_client_does_not_accept_is_not_served() -> None:
+    question = ask(control="max-age=10")
+    leases = Answering(Held(sealed(question, "An answer.", stored_at=NOW - 20)))
+    assert flight(leases, question) == Flight(Role.IN_VAIN)
+
+
 @pytest.mark.parametrize(
     ("left_ms", "most_ms", "waited_ms"),
     [
