@@ -14,9 +14,9 @@ import redis
 
 from cache_rig import Rig, fresh_stores, no_models, status, use_small_models
 from tenantgate.cache import service as cache_service
-from tenantgate.cache.core.coalescing import Held, Seats
+from tenantgate.cache.core.coalescing import Seats
 from tenantgate.cache.core.partition import Keys
-from tenantgate.cache.core.ports import RefusedError, UnavailableError
+from tenantgate.cache.core.ports import Held, LeaseWish, RefusedError, UnavailableError
 from tenantgate.cache.redis_store import RedisCache
 from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.kong.host import Host
@@ -30,6 +30,7 @@ from support import until
 KEYS = Keys(TenantId("acme"))
 TOKEN, OTHER = "0" * 32, "f" * 32
 LONG_MS = 60_000
+WISH = LeaseWish(TOKEN, "v", LONG_MS)
 
 
 @pytest.fixture(autouse=True)
@@ -58,42 +59,56 @@ def wait_for_waiters(store: redis.Redis, count: int) -> None:
     until(lambda: blocked(store), count.__eq__, what="clients that Redis has waiting")
 
 
-def lead(cache: RedisCache, name: str = "n", value: str = "v", *, stale_s: int = 0) -> Held | None:
-    return cache.lead(KEYS, name, value, life_ms=LONG_MS, stale_s=stale_s)
+@pytest.fixture(params=["alone", "with the lookup"])
+def lead(cache: RedisCache, request: pytest.FixtureRequest) -> Callable[..., Held | None]:
+    """Asks for a lease in the two ways that there are."""
+
+    def ask(name: str = "n", value: str = "v", *, stale_s: int = 0) -> Held | None:
+        wish = LeaseWish(TOKEN, value, LONG_MS, stale_s)
+        if request.param == "alone":
+            return cache.lease(KEYS, name, wish).held
+        found = cache.neighbours(KEYS, KEYS.bucket(OTHER), 4, exact=name, wish=wish)
+        if found.leased is None:
+            return Held(found.entry)
+        return found.leased.held
+
+    return ask
 
 
 # -- leases in Redis -------------------------------------------------------------------------------------------------
 
 
-def test_a_lease_is_one_requests_until_it_lets_go(cache: RedisCache, store: redis.Redis) -> None:
-    assert lead(cache, value="mine") is None
-    held = lead(cache, value="theirs")
+def test_a_lease_is_one_requests_until_it_lets_go(
+    cache: RedisCache, store: redis.Redis, lead: Callable[..., Held | None]
+) -> None:
+    assert lead(value="mine") is None
+    held = lead(value="theirs")
     assert held is not None
     assert (held.entry, held.value) == (None, b"mine")
     assert 0 < held.left_ms <= LONG_MS
-    assert lead(cache, name="another") is None
+    assert lead(name="another") is None
     assert 0 < store.pttl(KEYS.lease("n")) <= LONG_MS
     assert not cache.let_go(KEYS, "n", "theirs", OTHER, life_ms=LONG_MS), "it isn't its own"
     assert not store.exists(KEYS.let_go(OTHER))
     assert cache.let_go(KEYS, "n", "mine", TOKEN, life_ms=LONG_MS)
     assert 0 < store.pttl(KEYS.let_go(TOKEN)) <= LONG_MS
-    assert lead(cache, value="theirs") is None
+    assert lead(value="theirs") is None
     assert not cache.let_go(KEYS, "n", "mine", TOKEN, life_ms=LONG_MS), "it has ended"
 
 
 def test_an_entry_that_was_stored_since_is_given_in_place_of_a_lease(
-    cache: RedisCache, store: redis.Redis
+    store: redis.Redis, lead: Callable[..., Held | None]
 ) -> None:
     store.set(KEYS.entry("n"), b"sealed", ex=100)
-    assert lead(cache) == Held(b"sealed")
+    assert lead() == Held(b"sealed")
     assert not store.exists(KEYS.lease("n"))
-    assert lead(cache, stale_s=200) is None, "it has expired and is only kept for errors"
+    assert lead(stale_s=200) is None, "it has expired and is only kept for errors"
 
 
 def test_all_that_wait_are_woken_and_who_comes_late_does_not_wait(
     cache: RedisCache, store: redis.Redis, together: ThreadPoolExecutor
 ) -> None:
-    lead(cache)
+    cache.lease(KEYS, "n", WISH)
     waits = [together.submit(cache.wait, KEYS, TOKEN, LONG_MS) for _ in range(3)]
     wait_for_waiters(store, 3)
     cache.let_go(KEYS, "n", "v", TOKEN, life_ms=LONG_MS)
@@ -106,14 +121,14 @@ def test_nobody_waits_longer_than_it_says(cache: RedisCache) -> None:
     cache.wait(KEYS, TOKEN, 1)
 
 
-@pytest.mark.parametrize("call", ["lead", "wait", "let_go"])
+@pytest.mark.parametrize("call", ["lease", "wait", "let_go"])
 def test_another_type_under_a_key_is_an_error_like_others(
     cache: RedisCache, store: redis.Redis, call: str
 ) -> None:
     store.hset(KEYS.lease("n"), "a", "b")
     store.hset(KEYS.let_go(TOKEN), "a", "b")
     calls: dict[str, Callable[[], Any]] = {
-        "lead": lambda: lead(cache),
+        "lease": lambda: cache.lease(KEYS, "n", WISH),
         "wait": lambda: cache.wait(KEYS, TOKEN, LONG_MS),
         "let_go": lambda: cache.let_go(KEYS, "n", "v", TOKEN, life_ms=LONG_MS),
     }

@@ -17,8 +17,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import redis
 from redis.exceptions import ClusterDownError
 
-from tenantgate.cache.core.coalescing import Held
-from tenantgate.cache.core.ports import Found, HeldBackError, Neighbour, RefusedError, UnavailableError
+from tenantgate.cache.core.ports import (
+    Found,
+    Held,
+    HeldBackError,
+    Leased,
+    LeaseWish,
+    Neighbour,
+    RefusedError,
+    UnavailableError,
+)
 from tenantgate.cache.core.recent_names import RecentNames
 from tenantgate.cache.stage_metrics import Measured, Stage
 from tenantgate.store.breaker import Breaker
@@ -36,6 +44,7 @@ __all__ = ["Known", "RedisCache"]
 T = TypeVar("T")
 _log: Final = logging.getLogger("tenantgate.cache")
 
+_NO_WISH: Final = -1  # in place of the ms that a lease still holds
 _TICK_MS: Final = 100  # that a Redis with nothing else to do may be late in ending a wait (`hz 10`)
 _LATE_S: Final = 0.05  # that its answer may take then
 _QUIET_S: Final = 10.0  # between two log lines about the same kind of failure
@@ -113,28 +122,41 @@ class RedisCache:
         return None
 
     def neighbours(
-        self, keys: Keys, bucket: str, count: int, *, exact: str | None = None, plan: str | None = None
+        self,
+        keys: Keys,
+        bucket: str,
+        count: int,
+        *,
+        exact: str | None = None,
+        plan: str | None = None,
+        wish: LeaseWish | None = None,
     ) -> Found:
         """The entry with the name `exact`, as `get` gives it; if there is none, entries of the bucket under this key.
 
-        These are at most `count`, the latest to expire first; with them comes the plan under the key `plan`.
+        These are at most `count`, the latest to expire first; with them comes the plan under the key `plan`. `wish` is
+        for the lease of the exact entry.
 
         Raises:
             UnavailableError: Redis failed, or the breaker is open.
             RefusedError: for example because another type lies under the key.
         """
         where = [bucket, plan or keys.bound(""), *([] if exact is None else [keys.entry(exact)])]
-        call = partial(self._similar, keys=where, args=[count, keys.entry("")])
+        args: list[Any] = [count, keys.entry("")]
+        if exact is not None and wish is not None:
+            where.append(keys.lease(exact))
+            args += _wished(wish)
+        call = partial(self._similar, keys=where, args=args)
         with Measured(Stage.SIMILAR):
             answer = self._ask(bucket, lambda client: call(client=client))
         try:
             match answer:
-                case [entry, stored_plan, *rest]:
+                case [entry, stored_plan, held, int(left_ms), *rest]:
                     pairs = zip(rest[::2], rest[1::2], strict=True)
                     near = tuple(Neighbour(name.decode(), value) for name, value in pairs)
                     if exact is not None and entry is not None:
                         self._recent.add(exact)
-                    return Found(entry, near, stored_plan)
+                    leased = None if left_ms == _NO_WISH else _leased(held, left_ms)
+                    return Found(entry, near, stored_plan, leased)
         except (TypeError, ValueError, AttributeError):
             pass
         raise self._unexpected(self._nodes, bucket)
@@ -165,22 +187,20 @@ class RedisCache:
         self._recent.add(name)
         return True
 
-    def lead(self, keys: Keys, name: str, value: str, *, life_ms: int, stale_s: int) -> Held | None:
-        """As `tenantgate.cache.core.coalescing.Leases.lead`.
+    def lease(self, keys: Keys, name: str, wish: LeaseWish) -> Leased:
+        """As `tenantgate.cache.core.coalescing.Leases.lease`.
 
         Raises:
             UnavailableError: Redis failed, or the breaker is open.
             RefusedError: for example because another type lies under a key.
         """
         lease = keys.lease(name)
-        call = partial(self._lease, keys=[lease, keys.entry(name)], args=[value, life_ms, stale_s * 1000])
+        call = partial(self._lease, keys=[lease, keys.entry(name)], args=_wished(wish))
         match self._ask(lease, lambda client: call(client=client)):
-            case None:
-                return None
             case [bytes(entry)]:
-                return Held(entry)
-            case [None, bytes(held), int(left_ms)]:
-                return Held(None, held, left_ms)
+                return Leased(Held(entry))
+            case [held, int(left_ms)]:
+                return _leased(held, left_ms)
         raise self._unexpected(self._nodes, lease)
 
     def wait(self, keys: Keys, token: str, wait_ms: int) -> None:
@@ -322,6 +342,14 @@ class RedisCache:
         if before != after:
             _breaker_open.set(float(after), redis=name)
             logs.event(_log, logging.WARNING, "redis breaker", open=after, redis=name)
+
+
+def _wished(wish: LeaseWish) -> list[Any]:
+    return [wish.value, wish.life_ms, wish.stale_s * 1000]
+
+
+def _leased(held: bytes | None, left_ms: int) -> Leased:
+    return Leased(None if held is None else Held(None, held, left_ms))
 
 
 def _read_one(client: Any, *, key: str, block_ms: int) -> Any:

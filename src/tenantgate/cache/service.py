@@ -17,7 +17,7 @@ from tenantgate.cache.config import CACHE_ONLY
 from tenantgate.cache.core import entry as entries
 from tenantgate.cache.core.admit import STORED, NotStored, admit, new_entry
 from tenantgate.cache.core.cache_control import BypassReason, MissReason, Status
-from tenantgate.cache.core.coalescing import Seats, joins, lease_value, may_coalesce
+from tenantgate.cache.core.coalescing import Seats, joins, lease_value, wish_of
 from tenantgate.cache.core.guard_verdicts import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
 from tenantgate.cache.core.lookup import Resources, look_up
 from tenantgate.cache.core.outcome import Bypass, Hit, Level, Lookup, Miss
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tenantgate.cache.config import CacheConfig
     from tenantgate.cache.core.entry import Entry
     from tenantgate.cache.core.pending import Pending
+    from tenantgate.cache.core.ports import Leased
     from tenantgate.cache.core.question import Cacheable, Question
     from tenantgate.kong import Host
     from tenantgate.store.config import RedisConfig
@@ -124,7 +125,7 @@ class SemanticCache:
         sealer = _sealer(self._config.encryption_key, asked.tenant)
         question = self._question(host, asked, sealer)
         self._sweeper.note(asked.tenant, self._config.sweep_interval)
-        resources = self._resources(host, sealer)
+        resources = self._resources(host, question, sealer)
         lookup = look_up(question, resources)
         if lookup.damaged:
             _damaged.inc(len(lookup.damaged))
@@ -147,7 +148,7 @@ class SemanticCache:
                 spare = self._spare(host, question, miss, resources)
                 if self._config.mode == CACHE_ONLY:
                     self._cache_only(host, tenant, spare)
-                lease = self._coalesce(host, question, miss, resources)
+                lease = self._coalesce(host, question, miss, lookup.leased, resources)
                 if spare is not None:
                     host.stand_in(spare)
                 self._miss(host, miss, pending_of(question, miss, lookup.damaged, lease))
@@ -176,15 +177,20 @@ class SemanticCache:
         route = host.call("router.get_route")
         return "route:" + str(route.get("id") if isinstance(route, dict) else "")
 
-    def _resources(self, host: Host, sealer: TenantSealer) -> Resources:
-        guarded = REQUEST_GUARD in self._config.guards
+    def _resources(self, host: Host, question: Question, sealer: TenantSealer) -> Resources:
+        config = self._config
+        guarded, wish = REQUEST_GUARD in config.guards, None
+        if config.coalesce_max_wait_ms and config.mode != CACHE_ONLY:
+            terms = {"life_ms": config.coalesce_max_wait_ms, "stale_s": config.stale_if_error_s}
+            wish = wish_of(question, sealer, secrets.token_hex(_TOKEN), **terms)
         return Resources(
             self._store,
             sealer,
             time.time(),
             similar=self._levels.similar(MODELS),
-            exact=self._config.exact_caching,
+            exact=config.exact_caching,
             guard_passed=lambda: not guarded or let_pass(host.verdict(REQUEST_GUARD)),
+            wish=wish,
         )
 
     def _answer(self, host: Host, question: Question, hit: Hit, now: float) -> NoReturn:
@@ -204,10 +210,11 @@ class SemanticCache:
         _count(Status.MISS, MissReason.ONLY_IF_CACHED, tenant)
         host.answer(504, body, {"Content-Type": chat.JSON_TYPE, **status_headers(Status.MISS)})
 
-    def _coalesce(self, host: Host, question: Question, miss: Miss, resources: Resources) -> str | None:
+    def _coalesce(
+        self, host: Host, question: Question, miss: Miss, leased: Leased | None, resources: Resources
+    ) -> str | None:
         """Answer with that of an equal request in flight, if there is one; the token of the lease if this one leads."""
-        most_ms = self._config.coalesce_max_wait_ms
-        if not most_ms or not may_coalesce(question, miss, resources):
+        if resources.wish is None:
             return None
 
         @contextlib.contextmanager
@@ -215,16 +222,7 @@ class SemanticCache:
             with host.waiting() as left_ms:
                 yield left_ms - _RESERVE_MS
 
-        flight = joins(
-            question,
-            resources,
-            self._store,
-            token=secrets.token_hex(_TOKEN),
-            life_ms=most_ms,
-            stale_s=self._config.stale_if_error_s,
-            seats=_SEATS,
-            waiting=waiting,
-        )
+        flight = joins(question, miss, resources, self._store, leased, seats=_SEATS, waiting=waiting)
         _coalesced.inc(role=flight.role)
         if flight.hit is not None:
             self._answer(host, question, flight.hit, time.time())

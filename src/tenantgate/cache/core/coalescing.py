@@ -23,7 +23,7 @@ from tenantgate.cache.core.cache_control import Status
 from tenantgate.cache.core.entry import opened
 from tenantgate.cache.core.outcome import Hit, Level
 from tenantgate.cache.core.partition import encode
-from tenantgate.cache.core.ports import UnavailableError
+from tenantgate.cache.core.ports import LeaseWish, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from tenantgate.cache.core.lookup import Resources
     from tenantgate.cache.core.outcome import Miss
     from tenantgate.cache.core.partition import Keys
-    from tenantgate.cache.core.ports import Sealer
+    from tenantgate.cache.core.ports import Leased, Sealer
     from tenantgate.cache.core.question import Question
 
-__all__ = ["Flight", "Held", "Leases", "Role", "Seats", "joins", "lease_value", "may_coalesce", "token_of"]
+__all__ = ["Flight", "Leases", "Role", "Seats", "joins", "lease_value", "token_of", "wish_of"]
 
 _TOKEN: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -55,27 +55,11 @@ class Role(enum.StrEnum):
     """It neither waits nor is waited for: Redis failed, the guard says no, or somebody else wrote the lease."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Why a lease wasn't given: a fresh `entry`, still sealed; or another's lease, for `left_ms` more milliseconds."""
-
-    entry: bytes | None = None
-    value: bytes = b""
-    left_ms: int = 0
-
-
 class Leases(Protocol):
     """The leases of entries: one for each, of one request at a time, that end by themselves."""
 
-    def lead(self, keys: Keys, name: str, value: str, *, life_ms: int, stale_s: int) -> Held | None:
-        """Take the lease of an entry, or say why not; one round trip.
-
-        Args:
-            keys: the tenant's.
-            name: the entry's.
-            value: what the lease shall hold.
-            life_ms: for how long.
-            stale_s: how long before it goes an entry is no longer fresh.
+    def lease(self, keys: Keys, name: str, wish: LeaseWish) -> Leased:
+        """Take the lease of the entry `name`, or say why not; one round trip.
 
         Raises:
             UnavailableError: the store failed, refused or wasn't asked.
@@ -137,25 +121,30 @@ def token_of(sealer: Sealer, name: str, value: bytes) -> str | None:
     return token if _TOKEN.fullmatch(token) and text == lease_value(sealer, name, token) else None
 
 
-def may_coalesce(question: Question, miss: Miss, using: Resources) -> bool:
-    """Whether the answer of an equal request would do, and this one's for others.
+def wish_of(
+    question: Question, sealer: Sealer, token: str, *, life_ms: int, stale_s: int
+) -> LeaseWish | None:
+    """The lease that a request wants, if the client would take an equal request's answer.
 
-    Not where the client wants a new answer or none of the provider, nor where the provider's is to be compared with a
-    stored one.
+    Args:
+        question: what is asked.
+        sealer: its tenant's.
+        token: a new random one, 32 hexadecimal digits.
+        life_ms: of the lease, which is also the longest wait.
+        stale_s: as in `LeaseWish`.
     """
-    control = question.control
-    apart = miss.refresh or miss.comparison is not None or control.no_cache or control.only_if_cached
-    return using.exact and not apart
+    if question.control.no_cache or question.control.only_if_cached:
+        return None
+    return LeaseWish(token, lease_value(sealer, question.name, token), life_ms, stale_s)
 
 
 def joins(
     question: Question,
+    miss: Miss,
     using: Resources,
     leases: Leases,
+    leased: Leased | None,
     *,
-    token: str,
-    life_ms: int,
-    stale_s: int,
     seats: Seats,
     waiting: Callable[[], AbstractContextManager[float]],
 ) -> Flight:
@@ -163,25 +152,25 @@ def joins(
 
     Args:
         question: what is asked.
+        miss: the lookup's decision.
         using: as for the lookup.
         leases: where leases are.
-        token: a new random one, 32 hexadecimal digits.
-        life_ms: of a lease, which is also the longest wait.
-        stale_s: as in `Leases.lead`.
+        leased: what the lookup has found of the lease that is wished, if it asked.
         seats: those of the process.
         waiting: makes the block in which the request waits; that gives how many milliseconds it may.
     """
-    keys, name, sealer = question.keys, question.name, using.sealer
-    if not using.guard_passed():
+    keys, name, wish = question.keys, question.name, using.wish
+    if wish is None or not using.guard_passed():
         return Flight(Role.APART)
-    value = lease_value(sealer, name, token)
     try:
-        held = leases.lead(keys, name, value, life_ms=life_ms, stale_s=stale_s)
+        held = (leased or leases.lease(keys, name, wish)).held
         if held is None:
-            return Flight(Role.LED, token=token)
+            return Flight(Role.LED, token=wish.token)
+        if miss.refresh or miss.comparison is not None:  # another's answer won't do
+            return Flight(Role.APART)
         if held.entry is not None:
             return _served(question, using, held.entry)
-        leader = token_of(sealer, name, held.value)
+        leader = token_of(using.sealer, name, held.value)
         if leader is None:
             return Flight(Role.APART)
         tenant = keys.tenant.slug
@@ -189,7 +178,7 @@ def joins(
             return Flight(Role.CROWDED)
         try:
             with waiting() as most_ms:
-                wait_ms = int(min(held.left_ms, life_ms, most_ms))
+                wait_ms = int(min(held.left_ms, wish.life_ms, most_ms))
                 if wait_ms > 0:
                     leases.wait(keys, leader, wait_ms)
         finally:

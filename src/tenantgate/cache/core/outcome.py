@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tenantgate.cache.core.cache_control import BypassReason, MissReason, Status
-from tenantgate.cache.core.ports import UnavailableError
+from tenantgate.cache.core.ports import Leased, UnavailableError
 from tenantgate.cache.core.similar import NOWHERE, Place
 
 if TYPE_CHECKING:
@@ -72,9 +72,10 @@ class Lookup:
     """What was decided.
 
     `damaged` names entries that were met and could not be opened, `misplaced` counts those met in another's
-    bucket.
+    bucket. `leased` is the answer to the wish for a lease, where it was asked for.
     """
 
     decision: Hit | Miss | Bypass
     damaged: tuple[str, ...] = ()
     misplaced: int = 0
+    leased: Leased | None = None

@@ -15,22 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantgate.cache.core import entry as entries
-from tenantgate.cache.core.coalescing import (
-    Flight,
-    Held,
-    Role,
-    Seats,
-    joins,
-    lease_value,
-    may_coalesce,
-    token_of,
-)
+from tenantgate.cache.core.coalescing import Flight, Role, Seats, joins, lease_value, token_of, wish_of
 from tenantgate.cache.core.entry import Entry
 from tenantgate.cache.core.lookup import Resources, look_up
 from tenantgate.cache.core.outcome import Hit, Level, Miss
 from tenantgate.cache.core.partition import Keys, partition_of, parts_of
 from tenantgate.cache.core.pending import Doubt
-from tenantgate.cache.core.ports import RefusedError, UnavailableError
+from tenantgate.cache.core.ports import Held, Leased, LeaseWish, RefusedError, UnavailableError
 from tenantgate.cache.core.question import Cacheable, Question, cacheable, question_of
 from tenantgate.cache.core.testing import MemoryStore
 from tenantgate.llm.chat import ChatReply, parse_request
@@ -70,14 +61,16 @@ class Answering:
 
     held: Held | None = None
     failure: UnavailableError | None = None
+    asked: int = 0
     waits: list[tuple[str, int]] = field(default_factory=list)
     at_end: Callable[[], object] = lambda: None
 
-    def lead(self, keys: Keys, name: str, value: str, *, life_ms: int, stale_s: int) -> Held | None:
-        del keys, name, value, life_ms, stale_s
+    def lease(self, keys: Keys, name: str, wish: LeaseWish) -> Leased:
+        del keys, name, wish
+        self.asked += 1
         if self.failure is not None:
             raise self.failure
-        return self.held
+        return Leased(self.held)
 
     def wait(self, keys: Keys, token: str, wait_ms: int) -> None:
         del keys
@@ -93,25 +86,18 @@ def flight(
     most_ms: float = 1e9,
     seats: Seats | None = None,
     guard: bool = True,
+    miss: Miss = Miss(),  # noqa: B008
+    leased: Leased | None = None,
 ) -> Flight:
     @contextlib.contextmanager
     def waiting() -> Iterator[float]:
         yield most_ms
 
-    question = question or ask()
-    using = Resources(
-        store or MemoryStore(), SEALERS[str(question.partition.tenant)], NOW, guard_passed=lambda: guard
-    )
-    return joins(
-        question,
-        using,
-        leases,
-        token=TOKEN,
-        life_ms=1000,
-        stale_s=0,
-        seats=seats or Seats(9, 9),
-        waiting=waiting,
-    )
+    question, store = question or ask(), store or MemoryStore()
+    sealer = SEALERS[str(question.partition.tenant)]
+    wish = wish_of(question, sealer, TOKEN, life_ms=1000, stale_s=0)
+    using = Resources(store, sealer, NOW, guard_passed=lambda: guard, wish=wish)
+    return joins(question, miss, using, leases, leased, seats=seats or Seats(9, 9), waiting=waiting)
 
 
 def lease(question: Question, token: str = OTHER) -> bytes:
@@ -120,6 +106,15 @@ def lease(question: Question, token: str = OTHER) -> bytes:
 
 def test_the_first_leads() -> None:
     assert flight(Answering()) == Flight(Role.LED, token=TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("leased", "role"), [(Leased(), Role.LED), (Leased(Held(None, b"?", 9)), Role.APART)]
+)
+def test_what_the_lookup_has_found_of_the_lease_is_not_asked_again(leased: Leased, role: Role) -> None:
+    leases = Answering()
+    assert flight(leases, leased=leased).role is role
+    assert leases.asked == 0
 
 
 def test_what_was_stored_since_the_lookup_is_served_at_once() -> None:
@@ -203,14 +198,14 @@ def test_a_lease_is_read_back_by_its_tenant() -> None:
 
 
 @pytest.mark.parametrize("failure", [UnavailableError("redis: gone"), RefusedError("redis: WRONGTYPE")])
-@pytest.mark.parametrize("when", ["lead", "wait", "get"])
+@pytest.mark.parametrize("when", ["lease", "wait", "get"])
 def test_a_store_that_fails_keeps_no_request_from_the_provider(failure: UnavailableError, when: str) -> None:
     def fail() -> None:
         raise failure
 
     question, store, seats = ask(), MemoryStore(), Seats(1, 1)
     leases = Answering(Held(None, lease(question), 500))
-    if when == "lead":
+    if when == "lease":
         leases.failure = failure
     elif when == "wait":
         leases.at_end = fail
@@ -241,21 +236,26 @@ def test_who_finds_no_seat_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize(
-    ("control", "change", "exact", "may"),
-    [
-        ("", {}, True, True),
-        ("max-age=10", {}, True, True),
-        ("no-cache", {"refresh": True}, True, False),
-        ("max-age=0", {"refresh": True}, True, False),
-        ("only-if-cached", {}, True, False),
-        ("", {"refresh": True}, True, False),
-        ("", {"comparison": Doubt(OTHER, 3, probe=True)}, True, False),
-        ("", {}, False, False),
-    ],
+    ("control", "wished"),
+    [("", True), ("max-age=10", True), ("no-cache", False), ("max-age=0", False), ("only-if-cached", False)],
 )
-def test_what_may_be_coalesced(control: str, change: dict[str, Any], exact: bool, may: bool) -> None:
-    using = Resources(MemoryStore(), SEALERS["acme"], NOW, exact=exact)
-    assert may_coalesce(ask(control=control), replace(Miss(), **change), using) is may
+def test_a_client_that_wants_a_new_answer_or_a_stored_one_has_no_lease(control: str, wished: bool) -> None:
+    wish = wish_of(ask(control=control), SEALERS["acme"], TOKEN, life_ms=1000, stale_s=7)
+    assert (wish is not None) is wished
+    assert wish is None or wish == LeaseWish(TOKEN, lease(ask(), TOKEN).decode(), 1000, 7)
+    assert flight(Answering(), ask(control=control)).role is (Role.LED if wished else Role.APART)
+
+
+@pytest.mark.parametrize("change", [{"refresh": True}, {"comparison": Doubt(OTHER, 3, probe=True)}])
+def test_where_the_providers_own_answer_is_wanted_a_request_may_lead_and_never_follows(
+    change: dict[str, Any],
+) -> None:
+    question, miss = ask(), replace(Miss(), **change)
+    assert flight(Answering(), question, miss=miss) == Flight(Role.LED, token=TOKEN)
+    for held in (Held(sealed(question, "An answer.")), Held(None, lease(question), 500)):
+        leases = Answering(held)
+        assert flight(leases, question, miss=miss) == Flight(Role.APART)
+        assert leases.waits == []
 
 
 # -- many at once: one thread runs at a time, and which is drawn -----------------------------------------------------
@@ -349,16 +349,15 @@ class World:
 
     # `Leases`
 
-    def lead(self, keys: Keys, name: str, value: str, *, life_ms: int, stale_s: int) -> Held | None:
-        assert stale_s == 0
+    def lease(self, keys: Keys, name: str, wish: LeaseWish) -> Leased:
         self.turns.pause()
         if (entry := self.store.values.get(keys.entry(name))) is not None:
-            return Held(entry)
+            return Leased(Held(entry))
         held, until = self.leases.get(keys.lease(name), ("", 0.0))
         if self.turns.now_ms < until:
-            return Held(None, held.encode(), int(until - self.turns.now_ms))
-        self.leases[keys.lease(name)] = value, self.turns.now_ms + life_ms
-        return None
+            return Leased(Held(None, held.encode(), int(until - self.turns.now_ms)))
+        self.leases[keys.lease(name)] = wish.value, self.turns.now_ms + wish.life_ms
+        return Leased()
 
     def wait(self, keys: Keys, token: str, wait_ms: int) -> None:
         tenant = keys.tenant.slug
@@ -373,17 +372,18 @@ class World:
     def request(self, who: tuple[str, str, str], number: int, fate: str) -> None:
         tenant, user, text = who
         question, sealer = ask(text, tenant, user), SEALERS[tenant]
-        using = Resources(self, sealer, NOW)
-        decision = look_up(question, using).decision
+        wish = wish_of(question, sealer, f"{number:032x}", life_ms=self.life_ms, stale_s=0)
+        using = Resources(self, sealer, NOW, wish=wish)
+        lookup = look_up(question, using)
+        decision = lookup.decision
         found: Flight | None = None
         if isinstance(decision, Miss):
             found = joins(
                 question,
+                decision,
                 using,
                 self,
-                token=f"{number:032x}",
-                life_ms=self.life_ms,
-                stale_s=0,
+                lookup.leased,
                 seats=self.seats,
                 waiting=lambda: contextlib.nullcontext(1e9),
             )
