@@ -20,8 +20,9 @@ from aiohttp import web
 
 from devhost_rig import PluginServer
 from tenantgate.config import scripts
-from tenantgate.devhost import gateway, readiness
+from tenantgate.devhost import gateway, mock_formats, readiness
 from tenantgate.devhost.logs import KongLog
+from tenantgate.devhost.mock_google import TokenServer
 from tenantgate.devhost.mock_provider import Behaviour, MockProvider
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import free_port
@@ -96,8 +97,14 @@ class Provider(MockProvider):
 
     def __init__(self) -> None:
         super().__init__(Behaviour(keep_bodies=True))
+        self.google = TokenServer()
         self.go_on = asyncio.Event()
         self.go_on.set()
+
+    def app(self) -> web.Application:
+        made = super().app()
+        self.google.add_to(made)
+        return made
 
     async def _stream(
         self, request: web.Request, behaviour: Behaviour, chunks: AsyncIterator[bytes], kind: str
@@ -171,6 +178,8 @@ class EngineWorld:
         }
         conf.write_text("".join(f"{name} = {value}\n" for name, value in given.items()))
         environ = {**os.environ, "PROVIDER_KEY": KEY, "BAD_KEY": "two\nlines", "EMPTY_KEY": ""}
+        environ["GCP_ACCOUNT"] = self.provider.google.key_file(f"http://127.0.0.1:{self.mock}")
+        environ |= {"AWS_ID": mock_formats.AWS_KEY, "AWS_SECRET": mock_formats.AWS_SECRET}
         self.kong: RealKong | None = None
         if kong_bin:
             self.kong = RealKong(Path(kong_bin), conf, folder, log=folder / "start.log")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -72,6 +74,34 @@ def test_a_stream_has_its_words_once(gateway: Gateway, records: Records) -> None
     assert text_of(found).count("This is mock answer") == 1
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_usage_of_a_stream_is_the_providers_and_only_who_asks_is_told(
+    gateway: Gateway, records: Records, asked: bool
+) -> None:
+    options = {"stream_options": {"include_usage": True}} if asked else {}
+    body = {"stream": True, "messages": [{"role": "user", "content": gateway.fresh()}], **options}
+    reply = gateway.client("plain").send(json.dumps(body).encode())
+    chunks = [json.loads(line[6:]) for line in reply.body.decode().split("\n") if line.startswith("data: {")]
+    text = "".join(c["delta"].get("content") or "" for chunk in chunks for c in chunk["choices"])
+    told = [chunk["usage"] for chunk in chunks if not chunk["choices"]]
+    # The mock provider counts words; Kong would guess a quarter of the characters.
+    words = len(text.split(" "))
+    assert [usage["completion_tokens"] for usage in told] == ([words] if asked else [])
+    used = records.of(reply)["gen_ai"]["usage"]
+    assert used == {"input_tokens": len(body["messages"][0]["content"].split()), "output_tokens": words}
+
+
+def test_a_stream_that_breaks_off_is_a_lower_bound(gateway: Gateway, records: Records) -> None:
+    body = {"stream": True, "messages": [{"role": "user", "content": gateway.fresh()}]}
+    client = gateway.client("plain")
+    with gateway.stack.mock_behaviour(close_after=5), client.opened(json.dumps(body).encode()) as response:
+        identifier = response.headers["x-kong-request-id"]
+        with contextlib.suppress(http.client.IncompleteRead):
+            response.read()
+    used = records.by_id(identifier)["gen_ai"]["usage"]
+    assert used == {"output_tokens": 5, "estimated": True, "lower_bound": True}
+
+
 def test_a_client_that_leaves_in_the_middle_of_a_stream(gateway: Gateway, records: Records) -> None:
     client = gateway.client("acme")
     body = {"stream": True, "messages": [{"role": "user", "content": gateway.fresh()}]}
@@ -138,7 +168,7 @@ def workers(stack: Stack) -> list[int]:
 def test_no_record_is_lost_or_doubled_when_processes_are_killed(
     gateway: Gateway, records: Records, whom: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    client = gateway.client("acme")
+    client, serving = gateway.client("acme"), gateway.serving()
     # The worker starts with the first request that a living plugin sees.
     until(lambda: client.chat(gateway.fresh()) and workers(gateway.stack), bool, what="worker")
     with Load(lambda n: client.chat(f"How many legs have {n} dogs?")) as load:
@@ -168,6 +198,7 @@ def test_no_record_is_lost_or_doubled_when_processes_are_killed(
     assert len({r["id"] for r in found}) == len({r["request"].get("id") for r in found})
     capsys.readouterr()
     assert main(["audit", "verify", "--dir", str(gateway.stack.audit_dir)]) == 0, capsys.readouterr().out
+    gateway.whole_again(serving)
 
 
 def test_after_a_restart_a_request_without_a_key_is_enough_to_deliver_what_was_left(
@@ -175,7 +206,7 @@ def test_after_a_restart_a_request_without_a_key_is_enough_to_deliver_what_was_l
 ) -> None:
     client = gateway.client("acme")
     until(lambda: client.chat(gateway.fresh()) and workers(gateway.stack), bool, what="worker")
-    server = gateway.engines()
+    server, serving = gateway.engines(), gateway.serving()
     for pid in (*server, *workers(gateway.stack)):
         os.kill(pid, signal.SIGKILL)
     until(gateway.engines, lambda pids: bool(pids) and pids != server, what="plugin server")
@@ -187,6 +218,7 @@ def test_after_a_restart_a_request_without_a_key_is_enough_to_deliver_what_was_l
         lambda: [r for r in records.all() if r["id"] == request_id(0xFEED)], bool, what="what was left"
     )
     assert found["content"]["state"] == "lost"
+    gateway.whole_again(serving)
 
 
 def test_the_commands_over_the_spool(

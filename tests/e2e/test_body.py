@@ -42,8 +42,11 @@ def sent(gateway: Gateway) -> list[bytes]:
 
 
 def as_sent(body: Any) -> Any:
-    """A document after ai-proxy: model and stream are set, and one parameter is left out."""
+    """A document after ai-proxy: model and stream are set, streams asked for usage, and one parameter is left out."""
     made = {"stream": False, **body, "model": MODEL}
+    if made["stream"]:
+        given = body.get("stream_options")
+        made["stream_options"] = {**(given if isinstance(given, dict) else {}), "include_usage": True}
     made.pop("top_k", None)
     return numbers(made)
 
@@ -247,7 +250,7 @@ def test_errors_of_the_gateway_itself_have_openais_shape(gateway: Gateway) -> No
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/embeddings", "/nobody/openai/gpt-4o-mini/models?limit=2", "/v1/responses/", "/v1/messages"]
+    "path", ["/v1/moderations", "/nobody/openai/gpt-4o-mini/models?limit=2", "/v1/responses/", "/v1/files"]
 )
 def test_an_operation_that_isnt_there_has_it_too(gateway: Gateway, path: str) -> None:
     client = gateway.client("acme")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tenantgate.devhost import mock_formats
 from tenantgate.devhost.client import Client, Reply
 from tenantgate.policy.core.ports import PublishNote
 from tenantgate.policy.core.records import FAILURES, ModelPolicy, Routing, Target, read_record, write_record
@@ -162,6 +163,23 @@ def target(name: str, ports: dict[str, int], *, stream: bool = False, window: in
     )
 
 
+def ours(target: Target) -> Target:
+    """Translated by Lua of ours, as targets are that the compiler makes."""
+    return replace(target, options={**target.options, "tenantgate": {"stream_usage": "asked"}})
+
+
+def strict(form: str, port: int) -> Target:
+    """At a mock that takes nothing but what the provider would take."""
+    at = f"http://127.0.0.1:{port}/strict/{form}"
+    made = Target(provider=form, name="anthropic.claude-v1:0", id=f"{form}/claude")
+    if form == "anthropic":
+        options = {"upstream_url": f"{at}/v1/messages", "anthropic_version": "2023-06-01"}
+        return ours(replace(made, options=options, header_name="x-api-key", credential="k"))
+    secrets = {"aws_access_key_id": mock_formats.AWS_KEY, "aws_secret_access_key": mock_formats.AWS_SECRET}
+    options = {"upstream_url": at, "bedrock": {"aws_region": mock_formats.AWS_REGION}}
+    return ours(replace(made, options=options, secrets=secrets))
+
+
 def models(ports: dict[str, int]) -> Iterator[ModelPolicy]:
     """Each of them also as ``NAME~``, for streams: of Gemini these have URLs of their own."""
     for stream in (False, True):
@@ -179,6 +197,7 @@ def models(ports: dict[str, int]) -> Iterator[ModelPolicy]:
             "tls": [at("a_tls"), at(B)],
             "wrong-certificate": [at("a_wrong"), at(B)],
             "two-keys": [at(A), at(B), replace(at(A), id="openai/a#2")],
+            **{f"to-{form}": [ours(at(A)), strict(form, ports[D])] for form in ("anthropic", "bedrock")},
         }
         for name, targets in chains.items():
             model = name + ("~" if stream else "")
@@ -257,6 +276,16 @@ def test_a_plain_reply_that_breaks_off(world: World, fault: str) -> None:
         assert answered_by(world.ask("daring")) == (200, "anthropic/b", "2")
 
 
+@pytest.mark.parametrize("broken", [{"fault": "long"}, {"malformed": True}], ids=str)
+def test_a_plain_reply_that_is_no_json_is_an_error(world: World, broken: dict[str, Any]) -> None:
+    """Paid for, and of no use; so it was before there was a hop."""
+    with world.failing(a=broken):
+        reply = world.ask("daring")
+    assert answered_by(reply) == (500, "openai/a", "1")
+    assert reply.json["error"]
+    assert world.asked() == "a"
+
+
 @pytest.mark.parametrize("fault", ["hang_head", "hang_body"])
 def test_a_provider_that_hangs(world: World, fault: str) -> None:
     with world.failing(a={"fault": fault}):
@@ -295,6 +324,26 @@ def test_a_refused_key_gives_way_to_the_providers_other_key(world: World, status
     with world.failing(a={"status": status, "times": 1}):
         assert answered_by(world.ask("two-keys")) == (200, "openai/a#2", "2")
     assert world.asked() == "aa"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("form", ["anthropic", "bedrock"])
+def test_the_next_provider_gets_its_own_format_and_the_client_openais(
+    world: World, form: str, stream: bool, request: pytest.FixtureRequest
+) -> None:
+    if form == "bedrock" and not request.config.getoption("--kong-bin"):
+        pytest.skip("the embedded host doesn't sign for Amazon")
+    body: dict[str, Any] = {"model": f"to-{form}", "messages": [{"role": "user", "content": "Hi"}]}
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}, "model": f"to-{form}~"}
+    with world.failing(a={"status": 503}):
+        reply = world.client.send(json.dumps({**body, "stop": "x"}).encode())
+    assert answered_by(reply) == (200, f"{form}/claude", "2")
+    events = [json.loads(line[6:]) for line in reply.body.split(b"\n") if line.startswith(b"data: {")]
+    last = events[-1] if stream else reply.json
+    assert last["usage"]["prompt_tokens_details"]["cached_tokens"] == 16
+    parts = [c["delta"].get("content") or "" for e in events for c in e["choices"]]
+    assert ("".join(parts) if stream else reply.text) == mock_formats.TEXT
 
 
 # -- TLS, redirects
@@ -379,6 +428,15 @@ def test_a_stream_that_breaks_off_ends_with_an_error(
     assert b"mock" in reply.body
     assert json.loads(lines[-1].removeprefix(b"data: "))["error"]["code"] == "bad_gateway"
     assert b"[DONE]" not in reply.body
+
+
+def test_a_stream_shorter_than_announced_is_whole_up_to_its_end_mark(world: World) -> None:
+    with world.failing(a={"fault": "short"}):
+        reply = world.ask("daring", stream=True)
+    assert answered_by(reply) == (200, "openai/a", "1")
+    *_, done, error = [line for line in reply.body.split(b"\n\n") if line]
+    assert done == b"data: [DONE]"
+    assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "bad_gateway"
 
 
 @pytest.mark.parametrize("fault", ["slow", ""])

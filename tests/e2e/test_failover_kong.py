@@ -1,4 +1,4 @@
-"""Failover where it is nginx's own work, which the embedded host doesn't have: on a real Kong alone."""
+"""Failover where it is nginx's own work, with the engine's part played by the test."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import json
 import queue
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
-from threading import Event
+from contextlib import ExitStack, closing, suppress
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
+from dns_server import DnsServer
 from engine_rig import EngineWorld, chat, plugin
 from raw_provider import Asked, RawProvider, Script, reply, stream
 from tenantgate.config.kong_conf import KongConfOptions, egress_conf, kong_conf
@@ -23,24 +24,66 @@ from tenantgate.policy.core.records import Routing
 pytestmark = pytest.mark.e2e
 
 PATIENCE_S = 20
+NAMES = {
+    "local.example": ["127.0.0.1"],
+    "private.example": ["10.0.0.1"],
+    "both.example": ["8.8.8.8", "127.0.0.1"],
+    "silent.example": None,
+}
 REFUSES = reply(503, b'{"error": {"message": "busy"}}', Retry_After="7")
+
+
+class Relay:
+    """Between Kong and its hop; ends its next connections where told."""
+
+    def __init__(self, port: int) -> None:
+        self._to = ("127.0.0.1", port)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.ending = 0
+        Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._socket.accept()
+            connection.recv(1, socket.MSG_PEEK)  # the order is on its way
+            if self.ending:
+                self.ending -= 1
+                connection.close()
+                continue
+            other = socket.create_connection(self._to)
+            for pair in ((connection, other), (other, connection)):
+                Thread(target=self._copy, args=pair, daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
 
 
 @pytest.fixture(scope="module")
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineWorld]:
     kong_bin = request.config.getoption("--kong-bin")
-    if not kong_bin:
-        pytest.skip("needs a real Kong")
+    if request.config.getoption("--gateway-url"):
+        pytest.skip("starts a gateway of its own")
     folder = tmp_path_factory.mktemp("hop")
     options = KongConfOptions(egress_port=free_port(), egress_include=folder / "egress.conf", ca_bundle=None)
     (folder / "egress.conf").write_text(egress_conf(options))
     ours = ("nginx_http_include", "nginx_http_lua_shared_dict", "nginx_proxy_proxy_next_upstream")
     lines = (line.partition(" = ") for line in kong_conf(options).splitlines())
     settings = {name: value for name, _, value in lines if name in ours}
-    failover = plugin("tenantgate-failover", port=options.egress_port)
-    with EngineWorld(folder, kong_bin, plugins=[failover], settings=settings) as made:
-        made.hop_port = options.egress_port  # type: ignore[attr-defined]
-        yield made
+    relay = Relay(options.egress_port)
+    failover = plugin("tenantgate-failover", port=relay.port)
+    settings["upstream_keepalive_pool_size"] = "0"
+    with DnsServer(NAMES) as dns:
+        if kong_bin:
+            settings["dns_resolver"] = f"127.0.0.1:{dns.port}"
+        with EngineWorld(folder, kong_bin, plugins=[failover], settings=settings) as made:
+            made.hop_port = options.egress_port  # type: ignore[attr-defined]
+            made.relay = relay  # type: ignore[attr-defined]
+            yield made
 
 
 @pytest.fixture
@@ -217,3 +260,52 @@ def test_an_order_that_is_too_large_lets_nothing_out(world: EngineWorld, provide
     status, _, body = world.send(chat("Hi"))
     assert (status, json.loads(body)["error"]["code"]) == (503, "tenantgate_unavailable")
     assert only.asked == []
+
+
+@pytest.mark.parametrize(
+    ("host", "egress", "outcome"),
+    [
+        ("local.example", ["http://*.example:{port}"], "refused"),
+        ("private.example", ["http://*.example:{port}", "127.0.0.0/8"], "refused"),
+        ("both.example", ["http://*.example:{port}"], "refused"),
+        ("local.example", ["http://*.example:{port}", "127.0.0.0/8"], "ok"),
+        ("localhost", ["http://localhost:{port}"], "refused"),
+        ("localhost", ["http://localhost:{port}", "127.0.0.0/8", "::1/128"], "ok"),
+        ("nowhere.example", ["http://*.example:{port}"], "error"),
+        ("silent.example", ["http://*.example:{port}"], "error"),
+    ],
+)
+def test_names_are_checked_by_the_addresses_that_they_stand_for(
+    world: EngineWorld, providers: Any, host: str, egress: list[str], outcome: str
+) -> None:
+    if world.kong is None and host in NAMES:
+        pytest.skip("the embedded host asks the system for names")
+    (only,) = providers(reply())
+    url = f"http://{host}:{only.port}/v1/chat/completions"
+    world.decision = decision(
+        only.target("a", options={"upstream_url": url}),
+        egress=[each.format(port=only.port) for each in egress],
+    )
+    world.decision["routing"]["connect_ms"] = 300
+    _, headers, _ = world.send(chat("Hi"))
+    told, _ = world.logged(headers)
+    assert [t["outcome"] for t in told["tries"]] == [outcome]
+    assert len(only.asked) == (outcome == "ok")
+
+
+@pytest.mark.parametrize(
+    ("ending", "first", "status", "outcomes"),
+    [(1, reply(), 200, ["ok"]), (1, REFUSES, 503, ["http_503"]), (2, reply(), 503, ["unknown"])],
+)
+def test_an_order_that_didnt_reach_the_hop_is_sent_once_more(
+    world: EngineWorld, providers: Any, ending: int, first: Script, status: int, outcomes: list[str]
+) -> None:
+    made = two(world, providers, first, reply())
+    assert world.decision is not None
+    world.decision["routing"]["retries"] = 1
+    world.relay.ending = ending  # type: ignore[attr-defined]
+    found, headers, _ = world.send(chat("Hi"))
+    told, _ = world.logged(headers)
+    assert (found, [t["outcome"] for t in told["tries"]]) == (status, outcomes)
+    assert len(made[0].asked) == (outcomes != ["unknown"])
+    assert made[1].asked == []

@@ -166,6 +166,7 @@ def test_a_secret_in_a_reply_is_masked_and_not_cached(gateway: Gateway, stream: 
         assert reply.status == 200
         assert SECRET not in reply.body.decode()
         assert "[AWS_ACCESS_KEY" in reply.text
+        assert ('"prompt_tokens"' in reply.body.decode()) is not stream  # of a stream only who asks is told
         assert reply.cache != "Hit"
 
 
@@ -243,11 +244,12 @@ def test_the_report_of_a_tenants_own_traffic(gateway: Gateway, capsys: Any) -> N
 @contextmanager
 def killed(gateway: Gateway) -> Iterator[None]:
     """All processes of the engine, that which watches over them too."""
-    before = set(gateway.engines())
+    before, serving = set(gateway.engines()), gateway.serving()
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     yield
     until(lambda: set(gateway.engines()) - before, bool, what="plugin server")
+    gateway.whole_again(serving)
 
 
 @contextmanager

@@ -210,6 +210,37 @@ def test_a_forged_lease_keeps_nobody_from_trying(nodes: Nodes, clock: Clock, sto
         assert a.registry.may_probe(a.deployment, clock.now)
 
 
+def test_values_of_another_type_keep_nothing_else_from_being_shared(
+    nodes: Nodes, clock: Clock, store: redis.Redis
+) -> None:
+    a, b = Process(nodes, clock), Process(nodes, clock)
+    other = [p.registry.deployment(b"another", ABOUT) for p in (a, b)]
+    for process, deployment in zip((a, b), other, strict=True):
+        process.registry.seen([deployment], clock.now)
+    store.set(SWITCHES, "x")
+    store.lpush(health_key(a.deployment.digest), "x")
+    a.fails(3)
+    for _ in range(3):
+        a.registry.learn(other[0], Result("error", clock.now))
+    a.sync()
+    b.sync()
+    assert (a.state, b.state) == (State.OPEN, State.CLOSED)
+    assert other[1].health.circuit.failures == 3
+
+
+def test_events_wait_for_redis(nodes: Nodes, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = Process(nodes, clock)
+    a.fails(outcome="http_401")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            redis.client.Pipeline, "execute", lambda *_, **__: (_ for _ in ()).throw(redis.TimeoutError)
+        )
+        with pytest.raises(redis.TimeoutError):
+            a.sync()
+    a.sync()
+    assert [e["event"] for e in RoutingRecords(nodes, KEYS).events()] == ["credential_refused"]
+
+
 def test_without_redis_a_process_goes_by_what_it_knows(
     nodes: Nodes, clock: Clock, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

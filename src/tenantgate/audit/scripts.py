@@ -33,6 +33,7 @@ def journal(correlation_header: str) -> dict[str, str]:
         "tenantgate.cache_status": 'return kong.response.get_header("X-Cache-Status")',
         "tenantgate.cache_key": 'return kong.response.get_header("X-Cache-Key")',
         "tenantgate.finish_reason": "return kong.ctx.shared.tenantgate_finish_reason",
+        "tenantgate.usage": "return kong.ctx.shared.tenantgate_usage",
         "tenantgate.guardrails": "return kong.ctx.shared.tenantgate_tenant_guardrails",
         "tenantgate.response_guardrails": "return kong.ctx.shared.tenantgate_tenant_response_guardrails",
         "tenantgate.compression": "return kong.ctx.shared.tenantgate_tenant_prompt_compressor",

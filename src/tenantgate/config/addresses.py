@@ -16,6 +16,7 @@ from tenantgate.config import catalog
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.model import Endpoint, Model, Tenant, TenantsFile
 from tenantgate.config.node_reader import join
+from tenantgate.config.provider_options import google_host
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import RateLimitRedis, Redis
 from tenantgate.errors import ConfigError
@@ -49,8 +50,6 @@ class Asked:
     path: str
     """Of the field, from the tenant's on, or from the file's."""
     url: str
-    endpoint: Endpoint | None = None
-    """The model that is asked there; None: a sink of records, a webhook …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +101,7 @@ def endpoint_url(endpoint: Endpoint) -> str:
     provider = PROVIDERS[endpoint.provider or ""]
     form = provider.upstream_url or provider.origin or ""
     values = {name: getattr(endpoint, name) for name in fields_of(type(endpoint))}
-    place = values.get("gcp_location_id")
-    google = "aiplatform.googleapis.com" if place == "global" else f"{place}-aiplatform.googleapis.com"
-    return form.format(**values, host=google)
+    return form.format(**values, host=google_host(endpoint))
 
 
 def asked(file: TenantsFile) -> Iterator[Asked]:
@@ -131,7 +128,8 @@ def _of_tenant(i: int, tenant: Tenant) -> Iterator[Asked]:
             if is_mock(endpoint):
                 continue
             place = f"models[{k}]{at}" + (".upstream_url" if endpoint.upstream_url is not None else "")
-            yield Asked(i, place, endpoint_url(endpoint), endpoint)
+            yield Asked(i, place, endpoint_url(endpoint))
+            yield from (Asked(i, f"models[{k}]{at}", url) for url in PROVIDERS[endpoint.provider or ""].also)
 
 
 def _endpoints(m: Model) -> Iterator[tuple[str, Endpoint]]:

@@ -18,7 +18,8 @@ from tenantgate.config import catalog, egress, names
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.egress import endpoint_region
 from tenantgate.config.model import Defaults, Endpoint, Model, ModelTarget, Tenant, TenantsFile
-from tenantgate.config.providers import MOCK, MOCK_URL, PROVIDERS
+from tenantgate.config.provider_options import model_options, name_at_provider
+from tenantgate.config.providers import MOCK_URL, PROVIDERS
 from tenantgate.config.targets import Failover, ModelTimeouts
 from tenantgate.errors import ConfigError
 from tenantgate.manifest import PluginManifest
@@ -45,8 +46,6 @@ _RETRIES: Final = 2
 
 # ai-proxy unpacks nothing but gzip, and lets the client's Accept-Encoding pass for some providers.
 _PACKED: Final = "gzip, identity"
-# The finish reason that Kong's driver drops is read from the stream itself, which then can't be compressed.
-_PLAIN: Final = "identity"
 
 Json = dict[str, Any]
 
@@ -144,7 +143,7 @@ class _Compiler:
         where = f"tenant {tenant.id}, {provider}/{model}"
         found = self._stages(tenant, m, where)
         limits = self._limits(tenant, m)
-        targets = tuple(self._targets(m, log_payloads=found.log_payloads, where=where))
+        targets = tuple(self._targets(m, where=where))
         return ModelPolicy(
             provider=provider,
             model=model,
@@ -185,47 +184,43 @@ class _Compiler:
             non_streaming_total_ms=total_s * 1000,
         )
 
-    def _targets(self, m: Model, *, log_payloads: bool, where: str) -> Iterator[Target]:
+    def _targets(self, m: Model, *, where: str) -> Iterator[Target]:
         """A target for each endpoint and each of its credentials, in their order."""
         count: Counter[str] = Counter()
         for i, endpoint in enumerate(m.endpoints):
-            at = f"{where}: targets[{i}].credential" if m.targets else f"{where}: credential"
+            at = f"{where}: targets[{i}]." if m.targets else f"{where}: "
             for credential in endpoint.keys or (None,):
                 name = f"{endpoint.provider}/{endpoint.model}"
                 count[name] += 1
                 yield self._target(
                     endpoint,
-                    credential if credential is None else _reference(credential, where=at),
+                    credential if credential is None else _reference(credential, where=f"{at}credential"),
+                    where=at,
                     name=name if count[name] == 1 else f"{name}#{count[name]}",
                     streaming=m.streaming,
-                    log_payloads=log_payloads,
                 )
 
     def _target(
-        self, m: Endpoint, credential: str | None, *, name: str, streaming: str, log_payloads: bool
+        self, m: Endpoint, credential: str | None, *, where: str, name: str, streaming: str
     ) -> Target:
         provider = PROVIDERS[m.provider or ""]
-        sent = ("input_cost", "max_tokens", "output_cost", "temperature", "top_k", "top_p")
-        options: Json = {name: value for name in sent if (value := getattr(m, name)) is not None}
-        options |= {name: getattr(m, name) for name in provider.needs}
-        options |= dict(provider.fixed_options)
-        usual = self.options.mock_url if m.provider == MOCK else provider.upstream_url
-        if upstream := m.upstream_url or usual:
-            options["upstream_url"] = upstream
         if not provider.auth_header:
             credential = None
-        encoding = None if provider.sets_encoding else _PACKED
-        if log_payloads and provider.hides_finish_reason:
-            encoding = _PLAIN
+        secrets = {
+            secret: _reference(value, where=f"{where}{secret}")
+            for secret in provider.secrets
+            if (value := getattr(m, secret)) is not None
+        }
         return Target(
             provider=provider.kong,
-            name=m.model or "",
-            options=options,
+            name=name_at_provider(m),
+            options=model_options(m, self.options.mock_url),
             header_name=provider.auth_header if credential else None,
             credential=credential,
             bearer=provider.bearer and credential is not None,
+            secrets=secrets if credential is None else {},
             response_streaming=streaming,
-            accept_encoding=encoding,
+            accept_encoding=None if provider.sets_encoding else _PACKED,
             id=name,
             weight=m.weight if isinstance(m, ModelTarget) else 100,
             context_window=m.context_window,

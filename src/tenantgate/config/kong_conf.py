@@ -112,7 +112,7 @@ server {{
     lua_ssl_verify_depth 5;
     lua_ssl_protocols TLSv1.2 TLSv1.3;
     # Whatever `ssl_cipher_suite` says.
-    lua_ssl_conf_command CipherString DEFAULT:@SECLEVEL=1;
+    lua_ssl_conf_command CipherString DEFAULT:@SECLEVEL=2;
 
     # What nginx itself refuses, such as an order that is too large, is JSON, too: ai-proxy can't take anything else.
     error_page 400 403 413 414 494 500 502 503 504 =503 /unavailable;

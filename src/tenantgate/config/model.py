@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tenantgate.config import spelling, target_checks
-from tenantgate.config.providers import PROVIDERS, Provider
+from tenantgate.config import target_checks
+from tenantgate.config.endpoints import MODEL_PATTERN, NAME_MAX, Endpoint, ModelTarget
 from tenantgate.config.redis_model import RateLimiting, Redis
 from tenantgate.config.targets import BALANCES, REGION_PATTERN, ROUTED, Egress, Failover, ModelTimeouts
-from tenantgate.fields import COUNT_MAX, config_class, field
+from tenantgate.fields import config_class, field
 from tenantgate.rate_limit import RateLimit
 
 __all__ = [
@@ -37,8 +37,6 @@ SECTIONS: Final = "plugins"
 a key of its own (``cache``)."""
 
 ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-MODEL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]*(/[A-Za-z0-9][A-Za-z0-9._:@+-]*)*$"
-_NAME_MAX: Final = 128
 _HEADER: Final = r"^[A-Za-z0-9_-]+$"
 # Headers that hold keys, or that HTTP needs.
 _TAKEN: Final = frozenset(
@@ -47,12 +45,12 @@ _TAKEN: Final = frozenset(
 )
 # Beside them, what a provider takes for a credential, and what Kong or ai-proxy sets.
 _OURS: Final = frozenset(
-    "accept-encoding api-key anthropic-version expect via x-api-key x-goog-api-key x-real-ip".split()
+    "accept-encoding api-key anthropic-version expect via x-amz-date x-amz-security-token x-api-key x-goog-api-key "
+    "x-real-ip".split()
 )
 _OURS_BEGIN: Final = ("x-consumer-", "x-forwarded-", "x-kong-")
 _PREFIX: Final = r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 _STORE: Final = r"^((rediss?|postgresql)://([^\s:@/]+@)?[^\s@]+|\{vault://env/[A-Za-z0-9_-]+\})$"
-_URL: Final = r"^https?://[A-Za-z0-9\[][^\s/?#@]*/[^\s?#]*$"
 
 
 @config_class
@@ -182,129 +180,6 @@ class Defaults:
 
 
 @config_class
-class Endpoint:
-    """A model at a provider: what a model with one, and each target of a model with several, may say."""
-
-    provider: str | None = field("Provider of the model.", default=None, one_of=tuple(PROVIDERS))
-    model: str | None = field(
-        "Name of the model at its provider, and a name by which clients may ask for it.",
-        default=None,
-        match=MODEL_PATTERN,
-        len_max=_NAME_MAX,
-    )
-    credential: str | None = field("The tenant's own key at the provider.", default=None, referenceable=True)
-    credentials: tuple[str, ...] = field(
-        "Several keys at the provider, in place of `credential`: one that is refused or limited is followed by the "
-        "next.",
-        default=(),
-        referenceable=True,
-        len_max=16,
-    )
-    upstream_url: str | None = field(
-        "Full address of an OpenAI-compatible chat operation, or of a private endpoint of the provider.",
-        default=None,
-        match=_URL,
-        len_max=1024,
-    )
-    max_tokens: int | None = field(
-        "Value of max_tokens, in place of the client's.", default=None, between=(1, COUNT_MAX)
-    )
-    temperature: float | None = field(
-        "Value of temperature, in place of the client's.", default=None, between=(0.0, 5.0)
-    )
-    top_p: float | None = field(
-        "Value of top_p, in place of the client's; not for anthropic.", default=None, between=(0, 1)
-    )
-    top_k: int | None = field(
-        "Value of top_k, in place of the client's; gemini only.", default=None, between=(0, 500)
-    )
-    input_cost: float | None = field("Price of a million prompt tokens.", default=None, gt=0)
-    output_cost: float | None = field("Price of a million completion tokens.", default=None, gt=0)
-    anthropic_version: str | None = field(
-        "Version of Anthropic's API.", default="2023-06-01", match=r"^[\w.-]+$"
-    )
-    azure_instance: str | None = field("Azure OpenAI: name of the instance.", default=None, match=r"^[\w-]+$")
-    azure_deployment_id: str | None = field(
-        "Azure OpenAI: id of the deployment.", default=None, match=r"^[\w.-]+$"
-    )
-    azure_api_version: str | None = field(
-        "Azure OpenAI: version of the API.", default="2024-10-21", match=r"^[\w.-]+$"
-    )
-    azure_deployment_type: str | None = field(
-        "Azure OpenAI: where the deployment's requests are answered, for `residency`: regional, in the region of the "
-        "instance; data-zone, anywhere in the EU or the US; global.",
-        default=None,
-        one_of=("regional", "data-zone", "global"),
-    )
-    region: str | None = field(
-        "Where the model runs, for `residency`: eu, a country's code, or a cloud's name of a region such as "
-        "eu-central-1. Default: what provider, address and name of the model say.",
-        default=None,
-        match=REGION_PATTERN,
-        len_max=64,
-    )
-    context_window: int | None = field(
-        "Tokens of prompt and reply together that the model takes at most. A prompt that is too long for one target "
-        "goes on to a larger one.",
-        default=None,
-        between=(1, COUNT_MAX),
-        unit="tokens",
-    )
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The credentials, whichever way they are given."""
-        return self.credentials if self.credential is None else (self.credential,)
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """A provider's own needs."""
-        if self.provider is None:
-            return
-        provider = PROVIDERS[self.provider]
-        yield from self._key_problems(provider)
-        if provider.needs_upstream_url and self.upstream_url is None:
-            yield "upstream_url", f"required for {self.provider}"
-        if self.upstream_url is not None and spelling.names_no_operation(self.upstream_url):
-            yield (
-                "upstream_url",
-                "ends before the operation; give the full address, such as https://host/v1/chat/completions",
-            )
-        for name in provider.needs:
-            if getattr(self, name) is None:
-                yield name, f"required for {self.provider}"
-        for name in provider.never_sent:
-            if getattr(self, name) is not None:
-                yield name, f"has no effect: Kong doesn't send it to {self.provider}; take it out"
-
-    def _key_problems(self, provider: Provider) -> Iterator[tuple[str, str]]:
-        if self.credential is not None and self.credentials:
-            yield "credentials", "credential is given, too; give one of the two"
-        if provider.credential and not self.keys:
-            yield "credential", f"required for {self.provider}"
-        if provider.auth_header is None and self.keys:
-            yield (
-                "credential" if self.credential is not None else "credentials",
-                f"{self.provider} takes none",
-            )
-        for i, key in enumerate(self.credentials):
-            if (first := self.credentials.index(key)) != i:
-                yield f"credentials[{i}]", f"is credentials[{first}] already"
-
-
-@config_class
-class ModelTarget(Endpoint):
-    """One of the places to which a model's requests may go."""
-
-    provider: str = field("Provider of the model.", one_of=tuple(PROVIDERS))
-    model: str = field("Name of the model at its provider.", match=MODEL_PATTERN, len_max=_NAME_MAX)
-    weight: int = field(
-        "Share of the requests, relative to the other targets': with round-robin, least-busy and consistent-hashing.",
-        default=100,
-        between=(1, 65_535),
-    )
-
-
-@config_class
 class Model(Endpoint):
     """A model that a tenant may use: at one provider, or under a name of its own at several targets."""
 
@@ -312,7 +187,7 @@ class Model(Endpoint):
         "Name by which clients ask for a model with `targets`, in place of `provider` and `model`.",
         default=None,
         match=MODEL_PATTERN,
-        len_max=_NAME_MAX,
+        len_max=NAME_MAX,
     )
     aliases: tuple[str, ...] = field(
         "Further names by which the tenant's clients may ask for this model, such as fast.",
@@ -431,8 +306,8 @@ class Tenant:
         for i, m in enumerate(self.models):
             for k, alias in enumerate(m.aliases):
                 at = f"models[{i}].aliases[{k}]"
-                if len(alias) > _NAME_MAX:
-                    yield at, f"{len(alias)} characters, takes at most {_NAME_MAX}"
+                if len(alias) > NAME_MAX:
+                    yield at, f"{len(alias)} characters, takes at most {NAME_MAX}"
                 if alias in names:
                     yield at, f"{alias!r} is {names[alias]} already; a name means one model"
                 names.setdefault(alias, at)

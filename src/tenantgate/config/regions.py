@@ -201,7 +201,7 @@ def found_region(endpoint: Endpoint, host: str) -> Region:
         return _azure(endpoint, stated)
     if host in _GLOBAL_HOSTS:
         return Region(GLOBAL, f"the address {host}")
-    if location := getattr(endpoint, "gcp_location_id", None):
+    if location := endpoint.gcp_location_id:
         return Region(location, "gcp_location_id")
     for form in _HOSTS:
         if found := form.fullmatch(host):
@@ -211,7 +211,7 @@ def found_region(endpoint: Endpoint, host: str) -> Region:
 
 def _bedrock(endpoint: Endpoint, host: str, stated: Region) -> Region:
     """An inference profile sends requests to the regions of its area, wherever it is called."""
-    name, region = endpoint.model or "", getattr(endpoint, "aws_region", None)
+    name, region = endpoint.model or "", endpoint.aws_region
     source = "aws_region"
     if found := _BEDROCK_HOST.fullmatch(host):
         region, source = found["region"], f"the address {host}"

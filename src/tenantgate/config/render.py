@@ -204,8 +204,7 @@ def _first() -> Json:
         "header_filter": [scripts.ERROR_HEAD_EARLY],
         "body_filter": [
             scripts.ERROR_BODY,
-            scripts.where_decided("target.log_payloads", scripts.END_OF_STREAM_OF_TARGET),
-            scripts.ANTHROPIC_STOP_REASON_OF_TARGET,
+            scripts.where_decided("target.log_payloads", scripts.END_OF_STREAM),
         ],
     }
 
@@ -231,8 +230,8 @@ def _elsewhere(gateway: Gateway) -> Iterator[Json]:
     """Errors where no route was found; the service's own plugins come in place of these."""
     config = {"header_filter": [scripts.ERROR_HEAD_ELSEWHERE], "body_filter": [scripts.ERROR_BODY]}
     yield _plugin("post-function", scope="", config=config)
-    config = {"correlation_header": gateway.correlation_header, "only_unrouted": True}
-    yield _plugin("tenantgate-format", scope="", config=config)
+    unrouted = {"correlation_header": gateway.correlation_header, "only_unrouted": True}
+    yield _plugin("tenantgate-format", scope="", config=unrouted)
 
 
 def _journal_keeper(file: TenantsFile) -> PluginManifest[Any] | None:

@@ -6,11 +6,8 @@ from tenantgate.llm.errors import BY_STATUS, OTHER_STATUS, ErrorText
 from tenantgate.lua_files import script, where
 
 __all__ = [
-    "ANTHROPIC_STOP_REASON",
-    "ANTHROPIC_STOP_REASON_OF_TARGET",
     "ANY_BEARER",
     "END_OF_STREAM",
-    "END_OF_STREAM_OF_TARGET",
     "ERROR_BODY",
     "ERROR_HEAD",
     "ERROR_HEAD_EARLY",
@@ -26,14 +23,7 @@ __all__ = [
 ANY_BEARER: Final = script("config", "any_bearer")
 NO_QUERY: Final = script("config", "no_query")
 FINISH_REASON: Final = script("config", "finish_reason")
-ANTHROPIC_STOP_REASON: Final = script("config", "anthropic_stop_reason")
 END_OF_STREAM: Final = script("config", "end_of_stream")
-ANTHROPIC_STOP_REASON_OF_TARGET: Final = where(
-    'kong.ctx.shared.tenantgate_provider == "anthropic"', ANTHROPIC_STOP_REASON
-)
-"""The same on a route for all providers, of which tenantgate-target names the request's."""
-END_OF_STREAM_OF_TARGET: Final = where('kong.ctx.shared.tenantgate_provider ~= "gemini"', END_OF_STREAM)
-"""The same on a route for all providers."""
 
 
 def _lua(error: ErrorText) -> str:

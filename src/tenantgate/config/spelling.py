@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-__all__ = ["names_no_operation", "problem"]
+__all__ = ["names_googles_operation", "names_no_operation", "problem"]
 
 # What YAML 1.1 and 1.2 read alike, and a person, too.
 _NUMBER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?")
@@ -51,6 +51,11 @@ def names_no_operation(url: str) -> bool:
     """Whether an upstream's address ends where its operation would begin, as in ``https://host/v1``."""
     path = urlsplit(url).path.rstrip("/")
     return _BASE.fullmatch(path.rpartition("/")[2].lower()) is not None
+
+
+def names_googles_operation(url: str) -> bool:
+    """Whether an upstream's address is one of Gemini's own operations, as in ``…/models/gemini:generateContent``."""
+    return urlsplit(url).path.endswith((":generateContent", ":streamGenerateContent"))
 
 
 def _advice(character: str, style: str | None) -> str:

@@ -83,6 +83,10 @@ def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> 
         ConfigError: names the place of what can't be honoured.
     """
     settings = kong_conf.load(conf)
+    if "dns_resolver" in settings.settings:
+        raise ConfigError(
+            f"{conf}: dns_resolver: the embedded host asks the system for names; use a real Kong"
+        )
     infos = tuple(plugin_servers.query(s) for s in settings.plugin_servers)
     schemas = {i.name: i.schema for i in infos if i.name in settings.plugins}
     include = nginx_include.load(settings.settings.get("nginx_http_include", ""))
@@ -163,7 +167,8 @@ class Gateway:
     ) -> tuple[int, int, int]:
         """Listen; the ports of proxy, status and Admin API, the latter two 0 where there is none."""
         _pass_any_bytes()
-        self._client = Client(self._lua, self._loaded.conf.next_upstream)
+        conf = self._loaded.conf
+        self._client = Client(self._lua, conf.next_upstream, keepalive=conf.upstream_keepalive)
         self._pipeline = Pipeline(self._loaded.config, self._stock, self._external, self._client, self._log)
         self._supervisor.start()
         for server in self._servers:

@@ -20,7 +20,8 @@ from tenantgate.errors import ConfigError
 
 __all__ = ["InnerServer"]
 
-_MAX_HEADER: Final = 1 << 18
+_MOST: Final = 1 << 26  # bytes of a header that are read at all, to refuse it
+_TOO_LARGE: Final = 494  # nginx's own number
 
 
 @dataclass(slots=True)
@@ -81,8 +82,8 @@ class InnerServer:
             handler_cancellation=True,
             keepalive_timeout=75.0,
             auto_decompress=False,
-            max_field_size=_MAX_HEADER,
-            max_line_size=_MAX_HEADER,
+            max_field_size=_MOST,
+            max_line_size=_MOST,
         )
         await runner.setup()
         try:
@@ -97,6 +98,10 @@ class InnerServer:
             await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if any(
+            len(name) + len(value) + 4 > self._server.max_header for name, value in request.headers.items()
+        ):
+            return self._error(_TOO_LARGE)
         x = self._exchange(request)
         x.body, x.body_read = await request.read(), True
         reply = _Reply(request)
@@ -113,7 +118,7 @@ class InnerServer:
     def _error(self, status: int) -> web.Response:
         page = self._server.error_page
         if page is None or status not in page.codes:
-            return web.Response(status=status)
+            return web.Response(status=400 if status == _TOO_LARGE else status)
         return web.Response(status=page.status, body=page.body, content_type=page.content_type)
 
     def _failed(self, request: web.Request, reply: _Reply, why: str) -> None:

@@ -41,6 +41,8 @@ class KongConf:
     """``nginx_http_client_max_body_size``: a larger body gets 413; 0 takes any."""
     socket_timeout_s: float
     """``nginx_http_lua_socket_read_timeout``: how long a plugin server may be silent."""
+    upstream_keepalive: bool
+    """Whether ``upstream_keepalive_pool_size`` is above 0."""
     next_upstream: frozenset[str]
     """``nginx_proxy_proxy_next_upstream``: after which failures another try is made."""
     shared_dicts: tuple[str, ...]
@@ -96,6 +98,7 @@ def _settings(settings: dict[str, str], where: str) -> KongConf:
         body_buffer_size=_size(settings, "nginx_http_client_body_buffer_size", "8k", where),
         max_body_size=_size(settings, "nginx_http_client_max_body_size", "0", where),
         socket_timeout_s=_time(settings, "nginx_http_lua_socket_read_timeout", "60s", where),
+        upstream_keepalive=settings.get("upstream_keepalive_pool_size") != "0",
         next_upstream=_next_upstream(settings, where),
         shared_dicts=tuple(settings.get("nginx_http_lua_shared_dict", "").split()[:1]),
         lua_package_path=settings.get("lua_package_path", _LUA_PATH).replace(";;", ";"),

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tenantgate.devhost import mock_errors, mock_shapes
+from tenantgate.devhost import mock_errors, mock_formats, mock_shapes
 from tenantgate.devhost.mock_faults import Behaviour, Rule, Rules
 from tenantgate.devhost.mock_ledger import Asked, Ledger
 from tenantgate.devhost.mock_ports import Ports
@@ -43,6 +43,7 @@ class MockProvider:
     def __init__(self, default: Behaviour) -> None:
         self.rules = Rules(default)
         self.ledger = Ledger()
+        self.formats = mock_formats.Requests()
         self.ports: Ports | None = None
 
     def app(self) -> web.Application:
@@ -52,6 +53,7 @@ class MockProvider:
         app.router.add_post("/openai/v1/chat/completions", self._openai)  # Groq's path
         app.router.add_post("/v1/messages", self._anthropic)
         app.router.add_post("/v1beta/models/{model}:{operation}", self._gemini)
+        mock_formats.add_routes(app, self.formats)
         app.router.add_get("/_mock/requests", self._requests)
         app.router.add_delete("/_mock/requests", self._forget)
         app.router.add_put("/_mock/behaviour", self._behave)
@@ -303,7 +305,7 @@ async def _broken(
 def _with_wrong_length(request: web.Request, body: bytes, kind: str, *, more: int) -> web.Response:
     if request.transport is not None:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body) + more}\r\n\r\n"
-        request.transport.write(head.encode() + body)  # type: ignore[attr-defined]
+        request.transport.write(head.encode() + body)
         request.transport.close()
     return web.Response()
 

@@ -27,7 +27,6 @@ _WITHOUT_EFFECT: Final = frozenset(
         "client_max_body_size",
         "default_type",
         "keepalive_requests",
-        "large_client_header_buffers",
         "lua_check_client_abort",
         "lua_ssl_conf_command",
         "lua_ssl_protocols",
@@ -36,6 +35,11 @@ _WITHOUT_EFFECT: Final = frozenset(
     }
 )
 """What the host does in any case, or doesn't need to do."""
+
+
+_HEEDED: Final = frozenset(
+    {"error_page", "large_client_header_buffers", "listen", "lua_ssl_trusted_certificate"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,8 @@ class Server:
     trusted: str | None = None
     """``lua_ssl_trusted_certificate``."""
     error_page: ErrorPage | None = None
+    max_header: int = 8192
+    """Bytes of one header at most: of ``large_client_header_buffers`` the size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,7 @@ def _server(text: str, where: str) -> Server:
     code = ""
     pages: dict[str, dict[str, list[str]]] = {}
     for name, arguments, block in _directives(text, where):
-        if name in ("listen", "lua_ssl_trusted_certificate", "error_page") and block is None:
+        if name in _HEEDED and block is None:
             found[name] = arguments
         elif name == "location" and arguments == ["/"] and block is not None:
             code = _lua(block, where)
@@ -126,8 +132,16 @@ def _server(text: str, where: str) -> Server:
         port=int(port),
         code=code,
         trusted=next(iter(found.get("lua_ssl_trusted_certificate", [])), None),
+        max_header=_size(found.get("large_client_header_buffers", ["4", "8k"])[-1], where),
         error_page=_error_page(found["error_page"], pages, where) if "error_page" in found else None,
     )
+
+
+def _size(text: str, where: str) -> int:
+    found = re.fullmatch(r"(\d+)([km]?)", text.lower())
+    if not found:
+        raise ConfigError(f"{where}: {text}: must be a size such as 8k")
+    return int(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20}[found[2]]
 
 
 def _lua(block: str, where: str) -> str:

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from multidict import CIMultiDict
@@ -61,20 +61,25 @@ class Client:
     Args:
         lua: runs the callbacks that choose the target of another try.
         next_upstream: nginx's ``proxy_next_upstream``.
+        keepalive: whether connections serve several requests.
     """
 
-    def __init__(self, lua: LuaState, next_upstream: frozenset[str]) -> None:
+    def __init__(self, lua: LuaState, next_upstream: frozenset[str], *, keepalive: bool = True) -> None:
         self._lua = lua
         self._next = next_upstream
+        # Upstreams may close an idle connection at any time; ours are let go before theirs usually are.
+        idle: dict[str, Any] = {"keepalive_timeout": 10.0} if keepalive else {"force_close": True}
         self._session = aiohttp.ClientSession(
-            # Upstreams may close an idle connection at any time; ours are let go before theirs usually are.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=10.0, family=socket.AF_UNSPEC),
+            connector=aiohttp.TCPConnector(limit=0, family=socket.AF_UNSPEC, **idle),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=False,
         )
+        # aiohttp would send a PUT again by itself where an idle connection has ended; nginx counts that as a try.
+        # There is no public way to say so.
+        self._session._retry_connection = False  # noqa: SLF001
 
     async def send(self, x: Exchange) -> aiohttp.ClientResponse:
         """The reply's head; its body is still to come.

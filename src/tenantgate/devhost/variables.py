@@ -90,9 +90,9 @@ def get(x: Exchange, name: str) -> str | None:
         "scheme": "http",
         "server_port": str(x.server_port),
         "uri": x.path,
-        "upstream_host": x.upstream and (x.upstream.host_header or ""),
-        "upstream_scheme": x.upstream and x.upstream.scheme,
-        "upstream_uri": x.upstream and x.upstream.path,
+        "upstream_host": x.upstream.host_header or "" if x.upstream else None,
+        "upstream_scheme": x.upstream.scheme if x.upstream else None,
+        "upstream_uri": x.upstream.path if x.upstream else None,
     }
     return values[name]
 

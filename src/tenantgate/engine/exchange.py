@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 from tenantgate.engine.core.tables import PackedLog, PackedRequest
 from tenantgate.kong.host import Answered, DeadlineError, Host, kept_text, kept_value
-from tenantgate.llm.chat import ChatRequest
+from tenantgate.llm.chat import ChatRequest, Refusal
 from tenantgate.tenant import TenantId
 
 __all__ = ["Exchange"]
@@ -142,8 +142,8 @@ class Exchange(Host):
         """Let all stages read this body; what goes upstream stays as it is."""
         self._body, self._chat = body, None
 
-    def use_chat(self, request: ChatRequest) -> None:
-        """Let all stages read this request, which is the body's, without parsing that again."""
+    def use_chat(self, request: ChatRequest | Refusal) -> None:
+        """Let all stages read this request, or that it is none, without parsing the body again."""
         self._chat = request
 
     # As `Host` has them: what Kong keeps for the log phase costs a plugin calls, and the engine none.

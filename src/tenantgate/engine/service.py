@@ -23,6 +23,7 @@ from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, Pack
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.engine.tenants import Tenant, texts_of
+from tenantgate.engine.token_metrics import count_tokens
 from tenantgate.errors import EdgeError
 from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
 from tenantgate.kong.phase import attempt
@@ -137,7 +138,7 @@ class Engine:
         exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
         if isinstance(request, ChatRequest):
             self._name_model(exchange, request, model, decision)
-        wire.name_limit(exchange, decision, model.targets)
+        wire.adapt(exchange, packed, decision, model.targets)
         stages = tenant.stages(model)
         exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
@@ -258,9 +259,7 @@ class Engine:
         decision.upstream_model = name
         request = exchange.chat_request()
         if exchange.sent_body is not None and isinstance(request, ChatRequest):
-            body = llm.write({**request.body, "model": name})
-            if len(body) <= MOST_SENT:
-                exchange.replace_body(body)
+            exchange.replace_body(llm.write({**request.body, "model": name}))
 
     def _refuse_route(self, exchange: Exchange, choice: Choice) -> NoReturn:
         if choice.why is not Why.OVER_SHARE:  # a tenant that has had its share isn't a provider's failure
@@ -303,6 +302,7 @@ class Engine:
             return
         tenant, model = found
         self._learn(tenant, model, packed)
+        count_tokens(packed.tenant, packed.usage)
         # The verdict of a reply's guard comes after the decision.
         exchange = _ended(host, packed, model, complete=not model.reply_guard)
         _run(exchange, tenant.stages(model))

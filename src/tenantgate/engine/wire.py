@@ -12,7 +12,7 @@ from tenantgate.engine.core.tables import BODY_PART
 from tenantgate.kong.host import MOST_SENT
 from tenantgate.llm import Refusal
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, request_of
-from tenantgate.llm.formats import Format, counts_tokens, estimate, format_of, to_chat
+from tenantgate.llm.formats import Format, Translated, counts_tokens, estimate, format_of, to_chat
 
 if TYPE_CHECKING:
     from tenantgate.engine.core.tables import Decision, PackedLog, PackedRequest
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from tenantgate.kong import Host
     from tenantgate.policy.core.records import Target
 
-__all__ = ["as_chat", "count_tokens", "name_limit", "read", "send_body"]
+__all__ = ["adapt", "as_chat", "count_tokens", "read", "send_body"]
 
 _STATE: Final = "format"
 _ENCODING: Final = "o200k_base"
 _IGNORED: Final = "X-Tenantgate-Ignored"
+_ANTHROPIC: Final = "anthropic"
+_NEWER_WORD: Final = ("openai", "azure")
+"""Providers that know ``max_completion_tokens``; their newer models refuse ``max_tokens``."""
 
 
 def read(exchange: Exchange, packed: PackedRequest, decision: Decision) -> None:
@@ -37,29 +40,39 @@ def read(exchange: Exchange, packed: PackedRequest, decision: Decision) -> None:
     if llm.media_problem(headers.all("content-type"), headers.all("content-encoding")):
         return  # whoever reads the request says so
     made = to_chat(found, packed.body, counting=counts_tokens(packed.path))
-    document = made if isinstance(made, Refusal) else llm.read(llm.write(made.body))
+    if isinstance(made, Refusal):
+        exchange.use_chat(made)
+    else:
+        _use(exchange, made)
+
+
+def _use(exchange: Exchange, made: Translated) -> None:
+    document = llm.read(llm.write(made.body))
     if isinstance(document, Refusal):
         exchange.use_chat(document)
         return
-    if not isinstance(made, Refusal) and made.ignored:
+    exchange.reply_headers.pop(_IGNORED, None)
+    if made.ignored:
         exchange.reply_headers[_IGNORED] = ", ".join(made.ignored)
     exchange.replace_body(document.raw)
     exchange.use_chat(request_of(document))
 
 
-def name_limit(exchange: Exchange, decision: Decision, targets: Sequence[Target]) -> None:
-    """Call the most tokens of a reply what the model's providers call it.
+def adapt(exchange: Exchange, packed: PackedRequest, decision: Decision, targets: Sequence[Target]) -> None:
+    """Let a translated request say what all providers of its model understand beyond a chat.
 
-    OpenAI's newer models refuse ``max_tokens``; others don't know its successor.
+    Anthropic gets its hints back; OpenAI the newer word for the most tokens of a reply.
     """
     request = exchange.chat_request()
-    if (
-        _STATE not in decision.state
-        or not isinstance(request, ChatRequest)
-        or "max_tokens" not in request.body
-    ):
+    if _STATE not in decision.state or not isinstance(request, ChatRequest):
         return
-    if all(t.provider in ("openai", "azure") and "upstream_url" not in t.options for t in targets):
+    if decision.state[_STATE] == Format.MESSAGES and all(t.provider == _ANTHROPIC for t in targets):
+        made = to_chat(Format.MESSAGES, packed.body, native=True)
+        if isinstance(made, Translated):
+            _use(exchange, replace(made, body={**made.body, "model": request.model}))
+    elif "max_tokens" in request.body and all(
+        t.provider in _NEWER_WORD and "upstream_url" not in t.options for t in targets
+    ):
         body = {"max_completion_tokens" if k == "max_tokens" else k: v for k, v in request.body.items()}
         exchange.replace_body(llm.write(body))
         exchange.use_chat(ChatRequest(body, request.messages))

@@ -39,6 +39,8 @@ __all__ = ["MARK", "PLUGIN", "ReplyGuard"]
 PLUGIN: Final = "tenant-response-guardrails"
 MARK: Final = "tenantgate_reply_guard"
 """In ``kong.ctx.shared``: ``pass`` once the guard has let a reply through as it is (`tenantgate.guard.scripts`)."""
+_USAGE_HIDDEN: Final = "tenantgate_usage_hidden"
+"""In ``kong.ctx.shared``: true where the gateway has asked for the usage of a stream, and the client hasn't."""
 
 _log: Final = logging.getLogger("tenantgate.guard")
 _replies: Final = metrics.counter(
@@ -153,7 +155,10 @@ class ReplyGuard:
         return (reply.changed(edits) if edits else reply), total
 
     def _send(self, host: Host, reply: RawReply, *, encoded: bool) -> None:
-        made = reply.written(identifier="chatcmpl-" + secrets.token_hex(12), created=int(time.time()))
+        hidden = reply.events and host.call("ctx.shared.get", _USAGE_HIDDEN) is True
+        made = reply.written(
+            identifier="chatcmpl-" + secrets.token_hex(12), created=int(time.time()), usage=not hidden
+        )
         if made is None:
             raise EdgeError("reply: this provider's shape holds more than text, so it can't be changed")
         if encoded:

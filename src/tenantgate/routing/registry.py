@@ -296,19 +296,40 @@ class Registry:
             self._nodes.ask(INDEX, partial(self._exchange, some=some, first=start == 0))
 
     def _exchange(self, client: Any, *, some: Sequence[Deployment], first: bool) -> None:
-        pipe = client.pipeline(transaction=False)
+        pipe, events = client.pipeline(transaction=False), self._taken_events() if first else []
         if first:
             pipe.hgetall(SWITCHES)
-            for fields in self._taken_events():
-                add_event(pipe, fields)
         if some:
             pipe.mget([health_key(d.digest) for d in some])
-        answers = pipe.execute()
-        if first:
+        for fields in events:
+            add_event(pipe, fields)
+        try:
+            answers = pipe.execute(raise_on_error=False)
+        except (redis.RedisError, OSError):
+            self._events.extendleft(reversed(events))
+            raise
+        if first and not self._is_error(answers[0], "switches"):
             self._take_switches(answers[0])
-        for deployment, raw in zip(some, answers[-1] if some else (), strict=True):
-            self._update(client, deployment, raw)
-            self._lease(client, deployment)
+        stored = answers[1 if first else 0] if some else []
+        if self._is_error(stored, "health"):
+            return
+        for deployment, raw in zip(some, stored, strict=True):
+            try:
+                self._update(client, deployment, raw)
+                self._lease(client, deployment)
+            except redis.ResponseError as error:
+                # Somebody else's value of another type: no reason to leave the others alone.
+                self._is_error(error, deployment.digest)
+
+    def _is_error(self, answer: Any, name: str) -> bool:
+        """Whether Redis has refused a command, which is said once for each name."""
+        if not isinstance(answer, Exception):
+            return False
+        _failures.inc(kind=type(answer).__name__)
+        if f"error:{name}" not in self._reported and len(self._reported) < _MOST:
+            self._reported.add(f"error:{name}")
+            logs.event(_log, logging.ERROR, "redis refuses health or switches", kind=type(answer).__name__)
+        return True
 
     def _taken_events(self) -> list[dict[str, str]]:
         out = []

@@ -205,21 +205,175 @@ def test_a_models_own_limit_stands_in_place_of_the_tenants(
     assert found.stages.get("limits") == (limits and {**limits, **WHERE})
 
 
+FIELDS = {
+    "azure": "azure_instance: a, azure_deployment_id: b, credential: '{vault://env/A}'",
+    "bedrock": "aws_access_key_id: '{vault://env/A}', aws_secret_access_key: '{vault://env/B}', aws_region: eu-west-1",
+    "mock": "",
+    "openai-compatible": "upstream_url: 'https://h/x/y'",
+    "vertex": "gcp_service_account_json: '{vault://env/A}', gcp_project_id: p-1, gcp_location_id: europe-west4",
+    "vllm": "upstream_url: 'https://h/x/y'",
+}
+
+
+def at(provider: str, more: str = "") -> Any:
+    """The target of a model of the provider's, with the fields that it needs."""
+    fields = FIELDS.get(provider, "credential: '{vault://env/A}'")
+    (target,) = one(
+        ", ".join(filter(None, (f"provider: {provider}", "model: m:1", fields, more))), mock_url="http://m/x"
+    ).targets
+    return target
+
+
 @pytest.mark.parametrize("provider", sorted(PROVIDERS))
 def test_replies_that_are_read_come_in_a_form_that_can_be(provider: str) -> None:
-    needs = "credential: '{vault://env/A}'" if PROVIDERS[provider].auth_header else "model: m"
-    extra = ", azure_instance: a, azure_deployment_id: b" if provider == "azure" else ""
-    extra += ", upstream_url: 'https://h/x/y'" if provider == "openai-compatible" else ""
-    model = f"provider: {provider}, {needs}{extra}" + (", model: m" if "model" not in needs else "")
-    plain, read = (one(model + rest).targets[0].accept_encoding for rest in ("", ", cache: {}"))
     packed = {"anthropic": "gzip, identity", "mistral": "gzip, identity"}.get(provider)
-    assert (plain, read) == (packed, "identity" if provider == "anthropic" else packed)
+    assert at(provider).accept_encoding == packed
+
+
+USAGE = {"stream_usage": "asked"}
+GOOGLE = (
+    "https://europe-west4-aiplatform.googleapis.com/v1/projects/p-1/locations/europe-west4/endpoints/openapi"
+)
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "options"),
+    [
+        ("openai", "m:1", {"tenantgate": USAGE}),
+        (
+            "anthropic",
+            "m:1",
+            {"anthropic_version": "2023-06-01", "tenantgate": {"stream_usage": "built-in", "top_k": True}},
+        ),
+        (
+            "gemini",
+            "m:1",
+            {
+                "upstream_url": "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions",
+                "tenantgate": {**USAGE, "counts": "gemini", "provider": "gemini"},
+            },
+        ),
+        (
+            "vertex",
+            "google/m:1",
+            {
+                "upstream_url": f"{GOOGLE}/chat/completions",
+                "tenantgate": {**USAGE, "counts": "gemini", "provider": "vertex"},
+            },
+        ),
+        (
+            "bedrock",
+            "m:1",
+            {
+                "bedrock": {"aws_region": "eu-west-1"},
+                "tenantgate": {"stream_usage": "built-in", "top_k": True},
+            },
+        ),
+        (
+            "cohere",
+            "m:1",
+            {
+                "upstream_url": "https://api.cohere.ai/compatibility/v1/chat/completions",
+                "tenantgate": {"stream_usage": "implied", "provider": "cohere"},
+            },
+        ),
+        ("mistral", "m:1", {"mistral_format": "openai", "tenantgate": {"stream_usage": "implied"}}),
+        (
+            "azure",
+            "m:1",
+            {
+                "azure_instance": "a",
+                "azure_deployment_id": "b",
+                "azure_api_version": "2024-10-21",
+                "tenantgate": USAGE,
+            },
+        ),
+        (
+            "huggingface",
+            "m:1",
+            {
+                "upstream_url": "https://router.huggingface.co/v1/chat/completions",
+                "tenantgate": {**USAGE, "provider": "huggingface", "top_k": True},
+            },
+        ),
+        (
+            "ollama",
+            "m:1",
+            {
+                "upstream_url": "http://127.0.0.1:11434/v1/chat/completions",
+                "tenantgate": {**USAGE, "provider": "ollama"},
+            },
+        ),
+        (
+            "vllm",
+            "m:1",
+            {"upstream_url": "https://h/x/y", "tenantgate": {**USAGE, "provider": "vllm", "top_k": True}},
+        ),
+        (
+            "openai-compatible",
+            "m:1",
+            {"upstream_url": "https://h/x/y", "tenantgate": {**USAGE, "top_k": True}},
+        ),
+        ("mock", "m:1", {"upstream_url": "http://m/x", "tenantgate": USAGE}),
+    ],
+)
+def test_each_provider_has_its_address_its_name_of_the_model_and_its_options(
+    provider: str, name: str, options: dict[str, Any]
+) -> None:
+    found = at(provider)
+    assert (found.name, dict(found.options)) == (name, options)
+
+
+@pytest.mark.parametrize(
+    ("provider", "more", "asked"),
+    [
+        ("openai", "", "asked"),
+        ("openai", "include_usage: false", "off"),
+        ("azure", "azure_api_version: 2024-06-01", "off"),
+        ("azure", "azure_api_version: 2025-01-01-preview", "asked"),
+        ("mistral", "include_usage: false", "implied"),
+    ],
+)
+def test_a_stream_is_asked_for_its_usage_where_the_provider_takes_that(
+    provider: str, more: str, asked: str
+) -> None:
+    assert at(provider, more).options["tenantgate"]["stream_usage"] == asked
+
+
+@pytest.mark.parametrize(
+    ("provider", "secrets"),
+    [
+        ("openai", {}),
+        ("bedrock", {"aws_access_key_id": "{vault://env/A}", "aws_secret_access_key": "{vault://env/B}"}),
+        ("vertex", {"gcp_service_account_json": "{vault://env/A}"}),
+    ],
+)
+def test_a_credential_of_another_kind_is_a_reference_too(provider: str, secrets: dict[str, str]) -> None:
+    found = at(provider)
+    assert found.secrets == secrets
+    assert (found.credential is None) is bool(secrets)
+
+
+def test_bedrock_takes_a_key_of_its_own_too() -> None:
+    model = "provider: bedrock, model: m, aws_region: eu-west-1, credential: '{vault://env/A}'"
+    (found,) = one(model).targets
+    assert (found.header_name, found.credential, found.bearer, found.secrets) == (
+        "Authorization",
+        "{vault://env/A}",
+        True,
+        {},
+    )
+
+
+def test_vertex_has_a_global_location() -> None:
+    model = f"provider: vertex, model: m, {FIELDS['vertex']}".replace("europe-west4", "global")
+    url = one(model).targets[0].options["upstream_url"]
+    assert url.startswith("https://aiplatform.googleapis.com/v1/projects/p-1/locations/global/endpoints/")
 
 
 def test_the_mock_is_where_the_options_say() -> None:
-    assert one(MOCK, mock_url="http://m/x").targets[0].options == {"upstream_url": "http://m/x"}
     own = one(f"{MOCK}, upstream_url: 'http://own/x/y'", mock_url="http://m/x").targets[0].options
-    assert own == {"upstream_url": "http://own/x/y"}
+    assert own["upstream_url"] == "http://own/x/y"
 
 
 def test_aliases_are_in_the_record() -> None:
@@ -248,14 +402,14 @@ def test_each_credential_of_each_target_is_a_target_with_an_id_of_its_own() -> N
         ("openai/gpt#3", "{vault://env/A}"),
     ]
     first, _, third, last = found.targets
-    assert (first.options, first.region, first.bearer, first.weight) == ({"max_tokens": 9}, "us", True, 100)
+    assert (first.options["max_tokens"], first.region, first.bearer, first.weight) == (9, "us", True, 100)
     assert (third.weight, third.context_window, third.header_name, third.bearer) == (
         7,
         200000,
         "x-api-key",
         False,
     )
-    assert last.options == {"upstream_url": "https://eu.api.openai.com/v1/x"}
+    assert last.options["upstream_url"] == "https://eu.api.openai.com/v1/x"
     assert {t.response_streaming for t in found.targets} == {"deny"}
 
 

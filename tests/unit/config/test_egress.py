@@ -8,6 +8,7 @@ import pytest
 from tenantgate.config import TenantsFileError, load_text
 from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.egress import weak_settings
+from tenantgate.config.providers import PROVIDERS
 from tenantgate.policy.core.records import CATALOG, read_catalog, read_record
 
 KEY = "api_keys: ['${{ env \"DECK_A\" }}']"
@@ -241,6 +242,13 @@ def test_no_trick_of_a_webhook_leads_elsewhere(url: str) -> None:
 def test_each_problem_names_its_place(text: str, expected: str) -> None:
     found = problems(text)
     assert [p for p in found if expected in p], found
+
+
+def test_what_else_is_asked_for_a_provider_is_within_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_tokens = replace(PROVIDERS["openai"], also=("https://tokens.example/x",))
+    monkeypatch.setitem(PROVIDERS, "openai", with_tokens)
+    (problem,) = problems(file(OPENAI))
+    assert problem.endswith("models[0]: https://tokens.example isn't in gateway.egress.allow")
 
 
 def test_without_a_list_every_address_is_permitted() -> None:

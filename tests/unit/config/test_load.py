@@ -126,7 +126,7 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
             f"{MODEL}      - {{provider: mock, model: m, top_k: 3}}",
             6,
             f"{A_MODEL}.top_k",
-            "Kong doesn't send it to mock",
+            "it isn't sent to mock",
         ),
         (
             f"{MODEL}      - {{provider: openai-compatible, model: m}}",
@@ -374,3 +374,48 @@ def _one(shape: fields.Shape) -> fields.Shape:
         case fields.Many(inner) | fields.Table(inner):
             return _one(inner)
     return shape
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "what"),
+    [
+        (
+            "provider: gemini, credential: '{vault://env/A}', upstream_url: 'https://h/v1beta/models/m:generateContent'",
+            "upstream_url",
+            "end in /chat/completions",
+        ),
+        ("provider: bedrock, aws_region: eu-west-1", "aws_access_key_id", "required for bedrock"),
+        (
+            "provider: bedrock, aws_region: eu-west-1, aws_access_key_id: '{vault://env/A}'",
+            "aws_secret_access_key",
+            "required for bedrock",
+        ),
+        (
+            "provider: bedrock, aws_region: eu-west-1, aws_access_key_id: '{vault://env/A}', credential: '{vault://env/B}'",
+            "aws_access_key_id",
+            "give one of the two",
+        ),
+        ("provider: bedrock, credential: '{vault://env/B}'", "aws_region", "required for bedrock"),
+        (
+            "provider: openai, credential: '{vault://env/B}', aws_secret_access_key: '{vault://env/A}'",
+            "aws_secret_access_key",
+            "isn't used with openai",
+        ),
+        (
+            "provider: vertex, gcp_project_id: p-1, gcp_location_id: europe-west1",
+            "gcp_service_account_json",
+            "required",
+        ),
+        ("provider: vllm", "upstream_url", "required for vllm"),
+        ("provider: openai, credential: '{vault://env/B}', top_k: 3", "top_k", "isn't sent to openai"),
+    ],
+)
+def test_what_a_provider_needs_and_what_it_has_no_use_for(fields: str, where: str, what: str) -> None:
+    text = TENANT + f"    models: [{{model: m, {fields}}}]\n"
+    found = problems(text)
+    assert any(f".{where}: " in problem and what in problem for problem in found), found
+
+
+def test_bedrocks_address_is_that_before_the_operation() -> None:
+    model = "provider: bedrock, model: m, aws_region: eu-west-1, credential: '{vault://env/B}'"
+    assert load_text(TENANT + f"    models: [{{{model}, upstream_url: 'https://vpce.example/'}}]\n").tenants

@@ -13,7 +13,7 @@ import yaml
 from tenantgate import fields
 from tenantgate.config import RenderOptions, load, load_text, render, scripts
 from tenantgate.config import deck_variables as placeholders
-from tenantgate.config.kong_conf import LUA_PLUGINS
+from tenantgate.config.kong_conf import EGRESS_PORT, LUA_PLUGINS
 from tenantgate.config.render import uses_mock
 from tenantgate.devhost import declarative, kong_conf, lua_plugins
 from tenantgate.devhost.logs import KongLog
@@ -291,11 +291,14 @@ def test_options_take_the_place_of_the_files_surroundings() -> None:
 
 
 def test_failover_gets_the_gateways_egress_list_with_the_mock_provider_where_it_is_used() -> None:
-    assert plugins(tree(tenants("a")))["tenantgate-failover"] == {}
+    assert plugins(tree(tenants("a")))["tenantgate-failover"] == {"port": EGRESS_PORT}
     head = "gateway: {egress: {allow: [api.openai.com, '*.example.com']}}\n"
     options = RenderOptions(mock_url="http://127.0.0.1:7777/v1/chat/completions")
     given = plugins(tree(tenants("a", head=head), options))["tenantgate-failover"]
-    assert given == {"egress_allow": ["api.openai.com", "*.example.com", "http://127.0.0.1:7777"]}
+    assert given == {
+        "port": EGRESS_PORT,
+        "egress_allow": ["api.openai.com", "*.example.com", "http://127.0.0.1:7777"],
+    }
 
 
 def test_the_engine_gets_the_secrets_that_policies_only_name() -> None:
@@ -377,8 +380,7 @@ def test_finish_reasons_are_noted_for_whom_replies_are_logged() -> None:
     assert found["post-function"]["body_filter"][-1] == scripts.where_decided(logged, scripts.FINISH_REASON)
     assert found["pre-function"]["body_filter"] == [
         scripts.ERROR_BODY,
-        scripts.where_decided(logged, scripts.END_OF_STREAM_OF_TARGET),
-        scripts.ANTHROPIC_STOP_REASON_OF_TARGET,
+        scripts.where_decided(logged, scripts.END_OF_STREAM),
     ]
 
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tenantgate.devhost import gateway
 from tenantgate.devhost.kong_conf import parse
 from tenantgate.errors import ConfigError
 
@@ -32,6 +35,8 @@ def test_sizes_and_times_have_units() -> None:
 
 def test_defaults_are_kongs() -> None:
     conf = parse("")
+    assert conf.next_upstream == {"error", "timeout"}
+    assert conf.shared_dicts == ()
     assert (conf.body_buffer_size, conf.max_body_size, conf.socket_timeout_s) == (8192, 0, 60.0)
 
 
@@ -45,8 +50,15 @@ def test_the_environment_comes_first() -> None:
         ("nonsense", "kong.conf:1"),
         ("nginx_http_client_body_buffer_size = big", "nginx_http_client_body_buffer_size"),
         ("nginx_http_lua_socket_read_timeout = soon", "nginx_http_lua_socket_read_timeout"),
+        ("nginx_proxy_proxy_next_upstream = error updating", "next_upstream: updating"),
     ],
 )
 def test_a_bad_line_is_named(line: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         parse(line)
+
+
+def test_what_the_host_cant_honour_is_refused_where_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "kong.conf").write_text("dns_resolver = 127.0.0.1\n")
+    with pytest.raises(ConfigError, match="dns_resolver"):
+        gateway.load(tmp_path / "kong.yml", tmp_path / "kong.conf")

@@ -16,6 +16,7 @@ def test_the_egress_servers_file_is_read() -> None:
     made = parse(egress_conf(KongConfOptions(egress_port=8300, ca_bundle="/ca.pem")))
     (server,) = made.servers
     assert (server.host, server.port, server.trusted) == ("127.0.0.1", 8300, "/ca.pem")
+    assert server.max_header == 256 << 10
     page = server.error_page
     assert page is not None
     assert (403 in page.codes, page.status, page.content_type) == (True, 503, "application/json")

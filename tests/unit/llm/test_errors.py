@@ -113,4 +113,4 @@ def test_there_is_one_builder() -> None:
         for path in source.rglob("*.py")
         if written.search(path.read_text("utf-8"))
     }
-    assert builders == {"llm/errors.py", "devhost/mock_provider.py"}
+    assert builders == {"llm/errors.py", "devhost/mock_errors.py"}

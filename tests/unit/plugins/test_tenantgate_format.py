@@ -292,6 +292,30 @@ def test_calls_that_alternate_come_one_after_the_other() -> None:
     assert found[-2]["delta"]["stop_reason"] == "tool_use"
 
 
+def test_thoughts_of_anthropics_keep_their_signatures() -> None:
+    request = {"thinking": {"type": "enabled"}}
+    redacted = {"type": "redacted_thinking", "data": "x"}
+    found = stream(
+        chunk(reasoning_content="hm"),
+        chunk(reasoning_signature="s1"),
+        chunk(thinking_blocks=[redacted]),
+        chunk(reasoning_content="ah"),
+        chunk(reasoning_signature="s2"),
+        chunk(content="A"),
+        chunk("stop"),
+        request=request,
+    )
+    signed = [e for e in found if e.get("delta", {}).get("type") == "signature_delta"]
+    assert [(e["index"], e["delta"]["signature"]) for e in signed] == [(0, "s1"), (2, "s2")]
+    others = [e for e in found if e not in signed]
+    thought = {"type": "thinking", "thinking": "hm", "signature": ""}
+    assert blocks(others) == [thought, redacted, {**thought, "thinking": "ah"}, {"type": "text", "text": "A"}]
+    own = [{"type": "thinking", "thinking": "hm", "signature": "s1"}, redacted]
+    message = {"content": "A", "reasoning_content": "hm", "thinking_blocks": own}
+    assert whole(message, request=request)["content"] == [*own, {"type": "text", "text": "A"}]
+    assert whole(message)["content"] == [{"type": "text", "text": "A"}]
+
+
 def test_a_call_without_arguments() -> None:
     found = stream(chunk(**call(0, "", id="a", name="f")), chunk("tool_calls"))
     assert blocks(found) == [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]

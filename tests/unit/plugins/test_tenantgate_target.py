@@ -215,3 +215,37 @@ def test_no_text_of_a_request_is_logged(target: LuaPlugin) -> None:
     log = target._state.log.text.getvalue()  # type: ignore[attr-defined]
     assert log
     assert not [word for word in ("4111", "fast", "NOTHING", "acme") if word in log]
+
+
+AWS = {"aws_access_key_id": "{vault://env/KEY}", "aws_secret_access_key": "{vault://env/KEY}"}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "auth"),
+    [
+        (AWS, {"aws_access_key_id": "sk-1", "aws_secret_access_key": "sk-1", "allow_override": False}),
+        ({**AWS, "header_value": "x", "other": "y"}, {**dict.fromkeys(AWS, "sk-1"), "allow_override": False}),
+        ({}, {}),
+    ],
+)
+def test_secrets_that_are_no_header_are_resolved(
+    target: LuaPlugin, secrets: dict[str, str], auth: dict[str, Any]
+) -> None:
+    x = request({"target": {**TARGET, "auth": {"secrets": secrets}}})
+    assert access(target, x) is None
+    assert selected(x)["auth"] == auth
+
+
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        {**AWS, "aws_secret_access_key": "{vault://env/MISSING}"},
+        {**AWS, "aws_access_key_id": ""},
+        {"gcp_service_account_json": "no key file"},
+    ],
+)
+def test_without_its_secrets_a_target_isnt_asked(target: LuaPlugin, secrets: dict[str, str]) -> None:
+    x = request({"target": {**TARGET, "auth": {"secrets": secrets}}})
+    answer = access(target, x)
+    assert answer is not None
+    assert (answer.status, selected(x)) == (503, None)

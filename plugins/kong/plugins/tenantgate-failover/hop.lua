@@ -53,12 +53,27 @@ local function left_ms(time)
   return math.max(1, math.floor((time - now()) * 1000))
 end
 
+-- What DNS answers for a host, within `wait_s` seconds: Kong's resolver alone may take a minute.
+local function answers_for(host, wait_s)
+  local answers, problem = kong.dns.resolve(host, nil, true)
+  if answers or not tostring(problem):find("cache only", 1, true) then
+    return answers, problem
+  end
+  local asking = ngx.thread.spawn(kong.dns.resolve, host)
+  local waiting = ngx.thread.spawn(ngx.sleep, wait_s)
+  local _
+  _, answers, problem = ngx.thread.wait(asking, waiting)
+  ngx.thread.kill(asking)
+  ngx.thread.kill(waiting)
+  return answers, problem or "timeout"
+end
+
 -- The addresses of a host, as texts and bytes; nil and a problem.
-local function resolved(host, bytes)
+local function resolved(host, bytes, wait_s)
   if bytes then
     return {{text = host, bytes = bytes}}
   end
-  local answers, problem = kong.dns.resolve(host)
+  local answers, problem = answers_for(host, wait_s)
   if not answers then
     return nil, problem
   end
@@ -82,7 +97,15 @@ Try.__index = Try
 -- Ends the try: the class of failure, at the step where it happened.
 function Try:fail(step, problem)
   self.try.outcome = classify.failure(step, problem)
+  ngx.log(ngx.WARN, "try at ", self.order.host, " failed: ", step, ": ", problem)
   self:close()
+  return nil
+end
+
+-- Ends the try: the egress policy doesn't permit its host, or an address of it.
+function Try:refuse(what)
+  self.try.outcome = "refused"
+  ngx.log(ngx.WARN, "try at ", self.order.host, " refused: its ", what, " isn't in egress.allow")
   return nil
 end
 
@@ -107,19 +130,18 @@ function Try:connect()
   local host, bytes = egress.host(order.host)
   local lists = policies_of(order.egress)
   if not host or egress.refused_host(lists, order.scheme, host, bytes, order.port) then
-    self.try.outcome = "refused"
-    return nil
+    return self:refuse("host")
   end
   self.host, self.try.host = host, host
-  local found, problem = resolved(host, bytes)
+  local connect_ms = math.min(order.connect_ms, left_ms(order.deadline))
+  local found, problem = resolved(host, bytes, connect_ms / 1000)
   if not found then
     return self:fail("resolve", problem)
   end
   if not bytes then
     for _, address in ipairs(found) do
       if egress.refused_address(lists, address.bytes) then
-        self.try.outcome = "refused"
-        return nil
+        return self:refuse("address")
       end
     end
   end
@@ -146,9 +168,10 @@ function Try:connect()
   if order.scheme == "https" and sock:getreusedtimes() == 0 then
     -- Where the handshake ends without a wait lua-resty-core raises an error upon a certificate that isn't trusted. And
     -- never `false` for the session: with it that certificate would pass.
-    local ran, session = pcall(sock.sslhandshake, sock, nil, host, true)
+    local ran, session
+    ran, session, problem = pcall(sock.sslhandshake, sock, nil, host, true)
     if not ran or not session then
-      return self:fail("tls", problem)
+      return self:fail("tls", ran and problem or "not trusted")
     end
   end
   return true
@@ -389,9 +412,12 @@ function Try:answer()
   ngx.print(body)
 end
 
--- The whole of it.
+-- The whole of it. What happens is noted before anything is sent: without a note nothing was.
 function Try:run()
   local order, try = self.order, self.try
+  if not self:note(nil) then
+    return self:answer_error(502)
+  end
   if order.deadline <= self.started then
     try.outcome = "timeout"
   elseif self:connect() and self:send(body_of_request()) then
@@ -425,7 +451,7 @@ function M.serve()
   local self = setmetatable({
     order = order,
     started = now(),
-    try = {outcome = "error", status = 0, ms = 0, address = "", host = order.host, limits = {}},
+    try = {outcome = tries.UNKNOWN, status = 0, ms = 0, address = "", host = order.host, limits = {}},
   }, Try)
   local ran, problem = pcall(self.run, self)
   if not ran then

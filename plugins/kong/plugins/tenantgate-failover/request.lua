@@ -8,6 +8,7 @@ local retarget = require "kong.plugins.tenantgate-failover.retarget"
 local tries = require "kong.plugins.tenantgate-failover.tries"
 
 local HOST, HEADER = "127.0.0.1", "X-Tenantgate-Order"
+local RETRY = 503 -- by which the hop asks for another try
 local CONNECT_MS = 1000 -- to the hop
 local SLACK_MS = 5000 -- the hop's own deadline comes first
 
@@ -16,7 +17,8 @@ local UNAVAILABLE = '{"error":{"message":"The gateway could not process this req
   '"type":"server_error","param":null,"code":"tenantgate_unavailable"}}'
 local ALL_OUT = '{"error":{"message":"The provider can not be reached right now. Try again later.",' ..
   '"type":"server_error","param":null,"code":"service_unavailable"}}'
-local STREAM_ERROR = 'data: {"error":{"message":"The provider broke off this answer. It is not complete.",' ..
+-- The blank line is for a stream whose `[DONE]` ai-proxy has sent, without an end of its line.
+local STREAM_ERROR = '\n\ndata: {"error":{"message":"The provider broke off this answer. It is not complete.",' ..
   '"type":"server_error","param":null,"code":"bad_gateway"}}\n\n'
 local JSON = {["Content-Type"] = "application/json"}
 
@@ -60,16 +62,24 @@ end
 
 -- Gives the hop its order, in the request's header.
 local function send(plan, asked)
-  local made = order.made(plan, asked)
-  ngx.req.set_header(HEADER, cjson.encode(made))
+  plan.asked = asked
+  ngx.req.set_header(HEADER, cjson.encode(order.made(plan, asked)))
 end
 
 -- Called by the balancer before each further try. Without a next one Kong ends the request with 503; but then the hop
 -- hasn't asked for one, so something is wrong with the hop itself.
 local function next_try(plan)
   local last = tries.get(plan.key, plan.number)
-  if not last then
-    kong.log.err("nothing is known of the last try: is the egress server running?")
+  if not last and not plan.sent_again then
+    -- The order didn't reach the hop, as where nginx ends idle connections upon a reload. nginx counts that as a try.
+    plan.sent_again = true
+    plan.retries = math.max(plan.number - 1, plan.retries - 1)
+    send(plan, plan.asked)
+    balancer.recreate_request()
+    return true
+  end
+  if not last or last.outcome == tries.UNKNOWN then
+    kong.log.err("the hop said nothing of the last try: is the egress server running?")
     return nil
   end
   while true do
@@ -84,9 +94,11 @@ local function next_try(plan)
       plan.current, plan.number = number, plan.number + 1
       plan.order[plan.number] = target.id
       retarget.apply(asked)
-      asked.method, asked.headers = plan.method, retarget.names(asked.headers)
       kong.ctx.shared.tenantgate_provider = target.provider
-      send(plan, asked)
+      send(plan, {
+        method = plan.method, scheme = asked.scheme, host = asked.host, port = asked.port, path = asked.path,
+        headers = retarget.names(asked.headers),
+      })
       balancer.recreate_request()
       return true
     end
@@ -154,8 +166,8 @@ function M.head(plan)
     return kong.response.set_status(503)
   end
   plan.answered = true
-  if last.reply_status ~= kong.response.get_status() then
-    kong.response.set_status(last.reply_status)
+  if last.reply_status == RETRY then
+    kong.response.set_status(RETRY) -- the hop had to call it something else; any other status may be ai-proxy's by now
   end
   if plan.stream and last.reply_status >= 400 then
     kong.response.set_header("Content-Type", "application/json; charset=utf-8") -- ai-proxy says it were a stream

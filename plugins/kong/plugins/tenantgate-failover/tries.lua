@@ -7,6 +7,8 @@ local KEPT_S = 60 -- beyond a request's longest time
 
 local M = {}
 
+M.UNKNOWN = "unknown" -- the hop has begun, and hasn't come to an end: the provider may have done the work
+
 -- The token of this Kong; nil where the shared memory isn't there, and then nothing may go out.
 function M.token()
   local dict = ngx.shared[DICT]
@@ -48,10 +50,9 @@ end
 function M.collect(plan, left)
   local out, dict = {}, ngx.shared[DICT]
   for number = 1, plan.number do
-    -- "unknown": the hop didn't come to note it. The provider may have done the work.
-    local try = M.get(plan.key, number) or {outcome = left and "aborted" or "unknown", status = 0, ms = 0, limits = {}}
+    local try = M.get(plan.key, number) or {outcome = M.UNKNOWN, status = 0, ms = 0, limits = {}}
     out[number] = {
-      target = plan.order[number], outcome = try.outcome, status = try.status, ms = try.ms,
+      target = plan.order[number], outcome = left and try.outcome == M.UNKNOWN and "aborted" or try.outcome, status = try.status, ms = try.ms,
       address = try.address or "", host = try.host or "", limits = try.limits,
     }
     if dict then

@@ -54,6 +54,7 @@ function Request:log()
     shared = decision.shared,
     finish_reason = shared.tenantgate_finish_reason,
     stream_end = shared.tenantgate_stream_end,
+    usage = shared.tenantgate_usage,
     source = kong.response.get_source(),
     status = kong.response.get_status(),
     decided = decided,

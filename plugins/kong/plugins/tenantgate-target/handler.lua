@@ -3,9 +3,12 @@
 -- last decision for the same request holds, if it allows that; else the request is refused.
 local ai_ctx = require "kong.llm.plugin.ctx"
 local cjson = require "kong.tools.cjson"
+local google = require "kong.plugins.tenantgate-target.google"
 local headers = require "kong.plugins.tenantgate-target.headers"
 local last_decisions = require "kong.plugins.tenantgate-target.last_decisions"
 local paths = require "kong.plugins.tenantgate-format.paths"
+
+require "kong.plugins.tenantgate-target.drivers"
 
 local ENGINE = "tenantgate"
 local BALANCE = "ai-proxy-advanced-balance" -- where ai-proxy looks for a target (normalize-request.lua)
@@ -26,22 +29,49 @@ if not ai_ctx.has_namespace(BALANCE) then
   ai_ctx.get_namespaced_accesors(BALANCE, {selected_target = "table"})
 end
 
--- ai-proxy's `auth`, empty where there is no credential; nil where it can't be had.
-local function resolved(auth)
-  if type(auth) ~= "table" or auth.header_value == nil then
-    return {}
-  end
-  local value = auth.header_value
+-- Secrets of `auth` that aren't the value of a header, by ai-proxy's names.
+local SECRETS = {"aws_access_key_id", "aws_secret_access_key", "gcp_service_account_json"}
+
+-- The text of a vault reference; another text as it is. Nil where it can't be had.
+local function secret(value)
   if type(value) == "string" and value:find("{vault://", 1, true) then
     value = kong.vault.get(value)
   end
-  if not headers.is_value(value) or value == "" or not headers.is_value(auth.header_name) then
+  return type(value) == "string" and value ~= "" and value or nil
+end
+
+local function header(name, value, bearer)
+  if not headers.is_value(value) or not headers.is_value(name) then
     return nil
   end
-  if auth.bearer and not value:find("^Bearer ") then
+  if bearer and not value:find("^Bearer ") then
     value = "Bearer " .. value
   end
-  return {header_name = auth.header_name, header_value = value, allow_override = false}
+  return {header_name = name, header_value = value, allow_override = false}
+end
+
+-- ai-proxy's `auth`, empty where there is no credential; nil where it can't be had.
+local function resolved(auth)
+  if type(auth) ~= "table" then
+    return {}
+  end
+  if auth.header_value ~= nil then
+    local value = secret(auth.header_value)
+    return value and header(auth.header_name, value, auth.bearer)
+  end
+  local found, given = {allow_override = false}, type(auth.secrets) == "table" and auth.secrets or {}
+  for _, name in ipairs(SECRETS) do
+    if given[name] ~= nil then
+      found[name] = secret(given[name])
+      if not found[name] then
+        return nil
+      end
+    end
+  end
+  if found.gcp_service_account_json then
+    return header("Authorization", google.token(found.gcp_service_account_json), true)
+  end
+  return next(given) and found or {}
 end
 
 -- Kong holds a reply back where a plugin has a response phase. Without that of `tenantgate` streams arrive in pieces,

@@ -104,12 +104,24 @@ def _message(message: Mapping[str, Any], *, reply: bool) -> dict[str, Any]:
     return {**({"finish_reason": "unknown"} if reply else {}), **message, "parts": parts}
 
 
+_PARTS: Final = (
+    ("cache_read", "input_cached_tokens", "input"),
+    ("cache_creation", "input_cache_creation", "input"),
+    ("reasoning", "output_reasoning_tokens", "output"),
+)
+"""Parts of a usage, Langfuse's names of them, and of which side they are."""
+
+
 def _langfuse(record: Mapping[str, Any], came: datetime) -> Iterator[tuple[str, str]]:
     yield "langfuse.observation.metadata.tenant", str(record.get("tenant", ""))
     ai = record.get("gen_ai") or {}
     usage, cost = ai.get("usage"), record.get("cost")
     if usage:
+        # Langfuse adds its kinds up, so a part isn't in the whole.
         tokens = {"input": usage.get("input_tokens", 0), "output": usage.get("output_tokens", 0)}
+        for part, kind, side in _PARTS:
+            if count := (usage.get(part) or {}).get(f"{side}_tokens"):
+                tokens |= {kind: count, side: max(0, tokens[side] - count)}
         yield "langfuse.observation.usage_details", json.dumps(tokens)
     if cost:
         yield "langfuse.observation.cost_details", json.dumps({"total": cost["amount"]})

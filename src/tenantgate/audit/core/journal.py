@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tenantgate.llm.log_record import LogRecord
+from tenantgate.llm.token_usage import TokenUsage, token_usage
 from tenantgate.tenant import TenantId
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
 UNKNOWN_TENANT: Final = TenantId("~unknown")
 """The tenant of a request with neither a consumer nor a route of ours; no rendered tenant can have this id."""
 
+_USAGE: Final = "usage"
 _PLAIN: Final = re.compile(r"[\w .:/+@~*#()-]{1,200}", re.ASCII)
 _ID: Final = re.compile(r"[0-9A-Za-z_.:-]{1,128}", re.ASCII)
 _ESCAPED: Final = re.compile(r"(?:~[0-9A-F]{2})+")
@@ -81,6 +83,7 @@ class JournalLine:
         route_name: the engine's name for provider, model and tenant, ``llm.{provider}.{model}.{tenant}``, else Kong's.
         policy: name of the settings that hold for the request, as the engine says; empty where no engine saw it.
         tokens: (prompt, completion, total) as Kong counted them.
+        usage: tokens as the provider counted them; None for requests that the engine didn't send.
         cost: as Kong computed it.
         notes: texts that the rendered Lua added, by name, such as ``cache_status`` and ``traceparent``.
         verdicts: decisions of our plugins, by plugin, without any text of the request.
@@ -111,6 +114,7 @@ class JournalLine:
     tokens: tuple[int, int, int] | None
     cost: float | None
     time_to_first_token_ms: float | None
+    usage: TokenUsage | None = None
     policy: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -126,7 +130,8 @@ def parse_line(raw: bytes) -> JournalLine | None:
     record = LogRecord.of(found)
     if record is None:
         return None
-    notes, verdicts = _notes(record.notes)
+    notes, verdicts = _notes({k: v for k, v in record.notes.items() if k != _USAGE})
+    usage = record.notes.get(_USAGE)
     policy, route_name = notes.pop("policy", ""), notes.pop("route", "") or record.route_name
     provider, model, route_tenant = route_parts(route_name)
     tenant = record.consumer_custom_id or route_tenant
@@ -143,7 +148,7 @@ def parse_line(raw: bytes) -> JournalLine | None:
         source=_short(record.source, 16),
         route_id=_identifier(record.route_id),
         route_name=_short(route_name, 200),
-        provider=_short(record.provider or provider, 64),
+        provider=_short(_provider(usage) or record.provider or provider, 64),
         model=_short(record.request_model or model, 128),
         response_model=_short(record.response_model, 128),
         consumer_id=_identifier(record.consumer_id) or None,
@@ -155,6 +160,7 @@ def parse_line(raw: bytes) -> JournalLine | None:
         tokens=record.tokens,
         cost=record.cost,
         time_to_first_token_ms=record.time_to_first_token_ms,
+        usage=token_usage(usage, record.tokens),
         policy=policy,
         notes=notes,
         verdicts=verdicts,
@@ -246,6 +252,12 @@ def _notes(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Mapping
         elif isinstance(value, str) and _PLAIN.fullmatch(value):
             notes[name] = value
     return notes, verdicts
+
+
+def _provider(usage: Any) -> str:
+    """The provider's name in tenants.yaml, where Kong's log has that of another one's format."""
+    found = usage.get("provider") if isinstance(usage, Mapping) else None
+    return found if isinstance(found, str) else ""
 
 
 def _tries(values: Any) -> tuple[Try, ...]:

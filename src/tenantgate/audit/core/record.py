@@ -20,6 +20,7 @@ from tenantgate.audit.core.journal import JournalLine, Try
 from tenantgate.audit.core.ports import GapReason
 from tenantgate.audit.core.redaction import ContentState, Redacted, absent
 from tenantgate.audit.core.trace import trace_of
+from tenantgate.audit.core.usage import usage_of, usage_schema
 from tenantgate.tenant import TenantId
 
 __all__ = ["VERSION", "Outcome", "Terms", "build", "gap", "outcome_of", "schema"]
@@ -29,6 +30,7 @@ VERSION: Final = 1
 
 _PROVIDERS: Final = {
     "gemini": "gcp.gemini",
+    "vertex": "gcp.vertex_ai",
     "azure": "azure.ai.openai",
     "bedrock": "aws.bedrock",
     "mistral": "mistral_ai",
@@ -208,9 +210,8 @@ def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
         response["finish_reasons"] = reasons
     if response:
         out["response"] = response
-    if line.tokens is not None:
-        prompt, completion, _ = line.tokens
-        out["usage"] = {"input_tokens": prompt, "output_tokens": completion}
+    if usage := usage_of(line):
+        out["usage"] = usage
     if line.time_to_first_token_ms is not None:
         out["server"] = {"time_to_first_token": round(line.time_to_first_token_ms / 1000, 6)}
     return out
@@ -224,8 +225,9 @@ def _reasons(line: JournalLine, redacted: Redacted) -> list[str]:
 
 
 def _cost(line: JournalLine, terms: Terms) -> dict[str, Any] | None:
-    if line.tokens is not None and terms.input_cost is not None and terms.output_cost is not None:
-        prompt, completion, _ = line.tokens
+    tokens = line.tokens if line.usage is None else line.usage.tokens
+    if tokens is not None and terms.input_cost is not None and terms.output_cost is not None:
+        prompt, completion, _ = tokens
         amount = (prompt * terms.input_cost + completion * terms.output_cost) / 1_000_000
         return {"amount": round(amount, 9), "source": "prices"}
     return None if line.cost is None else {"amount": round(line.cost, 9), "source": "kong"}
@@ -410,13 +412,7 @@ def schema() -> dict[str, Any]:
                         "finish_reasons": {"type": "array", "items": {"type": text}},
                     },
                 ),
-                "usage": _object(
-                    "gen_ai.usage.*",
-                    {
-                        "input_tokens": _of(whole, "Tokens of the prompt.", minimum=0),
-                        "output_tokens": _of(whole, "Tokens of the reply.", minimum=0),
-                    },
-                ),
+                "usage": usage_schema(),
                 "server": _object("gen_ai.server.*", {"time_to_first_token": _of(number, "Seconds.")}),
             },
             additionalProperties=False,

@@ -38,6 +38,11 @@ local function bound(name, level)
   end
 end
 
+-- The same by name at each call.
+local function bound_call(name, ...)
+  return bound(name)(...)
+end
+
 local roots = {kong = namespace("kong"), ngx = namespace("ngx")}
 local kong, ngx = roots.kong, roots.ngx
 
@@ -256,7 +261,7 @@ setmetatable(ngx, {
 
 -- What the host calls.
 
-local M = {kong = kong, ngx = ngx, null = ngx.null, bound = bound}
+local M = {kong = kong, ngx = ngx, null = ngx.null, bound = bound, bound_call = bound_call}
 
 -- The namespace of kong.ctx.plugin becomes that of another plugin (kong/global.lua, set_named_ctx).
 function M.act_as(name)

@@ -90,6 +90,14 @@ class OpenAi:
         return _url(model, "https://api.openai.com:443", "/v1/chat/completions")
 
 
+class Mistral(OpenAi):
+    """Mistral, by ``mistral_format: openai``."""
+
+    def url(self, model: Json, *, stream: bool) -> urllib.parse.SplitResult:
+        """Its own address, or the one that the operator set."""
+        return _url(model, "https://api.mistral.ai:443", "/v1/chat/completions")
+
+
 class Anthropic:
     """Anthropic's Messages API."""
 
@@ -315,4 +323,9 @@ def _gemini_part(part: Any) -> Json:
     raise FormatError(f"cannot transform part of type '{kind}' to Gemini format")
 
 
-DRIVERS: Final[Mapping[str, Driver]] = {"openai": OpenAi(), "anthropic": Anthropic(), "gemini": Gemini()}
+DRIVERS: Final[Mapping[str, Driver]] = {
+    "openai": OpenAi(),
+    "anthropic": Anthropic(),
+    "gemini": Gemini(),
+    "mistral": Mistral(),
+}

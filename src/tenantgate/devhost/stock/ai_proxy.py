@@ -23,6 +23,7 @@ from tenantgate.devhost.pdk_event import Event as PdkCall
 from tenantgate.devhost.pdk_event import PdkError
 from tenantgate.devhost.stock.ai_drivers import DRIVERS, FormatError
 from tenantgate.devhost.stock.base import StockPlugin
+from tenantgate.devhost.stock.lua_drivers import LuaDrivers
 from tenantgate.devhost.stock.sse import SUPPORTED_TYPES, TERMINATOR, Event, Frames
 
 __all__ = ["AiProxy"]
@@ -54,6 +55,8 @@ class _State:
     stream_type: str | None = None
     frames: Frames = field(default_factory=Frames)
     events: list[Event] | None = None
+    ready: bool = False
+    """Whether the events are the client's chunks already."""
     driver_state: dict[str, Any] = field(default_factory=dict)
     text: bytearray = field(default_factory=bytearray)
 
@@ -84,6 +87,7 @@ class AiProxy(StockPlugin):
     name = "ai-proxy"
 
     def __init__(self, state: LuaState | None = None) -> None:
+        self._lua = None if state is None else LuaDrivers(state)
         if state is not None:
             state.provide(
                 {
@@ -186,8 +190,13 @@ class AiProxy(StockPlugin):
     def _translated(self, x: Exchange, state: _State, request: dict[str, Any]) -> dict[str, Any]:
         driver = DRIVERS[state.provider]
         try:
-            body = driver.to_format(request, state.model)
-        except (FormatError, TypeError, LookupError, AttributeError):
+            if self._lua and self._lua.serves(state.model):
+                body = self._lua.to_format(x, request, state.model)
+            else:
+                body = driver.to_format(request, state.model)
+        except FormatError as error:
+            _bail(x, 400, str(error) or f"error transforming to {state.provider}://llm/v1/chat")
+        except (TypeError, LookupError, AttributeError):
             _bail(x, 400, f"error transforming to {state.provider}://llm/v1/chat")
         if not driver.counts_in_stream:
             estimate = _prompt_words(request["messages"]) * (1.8 if state.stream else 1.0)
@@ -234,7 +243,10 @@ class AiProxy(StockPlugin):
         if state.provider in ("openai", "gemini"):
             x.out.popall("Set-Cookie", None)
         try:
-            state.response = DRIVERS[state.provider].from_format(state.response or b"", state.model)
+            if self._lua and self._lua.serves(state.model):
+                state.response = self._lua.from_format(x, state.response or b"", state.model)
+            else:
+                state.response = DRIVERS[state.provider].from_format(state.response or b"", state.model)
         except (FormatError, TypeError, LookupError, AttributeError) as error:
             where = f"transformation failed from type {state.provider}://llm/v1/chat: "
             x.status = 500
@@ -273,7 +285,13 @@ class AiProxy(StockPlugin):
     ) -> bytes:
         kind = state.stream_type.partition(";")[0] if state.stream_type else None
         if chunk and (kind is None or kind in SUPPORTED_TYPES):
-            state.events = state.frames.feed(_inflated(chunk, x.upstream_headers), kind)
+            piece = _inflated(chunk, x.upstream_headers)
+            served = self._lua is not None and self._lua.serves(state.model)
+            chunks = self._lua.chunks(x, piece, kind) if self._lua and served else None
+            state.ready = chunks is not None
+            state.events = (
+                state.frames.feed(piece, kind) if chunks is None else [Event(data=c) for c in chunks]
+            )
         if state.events is None:
             return _NOT_SET if chunk else b""
         config = _config(x, conf)
@@ -282,7 +300,10 @@ class AiProxy(StockPlugin):
         finish: Any = lua.MISSING
         # The last call has no chunk of its own: Kong goes through the events of the one before once more.
         for event in state.events:
-            data, counts = DRIVERS[state.provider].stream_event(event, state.model, state.driver_state)
+            if state.ready:
+                data, counts, event.data = event.data, None, None
+            else:
+                data, counts = DRIVERS[state.provider].stream_event(event, state.model, state.driver_state)
             if data is not None:
                 out += b"data: " + data + (b"" if data == TERMINATOR else b"\n\n")
                 text, reason = _delta(data)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tenantgate.llm.token_usage import TokenUsage, token_usage
 from tenantgate.policy.core.records import ModelPolicy, Routing, Target
 from tenantgate.tenant import TenantId
 
@@ -150,6 +151,8 @@ def _target(target: Target, model: ModelPolicy, max_request_body_size: int) -> d
             "header_value": target.credential,
             "bearer": target.bearer,
         }
+    elif target.secrets:
+        made["auth"] = {"secrets": dict(target.secrets)}
     if target.accept_encoding is not None:
         made["accept_encoding"] = target.accept_encoding
     return made
@@ -162,7 +165,8 @@ class Try:
     target: str
     """Its id in the policy."""
     outcome: str
-    """``ok``, or a class of `FAILURES`, or ``refused`` (by the egress policy), or ``http_NNN`` for another status."""
+    """``ok``, or a class of `FAILURES`, or ``refused`` (by the egress policy), or ``http_NNN`` for another status;
+    ``aborted`` where the client left before, and ``unknown`` where the hop itself failed."""
     status: int
     """The provider's; 0: there was none."""
     ms: int
@@ -208,6 +212,8 @@ class PackedLog:
     status: int
     tries: tuple[Try, ...] = ()
     """In their order, the last one is whose reply the client got; empty where the target was asked directly."""
+    usage: TokenUsage | None = None
+    """Of the reply, as its provider has counted; None where it hasn't."""
 
     @classmethod
     def of(cls, table: Any) -> PackedLog | None:
@@ -230,12 +236,26 @@ class PackedLog:
             shared=shared,
             source=_text(table.get("source")),
             status=_number(table.get("status")),
+            usage=token_usage(_named(table.get("usage"))),
             tries=tuple(t for each in tries if (t := Try.of(each))) if isinstance(tries, list) else (),
         )
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}  # an empty Lua table comes as a list
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """A table of texts and numbers, one level deep in tables of these."""
+    found: dict[str, Any] = {}
+    for name, held in _mapping(value).items():
+        if isinstance(held, Mapping):
+            found[_text(name)] = {
+                _text(k): _named(v) if isinstance(v, Mapping) else v for k, v in held.items()
+            }
+        else:
+            found[_text(name)] = _text(held) if isinstance(held, bytes) else held
+    return found
 
 
 def _number(value: Any) -> int:

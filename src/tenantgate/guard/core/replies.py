@@ -74,13 +74,21 @@ class RawReply:
         """The reply with these texts replaced, and without the log probabilities, which repeat the old ones."""
         return RawReply(_without_logprobs(rewrite(self.value, edits)), self.form, self.native)
 
-    def written(self, *, identifier: str, created: int) -> tuple[bytes, str] | None:
-        """The body to send, and its content type; None where OpenAI's shape can't express the reply."""
+    def written(self, *, identifier: str, created: int, usage: bool = True) -> tuple[bytes, str] | None:
+        """The body to send, and its content type; None where OpenAI's shape can't express the reply.
+
+        Args:
+            identifier: of a reply that has none.
+            created: when it was made, in Unix seconds.
+            usage: whether a stream may have the chunk that holds nothing but its usage.
+        """
         if self.native:
             if self.form is Form.JSON:
                 return _dumps(self.value), JSON_TYPE
             if self.form is Form.EVENTS:
-                return write_events(self.value), SSE_TYPE
+                return write_events(
+                    [e for e in self.value if usage or not _is_usage(e.get("data"))]
+                ), SSE_TYPE
             return write_lines(self.value), _LINES_TYPE
         if self.form is Form.JSON:
             made = completion(self.value, identifier=identifier, created=created)
@@ -89,7 +97,14 @@ class RawReply:
         made = completion_of_events(values, identifier=identifier, created=created)
         if made is None:
             return None
-        return write_events([*({"data": c} for c in chunks(made)), DONE]), SSE_TYPE
+        sent = ({"data": c} for c in chunks(made) if usage or not _is_usage(c))
+        return write_events([*sent, DONE]), SSE_TYPE
+
+
+def _is_usage(chunk: Any) -> bool:
+    return (
+        isinstance(chunk, Mapping) and chunk.get("choices") == [] and isinstance(chunk.get("usage"), Mapping)
+    )
 
 
 def decompress(raw: bytes, encoding: str | None, most: int) -> bytes | None:

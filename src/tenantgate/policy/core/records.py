@@ -103,6 +103,8 @@ class Target:
     """A vault reference, ``{vault://…}``."""
     bearer: bool = False
     """Whether ``Bearer`` stands before the credential."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Where the credential isn't a key: vault references by ai-proxy's names (``aws_secret_access_key``)."""
     response_streaming: str = "allow"
     """allow, deny or always."""
     accept_encoding: str | None = None
@@ -258,6 +260,7 @@ def _target(members: _Members) -> Target:
         header_name=members.get("header_name", str, None),
         credential=members.get("credential", str, None),
         bearer=members.get("bearer", bool, False),
+        secrets=members.references("secrets"),
         response_streaming=members.get("response_streaming", str, "allow"),
         accept_encoding=members.get("accept_encoding", str, None),
         id=members.get("id", str, ""),
@@ -324,6 +327,12 @@ class _Members:
         if not all(isinstance(text, str) for text in found):
             raise ConfigError(f"{self.where}.{name}: must be a list of texts")
         return tuple(found)
+
+    def references(self, name: str) -> Mapping[str, str]:
+        found: Mapping[str, Any] = self.get(name, dict, {})
+        if not all(isinstance(text, str) for text in found.values()):
+            raise ConfigError(f"{self.where}.{name}: must be an object of texts")
+        return dict(found)
 
     def has(self, name: str) -> bool:
         return name in self._left

@@ -87,12 +87,6 @@ def test_the_reason_of_an_end_is_noted_and_the_pieces_pass() -> None:
     assert code.x.shared["tenantgate_stream_end"] is True
 
 
-def test_anthropics_reason_is_noted() -> None:
-    code = Code(replied(200, EVENTS), body_filter=[scripts.ANTHROPIC_STOP_REASON])
-    code.body(*chunks("stop_reason", "end_turn"))
-    assert code.x.shared["tenantgate_finish_reason"] == "end_turn"
-
-
 @pytest.mark.parametrize(
     ("piece", "more"),
     [
@@ -140,17 +134,22 @@ def test_code_for_what_was_decided_runs_for_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("provider", "noted", "line_end"),
-    [("openai", None, b"\n"), ("anthropic", "end_turn", b"\n"), ("gemini", None, b"")],
+    ("kind", "read", "line_end"),
+    [
+        ("text/event-stream", False, b"\n"),
+        ("application/json", True, b""),
+        ("application/vnd.amazon.eventstream", True, b"\n"),
+        ("application/vnd.amazon.eventstream", False, b""),
+    ],
 )
-def test_on_a_route_for_all_providers_the_target_tells(
-    provider: str, noted: str | None, line_end: bytes
+def test_a_stream_ends_in_a_line_end_where_its_reader_takes_one(
+    kind: str, read: bool, line_end: bytes
 ) -> None:
-    texts = [scripts.END_OF_STREAM_OF_TARGET, scripts.ANTHROPIC_STOP_REASON_OF_TARGET]
-    code = Code(replied(200, EVENTS), body_filter=texts)
-    code.x.shared["tenantgate_provider"] = provider
-    assert code.body(*chunks("stop_reason", "end_turn"))[-1] == line_end
-    assert code.x.shared.get("tenantgate_finish_reason") == noted
+    code = Code(replied(200, ("Content-Type", kind)), body_filter=[scripts.END_OF_STREAM])
+    if read:
+        code.x.shared["tenantgate_stream"] = {}
+    assert code.body(b"x")[-1] == line_end
+    assert ("tenantgate_stream_end" in code.x.shared) is bool(line_end)
 
 
 HELD = {"header_filter": [REPLY_GUARD_CHECK], "body_filter": [REPLY_GUARD_BODY]}

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.engine.core.tables import PackedLog, PackedRequest
+from tenantgate.llm.token_usage import TokenUsage
 from tenantgate.tenant import TenantId
 
 ANY = st.recursive(
@@ -32,13 +33,28 @@ def test_any_request_table(table: Any) -> None:
 
 
 @given(
-    ANY | st.fixed_dictionaries({"request": REQUEST}, optional={"state": ANY, "shared": ANY, "status": ANY})
+    ANY
+    | st.fixed_dictionaries(
+        {"request": REQUEST}, optional={"state": ANY, "shared": ANY, "status": ANY, "usage": ANY}
+    )
 )
 def test_any_log_table(table: Any) -> None:
     found = PackedLog.of(table)
     if found is not None:
         assert isinstance(found.tenant, TenantId)
         assert isinstance(found.status, int)
+
+
+def test_the_usage_of_a_reply() -> None:
+    told = {
+        "format": b"openai",
+        "stream": True,
+        "complete": True,
+        b"counts": {"prompt_tokens": 9, b"prompt_tokens_details": {b"cached_tokens": 4}},
+    }
+    found = PackedLog.of({"request": {"tenant": "acme"}, "usage": told})
+    assert found is not None
+    assert found.usage == TokenUsage(input=9, cache_read=4)
 
 
 @given(st.binary())

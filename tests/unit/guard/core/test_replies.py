@@ -100,3 +100,30 @@ def test_usage_of_another_provider_is_written_where_it_is_one(
     made = reply.written(identifier="i", created=1)
     assert made is not None
     assert json.loads(made[0]).get("usage") == written
+
+
+@pytest.mark.parametrize("usage", [False, True])
+@pytest.mark.parametrize("native", [False, True])
+def test_the_chunk_of_a_streams_usage_is_for_those_who_asked(native: bool, usage: bool) -> None:
+    if native:
+        events = [
+            {"choices": [{"index": 0, "delta": {"content": "Hi"}}], "usage": None},
+            {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}},
+        ]
+    else:
+        events = [
+            {
+                "type": "message_start",
+                "message": {"id": "m", "usage": {"input_tokens": 1, "output_tokens": 1}},
+            },
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Hi"}},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
+            {"type": "message_stop"},
+        ]
+    text = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    reply = parse(text.encode(), "text/event-stream")
+    assert reply is not None
+    made = reply.written(identifier="i", created=1, usage=usage)
+    assert made is not None
+    assert made[0].count(b'"prompt_tokens"') == usage
+    assert b"Hi" in made[0]

@@ -123,3 +123,28 @@ def test_anything_else_is_refused_by_its_name(raw: bytes, problem: str) -> None:
 
 def test_the_least_record() -> None:
     assert read_record("acme", changed()).models[0].qualified == "openai/m"
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    """Targets without ids, weights and regions; no routing, no egress."""
+    raw = (
+        b'{"format":1,"models":[{"aliases":["fast"],"fail_closed":false,"log_payloads":false,"model":"gpt-4o",'
+        b'"provider":"openai","reply_guard":false,"route_name":"llm.openai.gpt-4o.a","stages":{},"targets":[{"bearer":true,'
+        b'"credential":"{vault://env/A}","header_name":"Authorization","name":"gpt-4o","options":{},"provider":"openai",'
+        b'"response_streaming":"allow"}]}],"tenant":"a"}'
+    )
+    policy = read_record("a", raw)
+    (target,) = policy.models[0].targets
+    assert (target.id, target.weight, target.region, policy.models[0].routing, policy.egress) == (
+        "",
+        100,
+        None,
+        None,
+        None,
+    )
+    assert read_catalog(b'{"format":1,"models":["m"]}') == Catalog(models=frozenset({"m"}))
+
+
+def test_the_gateways_egress_list_is_kept() -> None:
+    kept = Catalog(models=frozenset({"m"}), egress=("a.example",))
+    assert read_catalog(write_catalog(kept)) == kept
