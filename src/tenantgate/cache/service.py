@@ -69,9 +69,8 @@ _TOKEN: Final = 16
 _RESERVE_MS: Final = 150  # of the request's time, for what comes after a wait
 _LINGER_MS: Final = 2000  # longer than anybody waits
 _WAIT_TIMEOUT_MS: Final = 2000
-_SEATS: Final = Seats(each=8, most=16)
-"""Requests of this process that wait. Each has a thread, and the server ends phases where more than three times its
-workers have stepped aside (`tenantgate.kong.workers`)."""
+_SEATS: Final = Seats(each=8, most=12)
+"""Requests of this process that wait. Each has a thread; where the server has few, fewer may (`Host.waiting`)."""
 _RETRY_AFTER_S: Final = 30
 
 _requests: Final = metrics.counter(

@@ -169,8 +169,8 @@ class Exchange(Host):
     def waiting(self) -> Iterator[float]:
         """As `Host.waiting`; the wait counts for the whole phase, and not for the stage's own time."""
         self.limit(None)
-        with self.real.waiting():
-            yield self.remaining_ms()
+        with self.real.waiting() as left_ms:
+            yield min(left_ms, self.remaining_ms())
 
     def stand_in(self, answer: Callable[[], object]) -> None:
         """As `Host.stand_in`."""

@@ -83,8 +83,8 @@ class Switchboard(Protocol):
     def frozen(self) -> bool:
         """Whether the process has just been stopped for so long that Kong gave up what was in progress."""
 
-    def step_aside(self, event: Event) -> None:
-        """Let another thread work instead of the event's, which will wait."""
+    def step_aside(self, event: Event, *, at_will: bool = False) -> bool:
+        """Let another thread work instead of the event's, which will wait; False: too many do for one `at_will`."""
 
     def step_back(self, event: Event) -> None:
         """The event's thread goes on."""
@@ -312,27 +312,24 @@ class Event:
         return data, error
 
     def _wait_for_long(self, mailbox: Mailbox) -> None:
-        with self._stepped_aside():
-            self._answered(mailbox, math.inf)
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """A block in which the phase waits for somebody else than Kong, and calls no checkpoint."""
-        self._turns.away(self.turn, True)
-        try:
-            with self._stepped_aside():
-                yield
-        finally:
-            self._turns.away(self.turn, False)
-
-    @contextmanager
-    def _stepped_aside(self) -> Iterator[None]:
         if not self._long:
             self._board.step_aside(self)
         try:
-            yield
+            self._answered(mailbox, math.inf)
         finally:
             if not self._long:
+                self._board.step_back(self)
+
+    @contextmanager
+    def aside(self) -> Iterator[bool]:
+        """A block in which the phase may wait for somebody else than Kong, and calls no checkpoint; whether it may."""
+        away = self._long or self._board.step_aside(self, at_will=True)
+        self._turns.away(self.turn, away)
+        try:
+            yield away
+        finally:
+            self._turns.away(self.turn, False)
+            if away and not self._long:
                 self._board.step_back(self)
 
     def _answered(self, mailbox: Mailbox, until: float) -> bool:

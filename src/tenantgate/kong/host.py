@@ -351,12 +351,12 @@ class Host:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[float]:
-        """A block in which the phase waits for somebody else than Kong; gives the milliseconds that there are. No call.
+        """A block in which the phase may wait for somebody else than Kong, as many milliseconds as it gives. No call.
 
-        The thread doesn't count meanwhile, and another may work. Whoever waits must see to it that few do.
+        The thread doesn't count meanwhile, and another may work. 0: too many phases wait.
         """
-        with self._kong.aside() if self.served else contextlib.nullcontext():
-            yield self.remaining_ms()
+        with self._kong.aside() if self.served else contextlib.nullcontext(True) as may:
+            yield self.remaining_ms() if may else 0.0
 
     def stand_in(self, answer: Callable[[], object]) -> None:
         """Have `answer` called, which answers the client, if no provider can be asked. No call.

@@ -76,8 +76,8 @@ class Channel(Protocol):
     def belongs_to(self, tenant: str) -> None:
         """Note whose the event is."""
 
-    def aside(self) -> AbstractContextManager[None]:
-        """A block in which the phase waits for somebody else, so that another thread may work."""
+    def aside(self) -> AbstractContextManager[bool]:
+        """A block in which the phase may wait for somebody else, while another thread works; whether it may."""
 
 
 class ServedKong(FakeClasses):  # type: ignore[misc]

@@ -19,6 +19,7 @@ class Channel:
     def __init__(self) -> None:
         self.sent: list[Any] = []
         self.owners: list[str] = []
+        self.room = True
 
     def put(self, message: Any) -> None:
         self.sent.append(message)
@@ -30,9 +31,9 @@ class Channel:
         self.owners.append(tenant)
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
+    def aside(self) -> Iterator[bool]:
         self.sent.append("aside")
-        yield
+        yield self.room
         self.sent.append("back")
 
 
@@ -42,6 +43,10 @@ def test_a_phase_that_waits_lets_another_thread_work() -> None:
     with host.waiting() as left_ms:
         assert channel.sent == ["aside"]
         assert 1e8 < left_ms <= 1e9
+    channel.room = False
+    with host.waiting() as left_ms:
+        assert left_ms == 0
+    del channel.sent[2:]
     assert (channel.sent, host.pdk_calls) == (["aside", "back"], 0)
 
 

@@ -50,7 +50,7 @@ class Role(enum.StrEnum):
     IN_VAIN = "in_vain"
     """It waited, and there was no answer for it."""
     CROWDED = "crowded"
-    """It didn't wait: as many as may wait already did."""
+    """It didn't wait: as many as may wait already did, or there was no time."""
     APART = "apart"
     """It neither waits nor is waited for: Redis failed, the guard says no, or somebody else wrote the lease."""
 
@@ -179,8 +179,9 @@ def joins(
         try:
             with waiting() as most_ms:
                 wait_ms = int(min(held.left_ms, wish.life_ms, most_ms))
-                if wait_ms > 0:
-                    leases.wait(keys, leader, wait_ms)
+                if wait_ms <= 0:
+                    return Flight(Role.CROWDED)
+                leases.wait(keys, leader, wait_ms)
         finally:
             seats.leave(tenant)
         return _served(question, using, using.store.get(keys, name))
