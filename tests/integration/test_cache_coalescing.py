@@ -18,7 +18,7 @@ from tenantgate.cache import service as cache_service
 from tenantgate.cache.core.coalescing import Seats
 from tenantgate.cache.core.partition import Keys
 from tenantgate.cache.core.ports import Held, LeaseWish, RefusedError, UnavailableError
-from tenantgate.cache.redis_store import RedisCache
+from tenantgate.cache.redis_store import OwnLease, RedisCache
 from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.kong.host import Host
 from tenantgate.kong.testing import FakeKong
@@ -89,12 +89,12 @@ def test_a_lease_is_one_requests_until_it_lets_go(
     assert 0 < held.left_ms <= LONG_MS
     assert lead(name="another") is None
     assert 0 < store.pttl(KEYS.lease("n")) <= LONG_MS
-    assert not cache.let_go(KEYS, "n", "theirs", OTHER, life_ms=LONG_MS), "it isn't its own"
+    assert not cache.let_go(KEYS, "n", OwnLease(OTHER, "theirs", LONG_MS)), "it isn't its own"
     assert not store.exists(KEYS.let_go(OTHER))
-    assert cache.let_go(KEYS, "n", "mine", TOKEN, life_ms=LONG_MS)
+    assert cache.let_go(KEYS, "n", OwnLease(TOKEN, "mine", LONG_MS))
     assert 0 < store.pttl(KEYS.let_go(TOKEN)) <= LONG_MS
     assert lead(value="theirs") is None
-    assert not cache.let_go(KEYS, "n", "mine", TOKEN, life_ms=LONG_MS), "it has ended"
+    assert not cache.let_go(KEYS, "n", OwnLease(TOKEN, "mine", LONG_MS)), "it has ended"
 
 
 def test_an_entry_that_was_stored_since_is_given_in_place_of_a_lease(
@@ -112,10 +112,39 @@ def test_all_that_wait_are_woken_and_who_comes_late_does_not_wait(
     cache.lease(KEYS, "n", WISH)
     waits = [together.submit(cache.wait, KEYS, TOKEN, LONG_MS) for _ in range(3)]
     wait_for_waiters(store, 3)
-    cache.let_go(KEYS, "n", "v", TOKEN, life_ms=LONG_MS)
+    cache.let_go(KEYS, "n", OwnLease(TOKEN, "v", LONG_MS))
     for each in waits:
         each.result(LONG_MS / 2000)
     together.submit(cache.wait, KEYS, TOKEN, LONG_MS).result(LONG_MS / 2000)
+
+
+@pytest.mark.parametrize("bucket", [None, KEYS.bucket(OTHER)])
+@pytest.mark.parametrize(
+    ("held", "max_bytes", "gone"), [(b"v", 10_000, True), (b"another's", 10_000, False), (b"v", 10, False)]
+)
+def test_to_store_the_answer_lets_go_of_its_own_lease(
+    cache: RedisCache, store: redis.Redis, bucket: str | None, held: bytes, max_bytes: int, gone: bool
+) -> None:
+    store.set(KEYS.lease("n"), held)
+    lease = OwnLease(TOKEN, "v", LONG_MS)
+    stored = cache.store(
+        KEYS, "n", b"sealed", ttl_s=9, max_entries=9, max_bytes=max_bytes, bucket=bucket, lease=lease
+    )
+    assert stored is (max_bytes > 10)
+    assert bool(store.exists(KEYS.lease("n"))) is not gone
+    assert bool(store.exists(KEYS.let_go(TOKEN))) is gone
+    assert (store.pttl(KEYS.let_go(TOKEN)) > 0) is gone
+    assert store.zcard(KEYS.bucket(OTHER)) == (stored and bucket is not None)
+    assert store.zcard(KEYS.index) == stored
+
+
+def test_another_type_in_place_of_the_lease_keeps_no_answer_from_being_stored(
+    cache: RedisCache, store: redis.Redis
+) -> None:
+    store.hset(KEYS.lease("n"), "a", "b")
+    lease = OwnLease(TOKEN, "v", LONG_MS)
+    assert cache.store(KEYS, "n", b"sealed", ttl_s=9, max_entries=9, max_bytes=10_000, lease=lease)
+    assert store.get(KEYS.entry("n")) == b"sealed"
 
 
 def test_nobody_waits_longer_than_it_says(cache: RedisCache) -> None:
@@ -131,7 +160,7 @@ def test_another_type_under_a_key_is_an_error_like_others(
     calls: dict[str, Callable[[], Any]] = {
         "lease": lambda: cache.lease(KEYS, "n", WISH),
         "wait": lambda: cache.wait(KEYS, TOKEN, LONG_MS),
-        "let_go": lambda: cache.let_go(KEYS, "n", "v", TOKEN, life_ms=LONG_MS),
+        "let_go": lambda: cache.let_go(KEYS, "n", OwnLease(TOKEN, "v", LONG_MS)),
     }
     with pytest.raises(RefusedError):
         calls[call]()

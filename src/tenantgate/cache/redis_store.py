@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tenantgate.cache.core.partition import Keys
     from tenantgate.store.redis_nodes import Node, Nodes
 
-__all__ = ["Known", "RedisCache"]
+__all__ = ["Known", "OwnLease", "RedisCache"]
 
 T = TypeVar("T")
 _log: Final = logging.getLogger("tenantgate.cache")
@@ -68,6 +68,15 @@ class Known:
     version: int
     evidence: bytes | None
     entry: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLease:
+    """A lease that was given: its token and what it holds. For `linger_ms` who comes late to wait finds that it went."""
+
+    token: str
+    value: str
+    linger_ms: int
 
 
 def _script(name: str) -> str:
@@ -171,14 +180,22 @@ class RedisCache:
         max_entries: int,
         max_bytes: int,
         bucket: str | None = None,
+        lease: OwnLease | None = None,
     ) -> bool:
         """Store an entry, and its name under the key `bucket`; False if it is larger than `max_bytes`.
+
+        If it is stored, `lease` is let go of.
 
         Raises:
             UnavailableError: Redis failed, or is full.
         """
-        where = [keys.entry(name), keys.index, keys.sizes, *([] if bucket is None else [bucket])]
+        where = [keys.entry(name), keys.index, keys.sizes]
         args: list[Any] = [value, ttl_s, name, keys.entry(""), max_entries, max_bytes]
+        if lease is not None:
+            where += [keys.lease(name), keys.let_go(lease.token)]
+            args += [lease.value, lease.linger_ms]
+        if bucket is not None:
+            where.append(bucket)
         call = partial(self._store, keys=where, args=args)
         with Measured(Stage.STORE):
             answer = self._write(keys.index, lambda client: call(client=client))
@@ -215,17 +232,15 @@ class RedisCache:
         with within((block_ms + _TICK_MS) / 1000 + _LATE_S):
             self._call(node.name, lambda: node.ask(call))
 
-    def let_go(self, keys: Keys, name: str, value: str, token: str, *, life_ms: int) -> bool:
-        """Let go of a lease that holds `value`, and wake who waits for its token; whether there was this lease.
-
-        `life_ms` is how long those who are late find that out.
+    def let_go(self, keys: Keys, name: str, lease: OwnLease) -> bool:
+        """Let go of the lease of the entry `name`, and wake who waits for it; whether there was this lease.
 
         Raises:
             UnavailableError: Redis failed.
         """
-        lease = keys.lease(name)
-        call = partial(self._let_go, keys=[lease, keys.let_go(token)], args=[value, life_ms])
-        return bool(self._write(lease, lambda client: call(client=client)))
+        where = [keys.lease(name), keys.let_go(lease.token)]
+        call = partial(self._let_go, keys=where, args=[lease.value, lease.linger_ms])
+        return bool(self._write(where[0], lambda client: call(client=client)))
 
     def evidence(self, keys: Keys, state: str, name: str | None) -> Known:
         """What is known under the key `state`, and the entry with this name, if one is named and there.

@@ -27,7 +27,7 @@ from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.question import cacheable, question_of
 from tenantgate.cache.core.replay import hit_headers, replay, status_headers
 from tenantgate.cache.models import Models
-from tenantgate.cache.redis_store import RedisCache
+from tenantgate.cache.redis_store import OwnLease, RedisCache
 from tenantgate.cache.similar_level import Levels
 from tenantgate.cache.sweeping import Sweeper
 from tenantgate.llm import chat
@@ -277,16 +277,19 @@ class SemanticCache:
         pending = read(host.kept(PLUGIN))
         if pending is None:
             return
+        lease, stored = self._own_lease(pending), False
         try:
-            self._log(host, pending)
+            stored = self._log(host, pending, lease)
         finally:
-            if pending.lease is not None:
-                self._let_go(pending, pending.lease)
+            if lease is not None and not stored:
+                with contextlib.suppress(UnavailableError):  # it ends by itself
+                    self._store.let_go(pending.keys, pending.name, lease)
 
-    def _log(self, host: Host, pending: Pending) -> None:
+    def _log(self, host: Host, pending: Pending, lease: OwnLease | None) -> bool:
+        """Whether the answer was stored, and the lease let go of."""
         if REPLY_GUARD in self._config.guards and made_for_one(host.verdict(REPLY_GUARD)):
             _stores.inc(outcome=NotStored.GUARD)
-            return
+            return False
         reply = self._reply(host, pending)
         try:
             for name in pending.damaged:
@@ -294,16 +297,17 @@ class SemanticCache:
             with contextlib.suppress(UnavailableError):  # which must keep nothing from being stored
                 # Before a repeated question's new answer takes the place of the one that it is compared with.
                 self._learn(pending, reply)
-            outcome = reply if isinstance(reply, NotStored) else self._keep(pending, reply)
+            outcome = reply if isinstance(reply, NotStored) else self._keep(pending, reply, lease)
         except UnavailableError:
             outcome = NotStored.REDIS
         _stores.inc(outcome=outcome or STORED)
+        return outcome is None
 
-    def _let_go(self, pending: Pending, token: str) -> None:
-        keys, name = pending.keys, pending.name
-        value = lease_value(_sealer(self._config.encryption_key, keys.tenant), name, token)
-        with contextlib.suppress(UnavailableError):  # the lease ends by itself
-            self._store.let_go(keys, name, value, token, life_ms=_LINGER_MS)
+    def _own_lease(self, pending: Pending) -> OwnLease | None:
+        if pending.lease is None:
+            return None
+        sealer = _sealer(self._config.encryption_key, pending.keys.tenant)
+        return OwnLease(pending.lease, lease_value(sealer, pending.name, pending.lease), _LINGER_MS)
 
     def _reply(self, host: Host, pending: Pending) -> ChatReply | NotStored:
         record = LogRecord(host.record())
@@ -313,7 +317,7 @@ class SemanticCache:
         calls = self._config.store_tool_calls
         return admit(record, stream=stream, stream_reason=reason, tool_calls=calls)
 
-    def _keep(self, pending: Pending, reply: ChatReply) -> NotStored | None:
+    def _keep(self, pending: Pending, reply: ChatReply, lease: OwnLease | None) -> NotStored | None:
         """Store the reply; None if that was done."""
         config = self._config
         limits = {"ttl_s": config.cache_ttl, "max_bytes": config.max_entry_bytes}
@@ -329,6 +333,7 @@ class SemanticCache:
             max_entries=config.max_entries,
             max_bytes=config.max_megabytes << 20,
             bucket=pending.bucket,
+            lease=lease,
         )
         return None if stored else NotStored.TOO_LARGE
 
