@@ -72,7 +72,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class OwnLease:
-    """A lease that was given: its token and what it holds. For `linger_ms` who comes late to wait finds that it went."""
+    """A lease that was given, its token, what it holds. Who comes late to wait finds for `linger_ms` that it went."""
 
     token: str
     value: str
