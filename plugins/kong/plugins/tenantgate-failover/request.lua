@@ -125,6 +125,7 @@ function M.begin(conf, decision, route)
   ngx.update_time()
   local plan = {
     token = token, key = var.kong_request_id, egress = egress_text(conf, decision), stream = stream,
+    json = route.targets[1].conf.route_type:find("^llm/") ~= nil,
     deadline = ngx.now() + longest_s, limits = limits,
     targets = route.targets, tried = {[1] = true}, current = 1, number = 1, order = {route.targets[1].id},
     criteria = routing.failover_criteria or {},
@@ -187,6 +188,13 @@ function M.head(plan)
   end
 end
 
+-- Whether a stream had its end in its own format, where that is read: a server behind the provider's proxy may have
+-- died, and the proxy have ended the stream as if it were whole.
+local function is_complete(shared)
+  local reader, usage = shared.tenantgate_stream, shared.tenantgate_usage
+  return type(reader) ~= "table" or reader.stream.finished or type(usage) == "table" and usage.complete
+end
+
 -- body_filter, of a refused request and at the end of a stream. One that the provider broke off ends with an error:
 -- what was sent isn't the whole answer.
 function M.body(plan)
@@ -195,9 +203,9 @@ function M.body(plan)
     return
   end
   local last = tries.get(plan.key, plan.number)
-  if not last or not last.ended then
+  if not last or not last.ended or not is_complete(kong.ctx.shared) then
     kong.ctx.shared.tenantgate_stream_end = nil
-    ngx.arg[1] = STREAM_ERROR
+    ngx.arg[1] = (ngx.arg[1] or "") .. STREAM_ERROR
   end
 end
 
