@@ -81,7 +81,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with DnsServer(NAMES) as dns:
         if kong_bin:
             settings["dns_resolver"] = f"127.0.0.1:{dns.port}"
-        with EngineWorld(folder, kong_bin, plugins=[failover], settings=settings) as made:
+        target = {"egress_port": options.egress_port}
+        with EngineWorld(folder, kong_bin, plugins=[failover], target=target, settings=settings) as made:
             made.hop_port = options.egress_port  # type: ignore[attr-defined]
             made.relay = relay  # type: ignore[attr-defined]
             yield made
@@ -374,6 +375,37 @@ def test_names_are_checked_by_the_addresses_that_they_stand_for(
     told, _ = world.logged(headers)
     assert [t["outcome"] for t in told["tries"]] == [outcome]
     assert len(only.asked) == (outcome == "ok")
+
+
+@pytest.mark.parametrize(
+    ("token_uri", "allow", "status"),
+    [
+        ("http://127.0.0.1:{mock}", "http://127.0.0.1:{mock}", 200),
+        ("http://127.0.0.1:{mock}", "api.example", 503),
+        ("http://127.0.0.1:{mock}", "127.0.0.0/8", 503),
+        ("http://user@127.0.0.1:{mock}", "http://127.0.0.1:{mock}", 503),
+        ("http://127.1:{mock}", "http://127.0.0.1:{mock}", 503),
+        ("http://local.example:{mock}", "http://local.example:{mock}", 503),
+    ],
+)
+def test_a_token_is_asked_for_only_where_requests_may_go(
+    world: EngineWorld, providers: Any, token_uri: str, allow: str, status: int
+) -> None:
+    if world.kong is None:
+        pytest.skip("the embedded host can't sign")
+    (only,) = providers(reply())
+    account = world.provider.google.key_file(token_uri.format(mock=world.mock))
+    # Tokens are kept by the text of their account.
+    account += " " * (world.provider.google.given + 1)
+    auth = {"secrets": {"gcp_service_account_json": account}}
+    egress = [f"http://127.0.0.1:{only.port}", allow.format(mock=world.mock)]
+    world.decision = decision(only.target("a", auth=auth), egress=egress)
+    given = world.provider.google.given
+    found, _, _ = world.send(chat("Hi"))
+    assert (found, len(only.asked)) == (status, status == 200)
+    assert world.provider.google.given - given == (status == 200)
+    if status == 200:
+        assert only.asked[-1].headers["authorization"] == f"Bearer {world.provider.google.token()}"
 
 
 @pytest.mark.parametrize(

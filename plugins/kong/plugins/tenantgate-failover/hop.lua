@@ -7,12 +7,12 @@ local lrucache = require "resty.lrucache"
 local classify = require "kong.plugins.tenantgate-failover.classify"
 local egress = require "kong.plugins.tenantgate-failover.egress"
 local addresses = require "kong.plugins.tenantgate-failover.addresses"
+local order_of = require "kong.plugins.tenantgate-failover.order"
 local outgoing = require "kong.plugins.tenantgate-failover.outgoing"
 local gzip = require "kong.plugins.tenantgate-failover.gzip"
 local reply = require "kong.plugins.tenantgate-failover.reply"
 local tries = require "kong.plugins.tenantgate-failover.tries"
 
-local HEADER = "X-Tenantgate-Order"
 local RETRY = 503 -- nginx_proxy_proxy_next_upstream
 local RECEIVE = 65536
 local MAX_REPLY = 64 * 1024 * 1024 -- of a reply that isn't a stream; Kong holds it in memory
@@ -467,7 +467,7 @@ local M = {}
 
 -- content_by_lua
 function M.serve()
-  local order = cjson.decode(ngx.req.get_headers(0)[HEADER] or "")
+  local order = cjson.decode(ngx.req.get_headers(0)[order_of.HEADER] or "")
   local token = tries.token()
   if type(order) ~= "table" or not token or order.token ~= token then
     return ngx.exit(403)

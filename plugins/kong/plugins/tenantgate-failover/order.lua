@@ -3,6 +3,8 @@ local choice = require "kong.plugins.tenantgate-failover.choice"
 
 local M = {}
 
+M.HEADER = "X-Tenantgate-Order"
+
 -- Seconds from a request's first try within which its reply has to be there.
 function M.longest_s(limits, stream)
   return (stream and limits.streaming_total_ms or limits.non_streaming_total_ms) / 1000
