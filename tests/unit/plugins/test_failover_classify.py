@@ -83,6 +83,16 @@ def test_other_wrong_requests(status: int, body: str | None) -> None:
     assert CLASSIFY.reply(status, body) == f"http_{status}"
 
 
+def test_a_request_that_alone_is_above_a_limit_is_tried_elsewhere_and_says_nothing_of_its_target() -> None:
+    body = (
+        '{"error": {"message": "Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit'
+        ' 30000, Requested 45000.", "type": "tokens", "code": "rate_limit_exceeded"}}'
+    )
+    assert CLASSIFY.needs_body(429) is True
+    assert CLASSIFY.reply(429, body) == ("http_413", "http_429")
+    assert CLASSIFY.reply(429, body.replace("Request too large", "Rate limit reached")) == "http_429"
+
+
 @pytest.mark.parametrize("status", [401, 403, 408, 429, 500, 502, 503, 504, 529])
 def test_statuses_that_are_classes(status: int) -> None:
     assert CLASSIFY.reply(status, None) == f"http_{status}"

@@ -10,6 +10,9 @@ local STATUSES = {[401] = true, [403] = true, [408] = true, [429] = true, [500] 
 -- Statuses under which providers say that a prompt is too long; others' bodies needn't be read for it.
 local TOO_LONG_STATUSES = {[400] = true, [413] = true, [422] = true}
 
+-- OpenAI's 429 to a request that alone is above the limit of a minute: "Request too large for gpt-4o … on tokens per min".
+local ABOVE_LIMIT = "request too large for "
+
 -- What they say, in lower case. Patterns of Lua.
 local TOO_LONG = {
   "context_length_exceeded", -- OpenAI, Azure
@@ -48,15 +51,18 @@ end
 
 -- Whether it depends on the body how a reply with this status is classified.
 function M.needs_body(status)
-  return TOO_LONG_STATUSES[status] or false
+  return status == 429 or TOO_LONG_STATUSES[status] or false
 end
 
--- Class of a reply by its status; `body`: its beginning, plain text, where `needs_body`.
+-- Outcome of a reply by its status; `body`: plain text, where `needs_body`. And, where it is another one, the class by
+-- which it is tried elsewhere: the request may be at fault with this target, of which others are to think no worse.
 function M.reply(status, body)
   if status >= 200 and status < 300 then
     return "ok"
   end
-  if STATUSES[status] then
+  if status == 429 and body and body:sub(1, MAX_READ):lower():find(ABOVE_LIMIT, 1, true) then
+    return "http_413", "http_429"
+  elseif STATUSES[status] then
     return "http_" .. status
   end
   if TOO_LONG_STATUSES[status] and body then

@@ -306,7 +306,7 @@ function Try:begin()
       return self:fail("receive", "its body is no JSON object")
     end
   else
-    try.outcome = classify.reply(status, body)
+    try.outcome, try.class = classify.reply(status, body)
   end
   self.first = body
 end
@@ -450,7 +450,7 @@ function Try:run()
   if try.ms == 0 then
     try.ms = math.floor((now() - self.started) * 1000)
   end
-  if order.again[try.outcome] and now() < order.deadline and self:note(nil) then
+  if order.again[try.class or try.outcome] and now() < order.deadline and self:note(nil) then
     self:close()
     ngx.status = RETRY
     ngx.header["content-length"] = 0

@@ -61,7 +61,7 @@ local function next_try(plan)
     return nil
   end
   while true do
-    local number = choice.next(plan.targets, plan.tried, plan.current, last.outcome)
+    local number = choice.next(plan.targets, plan.tried, plan.current, last.class or last.outcome)
     if not number or plan.number > plan.retries then
       return nil
     end

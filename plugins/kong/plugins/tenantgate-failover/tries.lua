@@ -32,7 +32,7 @@ local function key_of(key, number)
   return key .. ":" .. number
 end
 
--- Note a try: {outcome, status, reply_status, ms, address, host, limits, ended}. Whether that was possible.
+-- Note a try: {outcome, class (by which it is tried elsewhere, where that is another one), status, reply_status, ms, address, host, limits, ended}. Whether that was possible.
 function M.note(key, number, try, longest_s)
   local dict = ngx.shared[DICT]
   return dict ~= nil and (dict:set(key_of(key, number), cjson.encode(try), longest_s + KEPT_S)) == true
