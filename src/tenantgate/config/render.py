@@ -207,11 +207,21 @@ def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tupl
     yield "tenantgate", _engine(file, keeper)
     kept = sorted(gateway.upstream_headers, key=str.lower)
     origins = None if gateway.cors is None else list(gateway.cors.origins)
-    target = {"keep_headers": kept, "correlation_header": gateway.correlation_header, "origins": origins}
-    yield "tenantgate-target", _given(target)
-    yield "ai-proxy", _ai_proxy(size)
     allow = gateway_allow(file, mock_url=options.mock_url)
     egress_allow = None if allow is None else list(allow)
+    yield (
+        "tenantgate-target",
+        _given(
+            {
+                "keep_headers": kept,
+                "correlation_header": gateway.correlation_header,
+                "origins": origins,
+                "egress_port": options.egress_port,
+                "egress_allow": egress_allow,
+            }
+        ),
+    )
+    yield "ai-proxy", _ai_proxy(size)
     yield "tenantgate-failover", _given({"port": options.egress_port, "egress_allow": egress_allow})
     yield "post-function", _last()
     yield "tenantgate-format", {"correlation_header": gateway.correlation_header}
