@@ -1,6 +1,6 @@
 """tenants.yaml to kong.yml, declarative and for decK. Pure: the same file and options give the same bytes.
 
-Tenants are data of the engine, so Kong's entities are few: one service, four routes and one plugin of each kind,
+Tenants are data of the engine, so Kong's entities are few: one service, a few routes and one plugin of each kind,
 whatever the number of tenants and models, and for each tenant a consumer with its keys. Order of the plugins in Kong:
 pre-function, correlation-id, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
 tenantgate-target (771), ai-proxy, tenantgate-failover (769), file-log, post-function,
