@@ -47,7 +47,7 @@ class RenderOptions:
     policy_path: str | None = None
     """In place of ``gateway.policy.path``; ``gateway.policy.store`` is left out then (development)."""
     egress_port: int = EGRESS_PORT
-    """Port on loopback of the server through which requests leave (`KongConfOptions.egress_port`)."""
+    """Port of the loopback proxy (`KongConfOptions.egress_port`)."""
     gateway: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By a feature's section of ``gateway`` the fields that come in place of the file's (development)."""
 

@@ -88,8 +88,10 @@ def test_every_service_is_read_only_and_without_privileges() -> None:
 
 
 def test_no_secret_is_written_down_and_none_is_forgotten() -> None:
-    file = load(ROOT / "tenants.yaml")
-    texts = [render(file), *(record.decode() for record in compile_records(file).values())]
+    texts = []
+    for name in ("tenants.yaml", "examples/demo.yaml"):  # those that compose's page starts with
+        file = load(ROOT / name)
+        texts += [render(file), *(record.decode() for record in compile_records(file).values())]
     names = {name for text in texts for name in (*placeholders.names(text), *placeholders.vault_names(text))}
     assert set(re.findall(r"^([A-Z_]+)=$", ENV, flags=re.MULTILINE)) == names
     assert not re.search(r"^[A-Z_]+=.", ENV, flags=re.MULTILINE)
@@ -133,7 +135,7 @@ def test_helm_has_a_writable_folder_for_policies_and_asks_the_engine_before_requ
     (volume,) = deployment["userDefinedVolumes"]
     (mount,) = deployment["userDefinedVolumeMounts"]
     assert mount == {"name": volume["name"], "mountPath": str(Path(Policy().path).parent)}
-    assert HELM["startupProbe"]["httpGet"] == {"path": "/readyz", "port": int(METRICS.split()[-1])}
+    assert HELM["startupProbe"]["httpGet"] == {"path": "/readyz", "port": int(METRICS.rsplit(maxsplit=1)[-1])}
     head = (ROOT / "deploy/helm-values.yaml").read_text("utf-8").partition("image:")[0]
     # A kong.yml alone is a gateway without policies.
     assert "tenantgate apply --kong-config kong.yml" in head

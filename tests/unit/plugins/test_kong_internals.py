@@ -21,7 +21,9 @@ def used_modules() -> set[str]:
     for text in SOURCES.values():
         for name in re.findall(r"""\brequire[ (]+["']((?:kong|resty)\.[\w.-]+)["']""", text):
             found.add("kong.llm.drivers.NAME" if name == "kong.llm.drivers." else name)
-        found |= {f"kong.service.{name}" for name in re.findall(r"kong\.service\.(set_target_retry\w+)", text)}
+        found |= {
+            f"kong.service.{name}" for name in re.findall(r"kong\.service\.(set_target_retry\w+)", text)
+        }
     return {name for name in found if not name.startswith("kong.plugins.tenantgate-")} - FREE
 
 
