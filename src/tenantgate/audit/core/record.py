@@ -169,7 +169,7 @@ def _known(**values: Any) -> dict[str, Any]:
 
 
 def _upstream_status(line: JournalLine) -> str:
-    """The providers' statuses; Kong's own log has those of the gateway's egress server where there were tries."""
+    """The providers' statuses; Kong's own log has those of the loopback proxy where there were tries."""
     if not line.tries:
         return line.upstream_status
     return ", ".join(str(t.status) for t in line.tries if t.status)
@@ -386,7 +386,7 @@ def schema() -> dict[str, Any]:
                 ("target", "outcome", "ms"),
                 additionalProperties=False,
             ),
-            "description": "Tries of a request that goes through the gateway's egress server, the last one answered.",
+            "description": "Tries of a request that goes through the gateway's loopback proxy, the last one answered.",
         },
         "trace": _object(
             "W3C trace context.",
