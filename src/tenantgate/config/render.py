@@ -1,6 +1,6 @@
 """tenants.yaml to kong.yml, declarative and for decK. Pure: the same file and options give the same bytes.
 
-Tenants are data of the engine, so Kong's entities are few: one service, four routes and one plugin of each kind,
+Tenants are data of the engine, so Kong's entities are few: one service, a few routes and one plugin of each kind,
 whatever the number of tenants and models, and for each tenant a consumer with its keys. Order of the plugins in Kong:
 pre-function, correlation-id, cors, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
 tenantgate-target (771), ai-proxy, tenantgate-failover (769), file-log, post-function,
@@ -50,7 +50,7 @@ class RenderOptions:
     policy_path: str | None = None
     """In place of ``gateway.policy.path``; ``gateway.policy.store`` is left out then (development)."""
     egress_port: int = EGRESS_PORT
-    """Port on loopback of the server through which requests leave (`KongConfOptions.egress_port`)."""
+    """Port of the loopback proxy (`KongConfOptions.egress_port`)."""
     gateway: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By a feature's section of ``gateway`` the fields that come in place of the file's (development)."""
 
@@ -207,11 +207,21 @@ def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tupl
     yield "tenantgate", _engine(file, keeper)
     kept = sorted(gateway.upstream_headers, key=str.lower)
     origins = None if gateway.cors is None else list(gateway.cors.origins)
-    target = {"keep_headers": kept, "correlation_header": gateway.correlation_header, "origins": origins}
-    yield "tenantgate-target", _given(target)
-    yield "ai-proxy", _ai_proxy(size)
     allow = gateway_allow(file, mock_url=options.mock_url)
     egress_allow = None if allow is None else list(allow)
+    yield (
+        "tenantgate-target",
+        _given(
+            {
+                "keep_headers": kept,
+                "correlation_header": gateway.correlation_header,
+                "origins": origins,
+                "egress_port": options.egress_port,
+                "egress_allow": egress_allow,
+            }
+        ),
+    )
+    yield "ai-proxy", _ai_proxy(size)
     yield "tenantgate-failover", _given({"port": options.egress_port, "egress_allow": egress_allow})
     yield "post-function", _last()
     yield "tenantgate-format", {"correlation_header": gateway.correlation_header}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 from tenantgate import llm
@@ -42,6 +43,7 @@ class Exchange(Host):
         "_identifier",
         "_record",
         "_request_headers",
+        "_stand_ins",
         "_whole_deadline",
         "answer_body",
         "answer_headers",
@@ -82,6 +84,7 @@ class Exchange(Host):
         self.answer_headers: Mapping[str, str] = {}
         self.keeps_body = False
         self.kept_values: dict[str, Any] = {}
+        self._stand_ins: list[Callable[[], object]] = []
 
     @property
     def tenant_id(self) -> TenantId:
@@ -183,6 +186,26 @@ class Exchange(Host):
     def kept(self, plugin: str) -> Mapping[str, Any] | None:
         """What `keep` was given; None if that was nothing."""
         return kept_value(self.kept_values.get(plugin))
+
+    @contextmanager
+    def waiting(self) -> Iterator[float]:
+        """As `Host.waiting`; the wait counts for the whole phase, and not for the stage's own time."""
+        self.limit(None)
+        with self.real.waiting() as left_ms:
+            yield min(left_ms, self.remaining_ms())
+
+    def stand_in(self, answer: Callable[[], object]) -> None:
+        """As `Host.stand_in`."""
+        self._stand_ins.append(answer)
+
+    def answer_instead(self) -> None:
+        """Let a stage answer in the place of a provider that can't be asked, if one would (`stand_in`).
+
+        Raises:
+            Answered: it did.
+        """
+        for answer in self._stand_ins:
+            answer()
 
     def identifier(self) -> str:
         """Kong's own id of the request."""

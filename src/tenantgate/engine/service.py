@@ -258,11 +258,13 @@ class Engine:
             exchange.shared[_ROUTING] = f'{{"why":"{choice.why}"}}'
         if not choice.targets:
             self._refuse_route(exchange, choice)
+        decision.state[_ROUTING_STATE] = choice.state
+        if choice.why is Why.LAST_RESORT:
+            exchange.answer_instead()  # rather than a target that will hardly answer
         wire.use_targets(exchange, decision, choice.targets)
         if decision.passed is None:
             self._name_target(exchange, choice.targets[0].name, decision)
         decision.retry_after_s = choice.wait_s or None
-        decision.state[_ROUTING_STATE] = choice.state
 
     def _name_target(self, exchange: Exchange, name: str, decision: Decision) -> None:
         """Put the first target's name into the body that goes to it; Kong does it for those after it."""
@@ -272,6 +274,8 @@ class Engine:
             exchange.replace_body(llm.write({**request.body, "model": name}))
 
     def _refuse_route(self, exchange: Exchange, choice: Choice) -> NoReturn:
+        if choice.why is not Why.OVER_SHARE:  # a tenant that has had its share isn't a provider's failure
+            exchange.answer_instead()
         message, kind, code = BY_STATUS[429 if choice.why is Why.OVER_SHARE else 503]
         body = error_body(
             message, kind=kind, code=code, request_id=exchange.request_id(self._config.correlation_header)

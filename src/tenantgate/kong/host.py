@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 import msgpack
@@ -354,6 +355,21 @@ class Host:
         self.call("response.exit", status, payload, _wire(headers or {}))
         self.answered = status
         raise Answered
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[float]:
+        """A block in which the phase may wait for somebody else than Kong, as many milliseconds as it gives. No call.
+
+        The thread doesn't count meanwhile, and another may work. 0: too many phases wait.
+        """
+        with self._kong.aside() if self.served else contextlib.nullcontext(True) as may:
+            yield self.remaining_ms() if may else 0.0
+
+    def stand_in(self, answer: Callable[[], object]) -> None:
+        """Have `answer` called, which answers the client, if no provider can be asked. No call.
+
+        Nothing comes of it but in the engine: elsewhere nobody knows that of a provider before it was asked.
+        """
 
     def response_status(self) -> int:
         """The reply's HTTP status; in log and response phases. One call."""

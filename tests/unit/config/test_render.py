@@ -288,6 +288,7 @@ def test_the_engine_gets_what_all_tenants_share() -> None:
     assert found["tenantgate-target"] == {
         "keep_headers": ["anthropic-beta", "User-Agent"],
         "correlation_header": "X-Trace",
+        "egress_port": 8199,
     }
 
 
@@ -317,11 +318,12 @@ def test_failover_gets_the_gateways_egress_list_with_the_mock_provider_where_it_
     assert plugins(tree(tenants("a")))["tenantgate-failover"] == {"port": EGRESS_PORT}
     head = "gateway: {egress: {allow: [api.openai.com, '*.example.com']}}\n"
     options = RenderOptions(mock_url="http://127.0.0.1:7777/v1/chat/completions")
-    given = plugins(tree(tenants("a", head=head), options))["tenantgate-failover"]
-    assert given == {
-        "port": EGRESS_PORT,
-        "egress_allow": ["api.openai.com", "*.example.com", "http://127.0.0.1:7777"],
-    }
+    given = plugins(tree(tenants("a", head=head), options))
+    allow = ["api.openai.com", "*.example.com", "http://127.0.0.1:7777"]
+    assert given["tenantgate-failover"] == {"port": EGRESS_PORT, "egress_allow": allow}
+    # Which asks for tokens.
+    target = given["tenantgate-target"]
+    assert (target["egress_port"], target["egress_allow"]) == (EGRESS_PORT, allow)
 
 
 def test_the_engine_gets_the_secrets_that_policies_only_name() -> None:

@@ -485,6 +485,28 @@ def test_thoughts_and_a_refusal_in_a_stream() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_of_a_namespaces_tools_go_back_there(stream: bool) -> None:
+    tools = [
+        {"type": "function", "name": "agents__open"},
+        {"type": "namespace", "name": "agents", "tools": [{"type": "function", "name": "close"}]},
+    ]
+    names = ("agents__close", "agents__open")
+    calls = [{"index": i, "id": n, "function": {"name": n, "arguments": "{}"}} for i, n in enumerate(names)]
+    if stream:
+        chunk = {"choices": [{"delta": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
+        raw, kind = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n", "text/event-stream"
+    else:
+        message = {"role": "assistant", "tool_calls": calls}
+        raw, kind = (
+            json.dumps({"choices": [{"message": message, "finish_reason": "tool_calls"}]}),
+            "application/json",
+        )
+    body = run([raw.encode()], path=RESPONSES, kind=kind, request={"tools": tools})[1]
+    output = (events(body)[-1]["response"] if stream else json.loads(body))["output"]
+    assert [(o["name"], o.get("namespace")) for o in output] == [("close", "agents"), ("agents__open", None)]
+
+
 # -- errors ---------------------------------------------------------------------------------------------------
 
 OPENAI = {
@@ -540,6 +562,12 @@ def test_errors_of_providers(body: Any, message: str) -> None:
     openai = json.loads(run([raw], status=500, path=RESPONSES)[1])["error"]
     assert openai["message"] == message
     assert {"type", "param", "code"} <= openai.keys()
+
+
+def test_sdks_are_told_in_their_words_that_no_conversation_is_kept() -> None:
+    body = {"error": {"message": "No.", "param": "thread"}}
+    found = json.loads(run([json.dumps(body).encode()], status=400)[1])["error"]
+    assert found["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
 
 
 def test_an_error_of_openais_stays_as_it_is_for_responses() -> None:

@@ -20,6 +20,14 @@ return {
         description = "Header with the request's id.",
         type = "string", match = "^[%w_-]+$", len_max = 100, default = "X-Request-ID",
       }},
+      {egress_port = {
+        description = "As `port` of tenantgate-failover: tokens of Google are asked for through it, too.",
+        type = "integer", between = {1, 65535}, default = 8199,
+      }},
+      {egress_allow = {
+        description = "As `egress_allow` of tenantgate-failover.",
+        type = "set", elements = {type = "string", len_max = 300},
+      }},
     }}},
   },
 }

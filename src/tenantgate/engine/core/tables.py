@@ -174,7 +174,7 @@ class Try:
     """Its id in the policy."""
     outcome: str
     """``ok``, or a class of `FAILURES`, or ``refused`` (by the egress policy), or ``http_NNN`` for another status;
-    ``aborted`` where the client left before, and ``unknown`` where the hop itself failed."""
+    ``aborted`` where the client left before, and ``unknown`` where the loopback proxy itself failed."""
     status: int
     """The provider's; 0: there was none."""
     ms: int

@@ -128,6 +128,36 @@ local function tool_choice(request)
   return made
 end
 
+-- The schema with all of its objects closed, which Anthropic wants of an output
+-- (https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs).
+local function closed(schema)
+  if type(schema) ~= "table" then
+    return schema
+  end
+  local made = setmetatable({}, getmetatable(schema))
+  for name, value in pairs(schema) do
+    made[name] = closed(value)
+  end
+  if made.type == "object" and given(made.additionalProperties) == nil then
+    made.additionalProperties = false
+  end
+  return made
+end
+
+-- What an output must be like: `output_config` of a request of the Messages API, and `response_format` of a chat. For
+-- JSON of any shape Anthropic has no word.
+local function output_config(request)
+  local made = given(request.output_config)
+  local format = given(request.response_format)
+  local schema = type(format) == "table" and format.type == "json_schema" and given(format.json_schema)
+  schema = type(schema) == "table" and given(schema.schema)
+  if not schema then
+    return made
+  end
+  made = made or {}
+  return {effort = made.effort, format = made.format or {type = "json_schema", schema = closed(schema)}}
+end
+
 function M.request(request, model)
   local options = model.options or {}
   local made = {
@@ -139,7 +169,7 @@ function M.request(request, model)
     stop_sequences = parts.stops(request),
     stream = request.stream or false,
     thinking = given(request.thinking),
-    output_config = given(request.output_config),
+    output_config = output_config(request),
   }
   made.messages, made.system = messages(request)
   local user = given(request.user)
@@ -163,9 +193,9 @@ end
 
 -- Anthropic counts tokens of the prompt cache apart (https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching).
 local function usage(counts)
-  local cached = counts.cache_read_input_tokens or 0
-  local prompt = (counts.input_tokens or 0) + cached + (counts.cache_creation_input_tokens or 0)
-  return parts.usage(prompt, counts.output_tokens or 0, cached)
+  local cached, written = counts.cache_read_input_tokens or 0, counts.cache_creation_input_tokens or 0
+  local prompt = (counts.input_tokens or 0) + cached + written
+  return parts.usage(prompt, counts.output_tokens or 0, cached, written)
 end
 
 function M.reply(text, model, note)
