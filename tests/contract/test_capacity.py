@@ -119,7 +119,7 @@ def test_phases_that_wait_for_others_hold_no_worker(launch: Callable[..., Launch
         reads = how_much(kong)
         server.eventually(lambda: kong.handle_event(reads, "access")[0][2] == "3")
         assert len(kong.handle_event(waits, "access")) == 2, "there is no room, so it doesn't wait"
-        assert server.metric("tenantgate_events_in_progress") == 3
+        server.eventually(lambda: server.metric("tenantgate_events_in_progress") == 3)
         assert kong.start_instance("faulty", {"do": "open-gate-at-start"})
         for _, sock in waiting:
             sock.close()
