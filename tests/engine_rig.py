@@ -49,7 +49,9 @@ def plugin(name: str, **config: Any) -> dict[str, Any]:
     return {"name": name, "config": config}
 
 
-def tree(more: Sequence[dict[str, Any]] = (), target: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+def tree(
+    more: Sequence[dict[str, Any]] = (), target: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """kong.yml: shared routes, one ai-proxy whose own configuration leads nowhere, and `more` plugins.
 
     `target` is added to the configuration of tenantgate-target.
