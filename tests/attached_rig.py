@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import yaml
 
 from tenantgate import features, paths
-from tenantgate.config import KongConfOptions, kong_conf
+from tenantgate.config import KongConfOptions, egress_conf, kong_conf
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.devhost import readiness
 from tenantgate.devhost.client import Client
@@ -98,10 +98,12 @@ class Attached(MockControl):
         self._exit.callback(mock.stop)
         made = wait_for(lambda: read_json(ports), mock, what="mock provider", timeout_s=_START_S)
         self._mock_port = int(made["port"])
+        self._egress_port = free_port()
         status = free_port()
         yml, conf = self._state / "kong.yml", self._state / "kong.conf"
         yml.write_text(yaml.safe_dump(self._tree(), sort_keys=False))
-        conf.write_text(self._conf(yml, status))
+        conf.write_text(kong_conf(self._conf(yml, status)))
+        self._egress.write_text(egress_conf(self._conf(yml, status)))
         environ = {**os.environ, **_ENVIRON}
         if self._kong_bin:
             kong = RealKong(Path(self._kong_bin), conf, self._run, log=self._state / "start.log")
@@ -116,26 +118,30 @@ class Attached(MockControl):
         self._exit.callback(child.stop)
         readiness.wait(child, status, conf, timeout_s=_START_S)
 
-    def _conf(self, yml: Path, status: int) -> str:
+    @property
+    def _egress(self) -> Path:
+        return self._state / "tenantgate-egress.conf"
+
+    def _conf(self, yml: Path, status: int) -> KongConfOptions:
         # Without the engine: who attaches plugins needs no other.
         own = {"log_level": "info", "plugins": ",".join(["bundled", *PLUGINS])}
-        return kong_conf(
-            KongConfOptions(
-                prefix=self._run,
-                declarative_config=yml,
-                plugins_dir=paths.plugins_dir(),
-                pluginserver=Path(sys.executable).with_name("tenantgate-pluginserver"),
-                models_dir=paths.models_dir(),
-                proxy_listen=f"127.0.0.1:{self._port}",
-                status_listen=f"127.0.0.1:{status}",
-                ca_bundle=None,
-                attached=PLUGINS,
-                extra={
-                    **own,
-                    "pluginserver_names": ",".join(PLUGINS),
-                    **(RealKong.settings() if self._kong_bin else {}),
-                },
-            )
+        return KongConfOptions(
+            prefix=self._run,
+            declarative_config=yml,
+            plugins_dir=paths.plugins_dir(),
+            pluginserver=Path(sys.executable).with_name("tenantgate-pluginserver"),
+            models_dir=paths.models_dir(),
+            proxy_listen=f"127.0.0.1:{self._port}",
+            status_listen=f"127.0.0.1:{status}",
+            ca_bundle=None,
+            attached=PLUGINS,
+            egress_include=self._egress,
+            egress_port=self._egress_port,
+            extra={
+                **own,
+                "pluginserver_names": ",".join(PLUGINS),
+                **(RealKong.settings() if self._kong_bin else {}),
+            },
         )
 
     def _tree(self) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from tenantgate.devhost.client import Client
 from tenantgate.devhost.mock_control import MockControl
 from tenantgate.devhost.stack import Stack
 
+from support import until
+
 MODEL = "mock-small"
 
 
@@ -75,6 +77,14 @@ class Gateway:
     def engines(self) -> list[int]:
         """The engine's processes: the one that watches over the others, and those that serve."""
         return self.stack.pids("tenantgate")
+
+    def serving(self) -> int:
+        """How many of the engine's processes take events."""
+        return self.stack.serving("tenantgate")
+
+    def whole_again(self, serving: int) -> None:
+        """Wait until as many take events: one that still loads refuses what rules block, and the next test asks."""
+        until(self.serving, lambda n: n >= serving, what="engine's processes")
 
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(self.stack.redis_url)

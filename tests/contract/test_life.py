@@ -120,6 +120,7 @@ def test_what_a_server_leaves_unanswered_is_answered_as_the_policy_says(
         if number == signal.SIGKILL:  # what nobody reads any more
             os.kill(server.process.pid, signal.SIGSTOP)
             os.kill(pid, signal.SIGSTOP)
+            server.eventually(lambda: stopped(server.process.pid) and stopped(pid))
         else:
             os.kill(pid, number)
         at_kong.sendall(packed(12, "Step", {"EventId": step["EventId"], "Data": None}))
@@ -136,6 +137,14 @@ def test_what_a_server_leaves_unanswered_is_answered_as_the_policy_says(
         assert idle.recv(1) == b""
         idle.close()
         server.eventually(lambda: server.health()["restarts"] == 1)
+
+
+def stopped(pid: int) -> bool:
+    """Whether all threads of a process stand still; a signal is there before they are."""
+    tasks = [
+        task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return set(tasks) == {"T"}
 
 
 def packed(msgid: int, method: str, argument: object) -> bytes:

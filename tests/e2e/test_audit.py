@@ -168,7 +168,7 @@ def workers(stack: Stack) -> list[int]:
 def test_no_record_is_lost_or_doubled_when_processes_are_killed(
     gateway: Gateway, records: Records, whom: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    client = gateway.client("acme")
+    client, serving = gateway.client("acme"), gateway.serving()
     # The worker starts with the first request that a living plugin sees.
     until(lambda: client.chat(gateway.fresh()) and workers(gateway.stack), bool, what="worker")
     with Load(lambda n: client.chat(f"How many legs have {n} dogs?")) as load:
@@ -198,6 +198,7 @@ def test_no_record_is_lost_or_doubled_when_processes_are_killed(
     assert len({r["id"] for r in found}) == len({r["request"].get("id") for r in found})
     capsys.readouterr()
     assert main(["audit", "verify", "--dir", str(gateway.stack.audit_dir)]) == 0, capsys.readouterr().out
+    gateway.whole_again(serving)
 
 
 def test_after_a_restart_a_request_without_a_key_is_enough_to_deliver_what_was_left(
@@ -205,7 +206,7 @@ def test_after_a_restart_a_request_without_a_key_is_enough_to_deliver_what_was_l
 ) -> None:
     client = gateway.client("acme")
     until(lambda: client.chat(gateway.fresh()) and workers(gateway.stack), bool, what="worker")
-    server = gateway.engines()
+    server, serving = gateway.engines(), gateway.serving()
     for pid in (*server, *workers(gateway.stack)):
         os.kill(pid, signal.SIGKILL)
     until(gateway.engines, lambda pids: bool(pids) and pids != server, what="plugin server")
@@ -217,6 +218,7 @@ def test_after_a_restart_a_request_without_a_key_is_enough_to_deliver_what_was_l
         lambda: [r for r in records.all() if r["id"] == request_id(0xFEED)], bool, what="what was left"
     )
     assert found["content"]["state"] == "lost"
+    gateway.whole_again(serving)
 
 
 def test_the_commands_over_the_spool(
@@ -260,3 +262,23 @@ def test_no_canary_is_left_anywhere(gateway: Gateway, records: Records) -> None:
         for key in store.scan_iter(count=1000):
             raw = key + (store.dump(key) or b"")
             assert not [c for c in canaries if c in raw]
+
+
+def test_operations_besides_chat(gateway: Gateway, records: Records) -> None:
+    def ask(path: str, **body: Any) -> dict[str, Any]:
+        client = gateway.endpoint("plain", path)
+        return records.of(client.send(json.dumps({"model": client.model, **body}).encode()))
+
+    vectors = ask("/v1/embeddings", input=[f"Mail {MAIL}", "and more"])
+    assert vectors["outcome"] == "answered"
+    assert vectors["gen_ai"]["operation"] == {"name": "embeddings"}
+    assert vectors["gen_ai"]["usage"]["input_tokens"] == 4
+    assert "and more" in text_of(vectors)
+    assert MAIL not in text_of(vectors)
+    assert "output_messages" not in vectors["content"]
+    text = ask("/v1/completions", prompt=gateway.fresh())
+    assert text["gen_ai"]["operation"] == {"name": "text_completion"}
+    assert "Mock text after" in text_of(text)
+    sound = ask("/v1/audio/speech", input="Hello there", voice="v")
+    assert sound["outcome"] == "answered"
+    assert "Hello there" in text_of(sound)

@@ -157,7 +157,7 @@ def test_a_foreign_type_under_our_keys_is_a_miss(gateway: Gateway) -> None:
 
 def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway) -> None:
     client = gateway.client("acme")
-    threads = 4
+    threads, serving = 4, gateway.serving()
     with Load(lambda n: client.chat(f"Is {n} a square number?"), threads=threads) as load:
         for _ in range(2):
             for pid in gateway.engines():
@@ -168,6 +168,7 @@ def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway) ->
             until(partial(at_work, load.replies, killed_at), lambda n: n > threads, what="plugin server")
     assert not load.errors
     assert {r.status for r in load.replies} == {200}
+    gateway.whole_again(serving)
     prompt = gateway.fresh()
     until(lambda: client.chat(prompt), lambda r: r.cache == "Hit", what="cache status")
 

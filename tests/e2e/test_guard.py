@@ -244,11 +244,12 @@ def test_the_report_of_a_tenants_own_traffic(gateway: Gateway, capsys: Any) -> N
 @contextmanager
 def killed(gateway: Gateway) -> Iterator[None]:
     """All processes of the engine, that which watches over them too."""
-    before = set(gateway.engines())
+    before, serving = set(gateway.engines()), gateway.serving()
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     yield
     until(lambda: set(gateway.engines()) - before, bool, what="plugin server")
+    gateway.whole_again(serving)
 
 
 @contextmanager

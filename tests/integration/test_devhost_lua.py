@@ -181,11 +181,11 @@ def test_a_body_filter_sees_each_piece(world: World) -> None:
 
 
 def test_an_answer_in_access_ends_the_request_but_not_its_filters(world: World) -> None:
-    before = world.provider._counts.total()
+    before = world.provider.ledger.summary()
     status, headers, body = world.chat(headers={"X-Stop": "1"})
     assert (status, json.loads(body), headers["x-stopped-by"]) == (403, {"message": "stopped"}, "first")
     assert headers["x-order"] == "af"
-    assert world.provider._counts.total() == before
+    assert world.provider.ledger.summary() == before
 
 
 def test_an_answer_in_rewrite_comes_before_every_route(world: World) -> None:

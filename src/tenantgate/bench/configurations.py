@@ -68,7 +68,11 @@ def bare_service(mock_url: str) -> dict[str, Any]:
         "options": {"upstream_url": f"{mock_url}/v1/chat/completions", **_COSTS},
     }
     proxy = {"route_type": "llm/v1/chat", "model": model, "logging": {"log_statistics": True}}
-    keys = {"key_names": ["apikey", "Authorization"], "hide_credentials": True, "key_in_query": False}
+    keys = {
+        "key_names": ["apikey", "x-api-key", "api-key", "Authorization"],
+        "hide_credentials": True,
+        "key_in_query": False,
+    }
     return {
         "name": "bare",
         "url": "https://llm.invalid",

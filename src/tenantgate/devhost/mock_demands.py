@@ -13,8 +13,8 @@ from typing import Any, Final
 __all__ = ["anthropic", "bedrock", "mistral", "openai"]
 
 _ANTHROPIC: Final = frozenset(
-    "model messages max_tokens metadata stop_sequences stream system temperature thinking tool_choice tools top_k "
-    "top_p service_tier".split()
+    "model messages max_tokens metadata output_config stop_sequences stream system temperature thinking "
+    "tool_choice tools top_k top_p service_tier".split()
 )
 _BEDROCK: Final = frozenset(
     "messages system inferenceConfig toolConfig guardrailConfig additionalModelRequestFields requestMetadata "
@@ -95,7 +95,13 @@ def _anthropic_block(block: Any) -> str | None:
         return None if block.get("source", {}).get("type") in ("base64", "url") else "source: Field required"
     if kind == "tool_use":
         return None if isinstance(block.get("input"), dict) else "input: Input should be a valid dictionary"
+    if kind in ("thinking", "redacted_thinking"):
+        needed = ("thinking", "signature") if kind == "thinking" else ("data",)
+        return None if block.keys() == {"type", *needed} else f"{kind}: Field required"
     if kind == "tool_result":
+        inner = block.get("content")
+        if isinstance(inner, list) and (problem := next(filter(None, map(_anthropic_block, inner)), None)):
+            return f"tool_result.{problem}"
         return None if block.get("tool_use_id") else "tool_use_id: Field required"
     return f"Input tag '{kind}' found does not match any of the expected tags"
 

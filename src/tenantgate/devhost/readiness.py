@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import json
 import socket
 from pathlib import Path
 
 from tenantgate.devhost import kong_conf
 from tenantgate.devhost.processes import Watched, wait_for
 
-__all__ = ["wait"]
+__all__ = ["serving", "wait"]
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -38,6 +39,23 @@ def wait(gateway: Watched, status_port: int, conf: Path, *, timeout_s: float) ->
         wait_for(functools.partial(_ready, path), gateway, what=what, timeout_s=timeout_s)
 
 
+def serving(path: Path) -> int:
+    """How many processes of the plugin server at this socket take events."""
+    connection = _UnixConnection(_metrics(path))
+    try:
+        connection.request("GET", "/healthz")
+        told = json.loads(connection.getresponse().read())
+        return sum(one["ready"] is True for one in told.get("processes", [told]))
+    except (OSError, http.client.HTTPException, ValueError):
+        return 0
+    finally:
+        connection.close()
+
+
+def _metrics(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".socket") + ".metrics.socket")
+
+
 def _status(port: int) -> bool | None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
     return _ok(connection, "/status/ready")
@@ -45,7 +63,7 @@ def _status(port: int) -> bool | None:
 
 def _ready(path: Path) -> bool | None:
     # Ours tells when its models are loaded; the stock server only listens.
-    metrics = path.with_name(path.name.removesuffix(".socket") + ".metrics.socket")
+    metrics = _metrics(path)
     if metrics.exists():
         return _ok(_UnixConnection(metrics), "/readyz")
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):

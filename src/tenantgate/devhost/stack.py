@@ -310,6 +310,10 @@ class Stack(MockControl):
         """The processes of a plugin's server."""
         return command_pids(self.gateway_pid, f"{plugin}.py")
 
+    def serving(self, plugin: str) -> int:
+        """How many processes of a plugin's server take events."""
+        return readiness.serving(self._run / f"{plugin}.socket")
+
     @property
     def error_log(self) -> Path:
         """The gateway's error log, in which the plugin servers' output is."""

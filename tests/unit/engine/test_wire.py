@@ -60,7 +60,6 @@ def test_a_chat_is_left_alone() -> None:
         ({**ASKED, "container": "c"}, None, Reason.NOT_CHAT),
         ({**ASKED, "messages": HI * 2001}, None, Reason.TOO_LARGE),
         (ASKED, {"content-type": "text/plain"}, Reason.MEDIA_TYPE),
-        (ASKED, {**JSON, "content-encoding": "gzip"}, Reason.MEDIA_TYPE),
     ],
 )
 def test_what_cant_be_translated_is_refused(body: Any, headers: Any, reason: Reason) -> None:
@@ -97,9 +96,9 @@ def test_other_requests_arent_counted() -> None:
     ],
 )
 def test_the_word_for_the_limit_that_the_providers_know(targets: list[tuple[str, Any]], name: str) -> None:
-    exchange, decision, _ = read(ASKED)
+    exchange, decision, packed = read(ASKED)
     made = [Target(provider=provider, name="m", options=options) for provider, options in targets]
-    wire.name_limit(exchange, decision, made)
+    wire.adapt(exchange, packed, decision, made)
     request = exchange.chat_request()
     assert isinstance(request, ChatRequest)
     assert exchange.sent_body is not None
@@ -108,11 +107,25 @@ def test_the_word_for_the_limit_that_the_providers_know(targets: list[tuple[str,
 
 
 def test_a_chats_own_word_stays() -> None:
-    exchange, decision, _ = read(CHAT, path="/v1/chat/completions")
-    wire.name_limit(exchange, decision, [Target(provider="openai", name="m")])
+    exchange, decision, packed = read(CHAT, path="/v1/chat/completions")
+    wire.adapt(exchange, packed, decision, [Target(provider="openai", name="m")])
     request = exchange.chat_request()
     assert isinstance(request, ChatRequest)
     assert request.body == CHAT
+
+
+@pytest.mark.parametrize(
+    ("providers", "native"),
+    [(["anthropic"], True), (["anthropic"] * 2, True), (["anthropic", "openai"], False)],
+)
+def test_anthropic_gets_its_hints(providers: list[str], native: bool) -> None:
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    exchange, decision, packed = read({**ASKED, "thinking": thinking})
+    wire.adapt(exchange, packed, decision, [Target(provider=p, name="m") for p in providers])
+    request = exchange.chat_request()
+    assert isinstance(request, ChatRequest)
+    assert request.body.get("thinking") == (thinking if native else None)
+    assert exchange.reply_headers.get("X-Tenantgate-Ignored") == (None if native else "thinking")
 
 
 def ended(state: dict[str, Any], body: bytes | None) -> PackedLog:

@@ -127,6 +127,28 @@ def test_anthropic_gets_turns_with_tools() -> None:
     )
 
 
+def test_anthropic_gets_the_schema_of_an_output_closed() -> None:
+    inner = {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}
+    schema = {"type": "object", "properties": {"a": inner, "b": {"type": "array", "items": inner}}}
+    shape = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    shut = {**inner, "additionalProperties": False}
+    found = made("anthropic", asks(response_format=shape))
+    assert mock_demands.anthropic(found, JSON) is None
+    assert found["output_config"] == {
+        "format": {
+            "type": "json_schema",
+            "schema": {
+                "type": "object",
+                "properties": {"a": shut, "b": {"type": "array", "items": shut}},
+                "additionalProperties": False,
+            },
+        }
+    }
+    own = {"effort": "low", "format": {"type": "json_schema", "schema": schema}}
+    assert made("anthropic", asks(response_format=shape, output_config=own))["output_config"] == own
+    assert "output_config" not in made("anthropic", asks(response_format={"type": "json_object"}))
+
+
 def test_bedrock_gets_turns_with_tools() -> None:
     found = made("bedrock", asks(*TURNS, tools=[TOOL], tool_choice="required", max_tokens=7, stop=["x"]))
     assert mock_demands.bedrock(found) is None

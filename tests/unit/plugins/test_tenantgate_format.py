@@ -292,6 +292,30 @@ def test_calls_that_alternate_come_one_after_the_other() -> None:
     assert found[-2]["delta"]["stop_reason"] == "tool_use"
 
 
+def test_thoughts_of_anthropics_keep_their_signatures() -> None:
+    request = {"thinking": {"type": "enabled"}}
+    redacted = {"type": "redacted_thinking", "data": "x"}
+    found = stream(
+        chunk(reasoning_content="hm"),
+        chunk(reasoning_signature="s1"),
+        chunk(thinking_blocks=[redacted]),
+        chunk(reasoning_content="ah"),
+        chunk(reasoning_signature="s2"),
+        chunk(content="A"),
+        chunk("stop"),
+        request=request,
+    )
+    signed = [e for e in found if e.get("delta", {}).get("type") == "signature_delta"]
+    assert [(e["index"], e["delta"]["signature"]) for e in signed] == [(0, "s1"), (2, "s2")]
+    others = [e for e in found if e not in signed]
+    thought = {"type": "thinking", "thinking": "hm", "signature": ""}
+    assert blocks(others) == [thought, redacted, {**thought, "thinking": "ah"}, {"type": "text", "text": "A"}]
+    own = [{"type": "thinking", "thinking": "hm", "signature": "s1"}, redacted]
+    message = {"content": "A", "reasoning_content": "hm", "thinking_blocks": own}
+    assert whole(message, request=request)["content"] == [*own, {"type": "text", "text": "A"}]
+    assert whole(message)["content"] == [{"type": "text", "text": "A"}]
+
+
 def test_a_call_without_arguments() -> None:
     found = stream(chunk(**call(0, "", id="a", name="f")), chunk("tool_calls"))
     assert blocks(found) == [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]
@@ -461,6 +485,28 @@ def test_thoughts_and_a_refusal_in_a_stream() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_of_a_namespaces_tools_go_back_there(stream: bool) -> None:
+    tools = [
+        {"type": "function", "name": "agents__open"},
+        {"type": "namespace", "name": "agents", "tools": [{"type": "function", "name": "close"}]},
+    ]
+    names = ("agents__close", "agents__open")
+    calls = [{"index": i, "id": n, "function": {"name": n, "arguments": "{}"}} for i, n in enumerate(names)]
+    if stream:
+        chunk = {"choices": [{"delta": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
+        raw, kind = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n", "text/event-stream"
+    else:
+        message = {"role": "assistant", "tool_calls": calls}
+        raw, kind = (
+            json.dumps({"choices": [{"message": message, "finish_reason": "tool_calls"}]}),
+            "application/json",
+        )
+    body = run([raw.encode()], path=RESPONSES, kind=kind, request={"tools": tools})[1]
+    output = (events(body)[-1]["response"] if stream else json.loads(body))["output"]
+    assert [(o["name"], o.get("namespace")) for o in output] == [("close", "agents"), ("agents__open", None)]
+
+
 # -- errors ---------------------------------------------------------------------------------------------------
 
 OPENAI = {
@@ -516,6 +562,12 @@ def test_errors_of_providers(body: Any, message: str) -> None:
     openai = json.loads(run([raw], status=500, path=RESPONSES)[1])["error"]
     assert openai["message"] == message
     assert {"type", "param", "code"} <= openai.keys()
+
+
+def test_sdks_are_told_in_their_words_that_no_conversation_is_kept() -> None:
+    body = {"error": {"message": "No.", "param": "thread"}}
+    found = json.loads(run([json.dumps(body).encode()], status=400)[1])["error"]
+    assert found["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
 
 
 def test_an_error_of_openais_stays_as_it_is_for_responses() -> None:

@@ -109,6 +109,7 @@ function M.begin(conf, decision, route)
     criteria = routing.failover_criteria or {},
     retries = math.min(routing.retries or 0, #route.targets - 1),
     retry_after_s = tonumber(routing.retry_after_s),
+    raw = decision.target.route_type == "preserve",
     body = route.body, base = route.headers, method = ngx.req.get_method(), shown = decision.routing ~= nil,
   }
   local args = var.args or ""
@@ -183,6 +184,10 @@ function M.body(plan)
   local last = tries.get(plan.key, plan.number)
   if not last or not last.ended or not is_complete(kong.ctx.shared) then
     kong.ctx.shared.tenantgate_stream_end = nil
+    if plan.raw then
+      -- In a file or a form of its own no event tells the client; that the connection ends without an end does.
+      error("the provider broke off its reply")
+    end
     ngx.arg[1] = (ngx.arg[1] or "") .. STREAM_ERROR
   end
 end

@@ -16,6 +16,8 @@ local KINDS = {
   [529] = "overloaded_error",
 }
 local DETAILS = {"code", "param", "rules"}
+-- Anthropic's SDKs let their tool runner try a conversation that the server keeps, and go on without one if told this.
+local NO_THREAD = {error_code = "thread_unsupported_request", unsupported = {"thread"}}
 local NO_TEXT = "The request failed."
 
 local M = {}
@@ -48,6 +50,9 @@ function M.of_messages(status, body, id)
     if error[name] ~= json.null then
       made[name] = error[name]
     end
+  end
+  if made.param == "thread" then
+    made.details = NO_THREAD
   end
   return {type = "error", error = made, request_id = id}
 end

@@ -69,6 +69,15 @@ local function thought(from)
   return text_of(from.reasoning_content) or text_of(from.reasoning)
 end
 
+-- Thinking blocks of a whole message: Anthropic's own, which it wants back as they are, or another provider's text.
+local function thoughts(message)
+  local own, text = table_of(message.thinking_blocks), thought(message)
+  if own[1] or not text then
+    return own
+  end
+  return {{type = "thinking", thinking = text, signature = ""}}
+end
+
 local M = {}
 
 -- The reply as JSON; nil for a text that is no chat completion. `about`: id, model and request (the client's body) of
@@ -80,9 +89,9 @@ function M.whole(body, about)
     return nil
   end
   local message, blocks, calls = choice.message, {}, table_of(choice.message.tool_calls)
-  local thinking, refused = wants_thinking(about) and thought(message), text_of(message.refusal)
-  if thinking then
-    blocks[#blocks + 1] = json.encode({type = "thinking", thinking = thinking, signature = ""})
+  local refused = text_of(message.refusal)
+  for _, block in ipairs(wants_thinking(about) and thoughts(message) or {}) do
+    blocks[#blocks + 1] = json.encode(block)
   end
   for _, text in ipairs({text_of(message.content) or false, refused or false}) do
     if text then
@@ -118,6 +127,9 @@ local STARTS = {
   end,
   thinking = function()
     return {type = "thinking", thinking = "", signature = ""}
+  end,
+  redacted_thinking = function(block)
+    return {type = "redacted_thinking", data = block.data}
   end,
   tool_use = function(block)
     -- An empty table is an object.
@@ -172,6 +184,24 @@ function Blocks:text(kind, text)
     last = self:open({kind = kind})
   end
   self:delta(last, text)
+end
+
+-- What only Anthropic's chunks have: the signature of the thought before, and thoughts that can't be read.
+function Blocks:signed(delta)
+  local signature = text_of(delta.reasoning_signature)
+  if signature and self.current and self.current.kind == "thinking" then
+    self.send({type = "content_block_delta", index = self.index,
+      delta = {type = "signature_delta", signature = signature}})
+    self:stop()
+  end
+  for _, block in ipairs(table_of(delta.thinking_blocks)) do
+    if block.type == "redacted_thinking" and text_of(block.data) then
+      if self.current and self.current.kind ~= "tool_use" then
+        self:stop()
+      end
+      self:open({kind = "redacted_thinking", data = block.data})
+    end
+  end
 end
 
 function Blocks:call(call, about)
@@ -268,6 +298,9 @@ function M.stream(about)
     local delta = table_of(choice.delta)
     if thinks and thought(delta) then
       blocks:text("thinking", thought(delta))
+    end
+    if thinks then
+      blocks:signed(delta)
     end
     for _, name in ipairs({"content", "refusal"}) do
       if text_of(delta[name]) then

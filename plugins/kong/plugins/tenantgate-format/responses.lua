@@ -42,6 +42,21 @@ local function wants_summary(about)
   return text_of(reasoning.summary) ~= nil or text_of(reasoning.generate_summary) ~= nil
 end
 
+-- Name and namespace of a function, from its name in the chat.
+local function name_of(called, about)
+  local full = text_of(called.name) or ""
+  for _, space in ipairs(table_of(about.request.tools)) do
+    space = table_of(space)
+    for _, tool in ipairs(space.type == "namespace" and table_of(space.tools) or {}) do
+      local name = text_of(table_of(tool).name)
+      if name and text_of(space.name) and space.name .. "__" .. name == full then
+        return name, space.name
+      end
+    end
+  end
+  return full
+end
+
 local function identifier(prefix, id)
   return id:find("^" .. prefix) and id or prefix .. id
 end
@@ -89,7 +104,7 @@ local ITEMS = {
   end,
   function_call = function(item, status)
     return {id = item.id, type = "function_call", status = status, call_id = item.call_id, name = item.name,
-      arguments = item.arguments}
+      namespace = item.namespace, arguments = item.arguments}
   end,
 }
 
@@ -135,10 +150,12 @@ function M.whole(body, about)
   end
   for i, call in ipairs(table_of(message.tool_calls)) do
     local called = table_of(call["function"])
+    local name, namespace = name_of(called, about)
     output[#output + 1] = ITEMS.function_call({
       id = identifier("fc_", about.id) .. "_" .. i,
       call_id = text_of(call.id) or "call_" .. about.id .. i,
-      name = text_of(called.name) or "",
+      name = name,
+      namespace = namespace,
       arguments = text_of(called.arguments) or "{}",
     }, "completed")
   end
@@ -230,11 +247,13 @@ function Output:call(call)
   local item = self.calls[index]
   if not item then
     self:close_item()
+    local name, namespace = name_of(called, self.about)
     item = self:open({
       kind = "function_call",
       prefix = "fc_",
       call_id = text_of(call.id) or "call_" .. self.about.id .. index,
-      name = text_of(called.name) or "",
+      name = name,
+      namespace = namespace,
       arguments = "",
     })
     self.calls[index] = item

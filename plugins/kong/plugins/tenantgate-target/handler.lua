@@ -151,7 +151,7 @@ end
 -- ai-proxy's configuration for a target.
 local function configuration(target, auth)
   return {
-    route_type = "llm/v1/chat",
+    route_type = target.route_type or "llm/v1/chat",
     llm_format = "openai",
     auth = auth,
     model = {provider = target.provider, name = target.name, options = table_of(target.options)},
@@ -256,6 +256,17 @@ function Target:access(conf)
   ai_ctx.set_namespaced_ctx(BALANCE, "selected_target", first.conf)
   -- For tenantgate-failover, which comes after ai-proxy: what each try begins with.
   ngx.ctx.tenantgate_route = {decision = decision, targets = targets, body = body, headers = clean}
+end
+
+-- The plugin cors, which comes before, finds no Origin any more in a request whose caller was hidden, and so tells the
+-- browser nothing where it has several origins to choose from.
+function Target:header_filter(conf)
+  local origin = kong.ctx.shared.tenantgate_origin
+  for _, known in ipairs(origin and conf.origins or {}) do
+    if known == origin or known == "*" then
+      return kong.response.set_header("Access-Control-Allow-Origin", known)
+    end
+  end
 end
 
 return Target

@@ -51,6 +51,7 @@ function M.hide_caller(conf)
   kong.log.set_serialize_value("request.headers", logged)
   local shared = kong.ctx.shared
   shared.tenantgate_correlation = headers[conf.correlation_header:lower()]
+  shared.tenantgate_origin = headers["origin"]
   shared.tenantgate_traceparent = headers["traceparent"]
   -- Kong, after all plugins, takes away what this header names (RFC 9110, 7.6.1): the credential as well, or the length.
   if headers["connection"] ~= nil then

@@ -22,9 +22,9 @@ def estimate(body: Mapping[str, Any], count: Callable[[str], int]) -> int:
         body: of the request.
         count: tokens of a text.
     """
-    messages = body["messages"]
+    messages: list[Mapping[str, Any]] = body["messages"]
     texts = "\n".join(_texts(body))
-    images = sum(part.get("type") == "image_url" for m in messages for part in _parts(m))
+    images: int = sum(part.get("type") == "image_url" for m in messages for part in _parts(m))
     return count(texts) + _MESSAGE * len(messages) + _IMAGE * images
 
 

@@ -44,16 +44,9 @@ _REQUEST: Final = {
     "output_config": OBJECT,
     "output_format": OBJECT,
     "mcp_servers": LIST,
+    "thinking": OBJECT,
 }
-_IGNORED: Final = (
-    "cache_control",
-    "context_management",
-    "diagnostics",
-    "metadata",
-    "service_tier",
-    "speed",
-    "thinking",
-)
+_IGNORED: Final = ("cache_control", "context_management", "diagnostics", "metadata", "service_tier", "speed")
 _HINTS: Final = ("cache_control",)
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
@@ -77,7 +70,7 @@ def chat_of(reader: Reader, request: dict[str, Any]) -> dict[str, Any]:
             f"messages[{len(found['messages']) - 1}].role", "the beginning of the reply can't be given"
         )
     body: dict[str, Any] = {
-        "messages": with_system(_system(reader, found.get("system")), messages),
+        "messages": [*_system(reader, found.get("system")), *messages],
         **{
             name: found[name]
             for name in ("model", "max_tokens", "temperature", "top_p", "top_k")
@@ -85,6 +78,11 @@ def chat_of(reader: Reader, request: dict[str, Any]) -> dict[str, Any]:
         },
         **stream_members(stream=found.get("stream")),
     }
+    if "thinking" in found:
+        if reader.native:
+            body["thinking"] = found["thinking"]
+        else:
+            reader.ignored.add("thinking")
     if found.get("stop_sequences"):
         body["stop"] = found["stop_sequences"]
     if found.get("tools"):
@@ -94,10 +92,17 @@ def chat_of(reader: Reader, request: dict[str, Any]) -> dict[str, Any]:
     return body | _output(reader, found)
 
 
-def _system(reader: Reader, system: Any) -> list[str]:
-    if isinstance(system, list):
-        return [_text(reader, block, f"system[{i}]") for i, block in enumerate(system)]
-    return [system] if system else []
+def _system(reader: Reader, system: Any) -> list[dict[str, Any]]:
+    if not isinstance(system, list):
+        return with_system([system or ""], [])
+    parts = [_text_part(reader, block, f"system[{i}]") for i, block in enumerate(system)]
+    if any("cache_control" in part for part in parts):
+        return [{"role": "system", "content": parts}]
+    return with_system([part["text"] for part in parts], [])
+
+
+def _text_part(reader: Reader, block: Any, where: str) -> dict[str, Any]:
+    return reader.with_hint(text_part(_text(reader, block, where)), block)
 
 
 def _text(reader: Reader, block: Any, where: str) -> str:
@@ -128,23 +133,33 @@ def _message(reader: Reader, message: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _assistant(reader: Reader, blocks: list[Any], where: str) -> list[dict[str, Any]]:
-    texts, calls = [], []
+    parts: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
+    thoughts: list[Any] = []
     for i, block in enumerate(blocks):
         at = f"{where}[{i}]"
         match type_of(block, at):
             case "text":
-                texts.append(_text(reader, block, at))
+                parts.append(_text_part(reader, block, at))
+            case "thinking" | "redacted_thinking" if reader.native:
+                kinds = {"type": NAME, "thinking": TEXT, "signature": TEXT, "data": TEXT}
+                thoughts.append(reader.members(block, at, kinds, _HINTS))
             case "thinking" | "redacted_thinking":
                 reader.ignored.add("thinking")  # its signature is for the provider that it came from
             case "tool_use":
                 calls.append(_call(reader, block, at))
             case other:
                 raise unsupported(f"{at}.type", f"{other} blocks")
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": "\n".join(texts) if texts or not calls else None,
-    }
-    return [{**message, "tool_calls": calls} if calls else message]
+    if any("cache_control" in part for part in parts):
+        content: Any = parts
+    else:
+        content = "\n".join(part["text"] for part in parts) if parts or not calls else None
+    message: dict[str, Any] = {"role": "assistant", "content": content}
+    if calls:
+        message["tool_calls"] = calls
+    if thoughts:
+        message["thinking_blocks"] = thoughts
+    return [message]
 
 
 def _call(reader: Reader, block: Any, where: str) -> dict[str, Any]:
@@ -178,11 +193,11 @@ def _user(reader: Reader, blocks: list[Any], where: str) -> list[dict[str, Any]]
 def _part(reader: Reader, block: Any, where: str) -> dict[str, Any]:
     match type_of(block, where):
         case "text":
-            return text_part(_text(reader, block, where))
+            return _text_part(reader, block, where)
         case "image":
-            return _image(reader, block, where)
+            return reader.with_hint(_image(reader, block, where), block)
         case "document":
-            return text_part(_document(reader, block, where))
+            return reader.with_hint(text_part(_document(reader, block, where)), block)
         case other:
             raise unsupported(f"{where}.type", f"{other} blocks")
 
@@ -218,7 +233,9 @@ def _result(reader: Reader, block: Any, where: str) -> tuple[dict[str, Any], lis
     """The tool's message, and what of its content must follow in a message of the user's."""
     kinds = {"type": NAME, "tool_use_id": NAME, "content": TEXT_OR_LIST, "is_error": FLAG}
     found = reader.required(block, where, kinds, ("tool_use_id",), _HINTS)
-    content, texts, images = found.get("content", ""), [], []
+    content = found.get("content", "")
+    texts: list[str] = []
+    images: list[dict[str, Any]] = []
     if isinstance(content, str):
         texts.append(content)
     else:
@@ -231,7 +248,9 @@ def _result(reader: Reader, block: Any, where: str) -> tuple[dict[str, Any], lis
     if images:
         texts.append("The images of this result follow in the next message of the user.")
         images.insert(0, text_part(f"Images of the result of {identifier}:"))
-    return {"role": "tool", "tool_call_id": identifier, "content": "\n".join(texts)}, images
+    marked = [b for b in (block, *content) if isinstance(b, dict) and b.get("cache_control")]
+    part = reader.with_hint(text_part("\n".join(texts)), marked[0] if marked else block)
+    return {"role": "tool", "tool_call_id": identifier, "content": content_of([part])}, images
 
 
 # -- tools and output -------------------------------------------------------------------------------------
@@ -255,9 +274,11 @@ def _tool(reader: Reader, tool: Any, where: str) -> dict[str, Any]:
         raise unsupported(f"{where}.defer_loading")
     if found.get("allowed_callers", ["direct"]) != ["direct"]:
         raise unsupported(f"{where}.allowed_callers")
-    return function_tool(
+    made = function_tool(
         found["name"], found.get("description"), found["input_schema"], strict=found.get("strict")
     )
+    reader.with_hint(made["function"], tool)
+    return made
 
 
 def _tool_choice(reader: Reader, choice: Any) -> dict[str, Any]:
@@ -278,13 +299,17 @@ def _tool_choice(reader: Reader, choice: Any) -> dict[str, Any]:
 
 def _output(reader: Reader, found: dict[str, Any]) -> dict[str, Any]:
     """Structured output: `output_config.format`, and `output_format` as it was called in beta."""
-    config = reader.members(found.get("output_config", {}), "output_config", {"format": OBJECT}, ("effort",))
-    if "format" in config:
-        where, shape = "output_config.format", config["format"]
-    elif "output_format" in found:
-        where, shape = "output_format", found["output_format"]
-    else:
+    kinds = {"format": OBJECT, "effort": NAME}
+    config = reader.members(found.get("output_config", {}), "output_config", kinds)
+    if "output_format" in found:
+        config.setdefault("format", found["output_format"])
+    if reader.native:
+        return {"output_config": config} if config else {}
+    if "effort" in config:
+        reader.ignored.add("output_config.effort")
+    if "format" not in config:
         return {}
+    where, shape = "output_config.format", config["format"]
     given = reader.required(shape, where, {"type": NAME, "schema": OBJECT}, ("type", "schema"))
     if given["type"] != "json_schema":
         raise unsupported(f"{where}.type", "only json_schema")

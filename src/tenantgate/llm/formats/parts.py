@@ -13,8 +13,8 @@ def text_part(text: str) -> dict[str, Any]:
 
 
 def content_of(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    """A message's content: one text as a string, which every provider's driver takes."""
-    if len(parts) == 1 and parts[0]["type"] == "text":
+    """A message's content: one plain text as a string, which every provider's driver takes."""
+    if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
         text: str = parts[0]["text"]
         return text
     return parts

@@ -100,9 +100,15 @@ def type_of(value: Any, where: str) -> str:
 
 
 class Reader:
-    """Reader of one request; it gathers the names of what is left out."""
+    """Reader of one request; it gathers the names of what is left out.
 
-    def __init__(self) -> None:
+    Attributes:
+        native: whether the provider has the request's format, and so understands its hints.
+        ignored: names of members that were left out.
+    """
+
+    def __init__(self, *, native: bool = False) -> None:
+        self.native = native
         self.ignored: set[str] = set()
 
     def members(
@@ -127,7 +133,8 @@ class Reader:
                 continue
             param = f"{where}.{name}" if where else name
             if name in ignored:
-                self.ignored.add(name)
+                if name != "cache_control" or not self.native:
+                    self.ignored.add(name)
             elif (kind := kinds.get(name)) is None:
                 raise unsupported(_shown(param))
             elif not kind.fits(member):
@@ -135,6 +142,13 @@ class Reader:
             else:
                 found[name] = member
         return found
+
+    def with_hint(self, made: dict[str, Any], block: Mapping[str, Any]) -> dict[str, Any]:
+        """`made` with the block's mark for the provider's cache, where the provider understands it."""
+        hint = block.get("cache_control")
+        if self.native and isinstance(hint, dict):
+            made["cache_control"] = hint
+        return made
 
     def required(
         self,

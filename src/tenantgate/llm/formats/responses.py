@@ -31,7 +31,7 @@ from tenantgate.llm.formats.reading import (
 
 __all__ = ["chat_of"]
 
-_STATELESS: Final = "the gateway keeps no responses; send the whole conversation in `input`"
+_STATELESS: Final = "the gateway keeps no responses; set `store: false` in the SDK, which then sends the whole conversation in `input`"
 _REQUEST: Final = {
     "model": TEXT,
     "input": TEXT_OR_LIST,
@@ -55,6 +55,7 @@ _REQUEST: Final = {
 }
 _KEPT_THERE: Final = ("previous_response_id", "conversation")
 _IGNORED: Final = (
+    "client_metadata",
     "max_tool_calls",
     "metadata",
     "prompt_cache_key",
@@ -104,7 +105,7 @@ def chat_of(reader: Reader, request: dict[str, Any]) -> dict[str, Any]:
     if "max_output_tokens" in found:
         body["max_tokens"] = found["max_output_tokens"]
     if found.get("tools"):
-        body["tools"] = [_tool(reader, tool, f"tools[{i}]") for i, tool in enumerate(found["tools"])]
+        body["tools"] = _tools(reader, found["tools"], found.get("tool_choice", "auto"))
     if "tool_choice" in found:
         body["tool_choice"] = _tool_choice(reader, found["tool_choice"])
     if effort := _effort(reader, found.get("reasoning", {})):
@@ -175,11 +176,11 @@ class _Messages:
 
     def _call(self, item: dict[str, Any], where: str) -> None:
         kinds = {"call_id": NAME, "name": NAME, "arguments": TEXT}
-        found = self._reader.required(item, where, {**_OF_ITEMS, **kinds}, kinds)
+        found = self._reader.required(item, where, {**_OF_ITEMS, **kinds, "namespace": TEXT}, kinds)
         call = {
             "id": found["call_id"],
             "type": "function",
-            "function": {"name": found["name"], "arguments": found["arguments"]},
+            "function": {"name": _full_name(found), "arguments": found["arguments"]},
         }
         last = self.made[-1] if self.made else None
         if last is None or last["role"] != "assistant":
@@ -226,6 +227,40 @@ def _part(reader: Reader, part: Any, where: str) -> dict[str, Any]:
 
 
 # -- tools and output -------------------------------------------------------------------------------------
+
+
+def _tools(reader: Reader, tools: list[Any], choice: Any) -> list[dict[str, Any]]:
+    made = []
+    for i, tool in enumerate(tools):
+        match tool:
+            case {"type": "namespace"}:
+                made += _namespace(reader, tool, f"tools[{i}]")
+            case {"type": "web_search", "external_web_access": False} if choice == "auto" and len(tools) > 1:
+                # What an agent offers beside its own tools, for OpenAI's index alone; the model needn't use it.
+                reader.ignored.add("web_search")
+            case _:
+                made.append(_tool(reader, tool, f"tools[{i}]"))
+    names = [tool["function"]["name"] for tool in made]
+    if len({*names}) < len(names):
+        raise wrong("tools", "tools with different names")
+    return made
+
+
+def _namespace(reader: Reader, space: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """The tools of a namespace, which the reply's translation puts back there."""
+    kinds = {"type": NAME, "name": NAME, "description": TEXT, "tools": LIST}
+    found = reader.required(space, where, kinds, ("name", "tools"))
+    made = [_tool(reader, tool, f"{where}.tools[{i}]") for i, tool in enumerate(found["tools"])]
+    for tool in made:
+        function = tool["function"]
+        function["name"] = _full_name({"name": function["name"], "namespace": found["name"]})
+    return made
+
+
+def _full_name(called: dict[str, Any]) -> str:
+    """A function's name in a chat, which knows no namespaces."""
+    space, name = called.get("namespace"), called["name"]
+    return f"{space}__{name}" if space else name
 
 
 def _tool(reader: Reader, tool: Any, where: str) -> dict[str, Any]:

@@ -19,12 +19,14 @@ _READERS: Final[Mapping[Format, Callable[[Reader, dict[str, Any]], dict[str, Any
 }
 
 
-def to_chat(of: Format, raw: bytes, *, counting: bool = False) -> Translated | Refusal:
+def to_chat(of: Format, raw: bytes, *, counting: bool = False, native: bool = False) -> Translated | Refusal:
     """The chat request that a body means.
 
     Args:
         of: the body's format.
         raw: any bytes.
+        native: the provider has this format; then the chat keeps hints that only such a provider understands: marks
+            for its cache as ``cache_control``, ``thinking``, ``output_config``, and in messages ``thinking_blocks``.
         counting: only its tokens are asked for, so that it needs no ``max_tokens``.
     """
     value = parse(raw)
@@ -34,7 +36,7 @@ def to_chat(of: Format, raw: bytes, *, counting: bool = False) -> Translated | R
         return Refusal(Reason.NOT_CHAT, "The body must be a JSON object.")
     if counting:
         value = {"max_tokens": 1, **value}
-    reader = Reader()
+    reader = Reader(native=native)
     try:
         body = _READERS[of](reader, value)
     except RefusedError as refused:

@@ -308,9 +308,55 @@ def test_a_request_of_claude_code() -> None:
         stream=True,
     )
     assert isinstance(made, Translated)
-    assert made.ignored == ("cache_control", "context_management", "effort", "metadata", "thinking")
+    assert made.ignored == (
+        "cache_control",
+        "context_management",
+        "metadata",
+        "output_config.effort",
+        "thinking",
+    )
     assert [m["role"] for m in made.body["messages"]] == ["system", "user", "assistant", "tool"]
     assert "user_1" not in json.dumps(made.body)
+
+
+def test_what_anthropic_gets_beyond_a_chat() -> None:
+    cached = {"cache_control": {"type": "ephemeral"}}
+    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    redacted = {"type": "redacted_thinking", "data": "x"}
+    said = [thought, redacted, {"type": "text", "text": "A"}, USE]
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "15", **cached}
+    body = {
+        "model": "m",
+        "max_tokens": 2048,
+        "system": [{"type": "text", "text": "S"}, {"type": "text", "text": "T", **cached}],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Hi", **cached}]},
+            {"role": "assistant", "content": said},
+            {"role": "user", "content": [result]},
+        ],
+        "tools": [{**TOOL, **cached}],
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {}}},
+        "metadata": {"user_id": "u"},
+    }
+    made = to_chat(Format.MESSAGES, json.dumps(body).encode(), native=True)
+    assert isinstance(made, Translated)
+    assert made.ignored == ("metadata",)
+    assert made.body["thinking"] == body["thinking"]
+    assert made.body["output_config"] == body["output_config"]
+    assert "response_format" not in made.body
+    assert made.body["tools"][0]["function"]["cache_control"] == cached["cache_control"]
+    system, user, assistant, tool = made.body["messages"]
+    assert system["content"] == body["system"]
+    assert user["content"] == [{"type": "text", "text": "Hi", **cached}]
+    assert assistant["thinking_blocks"] == [thought, redacted]
+    assert (assistant["content"], assistant["tool_calls"]) == ("A", [CALL])
+    assert tool["content"] == [{"type": "text", "text": "15", **cached}]
+    plain = to_chat(Format.MESSAGES, json.dumps(body).encode())
+    assert isinstance(plain, Translated)
+    assert plain.ignored == ("cache_control", "metadata", "output_config.effort", "thinking")
+    assert "cache_control" not in json.dumps(plain.body)
+    assert "thinking" not in json.dumps(plain.body)
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,33 @@ def test_reasoning_and_verbosity() -> None:
     assert (body["reasoning_effort"], body["verbosity"]) == ("low", "low")
 
 
+SPACE: dict[str, Any] = {
+    "type": "namespace",
+    "name": "agents",
+    "description": "Several.",
+    "tools": [{"type": "function", "name": "close", "parameters": SCHEMA, "strict": False}],
+}
+
+
+def test_a_namespaces_tools_and_calls_have_its_name() -> None:
+    call = {**ITEM, "name": "close", "namespace": "agents"}
+    body = chat([*HI, call], tools=[{"type": "function", "name": "close"}, SPACE])
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["close", "agents__close"]
+    assert body["messages"][1]["tool_calls"][0]["function"]["name"] == "agents__close"
+    assert refused(tools=[{"type": "function", "name": "agents__close"}, SPACE]) == "tools"
+    assert refused(tools=[{**SPACE, "tools": [{"type": "custom", "name": "x"}]}]) == "tools[0].tools[0].type"
+
+
+def test_a_search_that_goes_nowhere_is_left_out_beside_other_tools() -> None:
+    search, tool = {"type": "web_search", "external_web_access": False}, {"type": "function", "name": "f"}
+    made = translated(tools=[tool, search], tool_choice="auto")
+    assert isinstance(made, Translated)
+    assert (len(made.body["tools"]), made.ignored) == (1, ("web_search",))
+    assert refused(tools=[search]) == "tools[0].type"
+    assert refused(tools=[tool, search], tool_choice="required") == "tools[1].type"
+    assert refused(tools=[tool, {**search, "external_web_access": True}]) == "tools[1].type"
+
+
 def test_what_changes_no_meaning_is_left_out_by_name() -> None:
     made = translated(
         metadata={"a": "b"},
@@ -233,7 +260,7 @@ def test_what_changes_no_meaning_is_left_out_by_name() -> None:
             },
             "input[0].output[0].type",
         ),
-        ({"input": [{**ITEM, "namespace": "n"}]}, "input[0].namespace"),
+        ({"input": [{**ITEM, "caller": "n"}]}, "input[0].caller"),
     ],
 )
 def test_what_a_chat_cant_say_is_refused_by_its_name(more: dict[str, Any], param: str) -> None:

@@ -29,9 +29,10 @@ local function image(part)
   return {type = "image", source = {type = "url", url = url}}
 end
 
+-- Without empty texts, which Anthropic refuses.
 local function blocks(content)
   if type(content) ~= "table" then
-    return {{type = "text", text = given(content) or ""}}
+    content = {{type = "text", text = given(content) or ""}}
   end
   local made = {}
   for _, part in ipairs(content) do
@@ -45,15 +46,22 @@ local function blocks(content)
       error("anthropic takes no part of type '" .. tostring(kind) .. "' here", 0)
     end
     block.cache_control = given(part.cache_control)
-    made[#made + 1] = block
+    made[#made + 1] = block.text ~= "" and block or nil
   end
   return made
 end
 
+-- `thinking_blocks`, and `thinking` and `output_config` of a request, come with requests of the Messages API
+-- (tenantgate.llm.formats).
 local function assistant(message)
   local made, content = {}, given(message.content)
+  for _, block in ipairs(given(message.thinking_blocks) or {}) do
+    made[#made + 1] = block
+  end
   if content and parts.text(content) ~= "" then
-    made = blocks(content)
+    for _, block in ipairs(blocks(content)) do
+      made[#made + 1] = block
+    end
   end
   for _, call in ipairs(given(message.tool_calls) or {}) do
     local called = call["function"]
@@ -73,7 +81,8 @@ local function messages(request)
         system[#system + 1] = block
       end
     elseif role == "tool" then
-      local result = {type = "tool_result", tool_use_id = message.tool_call_id, content = blocks(message.content)}
+      local said = blocks(message.content)
+      local result = {type = "tool_result", tool_use_id = message.tool_call_id, content = #said > 0 and said or nil}
       -- The results of one turn's calls belong into one message.
       local last = made[#made]
       if last and last.results then
@@ -119,6 +128,36 @@ local function tool_choice(request)
   return made
 end
 
+-- The schema with all of its objects closed, which Anthropic wants of an output
+-- (https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs).
+local function closed(schema)
+  if type(schema) ~= "table" then
+    return schema
+  end
+  local made = setmetatable({}, getmetatable(schema))
+  for name, value in pairs(schema) do
+    made[name] = closed(value)
+  end
+  if made.type == "object" and given(made.additionalProperties) == nil then
+    made.additionalProperties = false
+  end
+  return made
+end
+
+-- What an output must be like: `output_config` of a request of the Messages API, and `response_format` of a chat. For
+-- JSON of any shape Anthropic has no word.
+local function output_config(request)
+  local made = given(request.output_config)
+  local format = given(request.response_format)
+  local schema = type(format) == "table" and format.type == "json_schema" and given(format.json_schema)
+  schema = type(schema) == "table" and given(schema.schema)
+  if not schema then
+    return made
+  end
+  made = made or {}
+  return {effort = made.effort, format = made.format or {type = "json_schema", schema = closed(schema)}}
+end
+
 function M.request(request, model)
   local options = model.options or {}
   local made = {
@@ -129,6 +168,8 @@ function M.request(request, model)
     top_k = options.top_k or given(request.top_k),
     stop_sequences = parts.stops(request),
     stream = request.stream or false,
+    thinking = given(request.thinking),
+    output_config = output_config(request),
   }
   made.messages, made.system = messages(request)
   local user = given(request.user)
@@ -141,6 +182,7 @@ function M.request(request, model)
       name = called.name,
       description = given(called.description),
       input_schema = given(called.parameters) or {type = "object"},
+      cache_control = given(called.cache_control),
     }
   end
   if made.tools then
@@ -151,9 +193,9 @@ end
 
 -- Anthropic counts tokens of the prompt cache apart (https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching).
 local function usage(counts)
-  local cached = counts.cache_read_input_tokens or 0
-  local prompt = (counts.input_tokens or 0) + cached + (counts.cache_creation_input_tokens or 0)
-  return parts.usage(prompt, counts.output_tokens or 0, cached)
+  local cached, written = counts.cache_read_input_tokens or 0, counts.cache_creation_input_tokens or 0
+  local prompt = (counts.input_tokens or 0) + cached + written
+  return parts.usage(prompt, counts.output_tokens or 0, cached, written)
 end
 
 function M.reply(text, model, note)
@@ -161,13 +203,15 @@ function M.reply(text, model, note)
   if type(reply) ~= "table" or type(reply.content) ~= "table" then
     return nil, "'content' not in anthropic://llm/v1/chat response"
   end
-  local texts, calls = {}, {}
+  local texts, calls, thoughts = {}, {}, {}
   for _, block in ipairs(reply.content) do
     if block.type == "text" then
       texts[#texts + 1] = block.text
     elseif block.type == "tool_use" then
       local called = {name = block.name, arguments = cjson.encode(block.input or {})}
       calls[#calls + 1] = {id = block.id, type = "function", ["function"] = called}
+    elseif block.type == "thinking" or block.type == "redacted_thinking" then
+      thoughts[#thoughts + 1] = block
     end
   end
   local counts = note(reply.usage)
@@ -182,6 +226,7 @@ function M.reply(text, model, note)
         role = "assistant",
         content = #texts > 0 and table.concat(texts) or parts.null,
         tool_calls = #calls > 0 and calls or nil,
+        thinking_blocks = #thoughts > 0 and thoughts or nil,
       },
       logprobs = parts.null,
       finish_reason = REASONS[reply.stop_reason] or "stop",
@@ -218,6 +263,8 @@ function EVENTS.content_block_start(stream, event)
     return parts.chunk(stream, {tool_calls = {call}})
   elseif block.type == "text" and block.text ~= "" then
     return parts.chunk(stream, {content = block.text})
+  elseif block.type == "redacted_thinking" then
+    return parts.chunk(stream, {thinking_blocks = {block}})
   end
 end
 
@@ -225,6 +272,10 @@ function EVENTS.content_block_delta(stream, event)
   local delta = event.delta or {}
   if delta.type == "text_delta" then
     return parts.chunk(stream, {content = delta.text})
+  elseif delta.type == "thinking_delta" then
+    return parts.chunk(stream, {reasoning_content = delta.thinking})
+  elseif delta.type == "signature_delta" then
+    return parts.chunk(stream, {reasoning_signature = delta.signature})
   elseif delta.type == "input_json_delta" and stream.call_of[event.index] then
     local call = {index = stream.call_of[event.index], ["function"] = {arguments = delta.partial_json}}
     return parts.chunk(stream, {tool_calls = {call}})

@@ -134,9 +134,9 @@ end
 
 -- As Anthropic does, Bedrock counts tokens of the prompt cache apart.
 local function usage(counts)
-  local cached = counts.cacheReadInputTokens or 0
-  local prompt = (counts.inputTokens or 0) + cached + (counts.cacheWriteInputTokens or 0)
-  return parts.usage(prompt, counts.outputTokens or 0, cached)
+  local cached, written = counts.cacheReadInputTokens or 0, counts.cacheWriteInputTokens or 0
+  local prompt = (counts.inputTokens or 0) + cached + written
+  return parts.usage(prompt, counts.outputTokens or 0, cached, written)
 end
 
 function M.reply(text, model, note)

@@ -71,12 +71,12 @@ function M.functions(request)
 end
 
 -- OpenAI's usage, for the client.
-function M.usage(prompt, completion, cached)
+function M.usage(prompt, completion, cached, written)
   return {
     prompt_tokens = prompt,
     completion_tokens = completion,
     total_tokens = prompt + completion,
-    prompt_tokens_details = {cached_tokens = cached},
+    prompt_tokens_details = {cached_tokens = cached, cache_write_tokens = written},
   }
 end
 
