@@ -196,3 +196,12 @@ def test_pages_of_other_sites_read_replies_and_errors(gateway: Gateway) -> None:
     for reply in (served, refused, unknown):
         assert reply.headers["access-control-allow-origin"] == page["Origin"]
         assert "X-Cache-Status" in reply.headers["access-control-expose-headers"]
+
+
+def test_a_packed_message_of_another_format_is_answered_in_it(gateway: Gateway) -> None:
+    client = gateway.endpoint("naming", "/v1/messages")
+    body = {"model": "fast", "max_tokens": 9, "messages": [{"role": "user", "content": gateway.fresh()}]}
+    packed = gzip.compress(json.dumps(body).encode())
+    reply = client.send(packed, headers={"Content-Encoding": "gzip"})
+    assert (reply.status, reply.json["type"], reply.json["role"]) == (200, "message", "assistant")
+    assert reply.json["model"]
