@@ -49,13 +49,21 @@ def plugin(name: str, **config: Any) -> dict[str, Any]:
     return {"name": name, "config": config}
 
 
-def tree(more: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """kong.yml: shared routes, one ai-proxy whose own configuration leads nowhere, and `more` plugins."""
+def tree(more: Sequence[dict[str, Any]] = (), target: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """kong.yml: shared routes, one ai-proxy whose own configuration leads nowhere, and `more` plugins.
+
+    `target` is added to the configuration of tenantgate-target.
+    """
     nowhere = {"upstream_url": "http://127.0.0.1:1/"}
     ours = [
         plugin("tenantgate-request"),
         plugin("tenantgate"),
-        plugin("tenantgate-target", keep_headers=["OpenAI-Organization"], correlation_header="X-Request-ID"),
+        plugin(
+            "tenantgate-target",
+            keep_headers=["OpenAI-Organization"],
+            correlation_header="X-Request-ID",
+            **target,
+        ),
         plugin(
             "ai-proxy",
             route_type="llm/v1/chat",
@@ -132,6 +140,7 @@ class EngineWorld:
         kong_bin: str | None,
         *,
         plugins: Sequence[dict[str, Any]] = (),
+        target: Mapping[str, Any] = MappingProxyType({}),
         settings: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self.engine = PluginServer(folder / "tenantgate.socket")
@@ -150,7 +159,7 @@ class EngineWorld:
         self.provider = Provider()
         self.mock = self._call(self._start_mock())
         self.port, status = free_port(), free_port()
-        (folder / "kong.yml").write_text(yaml.safe_dump(tree(plugins)))
+        (folder / "kong.yml").write_text(yaml.safe_dump(tree(plugins, target)))
         (folder / "dump.json").write_text(json.dumps(SERVER))
         conf = folder / "kong.conf"
         names = ["tenantgate-request", "tenantgate-target", *(p["name"] for p in plugins), "tenantgate"]

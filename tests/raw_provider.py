@@ -37,10 +37,9 @@ Script = Callable[[socket.socket, Asked], object]
 def reply(status: int = 200, body: bytes | None = None, **headers: str) -> Script:
     """Answers so; ``X_Name`` is the header ``X-Name``."""
     text = json.dumps(ANSWER).encode() if body is None else body
+    headers = {"Content_Type": "application/json", **headers}
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-    head = (
-        f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n{lines}\r\n"
-    )
+    head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(text)}\r\n{lines}\r\n"
     return lambda connection, _asked: connection.sendall(head.encode() + text)
 
 

@@ -105,6 +105,28 @@ def test_requests_whose_clients_are_slow_hold_no_worker(launch: Callable[..., La
             sock.close()
 
 
+def test_phases_that_wait_for_others_hold_no_worker(launch: Callable[..., Launched]) -> None:
+    server = launch("faulty", "--workers", "2", "--deadline-ms", "9000")
+    server.ready()
+    with server.client() as kong:
+        waits = kong.start_instance("faulty", {"do": "wait-aside", "deadline_ms": 9000})
+        other = kong.start_instance("faulty", {"do": "two-calls"})
+        waiting = [held(kong, waits) for _ in range(3)]
+        for event, sock in waiting:
+            sock.sendall(pack_as_kong([0, 7, "plugin.Step", [{"EventId": event, "Data": None}]]))
+        for _ in range(5):
+            assert len(kong.handle_event(other, "access")) == 2
+        reads = how_much(kong)
+        server.eventually(lambda: kong.handle_event(reads, "access")[0][2] == "3")
+        assert len(kong.handle_event(waits, "access")) == 2, "there is no room, so it doesn't wait"
+        assert server.metric("tenantgate_events_in_progress") == 3
+        assert kong.start_instance("faulty", {"do": "open-gate-at-start"})
+        for _, sock in waiting:
+            sock.close()
+        server.eventually(lambda: server.metric("tenantgate_events_in_progress") == 0)
+        assert len(kong.handle_event(other, "access")) == 2
+
+
 def test_when_too_many_wait_the_tenant_with_most_of_them_pays(launch: Callable[..., Launched]) -> None:
     server = launch("faulty", "--workers", "1", "--deadline-ms", "9000")
     server.ready()

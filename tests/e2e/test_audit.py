@@ -262,3 +262,23 @@ def test_no_canary_is_left_anywhere(gateway: Gateway, records: Records) -> None:
         for key in store.scan_iter(count=1000):
             raw = key + (store.dump(key) or b"")
             assert not [c for c in canaries if c in raw]
+
+
+def test_operations_besides_chat(gateway: Gateway, records: Records) -> None:
+    def ask(path: str, **body: Any) -> dict[str, Any]:
+        client = gateway.endpoint("plain", path)
+        return records.of(client.send(json.dumps({"model": client.model, **body}).encode()))
+
+    vectors = ask("/v1/embeddings", input=[f"Mail {MAIL}", "and more"])
+    assert vectors["outcome"] == "answered"
+    assert vectors["gen_ai"]["operation"] == {"name": "embeddings"}
+    assert vectors["gen_ai"]["usage"]["input_tokens"] == 4
+    assert "and more" in text_of(vectors)
+    assert MAIL not in text_of(vectors)
+    assert "output_messages" not in vectors["content"]
+    text = ask("/v1/completions", prompt=gateway.fresh())
+    assert text["gen_ai"]["operation"] == {"name": "text_completion"}
+    assert "Mock text after" in text_of(text)
+    sound = ask("/v1/audio/speech", input="Hello there", voice="v")
+    assert sound["outcome"] == "answered"
+    assert "Hello there" in text_of(sound)

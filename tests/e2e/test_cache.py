@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from tenantgate.devhost.client import Reply
+
 from gateway import Gateway
-from support import until
+from support import until, whole_lines
 
 pytestmark = pytest.mark.e2e
 
@@ -142,3 +148,31 @@ def test_nothing_readable_lies_in_the_logs(gateway: Gateway) -> None:
     gateway.client("acme").send(f'{{"messages": "{canary}"'.encode())
     for log in gateway.stack.logs():
         assert canary not in log.read_text(errors="replace"), log
+
+
+def test_equal_requests_at_once_ask_the_provider_once(gateway: Gateway) -> None:
+    client, stack = gateway.client("coalescing"), gateway.stack
+
+    def at_once() -> tuple[list[Reply], int]:
+        prompt, before = gateway.fresh(), stack.mock_count()
+        # Long enough for all to come while the first one waits for the provider.
+        with stack.mock_behaviour(latency_ms=400), ThreadPoolExecutor(5) as pool:
+            replies = list(pool.map(lambda n: client.chat(prompt, stream=n % 2 == 1), range(5)))
+        return replies, stack.mock_count() - before
+
+    # On a busy machine the answer may take longer than anybody waits; then they all ask.
+    replies, asked = until(at_once, lambda found: found[1] == 1, what="requests to the provider")
+    assert asked == 1
+    assert Counter(r.cache for r in replies) == {"Miss": 1, "Coalesced": 4}
+    assert {(r.status, r.text) for r in replies} == {(200, replies[0].text)}
+    assert [r.headers["content-type"].partition(";")[0] for r in replies] == [
+        "application/json", "text/event-stream", "application/json", "text/event-stream", "application/json",
+    ]  # fmt: skip
+    wanted = next(r for r in replies if r.cache == "Coalesced").headers["x-kong-request-id"]
+    lines = until(
+        lambda: [line for line in whole_lines(stack.audit_dir / "audit.jsonl") if wanted.encode() in line],
+        bool,
+        what="record",
+    )
+    record = json.loads(lines[0])
+    assert (record["response"]["cache_status"], record["outcome"]) == ("Coalesced", "cached")

@@ -130,7 +130,7 @@ def test_errors_have_the_status_of_their_class(gateway: Gateway, sdk: dict[str, 
     with application(gateway, "acme", sdk) as client:
         found = [
             client.chat("x", model="nope"),
-            client.ask("/v1/embeddings", {"model": "mock-small", "input": "x"}),
+            client.ask("/v1/moderations", {"model": "mock-small", "input": "x"}),
             client.ask("/v1/chat/completions", {"model": "mock-small", "messages": []}),
             client.chat(gateway.fresh()),
         ]

@@ -148,7 +148,6 @@ def test_one_model(gateway: Gateway, name: str) -> None:
         ("GET", "/v1/chat/completions"),
         ("PUT", "/v1/chat/completions"),
         ("DELETE", "/v1/chat/completions"),
-        ("OPTIONS", "/v1/chat/completions"),
     ],
 )
 def test_what_is_no_operation(gateway: Gateway, method: str, path: str) -> None:

@@ -246,6 +246,42 @@ def test_a_failure_that_costs_nothing_goes_on(world: World, failure: Any, stream
     assert world.asked() == ("b" if failure == "refuse" else "ab")
 
 
+def test_embeddings_go_on_to_a_provider_that_has_them(world: World) -> None:
+    """Of `abcd` the second and third speak another format."""
+    client = world.gateway.endpoint(TENANT, "/v1/embeddings")
+    with world.failing(a={"status": 429}):
+        reply = client.send(json.dumps({"model": "abcd", "input": [world.gateway.fresh(), "more"]}).encode())
+    assert answered_by(reply) == (200, "openai/d", "2")
+    assert (len(reply.json["data"]), reply.json["model"]) == (2, "model-d")
+    found = world.mock.mock_requests()
+    assert [(r["port"], r["path"], r["model"]) for r in found] == [
+        (world.ports[name], "/v1/embeddings", f"model-{name}") for name in (A, D)
+    ]
+    hashes = [hashlib.sha256(f"Bearer {key(name)}".encode()).hexdigest() for name in (A, D)]
+    assert [r["credentials"] for r in found] == [{"authorization": h} for h in hashes]
+    first, second = (json.loads(base64.b64decode(r["body"])) for r in found)
+    assert {**first, "model": 0} == {**second, "model": 0}
+
+
+def test_a_form_and_a_sound_go_through_the_hop_as_they_are(world: World) -> None:
+    form = (
+        b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\nab\r\n'
+        b'--B\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\xff\xfe\r\n--B--\r\n'
+    )
+    client = world.gateway.endpoint(TENANT, "/v1/audio/transcriptions")
+    text = client.send(form, headers={"Content-Type": "multipart/form-data; boundary=B"})
+    assert (text.status, text.json) == (200, {"text": "A recording of 2 bytes."})
+    client = world.gateway.endpoint(TENANT, "/v1/audio/speech")
+    asked = json.dumps({"model": "ab", "input": "Hello", "voice": "v"}).encode()
+    sound = client.send(asked)
+    assert (sound.status, sound.headers["content-type"]) == (200, "audio/mpeg")
+    assert sound.body == b"ID3\xff\xfeHello"
+    with world.failing(a={"status": 500, "headers": {"X": "y"}}):
+        failed = client.send(asked)
+    assert (failed.status, failed.headers["content-type"]) == (500, "application/json; charset=utf-8")
+    assert "error" in failed.json
+
+
 UNCERTAIN = [
     ({"status": 502}, 502),
     ({"status": 504}, 504),
@@ -277,13 +313,14 @@ def test_a_plain_reply_that_breaks_off(world: World, fault: str) -> None:
 
 
 @pytest.mark.parametrize("broken", [{"fault": "long"}, {"malformed": True}], ids=str)
-def test_a_plain_reply_that_is_no_json_is_an_error(world: World, broken: dict[str, Any]) -> None:
-    """Paid for, and of no use; so it was before there was a hop."""
+def test_a_plain_reply_that_is_no_json_is_like_none(world: World, broken: dict[str, Any]) -> None:
+    """Paid for, and of no use."""
     with world.failing(a=broken):
-        reply = world.ask("daring")
-    assert answered_by(reply) == (500, "openai/a", "1")
-    assert reply.json["error"]
-    assert world.asked() == "a"
+        reply = world.ask("ab")
+        assert (answered_by(reply), world.asked()) == ((502, "openai/a", "1"), "a")
+        assert reply.json["error"]
+        world.mock.mock_forget()
+        assert answered_by(world.ask("daring")) == (200, "anthropic/b", "2")
 
 
 @pytest.mark.parametrize("fault", ["hang_head", "hang_body"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import json
@@ -16,7 +17,7 @@ import pytest
 
 from dns_server import DnsServer
 from engine_rig import EngineWorld, chat, plugin
-from raw_provider import Asked, RawProvider, Script, reply, stream
+from raw_provider import ANSWER, Asked, RawProvider, Script, reply, stream
 from tenantgate.config.kong_conf import KongConfOptions, egress_conf, kong_conf
 from tenantgate.devhost.redis_server import free_port
 from tenantgate.policy.core.records import Routing
@@ -80,7 +81,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with DnsServer(NAMES) as dns:
         if kong_bin:
             settings["dns_resolver"] = f"127.0.0.1:{dns.port}"
-        with EngineWorld(folder, kong_bin, plugins=[failover], settings=settings) as made:
+        target = {"egress_port": options.egress_port}
+        with EngineWorld(folder, kong_bin, plugins=[failover], target=target, settings=settings) as made:
             made.hop_port = options.egress_port  # type: ignore[attr-defined]
             made.relay = relay  # type: ignore[attr-defined]
             yield made
@@ -194,6 +196,88 @@ def test_a_provider_tells_nginx_nothing(world: EngineWorld, providers: Any) -> N
     assert b"Hello." in body
 
 
+OVERLOADED = b'{"error": {"message": "Overloaded", "type": "overloaded_error"}}'
+EVENTS = {"Content_Type": "text/event-stream"}
+
+
+@pytest.mark.parametrize(
+    ("first", "is_stream"),
+    [
+        (reply(200, OVERLOADED), False),
+        (reply(200, OVERLOADED), True),
+        (reply(200, b"data: " + OVERLOADED + b"\n\n", **EVENTS), True),
+        (reply(200, b": wait\n\ndata: " + OVERLOADED + b"\n\n", **EVENTS), True),
+    ],
+)
+def test_an_error_under_status_200_goes_on(
+    world: EngineWorld, providers: Any, first: Script, is_stream: bool
+) -> None:
+    two(world, providers, first, stream("Hello.") if is_stream else reply())
+    status, headers, body = world.send(chat("Hi", stream=is_stream))
+    assert (status, headers["x-tenantgate-target"], b"Hello." in body) == (200, "b", True)
+    told, _ = world.logged(headers)
+    assert told["tries"][0]["outcome"] == "http_529"
+
+
+def test_an_error_under_status_200_has_a_status_for_the_client(world: EngineWorld, providers: Any) -> None:
+    (only,) = providers(reply(200, OVERLOADED))
+    world.decision = decision(only.target("a"))
+    status, _, body = world.send(chat("Hi"))
+    assert (status, json.loads(body)) == (529, json.loads(OVERLOADED))
+
+
+@pytest.mark.parametrize(
+    ("first", "is_stream"),
+    [
+        (reply(200, b""), False),
+        (reply(200, b"<html></html>"), False),
+        (reply(200, json.dumps(ANSWER).encode()[:-30]), False),
+        (reply(204, b""), False),
+        (reply(600), False),
+        (reply(200, gzip.compress(bytes(70_000_000), 1), Content_Encoding="gzip"), False),
+        (reply(200, gzip.compress(json.dumps(ANSWER).encode())[:-9], Content_Encoding="gzip"), False),
+        (reply(200), True),
+        (reply(200, b"", **EVENTS), True),
+        (reply(200, b": wait\n\n", **EVENTS), True),
+    ],
+)
+def test_what_is_no_answer_goes_on_where_that_was_chosen(
+    world: EngineWorld, providers: Any, first: Script, is_stream: bool
+) -> None:
+    """It may have been billed."""
+    two(world, providers, first, stream("Hello.") if is_stream else reply())
+    assert world.decision is not None
+    status, headers, _ = world.send(chat("Hi", stream=is_stream))
+    assert (status, headers["x-tenantgate-tries"]) == (502, "1")
+    world.decision["routing"]["failover_criteria"] = ["reset"]
+    status, headers, body = world.send(chat("Hi", stream=is_stream))
+    assert (status, headers["x-tenantgate-tries"], b"Hello." in body) == (200, "2", True)
+    told, _ = world.logged(headers)
+    assert told["tries"][0]["outcome"] == "reset"
+
+
+CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "Half"}%s}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "whole"),
+    [
+        (CHUNK % b"", False),
+        (CHUNK % b"" + b"data: [DONE]\n\n", True),
+        (CHUNK % b"" + CHUNK % b', "finish_reason": "stop"', True),
+    ],
+)
+def test_a_stream_without_its_end_isnt_whole(
+    world: EngineWorld, providers: Any, body: bytes, whole: bool
+) -> None:
+    """Not even where its connection ended as it should."""
+    (only,) = providers(reply(200, body, **EVENTS))
+    options = {**only.target("a")["options"], "tenantgate": {"stream_usage": "asked"}}
+    world.decision = decision(only.target("a", options=options))
+    status, _, text = world.send(chat("Hi", stream=True))
+    assert (status, b"Half" in text, b"broke off" not in text) == (200, True, whole)
+
+
 @pytest.mark.parametrize("is_stream", [False, True])
 @pytest.mark.parametrize("status", [502, 418])
 def test_an_error_that_isnt_json_is_worded(
@@ -291,6 +375,37 @@ def test_names_are_checked_by_the_addresses_that_they_stand_for(
     told, _ = world.logged(headers)
     assert [t["outcome"] for t in told["tries"]] == [outcome]
     assert len(only.asked) == (outcome == "ok")
+
+
+@pytest.mark.parametrize(
+    ("token_uri", "allow", "status"),
+    [
+        ("http://127.0.0.1:{mock}", "http://127.0.0.1:{mock}", 200),
+        ("http://127.0.0.1:{mock}", "api.example", 503),
+        ("http://127.0.0.1:{mock}", "127.0.0.0/8", 503),
+        ("http://user@127.0.0.1:{mock}", "http://127.0.0.1:{mock}", 503),
+        ("http://127.1:{mock}", "http://127.0.0.1:{mock}", 503),
+        ("http://local.example:{mock}", "http://local.example:{mock}", 503),
+    ],
+)
+def test_a_token_is_asked_for_only_where_requests_may_go(
+    world: EngineWorld, providers: Any, token_uri: str, allow: str, status: int
+) -> None:
+    if world.kong is None:
+        pytest.skip("the embedded host can't sign")
+    (only,) = providers(reply())
+    account = world.provider.google.key_file(token_uri.format(mock=world.mock))
+    # Tokens are kept by the text of their account.
+    account += " " * (world.provider.google.given + 1)
+    auth = {"secrets": {"gcp_service_account_json": account}}
+    egress = [f"http://127.0.0.1:{only.port}", allow.format(mock=world.mock)]
+    world.decision = decision(only.target("a", auth=auth), egress=egress)
+    given = world.provider.google.given
+    found, _, _ = world.send(chat("Hi"))
+    assert (found, len(only.asked)) == (status, status == 200)
+    assert world.provider.google.given - given == (status == 200)
+    if status == 200:
+        assert only.asked[-1].headers["authorization"] == f"Bearer {world.provider.google.token()}"
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,21 @@ def test_of_the_client_nothing_but_its_body_reaches_the_provider(world: EngineWo
     assert {"mine", "g", "p"}.isdisjoint(logged.values())
 
 
+@pytest.mark.parametrize(
+    "named", ["Authorization", "close, authorization", "Content-Type", "Content-Length", "Upgrade, Host"]
+)
+def test_a_clients_connection_header_takes_nothing_from_the_request(world: EngineWorld, named: str) -> None:
+    """Without the credential the provider would refuse it, and with that the deployment of all tenants."""
+    world.decision = world.decide()
+    before = world.provider.ledger.summary()["total"]
+    for _ in range(2):
+        assert world.send(chat("Hi"), Connection=named)[0] == 200
+        assert world.asked()["credentials"].keys() == {"authorization"}
+        assert {"content-type", "content-length"} <= {name.lower() for name in world.asked()["headers"]}
+        assert json.loads(world.sent_body())["messages"] == chat("Hi")["messages"]
+    assert world.provider.ledger.summary()["total"] == before + 2
+
+
 def test_a_reply_is_packed_only_for_those_who_take_it(world: EngineWorld) -> None:
     world.decision = world.decide("anthropic", target={"accept_encoding": "gzip, identity"})
     _, headers, body = world.send(chat(), Accept_Encoding="br, gzip")

@@ -179,6 +179,8 @@ def test_the_switch(
         until(lambda: target_of(world.ask("drained"))[:2], lambda t: t == (200, target), what="target")
 
     goes_to("a/drained")
+    known = world.gateway.fresh()
+    until(lambda: world.ask("drained", known), lambda r: r.cache == "Hit", what="cache")
     began = time.monotonic()
     run("drain", "a", "--reason", "outage", "--by", "ann", "--until", "1h", "--tenant", TENANT)
     goes_to("b/drained")
@@ -191,5 +193,10 @@ def test_the_switch(
     assert "drained: b/drained until restored, by ann: slow" in run("status")
     for scope in ("a", "b", "c"):
         run("restore", scope)
+    goes_to("a/drained")
+    run("drain", "all", "--reason", "outage", "--by", "ann", "--tenant", TENANT)
+    until(lambda: world.ask("drained").status, lambda status: status == 503, what="status")
+    assert world.ask("drained", known).cache == "Hit", "all that the gateway serves then comes from its cache"
+    run("restore", "all")
     goes_to("a/drained")
     assert run("status").startswith("drained") is False

@@ -41,5 +41,6 @@ def journal(correlation_header: str) -> dict[str, str]:
         "tenantgate.tries": script("audit", "tries"),
         "tenantgate.limits": "return kong.ctx.shared.tenantgate_limits",
         "tenantgate.route": "return kong.ctx.shared.tenantgate_route",
+        "tenantgate.operation": "return kong.ctx.shared.tenantgate_operation",
         "tenantgate.policy": "return kong.ctx.shared.tenantgate_audit_policy",
     }

@@ -20,6 +20,7 @@ from tenantgate.audit.courier import Courier
 from tenantgate.bounded import Bounded
 from tenantgate.llm import Refusal
 from tenantgate.llm.log_record import LogRecord
+from tenantgate.llm.operations import Operation
 from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 
@@ -104,7 +105,9 @@ class AuditLog:
         if not identifier:
             return
         body, size = self._body(host, identifier) if self._reads_body else (None, 0)
-        reply, reply_size = self._reply(record)
+        # Vectors are nothing that anybody reads.
+        vectors = host.operation is Operation.EMBEDDINGS
+        reply, reply_size = (None, 0) if vectors else self._reply(record)
         headers = {
             name: ", ".join(values)[:_MOST_HEADER]
             for name in self._allowed

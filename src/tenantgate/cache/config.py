@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, SECONDS_MAX, config_class, field
 from tenantgate.models.ports import BUILT_IN, LARGE
 from tenantgate.store.config import RedisConfig
 
-__all__ = ["VERIFIERS", "CacheConfig"]
+__all__ = ["CACHE_ONLY", "NORMAL", "VERIFIERS", "CacheConfig"]
+
+NORMAL: Final = "normal"
+CACHE_ONLY: Final = "cache_only"
 
 VERIFIERS: Final = (BUILT_IN, LARGE)
 """The quickest first."""
@@ -128,6 +132,27 @@ class CacheConfig:
         between=(0, 86_400),
         unit="s",
     )
+    coalesce_max_wait_ms: int = field(
+        "Longest wait for the answer to an equal request of the same tenant that is under way: such requests ask the "
+        "provider once. Who waited in vain asks by itself. At most what is left of the plugin's time, 150 ms less. "
+        "0: no request waits.",
+        default=0,
+        between=(0, 1700),
+        unit="ms",
+    )
+    stale_if_error_s: int = field(
+        "Time for which an answer is kept after it has expired, to be served to the same request while no provider "
+        "can be asked (RFC 5861). By the engine only. 0: none is.",
+        default=0,
+        between=(0, SECONDS_MAX),
+        unit="s",
+    )
+    mode: str = field(
+        "normal; or cache_only, for an outage: no request reaches the provider, and what the cache can't answer gets "
+        "504 with Retry-After.",
+        default=NORMAL,
+        one_of=(NORMAL, CACHE_ONLY),
+    )
     on_error: str = field(
         "Treatment of a request when the cache or its Redis fails: pass sends it to the provider uncached, reject "
         "answers 503.",
@@ -140,3 +165,10 @@ class CacheConfig:
         between=(5, 1500),
         unit="ms",
     )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What goes by the exact level needs that."""
+        if not self.exact_caching:
+            for name in ("coalesce_max_wait_ms", "stale_if_error_s"):
+                if getattr(self, name):
+                    yield name, "needs exact_caching"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tenantgate.cache.config import CacheConfig
+from tenantgate.cache.config import CACHE_ONLY, CacheConfig
 from tenantgate.manifest import Command, Feature, PluginManifest
 
 __all__ = ["CACHE", "FEATURE"]
@@ -26,6 +26,7 @@ CACHE: Final = PluginManifest(
     },
     gates_field="guards",
     needs_replies=lambda _config: True,
+    rejects=lambda config: config.on_error == "reject" or config.mode == CACHE_ONLY,
 )
 
 FEATURE: Final = Feature(

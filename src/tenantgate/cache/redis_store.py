@@ -17,10 +17,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import redis
 from redis.exceptions import ClusterDownError
 
-from tenantgate.cache.core.ports import Found, HeldBackError, Neighbour, RefusedError, UnavailableError
+from tenantgate.cache.core.ports import (
+    Found,
+    Held,
+    HeldBackError,
+    Leased,
+    LeaseWish,
+    Neighbour,
+    RefusedError,
+    UnavailableError,
+)
 from tenantgate.cache.core.recent_names import RecentNames
 from tenantgate.cache.stage_metrics import Measured, Stage
 from tenantgate.store.breaker import Breaker
+from tenantgate.store.redis_limits import within
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
@@ -29,11 +39,14 @@ if TYPE_CHECKING:
     from tenantgate.cache.core.partition import Keys
     from tenantgate.store.redis_nodes import Node, Nodes
 
-__all__ = ["Known", "RedisCache"]
+__all__ = ["Known", "OwnLease", "RedisCache"]
 
 T = TypeVar("T")
 _log: Final = logging.getLogger("tenantgate.cache")
 
+_NO_WISH: Final = -1  # in place of the ms that a lease still holds
+_TICK_MS: Final = 100  # that a Redis with nothing else to do may be late in ending a wait (`hz 10`)
+_LATE_S: Final = 0.05  # that its answer may take then
 _QUIET_S: Final = 10.0  # between two log lines about the same kind of failure
 
 _RECENT: Final = 20_000  # names, 4 MB
@@ -57,15 +70,27 @@ class Known:
     entry: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class OwnLease:
+    """A lease that was given, its token, what it holds. Who comes late to wait finds for `linger_ms` that it went."""
+
+    token: str
+    value: str
+    linger_ms: int
+
+
 def _script(name: str) -> str:
     return resources.files("tenantgate.cache").joinpath("redis_scripts", f"{name}.lua").read_text("utf-8")
 
 
 class RedisCache:
-    """The store of one Redis or one cluster; thread-safe. `nodes` answer requests, `writer` stores after them."""
+    """The store of one Redis or one cluster; thread-safe.
 
-    def __init__(self, nodes: Nodes, writer: Nodes | None = None) -> None:
-        self._nodes, self._writer = nodes, writer or nodes
+    `nodes` answer requests, `writer` stores after them, `waiter` has connections on which Redis is long in answering.
+    """
+
+    def __init__(self, nodes: Nodes, writer: Nodes | None = None, waiter: Nodes | None = None) -> None:
+        self._nodes, self._writer, self._waiter = nodes, writer or nodes, waiter or nodes
         maker = redis.Redis()  # never connects: a script only needs an encoding
         self._similar = maker.register_script(_script("similar"))
         self._store = maker.register_script(_script("store"))
@@ -73,6 +98,8 @@ class RedisCache:
         self._sweep = maker.register_script(_script("sweep"))
         self._evidence = maker.register_script(_script("evidence"))
         self._learn = maker.register_script(_script("learn"))
+        self._lease = maker.register_script(_script("lease"))
+        self._let_go = maker.register_script(_script("let_go"))
         self._breakers: dict[str, Breaker] = {}
         self._lock = threading.Lock()
         self._logged: dict[tuple[str, str], float] = {}
@@ -104,28 +131,41 @@ class RedisCache:
         return None
 
     def neighbours(
-        self, keys: Keys, bucket: str, count: int, *, exact: str | None = None, plan: str | None = None
+        self,
+        keys: Keys,
+        bucket: str,
+        count: int,
+        *,
+        exact: str | None = None,
+        plan: str | None = None,
+        wish: LeaseWish | None = None,
     ) -> Found:
         """The entry with the name `exact`, as `get` gives it; if there is none, entries of the bucket under this key.
 
-        These are at most `count`, the latest to expire first; with them comes the plan under the key `plan`.
+        These are at most `count`, the latest to expire first; with them comes the plan under the key `plan`. `wish` is
+        for the lease of the exact entry.
 
         Raises:
             UnavailableError: Redis failed, or the breaker is open.
             RefusedError: for example because another type lies under the key.
         """
         where = [bucket, plan or keys.bound(""), *([] if exact is None else [keys.entry(exact)])]
-        call = partial(self._similar, keys=where, args=[count, keys.entry("")])
+        args: list[Any] = [count, keys.entry("")]
+        if exact is not None and wish is not None:
+            where.append(keys.lease(exact))
+            args += _wished(wish)
+        call = partial(self._similar, keys=where, args=args)
         with Measured(Stage.SIMILAR):
             answer = self._ask(bucket, lambda client: call(client=client))
         try:
             match answer:
-                case [entry, stored_plan, *rest]:
+                case [entry, stored_plan, held, int(left_ms), *rest]:
                     pairs = zip(rest[::2], rest[1::2], strict=True)
                     near = tuple(Neighbour(name.decode(), value) for name, value in pairs)
                     if exact is not None and entry is not None:
                         self._recent.add(exact)
-                    return Found(entry, near, stored_plan)
+                    leased = None if left_ms == _NO_WISH else _leased(held, left_ms)
+                    return Found(entry, near, stored_plan, leased)
         except (TypeError, ValueError, AttributeError):
             pass
         raise self._unexpected(self._nodes, bucket)
@@ -140,14 +180,22 @@ class RedisCache:
         max_entries: int,
         max_bytes: int,
         bucket: str | None = None,
+        lease: OwnLease | None = None,
     ) -> bool:
         """Store an entry, and its name under the key `bucket`; False if it is larger than `max_bytes`.
+
+        If it is stored, `lease` is let go of.
 
         Raises:
             UnavailableError: Redis failed, or is full.
         """
-        where = [keys.entry(name), keys.index, keys.sizes, *([] if bucket is None else [bucket])]
+        where = [keys.entry(name), keys.index, keys.sizes]
         args: list[Any] = [value, ttl_s, name, keys.entry(""), max_entries, max_bytes]
+        if lease is not None:
+            where += [keys.lease(name), keys.let_go(lease.token)]
+            args += [lease.value, lease.linger_ms]
+        if bucket is not None:
+            where.append(bucket)
         call = partial(self._store, keys=where, args=args)
         with Measured(Stage.STORE):
             answer = self._write(keys.index, lambda client: call(client=client))
@@ -155,6 +203,44 @@ class RedisCache:
             return False
         self._recent.add(name)
         return True
+
+    def lease(self, keys: Keys, name: str, wish: LeaseWish) -> Leased:
+        """As `tenantgate.cache.core.coalescing.Leases.lease`.
+
+        Raises:
+            UnavailableError: Redis failed, or the breaker is open.
+            RefusedError: for example because another type lies under a key.
+        """
+        lease = keys.lease(name)
+        call = partial(self._lease, keys=[lease, keys.entry(name)], args=_wished(wish))
+        match self._ask(lease, lambda client: call(client=client)):
+            case [bytes(entry)]:
+                return Leased(Held(entry))
+            case [held, int(left_ms)]:
+                return _leased(held, left_ms)
+        raise self._unexpected(self._nodes, lease)
+
+    def wait(self, keys: Keys, token: str, wait_ms: int) -> None:
+        """As `tenantgate.cache.core.coalescing.Leases.wait`, on a connection of its own.
+
+        Raises:
+            UnavailableError: Redis failed, or was late by more than `_LATE_S`.
+        """
+        key, block_ms = keys.let_go(token), max(1, wait_ms - _TICK_MS)
+        node = self._node(self._waiter, key)
+        call = partial(_read_one, key=key, block_ms=block_ms)
+        with within((block_ms + _TICK_MS) / 1000 + _LATE_S):
+            self._call(node.name, lambda: node.ask(call))
+
+    def let_go(self, keys: Keys, name: str, lease: OwnLease) -> bool:
+        """Let go of the lease of the entry `name`, and wake who waits for it; whether there was this lease.
+
+        Raises:
+            UnavailableError: Redis failed.
+        """
+        where = [keys.lease(name), keys.let_go(lease.token)]
+        call = partial(self._let_go, keys=where, args=[lease.value, lease.linger_ms])
+        return bool(self._write(where[0], lambda client: call(client=client)))
 
     def evidence(self, keys: Keys, state: str, name: str | None) -> Known:
         """What is known under the key `state`, and the entry with this name, if one is named and there.
@@ -271,6 +357,18 @@ class RedisCache:
         if before != after:
             _breaker_open.set(float(after), redis=name)
             logs.event(_log, logging.WARNING, "redis breaker", open=after, redis=name)
+
+
+def _wished(wish: LeaseWish) -> list[Any]:
+    return [wish.value, wish.life_ms, wish.stale_s * 1000]
+
+
+def _leased(held: bytes | None, left_ms: int) -> Leased:
+    return Leased(None if held is None else Held(None, held, left_ms))
+
+
+def _read_one(client: Any, *, key: str, block_ms: int) -> Any:
+    return client.xread({key: "0"}, count=1, block=block_ms)
 
 
 def _code(error: redis.ResponseError) -> str:

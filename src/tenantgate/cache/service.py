@@ -1,7 +1,7 @@
 """`tenant-semantic-cache` in its phases: the lookup and the storing, joined with Kong, Redis and the models.
 
 PDK calls in access: consumer, body, headers, then either the answer (4 in all) or what the log phase needs and the
-reply's headers (5 in all).
+reply's headers (5 in all). A miss that is coalesced (`tenantgate.cache.core.coalescing`) asks Redis once more.
 """
 
 from __future__ import annotations
@@ -13,33 +13,39 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from tenantgate.cache.config import CACHE_ONLY
 from tenantgate.cache.core import entry as entries
-from tenantgate.cache.core.admit import STORED, NotStored, admit, new_entry
+from tenantgate.cache.core.admit import STORED, NotStored, admit, admit_vectors, new_entry
 from tenantgate.cache.core.cache_control import BypassReason, MissReason, Status
+from tenantgate.cache.core.coalescing import Seats, joins, lease_value, wish_of
 from tenantgate.cache.core.guard_verdicts import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
 from tenantgate.cache.core.lookup import Resources, look_up
-from tenantgate.cache.core.outcome import Bypass, Hit, Miss
+from tenantgate.cache.core.outcome import Bypass, Hit, Level, Lookup, Miss
 from tenantgate.cache.core.partition import partition_of, parts_of
 from tenantgate.cache.core.pending import pending_of, read, written
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.question import cacheable, question_of
 from tenantgate.cache.core.replay import hit_headers, replay, status_headers
 from tenantgate.cache.models import Models
-from tenantgate.cache.redis_store import RedisCache
+from tenantgate.cache.redis_store import OwnLease, RedisCache
 from tenantgate.cache.similar_level import Levels
 from tenantgate.cache.sweeping import Sweeper
 from tenantgate.llm import chat
 from tenantgate.llm.chat import ChatReply, Refusal
 from tenantgate.llm.errors import Code, ErrorType, error_body
 from tenantgate.llm.log_record import LogRecord
+from tenantgate.llm.operations import Operation
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.shared import Shared
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tenantgate.cache.config import CacheConfig
     from tenantgate.cache.core.entry import Entry
     from tenantgate.cache.core.pending import Pending
+    from tenantgate.cache.core.ports import Leased
     from tenantgate.cache.core.question import Cacheable, Question
     from tenantgate.kong import Host
     from tenantgate.store.config import RedisConfig
@@ -59,10 +65,18 @@ _WRITE_TIMEOUT_MS: Final = 500  # nobody waits for the log phase
 _SEALERS: Final = 1024
 _LEVELS: Final = 1024
 _UUID: Final = 12  # bytes of randomness in an identifier
+_TOKEN: Final = 16
+
+_RESERVE_MS: Final = 150  # of the request's time, for what comes after a wait
+_LINGER_MS: Final = 2000  # longer than anybody waits
+_WAIT_TIMEOUT_MS: Final = 2000
+_SEATS: Final = Seats(each=8, most=12)
+"""Requests of this process that wait. Each has a thread; where the server has few, fewer may (`Host.waiting`)."""
+_RETRY_AFTER_S: Final = 30
 
 _requests: Final = metrics.counter(
     "tenantgate_cache_requests_total",
-    "Requests by what the cache did (hit, miss, bypass, refresh) and how or why.",
+    "Requests by what the cache did (hit, miss, bypass, refresh, coalesced, stale) and how or why.",
     ("status", "detail"),
 )
 _by_tenant: Final = metrics.counter(
@@ -72,6 +86,11 @@ _by_tenant: Final = metrics.counter(
 )
 _stores: Final = metrics.counter(
     "tenantgate_cache_stores_total", "Answers by whether they were stored.", ("outcome",)
+)
+_coalesced: Final = metrics.counter(
+    "tenantgate_cache_coalescing_total",
+    "Misses that could be coalesced, by part: led, served, in_vain, crowded, apart.",
+    ("role",),
 )
 _damaged: Final = metrics.counter(
     "tenantgate_cache_damaged_total", "Entries that could not be opened, and were dropped."
@@ -106,12 +125,16 @@ class SemanticCache:
         sealer = _sealer(self._config.encryption_key, asked.tenant)
         question = self._question(host, asked, sealer)
         self._sweeper.note(asked.tenant, self._config.sweep_interval)
-        resources = self._resources(host, sealer)
+        resources = self._resources(host, question, sealer)
         lookup = look_up(question, resources)
         if lookup.damaged:
             _damaged.inc(len(lookup.damaged))
         if lookup.misplaced:
             _misplaced.inc(lookup.misplaced)
+        self._go_by(host, question, lookup, resources)
+
+    def _go_by(self, host: Host, question: Question, lookup: Lookup, resources: Resources) -> None:
+        tenant = question.keys.tenant
         match lookup.decision:
             case Hit() as hit:
                 self._answer(host, question, hit, resources.now)
@@ -120,9 +143,15 @@ class SemanticCache:
             case Bypass(reason):
                 self._bypass(host, reason, tenant)
             case Miss(MissReason.ONLY_IF_CACHED):
-                self._only_if_cached(host, asked.tenant)
+                self._only_if_cached(host, tenant)
             case Miss() as miss:
-                self._miss(host, miss, pending_of(question, miss, lookup.damaged))
+                spare = self._spare(host, question, miss, resources)
+                if self._config.mode == CACHE_ONLY:
+                    self._cache_only(host, tenant, spare)
+                lease = self._coalesce(host, question, miss, lookup.leased, resources)
+                if spare is not None:
+                    host.stand_in(spare)
+                self._miss(host, miss, pending_of(question, miss, lookup.damaged, lease))
 
     def _question(self, host: Host, asked: Cacheable, sealer: TenantSealer) -> Question:
         config, headers = self._config, host.headers()
@@ -138,6 +167,8 @@ class SemanticCache:
         return question_of(asked, partition, sealer)
 
     def _namespace(self, host: Host) -> str:
+        if host.operation is not Operation.CHAT:
+            return f"{host.operation}:{host.route_name}"
         if host.route_name:
             return "name:" + host.route_name
         if self._config.namespace:
@@ -148,22 +179,31 @@ class SemanticCache:
         route = host.call("router.get_route")
         return "route:" + str(route.get("id") if isinstance(route, dict) else "")
 
-    def _resources(self, host: Host, sealer: TenantSealer) -> Resources:
-        guarded = REQUEST_GUARD in self._config.guards
+    def _resources(self, host: Host, question: Question, sealer: TenantSealer) -> Resources:
+        config = self._config
+        guarded, wish = REQUEST_GUARD in config.guards, None
+        if config.coalesce_max_wait_ms and config.mode != CACHE_ONLY:
+            terms = {"life_ms": config.coalesce_max_wait_ms, "stale_s": config.stale_if_error_s}
+            wish = wish_of(question, sealer, secrets.token_hex(_TOKEN), **terms)
         return Resources(
             self._store,
             sealer,
             time.time(),
-            similar=self._levels.similar(MODELS),
-            exact=self._config.exact_caching,
+            # Of two texts that say the same the vectors differ.
+            similar=self._levels.similar(MODELS) if host.operation is Operation.CHAT else None,
+            exact=config.exact_caching,
             guard_passed=lambda: not guarded or let_pass(host.verdict(REQUEST_GUARD)),
+            wish=wish,
         )
 
     def _answer(self, host: Host, question: Question, hit: Hit, now: float) -> NoReturn:
-        identifier = "chatcmpl-" + secrets.token_hex(_UUID)
-        body, kind = replay(hit.entry, question.request, now, identifier=identifier)
-        headers = {"Content-Type": kind, **hit_headers(hit.name, hit.entry, now, similarity=hit.similarity)}
-        _count(Status.HIT, hit.level, question.keys.tenant)
+        if host.operation is Operation.CHAT:
+            identifier = "chatcmpl-" + secrets.token_hex(_UUID)
+            body, kind = replay(hit.entry, question.request, now, identifier=identifier)
+        else:
+            body, kind = hit.entry.reply.text.encode("utf-8", "surrogatepass"), chat.JSON_TYPE
+        headers = {"Content-Type": kind, **hit_headers(hit, now)}
+        _count(hit.status, hit.level, question.keys.tenant)
         host.answer(200, body, headers)
 
     def _only_if_cached(self, host: Host, tenant: TenantId) -> NoReturn:
@@ -176,6 +216,55 @@ class SemanticCache:
         _count(Status.MISS, MissReason.ONLY_IF_CACHED, tenant)
         host.answer(504, body, {"Content-Type": chat.JSON_TYPE, **status_headers(Status.MISS)})
 
+    def _coalesce(
+        self, host: Host, question: Question, miss: Miss, leased: Leased | None, resources: Resources
+    ) -> str | None:
+        """Answer with that of an equal request in flight, if there is one; the token of the lease if this one leads."""
+        if resources.wish is None:
+            return None
+
+        @contextlib.contextmanager
+        def waiting() -> Iterator[float]:
+            with host.waiting() as left_ms:
+                yield left_ms - _RESERVE_MS
+
+        flight = joins(question, miss, resources, self._store, leased, seats=_SEATS, waiting=waiting)
+        _coalesced.inc(role=flight.role)
+        if flight.hit is not None:
+            self._answer(host, question, flight.hit, time.time())
+        return flight.token
+
+    def _spare(
+        self, host: Host, question: Question, miss: Miss, resources: Resources
+    ) -> Callable[[], None] | None:
+        """Answers a miss where no provider can be asked, if there is something to answer with."""
+        spare, longest_s = miss.spare, self._config.stale_if_error_s
+        if spare is None:
+            return None
+        if spare.level is Level.STALE and not question.accepts_stale(spare.entry, resources.now, longest_s):
+            return None
+
+        def answer() -> None:
+            if resources.guard_passed():
+                self._answer(host, question, spare, time.time())
+
+        return answer
+
+    def _cache_only(
+        self, host: Host, tenant: TenantId | None, spare: Callable[[], None] | None = None
+    ) -> NoReturn:
+        """Refuse what isn't in the cache, unless there is a spare answer."""
+        if spare is not None:
+            spare()
+        body = error_body(
+            "The cache holds no answer, and the gateway sends no requests to providers right now. Try again later.",
+            kind=ErrorType.SERVER,
+            code=Code.CACHE_ONLY,
+        )
+        _count(Status.MISS, MissReason.CACHE_ONLY, tenant)
+        headers = {"Content-Type": chat.JSON_TYPE, "Retry-After": str(_RETRY_AFTER_S)}
+        host.answer(504, body, {**headers, **status_headers(Status.MISS)})
+
     def _miss(self, host: Host, miss: Miss, pending: Pending) -> None:
         status = Status.REFRESH if miss.refresh else Status.MISS
         _count(status, miss.reason, pending.keys.tenant)
@@ -183,19 +272,31 @@ class SemanticCache:
         host.set_headers(status_headers(status, pending.name))
 
     def _bypass(self, host: Host, reason: BypassReason, tenant: TenantId | None) -> None:
+        if self._config.mode == CACHE_ONLY:
+            self._cache_only(host, tenant)
         _count(Status.BYPASS, reason, tenant)
         host.set_headers(status_headers(Status.BYPASS))
 
     # -- log ----------------------------------------------------------------------------------------------
 
     def log(self, host: Host) -> None:
-        """Store the provider's answer to a miss."""
+        """Store the provider's answer to a miss, and let go on who waits for it."""
         pending = read(host.kept(PLUGIN))
         if pending is None:
             return
+        lease, stored = self._own_lease(pending), False
+        try:
+            stored = self._log(host, pending, lease)
+        finally:
+            if lease is not None and not stored:
+                with contextlib.suppress(UnavailableError):  # it ends by itself
+                    self._store.let_go(pending.keys, pending.name, lease)
+
+    def _log(self, host: Host, pending: Pending, lease: OwnLease | None) -> bool:
+        """Whether the answer was stored, and the lease let go of."""
         if REPLY_GUARD in self._config.guards and made_for_one(host.verdict(REPLY_GUARD)):
             _stores.inc(outcome=NotStored.GUARD)
-            return
+            return False
         reply = self._reply(host, pending)
         try:
             for name in pending.damaged:
@@ -203,20 +304,29 @@ class SemanticCache:
             with contextlib.suppress(UnavailableError):  # which must keep nothing from being stored
                 # Before a repeated question's new answer takes the place of the one that it is compared with.
                 self._learn(pending, reply)
-            outcome = reply if isinstance(reply, NotStored) else self._keep(pending, reply)
+            outcome = reply if isinstance(reply, NotStored) else self._keep(pending, reply, lease)
         except UnavailableError:
             outcome = NotStored.REDIS
         _stores.inc(outcome=outcome or STORED)
+        return outcome is None
+
+    def _own_lease(self, pending: Pending) -> OwnLease | None:
+        if pending.lease is None:
+            return None
+        sealer = _sealer(self._config.encryption_key, pending.keys.tenant)
+        return OwnLease(pending.lease, lease_value(sealer, pending.name, pending.lease), _LINGER_MS)
 
     def _reply(self, host: Host, pending: Pending) -> ChatReply | NotStored:
         record = LogRecord(host.record())
+        if host.operation is not Operation.CHAT:
+            return admit_vectors(record)
         # Where ai-proxy's response_streaming is `always`, the client need not have asked for it.
         stream = pending.stream or record.is_stream
         reason = _stream_reason(host) if stream else None
         calls = self._config.store_tool_calls
         return admit(record, stream=stream, stream_reason=reason, tool_calls=calls)
 
-    def _keep(self, pending: Pending, reply: ChatReply) -> NotStored | None:
+    def _keep(self, pending: Pending, reply: ChatReply, lease: OwnLease | None) -> NotStored | None:
         """Store the reply; None if that was done."""
         config = self._config
         limits = {"ttl_s": config.cache_ttl, "max_bytes": config.max_entry_bytes}
@@ -228,10 +338,11 @@ class SemanticCache:
             pending.keys,
             pending.name,
             _sealed(entry, pending, sealer),
-            ttl_s=config.cache_ttl,
+            ttl_s=config.cache_ttl + config.stale_if_error_s,
             max_entries=config.max_entries,
             max_bytes=config.max_megabytes << 20,
             bucket=pending.bucket,
+            lease=lease,
         )
         return None if stored else NotStored.TOO_LARGE
 
@@ -274,7 +385,8 @@ def _shared_store(config: RedisConfig) -> tuple[RedisCache, Sweeper]:
     with _lock:
         if config not in _stores_by_redis:
             writer = connect(config, timeout_ms=max(_WRITE_TIMEOUT_MS, config.timeout_ms))
-            store = RedisCache(connect(config), writer)
+            waiter = connect(config, timeout_ms=_WAIT_TIMEOUT_MS)
+            store = RedisCache(connect(config), writer, waiter)
             _stores_by_redis[config] = store, Sweeper(store)
         return _stores_by_redis[config]
 

@@ -45,7 +45,7 @@ class KongConfOptions:
     egress_include: PathText = "/etc/kong/tenantgate-egress.conf"
     """Where the file lies that `egress_conf` writes."""
     egress_port: int = EGRESS_PORT
-    """Port on loopback of the server through which requests leave that may fail over, or have an egress policy."""
+    """Port of the loopback proxy, through which requests leave that may fail over, or have an egress list."""
     processes: str = "auto"
     """Of the engine: a number, or ``auto``, which is as many as processors."""
     attached: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ def kong_conf(options: KongConfOptions | None = None) -> str:
 
 
 def egress_conf(options: KongConfOptions | None = None) -> str:
-    """The text of the nginx file that kong.conf includes: the server through which requests leave."""
+    """The text of the nginx file that kong.conf includes: the loopback proxy, through which requests leave."""
     options = options or KongConfOptions()
     # A provider's certificate is always checked here; without authorities no TLS connection comes about.
     trusted = f"    lua_ssl_trusted_certificate {options.ca_bundle};\n" if options.ca_bundle else ""
@@ -91,7 +91,8 @@ def egress_conf(options: KongConfOptions | None = None) -> str:
 _EGRESS: Final = """\
 # Written by `tenantgate render --egress-conf`.
 
-# Takes orders of the plugin tenantgate-failover alone: they bear a token that is never written anywhere.
+# The loopback proxy. It takes orders of the plugin tenantgate-failover alone: they bear a token that is never written
+# anywhere.
 server {{
     server_name tenantgate_egress;
     listen 127.0.0.1:{port};
@@ -186,8 +187,8 @@ Keep the plugin servers' deadlines below it.""",
         )
     out.append(
         (
-            """The server through which requests leave that may fail over, or have an egress policy. By its 503 it asks
-for another try; nothing else is tried twice, and a service with `retries: 0` not at all.""",
+            """The loopback proxy, through which requests leave that may fail over, or have an egress list. By its 503
+it asks for another try; nothing else is tried twice, and a service with `retries: 0` not at all.""",
             {
                 "nginx_http_include": str(options.egress_include),
                 "nginx_http_lua_shared_dict": "tenantgate_tries 16m",

@@ -18,6 +18,7 @@ from tenantgate.rate_limit import RateLimit
 
 __all__ = [
     "SECTIONS",
+    "Cors",
     "Defaults",
     "Endpoint",
     "FilePart",
@@ -50,6 +51,7 @@ _OURS: Final = frozenset(
 )
 _OURS_BEGIN: Final = ("x-consumer-", "x-forwarded-", "x-kong-")
 _PREFIX: Final = r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
+_ORIGIN: Final = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$"
 _STORE: Final = r"^((rediss?|postgresql)://([^\s:@/]+@)?[^\s@]+|\{vault://env/[A-Za-z0-9_-]+\})$"
 
 
@@ -100,6 +102,24 @@ class Timeouts:
 
 
 @config_class
+class Cors:
+    """Browsers that may call the gateway (cross-origin resource sharing)."""
+
+    origins: tuple[str, ...] = field(
+        "Origins whose pages may, such as https://app.example.com, or `*` for all.",
+        match=_ORIGIN,
+        len_min=1,
+        len_max=100,
+    )
+    max_age_s: int = field(
+        "How long a browser may remember the answer to its preflight request.",
+        default=600,
+        between=(0, 86_400),
+        unit="s",
+    )
+
+
+@config_class
 class Gateway:
     """What all tenants share."""
 
@@ -138,6 +158,9 @@ class Gateway:
     egress: Egress | None = field(
         "Where requests may go, checked in this file and at each try. Default: anywhere that this file names.",
         default=None,
+    )
+    cors: Cors | None = field(
+        "Browsers that may call the gateway: pages of other sites (stock cors). Default: none.", default=None
     )
     access_log: str | None = field(
         "File that gets one JSON line for each request (stock file-log), without prompts and replies.",

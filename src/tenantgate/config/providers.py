@@ -87,6 +87,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
         secrets=("gcp_service_account_json",),
         upstream_url="https://{host}/v1/projects/{gcp_project_id}/locations/{gcp_location_id}/endpoints/openapi/"
         "chat/completions",
+        also=("https://oauth2.googleapis.com/token",),
         model_prefix="google/",
         counts="gemini",
         needs=("gcp_project_id", "gcp_location_id"),

@@ -1,8 +1,8 @@
 """tenants.yaml to kong.yml, declarative and for decK. Pure: the same file and options give the same bytes.
 
-Tenants are data of the engine, so Kong's entities are few: one service, four routes and one plugin of each kind,
+Tenants are data of the engine, so Kong's entities are few: one service, a few routes and one plugin of each kind,
 whatever the number of tenants and models, and for each tenant a consumer with its keys. Order of the plugins in Kong:
-pre-function, correlation-id, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
+pre-function, correlation-id, cors, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
 tenantgate-target (771), ai-proxy, tenantgate-failover (769), file-log, post-function,
 tenantgate-format (-1001).
 """
@@ -20,15 +20,18 @@ from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
 from tenantgate.config.egress import gateway_allow
 from tenantgate.config.kong_conf import EGRESS_PORT
-from tenantgate.config.model import Gateway, Tenant, TenantsFile
+from tenantgate.config.model import Cors, Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import Redis
+from tenantgate.llm.operations import Operation
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
 __all__ = ["RenderOptions", "entities", "render", "uses_mock", "with_options"]
 
 _HEADER: Final = "# Written by `tenantgate render` from tenants.yaml: change that file, not this one.\n"
 _MIB: Final = 1024 * 1024
+_SHOWN: Final = ("Retry-After", "X-Cache-Status", "X-Tenantgate-Target", "X-Tenantgate-Tries")
+"""Headers of replies that pages of other sites may read, besides the request's id."""
 _NOWHERE: Final = "https://llm.invalid"
 """Never resolves (RFC 6761, section 6.4): without a target that the engine has chosen nothing is sent anywhere."""
 
@@ -47,7 +50,7 @@ class RenderOptions:
     policy_path: str | None = None
     """In place of ``gateway.policy.path``; ``gateway.policy.store`` is left out then (development)."""
     egress_port: int = EGRESS_PORT
-    """Port on loopback of the server through which requests leave (`KongConfOptions.egress_port`)."""
+    """Port of the loopback proxy (`KongConfOptions.egress_port`)."""
     gateway: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By a feature's section of ``gateway`` the fields that come in place of the file's (development)."""
 
@@ -134,17 +137,29 @@ def _service(file: TenantsFile, options: RenderOptions) -> Json:
             _plugin(name, scope=names.SERVICE, config=config)
             for name, config in _service_plugins(file, options)
         ],
-        "routes": list(_routes(file.gateway.path_prefix)),
+        "routes": list(_routes(file.gateway)),
     }
 
 
-def _routes(prefix: str) -> Iterator[Json]:
+def _routes(gateway: Gateway) -> Iterator[Json]:
+    """The routes, where pages of other sites may call them for their preflight requests, too."""
+    for route in _routes_below(gateway.path_prefix):
+        if gateway.cors is not None:
+            route["methods"] += ["OPTIONS"]
+        yield route
+
+
+def _routes_below(prefix: str) -> Iterator[Json]:
     """The routes; each path ends where its regular expression does, so that a longer one is a 404.
 
     ``(?P<name>…)`` is read by all that read these: Kong's router (Rust), its schema (PCRE) and the embedded host.
     """
     start = "~" + prefix.replace(".", r"\.")
     yield _route("chat-completions", ["POST"], [f"{start}/v1/chat/completions$"])
+    passed = (o.path for o in Operation if o is not Operation.CHAT)
+    yield _route("operations", ["POST"], [f"{start}/v1{path}$" for path in passed])
+    deployment = f"{start}/openai/deployments/(?P<deployment>[^/]+)"  # Azure's
+    yield _route("deployments", ["POST"], [f"{deployment}/chat/completions$", f"{deployment}/embeddings$"])
     yield _route("messages", ["POST"], [f"{start}/v1/messages$", f"{start}/v1/messages/count_tokens$"])
     yield _route("responses", ["POST"], [f"{start}/v1/responses$"])
     yield _route("models", ["GET"], [f"{start}/v1/models$", f"{start}/v1/models/(?P<model>.+)$"])
@@ -176,6 +191,8 @@ def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tupl
         "correlation-id",
         {"header_name": gateway.correlation_header, "generator": "uuid", "echo_downstream": True},
     )
+    if gateway.cors is not None:
+        yield "cors", _cors(gateway, gateway.cors)
     # In Authorization an OpenAI SDK sends its key, in x-api-key Anthropic's, in api-key Azure's. One that was told to
     # send a header of its own puts something into Authorization all the same, so that comes last. Keys in the query
     # would end up in logs.
@@ -189,13 +206,35 @@ def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tupl
     yield "tenantgate-request", {}
     yield "tenantgate", _engine(file, keeper)
     kept = sorted(gateway.upstream_headers, key=str.lower)
-    yield "tenantgate-target", {"keep_headers": kept, "correlation_header": gateway.correlation_header}
-    yield "ai-proxy", _ai_proxy(size)
+    origins = None if gateway.cors is None else list(gateway.cors.origins)
     allow = gateway_allow(file, mock_url=options.mock_url)
     egress_allow = None if allow is None else list(allow)
+    yield (
+        "tenantgate-target",
+        _given(
+            {
+                "keep_headers": kept,
+                "correlation_header": gateway.correlation_header,
+                "origins": origins,
+                "egress_port": options.egress_port,
+                "egress_allow": egress_allow,
+            }
+        ),
+    )
+    yield "ai-proxy", _ai_proxy(size)
     yield "tenantgate-failover", _given({"port": options.egress_port, "egress_allow": egress_allow})
     yield "post-function", _last()
     yield "tenantgate-format", {"correlation_header": gateway.correlation_header}
+
+
+def _cors(gateway: Gateway, cors: Cors) -> Json:
+    """It answers preflight requests, which have no key, before key-auth asks for one."""
+    return {
+        "origins": list(cors.origins),
+        "methods": ["GET", "POST"],
+        "exposed_headers": [gateway.correlation_header, *_SHOWN],
+        "max_age": cors.max_age_s,
+    }
 
 
 def _first() -> Json:

@@ -33,6 +33,7 @@ from tenantgate.devhost.plugin_servers import PluginInfo, Supervisor
 from tenantgate.devhost.stock.access_control import Acl, CorrelationId, KeyAuth, RequestSizeLimiting
 from tenantgate.devhost.stock.ai_proxy import AiProxy
 from tenantgate.devhost.stock.base import StockPlugin
+from tenantgate.devhost.stock.cors import Cors
 from tenantgate.devhost.stock.file_log import FileLog
 from tenantgate.devhost.stock.functions import Function
 from tenantgate.devhost.stock_schemas import SCHEMAS
@@ -216,6 +217,7 @@ class Gateway:
             CorrelationId(),
             KeyAuth(self._loaded.config.credentials),
             RequestSizeLimiting(),
+            Cors(),
             Acl(),
             AiProxy(self._lua),
             FileLog(self._lua),

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -25,7 +26,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tenantgate.devhost import mock_errors, mock_formats, mock_shapes
+from tenantgate.devhost import mock_errors, mock_formats, mock_operations, mock_shapes
 from tenantgate.devhost.mock_faults import Behaviour, Rule, Rules
 from tenantgate.devhost.mock_ledger import Asked, Ledger
 from tenantgate.devhost.mock_ports import Ports
@@ -51,6 +52,14 @@ class MockProvider:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_post("/v1/chat/completions", self._openai)
         app.router.add_post("/openai/v1/chat/completions", self._openai)  # Groq's path
+        for path, operation in {
+            "embeddings": mock_operations.embeddings,
+            "completions": mock_operations.completion,
+            "images/generations": mock_operations.image,
+            "audio/speech": mock_operations.speech,
+            "audio/transcriptions": mock_operations.transcription,
+        }.items():
+            app.router.add_post(f"/v1/{path}", functools.partial(self._operation, operation))
         app.router.add_post("/v1/messages", self._anthropic)
         app.router.add_post("/v1beta/models/{model}:{operation}", self._gemini)
         mock_formats.add_routes(app, self.formats)
@@ -188,6 +197,37 @@ class MockProvider:
 
         async def events() -> AsyncIterator[bytes]:
             for chunk in chunks:
+                yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
+            yield b"data: [DONE]\n\n"
+
+        return await self._stream(request, behaviour, events(), "text/event-stream")
+
+    async def _operation(
+        self, answer: Callable[[dict[str, Any]], Any], request: web.Request
+    ) -> web.StreamResponse:
+        """An operation besides chat: a form's files count as their sizes."""
+        if request.content_type.startswith("multipart/"):
+            form = await request.post()
+            body: dict[str, Any] | None = {
+                k: v if isinstance(v, str) else len(v.file.read()) if isinstance(v, web.FileField) else 0
+                for k, v in form.items()
+            }
+        else:
+            body = await _body(request)
+        asked = body or {}
+        question = json.dumps(asked.get("input", asked.get("prompt")))
+        stream = asked.get("stream") is True
+        behaviour = await self._note(request, str(asked.get("model")), question, stream=stream)
+        if failed := await self._failed(request, behaviour, question, mock_errors.openai):
+            return failed
+        made = answer(asked)
+        if isinstance(made, bytes):
+            return web.Response(body=made, content_type="audio/mpeg", headers=behaviour.headers)
+        if not stream:
+            return await self._plain(request, behaviour, made)
+
+        async def events() -> AsyncIterator[bytes]:
+            for chunk in mock_operations.completion_chunks(made):
                 yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
             yield b"data: [DONE]\n\n"
 

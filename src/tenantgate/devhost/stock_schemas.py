@@ -66,6 +66,18 @@ _REQUEST_SIZE: _Fields = [
     {"require_content_length": _bool()},
 ]
 
+_METHODS = ["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS", "TRACE", "CONNECT"]
+_CORS: _Fields = [
+    {"origins": _strings()},
+    {"headers": _strings(refuse="a list of allowed headers")},
+    {"exposed_headers": _strings()},
+    {"methods": {"type": "array", "default": _METHODS, "elements": _string(one_of=_METHODS)}},
+    {"max_age": {"type": "number"}},
+    {"credentials": _bool(refuse="credentials for other sites")},
+    {"private_network": _bool(refuse="private networks")},
+    {"preflight_continue": _bool(refuse="preflight requests that go on")},
+]
+
 _CODE = {"type": "array", "elements": _string()}
 _FUNCTION: _Fields = [
     *(
@@ -162,6 +174,7 @@ SCHEMAS: Final[dict[str, _Fields]] = {
     "correlation-id": _CORRELATION_ID,
     "key-auth": _KEY_AUTH,
     "request-size-limiting": _REQUEST_SIZE,
+    "cors": _CORS,
     "acl": _ACL,
     "ai-proxy": _AI_PROXY,
     "file-log": _FILE_LOG,
@@ -173,6 +186,7 @@ PRIORITIES: Final = {
     "correlation-id": 100001,
     "key-auth": 1250,
     "request-size-limiting": 951,
+    "cors": 2000,
     "acl": 950,
     "ai-proxy": 770,
     "file-log": 9,

@@ -6,13 +6,17 @@ tenantgate-request packed, and what they do to the request is collected for one 
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
+from tenantgate import llm
 from tenantgate.engine.core.tables import PackedLog, PackedRequest
-from tenantgate.kong.host import Answered, DeadlineError, Host, kept_text, kept_value
+from tenantgate.kong.host import Answered, DeadlineError, Headers, Host, kept_text, kept_value
 from tenantgate.llm.chat import ChatRequest, Refusal
+from tenantgate.llm.operations import Operation, Passed
 from tenantgate.tenant import TenantId
 
 __all__ = ["Exchange"]
@@ -39,6 +43,7 @@ class Exchange(Host):
         "_identifier",
         "_record",
         "_request_headers",
+        "_stand_ins",
         "_whole_deadline",
         "answer_body",
         "answer_headers",
@@ -79,6 +84,7 @@ class Exchange(Host):
         self.answer_headers: Mapping[str, str] = {}
         self.keeps_body = False
         self.kept_values: dict[str, Any] = {}
+        self._stand_ins: list[Callable[[], object]] = []
 
     @property
     def tenant_id(self) -> TenantId:
@@ -135,6 +141,25 @@ class Exchange(Host):
                 return self._end.status
         return _MISSING
 
+    def unpack(self, body: bytes) -> None:
+        """Put the body that the client has packed in place of its own, as if it had never been packed."""
+        given = self.headers()
+        self._headers = Headers({name: given.all(name) for name in given if name != "content-encoding"})
+        self.replace_body(body)
+
+    def use_passed(self, passed: Passed) -> None:
+        """Let all stages read this request of another operation than chat."""
+        self.operation, self.unread = passed.operation, passed.unread
+        self.use_body(llm.write(passed.request.body))
+        self.use_chat(passed.request)
+
+    def _read_chat(self) -> ChatRequest | Refusal:
+        """The request as a stage has changed it: of another operation the client's headers say nothing about it."""
+        if self.operation is Operation.CHAT:
+            return super()._read_chat()
+        body = json.loads(self.body())
+        return ChatRequest(body, tuple(body["messages"]))
+
     def use_body(self, body: bytes) -> None:
         """Let all stages read this body; what goes upstream stays as it is."""
         self._body, self._chat = body, None
@@ -161,6 +186,26 @@ class Exchange(Host):
     def kept(self, plugin: str) -> Mapping[str, Any] | None:
         """What `keep` was given; None if that was nothing."""
         return kept_value(self.kept_values.get(plugin))
+
+    @contextmanager
+    def waiting(self) -> Iterator[float]:
+        """As `Host.waiting`; the wait counts for the whole phase, and not for the stage's own time."""
+        self.limit(None)
+        with self.real.waiting() as left_ms:
+            yield min(left_ms, self.remaining_ms())
+
+    def stand_in(self, answer: Callable[[], object]) -> None:
+        """As `Host.stand_in`."""
+        self._stand_ins.append(answer)
+
+    def answer_instead(self) -> None:
+        """Let a stage answer in the place of a provider that can't be asked, if one would (`stand_in`).
+
+        Raises:
+            Answered: it did.
+        """
+        for answer in self._stand_ins:
+            answer()
 
     def identifier(self) -> str:
         """Kong's own id of the request."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import unquote
@@ -19,6 +19,7 @@ from tenantgate.audit.service import POLICY, courier_of
 from tenantgate.checkpoints import also_checked_by
 from tenantgate.engine import wire
 from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
+from tenantgate.engine.core.operations import SECTIONS
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.stages import Stage, StageBuilder
@@ -103,7 +104,7 @@ class Engine:
         with contextlib.suppress(Answered):
             self._decide(exchange, packed, decision)
         decision.headers = exchange.reply_headers
-        decision.body = exchange.sent_body
+        wire.finish(exchange, decision)
         decision.keep_body = exchange.keeps_body
         decision.shared = {name: text for name, text in exchange.shared.items() if isinstance(text, str)}
         if exchange.kept_values:
@@ -121,11 +122,13 @@ class Engine:
     def _decide(self, exchange: Exchange, packed: PackedRequest, decision: Decision) -> None:
         tenant = self._tenant(exchange)
         exchange.shared.update(tenant.shared)
+        if packed.method == "OPTIONS":  # no preflight request: that was answered before
+            self._refuse(exchange, 405)
         if packed.method == "GET":
             self._list_models(exchange, tenant, packed)
         if (audited := _audit_of_refusals(tenant)) is not None:
             exchange.shared.update(audited[1].service.shared)
-        wire.read(exchange, packed, decision)
+        packed = wire.read(exchange, packed, decision, most=self._config.max_request_body_mb << 20)
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
         wire.count_tokens(exchange, packed, request)
@@ -136,10 +139,12 @@ class Engine:
         exchange.name_route(model.route_name)
         exchange.shared[_ROUTE] = model.route_name
         exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
-        if isinstance(request, ChatRequest):
+        if decision.passed is not None:
+            wire.use_model(exchange, decision.passed, model, decision)
+        elif isinstance(request, ChatRequest):
             self._name_model(exchange, request, model, decision)
         wire.adapt(exchange, packed, decision, model.targets)
-        stages = tenant.stages(model)
+        stages = _stages(tenant, model, exchange)
         exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
         self._choose(exchange, tenant, packed, request, decision)
@@ -154,8 +159,11 @@ class Engine:
         if isinstance(found, Tenant):
             return found
         _refused.inc(reason="unknown_tenant")
-        message, kind, code = BY_STATUS[403]
-        return exchange.answer(403, error_body(message, kind=kind, code=code), {"Content-Type": JSON_TYPE})
+        return self._refuse(exchange, 403)
+
+    def _refuse(self, exchange: Exchange, status: int) -> NoReturn:
+        message, kind, code = BY_STATUS[status]
+        exchange.answer(status, error_body(message, kind=kind, code=code), {"Content-Type": JSON_TYPE})
 
     def _list_models(self, exchange: Exchange, tenant: Tenant, packed: PackedRequest) -> None:
         _, _, name = packed.path.partition("/models/")
@@ -177,6 +185,9 @@ class Engine:
         if packed.captures.get("provider"):
             name = request.model if isinstance(request, ChatRequest) else None
             found = by_path(tenant.policy, packed.captures, name, known)
+        elif deployment := packed.captures.get("deployment"):
+            # Azure's: the path names the model, whatever the body says.
+            found = by_body(tenant.policy, unquote(deployment), known)
         else:
             if isinstance(request, Refusal):  # nobody knows which model it is for
                 exchange.refuse_unread(request, strict=True)
@@ -247,10 +258,13 @@ class Engine:
             exchange.shared[_ROUTING] = f'{{"why":"{choice.why}"}}'
         if not choice.targets:
             self._refuse_route(exchange, choice)
-        decision.target, decision.targets = choice.targets[0], choice.targets
-        self._name_target(exchange, choice.targets[0].name, decision)
-        decision.retry_after_s = choice.wait_s or None
         decision.state[_ROUTING_STATE] = choice.state
+        if choice.why is Why.LAST_RESORT:
+            exchange.answer_instead()  # rather than a target that will hardly answer
+        wire.use_targets(exchange, decision, choice.targets)
+        if decision.passed is None:
+            self._name_target(exchange, choice.targets[0].name, decision)
+        decision.retry_after_s = choice.wait_s or None
 
     def _name_target(self, exchange: Exchange, name: str, decision: Decision) -> None:
         """Put the first target's name into the body that goes to it; Kong does it for those after it."""
@@ -260,6 +274,8 @@ class Engine:
             exchange.replace_body(llm.write({**request.body, "model": name}))
 
     def _refuse_route(self, exchange: Exchange, choice: Choice) -> NoReturn:
+        if choice.why is not Why.OVER_SHARE:  # a tenant that has had its share isn't a provider's failure
+            exchange.answer_instead()
         message, kind, code = BY_STATUS[429 if choice.why is Why.OVER_SHARE else 503]
         body = error_body(
             message, kind=kind, code=code, request_id=exchange.request_id(self._config.correlation_header)
@@ -277,7 +293,8 @@ class Engine:
         if packed is None or found is None:
             return  # without the engine's mark the reply is refused
         tenant, model = found
-        _run(_ended(host, packed, model, complete=False), tenant.stages(model))
+        exchange = _ended(host, packed, model, complete=False)
+        _run(exchange, _stages(tenant, model, exchange))
 
     # -- log ----------------------------------------------------------------------------------------------
 
@@ -301,7 +318,7 @@ class Engine:
         count_tokens(packed.tenant, packed.usage)
         # The verdict of a reply's guard comes after the decision.
         exchange = _ended(host, packed, model, complete=not model.reply_guard)
-        _run(exchange, tenant.stages(model))
+        _run(exchange, _stages(tenant, model, exchange))
 
     def _learn(self, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
         """Let the health of targets know how the request's tries went."""
@@ -343,10 +360,17 @@ def _audit_of_refusals(tenant: Tenant) -> tuple[ModelPolicy, Stage] | None:
 def _ended(host: Host, packed: PackedLog, model: ModelPolicy, *, complete: bool) -> Exchange:
     """The exchange of a request that was decided about."""
     made = Exchange(host, packed, shared=packed.shared, route_name=model.route_name, complete=complete)
+    made.operation = wire.operation_in(packed)
     kept = packed.state.get(_KEPT_STATE)
     if isinstance(kept, Mapping):
         made.kept_values.update(kept)
     return made
+
+
+def _stages(tenant: Tenant, model: ModelPolicy, exchange: Exchange) -> Sequence[Stage]:
+    """The model's stages that take part in such a request."""
+    found, sections = tenant.stages(model), SECTIONS.get(exchange.operation)
+    return found if sections is None else [s for s in found if s.manifest.section in sections]
 
 
 def _run(exchange: Exchange, stages: Iterable[Stage]) -> None:

@@ -45,6 +45,10 @@ _TOO_DEEP: Final = (
     "A text of this request is escaped too often, one escape within the other, for the content policy of your "
     "organisation to be checked on it. Send the text itself."
 )
+_UNREAD: Final = (
+    "The content policy of your organisation can't be checked on {what}. Send the text itself, or use another "
+    "model."
+)
 
 _requests: Final = metrics.counter(
     "tenantgate_guard_requests_total", "Requests by what the guard did.", ("action",)
@@ -103,6 +107,10 @@ class Guard:
             host.refuse_unread(request, strict=self._config.enforces or self._config.strict_requests)
             self._let_pass(host, {"action": "pass", "unreadable": request.reason.value})
             return
+        if host.unread and self._config.enforces:
+            # Nobody knows what it says: what a rule would find in it must not pass.
+            _requests.inc(action="unreadable")
+            host.refuse_unread(Refusal(Reason.NOT_CHAT, _UNREAD.format(what=host.unread)), strict=True)
         body = RequestBody(request.body)
         passages = body.passages(self._requests.targets)
         sizes = {target: len(passage.text) for target, passage in passages.items()}

@@ -12,7 +12,8 @@ import math
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tenantgate.checkpoints import checked_by
@@ -82,8 +83,8 @@ class Switchboard(Protocol):
     def frozen(self) -> bool:
         """Whether the process has just been stopped for so long that Kong gave up what was in progress."""
 
-    def step_aside(self, event: Event) -> None:
-        """Let another thread work instead of the event's, which will wait."""
+    def step_aside(self, event: Event, *, at_will: bool = False) -> bool:
+        """Let another thread work instead of the event's, which will wait; False: too many do for one `at_will`."""
 
     def step_back(self, event: Event) -> None:
         """The event's thread goes on."""
@@ -317,6 +318,18 @@ class Event:
             self._answered(mailbox, math.inf)
         finally:
             if not self._long:
+                self._board.step_back(self)
+
+    @contextmanager
+    def aside(self) -> Iterator[bool]:
+        """A block in which the phase may wait for somebody else than Kong, and calls no checkpoint; whether it may."""
+        away = self._long or self._board.step_aside(self, at_will=True)
+        self._turns.away(self.turn, away)
+        try:
+            yield away
+        finally:
+            self._turns.away(self.turn, False)
+            if away and not self._long:
                 self._board.step_back(self)
 
     def _answered(self, mailbox: Mailbox, until: float) -> bool:

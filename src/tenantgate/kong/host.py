@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 import msgpack
@@ -15,6 +16,7 @@ from tenantgate.errors import TenantgateError
 from tenantgate.kong.pdk import LOG_METHODS, ServedKong, plain_result
 from tenantgate.llm import Reason, Refusal
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, request_of
+from tenantgate.llm.operations import Operation
 from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
@@ -106,6 +108,8 @@ class Host:
         pdk_calls: how many calls were made so far.
         recorded: what `record` gave last; None if it wasn't asked.
         served: whether Tenantgate's server runs the phase (else kong-pdk's).
+        operation: what the request asks for; a chat, unless the engine says otherwise.
+        unread: what in the request nobody can read, in a client's words; None: all can be read.
     """
 
     __slots__ = (
@@ -118,11 +122,13 @@ class Host:
         "_tenant",
         "answered",
         "config_keys",
+        "operation",
         "pdk_calls",
         "phase",
         "recorded",
         "route_name",
         "served",
+        "unread",
     )
 
     def __init__(
@@ -135,6 +141,8 @@ class Host:
         self.phase = phase
         self.config_keys: Mapping[str, str] = config_keys or {}
         self.route_name = ""
+        self.operation = Operation.CHAT
+        self.unread: str | None = None
         self.pdk_calls = 0
         self.answered: int | None = None
         self.recorded: Mapping[str, Any] | None = None
@@ -347,6 +355,21 @@ class Host:
         self.call("response.exit", status, payload, _wire(headers or {}))
         self.answered = status
         raise Answered
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[float]:
+        """A block in which the phase may wait for somebody else than Kong, as many milliseconds as it gives. No call.
+
+        The thread doesn't count meanwhile, and another may work. 0: too many phases wait.
+        """
+        with self._kong.aside() if self.served else contextlib.nullcontext(True) as may:
+            yield self.remaining_ms() if may else 0.0
+
+    def stand_in(self, answer: Callable[[], object]) -> None:
+        """Have `answer` called, which answers the client, if no provider can be asked. No call.
+
+        Nothing comes of it but in the engine: elsewhere nobody knows that of a provider before it was asked.
+        """
 
     def response_status(self) -> int:
         """The reply's HTTP status; in log and response phases. One call."""

@@ -6,10 +6,13 @@ class lacks is set right here: a `None` before a later argument, which Lua would
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kong_pdk.exception import PDKException
 from kong_pdk.pdk import FakeClasses, rpc_of
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 __all__ = ["LOG_METHODS", "TERMINAL", "Abandoned", "Channel", "PDKException", "ServedKong", "plain_result"]
 
@@ -73,17 +76,21 @@ class Channel(Protocol):
     def belongs_to(self, tenant: str) -> None:
         """Note whose the event is."""
 
+    def aside(self) -> AbstractContextManager[bool]:
+        """A block in which the phase may wait for somebody else, while another thread works; whether it may."""
+
 
 class ServedKong(FakeClasses):  # type: ignore[misc]
     """kong-pdk's `kong` object when it is served by Tenantgate, which also knows the event's deadline.
 
-    `deadline` is on the clock of `time.monotonic`; `belongs_to` is the channel's.
+    `deadline` is on the clock of `time.monotonic`; `belongs_to` and `aside` are the channel's.
     """
 
     def __init__(self, channel: Channel, deadline: float) -> None:
         super().__init__("kong", rpc_of(channel, lua_style=False))
         self.deadline = deadline
         self.belongs_to = channel.belongs_to
+        self.aside = channel.aside
 
 
 def plain_result(result: Any) -> Any:

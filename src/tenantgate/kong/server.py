@@ -390,9 +390,9 @@ class Server:
             return
         self.release(conn)
 
-    def step_aside(self, event: Event) -> None:
+    def step_aside(self, event: Event, *, at_will: bool = False) -> bool:
         """See `Switchboard`."""
-        self._pool.step_aside(event)
+        return self._pool.step_aside(event, at_will=at_will)
 
     def step_back(self, event: Event) -> None:
         """See `Switchboard`."""

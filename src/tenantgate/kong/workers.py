@@ -185,13 +185,16 @@ class Pool:
         self._queue.add(following)  # it has been let in already
         return bool(self._idle)
 
-    def step_aside(self, event: Event) -> None:
+    def step_aside(self, event: Event, *, at_will: bool = False) -> bool:
         """The event's thread is going to wait: another may work instead.
 
-        When too many have, the one whose tenant has most there is ended (`Event.evict`), of its events the latest.
+        When too many have, the one whose tenant has most there is ended (`Event.evict`), of its events the latest. An
+        event that would wait `at_will` must not when half as many have: False then.
         """
         evicted = None
         with self._lock:
+            if at_will and len(self._aside) * 2 >= self.size * _ASIDE:
+                return False
             self._aside.append(event)
             idle = self._next_log(event)
             if len(self._aside) > self.size * _ASIDE:
@@ -205,6 +208,7 @@ class Pool:
             self._hire()
         if evicted is not None:
             evicted.evict()
+        return True
 
     def step_back(self, event: Event) -> None:
         """The event's thread works again."""

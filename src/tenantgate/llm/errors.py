@@ -51,6 +51,7 @@ class Code(enum.StrEnum):
     GUARD_UNAVAILABLE = "guard_unavailable"
     CREDENTIAL_UNAVAILABLE = "credential_unavailable"
     ONLY_IF_CACHED = "only_if_cached"
+    CACHE_ONLY = "cache_only"
     TENANTGATE_UNAVAILABLE = "tenantgate_unavailable"
 
 

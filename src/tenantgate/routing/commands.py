@@ -62,7 +62,7 @@ def providers(area: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "target",
             metavar="TARGET",
-            help="a provider (openai), one of its models (openai/gpt-4o), or a target's id (openai/gpt-4o#2)",
+            help="a provider (openai), one of its models (openai/gpt-4o), a target's id (openai/gpt-4o#2), or all",
         )
         _common(parser)
         parser.add_argument(

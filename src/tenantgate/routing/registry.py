@@ -57,6 +57,8 @@ _LEASE_S: Final = 3.0  # of the leave to try a deployment again, which is renewe
 _WANTED_S: Final = 10.0
 _ATTEMPTS: Final = 3
 
+_CERTAIN: Final = 3  # refusals by 403 in a row, each of which alone may be for what a client asked
+
 _failures: Final = metrics.counter(
     "tenantgate_routing_redis_failures_total",
     "Exchanges of health and switches with Redis that failed.",
@@ -195,7 +197,12 @@ class Registry:
                 deployment.urgent = True
             if effect is not Effect.SUCCESS or changed:
                 deployment.probing = 0.0
-            first_refusal = effect is Effect.CREDENTIAL_REFUSED and not before.circuit.credential_refused
+            after = deployment.health.circuit
+            first_refusal = effect is Effect.CREDENTIAL_REFUSED and (
+                after.failures == _CERTAIN
+                if result.outcome == "http_403"
+                else not before.circuit.credential_refused
+            )
         if effect is Effect.CREDENTIAL_REFUSED:
             provider, model = deployment.about.get("provider", ""), deployment.about.get("model", "")
             _refused.inc(provider=provider, model=model)

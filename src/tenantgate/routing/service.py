@@ -38,6 +38,7 @@ __all__ = ["Attempt", "Choice", "Route", "Router", "router"]
 
 _REPLY_TOKENS: Final = 500  # expected of a reply, where the request doesn't allow fewer
 _BYTES_A_TOKEN: Final = 4
+_PROBE_S: Final = 30.0  # after which a request that tries a target again keeps it from no other one
 _LAST_RESORTS: Final = 4  # requests of a node that may wait at once for a target that is left out
 _TIMEOUT_MS: Final = 500  # nobody waits
 _ROUTERS: Final = 64  # of a process
@@ -209,7 +210,8 @@ class Router:
                 return self._chosen(route, asking, order)
             place = route.places[order.probe]
             # Another thread may have begun to try it meanwhile.
-            if self.registry.probe(place.deployment, asking.now, asking.until(route.routing)):
+            until = min(asking.until(route.routing), asking.now + _PROBE_S)
+            if self.registry.probe(place.deployment, asking.now, until):
                 return self._chosen(route, asking, order)
 
     def _order(self, route: Route, asking: _Asking, key: bytes) -> Order:

@@ -61,6 +61,7 @@ def check_plugins(config: RedisConfig) -> str | None:
             pipeline.xadd(keys[3], {"a": "1"}, maxlen=1)
             pipeline.expire(keys[3], _TTL_S)
             pipeline.execute()
+        client.xread({keys[3]: "0"}, count=1)
         client.info("memory")
 
     return _tried(config, _PLUGIN_KEY, run)

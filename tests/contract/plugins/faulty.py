@@ -93,6 +93,14 @@ class Plugin:
     def do_wait_at_gate_first(self, kong):
         kong.response.set_header("x-open", str(GATE.wait(8)))
 
+    def do_wait_aside(self, kong):
+        kong.response.set_header("x-here", "1")
+        with kong.aside() as may:
+            if may:
+                WORKED.append(1)
+                GATE.wait(8)
+        kong.response.set_header("x-open", "1")
+
     def do_open_gate(self, kong):
         GATE.set()
 

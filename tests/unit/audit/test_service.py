@@ -17,6 +17,7 @@ from tenantgate.audit.core.content import RawContent
 from tenantgate.audit.core.redaction import MARGIN
 from tenantgate.kong import Host
 from tenantgate.llm import Refusal
+from tenantgate.llm.operations import Operation
 from tenantgate.store.shared import Shared
 
 CONFIG = AuditConfig(pipeline=PipelineConfig(journal="j", state_dir="s"), encryption_key=KEY)
@@ -67,6 +68,7 @@ class Keeper:
     raw: bytes
     carried: dict[str, Any] = field(default_factory=dict)
     refused: bool | None = None
+    operation = Operation.CHAT
 
     def identifier(self) -> str:
         return request_id(1)

@@ -144,6 +144,7 @@ BLOCKS = "guardrails: {rules: [{name: s, detector: secrets, mode: block}]}"
         (", cache: {}", (False, False, True)),
         (", cache: {enabled: false}", (False, False, False)),
         (", cache: {on_error: reject}", (True, False, True)),
+        (", cache: {mode: cache_only}", (True, False, True)),
         (", compression: {stop_on_error: true}", (True, False, False)),
         (", audit: {}", (False, False, True)),
         (", audit: {content: 'off'}", (False, False, False)),

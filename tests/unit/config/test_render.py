@@ -21,6 +21,7 @@ from tenantgate.devhost.lua_state import LuaState
 from tenantgate.devhost.router import Match, Router
 from tenantgate.devhost.stock_schemas import SCHEMAS
 from tenantgate.engine.manifest import ENGINE
+from tenantgate.errors import ConfigError
 from tenantgate.guard.scripts import REPLY_GUARD_BODY, REPLY_GUARD_CHECK
 from tenantgate.kong.schema import kong_fields
 
@@ -69,11 +70,33 @@ def test_the_same_file_gives_the_same_bytes_whatever_its_order() -> None:
 def test_more_tenants_and_models_are_no_more_than_consumers() -> None:
     one, many = tree(tenants("a")), tree(EXAMPLE.read_text(encoding="utf-8"))
     names = [[route["name"] for route in rendered["services"][0]["routes"]] for rendered in (one, many)]
-    routes = ["chat-completions", "messages", "responses", "models", "by-path", "tenant-path"]
+    routes = [
+        *("chat-completions", "operations", "deployments", "messages", "responses", "models"),
+        *("by-path", "tenant-path"),
+    ]
     assert names == [[f"llm.{name}" for name in routes]] * 2
     assert {p["name"] for p in many["plugins"]} == {"post-function", "tenantgate-format"}
     assert all(set(c) == set(one["consumers"][0]) for c in many["consumers"])
     assert not {"acls", "plugins"} & set(one["consumers"][0])
+
+
+def test_pages_of_other_sites_have_preflight_requests_and_headers() -> None:
+    none = tree(tenants("a"))
+    assert "cors" not in plugins(none)
+    assert all("OPTIONS" not in route["methods"] for route in none["services"][0]["routes"])
+    origins = ["https://app.example.com", "http://localhost:3000"]
+    given = tree(tenants("a", head=f"gateway: {{cors: {{origins: {origins}, max_age_s: 9}}}}\n"))
+    made = plugins(given)["cors"]
+    assert (made["origins"], made["max_age"], made["methods"]) == (origins, 9, ["GET", "POST"])
+    assert "credentials" not in made  # keys come in headers, never in cookies
+    assert plugins(given)["tenantgate-target"]["origins"] == origins
+    assert all("OPTIONS" in route["methods"] for route in given["services"][0]["routes"])
+
+
+@pytest.mark.parametrize("origin", ["app.example.com", "https://a.example/path", "https://[a-z]+", ""])
+def test_an_origin_is_no_pattern(origin: str) -> None:
+    with pytest.raises(ConfigError, match="origins"):
+        load_text(tenants("a", head=f"gateway: {{cors: {{origins: ['{origin}']}}}}\n"))
 
 
 def test_a_changed_rule_model_or_limit_changes_nothing_in_kong() -> None:
@@ -265,6 +288,7 @@ def test_the_engine_gets_what_all_tenants_share() -> None:
     assert found["tenantgate-target"] == {
         "keep_headers": ["anthropic-beta", "User-Agent"],
         "correlation_header": "X-Trace",
+        "egress_port": 8199,
     }
 
 
@@ -294,11 +318,12 @@ def test_failover_gets_the_gateways_egress_list_with_the_mock_provider_where_it_
     assert plugins(tree(tenants("a")))["tenantgate-failover"] == {"port": EGRESS_PORT}
     head = "gateway: {egress: {allow: [api.openai.com, '*.example.com']}}\n"
     options = RenderOptions(mock_url="http://127.0.0.1:7777/v1/chat/completions")
-    given = plugins(tree(tenants("a", head=head), options))["tenantgate-failover"]
-    assert given == {
-        "port": EGRESS_PORT,
-        "egress_allow": ["api.openai.com", "*.example.com", "http://127.0.0.1:7777"],
-    }
+    given = plugins(tree(tenants("a", head=head), options))
+    allow = ["api.openai.com", "*.example.com", "http://127.0.0.1:7777"]
+    assert given["tenantgate-failover"] == {"port": EGRESS_PORT, "egress_allow": allow}
+    # Which asks for tokens.
+    target = given["tenantgate-target"]
+    assert (target["egress_port"], target["egress_allow"]) == (EGRESS_PORT, allow)
 
 
 def test_the_engine_gets_the_secrets_that_policies_only_name() -> None:

@@ -88,8 +88,10 @@ def test_every_service_is_read_only_and_without_privileges() -> None:
 
 
 def test_no_secret_is_written_down_and_none_is_forgotten() -> None:
-    file = load(ROOT / "tenants.yaml")
-    texts = [render(file), *(record.decode() for record in compile_records(file).values())]
+    texts = []
+    for name in ("tenants.yaml", "examples/demo.yaml"):  # those that compose's page starts with
+        file = load(ROOT / name)
+        texts += [render(file), *(record.decode() for record in compile_records(file).values())]
     names = {name for text in texts for name in (*placeholders.names(text), *placeholders.vault_names(text))}
     assert set(re.findall(r"^([A-Z_]+)=$", ENV, flags=re.MULTILINE)) == names
     assert not re.search(r"^[A-Z_]+=.", ENV, flags=re.MULTILINE)
@@ -97,12 +99,52 @@ def test_no_secret_is_written_down_and_none_is_forgotten() -> None:
     assert all(key.startswith("KONG_") for key in COMPOSE["services"]["kong"]["environment"])
 
 
+METRICS = " --metrics-host 0.0.0.0 --metrics-port 9101"
+
+
+def settings_of_kong_conf() -> dict[str, str]:
+    return dict(re.findall(r"^(\w+) = (.+)$", (ROOT / "kong.conf").read_text("utf-8"), re.MULTILINE))
+
+
+def test_helm_starts_the_engine_as_kong_conf_does_and_shows_its_metrics() -> None:
+    start = settings_of_kong_conf()["pluginserver_tenantgate_start_cmd"] + METRICS
+    assert HELM["env"]["pluginserver_tenantgate_start_cmd"] == start
+
+
+def test_no_container_overrides_where_kong_finds_the_loopback_proxy() -> None:
+    settings = settings_of_kong_conf()
+    assert settings["nginx_http_include"] == str(OPTIONS.egress_include)
+    assert "tenantgate_tries" in settings["nginx_http_lua_shared_dict"]
+    own = {name.lower() for name in COMPOSE["services"]["kong"]["environment"]} | {*HELM["env"]}
+    assert not [name for name in own if "nginx" in name]
+    assert f"listen 127.0.0.1:{OPTIONS.egress_port};" in (ROOT / "tenantgate-egress.conf").read_text("utf-8")
+
+
+def test_every_path_of_the_deployment_page_that_writes_kong_conf_writes_what_it_includes() -> None:
+    for page in ("deploy.md", "attached.md", "migration.md", "configuration.md"):
+        for block in re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / page).read_text("utf-8"), re.DOTALL):
+            if re.search(r"render --kong-conf\b", block):
+                assert "render --egress-conf" in block, f"{page}: {block}"
+
+
+def test_helm_has_a_writable_folder_for_policies_and_asks_the_engine_before_requests_come() -> None:
+    deployment = HELM["deployment"]
+    (volume,) = deployment["userDefinedVolumes"]
+    (mount,) = deployment["userDefinedVolumeMounts"]
+    assert mount == {"name": volume["name"], "mountPath": str(Path(Policy().path).parent)}
+    assert HELM["startupProbe"]["httpGet"] == {"path": "/readyz", "port": int(METRICS.rsplit(maxsplit=1)[-1])}
+    head = (ROOT / "deploy/helm-values.yaml").read_text("utf-8").partition("image:")[0]
+    # A kong.yml alone is a gateway without policies.
+    assert "tenantgate apply --kong-config kong.yml" in head
+    assert "gateway.policy.store" in head
+
+
 def test_helm_agrees_with_kong_conf() -> None:
     assert HELM["env"]["prefix"] == str(OPTIONS.prefix)
     assert HELM["env"]["database"] == "off"
     # The chart writes KONG_PLUGINS=bundled,{preInstalled}, which comes before kong.conf's.
-    (enabled,) = re.findall(r"^plugins = (.+)$", (ROOT / "kong.conf").read_text("utf-8"), re.MULTILINE)
-    assert f"bundled,{HELM['plugins']['preInstalled']}" == enabled
+    assert f"bundled,{HELM['plugins']['preInstalled']}" == settings_of_kong_conf()["plugins"]
+    assert HELM["env"]["lua_package_path"] == settings_of_kong_conf()["lua_package_path"]
     assert HELM["ingressController"]["enabled"] is False
     assert set(HELM["dblessConfig"]) == {"secret"}
 

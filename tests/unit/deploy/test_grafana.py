@@ -143,7 +143,25 @@ def test_the_dashboard_covers_what_it_should() -> None:
         taken |= cells
 
 
-@pytest.mark.parametrize(("title", "query"), list(queries("prometheus")))
+def alerts() -> list[tuple[str, str]]:
+    return [(r["alert"], r["expr"]) for g in config("alerts.yaml")["groups"] for r in g["rules"]]
+
+
+def test_prometheus_reads_the_alert_rules() -> None:
+    (path,) = config("prometheus.yaml")["rule_files"]
+    assert f"./deploy/grafana/alerts.yaml:{path}:ro" in SERVICES["prometheus"]["volumes"]
+    names = [name for name, _ in alerts()]
+    assert len(set(names)) == len(names)
+
+
+def test_an_alerts_text_names_labels_that_its_query_keeps() -> None:
+    for group in config("alerts.yaml")["groups"]:
+        for rule in group["rules"]:
+            kept = {word for by in re.findall(r"by \(([^)]*)\)", rule["expr"]) for word in by.split(", ")}
+            assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) <= kept, rule["alert"]
+
+
+@pytest.mark.parametrize(("title", "query"), [*queries("prometheus"), *alerts()])
 def test_a_query_names_metrics_and_labels_that_there_are(title: str, query: str) -> None:
     known = declared()
     names = re.findall(r"tenantgate_\w+", query)
@@ -152,15 +170,16 @@ def test_a_query_names_metrics_and_labels_that_there_are(title: str, query: str)
         assert name in known, name
     for by in re.findall(r"by \(([^)]*)\)", query):
         assert {word.strip() for word in by.split(",")} <= known[names[0]]
-    for label in re.findall(r"[{,]\s*(\w+)=", query):
+    for label in re.findall(r"[{,]\s*(\w+)!?=", query):
         assert label in known[names[0]]
 
 
 def test_the_documented_metrics_are_those_of_the_source() -> None:
     known = declared()
-    text = (ROOT / "docs/audit-log.md").read_text(encoding="utf-8")
-    named = re.findall(r"`(tenantgate_\w+)(?:\{(\w+)[^`]*\})?`", text)
-    assert len(named) >= 10
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "SECURITY.md"]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    named = re.findall(r"`(tenantgate_\w+_(?:total|seconds|bytes|open|drained|up))(?:\{(\w+)[^`]*\})?`", text)
+    assert len(named) >= 30
     for name, label in named:
         assert name in known, name
         assert not label or label in known[name]

@@ -29,3 +29,11 @@ def test_a_stage_out_of_time_asks_nothing_more() -> None:
         made.call("ctx.shared.get", "x")
     made.limit(None)
     assert made.call("ctx.shared.get", "x") is None
+
+
+def test_a_wait_for_others_counts_for_the_whole_phase_and_not_for_the_stages_time() -> None:
+    made = exchange()
+    made.limit(0)
+    with made.waiting() as left_ms:
+        assert 1000 < left_ms <= 60_000
+    assert made.call("ctx.shared.get", "x") is None

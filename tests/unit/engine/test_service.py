@@ -29,10 +29,11 @@ from tenantgate.policy.core.records import (
     write_catalog,
     write_record,
 )
+from tenantgate.routing.core.order import Why
 from tenantgate.routing.core.switches import Switch
 from tenantgate.routing.in_flight import InFlight
 from tenantgate.routing.registry import Registry
-from tenantgate.routing.service import Router
+from tenantgate.routing.service import Choice, Router
 from tenantgate.routing.stored import sealer
 from tenantgate.tenant import TenantId
 
@@ -561,6 +562,64 @@ def test_a_drained_model_is_refused(several: bool) -> None:
     kong = access(what, packed(ask("smart" if several else "gpt-4o-mini")))
     assert kong.exit is not None
     assert (kong.exit.status, kong.exit.headers["retry-after"]) == (503, "30")
+
+
+@pytest.fixture
+def spare(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Stages of which one would answer where no provider can be asked, as the cache may."""
+
+    def access(_self: Any, host: Any) -> None:
+        host.set_headers({"X-Of": "the miss", "X-Other": "header"})
+        host.stand_in(lambda: host.answer(200, b'{"spare":true}', {"X-Of": "the answer"}))
+
+    monkeypatch.setattr("tenantgate.guard.service.Guard.access", access)
+    return {"guardrails": BLOCK}
+
+
+def served_spare(kong: FakeKong) -> bool:
+    if kong.exit is None:
+        return False
+    headers = {name.lower(): value for name, value in kong.exit.headers.items()}
+    return (kong.exit.status, kong.exit.json, headers.get("x-of"), headers.get("x-other")) == (
+        200,
+        {"spare": True},
+        "the answer",
+        "header",
+    ) and "target" not in kong.shared[DECISION]
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_a_stage_answers_in_the_place_of_a_drained_model(several: bool, spare: dict[str, Any]) -> None:
+    what = plugin(routed(stages=spare) if several else model(stages=spare))
+    name = "smart" if several else "gpt-4o-mini"
+    assert access(what, packed(ask(name))).exit is None
+    switch = Switch(scope="all", drained=True, reason="r", by="ann", created=1.0)
+    what._engine._router.registry.go_by({"all": switch})
+    assert served_spare(access(what, packed(ask(name))))
+
+
+def test_a_stage_answers_in_the_place_of_targets_that_all_fail(spare: dict[str, Any]) -> None:
+    what = plugin(routed(stages=spare))
+    every = ("openai/gpt-4o", "openai/gpt-4o#2", "anthropic/claude")
+    for _ in range(3):
+        tried(what, access(what, packed(ask("smart"))), *((target, "timeout") for target in every))
+    # More often than requests may wait for a target that is left out: each is over at its end.
+    for _ in range(6):
+        kong = access(what, packed(ask("smart")))
+        assert served_spare(kong)
+        assert json.loads(kong.shared[DECISION]["shared"]["tenantgate_routing"]) == {"why": "last_resort"}
+        tried(what, kong)
+
+
+def test_a_tenant_that_has_had_its_share_gets_no_spare_answer(
+    spare: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = plugin(routed(stages=spare))
+    choice = Choice((), Why.OVER_SHARE, 3.0)
+    monkeypatch.setattr(what._engine._router, "choose", lambda *_args, **_more: choice)
+    kong = access(what, packed(ask("smart")))
+    assert kong.exit is not None
+    assert kong.exit.status == 429
 
 
 def test_one_target_asked_directly_has_no_routing_and_leaves_nothing_for_the_log() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ class Channel:
     def __init__(self) -> None:
         self.sent: list[Any] = []
         self.owners: list[str] = []
+        self.room = True
 
     def put(self, message: Any) -> None:
         self.sent.append(message)
@@ -25,6 +29,25 @@ class Channel:
 
     def belongs_to(self, tenant: str) -> None:
         self.owners.append(tenant)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[bool]:
+        self.sent.append("aside")
+        yield self.room
+        self.sent.append("back")
+
+
+def test_a_phase_that_waits_lets_another_thread_work() -> None:
+    channel = Channel()
+    host = Host(ServedKong(channel, time.monotonic() + 1e6), "access", deadline_ms=1000)
+    with host.waiting() as left_ms:
+        assert channel.sent == ["aside"]
+        assert 1e8 < left_ms <= 1e9
+    channel.room = False
+    with host.waiting() as left_ms:
+        assert left_ms == 0
+    del channel.sent[2:]
+    assert (channel.sent, host.pdk_calls) == (["aside", "back"], 0)
 
 
 @pytest.mark.parametrize("tenant", ["acme", "a:b {x}", "\udcff"])

@@ -91,6 +91,7 @@ def test_codes_are_no_less_than_they_were() -> None:
         "reply_policy_violation",
         "guard_unavailable",
         "only_if_cached",
+        "cache_only",
         "tenantgate_unavailable",
         "credential_unavailable",
     }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lupa import luajit21
 
 from egress_cases import ADDRESSES, ALLOW, NO_PATTERNS, PERMITTED, REFUSED
+from failover_lua import Module
 from tenantgate.policy.core import egress
 
 from support import ROOT
@@ -104,3 +105,29 @@ def test_both_judge_addresses_alike(text: str) -> None:
     address = egress.parse_address(text)
     expected = None if address is None else egress.permits_address(egress.patterns(RANGES), address)
     assert LUA.permits_address(RANGES, text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://a.example", ("https", "a.example", 443, "/")),
+        ("HTTPS://A.Example.:8443/t?x=1", ("https", "a.example", 8443, "/t?x=1")),
+        ("http://127.0.0.1:80?x", None),
+        ("https://[fd00::1]/t", ("https", "fd00::1", 443, "/t")),
+        ("https://user@a.example/", None),
+        ("https://a.example\\@b.example/", None),
+        ("https://a.example:0/", None),
+        ("https://a.example:/", None),
+        ("https://127.1/", None),
+        ("https://a.example/#b", None),
+        ("https://a.example/ b", None),
+        ("https://a.example/\r\nX: 1", None),
+        ("https:///t", None),
+        ("//a.example/t", None),
+        ("ftp://a.example/t", None),
+        ("", None),
+    ],
+)
+def test_addresses_that_are_plainly_one(text: str, expected: tuple[str, str, int, str] | None) -> None:
+    found = Module("egress").url(text)
+    assert found == (expected and dict(zip(("scheme", "host", "port", "path"), expected, strict=True)))

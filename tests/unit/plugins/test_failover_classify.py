@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from failover_lua import Module
+from tenantgate.devhost import mock_aws
 from tenantgate.policy.core.records import FAILURES
 
 CLASSIFY = Module("classify")
@@ -82,6 +83,16 @@ def test_other_wrong_requests(status: int, body: str | None) -> None:
     assert CLASSIFY.reply(status, body) == f"http_{status}"
 
 
+def test_a_request_that_alone_is_above_a_limit_is_tried_elsewhere_and_says_nothing_of_its_target() -> None:
+    body = (
+        '{"error": {"message": "Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit'
+        ' 30000, Requested 45000.", "type": "tokens", "code": "rate_limit_exceeded"}}'
+    )
+    assert CLASSIFY.needs_body(429) is True
+    assert CLASSIFY.reply(429, body) == ("http_413", "http_429")
+    assert CLASSIFY.reply(429, body.replace("Request too large", "Rate limit reached")) == "http_429"
+
+
 @pytest.mark.parametrize("status", [401, 403, 408, 429, 500, 502, 503, 504, 529])
 def test_statuses_that_are_classes(status: int) -> None:
     assert CLASSIFY.reply(status, None) == f"http_{status}"
@@ -119,22 +130,102 @@ def test_failures_without_a_reply(step: str, problem: str, expected: str) -> Non
     assert expected in FAILURES
 
 
+SSE = "text/event-stream; charset=utf-8"
+AWS = "application/vnd.amazon.eventstream"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ('event: error\ndata: {"type": "error", "error": {"type": "overloaded_error"}}\n\n', "http_529"),
-        ('event: error\r\ndata: {"type":"error","error":{"type":"rate_limit_error"}}', "http_429"),
-        ('event: error\ndata: {"type":"error","error":{"type":"api_error"}}', "http_500"),
-        ("event: error\n", "http_500"),
+        ('event: error\r\ndata: {"type":"error","error":{"type":"rate_limit_error"}}\r\n\r\n', "http_429"),
+        ('event: error\ndata: {"type":"error","error":{"type":"api_error"}}\n\n', "http_500"),
+        ('event: error\ndata: {"type":"error","error":{"type":"invalid_request_error"}}\n\n', "http_400"),
+        ("event: error\ndata: no\n\n", "http_500"),
         ('data: {"error": {"message": "The server had an error", "type": "server_error"}}\n\n', "http_500"),
-        ('data: {"error":"x"}', "http_500"),
-        ('data: {"error": null, "choices": []}', "ok"),
+        ('data: {"error": {"code": 503, "message": "Busy"}}\n\n', "http_503"),
+        ('data: {"error": {"code": "429"}}\n\n', "http_429"),
+        ('data: {"error": {"code": 42900}}\n\n', "http_500"),
+        (
+            'data: {"error": {"type": "invalid_request_error", "code": "context_length_exceeded"}}\n\n',
+            "context_length",
+        ),
+        ('data: {"error":"x"}\n\n', "http_500"),
+        (': OPENROUTER PROCESSING\n\n: more\n\ndata: {"error": {"code": 502}}\n\n', "http_502"),
+        ('id: 1\nretry: 5\ndata:{"error":{"type":"overloaded_error"}}\n\n', "http_529"),
+        ('\xef\xbb\xbfdata: {"error":{"type":"overloaded_error"}}\n\n', "http_529"),
+        ('{"error":{"type":"overloaded_error"}}', "http_529"),
+        ('data: {"error": null, "choices": []}\n\n', "ok"),
         ('data: {"id": "1", "choices": [{"delta": {"content": "data: {\\"error\\": {"}}]}\n\n', "ok"),
         ('event: message_start\ndata: {"type": "message_start"}\n\nevent: error\n', "ok"),
-        (": ping\n\n", "ok"),
-        ('[{"candidates": []}', "ok"),
-        ("", "ok"),
+        ("data: [DONE]\n", "ok"),
+        ("data: " + "x" * 20_000, "ok"),
     ],
 )
 def test_a_streams_first_event(text: str, expected: str) -> None:
-    assert CLASSIFY.first_event(text) == expected
+    assert CLASSIFY.first_event(text, SSE) == expected
+
+
+@pytest.mark.parametrize("text", ['data: {"error":{"type":"overloaded_error"}}\n\n', "data: [DONE]\n\n"])
+def test_an_event_in_pieces_is_waited_for(text: str) -> None:
+    whole = CLASSIFY.first_event(text, SSE)
+    for end in range(len(text) - 2):
+        assert CLASSIFY.first_event(text[:end], SSE) in ((None, True), whole)
+    assert CLASSIFY.first_event(text[:8], SSE) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "expected"),
+    [
+        ('[{"candidates": []}', "application/json", "ok"),
+        ('[{"error": {"code": 503, "status": "UNAVAILABLE"}}', "application/json", "http_503"),
+        ('{"error": {"code": 429}}', "application/json", "http_429"),
+        ('{"type": "error", "error": {"type": "overloaded_error"}}', "", "http_529"),
+        ('{"id": "1", "choices": []}', "application/json", (None, False)),
+        ('{"id": "1", "choices": []}', SSE, (None, False)),
+        ('{"is_finished": false, "text": "a"}\n', "application/stream+json", "ok"),
+        (": ping\n\n", SSE, (None, True)),
+        ("", SSE, (None, True)),
+        ("", "application/json", (None, True)),
+    ],
+)
+def test_replies_in_place_of_streams(text: str, kind: str, expected: object) -> None:
+    assert CLASSIFY.first_event(text, kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("messageStart", '{"role": "assistant"}', "ok"),
+        ("throttlingException", '{"message": "Too many requests"}', "http_429"),
+        ("serviceUnavailableException", "{}", "http_503"),
+        ("modelStreamErrorException", "{}", "http_500"),
+        ("validationException", '{"message": "no"}', "http_400"),
+        ("validationException", '{"message": "Input is too long for requested model."}', "context_length"),
+    ],
+)
+def test_amazons_first_message(name: str, data: str, expected: str) -> None:
+    raw = mock_aws.message(name, data.encode(), failed=expected != "ok").decode("latin-1")
+    assert CLASSIFY.first_event(raw, AWS) == expected
+    assert CLASSIFY.first_event(raw[:-1], AWS) == (None, True)
+    assert CLASSIFY.first_event("no event stream", AWS) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"id": "1", "choices": []}', "ok"),
+        (' {"a": {}}\r\n', "ok"),
+        ('{"error": null, "choices": []}', "ok"),
+        ('{"id": "1", "choices": [{"message": {"content": "{\\"error\\": {"}}]}', "ok"),
+        ('{"error": {"message": "Overloaded", "type": "overloaded_error", "code": 529}}', "http_529"),
+        ('{"error": {"message": "Provider returned error", "code": 502}}', "http_502"),
+        ('{"type": "error", "error": {"type": "api_error"}}', "http_500"),
+        ("", None),
+        ("[]", None),
+        ("<html></html>", None),
+        ('{"id": "1", "choices": [', None),
+    ],
+)
+def test_a_whole_reply_with_status_200(text: str, expected: str | None) -> None:
+    assert CLASSIFY.object(text) == expected

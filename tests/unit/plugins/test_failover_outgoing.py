@@ -125,3 +125,22 @@ def test_an_order(more: dict[str, object], again: object, left: bool, first_byte
 def test_the_longest_time() -> None:
     limits = {"streaming_total_ms": 4000, "non_streaming_total_ms": 5000}
     assert (ORDER.longest_s(limits, True), ORDER.longest_s(limits, False)) == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("/", True),
+        ("/v1/a%20b?x=1&y=/", True),
+        ("", False),
+        ("v1", False),
+        ("/a b", False),
+        ("/a HTTP/1.1\r\nX: 1", False),
+        ("/a\n", False),
+        ("/\x7f", False),
+        ("/\u00fc", False),
+        (None, False),
+    ],
+)
+def test_paths(path: str | None, is_one: bool) -> None:
+    assert OUTGOING.is_path(path) is is_one

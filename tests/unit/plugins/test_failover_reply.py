@@ -100,6 +100,8 @@ def test_headers_of_one_name_are_a_list() -> None:
         "HTTP/2 200\r\n\r\n",
         "HTTP/1.1 2000 OK\r\n\r\n",
         "nonsense\r\n\r\n",
+        "HTTP/1.1 600 OK\r\n\r\n",
+        "HTTP/1.1 999 OK\r\n\r\n",
         HEAD + "no colon\r\n\r\n",
         HEAD + " folded\r\n\r\n",
         HEAD + "Name : x\r\n\r\n",
@@ -142,23 +144,30 @@ def test_chunks_that_are_none(body: str) -> None:
     assert problem
 
 
+LENGTH = "Content-Length: 1\r\n"
+
+
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "kept_ms"),
     [
-        (HEAD + "Content-Length: 1\r\n\r\nx", True),
-        (HEAD + "Content-Length: 1\r\n\r\nxy", False),
-        (HEAD + "Connection: Close\r\nContent-Length: 1\r\n\r\nx", False),
-        (HEAD.replace("1.1", "1.0") + "Content-Length: 1\r\n\r\nx", False),
-        (HEAD + "\r\nx", False),
-        (HEAD + "Transfer-Encoding: chunked\r\n\r\n" + chunked("x"), True),
-        (HEAD + "Transfer-Encoding: chunked\r\n\r\n" + chunked("x") + "HTTP/1.1", False),
+        (HEAD + LENGTH + "\r\nx", 30_000),
+        (HEAD + LENGTH + "\r\nxy", None),
+        (HEAD + "Connection: Close\r\n" + LENGTH + "\r\nx", None),
+        (HEAD.replace("1.1", "1.0") + LENGTH + "\r\nx", None),
+        (HEAD + "\r\nx", None),
+        (HEAD + "Transfer-Encoding: chunked\r\n\r\n" + chunked("x"), 30_000),
+        (HEAD + "Transfer-Encoding: chunked\r\n\r\n" + chunked("x") + "HTTP/1.1", None),
+        (HEAD + "Keep-Alive: timeout=5, max=100\r\n" + LENGTH + "\r\nx", 4_000),
+        (HEAD + "Keep-Alive: max=100, timeout = 75\r\n" + LENGTH + "\r\nx", 30_000),
+        (HEAD + "Keep-Alive: timeout=1\r\n" + LENGTH + "\r\nx", None),
+        (HEAD + "Keep-Alive: soon\r\n" + LENGTH + "\r\nx", 30_000),
     ],
 )
-def test_which_connections_are_used_again(text: str, kept: bool) -> None:
+def test_how_long_a_connection_is_used_again(text: str, kept_ms: int | None) -> None:
     head, rest = REPLY.raw("head")(text)
     framing = REPLY.raw("framing")(head)
     REPLY.raw("decode")(framing, rest)
-    assert REPLY.raw("is_kept")(head, framing) is kept
+    assert REPLY.raw("kept_ms")(head, framing, 30_000) == kept_ms
 
 
 @pytest.mark.parametrize("status", [204, 304])

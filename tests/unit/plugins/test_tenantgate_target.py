@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from lua_rig import Log, exchange, plugin
 from tenantgate.devhost import kong_conf, lua_functions, lua_plugins
-from tenantgate.devhost.exchange import Answer, Exchange, Exited
+from tenantgate.devhost.exchange import Answer, Exchange, Exited, Phase
 from tenantgate.devhost.lua_plugins import LuaPlugin
 from tenantgate.devhost.lua_state import LuaState
 from tenantgate.devhost.stock_schemas import SCHEMAS
@@ -94,6 +95,7 @@ def selected(x: Exchange) -> Any:
         ({"log_payloads": "yes"}, {}),
         ({"response_streaming": "deny"}, {"response_streaming": "deny"}),
         ({"max_request_body_size": 9}, {"max_request_body_size": 9}),
+        ({"route_type": "preserve"}, {"route_type": "preserve"}),
         ({"options": "text"}, {}),
     ],
 )
@@ -198,8 +200,44 @@ def test_tenants_and_models_are_told_apart(target: LuaPlugin, other: dict[str, A
 def test_the_spelling_of_a_path_makes_no_decision_of_its_own(target: LuaPlugin) -> None:
     """Else one tenant's spellings, of which there is no end, would drive out the decisions of all others."""
     assert access(target, request(OPEN, captures={"provider": "openai", "model": "gpt-4o"})) is None
-    again = request(path="//v1/./x", captures={"provider": "%6Fpenai", "model": "gpt%2d4o"})
+    again = request(path="//v1/./x/chat/completions", captures={"provider": "%6Fpenai", "model": "gpt%2d4o"})
     assert access(target, again) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/embeddings", "/v1/completions", "/v1/messages", "/v1/chat/completions/x"]
+)
+def test_the_last_decision_holds_for_chats_alone(target: LuaPlugin, path: str) -> None:
+    """Texts of other requests only the engine reads."""
+    assert access(target, request(OPEN)) is None
+    assert access(target, request(OPEN, path=path)) is None
+    answer = access(target, request(path=path))
+    assert answer is not None
+    assert answer.status == 503
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        (["https://a.example", "https://b.example"], "https://b.example", "https://b.example"),
+        (["https://a.example", "*"], "https://c.example", "*"),
+        (["https://a.example", "https://b.example"], "https://c.example", None),
+        (["https://a.example", "https://b.example"], None, None),
+        (None, "https://a.example", None),
+    ],
+)
+def test_pages_of_other_sites(
+    target: LuaPlugin, origins: Any, origin: str | None, allowed: str | None
+) -> None:
+    x = request(OPEN)
+    if origin is not None:
+        x.headers["Origin"] = origin
+    assert access(target, x) is None
+    assert "Origin" not in x.headers
+    x.phase = Phase.HEADER_FILTER
+    conf = {**CONF.config, **({"origins": origins} if origins else {})}
+    target.header_filter(x, replace(CONF, id="with-origins", config=conf))
+    assert x.out.get("Access-Control-Allow-Origin") == allowed
 
 
 def test_the_engine_may_name_the_model(target: LuaPlugin) -> None:

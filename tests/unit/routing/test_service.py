@@ -102,7 +102,7 @@ def test_a_probe_that_fails_and_one_whose_end_is_never_heard(world: World) -> No
     assert world.order(route) == ["openai/b", "openai/a"]
     world.now += 13
     assert world.order(route) == ["openai/a", "openai/b"]
-    world.now += 59
+    world.now += 29
     assert world.order(route) == ["openai/b", "openai/a"]
     world.now += 2
     assert world.order(route) == ["openai/a", "openai/b"]
@@ -138,6 +138,21 @@ def test_errors_of_one_client_leave_nobodys_targets_out(world: World) -> None:
     for outcome in ["http_400", "http_404", "http_422", "context_length", "refused"] * 20:
         world.end(route, ("openai/a", outcome))
     assert world.order(route) == ["openai/a", "openai/b"]
+
+
+def test_refusals_by_403_are_failures_like_others_and_the_third_is_told(world: World) -> None:
+    """One client's prompts may be what the provider refuses."""
+    route = world.route()
+    for _ in range(20):
+        world.end(route, ("openai/a", "http_403"))
+        world.end(route, ("openai/a", "http_403"))
+        world.end(route, ("openai/a", "ok"))
+    assert world.order(route) == ["openai/a", "openai/b"]
+    assert [*world.registry._events] == []
+    for _ in range(4):
+        world.end(route, ("openai/a", "http_403"))
+    assert world.order(route) == ["openai/b", "openai/a"]
+    assert [e["event"] for e in world.registry._events] == ["credential_refused"]
 
 
 def test_tenants_share_the_health_of_the_same_deployment_only(world: World) -> None:

@@ -49,6 +49,19 @@ local function host_and_port(text)
   return host, port
 end
 
+-- Scheme, host, port and path of a URL, the path with its query; nil for what isn't plainly one: no userinfo, no
+-- fragment, no blank.
+function M.url(text)
+  local scheme, place, path = tostring(text):match("^(%a+)://([^/?#@\\]+)([^#]*)$")
+  scheme = scheme and scheme:lower()
+  local host, port = host_and_port(place or "")
+  host = host and PORTS[scheme] and M.host(host)
+  if not host or path:find("[^\33-\126]") or path ~= "" and path:sub(1, 1) ~= "/" then
+    return nil
+  end
+  return {scheme = scheme, host = host, port = port or PORTS[scheme], path = path ~= "" and path or "/"}
+end
+
 -- A pattern as a table; nil if it is none, and then it permits nothing.
 function M.pattern(text)
   if type(text) ~= "string" then

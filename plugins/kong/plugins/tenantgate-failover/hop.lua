@@ -4,20 +4,21 @@
 -- RETRY, upon which the outer nginx does that; else the reply is the provider's, or an error in OpenAI's shape.
 local cjson = require "cjson.safe"
 local lrucache = require "resty.lrucache"
-local inflate_gzip = require("kong.tools.gzip").inflate_gzip
 local classify = require "kong.plugins.tenantgate-failover.classify"
 local egress = require "kong.plugins.tenantgate-failover.egress"
 local addresses = require "kong.plugins.tenantgate-failover.addresses"
+local order_of = require "kong.plugins.tenantgate-failover.order"
 local outgoing = require "kong.plugins.tenantgate-failover.outgoing"
+local gzip = require "kong.plugins.tenantgate-failover.gzip"
 local reply = require "kong.plugins.tenantgate-failover.reply"
 local tries = require "kong.plugins.tenantgate-failover.tries"
 
-local HEADER = "X-Tenantgate-Order"
 local RETRY = 503 -- nginx_proxy_proxy_next_upstream
 local RECEIVE = 65536
 local MAX_REPLY = 64 * 1024 * 1024 -- of a reply that isn't a stream; Kong holds it in memory
 local IDLE_MS, POOL = 30000, 100
 local MAX_POLICIES = 1000
+local MAX_INTERIM = 16 -- replies 1xx before the reply
 
 local policies = assert(lrucache.new(MAX_POLICIES)) -- by the lists' text
 
@@ -116,8 +117,9 @@ function Try:close()
   if not sock then
     return
   end
-  if self.done and reply.is_kept(self.head, self.framing) then
-    sock:setkeepalive(IDLE_MS, POOL)
+  local ms = self.done and reply.kept_ms(self.head, self.framing, IDLE_MS)
+  if ms then
+    sock:setkeepalive(ms, POOL)
   else
     sock:close()
   end
@@ -129,7 +131,7 @@ function Try:connect()
   local order = self.order
   local host, bytes = egress.host(order.host)
   local lists = policies_of(order.egress)
-  if not host or egress.refused_host(lists, order.scheme, host, bytes, order.port) then
+  if not host or not outgoing.is_path(order.path) or egress.refused_host(lists, order.scheme, host, bytes, order.port) then
     return self:refuse("host")
   end
   self.host, self.try.host = host, host
@@ -197,7 +199,7 @@ end
 
 -- The reply's head, waited for until `time`.
 function Try:read_head(time)
-  local bytes, problem, data, head, rest = ""
+  local bytes, interim, problem, data, head, rest = "", 0
   while true do
     data, problem = self:receive(time)
     if not data then
@@ -210,8 +212,9 @@ function Try:read_head(time)
         return self:fail("receive", rest)
       end
       if head and head.status < 200 then
-        if head.status == 101 then
-          return self:fail("receive", "another protocol")
+        interim = interim + 1
+        if head.status == 101 or interim > MAX_INTERIM then
+          return self:fail("receive", "another protocol, or no end of interim replies")
         end
         bytes = rest
       end
@@ -267,14 +270,6 @@ function Try:read_all(time)
   end
 end
 
--- The beginning of a body as text. What is packed and large says nothing that has to be known.
-local function plain(head, body)
-  if head.headers["content-encoding"] == "gzip" then
-    return #body <= RECEIVE and inflate_gzip(body) or ""
-  end
-  return body
-end
-
 -- Reads the reply as far as the client may not have any of it: a stream to its first bytes, all else to the end.
 -- Its class is then in `try.outcome`.
 function Try:begin()
@@ -286,16 +281,7 @@ function Try:begin()
   try.ms = math.floor((now() - self.started) * 1000)
   local status = self.head.status
   if order.stream and status == 200 then
-    local piece, done = "", false
-    while piece == "" and not done do
-      piece, done = self:read(first)
-      if not piece then
-        return
-      end
-    end
-    self.first, self.done = piece, done
-    try.outcome = classify.first_event(plain(self.head, piece))
-    return
+    return self:begin_stream(first)
   end
   local body = self:read_all(function()
     return math.min(now() + order.idle_ms / 1000, order.deadline)
@@ -303,15 +289,50 @@ function Try:begin()
   if not body then
     return
   end
-  self.first, self.done = body, true
+  self.done = true
   self:close()
-  try.outcome = classify.reply(status, classify.needs_body(status) and plain(self.head, body) or nil)
+  local headers = self.head.headers
+  if headers["content-encoding"] == "gzip" then
+    body = gzip.unpacked(body, MAX_REPLY)
+    headers["content-encoding"] = nil -- ai-proxy packs it again for clients that take it
+    if not body then
+      return self:fail("receive", "its body can't be unpacked")
+    end
+  end
+  if order.json and status >= 200 and status < 300 then
+    try.outcome = classify.object(body)
+    -- Of a body without a length the end may be missing.
+    if not try.outcome or self.framing.kind == "close" and cjson.decode(body) == nil then
+      return self:fail("receive", "its body is no JSON object")
+    end
+  else
+    try.outcome, try.class = classify.reply(status, body)
+  end
+  self.first = body
 end
 
-local function pass_headers(head)
-  for name, value in pairs(head.headers) do
-    if outgoing.is_passed(name) then
-      ngx.header[name] = value
+-- Reads a stream up to its first event, before which the client may have none of it.
+function Try:begin_stream(time)
+  local order, bytes, headers = self.order, "", self.head.headers
+  local kind = headers["content-type"]
+  while true do
+    local piece, done = self:read(time)
+    if not piece then
+      return
+    end
+    bytes = bytes .. piece
+    local class, more = nil, true
+    if not headers["content-encoding"] then
+      class, more = classify.first_event(bytes, type(kind) == "string" and kind or "")
+    end
+    if not class and bytes ~= "" and (headers["content-encoding"] or not order.json) then
+      class = "ok"
+    end
+    if class then
+      self.first, self.done, self.try.outcome = bytes, done, class
+      return
+    elseif done or not more then
+      return self:fail("receive", "a stream without an event")
     end
   end
 end
@@ -388,6 +409,9 @@ end
 function Try:answer()
   local order, try, status, body = self.order, self.try, self.head.status, self.first
   local stream = order.stream and status == 200
+  if not stream and status == 200 then
+    status = tonumber(try.outcome:match("^http_(%d+)$")) or try.outcome == "context_length" and 400 or status
+  end
   try.ended = not stream
   if not self:note(status) then
     return self:answer_error(502) -- without the note nobody would know the end of the stream
@@ -403,7 +427,7 @@ function Try:answer()
     self:go_on()
     return self:note(status)
   end
-  if status >= 400 and not is_json(plain(self.head, body)) then
+  if status >= 400 and not is_json(body) then
     body = error_text(status)
     ngx.header["content-type"] = "application/json; charset=utf-8"
     ngx.header["content-encoding"] = nil
@@ -426,7 +450,7 @@ function Try:run()
   if try.ms == 0 then
     try.ms = math.floor((now() - self.started) * 1000)
   end
-  if order.again[try.outcome] and now() < order.deadline and self:note(nil) then
+  if order.again[try.class or try.outcome] and now() < order.deadline and self:note(nil) then
     self:close()
     ngx.status = RETRY
     ngx.header["content-length"] = 0
@@ -443,7 +467,7 @@ local M = {}
 
 -- content_by_lua
 function M.serve()
-  local order = cjson.decode(ngx.req.get_headers(0)[HEADER] or "")
+  local order = cjson.decode(ngx.req.get_headers(0)[order_of.HEADER] or "")
   local token = tries.token()
   if type(order) ~= "table" or not token or order.token ~= token then
     return ngx.exit(403)

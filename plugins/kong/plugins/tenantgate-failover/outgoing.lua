@@ -26,6 +26,11 @@ function M.is_passed(name)
   return not NOT_PASSED[name] and not name:find("^x%-accel%-") and not name:find("^x%-tenantgate%-")
 end
 
+-- Whether a path, with its query, is one word: what follows a blank or a line end would be another part of the request.
+function M.is_path(path)
+  return type(path) == "string" and path:find("^/[\33-\126]*$") ~= nil
+end
+
 -- The request's head. `headers`: values by name, those of the allowlist `names` are sent.
 -- A value with a line end can't come from nginx's parser, and is left out all the same.
 function M.head(method, path, host, names, headers, length)

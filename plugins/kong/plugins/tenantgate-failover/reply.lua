@@ -31,6 +31,9 @@ function M.head(bytes)
   if not minor then
     return nil, "no HTTP/1.1"
   end
+  if tonumber(status) > 599 then
+    return nil, "a status that is none"
+  end
   local headers = {}
   while at <= stop do
     local line_end = bytes:find("\r\n", at, true)
@@ -132,11 +135,18 @@ function M.ends_here(framing)
   return framing.kind == "close"
 end
 
--- Whether the connection may be used again after a whole body.
-function M.is_kept(head, framing)
+-- For how many milliseconds, `most` at most, the connection may be used again after a whole body; nil: not at all.
+function M.kept_ms(head, framing, most)
   local connection = head.headers["connection"]
   connection = (type(connection) == "table" and table.concat(connection, ",") or connection or ""):lower()
-  return framing.kind ~= "close" and not framing.over and head.minor == 1 and not connection:find("close", 1, true)
+  if framing.kind == "close" or framing.over or head.minor ~= 1 or connection:find("close", 1, true) then
+    return nil
+  end
+  local told = head.headers["keep-alive"]
+  local seconds = type(told) == "string" and tonumber(told:match("timeout%s*=%s*(%d+)"))
+  -- Well before its end: a request that crosses the provider's close on the way may have been done, or not.
+  local ms = math.min(most, seconds and (seconds - 1) * 1000 or most)
+  return ms > 0 and ms or nil
 end
 
 return M

@@ -3,11 +3,12 @@ local ai_ctx = require "kong.llm.plugin.ctx"
 local balancer = require "ngx.balancer"
 local cjson = require "cjson.safe"
 local choice = require "kong.plugins.tenantgate-failover.choice"
+local lists = require "kong.plugins.tenantgate-failover.lists"
 local order = require "kong.plugins.tenantgate-failover.order"
 local retarget = require "kong.plugins.tenantgate-failover.retarget"
 local tries = require "kong.plugins.tenantgate-failover.tries"
 
-local HOST, HEADER = "127.0.0.1", "X-Tenantgate-Order"
+local HOST = "127.0.0.1"
 local RETRY = 503 -- by which the hop asks for another try
 local CONNECT_MS = 1000 -- to the hop
 local SLACK_MS = 5000 -- the hop's own deadline comes first
@@ -26,29 +27,6 @@ local JSON = {["Content-Type"] = "application/json"}
 local FAILED = {[401] = true, [403] = true, [408] = true, [429] = true, [500] = true, [502] = true, [503] = true,
   [504] = true, [529] = true}
 
-local gateways = setmetatable({}, {__mode = "k"}) -- egress lists as JSON, by configuration
-
-local function list_text(list)
-  return #list > 0 and cjson.encode(list) or "[]"
-end
-
--- The lists that bind a request, as JSON.
-local function egress_text(conf, decision)
-  local lists = {}
-  if conf.egress_allow then
-    local text = gateways[conf]
-    if not text then
-      text = list_text(conf.egress_allow)
-      gateways[conf] = text
-    end
-    lists[1] = text
-  end
-  if decision.egress ~= nil then
-    lists[#lists + 1] = list_text(type(decision.egress) == "table" and decision.egress or {})
-  end
-  return "[" .. table.concat(lists, ",") .. "]"
-end
-
 local function limits_of(routing, balancer_data)
   local read_ms = balancer_data.read_timeout
   return {
@@ -63,7 +41,7 @@ end
 -- Gives the hop its order, in the request's header.
 local function send(plan, asked)
   plan.asked = asked
-  ngx.req.set_header(HEADER, cjson.encode(order.made(plan, asked)))
+  ngx.req.set_header(order.HEADER, cjson.encode(order.made(plan, asked)))
 end
 
 -- Called by the balancer before each further try. Without a next one Kong ends the request with 503; but then the hop
@@ -83,7 +61,7 @@ local function next_try(plan)
     return nil
   end
   while true do
-    local number = choice.next(plan.targets, plan.tried, plan.current, last.outcome)
+    local number = choice.next(plan.targets, plan.tried, plan.current, last.class or last.outcome)
     if not number or plan.number > plan.retries then
       return nil
     end
@@ -124,12 +102,14 @@ function M.begin(conf, decision, route)
   local longest_s = order.longest_s(limits, stream)
   ngx.update_time()
   local plan = {
-    token = token, key = var.kong_request_id, egress = egress_text(conf, decision), stream = stream,
+    token = token, key = var.kong_request_id, egress = lists.text(conf, decision), stream = stream,
+    json = route.targets[1].conf.route_type:find("^llm/") ~= nil,
     deadline = ngx.now() + longest_s, limits = limits,
     targets = route.targets, tried = {[1] = true}, current = 1, number = 1, order = {route.targets[1].id},
     criteria = routing.failover_criteria or {},
     retries = math.min(routing.retries or 0, #route.targets - 1),
     retry_after_s = tonumber(routing.retry_after_s),
+    raw = decision.target.route_type == "preserve",
     body = route.body, base = route.headers, method = ngx.req.get_method(), shown = decision.routing ~= nil,
   }
   local args = var.args or ""
@@ -187,6 +167,13 @@ function M.head(plan)
   end
 end
 
+-- Whether a stream had its end in its own format, where that is read: a server behind the provider's proxy may have
+-- died, and the proxy have ended the stream as if it were whole.
+local function is_complete(shared)
+  local reader, usage = shared.tenantgate_stream, shared.tenantgate_usage
+  return type(reader) ~= "table" or reader.stream.finished or type(usage) == "table" and usage.complete
+end
+
 -- body_filter, of a refused request and at the end of a stream. One that the provider broke off ends with an error:
 -- what was sent isn't the whole answer.
 function M.body(plan)
@@ -195,9 +182,13 @@ function M.body(plan)
     return
   end
   local last = tries.get(plan.key, plan.number)
-  if not last or not last.ended then
+  if not last or not last.ended or not is_complete(kong.ctx.shared) then
     kong.ctx.shared.tenantgate_stream_end = nil
-    ngx.arg[1] = STREAM_ERROR
+    if plan.raw then
+      -- In a file or a form of its own no event tells the client; that the connection ends without an end does.
+      error("the provider broke off its reply")
+    end
+    ngx.arg[1] = (ngx.arg[1] or "") .. STREAM_ERROR
   end
 end
 

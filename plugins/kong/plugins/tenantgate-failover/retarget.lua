@@ -93,8 +93,16 @@ end
 -- `target`: {conf (ai-proxy's configuration), accept_encoding}; `text`: the body as ai-proxy was given it; `base`: the
 -- headers as they were before ai-proxy.
 function M.asked(target, text, base)
-  local body = cjson.decode_with_array_mt(text)
-  if type(body) ~= "table" then
+  local body, kept = cjson.decode_with_array_mt(text), nil
+  if target.conf.route_type == "preserve" then
+    -- ai-proxy leaves the body as it is. A form names the same model for all targets.
+    kept = text
+    if type(body) == "table" then
+      body.model = target.conf.model.name
+      kept = cjson.encode(body)
+    end
+    body = type(body) == "table" and body or {}
+  elseif type(body) ~= "table" then
     return nil, "its body is no JSON object"
   end
   body.model = nil -- the first target's name
@@ -104,7 +112,7 @@ function M.asked(target, text, base)
   ngx.ctx.ai_llm_metrics = nil
   kong_global.set_named_ctx(kong, "plugin", ai_proxy, ngx.ctx)
   kong.ctx.plugin.ai_extra_meta = nil
-  local asked = {headers = {}, query = ""}
+  local asked = {headers = {}, query = "", body = kept}
   for name, value in pairs(base) do
     if outgoing.is_sent(name) then
       asked.headers[name:lower()] = value

@@ -32,7 +32,7 @@ local function key_of(key, number)
   return key .. ":" .. number
 end
 
--- Note a try: {outcome, status, reply_status, ms, address, host, limits, ended}. Whether that was possible.
+-- Note a try: {outcome, class (by which it is tried elsewhere, where that is another one), status, reply_status, ms, address, host, limits, ended}. Whether that was possible.
 function M.note(key, number, try, longest_s)
   local dict = ngx.shared[DICT]
   return dict ~= nil and (dict:set(key_of(key, number), cjson.encode(try), longest_s + KEPT_S)) == true
@@ -45,19 +45,24 @@ function M.get(key, number)
   return text and cjson.decode(text)
 end
 
+function M.forget(key, number)
+  local dict = ngx.shared[DICT]
+  if dict then
+    dict:delete(key_of(key, number))
+  end
+end
+
 -- All tries of a request, in their order, for the engine's log phase, and forgets them. `plan`: {key, number, order (the
 -- targets' ids)}; `left`: whether the client left before the reply.
 function M.collect(plan, left)
-  local out, dict = {}, ngx.shared[DICT]
+  local out = {}
   for number = 1, plan.number do
     local try = M.get(plan.key, number) or {outcome = M.UNKNOWN, status = 0, ms = 0, limits = {}}
     out[number] = {
       target = plan.order[number], outcome = left and try.outcome == M.UNKNOWN and "aborted" or try.outcome, status = try.status, ms = try.ms,
       address = try.address or "", host = try.host or "", limits = try.limits,
     }
-    if dict then
-      dict:delete(key_of(plan.key, number))
-    end
+    M.forget(plan.key, number)
   end
   return out
 end

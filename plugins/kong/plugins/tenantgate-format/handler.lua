@@ -3,6 +3,7 @@
 -- and replace replies in chat's shape.
 local errors = require "kong.plugins.tenantgate-format.errors"
 local json = require "kong.plugins.tenantgate-format.json"
+local operation = require "kong.plugins.tenantgate-format.operation"
 local paths = require "kong.plugins.tenantgate-format.paths"
 
 local FORMATS = {
@@ -29,7 +30,8 @@ local function about(conf)
     id = ngx.var.kong_request_id or "",
     request_id = kong.response.get_header(conf.correlation_header),
     now = ngx.time(),
-    model = json.text_of(request.model) or "",
+    -- What a client has packed only the engine has read.
+    model = json.text_of(request.model) or json.text_of(json.table_of(shared.tenantgate_decision).model) or "",
     request = request,
     counted = counted,
     stop_reason = function()
@@ -52,6 +54,9 @@ local function gathering(translate)
 end
 
 function Format:header_filter(conf)
+  if not conf.only_unrouted then
+    operation.head()
+  end
   local format = paths.format_of(kong.request.get_path())
   local kind = kong.response.get_header("Content-Type") or ""
   if not format or (conf.only_unrouted and kong.router.get_route()) or kong.response.get_header("Content-Encoding") then

@@ -1,8 +1,16 @@
 -- Gathers what the plugin `tenantgate` needs, so that it reads each phase by one call: the request in access, its
 -- outcome in log. Plugins run by priority in log, too, so the outcome is there before `tenantgate` (799) reads it.
+local ai_ctx = require "kong.llm.plugin.ctx"
 local tries = require "kong.plugins.tenantgate-failover.tries"
 
 local MAX_HEADERS = 1000 -- the largest number that kong.request.get_headers takes
+
+local MAX_PASSED = 1024 * 1024 -- bytes of a reply that the engine gets of an operation besides chat
+
+local function is_large(target)
+  local body = target.route_type == "preserve" and ai_ctx.get_namespaced_ctx("_global", "response_body")
+  return body and #body > MAX_PASSED
+end
 
 local Request = {PRIORITY = 800, VERSION = "0.1.0"}
 
@@ -39,8 +47,8 @@ function Request:log()
     end
   end
   local target, plan = decision.target, ngx.ctx.tenantgate_plan
-  -- ai-proxy logs payloads as its own configuration says, not as its target's.
-  if type(target) ~= "table" or target.log_payloads ~= true then
+  -- ai-proxy logs payloads as its own configuration says, not as its target's. Vectors may be many.
+  if type(target) ~= "table" or target.log_payloads ~= true or is_large(target) then
     kong.log.set_serialize_value("ai.proxy.payload", nil, {mode = "replace"})
   end
   if shared.tenantgate_count and kong.response.get_source() == "exit" and kong.service.response.get_status() == 200 then

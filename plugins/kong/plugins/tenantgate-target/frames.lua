@@ -57,6 +57,8 @@ function Sse:take(line, events)
     self.data = self.data and self.data .. "\n" .. value or value
     if #self.data > MAX_HELD then
       error("an event of a stream is too large", 0)
+    elseif self.data == "[DONE]" then -- some end without the blank line
+      self:take("", events)
     end
   elseif find(line, "event:", 1, true) == 1 then
     self.name = sub(line, byte(line, 7) == 32 and 8 or 7)

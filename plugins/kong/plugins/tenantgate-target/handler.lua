@@ -6,6 +6,7 @@ local cjson = require "kong.tools.cjson"
 local google = require "kong.plugins.tenantgate-target.google"
 local headers = require "kong.plugins.tenantgate-target.headers"
 local last_decisions = require "kong.plugins.tenantgate-target.last_decisions"
+local lists = require "kong.plugins.tenantgate-failover.lists"
 local paths = require "kong.plugins.tenantgate-format.paths"
 
 require "kong.plugins.tenantgate-target.drivers"
@@ -50,8 +51,8 @@ local function header(name, value, bearer)
   return {header_name = name, header_value = value, allow_override = false}
 end
 
--- ai-proxy's `auth`, empty where there is no credential; nil where it can't be had.
-local function resolved(auth)
+-- ai-proxy's `auth`, empty where there is no credential; nil where it can't be had. `way`: as google.lua has it.
+local function resolved(auth, way)
   if type(auth) ~= "table" then
     return {}
   end
@@ -69,7 +70,7 @@ local function resolved(auth)
     end
   end
   if found.gcp_service_account_json then
-    return header("Authorization", google.token(found.gcp_service_account_json), true)
+    return header("Authorization", google.token(found.gcp_service_account_json, way), true)
   end
   return next(given) and found or {}
 end
@@ -150,7 +151,7 @@ end
 -- ai-proxy's configuration for a target.
 local function configuration(target, auth)
   return {
-    route_type = "llm/v1/chat",
+    route_type = target.route_type or "llm/v1/chat",
     llm_format = "openai",
     auth = auth,
     model = {provider = target.provider, name = target.name, options = table_of(target.options)},
@@ -171,10 +172,10 @@ end
 
 -- The targets whose credentials can be had, in their order, as tenantgate-failover takes them. The others are left
 -- out. Credentials are resolved here, since nothing may wait for a vault between two tries.
-local function usable(decision, translated)
+local function usable(decision, translated, way)
   local found = {}
   for _, target in ipairs(decision.targets or {decision.target}) do
-    local auth = resolved(target.auth)
+    local auth = resolved(target.auth, way)
     if auth then
       found[#found + 1] = {
         id = target.id or (target.provider .. "/" .. target.name),
@@ -237,7 +238,8 @@ function Target:access(conf)
     end
     kong.log.warn("no decision: the last one holds")
   end
-  local targets = usable(decision, paths.format_of(request.path) ~= nil)
+  local way = {egress = lists.text(conf, decision), port = conf.egress_port}
+  local targets = usable(decision, paths.format_of(request.path) ~= nil, way)
   local first = targets[1]
   if not first then
     return kong.response.exit(503, NO_CREDENTIAL, JSON)
@@ -254,6 +256,17 @@ function Target:access(conf)
   ai_ctx.set_namespaced_ctx(BALANCE, "selected_target", first.conf)
   -- For tenantgate-failover, which comes after ai-proxy: what each try begins with.
   ngx.ctx.tenantgate_route = {decision = decision, targets = targets, body = body, headers = clean}
+end
+
+-- The plugin cors, which comes before, finds no Origin any more in a request whose caller was hidden, and so tells the
+-- browser nothing where it has several origins to choose from.
+function Target:header_filter(conf)
+  local origin = kong.ctx.shared.tenantgate_origin
+  for _, known in ipairs(origin and conf.origins or {}) do
+    if known == origin or known == "*" then
+      return kong.response.set_header("Access-Control-Allow-Origin", known)
+    end
+  end
 end
 
 return Target

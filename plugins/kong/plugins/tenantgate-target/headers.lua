@@ -51,7 +51,17 @@ function M.hide_caller(conf)
   kong.log.set_serialize_value("request.headers", logged)
   local shared = kong.ctx.shared
   shared.tenantgate_correlation = headers[conf.correlation_header:lower()]
+  shared.tenantgate_origin = headers["origin"]
   shared.tenantgate_traceparent = headers["traceparent"]
+  -- Kong, after all plugins, takes away what this header names (RFC 9110, 7.6.1): the credential as well, or the length.
+  if headers["connection"] ~= nil then
+    kong.service.request.set_header("Connection", "keep-alive")
+    -- Which it reads from here (kong/tools/http.lua, get_header).
+    local cached = ngx.ctx.cached_request_headers
+    if cached then
+      cached["connection"] = "keep-alive"
+    end
+  end
   if not keep["accept"] then
     kong.service.request.set_header("Accept", "*/*")
   end

@@ -1,7 +1,6 @@
 -- The last decision for each tenant and model, for requests that `tenantgate` doesn't answer for. Of each worker.
 local cjson = require "kong.tools.cjson"
 local lrucache = require "resty.lrucache"
-local paths = require "kong.plugins.tenantgate-format.paths"
 
 local MAX_ENTRIES, MAX_KEY = 10000, 512
 local TTL_S = 300 -- a rule that has changed meanwhile is unknown here
@@ -28,12 +27,12 @@ end
 
 -- By what a path names, not by its spelling: of that there is no end, and one tenant could drive out the others'.
 local function key_of(request, model)
-  -- A body of another format is none for ai-proxy: without the engine nobody translates it.
-  if type(model) ~= "string" or paths.format_of(request.path) then
+  -- A body of another format is none for ai-proxy, and of another operation nobody has read the texts.
+  if type(model) ~= "string" or not request.path:find("/chat/completions$") then
     return nil
   end
   local captures, key = request.captures or {}, #request.tenant .. ":" .. request.tenant
-  for _, name in ipairs({"tenant", "provider", "model"}) do
+  for _, name in ipairs({"tenant", "provider", "model", "deployment"}) do
     local part = decoded(captures[name])
     key = key .. #part .. ":" .. part
   end

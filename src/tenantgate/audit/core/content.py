@@ -167,7 +167,8 @@ def _reply(choice: Mapping[str, Any]) -> Message:
     message = choice.get("message")
     reason = choice.get("finish_reason")
     known = isinstance(reason, str) and re.fullmatch(r"[a-z_]{1,32}", reason)
-    inner = _message(message if isinstance(message, dict) else {})
+    # A text completion has its text in the choice itself.
+    inner = _message(message if isinstance(message, dict) else {"content": choice.get("text")})
     refusal = message.get("refusal") if isinstance(message, dict) else None
     parts = (*inner.parts, Part("text", {"content": refusal})) if isinstance(refusal, str) else inner.parts
     return Message("assistant", parts, str(reason) if known else None)

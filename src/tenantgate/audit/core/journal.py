@@ -49,7 +49,7 @@ _NOT_KEPT: Final = frozenset({"token", "originals"})  # of the plugins' own, for
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One try of a request at a target, as the gateway's egress server saw it.
+    """One try of a request at a target, as the loopback proxy saw it.
 
     Attributes:
         target: its id.

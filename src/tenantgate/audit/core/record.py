@@ -37,6 +37,7 @@ _PROVIDERS: Final = {
 }
 """Providers that the conventions call by another name than Kong."""
 _CACHE_STATUS: Final = "cache_status"
+_FROM_CACHE: Final = ("hit", "coalesced", "stale")
 _COMPLETE: Final = "complete"
 _UNCERTAIN: Final = frozenset({"timeout", "reset", "http_502", "http_504", "unknown", "aborted"})
 """Outcomes of tries after which the provider may have done the work, and bill it."""
@@ -145,7 +146,7 @@ def outcome_of(line: JournalLine) -> Outcome:
     """The outcome of a request, by its status, the origin of the answer, and the verdicts of our plugins."""
     status, ours = line.status, line.source != "upstream"
     # Only the cache answers with success in the provider's place.
-    hit = line.notes.get(_CACHE_STATUS, "").lower() == "hit"  # a provider may say so, too
+    hit = line.notes.get(_CACHE_STATUS, "").lower() in _FROM_CACHE  # a provider may say so, too
     if ours and (hit or (0 < status < 400 and not line.attempts and not asks_no_model(line))):
         return Outcome.CACHED
     if status == 499 or (0 < status < 400 and line.notes.get(_COMPLETE) == "false"):
@@ -173,7 +174,7 @@ def _known(**values: Any) -> dict[str, Any]:
 
 
 def _upstream_status(line: JournalLine) -> str:
-    """The providers' statuses; Kong's own log has those of the gateway's egress server where there were tries."""
+    """The providers' statuses; Kong's own log has those of the loopback proxy where there were tries."""
     if not line.tries:
         return line.upstream_status
     return ", ".join(str(t.status) for t in line.tries if t.status)
@@ -202,7 +203,7 @@ def _client(line: JournalLine, terms: Terms) -> dict[str, Any]:
 
 
 def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
-    out: dict[str, Any] = {"operation": {"name": "chat"}}
+    out: dict[str, Any] = {"operation": {"name": line.notes.get("operation", "chat")}}
     if line.provider:
         out["provider"] = {"name": _PROVIDERS.get(line.provider, line.provider)}
     request = {**_known(model=line.model), **redacted.settings}
@@ -332,7 +333,7 @@ def schema() -> dict[str, Any]:
                 "source": _of(text, "Who answered: upstream, kong."),
                 "upstream_status": _of(text, "The provider's status; of several tries all of them."),
                 "target": _of(text, "Id of the target whose answer it is, of a model with several."),
-                "cache_status": _of(text, "X-Cache-Status: Hit, Miss, Bypass, Refresh."),
+                "cache_status": _of(text, "X-Cache-Status: Hit, Miss, Bypass, Refresh, Coalesced, Stale."),
                 "cache_key": _of(text, "X-Cache-Key of the answer."),
             },
             additionalProperties=False,
@@ -390,7 +391,7 @@ def schema() -> dict[str, Any]:
                 ("target", "outcome", "ms"),
                 additionalProperties=False,
             ),
-            "description": "Tries of a request that goes through the gateway's egress server, the last one answered.",
+            "description": "Tries of a request that goes through the gateway's loopback proxy, the last one answered.",
         },
         "trace": _object(
             "W3C trace context.",
@@ -406,7 +407,7 @@ def schema() -> dict[str, Any]:
         "gen_ai": _object(
             "Attributes of OpenTelemetry's gen_ai conventions.",
             {
-                "operation": _object("gen_ai.operation.*", {"name": _of(text, "chat")}),
+                "operation": _object("gen_ai.operation.*", {"name": _of(text, "Such as chat.")}),
                 "provider": _object("gen_ai.provider.*", {"name": _of(text, "The provider.")}),
                 "request": _object("gen_ai.request.*", {"model": _of(text, "The model that was asked for.")}),
                 "response": _object(

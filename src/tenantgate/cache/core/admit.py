@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 from typing import Final
 
 from tenantgate.cache.core.entry import Entry, encode
 from tenantgate.llm.chat import ChatReply, parse_reply
 from tenantgate.llm.log_record import LogRecord
 
-__all__ = ["STORED", "NotStored", "admit", "new_entry"]
+__all__ = ["STORED", "NotStored", "admit", "admit_vectors", "new_entry"]
 
 # How providers say that an answer is complete; Kong 3.9 passes on Anthropic's and Gemini's own words.
 _COMPLETE: Final = frozenset({"stop", "end_turn", "stop_sequence", "complete", "eos", "eos_token"})
@@ -66,6 +67,28 @@ def admit(
     model = reply.model or record.response_model or record.request_model
     finish = "tool_calls" if reply.tool_calls else "stop"
     return dataclasses.replace(reply, finish_reason=finish, model=model)
+
+
+def admit_vectors(record: LogRecord) -> ChatReply | NotStored:
+    """The reply of an embeddings request in Kong's log record, as the text that it is, if it may be stored."""
+    if record.status != 200:
+        return NotStored.STATUS
+    if _forbids(record.response_header("cache-control")):
+        return NotStored.NO_STORE
+    if not isinstance(text := record.reply, str):
+        return NotStored.NO_REPLY
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return NotStored.NOT_TEXT
+    data = body.get("data") if isinstance(body, dict) else None
+    if (
+        not isinstance(data, list)
+        or not data
+        or not all(isinstance(d, dict) and d.get("embedding") for d in data)
+    ):
+        return NotStored.INCOMPLETE
+    return ChatReply(text, "stop", record.response_model or record.request_model)
 
 
 def new_entry(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["BypassReason", "CacheControl", "MissReason", "Status", "may_serve"]
+__all__ = ["BypassReason", "CacheControl", "MissReason", "Status", "may_serve", "may_serve_stale"]
 
 
 class Status(enum.StrEnum):
-    """``X-Cache-Status``, as in Kong's proxy-cache and ai-semantic-cache."""
+    """``X-Cache-Status``, as in Kong's proxy-cache and ai-semantic-cache; `STALE` as in nginx, `COALESCED` is ours."""
 
     HIT = "Hit"
     MISS = "Miss"
     BYPASS = "Bypass"
     REFRESH = "Refresh"
+    COALESCED = "Coalesced"
+    STALE = "Stale"
 
 
 class BypassReason(enum.StrEnum):
@@ -39,6 +41,8 @@ class MissReason(enum.StrEnum):
     """A stored answer would have done; the provider is asked all the same, to compare the two."""
     ONLY_IF_CACHED = "only_if_cached"
     """And the client asked for no other, so the provider isn't asked."""
+    CACHE_ONLY = "cache_only"
+    """And the operator lets no request through to the provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,13 @@ def may_serve(control: CacheControl, *, age_s: float, ttl_s: float) -> bool:
     if control.max_age is not None and age_s > control.max_age:
         return False
     return ttl_s > 0 and ttl_s >= control.min_fresh
+
+
+def may_serve_stale(control: CacheControl, *, age_s: float) -> bool:
+    """Whether the client would take an entry of this age that has expired, if no other answer is to be had."""
+    if control.no_cache or control.only_if_cached or control.min_fresh:
+        return False
+    return control.max_age is None or age_s <= control.max_age
 
 
 def _seconds(text: str | None) -> int | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.llm.chat import ChatReply, served_by
 from tenantgate.llm.usage import usage_details
 
-__all__ = ["Entry", "decode", "encode"]
+if TYPE_CHECKING:
+    from tenantgate.cache.core.ports import Sealer
+
+__all__ = ["Entry", "decode", "encode", "opened"]
 
 _VERSION: Final = 3
 _OLDER: Final = (1, 2)  # without what the provider says besides; without the bucket
@@ -80,3 +83,9 @@ def decode(data: bytes) -> Entry | None:
         return Entry(question, reply, float(stored_at), int(ttl_s), bucket)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
+
+
+def opened(sealer: Sealer, key: str, sealed: bytes | None) -> Entry | None:
+    """The entry under the Redis key `key`, or None where there is none, or it isn't the tenant's."""
+    plain = None if sealed is None else sealer.open(sealed, key=key.encode())
+    return None if plain is None else decode(plain)

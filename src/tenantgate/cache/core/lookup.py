@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tenantgate.cache.core.cache_control import BypassReason, MissReason
+from tenantgate.cache.core.cache_control import BypassReason, MissReason, Status
 from tenantgate.cache.core.judge import Candidate, Scored, choose, difference
 from tenantgate.cache.core.outcome import Bypass, Hit, Level, Lookup, Miss
 from tenantgate.cache.core.ports import UnavailableError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tenantgate.cache.core.entry import Entry
     from tenantgate.cache.core.evidence import Plan
     from tenantgate.cache.core.pending import Doubt
-    from tenantgate.cache.core.ports import AnswerStore, BoundLearner, Neighbour, Sealer
+    from tenantgate.cache.core.ports import AnswerStore, BoundLearner, LeaseWish, Neighbour, Sealer
     from tenantgate.cache.core.question import Question
     from tenantgate.cache.core.similar import SimilarLevel
     from tenantgate.models.ports import Reading
@@ -47,7 +47,8 @@ class Resources:
     """What lookups of one tenant work with.
 
     `similar` is None while that level is off, `exact` whether the other one is on. `guard_passed` tells whether the
-    route's guard has let the request pass; it is asked where there is something to serve. `now` is in Unix seconds.
+    route's guard has let the request pass; it is asked where there is something to serve.
+    `now` is in Unix seconds. `wish` is for the lease by which others wait for this request.
     """
 
     store: AnswerStore
@@ -56,11 +57,12 @@ class Resources:
     similar: SimilarLevel | None = None
     exact: bool = True
     guard_passed: Callable[[], bool] = lambda: True
+    wish: LeaseWish | None = None
 
 
 def look_up(question: Question, using: Resources) -> Lookup:
     """The decision about a question; what must not be cached never becomes one (step 1)."""
-    reader = StoreReader(question, using.store, using.sealer, using.similar)
+    reader = StoreReader(question, using.store, using.sealer, using.similar, using.wish)
     decision: Hit | Miss | Bypass
     try:
         decision = _decide(question, using, reader)
@@ -69,15 +71,17 @@ def look_up(question: Question, using: Resources) -> Lookup:
     match decision:
         case Miss() | Bypass(failure=UnavailableError()) if question.control.only_if_cached:
             decision = Miss(MissReason.ONLY_IF_CACHED)
-    return Lookup(decision, tuple(reader.damaged), reader.misplaced)
+    return Lookup(decision, tuple(reader.damaged), reader.misplaced, reader.leased)
 
 
 def _decide(question: Question, using: Resources, reader: StoreReader) -> Hit | Miss | Bypass:
-    hit, refresh, judged = None, question.control.no_cache, None
+    hit, refresh, judged, stale = None, question.control.no_cache, None, None
     if using.exact and not question.control.no_cache:
         entry = reader.exact()  # step 2
         if entry is not None and question.accepts(entry, using.now):
             hit = Hit(question.name, entry, Level.EXACT)
+        elif entry is not None and entry.remaining_s(using.now) <= 0:
+            stale = Hit(question.name, entry, Level.STALE, status=Status.STALE)
         else:
             refresh = entry is not None
     if hit is None:
@@ -90,7 +94,7 @@ def _decide(question: Question, using: Resources, reader: StoreReader) -> Hit | 
     if hit is not None and comparison is None:
         return hit
     reason = MissReason.PROBE if hit is not None else reader.place.unfit or MissReason.NOT_FOUND
-    return Miss(reason, refresh, reader.place, comparison)
+    return Miss(reason, refresh, reader.place, comparison, hit or stale)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tenantgate.cache.core.cache_control import BypassReason, MissReason
-from tenantgate.cache.core.ports import UnavailableError
+from tenantgate.cache.core.cache_control import BypassReason, MissReason, Status
+from tenantgate.cache.core.ports import Leased, UnavailableError
 from tenantgate.cache.core.similar import NOWHERE, Place
 
 if TYPE_CHECKING:
@@ -23,16 +23,24 @@ class Level(enum.StrEnum):
 
     EXACT = "exact"
     SIMILAR = "similar"
+    COALESCED = "coalesced"
+    """By an equal request that was in flight at the same time (`coalescing`)."""
+    STALE = "stale"
+    """The same request's, expired, while no provider can be asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A stored answer is served; `similarity` is the cosine of the two questions, None for the same request."""
+    """A stored answer is served; `similarity` is the cosine of the two questions, None for the same request.
+
+    `status` is what the client is told.
+    """
 
     name: str
     entry: Entry
     level: Level
     similarity: float | None = None
+    status: Status = Status.HIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +48,15 @@ class Miss:
     """The provider is asked, and its answer may be stored at `place`.
 
     `refresh` says that the client wanted none of the answers that are stored. `comparison` names the stored answer with
-    which the provider's is to be compared.
+    which the provider's is to be compared. `spare` would do where no provider can
+    be asked: the hit that isn't served for the sake of that comparison, or the same request's entry, which has expired.
     """
 
     reason: MissReason | Unfit = MissReason.NOT_FOUND
     refresh: bool = False
     place: Place = NOWHERE
     comparison: Doubt | None = None
+    spare: Hit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +72,10 @@ class Lookup:
     """What was decided.
 
     `damaged` names entries that were met and could not be opened, `misplaced` counts those met in another's
-    bucket.
+    bucket. `leased` is the answer to the wish for a lease, where it was asked for.
     """
 
     decision: Hit | Miss | Bypass
     damaged: tuple[str, ...] = ()
     misplaced: int = 0
+    leased: Leased | None = None

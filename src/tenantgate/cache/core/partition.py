@@ -65,6 +65,14 @@ class Keys:
         """One stored answer: a string with a time to live."""
         return f"{self.base}e:{name}"
 
+    def lease(self, name: str) -> str:
+        """The lease of an entry that the provider is being asked for (`coalescing`): a string with a time to live."""
+        return f"{self.base}l:{name}"
+
+    def let_go(self, token: str) -> str:
+        """Where those wait who wait for a lease: a stream with a time to live, once it was let go of."""
+        return f"{self.base}w:{token}"
+
     def bucket(self, name: str) -> str:
         """The names of a partition's entries with the same bucket (`bucket.bucket`): a sorted set."""
         return f"{self.base}n:{name}"

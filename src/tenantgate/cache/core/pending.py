@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Doubt", "Pending", "pending_of", "read", "written"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -45,7 +45,7 @@ class Pending:
 
     `question` is None where it isn't compared. `stream` says whether the client asked for server-sent events. `bucket`
     is that of `similar.Place`. `damaged` names entries that could not be opened and should go. `comparison` is what the
-    provider's answer is compared with.
+    provider's answer is compared with. `lease` is the token of the lease by which others wait for this request.
     """
 
     keys: Keys
@@ -55,15 +55,25 @@ class Pending:
     bucket: str | None = None
     damaged: tuple[str, ...] = ()
     comparison: Doubt | None = None
+    lease: str | None = None
 
 
-def pending_of(question: Question, miss: Miss, damaged: tuple[str, ...] = ()) -> Pending:
+def pending_of(
+    question: Question, miss: Miss, damaged: tuple[str, ...] = (), lease: str | None = None
+) -> Pending:
     """What a miss leaves."""
     place = miss.place
     # Only what is compared needs its text: what is too long for that would only make the entry large.
     text = question.text if place.bucket else None
     return Pending(
-        question.keys, question.name, text, question.request.stream, place.bucket, damaged, miss.comparison
+        question.keys,
+        question.name,
+        text,
+        question.request.stream,
+        place.bucket,
+        damaged,
+        miss.comparison,
+        lease,
     )
 
 
@@ -82,6 +92,7 @@ def written(pending: Pending) -> dict[str, Any]:
         "bucket": None if pending.bucket is None else pending.bucket.removeprefix(pending.keys.bucket("")),
         "damaged": list(pending.damaged),
         "comparison": None if doubt is None else [doubt.name, doubt.bin, doubt.probe],
+        "lease": pending.lease,
     }
 
 
@@ -101,6 +112,7 @@ def read(value: Mapping[str, Any] | None) -> Pending | None:
             "bucket": str() | None as bucket,
             "damaged": list(damaged),
             "comparison": compared,
+            "lease": str() | None as lease,
         } if version == _VERSION and tenant and all(map(_is_name, [name, *damaged])):
             keys = Keys(TenantId(tenant))
         case _:
@@ -111,7 +123,9 @@ def read(value: Mapping[str, Any] | None) -> Pending | None:
     if bucket is not None and not _is_name(bucket):
         return None
     where = None if bucket is None else keys.bucket(bucket)
-    return Pending(keys, name, question, stream, where, tuple(damaged), doubt)
+    if lease is not None and not _is_name(lease):
+        return None
+    return Pending(keys, name, question, stream, where, tuple(damaged), doubt, lease)
 
 
 def _is_name(value: object) -> bool:

@@ -27,8 +27,11 @@ __all__ = [
     "BoundLearner",
     "Embedder",
     "Found",
+    "Held",
     "HeldBackError",
     "LanguageIdentifier",
+    "LeaseWish",
+    "Leased",
     "Neighbour",
     "PairReader",
     "PairVerifier",
@@ -70,12 +73,46 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseWish:
+    """The lease of the exact entry, which a request wants if it has to ask the provider (`coalescing`).
+
+    `value` is what it shall hold, `token` a part of that; it ends after `life_ms`. An entry isn't fresh any
+    more `stale_s` before it goes.
+    """
+
+    token: str
+    value: str
+    life_ms: int
+    stale_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why a lease wasn't given: a fresh `entry`, still sealed; or another's lease, for `left_ms` more milliseconds."""
+
+    entry: bytes | None = None
+    value: bytes = b""
+    left_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """The answer to a `LeaseWish`: it was given, or is `held`."""
+
+    held: Held | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """The answer to one search: the exact entry, still sealed, or the neighbours and the plan as they are stored."""
+    """The answer to one search: the exact entry, still sealed, or the neighbours and the plan as they are stored.
+
+    `leased` is None where no lease was wished, or there is a fresh entry.
+    """
 
     entry: bytes | None = None
     neighbours: tuple[Neighbour, ...] = ()
     plan: bytes | None = None
+    leased: Leased | None = None
 
 
 class AnswerStore(Protocol):
@@ -95,7 +132,14 @@ class AnswerStore(Protocol):
         """
 
     def neighbours(
-        self, keys: Keys, bucket: str, count: int, *, exact: str | None = None, plan: str | None = None
+        self,
+        keys: Keys,
+        bucket: str,
+        count: int,
+        *,
+        exact: str | None = None,
+        plan: str | None = None,
+        wish: LeaseWish | None = None,
     ) -> Found:
         """The entry with the name `exact`; where there is none, the bucket's entries, the latest to expire first.
 
@@ -105,6 +149,7 @@ class AnswerStore(Protocol):
             count: how many neighbours at most.
             exact: an entry's name, if that is asked for, too.
             plan: the key under which a plan may lie, which comes with the neighbours.
+            wish: for the lease of the exact entry, if that isn't there.
 
         Raises:
             UnavailableError: the store failed, refused or wasn't asked.

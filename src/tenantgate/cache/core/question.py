@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tenantgate.cache.core.cache_control import BypassReason, CacheControl, may_serve
+from tenantgate.cache.core.cache_control import BypassReason, CacheControl, may_serve, may_serve_stale
 from tenantgate.cache.core.partition import Keys, Partition, entry_name
 from tenantgate.llm.chat import ChatRequest, Refusal
 from tenantgate.tenant import TenantId
@@ -63,6 +63,10 @@ class Question:
     def accepts(self, entry: Entry, now: float) -> bool:
         """Whether the entry is as fresh as the client wants at `now`, in Unix seconds."""
         return may_serve(self.control, age_s=entry.age_s(now), ttl_s=entry.remaining_s(now))
+
+    def accepts_stale(self, entry: Entry, now: float, stale_s: int) -> bool:
+        """Whether the client takes the entry, which expired at most `stale_s` seconds ago, for want of another."""
+        return -entry.remaining_s(now) <= stale_s and may_serve_stale(self.control, age_s=entry.age_s(now))
 
 
 def question_of(asked: Cacheable, partition: Partition, sealer: Sealer) -> Question:

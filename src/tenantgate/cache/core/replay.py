@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tenantgate.cache.core.cache_control import Status
 from tenantgate.cache.core.entry import Entry
+from tenantgate.cache.core.outcome import Hit
 from tenantgate.llm import chat
 from tenantgate.llm.chat import ChatRequest
 
@@ -22,9 +23,10 @@ def status_headers(status: Status, name: str | None = None) -> dict[str, str]:
     return headers
 
 
-def hit_headers(name: str, entry: Entry, now: float, *, similarity: float | None) -> dict[str, str]:
+def hit_headers(hit: Hit, now: float) -> dict[str, str]:
     """The headers of an answer from the cache."""
-    headers = status_headers(Status.HIT, name)
+    entry, similarity = hit.entry, hit.similarity
+    headers = status_headers(hit.status, hit.name)
     headers["X-Cache-Ttl"] = str(max(0, int(entry.remaining_s(now))))
     headers["Age"] = str(int(entry.age_s(now)))
     if similarity is not None:

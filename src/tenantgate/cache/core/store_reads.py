@@ -10,12 +10,12 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from tenantgate.cache.core.entry import Entry, decode
+from tenantgate.cache.core.entry import Entry, opened
 from tenantgate.cache.core.ports import RefusedError
 from tenantgate.cache.core.similar import NOWHERE, Place
 
 if TYPE_CHECKING:
-    from tenantgate.cache.core.ports import AnswerStore, Found, Neighbour, Sealer
+    from tenantgate.cache.core.ports import AnswerStore, Found, Leased, LeaseWish, Neighbour, Sealer
     from tenantgate.cache.core.question import Question
     from tenantgate.cache.core.similar import SimilarLevel
 
@@ -29,6 +29,7 @@ _MOST: Final = 4
 class StoreReader:
     """The reads of one lookup. The similar level is left out where the store refuses it.
 
+    `wish` is for the entry's lease, which is asked for where that costs no round trip; then `leased` is the answer.
     `damaged` collects the names of entries that could not be opened; `misplaced` counts those of other buckets.
 
     Raises:
@@ -36,10 +37,16 @@ class StoreReader:
     """
 
     def __init__(
-        self, question: Question, store: AnswerStore, sealer: Sealer, level: SimilarLevel | None
+        self,
+        question: Question,
+        store: AnswerStore,
+        sealer: Sealer,
+        level: SimilarLevel | None,
+        wish: LeaseWish | None = None,
     ) -> None:
         self._question, self._store, self._sealer = question, store, sealer
-        self._level = level
+        self._level, self._wish = level, wish
+        self.leased: Leased | None = None
         self._found: Found | None = None
         self.damaged: list[str] = []
         self.misplaced = 0
@@ -56,6 +63,7 @@ class StoreReader:
             self._found = self._search(
                 exact=name
             )  # None where it was refused, for the bucket's sake or the entry's
+            self.leased = None if self._found is None else self._found.leased
         if self._found is None:
             return self.opened(name, self._store.get(self._question.keys, name))
         return self.opened(name, self._found.entry)
@@ -70,8 +78,7 @@ class StoreReader:
         """The entry of this name, if there is one and it can be opened."""
         if sealed is None:
             return None
-        plain = self._sealer.open(sealed, key=self._question.keys.entry(name).encode())
-        entry = None if plain is None else decode(plain)
+        entry = opened(self._sealer, self._question.keys.entry(name), sealed)
         if entry is None:
             self.damaged.append(name)
         return entry
@@ -97,6 +104,7 @@ class StoreReader:
                 _MOST * level.candidates,
                 exact=exact,
                 plan=None if level.learner is None else level.learner.state(keys),
+                wish=None if exact is None else self._wish,
             )
         except RefusedError:  # counted and logged where it happened; the exact level may still work
             self.place = NOWHERE

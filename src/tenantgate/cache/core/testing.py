@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tenantgate.cache.core.partition import Keys
-    from tenantgate.cache.core.ports import Vector
+    from tenantgate.cache.core.ports import LeaseWish, Vector
 
 __all__ = ["HashingEmbedder", "MemoryStore", "WordVerifier"]
 
@@ -103,9 +103,16 @@ class MemoryStore:
         return self.values.get(keys.entry(name))
 
     def neighbours(
-        self, keys: Keys, bucket: str, count: int, *, exact: str | None = None, plan: str | None = None
+        self,
+        keys: Keys,
+        bucket: str,
+        count: int,
+        *,
+        exact: str | None = None,
+        plan: str | None = None,
+        wish: LeaseWish | None = None,  # noqa: ARG002
     ) -> Found:
-        """As `AnswerStore.neighbours`."""
+        """As `AnswerStore.neighbours`; no wish for a lease is answered."""
         self._note("neighbours")
         if exact is not None and (entry := self.values.get(keys.entry(exact))) is not None:
             return Found(entry)

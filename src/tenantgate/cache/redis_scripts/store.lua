@@ -1,8 +1,10 @@
 -- Store one answer, book it, and make room.
--- KEYS: entry, index, sizes, [bucket]
--- ARGV: value, ttl in s, name, entry's prefix, most entries, most bytes
+-- KEYS: entry, index, sizes, [lease, where they wait for it], [bucket]
+-- ARGV: value, ttl in s, name, entry's prefix, most entries, most bytes, [what the lease holds, life of the waiting place]
+-- With a lease it is let go of, as let_go.lua does, if the answer is stored.
 -- All keys of a tenant have one hash tag, so the keys made here lie on the same node.
-local entry, index, sizes, bucket = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local entry, index, sizes, leased = KEYS[1], KEYS[2], KEYS[3], ARGV[7]
+local bucket = KEYS[leased and 6 or 4]
 local value, ttl, name, prefix = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local most_entries, most_bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
 local clock = redis.call('TIME') -- the gateways' clocks may differ
@@ -55,5 +57,10 @@ for _ = 1, 256 do
   local oldest = first[1] == name and first[2] or first[1]
   if not oldest then break end
   forget(oldest)
+end
+if leased and redis.pcall('GET', KEYS[4]) == leased then
+  redis.call('UNLINK', KEYS[4])
+  redis.call('XADD', KEYS[5], '*', 'let', 'go')
+  redis.call('PEXPIRE', KEYS[5], ARGV[8])
 end
 return 'stored'

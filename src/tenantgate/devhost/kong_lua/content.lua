@@ -193,6 +193,19 @@ package.preload["resty.string"] = function()
     end,
   }
 end
-package.preload["kong.tools.gzip"] = function()
-  return {inflate_gzip = host.inflate, deflate_gzip = host.deflate}
+-- All of the body at once: its callers bound what comes out.
+package.preload["ffi-zlib"] = function()
+  return {
+    inflateGzip = function(input, output, size)
+      local parts = {}
+      for piece in input, size do
+        parts[#parts + 1] = piece
+      end
+      local text = host.inflate(table.concat(parts))
+      if not text then
+        return false, "INFLATE: data error"
+      end
+      return output(text) and true or false
+    end,
+  }
 end

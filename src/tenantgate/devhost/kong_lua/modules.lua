@@ -110,10 +110,16 @@ end
 
 -- kong/llm/plugin/ctx.lua: values of a request that ai-proxy shares with other plugins, by namespace and key.
 local parsed_request = host.bound("ai.request_body_table")
-local stream_mode = host.bound("ai.stream_mode")
+local globals = {
+  preserve_mode = host.bound("ai.preserve_mode"), response_body = host.bound("ai.response_body"),
+  stream_mode = host.bound("ai.stream_mode"),
+}
+local use_response = host.bound("ai.use_response_body")
 local use_request = host.bound("ai.use_request_body_table")
 package.preload["kong.llm.plugin.ctx"] = function()
-  local schemas = {["parse-request"] = {request_body_table = "table"}, _global = {stream_mode = "boolean"}}
+  local schemas = {["parse-request"] = {request_body_table = "table"}, _global = {
+    preserve_mode = "boolean", response_body = "string", stream_mode = "boolean",
+  }}
   local M = {}
 
   local function check(namespace, key)
@@ -126,6 +132,13 @@ package.preload["kong.llm.plugin.ctx"] = function()
     check(namespace, key)
     if type(value) ~= schemas[namespace][key] then
       error("value type mismatch in namespace: " .. namespace .. " key: " .. key, 2)
+    end
+    if namespace == "_global" then
+      if key ~= "response_body" then
+        error("the embedded host can't set " .. key, 2)
+      end
+      use_response(value)
+      return true
     end
     local all = ngx.ctx.ai_namespaced_ctx or {}
     ngx.ctx.ai_namespaced_ctx = all
@@ -140,8 +153,8 @@ package.preload["kong.llm.plugin.ctx"] = function()
       local parsed = parsed_request()
       return parsed
     elseif namespace == "_global" then
-      local on = stream_mode()
-      return on
+      local value = globals[key]()
+      return value
     end
     local all = ngx.ctx.ai_namespaced_ctx
     return all and all[namespace] and all[namespace][key]
@@ -183,7 +196,9 @@ package.preload["kong.llm.plugin.shared-filters.normalize-request"] = function()
       if not body then
         return true
       end
-      kong.service.request.set_body(body, "application/json")
+      if not globals.preserve_mode() then
+        kong.service.request.set_body(body, "application/json")
+      end
       local made = configure()
       for name, value in pairs(made.headers) do
         kong.service.request.set_header(name, value)

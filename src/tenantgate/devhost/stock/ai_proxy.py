@@ -21,7 +21,7 @@ from tenantgate.devhost.exchange import Exchange, Exited, Held, Phase
 from tenantgate.devhost.lua_state import LuaError, LuaState
 from tenantgate.devhost.pdk_event import Event as PdkCall
 from tenantgate.devhost.pdk_event import PdkError
-from tenantgate.devhost.stock.ai_drivers import DRIVERS, FormatError
+from tenantgate.devhost.stock.ai_drivers import CHAT, DRIVERS, FormatError
 from tenantgate.devhost.stock.base import StockPlugin
 from tenantgate.devhost.stock.lua_drivers import LuaDrivers
 from tenantgate.devhost.stock.sse import SUPPORTED_TYPES, TERMINATOR, Event, Frames
@@ -30,6 +30,8 @@ __all__ = ["AiProxy"]
 
 _GZIP: Final = re.compile(r"(?<![A-Za-z])gzip(?![A-Za-z])")
 _NOT_SET: Final = b'data: {"error": true, "message": "empty or unsupported transformer response"}'
+_PRESERVE: Final = "preserve"
+_FIELD: Final = re.compile(rb'name="([^"]+)"\r\n\r\n(.*?)\r\n--', re.DOTALL)
 _KEY: Final = "ai-proxy"
 _BALANCE: Final = "ai-proxy-advanced-balance"
 
@@ -40,6 +42,8 @@ class _State:
 
     accept_gzip: bool = False
     stream: bool = False
+    preserve: bool = False
+    """Whether request and reply are left as they are, but for the model's name."""
     parsed: Any = lua.MISSING
     """The client's body, which stays as it came."""
     request: Any = lua.MISSING
@@ -96,6 +100,9 @@ class AiProxy(StockPlugin):
                     "ai.normalize": self._normalize_for_lua,
                     "ai.configure": lambda e: _configuration(_target(e.x), _state(e.x)),
                     "ai.stream_mode": lambda e: _state(e.x).stream,
+                    "ai.preserve_mode": lambda e: _state(e.x).preserve,
+                    "ai.response_body": _response_body,
+                    "ai.use_response_body": _use_response,
                 }
             )
 
@@ -115,9 +122,10 @@ class AiProxy(StockPlugin):
                 f"the embedded host doesn't translate for the provider {provider}; use a real Kong"
             )
         body = self._normalize_request(x, config, state)
-        x.body, x.body_changed = lua.encode(body), True
-        x.headers["Content-Type"] = "application/json"
-        x.headers["Content-Length"] = str(len(x.body))
+        if config.get("route_type", CHAT) != _PRESERVE:
+            x.body, x.body_changed = lua.encode(body), True
+            x.headers["Content-Type"] = "application/json"
+            x.headers["Content-Length"] = str(len(x.body))
         made = _configuration(config, state)
         if x.upstream is None:
             raise TypeError("no upstream")
@@ -143,6 +151,8 @@ class AiProxy(StockPlugin):
         kind = x.headers.get("Content-Type", "application/json").lower().partition(";")[0]
         too_big = x.body_on_disk and len(x.body) > config["max_request_body_size"]
         value = lua.decode(x.body) if kind.startswith("application/json") and not too_big else lua.MISSING
+        if kind.startswith("multipart/form-data"):
+            value = _form(x.body)
         if not isinstance(value, (dict, list)):
             return
         state.parsed = state.request = value
@@ -160,7 +170,9 @@ class AiProxy(StockPlugin):
         given = state.request if isinstance(state.request, dict) else {}
         request = {k: v if k == "messages" else copy.deepcopy(v) for k, v in given.items()}
         messages, prompt = request.get("messages"), request.get("prompt")
-        if not lua.is_array(messages) and not isinstance(prompt, str):
+        route = config.get("route_type", CHAT)
+        state.preserve = route == _PRESERVE
+        if not state.preserve and not lua.is_array(messages) and not isinstance(prompt, str):
             _bail(x, 400, "request body doesn't contain valid prompts")
         model = {**config["model"]}
         asked = request.get("model")
@@ -171,7 +183,7 @@ class AiProxy(StockPlugin):
         if not model.get("name"):
             _bail(x, 400, "model parameter not found in request, nor in gateway configuration")
         state.model, state.provider, state.model_name = model, model["provider"], model["name"]
-        if isinstance(prompt, str):
+        if isinstance(prompt, str) and route == CHAT:
             if lua.is_array(messages):
                 _bail(x, 400, "request matches multiple LLM request formats")
             _bail(
@@ -185,7 +197,7 @@ class AiProxy(StockPlugin):
         else:
             x.ctx["buffered_proxying"] = True
             state.stream = False
-        return self._translated(x, state, request)
+        return request if state.preserve else self._translated(x, state, request)
 
     def _translated(self, x: Exchange, state: _State, request: dict[str, Any]) -> dict[str, Any]:
         driver = DRIVERS[state.provider]
@@ -199,7 +211,8 @@ class AiProxy(StockPlugin):
         except (TypeError, LookupError, AttributeError):
             _bail(x, 400, f"error transforming to {state.provider}://llm/v1/chat")
         if not driver.counts_in_stream:
-            estimate = _prompt_words(request["messages"]) * (1.8 if state.stream else 1.0)
+            messages = request.get("messages") or [{"content": request.get("prompt")}]
+            estimate = _prompt_words(messages) * (1.8 if state.stream else 1.0)
             state.metrics["llm_prompt_tokens_count"] = math.floor(estimate + 0.5)
         return body
 
@@ -231,7 +244,7 @@ class AiProxy(StockPlugin):
         state.response = _inflated(x.buffered_body or b"", x.upstream_headers)
         _note_usage(state, state.response)
         self._model_header(x, config, state, served=served)
-        if _ok(x):
+        if _ok(x) and not state.preserve:
             self._normalize_response(x, state)
             self._cost(config, state)
 
@@ -274,7 +287,7 @@ class AiProxy(StockPlugin):
             return gzip.compress(state.response) if state.accept_gzip else state.response
         if state.sent:
             return b""
-        if _ok(x):
+        if _ok(x) and not state.preserve:
             chunk = self._stream_chunk(x, conf, state, chunk, last=last)
         if last:
             self._serialize(x, conf, state)
@@ -380,6 +393,11 @@ class AiProxy(StockPlugin):
             ]
 
 
+def _form(body: bytes) -> dict[str, Any]:
+    """The texts of a form (kong/pdk/request.lua, get_body)."""
+    return {lua.from_bytes(name): lua.from_bytes(value) for name, value in _FIELD.findall(body)}
+
+
 def _target(x: Exchange) -> dict[str, Any]:
     spaces = x.ctx.get("ai_namespaced_ctx")
     chosen = spaces.plain().get(_BALANCE, {}) if isinstance(spaces, Held) else {}
@@ -393,12 +411,26 @@ def _use_request(e: PdkCall, body: Any) -> Any:
     return lua.MISSING
 
 
+def _response_body(e: PdkCall) -> Any:
+    body = _state(e.x).response
+    return lua.MISSING if body is None else lua.from_bytes(body)
+
+
+def _use_response(e: PdkCall, body: Any) -> Any:
+    _state(e.x).response = lua.to_bytes(body)
+    return lua.MISSING
+
+
 _ENCODINGS: Final = {"openai": "gzip, identity", "gemini": "identity"}
 
 
 def _configuration(config: dict[str, Any], state: _State) -> dict[str, Any]:
     """Where the provider is, and the headers that its driver sets (`configure_request`)."""
     url = DRIVERS[state.provider].url(state.model, stream=state.stream)
+    if config.get("route_type", CHAT) == _PRESERVE and not (state.model.get("options") or {}).get(
+        "upstream_path"
+    ):
+        raise PdkError("the embedded host needs an upstream_path for route_type preserve")
     headers = {"Accept-Encoding": _ENCODINGS[state.provider]} if state.provider in _ENCODINGS else {}
     if state.provider == "anthropic":
         headers["anthropic-version"] = state.model["options"]["anthropic_version"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tenantgate.llm.operations import Passed
 from tenantgate.llm.token_usage import TokenUsage, token_usage
 from tenantgate.policy.core.records import ModelPolicy, Routing, Target
 from tenantgate.tenant import TenantId
@@ -83,6 +84,10 @@ class Decision:
     state: dict[str, Any] = field(default_factory=dict, repr=False)
     """What the engine's later phases get back."""
     keep_body: bool = False
+    passed: Passed | None = None
+    """The request, where it is of another operation than chat."""
+    log_reply: bool = True
+    """Whether the log phase may have the reply's text, where the model's stages want it."""
 
     def table(self, *, max_request_body_size: int) -> dict[str, Any]:
         """The table for Kong."""
@@ -94,8 +99,9 @@ class Decision:
         made |= {
             "model": self.asked_model,
             "fail_closed": self.model.fail_closed,
-            "reply_guard": self.model.reply_guard,
-            "target": _target(self.target, self.model, max_request_body_size),
+            "reply_guard": self.model.reply_guard
+            and (self.passed is None or self.passed.operation.text_reply),
+            "target": self._target(self.target, max_request_body_size),
         }
         if self.egress is not None:
             made["egress"] = list(self.egress)
@@ -104,8 +110,7 @@ class Decision:
             if self.retry_after_s is not None:
                 made["routing"]["retry_after_s"] = self.retry_after_s
             made["targets"] = [
-                _of_several(target, self.model, max_request_body_size)
-                for target in self.targets or (self.target,)
+                self._of_several(target, max_request_body_size) for target in self.targets or (self.target,)
             ]
         if self.headers:
             made["headers"] = self.headers
@@ -115,6 +120,38 @@ class Decision:
             made["body"] = self.body
         if self.upstream_model is not None:
             made["upstream_model"] = self.upstream_model
+        return made
+
+    def _of_several(self, target: Target, max_request_body_size: int) -> dict[str, Any]:
+        made = {"id": target.id, **self._target(target, max_request_body_size)}
+        if target.context_window is not None:
+            made["context_window"] = target.context_window
+        return made
+
+    def _target(self, target: Target, max_request_body_size: int) -> dict[str, Any]:
+        made: dict[str, Any] = {
+            "provider": target.provider,
+            "name": target.name,
+            "options": dict(target.options),
+            "response_streaming": target.response_streaming,
+            "log_payloads": self.model is not None and self.model.log_payloads and self.log_reply,
+            "max_request_body_size": max_request_body_size,
+        }
+        if self.passed is not None:
+            made["route_type"] = self.passed.route_type
+            if self.passed.operation.raw_reply:
+                # ai-proxy reads whole replies as JSON, and streams not at all.
+                made["response_streaming"] = "always"
+        if target.header_name is not None and target.credential is not None:
+            made["auth"] = {
+                "header_name": target.header_name,
+                "header_value": target.credential,
+                "bearer": target.bearer,
+            }
+        elif target.secrets:
+            made["auth"] = {"secrets": dict(target.secrets)}
+        if target.accept_encoding is not None:
+            made["accept_encoding"] = target.accept_encoding
         return made
 
 
@@ -129,35 +166,6 @@ def _routing(routing: Routing) -> dict[str, Any]:
     }
 
 
-def _of_several(target: Target, model: ModelPolicy, max_request_body_size: int) -> dict[str, Any]:
-    made = {"id": target.id, **_target(target, model, max_request_body_size)}
-    if target.context_window is not None:
-        made["context_window"] = target.context_window
-    return made
-
-
-def _target(target: Target, model: ModelPolicy, max_request_body_size: int) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "provider": target.provider,
-        "name": target.name,
-        "options": dict(target.options),
-        "response_streaming": target.response_streaming,
-        "log_payloads": model.log_payloads,
-        "max_request_body_size": max_request_body_size,
-    }
-    if target.header_name is not None and target.credential is not None:
-        made["auth"] = {
-            "header_name": target.header_name,
-            "header_value": target.credential,
-            "bearer": target.bearer,
-        }
-    elif target.secrets:
-        made["auth"] = {"secrets": dict(target.secrets)}
-    if target.accept_encoding is not None:
-        made["accept_encoding"] = target.accept_encoding
-    return made
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Try:
     """One try at a target, as the Lua side saw it. Times in ms."""
@@ -166,7 +174,7 @@ class Try:
     """Its id in the policy."""
     outcome: str
     """``ok``, or a class of `FAILURES`, or ``refused`` (by the egress policy), or ``http_NNN`` for another status;
-    ``aborted`` where the client left before, and ``unknown`` where the hop itself failed."""
+    ``aborted`` where the client left before, and ``unknown`` where the loopback proxy itself failed."""
     status: int
     """The provider's; 0: there was none."""
     ms: int

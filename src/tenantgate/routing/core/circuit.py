@@ -30,6 +30,8 @@ class Effect(enum.Enum):
     SUCCESS = enum.auto()
     FAILURE = enum.auto()
     CREDENTIAL_REFUSED = enum.auto()
+    """As 401 at once. By 403 providers also refuse what one client asks for (moderation, others' files): it counts as
+    another failure."""
     NONE = enum.auto()
     """Nothing: the request was at fault, or it never left the gateway."""
 
@@ -71,7 +73,7 @@ class Circuit:
         failures: in a row.
         failed_at: time of the last one.
         cause: its outcome.
-        credential_refused: whether the provider refused the credential, with no success since.
+        credential_refused: whether the provider refused the credential by 401, with no success since.
         wait_until: time before which the provider asked not to be tried again; 0: it didn't.
         jitter: from 0 to 1, drawn at the last failure.
         answered_at: time of the last success.
@@ -97,7 +99,7 @@ def after(
             # A success that began before the failure's wait says nothing of that wait.
             waiting = circuit.wait_until if circuit.wait_until > now else 0.0
             return Circuit(wait_until=waiting, answered_at=now)
-        case effect:
+        case _:
             wait_until = circuit.wait_until
             if wait_s is not None:
                 wait_until = max(wait_until, now + min(max(wait_s, 0.0), MOST_WAIT_S))
@@ -106,7 +108,7 @@ def after(
                 failures=min(circuit.failures + 1, _MOST_FAILURES),
                 failed_at=now,
                 cause=outcome,
-                credential_refused=circuit.credential_refused or effect is Effect.CREDENTIAL_REFUSED,
+                credential_refused=circuit.credential_refused or outcome == "http_401",
                 wait_until=wait_until,
                 jitter=jitter,
             )

@@ -13,7 +13,10 @@ from typing import Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["Switch", "concerns", "drained_by", "read_switch", "within"]
+__all__ = ["ALL", "Switch", "concerns", "drained_by", "read_switch", "within"]
+
+ALL: Final = "all"
+"""The scope of a switch for all providers: what the gateway serves then comes from its cache."""
 
 _MOST: Final = 500  # characters of a reason
 
@@ -23,7 +26,7 @@ class Switch:
     """One word of an operator.
 
     Attributes:
-        scope: ``provider``, ``provider/model``, or a target's id, such as ``provider/model#2``.
+        scope: ``provider``, ``provider/model``, or a target's id, such as ``provider/model#2``; or `ALL`.
         tenant: the only tenant that it holds for; None: all.
         drained: whether no new request goes there; else it is restored.
         reason: why, in the operator's words.
@@ -42,7 +45,7 @@ class Switch:
 
     def __post_init__(self) -> None:
         if not self.scope.strip() or any(not c.isprintable() for c in self.scope) or len(self.scope) > 300:
-            raise ConfigError("target: must be a provider, provider/model, or a target's id")
+            raise ConfigError("target: must be a provider, provider/model, a target's id, or all")
         if not self.by.strip():
             raise ConfigError("--by: must say who does this")
         if self.drained and not self.reason.strip():
@@ -76,7 +79,7 @@ def read_switch(text: str | bytes) -> Switch | None:
 
 def within(scope: str, wider: str) -> bool:
     """Whether all targets of `scope` are among those of `wider`."""
-    return scope == wider or scope.startswith((f"{wider}/", f"{wider}#"))
+    return wider in (scope, ALL) or scope.startswith((f"{wider}/", f"{wider}#"))
 
 
 def concerns(switch: Switch, tenant: str, target: str) -> bool:

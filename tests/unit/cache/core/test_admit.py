@@ -35,6 +35,39 @@ def admit(values: dict[str, Any], **options: Any) -> ChatReply | NotStored:
     return admission.admit(LogRecord(values), **options)
 
 
+VECTORS = {"object": "list", "data": [{"index": 0, "embedding": [0.5]}], "model": "e"}
+
+
+@pytest.mark.parametrize(
+    ("payload", "more", "outcome"),
+    [
+        (json.dumps(VECTORS), {}, None),
+        (json.dumps({"data": [{"embedding": "AAAAPw=="}]}), {}, None),
+        (json.dumps(VECTORS), {"status": 500}, NotStored.STATUS),
+        (None, {}, NotStored.NO_REPLY),
+        ("no JSON", {}, NotStored.NOT_TEXT),
+        ("[" * 100_000, {}, NotStored.NOT_TEXT),
+        ("[]", {}, NotStored.INCOMPLETE),
+        (json.dumps({"data": []}), {}, NotStored.INCOMPLETE),
+        (json.dumps({"data": [{"embedding": []}]}), {}, NotStored.INCOMPLETE),
+        (json.dumps({"data": [3]}), {}, NotStored.INCOMPLETE),
+    ],
+)
+def test_vectors_are_stored_as_they_came(payload: Any, more: Any, outcome: NotStored | None) -> None:
+    found = admission.admit_vectors(LogRecord(record(payload, **more)))
+    if outcome is None:
+        assert isinstance(found, ChatReply)
+        assert found.text == payload
+    else:
+        assert found is outcome
+
+
+def test_vectors_that_the_provider_wants_nobody_to_keep() -> None:
+    values = record(json.dumps(VECTORS))
+    values["response"]["headers"] = {"cache-control": "private, No-Store"}
+    assert admission.admit_vectors(LogRecord(values)) is NotStored.NO_STORE
+
+
 def test_a_payload_may_be_text_or_table() -> None:
     for payload in (completion(), json.dumps(completion())):
         got = admit(record(payload), stream=False)

@@ -168,7 +168,11 @@ def test_a_hit_says_which_entry_it_is_and_how_near() -> None:
 def test_an_entry_whose_time_is_over_is_not_served() -> None:
     site = Site()
     site.keep(ask(ASKED), ttl_s=100)
-    assert outcome(site.look_up(ask(ASKED))) == ("refresh", "")
+    found = site.look_up(ask(ASKED))
+    assert outcome(found) == ("miss", "")
+    assert isinstance(found.decision, Miss)
+    assert found.decision.spare is not None
+    assert (found.decision.spare.level, found.decision.spare.status) == ("stale", "Stale")
     assert outcome(site.look_up(ask(ALIKE))) == ("miss", "")
 
 

@@ -26,7 +26,14 @@ NAME, OTHER = "0" * 32, "f" * 32
 PARTITION = Partition(KEYS.tenant, "ab" * 16, b"")
 BUCKET = KEYS.bucket("cd" * 16)
 WHOLE = Pending(
-    KEYS, NAME, "q", stream=True, bucket=BUCKET, damaged=(OTHER,), comparison=Doubt(OTHER, 3, probe=True)
+    KEYS,
+    NAME,
+    "q",
+    stream=True,
+    bucket=BUCKET,
+    damaged=(OTHER,),
+    comparison=Doubt(OTHER, 3, probe=True),
+    lease="12" * 16,
 )
 
 
@@ -55,6 +62,7 @@ def misses(draw: st.DrawFn) -> Pending:
         bucket,
         tuple(draw(st.lists(NAMES, max_size=3))),
         draw(st.none() | doubts),
+        draw(st.none() | NAMES),
     )
 
 
@@ -67,8 +75,8 @@ def test_what_is_carried_through_kong_is_what_was_left(pending: Pending) -> None
     "change",
     [
         {"version": 0},
-        {"version": 2},
-        {"version": "1"},
+        {"version": 1},
+        {"version": "2"},
         {"version": None},
         {"tenant": ""},
         {"tenant": None},
@@ -98,6 +106,9 @@ def test_what_is_carried_through_kong_is_what_was_left(pending: Pending) -> None
         {"comparison": [OTHER, 3.0, True]},
         {"comparison": ["..", 3, True]},
         {"comparison": {"name": OTHER}},
+        {"lease": ""},
+        {"lease": "*"},
+        {"lease": 7},
     ],
     ids=repr,
 )
@@ -124,7 +135,7 @@ def test_all_keys_are_the_tenants_that_it_names() -> None:
 
 
 def test_it_is_hardly_larger_than_its_question() -> None:
-    assert len(kept_text(written(replace(WHOLE, question="q" * 400)))) <= 800
+    assert len(kept_text(written(replace(WHOLE, question="q" * 400)))) <= 850
 
 
 @pytest.mark.parametrize(
@@ -134,7 +145,7 @@ def test_a_miss_leaves_what_its_answer_needs(place: Place, text: str | None, buc
     request = ChatRequest({"stream": True}, ({"role": "user", "content": "q"},))
     question = Question(PARTITION, KEYS, NAME, request, CacheControl())
     doubt = Doubt(OTHER, 3, probe=True)
-    pending = pending_of(question, Miss(place=place, comparison=doubt), (OTHER,))
+    pending = pending_of(question, Miss(place=place, comparison=doubt), (OTHER,), "12" * 16)
     assert pending == Pending(
-        KEYS, NAME, text, stream=True, bucket=bucket, damaged=(OTHER,), comparison=doubt
+        KEYS, NAME, text, stream=True, bucket=bucket, damaged=(OTHER,), comparison=doubt, lease="12" * 16
     )

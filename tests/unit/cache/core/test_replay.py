@@ -9,6 +9,7 @@ import pytest
 
 from tenantgate.cache.core.cache_control import Status
 from tenantgate.cache.core.entry import Entry
+from tenantgate.cache.core.outcome import Hit, Level
 from tenantgate.cache.core.replay import hit_headers, replay, status_headers
 from tenantgate.llm.chat import ChatReply, ChatRequest, parse_reply, parse_request
 
@@ -68,17 +69,17 @@ def test_a_status_is_told_with_a_key_where_there_is_one(status: Status) -> None:
 
 @pytest.mark.parametrize("now", [0.0, 100.0, 159.99, 160.0, 1e9])
 def test_numbers_in_headers_are_whole_and_never_negative(now: float) -> None:
-    headers = hit_headers("n", TEXT, now, similarity=None)
+    headers = hit_headers(Hit("n", TEXT, Level.EXACT), now)
     assert headers["Age"].isdigit()
     assert headers["X-Cache-Ttl"].isdigit()
 
 
 def test_a_hit_says_what_it_is() -> None:
-    assert hit_headers("n", TEXT, 110.9, similarity=None) == {
+    assert hit_headers(Hit("n", TEXT, Level.EXACT), 110.9) == {
         "X-Cache-Status": "Hit",
         "X-Cache-Key": "n",
         "X-Cache-Ttl": "49",
         "Age": "10",
     }
-    assert hit_headers("n", TEXT, 999.0, similarity=1.00001)["X-Cache-Similarity"] == "1.0000"
-    assert hit_headers("n", TEXT, 999.0, similarity=0.5)["X-Cache-Ttl"] == "0"
+    assert hit_headers(Hit("n", TEXT, Level.SIMILAR, 1.00001), 999.0)["X-Cache-Similarity"] == "1.0000"
+    assert hit_headers(Hit("n", TEXT, Level.SIMILAR, 0.5), 999.0)["X-Cache-Ttl"] == "0"

@@ -30,6 +30,9 @@ def switch(scope: str = "openai", drained: bool = True, at: float = 1.0, **more:
         ("open", "openai/gpt-4o", False),
         ("groq/meta", "groq/meta/llama", True),
         ("OpenAI", "openai/gpt-4o", False),
+        ("all", "openai/gpt-4o", True),
+        ("all", "groq/meta/llama#2", True),
+        ("openai", "all", False),
     ],
 )
 def test_scopes(scope: str, target: str, concerned: bool) -> None:

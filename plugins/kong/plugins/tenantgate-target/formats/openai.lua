@@ -5,11 +5,12 @@ local frames = require "kong.plugins.tenantgate-target.frames"
 
 local byte, find = string.byte, string.find
 
-local COLON, SPACE, BRACE = 58, 32, 123
+local COLON, SPACE, BRACE, QUOTE = 58, 32, 123, 34
 
--- Whether a chunk may have a usage: most have none, or null. Without a pattern, which LuaJIT doesn't compile.
-local function names_usage(text)
-  local _, at = find(text, '"usage"', 1, true)
+-- Whether a chunk has a member of this name, in its quotes, whose value begins with this byte: most have none, or null.
+-- Without a pattern, which LuaJIT doesn't compile.
+local function has(text, name, start)
+  local _, at = find(text, name, 1, true)
   while at do
     local next_at = at + 1
     local char = byte(text, next_at)
@@ -17,10 +18,10 @@ local function names_usage(text)
       next_at = next_at + 1
       char = byte(text, next_at)
     end
-    if char == BRACE then
+    if char == start then
       return true
     end
-    _, at = find(text, '"usage"', next_at, true)
+    _, at = find(text, name, next_at, true)
   end
   return false
 end
@@ -76,15 +77,17 @@ function M.stream(_, asked, note)
   return setmetatable({frames = frames.sse(), asked = asked, note = note}, Stream)
 end
 
--- The chunks for the client in this piece of the provider's stream.
+-- The chunks for the client in this piece of the provider's stream. `finished`: whether the answer is whole, though the
+-- stream may go on with its usage.
 function Stream:feed(piece)
   local chunks = {}
   for _, event in ipairs(self.frames:feed(piece)) do
     local data = event.data
     local kept = true
+    self.finished = self.finished or has(data, '"finish_reason"', QUOTE)
     if data == "[DONE]" then
       self.note(nil, true)
-    elseif names_usage(data) then
+    elseif has(data, '"usage"', BRACE) then
       local chunk = cjson.decode_with_array_mt(data)
       if type(chunk) == "table" then
         self.note(chunk.usage)
