@@ -2,7 +2,6 @@
 -- their `model.options` hold `tenantgate`. Requests of other routes are Kong's as before. What the drivers lose is in
 -- docs/providers.md, and why this is done by wrapping them in docs/decisions/0017-formats-in-place-of-kongs-drivers.md.
 local ai_ctx = require "kong.llm.plugin.ctx"
-local inflate_gzip = require("kong.tools.gzip").inflate_gzip
 local metrics = require "kong.llm.plugin.observability"
 local shared = require "kong.llm.drivers.shared"
 local signing = require "kong.plugins.tenantgate-target.signing"
@@ -82,7 +81,7 @@ local function counter(read)
   return function()
     local body = kong.service.response.get_raw_body()
     if kong.service.response.get_header("Content-Encoding") == "gzip" then
-      body = inflate_gzip(body)
+      body = require("kong.tools.gzip").inflate_gzip(body)
     end
     return read(body)
   end

@@ -47,7 +47,7 @@ _GUARDS: Final = ("guardrails", "response_guardrails")
 class Outcome(enum.StrEnum):
     """Outcome of a request."""
 
-    ANSWERED = "answered"  # by the provider; by the gateway itself what it knows: its models, a count of tokens
+    ANSWERED = "answered"  # by the provider; or by the gateway what needs no model, as a list of them
     CACHED = "cached"  # by the cache
     BLOCKED = "blocked"  # by a guard
     UNAUTHORIZED = "unauthorized"  # 401, 403
