@@ -17,7 +17,7 @@ from tenantgate.cli import main
 from tenantgate.devhost.client import Client, Reply
 
 from gateway import Gateway
-from support import Load, until
+from support import Load, until, whole_lines
 
 pytestmark = pytest.mark.e2e
 
@@ -36,6 +36,15 @@ def ask(client: Client, messages: Any, *, stream: bool = False, **params: Any) -
 
 def refused(reply: Reply) -> bool:
     return reply.status == 400 and reply.json["error"]["code"] == "content_policy_violation"
+
+
+def record_of(gateway: Gateway, reply: Reply) -> Any:
+    path, wanted = gateway.stack.audit_dir / "audit.jsonl", reply.headers["x-kong-request-id"]
+
+    def found() -> list[Any]:
+        return [r for line in whole_lines(path) if (r := json.loads(line))["request"].get("id") == wanted]
+
+    return until(found, bool, what="record")[0]
 
 
 def ready(gateway: Gateway) -> None:
@@ -166,6 +175,8 @@ def test_a_secret_in_a_reply_is_masked_and_not_cached(gateway: Gateway, stream: 
         assert reply.status == 200
         assert SECRET not in reply.body.decode()
         assert "[AWS_ACCESS_KEY" in reply.text
+        usage = record_of(gateway, reply)["gen_ai"]["usage"]
+        assert (usage.keys(), usage["output_tokens"] > 9) == ({"input_tokens", "output_tokens"}, True)
         assert ('"prompt_tokens"' in reply.body.decode()) is not stream  # of a stream only who asks is told
         assert reply.cache != "Hit"
 

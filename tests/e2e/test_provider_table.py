@@ -37,7 +37,12 @@ PARAMETERS: Final[dict[str, tuple[dict[str, Any], Any]]] = {
     "presence_penalty": ({"presence_penalty": 1.234}, 1.234),
     "reasoning_effort": ({"reasoning_effort": "minimal"}, "minimal"),
     "response_format": (
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "shape", "schema": SCHEMA}}},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "shape", "schema": {**SCHEMA, "description": "a shape"}},
+            }
+        },
         "shape",
     ),
     "user": ({"user": "somebody"}, "somebody"),

@@ -14,7 +14,7 @@ from typing import Any, Final
 from tenantgate.audit.core.content import RawContent
 from tenantgate.audit.core.join import Joined
 from tenantgate.audit.core.journal import JournalLine
-from tenantgate.audit.core.record import Outcome, Terms, build, outcome_of
+from tenantgate.audit.core.record import Outcome, Terms, asks_no_model, build, outcome_of
 from tenantgate.audit.core.redaction import ContentState, OvertimeError, Redacted, absent, redact
 from tenantgate.audit.core.routes import Routes, RouteSettings
 from tenantgate.pii.core.ports import NameFinder
@@ -83,6 +83,8 @@ class Recorder:
     def _content(
         self, joined: Joined, line: JournalLine, settings: RouteSettings | None, *, behind: bool
     ) -> Redacted:
+        if asks_no_model(line):
+            return absent(ContentState.NONE)
         if joined.content is None:
             return absent(joined.missing)
         if joined.content.raw is None or (behind and settings is not None):

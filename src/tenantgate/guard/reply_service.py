@@ -1,7 +1,7 @@
 """The phase of `tenant-response-guardrails`: a reply that Kong holds back is inspected, and placeholders recovered.
 
 A reply that is left as it is goes on to ai-proxy. One that is changed is sent from here, in OpenAI's shape, and
-Kong's own count of its tokens is then zero.
+Kong's own count of its tokens is then zero; for the engine's models tenantgate-target counts them.
 """
 
 from __future__ import annotations

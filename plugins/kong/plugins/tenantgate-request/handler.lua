@@ -51,6 +51,9 @@ function Request:log()
   if type(target) ~= "table" or target.log_payloads ~= true or is_large(target) then
     kong.log.set_serialize_value("ai.proxy.payload", nil, {mode = "replace"})
   end
+  if shared.tenantgate_count and kong.response.get_source() == "exit" and kong.service.response.get_status() == 200 then
+    pcall(shared.tenantgate_count)
+  end
   shared.tenantgate_log = {
     request = {
       tenant = request.tenant,

@@ -76,6 +76,17 @@ local function keeper(format, provider, stream)
   end
 end
 
+-- Reads the usage of a reply that was held back, and that ai-proxy doesn't see, since a guard has answered in its place.
+local function counter(read)
+  return function()
+    local body = kong.service.response.get_raw_body()
+    if kong.service.response.get_header("Content-Encoding") == "gzip" then
+      body = require("kong.tools.gzip").inflate_gzip(body)
+    end
+    return read(body)
+  end
+end
+
 local function failure(err, otherwise)
   -- An error of Lua's own names a place, and tells the client nothing.
   return type(err) == "string" and not err:find("%.lua:%d+:") and err or otherwise
@@ -106,6 +117,12 @@ local function wrap(name)
       kong.service.request.set_header("Accept-Encoding", "identity")
     end
     kong.ctx.shared.tenantgate_stream = reader
+    kong.ctx.shared.tenantgate_count = counter(function(reply)
+      if reader then
+        return reader.stream:feed(reply)
+      end
+      return format.reply(reply, model, keeper(label, ours.provider, false))
+    end)
     -- For the guard of replies, which may answer in the provider's place.
     kong.ctx.shared.tenantgate_usage_hidden = reader ~= nil and not asks_usage(request)
     local made, body = pcall(format.request, request, model, ours)

@@ -135,6 +135,8 @@ def parse_line(raw: bytes) -> JournalLine | None:
     policy, route_name = notes.pop("policy", ""), notes.pop("route", "") or record.route_name
     provider, model, route_tenant = route_parts(route_name)
     tenant = record.consumer_custom_id or route_tenant
+    # Of an error Kong has only guessed the prompt's tokens, which nobody bills.
+    tokens = record.tokens if (record.status or 0) < 400 else None
     return JournalLine(
         request_id=_identifier(record.request_id),
         correlation_id=_uuid(record.correlation_id),
@@ -157,10 +159,10 @@ def parse_line(raw: bytes) -> JournalLine | None:
         upstream_status=_short(record.upstream_status, 32),
         attempts=record.attempts,
         kong_trace_id=_trace_id(record.trace_id),
-        tokens=record.tokens,
+        tokens=tokens,
         cost=record.cost,
         time_to_first_token_ms=record.time_to_first_token_ms,
-        usage=token_usage(usage, record.tokens),
+        usage=token_usage(usage, tokens),
         policy=policy,
         notes=notes,
         verdicts=verdicts,

@@ -23,7 +23,7 @@ from tenantgate.audit.core.trace import trace_of
 from tenantgate.audit.core.usage import usage_of, usage_schema
 from tenantgate.tenant import TenantId
 
-__all__ = ["VERSION", "Outcome", "Terms", "build", "gap", "outcome_of", "schema"]
+__all__ = ["VERSION", "Outcome", "Terms", "asks_no_model", "build", "gap", "outcome_of", "schema"]
 
 VERSION: Final = 1
 """Version of the record; a field may be added under the same, none may change its meaning."""
@@ -47,7 +47,7 @@ _GUARDS: Final = ("guardrails", "response_guardrails")
 class Outcome(enum.StrEnum):
     """Outcome of a request."""
 
-    ANSWERED = "answered"  # by the provider
+    ANSWERED = "answered"  # by the provider; or by the gateway what needs no model, as a list of them
     CACHED = "cached"  # by the cache
     BLOCKED = "blocked"  # by a guard
     UNAUTHORIZED = "unauthorized"  # 401, 403
@@ -137,12 +137,17 @@ def gap(
     }
 
 
+def asks_no_model(line: JournalLine) -> bool:
+    """Whether a request is none for a model, such as for the list of them: none of our plugins has read its content."""
+    return line.source != "upstream" and 0 < line.status < 400 and not line.attempts and not line.model
+
+
 def outcome_of(line: JournalLine) -> Outcome:
     """The outcome of a request, by its status, the origin of the answer, and the verdicts of our plugins."""
     status, ours = line.status, line.source != "upstream"
     # Only the cache answers with success in the provider's place.
     hit = line.notes.get(_CACHE_STATUS, "").lower() in _FROM_CACHE  # a provider may say so, too
-    if ours and (hit or (0 < status < 400 and not line.attempts)):
+    if ours and (hit or (0 < status < 400 and not line.attempts and not asks_no_model(line))):
         return Outcome.CACHED
     if status == 499 or (0 < status < 400 and line.notes.get(_COMPLETE) == "false"):
         return Outcome.CLIENT_GONE

@@ -32,8 +32,7 @@ from tenantgate.llm.formats.reading import (
 __all__ = ["chat_of"]
 
 _STATELESS: Final = (
-    "the gateway keeps no responses; set `store: false` in the SDK, "
-    "which then sends the whole conversation in `input`"
+    "the gateway keeps no responses; set `store: false` in the SDK, so that it sends the whole conversation"
 )
 _REQUEST: Final = {
     "model": TEXT,

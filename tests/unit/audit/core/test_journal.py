@@ -65,6 +65,11 @@ def test_what_a_plugin_before_ai_proxy_answered_has_the_route_s_names() -> None:
     assert (found.provider, found.model, found.tokens) == ("openai", "gpt-4o", None)
 
 
+def test_nobody_bills_the_tokens_of_an_error() -> None:
+    found = line(response__status=503)
+    assert (found.tokens, found.usage) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("changes", "outcome"),
     [
@@ -72,6 +77,7 @@ def test_what_a_plugin_before_ai_proxy_answered_has_the_route_s_names() -> None:
         ({"tenantgate__cache_status": "Hit", "source": "kong"}, Outcome.CACHED),
         ({"tenantgate__cache_status": "Hit"}, Outcome.ANSWERED),
         ({"source": "kong", "tries": []}, Outcome.CACHED),
+        ({"source": "kong", "tries": [], "route__name": "llm.models", "ai": {}}, Outcome.ANSWERED),
         (
             {"response__status": 400, "source": "kong", "tenantgate__guardrails": '{"action":"block"}'},
             Outcome.BLOCKED,
