@@ -281,6 +281,34 @@ def test_a_tool_of_responses_and_its_output(gateway: Gateway, stream: bool) -> N
     assert [m["role"] for m in json.loads(body)["messages"]] == ["user", "assistant", "tool"]
 
 
+@pytest.mark.parametrize("tool", [False, True])
+def test_a_turn_that_refers_to_the_one_before(gateway: Gateway, tool: bool) -> None:
+    """As Vercel's `ai` sends it by default, streamed, at once, and by nobody but the same tenant."""
+    prompt: Any = user(gateway.fresh())
+    more: dict[str, Any] = {"tools": [FUNCTION]} if tool else {}
+    with gpt(gateway) as client, gateway.stack.mock_behaviour(tool_calls=tool, keep_bodies=True):
+        with client.responses.stream(model="fast", input=prompt, **more) as events:
+            (item,) = events.get_final_response().output
+        gateway.stack.mock_forget()
+        end: Any = user("And now?")
+        if item.type == "function_call":
+            end = [{"type": "function_call_output", "call_id": item.call_id, "output": "42"}]
+        turn: Any = [*prompt, {"type": "item_reference", "id": item.id}, *end]
+        with client.responses.stream(model="fast", input=turn, **more) as events:
+            assert events.get_final_response().status == "completed"
+        (body,) = gateway.stack.mock_bodies()
+        with gpt(gateway, "masking") as other, pytest.raises(openai.BadRequestError) as stranger:
+            other.responses.create(model="mock-small", input=turn, **more)
+    said = json.loads(body)["messages"][1]
+    assert said["role"] == "assistant"
+    if item.type == "message":
+        assert said["content"] == item.content[0].text  # type: ignore[union-attr]
+    else:
+        assert json.loads(said["tool_calls"][0]["function"]["arguments"]) == {"mock": True}
+    assert f"Item with id '{item.id}' not found." in stranger.value.message
+    assert stranger.value.param == "input"
+
+
 def test_structured_output_reaches_the_provider(gateway: Gateway) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
     shape: Any = {"type": "json_schema", "name": "n", "schema": schema, "strict": True}

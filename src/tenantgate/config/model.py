@@ -102,6 +102,19 @@ class Timeouts:
 
 
 @config_class
+class Responses:
+    """Replies of `/v1/responses`."""
+
+    keep_s: int = field(
+        "How long a reply's items are kept in Redis, with the tenant's key, for requests that refer to them "
+        "(`item_reference`). 0: not at all; such requests are refused.",
+        default=3600,
+        between=(0, 2_592_000),
+        unit="s",
+    )
+
+
+@config_class
 class Cors:
     """Browsers that may call the gateway (cross-origin resource sharing)."""
 
@@ -159,6 +172,7 @@ class Gateway:
         "Where requests may go, checked in this file and at each try. Default: anywhere that this file names.",
         default=None,
     )
+    responses: Responses = field("Replies of `/v1/responses`.", default=Responses())
     cors: Cors | None = field(
         "Browsers that may call the gateway: pages of other sites (stock cors). Default: none.", default=None
     )

@@ -317,6 +317,7 @@ def _engine(file: TenantsFile, keeper: PluginManifest[Any] | None) -> Json:
             "strict_requests": gateway.strict_requests,
             "upstream_headers": sorted(gateway.upstream_headers, key=str.lower),
             "max_request_body_mb": gateway.limits.max_request_body_mb,
+            "keep_items_s": gateway.responses.keep_s,
             "audit": keeper.fill(settings).get("pipeline") if keeper is not None else None,
             "policy_path": gateway.policy.path,
             "policy_store": gateway.policy.store,

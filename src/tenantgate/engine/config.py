@@ -72,6 +72,12 @@ class EngineConfig:
         len_max=50,
     )
     max_request_body_mb: int = field("Largest request body.", default=4, between=(1, 64), unit="MiB")
+    keep_items_s: int = field(
+        "How long the output of `/v1/responses` is kept in Redis, sealed, for clients that refer to it; 0: not at all.",
+        default=3600,
+        between=(0, 2_592_000),
+        unit="s",
+    )
     secrets: tuple[Secret, ...] = field(
         "Secrets that settings in the policy directory refer to.", default=(), len_max=1000
     )

@@ -22,6 +22,7 @@ from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.operations import SECTIONS
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
 from tenantgate.engine.exchange import Exchange
+from tenantgate.engine.items import item_store
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.engine.tenants import Tenant, texts_of
 from tenantgate.engine.token_metrics import count_tokens
@@ -77,6 +78,7 @@ class Engine:
         self._config = config
         self._router = routing or router(config.redis, config.encryption_key, Path(config.policy_path).parent)
         self._builder = StageBuilder(config)
+        self._items = item_store(config.redis, config.encryption_key, config.keep_items_s)
         if config.audit is not None:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
         self._directory = directory or _directory(config, self._parse)
@@ -128,7 +130,8 @@ class Engine:
             self._list_models(exchange, tenant, packed)
         if (audited := _audit_of_refusals(tenant)) is not None:
             exchange.shared.update(audited[1].service.shared)
-        packed = wire.read(exchange, packed, decision, most=self._config.max_request_body_mb << 20)
+        most = self._config.max_request_body_mb << 20
+        packed = wire.read(exchange, packed, decision, most=most, items=self._items)
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
         wire.count_tokens(exchange, packed, request)
@@ -303,7 +306,9 @@ class Engine:
         packed = PackedLog.of(host.call("ctx.shared.get", LOG))
         if packed is None:
             return
-        packed = wire.as_chat(packed)
+        if packed.items is not None and self._items is not None:
+            self._items.keep(packed.tenant, packed.items)
+        packed = wire.as_chat(packed, self._items)
         host.belongs_to(packed.tenant)
         if not packed.decided:
             if packed.source == "service":

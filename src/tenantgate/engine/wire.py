@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tenantgate import llm
@@ -23,6 +24,7 @@ from tenantgate.llm.operations import read as read_operation
 if TYPE_CHECKING:
     from tenantgate.engine.core.tables import Decision, PackedLog, PackedRequest
     from tenantgate.engine.exchange import Exchange
+    from tenantgate.engine.items import ItemStore
     from tenantgate.kong import Host
     from tenantgate.policy.core.records import ModelPolicy, Target
 
@@ -51,7 +53,12 @@ _NEWER_WORD: Final = ("openai", "azure")
 
 
 def read(
-    exchange: Exchange, packed: PackedRequest, decision: Decision, *, most: int = llm.LIMITS.size
+    exchange: Exchange,
+    packed: PackedRequest,
+    decision: Decision,
+    *,
+    most: int = llm.LIMITS.size,
+    items: ItemStore | None = None,
 ) -> PackedRequest:
     """Let all stages read the request as a chat, where it is packed or its path stands for something else.
 
@@ -60,6 +67,7 @@ def read(
         packed: the request as it came.
         decision: takes what the log phase must know of it.
         most: bytes of an unpacked body.
+        items: of earlier responses; None: none are kept.
 
     Returns:
         The request, unpacked.
@@ -70,7 +78,7 @@ def read(
     packed = _unpacked(exchange, packed, decision, most)
     operation = operation_of(packed.path)
     if operation is Operation.CHAT:
-        _read_format(exchange, packed, decision)
+        _read_format(exchange, packed, decision, items)
         return packed
     decision.state[_OPERATION] = operation.value
     exchange.operation = operation
@@ -108,7 +116,9 @@ def _read_operation(operation: Operation, exchange: Exchange, body: bytes) -> Pa
     return found
 
 
-def _read_format(exchange: Exchange, packed: PackedRequest, decision: Decision) -> None:
+def _read_format(
+    exchange: Exchange, packed: PackedRequest, decision: Decision, items: ItemStore | None
+) -> None:
     found = format_of(packed.path)
     if found is None:
         return
@@ -116,10 +126,12 @@ def _read_format(exchange: Exchange, packed: PackedRequest, decision: Decision) 
     headers = exchange.headers()
     if llm.media_problem(headers.all("content-type"), headers.all("content-encoding")):
         return  # whoever reads the request says so
-    made = to_chat(found, packed.body, counting=counts_tokens(packed.path))
+    find = None if items is None else partial(items.find, packed.tenant, waiting=exchange.waiting)
+    made = to_chat(found, packed.body, counting=counts_tokens(packed.path), find=find)
     if isinstance(made, Refusal):
         exchange.use_chat(made)
     else:
+        decision.keep_items = made.stored and items is not None
         _use(exchange, made)
 
 
@@ -239,7 +251,7 @@ def count_tokens(exchange: Exchange, packed: PackedRequest, request: ChatRequest
         exchange.answer(200, llm.write({"input_tokens": found}), {"Content-Type": JSON_TYPE})
 
 
-def as_chat(packed: PackedLog) -> PackedLog:
+def as_chat(packed: PackedLog, items: ItemStore | None = None) -> PackedLog:
     """The end of a request with its body as the chat that the stages have read; without one that was none."""
     coding, name = _text(packed.state.get(_CODING)), _text(packed.state.get(_STATE))
     operation = operation_in(packed)
@@ -249,7 +261,8 @@ def as_chat(packed: PackedLog) -> PackedLog:
     if coding:
         body = unpacked(packed.body, coding, llm.LIMITS.size)
     if isinstance(body, bytes) and name in tuple(Format):
-        made = to_chat(Format(name), body)
+        find = None if items is None else partial(items.find, packed.tenant)
+        made = to_chat(Format(name), body, find=find)
         body = made if isinstance(made, Refusal) else llm.write(made.body)
     elif isinstance(body, bytes) and operation is not Operation.CHAT:
         found = read_operation(operation, body, is_form=operation is Operation.TRANSCRIPTIONS)

@@ -12,6 +12,8 @@ local FORMATS = {
 }
 local UNREADABLE = '{"error":{"message":"The reply of the provider could not be read."}}'
 
+local MAX_KEPT = 256 * 1024 -- bytes of a response's output that later requests may refer to
+
 local Format = {PRIORITY = -1001, VERSION = "0.1.0"}
 
 -- Tokens as ai-proxy counts them, where a provider's stream says nothing.
@@ -34,6 +36,14 @@ local function about(conf)
     model = json.text_of(request.model) or json.text_of(json.table_of(shared.tenantgate_decision).model) or "",
     request = request,
     counted = counted,
+    -- Takes the output of a response that is whole, for the log phase.
+    keep = function(output)
+      if json.table_of(shared.tenantgate_decision).keep_items ~= true or not output[1] then
+        return
+      end
+      local text = json.encode(output)
+      shared.tenantgate_items = text and #text <= MAX_KEPT and text or nil
+    end,
     stop_reason = function()
       return json.text_of(shared.tenantgate_finish_reason)
     end,

@@ -124,7 +124,8 @@ local PARTS = {
 
 local M = {}
 
--- The reply as JSON; nil for a text that is no chat completion. `about` as in messages.lua, and now in Unix seconds.
+-- The reply as JSON; nil for a text that is no chat completion. `about` as in messages.lua, now in Unix
+-- seconds, and keep, which takes the whole output.
 function M.whole(body, about)
   local reply = json.decode(body)
   local choice = reply and table_of(table_of(reply.choices)[1])
@@ -160,6 +161,7 @@ function M.whole(body, about)
     }, "completed")
   end
   response.usage = usage.of_responses(usage.read(reply.usage, about.counted()))
+  about.keep(output)
   return json.encode(response)
 end
 
@@ -328,6 +330,7 @@ function M.stream(about)
     start({})
     ended(response, reason)
     response.output = output:finish(response.status)
+    about.keep(response.output)
     response.usage = usage.of_responses(usage.read(state.usage, about.counted()))
     send({type = "response." .. response.status, response = response})
   end

@@ -66,6 +66,7 @@ function Request:log()
     finish_reason = shared.tenantgate_finish_reason,
     stream_end = shared.tenantgate_stream_end,
     usage = shared.tenantgate_usage,
+    items = kong.response.get_status() == 200 and shared.tenantgate_items or nil,
     source = kong.response.get_source(),
     status = kong.response.get_status(),
     decided = decided,

@@ -84,6 +84,8 @@ class Decision:
     state: dict[str, Any] = field(default_factory=dict, repr=False)
     """What the engine's later phases get back."""
     keep_body: bool = False
+    keep_items: bool = False
+    """Whether the log phase wants the output items of a response."""
     passed: Passed | None = None
     """The request, where it is of another operation than chat."""
     log_reply: bool = True
@@ -92,8 +94,8 @@ class Decision:
     def table(self, *, max_request_body_size: int) -> dict[str, Any]:
         """The table for Kong."""
         made: dict[str, Any] = {"shared": self.shared, "state": self.state}
-        if self.keep_body:
-            made["keep_body"] = True
+        kept = {"keep_body": self.keep_body, "keep_items": self.keep_items}
+        made |= {name: True for name, wanted in kept.items() if wanted}
         if self.model is None or self.target is None:
             return made
         made |= {
@@ -218,6 +220,8 @@ class PackedLog:
     source: str
     """Who answered: ``service``, ``exit`` or ``error`` (kong.response.get_source)."""
     status: int
+    items: bytes | None = field(default=None, repr=False)
+    """The output of a whole response as JSON, where the decision asked for it."""
     tries: tuple[Try, ...] = ()
     """In their order, the last one is whose reply the client got; empty where the target was asked directly."""
     usage: TokenUsage | None = None
@@ -244,6 +248,7 @@ class PackedLog:
             shared=shared,
             source=_text(table.get("source")),
             status=_number(table.get("status")),
+            items=None if table.get("items") is None else _bytes(table.get("items")),
             usage=token_usage(_named(table.get("usage"))),
             tries=tuple(t for each in tries if (t := Try.of(each))) if isinstance(tries, list) else (),
         )

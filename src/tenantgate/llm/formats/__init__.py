@@ -7,7 +7,7 @@ other way in Lua, in the plugin ``tenantgate-format``, for whoever has answered.
 
 from tenantgate.llm.formats.counting import estimate
 from tenantgate.llm.formats.paths import Format, counts_tokens, format_of
-from tenantgate.llm.formats.reading import Translated
+from tenantgate.llm.formats.reading import Find, Translated
 from tenantgate.llm.formats.translate import to_chat
 
-__all__ = ["Format", "Translated", "counts_tokens", "estimate", "format_of", "to_chat"]
+__all__ = ["Find", "Format", "Translated", "counts_tokens", "estimate", "format_of", "to_chat"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ __all__ = [
     "TEXTS",
     "TEXT_OR_LIST",
     "TEXT_OR_OBJECT",
+    "Find",
     "Kind",
     "Reader",
     "RefusedError",
@@ -36,10 +37,16 @@ class Translated:
     Attributes:
         body: of the chat request.
         ignored: names of members that were left out since they change no meaning, sorted.
+        stored: whether the client may refer to the reply's items later.
     """
 
     body: dict[str, Any] = field(repr=False)
     ignored: tuple[str, ...] = ()
+    stored: bool = False
+
+
+Find = Callable[[Sequence[str]], Mapping[str, Mapping[str, Any]]]
+"""Gives the items of earlier responses with these ids, as far as there are such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +111,14 @@ class Reader:
 
     Attributes:
         native: whether the provider has the request's format, and so understands its hints.
+        find: the look-up of items that the request only refers to; None: none are kept.
+        stored: whether the client may refer to the reply's items later.
         ignored: names of members that were left out.
     """
 
-    def __init__(self, *, native: bool = False) -> None:
-        self.native = native
+    def __init__(self, *, native: bool = False, find: Find | None = None) -> None:
+        self.native, self.find = native, find
+        self.stored = False
         self.ignored: set[str] = set()
 
     def members(

@@ -1,14 +1,17 @@
 """Requests of OpenAI's Responses API as chat requests.
 
 The gateway keeps no responses, so what needs one that was kept is refused: ``previous_response_id``,
-``conversation``, ``store: true``, ``background``, references to items. Left out, since they change no meaning: hints
-for the provider's cache, ``metadata``, what a model has thought before, limits of tools that aren't supported at all.
+``conversation``, ``store: true``, ``background``. Items it may keep (`Reader.find`): a reference is replaced by the
+item that it means, and refused where there is none. Left out, since they change no meaning: hints for the provider's cache, ``metadata``, what a model has thought before, limits of tools that aren't supported at all.
 Sources: https://platform.openai.com/docs/api-reference/responses/create,
 https://platform.openai.com/docs/guides/migrate-to-responses
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tenantgate.llm.formats.parts import content_of, function_tool, stream_members, text_part, with_system
@@ -24,10 +27,12 @@ from tenantgate.llm.formats.reading import (
     TEXT_OR_OBJECT,
     TEXTS,
     Reader,
+    RefusedError,
     type_of,
     unsupported,
     wrong,
 )
+from tenantgate.llm.refusal import Reason, Refusal
 
 __all__ = ["chat_of"]
 
@@ -55,6 +60,7 @@ _REQUEST: Final = {
     "user": TEXT,
     "safety_identifier": TEXT,
 }
+_REFERENCE: Final = "item_reference"
 _KEPT_THERE: Final = ("previous_response_id", "conversation")
 _IGNORED: Final = (
     "client_metadata",
@@ -93,6 +99,8 @@ def chat_of(reader: Reader, request: dict[str, Any]) -> dict[str, Any]:
     _check(found)
     given = found["input"]
     items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    reader.stored = found.get("store") is not False
+    items = _with_items(reader, items)
     system, messages = [found["instructions"]] if "instructions" in found else [], _Messages(reader)
     for i, item in enumerate(items):
         messages.add(item, f"input[{i}]")
@@ -127,6 +135,43 @@ def _check(found: dict[str, Any]) -> None:
         # All others say more about tools that aren't supported, or are for a reasoning item to be sent back.
         if "logprobs" in name:
             raise unsupported("include", "log probabilities")
+
+
+_PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+def _shown(item: str) -> str:
+    """An id in an error's message; no other text of the client's."""
+    return item if _PLAIN_ID.fullmatch(item) else "?"
+
+
+def _with_items(reader: Reader, given: list[Any]) -> list[Any]:
+    """The items, each reference replaced by what it refers to; without a look-up they are as they were."""
+    ids = [_referred(item, f"input[{i}]") for i, item in enumerate(given)]
+    wanted = [each for each in ids if each is not None]
+    if not wanted or reader.find is None:
+        return given
+    if len({*wanted}) < len(wanted):  # a short request could else become a very long one
+        told = f"Duplicate item found with id {_shown(next(a for a, n in Counter(wanted).items() if n > 1))}."
+        raise RefusedError(Refusal(Reason.NOT_CHAT, told, "input"))
+    found: Mapping[str, Any] = reader.find(wanted)
+    for each in wanted:
+        if each not in found or found[each].get("type") == _REFERENCE:
+            told = f"Item with id '{_shown(each)}' not found."
+            raise RefusedError(Refusal(Reason.NOT_CHAT, told, "input"))
+    return [item if each is None else dict(found[each]) for item, each in zip(given, ids, strict=True)]
+
+
+def _referred(item: Any, where: str) -> str | None:
+    """The id of the item that a reference is for; None for an item itself. OpenAI's may leave out its type."""
+    if not isinstance(item, dict):
+        return None
+    if item.get("type") != _REFERENCE and not (item.get("type") is None and item.keys() <= {"type", "id"}):
+        return None
+    if not NAME.fits(item.get("id")):
+        raise wrong(f"{where}.id", NAME.told)
+    found: str = item["id"]
+    return found
 
 
 class _Messages:

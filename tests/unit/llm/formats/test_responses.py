@@ -281,3 +281,63 @@ def test_every_text_survives(instructions: str, text: str, output: str) -> None:
     assert [m["content"] for m in found[-3:]] == [text, None, output]
     assert found[-2]["tool_calls"][0]["function"]["arguments"] == output
     assert (found[0]["content"] if instructions else "") == instructions
+
+
+SAID = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "Hello", "annotations": [], "logprobs": []}],
+}
+KEPT = {"msg_1": SAID, "fc_1": ITEM, "bad_1": {"type": "item_reference", "id": "bad_1"}}
+
+
+def referring(*items: Any, **more: Any) -> Translated | Refusal:
+    body = {"model": "m", "input": list(items), **more}
+    return to_chat(
+        Format.RESPONSES, json.dumps(body).encode(), find=lambda ids: {i: KEPT[i] for i in ids if i in KEPT}
+    )
+
+
+def reference(name: Any) -> dict[str, Any]:
+    return {"type": "item_reference", "id": name}
+
+
+def test_references_stand_for_their_items() -> None:
+    end = {"type": "function_call_output", "call_id": "call_1", "output": "42"}
+    whole = translated([*HI, SAID, ITEM, end])
+    assert isinstance(whole, Translated)
+    assert referring(*HI, reference("msg_1"), reference("fc_1"), end) == whole
+    assert referring(*HI, {"id": "msg_1"}, {"id": "fc_1", "type": None}, end) == whole
+
+
+@pytest.mark.parametrize(
+    ("items", "param", "message"),
+    [
+        ([reference("msg_2")], "input", "Item with id 'msg_2' not found."),
+        ([reference("bad_1")], "input", "Item with id 'bad_1' not found."),
+        ([reference("a card: 4111")], "input", "Item with id '?' not found."),
+        ([reference("msg_1"), reference("msg_1")], "input", "Duplicate item found with id msg_1."),
+        ([reference("")], "input[1].id", "input[1].id must be a string that isn't empty."),
+        ([reference(None)], "input[1].id", "input[1].id must be a string that isn't empty."),
+    ],
+)
+def test_references_to_nothing_are_refused(items: list[Any], param: str, message: str) -> None:
+    made = referring(*HI, *items)
+    assert isinstance(made, Refusal)
+    assert (made.param, made.message, made.reason.status) == (param, message, 400)
+
+
+def test_nothing_is_looked_up_without_a_reference() -> None:
+    body = json.dumps({"model": "m", "input": [*HI, SAID]}).encode()
+    assert isinstance(to_chat(Format.RESPONSES, body, find=lambda _: pytest.fail("looked up")), Translated)
+
+
+@pytest.mark.parametrize(
+    ("store", "stored"), [({}, True), ({"store": None}, True), ({"store": False}, False)]
+)
+def test_what_isnt_to_be_stored_isnt(store: dict[str, Any], stored: bool) -> None:
+    made = translated(**store)
+    assert isinstance(made, Translated)
+    assert made.stored is stored
