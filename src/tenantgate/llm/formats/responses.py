@@ -2,7 +2,8 @@
 
 The gateway keeps no responses, so what needs one that was kept is refused: ``previous_response_id``,
 ``conversation``, ``store: true``, ``background``. Items it may keep (`Reader.find`): a reference is replaced by the
-item that it means, and refused where there is none. Left out, since they change no meaning: hints for the provider's cache, ``metadata``, what a model has thought before, limits of tools that aren't supported at all.
+item that it means, and refused where there is none. Left out, since they change no meaning: hints for the provider's
+cache, ``metadata``, what a model has thought before, limits of tools that aren't supported at all.
 Sources: https://platform.openai.com/docs/api-reference/responses/create,
 https://platform.openai.com/docs/guides/migrate-to-responses
 """
