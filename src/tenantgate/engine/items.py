@@ -126,7 +126,7 @@ class ItemStore:
     def _look(self, tenant: TenantId, sealer: TenantSealer, ids: Sequence[str]) -> dict[str, Item]:
         keys = [_key(tenant, sealer, each) for each in ids]
         stored = self._reader.ask(keys[0], lambda client: client.mget(keys))
-        found = {}
+        found: dict[str, Item] = {}
         for each, key, sealed in zip(ids, keys, stored, strict=True):
             plain = sealer.open(sealed, key=key.encode()) if isinstance(sealed, bytes) else None
             item = None if plain is None else parse(plain)

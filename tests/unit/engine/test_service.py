@@ -12,6 +12,7 @@ import pytest
 
 from tenantgate.engine.config import EngineConfig
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST
+from tenantgate.engine.items import ItemStore
 from tenantgate.engine.manifest import ENGINE
 from tenantgate.engine.service import Engine
 from tenantgate.kong import TenantPlugin
@@ -390,6 +391,17 @@ def test_the_log_phase_gets_back_what_access_kept() -> None:
 
 class Loaded(TenantPlugin[EngineConfig], manifest=ENGINE):
     """As plugins/tenantgate.py has it."""
+
+
+@pytest.mark.parametrize(("items", "kept"), [(b'[{"id":"msg_1"}]', [b'[{"id":"msg_1"}]']), (None, [])])
+def test_the_log_phase_keeps_a_responses_items(
+    items: bytes | None, kept: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    monkeypatch.setattr(ItemStore, "keep", lambda _, tenant, output: found.append((str(tenant), output)))
+    table = {"request": {"tenant": "acme"}, "decided": True, "state": [], "status": 200}
+    FakeKong(shared={LOG: table if items is None else {**table, "items": items}}).run(plugin(), "log")
+    assert found == [("acme", each) for each in kept]
 
 
 def running(name: str) -> int:

@@ -17,6 +17,7 @@ from tenantgate.kong.testing import FakeKong
 from tenantgate.llm import Reason, Refusal
 from tenantgate.llm.chat import ChatRequest
 from tenantgate.policy.core.records import Target
+from tenantgate.tenant import TenantId
 
 HI = [{"role": "user", "content": "Hi"}]
 ASKED = {"model": "m", "max_tokens": 9, "messages": HI, "system": "Be brief."}
@@ -25,14 +26,14 @@ JSON = {"content-type": "application/json"}
 
 
 def read(
-    body: Any, path: str = "/v1/messages", headers: dict[str, Any] | None = None
+    body: Any, path: str = "/v1/messages", headers: dict[str, Any] | None = None, items: Any = None
 ) -> tuple[Exchange, Decision, PackedRequest]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     table = {"tenant": "acme", "path": path, "headers": JSON if headers is None else headers, "body": raw}
     packed = PackedRequest.of(table)
     assert packed is not None
     exchange, decision = Exchange(Host(None, "access", deadline_ms=60_000), packed), Decision()
-    wire.read(exchange, packed, decision)
+    wire.read(exchange, packed, decision, items=items)
     return exchange, decision, packed
 
 
@@ -140,6 +141,56 @@ def test_the_log_phase_reads_the_chat_that_the_stages_have_read(name: Any) -> No
     found = wire.as_chat(ended({"format": name}, json.dumps(ASKED).encode()))
     assert found.body is not None
     assert json.loads(found.body) == CHAT
+
+
+class Items:
+    """A store that knows one item of one tenant."""
+
+    def find(self, tenant: TenantId, ids: Any, waiting: Any = None) -> dict[str, Any]:
+        del waiting
+        item = {"id": "msg_1", "type": "message", "role": "assistant", "content": "Hello"}
+        return {each: item for each in ids if (str(tenant), each) == ("acme", "msg_1")}
+
+
+REFERRING = {"model": "m", "input": [*HI, {"type": "item_reference", "id": "msg_1"}, *HI]}
+REFERRED = [*HI, {"role": "assistant", "content": "Hello"}, *HI]
+
+
+def test_references_are_replaced_for_stages_provider_and_log_phase() -> None:
+    items: Any = Items()
+    exchange, decision, _ = read(REFERRING, path="/v1/responses", items=items)
+    request = exchange.chat_request()
+    assert isinstance(request, ChatRequest)
+    assert request.body["messages"] == REFERRED
+    assert exchange.sent_body is not None
+    assert json.loads(exchange.sent_body)["messages"] == REFERRED
+    found = wire.as_chat(ended(decision.state, json.dumps(REFERRING).encode()), items).body
+    assert found is not None
+    assert json.loads(found)["messages"] == REFERRED
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "items", "keeps"),
+    [
+        ("/v1/responses", {"model": "m", "input": "Hi"}, Items(), True),
+        ("/v1/responses", {"model": "m", "input": "Hi", "store": False}, Items(), False),
+        ("/v1/responses", {"model": "m", "input": "Hi"}, None, False),
+        ("/v1/responses", {"model": "m", "input": 5}, Items(), False),
+        ("/v1/messages", ASKED, Items(), False),
+        ("/v1/chat/completions", {"model": "m", "messages": HI}, Items(), False),
+    ],
+)
+def test_what_the_log_phase_is_to_keep(path: str, body: Any, items: Any, keeps: bool) -> None:
+    _, decision, _ = read(body, path=path, items=items)
+    assert decision.keep_items is keeps
+    assert decision.table(max_request_body_size=1).get("keep_items", False) is keeps
+
+
+def test_without_a_store_references_are_refused() -> None:
+    exchange, _, _ = read(REFERRING, path="/v1/responses")
+    found = exchange.chat_request()
+    assert isinstance(found, Refusal)
+    assert found.param == "input[1]"
 
 
 @pytest.mark.parametrize(

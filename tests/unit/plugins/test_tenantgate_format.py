@@ -76,6 +76,12 @@ def whole(message: Mapping[str, Any], *, reason: str = "stop", path: str = MESSA
     return json.loads(body)
 
 
+REPLY: Any = {
+    "id": "chatcmpl-1",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+}
+
+
 def sse(*chunks: Any, done: bool = True) -> bytes:
     events = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
     return "".join([*events, *(["data: [DONE]\n\n"] if done else [])]).encode()
@@ -568,6 +574,41 @@ def test_sdks_are_told_in_their_words_that_no_conversation_is_kept() -> None:
     body = {"error": {"message": "No.", "param": "thread"}}
     found = json.loads(run([json.dumps(body).encode()], status=400)[1])["error"]
     assert found["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+
+@pytest.mark.parametrize(
+    ("decision", "status", "kind", "body", "kept"),
+    [
+        ({"keep_items": True}, 200, "text/event-stream", sse(chunk("stop", content="Hello")), ["message"]),
+        (
+            {"keep_items": True},
+            200,
+            "text/event-stream",
+            sse(chunk(content="x"), chunk("tool_calls", **call(0, "{}", id="c", name="f"))),
+            ["message", "function_call"],
+        ),
+        ({"keep_items": True}, 200, "text/event-stream", sse(chunk(content="x"), done=False), None),
+        ({"keep_items": True}, 200, "text/event-stream", sse(chunk(content="x"), {"error": {}}), None),
+        ({"keep_items": True}, 200, "text/event-stream", sse(chunk("stop")), None),
+        ({"keep_items": True}, 200, "text/event-stream", sse(chunk("stop", content="x" * 262_144)), None),
+        ({"keep_items": True}, 200, "application/json", json.dumps(REPLY).encode(), ["message"]),
+        ({"keep_items": True}, 400, "application/json", json.dumps(REPLY).encode(), None),
+        ({}, 200, "application/json", json.dumps(REPLY).encode(), None),
+        (None, 200, "application/json", json.dumps(REPLY).encode(), None),
+    ],
+)
+def test_the_items_of_a_whole_response_are_left_for_the_log_phase(
+    decision: Any, status: int, kind: str, body: bytes, kept: list[str] | None
+) -> None:
+    shared = {} if decision is None else {"tenantgate_decision": decision}
+    x, sent = run([body], path=RESPONSES, status=status, kind=kind, shared=shared)
+    found = x.shared.get("tenantgate_items")
+    assert (found is None) is (kept is None)
+    if found is not None:
+        items = json.loads(found)
+        assert [item["type"] for item in items] == kept
+        given = json.loads(sent) if kind == "application/json" else events(sent)[-1]["response"]
+        assert items == given["output"]  # to the letter what the client has got
 
 
 def test_an_error_of_openais_stays_as_it_is_for_responses() -> None:
