@@ -265,6 +265,7 @@ gateway:
   strict_requests: false
   upstream_headers: [User-Agent, anthropic-beta]
   correlation_header: X-Trace
+  responses: {keep_s: 0}
 defaults: {rate_limit: {per_minute: 5}, cache: {}, audit: {}}
 tenants: [{id: a, api_keys: ['${{ env "DECK_A" }}']}]
 """
@@ -283,6 +284,7 @@ def test_the_engine_gets_what_all_tenants_share() -> None:
     assert (engine["redis"]["timeout_ms"], limits["timeout_ms"]) == (20, 100)
     assert (engine["policy_path"], engine["policy_store"]) == ("/tmp/policy.sqlite", "redis://redis-1")
     assert (engine["strict_requests"], engine["correlation_header"]) == (False, "X-Trace")
+    assert engine["keep_items_s"] == 0
     assert engine["upstream_headers"] == ["anthropic-beta", "User-Agent"]
     assert engine["encryption_key"] == "{vault://env/TENANTGATE_CACHE_KEY}"
     assert found["tenantgate-target"] == {
