@@ -85,7 +85,12 @@ def egress_conf(options: KongConfOptions | None = None) -> str:
         kind=ErrorType.SERVER,
         code=Code.TENANTGATE_UNAVAILABLE,
     )
-    return _EGRESS.format(port=options.egress_port, trusted=trusted, unavailable=unavailable.decode())
+    return _EGRESS.format(
+        port=options.egress_port,
+        trusted=trusted,
+        unavailable=unavailable.decode(),
+        body=2 * options.max_request_body_mb,  # memory, not a file
+    )
 
 
 _EGRESS: Final = """\
@@ -101,7 +106,7 @@ server {{
 
     # Kong has limited the client's body; the provider's format may be longer.
     client_max_body_size 0;
-    client_body_buffer_size 8m;
+    client_body_buffer_size {body}m;
     client_body_in_single_buffer on;
     # An order holds the egress lists.
     large_client_header_buffers 4 256k;
@@ -162,6 +167,11 @@ def _settings(options: KongConfOptions) -> list[tuple[str, dict[str, str]]]:
             """Bodies up to the limit stay in memory. With the default of 8k longer prompts go to disk, where
 ai-proxy answers 400 to them.""",
             {"nginx_http_client_body_buffer_size": size, "nginx_http_client_max_body_size": size},
+        ),
+        (
+            """Replies up to 16 MB that are held back, or that a client is slow to read, stay in memory. With the default
+of 64k longer ones go to disk. Without any file (proxy_max_temp_file_size = 0) Kong's buffering hangs.""",
+            {"nginx_proxy_proxy_buffers": "256 64k", "nginx_proxy_proxy_buffer_size": "64k"},
         ),
         (
             """How long a request waits for a plugin server that doesn't answer; the default is a minute.
