@@ -33,8 +33,11 @@ setup: $(READY) ## Make the virtual environment and build the models
 demo: setup ## Start the gateway, send real traffic, show what each part does
 	@$(PY) -m tenantgate.demo
 
+# One more than processors, since many tests wait for processes.
+WORKERS := $(shell n=$$(nproc); echo $$(( n < 4 ? n + 1 : 4 )))
+
 test: setup ## All tests, on all cores up to four; ARGS="-n 0 tests/unit -k …" for some of them in one process
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 e2e: setup ## End-to-end tests; KONG_BIN=/path/to/kong or GATEWAY_URL=… runs them on a real Kong
 	@$(PY) -m pytest tests/e2e $(if $(KONG_BIN),--kong-bin=$(KONG_BIN)) $(if $(GATEWAY_URL),--gateway-url=$(GATEWAY_URL)) \

@@ -169,8 +169,8 @@ ai-proxy answers 400 to them.""",
             {"nginx_http_client_body_buffer_size": size, "nginx_http_client_max_body_size": size},
         ),
         (
-            """Replies up to 16 MB that are held back, or that a client is slow to read, stay in memory. With the default
-of 64k longer ones go to disk. Without any file (proxy_max_temp_file_size = 0) Kong's buffering hangs.""",
+            """Replies up to 16 MB that are held back, or that a client is slow to read, stay in memory; with the
+default of 64k longer ones go to disk. Without any file (proxy_max_temp_file_size = 0) Kong's buffering hangs.""",
             {"nginx_proxy_proxy_buffers": "256 64k", "nginx_proxy_proxy_buffer_size": "64k"},
         ),
         (
