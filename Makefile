@@ -11,7 +11,7 @@ READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements/*.lock 2>/dev/nu
 # Wheels only, each with a hash that the lock file names: no package's own code runs at set-up.
 INSTALL = -m pip install --disable-pip-version-check --require-hashes --only-binary :all:
 
-.PHONY: help setup demo test check lint lock types e2e up bench bench-audit bench-cache bench-compress bench-guard \
+.PHONY: help setup demo test test-slow check lint lock types e2e up bench bench-audit bench-cache bench-compress bench-guard \
 	bench-hostile bench-pluginserver docs release clean
 
 help: ## List the recipes
@@ -38,6 +38,9 @@ WORKERS := $(shell n=$$(nproc); echo $$(( n < 4 ? n + 1 : 4 )))
 
 test: setup ## All tests, on all cores up to four; ARGS="-n 0 tests/unit -k …" for some of them in one process
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-slow: setup ## The tests that `make test` leaves out: the load harness against real gateways
+	@$(PY) -m pytest -m slow $(ARGS)
 
 e2e: setup ## End-to-end tests; KONG_BIN=/path/to/kong or GATEWAY_URL=… runs them on a real Kong
 	@$(PY) -m pytest tests/e2e $(if $(KONG_BIN),--kong-bin=$(KONG_BIN)) $(if $(GATEWAY_URL),--gateway-url=$(GATEWAY_URL)) \

@@ -167,18 +167,21 @@ def result(others: frozenset[int], tmp_path_factory: pytest.TempPathFactory) -> 
     return whole
 
 
+@pytest.mark.slow
 def test_nothing_is_left_running(result: dict[str, Any], others: frozenset[int]) -> None:
     left = {*descendants(os.getpid())} - others
     commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left]
     assert not [c for c in commands if b"tenantgate.devhost" in c or b"tenantgate.bench" in c]
 
 
+@pytest.mark.slow
 def test_every_request_went_both_ways_and_came_back_right(result: dict[str, Any]) -> None:
     assert report.gates(result) == []
     for entry in result["configurations"].values():
         assert entry["requests"] == entry["latency"]["all"]["pairs"] + entry["first_token"]["pairs"] == 75
 
 
+@pytest.mark.slow
 def test_counts_are_the_plugins_own(result: dict[str, Any]) -> None:
     control, cache = (result["configurations"][n] for n in ("bare again", "cache"))
     assert control["cost"]["pdk_calls_per_request"] == {}  # the bare route doesn't lead to the engine
@@ -190,6 +193,7 @@ def test_counts_are_the_plugins_own(result: dict[str, Any]) -> None:
     assert cache["cost"]["provider_asked"] == n - hits
 
 
+@pytest.mark.slow
 def test_repeats_hit_and_no_hit_is_wrong(result: dict[str, Any]) -> None:
     quality = result["configurations"]["cache"]["quality"]
     # Two paraphrases may come in the same words, and then the second is a hit without similarity, too.
@@ -197,6 +201,7 @@ def test_repeats_hit_and_no_hit_is_wrong(result: dict[str, Any]) -> None:
     assert quality["wrong_hits"] == [0, quality["hits"][0]]
 
 
+@pytest.mark.slow
 def test_traces_tell_parts_that_add_up(result: dict[str, Any]) -> None:
     (miss,) = [t for t in result["traces"]["cache"] if t["kind"] == "fresh"]
     assert {p["part"] for p in miss["parts"]} >= {"exact", "provider", "gateway and stock plugins"}
@@ -205,6 +210,7 @@ def test_traces_tell_parts_that_add_up(result: dict[str, Any]) -> None:
     assert miss["calls"]["access"] == 2
 
 
+@pytest.mark.slow
 def test_the_result_makes_a_page(result: dict[str, Any]) -> None:
     assert "Where the time goes" in page.page(result)
 
