@@ -64,8 +64,15 @@ class Relay:
             sink.shutdown(socket.SHUT_WR)
 
 
+class HopWorld(EngineWorld):
+    """With the port of the hop, and what stands between it and Kong."""
+
+    hop_port: int
+    relay: Relay
+
+
 @pytest.fixture(scope="module")
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineWorld]:
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HopWorld]:
     kong_bin = request.config.getoption("--kong-bin")
     if request.config.getoption("--gateway-url"):
         pytest.skip("starts a gateway of its own")
@@ -82,9 +89,9 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         if kong_bin:
             settings["dns_resolver"] = f"127.0.0.1:{dns.port}"
         target = {"egress_port": options.egress_port}
-        with EngineWorld(folder, kong_bin, plugins=[failover], target=target, settings=settings) as made:
-            made.hop_port = options.egress_port  # type: ignore[attr-defined]
-            made.relay = relay  # type: ignore[attr-defined]
+        with HopWorld(folder, kong_bin, plugins=[failover], target=target, settings=settings) as made:
+            made.hop_port = options.egress_port
+            made.relay = relay
             yield made
 
 
@@ -109,16 +116,14 @@ def decision(*targets: dict[str, Any], **more: Any) -> dict[str, Any]:
     }
 
 
-def two(world: EngineWorld, providers: Any, first: Script, second: Script, **more: Any) -> list[RawProvider]:
+def two(world: HopWorld, providers: Any, first: Script, second: Script, **more: Any) -> list[RawProvider]:
     made: list[RawProvider] = providers(first, second)
     world.decision = decision(made[0].target("a"), made[1].target("b"), **more)
     return made
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_a_held_reply_fails_over_in_its_subrequest(
-    world: EngineWorld, providers: Any, is_stream: bool
-) -> None:
+def test_a_held_reply_fails_over_in_its_subrequest(world: HopWorld, providers: Any, is_stream: bool) -> None:
     answer = stream("Hello.") if is_stream else reply()
     first, second = two(world, providers, REFUSES, answer, reply_guard=True)
     world.responses = 0
@@ -131,7 +136,7 @@ def test_a_held_reply_fails_over_in_its_subrequest(
     ]
 
 
-def test_providers_are_asked_by_post_and_so_says_the_log(world: EngineWorld, providers: Any) -> None:
+def test_providers_are_asked_by_post_and_so_says_the_log(world: HopWorld, providers: Any) -> None:
     """nginx is told of another method, since it sends no POST twice."""
     made = two(world, providers, REFUSES, reply())
     status, headers, _ = world.send(chat("Hi"))
@@ -147,7 +152,7 @@ def test_providers_are_asked_by_post_and_so_says_the_log(world: EngineWorld, pro
     assert told["tries"][1]["address"] == f"127.0.0.1:{made[1].port}"
 
 
-def test_large_bodies_reach_the_second_provider_whole(world: EngineWorld, providers: Any) -> None:
+def test_large_bodies_reach_the_second_provider_whole(world: HopWorld, providers: Any) -> None:
     text = "x" * 3_900_000
     made = two(world, providers, REFUSES, reply())
     assert world.send(chat(text))[0] == 200
@@ -156,7 +161,7 @@ def test_large_bodies_reach_the_second_provider_whole(world: EngineWorld, provid
         assert hashlib.sha256(message["content"].encode()).digest() == hashlib.sha256(text.encode()).digest()
 
 
-def test_a_streams_first_byte_isnt_held_back(world: EngineWorld, providers: Any) -> None:
+def test_a_streams_first_byte_isnt_held_back(world: HopWorld, providers: Any) -> None:
     go_on = Event()
     two(world, providers, REFUSES, stream("first", "second", between=lambda: go_on.wait(PATIENCE_S)))
     with world.opened(chat("Hi", stream=True)) as response:
@@ -165,7 +170,7 @@ def test_a_streams_first_byte_isnt_held_back(world: EngineWorld, providers: Any)
         assert b"second" in response.read()
 
 
-def test_a_client_that_leaves_ends_the_providers_work(world: EngineWorld, providers: Any) -> None:
+def test_a_client_that_leaves_ends_the_providers_work(world: HopWorld, providers: Any) -> None:
     left: queue.Queue[bytes] = queue.Queue()
     asked = Event()
 
@@ -188,7 +193,7 @@ def test_a_client_that_leaves_ends_the_providers_work(world: EngineWorld, provid
     assert [t["outcome"] for t in told["tries"]] == ["aborted"]
 
 
-def test_a_provider_tells_nginx_nothing(world: EngineWorld, providers: Any) -> None:
+def test_a_provider_tells_nginx_nothing(world: HopWorld, providers: Any) -> None:
     (only,) = providers(reply(X_Accel_Redirect="/kong_buffered_http", X_Tenantgate_Target="evil"))
     world.decision = decision(only.target("a"))
     status, headers, body = world.send(chat("Hi"))
@@ -210,7 +215,7 @@ EVENTS = {"Content_Type": "text/event-stream"}
     ],
 )
 def test_an_error_under_status_200_goes_on(
-    world: EngineWorld, providers: Any, first: Script, is_stream: bool
+    world: HopWorld, providers: Any, first: Script, is_stream: bool
 ) -> None:
     two(world, providers, first, stream("Hello.") if is_stream else reply())
     status, headers, body = world.send(chat("Hi", stream=is_stream))
@@ -219,7 +224,7 @@ def test_an_error_under_status_200_goes_on(
     assert told["tries"][0]["outcome"] == "http_529"
 
 
-def test_an_error_under_status_200_has_a_status_for_the_client(world: EngineWorld, providers: Any) -> None:
+def test_an_error_under_status_200_has_a_status_for_the_client(world: HopWorld, providers: Any) -> None:
     (only,) = providers(reply(200, OVERLOADED))
     world.decision = decision(only.target("a"))
     status, _, body = world.send(chat("Hi"))
@@ -242,7 +247,7 @@ def test_an_error_under_status_200_has_a_status_for_the_client(world: EngineWorl
     ],
 )
 def test_what_is_no_answer_goes_on_where_that_was_chosen(
-    world: EngineWorld, providers: Any, first: Script, is_stream: bool
+    world: HopWorld, providers: Any, first: Script, is_stream: bool
 ) -> None:
     """It may have been billed."""
     two(world, providers, first, stream("Hello.") if is_stream else reply())
@@ -268,7 +273,7 @@ CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "Half"}%s}]}\n\n'
     ],
 )
 def test_a_stream_without_its_end_isnt_whole(
-    world: EngineWorld, providers: Any, body: bytes, whole: bool
+    world: HopWorld, providers: Any, body: bytes, whole: bool
 ) -> None:
     """Not even where its connection ended as it should."""
     (only,) = providers(reply(200, body, **EVENTS))
@@ -281,7 +286,7 @@ def test_a_stream_without_its_end_isnt_whole(
 @pytest.mark.parametrize("is_stream", [False, True])
 @pytest.mark.parametrize("status", [502, 418])
 def test_an_error_that_isnt_json_is_worded(
-    world: EngineWorld, providers: Any, status: int, is_stream: bool
+    world: HopWorld, providers: Any, status: int, is_stream: bool
 ) -> None:
     """ai-proxy would end the connection."""
     (only,) = providers(reply(status, b"<html>Bad</html>", Content_Type="text/html", Retry_After="3"))
@@ -292,7 +297,7 @@ def test_an_error_that_isnt_json_is_worded(
     assert json.loads(body)["error"]["code"] == ("bad_gateway" if status == 502 else "error")
 
 
-def test_the_last_decision_holds_with_all_its_targets(world: EngineWorld, providers: Any) -> None:
+def test_the_last_decision_holds_with_all_its_targets(world: HopWorld, providers: Any) -> None:
     two(world, providers, REFUSES, reply())
     assert world.send(chat("Hi", model="m1"))[0] == 200
     world.decision = None
@@ -300,7 +305,7 @@ def test_the_last_decision_holds_with_all_its_targets(world: EngineWorld, provid
     assert (status, headers["x-tenantgate-tries"]) == (200, "2")
 
 
-def test_the_last_decision_holds_with_its_egress_list(world: EngineWorld, providers: Any) -> None:
+def test_the_last_decision_holds_with_its_egress_list(world: HopWorld, providers: Any) -> None:
     first, second = two(world, providers, reply(), reply(), egress=["api.openai.com"])
     assert world.send(chat("Hi", model="m1"))[0] == 502
     world.decision = None
@@ -309,9 +314,7 @@ def test_the_last_decision_holds_with_its_egress_list(world: EngineWorld, provid
 
 
 @pytest.mark.parametrize("missing", [0, 1])
-def test_a_target_without_its_credential_is_left_out(
-    world: EngineWorld, providers: Any, missing: int
-) -> None:
+def test_a_target_without_its_credential_is_left_out(world: HopWorld, providers: Any, missing: int) -> None:
     made = two(world, providers, reply(), reply())
     assert world.decision is not None
     for number, target in enumerate(world.decision["targets"]):
@@ -327,8 +330,8 @@ def test_a_target_without_its_credential_is_left_out(
 @pytest.mark.parametrize(
     "order", [None, "{}", '{"token": null}', '{"token": "guessed", "host": "127.0.0.1"}', "x" * 300_000]
 )
-def test_nobody_else_gets_out_through_the_hop(world: EngineWorld, order: str | None) -> None:
-    port: int = world.hop_port  # type: ignore[attr-defined]
+def test_nobody_else_gets_out_through_the_hop(world: HopWorld, order: str | None) -> None:
+    port: int = world.hop_port
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
         connection.request("PUT", "/", b"{}", {} if order is None else {"X-Tenantgate-Order": order})
         response = connection.getresponse()
@@ -338,7 +341,7 @@ def test_nobody_else_gets_out_through_the_hop(world: EngineWorld, order: str | N
         )
 
 
-def test_an_order_that_is_too_large_lets_nothing_out(world: EngineWorld, providers: Any) -> None:
+def test_an_order_that_is_too_large_lets_nothing_out(world: HopWorld, providers: Any) -> None:
     (only,) = providers(reply())
     world.decision = decision(only.target("a"), egress=[f"host{i}.example" for i in range(30_000)])
     status, _, body = world.send(chat("Hi"))
@@ -360,7 +363,7 @@ def test_an_order_that_is_too_large_lets_nothing_out(world: EngineWorld, provide
     ],
 )
 def test_names_are_checked_by_the_addresses_that_they_stand_for(
-    world: EngineWorld, providers: Any, host: str, egress: list[str], outcome: str
+    world: HopWorld, providers: Any, host: str, egress: list[str], outcome: str
 ) -> None:
     if world.kong is None and host in NAMES:
         pytest.skip("the embedded host asks the system for names")
@@ -389,7 +392,7 @@ def test_names_are_checked_by_the_addresses_that_they_stand_for(
     ],
 )
 def test_a_token_is_asked_for_only_where_requests_may_go(
-    world: EngineWorld, providers: Any, token_uri: str, allow: str, status: int
+    world: HopWorld, providers: Any, token_uri: str, allow: str, status: int
 ) -> None:
     if world.kong is None:
         pytest.skip("the embedded host can't sign")
@@ -413,12 +416,12 @@ def test_a_token_is_asked_for_only_where_requests_may_go(
     [(1, reply(), 200, ["ok"]), (1, REFUSES, 503, ["http_503"]), (2, reply(), 503, ["unknown"])],
 )
 def test_an_order_that_didnt_reach_the_hop_is_sent_once_more(
-    world: EngineWorld, providers: Any, ending: int, first: Script, status: int, outcomes: list[str]
+    world: HopWorld, providers: Any, ending: int, first: Script, status: int, outcomes: list[str]
 ) -> None:
     made = two(world, providers, first, reply())
     assert world.decision is not None
     world.decision["routing"]["retries"] = 1
-    world.relay.ending = ending  # type: ignore[attr-defined]
+    world.relay.ending = ending
     found, headers, _ = world.send(chat("Hi"))
     told, _ = world.logged(headers)
     assert (found, [t["outcome"] for t in told["tries"]]) == (status, outcomes)

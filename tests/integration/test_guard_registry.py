@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import redis
 
+from tenantgate.arguments import until as until_when
 from tenantgate.cli import build_parser
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.errors import ConfigError, EdgeError, TenantgateError
 from tenantgate.guard import registry as guard_registry
-from tenantgate.guard.commands import until as until_when
 from tenantgate.guard.core.exemptions import Exemption
 from tenantgate.guard.records import GuardRecords, new_id
 from tenantgate.guard.registry import Registry

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
 
+from tenantgate.arguments import until, whole_number
 from tenantgate.errors import ConfigError
 from tenantgate.guard.core.exemptions import Exemption, State
 from tenantgate.guard.notes import fingerprint, sealer
@@ -33,7 +34,6 @@ __all__ = ["guard"]
 _URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
 _URL: Final = "redis://127.0.0.1:6379/0"
 _KEY_VARIABLE: Final = "TENANTGATE_CACHE_KEY"
-_UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def guard(area: argparse.ArgumentParser) -> None:
@@ -78,7 +78,11 @@ def guard(area: argparse.ArgumentParser) -> None:
     _tenant(events)
     _json(events)
     events.add_argument(
-        "--limit", type=_positive, default=50, metavar="N", help="the latest (default: %(default)s)"
+        "--limit",
+        type=whole_number(1, 10_000),
+        default=50,
+        metavar="N",
+        help="the latest (default: %(default)s)",
     )
     events.set_defaults(func=_events)
     report = actions.add_parser(
@@ -87,7 +91,11 @@ def guard(area: argparse.ArgumentParser) -> None:
     _tenant(report)
     _json(report)
     report.add_argument(
-        "--days", type=_positive, default=7, metavar="N", help="how far back (default: %(default)s)"
+        "--days",
+        type=whole_number(1, 10_000),
+        default=7,
+        metavar="N",
+        help="how far back (default: %(default)s)",
     )
     report.add_argument(
         "--key-env",
@@ -128,33 +136,6 @@ def _sealed(parser: argparse.ArgumentParser) -> None:
 
 def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
-        raise argparse.ArgumentTypeError("must be a whole number from 1 to 10000")
-    return int(text)
-
-
-def until(text: str, now: float) -> float:
-    """Unix seconds of a date, a time or a span from `now`; a date without a time means its end, in UTC.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    if match := re.fullmatch(r"([1-9][0-9]{0,4})([mhdw])", text):
-        return now + int(match[1]) * _UNITS[match[2]]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(
-            f"--until: {text[:40]!r} is no date, no time and no span such as 8h, 30d or 2w"
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    if re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", text):
-        moment = moment.replace(hour=23, minute=59, second=59)
-    return moment.timestamp()
 
 
 def _records(args: argparse.Namespace) -> GuardRecords:

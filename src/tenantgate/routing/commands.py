@@ -10,7 +10,6 @@ import argparse
 import getpass
 import json
 import os
-import re
 import shlex
 import sys
 import time
@@ -18,6 +17,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
 
+from tenantgate.arguments import until, whole_number
 from tenantgate.errors import ConfigError
 from tenantgate.routing.core.circuit import State, back_at, state_of
 from tenantgate.routing.core.provider_limits import Allowance, left
@@ -27,12 +27,11 @@ from tenantgate.routing.stored import sealer
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.url import redis_config
 
-__all__ = ["providers", "until"]
+__all__ = ["providers"]
 
 _URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
 _URL: Final = "redis://127.0.0.1:6379/0"
 _KEY_VARIABLE: Final = "TENANTGATE_CACHE_KEY"
-_UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def providers(area: argparse.ArgumentParser) -> None:
@@ -43,14 +42,14 @@ def providers(area: argparse.ArgumentParser) -> None:
     _json(status)
     status.add_argument(
         "--max-fails",
-        type=_number(0, 1000),
+        type=whole_number(0, 1000),
         default=3,
         metavar="N",
         help="judge circuits by this max_fails, which is each model's own (default: %(default)s)",
     )
     status.add_argument(
         "--fail-timeout",
-        type=_number(1, 86_400),
+        type=whole_number(1, 86_400),
         default=10,
         metavar="SECONDS",
         help="and by this fail_timeout_s (default: %(default)s)",
@@ -84,7 +83,11 @@ def providers(area: argparse.ArgumentParser) -> None:
     _common(events)
     _json(events)
     events.add_argument(
-        "--limit", type=_number(1, 10_000), default=50, metavar="N", help="the latest (default: %(default)s)"
+        "--limit",
+        type=whole_number(1, 10_000),
+        default=50,
+        metavar="N",
+        help="the latest (default: %(default)s)",
     )
     events.set_defaults(func=_events)
 
@@ -103,36 +106,6 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _number(least: int, most: int):  # type: ignore[no-untyped-def] # argparse wants a plain function
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}")
-        return int(text)
-
-    return parse
-
-
-def until(text: str, now: float) -> float:
-    """Unix seconds of a date, a time or a span from `now`; a date without a time means its end, in UTC.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    if match := re.fullmatch(r"([1-9][0-9]{0,4})([mhdw])", text):
-        return now + int(match[1]) * _UNITS[match[2]]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(
-            f"--until: {text[:40]!r} is no date, no time and no span such as 30m, 8h or 2d"
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    if re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", text):
-        moment = moment.replace(hour=23, minute=59, second=59)
-    return moment.timestamp()
 
 
 def _records(args: argparse.Namespace) -> RoutingRecords:

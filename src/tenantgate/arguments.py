@@ -1,0 +1,47 @@
+"""Values of command-line arguments that several features' commands take."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from tenantgate.errors import ConfigError
+
+__all__ = ["until", "whole_number"]
+
+_UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """A `type` for argparse: a whole number in this range, both ends included."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def until(text: str, now: float) -> float:
+    """Unix seconds of a date, a time or a span from `now`; a date without a time means its end, in UTC.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if match := re.fullmatch(r"([1-9][0-9]{0,4})([mhdw])", text):
+        return now + int(match[1]) * _UNITS[match[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"--until: {text[:40]!r} is no date, no time and no span such as 30m, 8h or 2d"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", text):
+        moment = moment.replace(hour=23, minute=59, second=59)
+    return moment.timestamp()
