@@ -1,0 +1,140 @@
+"""Limits on tokens and money, and budgets, as operators write them in tenants.yaml; policies hold the same values."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tenantgate.fields import COUNT_MAX, config_class, field
+
+__all__ = ["Budget", "BudgetStep", "Degradation", "Match", "TokenLimit"]
+
+_NAME: Final = r"^[a-z0-9][a-z0-9_-]*$"
+_WINDOW: Final = r"^[1-9][0-9]{0,5}(s|m|h|d|w|mo)$"
+_PER: Final = ("tenant", "key", "model", "provider", "end_user")
+_MODES: Final = ("enforce", "shadow")
+_CACHED: Final = ("free", "tokens", "factor")
+_STORE_DOWN: Final = ("lease", "open", "closed")
+_DOLLARS_MAX: Final = 9_000_000
+"""What Redis' Lua counts exactly in nano-dollars."""
+
+
+@config_class
+class Match:
+    """Requests that a limit counts."""
+
+    models: tuple[str, ...] = field(
+        "Names or aliases of the tenant's models. Default: all.", default=(), len_max=100
+    )
+    providers: tuple[str, ...] = field("Providers that are asked. Default: all.", default=(), len_max=32)
+
+
+@config_class
+class TokenLimit:
+    """So much in a window: requests, tokens or money."""
+
+    name: str = field("Name of the limit in headers, metrics and logs.", match=_NAME, len_max=40)
+    limit: float = field("Most of it in a window; dollars for cost.", between=(0, COUNT_MAX))
+    count: str = field(
+        "Kind of amount that is counted.",
+        default="total_tokens",
+        one_of=("requests", "prompt_tokens", "completion_tokens", "total_tokens", "cost"),
+    )
+    window: str = field("Length of the window: 1s, 5m, 1h, 1d, 1w or 1mo.", default="1m", match=_WINDOW)
+    window_type: str = field(
+        "sliding: any span of this length; calendar: from the clock's full minute, hour, day, week or month on.",
+        default="sliding",
+        one_of=("sliding", "calendar"),
+    )
+    timezone: str = field("Time zone of calendar windows, by its IANA name.", default="UTC", len_max=64)
+    anchor_day: int = field(
+        "First day of a month (1 to 31) or a week (1, Monday, to 7).", default=1, between=(1, 31)
+    )
+    per: str = field("Subject that has a counter of its own.", default="tenant", one_of=_PER)
+    match: Match = field("Requests that count. Default: all of the tenant.", default=Match())
+    mode: str = field("enforce; or shadow, counted without effect.", default="enforce", one_of=_MODES)
+    cached: str = field(
+        "Charge of answers from the cache: free; tokens, without money; or factor.",
+        default="free",
+        one_of=_CACHED,
+    )
+    cached_factor: float = field(
+        "With factor, the part of tokens and price that is charged.", default=0.0, between=(0, 1)
+    )
+    on_store_down: str = field(
+        "Requests while Redis can't be asked: open, uncounted; closed, refused with 503; or lease, as long as a slice "
+        "of the limit lasts that was taken beforehand.",
+        default="open",
+        one_of=_STORE_DOWN,
+    )
+
+
+@config_class
+class Degradation:
+    """What a step changes in requests."""
+
+    model: str | None = field(
+        "Name or alias of the tenant's model that answers in place of the one asked for.", default=None
+    )
+    compress: str | None = field(
+        "more: compress as much as the section compression can.", default=None, one_of=("more",)
+    )
+
+
+@config_class
+class BudgetStep:
+    """What happens when a part of a budget is used."""
+
+    at: str = field("Part of the budget, such as 80%.", match=r"^[0-9]{1,3}(\.[0-9])?%$")
+    do: str = field(
+        "notify; degrade, as `with` says; cache_only, answers from the cache alone; or block.",
+        one_of=("notify", "degrade", "cache_only", "block"),
+    )
+    to: str | None = field("Receiver of the alert, of gateway.alerts. Default: all.", default=None)
+    with_: Degradation = field("What degrade changes.", default=Degradation())
+
+
+@config_class
+class Budget:
+    """Money for a span of time, and what happens as it is used up."""
+
+    name: str = field("Name of the budget in headers, alerts and metrics.", match=_NAME, len_max=40)
+    max_budget: float = field("Most that is spent, in dollars.", between=(0, _DOLLARS_MAX))
+    budget_duration: str = field(
+        "Span of the budget: 1h, 1d, 1w or 1mo, as the calendar has them.", default="1mo", match=_WINDOW
+    )
+    timezone: str = field("Time zone of the calendar, by its IANA name.", default="UTC", len_max=64)
+    anchor_day: int = field(
+        "First day of a month (1 to 31) or a week (1, Monday, to 7).", default=1, between=(1, 31)
+    )
+    per: str = field("Subject that has a budget of its own.", default="tenant", one_of=_PER)
+    match: Match = field("Requests that are paid from it. Default: all of the tenant.", default=Match())
+    mode: str = field("enforce; or shadow, counted without effect.", default="enforce", one_of=_MODES)
+    reserve: str = field(
+        "What is held for a request until its cost is known: worst, the most it can cost; or expected, what nine of "
+        "ten cost.",
+        default="worst",
+        one_of=("worst", "expected"),
+    )
+    on_tight: str = field(
+        "A request whose most doesn't fit: shrink, lower its max_tokens to what fits; refuse; or admit.",
+        default="shrink",
+        one_of=("shrink", "refuse", "admit"),
+    )
+    min_tokens: int = field(
+        "With shrink, the fewest tokens of a reply that are worth a request.",
+        default=256,
+        between=(1, COUNT_MAX),
+    )
+    cached: str = field("Charge of answers from the cache.", default="free", one_of=_CACHED)
+    cached_factor: float = field(
+        "With factor, the part of the price that is charged.", default=0.0, between=(0, 1)
+    )
+    on_store_down: str = field(
+        "Requests while Redis can't be asked: lease, as long as a slice of the budget lasts that was taken beforehand; "
+        "open; or closed, refused with 503.",
+        default="lease",
+        one_of=_STORE_DOWN,
+    )
+    steps: tuple[BudgetStep, ...] = field(
+        "What happens on the way, by rising parts. Default: block at 100%.", default=(), len_max=20
+    )

@@ -1,0 +1,140 @@
+"""The reservations of requests: what is asked of the store, and what it answers.
+
+One `reserve` a request counts it for all rules or for none, in one round trip; one `settle` puts what was used in the
+place of what was held. Both are idempotent by the request's id.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tenantgate.limits.core.rules import Counted, OnTight, Reserve, Window
+from tenantgate.tenant import TenantId
+
+__all__ = ["Certainty", "Claim", "Ledger", "Refused", "Reservation", "Reserved", "Room", "Settlement", "Used"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a request asks of one rule's counter."""
+
+    counter: str
+    """Name of the counter within the tenant: rule and subject (`tenantgate.limits.core.keys`)."""
+    counted: Counted
+    most: int
+    window: Window
+    fixed: int
+    """What the request takes whatever the reply: 1 request, the prompt's tokens, their price."""
+    per_million: int = 0
+    """What a million tokens of the reply take, so that n take ceil(n × per_million / 10⁶); 10⁶ for tokens."""
+    reserve: Reserve = Reserve.WORST
+    on_tight: OnTight = OnTight.REFUSE
+    min_tokens: int = 0
+    shadow: bool = False
+    """Counted like others; never refuses, and never shrinks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """What one request asks for."""
+
+    tenant: TenantId
+    id: str
+    """The request's; the same id again gets the same answer."""
+    claims: tuple[Claim, ...]
+    worst_tokens: int
+    """Most tokens that the reply may have."""
+    expected_tokens: int
+    """Tokens that it probably has; at most `worst_tokens`."""
+    lifetime_ms: int
+    """After this the reservation is charged as uncertain."""
+    replaces: bool = False
+    """Whether it stands in place of a reservation with the same id, as after a change of the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A counter after an answer, in the order of the claims."""
+
+    used: int
+    held: int
+    """By reservations that aren't settled, this one included."""
+    most: int
+    """With raises."""
+    reset_ms: int
+    """Unix time by Redis' clock at which the window ends; of a sliding one, when room for the claim is there again."""
+
+
+class Refused(enum.StrEnum):
+    """Why a reservation was refused."""
+
+    EXHAUSTED = "exhausted"  # used up: nothing before the window ends
+    HELD = "held"  # requests in flight hold it: room within seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """The store's answer."""
+
+    refused: Refused | None
+    by: tuple[int, ...]
+    """Indexes of the claims that refused, or would have (shadow)."""
+    max_tokens: int
+    """Most tokens that the reply may have now: `worst_tokens`, or fewer (shrink)."""
+    rooms: tuple[Room, ...]
+    now_ms: int
+    """Redis' time."""
+
+
+class Certainty(enum.StrEnum):
+    """How sure the usage of a settled request is."""
+
+    EXACT = "exact"
+    LOWER_BOUND = "lower_bound"  # charged as the larger of seen and held
+    UNCERTAIN = "uncertain"  # sent, and nobody knows: charged as held
+    NONE = "none"  # no provider was reached: nothing is charged
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a request used of one counter."""
+
+    counter: str
+    window: Window
+    amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """The end of a request."""
+
+    tenant: TenantId
+    id: str
+    certainty: Certainty
+    used: tuple[Used, ...]
+    """All counters of the reservation; charged also where the reservation is gone."""
+    started_ms: int
+    """When the request began, which decides the window."""
+
+
+class Ledger(Protocol):
+    """Where counters and reservations are kept."""
+
+    def reserve(self, asked: Reservation) -> Reserved:
+        """Hold what a request may take: for all of its claims or for none.
+
+        Raises:
+            NotCountedError: it can't be told whether there is room.
+        """
+        ...
+
+    def settle(self, ended: Settlement) -> Sequence[Room]:
+        """Put what was used in the place of what was held; the second time for an id nothing happens.
+
+        Raises:
+            NotCountedError: the store can't be asked; what is held is charged when it expires.
+        """
+        ...

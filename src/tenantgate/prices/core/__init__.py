@@ -1,0 +1,1 @@
+"""Prices and costs in whole numbers: pure functions over frozen data."""
