@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
+from tenantgate import __version__
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.errors import ConfigError
+from tenantgate.mcp.core.records import server_of
+from tenantgate.mcp.service import McpEndpoints
 from tenantgate.policy.core.records import ModelPolicy, TenantPolicy
 from tenantgate.routing.service import Route, Router
 
-__all__ = ["Tenant", "texts_of"]
+__all__ = ["MCP", "Tenant", "texts_of"]
+
+MCP: Final = "mcp"
+"""In the place of a provider's name, for calls of MCP tools."""
 
 
 def texts_of(stages: Sequence[Stage]) -> Mapping[str, str]:
@@ -28,6 +35,9 @@ class Tenant:
         self._builder = builder
         self._stages: dict[str, tuple[Stage, ...]] = {}
         self._routes: dict[str, Route] = {}
+        self.mcp: McpEndpoints | None = None
+        if policy.mcp:
+            self.mcp = McpEndpoints((server_of(tree) for tree in policy.mcp), version=__version__)
 
     @property
     def shared(self) -> Mapping[str, str]:
@@ -43,6 +53,7 @@ class Tenant:
         for model in self.policy.models:
             try:
                 self.stages(model)
+                self.tool_stages()
             except ConfigError:
                 raise
             except Exception as error:
@@ -55,6 +66,18 @@ class Tenant:
         if found is None:
             found = self._stages[model.qualified] = self._builder.stages(model)
         return found
+
+    def tool_stages(self) -> Sequence[Stage]:
+        """The stages of calls of MCP tools."""
+        return self._tool_stages("", self.policy.mcp_stages)
+
+    def tool_limits(self, server: str, tool: str, limit: Mapping[str, Any]) -> Sequence[Stage]:
+        """The rate limits of one tool; `limit` is a stage's configuration."""
+        return self._tool_stages(f"{server}/{tool}", {"limits": limit})
+
+    def _tool_stages(self, name: str, stages: Mapping[str, Mapping[str, Any]]) -> Sequence[Stage]:
+        route = f"{MCP}.{self.policy.tenant}"
+        return self.stages(ModelPolicy(provider=MCP, model=name, route_name=route, stages=stages))
 
     def route(self, model: ModelPolicy, router: Router) -> Route | None:
         """The model's targets with their health; None where it has one that is asked directly."""

@@ -40,6 +40,7 @@ __all__ = [
     "of_reply",
     "of_request",
     "of_text",
+    "of_value",
     "rewrite",
 ]
 
@@ -200,6 +201,17 @@ def of_text(text: str) -> Passage:
     """A text alone."""
     reader = _Reader()
     reader.read(text, FREE, (), ())
+    return reader.passage()
+
+
+def of_value(value: Any) -> Passage:
+    """All texts of any JSON value, names of members included; paths begin there.
+
+    Raises:
+        UnreadableError: the value is nested too deeply.
+    """
+    reader = _Reader()
+    reader.read(value, FREE, (), ())
     return reader.passage()
 
 
