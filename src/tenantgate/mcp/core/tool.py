@@ -42,8 +42,6 @@ class Encoding:
     allow_reserved: bool = False
     content_type: str = ""
     """Media type of a value that is written as such, ``application/json`` say."""
-    types: tuple[str, ...] = ()
-    """JSON types that the value may have by its schema; empty: any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +97,10 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acl:
-    """Who may see and call a tool: names of consumers and of groups. As Kong's acl: `deny` wins; an `allow` that has
-    entries lets nobody else pass."""
+    """Who may see and call a tool: names of consumers, groups, and scopes of a token.
+
+    As Kong's acl: `deny` wins, and an `allow` that has entries lets nobody else pass.
+    """
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
@@ -160,9 +160,9 @@ class Server:
     allowed: tuple[str, ...] = ()
     """With `remote`: names of its tools that are offered."""
     default_acl: Acl = Acl()
-    pins: Mapping[str, str] | None = None
-    """Fingerprints of the tools that were approved, by name; a tool with another fingerprint, or none, is neither
-    listed nor called. None: tools aren't pinned."""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of tools as they were approved, by name: a tool that has another one now is neither listed nor
+    called. Tools that aren't here aren't pinned."""
     timeout_ms: int = 30_000
     """Of one request to the API."""
     retries: int = 0
