@@ -8,7 +8,7 @@ from typing import Final
 from tenantgate import __version__
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.errors import ConfigError
-from tenantgate.mcp.core.records import server_of
+from tenantgate.mcp.core.stored import from_record
 from tenantgate.mcp.service import McpEndpoints
 from tenantgate.policy.core.records import ModelPolicy, TenantPolicy
 from tenantgate.routing.service import Route, Router
@@ -37,7 +37,11 @@ class Tenant:
         self._routes: dict[str, Route] = {}
         self.mcp: McpEndpoints | None = None
         if policy.mcp:
-            self.mcp = McpEndpoints((server_of(tree) for tree in policy.mcp), version=__version__)
+            try:
+                servers = [from_record(tree) for tree in policy.mcp]
+            except (TypeError, KeyError) as error:
+                raise ConfigError(f"mcp: no server that this version knows ({type(error).__name__})") from None
+            self.mcp = McpEndpoints(servers, version=__version__)
 
     @property
     def shared(self) -> Mapping[str, str]:

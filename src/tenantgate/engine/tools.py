@@ -10,21 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tenantgate.audit.service import POLICY
 from tenantgate.engine.core.tables import DECISION
 from tenantgate.engine.exchange import Exchange
 from tenantgate.kong.host import MOST_SENT, Answered
-from tenantgate.llm.chat import JSON_TYPE
 from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
-from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
+from tenantgate.mcp.core.protocol.errors import INVALID_REQUEST, Failure
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read
-from tenantgate.mcp.core.protocol.replies import read_reply, result_of_reply
-from tenantgate.mcp.core.protocol.results import dump, response, result_of, tool_error
+from tenantgate.mcp.core.protocol.results import response, result_of, tool_error
 from tenantgate.mcp.core.tool import ArgumentError, UpstreamRequest
-from tenantgate.mcp.service import Answer, ToolCall, fits, redacted
+from tenantgate.mcp.service import Answer, ToolCall, redacted
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from tenantgate.engine.core.tables import PackedLog, PackedRequest
     from tenantgate.engine.tenants import Tenant
     from tenantgate.kong import Host
-    from tenantgate.mcp.core.offers import Endpoint
+    from tenantgate.mcp.core.offers import Offer
 
 __all__ = ["Tools", "is_tool_call"]
 
@@ -44,6 +42,7 @@ _NOTE: Final = "tenantgate_mcp"
 _OUTCOME: Final = "x-tenantgate-outcome"
 """Of the loopback proxy: how its try ended, in a header that no API can set."""
 _LONGEST_NAME: Final = 64
+_JSON: Final = "application/json"
 
 _FAILED: Final = {
     "refused": "The egress policy doesn't permit the address of this tool's API.",
@@ -122,7 +121,7 @@ class Tools:
         endpoint = None if tenant is None or tenant.mcp is None else tenant.mcp.endpoint(packed.captures.get("server", ""))
         if tenant is None or tenant.mcp is None or endpoint is None:
             self._fail(exchange, Failure(status=404, code=INVALID_REQUEST, message="There is no such MCP server here."))
-        if not (headers.get("content-type") or "").lower().startswith(JSON_TYPE):
+        if not (headers.get("content-type") or "").lower().startswith(_JSON):
             text = "Content-Type must be application/json."
             self._fail(exchange, Failure(status=415, code=INVALID_REQUEST, message=text))
         given = {name: headers.all(name) for name in headers}
@@ -140,7 +139,7 @@ class Tools:
             self._fail(exchange, outcome)
         if isinstance(outcome, Answer):
             _requests.inc(method=request.method, outcome="answered")
-            exchange.answer(200, response(request.id, outcome.result), {"Content-Type": JSON_TYPE})
+            exchange.answer(200, response(request.id, outcome.result), {"Content-Type": _JSON})
         return self._call(exchange, tenant, outcome, state)
 
     def _check_origin(self, exchange: Exchange) -> None:
@@ -156,16 +155,18 @@ class Tools:
 
     def _fail(self, exchange: Exchange, failure: Failure, **headers: str) -> NoReturn:
         _requests.inc(method="", outcome=str(failure.code))
-        exchange.answer(failure.status, failure.body(), {"Content-Type": JSON_TYPE, **headers})
+        exchange.answer(failure.status, failure.body(), {"Content-Type": _JSON, **headers})
 
     def _call(
         self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]
     ) -> dict[str, Any]:
         """What is to be sent to the API, or an answer that says why nothing is."""
         offer = made.offer
+        assert tenant.mcp is not None  # noqa: S101 - it has said what to call
+        caller = tenant.mcp.caller(offer)
         state |= {"server": offer.server.name, "tool": offer.tool.name}
         exchange.shared["tenantgate_operation"] = "execute_tool"
-        asked = made.upstream(made.arguments)
+        asked = caller.request(made.arguments)
         if isinstance(asked, ArgumentError):
             self._refuse(exchange, made, state, "arguments", _said(asked))
         self._count(exchange, tenant, made, state)
@@ -180,7 +181,7 @@ class Tools:
                 self._refuse(exchange, made, state, "guard", checked.message)
             arguments = checked.value
         if arguments is not made.arguments:
-            asked = made.upstream(arguments)
+            asked = caller.request(arguments)
             if isinstance(asked, ArgumentError):
                 self._refuse(exchange, made, state, "arguments", _said(asked))
         return _order(made, asked)
@@ -188,9 +189,10 @@ class Tools:
     def _count(self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]) -> None:
         """Count the call for its limits."""
         tool, server = made.offer.tool, made.offer.server
-        if not tool.limit:
+        limit = getattr(tool, "limit", None)
+        if not limit:
             return
-        for stage in tenant.tool_limits(server.name, tool.name, tool.limit):
+        for stage in tenant.tool_limits(server.name, tool.name, limit):
             try:
                 stage.service.access(exchange)
             except Answered:
@@ -207,7 +209,7 @@ class Tools:
         request = made.request
         result = result_of(request, made.endpoint.identity, tool_error(text))
         _requests.inc(method="tools/call", outcome=why)
-        exchange.answer(200, response(request.id, result), {"Content-Type": JSON_TYPE})
+        exchange.answer(200, response(request.id, result), {"Content-Type": _JSON})
 
     # -- response -----------------------------------------------------------------------------------------
 
@@ -223,33 +225,47 @@ class Tools:
         headers = host.response_headers()
         outcome = headers.get(_OUTCOME) or "reset"
         members: Mapping[str, Any]
-        if outcome not in ("ok",) and not outcome.startswith("http_") and outcome != "context_length":
+        if outcome != "ok" and not outcome.startswith("http_"):
             state["error"] = outcome
             members = tool_error(_FAILED.get(outcome, _UNREACHED))
         else:
-            raw = host.call("service.response.get_raw_body")
-            raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
-            reply = read_reply(host.response_status(), headers.get("content-type") or "", raw)
-            value = reply.value
-            for stage in tenant.tool_stages():
-                guard = getattr(stage.service, "results", None)
-                if guard is None or value is None:
-                    continue
-                checked = guard.check(exchange, tenant.policy.tenant, value, of="reply")
-                if checked.verdict.get("action", "pass") != "pass":
-                    exchange.put_verdict("tenant-response-guardrails", checked.verdict)
-                if checked.refused:
-                    state["error"] = "guard"
-                    members = tool_error(checked.message)
-                    break
-                value = checked.value
-            else:
-                members = result_of_reply(offer.tool, reply, changed=value, redact=redacted, fits=fits)
-                if members["isError"]:
-                    state["error"] = f"http_{reply.status}"
+            members = self._result(host, exchange, tenant, offer, outcome, state)
         body = response(request.id, result_of(request, endpoint.identity, members))
         state["size"] = len(body)
         _send_result(host, body, _note(state))
+
+    def _result(
+        self, host: Host, exchange: Exchange, tenant: Tenant, offer: Offer, outcome: str, state: dict[str, Any]
+    ) -> Mapping[str, Any]:
+        """The result that the API's reply is, as the guards let it pass."""
+        assert tenant.mcp is not None  # noqa: S101 - the offer is of its
+        raw = host.call("service.response.get_raw_body")
+        raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
+        # The proxy may have had to answer with another status.
+        status = int(outcome[5:]) if outcome.startswith("http_") else host.response_status()
+        found = tenant.mcp.reader(offer).result(status, host.response_headers().get("content-type") or "", raw)
+        content, structured = [dict(part) for part in found.content], found.structured
+        if found.is_error:
+            state["error"] = f"http_{status}"
+            content = [{**part, "text": redacted(part["text"])} for part in content]
+        value: Any = {"texts": [part.get("text", "") for part in content], "structured": structured}
+        for stage in tenant.tool_stages():
+            guard = getattr(stage.service, "results", None)
+            if guard is None:
+                continue
+            checked = guard.check(exchange, tenant.policy.tenant, value, of="reply")
+            if checked.verdict.get("action", "pass") != "pass":
+                exchange.put_verdict("tenant-response-guardrails", checked.verdict)
+            if checked.refused:
+                state["error"] = "guard"
+                return tool_error(checked.message)
+            value = checked.value
+        content = [
+            {**part, "text": text} if "text" in part else part
+            for part, text in zip(content, value["texts"], strict=True)
+        ]
+        made: dict[str, Any] = {"content": content, "isError": found.is_error}
+        return made if structured is None else {**made, "structuredContent": value["structured"]}
 
     # -- log ----------------------------------------------------------------------------------------------
 

@@ -5,23 +5,21 @@ Nothing here asks Kong, Redis or a network: `tenantgate.engine.tools` does that,
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from tenantgate.mcp.core.calls import call
+from tenantgate.mcp.core.calls import Caller
 from tenantgate.mcp.core.offers import Endpoint, Offer, endpoints
 from tenantgate.mcp.core.protocol import params, results
 from tenantgate.mcp.core.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, Failure
 from tenantgate.mcp.core.protocol.messages import Request
-from tenantgate.mcp.core.tool import ArgumentError, Server, UpstreamRequest
-from tenantgate.mcp.core.validation import Validator, bounds
+from tenantgate.mcp.core.replies import ReplyReader
+from tenantgate.mcp.core.tool import Server
 from tenantgate.pii.core import Placeholders, find_secrets, mask
 
-__all__ = ["Answer", "McpEndpoints", "Refusal", "ToolCall", "fits", "redacted"]
+__all__ = ["Answer", "McpEndpoints", "ToolCall", "redacted"]
 
 _EARLIER_ONLY: Final = frozenset({"initialize", "ping", "logging/setLevel"})
 _TRACE: Final = {
@@ -46,12 +44,6 @@ class ToolCall:
     offer: Offer
     arguments: Mapping[str, Any] = field(repr=False)
 
-    def upstream(self, arguments: Mapping[str, Any]) -> UpstreamRequest | ArgumentError:
-        """The request to the API with these arguments."""
-        if (wrong := bounds(arguments)) is not None:
-            return wrong
-        return call(self.offer.tool, dict(arguments))
-
     def trace(self) -> dict[str, str]:
         """Headers of the trace that the client's ``_meta`` names (W3C trace context)."""
         meta = self.request.meta
@@ -62,13 +54,6 @@ class ToolCall:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A call that doesn't become one: the text that the model reads."""
-
-    text: str
-
-
 Outcome: TypeAlias = Answer | ToolCall | Failure
 
 
@@ -77,10 +62,31 @@ class McpEndpoints:
 
     def __init__(self, servers: Iterable[Server], *, version: str) -> None:
         self._endpoints = endpoints(servers, version=version)
+        self._callers: dict[tuple[str, str], Caller] = {}
+        self._readers: dict[tuple[str, str], ReplyReader] = {}
 
     def endpoint(self, name: str) -> Endpoint | None:
         """The endpoint of a server, or with an empty name the one that joins them; None where there is none."""
         return self._endpoints.get(name) if len(self._endpoints) > 1 else None
+
+    def caller(self, offer: Offer) -> Caller:
+        """What makes requests to the API of a call's arguments."""
+        key = offer.server.name, offer.tool.name
+        found = self._callers.get(key)
+        if found is None:
+            credential = offer.server.credential
+            in_query = credential is not None and credential.location == "query"
+            reserved = frozenset({credential.name} if credential is not None and in_query else ())
+            found = self._callers[key] = Caller(offer.tool, reserved=reserved)
+        return found
+
+    def reader(self, offer: Offer) -> ReplyReader:
+        """What makes results of the API's replies."""
+        key = offer.server.name, offer.tool.name
+        found = self._readers.get(key)
+        if found is None:
+            found = self._readers[key] = ReplyReader(offer.tool)
+        return found
 
     def handle(
         self,
@@ -154,16 +160,6 @@ _HANDLERS: Final[Mapping[str, Callable[..., Outcome]]] = {
     "tools/call": _call,
     "tools/list": _list,
 }
-
-
-def fits(schema: Mapping[str, Any], value: Any) -> bool:
-    """Whether an API's reply fits what its tool says of it."""
-    return bounds(value) is None and _validator(results.dump(schema)).is_valid(value)
-
-
-@lru_cache(maxsize=1024)
-def _validator(schema: bytes) -> Validator:
-    return Validator(json.loads(schema))
 
 
 def redacted(text: str) -> str:

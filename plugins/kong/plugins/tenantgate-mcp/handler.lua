@@ -31,6 +31,10 @@ local function secret(value)
   return type(value) == "string" and value ~= "" and value or nil
 end
 
+local function escaped(text)
+  return (text:gsub("[^%w._~-]", function(c) return ("%%%02X"):format(c:byte()) end))
+end
+
 -- A body that is too large for one message of the engine has come in parts, as `name` with a number after it.
 local function joined(name, parts, body)
   local shared, out = kong.ctx.shared, {}
@@ -64,7 +68,7 @@ local function asked(call)
     end
     value = (type(credential.prefix) == "string" and credential.prefix or "") .. value
     if credential.location == "query" then
-      local pair = ngx.escape_uri(credential.name) .. "=" .. ngx.escape_uri(value)
+      local pair = escaped(credential.name) .. "=" .. escaped(value)
       url.path = url.path .. (url.path:find("?", 1, true) and "&" or "?") .. pair
     else
       out[credential.name:lower()] = value

@@ -162,7 +162,7 @@ class TenantPolicy:
     weight: int = _WEIGHT
     """Share of a limit that a provider sets for several tenants, relative to the others'."""
     mcp: tuple[Mapping[str, Any], ...] = ()
-    """The MCP servers, as `tenantgate.mcp.core.records` reads them."""
+    """The MCP servers, as `tenantgate.mcp.core.stored` reads them."""
     mcp_stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Stages of calls of their tools, as `ModelPolicy.stages`."""
 
