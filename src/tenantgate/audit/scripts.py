@@ -42,5 +42,6 @@ def journal(correlation_header: str) -> dict[str, str]:
         "tenantgate.limits": "return kong.ctx.shared.tenantgate_limits",
         "tenantgate.route": "return kong.ctx.shared.tenantgate_route",
         "tenantgate.operation": "return kong.ctx.shared.tenantgate_operation",
+        "tenantgate.mcp": "return kong.ctx.shared.tenantgate_mcp",
         "tenantgate.policy": "return kong.ctx.shared.tenantgate_audit_policy",
     }

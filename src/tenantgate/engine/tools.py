@@ -276,10 +276,39 @@ class Tools:
             return
         note = packed.shared.get(_NOTE)
         found = json.loads(note) if isinstance(note, str) and note else {}
+        if tenant is not None:
+            self._record(host, packed, tenant, state)
         labels = {"tenant": packed.tenant.slug, "server": state["server"], "tool_name": state["tool"]}
         _latency.observe((time.time() - state["started"]) * 1000, **labels)
         if (why := found.get("error")) is not None:
             _errors.inc(**labels, type=str(why))
+
+    def _record(self, host: Host, packed: PackedLog, tenant: Tenant, state: Mapping[str, Any]) -> None:
+        """Give the audit log what was asked and answered, as messages of a chat."""
+        for stage in tenant.tool_stages():
+            if (record := getattr(stage.service, "tool_call", None)) is None:
+                continue
+            try:
+                params = json.loads(packed.body or b"{}").get("params") or {}
+            except ValueError:
+                params = {}
+            function = {"name": state["tool"], "arguments": json.dumps(params.get("arguments") or {})}
+            call = {"id": str(state["id"]), "type": "function", "function": function}
+            asked = {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+            record(host, packed.id, json.dumps(asked).encode(), _answered(host.call("ctx.shared.get", _RESULT)))
+
+
+def _answered(table: Any) -> bytes | None:
+    """The result in the table that the response phase has left, as a chat's reply; None where there is none."""
+    body = table.get("body") if isinstance(table, Mapping) else None
+    if not isinstance(body, str | bytes):
+        return None
+    try:
+        content = json.loads(body)["result"]["content"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    text = "\n".join(part["text"] for part in content if "text" in part)
+    return json.dumps({"choices": [{"index": 0, "message": {"role": "tool", "content": text}}]}).encode()
 
 
 def _order(made: ToolCall, asked: UpstreamRequest) -> dict[str, Any]:
