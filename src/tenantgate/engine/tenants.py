@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from tenantgate import __version__
 from tenantgate.engine.stages import Stage, StageBuilder
@@ -40,7 +40,9 @@ class Tenant:
             try:
                 servers = [from_record(tree) for tree in policy.mcp]
             except (TypeError, KeyError) as error:
-                raise ConfigError(f"mcp: no server that this version knows ({type(error).__name__})") from None
+                raise ConfigError(
+                    f"mcp: no server that this version knows ({type(error).__name__})"
+                ) from None
             self.mcp = McpEndpoints(servers, version=__version__)
 
     @property

@@ -11,18 +11,20 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from tenantgate.audit.service import POLICY
 from tenantgate.engine.core.tables import DECISION
 from tenantgate.engine.exchange import Exchange
 from tenantgate.kong.host import MOST_SENT, Answered
 from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
-from tenantgate.mcp.core.protocol.errors import INVALID_REQUEST, Failure
+from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read
+from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in
 from tenantgate.mcp.core.protocol.results import response, result_of, tool_error
-from tenantgate.mcp.core.tool import ArgumentError, UpstreamRequest
-from tenantgate.mcp.service import Answer, ToolCall, redacted
+from tenantgate.mcp.core.protocol.revisions import MODERN
+from tenantgate.mcp.core.tool import ArgumentError, Server, UpstreamRequest
+from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ _NOTE: Final = "tenantgate_mcp"
 """In ``kong.ctx.shared``: what the journal says of a call."""
 _OUTCOME: Final = "x-tenantgate-outcome"
 """Of the loopback proxy: how its try ended, in a header that no API can set."""
+_OPERATION: Final = "tenantgate_operation"
 _LONGEST_NAME: Final = 64
 _JSON: Final = "application/json"
 
@@ -62,7 +65,9 @@ _size: Final = metrics.counter(
     "kong_ai_mcp_response_body_size_bytes", "Bytes of results.", ("tenant", "server", "tool_name")
 )
 _errors: Final = metrics.counter(
-    "kong_ai_mcp_error_total", "Calls of tools that ended with an error.", ("tenant", "server", "tool_name", "type")
+    "kong_ai_mcp_error_total",
+    "Calls of tools that ended with an error.",
+    ("tenant", "server", "tool_name", "type"),
 )
 
 
@@ -118,9 +123,16 @@ class Tools:
         self._check_origin(exchange)
         if packed.method != "POST":
             self._fail(exchange, Failure(status=405, code=INVALID_REQUEST, message="Use POST."), Allow="POST")
-        endpoint = None if tenant is None or tenant.mcp is None else tenant.mcp.endpoint(packed.captures.get("server", ""))
+        endpoint = (
+            None
+            if tenant is None or tenant.mcp is None
+            else tenant.mcp.endpoint(packed.captures.get("server", ""))
+        )
         if tenant is None or tenant.mcp is None or endpoint is None:
-            self._fail(exchange, Failure(status=404, code=INVALID_REQUEST, message="There is no such MCP server here."))
+            self._fail(
+                exchange,
+                Failure(status=404, code=INVALID_REQUEST, message="There is no such MCP server here."),
+            )
         if not (headers.get("content-type") or "").lower().startswith(_JSON):
             text = "Content-Type must be application/json."
             self._fail(exchange, Failure(status=415, code=INVALID_REQUEST, message=text))
@@ -132,7 +144,7 @@ class Tools:
             _requests.inc(method="notification", outcome="accepted")
             exchange.answer(202)
         state |= {"method": request.method[:_LONGEST_NAME], "id": request.id, "modern": request.modern}
-        state["server"] = packed.captures.get("server", "")
+        state["server"] = name
         principals = {packed.credential, str(packed.tenant)}
         outcome = tenant.mcp.handle(endpoint, request, principals, given)
         if isinstance(outcome, Failure):
@@ -140,6 +152,8 @@ class Tools:
         if isinstance(outcome, Answer):
             _requests.inc(method=request.method, outcome="answered")
             exchange.answer(200, response(request.id, outcome.result), {"Content-Type": _JSON})
+        if isinstance(outcome, RemoteCall):
+            return self._call_remote(exchange, tenant, outcome, state)
         return self._call(exchange, tenant, outcome, state)
 
     def _check_origin(self, exchange: Exchange) -> None:
@@ -165,11 +179,40 @@ class Tools:
         assert tenant.mcp is not None  # noqa: S101 - it has said what to call
         caller = tenant.mcp.caller(offer)
         state |= {"server": offer.server.name, "tool": offer.tool.name}
-        exchange.shared["tenantgate_operation"] = "execute_tool"
+        exchange.shared[_OPERATION] = "execute_tool"
         asked = caller.request(made.arguments)
         if isinstance(asked, ArgumentError):
             self._refuse(exchange, made, state, "arguments", _said(asked))
         self._count(exchange, tenant, made, state)
+        arguments = made.arguments
+        arguments = self._guarded(exchange, tenant, made, state)
+        if arguments is not made.arguments:
+            asked = caller.request(arguments)
+            if isinstance(asked, ArgumentError):
+                self._refuse(exchange, made, state, "arguments", _said(asked))
+        idempotent = offer.tool.annotations.idempotent or offer.tool.annotations.read_only
+        headers = [*asked.headers, *trace_of(made.request).items()]
+        return _order(offer.server, replace(asked, headers=tuple(headers)), again=idempotent)
+
+    def _call_remote(
+        self, exchange: Exchange, tenant: Tenant, made: RemoteCall, state: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What is to be sent to a remote MCP server."""
+        state |= {"server": made.server.name, "remote": True}
+        params: dict[str, Any] = {}
+        if made.name:
+            state["tool"] = made.name
+            exchange.shared[_OPERATION] = "execute_tool"
+            params = {"name": made.name, "arguments": self._guarded(exchange, tenant, made, state)}
+        elif (cursor := made.request.params.get("cursor")) is not None:
+            params = {"cursor": cursor}
+        asked = remote_request(_revision(made.server), made.request.method, params, trace_of(made.request))
+        return _order(made.server, asked, again=not made.name)
+
+    def _guarded(
+        self, exchange: Exchange, tenant: Tenant, made: ToolCall | RemoteCall, state: dict[str, Any]
+    ) -> Mapping[str, Any]:
+        """The arguments as the guards let them pass."""
         arguments = made.arguments
         for stage in tenant.tool_stages():
             guard = getattr(stage.service, "arguments", None)
@@ -180,11 +223,7 @@ class Tools:
             if checked.refused:
                 self._refuse(exchange, made, state, "guard", checked.message)
             arguments = checked.value
-        if arguments is not made.arguments:
-            asked = caller.request(arguments)
-            if isinstance(asked, ArgumentError):
-                self._refuse(exchange, made, state, "arguments", _said(asked))
-        return _order(made, asked)
+        return arguments
 
     def _count(self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]) -> None:
         """Count the call for its limits."""
@@ -202,7 +241,7 @@ class Tools:
                 self._refuse(exchange, made, state, "limit", said)
 
     def _refuse(
-        self, exchange: Exchange, made: ToolCall, state: dict[str, Any], why: str, text: str
+        self, exchange: Exchange, made: ToolCall | RemoteCall, state: dict[str, Any], why: str, text: str
     ) -> NoReturn:
         """Answer a call with an error that the model reads (SEP-1303): it may do better the next time."""
         state["error"] = why
@@ -217,38 +256,90 @@ class Tools:
         """Turn the API's reply into the result of the call. Without a result the plugin answers 503."""
         state = _state_of(packed)
         endpoint = None if tenant is None or tenant.mcp is None else tenant.mcp.endpoint(state["server"])
-        offer = None if endpoint is None else next((o for o in endpoint.offers if o.tool.name == state["tool"]), None)
-        if tenant is None or endpoint is None or offer is None:
+        if tenant is None or endpoint is None:
             return
-        exchange = Exchange(host, packed, shared=packed.shared, route_name=f"mcp.{packed.tenant}", complete=False)
+        offer = next((o for o in endpoint.offers if o.tool.name == state["tool"]), None)
+        if offer is None and endpoint.remote is None:
+            return
+        exchange = Exchange(
+            host, packed, shared=packed.shared, route_name=f"mcp.{packed.tenant}", complete=False
+        )
         request = Request(id=state["id"], method=state["method"], params={}, modern=state["modern"])
         headers = host.response_headers()
         outcome = headers.get(_OUTCOME) or "reset"
-        members: Mapping[str, Any]
+        members: Mapping[str, Any] = {}
         if outcome != "ok" and not outcome.startswith("http_"):
             state["error"] = outcome
-            members = tool_error(_FAILED.get(outcome, _UNREACHED))
+            if state["tool"]:
+                members = tool_error(_FAILED.get(outcome, _UNREACHED))
         else:
-            members = self._result(host, exchange, tenant, offer, outcome, state)
+            reply = _Reply.of(host, outcome)
+            if offer is not None:
+                members = self._result(exchange, tenant, offer, reply, state)
+            elif endpoint.remote is not None:
+                members = self._remote_result(exchange, tenant, endpoint.remote, reply, state)
+        if not members:
+            _send_result(host, _no_list(request).body(), _note(state))
+            return
         body = response(request.id, result_of(request, endpoint.identity, members))
         state["size"] = len(body)
         _send_result(host, body, _note(state))
 
     def _result(
-        self, host: Host, exchange: Exchange, tenant: Tenant, offer: Offer, outcome: str, state: dict[str, Any]
+        self, exchange: Exchange, tenant: Tenant, offer: Offer, reply: _Reply, state: dict[str, Any]
     ) -> Mapping[str, Any]:
         """The result that the API's reply is, as the guards let it pass."""
         assert tenant.mcp is not None  # noqa: S101 - the offer is of its
-        raw = host.call("service.response.get_raw_body")
-        raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
-        # The proxy may have had to answer with another status.
-        status = int(outcome[5:]) if outcome.startswith("http_") else host.response_status()
-        found = tenant.mcp.reader(offer).result(status, host.response_headers().get("content-type") or "", raw)
-        content, structured = [dict(part) for part in found.content], found.structured
+        found = tenant.mcp.reader(offer).result(reply.status, reply.kind, reply.body)
+        content = [dict(part) for part in found.content]
         if found.is_error:
-            state["error"] = f"http_{status}"
+            state["error"] = f"http_{reply.status}"
             content = [{**part, "text": redacted(part["text"])} for part in content]
-        value: Any = {"texts": [part.get("text", "") for part in content], "structured": structured}
+        made: dict[str, Any] = {"content": content, "isError": found.is_error}
+        if found.structured is not None:
+            made["structuredContent"] = found.structured
+        return self._checked(exchange, tenant, made, state)
+
+    def _remote_result(
+        self, exchange: Exchange, tenant: Tenant, server: Server, reply: _Reply, state: dict[str, Any]
+    ) -> Mapping[str, Any]:
+        """The result that a remote server's reply is, as the guards let it pass; empty where there is no list."""
+        found = response_in(reply.body, reply.kind)
+        result = None if found is None or reply.status >= 300 else found.get("result")
+        if not state["tool"]:
+            if result is None:
+                state["error"] = f"http_{reply.status}"
+                return {}
+
+            def passes(tool: Any) -> bool:
+                return not self._checked(exchange, tenant, {"content": [tool]}, {}).get("isError")
+
+            more = {k: v for k in ("nextCursor",) if isinstance(v := result.get(k), str)}
+            hints = {"ttlMs": 60_000, "cacheScope": "private"} if state["modern"] else {}
+            return {"tools": listed_tools(server, result, passes), **more, **hints}
+        if result is None or not isinstance(result.get("content"), list):
+            state["error"] = f"http_{reply.status}"
+            said = (found or {}).get("error", {}).get("message", "")
+            text = "The MCP server of this tool gave no result."
+            return self._checked(
+                exchange, tenant, tool_error(f"{text} {redacted(str(said))[:500]}".strip()), state
+            )
+        made = {k: v for k in ("content", "structuredContent", "isError") if (v := result.get(k)) is not None}
+        if made.get("isError") is True:
+            state["error"] = "tool"
+        return self._checked(exchange, tenant, {"isError": False, **made}, state)
+
+    def _checked(
+        self, exchange: Exchange, tenant: Tenant, made: dict[str, Any], state: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The result as the guards let it pass: all of it but pictures and sounds."""
+        media = {
+            i: part for i, part in enumerate(made["content"]) if isinstance(part, dict) and "data" in part
+        }
+        value: Any = {
+            **made,
+            "content": [{} if i in media else part for i, part in enumerate(made["content"])],
+        }
         for stage in tenant.tool_stages():
             guard = getattr(stage.service, "results", None)
             if guard is None:
@@ -260,12 +351,9 @@ class Tools:
                 state["error"] = "guard"
                 return tool_error(checked.message)
             value = checked.value
-        content = [
-            {**part, "text": text} if "text" in part else part
-            for part, text in zip(content, value["texts"], strict=True)
-        ]
-        made: dict[str, Any] = {"content": content, "isError": found.is_error}
-        return made if structured is None else {**made, "structuredContent": value["structured"]}
+        for i, part in media.items():
+            value["content"][i] = part
+        return dict(value)
 
     # -- log ----------------------------------------------------------------------------------------------
 
@@ -295,7 +383,9 @@ class Tools:
             function = {"name": state["tool"], "arguments": json.dumps(params.get("arguments") or {})}
             call = {"id": str(state["id"]), "type": "function", "function": function}
             asked = {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
-            record(host, packed.id, json.dumps(asked).encode(), _answered(host.call("ctx.shared.get", _RESULT)))
+            record(
+                host, packed.id, json.dumps(asked).encode(), _answered(host.call("ctx.shared.get", _RESULT))
+            )
 
 
 def _answered(table: Any) -> bytes | None:
@@ -311,19 +401,34 @@ def _answered(table: Any) -> bytes | None:
     return json.dumps({"choices": [{"index": 0, "message": {"role": "tool", "content": text}}]}).encode()
 
 
-def _order(made: ToolCall, asked: UpstreamRequest) -> dict[str, Any]:
-    """What tenantgate-mcp is to send."""
-    server, tool = made.offer.server, made.offer.tool
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What an API or a remote server has answered."""
+
+    status: int
+    kind: str
+    body: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, host: Host, outcome: str) -> _Reply:
+        raw = host.call("service.response.get_raw_body")
+        raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
+        # The proxy may have had to answer with another status.
+        status = int(outcome[5:]) if outcome.startswith("http_") else host.response_status()
+        return cls(status, host.response_headers().get("content-type") or "", raw)
+
+
+def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, Any]:
+    """What tenantgate-mcp is to send; `again`: whether it may be sent a second time."""
     headers = [{"name": name, "value": value} for name, value in asked.headers]
     headers += [{"name": name, "value": value} for name, value in server.headers.items()]
-    headers += [{"name": name, "value": value} for name, value in made.trace().items()]
     order: dict[str, Any] = {
         "method": asked.method,
         "url": server.upstream + asked.url,
         "headers": headers,
         "body": asked.body,
         "timeout_ms": server.timeout_ms,
-        "retries": server.retries if tool.annotations.idempotent or tool.annotations.read_only else 0,
+        "retries": server.retries if again else 0,
         "most": server.max_response_bytes,
         "name": server.name,
     }
@@ -335,6 +440,16 @@ def _order(made: ToolCall, asked: UpstreamRequest) -> dict[str, Any]:
             "prefix": server.credential.prefix,
         }
     return order
+
+
+def _revision(server: Server) -> str:
+    return getattr(server, "revision", None) or MODERN
+
+
+def _no_list(request: Request) -> Failure:
+    return Failure(
+        status=200, code=INTERNAL_ERROR, message="The MCP server gave no list of its tools.", id=request.id
+    )
 
 
 def _said(error: ArgumentError) -> str:

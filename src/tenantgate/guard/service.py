@@ -79,7 +79,10 @@ class Guard:
         self._replies = Inspector([rule for rule in config.effective if rule.target == "reply"], parts)
         self._notes = Notes(config)
         self.arguments = ValueGuard(
-            config, (r for r in config.effective if r.target != "reply"), most=config.max_characters, parts=parts
+            config,
+            (r for r in config.effective if r.target != "reply"),
+            most=config.max_characters,
+            parts=parts,
         )
         self.results = ValueGuard(config, config.effective, most=config.max_characters, parts=parts)
 

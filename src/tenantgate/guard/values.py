@@ -90,7 +90,7 @@ class ValueGuard:
             return Checked(value)
         try:
             return self._check(host, tenant, value, of)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a detector makes of it
             logs.event(_log, logging.WARNING, "tool call not checked", **logs.describe(error))
             if self._enforces:
                 text = "The content policy of your organisation can't be checked on this call right now."

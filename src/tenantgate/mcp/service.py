@@ -6,12 +6,13 @@ Nothing here asks Kong, Redis or a network: `tenantgate.engine.tools` does that,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from tenantgate.mcp.core.calls import Caller
-from tenantgate.mcp.core.offers import Endpoint, Offer, endpoints
+from tenantgate.mcp.core.offers import Endpoint, Offer, endpoints, permits
 from tenantgate.mcp.core.protocol import params, results
 from tenantgate.mcp.core.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, Failure
 from tenantgate.mcp.core.protocol.messages import Request
@@ -19,7 +20,7 @@ from tenantgate.mcp.core.replies import ReplyReader
 from tenantgate.mcp.core.tool import Server
 from tenantgate.pii.core import Placeholders, find_secrets, mask
 
-__all__ = ["Answer", "McpEndpoints", "ToolCall", "redacted"]
+__all__ = ["Answer", "McpEndpoints", "RemoteCall", "ToolCall", "redacted", "trace_of"]
 
 _EARLIER_ONLY: Final = frozenset({"initialize", "ping", "logging/setLevel"})
 _TRACE: Final = {
@@ -44,17 +45,29 @@ class ToolCall:
     offer: Offer
     arguments: Mapping[str, Any] = field(repr=False)
 
-    def trace(self) -> dict[str, str]:
-        """Headers of the trace that the client's ``_meta`` names (W3C trace context)."""
-        meta = self.request.meta
-        return {
-            name: value
-            for name, form in _TRACE.items()
-            if isinstance(value := meta.get(name), str) and form.fullmatch(value)
-        }
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteCall:
+    """A request that goes on to a remote MCP server: a list of tools, or a call."""
+
+    request: Request
+    endpoint: Endpoint
+    server: Server
+    name: str = ""
+    """Of the tool; empty: a list is asked for."""
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-Outcome: TypeAlias = Answer | ToolCall | Failure
+def trace_of(request: Request) -> dict[str, str]:
+    """Headers of the trace that the client's ``_meta`` names (W3C trace context)."""
+    return {
+        name: value
+        for name, form in _TRACE.items()
+        if isinstance(value := request.meta.get(name), str) and form.fullmatch(value)
+    }
+
+
+Outcome: TypeAlias = Answer | ToolCall | RemoteCall | Failure
 
 
 class McpEndpoints:
@@ -92,7 +105,7 @@ class McpEndpoints:
         self,
         endpoint: Endpoint,
         request: Request,
-        principals: Set[str],
+        principals: AbstractSet[str],
         headers: Mapping[str, Sequence[str]],
     ) -> Outcome:
         """What becomes of a request.
@@ -127,17 +140,25 @@ def _ping(_endpoint: Endpoint, _request: Request, *_: Any) -> Outcome:
     return Answer(b"{}")
 
 
-def _list(endpoint: Endpoint, request: Request, principals: Set[str], *_: Any) -> Outcome:
+def _list(endpoint: Endpoint, request: Request, principals: AbstractSet[str], *_: Any) -> Outcome:
+    if (remote := endpoint.remote) is not None:
+        return RemoteCall(request=request, endpoint=endpoint, server=remote)
     made = results.page(request, endpoint.identity, endpoint.visible(principals))
     return Answer(made) if made is not None else _invalid(request, "params.cursor: isn't one of this list's.")
 
 
 def _call(
-    endpoint: Endpoint, request: Request, principals: Set[str], headers: Mapping[str, Sequence[str]]
+    endpoint: Endpoint, request: Request, principals: AbstractSet[str], headers: Mapping[str, Sequence[str]]
 ) -> Outcome:
     name, arguments = request.params.get("name"), request.params.get("arguments", {})
     if not isinstance(name, str) or not isinstance(arguments, dict | None):
         return _invalid(request, "params.name: must be a text; params.arguments: an object.")
+    if (remote := endpoint.remote) is not None:
+        if name not in remote.allowed or not permits(remote.default_acl, principals):
+            return _invalid(request, "Unknown tool")
+        return RemoteCall(
+            request=request, endpoint=endpoint, server=remote, name=name, arguments=arguments or {}
+        )
     offer = endpoint.offer(name, principals)
     if offer is None:
         # Whether it isn't there or isn't for this caller nobody is told.

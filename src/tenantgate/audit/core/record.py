@@ -60,11 +60,7 @@ class Outcome(enum.StrEnum):
     CLIENT_GONE = "client_gone"  # before it had its answer
 
 
-_OF_CALLS: Final = {
-    "guard": Outcome.BLOCKED,
-    "limit": Outcome.RATE_LIMITED,
-    "arguments": Outcome.REFUSED,
-}
+_OF_CALLS: Final = {"guard": Outcome.BLOCKED, "limit": Outcome.RATE_LIMITED, "arguments": Outcome.REFUSED}
 """Outcomes of calls of tools that end with an error, which the model reads: HTTP's status says nothing of it."""
 
 

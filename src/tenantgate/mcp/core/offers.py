@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from tenantgate.mcp.core.protocol.results import Identity, described
@@ -37,11 +38,11 @@ class Endpoint:
     remote: Server | None = None
     """The server that is asked in its own protocol; then there are no offers of ours."""
 
-    def visible(self, principals: Set[str]) -> list[tuple[str, bytes]]:
+    def visible(self, principals: AbstractSet[str]) -> list[tuple[str, bytes]]:
         """The tools that a caller may know of, for `tenantgate.mcp.core.protocol.results.page`."""
         return [(o.name, o.listed) for o in self.offers if permits(acl_of(o.tool, o.server), principals)]
 
-    def offer(self, name: str, principals: Set[str]) -> Offer | None:
+    def offer(self, name: str, principals: AbstractSet[str]) -> Offer | None:
         """The tool of this name; None where there is none that the caller may know of."""
         found = self.by_name.get(name)
         return found if found is not None and permits(acl_of(found.tool, found.server), principals) else None
@@ -52,7 +53,7 @@ def acl_of(tool: Tool, server: Server) -> Acl:
     return server.default_acl if tool.acl is None else tool.acl
 
 
-def permits(acl: Acl, principals: Set[str]) -> bool:
+def permits(acl: Acl, principals: AbstractSet[str]) -> bool:
     """Whether a caller with these names may pass: `deny` wins, and an `allow` with entries lets nobody else pass."""
     return principals.isdisjoint(acl.deny) and (not acl.allow or not principals.isdisjoint(acl.allow))
 
@@ -81,9 +82,7 @@ def endpoints(servers: Iterable[Server], *, version: str) -> dict[str, Endpoint]
 
 def _endpoint(identity: Identity, offers: list[Offer], remote: Server | None) -> Endpoint:
     ordered = sorted(offers, key=lambda o: o.name)
-    return Endpoint(
-        identity=identity, offers=ordered, by_name={o.name: o for o in ordered}, remote=remote
-    )
+    return Endpoint(identity=identity, offers=ordered, by_name={o.name: o for o in ordered}, remote=remote)
 
 
 def _offer(name: str, tool: Tool, server: Server) -> Offer:

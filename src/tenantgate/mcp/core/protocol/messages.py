@@ -86,9 +86,7 @@ def _constant(_name: str) -> Any:
     raise ValueError("NaN and Infinity are no numbers")
 
 
-def read(
-    raw: bytes, headers: Mapping[str, Sequence[str]]
-) -> Request | Notification | Failure:
+def read(raw: bytes, headers: Mapping[str, Sequence[str]]) -> Request | Notification | Failure:
     """The message in a body. `headers`: values by name in lower case."""
     try:
         message = strict_json(raw)
@@ -122,9 +120,7 @@ def read(
     return _problem(made, headers, version) or made
 
 
-def _problem(
-    request: Request, headers: Mapping[str, Sequence[str]], version: str | None
-) -> Failure | None:
+def _problem(request: Request, headers: Mapping[str, Sequence[str]], version: str | None) -> Failure | None:
     """What is wrong with a stateless request, in the order in which clients can do something about it."""
 
     def failure(code: int, message: str, **data: Any) -> Failure:

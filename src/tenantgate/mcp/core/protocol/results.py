@@ -39,7 +39,9 @@ class Identity:
 
 def dump(value: Any) -> bytes:
     """Compact JSON in UTF-8; half of a surrogate pair becomes a question mark."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
+        "utf-8", "replace"
+    )
 
 
 def response(request_id: Id, result: bytes) -> bytes:
@@ -101,9 +103,7 @@ def described(tool: Tool, name: str) -> bytes:
     return dump(made)
 
 
-def page(
-    request: Request, identity: Identity, tools: Sequence[tuple[str, bytes]]
-) -> bytes | None:
+def page(request: Request, identity: Identity, tools: Sequence[tuple[str, bytes]]) -> bytes | None:
     """The result of `tools/list`: the tools after the cursor's; None where the cursor is none.
 
     `tools`: name and description (`described`) of those that the client may see, by name.
