@@ -142,8 +142,10 @@ def _service(file: TenantsFile, options: RenderOptions) -> Json:
 
 
 def _mcp_service(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
-    """The service of the tenants' MCP servers, where some tenant has one: without ai-proxy, which knows no other body
-    than a chat."""
+    """The service of the tenants' MCP servers, where some tenant has one.
+
+    It has no ai-proxy, which knows no other body than a chat.
+    """
     if not any(tenant.mcp for tenant in file.tenants):
         return
     made = _service(file, options)

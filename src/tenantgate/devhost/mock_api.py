@@ -168,7 +168,7 @@ def app(*, more: int = 0) -> web.Application:
 
 
 async def _serve(port: int, more: int) -> None:
-    runner = web.AppRunner(app(more=more), access_log=None)
+    runner = web.AppRunner(app(more=more), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()

@@ -42,7 +42,7 @@ _RESULT: Final = "tenantgate_mcp_result"
 _NOTE: Final = "tenantgate_mcp"
 """In ``kong.ctx.shared``: what the journal says of a call."""
 _OUTCOME: Final = "x-tenantgate-outcome"
-"""Of the loopback proxy: how its try ended, in a header that no API can set."""
+"""Of the loopback proxy: ``http_NNN``, the API's status, or a class of failure; a header that no API can set."""
 _OPERATION: Final = "tenantgate_operation"
 _LONGEST_NAME: Final = 64
 _JSON: Final = "application/json"
@@ -123,11 +123,8 @@ class Tools:
         self._check_origin(exchange)
         if packed.method != "POST":
             self._fail(exchange, Failure(status=405, code=INVALID_REQUEST, message="Use POST."), Allow="POST")
-        endpoint = (
-            None
-            if tenant is None or tenant.mcp is None
-            else tenant.mcp.endpoint(packed.captures.get("server", ""))
-        )
+        name = packed.captures.get("server", "")
+        endpoint = None if tenant is None or tenant.mcp is None else tenant.mcp.endpoint(name)
         if tenant is None or tenant.mcp is None or endpoint is None:
             self._fail(
                 exchange,
@@ -268,7 +265,7 @@ class Tools:
         headers = host.response_headers()
         outcome = headers.get(_OUTCOME) or "reset"
         members: Mapping[str, Any] = {}
-        if outcome != "ok" and not outcome.startswith("http_"):
+        if not outcome.startswith("http_"):
             state["error"] = outcome
             if state["tool"]:
                 members = tool_error(_FAILED.get(outcome, _UNREACHED))
@@ -413,9 +410,7 @@ class _Reply:
     def of(cls, host: Host, outcome: str) -> _Reply:
         raw = host.call("service.response.get_raw_body")
         raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
-        # The proxy may have had to answer with another status.
-        status = int(outcome[5:]) if outcome.startswith("http_") else host.response_status()
-        return cls(status, host.response_headers().get("content-type") or "", raw)
+        return cls(int(outcome[5:]), host.response_headers().get("content-type") or "", raw)
 
 
 def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, Any]:

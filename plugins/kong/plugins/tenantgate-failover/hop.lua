@@ -17,7 +17,9 @@ local RETRY = 503 -- nginx_proxy_proxy_next_upstream
 local RECEIVE = 65536
 local MAX_REPLY = 64 * 1024 * 1024 -- of a reply that isn't a stream, unless the order says less; Kong holds it in memory
 local TOO_LARGE = "its body is too large"
-local OUTCOME = "X-Tenantgate-Outcome" -- which no server can set (outgoing.is_passed)
+-- For an order that is `raw`: the reply's status, or the class of failure, under status 200, since Kong logs an error
+-- where a reply that it holds back gets another status. No server can set it (outgoing.is_passed).
+local OUTCOME = "X-Tenantgate-Outcome"
 local IDLE_MS, POOL = 30000, 100
 local MAX_POLICIES = 1000
 local MAX_INTERIM = 16 -- replies 1xx before the reply
@@ -408,7 +410,7 @@ function Try:answer_error(status)
   local text = error_text(status)
   ngx.status = status
   if self.order.raw then
-    ngx.header[OUTCOME] = self.try.outcome
+    ngx.status, ngx.header[OUTCOME] = 200, self.try.outcome
   end
   ngx.header["content-type"] = "application/json; charset=utf-8"
   ngx.header["content-length"] = #text
@@ -434,7 +436,7 @@ function Try:answer()
     end
   end
   if order.raw then
-    ngx.header[OUTCOME] = try.outcome
+    ngx.status, ngx.header[OUTCOME] = 200, "http_" .. status
   end
   if stream then
     self:go_on()
