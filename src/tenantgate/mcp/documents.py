@@ -11,7 +11,7 @@ import yaml
 from tenantgate.errors import ConfigError
 from tenantgate.mcp.core.openapi.document import Document
 
-__all__ = ["DOCUMENT_BYTES", "read_document"]
+__all__ = ["DOCUMENT_BYTES", "parse_yaml", "read_document"]
 
 DOCUMENT_BYTES: Final = 64 * 1024 * 1024
 _DEPTH: Final = 400
@@ -24,6 +24,19 @@ def read_document(raw: bytes, name: str) -> Document:
     Raises:
         ConfigError: it is no JSON or YAML, is too large or too deep, or no OpenAPI 3 document; names the place.
     """
+    tree = parse_yaml(raw, name)
+    try:
+        return Document(tree)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def parse_yaml(raw: bytes, name: str) -> Any:
+    """The values in a JSON or YAML text that `name` is the place of; names of members are texts.
+
+    Raises:
+        ConfigError: it is neither, or too large or too deep.
+    """
     if len(raw) > DOCUMENT_BYTES:
         raise ConfigError(f"{name}: more than {DOCUMENT_BYTES} bytes")
     try:
@@ -32,10 +45,7 @@ def read_document(raw: bytes, name: str) -> Document:
         raise ConfigError(f"{name}: isn't UTF-8: byte {error.start + 1} is wrong") from None
     tree = _tree(text, name)
     _check(tree, name)
-    try:
-        return Document(tree)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
+    return tree
 
 
 def _tree(text: str, name: str) -> Any:
@@ -119,5 +129,7 @@ def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 for _name, _pattern, _first in _RESOLVERS:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_name}", re.compile(rf"^(?:{_pattern})$"), list(_first)
+    )
 _Loader.add_constructor("tag:yaml.org,2002:int", _whole)

@@ -161,6 +161,10 @@ class TenantPolicy:
     """Hosts that its requests may go to, within the gateway's own; None: all of these."""
     weight: int = _WEIGHT
     """Share of a limit that a provider sets for several tenants, relative to the others'."""
+    mcp: tuple[Mapping[str, Any], ...] = ()
+    """The MCP servers, as `tenantgate.mcp.core.stored` reads them."""
+    mcp_stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Stages of calls of their tools, as `ModelPolicy.stages`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +206,12 @@ def write_record(policy: TenantPolicy) -> bytes:
         "egress": policy.egress,
         # An equal share goes without saying, so that records of earlier versions stay the same bytes.
         "weight": None if policy.weight == _WEIGHT else policy.weight,
+        "mcp_stages": policy.mcp_stages or None,
     }
-    return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
+    made = _without_none(tree)
+    if policy.mcp:
+        made["mcp"] = policy.mcp  # with their null, which is a value in a schema
+    return json.dumps(made, separators=(",", ":"), sort_keys=True).encode("ascii")
 
 
 def read_record(tenant: str, raw: bytes) -> TenantPolicy:
@@ -218,8 +226,12 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
     models = tuple(_model(m) for m in members.records("models"))
     egress = members.texts("egress") if members.has("egress") else None
     weight = members.get("weight", int, _WEIGHT)
+    mcp = members.objects("mcp")
+    mcp_stages = _stages(members, "mcp_stages")
     members.end()
-    return TenantPolicy(tenant=TenantId(tenant), models=models, egress=egress, weight=weight)
+    return TenantPolicy(
+        tenant=TenantId(tenant), models=models, egress=egress, weight=weight, mcp=mcp, mcp_stages=mcp_stages
+    )
 
 
 def _read(raw: bytes) -> _Members:
@@ -291,11 +303,11 @@ def _routing(members: _Members) -> Routing:
     return made
 
 
-def _stages(members: _Members) -> Mapping[str, Mapping[str, Any]]:
-    found: Mapping[str, Any] = members.get("stages", dict, {})
+def _stages(members: _Members, name: str = "stages") -> Mapping[str, Mapping[str, Any]]:
+    found: Mapping[str, Any] = members.get(name, dict, {})
     for section, values in found.items():
         if not isinstance(values, dict):
-            raise ConfigError(f"{members.where}.stages.{section}: must be an object")
+            raise ConfigError(f"{members.where}.{name}.{section}: must be an object")
     return found
 
 
@@ -326,6 +338,12 @@ class _Members:
         found: Sequence[Any] = self.get(name, list, [])
         if not all(isinstance(text, str) for text in found):
             raise ConfigError(f"{self.where}.{name}: must be a list of texts")
+        return tuple(found)
+
+    def objects(self, name: str) -> tuple[Mapping[str, Any], ...]:
+        found: Sequence[Any] = self.get(name, list, [])
+        if not all(isinstance(value, dict) for value in found):
+            raise ConfigError(f"{self.where}.{name}: must be a list of objects")
         return tuple(found)
 
     def references(self, name: str) -> Mapping[str, str]:

@@ -162,7 +162,9 @@ class SchemaReader:
                 inner: Schema = {}
                 into["anyOf"] = [inner, {"type": "null"}]
                 into = inner
-        yield from self._keywords(source, place, into, _Job(source, place, into, passed, job.depth, job.essential), made)
+        yield from self._keywords(
+            source, place, into, _Job(source, place, into, passed, job.depth, job.essential), made
+        )
 
     def _keywords(
         self, source: Mapping[str, Any], place: str, into: Schema, job: _Job, made: Reading
@@ -190,9 +192,7 @@ class SchemaReader:
         if "properties" in into and "type" not in into and not {"anyOf", "oneOf"} & into.keys():
             into["type"] = "object"  # what its author means by `properties`
 
-    def _one(
-        self, name: str, value: Any, at: str, into: Schema, job: _Job, made: Reading
-    ) -> Iterator[_Job]:
+    def _one(self, name: str, value: Any, at: str, into: Schema, job: _Job, made: Reading) -> Iterator[_Job]:
         if isinstance(value, bool) and (self._replies or name == "additionalProperties"):
             if value is False and not self._replies:
                 into[name] = False
@@ -202,9 +202,7 @@ class SchemaReader:
         else:
             made.notes.append((at, "is no schema"))
 
-    def _many(
-        self, name: str, value: Any, at: str, into: Schema, job: _Job, made: Reading
-    ) -> Iterator[_Job]:
+    def _many(self, name: str, value: Any, at: str, into: Schema, job: _Job, made: Reading) -> Iterator[_Job]:
         if not isinstance(value, list):
             made.notes.append((at, "is no list of schemas"))
             return
