@@ -127,6 +127,8 @@ class Tool:
     """Whether `output_schema` is of an object whose member ``result`` is the API's reply, since that is no object."""
     fingerprint: str = ""
     """`fingerprint` of the tool."""
+    limit: Json = field(default_factory=dict)
+    """Settings of the stage `limits` for its calls; empty: none of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,9 @@ def _object_pairs(name: str, value: Mapping[str, Any], encoding: Encoding) -> It
         for key, item in value.items():
             yield _quoted(key), _quoted(plain(item, key), reserved=encoding.allow_reserved)
     elif value:
-        flat = [((k,), text) for k, v in value.items() for text in (k, plain(v, k))]
+        flat: list[tuple[tuple[str | int, ...], str]] = [
+            ((k,), text) for k, v in value.items() for text in (k, plain(v, k))
+        ]
         yield _quoted(name), _joined(flat, encoding)
 
 

@@ -206,10 +206,12 @@ def write_record(policy: TenantPolicy) -> bytes:
         "egress": policy.egress,
         # An equal share goes without saying, so that records of earlier versions stay the same bytes.
         "weight": None if policy.weight == _WEIGHT else policy.weight,
-        "mcp": policy.mcp or None,
         "mcp_stages": policy.mcp_stages or None,
     }
-    return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
+    made = _without_none(tree)
+    if policy.mcp:
+        made["mcp"] = policy.mcp  # with their null, which is a value in a schema
+    return json.dumps(made, separators=(",", ":"), sort_keys=True).encode("ascii")
 
 
 def read_record(tenant: str, raw: bytes) -> TenantPolicy:

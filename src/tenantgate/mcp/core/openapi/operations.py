@@ -93,9 +93,12 @@ def _operations(document: Document) -> Iterator[Listed]:
         for method in METHODS:
             if method not in shared:
                 continue
-            node = shared[method]
-            if not isinstance(node, Mapping):
-                yield _broken(path, child(at, method), DocumentError(child(at, method), "must be an object"))
+            try:
+                # No reference may stand here by the specification, and many do.
+                node, own_at = document.follow(shared[method], child(at, method))
+                node = document.mapping(node, own_at)
+            except DocumentError as error:
+                yield _broken(path, child(at, method), error, method)
                 continue
             yield Listed(
                 name="",
@@ -113,10 +116,10 @@ def _operations(document: Document) -> Iterator[Listed]:
             )
 
 
-def _broken(path: str, place: str, error: DocumentError) -> Listed:
+def _broken(path: str, place: str, error: DocumentError, method: str = "get") -> Listed:
     return Listed(
         name="",
-        method="GET",
+        method=method.upper(),
         path=path,
         place=place,
         node={},

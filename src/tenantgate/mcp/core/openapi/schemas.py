@@ -1,8 +1,8 @@
-"""Schemas of OpenAPI 3.0 and 3.1 as JSON Schema 2020-12 that stands by itself: references are replaced by what they
-lead to.
+"""Schemas of OpenAPI 3.0 and 3.1 as JSON Schema 2020-12 that stands by itself, without references.
 
-The nearest levels come first (breadth first), up to a number of schemas; what is deeper stays open, so that it describes
-and checks less, and lets everything pass that the API might take. So do circles, which are cut where they begin again.
+These are replaced by what they lead to. The nearest levels come first (breadth first), up to a number of schemas; what
+is deeper stays open, so that it describes and checks less, and lets everything pass that the API might take. So do
+circles, which are cut where they begin again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ _EXAMPLE_BYTES: Final = 300
 _DEFAULT_BYTES: Final = 2_000
 _DEPTH: Final = 24
 """Levels of a schema; JSON that is deeper than its schema isn't checked there."""
+
+_SCHEMA_BYTES: Final = 65_536
+_LEAST: Final = 40
+"""Of a schema whose descriptions are too long: its parts are fewer then, but not fewer than these."""
 
 _NUMBERS: Final = frozenset("minimum maximum exclusiveMinimum exclusiveMaximum multipleOf".split())
 _COUNTS: Final = frozenset(
@@ -67,6 +71,8 @@ class _Job:
     passed: frozenset[str]
     """References on the way here."""
     depth: int
+    essential: bool
+    """Whether it is the whole, or a part of that by allOf, anyOf or oneOf: read whatever its size."""
 
 
 class SchemaReader:
@@ -91,18 +97,35 @@ class SchemaReader:
         Raises:
             DocumentError: a reference leads out of the document, nowhere, or in a circle without an end.
         """
+        most = self._most
+        made = self._read(source, place, most)
+        # Long descriptions and lists of values aren't schemas by number.
+        while most > _LEAST and _bytes(made.schema) > _SCHEMA_BYTES:
+            most //= 2
+            made = self._read(source, place, most)
+        return made
+
+    def _read(self, source: Any, place: str, most: int) -> Reading:
         made = Reading({})
-        jobs = deque([_Job(source, place, made.schema, frozenset(), 0)])
-        count = 0
+        jobs = deque([_Job(source, place, made.schema, frozenset(), 0, True)])
+        count = 1
         while jobs:
-            count += 1
             job = jobs.popleft()
-            if count > self._most or job.depth > _DEPTH:
+            if not job.essential and (job.depth > _DEPTH or count + self._size(job) > most):
                 self._leave_open(job, made)
-            else:
-                jobs.extend(self._fill(job, made))
+                continue
+            inner = list(self._fill(job, made))
+            count += len(inner)
+            jobs.extend(inner)
         made.schema = simplified(made.schema)
         return made
+
+    def _size(self, job: _Job) -> int:
+        """Schemas that stand directly in one."""
+        node, _ = self._document.follow(job.source, job.place)
+        if not isinstance(node, Mapping):
+            return 0
+        return sum(len(node[key]) for key in _NAMED | _MANY if isinstance(node.get(key), Mapping | list))
 
     def _fill(self, job: _Job, made: Reading) -> Iterator[_Job]:
         if job.source is True or job.source == {}:
@@ -110,7 +133,8 @@ class SchemaReader:
         if job.source is False:
             job.into["not"] = {}
             return
-        source, place, passed, beside = job.source, job.place, job.passed, {}
+        source, place, passed = job.source, job.place, job.passed
+        beside: Json = {}
         while isinstance(source, Mapping) and isinstance(source.get("$ref"), str):
             pointer = source["$ref"]
             # OpenAPI 3.0 ignores what stands beside a reference, but descriptions are meant.
@@ -118,7 +142,7 @@ class SchemaReader:
             if pointer in passed:
                 if place == pointer:
                     raise DocumentError(job.place, "the reference leads back to itself")
-                self._leave_open(_Job(source, place, job.into, passed, job.depth), made)
+                self._leave_open(_Job(source, place, job.into, passed, job.depth, False), made)
                 return
             source, place = self._document.at(pointer, place), pointer
             passed |= {pointer}
@@ -138,7 +162,9 @@ class SchemaReader:
                 inner: Schema = {}
                 into["anyOf"] = [inner, {"type": "null"}]
                 into = inner
-        yield from self._keywords(source, place, into, _Job(source, place, into, passed, job.depth), made)
+        yield from self._keywords(
+            source, place, into, _Job(source, place, into, passed, job.depth, job.essential), made
+        )
 
     def _keywords(
         self, source: Mapping[str, Any], place: str, into: Schema, job: _Job, made: Reading
@@ -148,38 +174,16 @@ class SchemaReader:
         for key, value in source.items():
             if self._replies and key not in _DESCRIBING and key != "additionalProperties":
                 continue
-            name = "anyOf" if self._replies and key == "oneOf" else key
-            if key == "items" and isinstance(value, list):
-                name = "prefixItems"
             at = child(place, key)
+            name = "prefixItems" if key == "items" and isinstance(value, list) else key
+            if self._replies and name == "oneOf":
+                name = "anyOf"  # of which several may fit, as nothing is required
             if name in _ONE or (name in _ONE_BUT_31 and not self._document.is_30):
-                if isinstance(value, bool) and (self._replies or name == "additionalProperties"):
-                    if value is False and not self._replies:
-                        into[name] = False
-                elif isinstance(value, Mapping | bool):
-                    into[name] = {}
-                    yield _Job(value, at, into[name], job.passed, job.depth + 1)
-                else:
-                    made.notes.append((at, "is no schema"))
+                yield from self._one(name, value, at, into, job, made)
             elif name in _MANY:
-                if not isinstance(value, list):
-                    made.notes.append((at, "is no list of schemas"))
-                elif value:
-                    parts: list[Schema] = [{} for _ in value]
-                    into[name] = [*into.get(name, ()), *parts]
-                    for i, (part, inner) in enumerate(zip(value, parts, strict=True)):
-                        yield _Job(part, child(at, i), inner, job.passed, job.depth + 1)
-            elif name in _NAMED and (key == "properties" or not self._document.is_30):
-                if not isinstance(value, Mapping):
-                    made.notes.append((at, "is no object of schemas"))
-                    continue
-                into[name] = {}
-                for member, inner_source in value.items():
-                    if key == "properties" and self._is_other_way(inner_source, child(at, member)):
-                        dropped.add(member)
-                        continue
-                    into[name][member] = {}
-                    yield _Job(inner_source, child(at, member), into[name][member], job.passed, job.depth + 1)
+                yield from self._many(name, value, at, into, job, made)
+            elif name == "properties" or (name in _NAMED and not self._document.is_30):
+                yield from self._named(name, value, at, into, job, made, dropped)
         required = source.get("required")
         if isinstance(required, list) and not self._replies:
             names = [n for n in required if isinstance(n, str) and n not in dropped]
@@ -187,6 +191,48 @@ class SchemaReader:
                 into["required"] = list(dict.fromkeys(names))
         if "properties" in into and "type" not in into and not {"anyOf", "oneOf"} & into.keys():
             into["type"] = "object"  # what its author means by `properties`
+
+    def _one(self, name: str, value: Any, at: str, into: Schema, job: _Job, made: Reading) -> Iterator[_Job]:
+        if isinstance(value, bool) and (self._replies or name == "additionalProperties"):
+            if value is False and not self._replies:
+                into[name] = False
+        elif isinstance(value, Mapping | bool):
+            into[name] = {}
+            yield _Job(value, at, into[name], job.passed, job.depth + 1, False)
+        else:
+            made.notes.append((at, "is no schema"))
+
+    def _many(self, name: str, value: Any, at: str, into: Schema, job: _Job, made: Reading) -> Iterator[_Job]:
+        if not isinstance(value, list):
+            made.notes.append((at, "is no list of schemas"))
+            return
+        if not value:
+            return
+        parts: list[Schema] = [{} for _ in value]
+        into[name] = [*into.get(name, ()), *parts]
+        essential = job.essential and name != "prefixItems" and job.depth < _DEPTH
+        for i, (part, inner) in enumerate(zip(value, parts, strict=True)):
+            yield _Job(part, child(at, i), inner, job.passed, job.depth + 1, essential)
+
+    def _named(
+        self, name: str, value: Any, at: str, into: Schema, job: _Job, made: Reading, dropped: set[str]
+    ) -> Iterator[_Job]:
+        if not isinstance(value, Mapping):
+            made.notes.append((at, "is no object of schemas"))
+            return
+        into[name] = {}
+        for member, inner in value.items():
+            at_member = child(at, member)
+            if name == "properties" and self._is_other_way(inner, at_member):
+                dropped.add(member)
+                continue
+            into[name][member] = {}
+            yield _Job(inner, at_member, into[name][member], job.passed, job.depth + 1, False)
+
+    def _is_null_beside(self, source: Mapping[str, Any]) -> bool:
+        """Whether OpenAPI 3.0's `nullable` stands beside schemas, which know of no null, and not beside a type."""
+        applied = any(key in source for key in ("allOf", "anyOf", "oneOf", "not"))
+        return self._document.is_30 and source.get("nullable") is True and "type" not in source and applied
 
     def _is_other_way(self, source: Any, place: str) -> bool:
         if not isinstance(source, Mapping):

@@ -30,8 +30,8 @@ __all__ = ["Made", "Overrides", "ToolMaker"]
 
 Json = dict[str, Any]
 
-_INPUT: Final = 1_000
-_OUTPUT: Final = 400
+_INPUT: Final = 600
+_OUTPUT: Final = 200
 """Schemas in one schema; beyond that they stay open."""
 _SCHEMA_BYTES: Final = 262_144
 
@@ -44,11 +44,11 @@ _STYLES: Final[Mapping[str, tuple[str, ...]]] = {
 _EXTRA_STYLES: Final = ("spaceDelimited", "pipeDelimited", "deepObject", "form")
 
 _NEVER: Final = frozenset(
-    "accept accept-encoding authorization connection content-encoding content-length content-type cookie cookie2 expect "
+    "accept accept-encoding authorization connection content-encoding content-length content-type cookie expect "
     "forwarded host keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
     "upgrade via x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-real-ip".split()
 )
-"""Header parameters that no client sets: OpenAPI ignores the first ones, and the gateway owns the rest."""
+"""Header parameters that no client sets: some OpenAPI ignores itself, the others the gateway owns."""
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE: Final = re.compile(r"\{([^{}/]*)\}")
 _JSON_TYPE: Final = re.compile(r"application/(json|[a-z0-9.+-]*\+json)\b", re.IGNORECASE)
@@ -307,8 +307,6 @@ class ToolMaker:
         for name in names:
             if name not in known:
                 raise DocumentError(at, "the path has a variable that is no parameter of the path")
-        if len(set(names)) != len(names):
-            raise DocumentError(at, "the path has a variable twice")
         if known.difference(names):
             raise DocumentError(child(op.place, "parameters"), "a parameter of the path isn't in the path")
 
@@ -393,9 +391,8 @@ def _with_examples(schema: Json, node: Mapping[str, Any]) -> Json:
         return schema
     found = [node["example"]] if "example" in node else []
     named = node.get("examples")
-    for example in named.values() if isinstance(named, Mapping) else ():
-        if isinstance(example, Mapping) and "value" in example:
-            found.append(example["value"])
+    examples = named.values() if isinstance(named, Mapping) else ()
+    found += [e["value"] for e in examples if isinstance(e, Mapping) and "value" in e]
     few = [e for e in found if len(json.dumps(e, default=str)) <= 300][:2]
     return {**schema, "examples": few} if few else schema
 
@@ -415,14 +412,14 @@ def _without_bad_patterns(schema: Json, at: str, notes: list[tuple[str, str]]) -
             continue
         if not isinstance(node, dict):
             continue
-        if isinstance(node.get("pattern"), str) and unusable_pattern(node["pattern"]):
+        pattern = node.get("pattern")
+        if isinstance(pattern, str) and unusable_pattern(pattern):
             del node["pattern"]
             notes.append((at, "has a pattern that isn't checked: it looks around, or isn't a pattern"))
-        named = node.get("patternProperties")
-        for pattern in list(named) if isinstance(named, dict) else ():
-            if unusable_pattern(pattern):
-                del named[pattern]
-                notes.append((at, "has a pattern of names that isn't checked"))
+        named = node.get("patternProperties", {})
+        for bad in [name for name in named if unusable_pattern(name)]:
+            del named[bad]
+            notes.append((at, "has a pattern of names that isn't checked"))
         for key, value in node.items():
             if key in ("properties", "patternProperties", "dependentSchemas"):
                 pending.extend(value.values())
@@ -452,5 +449,6 @@ def _rank(status: Any) -> tuple[bool, str]:
 
 def _accept(kinds: list[str]) -> str:
     known = [k for k in dict.fromkeys(kinds) if re.fullmatch(r"[\w!#$&^.+-]+/[\w!#$&^.+*-]+", k)]
-    known.sort(key=lambda k: _JSON_TYPE.match(k) is None)
+    # Where the API can speak JSON, it shall.
+    known = [k for k in known if _JSON_TYPE.match(k)] or known
     return ", ".join(known[:4]) or "application/json"
