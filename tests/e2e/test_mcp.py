@@ -182,7 +182,7 @@ def test_each_call_has_its_record(gateway: Gateway, mcp: Mcp) -> None:
         lines = [line for f in path.rglob("audit*.jsonl") for line in f.read_text("utf-8").splitlines()]
         return [json.loads(line) for line in lines if city in line]
 
-    record = until(records, bool)[0]
+    record = until(records, bool, what="the record of the call")[0]
     assert record["gen_ai"]["operation"]["name"] == "execute_tool"
     assert record["gen_ai"]["tool"]["name"] == "get_weather"
     assert record["mcp"] == {"method": {"name": "tools/call"}, "server": {"name": "api"}}
