@@ -18,6 +18,7 @@ from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.errors import ConfigError
 from tenantgate.mcp.core.stored import from_record, to_record
 from tenantgate.mcp.core.tool import Acl, Credential, Server
+from tenantgate.policy.core.difference import difference
 from tenantgate.policy.core.records import read_record
 
 API = """
@@ -91,6 +92,24 @@ def test_a_server_is_a_record_of_its_tenant(folder: Path) -> None:
     # A null in a schema is a value.
     assert server.tools[1].input_schema["properties"]["days"]["default"] is None
     assert from_record(json.loads(json.dumps(to_record(server)))) == server
+
+
+def test_the_difference_of_two_versions_names_servers_and_tools(folder: Path) -> None:
+    def record(text: str) -> bytes:
+        (folder / "tenants.yaml").write_text(text)
+        file = load(folder / "tenants.yaml")
+        return compile_records(file, CompileOptions(documents=documents(file, folder)))["acme"]
+
+    without = record(TENANTS.partition("    mcp:")[0])
+    first = record(TENANTS)
+    assert difference("acme", without, first) == ["MCP server weather added, 2 tools"]
+    assert difference("acme", first, without) == ["MCP server weather removed"]
+    other = record(TENANTS.replace("rename: clear", "rename: tidy"))
+    assert difference("acme", first, other) == ["MCP server weather: tool clear removed, tool tidy added"]
+    narrower = record(TENANTS.replace("deny: [eve]", "deny: [eve, bob]"))
+    assert difference("acme", first, narrower) == ["MCP server weather: tool clear changed"]
+    slower = record(TENANTS.replace("timeout_s: 5", "timeout_s: 6"))
+    assert difference("acme", first, slower) == ["MCP server weather: settings changed"]
 
 
 def test_stages_of_calls_are_those_of_the_tenant(folder: Path) -> None:
