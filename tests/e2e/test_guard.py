@@ -278,7 +278,7 @@ def stopped(gateway: Gateway) -> Iterator[None]:
                 continue
 
 
-@pytest.mark.parametrize("fault", [killed, stopped])
+@pytest.mark.parametrize("fault", [killed, pytest.param(stopped, marks=pytest.mark.slow)])
 def test_without_the_guard_nothing_passes_where_a_rule_blocks(gateway: Gateway, fault: Any) -> None:
     client = gateway.client("blocking")
     prompt = gateway.fresh()
@@ -304,6 +304,7 @@ def test_without_the_guard_nothing_passes_where_a_rule_blocks(gateway: Gateway, 
     ready(gateway)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [killed, stopped])
 def test_without_the_guard_no_request_fails_where_rules_alert(gateway: Gateway, fault: Any) -> None:
     client = gateway.client("alerting")
@@ -316,7 +317,7 @@ def test_without_the_guard_no_request_fails_where_rules_alert(gateway: Gateway, 
     ready(gateway)
 
 
-@pytest.mark.parametrize("fault", [killed, stopped])
+@pytest.mark.parametrize("fault", [killed, pytest.param(stopped, marks=pytest.mark.slow)])
 def test_without_the_guard_of_replies_no_reply_passes_unchecked(gateway: Gateway, fault: Any) -> None:
     client = gateway.client("replying")
     with Load(lambda n: client.chat(f"Say {SECRET} and {n}", stream=n % 2 == 0)) as load:
