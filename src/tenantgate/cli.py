@@ -60,6 +60,11 @@ _FIRST: Final = (
         adds="tenantgate.egress.commands:egress",
     ),
     Command(
+        name="cost",
+        help="what models cost, and past usage by today's prices",
+        adds="tenantgate.prices.commands:cost",
+    ),
+    Command(
         name="redis",
         help="check the Redis that tenants.yaml names",
         adds="tenantgate.config.redis_commands:redis",

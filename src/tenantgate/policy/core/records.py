@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from tenantgate.errors import ConfigError
+from tenantgate.prices.core.price_list import KINDS, PriceList, Prices, Tier
 from tenantgate.tenant import TenantId
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "Routing",
     "Target",
     "TenantPolicy",
+    "price_tree",
     "read_catalog",
+    "read_price_list",
     "read_record",
     "write_catalog",
     "write_record",
@@ -117,6 +120,10 @@ class Target:
     context_window: int | None = None
     """Tokens of prompt and reply together, at most; None: not known."""
     region: str | None = None
+    prices: PriceList | None = None
+    """What its tokens cost; None: not known, and no rule of the tenant counts it."""
+    max_output_tokens: int | None = None
+    """Most tokens of a reply that the model gives; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +168,12 @@ class TenantPolicy:
     """Hosts that its requests may go to, within the gateway's own; None: all of these."""
     weight: int = _WEIGHT
     """Share of a limit that a provider sets for several tenants, relative to the others'."""
+    token_limits: tuple[Mapping[str, Any], ...] = ()
+    """As `tenantgate.limit_config.TokenLimit`, without defaults; models by their ``provider/model``."""
+    budgets: tuple[Mapping[str, Any], ...] = ()
+    """As `tenantgate.limit_config.Budget`, in the same way."""
+    end_user_header: str | None = None
+    """The request header that names the end user; None: the request's ``user``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +215,9 @@ def write_record(policy: TenantPolicy) -> bytes:
         "egress": policy.egress,
         # An equal share goes without saying, so that records of earlier versions stay the same bytes.
         "weight": None if policy.weight == _WEIGHT else policy.weight,
+        "token_limits": policy.token_limits or None,
+        "budgets": policy.budgets or None,
+        "end_user_header": policy.end_user_header,
     }
     return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
 
@@ -218,8 +234,42 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
     models = tuple(_model(m) for m in members.records("models"))
     egress = members.texts("egress") if members.has("egress") else None
     weight = members.get("weight", int, _WEIGHT)
+    made = TenantPolicy(
+        tenant=TenantId(tenant),
+        models=models,
+        egress=egress,
+        weight=weight,
+        token_limits=members.objects("token_limits"),
+        budgets=members.objects("budgets"),
+        end_user_header=members.get("end_user_header", str, None),
+    )
     members.end()
-    return TenantPolicy(tenant=TenantId(tenant), models=models, egress=egress, weight=weight)
+    return made
+
+
+def price_tree(price_list: PriceList) -> dict[str, Any]:
+    """A price list as JSON's values, as in a record."""
+    return {"book": price_list.book, "periods": [_period_tree(p) for p in price_list.periods]}
+
+
+def read_price_list(tree: Any, where: str) -> PriceList:
+    """What `price_tree` gave; `where` is its name in errors.
+
+    Raises:
+        ConfigError: it is no price list; names the member and its problem.
+    """
+    return _price_list(_Members(tree, where))
+
+
+def _period_tree(period: Prices) -> dict[str, Any]:
+    found: dict[str, Any] = {"prices": period.prices}
+    if period.valid_from_ms:
+        found["valid_from_ms"] = period.valid_from_ms
+    if period.daily_s is not None:
+        found["daily_s"] = period.daily_s
+    if period.tiers:
+        found["tiers"] = [{"above": tier.above, "prices": tier.prices} for tier in period.tiers]
+    return found
 
 
 def _read(raw: bytes) -> _Members:
@@ -267,7 +317,38 @@ def _target(members: _Members) -> Target:
         weight=members.get("weight", int, 100),
         context_window=members.get("context_window", int, None),
         region=members.get("region", str, None),
+        prices=_price_list(members.record("prices")) if members.has("prices") else None,
+        max_output_tokens=members.get("max_output_tokens", int, None),
     )
+    members.end()
+    return made
+
+
+def _price_list(members: _Members) -> PriceList:
+    made = PriceList(
+        book=members.get("book", str), periods=tuple(_prices(m) for m in members.records("periods"))
+    )
+    members.end()
+    if not made.periods:
+        raise ConfigError(f"{members.where}.periods: needs one at least")
+    return made
+
+
+def _prices(members: _Members) -> Prices:
+    made = Prices(
+        valid_from_ms=members.get("valid_from_ms", int, 0),
+        daily_s=members.pair("daily_s"),
+        prices=members.amounts("prices"),
+        tiers=tuple(_tier(m) for m in members.records("tiers")),
+    )
+    members.end()
+    if not {"input", "output"} <= made.prices.keys():
+        raise ConfigError(f"{members.where}.prices: needs input and output")
+    return made
+
+
+def _tier(members: _Members) -> Tier:
+    made = Tier(above=members.get("above", int), prices=members.amounts("prices"))
     members.end()
     return made
 
@@ -334,6 +415,28 @@ class _Members:
             raise ConfigError(f"{self.where}.{name}: must be an object of texts")
         return dict(found)
 
+    def objects(self, name: str) -> tuple[Mapping[str, Any], ...]:
+        found: Sequence[Any] = self.get(name, list, [])
+        if not all(isinstance(value, dict) for value in found):
+            raise ConfigError(f"{self.where}.{name}: must be a list of objects")
+        return tuple(found)
+
+    def amounts(self, name: str) -> Mapping[str, int]:
+        """Prices by kind."""
+        found: Mapping[str, Any] = self.get(name, dict, {})
+        for kind, value in found.items():
+            if kind not in KINDS or type(value) is not int or value < 0:
+                raise ConfigError(f"{self.where}.{name}.{kind[:40]}: is no price")
+        return found
+
+    def pair(self, name: str) -> tuple[int, int] | None:
+        found = self.get(name, list, None)
+        if found is None:
+            return None
+        if len(found) != 2 or not all(type(value) is int for value in found):
+            raise ConfigError(f"{self.where}.{name}: must be two whole numbers")
+        return found[0], found[1]
+
     def has(self, name: str) -> bool:
         return name in self._left
 
@@ -368,6 +471,8 @@ def _without_none(value: Any) -> Any:
         return value
     if (names := _FIELDS.get(kind)) is not None:
         return {name: _without_none(v) for name in names if (v := getattr(value, name)) is not None}
+    if kind is PriceList:
+        return price_tree(value)
     if isinstance(value, Mapping):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple):
