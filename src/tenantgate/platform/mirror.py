@@ -210,7 +210,10 @@ class Mirror:
         if str(error) != self._failing:
             self._failing = str(error)
             logs.event(
-                _log, logging.WARNING, "pulling the platform's limits fails: the last good copy holds", **logs.describe(error)
+                _log,
+                logging.WARNING,
+                "pulling the platform's limits fails: the last good copy holds",
+                **logs.describe(error),
             )
 
     # -- into the policies --------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Context, Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -223,7 +224,7 @@ def _named(value: Any) -> tuple[str, str]:
 
 
 def _source(source: str, tenant: str, runs: list[list[int]]) -> dict[str, Any]:
-    between = zip(runs, runs[1:], strict=False)
+    between = pairwise(runs)
     return {
         "source": source,
         "tenant": tenant,
