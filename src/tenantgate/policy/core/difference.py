@@ -19,6 +19,7 @@ from tenantgate.fields import Field, Many, fields_of
 from tenantgate.fields import Record as Nested
 from tenantgate.policy.core.records import (
     CATALOG,
+    Blocked,
     ModelPolicy,
     Routing,
     Target,
@@ -65,6 +66,11 @@ _ROUTING: Final = {
     "streaming_total_ms": "time-out of streams",
     "non_streaming_total_ms": "time-out of other replies",
 }
+_BLOCKED: Final = {
+    None: "no",
+    Blocked.DISABLED: "disabled by the platform",
+    Blocked.STALE: "the platform's limits are too old",
+}
 _FLAGS: Final = {
     "fail_closed": ("requests while there is no engine:", "let pass", "refused"),
     "reply_guard": ("replies:", "passed on as they come", "held back until they are checked"),
@@ -108,7 +114,7 @@ def difference(
         return ["added, " + _summary(after)]
     if before is None:
         return ["in place of a record that can't be read, " + _summary(after)]
-    found = [*_weight(before, after), *_names(before, after), *_models(before, after, sections or {})]
+    found = [*_weight(before, after), *_blocked(before, after), *_names(before, after), *_models(before, after, sections or {})]
     found += _egress(before.egress, after.egress)
     if not found and _order(before) != _order(after):
         found = ["models or aliases in another order"]
@@ -118,6 +124,11 @@ def difference(
 def _weight(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:
     if old.weight != new.weight:
         yield f"share of limits of providers: weight {old.weight} -> {new.weight}"
+
+
+def _blocked(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:
+    if old.blocked != new.blocked:
+        yield "all requests refused: " + " -> ".join(_BLOCKED[p.blocked] for p in (old, new))
 
 
 def _read(tenant: str, raw: bytes | None) -> TenantPolicy | None:
