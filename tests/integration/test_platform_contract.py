@@ -1,4 +1,4 @@
-"""The reference platform is what its document says: schemathesis makes requests of the document, and judges the answers."""
+"""The reference platform is what its document says: schemathesis makes requests of that, and judges the answers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from platform_rig import TOKEN, Platform, budget, requests_limit
 from tenantgate.platform.document import document
 
-from platform_rig import TOKEN, Platform, budget, requests_limit
-
-OPERATIONS: Final = [
-    (path, method) for path, methods in document()["paths"].items() for method in methods
-]
+OPERATIONS: Final = [(path, method) for path, methods in document()["paths"].items() for method in methods]
 HEADERS: Final = {"Authorization": f"Bearer {TOKEN}"}
 EVENT: Final = {
     "specversion": "1.0",
@@ -34,7 +31,9 @@ def platform() -> Iterator[Platform]:
     data = {"model": "m", "provider": "p", "cost": {"exact": "0.1", "currency": "USD"}}
     running.send([{**EVENT, "id": f"{k}{i}", "type": k, "data": data} for k in kinds for i in range(3)])
     runs = [{"from": 1, "to": 3}, {"from": 7, "to": 9}]
-    running.send([{**EVENT, "id": f"w{i}", "type": "tenantgate.watermark.v1", "data": r} for i, r in enumerate(runs)])
+    running.send(
+        [{**EVENT, "id": f"w{i}", "type": "tenantgate.watermark.v1", "data": r} for i, r in enumerate(runs)]
+    )
     yield running
     running.stop()
 

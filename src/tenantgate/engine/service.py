@@ -57,12 +57,7 @@ _KEPT_STATE: Final = "kept"
 _ROUTING_STATE: Final = "routing"
 
 _BLOCKED: Final = {
-    Blocked.DISABLED: (
-        403,
-        "This tenant is disabled.",
-        ErrorType.INVALID_REQUEST,
-        Code.TENANT_DISABLED,
-    ),
+    Blocked.DISABLED: (403, "This tenant is disabled.", ErrorType.INVALID_REQUEST, Code.TENANT_DISABLED),
     Blocked.STALE: (
         503,
         "The limits of this tenant are not known right now. Try again later.",

@@ -68,14 +68,7 @@ class Client:
         ssl_verify: whether the certificate must be the host's.
     """
 
-    def __init__(
-        self,
-        url: str,
-        token: str,
-        *,
-        timeout_s: float,
-        ssl_verify: bool = True,
-    ) -> None:
+    def __init__(self, url: str, token: str, *, timeout_s: float, ssl_verify: bool = True) -> None:
         if not token or any(not "!" <= c <= "~" for c in token):
             raise ConfigError("gateway.platform.token: must be printable ASCII without spaces")
         self._url, self._timeout_s, self._ssl_verify = urlsplit(url), timeout_s, ssl_verify
@@ -106,7 +99,9 @@ class Client:
         found: list[dict[str, Any]] = []
         cursor = ""
         for _ in range(TENANTS_MAX // _PAGE):
-            answer = self._get("/v1/usage/sources", {"limit": _PAGE, **({"cursor": cursor} if cursor else {})})
+            answer = self._get(
+                "/v1/usage/sources", {"limit": _PAGE, **({"cursor": cursor} if cursor else {})}
+            )
             try:
                 tree = json.loads(answer.body)
                 found += [row for row in tree["data"] if isinstance(row, dict)]
@@ -119,35 +114,37 @@ class Client:
 
     def _list(self, etag: str) -> Listing | Unchanged | None:
         """None where the list has changed since its first page."""
-        first: _Answer | None = None
-        entries: dict[str, Mapping[str, Any]] = {}
-        version, cursor, size = 0, "", 0
-        while True:
-            query = {"limit": _PAGE, **({"cursor": cursor} if cursor else {})}
-            headers = {"If-None-Match": etag} if etag and first is None else {}
-            answer = self._get("/v1/tenants", query, headers, also=(304, _CHANGED))
-            if answer.status == 304:
-                if not headers:
-                    raise PlatformError("platform: answers 304 to a request without If-None-Match")
-                return Unchanged()
-            if answer.status == _CHANGED:
+        answer = self._page("", {"If-None-Match": etag} if etag else {})
+        if answer is None or answer.status == 304:
+            return None if answer is None else Unchanged()
+        page, found = _page(answer.body), _etag(answer)
+        version, entries, size = page.version, dict(page.entries), len(answer.body)
+        while page.next_cursor is not None:
+            if not page.entries:
+                raise PlatformError("platform: a page without tenants names a next one")
+            answer = self._page(page.next_cursor, {})
+            if answer is None:
                 return None
             page = _page(answer.body)
-            if first is None:
-                first, version = answer, page.version
-            elif page.version != version:
+            if page.version != version:
                 return None
             if twice := entries.keys() & page.entries.keys():
                 raise PlatformError(f"platform: tenant {min(twice)} is on two pages")
             entries |= page.entries
             size += len(answer.body)
             if size > _LIST_BYTES or len(entries) > TENANTS_MAX:
-                raise PlatformError(f"platform: the list is over {_LIST_BYTES >> 20} MiB or {TENANTS_MAX} tenants")
-            if page.next_cursor is None:
-                return Listing(_etag(first), version, entries)
-            if not page.entries:
-                raise PlatformError("platform: a page without tenants names a next one")
-            cursor = page.next_cursor
+                raise PlatformError(
+                    f"platform: the list is over {_LIST_BYTES >> 20} MiB or {TENANTS_MAX} tenants"
+                )
+        return Listing(found, version, entries)
+
+    def _page(self, cursor: str, headers: Mapping[str, str]) -> _Answer | None:
+        """A page of the list; None where its cursor is another list's by now."""
+        query = {"limit": _PAGE, **({"cursor": cursor} if cursor else {})}
+        answer = self._get("/v1/tenants", query, headers, also=(304, _CHANGED))
+        if answer.status == 304 and not headers:
+            raise PlatformError("platform: answers 304 to a request without If-None-Match")
+        return None if answer.status == _CHANGED else answer
 
     def _get(
         self,

@@ -90,7 +90,10 @@ def platform_mock(parser: argparse.ArgumentParser) -> None:
         "--port", type=whole_number(0, 65_535), default=8197, help="0 takes any (default: %(default)s)"
     )
     parser.add_argument(
-        "--data", type=Path, metavar="FILE", help="SQLite file of its state; default: in memory, gone at the end"
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="SQLite file of its state; default: in memory, gone at the end",
     )
     parser.add_argument(
         "--tenants",
@@ -104,7 +107,9 @@ def platform_mock(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="environment variable with the bearer token (default: %(default)s)",
     )
-    parser.add_argument("--webhook-url", metavar="URL", help="gets a signed message at each change of tenants")
+    parser.add_argument(
+        "--webhook-url", metavar="URL", help="gets a signed message at each change of tenants"
+    )
     parser.add_argument(
         "--webhook-secret-env",
         default=_WEBHOOK_SECRET,
@@ -118,7 +123,9 @@ def platform_mock(parser: argparse.ArgumentParser) -> None:
 
 
 def _site(args: argparse.Namespace) -> tuple[Site, Platform]:
-    site = site_of(**{name: getattr(args, name, None) for name in ("given", "file", "state_dir", "policy_path")})
+    site = site_of(
+        **{name: getattr(args, name, None) for name in ("given", "file", "state_dir", "policy_path")}
+    )
     settings = site.file.gateway.plugins.get(_SECTION)
     if not isinstance(settings, Platform) or settings.url is None:
         raise ConfigError("gateway.platform.url: required; there is no platform without it")
@@ -127,9 +134,7 @@ def _site(args: argparse.Namespace) -> tuple[Site, Platform]:
 
 def _client(site: Site, settings: Platform) -> Client:
     token = deck_variables.value(settings.token or "", site.environ, "gateway.platform.token")
-    return Client(
-        settings.url or "", token, timeout_s=settings.timeout_s, ssl_verify=settings.ssl_verify
-    )
+    return Client(settings.url or "", token, timeout_s=settings.timeout_s, ssl_verify=settings.ssl_verify)
 
 
 def _file(args: argparse.Namespace, settings: Platform) -> CopyFile:
@@ -139,7 +144,9 @@ def _file(args: argparse.Namespace, settings: Platform) -> CopyFile:
 def _mirror(args: argparse.Namespace) -> tuple[Mirror, PolicyStore, Platform]:
     site, settings = _site(args)
     store = site.store()
-    return Mirror(settings, _client(site, settings), _file(args, settings), store), store, settings
+    receivers = [r.name for r in getattr(getattr(site.file.gateway, "alerts", None), "receivers", ())]
+    mirror = Mirror(settings, _client(site, settings), _file(args, settings), store, receivers=receivers)
+    return mirror, store, settings
 
 
 def _pull(args: argparse.Namespace) -> int:
@@ -218,10 +225,7 @@ class _Work:
         self._step = step
         self._next = 0.0
         self.thread = BackgroundThread(
-            "platform-mirror",
-            self._turn,
-            log=_log,
-            failed="mirroring the platform's limits fails",
+            "platform-mirror", self._turn, log=_log, failed="mirroring the platform's limits fails"
         )
 
     def _turn(self) -> float:

@@ -39,13 +39,16 @@ def document() -> Json:
             "title": "Tenantgate Platform API",
             "version": "1.0.0",
             "description": "What Tenantgate asks of the platform that keeps tenants' limits and takes their usage. "
-            "`tenantgate platform-mock` serves it. Both sides pass over members that they don't know.",
+            "`tenantgate platform-mock` serves it. Both sides pass over members of bodies that they don't know.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "security": [{"token": []}],
         "tags": [
-            {"name": "tenants", "description": "Tenants with their limits and budgets, which the gateway mirrors."},
+            {
+                "name": "tenants",
+                "description": "Tenants with their limits and budgets, which the gateway mirrors.",
+            },
             {"name": "usage", "description": "Usage events, and the ledger that they make."},
         ],
         "paths": {
@@ -75,7 +78,7 @@ def document() -> Json:
 
 
 _PROBLEMS: Final = {
-    "BadRequest": "A parameter or the body can't be read; `detail` names it.",
+    "BadRequest": "A parameter or the body can't be read, or isn't known; `detail` names it.",
     "Unauthorized": "The token is missing, or not known.",
     "NotFound": "There is no such tenant.",
     "Changed": "The cursor is none of this list's, or the list has changed since: begin anew, without one.",
@@ -103,7 +106,9 @@ def _failures(*names: str) -> Json:
         "Unavailable": "503",
     }
     wanted = (*names, "Unauthorized", "Unavailable")
-    return {statuses[n]: {"$ref": f"#/components/responses/{n}"} for n in sorted(wanted, key=statuses.__getitem__)}
+    return {
+        statuses[n]: {"$ref": f"#/components/responses/{n}"} for n in sorted(wanted, key=statuses.__getitem__)
+    }
 
 
 def _query(name: str, text: str, schema: Json) -> Json:
@@ -111,7 +116,9 @@ def _query(name: str, text: str, schema: Json) -> Json:
 
 
 _LIMIT: Final = _query(
-    "limit", "Entries of a page.", {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT}
+    "limit",
+    "Entries of a page.",
+    {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT},
 )
 _CURSOR: Final = _query(
     "cursor",
@@ -123,7 +130,7 @@ _IF_NONE_MATCH: Final = {
     "in": "header",
     "required": False,
     "description": "ETag of an answer before: 304 if it is still the same.",
-    "schema": {"type": "string", "maxLength": 1000},
+    "schema": {"type": "string"},
 }
 
 
@@ -139,7 +146,11 @@ def _page(name: str, text: str, *more: str) -> Json:
                     "required": [*more, "data", "next_cursor"],
                     "properties": {
                         **extra,
-                        "data": {"type": "array", "maxItems": PAGE_MAX, "items": {"$ref": f"{_SCHEMAS}{name}"}},
+                        "data": {
+                            "type": "array",
+                            "maxItems": PAGE_MAX,
+                            "items": {"$ref": f"{_SCHEMAS}{name}"},
+                        },
                         "next_cursor": {
                             "type": ["string", "null"],
                             "maxLength": 1000,
@@ -206,8 +217,7 @@ def _post_events() -> Json:
                 _BATCH_TYPE: {
                     "schema": {
                         "type": "array",
-                        "maxItems": BATCH_MAX,
-                        "description": "Events; each should be an `Event`.",
+                        "description": f"At most {BATCH_MAX} events; each should be an `Event`.",
                         "items": {},
                     },
                     "example": [_EXAMPLE, _EXAMPLE_WATERMARK],
@@ -237,7 +247,10 @@ def _get_ledger() -> Json:
             _LIMIT,
             _CURSOR,
         ],
-        "responses": {"200": _page("LedgerRow", "A page, by these, rising."), **_failures("BadRequest", "Changed")},
+        "responses": {
+            "200": _page("LedgerRow", "A page, by these, rising."),
+            **_failures("BadRequest", "Changed"),
+        },
     }
 
 
@@ -263,7 +276,10 @@ def _get_sources() -> Json:
         "tags": ["usage"],
         "summary": "What has come of each node's chain of a tenant, and what is missing",
         "parameters": [_LIMIT, _CURSOR],
-        "responses": {"200": _page("Source", "A page, by source and tenant."), **_failures("BadRequest", "Changed")},
+        "responses": {
+            "200": _page("Source", "A page, by source and tenant."),
+            **_failures("BadRequest", "Changed"),
+        },
     }
 
 
@@ -317,7 +333,10 @@ def _webhook() -> Json:
 
 def _schemas() -> Json:
     definitions: Json = {}
-    limits = {"TokenLimit": class_schema(TokenLimit, definitions), "Budget": class_schema(Budget, definitions)}
+    limits = {
+        "TokenLimit": class_schema(TokenLimit, definitions),
+        "Budget": class_schema(Budget, definitions),
+    }
     of_limits = json.loads(json.dumps(limits | definitions).replace(_DEFINITIONS, _SCHEMAS))
     count = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
     money: Json = {
@@ -387,7 +406,7 @@ def _schemas() -> Json:
             "type": "object",
             "required": ["accepted", "duplicates", "ignored", "rejected", "results"],
             "properties": {
-                **{name: count for name in ("accepted", "duplicates", "ignored", "rejected")},
+                **dict.fromkeys(("accepted", "duplicates", "ignored", "rejected"), count),
                 "results": {
                     "type": "array",
                     "maxItems": BATCH_MAX,
@@ -438,7 +457,11 @@ def _schemas() -> Json:
                     "description": "Tokens by kind; a kind of which nothing was told is missing.",
                     "properties": {name: {"type": "integer"} for name in TOKENS},
                 },
-                "costs": {"type": "array", "items": money, "description": "By currency, corrections included."},
+                "costs": {
+                    "type": "array",
+                    "items": money,
+                    "description": "By currency, corrections included.",
+                },
                 "by_certainty": {
                     "type": "array",
                     "items": {
@@ -506,7 +529,7 @@ def _event(text: Json, count: Json) -> Json:
                     "end_user": text,
                     "certainty": {"enum": list(CERTAINTIES)},
                     "reason": text,
-                    "usage": {"type": "object", "properties": {name: signed for name in TOKENS}},
+                    "usage": {"type": "object", "properties": dict.fromkeys(TOKENS, signed)},
                     "cost": {
                         "type": "object",
                         "required": ["exact", "currency"],
@@ -527,6 +550,7 @@ def _event(text: Json, count: Json) -> Json:
     }
 
 
+_HASH: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _EXAMPLE: Final[Json] = {
     "specversion": "1.0",
     "id": "ad80deb0e26f43e4971f4634d39633e1:1",
@@ -553,9 +577,14 @@ _EXAMPLE: Final[Json] = {
 }
 _EXAMPLE_WATERMARK: Final[Json] = {
     "specversion": "1.0",
-    "id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "id": _HASH,
     "source": "/tenantgate/nodes/gateway-1",
     "type": WATERMARK,
     "subject": "acme",
-    "data": {"from": 1, "to": 1, "prev": "", "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+    "data": {
+        "from": 1,
+        "to": 1,
+        "prev": "",
+        "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    },
 }

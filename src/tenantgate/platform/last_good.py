@@ -1,4 +1,4 @@
-"""The last good copy of the platform's list, on disk: what holds while the platform can't be asked, also after a restart.
+"""The last good copy of the platform's list, on disk: it holds while the platform can't be asked, also after a restart.
 
 Two files, each written beside its place and then moved: the list, and when the platform last said that it still holds,
 which comes every time it is asked.

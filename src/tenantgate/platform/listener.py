@@ -87,7 +87,9 @@ class Listener:
         except OSError as error:
             raise EdgeError(f"gateway.platform.listen: {host}:{port}: {error.strerror}") from None
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="platform-listener", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="platform-listener", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:

@@ -12,13 +12,13 @@ import dataclasses
 import enum
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.errors import ConfigError, EdgeError
-from tenantgate.platform.client import Client, PlatformError, Unchanged
-from tenantgate.platform.core.listing import EntryError, overlay_for
+from tenantgate.platform.client import Client, Listing, PlatformError, Unchanged
+from tenantgate.platform.entries import EntryError, overlay_for
 from tenantgate.platform.last_good import Copy, CopyFile
 from tenantgate.policy.core.overlay import Overlay, overlaid, overlay_of
 from tenantgate.policy.core.ports import (
@@ -43,11 +43,15 @@ _AUTHOR: Final = "tenantgate platform"
 _TRIES: Final = 3  # where somebody else publishes meanwhile
 _NAMED: Final = 20  # tenants in one log line
 
-_up: Final = metrics.gauge("tenantgate_platform_up", "1 while the platform answers with a list that can be used.")
+_up: Final = metrics.gauge(
+    "tenantgate_platform_up", "1 while the platform answers with a list that can be used."
+)
 _age: Final = metrics.gauge(
     "tenantgate_platform_age_seconds", "Seconds since the platform last confirmed the copy of its limits."
 )
-_version: Final = metrics.gauge("tenantgate_platform_version", "Version of the copy of the platform's limits.")
+_version: Final = metrics.gauge(
+    "tenantgate_platform_version", "Version of the copy of the platform's limits."
+)
 _stale: Final = metrics.gauge("tenantgate_platform_stale", "1 while the copy is older than max_age_s.")
 _refused: Final = metrics.gauge(
     "tenantgate_platform_refused_tenants", "Tenants whose entry can't be used; their last good one holds."
@@ -93,6 +97,7 @@ class Mirror:
         client: asks the platform.
         file: the last good copy.
         store: of the policies.
+        receivers: names of the receivers of alerts that budgets may name.
         now: Unix time in seconds.
 
     Raises:
@@ -106,9 +111,11 @@ class Mirror:
         file: CopyFile,
         store: PolicyStore,
         *,
+        receivers: Collection[str] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
         self._settings, self._client, self._file, self._store = settings, client, file, store
+        self._receivers = receivers
         self._now = now
         self.copy = file.read()
         self._failing = ""
@@ -138,7 +145,9 @@ class Mirror:
         wait_s = float(self._settings.poll_s)
         try:
             self.pull()
-        except EdgeError as error:  # the platform's, or the disk's: what is in memory is laid over all the same
+        except (
+            EdgeError
+        ) as error:  # the platform's, or the disk's: what is in memory is laid over all the same
             wait_s = max(wait_s, error.after_s if isinstance(error, PlatformError) else 0.0)
             self._fails(error)
         self.lay_over()
@@ -157,21 +166,16 @@ class Mirror:
         """
         copy = self.copy if self.copy is not None and self.copy.url == self._settings.url else None
         try:
-            found = self._client.tenants("" if copy is None or accept_older else copy.etag)
-            now = self._now()
-            if isinstance(found, Unchanged):
-                if copy is None:
-                    raise PlatformError("platform: answers 304 to a request without If-None-Match")
-                return self._confirmed(copy, now)
-            if copy is not None and found.version < copy.version and not accept_older:
-                raise PlatformError(
-                    f"platform: its list has version {found.version}, after {copy.version}; if it was restored, "
-                    "`tenantgate platform pull --accept-older` takes it"
-                )
+            found = self._asked(None if accept_older else copy)
         except PlatformError:
             _up.set(0)
             _pulls.inc(outcome=Pulled.FAILED.value)
             raise
+        now = self._now()
+        if found is None:
+            if copy is None:
+                raise PlatformError("platform: answers 304 to a request without If-None-Match")
+            return self._confirmed(copy, now)
         if copy is not None and dict(found.entries) == dict(copy.entries) and found.version == copy.version:
             return self._confirmed(dataclasses.replace(copy, etag=found.etag), now)
         self.copy = Copy(
@@ -192,6 +196,18 @@ class Mirror:
             tenants=len(found.entries),
         )
         return Pulled.CHANGED
+
+    def _asked(self, copy: Copy | None) -> Listing | None:
+        """The platform's list; None where it is the copy's."""
+        found = self._client.tenants("" if copy is None else copy.etag)
+        if isinstance(found, Unchanged):
+            return None
+        if copy is not None and found.version < copy.version:
+            raise PlatformError(
+                f"platform: its list has version {found.version}, after {copy.version}; if it was restored, "
+                "`tenantgate platform pull --accept-older` takes it"
+            )
+        return found
 
     def _confirmed(self, copy: Copy, now: float) -> Pulled:
         self.copy = dataclasses.replace(copy, confirmed_at=now)
@@ -281,7 +297,7 @@ class Mirror:
         if entry is None:
             return write_record(overlaid(policy, None))
         try:
-            overlay = overlay_for(entry, policy)
+            overlay = overlay_for(entry, policy, receivers=self._receivers)
         except EntryError as error:
             refused[tenant] = str(error)
             before = overlay_of(policy) or Overlay()

@@ -16,12 +16,30 @@ from typing import Any, Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["CERTAINTIES", "CORRECTION", "TOKENS", "USAGE", "WATERMARK", "Event", "Row", "Run", "add", "merged", "read"]
+__all__ = [
+    "CERTAINTIES",
+    "CORRECTION",
+    "TOKENS",
+    "USAGE",
+    "WATERMARK",
+    "Event",
+    "Row",
+    "Run",
+    "add",
+    "merged",
+    "read",
+]
 
 USAGE: Final = "tenantgate.usage.v1"
 CORRECTION: Final = "tenantgate.correction.v1"
 WATERMARK: Final = "tenantgate.watermark.v1"
-TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+TOKENS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
 CERTAINTIES: Final = ("exact", "estimated", "lower_bound", "uncertain")
 
 _TEXT_MAX: Final = 512

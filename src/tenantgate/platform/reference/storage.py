@@ -110,9 +110,7 @@ class Storage:
 
     def tenants(self, *, after: str, limit: int) -> list[dict[str, Any]]:
         """Tenants by rising id."""
-        rows = self._db.execute(
-            "SELECT body FROM tenants WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
-        )
+        rows = self._db.execute("SELECT body FROM tenants WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
         return [json.loads(body) for (body,) in rows]
 
     def tenant(self, identifier: str) -> tuple[dict[str, Any], int] | None:
@@ -136,7 +134,9 @@ class Storage:
                     continue
                 out.append(Result(self._taken(event, value, rows, sources), event.source, event.id))
             for row_key, row in rows.items():
-                self._db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?)", (*row_key, _dump(row)))
+                self._db.execute(
+                    "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?)", (*row_key, _dump(row))
+                )
             for source_key, runs in sources.items():
                 text = json.dumps([[run.first, run.last] for run in runs])
                 self._db.execute("INSERT OR REPLACE INTO sources VALUES (?, ?, ?)", (*source_key, text))
@@ -262,7 +262,9 @@ def _shown(tenant: str, day: str, provider: str, model: str, body: str) -> dict[
         "model": model,
         **{name: getattr(row, name) for name in _COUNTS},
         "usage": row.tokens,
-        "costs": [{"currency": currency, "exact": _exact(amount)} for currency, amount in sorted(totals.items())],
+        "costs": [
+            {"currency": currency, "exact": _exact(amount)} for currency, amount in sorted(totals.items())
+        ],
         "by_certainty": [
             {"currency": currency, "certainty": certainty, "exact": _exact(amount)}
             for (currency, certainty), amount in sorted(row.costs.items())

@@ -114,7 +114,12 @@ def difference(
         return ["added, " + _summary(after)]
     if before is None:
         return ["in place of a record that can't be read, " + _summary(after)]
-    found = [*_weight(before, after), *_blocked(before, after), *_names(before, after), *_models(before, after, sections or {})]
+    found = [
+        *_weight(before, after),
+        *_blocked(before, after),
+        *_names(before, after),
+        *_models(before, after, sections or {}),
+    ]
     found += _egress(before.egress, after.egress)
     if not found and _order(before) != _order(after):
         found = ["models or aliases in another order"]

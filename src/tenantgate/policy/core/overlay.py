@@ -9,13 +9,22 @@ changes the file's part, the mirror changes the platform's, and neither undoes t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any, Final
 
 from tenantgate.errors import ConfigError
-from tenantgate.policy.core.records import CATALOG, Blocked, TenantPolicy, read_record, write_record
+from tenantgate.fields import fields_of
+from tenantgate.limit_config import Budget, TokenLimit
+from tenantgate.policy.core.records import (
+    CATALOG,
+    Blocked,
+    ModelPolicy,
+    TenantPolicy,
+    read_record,
+    write_record,
+)
 
 __all__ = ["Overlay", "carried", "overlaid", "overlay_of", "own"]
 
@@ -24,6 +33,8 @@ Values = tuple[Mapping[str, Any], ...]
 _LISTS: Final = ("token_limits", "budgets")
 _AMOUNTS: Final = {"token_limits": "limit", "budgets": "max_budget"}
 _COST: Final = "cost"
+_NANO: Final = Decimal("1E-9")  # dollars; as far as amounts of money are counted
+_DEFAULTS: Final = {"token_limits": fields_of(TokenLimit), "budgets": fields_of(Budget)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +56,9 @@ def overlaid(policy: TenantPolicy, overlay: Overlay | None) -> TenantPolicy:
     base = own(policy)
     if overlay is None or overlay == Overlay():
         return base
-    given: dict[str, Values] = {name: value for name in _LISTS if (value := getattr(overlay, name)) is not None}
+    given: dict[str, Values] = {
+        name: value for name in _LISTS if (value := getattr(overlay, name)) is not None
+    }
     platform: dict[str, Any] = {name: list(values) for name, values in given.items()}
     if covered := {name: list(getattr(base, name)) for name in given if getattr(base, name)}:
         platform["own"] = covered
@@ -56,6 +69,10 @@ def overlaid(policy: TenantPolicy, overlay: Overlay | None) -> TenantPolicy:
     if overlay.closed:
         platform["closed"] = True
     in_force: dict[str, Any] = {name: _scaled(values, name, overlay.part) for name, values in given.items()}
+    closing = [m.qualified for m in base.models if not m.fail_closed and _closes(m.qualified, given)]
+    if closing:
+        platform["fail_closed"] = closing
+        in_force["models"] = _with_fail_closed(base.models, closing, fail_closed=True)
     return dataclasses.replace(base, **in_force, blocked=_blocked(overlay), platform=platform)
 
 
@@ -66,6 +83,8 @@ def own(policy: TenantPolicy) -> TenantPolicy:
         return policy
     covered = platform.get("own", {})
     restored: dict[str, Any] = {name: tuple(covered.get(name, ())) for name in _LISTS if name in platform}
+    if closed := platform.get("fail_closed"):
+        restored["models"] = _with_fail_closed(policy.models, closed, fail_closed=False)
     return dataclasses.replace(policy, **restored, blocked=None, platform=None)
 
 
@@ -96,6 +115,25 @@ def carried(compiled: Mapping[str, bytes], stored: Mapping[str, bytes]) -> dict[
     return made
 
 
+def _closes(model: str, lists: Mapping[str, Values]) -> bool:
+    """Whether requests to a model may not pass uncounted, as when there is no engine."""
+    return any(
+        value.get("mode", _DEFAULTS[name]["mode"].default) == "enforce"
+        and value.get("on_store_down", _DEFAULTS[name]["on_store_down"].default) != "open"
+        and (not (models := value.get("match", {}).get("models")) or model in models)
+        for name, values in lists.items()
+        for value in values
+    )
+
+
+def _with_fail_closed(
+    models: Sequence[ModelPolicy], named: Collection[str], *, fail_closed: bool
+) -> tuple[ModelPolicy, ...]:
+    return tuple(
+        dataclasses.replace(m, fail_closed=fail_closed) if m.qualified in named else m for m in models
+    )
+
+
 def _blocked(overlay: Overlay) -> Blocked | None:
     if not overlay.enabled:
         return Blocked.DISABLED
@@ -113,6 +151,6 @@ def _scaled(values: Sequence[Mapping[str, Any]], name: str, part: float) -> Valu
             least = 1 if part and value[_AMOUNTS[name]] else 0
             left: float = max(int(amount.to_integral_value(ROUND_FLOOR)), least)
         else:
-            left = float(amount)
+            left = float(amount.quantize(_NANO, ROUND_FLOOR))
         made.append({**value, _AMOUNTS[name]: left})
     return tuple(made)

@@ -280,6 +280,8 @@ def _platform(members: _Members) -> Mapping[str, Any]:
         covered = members.record("own")
         made["own"] = {n: list(covered.objects(n)) for n in _OVERLAID if covered.has(n)}
         covered.end()
+    if members.has("fail_closed"):
+        made["fail_closed"] = list(members.texts("fail_closed"))
     kinds = {"enabled": bool, "closed": bool, "part": float}
     made |= {n: members.get(n, kind) for n, kind in kinds.items() if members.has(n)}
     members.end()
