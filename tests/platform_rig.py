@@ -75,6 +75,10 @@ class Platform:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._serve())
+        hanging = asyncio.all_tasks(self._loop)
+        for task in hanging:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*hanging, return_exceptions=True))
         self._loop.close()
 
     async def _serve(self) -> None:
