@@ -32,7 +32,7 @@ class FrozenBatch:
         try:
             self._there = tuple(_read(line) for line in self._path.read_bytes().splitlines())
         except (OSError, ValueError, KeyError, TypeError, ConfigError):
-            self._there = ()  # none, or damaged on disk: the spool has its records, and receivers know these by their ids
+            self._there = ()  # none, or damaged on disk: the spool has the records, and receivers know their ids
         return self._there
 
     def save(self, batch: Sequence[Queued]) -> None:

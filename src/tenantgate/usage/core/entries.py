@@ -290,7 +290,9 @@ def _cost(record: Mapping[str, Any]) -> Cost | None:
 def _required(record: Mapping[str, Any]) -> tuple[str, TenantId]:
     identifier, tenant = _text(record, "id"), _text(record, "tenant")
     if not identifier or not tenant:
-        raise ConfigError(f"{'tenant' if identifier else 'id'}: is missing, so this is no record of the audit log")
+        raise ConfigError(
+            f"{'tenant' if identifier else 'id'}: is missing, so this is no record of the audit log"
+        )
     return identifier, TenantId(tenant)
 
 

@@ -3,11 +3,12 @@
 The same records give the same bytes, so that a batch that is sent again is the same batch. What isn't known is left
 out, never zero; amounts are exact decimal texts.
 
-``cloudevents``: a batch of CloudEvents 1.0 (https://github.com/cloudevents/spec, JSON format) with an event for each try, and for each run of a chain a watermark that says up to which number all is there.
-``openmeter``: CloudEvents with flat data, which meters read by JSONPath (https://openmeter.io/docs/metering/events).
-``lago``: at most 100 events a request (https://docs.getlago.com/api-reference/events/batch).
-``stripe``: one meter event a request, as a form (https://docs.stripe.com/api/billing/meter-event/create): whole numbers, the
-cost in nano-dollars; 35 days old at most, and an identifier that holds for a day.
+* ``cloudevents``: a batch of CloudEvents 1.0 (https://github.com/cloudevents/spec, JSON format) with an event for each
+  try, and for each run of a chain a watermark that says up to which number all is there.
+* ``openmeter``: CloudEvents with flat data, which meters read by JSONPath (https://openmeter.io/docs/metering/events).
+* ``lago``: at most 100 events a request (https://docs.getlago.com/api-reference/events/batch).
+* ``stripe``: one meter event a request, as a form (https://docs.stripe.com/api/billing/meter-event/create): whole
+  numbers, the cost in nano-dollars; 35 days old at most, and an identifier that holds for a day.
 """
 
 from __future__ import annotations

@@ -68,7 +68,9 @@ class Totals:
     def cost(self, currency: str, *certainties: Certainty) -> int:
         """The cost in a currency, in femto-units, of all certainties or of these."""
         wanted = certainties or tuple(Certainty)
-        return sum(femto for (c, certainty), femto in self.costs.items() if c == currency and certainty in wanted)
+        return sum(
+            femto for (c, certainty), femto in self.costs.items() if c == currency and certainty in wanted
+        )
 
     @property
     def currencies(self) -> tuple[str, ...]:
@@ -88,9 +90,7 @@ def span_of(time_ms: int, span: str, zone: tzinfo) -> str:
     return f"{local:%Y-%m-%d}" if span == "day" else f"{local:%Y-%m}"
 
 
-def grouped(
-    entries: Iterable[Entry], by: Sequence[str], zone: tzinfo = UTC
-) -> dict[tuple[str, ...], Totals]:
+def grouped(entries: Iterable[Entry], by: Sequence[str], zone: tzinfo = UTC) -> dict[tuple[str, ...], Totals]:
     """Sums by the dimensions `by`, of `DIMENSIONS`, in the order of their values."""
     takes = [_taker(dimension, zone) for dimension in by]
     out: dict[tuple[str, ...], Totals] = {}
