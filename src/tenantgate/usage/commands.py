@@ -30,6 +30,7 @@ __all__ = ["reconcile", "usage"]
 
 _FORMATS: Final = ("table", "csv", "json", "svg", "html")
 _ANSWER_MOST: Final = 256 << 20  # bytes of a platform's ledger
+_FAULTS_SHOWN: Final = 20
 _AT_ONCE: Final = 100  # records in one request of `usage events`
 
 
@@ -289,7 +290,7 @@ def _verify(args: argparse.Namespace) -> int:
     found = verify(line for line in lines if b'"chain":' in line)
     problems = [f"your records: {fault}" for fault in found.faults]
     problems += statement.check(values, _objects(iter(lines)), zone)
-    for problem in problems:
+    for problem in problems[:_FAULTS_SHOWN]:
         print(f"fault: {problem}")
     print(
         f"{len(problems)} faults"

@@ -7,6 +7,7 @@ import html
 import io
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from typing import Any, Final
 
 from tenantgate.usage.core.amounts import FEMTO, decimal
@@ -129,7 +130,7 @@ _LEGEND_ROW: Final = 20
 
 def svg(sums: Sums, by: Sequence[str], *, of: str = "cost", currency: str = "USD", title: str = "") -> str:
     """Stacked columns: one for each span of time, or for each value of the first dimension; parts are the others."""
-    at = next((i for i, name in enumerate(by) if name in SPANS), 0)
+    at = by.index("day") if "day" in by else next((i for i, name in enumerate(by) if name in SPANS), 0)
     stacks: dict[str, dict[str, float]] = {}
     whole: dict[str, float] = {}
     for key, one in sums.items():
@@ -138,6 +139,10 @@ def svg(sums: Sums, by: Sequence[str], *, of: str = "cost", currency: str = "USD
         stack = stacks.setdefault(key[at] or "-" if key else "all", {})
         stack[part] = stack.get(part, 0.0) + value
         whole[part] = whole.get(part, 0.0) + value
+    if "day" in by and stacks:  # days without usage have their places, too
+        first, last = date.fromisoformat(min(stacks)), date.fromisoformat(max(stacks))
+        for day in range((last - first).days):
+            stacks.setdefault((first + timedelta(days=day)).isoformat(), {})
     ranked = sorted(whole, key=lambda part: (-whole[part], part))
     shown = ranked if len(ranked) <= _MOST_PARTS + 1 else [*ranked[:_MOST_PARTS], _OTHERS]
     folded = {
