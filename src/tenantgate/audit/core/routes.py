@@ -47,7 +47,8 @@ class RouteSettings:
     def terms(self, tenant: TenantId) -> Terms:
         """What else of the settings a record of the tenant depends on."""
         config = self.config
-        return Terms(config.client_ip, config.input_cost, config.output_cost, self.policy(tenant).key)
+        key = self.policy(tenant).key
+        return Terms(config.client_ip, config.input_cost, config.output_cost, key, config.end_user)
 
 
 class Routes:
