@@ -25,9 +25,9 @@ from tenantgate.audit.files import FileSpool
 from tenantgate.audit.frozen import FrozenBatch
 from tenantgate.audit.sinks import make
 from tenantgate.tenant import TenantId
+from usage_rig import record
 
 from support import until
-from usage_rig import record
 
 PATIENCE_S = 20.0
 DELIVERS = """
