@@ -207,7 +207,7 @@ def _serve(args: argparse.Namespace) -> int:
         webhooks=Webhooks(secret, thread.wake),
         pages={"/metrics": exposition, "/healthz": healthz},
     )
-    print(f"mirroring {settings.url}; http://{host}:{listener.port}/metrics", flush=True)
+    print(f"mirroring {settings.url}; metrics at http://{host}:{listener.port}/metrics", flush=True)
     thread.start()
     try:
         stopped.wait()

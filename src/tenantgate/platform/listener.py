@@ -20,6 +20,7 @@ __all__ = ["Listener", "Webhooks"]
 _BODY: Final = 64 << 10
 _TIMEOUT_S: Final = 5.0
 _AT_ONCE: Final = 16
+_LOOK_S: Final = 0.05  # between two looks whether it is to be closed
 _REMEMBERED: Final = 10_000
 _ID_MAX: Final = 200
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -88,9 +89,15 @@ class Listener:
             raise EdgeError(f"gateway.platform.listen: {host}:{port}: {error.strerror}") from None
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="platform-listener", daemon=True
+            target=self._server.serve_forever, args=(_LOOK_S,), name="platform-listener", daemon=True
         )
         self._thread.start()
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Stop listening."""
