@@ -70,6 +70,11 @@ _FIRST: Final = (
         adds="tenantgate.usage.commands:reconcile",
     ),
     Command(
+        name="cost",
+        help="what models cost, and past usage by today's prices",
+        adds="tenantgate.prices.commands:cost",
+    ),
+    Command(
         name="redis",
         help="check the Redis that tenants.yaml names",
         adds="tenantgate.config.redis_commands:redis",

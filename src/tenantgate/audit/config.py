@@ -250,15 +250,16 @@ class AuditConfig:
         unit="ms",
     )
     input_cost: float | None = field(
-        "Price of a million prompt tokens. Default: the cost that Kong logs, if any.",
+        "Dollars for a million prompt tokens. Default: the model's prices, else the cost that Kong logs, if any.",
         default=None,
         between=(0, 1_000_000),
     )
     output_cost: float | None = field(
-        "Price of a million completion tokens. Default: the cost that Kong logs, if any.",
+        "Dollars for a million completion tokens. Default: the model's prices, else the cost that Kong logs, if any.",
         default=None,
         between=(0, 1_000_000),
     )
+    prices: dict[str, str] = field("Price lists of the model's targets by their ids, as JSON.", default={})
     deadline_ms: int = field(
         "Most time to keep a request's body. After this the record has no content.",
         default=50,

@@ -49,7 +49,7 @@ AUDIT: Final = PluginManifest(
         "encryption_key": lambda settings: settings.encryption_key,
         "pipeline": _pipeline,
     },
-    prices=("input_cost", "output_cost"),
+    price_lists_field="prices",
     needs_replies=lambda config: config.content != "off",
     journal=Journal(
         path=_journal,

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from tenantgate.config.model import Defaults, Endpoint, Model, Tenant, TenantsFile
 from tenantgate.config.providers import PROVIDERS
@@ -61,8 +61,14 @@ class TenantRules:
         return any(rule.mode == "enforce" and rule.on_store_down != "open" for rule in self.counting(m))
 
 
+_NONE: Final = TenantRules()
+
+
 def rules_of(file: TenantsFile, tenant: Tenant) -> TenantRules:
     """What holds for a tenant: its own lists, else the defaults' as far as they concern its models."""
+    usual, own = file.defaults, tenant
+    if not (usual.token_limits or usual.budgets or own.token_limits or own.budgets):
+        return _NONE
     known = names_of(tenant)
     return TenantRules(
         _resolved(file.defaults.token_limits, tenant.token_limits, known),
@@ -100,7 +106,10 @@ def problems(file: TenantsFile) -> Iterator[MoneyProblem]:
     receivers = [r.name for r in getattr(getattr(file.gateway, "alerts", None), "receivers", ())]
     book = PriceBook(file.gateway.prices)
     used: set[str] = set()
+    usual = file.defaults.token_limits or file.defaults.budgets
     for number, tenant in enumerate(file.tenants):
+        if not (usual or tenant.token_limits or tenant.budgets):
+            continue
         known = names_of(tenant)
         used.update(known)
         for path, what in _own_problems(tenant, known, receivers):

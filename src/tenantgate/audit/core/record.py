@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tenantgate.audit.core.chain import SHED, Numbers
 from tenantgate.audit.core.content import ROLES
+from tenantgate.audit.core.costs import PriceLists, cost_of, cost_schema
 from tenantgate.audit.core.journal import JournalLine, Try
 from tenantgate.audit.core.ports import GapReason
 from tenantgate.audit.core.redaction import ContentState, Redacted, absent
@@ -39,8 +40,6 @@ _PROVIDERS: Final = {
 _CACHE_STATUS: Final = "cache_status"
 _FROM_CACHE: Final = ("hit", "coalesced", "stale")
 _COMPLETE: Final = "complete"
-_UNCERTAIN: Final = frozenset({"timeout", "reset", "http_502", "http_504", "unknown", "aborted"})
-"""Outcomes of tries after which the provider may have done the work, and bill it."""
 _GUARDS: Final = ("guardrails", "response_guardrails")
 
 
@@ -60,15 +59,14 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Settings of a route that a record depends on beside its content; prices are for a million tokens.
+    """Settings of a route that a record depends on beside its content.
 
     `key` is the tenant's own; without one, and with an unknown route, the client's address and the end user are left
     out.
     """
 
     client_ip: str = "remove"
-    input_cost: float | None = None
-    output_cost: float | None = None
+    prices: PriceLists = field(default_factory=PriceLists)
     key: bytes = field(default=b"", repr=False)
     end_user: str = "remove"
 
@@ -112,8 +110,7 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
         record["end_user"] = end_user
     if line.tries:
         record["tries"] = [_try(t) for t in line.tries]
-    cost = _cost(line, terms)
-    if cost is not None:
+    if cost := cost_of(line, terms.prices):
         record["cost"] = cost
     return record
 
@@ -193,7 +190,7 @@ def _try(one: Try) -> dict[str, Any]:
         "ms": one.ms,
         **_known(status=one.status or None, address=one.address, host=one.host),
     }
-    return {**made, "uncertain": True} if one.outcome in _UNCERTAIN else made
+    return {**made, "uncertain": True} if one.uncertain else made
 
 
 def _consumer(line: JournalLine) -> dict[str, Any] | None:
@@ -241,15 +238,6 @@ def _reasons(line: JournalLine, redacted: Redacted) -> list[str]:
         return [reason]
     messages = redacted.content.get("output_messages") or ()
     return [m["finish_reason"] for m in messages if m.get("finish_reason")]
-
-
-def _cost(line: JournalLine, terms: Terms) -> dict[str, Any] | None:
-    tokens = line.tokens if line.usage is None else line.usage.tokens
-    if tokens is not None and terms.input_cost is not None and terms.output_cost is not None:
-        prompt, completion, _ = tokens
-        amount = (prompt * terms.input_cost + completion * terms.output_cost) / 1_000_000
-        return {"amount": round(amount, 9), "source": "prices"}
-    return None if line.cost is None else {"amount": round(line.cost, 9), "source": "kong"}
 
 
 # -- the schema ----------------------------------------------------------------------------------------------
@@ -447,15 +435,7 @@ def schema() -> dict[str, Any]:
             },
             additionalProperties=False,
         ),
-        "cost": _object(
-            "What the tokens cost.",
-            {
-                "amount": _of(number, "In the currency of the prices."),
-                "source": _of(text, "prices: those of the route; kong: ai-proxy's.", enum=["prices", "kong"]),
-            },
-            ("amount", "source"),
-            additionalProperties=False,
-        ),
+        "cost": cost_schema(),
         "verdicts": _object(
             "What each plugin decided, by plugin: actions, rules, kinds and numbers, no text.",
             {},

@@ -26,7 +26,9 @@ __all__ = [
     "Routing",
     "Target",
     "TenantPolicy",
+    "price_tree",
     "read_catalog",
+    "read_price_list",
     "read_record",
     "write_catalog",
     "write_record",
@@ -288,6 +290,31 @@ def _platform(members: _Members) -> Mapping[str, Any]:
     return made
 
 
+def price_tree(price_list: PriceList) -> dict[str, Any]:
+    """A price list as JSON's values, as in a record."""
+    return {"book": price_list.book, "periods": [_period_tree(p) for p in price_list.periods]}
+
+
+def read_price_list(tree: Any, where: str) -> PriceList:
+    """What `price_tree` gave; `where` is its name in errors.
+
+    Raises:
+        ConfigError: it is no price list; names the member and its problem.
+    """
+    return _price_list(_Members(tree, where))
+
+
+def _period_tree(period: Prices) -> dict[str, Any]:
+    found: dict[str, Any] = {"prices": period.prices}
+    if period.valid_from_ms:
+        found["valid_from_ms"] = period.valid_from_ms
+    if period.daily_s is not None:
+        found["daily_s"] = period.daily_s
+    if period.tiers:
+        found["tiers"] = [{"above": tier.above, "prices": tier.prices} for tier in period.tiers]
+    return found
+
+
 def _read(raw: bytes) -> _Members:
     try:
         tree = json.loads(raw)
@@ -478,9 +505,7 @@ _KINDS: Final[Mapping[type, str]] = {
 }
 
 
-_FIELDS: Final = {
-    cls: tuple(f.name for f in fields(cls)) for cls in (Target, Routing, ModelPolicy, PriceList, Prices, Tier)
-}
+_FIELDS: Final = {cls: tuple(f.name for f in fields(cls)) for cls in (Target, Routing, ModelPolicy)}
 
 
 def _without_none(value: Any) -> Any:
@@ -490,6 +515,8 @@ def _without_none(value: Any) -> Any:
         return value
     if (names := _FIELDS.get(kind)) is not None:
         return {name: _without_none(v) for name in names if (v := getattr(value, name)) is not None}
+    if kind is PriceList:
+        return price_tree(value)
     if isinstance(value, Mapping):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple):
