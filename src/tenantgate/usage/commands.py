@@ -196,9 +196,13 @@ def _wanted(args: argparse.Namespace, zone: tzinfo) -> Callable[[Entry], bool]:
     )
 
 
+def _raw(args: argparse.Namespace) -> Iterator[bytes]:
+    return raw_records(args.records, args.dir, args.redis_url, args.node)
+
+
 def _ledger(args: argparse.Namespace) -> Ledger:
     ledger = Ledger()
-    for raw in raw_records(args):
+    for raw in _raw(args):
         ledger.add_record(raw)
     return ledger
 
@@ -237,7 +241,7 @@ def _objects(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
 
 def _statement(args: argparse.Namespace) -> int:
     key, zone, tenant = private_key(args.key), zone_of(args.timezone), TenantId(args.tenant)
-    lines = [raw for raw in raw_records(args) if _is_of(raw, tenant)]
+    lines = [raw for raw in _raw(args) if _is_of(raw, tenant)]
     faults = verify(raw for raw in lines if b'"chain":' in raw).faults
     if faults:
         raise ConfigError(f"the tenant's records aren't sound: {faults[0]} ({len(faults)} faults in all)")
@@ -286,7 +290,7 @@ def _verify(args: argparse.Namespace) -> int:
         print("fault: the signature isn't that of this key, or the statement was changed")
         return 1
     tenant, zone = TenantId(str(values["tenant"])), zone_of(str(values["timezone"]))
-    lines = [line for line in raw_records(args) if _is_of(line, tenant)]
+    lines = [line for line in _raw(args) if _is_of(line, tenant)]
     found = verify(line for line in lines if b'"chain":' in line)
     problems = [f"your records: {fault}" for fault in found.faults]
     problems += statement.check(values, _objects(iter(lines)), zone)
@@ -309,7 +313,7 @@ def _events(args: argparse.Namespace) -> int:
             sys.stdout.buffer.write(post.body + b"\n")
         batch.clear()
 
-    for record in _objects(raw_records(args)):
+    for record in _objects(_raw(args)):
         batch.append(record)
         if len(batch) >= _AT_ONCE:
             flush()
