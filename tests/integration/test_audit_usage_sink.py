@@ -25,9 +25,9 @@ from tenantgate.audit.files import FileSpool
 from tenantgate.audit.frozen import FrozenBatch
 from tenantgate.audit.sinks import make
 from tenantgate.tenant import TenantId
+from usage_rig import record
 
 from support import until
-from usage_rig import record
 
 PATIENCE_S = 20.0
 DELIVERS = """
@@ -137,7 +137,7 @@ def test_after_a_kill_and_an_outage_the_same_batch_comes_byte_for_byte(
     receiver.answers.set()
     with delivering(tmp_path, receiver.url):
         again, following = receiver.next(), receiver.next()
-        until(lambda: (tmp_path / "batch.s").exists(), lambda there: not there, what="the frozen batch")
+        until((tmp_path / "batch.s").exists, lambda there: not there, what="the frozen batch")
     assert again == before
     assert following.key != before.key
     assert spool_in(tmp_path).backlog("s") == 0

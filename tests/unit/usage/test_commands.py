@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tenantgate.cli import main
-
 from usage_rig import chained, record
 
 Run = Callable[..., tuple[int, str, str]]

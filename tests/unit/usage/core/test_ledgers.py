@@ -18,7 +18,6 @@ from tenantgate.usage.core.ledgers import (
     pairs,
     plain_model,
 )
-
 from usage_rig import record
 
 UTC = Reading()
