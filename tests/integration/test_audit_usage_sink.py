@@ -137,7 +137,7 @@ def test_after_a_kill_and_an_outage_the_same_batch_comes_byte_for_byte(
     receiver.answers.set()
     with delivering(tmp_path, receiver.url):
         again, following = receiver.next(), receiver.next()
-        until(lambda: not (tmp_path / "batch.s").exists(), PATIENCE_S)
+        until((tmp_path / "batch.s").exists, lambda there: not there, what="the frozen batch")
     assert again == before
     assert following.key != before.key
     assert spool_in(tmp_path).backlog("s") == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import re
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
@@ -29,7 +31,8 @@ from tenantgate.usage.sources import add_source, lines_of, moment_ms, raw_record
 __all__ = ["reconcile", "usage"]
 
 _FORMATS: Final = ("table", "csv", "json", "svg", "html")
-_ANSWER_MOST: Final = 256 << 20  # bytes of a platform's ledger
+_ANSWER_MOST: Final = 64 << 20  # bytes of a page of a platform's ledger
+_PAGE: Final = 100
 _FAULTS_SHOWN: Final = 20
 _AT_ONCE: Final = 100  # records in one request of `usage events`
 
@@ -111,11 +114,14 @@ def reconcile(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the other's ledger: CSV or JSON; a provider's export, too",
     )
-    theirs.add_argument("--ledger-url", metavar="URL", help="the same from a platform")
+    theirs.add_argument(
+        "--platform-url", metavar="URL", help="a platform's ledger, by the Platform API; without /v1"
+    )
     parser.add_argument(
         "--token-env",
+        default="PLATFORM_TOKEN",
         metavar="NAME",
-        help="variable of the environment with the bearer token for --ledger-url",
+        help="variable of the environment with the platform's bearer token (default: %(default)s)",
     )
     parser.add_argument(
         "--source", default="platform", metavar="NAME", help="name of the other in the report"
@@ -196,9 +202,13 @@ def _wanted(args: argparse.Namespace, zone: tzinfo) -> Callable[[Entry], bool]:
     )
 
 
+def _raw(args: argparse.Namespace) -> Iterator[bytes]:
+    return raw_records(args.records, args.dir, args.redis_url, args.node)
+
+
 def _ledger(args: argparse.Namespace) -> Ledger:
     ledger = Ledger()
-    for raw in raw_records(args):
+    for raw in _raw(args):
         ledger.add_record(raw)
     return ledger
 
@@ -237,7 +247,7 @@ def _objects(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
 
 def _statement(args: argparse.Namespace) -> int:
     key, zone, tenant = private_key(args.key), zone_of(args.timezone), TenantId(args.tenant)
-    lines = [raw for raw in raw_records(args) if _is_of(raw, tenant)]
+    lines = [raw for raw in _raw(args) if _is_of(raw, tenant)]
     faults = verify(raw for raw in lines if b'"chain":' in raw).faults
     if faults:
         raise ConfigError(f"the tenant's records aren't sound: {faults[0]} ({len(faults)} faults in all)")
@@ -286,7 +296,7 @@ def _verify(args: argparse.Namespace) -> int:
         print("fault: the signature isn't that of this key, or the statement was changed")
         return 1
     tenant, zone = TenantId(str(values["tenant"])), zone_of(str(values["timezone"]))
-    lines = [line for line in raw_records(args) if _is_of(line, tenant)]
+    lines = [line for line in _raw(args) if _is_of(line, tenant)]
     found = verify(line for line in lines if b'"chain":' in line)
     problems = [f"your records: {fault}" for fault in found.faults]
     problems += statement.check(values, _objects(iter(lines)), zone)
@@ -309,7 +319,7 @@ def _events(args: argparse.Namespace) -> int:
             sys.stdout.buffer.write(post.body + b"\n")
         batch.clear()
 
-    for record in _objects(raw_records(args)):
+    for record in _objects(_raw(args)):
         batch.append(record)
         if len(batch) >= _AT_ONCE:
             flush()
@@ -364,10 +374,11 @@ def _part(text: str) -> Fraction:
 
 
 def _theirs(args: argparse.Namespace, reading: ledgers.Reading) -> ledgers.Rows:
-    where = "--ledger" if args.ledger is not None else "--ledger-url"
-    raw = b"\n".join(lines_of(args.ledger)) if args.ledger is not None else _fetched(args)
+    where = "--ledger" if args.ledger is not None else "--platform-url"
     try:
-        text = raw.decode("utf-8-sig")
+        if args.ledger is None:
+            return ledgers.json_rows(list(_platform_rows(args.platform_url, args.token_env)), reading)
+        text = b"\n".join(lines_of(args.ledger)).decode("utf-8-sig")
         if text.lstrip().startswith(("[", "{")):
             return ledgers.json_rows(json.loads(text), reading)
         mapping = dict(ledgers.pairs(args.columns, "--columns"))
@@ -378,22 +389,35 @@ def _theirs(args: argparse.Namespace, reading: ledgers.Reading) -> ledgers.Rows:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _fetched(args: argparse.Namespace) -> bytes:
-    if not args.ledger_url.startswith(("http://", "https://")):
-        raise ConfigError("--ledger-url: must be an address that begins with http:// or https://")
-    request = urllib.request.Request(args.ledger_url, headers={"Accept": "application/json"})  # noqa: S310 - checked
-    if args.token_env:
-        token = os.environ.get(args.token_env)
-        if not token:
-            raise ConfigError(f"--token-env: the environment has no {args.token_env}")
-        request.add_header("Authorization", f"Bearer {token}")
+def _platform_rows(url: str, token_env: str) -> Iterator[Any]:
+    """The platform's ledger: ``GET /v1/usage/ledger``, all pages."""
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError("must be an address that begins with http:// or https://")
+    token = os.environ.get(token_env)
+    if not token:
+        raise ConfigError(f"the environment has no {token_env}, as --token-env says")
+    cursor = ""
+    while True:
+        query = urllib.parse.urlencode({"limit": _PAGE, **({"cursor": cursor} if cursor else {})})
+        page = _page(f"{url.rstrip('/')}/v1/usage/ledger?{query}", token)
+        yield from page["data"]
+        cursor = page.get("next_cursor") or ""
+        if not cursor:
+            return
+
+
+def _page(url: str, token: str) -> dict[str, Any]:
+    headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - checked above
-            found: bytes = response.read(_ANSWER_MOST)
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - checked by the caller
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+            found = json.loads(response.read(_ANSWER_MOST))
     except urllib.error.HTTPError as error:
-        raise EdgeError(f"--ledger-url: HTTP {error.code}") from None
-    except OSError as error:
-        raise EdgeError(f"--ledger-url: {type(error).__name__}") from None
+        raise EdgeError(f"--platform-url: HTTP {error.code}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise EdgeError(f"--platform-url: {type(error).__name__}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("data"), list):
+        raise ConfigError("is no page of the Platform API's ledger")
     return found
 
 

@@ -7,7 +7,7 @@ import gzip
 import os
 import socket
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any, Final
@@ -46,27 +46,29 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def raw_records(args: argparse.Namespace) -> Iterator[bytes]:
-    """The records, each as JSON text.
+def raw_records(
+    files: Sequence[Path], folder: Path, redis_url: str | None, node: str | None
+) -> Iterator[bytes]:
+    """The records, each as JSON text: of the files, else of the spool in Redis or in the audit log's folder.
 
     Raises:
-        ConfigError: there are none where the arguments say.
+        ConfigError: there are none.
         EdgeError: Redis failed.
     """
-    if args.records:
-        for path in args.records:
+    if files:
+        for path in files:
             yield from lines_of(path)
         return
-    folder = args.dir / "spool"
-    url = args.redis_url or ("" if folder.is_dir() else os.environ.get(_REDIS_VARIABLE, ""))
+    there = (folder / "spool").is_dir()
+    url = redis_url or ("" if there else os.environ.get(_REDIS_VARIABLE, ""))
     if url:
-        node = args.node or socket.gethostname()
-        spool: Any = StreamSpool(redis_config(url), node, (), max_records=1, max_bytes=1)
+        name = node or socket.gethostname()
+        spool: Any = StreamSpool(redis_config(url), name, (), max_records=1, max_bytes=1)
         yield from (queued.record for queued in spool.all())
-    elif folder.is_dir():
-        yield from (entry.record for entry in stored(folder))
+    elif there:
+        yield from (entry.record for entry in stored(folder / "spool"))
     else:
-        raise ConfigError(f"--dir: {args.dir} has no spool; give --records, --dir or --redis-url")
+        raise ConfigError(f"--dir: {folder} has no spool; give --records, --dir or --redis-url")
 
 
 def lines_of(path: Path) -> Iterator[bytes]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tenantgate.cli import main
-
 from usage_rig import chained, record
 
 Run = Callable[..., tuple[int, str, str]]
@@ -209,6 +211,59 @@ def test_a_provider_s_export_is_held_against_all_tenants(run: Run, log: Path, tm
         "reconcile", "--records", log, "--ledger", export, "--source", "openai", "--month", "2026-10"
     )
     assert (status, "1 agrees" in out) == (0, True)
+
+
+def test_a_platform_s_ledger_comes_page_by_page(run: Run, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {
+            "tenant": t,
+            "day": d,
+            "model": m,
+            "requests": 1,
+            "usage": {},
+            "costs": [{"currency": "USD", "exact": c}],
+        }
+        for t, d, m, c in (
+            ("acme", "2026-10-31", "gpt-4o", "0.0002468"),
+            ("acme", "2026-11-30", "gpt-4o", "0.0001234"),
+            ("globex", "2026-11-05", "=evil", "0.0001234"),
+        )
+    ]
+
+    class Ledger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            query = parse_qs(urlsplit(self.path).query)
+            at = int(query.get("cursor", ["0"])[0])
+            page = {"data": rows[at : at + 2], "next_cursor": str(at + 2) if at + 2 < len(rows) else None}
+            allowed = self.headers["Authorization"] == "Bearer secret"
+            self.send_response(200 if allowed else 401)
+            self.end_headers()
+            self.wfile.write(json.dumps(page).encode())
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Ledger) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            command = (
+                "reconcile",
+                "--records",
+                log,
+                "--platform-url",
+                f"http://127.0.0.1:{server.server_port}/",
+            )
+            assert run(*command)[0] == 2
+            monkeypatch.setenv("PLATFORM_TOKEN", "wrong")
+            status, _, err = run(*command)
+            assert (status, "HTTP 401" in err, "wrong" in err) == (2, True, False)
+            monkeypatch.setenv("PLATFORM_TOKEN", "secret")
+            status, out, _ = run(*command)
+            assert (status, "3 agrees" in out) == (0, True)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize("text", ["\xff\xfe", "{", "[3]", "a,b\n1,2\n"])

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tenantgate.errors import ConfigError
 from tenantgate.usage.core.amounts import amount_of
-from tenantgate.usage.core.entries import Certainty, Entry
+from tenantgate.usage.core.entries import Entry, Kind
 from tenantgate.usage.core.sums import span_of
 
 __all__ = [
@@ -151,30 +151,31 @@ def plain_model(name: str) -> str:
 
 
 def of_entries(entries: Iterable[Entry], reading: Reading, *, tenants: bool) -> Rows:
-    """Our own rows; `tenants`: by tenant, else of all tenants together, as a provider sees them."""
+    """Our own rows.
+
+    With `tenants` by tenant and with all requests, as a platform has them; else of all tenants together and of what
+    came to a provider, as that one sees it.
+    """
     out = Rows()
     for entry in entries:
-        if entry.cached:
-            continue  # no provider has seen it
+        if not tenants and entry.cached:
+            continue
         if entry.cost is not None and entry.cost.currency != reading.currency:
             out.skipped += 1
             continue
-        uncertain = entry.uncertain
         cost = None if entry.cost is None else entry.cost.femto
+        counts = entry.kind is Kind.USAGE and entry.final and (tenants or entry.attempt > 0)
         figures = Figures(
-            requests=int(entry.final and entry.attempt > 0) or None,
+            requests=1 if counts else None,
             input_tokens=entry.tokens.get("input_tokens"),
             output_tokens=entry.tokens.get("output_tokens"),
             cost=cost,
-            uncertain=int(uncertain),
-            uncertain_cost=(cost or 0) if entry.certainty is Certainty.UNCERTAIN else 0,
+            uncertain=int(entry.kind is Kind.USAGE and entry.uncertain),
+            uncertain_cost=(cost or 0) if entry.uncertain else 0,
         )
         if figures != Figures():
-            model = plain_model(entry.model or entry.response_model)
-            out.add(
-                Key(str(entry.tenant) if tenants else "", model, span_of(entry.time_ms, "day", reading.zone)),
-                figures,
-            )
+            model, day = plain_model(entry.model), span_of(entry.time_ms, "day", reading.zone)
+            out.add(Key(str(entry.tenant) if tenants else "", model, day), figures)
     return out
 
 
@@ -236,7 +237,8 @@ def csv_rows(lines: Iterable[str], mapping: Mapping[str, str], reading: Reading)
 def json_rows(value: Any, reading: Reading) -> Rows:
     """The rows of a JSON ledger: a list of objects with the names of `COLUMNS`, or such a list as ``rows`` or ``data``.
 
-    `cost` may be a text, a number, or ``{"exact": …, "currency": …}``.
+    `cost` may be a text, a number, or ``{"exact": …, "currency": …}``. Rows of the Platform API have ``usage`` and
+    ``costs``.
 
     Raises:
         ConfigError: it is none.
@@ -247,10 +249,19 @@ def json_rows(value: Any, reading: Reading) -> Rows:
         raise ConfigError("must be a list of objects, or have one as rows or data")
     out = Rows()
     for number, row in enumerate(value, 1):
-        flat = {name: row[name] for name in COLUMNS if row.get(name) is not None}
+        used = row["usage"] if isinstance(row.get("usage"), Mapping) else {}
+        flat = {name: found for name in COLUMNS if (found := row.get(name, used.get(name))) is not None}
+        if isinstance(costs := row.get("costs"), list):
+            money = [one for one in costs if isinstance(one, Mapping)]
+            flat["cost"] = next((one for one in money if one.get("currency") == reading.currency), None)
+            out.skipped += sum(one.get("currency") != reading.currency for one in money)
         if isinstance(cost := flat.get("cost"), Mapping):
             flat |= {"cost": cost.get("exact"), "currency": cost.get("currency") or flat.get("currency", "")}
-        cells = {name: [text if isinstance(text, str) else json.dumps(text)] for name, text in flat.items()}
+        cells = {
+            name: [text if isinstance(text, str) else json.dumps(text)]
+            for name, text in flat.items()
+            if text is not None
+        }
         _add(out, cells, f"row {number}", reading)
     return out
 

@@ -16,7 +16,6 @@ from tenantgate.usage.core.entries import (
     correction_values,
     entries_of,
 )
-
 from usage_rig import FEW, record, records
 
 

@@ -10,7 +10,6 @@ from hypothesis import given
 
 from tenantgate.usage.core.entries import entries_of
 from tenantgate.usage.core.events import FORMATS, Billing, cloudevents, posts
-
 from usage_rig import FEW, chained, loaded, record, records
 
 

@@ -18,7 +18,6 @@ from tenantgate.usage.core.ledgers import (
     pairs,
     plain_model,
 )
-
 from usage_rig import record
 
 UTC = Reading()
@@ -105,18 +104,32 @@ def test_what_is_no_ledger(value: Any) -> None:
         json_rows(value, UTC)
 
 
-def test_ours_is_what_providers_saw() -> None:
+def test_a_provider_sees_only_what_came_to_it() -> None:
     cached = record(
         2, outcome="cached", cost=None, gen_ai__usage=None, attempts=0, response={"source": "kong"}
     )
     lost = record(3, outcome="client_gone", cost=None, gen_ai__usage=None)
     entries = [e for one in (record(1), cached, lost) for e in entries_of(one)]
-    rows = of_entries(entries, UTC, tenants=True)
-    assert rows.figures == {
-        Key("acme", "gpt-4o", "2026-11-05"): Figures(2, 100, 50, 123_400_000_000, uncertain=1)
-    }
-    assert of_entries(entries, UTC, tenants=False).figures.keys() == {Key("", "gpt-4o", "2026-11-05")}
+    ours = Figures(3, 100, 50, 123_400_000_000, uncertain=1)
+    assert of_entries(entries, UTC, tenants=True).figures == {Key("acme", "gpt-4o", "2026-11-05"): ours}
+    seen = replace(ours, requests=2)
+    assert of_entries(entries, UTC, tenants=False).figures == {Key("", "gpt-4o", "2026-11-05"): seen}
     assert of_entries(entries, replace(UTC, currency="EUR"), tenants=True).skipped == 1
+
+
+def test_a_ledger_of_the_platform_api() -> None:
+    row = {
+        "tenant": "acme",
+        "day": "2026-11-05",
+        "provider": "openai",
+        "model": "gpt-4o",
+        "requests": 3,
+        "usage": {"input_tokens": 100},
+        "costs": [{"currency": "EUR", "exact": "7"}, {"currency": "USD", "exact": "0.5"}],
+    }
+    found = json_rows({"data": [row, {**row, "costs": []}], "next_cursor": None}, UTC)
+    assert found.figures == {Key("acme", "gpt-4o", "2026-11-05"): Figures(6, 200, None, 5 * 10**14)}
+    assert found.skipped == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from tenantgate.usage.core.amounts import amount_of
 from tenantgate.usage.core.entries import entries_of
 from tenantgate.usage.core.report import CHART_OF, csv_text, html_page, json_text, svg, table
 from tenantgate.usage.core.sums import grouped, total
-
 from usage_rig import FEW, record, records
 
 BY = ("tenant", "day", "model")

@@ -18,7 +18,6 @@ from tenantgate.tenant import TenantId
 from tenantgate.usage.core.entries import Ledger
 from tenantgate.usage.core.statement import check, links_of, month_of, parts, signed, statement, text_of
 from tenantgate.usage.keys import is_signed_by
-
 from usage_rig import FEW, chained, loaded, record, records
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)

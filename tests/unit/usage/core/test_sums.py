@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from tenantgate.usage.core.entries import Entry, entries_of
 from tenantgate.usage.core.sums import DIMENSIONS, SPANS, grouped, span_of, total
-
 from usage_rig import FEW, records
 
 ZONES = st.sampled_from(
