@@ -60,6 +60,16 @@ _FIRST: Final = (
         adds="tenantgate.egress.commands:egress",
     ),
     Command(
+        name="usage",
+        help="tokens and costs by tenant, key, model and day; signed statements",
+        adds="tenantgate.usage.commands:usage",
+    ),
+    Command(
+        name="reconcile",
+        help="our ledger against a platform's or a provider's: exit status 1 if they drift apart",
+        adds="tenantgate.usage.commands:reconcile",
+    ),
+    Command(
         name="cost",
         help="what models cost, and past usage by today's prices",
         adds="tenantgate.prices.commands:cost",

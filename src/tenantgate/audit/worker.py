@@ -402,7 +402,7 @@ def _work(channel: Channel, pipeline: Pipeline | None, early: list[Message]) -> 
 def _parts(config: PipelineConfig) -> tuple[Spool, Deliverer]:
     spool, folder = open_spool(config, node_name(config)), Path(config.state_dir)
     sinks, batching = [make(s, folder) for s in config.sinks], [Batching.of(s) for s in config.sinks]
-    return spool, Delivery(spool, sinks, batching, refused=folder)
+    return spool, Delivery(spool, sinks, batching, refused=folder, frozen=folder)
 
 
 def _leave_output() -> None:

@@ -131,6 +131,8 @@ class _Compiler:
         self._prices = tuple(sorted({name for p in self._plugins.values() for name in p.prices}))
         self._known: dict[tuple[Any, ...], _Stages] = {}
         self._book = PriceBook(gateway.prices)
+        # A platform may set budgets for any model, so each must have the price that a budget would count.
+        self._mirrors = getattr(gateway.plugins.get("platform"), "url", None) is not None
 
     def policy(self, tenant: Tenant) -> TenantPolicy:
         """A tenant's policy; its models in the file's order, which decides where one name means two."""
@@ -195,7 +197,9 @@ class _Compiler:
         """A target for each endpoint and each of its credentials, in their order."""
         count: Counter[str] = Counter()
         for i, endpoint in enumerate(m.endpoints):
-            prices = self._prices_of(endpoint, counted=rules.cost_counted(m, endpoint) is not None)
+            prices = self._prices_of(
+                endpoint, counted=self._mirrors or rules.cost_counted(m, endpoint) is not None
+            )
             at = f"{where}: targets[{i}]." if m.targets else f"{where}: "
             for credential in endpoint.keys or (None,):
                 name = f"{endpoint.provider}/{endpoint.model}"

@@ -31,7 +31,7 @@ from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
 from tenantgate.kong.phase import attempt
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, Refusal
 from tenantgate.llm.errors import BY_STATUS, Code, ErrorType, error_body
-from tenantgate.policy.core.records import CATALOG, Catalog, read_catalog, read_record
+from tenantgate.policy.core.records import CATALOG, Blocked, Catalog, read_catalog, read_record
 from tenantgate.policy.directory import Directory
 from tenantgate.policy.follower import Follower
 from tenantgate.policy.stores import open_store
@@ -55,6 +55,17 @@ _ROUTING: Final = "tenantgate_routing"
 _MODEL_STATE: Final = "model"
 _KEPT_STATE: Final = "kept"
 _ROUTING_STATE: Final = "routing"
+
+_BLOCKED: Final = {
+    Blocked.DISABLED: (403, "This tenant is disabled.", ErrorType.INVALID_REQUEST, Code.TENANT_DISABLED),
+    Blocked.STALE: (
+        503,
+        "The limits of this tenant are not known right now. Try again later.",
+        ErrorType.SERVER,
+        Code.SERVICE_UNAVAILABLE,
+    ),
+}
+_BLOCKED_S: Final = "30"
 
 _undecided: Final = metrics.counter(
     "tenantgate_engine_undecided_total",
@@ -160,6 +171,8 @@ class Engine:
             raise EdgeError("policy directory: no version to read yet")
         found = self._directory.get(exchange.tenant_id)
         if isinstance(found, Tenant):
+            if found.policy.blocked is not None:
+                self._refuse_blocked(exchange, found.policy.blocked)
             return found
         _refused.inc(reason="unknown_tenant")
         return self._refuse(exchange, 403)
@@ -167,6 +180,13 @@ class Engine:
     def _refuse(self, exchange: Exchange, status: int) -> NoReturn:
         message, kind, code = BY_STATUS[status]
         exchange.answer(status, error_body(message, kind=kind, code=code), {"Content-Type": JSON_TYPE})
+
+    def _refuse_blocked(self, exchange: Exchange, blocked: Blocked) -> NoReturn:
+        """Refuse a tenant's requests, whatever they ask."""
+        _refused.inc(reason=f"tenant_{blocked.value}")
+        status, message, kind, code = _BLOCKED[blocked]
+        headers = {"Content-Type": JSON_TYPE} | ({"Retry-After": _BLOCKED_S} if status == 503 else {})
+        exchange.answer(status, error_body(message, kind=kind, code=code), headers)
 
     def _list_models(self, exchange: Exchange, tenant: Tenant, packed: PackedRequest) -> None:
         _, _, name = packed.path.partition("/models/")

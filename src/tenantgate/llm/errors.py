@@ -44,6 +44,7 @@ class Code(enum.StrEnum):
     GATEWAY_TIMEOUT = "gateway_timeout"
     ERROR = "error"
     # The plugins'.
+    TENANT_DISABLED = "tenant_disabled"
     MODEL_NOT_FOUND = "model_not_found"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     CONTENT_POLICY_VIOLATION = "content_policy_violation"

@@ -61,12 +61,14 @@ class Outcome(enum.StrEnum):
 class Terms:
     """Settings of a route that a record depends on beside its content.
 
-    `key` is the tenant's own; without one, and with an unknown route, the client's address is left out.
+    `key` is the tenant's own; without one, and with an unknown route, the client's address and the end user are left
+    out.
     """
 
     client_ip: str = "remove"
     prices: PriceLists = field(default_factory=PriceLists)
     key: bytes = field(default=b"", repr=False)
+    end_user: str = "remove"
 
 
 def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: str) -> dict[str, Any]:
@@ -102,6 +104,10 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
         "verdicts": {name: dict(verdict) for name, verdict in sorted(line.verdicts.items())},
         "content": dict(redacted.content),
     }
+    if line.credential_id:
+        record["key"] = {"id": line.credential_id}
+    if end_user := _end_user(line, terms):
+        record["end_user"] = end_user
     if line.tries:
         record["tries"] = [_try(t) for t in line.tries]
     if cost := cost_of(line, terms.prices):
@@ -197,6 +203,14 @@ def _client(line: JournalLine, terms: Terms) -> dict[str, Any]:
     if terms.client_ip == "keep":
         return {"address": line.client_ip}
     return {"address_hash": hmac.digest(terms.key, b"ip\0" + line.client_ip.encode(), "sha256").hex()[:32]}
+
+
+def _end_user(line: JournalLine, terms: Terms) -> dict[str, Any]:
+    if not line.end_user or terms.end_user == "remove":
+        return {}
+    if terms.end_user == "keep":
+        return {"id": line.end_user}
+    return {"hash": hmac.digest(terms.key, b"end_user\0" + line.end_user.encode(), "sha256").hex()[:32]}
 
 
 def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
@@ -341,6 +355,17 @@ def schema() -> dict[str, Any]:
                 ),
             ]
         },
+        "key": _object(
+            "The client's key, by which it was let in.",
+            {"id": _of(text, "Kong's id of the credential.")},
+            ("id",),
+            additionalProperties=False,
+        ),
+        "end_user": _object(
+            "Who asked among the tenant's users, as the request says.",
+            {"id": _of(text, "As given."), "hash": _of(text, "Hash of it, keyed by tenant.")},
+            additionalProperties=False,
+        ),
         "client": _object(
             "Where the request came from.",
             {"address": _of(text, "IP address."), "address_hash": _of(text, "Hash of it, keyed by tenant.")},
@@ -435,7 +460,7 @@ def schema() -> dict[str, Any]:
         ),
     }
     of_all = ("version", "id", "time", "tenant", "trace", "content", "chain")
-    required = tuple(name for name in properties if name not in ("cost", "tries"))
+    required = tuple(name for name in properties if name not in ("cost", "tries", "key", "end_user"))
     span = _object(
         "Numbers, both included.",
         {"from": _of(whole, "The first.", minimum=1), "to": _of(whole, "The last.", minimum=1)},

@@ -56,7 +56,8 @@ class RouteSettings:
 
     def terms(self, tenant: TenantId) -> Terms:
         """What else of the settings a record of the tenant depends on."""
-        return Terms(self.config.client_ip, self.prices, self.policy(tenant).key)
+        key = self.policy(tenant).key
+        return Terms(self.config.client_ip, self.prices, key, self.config.end_user)
 
 
 class Routes:

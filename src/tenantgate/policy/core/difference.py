@@ -20,6 +20,7 @@ from tenantgate.fields import Record as Nested
 from tenantgate.limit_config import Budget, TokenLimit
 from tenantgate.policy.core.records import (
     CATALOG,
+    Blocked,
     ModelPolicy,
     Routing,
     Target,
@@ -66,6 +67,11 @@ _ROUTING: Final = {
     "ttft_ms": "time-out of a stream's first byte",
     "streaming_total_ms": "time-out of streams",
     "non_streaming_total_ms": "time-out of other replies",
+}
+_BLOCKED: Final = {
+    None: "no",
+    Blocked.DISABLED: "disabled by the platform",
+    Blocked.STALE: "the platform's limits are too old",
 }
 _RULES: Final[Mapping[str, tuple[str, type]]] = {
     "limit": ("token_limits", TokenLimit),
@@ -115,7 +121,12 @@ def difference(
         return ["added, " + _summary(after)]
     if before is None:
         return ["in place of a record that can't be read, " + _summary(after)]
-    found = [*_weight(before, after), *_money(before, after), *_names(before, after)]
+    found = [
+        *_blocked(before, after),
+        *_weight(before, after),
+        *_money(before, after),
+        *_names(before, after),
+    ]
     found += _models(before, after, sections or {})
     found += _egress(before.egress, after.egress)
     if not found and _order(before) != _order(after):
@@ -126,6 +137,11 @@ def difference(
 def _weight(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:
     if old.weight != new.weight:
         yield f"share of limits of providers: weight {old.weight} -> {new.weight}"
+
+
+def _blocked(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:
+    if old.blocked != new.blocked:
+        yield "all requests refused: " + " -> ".join(_BLOCKED[p.blocked] for p in (old, new))
 
 
 def _money(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:

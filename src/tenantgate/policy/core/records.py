@@ -6,6 +6,7 @@ providers are vault references, which Kong resolves for the request that needs t
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,6 +20,7 @@ __all__ = [
     "CATALOG",
     "FAILURES",
     "FORMAT",
+    "Blocked",
     "Catalog",
     "ModelPolicy",
     "Routing",
@@ -40,6 +42,9 @@ FORMAT: Final = 1
 
 _WEIGHT: Final = 100
 """Of a tenant's share, where it isn't given."""
+
+_OVERLAID: Final = ("token_limits", "budgets")
+"""Lists in whose place the platform's may stand."""
 
 
 FAILURES: Final[Mapping[str, bool]] = {
@@ -158,6 +163,13 @@ class ModelPolicy:
         return f"{self.provider}/{self.model}"
 
 
+class Blocked(enum.StrEnum):
+    """Reason why all requests of a tenant are refused."""
+
+    DISABLED = "disabled"  # by the platform
+    STALE = "stale"  # what the platform last said is too old
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantPolicy:
     """One tenant's record."""
@@ -174,6 +186,10 @@ class TenantPolicy:
     """As `tenantgate.limit_config.Budget`, in the same way."""
     end_user_header: str | None = None
     """The request header that names the end user; None: the request's ``user``."""
+    blocked: Blocked | None = None
+    """Why all requests are refused; None: they aren't."""
+    platform: Mapping[str, Any] | None = None
+    """What the platform has laid over the file's part (`tenantgate.policy.core.overlay`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +234,8 @@ def write_record(policy: TenantPolicy) -> bytes:
         "token_limits": policy.token_limits or None,
         "budgets": policy.budgets or None,
         "end_user_header": policy.end_user_header,
+        "blocked": None if policy.blocked is None else policy.blocked.value,
+        "platform": policy.platform,
     }
     return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
 
@@ -242,7 +260,32 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
         token_limits=members.objects("token_limits"),
         budgets=members.objects("budgets"),
         end_user_header=members.get("end_user_header", str, None),
+        blocked=_blocked(members.get("blocked", str, None)),
+        platform=_platform(members.record("platform")) if members.has("platform") else None,
     )
+    members.end()
+    return made
+
+
+def _blocked(text: str | None) -> Blocked | None:
+    if text is None:
+        return None
+    try:
+        return Blocked(text)
+    except ValueError:
+        raise ConfigError(f"record.blocked: {text[:40]!r} is no reason") from None
+
+
+def _platform(members: _Members) -> Mapping[str, Any]:
+    made: dict[str, Any] = {n: list(members.objects(n)) for n in _OVERLAID if members.has(n)}
+    if members.has("own"):
+        covered = members.record("own")
+        made["own"] = {n: list(covered.objects(n)) for n in _OVERLAID if covered.has(n)}
+        covered.end()
+    if members.has("fail_closed"):
+        made["fail_closed"] = list(members.texts("fail_closed"))
+    kinds = {"enabled": bool, "closed": bool, "part": float}
+    made |= {n: members.get(n, kind) for n, kind in kinds.items() if members.has(n)}
     members.end()
     return made
 
@@ -455,6 +498,7 @@ class _Members:
 _KINDS: Final[Mapping[type, str]] = {
     bool: "true or false",
     dict: "an object",
+    float: "a number",
     int: "a whole number",
     list: "a list",
     str: "a text",

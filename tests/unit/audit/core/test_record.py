@@ -178,6 +178,24 @@ def test_what_is_kept_of_the_client_s_address() -> None:
     assert one != other
 
 
+def test_the_record_says_by_which_key_and_for_which_end_user() -> None:
+    asked = {"authenticated_entity__id": "key-1", "tenantgate__end_user": "jane@example.org"}
+    found = record(RICH, Terms(end_user="hash", key=b"1"), **asked)
+    other = record(RICH, Terms(end_user="hash", key=b"2"), **asked)
+    assert found["key"] == {"id": "key-1"}
+    assert "jane" not in json.dumps(found)
+    assert len({found["end_user"]["hash"], other["end_user"]["hash"]}) == 2
+    assert record(RICH, Terms(end_user="keep"), **asked)["end_user"] == {"id": "jane@example.org"}
+    assert "end_user" not in record(RICH, Terms(), **asked)
+    assert not {"key", "end_user"} & record(RICH, Terms(end_user="keep")).keys()
+    assert problems(found, schema()) == []
+
+
+@pytest.mark.parametrize("end_user", ["x" * 257, 3, None, {"id": "x"}, True])
+def test_what_can_t_be_an_end_user_is_left_out(end_user: Any) -> None:
+    assert "end_user" not in record(RICH, Terms(end_user="keep"), tenantgate__end_user=end_user)
+
+
 @pytest.mark.parametrize(
     ("header", "parsed"),
     [
