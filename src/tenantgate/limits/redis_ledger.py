@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 from redis.exceptions import ClusterDownError
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from tenantgate.tenant import TenantId
 
 __all__ = ["RedisLedger"]
+
+T = TypeVar("T")
 
 _log: Final = logging.getLogger("tenantgate.limits")
 _QUIET_S: Final = (
@@ -182,7 +184,7 @@ class RedisLedger:
 
     # -- Redis ---------------------------------------------------------------------------------------------
 
-    def _asked(self, key: str, call: Callable[[Node], Any], parsed: Callable[[Any], Any]) -> Any:
+    def _asked(self, key: str, call: Callable[[Node], Any], parsed: Callable[[Any], T | None]) -> T:
         name = _UNKNOWN
         try:
             node = self._nodes.node(key)
