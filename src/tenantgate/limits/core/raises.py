@@ -1,0 +1,43 @@
+"""Temporary raises of limits: where they lie in Redis, and what they add.
+
+All raises of a tenant are one hash under its tag, so that the ledger's scripts read them in the call that counts. A
+field is a counter's name (`tenantgate.limits.core.keys`), its value ``AMOUNT UNTIL``: whole numbers, what is added to
+the limit in the counter's unit, negative for less, and the Unix time in ms by Redis' clock at which it ends.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from tenantgate.tenant import TenantId
+
+__all__ = ["Raise", "raised", "raises_key", "read_raise"]
+
+_VALUE: Final = re.compile(rb"(-?[0-9]{1,16}) ([0-9]{1,16})")
+
+
+class Raise(NamedTuple):
+    """What is added to a limit, in its unit, until a Unix time in ms."""
+
+    amount: int
+    until_ms: int
+
+    def __str__(self) -> str:
+        return f"{self.amount} {self.until_ms}"
+
+
+def raises_key(tenant: TenantId) -> str:
+    """The hash of the tenant's raises."""
+    return f"tg:money:1:{{{tenant.slug}}}:raises"
+
+
+def read_raise(value: bytes | None) -> Raise | None:
+    """The raise in a field's value; None if it is none."""
+    match = _VALUE.fullmatch(value or b"")
+    return None if match is None else Raise(int(match[1]), int(match[2]))
+
+
+def raised(most: int, found: Raise | None, now_ms: int) -> int:
+    """The limit with its raise; never below 0."""
+    return most if found is None or found.until_ms <= now_ms else max(0, most + found.amount)
