@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tenantgate.limits.core.estimate import Prompt
@@ -63,18 +63,33 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A claim with what its end needs to know; `rule` is the rule's name."""
+    """A claim with what the request's end needs to know.
+
+    Attributes:
+        rule: the rule's name.
+        subject: of the rule's `per`; empty for the tenant.
+        provider: names, parted by commas, of the providers that count; empty: whoever answers.
+        tries: targets that may bill the request, which the claim is for.
+        hold: what one of these tries takes if nobody ever knows.
+        source: the rule itself, while it is at hand.
+    """
 
     rule: str
     subject: str
     claim: Claim
     provider: str = ""
-    """Only what this provider did counts; empty: whoever answered."""
     cached: CachedCost = CachedCost.FREE
     cached_factor: float = 0.0
     tries: int = 1
-    source: Rule | None = field(default=None, compare=False)
-    """The rule itself, where it is at hand."""
+    hold: int = 0
+    source: Rule | None = field(default=None, compare=False, repr=False)
+
+    def holding(self, worst_tokens: int, expected_tokens: int) -> Held:
+        """The same with what it holds for a reply of at most, or of probably, so many tokens."""
+        claim = self.claim
+        tokens = worst_tokens if claim.reserve is Reserve.WORST else expected_tokens
+        whole = claim.fixed - (-tokens * claim.per_million // MILLION)
+        return replace(self, hold=-(-whole // self.tries))
 
     def written(self) -> list[Any]:
         """Plain values, which `read_held` reads."""
@@ -84,19 +99,14 @@ class Held:
             self.subject,
             claim.counter,
             claim.counted.value,
-            claim.fixed,
-            claim.per_million,
+            claim.most,
             [window.sliding_s, window.unit, window.timezone, window.anchor_day],
             self.provider,
             self.cached.value,
             self.cached_factor,
             self.tries,
+            self.hold,
         ]
-
-    def share(self, tokens: int) -> int:
-        """What one try takes of the counter, if its reply has so many tokens."""
-        whole = self.claim.fixed - (-tokens * self.claim.per_million // MILLION)
-        return -(-whole // self.tries)
 
 
 class Unpriced(Exception):  # noqa: N818 - a finding, which the engine answers
@@ -151,7 +161,16 @@ def _of_rule(rule: Rule, asked: Asked) -> Iterable[Held]:
             shadow=rule.mode is Mode.SHADOW or limit is None,
         )
         only = provider or (",".join(rule.providers) if rule.providers else "")
-        yield Held(rule.name, subject, claim, only, rule.cached, rule.cached_factor, tries, rule)
+        yield Held(
+            rule=rule.name,
+            subject=subject,
+            claim=claim,
+            provider=only,
+            cached=rule.cached,
+            cached_factor=rule.cached_factor,
+            tries=tries,
+            source=rule,
+        )
 
 
 def _providers(rule: Rule, asked: Asked) -> Sequence[str]:
@@ -199,20 +218,24 @@ def _subject(rule: Rule, asked: Asked, provider: str) -> str:
 def read_held(values: Any) -> Held | None:
     """What `Held.written` has written, as Kong gives it back; None for anything else."""
     try:
-        rule, subject, counter, counted, fixed, per_million, window, provider, cached, factor, tries = values
+        rule, subject, counter, counted, most, window, provider, cached, factor, tries, hold = values
         sliding, unit, zone, day = window
-        made = Window(sliding_s=int(sliding), unit=_text(unit), timezone=_text(zone), anchor_day=int(day))
         claim = Claim(
             counter=_text(counter),
             counted=Counted(_text(counted)),
-            most=0,
-            window=made,
-            fixed=int(fixed),
-            per_million=int(per_million),
+            most=int(most),
+            window=Window(sliding_s=int(sliding), unit=_text(unit), timezone=_text(zone), anchor_day=int(day)),
+            fixed=0,
         )
-        cached_cost = CachedCost(_text(cached))
         return Held(
-            _text(rule), _text(subject), claim, _text(provider), cached_cost, float(factor), max(1, int(tries))
+            rule=_text(rule),
+            subject=_text(subject),
+            claim=claim,
+            provider=_text(provider),
+            cached=CachedCost(_text(cached)),
+            cached_factor=float(factor),
+            tries=max(1, int(tries)),
+            hold=int(hold),
         )
     except (TypeError, ValueError):
         return None
