@@ -81,6 +81,7 @@ _DEGRADED: Final = "X-Tenantgate-Degraded"
 _OK: Final = 200
 _FOUND: Final = 300
 _GONE: Final = 499
+_CACHE_STATUS: Final = "X-Cache-Status"
 
 _requests: Final = metrics.counter(
     "tenantgate_limits_requests_total",
@@ -174,7 +175,12 @@ class Admission:
     # -- access -------------------------------------------------------------------------------------------
 
     def admit(
-        self, exchange: Exchange, tenant: Tenant, packed: PackedRequest, model: ModelPolicy, decision: Decision
+        self,
+        exchange: Exchange,
+        tenant: Tenant,
+        packed: PackedRequest,
+        model: ModelPolicy,
+        decision: Decision,
     ) -> Admitted:
         """Reserve for a request, or say what it gets instead. One call to the ledger, seldom two.
 
@@ -305,7 +311,9 @@ class Admission:
         elif blocked is not None:
             # Spent by others since, up to a step that blocks; the ledger holds the request all the same.
             wait_s = _wait_s(plan, answer, blocked)
-            made.answer = self._refuse(exchange, plan, _blocked(plan, answer, blocked), told | {"Retry-After": str(wait_s)})
+            made.answer = self._refuse(
+                exchange, plan, _blocked(plan, answer, blocked), told | {"Retry-After": str(wait_s)}
+            )
             made.state |= {"end": "refused"}
         if made.answer is None:
             _requests.inc(outcome="counted")
@@ -369,7 +377,9 @@ class Admission:
         if tokens is None or isinstance(request, Refusal):
             return
         targets = admitted.model.targets
-        names = [name for name in _OUTPUT if request.body.get(name) is not None] or [_output_name(targets, exchange)]
+        names = [name for name in _OUTPUT if request.body.get(name) is not None] or [
+            _output_name(targets, exchange)
+        ]
         body = {**request.body, **dict.fromkeys(names, tokens)}
         if decision.passed is None and exchange.sent_body is None and size > MOST_SENT:
             decision.reply_limit = ReplyLimit(tuple(names), tokens)
@@ -396,11 +406,10 @@ class Admission:
         if not state:
             return
         if exchange.answered is not None and "end" not in state:
-            state["end"] = "free" if exchange.answered != _OK else "cached"
-            if state["end"] == "cached":
-                state["cached"] = self._cached(exchange, admitted)
-            elif admitted.cache_only is not None:
-                state["end"] = "refused"
+            if exchange.answered == _OK and _CACHE_STATUS in exchange.answer_headers:
+                state |= {"end": "cached", "cached": self._cached(exchange, admitted)}
+            else:
+                state["end"] = "free" if admitted.cache_only is None else "refused"
         elif decision.target is not None:
             state["target"] = decision.target.id
         decision.state[_STATE] = state
@@ -476,7 +485,9 @@ class Admission:
         targets = {t.id: t for t in model.targets}
         first = targets.get(_text(state.get("target")), model.targets[0])
         uncertain = [
-            _provider(model, targets.get(t.target, first)) for t in packed.tries[:-1] if t.outcome in MAYBE_BILLED
+            _provider(model, targets.get(t.target, first))
+            for t in packed.tries[:-1]
+            if t.outcome in MAYBE_BILLED
         ]
         last = packed.tries[-1] if packed.tries else None
         target = first if last is None else targets.get(last.target, first)
@@ -610,7 +621,9 @@ def _offer(model: ModelPolicy, target: Target, facts: _Facts, prompt: Prompt) ->
 
 def _lifetime_ms(model: ModelPolicy) -> int:
     routing = model.routing
-    longest = _DIRECT_MS if routing is None else max(routing.streaming_total_ms, routing.non_streaming_total_ms)
+    longest = (
+        _DIRECT_MS if routing is None else max(routing.streaming_total_ms, routing.non_streaming_total_ms)
+    )
     return min(longest + _SLACK_MS, LIFETIME_MAX_MS)
 
 

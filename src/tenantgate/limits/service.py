@@ -20,6 +20,10 @@ from tenantgate.bounded import Bounded
 from tenantgate.limits.core.ladder import Level, level
 from tenantgate.limits.core.ledger import NotCountedError
 from tenantgate.limits.core.limit import rate_rules
+from tenantgate.limits.local_ledger import LocalLedger
+from tenantgate.limits.redis_ledger import RedisLedger
+from tenantgate.store.redis_nodes import connect
+from tenantgate.store.shared import Shared
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
@@ -28,9 +32,10 @@ if TYPE_CHECKING:
     from tenantgate.limits.core.claims import Held
     from tenantgate.limits.core.ledger import Ledger, Reservation, Reserved, Room, Settlement
     from tenantgate.limits.core.rules import Rule
+    from tenantgate.store.config import RedisConfig
     from tenantgate.tenant import TenantId
 
-__all__ = ["PLUGIN", "Limits", "RequestLimits", "flush"]
+__all__ = ["PLUGIN", "Limits", "RequestLimits", "flush", "limits_of"]
 
 PLUGIN: Final = "tenant-rate-limits"
 
@@ -61,13 +66,11 @@ class RequestLimits:
 
     Attributes:
         rules: in the order in which clients see them.
-        deadline_ms: most time to count a request.
     """
 
     def __init__(self, config: LimitsConfig) -> None:
         closed = config.on_error == "reject"
         self.rules: tuple[Rule, ...] = rate_rules(config.tenant, config.model, config.key, closed=closed)
-        self.deadline_ms = config.deadline_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,18 @@ def _whole(held: Held, rule: Rule, room: Room) -> Room:
 
 
 # -- of the process --------------------------------------------------------------------------------------
+
+_REDISES: Final = 64
+_by_ledger: Final[Shared[Limits]] = Shared(_REDISES)
+_LOCAL: Final = LocalLedger()
+
+
+def limits_of(policy: str, redis: RedisConfig) -> Limits:
+    """The process's limits whose counters are in this Redis, or with the policy ``local`` in its memory."""
+    if policy == "local":
+        return _by_ledger.get(policy, lambda: Limits(_LOCAL))
+    return _by_ledger.get(redis, lambda: Limits(RedisLedger(connect(redis))))
+
 
 _instances: Final[weakref.WeakSet[Limits]] = weakref.WeakSet()
 

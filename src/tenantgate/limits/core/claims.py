@@ -13,7 +13,17 @@ from tenantgate.limits.core.ladder import ceiling
 from tenantgate.limits.core.ledger import Claim
 from tenantgate.limits.core.rules import CachedCost, Counted, Mode, Per, Reserve, Rule, Window
 
-__all__ = ["Asked", "Held", "Offer", "Sized", "Unpriced", "claims_of", "counts", "end_user_subject", "read_held"]
+__all__ = [
+    "Asked",
+    "Held",
+    "Offer",
+    "Sized",
+    "Unpriced",
+    "claims_of",
+    "counts",
+    "end_user_subject",
+    "read_held",
+]
 
 MILLION: Final = 1_000_000
 
@@ -224,7 +234,9 @@ def read_held(values: Any) -> Held | None:
             counter=_text(counter),
             counted=Counted(_text(counted)),
             most=int(most),
-            window=Window(sliding_s=int(sliding), unit=_text(unit), timezone=_text(zone), anchor_day=int(day)),
+            window=Window(
+                sliding_s=int(sliding), unit=_text(unit), timezone=_text(zone), anchor_day=int(day)
+            ),
             fixed=0,
         )
         return Held(
@@ -243,5 +255,3 @@ def read_held(values: Any) -> Held | None:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
-
-

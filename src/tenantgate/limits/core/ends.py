@@ -64,7 +64,8 @@ def settlement(tenant: TenantId, request: str, started_ms: int, held: Sequence[H
         id=request,
         certainty=_certainty(held, end),
         used=tuple(
-            Used(h.claim.counter, h.claim.window, _amount(h, end), h.claim.counted, h.claim.most) for h in held
+            Used(h.claim.counter, h.claim.window, _amount(h, end), h.claim.counted, h.claim.most)
+            for h in held
         ),
         started_ms=started_ms,
     )

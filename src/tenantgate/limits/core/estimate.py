@@ -28,7 +28,13 @@ _PIECE: Final = 8_192
 _BYTES_PER_TOKEN: Final = 4
 """Of what isn't counted, for the plain estimate."""
 
-FACTORS: Final[Mapping[str, float]] = {"openai": 1.0, "gemini": 1.3, "mistral": 1.4, "other": 1.5, "anthropic": 1.8}
+FACTORS: Final[Mapping[str, float]] = {
+    "openai": 1.0,
+    "gemini": 1.3,
+    "mistral": 1.4,
+    "other": 1.5,
+    "anthropic": 1.8,
+}
 """By family of vocabularies, how many times the tokens of ``o200k_base`` a text of ASCII has at most. Anthropic's
 current vocabulary makes up to 1.35 times the tokens of the one before, which made about 1.2 times OpenAI's."""
 _NEWER_OPENAI: Final = ("gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "chatgpt", "o1", "o3", "o4", "gpt-image")
@@ -191,7 +197,7 @@ def _part_tokens(part: Mapping[str, Any], model: str) -> tuple[int, int] | None:
 
 def _sized(part: Mapping[str, Any], bytes_per_token: tuple[int, int]) -> tuple[int, int]:
     held = max((len(text) for text in _texts(part, 3)), default=0) * 3 // 4  # base64
-    if held < 100:  # noqa: PLR2004 - an address or an id, and no content
+    if held < 100:
         return _FILE // 10, _FILE
     return -(-held // bytes_per_token[0]), -(-held // bytes_per_token[1])
 

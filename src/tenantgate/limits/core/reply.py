@@ -134,7 +134,9 @@ def refusal(held: Sequence[Held], reserved: Reserved) -> bytes:
     if rule.budget:
         return _budget_refusal(rule, wait_s, held=reserved.refused is Refused.HELD)
     limit = "1 request" if rule.most == 1 and rule.counted is Counted.REQUESTS else _limit(rule)
-    message = f"Rate limit reached: {limit} per {window_word(rule.window)} for {whose}. Try again in {wait_s} s."
+    message = (
+        f"Rate limit reached: {limit} per {window_word(rule.window)} for {whose}. Try again in {wait_s} s."
+    )
     kind = ErrorType.TOKENS if rule.counted in _TOKENS else ErrorType.RATE_LIMIT
     return error_body(message, kind=kind, code=Code.RATE_LIMIT_EXCEEDED)
 
