@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tenantgate.audit.files import FileSpool
 from tenantgate.audit.journal_files import write_whole
+from tenantgate.audit.receivers import sink_name
 from tenantgate.errors import EdgeError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def open_spool(config: PipelineConfig, node: str) -> FileSpool | StreamSpool:
     Raises:
         EdgeError: the file system or Redis failed.
     """
-    sinks = [sink.name for sink in config.sinks]
+    sinks = [*(sink.name for sink in config.sinks), *(sink_name(r.name) for r in config.receivers)]
     if config.spool == "redis":
         from tenantgate.audit.streams import StreamSpool
 
