@@ -57,8 +57,11 @@ class Receiver:
     def problems(self) -> Iterator[tuple[str, str]]:
         """What must hold between the fields."""
         if (self.secret is None) != (self.type == "alertmanager"):
-            yield "secret", f"is required by type {self.type}" if self.secret is None else (
-                "means nothing to an Alertmanager; give headers"
+            yield (
+                "secret",
+                f"is required by type {self.type}"
+                if self.secret is None
+                else ("means nothing to an Alertmanager; give headers"),
             )
 
 

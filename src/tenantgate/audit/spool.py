@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tenantgate.audit.files import FileSpool
 from tenantgate.audit.journal_files import write_whole
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["open_spool"]
 
+_NOBODY: Final = "~"
+"""A sink that has nothing, where there is no other: receivers of alerts, which skip records, let none go for it."""
+
 
 def open_spool(config: PipelineConfig, node: str) -> FileSpool | StreamSpool:
     """Open it, or begin it.
@@ -25,6 +28,8 @@ def open_spool(config: PipelineConfig, node: str) -> FileSpool | StreamSpool:
         EdgeError: the file system or Redis failed.
     """
     sinks = [*(sink.name for sink in config.sinks), *(sink_name(r.name) for r in config.receivers)]
+    if not config.sinks:
+        sinks.append(_NOBODY)
     if config.spool == "redis":
         from tenantgate.audit.streams import StreamSpool
 

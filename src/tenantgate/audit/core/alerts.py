@@ -101,7 +101,9 @@ def alertmanager_alerts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [_alert(record, name, ends=record["time"]) for name in over]
 
 
-def _alert(record: Mapping[str, Any], kind: str, *, ends: str | None, starts: str | None = None) -> dict[str, Any]:
+def _alert(
+    record: Mapping[str, Any], kind: str, *, ends: str | None, starts: str | None = None
+) -> dict[str, Any]:
     event, (name, severity) = record["event"], _ALERTS[kind]
     labels = {"alertname": name, "severity": severity, "tenant": record["tenant"]}
     labels |= {label: event[label] for label in ("budget", "per", "subject", "mode") if event.get(label)}
@@ -144,4 +146,3 @@ def _slack_text(text: str) -> str:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-

@@ -63,7 +63,7 @@ def forecast(
         return None
     since = now.at_ms - (end_ms - start_ms) // _RECENT
     before = _used_at(since, [Sample(start_ms, 0), *samples, now])
-    span = min(passed, (end_ms - start_ms) // _RECENT)
+    span = max(1, min(passed, (end_ms - start_ms) // _RECENT))
     # Rates are fractions, compared without rounding: use / time.
     long, short = (now.used, passed), (now.used - before, span)
     used, time = min(long, short, key=lambda rate: rate[0] / rate[1])

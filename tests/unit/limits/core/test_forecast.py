@@ -62,7 +62,9 @@ def test_whatever_was_seen_a_forecast_is_within_the_window_and_not_before_now(
     assert (found is None) == early_or_over
     if found is not None:
         assert found.at_end >= used
-        assert (found.exhausted_ms is not None) == (max(used, found.at_end) >= most and (used >= most or found.at_end > used))
+        assert (found.exhausted_ms is not None) == (
+            max(used, found.at_end) >= most and (used >= most or found.at_end > used)
+        )
         if found.exhausted_ms is not None:
             assert now_ms <= found.exhausted_ms <= 30 * DAY_MS
 

@@ -21,7 +21,9 @@ STEPS = (
 
 def rule(steps: tuple[Step, ...] = STEPS, mode: Mode = Mode.ENFORCE) -> Rule:
     window = Window(unit="month")
-    return Rule(name="month", counted=Counted.COST, most=1000, window=window, steps=steps, mode=mode, budget=True)
+    return Rule(
+        name="month", counted=Counted.COST, most=1000, window=window, steps=steps, mode=mode, budget=True
+    )
 
 
 def at(used: int, most: int = 1000, held: int = 0) -> Room:
@@ -74,5 +76,7 @@ def test_a_part_is_rounded_down(used: int, most: int) -> None:
     ("steps", "most"),
     [((), 1000), (STEPS, 1000), (STEPS[:3], None), ((Step(at_permille=1200, do=Do.BLOCK),), 1200)],
 )
-def test_the_ledger_lets_through_what_comes_before_the_block(steps: tuple[Step, ...], most: int | None) -> None:
+def test_the_ledger_lets_through_what_comes_before_the_block(
+    steps: tuple[Step, ...], most: int | None
+) -> None:
     assert ceiling(rule(steps), 1000) == most
