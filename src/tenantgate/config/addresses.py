@@ -152,7 +152,7 @@ def _of_sections(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[st
 def _of_record(known: Mapping[str, Field], values: Any) -> Iterator[tuple[str, str]]:
     """Addresses in an object of a configuration class, or in a mapping as YAML has it."""
     for name, f in known.items():
-        value = values.get(name) if isinstance(values, Mapping) else getattr(values, name)
+        value = values.get(name) if isinstance(values, Mapping) else getattr(values, f.attribute)
         shape = f.shape.element if isinstance(f.shape, Many) else f.shape
         items = [(name, value)]
         if isinstance(shape, Table) and isinstance(value, Mapping):
