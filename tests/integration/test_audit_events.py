@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 
 from audit_rig import Rig, journal_line
-from tenantgate.audit.core.chain import verify
+from tenantgate.audit.config import PipelineConfig
+from tenantgate.audit.core.chain import START, link, verify
 from tenantgate.audit.core.record import schema
 from tenantgate.audit.events import EventLog
+from tenantgate.audit.files import FileSpool
+from tenantgate.audit.receivers import sink_name
+from tenantgate.audit.spool import open_spool
 from tenantgate.errors import EdgeError
+from tenantgate.fields import parse
 from tenantgate.tenant import TenantId
 
 from unit.audit.core.test_record import problems
@@ -68,3 +73,24 @@ def test_a_journal_that_kong_has_not_made_yet_is_not_made_for_it(tmp_path: Path)
     with pytest.raises(EdgeError, match="journal"):
         EventLog(journal).write(TenantId("acme"), "e-1", 1, VALUES)
     assert not journal.exists()
+
+
+
+@pytest.mark.parametrize(("sinks", "left"), [([], True), ([{"name": "f", "type": "stdout"}], False)])
+def test_receivers_of_alerts_let_no_record_go_that_no_sink_has(
+    tmp_path: Path, sinks: list[dict[str, str]], left: bool
+) -> None:
+    receivers = [{"name": "r", "type": "webhook", "url": "http://127.0.0.1:1", "secret": "s"}]
+    given = {"journal": "j", "state_dir": str(tmp_path), "sinks": sinks, "receivers": receivers}
+    spool = open_spool(parse(PipelineConfig, given), "n")
+    assert isinstance(spool, FileSpool)
+    spool._segment_entries, spool._keep_s = 1, 0.0
+    head = START
+    for n in range(3):
+        entry, head = link({"id": f"{n}", "content": {}}, head, tenant=TenantId("acme"), node="n", position=n)
+        spool.append([entry])
+    for name in [sink_name("r"), *(sink["name"] for sink in sinks)]:
+        spool.ack(name, spool.read(name, 10))
+    spool._max_records = 1
+    assert spool.trim() == (2 if left else 0), "what nobody has goes only for want of room, and is reported"
+    spool.close()

@@ -35,6 +35,7 @@ from tenantgate.audit.intake import Intake
 from tenantgate.audit.journal_files import JournalTail, write_whole
 from tenantgate.audit.meeting import listen, lock
 from tenantgate.audit.messages import Message, Pipeline, pack
+from tenantgate.audit.receivers import BATCHING, AlertSink
 from tenantgate.audit.recorder import Record, Recorder
 from tenantgate.audit.sinks import make
 from tenantgate.audit.spool import open_spool
@@ -413,7 +414,8 @@ def _work(channel: Channel, pipeline: Pipeline | None, early: list[Message]) -> 
 
 def _parts(config: PipelineConfig) -> tuple[Spool, Deliverer]:
     spool, folder = open_spool(config, node_name(config)), Path(config.state_dir)
-    sinks, batching = [make(s, folder) for s in config.sinks], [Batching.of(s) for s in config.sinks]
+    sinks = [*(make(s, folder) for s in config.sinks), *(AlertSink(r) for r in config.receivers)]
+    batching = [*(Batching.of(s) for s in config.sinks), *(BATCHING for _ in config.receivers)]
     return spool, Delivery(spool, sinks, batching, refused=folder)
 
 

@@ -77,7 +77,12 @@ class Event:
 
 def event_line(event: Event) -> bytes:
     """The event as a line of the journal, line end included."""
-    found = {"tenant": str(event.tenant), "id": event.id, "time_ms": event.time_ms, "values": dict(event.values)}
+    found = {
+        "tenant": str(event.tenant),
+        "id": event.id,
+        "time_ms": event.time_ms,
+        "values": dict(event.values),
+    }
     return json.dumps({_MEMBER: found}, separators=(",", ":")).encode("ascii") + b"\n"
 
 

@@ -50,7 +50,9 @@ def level(rule: Rule, room: Room) -> Level:
     for step in reached:
         does.add(step.do)
         model, compress = step.degrade.model or model, step.degrade.compress or compress
-    return Level(part, reached, Degrade(model=model, compress=compress), Do.CACHE_ONLY in does, Do.BLOCK in does)
+    return Level(
+        part, reached, Degrade(model=model, compress=compress), Do.CACHE_ONLY in does, Do.BLOCK in does
+    )
 
 
 def permille(used: int, most: int) -> int:

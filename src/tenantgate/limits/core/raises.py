@@ -1,8 +1,8 @@
 """Temporary raises of limits: where they lie in Redis, and what they add.
 
-All raises of a tenant are one hash under its tag, so that the ledger's scripts read them in the call that counts. A
-field is a counter's name (`tenantgate.limits.core.keys`), its value ``AMOUNT UNTIL``: whole numbers, what is added to
-the limit in the counter's unit, negative for less, and the Unix time in ms by Redis' clock at which it ends.
+All raises of a tenant are one hash (`tenantgate.limits.core.keys.raises_key`), so that the ledger's scripts read them
+in the call that counts. A field is a counter's name, its value ``AMOUNT UNTIL``: whole numbers, what is added to the
+limit in the counter's unit, negative for less, and the Unix time in ms by Redis' clock at which it ends.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from tenantgate.tenant import TenantId
-
-__all__ = ["Raise", "raised", "raises_key", "read_raise"]
+__all__ = ["Raise", "raised", "read_raise"]
 
 _VALUE: Final = re.compile(rb"(-?[0-9]{1,16}) ([0-9]{1,16})")
 
@@ -25,11 +23,6 @@ class Raise(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.amount} {self.until_ms}"
-
-
-def raises_key(tenant: TenantId) -> str:
-    """The hash of the tenant's raises."""
-    return f"tg:money:1:{{{tenant.slug}}}:raises"
 
 
 def read_raise(value: bytes | None) -> Raise | None:

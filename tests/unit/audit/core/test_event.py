@@ -59,5 +59,9 @@ def test_values_that_are_not_known_or_not_plain_are_left_out() -> None:
 
 def test_the_record_of_an_event_has_its_tenant_time_and_values() -> None:
     record = of_event(EVENT)
-    assert (record["tenant"], record["time"], record["id"]) == ("acme", "2026-01-01T00:00:00.000Z", "budget-1")
+    assert (record["tenant"], record["time"], record["id"]) == (
+        "acme",
+        "2026-01-01T00:00:00.000Z",
+        "budget-1",
+    )
     assert json.loads(json.dumps(record["event"])) == dict(EVENT.values)
