@@ -18,7 +18,7 @@ from tenantgate.audit.core.routes import NO_AUDIT
 from tenantgate.audit.service import POLICY, courier_of
 from tenantgate.checkpoints import also_checked_by
 from tenantgate.engine import wire
-from tenantgate.engine.admission import Admission, Admitted, Expected
+from tenantgate.engine.admission import Admission, Admitted
 from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.operations import SECTIONS
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
@@ -81,7 +81,7 @@ class Engine:
         self._router = routing or router(config.redis, config.encryption_key, Path(config.policy_path).parent)
         self._builder = StageBuilder(config)
         counters = config.redis if config.rate_limit_redis is None else config.rate_limit_redis
-        self._admission = Admission(limits_of(config.rate_limit_policy, counters), Expected())
+        self._admission = Admission(limits_of(config.rate_limit_policy, counters))
         self._items = item_store(config.redis, config.encryption_key, config.keep_items_s)
         if config.audit is not None:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
@@ -140,18 +140,18 @@ class Engine:
         model = self._model(exchange, tenant, packed, request)
         wire.count_tokens(exchange, packed, request)
         admitted = self._admission.admit(exchange, tenant, packed, model, decision)
-        model = admitted.model
         try:
-            self._go_through(exchange, tenant, packed, request, admitted, decision)
+            self._go_through(exchange, packed, request, tenant=tenant, admitted=admitted, decision=decision)
         finally:
             self._admission.decided(exchange, admitted, decision)
 
     def _go_through(
         self,
         exchange: Exchange,
-        tenant: Tenant,
         packed: PackedRequest,
         request: ChatRequest | Refusal,
+        *,
+        tenant: Tenant,
         admitted: Admitted,
         decision: Decision,
     ) -> None:
@@ -180,11 +180,7 @@ class Engine:
             exchange.answer(*admitted.cache_only)
         self._admission.limit_reply(exchange, admitted, decision, len(packed.body))
         self._choose(exchange, tenant, packed, request, decision)
-        if admitted.tokens is not None:
-            limited = self._admission.limited
-            if decision.target is not None:
-                decision.target = limited([decision.target], admitted.tokens)[0]
-            decision.targets = limited(decision.targets, admitted.tokens)
+        self._admission.limit_targets(admitted, decision)
         if decision.upstream_model is not None and exchange.sent_body is not None:
             # Shortened or masked since then: small enough to be sent, and its model is the right one already.
             decision.upstream_model = None

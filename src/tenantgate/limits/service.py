@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tenantgate.bounded import Bounded
 from tenantgate.limits.core.ladder import Level, level
@@ -44,6 +44,9 @@ _WAITING: Final = 10_000
 """Settlements that wait; about 1 kB each."""
 _LEVELS: Final = 100_000
 """Budgets' counters whose state is remembered."""
+_KNOWN_MS: Final = 10_000
+"""How long a state holds that nobody confirms: requests of another model may not count for its budget."""
+_EVER_MS: Final = 1 << 62
 _PAUSE_S: Final = 0.25
 """Between two tries to settle while the ledger can't be asked."""
 _OLDEST_S: Final = 900.0
@@ -80,6 +83,24 @@ class _End:
     since: float
 
 
+class Expected:
+    """Tokens that nine of ten replies have, by tenant and model."""
+
+    def tokens(self, tenant: TenantId, model: str) -> int:  # noqa: ARG002
+        """That many."""
+        return 1000
+
+    def seen(self, tenant: TenantId, model: str, tokens: int) -> None:
+        """Take the tokens of one more reply."""
+
+
+class _Known(NamedTuple):
+    """Where a counter stood, and until which Unix time in ms that is taken for granted."""
+
+    level: Level
+    until_ms: int
+
+
 class Limits:
     """The ledger of one process, and its thread; thread-safe.
 
@@ -90,7 +111,8 @@ class Limits:
 
     def __init__(self, ledger: Ledger, alerts: Alerts | None = None) -> None:
         self._ledger, self._alerts = ledger, alerts
-        self._levels: Bounded[tuple[str, str], tuple[Level, int]] = Bounded(_LEVELS)
+        self.expected = Expected()
+        self._levels: Bounded[tuple[str, str], _Known] = Bounded(_LEVELS)
         self._ends: deque[_End] = deque()
         self._changed = threading.Condition()
         self._busy = False
@@ -121,8 +143,8 @@ class Limits:
             if each.source is None or not each.source.steps:
                 continue
             last = self._levels.get((tenant.slug, each.claim.counter))
-            if last is not None and now_ms < last[1]:
-                found.append((each.source, last[0]))
+            if last is not None and now_ms < last.until_ms:
+                found.append((each.source, last.level))
         return found
 
     def levels(self, held: Sequence[Held], rooms: Sequence[Room]) -> list[tuple[Rule, Level]]:
@@ -190,7 +212,8 @@ class Limits:
             rule = each.source
             if rule is None or not rule.steps:
                 continue
-            self._levels.put((tenant.slug, each.claim.counter), (_level(each, rule, room), room.reset_ms))
+            until_ms = min(time.time_ns() // 1_000_000 + _KNOWN_MS, room.reset_ms or _EVER_MS)
+            self._levels.put((tenant.slug, each.claim.counter), _Known(_level(each, rule, room), until_ms))
             if self._alerts is not None:
                 self._alerts.seen(tenant, rule, each.subject, _whole(each, rule, room), rule.window)
 

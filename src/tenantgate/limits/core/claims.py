@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tenantgate.limits.core.estimate import Prompt
+from tenantgate.limits.core.estimate import NO_PROMPT, Prompt
 from tenantgate.limits.core.keys import counter_name
 from tenantgate.limits.core.ladder import ceiling
 from tenantgate.limits.core.ledger import Claim
@@ -60,7 +60,7 @@ class Asked:
     """Id of the client's credential; requests without one are counted together."""
     end_user: str = ""
     """As `end_user_subject` makes it; requests without one are counted together."""
-    prompt: Prompt = Prompt(0, 0)
+    prompt: Prompt = NO_PROMPT
     replies: int = 1
     """That each is as long as the reply may be: ``n``, times the prompts of a completion."""
     tries: int = 1

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from tenantgate.llm.body import write
 
-__all__ = ["COUNTED", "FACTORS", "Prompt", "factor_of", "prompt_of"]
+__all__ = ["COUNTED", "FACTORS", "NO_PROMPT", "Prompt", "factor_of", "prompt_of"]
 
 COUNTED: Final = 262_144
 """Characters of a prompt that the vocabulary counts: 5 ms of text, 100 ms of random letters."""
@@ -40,6 +40,8 @@ current vocabulary makes up to 1.35 times the tokens of the one before, which ma
 _NEWER_OPENAI: Final = ("gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "chatgpt", "o1", "o3", "o4", "gpt-image")
 _ANTHROPIC: Final = ("anthropic", "claude")
 
+_BESIDES: Final = ("tools", "functions", "response_format", "prediction")
+"""Members of the body that are part of the prompt, beside its messages."""
 _MESSAGE: Final = 4, 8
 """Tokens around each message: OpenAI's, and a template's with names of roles."""
 _BEGINNING: Final = 3, 50
@@ -72,6 +74,9 @@ class Prompt:
     audio: bool = False
 
 
+NO_PROMPT: Final = Prompt(0, 0)
+
+
 def factor_of(provider: str, model: str) -> float:
     """How many times the counted tokens a model may have; `provider` is ai-proxy's, `model` the provider's name."""
     name = model.lower()
@@ -101,36 +106,38 @@ def prompt_of(
         model: the provider's name of the model, by which images count.
         context_window: tokens that all models which may answer take at most; None: not known.
     """
-    text = _Text(count)
-    expected, worst = _BEGINNING
+    text, sizes = _Text(count), [_BEGINNING]
     messages = body.get("messages")
     audio = False
     for message in messages if isinstance(messages, list | tuple) else ():
-        if not isinstance(message, Mapping):
-            continue
-        expected, worst = expected + _MESSAGE[0], worst + _MESSAGE[1]
-        for name, value in _members(message):
-            text.add(name, value)
-        for part in _parts(message):
-            found = _part_tokens(part, model)
-            audio = audio or part.get("type") == "input_audio"
-            if found is None:
-                text.add("", part.get("text") if isinstance(part.get("text"), str) else part)
-            else:
-                expected, worst = expected + found[0], worst + found[1]
-    for name in ("tools", "functions", "response_format", "prediction", "suffix"):
+        if isinstance(message, Mapping):
+            sizes.append(_MESSAGE)
+            audio |= _add_message(message, text, sizes, model)
+    for name in _BESIDES:
         if name in body:
-            text.add("", body[name])
+            text.add(body[name])
     if "tools" in body or "functions" in body:
-        worst += _TOOLS[1]
-    if _holds_tokens(body.get("input")):
-        tokens = _number_of_tokens(body["input"])
-        expected, worst = expected + tokens, worst + tokens
-    plain, most = text.counted(factor)
-    expected, worst = expected + plain, worst + most
+        sizes.append(_TOOLS)
+    sizes += (_tokens_given(body.get("input")), text.counted(factor))
+    expected, worst = (sum(size[i] for size in sizes) for i in (0, 1))
     if context_window is not None:
         expected, worst = min(expected, context_window), min(worst, context_window)
     return Prompt(min(expected, worst), worst, audio)
+
+
+def _add_message(message: Mapping[str, Any], text: _Text, sizes: list[tuple[int, int]], model: str) -> bool:
+    """Add a message's texts and what else has tokens; whether it has audio."""
+    for value in _members(message):
+        text.add(value)
+    audio = False
+    for part in _parts(message):
+        found = _part_tokens(part, model)
+        audio = audio or part.get("type") == "input_audio"
+        if found is None:
+            text.add(part.get("text") if isinstance(part.get("text"), str) else part)
+        else:
+            sizes.append(found)
+    return audio
 
 
 class _Text:
@@ -140,9 +147,7 @@ class _Text:
         self._count = count
         self._texts: list[str] = []
 
-    def add(self, name: str, value: Any) -> None:
-        if name:
-            self._texts.append(name)
+    def add(self, value: Any) -> None:
         if isinstance(value, str):
             self._texts.append(value)
         elif value is not None:
@@ -167,15 +172,15 @@ def _pieces(text: str) -> Iterator[str]:
         yield text[at : at + _PIECE]
 
 
-def _members(message: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _members(message: Mapping[str, Any]) -> Iterator[Any]:
     for name in ("content", "name", "refusal", "reasoning_content"):
         if isinstance(value := message.get(name), str):
-            yield "", value
+            yield value
     calls = message.get("tool_calls")
     for call in calls if isinstance(calls, list) else ():
-        yield "", call
+        yield call
     if (call := message.get("function_call")) is not None:
-        yield "", call
+        yield call
 
 
 def _parts(message: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
@@ -211,9 +216,9 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
             yield from _texts(inner, depth - 1)
 
 
-def _holds_tokens(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], int | list)
-
-
-def _number_of_tokens(value: list[Any]) -> int:
-    return sum(len(inner) if isinstance(inner, list) else 1 for inner in value)
+def _tokens_given(value: Any) -> tuple[int, int]:
+    """Of a list of token ids, or of such lists."""
+    if not isinstance(value, list):
+        return 0, 0
+    tokens = sum(len(inner) if isinstance(inner, list) else isinstance(inner, int) for inner in value)
+    return tokens, tokens
