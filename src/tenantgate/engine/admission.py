@@ -134,12 +134,17 @@ class Admission:
             if any(rule.counted is not Counted.REQUESTS for rule in rules):
                 exchange.refuse_unread(request, strict=True)
             request = ChatRequest({"messages": []}, ())
+        counted = any(rule.counted is not Counted.REQUESTS or rule.per is Per.END_USER for rule in rules)
+        body, name = _own_members(packed, request) if counted else (request.body, None)
+        header = tenant.policy.end_user_header
+        if header is not None:
+            name = exchange.headers().get(header)
         facts = Facts(
             tenant=packed.tenant,
             id=packed.id,
             key=packed.credential,
-            end_user=_end_user(exchange, tenant, packed, request, rules),
-            body=request.body,
+            end_user=end_user_subject(name or ""),
+            body=body,
             operation=exchange.operation,
             passed=decision.passed,
             now_ms=_now_ms(),
@@ -340,20 +345,21 @@ class Admission:
 # -- of a request ----------------------------------------------------------------------------------------
 
 
-def _end_user(
-    exchange: Exchange, tenant: Tenant, packed: PackedRequest, request: ChatRequest, rules: Sequence[Rule]
-) -> str:
-    if all(rule.per is not Per.END_USER for rule in rules):
-        return ""
-    header = tenant.policy.end_user_header
-    if header is not None:
-        return end_user_subject(exchange.headers().get(header) or "")
-    name: Any = request.body.get("user")
-    if format_of(packed.path) is Format.MESSAGES:
-        body = parse(packed.body)
-        metadata = body.get("metadata") if isinstance(body, dict) else None
-        name = metadata.get("user_id") if isinstance(metadata, dict) else None
-    return end_user_subject(name if isinstance(name, str) else "")
+def _own_members(packed: PackedRequest, request: ChatRequest) -> tuple[Mapping[str, Any], str | None]:
+    """The request with what Anthropic's format says beyond a chat, and the end user that it names."""
+    if format_of(packed.path) is not Format.MESSAGES:
+        return request.body, _named(request.body.get("user"))
+    given = parse(packed.body)
+    given = given if isinstance(given, dict) else {}
+    metadata = given.get("metadata")
+    user = _named(metadata.get("user_id")) if isinstance(metadata, dict) else None
+    # Stages see it only where Anthropic answers, and that isn't decided yet.
+    thinking = {"thinking": given["thinking"]} if "thinking" in given else {}
+    return {**request.body, **thinking}, user
+
+
+def _named(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _other_model(
