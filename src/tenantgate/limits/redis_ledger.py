@@ -110,7 +110,7 @@ class RedisLedger:
                 script_keys = [*fixed_keys, *keys, *given]
                 arguments = _reserving(asked, spans, list(given.values()))
                 answer = node.ask(lambda client: self._reserve(script_keys, arguments, client=client))  # noqa: B023
-                if not (isinstance(answer, list) and len(answer) == 2 and answer[0] == _OTHER_WINDOW):  # noqa: PLR2004
+                if not (isinstance(answer, list) and len(answer) == 2 and answer[0] == _OTHER_WINDOW):
                     return answer
                 now_ms = answer[1] if isinstance(answer[1], int) else now_ms
                 self._learn(node.name, now_ms)
