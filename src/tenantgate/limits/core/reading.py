@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any, Final
 
 from tenantgate.errors import ConfigError
@@ -25,7 +24,7 @@ from tenantgate.limits.core.rules import (
     Window,
 )
 from tenantgate.policy.core.records import TenantPolicy
-from tenantgate.prices.core.price_list import NANO_PER_DOLLAR
+from tenantgate.prices.config import nano
 
 __all__ = ["rules_of"]
 
@@ -52,7 +51,7 @@ def _limit(values: Mapping[str, Any], where: str) -> Rule:
     return Rule(
         name=given.name,
         counted=counted,
-        most=_nano(given.limit) if counted is Counted.COST else int(given.limit),
+        most=nano(given.limit) if counted is Counted.COST else int(given.limit),
         window=_window(
             given.window, given.timezone, given.anchor_day, sliding=given.window_type == "sliding"
         ),
@@ -66,7 +65,7 @@ def _budget(values: Mapping[str, Any], where: str) -> Rule:
     return Rule(
         name=given.name,
         counted=Counted.COST,
-        most=_nano(given.max_budget),
+        most=nano(given.max_budget),
         window=_window(given.budget_duration, given.timezone, given.anchor_day, sliding=False),
         reserve=Reserve(given.reserve),
         on_tight=OnTight(given.on_tight),
@@ -103,7 +102,7 @@ def _steps(given: tuple[BudgetStep, ...]) -> tuple[Step, ...]:
     """The steps, and a block at 100 % where the file lets none spend no more at that point."""
     steps = tuple(
         Step(
-            at_permille=int(Decimal(step.at.removesuffix("%")) * 10),
+            at_permille=step.permille,
             do=Do(step.do),
             to=step.to or "",
             degrade=Degrade(model=step.with_.model, compress=step.with_.compress),
@@ -114,8 +113,3 @@ def _steps(given: tuple[BudgetStep, ...]) -> tuple[Step, ...]:
         s.do is Do.BLOCK or (s.do is Do.CACHE_ONLY and s.at_permille >= _END.at_permille) for s in steps
     )
     return steps if ends else tuple(sorted((*steps, _END), key=lambda s: s.at_permille))
-
-
-def _nano(dollars: float) -> int:
-    """Nano-dollars of what an operator has written: the decimal number, not the double nearest to it."""
-    return int(Decimal(repr(dollars)) * NANO_PER_DOLLAR)

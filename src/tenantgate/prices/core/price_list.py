@@ -63,5 +63,4 @@ class PriceList:
     book: str
     """Where the prices are from, with its version: ``genai-prices 0.2.3``, ``tenants.yaml``, or both joined by +."""
     periods: tuple[Prices, ...]
-    """By rising `valid_from_ms`; at least one. The last one that holds at a time counts, and before all of them the
-    first."""
+    """At least one. The last one that holds at a time counts, and where none does the first."""
