@@ -18,6 +18,7 @@ from tenantgate.tenant import TenantId
 __all__ = [
     "AMOUNT_MAX",
     "LIFETIME_MAX_MS",
+    "TOKENS_MAX",
     "Certainty",
     "Claim",
     "Ledger",
@@ -32,6 +33,8 @@ __all__ = [
 
 AMOUNT_MAX: Final = 2**53
 """What Redis' Lua counts exactly; larger amounts count as this much."""
+TOKENS_MAX: Final = 10**9
+"""Of a reply; more count as this many."""
 LIFETIME_MAX_MS: Final = 3_600_000
 """Longest life of a reservation: whatever happens to a clock, nothing is held for longer."""
 
