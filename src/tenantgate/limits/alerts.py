@@ -51,16 +51,23 @@ _events: Final = metrics.counter(
 _waiting: Final = metrics.gauge(
     "tenantgate_budget_events_waiting", "Events that this node couldn't bring to its audit log last time."
 )
-_SHOWN: Final = ("tenant", "budget", "unit")
 _spent: Final = metrics.gauge(
-    "tenantgate_budget_spent", "What is used of a tenant's budget in its window.", _SHOWN
+    "tenantgate_budget_spent",
+    "What is used of a tenant's budget in its window.",
+    ("tenant", "budget", "unit"),
 )
 _held: Final = metrics.gauge(
-    "tenantgate_budget_held", "What requests in flight hold of a tenant's budget.", _SHOWN
+    "tenantgate_budget_held",
+    "What requests in flight hold of a tenant's budget.",
+    ("tenant", "budget", "unit"),
 )
-_limit: Final = metrics.gauge("tenantgate_budget_limit", "A tenant's budget, with its raise.", _SHOWN)
+_limit: Final = metrics.gauge(
+    "tenantgate_budget_limit", "A tenant's budget, with its raise.", ("tenant", "budget", "unit")
+)
 _ends: Final = metrics.gauge(
-    "tenantgate_budget_window_end_seconds", "Unix time at which the budget's window ends.", _SHOWN
+    "tenantgate_budget_window_end_seconds",
+    "Unix time at which the budget's window ends.",
+    ("tenant", "budget", "unit"),
 )
 
 
