@@ -71,8 +71,9 @@ class Node:
     def __init__(self, port: int, log: Log) -> None:
         self.log = log
         self.store = AlertStore(connect(RedisConfig(port=port, timeout_ms=2000)))
-        self.alerts = Alerts(self.store, log)
+        self.alerts = Alerts(self.store)
         self.alerts.stop(5)
+        self.alerts.use(log)
 
 
 @pytest.fixture
@@ -239,7 +240,8 @@ def test_below_the_next_step_redis_is_not_asked_again(
 
 
 def test_the_thread_tells_what_is_seen(redis_server: RedisServer, store: redis.Redis, log: Log) -> None:
-    alerts = Alerts(AlertStore(connect(RedisConfig(port=redis_server.port, timeout_ms=2000))), log)
+    alerts = Alerts(AlertStore(connect(RedisConfig(port=redis_server.port, timeout_ms=2000))))
+    alerts.use(log)
     alerts.seen(ACME, RULE, "", spend(store, 1000), RULE.window)
     until(log.steps, lambda steps: len(steps) == 3, what="three steps")
     alerts.stop(5)

@@ -167,8 +167,9 @@ def test_a_raise_is_an_event_of_the_tenant_and_takes_alerts_back(site: Site) -> 
             del identifier, time_ms
             told.append((str(tenant), dict(values)))
 
-    alerts = Alerts(AlertStore(connect(RedisConfig(port=site.port, timeout_ms=2000))), Log())
+    alerts = Alerts(AlertStore(connect(RedisConfig(port=site.port, timeout_ms=2000))))
     alerts.stop(5)
+    alerts.use(Log())
     month = site.rules["month"]
     site.spend(month, 450 * DOLLAR)
     alerts.seen(

@@ -32,6 +32,7 @@ from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.fields import parse
 from tenantgate.limits.alert_store import AlertStore, Seen, new_event
 from tenantgate.limits.core.alerting import About, amount, moment, percent, shown, unit
+from tenantgate.limits.core.claims import end_user_subject
 from tenantgate.limits.core.forecast import Forecast, Sample, forecast
 from tenantgate.limits.core.keys import counter_name
 from tenantgate.limits.core.ladder import permille
@@ -388,7 +389,8 @@ def _about(rule: Rule, subject: str | None) -> About:
         raise ConfigError(f"--subject: {rule.name} is one for the whole tenant")
     if rule.per is not Per.TENANT and not subject:
         raise ConfigError(f"--subject: {rule.name} is one for each {rule.per}; say which one's is raised")
-    return About(rule, shown(rule, subject or ""), counter_name(rule, subject or ""))
+    own = end_user_subject(subject or "") if rule.per is Per.END_USER else subject or ""
+    return About(rule, shown(rule, own), counter_name(rule, own))
 
 
 def _of(about: About) -> str:
