@@ -17,7 +17,6 @@ from tenantgate.audit.spool import open_spool
 from tenantgate.errors import EdgeError
 from tenantgate.fields import parse
 from tenantgate.tenant import TenantId
-
 from unit.audit.core.test_record import problems
 
 VALUES = {"type": "threshold_crossed", "message": "80% of month is used.", "budget": "month", "at": "80%"}
@@ -73,7 +72,6 @@ def test_a_journal_that_kong_has_not_made_yet_is_not_made_for_it(tmp_path: Path)
     with pytest.raises(EdgeError, match="journal"):
         EventLog(journal).write(TenantId("acme"), "e-1", 1, VALUES)
     assert not journal.exists()
-
 
 
 @pytest.mark.parametrize(("sinks", "left"), [([], True), ([{"name": "f", "type": "stdout"}], False)])

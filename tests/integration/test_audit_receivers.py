@@ -88,7 +88,9 @@ def queued(*kinds: str) -> list[Queued]:
 
 
 def sink(server: Server, kind: str = "webhook", *, now: float = NOW, **more: Any) -> AlertSink:
-    secret = {} if kind == "alertmanager" else {"secret": SECRET if kind == "webhook" else "services/T1/B2/x3"}
+    secret = (
+        {} if kind == "alertmanager" else {"secret": SECRET if kind == "webhook" else "services/T1/B2/x3"}
+    )
     given = {"name": "r", "type": kind, "url": server.url, "timeout_ms": 5000, **secret, **more}
     return AlertSink(parse(Receiver, given), clock=lambda: now)
 

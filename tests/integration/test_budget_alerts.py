@@ -58,7 +58,11 @@ class Log:
         self.told.append((str(tenant), identifier, values))
 
     def steps(self, tenant: TenantId = ACME) -> list[str]:
-        return [f"{v['type']} {v.get('at', '')}" for t, _, v in self.told if t == str(tenant) and "projected" not in v["type"]]
+        return [
+            f"{v['type']} {v.get('at', '')}"
+            for t, _, v in self.told
+            if t == str(tenant) and "projected" not in v["type"]
+        ]
 
 
 class Node:
@@ -67,8 +71,9 @@ class Node:
     def __init__(self, port: int, log: Log) -> None:
         self.log = log
         self.store = AlertStore(connect(RedisConfig(port=port, timeout_ms=2000)))
-        self.alerts = Alerts(self.store, log)
+        self.alerts = Alerts(self.store)
         self.alerts.stop(5)
+        self.alerts.use(log)
 
 
 @pytest.fixture
@@ -81,7 +86,9 @@ def node(redis_server: RedisServer, store: redis.Redis, log: Log) -> Node:
     return Node(redis_server.port, log)
 
 
-def spend(store: redis.Redis, used: int, *, tenant: TenantId = ACME, held: int = 0, rule: Rule = RULE) -> Room:
+def spend(
+    store: redis.Redis, used: int, *, tenant: TenantId = ACME, held: int = 0, rule: Rule = RULE
+) -> Room:
     """The counter as the ledger keeps it."""
     start_ms, end_ms = window_at(rule.window, int(time.time() * 1000))
     key = window_key(tenant, counter_name(rule, ""), rule.window, start_ms)
@@ -89,7 +96,9 @@ def spend(store: redis.Redis, used: int, *, tenant: TenantId = ACME, held: int =
     return Room(used, held, rule.most, end_ms)
 
 
-def test_a_step_is_told_once_by_whichever_node_sees_it(redis_server: RedisServer, store: redis.Redis, log: Log) -> None:
+def test_a_step_is_told_once_by_whichever_node_sees_it(
+    redis_server: RedisServer, store: redis.Redis, log: Log
+) -> None:
     nodes = [Node(redis_server.port, log) for _ in range(4)]
     for used in (100, 500, 700, 810, 1000):
         room = spend(store, used)
@@ -118,7 +127,9 @@ def test_another_tenant_s_budget_of_the_same_name_is_its_own(node: Node, store: 
     assert node.log.steps(ACME) == node.log.steps(BRAVO) == ["threshold_crossed 50%"]
 
 
-def test_a_raise_without_a_request_is_told_as_recovery_and_the_step_again(node: Node, store: redis.Redis) -> None:
+def test_a_raise_without_a_request_is_told_as_recovery_and_the_step_again(
+    node: Node, store: redis.Redis
+) -> None:
     room = spend(store, 1000)
     node.alerts.seen(ACME, RULE, "", room, RULE.window)
     node.alerts.look()
@@ -138,7 +149,9 @@ def test_the_end_of_a_window_is_told_once_though_nobody_sends_anything(
     nodes = [Node(redis_server.port, log) for _ in range(3)]
     about, store_ = About(RULE, "", NAME), nodes[0].store
     seen = store_.read(ACME, about)
-    before = Standing(900, 1000, seen.standing.start_ms - 1000, seen.standing.start_ms, seen.standing.start_ms - 1)
+    before = Standing(
+        900, 1000, seen.standing.start_ms - 1000, seen.standing.start_ms, seen.standing.start_ms - 1
+    )
     told = plan(about, seen.state, before)
     assert told is not None
     store_.write(ACME, about, seen, replace(told, standing=replace(before, end_ms=seen.standing.end_ms)))
@@ -193,7 +206,9 @@ def test_an_event_of_the_command_line_goes_to_a_node_s_log(node: Node) -> None:
     assert node.log.steps() == ["budget_raised "]
 
 
-def test_a_redis_that_is_gone_delays_what_was_seen(node: Node, store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redis_that_is_gone_delays_what_was_seen(
+    node: Node, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node.alerts.seen(ACME, RULE, "", spend(store, 500), RULE.window)
 
     def gone(*_: object) -> None:
@@ -207,7 +222,9 @@ def test_a_redis_that_is_gone_delays_what_was_seen(node: Node, store: redis.Redi
     assert node.log.steps() == ["threshold_crossed 50%"]
 
 
-def test_below_the_next_step_redis_is_not_asked_again(node: Node, store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_below_the_next_step_redis_is_not_asked_again(
+    node: Node, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reads: Counter[str] = Counter()
     original = AlertStore.read
 
@@ -223,9 +240,8 @@ def test_below_the_next_step_redis_is_not_asked_again(node: Node, store: redis.R
 
 
 def test_the_thread_tells_what_is_seen(redis_server: RedisServer, store: redis.Redis, log: Log) -> None:
-    alerts = Alerts(AlertStore(connect(RedisConfig(port=redis_server.port, timeout_ms=2000))), log)
+    alerts = Alerts(AlertStore(connect(RedisConfig(port=redis_server.port, timeout_ms=2000))))
+    alerts.use(log)
     alerts.seen(ACME, RULE, "", spend(store, 1000), RULE.window)
     until(log.steps, lambda steps: len(steps) == 3, what="three steps")
     alerts.stop(5)
-
-

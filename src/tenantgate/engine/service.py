@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from tenantgate import llm
 from tenantgate.audit.core.routes import NO_AUDIT
+from tenantgate.audit.events import EventLog
 from tenantgate.audit.service import POLICY, courier_of
 from tenantgate.checkpoints import also_checked_by
 from tenantgate.engine import wire
@@ -81,7 +82,8 @@ class Engine:
         self._router = routing or router(config.redis, config.encryption_key, Path(config.policy_path).parent)
         self._builder = StageBuilder(config)
         counters = config.redis if config.rate_limit_redis is None else config.rate_limit_redis
-        self._admission = Admission(limits_of(config.rate_limit_policy, counters))
+        events = None if config.audit is None else EventLog(Path(config.audit.journal))
+        self._admission = Admission(limits_of(config.rate_limit_policy, counters, events))
         self._items = item_store(config.redis, config.encryption_key, config.keep_items_s)
         if config.audit is not None:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,12 +20,13 @@ import redis
 
 from tenantgate.errors import ConfigError
 from tenantgate.limits.core.alerting import About, Plan, Standing, State, read_about, read_state
-from tenantgate.limits.core.keys import raises_key, window_key
+from tenantgate.limits.core.keys import counter_name, raises_key, window_key
 from tenantgate.limits.core.raises import Raise, raised, read_raise
 from tenantgate.limits.core.windows import window_at
-from tenantgate.tenant import TenantId, slug
+from tenantgate.tenant import TenantId
 
 if TYPE_CHECKING:
+    from tenantgate.limits.core.rules import Rule
     from tenantgate.store.redis_nodes import Nodes
 
 __all__ = ["AlertStore", "Event", "Seen", "new_event"]
@@ -77,9 +78,7 @@ class AlertStore:
         start_ms, end_ms = window_at(window, self.now_ms())
         for _ in range(_AGAIN):
             counter = window_key(tenant, about.counter, window, start_ms)
-            fields, counted, found, clock = self._nodes.ask(
-                key, lambda client, counter=counter: _read(client, key, counter, tenant, about.counter)
-            )
+            fields, counted, found, clock = self._read(key, counter, tenant, about.counter)
             now_ms = clock[0] * 1000 + clock[1] // 1000
             self._offset_ms = now_ms - _local_ms()
             start_ms, end_ms = window_at(window, now_ms)
@@ -91,6 +90,18 @@ class AlertStore:
         return Seen(
             read_state(fields), Standing(max(0, total - held), most, start_ms, end_ms, now_ms), held, extra
         )
+
+    def _read(self, key: str, counter: str, tenant: TenantId, name: str) -> Sequence[Any]:
+        def call(client: Any) -> Sequence[Any]:
+            with client.pipeline(transaction=False) as pipe:
+                pipe.hgetall(key)
+                pipe.hmget(counter, "u", "h")
+                pipe.hget(raises_key(tenant), name)
+                pipe.time()
+                answer: Sequence[Any] = pipe.execute()
+            return answer
+
+        return self._nodes.ask(key, call)
 
     def about(self, tenant: TenantId, counter: str) -> About | None:
         """The budget of a counter of which something is kept."""
@@ -120,6 +131,22 @@ class AlertStore:
         done = self._nodes.ask(keys[0], lambda client: self._write(keys, arguments, client=client))
         return events if done == 1 else None
 
+    def subjects(self, tenant: TenantId, rule: Rule) -> Iterator[tuple[str, str]]:
+        """Counters of a rule for each of its subjects in the window of now: name, and the subject as keys have it.
+
+        Goes through all keys of the node, so it is for commands only.
+        """
+        start_ms, _ = window_at(rule.window, self.learn_time(tenant))
+        prefix = counter_name(rule, "\0").rpartition(":")[0]
+        before, _, after = window_key(tenant, f"{prefix}:*", rule.window, start_ms).partition("*")
+        match = f"{before}*{after}"
+        keys: list[bytes] = self._nodes.ask(
+            before, lambda client: list(client.scan_iter(match=match, count=1000))
+        )
+        for key in keys:
+            subject = key.decode("utf-8", "replace").removeprefix(before).removesuffix(after)
+            yield f"{prefix}:{subject}", subject
+
     # -- the outbox ----------------------------------------------------------------------------------------
 
     def waiting(self, tenant: TenantId) -> list[Event]:
@@ -144,13 +171,15 @@ class AlertStore:
     # -- what has to be looked at --------------------------------------------------------------------------
 
     def look_at(self, tenant: TenantId, counter: str, at_ms: int) -> None:
-        """Have a counter and the tenant's outbox looked at from this Unix time in ms on; in place of an earlier wish."""
+        """Have a counter and the tenant's outbox looked at from this Unix time in ms on, whatever was wished before."""
         member = _member(tenant, counter)
         self._nodes.ask(_INDEX, lambda client: client.zadd(_INDEX, {member: at_ms}))
 
     def leave(self, tenant: TenantId, counter: str) -> None:
         """Nothing of the counter has to be looked at."""
-        member = _member(tenant, counter)
+        self._drop(_member(tenant, counter))
+
+    def _drop(self, member: str | bytes) -> None:
         self._nodes.ask(_INDEX, lambda client: client.zrem(_INDEX, member))
 
     def due(self) -> list[tuple[TenantId, str]]:
@@ -164,7 +193,7 @@ class AlertStore:
                 tenant, counter = json.loads(member)
                 found.append((TenantId(tenant), str(counter)))
             except (ValueError, TypeError, ConfigError):
-                self._nodes.ask(_INDEX, lambda client, member=member: client.zrem(_INDEX, member))
+                self._drop(member)
         return found
 
     # -- raises --------------------------------------------------------------------------------------------
@@ -201,16 +230,6 @@ class AlertStore:
 def new_event(time_ms: int, values: Mapping[str, str]) -> Event:
     """An event with an id of its own."""
     return Event(_identifier(), time_ms, values)
-
-
-def _read(client: Any, key: str, counter: str, tenant: TenantId, name: str) -> Sequence[Any]:
-    with client.pipeline(transaction=False) as pipe:
-        pipe.hgetall(key)
-        pipe.hmget(counter, "u", "h")
-        pipe.hget(raises_key(tenant), name)
-        pipe.time()
-        answer: Sequence[Any] = pipe.execute()
-    return answer
 
 
 def _script(name: str) -> Any:

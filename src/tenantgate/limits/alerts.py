@@ -51,16 +51,23 @@ _events: Final = metrics.counter(
 _waiting: Final = metrics.gauge(
     "tenantgate_budget_events_waiting", "Events that this node couldn't bring to its audit log last time."
 )
-_SHOWN: Final = ("tenant", "budget", "unit")
 _spent: Final = metrics.gauge(
-    "tenantgate_budget_spent", "What is used of a tenant's budget in its window.", _SHOWN
+    "tenantgate_budget_spent",
+    "What is used of a tenant's budget in its window.",
+    ("tenant", "budget", "unit"),
 )
 _held: Final = metrics.gauge(
-    "tenantgate_budget_held", "What requests in flight hold of a tenant's budget.", _SHOWN
+    "tenantgate_budget_held",
+    "What requests in flight hold of a tenant's budget.",
+    ("tenant", "budget", "unit"),
 )
-_limit: Final = metrics.gauge("tenantgate_budget_limit", "A tenant's budget, with its raise.", _SHOWN)
+_limit: Final = metrics.gauge(
+    "tenantgate_budget_limit", "A tenant's budget, with its raise.", ("tenant", "budget", "unit")
+)
 _ends: Final = metrics.gauge(
-    "tenantgate_budget_window_end_seconds", "Unix time at which the budget's window ends.", _SHOWN
+    "tenantgate_budget_window_end_seconds",
+    "Unix time at which the budget's window ends.",
+    ("tenant", "budget", "unit"),
 )
 
 
@@ -87,9 +94,9 @@ class _Known(NamedTuple):
 class Alerts:
     """Tells what budgets have reached; thread-safe."""
 
-    def __init__(self, store: AlertStore, log: EventLog | None) -> None:
-        """Without a `log`, as where the gateway has no audit log, events are only counted."""
-        self._store, self._events = store, log
+    def __init__(self, store: AlertStore) -> None:
+        self._store = store
+        self._events: EventLog | None = None
         self._lock = threading.Lock()
         self._noted: dict[tuple[TenantId, str], About] = {}
         self._known: Bounded[tuple[TenantId, str], _Known] = Bounded(_MOST)
@@ -98,7 +105,15 @@ class Alerts:
         self._thread = BackgroundThread(
             "budget-alerts", self._step, log=_log, failed="budgets can't be looked at"
         )
-        self._thread.start()
+
+    def use(self, log: EventLog | None) -> None:
+        """Bring events to this log from now on, and look for those that are due whether requests come or not.
+
+        Without one, as where the gateway has no audit log, events are only counted.
+        """
+        self._events = log
+        if log is not None:
+            self._thread.start()
 
     def seen(self, tenant: TenantId, rule: Rule, subject: str, room: Room, window: Window) -> None:
         """Take the state of a counter, after a reserve or a settle; returns at once and never raises.

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tenantgate.bounded import Bounded
+from tenantgate.limits.alert_store import AlertStore
+from tenantgate.limits.alerts import Alerts
 from tenantgate.limits.core.ladder import Level, level
 from tenantgate.limits.core.ledger import NotCountedError
 from tenantgate.limits.core.limit import rate_rules
@@ -27,7 +29,7 @@ from tenantgate.store.shared import Shared
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
-    from tenantgate.limits.alerts import Alerts
+    from tenantgate.limits.alerts import EventLog
     from tenantgate.limits.config import LimitsConfig
     from tenantgate.limits.core.claims import Held
     from tenantgate.limits.core.ledger import Ledger, Reservation, Reserved, Room, Settlement
@@ -52,6 +54,7 @@ _PAUSE_S: Final = 0.25
 _OLDEST_S: Final = 900.0
 """After this a settlement that couldn't be made is left to the reservation's expiry."""
 _FLUSH_S: Final = 0.5
+_ALERT_TIMEOUT_MS: Final = 500
 _QUIET_S: Final = 60.0
 
 _settled: Final = metrics.counter(
@@ -110,7 +113,7 @@ class Limits:
     """
 
     def __init__(self, ledger: Ledger, alerts: Alerts | None = None) -> None:
-        self._ledger, self._alerts = ledger, alerts
+        self._ledger, self.alerts = ledger, alerts
         self.expected = Expected()
         self._levels: Bounded[tuple[str, str], _Known] = Bounded(_LEVELS)
         self._ends: deque[_End] = deque()
@@ -214,8 +217,8 @@ class Limits:
                 continue
             until_ms = min(time.time_ns() // 1_000_000 + _KNOWN_MS, room.reset_ms or _EVER_MS)
             self._levels.put((tenant.slug, each.claim.counter), _Known(_level(each, rule, room), until_ms))
-            if self._alerts is not None:
-                self._alerts.seen(tenant, rule, each.subject, _whole(each, rule, room), rule.window)
+            if self.alerts is not None:
+                self.alerts.seen(tenant, rule, each.subject, _whole(each, rule, room), rule.window)
 
 
 def _level(held: Held, rule: Rule, room: Room) -> Level:
@@ -235,11 +238,23 @@ _by_ledger: Final[Shared[Limits]] = Shared(_REDISES)
 _LOCAL: Final = LocalLedger()
 
 
-def limits_of(policy: str, redis: RedisConfig) -> Limits:
-    """The process's limits whose counters are in this Redis, or with the policy ``local`` in its memory."""
+def limits_of(policy: str, redis: RedisConfig, events: EventLog | None = None) -> Limits:
+    """The process's limits whose counters are in this Redis, or with the policy ``local`` in its memory.
+
+    What is to be told of budgets in Redis is told to `events`, the newest that was given.
+    """
     if policy == "local":
         return _by_ledger.get(policy, lambda: Limits(_LOCAL))
-    return _by_ledger.get(redis, lambda: Limits(RedisLedger(connect(redis))))
+    limits = _by_ledger.get(redis, lambda: _in_redis(redis))
+    if limits.alerts is not None:
+        limits.alerts.use(events)
+    return limits
+
+
+def _in_redis(config: RedisConfig) -> Limits:
+    # Nobody waits for alerts, other than for a reservation.
+    store = AlertStore(connect(config, timeout_ms=_ALERT_TIMEOUT_MS))
+    return Limits(RedisLedger(connect(config)), Alerts(store))
 
 
 _instances: Final[weakref.WeakSet[Limits]] = weakref.WeakSet()

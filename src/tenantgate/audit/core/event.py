@@ -27,7 +27,7 @@ EVENT_TYPES: Final = {
     "budget_crossed": "A budget is used up, or a step beyond its limit was reached.",
     "projected_limit_exceeded": "A budget will be used up before its window ends, if spending goes on as it does.",
     "budget_recovered": "A budget about which was told is below the step again: raised, or in a new window.",
-    "budget_raised": "A budget was raised for a time, or lowered.",
+    "budget_raised": "A budget was raised for a time.",
     "budget_raise_ended": "A raise was ended before its time.",
 }
 """The first three are LiteLLM's names (docs.litellm.ai, Alerting / Webhooks)."""
@@ -50,7 +50,7 @@ _TEXTS: Final = {
     "timezone": "Time zone of the window.",
     "projected_spend": "What will be used when the window ends, if spending goes on.",
     "projected_exceeded_date": "When the budget is used up, if spending goes on.",
-    "by": "What a raise adds, as an exact decimal; negative: less.",
+    "by": "What a raise adds, as an exact decimal.",
     "until": "When the raise ends.",
     "reason": "Why it was raised, as the operator says.",
     "who": "Who raised it, as they say.",

@@ -56,7 +56,8 @@ def forecast(
         samples: earlier states of the same window, in any order.
         now: the state now.
         most: the limit.
-        start_ms, end_ms: Unix times in ms.
+        start_ms: Unix time in ms at which the window began.
+        end_ms: at which it ends.
     """
     passed, left = now.at_ms - start_ms, end_ms - now.at_ms
     if passed * _LEAST < end_ms - start_ms or left <= 0:

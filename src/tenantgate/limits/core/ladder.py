@@ -8,13 +8,15 @@ degrade the next one. The block is the exception, since the ledger refuses what 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from tenantgate.limits.core.ledger import Room
 from tenantgate.limits.core.rules import Degrade, Do, Mode, Rule, Step
 
 __all__ = ["Level", "ceiling", "level", "permille"]
 
-_WHOLE = 1000
+_WHOLE: Final = 1000
+_NOTHING: Final = Degrade()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Level:
 
     permille: int = 0
     reached: tuple[Step, ...] = ()
-    degrade: Degrade = Degrade()
+    degrade: Degrade = _NOTHING
     cache_only: bool = False
     block: bool = False
 

@@ -2,7 +2,7 @@
 
 All raises of a tenant are one hash (`tenantgate.limits.core.keys.raises_key`), so that the ledger's scripts read them
 in the call that counts. A field is a counter's name, its value ``AMOUNT UNTIL``: whole numbers, what is added to the
-limit in the counter's unit, negative for less, and the Unix time in ms by Redis' clock at which it ends.
+limit in the counter's unit, and the Unix time in ms by Redis' clock at which it ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 __all__ = ["Raise", "raised", "read_raise"]
 
-_VALUE: Final = re.compile(rb"(-?[0-9]{1,16}) ([0-9]{1,16})")
+_VALUE: Final = re.compile(rb"([0-9]{1,16}) ([0-9]{1,16})")
 
 
 class Raise(NamedTuple):
@@ -32,5 +32,5 @@ def read_raise(value: bytes | None) -> Raise | None:
 
 
 def raised(most: int, found: Raise | None, now_ms: int) -> int:
-    """The limit with its raise; never below 0."""
-    return most if found is None or found.until_ms <= now_ms else max(0, most + found.amount)
+    """The limit with its raise."""
+    return most if found is None or found.until_ms <= now_ms else most + found.amount

@@ -46,7 +46,11 @@ def record(kind: str = "budget_crossed", **more: str) -> dict[str, Any]:
     return of_event(Event(TenantId("acme"), "budget-1", 1_767_225_600_000, values))
 
 
-@given(identifier=st.from_regex(r"[a-z0-9-]{1,40}", fullmatch=True), seconds=st.integers(0, 4_000_000_000), body=st.text())
+@given(
+    identifier=st.from_regex(r"[a-z0-9-]{1,40}", fullmatch=True),
+    seconds=st.integers(0, 4_000_000_000),
+    body=st.text(),
+)
 def test_the_signature_is_that_of_the_published_package(identifier: str, seconds: int, body: str) -> None:
     raw = body.encode("utf-8", "replace")
     theirs = Webhook(SECRET).sign(identifier, datetime.fromtimestamp(seconds, UTC), raw.decode())

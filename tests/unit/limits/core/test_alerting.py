@@ -23,6 +23,7 @@ from tenantgate.limits.core.alerting import (
     read_state,
     shown,
 )
+from tenantgate.limits.core.claims import end_user_subject
 from tenantgate.limits.core.rules import Counted, Do, Mode, Per, Rule, Step, Window
 
 DAY_MS = 86_400_000
@@ -241,6 +242,6 @@ def test_parts_as_they_are_written() -> None:
 def test_an_end_user_is_named_by_a_digest() -> None:
     window = Window(unit="day")
     user = Rule(name="u", counted=Counted.COST, most=1, window=window, per=Per.END_USER)
-    found = shown(user, "jane.roe@example.org")
+    found = shown(user, end_user_subject("jane.roe@example.org"))
     assert found == "sha256:" + sha256(b"jane.roe@example.org").hexdigest()[:16]
     assert shown(RULE, "whatever") == ""
