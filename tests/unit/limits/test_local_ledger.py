@@ -54,7 +54,12 @@ class Requests(RuleBasedStateMachine):
         answer = reserve_and_check(self.ledger, self.account, asked, self.clock.us)
         return asked, answer
 
-    @rule(target=ended, request=consumes(running), amounts=st.lists(AMOUNTS, min_size=4, max_size=4), how=CERTAINTIES)
+    @rule(
+        target=ended,
+        request=consumes(running),
+        amounts=st.lists(AMOUNTS, min_size=4, max_size=4),
+        how=CERTAINTIES,
+    )
     def settle(self, request: Any, amounts: list[int], how: Certainty) -> Any:
         asked, answer = request
         if answer.refused:
