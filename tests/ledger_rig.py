@@ -96,7 +96,8 @@ def settlement(
     """The end of a request that was reserved for."""
     each = [amounts] * len(asked.claims) if isinstance(amounts, int) else amounts
     used = [
-        Used(c.counter, c.window, amount, c.counted, c.most) for c, amount in zip(asked.claims, each, strict=True)
+        Used(c.counter, c.window, amount, c.counted, c.most)
+        for c, amount in zip(asked.claims, each, strict=True)
     ]
     return Settlement(
         tenant=asked.tenant, id=asked.id, certainty=certainty, used=tuple(used), started_ms=answer.now_ms
@@ -221,7 +222,8 @@ def reserve_and_check(ledger: Ledger, account: Account, asked: Reservation, now_
             assert before[i] + need <= c.most
     if answer.refused is Refused.EXHAUSTED:
         assert any(
-            before_late[i] - held[i][0] + least(asked.claims[i], asked, answer.max_tokens) > asked.claims[i].most
+            before_late[i] - held[i][0] + least(asked.claims[i], asked, answer.max_tokens)
+            > asked.claims[i].most
             for i in refusing
         )
     for i, c in enumerate(asked.claims):
