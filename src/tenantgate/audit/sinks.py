@@ -151,12 +151,13 @@ class HttpSink:
     def _body(self, batch: Sequence[Queued]) -> bytes:
         return b'{"records":[' + b",".join(q.record for q in batch) + b"]}"
 
-    def _deliver(self, body: bytes, key: str) -> bytes:
+    def _deliver(self, body: bytes, key: str, more: Mapping[str, str] | None = None) -> bytes:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"tenantgate/{__version__}",
             "Idempotency-Key": key,
             **self._config.headers,
+            **(more or {}),
         }
         if self._config.gzip:
             body, headers["Content-Encoding"] = gzip.compress(body, 6, mtime=0), "gzip"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from tenantgate.errors import ConfigError
+from tenantgate.prices.core.price_list import KINDS, PriceList, Prices, Tier
 from tenantgate.tenant import TenantId
 
 __all__ = [
@@ -117,6 +118,10 @@ class Target:
     context_window: int | None = None
     """Tokens of prompt and reply together, at most; None: not known."""
     region: str | None = None
+    prices: PriceList | None = None
+    """What its tokens cost; None: not known, and no rule of the tenant counts it."""
+    max_output_tokens: int | None = None
+    """Most tokens of a reply that the model gives; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +166,12 @@ class TenantPolicy:
     """Hosts that its requests may go to, within the gateway's own; None: all of these."""
     weight: int = _WEIGHT
     """Share of a limit that a provider sets for several tenants, relative to the others'."""
+    token_limits: tuple[Mapping[str, Any], ...] = ()
+    """As `tenantgate.limit_config.TokenLimit`, without defaults; models by their ``provider/model``."""
+    budgets: tuple[Mapping[str, Any], ...] = ()
+    """As `tenantgate.limit_config.Budget`, in the same way."""
+    end_user_header: str | None = None
+    """The request header that names the end user; None: the request's ``user``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +213,9 @@ def write_record(policy: TenantPolicy) -> bytes:
         "egress": policy.egress,
         # An equal share goes without saying, so that records of earlier versions stay the same bytes.
         "weight": None if policy.weight == _WEIGHT else policy.weight,
+        "token_limits": policy.token_limits or None,
+        "budgets": policy.budgets or None,
+        "end_user_header": policy.end_user_header,
     }
     return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
 
@@ -218,8 +232,17 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
     models = tuple(_model(m) for m in members.records("models"))
     egress = members.texts("egress") if members.has("egress") else None
     weight = members.get("weight", int, _WEIGHT)
+    made = TenantPolicy(
+        tenant=TenantId(tenant),
+        models=models,
+        egress=egress,
+        weight=weight,
+        token_limits=members.objects("token_limits"),
+        budgets=members.objects("budgets"),
+        end_user_header=members.get("end_user_header", str, None),
+    )
     members.end()
-    return TenantPolicy(tenant=TenantId(tenant), models=models, egress=egress, weight=weight)
+    return made
 
 
 def _read(raw: bytes) -> _Members:
@@ -267,7 +290,38 @@ def _target(members: _Members) -> Target:
         weight=members.get("weight", int, 100),
         context_window=members.get("context_window", int, None),
         region=members.get("region", str, None),
+        prices=_price_list(members.record("prices")) if members.has("prices") else None,
+        max_output_tokens=members.get("max_output_tokens", int, None),
     )
+    members.end()
+    return made
+
+
+def _price_list(members: _Members) -> PriceList:
+    made = PriceList(
+        book=members.get("book", str), periods=tuple(_prices(m) for m in members.records("periods"))
+    )
+    members.end()
+    if not made.periods:
+        raise ConfigError(f"{members.where}.periods: needs one at least")
+    return made
+
+
+def _prices(members: _Members) -> Prices:
+    made = Prices(
+        valid_from_ms=members.get("valid_from_ms", int, 0),
+        daily_s=members.pair("daily_s"),
+        prices=members.amounts("prices"),
+        tiers=tuple(_tier(m) for m in members.records("tiers")),
+    )
+    members.end()
+    if not {"input", "output"} <= made.prices.keys():
+        raise ConfigError(f"{members.where}.prices: needs input and output")
+    return made
+
+
+def _tier(members: _Members) -> Tier:
+    made = Tier(above=members.get("above", int), prices=members.amounts("prices"))
     members.end()
     return made
 
@@ -334,6 +388,28 @@ class _Members:
             raise ConfigError(f"{self.where}.{name}: must be an object of texts")
         return dict(found)
 
+    def objects(self, name: str) -> tuple[Mapping[str, Any], ...]:
+        found: Sequence[Any] = self.get(name, list, [])
+        if not all(isinstance(value, dict) for value in found):
+            raise ConfigError(f"{self.where}.{name}: must be a list of objects")
+        return tuple(found)
+
+    def amounts(self, name: str) -> Mapping[str, int]:
+        """Prices by kind."""
+        found: Mapping[str, Any] = self.get(name, dict, {})
+        for kind, value in found.items():
+            if kind not in KINDS or type(value) is not int or value < 0:
+                raise ConfigError(f"{self.where}.{name}.{kind[:40]}: is no price")
+        return found
+
+    def pair(self, name: str) -> tuple[int, int] | None:
+        found = self.get(name, list, None)
+        if found is None:
+            return None
+        if len(found) != 2 or not all(type(value) is int for value in found):
+            raise ConfigError(f"{self.where}.{name}: must be two whole numbers")
+        return found[0], found[1]
+
     def has(self, name: str) -> bool:
         return name in self._left
 
@@ -358,7 +434,9 @@ _KINDS: Final[Mapping[type, str]] = {
 }
 
 
-_FIELDS: Final = {cls: tuple(f.name for f in fields(cls)) for cls in (Target, Routing, ModelPolicy)}
+_FIELDS: Final = {
+    cls: tuple(f.name for f in fields(cls)) for cls in (Target, Routing, ModelPolicy, PriceList, Prices, Tier)
+}
 
 
 def _without_none(value: Any) -> Any:
