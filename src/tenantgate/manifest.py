@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from tenantgate.alert_config import Receiver
 from tenantgate.fields import problems
 
 __all__ = [
@@ -62,6 +63,8 @@ class RouteSettings:
     """As `redis`, for the counters of rate limits."""
     rate_limit_policy: str | None = None
     """redis or local."""
+    receivers: tuple[Receiver, ...] = ()
+    """Receivers of alerts."""
     own: Any = None
     """The feature's own section of ``gateway``, an object of its class; None where it has none."""
 

@@ -32,6 +32,7 @@ def _pipeline(settings: RouteSettings) -> Mapping[str, Any]:
         "max_records": own.max_records,
         "max_megabytes": own.max_megabytes,
         "sinks": [plain(sink) for sink in own.sinks],
+        "receivers": [plain(receiver) for receiver in settings.receivers],
         "redis": redis if own.spool == "redis" else None,
     }
 

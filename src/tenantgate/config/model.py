@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tenantgate.alert_config import Alerts
 from tenantgate.config import target_checks
 from tenantgate.config.endpoints import MODEL_PATTERN, NAME_MAX, Endpoint, ModelTarget
 from tenantgate.config.redis_model import RateLimiting, Redis
@@ -181,6 +182,7 @@ class Gateway:
     cors: Cors | None = field(
         "Browsers that may call the gateway: pages of other sites (stock cors). Default: none.", default=None
     )
+    alerts: Alerts = field("Who is told what happens to budgets.", default=Alerts())
     access_log: str | None = field(
         "File that gets one JSON line for each request (stock file-log), without prompts and replies.",
         default=None,

@@ -12,6 +12,16 @@ local function is_large(target)
   return body and #body > MAX_PASSED
 end
 
+-- Whether a provider may have got the request: nginx's bytes of each try, which a reply that is held back has in a
+-- request of its own.
+local function is_sent()
+  local sent = ngx.var.upstream_bytes_sent
+  if sent then
+    return sent:find("[1-9]") ~= nil
+  end
+  return kong.response.get_source() ~= "exit"
+end
+
 local Request = {PRIORITY = 800, VERSION = "0.1.0"}
 
 -- A request without a tenant leaves no table, and `tenantgate-target` refuses it.
@@ -70,6 +80,10 @@ function Request:log()
     source = kong.response.get_source(),
     status = kong.response.get_status(),
     decided = decided,
+    provider_status = kong.service.response.get_status(),
+    sent = is_sent(),
+    recalled = shared.tenantgate_recalled,
+    body_size = #request.body,
     tries = plan and tries.collect(plan, kong.response.get_status() == 499) or nil,
   }
 end

@@ -17,6 +17,7 @@ from typing import Any, Final
 from tenantgate.audit.core.chain import SHED, Numbers
 from tenantgate.audit.core.content import ROLES
 from tenantgate.audit.core.costs import PriceLists, cost_of, cost_schema
+from tenantgate.audit.core.event import Event, event_schema
 from tenantgate.audit.core.journal import JournalLine, Try
 from tenantgate.audit.core.ports import GapReason
 from tenantgate.audit.core.redaction import ContentState, Redacted, absent
@@ -24,7 +25,7 @@ from tenantgate.audit.core.trace import trace_of
 from tenantgate.audit.core.usage import usage_of, usage_schema
 from tenantgate.tenant import TenantId
 
-__all__ = ["VERSION", "Outcome", "Terms", "asks_no_model", "build", "gap", "outcome_of", "schema"]
+__all__ = ["VERSION", "Outcome", "Terms", "asks_no_model", "build", "gap", "of_event", "outcome_of", "schema"]
 
 VERSION: Final = 1
 """Version of the record; a field may be added under the same, none may change its meaning."""
@@ -135,6 +136,20 @@ def gap(
             "records": sum(last - first + 1 for first, last in numbers),
             "numbers": [{"from": first, "to": last} for first, last in numbers],
         },
+        "trace": _known(trace_id=trace.trace_id, span_id=trace.span_id),
+        "content": dict(absent(ContentState.NONE).content),
+    }
+
+
+def of_event(event: Event) -> dict[str, Any]:
+    """The record of an event, to be linked into its tenant's chain."""
+    trace = trace_of(None, None, event.id)
+    return {
+        "version": VERSION,
+        "id": event.id,
+        "time": _time(event.time_ms),
+        "tenant": str(event.tenant),
+        "event": dict(event.values),
         "trace": _known(trace_id=trace.trace_id, span_id=trace.span_id),
         "content": dict(absent(ContentState.NONE).content),
     }
@@ -260,7 +275,7 @@ def _of(kind: str | list[str], description: str, **more: Any) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema (2020-12) of a record: of a request's, or one that says which records had to be dropped."""
+    """The JSON schema (2020-12) of a record: of a request, of an event, or one that says which had to be dropped."""
     text, whole, number = "string", "integer", "number"
     digest = {"pattern": "^[0-9a-f]{64}$"}
     part = _object(
@@ -485,7 +500,8 @@ def schema() -> dict[str, Any]:
         ("reason", "records", "numbers"),
         additionalProperties=False,
     )
-    of_gap = {**{name: properties[name] for name in of_all}, "gap": dropped}
+    common = {name: properties[name] for name in of_all}
+    of_gap, happened = {**common, "gap": dropped}, {**common, "event": event_schema()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Tenantgate audit record",
@@ -494,6 +510,7 @@ def schema() -> dict[str, Any]:
             _object(
                 "Says which records had to be dropped.", of_gap, (*of_all, "gap"), additionalProperties=False
             ),
+            _object("The record of an event.", happened, (*of_all, "event"), additionalProperties=False),
         ],
     }
 

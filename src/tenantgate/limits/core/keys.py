@@ -5,11 +5,43 @@ from __future__ import annotations
 from typing import Final
 
 from tenantgate.limits.core.limit import Limit, Subject
+from tenantgate.limits.core.rules import Per, Rule, Window
 from tenantgate.tenant import TenantId, slug
 
-__all__ = ["counter_key"]
+__all__ = ["counter_key", "counter_name", "raises_key", "settled_key", "window_key"]
 
 _PREFIX: Final = "tg:limits:1"  # the version of the layout, so that another one never meets these keys
+_MONEY: Final = "tg:money:1"
+
+
+def counter_name(rule: Rule, subject: str) -> str:
+    """The name of a rule's counter within its tenant; another window or limit of the same rule goes on with it.
+
+    Args:
+        rule: what is counted; its name, any text, is unique in the tenant.
+        subject: the id of the key, model, provider or end user, any text; without meaning where the tenant counts.
+    """
+    whose = "" if rule.per is Per.TENANT else subject
+    return f"{slug(rule.name)}:{rule.counted}:{rule.per}:{slug(whose)}"
+
+
+def window_key(tenant: TenantId, counter: str, window: Window, start_ms: int) -> str:
+    """Where a counter lies; one of a calendar has a key for each window, by its start.
+
+    In braces the hash tag: a Redis Cluster keeps a tenant on one node.
+    """
+    when = "s" if window.sliding_s else f"{window.unit}:{start_ms // 1000}"
+    return f"{_MONEY}:{{{tenant.slug}}}:counter:{counter}:{when}"
+
+
+def raises_key(tenant: TenantId) -> str:
+    """Where a tenant's temporary raises lie."""
+    return f"{_MONEY}:{{{tenant.slug}}}:raises"
+
+
+def settled_key(tenant: TenantId, request: str) -> str:
+    """Where it is noted for a while that a request is settled."""
+    return f"{_MONEY}:{{{tenant.slug}}}:settled:{slug(request)}"
 
 
 def counter_key(tenant: TenantId, limit: Limit, *, model: str, credential: str | None) -> str:

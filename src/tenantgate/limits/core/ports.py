@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tenantgate.errors import EdgeError
+from tenantgate.limits.core.ledger import NotCountedError
 from tenantgate.limits.core.limit import Limit
 from tenantgate.limits.core.window import Decision
 
 __all__ = ["Counters", "NotCountedError"]
-
-
-class NotCountedError(EdgeError):
-    """The request could not be counted."""
 
 
 class Counters(Protocol):
