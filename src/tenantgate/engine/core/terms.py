@@ -112,7 +112,7 @@ def plan_of(
     facts: Facts,
     *,
     count: Callable[[str], int],
-    expected: Callable[[], int],
+    expected: Callable[[int], int],
 ) -> Plan:
     """What an answer of this model would take.
 
@@ -121,7 +121,7 @@ def plan_of(
         model: one of the tenant's.
         facts: of the request.
         count: tokens of a text by ``o200k_base``.
-        expected: gives the tokens that nine of ten replies have.
+        expected: gives the tokens that nine of ten replies have, of so many at most.
 
     Raises:
         Unpriced: what it costs isn't known, and a rule counts it.
@@ -150,12 +150,7 @@ def plan_of(
         least_tokens=_least_tokens(facts.body),
     )
     return Plan(
-        model,
-        claims_of(mine, asked),
-        prompt,
-        worst_tokens,
-        min(worst_tokens, expected()) if has_reply else 0,
-        given,
+        model, claims_of(mine, asked), prompt, worst_tokens, expected(worst_tokens) if has_reply else 0, given
     )
 
 
