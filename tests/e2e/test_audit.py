@@ -16,6 +16,7 @@ from audit_rig import journal_line, request_id
 from tenantgate.cli import main
 from tenantgate.devhost.client import Client, Reply
 from tenantgate.devhost.stack import Stack
+from tenantgate.usage.core.entries import entries_of
 
 from gateway import Gateway
 from support import Load, until, whole_lines
@@ -64,8 +65,13 @@ def test_an_answer_and_its_repeat_from_the_cache(gateway: Gateway, records: Reco
     assert first["gen_ai"]["usage"]["output_tokens"] > 0
     assert prompt in text_of(first)
     assert "This is mock answer" in text_of(first)
-    hit = until(lambda: client.chat(prompt), lambda r: r.cache == "Hit", what="cache status")
-    assert records.of(hit)["outcome"] == "cached"
+    hit = records.of(until(lambda: client.chat(prompt), lambda r: r.cache == "Hit", what="cache status"))
+    assert hit["outcome"] == "cached"
+    assert hit["key"] == first["key"]
+    assert len(first["key"]["id"]) == 36, "Kong's id of the credential"
+    asked, cached = (entries_of(one)[-1] for one in (first, hit))
+    assert (asked.attempt, asked.cached, asked.tokens["output_tokens"] > 0) == (1, False, True)
+    assert (cached.attempt, cached.cached, cached.tokens) == (0, True, {})
 
 
 def test_a_stream_has_its_words_once(gateway: Gateway, records: Records) -> None:
