@@ -143,6 +143,8 @@ class PluginManifest(Generic[C]):
     """A function of a configuration like its own ``problems``, for what takes a library or a file to find: it is called
     where tenants.yaml is checked, and not for a plugin's instance."""
     journal: Journal | None = None
+    of_tools: bool = False
+    """Whether it is a stage of calls of MCP tools, too, by the settings of the tenant."""
     attachable: bool = True
     """Whether it is a plugin of Kong's by itself; else a stage of the engine only."""
 
@@ -170,5 +172,7 @@ class Feature:
     plugins: tuple[PluginManifest[Any], ...] = ()
     gateway: GatewaySection | None = None
     commands: tuple[Command, ...] = ()
+    servers: Reference | None = None
+    """A function that compiles a tenant's MCP servers (`tenantgate.mcp.compiling.compiled`)."""
     documents: Mapping[str, Reference] = field(default_factory=dict)
     """Generated JSON files in docs/, by name, and the functions that give them."""

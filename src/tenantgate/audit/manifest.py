@@ -44,6 +44,7 @@ AUDIT: Final = PluginManifest(
     priority=799,  # above all that may end a request
     phases=("access", "log"),
     config_class=AuditConfig,
+    of_tools=True,
     service="tenantgate.audit.service:AuditLog",
     filled={
         "strict_requests": lambda settings: settings.strict_requests,

@@ -122,6 +122,9 @@ def asked(file: TenantsFile) -> Iterator[Asked]:
 
 
 def _of_tenant(i: int, tenant: Tenant) -> Iterator[Asked]:
+    for k, server in enumerate(tenant.mcp):
+        for at, url in _of_record(fields_of(type(server)), server):
+            yield Asked(i, f"mcp[{k}].{at}", url)
     for at, url in _of_sections(tenant.plugins):
         yield Asked(i, at, url)
     for k, m in enumerate(tenant.models):
