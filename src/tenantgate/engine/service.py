@@ -28,6 +28,7 @@ from tenantgate.engine.items import item_store
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.engine.tenants import Tenant, texts_of
 from tenantgate.engine.token_metrics import count_tokens
+from tenantgate.engine.tools import Tools, is_tool_call
 from tenantgate.errors import EdgeError
 from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
 from tenantgate.kong.phase import attempt
@@ -95,6 +96,7 @@ class Engine:
         counters = config.redis if config.rate_limit_redis is None else config.rate_limit_redis
         events = None if config.audit is None else EventLog(Path(config.audit.journal))
         self._admission = Admission(limits_of(config.rate_limit_policy, counters, events))
+        self._tools = Tools(config)
         self._items = item_store(config.redis, config.encryption_key, config.keep_items_s)
         if config.audit is not None:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
@@ -119,6 +121,9 @@ class Engine:
         if packed is None:
             raise EdgeError("tenantgate-request: packed no request of a tenant")
         host.belongs_to(packed.tenant)
+        if packed.mcp:
+            self._tools.access(host, packed, self._mcp_tenant(packed))
+            return
         exchange, decision = Exchange(host, packed, shared={POLICY: NO_AUDIT}), Decision()
         with contextlib.suppress(Answered):
             self._decide(exchange, packed, decision)
@@ -197,6 +202,10 @@ class Engine:
         if decision.upstream_model is not None and exchange.sent_body is not None:
             # Shortened or masked since then: small enough to be sent, and its model is the right one already.
             decision.upstream_model = None
+
+    def _mcp_tenant(self, packed: PackedRequest | PackedLog) -> Tenant | None:
+        found = self._directory.get(packed.tenant) if self._directory.ready else None
+        return found if isinstance(found, Tenant) else None
 
     def _tenant(self, exchange: Exchange) -> Tenant:
         if not self._directory.ready:
@@ -344,6 +353,9 @@ class Engine:
         """Check a reply that was held back."""
         table = host.call("ctx.shared.get", DECISION)
         packed = PackedLog.of({**table, "request": host.call("ctx.shared.get", REQUEST)})
+        if packed is not None and is_tool_call(packed):
+            self._tools.response(host, packed, self._mcp_tenant(packed))
+            return
         found = None if packed is None else self._after(packed)
         if packed is None or found is None:
             return  # without the engine's mark the reply is refused
@@ -362,6 +374,9 @@ class Engine:
             self._items.keep(packed.tenant, packed.items)
         packed = wire.as_chat(packed, self._items)
         host.belongs_to(packed.tenant)
+        if is_tool_call(packed):
+            self._tools.log(host, packed, self._mcp_tenant(packed))
+            return
         if not packed.decided:
             if packed.source == "service":
                 _undecided.inc(tenant=packed.tenant.slug)

@@ -6,15 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from tenantgate import __version__
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.errors import ConfigError
 from tenantgate.limits.core.reading import rules_of
 from tenantgate.limits.core.rules import Rule
 from tenantgate.limits.service import RequestLimits
+from tenantgate.mcp.core.stored import from_record
+from tenantgate.mcp.service import McpEndpoints
 from tenantgate.policy.core.records import ModelPolicy, TenantPolicy
 from tenantgate.routing.service import Route, Router
 
-__all__ = ["Tenant", "texts_of"]
+__all__ = ["MCP", "Tenant", "texts_of"]
+
+MCP: Final = "mcp"
+"""In the place of a provider's name, for calls of MCP tools."""
 
 _COMPRESSION: Final = "compression"
 _MOST_COMPRESSION: Final[Mapping[str, Any]] = {
@@ -50,6 +56,15 @@ class Tenant:
         self._routes: dict[str, Route] = {}
         self._rules: dict[str, tuple[Rule, ...]] = {}
         self._compressing: dict[str, tuple[Stage, ...]] = {}
+        self.mcp: McpEndpoints | None = None
+        if policy.mcp:
+            try:
+                servers = [from_record(tree) for tree in policy.mcp]
+            except (TypeError, KeyError) as error:
+                raise ConfigError(
+                    f"mcp: no server that this version knows ({type(error).__name__})"
+                ) from None
+            self.mcp = McpEndpoints(servers, version=__version__)
 
     @property
     def shared(self) -> Mapping[str, str]:
@@ -65,6 +80,8 @@ class Tenant:
         for model in self.policy.models:
             try:
                 self.rules(model)
+                self.stages(model)
+                self.tool_stages()
             except ConfigError:
                 raise
             except Exception as error:
@@ -101,6 +118,18 @@ class Tenant:
                 *self._shared_rules,
             )
         return found
+
+    def tool_stages(self) -> Sequence[Stage]:
+        """The stages of calls of MCP tools."""
+        return self._tool_stages("", self.policy.mcp_stages)
+
+    def tool_limits(self, server: str, tool: str, limit: Mapping[str, Any]) -> Sequence[Stage]:
+        """The rate limits of one tool; `limit` is a stage's configuration."""
+        return self._tool_stages(f"{server}/{tool}", {"limits": limit})
+
+    def _tool_stages(self, name: str, stages: Mapping[str, Mapping[str, Any]]) -> Sequence[Stage]:
+        route = f"{MCP}.{self.policy.tenant}"
+        return self.stages(ModelPolicy(provider=MCP, model=name, route_name=route, stages=stages))
 
     def route(self, model: ModelPolicy, router: Router) -> Route | None:
         """The model's targets with their health; None where it has one that is asked directly."""

@@ -25,7 +25,7 @@ end
 local Request = {PRIORITY = 800, VERSION = "0.1.0"}
 
 -- A request without a tenant leaves no table, and `tenantgate-target` refuses it.
-function Request:access()
+function Request:access(conf)
   local consumer, credential = kong.client.get_consumer(), kong.client.get_credential()
   if not consumer or not consumer.custom_id then
     return
@@ -39,6 +39,7 @@ function Request:access()
     captures = kong.request.get_uri_captures().named,
     headers = kong.request.get_headers(MAX_HEADERS),
     body = kong.request.get_raw_body(0) or "", -- 0: from nginx's temporary file, too
+    mcp = conf.mcp or nil,
   }
 end
 

@@ -42,6 +42,8 @@ _CACHE_STATUS: Final = "cache_status"
 _FROM_CACHE: Final = ("hit", "coalesced", "stale")
 _COMPLETE: Final = "complete"
 _GUARDS: Final = ("guardrails", "response_guardrails")
+_MCP: Final = "mcp"
+"""Among the verdicts what the engine says of a request to an MCP endpoint."""
 
 
 class Outcome(enum.StrEnum):
@@ -56,6 +58,10 @@ class Outcome(enum.StrEnum):
     UPSTREAM_ERROR = "upstream_error"  # the provider said no, or could not be reached
     GATEWAY_ERROR = "gateway_error"
     CLIENT_GONE = "client_gone"  # before it had its answer
+
+
+_OF_CALLS: Final = {"guard": Outcome.BLOCKED, "limit": Outcome.RATE_LIMITED, "arguments": Outcome.REFUSED}
+"""Outcomes of calls of tools that end with an error, which the model reads: HTTP's status says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +108,17 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
             trace_id=trace.trace_id, span_id=trace.span_id, parent_id=trace.parent_id, sampled=trace.sampled
         ),
         "gen_ai": _gen_ai(line, redacted),
-        "verdicts": {name: dict(verdict) for name, verdict in sorted(line.verdicts.items())},
+        "verdicts": {name: dict(verdict) for name, verdict in sorted(line.verdicts.items()) if name != _MCP},
         "content": dict(redacted.content),
     }
     if line.credential_id:
         record["key"] = {"id": line.credential_id}
     if end_user := _end_user(line, terms):
         record["end_user"] = end_user
+    if mcp := line.verdicts.get(_MCP):
+        record["mcp"] = {
+            name: {"name": value} for name in ("method", "server") if (value := mcp.get(name)) is not None
+        } | _known(error=mcp.get("error"))
     if line.tries:
         record["tries"] = [_try(t) for t in line.tries]
     if cost := cost_of(line, terms.prices):
@@ -163,6 +173,8 @@ def asks_no_model(line: JournalLine) -> bool:
 def outcome_of(line: JournalLine) -> Outcome:
     """The outcome of a request, by its status, the origin of the answer, and the verdicts of our plugins."""
     status, ours = line.status, line.source != "upstream"
+    if (error := line.verdicts.get(_MCP, {}).get("error")) is not None and 0 < status < 400:
+        return _OF_CALLS.get(error, Outcome.UPSTREAM_ERROR)
     # Only the cache answers with success in the provider's place.
     hit = line.notes.get(_CACHE_STATUS, "").lower() in _FROM_CACHE  # a provider may say so, too
     if ours and (hit or (0 < status < 400 and not line.attempts and not asks_no_model(line))):
@@ -229,7 +241,11 @@ def _end_user(line: JournalLine, terms: Terms) -> dict[str, Any]:
 
 
 def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
-    out: dict[str, Any] = {"operation": {"name": line.notes.get("operation", "chat")}}
+    mcp = line.verdicts.get(_MCP)
+    operation = line.notes.get("operation", "" if mcp else "chat")
+    out: dict[str, Any] = {"operation": {"name": operation}} if operation else {}
+    if mcp and mcp.get("tool"):
+        out["tool"] = {"name": mcp["tool"]}
     if line.provider:
         out["provider"] = {"name": _PROVIDERS.get(line.provider, line.provider)}
     request = {**_known(model=line.model), **redacted.settings}
@@ -436,6 +452,7 @@ def schema() -> dict[str, Any]:
             "Attributes of OpenTelemetry's gen_ai conventions.",
             {
                 "operation": _object("gen_ai.operation.*", {"name": _of(text, "Such as chat.")}),
+                "tool": _object("gen_ai.tool.*", {"name": _of(text, "The tool that was called.")}),
                 "provider": _object("gen_ai.provider.*", {"name": _of(text, "The provider.")}),
                 "request": _object("gen_ai.request.*", {"model": _of(text, "The model that was asked for.")}),
                 "response": _object(
@@ -447,6 +464,19 @@ def schema() -> dict[str, Any]:
                 ),
                 "usage": usage_schema(),
                 "server": _object("gen_ai.server.*", {"time_to_first_token": _of(number, "Seconds.")}),
+            },
+            additionalProperties=False,
+        ),
+        "mcp": _object(
+            "Of a request to an MCP endpoint.",
+            {
+                "method": _object("mcp.method.*", {"name": _of(text, "Such as tools/call.")}),
+                "server": _object("The MCP server.", {"name": _of(text, "Its name.")}),
+                "error": _of(
+                    text,
+                    "Why a call ended with an error: guard, limit, arguments; http_NNN, by the API; refused, by the "
+                    "egress policy; error, timeout, reset, too_large.",
+                ),
             },
             additionalProperties=False,
         ),
@@ -475,7 +505,7 @@ def schema() -> dict[str, Any]:
         ),
     }
     of_all = ("version", "id", "time", "tenant", "trace", "content", "chain")
-    required = tuple(name for name in properties if name not in ("cost", "tries", "key", "end_user"))
+    required = tuple(name for name in properties if name not in ("cost", "tries", "mcp", "key", "end_user"))
     span = _object(
         "Numbers, both included.",
         {"from": _of(whole, "The first.", minimum=1), "to": _of(whole, "The last.", minimum=1)},

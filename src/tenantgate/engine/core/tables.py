@@ -49,6 +49,8 @@ class PackedRequest:
     """Named parts of the path: ``provider``, ``model``, ``tenant``."""
     headers: Mapping[str, Any] = field(repr=False)
     body: bytes = field(repr=False)
+    mcp: bool = False
+    """Whether it was sent to an MCP endpoint."""
 
     @classmethod
     def of(cls, table: Any) -> PackedRequest | None:
@@ -64,6 +66,7 @@ class PackedRequest:
             captures={_text(k): _text(v) for k, v in _mapping(table.get("captures")).items()},
             headers=_mapping(table.get("headers")),
             body=_bytes(table.get("body")),
+            mcp=table.get("mcp") is True,
         )
 
 
