@@ -166,7 +166,7 @@ def test_nothing_of_a_provider_is_dearer_than_the_dearest(provider: str) -> None
 
 def test_the_book_is_loaded_when_a_price_is_asked_for() -> None:
     code = (
-        "import sys; from tenantgate.config import compile, load; from tenantgate.engine import service\n"
+        "import sys; from tenantgate.limits.core import reading; from tenantgate.audit.core import costs\n"
         "from tenantgate.prices import pricing, config\n"
         "try: pricing.PriceBook(config.Pricing()).find(pricing.Asked('mock', 'm'))\n"
         "except pricing.Unpriced: pass\n"
