@@ -437,14 +437,29 @@ def test_a_script_that_redis_forgot_is_sent_again(ledger: RedisLedger, store: re
     assert ledger.reserve(reservation("q2", claim())).rooms[0].held == 200
 
 
+def packed(*numbers: int) -> bytes:
+    return b"".join(n.to_bytes(8, signed=True) for n in numbers)
+
+
 @pytest.mark.parametrize(
     "answer",
-    [None, b"x", [], [1], [0, 5, 1, 0], [0, 5, 1, 0, 0, 1, 1, 1], [7, 5, 1, 0, 0, 1, 1, 1, 1],
-     [1, 5, 1, 0, 0, 1, 1, 1, 1], [0, 5, 1, 0, 0, b"1", 1, 1, 1], [0, 5, 1, 0, 0, -1, 1, 1, 1]],
-)  # fmt: skip
+    [
+        None,
+        b"x",
+        [],
+        1,
+        [0, 5, 1, 0, 0, 1, 1, 1, 1],
+        packed(),
+        packed(0, 5, 1, 0),
+        packed(0, 5, 1, 0, 0, 1, 1, 1),
+        packed(7, 5, 1, 0, 0, 1, 1, 1, 1),
+        packed(1, 5, 1, 0, 0, 1, 1, 1, 1),  # refused by none
+        packed(0, 5, 1, 0, 0, -1, 1, 1, 1),
+    ],
+)
 def test_an_answer_that_is_none_is_no_decision(answer: Any) -> None:
     assert redis_ledger._reserved(answer, 1) is None
-    assert redis_ledger._reserved([1, 5, 1, 0, 1, 1, 1, 1, 1], 1) is not None
+    assert redis_ledger._reserved(packed(1, 5, 1, 0, 1, 1, 1, 1, 1), 1) is not None
     assert redis_ledger._settled(answer, 3) is None
     assert redis_ledger._read(answer, 3) is None
 
