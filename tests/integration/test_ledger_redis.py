@@ -328,6 +328,20 @@ def test_a_long_reply_counts_from_its_end_on(at: RedisLedger, clock: Clock) -> N
     assert at.reserve(reservation("q3", tokens, worst=10)).refused is None
 
 
+def test_what_counts_no_longer_is_taken_from_nobody(at: RedisLedger, clock: Clock) -> None:
+    early = reservation("q1", tokens := claim("tpm", window=MINUTE))
+    answer = at.reserve(early)
+    clock.us += 61_000_000
+    assert at.reserve(reservation("q2", tokens, worst=30)).rooms[0].used == 30
+    assert at.settle(settlement(early, answer, 1))[0].used == 30
+
+
+def test_a_sum_that_is_lost_is_at_least_what_is_held(at: RedisLedger, clock: Clock, store: redis.Redis) -> None:
+    at.reserve(reservation("q1", claim()))
+    store.hset(key(claim(), clock.us // 1000), "u", "garbage")
+    assert at.reserve(reservation("q2", claim(), worst=1)).rooms[0].held == 101
+
+
 def test_held_and_exhausted_are_told_apart(at: RedisLedger) -> None:
     asked = reservation("q1", claim(most=100))
     answer = at.reserve(asked)
