@@ -65,7 +65,7 @@ for i = 1, claims do
 end
 
 -- The fewest tokens of all claims that would rather have fewer than refuse.
-if not again then
+if not (again or settled) then
   for _, c in ipairs(all) do
     if c.shrinks and not c.shadow then
       local n = fitting(c, c.room)
@@ -96,7 +96,7 @@ for i, c in ipairs(all) do
     c.next_ms = min(c.next_ms or c.deadline, c.deadline)
     write(c)
     call('PEXPIRE', c.key, c.period > 0 and c.lasts or c.ending - now_ms + c.lasts)
-  elseif state > 0 then
+  elseif state > 0 or settled then
     c.total, c.held = c.before, c.before_held
   end
   local at = 5 * i
