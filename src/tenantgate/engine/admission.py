@@ -415,7 +415,8 @@ def _unpriced(facts: Facts) -> Answer:
 
 
 def _state(plan: Plan, now_ms: int, max_tokens: int) -> dict[str, Any]:
-    held = [h.written() for h in plan.holding(max_tokens)]
+    expected = min(max_tokens, plan.expected_tokens)
+    held = [h.written(max_tokens, expected) for h in plan.held]
     return {"at": now_ms, "held": held, "prompt": plan.prompt.expected}
 
 
