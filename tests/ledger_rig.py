@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 from hypothesis import strategies as st
 
-from tenantgate.limits.core.counters import Counter, life_ms, run_width_us
+from tenantgate.limits.core.counters import life_ms, run_width_us
 from tenantgate.limits.core.ledger import (
     Certainty,
     Claim,
@@ -276,6 +275,3 @@ def settle_in_account(account: Account, ended: Settlement, asked: Reservation, n
         else:
             items[ended.id] = Item(min(taken, own.amount), own.time_us)
             items[f"{ended.id} more"] = Item(max(0, taken - own.amount), now_us)
-
-
-__all__ = ["Counter", "math"]

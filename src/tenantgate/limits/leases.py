@@ -1,9 +1,9 @@
 """Slices of limits that this process holds in Redis beforehand, to go on for a while when Redis is gone.
 
-A slice is a reservation like others, by the name of the process, so that it never takes a limit beyond its most: what is
-spent of it was held already. The bound of what passes without Redis is thus the sum of the slices. What a request used
-meanwhile is settled in Redis by its own id when Redis is back, and its slice covers it until then. A process that is
-killed leaves its slices to expire, so that they are charged as uncertain: it may have spent them.
+A slice is a reservation like others, by the name of the process, so that it never takes a limit beyond its most: what
+is spent of it was held already. The bound of what passes without Redis is thus the sum of the slices. What a request
+used meanwhile is settled in Redis by its own id when Redis is back, and its slice covers it until then. A process that
+is killed leaves its slices to expire, so that they are charged as uncertain: it may have spent them.
 """
 
 from __future__ import annotations
