@@ -289,10 +289,15 @@ class Admission:
         state = packed.state.get(_STATE)
         if not isinstance(state, Mapping):
             return
+        held = self.held(state, tenant, model)
+        self._settle(host, model, packed, {**state, "at": whole(state.get("at"))}, held)
+
+    @staticmethod
+    def held(state: Mapping[str, Any], tenant: Tenant, model: ModelPolicy) -> list[Held]:
+        """What a request holds, by what access has left; with its rules as they are now."""
         rules = {rule.name: rule for rule in tenant.rules(model)}
         read = (read_held(values) for values in items(state.get("held")))
-        held = [replace(h, source=rules.get(h.rule)) for h in read if h is not None]
-        self._settle(host, model, packed, {**state, "at": whole(state.get("at"))}, held)
+        return [replace(h, source=rules.get(h.rule)) for h in read if h is not None]
 
     def undecided(self, host: Host | None, tenant: Tenant, packed: PackedLog) -> None:
         """Charge a request that reached a provider without a decision, by the last one for its tenant and model.
