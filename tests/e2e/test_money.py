@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 
 import openai
@@ -105,6 +107,22 @@ def test_a_provider_that_is_not_reached_costs_nothing(spending: Spending) -> Non
     with spending.gateway.stack.mock_behaviour(status=500):
         assert spending.chat("streamed").status == 500
     until(lambda: spending.room("streamed"), lambda room: room == (0, 0), what="a budget's room")
+
+
+def test_what_no_engine_has_seen_is_charged_by_the_next(spending: Spending) -> None:
+    gateway, replies = spending.gateway, [spending.chat("streamed")]
+    serving = gateway.serving()
+    for pid in gateway.engines():
+        os.kill(pid, signal.SIGKILL)
+    try:
+        while "x-ai-ratelimit-limit-month-streamed" in replies[-1].headers:
+            replies.append(spending.chat("streamed"))
+    finally:
+        gateway.whole_again(serving)
+    replies.append(spending.chat("streamed"))
+    assert {reply.status for reply in replies} == {200}
+    paid = sum(cost(reply) for reply in replies)
+    until(lambda: spending.room("streamed"), (paid, 0).__eq__, what="a budget's room")
 
 
 def test_a_cheaper_model_answers_when_half_is_spent(spending: Spending) -> None:

@@ -289,20 +289,26 @@ class Admission:
         state = packed.state.get(_STATE)
         if not isinstance(state, Mapping):
             return
-        rules = {rule.name: rule for rule in tenant.rules(model)}
-        read = (read_held(values) for values in items(state.get("held")))
-        held = [replace(h, source=rules.get(h.rule)) for h in read if h is not None]
+        held = self.held(state, tenant, model)
         self._settle(host, model, packed, {**state, "at": whole(state.get("at"))}, held)
 
-    def undecided(self, host: Host, tenant: Tenant, packed: PackedLog) -> None:
+    @staticmethod
+    def held(state: Mapping[str, Any], tenant: Tenant, model: ModelPolicy) -> list[Held]:
+        """What a request holds, by what access has left; with its rules as they are now."""
+        rules = {rule.name: rule for rule in tenant.rules(model)}
+        read = (read_held(values) for values in items(state.get("held")))
+        return [replace(h, source=rules.get(h.rule)) for h in read if h is not None]
+
+    def undecided(self, host: Host | None, tenant: Tenant, packed: PackedLog) -> None:
         """Charge a request that reached a provider without a decision, by the last one for its tenant and model.
 
-        Its prompt isn't here any more: where its provider names no usage, it is taken by the body's size.
+        Its prompt isn't here any more: where its provider names no usage, it is taken by the body's size. `host` is its
+        own log phase; None: another request's.
         """
         model = tenant.model(packed.recalled)
         if model is None or not tenant.rules(model):
             return
-        now_ms, size = _now_ms(), packed.body_size
+        now_ms, size = packed.at_ms or _now_ms(), packed.body_size
         facts = Facts(
             tenant=packed.tenant,
             id=packed.id,
@@ -319,14 +325,20 @@ class Admission:
 
     def _settle(
         self,
-        host: Host,
+        host: Host | None,
         model: ModelPolicy,
         packed: PackedLog,
         state: Mapping[str, Any],
         held: Sequence[Held],
     ) -> None:
         started_ms = state["at"]
-        end = end_of(packed, model, state, started_ms=started_ms, record=lambda: LogRecord(host.record()))
+        end = end_of(
+            packed,
+            model,
+            state,
+            started_ms=started_ms,
+            record=lambda: LogRecord({} if host is None else host.record()),
+        )
         if end.billed and not end.cut:
             self._limits.expected.note(packed.tenant, model.qualified, end.billed[-1].completion)
         self._limits.settle(settlement(packed.tenant, packed.id, started_ms, held, end), held)
@@ -408,7 +420,8 @@ def _unpriced(facts: Facts) -> Answer:
 
 
 def _state(plan: Plan, now_ms: int, max_tokens: int) -> dict[str, Any]:
-    held = [h.written() for h in plan.holding(max_tokens)]
+    expected = min(max_tokens, plan.expected_tokens)
+    held = [h.written(max_tokens, expected) for h in plan.held]
     return {"at": now_ms, "held": held, "prompt": plan.prompt.expected}
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "UNMETERED",
     "Facts",
     "Plan",
+    "counts_model",
     "limited_targets",
     "output_name",
     "plan_of",
@@ -117,7 +118,7 @@ def plan_of(
     """What an answer of this model would take.
 
     Args:
-        rules: all that may count its requests.
+        rules: that count its requests (`counts_model`).
         model: one of the tenant's.
         facts: of the request.
         count: tokens of a text by ``o200k_base``.
@@ -127,22 +128,18 @@ def plan_of(
         Unpriced: what it costs isn't known, and a rule counts it.
     """
     targets = _targets(model, facts.operation)
-    asked = Asked(
-        model=model.qualified,
-        names=frozenset((model.qualified, model.model, *model.aliases)),
-        offers=tuple(Offer(provider=provider_of(model, t), worst=None, expected=None) for t in targets),
-        key=facts.key,
-        end_user=facts.end_user,
-    )
-    mine = [rule for rule in rules if counts(rule, asked)]
-    if all(rule.counted is Counted.REQUESTS for rule in mine):
-        return Plan(model, claims_of(mine, asked))
+    if all(rule.counted is Counted.REQUESTS for rule in rules):
+        offers = tuple([Offer(provider=provider_of(model, t), worst=None, expected=None) for t in targets])
+        asked = Asked(model=model.qualified, offers=offers, key=facts.key, end_user=facts.end_user)
+        return Plan(model, claims_of(rules, asked))
     prompt = _prompt(facts.body, targets, count)
     has_reply = facts.operation in (Operation.CHAT, Operation.COMPLETIONS)
     worst_tokens, given = _reply_tokens(facts, targets) if has_reply else (0, True)
-    asked = replace(
-        asked,
-        offers=tuple(_offer(model, t, facts, prompt) for t in targets),
+    asked = Asked(
+        model=model.qualified,
+        offers=tuple([_offer(model, t, facts, prompt) for t in targets]),
+        key=facts.key,
+        end_user=facts.end_user,
         prompt=prompt,
         replies=_replies(facts),
         tries=_tries(model),
@@ -150,8 +147,19 @@ def plan_of(
         least_tokens=_least_tokens(facts.body),
     )
     return Plan(
-        model, claims_of(mine, asked), prompt, worst_tokens, expected(worst_tokens) if has_reply else 0, given
+        model,
+        claims_of(rules, asked),
+        prompt,
+        worst_tokens,
+        expected(worst_tokens) if has_reply else 0,
+        given,
     )
+
+
+def counts_model(rule: Rule, model: ModelPolicy) -> bool:
+    """Whether a rule counts requests to a model."""
+    names = (model.qualified, model.model, *model.aliases)
+    return counts(rule, names, [provider_of(model, t) for t in model.targets])
 
 
 def provider_of(model: ModelPolicy, target: Target) -> str:
