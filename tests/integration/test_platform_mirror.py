@@ -22,7 +22,7 @@ from tenantgate.platform.client import Client, Listing, PlatformError, Unchanged
 from tenantgate.platform.config import Platform as Settings
 from tenantgate.platform.last_good import CopyFile
 from tenantgate.platform.mirror import Laid, Mirror, Pulled
-from tenantgate.policy.core.ports import PublishNote
+from tenantgate.policy.core.ports import PublishNote, roll_back
 from tenantgate.policy.core.records import Blocked, TenantPolicy, read_record
 from tenantgate.policy.sqlite_store import SqlitePolicyStore
 
@@ -119,6 +119,16 @@ def test_an_unchanged_list_is_neither_sent_nor_published_again(world: World) -> 
     world.mirror.step()
     world.restarted().step()
     assert world.store.head() == head
+
+
+def test_a_rollback_of_the_policies_leaves_the_platforms_limits(world: World) -> None:
+    before = world.store.head()
+    world.platform.put({"id": "acme", "token_limits": [requests_limit()]})
+    world.mirror.step()
+    roll_back(world.store, before, expected=world.store.head(), note=PublishNote("ops", "", 1.0))
+    assert world.names() == ["own"]
+    world.mirror.step()
+    assert world.names() == ["minute"]
 
 
 def test_a_tenant_that_an_apply_adds_gets_its_limits_without_a_change_of_the_list(world: World) -> None:
@@ -305,12 +315,20 @@ def test_a_copy_of_another_platform_confirms_nothing(world: World) -> None:
     assert world.names() == ["minute"]
 
 
-def test_a_damaged_copy_is_said_and_not_guessed_at(world: World) -> None:
+def test_a_damaged_copy_changes_nothing_until_the_platform_answers(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.platform.put({"id": "acme", "token_limits": [requests_limit()]})
     world.mirror.step()
     Path(world.settings.path).write_text("{")
-    with pytest.raises(EdgeError, match="isn't a copy of the platform's list"):
-        world.restarted()
+    world.platform.fail({"path": "/v1/", "status": 500})
+    world.restarted().step()
+    assert "the last good copy can't be read: what is in force stays so" in caplog.text
+    assert world.names() == ["minute"]
+    world.platform.fail()
+    world.platform.put({"id": "acme"})
+    world.mirror.step()
+    assert world.names() == ["own"]
 
 
 def test_a_disk_that_is_full_keeps_no_limit_from_coming_into_force(

@@ -1,4 +1,4 @@
-"""``tenantgate platform pull | serve | status`` and ``tenantgate platform-mock``."""
+"""``tenantgate platform pull | serve | status | openapi`` and ``tenantgate platform-mock``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.platform.client import Client, PlatformError
 from tenantgate.platform.config import Platform
 from tenantgate.platform.core.signature import secret_bytes
+from tenantgate.platform.document import document
 from tenantgate.platform.last_good import CopyFile
 from tenantgate.platform.listener import Listener, Webhooks
 from tenantgate.platform.mirror import Mirror
@@ -43,7 +44,7 @@ _WEBHOOK_SECRET: Final = "TENANTGATE_PLATFORM_WEBHOOK_SECRET"  # noqa: S105 - th
 
 
 def platform(area: argparse.ArgumentParser) -> None:
-    """Add ``platform pull | serve | status``."""
+    """Add ``platform pull | serve | status | openapi``."""
     actions = area.add_subparsers(metavar="ACTION", required=True)
     pull = actions.add_parser("pull", help="pull the platform's limits once, and bring them into force")
     _common(pull)
@@ -74,6 +75,8 @@ def platform(area: argparse.ArgumentParser) -> None:
     )
     _common(status)
     status.set_defaults(func=_status)
+    openapi = actions.add_parser("openapi", help="print the Platform API's OpenAPI document")
+    openapi.set_defaults(func=_openapi)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -287,6 +290,11 @@ def _show_sources(args: argparse.Namespace) -> bool:
         where = "  ".join(str(row[name]) for name in ("source", "tenant") if row.get(name))
         print(f"usage of {where}: all up to {row.get('watermark')}{missing}")
     return whole
+
+
+def _openapi(_args: argparse.Namespace) -> int:
+    print(json.dumps(document(), indent=2))
+    return 0
 
 
 # -- the reference server ------------------------------------------------------------------------------------

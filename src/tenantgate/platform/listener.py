@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tenantgate.bounded import Bounded
 from tenantgate.errors import EdgeError
@@ -93,7 +93,7 @@ class Listener:
         )
         self._thread.start()
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -100,8 +100,7 @@ class Mirror:
         receivers: names of the receivers of alerts that budgets may name.
         now: Unix time in seconds.
 
-    Raises:
-        EdgeError: there is a copy, and it can't be read.
+    A copy that can't be read is none: what is in force stays so until the platform answers.
     """
 
     def __init__(
@@ -117,7 +116,16 @@ class Mirror:
         self._settings, self._client, self._file, self._store = settings, client, file, store
         self._receivers = receivers
         self._now = now
-        self.copy = file.read()
+        self.copy: Copy | None = None
+        try:
+            self.copy = file.read()
+        except EdgeError as error:
+            logs.event(
+                _log,
+                logging.ERROR,
+                "the last good copy can't be read: what is in force stays so",
+                **logs.describe(error),
+            )
         self._failing = ""
         self._told: tuple[object, ...] = ()
         self._laid: tuple[tuple[object, ...], Laid] | None = None

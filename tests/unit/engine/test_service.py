@@ -268,7 +268,7 @@ def test_a_blocked_tenant_is_refused_whatever_it_asks(
     kong = access(plugin(blocked=blocked), packed(ask(), method=method))
     assert kong.exit is not None
     assert (kong.exit.status, kong.exit.json["error"]["code"]) == (status, code)
-    assert ("Retry-After" in kong.exit.headers) is (status == 503)
+    assert ("retry-after" in kong.exit.headers) is (status == 503)
     assert "target" not in kong.shared[DECISION]
 
 
