@@ -128,22 +128,23 @@ class _Writing:
                 raise _Wrong(ArgumentError(argument, "Required, and not there."))
             return
         try:
-            if parameter.location == "path":
-                self._in_path[parameter.name] = path_value(parameter.name, value, parameter.encoding)
-                return
-            if value in ([], {}) and not parameter.encoding.content_type:
-                # No style tells an empty list or object from none.
-                if parameter.required:
-                    raise UnwritableError("Must not be empty.")
-                return
-            if parameter.location == "query":
-                self._to_query(parameter, value)
-            elif parameter.location == "header":
-                self._headers.append((parameter.name, header_value(value, parameter.encoding)))
-            else:
-                self._cookies += cookie_pairs(parameter.name, value, parameter.encoding)
+            self._write(parameter, value)
         except UnwritableError as error:
             raise _Wrong(ArgumentError(dotted([argument, *error.path]), str(error))) from None
+
+    def _write(self, parameter: Parameter, value: Any) -> None:
+        if parameter.location == "path":
+            self._in_path[parameter.name] = path_value(parameter.name, value, parameter.encoding)
+        elif value in ([], {}) and not parameter.encoding.content_type:
+            # No style tells an empty list or object from none.
+            if parameter.required:
+                raise UnwritableError("Must not be empty.")
+        elif parameter.location == "query":
+            self._to_query(parameter, value)
+        elif parameter.location == "header":
+            self._headers.append((parameter.name, header_value(value, parameter.encoding)))
+        else:
+            self._cookies += cookie_pairs(parameter.name, value, parameter.encoding)
 
     def _to_query(self, parameter: Parameter, value: Any) -> None:
         encoding = parameter.encoding

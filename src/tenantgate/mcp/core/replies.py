@@ -11,7 +11,7 @@ from typing import Any, Final
 from tenantgate.mcp.core.tool import Json, Tool
 from tenantgate.mcp.core.validation import Validator, bounds
 
-__all__ = ["Result", "ReplyReader"]
+__all__ = ["ReplyReader", "Result"]
 
 _ERROR_CHARACTERS: Final = 4_000
 _ROUNDS: Final = 20

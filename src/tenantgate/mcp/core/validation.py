@@ -76,7 +76,7 @@ def unusable_pattern(pattern: str) -> bool:
 
 
 def bounds(value: Any) -> ArgumentError | None:
-    """What keeps a JSON value from being checked and written: too deep, too many values, or half of a surrogate pair."""
+    """What keeps a JSON value from being checked and written: depth, number, or half of a surrogate pair."""
     level: list[Any] = [value]
     nodes = 0
     for _ in range(DEPTH + 1):

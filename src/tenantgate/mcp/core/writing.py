@@ -176,19 +176,19 @@ def path_value(name: str, value: Any, encoding: Encoding) -> str:
     if items is None:
         text = _segment_text(plain(value))
         return {"simple": text, "label": f".{text}", "matrix": f";{_quoted(name)}={text}"}[encoding.style]
-    if encoding.style == "simple":
-        return ",".join(_flat(items, encoding.explode))
+    if encoding.style == "matrix":
+        return _matrix(name, items, encoding.explode)
     if encoding.style == "label":
         if encoding.explode and any("." in part for item in items for part in item):
             raise UnwritableError("Holds a dot, which separates values in this style.")
-        return "." + (".".join(_flat(items, True)) if encoding.explode else ",".join(_flat(items, False)))
-    if isinstance(value, dict):
-        if encoding.explode:
-            return "".join(f";{k}={v}" for k, v in items)
-        return f";{_quoted(name)}=" + ",".join(_flat(items, False))
-    if encoding.explode:
-        return "".join(f";{_quoted(name)}={v}" for _, v in items)
-    return f";{_quoted(name)}=" + ",".join(v for _, v in items)
+        return "." + ("." if encoding.explode else ",").join(_flat(items, encoding.explode))
+    return ",".join(_flat(items, encoding.explode))
+
+
+def _matrix(name: str, items: list[tuple[str, str]], explode: bool) -> str:
+    if explode:
+        return "".join(f";{key or _quoted(name)}={value}" for key, value in items)
+    return f";{_quoted(name)}=" + ",".join(_flat(items, False))
 
 
 def _flat(items: list[tuple[str, str]], explode: bool) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 __all__ = ["simplified"]
@@ -9,8 +10,6 @@ __all__ = ["simplified"]
 Schema = dict[str, Any]
 
 _NOTES: Final = frozenset("title description default examples deprecated".split())
-_LOWER: Final = frozenset("minimum exclusiveMinimum minLength minItems minProperties minContains".split())
-_UPPER: Final = frozenset("maximum exclusiveMaximum maxLength maxItems maxProperties maxContains".split())
 _INNER: Final = ("not", "if", "then", "else", "contains", "propertyNames", "additionalProperties", "items")
 
 
@@ -25,8 +24,11 @@ def simplified(schema: Schema) -> Schema:
     for key in ("properties", "patternProperties", "dependentSchemas"):
         if key in schema:
             schema[key] = {name: simplified(part) for name, part in schema[key].items()}
-    if "allOf" in schema:
-        schema = _without_all_of(schema)
+    return _without_single(_without_all_of(schema) if "allOf" in schema else schema)
+
+
+def _without_single(schema: Schema) -> Schema:
+    """A choice of one is none."""
     for key in ("anyOf", "oneOf"):
         if len(schema.get(key, ())) == 1:
             rest = {k: v for k, v in schema.items() if k != key}
@@ -49,27 +51,20 @@ def _merged(first: Schema, second: Schema) -> Schema | None:
     """One schema that both are; None where it takes two. Of notes, the second's are taken."""
     made = dict(first)
     # Closed parts of one whole would let nothing pass; their authors mean the whole.
-    if first.keys() & {"properties"} and second.keys() & {"properties"}:
-        for part in (made, second):
-            if part.get("additionalProperties") is False:
-                made.pop("additionalProperties", None)
-                second = {k: v for k, v in second.items() if k != "additionalProperties"}
+    if (
+        "properties" in first
+        and "properties" in second
+        and False in (first.get("additionalProperties"), second.get("additionalProperties"))
+    ):
+        made.pop("additionalProperties", None)
+        second = {k: v for k, v in second.items() if k != "additionalProperties"}
     for key, value in second.items():
         if key not in made or key in _NOTES:
             made[key] = value
-        elif key == "properties":
-            made[key] = _properties(made[key], value)
-        elif key == "required":
-            made[key] = list(dict.fromkeys([*made[key], *value]))
-        elif key == "type":
-            kinds = _types(made[key], value)
-            if not kinds:
+        elif key in _BOTH:
+            made[key] = _BOTH[key](made[key], value)
+            if key == "type" and not made[key]:
                 return None
-            made[key] = kinds[0] if len(kinds) == 1 else kinds
-        elif key in _LOWER:
-            made[key] = max(made[key], value)
-        elif key in _UPPER:
-            made[key] = min(made[key], value)
         elif made[key] != value:
             return None
     return made
@@ -86,11 +81,25 @@ def _properties(first: dict[str, Schema], second: dict[str, Schema]) -> dict[str
     return made
 
 
-def _types(first: Any, second: Any) -> list[str]:
+def _types(first: Any, second: Any) -> str | list[str]:
     ours = first if isinstance(first, list) else [first]
     theirs = second if isinstance(second, list) else [second]
     kinds = [k for k in ours if k in theirs]
     for a, b in ((ours, theirs), (theirs, ours)):
         if "integer" in a and "number" in b and "integer" not in kinds:
             kinds.append("integer")
-    return kinds
+    return kinds[0] if len(kinds) == 1 else kinds
+
+
+def _required(first: list[str], second: list[str]) -> list[str]:
+    return list(dict.fromkeys([*first, *second]))
+
+
+_BOTH: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "properties": _properties,
+    "required": _required,
+    "type": _types,
+    **dict.fromkeys("minimum exclusiveMinimum minLength minItems minProperties minContains".split(), max),
+    **dict.fromkeys("maximum exclusiveMaximum maxLength maxItems maxProperties maxContains".split(), min),
+}
+"""Keywords whose values together say one thing."""

@@ -64,7 +64,8 @@ def argument_names(wanted: list[tuple[str, str]]) -> list[str]:
         if choice in taken:
             choice = f"{choice[: _MOST - 7]}_{place}"
         if choice in taken:
-            choice = f"{choice[: _MOST - _HASH - 1]}_{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:_HASH]}"
+            digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:_HASH]
+            choice = f"{choice[: _MOST - _HASH - 1]}_{digest}"
         taken.add(choice)
         made[i] = choice
     return made

@@ -128,11 +128,6 @@ class SchemaReader:
         return sum(len(node[key]) for key in _NAMED | _MANY if isinstance(node.get(key), Mapping | list))
 
     def _fill(self, job: _Job, made: Reading) -> Iterator[_Job]:
-        if job.source is True or job.source == {}:
-            return
-        if job.source is False:
-            job.into["not"] = {}
-            return
         source, place, passed = job.source, job.place, job.passed
         beside: Json = {}
         while isinstance(source, Mapping) and isinstance(source.get("$ref"), str):
@@ -153,15 +148,10 @@ class SchemaReader:
         if beside:
             source = _joined(source, beside)
         into = job.into
-        if (
-            self._document.is_30
-            and source.get("nullable") is True
-            and not isinstance(source.get("type"), str)
-        ):
-            if any(key in source for key in ("allOf", "anyOf", "oneOf", "not")):
-                inner: Schema = {}
-                into["anyOf"] = [inner, {"type": "null"}]
-                into = inner
+        if self._is_null_beside(source):
+            inner: Schema = {}
+            into["anyOf"] = [inner, {"type": "null"}]
+            into = inner
         yield from self._keywords(
             source, place, into, _Job(source, place, into, passed, job.depth, job.essential), made
         )
@@ -170,7 +160,6 @@ class SchemaReader:
         self, source: Mapping[str, Any], place: str, into: Schema, job: _Job, made: Reading
     ) -> Iterator[_Job]:
         self._plain(source, place, into, made)
-        dropped: set[str] = set()
         for key, value in source.items():
             if self._replies and key not in _DESCRIBING and key != "additionalProperties":
                 continue
@@ -179,55 +168,54 @@ class SchemaReader:
             if self._replies and name == "oneOf":
                 name = "anyOf"  # of which several may fit, as nothing is required
             if name in _ONE or (name in _ONE_BUT_31 and not self._document.is_30):
-                yield from self._one(name, value, at, into, job, made)
+                yield from self._one(name, value, at, job, made)
             elif name in _MANY:
-                yield from self._many(name, value, at, into, job, made)
+                yield from self._many(name, value, at, job, made)
             elif name == "properties" or (name in _NAMED and not self._document.is_30):
-                yield from self._named(name, value, at, into, job, made, dropped)
+                yield from self._named(name, value, at, job, made)
         required = source.get("required")
         if isinstance(required, list) and not self._replies:
+            known, mine = source.get("properties"), into.get("properties", {})
+            dropped = {n for n in known if n not in mine} if isinstance(known, Mapping) else set()
             names = [n for n in required if isinstance(n, str) and n not in dropped]
             if names:
                 into["required"] = list(dict.fromkeys(names))
         if "properties" in into and "type" not in into and not {"anyOf", "oneOf"} & into.keys():
             into["type"] = "object"  # what its author means by `properties`
 
-    def _one(self, name: str, value: Any, at: str, into: Schema, job: _Job, made: Reading) -> Iterator[_Job]:
+    def _one(self, name: str, value: Any, at: str, job: _Job, made: Reading) -> Iterator[_Job]:
         if isinstance(value, bool) and (self._replies or name == "additionalProperties"):
             if value is False and not self._replies:
-                into[name] = False
+                job.into[name] = False
         elif isinstance(value, Mapping | bool):
-            into[name] = {}
-            yield _Job(value, at, into[name], job.passed, job.depth + 1, False)
+            job.into[name] = {}
+            yield _Job(value, at, job.into[name], job.passed, job.depth + 1, False)
         else:
             made.notes.append((at, "is no schema"))
 
-    def _many(self, name: str, value: Any, at: str, into: Schema, job: _Job, made: Reading) -> Iterator[_Job]:
+    def _many(self, name: str, value: Any, at: str, job: _Job, made: Reading) -> Iterator[_Job]:
         if not isinstance(value, list):
             made.notes.append((at, "is no list of schemas"))
             return
         if not value:
             return
         parts: list[Schema] = [{} for _ in value]
-        into[name] = [*into.get(name, ()), *parts]
+        job.into[name] = [*job.into.get(name, ()), *parts]
         essential = job.essential and name != "prefixItems" and job.depth < _DEPTH
         for i, (part, inner) in enumerate(zip(value, parts, strict=True)):
             yield _Job(part, child(at, i), inner, job.passed, job.depth + 1, essential)
 
-    def _named(
-        self, name: str, value: Any, at: str, into: Schema, job: _Job, made: Reading, dropped: set[str]
-    ) -> Iterator[_Job]:
+    def _named(self, name: str, value: Any, at: str, job: _Job, made: Reading) -> Iterator[_Job]:
         if not isinstance(value, Mapping):
             made.notes.append((at, "is no object of schemas"))
             return
-        into[name] = {}
+        job.into[name] = {}
         for member, inner in value.items():
             at_member = child(at, member)
             if name == "properties" and self._is_other_way(inner, at_member):
-                dropped.add(member)
                 continue
-            into[name][member] = {}
-            yield _Job(inner, at_member, into[name][member], job.passed, job.depth + 1, False)
+            job.into[name][member] = {}
+            yield _Job(inner, at_member, job.into[name][member], job.passed, job.depth + 1, False)
 
     def _is_null_beside(self, source: Mapping[str, Any]) -> bool:
         """Whether OpenAPI 3.0's `nullable` stands beside schemas, which know of no null, and not beside a type."""
@@ -256,14 +244,7 @@ class SchemaReader:
         for key, value in source.items():
             if self._replies and key not in _DESCRIBING:
                 continue
-            right = (
-                (key in _NUMBERS and _number(value) and (key != "multipleOf" or value > 0))
-                or (key in _COUNTS and isinstance(value, int) and not isinstance(value, bool) and value >= 0)
-                or (key in _TEXTS and isinstance(value, str))
-                or (key in _FLAGS and isinstance(value, bool))
-                or (key == "dependentRequired" and isinstance(value, Mapping))
-            )
-            if right:
+            if _is_right(key, value):
                 into[key] = value
             elif key in _NUMBERS | _COUNTS and not isinstance(value, bool):
                 made.notes.append((child(place, key), "isn't a number that it may be"))
@@ -338,6 +319,16 @@ def _joined(source: Mapping[str, Any], beside: Json) -> Json:
         **{k: v for k, v in beside.items() if k in notes},
         "allOf": [source, {k: v for k, v in beside.items() if k not in notes}],
     }
+
+
+def _is_right(key: str, value: Any) -> bool:
+    """Whether it is a keyword that holds no schema, with a value that it may have."""
+    if key in _NUMBERS:
+        return _number(value) and (key != "multipleOf" or value > 0)
+    if key in _COUNTS:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    kinds = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_FLAGS, bool), "dependentRequired": Mapping}
+    return key in kinds and isinstance(value, kinds[key])
 
 
 def _number(value: Any) -> bool:

@@ -176,19 +176,12 @@ class ToolMaker:
                 raise DocumentError(at, "must be a list")
             for i, raw in enumerate(given):
                 node, place = self._document.follow(raw, child(at, i))
-                if not isinstance(node, Mapping) or not isinstance(node.get("name"), str) or not node["name"]:
-                    raise DocumentError(place, "a parameter must be an object with a name")
-                if node.get("in") not in _STYLES:
-                    raise DocumentError(child(place, "in"), "must be path, query, header or cookie")
+                _check_parameter(node, place)
                 found[node["in"], node["name"]] = node, place
         for (where, name), (node, place) in found.items():
             key = name.lower() if where == "header" else name
             if (where, key) in self._fixed or (where == "header" and key in _NEVER):
                 notes.append((place, "is set by the gateway, and no argument"))
-            elif where == "header" and not _HEADER.fullmatch(name):
-                raise DocumentError(child(place, "name"), "is no name of a header")
-            elif where == "cookie" and not _HEADER.fullmatch(name):
-                raise DocumentError(child(place, "name"), "is no name of a cookie")
             else:
                 yield node, place
 
@@ -312,29 +305,13 @@ class ToolMaker:
 
     def _reply(self, op: Listed, notes: list[tuple[str, str]]) -> tuple[Json | None, bool, str, int]:
         """Schema of what a success says, whether it is wrapped, what to ask for, and how much stays open."""
-        at = child(op.place, "responses")
-        given = op.node.get("responses")
-        responses = given if isinstance(given, Mapping) else {}
         kinds: list[str] = []
         schema: tuple[Any, str] | None = None
-        for status in sorted(responses, key=_rank):
-            if not _is_success(status):
-                continue
-            try:
-                node, place = self._document.follow(responses[status], child(at, status))
-            except DocumentError as error:
-                notes.append((error.place, error.what))  # the call works without
-                continue
-            content = node.get("content") if isinstance(node, Mapping) else None
-            for kind, media in content.items() if isinstance(content, Mapping) else ():
-                kinds.append(kind)
-                if (
-                    schema is None
-                    and (_JSON_TYPE.match(kind) or kind == "*/*")
-                    and isinstance(media, Mapping)
-                ):
-                    if isinstance(media.get("schema"), Mapping):
-                        schema = media["schema"], child(place, "content", kind, "schema")
+        for kind, media, place in self._successes(op, notes):
+            kinds.append(kind)
+            given = media.get("schema") if isinstance(media, Mapping) else None
+            if schema is None and (_JSON_TYPE.match(kind) or kind == "*/*") and isinstance(given, Mapping):
+                schema = given, child(place, "schema")
         accept = _accept(kinds)
         if schema is None:
             return None, False, accept, 0
@@ -351,6 +328,30 @@ class ToolMaker:
             notes.append((schema[1], "can't be used; replies have no schema"))
             return None, False, accept, 0
         return made, wraps, accept, reading.cut
+
+    def _successes(self, op: Listed, notes: list[tuple[str, str]]) -> Iterator[tuple[str, Any, str]]:
+        """Media types of successes, with their objects and places, the first status first."""
+        at = child(op.place, "responses")
+        given = op.node.get("responses")
+        responses = given if isinstance(given, Mapping) else {}
+        for status in sorted(filter(_is_success, responses), key=_rank):
+            try:
+                node, place = self._document.follow(responses[status], child(at, status))
+            except DocumentError as error:
+                notes.append((error.place, error.what))  # the call works without
+                continue
+            content = node.get("content") if isinstance(node, Mapping) else None
+            for kind, media in content.items() if isinstance(content, Mapping) else ():
+                yield kind, media, child(place, "content", kind)
+
+
+def _check_parameter(node: Any, place: str) -> None:
+    if not isinstance(node, Mapping) or not isinstance(node.get("name"), str) or not node["name"]:
+        raise DocumentError(place, "a parameter must be an object with a name")
+    if node.get("in") not in _STYLES:
+        raise DocumentError(child(place, "in"), "must be path, query, header or cookie")
+    if node["in"] in ("header", "cookie") and not _HEADER.fullmatch(node["name"]):
+        raise DocumentError(child(place, "name"), f"is no name of a {node['in']}")
 
 
 def fingerprint_of(tool: Tool) -> str:
