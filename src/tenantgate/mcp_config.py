@@ -98,6 +98,11 @@ class McpServer:
         match=_URL,
         address=True,
     )
+    revision: str = field(
+        "Revision of the protocol in which a remote server is asked. It must not demand a session.",
+        default="2026-07-28",
+        one_of=("2026-07-28", "2025-11-25", "2025-06-18"),
+    )
     tools: tuple[McpTool, ...] = field(
         "Tools that are offered; what isn't named here or in `tools_file` isn't.", default=(), len_max=1000
     )

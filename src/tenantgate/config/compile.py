@@ -161,9 +161,10 @@ class _Compiler:
         for feature in features.features() if servers else ():
             if feature.servers is not None:
                 try:
-                    yield from resolve(feature.servers)(servers, self.options.documents, settings)
+                    made = resolve(feature.servers)(servers, self.options.documents, settings)
                 except ConfigError as error:
                     raise ConfigError(f"{where}: {error}") from None
+                yield from (_with_keys(server, _key_ids(tenant)) for server in made)
 
     def _tool_stages(self, tenant: Tenant) -> Mapping[str, Json]:
         """Stages of calls of MCP tools, by the settings of the tenant."""
@@ -349,6 +350,27 @@ class _Compiler:
             _change(kept, secret.path, partial(_reference, where=at, plain=secret.plain))
         config = fields.parse(plugin.config_class, {**kept, **self._filled[section]}, where=section)
         return _Stage(plugin, kept, config)
+
+
+def _key_ids(tenant: Tenant) -> Mapping[str, str]:
+    """By the names of a tenant's keys, which are those of their variables, their ids in Kong."""
+    username = names.consumer_name(tenant.id)
+    return {
+        placeholders.names(key)[0]: names.entity_id("keyauth_credentials", f"{username}:{key}")
+        for key in tenant.api_keys
+    }
+
+
+def _with_keys(server: Json, ids: Mapping[str, str]) -> Json:
+    """A compiled server whose lists of access have ids of keys in the place of their names."""
+
+    def acl(found: Any) -> Any:
+        if not isinstance(found, Mapping):
+            return found
+        return {kind: [ids.get(name, name) for name in listed] for kind, listed in found.items()}
+
+    tools = [{**tool, "acl": acl(tool.get("acl"))} for tool in server["tools"]]
+    return {**server, "default_acl": acl(server["default_acl"]), "tools": tools}
 
 
 def _with_references(server: McpServer, where: str) -> McpServer:

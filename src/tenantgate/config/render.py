@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tenantgate import features
+from tenantgate import features, fields
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
@@ -361,9 +361,18 @@ def _engine(file: TenantsFile, keeper: PluginManifest[Any] | None) -> Json:
             "policy_store": gateway.policy.store,
             "rate_limit_policy": limiting.policy,
             "rate_limit_redis": _limit_redis(gateway),
+            "mcp": _mcp(gateway),
             "secrets": [{"name": ref, "value": ref} for ref in stage_references(file)],
         }
     )
+
+
+def _mcp(gateway: Gateway) -> Json | None:
+    own = gateway.plugins.get("mcp")
+    given = {} if own is None else fields.plain(own)
+    if gateway.cors is not None and not given.get("origins"):
+        given["origins"] = list(gateway.cors.origins)
+    return given or None
 
 
 def _limit_redis(gateway: Gateway) -> Json | None:

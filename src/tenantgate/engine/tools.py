@@ -22,7 +22,6 @@ from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST,
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read
 from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in
 from tenantgate.mcp.core.protocol.results import response, result_of, tool_error
-from tenantgate.mcp.core.protocol.revisions import MODERN
 from tenantgate.mcp.core.tool import ArgumentError, Server, UpstreamRequest
 from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of
 from tenantgate.telemetry import metrics
@@ -203,7 +202,7 @@ class Tools:
             params = {"name": made.name, "arguments": self._guarded(exchange, tenant, made, state)}
         elif (cursor := made.request.params.get("cursor")) is not None:
             params = {"cursor": cursor}
-        asked = remote_request(_revision(made.server), made.request.method, params, trace_of(made.request))
+        asked = remote_request(made.server.revision, made.request.method, params, trace_of(made.request))
         return _order(made.server, asked, again=not made.name)
 
     def _guarded(
@@ -225,14 +224,14 @@ class Tools:
     def _count(self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]) -> None:
         """Count the call for its limits."""
         tool, server = made.offer.tool, made.offer.server
-        limit = getattr(tool, "limit", None)
-        if not limit:
+        if not tool.limit:
             return
-        for stage in tenant.tool_limits(server.name, tool.name, limit):
+        for stage in tenant.tool_limits(server.name, tool.name, tool.limit):
             try:
                 stage.service.access(exchange)
             except Answered:
-                said = json.loads(exchange.answer_body)["error"]["message"]
+                # The limits know a tool as a model of its own.
+                said = json.loads(exchange.answer_body)["error"]["message"].replace("this model", "this tool")
                 exchange.reply_headers.update(exchange.answer_headers)
                 exchange.answered = None
                 self._refuse(exchange, made, state, "limit", said)
@@ -435,10 +434,6 @@ def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, 
             "prefix": server.credential.prefix,
         }
     return order
-
-
-def _revision(server: Server) -> str:
-    return getattr(server, "revision", None) or MODERN
 
 
 def _no_list(request: Request) -> Failure:

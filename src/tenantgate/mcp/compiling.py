@@ -88,6 +88,7 @@ def server_of(
         name=config.name,
         upstream=(config.upstream or config.remote or "").rstrip("/"),
         remote=api is None,
+        revision=config.revision,
         title=config.title or "",
         instructions=config.instructions or "",
         credential=_credential(config),

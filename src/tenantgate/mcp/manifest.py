@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tenantgate.manifest import Command, Feature
+from tenantgate.manifest import Command, Feature, GatewaySection
+from tenantgate.mcp.config import McpGateway
 
 __all__ = ["FEATURE"]
 
 FEATURE: Final = Feature(
+    gateway=GatewaySection(name="mcp", config_class=McpGateway, description="Requests to MCP servers."),
     servers="tenantgate.mcp.compiling:compiled",
     commands=(
         Command(

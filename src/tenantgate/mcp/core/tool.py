@@ -152,6 +152,8 @@ class Server:
     upstream: str
     """URL that operations' paths are appended to, without a slash at its end; with `remote` its endpoint."""
     remote: bool = False
+    revision: str = "2026-07-28"
+    """With `remote` the revision of the protocol that it is asked in."""
     title: str = ""
     instructions: str = ""
     credential: Credential | None = None
