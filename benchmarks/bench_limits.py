@@ -10,8 +10,8 @@ and a day, and a month's budget that shrinks max_tokens; "and 200 in flight" hol
 "of N counters" has so many counters of other subjects beside, of each of the five.
 
 worst: the most requests that passed within a minute, of a client with a limit of 60 a minute that was quiet and then
-tries a hundred times a second, from just before the clock's minute turns; by a clock of the benchmark's own. `fixed` are
-counters for each minute of the clock, as Kong's rate-limiting has them; `gcra` is the generic cell rate algorithm.
+tries a hundred times a second, from just before the clock's minute turns; by a clock of the benchmark's own. `fixed`
+are counters for each minute of the clock, as Kong's rate-limiting has them; `gcra` is the generic cell rate algorithm.
 """
 
 from __future__ import annotations
@@ -197,9 +197,9 @@ def settling(ledger: Ledger, asked: tuple[Claim, ...]) -> Iterator[Call]:
         yield partial(ledger.settle, settlement(one, ledger.reserve(one)))
 
 
-def fill(ledger: RedisLedger, number: int) -> None:
-    """So many counters of other subjects, of each of the five."""
-    for i in range(number):
+def fill(ledger: RedisLedger, subjects: range) -> None:
+    """Counters of other subjects, of each of the five."""
+    for i in subjects:
         one = reservation(f"fill-{i}", claims(f"subject-{i}"))
         ledger.settle(settlement(one, ledger.reserve(one)))
 
@@ -207,7 +207,7 @@ def fill(ledger: RedisLedger, number: int) -> None:
 def rows(client: Any, port: int, requests: int, most_counters: int) -> Iterator[tuple[str, Cost]]:
     """Name, and cost."""
     ledger = RedisLedger(connect(RedisConfig(port=port, timeout_ms=1000)))
-    two = claims("a")[:1] + (request_claim("tenant", MUCH, Window(sliding_s=60)),)
+    two = (*claims("a")[:1], request_claim("tenant", MUCH, Window(sliding_s=60)))
     yield "2 limits on requests", measured(client, partial(reserving, ledger, two), requests)
     five = claims("a")
     yield "4 limits, 1 budget", measured(client, partial(reserving, ledger, five), requests)
@@ -220,7 +220,7 @@ def rows(client: Any, port: int, requests: int, most_counters: int) -> Iterator[
     have = 1
     while have < most_counters:
         wanted = min(most_counters, have * 100)
-        fill(ledger, wanted - have)
+        fill(ledger, range(have, wanted))
         have = wanted
         yield f"  of {5 * have:,} counters", measured(client, partial(reserving, ledger, five), requests)
     yield "  local", measured(client, partial(reserving, LocalLedger(), five), requests)
