@@ -328,6 +328,20 @@ def test_a_long_reply_counts_from_its_end_on(at: RedisLedger, clock: Clock) -> N
     assert at.reserve(reservation("q3", tokens, worst=10)).refused is None
 
 
+def test_what_counts_no_longer_is_taken_from_nobody(at: RedisLedger, clock: Clock) -> None:
+    early = reservation("q1", tokens := claim("tpm", window=MINUTE))
+    answer = at.reserve(early)
+    clock.us += 61_000_000
+    assert at.reserve(reservation("q2", tokens, worst=30)).rooms[0].used == 30
+    assert at.settle(settlement(early, answer, 1))[0].used == 30
+
+
+def test_a_sum_that_is_lost_is_at_least_what_is_held(at: RedisLedger, clock: Clock, store: redis.Redis) -> None:
+    at.reserve(reservation("q1", claim()))
+    store.hset(key(claim(), clock.us // 1000), "u", "garbage")
+    assert at.reserve(reservation("q2", claim(), worst=1)).rooms[0].held == 101
+
+
 def test_held_and_exhausted_are_told_apart(at: RedisLedger) -> None:
     asked = reservation("q1", claim(most=100))
     answer = at.reserve(asked)
@@ -437,14 +451,29 @@ def test_a_script_that_redis_forgot_is_sent_again(ledger: RedisLedger, store: re
     assert ledger.reserve(reservation("q2", claim())).rooms[0].held == 200
 
 
+def packed(*numbers: int) -> bytes:
+    return b"".join(n.to_bytes(8, signed=True) for n in numbers)
+
+
 @pytest.mark.parametrize(
     "answer",
-    [None, b"x", [], [1], [0, 5, 1, 0], [0, 5, 1, 0, 0, 1, 1, 1], [7, 5, 1, 0, 0, 1, 1, 1, 1],
-     [1, 5, 1, 0, 0, 1, 1, 1, 1], [0, 5, 1, 0, 0, b"1", 1, 1, 1], [0, 5, 1, 0, 0, -1, 1, 1, 1]],
-)  # fmt: skip
+    [
+        None,
+        b"x",
+        [],
+        1,
+        [0, 5, 1, 0, 0, 1, 1, 1, 1],
+        packed(),
+        packed(0, 5, 1, 0),
+        packed(0, 5, 1, 0, 0, 1, 1, 1),
+        packed(7, 5, 1, 0, 0, 1, 1, 1, 1),
+        packed(1, 5, 1, 0, 0, 1, 1, 1, 1),  # refused by none
+        packed(0, 5, 1, 0, 0, -1, 1, 1, 1),
+    ],
+)
 def test_an_answer_that_is_none_is_no_decision(answer: Any) -> None:
     assert redis_ledger._reserved(answer, 1) is None
-    assert redis_ledger._reserved([1, 5, 1, 0, 1, 1, 1, 1, 1], 1) is not None
+    assert redis_ledger._reserved(packed(1, 5, 1, 0, 1, 1, 1, 1, 1), 1) is not None
     assert redis_ledger._settled(answer, 3) is None
     assert redis_ledger._read(answer, 3) is None
 

@@ -8,6 +8,7 @@ is killed leaves its slices to expire, so that they are charged as uncertain: it
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
@@ -78,8 +79,8 @@ class _Slice:
     held: Claim | None = None
     held_ms: int = 0
     renewed_s: float = -math.inf
-    given_back: int = 0
-    """How many times: a reservation that is settled can't be had again."""
+    id: str = ""
+    """Of the reservation that holds it; a new one each time, since one that is settled can't be had again."""
 
 
 class Leases:
@@ -88,6 +89,7 @@ class Leases:
     def __init__(self, ledger: Ledger, name: str | None = None) -> None:
         self._ledger = ledger
         self._name = name or f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._slices: OrderedDict[Key, _Slice] = OrderedDict()
         self._pending: OrderedDict[tuple[TenantId, str], Settlement] = OrderedDict()
@@ -236,25 +238,27 @@ class Leases:
             if not part.spent.reservations:
                 part.spent = Counter()
             amount = part.spent.total + part.wanted
-            replaces = (part.held,) if part.held is not None else ()
-            replaces_ms = part.held_ms
+            held, held_ms = part.held, part.held_ms or time.time_ns() // 1_000_000
+            # Meanwhile only what is held in any case is spent: without an answer it isn't known what Redis did.
+            part.amount = min(part.amount, amount)
         if amount == 0:
-            if replaces:
+            if held is not None:
                 self._ledger.settle(
                     Settlement(
                         tenant=tenant,
-                        id=self._id(counter, part),
+                        id=part.id,
                         certainty=Certainty.NONE,
-                        used=(Used(counter, replaces[0].window, 0, Counted.COST, replaces[0].most),),
-                        started_ms=replaces_ms,
+                        used=(Used(counter, held.window, 0, Counted.COST, held.most),),
+                        started_ms=held_ms,
                     )
                 )
             with self._lock:
-                part.given_back += part.held is not None
-                part.held, part.amount = None, 0
+                part.held, part.held_ms, part.id = None, 0, ""
                 if part.spent.total == 0 and time.monotonic() - part.noted_s > _IDLE_S:
                     self._slices.pop(key, None)
             return
+        if not part.id:
+            part.id = f"lease:{self._name}:{next(self._numbers)}"
         # Counted as money whatever it is, since a slice of requests is settled as others are.
         claim = replace(
             part.claim,
@@ -267,13 +271,14 @@ class Leases:
         )
         asked = Reservation(
             tenant=tenant,
-            id=self._id(counter, part),
+            id=part.id,
             claims=(claim,),
             worst_tokens=1,
             expected_tokens=0,
             lifetime_ms=_LIFE_MS,
-            replaces=replaces,
-            replaces_ms=replaces_ms,
+            # Also where nothing is known to be held: an earlier call may have been done and not answered.
+            replaces=(held or claim,),
+            replaces_ms=held_ms,
         )
         answer = self._ledger.reserve(asked)
         with self._lock:
@@ -284,9 +289,6 @@ class Leases:
                     answer.now_ms,
                     answer.rooms[0],
                 )
-
-    def _id(self, counter: str, part: _Slice) -> str:
-        return f"lease:{self._name}:{counter}:{part.given_back}"
 
     def _trim(self) -> None:
         while len(self._slices) > _SLICES:

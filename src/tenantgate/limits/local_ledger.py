@@ -53,20 +53,9 @@ class LocalLedger:
                 key, counter, _ = self._counter(asked.tenant, claim.counter, claim.window, asked.replaces_ms)
                 if key not in keys:
                     given.append((counter, claim))
-            if settled_key(asked.tenant, asked.id) in self._settled:
-                rooms = [
-                    counter.room(claim.most, end_ms)
-                    for claim, counter, end_ms in zip(asked.claims, opened, ends_ms, strict=True)
-                ]
-                return Reserved(
-                    refused=None,
-                    by=(),
-                    max_tokens=asked.worst_tokens,
-                    rooms=tuple(rooms),
-                    now_ms=now_us // 1000,
-                )
-            answer = counters.reserve(opened, asked, ends_ms, now_us, given)
-            if answer.refused is None:
+            settled = settled_key(asked.tenant, asked.id) in self._settled
+            answer = counters.reserve(opened, asked, ends_ms, now_us, given, settled=settled)
+            if answer.refused is None and not settled:
                 for key, counter in zip(keys, opened, strict=True):
                     self._put(key, counter, now_us)
             return answer

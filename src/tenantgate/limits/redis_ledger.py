@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgpack
 import redis
 from redis.exceptions import ClusterDownError
 
@@ -111,11 +113,12 @@ class RedisLedger:
                 ]
                 given = self._given_back(asked, set(keys))
                 script_keys = [*fixed_keys, *keys, *given]
-                arguments = _reserving(asked, spans, list(given.values()))
+                arguments = _packed(asked.id, _reserving(asked, spans, list(given.values())))
                 answer = node.ask(lambda client: self._reserve(script_keys, arguments, client=client))  # noqa: B023
-                if not (isinstance(answer, list) and len(answer) == 2 and answer[0] == _OTHER_WINDOW):
+                other = _numbers(answer, 2)
+                if not other or other[0] != _OTHER_WINDOW:
                     return answer
-                now_ms = answer[1] if isinstance(answer[1], int) else now_ms
+                now_ms = other[1]
                 self._learn(node.name, now_ms)
             return None
 
@@ -131,7 +134,7 @@ class RedisLedger:
         keys = [settled_key(ended.tenant, ended.id), raises_key(ended.tenant)]
         for used, span in zip(ended.used, spans, strict=True):
             keys.append(window_key(ended.tenant, used.counter, used.window, span[0]))
-        arguments = _settling(ended, spans)
+        arguments = _packed(ended.id, _settling(ended, spans))
         return self._asked(
             keys[0],
             lambda node: node.ask(lambda client: self._settle(keys, arguments, client=client)),
@@ -147,12 +150,12 @@ class RedisLedger:
 
         def call(node: Node) -> Any:
             when_ms = self._now_ms(node.name) if at_ms is None else at_ms
-            keys, arguments = [raises_key(tenant)], [""]
+            keys, values = [raises_key(tenant)], list[Any]()
             for used in counters:
                 start_ms, end_ms = self._span(used.window, when_ms)
                 keys.append(window_key(tenant, used.counter, used.window, start_ms))
-                arguments += [used.counter, str(_period_us(used.window)), str(end_ms), str(used.most)]
-            return node.ask(lambda client: self._read(keys, arguments, client=client))
+                values += (used.counter, _period_us(used.window), end_ms, min(max(0, used.most), AMOUNT_MAX))
+            return node.ask(lambda client: self._read(keys, _packed("", values), client=client))
 
         return self._asked(raises_key(tenant), call, lambda answer: _read(answer, len(counters)))
 
@@ -261,7 +264,7 @@ def _period_us(window: Window) -> int:
 def _reserving(asked: Reservation, spans: Sequence[tuple[int, int]], given: Sequence[Claim]) -> list[Any]:
     worst = min(max(0, asked.worst_tokens), TOKENS_MAX)
     out: list[Any] = [
-        slug(asked.id), len(asked.claims), worst, min(worst, max(0, asked.expected_tokens)), int(bool(asked.replaces))
+        len(asked.claims), worst, min(worst, max(0, asked.expected_tokens)), int(bool(asked.replaces))
     ]  # fmt: skip
     for claim, (start_ms, end_ms) in zip(asked.claims, spans, strict=True):
         window, counted, most = claim.window, claim.counted, min(max(0, claim.most), AMOUNT_MAX)
@@ -284,7 +287,7 @@ def _reserving(asked: Reservation, spans: Sequence[tuple[int, int]], given: Sequ
 
 
 def _settling(ended: Settlement, spans: Sequence[tuple[int, int]]) -> list[Any]:
-    out: list[Any] = [slug(ended.id), len(ended.used), _CERTAINTIES[ended.certainty], _SETTLED_MS]
+    out: list[Any] = [len(ended.used), _CERTAINTIES[ended.certainty], _SETTLED_MS]
     for used, (start_ms, end_ms) in zip(ended.used, spans, strict=True):
         window, counted, most = used.window, used.counted, min(max(0, used.most), AMOUNT_MAX)
         amount = min(max(0, used.amount), AMOUNT_MAX)
@@ -296,40 +299,45 @@ def _settling(ended: Settlement, spans: Sequence[tuple[int, int]]) -> list[Any]:
     return out
 
 
-def _whole(answer: Any, length: int) -> bool:
-    return (
-        isinstance(answer, list)
-        and len(answer) == length
-        and all(isinstance(n, int) and n >= 0 for n in answer)
-    )
+def _packed(id_: str, values: list[Any]) -> list[Any]:
+    return [slug(id_), msgpack.packb(values)]
+
+
+def _numbers(answer: Any, count: int) -> tuple[int, ...] | None:
+    """So many whole numbers, at least 0; None if the answer is something else."""
+    if not isinstance(answer, bytes) or len(answer) != 8 * count:
+        return None
+    found = struct.unpack(f">{count}q", answer)
+    return None if found and min(found) < 0 else found
 
 
 def _reserved(answer: Any, claims: int) -> Reserved | None:
     """The script's answer; None if it is none."""
-    if not _whole(answer, 4 + 5 * claims) or answer[0] not in _REFUSALS:
+    found = _numbers(answer, 4 + 5 * claims)
+    if found is None or found[0] not in _REFUSALS:
         return None
-    state, now_ms, tokens, expired = answer[:4]
-    by = tuple(i for i in range(claims) if answer[4 + 5 * i])
+    state, now_ms, tokens, expired = found[:4]
+    by = tuple(i for i in range(claims) if found[4 + 5 * i])
     if state and not by:
         return None
     if expired:
         _expired.inc()
-    rooms = tuple(Room(*answer[at + 1 : at + 5]) for at in range(4, len(answer), 5))
+    rooms = tuple(Room(*found[at + 1 : at + 5]) for at in range(4, len(found), 5))
     return Reserved(refused=_REFUSALS[state], by=by, max_tokens=tokens, rooms=rooms, now_ms=now_ms)
 
 
 def _settled(answer: Any, counters: int) -> Sequence[Room] | None:
-    if not _whole(answer, 3 + 4 * counters):
+    found = _numbers(answer, 3 + 4 * counters)
+    if found is None:
         return None
-    if answer[2]:
+    if found[2]:
         _expired.inc()
-    return tuple(Room(*answer[at : at + 4]) for at in range(3, len(answer), 4))
+    return tuple(Room(*found[at : at + 4]) for at in range(3, len(found), 4))
 
 
 def _read(answer: Any, counters: int) -> Sequence[Room] | None:
-    if not _whole(answer, 1 + 4 * counters):
-        return None
-    return tuple(Room(*answer[at : at + 4]) for at in range(1, len(answer), 4))
+    found = _numbers(answer, 1 + 4 * counters)
+    return None if found is None else tuple(Room(*found[at : at + 4]) for at in range(1, len(found), 4))
 
 
 def _code(error: redis.ResponseError) -> str:

@@ -228,7 +228,7 @@ class _Asked:
             return self.fitting(room) >= self.least
         return self.amount(tokens) <= room
 
-    def refused(self, id_: str, end_ms: int, least: int) -> Room:
+    def as_before(self, id_: str, end_ms: int, least: int) -> Room:
         """The counter's room, with a reservation that would have been replaced, which stands."""
         counter = self.counter
         counter.total, counter.held, runs, own = self._before
@@ -255,6 +255,8 @@ def reserve(
     ends_ms: Sequence[int],
     now_us: int,
     given_back: Sequence[tuple[Counter, Claim]] = (),
+    *,
+    settled: bool = False,
 ) -> Reserved:
     """Hold what a request may take of its counters, or of none where one has no room.
 
@@ -264,6 +266,7 @@ def reserve(
         ends_ms: the windows' ends, 0 of sliding ones.
         now_us: the time in µs, at least 0, of one clock. Where it goes back, earlier amounts count as made now.
         given_back: those of `asked.replaces` that no claim counts in.
+        settled: whether the request is at its end already, so that nothing is held.
     """
     now_ms, worst = now_us // 1000, min(max(0, asked.worst_tokens), TOKENS_MAX)
     claims = []
@@ -273,7 +276,7 @@ def reserve(
     known = [own.tokens for counter in counters if (own := counter.reservations.get(asked.id))]
     tokens, refused = min([worst, *known]), None
     by: set[int] = set()
-    if not known:
+    if not (known or settled):
         fits = [c.fitting(c.room) for c in claims if c.shrinks and not c.claim.shadow]
         leasts = [c.least for c in claims if c.shrinks and not c.claim.shadow]
         tokens = min([worst, *(n for n, least in zip(fits, leasts, strict=True) if n >= least)])
@@ -285,12 +288,12 @@ def reserve(
     rooms = []
     for c, end_ms in zip(claims, ends_ms, strict=True):
         least = c.least_amount(tokens)
-        if refused is None:
+        if refused is None and not settled:
             _hold(c, asked, tokens, now_us)
-        rooms.append(
-            c.counter.room(c.most, end_ms, least) if refused is None else c.refused(asked.id, end_ms, least)
-        )
-    if refused is None:
+            rooms.append(c.counter.room(c.most, end_ms, least))
+        else:
+            rooms.append(c.as_before(asked.id, end_ms, least))
+    if refused is None and not settled:
         for counter, claim in given_back:
             counter.open(now_us, life_ms(claim.window, claim.counted))
             counter.forget(asked.id, now_us)

@@ -1,5 +1,5 @@
 -- What reserve.lua, settle.lua and read.lua have in common, put before each: counters as
--- tenantgate/limits/core/counters.py has them.
+-- tenantgate/limits/core/counters.py has them. ARGV: the request's id, and what is `given` to a script as MessagePack.
 --
 -- A counter is a hash: d, the time in ms at which a reservation may expire; r…, a reservation by the request's id, as
 -- "amount time_us deadline_ms charged tokens"; in a calendar's u, all that counts, and h, what of it live reservations
@@ -13,6 +13,7 @@ local clock = call('TIME') -- the gateways' clocks may differ
 local now = clock[1] * 1000000 + clock[2]
 local now_ms = floor(now / 1000)
 local mine = 'r' .. ARGV[1]
+local given = cmsgpack.unpack(ARGV[2]) -- one argument and one text as an answer: a client takes long for a hundred
 
 local function whole(text)
   return text and #text <= 16 and match(text, '^%d+$') and min(MOST, tonumber(text)) or nil
@@ -190,4 +191,9 @@ local function raised(text)
   local more, until_ms = match(text or '', '^(%d+) (%d+)$')
   more, until_ms = whole(more), whole(until_ms)
   return more and until_ms and now_ms < until_ms and more or 0
+end
+
+-- Whole numbers as one text, each in 64 bits, big-endian.
+local function answered(numbers)
+  return pack('>' .. string.rep('I8', #numbers), unpack(numbers))
 end

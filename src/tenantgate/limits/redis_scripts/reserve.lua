@@ -1,14 +1,14 @@
 -- Hold what a request may take of all its counters, or of none where one has no room.
 -- KEYS: the note that the request is settled, raises, a counter for each claim, a counter for each that is given back.
--- ARGV: id, claims, worst and expected tokens, 1 if it stands in place of an earlier one. For each claim: the counter's
+-- Given: claims, worst and expected tokens, 1 if it stands in place of an earlier one. For each claim: the counter's
 --   name, period in µs (0: a calendar's), ms for which a reservation may live, ms for which this one does, ms for which
 --   the counter is kept, start and end of the window in ms, µs that are one run, most, fixed, whole units per token,
 --   millionths of one, fewest tokens, flags. For each counter that is given back: period, and ms for which one may live.
 -- Gives 0 held, 1 exhausted, 2 held by others, 3 another window; Redis' time in ms; most tokens; what has expired; then
 --   for each claim 1 if it refuses, used, held, most, reset in ms.
-local FIRST, CLAIM, GIVEN = 5, 14, 2
+local FIRST, CLAIM, GIVEN = 4, 14, 2
 local EXPECTED, SHRINK, ADMIT, SHADOW, REQUESTS = 1, 2, 4, 8, 16
-local claims, worst, expected, replaces = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
+local claims, worst, expected, replaces = given[1], given[2], given[3], given[4] == 1
 
 local function amount(c, tokens)
   local n = min(c.tokens, tokens)
@@ -36,23 +36,23 @@ end
 
 for i = 1, claims do
   local at = FIRST + (i - 1) * CLAIM
-  local start, ending = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
-  if ending > 0 and (now_ms < start or now_ms >= ending) then return {3, now_ms} end
+  local start, ending = given[at + 6], given[at + 7]
+  if ending > 0 and (now_ms < start or now_ms >= ending) then return answered({3, now_ms}) end
 end
 
 local names, all, again, tokens, expired = {}, {}, false, worst, 0
-for i = 1, claims do names[i] = ARGV[FIRST + (i - 1) * CLAIM + 1] end
+for i = 1, claims do names[i] = given[FIRST + (i - 1) * CLAIM + 1] end
 local raises = claims > 0 and call('HMGET', KEYS[2], unpack(names)) or {}
 local settled = call('EXISTS', KEYS[1]) == 1
 
 for i = 1, claims do
   local at = FIRST + (i - 1) * CLAIM
-  local flags = tonumber(ARGV[at + 14])
-  local c = kept(open(KEYS[2 + i], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])))
-  c.deadline, c.lasts, c.ending = now_ms + tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 7])
-  c.width, c.most = tonumber(ARGV[at + 8]), min(MOST, tonumber(ARGV[at + 9]) + raised(raises[i]))
-  c.fixed, c.each, c.rest = tonumber(ARGV[at + 10]), tonumber(ARGV[at + 11]), tonumber(ARGV[at + 12])
-  c.least = min(worst, tonumber(ARGV[at + 13]))
+  local flags = given[at + 14]
+  local c = kept(open(KEYS[2 + i], given[at + 2], given[at + 3]))
+  c.deadline, c.lasts, c.ending = now_ms + given[at + 4], given[at + 5], given[at + 7]
+  c.width, c.most = given[at + 8], min(MOST, given[at + 9] + raised(raises[i]))
+  c.fixed, c.each, c.rest = given[at + 10], given[at + 11], given[at + 12]
+  c.least = min(worst, given[at + 13])
   c.expects, c.shrinks, c.admits = bit.band(flags, EXPECTED) > 0, bit.band(flags, SHRINK) > 0, bit.band(flags, ADMIT) > 0
   c.shadow, c.requests = bit.band(flags, SHADOW) > 0, bit.band(flags, REQUESTS) > 0
   c.tokens = c.expects and expected or worst
@@ -65,7 +65,7 @@ for i = 1, claims do
 end
 
 -- The fewest tokens of all claims that would rather have fewer than refuse.
-if not again then
+if not (again or settled) then
   for _, c in ipairs(all) do
     if c.shrinks and not c.shadow then
       local n = fitting(c, c.room)
@@ -96,7 +96,7 @@ for i, c in ipairs(all) do
     c.next_ms = min(c.next_ms or c.deadline, c.deadline)
     write(c)
     call('PEXPIRE', c.key, c.period > 0 and c.lasts or c.ending - now_ms + c.lasts)
-  elseif state > 0 then
+  elseif state > 0 or settled then
     c.total, c.held = c.before, c.before_held
   end
   local at = 5 * i
@@ -107,7 +107,7 @@ end
 if replaces and state == 0 and not settled then
   for i = 3 + claims, #KEYS do
     local at = FIRST + claims * CLAIM + (i - 3 - claims) * GIVEN
-    local c = kept(open(KEYS[i], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])))
+    local c = kept(open(KEYS[i], given[at + 1], given[at + 2]))
     if c.own then
       forget(c)
       write(c)
@@ -115,4 +115,4 @@ if replaces and state == 0 and not settled then
     end
   end
 end
-return answer
+return answered(answer)

@@ -1,27 +1,27 @@
 -- Put what a request used in the place of what was held for it, once.
 -- KEYS: the note that the request is settled, raises, counters.
--- ARGV: id, counters, how sure the usage is (0 exact, 1 lower bound, 2 uncertain, 3 none), ms for which the note is
+-- Given: counters, how sure the usage is (0 exact, 1 lower bound, 2 uncertain, 3 none), ms for which the note is
 --   kept; for each counter its name, period in µs (0: a calendar's), ms for which a reservation may live, ms for which
 --   the counter is kept, end of the window in ms, µs that are one run, most, amount, 1 for requests.
 -- Gives 1, 0 if it was settled before; Redis' time in ms; what has expired; for each counter used, held, most, reset.
-local FIRST, COUNTER = 4, 9
+local FIRST, COUNTER = 3, 9
 local LOWER_BOUND, UNCERTAIN, NONE = 1, 2, 3
-local counters, certainty = tonumber(ARGV[2]), tonumber(ARGV[3])
+local counters, certainty = given[1], given[2]
 local names, all, expired = {}, {}, 0
-for i = 1, counters do names[i] = ARGV[FIRST + (i - 1) * COUNTER + 1] end
+for i = 1, counters do names[i] = given[FIRST + (i - 1) * COUNTER + 1] end
 local raises = counters > 0 and call('HMGET', KEYS[2], unpack(names)) or {}
 local first = call('EXISTS', KEYS[1]) == 0
 for i = 1, counters do
   local at = FIRST + (i - 1) * COUNTER
-  all[i] = kept(open(KEYS[2 + i], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])))
+  all[i] = kept(open(KEYS[2 + i], given[at + 2], given[at + 3]))
   expired = expired + all[i].expired
 end
 
 local answer = {first and 1 or 0, now_ms, expired}
 for i, c in ipairs(all) do
   local at = FIRST + (i - 1) * COUNTER
-  local lasting, ending, width = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
-  local most, used, requests = tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8]), ARGV[at + 9] == '1'
+  local lasting, ending, width = given[at + 4], given[at + 5], given[at + 6]
+  local most, used, requests = given[at + 7], given[at + 8], given[at + 9] == 1
   local own = c.own
   if first and (own or not (requests and c.period > 0)) then
     if own and certainty == UNCERTAIN then used = own.amount end
@@ -46,5 +46,5 @@ for i, c in ipairs(all) do
   answer[at], answer[at + 1], answer[at + 2] = c.total - c.held, c.held, most
   answer[at + 3] = c.period == 0 and ending or reset_ms(c, most, 1)
 end
-if first then call('SET', KEYS[1], 1, 'PX', ARGV[4]) end
-return answer
+if first then call('SET', KEYS[1], 1, 'PX', given[3]) end
+return answered(answer)
