@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 
 import openai
@@ -101,10 +103,37 @@ def test_streams_are_charged_to_their_end_or_as_held(spending: Spending) -> None
         assert spending.settled("streamed", whole) >= whole + 500 * TOKEN
 
 
+def test_what_a_provider_says_of_the_gateways_account_stays_here(spending: Spending) -> None:
+    theirs = {"X-RateLimit-Remaining-Requests": "77", "anthropic-ratelimit-tokens-limit": "88"}
+    with spending.gateway.stack.mock_behaviour(headers={**theirs, "X-RateLimit-Limit-Tokens": "99"}):
+        reply = spending.chat("counted", headers={"X-End-User": "dee"})
+    assert reply.status == 200
+    found = {name: value for name, value in reply.headers.items() if "ratelimit-" in name}
+    assert found["x-ratelimit-remaining-requests"] == "0"
+    assert found["x-ratelimit-limit-requests"] == "1"
+    assert not {"77", "88", "99"} & set(found.values())
+
+
 def test_a_provider_that_is_not_reached_costs_nothing(spending: Spending) -> None:
     with spending.gateway.stack.mock_behaviour(status=500):
         assert spending.chat("streamed").status == 500
     until(lambda: spending.room("streamed"), lambda room: room == (0, 0), what="a budget's room")
+
+
+def test_what_no_engine_has_seen_is_charged_by_the_next(spending: Spending) -> None:
+    gateway, replies = spending.gateway, [spending.chat("streamed")]
+    serving = gateway.serving()
+    for pid in gateway.engines():
+        os.kill(pid, signal.SIGKILL)
+    try:
+        while "x-ai-ratelimit-limit-month-streamed" in replies[-1].headers:
+            replies.append(spending.chat("streamed"))
+    finally:
+        gateway.whole_again(serving)
+    replies.append(spending.chat("streamed"))
+    assert {reply.status for reply in replies} == {200}
+    paid = sum(cost(reply) for reply in replies)
+    until(lambda: spending.room("streamed"), (paid, 0).__eq__, what="a budget's room")
 
 
 def test_a_cheaper_model_answers_when_half_is_spent(spending: Spending) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from tenantgate.limits.core.ledger import (
     Settlement,
 )
 from tenantgate.limits.core.rules import Counted, Degrade, Do, OnStoreDown, Per, Rule, Step, Window
+from tenantgate.limits.leases import Leases
 from tenantgate.limits.service import Limits, RequestLimits
 from tenantgate.rate_limit import RateLimit
 from tenantgate.tenant import TenantId
@@ -44,14 +46,21 @@ class Scripted:
     fails: bool = False
     settled: list[str] = field(default_factory=list)
     asked: threading.Event = field(default_factory=threading.Event)
+    goes_on: threading.Event = field(default_factory=threading.Event)
     error: type[Exception] = NotCountedError
 
+    def __post_init__(self) -> None:
+        self.goes_on.set()
+
     def reserve(self, asked: Reservation) -> Reserved:
+        if self.fails:
+            raise self.error("gone")
         rooms = tuple(Room(self.used, 10, 900, FAR_MS) for _ in asked.claims)
         return Reserved(refused=None, by=(), max_tokens=0, rooms=rooms, now_ms=0)
 
     def settle(self, ended: Settlement) -> list[Room]:
         self.asked.set()
+        assert self.goes_on.wait(5)
         if self.fails:
             raise self.error("gone")
         self.settled.append(ended.id)
@@ -62,11 +71,11 @@ def end(number: int) -> Settlement:
     return Settlement(tenant=TENANT, id=str(number), certainty=Certainty.EXACT, used=(), started_ms=0)
 
 
-def ask(limits: Limits) -> None:
-    limits.reserve(
-        Reservation(tenant=TENANT, id="1", claims=(CLAIM,), worst_tokens=0, expected_tokens=0, lifetime_ms=1),
-        [HELD],
+def ask(limits: Limits, held: Sequence[Held] = (HELD,)) -> Any:
+    asked = Reservation(
+        tenant=TENANT, id="1", claims=(CLAIM,) * len(held), worst_tokens=0, expected_tokens=0, lifetime_ms=1
     )
+    return limits.reserve(asked, held)
 
 
 def test_ends_are_settled_in_their_order() -> None:
@@ -78,26 +87,22 @@ def test_ends_are_settled_in_their_order() -> None:
     assert ledger.settled == [str(n) for n in range(50)]
 
 
-def test_an_outage_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "_PAUSE_S", 0.001)
+def test_an_outage_loses_none() -> None:
     ledger = Scripted(fails=True)
-    limits = Limits(ledger)
+    leases = Leases(ledger)
+    limits = Limits(ledger, None, leases)
     for number in range(3):
         limits.settle(end(number), [HELD])
-    assert ledger.asked.wait(5)
-    assert not limits.flush(0)
-    ledger.fails = False
     assert limits.flush(5)
+    assert ledger.settled == []
+    ledger.fails = False
+    limits.close(5)
     assert ledger.settled == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize("error", [NotCountedError, TypeError])
-def test_what_can_never_be_settled_is_left_to_its_expiry(
-    error: type[Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "_OLDEST_S", 0.0)
+def test_what_can_never_be_settled_is_left_to_its_expiry() -> None:
     dropped = service._settled.value(outcome="dropped")
-    limits = Limits(Scripted(fails=True, error=error))
+    limits = Limits(Scripted(fails=True, error=TypeError))
     limits.settle(end(1), [HELD])
     assert limits.flush(5)
     assert service._settled.value(outcome="dropped") == dropped + 1
@@ -105,14 +110,38 @@ def test_what_can_never_be_settled_is_left_to_its_expiry(
 
 def test_no_more_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "_WAITING", 2)
-    monkeypatch.setattr(service, "_PAUSE_S", 0.001)
-    ledger = Scripted(fails=True)
+    ledger = Scripted()
+    ledger.goes_on.clear()
     limits = Limits(ledger)
-    for number in range(9):
+    limits.settle(end(0), [HELD])
+    assert ledger.asked.wait(5)  # the first one is on its way, and two more wait
+    for number in range(1, 9):
         limits.settle(end(number), [HELD])
-    ledger.fails = False
+    ledger.goes_on.set()
     assert limits.flush(5)
-    assert ledger.settled == ["0", "1"]
+    assert ledger.settled == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("on_store_down", "leases", "passes"),
+    [
+        ((OnStoreDown.OPEN,), False, True),
+        ((OnStoreDown.OPEN, OnStoreDown.CLOSED), False, False),
+        ((OnStoreDown.LEASE,), False, False),
+        ((OnStoreDown.LEASE,), True, False),  # nothing was taken beforehand
+    ],
+)
+def test_without_the_ledger_the_strictest_rule_decides(
+    on_store_down: tuple[OnStoreDown, ...], leases: bool, passes: bool
+) -> None:
+    ledger = Scripted(fails=True)
+    limits = Limits(ledger, None, Leases(ledger) if leases else None)
+    held = [replace(HELD, source=replace(RULE, on_store_down=how)) for how in on_store_down]
+    if passes:
+        assert ask(limits, held) == ((), None)
+        return
+    with pytest.raises(NotCountedError):
+        ask(limits, held)
 
 
 def test_a_budgets_state_is_known_from_the_last_answer() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
-from tenantgate.limits.core.rules import Per, Rule, Window
+from tenantgate.limits.core.rules import Counted, Per, Rule, Window
 from tenantgate.tenant import TenantId, slug
 
 __all__ = ["counter_name", "raises_key", "settled_key", "window_key"]
@@ -19,8 +20,12 @@ def counter_name(rule: Rule, subject: str) -> str:
         rule: what is counted; its name, any text, is unique in the tenant.
         subject: the id of the key, model, provider or end user, any text; without meaning where the tenant counts.
     """
-    whose = "" if rule.per is Per.TENANT else subject
-    return f"{slug(rule.name)}:{rule.counted}:{rule.per}:{slug(whose)}"
+    return _counter(rule.name, rule.counted, rule.per, "" if rule.per is Per.TENANT else subject)
+
+
+@lru_cache(maxsize=10_000)
+def _counter(name: str, counted: Counted, per: Per, subject: str) -> str:
+    return f"{slug(name)}:{counted}:{per}:{slug(subject)}"
 
 
 def window_key(tenant: TenantId, counter: str, window: Window, start_ms: int) -> str:

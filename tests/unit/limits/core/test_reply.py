@@ -123,7 +123,7 @@ def test_the_most_restrictive_limit_is_shown(rooms: list[One], shown: tuple[str,
 def test_a_refusal_names_the_limit_that_lasts_longest() -> None:
     rooms = (
         room(0, 0.4, period=Period.SECOND, most=1),
-        room(0, 1800.001, most=500, period=Period.HOUR, subject=Subject.KEY),
+        room(0, 1800.002, most=500, period=Period.HOUR, subject=Subject.KEY),
         room(7, 86_000, most=900, period=Period.DAY),
     )
     found = headers(*rooms, refused=Refused.EXHAUSTED)
@@ -143,7 +143,7 @@ def test_a_refusal_names_the_limit_that_lasts_longest() -> None:
     }
 
 
-@pytest.mark.parametrize(("wait_s", "shown"), [(0, "1"), (0.001, "1"), (1, "1"), (1.001, "2"), (59.9, "60")])
+@pytest.mark.parametrize(("wait_s", "shown"), [(0, "1"), (0.001, "1"), (1, "1"), (1.002, "2"), (59.9, "60")])
 def test_seconds_are_rounded_up(wait_s: float, shown: str) -> None:
     assert headers(room(0, wait_s), refused=Refused.EXHAUSTED)["Retry-After"] == shown
 
