@@ -1,11 +1,10 @@
-"""Whether a budget holds while parts are killed: ``chaos_budget.py [--clients N] [--requests K] [--seconds S] [--kong-bin KONG]``.
+"""Whether a budget holds while parts are killed: ``chaos_budget.py [--clients N] [--requests K] [--seconds S]``.
 
-So many clients share a budget of K requests, all sent at once and again until the time is over; a quarter streams, and
-half of these are cut off. Meanwhile the engine's processes, Kong's workers (with a real Kong) and Redis, which writes an
-append-only file, are killed with SIGKILL in turn. The mock provider counts what it bills; each question costs the same.
+So many clients share a budget of K requests and ask until the time is over; a quarter streams, and half of these are
+cut off. Meanwhile the engine's processes, Kong's workers (with --kong-bin) and Redis, which writes an append-only
+file, are killed with SIGKILL in turn. The mock provider counts what it bills; each question costs the same.
 
-Gates: what is billed is at most the budget, and at least what the counters say is in no request's way: used and held
-together are at least what was billed, and within the longest life of a reservation nothing is held any more.
+Gates: what is billed is within the budget; all of it is used or held; used and held together are within the budget.
 """
 
 from __future__ import annotations
