@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from tenantgate.apply.core import nodes
 from tenantgate.apply.core.entities import from_tree
+from tenantgate.apply.documents import documents
 from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import TenantsFile, deck_variables, load
@@ -26,7 +27,8 @@ from tenantgate.config.load import TenantsFileError
 from tenantgate.config.render import RenderOptions, entities, with_options
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.difference import differences
-from tenantgate.policy.core.ports import PolicyStore, PublishNote, roll_back
+from tenantgate.policy.core.overlay import carried
+from tenantgate.policy.core.ports import PolicyStore, PublishNote, pages, roll_back
 from tenantgate.policy.stores import open_store
 from tenantgate.tenant import TenantId
 
@@ -135,6 +137,18 @@ class Site:
     options: RenderOptions
     environ: Mapping[str, str]
     admin_urls: tuple[str, ...]
+    folder: Path
+    """Of tenants.yaml: the files that it names are relative to it."""
+
+    def records(self) -> dict[str, bytes]:
+        """The policies' records."""
+        read = documents(self.file, self.folder)
+        return compile_records(self.file, CompileOptions(mock_url=self.options.mock_url, documents=read))
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether a platform's limits are laid over the file's, which an apply leaves in force."""
+        return getattr(self.file.gateway.plugins.get("platform"), "url", None) is not None
 
     def store(self) -> PolicyStore:
         """The store of ``gateway.policy``: the one of all nodes, else this node's file."""
@@ -185,7 +199,10 @@ def site_of(
         options["redis_host"], options["redis_port"] = redis
     if policy_path is not None:
         options["policy_path"] = str(policy_path.absolute())
-    return Site(file=tenants, options=RenderOptions(**options), environ=environ, admin_urls=urls)
+    folder = path if path.is_dir() else path.parent
+    return Site(
+        file=tenants, options=RenderOptions(**options), environ=environ, admin_urls=urls, folder=folder
+    )
 
 
 def _site(args: argparse.Namespace) -> Site:
@@ -217,11 +234,13 @@ def _targets(args: argparse.Namespace, site: Site) -> list[Target]:
 def _apply(args: argparse.Namespace) -> int:
     start = CLOCK.monotonic()
     site = _site(args)
-    records = compile_records(site.file, CompileOptions(mock_url=site.options.mock_url))
+    records = site.records()
     tree = deck_variables.resolve_tree(entities(site.file, site.options), site.environ)
     targets = _targets(args, site)
     store = site.store()
     try:
+        if site.mirrors:
+            records = carried(records, _stored(store))
         run = Run(store, targets, clock=CLOCK, say=_say, timeout_s=args.timeout)
         changes = run.changes(records, from_tree(tree))
         for doubt in store.doubts():
@@ -234,6 +253,15 @@ def _apply(args: argparse.Namespace) -> int:
         store.close()
     _say(f"done ({CLOCK.monotonic() - start:.1f} s)")
     return 0
+
+
+def _stored(store: PolicyStore) -> dict[str, bytes]:
+    """The records that are there; of those that are lost `Changes.damaged` tells."""
+    index = store.index()
+    found: dict[bytes, bytes] = {}
+    for page in pages(set(index.values())):
+        found |= store.contents(page)
+    return {tenant: found[hashed] for tenant, hashed in index.items() if hashed in found}
 
 
 def _show(store: PolicyStore, changes: Changes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from tenantgate.alert_config import Receiver
 from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, config_class, field
 from tenantgate.store.config import RedisConfig
 
@@ -187,6 +188,7 @@ class PipelineConfig:
     sinks: tuple[SinkConfig, ...] = field(
         "Destinations of records. Each gets all records, at its own speed.", default=()
     )
+    receivers: tuple[Receiver, ...] = field("Receivers of alerts, which get events only.", default=())
 
 
 @config_class
@@ -250,15 +252,16 @@ class AuditConfig:
         unit="ms",
     )
     input_cost: float | None = field(
-        "Price of a million prompt tokens. Default: the cost that Kong logs, if any.",
+        "Dollars for a million prompt tokens. Default: the model's prices, else the cost that Kong logs, if any.",
         default=None,
         between=(0, 1_000_000),
     )
     output_cost: float | None = field(
-        "Price of a million completion tokens. Default: the cost that Kong logs, if any.",
+        "Dollars for a million completion tokens. Default: the model's prices, else the cost that Kong logs, if any.",
         default=None,
         between=(0, 1_000_000),
     )
+    prices: dict[str, str] = field("Price lists of the model's targets by their ids, as JSON.", default={})
     deadline_ms: int = field(
         "Most time to keep a request's body. After this the record has no content.",
         default=50,

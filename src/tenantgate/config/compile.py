@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, Final
 
 from tenantgate import features, fields
-from tenantgate.config import catalog, egress, names
+from tenantgate.config import catalog, egress, money, names
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.egress import endpoint_region
 from tenantgate.config.model import Defaults, Endpoint, Model, ModelTarget, Tenant, TenantsFile
@@ -22,7 +22,8 @@ from tenantgate.config.provider_options import model_options, name_at_provider
 from tenantgate.config.providers import MOCK_URL, PROVIDERS
 from tenantgate.config.targets import Failover, ModelTimeouts
 from tenantgate.errors import ConfigError
-from tenantgate.manifest import PluginManifest
+from tenantgate.manifest import PluginManifest, resolve
+from tenantgate.mcp_config import McpServer
 from tenantgate.policy.core.records import (
     CATALOG,
     Catalog,
@@ -33,6 +34,8 @@ from tenantgate.policy.core.records import (
     write_catalog,
     write_record,
 )
+from tenantgate.prices.core.price_list import PriceList
+from tenantgate.prices.pricing import PriceBook, Unpriced
 from tenantgate.tenant import TenantId
 
 __all__ = ["LIMITS", "CompileOptions", "compile_records", "stage_references"]
@@ -56,6 +59,8 @@ class CompileOptions:
 
     mock_url: str = MOCK_URL
     """The chat operation of models whose provider is ``mock``."""
+    documents: Mapping[str, bytes] = field(default_factory=dict)
+    """Contents of what the MCP servers name (`tenantgate.apply.documents`), by that name."""
 
 
 def compile_records(file: TenantsFile, options: CompileOptions | None = None) -> dict[str, bytes]:
@@ -128,22 +133,56 @@ class _Compiler:
         self._filled = {s: p.fill(catalog.settings(gateway, "route", p)) for s, p in self._plugins.items()}
         self._prices = tuple(sorted({name for p in self._plugins.values() for name in p.prices}))
         self._known: dict[tuple[Any, ...], _Stages] = {}
+        self._book = PriceBook(gateway.prices)
+        # A platform may set budgets for any model, so each must have the price that a budget would count.
+        self._mirrors = getattr(gateway.plugins.get("platform"), "url", None) is not None
 
     def policy(self, tenant: Tenant) -> TenantPolicy:
         """A tenant's policy; its models in the file's order, which decides where one name means two."""
+        rules = money.rules_of(self._file, tenant)
         return TenantPolicy(
             tenant=TenantId(tenant.id),
-            models=tuple(self._model(tenant, m) for m in tenant.models),
+            models=tuple(self._model(tenant, m, rules) for m in tenant.models),
             egress=egress.tenant_allow(self._file, tenant, mock_url=self.options.mock_url),
             weight=tenant.weight,
+            token_limits=tuple(map(money.plain, rules.token_limits)),
+            budgets=tuple(map(money.plain, rules.budgets)),
+            end_user_header=tenant.end_user_header or self._file.defaults.end_user_header,
+            mcp=tuple(self._servers(tenant)),
+            mcp_stages=self._tool_stages(tenant) if tenant.mcp else {},
         )
 
-    def _model(self, tenant: Tenant, m: Model) -> ModelPolicy:
+    def _servers(self, tenant: Tenant) -> Iterator[Json]:
+        """The tenant's MCP servers, by the feature that knows them."""
+        where = f"tenant {tenant.id}"
+        servers = [_with_references(server, where) for server in tenant.mcp]
+        limiting = self._file.gateway.rate_limiting
+        settings = {"policy": limiting.policy, "on_error": limiting.on_error}
+        for feature in features.features() if servers else ():
+            if feature.servers is not None:
+                try:
+                    made = resolve(feature.servers)(servers, self.options.documents, settings)
+                except ConfigError as error:
+                    raise ConfigError(f"{where}: {error}") from None
+                yield from (_with_keys(server, _key_ids(tenant)) for server in made)
+
+    def _tool_stages(self, tenant: Tenant) -> Mapping[str, Json]:
+        """Stages of calls of MCP tools, by the settings of the tenant."""
+        stages: dict[str, Json] = {}
+        for section, plugin in self._plugins.items():
+            levels = self._file.defaults.plugins, tenant.plugins
+            given = [level[section] for level in levels if section in level]
+            values = {k: v for level in given for k, v in level.items()}
+            if plugin.of_tools and given and values.pop("enabled", True):
+                stages[section] = self._stage(plugin, values, f"tenant {tenant.id}, mcp").values
+        return stages
+
+    def _model(self, tenant: Tenant, m: Model, rules: money.TenantRules) -> ModelPolicy:
         provider, model = m.known_as
         where = f"tenant {tenant.id}, {provider}/{model}"
         found = self._stages(tenant, m, where)
         limits = self._limits(tenant, m)
-        targets = tuple(self._targets(m, where=where))
+        targets = tuple(self._targets(m, rules, where=where))
         return ModelPolicy(
             provider=provider,
             model=model,
@@ -152,7 +191,7 @@ class _Compiler:
             targets=targets,
             routing=self._routing(m, len(targets)),
             stages={**found.values, **({LIMITS: limits} if limits else {})},
-            fail_closed=found.fail_closed or limits.get("on_error") == "reject",
+            fail_closed=found.fail_closed or limits.get("on_error") == "reject" or rules.closes(m),
             reply_guard=found.reply_guard,
             log_payloads=found.log_payloads,
         )
@@ -184,10 +223,13 @@ class _Compiler:
             non_streaming_total_ms=total_s * 1000,
         )
 
-    def _targets(self, m: Model, *, where: str) -> Iterator[Target]:
+    def _targets(self, m: Model, rules: money.TenantRules, *, where: str) -> Iterator[Target]:
         """A target for each endpoint and each of its credentials, in their order."""
         count: Counter[str] = Counter()
         for i, endpoint in enumerate(m.endpoints):
+            prices = self._prices_of(
+                endpoint, counted=self._mirrors or rules.cost_counted(m, endpoint) is not None
+            )
             at = f"{where}: targets[{i}]." if m.targets else f"{where}: "
             for credential in endpoint.keys or (None,):
                 name = f"{endpoint.provider}/{endpoint.model}"
@@ -198,10 +240,26 @@ class _Compiler:
                     where=at,
                     name=name if count[name] == 1 else f"{name}#{count[name]}",
                     streaming=m.streaming,
+                    prices=prices,
                 )
 
+    def _prices_of(self, m: Endpoint, *, counted: bool) -> PriceList | None:
+        """What an endpoint costs; None where that isn't known, and nothing counts it."""
+        asked = money.asked(m)
+        try:
+            return self._book.counted(asked) if counted else self._book.find(asked)
+        except Unpriced:
+            return None  # `money.problems` has refused the file where it is counted
+
     def _target(
-        self, m: Endpoint, credential: str | None, *, where: str, name: str, streaming: str
+        self,
+        m: Endpoint,
+        credential: str | None,
+        *,
+        where: str,
+        name: str,
+        streaming: str,
+        prices: PriceList | None,
     ) -> Target:
         provider = PROVIDERS[m.provider or ""]
         if not provider.auth_header:
@@ -225,6 +283,8 @@ class _Compiler:
             weight=m.weight if isinstance(m, ModelTarget) else 100,
             context_window=m.context_window,
             region=endpoint_region(m).name,
+            prices=prices,
+            max_output_tokens=m.max_output_tokens,
         )
 
     def _limits(self, tenant: Tenant, m: Model) -> Json:
@@ -290,6 +350,40 @@ class _Compiler:
             _change(kept, secret.path, partial(_reference, where=at, plain=secret.plain))
         config = fields.parse(plugin.config_class, {**kept, **self._filled[section]}, where=section)
         return _Stage(plugin, kept, config)
+
+
+def _key_ids(tenant: Tenant) -> Mapping[str, str]:
+    """By the names of a tenant's keys, which are those of their variables, their ids in Kong."""
+    username = names.consumer_name(tenant.id)
+    return {
+        placeholders.names(key)[0]: names.entity_id("keyauth_credentials", f"{username}:{key}")
+        for key in tenant.api_keys
+    }
+
+
+def _with_keys(server: Json, ids: Mapping[str, str]) -> Json:
+    """A compiled server whose lists of access have ids of keys in the place of their names."""
+
+    def acl(found: Any) -> Any:
+        if not isinstance(found, Mapping):
+            return found
+        return {kind: [ids.get(name, name) for name in listed] for kind, listed in found.items()}
+
+    tools = [{**tool, "acl": acl(tool.get("acl"))} for tool in server["tools"]]
+    return {**server, "default_acl": acl(server["default_acl"]), "tools": tools}
+
+
+def _with_references(server: McpServer, where: str) -> McpServer:
+    """A server whose secrets are vault references."""
+    at = f"{where}, mcp {server.name}"
+    headers = {
+        name: _reference(value, where=f"{at}: headers.{name}", plain=True)
+        for name, value in server.headers.items()
+    }
+    credential = server.credential
+    if credential is not None:
+        credential = _reference(credential, where=f"{at}: credential")
+    return replace(server, credential=credential, headers=headers)
 
 
 def _reference(text: str, *, where: str, plain: bool = False) -> str:

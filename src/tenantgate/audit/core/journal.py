@@ -46,6 +46,7 @@ _TRIES: Final = "tries"
 _MOST_TRIES: Final = 32
 _ADDRESS: Final = re.compile(r"[0-9A-Za-z.:\[\]-]{1,80}")
 _OUTCOME: Final = re.compile(r"[a-z0-9_]{1,32}")
+_UNCERTAIN: Final = frozenset({"timeout", "reset", "http_502", "http_504", "unknown", "aborted"})
 _NOT_KEPT: Final = frozenset({"token", "originals"})  # of the plugins' own, for their log phases
 
 
@@ -68,6 +69,11 @@ class Try:
     ms: int = 0
     address: str = ""
     host: str = ""
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the provider may have done the work, and bill it."""
+        return self.outcome in _UNCERTAIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from tenantgate.audit.core.chain import SHED, Numbers
 from tenantgate.audit.core.content import ROLES
+from tenantgate.audit.core.costs import PriceLists, cost_of, cost_schema
+from tenantgate.audit.core.event import Event, event_schema
 from tenantgate.audit.core.journal import JournalLine, Try
 from tenantgate.audit.core.ports import GapReason
 from tenantgate.audit.core.redaction import ContentState, Redacted, absent
@@ -23,7 +25,7 @@ from tenantgate.audit.core.trace import trace_of
 from tenantgate.audit.core.usage import usage_of, usage_schema
 from tenantgate.tenant import TenantId
 
-__all__ = ["VERSION", "Outcome", "Terms", "asks_no_model", "build", "gap", "outcome_of", "schema"]
+__all__ = ["VERSION", "Outcome", "Terms", "asks_no_model", "build", "gap", "of_event", "outcome_of", "schema"]
 
 VERSION: Final = 1
 """Version of the record; a field may be added under the same, none may change its meaning."""
@@ -39,9 +41,9 @@ _PROVIDERS: Final = {
 _CACHE_STATUS: Final = "cache_status"
 _FROM_CACHE: Final = ("hit", "coalesced", "stale")
 _COMPLETE: Final = "complete"
-_UNCERTAIN: Final = frozenset({"timeout", "reset", "http_502", "http_504", "unknown", "aborted"})
-"""Outcomes of tries after which the provider may have done the work, and bill it."""
 _GUARDS: Final = ("guardrails", "response_guardrails")
+_MCP: Final = "mcp"
+"""Among the verdicts what the engine says of a request to an MCP endpoint."""
 
 
 class Outcome(enum.StrEnum):
@@ -58,17 +60,20 @@ class Outcome(enum.StrEnum):
     CLIENT_GONE = "client_gone"  # before it had its answer
 
 
+_OF_CALLS: Final = {"guard": Outcome.BLOCKED, "limit": Outcome.RATE_LIMITED, "arguments": Outcome.REFUSED}
+"""Outcomes of calls of tools that end with an error, which the model reads: HTTP's status says nothing of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Settings of a route that a record depends on beside its content; prices are for a million tokens.
+    """Settings of a route that a record depends on beside its content.
 
     `key` is the tenant's own; without one, and with an unknown route, the client's address and the end user are left
     out.
     """
 
     client_ip: str = "remove"
-    input_cost: float | None = None
-    output_cost: float | None = None
+    prices: PriceLists = field(default_factory=PriceLists)
     key: bytes = field(default=b"", repr=False)
     end_user: str = "remove"
 
@@ -103,17 +108,20 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
             trace_id=trace.trace_id, span_id=trace.span_id, parent_id=trace.parent_id, sampled=trace.sampled
         ),
         "gen_ai": _gen_ai(line, redacted),
-        "verdicts": {name: dict(verdict) for name, verdict in sorted(line.verdicts.items())},
+        "verdicts": {name: dict(verdict) for name, verdict in sorted(line.verdicts.items()) if name != _MCP},
         "content": dict(redacted.content),
     }
     if line.credential_id:
         record["key"] = {"id": line.credential_id}
     if end_user := _end_user(line, terms):
         record["end_user"] = end_user
+    if mcp := line.verdicts.get(_MCP):
+        record["mcp"] = {
+            name: {"name": value} for name in ("method", "server") if (value := mcp.get(name)) is not None
+        } | _known(error=mcp.get("error"))
     if line.tries:
         record["tries"] = [_try(t) for t in line.tries]
-    cost = _cost(line, terms)
-    if cost is not None:
+    if cost := cost_of(line, terms.prices):
         record["cost"] = cost
     return record
 
@@ -143,6 +151,20 @@ def gap(
     }
 
 
+def of_event(event: Event) -> dict[str, Any]:
+    """The record of an event, to be linked into its tenant's chain."""
+    trace = trace_of(None, None, event.id)
+    return {
+        "version": VERSION,
+        "id": event.id,
+        "time": _time(event.time_ms),
+        "tenant": str(event.tenant),
+        "event": dict(event.values),
+        "trace": _known(trace_id=trace.trace_id, span_id=trace.span_id),
+        "content": dict(absent(ContentState.NONE).content),
+    }
+
+
 def asks_no_model(line: JournalLine) -> bool:
     """Whether a request is none for a model, such as for the list of them: none of our plugins has read its content."""
     return line.source != "upstream" and 0 < line.status < 400 and not line.attempts and not line.model
@@ -151,6 +173,8 @@ def asks_no_model(line: JournalLine) -> bool:
 def outcome_of(line: JournalLine) -> Outcome:
     """The outcome of a request, by its status, the origin of the answer, and the verdicts of our plugins."""
     status, ours = line.status, line.source != "upstream"
+    if (error := line.verdicts.get(_MCP, {}).get("error")) is not None and 0 < status < 400:
+        return _OF_CALLS.get(error, Outcome.UPSTREAM_ERROR)
     # Only the cache answers with success in the provider's place.
     hit = line.notes.get(_CACHE_STATUS, "").lower() in _FROM_CACHE  # a provider may say so, too
     if ours and (hit or (0 < status < 400 and not line.attempts and not asks_no_model(line))):
@@ -193,7 +217,7 @@ def _try(one: Try) -> dict[str, Any]:
         "ms": one.ms,
         **_known(status=one.status or None, address=one.address, host=one.host),
     }
-    return {**made, "uncertain": True} if one.outcome in _UNCERTAIN else made
+    return {**made, "uncertain": True} if one.uncertain else made
 
 
 def _consumer(line: JournalLine) -> dict[str, Any] | None:
@@ -217,7 +241,11 @@ def _end_user(line: JournalLine, terms: Terms) -> dict[str, Any]:
 
 
 def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
-    out: dict[str, Any] = {"operation": {"name": line.notes.get("operation", "chat")}}
+    mcp = line.verdicts.get(_MCP)
+    operation = line.notes.get("operation", "" if mcp else "chat")
+    out: dict[str, Any] = {"operation": {"name": operation}} if operation else {}
+    if mcp and mcp.get("tool"):
+        out["tool"] = {"name": mcp["tool"]}
     if line.provider:
         out["provider"] = {"name": _PROVIDERS.get(line.provider, line.provider)}
     request = {**_known(model=line.model), **redacted.settings}
@@ -243,15 +271,6 @@ def _reasons(line: JournalLine, redacted: Redacted) -> list[str]:
     return [m["finish_reason"] for m in messages if m.get("finish_reason")]
 
 
-def _cost(line: JournalLine, terms: Terms) -> dict[str, Any] | None:
-    tokens = line.tokens if line.usage is None else line.usage.tokens
-    if tokens is not None and terms.input_cost is not None and terms.output_cost is not None:
-        prompt, completion, _ = tokens
-        amount = (prompt * terms.input_cost + completion * terms.output_cost) / 1_000_000
-        return {"amount": round(amount, 9), "source": "prices"}
-    return None if line.cost is None else {"amount": round(line.cost, 9), "source": "kong"}
-
-
 # -- the schema ----------------------------------------------------------------------------------------------
 
 
@@ -272,7 +291,7 @@ def _of(kind: str | list[str], description: str, **more: Any) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema (2020-12) of a record: of a request's, or one that says which records had to be dropped."""
+    """The JSON schema (2020-12) of a record: of a request, of an event, or one that says which had to be dropped."""
     text, whole, number = "string", "integer", "number"
     digest = {"pattern": "^[0-9a-f]{64}$"}
     part = _object(
@@ -433,6 +452,7 @@ def schema() -> dict[str, Any]:
             "Attributes of OpenTelemetry's gen_ai conventions.",
             {
                 "operation": _object("gen_ai.operation.*", {"name": _of(text, "Such as chat.")}),
+                "tool": _object("gen_ai.tool.*", {"name": _of(text, "The tool that was called.")}),
                 "provider": _object("gen_ai.provider.*", {"name": _of(text, "The provider.")}),
                 "request": _object("gen_ai.request.*", {"model": _of(text, "The model that was asked for.")}),
                 "response": _object(
@@ -447,15 +467,20 @@ def schema() -> dict[str, Any]:
             },
             additionalProperties=False,
         ),
-        "cost": _object(
-            "What the tokens cost.",
+        "mcp": _object(
+            "Of a request to an MCP endpoint.",
             {
-                "amount": _of(number, "In the currency of the prices."),
-                "source": _of(text, "prices: those of the route; kong: ai-proxy's.", enum=["prices", "kong"]),
+                "method": _object("mcp.method.*", {"name": _of(text, "Such as tools/call.")}),
+                "server": _object("The MCP server.", {"name": _of(text, "Its name.")}),
+                "error": _of(
+                    text,
+                    "Why a call ended with an error: guard, limit, arguments; http_NNN, by the API; refused, by the "
+                    "egress policy; error, timeout, reset, too_large.",
+                ),
             },
-            ("amount", "source"),
             additionalProperties=False,
         ),
+        "cost": cost_schema(),
         "verdicts": _object(
             "What each plugin decided, by plugin: actions, rules, kinds and numbers, no text.",
             {},
@@ -480,7 +505,7 @@ def schema() -> dict[str, Any]:
         ),
     }
     of_all = ("version", "id", "time", "tenant", "trace", "content", "chain")
-    required = tuple(name for name in properties if name not in ("cost", "tries", "key", "end_user"))
+    required = tuple(name for name in properties if name not in ("cost", "tries", "mcp", "key", "end_user"))
     span = _object(
         "Numbers, both included.",
         {"from": _of(whole, "The first.", minimum=1), "to": _of(whole, "The last.", minimum=1)},
@@ -505,7 +530,8 @@ def schema() -> dict[str, Any]:
         ("reason", "records", "numbers"),
         additionalProperties=False,
     )
-    of_gap = {**{name: properties[name] for name in of_all}, "gap": dropped}
+    common = {name: properties[name] for name in of_all}
+    of_gap, happened = {**common, "gap": dropped}, {**common, "event": event_schema()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Tenantgate audit record",
@@ -514,6 +540,7 @@ def schema() -> dict[str, Any]:
             _object(
                 "Says which records had to be dropped.", of_gap, (*of_all, "gap"), additionalProperties=False
             ),
+            _object("The record of an event.", happened, (*of_all, "event"), additionalProperties=False),
         ],
     }
 
