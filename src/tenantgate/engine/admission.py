@@ -34,7 +34,7 @@ from tenantgate.limits.core.claims import Unpriced, end_user_subject, read_held
 from tenantgate.limits.core.ends import settlement
 from tenantgate.limits.core.ledger import NotCountedError, Refused, Reserved
 from tenantgate.limits.core.reply import cache_only_refusal, headers, reached, refusal, window_word
-from tenantgate.limits.core.rules import CachedCost, Counted, OnStoreDown, Per, Rule
+from tenantgate.limits.core.rules import CachedCost, Counted, Per, Rule
 from tenantgate.limits.service import PLUGIN
 from tenantgate.llm.body import parse
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, Refusal
@@ -129,26 +129,7 @@ class Admission:
         rules = tenant.rules(model)
         if not rules:
             return Admitted(model)
-        request = exchange.chat_request()
-        if isinstance(request, Refusal):
-            if any(rule.counted is not Counted.REQUESTS for rule in rules):
-                exchange.refuse_unread(request, strict=True)
-            request = ChatRequest({"messages": []}, ())
-        counted = any(rule.counted is not Counted.REQUESTS or rule.per is Per.END_USER for rule in rules)
-        body, name = _own_members(packed, request) if counted else (request.body, None)
-        header = tenant.policy.end_user_header
-        if header is not None:
-            name = exchange.headers().get(header)
-        facts = Facts(
-            tenant=packed.tenant,
-            id=packed.id,
-            key=packed.credential,
-            end_user=end_user_subject(name or ""),
-            body=body,
-            operation=exchange.operation,
-            passed=decision.passed,
-            now_ms=_now_ms(),
-        )
+        facts = _facts(exchange, tenant, packed, decision, rules)
         try:
             plan = self._plan(tenant, model, facts)
             if not plan.held:
@@ -157,19 +138,24 @@ class Admission:
             other = _other_model(tenant, model, facts, known)
             if other is not None:
                 plan = self._plan(tenant, other, facts)
-            plan, answer = self._reserve(tenant, model, facts, plan)
+            plan, held, answer = self._reserve(tenant, model, facts, plan)
         except Unpriced:
             return Admitted(model, answer=_unpriced(facts))
+        except NotCountedError:
+            _requests.inc(outcome="uncounted")
+            status, told, more = UNAVAILABLE
+            return Admitted(model, answer=(status, told.encode(), more))
         if answer is None:
-            return _uncounted(plan, facts)
-        levels = self._limits.levels(plan.held, answer.rooms)
-        made = self._go_by(exchange, plan, answer, levels)
+            _requests.inc(outcome="uncounted")
+            tokens = plan.worst_tokens if plan.caps() else None
+            return Admitted(plan.model, tokens=tokens, state=_state(plan, facts.now_ms, plan.worst_tokens))
+        levels = self._limits.levels(held, answer.rooms)
+        made = self._go_by(exchange, plan, held, answer, levels)
         if made.answer is None:
             # What brought another model in may not count that one, and then the answer doesn't tell of it.
             mine = {rule.name for rule, _ in levels}
-            _degrade(
-                exchange, made, model, [*levels, *((rule, at) for rule, at in known if rule.name not in mine)]
-            )
+            before = [(rule, level) for rule, level in known if rule.name not in mine]
+            _degrade(exchange, made, model, [*before, *levels])
         return made
 
     def _plan(self, tenant: Tenant, model: ModelPolicy, facts: Facts) -> Plan:
@@ -183,53 +169,57 @@ class Admission:
             model,
             facts,
             count=token_counter(_ENCODING).count,
-            expected=lambda: self._limits.expected.tokens(facts.tenant, model.qualified),
+            expected=lambda most: self._limits.expected.tokens(facts.tenant, model.qualified, most),
         )
 
     def _reserve(
         self, tenant: Tenant, asked: ModelPolicy, facts: Facts, plan: Plan
-    ) -> tuple[Plan, Reserved | None]:
-        """The plan that stands, and the ledger's answer to it; None: it can't be asked.
+    ) -> tuple[Plan, Sequence[Held], Reserved | None]:
+        """The plan that stands, the claims that the ledger has answered, and its answer; None: it can't be asked.
 
         Raises:
+            NotCountedError: it can't be asked, and a rule lets nothing pass then.
             Unpriced: what another model costs isn't known.
         """
-        try:
-            answer = self._limits.reserve(plan.reservation(facts), plan.held)
-            levels = self._limits.levels(plan.held, answer.rooms)
-            other = _other_model(tenant, asked, facts, levels)
-            if other is None or other is plan.model:
-                return plan, answer
-            cheaper = self._plan(tenant, other, facts)
-            before = (plan, answer) if answer.refused is None else None
-            second = self._limits.reserve(cheaper.reservation(facts, before), cheaper.held)
-        except NotCountedError:
-            return plan, None
-        if second.refused is not None and before is not None:
-            return plan, answer  # the first one stands
-        return cheaper, second
+        held, answer = self._limits.reserve(plan.reservation(facts), plan.held)
+        if answer is None:
+            return plan, held, None
+        other = _other_model(tenant, asked, facts, self._limits.levels(held, answer.rooms))
+        if other is None or other is plan.model:
+            return plan, held, answer
+        cheaper = self._plan(tenant, other, facts)
+        before = (plan, answer) if answer.refused is None else None
+        second_held, second = self._limits.reserve(cheaper.reservation(facts, before), cheaper.held)
+        if before is not None and (second is None or second.refused is not None):
+            return plan, held, answer  # the first one stands
+        return cheaper, second_held, second
 
     def _go_by(
-        self, exchange: Exchange, plan: Plan, answer: Reserved, levels: Sequence[tuple[Rule, Level]]
+        self,
+        exchange: Exchange,
+        plan: Plan,
+        held: Sequence[Held],
+        answer: Reserved,
+        levels: Sequence[tuple[Rule, Level]],
     ) -> Admitted:
         made = Admitted(plan.model)
         made.state = _state(plan, answer.now_ms, answer.max_tokens)
-        told = headers(plan.held, answer)
+        told = headers(held, answer)
         blocked = next((rule for rule, level in levels if level.block), None)
-        only = _cache_only(plan, answer, levels)
+        only = _cache_only(held, answer, levels)
         if answer.refused is None and blocked is not None:
             # Spent by others up to a step that blocks, while the ledger still had room for this one.
-            by = _indexes(plan, blocked)
+            by = _indexes(held, blocked)
             refused = replace(answer, refused=Refused.EXHAUSTED, by=by)
-            made.answer = self._refuse(exchange, plan, refused)
+            made.answer = self._refuse(exchange, held, refused)
             made.state["end"] = "refused"
         elif only is not None:
-            wait_s = _wait_s(plan, answer, only)
+            wait_s = _wait_s(held, answer, only)
             refused_headers = {"Content-Type": JSON_TYPE, **told, "Retry-After": str(wait_s)}
             made.cache_only = 429, cache_only_refusal(only, wait_s), refused_headers
             _effects.inc(effect="cache_only")
         elif answer.refused is not None:
-            made.answer = self._refuse(exchange, plan, answer)
+            made.answer = self._refuse(exchange, held, answer)
             made.state = {}
         if made.answer is not None:
             return made
@@ -240,8 +230,8 @@ class Admission:
             made.tokens = _tokens(plan, answer)
         return made
 
-    def _refuse(self, exchange: Exchange, plan: Plan, answer: Reserved) -> Answer:
-        found = reached(plan.held, answer)
+    def _refuse(self, exchange: Exchange, held: Sequence[Held], answer: Reserved) -> Answer:
+        found = reached(held, answer)
         subject = "" if found is None else found.rule.per.value
         period = "" if found is None else window_word(found.rule.window)
         _requests.inc(outcome="refused")
@@ -250,7 +240,7 @@ class Admission:
         if found is not None and found.rule.budget:
             verdict["budget"] = found.rule.name
         exchange.put_verdict(PLUGIN, verdict)
-        return 429, refusal(plan.held, answer), {"Content-Type": JSON_TYPE, **headers(plan.held, answer)}
+        return 429, refusal(held, answer), {"Content-Type": JSON_TYPE, **headers(held, answer)}
 
     def limit_reply(self, exchange: Exchange, admitted: Admitted, decision: Decision, size: int) -> None:
         """Write the most tokens of the reply into the request, once all stages have seen it.
@@ -299,20 +289,26 @@ class Admission:
         state = packed.state.get(_STATE)
         if not isinstance(state, Mapping):
             return
-        rules = {rule.name: rule for rule in tenant.rules(model)}
-        read = (read_held(values) for values in items(state.get("held")))
-        held = [replace(h, source=rules.get(h.rule)) for h in read if h is not None]
+        held = self.held(state, tenant, model)
         self._settle(host, model, packed, {**state, "at": whole(state.get("at"))}, held)
 
-    def undecided(self, host: Host, tenant: Tenant, packed: PackedLog) -> None:
+    @staticmethod
+    def held(state: Mapping[str, Any], tenant: Tenant, model: ModelPolicy) -> list[Held]:
+        """What a request holds, by what access has left; with its rules as they are now."""
+        rules = {rule.name: rule for rule in tenant.rules(model)}
+        read = (read_held(values) for values in items(state.get("held")))
+        return [replace(h, source=rules.get(h.rule)) for h in read if h is not None]
+
+    def undecided(self, host: Host | None, tenant: Tenant, packed: PackedLog) -> None:
         """Charge a request that reached a provider without a decision, by the last one for its tenant and model.
 
-        Its prompt isn't here any more: where its provider names no usage, it is taken by the body's size.
+        Its prompt isn't here any more: where its provider names no usage, it is taken by the body's size. `host` is its
+        own log phase; None: another request's.
         """
         model = tenant.model(packed.recalled)
         if model is None or not tenant.rules(model):
             return
-        now_ms, size = _now_ms(), packed.body_size
+        now_ms, size = packed.at_ms or _now_ms(), packed.body_size
         facts = Facts(
             tenant=packed.tenant,
             id=packed.id,
@@ -329,20 +325,55 @@ class Admission:
 
     def _settle(
         self,
-        host: Host,
+        host: Host | None,
         model: ModelPolicy,
         packed: PackedLog,
         state: Mapping[str, Any],
         held: Sequence[Held],
     ) -> None:
         started_ms = state["at"]
-        end = end_of(packed, model, state, started_ms=started_ms, record=lambda: LogRecord(host.record()))
+        end = end_of(
+            packed,
+            model,
+            state,
+            started_ms=started_ms,
+            record=lambda: LogRecord({} if host is None else host.record()),
+        )
         if end.billed and not end.cut:
-            self._limits.expected.seen(packed.tenant, model.qualified, end.billed[-1].completion)
+            self._limits.expected.note(packed.tenant, model.qualified, end.billed[-1].completion)
         self._limits.settle(settlement(packed.tenant, packed.id, started_ms, held, end), held)
 
 
 # -- of a request ----------------------------------------------------------------------------------------
+
+
+def _facts(
+    exchange: Exchange, tenant: Tenant, packed: PackedRequest, decision: Decision, rules: Sequence[Rule]
+) -> Facts:
+    """What holds for the request.
+
+    Raises:
+        Answered: a rule counts tokens, and it can't be read.
+    """
+    request = exchange.chat_request()
+    if isinstance(request, Refusal):
+        if any(rule.counted is not Counted.REQUESTS for rule in rules):
+            exchange.refuse_unread(request, strict=True)
+        request = ChatRequest({"messages": []}, ())
+    counted = any(rule.counted is not Counted.REQUESTS or rule.per is Per.END_USER for rule in rules)
+    body, name = _own_members(packed, request) if counted else (request.body, None)
+    if (header := tenant.policy.end_user_header) is not None:
+        name = exchange.headers().get(header)
+    return Facts(
+        tenant=packed.tenant,
+        id=packed.id,
+        key=packed.credential,
+        end_user=end_user_subject(name or ""),
+        body=body,
+        operation=exchange.operation,
+        passed=decision.passed,
+        now_ms=_now_ms(),
+    )
 
 
 def _own_members(packed: PackedRequest, request: ChatRequest) -> tuple[Mapping[str, Any], str | None]:
@@ -388,19 +419,9 @@ def _unpriced(facts: Facts) -> Answer:
 # -- of an answer ----------------------------------------------------------------------------------------
 
 
-def _uncounted(plan: Plan, facts: Facts) -> Admitted:
-    """The ledger can't be asked: as the strictest of the rules says."""
-    _requests.inc(outcome="uncounted")
-    rules = [h.source for h in plan.held if h.source is not None and not h.claim.shadow]
-    if any(rule.on_store_down is not OnStoreDown.OPEN for rule in rules):
-        status, body, told = UNAVAILABLE
-        return Admitted(plan.model, answer=(status, body.encode(), told))
-    tokens = plan.worst_tokens if plan.caps() else None
-    return Admitted(plan.model, tokens=tokens, state=_state(plan, facts.now_ms, plan.worst_tokens))
-
-
 def _state(plan: Plan, now_ms: int, max_tokens: int) -> dict[str, Any]:
-    held = [h.written() for h in plan.holding(max_tokens)]
+    expected = min(max_tokens, plan.expected_tokens)
+    held = [h.written(max_tokens, expected) for h in plan.held]
     return {"at": now_ms, "held": held, "prompt": plan.prompt.expected}
 
 
@@ -411,10 +432,10 @@ def _tokens(plan: Plan, answer: Reserved) -> int | None:
     return plan.worst_tokens if plan.caps() else None
 
 
-def _cache_only(plan: Plan, answer: Reserved, levels: Sequence[tuple[Rule, Level]]) -> Rule | None:
+def _cache_only(held: Sequence[Held], answer: Reserved, levels: Sequence[tuple[Rule, Level]]) -> Rule | None:
     """The budget by which only the cache may answer; None also where another limit refuses the request."""
     found = {rule.name: rule for rule, level in levels if level.cache_only and not level.block}
-    refused = {plan.held[i].rule for i in answer.by if not plan.held[i].claim.shadow}
+    refused = {held[i].rule for i in answer.by if not held[i].claim.shadow}
     if not found or (answer.refused is not None and not refused <= found.keys()):
         return None
     return next(iter(found.values()))
@@ -432,12 +453,12 @@ def _degrade(
         exchange.set_headers({} if by is None else {_DEGRADED: by})
 
 
-def _indexes(plan: Plan, rule: Rule) -> tuple[int, ...]:
-    return tuple(i for i, h in enumerate(plan.held) if h.rule == rule.name)
+def _indexes(held: Sequence[Held], rule: Rule) -> tuple[int, ...]:
+    return tuple(i for i, h in enumerate(held) if h.rule == rule.name)
 
 
-def _wait_s(plan: Plan, answer: Reserved, rule: Rule) -> int:
-    resets = [answer.rooms[i].reset_ms for i in _indexes(plan, rule)]
+def _wait_s(held: Sequence[Held], answer: Reserved, rule: Rule) -> int:
+    resets = [answer.rooms[i].reset_ms for i in _indexes(held, rule)]
     return max(1, -(-(max(resets, default=0) - answer.now_ms) // 1000))
 
 

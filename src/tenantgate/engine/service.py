@@ -345,10 +345,10 @@ class Engine:
         if not packed.decided:
             if packed.source == "service":
                 _undecided.inc(tenant=packed.tenant.slug)
-            unknown = self._directory.get(packed.tenant) if packed.recalled else None
-            if isinstance(unknown, Tenant):
-                self._admission.undecided(host, unknown, packed)
+            self._charge(host, packed)
             return
+        for earlier in packed.undecided:
+            self._charge(None, earlier)
         found = self._after(packed)
         if found is None:
             self._log_refused(host, packed)
@@ -360,6 +360,12 @@ class Engine:
         exchange = _ended(host, packed, model, complete=not model.reply_guard)
         self._admission.ended(exchange, tenant, model, packed)
         _run(exchange, _stages(tenant, model, exchange))
+
+    def _charge(self, host: Host | None, packed: PackedLog) -> None:
+        """Charge a request that was asked without a decision."""
+        tenant = self._directory.get(packed.tenant) if packed.recalled else None
+        if isinstance(tenant, Tenant):
+            self._admission.undecided(host, tenant, packed)
 
     def _learn(self, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
         """Let the health of targets know how the request's tries went."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from tenantgate.engine.core.terms import counts_model
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.errors import ConfigError
 from tenantgate.limits.core.reading import rules_of
@@ -88,7 +89,7 @@ class Tenant:
         return found
 
     def rules(self, model: ModelPolicy) -> tuple[Rule, ...]:
-        """The limits and budgets that may count the model's requests: on requests, then the tenant's in its order.
+        """The limits and budgets that count the model's requests: on requests, then the tenant's in its order.
 
         Raises:
             ConfigError: the record holds none that can be used; names the field and its problem.
@@ -98,7 +99,7 @@ class Tenant:
             own = [s.service.rules for s in self.stages(model) if isinstance(s.service, RequestLimits)]
             found = self._rules[model.qualified] = (
                 *(rule for rules in own for rule in rules),
-                *self._shared_rules,
+                *(rule for rule in self._shared_rules if counts_model(rule, model)),
             )
         return found
 

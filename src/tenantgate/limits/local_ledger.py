@@ -28,8 +28,11 @@ _SETTLED: Final = 100_000
 
 
 class LocalLedger:
-    """At most 100,000 counters and 64 MiB: beyond, those go in which nothing was counted for longest. Raises, which are
-    in Redis, have no effect. Implements `limits.core.ledger.Ledger`."""
+    """At most 100,000 counters and 64 MiB: beyond, those go in which nothing was counted for longest.
+
+    Raises, which are
+    in Redis, have no effect. Implements `limits.core.ledger.Ledger`.
+    """
 
     def __init__(self, most: int = _MOST, most_bytes: int = _MOST_BYTES) -> None:
         self._counters: Bounded[str, Counter] = Bounded(most, most_bytes=most_bytes, age_s=_MONTH_S)

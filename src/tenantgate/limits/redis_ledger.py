@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 from redis.exceptions import ClusterDownError
@@ -32,12 +32,15 @@ from tenantgate.limits.core.rules import Counted, OnTight, Reserve, Window
 from tenantgate.limits.core.windows import window_at
 from tenantgate.store.breaker import Breaker
 from tenantgate.telemetry import logs, metrics
+from tenantgate.tenant import slug
 
 if TYPE_CHECKING:
     from tenantgate.store.redis_nodes import Node, Nodes
     from tenantgate.tenant import TenantId
 
 __all__ = ["RedisLedger"]
+
+T = TypeVar("T")
 
 _log: Final = logging.getLogger("tenantgate.limits")
 _QUIET_S: Final = (
@@ -110,7 +113,7 @@ class RedisLedger:
                 script_keys = [*fixed_keys, *keys, *given]
                 arguments = _reserving(asked, spans, list(given.values()))
                 answer = node.ask(lambda client: self._reserve(script_keys, arguments, client=client))  # noqa: B023
-                if not (isinstance(answer, list) and len(answer) == 2 and answer[0] == _OTHER_WINDOW):  # noqa: PLR2004
+                if not (isinstance(answer, list) and len(answer) == 2 and answer[0] == _OTHER_WINDOW):
                     return answer
                 now_ms = answer[1] if isinstance(answer[1], int) else now_ms
                 self._learn(node.name, now_ms)
@@ -161,7 +164,10 @@ class RedisLedger:
             return 0, 0
         found = self._spans.get(window)
         if found is None or not found[0] <= now_ms < found[1]:
-            found = window_at(window, now_ms)
+            try:
+                found = window_at(window, now_ms)
+            except (KeyError, ValueError, OverflowError):  # a zone that this machine doesn't have
+                raise NotCountedError("window: can't be computed") from None
             self._spans.put(window, found)
         return found
 
@@ -182,7 +188,7 @@ class RedisLedger:
 
     # -- Redis ---------------------------------------------------------------------------------------------
 
-    def _asked(self, key: str, call: Callable[[Node], Any], parsed: Callable[[Any], Any]) -> Any:
+    def _asked(self, key: str, call: Callable[[Node], Any], parsed: Callable[[Any], T | None]) -> T:
         name = _UNKNOWN
         try:
             node = self._nodes.node(key)
@@ -255,7 +261,7 @@ def _period_us(window: Window) -> int:
 def _reserving(asked: Reservation, spans: Sequence[tuple[int, int]], given: Sequence[Claim]) -> list[Any]:
     worst = min(max(0, asked.worst_tokens), TOKENS_MAX)
     out: list[Any] = [
-        asked.id, len(asked.claims), worst, min(worst, max(0, asked.expected_tokens)), int(bool(asked.replaces))
+        slug(asked.id), len(asked.claims), worst, min(worst, max(0, asked.expected_tokens)), int(bool(asked.replaces))
     ]  # fmt: skip
     for claim, (start_ms, end_ms) in zip(asked.claims, spans, strict=True):
         window, counted, most = claim.window, claim.counted, min(max(0, claim.most), AMOUNT_MAX)
@@ -278,7 +284,7 @@ def _reserving(asked: Reservation, spans: Sequence[tuple[int, int]], given: Sequ
 
 
 def _settling(ended: Settlement, spans: Sequence[tuple[int, int]]) -> list[Any]:
-    out: list[Any] = [ended.id, len(ended.used), _CERTAINTIES[ended.certainty], _SETTLED_MS]
+    out: list[Any] = [slug(ended.id), len(ended.used), _CERTAINTIES[ended.certainty], _SETTLED_MS]
     for used, (start_ms, end_ms) in zip(ended.used, spans, strict=True):
         window, counted, most = used.window, used.counted, min(max(0, used.most), AMOUNT_MAX)
         amount = min(max(0, used.amount), AMOUNT_MAX)

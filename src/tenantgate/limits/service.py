@@ -1,8 +1,8 @@
 """The limits of a process: reservations on the client's path, settlements off it, and what was learnt on the way.
 
-A reservation is one call to the ledger. Settlements go through a bounded queue to a thread of their own: a Redis that
-stalls holds no worker of the log phase, and while it is gone they wait. What doesn't fit, or waits for too long, is
-charged when its reservation expires.
+A reservation is one call to the ledger. Settlements go through a bounded queue to a thread of their own, so that a
+Redis that stalls holds no worker of the log phase; while it is gone they wait (`tenantgate.limits.leases`). What
+doesn't fit is charged when its reservation expires.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from tenantgate.limits.alerts import Alerts
 from tenantgate.limits.core.ladder import Level, level
 from tenantgate.limits.core.ledger import NotCountedError
 from tenantgate.limits.core.limit import rate_rules
+from tenantgate.limits.core.rules import OnStoreDown
+from tenantgate.limits.expected import ExpectedTokens
+from tenantgate.limits.leases import Leases
 from tenantgate.limits.local_ledger import LocalLedger
 from tenantgate.limits.redis_ledger import RedisLedger
 from tenantgate.store.redis_nodes import connect
@@ -49,10 +52,6 @@ _LEVELS: Final = 100_000
 _KNOWN_MS: Final = 10_000
 """How long a state holds that nobody confirms: requests of another model may not count for its budget."""
 _EVER_MS: Final = 1 << 62
-_PAUSE_S: Final = 0.25
-"""Between two tries to settle while the ledger can't be asked."""
-_OLDEST_S: Final = 900.0
-"""After this a settlement that couldn't be made is left to the reservation's expiry."""
 _FLUSH_S: Final = 0.5
 _ALERT_TIMEOUT_MS: Final = 500
 _QUIET_S: Final = 60.0
@@ -83,18 +82,6 @@ class RequestLimits:
 class _End:
     settlement: Settlement
     held: tuple[Held, ...]
-    since: float
-
-
-class Expected:
-    """Tokens that nine of ten replies have, by tenant and model."""
-
-    def tokens(self, tenant: TenantId, model: str) -> int:  # noqa: ARG002
-        """That many."""
-        return 1000
-
-    def seen(self, tenant: TenantId, model: str, tokens: int) -> None:
-        """Take the tokens of one more reply."""
 
 
 class _Known(NamedTuple):
@@ -110,11 +97,12 @@ class Limits:
     Args:
         ledger: where counters and reservations are.
         alerts: told of budgets' states; None: nobody is.
+        leases: slices of limits for the time when the ledger can't be asked; None: there is no such time.
     """
 
-    def __init__(self, ledger: Ledger, alerts: Alerts | None = None) -> None:
-        self._ledger, self.alerts = ledger, alerts
-        self.expected = Expected()
+    def __init__(self, ledger: Ledger, alerts: Alerts | None = None, leases: Leases | None = None) -> None:
+        self._ledger, self.alerts, self._leases = ledger, alerts, leases
+        self.expected = ExpectedTokens()
         self._levels: Bounded[tuple[str, str], _Known] = Bounded(_LEVELS)
         self._ends: deque[_End] = deque()
         self._changed = threading.Condition()
@@ -125,19 +113,36 @@ class Limits:
 
     # -- on the client's path -----------------------------------------------------------------------------
 
-    def reserve(self, asked: Reservation, held: Sequence[Held]) -> Reserved:
+    def reserve(self, asked: Reservation, held: Sequence[Held]) -> tuple[Sequence[Held], Reserved | None]:
         """Hold what a request may take: for all of its claims or for none. One call.
 
         Args:
             asked: its claims, in the order of `held`.
             held: the claims with their rules.
 
+        Returns:
+            Those that the answer is about, and the answer. Without Redis these are the ones with a lease, and where
+            there is none, there is no answer, and the request passes uncounted.
+
         Raises:
-            NotCountedError: the ledger can't tell.
+            NotCountedError: the ledger can't tell, and a rule lets nothing pass then.
         """
-        answer = self._ledger.reserve(asked)
+        leased = [i for i, h in enumerate(held) if _when_gone(h) is OnStoreDown.LEASE]
+        try:
+            answer = self._ledger.reserve(asked)
+        except NotCountedError:
+            if any(_when_gone(h) is OnStoreDown.CLOSED for h in held):
+                raise
+            if not leased:
+                return (), None
+            if self._leases is None:
+                raise
+            claims = tuple(asked.claims[i] for i in leased)
+            return [held[i] for i in leased], self._leases.reserve(replace(asked, claims=claims))
         self._learn(asked.tenant, held, answer.rooms)
-        return answer
+        if self._leases is not None and leased and answer.refused is None:
+            self._leases.note(asked, answer, leased)
+        return held, answer
 
     def known(self, tenant: TenantId, held: Sequence[Held], now_ms: int) -> list[tuple[Rule, Level]]:
         """Where the budgets stood when this process last heard of them."""
@@ -163,14 +168,20 @@ class Limits:
             if len(self._ends) >= _WAITING:
                 _settled.inc(outcome="dropped")
                 return
-            self._ends.append(_End(ended, tuple(held), time.monotonic()))
+            self._ends.append(_End(ended, tuple(held)))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="limits-settle", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
+    def close(self, timeout_s: float) -> None:
+        """Settle what waits, and give back what this process holds for itself."""
+        self.flush(timeout_s)
+        if self._leases is not None:
+            self._leases.close()
+
     def flush(self, timeout_s: float = _FLUSH_S) -> bool:
-        """Wait until all ends are settled; whether they are."""
+        """Wait until all ends are with the ledger, or wait for it to come back; whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._ends and not self._busy, timeout_s)
 
@@ -181,34 +192,22 @@ class Limits:
                 self._changed.notify_all()
                 while not self._ends:
                     self._changed.wait()
-                end = self._ends[0]
-                self._busy = True
-            if not self._settle(end):
-                time.sleep(_PAUSE_S)
-                continue
-            with self._changed:
-                self._ends.popleft()
+                end, self._busy = self._ends.popleft(), True
                 _waiting.set(float(len(self._ends)))
+            try:
+                rooms = (self._leases or self._ledger).settle(end.settlement)
+            except Exception as error:  # noqa: BLE001 - the thread must live
+                self._failed(error)
+                continue
+            _settled.inc(outcome="settled")
+            self._learn(end.settlement.tenant, end.held, rooms)
 
-    def _settle(self, end: _End) -> bool:
-        """Whether the end needs no other try."""
-        try:
-            rooms = self._ledger.settle(end.settlement)
-        except NotCountedError:
-            if time.monotonic() - end.since < _OLDEST_S:
-                return False
-            _settled.inc(outcome="dropped")
-            return True
-        except Exception as error:  # noqa: BLE001 - the thread must live
-            _settled.inc(outcome="dropped")
-            now = time.monotonic()
-            if now - self._logged >= _QUIET_S:
-                self._logged = now
-                logs.event(_log, logging.WARNING, "a request can't be settled", **logs.describe(error))
-            return True
-        _settled.inc(outcome="settled")
-        self._learn(end.settlement.tenant, end.held, rooms)
-        return True
+    def _failed(self, error: Exception) -> None:
+        _settled.inc(outcome="dropped")
+        now = time.monotonic()
+        if now - self._logged >= _QUIET_S:
+            self._logged = now
+            logs.event(_log, logging.WARNING, "a request can't be settled", **logs.describe(error))
 
     def _learn(self, tenant: TenantId, held: Sequence[Held], rooms: Sequence[Room]) -> None:
         for each, room in zip(held, rooms, strict=False):
@@ -219,6 +218,13 @@ class Limits:
             self._levels.put((tenant.slug, each.claim.counter), _Known(_level(each, rule, room), until_ms))
             if self.alerts is not None:
                 self.alerts.seen(tenant, rule, each.subject, _whole(each, rule, room), rule.window)
+
+
+def _when_gone(held: Held) -> OnStoreDown:
+    """What happens to a request without Redis, by one of its rules."""
+    if held.source is None or held.claim.shadow:
+        return OnStoreDown.OPEN
+    return held.source.on_store_down
 
 
 def _level(held: Held, rule: Rule, room: Room) -> Level:
@@ -254,7 +260,8 @@ def limits_of(policy: str, redis: RedisConfig, events: EventLog | None = None) -
 def _in_redis(config: RedisConfig) -> Limits:
     # Nobody waits for alerts, other than for a reservation.
     store = AlertStore(connect(config, timeout_ms=_ALERT_TIMEOUT_MS))
-    return Limits(RedisLedger(connect(config)), Alerts(store))
+    ledger = RedisLedger(connect(config))
+    return Limits(ledger, Alerts(store), Leases(ledger))
 
 
 _instances: Final[weakref.WeakSet[Limits]] = weakref.WeakSet()
@@ -264,4 +271,4 @@ def flush() -> None:
     """Settle what waits, before the process ends; at most half a second."""
     ends = time.monotonic() + _FLUSH_S
     for limits in tuple(_instances):
-        limits.flush(max(0.0, ends - time.monotonic()))
+        limits.close(max(0.0, ends - time.monotonic()))

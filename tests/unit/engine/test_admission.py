@@ -279,15 +279,31 @@ def test_a_guards_block_costs_nothing_but_a_request() -> None:
     assert (world.room().used, world.room().held, world.room("requests").used) == (0, 0, 1)
 
 
+def lost(number: str, **end: Any) -> dict[str, Any]:
+    """The end of a request that no engine saw."""
+    request = {"tenant": "acme", "credential": "c-1", "id": number * 16}
+    return {"request": request, "decided": False, "recalled": "openai/gpt-4o", "body_size": 40, **end}
+
+
 def test_a_request_without_a_decision_is_charged_afterwards() -> None:
     world = World(budgets=({**BUDGET, "on_store_down": "open"},))
-    lost = FakeKong(shared={REQUEST: {"tenant": "acme", "credential": "c-1", "id": "ab" * 16}})
-    world.end(lost, recalled="openai/gpt-4o", usage=USAGE)
-    assert world.room().used == COST
-    world.end(
-        FakeKong(shared=lost.shared | {REQUEST: {**lost.shared[REQUEST], "id": "cd" * 16}}), source="exit"
+    direct, nothing = (
+        FakeKong(shared={REQUEST: lost("ab")["request"]}),
+        FakeKong(shared={REQUEST: lost("ba")["request"]}),
     )
+    world.end(direct, recalled="openai/gpt-4o", usage=USAGE)
     assert world.room().used == COST
+    world.end(nothing, source="exit")
+    assert world.room().used == COST
+    # The engine was dead in the log phase, too: the next one that it sees tells of them, and once is enough.
+    later = world.ask()
+    world.end(
+        later,
+        usage=USAGE,
+        undecided=[lost("ab", usage=USAGE), lost("cd", usage=USAGE), lost("ef", sent=True)],
+    )
+    unknown = world.room().used - 3 * COST
+    assert unknown > 4096 * 10_000
 
 
 # -- what a request holds --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 -- outcome in log. Plugins run by priority in log, too, so the outcome is there before `tenantgate` (799) reads it.
 local ai_ctx = require "kong.llm.plugin.ctx"
 local tries = require "kong.plugins.tenantgate-failover.tries"
+local undecided = require "kong.plugins.tenantgate-request.undecided"
 
 local MAX_HEADERS = 1000 -- the largest number that kong.request.get_headers takes
 
@@ -64,7 +65,7 @@ function Request:log()
   if shared.tenantgate_count and kong.response.get_source() == "exit" and kong.service.response.get_status() == 200 then
     pcall(shared.tenantgate_count)
   end
-  shared.tenantgate_log = {
+  local log = {
     request = {
       tenant = request.tenant,
       credential = request.credential,
@@ -84,8 +85,15 @@ function Request:log()
     sent = is_sent(),
     recalled = shared.tenantgate_recalled,
     body_size = #request.body,
+    at = math.floor(ngx.now() * 1000),
     tries = plan and tries.collect(plan, kong.response.get_status() == 499) or nil,
   }
+  if not decided and log.recalled then
+    undecided.keep(log) -- the engine may be dead in this phase, too; to settle it twice does nothing
+  elseif decided then
+    log.undecided = undecided.take()
+  end
+  shared.tenantgate_log = log
 end
 
 return Request

@@ -261,6 +261,10 @@ class PackedLog:
     """The model, as ``provider/model``, that was asked without a decision, by the last one for such a request."""
     body_size: int = 0
     """Bytes of the client's body."""
+    at_ms: int = 0
+    """Unix time of the end in ms, by Kong's clock."""
+    undecided: tuple[PackedLog, ...] = ()
+    """Ends of earlier requests, of any tenant, that were asked without a decision."""
 
     @classmethod
     def of(cls, table: Any) -> PackedLog | None:
@@ -272,7 +276,6 @@ class PackedLog:
         for name in ("finish_reason", "stream_end"):
             if (value := table.get(name)) is not None:
                 shared[f"tenantgate_{name}"] = value
-        tries = table.get("tries")
         return cls(
             tenant=TenantId(tenant),
             credential=_text(request.get("credential")),
@@ -289,12 +292,18 @@ class PackedLog:
             sent=table.get("sent") is True,
             recalled=_text(table.get("recalled")),
             body_size=_number(table.get("body_size")),
-            tries=tuple(t for each in tries if (t := Try.of(each))) if isinstance(tries, list) else (),
+            at_ms=_number(table.get("at")),
+            undecided=tuple(end for each in _list(table.get("undecided")) if (end := cls.of(each))),
+            tries=tuple(t for each in _list(table.get("tries")) if (t := Try.of(each))),
         )
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}  # an empty Lua table comes as a list
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _named(value: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ __all__ = [
     "UNMETERED",
     "Facts",
     "Plan",
+    "counts_model",
     "limited_targets",
     "output_name",
     "plan_of",
@@ -112,37 +113,33 @@ def plan_of(
     facts: Facts,
     *,
     count: Callable[[str], int],
-    expected: Callable[[], int],
+    expected: Callable[[int], int],
 ) -> Plan:
     """What an answer of this model would take.
 
     Args:
-        rules: all that may count its requests.
+        rules: that count its requests (`counts_model`).
         model: one of the tenant's.
         facts: of the request.
         count: tokens of a text by ``o200k_base``.
-        expected: gives the tokens that nine of ten replies have.
+        expected: gives the tokens that nine of ten replies have, of so many at most.
 
     Raises:
         Unpriced: what it costs isn't known, and a rule counts it.
     """
     targets = _targets(model, facts.operation)
-    asked = Asked(
-        model=model.qualified,
-        names=frozenset((model.qualified, model.model, *model.aliases)),
-        offers=tuple(Offer(provider=provider_of(model, t), worst=None, expected=None) for t in targets),
-        key=facts.key,
-        end_user=facts.end_user,
-    )
-    mine = [rule for rule in rules if counts(rule, asked)]
-    if all(rule.counted is Counted.REQUESTS for rule in mine):
-        return Plan(model, claims_of(mine, asked))
+    if all(rule.counted is Counted.REQUESTS for rule in rules):
+        offers = tuple([Offer(provider=provider_of(model, t), worst=None, expected=None) for t in targets])
+        asked = Asked(model=model.qualified, offers=offers, key=facts.key, end_user=facts.end_user)
+        return Plan(model, claims_of(rules, asked))
     prompt = _prompt(facts.body, targets, count)
     has_reply = facts.operation in (Operation.CHAT, Operation.COMPLETIONS)
     worst_tokens, given = _reply_tokens(facts, targets) if has_reply else (0, True)
-    asked = replace(
-        asked,
-        offers=tuple(_offer(model, t, facts, prompt) for t in targets),
+    asked = Asked(
+        model=model.qualified,
+        offers=tuple([_offer(model, t, facts, prompt) for t in targets]),
+        key=facts.key,
+        end_user=facts.end_user,
         prompt=prompt,
         replies=_replies(facts),
         tries=_tries(model),
@@ -151,12 +148,18 @@ def plan_of(
     )
     return Plan(
         model,
-        claims_of(mine, asked),
+        claims_of(rules, asked),
         prompt,
         worst_tokens,
-        min(worst_tokens, expected()) if has_reply else 0,
+        expected(worst_tokens) if has_reply else 0,
         given,
     )
+
+
+def counts_model(rule: Rule, model: ModelPolicy) -> bool:
+    """Whether a rule counts requests to a model."""
+    names = (model.qualified, model.model, *model.aliases)
+    return counts(rule, names, [provider_of(model, t) for t in model.targets])
 
 
 def provider_of(model: ModelPolicy, target: Target) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -53,8 +53,6 @@ class Asked:
 
     model: str
     """``provider/model``."""
-    names: frozenset[str]
-    """All names of the model by which rules may count it."""
     offers: tuple[Offer, ...]
     key: str = ""
     """Id of the client's credential; requests without one are counted together."""
@@ -96,13 +94,16 @@ class Held:
 
     def holding(self, worst_tokens: int, expected_tokens: int) -> Held:
         """The same with what it holds for a reply of at most, or of probably, so many tokens."""
+        return replace(self, hold=self._hold(worst_tokens, expected_tokens))
+
+    def _hold(self, worst_tokens: int, expected_tokens: int) -> int:
         claim = self.claim
         tokens = worst_tokens if claim.reserve is Reserve.WORST else expected_tokens
         whole = claim.fixed - (-tokens * claim.per_million // MILLION)
-        return replace(self, hold=-(-whole // self.tries))
+        return -(-whole // self.tries)
 
-    def written(self) -> list[Any]:
-        """Plain values, which `read_held` reads."""
+    def written(self, worst_tokens: int, expected_tokens: int) -> list[Any]:
+        """Plain values, which `read_held` reads, with what it holds for a reply of so many tokens."""
         claim, window = self.claim, self.claim.window
         return [
             self.rule,
@@ -115,7 +116,7 @@ class Held:
             self.cached.value,
             self.cached_factor,
             self.tries,
-            self.hold,
+            self._hold(worst_tokens, expected_tokens),
         ]
 
 
@@ -123,11 +124,11 @@ class Unpriced(Exception):  # noqa: N818 - a finding, which the engine answers
     """A rule counts money, and what the request would cost isn't known."""
 
 
-def counts(rule: Rule, asked: Asked) -> bool:
-    """Whether the rule counts such a request."""
-    if rule.models and not asked.names.intersection(rule.models):
+def counts(rule: Rule, names: Collection[str], providers: Collection[str]) -> bool:
+    """Whether the rule counts requests to a model with these names, which these providers may answer."""
+    if rule.models and not any(name in rule.models for name in names):
         return False
-    return not rule.providers or any(offer.provider in rule.providers for offer in asked.offers)
+    return not rule.providers or any(name in rule.providers for name in providers)
 
 
 def end_user_subject(name: str) -> str:
@@ -136,18 +137,24 @@ def end_user_subject(name: str) -> str:
 
 
 def claims_of(rules: Iterable[Rule], asked: Asked) -> tuple[Held, ...]:
-    """The claims of a request, of each rule that counts it one, or one for each provider that may answer.
+    """The claims of a request: one of each rule, or one for each provider that may answer.
+
+    Args:
+        rules: that count it (`counts`).
+        asked: the request.
 
     Raises:
         Unpriced: a rule that counts money can't tell what the request costs. One in shadow mode leaves it out.
     """
-    return tuple(held for rule in rules if counts(rule, asked) for held in _of_rule(rule, asked))
+    return tuple([held for rule in rules for held in _of_rule(rule, asked)])
 
 
 def _of_rule(rule: Rule, asked: Asked) -> Iterable[Held]:
     for provider in _providers(rule, asked):
-        offers = [offer for offer in asked.offers if not provider or offer.provider == provider]
-        if not provider and rule.providers:
+        offers: Sequence[Offer] = asked.offers
+        if provider:
+            offers = [offer for offer in offers if offer.provider == provider]
+        elif rule.providers:
             offers = [offer for offer in offers if offer.provider in rule.providers]
         try:
             fixed, per_million = _amounts(rule, asked, offers)

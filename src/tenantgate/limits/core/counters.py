@@ -166,6 +166,16 @@ class Counter:
             self.held = max(0, self.held - own.amount)
         self.take(own.amount, own.time_us, now_us)
 
+    def spend(self, used: Used, ended: Settlement) -> None:
+        """Put what was used in the place of what a reservation holds, which stays; of a calendar's counter."""
+        own = self.reservations.get(ended.id)
+        if own is None:
+            return
+        amount = _charged(used, own, ended.certainty)
+        self.total += amount - own.amount
+        self.held -= 0 if own.charged else own.amount
+        own.amount, own.charged = amount, True
+
     def room(self, most: int, end_ms: int, amount: int = 1) -> Room:
         """What it says; `amount` is what shall fit into a sliding window."""
         if not self.sliding_us:
@@ -311,11 +321,7 @@ def settle(counter: Counter, used: Used, ended: Settlement, now_us: int) -> None
     if own is None and counter.sliding_us and used.counted is Counted.REQUESTS:
         return  # counted when it came, or never
     counter.next_ms = counter.next_ms or now_us // 1000 + life_ms(used.window, used.counted)
-    amount = min(max(0, used.amount), AMOUNT_MAX)
-    if ended.certainty is Certainty.NONE:
-        amount = 0
-    elif own is not None and ended.certainty is not Certainty.EXACT:
-        amount = own.amount if ended.certainty is Certainty.UNCERTAIN else max(amount, own.amount)
+    amount = _charged(used, own, ended.certainty)
     width_us = run_width_us(used.window, AMOUNT_MAX)
     if own is not None and counter.sliding_us:
         counter.take(own.amount - amount, own.time_us, now_us)
@@ -324,3 +330,13 @@ def settle(counter: Counter, used: Used, ended: Settlement, now_us: int) -> None
         return
     counter.forget(ended.id, now_us)
     counter.add(amount, now_us, width_us)
+
+
+def _charged(used: Used, own: _Held | None, certainty: Certainty) -> int:
+    """What a request is charged, given what it used and what was held."""
+    amount = min(max(0, used.amount), AMOUNT_MAX)
+    if certainty is Certainty.NONE:
+        return 0
+    if own is None or certainty is Certainty.EXACT:
+        return amount
+    return own.amount if certainty is Certainty.UNCERTAIN else max(amount, own.amount)

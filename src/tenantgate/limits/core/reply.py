@@ -10,9 +10,8 @@ slide; of a calendar's window it is its end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from tenantgate.limits.core.claims import Held
 from tenantgate.limits.core.ledger import Refused, Reserved, Room
@@ -42,14 +41,16 @@ _UNITS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One limit as the client sees it."""
+class Shown(NamedTuple):
+    """One limit as the client sees it.
+
+    Attributes:
+        wait_s: whole seconds, at least 1, until there is more.
+    """
 
     rule: Rule
     remaining: int
     wait_s: int
-    """Whole seconds, at least 1, until there is more."""
 
 
 def shown(held: Held, room: Room, now_ms: int) -> Shown | None:
@@ -58,7 +59,8 @@ def shown(held: Held, room: Room, now_ms: int) -> Shown | None:
     if rule is None or held.claim.shadow:
         return None
     remaining = max(0, room.most - room.used - room.held)
-    return Shown(rule, remaining, max(1, -(-(room.reset_ms - now_ms) // 1000)))
+    # Both are rounded to a millisecond, away from each other.
+    return Shown(rule, remaining, max(1, -(-(room.reset_ms - now_ms - 1) // 1000)))
 
 
 def window_word(window: Window) -> str:
@@ -89,16 +91,21 @@ def headers(held: Sequence[Held], reserved: Reserved) -> dict[str, str]:
         _put_requests(out, requests, None if reserved.refused is None else reached(held, reserved))
     others = [one for one in every if one.rule.counted is not Counted.REQUESTS]
     for one in sorted(others, key=lambda one: (one.remaining, -one.wait_s), reverse=True):
-        name = f"{window_word(one.rule.window)}-{one.rule.name}"
-        out[f"X-AI-RateLimit-Limit-{name}"] = _amount(one.rule, one.rule.most)
-        out[f"X-AI-RateLimit-Remaining-{name}"] = _amount(one.rule, one.remaining)
-        out[f"X-AI-RateLimit-Reset-{name}"] = str(one.wait_s)
+        limit, remaining, reset = _names(one.rule.name, window_word(one.rule.window))
+        out[limit] = _amount(one.rule, one.rule.most)
+        out[remaining] = _amount(one.rule, one.remaining)
+        out[reset] = str(one.wait_s)
     if any(not one.rule.name.startswith(RATE_LIMIT) for one in every):
         _put_openai(out, "Requests", requests)
         _put_openai(out, "Tokens", [one for one in others if one.rule.counted in _TOKENS])
     if reserved.refused is not None:
         out["Retry-After"] = str(_retry_after(held, reserved))
     return out
+
+
+@lru_cache(maxsize=10_000)
+def _names(name: str, window: str) -> tuple[str, str, str]:
+    return tuple([f"X-AI-RateLimit-{what}-{window}-{name}" for what in ("Limit", "Remaining", "Reset")])  # type: ignore[return-value]
 
 
 def _put_requests(out: dict[str, str], requests: Sequence[Shown], refused: Shown | None) -> None:
@@ -180,8 +187,8 @@ def _amount(rule: Rule, amount: int) -> str:
     """A number; dollars of money, with as many digits as it has."""
     if rule.counted is not Counted.COST:
         return str(amount)
-    text = f"{Decimal(amount) / NANO_PER_DOLLAR:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    whole, part = divmod(amount, NANO_PER_DOLLAR)
+    return f"{whole}.{part:09}".rstrip("0") if part else str(whole)
 
 
 def _duration(seconds: int) -> str:

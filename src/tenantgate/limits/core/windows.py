@@ -55,7 +55,13 @@ def _of_clock(now_s: int, length: int, zone: tzinfo) -> tuple[int, int]:
 def _of_dates(now_s: int, window: Window, zone: tzinfo) -> tuple[int, int]:
     today = _local(now_s, zone).date()
     first, following = _dates(today, window)
-    return _first_moment_s(first, zone), _first_moment_s(following, zone)
+    end_s = _first_moment_s(following, zone)
+    if (
+        now_s >= end_s
+    ):  # a clock that is set back past midnight, as once in Newfoundland, doesn't bring back yesterday
+        first, following = _dates(following, window)
+        return end_s, _first_moment_s(following, zone)
+    return _first_moment_s(first, zone), end_s
 
 
 def _dates(today: date, window: Window) -> tuple[date, date]:
