@@ -33,7 +33,8 @@ class Records:
         self._path = gateway.stack.audit_dir / "audit.jsonl"
 
     def all(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in whole_lines(self._path)]
+        records = [json.loads(line) for line in whole_lines(self._path)]
+        return [record for record in records if "request" in record]  # others tell of events
 
     def of(self, reply: Reply) -> dict[str, Any]:
         return self.by_id(reply.headers["x-kong-request-id"])

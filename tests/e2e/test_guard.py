@@ -42,7 +42,9 @@ def record_of(gateway: Gateway, reply: Reply) -> Any:
     path, wanted = gateway.stack.audit_dir / "audit.jsonl", reply.headers["x-kong-request-id"]
 
     def found() -> list[Any]:
-        return [r for line in whole_lines(path) if (r := json.loads(line))["request"].get("id") == wanted]
+        return [
+            r for line in whole_lines(path) if (r := json.loads(line)).get("request", {}).get("id") == wanted
+        ]
 
     return until(found, bool, what="record")[0]
 

@@ -13,7 +13,7 @@ import redis
 
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.errors import EdgeError
-from tenantgate.limits.alert_store import AlertStore, new_event
+from tenantgate.limits.alert_store import MINE_MS, OUTBOX, AlertStore, new_event
 from tenantgate.limits.alerts import Alerts
 from tenantgate.limits.core.alerting import About, Standing, plan
 from tenantgate.limits.core.keys import counter_name, window_key
@@ -41,7 +41,7 @@ RULE = Rule(
     budget=True,
 )
 NAME = counter_name(RULE, "")
-STEPS = {"50%", "80%", "100%"}
+LOOKS = "tg:alerts:1:{gateway}:looks"
 
 
 @dataclass
@@ -161,7 +161,7 @@ def test_the_end_of_a_window_is_told_once_though_nobody_sends_anything(
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda node: node.alerts.look_at_due(), nodes))
     assert log.steps() == ["budget_recovered 50%"]
-    assert store.zcard("tg:alerts:1:{gateway}:looks") == 0
+    assert store.zcard(LOOKS) == 0
 
 
 def test_a_node_that_is_killed_before_it_told_leaves_it_to_another(
@@ -173,7 +173,8 @@ def test_a_node_that_is_killed_before_it_told_leaves_it_to_another(
     seen = dead.store.read(ACME, about)
     made = plan(about, seen.state, seen.standing)
     assert made is not None
-    dead.store.look_at(ACME, NAME, seen.standing.now_ms + 30_000)
+    dead.store.look_at(ACME, NAME, seen.standing.now_ms + MINE_MS)
+    dead.store.look_at(ACME, OUTBOX, seen.standing.now_ms + MINE_MS)
     assert dead.store.write(ACME, about, seen, made)  # and here it is killed
     other.alerts.look_at_due()
     assert other.log.steps() == [], "it may still do it itself"
@@ -181,7 +182,7 @@ def test_a_node_that_is_killed_before_it_told_leaves_it_to_another(
     outbox = "tg:alerts:1:{acme}:events"
     for name, value in store.hgetall(outbox).items():
         store.hset(outbox, name, b"0 " + value.partition(b" ")[2])
-    other.store.look_at(ACME, NAME, 0)
+    store.zadd(LOOKS, dict.fromkeys(store.zrange(LOOKS, 0, -1), 0))
     other.alerts.look_at_due()
     other.alerts.look_at_due()
     assert other.log.steps() == ["threshold_crossed 50%"]
@@ -193,17 +194,31 @@ def test_what_the_audit_log_does_not_take_is_told_later(node: Node, store: redis
     node.alerts.look()
     assert node.log.steps() == []
     node.log.failing = False
-    node.store.look_at(ACME, NAME, 0)
+    node.store.look_at(ACME, OUTBOX, 0)
     node.alerts.look_at_due()
     assert node.log.steps() == ["threshold_crossed 50%"]
     assert store.hlen("tg:alerts:1:{acme}:events") == 0
 
 
-def test_an_event_of_the_command_line_goes_to_a_node_s_log(node: Node) -> None:
+def test_an_event_of_the_command_line_goes_to_a_node_s_log(node: Node, store: redis.Redis) -> None:
     node.store.announce(ACME, new_event(1, {"type": "budget_raised", "message": "More."}))
     node.store.look_at(ACME, NAME, 0)
     node.alerts.look_at_due()
     assert node.log.steps() == ["budget_raised "]
+    assert store.zcard(LOOKS) == 0
+
+
+def test_a_look_that_somebody_wished_meanwhile_is_not_forgotten(node: Node, store: redis.Redis) -> None:
+    node.alerts.seen(ACME, RULE, "", spend(store, 500), RULE.window)
+    node.store.look_at(ACME, NAME, 5)
+    node.alerts.look()
+    assert store.zscore(LOOKS, f'["acme","{NAME}"]') == 5
+    ((_, _, mine_until_ms),) = [d for d in node.store.due() if d[1] == NAME]
+    node.store.look_at(ACME, NAME, 6)
+    node.store.next_look(ACME, NAME, None, instead_of_ms=mine_until_ms)
+    assert store.zscore(LOOKS, f'["acme","{NAME}"]') == 6
+    node.alerts.look_at_due()
+    assert store.zscore(LOOKS, f'["acme","{NAME}"]') > mine_until_ms, "until the window ends"
 
 
 def test_a_redis_that_is_gone_delays_what_was_seen(

@@ -192,7 +192,8 @@ def _redis(site: Site) -> RedisConfig:
     limiting = gateway.rate_limiting
     if limiting.policy != "redis":
         raise ConfigError("gateway.rate_limiting.policy: is local; each process has its counters for itself")
-    values = redis_settings(limiting.redis or gateway.redis, _TIMEOUT_MS)
+    used = limiting.redis or gateway.redis
+    values = redis_settings(used, used.timeout_ms)
     if values.get("password") is not None:
         values["password"] = deck_variables.value(values["password"], site.environ, "gateway.redis.password")
     return parse(RedisConfig, {name: value for name, value in values.items() if value is not None})

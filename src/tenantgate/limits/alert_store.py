@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from tenantgate.limits.core.rules import Rule
     from tenantgate.store.redis_nodes import Nodes
 
-__all__ = ["AlertStore", "Event", "Seen", "new_event"]
+__all__ = ["MINE_MS", "OUTBOX", "AlertStore", "Event", "Seen", "new_event"]
 
 _BASE: Final = "tg:alerts:1"
 _INDEX: Final = f"{_BASE}:{{gateway}}:looks"
 _KEPT_MS: Final = 86_400_000  # of a state after its window: recovery is told by who looks within it
 _OUTBOX_MS: Final = 7 * _KEPT_MS
-_MINE_MS: Final = 30_000
+MINE_MS: Final = 30_000
+"""How long what one has taken on is nobody else's."""
+OUTBOX: Final = ""
+"""In the place of a counter: the tenant's outbox."""
 _AT_ONCE: Final = 100
 _AGAIN: Final = 3  # readings until the window fits Redis' clock
 
@@ -68,6 +71,7 @@ class AlertStore:
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
         self._write, self._claim = _script("alert_write"), _script("alert_claim")
+        self._look = _script("alert_look")
         self._offset_ms = 0  # Redis' clock by ours
 
     # -- counters ------------------------------------------------------------------------------------------
@@ -116,7 +120,7 @@ class AlertStore:
         now_ms = plan.standing.now_ms
         events = [Event(_identifier(), now_ms, values) for values in plan.events]
         put = [part for pair in plan.put.items() for part in pair]
-        waiting = [part for e in events for part in (e.id, _entry(e, now_ms + _MINE_MS))]
+        waiting = [part for e in events for part in (e.id, _entry(e, now_ms + MINE_MS))]
         keys = [_state_key(tenant, about.counter), _outbox_key(tenant)]
         arguments = [
             seen.state.version,
@@ -153,7 +157,7 @@ class AlertStore:
         """Events that nobody brings to the audit log; they are the caller's now."""
         key = _outbox_key(tenant)
         _, *found = self._nodes.ask(
-            key, lambda client: self._claim([key], [_AT_ONCE, _MINE_MS], client=client)
+            key, lambda client: self._claim([key], [_AT_ONCE, MINE_MS], client=client)
         )
         events = (_event(name, value) for name, value in zip(found[::2], found[1::2], strict=True))
         return [event for event in events if event is not None]
@@ -163,38 +167,42 @@ class AlertStore:
         key = _outbox_key(tenant)
         self._nodes.ask(key, lambda client: client.hdel(key, event.id))
 
-    def announce(self, tenant: TenantId, event: Event) -> None:
+    def announce(self, tenant: TenantId, event: Event, pause_ms: int = 0) -> None:
         """Put an event into the outbox, for any node."""
         key = _outbox_key(tenant)
         self._nodes.ask(key, lambda client: client.hset(key, event.id, _entry(event, 0)))
+        self.look_at(tenant, OUTBOX, self.now_ms() + pause_ms)
 
     # -- what has to be looked at --------------------------------------------------------------------------
 
     def look_at(self, tenant: TenantId, counter: str, at_ms: int) -> None:
-        """Have a counter and the tenant's outbox looked at from this Unix time in ms on, whatever was wished before."""
-        member = _member(tenant, counter)
-        self._nodes.ask(_INDEX, lambda client: client.zadd(_INDEX, {member: at_ms}))
+        """Have a counter looked at from this Unix time in ms on, if it isn't earlier anyway; `OUTBOX`: the outbox."""
+        self._say(tenant, counter, str(at_ms), "")
 
-    def leave(self, tenant: TenantId, counter: str) -> None:
-        """Nothing of the counter has to be looked at."""
-        self._drop(_member(tenant, counter))
+    def next_look(self, tenant: TenantId, counter: str, at_ms: int | None, *, instead_of_ms: int) -> None:
+        """The next look, None for none, in the place of one's own at `instead_of_ms`; somebody else's stays."""
+        self._say(tenant, counter, "" if at_ms is None else str(at_ms), str(instead_of_ms))
 
-    def _drop(self, member: str | bytes) -> None:
-        self._nodes.ask(_INDEX, lambda client: client.zrem(_INDEX, member))
+    def _say(self, tenant: TenantId, counter: str, at: str, known: str) -> None:
+        arguments = [_member(tenant, counter), at, known]
+        self._nodes.ask(_INDEX, lambda client: self._look([_INDEX], arguments, client=client))
 
-    def due(self) -> list[tuple[TenantId, str]]:
-        """Counters that have to be looked at now; for half a minute nobody else gets them."""
-        _, *members = self._nodes.ask(
-            _INDEX, lambda client: self._claim([_INDEX], [_AT_ONCE, _MINE_MS], client=client)
+    def due(self) -> list[tuple[TenantId, str, int]]:
+        """Counters, and outboxes, that have to be looked at now, each with its time until when nobody else gets it."""
+        now, *members = self._nodes.ask(
+            _INDEX, lambda client: self._claim([_INDEX], [_AT_ONCE, MINE_MS], client=client)
         )
         found = []
         for member in members:
             try:
                 tenant, counter = json.loads(member)
-                found.append((TenantId(tenant), str(counter)))
+                found.append((TenantId(tenant), str(counter), int(now) + MINE_MS))
             except (ValueError, TypeError, ConfigError):
                 self._drop(member)
         return found
+
+    def _drop(self, member: bytes) -> None:
+        self._nodes.ask(_INDEX, lambda client: client.zrem(_INDEX, member))
 
     # -- raises --------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ import redis
 
 from tenantgate.bounded import Bounded
 from tenantgate.errors import EdgeError
+from tenantgate.limits.alert_store import MINE_MS, OUTBOX
 from tenantgate.limits.core.alerting import About, plan, quiet_until, shown, unit
 from tenantgate.limits.core.forecast import BUCKETS
 from tenantgate.limits.core.keys import counter_name
@@ -43,7 +44,6 @@ _MOST: Final = 100_000  # counters that are known
 _TRIES: Final = 5  # against other nodes that write the same state
 _AFTER_MS: Final = 1000  # after a window's end, by which clocks may differ
 _SOON_MS: Final = 1000
-_MINE_MS: Final = 30_000  # for telling: then another node does it
 
 _events: Final = metrics.counter(
     "tenantgate_budget_events_total", "Events of budgets that this node has told, by type.", ("type",)
@@ -176,41 +176,44 @@ class Alerts:
 
     def look_at_due(self) -> None:
         """Look at the counters that are due, and bring events to the audit log that nobody else has brought there."""
-        for tenant, counter in self._store.due():
-            self._log_all(tenant, counter, self._store.waiting(tenant))
+        for tenant, counter, mine_until_ms in self._store.due():
+            if counter == OUTBOX:
+                self._log_all(tenant, self._store.waiting(tenant))
+                self._store.next_look(tenant, OUTBOX, None, instead_of_ms=mine_until_ms)
+                continue
             about = self._store.about(tenant, counter)
             if about is None:
-                self._store.leave(tenant, counter)
+                self._store.next_look(tenant, counter, None, instead_of_ms=mine_until_ms)
             else:
-                self._look(tenant, about, due=True)
+                self._look(tenant, about, mine_until_ms)
 
-    def _look(self, tenant: TenantId, about: About, *, due: bool = False) -> None:
+    def _look(self, tenant: TenantId, about: About, mine_until_ms: int | None = None) -> None:
+        """Tell what there is to tell of a counter; `mine_until_ms`: of a look that was due."""
         for _ in range(_TRIES):
             seen = self._store.read(tenant, about)
             made = plan(about, seen.state, seen.standing)
             if made is None:
-                same = seen.state.end_ms == seen.standing.end_ms
-                if due:
-                    self._next(tenant, about, seen.standing.end_ms, told=bool(seen.state.told) and same)
+                told = bool(seen.state.told) and seen.state.end_ms == seen.standing.end_ms
                 break
-            if made.events or made.open:
+            told = made.open
+            if made.events or told:
                 # Before anything is told: whoever dies from here on, another node looks.
-                self._store.look_at(tenant, about.counter, seen.standing.now_ms + _MINE_MS)
+                guard_ms = mine_until_ms or seen.standing.now_ms + MINE_MS
+                self._store.look_at(tenant, about.counter, guard_ms)
+                if made.events:
+                    self._store.look_at(tenant, OUTBOX, guard_ms)
+                mine_until_ms = guard_ms
             events = self._store.write(tenant, about, seen, made)
             if events is not None:
-                if self._log_all(tenant, about.counter, events) and (events or due or made.open):
-                    self._next(tenant, about, seen.standing.end_ms, told=made.open)
+                if self._log_all(tenant, events) and events:
+                    self._store.next_look(tenant, OUTBOX, None, instead_of_ms=mine_until_ms or 0)
                 break
+        if mine_until_ms is not None:
+            next_ms = seen.standing.end_ms + _AFTER_MS if told else None
+            self._store.next_look(tenant, about.counter, next_ms, instead_of_ms=mine_until_ms)
         self._learn(tenant, about, seen)
 
-    def _next(self, tenant: TenantId, about: About, end_ms: int, *, told: bool) -> None:
-        """When the counter has to be looked at again, if nobody sends anything."""
-        if told:
-            self._store.look_at(tenant, about.counter, end_ms + _AFTER_MS)
-        else:
-            self._store.leave(tenant, about.counter)
-
-    def _log_all(self, tenant: TenantId, counter: str, events: list[Event]) -> bool:
+    def _log_all(self, tenant: TenantId, events: list[Event]) -> bool:
         """Bring events to the audit log; whether all are there."""
         failed = 0
         for event in events:
@@ -218,14 +221,12 @@ class Alerts:
                 if self._events is not None:
                     self._events.write(tenant, event.id, event.time_ms, event.values)
             except EdgeError:
-                self._store.announce(tenant, event)
+                self._store.announce(tenant, event, _SOON_MS)
                 failed += 1
                 continue
             self._store.done(tenant, event)
             _events.inc(type=event.values.get("type", ""))
         _waiting.set(failed)
-        if failed:
-            self._store.look_at(tenant, counter, self._store.now_ms() + _SOON_MS)
         return not failed
 
     def _learn(self, tenant: TenantId, about: About, seen: Seen) -> None:
