@@ -9,7 +9,7 @@ Source: https://github.com/pydantic/genai-prices
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from decimal import ROUND_CEILING, Decimal
@@ -108,11 +108,11 @@ def _find(provider: str, model: str, address: str | None) -> Entry:
 
 
 def _looked_up(provider: str, model: str, address: str | None) -> Entry:
-    from genai_prices.data_snapshot import get_snapshot
-
     name, ref = _book_name(provider, model)
     if name is None and address is None:
         raise Unpriced(f"the book has no prices of {provider}")
+    from genai_prices.data_snapshot import get_snapshot
+
     try:
         of, info = get_snapshot().find_provider_model(ref, None, name, address if name is None else None)
     except LookupError:
@@ -130,8 +130,13 @@ def _book_name(provider: str, model: str) -> tuple[str | None, str]:
     return _PROVIDERS.get(provider), model
 
 
-def entries() -> Iterator[tuple[Provider, ModelInfo, PriceList | Unpriced]]:
+@functools.cache
+def entries() -> Sequence[tuple[Provider, ModelInfo, PriceList | Unpriced]]:
     """All of the book's models."""
+    return tuple(_entries())
+
+
+def _entries() -> Iterator[tuple[Provider, ModelInfo, PriceList | Unpriced]]:
     from genai_prices.data_snapshot import get_snapshot
 
     for provider in get_snapshot().providers:

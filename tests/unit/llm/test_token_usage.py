@@ -67,7 +67,13 @@ def note(kind: str, *, stream: bool = False, complete: bool = True, **counts: An
                 "cache_creation": {"ephemeral_5m_input_tokens": 148, "ephemeral_1h_input_tokens": 100},
                 "output_tokens": 503,
             },
-            {"input": 100_298, "output": 503, "cache_read": 100_000, "cache_write": 248, "cache_write_1h": 100},
+            {
+                "input": 100_298,
+                "output": 503,
+                "cache_read": 100_000,
+                "cache_write": 248,
+                "cache_write_1h": 100,
+            },
         ),
         (
             "anthropic",

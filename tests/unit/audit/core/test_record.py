@@ -11,16 +11,20 @@ import pytest
 from audit_rig import body, journal_line, reply
 from tenantgate.audit.core.chain import START, link, shed
 from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.costs import PriceLists
 from tenantgate.audit.core.journal import parse_line
 from tenantgate.audit.core.record import Terms, build, gap, schema
 from tenantgate.audit.core.redaction import ContentState, Policy, absent, redact
 from tenantgate.audit.core.trace import parse_traceparent, span_id, trace_of
+from tenantgate.prices.core.price_list import PriceList, Prices
 from tenantgate.tenant import TenantId
 
 from support import ROOT
 
 DOCS = ROOT / "docs"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+FLAT = Prices(prices={"input": 1_000_000_000, "output": 2_000_000_000})
+PRICES = PriceLists(usual=PriceList(book="b 1", periods=(FLAT,)))
 TYPES: dict[str, Any] = {
     "object": dict,
     "array": list,
@@ -88,7 +92,7 @@ HASHED = redact(RAW, Policy("hashed", key=b"k"), names=None)
         {"tenantgate__traceparent": f"00-{TRACE}-{SPAN}-00", "route": None, "latencies": None},
     ],
 )
-@pytest.mark.parametrize("terms", [Terms(), Terms("hash", 1.0, 2.0, b"k"), Terms("keep")])
+@pytest.mark.parametrize("terms", [Terms(), Terms("hash", PRICES, b"k"), Terms("keep")])
 def test_every_record_keeps_to_the_schema(redacted: Any, changes: dict[str, Any], terms: Terms) -> None:
     found = record(redacted, terms, **changes)
     assert problems(found, schema()) == []
@@ -164,7 +168,18 @@ def test_the_documented_schema_is_the_code_s() -> None:
     [
         (Terms(), 0, None),
         (Terms(), 0.25, {"amount": 0.25, "source": "kong"}),
-        (Terms(input_cost=1.0, output_cost=2.0), 0.25, {"amount": 0.0002, "source": "prices"}),
+        (
+            Terms(prices=PRICES),
+            0.25,
+            {
+                "amount": 0.0002,
+                "exact": "0.0002",
+                "currency": "USD",
+                "source": "prices",
+                "book": "b 1",
+                "certainty": "estimated",
+            },
+        ),
     ],
 )
 def test_what_it_cost(terms: Terms, cost: float, expected: Any) -> None:
