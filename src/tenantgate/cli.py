@@ -75,6 +75,11 @@ _FIRST: Final = (
         adds="tenantgate.prices.commands:cost",
     ),
     Command(
+        name="budget",
+        help="what is left of budgets, temporary raises, and past traffic against proposed limits",
+        adds="tenantgate.budget.commands:budget",
+    ),
+    Command(
         name="redis",
         help="check the Redis that tenants.yaml names",
         adds="tenantgate.config.redis_commands:redis",

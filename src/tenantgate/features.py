@@ -16,6 +16,7 @@ FEATURES: Final = (
     "tenantgate.compress",
     "tenantgate.guard",
     "tenantgate.limits",
+    "tenantgate.mcp",
     "tenantgate.platform",
     "tenantgate.routing",
 )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from tenantgate.alert_config import Receiver
 from tenantgate.fields import problems
 
 __all__ = [
@@ -62,6 +63,8 @@ class RouteSettings:
     """As `redis`, for the counters of rate limits."""
     rate_limit_policy: str | None = None
     """redis or local."""
+    receivers: tuple[Receiver, ...] = ()
+    """Receivers of alerts."""
     own: Any = None
     """The feature's own section of ``gateway``, an object of its class; None where it has none."""
 
@@ -140,6 +143,8 @@ class PluginManifest(Generic[C]):
     """A function of a configuration like its own ``problems``, for what takes a library or a file to find: it is called
     where tenants.yaml is checked, and not for a plugin's instance."""
     journal: Journal | None = None
+    of_tools: bool = False
+    """Whether it is a stage of calls of MCP tools, too, by the settings of the tenant."""
     attachable: bool = True
     """Whether it is a plugin of Kong's by itself; else a stage of the engine only."""
 
@@ -167,5 +172,7 @@ class Feature:
     plugins: tuple[PluginManifest[Any], ...] = ()
     gateway: GatewaySection | None = None
     commands: tuple[Command, ...] = ()
+    servers: Reference | None = None
+    """A function that compiles a tenant's MCP servers (`tenantgate.mcp.compiling.compiled`)."""
     documents: Mapping[str, Reference] = field(default_factory=dict)
     """Generated JSON files in docs/, by name, and the functions that give them."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from tenantgate.apply.core import nodes
 from tenantgate.apply.core.entities import from_tree
+from tenantgate.apply.documents import documents
 from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import TenantsFile, deck_variables, load
@@ -136,6 +137,13 @@ class Site:
     options: RenderOptions
     environ: Mapping[str, str]
     admin_urls: tuple[str, ...]
+    folder: Path
+    """Of tenants.yaml: the files that it names are relative to it."""
+
+    def records(self) -> dict[str, bytes]:
+        """The policies' records."""
+        read = documents(self.file, self.folder)
+        return compile_records(self.file, CompileOptions(mock_url=self.options.mock_url, documents=read))
 
     @property
     def mirrors(self) -> bool:
@@ -191,7 +199,10 @@ def site_of(
         options["redis_host"], options["redis_port"] = redis
     if policy_path is not None:
         options["policy_path"] = str(policy_path.absolute())
-    return Site(file=tenants, options=RenderOptions(**options), environ=environ, admin_urls=urls)
+    folder = path if path.is_dir() else path.parent
+    return Site(
+        file=tenants, options=RenderOptions(**options), environ=environ, admin_urls=urls, folder=folder
+    )
 
 
 def _site(args: argparse.Namespace) -> Site:
@@ -223,7 +234,7 @@ def _targets(args: argparse.Namespace, site: Site) -> list[Target]:
 def _apply(args: argparse.Namespace) -> int:
     start = CLOCK.monotonic()
     site = _site(args)
-    records = compile_records(site.file, CompileOptions(mock_url=site.options.mock_url))
+    records = site.records()
     tree = deck_variables.resolve_tree(entities(site.file, site.options), site.environ)
     targets = _targets(args, site)
     store = site.store()

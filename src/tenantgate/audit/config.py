@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from tenantgate.alert_config import Receiver
 from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, config_class, field
 from tenantgate.store.config import RedisConfig
 
@@ -187,6 +188,7 @@ class PipelineConfig:
     sinks: tuple[SinkConfig, ...] = field(
         "Destinations of records. Each gets all records, at its own speed.", default=()
     )
+    receivers: tuple[Receiver, ...] = field("Receivers of alerts, which get events only.", default=())
 
 
 @config_class

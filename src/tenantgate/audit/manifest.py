@@ -32,6 +32,7 @@ def _pipeline(settings: RouteSettings) -> Mapping[str, Any]:
         "max_records": own.max_records,
         "max_megabytes": own.max_megabytes,
         "sinks": [plain(sink) for sink in own.sinks],
+        "receivers": [plain(receiver) for receiver in settings.receivers],
         "redis": redis if own.spool == "redis" else None,
     }
 
@@ -43,6 +44,7 @@ AUDIT: Final = PluginManifest(
     priority=799,  # above all that may end a request
     phases=("access", "log"),
     config_class=AuditConfig,
+    of_tools=True,
     service="tenantgate.audit.service:AuditLog",
     filled={
         "strict_requests": lambda settings: settings.strict_requests,

@@ -42,5 +42,6 @@ def journal(correlation_header: str) -> dict[str, str]:
         "tenantgate.route": "return kong.ctx.shared.tenantgate_route",
         "tenantgate.end_user": "return kong.ctx.shared.tenantgate_end_user",
         "tenantgate.operation": "return kong.ctx.shared.tenantgate_operation",
+        "tenantgate.mcp": "return kong.ctx.shared.tenantgate_mcp",
         "tenantgate.policy": "return kong.ctx.shared.tenantgate_audit_policy",
     }

@@ -108,14 +108,30 @@ class AuditLog:
         # Vectors are nothing that anybody reads.
         vectors = host.operation is Operation.EMBEDDINGS
         reply, reply_size = (None, 0) if vectors else self._reply(record)
-        headers = {
+        content = RawContent(body, size, reply, reply_size, self._headers(record))
+        self._courier.content(self.policy_name, identifier, content)
+
+    def tool_call(self, host: Host, identifier: str, asked: bytes, answered: bytes | None) -> None:
+        """Hand over the content of a tool's call, in the log phase: arguments and result as a chat's messages."""
+        if not self._reads_body and not self._allowed:
+            return
+        headers = self._headers(LogRecord(host.record())) if self._allowed else {}
+        body, reply = (asked, answered) if self._reads_body else (None, None)
+        content = RawContent(
+            None if body is None else body[: self._most],
+            len(asked),
+            None if reply is None else reply[: self._most],
+            len(reply or b""),
+            headers,
+        )
+        self._courier.content(self.policy_name, identifier, content)
+
+    def _headers(self, record: LogRecord) -> dict[str, str]:
+        return {
             name: ", ".join(values)[:_MOST_HEADER]
             for name in self._allowed
             if (values := record.request_header(name))
         }
-        self._courier.content(
-            self.policy_name, identifier, RawContent(body, size, reply, reply_size, headers)
-        )
 
     def _body(self, host: Host, identifier: str) -> tuple[bytes | None, int]:
         """The beginning of the request's body, and its size."""

@@ -107,6 +107,9 @@ def endpoint_url(endpoint: Endpoint) -> str:
 def asked(file: TenantsFile) -> Iterator[Asked]:
     """Every address but the mock provider's, in the order of the file."""
     gateway = fields_of(type(file.gateway))
+    alerts = file.gateway.alerts
+    for at, url in _of_record(fields_of(type(alerts)), alerts):
+        yield Asked(None, f"gateway.alerts.{at}", url)
     for section in catalog.gateway_sections():
         values = file.gateway.plugins.get(section.name)
         if section.name not in gateway and values is not None:
@@ -119,6 +122,9 @@ def asked(file: TenantsFile) -> Iterator[Asked]:
 
 
 def _of_tenant(i: int, tenant: Tenant) -> Iterator[Asked]:
+    for k, server in enumerate(tenant.mcp):
+        for at, url in _of_record(fields_of(type(server)), server):
+            yield Asked(i, f"mcp[{k}].{at}", url)
     for at, url in _of_sections(tenant.plugins):
         yield Asked(i, at, url)
     for k, m in enumerate(tenant.models):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, Final
 
@@ -22,7 +22,8 @@ from tenantgate.config.provider_options import model_options, name_at_provider
 from tenantgate.config.providers import MOCK_URL, PROVIDERS
 from tenantgate.config.targets import Failover, ModelTimeouts
 from tenantgate.errors import ConfigError
-from tenantgate.manifest import PluginManifest
+from tenantgate.manifest import PluginManifest, resolve
+from tenantgate.mcp_config import McpServer
 from tenantgate.policy.core.records import (
     CATALOG,
     Catalog,
@@ -58,6 +59,8 @@ class CompileOptions:
 
     mock_url: str = MOCK_URL
     """The chat operation of models whose provider is ``mock``."""
+    documents: Mapping[str, bytes] = field(default_factory=dict)
+    """Contents of what the MCP servers name (`tenantgate.apply.documents`), by that name."""
 
 
 def compile_records(file: TenantsFile, options: CompileOptions | None = None) -> dict[str, bytes]:
@@ -145,7 +148,34 @@ class _Compiler:
             token_limits=tuple(map(money.plain, rules.token_limits)),
             budgets=tuple(map(money.plain, rules.budgets)),
             end_user_header=tenant.end_user_header or self._file.defaults.end_user_header,
+            mcp=tuple(self._servers(tenant)),
+            mcp_stages=self._tool_stages(tenant) if tenant.mcp else {},
         )
+
+    def _servers(self, tenant: Tenant) -> Iterator[Json]:
+        """The tenant's MCP servers, by the feature that knows them."""
+        where = f"tenant {tenant.id}"
+        servers = [_with_references(server, where) for server in tenant.mcp]
+        limiting = self._file.gateway.rate_limiting
+        settings = {"policy": limiting.policy, "on_error": limiting.on_error}
+        for feature in features.features() if servers else ():
+            if feature.servers is not None:
+                try:
+                    made = resolve(feature.servers)(servers, self.options.documents, settings)
+                except ConfigError as error:
+                    raise ConfigError(f"{where}: {error}") from None
+                yield from (_with_keys(server, _key_ids(tenant)) for server in made)
+
+    def _tool_stages(self, tenant: Tenant) -> Mapping[str, Json]:
+        """Stages of calls of MCP tools, by the settings of the tenant."""
+        stages: dict[str, Json] = {}
+        for section, plugin in self._plugins.items():
+            levels = self._file.defaults.plugins, tenant.plugins
+            given = [level[section] for level in levels if section in level]
+            values = {k: v for level in given for k, v in level.items()}
+            if plugin.of_tools and given and values.pop("enabled", True):
+                stages[section] = self._stage(plugin, values, f"tenant {tenant.id}, mcp").values
+        return stages
 
     def _model(self, tenant: Tenant, m: Model, rules: money.TenantRules) -> ModelPolicy:
         provider, model = m.known_as
@@ -320,6 +350,40 @@ class _Compiler:
             _change(kept, secret.path, partial(_reference, where=at, plain=secret.plain))
         config = fields.parse(plugin.config_class, {**kept, **self._filled[section]}, where=section)
         return _Stage(plugin, kept, config)
+
+
+def _key_ids(tenant: Tenant) -> Mapping[str, str]:
+    """By the names of a tenant's keys, which are those of their variables, their ids in Kong."""
+    username = names.consumer_name(tenant.id)
+    return {
+        placeholders.names(key)[0]: names.entity_id("keyauth_credentials", f"{username}:{key}")
+        for key in tenant.api_keys
+    }
+
+
+def _with_keys(server: Json, ids: Mapping[str, str]) -> Json:
+    """A compiled server whose lists of access have ids of keys in the place of their names."""
+
+    def acl(found: Any) -> Any:
+        if not isinstance(found, Mapping):
+            return found
+        return {kind: [ids.get(name, name) for name in listed] for kind, listed in found.items()}
+
+    tools = [{**tool, "acl": acl(tool.get("acl"))} for tool in server["tools"]]
+    return {**server, "default_acl": acl(server["default_acl"]), "tools": tools}
+
+
+def _with_references(server: McpServer, where: str) -> McpServer:
+    """A server whose secrets are vault references."""
+    at = f"{where}, mcp {server.name}"
+    headers = {
+        name: _reference(value, where=f"{at}: headers.{name}", plain=True)
+        for name, value in server.headers.items()
+    }
+    credential = server.credential
+    if credential is not None:
+        credential = _reference(credential, where=f"{at}: credential")
+    return replace(server, credential=credential, headers=headers)
 
 
 def _reference(text: str, *, where: str, plain: bool = False) -> str:

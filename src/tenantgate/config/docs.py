@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from tenantgate import features, limit_config
+from tenantgate import alert_config, features, limit_config
 from tenantgate.config import catalog, model, redis_model, targets
 from tenantgate.config.json_schema import json_schema
 from tenantgate.errors import ConfigError
@@ -31,6 +31,8 @@ _WHERE: Final[tuple[tuple[str, type], ...]] = (
     ("`gateway.policy`", model.Policy),
     ("`gateway.limits`", model.Limits),
     ("`gateway.timeouts`", model.Timeouts),
+    ("`gateway.alerts`", alert_config.Alerts),
+    ("`gateway.alerts.receivers[]`", alert_config.Receiver),
     ("`egress`, of `gateway`, `defaults` and a tenant", targets.Egress),
     ("`defaults`", model.Defaults),
     ("`tenants[]`", model.Tenant),

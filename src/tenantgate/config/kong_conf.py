@@ -16,7 +16,13 @@ __all__ = ["EGRESS_PORT", "LUA_PLUGINS", "KongConfOptions", "egress_conf", "kong
 
 PathText: TypeAlias = str | PurePath
 _ENGINE: Final = "tenantgate"
-LUA_PLUGINS: Final = ("tenantgate-request", "tenantgate-target", "tenantgate-failover", "tenantgate-format")
+LUA_PLUGINS: Final = (
+    "tenantgate-request",
+    "tenantgate-target",
+    "tenantgate-failover",
+    "tenantgate-format",
+    "tenantgate-mcp",
+)
 """Plugins in Lua around the engine, below `KongConfOptions.plugins_dir`."""
 EGRESS_PORT: Final = 8199
 _SOCKET_MAX: Final = 107  # sun_path of Linux without its final zero

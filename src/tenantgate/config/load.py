@@ -201,6 +201,10 @@ class _Loading:
         for plugin in plugins if file.gateway.access_log else ():
             if plugin.journal and any(plugin.section in found for found in sections):
                 self._gateway.add(None, "gateway.access_log", plugin.journal.instead)
+        keepers = [plugin.section for plugin in plugins if plugin.journal]
+        if file.gateway.alerts.receivers and not any(k in found for k in keepers for found in sections):
+            what = "alerts are events of the audit log: give a tenant, or defaults, the section audit"
+            self._gateway.add(None, "gateway.alerts.receivers", what)
 
     def _blame(
         self, section: str, levels: Sequence[Mapping[str, Any] | None], tenant: _Place, k: int, what: str

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tenantgate.alert_config import Alerts
 from tenantgate.config import target_checks
 from tenantgate.config.endpoints import MODEL_PATTERN, NAME_MAX, Endpoint, ModelTarget
 from tenantgate.config.redis_model import RateLimiting, Redis
 from tenantgate.config.targets import BALANCES, REGION_PATTERN, ROUTED, Egress, Failover, ModelTimeouts
 from tenantgate.fields import config_class, field
 from tenantgate.limit_config import Budget, TokenLimit
+from tenantgate.mcp_config import McpServer
 from tenantgate.prices.config import Pricing
 from tenantgate.rate_limit import RateLimit
 
@@ -181,6 +183,7 @@ class Gateway:
     cors: Cors | None = field(
         "Browsers that may call the gateway: pages of other sites (stock cors). Default: none.", default=None
     )
+    alerts: Alerts = field("Who is told what happens to budgets.", default=Alerts())
     access_log: str | None = field(
         "File that gets one JSON line for each request (stock file-log), without prompts and replies.",
         default=None,
@@ -354,10 +357,17 @@ class Tenant:
         default=100,
         between=(1, 10_000),
     )
+    mcp: tuple[McpServer, ...] = field(
+        "MCP servers of the tenant: tools that its clients' models may call.", default=(), len_max=32
+    )
     plugins: dict[str, dict[str, Any]] = field("Settings of Tenantgate's plugins, by section.", default={})
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """A model stands once, and a name means one model."""
+        """A model stands once, and a name means one model; so it is with MCP servers."""
+        servers: dict[str, int] = {}
+        for i, server in enumerate(self.mcp):
+            if (other := servers.setdefault(server.name, i)) != i:
+                yield f"mcp[{i}].name", f"{server.name!r} is mcp[{other}] already"
         seen: dict[tuple[str, str], int] = {}
         names: dict[str, str] = {}
         own = [(i, m) for i, m in enumerate(self.models) if m.targets]

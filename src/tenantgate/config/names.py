@@ -6,10 +6,21 @@ import re
 import uuid
 from typing import Final
 
-__all__ = ["SERVICE", "TAG", "chat_path", "consumer_name", "entity_id", "route_name", "route_parts"]
+__all__ = [
+    "MCP_SERVICE",
+    "SERVICE",
+    "TAG",
+    "chat_path",
+    "consumer_name",
+    "entity_id",
+    "route_name",
+    "route_parts",
+]
 
 SERVICE: Final = "llm"
 """The one service of all routes: ai-proxy sets the real upstream."""
+MCP_SERVICE: Final = "mcp"
+"""The service of the MCP endpoints."""
 TAG: Final = "tenantgate"
 """The tag of each of our entities in Kong."""
 _IDS: Final = uuid.UUID("5b0e4f1c-7c1a-5f53-9f0e-6a4a0f0d6b51")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tenantgate import features
+from tenantgate import features, fields
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
@@ -87,7 +87,7 @@ def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
     file = with_options(file, options)
     return {
         "_format_version": "3.0",
-        "services": [_service(file, options)],
+        "services": [_service(file, options), *_mcp_service(file, options)],
         "consumers": [_consumer(t) for t in sorted(file.tenants, key=lambda t: t.id)],
         "plugins": [*_elsewhere(file.gateway)],
     }
@@ -141,6 +141,42 @@ def _service(file: TenantsFile, options: RenderOptions) -> Json:
     }
 
 
+def _mcp_service(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
+    """The service of the tenants' MCP servers, where some tenant has one.
+
+    It has no ai-proxy, which knows no other body than a chat.
+    """
+    if not any(tenant.mcp for tenant in file.tenants):
+        return
+    made = _service(file, options)
+    start = "~" + file.gateway.path_prefix.replace(".", r"\.")
+    paths = [f"{start}/v1/mcp$", f"{start}/v1/mcp/(?P<server>[A-Za-z0-9_-]+)$"]
+    # The engine answers GET and DELETE itself, as the protocol has it.
+    route = _route("endpoint", ["POST", "GET", "DELETE"], paths, service=names.MCP_SERVICE)
+    if file.gateway.cors is not None:
+        route["methods"] += ["OPTIONS"]
+    plugins = [
+        _plugin(name, scope=names.MCP_SERVICE, config=config) for name, config in _mcp_plugins(file, options)
+    ]
+    yield {**made, **_named("services", names.MCP_SERVICE), "plugins": plugins, "routes": [route]}
+
+
+def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[str, Json]]:
+    left_out = ("tenantgate-target", "ai-proxy", "tenantgate-failover", "tenantgate-format")
+    for name, config in _service_plugins(file, options):
+        if name == "tenantgate-request":
+            yield name, {"mcp": True}
+        elif name == "tenantgate-failover":
+            header = {"correlation_header": file.gateway.correlation_header}
+            yield "tenantgate-mcp", {**config, **header}
+        elif name == "pre-function":
+            yield name, {"access": [scripts.ANY_BEARER, scripts.NO_QUERY]}
+        elif name == "post-function":
+            yield name, {"header_filter": [scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_BODY]}
+        elif name not in left_out:
+            yield name, config
+
+
 def _routes(gateway: Gateway) -> Iterator[Json]:
     """The routes, where pages of other sites may call them for their preflight requests, too."""
     for route in _routes_below(gateway.path_prefix):
@@ -172,9 +208,11 @@ def _routes_below(prefix: str) -> Iterator[Json]:
     yield _route("tenant-path", ["POST"], [by_tenant], regex_priority=0)
 
 
-def _route(name: str, methods: list[str], paths: list[str], *, regex_priority: int = 1) -> Json:
+def _route(
+    name: str, methods: list[str], paths: list[str], *, regex_priority: int = 1, service: str = names.SERVICE
+) -> Json:
     return {
-        **_named("routes", f"{names.SERVICE}.{name}"),
+        **_named("routes", f"{service}.{name}"),
         "paths": paths,
         "methods": methods,
         "regex_priority": regex_priority,
@@ -323,9 +361,18 @@ def _engine(file: TenantsFile, keeper: PluginManifest[Any] | None) -> Json:
             "policy_store": gateway.policy.store,
             "rate_limit_policy": limiting.policy,
             "rate_limit_redis": _limit_redis(gateway),
+            "mcp": _mcp(gateway),
             "secrets": [{"name": ref, "value": ref} for ref in stage_references(file)],
         }
     )
+
+
+def _mcp(gateway: Gateway) -> Json | None:
+    own = gateway.plugins.get("mcp")
+    given = {} if own is None else fields.plain(own)
+    if gateway.cors is not None and not given.get("origins"):
+        given["origins"] = list(gateway.cors.origins)
+    return given or None
 
 
 def _limit_redis(gateway: Gateway) -> Json | None:

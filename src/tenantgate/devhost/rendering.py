@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from tenantgate import config, paths
+from tenantgate.apply.documents import documents
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.model import TenantsFile
@@ -109,7 +110,9 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
     tree = entities(file, options)
     tree["services"] += at.services
     keys = placeholders.names_in(tree)
-    records = compile_records(file, CompileOptions(mock_url=options.mock_url))
+    folder = tenants if tenants.is_dir() else tenants.parent
+    read = documents(file, folder)
+    records = compile_records(file, CompileOptions(mock_url=options.mock_url, documents=read))
     (at.folder / "audit").mkdir(mode=0o700, exist_ok=True)
     # Client keys and the cache's key may be anything, so they can be made up; a provider's credential can't.
     own = {*keys, *placeholders.vault_names(file.gateway.encryption_key)}

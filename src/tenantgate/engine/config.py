@@ -6,6 +6,7 @@ from typing import Final
 
 from tenantgate.audit.config import PipelineConfig
 from tenantgate.fields import config_class, field
+from tenantgate.mcp.config import McpGateway
 from tenantgate.store.config import RedisConfig
 
 __all__ = ["EngineConfig", "Secret"]
@@ -81,6 +82,7 @@ class EngineConfig:
     secrets: tuple[Secret, ...] = field(
         "Secrets that settings in the policy directory refer to.", default=(), len_max=1000
     )
+    mcp: McpGateway = field("Requests to MCP servers.", default=McpGateway())
     deadline_ms: int = field(
         "Most time for the stages of a request. After this Kong goes on by the last decision for the same tenant and "
         "model, or refuses the request where a rule blocks or masks.",

@@ -15,9 +15,11 @@ from urllib.parse import unquote
 
 from tenantgate import llm
 from tenantgate.audit.core.routes import NO_AUDIT
+from tenantgate.audit.events import EventLog
 from tenantgate.audit.service import POLICY, courier_of
 from tenantgate.checkpoints import also_checked_by
 from tenantgate.engine import wire
+from tenantgate.engine.admission import Admission, Admitted
 from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.operations import SECTIONS
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
@@ -26,9 +28,11 @@ from tenantgate.engine.items import item_store
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.engine.tenants import Tenant, texts_of
 from tenantgate.engine.token_metrics import count_tokens
+from tenantgate.engine.tools import Tools, is_tool_call
 from tenantgate.errors import EdgeError
 from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
 from tenantgate.kong.phase import attempt
+from tenantgate.limits.service import limits_of
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, Refusal
 from tenantgate.llm.errors import BY_STATUS, Code, ErrorType, error_body
 from tenantgate.policy.core.records import CATALOG, Blocked, Catalog, read_catalog, read_record
@@ -89,6 +93,10 @@ class Engine:
         self._config = config
         self._router = routing or router(config.redis, config.encryption_key, Path(config.policy_path).parent)
         self._builder = StageBuilder(config)
+        counters = config.redis if config.rate_limit_redis is None else config.rate_limit_redis
+        events = None if config.audit is None else EventLog(Path(config.audit.journal))
+        self._admission = Admission(limits_of(config.rate_limit_policy, counters, events))
+        self._tools = Tools(config)
         self._items = item_store(config.redis, config.encryption_key, config.keep_items_s)
         if config.audit is not None:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
@@ -113,6 +121,9 @@ class Engine:
         if packed is None:
             raise EdgeError("tenantgate-request: packed no request of a tenant")
         host.belongs_to(packed.tenant)
+        if packed.mcp:
+            self._tools.access(host, packed, self._mcp_tenant(packed))
+            return
         exchange, decision = Exchange(host, packed, shared={POLICY: NO_AUDIT}), Decision()
         with contextlib.suppress(Answered):
             self._decide(exchange, packed, decision)
@@ -146,6 +157,24 @@ class Engine:
         request = exchange.chat_request()
         model = self._model(exchange, tenant, packed, request)
         wire.count_tokens(exchange, packed, request)
+        admitted = self._admission.admit(exchange, tenant, packed, model, decision)
+        try:
+            self._go_through(exchange, packed, request, tenant=tenant, admitted=admitted, decision=decision)
+        finally:
+            self._admission.decided(exchange, admitted, decision)
+
+    def _go_through(
+        self,
+        exchange: Exchange,
+        packed: PackedRequest,
+        request: ChatRequest | Refusal,
+        *,
+        tenant: Tenant,
+        admitted: Admitted,
+        decision: Decision,
+    ) -> None:
+        """Run the stages of a request that the limits have seen, and choose its target."""
+        model = admitted.model
         decision.model, decision.target = model, model.targets[0]
         decision.egress = tenant.policy.egress
         decision.asked_model = request.model if isinstance(request, ChatRequest) else ""
@@ -153,18 +182,30 @@ class Engine:
         exchange.name_route(model.route_name)
         exchange.shared[_ROUTE] = model.route_name
         exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
+        stages = _stages(tenant, model, exchange, compress_more=admitted.compress_more)
+        if admitted.answer is not None:
+            exchange.shared.update(texts_of(stages))
+            exchange.answer(*admitted.answer)
         if decision.passed is not None:
             wire.use_model(exchange, decision.passed, model, decision)
         elif isinstance(request, ChatRequest):
             self._name_model(exchange, request, model, decision)
         wire.adapt(exchange, packed, decision, model.targets)
-        stages = _stages(tenant, model, exchange)
         exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
+        if admitted.cache_only is not None:
+            exchange.answer_instead()
+            exchange.answer(*admitted.cache_only)
+        self._admission.limit_reply(exchange, admitted, decision, len(packed.body))
         self._choose(exchange, tenant, packed, request, decision)
+        self._admission.limit_targets(admitted, decision)
         if decision.upstream_model is not None and exchange.sent_body is not None:
             # Shortened or masked since then: small enough to be sent, and its model is the right one already.
             decision.upstream_model = None
+
+    def _mcp_tenant(self, packed: PackedRequest | PackedLog) -> Tenant | None:
+        found = self._directory.get(packed.tenant) if self._directory.ready else None
+        return found if isinstance(found, Tenant) else None
 
     def _tenant(self, exchange: Exchange) -> Tenant:
         if not self._directory.ready:
@@ -312,6 +353,9 @@ class Engine:
         """Check a reply that was held back."""
         table = host.call("ctx.shared.get", DECISION)
         packed = PackedLog.of({**table, "request": host.call("ctx.shared.get", REQUEST)})
+        if packed is not None and is_tool_call(packed):
+            self._tools.response(host, packed, self._mcp_tenant(packed))
+            return
         found = None if packed is None else self._after(packed)
         if packed is None or found is None:
             return  # without the engine's mark the reply is refused
@@ -330,10 +374,16 @@ class Engine:
             self._items.keep(packed.tenant, packed.items)
         packed = wire.as_chat(packed, self._items)
         host.belongs_to(packed.tenant)
+        if is_tool_call(packed):
+            self._tools.log(host, packed, self._mcp_tenant(packed))
+            return
         if not packed.decided:
             if packed.source == "service":
                 _undecided.inc(tenant=packed.tenant.slug)
+            self._charge(host, packed)
             return
+        for earlier in packed.undecided:
+            self._charge(None, earlier)
         found = self._after(packed)
         if found is None:
             self._log_refused(host, packed)
@@ -343,7 +393,14 @@ class Engine:
         count_tokens(packed.tenant, packed.usage)
         # The verdict of a reply's guard comes after the decision.
         exchange = _ended(host, packed, model, complete=not model.reply_guard)
+        self._admission.ended(exchange, tenant, model, packed)
         _run(exchange, _stages(tenant, model, exchange))
+
+    def _charge(self, host: Host | None, packed: PackedLog) -> None:
+        """Charge a request that was asked without a decision."""
+        tenant = self._directory.get(packed.tenant) if packed.recalled else None
+        if isinstance(tenant, Tenant):
+            self._admission.undecided(host, tenant, packed)
 
     def _learn(self, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
         """Let the health of targets know how the request's tries went."""
@@ -392,9 +449,12 @@ def _ended(host: Host, packed: PackedLog, model: ModelPolicy, *, complete: bool)
     return made
 
 
-def _stages(tenant: Tenant, model: ModelPolicy, exchange: Exchange) -> Sequence[Stage]:
+def _stages(
+    tenant: Tenant, model: ModelPolicy, exchange: Exchange, *, compress_more: bool = False
+) -> Sequence[Stage]:
     """The model's stages that take part in such a request."""
-    found, sections = tenant.stages(model), SECTIONS.get(exchange.operation)
+    found = tenant.compressing(model) if compress_more else tenant.stages(model)
+    sections = SECTIONS.get(exchange.operation)
     return found if sections is None else [s for s in found if s.manifest.section in sections]
 
 

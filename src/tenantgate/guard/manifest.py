@@ -34,6 +34,7 @@ GUARD: Final = PluginManifest(
     priority=796,  # below the compressor (798): nothing rewrites a prompt after its guard
     phases=("access", "log"),
     config_class=GuardConfig,
+    of_tools=True,
     service="tenantgate.guard.service:Guard",
     filled={
         "strict_requests": lambda settings: settings.strict_requests,
@@ -56,6 +57,7 @@ REPLY_GUARD: Final = PluginManifest(
     priority=785,
     phases=("response",),
     config_class=ReplyGuardConfig,
+    of_tools=True,
     service="tenantgate.guard.reply_service:ReplyGuard",
     filled={
         "encryption_key": lambda settings: settings.encryption_key,

@@ -22,6 +22,7 @@ from tenantgate.guard.inspector import Inspector
 from tenantgate.guard.models import PARTS
 from tenantgate.guard.notes import Notes, sealer
 from tenantgate.guard.service import ORIGINALS
+from tenantgate.guard.values import ValueGuard
 from tenantgate.llm.chat import JSON_TYPE
 from tenantgate.llm.errors import Code
 from tenantgate.pii.core import Placeholders, recovering
@@ -50,12 +51,17 @@ _recovered: Final = metrics.counter("tenantgate_guard_recovered_total", "Placeho
 
 
 class ReplyGuard:
-    """The guard of one route's replies."""
+    """The guard of one route's replies.
+
+    Attributes:
+        results: the same rules, for results of tools.
+    """
 
     def __init__(self, config: ReplyGuardConfig, parts: Parts = PARTS) -> None:
         self._config = config
         self._inspector = Inspector(config.rules, parts, reject_unchecked=config.on_error == "reject")
         self._notes = Notes(config)
+        self.results = ValueGuard(config, config.rules, most=config.max_reply_bytes, parts=parts)
 
     def response(self, host: Host) -> None:
         """Let the reply pass, change it or refuse it."""

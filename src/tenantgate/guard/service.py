@@ -20,6 +20,7 @@ from tenantgate.guard.core.requests import RequestBody
 from tenantgate.guard.inspector import Inspector
 from tenantgate.guard.models import PARTS
 from tenantgate.guard.notes import Notes, sealer
+from tenantgate.guard.values import ValueGuard
 from tenantgate.llm.chat import JSON_TYPE, Reason, Refusal
 from tenantgate.llm.errors import Code
 from tenantgate.llm.log_record import LogRecord
@@ -61,7 +62,12 @@ _unchecked: Final = metrics.counter(
 
 
 class Guard:
-    """The guard of one configuration; what is costly is shared by all of a process."""
+    """The guard of one configuration; what is costly is shared by all of a process.
+
+    Attributes:
+        arguments: the rules for requests, for arguments of tools.
+        results: all rules, for results of tools: the model reads these, and its next request holds them.
+    """
 
     def __init__(self, config: GuardConfig, parts: Parts = PARTS) -> None:
         self._config = config
@@ -72,6 +78,13 @@ class Guard:
         )
         self._replies = Inspector([rule for rule in config.effective if rule.target == "reply"], parts)
         self._notes = Notes(config)
+        self.arguments = ValueGuard(
+            config,
+            (r for r in config.effective if r.target != "reply"),
+            most=config.max_characters,
+            parts=parts,
+        )
+        self.results = ValueGuard(config, config.effective, most=config.max_characters, parts=parts)
 
     def access(self, host: Host) -> None:
         """Let the request pass, mask it or refuse it."""

@@ -18,6 +18,8 @@ class ErrorType(enum.StrEnum):
 
     INVALID_REQUEST = "invalid_request_error"
     RATE_LIMIT = "requests"
+    TOKENS = "tokens"
+    QUOTA = "insufficient_quota"
     SERVER = "server_error"
 
 
@@ -53,6 +55,9 @@ class Code(enum.StrEnum):
     CREDENTIAL_UNAVAILABLE = "credential_unavailable"
     ONLY_IF_CACHED = "only_if_cached"
     CACHE_ONLY = "cache_only"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    BUDGET_HELD = "budget_held"
+    PRICE_UNKNOWN = "price_unknown"
     TENANTGATE_UNAVAILABLE = "tenantgate_unavailable"
 
 

@@ -15,7 +15,11 @@ local tries = require "kong.plugins.tenantgate-failover.tries"
 
 local RETRY = 503 -- nginx_proxy_proxy_next_upstream
 local RECEIVE = 65536
-local MAX_REPLY = 64 * 1024 * 1024 -- of a reply that isn't a stream; Kong holds it in memory
+local MAX_REPLY = 64 * 1024 * 1024 -- of a reply that isn't a stream, unless the order says less; Kong holds it in memory
+local TOO_LARGE = "its body is too large"
+-- For an order that is `raw`: the reply's status, or the class of failure, under status 200, since Kong logs an error
+-- where a reply that it holds back gets another status. No server can set it (outgoing.is_passed).
+local OUTCOME = "X-Tenantgate-Outcome"
 local IDLE_MS, POOL = 30000, 100
 local MAX_POLICIES = 1000
 local MAX_INTERIM = 16 -- replies 1xx before the reply
@@ -90,14 +94,14 @@ local function resolved(host, bytes, wait_s)
   return #out > 0 and out or nil, "no address"
 end
 
--- One try at a provider. Its fields: order; host; sock; head, framing, rest (bytes after the head); first (of the body,
+-- One try at a provider. Its fields: order; most (bytes of a whole body); host; sock; head, framing, rest (bytes after the head); first (of the body,
 -- what was read so far), done (whether that is all); `try`, which is noted.
 local Try = {}
 Try.__index = Try
 
 -- Ends the try: the class of failure, at the step where it happened.
 function Try:fail(step, problem)
-  self.try.outcome = classify.failure(step, problem)
+  self.try.outcome = self.order.raw and problem == TOO_LARGE and "too_large" or classify.failure(step, problem)
   ngx.log(ngx.WARN, "try at ", self.order.host, " failed: ", step, ": ", problem)
   self:close()
   return nil
@@ -255,14 +259,17 @@ end
 
 function Try:read_all(time)
   local parts, size = {}, 0
+  if self.framing.kind == "length" and self.framing.left > self.most then
+    return self:fail("receive", TOO_LARGE)
+  end
   while true do
     local piece, done = self:read(time())
     if not piece then
       return nil
     end
     parts[#parts + 1], size = piece, size + #piece
-    if size > MAX_REPLY then
-      return self:fail("receive", "its body is too large")
+    if size > self.most then
+      return self:fail("receive", TOO_LARGE)
     end
     if done then
       return table.concat(parts)
@@ -293,10 +300,10 @@ function Try:begin()
   self:close()
   local headers = self.head.headers
   if headers["content-encoding"] == "gzip" then
-    body = gzip.unpacked(body, MAX_REPLY)
+    body = gzip.unpacked(body, self.most)
     headers["content-encoding"] = nil -- ai-proxy packs it again for clients that take it
     if not body then
-      return self:fail("receive", "its body can't be unpacked")
+      return self:fail("receive", order.raw and TOO_LARGE or "its body can't be unpacked")
     end
   end
   if order.json and status >= 200 and status < 300 then
@@ -305,6 +312,8 @@ function Try:begin()
     if not try.outcome or self.framing.kind == "close" and cjson.decode(body) == nil then
       return self:fail("receive", "its body is no JSON object")
     end
+  elseif order.raw then
+    try.outcome = status < 300 and "ok" or "http_" .. status
   else
     try.outcome, try.class = classify.reply(status, body)
   end
@@ -400,6 +409,9 @@ function Try:answer_error(status)
   self:note(status)
   local text = error_text(status)
   ngx.status = status
+  if self.order.raw then
+    ngx.status, ngx.header[OUTCOME] = 200, self.try.outcome
+  end
   ngx.header["content-type"] = "application/json; charset=utf-8"
   ngx.header["content-length"] = #text
   ngx.print(text)
@@ -419,15 +431,18 @@ function Try:answer()
   -- The outer nginx would take RETRY for itself; the plugin restores it.
   ngx.status = status == RETRY and order.more and 502 or status
   for name, value in pairs(self.head.headers) do
-    if outgoing.is_passed(name) then
+    if outgoing.is_passed(name) and (not order.raw or name == "content-type") then
       ngx.header[name] = value
     end
+  end
+  if order.raw then
+    ngx.status, ngx.header[OUTCOME] = 200, "http_" .. status
   end
   if stream then
     self:go_on()
     return self:note(status)
   end
-  if status >= 400 and not is_json(body) then
+  if status >= 400 and not order.raw and not is_json(body) then
     body = error_text(status)
     ngx.header["content-type"] = "application/json; charset=utf-8"
     ngx.header["content-encoding"] = nil
@@ -474,6 +489,7 @@ function M.serve()
   end
   local self = setmetatable({
     order = order,
+    most = math.min(tonumber(order.most) or MAX_REPLY, MAX_REPLY),
     started = now(),
     try = {outcome = tries.UNKNOWN, status = 0, ms = 0, address = "", host = order.host, limits = {}},
   }, Try)

@@ -5,6 +5,11 @@ return {
   fields = {
     {consumer = typedefs.no_consumer},
     {protocols = typedefs.protocols_http},
-    {config = {type = "record", fields = {}}},
+    {config = {type = "record", fields = {
+      {mcp = {
+        description = "Whether the routes are MCP endpoints.",
+        type = "boolean", default = false,
+      }},
+    }}},
   },
 }

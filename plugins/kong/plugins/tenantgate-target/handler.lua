@@ -110,6 +110,18 @@ local function renamed(request, model)
   return cjson.encode(body)
 end
 
+-- Most tokens of the reply in such a body.
+local function limited(text, limit)
+  local body = cjson.decode_with_array_mt(text)
+  if type(body) ~= "table" then
+    return text
+  end
+  for _, name in ipairs(table_of(limit.names)) do
+    body[name] = limit.tokens
+  end
+  return cjson.encode(body)
+end
+
 -- The body for ai-proxy, which is put in place of the client's.
 local function apply_body(request, decision, target)
   local body = request.body
@@ -117,6 +129,9 @@ local function apply_body(request, decision, target)
     body = decision.body
   elseif type(decision.upstream_model) == "string" then
     body = renamed(request, decision.upstream_model)
+  end
+  if type(decision.reply_limit) == "table" then
+    body = limited(body, decision.reply_limit)
   end
   -- The engine has named the first target in the body, and that one may have been left out.
   if target ~= decision.target and target.name ~= decision.target.name then
@@ -237,6 +252,7 @@ function Target:access(conf)
       return kong.response.exit(503, UNAVAILABLE, JSON)
     end
     kong.log.warn("no decision: the last one holds")
+    shared.tenantgate_recalled = decision.model_id
   end
   local way = {egress = lists.text(conf, decision), port = conf.egress_port}
   local targets = usable(decision, paths.format_of(request.path) ~= nil, way)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from tenantgate.audit.core.chain import SHED, Numbers
 from tenantgate.audit.core.content import ROLES
 from tenantgate.audit.core.costs import PriceLists, cost_of, cost_schema
+from tenantgate.audit.core.event import Event, event_schema
 from tenantgate.audit.core.journal import JournalLine, Try
 from tenantgate.audit.core.ports import GapReason
 from tenantgate.audit.core.redaction import ContentState, Redacted, absent
@@ -24,7 +25,7 @@ from tenantgate.audit.core.trace import trace_of
 from tenantgate.audit.core.usage import usage_of, usage_schema
 from tenantgate.tenant import TenantId
 
-__all__ = ["VERSION", "Outcome", "Terms", "asks_no_model", "build", "gap", "outcome_of", "schema"]
+__all__ = ["VERSION", "Outcome", "Terms", "asks_no_model", "build", "gap", "of_event", "outcome_of", "schema"]
 
 VERSION: Final = 1
 """Version of the record; a field may be added under the same, none may change its meaning."""
@@ -41,6 +42,8 @@ _CACHE_STATUS: Final = "cache_status"
 _FROM_CACHE: Final = ("hit", "coalesced", "stale")
 _COMPLETE: Final = "complete"
 _GUARDS: Final = ("guardrails", "response_guardrails")
+_MCP: Final = "mcp"
+"""Among the verdicts what the engine says of a request to an MCP endpoint."""
 
 
 class Outcome(enum.StrEnum):
@@ -55,6 +58,10 @@ class Outcome(enum.StrEnum):
     UPSTREAM_ERROR = "upstream_error"  # the provider said no, or could not be reached
     GATEWAY_ERROR = "gateway_error"
     CLIENT_GONE = "client_gone"  # before it had its answer
+
+
+_OF_CALLS: Final = {"guard": Outcome.BLOCKED, "limit": Outcome.RATE_LIMITED, "arguments": Outcome.REFUSED}
+"""Outcomes of calls of tools that end with an error, which the model reads: HTTP's status says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +108,17 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
             trace_id=trace.trace_id, span_id=trace.span_id, parent_id=trace.parent_id, sampled=trace.sampled
         ),
         "gen_ai": _gen_ai(line, redacted),
-        "verdicts": {name: dict(verdict) for name, verdict in sorted(line.verdicts.items())},
+        "verdicts": {name: dict(verdict) for name, verdict in sorted(line.verdicts.items()) if name != _MCP},
         "content": dict(redacted.content),
     }
     if line.credential_id:
         record["key"] = {"id": line.credential_id}
     if end_user := _end_user(line, terms):
         record["end_user"] = end_user
+    if mcp := line.verdicts.get(_MCP):
+        record["mcp"] = {
+            name: {"name": value} for name in ("method", "server") if (value := mcp.get(name)) is not None
+        } | _known(error=mcp.get("error"))
     if line.tries:
         record["tries"] = [_try(t) for t in line.tries]
     if cost := cost_of(line, terms.prices):
@@ -140,6 +151,20 @@ def gap(
     }
 
 
+def of_event(event: Event) -> dict[str, Any]:
+    """The record of an event, to be linked into its tenant's chain."""
+    trace = trace_of(None, None, event.id)
+    return {
+        "version": VERSION,
+        "id": event.id,
+        "time": _time(event.time_ms),
+        "tenant": str(event.tenant),
+        "event": dict(event.values),
+        "trace": _known(trace_id=trace.trace_id, span_id=trace.span_id),
+        "content": dict(absent(ContentState.NONE).content),
+    }
+
+
 def asks_no_model(line: JournalLine) -> bool:
     """Whether a request is none for a model, such as for the list of them: none of our plugins has read its content."""
     return line.source != "upstream" and 0 < line.status < 400 and not line.attempts and not line.model
@@ -148,6 +173,8 @@ def asks_no_model(line: JournalLine) -> bool:
 def outcome_of(line: JournalLine) -> Outcome:
     """The outcome of a request, by its status, the origin of the answer, and the verdicts of our plugins."""
     status, ours = line.status, line.source != "upstream"
+    if (error := line.verdicts.get(_MCP, {}).get("error")) is not None and 0 < status < 400:
+        return _OF_CALLS.get(error, Outcome.UPSTREAM_ERROR)
     # Only the cache answers with success in the provider's place.
     hit = line.notes.get(_CACHE_STATUS, "").lower() in _FROM_CACHE  # a provider may say so, too
     if ours and (hit or (0 < status < 400 and not line.attempts and not asks_no_model(line))):
@@ -214,7 +241,11 @@ def _end_user(line: JournalLine, terms: Terms) -> dict[str, Any]:
 
 
 def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
-    out: dict[str, Any] = {"operation": {"name": line.notes.get("operation", "chat")}}
+    mcp = line.verdicts.get(_MCP)
+    operation = line.notes.get("operation", "" if mcp else "chat")
+    out: dict[str, Any] = {"operation": {"name": operation}} if operation else {}
+    if mcp and mcp.get("tool"):
+        out["tool"] = {"name": mcp["tool"]}
     if line.provider:
         out["provider"] = {"name": _PROVIDERS.get(line.provider, line.provider)}
     request = {**_known(model=line.model), **redacted.settings}
@@ -260,7 +291,7 @@ def _of(kind: str | list[str], description: str, **more: Any) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema (2020-12) of a record: of a request's, or one that says which records had to be dropped."""
+    """The JSON schema (2020-12) of a record: of a request, of an event, or one that says which had to be dropped."""
     text, whole, number = "string", "integer", "number"
     digest = {"pattern": "^[0-9a-f]{64}$"}
     part = _object(
@@ -421,6 +452,7 @@ def schema() -> dict[str, Any]:
             "Attributes of OpenTelemetry's gen_ai conventions.",
             {
                 "operation": _object("gen_ai.operation.*", {"name": _of(text, "Such as chat.")}),
+                "tool": _object("gen_ai.tool.*", {"name": _of(text, "The tool that was called.")}),
                 "provider": _object("gen_ai.provider.*", {"name": _of(text, "The provider.")}),
                 "request": _object("gen_ai.request.*", {"model": _of(text, "The model that was asked for.")}),
                 "response": _object(
@@ -432,6 +464,19 @@ def schema() -> dict[str, Any]:
                 ),
                 "usage": usage_schema(),
                 "server": _object("gen_ai.server.*", {"time_to_first_token": _of(number, "Seconds.")}),
+            },
+            additionalProperties=False,
+        ),
+        "mcp": _object(
+            "Of a request to an MCP endpoint.",
+            {
+                "method": _object("mcp.method.*", {"name": _of(text, "Such as tools/call.")}),
+                "server": _object("The MCP server.", {"name": _of(text, "Its name.")}),
+                "error": _of(
+                    text,
+                    "Why a call ended with an error: guard, limit, arguments; http_NNN, by the API; refused, by the "
+                    "egress policy; error, timeout, reset, too_large.",
+                ),
             },
             additionalProperties=False,
         ),
@@ -460,7 +505,7 @@ def schema() -> dict[str, Any]:
         ),
     }
     of_all = ("version", "id", "time", "tenant", "trace", "content", "chain")
-    required = tuple(name for name in properties if name not in ("cost", "tries", "key", "end_user"))
+    required = tuple(name for name in properties if name not in ("cost", "tries", "mcp", "key", "end_user"))
     span = _object(
         "Numbers, both included.",
         {"from": _of(whole, "The first.", minimum=1), "to": _of(whole, "The last.", minimum=1)},
@@ -485,7 +530,8 @@ def schema() -> dict[str, Any]:
         ("reason", "records", "numbers"),
         additionalProperties=False,
     )
-    of_gap = {**{name: properties[name] for name in of_all}, "gap": dropped}
+    common = {name: properties[name] for name in of_all}
+    of_gap, happened = {**common, "gap": dropped}, {**common, "event": event_schema()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Tenantgate audit record",
@@ -494,6 +540,7 @@ def schema() -> dict[str, Any]:
             _object(
                 "Says which records had to be dropped.", of_gap, (*of_all, "gap"), additionalProperties=False
             ),
+            _object("The record of an event.", happened, (*of_all, "event"), additionalProperties=False),
         ],
     }
 

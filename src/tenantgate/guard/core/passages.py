@@ -40,6 +40,7 @@ __all__ = [
     "of_reply",
     "of_request",
     "of_text",
+    "of_value",
     "rewrite",
 ]
 
@@ -58,6 +59,7 @@ _UUID: Final = re.compile(
 )
 _EVENT: Final = re.compile(r"(?:event|id|retry)?: ?[\w.-]{0,64}", re.ASCII)
 _FORMS: Final = {Kind.NAME: _NAME, Kind.NUMBER: _NAME, Kind.LINE: _EVENT}
+_MEMBER: Final = 40  # characters of a member's name that says nothing
 _SHORT: Final = 20  # characters that no file has
 _OPAQUE: Final = 200  # characters of base64 from which on it may be a sealed value
 _APART: Final = "\n" * 12  # no detector's reach goes over so many line ends
@@ -203,6 +205,17 @@ def of_text(text: str) -> Passage:
     return reader.passage()
 
 
+def of_value(value: Any) -> Passage:
+    """All texts of any JSON value, names of members included; paths begin there.
+
+    Raises:
+        UnreadableError: the value is nested too deeply.
+    """
+    reader = _Reader(of_values=True)
+    reader.read(value, FREE, (), ())
+    return reader.passage()
+
+
 def of_reply(value: Any) -> Passage:
     """All texts of a reply: of what the provider sent, or of the list of its events.
 
@@ -258,8 +271,10 @@ Channel = tuple[str | int, ...]
 class _Reader:
     """Collects the texts of a value by their position."""
 
-    def __init__(self, *, joining: bool = False) -> None:
+    def __init__(self, *, joining: bool = False, of_values: bool = False) -> None:
+        """`of_values`: whether names of members and numbers are no prose: nobody says them, as in a table's columns."""
         self._joining = joining
+        self._of_values = of_values
         self._prose: list[tuple[str, str, Path]] = []  # what stands before it, the text, its path
         self._names: dict[str, list[Path]] = {}
         self._channels: dict[Channel, list[tuple[str, Path]]] = {}
@@ -282,7 +297,9 @@ class _Reader:
             self._list(value, node, path, channel)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             least = _COUNT if node.kind is Kind.NUMBER else _SMALL
-            if abs(value) >= least:
+            if abs(value) >= least and self._of_values:
+                self._names.setdefault(_spelled(value), []).append(path)
+            elif abs(value) >= least:
                 self._prose.append((before, _spelled(value), path))
 
     def _check(self, path: Path) -> None:
@@ -293,6 +310,7 @@ class _Reader:
         child, api = step(node, key)
         before = "\n"
         counted = node.kind is Kind.NUMBER and _NAME.fullmatch(key) is not None
+        counted = counted or (self._of_values and len(key) <= _MEMBER and _NAME.fullmatch(key) is not None)
         if (
             not api and key and (counted or (path and isinstance(path[0], int)))
         ):  # of an event: the same in each

@@ -190,6 +190,10 @@ class TenantPolicy:
     """Why all requests are refused; None: they aren't."""
     platform: Mapping[str, Any] | None = None
     """What the platform has laid over the file's part (`tenantgate.policy.core.overlay`)."""
+    mcp: tuple[Mapping[str, Any], ...] = ()
+    """The MCP servers, as `tenantgate.mcp.core.stored` reads them."""
+    mcp_stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Stages of calls of their tools, as `ModelPolicy.stages`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,8 +240,12 @@ def write_record(policy: TenantPolicy) -> bytes:
         "end_user_header": policy.end_user_header,
         "blocked": None if policy.blocked is None else policy.blocked.value,
         "platform": policy.platform,
+        "mcp_stages": policy.mcp_stages or None,
     }
-    return json.dumps(_without_none(tree), separators=(",", ":"), sort_keys=True).encode("ascii")
+    made = _without_none(tree)
+    if policy.mcp:
+        made["mcp"] = policy.mcp  # with their null, which is a value in a schema
+    return json.dumps(made, separators=(",", ":"), sort_keys=True).encode("ascii")
 
 
 def read_record(tenant: str, raw: bytes) -> TenantPolicy:
@@ -252,6 +260,8 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
     models = tuple(_model(m) for m in members.records("models"))
     egress = members.texts("egress") if members.has("egress") else None
     weight = members.get("weight", int, _WEIGHT)
+    mcp = members.objects("mcp")
+    mcp_stages = _stages(members, "mcp_stages")
     made = TenantPolicy(
         tenant=TenantId(tenant),
         models=models,
@@ -262,6 +272,8 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
         end_user_header=members.get("end_user_header", str, None),
         blocked=_blocked(members.get("blocked", str, None)),
         platform=_platform(members.record("platform")) if members.has("platform") else None,
+        mcp=mcp,
+        mcp_stages=mcp_stages,
     )
     members.end()
     return made
@@ -415,11 +427,11 @@ def _routing(members: _Members) -> Routing:
     return made
 
 
-def _stages(members: _Members) -> Mapping[str, Mapping[str, Any]]:
-    found: Mapping[str, Any] = members.get("stages", dict, {})
+def _stages(members: _Members, name: str = "stages") -> Mapping[str, Mapping[str, Any]]:
+    found: Mapping[str, Any] = members.get(name, dict, {})
     for section, values in found.items():
         if not isinstance(values, dict):
-            raise ConfigError(f"{members.where}.stages.{section}: must be an object")
+            raise ConfigError(f"{members.where}.{name}.{section}: must be an object")
     return found
 
 
@@ -452,17 +464,17 @@ class _Members:
             raise ConfigError(f"{self.where}.{name}: must be a list of texts")
         return tuple(found)
 
-    def references(self, name: str) -> Mapping[str, str]:
-        found: Mapping[str, Any] = self.get(name, dict, {})
-        if not all(isinstance(text, str) for text in found.values()):
-            raise ConfigError(f"{self.where}.{name}: must be an object of texts")
-        return dict(found)
-
     def objects(self, name: str) -> tuple[Mapping[str, Any], ...]:
         found: Sequence[Any] = self.get(name, list, [])
         if not all(isinstance(value, dict) for value in found):
             raise ConfigError(f"{self.where}.{name}: must be a list of objects")
         return tuple(found)
+
+    def references(self, name: str) -> Mapping[str, str]:
+        found: Mapping[str, Any] = self.get(name, dict, {})
+        if not all(isinstance(text, str) for text in found.values()):
+            raise ConfigError(f"{self.where}.{name}: must be an object of texts")
+        return dict(found)
 
     def amounts(self, name: str) -> Mapping[str, int]:
         """Prices by kind."""

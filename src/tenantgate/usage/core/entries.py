@@ -310,7 +310,7 @@ def _milliseconds(record: Mapping[str, Any]) -> int:
 
 def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = value.get(name)
-    return found if isinstance(found, Mapping) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:

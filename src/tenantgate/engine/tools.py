@@ -1,0 +1,474 @@
+"""MCP requests in the engine's phases: the protocol's part, joined with guards, limits, audit log and Kong.
+
+A call of a tool goes to its API by the plugin tenantgate-mcp: the access phase leaves what is to be sent, the response
+phase turns the reply, which is held back, into the result. Calls to Kong: access two, or one more where the gateway
+answers itself; response five; log one, two with an audit log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from tenantgate.engine.core.tables import DECISION
+from tenantgate.engine.exchange import Exchange
+from tenantgate.kong.host import MOST_SENT, Answered
+from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
+from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
+from tenantgate.mcp.core.protocol.messages import Notification, Request, read
+from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in
+from tenantgate.mcp.core.protocol.results import response, result_of, tool_error
+from tenantgate.mcp.core.tool import ArgumentError, Server, UpstreamRequest
+from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of
+from tenantgate.telemetry import metrics
+
+if TYPE_CHECKING:
+    from tenantgate.engine.config import EngineConfig
+    from tenantgate.engine.core.tables import PackedLog, PackedRequest
+    from tenantgate.engine.tenants import Tenant
+    from tenantgate.kong import Host
+    from tenantgate.mcp.core.offers import Offer
+
+__all__ = ["Tools", "is_tool_call"]
+
+_STATE: Final = "mcp"
+_RESULT: Final = "tenantgate_mcp_result"
+"""In ``kong.ctx.shared``: the body for the client, or with a number after it its parts."""
+_NOTE: Final = "tenantgate_mcp"
+"""In ``kong.ctx.shared``: what the journal says of a call."""
+_OUTCOME: Final = "x-tenantgate-outcome"
+"""Of the loopback proxy: ``http_NNN``, the API's status, or a class of failure; a header that no API can set."""
+_OPERATION: Final = "tenantgate_operation"
+_LONGEST_NAME: Final = 64
+_JSON: Final = "application/json"
+
+_FAILED: Final = {
+    "refused": "The egress policy doesn't permit the address of this tool's API.",
+    "timeout": "The API took too long to answer. Whether it did what it was asked isn't known.",
+    "reset": "The API broke off its answer. Whether it did what it was asked isn't known.",
+    "too_large": "The API's answer is larger than this tool may give. Ask for less.",
+}
+_UNREACHED: Final = "The API can't be reached right now. It wasn't asked."
+
+_requests: Final = metrics.counter(
+    "tenantgate_mcp_requests_total", "Requests to MCP servers.", ("method", "outcome")
+)
+_latency: Final = metrics.histogram(
+    "kong_ai_mcp_latency_ms", "Time of a call of a tool, its API included.", ("tenant", "server", "tool_name")
+)
+_size: Final = metrics.counter(
+    "kong_ai_mcp_response_body_size_bytes", "Bytes of results.", ("tenant", "server", "tool_name")
+)
+_errors: Final = metrics.counter(
+    "kong_ai_mcp_error_total",
+    "Calls of tools that ended with an error.",
+    ("tenant", "server", "tool_name", "type"),
+)
+
+
+def is_tool_call(packed: PackedLog) -> bool:
+    """Whether a request was one to an MCP endpoint, of which the engine keeps a state."""
+    return _STATE in packed.state
+
+
+class Tools:
+    """The part of the engine that serves MCP."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+
+    # -- access -------------------------------------------------------------------------------------------
+
+    def access(self, host: Host, packed: PackedRequest, tenant: Tenant | None) -> None:
+        """Answer a request, or leave what is to be sent to an API."""
+        exchange = Exchange(host, packed, route_name=f"mcp.{packed.tenant}")
+        state: dict[str, Any] = {"method": "", "started": time.time()}
+        upstream: dict[str, Any] | None = None
+        with contextlib.suppress(Answered):
+            upstream = self._decide(exchange, packed, tenant, state)
+        if tenant is not None:
+            for stage in tenant.tool_stages():
+                exchange.shared.update(getattr(stage.service, "shared", {}))
+        if exchange.answered is not None:
+            exchange.shared[_NOTE] = _note(state)
+        made: dict[str, Any] = {
+            "shared": {k: v for k, v in exchange.shared.items() if isinstance(v, str)},
+            "state": {_STATE: json.dumps(state)},
+            "keep_body": state["method"] == "tools/call",
+        }
+        if upstream is not None:
+            body = upstream.pop("body")
+            if len(body) > MOST_SENT:
+                upstream["body_parts"] = _send_parts(host, "tenantgate_body_", body)
+            else:
+                upstream["body"] = body
+            made["mcp"] = upstream
+            if tenant is not None and tenant.policy.egress is not None:
+                made["egress"] = list(tenant.policy.egress)
+        host.call("ctx.shared.set", DECISION, made)
+        if exchange.answered is not None:
+            host.answer(
+                exchange.answered, exchange.answer_body, {**exchange.reply_headers, **exchange.answer_headers}
+            )
+
+    def _decide(
+        self, exchange: Exchange, packed: PackedRequest, tenant: Tenant | None, state: dict[str, Any]
+    ) -> dict[str, Any]:
+        headers = exchange.headers()
+        self._check_origin(exchange)
+        if packed.method != "POST":
+            self._fail(exchange, Failure(status=405, code=INVALID_REQUEST, message="Use POST."), Allow="POST")
+        name = packed.captures.get("server", "")
+        endpoint = None if tenant is None or tenant.mcp is None else tenant.mcp.endpoint(name)
+        if tenant is None or tenant.mcp is None or endpoint is None:
+            self._fail(
+                exchange,
+                Failure(status=404, code=INVALID_REQUEST, message="There is no such MCP server here."),
+            )
+        if not (headers.get("content-type") or "").lower().startswith(_JSON):
+            text = "Content-Type must be application/json."
+            self._fail(exchange, Failure(status=415, code=INVALID_REQUEST, message=text))
+        given = {name: headers.all(name) for name in headers}
+        request = read(packed.body, given)
+        if isinstance(request, Failure):
+            self._fail(exchange, request)
+        if isinstance(request, Notification):
+            _requests.inc(method="notification", outcome="accepted")
+            exchange.answer(202)
+        state |= {"method": request.method[:_LONGEST_NAME], "id": request.id, "modern": request.modern}
+        state["server"] = name
+        principals = {packed.credential, str(packed.tenant)}
+        outcome = tenant.mcp.handle(endpoint, request, principals, given)
+        if isinstance(outcome, Failure):
+            self._fail(exchange, outcome)
+        if isinstance(outcome, Answer):
+            _requests.inc(method=request.method, outcome="answered")
+            exchange.answer(200, response(request.id, outcome.result), {"Content-Type": _JSON})
+        if isinstance(outcome, RemoteCall):
+            return self._call_remote(exchange, tenant, outcome, state)
+        return self._call(exchange, tenant, outcome, state)
+
+    def _check_origin(self, exchange: Exchange) -> None:
+        headers, settings = exchange.headers(), self._config.mcp
+        host = headers.get("host") or ""
+        origins = headers.all("origin")
+        if is_allowed_host(host, settings.hosts) and all(
+            is_allowed_origin(origin, host, settings.origins) for origin in origins
+        ):
+            return
+        text = "Requests from this page, or by this name of the gateway, aren't accepted."
+        self._fail(exchange, Failure(status=403, code=INVALID_REQUEST, message=text))
+
+    def _fail(self, exchange: Exchange, failure: Failure, **headers: str) -> NoReturn:
+        _requests.inc(method="", outcome=str(failure.code))
+        exchange.answer(failure.status, failure.body(), {"Content-Type": _JSON, **headers})
+
+    def _call(
+        self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What is to be sent to the API, or an answer that says why nothing is."""
+        offer = made.offer
+        assert tenant.mcp is not None  # noqa: S101 - it has said what to call
+        caller = tenant.mcp.caller(offer)
+        state |= {"server": offer.server.name, "tool": offer.tool.name}
+        exchange.shared[_OPERATION] = "execute_tool"
+        asked = caller.request(made.arguments)
+        if isinstance(asked, ArgumentError):
+            self._refuse(exchange, made, state, "arguments", _said(asked))
+        self._count(exchange, tenant, made, state)
+        arguments = made.arguments
+        arguments = self._guarded(exchange, tenant, made, state)
+        if arguments is not made.arguments:
+            asked = caller.request(arguments)
+            if isinstance(asked, ArgumentError):
+                self._refuse(exchange, made, state, "arguments", _said(asked))
+        idempotent = offer.tool.annotations.idempotent or offer.tool.annotations.read_only
+        headers = [*asked.headers, *trace_of(made.request).items()]
+        return _order(offer.server, replace(asked, headers=tuple(headers)), again=idempotent)
+
+    def _call_remote(
+        self, exchange: Exchange, tenant: Tenant, made: RemoteCall, state: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What is to be sent to a remote MCP server."""
+        state |= {"server": made.server.name, "remote": True}
+        params: dict[str, Any] = {}
+        if made.name:
+            state["tool"] = made.name
+            exchange.shared[_OPERATION] = "execute_tool"
+            params = {"name": made.name, "arguments": self._guarded(exchange, tenant, made, state)}
+        elif (cursor := made.request.params.get("cursor")) is not None:
+            params = {"cursor": cursor}
+        asked = remote_request(made.server.revision, made.request.method, params, trace_of(made.request))
+        return _order(made.server, asked, again=not made.name)
+
+    def _guarded(
+        self, exchange: Exchange, tenant: Tenant, made: ToolCall | RemoteCall, state: dict[str, Any]
+    ) -> Mapping[str, Any]:
+        """The arguments as the guards let them pass."""
+        arguments = made.arguments
+        for stage in tenant.tool_stages():
+            guard = getattr(stage.service, "arguments", None)
+            if guard is None:
+                continue
+            checked = guard.check(exchange, tenant.policy.tenant, arguments, of="request")
+            exchange.put_verdict(stage.name, checked.verdict)
+            if checked.refused:
+                self._refuse(exchange, made, state, "guard", checked.message)
+            arguments = checked.value
+        return arguments
+
+    def _count(self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]) -> None:
+        """Count the call for its limits."""
+        tool, server = made.offer.tool, made.offer.server
+        if not tool.limit:
+            return
+        for stage in tenant.tool_limits(server.name, tool.name, tool.limit):
+            try:
+                stage.service.access(exchange)
+            except Answered:
+                # The limits know a tool as a model of its own.
+                said = json.loads(exchange.answer_body)["error"]["message"].replace("this model", "this tool")
+                exchange.reply_headers.update(exchange.answer_headers)
+                exchange.answered = None
+                self._refuse(exchange, made, state, "limit", said)
+
+    def _refuse(
+        self, exchange: Exchange, made: ToolCall | RemoteCall, state: dict[str, Any], why: str, text: str
+    ) -> NoReturn:
+        """Answer a call with an error that the model reads (SEP-1303): it may do better the next time."""
+        state["error"] = why
+        request = made.request
+        result = result_of(request, made.endpoint.identity, tool_error(text))
+        _requests.inc(method="tools/call", outcome=why)
+        exchange.answer(200, response(request.id, result), {"Content-Type": _JSON})
+
+    # -- response -----------------------------------------------------------------------------------------
+
+    def response(self, host: Host, packed: PackedLog, tenant: Tenant | None) -> None:
+        """Turn the API's reply into the result of the call. Without a result the plugin answers 503."""
+        state = _state_of(packed)
+        endpoint = None if tenant is None or tenant.mcp is None else tenant.mcp.endpoint(state["server"])
+        if tenant is None or endpoint is None:
+            return
+        offer = next((o for o in endpoint.offers if o.tool.name == state["tool"]), None)
+        if offer is None and endpoint.remote is None:
+            return
+        exchange = Exchange(
+            host, packed, shared=packed.shared, route_name=f"mcp.{packed.tenant}", complete=False
+        )
+        request = Request(id=state["id"], method=state["method"], params={}, modern=state["modern"])
+        headers = host.response_headers()
+        outcome = headers.get(_OUTCOME) or "reset"
+        members: Mapping[str, Any] = {}
+        if not outcome.startswith("http_"):
+            state["error"] = outcome
+            if state["tool"]:
+                members = tool_error(_FAILED.get(outcome, _UNREACHED))
+        else:
+            reply = _Reply.of(host, outcome)
+            if offer is not None:
+                members = self._result(exchange, tenant, offer, reply, state)
+            elif endpoint.remote is not None:
+                members = self._remote_result(exchange, tenant, endpoint.remote, reply, state)
+        if not members:
+            _send_result(host, _no_list(request).body(), _note(state))
+            return
+        body = response(request.id, result_of(request, endpoint.identity, members))
+        state["size"] = len(body)
+        _send_result(host, body, _note(state))
+
+    def _result(
+        self, exchange: Exchange, tenant: Tenant, offer: Offer, reply: _Reply, state: dict[str, Any]
+    ) -> Mapping[str, Any]:
+        """The result that the API's reply is, as the guards let it pass."""
+        assert tenant.mcp is not None  # noqa: S101 - the offer is of its
+        found = tenant.mcp.reader(offer).result(reply.status, reply.kind, reply.body)
+        content = [dict(part) for part in found.content]
+        if found.is_error:
+            state["error"] = f"http_{reply.status}"
+            content = [{**part, "text": redacted(part["text"])} for part in content]
+        made: dict[str, Any] = {"content": content, "isError": found.is_error}
+        if found.structured is not None:
+            made["structuredContent"] = found.structured
+        return self._checked(exchange, tenant, made, state)
+
+    def _remote_result(
+        self, exchange: Exchange, tenant: Tenant, server: Server, reply: _Reply, state: dict[str, Any]
+    ) -> Mapping[str, Any]:
+        """The result that a remote server's reply is, as the guards let it pass; empty where there is no list."""
+        found = response_in(reply.body, reply.kind)
+        result = None if found is None or reply.status >= 300 else found.get("result")
+        if not state["tool"]:
+            if result is None:
+                state["error"] = f"http_{reply.status}"
+                return {}
+
+            def passes(tool: Any) -> bool:
+                return not self._checked(exchange, tenant, {"content": [tool]}, {}).get("isError")
+
+            more = {k: v for k in ("nextCursor",) if isinstance(v := result.get(k), str)}
+            hints = {"ttlMs": 60_000, "cacheScope": "private"} if state["modern"] else {}
+            return {"tools": listed_tools(server, result, passes), **more, **hints}
+        if result is None or not isinstance(result.get("content"), list):
+            state["error"] = f"http_{reply.status}"
+            said = (found or {}).get("error", {}).get("message", "")
+            text = "The MCP server of this tool gave no result."
+            return self._checked(
+                exchange, tenant, tool_error(f"{text} {redacted(str(said))[:500]}".strip()), state
+            )
+        made = {k: v for k in ("content", "structuredContent", "isError") if (v := result.get(k)) is not None}
+        if made.get("isError") is True:
+            state["error"] = "tool"
+        return self._checked(exchange, tenant, {"isError": False, **made}, state)
+
+    def _checked(
+        self, exchange: Exchange, tenant: Tenant, made: dict[str, Any], state: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The result as the guards let it pass: all of it but pictures and sounds."""
+        media = {
+            i: part for i, part in enumerate(made["content"]) if isinstance(part, dict) and "data" in part
+        }
+        value: Any = {
+            **made,
+            "content": [{} if i in media else part for i, part in enumerate(made["content"])],
+        }
+        for stage in tenant.tool_stages():
+            guard = getattr(stage.service, "results", None)
+            if guard is None:
+                continue
+            checked = guard.check(exchange, tenant.policy.tenant, value, of="reply")
+            if checked.verdict.get("action", "pass") != "pass":
+                exchange.put_verdict("tenant-response-guardrails", checked.verdict)
+            if checked.refused:
+                state["error"] = "guard"
+                return tool_error(checked.message)
+            value = checked.value
+        for i, part in media.items():
+            value["content"][i] = part
+        return dict(value)
+
+    # -- log ----------------------------------------------------------------------------------------------
+
+    def log(self, host: Host, packed: PackedLog, tenant: Tenant | None) -> None:
+        """Count a call, and hand its content to the audit log."""
+        state = _state_of(packed)
+        if not state.get("tool"):
+            return
+        note = packed.shared.get(_NOTE)
+        found = json.loads(note) if isinstance(note, str) and note else {}
+        if tenant is not None:
+            self._record(host, packed, tenant, state)
+        labels = {"tenant": packed.tenant.slug, "server": state["server"], "tool_name": state["tool"]}
+        _latency.observe((time.time() - state["started"]) * 1000, **labels)
+        if (why := found.get("error")) is not None:
+            _errors.inc(**labels, type=str(why))
+
+    def _record(self, host: Host, packed: PackedLog, tenant: Tenant, state: Mapping[str, Any]) -> None:
+        """Give the audit log what was asked and answered, as messages of a chat."""
+        for stage in tenant.tool_stages():
+            if (record := getattr(stage.service, "tool_call", None)) is None:
+                continue
+            try:
+                params = json.loads(packed.body or b"{}").get("params") or {}
+            except ValueError:
+                params = {}
+            function = {"name": state["tool"], "arguments": json.dumps(params.get("arguments") or {})}
+            call = {"id": str(state["id"]), "type": "function", "function": function}
+            asked = {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+            record(
+                host, packed.id, json.dumps(asked).encode(), _answered(host.call("ctx.shared.get", _RESULT))
+            )
+
+
+def _answered(table: Any) -> bytes | None:
+    """The result in the table that the response phase has left, as a chat's reply; None where there is none."""
+    body = table.get("body") if isinstance(table, Mapping) else None
+    if not isinstance(body, str | bytes):
+        return None
+    try:
+        content = json.loads(body)["result"]["content"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    text = "\n".join(part["text"] for part in content if "text" in part)
+    return json.dumps({"choices": [{"index": 0, "message": {"role": "tool", "content": text}}]}).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What an API or a remote server has answered."""
+
+    status: int
+    kind: str
+    body: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, host: Host, outcome: str) -> _Reply:
+        raw = host.call("service.response.get_raw_body")
+        raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
+        return cls(int(outcome[5:]), host.response_headers().get("content-type") or "", raw)
+
+
+def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, Any]:
+    """What tenantgate-mcp is to send; `again`: whether it may be sent a second time."""
+    headers = [{"name": name, "value": value} for name, value in asked.headers]
+    headers += [{"name": name, "value": value} for name, value in server.headers.items()]
+    order: dict[str, Any] = {
+        "method": asked.method,
+        "url": server.upstream + asked.url,
+        "headers": headers,
+        "body": asked.body,
+        "timeout_ms": server.timeout_ms,
+        "retries": server.retries if again else 0,
+        "most": server.max_response_bytes,
+        "name": server.name,
+    }
+    if server.credential is not None:
+        order["credential"] = {
+            "reference": server.credential.reference,
+            "name": server.credential.name,
+            "location": server.credential.location,
+            "prefix": server.credential.prefix,
+        }
+    return order
+
+
+def _no_list(request: Request) -> Failure:
+    return Failure(
+        status=200, code=INTERNAL_ERROR, message="The MCP server gave no list of its tools.", id=request.id
+    )
+
+
+def _said(error: ArgumentError) -> str:
+    return f"{error.field}: {error.message}" if error.field else error.message
+
+
+def _note(state: Mapping[str, Any]) -> str:
+    known = {name: state[name] for name in ("method", "server", "tool", "error", "size") if state.get(name)}
+    return json.dumps(known)
+
+
+def _state_of(packed: PackedLog) -> dict[str, Any]:
+    text = packed.state[_STATE]
+    found: dict[str, Any] = json.loads(text)
+    return {"server": "", "tool": "", "id": None, "modern": False, "started": 0.0, **found}
+
+
+def _send_parts(host: Host, name: str, body: bytes) -> int:
+    count = 0
+    for at in range(0, len(body), MOST_SENT):
+        count += 1
+        host.call("ctx.shared.set", f"{name}{count}", body[at : at + MOST_SENT])
+    return count
+
+
+def _send_result(host: Host, body: bytes, note: str) -> None:
+    made: dict[str, Any] = {"note": note}
+    if len(body) > MOST_SENT:
+        made["parts"] = _send_parts(host, _RESULT, body)
+    else:
+        made["body"] = body
+    host.call("ctx.shared.set", _RESULT, made)

@@ -1,0 +1,196 @@
+"""The MCP servers of a tenant, from tenants.yaml and documents to plain values for its record. Pure but for parsing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from tenantgate import fields
+from tenantgate.errors import ConfigError
+from tenantgate.mcp.core.openapi.document import Document, DocumentError
+from tenantgate.mcp.core.openapi.operations import Listed, default_acl, listed
+from tenantgate.mcp.core.openapi.tools import Made, Overrides, ToolMaker
+from tenantgate.mcp.core.stored import to_record
+from tenantgate.mcp.core.tool import Acl, Credential, Server
+from tenantgate.mcp.documents import parse_yaml, read_document
+from tenantgate.mcp_config import McpAcl, McpServer, McpTool, McpToolsFile, duplicates
+
+__all__ = ["Api", "compiled", "made_tools", "named_tools", "server_of"]
+
+_BEARER: Final = "Bearer "
+
+
+class Api:
+    """A document with its operations, read once for all servers that are made of it.
+
+    Raises:
+        ConfigError: the document can't be read; names the place.
+    """
+
+    def __init__(self, raw: bytes, name: str) -> None:
+        self.name = name
+        self.document: Document = read_document(raw, name)
+        try:
+            self.operations: list[Listed] = listed(self.document)
+            self.default_acl: Acl = default_acl(self.document)
+        except DocumentError as error:
+            raise ConfigError(f"{name}: {error}") from None
+        self._by_name = {op.name: op for op in self.operations if op.name}
+
+    def operation(self, name: str) -> Listed | None:
+        """The operation whose tool has this name."""
+        return self._by_name.get(name)
+
+
+def compiled(
+    servers: Sequence[McpServer], documents: Mapping[str, bytes], limiting: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The servers as their tenant's record holds them.
+
+    Args:
+        servers: as tenants.yaml has them, credentials as vault references.
+        documents: contents of what the servers name (`openapi`, `tools_file`), by that name.
+        limiting: what the stage of limits has of the gateway (`policy`, `on_error`).
+
+    Raises:
+        ConfigError: names the server, and the place in the document or the field.
+    """
+    apis: dict[str, Api] = {}
+    out = []
+    for server in servers:
+        try:
+            api = None
+            if server.openapi is not None:
+                api = apis.get(server.openapi)
+                if api is None:
+                    api = apis[server.openapi] = Api(_content(documents, server.openapi), server.openapi)
+            out.append(to_record(server_of(server, api, documents, limiting)))
+        except ConfigError as error:
+            raise ConfigError(f"mcp {server.name}: {error}") from None
+    return out
+
+
+def server_of(
+    config: McpServer, api: Api | None, documents: Mapping[str, bytes], limiting: Mapping[str, Any]
+) -> Server:
+    """A server with its tools, by the document of its API; None for a remote one.
+
+    Raises:
+        ConfigError: a tool isn't there, or can't be made.
+    """
+    tools = named_tools(config, documents)
+    pins = {t.rename or t.name: t.approved for t in tools if t.approved is not None}
+    own_acl = None if config.default_acl is None else _acl(config.default_acl)
+    made = [] if api is None else [m for _, m in made_tools(config, api, tools)]
+    limits = {t.rename or t.name: t for t in tools if t.rate_limit is not None}
+    return Server(
+        name=config.name,
+        upstream=(config.upstream or config.remote or "").rstrip("/"),
+        remote=api is None,
+        revision=config.revision,
+        title=config.title or "",
+        instructions=config.instructions or "",
+        credential=_credential(config),
+        headers=dict(config.headers),
+        tools=tuple(
+            replace(m.tool, limit=_limit(config.name, limits[m.tool.name], limiting))
+            if m.tool.name in limits
+            else m.tool
+            for m in sorted(made, key=lambda m: m.tool.name)
+        ),
+        allowed=() if api is not None else tuple(sorted(t.name for t in tools)),
+        default_acl=own_acl or (api.default_acl if api is not None else Acl()),
+        pins=pins,
+        timeout_ms=config.timeout_s * 1000,
+        retries=config.retries,
+        max_response_bytes=config.max_response_kb * 1024,
+    )
+
+
+def named_tools(config: McpServer, documents: Mapping[str, bytes]) -> tuple[McpTool, ...]:
+    """The tools that tenants.yaml and the server's file name.
+
+    Raises:
+        ConfigError: the file has another form; or a name is there twice.
+    """
+    tools = config.tools
+    if config.tools_file is not None:
+        name = config.tools_file
+        tree = parse_yaml(_content(documents, name), name)
+        found = fields.parse(McpToolsFile, {} if tree is None else tree, where=name, strict=True)
+        tools = (*tools, *found.tools)
+        for at, what in duplicates(tools):
+            raise ConfigError(f"{name}: {at}: {what}")
+    return tools
+
+
+def made_tools(config: McpServer, api: Api, tools: Sequence[McpTool]) -> Iterator[tuple[McpTool, Made]]:
+    """The tools of an API, each with what the operator says of it.
+
+    Raises:
+        ConfigError: one isn't there, or can't be made.
+    """
+    fixed = {("header", name) for name in config.headers}
+    if config.credential is not None:
+        fixed.add((config.credential_in, config.credential_name))
+    maker = ToolMaker(api.document, fixed=frozenset(fixed))
+    for tool in tools:
+        op = api.operation(tool.name)
+        if op is None:
+            raise ConfigError(f"tool {tool.name}: {api.name} has no such operation{_close(tool.name, api)}")
+        if op.excluded:
+            raise ConfigError(f"tool {tool.name}: {api.name}: {op.place} has x-kong-mcp-exclude")
+        overrides = Overrides(
+            name=tool.rename,
+            title=tool.title,
+            description=tool.description,
+            acl=None if tool.acl is None else _acl(tool.acl),
+            read_only=tool.read_only,
+            destructive=tool.destructive,
+            idempotent=tool.idempotent,
+        )
+        try:
+            made = maker.tool(op, overrides)
+        except DocumentError as error:
+            raise ConfigError(f"tool {tool.name}: {api.name}: {error}") from None
+        yield tool, made
+
+
+def _close(name: str, api: Api) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, [op.name for op in api.operations if op.name], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _content(documents: Mapping[str, bytes], name: str) -> bytes:
+    if name not in documents:
+        raise ConfigError(f"{name}: hasn't been read")
+    return documents[name]
+
+
+def _acl(config: McpAcl) -> Acl:
+    return Acl(allow=config.allow, deny=config.deny)
+
+
+def _credential(config: McpServer) -> Credential | None:
+    if config.credential is None:
+        return None
+    prefix = config.credential_prefix
+    if prefix is None:
+        is_bearer = config.credential_in == "header" and config.credential_name.lower() == "authorization"
+        prefix = _BEARER if is_bearer else ""
+    return Credential(
+        reference=config.credential, name=config.credential_name, location=config.credential_in, prefix=prefix
+    )
+
+
+def _limit(server: str, tool: McpTool, limiting: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the stage of limits, under the name of a model that no provider has."""
+    assert tool.rate_limit is not None  # noqa: S101 - asked before
+    return {
+        "model": fields.plain(tool.rate_limit),
+        "model_name": f"mcp/{server}/{tool.rename or tool.name}",
+        **limiting,
+    }

@@ -1,0 +1,4 @@
+"""Decisions of the MCP servers: pure functions over frozen data.
+
+No input or output, no clock, no randomness, no Kong, no Redis.
+"""

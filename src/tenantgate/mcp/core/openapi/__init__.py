@@ -1,0 +1,1 @@
+"""From an OpenAPI document to tools: references, schemas, operations, names."""
