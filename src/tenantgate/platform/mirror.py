@@ -257,7 +257,7 @@ class Mirror:
             head = self._store.latest()
             if head is None:
                 return Laid()  # nothing was applied yet
-            state = (head.number, head.digest, self.copy.version, self.copy.fetched_at, self.stale)
+            state = self._state(head, self.copy)
             if self._laid is not None and self._laid[0] == state:
                 return self._laid[1]
             laid = self._changes(head, self.copy)
@@ -268,10 +268,16 @@ class Mirror:
             except ConflictError:
                 continue
             self._tell(laid)
-            if not laid.changes:
-                self._laid = state, laid
+            after = head if laid.version is None else self._store.latest()
+            if after is not None and after.number == (laid.version or head.number):
+                done = dataclasses.replace(laid, changes={}, version=None)
+                self._laid = self._state(after, self.copy), done
             return laid
         raise EdgeError("platform: somebody else publishes policies time and again; they are laid over later")
+
+    def _state(self, head: VersionInfo, copy: Copy) -> tuple[object, ...]:
+        """All that laying over depends on."""
+        return head.number, head.digest, copy.version, copy.fetched_at, self.stale
 
     def _changes(self, head: VersionInfo, copy: Copy) -> Laid:
         index = self._store.index(head.number)
