@@ -26,6 +26,7 @@ from tenantgate.policy.core.ports import (
     PolicyStore,
     PublishNote,
     VersionInfo,
+    content_hash,
     least_number,
     pages,
 )
@@ -129,6 +130,8 @@ class Mirror:
         self._failing = ""
         self._told: tuple[object, ...] = ()
         self._laid: tuple[tuple[object, ...], Laid] | None = None
+        # By tenant a record's hash, the entry and whether it was old: such a record is as the entry has it.
+        self._right: dict[str, tuple[bytes, Mapping[str, Any] | None, bool]] = {}
 
     @property
     def stale(self) -> bool:
@@ -283,16 +286,22 @@ class Mirror:
         index = self._store.index(head.number)
         changes: dict[str, bytes] = {}
         refused: dict[str, str] = {}
+        stale = self.stale
         tenants = sorted(index.keys() - {CATALOG})
-        for page in pages(tenants):
+        looked = [t for t in tenants if self._right.get(t) != (index[t], copy.entries.get(t), stale)]
+        for page in pages(looked):
             contents = self._store.contents({index[tenant] for tenant in page})
             for tenant in page:
-                raw = contents.get(index[tenant])
+                raw, entry = contents.get(index[tenant]), copy.entries.get(tenant)
                 if raw is None:
                     continue  # lost; an apply publishes it again
-                made = self._record(tenant, raw, copy.entries.get(tenant), refused)
+                made = self._record(tenant, raw, entry, refused)
                 if made is not None and made != raw:
                     changes[tenant] = made
+                if made is not None and tenant not in refused:
+                    self._right[tenant] = content_hash(made), entry, stale
+        for gone in self._right.keys() - index.keys():
+            del self._right[gone]
         return Laid(
             changes=changes,
             refused=refused,
