@@ -39,11 +39,11 @@ WORKERS := $(shell n=$$(nproc); echo $$(( n < 4 ? n + 1 : 4 )))
 test: setup ## All tests, on all cores up to four; ARGS="-n 0 tests/unit -k …" for some of them in one process
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-slow: setup ## The tests that `make test` leaves out: the load harness against real gateways
+test-slow: setup ## The tests that `make test` leaves out: the load harness, and more ways of dying
 	@$(PY) -m pytest -m slow $(ARGS)
 
 e2e: setup ## End-to-end tests; KONG_BIN=/path/to/kong or GATEWAY_URL=… runs them on a real Kong
-	@$(PY) -m pytest tests/e2e $(if $(KONG_BIN),--kong-bin=$(KONG_BIN)) $(if $(GATEWAY_URL),--gateway-url=$(GATEWAY_URL)) \
+	@$(PY) -m pytest -m e2e tests/e2e $(if $(KONG_BIN),--kong-bin=$(KONG_BIN)) $(if $(GATEWAY_URL),--gateway-url=$(GATEWAY_URL)) \
 		$(if $(MOCK_URL),--mock-url=$(MOCK_URL)) $(if $(REDIS_URL),--redis-url=$(REDIS_URL)) $(ARGS)
 
 check: setup lint types ## Style, types and the architecture's rules

@@ -165,7 +165,7 @@ def main() -> int:
             records = [json.loads(r) for r in platform.records.values()]
             in_spool = verify(e.record for e in stored(stack.audit_dir / "spool"))
     records = [r for r in records if "gap" not in r]  # those tell of records, not of a request
-    by_request = Counter(r["request"].get("id") for r in records)
+    by_request = Counter(r.get("request", {}).get("id") for r in records)
     at_sink = verify(platform.records.values())
     print(
         f"{args.requests} requests in {took:.0f} s, {len(records)} records, {len(missing)} requests without one"

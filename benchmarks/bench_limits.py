@@ -1,102 +1,88 @@
-"""What rate limits cost, and how exact they are, beside two other algorithms.
+"""What limits and budgets cost, and how exact sliding windows are, beside two other algorithms.
 
-    python benchmarks/bench_limits.py [--requests N]
+    python benchmarks/bench_limits.py [--requests N] [--counters N]
 
-`fixed` are counters for each minute of the clock, as Kong's rate-limiting has them; `gcra` is the generic cell rate
-algorithm. Both are scripts of a few lines, called by the same client; `sliding` is the product's. Each counts a request
-for two limits a minute, a tenant's and a key's, in a Redis of the benchmark's own.
+cost: one request counted for so many limits, by the product's ledger with the Redis client, in a Redis of the
+benchmark's own on this machine. redis: Redis' own time for the script (`INFO commandstats`). python: processor time of
+the calling thread, the client included; the least mean of twenty blocks, since other work on the machine only adds. p50
+and p95: time by the clock from call to answer. "4 limits, 1 budget" are requests a minute and a day, tokens a minute
+and a day, and a month's budget that shrinks max_tokens; "and 200 in flight" holds so many other requests' reservations;
+"of N counters" has so many counters of other subjects beside, of each of the five.
 
-redis: Redis' own time for the script (`INFO commandstats`). python: processor time of the calling thread, the Redis
-client included. Both are the least mean of twenty blocks, since other work on the machine only adds. worst: the most
-requests that passed within a minute, of a client with a limit of 60 a minute that was quiet and then tries a hundred
-times a second, from just before the clock's minute turns; by a clock of the benchmark's own.
+worst: the most requests that passed within a minute, of a client with a limit of 60 a minute that was quiet and then
+tries a hundred times a second, from just before the clock's minute turns; by a clock of the benchmark's own. `fixed`
+are counters for each minute of the clock, as Kong's rate-limiting has them; `gcra` is the generic cell rate algorithm.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import itertools
 import os
 import platform
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple
 
 import redis
 
 from tenantgate.devhost.redis_server import RedisServer
-from tenantgate.kong.host import Answered
-from tenantgate.limits.config import LimitsConfig
-from tenantgate.limits.core.keys import counter_key
-from tenantgate.limits.core.limit import Limit, Period, Subject, limits_of
-from tenantgate.limits.core.window import MICROSECONDS, RUNS, count
-from tenantgate.limits.service import RateLimits
-from tenantgate.rate_limit import RateLimit
+from tenantgate.limits.core import counters
+from tenantgate.limits.core.ledger import Certainty, Claim, Ledger, Reservation, Reserved, Settlement, Used
+from tenantgate.limits.core.rules import Counted, OnTight, Reserve, Window
+from tenantgate.limits.local_ledger import LocalLedger
+from tenantgate.limits.redis_ledger import RedisLedger
 from tenantgate.store.config import RedisConfig
+from tenantgate.store.redis_nodes import connect
 from tenantgate.tenant import TenantId
 
-MINUTE: Final = Period.MINUTE * MICROSECONDS
+ACME: Final = TenantId("acme")
+MICROSECONDS: Final = 1_000_000
+MINUTE: Final = 60 * MICROSECONDS
+MUCH: Final = 10**12
 Passes = Callable[[int], bool]
-
-FIXED: Final = """
-local minute, keys = math.floor(redis.call('TIME')[1] / 60), {}
-for i, key in ipairs(KEYS) do
-  keys[i] = key .. minute
-  if tonumber(redis.call('GET', keys[i]) or 0) >= tonumber(ARGV[i]) then return 0 end
-end
-for _, key in ipairs(keys) do
-  if redis.call('INCR', key) == 1 then redis.call('EXPIRE', key, 60) end
-end
-return 1
-"""
-GCRA: Final = """
-local clock, new = redis.call('TIME'), {}
-local now = clock[1] * 1000000 + clock[2]
-for i, key in ipairs(KEYS) do
-  new[i] = math.max(now, tonumber(redis.call('GET', key) or 0)) + 60000000 / ARGV[i]
-  if new[i] - now > 60000000 then return 0 end
-end
-for i, key in ipairs(KEYS) do redis.call('SET', key, string.format('%.0f', new[i]), 'PX', 60000) end
-return 1
-"""
+Call = Callable[[], object]
 
 
 # -- exactness ---------------------------------------------------------------------------------------------
 
 
-def sliding(limit: Limit) -> Passes:
+def sliding(most: int) -> Passes:
     """The product's windows."""
-    windows: list[bytes | None] = [None]
+    counter, numbers = counters.Counter(MINUTE), itertools.count()
+    claim = request_claim("r", most, Window(sliding_s=60))
 
     def passes(now_us: int) -> bool:
-        decision, windows[:] = count(windows, [limit], now_us)
-        return decision.counted
+        asked = reservation(f"q{next(numbers)}", (claim,))
+        return counters.reserve([counter], asked, [0], now_us).refused is None
 
     return passes
 
 
-def fixed(limit: Limit) -> Passes:
+def fixed(most: int) -> Passes:
     """A counter for each minute of the clock."""
     counts: dict[int, int] = {}
 
     def passes(now_us: int) -> bool:
         minute = now_us // MINUTE
         counts[minute] = counts.get(minute, 0) + 1
-        return counts[minute] <= limit.most
+        return counts[minute] <= most
 
     return passes
 
 
-def gcra(limit: Limit) -> Passes:
+def gcra(most: int) -> Passes:
     """The time at which the next request would be due."""
     due = 0
 
     def passes(now_us: int) -> bool:
         nonlocal due
-        new = max(now_us, due) + MINUTE // limit.most
+        new = max(now_us, due) + MINUTE // most
         if new - now_us > MINUTE:
             return False
         due = new
@@ -114,102 +100,169 @@ def worst(passes: Passes) -> int:
 # -- cost --------------------------------------------------------------------------------------------------
 
 
-class StageHost:
-    """What the stage asks of a request, at no cost."""
-
-    def tenant(self) -> TenantId:
-        """The tenant."""
-        return TenantId("acme")
-
-    def credential(self) -> str:
-        """The credential's id."""
-        return "6f1d5b0e-3c1f-4f3a-9d43-0a6a1f0d2c11"
-
-    def set_headers(self, headers: object) -> None:
-        """The reply's headers."""
-
-    def put_verdict(self, plugin: str, verdict: object) -> None:
-        """The verdict on a refused request."""
-
-    def answer(self, *_: object) -> NoReturn:
-        """The refusal, which ends the phase."""
-        raise Answered
+def request_claim(name: str, most: int, window: Window) -> Claim:
+    """One request."""
+    return Claim(counter=name, counted=Counted.REQUESTS, most=most, window=window, fixed=1)
 
 
-def measured(client: Any, requests: int, ask: Callable[[], object]) -> tuple[float, float]:
-    """Redis' time and this thread's processor time for a request, in µs: each the least mean of twenty blocks."""
-    ask()  # Redis learns the script
-    in_redis, in_python, block = [], [], max(1, requests // 20)
+def claims(subject: str) -> tuple[Claim, ...]:
+    """Four limits and a budget of one subject."""
+    minute = Claim(
+        counter=f"tpm:total_tokens:key:{subject}",
+        counted=Counted.TOTAL_TOKENS,
+        most=MUCH,
+        window=Window(sliding_s=60),
+        fixed=900,
+        per_million=10**6,
+        reserve=Reserve.EXPECTED,
+    )
+    return (
+        request_claim(f"rpm:requests:key:{subject}", MUCH, Window(sliding_s=60)),
+        request_claim(f"rpd:requests:key:{subject}", MUCH, Window(sliding_s=86_400)),
+        minute,
+        replace(minute, counter=f"tpd:total_tokens:key:{subject}", window=Window(unit="day")),
+        Claim(
+            counter=f"monthly:cost:key:{subject}",
+            counted=Counted.COST,
+            most=10**15,
+            window=Window(unit="month", timezone="Europe/Berlin"),
+            fixed=2_250_000,
+            per_million=10 * 10**9,
+            on_tight=OnTight.SHRINK,
+            min_tokens=256,
+        ),
+    )
+
+
+def reservation(id_: str, asked: tuple[Claim, ...]) -> Reservation:
+    """A request with a reply of up to 1000 tokens."""
+    return Reservation(
+        tenant=ACME, id=id_, claims=asked, worst_tokens=1000, expected_tokens=300, lifetime_ms=600_000
+    )
+
+
+def settlement(asked: Reservation, answer: Reserved) -> Settlement:
+    """Its end, with 300 tokens."""
+    used = [
+        Used(c.counter, c.window, c.fixed + 300 * c.per_million // MICROSECONDS, c.counted, c.most)
+        for c in asked.claims
+    ]
+    return Settlement(
+        tenant=ACME, id=asked.id, certainty=Certainty.EXACT, used=tuple(used), started_ms=answer.now_ms
+    )
+
+
+class Cost(NamedTuple):
+    """In µs; `in_redis` is 0 where there is none."""
+
+    in_redis: float
+    python: float
+    p50: float
+    p95: float
+
+
+def measured(client: Any, calls: Callable[[], Iterator[Call]], number: int) -> Cost:
+    """What calls cost; each is made outside of what is measured, and so is what they leave behind."""
+    in_redis, in_python, walls, block = [], [], [], max(1, number // 20)
+    made = calls()
+    next(made)()  # Redis learns the script
     for _ in range(20):
         client.config_resetstat()
-        began = time.thread_time_ns()
+        spent = 0
         for _ in range(block):
-            ask()
-        in_python.append((time.thread_time_ns() - began) / block / 1000)
+            call = next(made)
+            began, at = time.thread_time_ns(), time.perf_counter_ns()
+            call()
+            walls.append(time.perf_counter_ns() - at)
+            spent += time.thread_time_ns() - began
+        in_python.append(spent / block / 1000)
         stats = client.info("commandstats").get("cmdstat_evalsha")
         in_redis.append(float(stats["usec_per_call"]) if stats else 0.0)
-    return min(in_redis), min(in_python)
+    parts = statistics.quantiles(walls, n=20)
+    return Cost(min(in_redis), min(in_python), statistics.median(walls) / 1000, parts[18] / 1000)
 
 
-def fill(client: Any, most: int) -> None:
-    """Windows of both limits with sixty runs or so, and `most` requests but one in the last minute."""
-    seconds, microseconds = client.time()
-    now = seconds * MICROSECONDS + microseconds
-    for limit in limits_of(RateLimit(per_minute=most), None, RateLimit(per_minute=most)):
-        windows: list[bytes | None] = [None]
-        for i in range(most - 1):
-            _, windows[:] = count(windows, [limit], now - MINUTE * 9 // 10 + i * MINUTE * 9 // 10 // most)
-        key = counter_key(TenantId("acme"), limit, model="", credential=StageHost().credential())
-        client.set(key, windows[0], px=120_000)
+def reserving(ledger: Ledger, asked: tuple[Claim, ...]) -> Iterator[Call]:
+    """Reservations, each of which is settled before the next one."""
+    for i in itertools.count():
+        one, answers = reservation(f"3f0b2c1e-8b7d-4c35-9d1e-{i:012}", asked), list[Reserved]()
+
+        def call(one: Reservation = one, answers: list[Reserved] = answers) -> None:
+            answers.append(ledger.reserve(one))
+
+        yield call
+        ledger.settle(settlement(one, answers[0]))
 
 
-def stage(port: int, most: int, policy: str = "redis") -> RateLimits:
-    """The stage with two limits of so many requests a minute."""
-    limit, where = RateLimit(per_minute=most), RedisConfig(port=port, timeout_ms=1000)
-    return RateLimits(LimitsConfig(tenant=limit, key=limit, policy=policy, redis=where))
+def settling(ledger: Ledger, asked: tuple[Claim, ...]) -> Iterator[Call]:
+    """The settlements of reservations."""
+    for i in itertools.count():
+        one = reservation(f"7c1d2c1e-8b7d-4c35-9d1e-{i:012}", asked)
+        yield partial(ledger.settle, settlement(one, ledger.reserve(one)))
 
 
-def access(limits: RateLimits, host: Any) -> None:
-    """One request."""
-    with contextlib.suppress(Answered):
-        limits.access(host)
+def fill(ledger: RedisLedger, subjects: range) -> None:
+    """Counters of other subjects, of each of the five."""
+    for i in subjects:
+        one = reservation(f"fill-{i}", claims(f"subject-{i}"))
+        ledger.settle(settlement(one, ledger.reserve(one)))
 
 
-def rows(client: Any, port: int, requests: int) -> Iterator[tuple[str, float, float, int | None]]:
-    """Name, Redis' time, processor time, and the worst minute."""
-    keys, example, host = ["{a}:t", "{a}:k"], Limit(Subject.TENANT, Period.MINUTE, 60), StageHost()
-    for name, text, passes in (("fixed", FIXED, fixed(example)), ("gcra", GCRA, gcra(example))):
-        script = client.register_script(text)
-        cost = measured(client, requests, partial(script, keys=keys, args=[10**6, 10**6]))
-        yield f"{name}: script and client", *cost, worst(passes)
-    for name, most, before in (("new", 10**6, 0), (f"{RUNS} runs", 10**6, 1000), ("refused", 1000, 1001)):
-        client.flushall()
-        if before:
-            fill(client, before)
-        ask = partial(access, stage(port, most), host)
-        yield f"sliding: whole stage, {name}", *measured(client, requests, ask), worst(sliding(example))
-    ask = partial(access, stage(port, 10**6, "local"), host)
-    yield "sliding: whole stage, local", *measured(client, requests, ask), None
+def rows(client: Any, port: int, requests: int, most_counters: int) -> Iterator[tuple[str, Cost]]:
+    """Name, and cost."""
+    ledger = RedisLedger(connect(RedisConfig(port=port, timeout_ms=1000)))
+    two = (*claims("a")[:1], request_claim("tenant", MUCH, Window(sliding_s=60)))
+    yield "2 limits on requests", measured(client, partial(reserving, ledger, two), requests)
+    five = claims("a")
+    yield "4 limits, 1 budget", measured(client, partial(reserving, ledger, five), requests)
+    yield "  settled, off the client's path", measured(client, partial(settling, ledger, five), requests)
+    for i in range(200):
+        ledger.reserve(reservation(f"in-flight-{i}", five))
+    yield "  and 200 in flight", measured(client, partial(reserving, ledger, five), requests)
+    full = (*five[:4], replace(five[4], most=1))
+    yield "  refused", measured(client, partial(refused, ledger, full), requests)
+    have = 1
+    while have < most_counters:
+        wanted = min(most_counters, have * 100)
+        fill(ledger, range(have, wanted))
+        have = wanted
+        yield f"  of {5 * have:,} counters", measured(client, partial(reserving, ledger, five), requests)
+    yield "  local", measured(client, partial(reserving, LocalLedger(), five), requests)
+
+
+def refused(ledger: Ledger, asked: tuple[Claim, ...]) -> Iterator[Call]:
+    """Requests for which there is no room."""
+    for i in itertools.count():
+        one = reservation(f"9a1d2c1e-8b7d-4c35-9d1e-{i:012}", asked)
+        yield partial(ledger.reserve, one)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--counters", type=int, default=20_000, help="subjects, each with five counters")
     args = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"{'':32}{'redis µs':>10}{'python µs':>11}{'worst':>7}")
+    print(f"load {os.getloadavg()[0]:.1f}")
+    print(f"{'cost, µs':36}{'redis':>8}{'python':>8}{'p50':>8}{'p95':>8}")
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(Path(folder))
         server.start()
         try:
             with redis.Redis(port=server.port) as client:
-                for name, in_redis, python, most in rows(client, server.port, args.requests):
-                    print(f"{name:32}{in_redis:10.1f}{python:11.1f}{'' if most is None else most:>7}")
+                client.config_set("maxmemory", "2gb")
+                for name, cost in rows(client, server.port, args.requests, args.counters):
+                    print(f"{name:36}" + "".join(f"{n:8.0f}" for n in cost), flush=True)
+                print(
+                    f"memory of Redis {client.info('memory')['used_memory'] / 1e6:.0f} MB, {client.dbsize():,} keys"
+                )
         finally:
             server.stop()
+    for name, passes in (("fixed", fixed(60)), ("gcra", gcra(60)), ("sliding", sliding(60))):
+        print(f"worst minute of 60, {name:10}{worst(passes):6}")
 
 
 if __name__ == "__main__":

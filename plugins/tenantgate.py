@@ -26,3 +26,10 @@ def warm_up() -> None:
     from tenantgate.engine.warm_up import load_models
 
     load_models()
+
+
+def stop() -> None:
+    """Bring to an end what is still on its way when the process ends; a second at most."""
+    from tenantgate.limits.service import flush
+
+    flush()

@@ -60,6 +60,26 @@ _FIRST: Final = (
         adds="tenantgate.egress.commands:egress",
     ),
     Command(
+        name="usage",
+        help="tokens and costs by tenant, key, model and day; signed statements",
+        adds="tenantgate.usage.commands:usage",
+    ),
+    Command(
+        name="reconcile",
+        help="our ledger against a platform's or a provider's: exit status 1 if they drift apart",
+        adds="tenantgate.usage.commands:reconcile",
+    ),
+    Command(
+        name="cost",
+        help="what models cost, and past usage by today's prices",
+        adds="tenantgate.prices.commands:cost",
+    ),
+    Command(
+        name="budget",
+        help="what is left of budgets, temporary raises, and past traffic against proposed limits",
+        adds="tenantgate.budget.commands:budget",
+    ),
+    Command(
         name="redis",
         help="check the Redis that tenants.yaml names",
         adds="tenantgate.config.redis_commands:redis",

@@ -17,6 +17,7 @@ FEATURES: Final = (
     "tenantgate.guard",
     "tenantgate.limits",
     "tenantgate.mcp",
+    "tenantgate.platform",
     "tenantgate.routing",
 )
 

@@ -8,6 +8,7 @@ too, but not for a plugin server that is driven by another host, and with less h
 from __future__ import annotations
 
 import dataclasses
+import keyword
 import math
 import re
 import types
@@ -165,6 +166,7 @@ class Field:
     """One field of a configuration class.
 
     Attributes:
+        name: as operators write it.
         default: `dataclasses.MISSING` where a value is required.
         optional: whether None is a value, as in ``str | None``.
     """
@@ -174,6 +176,11 @@ class Field:
     shape: Shape
     default: Any
     optional: bool
+
+    @property
+    def attribute(self) -> str:
+        """The class's attribute: ``with_`` for ``with``, which is a keyword of Python's."""
+        return f"{self.name}_" if keyword.iskeyword(self.name) else self.name
 
     @property
     def required(self) -> bool:
@@ -197,7 +204,8 @@ def _fields_of(cls: type) -> Mapping[str, Field]:
         spec, hint = f.metadata[_SPEC], hints[f.name]
         inner = [a for a in typing.get_args(hint) if a is not type(None)]
         optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
-        out[f.name] = Field(f.name, spec, _shape(inner[0] if optional else hint, spec), default, optional)
+        name = f.name.removesuffix("_")
+        out[name] = Field(name, spec, _shape(inner[0] if optional else hint, spec), default, optional)
     return types.MappingProxyType(out)
 
 
@@ -244,7 +252,7 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "config", str
     for name, f in known.items():
         value = values.get(name)
         if value is not None:
-            given[name] = check_value(value, f.shape, f"{where}.{name}", strict=strict)
+            given[f.attribute] = check_value(value, f.shape, f"{where}.{name}", strict=strict)
         elif f.required:
             raise ConfigError(f"{where}.{name}: required ({f.spec.description})")
     return cls(**given)
@@ -256,7 +264,7 @@ def problems(config: object) -> Iterator[tuple[str, str]]:
     A class says its own in a method ``problems(self) -> Iterator[tuple[str, str]]``; an empty path is the whole record.
     """
     for name, f in fields_of(type(config)).items():
-        value = getattr(config, name)
+        value = getattr(config, f.attribute)
         if isinstance(f.shape, Record) and value is not None:
             yield from ((f"{name}.{at}".rstrip("."), what) for at, what in problems(value))
         elif isinstance(f.shape, Many) and isinstance(f.shape.element, Record):
@@ -279,7 +287,7 @@ def check(config: object, *, where: str = "config") -> None:
 
 def plain(config: object) -> dict[str, Any]:
     """The fields of a configuration without records inside, as YAML has them; without those that are None."""
-    values = ((name, getattr(config, name)) for name in fields_of(type(config)))
+    values = ((name, getattr(config, f.attribute)) for name, f in fields_of(type(config)).items())
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values if v is not None}
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import zoneinfo
+from collections.abc import Iterator
+from decimal import Decimal
 from typing import Final
 
 from tenantgate.fields import COUNT_MAX, config_class, field
@@ -16,6 +21,11 @@ _CACHED: Final = ("free", "tokens", "factor")
 _STORE_DOWN: Final = ("lease", "open", "closed")
 _DOLLARS_MAX: Final = 9_000_000
 """What Redis' Lua counts exactly in nano-dollars."""
+_AMOUNT_MAX: Final = 1_000_000_000_000_000
+"""What it counts exactly of anything else."""
+_NANO: Final = 1_000_000_000
+_CALENDAR: Final = ("1s", "1m", "1h", "1d", "1w", "1mo")
+_BUDGETS: Final = ("1h", "1d", "1w", "1mo")
 
 
 @config_class
@@ -33,7 +43,7 @@ class TokenLimit:
     """So much in a window: requests, tokens or money."""
 
     name: str = field("Name of the limit in headers, metrics and logs.", match=_NAME, len_max=40)
-    limit: float = field("Most of it in a window; dollars for cost.", between=(0, COUNT_MAX))
+    limit: float = field("Most of it in a window; dollars for cost.", between=(0, _AMOUNT_MAX))
     count: str = field(
         "Kind of amount that is counted.",
         default="total_tokens",
@@ -67,6 +77,22 @@ class TokenLimit:
         one_of=_STORE_DOWN,
     )
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What its amount, its window and its charge of cached answers ask of one another."""
+        if self.count == "cost":
+            yield from _dollar_problems("limit", self.limit)
+        elif self.limit != int(self.limit):
+            yield "limit", f"must be a whole number of {self.count.replace('_', ' ')}, not {self.limit}"
+        if self.window_type == "calendar":
+            yield from _calendar_problems("window", self.window, _CALENDAR, self.timezone, self.anchor_day)
+        else:
+            if self.window.endswith("mo"):
+                yield "window", "months have several lengths: with window_type sliding give days, such as 30d"
+            for name, given in (("timezone", self.timezone != "UTC"), ("anchor_day", self.anchor_day != 1)):
+                if given:
+                    yield name, "isn't used with window_type sliding; it belongs to calendar"
+        yield from _factor_problems(self.cached, self.cached_factor)
+
 
 @config_class
 class Degradation:
@@ -91,6 +117,21 @@ class BudgetStep:
     )
     to: str | None = field("Receiver of the alert, of gateway.alerts. Default: all.", default=None)
     with_: Degradation = field("What degrade changes.", default=Degradation())
+
+    @property
+    def permille(self) -> int:
+        """`at` in thousandths of the budget."""
+        return int(Decimal(self.at.removesuffix("%")) * 10)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """A part is more than nothing; degrade changes something, and nothing else does."""
+        if not self.permille:
+            yield "at", f"{self.at} is reached before the first request"
+        changes = self.with_ != Degradation()
+        if self.do == "degrade" and not changes:
+            yield "with", "required with degrade: model, compress or both"
+        if self.do != "degrade" and changes:
+            yield "with", f"isn't used with {self.do}; it belongs to degrade"
 
 
 @config_class
@@ -138,3 +179,53 @@ class Budget:
     steps: tuple[BudgetStep, ...] = field(
         "What happens on the way, by rising parts. Default: block at 100%.", default=(), len_max=20
     )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What its amount, its span, its steps and its charge of cached answers ask of one another."""
+        yield from _dollar_problems("max_budget", self.max_budget)
+        yield from _calendar_problems(
+            "budget_duration", self.budget_duration, _BUDGETS, self.timezone, self.anchor_day
+        )
+        yield from _factor_problems(self.cached, self.cached_factor)
+        for i, (before, after) in enumerate(itertools.pairwise(self.steps), 1):
+            if after.permille < before.permille:
+                yield f"steps[{i}].at", f"{after.at} stands after {before.at}; steps rise"
+            elif before.do == "block" and after.permille > before.permille:
+                yield f"steps[{i}].at", f"{after.at} is never reached: {before.at} blocks"
+
+
+def _dollar_problems(name: str, dollars: float) -> Iterator[tuple[str, str]]:
+    if dollars > _DOLLARS_MAX:
+        yield name, f"{dollars} is more than {_DOLLARS_MAX} dollars, which is as far as is counted exactly"
+    elif Decimal(repr(dollars)) * _NANO % 1:
+        yield name, f"{dollars} has more than nine digits behind the point"
+
+
+def _calendar_problems(
+    name: str, span: str, known: tuple[str, ...], timezone: str, anchor_day: int
+) -> Iterator[tuple[str, str]]:
+    if span not in known:
+        yield name, f"{span!r} is none of the calendar's: {', '.join(known)}"
+    if not _is_zone(timezone):
+        yield "timezone", f"{timezone!r} is no IANA time zone, such as Europe/Berlin"
+    if anchor_day != 1:
+        if not span.endswith(("w", "mo")):
+            yield "anchor_day", f"isn't used with {span}; it belongs to 1w and 1mo"
+        elif span.endswith("w") and anchor_day > 7:
+            yield "anchor_day", f"a week has days 1 (Monday) to 7, not {anchor_day}"
+
+
+@functools.cache
+def _is_zone(name: str) -> bool:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def _factor_problems(cached: str, factor: float) -> Iterator[tuple[str, str]]:
+    if cached == "factor" and not factor:
+        yield "cached_factor", "required with cached factor: more than 0, up to 1"
+    if cached != "factor" and factor:
+        yield "cached_factor", f"isn't used with cached {cached}; it belongs to factor"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from tenantgate.alert_config import Receiver
 from tenantgate.fields import problems
 
 __all__ = [
@@ -62,6 +63,8 @@ class RouteSettings:
     """As `redis`, for the counters of rate limits."""
     rate_limit_policy: str | None = None
     """redis or local."""
+    receivers: tuple[Receiver, ...] = ()
+    """Receivers of alerts."""
     own: Any = None
     """The feature's own section of ``gateway``, an object of its class; None where it has none."""
 
@@ -120,6 +123,8 @@ class PluginManifest(Generic[C]):
     """Fields that the renderer sets and an operator can't, in the order of the rendered file."""
     prices: tuple[str, ...] = ()
     """Fields that hold prices: all of them are the model's, unless the section has its own."""
+    price_lists_field: str | None = None
+    """The field that takes the price lists of the model's targets, as JSON by the targets' ids."""
     gates_field: str | None = None
     """The field that takes the names of the route's other plugins whose `gate` is closed."""
     gate: Callable[[C], bool] = _never
@@ -146,7 +151,8 @@ class PluginManifest(Generic[C]):
     @property
     def hidden(self) -> frozenset[str]:
         """Fields that the section in tenants.yaml doesn't have, since the renderer sets them."""
-        return frozenset(self.filled) | ({self.gates_field} if self.gates_field else frozenset())
+        others = (self.gates_field, self.price_lists_field)
+        return frozenset(self.filled).union(name for name in others if name)
 
     def fill(self, settings: RouteSettings) -> dict[str, Any]:
         """The values of `filled`; those that are None are left to the plugin's defaults."""

@@ -48,7 +48,7 @@ def record_of(world: Attached, reply: Reply) -> dict[str, Any]:
 
     def found() -> list[dict[str, Any]]:
         records = [json.loads(line) for line in whole_lines(world.audit / "audit.jsonl")]
-        return [r for r in records if r["request"].get("id") == wanted]
+        return [r for r in records if r.get("request", {}).get("id") == wanted]
 
     (record,) = until(found, bool, what="record")
     return record

@@ -16,6 +16,7 @@ from audit_rig import journal_line, request_id
 from tenantgate.cli import main
 from tenantgate.devhost.client import Client, Reply
 from tenantgate.devhost.stack import Stack
+from tenantgate.usage.core.entries import entries_of
 
 from gateway import Gateway
 from support import Load, until, whole_lines
@@ -33,7 +34,8 @@ class Records:
         self._path = gateway.stack.audit_dir / "audit.jsonl"
 
     def all(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in whole_lines(self._path)]
+        records = [json.loads(line) for line in whole_lines(self._path)]
+        return [record for record in records if "request" in record]  # others tell of events
 
     def of(self, reply: Reply) -> dict[str, Any]:
         return self.by_id(reply.headers["x-kong-request-id"])
@@ -57,14 +59,27 @@ def text_of(record: dict[str, Any]) -> str:
 
 def test_an_answer_and_its_repeat_from_the_cache(gateway: Gateway, records: Records) -> None:
     client, prompt = gateway.client("acme"), gateway.fresh()
-    first = records.of(client.chat(prompt))
+    first = records.of(client.chat(prompt, user="ann@example.org"))
     assert (first["tenant"], first["outcome"], first["response"]["status"]) == ("acme", "answered", 200)
+    assert len(first["end_user"]["hash"]) == 32
+    assert "ann@" not in json.dumps(first)
     assert first["gen_ai"]["request"]["model"] == "mock-small"
     assert first["gen_ai"]["usage"]["output_tokens"] > 0
     assert prompt in text_of(first)
     assert "This is mock answer" in text_of(first)
-    hit = until(lambda: client.chat(prompt), lambda r: r.cache == "Hit", what="cache status")
-    assert records.of(hit)["outcome"] == "cached"
+    hit = records.of(
+        until(
+            lambda: client.chat(prompt, user="ann@example.org"),
+            lambda r: r.cache == "Hit",
+            what="cache status",
+        )
+    )
+    assert hit["outcome"] == "cached"
+    assert (hit["key"], hit["end_user"]) == (first["key"], first["end_user"])
+    assert len(first["key"]["id"]) == 36, "Kong's id of the credential"
+    asked, cached = (entries_of(one)[-1] for one in (first, hit))
+    assert (asked.attempt, asked.cached, asked.tokens["output_tokens"] > 0) == (1, False, True)
+    assert (cached.attempt, cached.cached, cached.tokens) == (0, True, {})
 
 
 def test_a_stream_has_its_words_once(gateway: Gateway, records: Records) -> None:
@@ -164,7 +179,9 @@ def workers(stack: Stack) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("whom", ["worker", "server", "both"])
+@pytest.mark.parametrize(
+    "whom", [*(pytest.param(w, marks=pytest.mark.slow) for w in ("worker", "server")), "both"]
+)
 def test_no_record_is_lost_or_doubled_when_processes_are_killed(
     gateway: Gateway, records: Records, whom: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,6 +218,7 @@ def test_no_record_is_lost_or_doubled_when_processes_are_killed(
     gateway.whole_again(serving)
 
 
+@pytest.mark.slow
 def test_after_a_restart_a_request_without_a_key_is_enough_to_deliver_what_was_left(
     gateway: Gateway, records: Records
 ) -> None:

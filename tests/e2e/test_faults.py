@@ -173,6 +173,7 @@ def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway) ->
     until(lambda: client.chat(prompt), lambda r: r.cache == "Hit", what="cache status")
 
 
+@pytest.mark.slow
 def test_no_request_fails_while_the_plugin_server_is_stopped(gateway: Gateway) -> None:
     client = gateway.client("acme")
     pids = gateway.engines()

@@ -42,7 +42,9 @@ def record_of(gateway: Gateway, reply: Reply) -> Any:
     path, wanted = gateway.stack.audit_dir / "audit.jsonl", reply.headers["x-kong-request-id"]
 
     def found() -> list[Any]:
-        return [r for line in whole_lines(path) if (r := json.loads(line))["request"].get("id") == wanted]
+        return [
+            r for line in whole_lines(path) if (r := json.loads(line)).get("request", {}).get("id") == wanted
+        ]
 
     return until(found, bool, what="record")[0]
 
@@ -278,7 +280,7 @@ def stopped(gateway: Gateway) -> Iterator[None]:
                 continue
 
 
-@pytest.mark.parametrize("fault", [killed, stopped])
+@pytest.mark.parametrize("fault", [killed, pytest.param(stopped, marks=pytest.mark.slow)])
 def test_without_the_guard_nothing_passes_where_a_rule_blocks(gateway: Gateway, fault: Any) -> None:
     client = gateway.client("blocking")
     prompt = gateway.fresh()
@@ -304,6 +306,7 @@ def test_without_the_guard_nothing_passes_where_a_rule_blocks(gateway: Gateway, 
     ready(gateway)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [killed, stopped])
 def test_without_the_guard_no_request_fails_where_rules_alert(gateway: Gateway, fault: Any) -> None:
     client = gateway.client("alerting")
@@ -316,7 +319,7 @@ def test_without_the_guard_no_request_fails_where_rules_alert(gateway: Gateway, 
     ready(gateway)
 
 
-@pytest.mark.parametrize("fault", [killed, stopped])
+@pytest.mark.parametrize("fault", [killed, pytest.param(stopped, marks=pytest.mark.slow)])
 def test_without_the_guard_of_replies_no_reply_passes_unchecked(gateway: Gateway, fault: Any) -> None:
     client = gateway.client("replying")
     with Load(lambda n: client.chat(f"Say {SECRET} and {n}", stream=n % 2 == 0)) as load:

@@ -72,7 +72,11 @@ class World:
         wanted = reply.headers["x-kong-request-id"]
 
         def found() -> list[dict[str, Any]]:
-            return [r for line in whole_lines(path) if (r := json.loads(line))["request"].get("id") == wanted]
+            return [
+                r
+                for line in whole_lines(path)
+                if (r := json.loads(line)).get("request", {}).get("id") == wanted
+            ]
 
         (one,) = until(found, bool, what="record")
         return one

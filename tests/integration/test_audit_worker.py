@@ -179,7 +179,7 @@ def test_the_record_has_what_the_gateway_knows(rig: Rig) -> None:
     rig.write(journal_line(1, tenantgate__traceparent=parent))
     rig.step()
     record = only(rig)
-    assert record["cost"] == {"amount": 0.00075, "source": "prices"}
+    assert (record["cost"]["exact"], record["cost"]["book"]) == ("0.00075", "settings")
     assert record["trace"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
     assert record["trace"]["parent_id"] == "b7ad6b7169203331"
     assert record["gen_ai"]["usage"] == {"input_tokens": 100, "output_tokens": 50}

@@ -18,7 +18,7 @@ from redis.crc import key_slot
 
 from audit_rig import Chain
 from cache_rig import Rig, status, use_small_models
-from limits_rig import Stage
+from ledger_rig import claim, requests, reservation, settlement
 from tenantgate.audit.core.chain import verify
 from tenantgate.audit.streams import StreamSpool
 from tenantgate.cache import service as cache_service
@@ -30,12 +30,11 @@ from tenantgate.errors import EdgeError
 from tenantgate.guard.core.exemptions import Exemption
 from tenantgate.guard.records import GuardRecords, new_id
 from tenantgate.guard.registry import Registry
-from tenantgate.limits import service as limits_service
+from tenantgate.limits.redis_ledger import RedisLedger
 from tenantgate.store import redis_nodes
 from tenantgate.store.config import ClusterNode, RedisConfig
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.sealing import TenantSealer
-from tenantgate.store.shared import Shared
 from tenantgate.store.url import redis_config
 from tenantgate.tenant import TenantId
 
@@ -57,7 +56,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
 def _fresh(cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_models(monkeypatch)
     monkeypatch.setattr(cache_service, "_stores_by_redis", {})
-    monkeypatch.setattr(limits_service, "_by_redis", Shared(4, weak=True))
     redis_nodes._maps.clear()
     monkeypatch.setattr(redis_nodes, "_PAUSE_S", 0.02)
     monkeypatch.setenv("TENANTGATE_REDIS_URL", cluster.url)
@@ -76,10 +74,23 @@ def rig(*ports: int, timeout_ms: int = 1000) -> Rig:
     return Rig(0, {"redis": {"cluster_nodes": nodes, "timeout_ms": timeout_ms}})
 
 
-def limits_stage(cluster: RedisCluster) -> Stage:
-    nodes = [{"ip": "127.0.0.1", "port": port} for port in cluster.ports]
-    where = {"cluster_nodes": nodes, "timeout_ms": 1000}
-    return Stage({"tenant": {"per_day": 3}, "key": {"per_day": 3}, "redis": where, "deadline_ms": 1500})
+class Limits:
+    """Three requests a day and a budget of each tenant."""
+
+    def __init__(self, cluster: RedisCluster) -> None:
+        self.ledger, self._number = RedisLedger(connect(config(cluster, timeout_ms=1000))), 0
+
+    def passed(self, number: int, tenant: TenantId) -> int:
+        """How many of so many requests pass; all are settled."""
+        return sum(self._passes(tenant) for _ in range(number))
+
+    def _passes(self, tenant: TenantId) -> bool:
+        self._number += 1
+        asked = reservation(f"q{self._number}", requests(3), claim(), tenant=tenant)
+        answer = self.ledger.reserve(asked)
+        if answer.refused is None:
+            self.ledger.settle(settlement(asked, answer, 1))
+        return answer.refused is None
 
 
 def homes(cluster: RedisCluster) -> list[TenantId]:
@@ -212,13 +223,13 @@ def test_what_the_spool_drops_is_noted_on_each_tenants_node(cluster: RedisCluste
 def test_each_tenants_requests_are_counted_on_its_own_node_in_one_call(
     cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = limits_stage(cluster)
+    limits = Limits(cluster)
     for tenant, port in zip(homes(cluster), cluster.ports, strict=True):
-        assert limits.passed(2, tenant.slug) == 2
+        assert limits.passed(2, tenant) == 2
         counted = calls(monkeypatch)
-        assert limits.passed(2, tenant.slug) == 1
-        assert counted == ["EVALSHA"] * 2
-        assert len(cluster.client(port).keys(f"tg:limits:1:{{{tenant.slug}}}:*")) == 2
+        assert limits.passed(2, tenant) == 1
+        assert counted == ["EVALSHA"] * 3
+        assert len(cluster.client(port).keys(f"tg:money:1:{{{tenant.slug}}}:counter:*")) == 2
 
 
 # -- what changes ------------------------------------------------------------------------------------------
@@ -243,12 +254,12 @@ def test_a_slot_that_has_moved_costs_one_more_trip_and_no_map(
 def test_the_rate_limits_follow_a_slot_that_has_moved(
     cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits, tenant = limits_stage(cluster), homes(cluster)[0]
-    assert limits.passes(tenant.slug)
-    nodes = limits._service._counters._nodes
+    limits, tenant = Limits(cluster), homes(cluster)[0]
+    assert limits.passed(1, tenant) == 1
+    nodes: Any = limits.ledger._nodes
     monkeypatch.setattr(nodes._map, "doubt", lambda: None)
     nodes._map.move(key_slot(Keys(tenant).index.encode()), ("127.0.0.1", cluster.ports[2]))
-    assert limits.passed(9, tenant.slug) == 2
+    assert limits.passed(9, tenant) == 2
 
 
 def test_guard_and_audit_follow_a_slot_that_has_moved(

@@ -27,7 +27,8 @@ from tenantgate.config.load import TenantsFileError
 from tenantgate.config.render import RenderOptions, entities, with_options
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.difference import differences
-from tenantgate.policy.core.ports import PolicyStore, PublishNote, roll_back
+from tenantgate.policy.core.overlay import carried
+from tenantgate.policy.core.ports import PolicyStore, PublishNote, pages, roll_back
 from tenantgate.policy.stores import open_store
 from tenantgate.tenant import TenantId
 
@@ -144,6 +145,11 @@ class Site:
         read = documents(self.file, self.folder)
         return compile_records(self.file, CompileOptions(mock_url=self.options.mock_url, documents=read))
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether a platform's limits are laid over the file's, which an apply leaves in force."""
+        return getattr(self.file.gateway.plugins.get("platform"), "url", None) is not None
+
     def store(self) -> PolicyStore:
         """The store of ``gateway.policy``: the one of all nodes, else this node's file."""
         gateway = with_options(self.file, self.options).gateway
@@ -233,6 +239,8 @@ def _apply(args: argparse.Namespace) -> int:
     targets = _targets(args, site)
     store = site.store()
     try:
+        if site.mirrors:
+            records = carried(records, _stored(store))
         run = Run(store, targets, clock=CLOCK, say=_say, timeout_s=args.timeout)
         changes = run.changes(records, from_tree(tree))
         for doubt in store.doubts():
@@ -245,6 +253,15 @@ def _apply(args: argparse.Namespace) -> int:
         store.close()
     _say(f"done ({CLOCK.monotonic() - start:.1f} s)")
     return 0
+
+
+def _stored(store: PolicyStore) -> dict[str, bytes]:
+    """The records that are there; of those that are lost `Changes.damaged` tells."""
+    index = store.index()
+    found: dict[bytes, bytes] = {}
+    for page in pages(set(index.values())):
+        found |= store.contents(page)
+    return {tenant: found[hashed] for tenant, hashed in index.items() if hashed in found}
 
 
 def _show(store: PolicyStore, changes: Changes) -> None:

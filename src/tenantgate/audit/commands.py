@@ -211,6 +211,9 @@ def _short(record: dict[str, Any]) -> str:
         return _printable(
             (record.get("time", "-"), record.get("tenant", "-"), "gap", dropped, record.get("id", "-"))
         )
+    if (event := record.get("event")) is not None:
+        told = (event.get("type", "-"), event.get("message", "-"))
+        return _printable((record.get("time", "-"), record.get("tenant", "-"), *told, record.get("id", "-")))
     status = (record.get("response") or {}).get("status", "-")
     took = (record.get("latencies") or {}).get("request", "-")
     state = (record.get("content") or {}).get("state", "-")
@@ -316,7 +319,7 @@ def _reconcile(args: argparse.Namespace) -> int:
     by_id = {
         str(r.get("id")): str(r.get("outcome"))
         for _, r in _selected(args, _records(args))
-        if "gap" not in r  # tells of records, not of a request
+        if "gap" not in r and "event" not in r  # of no request
     }
     outcomes = Counter(by_id.values())
     total = outcomes.total()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from tenantgate.alert_config import Receiver
 from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, config_class, field
 from tenantgate.store.config import RedisConfig
 
@@ -12,6 +13,7 @@ __all__ = ["Audit", "AuditConfig", "PipelineConfig", "SinkConfig"]
 
 _URL: Final = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$"
 _NAME: Final = r"^[a-z0-9][a-z0-9_-]*$"
+_METER: Final = r"^[A-Za-z0-9_.-]+$"
 _HEADER: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 # Their values are credentials whatever a detector finds in them: no allowlist may name them.
@@ -45,6 +47,24 @@ class SinkConfig:
     type: str = field(
         "Kind of delivery: JSON lines to standard output or a file, HTTP batches, or OTLP/HTTP spans.",
         one_of=("stdout", "file", "http", "otlp"),
+    )
+    format: str = field(
+        "What type http sends: whole records, or their usage alone, as CloudEvents or as OpenMeter, Lago and Stripe "
+        "take it.",
+        default="records",
+        one_of=("records", "cloudevents", "openmeter", "lago", "stripe"),
+    )
+    meter: str = field(
+        "Name of the usage at a billing system: OpenMeter's event type, Lago's code, and the beginning of Stripe's "
+        "event names.",
+        default="llm_usage",
+        match=_METER,
+        lua_match="^[A-Za-z0-9_.-]+$",
+        len_max=60,
+    )
+    customers: dict[str, str] = field(
+        "Name of each tenant's customer (OpenMeter, Stripe) or subscription (Lago) there. Default: the tenant's id.",
+        default={},
     )
     path: str | None = field(
         "File, for type file. A path that doesn't begin with / is relative to the audit log's directory.",
@@ -168,6 +188,7 @@ class PipelineConfig:
     sinks: tuple[SinkConfig, ...] = field(
         "Destinations of records. Each gets all records, at its own speed.", default=()
     )
+    receivers: tuple[Receiver, ...] = field("Receivers of alerts, which get events only.", default=())
 
 
 @config_class
@@ -219,6 +240,11 @@ class AuditConfig:
         default="hash",
         one_of=("hash", "keep", "remove"),
     )
+    end_user: str = field(
+        "What is kept of the end user that a request names: a hash keyed by tenant, the text itself, or nothing.",
+        default="hash",
+        one_of=("hash", "keep", "remove"),
+    )
     redaction_timeout_ms: int = field(
         "Most time for the redaction of one record. After this its content is left out.",
         default=2000,
@@ -226,15 +252,16 @@ class AuditConfig:
         unit="ms",
     )
     input_cost: float | None = field(
-        "Price of a million prompt tokens. Default: the cost that Kong logs, if any.",
+        "Dollars for a million prompt tokens. Default: the model's prices, else the cost that Kong logs, if any.",
         default=None,
         between=(0, 1_000_000),
     )
     output_cost: float | None = field(
-        "Price of a million completion tokens. Default: the cost that Kong logs, if any.",
+        "Dollars for a million completion tokens. Default: the model's prices, else the cost that Kong logs, if any.",
         default=None,
         between=(0, 1_000_000),
     )
+    prices: dict[str, str] = field("Price lists of the model's targets by their ids, as JSON.", default={})
     deadline_ms: int = field(
         "Most time to keep a request's body. After this the record has no content.",
         default=50,
@@ -257,3 +284,5 @@ class AuditConfig:
             needs = {"file": "path", "http": "url", "otlp": "url"}.get(sink.type)
             if needs and not getattr(sink, needs):
                 yield "pipeline.sinks", f"{sink.name}, of type {sink.type}, needs {needs}"
+            if sink.format != "records" and sink.type != "http":
+                yield "pipeline.sinks", f"{sink.name}: format {sink.format} needs type http"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tenantgate.audit.core.delivery import LONGEST_PAUSE_S, pause_s
 from tenantgate.audit.core.ports import SinkError
+from tenantgate.audit.frozen import FrozenBatch
 from tenantgate.audit.journal_files import private
 from tenantgate.errors import EdgeError
 from tenantgate.telemetry import logs, metrics
@@ -49,7 +50,10 @@ class Batching:
 
 
 class Delivery:
-    """Delivers until it is stopped. What no sink ever takes goes to `refused`, a file for each sink."""
+    """Delivers until it is stopped. What no sink ever takes goes to `refused`, a file for each sink.
+
+    In `frozen` is the batch that a sink with the attribute ``freezes`` is getting, a file for each.
+    """
 
     def __init__(
         self,
@@ -58,10 +62,11 @@ class Delivery:
         batching: Sequence[Batching] = (),
         *,
         refused: Path | None = None,
+        frozen: Path | None = None,
     ) -> None:
         self._spool, self._refused = spool, refused
         self._lanes = [
-            _Lane(self, sink, batching[i] if i < len(batching) else Batching())
+            _Lane(self, sink, batching[i] if i < len(batching) else Batching(), frozen)
             for i, sink in enumerate(sinks)
         ]
 
@@ -114,13 +119,16 @@ class Delivery:
 class _Lane:
     """One sink's thread."""
 
-    def __init__(self, delivery: Delivery, sink: Sink, batching: Batching) -> None:
+    def __init__(self, delivery: Delivery, sink: Sink, batching: Batching, frozen: Path | None) -> None:
         self._delivery, self._sink, self._batching = delivery, sink, batching
         self.wake, self.stopping = threading.Event(), threading.Event()
         self.ends_at = 0.0
         self.given_up = False  # another delivery reads from here now; what the sink has it gets again
         self._failed = 0
-        self._held: Sequence[Queued] = ()  # a batch that failed: it comes again as it was, under the same key
+        freezes = frozen is not None and getattr(sink, "freezes", False)
+        self._frozen = FrozenBatch(frozen / f"batch.{sink.name}") if frozen is not None and freezes else None
+        # A batch that failed, or that an earlier process may have sent: it comes again as it was, under the same key.
+        self._held: Sequence[Queued] = self._frozen.load() if self._frozen is not None else ()
         self._done: Sequence[Queued] = ()  # a batch that the sink has and the spool doesn't know of yet
         self._most = batching.size  # less after a batch was refused, then more again
         self.thread = threading.Thread(target=self._run, name=f"audit-{sink.name}", daemon=True)
@@ -151,6 +159,8 @@ class _Lane:
         if not self._held and len(batch) < self._most and not self.stopping.wait(self._batching.flush_s):
             batch = spool.read(name, self._most)  # others may have come meanwhile
         self._held = batch
+        if self._frozen is not None and not self.given_up:
+            self._frozen.save(batch)
         if not self._deliver(batch):
             # One of them is the reason, or their size: the first half gets its own chance, then the others.
             self._most = len(batch) // 2
@@ -167,6 +177,8 @@ class _Lane:
         if self._done and not self.given_up:
             self._delivery.spool.ack(self._sink.name, self._done)
             self._done = ()
+            if self._frozen is not None:
+                self._frozen.clear()
 
     def _deliver(self, batch: Sequence[Queued]) -> bool:
         """Whether the batch is done with; False if it has to be made smaller."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tenantgate.audit.channel import Channel
+from tenantgate.audit.core.event import parse_event
 from tenantgate.audit.core.join import Arrived, Joined, Joiner
 from tenantgate.audit.core.journal import JournalLine, parse_line, split_records
 from tenantgate.audit.core.record import Outcome, outcome_of
@@ -159,6 +160,9 @@ class Intake:
 
     def _take_line(self, line: Line, now: float) -> None:
         """Add the records of one line, usually one."""
+        if (event := parse_event(line.raw)) is not None:
+            self._joiner.add_event(line.start, line.end, event, now)
+            return
         parsed = parse_line(line.raw)
         if parsed is not None or not line.raw.strip():
             self._add_line(line.start, line.end, parsed, now)

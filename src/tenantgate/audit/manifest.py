@@ -32,6 +32,7 @@ def _pipeline(settings: RouteSettings) -> Mapping[str, Any]:
         "max_records": own.max_records,
         "max_megabytes": own.max_megabytes,
         "sinks": [plain(sink) for sink in own.sinks],
+        "receivers": [plain(receiver) for receiver in settings.receivers],
         "redis": redis if own.spool == "redis" else None,
     }
 
@@ -50,7 +51,7 @@ AUDIT: Final = PluginManifest(
         "encryption_key": lambda settings: settings.encryption_key,
         "pipeline": _pipeline,
     },
-    prices=("input_cost", "output_cost"),
+    price_lists_field="prices",
     needs_replies=lambda config: config.content != "off",
     journal=Journal(
         path=_journal,

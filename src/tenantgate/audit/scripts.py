@@ -14,7 +14,6 @@ _LEFT_OUT: Final = (
     "request.url",
     "upstream_uri",
     "response.headers",
-    "authenticated_entity",
 )
 
 
@@ -22,7 +21,7 @@ def journal(correlation_header: str) -> dict[str, str]:
     """``custom_fields_by_lua`` of the file-log that writes the audit log's journal.
 
     A line for each request, whatever became of it and of our plugins, without anything that the client or the provider
-    wrote. In its place our plugins' verdicts, which hold no text.
+    wrote, but for the end user that the request names. In its place our plugins' verdicts, which hold no text.
     """
     return {
         **dict.fromkeys(_LEFT_OUT, "return nil"),
@@ -41,6 +40,7 @@ def journal(correlation_header: str) -> dict[str, str]:
         "tenantgate.tries": script("audit", "tries"),
         "tenantgate.limits": "return kong.ctx.shared.tenantgate_limits",
         "tenantgate.route": "return kong.ctx.shared.tenantgate_route",
+        "tenantgate.end_user": "return kong.ctx.shared.tenantgate_end_user",
         "tenantgate.operation": "return kong.ctx.shared.tenantgate_operation",
         "tenantgate.mcp": "return kong.ctx.shared.tenantgate_mcp",
         "tenantgate.policy": "return kong.ctx.shared.tenantgate_audit_policy",

@@ -57,6 +57,10 @@ def make(config: SinkConfig, folder: Path = Path()) -> Sink:
         return StdoutSink(config.name)
     if config.type == "file":
         return FileSink(config.name, folder / (config.path or ""))
+    if config.format != "records":
+        from tenantgate.audit.usage_sink import UsageSink
+
+        return UsageSink(config)
     return (OtlpSink if config.type == "otlp" else HttpSink)(config)
 
 
@@ -138,6 +142,8 @@ def _repair(path: Path, fd: int, records: Collection[bytes]) -> Collection[bytes
 class HttpSink:
     """A POST with ``{"records": […]}`` for each batch."""
 
+    freezes = True
+
     def __init__(self, config: SinkConfig) -> None:
         self.name = config.name
         self._config = config
@@ -151,12 +157,13 @@ class HttpSink:
     def _body(self, batch: Sequence[Queued]) -> bytes:
         return b'{"records":[' + b",".join(q.record for q in batch) + b"]}"
 
-    def _deliver(self, body: bytes, key: str) -> bytes:
+    def _deliver(self, body: bytes, key: str, more: Mapping[str, str] | None = None) -> bytes:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"tenantgate/{__version__}",
             "Idempotency-Key": key,
             **self._config.headers,
+            **(more or {}),
         }
         if self._config.gzip:
             body, headers["Content-Encoding"] = gzip.compress(body, 6, mtime=0), "gzip"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tenantgate.audit.files import FileSpool
 from tenantgate.audit.journal_files import write_whole
+from tenantgate.audit.receivers import sink_name
 from tenantgate.errors import EdgeError
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["open_spool"]
 
+_NOBODY: Final = "~"
+"""A sink that has nothing, where there is no other: receivers of alerts, which skip records, let none go for it."""
+
 
 def open_spool(config: PipelineConfig, node: str) -> FileSpool | StreamSpool:
     """Open it, or begin it.
@@ -23,7 +27,9 @@ def open_spool(config: PipelineConfig, node: str) -> FileSpool | StreamSpool:
     Raises:
         EdgeError: the file system or Redis failed.
     """
-    sinks = [sink.name for sink in config.sinks]
+    sinks = [*(sink.name for sink in config.sinks), *(sink_name(r.name) for r in config.receivers)]
+    if not config.sinks:
+        sinks.append(_NOBODY)
     if config.spool == "redis":
         from tenantgate.audit.streams import StreamSpool
 

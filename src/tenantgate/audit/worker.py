@@ -25,15 +25,18 @@ from typing import Final, Protocol
 
 from tenantgate.audit.channel import Channel, read_configuration
 from tenantgate.audit.config import PipelineConfig
+from tenantgate.audit.core.event import Event
 from tenantgate.audit.core.join import Joined, Joiner
 from tenantgate.audit.core.ports import Spool
+from tenantgate.audit.core.record import of_event
 from tenantgate.audit.core.routes import Routes
 from tenantgate.audit.delivery_thread import Batching, Delivery
 from tenantgate.audit.intake import Intake
 from tenantgate.audit.journal_files import JournalTail, write_whole
 from tenantgate.audit.meeting import listen, lock
 from tenantgate.audit.messages import Message, Pipeline, pack
-from tenantgate.audit.recorder import Recorder
+from tenantgate.audit.receivers import BATCHING, AlertSink
+from tenantgate.audit.recorder import Record, Recorder
 from tenantgate.audit.sinks import make
 from tenantgate.audit.spool import open_spool
 from tenantgate.audit.spool_writer import SpoolWriter
@@ -234,6 +237,9 @@ class Worker:
 
     def _record(self, joined: Joined, *, behind: bool) -> None:
         self._writer.position = joined.end
+        if joined.event is not None:
+            self._add_event(joined.event, joined.start)
+            return
         line = joined.line
         if line is None:
             return
@@ -247,6 +253,13 @@ class Worker:
         self._writer.add(record, line.tenant, joined.start)
         ended = (line.started_ms + line.latencies.get("request", 0)) / 1000
         _lag.set(round(max(0.0, time.time() - ended), 3))
+
+    def _add_event(self, event: Event, position: int) -> None:
+        if self._writer.has(event.tenant, position):
+            _repeated.inc()
+            return
+        values = of_event(event)
+        self._writer.add(Record(values, str(values["content"]["state"])), event.tenant, position)
 
     def _write(self, now: float) -> None:
         self._writer.write(now)
@@ -401,8 +414,9 @@ def _work(channel: Channel, pipeline: Pipeline | None, early: list[Message]) -> 
 
 def _parts(config: PipelineConfig) -> tuple[Spool, Deliverer]:
     spool, folder = open_spool(config, node_name(config)), Path(config.state_dir)
-    sinks, batching = [make(s, folder) for s in config.sinks], [Batching.of(s) for s in config.sinks]
-    return spool, Delivery(spool, sinks, batching, refused=folder)
+    sinks = [*(make(s, folder) for s in config.sinks), *(AlertSink(r) for r in config.receivers)]
+    batching = [*(Batching.of(s) for s in config.sinks), *(BATCHING for _ in config.receivers)]
+    return spool, Delivery(spool, sinks, batching, refused=folder, frozen=folder)
 
 
 def _leave_output() -> None:

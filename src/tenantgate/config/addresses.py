@@ -107,6 +107,9 @@ def endpoint_url(endpoint: Endpoint) -> str:
 def asked(file: TenantsFile) -> Iterator[Asked]:
     """Every address but the mock provider's, in the order of the file."""
     gateway = fields_of(type(file.gateway))
+    alerts = file.gateway.alerts
+    for at, url in _of_record(fields_of(type(alerts)), alerts):
+        yield Asked(None, f"gateway.alerts.{at}", url)
     for section in catalog.gateway_sections():
         values = file.gateway.plugins.get(section.name)
         if section.name not in gateway and values is not None:
@@ -152,7 +155,7 @@ def _of_sections(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[st
 def _of_record(known: Mapping[str, Field], values: Any) -> Iterator[tuple[str, str]]:
     """Addresses in an object of a configuration class, or in a mapping as YAML has it."""
     for name, f in known.items():
-        value = values.get(name) if isinstance(values, Mapping) else getattr(values, name)
+        value = values.get(name) if isinstance(values, Mapping) else getattr(values, f.attribute)
         shape = f.shape.element if isinstance(f.shape, Many) else f.shape
         items = [(name, value)]
         if isinstance(shape, Table) and isinstance(value, Mapping):

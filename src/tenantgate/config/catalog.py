@@ -99,5 +99,6 @@ def settings(gateway: model.Gateway, route: str, plugin: PluginManifest[Any]) ->
         correlation_header=gateway.correlation_header,
         strict_requests=None if gateway.strict_requests else False,
         upstream_headers=tuple(sorted(gateway.upstream_headers, key=str.lower)) or None,
+        receivers=gateway.alerts.receivers,
         own=own_settings(gateway, plugin),
     )

@@ -14,7 +14,7 @@ from functools import cache, partial
 from typing import Any, Final
 
 from tenantgate import features, fields
-from tenantgate.config import catalog, egress, names
+from tenantgate.config import catalog, egress, money, names
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.egress import endpoint_region
 from tenantgate.config.model import Defaults, Endpoint, Model, ModelTarget, Tenant, TenantsFile
@@ -34,6 +34,8 @@ from tenantgate.policy.core.records import (
     write_catalog,
     write_record,
 )
+from tenantgate.prices.core.price_list import PriceList
+from tenantgate.prices.pricing import PriceBook, Unpriced
 from tenantgate.tenant import TenantId
 
 __all__ = ["LIMITS", "CompileOptions", "compile_records", "stage_references"]
@@ -131,14 +133,21 @@ class _Compiler:
         self._filled = {s: p.fill(catalog.settings(gateway, "route", p)) for s, p in self._plugins.items()}
         self._prices = tuple(sorted({name for p in self._plugins.values() for name in p.prices}))
         self._known: dict[tuple[Any, ...], _Stages] = {}
+        self._book = PriceBook(gateway.prices)
+        # A platform may set budgets for any model, so each must have the price that a budget would count.
+        self._mirrors = getattr(gateway.plugins.get("platform"), "url", None) is not None
 
     def policy(self, tenant: Tenant) -> TenantPolicy:
         """A tenant's policy; its models in the file's order, which decides where one name means two."""
+        rules = money.rules_of(self._file, tenant)
         return TenantPolicy(
             tenant=TenantId(tenant.id),
-            models=tuple(self._model(tenant, m) for m in tenant.models),
+            models=tuple(self._model(tenant, m, rules) for m in tenant.models),
             egress=egress.tenant_allow(self._file, tenant, mock_url=self.options.mock_url),
             weight=tenant.weight,
+            token_limits=tuple(map(money.plain, rules.token_limits)),
+            budgets=tuple(map(money.plain, rules.budgets)),
+            end_user_header=tenant.end_user_header or self._file.defaults.end_user_header,
             mcp=tuple(self._servers(tenant)),
             mcp_stages=self._tool_stages(tenant) if tenant.mcp else {},
         )
@@ -168,12 +177,12 @@ class _Compiler:
                 stages[section] = self._stage(plugin, values, f"tenant {tenant.id}, mcp").values
         return stages
 
-    def _model(self, tenant: Tenant, m: Model) -> ModelPolicy:
+    def _model(self, tenant: Tenant, m: Model, rules: money.TenantRules) -> ModelPolicy:
         provider, model = m.known_as
         where = f"tenant {tenant.id}, {provider}/{model}"
         found = self._stages(tenant, m, where)
         limits = self._limits(tenant, m)
-        targets = tuple(self._targets(m, where=where))
+        targets = tuple(self._targets(m, rules, where=where))
         return ModelPolicy(
             provider=provider,
             model=model,
@@ -182,7 +191,7 @@ class _Compiler:
             targets=targets,
             routing=self._routing(m, len(targets)),
             stages={**found.values, **({LIMITS: limits} if limits else {})},
-            fail_closed=found.fail_closed or limits.get("on_error") == "reject",
+            fail_closed=found.fail_closed or limits.get("on_error") == "reject" or rules.closes(m),
             reply_guard=found.reply_guard,
             log_payloads=found.log_payloads,
         )
@@ -214,10 +223,13 @@ class _Compiler:
             non_streaming_total_ms=total_s * 1000,
         )
 
-    def _targets(self, m: Model, *, where: str) -> Iterator[Target]:
+    def _targets(self, m: Model, rules: money.TenantRules, *, where: str) -> Iterator[Target]:
         """A target for each endpoint and each of its credentials, in their order."""
         count: Counter[str] = Counter()
         for i, endpoint in enumerate(m.endpoints):
+            prices = self._prices_of(
+                endpoint, counted=self._mirrors or rules.cost_counted(m, endpoint) is not None
+            )
             at = f"{where}: targets[{i}]." if m.targets else f"{where}: "
             for credential in endpoint.keys or (None,):
                 name = f"{endpoint.provider}/{endpoint.model}"
@@ -228,10 +240,26 @@ class _Compiler:
                     where=at,
                     name=name if count[name] == 1 else f"{name}#{count[name]}",
                     streaming=m.streaming,
+                    prices=prices,
                 )
 
+    def _prices_of(self, m: Endpoint, *, counted: bool) -> PriceList | None:
+        """What an endpoint costs; None where that isn't known, and nothing counts it."""
+        asked = money.asked(m)
+        try:
+            return self._book.counted(asked) if counted else self._book.find(asked)
+        except Unpriced:
+            return None  # `money.problems` has refused the file where it is counted
+
     def _target(
-        self, m: Endpoint, credential: str | None, *, where: str, name: str, streaming: str
+        self,
+        m: Endpoint,
+        credential: str | None,
+        *,
+        where: str,
+        name: str,
+        streaming: str,
+        prices: PriceList | None,
     ) -> Target:
         provider = PROVIDERS[m.provider or ""]
         if not provider.auth_header:
@@ -255,6 +283,8 @@ class _Compiler:
             weight=m.weight if isinstance(m, ModelTarget) else 100,
             context_window=m.context_window,
             region=endpoint_region(m).name,
+            prices=prices,
+            max_output_tokens=m.max_output_tokens,
         )
 
     def _limits(self, tenant: Tenant, m: Model) -> Json:

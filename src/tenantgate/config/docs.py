@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from tenantgate import features
+from tenantgate import alert_config, features, limit_config
 from tenantgate.config import catalog, model, redis_model, targets
 from tenantgate.config.json_schema import json_schema
 from tenantgate.errors import ConfigError
 from tenantgate.fields import Field, Many, Record, Scalar, Shape, Table, fields_of
 from tenantgate.manifest import resolve
+from tenantgate.prices import config as prices
 
 __all__ = ["field_table", "generated", "insert", "read", "tables"]
 
@@ -24,9 +25,14 @@ _WHERE: Final[tuple[tuple[str, type], ...]] = (
     ("`gateway.redis.cluster_nodes[]`", redis_model.ClusterNode),
     ("`gateway.rate_limiting`", redis_model.RateLimiting),
     ("`gateway.rate_limiting.redis`", redis_model.RateLimitRedis),
+    ("`gateway.prices`", prices.Pricing),
+    ("`gateway.prices.overrides[]`", prices.PriceOverride),
+    ("`gateway.prices.overrides[].tiers[]`", prices.PriceTier),
     ("`gateway.policy`", model.Policy),
     ("`gateway.limits`", model.Limits),
     ("`gateway.timeouts`", model.Timeouts),
+    ("`gateway.alerts`", alert_config.Alerts),
+    ("`gateway.alerts.receivers[]`", alert_config.Receiver),
     ("`egress`, of `gateway`, `defaults` and a tenant", targets.Egress),
     ("`defaults`", model.Defaults),
     ("`tenants[]`", model.Tenant),
@@ -37,6 +43,11 @@ _WHERE: Final[tuple[tuple[str, type], ...]] = (
     ("`tenants[].models[].timeouts.streaming`", targets.StreamingTimeouts),
     ("`tenants[].models[].timeouts.non_streaming`", targets.NonStreamingTimeouts),
     ("`rate_limit`", model.RateLimit),
+    ("`token_limits[]`, of `defaults` and a tenant", limit_config.TokenLimit),
+    ("`budgets[]`, of `defaults` and a tenant", limit_config.Budget),
+    ("`budgets[].steps[]`", limit_config.BudgetStep),
+    ("`budgets[].steps[].with`", limit_config.Degradation),
+    ("`match`, of `token_limits[]` and `budgets[]`", limit_config.Match),
 )
 _TYPES: Final = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 

@@ -57,8 +57,16 @@ class Endpoint:
         default=None,
         between=(0, 500),
     )
-    input_cost: float | None = field("Price of a million prompt tokens.", default=None, gt=0)
-    output_cost: float | None = field("Price of a million completion tokens.", default=None, gt=0)
+    input_cost: float | None = field(
+        "Dollars for a million prompt tokens; with `output_cost` in place of the book's price.",
+        default=None,
+        gt=0,
+    )
+    output_cost: float | None = field(
+        "Dollars for a million completion tokens; with `input_cost` in place of the book's price.",
+        default=None,
+        gt=0,
+    )
     anthropic_version: str | None = field(
         "Version of Anthropic's API.", default="2023-06-01", match=r"^[\w.-]+$"
     )
@@ -110,6 +118,14 @@ class Endpoint:
     context_window: int | None = field(
         "Tokens of prompt and reply together that the model takes at most. A prompt that is too long for one target "
         "goes on to a larger one.",
+        default=None,
+        between=(1, COUNT_MAX),
+        unit="tokens",
+    )
+
+    max_output_tokens: int | None = field(
+        "Most tokens of a reply that the model gives: what a budget holds for a request that names no maximum, and the "
+        "max_tokens that it then gets.",
         default=None,
         between=(1, COUNT_MAX),
         unit="tokens",

@@ -13,7 +13,7 @@ from typing import Any, Final
 from tenantgate.config import catalog, model
 from tenantgate.fields import Field, FieldSpec, Many, Record, Scalar, Shape, Table
 
-__all__ = ["json_schema"]
+__all__ = ["class_schema", "json_schema"]
 
 _TYPES: Final = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _PLACEHOLDER: Final = r'\$\{\{\s*env\s+"DECK_[A-Za-z0-9_]+"\s*\}\}'
@@ -33,6 +33,11 @@ def json_schema() -> str:
         "$defs": dict(sorted(definitions.items())),
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def class_schema(cls: type, definitions: Json) -> Json:
+    """The schema of a configuration class alone; those of the classes in it are put into `definitions`."""
+    return _object(catalog.entries(cls), definitions)
 
 
 def _object(entries: Mapping[str, catalog.Entry], definitions: Json) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from tenantgate import features, fields
-from tenantgate.config import catalog, egress, model, yaml_nodes
+from tenantgate.config import catalog, egress, model, money, yaml_nodes
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.node_reader import NodeReader, SectionMemo, join
 from tenantgate.config.sources import Source, sources
@@ -104,7 +104,8 @@ class _Loading:
         self._check_unique(file)
         if not self._wrong:
             self._check_plugins(file)
-            self._check_egress(file)
+            self._check_whole(egress.problems(file))
+            self._check_whole(money.problems(file))
         return None if self._wrong else file
 
     @property
@@ -162,9 +163,9 @@ class _Loading:
                     what = f"{name} is {self._named(first, at)} already; each key belongs to one tenant"
                     at.reader.add(None, at.path, what)
 
-    def _check_egress(self, file: model.TenantsFile) -> None:
-        """Addresses are within the lists, and models within their residency."""
-        for problem in egress.problems(file):
+    def _check_whole(self, found: Iterable[egress.EgressProblem | money.MoneyProblem]) -> None:
+        """What must hold between parts of the file."""
+        for problem in found:
             if problem.tenant is not None:
                 place = self._tenants[problem.tenant]
             else:
@@ -200,6 +201,10 @@ class _Loading:
         for plugin in plugins if file.gateway.access_log else ():
             if plugin.journal and any(plugin.section in found for found in sections):
                 self._gateway.add(None, "gateway.access_log", plugin.journal.instead)
+        keepers = [plugin.section for plugin in plugins if plugin.journal]
+        if file.gateway.alerts.receivers and not any(k in found for k in keepers for found in sections):
+            what = "alerts are events of the audit log: give a tenant, or defaults, the section audit"
+            self._gateway.add(None, "gateway.alerts.receivers", what)
 
     def _blame(
         self, section: str, levels: Sequence[Mapping[str, Any] | None], tenant: _Place, k: int, what: str

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tenantgate.alert_config import Alerts
 from tenantgate.config import target_checks
 from tenantgate.config.endpoints import MODEL_PATTERN, NAME_MAX, Endpoint, ModelTarget
 from tenantgate.config.redis_model import RateLimiting, Redis
 from tenantgate.config.targets import BALANCES, REGION_PATTERN, ROUTED, Egress, Failover, ModelTimeouts
 from tenantgate.fields import config_class, field
+from tenantgate.limit_config import Budget, TokenLimit
 from tenantgate.mcp_config import McpServer
+from tenantgate.prices.config import Pricing
 from tenantgate.rate_limit import RateLimit
 
 __all__ = [
@@ -53,6 +56,8 @@ _OURS: Final = frozenset(
 _OURS_BEGIN: Final = ("x-consumer-", "x-forwarded-", "x-kong-")
 _PREFIX: Final = r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 _ORIGIN: Final = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$"
+_RULES: Final = 50
+"""Limits, and budgets, of one tenant: each is counted at every request."""
 _STORE: Final = r"^((rediss?|postgresql)://([^\s:@/]+@)?[^\s@]+|\{vault://env/[A-Za-z0-9_-]+\})$"
 
 
@@ -141,6 +146,7 @@ class Gateway:
         "Redis of the plugins, and of the rate limits unless those have their own.", default=Redis()
     )
     rate_limiting: RateLimiting = field("Counters of the rate limits.", default=RateLimiting())
+    prices: Pricing = field("What tokens cost.", default=Pricing())
     policy: Policy = field("Storage of the tenants' policies.", default=Policy())
     encryption_key: str = field(
         "Secret from which each tenant's own encryption key is derived: 32 random bytes or more.",
@@ -177,6 +183,7 @@ class Gateway:
     cors: Cors | None = field(
         "Browsers that may call the gateway: pages of other sites (stock cors). Default: none.", default=None
     )
+    alerts: Alerts = field("Who is told what happens to budgets.", default=Alerts())
     access_log: str | None = field(
         "File that gets one JSON line for each request (stock file-log), without prompts and replies.",
         default=None,
@@ -204,6 +211,19 @@ class Defaults:
     """What holds for each tenant that says nothing else."""
 
     rate_limit: RateLimit | None = field("Rate limit of each tenant, over all of its models.", default=None)
+    token_limits: tuple[TokenLimit, ...] = field(
+        "Limits on tokens, requests or money of each tenant; a tenant's own list replaces it.",
+        default=(),
+        len_max=_RULES,
+    )
+    budgets: tuple[Budget, ...] = field(
+        "Budgets of each tenant; a tenant's own list replaces it.", default=(), len_max=_RULES
+    )
+    end_user_header: str | None = field(
+        "Request header that names the end user, for limits and budgets per end_user. Default: the request's `user`.",
+        default=None,
+        match=_HEADER,
+    )
     residency: tuple[str, ...] = field(
         "Regions where each tenant's models must run; a tenant's own list replaces it.",
         default=(),
@@ -307,6 +327,19 @@ class Tenant:
     )
     rate_limit: RateLimit | None = field(
         "Rate limit of the tenant, over all of its models together.", default=None
+    )
+    token_limits: tuple[TokenLimit, ...] | None = field(
+        "Limits on tokens, requests or money of the tenant, a key, a model, a provider or an end user.",
+        default=None,
+        len_max=_RULES,
+    )
+    budgets: tuple[Budget, ...] | None = field(
+        "Money for spans of time, and what happens as it is used up.", default=None, len_max=_RULES
+    )
+    end_user_header: str | None = field(
+        "Request header that names the end user, for limits and budgets per end_user. Default: the request's `user`.",
+        default=None,
+        match=_HEADER,
     )
     residency: tuple[str, ...] | None = field(
         "Regions where the tenant's models must run: eu, eea, us, a country's code such as de, or a cloud's name of a "

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Final
 
-__all__ = ["MCP_SERVICE", "SERVICE", "TAG", "chat_path", "consumer_name", "entity_id", "route_name"]
+__all__ = [
+    "MCP_SERVICE",
+    "SERVICE",
+    "TAG",
+    "chat_path",
+    "consumer_name",
+    "entity_id",
+    "route_name",
+    "route_parts",
+]
 
 SERVICE: Final = "llm"
 """The one service of all routes: ai-proxy sets the real upstream."""
@@ -17,6 +27,8 @@ _IDS: Final = uuid.UUID("5b0e4f1c-7c1a-5f53-9f0e-6a4a0f0d6b51")
 
 # kong/db/schema/typedefs.lua, validate_utf8_name: alphanumerics and . - _ ~ (and non-ASCII).
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+_ESCAPED: Final = re.compile(r"(?:~[0-9A-F]{2})+")
 
 
 def _escape(text: str, also: str = "") -> str:
@@ -32,6 +44,18 @@ def route_name(*, provider: str, model: str, tenant: str) -> str:
     tenant ``b.c``.
     """
     return f"llm.{_escape(provider)}.{_escape(model, also='.')}.{_escape(tenant)}"
+
+
+def route_parts(name: str) -> tuple[str, str, str]:
+    """Provider, model and tenant of a `route_name`; empty texts for another name."""
+    head, *parts = name.split(".")
+    if head != "llm" or len(parts) < 3:
+        return "", "", ""
+    return _unescape(parts[0]), _unescape(".".join(parts[1:-1])), _unescape(parts[-1])
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(lambda m: bytes.fromhex(m[0].replace("~", "")).decode("utf-8", "replace"), text)
 
 
 def chat_path(*, tenant: str, provider: str, model: str, prefix: str = "") -> str:

@@ -84,7 +84,8 @@ class NodeReader:
             self.add(node, join(where, f.name), f"required: {f.spec.description}")
         if len(self.problems) > before:
             return None
-        return self._made(cls(**given, **({model.SECTIONS: sections} if sections else {})), where)
+        made = {own[name].attribute: value for name, value in given.items()}
+        return self._made(cls(**made, **({model.SECTIONS: sections} if sections else {})), where)
 
     def _made(self, made: T, where: str) -> T:
         """`made`, after noting what doesn't fit together in it."""

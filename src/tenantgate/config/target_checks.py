@@ -14,7 +14,7 @@ __all__ = ["problems"]
 
 _NO_PLACE: Final = frozenset(
     "credential credentials weight region azure_deployment_type context_window max_tokens temperature top_p top_k "
-    "input_cost output_cost".split()
+    "input_cost output_cost max_output_tokens".split()
 )
 """Fields in which two targets may differ and be the same place nevertheless."""
 _WITH_SEVERAL: Final = ("balance", "hash_on_header")

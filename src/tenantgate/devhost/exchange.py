@@ -184,6 +184,8 @@ class Exchange:
     upstream_headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
     sent_bytes: int = 0
     tries: list[dict[str, Any]] = field(default_factory=list)
+    sent_upstream: list[int] = field(default_factory=list)
+    """Bytes of each try that were sent."""
     kong_latency_ms: int | None = None
     waiting_ms: int | None = None
     receive_ms: int = 0

@@ -145,6 +145,7 @@ class Client:
             "port": request.url.port,
         }
         x.tries.append(attempt)
+        x.sent_upstream.append(len(request.body or b"") + len(request.headers))
         try:
             response = await self._session.request(
                 x.method,
@@ -157,10 +158,12 @@ class Client:
         except aiohttp.ClientConnectorError as error:
             attempt |= {"state": "failed", "code": 502}
             reason = f"upstream failed: {type(error).__name__}"
+            x.sent_upstream[-1] = 0
             raise _Failure("error", 502, reason, sent=False) from error
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:
             attempt |= {"state": "failed", "code": 504}
             sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
+            x.sent_upstream[-1] *= sent
             raise _Failure("timeout", 504, "upstream timed out", sent=sent) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             attempt |= {"state": "failed", "code": 502}

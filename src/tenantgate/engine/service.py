@@ -15,9 +15,11 @@ from urllib.parse import unquote
 
 from tenantgate import llm
 from tenantgate.audit.core.routes import NO_AUDIT
+from tenantgate.audit.events import EventLog
 from tenantgate.audit.service import POLICY, courier_of
 from tenantgate.checkpoints import also_checked_by
 from tenantgate.engine import wire
+from tenantgate.engine.admission import Admission, Admitted, end_user_of
 from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.operations import SECTIONS
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
@@ -30,9 +32,10 @@ from tenantgate.engine.tools import Tools, is_tool_call
 from tenantgate.errors import EdgeError
 from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
 from tenantgate.kong.phase import attempt
+from tenantgate.limits.service import limits_of
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, Refusal
 from tenantgate.llm.errors import BY_STATUS, Code, ErrorType, error_body
-from tenantgate.policy.core.records import CATALOG, Catalog, read_catalog, read_record
+from tenantgate.policy.core.records import CATALOG, Blocked, Catalog, read_catalog, read_record
 from tenantgate.policy.directory import Directory
 from tenantgate.policy.follower import Follower
 from tenantgate.policy.stores import open_store
@@ -50,12 +53,23 @@ __all__ = ["NAME", "Engine"]
 
 NAME: Final = "tenantgate"
 
-
+_END_USER: Final = "tenantgate_end_user"  # for the audit log's journal
 _ROUTE: Final = "tenantgate_route"
 _ROUTING: Final = "tenantgate_routing"
 _MODEL_STATE: Final = "model"
 _KEPT_STATE: Final = "kept"
 _ROUTING_STATE: Final = "routing"
+
+_BLOCKED: Final = {
+    Blocked.DISABLED: (403, "This tenant is disabled.", ErrorType.INVALID_REQUEST, Code.TENANT_DISABLED),
+    Blocked.STALE: (
+        503,
+        "The limits of this tenant are not known right now. Try again later.",
+        ErrorType.SERVER,
+        Code.SERVICE_UNAVAILABLE,
+    ),
+}
+_BLOCKED_S: Final = "30"
 
 _undecided: Final = metrics.counter(
     "tenantgate_engine_undecided_total",
@@ -79,6 +93,9 @@ class Engine:
         self._config = config
         self._router = routing or router(config.redis, config.encryption_key, Path(config.policy_path).parent)
         self._builder = StageBuilder(config)
+        counters = config.redis if config.rate_limit_redis is None else config.rate_limit_redis
+        events = None if config.audit is None else EventLog(Path(config.audit.journal))
+        self._admission = Admission(limits_of(config.rate_limit_policy, counters, events))
         self._tools = Tools(config)
         self._items = item_store(config.redis, config.encryption_key, config.keep_items_s)
         if config.audit is not None:
@@ -138,8 +155,28 @@ class Engine:
         most = self._config.max_request_body_mb << 20
         packed = wire.read(exchange, packed, decision, most=most, items=self._items)
         request = exchange.chat_request()
+        if audited is not None and (end_user := end_user_of(exchange, tenant, packed, request)):
+            exchange.shared[_END_USER] = end_user
         model = self._model(exchange, tenant, packed, request)
         wire.count_tokens(exchange, packed, request)
+        admitted = self._admission.admit(exchange, tenant, packed, model, decision)
+        try:
+            self._go_through(exchange, packed, request, tenant=tenant, admitted=admitted, decision=decision)
+        finally:
+            self._admission.decided(exchange, admitted, decision)
+
+    def _go_through(
+        self,
+        exchange: Exchange,
+        packed: PackedRequest,
+        request: ChatRequest | Refusal,
+        *,
+        tenant: Tenant,
+        admitted: Admitted,
+        decision: Decision,
+    ) -> None:
+        """Run the stages of a request that the limits have seen, and choose its target."""
+        model = admitted.model
         decision.model, decision.target = model, model.targets[0]
         decision.egress = tenant.policy.egress
         decision.asked_model = request.model if isinstance(request, ChatRequest) else ""
@@ -147,15 +184,23 @@ class Engine:
         exchange.name_route(model.route_name)
         exchange.shared[_ROUTE] = model.route_name
         exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
+        stages = _stages(tenant, model, exchange, compress_more=admitted.compress_more)
+        if admitted.answer is not None:
+            exchange.shared.update(texts_of(stages))
+            exchange.answer(*admitted.answer)
         if decision.passed is not None:
             wire.use_model(exchange, decision.passed, model, decision)
         elif isinstance(request, ChatRequest):
             self._name_model(exchange, request, model, decision)
         wire.adapt(exchange, packed, decision, model.targets)
-        stages = _stages(tenant, model, exchange)
         exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
+        if admitted.cache_only is not None:
+            exchange.answer_instead()
+            exchange.answer(*admitted.cache_only)
+        self._admission.limit_reply(exchange, admitted, decision, len(packed.body))
         self._choose(exchange, tenant, packed, request, decision)
+        self._admission.limit_targets(admitted, decision)
         if decision.upstream_model is not None and exchange.sent_body is not None:
             # Shortened or masked since then: small enough to be sent, and its model is the right one already.
             decision.upstream_model = None
@@ -169,6 +214,8 @@ class Engine:
             raise EdgeError("policy directory: no version to read yet")
         found = self._directory.get(exchange.tenant_id)
         if isinstance(found, Tenant):
+            if found.policy.blocked is not None:
+                self._refuse_blocked(exchange, found.policy.blocked)
             return found
         _refused.inc(reason="unknown_tenant")
         return self._refuse(exchange, 403)
@@ -176,6 +223,13 @@ class Engine:
     def _refuse(self, exchange: Exchange, status: int) -> NoReturn:
         message, kind, code = BY_STATUS[status]
         exchange.answer(status, error_body(message, kind=kind, code=code), {"Content-Type": JSON_TYPE})
+
+    def _refuse_blocked(self, exchange: Exchange, blocked: Blocked) -> NoReturn:
+        """Refuse a tenant's requests, whatever they ask."""
+        _refused.inc(reason=f"tenant_{blocked.value}")
+        status, message, kind, code = _BLOCKED[blocked]
+        headers = {"Content-Type": JSON_TYPE} | ({"Retry-After": _BLOCKED_S} if status == 503 else {})
+        exchange.answer(status, error_body(message, kind=kind, code=code), headers)
 
     def _list_models(self, exchange: Exchange, tenant: Tenant, packed: PackedRequest) -> None:
         _, _, name = packed.path.partition("/models/")
@@ -328,7 +382,10 @@ class Engine:
         if not packed.decided:
             if packed.source == "service":
                 _undecided.inc(tenant=packed.tenant.slug)
+            self._charge(host, packed)
             return
+        for earlier in packed.undecided:
+            self._charge(None, earlier)
         found = self._after(packed)
         if found is None:
             self._log_refused(host, packed)
@@ -338,7 +395,14 @@ class Engine:
         count_tokens(packed.tenant, packed.usage)
         # The verdict of a reply's guard comes after the decision.
         exchange = _ended(host, packed, model, complete=not model.reply_guard)
+        self._admission.ended(exchange, tenant, model, packed)
         _run(exchange, _stages(tenant, model, exchange))
+
+    def _charge(self, host: Host | None, packed: PackedLog) -> None:
+        """Charge a request that was asked without a decision."""
+        tenant = self._directory.get(packed.tenant) if packed.recalled else None
+        if isinstance(tenant, Tenant):
+            self._admission.undecided(host, tenant, packed)
 
     def _learn(self, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
         """Let the health of targets know how the request's tries went."""
@@ -387,9 +451,12 @@ def _ended(host: Host, packed: PackedLog, model: ModelPolicy, *, complete: bool)
     return made
 
 
-def _stages(tenant: Tenant, model: ModelPolicy, exchange: Exchange) -> Sequence[Stage]:
+def _stages(
+    tenant: Tenant, model: ModelPolicy, exchange: Exchange, *, compress_more: bool = False
+) -> Sequence[Stage]:
     """The model's stages that take part in such a request."""
-    found, sections = tenant.stages(model), SECTIONS.get(exchange.operation)
+    found = tenant.compressing(model) if compress_more else tenant.stages(model)
+    sections = SECTIONS.get(exchange.operation)
     return found if sections is None else [s for s in found if s.manifest.section in sections]
 
 

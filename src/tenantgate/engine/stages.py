@@ -12,7 +12,7 @@ from tenantgate.engine.config import EngineConfig
 from tenantgate.errors import ConfigError
 from tenantgate.kong.policy import PhasePolicy
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
-from tenantgate.policy.core.records import ModelPolicy
+from tenantgate.policy.core.records import ModelPolicy, price_tree
 from tenantgate.store.shared import Shared
 
 __all__ = ["Stage", "StageBuilder"]
@@ -55,7 +55,7 @@ class StageBuilder:
         if unknown := sorted(model.stages.keys() - known.keys()):
             raise ConfigError(f"{model.qualified}: {', '.join(unknown)} isn't known to this version")
         return tuple(
-            self._stage(manifest, model.stages[section])
+            self._stage(manifest, {**model.stages[section], **_price_lists(manifest, model)})
             for section, manifest in known.items()
             if section in model.stages
         )
@@ -76,6 +76,14 @@ class StageBuilder:
                 raise ConfigError(f"{where}: the engine's settings in Kong hold no secret for this reference")
             return self._secrets[value]
         return value
+
+
+def _price_lists(manifest: PluginManifest[Any], model: ModelPolicy) -> dict[str, Any]:
+    """The price lists of the model's targets, for a feature that wants them."""
+    if manifest.price_lists_field is None:
+        return {}
+    lists = {t.id: json.dumps(price_tree(t.prices), sort_keys=True) for t in model.targets if t.prices}
+    return {manifest.price_lists_field: lists} if lists else {}
 
 
 def _settings(config: EngineConfig) -> Mapping[str, RouteSettings]:

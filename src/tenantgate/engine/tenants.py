@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from tenantgate import __version__
+from tenantgate.engine.core.terms import counts_model
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.errors import ConfigError
+from tenantgate.limits.core.reading import rules_of
+from tenantgate.limits.core.rules import Rule
+from tenantgate.limits.service import RequestLimits
 from tenantgate.mcp.core.stored import from_record
 from tenantgate.mcp.service import McpEndpoints
 from tenantgate.policy.core.records import ModelPolicy, TenantPolicy
@@ -17,6 +22,20 @@ __all__ = ["MCP", "Tenant", "texts_of"]
 
 MCP: Final = "mcp"
 """In the place of a provider's name, for calls of MCP tools."""
+
+_COMPRESSION: Final = "compression"
+_MOST_COMPRESSION: Final[Mapping[str, Any]] = {
+    "compressor_type": "rate",
+    "compression_ranges": [{"min_tokens": 50, "max_tokens": 10_000_000, "value": 0.5}],
+    "message_type": ["user", "assistant", "tool"],
+    "min_tokens": 50,
+    "whitespace": True,
+    "structure": True,
+    "repeats": True,
+    "boilerplate": True,
+    "prune": True,
+}
+"""What `compress: more` sets in the section; the rules of a system prompt stay as they are."""
 
 
 def texts_of(stages: Sequence[Stage]) -> Mapping[str, str]:
@@ -33,8 +52,11 @@ class Tenant:
     def __init__(self, policy: TenantPolicy, builder: StageBuilder) -> None:
         self.policy = policy
         self._builder = builder
+        self._shared_rules = rules_of(policy)
         self._stages: dict[str, tuple[Stage, ...]] = {}
         self._routes: dict[str, Route] = {}
+        self._rules: dict[str, tuple[Rule, ...]] = {}
+        self._compressing: dict[str, tuple[Stage, ...]] = {}
         self.mcp: McpEndpoints | None = None
         if policy.mcp:
             try:
@@ -58,6 +80,7 @@ class Tenant:
         """
         for model in self.policy.models:
             try:
+                self.rules(model)
                 self.stages(model)
                 self.tool_stages()
             except ConfigError:
@@ -71,6 +94,30 @@ class Tenant:
         found = self._stages.get(model.qualified)
         if found is None:
             found = self._stages[model.qualified] = self._builder.stages(model)
+        return found
+
+    def compressing(self, model: ModelPolicy) -> Sequence[Stage]:
+        """The model's stages with as much compression as there is."""
+        found = self._compressing.get(model.qualified)
+        if found is None:
+            more = {**model.stages.get(_COMPRESSION, {}), **_MOST_COMPRESSION}
+            made = replace(model, stages={**model.stages, _COMPRESSION: more})
+            found = self._compressing[model.qualified] = self._builder.stages(made)
+        return found
+
+    def rules(self, model: ModelPolicy) -> tuple[Rule, ...]:
+        """The limits and budgets that count the model's requests: on requests, then the tenant's in its order.
+
+        Raises:
+            ConfigError: the record holds none that can be used; names the field and its problem.
+        """
+        found = self._rules.get(model.qualified)
+        if found is None:
+            own = [s.service.rules for s in self.stages(model) if isinstance(s.service, RequestLimits)]
+            found = self._rules[model.qualified] = (
+                *(rule for rules in own for rule in rules),
+                *(rule for rule in self._shared_rules if counts_model(rule, model)),
+            )
         return found
 
     def tool_stages(self) -> Sequence[Stage]:

@@ -226,6 +226,7 @@ def _run(
 
     threading.Thread(target=warm, name="warm-up", daemon=True).start()
     status = server.run()
+    _attempt(getattr(plugin.module, "stop", None), "stop failed")
     sys.stderr.flush()
     return status
 

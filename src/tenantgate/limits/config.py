@@ -39,12 +39,6 @@ class LimitsConfig:
         default="pass",
         one_of=("pass", "reject"),
     )
-    deadline_ms: int = field(
-        "Most time for the rate limits in one request. After this on_error applies.",
-        default=100,
-        between=(5, 1500),
-        unit="ms",
-    )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Problems between the fields."""

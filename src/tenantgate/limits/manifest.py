@@ -14,9 +14,9 @@ LIMITS: Final = PluginManifest(
     section="limits",
     description="The rate limits of a tenant, its keys and its models.",
     priority=910,  # Kong's rate-limiting has the same: above all that costs something
-    phases=("access",),
+    phases=(),  # counted before all stages, with the tokens and the money of the request
     config_class=LimitsConfig,
-    service="tenantgate.limits.service:RateLimits",
+    service="tenantgate.limits.service:RequestLimits",
     filled={
         "model_name": lambda _settings: None,  # the engine's compiler knows it
         "redis": lambda settings: settings.rate_limit_redis or settings.redis,

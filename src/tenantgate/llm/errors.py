@@ -18,6 +18,8 @@ class ErrorType(enum.StrEnum):
 
     INVALID_REQUEST = "invalid_request_error"
     RATE_LIMIT = "requests"
+    TOKENS = "tokens"
+    QUOTA = "insufficient_quota"
     SERVER = "server_error"
 
 
@@ -44,6 +46,7 @@ class Code(enum.StrEnum):
     GATEWAY_TIMEOUT = "gateway_timeout"
     ERROR = "error"
     # The plugins'.
+    TENANT_DISABLED = "tenant_disabled"
     MODEL_NOT_FOUND = "model_not_found"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     CONTENT_POLICY_VIOLATION = "content_policy_violation"
@@ -52,6 +55,9 @@ class Code(enum.StrEnum):
     CREDENTIAL_UNAVAILABLE = "credential_unavailable"
     ONLY_IF_CACHED = "only_if_cached"
     CACHE_ONLY = "cache_only"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    BUDGET_HELD = "budget_held"
+    PRICE_UNKNOWN = "price_unknown"
     TENANTGATE_UNAVAILABLE = "tenantgate_unavailable"
 
 

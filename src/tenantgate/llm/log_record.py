@@ -95,6 +95,11 @@ class LogRecord:
         return _text(self.values.get("consumer"), "custom_id")
 
     @property
+    def credential_id(self) -> str:
+        """Kong's id of the credential, never the credential itself."""
+        return _text(self.values.get("authenticated_entity"), "id")
+
+    @property
     def route_id(self) -> str:
         """Kong's id of the route."""
         return _text(self.values.get("route"), "id")

@@ -27,6 +27,8 @@ class TokenUsage:
     """Of the reply, those of reasoning and of audio included."""
     cache_read: int = 0
     cache_write: int = 0
+    cache_write_1h: int = 0
+    """Of `cache_write`, those that are kept for an hour, which cost more."""
     reasoning: int = 0
     audio_input: int = 0
     audio_output: int = 0
@@ -116,12 +118,14 @@ def _gemini(counts: _Counts, cut: bool) -> TokenUsage:
 def _anthropic(counts: _Counts, cut: bool) -> TokenUsage:
     # input_tokens are those after the last cache breakpoint
     # (https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching).
-    written = counts["cache_creation_input_tokens"] or counts.within("cache_creation").total()
+    by_time = counts.within("cache_creation")
+    written = counts["cache_creation_input_tokens"] or by_time.total()
     return TokenUsage(
         input=counts["input_tokens"] + counts["cache_read_input_tokens"] + written,
         output=counts["output_tokens"],
         cache_read=counts["cache_read_input_tokens"],
         cache_write=written,
+        cache_write_1h=min(written, by_time["ephemeral_1h_input_tokens"]),
         lower_bound=cut,
     )
 

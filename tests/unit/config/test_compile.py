@@ -175,7 +175,10 @@ def test_sections_are_merged_field_by_field_and_gates_are_named() -> None:
         "guards": ["tenant-guardrails", "tenant-response-guardrails"],
     }
     assert found.stages["response_guardrails"] == {"recover_redacted": True}
-    assert found.stages["audit"] == {"input_cost": 1.0, "output_cost": 2.0}
+    assert found.stages["audit"] == {}
+    prices = found.targets[0].prices
+    assert prices is not None
+    assert prices.periods[0].prices == {"input": 1_000_000_000, "output": 2_000_000_000}
     assert found.stages["compression"] == {"input_cost": 9}
 
 

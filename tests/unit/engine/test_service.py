@@ -22,6 +22,7 @@ from tenantgate.kong.policy import PhasePolicy
 from tenantgate.kong.testing import FakeKong
 from tenantgate.policy.core.records import (
     CATALOG,
+    Blocked,
     Catalog,
     ModelPolicy,
     Routing,
@@ -96,10 +97,13 @@ def model(name: str = "gpt-4o-mini", provider: str = "openai", **changes: Any) -
     return ModelPolicy(**(given | changes))
 
 
-def plugin(*models: ModelPolicy, others: frozenset[str] = frozenset()) -> Plugin:
+def plugin(
+    *models: ModelPolicy, others: frozenset[str] = frozenset(), blocked: Blocked | None = None
+) -> Plugin:
     routing = Router(Registry(None, sealer(CONFIG.encryption_key)), InFlight(None))
     engine = Engine(CONFIG, directory=object(), routing=routing)  # type: ignore[arg-type]
-    policy = TenantPolicy(tenant=TenantId("acme"), models=models or (model(aliases=("fast",)),))
+    made = models or (model(aliases=("fast",)),)
+    policy = TenantPolicy(tenant=TenantId("acme"), models=made, blocked=blocked)
     names = {n for m in policy.models for n in (m.model, m.qualified)} | others
     records = {"acme": write_record(policy), CATALOG: write_catalog(Catalog(models=frozenset(names)))}
     engine._directory = Memory(engine._parse, records)  # type: ignore[assignment]
@@ -251,6 +255,21 @@ def test_a_tenant_without_a_record_is_refused() -> None:
     kong = access(plugin(), packed(ask(), tenant="unknown"))
     assert kong.exit is not None
     assert kong.exit.status == 403
+
+
+@pytest.mark.parametrize(
+    ("blocked", "status", "code"),
+    [(Blocked.DISABLED, 403, "tenant_disabled"), (Blocked.STALE, 503, "service_unavailable")],
+)
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_blocked_tenant_is_refused_whatever_it_asks(
+    blocked: Blocked, status: int, code: str, method: str
+) -> None:
+    kong = access(plugin(blocked=blocked), packed(ask(), method=method))
+    assert kong.exit is not None
+    assert (kong.exit.status, kong.exit.json["error"]["code"]) == (status, code)
+    assert ("retry-after" in kong.exit.headers) is (status == 503)
+    assert "target" not in kong.shared[DECISION]
 
 
 @pytest.mark.parametrize("table", [None, [], {}, {"tenant": ""}, {"tenant": 3}, "text"])

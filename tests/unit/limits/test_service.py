@@ -1,136 +1,172 @@
-"""The stage: calls to Kong, headers, refusals, and what can't be counted."""
+"""The limits of a process: settlements off the path, an outage that loses none, and what is known of budgets."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from limits_rig import Stage
 from tenantgate.limits import service
-from tenantgate.limits.core.ports import NotCountedError
-from tenantgate.limits.local_counters import LocalCounters
-from tenantgate.llm.chat import JSON_TYPE
-from tenantgate.telemetry import metrics
+from tenantgate.limits.config import LimitsConfig
+from tenantgate.limits.core.claims import Held
+from tenantgate.limits.core.ledger import (
+    Certainty,
+    Claim,
+    NotCountedError,
+    Reservation,
+    Reserved,
+    Room,
+    Settlement,
+)
+from tenantgate.limits.core.rules import Counted, Degrade, Do, OnStoreDown, Per, Rule, Step, Window
+from tenantgate.limits.leases import Leases
+from tenantgate.limits.service import Limits, RequestLimits
+from tenantgate.rate_limit import RateLimit
+from tenantgate.tenant import TenantId
 
-PER_DAY = {"per_day": 3}
-
-
-@pytest.fixture(autouse=True)
-def counters(monkeypatch: pytest.MonkeyPatch) -> LocalCounters:
-    made = LocalCounters()
-    monkeypatch.setattr(service, "_LOCAL", made)
-    return made
-
-
-def stage(**config: Any) -> Stage:
-    made = Stage({"policy": "local", **config})
-    assert made.config_error is None
-    return made
-
-
-def outcome(name: str) -> float:
-    return service._requests.value(outcome=name)
-
-
-def test_a_counted_request_gets_headers() -> None:
-    before = outcome("counted")
-    kong = stage(tenant=PER_DAY).ask()
-    assert kong.methods() == ["client.get_consumer", "response.set_headers"]
-    assert kong.reply_headers == {
-        "X-RateLimit-Limit-Day": "3",
-        "X-RateLimit-Remaining-Day": "2",
-        "RateLimit-Limit": "3",
-        "RateLimit-Remaining": "2",
-        "RateLimit-Reset": "86400",
-    }
-    assert (kong.exit, kong.shared, outcome("counted") - before) == (None, {}, 1)
+TENANT = TenantId("acme")
+STEPS = (
+    Step(at_permille=500, do=Do.DEGRADE, degrade=Degrade(model="cheap")),
+    Step(at_permille=900, do=Do.BLOCK),
+)
+RULE = Rule(name="b", counted=Counted.COST, most=1000, window=Window(unit="month"), steps=STEPS, budget=True)
+CLAIM = Claim(counter="b", counted=Counted.COST, most=900, window=RULE.window, fixed=10)
+HELD = Held("b", "", CLAIM, source=RULE)
+FAR_MS = 1 << 60
 
 
-def test_a_request_too_many_is_answered() -> None:
-    made = stage(tenant=PER_DAY, key={"per_day": 2})
-    before, refused = outcome("refused"), service._refusals.value(subject="key", period="day")
-    assert made.passed(2) == 2
-    kong = made.ask()
-    assert kong.methods() == [
-        "client.get_consumer",
-        "client.get_credential",
-        "ctx.shared.set",
-        "response.exit",
-    ]
-    assert kong.exit is not None
-    assert (kong.exit.status, kong.exit.headers["content-type"]) == (429, JSON_TYPE)
-    assert kong.exit.json["error"]["code"] == "rate_limit_exceeded"
-    assert kong.exit.json["error"]["message"].startswith(
-        "Rate limit reached: 2 requests per day for this API key."
+@dataclass
+class Scripted:
+    """A ledger that answers as it is told."""
+
+    used: int = 0
+    fails: bool = False
+    settled: list[str] = field(default_factory=list)
+    asked: threading.Event = field(default_factory=threading.Event)
+    goes_on: threading.Event = field(default_factory=threading.Event)
+    error: type[Exception] = NotCountedError
+
+    def __post_init__(self) -> None:
+        self.goes_on.set()
+
+    def reserve(self, asked: Reservation) -> Reserved:
+        if self.fails:
+            raise self.error("gone")
+        rooms = tuple(Room(self.used, 10, 900, FAR_MS) for _ in asked.claims)
+        return Reserved(refused=None, by=(), max_tokens=0, rooms=rooms, now_ms=0)
+
+    def settle(self, ended: Settlement) -> list[Room]:
+        self.asked.set()
+        assert self.goes_on.wait(5)
+        if self.fails:
+            raise self.error("gone")
+        self.settled.append(ended.id)
+        return [Room(self.used, 0, 900, FAR_MS)]
+
+
+def end(number: int) -> Settlement:
+    return Settlement(tenant=TENANT, id=str(number), certainty=Certainty.EXACT, used=(), started_ms=0)
+
+
+def ask(limits: Limits, held: Sequence[Held] = (HELD,)) -> Any:
+    asked = Reservation(
+        tenant=TENANT, id="1", claims=(CLAIM,) * len(held), worst_tokens=0, expected_tokens=0, lifetime_ms=1
     )
-    assert kong.exit.headers["retry-after"] == kong.exit.headers["ratelimit-reset"]
-    assert 86_000 <= int(kong.exit.headers["retry-after"]) <= 86_400
-    assert (kong.exit.headers["ratelimit-limit"], kong.exit.headers["x-ratelimit-remaining-day"]) == (
-        "2",
-        "0",
-    )
-    assert kong.verdict(service.PLUGIN) == {"refused": True, "limit": "key", "period": "day"}
-    assert outcome("refused") - before == 1
-    assert service._refusals.value(subject="key", period="day") - refused == 1
+    return limits.reserve(asked, held)
 
 
-def test_what_a_refused_request_would_count_for_is_left() -> None:
-    made = stage(tenant=PER_DAY, key={"per_day": 1})
-    assert [made.passed(9, "acme", key) for key in ("c-1", "c-2", "c-3", "c-4")] == [1, 1, 1, 0]
+def test_ends_are_settled_in_their_order() -> None:
+    ledger = Scripted()
+    limits = Limits(ledger)
+    for number in range(50):
+        limits.settle(end(number), [HELD])
+    assert limits.flush(5)
+    assert ledger.settled == [str(n) for n in range(50)]
 
 
-def test_tenants_keys_and_models_are_counted_apart() -> None:
-    gpt, claude = (stage(tenant=PER_DAY, model={"per_day": 1}, model_name=name) for name in ("gpt", "claude"))
-    other = stage(tenant=PER_DAY)
-    assert [gpt.passed(2), claude.passed(2), other.passed(9), gpt.passed(2, "globex")] == [1, 1, 3, 1]
-    by_key = stage(key={"per_day": 1})
-    assert [by_key.passed(2, *who) for who in (("a", "k"), ("a", "l"), ("b", "k"))] == [1, 1, 1]
+def test_an_outage_loses_none() -> None:
+    ledger = Scripted(fails=True)
+    leases = Leases(ledger)
+    limits = Limits(ledger, None, leases)
+    for number in range(3):
+        limits.settle(end(number), [HELD])
+    assert limits.flush(5)
+    assert ledger.settled == []
+    ledger.fails = False
+    limits.close(5)
+    assert ledger.settled == ["0", "1", "2"]
+
+
+def test_what_can_never_be_settled_is_left_to_its_expiry() -> None:
+    dropped = service._settled.value(outcome="dropped")
+    limits = Limits(Scripted(fails=True, error=TypeError))
+    limits.settle(end(1), [HELD])
+    assert limits.flush(5)
+    assert service._settled.value(outcome="dropped") == dropped + 1
+
+
+def test_no_more_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_WAITING", 2)
+    ledger = Scripted()
+    ledger.goes_on.clear()
+    limits = Limits(ledger)
+    limits.settle(end(0), [HELD])
+    assert ledger.asked.wait(5)  # the first one is on its way, and two more wait
+    for number in range(1, 9):
+        limits.settle(end(number), [HELD])
+    ledger.goes_on.set()
+    assert limits.flush(5)
+    assert ledger.settled == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
-    "tenants", [("a", "a:b"), ("a}", "{a}"), ("é", "\udce9"), ("a", "A"), ("x" * 9999, "x" * 9998)]
+    ("on_store_down", "leases", "passes"),
+    [
+        ((OnStoreDown.OPEN,), False, True),
+        ((OnStoreDown.OPEN, OnStoreDown.CLOSED), False, False),
+        ((OnStoreDown.LEASE,), False, False),
+        ((OnStoreDown.LEASE,), True, False),  # nothing was taken beforehand
+    ],
 )
-def test_hostile_ids_are_counted_apart(tenants: tuple[str, str]) -> None:
-    made = stage(tenant={"per_day": 1}, key={"per_day": 1})
-    assert [made.passed(2, tenant, "k") for tenant in tenants] == [1, 1]
-    by_key = stage(key={"per_day": 1})
-    assert [by_key.passed(2, "someone", key) for key in tenants] == [1, 1]
-
-
-def test_requests_without_a_credential_share_one_limit() -> None:
-    made = stage(key={"per_day": 1})
-    assert [made.passes("acme", None), made.passes("acme", None), made.passes("acme", "k")] == [
-        True,
-        False,
-        True,
-    ]
-
-
-@pytest.mark.parametrize(("on_error", "status"), [("pass", None), ("reject", 503)])
-def test_without_a_tenant_nothing_is_counted(on_error: str, status: int | None) -> None:
-    before = outcome("no_tenant")
-    kong = stage(tenant={"per_day": 1}, on_error=on_error).ask(None)
-    assert (kong.exit and kong.exit.status) == status
-    assert outcome("no_tenant") - before == 1
-
-
-@pytest.mark.parametrize(("on_error", "status"), [("pass", None), ("reject", 503)])
-def test_what_cannot_be_counted_passes_or_is_rejected(
-    monkeypatch: pytest.MonkeyPatch, counters: LocalCounters, on_error: str, status: int | None
+def test_without_the_ledger_the_strictest_rule_decides(
+    on_store_down: tuple[OnStoreDown, ...], leases: bool, passes: bool
 ) -> None:
-    def fails(*_args: object) -> None:
-        raise NotCountedError("redis: gone")
+    ledger = Scripted(fails=True)
+    limits = Limits(ledger, None, Leases(ledger) if leases else None)
+    held = [replace(HELD, source=replace(RULE, on_store_down=how)) for how in on_store_down]
+    if passes:
+        assert ask(limits, held) == ((), None)
+        return
+    with pytest.raises(NotCountedError):
+        ask(limits, held)
 
-    monkeypatch.setattr(counters, "count", fails)
-    before = outcome("uncounted")
-    kong = stage(tenant=PER_DAY, on_error=on_error).ask()
-    assert (kong.exit and kong.exit.status) == status
-    assert kong.reply_headers == {}
-    assert outcome("uncounted") - before == 1
+
+def test_a_budgets_state_is_known_from_the_last_answer() -> None:
+    ledger = Scripted(used=499)
+    limits = Limits(ledger)
+    assert limits.known(TENANT, [HELD], 0) == []
+    ask(limits)
+    assert [level.degrade.model for _, level in limits.known(TENANT, [HELD], 0)] == [None]
+    ledger.used = 500  # half of the limit, and more than half of what the ledger lets through
+    limits.settle(end(1), [HELD])
+    assert limits.flush(5)
+    ((_, level),) = limits.known(TENANT, [HELD], 0)
+    assert (level.permille, level.degrade.model, level.block) == (500, "cheap", False)
+    assert limits.known(TenantId("globex"), [HELD], 0) == []
+    assert limits.known(TENANT, [HELD], FAR_MS) == []  # another window
 
 
-def test_no_metric_names_a_tenant_or_a_key() -> None:
-    made = stage(tenant=PER_DAY, key=PER_DAY)
-    made.passed(5, "tenant-in-no-metric", "key-in-no-metric")
-    assert "in-no-metric" not in metrics.exposition()
+def test_limits_on_requests_are_rules() -> None:
+    config: dict[str, Any] = {"tenant": RateLimit(per_minute=5, per_day=9), "key": RateLimit(per_hour=3)}
+    rules = RequestLimits(LimitsConfig(**config, policy="local")).rules
+    assert [(r.per, r.window.sliding_s, r.most, r.on_store_down) for r in rules] == [
+        (Per.TENANT, 60, 5, OnStoreDown.OPEN),
+        (Per.TENANT, 86_400, 9, OnStoreDown.OPEN),
+        (Per.KEY, 3600, 3, OnStoreDown.OPEN),
+    ]
+    config = {"model": RateLimit(per_minute=5), "tenant": RateLimit(per_minute=6), "model_name": "m"}
+    (own,) = RequestLimits(LimitsConfig(**config, policy="local", on_error="reject")).rules
+    assert (own.per, own.on_store_down) == (Per.MODEL, OnStoreDown.CLOSED)

@@ -67,12 +67,18 @@ def note(kind: str, *, stream: bool = False, complete: bool = True, **counts: An
                 "cache_creation": {"ephemeral_5m_input_tokens": 148, "ephemeral_1h_input_tokens": 100},
                 "output_tokens": 503,
             },
-            {"input": 100_298, "output": 503, "cache_read": 100_000, "cache_write": 248},
+            {
+                "input": 100_298,
+                "output": 503,
+                "cache_read": 100_000,
+                "cache_write": 248,
+                "cache_write_1h": 100,
+            },
         ),
         (
             "anthropic",
             {"input_tokens": 1, "output_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": 7}},
-            {"input": 8, "output": 1, "cache_write": 7},
+            {"input": 8, "output": 1, "cache_write": 7, "cache_write_1h": 7},
         ),
         (
             "bedrock",

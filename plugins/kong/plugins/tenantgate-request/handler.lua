@@ -2,6 +2,7 @@
 -- outcome in log. Plugins run by priority in log, too, so the outcome is there before `tenantgate` (799) reads it.
 local ai_ctx = require "kong.llm.plugin.ctx"
 local tries = require "kong.plugins.tenantgate-failover.tries"
+local undecided = require "kong.plugins.tenantgate-request.undecided"
 
 local MAX_HEADERS = 1000 -- the largest number that kong.request.get_headers takes
 
@@ -10,6 +11,16 @@ local MAX_PASSED = 1024 * 1024 -- bytes of a reply that the engine gets of an op
 local function is_large(target)
   local body = target.route_type == "preserve" and ai_ctx.get_namespaced_ctx("_global", "response_body")
   return body and #body > MAX_PASSED
+end
+
+-- Whether a provider may have got the request: nginx's bytes of each try, which a reply that is held back has in a
+-- request of its own.
+local function is_sent()
+  local sent = ngx.var.upstream_bytes_sent
+  if sent then
+    return sent:find("[1-9]") ~= nil
+  end
+  return kong.response.get_source() ~= "exit"
 end
 
 local Request = {PRIORITY = 800, VERSION = "0.1.0"}
@@ -55,7 +66,7 @@ function Request:log()
   if shared.tenantgate_count and kong.response.get_source() == "exit" and kong.service.response.get_status() == 200 then
     pcall(shared.tenantgate_count)
   end
-  shared.tenantgate_log = {
+  local log = {
     request = {
       tenant = request.tenant,
       credential = request.credential,
@@ -71,8 +82,19 @@ function Request:log()
     source = kong.response.get_source(),
     status = kong.response.get_status(),
     decided = decided,
+    provider_status = kong.service.response.get_status(),
+    sent = is_sent(),
+    recalled = shared.tenantgate_recalled,
+    body_size = #request.body,
+    at = math.floor(ngx.now() * 1000),
     tries = plan and tries.collect(plan, kong.response.get_status() == 499) or nil,
   }
+  if not decided and log.recalled then
+    undecided.keep(log) -- the engine may be dead in this phase, too; to settle it twice does nothing
+  elseif decided then
+    log.undecided = undecided.take()
+  end
+  shared.tenantgate_log = log
 end
 
 return Request

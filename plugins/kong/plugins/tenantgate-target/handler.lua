@@ -12,6 +12,7 @@ local paths = require "kong.plugins.tenantgate-format.paths"
 require "kong.plugins.tenantgate-target.drivers"
 
 local ENGINE = "tenantgate"
+local MAX_HEADERS = 1000
 local BALANCE = "ai-proxy-advanced-balance" -- where ai-proxy looks for a target (normalize-request.lua)
 
 -- As tenantgate.llm.errors words them.
@@ -110,6 +111,18 @@ local function renamed(request, model)
   return cjson.encode(body)
 end
 
+-- Most tokens of the reply in such a body.
+local function limited(text, limit)
+  local body = cjson.decode_with_array_mt(text)
+  if type(body) ~= "table" then
+    return text
+  end
+  for _, name in ipairs(table_of(limit.names)) do
+    body[name] = limit.tokens
+  end
+  return cjson.encode(body)
+end
+
 -- The body for ai-proxy, which is put in place of the client's.
 local function apply_body(request, decision, target)
   local body = request.body
@@ -117,6 +130,9 @@ local function apply_body(request, decision, target)
     body = decision.body
   elseif type(decision.upstream_model) == "string" then
     body = renamed(request, decision.upstream_model)
+  end
+  if type(decision.reply_limit) == "table" then
+    body = limited(body, decision.reply_limit)
   end
   -- The engine has named the first target in the body, and that one may have been left out.
   if target ~= decision.target and target.name ~= decision.target.name then
@@ -128,13 +144,35 @@ local function apply_body(request, decision, target)
   return body
 end
 
-local function apply(decision)
-  local shared = kong.ctx.shared
+local function set_headers(decision, is_wanted)
   for name, value in pairs(table_of(decision.headers)) do
-    if headers.is_value(value) and type(name) == "string" and name:find("^[%w_-]+$") then
+    if headers.is_value(value) and type(name) == "string" and name:find("^[%w_-]+$") and is_wanted(name) then
       kong.response.set_header(name, value)
     end
   end
+end
+
+local function any()
+  return true
+end
+
+local function is_limit(name)
+  return name:lower():find("ratelimit", 1, true) ~= nil
+end
+
+-- What a provider says of its limits is about the gateway's account, which several tenants may share; the tenant's own
+-- limits may have the same names.
+local function hide_limits()
+  for name in pairs(kong.response.get_headers(MAX_HEADERS)) do
+    if is_limit(name) then
+      kong.response.clear_header(name)
+    end
+  end
+end
+
+local function apply(decision)
+  local shared = kong.ctx.shared
+  set_headers(decision, any)
   for name, value in pairs(table_of(decision.shared)) do
     if type(value) == "string" then
       shared[name] = value
@@ -237,6 +275,7 @@ function Target:access(conf)
       return kong.response.exit(503, UNAVAILABLE, JSON)
     end
     kong.log.warn("no decision: the last one holds")
+    shared.tenantgate_recalled = decision.model_id
   end
   local way = {egress = lists.text(conf, decision), port = conf.egress_port}
   local targets = usable(decision, paths.format_of(request.path) ~= nil, way)
@@ -261,6 +300,10 @@ end
 -- The plugin cors, which comes before, finds no Origin any more in a request whose caller was hidden, and so tells the
 -- browser nothing where it has several origins to choose from.
 function Target:header_filter(conf)
+  if kong.response.get_source() == "service" then
+    hide_limits()
+    set_headers(table_of(kong.ctx.shared.tenantgate_decision), is_limit)
+  end
   local origin = kong.ctx.shared.tenantgate_origin
   for _, known in ipairs(origin and conf.origins or {}) do
     if known == origin or known == "*" then

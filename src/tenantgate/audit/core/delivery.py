@@ -50,14 +50,15 @@ def span(record: Mapping[str, Any]) -> dict[str, Any]:
     trace = record.get("trace") or {}
     came = datetime.fromisoformat(record["time"])
     start = int(came.timestamp() * 1e9)
-    request = record.get("gap") is None  # else the record reports dropped ones
+    happened = (record.get("event") or {}).get("type", "")
+    request = record.get("gap") is None and not happened  # else the record reports dropped ones, or an event
     took = float((record.get("latencies") or {}).get("request") or 0)
     model = ((record.get("gen_ai") or {}).get("request") or {}).get("model", "")
     status = int((record.get("response") or {}).get("status") or 0)
     out: dict[str, Any] = {
         "traceId": trace.get("trace_id", ""),
         "spanId": trace.get("span_id", ""),
-        "name": f"chat {model}".strip() if request else "records dropped",
+        "name": f"chat {model}".strip() if request else happened or "records dropped",
         "kind": _CLIENT if request else _INTERNAL,
         "startTimeUnixNano": str(start),
         "endTimeUnixNano": str(start + int(took * 1e6)),

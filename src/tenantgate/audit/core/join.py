@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.event import Event
 from tenantgate.audit.core.journal import JournalLine
 from tenantgate.audit.core.redaction import ContentState
 
@@ -42,7 +43,7 @@ class Joined:
 
     Attributes:
         start, end: where the line lies in the journal.
-        line: None for one that can't be read.
+        line: None for one that can't be read, or is an event.
         content: None where there is none; then `missing` says why.
     """
 
@@ -52,6 +53,7 @@ class Joined:
     deadline: float
     content: Arrived | None = None
     missing: ContentState = ContentState.LATE
+    event: Event | None = None
 
 
 class Joiner:
@@ -90,6 +92,10 @@ class Joiner:
             joined.content = found[1]
         elif wait:
             self._waiting[line.request_id] = joined
+
+    def add_event(self, start: int, end: int, event: Event, now: float) -> None:
+        """A line of the journal that is an event, which waits for nothing."""
+        self._lines.append(Joined(start, end, None, now, event=event))
 
     def add_content(self, identifier: str, arrived: Arrived, now: float) -> None:
         """The content of the request `identifier`."""

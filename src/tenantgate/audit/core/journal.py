@@ -33,6 +33,8 @@ UNKNOWN_TENANT: Final = TenantId("~unknown")
 """The tenant of a request with neither a consumer nor a route of ours; no rendered tenant can have this id."""
 
 _USAGE: Final = "usage"
+_END_USER: Final = "end_user"
+_END_USER_MAX: Final = 256
 _PLAIN: Final = re.compile(r"[\w .:/+@~*#()-]{1,200}", re.ASCII)
 _ID: Final = re.compile(r"[0-9A-Za-z_.:-]{1,128}", re.ASCII)
 _ESCAPED: Final = re.compile(r"(?:~[0-9A-F]{2})+")
@@ -44,6 +46,7 @@ _TRIES: Final = "tries"
 _MOST_TRIES: Final = 32
 _ADDRESS: Final = re.compile(r"[0-9A-Za-z.:\[\]-]{1,80}")
 _OUTCOME: Final = re.compile(r"[a-z0-9_]{1,32}")
+_UNCERTAIN: Final = frozenset({"timeout", "reset", "http_502", "http_504", "unknown", "aborted"})
 _NOT_KEPT: Final = frozenset({"token", "originals"})  # of the plugins' own, for their log phases
 
 
@@ -67,6 +70,11 @@ class Try:
     address: str = ""
     host: str = ""
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether the provider may have done the work, and bill it."""
+        return self.outcome in _UNCERTAIN
+
 
 @dataclass(frozen=True, slots=True)
 class JournalLine:
@@ -87,6 +95,8 @@ class JournalLine:
         cost: as Kong computed it.
         notes: texts that the rendered Lua added, by name, such as ``cache_status`` and ``traceparent``.
         verdicts: decisions of our plugins, by plugin, without any text of the request.
+        credential_id: Kong's id of the client's key; empty without one.
+        end_user: who asked among the tenant's users, as the request says; empty where it says nothing.
         tries: in their order, the last one is whose reply the client got; empty where the provider was asked directly.
     """
 
@@ -116,6 +126,8 @@ class JournalLine:
     time_to_first_token_ms: float | None
     usage: TokenUsage | None = None
     policy: str = ""
+    credential_id: str = ""
+    end_user: str = field(default="", repr=False)
     notes: Mapping[str, str] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tries: tuple[Try, ...] = ()
@@ -130,8 +142,8 @@ def parse_line(raw: bytes) -> JournalLine | None:
     record = LogRecord.of(found)
     if record is None:
         return None
-    notes, verdicts = _notes({k: v for k, v in record.notes.items() if k != _USAGE})
-    usage = record.notes.get(_USAGE)
+    notes, verdicts = _notes({k: v for k, v in record.notes.items() if k not in (_USAGE, _END_USER)})
+    usage, end_user = record.notes.get(_USAGE), record.notes.get(_END_USER)
     policy, route_name = notes.pop("policy", ""), notes.pop("route", "") or record.route_name
     provider, model, route_tenant = route_parts(route_name)
     tenant = record.consumer_custom_id or route_tenant
@@ -164,6 +176,8 @@ def parse_line(raw: bytes) -> JournalLine | None:
         time_to_first_token_ms=record.time_to_first_token_ms,
         usage=token_usage(usage, tokens),
         policy=policy,
+        credential_id=_identifier(record.credential_id),
+        end_user=_encodable(end_user) if isinstance(end_user, str) and len(end_user) <= _END_USER_MAX else "",
         notes=notes,
         verdicts=verdicts,
         tries=_tries(record.notes.get(_TRIES)),

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from tenantgate.audit.core.chain import SHED, Numbers
 from tenantgate.audit.core.content import ROLES
+from tenantgate.audit.core.costs import PriceLists, cost_of, cost_schema
+from tenantgate.audit.core.event import Event, event_schema
 from tenantgate.audit.core.journal import JournalLine, Try
 from tenantgate.audit.core.ports import GapReason
 from tenantgate.audit.core.redaction import ContentState, Redacted, absent
@@ -23,7 +25,7 @@ from tenantgate.audit.core.trace import trace_of
 from tenantgate.audit.core.usage import usage_of, usage_schema
 from tenantgate.tenant import TenantId
 
-__all__ = ["VERSION", "Outcome", "Terms", "asks_no_model", "build", "gap", "outcome_of", "schema"]
+__all__ = ["VERSION", "Outcome", "Terms", "asks_no_model", "build", "gap", "of_event", "outcome_of", "schema"]
 
 VERSION: Final = 1
 """Version of the record; a field may be added under the same, none may change its meaning."""
@@ -39,8 +41,6 @@ _PROVIDERS: Final = {
 _CACHE_STATUS: Final = "cache_status"
 _FROM_CACHE: Final = ("hit", "coalesced", "stale")
 _COMPLETE: Final = "complete"
-_UNCERTAIN: Final = frozenset({"timeout", "reset", "http_502", "http_504", "unknown", "aborted"})
-"""Outcomes of tries after which the provider may have done the work, and bill it."""
 _GUARDS: Final = ("guardrails", "response_guardrails")
 _MCP: Final = "mcp"
 """Among the verdicts what the engine says of a request to an MCP endpoint."""
@@ -66,15 +66,16 @@ _OF_CALLS: Final = {"guard": Outcome.BLOCKED, "limit": Outcome.RATE_LIMITED, "ar
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Settings of a route that a record depends on beside its content; prices are for a million tokens.
+    """Settings of a route that a record depends on beside its content.
 
-    `key` is the tenant's own; without one, and with an unknown route, the client's address is left out.
+    `key` is the tenant's own; without one, and with an unknown route, the client's address and the end user are left
+    out.
     """
 
     client_ip: str = "remove"
-    input_cost: float | None = None
-    output_cost: float | None = None
+    prices: PriceLists = field(default_factory=PriceLists)
     key: bytes = field(default=b"", repr=False)
+    end_user: str = "remove"
 
 
 def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: str) -> dict[str, Any]:
@@ -110,14 +111,17 @@ def build(line: JournalLine, redacted: Redacted, terms: Terms, *, identifier: st
         "verdicts": {name: dict(verdict) for name, verdict in sorted(line.verdicts.items()) if name != _MCP},
         "content": dict(redacted.content),
     }
+    if line.credential_id:
+        record["key"] = {"id": line.credential_id}
+    if end_user := _end_user(line, terms):
+        record["end_user"] = end_user
     if mcp := line.verdicts.get(_MCP):
         record["mcp"] = {
             name: {"name": value} for name in ("method", "server") if (value := mcp.get(name)) is not None
         } | _known(error=mcp.get("error"))
     if line.tries:
         record["tries"] = [_try(t) for t in line.tries]
-    cost = _cost(line, terms)
-    if cost is not None:
+    if cost := cost_of(line, terms.prices):
         record["cost"] = cost
     return record
 
@@ -142,6 +146,20 @@ def gap(
             "records": sum(last - first + 1 for first, last in numbers),
             "numbers": [{"from": first, "to": last} for first, last in numbers],
         },
+        "trace": _known(trace_id=trace.trace_id, span_id=trace.span_id),
+        "content": dict(absent(ContentState.NONE).content),
+    }
+
+
+def of_event(event: Event) -> dict[str, Any]:
+    """The record of an event, to be linked into its tenant's chain."""
+    trace = trace_of(None, None, event.id)
+    return {
+        "version": VERSION,
+        "id": event.id,
+        "time": _time(event.time_ms),
+        "tenant": str(event.tenant),
+        "event": dict(event.values),
         "trace": _known(trace_id=trace.trace_id, span_id=trace.span_id),
         "content": dict(absent(ContentState.NONE).content),
     }
@@ -199,7 +217,7 @@ def _try(one: Try) -> dict[str, Any]:
         "ms": one.ms,
         **_known(status=one.status or None, address=one.address, host=one.host),
     }
-    return {**made, "uncertain": True} if one.outcome in _UNCERTAIN else made
+    return {**made, "uncertain": True} if one.uncertain else made
 
 
 def _consumer(line: JournalLine) -> dict[str, Any] | None:
@@ -212,6 +230,14 @@ def _client(line: JournalLine, terms: Terms) -> dict[str, Any]:
     if terms.client_ip == "keep":
         return {"address": line.client_ip}
     return {"address_hash": hmac.digest(terms.key, b"ip\0" + line.client_ip.encode(), "sha256").hex()[:32]}
+
+
+def _end_user(line: JournalLine, terms: Terms) -> dict[str, Any]:
+    if not line.end_user or terms.end_user == "remove":
+        return {}
+    if terms.end_user == "keep":
+        return {"id": line.end_user}
+    return {"hash": hmac.digest(terms.key, b"end_user\0" + line.end_user.encode(), "sha256").hex()[:32]}
 
 
 def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
@@ -245,15 +271,6 @@ def _reasons(line: JournalLine, redacted: Redacted) -> list[str]:
     return [m["finish_reason"] for m in messages if m.get("finish_reason")]
 
 
-def _cost(line: JournalLine, terms: Terms) -> dict[str, Any] | None:
-    tokens = line.tokens if line.usage is None else line.usage.tokens
-    if tokens is not None and terms.input_cost is not None and terms.output_cost is not None:
-        prompt, completion, _ = tokens
-        amount = (prompt * terms.input_cost + completion * terms.output_cost) / 1_000_000
-        return {"amount": round(amount, 9), "source": "prices"}
-    return None if line.cost is None else {"amount": round(line.cost, 9), "source": "kong"}
-
-
 # -- the schema ----------------------------------------------------------------------------------------------
 
 
@@ -274,7 +291,7 @@ def _of(kind: str | list[str], description: str, **more: Any) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema (2020-12) of a record: of a request's, or one that says which records had to be dropped."""
+    """The JSON schema (2020-12) of a record: of a request, of an event, or one that says which had to be dropped."""
     text, whole, number = "string", "integer", "number"
     digest = {"pattern": "^[0-9a-f]{64}$"}
     part = _object(
@@ -369,6 +386,17 @@ def schema() -> dict[str, Any]:
                 ),
             ]
         },
+        "key": _object(
+            "The client's key, by which it was let in.",
+            {"id": _of(text, "Kong's id of the credential.")},
+            ("id",),
+            additionalProperties=False,
+        ),
+        "end_user": _object(
+            "Who asked among the tenant's users, as the request says.",
+            {"id": _of(text, "As given."), "hash": _of(text, "Hash of it, keyed by tenant.")},
+            additionalProperties=False,
+        ),
         "client": _object(
             "Where the request came from.",
             {"address": _of(text, "IP address."), "address_hash": _of(text, "Hash of it, keyed by tenant.")},
@@ -452,15 +480,7 @@ def schema() -> dict[str, Any]:
             },
             additionalProperties=False,
         ),
-        "cost": _object(
-            "What the tokens cost.",
-            {
-                "amount": _of(number, "In the currency of the prices."),
-                "source": _of(text, "prices: those of the route; kong: ai-proxy's.", enum=["prices", "kong"]),
-            },
-            ("amount", "source"),
-            additionalProperties=False,
-        ),
+        "cost": cost_schema(),
         "verdicts": _object(
             "What each plugin decided, by plugin: actions, rules, kinds and numbers, no text.",
             {},
@@ -485,7 +505,7 @@ def schema() -> dict[str, Any]:
         ),
     }
     of_all = ("version", "id", "time", "tenant", "trace", "content", "chain")
-    required = tuple(name for name in properties if name not in ("cost", "tries", "mcp"))
+    required = tuple(name for name in properties if name not in ("cost", "tries", "mcp", "key", "end_user"))
     span = _object(
         "Numbers, both included.",
         {"from": _of(whole, "The first.", minimum=1), "to": _of(whole, "The last.", minimum=1)},
@@ -510,7 +530,8 @@ def schema() -> dict[str, Any]:
         ("reason", "records", "numbers"),
         additionalProperties=False,
     )
-    of_gap = {**{name: properties[name] for name in of_all}, "gap": dropped}
+    common = {name: properties[name] for name in of_all}
+    of_gap, happened = {**common, "gap": dropped}, {**common, "event": event_schema()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Tenantgate audit record",
@@ -519,6 +540,7 @@ def schema() -> dict[str, Any]:
             _object(
                 "Says which records had to be dropped.", of_gap, (*of_all, "gap"), additionalProperties=False
             ),
+            _object("The record of an event.", happened, (*of_all, "event"), additionalProperties=False),
         ],
     }
 

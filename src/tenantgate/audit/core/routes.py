@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tenantgate.audit.config import AuditConfig
+from tenantgate.audit.core.costs import PriceLists, price_lists
 from tenantgate.audit.core.join import Arrived
 from tenantgate.audit.core.journal import UNKNOWN_TENANT, JournalLine
 from tenantgate.audit.core.record import Terms
@@ -33,7 +34,16 @@ class RouteSettings:
     """The settings of one configuration of the plugin, and what follows from them by tenant."""
 
     config: AuditConfig
+    prices: PriceLists = field(init=False, repr=False)
     _policies: dict[TenantId, Policy] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read the price lists once.
+
+        Raises:
+            ConfigError: one of them is none.
+        """
+        self.prices = price_lists(self.config)
 
     def policy(self, tenant: TenantId) -> Policy:
         """How the tenant's content is redacted."""
@@ -46,8 +56,8 @@ class RouteSettings:
 
     def terms(self, tenant: TenantId) -> Terms:
         """What else of the settings a record of the tenant depends on."""
-        config = self.config
-        return Terms(config.client_ip, config.input_cost, config.output_cost, self.policy(tenant).key)
+        key = self.policy(tenant).key
+        return Terms(self.config.client_ip, self.prices, key, self.config.end_user)
 
 
 class Routes:
@@ -135,7 +145,7 @@ class Routes:
             line.policy or line.route_id in self._by_route or (content and content.policy in self._by_name)
         )
         # The tenant's last settings may be those of another model: its prices aren't this one's.
-        return terms if certain else replace(terms, input_cost=None, output_cost=None)
+        return terms if certain else replace(terms, prices=PriceLists())
 
     def unaudited(self, line: JournalLine, content: Arrived | None = None) -> bool:
         """Whether the line's tenant has no audit log there, so that it makes no record."""

@@ -11,6 +11,7 @@ __all__ = ["usage_of", "usage_schema"]
 _PARTS: Final = {
     "cache_read": ("Tokens that the provider's prompt cache had.", "input_tokens"),
     "cache_creation": ("Tokens that the provider's prompt cache took in.", "input_tokens"),
+    "cache_creation_1h": ("Of these, tokens that it keeps for an hour.", "input_tokens"),
     "reasoning": ("Tokens of reasoning.", "output_tokens"),
     "audio": ("Tokens of audio.", "input_tokens", "output_tokens"),
 }
@@ -28,6 +29,7 @@ def usage_of(line: JournalLine) -> dict[str, Any]:
     parts = {
         "cache_read": {"input_tokens": used.cache_read},
         "cache_creation": {"input_tokens": used.cache_write},
+        "cache_creation_1h": {"input_tokens": used.cache_write_1h},
         "reasoning": {"output_tokens": used.reasoning},
         "audio": {"input_tokens": used.audio_input, "output_tokens": used.audio_output},
     }

@@ -15,7 +15,17 @@ from tenantgate.llm.token_usage import TokenUsage, token_usage
 from tenantgate.policy.core.records import ModelPolicy, Routing, Target
 from tenantgate.tenant import TenantId
 
-__all__ = ["BODY_PART", "DECISION", "LOG", "REQUEST", "Decision", "PackedLog", "PackedRequest", "Try"]
+__all__ = [
+    "BODY_PART",
+    "DECISION",
+    "LOG",
+    "REQUEST",
+    "Decision",
+    "PackedLog",
+    "PackedRequest",
+    "ReplyLimit",
+    "Try",
+]
 
 REQUEST: Final = "tenantgate_request"
 DECISION: Final = "tenantgate_decision"
@@ -60,6 +70,19 @@ class PackedRequest:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ReplyLimit:
+    """Most tokens of a reply, that Kong writes into a body which is too large to be sent back.
+
+    Attributes:
+        names: of the members that take it.
+        tokens: 1 or more.
+    """
+
+    names: tuple[str, ...]
+    tokens: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Decision:
     """What the engine decided about a request."""
@@ -78,6 +101,7 @@ class Decision:
     """The name by which the client asked for the model; empty where only its path names one."""
     upstream_model: str | None = None
     """The name that Kong writes into the body as ``model``, where the body is too large to be sent back."""
+    reply_limit: ReplyLimit | None = None
     body: bytes | None = field(default=None, repr=False)
     body_parts: int = 0
     """Number of parts that the body came to Kong in before, where it is too large for this table (`BODY_PART`)."""
@@ -103,6 +127,7 @@ class Decision:
             return made
         made |= {
             "model": self.asked_model,
+            "model_id": self.model.qualified,
             "fail_closed": self.model.fail_closed,
             "reply_guard": self.model.reply_guard
             and (self.passed is None or self.passed.operation.text_reply),
@@ -125,6 +150,8 @@ class Decision:
             made["body"] = self.body
         if self.upstream_model is not None:
             made["upstream_model"] = self.upstream_model
+        if self.reply_limit is not None and self.body is None:
+            made["reply_limit"] = {"names": list(self.reply_limit.names), "tokens": self.reply_limit.tokens}
         return made
 
     def _of_several(self, target: Target, max_request_body_size: int) -> dict[str, Any]:
@@ -229,6 +256,18 @@ class PackedLog:
     """In their order, the last one is whose reply the client got; empty where the target was asked directly."""
     usage: TokenUsage | None = None
     """Of the reply, as its provider has counted; None where it hasn't."""
+    provider_status: int = 0
+    """Of the provider's reply, or the loopback proxy's; 0: there was none."""
+    sent: bool = False
+    """Whether a provider may have got the request."""
+    recalled: str = ""
+    """The model, as ``provider/model``, that was asked without a decision, by the last one for such a request."""
+    body_size: int = 0
+    """Bytes of the client's body."""
+    at_ms: int = 0
+    """Unix time of the end in ms, by Kong's clock."""
+    undecided: tuple[PackedLog, ...] = ()
+    """Ends of earlier requests, of any tenant, that were asked without a decision."""
 
     @classmethod
     def of(cls, table: Any) -> PackedLog | None:
@@ -240,7 +279,6 @@ class PackedLog:
         for name in ("finish_reason", "stream_end"):
             if (value := table.get(name)) is not None:
                 shared[f"tenantgate_{name}"] = value
-        tries = table.get("tries")
         return cls(
             tenant=TenantId(tenant),
             credential=_text(request.get("credential")),
@@ -253,12 +291,22 @@ class PackedLog:
             status=_number(table.get("status")),
             items=None if table.get("items") is None else _bytes(table.get("items")),
             usage=token_usage(_named(table.get("usage"))),
-            tries=tuple(t for each in tries if (t := Try.of(each))) if isinstance(tries, list) else (),
+            provider_status=_number(table.get("provider_status")),
+            sent=table.get("sent") is True,
+            recalled=_text(table.get("recalled")),
+            body_size=_number(table.get("body_size")),
+            at_ms=_number(table.get("at")),
+            undecided=tuple(end for each in _list(table.get("undecided")) if (end := cls.of(each))),
+            tries=tuple(t for each in _list(table.get("tries")) if (t := Try.of(each))),
         )
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}  # an empty Lua table comes as a list
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _named(value: Any) -> dict[str, Any]:

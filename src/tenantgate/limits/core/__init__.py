@@ -1,5 +1,6 @@
 """The rate limits' decisions: pure functions over frozen data.
 
-`limit` says which limits count a request, `keys` where their counters lie, `window` whether there is room, `reply` what
-the client gets to see of it, and `ports` what the edge has to provide.
+`rules` and `claims` say what counts a request, `keys` and `windows` where its counters lie, `counters` whether there is
+room, `ladder` what a budget does on the way, `reply` what the client gets to see of it, and `ledger` what the edge
+provides.
 """

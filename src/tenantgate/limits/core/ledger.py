@@ -9,12 +9,38 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
+from tenantgate.errors import EdgeError
 from tenantgate.limits.core.rules import Counted, OnTight, Reserve, Window
 from tenantgate.tenant import TenantId
 
-__all__ = ["Certainty", "Claim", "Ledger", "Refused", "Reservation", "Reserved", "Room", "Settlement", "Used"]
+__all__ = [
+    "AMOUNT_MAX",
+    "LIFETIME_MAX_MS",
+    "TOKENS_MAX",
+    "Certainty",
+    "Claim",
+    "Ledger",
+    "NotCountedError",
+    "Refused",
+    "Reservation",
+    "Reserved",
+    "Room",
+    "Settlement",
+    "Used",
+]
+
+AMOUNT_MAX: Final = 2**53
+"""What Redis' Lua counts exactly; larger amounts count as this much."""
+TOKENS_MAX: Final = 10**9
+"""Of a reply; more count as this many."""
+LIFETIME_MAX_MS: Final = 3_600_000
+"""Longest life of a reservation: whatever happens to a clock, nothing is held for longer."""
+
+
+class NotCountedError(EdgeError):
+    """The request could not be counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +76,12 @@ class Reservation:
     expected_tokens: int
     """Tokens that it probably has; at most `worst_tokens`."""
     lifetime_ms: int
-    """After this the reservation is charged as uncertain."""
-    replaces: bool = False
-    """Whether it stands in place of a reservation with the same id, as after a change of the model."""
+    """After this the reservation is charged as uncertain; at most `LIFETIME_MAX_MS`."""
+    replaces: tuple[Claim, ...] = ()
+    """Claims of an earlier reservation with the same id in whose place it stands, as after a change of the model. They
+    are given back in the same call; if the answer is a refusal, the earlier one stands."""
+    replaces_ms: int = 0
+    """`Reserved.now_ms` of that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +90,12 @@ class Room:
 
     used: int
     held: int
-    """By reservations that aren't settled, this one included."""
+    """By reservations that aren't settled, this one included. 0 in sliding windows, where all counts as used."""
     most: int
     """With raises."""
     reset_ms: int
-    """Unix time by Redis' clock at which the window ends; of a sliding one, when room for the claim is there again."""
+    """Unix time by Redis' clock at which the window ends. Of a sliding one, when the claim passes, if it was refused;
+    else when there is more room; 0 where nothing is counted."""
 
 
 class Refused(enum.StrEnum):
@@ -105,6 +135,10 @@ class Used:
     counter: str
     window: Window
     amount: int
+    counted: Counted = Counted.COST
+    """Requests in a sliding window are counted when they are reserved, or never."""
+    most: int = 0
+    """The limit without raises, for the room in the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +151,7 @@ class Settlement:
     used: tuple[Used, ...]
     """All counters of the reservation; charged also where the reservation is gone."""
     started_ms: int
-    """When the request began, which decides the window."""
+    """`Reserved.now_ms` of its reservation, which decides the window."""
 
 
 class Ledger(Protocol):

@@ -5,10 +5,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
+from tenantgate.limits.core.rules import CachedCost, Counted, OnStoreDown, Per, Rule, Window
 from tenantgate.rate_limit import RateLimit
 
-__all__ = ["Limit", "Period", "Subject", "limits_of"]
+__all__ = ["RATE_LIMIT", "Limit", "Period", "Subject", "limits_of", "rate_rules"]
+
+RATE_LIMIT: Final = "rate_limit."
+"""How the names of rules begin that are limits on requests of a tenant, a key or a model."""
 
 
 class Subject(enum.StrEnum):
@@ -53,3 +58,25 @@ def _limits(subject: Subject, given: RateLimit | None) -> Iterator[Limit]:
     for period in Period:
         if (most := periods.get(f"per_{period.word}")) is not None:
             yield Limit(subject, period, most)
+
+
+def rate_rules(
+    tenant: RateLimit | None, model: RateLimit | None, key: RateLimit | None, *, closed: bool
+) -> tuple[Rule, ...]:
+    """The same limits as rules. `closed`: whether requests that can't be counted are refused.
+
+    Their names have a dot, which no limit of the file has.
+    """
+    return tuple(
+        Rule(
+            name=f"{RATE_LIMIT}{limit.subject}.{limit.period.word}",
+            counted=Counted.REQUESTS,
+            most=limit.most,
+            window=Window(sliding_s=limit.period.value),
+            per=Per(limit.subject.value),
+            # A request counts whoever answers it.
+            cached=CachedCost.TOKENS,
+            on_store_down=OnStoreDown.CLOSED if closed else OnStoreDown.OPEN,
+        )
+        for limit in limits_of(tenant, model, key)
+    )

@@ -17,8 +17,10 @@ from typing import Any, Final
 from tenantgate.errors import ConfigError
 from tenantgate.fields import Field, Many, fields_of
 from tenantgate.fields import Record as Nested
+from tenantgate.limit_config import Budget, TokenLimit
 from tenantgate.policy.core.records import (
     CATALOG,
+    Blocked,
     ModelPolicy,
     Routing,
     Target,
@@ -26,6 +28,7 @@ from tenantgate.policy.core.records import (
     read_catalog,
     read_record,
 )
+from tenantgate.prices.core.price_list import KINDS, NANO_PER_DOLLAR, PriceList
 
 __all__ = ["difference", "differences"]
 
@@ -65,6 +68,16 @@ _ROUTING: Final = {
     "streaming_total_ms": "time-out of streams",
     "non_streaming_total_ms": "time-out of other replies",
 }
+_BLOCKED: Final = {
+    None: "no",
+    Blocked.DISABLED: "disabled by the platform",
+    Blocked.STALE: "the platform's limits are too old",
+}
+_RULES: Final[Mapping[str, tuple[str, type]]] = {
+    "limit": ("token_limits", TokenLimit),
+    "budget": ("budgets", Budget),
+}
+_AMOUNTS: Final = ("limit", "max_budget")
 _FLAGS: Final = {
     "fail_closed": ("requests while there is no engine:", "let pass", "refused"),
     "reply_guard": ("replies:", "passed on as they come", "held back until they are checked"),
@@ -108,7 +121,13 @@ def difference(
         return ["added, " + _summary(after)]
     if before is None:
         return ["in place of a record that can't be read, " + _summary(after)]
-    found = [*_weight(before, after), *_names(before, after), *_models(before, after, sections or {})]
+    found = [
+        *_blocked(before, after),
+        *_weight(before, after),
+        *_money(before, after),
+        *_names(before, after),
+    ]
+    found += _models(before, after, sections or {})
     found += _egress(before.egress, after.egress)
     found += _servers(before, after)
     if not found and _order(before) != _order(after):
@@ -147,6 +166,82 @@ def _weight(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:
         yield f"share of limits of providers: weight {old.weight} -> {new.weight}"
 
 
+def _blocked(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:
+    if old.blocked != new.blocked:
+        yield "all requests refused: " + " -> ".join(_BLOCKED[p.blocked] for p in (old, new))
+
+
+def _money(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:
+    """Limits and budgets: ``budget month 500 → 700``."""
+    for kind, (list_name, cls) in _RULES.items():
+        before, after = (_by_name_of(getattr(policy, list_name)) for policy in (old, new))
+        for name in sorted(before.keys() | after.keys()):
+            was, now, title = before.get(name), after.get(name), f"{kind} {_shown(name)}"
+            if was is None or now is None:
+                yield f"{title} {_rule_amount(was or now or {})} {'added' if was is None else 'removed'}"
+            elif was != now:
+                yield from _rule(title, was, now, cls)
+        if list(before) != list(after) and sorted(before) == sorted(after):
+            yield f"{kind}s in another order"
+    was_header, now_header = old.end_user_header, new.end_user_header
+    if was_header != now_header:
+        header = "the request's user" if now_header is None else f"the header {_shown(now_header)}"
+        yield f"end users: by {header}"
+
+
+def _rule(title: str, old: Record, new: Record, cls: type) -> Iterator[str]:
+    was, now = _rule_amount(old), _rule_amount(new)
+    if was != now:
+        yield f"{title} {was} → {now}"
+    steps = [[_step(step) for step in rule.get("steps", ())] for rule in (old, new)]
+    yield from _entries(f"{title} steps", *steps)
+    if sorted(steps[0]) == sorted(steps[1]) and steps[0] != steps[1]:
+        yield f"{title} steps in another order"
+    before, after = (_without(rule, (*_AMOUNTS, "steps")) for rule in (old, new))
+    yield from _records(f"{title} ", before, after, fields_of(cls))
+
+
+def _rule_amount(rule: Record) -> str:
+    """The amount of a limit or budget, without an empty fraction."""
+    value = next((rule[name] for name in _AMOUNTS if name in rule), 0)
+    return str(int(value)) if isinstance(value, float) and value == int(value) else _shown(str(value))
+
+
+def _step(step: Record) -> str:
+    """A step in words: ``90% degrade (model cheap, compress more)``."""
+    text = f"{step.get('at')} {step.get('do')}"
+    if step.get("to") is not None:
+        text += f" to {step['to']}"
+    if isinstance(changes := step.get("with"), Mapping) and changes:
+        text += f" ({', '.join(f'{name} {value}' for name, value in changes.items())})"
+    return text
+
+
+def _by_name_of(rules: Sequence[Record]) -> dict[str, Record]:
+    return {str(rule.get("name")): rule for rule in rules}
+
+
+def _prices(which: str, old: PriceList | None, new: PriceList | None) -> Iterator[str]:
+    """Prices: ``input price 0.15 → 0.2 dollars``; of the same prices in another book its name."""
+    if old is None or new is None:
+        if old != new:
+            yield f"{which}prices no longer known" if new is None else f"{which}prices by {_shown(new.book)}"
+        return
+    was, now = old.periods[-1].prices, new.periods[-1].prices
+    changed = [kind for kind in KINDS if was.get(kind) != now.get(kind)]
+    for kind in changed:
+        words = (_dollars(prices.get(kind)) for prices in (was, now))
+        yield f"{which}{_words(kind)} price {' → '.join(words)}"
+    if old.book != new.book:
+        yield f"{which}prices by {_shown(new.book)}, before by {_shown(old.book)}"
+    elif not changed and old != new:
+        yield f"{which}prices of other times, or of long prompts, changed"
+
+
+def _dollars(nano: int | None) -> str:
+    return "none" if nano is None else f"{nano / NANO_PER_DOLLAR:.12g}"
+
+
 def _read(tenant: str, raw: bytes | None) -> TenantPolicy | None:
     if raw is None:
         return None
@@ -169,7 +264,8 @@ def _summary(policy: TenantPolicy) -> str:
     text = f"{count} model{'s'[: count != 1]}"
     if aliases:
         text += f", alias{'es'[: 2 * (len(aliases) != 1)]} {', '.join(sorted(aliases))}"
-    return text
+    budgets = [f"budget {_shown(str(b.get('name')))} {_rule_amount(b)}" for b in policy.budgets]
+    return ", ".join([text, *budgets])
 
 
 def _order(policy: TenantPolicy) -> list[tuple[str, tuple[str, ...]]]:
@@ -265,8 +361,9 @@ def _target(which: str, old: Target, new: Target, provider: str) -> Iterator[str
         yield f"{which}credential of {_shown(provider)} {change}"
     for f in fields(Target):
         was, now = getattr(old, f.name), getattr(new, f.name)
-        if f.name not in {"credential", "id", "options"} and was != now:
+        if f.name not in {"credential", "id", "options", "prices"} and was != now:
             yield which + _scalars(_words(f.name), f.name, was, now, None)
+    yield from _prices(which, old.prices, new.prices)
     yield from _records(which, old.options, new.options, None)
 
 

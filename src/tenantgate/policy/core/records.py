@@ -6,24 +6,29 @@ providers are vault references, which Kong resolves for the request that needs t
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from tenantgate.errors import ConfigError
+from tenantgate.prices.core.price_list import KINDS, PriceList, Prices, Tier
 from tenantgate.tenant import TenantId
 
 __all__ = [
     "CATALOG",
     "FAILURES",
     "FORMAT",
+    "Blocked",
     "Catalog",
     "ModelPolicy",
     "Routing",
     "Target",
     "TenantPolicy",
+    "price_tree",
     "read_catalog",
+    "read_price_list",
     "read_record",
     "write_catalog",
     "write_record",
@@ -37,6 +42,9 @@ FORMAT: Final = 1
 
 _WEIGHT: Final = 100
 """Of a tenant's share, where it isn't given."""
+
+_OVERLAID: Final = ("token_limits", "budgets")
+"""Lists in whose place the platform's may stand."""
 
 
 FAILURES: Final[Mapping[str, bool]] = {
@@ -117,6 +125,10 @@ class Target:
     context_window: int | None = None
     """Tokens of prompt and reply together, at most; None: not known."""
     region: str | None = None
+    prices: PriceList | None = None
+    """What its tokens cost; None: not known, and no rule of the tenant counts it."""
+    max_output_tokens: int | None = None
+    """Most tokens of a reply that the model gives; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +163,13 @@ class ModelPolicy:
         return f"{self.provider}/{self.model}"
 
 
+class Blocked(enum.StrEnum):
+    """Reason why all requests of a tenant are refused."""
+
+    DISABLED = "disabled"  # by the platform
+    STALE = "stale"  # what the platform last said is too old
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantPolicy:
     """One tenant's record."""
@@ -161,6 +180,16 @@ class TenantPolicy:
     """Hosts that its requests may go to, within the gateway's own; None: all of these."""
     weight: int = _WEIGHT
     """Share of a limit that a provider sets for several tenants, relative to the others'."""
+    token_limits: tuple[Mapping[str, Any], ...] = ()
+    """As `tenantgate.limit_config.TokenLimit`, without defaults; models by their ``provider/model``."""
+    budgets: tuple[Mapping[str, Any], ...] = ()
+    """As `tenantgate.limit_config.Budget`, in the same way."""
+    end_user_header: str | None = None
+    """The request header that names the end user; None: the request's ``user``."""
+    blocked: Blocked | None = None
+    """Why all requests are refused; None: they aren't."""
+    platform: Mapping[str, Any] | None = None
+    """What the platform has laid over the file's part (`tenantgate.policy.core.overlay`)."""
     mcp: tuple[Mapping[str, Any], ...] = ()
     """The MCP servers, as `tenantgate.mcp.core.stored` reads them."""
     mcp_stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -206,6 +235,11 @@ def write_record(policy: TenantPolicy) -> bytes:
         "egress": policy.egress,
         # An equal share goes without saying, so that records of earlier versions stay the same bytes.
         "weight": None if policy.weight == _WEIGHT else policy.weight,
+        "token_limits": policy.token_limits or None,
+        "budgets": policy.budgets or None,
+        "end_user_header": policy.end_user_header,
+        "blocked": None if policy.blocked is None else policy.blocked.value,
+        "platform": policy.platform,
         "mcp_stages": policy.mcp_stages or None,
     }
     made = _without_none(tree)
@@ -228,10 +262,69 @@ def read_record(tenant: str, raw: bytes) -> TenantPolicy:
     weight = members.get("weight", int, _WEIGHT)
     mcp = members.objects("mcp")
     mcp_stages = _stages(members, "mcp_stages")
-    members.end()
-    return TenantPolicy(
-        tenant=TenantId(tenant), models=models, egress=egress, weight=weight, mcp=mcp, mcp_stages=mcp_stages
+    made = TenantPolicy(
+        tenant=TenantId(tenant),
+        models=models,
+        egress=egress,
+        weight=weight,
+        token_limits=members.objects("token_limits"),
+        budgets=members.objects("budgets"),
+        end_user_header=members.get("end_user_header", str, None),
+        blocked=_blocked(members.get("blocked", str, None)),
+        platform=_platform(members.record("platform")) if members.has("platform") else None,
+        mcp=mcp,
+        mcp_stages=mcp_stages,
     )
+    members.end()
+    return made
+
+
+def _blocked(text: str | None) -> Blocked | None:
+    if text is None:
+        return None
+    try:
+        return Blocked(text)
+    except ValueError:
+        raise ConfigError(f"record.blocked: {text[:40]!r} is no reason") from None
+
+
+def _platform(members: _Members) -> Mapping[str, Any]:
+    made: dict[str, Any] = {n: list(members.objects(n)) for n in _OVERLAID if members.has(n)}
+    if members.has("own"):
+        covered = members.record("own")
+        made["own"] = {n: list(covered.objects(n)) for n in _OVERLAID if covered.has(n)}
+        covered.end()
+    if members.has("fail_closed"):
+        made["fail_closed"] = list(members.texts("fail_closed"))
+    kinds = {"enabled": bool, "closed": bool, "part": float}
+    made |= {n: members.get(n, kind) for n, kind in kinds.items() if members.has(n)}
+    members.end()
+    return made
+
+
+def price_tree(price_list: PriceList) -> dict[str, Any]:
+    """A price list as JSON's values, as in a record."""
+    return {"book": price_list.book, "periods": [_period_tree(p) for p in price_list.periods]}
+
+
+def read_price_list(tree: Any, where: str) -> PriceList:
+    """What `price_tree` gave; `where` is its name in errors.
+
+    Raises:
+        ConfigError: it is no price list; names the member and its problem.
+    """
+    return _price_list(_Members(tree, where))
+
+
+def _period_tree(period: Prices) -> dict[str, Any]:
+    found: dict[str, Any] = {"prices": period.prices}
+    if period.valid_from_ms:
+        found["valid_from_ms"] = period.valid_from_ms
+    if period.daily_s is not None:
+        found["daily_s"] = period.daily_s
+    if period.tiers:
+        found["tiers"] = [{"above": tier.above, "prices": tier.prices} for tier in period.tiers]
+    return found
 
 
 def _read(raw: bytes) -> _Members:
@@ -279,7 +372,38 @@ def _target(members: _Members) -> Target:
         weight=members.get("weight", int, 100),
         context_window=members.get("context_window", int, None),
         region=members.get("region", str, None),
+        prices=_price_list(members.record("prices")) if members.has("prices") else None,
+        max_output_tokens=members.get("max_output_tokens", int, None),
     )
+    members.end()
+    return made
+
+
+def _price_list(members: _Members) -> PriceList:
+    made = PriceList(
+        book=members.get("book", str), periods=tuple(_prices(m) for m in members.records("periods"))
+    )
+    members.end()
+    if not made.periods:
+        raise ConfigError(f"{members.where}.periods: needs one at least")
+    return made
+
+
+def _prices(members: _Members) -> Prices:
+    made = Prices(
+        valid_from_ms=members.get("valid_from_ms", int, 0),
+        daily_s=members.pair("daily_s"),
+        prices=members.amounts("prices"),
+        tiers=tuple(_tier(m) for m in members.records("tiers")),
+    )
+    members.end()
+    if not {"input", "output"} <= made.prices.keys():
+        raise ConfigError(f"{members.where}.prices: needs input and output")
+    return made
+
+
+def _tier(members: _Members) -> Tier:
+    made = Tier(above=members.get("above", int), prices=members.amounts("prices"))
     members.end()
     return made
 
@@ -352,6 +476,22 @@ class _Members:
             raise ConfigError(f"{self.where}.{name}: must be an object of texts")
         return dict(found)
 
+    def amounts(self, name: str) -> Mapping[str, int]:
+        """Prices by kind."""
+        found: Mapping[str, Any] = self.get(name, dict, {})
+        for kind, value in found.items():
+            if kind not in KINDS or type(value) is not int or value < 0:
+                raise ConfigError(f"{self.where}.{name}.{kind[:40]}: is no price")
+        return found
+
+    def pair(self, name: str) -> tuple[int, int] | None:
+        found = self.get(name, list, None)
+        if found is None:
+            return None
+        if len(found) != 2 or not all(type(value) is int for value in found):
+            raise ConfigError(f"{self.where}.{name}: must be two whole numbers")
+        return found[0], found[1]
+
     def has(self, name: str) -> bool:
         return name in self._left
 
@@ -370,6 +510,7 @@ class _Members:
 _KINDS: Final[Mapping[type, str]] = {
     bool: "true or false",
     dict: "an object",
+    float: "a number",
     int: "a whole number",
     list: "a list",
     str: "a text",
@@ -386,6 +527,8 @@ def _without_none(value: Any) -> Any:
         return value
     if (names := _FIELDS.get(kind)) is not None:
         return {name: _without_none(v) for name in names if (v := getattr(value, name)) is not None}
+    if kind is PriceList:
+        return price_tree(value)
     if isinstance(value, Mapping):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple):

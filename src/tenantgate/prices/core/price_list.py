@@ -16,9 +16,20 @@ __all__ = ["FEMTO_PER_NANO", "KINDS", "NANO_PER_DOLLAR", "PriceList", "Prices", 
 NANO_PER_DOLLAR: Final = 1_000_000_000
 FEMTO_PER_NANO: Final = 1_000_000
 
-KINDS: Final = ("input", "output", "cache_read", "cache_write", "audio_input", "audio_output", "request")
-"""Kinds of prices. ``input`` and ``output`` hold for all tokens of their side that have no price of their own; tokens
-of reasoning are output. ``request`` is for one request, in nano-dollars."""
+KINDS: Final = (
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "audio_input",
+    "reasoning",
+    "audio_output",
+    "request",
+)
+"""Kinds of prices. ``input`` and ``output`` hold for all tokens of their side that have no price of their own, and
+``cache_write`` for those that are kept for an hour, unless ``cache_write_1h`` is given. ``request`` is for one request,
+in nano-dollars."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +47,9 @@ class Prices:
 
     valid_from_ms: int = 0
     """Unix time in ms; 0: always."""
+    daily_s: tuple[int, int] | None = None
+    """Seconds of the day in UTC from which and until which these prices hold, past midnight where the first is the
+    larger one; None: all day."""
     prices: Mapping[str, int] = field(default_factory=dict)
     """By kind of `KINDS`; ``input`` and ``output`` are always there."""
     tiers: tuple[Tier, ...] = ()
@@ -49,4 +63,4 @@ class PriceList:
     book: str
     """Where the prices are from, with its version: ``genai-prices 0.2.3``, ``tenants.yaml``, or both joined by +."""
     periods: tuple[Prices, ...]
-    """By rising `valid_from_ms`; at least one."""
+    """At least one. The last one that holds at a time counts, and where none does the first."""

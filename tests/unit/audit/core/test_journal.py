@@ -134,6 +134,8 @@ def test_what_is_not_plain_is_left_out() -> None:
         tenantgate__x=hostile,
         correlation_id="4111111111111111",
         route__id=hostile,
+        authenticated_entity={"id": hostile, "key": hostile},
+        tenantgate__end_user=hostile,
     )
     assert "jane" not in repr(found)
     assert found.correlation_id is None

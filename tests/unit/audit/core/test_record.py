@@ -11,16 +11,20 @@ import pytest
 from audit_rig import body, journal_line, reply
 from tenantgate.audit.core.chain import START, link, shed
 from tenantgate.audit.core.content import RawContent
+from tenantgate.audit.core.costs import PriceLists
 from tenantgate.audit.core.journal import parse_line
 from tenantgate.audit.core.record import Terms, build, gap, schema
 from tenantgate.audit.core.redaction import ContentState, Policy, absent, redact
 from tenantgate.audit.core.trace import parse_traceparent, span_id, trace_of
+from tenantgate.prices.core.price_list import PriceList, Prices
 from tenantgate.tenant import TenantId
 
 from support import ROOT
 
 DOCS = ROOT / "docs"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+FLAT = Prices(prices={"input": 1_000_000_000, "output": 2_000_000_000})
+PRICES = PriceLists(usual=PriceList(book="b 1", periods=(FLAT,)))
 TYPES: dict[str, Any] = {
     "object": dict,
     "array": list,
@@ -88,7 +92,7 @@ HASHED = redact(RAW, Policy("hashed", key=b"k"), names=None)
         {"tenantgate__traceparent": f"00-{TRACE}-{SPAN}-00", "route": None, "latencies": None},
     ],
 )
-@pytest.mark.parametrize("terms", [Terms(), Terms("hash", 1.0, 2.0, b"k"), Terms("keep")])
+@pytest.mark.parametrize("terms", [Terms(), Terms("hash", PRICES, b"k"), Terms("keep")])
 def test_every_record_keeps_to_the_schema(redacted: Any, changes: dict[str, Any], terms: Terms) -> None:
     found = record(redacted, terms, **changes)
     assert problems(found, schema()) == []
@@ -164,7 +168,18 @@ def test_the_documented_schema_is_the_code_s() -> None:
     [
         (Terms(), 0, None),
         (Terms(), 0.25, {"amount": 0.25, "source": "kong"}),
-        (Terms(input_cost=1.0, output_cost=2.0), 0.25, {"amount": 0.0002, "source": "prices"}),
+        (
+            Terms(prices=PRICES),
+            0.25,
+            {
+                "amount": 0.0002,
+                "exact": "0.0002",
+                "currency": "USD",
+                "source": "prices",
+                "book": "b 1",
+                "certainty": "estimated",
+            },
+        ),
     ],
 )
 def test_what_it_cost(terms: Terms, cost: float, expected: Any) -> None:
@@ -176,6 +191,24 @@ def test_what_is_kept_of_the_client_s_address() -> None:
     assert record(RICH, Terms("keep"))["client"] == {"address": "203.0.113.9"}
     one, other = (record(RICH, Terms("hash", key=k))["client"]["address_hash"] for k in (b"1", b"2"))
     assert one != other
+
+
+def test_the_record_says_by_which_key_and_for_which_end_user() -> None:
+    asked = {"authenticated_entity__id": "key-1", "tenantgate__end_user": "jane@example.org"}
+    found = record(RICH, Terms(end_user="hash", key=b"1"), **asked)
+    other = record(RICH, Terms(end_user="hash", key=b"2"), **asked)
+    assert found["key"] == {"id": "key-1"}
+    assert "jane" not in json.dumps(found)
+    assert len({found["end_user"]["hash"], other["end_user"]["hash"]}) == 2
+    assert record(RICH, Terms(end_user="keep"), **asked)["end_user"] == {"id": "jane@example.org"}
+    assert "end_user" not in record(RICH, Terms(), **asked)
+    assert not {"key", "end_user"} & record(RICH, Terms(end_user="keep")).keys()
+    assert problems(found, schema()) == []
+
+
+@pytest.mark.parametrize("end_user", ["x" * 257, 3, None, {"id": "x"}, True])
+def test_what_can_t_be_an_end_user_is_left_out(end_user: Any) -> None:
+    assert "end_user" not in record(RICH, Terms(end_user="keep"), tenantgate__end_user=end_user)
 
 
 @pytest.mark.parametrize(

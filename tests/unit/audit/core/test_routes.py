@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tenantgate.audit.core.costs import PriceLists
 from tenantgate.audit.core.join import Arrived
 from tenantgate.audit.core.journal import JournalLine, parse_line
 from tenantgate.audit.core.record import Terms
@@ -101,9 +102,11 @@ def test_a_tenant_s_last_settings_give_no_prices() -> None:
         (line("shared"), Arrived("p", None)),
     ):
         terms = routes.terms(known, content)
-        assert (terms.client_ip, terms.input_cost, terms.output_cost) == ("keep", 1.0, 2.0)
+        usual = terms.prices.usual
+        assert usual is not None
+        assert (terms.client_ip, usual.periods[0].prices["output"]) == ("keep", 2_000_000_000)
         assert terms.key
-    assert routes.terms(line("shared"), None).input_cost is None
+    assert routes.terms(line("shared"), None).prices == PriceLists()
     assert routes.terms(line("shared"), None).client_ip == "keep"
     assert routes.terms(line("other"), None) == Terms()
 

@@ -35,7 +35,10 @@ def test_any_request_table(table: Any) -> None:
 @given(
     ANY
     | st.fixed_dictionaries(
-        {"request": REQUEST}, optional={"state": ANY, "shared": ANY, "status": ANY, "usage": ANY}
+        {"request": REQUEST},
+        optional=dict.fromkeys(
+            ("state", "shared", "usage", "undecided", "recalled", "sent", "body_size"), ANY
+        ),
     )
 )
 def test_any_log_table(table: Any) -> None:

@@ -11,6 +11,7 @@ from tenantgate.config.compile import compile_records
 from tenantgate.features import by_section
 from tenantgate.policy.core.difference import difference, differences
 from tenantgate.policy.core.records import ModelPolicy, Target, TenantPolicy, write_record
+from tenantgate.prices.core.price_list import PriceList, Prices
 from tenantgate.tenant import TenantId
 
 SECTIONS = {section: plugin.config_class for section, plugin in by_section().items()}
@@ -391,3 +392,68 @@ def test_references_are_never_shown(old: TenantPolicy, new: TenantPolicy) -> Non
     text = "\n".join(difference("acme", write_record(old), write_record(new), SECTIONS))
     assert "vault" not in text
     assert "://" not in text
+
+
+LADDER = ", steps: [{at: 50%%, do: notify}, {at: %s, do: degrade, with: {compress: more}}]"
+
+
+def money(
+    budget: str = "", limit: str = "", rest: str = "", *, cost: str = "input_cost: 1"
+) -> dict[str, bytes]:
+    model = f"{{provider: mock, model: m, {cost}, output_cost: 2}}"
+    lists = f", budgets: [{{name: month, {budget}}}]" if budget else ""
+    lists += f", token_limits: [{{name: tpm, {limit}}}]" if limit else ""
+    return records(f"acme, models: [{model}]{lists}{rest}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (money("max_budget: 500"), money("max_budget: 700"), "budget month 500 → 700"),
+        (money("max_budget: 500"), money("max_budget: 0.5"), "budget month 500 → 0.5"),
+        (
+            money(),
+            money("max_budget: 500"),
+            "budget month 500 added; requests while there is no engine: refused",
+        ),
+        (money(limit="limit: 9"), money(), "limit tpm 9 removed"),
+        (money(limit="limit: 9"), money(limit="limit: 9, window: 5m"), "limit tpm window 1m → 5m"),
+        (money(limit="limit: 9"), money(limit="limit: 9, mode: shadow"), "limit tpm enforce → shadow"),
+        (
+            money(limit="limit: 9"),
+            money(limit="limit: 9, match: {models: [m]}"),
+            "limit tpm match models: mock/m added",
+        ),
+        (
+            money("max_budget: 5, timezone: Europe/Berlin"),
+            money("max_budget: 5"),
+            "budget month timezone Europe/Berlin → UTC",
+        ),
+        (
+            money("max_budget: 5" + LADDER % "90%"),
+            money("max_budget: 5" + LADDER % "95.5%"),
+            "budget month steps: 95.5% degrade (compress more) added, 90% degrade (compress more) removed",
+        ),
+        (money(rest=", end_user_header: X-User"), money(), "end users: by the request's user"),
+        (money(), money(rest=", end_user_header: X-User"), "end users: by the header X-User"),
+        (money(), money(cost="input_cost: 1.5"), "input price 1 → 1.5; input cost 1.0 → 1.5"),
+    ],
+)
+def test_limits_budgets_and_prices_are_told_in_words(
+    old: dict[str, bytes], new: dict[str, bytes], line: str
+) -> None:
+    assert list(differences(old, new, SECTIONS)) == [f"acme: {line}"]
+
+
+def test_another_book_is_told() -> None:
+    def of(book: str | None, **more: int) -> dict[str, bytes]:
+        periods = (Prices(prices={"input": 150_000_000, "output": 1, **more}),)
+        prices = None if book is None else PriceList(book=book, periods=periods)
+        target = Target(provider="openai", name="m", id="openai/m", prices=prices)
+        model = ModelPolicy(provider="openai", model="m", route_name="r", targets=(target,))
+        return {"a": write_record(TenantPolicy(tenant=TenantId("a"), models=(model,)))}
+
+    assert list(differences(of("b 1"), of("b 2"))) == ["a: prices by b 2, before by b 1"]
+    assert list(differences(of(None), of("b 2"))) == ["a: prices by b 2"]
+    assert list(differences(of("b 1"), of(None))) == ["a: prices no longer known"]
+    assert list(differences(of("b 1"), of("b 1", cache_read=75))) == ["a: cache read price none → 7.5e-08"]

@@ -20,6 +20,7 @@ from tenantgate.policy.core.records import (
     write_catalog,
     write_record,
 )
+from tenantgate.prices.core.price_list import KINDS, PriceList, Prices, Tier
 from tenantgate.tenant import TenantId
 
 TEXTS = st.text(max_size=20)
@@ -29,8 +30,27 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 TABLES = st.dictionaries(TEXTS, VALUES, max_size=3)
+AMOUNTS = st.integers(0, 10**15)
+KINDED = st.dictionaries(st.sampled_from(KINDS), AMOUNTS, max_size=3)
+PRICES = st.builds(
+    PriceList,
+    book=TEXTS,
+    periods=st.lists(
+        st.builds(
+            Prices,
+            valid_from_ms=AMOUNTS,
+            daily_s=st.none() | st.tuples(st.integers(0, 86_399), st.integers(0, 86_399)),
+            prices=st.builds(lambda more, i, o: {**more, "input": i, "output": o}, KINDED, AMOUNTS, AMOUNTS),
+            tiers=st.lists(st.builds(Tier, above=AMOUNTS, prices=KINDED), max_size=2).map(tuple),
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+)
 TARGETS = st.builds(
     Target,
+    prices=st.none() | PRICES,
+    max_output_tokens=st.none() | AMOUNTS,
     provider=TEXTS,
     name=TEXTS,
     options=TABLES,
@@ -56,6 +76,9 @@ POLICIES = st.builds(
     TenantPolicy,
     tenant=st.text(min_size=1, max_size=20).map(TenantId),
     models=st.lists(MODELS, max_size=2).map(tuple),
+    token_limits=st.lists(TABLES, max_size=2).map(tuple),
+    budgets=st.lists(TABLES, max_size=2).map(tuple),
+    end_user_header=st.none() | TEXTS,
 )
 
 

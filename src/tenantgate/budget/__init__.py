@@ -1,0 +1,1 @@
+"""The command `tenantgate budget`: budgets in force, temporary raises, and proposed limits against past traffic."""

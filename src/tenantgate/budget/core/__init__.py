@@ -1,0 +1,1 @@
+"""The replay of recorded traffic, and what commands print. Pure."""

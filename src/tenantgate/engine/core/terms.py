@@ -1,0 +1,269 @@
+"""What a request may take of its limits: its prompt, its longest reply, and the prices of the targets that may answer.
+
+The reply's most tokens are the client's ``max_tokens`` or ``max_completion_tokens``, else the smallest
+``max_output_tokens`` of the targets, else `DEFAULT_OUTPUT_TOKENS`; ``n`` replies take so many times that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tenantgate.engine.core.operations import speaking
+from tenantgate.limits.core.claims import Asked, Held, Offer, claims_of, counts
+from tenantgate.limits.core.estimate import NO_PROMPT, Prompt, factor_of, prompt_of
+from tenantgate.limits.core.ledger import LIFETIME_MAX_MS, Reservation, Reserved
+from tenantgate.limits.core.rules import Counted, Reserve, Rule
+from tenantgate.llm.operations import Operation, Passed
+from tenantgate.policy.core.records import FAILURES, ModelPolicy, Target
+from tenantgate.prices.core.cost import worst
+from tenantgate.tenant import TenantId
+
+__all__ = [
+    "DEFAULT_OUTPUT_TOKENS",
+    "OUTPUT_NAMES",
+    "UNMETERED",
+    "Facts",
+    "Plan",
+    "counts_model",
+    "limited_targets",
+    "output_name",
+    "plan_of",
+    "positive",
+    "provider_of",
+]
+
+DEFAULT_OUTPUT_TOKENS: Final = 4_096
+"""Most tokens of a reply where neither the client nor the model's ``max_output_tokens`` says it: what every model in
+use takes."""
+OUTPUT_NAMES: Final = ("max_completion_tokens", "max_tokens")
+UNMETERED: Final = (Operation.IMAGES, Operation.SPEECH, Operation.TRANSCRIPTIONS)
+"""Operations that aren't paid by the token: only a price for one request tells what they cost."""
+
+_COMPLETION_TOKENS: Final = 16
+"""Most tokens of a reply of `/v1/completions` by OpenAI's API, where the client doesn't say it."""
+_NEWER_WORD: Final = ("openai", "azure")
+_SLACK_MS: Final = 60_000
+_DIRECT_MS: Final = 900_000
+"""Longest life of a request that is sent without time limits of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What holds for a request whichever model answers."""
+
+    tenant: TenantId
+    id: str
+    key: str = ""
+    """Id of the client's credential."""
+    end_user: str = ""
+    """As `end_user_subject` makes it."""
+    body: Mapping[str, Any]
+    operation: Operation = Operation.CHAT
+    passed: Passed | None = None
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one model's answer would take.
+
+    Attributes:
+        held: the claims.
+        worst_tokens: most tokens of one reply; 0 where it has none that cost.
+        expected_tokens: tokens that it probably has.
+        given: whether the request itself says how long the reply may be.
+    """
+
+    model: ModelPolicy
+    held: tuple[Held, ...]
+    prompt: Prompt = NO_PROMPT
+    worst_tokens: int = 0
+    expected_tokens: int = 0
+    given: bool = True
+
+    def reservation(self, facts: Facts, before: tuple[Plan, Reserved] | None = None) -> Reservation:
+        """What is asked of the ledger; `before`: the plan in whose place it stands, and what the ledger answered."""
+        return Reservation(
+            tenant=facts.tenant,
+            id=facts.id,
+            claims=tuple(h.claim for h in self.held),
+            worst_tokens=self.worst_tokens,
+            expected_tokens=self.expected_tokens,
+            lifetime_ms=_lifetime_ms(self.model),
+            replaces=() if before is None else tuple(h.claim for h in before[0].held),
+            replaces_ms=0 if before is None else before[1].now_ms,
+        )
+
+    def holding(self, max_tokens: int) -> list[Held]:
+        """The claims with what they hold, for a reply of at most so many tokens."""
+        return [h.holding(max_tokens, min(max_tokens, self.expected_tokens)) for h in self.held]
+
+    def caps(self) -> bool:
+        """Whether the request must say how long its reply may be: a rule holds the most that it can take."""
+        return not self.given and any(
+            h.claim.reserve is Reserve.WORST and h.claim.per_million and not h.claim.shadow for h in self.held
+        )
+
+
+def plan_of(
+    rules: Sequence[Rule],
+    model: ModelPolicy,
+    facts: Facts,
+    *,
+    count: Callable[[str], int],
+    expected: Callable[[int], int],
+) -> Plan:
+    """What an answer of this model would take.
+
+    Args:
+        rules: that count its requests (`counts_model`).
+        model: one of the tenant's.
+        facts: of the request.
+        count: tokens of a text by ``o200k_base``.
+        expected: gives the tokens that nine of ten replies have, of so many at most.
+
+    Raises:
+        Unpriced: what it costs isn't known, and a rule counts it.
+    """
+    targets = _targets(model, facts.operation)
+    if all(rule.counted is Counted.REQUESTS for rule in rules):
+        offers = tuple([Offer(provider=provider_of(model, t), worst=None, expected=None) for t in targets])
+        asked = Asked(model=model.qualified, offers=offers, key=facts.key, end_user=facts.end_user)
+        return Plan(model, claims_of(rules, asked))
+    prompt = _prompt(facts.body, targets, count)
+    has_reply = facts.operation in (Operation.CHAT, Operation.COMPLETIONS)
+    worst_tokens, given = _reply_tokens(facts, targets) if has_reply else (0, True)
+    reserves = {rule.reserve for rule in rules if rule.counted is Counted.COST}
+    asked = Asked(
+        model=model.qualified,
+        offers=tuple([_offer(model, t, facts, prompt, reserves) for t in targets]),
+        key=facts.key,
+        end_user=facts.end_user,
+        prompt=prompt,
+        replies=_replies(facts),
+        tries=_tries(model),
+        has_reply=has_reply,
+        least_tokens=_least_tokens(facts.body),
+    )
+    return Plan(
+        model,
+        claims_of(rules, asked),
+        prompt,
+        worst_tokens,
+        expected(worst_tokens) if has_reply else 0,
+        given,
+    )
+
+
+def counts_model(rule: Rule, model: ModelPolicy) -> bool:
+    """Whether a rule counts requests to a model."""
+    names = (model.qualified, model.model, *model.aliases)
+    return counts(rule, names, [provider_of(model, t) for t in model.targets])
+
+
+def provider_of(model: ModelPolicy, target: Target) -> str:
+    """The target's provider as tenants.yaml names it."""
+    return target.id.partition("/")[0] or model.provider
+
+
+def output_name(targets: Sequence[Target], operation: Operation) -> str:
+    """The member that says how long a reply may be, where the client has none."""
+    newer = all(t.provider in _NEWER_WORD and "upstream_url" not in t.options for t in targets)
+    return OUTPUT_NAMES[0] if newer and operation is Operation.CHAT else OUTPUT_NAMES[1]
+
+
+def limited_targets(targets: Sequence[Target], tokens: int) -> list[Target]:
+    """The targets, of which none puts a larger number of its own in place of the request's most tokens."""
+    return [
+        replace(t, options={**t.options, "max_tokens": min(own, tokens)})
+        if (own := positive(t.options.get("max_tokens"))) is not None
+        else t
+        for t in targets
+    ]
+
+
+def positive(value: Any) -> int | None:
+    """A whole number above 0; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _targets(model: ModelPolicy, operation: Operation) -> Sequence[Target]:
+    if operation is Operation.CHAT:
+        return model.targets
+    return [t for t in model.targets if speaking(t, operation)] or model.targets
+
+
+def _prompt(body: Mapping[str, Any], targets: Sequence[Target], count: Callable[[str], int]) -> Prompt:
+    windows = [t.context_window for t in targets]
+    return prompt_of(
+        body,
+        count,
+        factor=max(factor_of(t.provider, t.name) for t in targets),
+        model=max((t.name for t in targets), key=lambda name: "4o-mini" in name),
+        context_window=max((w for w in windows if w is not None), default=None) if all(windows) else None,
+    )
+
+
+def _reply_tokens(facts: Facts, targets: Sequence[Target]) -> tuple[int, bool]:
+    """Most tokens of one reply, and whether the request says so itself."""
+    own = [n for t in targets if (n := positive(t.options.get("max_tokens"))) is not None]
+    asked = [n for name in OUTPUT_NAMES if (n := positive(facts.body.get(name))) is not None]
+    if asked:
+        return max(*asked, *own, 1), True
+    if len(own) == len(targets):
+        return max(own), True
+    if facts.operation is Operation.COMPLETIONS:
+        return max(_COMPLETION_TOKENS, *own), False
+    # Each target must take it.
+    known = [t.max_output_tokens or DEFAULT_OUTPUT_TOKENS for t in targets]
+    least = _least_tokens(facts.body)
+    return max(min(known), *own, least and least + DEFAULT_OUTPUT_TOKENS), False
+
+
+def _replies(facts: Facts) -> int:
+    each = max(positive(facts.body.get("n")) or 1, positive(facts.body.get("best_of")) or 1)
+    passed = facts.passed
+    if passed is None or facts.operation is not Operation.COMPLETIONS:
+        return each
+    return each * (dict(passed.shape).get("prompt") or 1)
+
+
+def _least_tokens(body: Mapping[str, Any]) -> int:
+    """Anthropic refuses a request whose thoughts may take all of its reply."""
+    thinking = body.get("thinking")
+    budget = positive(thinking.get("budget_tokens")) if isinstance(thinking, Mapping) else None
+    return 0 if budget is None else budget + 1
+
+
+def _tries(model: ModelPolicy) -> int:
+    """Targets that may bill one request: further ones are asked after one that may have done the work."""
+    routing = model.routing
+    if routing is None or all(FAILURES.get(name, False) for name in routing.failover_criteria):
+        return 1
+    return 1 + min(routing.retries, len(model.targets) - 1)
+
+
+def _offer(
+    model: ModelPolicy, target: Target, facts: Facts, prompt: Prompt, reserves: Collection[Reserve]
+) -> Offer:
+    prices, provider = target.prices, provider_of(model, target)
+    metered = facts.operation not in UNMETERED
+    if prices is None or not (metered or any("request" in p.prices for p in prices.periods)):
+        return Offer(provider=provider, worst=None, expected=None)
+    audio = prompt.audio or "audio" in facts.body
+    at_ms, most, probable = facts.now_ms, None, None
+    if Reserve.WORST in reserves:
+        most = worst(prices, prompt.worst if metered else 0, at_ms, audio=audio)
+    if Reserve.EXPECTED in reserves:
+        probable = worst(prices, prompt.expected if metered else 0, at_ms, caches=False, audio=audio)
+    return Offer(provider=provider, worst=most, expected=probable)
+
+
+def _lifetime_ms(model: ModelPolicy) -> int:
+    routing = model.routing
+    longest = (
+        _DIRECT_MS if routing is None else max(routing.streaming_total_ms, routing.non_streaming_total_ms)
+    )
+    return min(longest + _SLACK_MS, LIFETIME_MAX_MS)

@@ -1,0 +1,119 @@
+"""The end of a request: what it takes of its rules' counters, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tenantgate.limits.core.claims import Held
+from tenantgate.limits.core.ledger import Certainty, Settlement, Used
+from tenantgate.limits.core.rules import CachedCost, Counted
+from tenantgate.tenant import TenantId
+
+__all__ = ["MAYBE_BILLED", "Billed", "End", "settlement"]
+
+MAYBE_BILLED: Final = frozenset({"timeout", "reset", "http_502", "http_504", "aborted", "unknown"})
+"""Outcomes of tries after which the provider may have done the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """What a provider has done, as far as it is known.
+
+    Attributes:
+        provider: as tenants.yaml names it.
+        prompt, completion: tokens.
+        nano: nano-dollars.
+    """
+
+    provider: str
+    prompt: int
+    completion: int
+    nano: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """What became of a request; nothing at all: no provider has it."""
+
+    billed: tuple[Billed, ...] = ()
+    uncertain: tuple[str, ...] = ()
+    """Providers that were sent it, and of which nobody knows what they did, one for each try."""
+    cut: bool = False
+    """Whether what is billed is the least: a stream broke off."""
+    cached: Billed | None = None
+    """What the answer from the cache would have cost."""
+    refused: bool = False
+    """Whether a limit refused it, so that it counts for none."""
+
+
+def settlement(tenant: TenantId, request: str, started_ms: int, held: Sequence[Held], end: End) -> Settlement:
+    """The end of a request for the ledger.
+
+    Args:
+        tenant: whose it is.
+        request: its id.
+        started_ms: `Reserved.now_ms`.
+        held: what its reservation holds.
+        end: what became of it.
+    """
+    return Settlement(
+        tenant=tenant,
+        id=request,
+        certainty=_certainty(held, end),
+        used=tuple(
+            Used(h.claim.counter, h.claim.window, _amount(h, end), h.claim.counted, h.claim.most)
+            for h in held
+        ),
+        started_ms=started_ms,
+    )
+
+
+def _certainty(held: Sequence[Held], end: End) -> Certainty:
+    if end.refused:
+        return Certainty.NONE
+    if any(h.provider or h.tries > 1 for h in held):
+        # The ledger knows what is held of a counter, not which part of it was sent.
+        return Certainty.EXACT
+    if end.billed:
+        return Certainty.LOWER_BOUND if end.cut else Certainty.EXACT
+    return Certainty.UNCERTAIN if end.uncertain else Certainty.EXACT
+
+
+def _amount(held: Held, end: End) -> int:
+    counted = held.claim.counted
+    if end.refused:
+        return 0
+    if end.cached is not None:
+        return _cached_amount(held, end.cached)
+    if counted is Counted.REQUESTS:
+        return 1
+    seen = sum(_COUNTS[counted](billed) for billed in end.billed if _counts(held, billed.provider))
+    if end.cut and end.billed and _counts(held, end.billed[-1].provider):
+        seen = max(seen, held.hold)
+    return seen + held.hold * sum(_counts(held, provider) for provider in end.uncertain)
+
+
+def _cached_amount(held: Held, answer: Billed) -> int:
+    counted = held.claim.counted
+    amount = 1 if counted is Counted.REQUESTS else _COUNTS[counted](answer)
+    match held.cached:
+        case CachedCost.FREE:
+            return 0
+        case CachedCost.TOKENS:
+            return 0 if counted is Counted.COST else amount
+    return math.ceil(amount * held.cached_factor)
+
+
+def _counts(held: Held, provider: str) -> bool:
+    return not held.provider or provider in held.provider.split(",")
+
+
+_COUNTS: Final[Mapping[Counted, Callable[[Billed], int]]] = {
+    Counted.PROMPT_TOKENS: lambda billed: billed.prompt,
+    Counted.COMPLETION_TOKENS: lambda billed: billed.completion,
+    Counted.TOTAL_TOKENS: lambda billed: billed.prompt + billed.completion,
+    Counted.COST: lambda billed: billed.nano,
+}

@@ -1,0 +1,1 @@
+"""Pure parts: entries of the platform's list, signatures of webhooks, the intake of usage."""

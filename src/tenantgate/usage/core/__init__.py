@@ -1,0 +1,1 @@
+"""Usage as entries, and what is made of them: pure functions over frozen data."""
