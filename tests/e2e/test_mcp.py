@@ -89,6 +89,17 @@ def test_an_api_is_called_and_its_reply_is_the_result(gateway: Gateway, mcp: Mcp
     assert not any(mcp.key in v for v in headers.values())
 
 
+def test_no_argument_is_a_vault_reference(gateway: Gateway, mcp: Mcp) -> None:
+    name = "DECK_TOOLING_UPSTREAM_KEY"
+    reference = f"{{vault://env/{name}}}"
+    found = mcp.ask("tools/list")["tools"][-1]
+    argument = next(a for a in found["inputSchema"]["properties"] if a.lower() == "x-note")
+    mcp.call("get_weather", **{"city": "Bern", argument: reference})
+    seen = json.dumps(Mcp(gateway, key="DECK_TOOLING_SECOND_API_KEY").call("get_seen")["structuredContent"])
+    assert reference in seen
+    assert seen.count(gateway.stack.environ[name]) == 1  # the credential itself
+
+
 def test_both_eras_on_one_endpoint(mcp: Mcp) -> None:
     made = mcp.ask("initialize", protocolVersion="2025-06-18", capabilities={})
     assert (made["protocolVersion"], made["capabilities"]) == ("2025-06-18", {"tools": {}})
@@ -168,8 +179,10 @@ def test_what_an_api_may_do_wrong(mcp: Mcp) -> None:
 def test_a_tool_has_a_limit_of_its_own(gateway: Gateway, mcp: Mcp) -> None:
     with gateway.redis() as store:
         store.flushall()
-    assert [mcp.call("get_seen")["isError"] for _ in range(3)] == [False, False, True]
-    assert text(mcp.call("get_seen")).startswith("Rate limit reached: 2 requests per hour for this tool.")
+    assert [mcp.call("get_large", bytes=1)["isError"] for _ in range(3)] == [False, False, True]
+    assert text(mcp.call("get_large", bytes=1)).startswith(
+        "Rate limit reached: 2 requests per hour for this tool."
+    )
     assert mcp.call("get_weather", city="Bern")["isError"] is False
 
 

@@ -364,8 +364,11 @@ class Tools:
             self._record(host, packed, tenant, state)
         labels = {"tenant": packed.tenant.slug, "server": state["server"], "tool_name": state["tool"]}
         _latency.observe((time.time() - state["started"]) * 1000, **labels)
+        _size.inc(found.get("size", 0), **labels)
         if (why := found.get("error")) is not None:
             _errors.inc(**labels, type=str(why))
+        if packed.source == "service":
+            _requests.inc(method="tools/call", outcome="answered" if why is None else str(why))
 
     def _record(self, host: Host, packed: PackedLog, tenant: Tenant, state: Mapping[str, Any]) -> None:
         """Give the audit log what was asked and answered, as messages of a chat."""
@@ -414,8 +417,9 @@ class _Reply:
 
 def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, Any]:
     """What tenantgate-mcp is to send; `again`: whether it may be sent a second time."""
-    headers = [{"name": name, "value": value} for name, value in asked.headers]
-    headers += [{"name": name, "value": value} for name, value in server.headers.items()]
+    headers: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in asked.headers]
+    # Only these may be vault references: what comes from a client's arguments is never resolved.
+    headers += [{"name": name, "value": value, "reference": True} for name, value in server.headers.items()]
     order: dict[str, Any] = {
         "method": asked.method,
         "url": server.upstream + asked.url,
