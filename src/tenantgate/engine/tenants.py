@@ -124,9 +124,10 @@ class Tenant:
         """The stages of calls of MCP tools."""
         return self._tool_stages("", self.policy.mcp_stages)
 
-    def tool_limits(self, server: str, tool: str, limit: Mapping[str, Any]) -> Sequence[Stage]:
+    def tool_rules(self, server: str, tool: str, limit: Mapping[str, Any]) -> tuple[Rule, ...]:
         """The rate limits of one tool; `limit` is a stage's configuration."""
-        return self._tool_stages(f"{server}/{tool}", {"limits": limit})
+        stages = self._tool_stages(f"{server}/{tool}", {"limits": limit})
+        return tuple(rule for s in stages if isinstance(s.service, RequestLimits) for rule in s.service.rules)
 
     def _tool_stages(self, name: str, stages: Mapping[str, Mapping[str, Any]]) -> Sequence[Stage]:
         route = f"{MCP}.{self.policy.tenant}"

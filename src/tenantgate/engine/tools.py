@@ -10,13 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tenantgate.engine.core.tables import DECISION
 from tenantgate.engine.exchange import Exchange
+from tenantgate.engine.tenants import MCP
 from tenantgate.kong.host import MOST_SENT, Answered
+from tenantgate.limits.core.claims import Asked, claims_of
+from tenantgate.limits.core.ends import End, settlement
+from tenantgate.limits.core.ledger import NotCountedError, Reservation
+from tenantgate.limits.core.reply import headers as headers_of_limits
+from tenantgate.limits.core.reply import refusal
 from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
 from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
     from tenantgate.engine.core.tables import PackedLog, PackedRequest
     from tenantgate.engine.tenants import Tenant
     from tenantgate.kong import Host
+    from tenantgate.limits.core.claims import Held
+    from tenantgate.limits.service import Limits
     from tenantgate.mcp.core.offers import Offer
 
 __all__ = ["Tools", "is_tool_call"]
@@ -45,6 +53,7 @@ _OUTCOME: Final = "x-tenantgate-outcome"
 _OPERATION: Final = "tenantgate_operation"
 _LONGEST_NAME: Final = 64
 _JSON: Final = "application/json"
+_COUNTED_MS: Final = 60_000  # until which a call is counted that nobody has settled
 
 _FAILED: Final = {
     "refused": "The egress policy doesn't permit the address of this tool's API.",
@@ -78,8 +87,8 @@ def is_tool_call(packed: PackedLog) -> bool:
 class Tools:
     """The part of the engine that serves MCP."""
 
-    def __init__(self, config: EngineConfig) -> None:
-        self._config = config
+    def __init__(self, config: EngineConfig, limits: Limits) -> None:
+        self._config, self._limits = config, limits
 
     # -- access -------------------------------------------------------------------------------------------
 
@@ -222,19 +231,37 @@ class Tools:
         return arguments
 
     def _count(self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]) -> None:
-        """Count the call for its limits."""
+        """Count the call for its tool's limits: it counts whatever becomes of it, so that nothing is to be settled."""
         tool, server = made.offer.tool, made.offer.server
         if not tool.limit:
             return
-        for stage in tenant.tool_limits(server.name, tool.name, tool.limit):
-            try:
-                stage.service.access(exchange)
-            except Answered:
-                # The limits know a tool as a model of its own.
-                said = json.loads(exchange.answer_body)["error"]["message"].replace("this model", "this tool")
-                exchange.reply_headers.update(exchange.answer_headers)
-                exchange.answered = None
-                self._refuse(exchange, made, state, "limit", said)
+        name = f"{MCP}/{server.name}/{tool.name}"
+        held: Sequence[Held] = claims_of(
+            tenant.tool_rules(server.name, tool.name, tool.limit),
+            Asked(model=name, offers=(), key=exchange.credential() or ""),
+        )
+        asked = Reservation(
+            tenant=tenant.policy.tenant,
+            id=exchange.identifier(),
+            claims=tuple(h.claim for h in held),
+            worst_tokens=0,
+            expected_tokens=0,
+            lifetime_ms=_COUNTED_MS,
+        )
+        try:
+            held, answer = self._limits.reserve(asked, held)
+        except NotCountedError:
+            self._refuse(
+                exchange, made, state, "limit", "This call can't be counted right now. Try again later."
+            )
+        if answer is None:
+            return
+        exchange.reply_headers.update(headers_of_limits(held, answer))
+        if answer.refused is not None:
+            # The limits know a tool as a model of its own.
+            said = json.loads(refusal(held, answer))["error"]["message"].replace("this model", "this tool")
+            self._refuse(exchange, made, state, "limit", said)
+        self._limits.settle(settlement(asked.tenant, asked.id, answer.now_ms, held, End()), held)
 
     def _refuse(
         self, exchange: Exchange, made: ToolCall | RemoteCall, state: dict[str, Any], why: str, text: str
