@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -18,7 +18,7 @@ from tenantgate.engine.core.tables import DECISION
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.tenants import MCP
 from tenantgate.kong.host import MOST_SENT, Answered
-from tenantgate.limits.core.claims import Asked, claims_of
+from tenantgate.limits.core.claims import Asked, Offer, claims_of
 from tenantgate.limits.core.ends import End, settlement
 from tenantgate.limits.core.ledger import NotCountedError, Reservation
 from tenantgate.limits.core.reply import headers as headers_of_limits
@@ -30,6 +30,7 @@ from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, re
 from tenantgate.mcp.core.protocol.results import response, result_of, tool_error
 from tenantgate.mcp.core.tool import ArgumentError, Server, UpstreamRequest
 from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of
+from tenantgate.prices.core.cost import Worst
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from tenantgate.kong import Host
     from tenantgate.limits.core.claims import Held
     from tenantgate.limits.service import Limits
-    from tenantgate.mcp.core.offers import Offer
+    from tenantgate.mcp.core import offers
 
 __all__ = ["Tools", "is_tool_call"]
 
@@ -230,15 +231,23 @@ class Tools:
             arguments = checked.value
         return arguments
 
-    def _count(self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]) -> None:
-        """Count the call for its tool's limits: it counts whatever becomes of it, so that nothing is to be settled."""
+    def _count(
+        self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]
+    ) -> Callable[[End], None]:
+        """Count the call for what limits it, and hold its price; what is given settles that."""
         tool, server = made.offer.tool, made.offer.server
-        if not tool.limit:
-            return
-        name = f"{MCP}/{server.name}/{tool.name}"
+        rules = tenant.tool_rules(server.name, tool)
+        if not rules:
+            return lambda _: None
+        price = Worst(fixed=tool.price_nano, per_million=0)
         held: Sequence[Held] = claims_of(
-            tenant.tool_rules(server.name, tool.name, tool.limit),
-            Asked(model=name, offers=(), key=exchange.credential() or ""),
+            rules,
+            Asked(
+                model=f"{MCP}/{server.name}/{tool.name}",
+                offers=(Offer(provider=MCP, worst=price, expected=price),),
+                key=exchange.credential() or "",
+                has_reply=False,
+            ),
         )
         asked = Reservation(
             tenant=tenant.policy.tenant,
@@ -255,13 +264,18 @@ class Tools:
                 exchange, made, state, "limit", "This call can't be counted right now. Try again later."
             )
         if answer is None:
-            return
+            return lambda _: None
         exchange.reply_headers.update(headers_of_limits(held, answer))
         if answer.refused is not None:
             # The limits know a tool as a model of its own.
             said = json.loads(refusal(held, answer))["error"]["message"].replace("this model", "this tool")
             self._refuse(exchange, made, state, "limit", said)
-        self._limits.settle(settlement(asked.tenant, asked.id, answer.now_ms, held, End()), held)
+        started_ms = answer.now_ms
+
+        def settle(end: End) -> None:
+            self._limits.settle(settlement(asked.tenant, asked.id, started_ms, held, end), held)
+
+        return settle
 
     def _refuse(
         self, exchange: Exchange, made: ToolCall | RemoteCall, state: dict[str, Any], why: str, text: str
@@ -309,7 +323,7 @@ class Tools:
         _send_result(host, body, _note(state))
 
     def _result(
-        self, exchange: Exchange, tenant: Tenant, offer: Offer, reply: _Reply, state: dict[str, Any]
+        self, exchange: Exchange, tenant: Tenant, offer: offers.Offer, reply: _Reply, state: dict[str, Any]
     ) -> Mapping[str, Any]:
         """The result that the API's reply is, as the guards let it pass."""
         assert tenant.mcp is not None  # noqa: S101 - the offer is of its
