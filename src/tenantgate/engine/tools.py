@@ -52,6 +52,7 @@ _NOTE: Final = "tenantgate_mcp"
 _OUTCOME: Final = "x-tenantgate-outcome"
 """Of the loopback proxy: ``http_NNN``, the API's status, or a class of failure; a header that no API can set."""
 _OPERATION: Final = "tenantgate_operation"
+_TRACEPARENT: Final = "tenantgate_traceparent"
 _LONGEST_NAME: Final = 64
 _JSON: Final = "application/json"
 _COUNTED_MS: Final = 60_000  # until which a call is counted that nobody has settled
@@ -149,6 +150,8 @@ class Tools:
         if isinstance(request, Notification):
             _requests.inc(method="notification", outcome="accepted")
             exchange.answer(202)
+        if (parent := trace_of(request).get("traceparent")) is not None:
+            exchange.shared[_TRACEPARENT] = parent
         state |= {"method": request.method[:_LONGEST_NAME], "id": request.id, "modern": request.modern}
         state["server"] = name
         principals = {packed.credential, str(packed.tenant)}
