@@ -169,7 +169,11 @@ def test_the_rules_of_budgets_fire_when_they_should(tmp_path: Path) -> None:
     for name in ("alerts.yaml", "alerts_test.yaml"):
         shutil.copy(FOLDER / name, tmp_path / name)
     done = subprocess.run(
-        [promtool, "test", "rules", "alerts_test.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [promtool, "test", "rules", "alerts_test.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
