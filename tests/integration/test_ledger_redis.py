@@ -336,7 +336,9 @@ def test_what_counts_no_longer_is_taken_from_nobody(at: RedisLedger, clock: Cloc
     assert at.settle(settlement(early, answer, 1))[0].used == 30
 
 
-def test_a_sum_that_is_lost_is_at_least_what_is_held(at: RedisLedger, clock: Clock, store: redis.Redis) -> None:
+def test_a_sum_that_is_lost_is_at_least_what_is_held(
+    at: RedisLedger, clock: Clock, store: redis.Redis
+) -> None:
     at.reserve(reservation("q1", claim()))
     store.hset(key(claim(), clock.us // 1000), "u", "garbage")
     assert at.reserve(reservation("q2", claim(), worst=1)).rooms[0].held == 101
