@@ -10,8 +10,8 @@ and a day, and a month's budget that shrinks max_tokens; "and 200 in flight" hol
 "of N counters" has so many counters of other subjects beside, of each of the five.
 
 worst: the most requests that passed within a minute, of a client with a limit of 60 a minute that was quiet and then
-tries a hundred times a second, from just before the clock's minute turns; by a clock of the benchmark's own. `fixed` are
-counters for each minute of the clock, as Kong's rate-limiting has them; `gcra` is the generic cell rate algorithm.
+tries a hundred times a second, from just before the clock's minute turns; by a clock of the benchmark's own. `fixed`
+are counters for each minute of the clock, as Kong's rate-limiting has them; `gcra` is the generic cell rate algorithm.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -106,17 +107,20 @@ def request_claim(name: str, most: int, window: Window) -> Claim:
 
 def claims(subject: str) -> tuple[Claim, ...]:
     """Four limits and a budget of one subject."""
-    tokens = {
-        "counted": Counted.TOTAL_TOKENS,
-        "fixed": 900,
-        "per_million": 10**6,
-        "reserve": Reserve.EXPECTED,
-    }
+    minute = Claim(
+        counter=f"tpm:total_tokens:key:{subject}",
+        counted=Counted.TOTAL_TOKENS,
+        most=MUCH,
+        window=Window(sliding_s=60),
+        fixed=900,
+        per_million=10**6,
+        reserve=Reserve.EXPECTED,
+    )
     return (
         request_claim(f"rpm:requests:key:{subject}", MUCH, Window(sliding_s=60)),
         request_claim(f"rpd:requests:key:{subject}", MUCH, Window(sliding_s=86_400)),
-        Claim(counter=f"tpm:total_tokens:key:{subject}", most=MUCH, window=Window(sliding_s=60), **tokens),
-        Claim(counter=f"tpd:total_tokens:key:{subject}", most=MUCH, window=Window(unit="day"), **tokens),
+        minute,
+        replace(minute, counter=f"tpd:total_tokens:key:{subject}", window=Window(unit="day")),
         Claim(
             counter=f"monthly:cost:key:{subject}",
             counted=Counted.COST,
@@ -181,7 +185,7 @@ def measured(client: Any, calls: Callable[[], Iterator[Call]], number: int) -> C
 def reserving(ledger: Ledger, asked: tuple[Claim, ...]) -> Iterator[Call]:
     """Reservations, each of which is settled before the next one."""
     for i in itertools.count():
-        one, answers = reservation(f"3f0b2c1e-8b7d-4c35-9d1e-{i:012}", asked), []
+        one, answers = reservation(f"3f0b2c1e-8b7d-4c35-9d1e-{i:012}", asked), list[Reserved]()
 
         def call(one: Reservation = one, answers: list[Reserved] = answers) -> None:
             answers.append(ledger.reserve(one))
@@ -197,9 +201,9 @@ def settling(ledger: Ledger, asked: tuple[Claim, ...]) -> Iterator[Call]:
         yield partial(ledger.settle, settlement(one, ledger.reserve(one)))
 
 
-def fill(ledger: RedisLedger, number: int) -> None:
-    """So many counters of other subjects, of each of the five."""
-    for i in range(number):
+def fill(ledger: RedisLedger, subjects: range) -> None:
+    """Counters of other subjects, of each of the five."""
+    for i in subjects:
         one = reservation(f"fill-{i}", claims(f"subject-{i}"))
         ledger.settle(settlement(one, ledger.reserve(one)))
 
@@ -207,7 +211,7 @@ def fill(ledger: RedisLedger, number: int) -> None:
 def rows(client: Any, port: int, requests: int, most_counters: int) -> Iterator[tuple[str, Cost]]:
     """Name, and cost."""
     ledger = RedisLedger(connect(RedisConfig(port=port, timeout_ms=1000)))
-    two = claims("a")[:1] + (request_claim("tenant", MUCH, Window(sliding_s=60)),)
+    two = (*claims("a")[:1], request_claim("tenant", MUCH, Window(sliding_s=60)))
     yield "2 limits on requests", measured(client, partial(reserving, ledger, two), requests)
     five = claims("a")
     yield "4 limits, 1 budget", measured(client, partial(reserving, ledger, five), requests)
@@ -215,12 +219,12 @@ def rows(client: Any, port: int, requests: int, most_counters: int) -> Iterator[
     for i in range(200):
         ledger.reserve(reservation(f"in-flight-{i}", five))
     yield "  and 200 in flight", measured(client, partial(reserving, ledger, five), requests)
-    full = (*five[:4], Claim(**{name: getattr(five[4], name) for name in Claim.__slots__} | {"most": 1}))
+    full = (*five[:4], replace(five[4], most=1))
     yield "  refused", measured(client, partial(refused, ledger, full), requests)
     have = 1
     while have < most_counters:
         wanted = min(most_counters, have * 100)
-        fill(ledger, wanted - have)
+        fill(ledger, range(have, wanted))
         have = wanted
         yield f"  of {5 * have:,} counters", measured(client, partial(reserving, ledger, five), requests)
     yield "  local", measured(client, partial(reserving, LocalLedger(), five), requests)

@@ -103,6 +103,17 @@ def test_streams_are_charged_to_their_end_or_as_held(spending: Spending) -> None
         assert spending.settled("streamed", whole) >= whole + 500 * TOKEN
 
 
+def test_what_a_provider_says_of_the_gateways_account_stays_here(spending: Spending) -> None:
+    theirs = {"X-RateLimit-Remaining-Requests": "77", "anthropic-ratelimit-tokens-limit": "88"}
+    with spending.gateway.stack.mock_behaviour(headers={**theirs, "X-RateLimit-Limit-Tokens": "99"}):
+        reply = spending.chat("counted", headers={"X-End-User": "dee"})
+    assert reply.status == 200
+    found = {name: value for name, value in reply.headers.items() if "ratelimit-" in name}
+    assert found["x-ratelimit-remaining-requests"] == "0"
+    assert found["x-ratelimit-limit-requests"] == "1"
+    assert not {"77", "88", "99"} & set(found.values())
+
+
 def test_a_provider_that_is_not_reached_costs_nothing(spending: Spending) -> None:
     with spending.gateway.stack.mock_behaviour(status=500):
         assert spending.chat("streamed").status == 500

@@ -78,7 +78,10 @@ def _problem(path: Path) -> str | None:
 
 
 class RedisServer:
-    """One server on a loopback port, with `modules` loaded; nothing of it is written to disk but its log."""
+    """One server on a loopback port, with `modules` loaded.
+
+    Nothing of it is written to disk but its log; with `appendonly` its data, too, which a killed one starts with again.
+    """
 
     def __init__(
         self,
@@ -88,9 +91,11 @@ class RedisServer:
         maxmemory: str = "256mb",
         binary: Path | None = None,
         modules: Sequence[Path] = (),
+        appendonly: bool = False,
     ) -> None:
         self._binary = binary or find()
         self._folder = folder
+        self._appendonly = appendonly
         self._maxmemory = maxmemory
         self._modules = modules
         self.port = port or free_port()
@@ -118,7 +123,7 @@ class RedisServer:
             "bind": "127.0.0.1",
             "dir": str(self._folder),
             "save": "",
-            "appendonly": "no",
+            "appendonly": "yes" if self._appendonly else "no",
             # A full cache forgets what is used least; counters and entries are all it holds.
             "maxmemory": self._maxmemory,
             "maxmemory-policy": "allkeys-lru",

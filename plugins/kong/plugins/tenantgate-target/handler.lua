@@ -12,6 +12,7 @@ local paths = require "kong.plugins.tenantgate-format.paths"
 require "kong.plugins.tenantgate-target.drivers"
 
 local ENGINE = "tenantgate"
+local MAX_HEADERS = 1000
 local BALANCE = "ai-proxy-advanced-balance" -- where ai-proxy looks for a target (normalize-request.lua)
 
 -- As tenantgate.llm.errors words them.
@@ -143,13 +144,35 @@ local function apply_body(request, decision, target)
   return body
 end
 
-local function apply(decision)
-  local shared = kong.ctx.shared
+local function set_headers(decision, is_wanted)
   for name, value in pairs(table_of(decision.headers)) do
-    if headers.is_value(value) and type(name) == "string" and name:find("^[%w_-]+$") then
+    if headers.is_value(value) and type(name) == "string" and name:find("^[%w_-]+$") and is_wanted(name) then
       kong.response.set_header(name, value)
     end
   end
+end
+
+local function any()
+  return true
+end
+
+local function is_limit(name)
+  return name:lower():find("ratelimit", 1, true) ~= nil
+end
+
+-- What a provider says of its limits is about the gateway's account, which several tenants may share; the tenant's own
+-- limits may have the same names.
+local function hide_limits()
+  for name in pairs(kong.response.get_headers(MAX_HEADERS)) do
+    if is_limit(name) then
+      kong.response.clear_header(name)
+    end
+  end
+end
+
+local function apply(decision)
+  local shared = kong.ctx.shared
+  set_headers(decision, any)
   for name, value in pairs(table_of(decision.shared)) do
     if type(value) == "string" then
       shared[name] = value
@@ -277,6 +300,10 @@ end
 -- The plugin cors, which comes before, finds no Origin any more in a request whose caller was hidden, and so tells the
 -- browser nothing where it has several origins to choose from.
 function Target:header_filter(conf)
+  if kong.response.get_source() == "service" then
+    hide_limits()
+    set_headers(table_of(kong.ctx.shared.tenantgate_decision), is_limit)
+  end
   local origin = kong.ctx.shared.tenantgate_origin
   for _, known in ipairs(origin and conf.origins or {}) do
     if known == origin or known == "*" then
