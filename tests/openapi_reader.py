@@ -26,10 +26,8 @@ def values(parts: list[str], kind: str, decode: Any = unquote) -> list[Any]:
 
 
 def members(parts: list[str], kind: str, *, pairs: bool, decode: Any = unquote) -> dict[str, Any]:
-    if pairs:
-        split = [part.split("=", 1) for part in parts]
-    else:
-        split = [parts[i : i + 2] for i in range(0, len(parts), 2)]
+    two = [parts[i : i + 2] for i in range(0, len(parts), 2)]
+    split = [part.split("=", 1) for part in parts] if pairs else two
     return {decode(k): scalar(decode(v), kind) for k, v in split}
 
 

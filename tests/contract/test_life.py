@@ -329,3 +329,14 @@ def test_health_pages(faulty: Launched) -> None:
     assert status == 200
     assert "# TYPE tenantgate_events_total counter" in body
     assert "tenantgate_ready 1" in body.splitlines()
+
+
+@pytest.mark.parametrize("options", [(), ("--no-supervise",)])
+def test_a_plugin_ends_its_work_when_the_server_is_stopped(
+    launch: Callable[..., Launched], options: tuple[str, ...]
+) -> None:
+    server = launch("closing", *options)
+    server.ready()
+    server.process.terminate()
+    assert server.process.wait(10) == 0
+    assert server.logged().count("stopped in order") == 1

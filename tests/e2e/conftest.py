@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tenantgate.devhost.mcp_stack import api
 from tenantgate.devhost.stack import Stack
 
 from gateway import Gateway, Running
 
 TENANTS = Path(__file__).parent / "tenants.yaml"
+NO_API = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="session")
@@ -25,5 +28,17 @@ def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield Gateway(running, itertools.count(random.randrange(10**6, 10**9), 13))
         return
     state = tmp_path_factory.mktemp("gw")
-    with Stack(tenants=TENANTS, state_dir=state, kong_bin=option("--kong-bin"), mock_tls=True) as stack:
-        yield Gateway(stack, itertools.count(7000, 13))
+    with api() as url, pytest.MonkeyPatch.context() as patch:
+        # Of an API, so it can't be made up as clients' keys are.
+        patch.setenv("DECK_TOOLING_UPSTREAM_KEY", "key-of-the-mock-api")
+        tenants = _with_api(tmp_path_factory.mktemp("tenants"), url)
+        with Stack(tenants=tenants, state_dir=state, kong_bin=option("--kong-bin"), mock_tls=True) as stack:
+            yield Gateway(stack, itertools.count(7000, 13))
+
+
+def _with_api(folder: Path, url: str) -> Path:
+    """The tenants, whose MCP servers call the mock API at `url`."""
+    shutil.copy(TENANTS.parent / "mock_api.json", folder)
+    made = folder / TENANTS.name
+    made.write_text(TENANTS.read_text("utf-8").replace(f"upstream: {NO_API}", f"upstream: {url}"), "utf-8")
+    return made

@@ -59,15 +59,23 @@ def text_of(record: dict[str, Any]) -> str:
 
 def test_an_answer_and_its_repeat_from_the_cache(gateway: Gateway, records: Records) -> None:
     client, prompt = gateway.client("acme"), gateway.fresh()
-    first = records.of(client.chat(prompt))
+    first = records.of(client.chat(prompt, user="ann@example.org"))
     assert (first["tenant"], first["outcome"], first["response"]["status"]) == ("acme", "answered", 200)
+    assert len(first["end_user"]["hash"]) == 32
+    assert "ann@" not in json.dumps(first)
     assert first["gen_ai"]["request"]["model"] == "mock-small"
     assert first["gen_ai"]["usage"]["output_tokens"] > 0
     assert prompt in text_of(first)
     assert "This is mock answer" in text_of(first)
-    hit = records.of(until(lambda: client.chat(prompt), lambda r: r.cache == "Hit", what="cache status"))
+    hit = records.of(
+        until(
+            lambda: client.chat(prompt, user="ann@example.org"),
+            lambda r: r.cache == "Hit",
+            what="cache status",
+        )
+    )
     assert hit["outcome"] == "cached"
-    assert hit["key"] == first["key"]
+    assert (hit["key"], hit["end_user"]) == (first["key"], first["end_user"])
     assert len(first["key"]["id"]) == 36, "Kong's id of the credential"
     asked, cached = (entries_of(one)[-1] for one in (first, hit))
     assert (asked.attempt, asked.cached, asked.tokens["output_tokens"] > 0) == (1, False, True)

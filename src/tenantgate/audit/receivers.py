@@ -53,6 +53,8 @@ def sink_name(receiver: str) -> str:
 class AlertSink(HttpSink):
     """`tenantgate.audit.core.ports.Sink` of one receiver."""
 
+    freezes = False  # each event is a request of its own, with an id; the records between them aren't sent
+
     def __init__(self, receiver: Receiver, clock: Callable[[], float] = time.time) -> None:
         super().__init__(
             SinkConfig(

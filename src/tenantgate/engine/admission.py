@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from tenantgate.limits.service import Limits
     from tenantgate.policy.core.records import ModelPolicy
 
-__all__ = ["Admission", "Admitted"]
+__all__ = ["Admission", "Admitted", "end_user_of"]
 
 _STATE: Final = "limits"
 _ENCODING: Final = "o200k_base"
@@ -66,6 +66,7 @@ _DEGRADED: Final = "X-Tenantgate-Degraded"
 _CACHE_STATUS: Final = "X-Cache-Status"
 _OK: Final = 200
 
+_END_USER_MAX: Final = 256
 _requests: Final = metrics.counter(
     "tenantgate_limits_requests_total",
     "Requests by what the limits did: counted, refused, uncounted (Redis failed).",
@@ -374,6 +375,18 @@ def _facts(
         passed=decision.passed,
         now_ms=_now_ms(),
     )
+
+
+def end_user_of(
+    exchange: Exchange, tenant: Tenant, packed: PackedRequest, request: ChatRequest | Refusal
+) -> str:
+    """Who asks among the tenant's users, by the request's own word; empty where it says nothing, or far too much."""
+    name = None
+    if (header := tenant.policy.end_user_header) is not None:
+        name = exchange.headers().get(header)
+    elif isinstance(request, ChatRequest):
+        _, name = _own_members(packed, request)
+    return name if name is not None and len(name) <= _END_USER_MAX else ""
 
 
 def _own_members(packed: PackedRequest, request: ChatRequest) -> tuple[Mapping[str, Any], str | None]:

@@ -19,7 +19,7 @@ from tenantgate.audit.events import EventLog
 from tenantgate.audit.service import POLICY, courier_of
 from tenantgate.checkpoints import also_checked_by
 from tenantgate.engine import wire
-from tenantgate.engine.admission import Admission, Admitted
+from tenantgate.engine.admission import Admission, Admitted, end_user_of
 from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.operations import SECTIONS
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
@@ -53,7 +53,7 @@ __all__ = ["NAME", "Engine"]
 
 NAME: Final = "tenantgate"
 
-
+_END_USER: Final = "tenantgate_end_user"  # for the audit log's journal
 _ROUTE: Final = "tenantgate_route"
 _ROUTING: Final = "tenantgate_routing"
 _MODEL_STATE: Final = "model"
@@ -155,6 +155,8 @@ class Engine:
         most = self._config.max_request_body_mb << 20
         packed = wire.read(exchange, packed, decision, most=most, items=self._items)
         request = exchange.chat_request()
+        if audited is not None and (end_user := end_user_of(exchange, tenant, packed, request)):
+            exchange.shared[_END_USER] = end_user
         model = self._model(exchange, tenant, packed, request)
         wire.count_tokens(exchange, packed, request)
         admitted = self._admission.admit(exchange, tenant, packed, model, decision)

@@ -176,7 +176,8 @@ class Alerts:
 
     def look_at_due(self) -> None:
         """Look at the counters that are due, and bring events to the audit log that nobody else has brought there."""
-        for tenant, counter, mine_until_ms in self._store.due():
+        # Outboxes first: of a raise is told before what it takes back.
+        for tenant, counter, mine_until_ms in sorted(self._store.due(), key=lambda due: due[1] != OUTBOX):
             if counter == OUTBOX:
                 self._log_all(tenant, self._store.waiting(tenant))
                 self._store.next_look(tenant, OUTBOX, None, instead_of_ms=mine_until_ms)

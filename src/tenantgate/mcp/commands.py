@@ -290,7 +290,9 @@ def _inspect(args: argparse.Namespace) -> int:
         if args.tool is not None:
             acl = tool.acl or chosen.api.default_acl
             shown = {**_listed(tool), "fingerprint": tool.fingerprint, "state": state}
-            shown["request"] = f"{tool.operation.method} {chosen.config.upstream}{tool.operation.path}"
+            shown["request"] = (
+                f"{tool.operation.method} {(chosen.config.upstream or '').rstrip('/')}{tool.operation.path}"
+            )
             shown["acl"] = {"allow": acl.allow, "deny": acl.deny}
             shown["left out"] = [f"{place}: {what}" for place, what in made.notes]
             print(json.dumps(shown, indent=2, ensure_ascii=False))

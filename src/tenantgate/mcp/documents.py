@@ -15,7 +15,7 @@ __all__ = ["DOCUMENT_BYTES", "parse_yaml", "read_document"]
 
 DOCUMENT_BYTES: Final = 64 * 1024 * 1024
 _DEPTH: Final = 400
-_NODES: Final = 5_000_000
+_NODES: Final = 3_000_000
 
 
 def read_document(raw: bytes, name: str) -> Document:

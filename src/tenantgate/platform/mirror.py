@@ -26,6 +26,7 @@ from tenantgate.policy.core.ports import (
     PolicyStore,
     PublishNote,
     VersionInfo,
+    content_hash,
     least_number,
     pages,
 )
@@ -129,6 +130,8 @@ class Mirror:
         self._failing = ""
         self._told: tuple[object, ...] = ()
         self._laid: tuple[tuple[object, ...], Laid] | None = None
+        # By tenant a record's hash, the entry and whether it was old: such a record is as the entry has it.
+        self._right: dict[str, tuple[bytes, Mapping[str, Any] | None, bool]] = {}
 
     @property
     def stale(self) -> bool:
@@ -257,7 +260,7 @@ class Mirror:
             head = self._store.latest()
             if head is None:
                 return Laid()  # nothing was applied yet
-            state = (head.number, head.digest, self.copy.version, self.copy.fetched_at, self.stale)
+            state = self._state(head, self.copy)
             if self._laid is not None and self._laid[0] == state:
                 return self._laid[1]
             laid = self._changes(head, self.copy)
@@ -268,25 +271,37 @@ class Mirror:
             except ConflictError:
                 continue
             self._tell(laid)
-            if not laid.changes:
-                self._laid = state, laid
+            after = head if laid.version is None else self._store.latest()
+            if after is not None and after.number == (laid.version or head.number):
+                done = dataclasses.replace(laid, changes={}, version=None)
+                self._laid = self._state(after, self.copy), done
             return laid
         raise EdgeError("platform: somebody else publishes policies time and again; they are laid over later")
+
+    def _state(self, head: VersionInfo, copy: Copy) -> tuple[object, ...]:
+        """All that laying over depends on."""
+        return head.number, head.digest, copy.version, copy.fetched_at, self.stale
 
     def _changes(self, head: VersionInfo, copy: Copy) -> Laid:
         index = self._store.index(head.number)
         changes: dict[str, bytes] = {}
         refused: dict[str, str] = {}
+        stale = self.stale
         tenants = sorted(index.keys() - {CATALOG})
-        for page in pages(tenants):
+        looked = [t for t in tenants if self._right.get(t) != (index[t], copy.entries.get(t), stale)]
+        for page in pages(looked):
             contents = self._store.contents({index[tenant] for tenant in page})
             for tenant in page:
-                raw = contents.get(index[tenant])
+                raw, entry = contents.get(index[tenant]), copy.entries.get(tenant)
                 if raw is None:
                     continue  # lost; an apply publishes it again
-                made = self._record(tenant, raw, copy.entries.get(tenant), refused)
+                made = self._record(tenant, raw, entry, refused)
                 if made is not None and made != raw:
                     changes[tenant] = made
+                if made is not None and tenant not in refused:
+                    self._right[tenant] = content_hash(made), entry, stale
+        for gone in self._right.keys() - index.keys():
+            del self._right[gone]
         return Laid(
             changes=changes,
             refused=refused,

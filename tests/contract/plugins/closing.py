@@ -11,6 +11,10 @@ def warm_up():
     WARM.set()
 
 
+def stop():
+    print("stopped in order")
+
+
 class Plugin:
     def __init__(self, config):
         made.append(1)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantgate.config.model import ID_PATTERN, MODEL_PATTERN
-from tenantgate.config.names import chat_path, consumer_name, route_name
+from tenantgate.config.names import chat_path, consumer_name, route_name, route_parts
 from tenantgate.config.providers import PROVIDERS
 
 models = st.from_regex(MODEL_PATTERN, fullmatch=True)
@@ -30,13 +30,19 @@ def test_two_routes_never_share_a_name_or_a_path(
     assert (named(one)[1] == named(two)[1]) == (one == two)
 
 
+@pytest.mark.parametrize("name", ["", "llm", "llm.a.b", "chat.a.b.c"])
+def test_another_name_has_no_parts(name: str) -> None:
+    assert route_parts(name) == ("", "", "")
+
+
 @given(routes)
-def test_names_are_what_kong_takes(route: tuple[str, str, str]) -> None:
+def test_names_are_what_kong_takes_and_tell_their_parts(route: tuple[str, str, str]) -> None:
     provider, model, tenant = route
     assert re.fullmatch(r"[\w.~-]+", route_name(provider=provider, model=model, tenant=tenant), re.ASCII)
     path = chat_path(provider=provider, model=model, tenant=tenant)
     assert re.fullmatch(r"/[\w.~/%:@!$&'()*+,;=-]*", path, re.ASCII)
     assert "//" not in path
+    assert route_parts(route_name(provider=provider, model=model, tenant=tenant)) == route
     assert not re.search(r"/\.\.?(/|$)", path)
 
 

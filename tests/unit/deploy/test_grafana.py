@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OBSERVERS = {n: s for n, s in SERVICES.items() if s.get("profiles") == ["observability"]}
 DASHBOARD: dict[str, Any] = json.loads((FOLDER / "tenantgate.json").read_text(encoding="utf-8"))
-PANELS = [p for p in DASHBOARD["panels"] if p["type"] != "row"]
+MONEY: dict[str, Any] = json.loads((FOLDER / "money.json").read_text(encoding="utf-8"))
+PANELS = [p for board in (DASHBOARD, MONEY) for p in board["panels"] if p["type"] != "row"]
 METRICS = re.compile(
     r'metrics\.(counter|gauge|histogram)\(\s*"(tenantgate_\w+)",\s*"[^"]*"(?:,\s*\(([^)]*)\))?'
 )
@@ -126,12 +129,19 @@ def test_every_query_asks_a_datasource_that_there_is() -> None:
     assert Path(home).parent == listed
 
 
-def test_the_dashboard_covers_what_it_should() -> None:
-    rows = [p["title"] for p in DASHBOARD["panels"] if p["type"] == "row"]
-    assert rows == ["Requests", "Cache", "Guard", "Tokens and cost", "Latency", "Providers", "Audit log"]
-    assert len({p["id"] for p in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+@pytest.mark.parametrize(
+    ("board", "titles"),
+    [
+        (DASHBOARD, ["Requests", "Cache", "Guard", "Tokens and cost", "Latency", "Providers", "Audit log"]),
+        (MONEY, ["Budgets", "Cost of requests", "Alerts"]),
+    ],
+)
+def test_the_dashboard_covers_what_it_should(board: dict[str, Any], titles: list[str]) -> None:
+    rows = [p["title"] for p in board["panels"] if p["type"] == "row"]
+    assert rows == titles
+    assert len({p["id"] for p in board["panels"]}) == len(board["panels"])
     taken: set[tuple[int, int]] = set()
-    for panel in DASHBOARD["panels"]:
+    for panel in board["panels"]:
         place = panel["gridPos"]
         cells = {
             (x, y)
@@ -152,6 +162,20 @@ def test_prometheus_reads_the_alert_rules() -> None:
     assert f"./deploy/grafana/alerts.yaml:{path}:ro" in SERVICES["prometheus"]["volumes"]
     names = [name for name, _ in alerts()]
     assert len(set(names)) == len(names)
+
+
+def test_the_rules_of_budgets_fire_when_they_should(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool") or pytest.skip("promtool isn't installed")
+    for name in ("alerts.yaml", "alerts_test.yaml"):
+        shutil.copy(FOLDER / name, tmp_path / name)
+    done = subprocess.run(
+        [promtool, "test", "rules", "alerts_test.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_an_alerts_text_names_labels_that_its_query_keeps() -> None:

@@ -14,7 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from tenantgate.audit.core.chain import START, link
+from tenantgate.audit.files import FileSpool
 from tenantgate.cli import main
+from tenantgate.tenant import TenantId
 from usage_rig import chained, record
 
 Run = Callable[..., tuple[int, str, str]]
@@ -278,3 +281,15 @@ def test_what_is_no_ledger_is_named(run: Run, log: Path, tmp_path: Path, text: s
 def test_events_by_hand(log: Path, form: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["usage", "events", "--records", str(log), "--format", form]) == 0
     assert capfdbinary.readouterr().out.count(b"\n") == (12 if form == "stripe" else 1)
+
+
+def test_the_spool_of_a_node(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TENANTGATE_REDIS_URL", raising=False)
+    status, _, err = run("usage", "--dir", tmp_path)
+    assert (status, "--dir" in err) == (2, True)
+    spool, head = FileSpool(tmp_path / "spool", [], max_records=9, max_bytes=1 << 20), START
+    for number in range(3):
+        entry, head = link(record(number), head, tenant=TenantId("acme"), node="n1", position=number)
+        spool.append([entry])
+    status, out, _ = run("usage", "--dir", tmp_path, "--format", "json")
+    assert (status, json.loads(out)["total"]["requests"]) == (0, 3)

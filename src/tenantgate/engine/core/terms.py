@@ -6,12 +6,12 @@ The reply's most tokens are the client's ``max_tokens`` or ``max_completion_toke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tenantgate.engine.core.operations import speaking
-from tenantgate.limits.core.claims import Asked, Held, Offer, Sized, claims_of, counts
+from tenantgate.limits.core.claims import Asked, Held, Offer, claims_of, counts
 from tenantgate.limits.core.estimate import NO_PROMPT, Prompt, factor_of, prompt_of
 from tenantgate.limits.core.ledger import LIFETIME_MAX_MS, Reservation, Reserved
 from tenantgate.limits.core.rules import Counted, Reserve, Rule
@@ -135,9 +135,10 @@ def plan_of(
     prompt = _prompt(facts.body, targets, count)
     has_reply = facts.operation in (Operation.CHAT, Operation.COMPLETIONS)
     worst_tokens, given = _reply_tokens(facts, targets) if has_reply else (0, True)
+    reserves = {rule.reserve for rule in rules if rule.counted is Counted.COST}
     asked = Asked(
         model=model.qualified,
-        offers=tuple([_offer(model, t, facts, prompt) for t in targets]),
+        offers=tuple([_offer(model, t, facts, prompt, reserves) for t in targets]),
         key=facts.key,
         end_user=facts.end_user,
         prompt=prompt,
@@ -244,19 +245,20 @@ def _tries(model: ModelPolicy) -> int:
     return 1 + min(routing.retries, len(model.targets) - 1)
 
 
-def _offer(model: ModelPolicy, target: Target, facts: Facts, prompt: Prompt) -> Offer:
+def _offer(
+    model: ModelPolicy, target: Target, facts: Facts, prompt: Prompt, reserves: Collection[Reserve]
+) -> Offer:
     prices, provider = target.prices, provider_of(model, target)
     metered = facts.operation not in UNMETERED
     if prices is None or not (metered or any("request" in p.prices for p in prices.periods)):
         return Offer(provider=provider, worst=None, expected=None)
     audio = prompt.audio or "audio" in facts.body
-    most = worst(prices, prompt.worst if metered else 0, facts.now_ms, audio=audio)
-    plain = worst(prices, prompt.expected if metered else 0, facts.now_ms, caches=False, audio=audio)
-    return Offer(
-        provider=provider,
-        worst=Sized(most.fixed, most.per_million),
-        expected=Sized(plain.fixed, plain.per_million),
-    )
+    at_ms, most, probable = facts.now_ms, None, None
+    if Reserve.WORST in reserves:
+        most = worst(prices, prompt.worst if metered else 0, at_ms, audio=audio)
+    if Reserve.EXPECTED in reserves:
+        probable = worst(prices, prompt.expected if metered else 0, at_ms, caches=False, audio=audio)
+    return Offer(provider=provider, worst=most, expected=probable)
 
 
 def _lifetime_ms(model: ModelPolicy) -> int:

@@ -12,28 +12,11 @@ from tenantgate.limits.core.keys import counter_name
 from tenantgate.limits.core.ladder import ceiling
 from tenantgate.limits.core.ledger import Claim
 from tenantgate.limits.core.rules import CachedCost, Counted, Mode, Per, Reserve, Rule, Window
+from tenantgate.prices.core.cost import Worst
 
-__all__ = [
-    "Asked",
-    "Held",
-    "Offer",
-    "Sized",
-    "Unpriced",
-    "claims_of",
-    "counts",
-    "end_user_subject",
-    "read_held",
-]
+__all__ = ["Asked", "Held", "Offer", "Unpriced", "claims_of", "counts", "end_user_subject", "read_held"]
 
 MILLION: Final = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Sized:
-    """What one rule would take of one target, in nano-dollars."""
-
-    fixed: int
-    per_million: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +25,9 @@ class Offer:
 
     provider: str
     """As tenants.yaml names it."""
-    worst: Sized | None
-    """What the prompt and the reply cost at most; None: no price is known."""
-    expected: Sized | None
+    worst: Worst | None
+    """What the prompt and the reply cost at most; None: no price is known, or nothing asks for it."""
+    expected: Worst | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,9 +92,7 @@ def query_pairs(name: str, value: Any, encoding: Encoding) -> Iterator[Written]:
     if encoding.content_type:
         is_text = encoding.content_type.startswith("text/") and isinstance(value, str)
         yield _quoted(name), _quoted(value if is_text else json_text(value), reserved=reserved)
-    elif encoding.style == "deepObject":
-        if not isinstance(value, dict):
-            raise UnwritableError("Must be an object.")
+    elif encoding.style == "deepObject" and isinstance(value, dict | list):
         yield from _deep(name, value, reserved)
     elif isinstance(value, list):
         yield from _list_pairs(name, value, encoding)

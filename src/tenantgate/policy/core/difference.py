@@ -129,9 +129,36 @@ def difference(
     ]
     found += _models(before, after, sections or {})
     found += _egress(before.egress, after.egress)
+    found += _servers(before, after)
     if not found and _order(before) != _order(after):
         found = ["models or aliases in another order"]
     return found or ["written differently"]
+
+
+def _servers(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:
+    """MCP servers and tools that came, went or are others."""
+    before, after = ({str(server.get("name")): server for server in policy.mcp} for policy in (old, new))
+    for name in sorted(before.keys() | after.keys()):
+        shown = f"MCP server {_shown(name)}"
+        if name not in after:
+            yield f"{shown} removed"
+        elif name not in before:
+            yield f"{shown} added, {_count(len(after[name].get('tools') or after[name].get('allowed', ())))}"
+        elif before[name] != after[name]:
+            ours, theirs = (
+                {str(t.get("name")): t for t in server.get("tools", ())}
+                for server in (before[name], after[name])
+            )
+            words = [f"tool {_shown(t)} removed" for t in sorted(ours.keys() - theirs.keys())]
+            words += [f"tool {_shown(t)} added" for t in sorted(theirs.keys() - ours.keys())]
+            both = sorted(ours.keys() & theirs.keys())
+            words += [f"tool {_shown(t)} changed" for t in both if ours[t] != theirs[t]]
+            more = f", and {len(words) - _HOSTS} more" if len(words) > _HOSTS else ""
+            yield f"{shown}: {', '.join(words[:_HOSTS]) or 'settings changed'}{more}"
+
+
+def _count(tools: int) -> str:
+    return f"{tools} tool{'s'[: tools != 1]}"
 
 
 def _weight(old: TenantPolicy, new: TenantPolicy) -> Iterator[str]:

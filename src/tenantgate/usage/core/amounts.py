@@ -33,7 +33,7 @@ def amount_of(text: str) -> int:
         raise ConfigError(f"{text.strip()[:40]!r} is no decimal number")
     sign, whole, part, exponent = match[1], match[2] or "0", match[3] or "", int(match[4] or 0)
     if not exponent and len(part) <= _DIGITS:
-        found = int(whole + part) * 10 ** (_DIGITS - len(part))
+        found: int = int(whole + part) * 10 ** (_DIGITS - len(part))
         return -found if sign == "-" else found
     scaled = Fraction(int(whole + part)) * Fraction(10) ** (exponent - len(part) + _DIGITS)
     return round(-scaled if sign == "-" else scaled)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tenantgate.limits.core.claims import (
     Asked,
     Offer,
-    Sized,
     Unpriced,
     claims_of,
     counts,
@@ -22,13 +21,14 @@ from tenantgate.limits.core.claims import (
 )
 from tenantgate.limits.core.estimate import Prompt
 from tenantgate.limits.core.rules import CachedCost, Counted, Do, Mode, Per, Reserve, Rule, Step, Window
+from tenantgate.prices.core.cost import Worst
 
 MINUTE = Window(sliding_s=60)
 ASKED = Asked(
     model="openai/gpt",
     offers=(
-        Offer(provider="openai", worst=Sized(900, 10), expected=Sized(500, 10)),
-        Offer(provider="azure", worst=Sized(700, 30), expected=Sized(400, 30)),
+        Offer(provider="openai", worst=Worst(900, 10), expected=Worst(500, 10)),
+        Offer(provider="azure", worst=Worst(700, 30), expected=Worst(400, 30)),
     ),
     key="k",
     end_user="u",

@@ -276,6 +276,34 @@ def test_nested_objects_are_written_deep_and_lists_by_their_index() -> None:
     assert unquote(made.url) == "/x?f[a][b][0]=1&f[a][b][1][c]=true&f[d]=x y"
     refused = call(tool(node), {"f": {"a]": 1}})
     assert isinstance(refused, ArgumentError)
+    # OpenAPI leaves open what else may stand there; APIs such as Stripe's say so, and read it like this.
+    other = call(tool({**node, "schema": {}}), {"f": ["a", "b"]})
+    assert isinstance(other, UpstreamRequest)
+    assert unquote(other.url) == "/x?f[0]=a&f[1]=b"
+    plain = call(tool({**node, "schema": {}}), {"f": ""})
+    assert isinstance(plain, UpstreamRequest)
+    assert plain.url == "/x?f="
+
+
+@pytest.mark.parametrize(
+    ("where", "style", "explode", "value", "field"),
+    [
+        ("query", "spaceDelimited", False, ["a", "b c"], "p[1]"),
+        ("query", "pipeDelimited", False, ["a|b"], "p[0]"),
+        ("query", "pipeDelimited", False, {"k": "a|b"}, "p.k"),
+        ("path", "label", True, ["a.b"], "p"),
+        ("header", "simple", False, ["a", "b,c"], "p[1]"),
+        ("header", "simple", True, {"k=": "v"}, "p"),
+        ("query", "spaceDelimited", True, {"k": "v"}, "p"),
+    ],
+)
+def test_a_value_that_holds_its_styles_delimiter_is_refused(
+    where: str, style: str, explode: bool, value: Any, field: str
+) -> None:
+    path = "/x/{p}" if where == "path" else "/x"
+    made = call(tool(parameter(where, style, explode, "any", "string", schema={}), path=path), {"p": value})
+    assert isinstance(made, ArgumentError)
+    assert made.field == field
 
 
 @pytest.mark.parametrize(

@@ -248,10 +248,7 @@ class SchemaReader:
                 into[key] = value
             elif key in _NUMBERS | _COUNTS and not isinstance(value, bool):
                 made.notes.append((child(place, key), "isn't a number that it may be"))
-        # OpenAPI 3.0: a flag beside the bound, in place of a bound of its own.
-        for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-            if source.get(exclusive) is True and bound in into:
-                into[exclusive] = into.pop(bound)
+        _exclude_bounds(source, into)
 
     def _values(self, source: Mapping[str, Any], place: str, into: Schema, made: Reading) -> None:
         enum = source.get("enum")
@@ -319,6 +316,13 @@ def _joined(source: Mapping[str, Any], beside: Json) -> Json:
         **{k: v for k, v in beside.items() if k in notes},
         "allOf": [source, {k: v for k, v in beside.items() if k not in notes}],
     }
+
+
+def _exclude_bounds(source: Mapping[str, Any], into: Schema) -> None:
+    """OpenAPI 3.0: a flag beside the bound, in place of a bound of its own."""
+    for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if source.get(exclusive) is True and bound in into:
+            into[exclusive] = into.pop(bound)
 
 
 def _is_right(key: str, value: Any) -> bool:
