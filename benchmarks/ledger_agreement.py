@@ -103,6 +103,7 @@ FAULTS: Final[tuple[dict[str, Any] | None, ...]] = (
     {"fault": "close_head"},
     {"status": 500},
 )
+PATIENCE_S: Final = 60.0
 AUDITED_S: Final = 120.0
 
 
@@ -145,7 +146,13 @@ def question(n: int) -> str:
 
 
 def ask(stack: Stack, n: int, asked: Asked) -> None:
-    """Send one request of the mix."""
+    """Send one request of the mix, again for as long as there is no engine."""
+    ends = time.monotonic() + PATIENCE_S
+    while _ask(stack, n, asked) == "503" and time.monotonic() < ends:
+        time.sleep(1.0)
+
+
+def _ask(stack: Stack, n: int, asked: Asked) -> str:
     model, text = model_of(n), question(n)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     stream = model in ("streamed", "cut")
@@ -172,6 +179,7 @@ def ask(stack: Stack, n: int, asked: Asked) -> None:
     with asked.lock:
         asked.model[digest] = model
         asked.ends[end] += 1
+    return end
 
 
 def strike(stack: Stack, server: RedisServer, part: str) -> str:

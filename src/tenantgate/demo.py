@@ -350,7 +350,7 @@ def show_budget(stack: Stack, site: Site) -> int:
             refused = reply
         else:  # the end of the one before isn't counted yet, or a machine is too busy
             threading.Event().wait(0.05)
-    cached = _spend(client, f"Which rivers flow through {PLACES[0]}?")
+    cached = _spend(client, f"Which rivers flow through {PLACES[max(0, len(answered) - 1)]}?")
     site.run("budget", "raise", "stark", BUDGET, "--by", "0.01", "--until", "8h", "--reason", "launch day")
     raised = _spend(client, "Which rivers flow through Vienna?")
     told = _events(stack)
@@ -360,7 +360,7 @@ def show_budget(stack: Stack, site: Site) -> int:
             refused is None,
             cached.status != 200 or cached.cache != "Hit",
             raised.status != 200 or not raised.headers.get("x-kong-llm-model", "").endswith(LARGE),
-            told < set(EVENTS),
+            not told >= set(EVENTS),
         )
     )
 
@@ -392,7 +392,7 @@ def _events(stack: Stack) -> set[str]:
     deadline = time.monotonic() + PATIENCE_S
     path, events = stack.audit_dir / "audit.jsonl", list[dict[str, Any]]()
     print("  its alerts, which receivers get by webhook, Alertmanager or Slack")
-    while {event["type"] for event in events} < set(EVENTS) and time.monotonic() < deadline:
+    while not {event["type"] for event in events} >= set(EVENTS) and time.monotonic() < deadline:
         threading.Event().wait(0.05)
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         events = [json.loads(line)["event"] for line in lines if '"event":' in line]

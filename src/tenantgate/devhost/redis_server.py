@@ -80,8 +80,8 @@ def _problem(path: Path) -> str | None:
 class RedisServer:
     """One server on a loopback port, with `modules` loaded.
 
-    Nothing of it is written to disk but its log; with `appendonly` (``always``, ``everysec``, ``no``: Redis' appendfsync)
-    its data, too, which a killed one starts with again.
+    Nothing of it is written to disk but its log; with `appendonly` its data, too, with which a killed one starts again:
+    Redis' appendfsync, ``always``, ``everysec`` or ``no``.
     """
 
     def __init__(

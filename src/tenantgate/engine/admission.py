@@ -139,7 +139,7 @@ class Admission:
             other = _other_model(tenant, model, facts, known)
             if other is not None:
                 plan = self._plan(tenant, other, facts)
-            plan, held, answer = self._reserve(tenant, model, facts, plan)
+            plan, held, answer = self._reserve(tenant, model, facts, plan, known)
         except Unpriced:
             return Admitted(model, answer=_unpriced(facts))
         except NotCountedError:
@@ -153,10 +153,7 @@ class Admission:
         levels = self._limits.levels(held, answer.rooms)
         made = self._go_by(exchange, plan, held, answer, levels)
         if made.answer is None:
-            # What brought another model in may not count that one, and then the answer doesn't tell of it.
-            mine = {rule.name for rule, _ in levels}
-            before = [(rule, level) for rule, level in known if rule.name not in mine]
-            _degrade(exchange, made, model, [*before, *levels])
+            _degrade(exchange, made, model, _all_levels(known, levels))
         return made
 
     def _plan(self, tenant: Tenant, model: ModelPolicy, facts: Facts) -> Plan:
@@ -174,7 +171,12 @@ class Admission:
         )
 
     def _reserve(
-        self, tenant: Tenant, asked: ModelPolicy, facts: Facts, plan: Plan
+        self,
+        tenant: Tenant,
+        asked: ModelPolicy,
+        facts: Facts,
+        plan: Plan,
+        known: Sequence[tuple[Rule, Level]],
     ) -> tuple[Plan, Sequence[Held], Reserved | None]:
         """The plan that stands, the claims that the ledger has answered, and its answer; None: it can't be asked.
 
@@ -185,15 +187,16 @@ class Admission:
         held, answer = self._limits.reserve(plan.reservation(facts), plan.held)
         if answer is None:
             return plan, held, None
-        other = _other_model(tenant, asked, facts, self._limits.levels(held, answer.rooms))
-        if other is None or other is plan.model:
+        levels = _all_levels(known, self._limits.levels(held, answer.rooms))
+        other = _other_model(tenant, asked, facts, levels) or asked
+        if other is plan.model:
             return plan, held, answer
-        cheaper = self._plan(tenant, other, facts)
+        changed = self._plan(tenant, other, facts)
         before = (plan, answer) if answer.refused is None else None
-        second_held, second = self._limits.reserve(cheaper.reservation(facts, before), cheaper.held)
+        second_held, second = self._limits.reserve(changed.reservation(facts, before), changed.held)
         if before is not None and (second is None or second.refused is not None):
             return plan, held, answer  # the first one stands
-        return cheaper, second_held, second
+        return changed, second_held, second
 
     def _go_by(
         self,
@@ -415,6 +418,17 @@ def _other_model(
     name = _by_last(levels, lambda level: level.degrade.model)
     found = None if name is None else find_model(tenant.policy, name)
     return None if found is asked else found
+
+
+def _all_levels(
+    known: Sequence[tuple[Rule, Level]], told: Sequence[tuple[Rule, Level]]
+) -> list[tuple[Rule, Level]]:
+    """Those of an answer, and what is known of others.
+
+    A budget that brought another model in may not count that one, and then the answer doesn't tell of it.
+    """
+    mine = {rule.name for rule, _ in told}
+    return [*((rule, level) for rule, level in known if rule.name not in mine), *told]
 
 
 def _by_last(levels: Sequence[tuple[Rule, Level]], of: Callable[[Level], str | None]) -> str | None:

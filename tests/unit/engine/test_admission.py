@@ -573,6 +573,18 @@ def test_what_another_process_has_spent_costs_a_second_call_once() -> None:
     assert ledger.calls == 4  # one of them is the look at the counter
 
 
+def test_a_raised_budget_gives_the_next_request_its_own_model_back() -> None:
+    world = degrading()
+    spend(world, 0.6)
+    assert world.ask().shared[DECISION]["target"]["name"] == "cheap"
+    world.change(budgets=({**LADDER, "max_budget": 1.0},))
+    kong = world.ask()
+    assert kong.shared[DECISION]["target"]["name"] == "gpt-4o"
+    assert "X-Tenantgate-Degraded" not in kong.shared[DECISION]["headers"]
+    world.end(kong, usage=USAGE)
+    assert world.room().used == 6_000_000 + COST
+
+
 def test_only_the_cache_answers_then_nobody() -> None:
     world = degrading()
     spend(world, 0.9)
