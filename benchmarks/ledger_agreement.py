@@ -394,10 +394,9 @@ def main() -> int:
         if args.keep is not None:
             subprocess.run(["cp", str(stack.audit_dir / "audit.jsonl"), str(args.keep)], check=True)
         sums = summed(asked, entries, stack.mock_billing()["questions"])
-        for model, nano in of_platform(
-            get(ports["platform"], token, "/v1/usage/ledger?limit=500")["data"]
-        ).items():
-            sums[model].platform += nano
+        platforms = of_platform(get(ports["platform"], token, "/v1/usage/ledger?limit=500")["data"])
+        for model, one in sums.items():
+            one.platform = platforms[model]
         for model, one in sums.items():
             found = room(ledger, model)
             one.counted, one.held = found.used, found.held
