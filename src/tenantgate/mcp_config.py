@@ -60,6 +60,11 @@ class McpTool:
         default=None,
     )
     rate_limit: RateLimit | None = field("Rate limit of the tool's calls.", default=None)
+    price: float | None = field(
+        "Dollars that a call costs, which count for the tenant's budgets that have no `match`.",
+        default=None,
+        between=(0, 1_000),
+    )
     approved: str | None = field(
         "Fingerprint of the tool as it was approved, written by `tenantgate mcp approve`: the tool isn't offered once "
         "it is another one.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ class Live:
 @pytest.fixture
 def live(gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Live]:
     made = Live(gateway, tmp_path / "tenants.yaml", capsys)
+    for document in TENANTS.parent.glob("*.json"):  # of MCP servers, which the file names beside it
+        shutil.copy(document, tmp_path)
     before = gateway.stack.gateway_pid, gateway.engines()
     yield made
     made.apply(lambda _tenants: None)

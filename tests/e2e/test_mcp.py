@@ -89,6 +89,17 @@ def test_an_api_is_called_and_its_reply_is_the_result(gateway: Gateway, mcp: Mcp
     assert not any(mcp.key in v for v in headers.values())
 
 
+def test_no_argument_is_a_vault_reference(gateway: Gateway, mcp: Mcp) -> None:
+    name = "DECK_TOOLING_UPSTREAM_KEY"
+    reference = f"{{vault://env/{name}}}"
+    found = next(t for t in mcp.ask("tools/list")["tools"] if t["name"] == "get_weather")
+    argument = next(a for a in found["inputSchema"]["properties"] if a.lower() == "x-note")
+    mcp.call("get_weather", **{"city": "Bern", argument: reference})
+    seen = json.dumps(Mcp(gateway, key="DECK_TOOLING_SECOND_API_KEY").call("get_seen")["structuredContent"])
+    assert reference in seen
+    assert seen.count(gateway.stack.environ[name]) == 1  # the credential itself
+
+
 def test_both_eras_on_one_endpoint(mcp: Mcp) -> None:
     made = mcp.ask("initialize", protocolVersion="2025-06-18", capabilities={})
     assert (made["protocolVersion"], made["capabilities"]) == ("2025-06-18", {"tools": {}})
@@ -125,7 +136,7 @@ def test_a_caller_sees_what_it_may_call(gateway: Gateway, mcp: Mcp) -> None:
     second = Mcp(gateway, key="DECK_TOOLING_SECOND_API_KEY")
     names = [t["name"] for t in mcp.ask("tools/list")["tools"]]
     # Neither a tool of another key nor one that isn't what was approved.
-    assert names == ["get_large", "get_seen", "get_slow", "get_weather"]
+    assert names == ["get_large", "get_seen", "get_slow", "get_weather", "test_image_content"]
     assert [t["name"] for t in second.ask("tools/list")["tools"]] == sorted([*names, "place_order"])
     for hidden in ("place_order", "test_simple_text", "no_such_tool"):
         assert mcp.call(hidden) == {"code": -32602, "message": "Unknown tool"}
@@ -168,8 +179,18 @@ def test_what_an_api_may_do_wrong(mcp: Mcp) -> None:
 def test_a_tool_has_a_limit_of_its_own(gateway: Gateway, mcp: Mcp) -> None:
     with gateway.redis() as store:
         store.flushall()
-    assert [mcp.call("get_seen")["isError"] for _ in range(3)] == [False, False, True]
-    assert text(mcp.call("get_seen")).startswith("Rate limit reached: 2 requests per hour for this tool.")
+    assert [mcp.call("get_large", bytes=1)["isError"] for _ in range(3)] == [False, False, True]
+    assert text(mcp.call("get_large", bytes=1)).startswith(
+        "Rate limit reached: 2 requests per hour for this tool."
+    )
+    assert mcp.call("get_weather", city="Bern")["isError"] is False
+
+
+def test_calls_of_a_tool_with_a_price_use_up_the_budget(gateway: Gateway, mcp: Mcp) -> None:
+    with gateway.redis() as store:
+        store.flushall()
+    assert [mcp.call("test_image_content")["isError"] for _ in range(3)] == [False, False, True]
+    assert "budget" in text(mcp.call("test_image_content")).lower()
     assert mcp.call("get_weather", city="Bern")["isError"] is False
 
 
@@ -207,4 +228,4 @@ def test_the_official_client_lists_and_calls(mcp: Mcp) -> None:
             return len(listed.tools), called.structured_content
 
     for mode in ("legacy", "2026-07-28"):
-        assert asyncio.run(run(mode)) == (4, {"city": "Bern", "celsius": 21.5, "note": "clear"})
+        assert asyncio.run(run(mode)) == (5, {"city": "Bern", "celsius": 21.5, "note": "clear"})

@@ -71,7 +71,10 @@ def document(url: str, *, more: int = 0) -> dict[str, Any]:
             "get_weather",
             "Weather of a city",
             {"description": "Weather.", "content": {"application/json": {"schema": weather}}},
-            [city],
+            [
+                city,
+                {"name": "X-Note", "in": "header", "schema": {"type": "string"}, "description": "A note."},
+            ],
         ),
         "/orders": {
             "post": {

@@ -95,8 +95,9 @@ class Engine:
         self._builder = StageBuilder(config)
         counters = config.redis if config.rate_limit_redis is None else config.rate_limit_redis
         events = None if config.audit is None else EventLog(Path(config.audit.journal))
-        self._admission = Admission(limits_of(config.rate_limit_policy, counters, events))
-        self._tools = Tools(config)
+        limits = limits_of(config.rate_limit_policy, counters, events)
+        self._admission = Admission(limits)
+        self._tools = Tools(config, limits)
         self._items = item_store(config.redis, config.encryption_key, config.keep_items_s)
         if config.audit is not None:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first

@@ -10,10 +10,12 @@ from tenantgate import __version__
 from tenantgate.engine.core.terms import counts_model
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.errors import ConfigError
+from tenantgate.limits.core.claims import counts
 from tenantgate.limits.core.reading import rules_of
-from tenantgate.limits.core.rules import Rule
+from tenantgate.limits.core.rules import Counted, Rule
 from tenantgate.limits.service import RequestLimits
 from tenantgate.mcp.core.stored import from_record
+from tenantgate.mcp.core.tool import Tool
 from tenantgate.mcp.service import McpEndpoints
 from tenantgate.policy.core.records import ModelPolicy, TenantPolicy
 from tenantgate.routing.service import Route, Router
@@ -124,9 +126,21 @@ class Tenant:
         """The stages of calls of MCP tools."""
         return self._tool_stages("", self.policy.mcp_stages)
 
-    def tool_limits(self, server: str, tool: str, limit: Mapping[str, Any]) -> Sequence[Stage]:
-        """The rate limits of one tool; `limit` is a stage's configuration."""
-        return self._tool_stages(f"{server}/{tool}", {"limits": limit})
+    def tool_rules(self, server: str, tool: Tool) -> tuple[Rule, ...]:
+        """The limits and budgets that count a tool's calls: its own, and where it has a price the tenant's budgets."""
+        name = f"{server}/{tool.name}"
+        stages = self._tool_stages(name, {"limits": tool.limit}) if tool.limit else ()
+        own = (rule for s in stages if isinstance(s.service, RequestLimits) for rule in s.service.rules)
+        return (
+            *own,
+            *(
+                rule
+                for rule in self._shared_rules
+                if tool.price_nano
+                and rule.counted is Counted.COST
+                and counts(rule, (f"{MCP}/{name}",), (MCP,))
+            ),
+        )
 
     def _tool_stages(self, name: str, stages: Mapping[str, Mapping[str, Any]]) -> Sequence[Stage]:
         route = f"{MCP}.{self.policy.tenant}"

@@ -10,13 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tenantgate.engine.core.tables import DECISION
 from tenantgate.engine.exchange import Exchange
+from tenantgate.engine.tenants import MCP
 from tenantgate.kong.host import MOST_SENT, Answered
+from tenantgate.limits.core.claims import Asked, Offer, claims_of
+from tenantgate.limits.core.ends import End, settlement
+from tenantgate.limits.core.ledger import NotCountedError, Reservation
+from tenantgate.limits.core.reply import headers as headers_of_limits
+from tenantgate.limits.core.reply import refusal
 from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
 from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read
@@ -24,6 +30,7 @@ from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, re
 from tenantgate.mcp.core.protocol.results import response, result_of, tool_error
 from tenantgate.mcp.core.tool import ArgumentError, Server, UpstreamRequest
 from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of
+from tenantgate.prices.core.cost import Worst
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -31,7 +38,9 @@ if TYPE_CHECKING:
     from tenantgate.engine.core.tables import PackedLog, PackedRequest
     from tenantgate.engine.tenants import Tenant
     from tenantgate.kong import Host
-    from tenantgate.mcp.core.offers import Offer
+    from tenantgate.limits.core.claims import Held
+    from tenantgate.limits.service import Limits
+    from tenantgate.mcp.core import offers
 
 __all__ = ["Tools", "is_tool_call"]
 
@@ -45,6 +54,7 @@ _OUTCOME: Final = "x-tenantgate-outcome"
 _OPERATION: Final = "tenantgate_operation"
 _LONGEST_NAME: Final = 64
 _JSON: Final = "application/json"
+_COUNTED_MS: Final = 60_000  # until which a call is counted that nobody has settled
 
 _FAILED: Final = {
     "refused": "The egress policy doesn't permit the address of this tool's API.",
@@ -78,8 +88,8 @@ def is_tool_call(packed: PackedLog) -> bool:
 class Tools:
     """The part of the engine that serves MCP."""
 
-    def __init__(self, config: EngineConfig) -> None:
-        self._config = config
+    def __init__(self, config: EngineConfig, limits: Limits) -> None:
+        self._config, self._limits = config, limits
 
     # -- access -------------------------------------------------------------------------------------------
 
@@ -221,20 +231,51 @@ class Tools:
             arguments = checked.value
         return arguments
 
-    def _count(self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]) -> None:
-        """Count the call for its limits."""
+    def _count(
+        self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]
+    ) -> Callable[[End], None]:
+        """Count the call for what limits it, and hold its price; what is given settles that."""
         tool, server = made.offer.tool, made.offer.server
-        if not tool.limit:
-            return
-        for stage in tenant.tool_limits(server.name, tool.name, tool.limit):
-            try:
-                stage.service.access(exchange)
-            except Answered:
-                # The limits know a tool as a model of its own.
-                said = json.loads(exchange.answer_body)["error"]["message"].replace("this model", "this tool")
-                exchange.reply_headers.update(exchange.answer_headers)
-                exchange.answered = None
-                self._refuse(exchange, made, state, "limit", said)
+        rules = tenant.tool_rules(server.name, tool)
+        if not rules:
+            return lambda _: None
+        price = Worst(fixed=tool.price_nano, per_million=0)
+        held: Sequence[Held] = claims_of(
+            rules,
+            Asked(
+                model=f"{MCP}/{server.name}/{tool.name}",
+                offers=(Offer(provider=MCP, worst=price, expected=price),),
+                key=exchange.credential() or "",
+                has_reply=False,
+            ),
+        )
+        asked = Reservation(
+            tenant=tenant.policy.tenant,
+            id=exchange.identifier(),
+            claims=tuple(h.claim for h in held),
+            worst_tokens=0,
+            expected_tokens=0,
+            lifetime_ms=_COUNTED_MS,
+        )
+        try:
+            held, answer = self._limits.reserve(asked, held)
+        except NotCountedError:
+            self._refuse(
+                exchange, made, state, "limit", "This call can't be counted right now. Try again later."
+            )
+        if answer is None:
+            return lambda _: None
+        exchange.reply_headers.update(headers_of_limits(held, answer))
+        if answer.refused is not None:
+            # The limits know a tool as a model of its own.
+            said = json.loads(refusal(held, answer))["error"]["message"].replace("this model", "this tool")
+            self._refuse(exchange, made, state, "limit", said)
+        started_ms = answer.now_ms
+
+        def settle(end: End) -> None:
+            self._limits.settle(settlement(asked.tenant, asked.id, started_ms, held, end), held)
+
+        return settle
 
     def _refuse(
         self, exchange: Exchange, made: ToolCall | RemoteCall, state: dict[str, Any], why: str, text: str
@@ -282,7 +323,7 @@ class Tools:
         _send_result(host, body, _note(state))
 
     def _result(
-        self, exchange: Exchange, tenant: Tenant, offer: Offer, reply: _Reply, state: dict[str, Any]
+        self, exchange: Exchange, tenant: Tenant, offer: offers.Offer, reply: _Reply, state: dict[str, Any]
     ) -> Mapping[str, Any]:
         """The result that the API's reply is, as the guards let it pass."""
         assert tenant.mcp is not None  # noqa: S101 - the offer is of its
@@ -364,8 +405,11 @@ class Tools:
             self._record(host, packed, tenant, state)
         labels = {"tenant": packed.tenant.slug, "server": state["server"], "tool_name": state["tool"]}
         _latency.observe((time.time() - state["started"]) * 1000, **labels)
+        _size.inc(found.get("size", 0), **labels)
         if (why := found.get("error")) is not None:
             _errors.inc(**labels, type=str(why))
+        if packed.source == "service":
+            _requests.inc(method="tools/call", outcome="answered" if why is None else str(why))
 
     def _record(self, host: Host, packed: PackedLog, tenant: Tenant, state: Mapping[str, Any]) -> None:
         """Give the audit log what was asked and answered, as messages of a chat."""
@@ -414,8 +458,9 @@ class _Reply:
 
 def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, Any]:
     """What tenantgate-mcp is to send; `again`: whether it may be sent a second time."""
-    headers = [{"name": name, "value": value} for name, value in asked.headers]
-    headers += [{"name": name, "value": value} for name, value in server.headers.items()]
+    headers: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in asked.headers]
+    # Only these may be vault references: what comes from a client's arguments is never resolved.
+    headers += [{"name": name, "value": value, "reference": True} for name, value in server.headers.items()]
     order: dict[str, Any] = {
         "method": asked.method,
         "url": server.upstream + asked.url,

@@ -19,6 +19,7 @@ from tenantgate.mcp_config import McpAcl, McpServer, McpTool, McpToolsFile, dupl
 __all__ = ["Api", "compiled", "made_tools", "named_tools", "server_of"]
 
 _BEARER: Final = "Bearer "
+_NANO: Final = 1_000_000_000
 
 
 class Api:
@@ -84,6 +85,7 @@ def server_of(
     own_acl = None if config.default_acl is None else _acl(config.default_acl)
     made = [] if api is None else [m for _, m in made_tools(config, api, tools)]
     limits = {t.rename or t.name: t for t in tools if t.rate_limit is not None}
+    prices = {t.rename or t.name: round(t.price * _NANO) for t in tools if t.price}
     return Server(
         name=config.name,
         upstream=(config.upstream or config.remote or "").rstrip("/"),
@@ -94,9 +96,11 @@ def server_of(
         credential=_credential(config),
         headers=dict(config.headers),
         tools=tuple(
-            replace(m.tool, limit=_limit(config.name, limits[m.tool.name], limiting))
-            if m.tool.name in limits
-            else m.tool
+            replace(
+                m.tool,
+                limit=_limit(config.name, limits[m.tool.name], limiting) if m.tool.name in limits else {},
+                price_nano=prices.get(m.tool.name, 0),
+            )
             for m in sorted(made, key=lambda m: m.tool.name)
         ),
         allowed=() if api is not None else tuple(sorted(t.name for t in tools)),

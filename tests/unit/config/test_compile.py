@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tenantgate.apply.documents import documents
 from tenantgate.config import load, load_text
 from tenantgate.config.compile import CompileOptions, compile_records, stage_references
 from tenantgate.config.providers import PROVIDERS
@@ -54,7 +55,8 @@ def test_the_same_tenants_give_the_same_bytes_whatever_their_order() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_record_read_and_written_is_the_same_bytes(name: str) -> None:
-    records = compile_records(load(ROOT / name))
+    file, folder = load(ROOT / name), (ROOT / name).parent
+    records = compile_records(file, CompileOptions(documents=documents(file, folder)))
     catalog = records.pop(CATALOG)
     assert write_catalog(read_catalog(catalog)) == catalog
     for tenant, raw in records.items():

@@ -44,6 +44,9 @@ def declared() -> dict[str, set[str]]:
             found[name] = set(re.findall(r'"(\w+)"', labels))
             if kind == "histogram":
                 found[f"{name}_bucket"] = found[name] | {"le"}
+    for path in (ROOT / "src/tenantgate").rglob("*/core/*.py"):  # those that a command writes into a file
+        for name in re.findall(r'"# TYPE (tenantgate_\w+) ', text := path.read_text(encoding="utf-8")):
+            found[name] = set(re.findall(r"(\w+)=", text))
     return found
 
 

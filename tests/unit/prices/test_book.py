@@ -22,7 +22,6 @@ from tenantgate.prices.core.price_list import PriceList
 
 PRICED: Final = [(p, m, found) for p, m, found in book.entries() if isinstance(found, PriceList)]
 SECONDS: Final = st.integers(1_672_531_200, 1_830_297_600)  # 2023 to 2027
-DEEPSEEK: Final = "https://api.deepseek.com/v1/chat/completions"
 COUNT: Final = st.integers(0, 2_000_000)
 
 

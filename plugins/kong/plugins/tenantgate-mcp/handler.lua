@@ -52,7 +52,7 @@ local function asked(call)
   end
   for _, header in ipairs(type(call.headers) == "table" and call.headers or {}) do
     local value = header.value
-    if value ~= "" then
+    if header.reference == true then -- of the server's settings; never what a client's arguments say
       value = secret(value)
     end
     if not headers.is_value(value) or not outgoing.is_sent(header.name) then

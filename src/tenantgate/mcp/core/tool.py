@@ -129,6 +129,8 @@ class Tool:
     """`fingerprint` of the tool."""
     limit: Json = field(default_factory=dict)
     """Settings of the stage `limits` for its calls; empty: none of its own."""
+    price_nano: int = 0
+    """What a call costs, in nano-dollars; it counts for the tenant's budgets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
