@@ -88,7 +88,7 @@ BUDGET: Final = (
     "      - {{name: {model}, max_budget: 100000, on_store_down: lease, match: {{models: [{model}]}}}}\n"
 )
 TOTAL_S: Final = 20
-SLACK_S: Final = 60
+HELD_S: Final = 180.0
 PRICE: Final = "input_cost: 1000, output_cost: 1000"
 TIMEOUTS: Final = f"{{streaming: {{total_s: {TOTAL_S}}}, non_streaming: {{total_s: {TOTAL_S}}}}}"
 TOKEN: Final = 10**6
@@ -289,7 +289,7 @@ def summed(asked: Asked, entries: list[Entry], bill: dict[str, list[int]]) -> di
 
 def settled(stack: Stack, ledger: RedisLedger, port: int, token: str) -> None:
     """Wait until nothing is held, and all records are with the platform."""
-    ends = time.monotonic() + TOTAL_S + SLACK_S + 30
+    ends = time.monotonic() + HELD_S
     while any(room(ledger, model).held for model in MODELS) and time.monotonic() < ends:
         time.sleep(1.0)
     ends, before = time.monotonic() + AUDITED_S, -1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,12 +27,14 @@ from tenantgate.engine.core.terms import (
     output_name,
     plan_of,
     positive,
+    provider_of,
 )
 from tenantgate.kong.host import MOST_SENT
 from tenantgate.kong.policy import UNAVAILABLE
 from tenantgate.limits.core.claims import Unpriced, end_user_subject, read_held
 from tenantgate.limits.core.ends import settlement
-from tenantgate.limits.core.ledger import NotCountedError, Refused, Reserved
+from tenantgate.limits.core.keys import counter_name
+from tenantgate.limits.core.ledger import Certainty, NotCountedError, Refused, Reserved, Settlement, Used
 from tenantgate.limits.core.reply import cache_only_refusal, headers, reached, refusal, window_word
 from tenantgate.limits.core.rules import CachedCost, Counted, Per, Rule
 from tenantgate.limits.service import PLUGIN
@@ -67,6 +69,8 @@ _CACHE_STATUS: Final = "X-Cache-Status"
 _OK: Final = 200
 
 _END_USER_MAX: Final = 256
+_COUNTERS: Final = 256
+"""Of a tenant, to be asked for at once."""
 _requests: Final = metrics.counter(
     "tenantgate_limits_requests_total",
     "Requests by what the limits did: counted, refused, uncounted (Redis failed).",
@@ -327,6 +331,31 @@ class Admission:
         state = {"prompt": plan.prompt.expected, "at": now_ms}
         self._settle(host, model, packed, state, plan.holding(plan.worst_tokens))
 
+    def refused(self, tenant: Tenant, packed: PackedLog) -> None:
+        """Give back what a request holds that Kong has refused, since no decision came in time.
+
+        The engine may have died, or been late, after it had reserved. Which model it was for isn't known here, so all
+        counters are asked for that it can have; those of end users are charged when it expires.
+        """
+        used: dict[str, Used] = {}
+        for model in tenant.policy.models:
+            for rule in tenant.rules(model):
+                for subject in _subjects(rule, packed, model):
+                    name = counter_name(rule, subject)
+                    used[name] = Used(name, rule.window, 0, rule.counted, rule.most)
+        if 0 < len(used) <= _COUNTERS:
+            started_ms = packed.at_ms or _now_ms()
+            self._limits.settle(
+                Settlement(
+                    tenant=packed.tenant,
+                    id=packed.id,
+                    certainty=Certainty.NONE,
+                    used=tuple(used.values()),
+                    started_ms=started_ms,
+                ),
+                (),
+            )
+
     def _settle(
         self,
         host: Host | None,
@@ -403,6 +432,20 @@ def _own_members(packed: PackedRequest, request: ChatRequest) -> tuple[Mapping[s
     # Stages see it only where Anthropic answers, and that isn't decided yet.
     thinking = {"thinking": given["thinking"]} if "thinking" in given else {}
     return {**request.body, **thinking}, user
+
+
+def _subjects(rule: Rule, packed: PackedLog, model: ModelPolicy) -> Iterable[str]:
+    """Whose counters of a rule a request can have, but for the end user's."""
+    match rule.per:
+        case Per.TENANT:
+            return ("",)
+        case Per.KEY:
+            return (packed.credential,)
+        case Per.MODEL:
+            return (model.qualified,)
+        case Per.PROVIDER:
+            return {provider_of(model, target) for target in model.targets}
+    return ()
 
 
 def _named(value: Any) -> str | None:

@@ -306,6 +306,26 @@ def test_a_request_without_a_decision_is_charged_afterwards() -> None:
     assert unknown > 4096 * 10_000
 
 
+def test_a_request_that_kong_has_refused_gets_back_what_it_holds() -> None:
+    per = [{**BUDGET, "name": kind, "per": kind} for kind in ("key", "model", "provider")]
+    world = World(budgets=(BUDGET, *per))
+    before = world.room()
+    late, dead, answered = world.ask(), world.ask(), world.ask()
+    held = world.room().held
+    for kong in (late, dead):
+        del kong.shared[DECISION]
+    world.end(late, source="exit", status=503, provider_status=0, sent=False)
+    assert world.room().held == held * 2 // 3
+    refused = {
+        "request": {k: dead.shared[REQUEST][k] for k in ("tenant", "credential", "id")},
+        "decided": False,
+        "source": "exit",
+        "sent": False,
+    }
+    world.end(answered, usage=USAGE, undecided=[refused])
+    assert (world.room().held, world.room().used) == (0, before.used + COST)
+
+
 # -- what a request holds --------------------------------------------------------------------------------
 
 
