@@ -68,8 +68,8 @@ TOKEN: Final = 10**6
 """Nano-dollars of one token."""
 TOTAL_S: Final = 20
 HELD_S: Final = 180.0
-"""A request's reservation is charged a minute after the longest time that it may take; a lease that nobody uses any more
-is given back after a minute, or after that time if it was spent from."""
+"""A request's reservation is charged a minute after the longest time that it may take; a lease that nobody uses any
+more is given back after a minute, or after that time if it was spent from."""
 LATENCY_MS: Final = 500
 LEFT: Final = 5
 """Questions: less than one's worst case, and the leases of two processes, which are given back in the end."""
