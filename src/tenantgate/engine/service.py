@@ -400,10 +400,15 @@ class Engine:
         _run(exchange, _stages(tenant, model, exchange))
 
     def _charge(self, host: Host | None, packed: PackedLog) -> None:
-        """Charge a request that was asked without a decision."""
-        tenant = self._directory.get(packed.tenant) if packed.recalled else None
-        if isinstance(tenant, Tenant):
+        """Charge a request that was asked without a decision, or give back what it holds if it wasn't asked."""
+        refused = packed.source == "exit" and not packed.sent
+        tenant = self._directory.get(packed.tenant) if packed.recalled or refused else None
+        if not isinstance(tenant, Tenant):
+            return
+        if packed.recalled:
             self._admission.undecided(host, tenant, packed)
+        else:
+            self._admission.refused(tenant, packed)
 
     def _learn(self, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
         """Let the health of targets know how the request's tries went."""

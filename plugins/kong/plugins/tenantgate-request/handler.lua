@@ -89,7 +89,8 @@ function Request:log()
     at = math.floor(ngx.now() * 1000),
     tries = plan and tries.collect(plan, kong.response.get_status() == 499) or nil,
   }
-  if not decided and log.recalled then
+  local refused = not decided and not request.mcp and not log.sent and log.source == "exit"
+  if refused or not decided and log.recalled then
     undecided.keep(log) -- the engine may be dead in this phase, too; to settle it twice does nothing
   elseif decided then
     log.undecided = undecided.take()
