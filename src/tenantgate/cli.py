@@ -85,6 +85,11 @@ _FIRST: Final = (
         adds="tenantgate.config.redis_commands:redis",
     ),
     Command(
+        name="doctor",
+        help="what of this node isn't as it must be, and what to do: exit status 1 if requests fail by it",
+        adds="tenantgate.doctor.commands:doctor",
+    ),
+    Command(
         name="up",
         help="run a gateway on this machine, with a Redis and a mock provider of its own, until Ctrl-C",
         adds="tenantgate.devhost.commands:up",
