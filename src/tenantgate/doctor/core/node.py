@@ -94,7 +94,7 @@ def check_server(facts: ServerFacts, version: str) -> Iterator[Finding]:
             Severity.ERROR,
             name,
             f"isn't ready: {facts.reason or 'no reason told'}",
-            _REMEDIES.get(facts.reason, "see its log"),
+            _remedy(facts.reason),
         )
     if facts.version and facts.version != version:
         yield Finding(
@@ -118,9 +118,13 @@ def check_server(facts: ServerFacts, version: str) -> Iterator[Finding]:
         )
 
 
+def _remedy(reason: str) -> str:
+    return "; ".join(_REMEDIES[one] for one in reason.split(", ") if one in _REMEDIES) or "see its log"
+
+
 _REMEDIES: Final = {
     "policies": "publish them: `tenantgate apply`; `tenantgate status` says which node has which version",
-    "models": "build them as the user of Kong: `tenantgate models build`, and set TENANTGATE_MODELS to their folder",
+    "models": "as Kong's user run `tenantgate models build`, set TENANTGATE_MODELS to their folder, reload Kong",
     "warming up": "wait some seconds",
     "overloaded": "more processes (--processes) or fewer requests for each node",
     "threads stuck": "see its log for the phase that is stuck; a restart frees them",
