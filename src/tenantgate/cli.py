@@ -90,6 +90,16 @@ _FIRST: Final = (
         adds="tenantgate.doctor.commands:doctor",
     ),
     Command(
+        name="top",
+        help="what happens now, by tenant: requests, tokens, money, hit rate, latency, errors",
+        adds="tenantgate.activity.commands:top",
+    ),
+    Command(
+        name="report",
+        help="a page about a span of time, with plots: traffic, hit rate, latency, errors, findings, money",
+        adds="tenantgate.activity.commands:report",
+    ),
+    Command(
         name="up",
         help="run a gateway on this machine, with a Redis and a mock provider of its own, until Ctrl-C",
         adds="tenantgate.devhost.commands:up",
