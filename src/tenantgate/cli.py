@@ -85,6 +85,21 @@ _FIRST: Final = (
         adds="tenantgate.config.redis_commands:redis",
     ),
     Command(
+        name="doctor",
+        help="what of this node isn't as it must be, and what to do: exit status 1 if requests fail by it",
+        adds="tenantgate.doctor.commands:doctor",
+    ),
+    Command(
+        name="top",
+        help="what happens now, by tenant: requests, tokens, money, hit rate, latency, errors",
+        adds="tenantgate.activity.commands:top",
+    ),
+    Command(
+        name="report",
+        help="a page about a span of time, with plots: traffic, hit rate, latency, errors, findings, money",
+        adds="tenantgate.activity.commands:report",
+    ),
+    Command(
         name="up",
         help="run a gateway on this machine, with a Redis and a mock provider of its own, until Ctrl-C",
         adds="tenantgate.devhost.commands:up",

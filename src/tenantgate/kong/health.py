@@ -11,7 +11,7 @@ from typing import Final
 
 from tenantgate.kong.gathering import Gathering, Status
 from tenantgate.kong.server import Server
-from tenantgate.telemetry import metrics
+from tenantgate.telemetry import metrics, needs
 
 __all__ = ["serve"]
 
@@ -29,12 +29,20 @@ def serve(
     """Answer HTTP on `listener` from a thread of its own, for all processes that `gathering` knows.
 
     ``/healthz`` is 200 while the process runs, with `about` and the process id; ``/readyz`` is 200 if one process
-    takes events, else 503; ``/metrics`` adds up.
+    takes events and none misses what it needs (`tenantgate.telemetry.needs`), else 503; ``/metrics`` adds up.
     """
 
     def status() -> Status:
         ready, why = server.ready()
-        return {"status": "alive", "pid": os.getpid(), "ready": ready, "reason": why, **about}
+        lacks = needs.missing()
+        return {
+            "status": "alive",
+            "pid": os.getpid(),
+            "ready": ready,
+            "reason": why,
+            "missing": lacks,
+            **about,
+        }
 
     def figures() -> Status:
         server.update_gauges()
@@ -47,19 +55,18 @@ def serve(
         told = status()
         if gathering is not None:
             told["processes"] = [
-                {name: one[name] for name in ("pid", "ready", "reason", "restarts")}
+                {name: one[name] for name in ("pid", "ready", "reason", "missing", "restarts")}
                 for one in sorted(everyone(), key=lambda one: int(one["index"]))
             ]
         return 200, "application/json", json.dumps(told)
 
     def readyz() -> tuple[int, str, str]:
-        ready, why = server.ready()
-        ready = ready or any(one["ready"] for one in everyone())
-        return (
-            200 if ready else 503,
-            "application/json",
-            json.dumps({"ready": ready, "reason": "ready" if ready else why}),
-        )
+        # What another process knows to be missing this one misses, too, though perhaps nobody has asked it yet.
+        found = everyone()
+        missing = sorted({what for one in found for what in one["missing"]})
+        ready = not missing and any(one["ready"] for one in found)
+        why = "ready" if ready else ", ".join(missing) or str(found[0]["reason"])
+        return 200 if ready else 503, "application/json", json.dumps({"ready": ready, "reason": why})
 
     def exposition() -> tuple[int, str, str]:
         server.update_gauges()
