@@ -95,9 +95,7 @@ class SinkConfig:
         "does, type langfuse doesn't.",
         default=None,
     )
-    public_key: str | None = field(
-        "Public key of the project, for type langfuse.", default=None, len_min=1, referenceable=True
-    )
+    public_key: str | None = field("Public key of the project, for type langfuse.", default=None, len_min=1)
     secret_key: str | None = field(
         "Secret key of the project, for type langfuse: a vault reference.",
         default=None,
