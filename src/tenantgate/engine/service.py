@@ -27,6 +27,7 @@ from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.items import item_store
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.engine.tenants import Tenant, texts_of
+from tenantgate.engine.request_metrics import count_request
 from tenantgate.engine.token_metrics import count_tokens
 from tenantgate.engine.tools import Tools, is_tool_call
 from tenantgate.errors import EdgeError
@@ -380,6 +381,7 @@ class Engine:
         if is_tool_call(packed):
             self._tools.log(host, packed, self._mcp_tenant(packed))
             return
+        count_request(packed)
         if not packed.decided:
             if packed.source == "service":
                 _undecided.inc(tenant=packed.tenant.slug)

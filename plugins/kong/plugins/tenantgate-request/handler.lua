@@ -87,6 +87,8 @@ function Request:log()
     recalled = shared.tenantgate_recalled,
     body_size = #request.body,
     at = math.floor(ngx.now() * 1000),
+    took_ms = math.max(0, math.floor(ngx.now() * 1000 - kong.request.get_start_time())),
+    traceparent = shared.tenantgate_traceparent or kong.request.get_header("traceparent"),
     tries = plan and tries.collect(plan, kong.response.get_status() == 499) or nil,
   }
   local refused = not decided and not request.mcp and not log.sent and log.source == "exit"
