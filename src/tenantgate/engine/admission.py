@@ -435,7 +435,8 @@ def _unpriced(facts: Facts) -> Answer:
 def _state(plan: Plan, now_ms: int, max_tokens: int) -> dict[str, Any]:
     expected = min(max_tokens, plan.expected_tokens)
     held = [h.written(max_tokens, expected) for h in plan.held]
-    return {"at": now_ms, "held": held, "prompt": plan.prompt.expected}
+    more = {"pictures": plan.pictures} if plan.pictures > 1 else {}
+    return {"at": now_ms, "held": held, "prompt": plan.prompt.expected, **more}
 
 
 def _tokens(plan: Plan, answer: Reserved) -> int | None:
