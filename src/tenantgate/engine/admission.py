@@ -25,6 +25,7 @@ from tenantgate.engine.core.terms import (
     Plan,
     limited_targets,
     output_name,
+    paid_apart,
     plan_of,
     positive,
 )
@@ -423,9 +424,11 @@ def _by_last(levels: Sequence[tuple[Rule, Level]], of: Callable[[Level], str | N
 
 
 def _unpriced(facts: Facts) -> Answer:
-    what = "operation" if facts.operation in UNMETERED else "model"
+    what, param = "operation" if facts.operation in UNMETERED else "model", "model"
+    if (member := paid_apart(facts.body)) is not None:
+        what, param = f"value of {member}", member
     message = f"A budget counts what requests cost, and for this {what} no price is known here."
-    body = error_body(message, kind=ErrorType.INVALID_REQUEST, code=Code.PRICE_UNKNOWN, param="model")
+    body = error_body(message, kind=ErrorType.INVALID_REQUEST, code=Code.PRICE_UNKNOWN, param=param)
     return 403, body, {"Content-Type": JSON_TYPE}
 
 

@@ -423,6 +423,33 @@ def test_each_of_several_texts_may_fill_the_window() -> None:
     assert ids.room().held >= 20 * 900 * 1_000
 
 
+@pytest.mark.parametrize(
+    ("members", "of_book", "of_file", "by_request"),
+    [
+        ({"service_tier": "priority"}, False, True, True),
+        ({"service_tier": "of-tomorrow"}, False, True, True),
+        ({"service_tier": "flex"}, True, True, True),
+        ({"service_tier": None}, True, True, True),
+        ({"web_search_options": {"search_context_size": "high"}}, False, False, True),
+        ({"tools": [{"type": "web_search"}]}, False, False, True),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, True, True, True),
+    ],
+)
+def test_what_costs_more_than_tokens_needs_a_price(
+    members: dict[str, Any], of_book: bool, of_file: bool, by_request: bool
+) -> None:
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], **members}
+    own = replace(PRICES, book="tenants.yaml")
+    requests = replace(PRICES, periods=(Prices(prices={**PRICES.periods[0].prices, "request": 1}),))
+    for prices, passes in ((PRICES, of_book), (own, of_file), (requests, by_request)):
+        kong = World(model(targets=(target(prices=prices),))).ask(body)
+        assert passed(kong) == passes
+        if not passes:
+            assert error(kong) == (403, "price_unknown")
+    # Where no money counts, nobody needs a price.
+    assert passed(World(budgets=(), token_limits=({"name": "t", "limit": 10**6},)).ask(body))
+
+
 def test_embeddings_hold_their_texts_alone() -> None:
     world = World()
     kong = world.ask({"model": "gpt-4o", "input": ["one two three", "four"]}, path="/v1/embeddings")

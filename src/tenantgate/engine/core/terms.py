@@ -30,6 +30,7 @@ __all__ = [
     "counts_model",
     "limited_targets",
     "output_name",
+    "paid_apart",
     "pictures",
     "plan_of",
     "positive",
@@ -44,6 +45,19 @@ UNMETERED: Final = (Operation.IMAGES, Operation.SPEECH, Operation.TRANSCRIPTIONS
 """Operations that aren't paid by the token: only a price for one request tells what they cost."""
 
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
+_TIER: Final = "service_tier"
+_USUAL_TIERS: Final = (None, "auto", "default", "flex", "standard_only", "on_demand")
+"""Those with the usual price, or a lower one."""
+_SEARCHES: Final = (
+    "web_search_options",
+    "search_parameters",
+    "search_settings",
+    "plugins",
+    "compound_custom",
+)
+_OWN_TOOLS: Final = (None, "function", "custom")
+"""Tools that the client runs."""
+_OWN_PRICES: Final = "tenants.yaml"
 _COMPLETION_TOKENS: Final = 16
 """Most tokens of a reply of `/v1/completions` by OpenAI's API, where the client doesn't say it."""
 _NEWER_WORD: Final = ("openai", "azure")
@@ -277,7 +291,15 @@ def _offer(
 ) -> Offer:
     prices, provider = target.prices, provider_of(model, target)
     metered = facts.operation not in UNMETERED
-    if prices is None or not (metered or any("request" in p.prices for p in prices.periods)):
+    by_request = prices is not None and any("request" in p.prices for p in prices.periods)
+    member = paid_apart(facts.body)
+    # Prices that the operator gives hold for any service tier, and one of a request is for what a provider does in it.
+    known = (
+        member is None
+        or by_request
+        or (member == _TIER and prices is not None and prices.book == _OWN_PRICES)
+    )
+    if prices is None or not known or not (metered or by_request):
         return Offer(provider=provider, worst=None, expected=None)
     audio = prompt.audio or "audio" in facts.body
     at_ms, most, probable = facts.now_ms, None, None
@@ -288,6 +310,23 @@ def _offer(
     if (n := pictures(facts)) > 1:
         most, probable = [w and replace(w, fixed=w.fixed * n) for w in (most, probable)]
     return Offer(provider=provider, worst=most, expected=probable)
+
+
+def paid_apart(body: Mapping[str, Any]) -> str | None:
+    """The member by which a request costs more than its tokens; None where there is none.
+
+    Source: https://platform.openai.com/docs/pricing (priority processing, web search), the providers' tools of
+    https://console.groq.com/docs/tool-use/built-in-tools and https://docs.x.ai/docs/guides/live-search.
+    """
+    if body.get(_TIER, "auto") not in _USUAL_TIERS:
+        return _TIER
+    if (found := next((name for name in _SEARCHES if body.get(name)), None)) is not None:
+        return found
+    tools = body.get("tools")
+    kinds = (
+        [tool.get("type") for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, list) else []
+    )
+    return "tools" if any(kind not in _OWN_TOOLS for kind in kinds) else None
 
 
 def _lifetime_ms(model: ModelPolicy) -> int:
