@@ -25,6 +25,7 @@ from tenantgate.engine.core.terms import (
     Plan,
     limited_targets,
     output_name,
+    paid_apart,
     plan_of,
     positive,
     provider_of,
@@ -480,9 +481,11 @@ def _by_last(levels: Sequence[tuple[Rule, Level]], of: Callable[[Level], str | N
 
 
 def _unpriced(facts: Facts) -> Answer:
-    what = "operation" if facts.operation in UNMETERED else "model"
+    what, param = "operation" if facts.operation in UNMETERED else "model", "model"
+    if (member := paid_apart(facts.body)) is not None:
+        what, param = f"value of {member}", member
     message = f"A budget counts what requests cost, and for this {what} no price is known here."
-    body = error_body(message, kind=ErrorType.INVALID_REQUEST, code=Code.PRICE_UNKNOWN, param="model")
+    body = error_body(message, kind=ErrorType.INVALID_REQUEST, code=Code.PRICE_UNKNOWN, param=param)
     return 403, body, {"Content-Type": JSON_TYPE}
 
 
@@ -492,7 +495,8 @@ def _unpriced(facts: Facts) -> Answer:
 def _state(plan: Plan, now_ms: int, max_tokens: int) -> dict[str, Any]:
     expected = min(max_tokens, plan.expected_tokens)
     held = [h.written(max_tokens, expected) for h in plan.held]
-    return {"at": now_ms, "held": held, "prompt": plan.prompt.expected}
+    more = {"pictures": plan.pictures} if plan.pictures > 1 else {}
+    return {"at": now_ms, "held": held, "prompt": plan.prompt.expected, **more}
 
 
 def _tokens(plan: Plan, answer: Reserved) -> int | None:
