@@ -232,8 +232,16 @@ def _server(name: str, path: Path, command: str) -> ServerFacts:
         ready=None if ready is None else ready[0] == 200,
         reason=str(told.get("reason", "")) if isinstance(told, dict) else "",
         version=str(_object(get("/healthz")).get("version", "")),
-        tcp_metrics=port is not None,
+        errors=_errors(get("/metrics")),
     )
+
+
+def _errors(answer: Answer | None) -> int:
+    text = answer[2].decode("utf-8", "replace") if answer and answer[0] == 200 else ""
+    found = re.findall(
+        r'^tenantgate_log_events_total\{level="(?:error|critical)"\} (\d+)', text, re.MULTILINE
+    )
+    return sum(map(int, found))
 
 
 def _accepts(path: Path) -> bool:

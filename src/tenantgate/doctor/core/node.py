@@ -44,7 +44,7 @@ class ServerFacts:
         ready: answer of ``/readyz``; None where nobody answers.
         reason: why it isn't ready.
         version: of the plugin server that runs.
-        tcp_metrics: whether its start command has --metrics-port.
+        errors: lines of its log of level error or critical, since it started.
     """
 
     name: str
@@ -54,7 +54,7 @@ class ServerFacts:
     ready: bool | None = None
     reason: str = ""
     version: str = ""
-    tcp_metrics: bool = False
+    errors: int = 0
 
 
 def check_server(facts: ServerFacts, version: str) -> Iterator[Finding]:
@@ -104,13 +104,14 @@ def check_server(facts: ServerFacts, version: str) -> Iterator[Finding]:
             f"runs version {facts.version}, installed is {version}",
             "reload Kong (`kong reload`), or restart the unit, on one node after the other",
         )
-    if facts.tcp_metrics:
+    if facts.errors:
         yield Finding(
             check,
             Severity.WARNING,
             name,
-            "its metrics are on a TCP port, which the old server holds at a reload: a reload loses requests",
-            "leave --metrics-port out; metrics are on a unix socket then",
+            f"has logged {facts.errors} errors since it started",
+            "read them: the journal of its unit, or Kong's error log with log_level = info (Kong writes what servers "
+            "that it starts say at that level)",
         )
     if facts.ready and not facts.mode & 0o007:
         yield ok(

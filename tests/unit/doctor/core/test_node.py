@@ -39,7 +39,7 @@ def bad(found: Iterable[Finding]) -> list[str]:
         ({"ready": False, "reason": "policies"}, ["error"]),
         ({"ready": None}, ["warning"]),
         ({"version": "0.9.0"}, ["warning"]),
-        ({"tcp_metrics": True}, ["warning"]),
+        ({"errors": 3}, ["warning"]),
     ],
 )
 def test_plugin_servers(change: dict[str, object], said: list[str]) -> None:
