@@ -43,7 +43,6 @@ __all__ = [
     "clock_offset",
     "conf_facts",
     "folder",
-    "kong_environment",
     "kong_uid",
     "metrics_of",
     "models",
@@ -159,15 +158,6 @@ def admin_facts(url: str) -> KongFacts:
         plugins=[str(n) for n in names] if isinstance(names, list) else None,
         settings=settings,
     )
-
-
-def kong_environment(prefix: Path) -> Mapping[str, str] | None:
-    """The environment of the Kong that runs with this prefix; None if none runs, or another user's."""
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((prefix / "pids" / "nginx.pid").read_text(encoding="utf-8"))
-        raw = Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace")
-        return dict(entry.partition("=")[::2] for entry in raw.split("\0") if "=" in entry)
-    return None
 
 
 def kong_uid(settings: Mapping[str, str]) -> int | None:

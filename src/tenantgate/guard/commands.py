@@ -219,7 +219,8 @@ def _unknown(file: TenantsFile, tenant: str, rule: str) -> str | None:
     found = next((t for t in file.tenants if t.id == tenant), None)
     if found is None:
         return f"--tenant: there is no tenant {tenant[:64]!r}"
-    sections = [s for level in (file.defaults, found, *found.models) for s in level.plugins.values()]
+    levels = [file.defaults.plugins, found.plugins, *(m.plugins for m in found.models)]
+    sections = [section for level in levels for section in level.values()]
     rules = sorted(
         {str(r["name"]) for s in sections for r in s.get("rules", ()) if isinstance(r, dict) and "name" in r}
     )

@@ -285,19 +285,23 @@ def check_policies(facts: PoliciesFacts) -> Iterator[Finding]:
     yield from bad or [ok(check, subject, f"version {facts.version} in force on all nodes")]
 
 
-def check_secrets(named: Collection[str], there: Collection[str], where: str) -> Iterator[Finding]:
-    """Whether the environment variables that ``{vault://env/…}`` references name are there and not empty."""
+def check_secrets(named: Collection[str], there: Collection[str]) -> Iterator[Finding]:
+    """Whether the environment variables that ``{vault://env/…}`` references name are there and not empty.
+
+    `there` are those of the command, which stand for Kong's: nobody can read these.
+    """
     missing = sorted(set(named) - set(there))
     for name in missing:
         yield Finding(
             "secrets",
-            Severity.ERROR,
+            Severity.WARNING,
             name,
-            f"isn't in {where}, or is empty: what refers to it has an empty credential, and a provider answers 401",
-            f"set {name} in Kong's environment, and restart Kong (a reload keeps the old environment)",
+            "isn't in this command's environment, or is empty. If Kong's lacks it, too, what refers to it has an empty "
+            "credential: a provider answers 401",
+            f"run this with Kong's environment; set {name} there, and restart Kong (a reload keeps the old one)",
         )
     if not missing:
-        yield ok("secrets", where, f"all {len(set(named))} variables are there")
+        yield ok("secrets", "environment", f"all {len(set(named))} variables are there")
 
 
 def check_clock(offset_s: float | None, where: str) -> Finding:
