@@ -26,6 +26,7 @@ from typing import Any, Final
 
 import yaml
 
+from tenantgate.demo import MEETING
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.redis_server import free_port
 from tenantgate.devhost.stack import Stack
@@ -73,12 +74,6 @@ tenants:
           - {{provider: mock, model: mock-refused, input_cost: 1, output_cost: 1}}
 """
 FAULTS: Final = ({"model": "mock-dead", "status": 503}, {"model": "mock-refused", "status": 401})
-MEETING: Final = (
-    "Summarise this meeting.\n"
-    "Anna: Um, so, well, I think that we, uh, should, you know, ship the release on Friday.\n"
-    "Ben: Yeah. Right. Um, okay, sure, so the, uh, the tests are green, you know, and so, well, let us do that.\n"
-    "Anna: Okay. Um. Good. So, uh, Ben writes the notes, and, well, Carla tells the customers on Monday.\n"
-) * 3
 
 
 def main() -> int:

@@ -25,9 +25,9 @@ from tenantgate.engine.core.operations import SECTIONS
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.items import item_store
+from tenantgate.engine.request_metrics import count_request
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.engine.tenants import Tenant, texts_of
-from tenantgate.engine.request_metrics import count_request
 from tenantgate.engine.token_metrics import count_tokens
 from tenantgate.engine.tools import Tools, is_tool_call
 from tenantgate.errors import EdgeError
