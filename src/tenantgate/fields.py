@@ -343,7 +343,7 @@ def _scalar(value: Any, hint: Any, spec: FieldSpec, where: str) -> Any:
 def _number(value: Any, hint: Any, spec: FieldSpec, where: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigError(f"{where}: must be a number, not {_kind(value)}")
-    if not math.isfinite(value):
+    if not _finite(value):
         raise ConfigError(f"{where}: must be a finite number")
     if hint is int and value != int(value):
         raise ConfigError(f"{where}: must be a whole number, not {value}")
@@ -354,6 +354,13 @@ def _number(value: Any, hint: Any, spec: FieldSpec, where: str) -> int | float:
     if spec.gt is not None and not number > spec.gt:
         raise ConfigError(f"{where}: {number} must be above {spec.gt}{unit}")
     return number
+
+
+def _finite(value: int | float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits, which JSON may have
+        return False
 
 
 def _lengths(value: Any, spec: FieldSpec, where: str, noun: str) -> None:

@@ -73,6 +73,8 @@ def test_what_kong_adds_is_ignored_and_its_empty_tables_fit_everywhere() -> None
         ({"name": "ab", "ttl": 1.5}, "config.ttl: must be a whole number"),
         ({"name": "ab", "ttl": True}, "config.ttl: must be a number"),
         ({"name": "ab", "ttl": float("inf")}, "config.ttl: must be a finite number"),
+        ({"name": "ab", "ttl": 10**400}, "config.ttl: must be a finite number"),
+        ({"name": "ab", "rate": 10**400}, "config.rate: must be a finite number"),
         ({"name": "ab", "rate": 1.1}, "config.rate: 1.1 is outside 0 to 1"),
         ({"name": "ab", "mode": "maybe"}, "config.mode: 'maybe' is not one of on, off"),
         ({"name": "ab", "flag": "yes"}, "config.flag: must be true or false"),
