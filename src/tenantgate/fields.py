@@ -50,6 +50,7 @@ SECONDS_MAX: Final = 315_360_000
 
 T = TypeVar("T")
 _SPEC: Final = "tenantgate"
+_NAME_MAX: Final = 80  # characters of an unknown field's name in a message
 _MISSING: Final = dataclasses.MISSING
 _DESCRIPTION: Final = range(10, 501)  # kong/db/schema/metaschema.lua: len_min 10, len_max 500
 
@@ -247,7 +248,8 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "config", str
     if strict:
         for name in values:
             if name not in known:
-                raise ConfigError(f"{where}.{name}: unknown field; known are {', '.join(known)}")
+                shown = str(name)[:_NAME_MAX].encode("ascii", "backslashreplace").decode()
+                raise ConfigError(f"{where}.{shown}: unknown field; known are {', '.join(known)}")
     given: dict[str, Any] = {}
     for name, f in known.items():
         value = values.get(name)

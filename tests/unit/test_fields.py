@@ -97,6 +97,12 @@ def test_an_unknown_field_is_an_error_where_an_operator_wrote_it() -> None:
         parse(Sample, {"name": "abc", "tll": 3}, where="cache", strict=True)
 
 
+def test_an_unknown_fields_name_is_short_and_can_be_written_anywhere() -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse(Sample, {"name": "ab", "\ud800" + "x" * 10_000: 1}, strict=True)
+    assert len(str(raised.value).encode("ascii")) < 400
+
+
 def test_a_secret_shows_in_no_message_and_no_repr() -> None:
     with pytest.raises(ConfigError) as refused:
         parse(Sample, {"name": "abc", "secret": "hunter2"})

@@ -310,7 +310,10 @@ def test_a_request_without_a_decision_is_charged_afterwards() -> None:
     ("tenant", "settled"),
     [
         ({"token_limits": ({"name": "r", "count": "requests", "limit": 2, "cached": "tokens"},)}, 0),
-        ({"token_limits": ({"name": "r", "count": "requests", "limit": 2},)}, 2),  # one from the cache is free
+        (
+            {"token_limits": ({"name": "r", "count": "requests", "limit": 2},)},
+            2,
+        ),  # one from the cache is free
         ({"token_limits": ({"name": "r", "count": "total_tokens", "limit": 10**6},)}, 2),
     ],
 )
