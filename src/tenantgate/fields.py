@@ -358,7 +358,7 @@ def _number(value: Any, hint: Any, spec: FieldSpec, where: str) -> int | float:
     return number
 
 
-def _finite(value: int | float) -> bool:
+def _finite(value: float) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:  # a whole number of hundreds of digits, which JSON may have

@@ -102,7 +102,7 @@ def csv_text(sums: Sums, by: Sequence[str]) -> str:
 def _harmless(text: str) -> str:
     # OWASP, CSV Injection: also behind white space, and in full-width letters.
     first = text.lstrip()[:1]
-    return f"'{text}" if first and first in _FORMULA or text[:1] in ("\t", "\r", "\n") else text
+    return f"'{text}" if (first and first in _FORMULA) or text[:1] in ("\t", "\r", "\n") else text
 
 
 def json_text(sums: Sums, by: Sequence[str], **more: Any) -> str:
