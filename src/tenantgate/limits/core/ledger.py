@@ -90,6 +90,8 @@ class Reservation:
     are given back in the same call; if the answer is a refusal, the earlier one stands."""
     replaces_ms: int = 0
     """`Reserved.now_ms` of that one."""
+    final: bool = False
+    """Whether nobody settles it: what is asked counts for good, and the store keeps nothing by its id."""
 
 
 @dataclass(frozen=True, slots=True)
