@@ -35,7 +35,8 @@ def test_what_the_plugins_need_is_set() -> None:
     assert found["nginx_http_lua_socket_read_timeout"] == "2s"
     assert (
         found["plugins"]
-        == "bundled,tenantgate-request,tenantgate-target,tenantgate-failover,tenantgate-format,tenantgate"
+        == "bundled,tenantgate-keys,tenantgate-request,tenantgate-target,tenantgate-failover,tenantgate-format,"
+        "tenantgate-mcp,tenantgate"
     )
     assert found["pluginserver_names"] == "tenantgate"
     assert found["lua_package_path"] == "/opt/tenantgate/plugins/?.lua;;"
