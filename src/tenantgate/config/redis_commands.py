@@ -76,7 +76,9 @@ def uses(file: TenantsFile) -> Iterator[tuple[str, str, RateLimitRedis]]:
 
 
 def _has_money(file: TenantsFile) -> bool:
-    return any(of.token_limits or of.budgets for of in (file.defaults, *file.tenants))
+    if file.defaults.token_limits or file.defaults.budgets:
+        return True
+    return any(tenant.token_limits or tenant.budgets for tenant in file.tenants)
 
 
 def redis_of(
