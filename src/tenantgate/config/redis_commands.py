@@ -76,7 +76,8 @@ def _uses(file: TenantsFile) -> Iterator[tuple[str, str, RateLimitRedis]]:
 
 
 def _has_money(file: TenantsFile) -> bool:
-    return any(of.token_limits or of.budgets for of in (file.defaults, *file.tenants))
+    given = file.defaults
+    return bool(given.token_limits or given.budgets) or any(t.token_limits or t.budgets for t in file.tenants)
 
 
 def _config(used: RateLimitRedis, where: str, password_env: str | None) -> RedisConfig:
