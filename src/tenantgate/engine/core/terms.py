@@ -279,8 +279,9 @@ def _texts(facts: Facts) -> int:
     if facts.passed is None or facts.operation not in (Operation.COMPLETIONS, Operation.EMBEDDINGS):
         return 1
     given = facts.body.get("input")
-    lists = isinstance(given, list) and all(isinstance(tokens, list) for tokens in given)
-    return max(1, len(given) if lists else 1, *(number or 1 for _, number in facts.passed.shape))
+    of_ids = isinstance(given, list) and all(isinstance(tokens, list) for tokens in given)
+    lists = len(given) if isinstance(given, list) and of_ids else 1
+    return max(1, lists, *(number or 1 for _, number in facts.passed.shape))
 
 
 def _least_tokens(body: Mapping[str, Any]) -> int:
