@@ -8,8 +8,10 @@ from typing import Final
 
 __all__ = [
     "MCP_SERVICE",
+    "METADATA_SERVICE",
     "SERVICE",
     "TAG",
+    "TOKEN_SERVICE",
     "chat_path",
     "consumer_name",
     "entity_id",
@@ -21,6 +23,10 @@ SERVICE: Final = "llm"
 """The one service of all routes: ai-proxy sets the real upstream."""
 MCP_SERVICE: Final = "mcp"
 """The service of the MCP endpoints."""
+TOKEN_SERVICE: Final = "mcp-token"
+"""The same for callers who show an access token."""
+METADATA_SERVICE: Final = "mcp-metadata"
+"""What tells them where to get one."""
 TAG: Final = "tenantgate"
 """The tag of each of our entities in Kong."""
 _IDS: Final = uuid.UUID("5b0e4f1c-7c1a-5f53-9f0e-6a4a0f0d6b51")
