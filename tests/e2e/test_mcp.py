@@ -196,7 +196,9 @@ def test_calls_of_a_tool_with_a_price_use_up_the_budget(gateway: Gateway, mcp: M
 
 def test_each_call_has_its_record(gateway: Gateway, mcp: Mcp) -> None:
     city = f"city-{next(gateway.numbers)}"
-    mcp.call("get_weather", city=city)
+    mcp.ask(
+        "tools/call", name="get_weather", arguments={"city": city}, _meta={"traceparent": META["traceparent"]}
+    )
     path = gateway.stack.audit_dir
 
     def records() -> list[dict[str, Any]]:
@@ -207,6 +209,7 @@ def test_each_call_has_its_record(gateway: Gateway, mcp: Mcp) -> None:
     assert record["gen_ai"]["operation"]["name"] == "execute_tool"
     assert record["gen_ai"]["tool"]["name"] == "get_weather"
     assert record["mcp"] == {"method": {"name": "tools/call"}, "server": {"name": "api"}}
+    assert record["trace"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
     part = record["content"]["input_messages"][0]["parts"][0]
     assert (part["type"], json.loads(part["arguments"])) == ("tool_call", {"city": city})
     assert [t["outcome"] for t in record["tries"]] == ["ok"]

@@ -25,6 +25,7 @@ from tenantgate.engine.core.operations import SECTIONS
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.items import item_store
+from tenantgate.engine.request_metrics import count_request
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.engine.tenants import Tenant, texts_of
 from tenantgate.engine.token_metrics import count_tokens
@@ -380,6 +381,7 @@ class Engine:
         if is_tool_call(packed):
             self._tools.log(host, packed, self._mcp_tenant(packed))
             return
+        count_request(packed)
         if not packed.decided:
             if packed.source == "service":
                 _undecided.inc(tenant=packed.tenant.slug)
@@ -400,10 +402,15 @@ class Engine:
         _run(exchange, _stages(tenant, model, exchange))
 
     def _charge(self, host: Host | None, packed: PackedLog) -> None:
-        """Charge a request that was asked without a decision."""
-        tenant = self._directory.get(packed.tenant) if packed.recalled else None
-        if isinstance(tenant, Tenant):
+        """Charge a request that was asked without a decision, or give back what it holds if it wasn't asked."""
+        refused = packed.source == "exit" and not packed.sent
+        tenant = self._directory.get(packed.tenant) if packed.recalled or refused else None
+        if not isinstance(tenant, Tenant):
+            return
+        if packed.recalled:
             self._admission.undecided(host, tenant, packed)
+        else:
+            self._admission.refused(tenant, packed)
 
     def _learn(self, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
         """Let the health of targets know how the request's tries went."""

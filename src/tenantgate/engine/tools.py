@@ -25,9 +25,9 @@ from tenantgate.limits.core.reply import headers as headers_of_limits
 from tenantgate.limits.core.reply import refusal
 from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
 from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
-from tenantgate.mcp.core.protocol.messages import Notification, Request, read
+from tenantgate.mcp.core.protocol.messages import Notification, Request, read, strict_json
 from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in
-from tenantgate.mcp.core.protocol.results import response, result_of, tool_error
+from tenantgate.mcp.core.protocol.results import dump, response, result_of, tool_error
 from tenantgate.mcp.core.tool import ArgumentError, Server, UpstreamRequest
 from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of
 from tenantgate.prices.core.cost import Worst
@@ -52,6 +52,7 @@ _NOTE: Final = "tenantgate_mcp"
 _OUTCOME: Final = "x-tenantgate-outcome"
 """Of the loopback proxy: ``http_NNN``, the API's status, or a class of failure; a header that no API can set."""
 _OPERATION: Final = "tenantgate_operation"
+_TRACEPARENT: Final = "tenantgate_traceparent"
 _LONGEST_NAME: Final = 64
 _JSON: Final = "application/json"
 _COUNTED_MS: Final = 60_000  # until which a call is counted that nobody has settled
@@ -149,6 +150,8 @@ class Tools:
         if isinstance(request, Notification):
             _requests.inc(method="notification", outcome="accepted")
             exchange.answer(202)
+        if (parent := trace_of(request).get("traceparent")) is not None:
+            exchange.shared[_TRACEPARENT] = parent
         state |= {"method": request.method[:_LONGEST_NAME], "id": request.id, "modern": request.modern}
         state["server"] = name
         principals = {packed.credential, str(packed.tenant)}
@@ -310,7 +313,7 @@ class Tools:
             if state["tool"]:
                 members = tool_error(_FAILED.get(outcome, _UNREACHED))
         else:
-            reply = _Reply.of(host, outcome)
+            reply = _Reply.of(host, outcome, headers.get("content-type") or "")
             if offer is not None:
                 members = self._result(exchange, tenant, offer, reply, state)
             elif endpoint.remote is not None:
@@ -335,7 +338,23 @@ class Tools:
         made: dict[str, Any] = {"content": content, "isError": found.is_error}
         if found.structured is not None:
             made["structuredContent"] = found.structured
+            if _says_the_same(content, found.structured):
+                return self._checked_once(exchange, tenant, made, state)
         return self._checked(exchange, tenant, made, state)
+
+    def _checked_once(
+        self, exchange: Exchange, tenant: Tenant, made: dict[str, Any], state: dict[str, Any]
+    ) -> Mapping[str, Any]:
+        """As `_checked`, for a result whose text is its structured content once more."""
+        alone = {"content": [], "structuredContent": made["structuredContent"]}
+        checked = self._checked(exchange, tenant, alone, state)
+        if checked.get("isError") is True:
+            return checked
+        structured = checked["structuredContent"]
+        if structured == made["structuredContent"]:
+            return made
+        text = {"type": "text", "text": dump(structured).decode()}
+        return {**made, "content": [text], "structuredContent": structured}
 
     def _remote_result(
         self, exchange: Exchange, tenant: Tenant, server: Server, reply: _Reply, state: dict[str, Any]
@@ -450,10 +469,10 @@ class _Reply:
     body: bytes = field(repr=False)
 
     @classmethod
-    def of(cls, host: Host, outcome: str) -> _Reply:
+    def of(cls, host: Host, outcome: str, kind: str) -> _Reply:
         raw = host.call("service.response.get_raw_body")
         raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
-        return cls(int(outcome[5:]), host.response_headers().get("content-type") or "", raw)
+        return cls(int(outcome[5:]), kind, raw)
 
 
 def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, Any]:
@@ -485,6 +504,16 @@ def _no_list(request: Request) -> Failure:
     return Failure(
         status=200, code=INTERNAL_ERROR, message="The MCP server gave no list of its tools.", id=request.id
     )
+
+
+def _says_the_same(content: Sequence[Mapping[str, Any]], structured: Any) -> bool:
+    """Whether a result's only text is its structured content as JSON, and nothing beside."""
+    if len(content) != 1 or content[0].get("type") != "text":
+        return False
+    try:
+        return bool(strict_json(content[0]["text"].encode("utf-8", "surrogatepass")) == structured)
+    except ValueError:
+        return False
 
 
 def _said(error: ArgumentError) -> str:

@@ -233,7 +233,7 @@ class RedisLedger:
                 self._out.add(name)
         if not quiet:
             logs.event(_log, logging.WARNING, "rate limits can't be counted", kind=kind, redis=name)
-        return NotCountedError(f"redis: {kind}")
+        return NotCountedError(f"redis: {kind}", maybe=not alive)
 
     def _succeeded(self, name: str) -> None:
         with self._lock:

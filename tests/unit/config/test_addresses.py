@@ -95,11 +95,7 @@ def test_every_address_of_a_feature_is_marked_as_one() -> None:
     classes += [f.shape.cls for f in gateway_sections() if isinstance(f.shape, Record)]
     found = {at: marked for cls in classes for at, marked in _texts(cls)}
     assert {at for at, marked in found.items() if marked} >= {"webhook.url", "sinks.url"}
-<<<<<<< HEAD
-    # Redis belongs to the installation (`installed`); origins are those of clients.
-=======
     # Redis belongs to the installation (`installed`); at origins requests come from, and never go to.
->>>>>>> mcp-serving
     assert not [at for at, marked in found.items() if not marked and "redis." not in at and at != "origins"]
 
 

@@ -306,6 +306,26 @@ def test_a_request_without_a_decision_is_charged_afterwards() -> None:
     assert unknown > 4096 * 10_000
 
 
+def test_a_request_that_kong_has_refused_gets_back_what_it_holds() -> None:
+    per = [{**BUDGET, "name": kind, "per": kind} for kind in ("key", "model", "provider")]
+    world = World(budgets=(BUDGET, *per))
+    before = world.room()
+    late, dead, answered = world.ask(), world.ask(), world.ask()
+    held = world.room().held
+    for kong in (late, dead):
+        del kong.shared[DECISION]
+    world.end(late, source="exit", status=503, provider_status=0, sent=False)
+    assert world.room().held == held * 2 // 3
+    refused = {
+        "request": {k: dead.shared[REQUEST][k] for k in ("tenant", "credential", "id")},
+        "decided": False,
+        "source": "exit",
+        "sent": False,
+    }
+    world.end(answered, usage=USAGE, undecided=[refused])
+    assert (world.room().held, world.room().used) == (0, before.used + COST)
+
+
 @pytest.mark.parametrize(
     ("tenant", "settled"),
     [
@@ -683,6 +703,18 @@ def test_what_another_process_has_spent_costs_a_second_call_once() -> None:
     assert world.room().held < 200 * 1_000
     assert world.ask().shared[DECISION]["target"]["name"] == "cheap"
     assert ledger.calls == 4  # one of them is the look at the counter
+
+
+def test_a_raised_budget_gives_the_next_request_its_own_model_back() -> None:
+    world = degrading()
+    spend(world, 0.6)
+    assert world.ask().shared[DECISION]["target"]["name"] == "cheap"
+    world.change(budgets=({**LADDER, "max_budget": 1.0},))
+    kong = world.ask()
+    assert kong.shared[DECISION]["target"]["name"] == "gpt-4o"
+    assert "X-Tenantgate-Degraded" not in kong.shared[DECISION]["headers"]
+    world.end(kong, usage=USAGE)
+    assert world.room().used == 6_000_000 + COST
 
 
 def test_only_the_cache_answers_then_nobody() -> None:

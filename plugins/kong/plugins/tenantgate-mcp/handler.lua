@@ -135,6 +135,9 @@ function Mcp:access(conf)
   end
   local body = joined("tenantgate_body_", call.body_parts, call.body)
   headers.hide_caller(conf)
+  for name, text in pairs(type(decision.shared) == "table" and decision.shared or {}) do
+    shared[name] = text -- the trace that the message names, before that of the client's header
+  end
   for _, name in ipairs({"accept", "content-type", "accept-encoding", "user-agent"}) do
     ngx.req.clear_header(name)
   end

@@ -23,6 +23,17 @@ local function is_sent()
   return kong.response.get_source() ~= "exit"
 end
 
+-- Whether a key that retires has come to its time, which a tag of its credential tells.
+local function is_over(credential)
+  for _, tag in ipairs(credential and credential.tags or {}) do
+    local until_s = tonumber(tag:match("^tenantgate%-until%.(%d+)$"))
+    if until_s and until_s <= ngx.time() then
+      return true
+    end
+  end
+  return false
+end
+
 local Request = {PRIORITY = 800, VERSION = "0.1.0"}
 
 -- A request without a tenant leaves no table, and `tenantgate-target` refuses it.
@@ -30,6 +41,9 @@ function Request:access(conf)
   local consumer, credential = kong.client.get_consumer(), kong.client.get_credential()
   if not consumer or not consumer.custom_id then
     return
+  end
+  if is_over(credential) then
+    return kong.response.error(401, "Unauthorized", {["WWW-Authenticate"] = "Key"})
   end
   kong.ctx.shared.tenantgate_request = {
     tenant = consumer.custom_id,
@@ -87,9 +101,12 @@ function Request:log()
     recalled = shared.tenantgate_recalled,
     body_size = #request.body,
     at = math.floor(ngx.now() * 1000),
+    took_ms = math.max(0, math.floor(ngx.now() * 1000 - kong.request.get_start_time())),
+    traceparent = shared.tenantgate_traceparent or kong.request.get_header("traceparent"),
     tries = plan and tries.collect(plan, kong.response.get_status() == 499) or nil,
   }
-  if not decided and log.recalled then
+  local refused = not decided and not request.mcp and not log.sent and log.source == "exit"
+  if refused or not decided and log.recalled then
     undecided.keep(log) -- the engine may be dead in this phase, too; to settle it twice does nothing
   elseif decided then
     log.undecided = undecided.take()

@@ -238,3 +238,37 @@ def test_a_trace_is_continued_else_kong_s_else_begun() -> None:
     begun = trace_of("nonsense", "0" * 32, "a")
     assert begun == trace_of(None, None, "a")
     assert (len(begun.trace_id), begun.span_id) == (32, span_id("a"))
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "answered"),
+        ("guard", "blocked"),
+        ("limit", "rate_limited"),
+        ("arguments", "refused"),
+        ("http_404", "upstream_error"),
+        ("timeout", "upstream_error"),
+    ],
+)
+def test_a_call_of_a_tool_says_what_became_of_it(error: str | None, outcome: str) -> None:
+    note = {
+        "method": "tools/call",
+        "server": "api",
+        "tool": "get_weather",
+        **({"error": error} if error else {}),
+    }
+    found = record(RICH, ai={}, tenantgate={"mcp": json.dumps(note), "operation": "execute_tool"})
+    assert problems(found, schema()) == []
+    assert found["outcome"] == outcome
+    assert found["gen_ai"]["operation"] == {"name": "execute_tool"}
+    assert found["gen_ai"]["tool"] == {"name": "get_weather"}
+    assert found["mcp"]["method"] == {"name": "tools/call"}
+    assert "mcp" not in found["verdicts"]
+
+
+def test_a_list_of_tools_is_no_chat() -> None:
+    note = '{"method": "tools/list", "server": "api"}'
+    found = record(absent(ContentState.NONE), ai={}, source="kong", tries=[], tenantgate={"mcp": note})
+    assert problems(found, schema()) == []
+    assert "operation" not in found["gen_ai"]
