@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tenantgate.engine.admission import Admission
 from tenantgate.engine.config import EngineConfig
@@ -196,6 +198,9 @@ def error(kong: FakeKong) -> tuple[int, str]:
     assert kong.exit is not None
     return kong.exit.status, kong.exit.json["error"]["code"]
 
+
+# With it whatever is asked is counted, and passes.
+WORLD = World(budgets=({**BUDGET, "mode": "shadow"},), token_limits=({"name": "t", "limit": 10**15},))
 
 # -- the ends of a request -------------------------------------------------------------------------------
 
@@ -525,6 +530,29 @@ def test_a_request_that_is_too_dear_isnt_told_that_all_is_spent() -> None:
     assert dear.exit is not None
     assert "has less left than this request may cost" in dear.exit.json["error"]["message"]
     assert passed(world.ask())
+
+
+MEMBERS = st.sampled_from(
+    "n best_of max_tokens max_completion_tokens thinking tools service_tier plugins audio input prompt user".split()
+)
+VALUES = st.sampled_from(
+    [0, -1, 1.5, 1e300, 10**30, "5", "x", True, None, [], {}, [[1]], [{}], {"a": 1}, {"budget_tokens": 1e300}]
+)
+BODIES = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hello"}]},
+    "/v1/messages": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5},
+    "/v1/responses": {"input": "hello"},
+    "/v1/completions": {"prompt": "hello"},
+    "/v1/embeddings": {"input": "hello"},
+    "/v1/images/generations": {"prompt": "hello"},
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(BODIES)), st.dictionaries(MEMBERS, VALUES, min_size=1, max_size=3))
+def test_no_member_keeps_a_request_from_being_decided(path: str, members: dict[str, Any]) -> None:
+    kong = WORLD.ask({"model": "gpt-4o", **BODIES[path], **members}, path=path)
+    assert DECISION in kong.shared or (kong.exit is not None and kong.exit.status < 500)
 
 
 def test_embeddings_hold_their_texts_alone() -> None:
