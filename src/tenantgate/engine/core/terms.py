@@ -55,7 +55,7 @@ _SEARCHES: Final = (
     "plugins",
     "compound_custom",
 )
-_UNASKED: Final = (None, False, [])  # OpenAI searches for an empty object, too
+_UNASKED: Final[tuple[Any, ...]] = (None, False, [])  # OpenAI searches for an empty object, too
 _OWN_TOOLS: Final = (None, "function", "custom")
 """Tools that the client runs."""
 _OWN_PRICES: Final = "tenants.yaml"
