@@ -112,7 +112,7 @@ def _ask(stack: Stack) -> None:
                 "How do I reset my password?",
                 f"Thank jane.roe@example.com for part {number}",
                 f"Why does AKIAIOSFODNN7EXAMPL{number % 10} not work?",
-                f"{MEETING}Number {number}.",
+                MEETING,
             ):
                 client.chat(prompt, model="mock-small", headers=traced)
             client.chat(f"Tell me of lighthouse {number}", model="mock-small", stream=True, headers=traced)

@@ -288,9 +288,15 @@ def check(config: object, *, where: str = "config") -> None:
 
 
 def plain(config: object) -> dict[str, Any]:
-    """The fields of a configuration without records inside, as YAML has them; without those that are None."""
+    """The fields of a configuration as YAML has them, records inside it, too; without those that are None."""
     values = ((name, getattr(config, f.attribute)) for name, f in fields_of(type(config)).items())
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values if v is not None}
+    return {k: _plain(v) for k, v in values if v is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return plain(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
 def check_value(value: Any, shape: Shape, where: str, *, strict: bool = False) -> Any:

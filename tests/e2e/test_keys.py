@@ -59,5 +59,5 @@ def test_an_issued_key_opens_until_it_is_revoked(gateway: Gateway, keys: Callabl
     assert status(new) == 200
     keys("revoke", "acme", "--all")
     becomes(new, 401)
-    assert gateway.endpoint("acme").chat(gateway.fresh()).status == 200
-    assert gateway.endpoint("globex").chat(gateway.fresh()).status == 200
+    assert gateway.client("acme").chat(gateway.fresh()).status == 200
+    assert gateway.client("globex").chat(gateway.fresh()).status == 200

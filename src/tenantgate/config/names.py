@@ -11,8 +11,10 @@ from tenantgate.tenant import TenantId
 __all__ = [
     "ISSUED_TAG",
     "MCP_SERVICE",
+    "METADATA_SERVICE",
     "SERVICE",
     "TAG",
+    "TOKEN_SERVICE",
     "UNTIL_TAG",
     "chat_path",
     "consumer_name",
@@ -26,6 +28,10 @@ SERVICE: Final = "llm"
 """The one service of all routes: ai-proxy sets the real upstream."""
 MCP_SERVICE: Final = "mcp"
 """The service of the MCP endpoints."""
+TOKEN_SERVICE: Final = "mcp-token"
+"""The same for callers who show an access token."""
+METADATA_SERVICE: Final = "mcp-metadata"
+"""What tells them where to get one."""
 TAG: Final = "tenantgate"
 """The tag of each of our entities in Kong."""
 ISSUED_TAG: Final = "tenantgate-key"

@@ -76,9 +76,8 @@ def uses(file: TenantsFile) -> Iterator[tuple[str, str, RateLimitRedis]]:
 
 
 def _has_money(file: TenantsFile) -> bool:
-    if file.defaults.token_limits or file.defaults.budgets:
-        return True
-    return any(tenant.token_limits or tenant.budgets for tenant in file.tenants)
+    given = file.defaults
+    return bool(given.token_limits or given.budgets) or any(t.token_limits or t.budgets for t in file.tenants)
 
 
 def redis_of(

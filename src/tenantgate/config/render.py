@@ -37,6 +37,9 @@ _SHOWN: Final = ("Retry-After", "X-Cache-Status", "X-Tenantgate-Target", "X-Tena
 _NOWHERE: Final = "https://llm.invalid"
 """Never resolves (RFC 6761, section 6.4): without a target that the engine has chosen nothing is sent anywhere."""
 
+_TOKEN: Final = r"~*^bearer +eyj[a-z0-9_-]*\.[a-z0-9_-]+\.[a-z0-9_-]*$"
+"""A JWT in ``Authorization``; Kong compares lower-cased values (router/transform.lua). Everything else is a key."""
+
 Json = dict[str, Any]
 
 
@@ -89,7 +92,7 @@ def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
     file = with_options(file, options)
     return {
         "_format_version": "3.0",
-        "services": [_service(file, options), *_mcp_service(file, options)],
+        "services": [_service(file, options), *_mcp_services(file, options)],
         "consumers": [_consumer(t, file.keys_of(t)) for t in sorted(file.tenants, key=lambda t: t.id)],
         "plugins": [*_elsewhere(file.gateway)],
     }
@@ -143,24 +146,45 @@ def _service(file: TenantsFile, options: RenderOptions) -> Json:
     }
 
 
-def _mcp_service(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
-    """The service of the tenants' MCP servers, where some tenant has one.
+def _mcp_services(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
+    """The services of the tenants' MCP servers, where some tenant has one.
 
     It has no ai-proxy, which knows no other body than a chat.
     """
     if not any(tenant.mcp for tenant in file.tenants):
         return
-    made = _service(file, options)
-    start = "~" + file.gateway.path_prefix.replace(".", r"\.")
-    paths = [f"{start}/v1/mcp$", f"{start}/v1/mcp/(?P<server>[A-Za-z0-9_-]+)$"]
+    prefix = file.gateway.path_prefix.replace(".", r"\.")
+    paths = [f"~{prefix}/v1/mcp$", f"~{prefix}/v1/mcp/(?P<server>[A-Za-z0-9_-]+)$"]
     # The engine answers GET and DELETE itself, as the protocol has it.
-    route = _route("endpoint", ["POST", "GET", "DELETE"], paths, service=names.MCP_SERVICE)
-    if file.gateway.cors is not None:
-        route["methods"] += ["OPTIONS"]
-    plugins = [
-        _plugin(name, scope=names.MCP_SERVICE, config=config) for name, config in _mcp_plugins(file, options)
-    ]
-    yield {**made, **_named("services", names.MCP_SERVICE), "plugins": plugins, "routes": [route]}
+    methods = ["POST", "GET", "DELETE"]
+    plugins = dict(_mcp_plugins(file, options))
+    preflight = [] if file.gateway.cors is None else ["OPTIONS"]
+    route = _route("endpoint", [*methods, *preflight], paths, service=names.MCP_SERVICE)
+    yield _mcp_service(file, options, names.MCP_SERVICE, route, plugins)
+    oauth = (_mcp(file.gateway) or {}).get("oauth")
+    if oauth is None:
+        return
+    route = _route("endpoint", methods, paths, service=names.TOKEN_SERVICE)
+    route["headers"] = {"authorization": [_TOKEN]}
+    by_token = {name: config for name, config in plugins.items() if name != "key-auth"}
+    by_token["tenantgate-request"] = {"mcp": True, "token": True}
+    yield _mcp_service(file, options, names.TOKEN_SERVICE, route, by_token)
+    found = "~" + scripts.MCP_METADATA_PATH.replace(".", r"\.")
+    paths = [f"{found}$", f"{found}{prefix}/v1/mcp$", f"{found}{prefix}/v1/mcp/[A-Za-z0-9_-]+$"]
+    route = _route("document", ["GET"], paths, service=names.METADATA_SERVICE)
+    issuers = [each["issuer"] for each in oauth["issuers"]]
+    scopes = sorted({scope for each in oauth["issuers"] for scope in each.get("scopes", ())})
+    script = scripts.mcp_metadata(oauth["resource"], file.gateway.path_prefix, issuers, scopes)
+    told = {"pre-function": {"access": [script]}}
+    yield _mcp_service(file, options, names.METADATA_SERVICE, route, told)
+
+
+def _mcp_service(
+    file: TenantsFile, options: RenderOptions, name: str, route: Json, plugins: Mapping[str, Json]
+) -> Json:
+    """One of these services, with its only route."""
+    made = [_plugin(plugin, scope=name, config=config) for plugin, config in plugins.items()]
+    return {**_service(file, options), **_named("services", name), "plugins": made, "routes": [route]}
 
 
 def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[str, Json]]:
@@ -174,7 +198,9 @@ def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[st
         elif name == "pre-function":
             yield name, {"access": [scripts.ANY_BEARER, scripts.NO_QUERY]}
         elif name == "post-function":
-            yield name, {"header_filter": [scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_BODY]}
+            oauth = (_mcp(file.gateway) or {}).get("oauth")
+            told = [] if oauth is None else [scripts.mcp_challenge(oauth["resource"], file.gateway.path_prefix)]
+            yield name, {"header_filter": [*told, scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_BODY]}
         elif name not in left_out:
             yield name, config
 

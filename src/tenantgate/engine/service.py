@@ -29,6 +29,7 @@ from tenantgate.engine.request_metrics import count_request
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.engine.tenants import Tenant, texts_of
 from tenantgate.engine.token_metrics import count_tokens
+from tenantgate.engine.tokens import TokenRequests
 from tenantgate.engine.tools import Tools, is_tool_call
 from tenantgate.errors import EdgeError
 from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
@@ -99,6 +100,7 @@ class Engine:
         limits = limits_of(config.rate_limit_policy, counters, events)
         self._admission = Admission(limits)
         self._tools = Tools(config, limits)
+        self._tokens = TokenRequests(config.mcp.oauth)
         self._items = item_store(config.redis, config.encryption_key, config.keep_items_s)
         if config.audit is not None:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
@@ -119,7 +121,8 @@ class Engine:
 
     def access(self, host: Host) -> None:
         """Decide about a request."""
-        packed = PackedRequest.of(host.call("ctx.shared.get", REQUEST))
+        table = host.call("ctx.shared.get", REQUEST)
+        packed = PackedRequest.of(table) or self._tokens.read(host, table)
         if packed is None:
             raise EdgeError("tenantgate-request: packed no request of a tenant")
         host.belongs_to(packed.tenant)
@@ -356,7 +359,8 @@ class Engine:
     def response(self, host: Host) -> None:
         """Check a reply that was held back."""
         table = host.call("ctx.shared.get", DECISION)
-        packed = PackedLog.of({**table, "request": host.call("ctx.shared.get", REQUEST)})
+        request = {**host.call("ctx.shared.get", REQUEST), **(table.get("caller") or {})}
+        packed = PackedLog.of({**table, "request": request})
         if packed is not None and is_tool_call(packed):
             self._tools.response(host, packed, self._mcp_tenant(packed))
             return

@@ -111,6 +111,9 @@ class Tools:
             "state": {_STATE: json.dumps(state)},
             "keep_body": state["method"] == "tools/call",
         }
+        if packed.scopes is not None:
+            # Kong knows no consumer of a token: the later phases have its tenant from here.
+            made["caller"] = {"tenant": str(packed.tenant), "credential": packed.credential}
         if upstream is not None:
             body = upstream.pop("body")
             if len(body) > MOST_SENT:
@@ -154,7 +157,7 @@ class Tools:
             exchange.shared[_TRACEPARENT] = parent
         state |= {"method": request.method[:_LONGEST_NAME], "id": request.id, "modern": request.modern}
         state["server"] = name
-        principals = {packed.credential, str(packed.tenant)}
+        principals = {packed.credential, str(packed.tenant), *(packed.scopes or ())}
         outcome = tenant.mcp.handle(endpoint, request, principals, given)
         if isinstance(outcome, Failure):
             self._fail(exchange, outcome)

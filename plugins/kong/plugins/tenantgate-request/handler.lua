@@ -39,15 +39,21 @@ local Request = {PRIORITY = 800, VERSION = "0.1.0"}
 -- A request without a tenant leaves no table, and `tenantgate-target` refuses it.
 function Request:access(conf)
   local consumer, credential = kong.client.get_consumer(), kong.client.get_credential()
-  if not consumer or not consumer.custom_id then
+  local token
+  if conf.token then -- the engine says of which tenant it is
+    consumer, credential, token = nil, nil, kong.request.get_header("authorization")
+    kong.service.request.clear_header("Authorization")
+  elseif not consumer or not consumer.custom_id then
     return
   end
   if is_over(credential) then
     return kong.response.error(401, "Unauthorized", {["WWW-Authenticate"] = "Key"})
   end
   kong.ctx.shared.tenantgate_request = {
-    tenant = consumer.custom_id,
+    tenant = consumer and consumer.custom_id,
     credential = credential and credential.id,
+    by_token = conf.token or nil,
+    token = token,
     id = ngx.var.kong_request_id,
     method = kong.request.get_method(),
     path = kong.request.get_path(),
@@ -72,6 +78,8 @@ function Request:log()
       shared[name] = text
     end
   end
+  local caller = type(decision.caller) == "table" and decision.caller or request
+  request.token = nil
   local target, plan = decision.target, ngx.ctx.tenantgate_plan
   -- ai-proxy logs payloads as its own configuration says, not as its target's. Vectors may be many.
   if type(target) ~= "table" or target.log_payloads ~= true or is_large(target) then
@@ -82,8 +90,8 @@ function Request:log()
   end
   local log = {
     request = {
-      tenant = request.tenant,
-      credential = request.credential,
+      tenant = caller.tenant,
+      credential = caller.credential,
       id = request.id,
       body = decision.keep_body and request.body or nil,
     },

@@ -51,9 +51,11 @@ class PackedRequest:
     body: bytes = field(repr=False)
     mcp: bool = False
     """Whether it was sent to an MCP endpoint."""
+    scopes: frozenset[str] | None = None
+    """Of an access token, by which the caller was known; None: by a key."""
 
     @classmethod
-    def of(cls, table: Any) -> PackedRequest | None:
+    def of(cls, table: Any, *, scopes: frozenset[str] | None = None) -> PackedRequest | None:
         """The request in a table of Kong's; None where it holds none, or no tenant."""
         if not isinstance(table, Mapping) or not (tenant := _text(table.get("tenant"))):
             return None
@@ -67,6 +69,7 @@ class PackedRequest:
             headers=_mapping(table.get("headers")),
             body=_bytes(table.get("body")),
             mcp=table.get("mcp") is True,
+            scopes=scopes,
         )
 
 
