@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -154,6 +155,26 @@ def test_a_reply_is_shortened_to_what_is_left(spending: Spending) -> None:
     assert 50 <= asked["max_tokens"] < 500
     # What our own limit has cut off is no answer for later.
     assert spending.chat("tight", prompt, max_tokens=100).cache == "Miss"
+
+
+def test_numbers_are_those_that_the_provider_gets(spending: Spending) -> None:
+    prompt = {"messages": [{"role": "user", "content": spending.gateway.fresh()}]}
+    body = {"model": "tight", **prompt, "max_tokens": 100, "n": 8.0}
+    with spending.gateway.stack.mock_behaviour(keep_bodies=True):
+        packed = gzip.compress(json.dumps(body).encode())
+        reply = spending.client.send(packed, headers={"Content-Encoding": "gzip"})
+        asked = json.loads(spending.gateway.stack.mock_bodies()[-1])
+    assert reply.status == 200
+    assert asked["n"] * asked["max_tokens"] < 500
+
+
+def test_completions_are_limited_where_they_say_nothing(spending: Spending) -> None:
+    client = spending.gateway.endpoint("spending", "/v1/completions")
+    body = {"model": "streamed", "prompt": spending.gateway.fresh()}
+    with spending.gateway.stack.mock_behaviour(keep_bodies=True):
+        assert client.send(json.dumps(body).encode()).status == 200
+        assert json.loads(spending.gateway.stack.mock_bodies()[-1])["max_tokens"] == 16
+    assert spending.settled("streamed") > 0
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])

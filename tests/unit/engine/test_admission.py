@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tenantgate.engine.admission import Admission
 from tenantgate.engine.config import EngineConfig
@@ -196,6 +198,9 @@ def error(kong: FakeKong) -> tuple[int, str]:
     assert kong.exit is not None
     return kong.exit.status, kong.exit.json["error"]["code"]
 
+
+# With it whatever is asked is counted, and passes.
+WORLD = World(budgets=({**BUDGET, "mode": "shadow"},), token_limits=({"name": "t", "limit": 10**15},))
 
 # -- the ends of a request -------------------------------------------------------------------------------
 
@@ -480,6 +485,8 @@ def test_each_of_several_texts_may_fill_the_window() -> None:
         ({"service_tier": "flex"}, True, True, True),
         ({"service_tier": None}, True, True, True),
         ({"web_search_options": {"search_context_size": "high"}}, False, False, True),
+        ({"web_search_options": {}}, False, False, True),
+        ({"plugins": []}, True, True, True),
         ({"tools": [{"type": "web_search"}]}, False, False, True),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, True, True, True),
     ],
@@ -497,6 +504,55 @@ def test_what_costs_more_than_tokens_needs_a_price(
             assert error(kong) == (403, "price_unknown")
     # Where no money counts, nobody needs a price.
     assert passed(World(budgets=(), token_limits=({"name": "t", "limit": 10**6},)).ask(body))
+
+
+def test_completions_of_several_prompts() -> None:
+    world = World()
+    body = {"model": "gpt-4o", "prompt": ["a", "b"], "n": "3", "best_of": 4}
+    kong = world.ask(body, path="/v1/completions")
+    assert passed(kong)
+    assert sent(kong)["max_tokens"] == 16
+    assert 2 * 4 * 16 * 10_000 <= world.room().held < 2 * 4 * 16 * 10_000 + 100 * 1_000
+
+
+@pytest.mark.parametrize("prompt", ["a", ["a", "b"]])
+def test_a_completion_that_says_nothing_of_its_length(prompt: Any) -> None:
+    for tenant in ({}, {"budgets": (), "token_limits": ({"name": "t", "limit": 10**6},)}):
+        assert passed(World(**tenant).ask({"model": "gpt-4o", "prompt": prompt}, path="/v1/completions"))
+
+
+def test_a_request_that_is_too_dear_isnt_told_that_all_is_spent() -> None:
+    world = World(budgets=({**BUDGET, "on_tight": "refuse"},))
+    dear = world.ask(
+        {"model": "gpt-4o", "max_tokens": 10**6, "messages": [{"role": "user", "content": "hello"}]}
+    )
+    assert error(dear) == (429, "budget_exhausted")
+    assert dear.exit is not None
+    assert "has less left than this request may cost" in dear.exit.json["error"]["message"]
+    assert passed(world.ask())
+
+
+MEMBERS = st.sampled_from(
+    "n best_of max_tokens max_completion_tokens thinking tools service_tier plugins audio input prompt user".split()
+)
+VALUES = st.sampled_from(
+    [0, -1, 1.5, 1e300, 10**30, "5", "x", True, None, [], {}, [[1]], [{}], {"a": 1}, {"budget_tokens": 1e300}]
+)
+BODIES = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hello"}]},
+    "/v1/messages": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5},
+    "/v1/responses": {"input": "hello"},
+    "/v1/completions": {"prompt": "hello"},
+    "/v1/embeddings": {"input": "hello"},
+    "/v1/images/generations": {"prompt": "hello"},
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(BODIES)), st.dictionaries(MEMBERS, VALUES, min_size=1, max_size=3))
+def test_no_member_keeps_a_request_from_being_decided(path: str, members: dict[str, Any]) -> None:
+    kong = WORLD.ask({"model": "gpt-4o", **BODIES[path], **members}, path=path)
+    assert DECISION in kong.shared or (kong.exit is not None and kong.exit.status < 500)
 
 
 def test_embeddings_hold_their_texts_alone() -> None:

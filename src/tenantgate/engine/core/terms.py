@@ -55,6 +55,7 @@ _SEARCHES: Final = (
     "plugins",
     "compound_custom",
 )
+_UNASKED: Final[tuple[Any, ...]] = (None, False, [])  # OpenAI searches for an empty object, too
 _OWN_TOOLS: Final = (None, "function", "custom")
 """Tools that the client runs."""
 _OWN_PRICES: Final = "tenants.yaml"
@@ -257,7 +258,7 @@ def _reply_tokens(facts: Facts, targets: Sequence[Target]) -> tuple[int, bool]:
     if len(own) == len(targets):
         return max(own), True
     if facts.operation is Operation.COMPLETIONS:
-        return max(_COMPLETION_TOKENS, *own), False
+        return max([_COMPLETION_TOKENS, *own]), False
     # Each target must take it.
     known = [t.max_output_tokens or DEFAULT_OUTPUT_TOKENS for t in targets]
     least = _least_tokens(facts.body)
@@ -333,7 +334,7 @@ def paid_apart(body: Mapping[str, Any]) -> str | None:
     """
     if body.get(_TIER, "auto") not in _USUAL_TIERS:
         return _TIER
-    if (found := next((name for name in _SEARCHES if body.get(name)), None)) is not None:
+    if (found := next((name for name in _SEARCHES if body.get(name) not in _UNASKED), None)) is not None:
         return found
     tools = body.get("tools")
     kinds = (

@@ -139,7 +139,7 @@ def refusal(held: Sequence[Held], reserved: Reserved) -> bytes:
         return error_body(message, kind=ErrorType.RATE_LIMIT, code=Code.RATE_LIMIT_EXCEEDED)
     rule, whose = found.rule, _WHOSE[found.rule.per]
     if rule.budget:
-        return _budget_refusal(rule, wait_s, held=reserved.refused is Refused.HELD)
+        return _budget_refusal(found, wait_s, held=reserved.refused is Refused.HELD)
     limit = "1 request" if rule.most == 1 and rule.counted is Counted.REQUESTS else _limit(rule)
     message = (
         f"Rate limit reached: {limit} per {window_word(rule.window)} for {whose}. Try again in {wait_s} s."
@@ -157,12 +157,15 @@ def cache_only_refusal(rule: Rule, wait_s: int) -> bytes:
     return error_body(message, kind=ErrorType.QUOTA, code=Code.BUDGET_EXHAUSTED)
 
 
-def _budget_refusal(rule: Rule, wait_s: int, *, held: bool) -> bytes:
+def _budget_refusal(found: Shown, wait_s: int, *, held: bool) -> bytes:
+    rule = found.rule
     if held:
         message = f"Requests in flight hold what is left of the budget {rule.name}. Try again in {wait_s} s."
         return error_body(message, kind=ErrorType.RATE_LIMIT, code=Code.BUDGET_HELD)
+    # A smaller request may pass before that.
+    what = "is used up" if not found.remaining else "has less left than this request may cost"
     message = (
-        f"The budget {rule.name} is used up: {_limit(rule)} per {window_word(rule.window)} for {_WHOSE[rule.per]}. "
+        f"The budget {rule.name} {what}: {_limit(rule)} per {window_word(rule.window)} for {_WHOSE[rule.per]}. "
         f"It begins anew in {wait_s} s."
     )
     return error_body(message, kind=ErrorType.QUOTA, code=Code.BUDGET_EXHAUSTED)
