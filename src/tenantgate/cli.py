@@ -80,9 +80,27 @@ _FIRST: Final = (
         adds="tenantgate.budget.commands:budget",
     ),
     Command(
+        name="keys", help="clients' keys: issue, rotate, revoke, list", adds="tenantgate.keys.commands:keys"
+    ),
+    Command(
         name="redis",
         help="check the Redis that tenants.yaml names",
         adds="tenantgate.config.redis_commands:redis",
+    ),
+    Command(
+        name="doctor",
+        help="what of this node isn't as it must be, and what to do: exit status 1 if requests fail by it",
+        adds="tenantgate.doctor.commands:doctor",
+    ),
+    Command(
+        name="top",
+        help="what happens now, by tenant: requests, tokens, money, hit rate, latency, errors",
+        adds="tenantgate.activity.commands:top",
+    ),
+    Command(
+        name="report",
+        help="a page about a span of time, with plots: traffic, hit rate, latency, errors, findings, money",
+        adds="tenantgate.activity.commands:report",
     ),
     Command(
         name="up",

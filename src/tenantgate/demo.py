@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -118,6 +119,10 @@ PLACES: Final = (
     "Lima",
 )
 CLIENTS: Final = 4
+BUDGET: Final = "day"
+"""Of the tenant stark; see examples/demo.yaml."""
+REPLY_TOKENS: Final = 32
+EVENTS: Final = ("threshold_crossed", "budget_raised", "budget_recovered")
 MASKED: Final = "Thank jane.roe@example.com for her help"
 
 # What `tenants.yaml` gets while the gateway runs. The texts on the left are in examples/demo.yaml.
@@ -328,6 +333,74 @@ def show_models(stack: Stack) -> int:
     )
 
 
+def show_budget(stack: Stack, site: Site) -> int:
+    """Use a budget up, step by step, and raise it; how much was wrong."""
+    client = _client(stack, stack.key("stark"))
+    print(
+        "\na budget of $0.0015 a day for stark: from 50 % on a cheaper model answers, from 85 % on the cache alone"
+    )
+    answered: list[str] = []
+    refused: Reply | None = None
+    deadline = time.monotonic() + PATIENCE_S
+    while refused is None and time.monotonic() < deadline:
+        reply = _spend(client, f"Which rivers flow through {PLACES[len(answered) % len(PLACES)]}?")
+        if reply.status == 200:
+            answered.append(reply.headers.get("x-kong-llm-model", "").partition("/")[2])
+        elif reply.status == 429 and _code(reply) == "budget_exhausted":
+            refused = reply
+        else:  # the end of the one before isn't counted yet, or a machine is too busy
+            threading.Event().wait(0.05)
+    cached = _spend(client, f"Which rivers flow through {PLACES[max(0, len(answered) - 1)]}?")
+    site.run("budget", "raise", "stark", BUDGET, "--by", "0.01", "--until", "8h", "--reason", "launch day")
+    raised = _spend(client, "Which rivers flow through Vienna?")
+    told = _events(stack)
+    return sum(
+        (
+            answered[:1] != [LARGE] or answered[-1:] != [MODEL],
+            refused is None,
+            cached.status != 200 or cached.cache != "Hit",
+            raised.status != 200 or not raised.headers.get("x-kong-llm-model", "").endswith(LARGE),
+            not told >= set(EVENTS),
+        )
+    )
+
+
+def _spend(client: Client, prompt: str) -> Reply:
+    reply = client.chat(prompt, model=LARGE, max_tokens=REPLY_TOKENS)
+    left = reply.headers.get(f"x-ai-ratelimit-remaining-day-{BUDGET}", "")
+    if reply.status == 200:
+        how = (
+            reply.cache
+            if reply.cache == "Hit"
+            else reply.headers.get("x-kong-llm-model", "").partition("/")[2]
+        )
+        degraded = (
+            "  X-Tenantgate-Degraded: " + by if (by := reply.headers.get("x-tenantgate-degraded")) else ""
+        )
+        print(f"  stark    “{prompt}”".ljust(50) + f"200, {how}, ${left} left{degraded}")
+    elif reply.status == 429:
+        print(f"  stark    “{prompt}”".ljust(50) + f"429 {_code(reply)}: {_error(reply)}")
+    return reply
+
+
+def _code(reply: Reply) -> str:
+    return str(reply.json.get("error", {}).get("code", ""))
+
+
+def _events(stack: Stack) -> set[str]:
+    """Print what was told of the budget; the kinds of events."""
+    deadline = time.monotonic() + PATIENCE_S
+    path, events = stack.audit_dir / "audit.jsonl", list[dict[str, Any]]()
+    print("  its alerts, which receivers get by webhook, Alertmanager or Slack")
+    while not {event["type"] for event in events} >= set(EVENTS) and time.monotonic() < deadline:
+        threading.Event().wait(0.05)
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        events = [json.loads(line)["event"] for line in lines if '"event":' in line]
+    for event in events:
+        print(f"    {event['type']}: {event['message']}")
+    return {str(event["type"]) for event in events}
+
+
 def show_changed_rule(stack: Stack, site: Site) -> int:
     """Let a rule block that only alerted, while the gateway runs; 1 unless it acts."""
     client = _client(stack, stack.key("acme"))
@@ -405,9 +478,13 @@ class Site:
         return self.environ.setdefault(name, secrets.token_urlsafe(24))
 
     def apply(self) -> None:
-        """Run `tenantgate apply` in the folder, and print what it says and how long it took."""
-        command = ["apply", "--state-dir", "."]
-        print(f"  $ tenantgate {' '.join(command)}", flush=True)
+        """Bring tenants.yaml into force."""
+        self.run("apply")
+
+    def run(self, *arguments: str) -> None:
+        """Run a command of `tenantgate` in the folder, and print what it says and how long it took."""
+        command = [*arguments, "--state-dir", "."]
+        print(f"  $ tenantgate {shlex.join(command)}", flush=True)
         start = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-c", "import sys; from tenantgate.cli import main; sys.exit(main())", *command],
@@ -421,7 +498,7 @@ class Site:
         said = (done.stdout + done.stderr).splitlines()
         print("\n".join(f"    {line}" for line in said))
         if done.returncode != 0:
-            raise TenantgateError(f"demo: tenantgate apply: status {done.returncode}")
+            raise TenantgateError(f"demo: tenantgate {command[0]}: status {done.returncode}")
         print(f"    (the command as a whole: {time.monotonic() - start:.1f} s)")
 
 
@@ -443,7 +520,8 @@ def main(argv: list[str] | None = None) -> int:
                 mock_chunk_ms=NEXT_TOKEN_MS,
             ) as stack:
                 print(f"{stack.description} at {stack.proxy_url}")
-                wrong = run(stack) + show_changed_rule(stack, site) + show_new_tenant(stack, site)
+                wrong = run(stack) + show_budget(stack, site)
+                wrong += show_changed_rule(stack, site) + show_new_tenant(stack, site)
     except TenantgateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import shutil
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from tenantgate.devhost.mcp_stack import api
 from tenantgate.devhost.stack import Stack
 
 from gateway import Gateway, Running
+from issuer import ISSUER_KEYS
 
 TENANTS = Path(__file__).parent / "tenants.yaml"
 NO_API = "http://127.0.0.1:9"
+NO_KEYS = "/nowhere/jwks.json"
 
 
 @pytest.fixture(scope="session")
@@ -40,5 +43,8 @@ def _with_api(folder: Path, url: str) -> Path:
     """The tenants, whose MCP servers call the mock API at `url`."""
     shutil.copy(TENANTS.parent / "mock_api.json", folder)
     made = folder / TENANTS.name
-    made.write_text(TENANTS.read_text("utf-8").replace(f"upstream: {NO_API}", f"upstream: {url}"), "utf-8")
+    text = TENANTS.read_text("utf-8").replace(f"upstream: {NO_API}", f"upstream: {url}")
+    keys = folder / "jwks.json"
+    keys.write_text(json.dumps({"keys": [ISSUER_KEYS]}), "utf-8")
+    made.write_text(text.replace(NO_KEYS, str(keys)), "utf-8")
     return made

@@ -25,6 +25,15 @@ def test_every_answer_of_the_demo_is_as_announced(
     assert sent[1] < sent[0]
     assert re.search(r'"prompt": "Thank \[EMAIL_ADDRESS_\d\] for her help"', out)
     assert "what happened so far, by tenant" in out
+    answers = re.findall(r"^  stark .*?  (200, [\w-]+|429 \w+)", out, re.MULTILINE)
+    assert list(dict.fromkeys(answers)) == [
+        "200, mock-large",
+        "200, mock-small",
+        "429 budget_exhausted",
+        "200, Hit",
+    ]
+    assert answers[-1] == "200, mock-large"
+    assert "stark, day: raised by 0.01 USD" in out
     assert "GET /v1/models: fast, mock-small\n" in out
     assert "injection alert → block" in out
     assert "umbrella: added, 1 model, alias fast" in out

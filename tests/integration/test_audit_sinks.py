@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import json
 import os
+import re
 import socket
 import stat
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +27,7 @@ from tenantgate.audit import delivery_thread as audit_delivery
 from tenantgate.audit.config import SinkConfig
 from tenantgate.audit.core import delivery
 from tenantgate.audit.core.chain import START, link
-from tenantgate.audit.core.delivery import batch_key, pause_s, span
+from tenantgate.audit.core.delivery import batch_key, pause_s
 from tenantgate.audit.core.ports import Entry, Queued, SinkError
 from tenantgate.audit.core.testing import MemorySpool
 from tenantgate.audit.delivery_thread import Batching, Delivery
@@ -70,6 +73,7 @@ class Receiver:
     answer: bytes = b"{}"
     headers: dict[str, str] = field(default_factory=dict)
     got: Queue[tuple[int, dict[str, str], Any]] = field(default_factory=Queue)
+    paths: list[str] = field(default_factory=list)
 
     def next(self) -> tuple[int, dict[str, str], Any]:
         return self.got.get(timeout=PATIENCE_S)
@@ -95,6 +99,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
                 status = 413
             if state.poison and state.poison in plain.decode():
                 status = 400
+            state.paths.append(self.path)
             state.got.put((status, {k.lower(): v for k, v in self.headers.items()}, json.loads(plain)))
             if status == 0:
                 self.connection.close()
@@ -172,7 +177,120 @@ def test_spans_have_the_conventions_names(receiver: Receiver) -> None:
     assert attributes["gen_ai.usage.input_tokens"] == {"intValue": "3"}
     assert attributes["http.response.status_code"] == {"intValue": "200"}
     assert attributes["tenantgate.tenant"] == {"stringValue": "acme"}
-    assert span(json.loads(queued(1)[0].record))["status"] == {"code": 1}
+    assert made["status"] == {"code": 1}
+
+
+@pytest.mark.parametrize(
+    ("signal", "outer", "inner", "items"),
+    [
+        ("traces", "resourceSpans", "scopeSpans", "spans"),
+        ("logs", "resourceLogs", "scopeLogs", "logRecords"),
+        ("metrics", "resourceMetrics", "scopeMetrics", "metrics"),
+    ],
+)
+def test_a_signal_is_what_opentelemetrys_own_reader_takes(
+    receiver: Receiver, signal: str, outer: str, inner: str, items: str
+) -> None:
+    receiver.sink("otlp", signal=signal).send(queued(2))
+    body = receiver.next()[2]
+    (resource,) = body[outer]
+    assert resource[inner][0][items]
+    name, request = {
+        "traces": ("trace", "ExportTraceServiceRequest"),
+        "logs": ("logs", "ExportLogsServiceRequest"),
+        "metrics": ("metrics", "ExportMetricsServiceRequest"),
+    }[signal]
+    read = pytest.importorskip("google.protobuf.json_format").ParseDict
+    service = pytest.importorskip(f"opentelemetry.proto.collector.{name}.v1.{name}_service_pb2")
+    # Refuses unknown members. Of ids OTLP has hex where protobuf's JSON has base64, which takes these digits, too.
+    read(body, getattr(service, request)())
+
+
+@pytest.mark.parametrize("rejected", ["rejectedSpans", "rejectedLogRecords", "rejectedDataPoints"])
+def test_what_a_collector_rejects_is_put_aside(receiver: Receiver, rejected: str) -> None:
+    receiver.answer = json.dumps({"partialSuccess": {rejected: "2"}}).encode()
+    with pytest.raises(SinkError) as caught:
+        receiver.sink("otlp").send(queued(2))
+    assert not caught.value.retry
+
+
+def of_tenants(*tenants: str, **more: Any) -> list[Queued]:
+    """A request of each, with a prompt, just now."""
+    now = datetime.now(UTC).isoformat()
+    content = {
+        "state": "kept",
+        "input_messages": [{"role": "user", "parts": [{"type": "text", "content": "write to [EMAIL_1]"}]}],
+    }
+    out = []
+    for number, tenant in enumerate(tenants):
+        record = json.loads(queued(1)[0].record) | {"tenant": tenant, "time": now, "content": content, **more}
+        out.append(Queued(str(number), TenantId(tenant), f"id-{number}", json.dumps(record).encode()))
+    return out
+
+
+LANGFUSE_PROJECTS = {"acme": ("pk-lf-a", "sk-lf-a"), "globex": ("pk-lf-g", "sk-lf-g")}
+# The attributes of https://langfuse.com/integrations/native/opentelemetry (property mapping).
+LANGFUSE_DOCUMENTED = re.compile(
+    r"langfuse\.(trace\.(name|tags|public|metadata\.[\w.]+|input|output)|user\.id|session\.id|release|version|environment"
+    r"|observation\.(type|level|status_message|input|output|metadata\.[\w.]+|model\.name|model\.parameters"
+    r"|usage_details|cost_details|prompt\.name|prompt\.version|completion_start_time))"
+)
+
+
+def langfuse(receiver: Receiver, tenant: str, **more: Any) -> Any:
+    public, secret = LANGFUSE_PROJECTS[tenant]
+    config = {"public_key": public, "secret_key": secret, "tenants": (tenant,), **more}
+    url = receiver.url.removesuffix("/v1/records?x=1")
+    return make(SinkConfig(name=tenant, type="langfuse", url=url, **config))
+
+
+@pytest.mark.parametrize("content", [None, False, True])
+def test_each_tenants_project_gets_its_own_spans_as_langfuse_documents_them(
+    receiver: Receiver, content: bool | None
+) -> None:
+    usage = {"input_tokens": 90, "output_tokens": 30, "cache_read": {"input_tokens": 40}}
+    ai = {"operation": {"name": "chat"}, "request": {"model": "m"}, "usage": usage}
+    batch = of_tenants("acme", "globex", "acme", gen_ai=ai, cost={"amount": 0.25, "source": "prices"})
+    for tenant, keys in LANGFUSE_PROJECTS.items():
+        langfuse(receiver, tenant, content=content).send(batch)
+        _, headers, body = receiver.next()
+        assert receiver.paths.pop() == "/api/public/otel/v1/traces"
+        assert base64.b64decode(headers["authorization"].removeprefix("Basic ")).decode() == ":".join(keys)
+        assert headers["x-langfuse-ingestion-version"] == "4"
+        found = body["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        assert len(found) == (2 if tenant == "acme" else 1)
+        for made in found:
+            values = {a["key"]: next(iter(a["value"].values())) for a in made["attributes"]}
+            of_langfuse = {n: v for n, v in values.items() if n.startswith("langfuse.")}
+            assert all(LANGFUSE_DOCUMENTED.fullmatch(name) for name in of_langfuse)
+            assert values["langfuse.observation.metadata.tenant"] == tenant
+            assert values["langfuse.observation.type"] == "generation"
+            assert json.loads(values["langfuse.observation.usage_details"]) == {
+                "input": 50,
+                "output": 30,
+                "input_cached_tokens": 40,
+            }
+            assert json.loads(values["langfuse.observation.cost_details"]) == {"total": 0.25}
+            assert ("gen_ai.input.messages" in values) is (content is True)
+        assert ("EMAIL_1" in json.dumps(body)) is (content is True)
+
+
+def test_langfuse_gets_no_old_requests_no_events_and_nothing_of_others(receiver: Receiver) -> None:
+    sink = langfuse(receiver, "acme")
+    sink.send(of_tenants("acme", time="2026-01-01T00:00:00Z"))
+    sink.send(of_tenants("acme", event={"type": "budget.alert"}))
+    sink.send(of_tenants("globex"))
+    assert receiver.got.empty()
+    receiver.statuses = [401]
+    with pytest.raises(SinkError) as caught:
+        sink.send(of_tenants("acme"))
+    assert caught.value.retry
+    assert "sk-lf-a" not in str(caught.value)
+
+
+def test_any_sink_may_be_of_some_tenants(receiver: Receiver) -> None:
+    receiver.sink(tenants=("globex",)).send(of_tenants("acme", "globex", "initech"))
+    assert [r["tenant"] for r in receiver.next()[2]["records"]] == ["globex"]
 
 
 def test_a_file_may_be_moved_away(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tenantgate.devhost.mock_control import MockControl
+from tenantgate.devhost.mock_shapes import Reply, openai
 from tenantgate.errors import EdgeError
 
 CHAT = "/v1/chat/completions"
@@ -288,7 +289,16 @@ def test_the_ledger(mock: Mock) -> None:
     assert second["credentials"] == {name.lower(): value for name, value in hashed.items()}
     assert json.loads(mock.mock_bodies()[0]) == ask("Q")
     assert first["question"] == second["question"] != third["question"]
-    assert mock.mock_billing() == {"requests": 3, "billed": 1, "billed_twice": 1, "next_try_ms": []}
+    usage = openai(Reply("Q", "m")).get("usage", {})
+    sums = [2, 2 * usage["prompt_tokens"], 2 * usage["completion_tokens"]]
+    assert mock.mock_billing() == {
+        "requests": 3,
+        "billed": 1,
+        "billed_twice": 1,
+        "next_try_ms": [],
+        "models": {"m": sums},
+        "questions": {first["question"]: sums},
+    }
     with mock.mock_rules({"status": 500, "times": 1}):
         mock.call("POST", CHAT, ask("R"))
         assert mock.mock_billing()["billed"] == 1

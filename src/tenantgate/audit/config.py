@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tenantgate.alert_config import Receiver
+from tenantgate.audit.core.gen_ai import VERSIONS
 from tenantgate.fields import COUNT_MAX, MEGABYTES_MAX, config_class, field
 from tenantgate.store.config import RedisConfig
 
@@ -45,8 +46,15 @@ class SinkConfig:
         len_max=40,
     )
     type: str = field(
-        "Kind of delivery: JSON lines to standard output or a file, HTTP batches, or OTLP/HTTP spans.",
-        one_of=("stdout", "file", "http", "otlp"),
+        "Kind of delivery: JSON lines to standard output or a file, HTTP batches, OTLP/HTTP, or spans to a project of "
+        "Langfuse.",
+        one_of=("stdout", "file", "http", "otlp", "langfuse"),
+    )
+    tenants: tuple[str, ...] = field(
+        "Tenants whose records this sink gets. Default: those of all. Type langfuse must name them, since each of "
+        "them is seen by who reads that project.",
+        default=(),
+        len_max=1000,
     )
     format: str = field(
         "What type http sends: whole records, or their usage alone, as CloudEvents or as OpenMeter, Lago and Stripe "
@@ -66,13 +74,42 @@ class SinkConfig:
         "Name of each tenant's customer (OpenMeter, Stripe) or subscription (Lago) there. Default: the tenant's id.",
         default={},
     )
+    signal: str = field(
+        "What type otlp sends: a span for each record, a log record for each, or metrics of the requests.",
+        default="traces",
+        one_of=("traces", "logs", "metrics"),
+    )
+    conventions: str = field(
+        "Version of OpenTelemetry's gen_ai conventions by which types otlp and langfuse name things; latest is their "
+        "unreleased state.",
+        default="1.41",
+        one_of=VERSIONS,
+    )
+    usage: bool = field(
+        "Send tokens and cost by types otlp and langfuse. Turn it off where clients send spans with their own usage to "
+        "the same place, which would count it twice.",
+        default=True,
+    )
+    content: bool | None = field(
+        "Send prompts and replies by types otlp and langfuse, as the record has them: redacted. Default: type otlp "
+        "does, type langfuse doesn't.",
+        default=None,
+    )
+    public_key: str | None = field("Public key of the project, for type langfuse.", default=None, len_min=1)
+    secret_key: str | None = field(
+        "Secret key of the project, for type langfuse: a vault reference.",
+        default=None,
+        len_min=1,
+        referenceable=True,
+    )
     path: str | None = field(
         "File, for type file. A path that doesn't begin with / is relative to the audit log's directory.",
         default=None,
         len_min=1,
     )
     url: str | None = field(
-        "Address, for types http and otlp, without credentials: those belong into headers.",
+        "Address, for types http, otlp and langfuse (there Langfuse's own, as https://cloud.langfuse.com), without "
+        "credentials.",
         default=None,
         match=_URL,
         lua_match="^https?://[^%s]+$",
@@ -129,7 +166,7 @@ class Audit:
         unit="MiB",
     )
     sinks: tuple[SinkConfig, ...] = field(
-        "Destinations of records. Each gets all records, at its own speed.", default=(), len_max=20
+        "Destinations of records. Each goes through all records, at its own speed.", default=(), len_max=200
     )
 
 
@@ -186,7 +223,7 @@ class PipelineConfig:
         unit="MiB",
     )
     sinks: tuple[SinkConfig, ...] = field(
-        "Destinations of records. Each gets all records, at its own speed.", default=()
+        "Destinations of records. Each goes through all records, at its own speed.", default=()
     )
     receivers: tuple[Receiver, ...] = field("Receivers of alerts, which get events only.", default=())
 
@@ -281,8 +318,26 @@ class AuditConfig:
             if sink.name in seen:
                 yield "pipeline.sinks", f"two are called {sink.name}"
             seen.add(sink.name)
-            needs = {"file": "path", "http": "url", "otlp": "url"}.get(sink.type)
-            if needs and not getattr(sink, needs):
-                yield "pipeline.sinks", f"{sink.name}, of type {sink.type}, needs {needs}"
-            if sink.format != "records" and sink.type != "http":
-                yield "pipeline.sinks", f"{sink.name}: format {sink.format} needs type http"
+            yield from (("pipeline.sinks", f"{sink.name}{problem}") for problem in _of_sink(sink))
+
+
+_NEEDED: Final = {
+    "file": ("path",),
+    "http": ("url",),
+    "otlp": ("url",),
+    "langfuse": ("url", "tenants", "public_key", "secret_key"),
+}
+
+
+def _of_sink(sink: SinkConfig) -> Iterator[str]:
+    """What is wrong with a sink, to be put behind its name."""
+    for needed in _NEEDED.get(sink.type, ()):
+        if not getattr(sink, needed):
+            yield f", of type {sink.type}, needs {needed}"
+    if sink.format != "records" and sink.type != "http":
+        yield f": format {sink.format} needs type http"
+    if sink.signal != "traces" and sink.type != "otlp":
+        yield f": signal {sink.signal} needs type otlp"
+    for name in ("public_key", "secret_key"):
+        if getattr(sink, name) is not None and sink.type != "langfuse":
+            yield f": {name} needs type langfuse"

@@ -1,4 +1,4 @@
-"""Sinks: JSON lines to standard output or a file, batches over HTTP, spans over OTLP/HTTP.
+"""Sinks: JSON lines to standard output or a file, batches over HTTP, spans, logs and metrics over OTLP/HTTP.
 
 A sink gets a batch again until it takes it; each record's ``id`` lets the receiver drop doubles, and over HTTP the
 batch's ``Idempotency-Key``.
@@ -6,6 +6,7 @@ batch's ``Idempotency-Key``.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import email.utils
 import gzip
@@ -18,19 +19,22 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
 from tenantgate import __version__
-from tenantgate.audit.core.delivery import batch_key, span
+from tenantgate.audit.core.delivery import batch_key
+from tenantgate.audit.core.otlp import View, is_request, log_record, spans
+from tenantgate.audit.core.otlp import metrics as otlp_metrics
 from tenantgate.audit.core.ports import Queued, Sink, SinkError
 
 if TYPE_CHECKING:
     from tenantgate.audit.config import SinkConfig
 
-__all__ = ["FileSink", "HttpSink", "OtlpSink", "RefusedError", "StdoutSink", "make"]
+__all__ = ["FileSink", "HttpSink", "LangfuseSink", "OtlpSink", "RefusedError", "StdoutSink", "make"]
 
 _ANSWER: Final = 1 << 16  # bytes of an answer that are read
 _LOOK_BACK: Final = 32 << 20  # bytes of a file in which the last batch may be
@@ -53,6 +57,11 @@ class RefusedError(SinkError):
 
 def make(config: SinkConfig, folder: Path = Path()) -> Sink:
     """The sink of a configuration; `folder` is where relative paths begin."""
+    made = _make(config, folder)
+    return TenantsSink(made, config.tenants) if config.tenants else made
+
+
+def _make(config: SinkConfig, folder: Path) -> Sink:
     if config.type == "stdout":
         return StdoutSink(config.name)
     if config.type == "file":
@@ -61,7 +70,21 @@ def make(config: SinkConfig, folder: Path = Path()) -> Sink:
         from tenantgate.audit.usage_sink import UsageSink
 
         return UsageSink(config)
-    return (OtlpSink if config.type == "otlp" else HttpSink)(config)
+    return {"otlp": OtlpSink, "langfuse": LangfuseSink}.get(config.type, HttpSink)(config)
+
+
+class TenantsSink:
+    """A sink that gets the records of some tenants only."""
+
+    def __init__(self, sink: Sink, tenants: Collection[str]) -> None:
+        self.name, self._sink, self._tenants = sink.name, sink, frozenset(tenants)
+        self.freezes = getattr(sink, "freezes", False)
+
+    def send(self, batch: Sequence[Queued]) -> None:
+        """Deliver those of the batch that are theirs; the others are done with."""
+        theirs = [queued for queued in batch if str(queued.tenant) in self._tenants]
+        if theirs:
+            self._sink.send(theirs)
 
 
 class StdoutSink:
@@ -241,31 +264,96 @@ def _cut(connection: http.client.HTTPConnection, late: threading.Event) -> None:
 
 
 class OtlpSink(HttpSink):
-    """Spans in OTLP's JSON, for collectors and Langfuse; `url` is the whole address (``…/v1/traces``)."""
+    """Spans, log records or metrics in OTLP's JSON; `url` is the whole address (``…/v1/traces``)."""
+
+    def __init__(self, config: SinkConfig) -> None:
+        super().__init__(config)
+        self._view = View(
+            config.conventions, usage=config.usage, content=config.content is None or config.content
+        )
+        self._signal = config.signal
 
     def _body(self, batch: Sequence[Queued]) -> bytes:
-        spans = [span(json.loads(q.record)) for q in batch]
-        resource = [{"key": "service.name", "value": {"stringValue": "tenantgate"}}]
+        return json.dumps(self._tree(batch), separators=(",", ":")).encode("ascii")
+
+    def _tree(self, batch: Sequence[Queued]) -> dict[str, Any]:
+        records = [json.loads(q.record) for q in batch]
+        if self._signal == "traces":
+            found = [span for record in records for span in spans(record, self._view)]
+        elif self._signal == "logs":
+            found = [log_record(record, self._view) for record in records]
+        else:
+            found = otlp_metrics(records, self._view)
+        outer, inner, items = _TREES[self._signal]
+        resource = [
+            {"key": "service.name", "value": {"stringValue": "tenantgate"}},
+            {"key": "service.version", "value": {"stringValue": __version__}},
+        ]
         scope = {"name": "tenantgate.audit", "version": __version__}
-        tree = {
-            "resourceSpans": [
-                {"resource": {"attributes": resource}, "scopeSpans": [{"scope": scope, "spans": spans}]}
-            ]
-        }
-        return json.dumps(tree, separators=(",", ":")).encode("ascii")
+        return {outer: [{"resource": {"attributes": resource}, inner: [{"scope": scope, items: found}]}]}
 
     def send(self, batch: Sequence[Queued]) -> None:
         """Deliver the batch; what a collector says that it rejected is not sent again, as OTLP demands."""
         answer = self._deliver(self._body(batch), batch_key(batch))
         rejected = _rejected(answer)
         if rejected:
-            raise RefusedError(f"{self.name}: {rejected} spans rejected", retry=False)
+            raise RefusedError(f"{self.name}: {rejected} {self._signal} rejected", retry=False)
+
+
+_TREES: Final = {
+    "traces": ("resourceSpans", "scopeSpans", "spans"),
+    "logs": ("resourceLogs", "scopeLogs", "logRecords"),
+    "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
+}
+"""Names of OTLP's JSON. Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp"""
+
+
+class LangfuseSink(OtlpSink):
+    """Spans to a project of Langfuse, without prompts and replies unless `content` says so; requests only.
+
+    A project that was out of reach for a day misses what is older: its credentials are its owner's affair, and what
+    waits for it would fill the spool.
+    Source: https://langfuse.com/integrations/native/opentelemetry
+    """
+
+    def __init__(self, config: SinkConfig, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(config)
+        self._view = View(config.conventions, usage=config.usage, content=config.content is True)
+        self._url = urlsplit((config.url or "").rstrip("/").removesuffix(_LANGFUSE_PATH) + _LANGFUSE_PATH)
+        pair = f"{config.public_key}:{config.secret_key}".encode()
+        self._more = {
+            "Authorization": f"Basic {base64.b64encode(pair).decode('ascii')}",
+            "x-langfuse-ingestion-version": "4",
+        }
+        self._clock = clock
+
+    def send(self, batch: Sequence[Queued]) -> None:
+        """Deliver what of the batch is a request, and not too old."""
+        oldest = self._clock() - _OLD_S
+        fresh = [queued for queued in batch if _wanted(json.loads(queued.record), oldest)]
+        if fresh:
+            super().send(fresh)
+
+    def _deliver(self, body: bytes, key: str, more: Mapping[str, str] | None = None) -> bytes:
+        return super()._deliver(body, key, {**self._more, **(more or {})})
+
+
+_LANGFUSE_PATH: Final = "/api/public/otel/v1/traces"
+_OLD_S: Final = 86_400.0
+
+
+def _wanted(record: Mapping[str, Any], oldest: float) -> bool:
+    return is_request(record) and datetime.fromisoformat(record["time"]).timestamp() >= oldest
+
+
+_REJECTED: Final = ("rejectedSpans", "rejectedLogRecords", "rejectedDataPoints")
 
 
 def _rejected(answer: bytes) -> int:
     try:
         found: Any = json.loads(answer or b"{}")
-        return int((found.get("partialSuccess") or {}).get("rejectedSpans") or 0)
+        partial = found.get("partialSuccess") or {}
+        return sum(int(partial.get(name) or 0) for name in _REJECTED)
     except (ValueError, AttributeError, TypeError):
         return 0
 

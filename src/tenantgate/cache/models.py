@@ -22,7 +22,7 @@ from tenantgate.models.ports import BUILT_IN
 from tenantgate.models.sentence_transformers import SentenceTransformerEmbedder
 from tenantgate.models.shipped import check
 from tenantgate.store.threads import BackgroundBuilds
-from tenantgate.telemetry import logs
+from tenantgate.telemetry import logs, metrics, needs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,11 @@ __all__ = ["CacheModels", "Models", "OwnCosine"]
 
 _log: Final = logging.getLogger("tenantgate.cache")
 
+_off: Final = metrics.gauge(
+    "tenantgate_cache_level_off",
+    "1 while this level can't be had: its models aren't there. Then only exact repeats hit.",
+    ("level", "verifier"),
+)
 _SETS: Final = 64  # of models in a process
 _EMBEDDED: Final = 8  # texts whose vectors are remembered: those of the requests at work
 
@@ -89,6 +94,9 @@ class Models:
 
 
 def _failed(names: tuple[str, str], error: Exception) -> None:
+    _off.set(1.0, level="similar", verifier=names[1])
+    if names == (BUILT_IN, BUILT_IN):
+        needs.tell("models", there=False)
     logs.event(_log, logging.ERROR, "the similar level is off", verifier=names[1], **logs.describe(error))
 
 
@@ -105,6 +113,7 @@ def _load(embedder_name: str, verifier_name: str) -> CacheModels:
     # The first runs allocate; a request should not wait for that.
     embedder.embed("warm-up")
     verifier.score("warm up", "warm up", 0.7)  # no reader rules that out or is left out: all read
+    _off.set(0.0, level="similar", verifier=verifier_name)
     return CacheModels(embedder, verifier, calibration)
 
 

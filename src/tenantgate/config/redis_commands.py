@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +14,10 @@ from tenantgate.config.model import TenantsFile
 from tenantgate.config.redis_model import RateLimitRedis
 from tenantgate.errors import ConfigError
 from tenantgate.store.config import ClusterNode, RedisConfig
-from tenantgate.store.redis_rights import check_plugins, check_policies, check_rate_limits
+from tenantgate.store.redis_rights import check_plugins, check_policies, check_rate_limits, forgetting
 from tenantgate.store.url import redis_config
 
-__all__ = ["redis"]
+__all__ = ["redis", "redis_of", "uses"]
 
 _OPTION: Final = "--password-env"
 
@@ -43,11 +43,16 @@ def redis(parser: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> int:
     file = load(args.file)
     ready = True
-    for where, kind, used in _uses(file):
-        config = _config(used, where, args.password_env)
-        problem = check_plugins(config) if kind == "plugins" else check_rate_limits(config)
+    for where, kind, used in uses(file):
+        config = redis_of(used, where, args.password_env, os.environ)
+        problem = check_plugins(config)
+        if kind != "plugins" and problem is None:
+            problem = check_rate_limits(config)
         print(f"{where}, for the {kind}: {problem or 'ready'}")
         ready = ready and problem is None
+        if kind != "plugins" and problem is None and _has_money(file):
+            for doubt in forgetting(config):
+                print(f"{where}, for the {kind}: WARNING: {doubt}")
     store = file.gateway.policy.store
     if store is not None:
         where = "gateway.policy.store"
@@ -59,25 +64,37 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if ready else 1
 
 
-def _uses(file: TenantsFile) -> Iterator[tuple[str, str, RateLimitRedis]]:
+def uses(file: TenantsFile) -> Iterator[tuple[str, str, RateLimitRedis]]:
     """Each Redis with its place in the file and what uses it."""
     yield "gateway.redis", "plugins", file.gateway.redis
     limiting = file.gateway.rate_limiting
-    if limiting.policy == "redis" and any(file.rate_limits()):
+    if limiting.policy == "redis" and (any(file.rate_limits()) or _has_money(file)):
         if limiting.redis is None:
             yield "gateway.redis", "rate limits", file.gateway.redis
         else:
             yield "gateway.rate_limiting.redis", "rate limits", limiting.redis
 
 
-def _config(used: RateLimitRedis, where: str, password_env: str | None) -> RedisConfig:
+def _has_money(file: TenantsFile) -> bool:
+    given = file.defaults
+    return bool(given.token_limits or given.budgets) or any(t.token_limits or t.budgets for t in file.tenants)
+
+
+def redis_of(
+    used: RateLimitRedis, where: str, password_env: str | None, environ: Mapping[str, str]
+) -> RedisConfig:
+    """The settings of a connection to it.
+
+    Raises:
+        ConfigError: the password isn't there; names `where` and the variable.
+    """
     password = used.password
     if password is not None and password_env:
-        password = os.environ.get(password_env)
+        password = environ.get(password_env)
         if not password:
             raise ConfigError(f"{_OPTION}: the environment has no {password_env}")
     elif password is not None:
-        password = placeholders.value(password, os.environ, f"{where}.password")
+        password = placeholders.value(password, environ, f"{where}.password")
     nodes = tuple(ClusterNode(ip=node.ip, port=node.port) for node in getattr(used, "cluster_nodes", ()))
     return RedisConfig(
         host=used.host,

@@ -2,7 +2,8 @@
 
 Tenants are data of the engine, so Kong's entities are few: one service, a few routes and one plugin of each kind,
 whatever the number of tenants and models, and for each tenant a consumer with its keys. Order of the plugins in Kong:
-pre-function, correlation-id, cors, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
+pre-function, correlation-id, cors, tenantgate-keys (1251), key-auth, request-size-limiting, tenantgate-request (800),
+tenantgate (799),
 tenantgate-target (771), ai-proxy, tenantgate-failover (769), file-log, post-function,
 tenantgate-format (-1001).
 """
@@ -10,11 +11,11 @@ tenantgate-format (-1001).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tenantgate import features, fields
+from tenantgate import api_keys, features, fields
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
@@ -23,10 +24,11 @@ from tenantgate.config.kong_conf import EGRESS_PORT
 from tenantgate.config.model import Cors, Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import Redis
+from tenantgate.keys.core.register import IssuedKey, State
 from tenantgate.llm.operations import Operation
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
-__all__ = ["RenderOptions", "entities", "render", "uses_mock", "with_options"]
+__all__ = ["RenderOptions", "entities", "issued_credential", "render", "uses_mock", "with_options"]
 
 _HEADER: Final = "# Written by `tenantgate render` from tenants.yaml: change that file, not this one.\n"
 _MIB: Final = 1024 * 1024
@@ -34,6 +36,9 @@ _SHOWN: Final = ("Retry-After", "X-Cache-Status", "X-Tenantgate-Target", "X-Tena
 """Headers of replies that pages of other sites may read, besides the request's id."""
 _NOWHERE: Final = "https://llm.invalid"
 """Never resolves (RFC 6761, section 6.4): without a target that the engine has chosen nothing is sent anywhere."""
+
+_TOKEN: Final = r"~*^bearer +eyj[a-z0-9_-]*\.[a-z0-9_-]+\.[a-z0-9_-]*$"
+"""A JWT in ``Authorization``; Kong compares lower-cased values (router/transform.lua). Everything else is a key."""
 
 Json = dict[str, Any]
 
@@ -87,8 +92,8 @@ def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
     file = with_options(file, options)
     return {
         "_format_version": "3.0",
-        "services": [_service(file, options), *_mcp_service(file, options)],
-        "consumers": [_consumer(t) for t in sorted(file.tenants, key=lambda t: t.id)],
+        "services": [_service(file, options), *_mcp_services(file, options)],
+        "consumers": [_consumer(t, file.keys_of(t)) for t in sorted(file.tenants, key=lambda t: t.id)],
         "plugins": [*_elsewhere(file.gateway)],
     }
 
@@ -141,24 +146,45 @@ def _service(file: TenantsFile, options: RenderOptions) -> Json:
     }
 
 
-def _mcp_service(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
-    """The service of the tenants' MCP servers, where some tenant has one.
+def _mcp_services(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
+    """The services of the tenants' MCP servers, where some tenant has one.
 
     It has no ai-proxy, which knows no other body than a chat.
     """
     if not any(tenant.mcp for tenant in file.tenants):
         return
-    made = _service(file, options)
-    start = "~" + file.gateway.path_prefix.replace(".", r"\.")
-    paths = [f"{start}/v1/mcp$", f"{start}/v1/mcp/(?P<server>[A-Za-z0-9_-]+)$"]
+    prefix = file.gateway.path_prefix.replace(".", r"\.")
+    paths = [f"~{prefix}/v1/mcp$", f"~{prefix}/v1/mcp/(?P<server>[A-Za-z0-9_-]+)$"]
     # The engine answers GET and DELETE itself, as the protocol has it.
-    route = _route("endpoint", ["POST", "GET", "DELETE"], paths, service=names.MCP_SERVICE)
-    if file.gateway.cors is not None:
-        route["methods"] += ["OPTIONS"]
-    plugins = [
-        _plugin(name, scope=names.MCP_SERVICE, config=config) for name, config in _mcp_plugins(file, options)
-    ]
-    yield {**made, **_named("services", names.MCP_SERVICE), "plugins": plugins, "routes": [route]}
+    methods = ["POST", "GET", "DELETE"]
+    plugins = dict(_mcp_plugins(file, options))
+    preflight = [] if file.gateway.cors is None else ["OPTIONS"]
+    route = _route("endpoint", [*methods, *preflight], paths, service=names.MCP_SERVICE)
+    yield _mcp_service(file, options, names.MCP_SERVICE, route, plugins)
+    oauth = (_mcp(file.gateway) or {}).get("oauth")
+    if oauth is None:
+        return
+    route = _route("endpoint", methods, paths, service=names.TOKEN_SERVICE)
+    route["headers"] = {"authorization": [_TOKEN]}
+    by_token = {name: config for name, config in plugins.items() if name != "key-auth"}
+    by_token["tenantgate-request"] = {"mcp": True, "token": True}
+    yield _mcp_service(file, options, names.TOKEN_SERVICE, route, by_token)
+    found = "~" + scripts.MCP_METADATA_PATH.replace(".", r"\.")
+    paths = [f"{found}$", f"{found}{prefix}/v1/mcp$", f"{found}{prefix}/v1/mcp/[A-Za-z0-9_-]+$"]
+    route = _route("document", ["GET"], paths, service=names.METADATA_SERVICE)
+    issuers = [each["issuer"] for each in oauth["issuers"]]
+    scopes = sorted({scope for each in oauth["issuers"] for scope in each.get("scopes", ())})
+    script = scripts.mcp_metadata(oauth["resource"], file.gateway.path_prefix, issuers, scopes)
+    told = {"pre-function": {"access": [script]}}
+    yield _mcp_service(file, options, names.METADATA_SERVICE, route, told)
+
+
+def _mcp_service(
+    file: TenantsFile, options: RenderOptions, name: str, route: Json, plugins: Mapping[str, Json]
+) -> Json:
+    """One of these services, with its only route."""
+    made = [_plugin(plugin, scope=name, config=config) for plugin, config in plugins.items()]
+    return {**_service(file, options), **_named("services", name), "plugins": made, "routes": [route]}
 
 
 def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[str, Json]]:
@@ -172,7 +198,11 @@ def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[st
         elif name == "pre-function":
             yield name, {"access": [scripts.ANY_BEARER, scripts.NO_QUERY]}
         elif name == "post-function":
-            yield name, {"header_filter": [scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_BODY]}
+            oauth = (_mcp(file.gateway) or {}).get("oauth")
+            told = (
+                [] if oauth is None else [scripts.mcp_challenge(oauth["resource"], file.gateway.path_prefix)]
+            )
+            yield name, {"header_filter": [*told, scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_BODY]}
         elif name not in left_out:
             yield name, config
 
@@ -234,7 +264,9 @@ def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tupl
     # In Authorization an OpenAI SDK sends its key, in x-api-key Anthropic's, in api-key Azure's. One that was told to
     # send a header of its own puts something into Authorization all the same, so that comes last. Keys in the query
     # would end up in logs.
+    # Issued keys are there by their hashes, which the plugin before key-auth puts into their place.
     key_names = ["apikey", "x-api-key", "api-key", "Authorization"]
+    yield "tenantgate-keys", {"key_names": key_names}
     yield "key-auth", {"key_names": key_names, "hide_credentials": True, "key_in_query": False}
     size = gateway.limits.max_request_body_mb
     yield "request-size-limiting", {"allowed_payload_size": size, "size_unit": "megabytes"}
@@ -397,7 +429,17 @@ def _ai_proxy(max_request_body_mb: int) -> Json:
     }
 
 
-def _consumer(tenant: Tenant) -> Json:
+def issued_credential(key: IssuedKey) -> Json:
+    """The credential of key-auth that stands for an issued key; tenantgate-request reads the time in its tags."""
+    until = [f"{names.UNTIL_TAG}{key.until}"] if key.state is State.RETIRING else []
+    return {
+        "id": names.issued_id(key.tenant, key.sha256),
+        "key": api_keys.stored(key.sha256),
+        "tags": [names.TAG, names.ISSUED_TAG, *until],
+    }
+
+
+def _consumer(tenant: Tenant, issued: Sequence[IssuedKey]) -> Json:
     username = names.consumer_name(tenant.id)
     keys = [
         {
@@ -408,6 +450,7 @@ def _consumer(tenant: Tenant) -> Json:
         }
         for key in sorted(tenant.api_keys)
     ]
+    keys += [issued_credential(key) for key in issued]
     return {
         "username": username,
         "id": names.entity_id("consumers", username),

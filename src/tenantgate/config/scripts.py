@@ -1,6 +1,8 @@
 """Lua that the renderer gives to stock plugins of the service; features' own is named in their manifests."""
 
-from typing import Final
+import json
+from collections.abc import Sequence
+from typing import Any, Final
 
 from tenantgate.llm.errors import BY_STATUS, OTHER_STATUS, ErrorText
 from tenantgate.lua_files import script, where
@@ -13,8 +15,11 @@ __all__ = [
     "ERROR_HEAD_EARLY",
     "ERROR_HEAD_ELSEWHERE",
     "FINISH_REASON",
+    "MCP_METADATA_PATH",
     "NO_QUERY",
     "WITHOUT_PAYLOAD",
+    "mcp_challenge",
+    "mcp_metadata",
     "where_decided",
     "where_held",
 ]
@@ -69,6 +74,26 @@ def where_decided(member: str, code: str) -> str:
 def where_held(code: str) -> str:
     """`code`, where the reply is held back for the engine; tenantgate-target notes that for each request."""
     return where("kong.ctx.shared.tenantgate_reply_held", code)
+
+
+MCP_METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
+"""RFC 9728, section 3; before a resource's own path."""
+
+
+def mcp_challenge(base: str, prefix: str) -> str:
+    """What a 401 of an MCP endpoint has. `base`: the gateway's URL; `prefix`: of its paths."""
+    return script("config", "mcp_challenge", URL=f"{base}{MCP_METADATA_PATH}{prefix}/v1/mcp")
+
+
+def mcp_metadata(base: str, prefix: str, issuers: Sequence[str], scopes: Sequence[str]) -> str:
+    """The metadata of the MCP endpoints."""
+    members: dict[str, Any] = {"authorization_servers": issuers, "bearer_methods_supported": ["header"]}
+    if scopes:
+        members["scopes_supported"] = scopes
+    text = json.dumps(members, separators=(",", ":"))[1:-1]
+    # Within quotes of Lua; JSON's own escapes must reach the client.
+    text = text.replace("\\", "\\\\").replace("'", "\\'")
+    return script("config", "mcp_metadata", RESOURCE=f"{base}{prefix}/v1/mcp", MEMBERS=text)
 
 
 WITHOUT_PAYLOAD: Final = {

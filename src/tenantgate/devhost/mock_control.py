@@ -55,7 +55,7 @@ class MockControl:
             self._mock_call("PUT", f"/_mock/ports/{port}", {"refuses": False})
 
     def mock_billing(self) -> dict[str, Any]:
-        """``requests``, ``billed`` questions, those ``billed_twice``; ``next_try_ms`` from refusals to next tries."""
+        """What it bills: `mock_ledger.Ledger.billing`."""
         counts: dict[str, Any] = self._mock_call("GET", "/_mock/billing")
         return counts
 

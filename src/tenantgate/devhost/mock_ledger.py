@@ -18,6 +18,7 @@ _KEPT: Final = 1000
 _KEPT_BYTES: Final = 64 << 20
 _QUESTIONS: Final = 100_000
 _GAPS: Final = 10_000
+_MODELS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ class Asked:
     """Where it is to be kept."""
     billed: bool
     """Whether the answer is one that a provider may ask money for."""
+    tokens: tuple[int, int] = (0, 0)
+    """Of the prompt and of the whole reply, if it is billed."""
 
 
 class Ledger:
@@ -46,7 +49,8 @@ class Ledger:
         self._bytes = 0
         self._number = 0
         self._counts: Counter[str] = Counter()
-        self._billed: OrderedDict[str, int] = OrderedDict()
+        self._bill: dict[str, list[int]] = {}
+        self._questions: OrderedDict[str, list[int]] = OrderedDict()
         self._refused: OrderedDict[str, float] = OrderedDict()
         self._gaps: deque[float] = deque(maxlen=_GAPS)
 
@@ -80,7 +84,7 @@ class Ledger:
             record["body"] = base64.b64encode(asked.body).decode()
         self._keep(record)
         if asked.billed:
-            self._bill(asked.question)
+            self._charge(asked)
 
     def refused(self, question: str, now: float) -> None:
         """A question is about to be answered with an error: the next one like it is its next try."""
@@ -94,16 +98,20 @@ class Ledger:
         while len(self.records) > _KEPT or (self._bytes > _KEPT_BYTES and len(self.records) > 1):
             self._bytes -= len(self.records.popleft().get("body", ""))
 
-    def _bill(self, question: str) -> None:
-        self._billed[question] = self._billed.pop(question, 0) + 1
-        if len(self._billed) > _QUESTIONS:
-            self._billed.popitem(last=False)
+    def _charge(self, asked: Asked) -> None:
+        question, model = asked.question, asked.model
+        if model in self._bill or len(self._bill) < _MODELS:
+            self._bill[model] = _plus(self._bill.get(model), asked.tokens)
+        self._questions[question] = _plus(self._questions.pop(question, None), asked.tokens)
+        if len(self._questions) > _QUESTIONS:
+            self._questions.popitem(last=False)
 
     def forget(self) -> None:
         """Begin anew."""
         self.records.clear()
         self._counts.clear()
-        self._billed.clear()
+        self._bill.clear()
+        self._questions.clear()
         self._refused.clear()
         self._gaps.clear()
         self._bytes = 0
@@ -115,16 +123,24 @@ class Ledger:
     def billing(self) -> Mapping[str, Any]:
         """What the latest questions cost.
 
-        Counts of requests, of questions that were ``billed``, of those ``billed_twice``; and from each refusal to the
-        next try the milliseconds, in order of size.
+        Counts of requests, of questions that were ``billed``, of those ``billed_twice``; from each refusal to the next
+        try the milliseconds, in order of size; and of chats ``models`` and ``questions`` (by their digest) with
+        requests, prompt tokens and tokens of whole replies, also of those that broke off.
         """
-        twice = sum(1 for n in self._billed.values() if n > 1)
+        twice = sum(1 for n, _, _ in self._questions.values() if n > 1)
         return {
             "requests": sum(self._counts.values()),
-            "billed": len(self._billed),
+            "billed": len(self._questions),
             "billed_twice": twice,
             "next_try_ms": sorted(self._gaps),
+            "models": self._bill,
+            "questions": self._questions,
         }
+
+
+def _plus(sums: list[int] | None, tokens: tuple[int, int]) -> list[int]:
+    requests, prompt, reply = sums or (0, 0, 0)
+    return [requests + 1, prompt + tokens[0], reply + tokens[1]]
 
 
 def _sha256(text: str) -> str:

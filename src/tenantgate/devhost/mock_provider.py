@@ -151,6 +151,7 @@ class MockProvider:
                 headers=tuple(request.headers.items()),
                 body=await request.read() if keeps else None,
                 billed=behaviour.billed and question is not None,
+                tokens=Reply(question or "", model).usage,
             ),
             time.perf_counter(),
         )

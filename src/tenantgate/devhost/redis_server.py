@@ -80,7 +80,8 @@ def _problem(path: Path) -> str | None:
 class RedisServer:
     """One server on a loopback port, with `modules` loaded.
 
-    Nothing of it is written to disk but its log; with `appendonly` its data, too, which a killed one starts with again.
+    Nothing of it is written to disk but its log; with `appendonly` its data, too, with which a killed one starts again:
+    Redis' appendfsync, ``always``, ``everysec`` or ``no``.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class RedisServer:
         maxmemory: str = "256mb",
         binary: Path | None = None,
         modules: Sequence[Path] = (),
-        appendonly: bool = False,
+        appendonly: str = "",
     ) -> None:
         self._binary = binary or find()
         self._folder = folder
@@ -124,6 +125,7 @@ class RedisServer:
             "dir": str(self._folder),
             "save": "",
             "appendonly": "yes" if self._appendonly else "no",
+            "appendfsync": self._appendonly or "no",
             # A full cache forgets what is used least; counters and entries are all it holds.
             "maxmemory": self._maxmemory,
             "maxmemory-policy": "allkeys-lru",

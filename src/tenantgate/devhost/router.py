@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -46,7 +47,7 @@ class Router:
                 continue
             if route.hosts and not any(_host(pattern, host) for pattern in route.hosts):
                 continue
-            if any(headers.get(name) not in values for name, values in route.headers.items()):
+            if not all(_header(headers.get(name), values) for name, values in route.headers.items()):
                 continue
             if want is None:
                 return Match(route, "")
@@ -70,6 +71,16 @@ def _priority(route: Route, path: str | None) -> tuple[int, int, int, int, int]:
         len(route.headers),
         (1 << 20) + route.regex_priority if regex else 0,
         len(path or ""),
+    )
+
+
+def _header(value: str | None, wanted: Iterable[str]) -> bool:
+    """Compared in lower case; what begins with ``~*`` is a regular expression (`kong/router/transform.lua`)."""
+    return value is not None and any(
+        re.search(want[2:].lower(), value.lower()) is not None
+        if want.startswith("~*")
+        else want.lower() == value.lower()
+        for want in wanted
     )
 
 

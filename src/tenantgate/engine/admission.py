@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,14 +25,17 @@ from tenantgate.engine.core.terms import (
     Plan,
     limited_targets,
     output_name,
+    paid_apart,
     plan_of,
     positive,
+    provider_of,
 )
 from tenantgate.kong.host import MOST_SENT
 from tenantgate.kong.policy import UNAVAILABLE
 from tenantgate.limits.core.claims import Unpriced, end_user_subject, read_held
 from tenantgate.limits.core.ends import settlement
-from tenantgate.limits.core.ledger import NotCountedError, Refused, Reserved
+from tenantgate.limits.core.keys import counter_name
+from tenantgate.limits.core.ledger import Certainty, NotCountedError, Refused, Reserved, Settlement, Used
 from tenantgate.limits.core.reply import cache_only_refusal, headers, reached, refusal, window_word
 from tenantgate.limits.core.rules import CachedCost, Counted, Per, Rule
 from tenantgate.limits.service import PLUGIN
@@ -67,6 +70,8 @@ _CACHE_STATUS: Final = "X-Cache-Status"
 _OK: Final = 200
 
 _END_USER_MAX: Final = 256
+_COUNTERS: Final = 256
+"""Of a tenant, to be asked for at once."""
 _requests: Final = metrics.counter(
     "tenantgate_limits_requests_total",
     "Requests by what the limits did: counted, refused, uncounted (Redis failed).",
@@ -139,7 +144,7 @@ class Admission:
             other = _other_model(tenant, model, facts, known)
             if other is not None:
                 plan = self._plan(tenant, other, facts)
-            plan, held, answer = self._reserve(tenant, model, facts, plan)
+            plan, held, answer = self._reserve(tenant, model, facts, plan, known)
         except Unpriced:
             return Admitted(model, answer=_unpriced(facts))
         except NotCountedError:
@@ -153,10 +158,7 @@ class Admission:
         levels = self._limits.levels(held, answer.rooms)
         made = self._go_by(exchange, plan, held, answer, levels)
         if made.answer is None:
-            # What brought another model in may not count that one, and then the answer doesn't tell of it.
-            mine = {rule.name for rule, _ in levels}
-            before = [(rule, level) for rule, level in known if rule.name not in mine]
-            _degrade(exchange, made, model, [*before, *levels])
+            _degrade(exchange, made, model, _all_levels(known, levels))
         return made
 
     def _plan(self, tenant: Tenant, model: ModelPolicy, facts: Facts) -> Plan:
@@ -174,7 +176,12 @@ class Admission:
         )
 
     def _reserve(
-        self, tenant: Tenant, asked: ModelPolicy, facts: Facts, plan: Plan
+        self,
+        tenant: Tenant,
+        asked: ModelPolicy,
+        facts: Facts,
+        plan: Plan,
+        known: Sequence[tuple[Rule, Level]],
     ) -> tuple[Plan, Sequence[Held], Reserved | None]:
         """The plan that stands, the claims that the ledger has answered, and its answer; None: it can't be asked.
 
@@ -185,15 +192,16 @@ class Admission:
         held, answer = self._limits.reserve(plan.reservation(facts), plan.held)
         if answer is None:
             return plan, held, None
-        other = _other_model(tenant, asked, facts, self._limits.levels(held, answer.rooms))
-        if other is None or other is plan.model:
+        levels = _all_levels(known, self._limits.levels(held, answer.rooms))
+        other = _other_model(tenant, asked, facts, levels) or asked
+        if other is plan.model:
             return plan, held, answer
-        cheaper = self._plan(tenant, other, facts)
+        changed = self._plan(tenant, other, facts)
         before = (plan, answer) if answer.refused is None else None
-        second_held, second = self._limits.reserve(cheaper.reservation(facts, before), cheaper.held)
+        second_held, second = self._limits.reserve(changed.reservation(facts, before), changed.held)
         if before is not None and (second is None or second.refused is not None):
             return plan, held, answer  # the first one stands
-        return cheaper, second_held, second
+        return changed, second_held, second
 
     def _go_by(
         self,
@@ -324,6 +332,31 @@ class Admission:
         state = {"prompt": plan.prompt.expected, "at": now_ms}
         self._settle(host, model, packed, state, plan.holding(plan.worst_tokens))
 
+    def refused(self, tenant: Tenant, packed: PackedLog) -> None:
+        """Give back what a request holds that Kong has refused, since no decision came in time.
+
+        The engine may have died, or been late, after it had reserved. Which model it was for isn't known here, so all
+        counters are asked for that it can have; those of end users are charged when it expires.
+        """
+        used: dict[str, Used] = {}
+        for model in tenant.policy.models:
+            for rule in tenant.rules(model):
+                for subject in _subjects(rule, packed, model):
+                    name = counter_name(rule, subject)
+                    used[name] = Used(name, rule.window, 0, rule.counted, rule.most)
+        if 0 < len(used) <= _COUNTERS:
+            started_ms = packed.at_ms or _now_ms()
+            self._limits.settle(
+                Settlement(
+                    tenant=packed.tenant,
+                    id=packed.id,
+                    certainty=Certainty.NONE,
+                    used=tuple(used.values()),
+                    started_ms=started_ms,
+                ),
+                (),
+            )
+
     def _settle(
         self,
         host: Host | None,
@@ -402,6 +435,20 @@ def _own_members(packed: PackedRequest, request: ChatRequest) -> tuple[Mapping[s
     return {**request.body, **thinking}, user
 
 
+def _subjects(rule: Rule, packed: PackedLog, model: ModelPolicy) -> Iterable[str]:
+    """Whose counters of a rule a request can have, but for the end user's."""
+    match rule.per:
+        case Per.TENANT:
+            return ("",)
+        case Per.KEY:
+            return (packed.credential,)
+        case Per.MODEL:
+            return (model.qualified,)
+        case Per.PROVIDER:
+            return {provider_of(model, target) for target in model.targets}
+    return ()
+
+
 def _named(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -417,15 +464,28 @@ def _other_model(
     return None if found is asked else found
 
 
+def _all_levels(
+    known: Sequence[tuple[Rule, Level]], told: Sequence[tuple[Rule, Level]]
+) -> list[tuple[Rule, Level]]:
+    """Those of an answer, and what is known of others.
+
+    A budget that brought another model in may not count that one, and then the answer doesn't tell of it.
+    """
+    mine = {rule.name for rule, _ in told}
+    return [*((rule, level) for rule, level in known if rule.name not in mine), *told]
+
+
 def _by_last(levels: Sequence[tuple[Rule, Level]], of: Callable[[Level], str | None]) -> str | None:
     """Of what several budgets change the last one's word."""
     return next((found for _, level in reversed(levels) if (found := of(level)) is not None), None)
 
 
 def _unpriced(facts: Facts) -> Answer:
-    what = "operation" if facts.operation in UNMETERED else "model"
+    what, param = "operation" if facts.operation in UNMETERED else "model", "model"
+    if (member := paid_apart(facts.body)) is not None:
+        what, param = f"value of {member}", member
     message = f"A budget counts what requests cost, and for this {what} no price is known here."
-    body = error_body(message, kind=ErrorType.INVALID_REQUEST, code=Code.PRICE_UNKNOWN, param="model")
+    body = error_body(message, kind=ErrorType.INVALID_REQUEST, code=Code.PRICE_UNKNOWN, param=param)
     return 403, body, {"Content-Type": JSON_TYPE}
 
 
@@ -433,9 +493,12 @@ def _unpriced(facts: Facts) -> Answer:
 
 
 def _state(plan: Plan, now_ms: int, max_tokens: int) -> dict[str, Any]:
+    if plan.final:
+        return {}
     expected = min(max_tokens, plan.expected_tokens)
     held = [h.written(max_tokens, expected) for h in plan.held]
-    return {"at": now_ms, "held": held, "prompt": plan.prompt.expected}
+    more = {"pictures": plan.pictures} if plan.pictures > 1 else {}
+    return {"at": now_ms, "held": held, "prompt": plan.prompt.expected, **more}
 
 
 def _tokens(plan: Plan, answer: Reserved) -> int | None:

@@ -25,9 +25,11 @@ from tenantgate.engine.core.operations import SECTIONS
 from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.items import item_store
+from tenantgate.engine.request_metrics import count_request
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.engine.tenants import Tenant, texts_of
 from tenantgate.engine.token_metrics import count_tokens
+from tenantgate.engine.tokens import TokenRequests
 from tenantgate.engine.tools import Tools, is_tool_call
 from tenantgate.errors import EdgeError
 from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
@@ -98,6 +100,7 @@ class Engine:
         limits = limits_of(config.rate_limit_policy, counters, events)
         self._admission = Admission(limits)
         self._tools = Tools(config, limits)
+        self._tokens = TokenRequests(config.mcp.oauth)
         self._items = item_store(config.redis, config.encryption_key, config.keep_items_s)
         if config.audit is not None:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
@@ -118,7 +121,8 @@ class Engine:
 
     def access(self, host: Host) -> None:
         """Decide about a request."""
-        packed = PackedRequest.of(host.call("ctx.shared.get", REQUEST))
+        table = host.call("ctx.shared.get", REQUEST)
+        packed = PackedRequest.of(table) or self._tokens.read(host, table)
         if packed is None:
             raise EdgeError("tenantgate-request: packed no request of a tenant")
         host.belongs_to(packed.tenant)
@@ -355,7 +359,8 @@ class Engine:
     def response(self, host: Host) -> None:
         """Check a reply that was held back."""
         table = host.call("ctx.shared.get", DECISION)
-        packed = PackedLog.of({**table, "request": host.call("ctx.shared.get", REQUEST)})
+        request = {**host.call("ctx.shared.get", REQUEST), **(table.get("caller") or {})}
+        packed = PackedLog.of({**table, "request": request})
         if packed is not None and is_tool_call(packed):
             self._tools.response(host, packed, self._mcp_tenant(packed))
             return
@@ -380,6 +385,7 @@ class Engine:
         if is_tool_call(packed):
             self._tools.log(host, packed, self._mcp_tenant(packed))
             return
+        count_request(packed)
         if not packed.decided:
             if packed.source == "service":
                 _undecided.inc(tenant=packed.tenant.slug)
@@ -400,10 +406,15 @@ class Engine:
         _run(exchange, _stages(tenant, model, exchange))
 
     def _charge(self, host: Host | None, packed: PackedLog) -> None:
-        """Charge a request that was asked without a decision."""
-        tenant = self._directory.get(packed.tenant) if packed.recalled else None
-        if isinstance(tenant, Tenant):
+        """Charge a request that was asked without a decision, or give back what it holds if it wasn't asked."""
+        refused = packed.source == "exit" and not packed.sent
+        tenant = self._directory.get(packed.tenant) if packed.recalled or refused else None
+        if not isinstance(tenant, Tenant):
+            return
+        if packed.recalled:
             self._admission.undecided(host, tenant, packed)
+        else:
+            self._admission.refused(tenant, packed)
 
     def _learn(self, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
         """Let the health of targets know how the request's tries went."""

@@ -112,6 +112,9 @@ class Tools:
             "state": {_STATE: json.dumps(state)},
             "keep_body": state["method"] == "tools/call",
         }
+        if packed.scopes is not None:
+            # Kong knows no consumer of a token: the later phases have its tenant from here.
+            made["caller"] = {"tenant": str(packed.tenant), "credential": packed.credential}
         if upstream is not None:
             body = upstream.pop("body")
             if len(body) > MOST_SENT:
@@ -155,13 +158,15 @@ class Tools:
             exchange.shared[_TRACEPARENT] = parent
         state |= {"method": request.method[:_LONGEST_NAME], "id": request.id, "modern": request.modern}
         state["server"] = name
-        outcome = tenant.mcp.handle(endpoint, request, _principals(packed), given)
+        principals = {packed.credential, str(packed.tenant), *(packed.scopes or ())}
+        outcome = tenant.mcp.handle(endpoint, request, principals, given)
         if isinstance(outcome, Failure):
             self._fail(exchange, outcome)
         if isinstance(outcome, Answer):
             _requests.inc(method=request.method, outcome="answered")
             exchange.answer(200, response(request.id, outcome.result), {"Content-Type": _JSON})
         if isinstance(outcome, RemoteCall):
+            state["principals"] = sorted(principals)  # for the list that the server will give
             return self._call_remote(exchange, tenant, outcome, state)
         return self._call(exchange, tenant, outcome, state)
 
@@ -299,7 +304,7 @@ class Tools:
 
     def response(self, host: Host, packed: PackedLog, tenant: Tenant | None) -> None:
         """Turn the API's reply into the result of the call. Without a result the plugin answers 503."""
-        state = {**_state_of(packed), "principals": _principals(packed)}
+        state = _state_of(packed)
         endpoint = None if tenant is None or tenant.mcp is None else tenant.mcp.endpoint(state["server"])
         if tenant is None or endpoint is None:
             return
@@ -377,7 +382,7 @@ class Tools:
             changed = changed_tools(server, result)
             endpoint.changed.update(changed)
             endpoint.changed.difference_update(_names(result) - changed)
-            principals = frozenset(state["principals"])
+            principals = frozenset(state.get("principals", ()))
 
             def passes(tool: Mapping[str, Any]) -> bool:
                 if endpoint.remote_tool(tool["name"], principals) is None:
@@ -490,11 +495,6 @@ class _Reply:
         raw = host.call("service.response.get_raw_body")
         raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
         return cls(int(outcome[5:]), kind, raw)
-
-
-def _principals(packed: PackedRequest | PackedLog) -> frozenset[str]:
-    """Names of the caller, for lists of access."""
-    return frozenset({packed.credential, str(packed.tenant)})
 
 
 def _is_content(value: Any) -> bool:

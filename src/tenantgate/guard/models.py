@@ -15,7 +15,7 @@ from tenantgate.guard.weights import injection_weights
 from tenantgate.models.files import find_models
 from tenantgate.pii.name_models import load_names
 from tenantgate.store.threads import BackgroundBuilds
-from tenantgate.telemetry import logs
+from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
     from tenantgate.guard.config import RuleConfig
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["PARTS", "NotReadyError", "SharedParts"]
 
 _log: Final = logging.getLogger("tenantgate.guard")
+_off: Final = metrics.gauge(
+    "tenantgate_guard_part_off",
+    "1 while this part of the guard can't be loaded: rules that need it can't check.",
+    ("part",),
+)
 _PARTS: Final = 256  # of a process
 _TOKENS: Final = 64  # of a text; 128 would take three times as long
 
@@ -89,6 +94,7 @@ class SharedParts:
 
 
 def _failed(name: str, error: Exception) -> TenantgateError:
+    _off.set(1.0, part=name.partition(" ")[0])
     logs.event(_log, logging.ERROR, "a part of the guard can't be loaded", part=name, **logs.describe(error))
     return error if isinstance(error, TenantgateError) else EdgeError(f"{name}: {type(error).__name__}")
 

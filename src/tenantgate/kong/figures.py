@@ -42,4 +42,6 @@ waiting: Final = metrics.gauge(
 stuck: Final = metrics.gauge(
     "tenantgate_stuck_threads", "Worker threads that have not come back.", total=True
 )
-ready: Final = metrics.gauge("tenantgate_ready", "1 when the server takes events and is not overloaded.")
+ready: Final = metrics.gauge(
+    "tenantgate_ready", "1 when the server takes events, isn't overloaded and misses nothing."
+)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tenantgate.telemetry import metrics
+from tenantgate.telemetry.tenants import MOST_TENANTS
 
 __all__ = ["Gathering", "Status"]
 
@@ -82,7 +83,17 @@ class Gathering:
             for index, entry in live.items()
             if index in told and told[index]["pid"] != entry["pid"]
         ]
-        ended = metrics.together([], [last["ended"], *over])
+        # Tenants that have lost their series in one process may have them in another, whose sum must not go back.
+        lost = [
+            metrics.vanished(entry["metrics"], told[index]["metrics"])
+            for index, entry in live.items()
+            if index in told and told[index]["pid"] == entry["pid"]
+        ]
+        ended = metrics.together([], [last["ended"], *over, *lost])
+        shown = [one for status in told.values() for one in status["metrics"]]
+        kept, left_out = metrics.without_tenants(ended, shown)
+        if left_out > MOST_TENANTS:
+            ended = kept
         for index, status in told.items():
             live[index] = {"pid": status["pid"], "metrics": status["metrics"]}
         text = json.dumps({"live": live, "ended": ended}).encode()

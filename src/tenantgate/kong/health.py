@@ -11,12 +11,14 @@ from typing import Final
 
 from tenantgate.kong.gathering import Gathering, Status
 from tenantgate.kong.server import Server
-from tenantgate.telemetry import metrics
+from tenantgate.telemetry import metrics, needs
 
 __all__ = ["serve"]
 
 _TIMEOUT_S: Final = 2.0
 _REQUEST_MAX: Final = 8192
+_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+_OPENMETRICS: Final = "application/openmetrics-text"
 
 
 def serve(
@@ -29,12 +31,21 @@ def serve(
     """Answer HTTP on `listener` from a thread of its own, for all processes that `gathering` knows.
 
     ``/healthz`` is 200 while the process runs, with `about` and the process id; ``/readyz`` is 200 if one process
-    takes events, else 503; ``/metrics`` adds up.
+    takes events and none misses what it needs (`tenantgate.telemetry.needs`), else 503; ``/metrics`` adds up, in
+    OpenMetrics for those that ask for it, as Prometheus does.
     """
 
     def status() -> Status:
         ready, why = server.ready()
-        return {"status": "alive", "pid": os.getpid(), "ready": ready, "reason": why, **about}
+        lacks = needs.missing()
+        return {
+            "status": "alive",
+            "pid": os.getpid(),
+            "ready": ready,
+            "reason": why,
+            "missing": lacks,
+            **about,
+        }
 
     def figures() -> Status:
         server.update_gauges()
@@ -43,28 +54,31 @@ def serve(
     def everyone() -> list[Status]:
         return [status()] if gathering is None else gathering.all(index, figures())
 
-    def healthz() -> tuple[int, str, str]:
+    def healthz(_accept: str) -> tuple[int, str, str]:
         told = status()
         if gathering is not None:
             told["processes"] = [
-                {name: one[name] for name in ("pid", "ready", "reason", "restarts")}
+                {name: one[name] for name in ("pid", "ready", "reason", "missing", "restarts")}
                 for one in sorted(everyone(), key=lambda one: int(one["index"]))
             ]
         return 200, "application/json", json.dumps(told)
 
-    def readyz() -> tuple[int, str, str]:
-        ready, why = server.ready()
-        ready = ready or any(one["ready"] for one in everyone())
-        return (
-            200 if ready else 503,
-            "application/json",
-            json.dumps({"ready": ready, "reason": "ready" if ready else why}),
-        )
+    def readyz(_accept: str) -> tuple[int, str, str]:
+        # What another process knows to be missing this one misses, too, though perhaps nobody has asked it yet.
+        found = everyone()
+        missing = sorted({what for one in found for what in one["missing"]})
+        ready = not missing and any(one["ready"] for one in found)
+        why = "ready" if ready else ", ".join(missing) or str(found[0]["reason"])
+        return 200 if ready else 503, "application/json", json.dumps({"ready": ready, "reason": why})
 
-    def exposition() -> tuple[int, str, str]:
+    def exposition(accept: str) -> tuple[int, str, str]:
         server.update_gauges()
-        found = metrics.exposition() if gathering is None else metrics.text(gathering.together(everyone()))
-        return 200, "text/plain; version=0.0.4; charset=utf-8", found
+        openmetrics = _OPENMETRICS in accept
+        if gathering is None:
+            found = metrics.exposition(openmetrics=openmetrics)
+        else:
+            found = metrics.text(gathering.together(everyone()), openmetrics=openmetrics)
+        return 200, f"{_OPENMETRICS}; version=1.0.0; charset=utf-8" if openmetrics else _TEXT, found
 
     if gathering is not None:
         gathering.answer(index, figures)
@@ -72,7 +86,7 @@ def serve(
     threading.Thread(target=_loop, args=(listener, pages), name="health", daemon=True).start()
 
 
-Page = Callable[[], tuple[int, str, str]]
+Page = Callable[[str], tuple[int, str, str]]
 
 
 def _loop(listener: socket.socket, pages: dict[str, Page]) -> None:
@@ -105,8 +119,17 @@ def _respond(conn: socket.socket, pages: dict[str, Page]) -> bytes:
     elif page is None:
         status, kind, text = 404, "text/plain", f"one of {', '.join(pages)}\n"
     else:
-        status, kind, text = page()
+        status, kind, text = page(_accept(head))
     body = text.encode()
     reason = {200: "OK", 503: "Service Unavailable", 404: "Not Found", 405: "Method Not Allowed"}[status]
     header = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
     return f"{header}Connection: close\r\n\r\n".encode() + (b"" if words[0] == "HEAD" else body)
+
+
+def _accept(head: bytes) -> str:
+    """The header ``Accept`` of a request, in lower case."""
+    for line in head.decode("latin-1").lower().split("\r\n")[1:]:
+        name, _, value = line.partition(":")
+        if name == "accept":
+            return value
+    return ""

@@ -33,6 +33,8 @@ from tenantgate.kong.peers import MOST
 from tenantgate.kong.server import Server
 from tenantgate.kong.supervisor import supervise
 from tenantgate.telemetry import logs
+from tenantgate.telemetry.metrics import show_tenants
+from tenantgate.telemetry.tenants import MOST_TENANTS
 
 __all__ = ["main"]
 
@@ -90,6 +92,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--metrics-host", default="127.0.0.1", help="the port's address (default: %(default)s)"
     )
+    parser.add_argument(
+        "--metrics-tenants",
+        type=int,
+        default=MOST_TENANTS,
+        metavar="N",
+        help="tenants with series of their own, the busiest ones; all others are counted as 'other' "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument(
         "--no-supervise", action="store_true", help="serve in this process, without the watchdog"
@@ -119,6 +129,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not args.dump and args.socket is None:
         parser.error("--socket is required (or --dump)")
+    if args.metrics_tenants < 0:
+        parser.error("--metrics-tenants must not be negative")
     if args.workers < 1 or args.queue < 1 or args.deadline_ms < 1:
         parser.error("--workers, --queue and --deadline-ms must be at least 1")
     if args.no_supervise and args.processes > 1:
@@ -156,6 +168,7 @@ def _described(error: BaseException) -> str:
 def _serve(args: argparse.Namespace) -> int:
     name = args.plugin.stem
     logs.setup(name, args.log_level)
+    show_tenants(args.metrics_tenants)
     if not args.plugin.is_file():
         raise ConfigError(f"plugin: no file {args.plugin}")
     plugin_socket = UnixListener(args.socket, args.socket_mode)

@@ -40,7 +40,7 @@ from tenantgate.kong.policy import PhasePolicy
 from tenantgate.kong.poller import Waker, new_poller
 from tenantgate.kong.wire import STEPS, Call, MalformedError, TooLargeError, pack, reply
 from tenantgate.kong.workers import Pool
-from tenantgate.telemetry import logs
+from tenantgate.telemetry import logs, needs
 
 __all__ = ["EXIT_STUCK", "Server"]
 
@@ -266,7 +266,7 @@ class Server:
         figures.running.set(len(self._events))
         figures.waiting.set(self._pool.waiting)
         figures.stuck.set(self._pool.stuck)
-        figures.ready.set(1 if self.ready()[0] else 0)
+        figures.ready.set(1 if self.ready()[0] and not needs.missing() else 0)
 
     # -- connections -------------------------------------------------------------------------------------
 

@@ -181,6 +181,7 @@ class Leases:
         """What the thread does: settle what waits, renew slices, give back those of counters that are quiet."""
         try:
             self._settle_pending()
+            self._charge_expired()
             self._renew()
         except NotCountedError:
             pass
@@ -207,6 +208,29 @@ class Leases:
                 return
             self._ledger.settle(first)
             self._told(first)
+
+    def _charge_expired(self) -> None:
+        """Charge what requests hold whose end never came: a slice would hold it for as long as it knows them."""
+        now_ms = time.time_ns() // 1_000_000
+        found: dict[tuple[TenantId, str], list[Used]] = {}
+        started_ms: dict[tuple[TenantId, str], int] = {}
+        with self._lock:
+            for (tenant, counter), part in self._slices.items():
+                for id_, own in part.spent.reservations.items():
+                    if own.deadline_ms <= now_ms and (tenant, id_) not in self._pending:
+                        used = Used(counter, part.claim.window, own.amount, Counted.COST, part.claim.most)
+                        found.setdefault((tenant, id_), []).append(used)
+                        started_ms[tenant, id_] = own.time_us // 1000
+        for (tenant, id_), all_used in found.items():
+            ended = Settlement(
+                tenant=tenant,
+                id=id_,
+                certainty=Certainty.UNCERTAIN,
+                used=tuple(all_used),
+                started_ms=started_ms[tenant, id_],
+            )
+            self._ledger.settle(ended)
+            self._told(ended)
 
     def _told(self, ended: Settlement) -> None:
         with self._lock:

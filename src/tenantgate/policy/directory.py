@@ -21,7 +21,7 @@ from tenantgate.errors import TenantgateError
 from tenantgate.policy.core.ports import DamagedError
 from tenantgate.policy.sqlite_store import SqlitePolicyStore
 from tenantgate.store.threads import BackgroundThread
-from tenantgate.telemetry import logs, metrics
+from tenantgate.telemetry import logs, metrics, needs
 from tenantgate.tenant import TenantId
 
 __all__ = ["Directory"]
@@ -110,6 +110,7 @@ class Directory(Generic[T]):
     def close(self) -> None:
         """End the thread, and close the file."""
         self._thread.stop(1.0)
+        needs.forget("policies", owner=self)
         self._store.close()
         self._writer.close()
 
@@ -150,6 +151,7 @@ class Directory(Generic[T]):
                 self._state = state
                 self._again()
             _version.set(self._state[1])
+        needs.tell("policies", there=self.ready, owner=self)
         self._looked = True
 
     def acknowledge(self) -> None:

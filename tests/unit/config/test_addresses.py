@@ -95,8 +95,10 @@ def test_every_address_of_a_feature_is_marked_as_one() -> None:
     classes += [f.shape.cls for f in gateway_sections() if isinstance(f.shape, Record)]
     found = {at: marked for cls in classes for at, marked in _texts(cls)}
     assert {at for at, marked in found.items() if marked} >= {"webhook.url", "sinks.url"}
-    # Redis belongs to the installation (`installed`); at origins requests come from, and never go to.
-    assert not [at for at, marked in found.items() if not marked and "redis." not in at and at != "origins"]
+    # Redis belongs to the installation (`installed`); at origins requests come from, and never go to; and these of
+    # OAuth are names alone.
+    names = {"origins", "oauth.resource", "oauth.issuers.issuer"}
+    assert not [at for at, marked in found.items() if not marked and "redis." not in at and at not in names]
 
 
 def test_services_of_the_installation() -> None:

@@ -18,6 +18,7 @@ KEYS = {
     "DECK_GLOBEX_API_KEY": "g-key",
     "DECK_HOOLI_API_KEY": "h-key",
     "DECK_INITECH_API_KEY": "i-key",
+    "DECK_STARK_API_KEY": "s-key",
 }
 
 

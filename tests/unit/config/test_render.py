@@ -412,7 +412,7 @@ def test_finish_reasons_are_noted_for_whom_replies_are_logged() -> None:
 
 
 def test_tenants_of_the_mock_are_named() -> None:
-    assert uses_mock(load(ROOT / "examples/demo.yaml")) == ["acme", "globex", "hooli", "initech"]
+    assert uses_mock(load(ROOT / "examples/demo.yaml")) == ["acme", "globex", "hooli", "initech", "stark"]
     assert uses_mock(load(EXAMPLE)) == []
 
 

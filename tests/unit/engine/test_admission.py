@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -306,6 +306,55 @@ def test_a_request_without_a_decision_is_charged_afterwards() -> None:
     assert unknown > 4096 * 10_000
 
 
+def test_a_request_that_kong_has_refused_gets_back_what_it_holds() -> None:
+    per = [{**BUDGET, "name": kind, "per": kind} for kind in ("key", "model", "provider")]
+    world = World(budgets=(BUDGET, *per))
+    before = world.room()
+    late, dead, answered = world.ask(), world.ask(), world.ask()
+    held = world.room().held
+    for kong in (late, dead):
+        del kong.shared[DECISION]
+    world.end(late, source="exit", status=503, provider_status=0, sent=False)
+    assert world.room().held == held * 2 // 3
+    refused = {
+        "request": {k: dead.shared[REQUEST][k] for k in ("tenant", "credential", "id")},
+        "decided": False,
+        "source": "exit",
+        "sent": False,
+    }
+    world.end(answered, usage=USAGE, undecided=[refused])
+    assert (world.room().held, world.room().used) == (0, before.used + COST)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "settled"),
+    [
+        ({"token_limits": ({"name": "r", "count": "requests", "limit": 2, "cached": "tokens"},)}, 0),
+        (
+            {"token_limits": ({"name": "r", "count": "requests", "limit": 2},)},
+            2,
+        ),  # one from the cache is free
+        ({"token_limits": ({"name": "r", "count": "total_tokens", "limit": 10**6},)}, 2),
+    ],
+)
+def test_limits_on_requests_alone_are_settled_when_they_are_counted(tenant: Any, settled: int) -> None:
+    class Settling(LocalLedger):
+        ends = 0
+
+        def settle(self, ended: Settlement) -> Sequence[Room]:
+            self.ends += 1
+            return super().settle(ended)
+
+    world = World(budgets=(), ledger=Settling(), **tenant)
+    for end in ({"usage": USAGE}, {"status": 502, "provider_status": None, "source": "error", "sent": False}):
+        kong = world.ask()
+        assert passed(kong)
+        world.end(kong, **end)
+    assert world.ledger.ends == settled
+    if tenant["token_limits"][0]["count"] == "requests":
+        assert error(world.ask()) == (429, "rate_limit_exceeded")
+
+
 # -- what a request holds --------------------------------------------------------------------------------
 
 
@@ -315,6 +364,14 @@ def test_a_request_without_a_decision_is_charged_afterwards() -> None:
         ({"max_tokens": 100}, 100, 1),
         ({"max_completion_tokens": 100}, 100, 1),
         ({"max_tokens": 100, "n": 3}, 100, 3),
+        # Kong writes these as the whole numbers that they are.
+        ({"max_tokens": 100, "n": 3.0}, 100, 3),
+        ({"max_tokens": 100.0, "n": 2}, 100, 2),
+        ({"max_tokens": 100, "best_of": "5"}, 100, 5),
+        ({"max_tokens": 10, "max_completion_tokens": 100.0}, 100, 1),
+        # To some providers this is no limit.
+        ({"max_completion_tokens": 0}, 4096, 1),
+        ({"max_tokens": 100, "max_completion_tokens": 0}, 100, 1),
         ({}, 4096, 1),
     ],
 )
@@ -324,7 +381,25 @@ def test_the_worst_case_of_a_reply(members: dict[str, Any], tokens: int, replies
     prompt = world.room().held - tokens * replies * 10_000
     assert 0 < prompt <= 100 * 1_000
     # Where the client says nothing the most is written into the request, or it wouldn't hold.
-    assert sent(kong).get("max_completion_tokens", sent(kong).get("max_tokens")) == tokens
+    asked = [sent(kong)[name] for name in ("max_tokens", "max_completion_tokens") if name in sent(kong)]
+    assert max(asked) == tokens
+    assert min(asked) > 0
+
+
+@pytest.mark.parametrize(
+    "members", [{"n": 10**30}, {"max_tokens": 10**30}, {"n": 1e300, "max_tokens": 1e300}]
+)
+@pytest.mark.parametrize("changes", [{"mode": "shadow"}, {"on_tight": "admit"}, {"on_tight": "refuse"}])
+def test_numbers_beyond_all_bounds_are_counted(members: dict[str, Any], changes: dict[str, Any]) -> None:
+    world = World(budgets=({**BUDGET, **changes},))
+    kong = world.ask({"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], **members})
+    if "on_tight" in changes and changes["on_tight"] == "refuse":
+        assert error(kong) == (429, "budget_exhausted")
+        return
+    assert passed(kong)
+    assert world.room().held > 0
+    world.end(kong)
+    assert world.room().used >= DOLLAR
 
 
 def test_the_models_own_cap_and_the_dearest_target() -> None:
@@ -365,6 +440,63 @@ def test_an_operation_that_is_not_paid_by_the_token_needs_a_price_of_a_request()
     assert world.room().held == 40_000_000
     world.end(kong)
     assert (world.room().used, world.room().held) == (40_000_000, 0)
+
+
+def test_each_picture_costs_what_a_request_does() -> None:
+    own = PriceList(book="own", periods=(Prices(prices={"input": 0, "output": 0, "request": 40_000_000}),))
+    world = World(model(targets=(target(prices=own),)))
+    kong = world.ask({"model": "gpt-4o", "prompt": "a cat", "n": 3}, path="/v1/images/generations")
+    assert world.room().held == 3 * 40_000_000
+    world.end(kong)
+    assert (world.room().used, world.room().held) == (3 * 40_000_000, 0)
+
+
+def test_a_reply_without_a_count_isnt_a_request_alone_where_tokens_cost() -> None:
+    prices = PriceList(
+        book="own", periods=(Prices(prices={"input": DOLLAR, "output": 10 * DOLLAR, "request": 5_000_000}),)
+    )
+    world = World(model(targets=(target(prices=prices),)))
+    kong = world.ask()
+    held = world.room().held
+    world.end(kong)
+    assert world.room().used == held > 5_000_000 + 100 * 10_000
+
+
+def test_each_of_several_texts_may_fill_the_window() -> None:
+    world = World(model(targets=(target(context_window=1000),)))
+    texts = ["word " * 900] * 20
+    assert passed(world.ask({"model": "gpt-4o", "input": texts}, path="/v1/embeddings"))
+    assert world.room().held > 20 * 900 * 1_000
+    ids = World(model(targets=(target(context_window=1000),)))
+    assert passed(ids.ask({"model": "gpt-4o", "input": [[1] * 900] * 20}, path="/v1/embeddings"))
+    assert ids.room().held >= 20 * 900 * 1_000
+
+
+@pytest.mark.parametrize(
+    ("members", "of_book", "of_file", "by_request"),
+    [
+        ({"service_tier": "priority"}, False, True, True),
+        ({"service_tier": "of-tomorrow"}, False, True, True),
+        ({"service_tier": "flex"}, True, True, True),
+        ({"service_tier": None}, True, True, True),
+        ({"web_search_options": {"search_context_size": "high"}}, False, False, True),
+        ({"tools": [{"type": "web_search"}]}, False, False, True),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, True, True, True),
+    ],
+)
+def test_what_costs_more_than_tokens_needs_a_price(
+    members: dict[str, Any], of_book: bool, of_file: bool, by_request: bool
+) -> None:
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], **members}
+    own = replace(PRICES, book="tenants.yaml")
+    requests = replace(PRICES, periods=(Prices(prices={**PRICES.periods[0].prices, "request": 1}),))
+    for prices, passes in ((PRICES, of_book), (own, of_file), (requests, by_request)):
+        kong = World(model(targets=(target(prices=prices),))).ask(body)
+        assert passed(kong) == passes
+        if not passes:
+            assert error(kong) == (403, "price_unknown")
+    # Where no money counts, nobody needs a price.
+    assert passed(World(budgets=(), token_limits=({"name": "t", "limit": 10**6},)).ask(body))
 
 
 def test_embeddings_hold_their_texts_alone() -> None:
@@ -571,6 +703,18 @@ def test_what_another_process_has_spent_costs_a_second_call_once() -> None:
     assert world.room().held < 200 * 1_000
     assert world.ask().shared[DECISION]["target"]["name"] == "cheap"
     assert ledger.calls == 4  # one of them is the look at the counter
+
+
+def test_a_raised_budget_gives_the_next_request_its_own_model_back() -> None:
+    world = degrading()
+    spend(world, 0.6)
+    assert world.ask().shared[DECISION]["target"]["name"] == "cheap"
+    world.change(budgets=({**LADDER, "max_budget": 1.0},))
+    kong = world.ask()
+    assert kong.shared[DECISION]["target"]["name"] == "gpt-4o"
+    assert "X-Tenantgate-Degraded" not in kong.shared[DECISION]["headers"]
+    world.end(kong, usage=USAGE)
+    assert world.room().used == 6_000_000 + COST
 
 
 def test_only_the_cache_answers_then_nobody() -> None:

@@ -227,6 +227,19 @@ def test_a_killed_process_leaves_a_slice_that_is_charged(world: Any) -> None:
     assert LIFE_MS < 60_000
 
 
+def test_what_is_never_settled_is_charged_and_held_no_longer(world: Any) -> None:
+    store, clock = world
+    leases = lease(store, clock, 5000)
+    store.gone = True
+    assert passed(leases, 5000) == 5
+    store.gone = False
+    for _ in range(3):
+        clock.us += 61_000_000
+        leases.step()
+    room = store.reserve(reservation("q", claim(most=5000), worst=1)).rooms[0]
+    assert (room.used, room.held) == (PRICE + 5 * PRICE, 1)
+
+
 def test_settlements_that_wait_are_bounded(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store, clock = world
     monkeypatch.setattr(leases_module, "_PENDING", 3)

@@ -23,17 +23,37 @@ local function is_sent()
   return kong.response.get_source() ~= "exit"
 end
 
+-- Whether a key that retires has come to its time, which a tag of its credential tells.
+local function is_over(credential)
+  for _, tag in ipairs(credential and credential.tags or {}) do
+    local until_s = tonumber(tag:match("^tenantgate%-until%.(%d+)$"))
+    if until_s and until_s <= ngx.time() then
+      return true
+    end
+  end
+  return false
+end
+
 local Request = {PRIORITY = 800, VERSION = "0.1.0"}
 
 -- A request without a tenant leaves no table, and `tenantgate-target` refuses it.
 function Request:access(conf)
   local consumer, credential = kong.client.get_consumer(), kong.client.get_credential()
-  if not consumer or not consumer.custom_id then
+  local token
+  if conf.token then -- the engine says of which tenant it is
+    consumer, credential, token = nil, nil, kong.request.get_header("authorization")
+    kong.service.request.clear_header("Authorization")
+  elseif not consumer or not consumer.custom_id then
     return
   end
+  if is_over(credential) then
+    return kong.response.error(401, "Unauthorized", {["WWW-Authenticate"] = "Key"})
+  end
   kong.ctx.shared.tenantgate_request = {
-    tenant = consumer.custom_id,
+    tenant = consumer and consumer.custom_id,
     credential = credential and credential.id,
+    by_token = conf.token or nil,
+    token = token,
     id = ngx.var.kong_request_id,
     method = kong.request.get_method(),
     path = kong.request.get_path(),
@@ -58,6 +78,8 @@ function Request:log()
       shared[name] = text
     end
   end
+  local caller = type(decision.caller) == "table" and decision.caller or request
+  request.token = nil
   local target, plan = decision.target, ngx.ctx.tenantgate_plan
   -- ai-proxy logs payloads as its own configuration says, not as its target's. Vectors may be many.
   if type(target) ~= "table" or target.log_payloads ~= true or is_large(target) then
@@ -68,8 +90,8 @@ function Request:log()
   end
   local log = {
     request = {
-      tenant = request.tenant,
-      credential = request.credential,
+      tenant = caller.tenant,
+      credential = caller.credential,
       id = request.id,
       body = decision.keep_body and request.body or nil,
     },
@@ -87,9 +109,12 @@ function Request:log()
     recalled = shared.tenantgate_recalled,
     body_size = #request.body,
     at = math.floor(ngx.now() * 1000),
+    took_ms = math.max(0, math.floor(ngx.now() * 1000 - kong.request.get_start_time())),
+    traceparent = shared.tenantgate_traceparent or kong.request.get_header("traceparent"),
     tries = plan and tries.collect(plan, kong.response.get_status() == 499) or nil,
   }
-  if not decided and log.recalled then
+  local refused = not decided and not request.mcp and not log.sent and log.source == "exit"
+  if refused or not decided and log.recalled then
     undecided.keep(log) -- the engine may be dead in this phase, too; to settle it twice does nothing
   elseif decided then
     log.undecided = undecided.take()

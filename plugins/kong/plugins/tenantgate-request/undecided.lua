@@ -1,18 +1,25 @@
--- Ends of requests that went on without a decision, since there was no engine: its limits are charged when there is one
--- again. In memory that all workers share, and without anything of what was asked and answered.
+-- Ends of requests without a decision, since there was no engine: what went on is charged to its limits when there is one
+-- again, and what was refused gets back what it may hold. In memory that all workers share, and without anything of what was asked and answered.
 local cjson = require "cjson.safe"
 
 local DICT, NAME = "tenantgate_tries", "undecided:"
 local FIRST, LAST = NAME .. "first", NAME .. "last"
-local MAX_KEPT, MAX_TAKEN = 5000, 20
+local MAX_KEPT, MAX_REFUSED, MAX_TAKEN = 5000, 1000, 20 -- refused ones hold something if the engine has just died
 local KEPT_S = 1500 -- for less long than the ledger knows which requests are settled
 
 local M = {}
 
 function M.keep(log)
   local dict = ngx.shared[DICT]
-  local number = dict and dict:incr(LAST, 1, 0)
-  if number and number - (dict:get(FIRST) or 0) <= MAX_KEPT then
+  if not dict then
+    return
+  end
+  local first = dict:get(FIRST) or 0
+  if not log.recalled and (dict:get(LAST) or 0) - first >= MAX_REFUSED then
+    return
+  end
+  local number = dict:incr(LAST, 1, 0)
+  if number and number - first <= MAX_KEPT then
     dict:safe_set(NAME .. number, cjson.encode(log), KEPT_S)
   end
 end

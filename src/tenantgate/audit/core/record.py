@@ -18,6 +18,7 @@ from tenantgate.audit.core.chain import SHED, Numbers
 from tenantgate.audit.core.content import ROLES
 from tenantgate.audit.core.costs import PriceLists, cost_of, cost_schema
 from tenantgate.audit.core.event import Event, event_schema
+from tenantgate.audit.core.gen_ai import PROVIDERS
 from tenantgate.audit.core.journal import JournalLine, Try
 from tenantgate.audit.core.ports import GapReason
 from tenantgate.audit.core.redaction import ContentState, Redacted, absent
@@ -30,14 +31,6 @@ __all__ = ["VERSION", "Outcome", "Terms", "asks_no_model", "build", "gap", "of_e
 VERSION: Final = 1
 """Version of the record; a field may be added under the same, none may change its meaning."""
 
-_PROVIDERS: Final = {
-    "gemini": "gcp.gemini",
-    "vertex": "gcp.vertex_ai",
-    "azure": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "mistral": "mistral_ai",
-}
-"""Providers that the conventions call by another name than Kong."""
 _CACHE_STATUS: Final = "cache_status"
 _FROM_CACHE: Final = ("hit", "coalesced", "stale")
 _COMPLETE: Final = "complete"
@@ -247,7 +240,7 @@ def _gen_ai(line: JournalLine, redacted: Redacted) -> dict[str, Any]:
     if mcp and mcp.get("tool"):
         out["tool"] = {"name": mcp["tool"]}
     if line.provider:
-        out["provider"] = {"name": _PROVIDERS.get(line.provider, line.provider)}
+        out["provider"] = {"name": PROVIDERS.get(line.provider, line.provider)}
     request = {**_known(model=line.model), **redacted.settings}
     if request:
         out["request"] = request

@@ -12,7 +12,7 @@ from tenantgate.limits.core.ends import MAYBE_BILLED, Billed, End
 from tenantgate.llm.log_record import LogRecord
 from tenantgate.llm.token_usage import TokenUsage
 from tenantgate.policy.core.records import ModelPolicy, Target
-from tenantgate.prices.core.cost import cost
+from tenantgate.prices.core.cost import cost, prices_at, prices_for
 
 __all__ = ["end_of", "items", "whole"]
 
@@ -40,7 +40,7 @@ def end_of(
     the provider named its usage                    that, also where a guard withheld the reply
     a stream broke off, by whomever                 the tokens seen, and what is held if that is more
     a whole reply without a usage                   Kong's count; of a stream what is held if that is more
-    a reply of an operation with a price a request  that price
+    a reply without one, with a price a request     that price, and what is held if tokens cost, too
     the provider refused it (4xx, 5xx)              nothing
     502, 504, time-out, reset, client gone          uncertain: what is held
     the provider was never reached                  nothing
@@ -81,6 +81,9 @@ def end_of(
     if usage.lower_bound and not usage.input:
         usage = replace(usage, input=prompt)
     nano = 0 if target.prices is None else cost(target.prices, usage, started_ms).nano
+    if target.prices is not None and (more := whole(state.get("pictures")) - 1) > 0:
+        prices = prices_for(prices_at(target.prices, started_ms), usage.input)
+        nano += more * prices.get("request", 0)
     billed = Billed(provider, usage.input, usage.output, nano)
     return End(billed=(billed,), uncertain=tuple(uncertain), cut=usage.lower_bound)
 
@@ -110,8 +113,10 @@ def _counted(record: LogRecord, prompt: int, target: Target) -> TokenUsage | Non
         # Of a whole reply it is the provider's own, of a stream a guess.
         return TokenUsage(input=tokens[0], output=tokens[1], lower_bound=record.is_stream)
     prices = target.prices
-    by_request = prices is not None and any("request" in period.prices for period in prices.periods)
-    return TokenUsage(input=prompt) if by_request else None
+    if prices is None or not any("request" in period.prices for period in prices.periods):
+        return None
+    # Where tokens cost beside the request, the ones of the reply are missing.
+    return TokenUsage(input=prompt, lower_bound=any(period.prices["output"] for period in prices.periods))
 
 
 def whole(value: Any) -> int:

@@ -51,9 +51,11 @@ class PackedRequest:
     body: bytes = field(repr=False)
     mcp: bool = False
     """Whether it was sent to an MCP endpoint."""
+    scopes: frozenset[str] | None = None
+    """Of an access token, by which the caller was known; None: by a key."""
 
     @classmethod
-    def of(cls, table: Any) -> PackedRequest | None:
+    def of(cls, table: Any, *, scopes: frozenset[str] | None = None) -> PackedRequest | None:
         """The request in a table of Kong's; None where it holds none, or no tenant."""
         if not isinstance(table, Mapping) or not (tenant := _text(table.get("tenant"))):
             return None
@@ -67,6 +69,7 @@ class PackedRequest:
             headers=_mapping(table.get("headers")),
             body=_bytes(table.get("body")),
             mcp=table.get("mcp") is True,
+            scopes=scopes,
         )
 
 
@@ -266,6 +269,10 @@ class PackedLog:
     """Bytes of the client's body."""
     at_ms: int = 0
     """Unix time of the end in ms, by Kong's clock."""
+    took_ms: int = 0
+    """From the request's arrival to its end."""
+    traceparent: str = ""
+    """The header of that name: the trace to which the request belongs; a client may have put anything there."""
     undecided: tuple[PackedLog, ...] = ()
     """Ends of earlier requests, of any tenant, that were asked without a decision."""
 
@@ -296,6 +303,8 @@ class PackedLog:
             recalled=_text(table.get("recalled")),
             body_size=_number(table.get("body_size")),
             at_ms=_number(table.get("at")),
+            took_ms=_number(table.get("took_ms")),
+            traceparent=_text(table.get("traceparent")),
             undecided=tuple(end for each in _list(table.get("undecided")) if (end := cls.of(each))),
             tries=tuple(t for each in _list(table.get("tries")) if (t := Try.of(each))),
         )

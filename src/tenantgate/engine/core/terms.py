@@ -6,6 +6,7 @@ The reply's most tokens are the client's ``max_tokens`` or ``max_completion_toke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -13,8 +14,8 @@ from typing import Any, Final
 from tenantgate.engine.core.operations import speaking
 from tenantgate.limits.core.claims import Asked, Held, Offer, claims_of, counts
 from tenantgate.limits.core.estimate import NO_PROMPT, Prompt, factor_of, prompt_of
-from tenantgate.limits.core.ledger import LIFETIME_MAX_MS, Reservation, Reserved
-from tenantgate.limits.core.rules import Counted, Reserve, Rule
+from tenantgate.limits.core.ledger import LIFETIME_MAX_MS, TOKENS_MAX, Reservation, Reserved
+from tenantgate.limits.core.rules import CachedCost, Counted, OnStoreDown, Reserve, Rule
 from tenantgate.llm.operations import Operation, Passed
 from tenantgate.policy.core.records import FAILURES, ModelPolicy, Target
 from tenantgate.prices.core.cost import worst
@@ -29,6 +30,8 @@ __all__ = [
     "counts_model",
     "limited_targets",
     "output_name",
+    "paid_apart",
+    "pictures",
     "plan_of",
     "positive",
     "provider_of",
@@ -41,6 +44,20 @@ OUTPUT_NAMES: Final = ("max_completion_tokens", "max_tokens")
 UNMETERED: Final = (Operation.IMAGES, Operation.SPEECH, Operation.TRANSCRIPTIONS)
 """Operations that aren't paid by the token: only a price for one request tells what they cost."""
 
+_DIGITS: Final = re.compile(r"[0-9]{1,18}")
+_TIER: Final = "service_tier"
+_USUAL_TIERS: Final = (None, "auto", "default", "flex", "standard_only", "on_demand")
+"""Those with the usual price, or a lower one."""
+_SEARCHES: Final = (
+    "web_search_options",
+    "search_parameters",
+    "search_settings",
+    "plugins",
+    "compound_custom",
+)
+_OWN_TOOLS: Final = (None, "function", "custom")
+"""Tools that the client runs."""
+_OWN_PRICES: Final = "tenants.yaml"
 _COMPLETION_TOKENS: Final = 16
 """Most tokens of a reply of `/v1/completions` by OpenAI's API, where the client doesn't say it."""
 _NEWER_WORD: Final = ("openai", "azure")
@@ -74,6 +91,7 @@ class Plan:
         worst_tokens: most tokens of one reply; 0 where it has none that cost.
         expected_tokens: tokens that it probably has.
         given: whether the request itself says how long the reply may be.
+        pictures: how many it asks for, where it asks for any.
     """
 
     model: ModelPolicy
@@ -82,6 +100,7 @@ class Plan:
     worst_tokens: int = 0
     expected_tokens: int = 0
     given: bool = True
+    pictures: int = 1
 
     def reservation(self, facts: Facts, before: tuple[Plan, Reserved] | None = None) -> Reservation:
         """What is asked of the ledger; `before`: the plan in whose place it stands, and what the ledger answered."""
@@ -92,8 +111,20 @@ class Plan:
             worst_tokens=self.worst_tokens,
             expected_tokens=self.expected_tokens,
             lifetime_ms=_lifetime_ms(self.model),
+            final=before is None and self.final,
             replaces=() if before is None else tuple(h.claim for h in before[0].held),
             replaces_ms=0 if before is None else before[1].now_ms,
+        )
+
+    @property
+    def final(self) -> bool:
+        """Whether the end of the request changes nothing of what is counted now: a request is one, however it ends."""
+        return all(
+            h.claim.counted is Counted.REQUESTS
+            and h.claim.window.sliding_s
+            and h.cached is not CachedCost.FREE
+            and (h.source is None or h.source.on_store_down is not OnStoreDown.LEASE)
+            for h in self.held
         )
 
     def holding(self, max_tokens: int) -> list[Held]:
@@ -132,7 +163,7 @@ def plan_of(
         offers = tuple([Offer(provider=provider_of(model, t), worst=None, expected=None) for t in targets])
         asked = Asked(model=model.qualified, offers=offers, key=facts.key, end_user=facts.end_user)
         return Plan(model, claims_of(rules, asked))
-    prompt = _prompt(facts.body, targets, count)
+    prompt = _prompt(facts, targets, count)
     has_reply = facts.operation in (Operation.CHAT, Operation.COMPLETIONS)
     worst_tokens, given = _reply_tokens(facts, targets) if has_reply else (0, True)
     reserves = {rule.reserve for rule in rules if rule.counted is Counted.COST}
@@ -154,6 +185,7 @@ def plan_of(
         worst_tokens,
         expected(worst_tokens) if has_reply else 0,
         given,
+        pictures(facts),
     )
 
 
@@ -185,8 +217,15 @@ def limited_targets(targets: Sequence[Target], tokens: int) -> list[Target]:
 
 
 def positive(value: Any) -> int | None:
-    """A whole number above 0; None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    """A whole number above 0, at most `TOKENS_MAX`; None for anything else.
+
+    ``8.0`` is one, which Kong writes as ``8``, and so is ``"8"``, which some providers read as a number.
+    """
+    if isinstance(value, str):
+        value = int(value) if _DIGITS.fullmatch(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != value // 1:
+        return None
+    return int(min(value, TOKENS_MAX))
 
 
 def _targets(model: ModelPolicy, operation: Operation) -> Sequence[Target]:
@@ -195,10 +234,11 @@ def _targets(model: ModelPolicy, operation: Operation) -> Sequence[Target]:
     return [t for t in model.targets if speaking(t, operation)] or model.targets
 
 
-def _prompt(body: Mapping[str, Any], targets: Sequence[Target], count: Callable[[str], int]) -> Prompt:
-    windows = [t.context_window for t in targets]
+def _prompt(facts: Facts, targets: Sequence[Target], count: Callable[[str], int]) -> Prompt:
+    # Each text of several may be as long as the window.
+    windows = [t.context_window and t.context_window * _texts(facts) for t in targets]
     return prompt_of(
-        body,
+        facts.body,
         count,
         factor=max(factor_of(t.provider, t.name) for t in targets),
         model=max((t.name for t in targets), key=lambda name: "4o-mini" in name),
@@ -209,9 +249,11 @@ def _prompt(body: Mapping[str, Any], targets: Sequence[Target], count: Callable[
 def _reply_tokens(facts: Facts, targets: Sequence[Target]) -> tuple[int, bool]:
     """Most tokens of one reply, and whether the request says so itself."""
     own = [n for t in targets if (n := positive(t.options.get("max_tokens"))) is not None]
-    asked = [n for name in OUTPUT_NAMES if (n := positive(facts.body.get(name))) is not None]
+    said = [facts.body[name] for name in OUTPUT_NAMES if facts.body.get(name) is not None]
+    asked = [n for value in said if (n := positive(value)) is not None]
     if asked:
-        return max(*asked, *own, 1), True
+        # Beside a number there may be one without a meaning here, which is the provider's "no limit".
+        return max(*asked, *own, 1), len(asked) == len(said)
     if len(own) == len(targets):
         return max(own), True
     if facts.operation is Operation.COMPLETIONS:
@@ -222,12 +264,24 @@ def _reply_tokens(facts: Facts, targets: Sequence[Target]) -> tuple[int, bool]:
     return max(min(known), *own, least and least + DEFAULT_OUTPUT_TOKENS), False
 
 
+def pictures(facts: Facts) -> int:
+    """Pictures that a request asks for, each of which costs what a request does; 1 of any other."""
+    return positive(facts.body.get("n")) or 1 if facts.operation is Operation.IMAGES else 1
+
+
 def _replies(facts: Facts) -> int:
     each = max(positive(facts.body.get("n")) or 1, positive(facts.body.get("best_of")) or 1)
-    passed = facts.passed
-    if passed is None or facts.operation is not Operation.COMPLETIONS:
-        return each
-    return each * (dict(passed.shape).get("prompt") or 1)
+    return each * (_texts(facts) if facts.operation is Operation.COMPLETIONS else 1)
+
+
+def _texts(facts: Facts) -> int:
+    """Prompts of an operation that takes several; 1 of any other request."""
+    if facts.passed is None or facts.operation not in (Operation.COMPLETIONS, Operation.EMBEDDINGS):
+        return 1
+    given = facts.body.get("input")
+    of_ids = isinstance(given, list) and all(isinstance(tokens, list) for tokens in given)
+    lists = len(given) if isinstance(given, list) and of_ids else 1
+    return max(1, lists, *(number or 1 for _, number in facts.passed.shape))
 
 
 def _least_tokens(body: Mapping[str, Any]) -> int:
@@ -250,7 +304,15 @@ def _offer(
 ) -> Offer:
     prices, provider = target.prices, provider_of(model, target)
     metered = facts.operation not in UNMETERED
-    if prices is None or not (metered or any("request" in p.prices for p in prices.periods)):
+    by_request = prices is not None and any("request" in p.prices for p in prices.periods)
+    member = paid_apart(facts.body)
+    # Prices that the operator gives hold for any service tier, and one of a request is for what a provider does in it.
+    known = (
+        member is None
+        or by_request
+        or (member == _TIER and prices is not None and prices.book == _OWN_PRICES)
+    )
+    if prices is None or not known or not (metered or by_request):
         return Offer(provider=provider, worst=None, expected=None)
     audio = prompt.audio or "audio" in facts.body
     at_ms, most, probable = facts.now_ms, None, None
@@ -258,7 +320,26 @@ def _offer(
         most = worst(prices, prompt.worst if metered else 0, at_ms, audio=audio)
     if Reserve.EXPECTED in reserves:
         probable = worst(prices, prompt.expected if metered else 0, at_ms, caches=False, audio=audio)
+    if (n := pictures(facts)) > 1:
+        most, probable = [w and replace(w, fixed=w.fixed * n) for w in (most, probable)]
     return Offer(provider=provider, worst=most, expected=probable)
+
+
+def paid_apart(body: Mapping[str, Any]) -> str | None:
+    """The member by which a request costs more than its tokens; None where there is none.
+
+    Source: https://platform.openai.com/docs/pricing (priority processing, web search), the providers' tools of
+    https://console.groq.com/docs/tool-use/built-in-tools and https://docs.x.ai/docs/guides/live-search.
+    """
+    if body.get(_TIER, "auto") not in _USUAL_TIERS:
+        return _TIER
+    if (found := next((name for name in _SEARCHES if body.get(name)), None)) is not None:
+        return found
+    tools = body.get("tools")
+    kinds = (
+        [tool.get("type") for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, list) else []
+    )
+    return "tools" if any(kind not in _OWN_TOOLS for kind in kinds) else None
 
 
 def _lifetime_ms(model: ModelPolicy) -> int:

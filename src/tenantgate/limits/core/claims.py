@@ -10,7 +10,7 @@ from typing import Any, Final
 from tenantgate.limits.core.estimate import NO_PROMPT, Prompt
 from tenantgate.limits.core.keys import counter_name
 from tenantgate.limits.core.ladder import ceiling
-from tenantgate.limits.core.ledger import Claim
+from tenantgate.limits.core.ledger import AMOUNT_MAX, Claim
 from tenantgate.limits.core.rules import CachedCost, Counted, Mode, Per, Reserve, Rule, Window
 from tenantgate.prices.core.cost import Worst
 
@@ -83,7 +83,7 @@ class Held:
         claim = self.claim
         tokens = worst_tokens if claim.reserve is Reserve.WORST else expected_tokens
         whole = claim.fixed - (-tokens * claim.per_million // MILLION)
-        return -(-whole // self.tries)
+        return min(-(-whole // self.tries), AMOUNT_MAX)
 
     def written(self, worst_tokens: int, expected_tokens: int) -> list[Any]:
         """Plain values, which `read_held` reads, with what it holds for a reply of so many tokens."""

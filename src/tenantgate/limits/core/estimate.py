@@ -40,8 +40,15 @@ current vocabulary makes up to 1.35 times the tokens of the one before, which ma
 _NEWER_OPENAI: Final = ("gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "chatgpt", "o1", "o3", "o4", "gpt-image")
 _ANTHROPIC: Final = ("anthropic", "claude")
 
-_BESIDES: Final = ("tools", "functions", "response_format", "prediction")
-"""Members of the body that are part of the prompt, beside its messages."""
+_NO_PROMPT: Final = frozenset(
+    ("messages", "input", "model", "user", "metadata", "stop", "stream_options", "logit_bias", "tool_choice")
+)
+"""Members of the body that are no part of the prompt, or are counted apart. Any other may be one: tools, a schema, what
+is predicted, documents that a provider knows of."""
+_NO_TEXT: Final = ("role", "tool_call_id")
+_TEXT_PARTS: Final = ("text", "input_text", "output_text", "refusal", "thinking", "tool_use", "tool_result")
+_SPOKEN: Final = 2_000, 16_384
+"""An earlier reply's audio, of which the request has the id: at most the tokens of a reply."""
 _MESSAGE: Final = 4, 8
 """Tokens around each message: OpenAI's, and a template's with names of roles."""
 _BEGINNING: Final = 3, 50
@@ -113,9 +120,9 @@ def prompt_of(
         if isinstance(message, Mapping):
             sizes.append(_MESSAGE)
             audio |= _add_message(message, text, sizes, model)
-    for name in _BESIDES:
-        if name in body:
-            text.add(body[name])
+    for name, value in body.items():
+        if name not in _NO_PROMPT and isinstance(value, str | list | tuple | Mapping):
+            text.add(value)
     if "tools" in body or "functions" in body:
         sizes.append(_TOOLS)
     sizes += (_tokens_given(body.get("input")), text.counted(factor))
@@ -129,7 +136,9 @@ def _add_message(message: Mapping[str, Any], text: _Text, sizes: list[tuple[int,
     """Add a message's texts and what else has tokens; whether it has audio."""
     for value in _members(message):
         text.add(value)
-    audio = False
+    audio = isinstance(message.get("audio"), Mapping)
+    if audio:
+        sizes.append(_SPOKEN)
     for part in _parts(message):
         found = _part_tokens(part, model)
         audio = audio or part.get("type") == "input_audio"
@@ -173,14 +182,14 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _members(message: Mapping[str, Any]) -> Iterator[Any]:
-    for name in ("content", "name", "refusal", "reasoning_content"):
-        if isinstance(value := message.get(name), str):
+    """All that a provider may make text of: it may know more members than OpenAI has."""
+    for name, value in message.items():
+        if isinstance(value, str) and name not in _NO_TEXT:
             yield value
-    calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
-        yield call
-    if (call := message.get("function_call")) is not None:
-        yield call
+        elif isinstance(value, list) and name != "content":
+            yield from value
+        elif isinstance(value, Mapping):
+            yield value
 
 
 def _parts(message: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
@@ -195,9 +204,10 @@ def _part_tokens(part: Mapping[str, Any], model: str) -> tuple[int, int] | None:
         return _IMAGE_MINI if "4o-mini" in model else _IMAGE
     if kind in ("input_audio", "audio"):
         return _sized(part, _AUDIO_BYTES)
-    if kind in ("file", "input_file", "document"):
-        return _sized(part, _FILE_BYTES)
-    return None
+    if kind is None or kind in _TEXT_PARTS:
+        return None
+    # A document, a video, or what a provider will know one day.
+    return _sized(part, _FILE_BYTES)
 
 
 def _sized(part: Mapping[str, Any], bytes_per_token: tuple[int, int]) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from tenantgate.usage.core.amounts import FEMTO, decimal
 from tenantgate.usage.core.entries import Certainty
 from tenantgate.usage.core.sums import SPANS, Totals, total
 
-__all__ = ["CHART_OF", "csv_text", "html_page", "json_text", "svg", "table"]
+__all__ = ["CHART_OF", "COLOURS", "columns_svg", "csv_text", "html_page", "json_text", "svg", "table"]
 
 Sums = Mapping[tuple[str, ...], Totals]
 
@@ -22,7 +22,7 @@ CHART_OF: Final = ("cost", "tokens", "requests")
 """What a chart can show."""
 _MOST_PARTS: Final = 8
 _OTHERS: Final = "others"
-_COLOURS: Final = (
+COLOURS: Final = (
     "#3b6fb6",
     "#e08a2e",
     "#4d9e6a",
@@ -85,6 +85,9 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
+_FORMULA: Final = "=+-@\uff1d\uff0b\uff0d\uff20"
+
+
 def csv_text(sums: Sums, by: Sequence[str]) -> str:
     """RFC 4180, amounts with all digits. A text that a spreadsheet would take for a formula gets a ' before it."""
     out = io.StringIO()
@@ -97,7 +100,9 @@ def csv_text(sums: Sums, by: Sequence[str]) -> str:
 
 
 def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    # OWASP, CSV Injection: also behind white space, and in full-width letters.
+    first = text.lstrip()[:1]
+    return f"'{text}" if (first and first in _FORMULA) or text[:1] in ("\t", "\r", "\n") else text
 
 
 def json_text(sums: Sums, by: Sequence[str], **more: Any) -> str:
@@ -155,7 +160,7 @@ def svg(sums: Sums, by: Sequence[str], *, of: str = "cost", currency: str = "USD
         for column, stack in sorted(stacks.items())
     }
     unit = {"cost": currency, "tokens": "tokens", "requests": "requests"}[of]
-    return _columns_svg(folded, dict(zip(shown, _COLOURS, strict=False)), unit=unit, title=title)
+    return columns_svg(folded, dict(zip(shown, COLOURS, strict=False)), unit=unit, title=title)
 
 
 def _measure(one: Totals, of: str, currency: str) -> float:
@@ -166,15 +171,16 @@ def _measure(one: Totals, of: str, currency: str) -> float:
     )
 
 
-def _columns_svg(
+def columns_svg(
     stacks: Mapping[str, Mapping[str, float]], colours: Mapping[str, str], *, unit: str, title: str
 ) -> str:
+    """Stacked columns: values of parts by label and part, drawn in each part's colour, the lowest first."""
     top = max((sum(max(v, 0.0) for v in stack.values()) for stack in stacks.values()), default=0.0)
     step = _step(top)
     high = step * max(1, -int(-top // step))
     base = _TOP + _HIGH
     room = (_WIDTH - _LEFT - _RIGHT) / max(1, len(stacks))
-    out = [f'<text class="title" x="{_LEFT}" y="22">{html.escape(title)}</text>'] if title else []
+    out = [f'<text class="title" x="{_LEFT}" y="22">{html.escape(_printable(title))}</text>'] if title else []
     for i in range(round(high / step) + 1):
         y = base - i * step / high * _HIGH
         out.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -188,7 +194,7 @@ def _columns_svg(
             if tall <= 0:
                 continue
             y -= tall
-            said = html.escape(f"{label}, {part}: {_number(value)} {unit}")
+            said = html.escape(_printable(f"{label}, {part}: {_number(value)} {unit}"))
             out.append(
                 f'<rect x="{x + room * 0.12:.1f}" y="{y:.1f}" width="{room * 0.76:.1f}" height="{tall:.1f}" '
                 f'fill="{colours[part]}"><title>{said}</title></rect>'
@@ -213,7 +219,7 @@ def _columns_svg(
     style = "text{font:12px system-ui,sans-serif;fill:#333}.title{font-size:15px;font-weight:600}.grid{stroke:#ddd}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {tall_all}" width="{_WIDTH}" '
-        f'height="{tall_all}" role="img" aria-label="{html.escape(title, quote=True)}">'
+        f'height="{tall_all}" role="img" aria-label="{html.escape(_printable(title), quote=True)}">'
         f'<style>{style}</style><rect width="100%" height="100%" fill="#fff"/>{"".join(out)}</svg>\n'
     )
 

@@ -63,6 +63,10 @@ PART = "x" * 400_000
         ({"type": "input_audio", "input_audio": {"data": PART, "format": "mp3"}}, 300_000 // 100, 50_000),
         ({"type": "file", "file": {"file_data": PART}}, 100_000, 400_000),
         ({"type": "file", "file": {"file_id": "file-1"}}, 100_000, 300_000),
+        ({"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}, 100_000, 300_000),
+        ({"type": "video_url", "text": "x", "video_url": {"url": "https://a.example"}}, 100_000, 300_000),
+        ({"type": "of-tomorrow", "id": "x"}, 100_000, 300_000),
+        ({"type": "refusal", "refusal": "no"}, 1, 100),
         ({"type": "text", "text": "hello"}, 1, 100),
     ],
 )
@@ -71,6 +75,26 @@ def test_what_is_no_text(part: dict[str, Any], least: int, most: int) -> None:
     assert least <= found.worst <= most
     assert found.expected <= found.worst
     assert found.audio == (part["type"] == "input_audio")
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_details", "thinking_blocks", "prefix_of_tomorrow"])
+def test_all_of_a_message_counts(name: str) -> None:
+    value: Any = "word " * 5000
+    message = {"role": "assistant", "content": "x", name: [{"text": value}] if name.endswith("s") else value}
+    assert prompt_of({"messages": [message]}, COUNT).worst > 5000
+
+
+@pytest.mark.parametrize("name", ["documents", "guided_json", "chat_template", "tools", "prediction"])
+def test_all_of_a_body_counts(name: str) -> None:
+    assert prompt_of(chat("x", **{name: [{"text": "word " * 5000}]}), COUNT).worst > 5000
+    assert prompt_of(chat("x", metadata={"a": "word " * 5000}), COUNT).worst < 100
+
+
+def test_a_spoken_reply_of_which_the_id_is_sent_counts() -> None:
+    message = {"role": "assistant", "audio": {"id": "audio_1"}}
+    found = prompt_of({"messages": [message]}, COUNT)
+    assert found.worst > 16_000
+    assert found.audio
 
 
 def test_a_small_models_images_count_for_more() -> None:

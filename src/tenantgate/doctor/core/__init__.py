@@ -1,0 +1,1 @@
+"""Judgements of what was found: pure functions, no I/O and no clock."""

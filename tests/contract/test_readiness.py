@@ -1,0 +1,80 @@
+"""The engine says that it is ready only if it has models and policies, and says what it lacks."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenantgate.devhost.redis_server import free_port
+from tenantgate.kong.testing import KongError
+from tenantgate.policy.core.ports import PublishNote
+from tenantgate.policy.sqlite_store import SqlitePolicyStore
+
+from .conftest import Launched
+from support import PATIENCE_S, ROOT
+
+
+def told(server: Launched) -> Any:
+    status, body = server.http("/readyz")
+    return status, json.loads(body)["reason"]
+
+
+def test_what_one_process_misses_the_others_don_t_make_up_for(launch: Callable[..., Launched]) -> None:
+    server = launch("needing", "--processes", "2")
+    server.eventually(lambda: len(server.pids()) == 2)
+    assert told(server) == (200, "ready")
+    with server.client() as kong:
+        missing, there = (kong.start_instance("needing", {"there": there}) for there in (False, True))
+        kong.handle_event(missing, "access")
+        server.eventually(lambda: told(server) == (503, "policies"))
+        assert len(server.pids()) == 2  # it takes events all the same, and answers each as its policy says
+        assert server.metric('tenantgate_missing{what="policies"}') == 1
+        kong.handle_event(there, "access")
+        server.eventually(lambda: told(server) == (200, "ready"))
+
+
+def test_the_engine_isn_t_ready_without_models_or_policies(
+    launch: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENANTGATE_MODELS", str(tmp_path / "none"))
+    server = launch(str(ROOT / "plugins" / "tenantgate"))
+    server.eventually(lambda: told(server) == (503, "models"), seconds=PATIENCE_S)
+    assert server.metric('tenantgate_cache_level_off{level="similar",verifier="built-in"}') == 1
+    assert server.metric("tenantgate_ready") == 0
+
+    policies = tmp_path / "policy.sqlite"
+    settings = {"policy_path": str(policies), "encryption_key": "k" * 32}
+    with server.client(PATIENCE_S) as kong:
+        kong.handle_event(kong.start_instance("tenantgate", settings), "access")
+    server.eventually(lambda: told(server) == (503, "models, policies"), seconds=PATIENCE_S)
+
+    store = SqlitePolicyStore(policies)
+    store.publish({"acme": b"{}"}, expected=0, note=PublishNote("test", "", time.time()))
+    store.close()
+    server.eventually(lambda: told(server) == (503, "models"), seconds=PATIENCE_S)
+    assert server.metric('tenantgate_missing{what="policies"}') == 0
+
+
+def test_the_next_server_starts_while_the_one_before_has_its_metrics_port(
+    launch: Callable[..., Launched],
+) -> None:
+    port, path = str(free_port()), None
+    for _ in range(2):  # as at a reload of Kong: the same command again
+        server = launch("well-behaved", "--metrics-port", port, path=path)
+        path = server.socket
+        server.eventually(lambda server=server: '"serving"' in server.logged())
+    assert server.process.poll() is None
+
+
+def test_errors_that_kong_s_log_level_hides_are_counted(launch: Callable[..., Launched]) -> None:
+    server = launch("faulty")
+    server.ready()
+    before = server.metric('tenantgate_log_events_total{level="error"}')
+    with server.client() as kong, pytest.raises(KongError):
+        kong.start_instance("faulty", {"do": "bad-start"})
+    server.eventually(lambda: server.metric('tenantgate_log_events_total{level="error"}') > before)
