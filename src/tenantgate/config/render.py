@@ -199,7 +199,9 @@ def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[st
             yield name, {"access": [scripts.ANY_BEARER, scripts.NO_QUERY]}
         elif name == "post-function":
             oauth = (_mcp(file.gateway) or {}).get("oauth")
-            told = [] if oauth is None else [scripts.mcp_challenge(oauth["resource"], file.gateway.path_prefix)]
+            told = (
+                [] if oauth is None else [scripts.mcp_challenge(oauth["resource"], file.gateway.path_prefix)]
+            )
             yield name, {"header_filter": [*told, scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_BODY]}
         elif name not in left_out:
             yield name, config
