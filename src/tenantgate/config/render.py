@@ -35,7 +35,7 @@ _SHOWN: Final = ("Retry-After", "X-Cache-Status", "X-Tenantgate-Target", "X-Tena
 _NOWHERE: Final = "https://llm.invalid"
 """Never resolves (RFC 6761, section 6.4): without a target that the engine has chosen nothing is sent anywhere."""
 
-_TOKEN: Final = r"~*^bearer +eyj[a-z0-9_-]*\.[a-z0-9_-]+\.[a-z0-9_-]*$"
+_JWT: Final = r"~*^bearer +eyj[a-z0-9_-]*\.[a-z0-9_-]+\.[a-z0-9_-]*$"
 """A JWT in ``Authorization``; Kong compares lower-cased values (router/transform.lua). Everything else is a key."""
 
 Json = dict[str, Any]
@@ -162,11 +162,11 @@ def _mcp_services(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
     oauth = (_mcp(file.gateway) or {}).get("oauth")
     if oauth is None:
         return
-    route = _route("endpoint", methods, paths, service=names.TOKEN_SERVICE)
-    route["headers"] = {"authorization": [_TOKEN]}
+    route = _route("endpoint", methods, paths, service=names.OAUTH_SERVICE)
+    route["headers"] = {"authorization": [_JWT]}
     by_token = {name: config for name, config in plugins.items() if name != "key-auth"}
     by_token["tenantgate-request"] = {"mcp": True, "token": True}
-    yield _mcp_service(file, options, names.TOKEN_SERVICE, route, by_token)
+    yield _mcp_service(file, options, names.OAUTH_SERVICE, route, by_token)
     found = "~" + scripts.MCP_METADATA_PATH.replace(".", r"\.")
     paths = [f"{found}$", f"{found}{prefix}/v1/mcp$", f"{found}{prefix}/v1/mcp/[A-Za-z0-9_-]+$"]
     route = _route("document", ["GET"], paths, service=names.METADATA_SERVICE)
@@ -197,7 +197,9 @@ def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[st
             yield name, {"access": [scripts.ANY_BEARER, scripts.NO_QUERY]}
         elif name == "post-function":
             oauth = (_mcp(file.gateway) or {}).get("oauth")
-            told = [] if oauth is None else [scripts.mcp_challenge(oauth["resource"], file.gateway.path_prefix)]
+            told = (
+                [] if oauth is None else [scripts.mcp_challenge(oauth["resource"], file.gateway.path_prefix)]
+            )
             yield name, {"header_filter": [*told, scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_BODY]}
         elif name not in left_out:
             yield name, config

@@ -27,7 +27,9 @@ ALGORITHMS: Final = (
 class OauthIssuer:
     """An authorization server whose access tokens (JWT, RFC 9068) are taken in the place of a key."""
 
-    issuer: str = field("Its issuer identifier, the claim `iss` of its tokens.", match=_URL, lua_match=_LUA_URL)
+    issuer: str = field(
+        "Its issuer identifier, the claim `iss` of its tokens.", match=_URL, lua_match=_LUA_URL
+    )
     audience: tuple[str, ...] = field(
         "What tokens must be made for: one of these must be in their claim `aud`.", len_min=1, len_max=16
     )
@@ -45,9 +47,13 @@ class OauthIssuer:
         lua_match="^/[^%s]+$",
     )
     algorithms: tuple[str, ...] = field(
-        "Algorithms of signatures that are taken.", default=("RS256", "PS256", "ES256", "EdDSA"), one_of=ALGORITHMS
+        "Algorithms of signatures that are taken.",
+        default=("RS256", "PS256", "ES256", "EdDSA"),
+        one_of=ALGORITHMS,
     )
-    tenant: str | None = field("The tenant that all of its tokens are of.", default=None, len_min=1, len_max=200)
+    tenant: str | None = field(
+        "The tenant that all of its tokens are of.", default=None, len_min=1, len_max=200
+    )
     tenant_claim: str | None = field(
         "Claim that holds the tenant's id, in place of `tenant`.",
         default=None,

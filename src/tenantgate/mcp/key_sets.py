@@ -64,7 +64,11 @@ class KeySet:
         self._had = -float("inf")
         self._asked = -float("inf")
         self._thread = BackgroundThread(
-            "mcp-jwks", self._step, log=_log, failed="keys of an issuer can't be had", again_s=_AFTER_FAILURE_S
+            "mcp-jwks",
+            self._step,
+            log=_log,
+            failed="keys of an issuer can't be had",
+            again_s=_AFTER_FAILURE_S,
         )
         self._thread.start()
 
@@ -149,7 +153,9 @@ def _fetched(url: str) -> bytes:
     else:
         made = http.client.HTTPConnection(parts.netloc, timeout=_TIMEOUT_S)
     try:
-        made.request("GET", parts.path or "/", headers={"Accept": "application/json", "User-Agent": "Tenantgate"})
+        made.request(
+            "GET", parts.path or "/", headers={"Accept": "application/json", "User-Agent": "Tenantgate"}
+        )
         reply = made.getresponse()
         if reply.status != 200:
             raise EdgeError(f"{url}: answered {reply.status}")

@@ -52,9 +52,7 @@ class TokenChecker:
     """Checks tokens of the gateway's issuers."""
 
     def __init__(self, config: McpOauth) -> None:
-        self._issuers = {
-            each.issuer: (each, KeySet(each, config.keep_keys_s)) for each in config.issuers
-        }
+        self._issuers = {each.issuer: (each, KeySet(each, config.keep_keys_s)) for each in config.issuers}
 
     def check(self, token: str) -> Caller | RefusedToken:
         """Whose a token is. Never waits, and never says anything of its content."""
@@ -62,7 +60,7 @@ class TokenChecker:
             return RefusedToken(error="")
         try:
             if len(token) > _LONGEST:
-                raise jwt.InvalidTokenError  # noqa: TRY301 - one answer for all that is no token
+                raise jwt.InvalidTokenError
             head = jwt.get_unverified_header(token)
             said = jwt.decode(token, options={"verify_signature": False})
             found = self._issuers.get(said["iss"])
@@ -78,7 +76,9 @@ class TokenChecker:
         key = keys.find(key_id if isinstance(key_id, str) else None, algorithm)
         if key is None:
             if not keys.ready:
-                return RefusedToken(status=503, error="", description="The keys of the issuer aren't known right now.")
+                return RefusedToken(
+                    status=503, error="", description="The keys of the issuer aren't known right now."
+                )
             return RefusedToken(description="The key of the access token isn't known.")
         try:
             claims = jwt.decode(

@@ -44,11 +44,19 @@ def jwk(key: Any, kid: str, **more: Any) -> dict[str, Any]:
     return {**json.loads(kind.to_jwk(key.public_key())), "kid": kid, **more}
 
 
-KEYS = json.dumps({"keys": [jwk(RSA, "r"), jwk(CURVE, "c"), jwk(EDWARDS, "e"), {"kty": "oct", "k": "AAAA", "kid": "s"}]})
+KEYS = json.dumps(
+    {"keys": [jwk(RSA, "r"), jwk(CURVE, "c"), jwk(EDWARDS, "e"), {"kty": "oct", "k": "AAAA", "kid": "s"}]}
+)
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    made = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ann", "exp": int(time.time()) + 600, "scope": "read write"}
+    made = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "ann",
+        "exp": int(time.time()) + 600,
+        "scope": "read write",
+    }
     return {k: v for k, v in (made | changes).items() if v is not None}
 
 
@@ -59,7 +67,12 @@ def token(key: Any = RSA, kid: str | None = "r", alg: str = "RS256", head: Any =
 
 def config(folder: Path, keys: str = KEYS, **changes: Any) -> McpOauth:
     (folder / "keys.json").write_text(keys)
-    issuer = {"issuer": ISSUER, "audience": [AUDIENCE], "jwks_file": str(folder / "keys.json"), "tenant": "acme"}
+    issuer = {
+        "issuer": ISSUER,
+        "audience": [AUDIENCE],
+        "jwks_file": str(folder / "keys.json"),
+        "tenant": "acme",
+    }
     issuer = {k: v for k, v in {**issuer, **changes}.items() if v is not None}
     return parse(McpOauth, {"resource": "https://ai.example.com", "issuers": [issuer]})
 
@@ -137,7 +150,9 @@ def test_no_other_token_is_taken(plain: TokenChecker, made: str) -> None:
     assert (found.status, found.error) == (401, "invalid_token")
 
 
-@given(st.one_of(st.text(max_size=60), st.builds("eyJ{}.{}.{}".format, *[st.text("aZ09_-", max_size=30)] * 3)))
+@given(
+    st.one_of(st.text(max_size=60), st.builds("eyJ{}.{}.{}".format, *[st.text("aZ09_-", max_size=30)] * 3))
+)
 def test_no_text_breaks_it(plain: TokenChecker, text: str) -> None:
     assert isinstance(plain.check(text), RefusedToken)
 
@@ -206,7 +221,11 @@ def test_keys_are_fetched_in_the_background_and_outlive_the_issuer(
     made = checker(config(tmp_path, jwks_file=None, jwks_url=url))
     assert isinstance(made.check(token()), Caller)
     assert isinstance(made.check(token(CURVE, "c", "ES256")), RefusedToken)  # and fetches
-    until(lambda: made.check(token(CURVE, "c", "ES256")), lambda found: isinstance(found, Caller), what="the new key")
+    until(
+        lambda: made.check(token(CURVE, "c", "ES256")),
+        lambda found: isinstance(found, Caller),
+        what="the new key",
+    )
     asked = server.asked
     made.check(token(kid="new"))
     until(lambda: server.asked, lambda now: now > asked, what="a further fetch, which fails")
