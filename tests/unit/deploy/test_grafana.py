@@ -28,7 +28,7 @@ DASHBOARD: dict[str, Any] = json.loads((FOLDER / "tenantgate.json").read_text(en
 MONEY: dict[str, Any] = json.loads((FOLDER / "money.json").read_text(encoding="utf-8"))
 PANELS = [p for board in (DASHBOARD, MONEY) for p in board["panels"] if p["type"] != "row"]
 METRICS = re.compile(
-    r'metrics\.(counter|gauge|histogram)\(\s*"(tenantgate_\w+)",\s*"[^"]*"(?:,\s*\(([^)]*)\))?'
+    r'metrics\.(counter|gauge|histogram)\(\s*"((?:tenantgate|kong_ai_mcp)_\w+)",\s*"[^"]*"(?:,\s*\(([^)]*)\))?'
 )
 
 
@@ -135,7 +135,10 @@ def test_every_query_asks_a_datasource_that_there_is() -> None:
 @pytest.mark.parametrize(
     ("board", "titles"),
     [
-        (DASHBOARD, ["Requests", "Cache", "Guard", "Tokens and cost", "Latency", "Providers", "Audit log"]),
+        (
+            DASHBOARD,
+            ["Requests", "Cache", "Guard", "Tokens and cost", "Latency", "Providers", "MCP", "Audit log"],
+        ),
         (MONEY, ["Budgets", "Cost of requests", "Alerts"]),
     ],
 )
@@ -191,7 +194,7 @@ def test_an_alerts_text_names_labels_that_its_query_keeps() -> None:
 @pytest.mark.parametrize(("title", "query"), [*queries("prometheus"), *alerts()])
 def test_a_query_names_metrics_and_labels_that_there_are(title: str, query: str) -> None:
     known = declared()
-    names = re.findall(r"tenantgate_\w+", query)
+    names = re.findall(r"(?:tenantgate|kong_ai_mcp)_\w+", query)
     assert names
     for name in names:
         assert name in known, name
