@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from tenantgate.bounded import Bounded
 from tenantgate.engine.core.tables import DECISION
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.tenants import MCP
@@ -27,9 +26,9 @@ from tenantgate.limits.core.reply import refusal
 from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
 from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read, strict_json
-from tenantgate.mcp.core.protocol.remote import approvals, listed_tools, remote_request, response_in
+from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in
 from tenantgate.mcp.core.protocol.results import dump, response, result_of, tool_error
-from tenantgate.mcp.core.tool import ArgumentError, Server, Tool, UpstreamRequest
+from tenantgate.mcp.core.tool import ArgumentError, Server, UpstreamRequest
 from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of
 from tenantgate.prices.core.cost import Worst
 from tenantgate.telemetry import metrics
@@ -64,8 +63,6 @@ _FAILED: Final = {
     "reset": "The API broke off its answer. Whether it did what it was asked isn't known.",
     "too_large": "The API's answer is larger than this tool may give. Ask for less.",
 }
-_CHANGED: Final = "This tool isn't what was approved. It can't be called until it is approved again."
-_MOST_CHANGED: Final = 10_000
 _UNREACHED: Final = "The API can't be reached right now. It wasn't asked."
 
 _requests: Final = metrics.counter(
@@ -94,7 +91,6 @@ class Tools:
 
     def __init__(self, config: EngineConfig, limits: Limits) -> None:
         self._config, self._limits = config, limits
-        self._changed: Bounded[tuple[str, ...], bool] = Bounded(_MOST_CHANGED)
 
     # -- access -------------------------------------------------------------------------------------------
 
@@ -199,7 +195,7 @@ class Tools:
         asked = caller.request(made.arguments)
         if isinstance(asked, ArgumentError):
             self._refuse(exchange, made, state, "arguments", _said(asked))
-        self._count(exchange, tenant, made, (offer.server, offer.tool), state)
+        self._count(exchange, tenant, made, state)
         arguments = made.arguments
         arguments = self._guarded(exchange, tenant, made, state)
         if arguments is not made.arguments:
@@ -216,19 +212,14 @@ class Tools:
         """What is to be sent to a remote MCP server."""
         state |= {"server": made.server.name, "remote": True}
         params: dict[str, Any] = {}
-        if made.tool is not None:
-            state["tool"] = made.tool.name
+        if made.name:
+            state["tool"] = made.name
             exchange.shared[_OPERATION] = "execute_tool"
-            if _pinned(tenant, made.server, made.tool.name) in self._changed:
-                self._refuse(exchange, made, state, "approval", _CHANGED)
-            self._count(exchange, tenant, made, (made.server, made.tool), state)
-            params = {"name": made.tool.name, "arguments": self._guarded(exchange, tenant, made, state)}
+            params = {"name": made.name, "arguments": self._guarded(exchange, tenant, made, state)}
         elif (cursor := made.request.params.get("cursor")) is not None:
             params = {"cursor": cursor}
-        if made.tool is None:
-            state["visible"] = list(made.visible)
         asked = remote_request(made.server.revision, made.request.method, params, trace_of(made.request))
-        return _order(made.server, asked, again=made.tool is None)
+        return _order(made.server, asked, again=not made.name)
 
     def _guarded(
         self, exchange: Exchange, tenant: Tenant, made: ToolCall | RemoteCall, state: dict[str, Any]
@@ -247,15 +238,10 @@ class Tools:
         return arguments
 
     def _count(
-        self,
-        exchange: Exchange,
-        tenant: Tenant,
-        made: ToolCall | RemoteCall,
-        of: tuple[Server, Tool],
-        state: dict[str, Any],
+        self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]
     ) -> Callable[[End], None]:
         """Count the call for what limits it, and hold its price; what is given settles that."""
-        server, tool = of
+        tool, server = made.offer.tool, made.offer.server
         rules = tenant.tool_rules(server.name, tool)
         if not rules:
             return lambda _: None
@@ -384,12 +370,7 @@ class Tools:
                 state["error"] = f"http_{reply.status}"
                 return {}
 
-            self._note_changes(tenant, server, result)
-            visible = frozenset(state.get("visible", ()))
-
             def passes(tool: Any) -> bool:
-                if tool["name"] not in visible:
-                    return False
                 return not self._checked(exchange, tenant, {"content": [tool]}, {}).get("isError")
 
             more = {k: v for k in ("nextCursor",) if isinstance(v := result.get(k), str)}
@@ -406,14 +387,6 @@ class Tools:
         if made.get("isError") is True:
             state["error"] = "tool"
         return self._checked(exchange, tenant, {"isError": False, **made}, state)
-
-    def _note_changes(self, tenant: Tenant, server: Server, result: Mapping[str, Any]) -> None:
-        """Remember which tools of a remote list aren't what was approved: their calls are refused from now on."""
-        for name, is_approved in approvals(server, result):
-            if is_approved:
-                self._changed.take(_pinned(tenant, server, name))
-            else:
-                self._changed.put(_pinned(tenant, server, name), True)
 
     def _checked(
         self, exchange: Exchange, tenant: Tenant, made: dict[str, Any], state: dict[str, Any]
@@ -475,11 +448,6 @@ class Tools:
             record(
                 host, packed.id, json.dumps(asked).encode(), _answered(host.call("ctx.shared.get", _RESULT))
             )
-
-
-def _pinned(tenant: Tenant, server: Server, name: str) -> tuple[str, ...]:
-    """A remote tool with what was approved of it, so that a new approval makes it another one."""
-    return str(tenant.policy.tenant), server.name, server.upstream, name, server.pins.get(name, "")
 
 
 def _answered(table: Any) -> bytes | None:

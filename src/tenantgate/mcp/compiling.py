@@ -12,7 +12,7 @@ from tenantgate.mcp.core.openapi.document import Document, DocumentError
 from tenantgate.mcp.core.openapi.operations import Listed, default_acl, listed
 from tenantgate.mcp.core.openapi.tools import Made, Overrides, ToolMaker
 from tenantgate.mcp.core.stored import to_record
-from tenantgate.mcp.core.tool import Acl, Credential, Server, named_tool
+from tenantgate.mcp.core.tool import Acl, Credential, Server
 from tenantgate.mcp.documents import parse_yaml, read_document
 from tenantgate.mcp_config import McpAcl, McpServer, McpTool, McpToolsFile, duplicates
 
@@ -83,10 +83,7 @@ def server_of(
     tools = named_tools(config, documents)
     pins = {t.rename or t.name: t.approved for t in tools if t.approved is not None}
     own_acl = None if config.default_acl is None else _acl(config.default_acl)
-    if api is None:
-        made = [replace(named_tool(t.name), acl=None if t.acl is None else _acl(t.acl)) for t in tools]
-    else:
-        made = [m.tool for _, m in made_tools(config, api, tools)]
+    made = [] if api is None else [m for _, m in made_tools(config, api, tools)]
     limits = {t.rename or t.name: t for t in tools if t.rate_limit is not None}
     prices = {t.rename or t.name: round(t.price * _NANO) for t in tools if t.price}
     return Server(
@@ -100,11 +97,11 @@ def server_of(
         headers=dict(config.headers),
         tools=tuple(
             replace(
-                tool,
-                limit=_limit(config.name, limits[tool.name], limiting) if tool.name in limits else {},
-                price_nano=prices.get(tool.name, 0),
+                m.tool,
+                limit=_limit(config.name, limits[m.tool.name], limiting) if m.tool.name in limits else {},
+                price_nano=prices.get(m.tool.name, 0),
             )
-            for tool in sorted(made, key=lambda tool: tool.name)
+            for m in sorted(made, key=lambda m: m.tool.name)
         ),
         allowed=() if api is not None else tuple(sorted(t.name for t in tools)),
         default_acl=own_acl or (api.default_acl if api is not None else Acl()),

@@ -8,9 +8,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from tenantgate.mcp.core.protocol.results import Identity, described
-from tenantgate.mcp.core.tool import Acl, Server, Tool, named_tool
+from tenantgate.mcp.core.tool import Acl, Server, Tool
 
-__all__ = ["Endpoint", "Offer", "endpoints", "permits", "remote_tool"]
+__all__ = ["Endpoint", "Offer", "endpoints", "permits"]
 
 _LONGEST = 64
 _APART = "__"
@@ -48,14 +48,6 @@ class Endpoint:
         return found if found is not None and permits(acl_of(found.tool, found.server), principals) else None
 
 
-def remote_tool(server: Server, name: str, principals: AbstractSet[str]) -> Tool | None:
-    """What is said of a remote server's tool; None where it isn't offered, or not to this caller."""
-    if name not in server.allowed:
-        return None
-    found = next((t for t in server.tools if t.name == name), None) or named_tool(name)
-    return found if permits(acl_of(found, server), principals) else None
-
-
 def acl_of(tool: Tool, server: Server) -> Acl:
     """Who may see and call a tool: its own list, or its server's."""
     return server.default_acl if tool.acl is None else tool.acl
@@ -75,8 +67,7 @@ def endpoints(servers: Iterable[Server], *, version: str) -> dict[str, Endpoint]
     made: dict[str, Endpoint] = {}
     joined: list[Offer] = []
     for server in servers:
-        own = () if server.remote else server.tools
-        tools = [t for t in own if server.pins.get(t.name, t.fingerprint) == t.fingerprint]
+        tools = [t for t in server.tools if server.pins.get(t.name, t.fingerprint) == t.fingerprint]
         identity = Identity(
             name=server.name, title=server.title, version=version, instructions=server.instructions
         )

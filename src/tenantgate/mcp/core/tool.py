@@ -23,7 +23,6 @@ __all__ = [
     "Tool",
     "UpstreamRequest",
     "fingerprint",
-    "named_tool",
 ]
 
 Json: TypeAlias = Mapping[str, Any]
@@ -134,19 +133,6 @@ class Tool:
     """What a call costs, in nano-dollars; it counts for the tenant's budgets."""
 
 
-def named_tool(name: str) -> Tool:
-    """A remote server's tool, of which its name is all that is known."""
-    return Tool(
-        name=name,
-        title="",
-        description="",
-        input_schema={},
-        output_schema=None,
-        annotations=Annotations(),
-        operation=Operation(method="", path=""),
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """What the API knows the gateway by. Never the client's own."""
@@ -176,7 +162,7 @@ class Server:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent with each request: texts, or vault references."""
     tools: tuple[Tool, ...] = ()
-    """By name. With `remote` the list is the other server's: names, lists of access, limits and prices alone."""
+    """By name. Empty with `remote`."""
     allowed: tuple[str, ...] = ()
     """With `remote`: names of its tools that are offered."""
     default_acl: Acl = Acl()

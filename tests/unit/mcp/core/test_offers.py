@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenantgate.mcp.core.offers import Endpoint, endpoints, permits, remote_tool
+from tenantgate.mcp.core.offers import Endpoint, endpoints, permits
 from tenantgate.mcp.core.protocol.messages import Request
 from tenantgate.mcp.core.protocol.results import page
-from tenantgate.mcp.core.tool import Acl, Annotations, Operation, Server, Tool, named_tool
+from tenantgate.mcp.core.tool import Acl, Annotations, Operation, Server, Tool
 
 
 def tool(name: str, **more: Any) -> Tool:
@@ -114,25 +114,3 @@ def test_a_cursor_that_is_none() -> None:
     endpoint = endpoints([server("s", tool("t"))], version="1")["s"]
     for cursor in ("%", 5, "\u00fc", ["x"]):
         assert page(request(cursor=cursor), endpoint.identity, endpoint.visible(set())) is None
-
-
-def test_each_tool_of_a_remote_server_has_a_list_of_its_own() -> None:
-    own = Tool(**{**_members(named_tool("own")), "acl": Acl(allow=("ops",))})
-    server = Server(
-        name="r",
-        upstream="https://mcp.example/mcp",
-        remote=True,
-        tools=(own,),
-        allowed=("own", "plain"),
-        default_acl=Acl(deny=("guest",)),
-    )
-    found = {
-        who: {n for n in ("own", "plain", "other") if remote_tool(server, n, {who})}
-        for who in ("ops", "guest", "x")
-    }
-    assert found == {"ops": {"own", "plain"}, "guest": set(), "x": {"plain"}}
-    assert not endpoints([server], version="1")["r"].offers
-
-
-def _members(of: Tool) -> dict[str, Any]:
-    return {name: getattr(of, name) for name in of.__dataclass_fields__}

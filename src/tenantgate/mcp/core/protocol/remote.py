@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tenantgate.mcp.core.protocol.messages import strict_json
@@ -10,7 +10,7 @@ from tenantgate.mcp.core.protocol.results import dump
 from tenantgate.mcp.core.protocol.revisions import CAPABILITIES, MODERN, VERSION
 from tenantgate.mcp.core.tool import Server, UpstreamRequest, fingerprint
 
-__all__ = ["approvals", "listed_tools", "remote_request", "response_in"]
+__all__ = ["listed_tools", "remote_request", "response_in"]
 
 _ID: Final = 1
 _LEFT_OUT: Final = ("_meta", "icons", "execution")
@@ -82,17 +82,6 @@ def listed_tools(
         if (pin is None or pin == _fingerprint(shown)) and passes(shown):
             out.append(shown)
     return sorted(out, key=lambda t: str(t["name"]))
-
-
-def approvals(server: Server, result: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """By name of each pinned tool in a remote list, whether it is what was approved."""
-    tools = result.get("tools")
-    for tool in tools if isinstance(tools, list) else ():
-        if not isinstance(tool, dict) or not isinstance(name := tool.get("name"), str):
-            continue
-        if (pin := server.pins.get(name)) is not None:
-            shown = {k: v for k, v in tool.items() if k not in _LEFT_OUT}
-            yield name, isinstance(tool.get("inputSchema"), dict) and pin == _fingerprint(shown)
 
 
 def _fingerprint(tool: Mapping[str, Any]) -> str:

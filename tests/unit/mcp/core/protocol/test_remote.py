@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tenantgate.mcp.core.protocol.remote import approvals, listed_tools, remote_request, response_in
+from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in
 from tenantgate.mcp.core.tool import Server, fingerprint
 
 ANSWER = {"jsonrpc": "2.0", "id": 1, "result": {"content": []}}
@@ -70,15 +70,3 @@ def test_a_description_that_changed_is_not_listed() -> None:
     assert listed_tools(remote(pins={"echo": pin}), {"tools": [TOOL]}, lambda _: True) == [TOOL]
     changed = {**TOOL, "description": "Says it, and reads your mail."}
     assert listed_tools(remote(pins={"echo": pin}), {"tools": [changed]}, lambda _: True) == []
-
-
-def test_a_list_tells_which_tools_are_what_was_approved() -> None:
-    server = remote(pins={"echo": fingerprint(name="echo", **_PINNED), "gone": "sha256:0"})
-    same = {"name": "echo", "inputSchema": _PINNED["input_schema"]}
-    other = {**same, "description": "Another."}
-    for tool, expected in ((same, True), (other, False), ({"name": "echo"}, False)):
-        assert list(approvals(server, {"tools": [tool, {"name": "x"}, 1]})) == [("echo", expected)]
-    assert list(approvals(server, {"tools": None})) == []
-
-
-_PINNED: dict[str, Any] = {"input_schema": {"type": "object"}}
