@@ -159,15 +159,16 @@ def play(gateway: Gateway, n: int, part: str, *, clients: int, requests: int, se
 
     def run(number: int) -> None:
         own = random.Random(f"{seed} {n} {number}")
+        over.wait(own.random())
         while not over.is_set():
             asked = time.monotonic()
             made.add(asked, ask(client, own))
-            over.wait(0.5 + 2 * own.random())
+            over.wait(1 + 3 * own.random())
 
     threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(clients)]
     for thread in threads:
         thread.start()
-    ends, wanted, seen, since = time.monotonic() + ROUND_S, rng.randint(1, requests // 2), -1, 0.0
+    ends, wanted, seen, since = time.monotonic() + ROUND_S, rng.randint(1, requests // 3), -1, 0.0
     while time.monotonic() < ends:
         if (now := billed(gateway.mock, n)) != seen:
             seen, since = now, time.monotonic()

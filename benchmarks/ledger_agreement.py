@@ -9,7 +9,7 @@ and what the mock provider itself bills.
 A question is *uncertain* where a record of it says so (uncertain, or a lower bound as of a cut stream), or where there
 is none for an answer that was billed, since a kill took it. Gates: on all other questions records and bill agree to
 0.1 % of the bill; the platform has the records' sums to the last digit; the counters have all that is billed, and
-beyond the records' sums no more than what uncertain questions held.
+beyond the records' sums no more than what uncertain questions held, and the leases of processes that were killed.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ PRICE: Final = "input_cost: 1000, output_cost: 1000"
 TIMEOUTS: Final = f"{{streaming: {{total_s: {TOTAL_S}}}, non_streaming: {{total_s: {TOTAL_S}}}}}"
 TOKEN: Final = 10**6
 """Nano-dollars of one token."""
+LEASE: Final = 10
+"""Requests that a process' lease of a large budget is for."""
 CACHED: Final = 200
 """Questions that are repeated."""
 AGREE: Final = 0.001
@@ -311,8 +313,10 @@ def of_platform(rows: list[dict[str, Any]]) -> Counter[str]:
     return found
 
 
-def report(sums: dict[str, Sums], hold: int) -> bool:
-    """Print the table; whether the gates hold."""
+def report(sums: dict[str, Sums], hold: int, processes: int) -> bool:
+    """Print the table; whether the gates hold. `processes` of the engine have served, each with leases."""
+    leases = processes * LEASE * hold
+    print(f"leases that dead processes left: up to ${leases / 1e9:.2f} a counter")
     print(f"\n{'model':10}{'requests':>9}{'provider bills':>16}{'records':>11}{'platform':>11}{'counters':>11}"
           f"{'held':>6}  {'uncertain':>9}{'billed':>9}{'recorded':>10}{'apart':>8}")  # fmt: skip
     total = Sums()
@@ -329,8 +333,8 @@ def report(sums: dict[str, Sums], hold: int) -> bool:
         <= AGREE * total.billed,
         "the platform has the records' sums": all(s.platform == s.recorded for s in sums.values()),
         "all that is billed is counted": all(s.counted >= s.billed for s in sums.values()),
-        "the counters have no more beyond the records than uncertain questions held": all(
-            s.counted - s.recorded <= s.unsure * hold for s in sums.values()
+        "the counters have no more beyond the records than uncertain questions and leases held": all(
+            s.counted - s.recorded <= s.unsure * hold + leases for s in sums.values()
         ),
         "nothing is held for ever": not any(s.held for s in sums.values()),
     }
@@ -400,12 +404,13 @@ def main() -> int:
         for model, one in sums.items():
             found = room(ledger, model)
             one.counted, one.held = found.used, found.held
+        processes = stack.error_log.read_text("utf-8", "replace").count('"event": "serving"')
         certainties = Counter(str(e.certainty) for e in entries)
         print("records' entries: " + ", ".join(f"{name}: {n:,}" for name, n in certainties.most_common()))
     # A question's worst case: its prompt by the estimate, which is at most its bytes and some for its frame.
     longest = max(question(n) for n in range(min(args.requests, 1000)))
     hold = (len(longest) + 30 + Reply(longest, "").usage[1] + 5) * TOKEN * 2
-    return 0 if report(sums, hold) else 1
+    return 0 if report(sums, hold, processes) else 1
 
 
 if __name__ == "__main__":

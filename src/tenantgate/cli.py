@@ -80,6 +80,9 @@ _FIRST: Final = (
         adds="tenantgate.budget.commands:budget",
     ),
     Command(
+        name="keys", help="clients' keys: issue, rotate, revoke, list", adds="tenantgate.keys.commands:keys"
+    ),
+    Command(
         name="redis",
         help="check the Redis that tenants.yaml names",
         adds="tenantgate.config.redis_commands:redis",

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tenantgate.demo_mcp import show_mcp
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.stack import Stack
 from tenantgate.errors import TenantgateError
@@ -521,7 +522,7 @@ def main(argv: list[str] | None = None) -> int:
             ) as stack:
                 print(f"{stack.description} at {stack.proxy_url}")
                 wrong = run(stack) + show_budget(stack, site)
-                wrong += show_changed_rule(stack, site) + show_new_tenant(stack, site)
+                wrong += show_changed_rule(stack, site) + show_new_tenant(stack, site) + show_mcp(stack, site)
     except TenantgateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -50,6 +50,7 @@ SECONDS_MAX: Final = 315_360_000
 
 T = TypeVar("T")
 _SPEC: Final = "tenantgate"
+_NAME_MAX: Final = 80  # characters of an unknown field's name in a message
 _MISSING: Final = dataclasses.MISSING
 _DESCRIPTION: Final = range(10, 501)  # kong/db/schema/metaschema.lua: len_min 10, len_max 500
 
@@ -247,7 +248,8 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "config", str
     if strict:
         for name in values:
             if name not in known:
-                raise ConfigError(f"{where}.{name}: unknown field; known are {', '.join(known)}")
+                shown = str(name)[:_NAME_MAX].encode("ascii", "backslashreplace").decode()
+                raise ConfigError(f"{where}.{shown}: unknown field; known are {', '.join(known)}")
     given: dict[str, Any] = {}
     for name, f in known.items():
         value = values.get(name)
@@ -349,7 +351,7 @@ def _scalar(value: Any, hint: Any, spec: FieldSpec, where: str) -> Any:
 def _number(value: Any, hint: Any, spec: FieldSpec, where: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigError(f"{where}: must be a number, not {_kind(value)}")
-    if not math.isfinite(value):
+    if not _finite(value):
         raise ConfigError(f"{where}: must be a finite number")
     if hint is int and value != int(value):
         raise ConfigError(f"{where}: must be a whole number, not {value}")
@@ -360,6 +362,13 @@ def _number(value: Any, hint: Any, spec: FieldSpec, where: str) -> int | float:
     if spec.gt is not None and not number > spec.gt:
         raise ConfigError(f"{where}: {number} must be above {spec.gt}{unit}")
     return number
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits, which JSON may have
+        return False
 
 
 def _lengths(value: Any, spec: FieldSpec, where: str, noun: str) -> None:

@@ -49,11 +49,11 @@ class Launched:
     def client(self, timeout_s: float = 10.0) -> KongClient:
         return KongClient(self.socket, timeout_s=timeout_s)
 
-    def http(self, path: str) -> tuple[int, str]:
+    def http(self, path: str, accept: str = "*/*") -> tuple[int, str]:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(10)
             sock.connect(str(self.socket.with_name(f"{self.socket.stem}.metrics.socket")))
-            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n".encode())
             data = b""
             while chunk := sock.recv(65536):
                 data += chunk

@@ -329,6 +329,10 @@ def test_health_pages(faulty: Launched) -> None:
     assert status == 200
     assert "# TYPE tenantgate_events_total counter" in body
     assert "tenantgate_ready 1" in body.splitlines()
+    asked = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2"  # as Prometheus does
+    _, body = faulty.http("/metrics", asked)
+    assert "# TYPE tenantgate_events counter" in body
+    assert body.endswith("\n# EOF\n")
 
 
 @pytest.mark.parametrize("options", [(), ("--no-supervise",)])

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tenantgate.devhost.redis_server import free_port
+from tenantgate.kong.testing import KongError
 from tenantgate.policy.core.ports import PublishNote
 from tenantgate.policy.sqlite_store import SqlitePolicyStore
 
@@ -56,3 +58,23 @@ def test_the_engine_isn_t_ready_without_models_or_policies(
     store.close()
     server.eventually(lambda: told(server) == (503, "models"), seconds=PATIENCE_S)
     assert server.metric('tenantgate_missing{what="policies"}') == 0
+
+
+def test_the_next_server_starts_while_the_one_before_has_its_metrics_port(
+    launch: Callable[..., Launched],
+) -> None:
+    port, path = str(free_port()), None
+    for _ in range(2):  # as at a reload of Kong: the same command again
+        server = launch("well-behaved", "--metrics-port", port, path=path)
+        path = server.socket
+        server.eventually(lambda server=server: '"serving"' in server.logged())
+    assert server.process.poll() is None
+
+
+def test_errors_that_kong_s_log_level_hides_are_counted(launch: Callable[..., Launched]) -> None:
+    server = launch("faulty")
+    server.ready()
+    before = server.metric('tenantgate_log_events_total{level="error"}')
+    with server.client() as kong, pytest.raises(KongError):
+        kong.start_instance("faulty", {"do": "bad-start"})
+    server.eventually(lambda: server.metric('tenantgate_log_events_total{level="error"}') > before)

@@ -39,3 +39,5 @@ def test_every_answer_of_the_demo_is_as_announced(
     assert "umbrella: added, 1 model, alias fast" in out
     assert "x-ratelimit-remaining-minute: 0" in out
     assert "retry-after: " in out
+    assert "get_weather city=poisoned   The result of this tool was withheld" in out
+    assert "get_weather city=Oslo       Rate limit reached: 3 requests per minute for this tool." in out

@@ -27,7 +27,7 @@ def found(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> tuple[dict[tu
 def test_the_doctor_finds_the_running_gateway_well(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert gateway.endpoint("acme").chat(gateway.fresh()).status == 200
+    assert gateway.client("acme").chat(gateway.fresh()).status == 200
     by_subject, text = found(gateway, capsys)
     for subject in (("kong", "status"), ("kong", "plugins"), ("kong", "settings")):
         assert by_subject[subject] == "ok", text
@@ -40,7 +40,7 @@ def test_the_doctor_finds_the_running_gateway_well(
 
 def test_top_shows_the_tenant_that_asks(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     audit = str(gateway.stack.secrets_file.parent / "audit")
-    assert gateway.endpoint("acme").chat(gateway.fresh()).status == 200
+    assert gateway.client("acme").chat(gateway.fresh()).status == 200
 
     def shown() -> str:
         cli.main(["top", "--once", "--dir", audit, "--span", "3600"])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+from tenantgate import cli
 from tenantgate.arguments import until as until_when
 from tenantgate.cli import build_parser
 from tenantgate.devhost.redis_server import RedisServer
@@ -30,7 +31,7 @@ from tenantgate.store.sealing import TenantSealer
 from tenantgate.store.shared import Shared
 from tenantgate.tenant import TenantId
 
-from support import until
+from support import ROOT, until
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
 CANARY = "canary.person@example.com"
@@ -340,3 +341,18 @@ def test_until_takes_spans_dates_and_times(text: str, seconds: float) -> None:
 def test_until_refuses_anything_else() -> None:
     with pytest.raises(ConfigError):
         until_when("tomorrow", 0)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "rule", "said"), [("suport-bot", "secrets", "suport-bot"), ("globex", "secretz", "secrets")]
+)
+def test_a_misspelt_tenant_or_rule_isn_t_exempted(
+    tenant: str, rule: str, said: str, capsys: pytest.CaptureFixture[str], store: redis.Redis, port: int
+) -> None:
+    # fmt: off
+    arguments = ["guard", "exempt", "--tenant", tenant, "--rule", rule, "--reason", "r", "--until", "1h", "--by", "me",
+                 "-f", str(ROOT / "tenants.yaml"), "--redis-url", f"redis://127.0.0.1:{port}"]
+    # fmt: on
+    assert cli.main(arguments) == 2
+    assert said in capsys.readouterr().err
+    assert store.dbsize() == 0

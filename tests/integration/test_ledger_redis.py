@@ -93,10 +93,10 @@ def test_the_scripts_answer_as_the_core_does(store: redis.Redis, clock: Clock) -
         def time_passes(self, gap_us: int) -> None:
             clock.us += gap_us
 
-        @rule(target=running, asks=claims(), tokens=TOKENS)
-        def reserve(self, asks: tuple[Claim, ...], tokens: int) -> Any:
+        @rule(target=running, asks=claims(), tokens=TOKENS, final=st.sampled_from([False, False, True]))
+        def reserve(self, asks: tuple[Claim, ...], tokens: int, final: bool) -> Any:
             self.number += 1
-            asked = reservation(f"q{self.number}", *asks, worst=tokens)
+            asked = reservation(f"q{self.number}", *asks, worst=tokens, final=final)
             return asked, self.both("reserve", asked)
 
         @rule(request=running)
@@ -544,3 +544,11 @@ def test_a_redis_that_stands_still_costs_a_few_time_outs(
     finally:
         os.kill(pid, signal.SIGCONT)
     until(lambda: counts(made), bool, what="counted")
+
+
+def test_what_is_final_leaves_nothing_by_its_id(ledger: RedisLedger, store: redis.Redis) -> None:
+    asks = [reservation(f"q{i}", requests(3), final=True) for i in range(4)]
+    assert [ledger.reserve(asked).refused for asked in asks] == [None, None, None, Refused.EXHAUSTED]
+    (key,) = store.keys("*")
+    assert not [name for name in store.hkeys(key) if name.startswith(b"r")]
+    assert 0 < store.pttl(key) <= 120_000

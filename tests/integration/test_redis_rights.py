@@ -9,7 +9,14 @@ import redis
 from tenantgate import cli
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.store.config import RedisConfig
-from tenantgate.store.redis_rights import ACL_RULES, check_plugins, check_policies, check_rate_limits, doubts
+from tenantgate.store.redis_rights import (
+    ACL_RULES,
+    check_plugins,
+    check_policies,
+    check_rate_limits,
+    doubts,
+    forgetting,
+)
 
 from support import ROOT
 
@@ -117,3 +124,48 @@ def test_the_command_says_which_use_is_not_ready(
     monkeypatch.delenv("THE_PASSWORD")
     monkeypatch.setenv("OTHER", PASSWORD)
     assert cli.main(["redis", "check", "-f", str(path), "--password-env", "OTHER"]) == 0
+    assert "WARNING" not in capsys.readouterr().out
+
+
+def test_a_redis_of_budgets_alone_is_checked(
+    acl: redis.Redis,
+    redis_server: RedisServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "tenants.yaml"
+    text = FILE.format(port=redis_server.port, user=USER).partition("tenants:")[0].partition("defaults:")[0]
+    redis_of_limits = (
+        f"  rate_limiting: {{redis: {{host: 127.0.0.1, port: {redis_server.port}, username: {USER}, "
+        "password: '${{ env \"DECK_THE_PASSWORD\" }}'}}\n"
+    )
+    path.write_text(
+        text
+        + redis_of_limits
+        + """tenants:
+  - id: acme
+    api_keys: ['${{ env "DECK_ACME" }}']
+    models: [{provider: mock, model: m, input_cost: 1, output_cost: 1}]
+    budgets: [{name: month, max_budget: 1}]
+""",
+        "utf-8",
+    )
+    monkeypatch.setenv("POLICY_URL", f"redis://{USER}:{PASSWORD}@127.0.0.1:{redis_server.port}")
+    for name in ("THE_PASSWORD", "DECK_THE_PASSWORD"):
+        monkeypatch.setenv(name, PASSWORD)
+    give(acl, *ACL_RULES.replace("~tg:*", "").split())
+    assert cli.main(["redis", "check", "-f", str(path)]) == 1
+    assert (
+        "gateway.rate_limiting.redis, for the rate limits: the user lacks a right" in capsys.readouterr().out
+    )
+    give(acl, *ACL_RULES.split())
+    assert cli.main(["redis", "check", "-f", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "WARNING: evicts keys when it is full (maxmemory-policy allkeys-lru)" in said
+    assert "WARNING: writes no append-only file" in said
+    acl.config_set("maxmemory-policy", "noeviction")
+    try:
+        assert "evicts" not in str(forgetting(RedisConfig(port=redis_server.port)))
+    finally:
+        acl.config_set("maxmemory-policy", "allkeys-lru")

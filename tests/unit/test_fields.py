@@ -73,6 +73,8 @@ def test_what_kong_adds_is_ignored_and_its_empty_tables_fit_everywhere() -> None
         ({"name": "ab", "ttl": 1.5}, "config.ttl: must be a whole number"),
         ({"name": "ab", "ttl": True}, "config.ttl: must be a number"),
         ({"name": "ab", "ttl": float("inf")}, "config.ttl: must be a finite number"),
+        ({"name": "ab", "ttl": 10**400}, "config.ttl: must be a finite number"),
+        ({"name": "ab", "rate": 10**400}, "config.rate: must be a finite number"),
         ({"name": "ab", "rate": 1.1}, "config.rate: 1.1 is outside 0 to 1"),
         ({"name": "ab", "mode": "maybe"}, "config.mode: 'maybe' is not one of on, off"),
         ({"name": "ab", "flag": "yes"}, "config.flag: must be true or false"),
@@ -93,6 +95,12 @@ def test_a_bad_value_is_refused_by_field_and_problem(values: dict[str, Any], mes
 def test_an_unknown_field_is_an_error_where_an_operator_wrote_it() -> None:
     with pytest.raises(ConfigError, match=r"cache.tll: unknown field; known are name, ttl"):
         parse(Sample, {"name": "abc", "tll": 3}, where="cache", strict=True)
+
+
+def test_an_unknown_fields_name_is_short_and_can_be_written_anywhere() -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse(Sample, {"name": "ab", "\ud800" + "x" * 10_000: 1}, strict=True)
+    assert len(str(raised.value).encode("ascii")) < 400
 
 
 def test_a_secret_shows_in_no_message_and_no_repr() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, Final
@@ -22,6 +22,7 @@ from tenantgate.config.provider_options import model_options, name_at_provider
 from tenantgate.config.providers import MOCK_URL, PROVIDERS
 from tenantgate.config.targets import Failover, ModelTimeouts
 from tenantgate.errors import ConfigError
+from tenantgate.keys.core.register import IssuedKey
 from tenantgate.manifest import PluginManifest, resolve
 from tenantgate.mcp_config import McpServer
 from tenantgate.policy.core.records import (
@@ -164,7 +165,9 @@ class _Compiler:
                     made = resolve(feature.servers)(servers, self.options.documents, settings)
                 except ConfigError as error:
                     raise ConfigError(f"{where}: {error}") from None
-                yield from (_with_keys(server, _key_ids(tenant)) for server in made)
+                yield from (
+                    _with_keys(server, _key_ids(tenant, self._file.keys_of(tenant))) for server in made
+                )
 
     def _tool_stages(self, tenant: Tenant) -> Mapping[str, Json]:
         """Stages of calls of MCP tools, by the settings of the tenant."""
@@ -352,22 +355,27 @@ class _Compiler:
         return _Stage(plugin, kept, config)
 
 
-def _key_ids(tenant: Tenant) -> Mapping[str, str]:
-    """By the names of a tenant's keys, which are those of their variables, their ids in Kong."""
+def _key_ids(tenant: Tenant, issued: Sequence[IssuedKey]) -> Mapping[str, Sequence[str]]:
+    """By the names of a tenant's keys their ids in Kong: those of their variables, and of keys that were issued."""
     username = names.consumer_name(tenant.id)
-    return {
-        placeholders.names(key)[0]: names.entity_id("keyauth_credentials", f"{username}:{key}")
+    ids: dict[str, list[str]] = {
+        placeholders.names(key)[0]: [names.entity_id("keyauth_credentials", f"{username}:{key}")]
         for key in tenant.api_keys
     }
+    for key in issued:
+        ids.setdefault(key.name, []).append(names.issued_id(key.tenant, key.sha256))
+    return ids
 
 
-def _with_keys(server: Json, ids: Mapping[str, str]) -> Json:
+def _with_keys(server: Json, ids: Mapping[str, Sequence[str]]) -> Json:
     """A compiled server whose lists of access have ids of keys in the place of their names."""
 
     def acl(found: Any) -> Any:
         if not isinstance(found, Mapping):
             return found
-        return {kind: [ids.get(name, name) for name in listed] for kind, listed in found.items()}
+        return {
+            kind: [id_ for name in listed for id_ in ids.get(name, [name])] for kind, listed in found.items()
+        }
 
     tools = [{**tool, "acl": acl(tool.get("acl"))} for tool in server["tools"]]
     return {**server, "default_acl": acl(server["default_acl"]), "tools": tools}

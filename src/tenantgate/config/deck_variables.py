@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from tenantgate import api_keys
 from tenantgate.errors import ConfigError
 
 __all__ = [
@@ -82,6 +83,11 @@ def resolve_tree(tree: Any, environ: Mapping[str, str]) -> Any:
         raise ConfigError(f"the environment has no {', '.join(missing)}")
     if spaced:
         raise ConfigError(f"white space or control characters in {', '.join(spaced)}: a key has none")
+    # Kong would look for its hash (plugin tenantgate-keys).
+    if issued := [
+        name for name in wanted if environ[name].startswith((api_keys.PREFIX, api_keys.stored("")))
+    ]:
+        raise ConfigError(f"{', '.join(issued)}: begins as an issued key does; use `tenantgate keys issue`")
     owners: dict[str, str] = {}
     for name in wanted:
         if (first := owners.setdefault(environ[name], name)) != name:

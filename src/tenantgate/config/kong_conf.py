@@ -17,6 +17,7 @@ __all__ = ["EGRESS_PORT", "LUA_PLUGINS", "KongConfOptions", "egress_conf", "kong
 PathText: TypeAlias = str | PurePath
 _ENGINE: Final = "tenantgate"
 LUA_PLUGINS: Final = (
+    "tenantgate-keys",
     "tenantgate-request",
     "tenantgate-target",
     "tenantgate-failover",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +15,11 @@ from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.node_reader import NodeReader, SectionMemo, join
 from tenantgate.config.sources import Source, sources
 from tenantgate.errors import ConfigError
+from tenantgate.keys.core.register import Register
 from tenantgate.manifest import PluginManifest
+from tenantgate.tenant import TenantId
 
-__all__ = ["TenantsFileError", "load", "load_text"]
+__all__ = ["TenantsFileError", "load", "load_text", "register", "register_path"]
 
 _EXPLAINED: Final = 200_000
 """Characters of a text for which PyYAML's own, slow parser is asked: it says more of what is wrong than libyaml."""
@@ -40,7 +42,35 @@ def load(path: Path) -> model.TenantsFile:
         TenantsFileError: with all problems.
         ConfigError: the file or folder can't be read.
     """
-    return _load(sources(path), name=str(path))
+    return _with_issued(_load(sources(path), name=str(path)), path)
+
+
+def register_path(path: Path) -> Path:
+    """Where the keys are that were issued for the tenants of the file or folder at `path`: beside it, or in it."""
+    return path / "keys.json" if path.is_dir() else path.with_suffix(".keys.json")
+
+
+def register(path: Path) -> Register:
+    """The issued keys for the tenants of the file or folder at `path`; an empty register where there is no file.
+
+    Raises:
+        ConfigError: it can't be read, or isn't one.
+    """
+    at = register_path(path)
+    try:
+        text = at.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Register()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{at}: can't be read ({type(error).__name__})") from None
+    return Register.parsed(text, str(at))
+
+
+def _with_issued(file: model.TenantsFile, path: Path) -> model.TenantsFile:
+    """The file with the keys of its tenants. Those of tenants that it hasn't open nothing."""
+    found = register(path)
+    keys = {t.id: issued for t in file.tenants if (issued := found.of(TenantId(t.id)))}
+    return replace(file, keys=keys) if keys else file
 
 
 def load_text(text: str, *, name: str = "tenants.yaml") -> model.TenantsFile:

@@ -15,6 +15,7 @@ from tenantgate.config.endpoints import MODEL_PATTERN, NAME_MAX, Endpoint, Model
 from tenantgate.config.redis_model import RateLimiting, Redis
 from tenantgate.config.targets import BALANCES, REGION_PATTERN, ROUTED, Egress, Failover, ModelTimeouts
 from tenantgate.fields import config_class, field
+from tenantgate.keys.core.register import IssuedKey
 from tenantgate.limit_config import Budget, TokenLimit
 from tenantgate.mcp_config import McpServer
 from tenantgate.prices.config import Pricing
@@ -313,7 +314,9 @@ class Tenant:
         len_max=64,
     )
     api_keys: tuple[str, ...] = field(
-        "Keys of the tenant's clients. Two keys at once allow a change of keys without interruption.",
+        "Keys of the tenant's clients that the environment has. Two keys at once allow a change of keys without "
+        "interruption. Default: none; its keys are issued (`tenantgate keys`).",
+        default=(),
         referenceable=True,
         vault=False,
         len_min=1,
@@ -416,6 +419,12 @@ class TenantsFile:
     gateway: Gateway = field("Settings that all tenants share.", default=Gateway())
     defaults: Defaults = field("Settings of each tenant that doesn't set its own.", default=Defaults())
     tenants: tuple[Tenant, ...] = field("Tenants, each with its own keys, models and limits.", len_min=1)
+    keys: dict[str, Any] = field("Register of issued keys, by tenant.", default={})
+
+    def keys_of(self, tenant: Tenant) -> tuple[IssuedKey, ...]:
+        """The tenant's issued keys that aren't gone."""
+        found: tuple[IssuedKey, ...] = self.keys.get(tenant.id, ())
+        return found
 
     def rate_limits(self) -> Iterator[RateLimit | None]:
         """All limits of all levels, and None where a level has none."""

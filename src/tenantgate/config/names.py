@@ -6,15 +6,20 @@ import re
 import uuid
 from typing import Final
 
+from tenantgate.tenant import TenantId
+
 __all__ = [
+    "ISSUED_TAG",
     "MCP_SERVICE",
     "METADATA_SERVICE",
     "OAUTH_SERVICE",
     "SERVICE",
     "TAG",
+    "UNTIL_TAG",
     "chat_path",
     "consumer_name",
     "entity_id",
+    "issued_id",
     "route_name",
     "route_parts",
 ]
@@ -29,6 +34,10 @@ METADATA_SERVICE: Final = "mcp-metadata"
 """What tells them where to get one."""
 TAG: Final = "tenantgate"
 """The tag of each of our entities in Kong."""
+ISSUED_TAG: Final = "tenantgate-key"
+"""The tag of credentials of issued keys."""
+UNTIL_TAG: Final = "tenantgate-until."
+"""Beginning of the tag that says until when a key is accepted, in Unix seconds."""
 _IDS: Final = uuid.UUID("5b0e4f1c-7c1a-5f53-9f0e-6a4a0f0d6b51")
 
 # kong/db/schema/typedefs.lua, validate_utf8_name: alphanumerics and . - _ ~ (and non-ASCII).
@@ -80,3 +89,8 @@ def consumer_name(tenant: str) -> str:
 def entity_id(kind: str, name: str) -> str:
     """The id of an entity of Kong's (UUID version 5): the same at each rendering, so that nothing is created anew."""
     return str(uuid.uuid5(_IDS, f"{kind}:{name}"))
+
+
+def issued_id(tenant: TenantId, sha256: str) -> str:
+    """The id in Kong of an issued key, by the hash of the key: what audit records call ``key.id``."""
+    return entity_id("keyauth_credentials", f"{consumer_name(str(tenant))}:{sha256}")

@@ -14,7 +14,7 @@ from tenantgate.config.model import TenantsFile
 from tenantgate.config.redis_model import RateLimitRedis
 from tenantgate.errors import ConfigError
 from tenantgate.store.config import ClusterNode, RedisConfig
-from tenantgate.store.redis_rights import check_plugins, check_policies, check_rate_limits
+from tenantgate.store.redis_rights import check_plugins, check_policies, check_rate_limits, forgetting
 from tenantgate.store.url import redis_config
 
 __all__ = ["redis", "redis_of", "uses"]
@@ -45,9 +45,14 @@ def _check(args: argparse.Namespace) -> int:
     ready = True
     for where, kind, used in uses(file):
         config = redis_of(used, where, args.password_env, os.environ)
-        problem = check_plugins(config) if kind == "plugins" else check_rate_limits(config)
+        problem = check_plugins(config)
+        if kind != "plugins" and problem is None:
+            problem = check_rate_limits(config)
         print(f"{where}, for the {kind}: {problem or 'ready'}")
         ready = ready and problem is None
+        if kind != "plugins" and problem is None and _has_money(file):
+            for doubt in forgetting(config):
+                print(f"{where}, for the {kind}: WARNING: {doubt}")
     store = file.gateway.policy.store
     if store is not None:
         where = "gateway.policy.store"
@@ -63,11 +68,16 @@ def uses(file: TenantsFile) -> Iterator[tuple[str, str, RateLimitRedis]]:
     """Each Redis with its place in the file and what uses it."""
     yield "gateway.redis", "plugins", file.gateway.redis
     limiting = file.gateway.rate_limiting
-    if limiting.policy == "redis" and any(file.rate_limits()):
+    if limiting.policy == "redis" and (any(file.rate_limits()) or _has_money(file)):
         if limiting.redis is None:
             yield "gateway.redis", "rate limits", file.gateway.redis
         else:
             yield "gateway.rate_limiting.redis", "rate limits", limiting.redis
+
+
+def _has_money(file: TenantsFile) -> bool:
+    given = file.defaults
+    return bool(given.token_limits or given.budgets) or any(t.token_limits or t.budgets for t in file.tenants)
 
 
 def redis_of(

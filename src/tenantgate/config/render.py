@@ -2,7 +2,8 @@
 
 Tenants are data of the engine, so Kong's entities are few: one service, a few routes and one plugin of each kind,
 whatever the number of tenants and models, and for each tenant a consumer with its keys. Order of the plugins in Kong:
-pre-function, correlation-id, cors, key-auth, request-size-limiting, tenantgate-request (800), tenantgate (799),
+pre-function, correlation-id, cors, tenantgate-keys (1251), key-auth, request-size-limiting, tenantgate-request (800),
+tenantgate (799),
 tenantgate-target (771), ai-proxy, tenantgate-failover (769), file-log, post-function,
 tenantgate-format (-1001).
 """
@@ -10,11 +11,11 @@ tenantgate-format (-1001).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tenantgate import features, fields
+from tenantgate import api_keys, features, fields
 from tenantgate.config import catalog, emit, names, scripts
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
@@ -23,10 +24,11 @@ from tenantgate.config.kong_conf import EGRESS_PORT
 from tenantgate.config.model import Cors, Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import Redis
+from tenantgate.keys.core.register import IssuedKey, State
 from tenantgate.llm.operations import Operation
 from tenantgate.manifest import PluginManifest, RouteSettings, resolve
 
-__all__ = ["RenderOptions", "entities", "render", "uses_mock", "with_options"]
+__all__ = ["RenderOptions", "entities", "issued_credential", "render", "uses_mock", "with_options"]
 
 _HEADER: Final = "# Written by `tenantgate render` from tenants.yaml: change that file, not this one.\n"
 _MIB: Final = 1024 * 1024
@@ -91,7 +93,7 @@ def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
     return {
         "_format_version": "3.0",
         "services": [_service(file, options), *_mcp_services(file, options)],
-        "consumers": [_consumer(t) for t in sorted(file.tenants, key=lambda t: t.id)],
+        "consumers": [_consumer(t, file.keys_of(t)) for t in sorted(file.tenants, key=lambda t: t.id)],
         "plugins": [*_elsewhere(file.gateway)],
     }
 
@@ -262,7 +264,9 @@ def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tupl
     # In Authorization an OpenAI SDK sends its key, in x-api-key Anthropic's, in api-key Azure's. One that was told to
     # send a header of its own puts something into Authorization all the same, so that comes last. Keys in the query
     # would end up in logs.
+    # Issued keys are there by their hashes, which the plugin before key-auth puts into their place.
     key_names = ["apikey", "x-api-key", "api-key", "Authorization"]
+    yield "tenantgate-keys", {"key_names": key_names}
     yield "key-auth", {"key_names": key_names, "hide_credentials": True, "key_in_query": False}
     size = gateway.limits.max_request_body_mb
     yield "request-size-limiting", {"allowed_payload_size": size, "size_unit": "megabytes"}
@@ -425,7 +429,17 @@ def _ai_proxy(max_request_body_mb: int) -> Json:
     }
 
 
-def _consumer(tenant: Tenant) -> Json:
+def issued_credential(key: IssuedKey) -> Json:
+    """The credential of key-auth that stands for an issued key; tenantgate-request reads the time in its tags."""
+    until = [f"{names.UNTIL_TAG}{key.until}"] if key.state is State.RETIRING else []
+    return {
+        "id": names.issued_id(key.tenant, key.sha256),
+        "key": api_keys.stored(key.sha256),
+        "tags": [names.TAG, names.ISSUED_TAG, *until],
+    }
+
+
+def _consumer(tenant: Tenant, issued: Sequence[IssuedKey]) -> Json:
     username = names.consumer_name(tenant.id)
     keys = [
         {
@@ -436,6 +450,7 @@ def _consumer(tenant: Tenant) -> Json:
         }
         for key in sorted(tenant.api_keys)
     ]
+    keys += [issued_credential(key) for key in issued]
     return {
         "username": username,
         "id": names.entity_id("consumers", username),

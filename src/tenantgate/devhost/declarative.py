@@ -303,6 +303,7 @@ class _Loader:
             consumer=consumer,
             created_at=self._dates["created_at"],
             key=key,
+            tags=tuple(item.get("tags") or ()),
         )
 
     def _plugin(

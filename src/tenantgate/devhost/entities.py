@@ -70,12 +70,14 @@ class Credential:
     consumer: Consumer
     created_at: int
     key: str = field(repr=False)
+    tags: tuple[str, ...] = ()
 
     @property
     def entity(self) -> dict[str, Any]:
         """As ``kong.client.get_credential`` gives it."""
         owner = {"id": self.consumer.id}
-        return {"id": self.id, "key": self.key, "consumer": owner, "created_at": self.created_at}
+        known = {"id": self.id, "key": self.key, "consumer": owner, "created_at": self.created_at}
+        return {**known, "tags": list(self.tags)} if self.tags else known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,6 +8,7 @@ plugin's own may hold a prompt.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import re
 import secrets
@@ -96,6 +97,7 @@ class LuaState:
                     "decode": self._decode,
                     "encode": self._encode,
                     "find": self._source,
+                    "sha256_hex": _sha256_hex,
                 }
             ),
             self._host[b"null"],
@@ -431,6 +433,10 @@ class LuaState:
 
 _CTX: Final = frozenset({"ngx.ctx.get", "ngx.ctx.set"})
 _VAULT: Final = "kong.vault.get"
+
+
+def _sha256_hex(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()
 
 
 def _nothing_of_python(_object: Any, _name: Any, _setting: bool) -> Any:

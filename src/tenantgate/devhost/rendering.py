@@ -86,9 +86,9 @@ class Rendered:
     def key_name(self, tenant: str) -> str:
         """The environment variable of that key."""
         for t in self.file.tenants:
-            if t.id == tenant:
+            if t.id == tenant and t.api_keys:
                 return placeholders.names(t.api_keys[0])[0]
-        raise ConfigError(f"{tenant}: no such tenant in the file")
+        raise ConfigError(f"{tenant}: no such tenant with `api_keys` in the file")
 
 
 def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = None) -> Rendered:

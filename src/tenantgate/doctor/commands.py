@@ -85,7 +85,7 @@ def _findings(args: argparse.Namespace, site: Site) -> Iterator[Finding]:
             "give --kong-conf FILE or --admin-url URL",
         )
     yield from _stores(args, site)
-    yield from _secrets(site, settings[1] if settings else {})
+    yield from _secrets(site)
     yield from _files(site, uid)
 
 
@@ -127,17 +127,12 @@ def _stores(args: argparse.Namespace, site: Site) -> Iterator[Finding]:
         store.close()
 
 
-def _secrets(site: Site, settings: Mapping[str, str]) -> Iterator[Finding]:
+def _secrets(site: Site) -> Iterator[Finding]:
+    # nginx writes its title over the environment in /proc, so Kong's own can't be read.
     named = set(deck_variables.vault_names(render(site.file, RenderOptions())))
     for record in site.records().values():
         named.update(deck_variables.vault_names(record.decode("utf-8", "replace")))
-    there, where = (
-        probes.kong_environment(Path(settings.get("prefix", "/usr/local/kong"))),
-        "Kong's environment",
-    )
-    if there is None:
-        there, where = site.environ, "this command's environment"
-    yield from node.check_secrets(named, {name for name, value in there.items() if value}, where)
+    yield from node.check_secrets(named, {name for name, value in site.environ.items() if value})
 
 
 def _files(site: Site, uid: int | None) -> Iterator[Finding]:

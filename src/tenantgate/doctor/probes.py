@@ -43,7 +43,6 @@ __all__ = [
     "clock_offset",
     "conf_facts",
     "folder",
-    "kong_environment",
     "kong_uid",
     "metrics_of",
     "models",
@@ -161,15 +160,6 @@ def admin_facts(url: str) -> KongFacts:
     )
 
 
-def kong_environment(prefix: Path) -> Mapping[str, str] | None:
-    """The environment of the Kong that runs with this prefix; None if none runs, or another user's."""
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((prefix / "pids" / "nginx.pid").read_text(encoding="utf-8"))
-        raw = Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace")
-        return dict(entry.partition("=")[::2] for entry in raw.split("\0") if "=" in entry)
-    return None
-
-
 def kong_uid(settings: Mapping[str, str]) -> int | None:
     """The user that Kong's workers and so its plugin servers run as; None if that can't be told.
 
@@ -232,8 +222,16 @@ def _server(name: str, path: Path, command: str) -> ServerFacts:
         ready=None if ready is None else ready[0] == 200,
         reason=str(told.get("reason", "")) if isinstance(told, dict) else "",
         version=str(_object(get("/healthz")).get("version", "")),
-        tcp_metrics=port is not None,
+        errors=_errors(get("/metrics")),
     )
+
+
+def _errors(answer: Answer | None) -> int:
+    text = answer[2].decode("utf-8", "replace") if answer and answer[0] == 200 else ""
+    found = re.findall(
+        r'^tenantgate_log_events_total\{level="(?:error|critical)"\} (\d+)', text, re.MULTILINE
+    )
+    return sum(map(int, found))
 
 
 def _accepts(path: Path) -> bool:

@@ -493,6 +493,8 @@ def _unpriced(facts: Facts) -> Answer:
 
 
 def _state(plan: Plan, now_ms: int, max_tokens: int) -> dict[str, Any]:
+    if plan.final:
+        return {}
     expected = min(max_tokens, plan.expected_tokens)
     held = [h.written(max_tokens, expected) for h in plan.held]
     more = {"pictures": plan.pictures} if plan.pictures > 1 else {}

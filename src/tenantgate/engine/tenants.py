@@ -15,7 +15,7 @@ from tenantgate.limits.core.reading import rules_of
 from tenantgate.limits.core.rules import Counted, Rule
 from tenantgate.limits.service import RequestLimits
 from tenantgate.mcp.core.stored import from_record
-from tenantgate.mcp.core.tool import Tool
+from tenantgate.mcp.core.tool import RemoteTool, Tool
 from tenantgate.mcp.service import McpEndpoints
 from tenantgate.policy.core.records import ModelPolicy, TenantPolicy
 from tenantgate.routing.service import Route, Router
@@ -126,7 +126,7 @@ class Tenant:
         """The stages of calls of MCP tools."""
         return self._tool_stages("", self.policy.mcp_stages)
 
-    def tool_rules(self, server: str, tool: Tool) -> tuple[Rule, ...]:
+    def tool_rules(self, server: str, tool: Tool | RemoteTool) -> tuple[Rule, ...]:
         """The limits and budgets that count a tool's calls: its own, and where it has a price the tenant's budgets."""
         name = f"{server}/{tool.name}"
         stages = self._tool_stages(name, {"limits": tool.limit}) if tool.limit else ()

@@ -26,9 +26,9 @@ from tenantgate.limits.core.reply import refusal
 from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
 from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read, strict_json
-from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in
-from tenantgate.mcp.core.protocol.results import dump, response, result_of, tool_error
-from tenantgate.mcp.core.tool import ArgumentError, Server, UpstreamRequest
+from tenantgate.mcp.core.protocol.remote import changed_tools, listed_tools, remote_request, response_in
+from tenantgate.mcp.core.protocol.results import dump, is_media, response, result_of, tool_error
+from tenantgate.mcp.core.tool import ArgumentError, RemoteTool, Server, Tool, UpstreamRequest
 from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of
 from tenantgate.prices.core.cost import Worst
 from tenantgate.telemetry import metrics
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tenantgate.limits.core.claims import Held
     from tenantgate.limits.service import Limits
     from tenantgate.mcp.core import offers
+    from tenantgate.mcp.core.offers import Endpoint
 
 __all__ = ["Tools", "is_tool_call"]
 
@@ -165,6 +166,7 @@ class Tools:
             _requests.inc(method=request.method, outcome="answered")
             exchange.answer(200, response(request.id, outcome.result), {"Content-Type": _JSON})
         if isinstance(outcome, RemoteCall):
+            state["principals"] = sorted(principals)  # for the list that the server will give
             return self._call_remote(exchange, tenant, outcome, state)
         return self._call(exchange, tenant, outcome, state)
 
@@ -212,14 +214,15 @@ class Tools:
         """What is to be sent to a remote MCP server."""
         state |= {"server": made.server.name, "remote": True}
         params: dict[str, Any] = {}
-        if made.name:
-            state["tool"] = made.name
+        if made.tool is not None:
+            state["tool"] = made.tool.name
             exchange.shared[_OPERATION] = "execute_tool"
-            params = {"name": made.name, "arguments": self._guarded(exchange, tenant, made, state)}
+            self._count(exchange, tenant, made, state)
+            params = {"name": made.tool.name, "arguments": self._guarded(exchange, tenant, made, state)}
         elif (cursor := made.request.params.get("cursor")) is not None:
             params = {"cursor": cursor}
         asked = remote_request(made.server.revision, made.request.method, params, trace_of(made.request))
-        return _order(made.server, asked, again=not made.name)
+        return _order(made.server, asked, again=made.tool is None)
 
     def _guarded(
         self, exchange: Exchange, tenant: Tenant, made: ToolCall | RemoteCall, state: dict[str, Any]
@@ -238,12 +241,16 @@ class Tools:
         return arguments
 
     def _count(
-        self, exchange: Exchange, tenant: Tenant, made: ToolCall, state: dict[str, Any]
+        self, exchange: Exchange, tenant: Tenant, made: ToolCall | RemoteCall, state: dict[str, Any]
     ) -> Callable[[End], None]:
         """Count the call for what limits it, and hold its price; what is given settles that."""
-        tool, server = made.offer.tool, made.offer.server
-        rules = tenant.tool_rules(server.name, tool)
-        if not rules:
+        tool: Tool | RemoteTool | None
+        if isinstance(made, RemoteCall):
+            server, tool = made.server, made.tool
+        else:
+            server, tool = made.offer.server, made.offer.tool
+        rules = () if tool is None else tenant.tool_rules(server.name, tool)
+        if tool is None or not rules:
             return lambda _: None
         price = Worst(fixed=tool.price_nano, per_million=0)
         held: Sequence[Held] = claims_of(
@@ -320,7 +327,7 @@ class Tools:
             if offer is not None:
                 members = self._result(exchange, tenant, offer, reply, state)
             elif endpoint.remote is not None:
-                members = self._remote_result(exchange, tenant, endpoint.remote, reply, state)
+                members = self._remote_result(exchange, tenant, endpoint, reply, state)
         if not members:
             _send_result(host, _no_list(request).body(), _note(state))
             return
@@ -360,9 +367,11 @@ class Tools:
         return {**made, "content": [text], "structuredContent": structured}
 
     def _remote_result(
-        self, exchange: Exchange, tenant: Tenant, server: Server, reply: _Reply, state: dict[str, Any]
+        self, exchange: Exchange, tenant: Tenant, endpoint: Endpoint, reply: _Reply, state: dict[str, Any]
     ) -> Mapping[str, Any]:
         """The result that a remote server's reply is, as the guards let it pass; empty where there is no list."""
+        server = endpoint.remote
+        assert server is not None  # noqa: S101 - it has answered
         found = response_in(reply.body, reply.kind)
         result = None if found is None or reply.status >= 300 else found.get("result")
         if not state["tool"]:
@@ -370,34 +379,43 @@ class Tools:
                 state["error"] = f"http_{reply.status}"
                 return {}
 
-            def passes(tool: Any) -> bool:
+            changed = changed_tools(server, result)
+            endpoint.changed.update(changed)
+            endpoint.changed.difference_update(_names(result) - changed)
+            principals = frozenset(state.get("principals", ()))
+
+            def passes(tool: Mapping[str, Any]) -> bool:
+                if endpoint.remote_tool(tool["name"], principals) is None:
+                    return False
                 return not self._checked(exchange, tenant, {"content": [tool]}, {}).get("isError")
 
             more = {k: v for k in ("nextCursor",) if isinstance(v := result.get(k), str)}
             hints = {"ttlMs": 60_000, "cacheScope": "private"} if state["modern"] else {}
             return {"tools": listed_tools(server, result, passes), **more, **hints}
-        if result is None or not isinstance(result.get("content"), list):
+        if result is None or not _is_content(result.get("content")):
             state["error"] = f"http_{reply.status}"
             said = (found or {}).get("error", {}).get("message", "")
             text = "The MCP server of this tool gave no result."
             return self._checked(
                 exchange, tenant, tool_error(f"{text} {redacted(str(said))[:500]}".strip()), state
             )
-        made = {k: v for k in ("content", "structuredContent", "isError") if (v := result.get(k)) is not None}
-        if made.get("isError") is True:
+        made = {k: v for k in ("content", "structuredContent") if (v := result.get(k)) is not None}
+        made["isError"] = result.get("isError") is True
+        if made["isError"]:
             state["error"] = "tool"
-        return self._checked(exchange, tenant, {"isError": False, **made}, state)
+        return self._checked(exchange, tenant, made, state)
 
     def _checked(
         self, exchange: Exchange, tenant: Tenant, made: dict[str, Any], state: dict[str, Any]
     ) -> dict[str, Any]:
-        """The result as the guards let it pass: all of it but pictures and sounds."""
-        media = {
-            i: part for i, part in enumerate(made["content"]) if isinstance(part, dict) and "data" in part
-        }
+        """The result as the guards let it pass: all of it but the data of pictures and sounds."""
+        media = {i: part["data"] for i, part in enumerate(made["content"]) if is_media(part)}
         value: Any = {
             **made,
-            "content": [{} if i in media else part for i, part in enumerate(made["content"])],
+            "content": [
+                {k: v for k, v in part.items() if i not in media or k != "data"}
+                for i, part in enumerate(made["content"])
+            ],
         }
         for stage in tenant.tool_stages():
             guard = getattr(stage.service, "results", None)
@@ -410,9 +428,10 @@ class Tools:
                 state["error"] = "guard"
                 return tool_error(checked.message)
             value = checked.value
-        for i, part in media.items():
-            value["content"][i] = part
-        return dict(value)
+        content = [
+            {**part, "data": media[i]} if i in media else part for i, part in enumerate(value["content"])
+        ]
+        return {**value, "content": content}
 
     # -- log ----------------------------------------------------------------------------------------------
 
@@ -476,6 +495,16 @@ class _Reply:
         raw = host.call("service.response.get_raw_body")
         raw = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else bytes(raw or b"")
         return cls(int(outcome[5:]), kind, raw)
+
+
+def _is_content(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, dict) for part in value)
+
+
+def _names(result: Mapping[str, Any]) -> set[str]:
+    tools = result.get("tools")
+    found = (t.get("name") for t in (tools if isinstance(tools, list) else ()) if isinstance(t, dict))
+    return {name for name in found if isinstance(name, str)}
 
 
 def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, Any]:

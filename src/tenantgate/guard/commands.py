@@ -17,10 +17,13 @@ import time
 from collections import defaultdict
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from tenantgate.arguments import until, whole_number
-from tenantgate.errors import ConfigError
+from tenantgate.config.load import load
+from tenantgate.config.model import TenantsFile
+from tenantgate.errors import ConfigError, TenantgateError
 from tenantgate.guard.core.exemptions import Exemption, State
 from tenantgate.guard.notes import fingerprint, sealer
 from tenantgate.guard.records import GuardRecords, new_id
@@ -31,6 +34,7 @@ from tenantgate.tenant import TenantId
 
 __all__ = ["guard"]
 
+_FILE: Final = Path("tenants.yaml")
 _URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
 _URL: Final = "redis://127.0.0.1:6379/0"
 _KEY_VARIABLE: Final = "TENANTGATE_CACHE_KEY"
@@ -57,6 +61,14 @@ def guard(area: argparse.ArgumentParser) -> None:
             required=True,
             metavar="WHEN",
             help="2026-01-31, 2026-01-31T18:00Z, or from now: 8h, 30d, 2w",
+        )
+        parser.add_argument(
+            "-f",
+            "--file",
+            type=Path,
+            metavar="FILE",
+            help="tenants.yaml, which must have the tenant and the rule; default: ./tenants.yaml if it is there, with "
+            "a warning only",
         )
         _by(parser)
         _sealed(parser)
@@ -164,6 +176,7 @@ def _who(args: argparse.Namespace) -> str:
 def _grant(args: argparse.Namespace) -> int:
     if args.pattern_hash and not re.fullmatch(r"[0-9a-f]{32}", args.pattern_hash):
         raise ConfigError("--pattern-hash: must be 32 hexadecimal digits, as `guard hash` prints them")
+    _check_names(args)
     now = time.time()
     exemption = Exemption(
         id=new_id(),
@@ -178,6 +191,42 @@ def _grant(args: argparse.Namespace) -> int:
     _sealed_records(args).grant(exemption)
     print(f"{exemption.id} {exemption.state} until {_time(exemption.until)}")
     return 0
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """A misspelt tenant or rule would be exempted, and nothing ever found by it.
+
+    Raises:
+        ConfigError: the file that was named has no such tenant or rule.
+    """
+    path = args.file or _FILE
+    if args.file is None and not path.exists():
+        return
+    try:
+        problem = _unknown(load(path), args.tenant, args.rule)
+    except TenantgateError:
+        if args.file is not None:
+            raise
+        return
+    if problem is None:
+        return
+    if args.file is not None:
+        raise ConfigError(f"{problem} in {path}")
+    print(f"warning: {problem} in {path}", file=sys.stderr)
+
+
+def _unknown(file: TenantsFile, tenant: str, rule: str) -> str | None:
+    found = next((t for t in file.tenants if t.id == tenant), None)
+    if found is None:
+        return f"--tenant: there is no tenant {tenant[:64]!r}"
+    levels = [file.defaults.plugins, found.plugins, *(m.plugins for m in found.models)]
+    sections = [section for level in levels for section in level.values()]
+    rules = sorted(
+        {str(r["name"]) for s in sections for r in s.get("rules", ()) if isinstance(r, dict) and "name" in r}
+    )
+    if rule in rules:
+        return None
+    return f"--rule: tenant {tenant} has no rule {rule[:64]!r}, but {', '.join(rules) or 'none'}"
 
 
 def _approve(args: argparse.Namespace) -> int:

@@ -99,10 +99,13 @@ def _inode(path: Path) -> int | None:
 def bind_tcp(host: str, port: int) -> socket.socket:
     """Listen on a TCP port; 0 takes a free one.
 
+    The next server of the same user may listen beside this one: at a reload of Kong it starts while this one still
+    serves, and one that found the port taken would end, and lose requests (socket(7), SO_REUSEPORT).
+
     Raises:
         ConfigError: the address can't be used.
     """
     try:
-        return socket.create_server((host, port))
+        return socket.create_server((host, port), reuse_port=True)
     except OSError as error:
         raise ConfigError(f"{host}:{port}: {error.strerror}") from None

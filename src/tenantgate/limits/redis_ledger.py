@@ -63,6 +63,7 @@ _CERTAINTIES: Final = {
 }
 _REFUSALS: Final = {0: None, 1: Refused.EXHAUSTED, 2: Refused.HELD}
 _OTHER_WINDOW: Final = 3
+_FINAL: Final = 2
 
 _failures: Final = metrics.counter(
     "tenantgate_limits_redis_failures_total",
@@ -232,7 +233,7 @@ class RedisLedger:
                 self._out.add(name)
         if not quiet:
             logs.event(_log, logging.WARNING, "rate limits can't be counted", kind=kind, redis=name)
-        return NotCountedError(f"redis: {kind}")
+        return NotCountedError(f"redis: {kind}", maybe=not alive)
 
     def _succeeded(self, name: str) -> None:
         with self._lock:
@@ -264,7 +265,8 @@ def _period_us(window: Window) -> int:
 def _reserving(asked: Reservation, spans: Sequence[tuple[int, int]], given: Sequence[Claim]) -> list[Any]:
     worst = min(max(0, asked.worst_tokens), TOKENS_MAX)
     out: list[Any] = [
-        len(asked.claims), worst, min(worst, max(0, asked.expected_tokens)), int(bool(asked.replaces))
+        len(asked.claims), worst, min(worst, max(0, asked.expected_tokens)),
+        _FINAL if asked.final else int(bool(asked.replaces)),
     ]  # fmt: skip
     for claim, (start_ms, end_ms) in zip(asked.claims, spans, strict=True):
         window, counted, most = claim.window, claim.counted, min(max(0, claim.most), AMOUNT_MAX)

@@ -20,7 +20,7 @@ from tenantgate.bounded import Bounded
 from tenantgate.limits.alert_store import AlertStore
 from tenantgate.limits.alerts import Alerts
 from tenantgate.limits.core.ladder import Level, level
-from tenantgate.limits.core.ledger import NotCountedError
+from tenantgate.limits.core.ledger import Certainty, NotCountedError, Settlement, Used
 from tenantgate.limits.core.limit import rate_rules
 from tenantgate.limits.core.rules import OnStoreDown
 from tenantgate.limits.expected import ExpectedTokens
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tenantgate.limits.alerts import EventLog
     from tenantgate.limits.config import LimitsConfig
     from tenantgate.limits.core.claims import Held
-    from tenantgate.limits.core.ledger import Ledger, Reservation, Reserved, Room, Settlement
+    from tenantgate.limits.core.ledger import Ledger, Reservation, Reserved, Room
     from tenantgate.limits.core.rules import Rule
     from tenantgate.store.config import RedisConfig
     from tenantgate.tenant import TenantId
@@ -130,19 +130,29 @@ class Limits:
         leased = [i for i, h in enumerate(held) if _when_gone(h) is OnStoreDown.LEASE]
         try:
             answer = self._ledger.reserve(asked)
-        except NotCountedError:
-            if any(_when_gone(h) is OnStoreDown.CLOSED for h in held):
+        except NotCountedError as error:
+            try:
+                return self._without_ledger(asked, held, leased, error)
+            except NotCountedError:
+                if error.maybe:
+                    self.settle(_given_back(asked), ())
                 raise
-            if not leased:
-                return (), None
-            if self._leases is None:
-                raise
-            claims = tuple(asked.claims[i] for i in leased)
-            return [held[i] for i in leased], self._leases.reserve(replace(asked, claims=claims))
         self._learn(asked.tenant, held, answer.rooms)
         if self._leases is not None and leased and answer.refused is None:
             self._leases.note(asked, answer, leased)
         return held, answer
+
+    def _without_ledger(
+        self, asked: Reservation, held: Sequence[Held], leased: Sequence[int], error: NotCountedError
+    ) -> tuple[Sequence[Held], Reserved | None]:
+        if any(_when_gone(h) is OnStoreDown.CLOSED for h in held):
+            raise error
+        if not leased:
+            return (), None
+        if self._leases is None:
+            raise error
+        claims = tuple(asked.claims[i] for i in leased)
+        return [held[i] for i in leased], self._leases.reserve(replace(asked, claims=claims))
 
     def known(self, tenant: TenantId, held: Sequence[Held], now_ms: int) -> list[tuple[Rule, Level]]:
         """Where the budgets stood when this process last heard of them."""
@@ -218,6 +228,18 @@ class Limits:
             self._levels.put((tenant.slug, each.claim.counter), _Known(_level(each, rule, room), until_ms))
             if self.alerts is not None:
                 self.alerts.seen(tenant, rule, each.subject, _whole(each, rule, room), rule.window)
+
+
+def _given_back(asked: Reservation) -> Settlement:
+    """The end of a request that is refused although the ledger may have reserved for it."""
+    claims = {claim.counter: claim for claim in (*asked.replaces, *asked.claims)}
+    return Settlement(
+        tenant=asked.tenant,
+        id=asked.id,
+        certainty=Certainty.NONE,
+        used=tuple(Used(c.counter, c.window, 0, c.counted, c.most) for c in claims.values()),
+        started_ms=time.time_ns() // 1_000_000,
+    )
 
 
 def _when_gone(held: Held) -> OnStoreDown:

@@ -12,7 +12,7 @@ from tenantgate.mcp.core.openapi.document import Document, DocumentError
 from tenantgate.mcp.core.openapi.operations import Listed, default_acl, listed
 from tenantgate.mcp.core.openapi.tools import Made, Overrides, ToolMaker
 from tenantgate.mcp.core.stored import to_record
-from tenantgate.mcp.core.tool import Acl, Credential, Server
+from tenantgate.mcp.core.tool import Acl, Credential, RemoteTool, Server
 from tenantgate.mcp.documents import parse_yaml, read_document
 from tenantgate.mcp_config import McpAcl, McpServer, McpTool, McpToolsFile, duplicates
 
@@ -103,7 +103,7 @@ def server_of(
             )
             for m in sorted(made, key=lambda m: m.tool.name)
         ),
-        allowed=() if api is not None else tuple(sorted(t.name for t in tools)),
+        allowed=() if api is not None else tuple(_remote_tool(config.name, t, limiting) for t in tools),
         default_acl=own_acl or (api.default_acl if api is not None else Acl()),
         pins=pins,
         timeout_ms=config.timeout_s * 1000,
@@ -187,6 +187,23 @@ def _credential(config: McpServer) -> Credential | None:
         prefix = _BEARER if is_bearer else ""
     return Credential(
         reference=config.credential, name=config.credential_name, location=config.credential_in, prefix=prefix
+    )
+
+
+def _remote_tool(server: str, tool: McpTool, limiting: Mapping[str, Any]) -> RemoteTool:
+    if (
+        tool.rename
+        or tool.title
+        or tool.description
+        or (tool.read_only, tool.destructive, tool.idempotent) != (None,) * 3
+    ):
+        text = "of a remote server's tool only acl, rate_limit, price and approved can be set"
+        raise ConfigError(f"tool {tool.name}: {text}")
+    return RemoteTool(
+        name=tool.name,
+        acl=None if tool.acl is None else _acl(tool.acl),
+        limit=_limit(server, tool, limiting) if tool.rate_limit is not None else {},
+        price_nano=round((tool.price or 0) * _NANO),
     )
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from tenantgate.mcp.core.calls import Caller
-from tenantgate.mcp.core.offers import Endpoint, Offer, endpoints, permits
+from tenantgate.mcp.core.offers import Endpoint, Offer, endpoints
 from tenantgate.mcp.core.protocol import params, results
 from tenantgate.mcp.core.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, Failure
 from tenantgate.mcp.core.protocol.messages import Request
 from tenantgate.mcp.core.replies import ReplyReader
-from tenantgate.mcp.core.tool import Server
+from tenantgate.mcp.core.tool import RemoteTool, Server
 from tenantgate.pii.core import Placeholders, find_secrets, mask
 
 __all__ = ["Answer", "McpEndpoints", "RemoteCall", "ToolCall", "redacted", "trace_of"]
@@ -53,8 +53,8 @@ class RemoteCall:
     request: Request
     endpoint: Endpoint
     server: Server
-    name: str = ""
-    """Of the tool; empty: a list is asked for."""
+    tool: RemoteTool | None = None
+    """None: a list is asked for."""
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -154,10 +154,10 @@ def _call(
     if not isinstance(name, str) or not isinstance(arguments, dict | None):
         return _invalid(request, "params.name: must be a text; params.arguments: an object.")
     if (remote := endpoint.remote) is not None:
-        if name not in remote.allowed or not permits(remote.default_acl, principals):
+        if (tool := endpoint.remote_tool(name, principals)) is None:
             return _invalid(request, "Unknown tool")
         return RemoteCall(
-            request=request, endpoint=endpoint, server=remote, name=name, arguments=arguments or {}
+            request=request, endpoint=endpoint, server=remote, tool=tool, arguments=arguments or {}
         )
     offer = endpoint.offer(name, principals)
     if offer is None:

@@ -16,7 +16,7 @@ from tenantgate.store.redis_nodes import connect
 if TYPE_CHECKING:
     from tenantgate.store.config import RedisConfig
 
-__all__ = ["ACL_RULES", "check_plugins", "check_policies", "check_rate_limits", "doubts"]
+__all__ = ["ACL_RULES", "check_plugins", "check_policies", "check_rate_limits", "doubts", "forgetting"]
 
 ACL_RULES: Final = (
     "resetkeys ~tg:* ~ratelimit:* resetchannels -@all +@read +@write +@connection +@scripting +@transaction "
@@ -92,6 +92,27 @@ def doubts(memory: Mapping[str, Any], persistence: Mapping[str, Any]) -> list[st
         out.append(
             "Redis writes no append-only file: after a crash the newest version may be gone (set appendonly yes)"
         )
+    return out
+
+
+def forgetting(config: RedisConfig) -> list[str]:
+    """How a Redis may forget what limits and budgets have counted; empty also where it doesn't say."""
+    found: dict[str, Any] = {}
+
+    def run(client: Any) -> None:
+        found.update(client.info("memory"), **client.info("persistence"))
+
+    if _tried(config, _PLUGIN_KEY, run) is not None:
+        return []
+    out, policy = [], str(found.get("maxmemory_policy"))
+    # Counters have an expiry, so that volatile-… takes them, too.
+    if found.get("maxmemory") and policy != "noeviction":
+        out.append(
+            f"evicts keys when it is full (maxmemory-policy {policy}), and with them what limits and budgets have "
+            "counted: set noeviction, or give gateway.rate_limiting a Redis of its own"
+        )
+    if not found.get("aof_enabled"):
+        out.append("writes no append-only file: after a restart budgets begin anew (set appendonly yes)")
     return out
 
 

@@ -15,9 +15,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenantgate.errors import TenantgateError
+from tenantgate.telemetry import metrics
 
 __all__ = ["describe", "event", "setup"]
 
+_lines: Final = metrics.counter(
+    "tenantgate_log_events_total",
+    "Lines of the log of level warning, error or critical: Kong hides those of servers that it starts.",
+    ("level",),
+)
 _FIELDS: Final = "tenantgate_fields"
 _SITE_PACKAGES: Final = ("site-packages", "dist-packages")
 
@@ -43,12 +49,17 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class _Counting(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _lines.inc(level=record.levelname.lower())
+
+
 def setup(plugin: str, level: str = "info") -> None:
     """Send all logs of this process, as JSON lines, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines(plugin))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, _Counting(logging.WARNING)]
     root.setLevel(level.upper())
     logging.raiseExceptions = False
 

@@ -33,10 +33,10 @@ def test_what_the_plugins_need_is_set() -> None:
     found = settings(kong_conf(KongConfOptions(max_request_body_mb=3)))
     assert found["nginx_http_client_body_buffer_size"] == found["nginx_http_client_max_body_size"] == "3m"
     assert found["nginx_http_lua_socket_read_timeout"] == "2s"
-    ours = (
-        "tenantgate-request,tenantgate-target,tenantgate-failover,tenantgate-format,tenantgate-mcp,tenantgate"
+    assert found["plugins"] == (
+        "bundled,tenantgate-keys,tenantgate-request,tenantgate-target,tenantgate-failover,tenantgate-format,"
+        "tenantgate-mcp,tenantgate"
     )
-    assert found["plugins"] == f"bundled,{ours}"
     assert found["pluginserver_names"] == "tenantgate"
     assert found["lua_package_path"] == "/opt/tenantgate/plugins/?.lua;;"
     assert found["database"] == "off"

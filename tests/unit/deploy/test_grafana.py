@@ -44,6 +44,7 @@ def declared() -> dict[str, set[str]]:
             found[name] = set(re.findall(r'"(\w+)"', labels))
             if kind == "histogram":
                 found[f"{name}_bucket"] = found[name] | {"le"}
+                found[f"{name}_count"] = found[name]
     for path in (ROOT / "src/tenantgate").rglob("*/core/*.py"):  # those that a command writes into a file
         for name in re.findall(r'"# TYPE (tenantgate_\w+) ', text := path.read_text(encoding="utf-8")):
             found[name] = set(re.findall(r"(\w+)=", text))
@@ -122,6 +123,29 @@ def test_the_largest_record_gets_into_loki() -> None:
     assert "max_backoff_retries = 0" in (FOLDER / "records.alloy").read_text(encoding="utf-8")
 
 
+def test_records_have_few_labels_and_the_rest_is_structured_metadata() -> None:
+    """https://grafana.com/docs/alloy/latest/reference/components/loki/loki.process/#stagestructured_metadata"""
+    text = re.sub(r"//.*", "", (FOLDER / "records.alloy").read_text(encoding="utf-8"))
+
+    def values(stage: str) -> set[str]:
+        (block,) = re.findall(rf"stage\.{stage} \{{\s*values\s*=\s*\{{([^}}]*)\}}", text)
+        return set(re.findall(r"(\w+)\s*=", block))
+
+    (extracted,) = re.findall(r"stage\.json \{\s*expressions\s*=\s*\{([^}]*)\}", text)
+    fields = dict(re.findall(r'(\w+)\s*=\s*"([^"]+)"', extracted))
+    assert values("labels") == {"tenant"}
+    assert values("structured_metadata") == fields.keys() - {"tenant", "time"}
+    assert text.index("stage.json") < text.index("stage.structured_metadata")
+    for path in fields.values():
+        node: Any = schema()["anyOf"][0]
+        for step in path.split("."):
+            node = node["properties"][step]
+    # Loki takes it by schema 13 on, with the index tsdb.
+    assert config("loki.yaml")["limits_config"]["allow_structured_metadata"] is True
+    (period,) = config("loki.yaml")["schema_config"]["configs"]
+    assert (period["schema"], period["store"]) == ("v13", "tsdb")
+
+
 def test_every_query_asks_a_datasource_that_there_is() -> None:
     known = {d["uid"]: d["type"] for d in config("datasources.yaml")["datasources"]}
     sources = [p["datasource"] for p in PANELS] + [t["datasource"] for p in PANELS for t in p["targets"]]
@@ -163,23 +187,26 @@ def alerts() -> list[tuple[str, str]]:
     return [(r["alert"], r["expr"]) for g in config("alerts.yaml")["groups"] for r in g["rules"]]
 
 
-def test_prometheus_reads_the_alert_rules() -> None:
-    (path,) = config("prometheus.yaml")["rule_files"]
-    assert f"./deploy/grafana/alerts.yaml:{path}:ro" in SERVICES["prometheus"]["volumes"]
+def objectives() -> list[tuple[str, str]]:
+    rules = [r for g in config("slo.yaml")["groups"] for r in g["rules"]]
+    return [(r.get("alert") or r["record"], r["expr"]) for r in rules]
+
+
+def test_prometheus_reads_the_rules() -> None:
+    for path in config("prometheus.yaml")["rule_files"]:
+        name = Path(path).name
+        assert f"./deploy/grafana/{name}:{path}:ro" in SERVICES["prometheus"]["volumes"]
     names = [name for name, _ in alerts()]
     assert len(set(names)) == len(names)
 
 
-def test_the_rules_of_budgets_fire_when_they_should(tmp_path: Path) -> None:
+@pytest.mark.parametrize("test", sorted(path.name for path in FOLDER.glob("*_test.yaml")))
+def test_rules_fire_when_they_should(tmp_path: Path, test: str) -> None:
     promtool = shutil.which("promtool") or pytest.skip("promtool isn't installed")
-    for name in ("alerts.yaml", "alerts_test.yaml"):
+    for name in (test, *config(test)["rule_files"]):
         shutil.copy(FOLDER / name, tmp_path / name)
     done = subprocess.run(
-        [promtool, "test", "rules", "alerts_test.yaml"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+        [promtool, "test", "rules", test], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -191,10 +218,14 @@ def test_an_alerts_text_names_labels_that_its_query_keeps() -> None:
             assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) <= kept, rule["alert"]
 
 
-@pytest.mark.parametrize(("title", "query"), [*queries("prometheus"), *alerts()])
+@pytest.mark.parametrize(("title", "query"), [*queries("prometheus"), *alerts(), *objectives()])
 def test_a_query_names_metrics_and_labels_that_there_are(title: str, query: str) -> None:
-    known = declared()
-    names = re.findall(r"(?:tenantgate|kong_ai_mcp)_\w+", query)
+    known = declared() | {"up": {"job", "instance"}}
+    recorded = {name for name, _ in objectives()}
+    if names := re.findall(r"tenantgate:[\w:]+", query):
+        assert set(names) <= recorded
+        return
+    names = re.findall(r"(?:tenantgate|kong_ai_mcp)_\w+|\bup\b", query)
     assert names
     for name in names:
         assert name in known, name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -324,6 +324,35 @@ def test_a_request_that_kong_has_refused_gets_back_what_it_holds() -> None:
     }
     world.end(answered, usage=USAGE, undecided=[refused])
     assert (world.room().held, world.room().used) == (0, before.used + COST)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "settled"),
+    [
+        ({"token_limits": ({"name": "r", "count": "requests", "limit": 2, "cached": "tokens"},)}, 0),
+        (
+            {"token_limits": ({"name": "r", "count": "requests", "limit": 2},)},
+            2,
+        ),  # one from the cache is free
+        ({"token_limits": ({"name": "r", "count": "total_tokens", "limit": 10**6},)}, 2),
+    ],
+)
+def test_limits_on_requests_alone_are_settled_when_they_are_counted(tenant: Any, settled: int) -> None:
+    class Settling(LocalLedger):
+        ends = 0
+
+        def settle(self, ended: Settlement) -> Sequence[Room]:
+            self.ends += 1
+            return super().settle(ended)
+
+    world = World(budgets=(), ledger=Settling(), **tenant)
+    for end in ({"usage": USAGE}, {"status": 502, "provider_status": None, "source": "error", "sent": False}):
+        kong = world.ask()
+        assert passed(kong)
+        world.end(kong, **end)
+    assert world.ledger.ends == settled
+    if tenant["token_limits"][0]["count"] == "requests":
+        assert error(world.ask()) == (429, "rate_limit_exceeded")
 
 
 # -- what a request holds --------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tenantgate.limits.core.ledger import (
 )
 from tenantgate.limits.core.rules import Counted, Degrade, Do, OnStoreDown, Per, Rule, Step, Window
 from tenantgate.limits.leases import Leases
+from tenantgate.limits.local_ledger import LocalLedger
 from tenantgate.limits.service import Limits, RequestLimits
 from tenantgate.rate_limit import RateLimit
 from tenantgate.tenant import TenantId
@@ -142,6 +143,28 @@ def test_without_the_ledger_the_strictest_rule_decides(
         return
     with pytest.raises(NotCountedError):
         ask(limits, held)
+
+
+class Slow(LocalLedger):
+    """Reserves, and its answer comes too late."""
+
+    def reserve(self, asked: Reservation) -> Reserved:
+        """As the ledger does, but for the answer."""
+        super().reserve(asked)
+        raise NotCountedError("time-out", maybe=True)
+
+
+def test_what_a_late_ledger_has_reserved_is_given_back_if_the_request_is_refused() -> None:
+    ledger = Slow()
+    limits = Limits(ledger)
+    asked = Reservation(
+        tenant=TENANT, id="1", claims=(CLAIM,), worst_tokens=1, expected_tokens=1, lifetime_ms=60_000
+    )
+    with pytest.raises(NotCountedError):
+        limits.reserve(asked, [replace(HELD, source=replace(RULE, on_store_down=OnStoreDown.CLOSED))])
+    assert limits.flush(5)
+    room = LocalLedger.reserve(ledger, replace(asked, id="2")).rooms[0]
+    assert (room.used, room.held) == (0, CLAIM.fixed)
 
 
 def test_a_budgets_state_is_known_from_the_last_answer() -> None:

@@ -23,6 +23,17 @@ local function is_sent()
   return kong.response.get_source() ~= "exit"
 end
 
+-- Whether a key that retires has come to its time, which a tag of its credential tells.
+local function is_over(credential)
+  for _, tag in ipairs(credential and credential.tags or {}) do
+    local until_s = tonumber(tag:match("^tenantgate%-until%.(%d+)$"))
+    if until_s and until_s <= ngx.time() then
+      return true
+    end
+  end
+  return false
+end
+
 local Request = {PRIORITY = 800, VERSION = "0.1.0"}
 
 -- A request without a tenant leaves no table, and `tenantgate-target` refuses it.
@@ -34,6 +45,9 @@ function Request:access(conf)
     kong.service.request.clear_header("Authorization")
   elseif not consumer or not consumer.custom_id then
     return
+  end
+  if is_over(credential) then
+    return kong.response.error(401, "Unauthorized", {["WWW-Authenticate"] = "Key"})
   end
   kong.ctx.shared.tenantgate_request = {
     tenant = consumer and consumer.custom_id,

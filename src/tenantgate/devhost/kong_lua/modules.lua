@@ -76,6 +76,10 @@ package.preload["kong.tools.cjson"] = function()
   })
 end
 
+package.preload["kong.tools.sha256"] = function()
+  return strict("kong.tools.sha256", {sha256_hex = host.sha256_hex})
+end
+
 -- kong/db/schema/typedefs.lua, as far as a type says all there is to check.
 package.preload["kong.db.schema.typedefs"] = function()
   local function typedef(field)

@@ -44,7 +44,7 @@ class ServerFacts:
         ready: answer of ``/readyz``; None where nobody answers.
         reason: why it isn't ready.
         version: of the plugin server that runs.
-        tcp_metrics: whether its start command has --metrics-port.
+        errors: lines of its log of level error or critical, since it started.
     """
 
     name: str
@@ -54,7 +54,7 @@ class ServerFacts:
     ready: bool | None = None
     reason: str = ""
     version: str = ""
-    tcp_metrics: bool = False
+    errors: int = 0
 
 
 def check_server(facts: ServerFacts, version: str) -> Iterator[Finding]:
@@ -104,13 +104,14 @@ def check_server(facts: ServerFacts, version: str) -> Iterator[Finding]:
             f"runs version {facts.version}, installed is {version}",
             "reload Kong (`kong reload`), or restart the unit, on one node after the other",
         )
-    if facts.tcp_metrics:
+    if facts.errors:
         yield Finding(
             check,
             Severity.WARNING,
             name,
-            "its metrics are on a TCP port, which the old server holds at a reload: a reload loses requests",
-            "leave --metrics-port out; metrics are on a unix socket then",
+            f"has logged {facts.errors} errors since it started",
+            "read them: the journal of its unit, or Kong's error log with log_level = info (Kong writes what servers "
+            "that it starts say at that level)",
         )
     if facts.ready and not facts.mode & 0o007:
         yield ok(
@@ -284,19 +285,23 @@ def check_policies(facts: PoliciesFacts) -> Iterator[Finding]:
     yield from bad or [ok(check, subject, f"version {facts.version} in force on all nodes")]
 
 
-def check_secrets(named: Collection[str], there: Collection[str], where: str) -> Iterator[Finding]:
-    """Whether the environment variables that ``{vault://env/…}`` references name are there and not empty."""
+def check_secrets(named: Collection[str], there: Collection[str]) -> Iterator[Finding]:
+    """Whether the environment variables that ``{vault://env/…}`` references name are there and not empty.
+
+    `there` are those of the command, which stand for Kong's: nobody can read these.
+    """
     missing = sorted(set(named) - set(there))
     for name in missing:
         yield Finding(
             "secrets",
-            Severity.ERROR,
+            Severity.WARNING,
             name,
-            f"isn't in {where}, or is empty: what refers to it has an empty credential, and a provider answers 401",
-            f"set {name} in Kong's environment, and restart Kong (a reload keeps the old environment)",
+            "isn't in this command's environment, or is empty. If Kong's lacks it, too, what refers to it has an empty "
+            "credential: a provider answers 401",
+            f"run this with Kong's environment; set {name} there, and restart Kong (a reload keeps the old one)",
         )
     if not missing:
-        yield ok("secrets", where, f"all {len(set(named))} variables are there")
+        yield ok("secrets", "environment", f"all {len(set(named))} variables are there")
 
 
 def check_clock(offset_s: float | None, where: str) -> Finding:

@@ -15,7 +15,7 @@ from tenantgate.engine.core.operations import speaking
 from tenantgate.limits.core.claims import Asked, Held, Offer, claims_of, counts
 from tenantgate.limits.core.estimate import NO_PROMPT, Prompt, factor_of, prompt_of
 from tenantgate.limits.core.ledger import LIFETIME_MAX_MS, TOKENS_MAX, Reservation, Reserved
-from tenantgate.limits.core.rules import Counted, Reserve, Rule
+from tenantgate.limits.core.rules import CachedCost, Counted, OnStoreDown, Reserve, Rule
 from tenantgate.llm.operations import Operation, Passed
 from tenantgate.policy.core.records import FAILURES, ModelPolicy, Target
 from tenantgate.prices.core.cost import worst
@@ -111,8 +111,20 @@ class Plan:
             worst_tokens=self.worst_tokens,
             expected_tokens=self.expected_tokens,
             lifetime_ms=_lifetime_ms(self.model),
+            final=before is None and self.final,
             replaces=() if before is None else tuple(h.claim for h in before[0].held),
             replaces_ms=0 if before is None else before[1].now_ms,
+        )
+
+    @property
+    def final(self) -> bool:
+        """Whether the end of the request changes nothing of what is counted now: a request is one, however it ends."""
+        return all(
+            h.claim.counted is Counted.REQUESTS
+            and h.claim.window.sliding_s
+            and h.cached is not CachedCost.FREE
+            and (h.source is None or h.source.on_store_down is not OnStoreDown.LEASE)
+            for h in self.held
         )
 
     def holding(self, max_tokens: int) -> list[Held]:
@@ -267,8 +279,9 @@ def _texts(facts: Facts) -> int:
     if facts.passed is None or facts.operation not in (Operation.COMPLETIONS, Operation.EMBEDDINGS):
         return 1
     given = facts.body.get("input")
-    lists = isinstance(given, list) and all(isinstance(tokens, list) for tokens in given)
-    return max(1, len(given) if lists else 1, *(number or 1 for _, number in facts.passed.shape))
+    of_ids = isinstance(given, list) and all(isinstance(tokens, list) for tokens in given)
+    lists = len(given) if isinstance(given, list) and of_ids else 1
+    return max(1, lists, *(number or 1 for _, number in facts.passed.shape))
 
 
 def _least_tokens(body: Mapping[str, Any]) -> int:

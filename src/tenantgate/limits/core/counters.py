@@ -309,10 +309,12 @@ def _hold(c: _Asked, asked: Reservation, tokens: int, now_us: int) -> None:
     amount = c.amount(tokens)
     if claim.on_tight is OnTight.ADMIT and not claim.shadow:
         amount = min(amount, max(0, c.room))
+    counter.add(amount, now_us, run_width_us(claim.window, c.most))
+    if asked.final:
+        return
     deadline_ms = now_us // 1000 + life_ms(claim.window, claim.counted, asked.lifetime_ms)
     requests = claim.counted is Counted.REQUESTS
     counter.reservations[asked.id] = _Held(amount, now_us, deadline_ms, requests, tokens)
-    counter.add(amount, now_us, run_width_us(claim.window, c.most))
     if not counter.sliding_us and not requests:
         counter.held = min(AMOUNT_MAX, counter.held + amount)
     counter.next_ms = min(counter.next_ms or deadline_ms, deadline_ms)

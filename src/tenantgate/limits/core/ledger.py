@@ -40,7 +40,15 @@ LIFETIME_MAX_MS: Final = 3_600_000
 
 
 class NotCountedError(EdgeError):
-    """The request could not be counted."""
+    """The request could not be counted.
+
+    Attributes:
+        maybe: whether the store may have counted it all the same: it was asked, and its answer didn't come.
+    """
+
+    def __init__(self, message: str, *, maybe: bool = False) -> None:
+        super().__init__(message)
+        self.maybe = maybe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +90,8 @@ class Reservation:
     are given back in the same call; if the answer is a refusal, the earlier one stands."""
     replaces_ms: int = 0
     """`Reserved.now_ms` of that one."""
+    final: bool = False
+    """Whether nobody settles it: what is asked counts for good, and the store keeps nothing by its id."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 -- Hold what a request may take of all its counters, or of none where one has no room.
 -- KEYS: the note that the request is settled, raises, a counter for each claim, a counter for each that is given back.
--- Given: claims, worst and expected tokens, 1 if it stands in place of an earlier one. For each claim: the counter's
+-- Given: claims, worst and expected tokens, 1 if it stands in place of an earlier one, 2 if nobody settles it. For each claim: the counter's
 --   name, period in µs (0: a calendar's), ms for which a reservation may live, ms for which this one does, ms for which
 --   the counter is kept, start and end of the window in ms, µs that are one run, most, fixed, whole units per token,
 --   millionths of one, fewest tokens, flags. For each counter that is given back: period, and ms for which one may live.
@@ -8,7 +8,7 @@
 --   for each claim 1 if it refuses, used, held, most, reset in ms.
 local FIRST, CLAIM, GIVEN = 4, 14, 2
 local EXPECTED, SHRINK, ADMIT, SHADOW, REQUESTS = 1, 2, 4, 8, 16
-local claims, worst, expected, replaces = given[1], given[2], given[3], given[4] == 1
+local claims, worst, expected, replaces, final = given[1], given[2], given[3], given[4] == 1, given[4] == 2
 
 local function amount(c, tokens)
   local n = min(c.tokens, tokens)
@@ -90,10 +90,12 @@ for i, c in ipairs(all) do
   local least = max(1, c.admits and 1 or c.shrinks and amount(c, c.least) or asked)
   if c.admits and not c.shadow then asked = min(asked, max(0, c.room)) end
   if state == 0 and not settled and not c.own then
-    c.own = {amount = asked, time = now, deadline = c.deadline, charged = c.requests, tokens = tokens}
     add(c, asked, c.width)
-    if c.period == 0 and not c.requests then c.held = min(MOST, c.held + asked) end
-    c.next_ms = min(c.next_ms or c.deadline, c.deadline)
+    if not final then
+      c.own = {amount = asked, time = now, deadline = c.deadline, charged = c.requests, tokens = tokens}
+      if c.period == 0 and not c.requests then c.held = min(MOST, c.held + asked) end
+      c.next_ms = min(c.next_ms or c.deadline, c.deadline)
+    end
     write(c)
     call('PEXPIRE', c.key, c.period > 0 and c.lasts or c.ending - now_ms + c.lasts)
   elseif state > 0 or settled then

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Any
 
 from tenantgate.mcp.core.protocol.results import Identity, described
-from tenantgate.mcp.core.tool import Acl, Server, Tool
+from tenantgate.mcp.core.tool import Acl, RemoteTool, Server, Tool
 
 __all__ = ["Endpoint", "Offer", "endpoints", "permits"]
 
@@ -37,10 +38,21 @@ class Endpoint:
     by_name: Mapping[str, Offer]
     remote: Server | None = None
     """The server that is asked in its own protocol; then there are no offers of ours."""
+    changed: set[str] = field(default_factory=set)
+    """Names of the remote server's tools that aren't what was approved, by the last list that it gave."""
 
     def visible(self, principals: AbstractSet[str]) -> list[tuple[str, bytes]]:
         """The tools that a caller may know of, for `tenantgate.mcp.core.protocol.results.page`."""
         return [(o.name, o.listed) for o in self.offers if permits(acl_of(o.tool, o.server), principals)]
+
+    def remote_tool(self, name: Any, principals: AbstractSet[str]) -> RemoteTool | None:
+        """The remote server's tool of this name; None where there is none that the caller may know of."""
+        found = (
+            self.remote.remote_tool(name) if self.remote is not None and name not in self.changed else None
+        )
+        if self.remote is None or found is None or not permits(acl_of(found, self.remote), principals):
+            return None
+        return found
 
     def offer(self, name: str, principals: AbstractSet[str]) -> Offer | None:
         """The tool of this name; None where there is none that the caller may know of."""
@@ -48,7 +60,7 @@ class Endpoint:
         return found if found is not None and permits(acl_of(found.tool, found.server), principals) else None
 
 
-def acl_of(tool: Tool, server: Server) -> Acl:
+def acl_of(tool: Tool | RemoteTool, server: Server) -> Acl:
     """Who may see and call a tool: its own list, or its server's."""
     return server.default_acl if tool.acl is None else tool.acl
 

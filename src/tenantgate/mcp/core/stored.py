@@ -15,6 +15,7 @@ from tenantgate.mcp.core.tool import (
     Json,
     Operation,
     Parameter,
+    RemoteTool,
     Server,
     Tool,
 )
@@ -40,10 +41,14 @@ def from_record(tree: Json) -> Server:
             **tree,
             "credential": Credential(**credential) if credential else None,
             "tools": tuple(_tool(t) for t in tree.get("tools", ())),
-            "allowed": tuple(tree.get("allowed", ())),
+            "allowed": tuple(_remote_tool(t) for t in tree.get("allowed", ())),
             "default_acl": _acl(acl),
         }
     )
+
+
+def _remote_tool(tree: Mapping[str, Any]) -> RemoteTool:
+    return RemoteTool(**{**tree, "acl": _acl(tree["acl"]) if tree.get("acl") is not None else None})
 
 
 def _tool(tree: Mapping[str, Any]) -> Tool:

@@ -19,6 +19,7 @@ __all__ = [
     "Json",
     "Operation",
     "Parameter",
+    "RemoteTool",
     "Server",
     "Tool",
     "UpstreamRequest",
@@ -147,6 +148,17 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteTool:
+    """A tool of a remote server that is offered; what it is says its server."""
+
+    name: str
+    acl: Acl | None = None
+    limit: Json = field(default_factory=dict)
+    price_nano: int = 0
+    """These three as of `Tool`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """One MCP server of one tenant: tools of an API, or of a remote MCP server (`remote`)."""
 
@@ -163,8 +175,8 @@ class Server:
     """Sent with each request: texts, or vault references."""
     tools: tuple[Tool, ...] = ()
     """By name. Empty with `remote`."""
-    allowed: tuple[str, ...] = ()
-    """With `remote`: names of its tools that are offered."""
+    allowed: tuple[RemoteTool, ...] = ()
+    """With `remote`: those of its tools that are offered."""
     default_acl: Acl = Acl()
     pins: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints of tools as they were approved, by name: a tool that has another one now is neither listed nor
@@ -175,6 +187,10 @@ class Server:
     """Further tries of a request of an idempotent tool that got no answer, 502, 503 or 504."""
     max_response_bytes: int = 1_048_576
     """Of the API's reply; more is an error of the tool."""
+
+    def remote_tool(self, name: Any) -> RemoteTool | None:
+        """The remote server's tool of this name; None where it isn't offered."""
+        return next((tool for tool in self.allowed if tool.name == name), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

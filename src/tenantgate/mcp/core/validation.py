@@ -75,10 +75,10 @@ def unusable_pattern(pattern: str) -> bool:
     return len(pattern) > _PATTERN_CHARACTERS or not usable({"pattern": pattern})
 
 
-def bounds(value: Any) -> ArgumentError | None:
+def bounds(value: Any, *, nodes: int = NODES) -> ArgumentError | None:
     """What keeps a JSON value from being checked and written: depth, number, or half of a surrogate pair."""
     level: list[Any] = [value]
-    nodes = 0
+    most, count = nodes, 0
     for _ in range(DEPTH + 1):
         following: list[Any] = []
         for node in level:
@@ -90,9 +90,9 @@ def bounds(value: Any) -> ArgumentError | None:
                 following.extend(node.values())
             elif isinstance(node, list):
                 following.extend(node)
-        nodes += len(following)
-        if nodes > NODES:
-            return ArgumentError("", f"More than {NODES} values in lists and objects.")
+        count += len(following)
+        if count > most:
+            return ArgumentError("", f"More than {most} values in lists and objects.")
         if not following:
             return None
         level = following

@@ -85,6 +85,9 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
+_FORMULA: Final = "=+-@\uff1d\uff0b\uff0d\uff20"
+
+
 def csv_text(sums: Sums, by: Sequence[str]) -> str:
     """RFC 4180, amounts with all digits. A text that a spreadsheet would take for a formula gets a ' before it."""
     out = io.StringIO()
@@ -97,7 +100,9 @@ def csv_text(sums: Sums, by: Sequence[str]) -> str:
 
 
 def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    # OWASP, CSV Injection: also behind white space, and in full-width letters.
+    first = text.lstrip()[:1]
+    return f"'{text}" if (first and first in _FORMULA) or text[:1] in ("\t", "\r", "\n") else text
 
 
 def json_text(sums: Sums, by: Sequence[str], **more: Any) -> str:

@@ -39,7 +39,7 @@ def bad(found: Iterable[Finding]) -> list[str]:
         ({"ready": False, "reason": "policies"}, ["error"]),
         ({"ready": None}, ["warning"]),
         ({"version": "0.9.0"}, ["warning"]),
-        ({"tcp_metrics": True}, ["warning"]),
+        ({"errors": 3}, ["warning"]),
     ],
 )
 def test_plugin_servers(change: dict[str, object], said: list[str]) -> None:
@@ -103,7 +103,7 @@ def test_folders(change: dict[str, object], said: list[str]) -> None:
 
 @given(st.sets(st.text(min_size=1)), st.sets(st.text(min_size=1)))
 def test_exactly_the_missing_variables_are_named(named: set[str], there: set[str]) -> None:
-    found = [f for f in node.check_secrets(named, there, "here") if f.severity is not Severity.OK]
+    found = [f for f in node.check_secrets(named, there) if f.severity is not Severity.OK]
     assert {f.subject for f in found} == named - there
 
 

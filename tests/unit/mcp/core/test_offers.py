@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from typing import Any
 
 from hypothesis import given, settings
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from tenantgate.mcp.core.offers import Endpoint, endpoints, permits
 from tenantgate.mcp.core.protocol.messages import Request
-from tenantgate.mcp.core.protocol.results import page
-from tenantgate.mcp.core.tool import Acl, Annotations, Operation, Server, Tool
+from tenantgate.mcp.core.protocol.results import is_media, page
+from tenantgate.mcp.core.stored import from_record, to_record
+from tenantgate.mcp.core.tool import Acl, Annotations, Operation, RemoteTool, Server, Tool
 
 
 def tool(name: str, **more: Any) -> Tool:
@@ -114,3 +116,23 @@ def test_a_cursor_that_is_none() -> None:
     endpoint = endpoints([server("s", tool("t"))], version="1")["s"]
     for cursor in ("%", 5, "\u00fc", ["x"]):
         assert page(request(cursor=cursor), endpoint.identity, endpoint.visible(set())) is None
+
+
+def test_a_remote_tool_is_for_those_whom_its_list_names_while_it_is_what_was_approved() -> None:
+    tools = (RemoteTool(name="free"), RemoteTool(name="private", acl=Acl(allow=("a",))))
+    server = Server(name="r", upstream="https://r.example", remote=True, allowed=tools)
+    assert from_record(json.loads(json.dumps(to_record(server)))) == server
+    found = endpoints([server], version="1")["r"]
+    assert found.remote_tool("private", {"b"}) is None
+    assert found.remote_tool("private", {"a"}) == tools[1]
+    assert found.remote_tool("other", {"a"}) is None
+    found.changed.add("free")
+    assert found.remote_tool("free", {"a"}) is None
+
+
+@given(st.sampled_from(["image", "audio", "text", "resource", None]), st.text() | st.just("aGk="))
+def test_only_data_of_media_is_not_read_by_guards(kind: str | None, data: str) -> None:
+    plain = set(data) <= set(string.ascii_letters + string.digits + "+/=")
+    if is_media({"type": kind, "data": data, "text": "x"}):
+        assert kind in ("image", "audio")
+        assert plain

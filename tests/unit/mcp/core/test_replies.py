@@ -117,3 +117,19 @@ def test_a_long_reply_is_clipped_and_says_so() -> None:
 def test_an_image_is_an_image() -> None:
     found = ReplyReader(tool()).result(200, "image/png", b"\x89PNG")
     assert found.content == ({"type": "image", "data": "iVBORw==", "mimeType": "image/png"},)
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "text/plain; charset=punycode", "text/plain; charset=idna"]
+)
+def test_no_reply_takes_the_time_of_others(kind: str) -> None:
+    reader = ReplyReader(tool(PET))
+    wrong = json.dumps({"id": 1, "tags": [1] * 20_000}).encode()
+    assert reader.result(200, "application/json", wrong).structured == {}
+    raw = b"xn--" + b"a" * 500_000 + b"-b"
+    assert str(reader.result(200, kind, raw).content[0]["text"]).startswith("xn--aaa")
+
+
+def test_a_number_that_no_reader_has_is_no_structure() -> None:
+    found = ReplyReader(tool(None)).result(200, JSON, b'{"a":1e999}')
+    assert (found.structured, found.content[0]["text"]) == (None, '{"a":1e999}')

@@ -73,7 +73,7 @@ def test_a_table_has_the_sum_and_no_empty_columns() -> None:
     assert len(table(sums([record(1)], ()), ()).splitlines()) == 2
 
 
-@pytest.mark.parametrize("name", ["=cmd()", "+1", "@x", "-2"])
+@pytest.mark.parametrize("name", ["=cmd()", "+1", "@x", "-2", " =1", "\uff1d1"])
 def test_no_name_is_a_formula_or_markup(name: str) -> None:
     made = sums([record(1, gen_ai__request={"model": f"{name}<script>"})], ("model",))
     assert csv_text(made, ("model",)).splitlines()[1].startswith("'")

@@ -7,6 +7,7 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Final
 
 from tenantgate.llm.body import shallow
@@ -63,7 +64,9 @@ def strict_json(raw: bytes) -> Any:
     if sum(map(raw.count, (b",", b"[", b"{"))) > _NODES * 4:
         raise ValueError("more values than are accepted")
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_constant)
+        value = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_constant, parse_float=_finite
+        )
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
     except RecursionError:
@@ -80,6 +83,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         raise ValueError("two members of one name")
     return made
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError("a number is too large")
+    return value
 
 
 def _constant(_name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from tenantgate.mcp.core.protocol.messages import strict_json
@@ -10,11 +10,11 @@ from tenantgate.mcp.core.protocol.results import dump
 from tenantgate.mcp.core.protocol.revisions import CAPABILITIES, MODERN, VERSION
 from tenantgate.mcp.core.tool import Server, UpstreamRequest, fingerprint
 
-__all__ = ["listed_tools", "remote_request", "response_in"]
+__all__ = ["changed_tools", "listed_tools", "remote_request", "response_in"]
 
 _ID: Final = 1
-_LEFT_OUT: Final = ("_meta", "icons", "execution")
-"""Of a tool's description what clients would act on beyond the tool itself."""
+_SHOWN: Final = frozenset({"name", "title", "description", "inputSchema", "outputSchema", "annotations"})
+"""Of a tool's description what goes on: what its fingerprint covers, and nothing that clients would act on beyond."""
 
 
 def remote_request(
@@ -68,20 +68,33 @@ def listed_tools(
 ) -> list[dict[str, Any]]:
     """The tools of a remote list that are offered: those that are allowed, and are what was approved.
 
-    `passes`: whether the guard lets a description pass.
+    `passes`: whether a tool is for this caller, and the guard lets its description pass.
     """
+    changed = changed_tools(server, result)
+    out = {}
+    for tool in _allowed(server, result):
+        shown = {k: v for k, v in tool.items() if k in _SHOWN}
+        name = str(shown["name"])
+        if name not in out and name not in changed and passes(shown):
+            out[name] = shown
+    return [out[name] for name in sorted(out)]
+
+
+def changed_tools(server: Server, result: Mapping[str, Any]) -> set[str]:
+    """Names of the tools of a remote list that are pinned, and aren't what was approved."""
+    return {
+        tool["name"]
+        for tool in _allowed(server, result)
+        if (pin := server.pins.get(tool["name"])) is not None and pin != _fingerprint(tool)
+    }
+
+
+def _allowed(server: Server, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     tools = result.get("tools")
-    out = []
     for tool in tools if isinstance(tools, list) else ():
-        if not isinstance(tool, dict) or tool.get("name") not in server.allowed:
-            continue
-        if not isinstance(tool.get("inputSchema"), dict):
-            continue
-        shown = {k: v for k, v in tool.items() if k not in _LEFT_OUT}
-        pin = server.pins.get(shown["name"])
-        if (pin is None or pin == _fingerprint(shown)) and passes(shown):
-            out.append(shown)
-    return sorted(out, key=lambda t: str(t["name"]))
+        known = isinstance(tool, dict) and server.remote_tool(tool.get("name")) is not None
+        if known and isinstance(tool.get("inputSchema"), dict):
+            yield tool
 
 
 def _fingerprint(tool: Mapping[str, Any]) -> str:

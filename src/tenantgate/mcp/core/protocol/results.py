@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,10 +14,21 @@ from tenantgate.mcp.core.protocol.messages import Request
 from tenantgate.mcp.core.protocol.revisions import SUPPORTED, negotiated
 from tenantgate.mcp.core.tool import Tool
 
-__all__ = ["Identity", "described", "discovered", "dump", "initialized", "page", "response", "tool_error"]
+__all__ = [
+    "Identity",
+    "described",
+    "discovered",
+    "dump",
+    "initialized",
+    "is_media",
+    "page",
+    "response",
+    "tool_error",
+]
 
 _TTL_MS: Final = 60_000
 """How long a client may go by a list: policies change at any time, and nobody tells it."""
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
 _PAGE: Final = 100  # tools
 _PAGE_BYTES: Final = 400_000
@@ -141,3 +153,9 @@ def _last_of(cursor: Any) -> str | None:
 def tool_error(text: str) -> dict[str, Any]:
     """A result that says why a call went wrong; the model reads it."""
     return {"content": [{"type": "text", "text": text}], "isError": True}
+
+
+def is_media(part: Mapping[str, Any]) -> bool:
+    """Whether a part of a result has data of a picture or a sound: no text stands there, so no guard reads it."""
+    data = part.get("data")
+    return part.get("type") in ("image", "audio") and isinstance(data, str) and bool(_BASE64.fullmatch(data))

@@ -54,6 +54,7 @@ WRONG: Sequence[tuple[str, bytes, Mapping[str, Sequence[str]], int]] = [
     ("a name twice", b'{"jsonrpc":"2.0","id":1,"method":"ping","method":"x"}', {}, PARSE_ERROR),
     ("not UTF-8", b'"\xff"', {}, PARSE_ERROR),
     ("deep", b"[" * 100_000, {}, PARSE_ERROR),
+    ("too large", b'{"jsonrpc":"2.0","id":1e999,"method":"ping"}', {}, PARSE_ERROR),
     ("NaN", b'{"jsonrpc":"2.0","id":NaN,"method":"ping"}', {}, PARSE_ERROR),
     ("a batch", b"[" + body() + b"]", {}, INVALID_REQUEST),
     ("no JSON-RPC", b'{"id":1,"method":"ping"}', {}, INVALID_REQUEST),

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in
-from tenantgate.mcp.core.tool import Server, fingerprint
+from tenantgate.mcp.core.protocol.remote import changed_tools, listed_tools, remote_request, response_in
+from tenantgate.mcp.core.tool import RemoteTool, Server, fingerprint
 
 ANSWER = {"jsonrpc": "2.0", "id": 1, "result": {"content": []}}
 TOOL = {"name": "echo", "description": "Says it.", "inputSchema": {"type": "object"}}
 
 
 def remote(**more: Any) -> Server:
-    return Server(name="r", upstream="https://mcp.example/mcp", remote=True, allowed=("echo",), **more)
+    return Server(
+        name="r", upstream="https://mcp.example/mcp", remote=True, allowed=(RemoteTool(name="echo"),), **more
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,15 @@ def test_it_is_asked_in_its_revision() -> None:
 
 
 def test_only_what_is_allowed_is_listed() -> None:
-    result = {"tools": [{**TOOL, "name": "other"}, "x", {"name": "echo"}, {**TOOL, "_meta": {"x": 1}}]}
+    result = {
+        "tools": [
+            {**TOOL, "name": "other"},
+            "x",
+            {"name": "echo"},
+            {**TOOL, "_meta": {"x": 1}, "data": "x"},
+            TOOL,
+        ]
+    }
     assert listed_tools(remote(), result, lambda _: True) == [TOOL]
     assert listed_tools(remote(), result, lambda _: False) == []
     assert listed_tools(remote(), {"tools": {}}, lambda _: True) == []
@@ -69,4 +79,6 @@ def test_a_description_that_changed_is_not_listed() -> None:
     pin = fingerprint(name="echo", description="Says it.", input_schema={"type": "object"})
     assert listed_tools(remote(pins={"echo": pin}), {"tools": [TOOL]}, lambda _: True) == [TOOL]
     changed = {**TOOL, "description": "Says it, and reads your mail."}
-    assert listed_tools(remote(pins={"echo": pin}), {"tools": [changed]}, lambda _: True) == []
+    for tools in ([changed], [TOOL, changed], [changed, TOOL]):
+        assert listed_tools(remote(pins={"echo": pin}), {"tools": tools}, lambda _: True) == []
+        assert changed_tools(remote(pins={"echo": pin}), {"tools": tools}) == {"echo"}

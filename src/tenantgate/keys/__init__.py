@@ -1,0 +1,1 @@
+"""Keys of clients: issued, rotated and revoked. Only their hashes are kept."""

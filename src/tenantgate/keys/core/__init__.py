@@ -1,0 +1,1 @@
+"""The register of keys, and what it means for a Kong: pure functions."""

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenantgate.doctor import probes
+
+PAGES: dict[str, tuple[int, Any]] = {
+    "/": (500, {"message": "An unexpected error occurred"}),
+    "/plugins/enabled": (200, {"enabled_plugins": ["tenantgate", "ai-proxy"]}),
+    "/status": (200, {}),
+    "/status/ready": (503, {}),
+}
+
+
+class Kong(BaseHTTPRequestHandler):
+    server_version, sys_version = "kong/3.9.3", ""
+
+    def do_GET(self) -> None:
+        status, body = PAGES.get(self.path, (404, {}))
+        raw = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_args: object) -> None:
+        return
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Kong)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_admin_api_whose_first_page_fails_tells_version_and_plugins_all_the_same(port: int) -> None:
+    facts = probes.admin_facts(f"http://127.0.0.1:{port}")
+    assert (facts.root_status, facts.version, facts.ready) == (500, "3.9.3", True)
+    assert facts.plugins == ["tenantgate", "ai-proxy"]
+    assert facts.settings is None
+
+
+def test_kong_s_readiness_is_asked_where_its_settings_say(port: int, tmp_path: Path) -> None:
+    missing = str(tmp_path / "egress.conf")
+    settings = {"status_listen": f"0.0.0.0:{port}", "nginx_http_include": missing, "ssl_cert": str(tmp_path)}
+    facts = probes.conf_facts(tmp_path / "kong.conf", settings)
+    assert (facts.version, facts.ready, facts.missing_files) == ("3.9.3", False, [missing])
+
+
+def test_a_socket_where_nobody_listens_takes_no_connection(tmp_path: Path) -> None:
+    path = tmp_path / "tenantgate.socket"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+    path.chmod(0o666)
+    settings = {"prefix": str(tmp_path), "pluginserver_names": "tenantgate,other"}
+    first, second = probes.servers(settings)
+    assert (first.mode, first.accepts, first.ready) == (0o666, False, None)
+    assert second.mode is None
+
+
+def test_looking_makes_nothing(tmp_path: Path) -> None:
+    facts = probes.folder(tmp_path / "none", "policies", uid=os.geteuid())
+    assert not facts.there
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("mode", "writable"), [(0o755, False), (0o757, True)])
+def test_another_user_s_rights_are_read_from_the_mode(tmp_path: Path, mode: int, writable: bool) -> None:
+    tmp_path.chmod(mode)
+    assert probes.folder(tmp_path, "prefix", uid=os.geteuid() + 4321).writable is writable
+
+
+def test_a_certificate_that_isn_t_one_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bad.pem").write_text("no certificate")
+    settings = {"ssl_cert": f"{tmp_path}/bad.pem, {tmp_path}/none.pem, {{vault://env/cert}}"}
+    assert probes.certificates(settings, 0.0) == [
+        (f"{tmp_path}/bad.pem", None),
+        (f"{tmp_path}/none.pem", None),
+    ]
