@@ -12,9 +12,9 @@ __all__ = [
     "ISSUED_TAG",
     "MCP_SERVICE",
     "METADATA_SERVICE",
+    "OAUTH_SERVICE",
     "SERVICE",
     "TAG",
-    "TOKEN_SERVICE",
     "UNTIL_TAG",
     "chat_path",
     "consumer_name",
@@ -28,7 +28,7 @@ SERVICE: Final = "llm"
 """The one service of all routes: ai-proxy sets the real upstream."""
 MCP_SERVICE: Final = "mcp"
 """The service of the MCP endpoints."""
-TOKEN_SERVICE: Final = "mcp-token"
+OAUTH_SERVICE: Final = "mcp-oauth"
 """The same for callers who show an access token."""
 METADATA_SERVICE: Final = "mcp-metadata"
 """What tells them where to get one."""

@@ -37,7 +37,7 @@ _SHOWN: Final = ("Retry-After", "X-Cache-Status", "X-Tenantgate-Target", "X-Tena
 _NOWHERE: Final = "https://llm.invalid"
 """Never resolves (RFC 6761, section 6.4): without a target that the engine has chosen nothing is sent anywhere."""
 
-_TOKEN: Final = r"~*^bearer +eyj[a-z0-9_-]*\.[a-z0-9_-]+\.[a-z0-9_-]*$"
+_JWT: Final = r"~*^bearer +eyj[a-z0-9_-]*\.[a-z0-9_-]+\.[a-z0-9_-]*$"
 """A JWT in ``Authorization``; Kong compares lower-cased values (router/transform.lua). Everything else is a key."""
 
 Json = dict[str, Any]
@@ -164,11 +164,11 @@ def _mcp_services(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
     oauth = (_mcp(file.gateway) or {}).get("oauth")
     if oauth is None:
         return
-    route = _route("endpoint", methods, paths, service=names.TOKEN_SERVICE)
-    route["headers"] = {"authorization": [_TOKEN]}
+    route = _route("endpoint", methods, paths, service=names.OAUTH_SERVICE)
+    route["headers"] = {"authorization": [_JWT]}
     by_token = {name: config for name, config in plugins.items() if name != "key-auth"}
     by_token["tenantgate-request"] = {"mcp": True, "token": True}
-    yield _mcp_service(file, options, names.TOKEN_SERVICE, route, by_token)
+    yield _mcp_service(file, options, names.OAUTH_SERVICE, route, by_token)
     found = "~" + scripts.MCP_METADATA_PATH.replace(".", r"\.")
     paths = [f"{found}$", f"{found}{prefix}/v1/mcp$", f"{found}{prefix}/v1/mcp/[A-Za-z0-9_-]+$"]
     route = _route("document", ["GET"], paths, service=names.METADATA_SERVICE)

@@ -11,8 +11,8 @@ from tenantgate.mcp.tokens import RefusedToken, TokenChecker, challenge
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
-    from tenantgate.mcp.config import McpOauth
     from tenantgate.kong import Host
+    from tenantgate.mcp.config import McpOauth
 
 __all__ = ["TokenRequests"]
 

@@ -60,7 +60,7 @@ class TokenChecker:
             return RefusedToken(error="")
         try:
             if len(token) > _LONGEST:
-                raise jwt.InvalidTokenError  # noqa: TRY301 - one answer for all that is no token
+                raise jwt.InvalidTokenError
             head = jwt.get_unverified_header(token)
             said = jwt.decode(token, options={"verify_signature": False})
             found = self._issuers.get(said["iss"])

@@ -28,7 +28,7 @@ DASHBOARD: dict[str, Any] = json.loads((FOLDER / "tenantgate.json").read_text(en
 MONEY: dict[str, Any] = json.loads((FOLDER / "money.json").read_text(encoding="utf-8"))
 PANELS = [p for board in (DASHBOARD, MONEY) for p in board["panels"] if p["type"] != "row"]
 METRICS = re.compile(
-    r'metrics\.(counter|gauge|histogram)\(\s*"(tenantgate_\w+)",\s*"[^"]*"(?:,\s*\(([^)]*)\))?'
+    r'metrics\.(counter|gauge|histogram)\(\s*"((?:tenantgate|kong_ai_mcp)_\w+)",\s*"[^"]*"(?:,\s*\(([^)]*)\))?'
 )
 
 
@@ -159,7 +159,10 @@ def test_every_query_asks_a_datasource_that_there_is() -> None:
 @pytest.mark.parametrize(
     ("board", "titles"),
     [
-        (DASHBOARD, ["Requests", "Cache", "Guard", "Tokens and cost", "Latency", "Providers", "Audit log"]),
+        (
+            DASHBOARD,
+            ["Requests", "Cache", "Guard", "Tokens and cost", "Latency", "Providers", "MCP", "Audit log"],
+        ),
         (MONEY, ["Budgets", "Cost of requests", "Alerts"]),
     ],
 )
@@ -222,7 +225,7 @@ def test_a_query_names_metrics_and_labels_that_there_are(title: str, query: str)
     if names := re.findall(r"tenantgate:[\w:]+", query):
         assert set(names) <= recorded
         return
-    names = re.findall(r"tenantgate_\w+|\bup\b", query)
+    names = re.findall(r"(?:tenantgate|kong_ai_mcp)_\w+|\bup\b", query)
     assert names
     for name in names:
         assert name in known, name
