@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -19,10 +19,11 @@ from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.tenants import MCP
 from tenantgate.kong.host import MOST_SENT, Answered
 from tenantgate.limits.core.claims import Asked, Offer, claims_of
-from tenantgate.limits.core.ends import End, settlement
+from tenantgate.limits.core.ends import Billed, End, settlement
 from tenantgate.limits.core.ledger import NotCountedError, Reservation
 from tenantgate.limits.core.reply import headers as headers_of_limits
 from tenantgate.limits.core.reply import refusal
+from tenantgate.limits.core.rules import Counted
 from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
 from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read, strict_json
@@ -197,13 +198,12 @@ class Tools:
         asked = caller.request(made.arguments)
         if isinstance(asked, ArgumentError):
             self._refuse(exchange, made, state, "arguments", _said(asked))
-        self._count(exchange, tenant, made, state)
-        arguments = made.arguments
-        arguments = self._guarded(exchange, tenant, made, state)
-        if arguments is not made.arguments:
-            asked = caller.request(arguments)
-            if isinstance(asked, ArgumentError):
-                self._refuse(exchange, made, state, "arguments", _said(asked))
+        with self._counted(exchange, tenant, made, state):
+            arguments = self._guarded(exchange, tenant, made, state)
+            if arguments is not made.arguments:
+                asked = caller.request(arguments)
+                if isinstance(asked, ArgumentError):
+                    self._refuse(exchange, made, state, "arguments", _said(asked))
         idempotent = offer.tool.annotations.idempotent or offer.tool.annotations.read_only
         headers = [*asked.headers, *trace_of(made.request).items()]
         return _order(offer.server, replace(asked, headers=tuple(headers)), again=idempotent)
@@ -217,8 +217,9 @@ class Tools:
         if made.tool is not None:
             state["tool"] = made.tool.name
             exchange.shared[_OPERATION] = "execute_tool"
-            self._count(exchange, tenant, made, state)
-            params = {"name": made.tool.name, "arguments": self._guarded(exchange, tenant, made, state)}
+            with self._counted(exchange, tenant, made, state):
+                arguments = self._guarded(exchange, tenant, made, state)
+            params = {"name": made.tool.name, "arguments": arguments}
         elif (cursor := made.request.params.get("cursor")) is not None:
             params = {"cursor": cursor}
         asked = remote_request(made.server.revision, made.request.method, params, trace_of(made.request))
@@ -239,6 +240,20 @@ class Tools:
                 self._refuse(exchange, made, state, "guard", checked.message)
             arguments = checked.value
         return arguments
+
+    @contextlib.contextmanager
+    def _counted(
+        self, exchange: Exchange, tenant: Tenant, made: ToolCall | RemoteCall, state: dict[str, Any]
+    ) -> Iterator[None]:
+        """Count the call for what limits it. Its price is charged where it goes on, and not where it is refused."""
+        tool = made.tool if isinstance(made, RemoteCall) else made.offer.tool
+        settle = self._count(exchange, tenant, made, state)
+        try:
+            yield
+        except Answered:
+            settle(End())
+            raise
+        settle(End(billed=(Billed(MCP, 0, 0, 0 if tool is None else tool.price_nano),)))
 
     def _count(
         self, exchange: Exchange, tenant: Tenant, made: ToolCall | RemoteCall, state: dict[str, Any]
@@ -283,6 +298,8 @@ class Tools:
             # The limits know a tool as a model of its own.
             said = json.loads(refusal(held, answer))["error"]["message"].replace("this model", "this tool")
             self._refuse(exchange, made, state, "limit", said)
+        if not any(h.claim.counted is Counted.COST for h in held):
+            return lambda _: None  # a call is a call, whatever becomes of it
         started_ms = answer.now_ms
 
         def settle(end: End) -> None:
