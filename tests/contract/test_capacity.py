@@ -105,6 +105,7 @@ def test_requests_whose_clients_are_slow_hold_no_worker(launch: Callable[..., La
             sock.close()
 
 
+@pytest.mark.slow
 def test_phases_that_wait_for_others_hold_no_worker(launch: Callable[..., Launched]) -> None:
     server = launch("faulty", "--workers", "2", "--deadline-ms", "9000")
     server.ready()

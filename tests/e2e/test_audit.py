@@ -179,9 +179,8 @@ def workers(stack: Stack) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(
-    "whom", [*(pytest.param(w, marks=pytest.mark.slow) for w in ("worker", "server")), "both"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["worker", "server", "both"])
 def test_no_record_is_lost_or_doubled_when_processes_are_killed(
     gateway: Gateway, records: Records, whom: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

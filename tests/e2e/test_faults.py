@@ -155,6 +155,7 @@ def test_a_foreign_type_under_our_keys_is_a_miss(gateway: Gateway) -> None:
             store.delete(*keys)
 
 
+@pytest.mark.slow
 def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway) -> None:
     client = gateway.client("acme")
     threads, serving = 4, gateway.serving()

@@ -159,7 +159,7 @@ def test_a_reply_is_shortened_to_what_is_left(spending: Spending) -> None:
 
 def test_numbers_are_those_that_the_provider_gets(spending: Spending) -> None:
     prompt = {"messages": [{"role": "user", "content": spending.gateway.fresh()}]}
-    body = {"model": "tight", **prompt, "max_tokens": 100, "n": 8.0}
+    body = {"model": "tight", **prompt, "max_tokens": 100, "n": 6.0}
     with spending.gateway.stack.mock_behaviour(keep_bodies=True):
         packed = gzip.compress(json.dumps(body).encode())
         reply = spending.client.send(packed, headers={"Content-Encoding": "gzip"})

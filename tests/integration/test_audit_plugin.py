@@ -292,6 +292,7 @@ def test_the_worker_s_metrics_are_shown_and_counted_on_over_its_restarts() -> No
     assert metrics.gauge("tenantgate_test_worker_now", "").value() == 1
 
 
+@pytest.mark.slow
 def test_the_measuring_of_memory_loses_no_record(capsys: pytest.CaptureFixture[str]) -> None:
     path = ROOT / "benchmarks/bench_audit.py"
     spec = importlib.util.spec_from_file_location("tests_bench_audit", path)

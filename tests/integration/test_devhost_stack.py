@@ -157,6 +157,7 @@ def test_up_runs_until_it_is_told_to_stop(folder: Path) -> None:
     assert alive(family) == []
 
 
+@pytest.mark.slow
 def test_nothing_outlives_a_stack_that_is_killed(folder: Path) -> None:
     code = (
         "import sys, pathlib, os, signal; from tenantgate.devhost.stack import Stack\n"

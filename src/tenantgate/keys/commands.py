@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from tenantgate import api_keys
-from tenantgate.apply.commands import Site, file_arguments, site_of
+from tenantgate.apply.commands import Site, site_of
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import load
 from tenantgate.config.load import register, register_path
@@ -76,11 +76,11 @@ def keys(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="keys, their states, and when the audit log saw them last")
     listing.add_argument("tenant", nargs="?", metavar="TENANT", help="only of this tenant")
     listing.add_argument("--gone", action="store_true", help="also those that are gone")
-    file_arguments(listing, positional=False)
+    _file(listing)
     add_source(listing)
     listing.set_defaults(func=_list)
     finding = actions.add_parser("find", help="whose a key is that was found somewhere: reads it from stdin")
-    file_arguments(finding, positional=False)
+    _file(finding)
     finding.set_defaults(func=_find)
 
 
@@ -89,8 +89,15 @@ def _tenant(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="default", metavar="NAME", help="of the key (default: %(default)s)")
 
 
+def _file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="default: tenants.yaml")
+
+
 def _kong(parser: argparse.ArgumentParser) -> None:
-    file_arguments(parser, positional=False)
+    _file(parser)
+    parser.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="the gateway that `tenantgate up --state-dir DIR` runs"
+    )
     parser.add_argument(
         "--admin-url", action="append", default=[], metavar="URL", help="Admin API of a Kong, as in `apply`"
     )

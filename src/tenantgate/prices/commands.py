@@ -63,8 +63,8 @@ def cost(parser: argparse.ArgumentParser) -> None:
 
 def _file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file",
-        nargs="?",
+        "-f",
+        "--file",
         type=Path,
         default=Path("tenants.yaml"),
         metavar="FILE",

@@ -28,7 +28,7 @@ DASHBOARD: dict[str, Any] = json.loads((FOLDER / "tenantgate.json").read_text(en
 MONEY: dict[str, Any] = json.loads((FOLDER / "money.json").read_text(encoding="utf-8"))
 PANELS = [p for board in (DASHBOARD, MONEY) for p in board["panels"] if p["type"] != "row"]
 METRICS = re.compile(
-    r'metrics\.(counter|gauge|histogram)\(\s*"((?:tenantgate|kong_ai_mcp)_\w+)",\s*"[^"]*"(?:,\s*\(([^)]*)\))?'
+    r'(?:metrics\.)?\b(counter|gauge|histogram)\(\s*"((?:tenantgate|kong_ai_mcp)_\w+)",\s*(?:"[^"]*"\s*)+(?:,\s*\(([^)]*)\))?'
 )
 
 

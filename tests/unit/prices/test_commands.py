@@ -49,7 +49,7 @@ def file(tmp_path: Path) -> str:
 
 
 def test_what_models_cost_is_a_table(file: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["cost", "prices", file]) == 0
+    assert main(["cost", "prices", "-f", file]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
     assert rows == [
         ["openai/gpt", "1", "2", "0.5", "-", "else", "tenants.yaml"],
@@ -71,7 +71,7 @@ def test_what_models_cost_is_a_table(file: str, capsys: pytest.CaptureFixture[st
         ["mock/x", "1", "1", "-", "-", "tenants.yaml"],
         ["mock/y", "-", "-", "-", "-", "not", "known:", "gateway.prices.overrides", "doesn't", "have", "it"],
     ]
-    assert main(["cost", "prices", file, "--json"]) == 0
+    assert main(["cost", "prices", "-f", file, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(f["model"], f.get("book"), "unknown" in f) for f in found] == [
         ("gpt", "tenants.yaml", False),
@@ -90,7 +90,7 @@ def test_the_book_and_its_name_of_a_model_are_told(
     )
     path = tmp_path / "tenants.yaml"
     path.write_text(text, encoding="utf-8")
-    assert main(["cost", "prices", str(path)]) == 0
+    assert main(["cost", "prices", "-f", str(path)]) == 0
     assert f"{version()} (openai/gpt-4o)" in capsys.readouterr().out
 
 
@@ -110,7 +110,7 @@ def test_past_usage_is_corrected_once(file: str, tmp_path: Path, capsys: pytest.
     log, out = tmp_path / "log.jsonl.gz", tmp_path / "corrections.jsonl"
     with gzip.open(log, "wt", encoding="utf-8") as written:
         written.writelines(json.dumps(one) + "\n" for one in records)
-    asked = ["cost", "rerate", file, "--records", str(log), "-o", str(out)]
+    asked = ["cost", "rerate", "-f", file, "--records", str(log), "-o", str(out)]
     assert main(asked) == 0
     made = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert [(m["request"], m["tenant"], m["cost"]["exact"]) for m in made] == [
@@ -126,7 +126,8 @@ def test_past_usage_is_corrected_once(file: str, tmp_path: Path, capsys: pytest.
     assert len(out.read_text("utf-8").splitlines()) == 3
     # Another tenant's, and with the corrections among the records.
     assert (
-        main(["cost", "rerate", file, "--records", str(log), "--records", str(out), "--tenant", "acme"]) == 0
+        main(["cost", "rerate", "-f", file, "--records", str(log), "--records", str(out), "--tenant", "acme"])
+        == 0
     )
     assert capsys.readouterr().out == ""
     Path(file).write_text(FILE.replace("input: 4", "input: 3"), encoding="utf-8")
@@ -143,5 +144,5 @@ def test_a_line_that_is_no_record_is_named(
 ) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text(json.dumps(record(1)) + "\n[]\n", encoding="utf-8")
-    assert main(["cost", "rerate", file, "--records", str(log)]) == 2
+    assert main(["cost", "rerate", "-f", file, "--records", str(log)]) == 2
     assert "log.jsonl:2: isn't an audit record" in capsys.readouterr().err
