@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tenantgate.kong.testing import KongClient
 from tenantgate.kong.wire import pack_as_kong
 
