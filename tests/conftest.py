@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # The same examples in every run, so that a change is judged by what it changes. `--hypothesis-profile=explore`
 # looks for new ones, which is how a law finds its next exception. How long an example takes is the machine's affair.
 # Fewer than usual: repeated examples find nothing new, and all tests have five minutes.
-settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=25)
 settings.register_profile("explore", derandomize=False, deadline=None)
 settings.load_profile("repeatable")
 # Hypothesis also tries the constants of every module that happens to be loaded: with them the examples would depend on

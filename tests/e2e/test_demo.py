@@ -11,6 +11,7 @@ from tenantgate import demo
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.slow
 def test_every_answer_of_the_demo_is_as_announced(
     request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -319,6 +319,7 @@ def test_without_the_guard_no_request_fails_where_rules_alert(gateway: Gateway, 
     ready(gateway)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [killed, pytest.param(stopped, marks=pytest.mark.slow)])
 def test_without_the_guard_of_replies_no_reply_passes_unchecked(gateway: Gateway, fault: Any) -> None:
     client = gateway.client("replying")

@@ -93,6 +93,7 @@ def ids(path: Path) -> list[str]:
     return [json.loads(line)["request"]["id"] for line in whole_lines(path)]
 
 
+@pytest.mark.slow
 def test_tenants_on_all_nodes_have_every_level_and_a_dead_node_is_noticed_by_no_client(
     gateway: Gateway, cluster: RedisCluster
 ) -> None:

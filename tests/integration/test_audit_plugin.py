@@ -217,6 +217,7 @@ def send(courier: Courier, folder: Path, numbers: range) -> None:
             out.write(journal_line(n, tenant=f"t{n % 3}"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_every_request_has_one_record(
     courier: Courier, tmp_path: Path
 ) -> None:

@@ -136,6 +136,7 @@ sys.exit(args.func(args))
 """
 
 
+@pytest.mark.slow
 def test_up_runs_until_it_is_told_to_stop(folder: Path) -> None:
     options = ["-f", str(folder / "tenants.yaml"), "--port", "0", "--state-dir", str(folder / "up")]
     command = [sys.executable, "-c", UP, "up", *options]
