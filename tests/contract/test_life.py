@@ -101,7 +101,7 @@ def test_a_hung_server_is_replaced(launch: Callable[..., Launched]) -> None:
 
 
 @pytest.mark.parametrize(("on_error", "expected"), [("pass", "ret"), ("reject", "kong.response.exit")])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGSTOP])
 def test_what_a_server_leaves_unanswered_is_answered_as_the_policy_says(
     launch: Callable[..., Launched], number: signal.Signals, on_error: str, expected: str
 ) -> None:

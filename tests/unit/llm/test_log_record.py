@@ -229,6 +229,7 @@ HELD = {
     "latencies": ["latencies_ms"],
     "tries": ["attempts"],
     "route": ["route_id", "route_name"],
+    "authenticated_entity": ["credential_id"],
     "consumer": ["consumer_id", "consumer_name", "consumer_custom_id"],
     "client_ip": ["client_ip"],
     "started_at": ["started_ms"],
