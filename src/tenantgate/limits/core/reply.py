@@ -85,12 +85,13 @@ def headers(held: Sequence[Held], reserved: Reserved) -> dict[str, str]:
     """
     rooms = zip(held, reserved.rooms, strict=False)
     every = [one for h, room in rooms if (one := shown(h, room, reserved.now_ms)) is not None]
-    requests = [one for one in every if one.rule.counted is Counted.REQUESTS]
+    requests, others = list[Shown](), list[Shown]()
+    for one in every:
+        (requests if one.rule.counted is Counted.REQUESTS else others).append(one)
     out: dict[str, str] = {}
     if requests:
         _put_requests(out, requests, None if reserved.refused is None else reached(held, reserved))
-    others = [one for one in every if one.rule.counted is not Counted.REQUESTS]
-    for one in sorted(others, key=lambda one: (one.remaining, -one.wait_s), reverse=True):
+    for one in sorted(others, key=_room, reverse=True):
         limit, remaining, reset = _names(one.rule.name, window_word(one.rule.window))
         out[limit] = _amount(one.rule, one.rule.most)
         out[remaining] = _amount(one.rule, one.remaining)
@@ -101,6 +102,11 @@ def headers(held: Sequence[Held], reserved: Reserved) -> dict[str, str]:
     if reserved.refused is not None:
         out["Retry-After"] = str(_retry_after(held, reserved))
     return out
+
+
+def _room(one: Shown) -> tuple[int, int]:
+    """By which the limit with the least left comes first."""
+    return one.remaining, -one.wait_s
 
 
 @lru_cache(maxsize=10_000)
@@ -124,7 +130,7 @@ def _put_requests(out: dict[str, str], requests: Sequence[Shown], refused: Shown
 def _put_openai(out: dict[str, str], kind: str, found: Sequence[Shown]) -> None:
     if not found:
         return
-    least = min(found, key=lambda one: (one.remaining, -one.wait_s))
+    least = min(found, key=_room)
     out[f"X-RateLimit-Limit-{kind}"] = str(least.rule.most)
     out[f"X-RateLimit-Remaining-{kind}"] = str(least.remaining)
     out[f"X-RateLimit-Reset-{kind}"] = _duration(least.wait_s)
