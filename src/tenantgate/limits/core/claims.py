@@ -176,12 +176,12 @@ def _providers(rule: Rule, asked: Asked) -> Sequence[str]:
 
 
 def _amounts(rule: Rule, asked: Asked, offers: Sequence[Offer]) -> tuple[int, int]:
+    if rule.counted is Counted.REQUESTS:
+        return 1, 0
     worst = rule.reserve is Reserve.WORST
     prompt = asked.prompt.worst if worst else asked.prompt.expected
     reply = MILLION * asked.replies if asked.has_reply else 0
     match rule.counted:
-        case Counted.REQUESTS:
-            return 1, 0
         case Counted.PROMPT_TOKENS:
             return prompt, 0
         case Counted.COMPLETION_TOKENS:

@@ -58,9 +58,10 @@ def shown(held: Held, room: Room, now_ms: int) -> Shown | None:
     rule = held.source
     if rule is None or held.claim.shadow:
         return None
-    remaining = max(0, room.most - room.used - room.held)
+    remaining = room.most - room.used - room.held
     # Both are rounded to a millisecond, away from each other.
-    return Shown(rule, remaining, max(1, -(-(room.reset_ms - now_ms - 1) // 1000)))
+    wait_s = -(-(room.reset_ms - now_ms - 1) // 1000)
+    return Shown(rule, remaining if remaining > 0 else 0, wait_s if wait_s > 1 else 1)
 
 
 def window_word(window: Window) -> str:
