@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from tenantgate import config, paths
-from tenantgate.apply.documents import documents
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import entities, with_options
 from tenantgate.errors import ConfigError
