@@ -202,6 +202,8 @@ class _Row:
                 yield f"arguments without description: {', '.join(bare[:4])}{' …' if len(bare) > 4 else ''}"
             if self.tokens > _MANY_TOKENS:
                 yield "costs many tokens"
+            if servers := self.op.own_servers[1]:
+                yield f"needs the upstream {' or '.join(servers)}"
             if self.made.cut:
                 yield f"{self.made.cut} parts of its schemas stay open"
             yield from (f"{what} ({place})" for place, what in self.made.notes[:3])

@@ -214,6 +214,38 @@ def test_what_models_can_not_be(tmp_path: Path, old: str, new: str, problem: str
     assert problem in str(caught.value)
 
 
+OWN_SERVERS = """
+openapi: 3.0.0
+servers: [{url: 'https://api.example/v1'}]
+paths:
+  /alerts:
+    servers: [{url: 'https://b.example/'}, {url: 'https://c.example'}]
+    delete: {operationId: deleteAlerts}
+"""
+
+
+@pytest.mark.parametrize(
+    ("upstream", "fits"),
+    [
+        ("https://b.example", True),
+        ("https://c.example/", True),
+        ("http://127.0.0.1:8080", True),  # of the operator's own, a mirror say
+        ("https://api.example/v1/", False),
+    ],
+)
+def test_an_operation_at_servers_of_its_own_is_never_asked_of_the_others(
+    folder: Path, upstream: str, fits: bool
+) -> None:
+    (folder / "api.yaml").write_text(OWN_SERVERS)
+    (folder / "tools.yaml").write_text("tools: []")
+    (folder / "tenants.yaml").write_text(TENANTS.replace("https://api.example/v1/", upstream))
+    if fits:
+        assert [t.name for t in servers(folder)[0].tools] == ["clear"]
+    else:
+        with pytest.raises(ConfigError, match="#/paths/~1alerts/servers: is at servers of its own"):
+            servers(folder)
+
+
 def test_only_what_reads_has_a_cache(folder: Path) -> None:
     (folder / "tools.yaml").write_text(
         TOOLS.replace("    description", "    cache: {ttl: 5}\n    description")
