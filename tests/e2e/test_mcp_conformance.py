@@ -1,4 +1,4 @@
-"""MCP's own conformance suite against a generated server, without a network where `make mcp-conformance` has been run."""
+"""MCP's own conformance suite against a generated server: without a network, where `make mcp-conformance` has run."""
 
 from __future__ import annotations
 
