@@ -215,6 +215,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         state["secrets"] = json.loads(Path(state.pop("secrets_file")).read_text(encoding="utf-8"))
+        state["secrets"] |= state.pop("environ", {})
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"{path.parent}: no gateway of `tenantgate up` runs there") from error
     return state
