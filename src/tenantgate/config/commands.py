@@ -203,17 +203,21 @@ def _kong_conf_options(args: argparse.Namespace, file: TenantsFile) -> KongConfO
         raise ConfigError(f"--set {name}: {what}; tenants.yaml has gateway.egress")
     if args.sockets is not None and not args.postgres:
         raise ConfigError("--sockets: needs --postgres; otherwise the sockets are below --prefix")
-    names = ("prefix", "declarative_config", "sockets", "plugins_dir", "pluginserver", "models_dir", "egress_include")
+    names = (
+        "prefix",
+        "declarative_config",
+        "sockets",
+        "plugins_dir",
+        "pluginserver",
+        "models_dir",
+        "egress_include",
+    )
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     if args.postgres:
         given["admin_listen"] = "127.0.0.1:8001"
     size = file.gateway.limits.max_request_body_mb
     return KongConfOptions(
-        **given,
-        postgres=args.postgres,
-        max_request_body_mb=size,
-        attached=tuple(args.attach),
-        extra=extra,
+        **given, postgres=args.postgres, max_request_body_mb=size, attached=tuple(args.attach), extra=extra
     )
 
 

@@ -109,7 +109,9 @@ def with_options(file: TenantsFile, options: RenderOptions) -> TenantsFile:
         own = Redis(host=options.redis_host, port=options.redis_port, **times)
         gateway = replace(gateway, redis=own, rate_limiting=replace(gateway.rate_limiting, redis=None))
     if options.policy_path is not None:
-        gateway = replace(gateway, policy=replace(gateway.policy, path=options.policy_path, store=options.policy_store))
+        gateway = replace(
+            gateway, policy=replace(gateway.policy, path=options.policy_path, store=options.policy_store)
+        )
     return replace(file, gateway=_changed(gateway, options.gateway))
 
 

@@ -34,12 +34,20 @@ def find(environ: Mapping[str, str] | None = None) -> Path:
     """
     env = os.environ if environ is None else environ
     on_path = shutil.which("postgres", path=env.get("PATH"))
-    debian = sorted(_DEBIAN.glob("*/bin"), key=lambda p: [int(n) for n in p.parent.name.split(".") if n.isdigit()])
-    candidates = [env.get("POSTGRES_BIN"), on_path and str(Path(on_path).resolve().parent), *map(str, debian[::-1])]
+    debian = sorted(
+        _DEBIAN.glob("*/bin"), key=lambda p: [int(n) for n in p.parent.name.split(".") if n.isdigit()]
+    )
+    candidates = [
+        env.get("POSTGRES_BIN"),
+        on_path and str(Path(on_path).resolve().parent),
+        *map(str, debian[::-1]),
+    ]
     for folder in filter(None, candidates):
         if all((Path(folder) / name).is_file() for name in ("initdb", "postgres")):
             return Path(folder)
-    raise ConfigError("no PostgreSQL found: install its server, or set POSTGRES_BIN to the folder of its programs")
+    raise ConfigError(
+        "no PostgreSQL found: install its server, or set POSTGRES_BIN to the folder of its programs"
+    )
 
 
 def kong_settings(url: str) -> dict[str, str]:
@@ -70,7 +78,9 @@ def _psycopg_settings(url: str) -> dict[str, str]:
     try:
         given = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error:
-        raise ConfigError("--postgres: the URL can't be read; must be postgresql://USER@HOST/DATABASE") from None
+        raise ConfigError(
+            "--postgres: the URL can't be read; must be postgresql://USER@HOST/DATABASE"
+        ) from None
     return {name: str(value) for name, value in given.items()}
 
 
@@ -128,7 +138,15 @@ class PostgresServer:
         password.write_text(self._password)
         if self._identity:
             os.chown(password, self._identity["user"], self._identity["group"])
-        argv = [self._binaries / "initdb", "--pgdata", data, "--username", _NAME, "--pwfile", password]
+        argv = [
+            str(self._binaries / "initdb"),
+            "--pgdata",
+            str(data),
+            "--username",
+            _NAME,
+            "--pwfile",
+            str(password),
+        ]
         argv += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/", **self._identity)
         password.unlink()
@@ -144,7 +162,9 @@ class PostgresServer:
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         argv = [str(self._binaries / "postgres"), "-D", str(data), *options]
-        self._child = Child("PostgreSQL", argv, log=self._log, foreign=True, identity={"cwd": "/", **self._identity})
+        self._child = Child(
+            "PostgreSQL", argv, log=self._log, foreign=True, identity={"cwd": "/", **self._identity}
+        )
         wait_for(self._answers, self._child, what="PostgreSQL", timeout_s=_START_S)
         self.execute(f"CREATE DATABASE {_NAME}", database="postgres")
 

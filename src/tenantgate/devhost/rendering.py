@@ -178,7 +178,9 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         gateway_environ={n: v for n, v in env.items() if n not in keys},
         made_up=made,
         entities=tuple(from_tree(resolved)),
-        server_commands={name: server_command(conf, name) for name in ("tenantgate", *at.attached)} if at.postgres else {},
+        server_commands={name: server_command(conf, name) for name in ("tenantgate", *at.attached)}
+        if at.postgres
+        else {},
     )
 
 

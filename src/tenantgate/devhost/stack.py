@@ -253,7 +253,9 @@ class Stack(MockControl):
         plan = make_plan(target.read(), rendered.entities, whole=target.whole)
         target.settle(plan)
         target.withdraw(plan)
-        readiness.wait_for_routes(self._gateway, self._port, rendered.file.gateway.path_prefix, timeout_s=_START_S)
+        readiness.wait_for_routes(
+            self._gateway, self._port, rendered.file.gateway.path_prefix, timeout_s=_START_S
+        )
 
     @property
     def admin_url(self) -> str:
