@@ -26,12 +26,14 @@ class Billed:
         provider: as tenants.yaml names it.
         prompt, completion: tokens.
         nano: nano-dollars.
+        size: bytes of a tool's arguments and result.
     """
 
     provider: str
     prompt: int
     completion: int
     nano: int
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,4 +118,5 @@ _COUNTS: Final[Mapping[Counted, Callable[[Billed], int]]] = {
     Counted.COMPLETION_TOKENS: lambda billed: billed.completion,
     Counted.TOTAL_TOKENS: lambda billed: billed.prompt + billed.completion,
     Counted.COST: lambda billed: billed.nano,
+    Counted.BYTES: lambda billed: billed.size,
 }
