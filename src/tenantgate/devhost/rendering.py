@@ -32,13 +32,6 @@ POLICY_STORE: Final = "TENANTGATE_POLICY_STORE"
 STATE: Final = "gateway.json"
 """File in the state folder by which `tenantgate apply --state-dir` finds the gateway."""
 
-_CA_BUNDLES: Final = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What the configuration has to know of the processes beside the gateway."""
@@ -147,7 +140,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         postgres=at.postgres is not None,
         sockets=PurePosixPath(at.run),
         plugins_dir=PurePosixPath(paths.plugins_dir()),
-        pluginserver=PurePosixPath(_pluginserver()),
+        pluginserver=PurePosixPath(paths.pluginserver()),
         models_dir=PurePosixPath(paths.models_dir()),
         proxy_listen=f"127.0.0.1:{at.proxy_port}",
         admin_listen=f"127.0.0.1:{at.admin_port}",
@@ -185,11 +178,11 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
 
 
 def _ca_bundle(at: Surroundings) -> PurePosixPath | None:
-    found = next((b for b in _CA_BUNDLES if Path(b).is_file()), None)
+    found = paths.ca_bundle()
     if at.trust is None:
         return PurePosixPath(found) if found else None
     bundle = at.folder / "authorities.pem"
-    bundle.write_bytes((Path(found).read_bytes() if found else b"") + at.trust.read_bytes())
+    bundle.write_bytes((found.read_bytes() if found else b"") + at.trust.read_bytes())
     return PurePosixPath(bundle)
 
 
@@ -228,11 +221,3 @@ def _made_up(path: Path, names: list[str]) -> dict[str, str]:
         known |= {n: secrets.token_urlsafe(32) for n in new}
         private_file(path, json.dumps(known, indent=2, sort_keys=True) + "\n")
     return {n: known[n] for n in names}
-
-
-def _pluginserver() -> str:
-    beside = Path(sys.executable).with_name("tenantgate-pluginserver")
-    found = str(beside) if beside.is_file() else shutil.which("tenantgate-pluginserver")
-    if found is None:
-        raise ConfigError("tenantgate-pluginserver isn't installed beside this Python")
-    return found
