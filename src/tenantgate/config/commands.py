@@ -72,6 +72,12 @@ def render(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--models-dir", type=PurePosixPath, metavar="DIR", help="kong.conf: the built models")
     parser.add_argument(
+        "--secrets-dir",
+        type=PurePosixPath,
+        metavar="DIR",
+        help="kong.conf: where {vault://file/NAME} finds the file NAME",
+    )
+    parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="kong.conf: one more setting"
     )
     parser.set_defaults(func=_render)
@@ -190,7 +196,10 @@ def _kong_conf_options(args: argparse.Namespace, file: TenantsFile) -> KongConfO
         extra[name.strip()] = value.strip()
     for name, what in weak_settings(extra) if file.gateway.egress is not None else ():
         raise ConfigError(f"--set {name}: {what}; tenants.yaml has gateway.egress")
-    names = ("prefix", "declarative_config", "plugins_dir", "pluginserver", "models_dir", "egress_include")
+    names = (
+        *("prefix", "declarative_config", "plugins_dir", "pluginserver", "models_dir"),
+        *("egress_include", "secrets_dir"),
+    )
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     size = file.gateway.limits.max_request_body_mb
     return KongConfOptions(**given, max_request_body_mb=size, attached=tuple(args.attach), extra=extra)

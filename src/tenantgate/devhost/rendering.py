@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from tenantgate import config, paths
+from tenantgate import config, paths, secret_files
 from tenantgate.apply.documents import documents
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import CompileOptions, compile_records
@@ -123,6 +123,9 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
             f"{tenants}: the environment has no {', '.join(missing)} "
             "(set them, or give those models the provider `mock`)"
         )
+    files = secret_files.folder(env)
+    for name in secret_files.names(needed):
+        _check_file(files, name, tenants)
     kong_config, kong_conf = at.folder / "kong.json", at.folder / "kong.conf"
     private_file(kong_config, json.dumps(placeholders.resolve_tree(tree, env), indent=1, ensure_ascii=False))
     _publish(Path(with_options(file, options).gateway.policy.path), records)
@@ -141,6 +144,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         max_request_body_mb=file.gateway.limits.max_request_body_mb,
         ca_bundle=_ca_bundle(at),
         egress_include=PurePosixPath(egress_conf),
+        secrets_dir=PurePosixPath(files),
         egress_port=at.egress_port,
         extra=at.extra,
     )
@@ -161,6 +165,13 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         gateway_environ={n: v for n, v in env.items() if n not in keys},
         made_up=made,
     )
+
+
+def _check_file(files: Path, name: str, tenants: Path) -> None:
+    try:
+        secret_files.read(files, name)
+    except secret_files.SecretFileError as error:
+        raise ConfigError(f"{tenants}: {{vault://file/{name}}}: {files / name}: {error}") from None
 
 
 def _ca_bundle(at: Surroundings) -> PurePosixPath | None:
