@@ -83,6 +83,12 @@ def render(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--models-dir", type=PurePosixPath, metavar="DIR", help="kong.conf: the built models")
     parser.add_argument(
+        "--secrets-dir",
+        type=PurePosixPath,
+        metavar="DIR",
+        help="kong.conf: where {vault://file/NAME} finds the file NAME",
+    )
+    parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="kong.conf: one more setting"
     )
     parser.set_defaults(func=_render)
@@ -211,6 +217,7 @@ def _kong_conf_options(args: argparse.Namespace, file: TenantsFile) -> KongConfO
         "pluginserver",
         "models_dir",
         "egress_include",
+        "secrets_dir",
     )
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     if args.postgres:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from tenantgate import config, paths
+from tenantgate import config, paths, secret_files
 from tenantgate.apply.core.entities import Entity, from_tree
 from tenantgate.apply.documents import documents
 from tenantgate.config import deck_variables as placeholders
@@ -129,6 +129,9 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
             f"{tenants}: the environment has no {', '.join(missing)} "
             "(set them, or give those models the provider `mock`)"
         )
+    files = secret_files.folder(env)
+    for name in secret_files.names(needed):
+        _check_file(files, name, tenants)
     kong_config, kong_conf = at.folder / "kong.json", at.folder / "kong.conf"
     resolved = placeholders.resolve_tree(tree, env)
     private_file(kong_config, json.dumps(resolved, indent=1, ensure_ascii=False))
@@ -150,6 +153,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         max_request_body_mb=file.gateway.limits.max_request_body_mb,
         ca_bundle=_ca_bundle(at),
         egress_include=PurePosixPath(egress_conf),
+        secrets_dir=PurePosixPath(files),
         egress_port=at.egress_port,
         extra=at.extra,
     )
@@ -175,6 +179,13 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         if at.postgres
         else {},
     )
+
+
+def _check_file(files: Path, name: str, tenants: Path) -> None:
+    try:
+        secret_files.read(files, name)
+    except secret_files.SecretFileError as error:
+        raise ConfigError(f"{tenants}: {{vault://file/{name}}}: {files / name}: {error}") from None
 
 
 def _ca_bundle(at: Surroundings) -> PurePosixPath | None:
