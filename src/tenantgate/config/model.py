@@ -59,7 +59,7 @@ _PREFIX: Final = r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 _ORIGIN: Final = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$"
 _RULES: Final = 50
 """Limits, and budgets, of one tenant: each is counted at every request."""
-_STORE: Final = r"^((rediss?|postgresql)://([^\s:@/]+@)?[^\s@]+|\{vault://env/[A-Za-z0-9_-]+\})$"
+_STORE: Final = r"^((rediss?|postgresql)://([^\s:@/]+@)?[^\s@]+|\{vault://(env|file)/[A-Za-z0-9._-]+\})$"
 
 
 @config_class
@@ -73,7 +73,7 @@ class Policy:
     )
     store: str | None = field(
         "Store that all nodes follow: redis://…, rediss://… or postgresql://…. A URL with a password is a secret: "
-        "{vault://env/NAME}. Default: the file at `path`, for one node.",
+        "{vault://env/NAME} or {vault://file/NAME}. Default: the file at `path`, for one node.",
         default=None,
         match=_STORE,
     )

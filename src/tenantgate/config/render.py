@@ -56,7 +56,10 @@ class RenderOptions:
     """In place of the file's Redis: a host of its own without user, password or TLS (development)."""
     redis_port: int = 6379
     policy_path: str | None = None
-    """In place of ``gateway.policy.path``; ``gateway.policy.store`` is left out then (development)."""
+    """In place of ``gateway.policy.path``; `policy_store` comes in place of ``gateway.policy.store`` then
+    (development)."""
+    policy_store: str | None = None
+    """With `policy_path`."""
     egress_port: int = EGRESS_PORT
     """Port of the loopback proxy (`KongConfOptions.egress_port`)."""
     gateway: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -109,7 +112,9 @@ def with_options(file: TenantsFile, options: RenderOptions) -> TenantsFile:
         own = Redis(host=options.redis_host, port=options.redis_port, **times)
         gateway = replace(gateway, redis=own, rate_limiting=replace(gateway.rate_limiting, redis=None))
     if options.policy_path is not None:
-        gateway = replace(gateway, policy=replace(gateway.policy, path=options.policy_path, store=None))
+        gateway = replace(
+            gateway, policy=replace(gateway.policy, path=options.policy_path, store=options.policy_store)
+        )
     return replace(file, gateway=_changed(gateway, options.gateway))
 
 

@@ -9,6 +9,7 @@ local headers = require "kong.plugins.tenantgate-target.headers"
 local lists = require "kong.plugins.tenantgate-failover.lists"
 local order = require "kong.plugins.tenantgate-failover.order"
 local outgoing = require "kong.plugins.tenantgate-failover.outgoing"
+local secrets = require "kong.plugins.tenantgate-target.secrets"
 local tries = require "kong.plugins.tenantgate-failover.tries"
 
 local HOST = "127.0.0.1"
@@ -23,14 +24,6 @@ local UNAVAILABLE = '{"jsonrpc":"2.0","id":null,"error":{"code":-32603,' ..
 local NO_CREDENTIAL = '{"jsonrpc":"2.0","id":null,"error":{"code":-32603,' ..
   '"message":"The gateway can not read its credential for this API right now."}}'
 local JSON = {["Content-Type"] = "application/json"}
-
--- The text of a vault reference; another text as it is. Nil where it can't be had.
-local function secret(value)
-  if type(value) == "string" and value:find("{vault://", 1, true) then
-    value = kong.vault.get(value)
-  end
-  return type(value) == "string" and value ~= "" and value or nil
-end
 
 local function escaped(text)
   return (text:gsub("[^%w._~-]", function(c) return ("%%%02X"):format(c:byte()) end))
@@ -97,7 +90,7 @@ local function asked(conf, call, decision)
   for _, header in ipairs(type(call.headers) == "table" and call.headers or {}) do
     local value = header.value
     if header.reference == true then -- of the server's settings; never what a client's arguments say
-      value = secret(value)
+      value = secrets.get(value)
     end
     if not headers.is_value(value) or not outgoing.is_sent(header.name) then
       return nil, "a header for a tool's API can't be had"
@@ -106,7 +99,7 @@ local function asked(conf, call, decision)
   end
   local credential = call.credential
   if type(credential) == "table" then
-    local value = secret(credential.reference)
+    local value = secrets.get(credential.reference)
     if not headers.is_value(value) then
       return nil, "the credential of a tool's API can't be had"
     end

@@ -2,8 +2,8 @@
 -- outcome in log. Plugins run by priority in log, too, so the outcome is there before `tenantgate` (799) reads it.
 local ai_ctx = require "kong.llm.plugin.ctx"
 local callers = require "kong.plugins.tenantgate-mcp.callers"
+local ends = require "kong.plugins.tenantgate-request.ends"
 local tries = require "kong.plugins.tenantgate-failover.tries"
-local undecided = require "kong.plugins.tenantgate-request.undecided"
 
 local MAX_HEADERS = 1000 -- the largest number that kong.request.get_headers takes
 
@@ -136,9 +136,11 @@ function Request:log()
   }
   local refused = not decided and not request.mcp and not log.sent and log.source == "exit"
   if refused or not decided and log.recalled then
-    undecided.keep(log) -- the engine may be dead in this phase, too; to settle it twice does nothing
+    ends.keep_undecided(log)
   elseif decided then
-    log.undecided = undecided.take()
+    ends.forget(decision.settled)
+    ends.keep_decided(log)
+    log.ends, log.ends_dropped = ends.take(), ends.dropped()
   end
   shared.tenantgate_log = log
 end
