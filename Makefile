@@ -1,5 +1,7 @@
 # What people type. `make demo` and `make test` set up everything they need; a second run starts in seconds.
 SHELL := /bin/bash
+# Python then keeps what it compiles: without that the tests' hundreds of processes compile the package anew, each.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 VENV ?= .venv
 UV ?= uv

@@ -59,6 +59,17 @@ def render(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="kong.conf: where Kong finds kong.yml",
     )
+    parser.add_argument(
+        "--postgres",
+        action="store_true",
+        help="kong.conf: for a Kong with PostgreSQL, whose plugin servers systemd or another supervisor starts",
+    )
+    parser.add_argument(
+        "--sockets",
+        type=PurePosixPath,
+        metavar="DIR",
+        help="kong.conf, with --postgres: where the plugin servers' sockets are (default: /run/tenantgate)",
+    )
     parser.add_argument("--plugins-dir", type=PurePosixPath, metavar="DIR", help="kong.conf: plugin files")
     parser.add_argument(
         "--pluginserver", type=PurePosixPath, metavar="FILE", help="kong.conf: the plugin server"
@@ -196,13 +207,25 @@ def _kong_conf_options(args: argparse.Namespace, file: TenantsFile) -> KongConfO
         extra[name.strip()] = value.strip()
     for name, what in weak_settings(extra) if file.gateway.egress is not None else ():
         raise ConfigError(f"--set {name}: {what}; tenants.yaml has gateway.egress")
+    if args.sockets is not None and not args.postgres:
+        raise ConfigError("--sockets: needs --postgres; otherwise the sockets are below --prefix")
     names = (
-        *("prefix", "declarative_config", "plugins_dir", "pluginserver", "models_dir"),
-        *("egress_include", "secrets_dir"),
+        "prefix",
+        "declarative_config",
+        "sockets",
+        "plugins_dir",
+        "pluginserver",
+        "models_dir",
+        "egress_include",
+        "secrets_dir",
     )
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if args.postgres:
+        given["admin_listen"] = "127.0.0.1:8001"
     size = file.gateway.limits.max_request_body_mb
-    return KongConfOptions(**given, max_request_body_mb=size, attached=tuple(args.attach), extra=extra)
+    return KongConfOptions(
+        **given, postgres=args.postgres, max_request_body_mb=size, attached=tuple(args.attach), extra=extra
+    )
 
 
 def _write(path: Path | None, text: str, *, secret: bool) -> int:

@@ -6,7 +6,7 @@ from these fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tenantgate import upstream_headers
@@ -353,10 +353,6 @@ class Tenant:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """A model stands once, and a name means one model; so it is with MCP servers."""
-        servers: dict[str, int] = {}
-        for i, server in enumerate(self.mcp):
-            if (other := servers.setdefault(server.name, i)) != i:
-                yield f"mcp[{i}].name", f"{server.name!r} is mcp[{other}] already"
         seen: dict[tuple[str, str], int] = {}
         names: dict[str, str] = {}
         own = [(i, m) for i, m in enumerate(self.models) if m.targets]
@@ -378,6 +374,18 @@ class Tenant:
                 if alias in names:
                     yield at, f"{alias!r} is {names[alias]} already; a name means one model"
                 names.setdefault(alias, at)
+        yield from _server_problems(self.mcp, names)
+
+
+def _server_problems(servers: tuple[McpServer, ...], names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """`names`: of the tenant's models."""
+    seen: dict[str, int] = {}
+    for i, server in enumerate(servers):
+        if (other := seen.setdefault(server.name, i)) != i:
+            yield f"mcp[{i}].name", f"{server.name!r} is mcp[{other}] already"
+        for k, name in enumerate(server.models):
+            if name not in names:
+                yield f"mcp[{i}].models[{k}]", f"the tenant has no model or alias {name[:80]!r}"
 
 
 @config_class

@@ -9,6 +9,7 @@ For `tenantgate up`, the demo, the end-to-end tests and the benchmarks. Nothing 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,9 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tenantgate import config
+from tenantgate.apply.core.plan import make_plan
+from tenantgate.apply.targets import connect
 from tenantgate.devhost import readiness
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.mock_control import MockControl
+from tenantgate.devhost.postgres_server import PostgresServer, kong_settings
 from tenantgate.devhost.processes import Child, command_pids, end_all, read_json, wait_for
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import RedisServer, free_port
@@ -42,6 +46,8 @@ class Stack(MockControl):
         tenants: the tenants.yaml.
         state_dir: for logs, made-up secrets and rendered files; kept, so that keys stay the same.
         kong_bin: a real Kong's `kong` instead of the embedded host.
+        postgres: with `kong_bin`, a database for Kong and the policies: its URL, or empty for one of its own, which
+            goes with the stack. The plugin servers are started beside Kong then.
         port: of the proxy; 0 takes any.
         mock_latency_ms: before the mock provider's first byte.
         mock_chunk_ms: before each chunk of its streams.
@@ -60,6 +66,7 @@ class Stack(MockControl):
         tenants: Path,
         state_dir: Path = Path(".tenantgate"),
         kong_bin: str | Path | None = None,
+        postgres: str | None = None,
         port: int = 0,
         mock_latency_ms: float = 0.0,
         mock_chunk_ms: float = 0.0,
@@ -79,10 +86,15 @@ class Stack(MockControl):
         self._tenants = tenants
         self._state = state_dir.resolve()
         self._kong_bin = Path(kong_bin) if kong_bin else None
+        if postgres is not None and not kong_bin:
+            raise ConfigError("a database needs a real Kong: the embedded host has none")
+        self._postgres = postgres
+        self._servers: dict[str, Child] = {}
         self._port = port
         self._mock_args = ("--latency-ms", str(mock_latency_ms), "--chunk-ms", str(mock_chunk_ms))
         self._log_level = log_level
         self._gateway_module = gateway_module
+        self._database: str | None = None
         self._exit = contextlib.ExitStack()
         self._own_redis = own_redis
         self._redis: RedisServer | None = None
@@ -126,6 +138,13 @@ class Stack(MockControl):
             self._exit.callback(self._redis.stop)
             self._redis.start()
         self._start_mock()
+        if self._postgres == "":
+            server = PostgresServer(log=self._state / "logs" / "postgres.log")
+            self._exit.callback(server.stop)
+            server.start()
+            self._database = server.url
+        else:
+            self._database = self._postgres
         port = self._port or free_port()
         status_port, self._admin_port = free_port(), free_port()
         self._rendered = render(
@@ -139,6 +158,7 @@ class Stack(MockControl):
                 proxy_port=port,
                 status_port=status_port,
                 admin_port=self._admin_port,
+                postgres=self._database,
                 attached=self._attached,
                 services=self._services(self.mock_url),
                 processes=self._processes,
@@ -176,12 +196,20 @@ class Stack(MockControl):
 
     def _start_gateway(self, port: int, status_port: int) -> None:
         rendered = self._need()
+        self._port = port
         log = self._state / "logs" / "gateway.log"
         if self._kong_bin:
             kong = RealKong(self._kong_bin, rendered.kong_conf, self._run, log=log)
             self._gateway = kong
             self._exit.callback(kong.stop)
-            kong.start(rendered.gateway_environ)
+            environ = dict(rendered.gateway_environ)
+            if self._database:
+                environ |= kong_settings(self._database)
+                self._start_servers(rendered)
+                kong.migrate(environ)
+            kong.start(environ)
+            if self._database:
+                self._configure(rendered)
         else:
             self._gateway = Child(
                 "embedded gateway",
@@ -207,12 +235,36 @@ class Stack(MockControl):
                 environ=rendered.gateway_environ,
             )
             self._exit.callback(self._gateway.stop)
-        self._port = port
         readiness.wait(self._gateway, status_port, rendered.kong_conf, timeout_s=_START_S)
+
+    def _start_servers(self, rendered: Rendered) -> None:
+        """The plugin servers, as systemd would; each watches over its own processes."""
+        # As little as nginx' workers leave to those that Kong starts.
+        environ = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        for name, argv in rendered.server_commands.items():
+            log = self._state / "logs" / f"{name}.log"
+            server = Child(name, argv, log=log, environ=environ, foreign=True)
+            self._servers[name] = server
+            self._exit.callback(server.stop)
+
+    def _configure(self, rendered: Rendered) -> None:
+        """Give a Kong with a database its entities, and wait until its workers go by them."""
+        target = connect(self.admin_url)
+        plan = make_plan(target.read(), rendered.entities, whole=target.whole)
+        target.settle(plan)
+        target.withdraw(plan)
+        readiness.wait_for_routes(
+            self._gateway, self._port, rendered.file.gateway.path_prefix, timeout_s=_START_S
+        )
+
+    @property
+    def admin_url(self) -> str:
+        """Kong's Admin API."""
+        return f"http://127.0.0.1:{self._admin_port}"
 
     def check(self) -> None:
         """Raise if the gateway or the mock provider ended by itself."""
-        for part in (self._gateway, self._mock):
+        for part in (self._gateway, self._mock, *self._servers.values()):
             if part is not None:
                 part.check()
 
@@ -222,10 +274,13 @@ class Stack(MockControl):
         self._exit.close()
         end_all(family)
         self._gateway = None
+        self._servers = {}
 
     def _family(self) -> list[int]:
         # Plugin servers that outlive their gateway (kong-pdk's do, in thread mode) are found before it ends.
-        return command_pids(self._gateway.pid, str(self._run)) if self._gateway else []
+        roots = [self._gateway.pid] if self._gateway else []
+        roots += [server.pid for server in self._servers.values() if server.running]
+        return [pid for root in roots for pid in command_pids(root, str(self._run))]
 
     def _need(self) -> Rendered:
         if self._rendered is None:
@@ -238,7 +293,7 @@ class Stack(MockControl):
     def description(self) -> str:
         """What serves, in words."""
         if self._kong_bin:
-            return f"Kong ({self._kong_bin})"
+            return f"Kong ({self._kong_bin}{', with PostgreSQL' if self._database else ''})"
         return "embedded gateway (for development, not Kong)"
 
     @property
@@ -308,7 +363,8 @@ class Stack(MockControl):
 
     def pids(self, plugin: str) -> list[int]:
         """The processes of a plugin's server."""
-        return command_pids(self.gateway_pid, f"{plugin}.py")
+        server = self._servers.get(plugin)
+        return command_pids(server.pid if server else self.gateway_pid, f"{plugin}.py")
 
     def serving(self, plugin: str) -> int:
         """How many processes of a plugin's server take events."""

@@ -82,6 +82,10 @@ _requests: Final = metrics.counter(
 _refusals: Final = metrics.counter(
     "tenantgate_limits_refusals_total", "Requests that were refused, by the limit.", ("subject", "period")
 )
+_ends_dropped: Final = metrics.counter(
+    "tenantgate_limits_ends_dropped_total",
+    "Ends of requests that Kong had no room for, so that a dead engine's are charged as uncertain.",
+)
 _effects: Final = metrics.counter(
     "tenantgate_budget_effects_total",
     "Requests that a budget changed: degraded, compressed, cache_only, shrunk.",
@@ -296,10 +300,26 @@ class Admission:
 
     # -- log ----------------------------------------------------------------------------------------------
 
-    def ended(self, host: Host, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
-        """Settle a request that was decided about."""
+    def settled(self) -> Sequence[str]:
+        """Requests that are settled since the last call; Kong keeps the others' ends."""
+        return self._limits.take_settled()
+
+    def forget(self, packed: PackedLog) -> None:
+        """Have Kong keep the end of a request no longer, of which nothing can be settled."""
+        self._limits.done(packed.id)
+
+    @staticmethod
+    def dropped(ends: int) -> None:
+        """Count ends that Kong had no room for."""
+        if ends > 0:
+            _ends_dropped.inc(ends)
+
+    def ended(self, host: Host | None, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
+        """Settle a request that was decided about. `host` is its own log phase; None: another request's."""
         state = packed.state.get(_STATE)
         if not isinstance(state, Mapping):
+            if host is None:
+                self.forget(packed)
             return
         held = self.held(state, tenant, model)
         self._settle(host, model, packed, {**state, "at": whole(state.get("at"))}, held)
@@ -319,6 +339,7 @@ class Admission:
         """
         model = tenant.model(packed.recalled)
         if model is None or not tenant.rules(model):
+            self.forget(packed)
             return
         now_ms, size = packed.at_ms or _now_ms(), packed.body_size
         facts = Facts(
@@ -331,6 +352,7 @@ class Admission:
         try:
             plan = self._plan(tenant, model, facts)
         except Unpriced:
+            self.forget(packed)
             return
         state = {"prompt": plan.prompt.expected, "at": now_ms}
         self._settle(host, model, packed, state, plan.holding(plan.worst_tokens))
@@ -359,6 +381,8 @@ class Admission:
                 ),
                 (),
             )
+        else:
+            self.forget(packed)
 
     def _settle(
         self,

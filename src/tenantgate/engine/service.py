@@ -97,7 +97,9 @@ class Engine:
         self._builder = StageBuilder(config)
         counters = config.redis if config.rate_limit_redis is None else config.rate_limit_redis
         events = None if config.audit is None else EventLog(Path(config.audit.journal))
-        limits = limits_of(config.rate_limit_policy, counters, events)
+        limits = limits_of(
+            config.rate_limit_policy, counters, events, Path(config.policy_path).parent / "leases"
+        )
         self._admission = Admission(limits)
         self._tools = Tools(config, limits)
         self._tokens = TokenRequests(config.mcp.oauth)
@@ -135,6 +137,7 @@ class Engine:
         decision.headers = exchange.reply_headers
         wire.finish(exchange, decision)
         decision.keep_body = exchange.keeps_body
+        decision.settled = self._admission.settled()
         decision.shared = {name: text for name, text in exchange.shared.items() if isinstance(text, str)}
         if exchange.kept_values:
             decision.state[_KEPT_STATE] = exchange.kept_values
@@ -406,8 +409,7 @@ class Engine:
                 _undecided.inc(tenant=packed.tenant.slug)
             self._charge(host, packed)
             return
-        for earlier in packed.undecided:
-            self._charge(None, earlier)
+        self._settle_again(packed)
         found = self._after(packed)
         if found is None:
             self._log_refused(host, packed)
@@ -420,13 +422,24 @@ class Engine:
         self._admission.ended(exchange, tenant, model, packed)
         _run(exchange, _stages(tenant, model, exchange))
 
+    def _settle_again(self, packed: PackedLog) -> None:
+        """Settle earlier requests whose engine died, or couldn't."""
+        self._admission.dropped(packed.ends_dropped)
+        for earlier in packed.ends:
+            if not earlier.decided:
+                self._charge(None, earlier)
+            elif (found := self._after(earlier)) is not None:
+                self._admission.ended(None, *found, earlier)
+            else:
+                self._admission.forget(earlier)
+
     def _charge(self, host: Host | None, packed: PackedLog) -> None:
         """Charge a request that was asked without a decision, or give back what it holds if it wasn't asked."""
         refused = packed.source == "exit" and not packed.sent
         tenant = self._directory.get(packed.tenant) if packed.recalled or refused else None
         if not isinstance(tenant, Tenant):
-            return
-        if packed.recalled:
+            self._admission.forget(packed)
+        elif packed.recalled:
             self._admission.undecided(host, tenant, packed)
         else:
             self._admission.refused(tenant, packed)

@@ -305,7 +305,7 @@ def test_a_request_without_a_decision_is_charged_afterwards() -> None:
     world.end(
         later,
         usage=USAGE,
-        undecided=[lost("ab", usage=USAGE), lost("cd", usage=USAGE), lost("ef", sent=True)],
+        ends=[lost("ab", usage=USAGE), lost("cd", usage=USAGE), lost("ef", sent=True)],
     )
     unknown = world.room().used - 3 * COST
     assert unknown > 4096 * 10_000
@@ -327,7 +327,7 @@ def test_a_request_that_kong_has_refused_gets_back_what_it_holds() -> None:
         "source": "exit",
         "sent": False,
     }
-    world.end(answered, usage=USAGE, undecided=[refused])
+    world.end(answered, usage=USAGE, ends=[refused])
     assert (world.room().held, world.room().used) == (0, before.used + COST)
 
 

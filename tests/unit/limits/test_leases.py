@@ -73,7 +73,7 @@ class Outages(RuleBasedStateMachine):
         self.patch, self.clock = patched()
         self.store, self.number, self.spent = Store(), 0, 0
         self.open: dict[str, Any] = {}
-        self.leases = [Leases(self.store, name) for name in ("a", "b")]
+        self.leases = [Leases(self.store) for _ in range(2)]
         self.claim = claim(most=2000, window=MONTH, fixed=PRICE, per_million=0)
 
     def teardown(self) -> None:
@@ -157,7 +157,7 @@ def world() -> Any:
 
 def lease(store: Store, clock: Times, most: int, **changes: Any) -> Leases:
     leases, asked = (
-        Leases(store, "p"),
+        Leases(store),
         reservation("first", claim(most=most, fixed=PRICE, per_million=0, **changes)),
     )
     answer = store.reserve(asked)

@@ -120,6 +120,8 @@ class Decision:
     """The request, where it is of another operation than chat."""
     keep_headers: Sequence[str] | None = None
     """Headers of the client that reach the provider; None: those of the gateway."""
+    settled: Sequence[str] = ()
+    """Ids of earlier requests, of any tenant, whose ends Kong need not keep any longer."""
     log_reply: bool = True
     """Whether the log phase may have the reply's text, where the model's stages want it."""
 
@@ -128,6 +130,8 @@ class Decision:
         made: dict[str, Any] = {"shared": self.shared, "state": self.state}
         kept = {"keep_body": self.keep_body, "keep_items": self.keep_items}
         made |= {name: True for name, wanted in kept.items() if wanted}
+        if self.settled:
+            made["settled"] = list(self.settled)
         if self.model is None or self.target is None:
             return made
         made |= {
@@ -275,8 +279,10 @@ class PackedLog:
     """From the request's arrival to its end."""
     traceparent: str = ""
     """The header of that name: the trace to which the request belongs; a client may have put anything there."""
-    undecided: tuple[PackedLog, ...] = ()
-    """Ends of earlier requests, of any tenant, that were asked without a decision."""
+    ends: tuple[PackedLog, ...] = ()
+    """Ends of earlier requests, of any tenant, that no engine has settled, as far as Kong knows."""
+    ends_dropped: int = 0
+    """How many of these Kong had no room for."""
 
     @classmethod
     def of(cls, table: Any) -> PackedLog | None:
@@ -307,7 +313,8 @@ class PackedLog:
             at_ms=_number(table.get("at")),
             took_ms=_number(table.get("took_ms")),
             traceparent=_text(table.get("traceparent")),
-            undecided=tuple(end for each in _list(table.get("undecided")) if (end := cls.of(each))),
+            ends=tuple(end for each in _list(table.get("ends")) if (end := cls.of(each))),
+            ends_dropped=_number(table.get("ends_dropped")),
             tries=tuple(t for each in _list(table.get("tries")) if (t := Try.of(each))),
         )
 

@@ -36,12 +36,14 @@ __all__ = [
     "Passage",
     "Path",
     "UnreadableError",
+    "is_empty",
     "of_message",
     "of_reply",
     "of_request",
     "of_text",
     "of_value",
     "rewrite",
+    "said_in",
 ]
 
 Path = tuple[str | int, ...]
@@ -65,6 +67,13 @@ _OPAQUE: Final = 200  # characters of base64 from which on it may be a sealed va
 _APART: Final = "\n" * 12  # no detector's reach goes over so many line ends
 _LONG: Final = 1000  # characters of a text in which a file may stand
 _DATA_URL: Final = re.compile(r"data:[\w.+-]{1,64}/[\w.+;=-]{1,200};base64,([A-Za-z0-9+/]{200,}+={0,2})")
+_WORDS: Final = 3  # and fewer say nothing to a model
+_WORD: Final = re.compile(r"[^\W\d_]{2,}+")
+_UNSPACED: Final = re.compile(
+    "[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
+)  # scripts without spaces
+_SENTENCE: Final = 40  # characters: what is longer may be words in some code
+_EMPTY: Final = 12  # letters and digits, with which nobody tells a model to do something
 _OWN: Final = frozenset({"system", "developer", "assistant"})
 
 
@@ -90,6 +99,11 @@ class Run:
     end: int
     pieces: tuple[Piece, ...]
 
+    @property
+    def is_name(self) -> bool:
+        """Whether it is a member's name."""
+        return len(self.pieces) == 1 and len(path := self.pieces[0].path) > 1 and path[-2] == _KEY
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -100,12 +114,14 @@ class Passage:
         runs: the texts, in order.
         prose: where in `text` the identifiers begin.
         joined: where the texts begin that were put together from pieces.
+        sentences: where in `text` those begin that are too short to say something alone; for `said_in`, else `prose`.
     """
 
     text: str
     runs: tuple[Run, ...] = field(repr=False)
     prose: int
     joined: int
+    sentences: int
 
     def settled(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         """The findings, each once: what lies in one piece of a joined text is found where that piece stands alone."""
@@ -130,15 +146,26 @@ class Passage:
         self, findings: Sequence[Finding], change: Callable[[str, tuple[Finding, ...]], Iterable[Unit]]
     ) -> dict[Path, list[Unit]]:
         """What `change` replaces in each text with findings in it, by path. Findings are in order, without overlaps."""
-        ends = [f.end for f in findings]
-        starts = [f.start for f in findings]
         out: dict[Path, list[Unit]] = {}
-        for run in sorted(self.runs, key=lambda r: r.start < self.joined):  # joined texts first
-            near = findings[bisect_right(ends, run.start) : bisect_left(starts, run.end)]
-            if near and not any(p.path in out for p in run.pieces):
-                inside = within(near, run.start, run.end)
+        for run, inside in self.parts(findings):
+            if not any(p.path in out for p in run.pieces):
                 _divide(run, change(self.text[run.start : run.end], inside), out)
         return out
+
+    def parts(self, findings: Sequence[Finding]) -> Iterator[tuple[Run, tuple[Finding, ...]]]:
+        """Each text with findings in it, and these as they lie in it; what was joined first.
+
+        A member's name has those alone that lie in it wholly: it is changed for what it is, never for what stands
+        beside it. Findings are in order, without overlaps.
+        """
+        ends = [f.end for f in findings]
+        starts = [f.start for f in findings]
+        for run in sorted(self.runs, key=lambda r: r.start < self.joined):
+            near = findings[bisect_right(ends, run.start) : bisect_left(starts, run.end)]
+            if near and run.is_name:
+                near = [f for f in near if run.start <= f.start and f.end <= run.end]
+            if near:
+                yield run, within(near, run.start, run.end)
 
     def rewritten(self, change: Callable[[str], Iterable[Unit]]) -> tuple[dict[Path, list[Unit]], int]:
         """What `change` replaces in each text, by path, and how often."""
@@ -206,12 +233,25 @@ def of_text(text: str) -> Passage:
 
 
 def of_value(value: Any) -> Passage:
-    """All texts of any JSON value, names of members included; paths begin there.
+    """All texts and long numbers of any JSON value, each after its member's name; paths begin there.
 
     Raises:
         UnreadableError: the value is nested too deeply.
     """
-    reader = _Reader(of_values=True)
+    reader = _Reader()
+    reader.read(value, FREE, (), ())
+    return reader.passage()
+
+
+def said_in(value: Any) -> Passage:
+    """What somebody may have said in any JSON value: no names of members, as columns of a table have, and no numbers.
+
+    Sentences come first, then what is too short to be one (`Passage.sentences`); paths begin at the value.
+
+    Raises:
+        UnreadableError: the value is nested too deeply.
+    """
+    reader = _Reader(said=True)
     reader.read(value, FREE, (), ())
     return reader.passage()
 
@@ -271,10 +311,10 @@ Channel = tuple[str | int, ...]
 class _Reader:
     """Collects the texts of a value by their position."""
 
-    def __init__(self, *, joining: bool = False, of_values: bool = False) -> None:
-        """`of_values`: whether names of members and numbers are no prose: nobody says them, as in a table's columns."""
+    def __init__(self, *, joining: bool = False, said: bool = False) -> None:
+        """`said`: whether plain names of members and numbers are left out, and sentences come first."""
         self._joining = joining
-        self._of_values = of_values
+        self._said = said
         self._prose: list[tuple[str, str, Path]] = []  # what stands before it, the text, its path
         self._names: dict[str, list[Path]] = {}
         self._channels: dict[Channel, list[tuple[str, Path]]] = {}
@@ -297,9 +337,7 @@ class _Reader:
             self._list(value, node, path, channel)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             least = _COUNT if node.kind is Kind.NUMBER else _SMALL
-            if abs(value) >= least and self._of_values:
-                self._names.setdefault(_spelled(value), []).append(path)
-            elif abs(value) >= least:
+            if abs(value) >= least and not self._said:
                 self._prose.append((before, _spelled(value), path))
 
     def _check(self, path: Path) -> None:
@@ -310,10 +348,10 @@ class _Reader:
         child, api = step(node, key)
         before = "\n"
         counted = node.kind is Kind.NUMBER and _NAME.fullmatch(key) is not None
-        counted = counted or (self._of_values and len(key) <= _MEMBER and _NAME.fullmatch(key) is not None)
-        if (
-            not api and key and (counted or (path and isinstance(path[0], int)))
-        ):  # of an event: the same in each
+        in_event = self._joining and path and isinstance(path[0], int)  # the same in each
+        if self._said and len(key) <= _MEMBER and _NAME.fullmatch(key) is not None:
+            pass
+        elif not api and key and (counted or in_event):
             self._names.setdefault(without_surrogates(key), []).append((*path, _KEY, key))
         elif not api and key:
             self._prose.append(("\n", without_surrogates(key), (*path, _KEY, key)))
@@ -356,7 +394,15 @@ class _Reader:
     def passage(self) -> Passage:
         """All that was taken."""
         made = _Maker()
-        for before, text, path in self._prose:
+        rest: list[Sequence[tuple[str, str, Path]]] = []
+        for group in _groups(self._prose) if self._said else [self._prose]:
+            if self._said and _is_short(group):
+                rest.append(group)
+                continue
+            for before, text, path in group:
+                made.add([(text, path)], before)
+        sentences = made.at
+        for before, text, path in (entry for group in rest for entry in group):
             made.add([(text, path)], before)
         prose = made.at
         for text, paths in self._names.items():
@@ -369,7 +415,41 @@ class _Reader:
             made.add([(text, None)], _APART)
         for codes in self._codes.values():
             made.add([(bytes(codes).decode("utf-8", "replace"), None)], _APART)
-        return Passage("".join(made.parts), tuple(made.runs), prose, joined)
+        return Passage("".join(made.parts), tuple(made.runs), prose, joined, sentences)
+
+
+def _groups(entries: Sequence[tuple[str, str, Path]]) -> Iterator[list[tuple[str, str, Path]]]:
+    """The entries, a name with its value."""
+    group: list[tuple[str, str, Path]] = []
+    for entry in entries:
+        if group and entry[0] == "\n":
+            yield group
+            group = []
+        group.append(entry)
+    if group:
+        yield group
+
+
+def is_empty(text: str) -> bool:
+    """Whether a text is so short that nothing can be said in it."""
+    if len(text) > _EMPTY * 12:
+        return False
+    return sum(1 if c.isascii() else 3 for c in text if c.isalnum()) < _EMPTY
+
+
+def _is_short(group: Iterable[tuple[str, str, Path]]) -> bool:
+    texts = [text for _, text, _ in group]
+    return sum(map(len, texts)) <= _SENTENCE and not _says("\n".join(texts))
+
+
+def _says(text: str) -> bool:
+    """Whether a text has as many words as it takes to say something."""
+    left = _WORDS
+    for match in _WORD.finditer(text):
+        left -= 1 if match[0].isascii() or not _UNSPACED.search(match[0]) else max(1, len(match[0]) // 2)
+        if left <= 0:
+            return True
+    return False
 
 
 class _Maker:
