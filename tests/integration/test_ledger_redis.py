@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,44 @@ def test_a_settlement_replaces_what_was_held_or_charged(
     for amount in (used, 77, 0):  # the second time nothing happens
         room = at.settle(settlement(asked, answer, amount, how))[0]
         assert (room.used, room.held, room.most) == (charged, 1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("id_", "end", "later", "uncertain"),
+    [
+        ("q", None, None, (100, 0, 0, 0)),
+        ("lease-a", None, None, (0, 100, 0, 0)),
+        ("q", (Certainty.LOWER_BOUND, 40, 30), None, (0, 0, 70, 0)),
+        ("q", (Certainty.UNCERTAIN, 100, 0), None, (0, 0, 0, 100)),
+        ("q", (Certainty.EXACT, 140, 40), None, (0, 0, 0, 100)),  # a try before the last one
+        ("q", (Certainty.EXACT, 40, 40), None, (0, 0, 0, 0)),
+        ("q", None, (Certainty.EXACT, 40, 40), (0, 0, 0, 0)),  # late
+        ("q", None, (Certainty.LOWER_BOUND, 40, 40), (0, 0, 60, 0)),
+        ("lease-a", None, (Certainty.NONE, 0, 0), (0, 0, 0, 0)),
+    ],
+)
+def test_what_nobody_knows_is_counted_by_its_cause(
+    at: RedisLedger, clock: Clock, id_: str, end: Any, later: Any, uncertain: tuple[int, ...]
+) -> None:
+    asked = reservation(id_, claim(fixed=100, per_million=0))
+    answer = at.reserve(asked)
+
+    def settle(how: Certainty, amount: int, known: int) -> None:
+        ended = settlement(asked, answer, amount, how)
+        at.settle(replace(ended, used=(replace(ended.used[0], known=known),)))
+
+    if end is not None:
+        settle(*end)
+    clock.us += (LIFE_MS + 1) * 1000
+    for _ in range(2):
+        (room,) = at.rooms(ACME, [Used("c", DAY, 0, most=1000)])
+    if later is not None:
+        at.reserve(reservation("other", claim(fixed=0, per_million=0)))  # finds it expired
+        settle(*later)
+        (room,) = at.rooms(ACME, [Used("c", DAY, 0, most=1000)])
+    assert room.uncertain == uncertain
+    known = (later or end or (None, 0, 0))[2]
+    assert room.used - sum(room.uncertain) == known
 
 
 def test_a_settled_request_holds_nothing_again(at: RedisLedger) -> None:
