@@ -30,6 +30,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -91,6 +92,8 @@ class Gateway(Protocol):
     name: str
     parts: tuple[str, ...]
     mock: MockControl
+    headers: Mapping[str, str]
+    """Of each request, beside the client's own."""
 
     def client(self, n: int) -> Client:
         """Who asks for the n-th model."""
@@ -127,7 +130,7 @@ class Round:
         return min(found, default=None)
 
 
-def ask(client: Client, rng: random.Random) -> str:
+def ask(client: Client, rng: random.Random, headers: Mapping[str, str]) -> str:
     """One question that nobody has asked; what came."""
     stream = rng.random() < 0.25
     body = {
@@ -139,7 +142,7 @@ def ask(client: Client, rng: random.Random) -> str:
     if stream:
         body["stream_options"] = {"include_usage": True}
     try:
-        with client.opened(json.dumps(body).encode()) as response:
+        with client.opened(json.dumps(body).encode(), headers=dict(headers)) as response:
             if response.status == 200 and stream and rng.random() < 0.5:
                 response.read1(20)
                 return "200 cut"
@@ -167,7 +170,7 @@ def play(gateway: Gateway, n: int, part: str, *, clients: int, requests: int, se
         over.wait(own.random())
         while not over.is_set():
             asked = time.monotonic()
-            made.add(asked, ask(client, own))
+            made.add(asked, ask(client, own, gateway.headers))
             over.wait(1 + 3 * own.random())
 
     threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(clients)]
@@ -196,7 +199,7 @@ def use_up(gateway: Gateway, n: int, seed: int) -> int:
     """Ask one question after another until the budget is exhausted; how many were answered."""
     rng, answered, ends = random.Random(f"{seed} {n} rest"), 0, time.monotonic() + REST_S
     while time.monotonic() < ends:
-        end = ask(gateway.client(n), rng)
+        end = ask(gateway.client(n), rng, gateway.headers)
         if end == "429 budget_exhausted":
             break
         answered += end.startswith("200")
@@ -212,6 +215,7 @@ class Ours:
         self.mock: MockControl = stack
         self.name = stack.description
         self.parts: tuple[str, ...] = ("engine", "process", "redis")
+        self.headers: Mapping[str, str] = {}
         self._stack, self._server = stack, server
         self._ledger = RedisLedger(connect(RedisConfig(port=server.port, timeout_ms=1000)))
         if command_pids(stack.gateway_pid, "nginx: worker"):
@@ -257,6 +261,7 @@ class LiteLlm:
         self.mock: MockControl = mock
         self._server, self._folder, self._port, self._python = server, folder, free_port(), python
         self._key = f"sk-{secrets.token_hex(16)}"  # without one it refuses to start
+        self.headers: Mapping[str, str] = {"Authorization": f"Bearer {self._key}"}
         config = {
             "model_list": [
                 {
