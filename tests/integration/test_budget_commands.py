@@ -111,7 +111,9 @@ def test_status_tells_spent_and_held_apart(site: Site, capsys: pytest.CaptureFix
         site.spend(site.rules["each"], used * DOLLAR, subject=subject)
     assert site.run("status", "--json", "--most", "2") == 0
     month, *each = rows(capsys)
-    assert {k: month[k] for k in ("tenant", "budget", "limit", "spent", "uncertain", "held", "left", "unit")} == {
+    assert {
+        k: month[k] for k in ("tenant", "budget", "limit", "spent", "uncertain", "held", "left", "unit")
+    } == {
         "tenant": "acme",
         "budget": "month",
         "limit": "500",
