@@ -76,8 +76,8 @@ HELD_S: Final = 180.0
 """A request's reservation is charged a minute after the longest time that it may take; a lease that nobody uses any
 more is given back after a minute, or after that time if it was spent from."""
 LATENCY_MS: Final = 500
-LEFT: Final = 3
-"""Questions that one's worst case is at most: its prompt is held as if each byte were a token."""
+LEFT: Final = 4
+"""Questions that one's worst case is at most: its prompt of 1 token is held as 63, by its bytes and its frame."""
 REST_S: Final = 60.0
 QUIET_S: Final = 5.0
 ROUND_S: Final = 60.0
