@@ -44,6 +44,8 @@ from tenantgate.limits.core.keys import raises_key, window_key
 from tenantgate.limits.core.ledger import AMOUNT_MAX, Certainty, Claim, NotCountedError, Refused, Used
 from tenantgate.limits.core.rules import OnTight, Window
 from tenantgate.limits.core.windows import window_at
+from tenantgate.limits.lease_notes import LeaseNotes
+from tenantgate.limits.leases import Leases
 from tenantgate.limits.local_ledger import LocalLedger
 from tenantgate.limits.redis_ledger import RedisLedger
 from tenantgate.store.config import RedisConfig
@@ -591,3 +593,28 @@ def test_what_is_final_leaves_nothing_by_its_id(ledger: RedisLedger, store: redi
     (key,) = store.keys("*")
     assert not [name for name in store.hkeys(key) if name.startswith(b"r")]
     assert 0 < store.pttl(key) <= 120_000
+
+
+def test_what_a_killed_process_held_without_redis_is_held_for_its_requests(
+    ledger: RedisLedger, tmp_path: Path
+) -> None:
+    notes = LeaseNotes(tmp_path)
+    dead = Leases(ledger, notes)
+    one = claim(most=10_000, fixed=10, per_million=0)
+    asked = reservation("counted", one, lifetime_ms=60_000)
+    dead.note(asked, ledger.reserve(asked), [0])
+    dead.step()
+    passing = [reservation(f"q{i}", one, lifetime_ms=60_000) for i in range(3)]
+    answers = [dead.reserve(each) for each in passing]  # as without Redis
+    dead._thread.stop()
+    os.close(notes._fd)  # as its death does
+    ledger.settle(settlement(passing[0], answers[0], 7))  # its end came before
+    for _ in range(2):
+        living = Leases(ledger, LeaseNotes(tmp_path))
+        living.step()
+        (room,) = ledger.rooms(ACME, [Used("c", DAY, 0, most=1000)])
+        assert (room.used, room.held, sum(room.uncertain)) == (7, 10 + 2 * 10, 0)
+    for each, answer in zip(passing, answers, strict=True):
+        ledger.settle(settlement(each, answer, 7))
+    (room,) = ledger.rooms(ACME, [Used("c", DAY, 0, most=1000)])
+    assert (room.used, room.held) == (21, 10)
