@@ -201,7 +201,7 @@ class Tools:
         with self._counted(exchange, tenant, made, state):
             arguments = self._guarded(exchange, tenant, made, state)
             if arguments is not made.arguments:
-                asked = caller.request(arguments)
+                asked = caller.masked_request(arguments)
                 if isinstance(asked, ArgumentError):
                     self._refuse(exchange, made, state, "arguments", _said(asked))
         idempotent = offer.tool.annotations.idempotent or offer.tool.annotations.read_only
@@ -365,8 +365,15 @@ class Tools:
         made: dict[str, Any] = {"content": content, "isError": found.is_error}
         if found.structured is not None:
             made["structuredContent"] = found.structured
-            if _says_the_same(content, found.structured):
-                return self._checked_once(exchange, tenant, made, state)
+            checked = (
+                self._checked_once(exchange, tenant, made, state)
+                if _says_the_same(content, found.structured)
+                else self._checked(exchange, tenant, made, state)
+            )
+            structured = checked.get("structuredContent")
+            if structured is None or structured == found.structured:
+                return checked
+            return {**checked, "structuredContent": tenant.mcp.reader(offer).refitted(structured)}
         return self._checked(exchange, tenant, made, state)
 
     def _checked_once(
