@@ -258,6 +258,18 @@ class Stack(MockControl):
         )
 
     @property
+    def kong_bin(self) -> Path:
+        """The real Kong's `kong`."""
+        if self._kong_bin is None:
+            raise EdgeError("the embedded host runs here")
+        return self._kong_bin
+
+    @property
+    def database(self) -> str:
+        """URL of the database, with its password; empty without one."""
+        return self._database or ""
+
+    @property
     def admin_url(self) -> str:
         """Kong's Admin API."""
         return f"http://127.0.0.1:{self._admin_port}"
