@@ -6,8 +6,8 @@ Clients ask at a fixed rate (or as fast as the machine lets them), by keys and m
 Meanwhile, one after the other and drawn at random: a tenant comes or goes, a key of a tenant is added or
 taken away, a rule goes from alert to block or back, an alias moves to another model. Each change is `tenantgate apply`,
 as its operator runs it, in a process of its own; from the end of that process a probe asks until five answers in a row
-are as the change has them. A request fails if its answer isn't 200, or none comes. Without --kong-bin on the embedded host;
---postgres starts a PostgreSQL for Kong and the policies.
+are as the change has them. A request fails if its answer isn't 200, or none comes. Without --kong-bin on the embedded
+host; --postgres starts a PostgreSQL for Kong and the policies.
 """
 
 from __future__ import annotations

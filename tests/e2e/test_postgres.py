@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
+import itertools
 import re
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,25 +157,27 @@ def test_what_was_changed_by_hand_is_named_and_mended(site: Site) -> None:
     ]
 
 
+def dying_after(writes: int) -> Callable[..., Any]:
+    """`AdminApi.send` of a process that is killed after so many writes."""
+    sent, numbers = AdminApi.send, itertools.count()
+
+    def send(self: AdminApi, method: str, path: str, *args: Any, **more: Any) -> Any:
+        if method != "GET" and next(numbers) >= writes:
+            raise KilledError
+        return sent(self, method, path, *args, **more)
+
+    return send
+
+
 def test_an_apply_that_was_killed_anywhere_is_finished_by_the_next_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent = AdminApi.send
     for last in (0, 1, 2):  # the consumer, its key, and the gone consumer
         site.write("globex")
         site.run("apply")
-        left = [last]
-
-        def dying(self: AdminApi, method: str, path: str, *args: Any, **more: Any) -> Any:
-            if method != "GET":
-                left[0] -= 1
-                if left[0] < 0:
-                    raise KilledError
-            return sent(self, method, path, *args, **more)
-
         site.write("initech")
         with monkeypatch.context() as patch:
-            patch.setattr(AdminApi, "send", dying)
+            patch.setattr(AdminApi, "send", dying_after(last))
             with pytest.raises(KilledError):
                 site.run("apply")
         site.run("drift", wanted=1)
