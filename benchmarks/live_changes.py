@@ -90,8 +90,7 @@ class Site:
 
     def __init__(self, stack: Stack, file: Path) -> None:
         self.stack, self.file = stack, file
-        parts = stack.proxy_url.removeprefix("http://").split(":")
-        self.host, self.port = parts[0], int(parts[1])
+        self.port = int(stack.proxy_url.rpartition(":")[2])
 
     def apply(self) -> float:
         """`tenantgate apply`; its seconds."""
@@ -115,18 +114,23 @@ class Site:
         return time.monotonic() - start
 
     def ask(self, key: str, model: str, text: str) -> tuple[int, str]:
-        """Status and model of one answer, on a connection of its own."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
-        try:
-            body = json.dumps({"model": model, "messages": [{"role": "user", "content": text}]})
-            headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-            connection.request("POST", "/v1/chat/completions", body, headers)
-            response = connection.getresponse()
-            answer = response.read()
-            found = json.loads(answer).get("model", "") if response.status == 200 else ""
-            return response.status, str(found)
-        finally:
-            connection.close()
+        """Status and model of one answer."""
+        return asked(self.port, key, model, text)
+
+
+def asked(port: int, key: str, model: str, text: str) -> tuple[int, str]:
+    """Status and model of one answer of the gateway at a port, on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": text}]})
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", body, headers)
+        response = connection.getresponse()
+        answer = response.read()
+        found = json.loads(answer).get("model", "") if response.status == 200 else ""
+        return response.status, str(found)
+    finally:
+        connection.close()
 
 
 class Traffic:
@@ -160,7 +164,7 @@ class Traffic:
             }
         )
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        connection = http.client.HTTPConnection(self._site.host, self._site.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self._site.port, timeout=20)
         due = time.monotonic() + every * number / self._clients
         while not self._stop.is_set():
             time.sleep(max(0.0, due - time.monotonic()))

@@ -7,7 +7,6 @@ import http.client
 import itertools
 import re
 import threading
-import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,9 @@ from tenantgate.config.render import render
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.postgres_server import find, kong_settings
 from tenantgate.devhost.real_kong import RealKong
+from tenantgate.devhost.redis_server import free_port
 from tenantgate.devhost.stack import Stack
-from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.errors import ConfigError
 
 from support import until
 
@@ -81,12 +81,17 @@ class Site:
         )
 
     def status(self, path: str) -> int:
-        parts = urllib.parse.urlsplit(self.stack.proxy_url)
-        with contextlib.closing(
-            http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=10)
-        ) as asked:
+        return status(path, int(self.stack.proxy_url.rpartition(":")[2]))
+
+
+def status(path: str, port: int) -> int:
+    """Of one request, 0 while nobody listens."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as asked:
+        try:
             asked.request("GET", path)
             return asked.getresponse().status
+        except ConnectionRefusedError:
+            return 0
 
 
 @pytest.fixture(scope="module")
@@ -222,16 +227,19 @@ def test_the_order_of_an_uninstall(site: Site, tmp_path: Path) -> None:
     answer = {"name": "request-termination", "config": {"status_code": 204}}
     api.send("POST", "/routes/own/plugins", answer, what="")
     until(lambda: site.status("/own"), lambda s: s == 204, what="a route of one's own")
-    # Wrong: kong.conf first. A Kong that has entities of a plugin that it doesn't know doesn't start.
+    # Wrong: kong.conf first. A Kong whose database has a plugin that it doesn't know answers nobody.
     conf = site.stack.secrets_file.parent / "kong.conf"
     without = tmp_path / "kong.conf"
     text = re.sub(r"(?m)^(pluginserver_\w+|lua_package_path|nginx_http_include) = .*\n", "", conf.read_text())
     text = re.sub(r"(?m)^plugins = .*$", "plugins = bundled", text)
-    without.write_text(re.sub(r"(?m)^(proxy|admin|status)_listen = .*$", r"\1_listen = off", text))
+    port = free_port()
+    text = re.sub(r"(?m)^(admin|status)_listen = .*$", r"\1_listen = off", text)
+    without.write_text(re.sub(r"(?m)^proxy_listen = .*$", f"proxy_listen = 127.0.0.1:{port}", text))
     environ = site.stack.environ | kong_settings(site.stack.database)
     other = RealKong(site.stack.kong_bin, without, tmp_path / "prefix", log=tmp_path / "log")
-    with pytest.raises(EdgeError, match="in use but not enabled"):
-        other.start(environ)
+    other.start(environ)
+    until(lambda: status("/own", port), lambda s: s == 500, what="a Kong that answers nobody")
+    other.stop()
     # Right: the entities first. Meanwhile no route is there without its plugins.
     seen: set[tuple[str, int]] = set()
     stop = threading.Event()
@@ -252,4 +260,7 @@ def test_the_order_of_an_uninstall(site: Site, tmp_path: Path) -> None:
     assert seen == {("/v1/models", 401), ("/v1/models", 404), ("/own", 204)}
     assert [s["name"] for s in api.listed("services")] == ["own"]
     other.start(environ)
-    other.stop()
+    try:
+        until(lambda: status("/own", port), lambda s: s == 204, what="a Kong without Tenantgate")
+    finally:
+        other.stop()
