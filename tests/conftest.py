@@ -34,6 +34,7 @@ _OWN_GATEWAY = (
     "test_demo",
     "test_lua_plugins",
     "test_mcp_conformance",
+    "test_postgres",
     "test_redis_cluster",
 )
 
