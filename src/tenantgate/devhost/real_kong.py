@@ -55,7 +55,19 @@ class RealKong:
         Raises:
             EdgeError: it said why not.
         """
-        command = [str(self._binary), "start", "-c", str(self._conf), "-p", str(self._prefix)]
+        self._command("start", environ)
+        self.pid = wait_for(self._read_pid, None, what="Kong", timeout_s=_START_S)
+
+    def reload(self, environ: Mapping[str, str]) -> None:
+        """Have it read its files again; returns before the old workers have ended.
+
+        Raises:
+            EdgeError: it said why not.
+        """
+        self._command("reload", environ)
+
+    def _command(self, name: str, environ: Mapping[str, str]) -> None:
+        command = [str(self._binary), name, "-c", str(self._conf), "-p", str(self._prefix)]
         # Some builds bring a path of their own in the environment, which comes before the file's.
         lua_path = {"KONG_LUA_PACKAGE_PATH": kong_conf.load(self._conf).lua_package_path}
         done = subprocess.run(
@@ -69,8 +81,7 @@ class RealKong:
         self._log.write_text(done.stdout + done.stderr, encoding="utf-8")
         if done.returncode != 0:
             said = [line for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower()]
-            raise EdgeError(f"kong start: {said[0] if said else f'see {self._log}'}")
-        self.pid = wait_for(self._read_pid, None, what="Kong", timeout_s=_START_S)
+            raise EdgeError(f"kong {name}: {said[0] if said else f'see {self._log}'}")
 
     def _read_pid(self) -> int | None:
         with contextlib.suppress(OSError, ValueError):

@@ -329,6 +329,12 @@ class Stack(MockControl):
         """Where the audit log has its journal, spool and files."""
         return self._state / "audit"
 
+    def reload(self) -> None:
+        """``kong reload``; only a real Kong has it."""
+        if not isinstance(self._gateway, RealKong):
+            raise EdgeError("the embedded host doesn't reload")
+        self._gateway.reload(self._need().gateway_environ)
+
     def kill_redis(self) -> None:
         """As a crash would."""
         if self._redis:
