@@ -231,7 +231,9 @@ def test_a_server_that_is_told_to_end_serves_until_the_next_is_warm(
     old.process.send_signal(number)
     if number == signal.SIGKILL:
         old.process.wait(10)
-        old.eventually(lambda: f"PPid:\t{old.process.pid}\n" not in Path(f"/proc/{serving}/status").read_text())
+        old.eventually(
+            lambda: f"PPid:\t{old.process.pid}\n" not in Path(f"/proc/{serving}/status").read_text()
+        )
     for _ in range(20):
         with old.client() as kong:
             instance = kong.start_instance("faulty", {"do": "two-calls"})

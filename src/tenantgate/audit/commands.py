@@ -218,7 +218,10 @@ def _find(args: argparse.Namespace) -> int:
         for name, verdict in (record.get("verdicts") or {}).items():
             print(_printable((f"  {name}", json.dumps(verdict))))
     if not found:
-        print("no record has this id; name the files of a sink for what the spool doesn't have any more", file=sys.stderr)
+        print(
+            "no record has this id; name the files of a sink for what the spool doesn't have any more",
+            file=sys.stderr,
+        )
     return int(not found)
 
 

@@ -32,6 +32,7 @@ POLICY_STORE: Final = "TENANTGATE_POLICY_STORE"
 STATE: Final = "gateway.json"
 """File in the state folder by which `tenantgate apply --state-dir` finds the gateway."""
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What the configuration has to know of the processes beside the gateway."""

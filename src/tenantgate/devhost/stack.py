@@ -407,7 +407,6 @@ class Stack(MockControl):
         """Where the audit log has its journal, spool and files."""
         return self._state / "audit"
 
-<<<<<<< HEAD
     @property
     def run_folder(self) -> Path:
         """Kong's prefix, with the sockets."""
@@ -427,13 +426,12 @@ class Stack(MockControl):
         """End a database of one's own."""
         if self._server is not None:
             self._server.stop()
-=======
+
     def reload(self) -> None:
         """``kong reload``; only a real Kong has it."""
         if not isinstance(self._gateway, RealKong):
             raise EdgeError("the embedded host doesn't reload")
         self._gateway.reload(self._need().gateway_environ)
->>>>>>> ops
 
     def kill_redis(self) -> None:
         """As a crash would."""

@@ -287,6 +287,7 @@ class Tools:
         if most and (size := len(dump(made.arguments))) > most:
             text = f"The arguments have {size} bytes; this tool takes {most} at most."
             self._refuse(exchange, made, state, "arguments", text)
+
     def _check_pin(
         self, exchange: Exchange, tenant: Tenant, made: RemoteCall, name: str, state: dict[str, Any]
     ) -> None:

@@ -135,4 +135,5 @@ _GUESSED: Final[Mapping[Counted, Callable[[Billed], int]]] = {
     Counted.COMPLETION_TOKENS: lambda _: 0,
     Counted.TOTAL_TOKENS: lambda billed: billed.guessed_prompt,
     Counted.COST: lambda billed: billed.guessed_nano,
+    Counted.BYTES: lambda _: 0,
 }
