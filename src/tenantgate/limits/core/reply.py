@@ -38,6 +38,7 @@ _UNITS: Final = {
     Counted.PROMPT_TOKENS: "prompt tokens",
     Counted.COMPLETION_TOKENS: "completion tokens",
     Counted.TOTAL_TOKENS: "tokens",
+    Counted.BYTES: "bytes",
 }
 
 
@@ -61,7 +62,7 @@ def shown(held: Held, room: Room, now_ms: int) -> Shown | None:
     remaining = room.most - room.used - room.held
     # Both are rounded to a millisecond, away from each other.
     wait_s = -(-(room.reset_ms - now_ms - 1) // 1000)
-    return Shown(rule, remaining if remaining > 0 else 0, wait_s if wait_s > 1 else 1)
+    return Shown(rule, max(0, remaining), max(1, wait_s))
 
 
 def window_word(window: Window) -> str:
