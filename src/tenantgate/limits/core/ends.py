@@ -26,6 +26,7 @@ class Billed:
         provider: as tenants.yaml names it.
         prompt, completion: tokens.
         nano: nano-dollars.
+        size: bytes of a tool's arguments and result.
         guessed_prompt, guessed_nano: what of these nobody has counted, as the prompt of a stream that broke off.
     """
 
@@ -33,6 +34,7 @@ class Billed:
     prompt: int
     completion: int
     nano: int
+    size: int = 0
     guessed_prompt: int = 0
     guessed_nano: int = 0
 
@@ -126,10 +128,12 @@ _COUNTS: Final[Mapping[Counted, Callable[[Billed], int]]] = {
     Counted.COMPLETION_TOKENS: lambda billed: billed.completion,
     Counted.TOTAL_TOKENS: lambda billed: billed.prompt + billed.completion,
     Counted.COST: lambda billed: billed.nano,
+    Counted.BYTES: lambda billed: billed.size,
 }
 _GUESSED: Final[Mapping[Counted, Callable[[Billed], int]]] = {
     Counted.PROMPT_TOKENS: lambda billed: billed.guessed_prompt,
     Counted.COMPLETION_TOKENS: lambda _: 0,
     Counted.TOTAL_TOKENS: lambda billed: billed.guessed_prompt,
     Counted.COST: lambda billed: billed.guessed_nano,
+    Counted.BYTES: lambda _: 0,
 }
