@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from tenantgate.mcp.core.calls import Caller
+from tenantgate.mcp.core.models import ModelCaller, ModelReader
 from tenantgate.mcp.core.offers import Endpoint, Offer, endpoints
 from tenantgate.mcp.core.protocol import params, results
 from tenantgate.mcp.core.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, Failure
@@ -75,14 +76,14 @@ class McpEndpoints:
 
     def __init__(self, servers: Iterable[Server], *, version: str) -> None:
         self._endpoints = endpoints(servers, version=version)
-        self._callers: dict[tuple[str, str], Caller] = {}
-        self._readers: dict[tuple[str, str], ReplyReader] = {}
+        self._callers: dict[tuple[str, str], Caller | ModelCaller] = {}
+        self._readers: dict[tuple[str, str], ReplyReader | ModelReader] = {}
 
     def endpoint(self, name: str) -> Endpoint | None:
         """The endpoint of a server, or with an empty name the one that joins them; None where there is none."""
         return self._endpoints.get(name) if len(self._endpoints) > 1 else None
 
-    def caller(self, offer: Offer) -> Caller:
+    def caller(self, offer: Offer) -> Caller | ModelCaller:
         """What makes requests to the API of a call's arguments."""
         key = offer.server.name, offer.tool.name
         found = self._callers.get(key)
@@ -90,15 +91,17 @@ class McpEndpoints:
             credential = offer.server.credential
             in_query = credential is not None and credential.location == "query"
             reserved = frozenset({credential.name} if credential is not None and in_query else ())
-            found = self._callers[key] = Caller(offer.tool, reserved=reserved)
+            found = self._callers[key] = (
+                ModelCaller(offer.tool) if offer.tool.model else Caller(offer.tool, reserved=reserved)
+            )
         return found
 
-    def reader(self, offer: Offer) -> ReplyReader:
+    def reader(self, offer: Offer) -> ReplyReader | ModelReader:
         """What makes results of the API's replies."""
         key = offer.server.name, offer.tool.name
         found = self._readers.get(key)
         if found is None:
-            found = self._readers[key] = ReplyReader(offer.tool)
+            found = self._readers[key] = ModelReader() if offer.tool.model else ReplyReader(offer.tool)
         return found
 
     def handle(
