@@ -74,7 +74,9 @@ def test_links_within_the_folder_are_followed_as_kubernetes_makes_them(
 
 
 @pytest.mark.parametrize("read", [in_lua, in_python])
-@pytest.mark.parametrize("name", ["..", ".", "", "../outside", "a/b", "a\0b", "..data", "%2e%2e", "ü", "a" * 256])
+@pytest.mark.parametrize(
+    "name", ["..", ".", "", "../outside", "a/b", "a\0b", "..data", "%2e%2e", "ü", "a" * 256]
+)
 def test_a_name_is_no_path(read: Callable[[Path, str], str], name: str, folder: Path) -> None:
     assert read(folder, name) == "a name has letters, digits, '.', '_' and '-' only"
 
@@ -93,7 +95,7 @@ def test_both_readers_agree(name: str, raw: bytes, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "reference, there",
+    ("reference", "there"),
     [
         ("{vault://file/acme-openai}", "sk-1"),
         ("{vault://file/acme.json/openai}", "sk-2"),
@@ -115,6 +117,8 @@ def test_a_reference_names_a_file_or_a_member_of_its_json(
         assert secret_files.read(folder, *at) == there
 
 
-@pytest.mark.parametrize("reference", ["{vault://env/A}", "{vault://file/a?prefix=/etc}", "{vault://file/../a}"])
+@pytest.mark.parametrize(
+    "reference", ["{vault://env/A}", "{vault://file/a?prefix=/etc}", "{vault://file/../a}"]
+)
 def test_other_references_are_not_its(reference: str) -> None:
     assert secret_files.parse(reference) is None

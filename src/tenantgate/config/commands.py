@@ -15,6 +15,7 @@ from tenantgate.config.egress import weak_settings
 from tenantgate.config.json_schema import json_schema
 from tenantgate.config.kong_conf import KongConfOptions, egress_conf, kong_conf
 from tenantgate.config.load import TenantsFileError, load
+from tenantgate.config.merge import merge, without_ours
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import RenderOptions, uses_mock
 from tenantgate.config.render import render as kong_yml
@@ -39,6 +40,12 @@ def render(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="write there, not to standard output; as JSON if its name ends so",
+    )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="KONG_YML",
+        help="put it into this file's other entities, in place of those tagged tenantgate; its comments are lost",
     )
     parser.add_argument(
         "--resolve-env",
@@ -218,8 +225,10 @@ def _render(args: argparse.Namespace) -> int:
         _render_options(args),
         environ=os.environ if args.resolve_env else None,
         as_json=args.output is not None and args.output.suffix == ".json",
+        into=None if args.into is None else parse(_read(args.into), name=str(args.into)),
     )
-    return _write(args.output, text, secret=args.resolve_env)
+    # Whoever's file this is put into: it may hold secrets of others.
+    return _write(args.output, text, secret=args.resolve_env or args.into is not None)
 
 
 def _kong_conf_options(args: argparse.Namespace, file: TenantsFile) -> KongConfOptions:
@@ -277,10 +286,7 @@ def _diff(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 2
-    try:
-        theirs = args.kong_yml.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{args.kong_yml}: can't be read") from error
+    theirs = _read(args.kong_yml)
     ours = kong_yml(
         file,
         _render_options(args),
@@ -288,16 +294,31 @@ def _diff(args: argparse.Namespace) -> int:
         as_json=args.kong_yml.suffix == ".json",
     )
     used = parse(theirs, name=str(args.kong_yml))
-    changes = compare(used, parse(ours, name="rendered"))
+    rendered = parse(ours, name="rendered")
+    others = without_ours(used)
+    try:
+        rendered = merge(used, rendered)
+    except ConfigError as error:
+        print(f"warning: {args.kong_yml}: {error}", file=sys.stderr)
+    changes = compare(used, rendered)
     for change in changes:
         print(change)
     for warning in payload_leaks(used):
         print(f"warning: {warning}", file=sys.stderr)
     if args.text:
         sys.stdout.writelines(unified(theirs, ours, name=str(args.kong_yml)))
+    if left := len(compare({}, others)):
+        print(f"left out, without the tag tenantgate: {left}", file=sys.stderr)
     if not changes:
         print("no changes")
     return int(bool(changes))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read") from error
 
 
 def _schema(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from tenantgate import upstream_headers
 from tenantgate.alert_config import Alerts
 from tenantgate.config import target_checks
 from tenantgate.config.endpoints import MODEL_PATTERN, NAME_MAX, Endpoint, ModelTarget
@@ -43,18 +44,6 @@ SECTIONS: Final = "plugins"
 a key of its own (``cache``)."""
 
 ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-_HEADER: Final = r"^[A-Za-z0-9_-]+$"
-# Headers that hold keys, or that HTTP needs.
-_TAKEN: Final = frozenset(
-    "apikey authorization connection content-encoding content-length content-type cookie host proxy-authorization "
-    "set-cookie te transfer-encoding upgrade".split()
-)
-# Beside them, what a provider takes for a credential, and what Kong or ai-proxy sets.
-_OURS: Final = frozenset(
-    "accept-encoding api-key anthropic-version expect via x-amz-date x-amz-security-token x-api-key x-goog-api-key "
-    "x-real-ip".split()
-)
-_OURS_BEGIN: Final = ("x-consumer-", "x-forwarded-", "x-kong-")
 _PREFIX: Final = r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 _ORIGIN: Final = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$"
 _RULES: Final = 50
@@ -159,7 +148,7 @@ class Gateway:
         "Header with the request's id. Kong creates the id where the client sends none, and returns it to the "
         "client.",
         default="X-Request-ID",
-        match=_HEADER,
+        match=upstream_headers.HEADER,
     )
     limits: Limits = field("Largest sizes that are accepted.", default=Limits())
     strict_requests: bool = field(
@@ -172,7 +161,7 @@ class Gateway:
         "Headers of the client that reach the provider, such as anthropic-beta or OpenAI-Organization. All others "
         "end at the gateway. The cache keeps answers apart by their values.",
         default=(),
-        match=_HEADER,
+        match=upstream_headers.HEADER,
         len_max=50,
     )
     timeouts: Timeouts = field("Time-outs of requests to a provider.", default=Timeouts())
@@ -196,15 +185,12 @@ class Gateway:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """The request's id is written to logs and sent back, so it has a header that means nothing else."""
-        if self.correlation_header.lower() in _TAKEN:
+        if self.correlation_header.lower() in upstream_headers.TAKEN:
             yield (
                 "correlation_header",
                 "this header has a meaning of its own; take another, such as X-Request-ID",
             )
-        for i, name in enumerate(self.upstream_headers):
-            if name.lower() in _TAKEN | _OURS or name.lower().startswith(_OURS_BEGIN):
-                what = f"{name} holds a credential, or is set on the way; it can't be the client's"
-                yield f"upstream_headers[{i}]", what
+        yield from upstream_headers.problems(self.upstream_headers)
 
 
 @config_class
@@ -223,7 +209,7 @@ class Defaults:
     end_user_header: str | None = field(
         "Request header that names the end user, for limits and budgets per end_user. Default: the request's `user`.",
         default=None,
-        match=_HEADER,
+        match=upstream_headers.HEADER,
     )
     residency: tuple[str, ...] = field(
         "Regions where each tenant's models must run; a tenant's own list replaces it.",
@@ -269,7 +255,7 @@ class Model(Endpoint):
     hash_on_header: str | None = field(
         "With consistent-hashing, the header whose value decides. Default: the beginning of the conversation.",
         default=None,
-        match=_HEADER,
+        match=upstream_headers.HEADER,
     )
     failover: Failover | None = field("When a request goes on to the next target.", default=None)
     timeouts: ModelTimeouts | None = field(
@@ -342,7 +328,7 @@ class Tenant:
     end_user_header: str | None = field(
         "Request header that names the end user, for limits and budgets per end_user. Default: the request's `user`.",
         default=None,
-        match=_HEADER,
+        match=upstream_headers.HEADER,
     )
     residency: tuple[str, ...] | None = field(
         "Regions where the tenant's models must run: eu, eea, us, a country's code such as de, or a cloud's name of a "

@@ -226,7 +226,9 @@ class NodeReader:
             return
         if vault and placeholders.is_vault_reference(value):
             if value.startswith("{vault://file/") and secret_files.parse(value) is None:
-                self.add(node, where, "a file is named by letters, digits, '.', '_' and '-': {vault://file/NAME}")
+                self.add(
+                    node, where, "a file is named by letters, digits, '.', '_' and '-': {vault://file/NAME}"
+                )
             return
         instead = """'${{ env "DECK_NAME" }}'"""
         if vault:

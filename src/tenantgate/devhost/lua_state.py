@@ -227,7 +227,7 @@ class LuaState:
 
     def _attributes(self, path: bytes) -> Any:
         try:
-            at = os.stat(path)
+            at = Path(os.fsdecode(path)).stat()
         except (OSError, ValueError):
             return None
         kind = {stat.S_IFREG: b"file", stat.S_IFDIR: b"directory"}.get(stat.S_IFMT(at.st_mode), b"other")

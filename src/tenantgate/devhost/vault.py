@@ -1,4 +1,4 @@
-"""Vault references: ``{vault://env/NAME}`` reads the environment (`kong/vaults/env/init.lua`), ``{vault://file/NAME}`` a file."""
+"""Vault references: ``{vault://env/NAME}`` of the environment (`kong/vaults/env/init.lua`), ``{vault://file/NAME}``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def secret(reference: str, environ: Mapping[str, str], files: Path | None = None
             raise VaultError(f"{at[0]}: {error}") from None
     found = _REFERENCE.fullmatch(reference)
     if not found or found[1] != "env" or found[3] or found[4]:
-        raise VaultError("the embedded host resolves {vault://env/NAME}, and {vault://file/NAME} where `vaults` has it")
+        raise VaultError(
+            "the embedded host resolves {vault://env/NAME}, and {vault://file/NAME} where `vaults` has it"
+        )
     name = found[2].replace("-", "_").upper()
     if not (value := environ.get(name)):
         raise VaultError(f"the environment has no {name}")

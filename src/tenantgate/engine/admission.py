@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate import llm
 from tenantgate.compress.token_counts import token_counter
+from tenantgate.engine import transforming
 from tenantgate.engine.core.outcome import end_of, items, whole
 from tenantgate.engine.core.tables import ReplyLimit
 from tenantgate.engine.core.terms import (
@@ -49,6 +50,7 @@ from tenantgate.llm.token_usage import TokenUsage
 from tenantgate.policy.core.names import find_model
 from tenantgate.prices.core.cost import cost
 from tenantgate.telemetry import metrics
+from tenantgate.transform.core.prompt import prefixed
 
 if TYPE_CHECKING:
     from tenantgate.engine.core.tables import Decision, PackedLog, PackedRequest
@@ -139,7 +141,8 @@ class Admission:
         rules = tenant.rules(model)
         if not rules:
             return Admitted(model)
-        facts = _facts(exchange, tenant, packed, decision, rules)
+        prefix = transforming.prefix(tenant, model, exchange.operation)
+        facts = _facts(exchange, tenant, packed, decision, rules, prefix=prefix)
         try:
             plan = self._plan(tenant, model, facts)
             if not plan.held:
@@ -406,9 +409,15 @@ class Admission:
 
 
 def _facts(
-    exchange: Exchange, tenant: Tenant, packed: PackedRequest, decision: Decision, rules: Sequence[Rule]
+    exchange: Exchange,
+    tenant: Tenant,
+    packed: PackedRequest,
+    decision: Decision,
+    rules: Sequence[Rule],
+    *,
+    prefix: str,
 ) -> Facts:
-    """What holds for the request.
+    """What holds for the request, whose system prompt gets `prefix`.
 
     Raises:
         Answered: a rule counts tokens, and it can't be read.
@@ -419,6 +428,8 @@ def _facts(
             exchange.refuse_unread(request, strict=True)
         request = ChatRequest({"messages": []}, ())
     counted = any(rule.counted is not Counted.REQUESTS or rule.per is Per.END_USER for rule in rules)
+    if prefix:
+        request = replace(request, body={**request.body, "messages": prefixed(request.messages, prefix)})
     body, name = _own_members(packed, request) if counted else (request.body, None)
     if (header := tenant.policy.end_user_header) is not None:
         name = exchange.headers().get(header)

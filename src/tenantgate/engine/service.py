@@ -18,7 +18,7 @@ from tenantgate.audit.core.routes import NO_AUDIT
 from tenantgate.audit.events import EventLog
 from tenantgate.audit.service import POLICY, courier_of
 from tenantgate.checkpoints import also_checked_by
-from tenantgate.engine import wire
+from tenantgate.engine import transforming, wire
 from tenantgate.engine.admission import Admission, Admitted, end_user_of
 from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.operations import SECTIONS
@@ -163,13 +163,24 @@ class Engine:
         most = self._config.max_request_body_mb << 20
         packed = wire.read(exchange, packed, decision, most=most, items=self._items)
         request = exchange.chat_request()
-        if audited is not None and (end_user := end_user_of(exchange, tenant, packed, request)):
+        end_user = end_user_of(exchange, tenant, packed, request)
+        if audited is not None and end_user:
             exchange.shared[_END_USER] = end_user
         model = self._model(exchange, tenant, packed, request)
         wire.count_tokens(exchange, packed, request)
+        transforming.set_parameters(exchange, tenant, model, decision)
+        request = exchange.chat_request()
         admitted = self._admission.admit(exchange, tenant, packed, model, decision)
         try:
-            self._go_through(exchange, packed, request, tenant=tenant, admitted=admitted, decision=decision)
+            self._go_through(
+                exchange,
+                packed,
+                request,
+                tenant=tenant,
+                admitted=admitted,
+                decision=decision,
+                end_user=end_user,
+            )
         finally:
             self._admission.decided(exchange, admitted, decision)
 
@@ -182,9 +193,11 @@ class Engine:
         tenant: Tenant,
         admitted: Admitted,
         decision: Decision,
+        end_user: str,
     ) -> None:
         """Run the stages of a request that the limits have seen, and choose its target."""
         model = admitted.model
+        decision.keep_headers = transforming.headers(tenant, model)
         decision.model, decision.target = model, model.targets[0]
         decision.egress = tenant.policy.egress
         decision.asked_model = request.model if isinstance(request, ChatRequest) else ""
@@ -201,12 +214,14 @@ class Engine:
         elif isinstance(request, ChatRequest):
             self._name_model(exchange, request, model, decision)
         wire.adapt(exchange, packed, decision, model.targets)
+        transforming.set_parameters(exchange, tenant, model, decision)
         exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
         if admitted.cache_only is not None:
             exchange.answer_instead()
             exchange.answer(*admitted.cache_only)
         self._admission.limit_reply(exchange, admitted, decision, len(packed.body))
+        transforming.finish(exchange, tenant, model, decision, end_user)
         self._choose(exchange, tenant, packed, request, decision)
         self._admission.limit_targets(admitted, decision)
         if decision.upstream_model is not None and exchange.sent_body is not None:

@@ -221,7 +221,8 @@ def test_secrets_as_plain_values_are_refused_and_not_repeated(text: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "right"), [("acme-openai", True), ("acme.json/openai", True), ("../x", False), ("a?prefix=/etc", False)]
+    ("name", "right"),
+    [("acme-openai", True), ("acme.json/openai", True), ("../x", False), ("a?prefix=/etc", False)],
 )
 def test_files_of_secrets_are_named_without_a_path(name: str, right: bool) -> None:
     text = f"{MODEL}      - {{provider: openai, model: m, credential: '{{vault://file/{name}}}'}}\n"

@@ -32,7 +32,7 @@ Json = dict[str, Any]
 
 
 def tree(text: str, options: RenderOptions | None = None) -> Json:
-    found: Json = yaml.safe_load(render(load_text(text), options))
+    found: Json = yaml.load(render(load_text(text), options), Loader=yaml.CSafeLoader)  # ten times as fast
     return found
 
 

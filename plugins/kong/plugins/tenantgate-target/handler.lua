@@ -279,7 +279,7 @@ function Target:access(conf)
   local target = first.decided
   apply(decision)
   local body = apply_body(request, decision, target)
-  headers.hide_caller(conf)
+  headers.hide_caller(conf, decision.keep_headers)
   local clean = #targets > 1 and ngx.req.get_headers(0) or nil
   if first.accept_encoding then
     kong.service.request.set_header("Accept-Encoding", first.accept_encoding)

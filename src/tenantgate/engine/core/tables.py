@@ -118,6 +118,8 @@ class Decision:
     """Whether the log phase wants the output items of a response."""
     passed: Passed | None = None
     """The request, where it is of another operation than chat."""
+    keep_headers: Sequence[str] | None = None
+    """Headers of the client that reach the provider; None: those of the gateway."""
     settled: Sequence[str] = ()
     """Ids of earlier requests, of any tenant, whose ends Kong need not keep any longer."""
     log_reply: bool = True
@@ -126,10 +128,8 @@ class Decision:
     def table(self, *, max_request_body_size: int) -> dict[str, Any]:
         """The table for Kong."""
         made: dict[str, Any] = {"shared": self.shared, "state": self.state}
-        kept = {"keep_body": self.keep_body, "keep_items": self.keep_items}
-        made |= {name: True for name, wanted in kept.items() if wanted}
-        if self.settled:
-            made["settled"] = list(self.settled)
+        more = {"keep_body": self.keep_body, "keep_items": self.keep_items, "settled": list(self.settled)}
+        made |= {name: value for name, value in more.items() if value}
         if self.model is None or self.target is None:
             return made
         made |= {
@@ -140,8 +140,8 @@ class Decision:
             and (self.passed is None or self.passed.operation.text_reply),
             "target": self._target(self.target, max_request_body_size),
         }
-        if self.egress is not None:
-            made["egress"] = list(self.egress)
+        lists = {"egress": self.egress, "keep_headers": self.keep_headers}
+        made |= {name: list(given) for name, given in lists.items() if given is not None}
         if self.model.routing is not None:
             made["routing"] = _routing(self.model.routing)
             if self.retry_after_s is not None:
