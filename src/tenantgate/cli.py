@@ -15,6 +15,11 @@ __all__ = ["build_parser", "main"]
 
 _FIRST: Final = (
     Command(
+        name="init",
+        help="write a folder to start from: tenants.yaml, kong.conf, .env.example, .gitignore",
+        adds="tenantgate.config.init_commands:init",
+    ),
+    Command(
         name="validate",
         help="check tenants.yaml: exit status 1 and all problems, with their lines",
         adds="tenantgate.config.commands:validate",

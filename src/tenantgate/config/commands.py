@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from tenantgate.config.compile import server_problems
 from tenantgate.config.diff import compare, parse, payload_leaks, unified
+from tenantgate.config.documents import named, read_location
 from tenantgate.config.egress import weak_settings
 from tenantgate.config.json_schema import json_schema
 from tenantgate.config.kong_conf import KongConfOptions, egress_conf, kong_conf
@@ -89,6 +92,12 @@ def render(parser: argparse.ArgumentParser) -> None:
         help="kong.conf: a plugin for routes of your own, beside the engine: tenant-guardrails, …",
     )
     parser.add_argument("--models-dir", type=PurePosixPath, metavar="DIR", help="kong.conf: the built models")
+    parser.add_argument(
+        "--secrets-dir",
+        type=PurePosixPath,
+        metavar="DIR",
+        help="kong.conf: where {vault://file/NAME} finds the file NAME",
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="kong.conf: one more setting"
     )
@@ -174,10 +183,31 @@ def _validate(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 1
+    problems = list(_document_problems(args.file, file))
+    if problems:
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        print(f"{_number(len(problems), 'problem')} in what {args.file} names", file=sys.stderr)
+        return 1
     models = {m.known_as for tenant in file.tenants for m in tenant.models}
     counted = f"{_number(len(file.tenants), 'tenant')}, {_number(len(models), 'model')}"
     print(f"{args.file}: {counted}, no problems")
     return 0
+
+
+def _document_problems(path: Path, file: TenantsFile) -> Iterator[str]:
+    """What is wrong with the files that MCP servers name. What is at a URL isn't fetched here."""
+    folder = path if path.is_dir() else path.parent
+    read: dict[str, bytes] = {}
+    for location in named(file):
+        if location.startswith(("http://", "https://")):
+            print(f"note: {location} is read by `tenantgate apply` alone", file=sys.stderr)
+            continue
+        try:
+            read[location] = read_location(location, folder)
+        except ConfigError as error:
+            yield str(error)
+    yield from server_problems(file, read)
 
 
 def _render(args: argparse.Namespace) -> int:
@@ -220,6 +250,7 @@ def _kong_conf_options(args: argparse.Namespace, file: TenantsFile) -> KongConfO
         "pluginserver",
         "models_dir",
         "egress_include",
+        "secrets_dir",
     )
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     if args.postgres:

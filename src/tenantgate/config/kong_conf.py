@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath, PurePosixPath
 from typing import Final, TypeAlias
 
-from tenantgate import features
+from tenantgate import features, secret_files
 from tenantgate.errors import ConfigError
 from tenantgate.llm.errors import Code, ErrorType, error_body
 
@@ -63,6 +63,8 @@ class KongConfOptions:
     """`gateway.limits.max_request_body_mb` of tenants.yaml."""
     ca_bundle: PathText | None = "/etc/ssl/certs/ca-certificates.crt"
     """Authorities that a provider's certificate is checked against; None: not checked, as Kong has it."""
+    secrets_dir: PathText = secret_files.FOLDER
+    """Where ``{vault://file/NAME}`` finds the file NAME."""
     egress_include: PathText = "/etc/kong/tenantgate-egress.conf"
     """Where the file lies that `egress_conf` writes."""
     egress_port: int = EGRESS_PORT
@@ -229,7 +231,10 @@ Keep the plugin servers' deadlines below it.""",
             "A few lines of Lua on the routes note why a stream ended, and don't tell providers who called.",
             {"untrusted_lua": "sandbox"},
         ),
-        ("References such as {vault://env/NAME} read Kong's own environment.", {"vaults": "bundled"}),
+        (
+            "{vault://env/NAME} reads Kong's own environment, {vault://file/NAME} a file, which may change meanwhile.",
+            {"vaults": "bundled,file", secret_files.SETTING: str(options.secrets_dir)},
+        ),
     ]
     if options.ca_bundle:
         out.append(

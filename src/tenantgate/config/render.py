@@ -41,6 +41,9 @@ _NOWHERE: Final = "https://llm.invalid"
 _JWT: Final = r"~*^bearer +eyj[a-z0-9_-]*\.[a-z0-9_-]+\.[a-z0-9_-]*$"
 """A JWT in ``Authorization``; Kong compares lower-cased values (router/transform.lua). Everything else is a key."""
 
+_OWN_CALLER: Final = "~*^[0-9a-f]{32}$"
+"""A word of tenantgate-mcp; a request with another text there goes the way of all others."""
+
 Json = dict[str, Any]
 
 
@@ -166,12 +169,13 @@ def _mcp_services(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
         return
     prefix = file.gateway.path_prefix.replace(".", r"\.")
     paths = [f"~{prefix}/v1/mcp$", f"~{prefix}/v1/mcp/(?P<server>[A-Za-z0-9_-]+)$"]
-    # The engine answers GET and DELETE itself, as the protocol has it.
+    # The engine answers GET and DELETE itself, as the protocol has it; OPTIONS is cors', or the pre-function's.
     methods = ["POST", "GET", "DELETE"]
     plugins = dict(_mcp_plugins(file, options))
-    preflight = [] if file.gateway.cors is None else ["OPTIONS"]
-    route = _route("endpoint", [*methods, *preflight], paths, service=names.MCP_SERVICE)
+    route = _route("endpoint", [*methods, "OPTIONS"], paths, service=names.MCP_SERVICE)
     yield _mcp_service(file, options, names.MCP_SERVICE, route, plugins)
+    if any(server.models for tenant in file.tenants for server in tenant.mcp):
+        yield _models_service(file, options)
     oauth = (_mcp(file.gateway) or {}).get("oauth")
     if oauth is None:
         return
@@ -190,6 +194,18 @@ def _mcp_services(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
     yield _mcp_service(file, options, names.METADATA_SERVICE, route, told)
 
 
+def _models_service(file: TenantsFile, options: RenderOptions) -> Json:
+    """Chats that tenantgate-mcp sends to Kong itself: as all others, but for who calls (callers.lua there)."""
+    route = next(_routes_below(file.gateway.path_prefix))
+    route |= _named("routes", f"{names.MODELS_SERVICE}.chat-completions")
+    route["headers"] = {"x-mcp-caller": [_OWN_CALLER]}
+    plugins = dict(_service_plugins(file, options))
+    for name in ("cors", "tenantgate-keys", "key-auth"):
+        plugins.pop(name, None)
+    plugins["tenantgate-request"] = {"caller": True}
+    return _mcp_service(file, options, names.MODELS_SERVICE, route, plugins)
+
+
 def _mcp_service(
     file: TenantsFile, options: RenderOptions, name: str, route: Json, plugins: Mapping[str, Json]
 ) -> Json:
@@ -199,7 +215,7 @@ def _mcp_service(
 
 
 def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[str, Json]]:
-    left_out = ("tenantgate-target", "ai-proxy", "tenantgate-failover", "tenantgate-format")
+    left_out = ("cors", "tenantgate-target", "ai-proxy", "tenantgate-failover", "tenantgate-format")
     for name, config in _service_plugins(file, options):
         if name == "tenantgate-request":
             yield name, {"mcp": True}
@@ -207,7 +223,11 @@ def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[st
             header = {"correlation_header": file.gateway.correlation_header}
             yield "tenantgate-mcp", {**config, **header}
         elif name == "pre-function":
-            yield name, {"access": [scripts.ANY_BEARER, scripts.NO_QUERY]}
+            origins = (_mcp(file.gateway) or {}).get("origins")
+            options_code = scripts.mcp_options(cors=bool(origins))
+            yield name, {"access": [options_code, scripts.ANY_BEARER, scripts.NO_QUERY]}
+            if origins:
+                yield "cors", _mcp_cors(file.gateway, origins)
         elif name == "post-function":
             oauth = (_mcp(file.gateway) or {}).get("oauth")
             told = (
@@ -216,6 +236,13 @@ def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[st
             yield name, {"header_filter": [*told, scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_BODY]}
         elif name not in left_out:
             yield name, config
+
+
+def _mcp_cors(gateway: Gateway, origins: Sequence[str]) -> Json:
+    """Pages may read the challenge of a 401, and how much of a limit is left; they may send any header of MCP."""
+    shown = [gateway.correlation_header, "Retry-After", "WWW-Authenticate", "X-Cache-Status"]
+    max_age_s = (gateway.cors or Cors(origins=tuple(origins))).max_age_s
+    return {"origins": list(origins), "methods": ["POST"], "exposed_headers": shown, "max_age": max_age_s}
 
 
 def _routes(gateway: Gateway) -> Iterator[Json]:

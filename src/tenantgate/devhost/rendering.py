@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from tenantgate import config, paths
+from tenantgate import config, paths, secret_files
 from tenantgate.apply.core.entities import Entity, from_tree
-from tenantgate.apply.documents import documents
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
 from tenantgate.config.kong_conf import server_command
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import entities, with_options
@@ -31,12 +29,6 @@ POLICY_STORE: Final = "TENANTGATE_POLICY_STORE"
 """Environment variable with the address of the policies' store, where that is a PostgreSQL."""
 STATE: Final = "gateway.json"
 """File in the state folder by which `tenantgate apply --state-dir` finds the gateway."""
-
-_CA_BUNDLES: Final = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +128,9 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
             f"{tenants}: the environment has no {', '.join(missing)} "
             "(set them, or give those models the provider `mock`)"
         )
+    files = secret_files.folder(env)
+    for name in secret_files.names(needed):
+        _check_file(files, name, tenants)
     kong_config, kong_conf = at.folder / "kong.json", at.folder / "kong.conf"
     resolved = placeholders.resolve_tree(tree, env)
     private_file(kong_config, json.dumps(resolved, indent=1, ensure_ascii=False))
@@ -147,7 +142,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         postgres=at.postgres is not None,
         sockets=PurePosixPath(at.run),
         plugins_dir=PurePosixPath(paths.plugins_dir()),
-        pluginserver=PurePosixPath(_pluginserver()),
+        pluginserver=PurePosixPath(paths.pluginserver()),
         models_dir=PurePosixPath(paths.models_dir()),
         proxy_listen=f"127.0.0.1:{at.proxy_port}",
         admin_listen=f"127.0.0.1:{at.admin_port}",
@@ -157,6 +152,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         max_request_body_mb=file.gateway.limits.max_request_body_mb,
         ca_bundle=_ca_bundle(at),
         egress_include=PurePosixPath(egress_conf),
+        secrets_dir=PurePosixPath(files),
         egress_port=at.egress_port,
         extra=at.extra,
     )
@@ -184,12 +180,19 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
     )
 
 
+def _check_file(files: Path, name: str, tenants: Path) -> None:
+    try:
+        secret_files.read(files, name)
+    except secret_files.SecretFileError as error:
+        raise ConfigError(f"{tenants}: {{vault://file/{name}}}: {files / name}: {error}") from None
+
+
 def _ca_bundle(at: Surroundings) -> PurePosixPath | None:
-    found = next((b for b in _CA_BUNDLES if Path(b).is_file()), None)
+    found = paths.ca_bundle()
     if at.trust is None:
         return PurePosixPath(found) if found else None
     bundle = at.folder / "authorities.pem"
-    bundle.write_bytes((Path(found).read_bytes() if found else b"") + at.trust.read_bytes())
+    bundle.write_bytes((found.read_bytes() if found else b"") + at.trust.read_bytes())
     return PurePosixPath(bundle)
 
 
@@ -228,11 +231,3 @@ def _made_up(path: Path, names: list[str]) -> dict[str, str]:
         known |= {n: secrets.token_urlsafe(32) for n in new}
         private_file(path, json.dumps(known, indent=2, sort_keys=True) + "\n")
     return {n: known[n] for n in names}
-
-
-def _pluginserver() -> str:
-    beside = Path(sys.executable).with_name("tenantgate-pluginserver")
-    found = str(beside) if beside.is_file() else shutil.which("tenantgate-pluginserver")
-    if found is None:
-        raise ConfigError("tenantgate-pluginserver isn't installed beside this Python")
-    return found

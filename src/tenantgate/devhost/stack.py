@@ -427,6 +427,12 @@ class Stack(MockControl):
         if self._server is not None:
             self._server.stop()
 
+    def reload(self) -> None:
+        """``kong reload``; only a real Kong has it."""
+        if not isinstance(self._gateway, RealKong):
+            raise EdgeError("the embedded host doesn't reload")
+        self._gateway.reload(self._need().gateway_environ)
+
     def kill_redis(self) -> None:
         """As a crash would."""
         if self._redis:
