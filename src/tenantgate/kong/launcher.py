@@ -212,8 +212,6 @@ class Leaving:
 
     def __call__(self, *_: object) -> None:
         """For a signal."""
-        if not any(one.awaited() for one in self._listeners):
-            self._server.stop()
         if not self._begun:
             self._begun = True
             threading.Thread(target=self._follow, name="leaving", daemon=True).start()
@@ -222,12 +220,13 @@ class Leaving:
         until = time.monotonic() + LINGER_S
         while any(one.awaited() for one in self._listeners) and time.monotonic() < until:
             time.sleep(_LOOK_S)
-        self._server.stop()
         if os.getppid() == self._parent:
-            return  # the watchdog does the rest
+            self._server.stop()  # the watchdog does the rest
+            return
+        self._server.stop(drain_s=_ORPHAN_S)
         for one in self._listeners:
             one.unlink()
-        time.sleep(_ORPHAN_S)
+        time.sleep(2 * _ORPHAN_S)
         os._exit(1)
 
 
