@@ -23,7 +23,7 @@ PATIENCE_S = 60.0
 def lazily(name: str) -> ModuleType:
     """A module that is loaded at its first use.
 
-    All pytest processes collect all files: what one process alone uses, and takes seconds to load, the others go without.
+    All pytest processes collect all files: what one alone uses, and takes seconds to load, the others go without.
     """
     if name in sys.modules:
         return sys.modules[name]
@@ -74,7 +74,9 @@ class Load:
             except Exception as error:
                 self.errors.append(error)
             n += self._threads
-            self._stop.wait(0.01)  # what it waits for, such as a server that starts, needs the processors, too
+            self._stop.wait(
+                0.01
+            )  # what it waits for, such as a server that starts, needs the processors, too
 
     def __enter__(self) -> Self:
         self._pool = ThreadPoolExecutor(self._threads)

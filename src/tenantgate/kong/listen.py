@@ -13,7 +13,7 @@ from tenantgate.errors import ConfigError
 
 __all__ = ["LINGER_S", "PRIVATE", "UnixListener", "bind_tcp"]
 
-LINGER_S: Final = 30.0
+LINGER_S: Final = 120.0
 """For how long a server that is told to end serves on while the next one isn't ready."""
 
 PRIVATE: Final = 0o600

@@ -8,9 +8,9 @@ the socket's backlog instead of being refused. (Refused, Kong would go on withou
 Only while all servers crash again and again are connections closed at once, so that requests need not wait.
 
 When Kong reloads, the new worker starts a new one of these while the old still serves. The new one takes the path
-once a server of its own is warm. Until then the old one serves on, though its worker has ended, half a minute at most
-(`launcher.Leaving` without a watchdog: Kong kills that). So no request meets a path where nobody listens, and hardly one
-a server that can't answer yet.
+once a server of its own is warm. Until then the old one serves on, though its worker has ended, for two minutes at most
+(`launcher.Leaving`; without a watchdog, which Kong kills). So no request meets a path where nobody listens, and hardly
+one a server that can't answer yet.
 
 What Kong has configured outlives the servers, too (`memory.Memory`), so Kong need not begin anew with the next.
 So do its connections (`ledger.Ledger`): calls that a server had not answered get what `on_error` says.
