@@ -45,7 +45,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--redis-url", help="its Redis; tests that look there are skipped without it")
 
 
-_OWN_GATEWAY = ("test_attached", "test_demo", "test_lua_plugins", "test_redis_cluster")
+_OWN_GATEWAY = (
+    "test_attached",
+    "test_demo",
+    "test_lua_plugins",
+    "test_mcp_conformance",
+    "test_postgres",
+    "test_redis_cluster",
+)
 
 
 @pytest.hookimpl(optionalhook=True)

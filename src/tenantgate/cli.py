@@ -15,6 +15,11 @@ __all__ = ["build_parser", "main"]
 
 _FIRST: Final = (
     Command(
+        name="init",
+        help="write a folder to start from: tenants.yaml, kong.conf, .env.example, .gitignore",
+        adds="tenantgate.config.init_commands:init",
+    ),
+    Command(
         name="validate",
         help="check tenants.yaml: exit status 1 and all problems, with their lines",
         adds="tenantgate.config.commands:validate",
@@ -53,6 +58,16 @@ _FIRST: Final = (
         name="status",
         help="which node goes by which version of the policies: exit status 1 if one is behind",
         adds="tenantgate.apply.commands:status",
+    ),
+    Command(
+        name="drift",
+        help="what isn't in Kong and the policy store as it was applied: exit status 1 if anything",
+        adds="tenantgate.apply.drift_commands:drift",
+    ),
+    Command(
+        name="uninstall",
+        help="take all of Tenantgate's entities out of a Kong with a database",
+        adds="tenantgate.apply.uninstall_commands:uninstall",
     ),
     Command(
         name="egress",

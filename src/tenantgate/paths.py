@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
+from typing import Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["models_dir", "plugin_file", "plugins_dir"]
+__all__ = ["ca_bundle", "models_dir", "plugin_file", "plugins_dir", "pluginserver"]
 
 _PACKAGE = Path(__file__).resolve().parent
+_CA_BUNDLES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+)
 
 
 def plugins_dir() -> Path:
@@ -34,3 +42,21 @@ def models_dir() -> Path:
         return Path(named)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "tenantgate" / "models"
+
+
+def pluginserver() -> Path:
+    """The plugin server of this installation.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    beside = Path(sys.executable).with_name("tenantgate-pluginserver")
+    found = beside if beside.is_file() else shutil.which("tenantgate-pluginserver")
+    if found is None:
+        raise ConfigError("tenantgate-pluginserver isn't installed beside this Python")
+    return Path(found)
+
+
+def ca_bundle() -> Path | None:
+    """The system's certificates of authorities, where the usual distributions have them."""
+    return next((Path(b) for b in _CA_BUNDLES if Path(b).is_file()), None)

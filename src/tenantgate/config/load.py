@@ -210,7 +210,7 @@ class _Loading:
 
     def _check_plugins(self, file: model.TenantsFile) -> None:
         """The plugins' settings hold together for each model, and with the gateway's."""
-        plugins = features.plugins()
+        plugins = features.sections()
         filled = {p.name: p.fill(catalog.settings(file.gateway, "route", p)) for p in plugins}
         # Equal sections are one object, so that each combination is checked once.
         known: dict[tuple[str, int, int, int], list[str]] = {}

@@ -5,34 +5,30 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
-import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from tenantgate import config, paths
-from tenantgate.apply.documents import documents
+from tenantgate import config, paths, secret_files
+from tenantgate.apply.core.entities import Entity, from_tree
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
+from tenantgate.config.kong_conf import server_command
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import entities, with_options
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.ports import PublishNote, content_hash, difference
-from tenantgate.policy.sqlite_store import SqlitePolicyStore
+from tenantgate.policy.stores import open_store
 
 __all__ = ["STATE", "Rendered", "Surroundings", "private_file", "render"]
 
+POLICY_STORE: Final = "TENANTGATE_POLICY_STORE"
+"""Environment variable with the address of the policies' store, where that is a PostgreSQL."""
 STATE: Final = "gateway.json"
 """File in the state folder by which `tenantgate apply --state-dir` finds the gateway."""
-
-_CA_BUNDLES: Final = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +52,8 @@ class Surroundings:
     extra: Mapping[str, str]
     trust: Path | None = None
     """Certificates of authorities that the gateway trusts beside the system's."""
+    postgres: str | None = None
+    """URL of the database of Kong and of the policies, with its password; None: files."""
     attached: tuple[str, ...] = ()
     """Attachable plugins that the gateway serves beside the engine."""
     processes: str = "auto"
@@ -78,6 +76,10 @@ class Rendered:
     """The same without clients' keys, which are in the configuration: a process takes 2 MB of it."""
     made_up: tuple[str, ...]
     """Names of the secrets that were made up."""
+    entities: tuple[Entity, ...] = field(default=(), repr=False)
+    """Kong's entities, with the clients' keys."""
+    server_commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By plugin the command that starts its server, where Kong doesn't."""
 
     def key(self, tenant: str) -> str:
         """The first client key of a tenant."""
@@ -104,6 +106,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         redis_host="127.0.0.1" if at.redis_port else None,
         redis_port=at.redis_port or config.RenderOptions().redis_port,
         policy_path=str(at.folder / "policy" / "policy.sqlite"),
+        policy_store=f"{{vault://env/{POLICY_STORE}}}" if at.postgres else None,
         egress_port=at.egress_port,
         gateway={"audit": {"dir": str(at.folder / "audit")}},
     )
@@ -114,6 +117,8 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
     read = documents(file, folder)
     records = compile_records(file, CompileOptions(mock_url=options.mock_url, documents=read))
     (at.folder / "audit").mkdir(mode=0o700, exist_ok=True)
+    stored = {POLICY_STORE: at.postgres} if at.postgres else {}
+    env |= stored
     # Client keys and the cache's key may be anything, so they can be made up; a provider's credential can't.
     own = {*keys, *placeholders.vault_names(file.gateway.encryption_key)}
     env |= _made_up(at.secrets, sorted(n for n in own if not env.get(n)))
@@ -123,15 +128,21 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
             f"{tenants}: the environment has no {', '.join(missing)} "
             "(set them, or give those models the provider `mock`)"
         )
+    files = secret_files.folder(env)
+    for name in secret_files.names(needed):
+        _check_file(files, name, tenants)
     kong_config, kong_conf = at.folder / "kong.json", at.folder / "kong.conf"
-    private_file(kong_config, json.dumps(placeholders.resolve_tree(tree, env), indent=1, ensure_ascii=False))
-    _publish(Path(with_options(file, options).gateway.policy.path), records)
+    resolved = placeholders.resolve_tree(tree, env)
+    private_file(kong_config, json.dumps(resolved, indent=1, ensure_ascii=False))
+    _publish(at.postgres, Path(with_options(file, options).gateway.policy.path), records)
     egress_conf = at.folder / "tenantgate-egress.conf"
     conf = config.KongConfOptions(
         prefix=PurePosixPath(at.run),
         declarative_config=PurePosixPath(kong_config),
+        postgres=at.postgres is not None,
+        sockets=PurePosixPath(at.run),
         plugins_dir=PurePosixPath(paths.plugins_dir()),
-        pluginserver=PurePosixPath(_pluginserver()),
+        pluginserver=PurePosixPath(paths.pluginserver()),
         models_dir=PurePosixPath(paths.models_dir()),
         proxy_listen=f"127.0.0.1:{at.proxy_port}",
         admin_listen=f"127.0.0.1:{at.admin_port}",
@@ -141,6 +152,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         max_request_body_mb=file.gateway.limits.max_request_body_mb,
         ca_bundle=_ca_bundle(at),
         egress_include=PurePosixPath(egress_conf),
+        secrets_dir=PurePosixPath(files),
         egress_port=at.egress_port,
         extra=at.extra,
     )
@@ -150,6 +162,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         "options": asdict(options),
         "admin_url": f"http://127.0.0.1:{at.admin_port}",
         "secrets_file": str(at.secrets),
+        "environ": stored,
     }
     private_file(at.folder / STATE, json.dumps(state))
     made = tuple(n for n in sorted(own) if n in _known(at.secrets))
@@ -160,22 +173,33 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         environ=env,
         gateway_environ={n: v for n, v in env.items() if n not in keys},
         made_up=made,
+        entities=tuple(from_tree(resolved)),
+        server_commands={name: server_command(conf, name) for name in ("tenantgate", *at.attached)}
+        if at.postgres
+        else {},
     )
 
 
+def _check_file(files: Path, name: str, tenants: Path) -> None:
+    try:
+        secret_files.read(files, name)
+    except secret_files.SecretFileError as error:
+        raise ConfigError(f"{tenants}: {{vault://file/{name}}}: {files / name}: {error}") from None
+
+
 def _ca_bundle(at: Surroundings) -> PurePosixPath | None:
-    found = next((b for b in _CA_BUNDLES if Path(b).is_file()), None)
+    found = paths.ca_bundle()
     if at.trust is None:
         return PurePosixPath(found) if found else None
     bundle = at.folder / "authorities.pem"
-    bundle.write_bytes((Path(found).read_bytes() if found else b"") + at.trust.read_bytes())
+    bundle.write_bytes((found.read_bytes() if found else b"") + at.trust.read_bytes())
     return PurePosixPath(bundle)
 
 
-def _publish(path: Path, records: Mapping[str, bytes]) -> None:
+def _publish(url: str | None, path: Path, records: Mapping[str, bytes]) -> None:
     """Bring the policies of the file into force, if they aren't."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    store = SqlitePolicyStore(path)
+    store = open_store(url, path=path, encryption_key="")
     try:
         head = store.head()
         hashes = difference(store.index(head), {name: content_hash(raw) for name, raw in records.items()})
@@ -207,11 +231,3 @@ def _made_up(path: Path, names: list[str]) -> dict[str, str]:
         known |= {n: secrets.token_urlsafe(32) for n in new}
         private_file(path, json.dumps(known, indent=2, sort_keys=True) + "\n")
     return {n: known[n] for n in names}
-
-
-def _pluginserver() -> str:
-    beside = Path(sys.executable).with_name("tenantgate-pluginserver")
-    found = str(beside) if beside.is_file() else shutil.which("tenantgate-pluginserver")
-    if found is None:
-        raise ConfigError("tenantgate-pluginserver isn't installed beside this Python")
-    return found
