@@ -136,7 +136,8 @@ def _call_a_tool(client: Client) -> None:
     headers = {"Authorization": f"Bearer {client.key}", "Content-Type": "application/json"}
     address = urllib.parse.urljoin(client.url, "/v1/mcp/api")
     request = urllib.request.Request(address, json.dumps(asked).encode(), headers)  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as got:  # noqa: S310 - our own gateway
+    # What fails has its series, too.
+    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=30) as got:  # noqa: S310 - our gateway
         got.read()
 
 
