@@ -21,7 +21,6 @@ or, once it was warm, hangs (`child.hangs`), while the others serve on. All proc
 
 from __future__ import annotations
 
-import math
 import os
 import select
 import signal
@@ -31,7 +30,7 @@ from typing import Any, Final
 
 from tenantgate.kong.child import Child, Heart, Shared
 from tenantgate.kong.gathering import Gathering
-from tenantgate.kong.listen import LINGER_S, UnixListener
+from tenantgate.kong.listen import Succession, UnixListener
 from tenantgate.kong.memory import Memory
 from tenantgate.kong.peers import Peers
 from tenantgate.kong.policy import PhasePolicy
@@ -67,7 +66,7 @@ class _Supervisor:
         )
         self._children = [Child(index, self._shared) for index in range(processes)]
         self._ending = False
-        self._ends_at = math.inf
+        self._succession = Succession(listeners)
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -112,9 +111,7 @@ class _Supervisor:
     def _look(self, now: float, *, lost_s: float) -> None:
         if os.getppid() != self._parent:
             self._ending = True
-        if self._ending:
-            self._ends_at = min(self._ends_at, now + LINGER_S)
-        leaves = self._ending and (now >= self._ends_at or not any(one.awaited() for one in self._listeners))
+        leaves = self._ending and not self._succession.needed()
         for child in self._children:
             if leaves:
                 child.end(now)
