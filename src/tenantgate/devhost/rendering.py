@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,6 +29,7 @@ POLICY_STORE: Final = "TENANTGATE_POLICY_STORE"
 """Environment variable with the address of the policies' store, where that is a PostgreSQL."""
 STATE: Final = "gateway.json"
 """File in the state folder by which `tenantgate apply --state-dir` finds the gateway."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:

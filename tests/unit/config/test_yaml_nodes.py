@@ -100,7 +100,9 @@ def test_aliases_that_stand_for_more_than_a_file_can_hold_are_refused() -> None:
     levels = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]\n" for i in range(1, 30))
     root = yaml_nodes.compose(f"l0: &l0 [1, 2]\n{levels}")
     assert root is not None
-    with pytest.raises(yaml.MarkedYAMLError, match="too many values"):  # and nothing is made of what they stand for
+    with pytest.raises(
+        yaml.MarkedYAMLError, match="too many values"
+    ):  # and nothing is made of what they stand for
         list(root.value)
 
 

@@ -303,9 +303,7 @@ def test_a_request_without_a_decision_is_charged_afterwards() -> None:
     # The engine was dead in the log phase, too: the next one that it sees tells of them, and once is enough.
     later = world.ask()
     world.end(
-        later,
-        usage=USAGE,
-        ends=[lost("ab", usage=USAGE), lost("cd", usage=USAGE), lost("ef", sent=True)],
+        later, usage=USAGE, ends=[lost("ab", usage=USAGE), lost("cd", usage=USAGE), lost("ef", sent=True)]
     )
     unknown = world.room().used - 3 * COST
     assert unknown > 4096 * 10_000
