@@ -74,6 +74,9 @@ class Load:
             except Exception as error:
                 self.errors.append(error)
             n += self._threads
+            self._stop.wait(
+                0.01
+            )  # what it waits for, such as a server that starts, needs the processors, too
 
     def __enter__(self) -> Self:
         self._pool = ThreadPoolExecutor(self._threads)

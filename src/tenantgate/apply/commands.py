@@ -17,12 +17,12 @@ from typing import Any, Final
 
 from tenantgate.apply.core import nodes
 from tenantgate.apply.core.entities import from_tree
-from tenantgate.apply.documents import documents
 from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import TenantsFile, deck_variables, load, tls
 from tenantgate.config.commands import redis_address
 from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
 from tenantgate.config.load import TenantsFileError
 from tenantgate.config.render import RenderOptions, entities, with_options
 from tenantgate.errors import ConfigError

@@ -9,7 +9,7 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import yaml
 
@@ -17,6 +17,7 @@ from tenantgate.apply.admin_api import AdminApi
 from tenantgate.apply.core.drift import Schema, Schemas, schema_name
 from tenantgate.apply.core.entities import KINDS, Entity, State, from_tree, state_of, to_tree
 from tenantgate.apply.core.plan import Plan
+from tenantgate.config import plain_yaml
 from tenantgate.errors import ConfigError, EdgeError
 
 __all__ = ["DatabaseKong", "DblessKong", "FileKong", "Target", "connect"]
@@ -232,30 +233,12 @@ def _for_owner(name: str, flags: int) -> int:
 def parsed(text: str, where: str) -> dict[str, Any]:
     """The tree of a kong.yml, which may be JSON."""
     try:
-        tree = json.loads(text) if text.startswith("{") else _read_yaml(text)
+        tree = json.loads(text) if text.startswith("{") else plain_yaml.read(text)
     except (ValueError, yaml.YAMLError):
         raise ConfigError(f"{where}: isn't a kong.yml") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{where}: isn't a kong.yml")
     return tree
-
-
-# The loader in C, where PyYAML was built with it, takes a tenth of the time.
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """As Kong's: a text that looks like a date (the version of an API) is a text."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-def _read_yaml(text: str) -> Any:
-    loader = _Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
 
 
 def connect(url: str) -> DatabaseKong | DblessKong:

@@ -275,7 +275,9 @@ def _problems(
 
 
 def _not_yaml(name: str, text: str, error: Exception) -> tuple[int, str]:
-    if len(text) <= _EXPLAINED:
+    if len(text) <= _EXPLAINED and not isinstance(
+        error, yaml.composer.ComposerError
+    ):  # ours says what is wrong
         try:
             yaml.compose(text, Loader=yaml.SafeLoader)
         except (yaml.YAMLError, RecursionError) as own:

@@ -21,6 +21,7 @@ from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
 from tenantgate.config.egress import gateway_allow
 from tenantgate.config.kong_conf import EGRESS_PORT
+from tenantgate.config.merge import merge
 from tenantgate.config.model import Cors, Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import Redis
@@ -72,6 +73,7 @@ def render(
     *,
     environ: Mapping[str, str] | None = None,
     as_json: bool = False,
+    into: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of kong.yml, or of kong.json, which Kong reads thirty times as fast.
 
@@ -80,16 +82,20 @@ def render(
         options: what depends on the place.
         environ: what its placeholders become; None: they stay as they are.
         as_json: JSON in place of YAML.
+        into: the tree of a kong.yml, for its entities that aren't ours.
 
     Raises:
-        ConfigError: names the variables that are missing, empty, alike or hold white space; never a value.
+        ConfigError: an entity of `into` has a name of ours. Else
+            names the variables that are missing, empty, alike or hold white space; never a value.
     """
     tree = entities(file, options)
     if environ is not None:
         tree = placeholders.resolve_tree(tree, environ)
+    if into is not None:
+        tree = merge(into, tree)
     if as_json:
         return json.dumps(tree, indent=1, ensure_ascii=False) + "\n"
-    return emit.dump(tree, header=_HEADER)
+    return emit.dump(tree, header=_HEADER if into is None else "")
 
 
 def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:

@@ -69,6 +69,14 @@ class RealKong:
         self._run(environ, "start")
         self.pid = wait_for(self._read_pid, None, what="Kong", timeout_s=_START_S)
 
+    def reload(self, environ: Mapping[str, str]) -> None:
+        """Have it read its files again; returns before the old workers have ended.
+
+        Raises:
+            EdgeError: it said why not.
+        """
+        self._run(environ, "reload")
+
     def _run(self, environ: Mapping[str, str], *words: str) -> str:
         """One command of `kong`; what it says."""
         command = [str(self._binary), *words, "-c", str(self._conf), "-p", str(self._prefix)]

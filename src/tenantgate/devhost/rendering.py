@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from tenantgate import config, paths, secret_files
 from tenantgate.apply.core.entities import Entity, from_tree
-from tenantgate.apply.documents import documents
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
 from tenantgate.config.kong_conf import server_command
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import entities, with_options

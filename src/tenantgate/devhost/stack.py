@@ -12,7 +12,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -57,6 +57,7 @@ class Stack(MockControl):
         attached: attachable plugins that the gateway serves beside the engine.
         services: gives services of one's own in Kong for the mock provider's address.
         processes: of the engine; a number, or ``auto``.
+        settings: of kong.conf, in place of the rendered ones or beside them.
         mock_tls: whether the gateway trusts the mock provider's ports with TLS.
     """
 
@@ -76,12 +77,14 @@ class Stack(MockControl):
         attached: tuple[str, ...] = (),
         services: Callable[[str], tuple[Mapping[str, Any], ...]] = lambda _: (),
         processes: str = "auto",
+        settings: Mapping[str, str] | None = None,
         mock_tls: bool = False,
     ) -> None:
         self._mock_tls = mock_tls
         self._attached = attached
         self._services = services
         self._processes = processes
+        self._settings = dict(settings or {})
         self._admin_port = 0
         self._tenants = tenants
         self._state = state_dir.resolve()
@@ -94,6 +97,7 @@ class Stack(MockControl):
         self._mock_args = ("--latency-ms", str(mock_latency_ms), "--chunk-ms", str(mock_chunk_ms))
         self._log_level = log_level
         self._gateway_module = gateway_module
+        self._server: PostgresServer | None = None
         self._database: str | None = None
         self._exit = contextlib.ExitStack()
         self._own_redis = own_redis
@@ -139,10 +143,10 @@ class Stack(MockControl):
             self._redis.start()
         self._start_mock()
         if self._postgres == "":
-            server = PostgresServer(log=self._state / "logs" / "postgres.log")
-            self._exit.callback(server.stop)
-            server.start()
-            self._database = server.url
+            self._server = PostgresServer(log=self._state / "logs" / "postgres.log")
+            self._exit.callback(self._server.stop)
+            self._server.start()
+            self._database = self._server.url
         else:
             self._database = self._postgres
         port = self._port or free_port()
@@ -164,7 +168,11 @@ class Stack(MockControl):
                 processes=self._processes,
                 egress_port=free_port(),
                 trust=self._mock_ca if self._mock_tls else None,
-                extra={"log_level": self._log_level, **(RealKong.settings() if self._kong_bin else {})},
+                extra={
+                    "log_level": self._log_level,
+                    **(RealKong.settings() if self._kong_bin else {}),
+                    **self._settings,
+                },
             ),
         )
         self._start_gateway(port, status_port)
@@ -253,9 +261,23 @@ class Stack(MockControl):
         plan = make_plan(target.read(), rendered.entities, whole=target.whole)
         target.settle(plan)
         target.withdraw(plan)
+        if self._settings.get("role") == "control_plane":
+            return
         readiness.wait_for_routes(
             self._gateway, self._port, rendered.file.gateway.path_prefix, timeout_s=_START_S
         )
+
+    @property
+    def kong_bin(self) -> Path:
+        """The real Kong's `kong`."""
+        if self._kong_bin is None:
+            raise EdgeError("the embedded host runs here")
+        return self._kong_bin
+
+    @property
+    def database(self) -> str:
+        """URL of the database, with its password; empty without one."""
+        return self._database or ""
 
     @property
     def admin_url(self) -> str:
@@ -384,6 +406,32 @@ class Stack(MockControl):
     def audit_dir(self) -> Path:
         """Where the audit log has its journal, spool and files."""
         return self._state / "audit"
+
+    @property
+    def run_folder(self) -> Path:
+        """Kong's prefix, with the sockets."""
+        return self._run
+
+    @property
+    def server_commands(self) -> Mapping[str, Sequence[str]]:
+        """By plugin the command that started its server, where Kong didn't."""
+        return self._need().server_commands
+
+    def stop_gateway(self) -> None:
+        """End the gateway alone."""
+        if self._gateway is not None:
+            self._gateway.stop()
+
+    def stop_database(self) -> None:
+        """End a database of one's own."""
+        if self._server is not None:
+            self._server.stop()
+
+    def reload(self) -> None:
+        """``kong reload``; only a real Kong has it."""
+        if not isinstance(self._gateway, RealKong):
+            raise EdgeError("the embedded host doesn't reload")
+        self._gateway.reload(self._need().gateway_environ)
 
     def kill_redis(self) -> None:
         """As a crash would."""

@@ -28,10 +28,12 @@ from tenantgate.mcp.cache import StoredReply, reply_cache
 from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
 from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read, strict_json
-from tenantgate.mcp.core.protocol.remote import changed_tools, listed_tools, remote_request, response_in
+from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in, seen_in
 from tenantgate.mcp.core.protocol.results import dump, is_media, response, result_of, tool_error
 from tenantgate.mcp.core.tool import ArgumentError, RemoteTool, Server, Tool, UpstreamRequest
-from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of
+from tenantgate.mcp.seen_tools import seen_tools
+from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of, unknown_tool
+from tenantgate.policy.core.records import Blocked
 from tenantgate.prices.core.cost import Worst
 from tenantgate.telemetry import metrics
 
@@ -59,6 +61,11 @@ _TRACEPARENT: Final = "tenantgate_traceparent"
 _LONGEST_NAME: Final = 64
 _JSON: Final = "application/json"
 _HIT: Final = {"tenantgate/cache_status": "Hit"}
+_BLOCKED: Final = {
+    Blocked.DISABLED: (403, "This tenant is disabled."),
+    Blocked.STALE: (503, "The limits of this tenant are not known right now. Try again later."),
+}
+_BLOCKED_S: Final = "30"
 _COUNTED_MS: Final = 60_000  # until which a call is counted that nobody has settled
 
 _FAILED: Final = {
@@ -67,6 +74,7 @@ _FAILED: Final = {
     "reset": "The API broke off its answer. Whether it did what it was asked isn't known.",
     "too_large": "The API's answer is larger than this tool may give. Ask for less.",
 }
+_UNSEEN: Final = "Nobody knows yet whether this tool is what was approved. Ask for the list of tools first."
 _UNREACHED: Final = "The API can't be reached right now. It wasn't asked."
 
 _requests: Final = metrics.counter(
@@ -99,6 +107,7 @@ class Tools:
     def __init__(self, config: EngineConfig, limits: Limits) -> None:
         self._config, self._limits = config, limits
         self._replies = reply_cache(config.redis, config.encryption_key)
+        self._seen = seen_tools(config.redis)
 
     # -- access -------------------------------------------------------------------------------------------
 
@@ -144,6 +153,7 @@ class Tools:
     ) -> dict[str, Any]:
         headers = exchange.headers()
         self._check_origin(exchange)
+        self._check_tenant(exchange, tenant)
         if packed.method != "POST":
             self._fail(exchange, Failure(status=405, code=INVALID_REQUEST, message="Use POST."), Allow="POST")
         name = packed.captures.get("server", "")
@@ -190,6 +200,12 @@ class Tools:
         text = "Requests from this page, or by this name of the gateway, aren't accepted."
         self._fail(exchange, Failure(status=403, code=INVALID_REQUEST, message=text))
 
+    def _check_tenant(self, exchange: Exchange, tenant: Tenant | None) -> None:
+        if tenant is not None and tenant.policy.blocked is not None:
+            status, text = _BLOCKED[tenant.policy.blocked]
+            more = {"Retry-After": _BLOCKED_S} if status == 503 else {}
+            self._fail(exchange, Failure(status=status, code=INVALID_REQUEST, message=text), **more)
+
     def _fail(self, exchange: Exchange, failure: Failure, **headers: str) -> NoReturn:
         _requests.inc(method="", outcome=str(failure.code))
         exchange.answer(failure.status, failure.body(), {"Content-Type": _JSON, **headers})
@@ -210,7 +226,7 @@ class Tools:
         with self._counted(exchange, tenant, made, state):
             arguments = self._guarded(exchange, tenant, made, state)
             if arguments is not made.arguments:
-                asked = caller.request(arguments)
+                asked = caller.masked_request(arguments)
                 if isinstance(asked, ArgumentError):
                     self._refuse(exchange, made, state, "arguments", _said(asked))
             if offer.tool.cache_s:
@@ -255,6 +271,7 @@ class Tools:
             state["tool"] = made.tool.name
             exchange.shared[_OPERATION] = "execute_tool"
             self._check_size(exchange, made, made.tool, state)
+            self._check_pin(exchange, tenant, made, made.tool.name, state)
             with self._counted(exchange, tenant, made, state):
                 arguments = self._guarded(exchange, tenant, made, state)
             params = {"name": made.tool.name, "arguments": arguments}
@@ -270,6 +287,18 @@ class Tools:
         if most and (size := len(dump(made.arguments))) > most:
             text = f"The arguments have {size} bytes; this tool takes {most} at most."
             self._refuse(exchange, made, state, "arguments", text)
+
+    def _check_pin(
+        self, exchange: Exchange, tenant: Tenant, made: RemoteCall, name: str, state: dict[str, Any]
+    ) -> None:
+        """Refuse a call of a pinned tool that isn't known to be what was approved."""
+        pin = made.server.pins.get(name)
+        last = None if pin is None else self._seen.last(tenant.policy.tenant, made.server.name, name)
+        if pin is not None and last is None:
+            self._refuse(exchange, made, state, "unseen", _UNSEEN)
+        if last != pin:
+            state["error"] = "changed"
+            self._fail(exchange, unknown_tool(made.request))
 
     def _guarded(
         self, exchange: Exchange, tenant: Tenant, made: ToolCall | RemoteCall, state: dict[str, Any]
@@ -432,8 +461,15 @@ class Tools:
         made: dict[str, Any] = {"content": content, "isError": found.is_error}
         if found.structured is not None:
             made["structuredContent"] = found.structured
-            if _says_the_same(content, found.structured):
-                return self._checked_once(exchange, tenant, made, state)
+            checked = (
+                self._checked_once(exchange, tenant, made, state)
+                if _says_the_same(content, found.structured)
+                else self._checked(exchange, tenant, made, state)
+            )
+            structured = checked.get("structuredContent")
+            if structured is None or structured == found.structured:
+                return checked
+            return {**checked, "structuredContent": tenant.mcp.reader(offer).refitted(structured)}
         return self._checked(exchange, tenant, made, state)
 
     def _checked_once(
@@ -463,9 +499,7 @@ class Tools:
                 state["error"] = f"http_{reply.status}"
                 return {}
 
-            changed = changed_tools(server, result)
-            endpoint.changed.update(changed)
-            endpoint.changed.difference_update(_names(result) - changed)
+            self._seen.note(tenant.policy.tenant, server.name, seen_in(server, result))
             principals = frozenset(state.get("principals", ()))
 
             def passes(tool: Mapping[str, Any]) -> bool:
@@ -593,12 +627,6 @@ class _Reply:
 
 def _is_content(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(part, dict) for part in value)
-
-
-def _names(result: Mapping[str, Any]) -> set[str]:
-    tools = result.get("tools")
-    found = (t.get("name") for t in (tools if isinstance(tools, list) else ()) if isinstance(t, dict))
-    return {name for name in found if isinstance(name, str)}
 
 
 def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, Any]:

@@ -33,7 +33,8 @@ _NAMES_USERS: Final = (*_FILLED, Operation.EMBEDDINGS, Operation.IMAGES)
 def _of(tenant: Tenant, model: ModelPolicy) -> Transformation | None:
     if SECTION not in model.stages:
         return None
-    return next(s.service for s in tenant.stages(model) if s.manifest.section == SECTION)
+    found: Transformation = next(s.service for s in tenant.stages(model) if s.manifest.section == SECTION)
+    return found
 
 
 def prefix(tenant: Tenant, model: ModelPolicy, operation: Operation) -> str:

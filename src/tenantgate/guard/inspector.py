@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from tenantgate.errors import TenantgateError
 from tenantgate.guard.core.decision import Decision, Detected, Exempt, Whole, decide, mask, nothing_exempt
 from tenantgate.guard.core.detectors import Detector, Parts, detector, key, shared_readings
-from tenantgate.guard.core.passages import is_empty
+from tenantgate.guard.core.value_texts import is_empty
 from tenantgate.pii.core import outermost
 from tenantgate.telemetry import logs, metrics
 from tenantgate.time_left import OutOfTimeError, limited

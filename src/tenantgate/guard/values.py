@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.guard.core.decision import Action
-from tenantgate.guard.core.passages import Edits, Passage, of_value, rewrite, said_in
+from tenantgate.guard.core.passages import Edits, Passage, rewrite
+from tenantgate.guard.core.value_texts import of_value, said_in
 from tenantgate.guard.inspector import OF_PROSE, Inspector
 from tenantgate.guard.models import PARTS
 from tenantgate.guard.notes import Notes

@@ -10,7 +10,7 @@ from tenantgate import fields
 from tenantgate.errors import ConfigError
 from tenantgate.mcp.core.models import model_tool, name_of
 from tenantgate.mcp.core.openapi.document import Document, DocumentError
-from tenantgate.mcp.core.openapi.operations import Listed, default_acl, listed
+from tenantgate.mcp.core.openapi.operations import Listed, default_acl, listed, server_urls
 from tenantgate.mcp.core.openapi.tools import Made, Overrides, ToolMaker
 from tenantgate.mcp.core.stored import to_record
 from tenantgate.mcp.core.tool import Acl, Credential, RemoteTool, Server, Tool
@@ -41,6 +41,10 @@ class Api:
             self.default_acl: Acl = default_acl(self.document)
         except DocumentError as error:
             raise ConfigError(f"{name}: {error}") from None
+        self.servers: frozenset[str] = frozenset(
+            [*server_urls(self.document.tree), *(url for op in self.operations for url in op.own_servers[1])]
+        )
+        """All that the document names, for whatever operations."""
         self._by_name = {op.name: op for op in self.operations if op.name}
 
     def operation(self, name: str) -> Listed | None:
@@ -142,6 +146,7 @@ def made_tools(config: McpServer, api: Api, tools: Sequence[McpTool]) -> Iterato
     if config.credential is not None:
         fixed.add((config.credential_in, config.credential_name))
     maker = ToolMaker(api.document, fixed=frozenset(fixed))
+    upstream = (config.upstream or "").rstrip("/")
     for tool in tools:
         op = api.operation(tool.name)
         if op is None:
@@ -157,6 +162,12 @@ def made_tools(config: McpServer, api: Api, tools: Sequence[McpTool]) -> Iterato
             destructive=tool.destructive,
             idempotent=tool.idempotent,
         )
+        place, own = op.own_servers
+        if place and upstream not in own and upstream in api.servers:
+            what = (
+                f"is at servers of its own: name it in an MCP server whose `upstream` is {' or '.join(own)}"
+            )
+            raise ConfigError(f"tool {tool.name}: {api.name}: {place}: {what}")
         try:
             made = maker.tool(op, overrides)
         except DocumentError as error:

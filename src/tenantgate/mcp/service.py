@@ -21,7 +21,7 @@ from tenantgate.mcp.core.replies import ReplyReader
 from tenantgate.mcp.core.tool import RemoteTool, Server
 from tenantgate.pii.core import Placeholders, find_secrets, mask
 
-__all__ = ["Answer", "McpEndpoints", "RemoteCall", "ToolCall", "redacted", "trace_of"]
+__all__ = ["Answer", "McpEndpoints", "RemoteCall", "ToolCall", "redacted", "trace_of", "unknown_tool"]
 
 _EARLIER_ONLY: Final = frozenset({"initialize", "ping", "logging/setLevel"})
 _TRACE: Final = {
@@ -158,19 +158,23 @@ def _call(
         return _invalid(request, "params.name: must be a text; params.arguments: an object.")
     if (remote := endpoint.remote) is not None:
         if (tool := endpoint.remote_tool(name, principals)) is None:
-            return _invalid(request, "Unknown tool")
+            return unknown_tool(request)
         return RemoteCall(
             request=request, endpoint=endpoint, server=remote, tool=tool, arguments=arguments or {}
         )
     offer = endpoint.offer(name, principals)
     if offer is None:
-        # Whether it isn't there or isn't for this caller nobody is told.
-        return _invalid(request, "Unknown tool")
+        return unknown_tool(request)
     made = ToolCall(request=request, endpoint=endpoint, offer=offer, arguments=arguments or {})
     if request.modern and (wrong := params.mismatch(offer.tool.input_schema, made.arguments, headers)):
         text = f"{wrong} must be the same as its argument."
         return Failure(status=400, code=HEADER_MISMATCH, message=text, id=request.id)
     return made
+
+
+def unknown_tool(request: Request) -> Failure:
+    """What a caller is told of a tool that isn't there, isn't for it, or isn't what was approved: always the same."""
+    return _invalid(request, "Unknown tool")
 
 
 def _invalid(request: Request, text: str) -> Failure:

@@ -309,6 +309,24 @@ def test_a_request_without_a_decision_is_charged_afterwards() -> None:
     assert unknown > 4096 * 10_000
 
 
+def test_an_end_that_a_dead_engine_had_is_settled_by_the_next_and_kong_is_told() -> None:
+    world = World()
+    first, second = world.ask(), world.ask()
+    of_first = {
+        "request": {k: first.shared[REQUEST][k] for k in ("tenant", "credential", "id")},
+        "decided": True,
+        "state": {k: v for k, v in first.shared[DECISION]["state"].items() if k in ("model", "limits")},
+        "source": "service", "status": 200, "provider_status": 200, "sent": True, "usage": USAGE,
+    }  # fmt: skip
+    gone = {**of_first, "request": {**of_first["request"], "tenant": "nobody", "id": "f" * 32}}
+    for _ in range(2):  # it comes again until Kong is told
+        world.end(second, usage=USAGE, ends=[of_first, gone], ends_dropped=1)
+        assert (world.room().used, world.room().held) == (2 * COST, 0)
+    told = set(world.ask().shared[DECISION]["settled"])
+    assert told == {k.shared[REQUEST]["id"] for k in (first, second)} | {"f" * 32}
+    assert "settled" not in world.ask().shared[DECISION]
+
+
 def test_a_request_that_kong_has_refused_gets_back_what_it_holds() -> None:
     per = [{**BUDGET, "name": kind, "per": kind} for kind in ("key", "model", "provider")]
     world = World(budgets=(BUDGET, *per))

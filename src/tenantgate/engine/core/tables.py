@@ -128,10 +128,8 @@ class Decision:
     def table(self, *, max_request_body_size: int) -> dict[str, Any]:
         """The table for Kong."""
         made: dict[str, Any] = {"shared": self.shared, "state": self.state}
-        kept = {"keep_body": self.keep_body, "keep_items": self.keep_items}
-        made |= {name: True for name, wanted in kept.items() if wanted}
-        if self.settled:
-            made["settled"] = list(self.settled)
+        more = {"keep_body": self.keep_body, "keep_items": self.keep_items, "settled": list(self.settled)}
+        made |= {name: value for name, value in more.items() if value}
         if self.model is None or self.target is None:
             return made
         made |= {

@@ -32,25 +32,25 @@ from tenantgate.guard.core.positions import (
 from tenantgate.pii.core import Finding, Unit, changed, outermost, within, without_surrogates
 
 __all__ = [
+    "NAME",
     "Edits",
     "Passage",
     "Path",
     "UnreadableError",
-    "is_empty",
     "of_message",
     "of_reply",
     "of_request",
     "of_text",
-    "of_value",
     "rewrite",
-    "said_in",
+    "without_files",
 ]
 
 Path = tuple[str | int, ...]
 Edits = Mapping[Path, Sequence[Unit]]
 """What is to be replaced in the texts at these paths, and by what; in order, without overlaps."""
 
-_KEY: Final = "\0key"  # a step of a path: to the name of a member, in place of its value
+NAME: Final = "\0key"
+"""A step of a path: to the name of a member, in place of its value."""
 _DEPTH: Final = 128
 _SMALL: Final = 10**5  # numbers below are nobody's
 _COUNT: Final = 10**11  # … and below this, where the API has a number
@@ -61,19 +61,11 @@ _UUID: Final = re.compile(
 )
 _EVENT: Final = re.compile(r"(?:event|id|retry)?: ?[\w.-]{0,64}", re.ASCII)
 _FORMS: Final = {Kind.NAME: _NAME, Kind.NUMBER: _NAME, Kind.LINE: _EVENT}
-_MEMBER: Final = 40  # characters of a member's name that says nothing
 _SHORT: Final = 20  # characters that no file has
 _OPAQUE: Final = 200  # characters of base64 from which on it may be a sealed value
 _APART: Final = "\n" * 12  # no detector's reach goes over so many line ends
 _LONG: Final = 1000  # characters of a text in which a file may stand
 _DATA_URL: Final = re.compile(r"data:[\w.+-]{1,64}/[\w.+;=-]{1,200};base64,([A-Za-z0-9+/]{200,}+={0,2})")
-_WORDS: Final = 3  # and fewer say nothing to a model
-_WORD: Final = re.compile(r"[^\W\d_]{2,}+")
-_UNSPACED: Final = re.compile(
-    "[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
-)  # scripts without spaces
-_SENTENCE: Final = 40  # characters: what is longer may be words in some code
-_EMPTY: Final = 12  # letters and digits, with which nobody tells a model to do something
 _OWN: Final = frozenset({"system", "developer", "assistant"})
 
 
@@ -102,7 +94,7 @@ class Run:
     @property
     def is_name(self) -> bool:
         """Whether it is a member's name."""
-        return len(self.pieces) == 1 and len(path := self.pieces[0].path) > 1 and path[-2] == _KEY
+        return len(self.pieces) == 1 and len(path := self.pieces[0].path) > 1 and path[-2] == NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +106,11 @@ class Passage:
         runs: the texts, in order.
         prose: where in `text` the identifiers begin.
         joined: where the texts begin that were put together from pieces.
-        sentences: where in `text` those begin that are too short to say something alone; for `said_in`, else `prose`.
+        sentences: where in `text` those begin that are too short to say something alone; of values only.
     """
 
     text: str
-    runs: tuple[Run, ...] = field(repr=False)
+    runs: Sequence[Run] = field(repr=False)
     prose: int
     joined: int
     sentences: int
@@ -232,30 +224,6 @@ def of_text(text: str) -> Passage:
     return reader.passage()
 
 
-def of_value(value: Any) -> Passage:
-    """All texts and long numbers of any JSON value, each after its member's name; paths begin there.
-
-    Raises:
-        UnreadableError: the value is nested too deeply.
-    """
-    reader = _Reader()
-    reader.read(value, FREE, (), ())
-    return reader.passage()
-
-
-def said_in(value: Any) -> Passage:
-    """What somebody may have said in any JSON value: no names of members, as columns of a table have, and no numbers.
-
-    Sentences come first, then what is too short to be one (`Passage.sentences`); paths begin at the value.
-
-    Raises:
-        UnreadableError: the value is nested too deeply.
-    """
-    reader = _Reader(said=True)
-    reader.read(value, FREE, (), ())
-    return reader.passage()
-
-
 def of_reply(value: Any) -> Passage:
     """All texts of a reply: of what the provider sent, or of the list of its events.
 
@@ -288,7 +256,7 @@ def _rewritten(value: Any, tree: dict[Any, Any]) -> Any:
         return changed(_spelled(value), tree[_HERE])
     if isinstance(value, list):
         return [_rewritten(v, tree[i]) if i in tree else v for i, v in enumerate(value)]
-    names = tree.get(_KEY, {})
+    names = tree.get(NAME, {})
     return {
         changed(k, names[k][_HERE]) if k in names else k: _rewritten(v, tree[k]) if k in tree else v
         for k, v in value.items()
@@ -311,10 +279,8 @@ Channel = tuple[str | int, ...]
 class _Reader:
     """Collects the texts of a value by their position."""
 
-    def __init__(self, *, joining: bool = False, said: bool = False) -> None:
-        """`said`: whether plain names of members and numbers are left out, and sentences come first."""
+    def __init__(self, *, joining: bool = False) -> None:
         self._joining = joining
-        self._said = said
         self._prose: list[tuple[str, str, Path]] = []  # what stands before it, the text, its path
         self._names: dict[str, list[Path]] = {}
         self._channels: dict[Channel, list[tuple[str, Path]]] = {}
@@ -337,7 +303,7 @@ class _Reader:
             self._list(value, node, path, channel)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             least = _COUNT if node.kind is Kind.NUMBER else _SMALL
-            if abs(value) >= least and not self._said:
+            if abs(value) >= least:
                 self._prose.append((before, _spelled(value), path))
 
     def _check(self, path: Path) -> None:
@@ -348,13 +314,12 @@ class _Reader:
         child, api = step(node, key)
         before = "\n"
         counted = node.kind is Kind.NUMBER and _NAME.fullmatch(key) is not None
-        in_event = self._joining and path and isinstance(path[0], int)  # the same in each
-        if self._said and len(key) <= _MEMBER and _NAME.fullmatch(key) is not None:
-            pass
-        elif not api and key and (counted or in_event):
-            self._names.setdefault(without_surrogates(key), []).append((*path, _KEY, key))
+        if (
+            not api and key and (counted or (path and isinstance(path[0], int)))
+        ):  # of an event: the same in each
+            self._names.setdefault(without_surrogates(key), []).append((*path, NAME, key))
         elif not api and key:
-            self._prose.append(("\n", without_surrogates(key), (*path, _KEY, key)))
+            self._prose.append(("\n", without_surrogates(key), (*path, NAME, key)))
             before = "\n" if isinstance(value, Mapping | list) else ": "
         self.read(value, child, (*path, key), (*channel, key), before)
 
@@ -394,15 +359,7 @@ class _Reader:
     def passage(self) -> Passage:
         """All that was taken."""
         made = _Maker()
-        rest: list[Sequence[tuple[str, str, Path]]] = []
-        for group in _groups(self._prose) if self._said else [self._prose]:
-            if self._said and _is_short(group):
-                rest.append(group)
-                continue
-            for before, text, path in group:
-                made.add([(text, path)], before)
-        sentences = made.at
-        for before, text, path in (entry for group in rest for entry in group):
+        for before, text, path in self._prose:
             made.add([(text, path)], before)
         prose = made.at
         for text, paths in self._names.items():
@@ -415,41 +372,7 @@ class _Reader:
             made.add([(text, None)], _APART)
         for codes in self._codes.values():
             made.add([(bytes(codes).decode("utf-8", "replace"), None)], _APART)
-        return Passage("".join(made.parts), tuple(made.runs), prose, joined, sentences)
-
-
-def _groups(entries: Sequence[tuple[str, str, Path]]) -> Iterator[list[tuple[str, str, Path]]]:
-    """The entries, a name with its value."""
-    group: list[tuple[str, str, Path]] = []
-    for entry in entries:
-        if group and entry[0] == "\n":
-            yield group
-            group = []
-        group.append(entry)
-    if group:
-        yield group
-
-
-def is_empty(text: str) -> bool:
-    """Whether a text is so short that nothing can be said in it."""
-    if len(text) > _EMPTY * 12:
-        return False
-    return sum(1 if c.isascii() else 3 for c in text if c.isalnum()) < _EMPTY
-
-
-def _is_short(group: Iterable[tuple[str, str, Path]]) -> bool:
-    texts = [text for _, text, _ in group]
-    return sum(map(len, texts)) <= _SENTENCE and not _says("\n".join(texts))
-
-
-def _says(text: str) -> bool:
-    """Whether a text has as many words as it takes to say something."""
-    left = _WORDS
-    for match in _WORD.finditer(text):
-        left -= 1 if match[0].isascii() or not _UNSPACED.search(match[0]) else max(1, len(match[0]) // 2)
-        if left <= 0:
-            return True
-    return False
+        return Passage("".join(made.parts), tuple(made.runs), prose, joined, prose)
 
 
 class _Maker:
@@ -468,7 +391,7 @@ class _Maker:
             self._put(before)
         start, made = self.at, []
         for text, path in pieces:
-            for offset, piece in _without_files(text):
+            for offset, piece in without_files(text):
                 if path is not None:
                     made.append(Piece(self.at, self.at + len(piece), path, offset))
                 self._put(piece)
@@ -481,7 +404,7 @@ class _Maker:
         self.at += len(text)
 
 
-def _without_files(text: str) -> Iterator[tuple[int, str]]:
+def without_files(text: str) -> Iterator[tuple[int, str]]:
     """The text without the bytes of files in it: where each piece begins, and the piece."""
     at = 0
     if len(text) >= _LONG and ";base64," in text:

@@ -27,6 +27,7 @@ class Billed:
         prompt, completion: tokens.
         nano: nano-dollars.
         size: bytes of a tool's arguments and result.
+        guessed_prompt, guessed_nano: what of these nobody has counted, as the prompt of a stream that broke off.
     """
 
     provider: str
@@ -34,6 +35,8 @@ class Billed:
     completion: int
     nano: int
     size: int = 0
+    guessed_prompt: int = 0
+    guessed_nano: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +99,9 @@ def _amount(held: Held, end: End) -> tuple[int, int]:
     elif counted is Counted.REQUESTS:
         amount = 1
     else:
-        known = sum(_COUNTS[counted](billed) for billed in end.billed if _counts(held, billed.provider))
-        amount = known
+        billed = [each for each in end.billed if _counts(held, each.provider)]
+        amount = sum(_COUNTS[counted](each) for each in billed)
+        known = amount - sum(_GUESSED[counted](each) for each in billed)
         if end.cut and end.billed and _counts(held, end.billed[-1].provider):
             amount = max(amount, held.hold)
         amount += held.hold * sum(_counts(held, provider) for provider in end.uncertain)
@@ -125,4 +129,11 @@ _COUNTS: Final[Mapping[Counted, Callable[[Billed], int]]] = {
     Counted.TOTAL_TOKENS: lambda billed: billed.prompt + billed.completion,
     Counted.COST: lambda billed: billed.nano,
     Counted.BYTES: lambda billed: billed.size,
+}
+_GUESSED: Final[Mapping[Counted, Callable[[Billed], int]]] = {
+    Counted.PROMPT_TOKENS: lambda billed: billed.guessed_prompt,
+    Counted.COMPLETION_TOKENS: lambda _: 0,
+    Counted.TOTAL_TOKENS: lambda billed: billed.guessed_prompt,
+    Counted.COST: lambda billed: billed.guessed_nano,
+    Counted.BYTES: lambda _: 0,
 }

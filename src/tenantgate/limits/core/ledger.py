@@ -108,6 +108,9 @@ class Uncertain(NamedTuple):
     """Of what a provider may have done, and hasn't said."""
 
 
+_ALL_KNOWN: Final = Uncertain()
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """A counter after an answer, in the order of the claims."""
@@ -120,7 +123,7 @@ class Room:
     reset_ms: int
     """Unix time by Redis' clock at which the window ends. Of a sliding one, when the claim passes, if it was refused;
     else when there is more room; 0 where nothing is counted."""
-    uncertain: Uncertain = Uncertain()
+    uncertain: Uncertain = _ALL_KNOWN
     """Of `used`, in a calendar's window; only where it is asked for (`RedisLedger.rooms`)."""
 
 

@@ -143,6 +143,11 @@ class ModelCaller:
             return error
         if ("prompt" in given) == ("messages" in given):
             return ArgumentError("prompt", "Give either prompt or messages.")
+        return self.masked_request(given)
+
+    def masked_request(self, arguments: Mapping[str, Any]) -> UpstreamRequest:
+        """The request of a call whose arguments did fit until a rule masked some: placeholders fit no schema."""
+        given = {name: value for name, value in arguments.items() if value is not None}
         messages = given.get("messages") or [{"role": "user", "content": given["prompt"]}]
         if "system" in given:
             messages = [{"role": "system", "content": given["system"]}, *messages]
@@ -184,6 +189,13 @@ class ModelReader:
         if (usage := _usage(found.get("usage"))) is not None:
             made["usage"] = usage
         return Result(content=({"type": "text", "text": text_of_answer},), structured=made)
+
+    def refitted(self, structured: Mapping[str, Any]) -> dict[str, Any]:
+        """Structured content of which a rule masked something, without what doesn't fit the output schema any more."""
+        made: dict[str, Any] = {name: value for name, value in structured.items() if isinstance(value, str)}
+        if (usage := _usage(structured.get("usage"))) is not None:
+            made["usage"] = usage
+        return made
 
 
 def _error(text: str) -> Result:
