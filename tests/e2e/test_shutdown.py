@@ -60,4 +60,6 @@ def test_a_stream_ends_as_usual_while_the_node_ends(request: pytest.FixtureReque
         log = stack.audit_dir / "audit.jsonl"
         (record,) = until(lambda: whole_lines(log), lambda lines: len(lines) == 1, what="record")
         assert json.loads(record)["outcome"] == "answered"
-        until(lambda: [p for p in engines if Path(f"/proc/{p}").exists()], lambda p: not p, what="engine's end")
+        until(
+            lambda: [p for p in engines if Path(f"/proc/{p}").exists()], lambda p: not p, what="engine's end"
+        )

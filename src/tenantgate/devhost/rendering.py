@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -27,6 +25,7 @@ __all__ = ["STATE", "Rendered", "Surroundings", "private_file", "render"]
 
 STATE: Final = "gateway.json"
 """File in the state folder by which `tenantgate apply --state-dir` finds the gateway."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:

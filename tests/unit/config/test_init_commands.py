@@ -35,9 +35,7 @@ def test_every_variable_of_the_file_is_in_the_example_without_a_value(tmp_path: 
 
 
 @pytest.mark.parametrize("there", sorted(FILES))
-def test_a_file_that_is_there_stays(
-    there: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_is_there_stays(there: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / there).write_text("mine")
     assert main(["init", str(tmp_path)]) == 0
     assert (tmp_path / there).read_text() == "mine"
@@ -61,9 +59,7 @@ def test_a_folder_whose_name_kong_conf_cannot_hold_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main(["init", str(tmp_path / "file" / "x")]) == 2
     assert "file" in capsys.readouterr().err
