@@ -1,5 +1,7 @@
 # What people type. `make demo` and `make test` set up everything they need; a second run starts in seconds.
 SHELL := /bin/bash
+# Python then keeps what it compiles: without that the tests' hundreds of processes compile the package anew, each.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 VENV ?= .venv
 UV ?= uv
@@ -12,7 +14,7 @@ READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements/*.lock 2>/dev/nu
 INSTALL = -m pip install --disable-pip-version-check --require-hashes --only-binary :all:
 
 .PHONY: help setup demo test test-slow check lint lock types e2e up bench bench-audit bench-cache bench-compress bench-guard \
-	bench-hostile bench-pluginserver docs release clean
+	bench-hostile bench-pluginserver mcp-conformance docs release clean
 
 help: ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -80,6 +82,10 @@ bench-hostile: setup ## What costly requests cost, and what they cost others; KO
 
 bench-pluginserver: setup ## The plugin server beside kong-pdk's own
 	@$(PY) benchmarks/bench_pluginserver.py $(ARGS)
+
+mcp-conformance: setup ## MCP's own conformance suite, from npm (NODE=/path/to/node, 22 or later); KONG_BIN=… on a real Kong
+	@$(PY) benchmarks/mcp_conformance.py --packages $(VENV)/mcp-conformance $(if $(NODE),--node $(NODE)) \
+		$(if $(KONG_BIN),--kong-bin $(KONG_BIN)) $(ARGS)
 
 lock: ## Resolve all packages anew and write their hashes; UV=/path/to/uv, ARGS=--upgrade
 	@compile() { $(UV) pip compile "$$@" --universal --python-version 3.11 --generate-hashes --no-build --no-header \

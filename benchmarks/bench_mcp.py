@@ -2,7 +2,8 @@
 
 A tenant with guardrails (the usual rules, and injections blocked) and an audit log asks for a list of a hundred tools
 and calls one, whose API answers at once on the same machine: one request after the other, then many at the same time.
-The cost of a call is the difference to the API's own time, asked directly by the same client. Nothing is gated.
+The cost of a call is the difference to the API's own time, asked directly by the same client. The processor time of a
+request is that of Kong's processes and the engine's, which a busy machine changes less. Nothing is gated.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from tenantgate.devhost.mcp_stack import TENANT, mcp_stack
 
 TOOLS: Final = 100
+WARM_UP: Final = 50  # requests before each series
 OWN: Final = 10  # operations that the API has anyway
 RULES: Final = [
     {"name": "personal-data", "detector": "personal_data"},
@@ -42,7 +44,7 @@ def message(method: str, **params: Any) -> bytes:
 
 async def series(ask: Callable[[], Awaitable[None]], seconds: float) -> list[float]:
     """Milliseconds of requests one after the other."""
-    for _ in range(50):
+    for _ in range(WARM_UP):
         await ask()
     out, end = [], time.perf_counter() + seconds
     while (started := time.perf_counter()) < end:
@@ -81,13 +83,44 @@ async def at_rate(ask: Callable[[], Awaitable[None]], rate: float, seconds: floa
     return out
 
 
+def processor_s(place: Path) -> dict[str, float]:
+    """Processor time so far of the gateway's processes, by part, in seconds; of Linux only. `place`: of its files."""
+    ticks, out = os.sysconf("SC_CLK_TCK"), {"Kong": 0.0, "engine": 0.0, "others": 0.0}
+    children: dict[int, list[int]] = {}
+    found: dict[int, tuple[str, float]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        found[int(folder.name)] = line, (int(fields[11]) + int(fields[12])) / ticks
+        children.setdefault(int(fields[1]), []).append(int(folder.name))
+    left, seen = [process for process, (line, _) in found.items() if str(place) in line], set[int]()
+    while left:
+        if (process := left.pop()) in seen:
+            continue
+        seen.add(process)
+        left += children.get(process, ())
+        line, seconds = found[process]
+        part = "Kong" if "nginx" in line else "engine" if "plugins/tenantgate.py" in line else "others"
+        out[part] += seconds
+    return out
+
+
+def spent(place: Path, before: dict[str, float], requests: int) -> str:
+    """Processor time a request since then, in words."""
+    parts = ((part, (now - before[part]) * 1000 / requests) for part, now in processor_s(place).items())
+    return ", ".join(f"{part} {each:.2f}" for part, each in parts) + " ms of a processor"
+
+
 def row(name: str, times: list[float], more: str = "") -> None:
     """Print a series."""
     p50, p95, p99 = np.percentile(times, [50, 95, 99])
     print(f"{name:44} {len(times):6} {p50:8.2f} {p95:8.2f} {p99:8.2f}  {more}")
 
 
-async def measure(url: str, api: str, key: str, seconds: float) -> None:
+async def measure(place: Path, url: str, api: str, key: str, seconds: float) -> None:
     """All of it."""
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     headers["Accept"] = "application/json, text/event-stream"
@@ -112,11 +145,16 @@ async def measure(url: str, api: str, key: str, seconds: float) -> None:
             message("tools/call", name="get_weather", arguments={"city": "Bern"}), b'"celsius":21.5'
         )
         print(f"{'':44} {'n':>6} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8}")
-        row(f"tools/list, {TOOLS} tools", await series(tools, seconds))
-        alone, whole = await series(direct, seconds), await series(call, seconds)
+        before = processor_s(place)
+        times = await series(tools, seconds)
+        row(f"tools/list, {TOOLS} tools", times, spent(place, before, len(times) + WARM_UP))
+        alone = await series(direct, seconds)
+        before = processor_s(place)
+        whole = await series(call, seconds)
+        used = spent(place, before, len(whole) + WARM_UP)
         row("the API alone", alone)
         over = [float(np.percentile(whole, q) - np.percentile(alone, q)) for q in (50, 95)]
-        row("tools/call", whole, f"over the API's own: p50 {over[0]:.2f}, p95 {over[1]:.2f} ms")
+        row("tools/call", whole, f"over the API's own: p50 {over[0]:.2f}, p95 {over[1]:.2f} ms; {used}")
         for rate in (50, 100, 200):
             row(f"tools/call, {rate} a second", await at_rate(call, rate, seconds))
         per_second, times = await together(call, 32, seconds)
@@ -146,7 +184,7 @@ def main() -> None:
             api,
         ):
             print(stack.description)
-            asyncio.run(measure(stack.proxy_url, api, stack.key(TENANT), args.seconds))
+            asyncio.run(measure(place, stack.proxy_url, api, stack.key(TENANT), args.seconds))
 
 
 if __name__ == "__main__":

@@ -100,11 +100,13 @@ def with_key(target: str, key: str) -> Iterator[int]:
         thread.join()
 
 
-def installed(folder: Path, version: str) -> Path:
+def installed(folder: Path, version: str, *, offline: bool = False) -> Path:
     """The suite's program in a folder of its own."""
     place = folder / version
     program = place / "node_modules" / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
     if not program.exists():
+        if offline:
+            raise SystemExit(f"{program} isn't there: run this without --offline once")
         place.mkdir(parents=True, exist_ok=True)
         package = f"@modelcontextprotocol/conformance@{version}"
         subprocess.run(["npm", "install", "--silent", "--prefix", place, package], check=True)
@@ -114,6 +116,15 @@ def installed(folder: Path, version: str) -> Path:
 def reason(scenario: str) -> str | None:
     """Why a scenario doesn't apply; None where it does."""
     return next((why for pattern, why in LEFT_OUT if re.fullmatch(pattern, scenario)), None)
+
+
+def table() -> str:
+    """What is left out and why, in Markdown, as docs/mcp-serving.md has it."""
+    lines = ["| Scenarios | Why they don't apply |", "|---|---|"]
+    for pattern, why in LEFT_OUT:
+        names = ", ".join(f"`{name.replace('.*', '*')}`" for name in pattern.split("|"))
+        lines.append(f"| {names} | {why} |")
+    return "\n".join(lines) + "\n"
 
 
 def run(node: str, program: Path, url: str, arguments: tuple[str, ...]) -> list[tuple[str, bool]]:
@@ -133,12 +144,19 @@ def main() -> None:
     )
     parser.add_argument("--kong-bin", help="a real Kong's `kong` instead of the embedded host")
     parser.add_argument("--packages", type=Path, help="folder for the suite's versions, kept")
+    parser.add_argument("--offline", action="store_true", help="install nothing")
+    parser.add_argument(
+        "--table", action="store_true", help="print what is left out as a table, and run nothing"
+    )
     parser.add_argument("--node", default=shutil.which("node") or "node", help="Node 22 or later")
     args = parser.parse_args()
+    if args.table:
+        print(table(), end="")
+        return
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         packages = args.packages or Path(folder) / "packages"
-        programs = {version: installed(packages, version) for version, _ in RUNS}
+        programs = {version: installed(packages, version, offline=args.offline) for version, _ in RUNS}
         with (
             mcp_stack(Path(folder), kong_bin=args.kong_bin) as (stack, _),
             with_key(stack.proxy_url, stack.key(TENANT)) as port,

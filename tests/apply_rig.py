@@ -65,8 +65,13 @@ class MemoryKong(Target):
         for entity in plan.admit:
             self._put(entity)
 
-    def withdraw(self, plan: Plan) -> None:
+    def withdraw(self, plan: Plan, pause: Callable[[], object] = lambda: None) -> None:
+        last = plan.unserved
         for entity in plan.withdraw:
+            if entity not in last:
+                self._delete(entity)
+        pause()
+        for entity in last:
             self._delete(entity)
 
     def _put(self, entity: Entity) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 from hypothesis.internal.conjecture import providers
+from hypothesis.internal.detection import is_hypothesis_test
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadFileScheduling
@@ -21,6 +22,21 @@ settings.load_profile("repeatable")
 # which test files ran before in the same process.
 providers._get_local_constants = providers.Constants
 
+_MOST_EXAMPLES = 50
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """How many examples a law names is for those who look for new ones; of the same ones fewer are as good."""
+    if settings.get_current_profile_name() != "repeatable":
+        return
+    for item in items:
+        test = getattr(item, "obj", None)
+        test = getattr(test, "__func__", test)
+        if is_hypothesis_test(test):
+            asked = test._hypothesis_internal_use_settings
+            if asked.max_examples > _MOST_EXAMPLES:
+                test._hypothesis_internal_use_settings = settings(asked, max_examples=_MOST_EXAMPLES)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kong-bin", help="run the end-to-end tests on this Kong, not on the embedded host")
@@ -29,7 +45,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--redis-url", help="its Redis; tests that look there are skipped without it")
 
 
-_OWN_GATEWAY = ("test_attached", "test_demo", "test_lua_plugins", "test_redis_cluster")
+_OWN_GATEWAY = (
+    "test_attached",
+    "test_demo",
+    "test_lua_plugins",
+    "test_mcp_conformance",
+    "test_postgres",
+    "test_redis_cluster",
+)
 
 
 @pytest.hookimpl(optionalhook=True)

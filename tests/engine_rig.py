@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import yaml
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from devhost_rig import PluginServer
 from tenantgate.config import scripts
@@ -103,17 +104,25 @@ def tree(
 
 
 class Provider(MockProvider):
-    """The mock provider, which may wait in a stream after its first chunk."""
+    """The mock provider, which may wait in a stream after its first chunk, and may ask for one of its credentials."""
 
     def __init__(self) -> None:
         super().__init__(Behaviour(keep_bodies=True))
         self.google = TokenServer()
         self.go_on = asyncio.Event()
         self.go_on.set()
+        self.accepts: frozenset[str] | None = None
+
+    @web.middleware
+    async def _known(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self.accepts is None or request.headers.get("Authorization") in self.accepts:
+            return await handler(request)
+        return web.json_response({"error": {"message": "unknown key", "code": "invalid_api_key"}}, status=401)
 
     def app(self) -> web.Application:
         made = super().app()
         self.google.add_to(made)
+        made.middlewares.append(self._known)
         return made
 
     async def _stream(
@@ -132,6 +141,7 @@ class EngineWorld:
 
     Attributes:
         decision: what the engine decides next; None: it says nothing.
+        secrets: the folder of the vault `file`.
         requests: the tables `tenantgate_request` that it was given, newest last.
         logs: (tenantgate_log, Kong's record) by request.
     """
@@ -155,6 +165,8 @@ class EngineWorld:
         self.logs: queue.Queue[Any] = queue.Queue()
         self.engine.scripts = {"access": self._access, "response": self._response, "log": self._log}
         self.error_log = folder / "logs" / "error.log"
+        self.secrets = folder / "secrets"
+        self.secrets.mkdir()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -178,7 +190,8 @@ class EngineWorld:
             "nginx_http_client_body_buffer_size": "16k",
             "nginx_http_client_max_body_size": "4m",
             "nginx_http_lua_socket_read_timeout": "500ms",
-            "vaults": "bundled",
+            "vaults": "bundled,file",
+            "vault_file_prefix": self.secrets,
             "lua_package_path": f"{ROOT}/plugins/?.lua;;",
             "plugins": ",".join(["bundled", *names]),
             "pluginserver_names": "tenantgate",
@@ -225,6 +238,13 @@ class EngineWorld:
         self._thread.join(10)
         self._loop.close()
         self.engine.close()
+
+    def write_secret(self, name: str, text: str) -> None:
+        """Put a file of the vault `file` in the place of another, as Kubernetes and `mv` do."""
+        new = self.secrets / f"{name}.new"
+        new.write_text(text)
+        new.chmod(0o600)
+        new.replace(self.secrets / name)
 
     # -- the engine
 

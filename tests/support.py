@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Final, Self, TypeVar
 
 from tenantgate.devhost.client import Reply
@@ -15,6 +18,24 @@ T = TypeVar("T")
 ROOT: Final = Path(__file__).resolve().parents[1]
 """The checkout."""
 PATIENCE_S = 60.0
+
+
+def lazily(name: str) -> ModuleType:
+    """A module that is loaded at its first use.
+
+    All pytest processes collect all files: what one process alone uses, and takes seconds to load, the others go without.
+    """
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.loader is not None
+    loader = importlib.util.LazyLoader(spec.loader)
+    spec.loader = loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    loader.exec_module(module)
+    return module
 
 
 def until(get: Callable[[], T], accept: Callable[[T], bool], *, what: str) -> T:
@@ -53,6 +74,9 @@ class Load:
             except Exception as error:
                 self.errors.append(error)
             n += self._threads
+            self._stop.wait(
+                0.01
+            )  # what it waits for, such as a server that starts, needs the processors, too
 
     def __enter__(self) -> Self:
         self._pool = ThreadPoolExecutor(self._threads)

@@ -60,6 +60,16 @@ _FIRST: Final = (
         adds="tenantgate.apply.commands:status",
     ),
     Command(
+        name="drift",
+        help="what isn't in Kong and the policy store as it was applied: exit status 1 if anything",
+        adds="tenantgate.apply.drift_commands:drift",
+    ),
+    Command(
+        name="uninstall",
+        help="take all of Tenantgate's entities out of a Kong with a database",
+        adds="tenantgate.apply.uninstall_commands:uninstall",
+    ),
+    Command(
         name="egress",
         help="the egress list as rules of a network, and the audit log against the lists of its time",
         adds="tenantgate.egress.commands:egress",

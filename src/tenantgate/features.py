@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tenantgate.manifest import Feature, PluginManifest
 
-__all__ = ["FEATURES", "by_section", "features", "plugins", "stages"]
+__all__ = ["FEATURES", "by_section", "features", "plugins", "sections", "stages"]
 
 FEATURES: Final = (
     "tenantgate.audit",
@@ -19,6 +19,7 @@ FEATURES: Final = (
     "tenantgate.mcp",
     "tenantgate.platform",
     "tenantgate.routing",
+    "tenantgate.transform",
 )
 
 
@@ -45,6 +46,11 @@ def plugins() -> tuple[PluginManifest[Any], ...]:
     return tuple(p for p in stages() if p.attachable)
 
 
+def sections() -> tuple[PluginManifest[Any], ...]:
+    """The stages that tenants.yaml has sections for, in the order in which they run."""
+    return tuple(p for p in stages() if p.in_file)
+
+
 def by_section() -> dict[str, PluginManifest[Any]]:
-    """The plugins by their section in tenants.yaml."""
-    return {plugin.section: plugin for plugin in plugins()}
+    """The same by their section."""
+    return {plugin.section: plugin for plugin in sections()}

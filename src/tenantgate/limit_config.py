@@ -14,6 +14,8 @@ from tenantgate.fields import COUNT_MAX, config_class, field
 __all__ = ["Budget", "BudgetStep", "Degradation", "Match", "TokenLimit"]
 
 _NAME: Final = r"^[a-z0-9][a-z0-9_-]*$"
+_TOOL: Final = r"^[a-z0-9][a-z0-9_-]*(/[A-Za-z0-9_-]{1,64})?$"
+_OF_TOOLS: Final = ("requests", "cost", "bytes")
 _WINDOW: Final = r"^[1-9][0-9]{0,5}(s|m|h|d|w|mo)$"
 _PER: Final = ("tenant", "key", "model", "provider", "end_user")
 _MODES: Final = ("enforce", "shadow")
@@ -36,18 +38,29 @@ class Match:
         "Names or aliases of the tenant's models. Default: all.", default=(), len_max=100
     )
     providers: tuple[str, ...] = field("Providers that are asked. Default: all.", default=(), len_max=32)
+    tools: tuple[str, ...] = field(
+        "MCP servers, or tools as `server/tool`: their calls count, and no requests to models.",
+        default=(),
+        match=_TOOL,
+        len_max=100,
+    )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Calls of tools have neither a model nor a provider."""
+        if self.tools and (self.models or self.providers):
+            yield "tools", "isn't used beside models or providers; give a limit of its own"
 
 
 @config_class
 class TokenLimit:
-    """So much in a window: requests, tokens or money."""
+    """So much in a window: requests, tokens, money, or bytes of tools."""
 
     name: str = field("Name of the limit in headers, metrics and logs.", match=_NAME, len_max=40)
     limit: float = field("Most of it in a window; dollars for cost.", between=(0, _AMOUNT_MAX))
     count: str = field(
-        "Kind of amount that is counted.",
+        "Kind of amount that is counted; bytes are those of tools' arguments and results.",
         default="total_tokens",
-        one_of=("requests", "prompt_tokens", "completion_tokens", "total_tokens", "cost"),
+        one_of=("requests", "prompt_tokens", "completion_tokens", "total_tokens", "cost", "bytes"),
     )
     window: str = field("Length of the window: 1s, 5m, 1h, 1d, 1w or 1mo.", default="1m", match=_WINDOW)
     window_type: str = field(
@@ -83,6 +96,10 @@ class TokenLimit:
             yield from _dollar_problems("limit", self.limit)
         elif self.limit != int(self.limit):
             yield "limit", f"must be a whole number of {self.count.replace('_', ' ')}, not {self.limit}"
+        if self.match.tools and self.count not in _OF_TOOLS:
+            yield "count", f"of tools it is {', '.join(_OF_TOOLS[:-1])} or {_OF_TOOLS[-1]}, not {self.count}"
+        if self.count == "bytes" and not self.match.tools:
+            yield "match.tools", "required with count bytes, which are those of tools"
         if self.window_type == "calendar":
             yield from _calendar_problems("window", self.window, _CALENDAR, self.timezone, self.anchor_day)
         else:

@@ -147,6 +147,8 @@ class PluginManifest(Generic[C]):
     """Whether it is a stage of calls of MCP tools, too, by the settings of the tenant."""
     attachable: bool = True
     """Whether it is a plugin of Kong's by itself; else a stage of the engine only."""
+    in_file: bool = True
+    """Whether tenants.yaml has its section; else other settings say what it does."""
 
     @property
     def hidden(self) -> frozenset[str]:

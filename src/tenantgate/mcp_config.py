@@ -9,7 +9,7 @@ from typing import Final
 from tenantgate.fields import config_class, field
 from tenantgate.rate_limit import RateLimit
 
-__all__ = ["McpAcl", "McpServer", "McpTool", "McpToolsFile"]
+__all__ = ["McpAcl", "McpCache", "McpServer", "McpTool", "McpToolsFile", "duplicates"]
 
 TOOL_NAME: Final = r"^[A-Za-z0-9_-]{1,64}$"
 _SERVER: Final = r"^[a-z0-9][a-z0-9_-]*$"
@@ -32,11 +32,19 @@ class McpAcl:
 
 
 @config_class
+class McpCache:
+    """Results of a tool that are given again, to all callers of the tenant who may call it."""
+
+    ttl: int = field("How long a result is kept.", default=60, between=(1, 86_400), unit="s")
+
+
+@config_class
 class McpTool:
     """A tool that is offered, and what is said of it in place of what the document says."""
 
     name: str = field(
-        "Name of the tool: of its operation, as `tenantgate mcp suggest` lists it; of a remote server, its own.",
+        "Name of the tool: of its operation, as `tenantgate mcp suggest` lists it; of a remote server, its own; of a "
+        "model, `ask-` and its name.",
         match=TOOL_NAME,
         len_max=64,
     )
@@ -65,6 +73,19 @@ class McpTool:
         default=None,
         between=(0, 1_000),
     )
+    cache: McpCache | None = field(
+        "Results that are given again for the same arguments, of a tool that is `read_only`. Default: none.",
+        default=None,
+    )
+    max_arguments_kb: int | None = field(
+        "Largest arguments of a call.", default=None, between=(1, 16_384), unit="KiB"
+    )
+    max_result_kb: int | None = field(
+        "Largest result of a call; a larger one is an error of the tool.",
+        default=None,
+        between=(1, 16_384),
+        unit="KiB",
+    )
     approved: str | None = field(
         "Fingerprint of the tool as it was approved, written by `tenantgate mcp approve`: the tool isn't offered once "
         "it is another one.",
@@ -82,7 +103,7 @@ class McpToolsFile:
 
 @config_class
 class McpServer:
-    """An MCP server at `/v1/mcp/NAME`: tools of an API, or those of a remote MCP server."""
+    """An MCP server at `/v1/mcp/NAME`: tools of an API, those of a remote MCP server, or the tenant's models."""
 
     name: str = field("Name of the server, in its path.", match=_SERVER, len_max=40)
     title: str | None = field("Title for people.", default=None, len_max=200)
@@ -102,6 +123,13 @@ class McpServer:
         default=None,
         match=_URL,
         address=True,
+    )
+    models: tuple[str, ...] = field(
+        "Names or aliases of the tenant's models that are tools, `fast` as `ask-fast`, in place of `openapi` and "
+        "`upstream`. A call is a request like the client's own: the same limits, budgets, guards, cache and failover. "
+        "`tools` says more of one.",
+        default=(),
+        len_max=100,
     )
     revision: str = field(
         "Revision of the protocol in which a remote server is asked. It must not demand a session.",
@@ -137,7 +165,9 @@ class McpServer:
     headers: dict[str, str] = field(
         "Headers of each request to the API: texts, or vault references.", default={}, len_max=8_000
     )
-    timeout_s: int = field("Time-out of a call.", default=30, between=(1, 600), unit="s")
+    timeout_s: int | None = field(
+        "Time-out of a call. Default: 30, with `models` 300.", default=None, between=(1, 600), unit="s"
+    )
     retries: int = field(
         "Further tries of a call of an idempotent tool that got no answer, 502, 503 or 504.",
         default=1,
@@ -151,15 +181,8 @@ class McpServer:
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """It is of an API or a remote server, and no secret stands in a header."""
-        if (self.openapi is None) == (self.remote is None):
-            yield "", "needs either openapi and upstream, or remote"
-        if self.openapi is not None and self.upstream is None:
-            yield "upstream", "required with openapi"
-        if self.remote is not None and self.upstream is not None:
-            yield "upstream", "is of an API; a remote MCP server has remote alone"
-        if not self.tools and self.tools_file is None:
-            yield "tools", "required, or tools_file: nothing is offered unless it is named"
+        """It is of one kind, and no secret stands in a header."""
+        yield from self._of_one_kind()
         yield from duplicates(self.tools)
         for name, value in self.headers.items():
             at = f"headers.{name}"
@@ -171,6 +194,22 @@ class McpServer:
                 yield at, "a secret given as a plain value; write a vault reference, {vault://env/NAME}"
             elif not value.isascii() or not value.isprintable():
                 yield at, "must be printable ASCII"
+
+    def _of_one_kind(self) -> Iterator[tuple[str, str]]:
+        if (self.openapi is not None) + (self.remote is not None) + bool(self.models) != 1:
+            yield "", "needs either openapi and upstream, or remote, or models"
+        if self.openapi is not None and self.upstream is None:
+            yield "upstream", "required with openapi"
+        if self.remote is not None and self.upstream is not None:
+            yield "upstream", "is of an API; a remote MCP server has remote alone"
+        if self.models:
+            for name in ("upstream", "credential", "tools_file"):
+                if getattr(self, name) is not None:
+                    yield name, "isn't used with models, which the gateway asks by itself"
+            if self.headers:
+                yield "headers", "aren't used with models, which the gateway asks by itself"
+        elif not self.tools and self.tools_file is None:
+            yield "tools", "required, or tools_file: nothing is offered unless it is named"
 
 
 def duplicates(tools: tuple[McpTool, ...]) -> Iterator[tuple[str, str]]:

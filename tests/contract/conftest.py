@@ -109,7 +109,7 @@ def launching() -> Iterator[Launch]:
                     env={**os.environ, "PYTHONPATH": ""},
                 )
             stack.callback(process.wait)
-            stack.callback(process.terminate)
+            stack.callback(process.kill)  # asked to end it waits for what a test has left in progress
             return Launched(process, path, plugin, log)
 
         yield launch

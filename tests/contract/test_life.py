@@ -213,12 +213,38 @@ def test_a_new_server_takes_the_path_before_it_is_warm_where_nobody_serves_any_m
     launch: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = launch_beside(launch, monkeypatch, tmp_path / "go")
-    old.process.terminate()
-    assert old.process.wait(10) == 0
-    assert old.socket.exists()
-    assert new.health()["supervisor"] == new.process.pid
+    serving = old.health()["pid"]
+    old.process.kill()
+    os.kill(serving, signal.SIGKILL)
+    new.eventually(lambda: new.health()["supervisor"] == new.process.pid)
     (tmp_path / "go").touch()
     new.ready()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_server_that_is_told_to_end_serves_until_the_next_is_warm(
+    launch: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Kong tells it so with its worker, by SIGTERM and then SIGKILL, however long the next takes to start."""
+    old, new = launch_beside(launch, monkeypatch, tmp_path / "go")
+    serving = old.health()["pid"]
+    old.process.send_signal(number)
+    if number == signal.SIGKILL:
+        old.process.wait(10)
+        old.eventually(
+            lambda: f"PPid:\t{old.process.pid}\n" not in Path(f"/proc/{serving}/status").read_text()
+        )
+    for _ in range(20):
+        with old.client() as kong:
+            instance = kong.start_instance("faulty", {"do": "two-calls"})
+            assert len(kong.handle_event(instance, "access")) == 2
+    assert old.health()["pid"] == serving
+    (tmp_path / "go").touch()
+    new.eventually(lambda: new.health()["supervisor"] == new.process.pid)
+    with new.client() as kong:
+        assert kong.start_instance("waiting")
+    new.eventually(lambda: gone(serving))
+    assert old.process.wait(10) == (0 if number == signal.SIGTERM else -number)
 
 
 def test_all_ends_with_the_process_that_started_it(tmp_path: Path, launch: Callable[..., Launched]) -> None:

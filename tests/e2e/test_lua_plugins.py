@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 from engine_rig import KEY, EngineWorld, chat
 from tenantgate.kong.policy import UNAVAILABLE
 from tenantgate.llm.errors import BY_STATUS, Code, error_body
+
+from support import until
 
 pytestmark = pytest.mark.e2e
 
@@ -398,3 +402,51 @@ def test_errors_are_worded_as_elsewhere(world: EngineWorld) -> None:
     world.decision = world.decide(target={"auth": {"header_name": "a", "header_value": "{vault://env/NO}"}})
     found = json.loads(world.send(chat())[2])["error"]
     assert (found["type"], found["code"]) == ("server_error", Code.CREDENTIAL_UNAVAILABLE)
+
+
+def test_a_credential_in_a_file_changes_under_load_and_no_request_is_lost(world: EngineWorld) -> None:
+    old, new = "Bearer old", "Bearer new"
+    world.write_secret("rotated", f"{old}\n")
+    auth = {"header_name": "Authorization", "header_value": "{vault://file/rotated}", "bearer": True}
+    world.decision = world.decide(target={"auth": auth})
+    statuses: list[int] = []
+    ended = threading.Event()
+
+    def ask(stream: bool) -> None:
+        while not ended.is_set():
+            status, _, body = world.send(chat(stream=stream))
+            statuses.append(status if not stream or b"[DONE]" in body else 0)
+
+    def asked_with(credential: str) -> None:
+        wanted = {hashlib.sha256(credential.encode()).hexdigest()}
+        last = lambda: {r["credential_sha256"] for r in list(world.provider.ledger.records)[-30:]}  # noqa: E731
+        until(last, lambda used: used == wanted, what="credentials of the last requests")
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask, stream) for stream in (False, True, True)]
+        try:
+            asked_with(old)
+            world.provider.accepts = frozenset({old, new})
+            world.write_secret("rotated", new)
+            asked_with(new)
+            world.provider.accepts = frozenset({new})
+            world.provider.ledger.forget()
+            asked_with(new)
+        finally:
+            ended.set()
+            world.provider.accepts = None
+    for thread in asking:
+        thread.result()
+    assert set(statuses) == {200}
+
+
+def test_a_file_that_goes_and_comes_back_is_missed_by_nobody(world: EngineWorld) -> None:
+    auth = {"header_name": "Authorization", "header_value": "{vault://file/gone}"}
+    world.decision = world.decide(target={"auth": auth})
+    status, _, body = world.send(chat())
+    assert (status, error(body)) == (503, "credential_unavailable")
+    world.write_secret("gone", "here")
+    until(lambda: world.send(chat())[0], lambda status: status == 200, what="credential read")
+    # As an editor does that writes in place: for a moment there is nothing.
+    (world.secrets / "gone").write_text("")
+    assert {world.send(chat())[0] for _ in range(20)} == {200}

@@ -75,6 +75,13 @@ def test_a_token_is_as_good_as_a_key(send: Send) -> None:
     assert send(call("place_order", body={"item": "x"}), **shown)[2]["error"]["message"] == "Unknown tool"
 
 
+def test_who_shows_a_token_asks_models_without_a_key(send: Send) -> None:
+    shown = {"Authorization": f"Bearer {access_token()}"}
+    status, _, found = send(call("ask-mock-small", prompt="Who pays?"), "/v1/mcp/models", **shown)
+    assert (status, found["result"]["isError"]) == (200, False)
+    assert "Who pays?" in found["result"]["structuredContent"]["text"]
+
+
 @pytest.mark.parametrize(
     "changes", [{"exp": 1}, {"aud": "x"}, {"org": "acme"}, {"org": None}, {"iss": "https://evil.example"}]
 )

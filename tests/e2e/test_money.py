@@ -7,8 +7,8 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import openai
 import pytest
 
 from tenantgate.devhost.client import Client, Reply
@@ -21,7 +21,12 @@ from tenantgate.store.redis_nodes import connect
 from tenantgate.tenant import TenantId
 
 from gateway import Gateway
-from support import until
+from support import lazily, until
+
+if TYPE_CHECKING:
+    import openai
+else:
+    openai = lazily("openai")
 
 pytestmark = pytest.mark.e2e
 

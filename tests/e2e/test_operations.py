@@ -6,14 +6,18 @@ import gzip
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
 import zstandard
 
 from gateway import Gateway
-from support import until
+from support import lazily, until
+
+if TYPE_CHECKING:
+    import openai
+else:
+    openai = lazily("openai")
 
 pytestmark = pytest.mark.e2e
 

@@ -78,7 +78,7 @@ def test_from_an_empty_folder_to_an_answer(wheel: Path, tmp_path: Path) -> None:
             url = until(address, lambda found: found is not None, what="start")
             key = json.loads((folder / ".tenantgate" / "secrets.json").read_text())["DECK_ACME_API_KEY"]
             client = Client(f"{url}/v1/chat/completions", key, "fast")
-            reply = client.chat("Who pays?")
+            reply = client.chat("Who pays?", model=client.model)
             assert (reply.status, reply.headers["x-cache-status"]) == (200, "Miss")
         finally:
             up.send_signal(signal.SIGINT)

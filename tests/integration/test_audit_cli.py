@@ -146,6 +146,30 @@ def test_tail_prints_the_latest_without_content(folder: Path, run: Run) -> None:
     assert json.loads(whole)["id"] == "id-18"
 
 
+@pytest.mark.parametrize("by", ["mine", "kong-1", "0af7651916cd43dd8448eb211c80319c"])
+def test_a_request_is_found_by_any_of_its_ids(tmp_path: Path, run: Run, by: str) -> None:
+    record = {
+        "id": "kong-1",
+        "tenant": "acme",
+        "time": "2026-11-29T18:00:00.000Z",
+        "outcome": "blocked",
+        "request": {"id": "kong-1", "correlation_id": "mine"},
+        "response": {"status": 400},
+        "trace": {"trace_id": "0af7651916cd43dd8448eb211c80319c"},
+        "verdicts": {"guardrails": {"decision": "block", "rules": ["secrets"]}},
+        "content": {"state": "kept", "text": SECRET},
+    }
+    other = record | {"id": "kong-2", "request": {"id": "kong-2", "correlation_id": "x"}, "trace": {}}
+    path = write(tmp_path / "records.jsonl", [json.dumps(r).encode() for r in (other, record)])
+    status, out = run("find", by, str(path))
+    assert status == 0
+    for told in ("blocked  400", "request_id  mine", "kong  kong-1", '"rules": ["secrets"]'):
+        assert told in out
+    assert SECRET not in out
+    assert "kong-2" not in out
+    assert run("find", "nobody's", str(path))[0] == 1
+
+
 def test_tail_goes_on_with_what_comes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

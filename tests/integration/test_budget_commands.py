@@ -76,7 +76,7 @@ class Site:
     def spend(self, rule: Rule, used: int, *, held: int = 0, subject: str = "") -> None:
         start_ms, _ = window_at(rule.window, int(time.time() * 1000))
         key = window_key(ACME, counter_name(rule, subject), rule.window, start_ms)
-        self.store.hset(key, mapping={"u": used + held, "h": held})
+        self.store.hset(key, mapping={"u": used + held, "h": held, "xc": used // 8, "xl": used // 8})
 
     def most(self, rule: Rule) -> int:
         """The limit by which the ledger goes."""
@@ -111,11 +111,14 @@ def test_status_tells_spent_and_held_apart(site: Site, capsys: pytest.CaptureFix
         site.spend(site.rules["each"], used * DOLLAR, subject=subject)
     assert site.run("status", "--json", "--most", "2") == 0
     month, *each = rows(capsys)
-    assert {k: month[k] for k in ("tenant", "budget", "limit", "spent", "held", "left", "unit")} == {
+    assert {
+        k: month[k] for k in ("tenant", "budget", "limit", "spent", "uncertain", "held", "left", "unit")
+    } == {
         "tenant": "acme",
         "budget": "month",
         "limit": "500",
         "spent": "400",
+        "uncertain": "100",
         "held": "50",
         "left": "50",
         "unit": "USD",

@@ -44,8 +44,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def stack(folder: Path) -> Iterator[Stack]:
-    with Stack(tenants=folder / "tenants.yaml", state_dir=folder / "state", processes="1") as made:
+    state = folder / "state"
+    with Stack(tenants=folder / "tenants.yaml", state_dir=state, processes="1") as made:
         yield made
+        os.kill(made.pids(PLUGIN)[0], signal.SIGSTOP)
+        assert command_pids(os.getpid(), str(state))
+    assert command_pids(os.getpid(), str(state)) == [], "what it starts it ends"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(made.proxy_url[17:]))).close()
 
 
 def alive(pids: list[int]) -> list[int]:
@@ -104,20 +110,6 @@ def test_a_killed_plugin_server_is_started_again(stack: Stack) -> None:
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     until(lambda: set(stack.pids(PLUGIN)) - before, bool, what="plugin server")
-
-
-def test_what_it_starts_it_ends(folder: Path) -> None:
-    state = folder / "ends"
-    with Stack(tenants=folder / "tenants.yaml", state_dir=state, processes="1") as made:
-        for pid in made.pids(PLUGIN)[:1]:
-            os.kill(pid, signal.SIGSTOP)
-        assert command_pids(os.getpid(), str(state))
-    assert command_pids(os.getpid(), str(state)) == []
-    with (
-        pytest.raises(ConnectionRefusedError),
-        socket.create_connection(("127.0.0.1", int(made.proxy_url[17:]))),
-    ):
-        pass
 
 
 def test_a_configuration_that_cant_be_honoured_starts_nothing(folder: Path) -> None:

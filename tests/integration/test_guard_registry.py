@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tenantgate import cli
 from tenantgate.arguments import until as until_when
@@ -327,7 +329,7 @@ def test_redis_gone_keeps_what_was_known_and_costs_nothing() -> None:
     assert registry._counts[ACME, "a|alert|hits"] == 1
     assert len(registry._events) == 1
     with pytest.raises(EdgeError):
-        GuardRecords(OneRedis(redis.Redis(port=1)), ACME, keys()).exemptions()
+        GuardRecords(OneRedis(redis.Redis(port=1, retry=Retry(NoBackoff(), 0))), ACME, keys()).exemptions()
 
 
 @pytest.mark.parametrize(

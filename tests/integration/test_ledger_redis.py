@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ from tenantgate.limits.core.keys import raises_key, window_key
 from tenantgate.limits.core.ledger import AMOUNT_MAX, Certainty, Claim, NotCountedError, Refused, Used
 from tenantgate.limits.core.rules import OnTight, Window
 from tenantgate.limits.core.windows import window_at
+from tenantgate.limits.lease_notes import LeaseNotes
+from tenantgate.limits.leases import Leases
 from tenantgate.limits.local_ledger import LocalLedger
 from tenantgate.limits.redis_ledger import RedisLedger
 from tenantgate.store.config import RedisConfig
@@ -300,6 +303,44 @@ def test_a_settlement_replaces_what_was_held_or_charged(
         assert (room.used, room.held, room.most) == (charged, 1, 1000)
 
 
+@pytest.mark.parametrize(
+    ("id_", "end", "later", "uncertain"),
+    [
+        ("q", None, None, (100, 0, 0, 0)),
+        ("lease-a", None, None, (0, 100, 0, 0)),
+        ("q", (Certainty.LOWER_BOUND, 40, 30), None, (0, 0, 70, 0)),
+        ("q", (Certainty.UNCERTAIN, 100, 0), None, (0, 0, 0, 100)),
+        ("q", (Certainty.EXACT, 140, 40), None, (0, 0, 0, 100)),  # a try before the last one
+        ("q", (Certainty.EXACT, 40, 40), None, (0, 0, 0, 0)),
+        ("q", None, (Certainty.EXACT, 40, 40), (0, 0, 0, 0)),  # late
+        ("q", None, (Certainty.LOWER_BOUND, 40, 40), (0, 0, 60, 0)),
+        ("lease-a", None, (Certainty.NONE, 0, 0), (0, 0, 0, 0)),
+    ],
+)
+def test_what_nobody_knows_is_counted_by_its_cause(
+    at: RedisLedger, clock: Clock, id_: str, end: Any, later: Any, uncertain: tuple[int, ...]
+) -> None:
+    asked = reservation(id_, claim(fixed=100, per_million=0))
+    answer = at.reserve(asked)
+
+    def settle(how: Certainty, amount: int, known: int) -> None:
+        ended = settlement(asked, answer, amount, how)
+        at.settle(replace(ended, used=(replace(ended.used[0], known=known),)))
+
+    if end is not None:
+        settle(*end)
+    clock.us += (LIFE_MS + 1) * 1000
+    for _ in range(2):
+        (room,) = at.rooms(ACME, [Used("c", DAY, 0, most=1000)])
+    if later is not None:
+        at.reserve(reservation("other", claim(fixed=0, per_million=0)))  # finds it expired
+        settle(*later)
+        (room,) = at.rooms(ACME, [Used("c", DAY, 0, most=1000)])
+    assert room.uncertain == uncertain
+    known = (later or end or (None, 0, 0))[2]
+    assert room.used - sum(room.uncertain) == known
+
+
 def test_a_settled_request_holds_nothing_again(at: RedisLedger) -> None:
     asked = reservation("q1", claim())
     first = at.reserve(asked)
@@ -552,3 +593,28 @@ def test_what_is_final_leaves_nothing_by_its_id(ledger: RedisLedger, store: redi
     (key,) = store.keys("*")
     assert not [name for name in store.hkeys(key) if name.startswith(b"r")]
     assert 0 < store.pttl(key) <= 120_000
+
+
+def test_what_a_killed_process_held_without_redis_is_held_for_its_requests(
+    ledger: RedisLedger, tmp_path: Path
+) -> None:
+    notes = LeaseNotes(tmp_path)
+    dead = Leases(ledger, notes)
+    one = claim(most=10_000, fixed=10, per_million=0)
+    asked = reservation("counted", one, lifetime_ms=60_000)
+    dead.note(asked, ledger.reserve(asked), [0])
+    dead.step()
+    passing = [reservation(f"q{i}", one, lifetime_ms=60_000) for i in range(3)]
+    answers = [dead.reserve(each) for each in passing]  # as without Redis
+    dead._thread.stop()
+    os.close(notes._fd)  # as its death does
+    ledger.settle(settlement(passing[0], answers[0], 7))  # its end came before
+    for _ in range(2):
+        living = Leases(ledger, LeaseNotes(tmp_path))
+        living.step()
+        (room,) = ledger.rooms(ACME, [Used("c", DAY, 0, most=1000)])
+        assert (room.used, room.held, sum(room.uncertain)) == (7, 10 + 2 * 10, 0)
+    for each, answer in zip(passing, answers, strict=True):
+        ledger.settle(settlement(each, answer, 7))
+    (room,) = ledger.rooms(ACME, [Used("c", DAY, 0, most=1000)])
+    assert (room.used, room.held) == (21, 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +14,7 @@ from tenantgate.policy import postgres_store
 from tenantgate.policy.core.ports import ConflictError, UnavailableError
 from tenantgate.policy.postgres_store import PostgresPolicyStore
 
-from support import until
+from support import ROOT, until
 
 
 def test_a_follower_is_woken_by_a_new_version(postgres: Postgres) -> None:
@@ -82,3 +83,37 @@ def test_a_connection_string_that_cant_be_read_is_never_quoted() -> None:
     with pytest.raises(ConfigError) as caught:
         PostgresPolicyStore("host=a pass word=hidden'")
     assert "hidden" not in str(caught.value)
+
+
+def test_the_roles_of_the_deployment_page(postgres: Postgres) -> None:
+    """A node reads, hears, and says its version; it changes nothing else."""
+    import psycopg
+
+    page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    before, after = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    with psycopg.connect(postgres.conninfo, autocommit=True) as db:
+        db.execute(before)
+        try:
+            writer, node = (
+                PostgresPolicyStore(f"host={postgres.folder} dbname=postgres user=tenantgate_{role}")
+                for role in ("apply", "node")
+            )
+            with pytest.raises(UnavailableError, match="InsufficientPrivilege"):
+                node.head()  # no tables yet, and it may make none
+            put(writer, acme=b"1")
+            db.execute(after)
+            node.wait(0.0)
+            put(writer, acme=b"2")
+            assert node.wait(600.0)
+            assert node.record("acme") == b"2"
+            node.acknowledge("n", "1", 2, 1000.0)
+            assert [a.version for a in writer.acknowledgements()] == [2]
+            for change in (lambda: put(node, acme=b"3"), lambda: node.prune(1)):
+                with pytest.raises(UnavailableError, match="InsufficientPrivilege"):
+                    change()
+            assert (writer.head(), writer.record("acme")) == (2, b"2")
+            writer.close()
+            node.close()
+        finally:
+            db.execute("DROP SCHEMA tenantgate CASCADE; DROP OWNED BY tenantgate_apply, tenantgate_node")
+            db.execute("DROP ROLE tenantgate_apply, tenantgate_node")

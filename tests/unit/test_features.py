@@ -242,11 +242,13 @@ def test_every_plugin_has_its_file_and_a_name_a_section_and_a_priority_of_its_ow
 
 def test_a_stage_of_the_engine_is_no_plugin_of_kongs() -> None:
     plugins, stages = features.plugins(), features.stages()
-    assert [s.name for s in stages if s not in plugins] == ["tenant-rate-limits"]
+    assert [s.name for s in stages if s not in plugins] == ["tenant-rate-limits", "tenant-transform"]
     assert [s for s in stages if s.attachable] == list(plugins)
     assert [s.priority for s in stages] == sorted((s.priority for s in stages), reverse=True)
     assert len({s.section for s in stages}) == len({s.name for s in stages}) == len(stages)
     assert "limits" not in features.by_section()
+    assert "transform" in features.by_section()
+    assert "tenant-transform" not in kong_conf()
     assert "tenant-rate-limits" not in kong_conf()
     with pytest.raises(TenantsFileError, match="limits: unknown field"):
         load_text(TENANTS.replace("greeting:", "limits:"))

@@ -23,7 +23,7 @@ from tenantgate.llm import chat
 from tenantgate.pii.core import find_personal, find_secrets, normalise
 from tenantgate.pii.core.windows import in_windows
 
-SMALL = 1500
+SMALL = 1000
 TIMES = 4
 MOST = 6.0  # times the steps; sixteen would be quadratic
 

@@ -50,6 +50,11 @@ class AdminApi:
         """The answer to a GET."""
         return self.send("GET", path, what=path.partition("?")[0])
 
+    def find(self, path: str) -> Json | None:
+        """The answer to a GET; None if Kong hasn't got such a thing, or fails to tell."""
+        status, answer = self._exchange("GET", self._path + path, None, {"Accept": "application/json"})
+        return None if status >= 400 else answer
+
     def listed(self, kind: str) -> Iterator[Json]:
         """All entities of a kind."""
         path: str | None = f"/{kind}?size={_PAGE}"

@@ -17,12 +17,12 @@ from typing import Any, Final
 
 from tenantgate.apply.core import nodes
 from tenantgate.apply.core.entities import from_tree
-from tenantgate.apply.documents import documents
 from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import TenantsFile, deck_variables, load
 from tenantgate.config.commands import redis_address
 from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
 from tenantgate.config.load import TenantsFileError
 from tenantgate.config.render import RenderOptions, entities, with_options
 from tenantgate.errors import ConfigError
@@ -32,7 +32,18 @@ from tenantgate.policy.core.ports import PolicyStore, PublishNote, pages, roll_b
 from tenantgate.policy.stores import open_store
 from tenantgate.tenant import TenantId
 
-__all__ = ["Site", "apply", "file_arguments", "history", "rollback", "site_of", "status"]
+__all__ = [
+    "CLOCK",
+    "Site",
+    "apply",
+    "carried_over",
+    "file_arguments",
+    "history",
+    "kong_arguments",
+    "rollback",
+    "site_of",
+    "status",
+]
 
 CLOCK: Final = Clock(now=time.time, monotonic=time.monotonic, pause=time.sleep)
 _STATE: Final = "gateway.json"
@@ -41,13 +52,7 @@ _STATE: Final = "gateway.json"
 def apply(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``apply``."""
     file_arguments(parser)
-    parser.add_argument(
-        "--admin-url",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="Admin API of a Kong, with a database or without one; once for each Kong without a database",
-    )
+    kong_arguments(parser)
     parser.add_argument(
         "--kong-config",
         type=Path,
@@ -56,13 +61,6 @@ def apply(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reload", metavar="COMMAND", help='run after a change of that file: "kong reload -p /kong_prefix"'
-    )
-    parser.add_argument("--mock-url", metavar="URL", help="where models of the provider `mock` are served")
-    parser.add_argument(
-        "--redis",
-        type=redis_address,
-        metavar="HOST[:PORT]",
-        help="a Redis without password or TLS, in place of the file's",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what would change; exit status 1 if anything"
@@ -115,6 +113,24 @@ def file_arguments(parser: argparse.ArgumentParser, *, positional: bool = True) 
         type=Path,
         metavar="FILE",
         help="in place of gateway.policy: this node's file of policies",
+    )
+
+
+def kong_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which Kongs, and what in them depends on the place."""
+    parser.add_argument(
+        "--admin-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="Admin API of a Kong, with a database or without one; once for each Kong without a database",
+    )
+    parser.add_argument("--mock-url", metavar="URL", help="where models of the provider `mock` are served")
+    parser.add_argument(
+        "--redis",
+        type=redis_address,
+        metavar="HOST[:PORT]",
+        help="a Redis without password or TLS, in place of the file's",
     )
 
 
@@ -215,6 +231,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         state["secrets"] = json.loads(Path(state.pop("secrets_file")).read_text(encoding="utf-8"))
+        state["secrets"] |= state.pop("environ", {})
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"{path.parent}: no gateway of `tenantgate up` runs there") from error
     return state
@@ -239,8 +256,7 @@ def _apply(args: argparse.Namespace) -> int:
     targets = _targets(args, site)
     store = site.store()
     try:
-        if site.mirrors:
-            records = carried(records, _stored(store))
+        records = carried_over(site, store, records)
         run = Run(store, targets, clock=CLOCK, say=_say, timeout_s=args.timeout)
         changes = run.changes(records, from_tree(tree))
         for doubt in store.doubts():
@@ -253,6 +269,11 @@ def _apply(args: argparse.Namespace) -> int:
         store.close()
     _say(f"done ({CLOCK.monotonic() - start:.1f} s)")
     return 0
+
+
+def carried_over(site: Site, store: PolicyStore, records: dict[str, bytes]) -> dict[str, bytes]:
+    """The records of tenants.yaml, with a platform's limits of now where it mirrors one."""
+    return carried(records, _stored(store)) if site.mirrors else records
 
 
 def _stored(store: PolicyStore) -> dict[str, bytes]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from tenantgate.apply.core import nodes
-from tenantgate.apply.core.entities import Entity
+from tenantgate.apply.core.drift import Schemas, changed_fields
+from tenantgate.apply.core.entities import Entity, State
 from tenantgate.apply.core.plan import Plan, make_plan
 from tenantgate.apply.targets import Target
 from tenantgate.errors import EdgeError
@@ -25,11 +27,9 @@ from tenantgate.policy.core.ports import (
     pages,
 )
 
-__all__ = ["Changes", "Clock", "Run", "wait_for_nodes"]
+__all__ = ["Changes", "Clock", "Planned", "Run", "plan_of", "remove", "wait_for_nodes"]
 
 _POLL_S: Final = 0.1
-_ROUTER_S: Final = 15.0
-"""Three times Kong's worker_state_update_frequency (5 s, kong/templates/kong_defaults.lua)."""
 
 Say = Callable[[str], None]
 
@@ -75,6 +75,24 @@ class Changes:
         return not self.publishes and not any(target.due(plan) for target, plan in self.plans)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan, and what it was made of."""
+
+    plan: Plan
+    current: State
+    schemas: Schemas
+
+
+def plan_of(target: Target, wanted: Sequence[Entity]) -> Planned:
+    """The plan by which a Kong has `wanted`, with all that was changed by hand."""
+    current, schemas = target.read(), target.schemas(wanted)
+    plan = make_plan(
+        current, wanted, whole=target.whole, differs=lambda a, b: bool(changed_fields(a, b, schemas))
+    )
+    return Planned(plan=plan, current=current, schemas=schemas)
+
+
 class Run:
     """One apply.
 
@@ -99,7 +117,7 @@ class Run:
         found = difference(index, {tenant: content_hash(record) for tenant, record in records.items()})
         damaged = _damaged(self._store, index)
         changed = {tenant: records.get(tenant) for tenant in (*found, *damaged)}
-        plans = [(t, make_plan(t.read(), wanted, whole=t.whole)) for t in self._targets]
+        plans = [(t, plan_of(t, wanted).plan) for t in self._targets]
         return Changes(
             head=head, least=least_number(self._store), records=changed, damaged=damaged, plans=plans
         )
@@ -127,17 +145,33 @@ class Run:
                 with self._timed(f"{target.name}: up to date"):
                     target.settle(plan)
                     if plan.former and not target.whole:
-                        self._say(
-                            f"{target.name}: {_ROUTER_S:.0f} s for Kong's workers to take the new routes"
-                        )
-                        self._clock.pause(_ROUTER_S)
-                    target.withdraw(plan)
+                        _propagate(target, "to take the new routes", self._clock, self._say)
+                    target.withdraw(
+                        plan, partial(_propagate, target, "to drop the routes", self._clock, self._say)
+                    )
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
         start = self._clock.monotonic()
         yield
         self._say(f"{what} ({self._clock.monotonic() - start:.1f} s)")
+
+
+def remove(target: Target, plan: Plan, *, clock: Clock, say: Say) -> None:
+    """Take out of a Kong with a database what `removal` names, so that no route is ever there without its plugins.
+
+    Raises:
+        EdgeError: Kong failed; the next one goes on from there.
+    """
+    start = clock.monotonic()
+    target.withdraw(plan, partial(_propagate, target, "to drop the routes", clock, say))
+    say(f"{target.name}: nothing of Tenantgate is left ({clock.monotonic() - start:.1f} s)")
+
+
+def _propagate(target: Target, why: str, clock: Clock, say: Say) -> None:
+    seconds = target.propagation_s()
+    say(f"{target.name}: {seconds:.0f} s for all workers {why}")
+    clock.pause(seconds)
 
 
 def wait_for_nodes(store: PolicyStore, version: int, clock: Clock, say: Say, timeout_s: float) -> None:

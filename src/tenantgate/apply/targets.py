@@ -7,19 +7,24 @@ import os
 import shlex
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import yaml
 
 from tenantgate.apply.admin_api import AdminApi
+from tenantgate.apply.core.drift import Schema, Schemas, schema_name
 from tenantgate.apply.core.entities import KINDS, Entity, State, from_tree, state_of, to_tree
 from tenantgate.apply.core.plan import Plan
+from tenantgate.config import plain_yaml
 from tenantgate.errors import ConfigError, EdgeError
 
 __all__ = ["DatabaseKong", "DblessKong", "FileKong", "Target", "connect"]
 
+Pause = Callable[[], object]
+_PROPAGATION_S: Final = 15.0
+"""Where a Kong doesn't tell its own times: its defaults (kong/templates/kong_defaults.lua), and as much again."""
 _RELOAD_S: Final = 120
 _PATHS: Final[Mapping[str, str]] = {kind: kind for kind in KINDS} | {"keyauth_credentials": "key-auths"}
 _OWNERS: Final = ("service", "route", "consumer")
@@ -41,9 +46,18 @@ class Target(ABC):
     def settle(self, plan: Plan) -> None:
         """Create what is new, and change what differs."""
 
-    def withdraw(self, plan: Plan) -> None:
-        """Delete what is gone, where `settle` hasn't done so."""
-        del plan
+    def withdraw(self, plan: Plan, pause: Pause = lambda: None) -> None:
+        """Delete what is gone, where `settle` hasn't done so; `pause` waits between routes and what serves them."""
+        del plan, pause
+
+    def schemas(self, entities: Iterable[Entity]) -> Schemas:
+        """The schemas of these, where the Kong tells them."""
+        del entities
+        return {}
+
+    def propagation_s(self) -> float:
+        """Seconds after which all workers of all nodes go by what was changed."""
+        return 0.0
 
     def due(self, plan: Plan) -> bool:
         """Whether `settle` or `withdraw` has anything to do."""
@@ -57,6 +71,27 @@ class _Admin(Target):
 
     def read(self) -> State:
         return state_of(_entity(kind, item) for kind in KINDS for item in self._api.listed(_PATHS[kind]))
+
+    def schemas(self, entities: Iterable[Entity]) -> Schemas:
+        """The schemas of these; none of those that an older Kong hasn't."""
+        found: dict[str, Schema] = {}
+        for name in sorted({schema_name(e) for e in entities}):
+            answer = self._api.find(f"/schemas/{name}")
+            if answer is not None:
+                found[name] = tuple(answer.get("fields") or ())
+        # A plugin's own schema says what differs from that of all plugins.
+        general = self._api.find("/schemas/plugins") or {}
+        return {
+            name: _with_general(fields, general.get("fields") or ())
+            if name.startswith("plugins/")
+            else fields
+            for name, fields in found.items()
+        }
+
+
+def _with_general(fields: Schema, general: Schema) -> Schema:
+    own = {name for field in fields for name in field}
+    return (*fields, *(field for field in general if not own & field.keys()))
 
 
 def _entity(kind: str, item: Mapping[str, Any]) -> Entity:
@@ -79,10 +114,24 @@ class DatabaseKong(_Admin):
             self._delete(entity)
         self._put(plan.admit)
 
-    def withdraw(self, plan: Plan) -> None:
-        """Delete what is gone."""
+    def withdraw(self, plan: Plan, pause: Pause = lambda: None) -> None:
+        """Delete what is gone: a service and its plugins when no worker has a route to them any more."""
+        last = plan.unserved
         for entity in plan.withdraw:
+            if entity not in last:
+                self._delete(entity)
+        if last:
+            pause()
+        for entity in last:
             self._delete(entity)
+
+    def propagation_s(self) -> float:
+        """By its settings, if it tells them, and a second more for the work itself."""
+        settings = (self._api.find("/") or {}).get("configuration") or {}
+        names = ("db_update_frequency", "db_update_propagation", "worker_state_update_frequency")
+        times = [settings.get(name) for name in names]
+        known = [float(t) for t in times if isinstance(t, int | float)]
+        return sum(known) + 1.0 if len(known) == len(names) else _PROPAGATION_S
 
     def _put(self, entities: Iterable[Entity]) -> None:
         for entity in entities:
@@ -184,30 +233,12 @@ def _for_owner(name: str, flags: int) -> int:
 def parsed(text: str, where: str) -> dict[str, Any]:
     """The tree of a kong.yml, which may be JSON."""
     try:
-        tree = json.loads(text) if text.startswith("{") else _read_yaml(text)
+        tree = json.loads(text) if text.startswith("{") else plain_yaml.read(text)
     except (ValueError, yaml.YAMLError):
         raise ConfigError(f"{where}: isn't a kong.yml") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{where}: isn't a kong.yml")
     return tree
-
-
-# The loader in C, where PyYAML was built with it, takes a tenth of the time.
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """As Kong's: a text that looks like a date (the version of an API) is a text."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-def _read_yaml(text: str) -> Any:
-    loader = _Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
 
 
 def connect(url: str) -> DatabaseKong | DblessKong:

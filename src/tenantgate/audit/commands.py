@@ -32,7 +32,7 @@ _POLL_S: Final = 0.5
 
 
 def audit(parser: argparse.ArgumentParser) -> None:
-    """Add ``audit tail | verify | export | replay | reconcile``."""
+    """Add ``audit tail | find | verify | export | replay | reconcile``."""
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     tail = actions.add_parser("tail", help="the latest records, and with -f those that come")
     _where(tail)
@@ -41,6 +41,21 @@ def audit(parser: argparse.ArgumentParser) -> None:
     tail.add_argument("-f", "--follow", action="store_true", help="go on until interrupted")
     tail.add_argument("--json", action="store_true", help="whole records, a line each")
     tail.set_defaults(func=_tail)
+    find = actions.add_parser(
+        "find", help="the record of a request, and what was decided; status 1 if there is none"
+    )
+    _where(find)
+    _chosen(find)
+    find.add_argument(
+        "id",
+        metavar="ID",
+        help="X-Request-ID as the client has it, and errors and log lines as request_id; X-Kong-Request-Id; the trace's id",
+    )
+    find.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="JSON lines, also .gz; default: the spool"
+    )
+    find.add_argument("--json", action="store_true", help="whole records, a line each")
+    find.set_defaults(func=_find)
     checking = actions.add_parser(
         "verify", help="find removed, altered and doubled records; status 1 if there are any"
     )
@@ -181,6 +196,33 @@ def _tail(args: argparse.Namespace) -> int:
             return 0
         time.sleep(_POLL_S)
         found = _selected(args, fresh.records())
+
+
+def _find(args: argparse.Namespace) -> int:
+    found = 0
+    for raw, record in _selected(args, _records(args)):
+        request, trace = record.get("request") or {}, record.get("trace") or {}
+        ids = {
+            "request_id": request.get("correlation_id"),
+            "kong": request.get("id") or record.get("id"),
+            "trace": trace.get("trace_id"),
+        }
+        if args.id not in ids.values():
+            continue
+        found += 1
+        if args.json:
+            print(raw.decode("utf-8", "replace"))
+            continue
+        print(_short(record))
+        print(_printable(word for name, value in ids.items() if value for word in (f"  {name}", value)))
+        for name, verdict in (record.get("verdicts") or {}).items():
+            print(_printable((f"  {name}", json.dumps(verdict))))
+    if not found:
+        print(
+            "no record has this id; name the files of a sink for what the spool doesn't have any more",
+            file=sys.stderr,
+        )
+    return int(not found)
 
 
 class _Fresh:

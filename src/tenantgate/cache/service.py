@@ -21,7 +21,7 @@ from tenantgate.cache.core.coalescing import Seats, joins, lease_value, wish_of
 from tenantgate.cache.core.guard_verdicts import REPLY_GUARD, REQUEST_GUARD, let_pass, made_for_one
 from tenantgate.cache.core.lookup import Resources, look_up
 from tenantgate.cache.core.outcome import Bypass, Hit, Level, Lookup, Miss
-from tenantgate.cache.core.partition import partition_of, parts_of
+from tenantgate.cache.core.partition import encode, partition_of, parts_of
 from tenantgate.cache.core.pending import pending_of, read, written
 from tenantgate.cache.core.ports import UnavailableError
 from tenantgate.cache.core.question import cacheable, question_of
@@ -155,6 +155,9 @@ class SemanticCache:
 
     def _question(self, host: Host, asked: Cacheable, sealer: TenantSealer) -> Question:
         config, headers = self._config, host.headers()
+        apart = parts_of(config.partition_by, asked.request, headers.all)
+        if config.ignore_system_prompts and host.system_prefix:  # what is ignored is the client's own
+            apart = encode([apart, host.system_prefix.encode("utf-8", "surrogatepass")])
         partition = partition_of(
             asked.tenant,
             self._namespace(host),
@@ -162,7 +165,7 @@ class SemanticCache:
             sealer,
             ignore_system_prompts=config.ignore_system_prompts,
             headers={name: headers.all(name) for name in config.upstream_headers},
-            apart=parts_of(config.partition_by, asked.request, headers.all),
+            apart=apart,
         )
         return question_of(asked, partition, sealer)
 

@@ -44,7 +44,7 @@ def _entries(cls: type, _packages: tuple[str, ...]) -> Mapping[str, Entry]:
         if name == model.SECTIONS and cls is model.Gateway:
             out |= {f.name: f for f in gateway_sections()}
         elif name == model.SECTIONS and cls in _LEVELS:
-            out |= {p.section: _section(p) for p in features.plugins()}
+            out |= {p.section: _section(p) for p in features.sections()}
         else:
             out[name] = f
     return out

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from tenantgate.config.compile import server_problems
 from tenantgate.config.diff import compare, parse, payload_leaks, unified
+from tenantgate.config.documents import named, read_location
 from tenantgate.config.egress import weak_settings
 from tenantgate.config.json_schema import json_schema
 from tenantgate.config.kong_conf import KongConfOptions, egress_conf, kong_conf
 from tenantgate.config.load import TenantsFileError, load
+from tenantgate.config.merge import merge, without_ours
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import RenderOptions, uses_mock
 from tenantgate.config.render import render as kong_yml
@@ -38,6 +42,12 @@ def render(parser: argparse.ArgumentParser) -> None:
         help="write there, not to standard output; as JSON if its name ends so",
     )
     parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="KONG_YML",
+        help="put it into this file's other entities, in place of those tagged tenantgate; its comments are lost",
+    )
+    parser.add_argument(
         "--resolve-env",
         action="store_true",
         help='put the environment\'s values in for ${{ env "DECK_…" }}; the output then holds secrets '
@@ -59,6 +69,17 @@ def render(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="kong.conf: where Kong finds kong.yml",
     )
+    parser.add_argument(
+        "--postgres",
+        action="store_true",
+        help="kong.conf: for a Kong with PostgreSQL, whose plugin servers systemd or another supervisor starts",
+    )
+    parser.add_argument(
+        "--sockets",
+        type=PurePosixPath,
+        metavar="DIR",
+        help="kong.conf, with --postgres: where the plugin servers' sockets are (default: /run/tenantgate)",
+    )
     parser.add_argument("--plugins-dir", type=PurePosixPath, metavar="DIR", help="kong.conf: plugin files")
     parser.add_argument(
         "--pluginserver", type=PurePosixPath, metavar="FILE", help="kong.conf: the plugin server"
@@ -71,6 +92,12 @@ def render(parser: argparse.ArgumentParser) -> None:
         help="kong.conf: a plugin for routes of your own, beside the engine: tenant-guardrails, …",
     )
     parser.add_argument("--models-dir", type=PurePosixPath, metavar="DIR", help="kong.conf: the built models")
+    parser.add_argument(
+        "--secrets-dir",
+        type=PurePosixPath,
+        metavar="DIR",
+        help="kong.conf: where {vault://file/NAME} finds the file NAME",
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="kong.conf: one more setting"
     )
@@ -156,10 +183,31 @@ def _validate(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 1
+    problems = list(_document_problems(args.file, file))
+    if problems:
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        print(f"{_number(len(problems), 'problem')} in what {args.file} names", file=sys.stderr)
+        return 1
     models = {m.known_as for tenant in file.tenants for m in tenant.models}
     counted = f"{_number(len(file.tenants), 'tenant')}, {_number(len(models), 'model')}"
     print(f"{args.file}: {counted}, no problems")
     return 0
+
+
+def _document_problems(path: Path, file: TenantsFile) -> Iterator[str]:
+    """What is wrong with the files that MCP servers name. What is at a URL isn't fetched here."""
+    folder = path if path.is_dir() else path.parent
+    read: dict[str, bytes] = {}
+    for location in named(file):
+        if location.startswith(("http://", "https://")):
+            print(f"note: {location} is read by `tenantgate apply` alone", file=sys.stderr)
+            continue
+        try:
+            read[location] = read_location(location, folder)
+        except ConfigError as error:
+            yield str(error)
+    yield from server_problems(file, read)
 
 
 def _render(args: argparse.Namespace) -> int:
@@ -177,8 +225,10 @@ def _render(args: argparse.Namespace) -> int:
         _render_options(args),
         environ=os.environ if args.resolve_env else None,
         as_json=args.output is not None and args.output.suffix == ".json",
+        into=None if args.into is None else parse(_read(args.into), name=str(args.into)),
     )
-    return _write(args.output, text, secret=args.resolve_env)
+    # Whoever's file this is put into: it may hold secrets of others.
+    return _write(args.output, text, secret=args.resolve_env or args.into is not None)
 
 
 def _kong_conf_options(args: argparse.Namespace, file: TenantsFile) -> KongConfOptions:
@@ -190,10 +240,25 @@ def _kong_conf_options(args: argparse.Namespace, file: TenantsFile) -> KongConfO
         extra[name.strip()] = value.strip()
     for name, what in weak_settings(extra) if file.gateway.egress is not None else ():
         raise ConfigError(f"--set {name}: {what}; tenants.yaml has gateway.egress")
-    names = ("prefix", "declarative_config", "plugins_dir", "pluginserver", "models_dir", "egress_include")
+    if args.sockets is not None and not args.postgres:
+        raise ConfigError("--sockets: needs --postgres; otherwise the sockets are below --prefix")
+    names = (
+        "prefix",
+        "declarative_config",
+        "sockets",
+        "plugins_dir",
+        "pluginserver",
+        "models_dir",
+        "egress_include",
+        "secrets_dir",
+    )
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if args.postgres:
+        given["admin_listen"] = "127.0.0.1:8001"
     size = file.gateway.limits.max_request_body_mb
-    return KongConfOptions(**given, max_request_body_mb=size, attached=tuple(args.attach), extra=extra)
+    return KongConfOptions(
+        **given, postgres=args.postgres, max_request_body_mb=size, attached=tuple(args.attach), extra=extra
+    )
 
 
 def _write(path: Path | None, text: str, *, secret: bool) -> int:
@@ -221,10 +286,7 @@ def _diff(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 2
-    try:
-        theirs = args.kong_yml.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{args.kong_yml}: can't be read") from error
+    theirs = _read(args.kong_yml)
     ours = kong_yml(
         file,
         _render_options(args),
@@ -232,16 +294,31 @@ def _diff(args: argparse.Namespace) -> int:
         as_json=args.kong_yml.suffix == ".json",
     )
     used = parse(theirs, name=str(args.kong_yml))
-    changes = compare(used, parse(ours, name="rendered"))
+    rendered = parse(ours, name="rendered")
+    others = without_ours(used)
+    try:
+        rendered = merge(used, rendered)
+    except ConfigError as error:
+        print(f"warning: {args.kong_yml}: {error}", file=sys.stderr)
+    changes = compare(used, rendered)
     for change in changes:
         print(change)
     for warning in payload_leaks(used):
         print(f"warning: {warning}", file=sys.stderr)
     if args.text:
         sys.stdout.writelines(unified(theirs, ours, name=str(args.kong_yml)))
+    if left := len(compare({}, others)):
+        print(f"left out, without the tag tenantgate: {left}", file=sys.stderr)
     if not changes:
         print("no changes")
     return int(bool(changes))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read") from error
 
 
 def _schema(args: argparse.Namespace) -> int:

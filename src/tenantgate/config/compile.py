@@ -39,7 +39,7 @@ from tenantgate.prices.core.price_list import PriceList
 from tenantgate.prices.pricing import PriceBook, Unpriced
 from tenantgate.tenant import TenantId
 
-__all__ = ["LIMITS", "CompileOptions", "compile_records", "stage_references"]
+__all__ = ["LIMITS", "CompileOptions", "compile_records", "server_problems", "stage_references"]
 
 LIMITS: Final = "limits"
 """The stage of the rate limits, which has no section of its own in tenants.yaml."""
@@ -61,7 +61,7 @@ class CompileOptions:
     mock_url: str = MOCK_URL
     """The chat operation of models whose provider is ``mock``."""
     documents: Mapping[str, bytes] = field(default_factory=dict)
-    """Contents of what the MCP servers name (`tenantgate.apply.documents`), by that name."""
+    """Contents of what the MCP servers name (`tenantgate.config.documents`), by that name."""
 
 
 def compile_records(file: TenantsFile, options: CompileOptions | None = None) -> dict[str, bytes]:
@@ -353,6 +353,28 @@ class _Compiler:
             _change(kept, secret.path, partial(_reference, where=at, plain=secret.plain))
         config = fields.parse(plugin.config_class, {**kept, **self._filled[section]}, where=section)
         return _Stage(plugin, kept, config)
+
+
+def server_problems(file: TenantsFile, documents: Mapping[str, bytes]) -> Iterator[str]:
+    """What keeps MCP servers from being made, by tenant and server, with the place in the document or the field.
+
+    Of a server the first problem. Servers of a document that isn't among `documents` are left out.
+    """
+    limiting = file.gateway.rate_limiting
+    settings = {"policy": limiting.policy, "on_error": limiting.on_error}
+    compilers = [resolve(f.servers) for f in features.features() if f.servers is not None]
+    for tenant in file.tenants:
+        where = f"tenant {tenant.id}"
+        for server in tenant.mcp:
+            needed = [name for name in (server.openapi, server.tools_file) if name is not None]
+            if any(name not in documents for name in needed):
+                continue
+            try:
+                for compiled in compilers:
+                    compiled([_with_references(server, where)], documents, settings)
+            except ConfigError as error:
+                text = str(error)
+                yield text if text.startswith(where) else f"{where}: {text}"
 
 
 def _key_ids(tenant: Tenant, issued: Sequence[IssuedKey]) -> Mapping[str, Sequence[str]]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tenantgate import api_keys
+from tenantgate import api_keys, secret_files
 from tenantgate.errors import ConfigError
 
 __all__ = [
@@ -53,11 +53,16 @@ def vault_names(text: str) -> list[str]:
 
 
 def value(text: str, environ: Mapping[str, str], where: str) -> str:
-    """The secret that one placeholder or ``{vault://env/…}`` reference stands for; a plain text is itself.
+    """The secret that a placeholder or a reference to `env` or `file` stands for; a plain text is itself.
 
     Raises:
-        ConfigError: `where`, and the variable that is missing, or that the vault isn't the environment.
+        ConfigError: `where`, and the variable or file that is missing, or that the vault is another one.
     """
+    if at := secret_files.parse(text):
+        try:
+            return secret_files.read(secret_files.folder(environ), *at)
+        except secret_files.SecretFileError as error:
+            raise ConfigError(f"{where}: file {at[0]}: {error}") from None
     wanted = names(text) or vault_names(text)
     if not wanted:
         if is_vault_reference(text):

@@ -10,6 +10,7 @@ from typing import Any, Final
 import yaml
 
 from tenantgate import features
+from tenantgate.config import plain_yaml
 from tenantgate.errors import ConfigError
 
 __all__ = ["compare", "parse", "payload_leaks", "unified"]
@@ -24,7 +25,7 @@ _DECIDES: Final = "tenantgate-target"
 def parse(text: str, *, name: str) -> Json:
     """The tree of a kong.yml."""
     try:
-        tree = yaml.safe_load(text)
+        tree = plain_yaml.read(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise ConfigError(f"{name}:{mark.line + 1 if mark else 1}: isn't YAML") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -96,12 +96,16 @@ def generated(folder: Path) -> dict[Path, str]:
     for plugin in features.plugins():
         page = folder / "plugins" / f"{plugin.name}.md"
         out[page] = insert(read(page), "fields", _plugin_tables(plugin.config_class))
+    for stage in features.sections():
+        if not stage.attachable:
+            page = folder / f"{stage.section}.md"
+            out[page] = insert(read(page), "fields", _plugin_tables(stage.config_class, stage.hidden))
     return out
 
 
-def _plugin_tables(cls: type) -> str:
-    """The table of a plugin's fields, and one for each mapping within, at any depth."""
-    known = fields_of(cls)
+def _plugin_tables(cls: type, hidden: Collection[str] = ()) -> str:
+    """The table of a plugin's fields but the hidden ones, and one for each mapping within, at any depth."""
+    known = {name: f for name, f in fields_of(cls).items() if name not in hidden}
     return "\n".join(
         [field_table(known), *(f"`{title}`:\n\n{field_table(inner)}" for title, inner in _inner(known))]
     )

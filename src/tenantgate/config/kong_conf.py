@@ -8,11 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import PurePath, PurePosixPath
 from typing import Final, TypeAlias
 
-from tenantgate import features
+from tenantgate import features, secret_files
 from tenantgate.errors import ConfigError
 from tenantgate.llm.errors import Code, ErrorType, error_body
 
-__all__ = ["EGRESS_PORT", "LUA_PLUGINS", "KongConfOptions", "egress_conf", "kong_conf", "socket_path"]
+__all__ = [
+    "EGRESS_PORT",
+    "LUA_PLUGINS",
+    "KongConfOptions",
+    "egress_conf",
+    "kong_conf",
+    "server_command",
+    "socket_path",
+]
 
 PathText: TypeAlias = str | PurePath
 _ENGINE: Final = "tenantgate"
@@ -37,6 +45,12 @@ class KongConfOptions:
     """Kong's working folder, for its sockets too. Not /usr/local/kong, which holds libraries of Kong's own: a
     container whose files are read-only needs a folder that can be a volume. The Helm chart has the same."""
     declarative_config: PathText = "/etc/tenantgate/kong.yml"
+    postgres: bool = False
+    """Whether Kong has a PostgreSQL, which its settings `pg_…` or the environment's `KONG_PG_…` name. It is configured
+    by the Admin API then, and something else than Kong starts the plugin servers: with a start command of one Kong
+    3.9.3 answers 500 to the Admin API's `GET /`, which decK and others ask for first."""
+    sockets: PathText = "/run/tenantgate"
+    """With `postgres`: the folder of the plugin servers' sockets."""
     plugins_dir: PathText = "/opt/tenantgate/plugins"
     pluginserver: PathText = "/opt/tenantgate/venv/bin/tenantgate-pluginserver"
     models_dir: PathText | None = "/opt/tenantgate/models"
@@ -49,6 +63,8 @@ class KongConfOptions:
     """`gateway.limits.max_request_body_mb` of tenants.yaml."""
     ca_bundle: PathText | None = "/etc/ssl/certs/ca-certificates.crt"
     """Authorities that a provider's certificate is checked against; None: not checked, as Kong has it."""
+    secrets_dir: PathText = secret_files.FOLDER
+    """Where ``{vault://file/NAME}`` finds the file NAME."""
     egress_include: PathText = "/etc/kong/tenantgate-egress.conf"
     """Where the file lies that `egress_conf` writes."""
     egress_port: int = EGRESS_PORT
@@ -63,10 +79,23 @@ class KongConfOptions:
 
 def socket_path(options: KongConfOptions, plugin: str) -> PurePosixPath:
     """The unix socket of a plugin's server."""
-    path = PurePosixPath(options.prefix, f"{plugin}.socket")
+    name, folder = ("sockets", options.sockets) if options.postgres else ("prefix", options.prefix)
+    path = PurePosixPath(folder, f"{plugin}.socket")
     if len(str(path).encode()) > _SOCKET_MAX:
-        raise ConfigError(f"prefix: {path} is too long for a unix socket ({_SOCKET_MAX} bytes at most)")
+        raise ConfigError(f"{name}: {path} is too long for a unix socket ({_SOCKET_MAX} bytes at most)")
     return path
+
+
+def server_command(options: KongConfOptions, plugin: str) -> list[str]:
+    """The command that starts a plugin's server."""
+    # nginx clears the environment of its workers, which start the servers; so `env` sets it.
+    env = ["/usr/bin/env", f"TENANTGATE_MODELS={options.models_dir}"] if options.models_dir else []
+    processes = ["--processes", options.processes] if plugin == _ENGINE else []
+    return [*env, *_program(options, plugin), *processes, "--socket", str(socket_path(options, plugin))]
+
+
+def _program(options: KongConfOptions, plugin: str) -> list[str]:
+    return [str(options.pluginserver), "--plugin", f"{options.plugins_dir}/{plugin}.py"]
 
 
 def kong_conf(options: KongConfOptions | None = None) -> str:
@@ -159,9 +188,22 @@ def _settings(options: KongConfOptions) -> list[tuple[str, dict[str, str]]]:
                 "database": "off",
                 "declarative_config": str(options.declarative_config),
             },
+        )
+        if not options.postgres
+        else (
+            """With a database, which KONG_PG_HOST, KONG_PG_USER, KONG_PG_PASSWORD and KONG_PG_DATABASE name. What
+`tenantgate apply` changes acts after the sum of both times, on all nodes.""",
+            {
+                "prefix": str(options.prefix),
+                "database": "postgres",
+                "db_update_frequency": "1",
+                "worker_state_update_frequency": "1",
+            },
         ),
         (
-            "The Admin API could replace the configuration, so it is off; `kong reload` reads the file anew.",
+            "The Admin API can replace the configuration: loopback only."
+            if options.postgres
+            else "The Admin API could replace the configuration, so it is off; `kong reload` reads the file anew.",
             {
                 "proxy_listen": options.proxy_listen,
                 "admin_listen": options.admin_listen,
@@ -189,7 +231,10 @@ Keep the plugin servers' deadlines below it.""",
             "A few lines of Lua on the routes note why a stream ended, and don't tell providers who called.",
             {"untrusted_lua": "sandbox"},
         ),
-        ("References such as {vault://env/NAME} read Kong's own environment.", {"vaults": "bundled"}),
+        (
+            "{vault://env/NAME} reads Kong's own environment, {vault://file/NAME} a file, which may change meanwhile.",
+            {"vaults": "bundled,file", secret_files.SETTING: str(options.secrets_dir)},
+        ),
     ]
     if options.ca_bundle:
         out.append(
@@ -225,15 +270,15 @@ it asks for another try; nothing else is tried twice, and a service with `retrie
     for name in plugins:
         # kong/conf_loader/init.lua: the name in lower case, "-" as "_".
         key = f"pluginserver_{name.replace('-', '_')}"
-        command = [str(options.pluginserver), "--plugin", f"{options.plugins_dir}/{name}.py"]
-        socket = str(socket_path(options, name))
-        # nginx clears the environment of its workers, which start the servers; so `env` sets it.
-        env = ["/usr/bin/env", f"TENANTGATE_MODELS={options.models_dir}"] if options.models_dir else []
-        servers[f"{key}_socket"] = socket
-        processes = ["--processes", options.processes] if name == _ENGINE else []
-        servers[f"{key}_start_cmd"] = shlex.join([*env, *command, *processes, "--socket", socket])
-        servers[f"{key}_query_cmd"] = shlex.join([*command, "--dump"])
-    out.append(
-        ("Kong 3.9 takes one plugin per server. The engine has as many processes as processors.", servers)
+        servers[f"{key}_socket"] = str(socket_path(options, name))
+        if not options.postgres:
+            servers[f"{key}_start_cmd"] = shlex.join(server_command(options, name))
+        servers[f"{key}_query_cmd"] = shlex.join([*_program(options, name), "--dump"])
+    starting = (
+        """Kong 3.9 takes one plugin per server. systemd or another supervisor starts them: with a start command the
+Admin API's `GET /` is a 500."""
+        if options.postgres
+        else "Kong 3.9 takes one plugin per server. The engine has as many processes as processors."
     )
+    out.append((starting, servers))
     return out

@@ -210,7 +210,7 @@ class _Loading:
 
     def _check_plugins(self, file: model.TenantsFile) -> None:
         """The plugins' settings hold together for each model, and with the gateway's."""
-        plugins = features.plugins()
+        plugins = features.sections()
         filled = {p.name: p.fill(catalog.settings(file.gateway, "route", p)) for p in plugins}
         # Equal sections are one object, so that each combination is checked once.
         known: dict[tuple[str, int, int, int], list[str]] = {}
@@ -275,7 +275,9 @@ def _problems(
 
 
 def _not_yaml(name: str, text: str, error: Exception) -> tuple[int, str]:
-    if len(text) <= _EXPLAINED:
+    if len(text) <= _EXPLAINED and not isinstance(
+        error, yaml.composer.ComposerError
+    ):  # ours says what is wrong
         try:
             yaml.compose(text, Loader=yaml.SafeLoader)
         except (yaml.YAMLError, RecursionError) as own:

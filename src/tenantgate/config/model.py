@@ -6,9 +6,10 @@ from these fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from tenantgate import upstream_headers
 from tenantgate.alert_config import Alerts
 from tenantgate.config import target_checks
 from tenantgate.config.endpoints import MODEL_PATTERN, NAME_MAX, Endpoint, ModelTarget
@@ -43,23 +44,11 @@ SECTIONS: Final = "plugins"
 a key of its own (``cache``)."""
 
 ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-_HEADER: Final = r"^[A-Za-z0-9_-]+$"
-# Headers that hold keys, or that HTTP needs.
-_TAKEN: Final = frozenset(
-    "apikey authorization connection content-encoding content-length content-type cookie host proxy-authorization "
-    "set-cookie te transfer-encoding upgrade".split()
-)
-# Beside them, what a provider takes for a credential, and what Kong or ai-proxy sets.
-_OURS: Final = frozenset(
-    "accept-encoding api-key anthropic-version expect via x-amz-date x-amz-security-token x-api-key x-goog-api-key "
-    "x-real-ip".split()
-)
-_OURS_BEGIN: Final = ("x-consumer-", "x-forwarded-", "x-kong-")
 _PREFIX: Final = r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 _ORIGIN: Final = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$"
 _RULES: Final = 50
 """Limits, and budgets, of one tenant: each is counted at every request."""
-_STORE: Final = r"^((rediss?|postgresql)://([^\s:@/]+@)?[^\s@]+|\{vault://env/[A-Za-z0-9_-]+\})$"
+_STORE: Final = r"^((rediss?|postgresql)://([^\s:@/]+@)?[^\s@]+|\{vault://(env|file)/[A-Za-z0-9._-]+\})$"
 
 
 @config_class
@@ -73,7 +62,7 @@ class Policy:
     )
     store: str | None = field(
         "Store that all nodes follow: redis://…, rediss://… or postgresql://…. A URL with a password is a secret: "
-        "{vault://env/NAME}. Default: the file at `path`, for one node.",
+        "{vault://env/NAME} or {vault://file/NAME}. Default: the file at `path`, for one node.",
         default=None,
         match=_STORE,
     )
@@ -159,7 +148,7 @@ class Gateway:
         "Header with the request's id. Kong creates the id where the client sends none, and returns it to the "
         "client.",
         default="X-Request-ID",
-        match=_HEADER,
+        match=upstream_headers.HEADER,
     )
     limits: Limits = field("Largest sizes that are accepted.", default=Limits())
     strict_requests: bool = field(
@@ -172,7 +161,7 @@ class Gateway:
         "Headers of the client that reach the provider, such as anthropic-beta or OpenAI-Organization. All others "
         "end at the gateway. The cache keeps answers apart by their values.",
         default=(),
-        match=_HEADER,
+        match=upstream_headers.HEADER,
         len_max=50,
     )
     timeouts: Timeouts = field("Time-outs of requests to a provider.", default=Timeouts())
@@ -196,15 +185,12 @@ class Gateway:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """The request's id is written to logs and sent back, so it has a header that means nothing else."""
-        if self.correlation_header.lower() in _TAKEN:
+        if self.correlation_header.lower() in upstream_headers.TAKEN:
             yield (
                 "correlation_header",
                 "this header has a meaning of its own; take another, such as X-Request-ID",
             )
-        for i, name in enumerate(self.upstream_headers):
-            if name.lower() in _TAKEN | _OURS or name.lower().startswith(_OURS_BEGIN):
-                what = f"{name} holds a credential, or is set on the way; it can't be the client's"
-                yield f"upstream_headers[{i}]", what
+        yield from upstream_headers.problems(self.upstream_headers)
 
 
 @config_class
@@ -223,7 +209,7 @@ class Defaults:
     end_user_header: str | None = field(
         "Request header that names the end user, for limits and budgets per end_user. Default: the request's `user`.",
         default=None,
-        match=_HEADER,
+        match=upstream_headers.HEADER,
     )
     residency: tuple[str, ...] = field(
         "Regions where each tenant's models must run; a tenant's own list replaces it.",
@@ -269,7 +255,7 @@ class Model(Endpoint):
     hash_on_header: str | None = field(
         "With consistent-hashing, the header whose value decides. Default: the beginning of the conversation.",
         default=None,
-        match=_HEADER,
+        match=upstream_headers.HEADER,
     )
     failover: Failover | None = field("When a request goes on to the next target.", default=None)
     timeouts: ModelTimeouts | None = field(
@@ -342,7 +328,7 @@ class Tenant:
     end_user_header: str | None = field(
         "Request header that names the end user, for limits and budgets per end_user. Default: the request's `user`.",
         default=None,
-        match=_HEADER,
+        match=upstream_headers.HEADER,
     )
     residency: tuple[str, ...] | None = field(
         "Regions where the tenant's models must run: eu, eea, us, a country's code such as de, or a cloud's name of a "
@@ -367,10 +353,6 @@ class Tenant:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """A model stands once, and a name means one model; so it is with MCP servers."""
-        servers: dict[str, int] = {}
-        for i, server in enumerate(self.mcp):
-            if (other := servers.setdefault(server.name, i)) != i:
-                yield f"mcp[{i}].name", f"{server.name!r} is mcp[{other}] already"
         seen: dict[tuple[str, str], int] = {}
         names: dict[str, str] = {}
         own = [(i, m) for i, m in enumerate(self.models) if m.targets]
@@ -392,6 +374,18 @@ class Tenant:
                 if alias in names:
                     yield at, f"{alias!r} is {names[alias]} already; a name means one model"
                 names.setdefault(alias, at)
+        yield from _server_problems(self.mcp, names)
+
+
+def _server_problems(servers: tuple[McpServer, ...], names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """`names`: of the tenant's models."""
+    seen: dict[str, int] = {}
+    for i, server in enumerate(servers):
+        if (other := seen.setdefault(server.name, i)) != i:
+            yield f"mcp[{i}].name", f"{server.name!r} is mcp[{other}] already"
+        for k, name in enumerate(server.models):
+            if name not in names:
+                yield f"mcp[{i}].models[{k}]", f"the tenant has no model or alias {name[:80]!r}"
 
 
 @config_class

@@ -44,7 +44,7 @@ class TenantRules:
     def counting(self, m: Model) -> Iterator[TokenLimit | Budget]:
         """Those that count requests to a model, or to some of its targets."""
         for rule in self.every:
-            if not rule.match.models or "/".join(m.known_as) in rule.match.models:
+            if not rule.match.tools and (not rule.match.models or "/".join(m.known_as) in rule.match.models):
                 yield rule
 
     def cost_counted(self, m: Model, endpoint: Endpoint) -> TokenLimit | Budget | None:
@@ -175,6 +175,11 @@ def _own_problems(
 ) -> Iterator[tuple[str, str]]:
     for where, rule in _listed(tenant):
         yield from ((f"{where}.{path}", what) for path, what in _shared_problems(rule, receivers))
+        servers = [server.name for server in tenant.mcp]
+        for k, name in enumerate(rule.match.tools):
+            if (server := name.partition("/")[0]) not in servers:
+                what = f"the tenant has no MCP server {server!r}{_close(server, servers)}"
+                yield f"{where}.match.tools[{k}]", what
         named = [(f"match.models[{k}]", name) for k, name in enumerate(rule.match.models)]
         named += [(f"steps[{k}].with.model", name) for k, name in _degraded(rule)]
         for path, name in named:

@@ -12,6 +12,7 @@ __all__ = [
     "ISSUED_TAG",
     "MCP_SERVICE",
     "METADATA_SERVICE",
+    "MODELS_SERVICE",
     "OAUTH_SERVICE",
     "SERVICE",
     "TAG",
@@ -30,6 +31,8 @@ MCP_SERVICE: Final = "mcp"
 """The service of the MCP endpoints."""
 OAUTH_SERVICE: Final = "mcp-oauth"
 """The same for callers who show an access token."""
+MODELS_SERVICE: Final = "mcp-models"
+"""The service of chats that the gateway asks of itself, for the tools of models."""
 METADATA_SERVICE: Final = "mcp-metadata"
 """What tells them where to get one."""
 TAG: Final = "tenantgate"

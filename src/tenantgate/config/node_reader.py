@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import yaml
 
-from tenantgate import fields
+from tenantgate import fields, secret_files
 from tenantgate.config import catalog, model, spelling
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.errors import ConfigError
@@ -225,6 +225,10 @@ class NodeReader:
         if placeholders.is_placeholder(value):
             return
         if vault and placeholders.is_vault_reference(value):
+            if value.startswith("{vault://file/") and secret_files.parse(value) is None:
+                self.add(
+                    node, where, "a file is named by letters, digits, '.', '_' and '-': {vault://file/NAME}"
+                )
             return
         instead = """'${{ env "DECK_NAME" }}'"""
         if vault:

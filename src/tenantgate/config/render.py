@@ -21,6 +21,7 @@ from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
 from tenantgate.config.egress import gateway_allow
 from tenantgate.config.kong_conf import EGRESS_PORT
+from tenantgate.config.merge import merge
 from tenantgate.config.model import Cors, Gateway, Tenant, TenantsFile
 from tenantgate.config.providers import MOCK, PROVIDERS
 from tenantgate.config.redis_model import Redis
@@ -40,6 +41,9 @@ _NOWHERE: Final = "https://llm.invalid"
 _JWT: Final = r"~*^bearer +eyj[a-z0-9_-]*\.[a-z0-9_-]+\.[a-z0-9_-]*$"
 """A JWT in ``Authorization``; Kong compares lower-cased values (router/transform.lua). Everything else is a key."""
 
+_OWN_CALLER: Final = "~*^[0-9a-f]{32}$"
+"""A word of tenantgate-mcp; a request with another text there goes the way of all others."""
+
 Json = dict[str, Any]
 
 
@@ -53,7 +57,10 @@ class RenderOptions:
     """In place of the file's Redis: a host of its own without user, password or TLS (development)."""
     redis_port: int = 6379
     policy_path: str | None = None
-    """In place of ``gateway.policy.path``; ``gateway.policy.store`` is left out then (development)."""
+    """In place of ``gateway.policy.path``; `policy_store` comes in place of ``gateway.policy.store`` then
+    (development)."""
+    policy_store: str | None = None
+    """With `policy_path`."""
     egress_port: int = EGRESS_PORT
     """Port of the loopback proxy (`KongConfOptions.egress_port`)."""
     gateway: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -66,6 +73,7 @@ def render(
     *,
     environ: Mapping[str, str] | None = None,
     as_json: bool = False,
+    into: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of kong.yml, or of kong.json, which Kong reads thirty times as fast.
 
@@ -74,16 +82,20 @@ def render(
         options: what depends on the place.
         environ: what its placeholders become; None: they stay as they are.
         as_json: JSON in place of YAML.
+        into: the tree of a kong.yml, for its entities that aren't ours.
 
     Raises:
-        ConfigError: names the variables that are missing, empty, alike or hold white space; never a value.
+        ConfigError: an entity of `into` has a name of ours. Else
+            names the variables that are missing, empty, alike or hold white space; never a value.
     """
     tree = entities(file, options)
     if environ is not None:
         tree = placeholders.resolve_tree(tree, environ)
+    if into is not None:
+        tree = merge(into, tree)
     if as_json:
         return json.dumps(tree, indent=1, ensure_ascii=False) + "\n"
-    return emit.dump(tree, header=_HEADER)
+    return emit.dump(tree, header=_HEADER if into is None else "")
 
 
 def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
@@ -106,7 +118,9 @@ def with_options(file: TenantsFile, options: RenderOptions) -> TenantsFile:
         own = Redis(host=options.redis_host, port=options.redis_port, **times)
         gateway = replace(gateway, redis=own, rate_limiting=replace(gateway.rate_limiting, redis=None))
     if options.policy_path is not None:
-        gateway = replace(gateway, policy=replace(gateway.policy, path=options.policy_path, store=None))
+        gateway = replace(
+            gateway, policy=replace(gateway.policy, path=options.policy_path, store=options.policy_store)
+        )
     return replace(file, gateway=_changed(gateway, options.gateway))
 
 
@@ -155,12 +169,13 @@ def _mcp_services(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
         return
     prefix = file.gateway.path_prefix.replace(".", r"\.")
     paths = [f"~{prefix}/v1/mcp$", f"~{prefix}/v1/mcp/(?P<server>[A-Za-z0-9_-]+)$"]
-    # The engine answers GET and DELETE itself, as the protocol has it.
+    # The engine answers GET and DELETE itself, as the protocol has it; OPTIONS is cors', or the pre-function's.
     methods = ["POST", "GET", "DELETE"]
     plugins = dict(_mcp_plugins(file, options))
-    preflight = [] if file.gateway.cors is None else ["OPTIONS"]
-    route = _route("endpoint", [*methods, *preflight], paths, service=names.MCP_SERVICE)
+    route = _route("endpoint", [*methods, "OPTIONS"], paths, service=names.MCP_SERVICE)
     yield _mcp_service(file, options, names.MCP_SERVICE, route, plugins)
+    if any(server.models for tenant in file.tenants for server in tenant.mcp):
+        yield _models_service(file, options)
     oauth = (_mcp(file.gateway) or {}).get("oauth")
     if oauth is None:
         return
@@ -179,6 +194,18 @@ def _mcp_services(file: TenantsFile, options: RenderOptions) -> Iterator[Json]:
     yield _mcp_service(file, options, names.METADATA_SERVICE, route, told)
 
 
+def _models_service(file: TenantsFile, options: RenderOptions) -> Json:
+    """Chats that tenantgate-mcp sends to Kong itself: as all others, but for who calls (callers.lua there)."""
+    route = next(_routes_below(file.gateway.path_prefix))
+    route |= _named("routes", f"{names.MODELS_SERVICE}.chat-completions")
+    route["headers"] = {"x-mcp-caller": [_OWN_CALLER]}
+    plugins = dict(_service_plugins(file, options))
+    for name in ("cors", "tenantgate-keys", "key-auth"):
+        plugins.pop(name, None)
+    plugins["tenantgate-request"] = {"caller": True}
+    return _mcp_service(file, options, names.MODELS_SERVICE, route, plugins)
+
+
 def _mcp_service(
     file: TenantsFile, options: RenderOptions, name: str, route: Json, plugins: Mapping[str, Json]
 ) -> Json:
@@ -188,7 +215,7 @@ def _mcp_service(
 
 
 def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[str, Json]]:
-    left_out = ("tenantgate-target", "ai-proxy", "tenantgate-failover", "tenantgate-format")
+    left_out = ("cors", "tenantgate-target", "ai-proxy", "tenantgate-failover", "tenantgate-format")
     for name, config in _service_plugins(file, options):
         if name == "tenantgate-request":
             yield name, {"mcp": True}
@@ -196,7 +223,11 @@ def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[st
             header = {"correlation_header": file.gateway.correlation_header}
             yield "tenantgate-mcp", {**config, **header}
         elif name == "pre-function":
-            yield name, {"access": [scripts.ANY_BEARER, scripts.NO_QUERY]}
+            origins = (_mcp(file.gateway) or {}).get("origins")
+            options_code = scripts.mcp_options(cors=bool(origins))
+            yield name, {"access": [options_code, scripts.ANY_BEARER, scripts.NO_QUERY]}
+            if origins:
+                yield "cors", _mcp_cors(file.gateway, origins)
         elif name == "post-function":
             oauth = (_mcp(file.gateway) or {}).get("oauth")
             told = (
@@ -205,6 +236,13 @@ def _mcp_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[st
             yield name, {"header_filter": [*told, scripts.ERROR_HEAD], "body_filter": [scripts.ERROR_BODY]}
         elif name not in left_out:
             yield name, config
+
+
+def _mcp_cors(gateway: Gateway, origins: Sequence[str]) -> Json:
+    """Pages may read the challenge of a 401, and how much of a limit is left; they may send any header of MCP."""
+    shown = [gateway.correlation_header, "Retry-After", "WWW-Authenticate", "X-Cache-Status"]
+    max_age_s = (gateway.cors or Cors(origins=tuple(origins))).max_age_s
+    return {"origins": list(origins), "methods": ["POST"], "exposed_headers": shown, "max_age": max_age_s}
 
 
 def _routes(gateway: Gateway) -> Iterator[Json]:

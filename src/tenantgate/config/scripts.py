@@ -20,6 +20,7 @@ __all__ = [
     "WITHOUT_PAYLOAD",
     "mcp_challenge",
     "mcp_metadata",
+    "mcp_options",
     "where_decided",
     "where_held",
 ]
@@ -78,6 +79,11 @@ def where_held(code: str) -> str:
 
 MCP_METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 """RFC 9728, section 3; before a resource's own path."""
+
+
+def mcp_options(*, cors: bool) -> str:
+    """The answer to OPTIONS of an MCP endpoint. `cors`: whether the plugin of that name answers preflight requests."""
+    return script("config", "mcp_options", CORS=str(cors).lower())
 
 
 def mcp_challenge(base: str, prefix: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tenantgate.devhost.real_kong import find
 from tenantgate.devhost.stack import Stack
+from tenantgate.errors import ConfigError
 
 __all__ = ["up"]
 
@@ -22,6 +23,14 @@ def up(parser: argparse.ArgumentParser) -> None:
         const="",
         metavar="BIN",
         help="a real Kong instead of the embedded host: BIN, KONG_BIN, or the one on PATH",
+    )
+    parser.add_argument(
+        "--postgres",
+        nargs="?",
+        const="",
+        metavar="URL",
+        help="with --kong: a database for Kong and the policies, postgresql://USER@HOST/DATABASE; without URL one that "
+        "is started, and goes at the end",
     )
     parser.add_argument(
         "--port", type=int, default=8000, help="of the proxy; 0 takes any (default: %(default)s)"
@@ -50,6 +59,8 @@ def up(parser: argparse.ArgumentParser) -> None:
 
 def _up(args: argparse.Namespace) -> int:
     kong = None if args.kong is None else Path(args.kong) if args.kong else find()
+    if args.postgres is not None and kong is None:
+        raise ConfigError("--postgres: needs --kong, since the embedded host has no database")
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -57,6 +68,7 @@ def _up(args: argparse.Namespace) -> int:
         tenants=args.file,
         state_dir=args.state_dir,
         kong_bin=kong,
+        postgres=args.postgres,
         port=args.port,
         mock_latency_ms=args.mock_latency_ms,
         mock_chunk_ms=args.mock_chunk_ms,

@@ -91,7 +91,12 @@ def read(path: Path) -> str:
 
 
 def load_text(
-    text: str, *, external: Mapping[str, Any], environ: Mapping[str, str] | None = None, loaded: int = 0
+    text: str,
+    *,
+    external: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+    loaded: int = 0,
+    files: Path | None = None,
 ) -> GatewayConfig:
     """Check a kong.yml.
 
@@ -100,6 +105,7 @@ def load_text(
         external: by name the schemas of Python and Lua plugins.
         environ: what ``{vault://env/…}`` reads; None: the process's.
         loaded: how many plugin entities were loaded before; the new ones' numbers follow.
+        files: the folder of the vault `file`; None: it isn't enabled.
     """
     try:
         tree = json.loads(text) if text.startswith("{") else yaml.safe_load(text)
@@ -110,16 +116,19 @@ def load_text(
         raise ConfigError(f"kong.yml:{mark.line + 1 if mark else 1}: not YAML") from error
     if not isinstance(tree, dict) or tree.get("_format_version") not in ("3.0", "2.1", "1.1"):
         raise ConfigError('kong.yml: must start with _format_version: "3.0"')
-    return _Loader(external, os.environ if environ is None else environ, loaded).load(tree)
+    return _Loader(external, os.environ if environ is None else environ, loaded, files).load(tree)
 
 
 class _Loader:
     """One pass over the tree; entities refer to each other by name or id, as in Kong."""
 
-    def __init__(self, external: Mapping[str, Any], environ: Mapping[str, str], loaded: int) -> None:
+    def __init__(
+        self, external: Mapping[str, Any], environ: Mapping[str, str], loaded: int, files: Path | None
+    ) -> None:
         self._loaded = loaded
         self._external = external
         self._environ = environ
+        self._files = files
         self._services: dict[str, Service] = {}
         self._routes: dict[str, Route] = {}
         self._consumers: dict[str, Consumer] = {}
@@ -357,7 +366,7 @@ class _Loader:
 
     def _resolve(self, reference: str, where: str) -> str:
         try:
-            return vault.secret(reference, self._environ)
+            return vault.secret(reference, self._environ, self._files)
         except vault.VaultError as error:
             raise ConfigError(f"{where}: {error}") from None
 

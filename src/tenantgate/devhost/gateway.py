@@ -18,7 +18,7 @@ from typing import Any, Final
 from aiohttp import http_writer, web
 from multidict import CIMultiDict
 
-from tenantgate.devhost import declarative, kong_conf, lua, lua_plugins, nginx_include, plugin_servers
+from tenantgate.devhost import declarative, kong_conf, lua, lua_plugins, nginx_include, plugin_servers, vault
 from tenantgate.devhost.admin import admin_app
 from tenantgate.devhost.entities import GatewayConfig
 from tenantgate.devhost.exchange import Exchange
@@ -96,7 +96,9 @@ def load(config: Path, conf: Path, environ: Mapping[str, str] | None = None) -> 
     own = lua_plugins.load(settings, {*SCHEMAS, *(i.name for i in infos)}, state)
     schemas |= {p.name: p.fields for p in own}
     text = declarative.read(config)
-    made = declarative.load_text(text, external=schemas, environ=environ)
+    made = declarative.load_text(
+        text, external=schemas, environ=environ, files=vault.files(settings.settings)
+    )
     return Loaded(
         conf=settings,
         config=made,
@@ -203,6 +205,7 @@ class Gateway:
             external=loaded.schemas,
             environ=loaded.environ,
             loaded=self._plugins_loaded,
+            files=vault.files(loaded.conf.settings),
         )
         stock = {**self._stock, KeyAuth.name: KeyAuth(config.credentials)}
         for plugin in config.plugins:

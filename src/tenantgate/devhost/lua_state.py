@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -87,12 +88,15 @@ class LuaState:
         globals_[b"python"] = globals_[b"package"][b"loaded"][b"python"] = None
         self._path = package_path
         self._environ = os.environ if environ is None else environ
+        self._secret_files = vault.files(settings or {})
+        self._settings = {k: v for k, v in (settings or {}).items() if k.startswith("vault_")}
         self._host = self._load("kong", self._functions())
         modules = self._load(
             "modules",
             self._table(
                 {
                     "act_as": self._host[b"act_as"],
+                    "attributes": self._attributes,
                     "bound": self._host[b"bound"],
                     "decode": self._decode,
                     "encode": self._encode,
@@ -139,6 +143,7 @@ class LuaState:
         return self._table(
             {
                 "call": self._call,
+                "configuration": self._table({k: v.encode() for k, v in self._settings.items()}),
                 "log": self._log_line,
                 "methods": self._table(METHODS),
                 "names": self._lua.table_from([name.encode() for name in [*FUNCTIONS, _VAULT]]),
@@ -219,6 +224,15 @@ class LuaState:
         chunk = name.replace(".", "/") + ".lua"
         self._chunks.add(chunk)
         return file.read_bytes(), chunk.encode()
+
+    def _attributes(self, path: bytes) -> Any:
+        try:
+            at = Path(os.fsdecode(path)).stat()
+        except (OSError, ValueError):
+            return None
+        kind = {stat.S_IFREG: b"file", stat.S_IFDIR: b"directory"}.get(stat.S_IFMT(at.st_mode), b"other")
+        shown = stat.filemode(at.st_mode)[1:].encode()
+        return self._table({"mode": kind, "permissions": shown, "size": at.st_size})
 
     # -- phases
 
@@ -381,7 +395,7 @@ class LuaState:
             raise PdkError("kong.vault.get may yield, which balancer_by_lua can't")
         # Kong gives nil and a message.
         try:
-            return lua.to_bytes(vault.secret(lua.from_bytes(reference), self._environ))
+            return lua.to_bytes(vault.secret(lua.from_bytes(reference), self._environ, self._secret_files))
         except vault.VaultError:
             return None
 

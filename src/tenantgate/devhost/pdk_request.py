@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tenantgate.devhost import lua
-from tenantgate.devhost.exchange import Exchange
+from tenantgate.devhost.entities import Consumer, Credential
+from tenantgate.devhost.exchange import Exchange, Phase
 from tenantgate.devhost.pdk_event import (
     BEFORE_CONTENT,
     CHANGING_EVERY_TRY,
@@ -150,6 +151,26 @@ def _set_raw_query(e: Event, query: Any) -> Any:
     return lua.MISSING
 
 
+def _authenticate(e: Event, consumer: Any = None, credential: Any = None) -> Any:
+    x = e.live(Phase.ACCESS)
+    x.consumer, x.credential = None, None
+    if isinstance(consumer, dict):
+        known = {name: absent_text(consumer.get(name)) for name in ("username", "custom_id")}
+        x.consumer = Consumer(
+            id=text(consumer.get("id"), "id"), groups=frozenset(), entity=dict(consumer), **known
+        )
+    if isinstance(credential, dict) and x.consumer is not None:
+        x.credential = Credential(
+            id=text(credential.get("id"), "id"), consumer=x.consumer, created_at=0, key=""
+        )
+    return lua.MISSING
+
+
+def absent_text(value: Any) -> str | None:
+    """The text in a member of a table; None where there is none."""
+    return None if value is None else text(value)
+
+
 def _set_query(e: Event, args: Any) -> Any:
     e.live(*CHANGING_REQUEST).args = encode_args(args)
     return lua.MISSING
@@ -175,6 +196,7 @@ def _enable_buffering(e: Event) -> Any:
 
 
 REQUEST: Final[dict[str, Function]] = {
+    "kong.client.authenticate": _authenticate,
     "kong.client.get_consumer": _entity(lambda x: x.consumer),
     "kong.client.get_credential": _entity(lambda x: x.credential),
     "kong.client.get_forwarded_ip": _of(lambda x: x.client_ip),

@@ -41,7 +41,8 @@ class Watched(Protocol):
 class Child:
     """A process with its output in a file; nobody waits for its pipe.
 
-    A `foreign` program doesn't watch whether we live; a shell does it for it, and the pid is the shell's.
+    A `foreign` program doesn't watch whether we live; a shell does it for it, and the pid is the shell's. `identity`
+    is the user and group that it runs as (arguments of `subprocess.Popen`).
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Child:
         log: Path,
         environ: Mapping[str, str] | None = None,
         foreign: bool = False,
+        identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -64,6 +66,7 @@ class Child:
                 env=dict(environ) if environ is not None else None,
                 # Ctrl-C goes to us alone; we end the others in order.
                 start_new_session=True,
+                **(identity or {}),
             )
 
     @property

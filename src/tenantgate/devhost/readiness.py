@@ -12,7 +12,7 @@ from pathlib import Path
 from tenantgate.devhost import kong_conf
 from tenantgate.devhost.processes import Watched, wait_for
 
-__all__ = ["serving", "wait"]
+__all__ = ["serving", "wait", "wait_for_routes"]
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -37,6 +37,20 @@ def wait(gateway: Watched, status_port: int, conf: Path, *, timeout_s: float) ->
         what = f"the plugin server {server.name}"
         path = Path(server.socket)
         wait_for(functools.partial(_ready, path), gateway, what=what, timeout_s=timeout_s)
+
+
+def wait_for_routes(gateway: Watched | None, port: int, prefix: str, *, timeout_s: float) -> None:
+    """Return when Kong's workers have routes and plugins from the database: a request without a key is a 401.
+
+    Raises:
+        EdgeError: the gateway ended, or the time is up.
+    """
+
+    def refused() -> bool | None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+        return _ok(connection, f"{prefix}/v1/models", status=401)
+
+    wait_for(refused, gateway, what="Kong's routes", timeout_s=timeout_s)
 
 
 def serving(path: Path) -> int:
@@ -73,10 +87,10 @@ def _ready(path: Path) -> bool | None:
     return None
 
 
-def _ok(connection: http.client.HTTPConnection, path: str) -> bool | None:
+def _ok(connection: http.client.HTTPConnection, path: str, *, status: int = 200) -> bool | None:
     try:
         connection.request("GET", path)
-        return True if connection.getresponse().status == 200 else None
+        return True if connection.getresponse().status == status else None
     except (OSError, http.client.HTTPException):
         return None
     finally:

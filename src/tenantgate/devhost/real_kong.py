@@ -49,13 +49,37 @@ class RealKong:
         own = {"nginx_worker_processes": "1"}
         return {**own, "nginx_user": "root"} if os.geteuid() == 0 else own
 
+    def migrate(self, environ: Mapping[str, str]) -> None:
+        """Make the tables of its database, or bring them to its version.
+
+        Raises:
+            EdgeError: it said why not.
+        """
+        said = self._run(environ, "migrations", "bootstrap")
+        if "already bootstrapped" in said.lower():
+            self._run(environ, "migrations", "up")
+            self._run(environ, "migrations", "finish")
+
     def start(self, environ: Mapping[str, str]) -> None:
         """Start it.
 
         Raises:
             EdgeError: it said why not.
         """
-        command = [str(self._binary), "start", "-c", str(self._conf), "-p", str(self._prefix)]
+        self._run(environ, "start")
+        self.pid = wait_for(self._read_pid, None, what="Kong", timeout_s=_START_S)
+
+    def reload(self, environ: Mapping[str, str]) -> None:
+        """Have it read its files again; returns before the old workers have ended.
+
+        Raises:
+            EdgeError: it said why not.
+        """
+        self._run(environ, "reload")
+
+    def _run(self, environ: Mapping[str, str], *words: str) -> str:
+        """One command of `kong`; what it says."""
+        command = [str(self._binary), *words, "-c", str(self._conf), "-p", str(self._prefix)]
         # Some builds bring a path of their own in the environment, which comes before the file's.
         lua_path = {"KONG_LUA_PACKAGE_PATH": kong_conf.load(self._conf).lua_package_path}
         done = subprocess.run(
@@ -66,11 +90,12 @@ class RealKong:
             timeout=_START_S,
             check=False,
         )
-        self._log.write_text(done.stdout + done.stderr, encoding="utf-8")
+        text = done.stdout + done.stderr
+        self._log.write_text(text, encoding="utf-8")
         if done.returncode != 0:
-            said = [line for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower()]
-            raise EdgeError(f"kong start: {said[0] if said else f'see {self._log}'}")
-        self.pid = wait_for(self._read_pid, None, what="Kong", timeout_s=_START_S)
+            said = [line for line in text.splitlines() if "error" in line.lower()]
+            raise EdgeError(f"kong {' '.join(words)}: {said[0] if said else f'see {self._log}'}")
+        return text
 
     def _read_pid(self) -> int | None:
         with contextlib.suppress(OSError, ValueError):

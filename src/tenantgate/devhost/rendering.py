@@ -6,23 +6,27 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from tenantgate import config, paths
-from tenantgate.apply.documents import documents
+from tenantgate import config, paths, secret_files
+from tenantgate.apply.core.entities import Entity, from_tree
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
+from tenantgate.config.kong_conf import server_command
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import entities, with_options
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.ports import PublishNote, content_hash, difference
-from tenantgate.policy.sqlite_store import SqlitePolicyStore
+from tenantgate.policy.stores import open_store
 
 __all__ = ["STATE", "Rendered", "Surroundings", "private_file", "render"]
 
+POLICY_STORE: Final = "TENANTGATE_POLICY_STORE"
+"""Environment variable with the address of the policies' store, where that is a PostgreSQL."""
 STATE: Final = "gateway.json"
 """File in the state folder by which `tenantgate apply --state-dir` finds the gateway."""
 
@@ -48,6 +52,8 @@ class Surroundings:
     extra: Mapping[str, str]
     trust: Path | None = None
     """Certificates of authorities that the gateway trusts beside the system's."""
+    postgres: str | None = None
+    """URL of the database of Kong and of the policies, with its password; None: files."""
     attached: tuple[str, ...] = ()
     """Attachable plugins that the gateway serves beside the engine."""
     processes: str = "auto"
@@ -70,6 +76,10 @@ class Rendered:
     """The same without clients' keys, which are in the configuration: a process takes 2 MB of it."""
     made_up: tuple[str, ...]
     """Names of the secrets that were made up."""
+    entities: tuple[Entity, ...] = field(default=(), repr=False)
+    """Kong's entities, with the clients' keys."""
+    server_commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By plugin the command that starts its server, where Kong doesn't."""
 
     def key(self, tenant: str) -> str:
         """The first client key of a tenant."""
@@ -96,6 +106,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         redis_host="127.0.0.1" if at.redis_port else None,
         redis_port=at.redis_port or config.RenderOptions().redis_port,
         policy_path=str(at.folder / "policy" / "policy.sqlite"),
+        policy_store=f"{{vault://env/{POLICY_STORE}}}" if at.postgres else None,
         egress_port=at.egress_port,
         gateway={"audit": {"dir": str(at.folder / "audit")}},
     )
@@ -106,6 +117,8 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
     read = documents(file, folder)
     records = compile_records(file, CompileOptions(mock_url=options.mock_url, documents=read))
     (at.folder / "audit").mkdir(mode=0o700, exist_ok=True)
+    stored = {POLICY_STORE: at.postgres} if at.postgres else {}
+    env |= stored
     # Client keys and the cache's key may be anything, so they can be made up; a provider's credential can't.
     own = {*keys, *placeholders.vault_names(file.gateway.encryption_key)}
     env |= _made_up(at.secrets, sorted(n for n in own if not env.get(n)))
@@ -115,13 +128,19 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
             f"{tenants}: the environment has no {', '.join(missing)} "
             "(set them, or give those models the provider `mock`)"
         )
+    files = secret_files.folder(env)
+    for name in secret_files.names(needed):
+        _check_file(files, name, tenants)
     kong_config, kong_conf = at.folder / "kong.json", at.folder / "kong.conf"
-    private_file(kong_config, json.dumps(placeholders.resolve_tree(tree, env), indent=1, ensure_ascii=False))
-    _publish(Path(with_options(file, options).gateway.policy.path), records)
+    resolved = placeholders.resolve_tree(tree, env)
+    private_file(kong_config, json.dumps(resolved, indent=1, ensure_ascii=False))
+    _publish(at.postgres, Path(with_options(file, options).gateway.policy.path), records)
     egress_conf = at.folder / "tenantgate-egress.conf"
     conf = config.KongConfOptions(
         prefix=PurePosixPath(at.run),
         declarative_config=PurePosixPath(kong_config),
+        postgres=at.postgres is not None,
+        sockets=PurePosixPath(at.run),
         plugins_dir=PurePosixPath(paths.plugins_dir()),
         pluginserver=PurePosixPath(paths.pluginserver()),
         models_dir=PurePosixPath(paths.models_dir()),
@@ -133,6 +152,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         max_request_body_mb=file.gateway.limits.max_request_body_mb,
         ca_bundle=_ca_bundle(at),
         egress_include=PurePosixPath(egress_conf),
+        secrets_dir=PurePosixPath(files),
         egress_port=at.egress_port,
         extra=at.extra,
     )
@@ -142,6 +162,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         "options": asdict(options),
         "admin_url": f"http://127.0.0.1:{at.admin_port}",
         "secrets_file": str(at.secrets),
+        "environ": stored,
     }
     private_file(at.folder / STATE, json.dumps(state))
     made = tuple(n for n in sorted(own) if n in _known(at.secrets))
@@ -152,7 +173,18 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         environ=env,
         gateway_environ={n: v for n, v in env.items() if n not in keys},
         made_up=made,
+        entities=tuple(from_tree(resolved)),
+        server_commands={name: server_command(conf, name) for name in ("tenantgate", *at.attached)}
+        if at.postgres
+        else {},
     )
+
+
+def _check_file(files: Path, name: str, tenants: Path) -> None:
+    try:
+        secret_files.read(files, name)
+    except secret_files.SecretFileError as error:
+        raise ConfigError(f"{tenants}: {{vault://file/{name}}}: {files / name}: {error}") from None
 
 
 def _ca_bundle(at: Surroundings) -> PurePosixPath | None:
@@ -164,10 +196,10 @@ def _ca_bundle(at: Surroundings) -> PurePosixPath | None:
     return PurePosixPath(bundle)
 
 
-def _publish(path: Path, records: Mapping[str, bytes]) -> None:
+def _publish(url: str | None, path: Path, records: Mapping[str, bytes]) -> None:
     """Bring the policies of the file into force, if they aren't."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    store = SqlitePolicyStore(path)
+    store = open_store(url, path=path, encryption_key="")
     try:
         head = store.head()
         hashes = difference(store.index(head), {name: content_hash(raw) for name, raw in records.items()})

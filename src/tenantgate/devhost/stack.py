@@ -9,16 +9,20 @@ For `tenantgate up`, the demo, the end-to-end tests and the benchmarks. Nothing 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tenantgate import config
+from tenantgate.apply.core.plan import make_plan
+from tenantgate.apply.targets import connect
 from tenantgate.devhost import readiness
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.mock_control import MockControl
+from tenantgate.devhost.postgres_server import PostgresServer, kong_settings
 from tenantgate.devhost.processes import Child, command_pids, end_all, read_json, wait_for
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import RedisServer, free_port
@@ -42,6 +46,8 @@ class Stack(MockControl):
         tenants: the tenants.yaml.
         state_dir: for logs, made-up secrets and rendered files; kept, so that keys stay the same.
         kong_bin: a real Kong's `kong` instead of the embedded host.
+        postgres: with `kong_bin`, a database for Kong and the policies: its URL, or empty for one of its own, which
+            goes with the stack. The plugin servers are started beside Kong then.
         port: of the proxy; 0 takes any.
         mock_latency_ms: before the mock provider's first byte.
         mock_chunk_ms: before each chunk of its streams.
@@ -51,6 +57,7 @@ class Stack(MockControl):
         attached: attachable plugins that the gateway serves beside the engine.
         services: gives services of one's own in Kong for the mock provider's address.
         processes: of the engine; a number, or ``auto``.
+        settings: of kong.conf, in place of the rendered ones or beside them.
         mock_tls: whether the gateway trusts the mock provider's ports with TLS.
     """
 
@@ -60,6 +67,7 @@ class Stack(MockControl):
         tenants: Path,
         state_dir: Path = Path(".tenantgate"),
         kong_bin: str | Path | None = None,
+        postgres: str | None = None,
         port: int = 0,
         mock_latency_ms: float = 0.0,
         mock_chunk_ms: float = 0.0,
@@ -69,20 +77,28 @@ class Stack(MockControl):
         attached: tuple[str, ...] = (),
         services: Callable[[str], tuple[Mapping[str, Any], ...]] = lambda _: (),
         processes: str = "auto",
+        settings: Mapping[str, str] | None = None,
         mock_tls: bool = False,
     ) -> None:
         self._mock_tls = mock_tls
         self._attached = attached
         self._services = services
         self._processes = processes
+        self._settings = dict(settings or {})
         self._admin_port = 0
         self._tenants = tenants
         self._state = state_dir.resolve()
         self._kong_bin = Path(kong_bin) if kong_bin else None
+        if postgres is not None and not kong_bin:
+            raise ConfigError("a database needs a real Kong: the embedded host has none")
+        self._postgres = postgres
+        self._servers: dict[str, Child] = {}
         self._port = port
         self._mock_args = ("--latency-ms", str(mock_latency_ms), "--chunk-ms", str(mock_chunk_ms))
         self._log_level = log_level
         self._gateway_module = gateway_module
+        self._server: PostgresServer | None = None
+        self._database: str | None = None
         self._exit = contextlib.ExitStack()
         self._own_redis = own_redis
         self._redis: RedisServer | None = None
@@ -126,6 +142,13 @@ class Stack(MockControl):
             self._exit.callback(self._redis.stop)
             self._redis.start()
         self._start_mock()
+        if self._postgres == "":
+            self._server = PostgresServer(log=self._state / "logs" / "postgres.log")
+            self._exit.callback(self._server.stop)
+            self._server.start()
+            self._database = self._server.url
+        else:
+            self._database = self._postgres
         port = self._port or free_port()
         status_port, self._admin_port = free_port(), free_port()
         self._rendered = render(
@@ -139,12 +162,17 @@ class Stack(MockControl):
                 proxy_port=port,
                 status_port=status_port,
                 admin_port=self._admin_port,
+                postgres=self._database,
                 attached=self._attached,
                 services=self._services(self.mock_url),
                 processes=self._processes,
                 egress_port=free_port(),
                 trust=self._mock_ca if self._mock_tls else None,
-                extra={"log_level": self._log_level, **(RealKong.settings() if self._kong_bin else {})},
+                extra={
+                    "log_level": self._log_level,
+                    **(RealKong.settings() if self._kong_bin else {}),
+                    **self._settings,
+                },
             ),
         )
         self._start_gateway(port, status_port)
@@ -176,12 +204,20 @@ class Stack(MockControl):
 
     def _start_gateway(self, port: int, status_port: int) -> None:
         rendered = self._need()
+        self._port = port
         log = self._state / "logs" / "gateway.log"
         if self._kong_bin:
             kong = RealKong(self._kong_bin, rendered.kong_conf, self._run, log=log)
             self._gateway = kong
             self._exit.callback(kong.stop)
-            kong.start(rendered.gateway_environ)
+            environ = dict(rendered.gateway_environ)
+            if self._database:
+                environ |= kong_settings(self._database)
+                self._start_servers(rendered)
+                kong.migrate(environ)
+            kong.start(environ)
+            if self._database:
+                self._configure(rendered)
         else:
             self._gateway = Child(
                 "embedded gateway",
@@ -207,12 +243,50 @@ class Stack(MockControl):
                 environ=rendered.gateway_environ,
             )
             self._exit.callback(self._gateway.stop)
-        self._port = port
         readiness.wait(self._gateway, status_port, rendered.kong_conf, timeout_s=_START_S)
+
+    def _start_servers(self, rendered: Rendered) -> None:
+        """The plugin servers, as systemd would; each watches over its own processes."""
+        # As little as nginx' workers leave to those that Kong starts.
+        environ = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        for name, argv in rendered.server_commands.items():
+            log = self._state / "logs" / f"{name}.log"
+            server = Child(name, argv, log=log, environ=environ, foreign=True)
+            self._servers[name] = server
+            self._exit.callback(server.stop)
+
+    def _configure(self, rendered: Rendered) -> None:
+        """Give a Kong with a database its entities, and wait until its workers go by them."""
+        target = connect(self.admin_url)
+        plan = make_plan(target.read(), rendered.entities, whole=target.whole)
+        target.settle(plan)
+        target.withdraw(plan)
+        if self._settings.get("role") == "control_plane":
+            return
+        readiness.wait_for_routes(
+            self._gateway, self._port, rendered.file.gateway.path_prefix, timeout_s=_START_S
+        )
+
+    @property
+    def kong_bin(self) -> Path:
+        """The real Kong's `kong`."""
+        if self._kong_bin is None:
+            raise EdgeError("the embedded host runs here")
+        return self._kong_bin
+
+    @property
+    def database(self) -> str:
+        """URL of the database, with its password; empty without one."""
+        return self._database or ""
+
+    @property
+    def admin_url(self) -> str:
+        """Kong's Admin API."""
+        return f"http://127.0.0.1:{self._admin_port}"
 
     def check(self) -> None:
         """Raise if the gateway or the mock provider ended by itself."""
-        for part in (self._gateway, self._mock):
+        for part in (self._gateway, self._mock, *self._servers.values()):
             if part is not None:
                 part.check()
 
@@ -222,10 +296,13 @@ class Stack(MockControl):
         self._exit.close()
         end_all(family)
         self._gateway = None
+        self._servers = {}
 
     def _family(self) -> list[int]:
         # Plugin servers that outlive their gateway (kong-pdk's do, in thread mode) are found before it ends.
-        return command_pids(self._gateway.pid, str(self._run)) if self._gateway else []
+        roots = [self._gateway.pid] if self._gateway else []
+        roots += [server.pid for server in self._servers.values() if server.running]
+        return [pid for root in roots for pid in command_pids(root, str(self._run))]
 
     def _need(self) -> Rendered:
         if self._rendered is None:
@@ -238,7 +315,7 @@ class Stack(MockControl):
     def description(self) -> str:
         """What serves, in words."""
         if self._kong_bin:
-            return f"Kong ({self._kong_bin})"
+            return f"Kong ({self._kong_bin}{', with PostgreSQL' if self._database else ''})"
         return "embedded gateway (for development, not Kong)"
 
     @property
@@ -308,7 +385,8 @@ class Stack(MockControl):
 
     def pids(self, plugin: str) -> list[int]:
         """The processes of a plugin's server."""
-        return command_pids(self.gateway_pid, f"{plugin}.py")
+        server = self._servers.get(plugin)
+        return command_pids(server.pid if server else self.gateway_pid, f"{plugin}.py")
 
     def serving(self, plugin: str) -> int:
         """How many processes of a plugin's server take events."""
@@ -328,6 +406,32 @@ class Stack(MockControl):
     def audit_dir(self) -> Path:
         """Where the audit log has its journal, spool and files."""
         return self._state / "audit"
+
+    @property
+    def run_folder(self) -> Path:
+        """Kong's prefix, with the sockets."""
+        return self._run
+
+    @property
+    def server_commands(self) -> Mapping[str, Sequence[str]]:
+        """By plugin the command that started its server, where Kong didn't."""
+        return self._need().server_commands
+
+    def stop_gateway(self) -> None:
+        """End the gateway alone."""
+        if self._gateway is not None:
+            self._gateway.stop()
+
+    def stop_database(self) -> None:
+        """End a database of one's own."""
+        if self._server is not None:
+            self._server.stop()
+
+    def reload(self) -> None:
+        """``kong reload``; only a real Kong has it."""
+        if not isinstance(self._gateway, RealKong):
+            raise EdgeError("the embedded host doesn't reload")
+        self._gateway.reload(self._need().gateway_environ)
 
     def kill_redis(self) -> None:
         """As a crash would."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tenantgate import __version__
+from tenantgate import __version__, secret_files
 from tenantgate.apply.commands import Site, file_arguments, site_of
 from tenantgate.config import deck_variables
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf
@@ -85,7 +85,7 @@ def _findings(args: argparse.Namespace, site: Site) -> Iterator[Finding]:
             "give --kong-conf FILE or --admin-url URL",
         )
     yield from _stores(args, site)
-    yield from _secrets(site)
+    yield from _secrets(site, settings[1] if settings else {}, uid)
     yield from _files(site, uid)
 
 
@@ -127,12 +127,16 @@ def _stores(args: argparse.Namespace, site: Site) -> Iterator[Finding]:
         store.close()
 
 
-def _secrets(site: Site) -> Iterator[Finding]:
+def _secrets(site: Site, settings: Mapping[str, str], uid: int | None) -> Iterator[Finding]:
     # nginx writes its title over the environment in /proc, so Kong's own can't be read.
-    named = set(deck_variables.vault_names(render(site.file, RenderOptions())))
-    for record in site.records().values():
-        named.update(deck_variables.vault_names(record.decode("utf-8", "replace")))
+    texts = [render(site.file, RenderOptions())]
+    texts += [record.decode("utf-8", "replace") for record in site.records().values()]
+    named = {name for text in texts for name in deck_variables.vault_names(text)}
     yield from node.check_secrets(named, {name for name, value in site.environ.items() if value})
+    if files := sorted({name for text in texts for name in secret_files.names(text)}):
+        folder = Path(settings.get(secret_files.SETTING) or secret_files.folder(site.environ))
+        found = {name: probes.secret_file(folder, name, uid=uid) for name in files}
+        yield from node.check_secret_files(str(folder), found)
 
 
 def _files(site: Site, uid: int | None) -> Iterator[Finding]:

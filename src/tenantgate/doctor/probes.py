@@ -22,6 +22,7 @@ from typing import Any, Final
 import redis
 from cryptography import x509
 
+from tenantgate import secret_files
 from tenantgate.apply.core import nodes
 from tenantgate.config import TenantsFile
 from tenantgate.config.redis_commands import redis_of, uses
@@ -48,6 +49,7 @@ __all__ = [
     "models",
     "policies",
     "redis_facts",
+    "secret_file",
     "sections",
     "servers",
 ]
@@ -415,9 +417,30 @@ def folder(
     )
 
 
+def secret_file(folder: Path, name: str, *, uid: int | None) -> str | None:
+    """Why the user `uid` can't have the secret in a file; None where he can, or where nobody knows who he is."""
+    try:
+        secret_files.read(folder, name)
+        told = (folder / name).stat()
+    except OSError as error:
+        return error.strerror or "can't be read"
+    except secret_files.SecretFileError as error:
+        return str(error)
+    mode = stat.S_IMODE(told.st_mode)
+    readable = (
+        uid in (None, 0)
+        or mode & 0o004 != 0
+        or (told.st_uid == uid and mode & 0o400 != 0)
+        or (mode & 0o040 != 0 and uid is not None and _in_group(told, uid))
+    )
+    return None if readable else "Kong's user may not read it"
+
+
 def _by_group(told: os.stat_result, uid: int) -> bool:
-    if not told.st_mode & 0o020:
-        return False
+    return told.st_mode & 0o020 != 0 and _in_group(told, uid)
+
+
+def _in_group(told: os.stat_result, uid: int) -> bool:
     try:
         user = pwd.getpwuid(uid)
     except KeyError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate import llm
 from tenantgate.compress.token_counts import token_counter
+from tenantgate.engine import transforming
 from tenantgate.engine.core.outcome import end_of, items, whole
 from tenantgate.engine.core.tables import ReplyLimit
 from tenantgate.engine.core.terms import (
@@ -49,6 +50,7 @@ from tenantgate.llm.token_usage import TokenUsage
 from tenantgate.policy.core.names import find_model
 from tenantgate.prices.core.cost import cost
 from tenantgate.telemetry import metrics
+from tenantgate.transform.core.prompt import prefixed
 
 if TYPE_CHECKING:
     from tenantgate.engine.core.tables import Decision, PackedLog, PackedRequest
@@ -79,6 +81,10 @@ _requests: Final = metrics.counter(
 )
 _refusals: Final = metrics.counter(
     "tenantgate_limits_refusals_total", "Requests that were refused, by the limit.", ("subject", "period")
+)
+_ends_dropped: Final = metrics.counter(
+    "tenantgate_limits_ends_dropped_total",
+    "Ends of requests that Kong had no room for, so that a dead engine's are charged as uncertain.",
 )
 _effects: Final = metrics.counter(
     "tenantgate_budget_effects_total",
@@ -135,7 +141,8 @@ class Admission:
         rules = tenant.rules(model)
         if not rules:
             return Admitted(model)
-        facts = _facts(exchange, tenant, packed, decision, rules)
+        prefix = transforming.prefix(tenant, model, exchange.operation)
+        facts = _facts(exchange, tenant, packed, decision, rules, prefix=prefix)
         try:
             plan = self._plan(tenant, model, facts)
             if not plan.held:
@@ -293,10 +300,26 @@ class Admission:
 
     # -- log ----------------------------------------------------------------------------------------------
 
-    def ended(self, host: Host, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
-        """Settle a request that was decided about."""
+    def settled(self) -> Sequence[str]:
+        """Requests that are settled since the last call; Kong keeps the others' ends."""
+        return self._limits.take_settled()
+
+    def forget(self, packed: PackedLog) -> None:
+        """Have Kong keep the end of a request no longer, of which nothing can be settled."""
+        self._limits.done(packed.id)
+
+    @staticmethod
+    def dropped(ends: int) -> None:
+        """Count ends that Kong had no room for."""
+        if ends > 0:
+            _ends_dropped.inc(ends)
+
+    def ended(self, host: Host | None, tenant: Tenant, model: ModelPolicy, packed: PackedLog) -> None:
+        """Settle a request that was decided about. `host` is its own log phase; None: another request's."""
         state = packed.state.get(_STATE)
         if not isinstance(state, Mapping):
+            if host is None:
+                self.forget(packed)
             return
         held = self.held(state, tenant, model)
         self._settle(host, model, packed, {**state, "at": whole(state.get("at"))}, held)
@@ -316,6 +339,7 @@ class Admission:
         """
         model = tenant.model(packed.recalled)
         if model is None or not tenant.rules(model):
+            self.forget(packed)
             return
         now_ms, size = packed.at_ms or _now_ms(), packed.body_size
         facts = Facts(
@@ -328,6 +352,7 @@ class Admission:
         try:
             plan = self._plan(tenant, model, facts)
         except Unpriced:
+            self.forget(packed)
             return
         state = {"prompt": plan.prompt.expected, "at": now_ms}
         self._settle(host, model, packed, state, plan.holding(plan.worst_tokens))
@@ -356,6 +381,8 @@ class Admission:
                 ),
                 (),
             )
+        else:
+            self.forget(packed)
 
     def _settle(
         self,
@@ -382,9 +409,15 @@ class Admission:
 
 
 def _facts(
-    exchange: Exchange, tenant: Tenant, packed: PackedRequest, decision: Decision, rules: Sequence[Rule]
+    exchange: Exchange,
+    tenant: Tenant,
+    packed: PackedRequest,
+    decision: Decision,
+    rules: Sequence[Rule],
+    *,
+    prefix: str,
 ) -> Facts:
-    """What holds for the request.
+    """What holds for the request, whose system prompt gets `prefix`.
 
     Raises:
         Answered: a rule counts tokens, and it can't be read.
@@ -395,6 +428,8 @@ def _facts(
             exchange.refuse_unread(request, strict=True)
         request = ChatRequest({"messages": []}, ())
     counted = any(rule.counted is not Counted.REQUESTS or rule.per is Per.END_USER for rule in rules)
+    if prefix:
+        request = replace(request, body={**request.body, "messages": prefixed(request.messages, prefix)})
     body, name = _own_members(packed, request) if counted else (request.body, None)
     if (header := tenant.policy.end_user_header) is not None:
         name = exchange.headers().get(header)

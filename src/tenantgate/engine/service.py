@@ -18,7 +18,7 @@ from tenantgate.audit.core.routes import NO_AUDIT
 from tenantgate.audit.events import EventLog
 from tenantgate.audit.service import POLICY, courier_of
 from tenantgate.checkpoints import also_checked_by
-from tenantgate.engine import wire
+from tenantgate.engine import transforming, wire
 from tenantgate.engine.admission import Admission, Admitted, end_user_of
 from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.operations import SECTIONS
@@ -97,7 +97,9 @@ class Engine:
         self._builder = StageBuilder(config)
         counters = config.redis if config.rate_limit_redis is None else config.rate_limit_redis
         events = None if config.audit is None else EventLog(Path(config.audit.journal))
-        limits = limits_of(config.rate_limit_policy, counters, events)
+        limits = limits_of(
+            config.rate_limit_policy, counters, events, Path(config.policy_path).parent / "leases"
+        )
         self._admission = Admission(limits)
         self._tools = Tools(config, limits)
         self._tokens = TokenRequests(config.mcp.oauth)
@@ -135,6 +137,7 @@ class Engine:
         decision.headers = exchange.reply_headers
         wire.finish(exchange, decision)
         decision.keep_body = exchange.keeps_body
+        decision.settled = self._admission.settled()
         decision.shared = {name: text for name, text in exchange.shared.items() if isinstance(text, str)}
         if exchange.kept_values:
             decision.state[_KEPT_STATE] = exchange.kept_values
@@ -160,13 +163,24 @@ class Engine:
         most = self._config.max_request_body_mb << 20
         packed = wire.read(exchange, packed, decision, most=most, items=self._items)
         request = exchange.chat_request()
-        if audited is not None and (end_user := end_user_of(exchange, tenant, packed, request)):
+        end_user = end_user_of(exchange, tenant, packed, request)
+        if audited is not None and end_user:
             exchange.shared[_END_USER] = end_user
         model = self._model(exchange, tenant, packed, request)
         wire.count_tokens(exchange, packed, request)
+        transforming.set_parameters(exchange, tenant, model, decision)
+        request = exchange.chat_request()
         admitted = self._admission.admit(exchange, tenant, packed, model, decision)
         try:
-            self._go_through(exchange, packed, request, tenant=tenant, admitted=admitted, decision=decision)
+            self._go_through(
+                exchange,
+                packed,
+                request,
+                tenant=tenant,
+                admitted=admitted,
+                decision=decision,
+                end_user=end_user,
+            )
         finally:
             self._admission.decided(exchange, admitted, decision)
 
@@ -179,9 +193,11 @@ class Engine:
         tenant: Tenant,
         admitted: Admitted,
         decision: Decision,
+        end_user: str,
     ) -> None:
         """Run the stages of a request that the limits have seen, and choose its target."""
         model = admitted.model
+        decision.keep_headers = transforming.headers(tenant, model)
         decision.model, decision.target = model, model.targets[0]
         decision.egress = tenant.policy.egress
         decision.asked_model = request.model if isinstance(request, ChatRequest) else ""
@@ -198,12 +214,14 @@ class Engine:
         elif isinstance(request, ChatRequest):
             self._name_model(exchange, request, model, decision)
         wire.adapt(exchange, packed, decision, model.targets)
+        transforming.set_parameters(exchange, tenant, model, decision)
         exchange.shared.update({POLICY: NO_AUDIT, **texts_of(stages)})
         _run(exchange, stages)
         if admitted.cache_only is not None:
             exchange.answer_instead()
             exchange.answer(*admitted.cache_only)
         self._admission.limit_reply(exchange, admitted, decision, len(packed.body))
+        transforming.finish(exchange, tenant, model, decision, end_user)
         self._choose(exchange, tenant, packed, request, decision)
         self._admission.limit_targets(admitted, decision)
         if decision.upstream_model is not None and exchange.sent_body is not None:
@@ -391,8 +409,7 @@ class Engine:
                 _undecided.inc(tenant=packed.tenant.slug)
             self._charge(host, packed)
             return
-        for earlier in packed.undecided:
-            self._charge(None, earlier)
+        self._settle_again(packed)
         found = self._after(packed)
         if found is None:
             self._log_refused(host, packed)
@@ -405,13 +422,24 @@ class Engine:
         self._admission.ended(exchange, tenant, model, packed)
         _run(exchange, _stages(tenant, model, exchange))
 
+    def _settle_again(self, packed: PackedLog) -> None:
+        """Settle earlier requests whose engine died, or couldn't."""
+        self._admission.dropped(packed.ends_dropped)
+        for earlier in packed.ends:
+            if not earlier.decided:
+                self._charge(None, earlier)
+            elif (found := self._after(earlier)) is not None:
+                self._admission.ended(None, *found, earlier)
+            else:
+                self._admission.forget(earlier)
+
     def _charge(self, host: Host | None, packed: PackedLog) -> None:
         """Charge a request that was asked without a decision, or give back what it holds if it wasn't asked."""
         refused = packed.source == "exit" and not packed.sent
         tenant = self._directory.get(packed.tenant) if packed.recalled or refused else None
         if not isinstance(tenant, Tenant):
-            return
-        if packed.recalled:
+            self._admission.forget(packed)
+        elif packed.recalled:
             self._admission.undecided(host, tenant, packed)
         else:
             self._admission.refused(tenant, packed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from tenantgate import features, fields
@@ -17,6 +17,7 @@ from tenantgate.store.shared import Shared
 
 __all__ = ["Stage", "StageBuilder"]
 
+_TRANSFORM: Final = "transform"
 _MOST: Final = 10_000  # services of different settings
 _VAULT: Final = "{vault://"
 
@@ -54,14 +55,21 @@ class StageBuilder:
         known = {manifest.section: manifest for manifest in features.stages()}
         if unknown := sorted(model.stages.keys() - known.keys()):
             raise ConfigError(f"{model.qualified}: {', '.join(unknown)} isn't known to this version")
+        headers = model.stages.get(_TRANSFORM, {}).get("upstream_headers")
         return tuple(
-            self._stage(manifest, {**model.stages[section], **_price_lists(manifest, model)})
+            self._stage(manifest, {**model.stages[section], **_price_lists(manifest, model)}, headers)
             for section, manifest in known.items()
             if section in model.stages
         )
 
-    def _stage(self, manifest: PluginManifest[Any], values: Mapping[str, Any]) -> Stage:
-        config = {**self._resolved(values, manifest.section), **manifest.fill(self._settings[manifest.name])}
+    def _stage(
+        self, manifest: PluginManifest[Any], values: Mapping[str, Any], headers: Sequence[str] | None = None
+    ) -> Stage:
+        """`headers`: of the client that reach the model's provider; None: those of the gateway."""
+        settings = self._settings[manifest.name]
+        if headers is not None:
+            settings = replace(settings, upstream_headers=tuple(sorted(headers, key=str.lower)) or None)
+        config = {**self._resolved(values, manifest.section), **manifest.fill(settings)}
         key = manifest.section, json.dumps(config, sort_keys=True, default=list)
         return self._services.get(key, lambda: _made(manifest, config))
 

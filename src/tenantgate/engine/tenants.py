@@ -10,7 +10,7 @@ from tenantgate import __version__
 from tenantgate.engine.core.terms import counts_model
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.errors import ConfigError
-from tenantgate.limits.core.claims import counts
+from tenantgate.limits.core.claims import counts, counts_tool
 from tenantgate.limits.core.reading import rules_of
 from tenantgate.limits.core.rules import Counted, Rule
 from tenantgate.limits.service import RequestLimits
@@ -127,7 +127,10 @@ class Tenant:
         return self._tool_stages("", self.policy.mcp_stages)
 
     def tool_rules(self, server: str, tool: Tool | RemoteTool) -> tuple[Rule, ...]:
-        """The limits and budgets that count a tool's calls: its own, and where it has a price the tenant's budgets."""
+        """The limits and budgets that count a tool's calls: its own, those of tools, and the budgets of all requests.
+
+        Those that count money only where the tool has a price.
+        """
         name = f"{server}/{tool.name}"
         stages = self._tool_stages(name, {"limits": tool.limit}) if tool.limit else ()
         own = (rule for s in stages if isinstance(s.service, RequestLimits) for rule in s.service.rules)
@@ -136,9 +139,11 @@ class Tenant:
             *(
                 rule
                 for rule in self._shared_rules
-                if tool.price_nano
-                and rule.counted is Counted.COST
-                and counts(rule, (f"{MCP}/{name}",), (MCP,))
+                if (tool.price_nano or rule.counted is not Counted.COST)
+                and (
+                    counts_tool(rule, server, tool.name)
+                    or (rule.counted is Counted.COST and counts(rule, (f"{MCP}/{name}",), (MCP,)))
+                )
             ),
         )
 

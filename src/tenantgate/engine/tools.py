@@ -18,19 +18,22 @@ from tenantgate.engine.core.tables import DECISION
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.tenants import MCP
 from tenantgate.kong.host import MOST_SENT, Answered
-from tenantgate.limits.core.claims import Asked, Offer, claims_of
+from tenantgate.limits.core.claims import Asked, Offer, claims_of, read_held
 from tenantgate.limits.core.ends import Billed, End, settlement
 from tenantgate.limits.core.ledger import NotCountedError, Reservation
 from tenantgate.limits.core.reply import headers as headers_of_limits
 from tenantgate.limits.core.reply import refusal
 from tenantgate.limits.core.rules import Counted
+from tenantgate.mcp.cache import StoredReply, reply_cache
 from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
 from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read, strict_json
-from tenantgate.mcp.core.protocol.remote import changed_tools, listed_tools, remote_request, response_in
+from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in, seen_in
 from tenantgate.mcp.core.protocol.results import dump, is_media, response, result_of, tool_error
 from tenantgate.mcp.core.tool import ArgumentError, RemoteTool, Server, Tool, UpstreamRequest
-from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of
+from tenantgate.mcp.seen_tools import seen_tools
+from tenantgate.mcp.service import Answer, RemoteCall, ToolCall, redacted, trace_of, unknown_tool
+from tenantgate.policy.core.records import Blocked
 from tenantgate.prices.core.cost import Worst
 from tenantgate.telemetry import metrics
 
@@ -57,6 +60,12 @@ _OPERATION: Final = "tenantgate_operation"
 _TRACEPARENT: Final = "tenantgate_traceparent"
 _LONGEST_NAME: Final = 64
 _JSON: Final = "application/json"
+_HIT: Final = {"tenantgate/cache_status": "Hit"}
+_BLOCKED: Final = {
+    Blocked.DISABLED: (403, "This tenant is disabled."),
+    Blocked.STALE: (503, "The limits of this tenant are not known right now. Try again later."),
+}
+_BLOCKED_S: Final = "30"
 _COUNTED_MS: Final = 60_000  # until which a call is counted that nobody has settled
 
 _FAILED: Final = {
@@ -65,6 +74,7 @@ _FAILED: Final = {
     "reset": "The API broke off its answer. Whether it did what it was asked isn't known.",
     "too_large": "The API's answer is larger than this tool may give. Ask for less.",
 }
+_UNSEEN: Final = "Nobody knows yet whether this tool is what was approved. Ask for the list of tools first."
 _UNREACHED: Final = "The API can't be reached right now. It wasn't asked."
 
 _requests: Final = metrics.counter(
@@ -83,6 +93,9 @@ _errors: Final = metrics.counter(
 )
 
 
+_UNBOUND: Final = RemoteTool(name="")
+
+
 def is_tool_call(packed: PackedLog) -> bool:
     """Whether a request was one to an MCP endpoint, of which the engine keeps a state."""
     return _STATE in packed.state
@@ -93,6 +106,8 @@ class Tools:
 
     def __init__(self, config: EngineConfig, limits: Limits) -> None:
         self._config, self._limits = config, limits
+        self._replies = reply_cache(config.redis, config.encryption_key)
+        self._seen = seen_tools(config.redis)
 
     # -- access -------------------------------------------------------------------------------------------
 
@@ -116,6 +131,8 @@ class Tools:
         if packed.scopes is not None:
             # Kong knows no consumer of a token: the later phases have its tenant from here.
             made["caller"] = {"tenant": str(packed.tenant), "credential": packed.credential}
+        if exchange.reply_headers:
+            made["headers"] = exchange.reply_headers
         if upstream is not None:
             body = upstream.pop("body")
             if len(body) > MOST_SENT:
@@ -136,6 +153,7 @@ class Tools:
     ) -> dict[str, Any]:
         headers = exchange.headers()
         self._check_origin(exchange)
+        self._check_tenant(exchange, tenant)
         if packed.method != "POST":
             self._fail(exchange, Failure(status=405, code=INVALID_REQUEST, message="Use POST."), Allow="POST")
         name = packed.captures.get("server", "")
@@ -182,6 +200,12 @@ class Tools:
         text = "Requests from this page, or by this name of the gateway, aren't accepted."
         self._fail(exchange, Failure(status=403, code=INVALID_REQUEST, message=text))
 
+    def _check_tenant(self, exchange: Exchange, tenant: Tenant | None) -> None:
+        if tenant is not None and tenant.policy.blocked is not None:
+            status, text = _BLOCKED[tenant.policy.blocked]
+            more = {"Retry-After": _BLOCKED_S} if status == 503 else {}
+            self._fail(exchange, Failure(status=status, code=INVALID_REQUEST, message=text), **more)
+
     def _fail(self, exchange: Exchange, failure: Failure, **headers: str) -> NoReturn:
         _requests.inc(method="", outcome=str(failure.code))
         exchange.answer(failure.status, failure.body(), {"Content-Type": _JSON, **headers})
@@ -195,18 +219,47 @@ class Tools:
         caller = tenant.mcp.caller(offer)
         state |= {"server": offer.server.name, "tool": offer.tool.name}
         exchange.shared[_OPERATION] = "execute_tool"
+        self._check_size(exchange, made, offer.tool, state)
         asked = caller.request(made.arguments)
         if isinstance(asked, ArgumentError):
             self._refuse(exchange, made, state, "arguments", _said(asked))
         with self._counted(exchange, tenant, made, state):
             arguments = self._guarded(exchange, tenant, made, state)
             if arguments is not made.arguments:
-                asked = caller.request(arguments)
+                asked = caller.masked_request(arguments)
                 if isinstance(asked, ArgumentError):
                     self._refuse(exchange, made, state, "arguments", _said(asked))
+            if offer.tool.cache_s:
+                self._answer_again(exchange, tenant, made, arguments, state)
         idempotent = offer.tool.annotations.idempotent or offer.tool.annotations.read_only
         headers = [*asked.headers, *trace_of(made.request).items()]
-        return _order(offer.server, replace(asked, headers=tuple(headers)), again=idempotent)
+        order = _order(offer.server, replace(asked, headers=tuple(headers)), again=idempotent)
+        return {**order, "own": True} if offer.tool.model else order
+
+    def _answer_again(
+        self,
+        exchange: Exchange,
+        tenant: Tenant,
+        made: ToolCall,
+        arguments: Mapping[str, Any],
+        state: dict[str, Any],
+    ) -> None:
+        """Answer with what the API has said to the same call before, if that is kept."""
+        offer, request = made.offer, made.request
+        key = self._replies.key(tenant.policy.tenant, offer.server, offer.tool, arguments)
+        found = self._replies.find(tenant.policy.tenant, key)
+        if found is None:
+            state["cache_key"] = key
+            exchange.reply_headers["X-Cache-Status"] = "Miss"
+            return
+        state["cached"] = True
+        members = self._result(exchange, tenant, offer, _Reply(200, found.kind, found.body), state)
+        body = response(request.id, result_of(request, made.endpoint.identity, members, _HIT))
+        state["size"] = len(body)
+        # For the audit log, as the response phase leaves it there.
+        _send_result(exchange.real, body, _note(state))
+        _requests.inc(method="tools/call", outcome="cached")
+        exchange.answer(200, body, {"Content-Type": _JSON, "X-Cache-Status": "Hit"})
 
     def _call_remote(
         self, exchange: Exchange, tenant: Tenant, made: RemoteCall, state: dict[str, Any]
@@ -217,6 +270,8 @@ class Tools:
         if made.tool is not None:
             state["tool"] = made.tool.name
             exchange.shared[_OPERATION] = "execute_tool"
+            self._check_size(exchange, made, made.tool, state)
+            self._check_pin(exchange, tenant, made, made.tool.name, state)
             with self._counted(exchange, tenant, made, state):
                 arguments = self._guarded(exchange, tenant, made, state)
             params = {"name": made.tool.name, "arguments": arguments}
@@ -224,6 +279,26 @@ class Tools:
             params = {"cursor": cursor}
         asked = remote_request(made.server.revision, made.request.method, params, trace_of(made.request))
         return _order(made.server, asked, again=made.tool is None)
+
+    def _check_size(
+        self, exchange: Exchange, made: ToolCall | RemoteCall, tool: Tool | RemoteTool, state: dict[str, Any]
+    ) -> None:
+        most = tool.max_arguments_bytes
+        if most and (size := len(dump(made.arguments))) > most:
+            text = f"The arguments have {size} bytes; this tool takes {most} at most."
+            self._refuse(exchange, made, state, "arguments", text)
+
+    def _check_pin(
+        self, exchange: Exchange, tenant: Tenant, made: RemoteCall, name: str, state: dict[str, Any]
+    ) -> None:
+        """Refuse a call of a pinned tool that isn't known to be what was approved."""
+        pin = made.server.pins.get(name)
+        last = None if pin is None else self._seen.last(tenant.policy.tenant, made.server.name, name)
+        if pin is not None and last is None:
+            self._refuse(exchange, made, state, "unseen", _UNSEEN)
+        if last != pin:
+            state["error"] = "changed"
+            self._fail(exchange, unknown_tool(made.request))
 
     def _guarded(
         self, exchange: Exchange, tenant: Tenant, made: ToolCall | RemoteCall, state: dict[str, Any]
@@ -251,9 +326,13 @@ class Tools:
         try:
             yield
         except Answered:
-            settle(End())
+            price = 0 if tool is None else tool.price_nano
+            size = state.get("asked_size", 0) + state.get("size", 0)
+            state.pop("held", None)
+            settle(End(cached=Billed(MCP, 0, 0, price, size)) if state.get("cached") else End())
             raise
-        settle(End(billed=(Billed(MCP, 0, 0, 0 if tool is None else tool.price_nano),)))
+        if "held" not in state:  # else it is settled in the log phase, when the result's size is known
+            settle(End(billed=(Billed(MCP, 0, 0, 0 if tool is None else tool.price_nano),)))
 
     def _count(
         self, exchange: Exchange, tenant: Tenant, made: ToolCall | RemoteCall, state: dict[str, Any]
@@ -268,12 +347,16 @@ class Tools:
         if tool is None or not rules:
             return lambda _: None
         price = Worst(fixed=tool.price_nano, per_million=0)
+        sized = any(rule.counted is Counted.BYTES for rule in rules)
+        if sized:
+            state["asked_size"] = len(dump(made.arguments))
         held: Sequence[Held] = claims_of(
             rules,
             Asked(
                 model=f"{MCP}/{server.name}/{tool.name}",
                 offers=(Offer(provider=MCP, worst=price, expected=price),),
                 key=exchange.credential() or "",
+                size=state.get("asked_size", 0),
                 has_reply=False,
             ),
         )
@@ -283,7 +366,7 @@ class Tools:
             claims=tuple(h.claim for h in held),
             worst_tokens=0,
             expected_tokens=0,
-            lifetime_ms=_COUNTED_MS,
+            lifetime_ms=_COUNTED_MS + (server.timeout_ms if sized else 0),
         )
         try:
             held, answer = self._limits.reserve(asked, held)
@@ -298,9 +381,13 @@ class Tools:
             # The limits know a tool as a model of its own.
             said = json.loads(refusal(held, answer))["error"]["message"].replace("this model", "this tool")
             self._refuse(exchange, made, state, "limit", said)
-        if not any(h.claim.counted is Counted.COST for h in held):
+        cached = isinstance(tool, Tool) and tool.cache_s
+        if not cached and all(h.claim.counted is Counted.REQUESTS for h in held):
             return lambda _: None  # a call is a call, whatever becomes of it
         started_ms = answer.now_ms
+        if sized:
+            written = [h.written(0, 0) for h in held]
+            state["held"] = {"id": asked.id, "ms": started_ms, "claims": written, "nano": tool.price_nano}
 
         def settle(end: End) -> None:
             self._limits.settle(settlement(asked.tenant, asked.id, started_ms, held, end), held)
@@ -349,8 +436,17 @@ class Tools:
             _send_result(host, _no_list(request).body(), _note(state))
             return
         body = response(request.id, result_of(request, endpoint.identity, members))
+        tool = endpoint.remote.remote_tool(state["tool"]) if offer is None and endpoint.remote else None
+        most = 0 if not state["tool"] else (offer.tool if offer else tool or _UNBOUND).max_result_bytes
+        if most and len(body) > most:
+            state["error"] = "too_large"
+            members = tool_error(f"The result is larger than {most} bytes. Ask for less.")
+            body = response(request.id, result_of(request, endpoint.identity, members))
         state["size"] = len(body)
         _send_result(host, body, _note(state))
+        if offer is not None and "cache_key" in state and outcome == "http_200":
+            kept = StoredReply(reply.kind, reply.body)
+            self._replies.keep(tenant.policy.tenant, state["cache_key"], kept, offer.tool.cache_s)
 
     def _result(
         self, exchange: Exchange, tenant: Tenant, offer: offers.Offer, reply: _Reply, state: dict[str, Any]
@@ -365,8 +461,15 @@ class Tools:
         made: dict[str, Any] = {"content": content, "isError": found.is_error}
         if found.structured is not None:
             made["structuredContent"] = found.structured
-            if _says_the_same(content, found.structured):
-                return self._checked_once(exchange, tenant, made, state)
+            checked = (
+                self._checked_once(exchange, tenant, made, state)
+                if _says_the_same(content, found.structured)
+                else self._checked(exchange, tenant, made, state)
+            )
+            structured = checked.get("structuredContent")
+            if structured is None or structured == found.structured:
+                return checked
+            return {**checked, "structuredContent": tenant.mcp.reader(offer).refitted(structured)}
         return self._checked(exchange, tenant, made, state)
 
     def _checked_once(
@@ -396,9 +499,7 @@ class Tools:
                 state["error"] = f"http_{reply.status}"
                 return {}
 
-            changed = changed_tools(server, result)
-            endpoint.changed.update(changed)
-            endpoint.changed.difference_update(_names(result) - changed)
+            self._seen.note(tenant.policy.tenant, server.name, seen_in(server, result))
             principals = frozenset(state.get("principals", ()))
 
             def passes(tool: Mapping[str, Any]) -> bool:
@@ -461,6 +562,7 @@ class Tools:
         found = json.loads(note) if isinstance(note, str) and note else {}
         if tenant is not None:
             self._record(host, packed, tenant, state)
+        self._settle_size(packed, state, found.get("size", 0))
         labels = {"tenant": packed.tenant.slug, "server": state["server"], "tool_name": state["tool"]}
         _latency.observe((time.time() - state["started"]) * 1000, **labels)
         _size.inc(found.get("size", 0), **labels)
@@ -468,6 +570,15 @@ class Tools:
             _errors.inc(**labels, type=str(why))
         if packed.source == "service":
             _requests.inc(method="tools/call", outcome="answered" if why is None else str(why))
+
+    def _settle_size(self, packed: PackedLog, state: Mapping[str, Any], size: int) -> None:
+        """Settle a call of which bytes are counted; one that the engine has answered itself is settled already."""
+        if (given := state.get("held")) is None:
+            return
+        held = tuple(h for values in given["claims"] if (h := read_held(values)) is not None)
+        billed = Billed(MCP, 0, 0, given["nano"], state.get("asked_size", 0) + size)
+        end = End(billed=(billed,)) if packed.source == "service" else End()
+        self._limits.settle(settlement(packed.tenant, given["id"], given["ms"], held, end), held)
 
     def _record(self, host: Host, packed: PackedLog, tenant: Tenant, state: Mapping[str, Any]) -> None:
         """Give the audit log what was asked and answered, as messages of a chat."""
@@ -518,12 +629,6 @@ def _is_content(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(part, dict) for part in value)
 
 
-def _names(result: Mapping[str, Any]) -> set[str]:
-    tools = result.get("tools")
-    found = (t.get("name") for t in (tools if isinstance(tools, list) else ()) if isinstance(t, dict))
-    return {name for name in found if isinstance(name, str)}
-
-
 def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, Any]:
     """What tenantgate-mcp is to send; `again`: whether it may be sent a second time."""
     headers: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in asked.headers]
@@ -570,7 +675,8 @@ def _said(error: ArgumentError) -> str:
 
 
 def _note(state: Mapping[str, Any]) -> str:
-    known = {name: state[name] for name in ("method", "server", "tool", "error", "size") if state.get(name)}
+    names = ("method", "server", "tool", "error", "size")
+    known = {name: state[name] for name in names if state.get(name)}
     return json.dumps(known)
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 from tenantgate.errors import TenantgateError
 from tenantgate.guard.core.decision import Decision, Detected, Exempt, Whole, decide, mask, nothing_exempt
 from tenantgate.guard.core.detectors import Detector, Parts, detector, key, shared_readings
+from tenantgate.guard.core.value_texts import is_empty
+from tenantgate.pii.core import outermost
 from tenantgate.telemetry import logs, metrics
 from tenantgate.time_left import OutOfTimeError, limited
 
@@ -19,11 +21,12 @@ if TYPE_CHECKING:
     from tenantgate.guard.core.passages import Passage
     from tenantgate.pii.core import Finding, Placeholders
 
-__all__ = ["Inspector"]
+__all__ = ["OF_PROSE", "Inspector"]
 
 _log: Final = logging.getLogger("tenantgate.guard")
 SHARE: Final = 0.95 / 1000  # of the milliseconds that are left, in seconds; the rest is for calls to Kong
-_OF_PROSE: Final = frozenset({"names", "injection", "denied_topics", "allowed_topics"})
+_BEYOND_DOUBT: Final = 0.98
+OF_PROSE: Final = frozenset({"names", "injection", "denied_topics", "allowed_topics"})
 """Detectors of what somebody says: identifiers say nothing, and pieces of a text were read where they stand."""
 
 _seconds: Final = metrics.histogram("tenantgate_guard_detector_seconds", "Time of a detector.", ("detector",))
@@ -118,13 +121,27 @@ class Inspector:
         return Detected(found, failed)
 
     def _findings(self, rule: RuleConfig, passage: Passage) -> tuple[Finding, ...]:
-        text = passage.text[: passage.prose] if rule.detector in _OF_PROSE else passage.text
+        text = passage.text[: passage.prose] if rule.detector in OF_PROSE else passage.text
         if not text.strip():
             return ()
         made = self._detectors.get(key(rule))
         if made is None:
             made = self._detectors.setdefault(key(rule), detector(rule, self._parts))
+        if rule.detector == "injection" and passage.sentences < passage.prose:
+            return _in_sentences(text, passage.sentences, made)
         return passage.settled(made(text))
+
+
+def _in_sentences(text: str, sentences: int, find: Detector) -> tuple[Finding, ...]:
+    """What is found in the sentences of values, and in all of the `text` only where it is beyond doubt.
+
+    Prompts have sentences, and so had what the detector learnt from: words and signs that stand alone it may take for
+    anything, in one of ten values. An attack whose words are strewn over values stays as good as certain.
+    """
+    found = find(text[:sentences]) if text[:sentences].strip() else ()
+    if is_empty(text):
+        return found
+    return outermost((*found, *(f for f in find(text) if f.score >= _BEYOND_DOUBT)))
 
 
 def _raise_first(failed: Mapping[str, Exception], rules: Sequence[RuleConfig]) -> None:

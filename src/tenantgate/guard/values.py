@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from tenantgate.guard.core.decision import Action
-from tenantgate.guard.core.passages import Edits, Passage, of_value, rewrite
-from tenantgate.guard.inspector import Inspector
+from tenantgate.guard.core.passages import Edits, Passage, rewrite
+from tenantgate.guard.core.value_texts import of_value, said_in
+from tenantgate.guard.inspector import OF_PROSE, Inspector
 from tenantgate.guard.models import PARTS
 from tenantgate.guard.notes import Notes
 from tenantgate.pii.core import Placeholders
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Checked", "ValueGuard"]
 
 _log: Final = logging.getLogger("tenantgate.guard")
-_TARGET: Final = "concatenate_all_content"
+# Whatever text of a chat a rule is for: here it reads the whole value, or all that somebody may have said in it.
+_ALL: Final = "concatenate_all_content"
+_SAID: Final = "concatenate_user_content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class _Value:
     value: Any = field(repr=False)
 
     def passages(self, targets: Iterable[str]) -> Mapping[str, Passage]:
-        return dict.fromkeys(targets, of_value(self.value))
+        return {target: (said_in if target == _SAID else of_value)(self.value) for target in targets}
 
     def masked(self, edits: Edits) -> _Value:
         return _Value(rewrite(self.value, edits))
@@ -74,9 +77,8 @@ class ValueGuard:
     ) -> None:
         """`rules`: of the configuration, those that are for such values; `most`: characters that are read."""
         rules = tuple(rules)
-        # Whatever text of a chat a rule is for: here it reads the whole value.
         self._inspector = Inspector(
-            [replace(rule, target=_TARGET) for rule in rules],
+            [replace(rule, target=_SAID if rule.detector in OF_PROSE else _ALL) for rule in rules],
             parts,
             reject_unchecked=config.on_error == "reject",
         )

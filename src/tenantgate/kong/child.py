@@ -70,15 +70,16 @@ class Heart:
     def __init__(
         self, fd: int, parent: int, *, shared: Shared, ledger: Ledger, index: int, restarts: int
     ) -> None:
-        self._fd, self._parent = fd, parent
+        self._fd, self._parent, self._orphan = fd, parent, False
         self.memory, self.ledger, self.gathering = shared.memory, ledger, shared.gathering
         self.index, self.restarts = index, restarts
         self.peer = None if shared.peers is None else Peer(shared.peers, index)
 
     def beat(self, warm: bool) -> None:
-        """Say that the server lives, and whether it takes events; ends the process with its parent."""
-        if os.getppid() != self._parent:
-            os._exit(0)
+        """Say that the server lives, and whether it takes events; without a parent it gets SIGTERM."""
+        if os.getppid() != self._parent and not self._orphan:
+            self._orphan = True
+            os.kill(os.getpid(), signal.SIGTERM)
         with contextlib.suppress(OSError):  # full: the parent is slow, not dead
             os.write(self._fd, _WARM if warm else _COLD)
 
@@ -267,6 +268,7 @@ class Child:
 
 def _die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Not SIGKILL: Kong kills the parent when it reloads, ready or not the next server (`launcher.Leaving`).
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(0)

@@ -110,6 +110,7 @@ class Host:
         served: whether Tenantgate's server runs the phase (else kong-pdk's).
         operation: what the request asks for; a chat, unless the engine says otherwise.
         unread: what in the request nobody can read, in a client's words; None: all can be read.
+        system_prefix: the beginning of the system prompt that is the operator's; "": none.
     """
 
     __slots__ = (
@@ -128,6 +129,7 @@ class Host:
         "recorded",
         "route_name",
         "served",
+        "system_prefix",
         "unread",
     )
 
@@ -143,6 +145,7 @@ class Host:
         self.route_name = ""
         self.operation = Operation.CHAT
         self.unread: str | None = None
+        self.system_prefix = ""
         self.pdk_calls = 0
         self.answered: int | None = None
         self.recorded: Mapping[str, Any] | None = None

@@ -19,6 +19,8 @@ import signal
 import socket
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +29,7 @@ from tenantgate.errors import ConfigError, TenantgateError
 from tenantgate.kong import health
 from tenantgate.kong.child import Heart
 from tenantgate.kong.limits import Limits
-from tenantgate.kong.listen import PRIVATE, UnixListener, bind_tcp
+from tenantgate.kong.listen import LINGER_S, PRIVATE, UnixListener, bind_tcp
 from tenantgate.kong.loading import load
 from tenantgate.kong.peers import MOST
 from tenantgate.kong.server import Server
@@ -38,6 +40,8 @@ from tenantgate.telemetry.tenants import MOST_TENANTS
 
 __all__ = ["main"]
 
+_LOOK_S: Final = 0.1
+_ORPHAN_S: Final = 5.0  # to end in, where no watchdog would kill it
 _log: Final = logging.getLogger("tenantgate.launcher")
 
 
@@ -181,7 +185,7 @@ def _serve(args: argparse.Namespace) -> int:
         metrics = sockets[-1].sock
 
     def serve(heart: Heart | None) -> int:
-        return _run(args, plugin_socket.sock, metrics, heart)
+        return _run(args, sockets, metrics, heart)
 
     try:
         if not args.no_supervise:
@@ -194,8 +198,41 @@ def _serve(args: argparse.Namespace) -> int:
             listener.unlink()
 
 
+class Leaving:
+    """The end of a server: when nothing is in progress any more, and no newer one needs it to serve on.
+
+    Kong ends a plugin server with the worker that started it, at a reload perhaps before the next one is warm: SIGTERM
+    to the watchdog, and SIGKILL a moment later (lua-nginx-module, ngx_http_lua_ffi_pipe_proc_destroy). So a server that
+    loses its watchdog decides by itself.
+    """
+
+    def __init__(self, server: Server, listeners: Sequence[UnixListener]) -> None:
+        self._server, self._listeners, self._parent = server, listeners, os.getppid()
+        self._begun = False
+
+    def __call__(self, *_: object) -> None:
+        """For a signal."""
+        if not any(one.awaited() for one in self._listeners):
+            self._server.stop()
+        if not self._begun:
+            self._begun = True
+            threading.Thread(target=self._follow, name="leaving", daemon=True).start()
+
+    def _follow(self) -> None:
+        until = time.monotonic() + LINGER_S
+        while any(one.awaited() for one in self._listeners) and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+        self._server.stop()
+        if os.getppid() == self._parent:
+            return  # the watchdog does the rest
+        for one in self._listeners:
+            one.unlink()
+        time.sleep(_ORPHAN_S)
+        os._exit(1)
+
+
 def _run(
-    args: argparse.Namespace, listener: socket.socket, metrics: socket.socket, heart: Heart | None
+    args: argparse.Namespace, sockets: Sequence[UnixListener], metrics: socket.socket, heart: Heart | None
 ) -> int:
     """The server itself, in this process."""
     plugin = load(args.plugin)
@@ -207,15 +244,16 @@ def _run(
     server = Server(
         plugin.name,
         plugin.plugin,
-        listener,
+        sockets[0].sock,
         limits=limits,
         heartbeat=(lambda _: None) if heart is None else heart.beat,
         memory=None if heart is None else heart.memory,
         ledger=None if heart is None else heart.ledger,
         peer=None if heart is None else heart.peer,
     )
+    leaving = Leaving(server, sockets)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop())
+        signal.signal(number, leaving)
     about: dict[str, str | int] = {
         "plugin": plugin.name,
         "version": plugin.version,

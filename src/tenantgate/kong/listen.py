@@ -11,7 +11,10 @@ from typing import Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["PRIVATE", "UnixListener", "bind_tcp"]
+__all__ = ["LINGER_S", "PRIVATE", "UnixListener", "bind_tcp"]
+
+LINGER_S: Final = 30.0
+"""For how long a server that is told to end serves on while the next one isn't ready."""
 
 PRIVATE: Final = 0o600
 """Mode of a socket that only its owner may connect to (unix(7), Pathname socket ownership and permissions).
@@ -52,15 +55,15 @@ class UnixListener:
 
     def served(self) -> bool:
         """Whether somebody else listens at the path."""
-        with socket.socket(socket.AF_UNIX) as other:
-            other.settimeout(0.0)
-            try:
-                other.connect(str(self.path))
-            except BlockingIOError:  # its backlog is full
-                return True
-            except OSError:
-                return False
-        return True
+        return _listens(self.path)
+
+    def awaited(self) -> bool:
+        """Whether this one has the path, and a newer server that isn't ready yet waits for it."""
+        return (
+            _inode(self.path) == self._inode
+            and _inode(self._waiting) not in (None, self._inode)
+            and _listens(self._waiting)
+        )
 
     def publish(self) -> None:
         """Take the path, in one step: a client meets the old socket or this one, and never none.
@@ -87,6 +90,18 @@ class UnixListener:
                     self._waiting.rename(self.path)
                 else:
                     self.path.unlink()
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.settimeout(0.0)
+        try:
+            other.connect(str(path))
+        except BlockingIOError:  # its backlog is full
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def _inode(path: Path) -> int | None:

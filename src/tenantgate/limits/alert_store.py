@@ -57,12 +57,14 @@ class Seen(NamedTuple):
     Attributes:
         held: by requests in flight.
         raise_: in force or not; None where there is none.
+        uncertain: what of the used may not have been spent, and was charged all the same.
     """
 
     state: State
     standing: Standing
     held: int
     raise_: Raise | None
+    uncertain: int = 0
 
 
 class AlertStore:
@@ -88,18 +90,22 @@ class AlertStore:
             start_ms, end_ms = window_at(window, now_ms)
             if counter == window_key(tenant, about.counter, window, start_ms):
                 break
-        total, held = (_whole(value) for value in counted)
+        total, held, *uncertain = (_whole(value) for value in counted)
         extra = read_raise(found)
         most = raised(about.rule.most, extra, now_ms)
         return Seen(
-            read_state(fields), Standing(max(0, total - held), most, start_ms, end_ms, now_ms), held, extra
+            read_state(fields),
+            Standing(max(0, total - held), most, start_ms, end_ms, now_ms),
+            held,
+            extra,
+            sum(uncertain),
         )
 
     def _read(self, key: str, counter: str, tenant: TenantId, name: str) -> Sequence[Any]:
         def call(client: Any) -> Sequence[Any]:
             with client.pipeline(transaction=False) as pipe:
                 pipe.hgetall(key)
-                pipe.hmget(counter, "u", "h")
+                pipe.hmget(counter, "u", "h", "xe", "xl", "xc", "xu")
                 pipe.hget(raises_key(tenant), name)
                 pipe.time()
                 answer: Sequence[Any] = pipe.execute()

@@ -2,21 +2,20 @@
 
 A slice is a reservation like others, by the name of the process, so that it never takes a limit beyond its most: what
 is spent of it was held already. The bound of what passes without Redis is thus the sum of the slices. What a request
-used meanwhile is settled in Redis by its own id when Redis is back, and its slice covers it until then. A process that
-is killed leaves its slices to expire, so that they are charged as uncertain: it may have spent them.
+used meanwhile is settled in Redis by its own id when Redis is back, and its slice covers it until then. The slices of a
+process that was killed are given back by another one on its machine: what it had let pass is then held by the requests'
+own ids (`tenantgate.limits.lease_notes`). Where there is none they expire, and are charged as uncertain.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
-import os
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -34,11 +33,13 @@ from tenantgate.limits.core.ledger import (
     Used,
 )
 from tenantgate.limits.core.rules import Counted, OnTight, Reserve, Window
+from tenantgate.limits.lease_notes import NotedLease, NotedSpend
 from tenantgate.store.threads import BackgroundThread
 from tenantgate.telemetry import metrics
 
 if TYPE_CHECKING:
     from tenantgate.limits.core.ledger import Ledger
+    from tenantgate.limits.lease_notes import LeaseNotes, Left
     from tenantgate.tenant import TenantId
 
 __all__ = ["Leases"]
@@ -53,6 +54,7 @@ _LIFE_MS: Final = 60_000
 _RENEW_S: Final = 20.0
 _IDLE_S: Final = 60.0  # after the last request of a counter its slice is given back
 _STEP_S: Final = 1.0
+_LOOK_S: Final = 5.0
 _FOREVER: Final = Window(unit="month")  # within a slice nothing passes with time
 
 _pending: Final = metrics.gauge(
@@ -62,6 +64,12 @@ _lost: Final = metrics.counter(
     "tenantgate_limits_settlements_lost_total",
     "Settlements that were given up, so that the reservations are charged as uncertain.",
 )
+
+_taken_over: Final = metrics.counter(
+    "tenantgate_limits_leases_taken_over_total", "Dead processes whose slices of limits were given back."
+)
+_PREFIX: Final = "lease-"
+"""Of the ids of their reservations, by which `counters.lua` knows them."""
 
 Key = tuple["TenantId", str]
 
@@ -84,18 +92,31 @@ class _Slice:
 
 
 class Leases:
-    """The slices of one process, and its settlements that Redis has not yet taken; thread-safe."""
+    """The slices of one process, and its settlements that Redis has not yet taken; thread-safe.
 
-    def __init__(self, ledger: Ledger, name: str | None = None) -> None:
-        self._ledger = ledger
-        self._name = name or f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._numbers = itertools.count()
+    Args:
+        ledger: where they are held.
+        notes: what another process needs after this one's death; None: then its slices expire.
+
+    Attributes:
+        settled: called with the id of a request whose end the ledger has.
+    """
+
+    def __init__(self, ledger: Ledger, notes: LeaseNotes | None = None) -> None:
+        self._ledger, self._notes = ledger, notes
+        self.settled: Callable[[str], None] = lambda _: None
+        self._looked_s = -math.inf
         self._lock = threading.Lock()
         self._slices: OrderedDict[Key, _Slice] = OrderedDict()
         self._pending: OrderedDict[tuple[TenantId, str], Settlement] = OrderedDict()
         self._thread = BackgroundThread(
             "limits-leases", self.step, log=_log, failed="limits: leases can't be renewed"
         )
+
+    def start(self) -> None:
+        """Give back what dead processes hold, if any has left something."""
+        if self._notes is not None and self._notes.any_other():
+            self._thread.start()
 
     def note(self, asked: Reservation, answer: Reserved, leased: Sequence[int]) -> None:
         """Have slices of the counters of a request that was counted; `leased` are the indexes of these claims."""
@@ -146,6 +167,12 @@ class Leases:
             )
             if answer.refused is not None:
                 raise NotCountedError("lease: used up")
+            try:
+                self._note_spend(asked, slices, now_us // 1000)
+            except NotCountedError:
+                for part in slices:
+                    part.spent.forget(asked.id, now_us)
+                raise
             rooms = tuple(
                 part.room or Room(0, 0, claim.most, 0)
                 for part, claim in zip(slices, asked.claims, strict=True)
@@ -183,6 +210,7 @@ class Leases:
             self._settle_pending()
             self._charge_expired()
             self._renew()
+            self._take_over()
         except NotCountedError:
             pass
         return _STEP_S
@@ -197,6 +225,9 @@ class Leases:
                 self._renew_one(key, part)
         except NotCountedError:
             pass
+        if self._notes is not None:
+            with self._lock:
+                self._notes.close()
 
     # -- in the background ---------------------------------------------------------------------------------
 
@@ -218,7 +249,7 @@ class Leases:
             for (tenant, counter), part in self._slices.items():
                 for id_, own in part.spent.reservations.items():
                     if own.deadline_ms <= now_ms and (tenant, id_) not in self._pending:
-                        used = Used(counter, part.claim.window, own.amount, Counted.COST, part.claim.most)
+                        used = Used(counter, part.claim.window, own.amount, most=part.claim.most, known=0)
                         found.setdefault((tenant, id_), []).append(used)
                         started_ms[tenant, id_] = own.time_us // 1000
         for (tenant, id_), all_used in found.items():
@@ -233,7 +264,10 @@ class Leases:
             self._told(ended)
 
     def _told(self, ended: Settlement) -> None:
+        self.settled(ended.id)
         with self._lock:
+            if self._notes is not None:
+                self._notes.told(ended.tenant, ended.id)
             if self._pending.pop((ended.tenant, ended.id), None) is not None:
                 _pending.set(float(len(self._pending)))
             for used in ended.used:
@@ -277,12 +311,18 @@ class Leases:
                     )
                 )
             with self._lock:
+                if self._notes is not None:
+                    self._notes.given_back(part.id)
                 part.held, part.held_ms, part.id = None, 0, ""
                 if part.spent.total == 0 and time.monotonic() - part.noted_s > _IDLE_S:
                     self._slices.pop(key, None)
             return
         if not part.id:
-            part.id = f"lease:{self._name}:{next(self._numbers)}"
+            part.id = f"{_PREFIX}{secrets.token_hex(12)}"
+        if self._notes is not None:
+            window, most = part.claim.window, part.claim.most
+            with self._lock:
+                self._notes.lease(NotedLease(tenant, part.id, counter, window, most, held_ms))
         # Counted as money whatever it is, since a slice of requests is settled as others are.
         claim = replace(
             part.claim,
@@ -313,6 +353,64 @@ class Leases:
                     answer.now_ms,
                     answer.rooms[0],
                 )
+
+    def _note_spend(self, asked: Reservation, slices: Sequence[_Slice], now_ms: int) -> None:
+        if self._notes is None:
+            return
+        own = [part.spent.reservations[asked.id] for part in slices]
+        amounts = tuple(
+            (claim.counter, part.claim.window, held.amount, claim.most)
+            for claim, part, held in zip(asked.claims, slices, own, strict=True)
+        )
+        deadline_ms = min((held.deadline_ms for held in own), default=now_ms)
+        self._notes.spend(NotedSpend(asked.tenant, asked.id, amounts, deadline_ms))
+
+    def _take_over(self) -> None:
+        """Give back what dead processes hold."""
+        now_s = time.monotonic()
+        if self._notes is None or now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        while True:
+            with self._notes.left() as left:
+                if left is None:
+                    return
+                self._give_back(left)
+                _taken_over.inc()
+
+    def _give_back(self, left: Left) -> None:
+        """Hold what passed by the slices for the requests themselves, then settle the slices; twice does no harm.
+
+        Raises:
+            NotCountedError: the ledger can't be asked.
+        """
+        now_ms = time.time_ns() // 1_000_000
+        for spend in left.spends.values():
+            claims = tuple(
+                Claim(
+                    counter=counter, counted=Counted.COST, most=most, window=window, fixed=amount, shadow=True
+                )
+                for counter, window, amount, most in spend.amounts
+            )
+            asked = Reservation(
+                tenant=spend.tenant,
+                id=spend.id,
+                claims=claims,
+                worst_tokens=0,
+                expected_tokens=0,
+                lifetime_ms=min(max(1, spend.deadline_ms - now_ms), LIFETIME_MAX_MS),
+            )
+            self._ledger.reserve(asked)
+        for lease in left.leases.values():
+            self._ledger.settle(
+                Settlement(
+                    tenant=lease.tenant,
+                    id=lease.id,
+                    certainty=Certainty.NONE,
+                    used=(Used(lease.counter, lease.window, 0, most=lease.most),),
+                    started_ms=lease.held_ms,
+                )
+            )
 
     def _trim(self) -> None:
         while len(self._slices) > _SLICES:

@@ -22,6 +22,7 @@ LIMITS: Final = PluginManifest(
         "redis": lambda settings: settings.rate_limit_redis or settings.redis,
     },
     attachable=False,
+    in_file=False,
 )
 
 FEATURE: Final = Feature(plugins=(LIMITS,))

@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -28,6 +29,7 @@ from tenantgate.limits.core.ledger import (
     Reserved,
     Room,
     Settlement,
+    Uncertain,
     Used,
 )
 from tenantgate.limits.core.rules import Counted, OnTight, Reserve, Window
@@ -296,7 +298,7 @@ def _settling(ended: Settlement, spans: Sequence[tuple[int, int]]) -> list[Any]:
         out += (
             used.counter, _period_us(window), life_ms(window, counted),
             kept_ms(window, counted, DAY_MS, start_ms, end_ms), end_ms, run_width_us(window, AMOUNT_MAX), most,
-            amount, int(counted is Counted.REQUESTS),
+            amount, amount if used.known is None else min(max(0, used.known), amount), int(counted is Counted.REQUESTS),
         )  # fmt: skip
     return out
 
@@ -324,7 +326,7 @@ def _reserved(answer: Any, claims: int) -> Reserved | None:
         return None
     if expired:
         _expired.inc()
-    rooms = tuple(Room(*found[at + 1 : at + 5]) for at in range(4, len(found), 5))
+    rooms = tuple(_room(found, at + 1) for at in range(4, len(found), 5))
     return Reserved(refused=_REFUSALS[state], by=by, max_tokens=tokens, rooms=rooms, now_ms=now_ms)
 
 
@@ -334,12 +336,21 @@ def _settled(answer: Any, counters: int) -> Sequence[Room] | None:
         return None
     if found[2]:
         _expired.inc()
-    return tuple(Room(*found[at : at + 4]) for at in range(3, len(found), 4))
+    return tuple(_room(found, at) for at in range(3, len(found), 4))
 
 
 def _read(answer: Any, counters: int) -> Sequence[Room] | None:
-    found = _numbers(answer, 1 + 4 * counters)
-    return None if found is None else tuple(Room(*found[at : at + 4]) for at in range(1, len(found), 4))
+    found = _numbers(answer, 1 + 8 * counters)
+    if found is None:
+        return None
+    return tuple(
+        replace(_room(found, at), uncertain=Uncertain(*found[at + 4 : at + 8]))
+        for at in range(1, len(found), 8)
+    )
+
+
+def _room(found: Sequence[int], at: int) -> Room:
+    return Room(found[at], found[at + 1], found[at + 2], found[at + 3])
 
 
 def _code(error: redis.ResponseError) -> str:

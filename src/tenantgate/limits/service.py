@@ -7,6 +7,8 @@ doesn't fit is charged when its reservation expires.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import threading
 import time
@@ -24,6 +26,7 @@ from tenantgate.limits.core.ledger import Certainty, NotCountedError, Settlement
 from tenantgate.limits.core.limit import rate_rules
 from tenantgate.limits.core.rules import OnStoreDown
 from tenantgate.limits.expected import ExpectedTokens
+from tenantgate.limits.lease_notes import LeaseNotes
 from tenantgate.limits.leases import Leases
 from tenantgate.limits.local_ledger import LocalLedger
 from tenantgate.limits.redis_ledger import RedisLedger
@@ -32,6 +35,8 @@ from tenantgate.store.shared import Shared
 from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tenantgate.limits.alerts import EventLog
     from tenantgate.limits.config import LimitsConfig
     from tenantgate.limits.core.claims import Held
@@ -47,6 +52,8 @@ PLUGIN: Final = "tenant-rate-limits"
 _log: Final = logging.getLogger("tenantgate.limits")
 _WAITING: Final = 10_000
 """Settlements that wait; about 1 kB each."""
+_SETTLED: Final = 5000
+"""Of which Kong hasn't been told; it gives the others again, which does nothing."""
 _LEVELS: Final = 100_000
 """Budgets' counters whose state is remembered."""
 _KNOWN_MS: Final = 10_000
@@ -105,6 +112,9 @@ class Limits:
         self.expected = ExpectedTokens()
         self._levels: Bounded[tuple[str, str], _Known] = Bounded(_LEVELS)
         self._ends: deque[_End] = deque()
+        self._done: deque[str] = deque(maxlen=_SETTLED)
+        if leases is not None:
+            leases.settled = self.done
         self._changed = threading.Condition()
         self._busy = False
         self._thread: threading.Thread | None = None
@@ -184,6 +194,18 @@ class Limits:
                 self._thread.start()
             self._changed.notify()
 
+    def done(self, request: str) -> None:
+        """Nothing is left to do for a request, so that nobody has to keep its end."""
+        self._done.append(request)
+
+    def take_settled(self) -> Sequence[str]:
+        """The requests for which that was said since the last call."""
+        found: list[str] = []
+        with contextlib.suppress(IndexError):  # another thread has taken the last one
+            while self._done:
+                found.append(self._done.popleft())
+        return found
+
     def close(self, timeout_s: float) -> None:
         """Settle what waits, and give back what this process holds for itself."""
         self.flush(timeout_s)
@@ -210,6 +232,8 @@ class Limits:
                 self._failed(error)
                 continue
             _settled.inc(outcome="settled")
+            if self._leases is None:
+                self.done(end.settlement.id)
             self._learn(end.settlement.tenant, end.held, rooms)
 
     def _failed(self, error: Exception) -> None:
@@ -266,24 +290,35 @@ _by_ledger: Final[Shared[Limits]] = Shared(_REDISES)
 _LOCAL: Final = LocalLedger()
 
 
-def limits_of(policy: str, redis: RedisConfig, events: EventLog | None = None) -> Limits:
+def limits_of(
+    policy: str, redis: RedisConfig, events: EventLog | None = None, leases: Path | None = None
+) -> Limits:
     """The process's limits whose counters are in this Redis, or with the policy ``local`` in its memory.
 
-    What is to be told of budgets in Redis is told to `events`, the newest that was given.
+    What is to be told of budgets in Redis is told to `events`, the newest that was given. `leases` is a folder for
+    what processes on this machine note for one another, of the first call.
     """
     if policy == "local":
         return _by_ledger.get(policy, lambda: Limits(_LOCAL))
-    limits = _by_ledger.get(redis, lambda: _in_redis(redis))
+    limits = _by_ledger.get(redis, lambda: _in_redis(redis, leases))
     if limits.alerts is not None:
         limits.alerts.use(events)
     return limits
 
 
-def _in_redis(config: RedisConfig) -> Limits:
+def _in_redis(config: RedisConfig, folder: Path | None) -> Limits:
     # Nobody waits for alerts, other than for a reservation.
     store = AlertStore(connect(config, timeout_ms=_ALERT_TIMEOUT_MS))
     ledger = RedisLedger(connect(config))
-    return Limits(ledger, Alerts(store), Leases(ledger))
+    leases = Leases(ledger, None if folder is None else LeaseNotes(folder / _digest(config)))
+    leases.start()
+    return Limits(ledger, Alerts(store), leases)
+
+
+def _digest(config: RedisConfig) -> str:
+    """Tells one Redis from another: what is held in one is never given back in another."""
+    where = config.cluster_nodes or f"{config.host}:{config.port}/{config.database}"
+    return hashlib.sha256(repr(where).encode()).hexdigest()[:16]
 
 
 _instances: Final[weakref.WeakSet[Limits]] = weakref.WeakSet()

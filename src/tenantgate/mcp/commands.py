@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenantgate.apply.commands import Site, file_arguments, site_of
-from tenantgate.apply.documents import documents, read_location
 from tenantgate.config import deck_variables as placeholders
+from tenantgate.config.documents import documents, read_location
 from tenantgate.errors import ConfigError, EdgeError
-from tenantgate.mcp.compiling import Api, made_tools, named_tools, server_of
+from tenantgate.mcp.compiling import Api, made_tools, model_tools, named_tools, server_of
 from tenantgate.mcp.core.calls import Caller
 from tenantgate.mcp.core.openapi.changes import changes
 from tenantgate.mcp.core.openapi.document import DocumentError
 from tenantgate.mcp.core.openapi.operations import Listed
 from tenantgate.mcp.core.openapi.tools import Made, ToolMaker
 from tenantgate.mcp.core.replies import ReplyReader
-from tenantgate.mcp.core.tool import ArgumentError, Server, Tool, UpstreamRequest
+from tenantgate.mcp.core.tool import Acl, ArgumentError, Server, Tool, UpstreamRequest
 from tenantgate.mcp_config import McpServer, McpTool
 
 __all__ = ["mcp"]
@@ -107,7 +107,17 @@ class _Chosen:
 
     def made(self) -> list[tuple[McpTool, Made]]:
         """Its tools, by what the operator calls them; empty for a remote server."""
+        if self.config.models:
+            said = {t.rename or t.name: t for t in self.tools}
+            tools = model_tools(self.config)
+            return [(said.get(t.name, McpTool(name=t.name)), Made(tool=t)) for t in tools]
         return [] if self.api is None else list(made_tools(self.config, self.api, self.tools))
+
+    def request(self, tool: Tool) -> str:
+        """What a call of one of its tools asks."""
+        if tool.model:
+            return f"the model {tool.model}"
+        return f"{tool.operation.method} {(self.config.upstream or '').rstrip('/')}{tool.operation.path}"
 
 
 def _chosen(args: argparse.Namespace) -> _Chosen:
@@ -192,6 +202,8 @@ class _Row:
                 yield f"arguments without description: {', '.join(bare[:4])}{' …' if len(bare) > 4 else ''}"
             if self.tokens > _MANY_TOKENS:
                 yield "costs many tokens"
+            if servers := self.op.own_servers[1]:
+                yield f"needs the upstream {' or '.join(servers)}"
             if self.made.cut:
                 yield f"{self.made.cut} parts of its schemas stay open"
             yield from (f"{what} ({place})" for place, what in self.made.notes[:3])
@@ -271,7 +283,7 @@ def _token_counter() -> Callable[[str], int]:
 
 def _inspect(args: argparse.Namespace) -> int:
     chosen = _chosen(args)
-    if chosen.api is None:
+    if chosen.config.remote is not None:
         for one in chosen.tools:
             print(f"{one.name}  of {chosen.config.remote}, {one.approved or 'not pinned'}")
         return 0
@@ -288,21 +300,20 @@ def _inspect(args: argparse.Namespace) -> int:
             state = "approved" if named.approved == tool.fingerprint else "CHANGED since it was approved"
         changed += state.startswith("CHANGED")
         if args.tool is not None:
-            acl = tool.acl or chosen.api.default_acl
+            acl = tool.acl or (chosen.api.default_acl if chosen.api is not None else Acl())
             shown = {**_listed(tool), "fingerprint": tool.fingerprint, "state": state}
-            shown["request"] = (
-                f"{tool.operation.method} {(chosen.config.upstream or '').rstrip('/')}{tool.operation.path}"
-            )
+            shown["request"] = chosen.request(tool)
             shown["acl"] = {"allow": acl.allow, "deny": acl.deny}
             shown["left out"] = [f"{place}: {what}" for place, what in made.notes]
             print(json.dumps(shown, indent=2, ensure_ascii=False))
             return int(changed > 0)
         tokens = count(json.dumps(_listed(tool)))
         total += tokens
-        print(f"{tool.name:<40} {tokens:>6}  {state}  {tool.operation.method} {_shown(tool.operation.path)}")
+        asked = tool.model or f"{tool.operation.method} {_shown(tool.operation.path)}"
+        print(f"{tool.name:<40} {tokens:>6}  {state}  {asked}")
     if args.tool is not None:
         raise ConfigError(f"--tool: {chosen.config.name} has no tool {args.tool}")
-    print(f"{len(chosen.tools)} tools, {total} tokens in each list", file=sys.stderr)
+    print(f"{len(chosen.made())} tools, {total} tokens in each list", file=sys.stderr)
     return int(changed > 0)
 
 
@@ -338,7 +349,7 @@ def _approve(args: argparse.Namespace) -> int:
     chosen = _chosen(args)
     if bool(args.tool) == args.all:
         raise ConfigError("needs either --tool or --all")
-    if chosen.api is None:
+    if chosen.config.remote is not None:
         raise ConfigError("tools of a remote MCP server aren't known here; write `approved` yourself")
     made = chosen.made()
     if unknown := set(args.tool).difference(m.tool.name for _, m in made):
@@ -395,7 +406,9 @@ def _with_pin(text: str, name: str, fingerprint: str, where: str) -> str:
 def _try(args: argparse.Namespace) -> int:
     chosen = _chosen(args)
     if chosen.api is None:
-        raise ConfigError("tools of a remote MCP server can't be tried here")
+        raise ConfigError(
+            "tools of a remote MCP server, and of models, can't be tried here: they need the gateway"
+        )
     server = server_of(chosen.config, chosen.api, chosen.documents, {})
     tool = next((t for t in server.tools if t.name == args.tool), None)
     if tool is None:

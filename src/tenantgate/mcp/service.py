@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from tenantgate.mcp.core.calls import Caller
+from tenantgate.mcp.core.models import ModelCaller, ModelReader
 from tenantgate.mcp.core.offers import Endpoint, Offer, endpoints
 from tenantgate.mcp.core.protocol import params, results
 from tenantgate.mcp.core.protocol.errors import HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, Failure
@@ -20,7 +21,7 @@ from tenantgate.mcp.core.replies import ReplyReader
 from tenantgate.mcp.core.tool import RemoteTool, Server
 from tenantgate.pii.core import Placeholders, find_secrets, mask
 
-__all__ = ["Answer", "McpEndpoints", "RemoteCall", "ToolCall", "redacted", "trace_of"]
+__all__ = ["Answer", "McpEndpoints", "RemoteCall", "ToolCall", "redacted", "trace_of", "unknown_tool"]
 
 _EARLIER_ONLY: Final = frozenset({"initialize", "ping", "logging/setLevel"})
 _TRACE: Final = {
@@ -75,14 +76,14 @@ class McpEndpoints:
 
     def __init__(self, servers: Iterable[Server], *, version: str) -> None:
         self._endpoints = endpoints(servers, version=version)
-        self._callers: dict[tuple[str, str], Caller] = {}
-        self._readers: dict[tuple[str, str], ReplyReader] = {}
+        self._callers: dict[tuple[str, str], Caller | ModelCaller] = {}
+        self._readers: dict[tuple[str, str], ReplyReader | ModelReader] = {}
 
     def endpoint(self, name: str) -> Endpoint | None:
         """The endpoint of a server, or with an empty name the one that joins them; None where there is none."""
         return self._endpoints.get(name) if len(self._endpoints) > 1 else None
 
-    def caller(self, offer: Offer) -> Caller:
+    def caller(self, offer: Offer) -> Caller | ModelCaller:
         """What makes requests to the API of a call's arguments."""
         key = offer.server.name, offer.tool.name
         found = self._callers.get(key)
@@ -90,15 +91,17 @@ class McpEndpoints:
             credential = offer.server.credential
             in_query = credential is not None and credential.location == "query"
             reserved = frozenset({credential.name} if credential is not None and in_query else ())
-            found = self._callers[key] = Caller(offer.tool, reserved=reserved)
+            found = self._callers[key] = (
+                ModelCaller(offer.tool) if offer.tool.model else Caller(offer.tool, reserved=reserved)
+            )
         return found
 
-    def reader(self, offer: Offer) -> ReplyReader:
+    def reader(self, offer: Offer) -> ReplyReader | ModelReader:
         """What makes results of the API's replies."""
         key = offer.server.name, offer.tool.name
         found = self._readers.get(key)
         if found is None:
-            found = self._readers[key] = ReplyReader(offer.tool)
+            found = self._readers[key] = ModelReader() if offer.tool.model else ReplyReader(offer.tool)
         return found
 
     def handle(
@@ -155,19 +158,23 @@ def _call(
         return _invalid(request, "params.name: must be a text; params.arguments: an object.")
     if (remote := endpoint.remote) is not None:
         if (tool := endpoint.remote_tool(name, principals)) is None:
-            return _invalid(request, "Unknown tool")
+            return unknown_tool(request)
         return RemoteCall(
             request=request, endpoint=endpoint, server=remote, tool=tool, arguments=arguments or {}
         )
     offer = endpoint.offer(name, principals)
     if offer is None:
-        # Whether it isn't there or isn't for this caller nobody is told.
-        return _invalid(request, "Unknown tool")
+        return unknown_tool(request)
     made = ToolCall(request=request, endpoint=endpoint, offer=offer, arguments=arguments or {})
     if request.modern and (wrong := params.mismatch(offer.tool.input_schema, made.arguments, headers)):
         text = f"{wrong} must be the same as its argument."
         return Failure(status=400, code=HEADER_MISMATCH, message=text, id=request.id)
     return made
+
+
+def unknown_tool(request: Request) -> Failure:
+    """What a caller is told of a tool that isn't there, isn't for it, or isn't what was approved: always the same."""
+    return _invalid(request, "Unknown tool")
 
 
 def _invalid(request: Request, text: str) -> Failure:

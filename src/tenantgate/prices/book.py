@@ -71,6 +71,7 @@ class Entry:
     prices: PriceList
 
 
+@functools.cache
 def version() -> str:
     """The book's name and version: ``genai-prices 0.2.3``."""
     from importlib.metadata import version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import re
 from html.parser import HTMLParser
@@ -76,29 +77,31 @@ def made(configuration: Configuration = CONFIGURATION, added_s: float = 0.01) ->
     return json.loads(json.dumps(found))
 
 
-RESULT = {
-    "about": running.about(SETTINGS),
-    "configurations": {"bare again": made(BARE, 0.0), "cache": made()},
-    "traces": {
-        "cache": [
-            {
-                "kind": "fresh",
-                "outcomes": {"200 Miss": 3},
-                "total_ms": 9.0,
-                "after_ms": {CACHE: 1.2},
-                "parts": [
-                    {"plugin": CACHE, "part": "embedding", "ms": 4.0},
-                    {"plugin": "", "part": "provider", "ms": 5.0},
-                ],
-                "methods": {CACHE: ["client.get_consumer"]},
-            }
-        ]
-    },
-}
+@functools.cache
+def usual() -> dict[str, Any]:
+    return {
+        "about": running.about(SETTINGS),
+        "configurations": {"bare again": made(BARE, 0.0), "cache": made()},
+        "traces": {
+            "cache": [
+                {
+                    "kind": "fresh",
+                    "outcomes": {"200 Miss": 3},
+                    "total_ms": 9.0,
+                    "after_ms": {CACHE: 1.2},
+                    "parts": [
+                        {"plugin": CACHE, "part": "embedding", "ms": 4.0},
+                        {"plugin": "", "part": "provider", "ms": 5.0},
+                    ],
+                    "methods": {CACHE: ["client.get_consumer"]},
+                }
+            ]
+        },
+    }
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    result = copy.deepcopy(RESULT)
+    result = copy.deepcopy(usual())
     at: Any = result["configurations"]["cache"]
     *way, last = path.split(".")
     for step in way:
@@ -108,26 +111,26 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def test_what_was_added_is_found_for_what_reached_the_provider_and_hits_are_apart() -> None:
-    latency = RESULT["configurations"]["cache"]["latency"]
+    latency = usual()["configurations"]["cache"]["latency"]
     assert latency["pass"]["added"]["p50"]["value"] == pytest.approx(10, abs=0.5)
     assert latency["hit"]["ratio"]["p50"]["value"] < 0.1
     assert sum(latency[c]["pairs"] for c in ("pass", "pass, long", "hit")) == latency["all"]["pairs"]
 
 
 def test_costs_are_per_request() -> None:
-    cost = RESULT["configurations"]["cache"]["cost"]
+    cost = usual()["configurations"]["cache"]["cost"]
     assert cost["cpu_ms_per_request"]["gateway"] == pytest.approx(10)
     assert cost["pdk_calls_per_request"] == {"access": 5.0}
     assert cost["redis_per_request"] == {"trips": 3.0, "commands": 4.0}
 
 
 def test_the_table_has_a_line_for_each_configuration() -> None:
-    lines = report.table(RESULT).splitlines()
+    lines = report.table(usual()).splitlines()
     assert [line.split("  ")[0] for line in lines] == ["configuration", "bare again", "cache"]
 
 
 def test_all_gates_hold_where_nothing_is_wrong() -> None:
-    assert report.gates(RESULT) == []
+    assert report.gates(usual()) == []
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,7 @@ def test_each_gate_says_what_is_wrong(path: str, value: Any, said: str) -> None:
 
 
 def test_personal_data_in_clear_is_a_fault_only_where_it_is_to_be_hidden() -> None:
-    assert RESULT["configurations"]["cache"]["quality"]["personal_in_clear"][0] > 0
+    assert usual()["configurations"]["cache"]["quality"]["personal_in_clear"][0] > 0
     assert report.gates(changed("quality.hides_personal", value=True)) != []
 
 
@@ -161,7 +164,7 @@ def test_as_many_wrong_hits_as_the_bound_allows_are_no_fault() -> None:
 
 
 def test_times_are_never_a_gate() -> None:
-    slow = copy.deepcopy(RESULT)
+    slow = copy.deepcopy(usual())
     slow["configurations"]["cache"] = made(added_s=2.0)
     assert report.gates(slow) == []
 
@@ -183,7 +186,7 @@ class _Balanced(HTMLParser):
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
-    text = page.page(RESULT)
+    text = page.page(usual())
     assert not re.search(r"(src|href)=|<script|@import|url\(", text)
     assert text.count("<svg") > 4
     parser = _Balanced()
@@ -192,13 +195,13 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
 
 
 def test_names_are_escaped() -> None:
-    result = copy.deepcopy(RESULT)
+    result = copy.deepcopy(usual())
     result["configurations"]["<b>"] = result["configurations"].pop("cache")
     assert "<b>" not in page.page(result)
 
 
 def test_a_run_without_traces_or_pairs_still_makes_a_page() -> None:
-    empty = copy.deepcopy(RESULT)
+    empty = copy.deepcopy(usual())
     del empty["traces"]
     nothing = {"pairs": 0, "bare": {}, "with_us": {}, "added": {}, "by_pair": {}, "ratio": {}}
     entry = empty["configurations"]["cache"]
@@ -219,7 +222,7 @@ def test_plots_of_nothing_are_plots() -> None:
 def test_two_results_side_by_side_mark_what_differs(tmp_path: Path) -> None:
     other = changed("latency", made(added_s=0.03)["latency"])
     files = []
-    for name, result in (("a", RESULT), ("b", other)):
+    for name, result in (("a", usual()), ("b", other)):
         files.append(tmp_path / f"{name}.json")
         files[-1].write_text(json.dumps(result))
     lines = compare.side_by_side(*files).splitlines()

@@ -139,3 +139,22 @@ def test_diff_of_a_wrong_file_is_no_difference(tmp_path: Path) -> None:
 def test_schema(tmp_path: Path) -> None:
     assert run("schema", "-o", str(tmp_path / "s.json")) == 0
     assert (tmp_path / "s.json").read_text().startswith('{\n  "$schema"')
+
+
+def test_ones_own_kong_yml_gets_ours_and_then_comes_clean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "kong.yml"
+    own.write_text(
+        "_format_version: '3.0'\nservices: [{name: shop, url: 'http://shop', tags: [2024-01-01]}]\n"
+    )
+    assert run("diff", "-f", DEMO, str(own)) == 1
+    assert run("render", "-f", DEMO, "--into", str(own), "-o", str(own)) == 0
+    assert stat.S_IMODE(own.stat().st_mode) == 0o600
+    assert run("diff", "-f", DEMO, str(own)) == 0
+    said = capsys.readouterr()
+    assert said.out.endswith("no changes\n")
+    assert "left out, without the tag tenantgate: 1" in said.err
+    assert "name: shop" in own.read_text()
+    own.write_text(own.read_text().replace("name: llm.models", "name: llm.others"))
+    assert run("diff", "-f", DEMO, str(own)) == 1

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tenantgate.apply.documents import documents
 from tenantgate.config import load, load_text
 from tenantgate.config.compile import CompileOptions, compile_records, stage_references
+from tenantgate.config.documents import documents
 from tenantgate.config.providers import PROVIDERS
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.names import find_model

@@ -109,3 +109,5 @@ def test_lua_plugins_are_found() -> None:
     for name in LUA_PLUGINS:
         for part in ("handler", "schema"):
             assert Path(path.removesuffix(";;").replace("?", f"kong/plugins/{name}/{part}")).is_file()
+    for module in ("file", "file/schema"):
+        assert Path(path.removesuffix(";;").replace("?", f"kong/vaults/{module}")).is_file()

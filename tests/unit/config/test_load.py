@@ -220,6 +220,18 @@ def test_secrets_as_plain_values_are_refused_and_not_repeated(text: str) -> None
     assert SECRET not in problem
 
 
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [("acme-openai", True), ("acme.json/openai", True), ("../x", False), ("a?prefix=/etc", False)],
+)
+def test_files_of_secrets_are_named_without_a_path(name: str, right: bool) -> None:
+    text = f"{MODEL}      - {{provider: openai, model: m, credential: '{{vault://file/{name}}}'}}\n"
+    if right:
+        load_text(text)
+    else:
+        assert "{vault://file/NAME}" in problems(text)[0]
+
+
 def test_deep_nesting_is_refused() -> None:
     found = problems(f"{TENANT}    cache: {{cache_ttl: " + "[" * 100 + "]" * 100 + "}\n")
     assert "nested too deeply" in found[0]

@@ -62,6 +62,11 @@ def limit(more: str) -> str:
         (budget(", timezone: ../etc"), "budgets[0].timezone", "no IANA time zone"),
         (budget(", budget_duration: 1w, anchor_day: 8"), "budgets[0].anchor_day", "not 8"),
         (budget(", budget_duration: 1d, anchor_day: 2"), "budgets[0].anchor_day", "belongs to 1w and 1mo"),
+        (budget(", match: {tools: [shop]}"), "budgets[0].match.tools[0]", "the tenant has no MCP server 'shop'"),
+        (budget(", match: {tools: [a], models: [fast]}"), "budgets[0].match.tools", "isn't used beside models"),
+        (budget(", match: {tools: [A/b]}"), "budgets[0].match.tools[0]", "does not match"),
+        (text("token_limits: [{name: x, limit: 1, count: bytes}]"), "token_limits[0].match.tools", "required"),
+        (text("token_limits: [{name: x, limit: 1, match: {tools: [a]}}]"), "token_limits[0].count", "cost or bytes"),
         (budget(steps("{at: 80, do: notify}")), "budgets[0].steps[0].at", "must be a text"),
         (budget(steps("{at: 0%, do: notify}")), "budgets[0].steps[0].at", "before the first request"),
         (

@@ -25,6 +25,7 @@ from support import ROOT
 OPTIONS = KongConfOptions()
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+POSTGRES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.postgres.yml").read_text(encoding="utf-8"))
 HELM: dict[str, Any] = yaml.safe_load((ROOT / "deploy/helm-values.yaml").read_text(encoding="utf-8"))
 ENV = (ROOT / "deploy/tenants.env.example").read_text(encoding="utf-8")
 
@@ -86,7 +87,7 @@ def test_compose_names_its_services_rightly() -> None:
 
 
 def test_every_service_is_read_only_and_without_privileges() -> None:
-    for name, service in COMPOSE["services"].items():
+    for name, service in (*COMPOSE["services"].items(), *POSTGRES["services"].items()):
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -217,3 +218,35 @@ def test_streams_may_end_before_a_node_is_killed() -> None:
     assert HELM["terminationGracePeriodSeconds"] > wait + timeout
     drop_in = (UNITS / "kong.service.d" / "tenantgate.conf").read_text(encoding="utf-8")
     assert int(re.findall(r"^TimeoutStopSec=(\d+)$", drop_in, re.MULTILINE)[0]) > longest_s
+
+
+def test_compose_with_a_database_has_what_its_kong_conf_would_have() -> None:
+    services = POSTGRES["services"]
+    written = dict(re.findall(r"^(\w+) = (.+)$", kong_conf(KongConfOptions(postgres=True)), re.MULTILINE))
+    settings = {name.removeprefix("KONG_").lower(): v for name, v in services["kong"]["environment"].items()}
+    for name in (
+        "database",
+        "db_update_frequency",
+        "worker_state_update_frequency",
+        "pluginserver_tenantgate_socket",
+    ):
+        assert settings[name] == written[name]
+    # The image's kong.conf has one, and an empty setting is none.
+    assert settings["pluginserver_tenantgate_start_cmd"] == ""
+    assert "pluginserver_tenantgate_start_cmd" not in written
+    engine = services["engine"]
+    assert f"--socket={written['pluginserver_tenantgate_socket']}" in engine["command"]
+    assert "sockets:/run/tenantgate" in {*engine["volumes"]} & {*services["kong"]["volumes"]}
+    assert all("8001" not in port for service in services.values() for port in service.get("ports", ()))
+    host = re.match(r"--admin-url=http://(\w+):8001", services["apply"]["command"][2])
+    assert host is not None
+    assert host[1] in services
+
+
+def test_the_first_page_for_a_kong_with_a_database_starts_no_server_by_kong() -> None:
+    conf = kong_conf(
+        KongConfOptions(postgres=True, attached=("tenant-guardrails",), admin_listen="127.0.0.1:8001")
+    )
+    assert "_start_cmd" not in conf
+    assert "declarative_config" not in conf
+    assert conf.count("_query_cmd") == conf.count("_socket =") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -36,6 +37,7 @@ def config(name: str) -> Any:
     return yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
 
 
+@functools.cache
 def declared() -> dict[str, set[str]]:
     """Each metric of the source with its labels."""
     found: dict[str, set[str]] = {}

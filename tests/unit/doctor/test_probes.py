@@ -84,6 +84,24 @@ def test_another_user_s_rights_are_read_from_the_mode(tmp_path: Path, mode: int,
     assert probes.folder(tmp_path, "prefix", uid=os.geteuid() + 4321).writable is writable
 
 
+@pytest.mark.parametrize(
+    ("mode", "uid", "problem"),
+    [
+        (0o400, os.getuid(), None),
+        (0o400, 54321, None if os.getuid() == 54321 else "Kong's user may not read it"),
+        (0o444, 54321, None),
+        (0o440, None, None),
+        (0o446, os.getuid(), "every user may write it"),
+    ],
+)
+def test_a_secret_is_one_that_kong_s_user_may_read(
+    tmp_path: Path, mode: int, uid: int | None, problem: str | None
+) -> None:
+    (tmp_path / "key").write_text("sk")
+    (tmp_path / "key").chmod(mode)
+    assert probes.secret_file(tmp_path, "key", uid=uid) == problem
+
+
 def test_a_certificate_that_isn_t_one_is_told(tmp_path: Path) -> None:
     (tmp_path / "bad.pem").write_text("no certificate")
     settings = {"ssl_cert": f"{tmp_path}/bad.pem, {tmp_path}/none.pem, {{vault://env/cert}}"}

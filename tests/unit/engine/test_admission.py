@@ -303,12 +303,28 @@ def test_a_request_without_a_decision_is_charged_afterwards() -> None:
     # The engine was dead in the log phase, too: the next one that it sees tells of them, and once is enough.
     later = world.ask()
     world.end(
-        later,
-        usage=USAGE,
-        undecided=[lost("ab", usage=USAGE), lost("cd", usage=USAGE), lost("ef", sent=True)],
+        later, usage=USAGE, ends=[lost("ab", usage=USAGE), lost("cd", usage=USAGE), lost("ef", sent=True)]
     )
     unknown = world.room().used - 3 * COST
     assert unknown > 4096 * 10_000
+
+
+def test_an_end_that_a_dead_engine_had_is_settled_by_the_next_and_kong_is_told() -> None:
+    world = World()
+    first, second = world.ask(), world.ask()
+    of_first = {
+        "request": {k: first.shared[REQUEST][k] for k in ("tenant", "credential", "id")},
+        "decided": True,
+        "state": {k: v for k, v in first.shared[DECISION]["state"].items() if k in ("model", "limits")},
+        "source": "service", "status": 200, "provider_status": 200, "sent": True, "usage": USAGE,
+    }  # fmt: skip
+    gone = {**of_first, "request": {**of_first["request"], "tenant": "nobody", "id": "f" * 32}}
+    for _ in range(2):  # it comes again until Kong is told
+        world.end(second, usage=USAGE, ends=[of_first, gone], ends_dropped=1)
+        assert (world.room().used, world.room().held) == (2 * COST, 0)
+    told = set(world.ask().shared[DECISION]["settled"])
+    assert told == {k.shared[REQUEST]["id"] for k in (first, second)} | {"f" * 32}
+    assert "settled" not in world.ask().shared[DECISION]
 
 
 def test_a_request_that_kong_has_refused_gets_back_what_it_holds() -> None:
@@ -327,7 +343,7 @@ def test_a_request_that_kong_has_refused_gets_back_what_it_holds() -> None:
         "source": "exit",
         "sent": False,
     }
-    world.end(answered, usage=USAGE, undecided=[refused])
+    world.end(answered, usage=USAGE, ends=[refused])
     assert (world.room().held, world.room().used) == (0, before.used + COST)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from ledger_rig import ACME, LIFE_MS, Clock, claim, reservation, settlement
+from tenantgate.limits import lease_notes, local_ledger
 from tenantgate.limits import leases as leases_module
-from tenantgate.limits import local_ledger
 from tenantgate.limits.core.ledger import (
     Certainty,
     NotCountedError,
@@ -23,6 +27,7 @@ from tenantgate.limits.core.ledger import (
     Used,
 )
 from tenantgate.limits.core.rules import OnTight, Window
+from tenantgate.limits.lease_notes import LeaseNotes, NotedSpend
 from tenantgate.limits.leases import Leases
 from tenantgate.limits.local_ledger import LocalLedger
 
@@ -63,8 +68,15 @@ def patched() -> tuple[pytest.MonkeyPatch, Times]:
     return patch, clock
 
 
+def dies(leases: Leases) -> None:
+    """What a process' end does: its locks are gone, and what it has in its memory."""
+    notes: Any = leases._notes
+    if notes._fd >= 0:
+        os.close(notes._fd)
+
+
 class Outages(RuleBasedStateMachine):
-    """Two processes, a budget, and a Redis that comes and goes."""
+    """Two processes that may be killed, a budget, a Redis that comes and goes; Kong keeps ends that aren't settled."""
 
     running = Bundle("running")
 
@@ -73,13 +85,25 @@ class Outages(RuleBasedStateMachine):
         self.patch, self.clock = patched()
         self.store, self.number, self.spent = Store(), 0, 0
         self.open: dict[str, Any] = {}
-        self.leases = [Leases(self.store, name) for name in ("a", "b")]
+        self.kept: dict[str, Settlement] = {}
+        self.folder = tempfile.TemporaryDirectory()
+        self.leases = [self.process() for _ in range(2)]
         self.claim = claim(most=2000, window=MONTH, fixed=PRICE, per_million=0)
+
+    def process(self) -> Leases:
+        made = Leases(self.store, LeaseNotes(Path(self.folder.name)))
+        made.settled = lambda id_: self.kept.pop(id_, None)
+        return made
 
     def teardown(self) -> None:
         self.store.gone = False
         for process, asked, answer in self.open.values():
             self.leases[process].settle(settlement(asked, answer, 0, Certainty.NONE))
+        self.clock.us += 6_000_000
+        for one in self.leases:
+            one.step()
+        for ended in list(self.kept.values()):
+            self.leases[0].settle(ended)
         for one in self.leases:
             one.close()
         room = self.room()
@@ -87,6 +111,8 @@ class Outages(RuleBasedStateMachine):
             self.spent,
             0,
         )  # all of it was told, nothing else, and nothing is held
+        assert not list(Path(self.folder.name).iterdir())
+        self.folder.cleanup()
         self.patch.undo()
 
     def room(self) -> Room:
@@ -136,7 +162,18 @@ class Outages(RuleBasedStateMachine):
         process, asked, answer = request
         del self.open[asked.id]
         self.spent += 0 if how is Certainty.NONE else amount
-        self.leases[process].settle(settlement(asked, answer, amount, how))
+        ended = self.kept[asked.id] = settlement(asked, answer, amount, how)
+        self.leases[process].settle(ended)
+
+    @rule(process=st.integers(0, 1))
+    def is_killed(self, process: int) -> None:
+        dies(self.leases[process])
+        self.leases[process] = self.process()
+
+    @rule(process=st.integers(0, 1))
+    def kong_gives_ends_again(self, process: int) -> None:
+        for ended in list(self.kept.values()):
+            self.leases[process].settle(ended)
 
     @invariant()
     def what_is_spent_was_held(self) -> None:
@@ -157,7 +194,7 @@ def world() -> Any:
 
 def lease(store: Store, clock: Times, most: int, **changes: Any) -> Leases:
     leases, asked = (
-        Leases(store, "p"),
+        Leases(store),
         reservation("first", claim(most=most, fixed=PRICE, per_million=0, **changes)),
     )
     answer = store.reserve(asked)
@@ -218,7 +255,81 @@ def test_a_quiet_counter_has_its_slice_back(world: Any) -> None:
     assert store.reserve(reservation("q", claim(most=5000), worst=1)).rooms[0].held == 1
 
 
-def test_a_killed_process_leaves_a_slice_that_is_charged(world: Any) -> None:
+def test_a_killed_process_has_its_slices_given_back(world: Any, tmp_path: Path) -> None:
+    store, clock = world
+    dead = Leases(store, LeaseNotes(tmp_path))
+    asked = reservation("first", claim(most=5000, fixed=PRICE, per_million=0))
+    dead.note(asked, store.reserve(asked), [0])
+    dead.step()
+    store.gone = True
+    passing = [reservation(f"q{i}", claim(most=5000, fixed=PRICE, per_million=0)) for i in range(2)]
+    answers = [dead.reserve(one) for one in passing]
+    dead.settle(settlement(passing[0], answers[0], 7))  # waits for Redis, and so does its end in Kong
+    store.gone = False
+    living = Leases(store, LeaseNotes(tmp_path))
+
+    def room() -> tuple[int, int]:
+        found = store.reserve(reservation("r", claim(most=5000, fixed=0), worst=0)).rooms[0]
+        return found.used, found.held
+
+    living.step()
+    assert room() == (0, PRICE + 50)  # it lives
+    dies(dead)
+    clock.us += 6_000_000
+    living.step()
+    assert room() == (0, PRICE + 2 * PRICE)
+    assert not list(tmp_path.iterdir())
+    living.settle(settlement(passing[0], answers[0], 7))
+    assert room() == (7, PRICE + PRICE)
+
+
+def test_a_lock_ends_with_the_process_that_was_killed(tmp_path: Path) -> None:
+    if (child := os.fork()) == 0:
+        LeaseNotes(tmp_path).spend(NotedSpend(ACME, "q", (("c", MONTH, 3, 9),), 5))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    (path,) = tmp_path.iterdir()
+    with path.open("ab") as file:
+        file.write(b'["s","acme","torn')
+    with LeaseNotes(tmp_path).left() as left:
+        assert left is not None
+        assert list(left.spends.values()) == [NotedSpend(ACME, "q", (("c", MONTH, 3, 9),), 5)]
+        with LeaseNotes(tmp_path).left() as nobody_elses:
+            assert nobody_elses is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_noted_is_not_spent(world: Any, tmp_path: Path) -> None:
+    store, _ = world
+    leases = Leases(store, LeaseNotes(tmp_path / "leases"))
+    asked = reservation("first", claim(most=5000, fixed=PRICE, per_million=0))
+    leases.note(asked, store.reserve(asked), [0])
+    leases.step()
+    store.gone = True
+    notes: Any = leases._notes
+    os.close(notes._fd)
+    assert passed(leases, 5000) == 0
+    notes._fd = -1
+    assert passed(leases, 5000) == 5
+
+
+def test_notes_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_notes, "_MOST_BYTES", 500)
+    notes = LeaseNotes(tmp_path)
+    for n in range(100):
+        notes.spend(NotedSpend(ACME, f"q{n}", (("c", MONTH, 3, 9),), 5))
+        if n % 10:
+            notes.told(ACME, f"q{n}")
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1500
+    with LeaseNotes(tmp_path).left() as left:
+        assert left is None  # it lives
+    os.close(notes._fd)
+    with LeaseNotes(tmp_path).left() as left:
+        assert left is not None
+        assert sorted(id_ for _, id_ in left.spends) == sorted(f"q{n}" for n in range(0, 100, 10))
+
+
+def test_a_killed_process_without_a_successor_leaves_a_slice_that_is_charged(world: Any) -> None:
     store, clock = world
     lease(store, clock, 5000)
     clock.us += 60_000_000 + 2_000_000

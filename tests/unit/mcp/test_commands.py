@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tenantgate.apply.documents import documents
 from tenantgate.cli import main
 from tenantgate.config import TenantsFileError, load, load_text
 from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
 from tenantgate.errors import ConfigError
 from tenantgate.mcp.core.stored import from_record, to_record
 from tenantgate.mcp.core.tool import Acl, Credential, Server
@@ -153,6 +153,129 @@ def test_problems_of_a_server_have_their_line(old: str, new: str, problem: str) 
     with pytest.raises(TenantsFileError) as caught:
         load_text(TENANTS.replace(old, new))
     assert problem in str(caught.value)
+
+
+MODELS = """
+version: 1
+tenants:
+  - id: acme
+    api_keys: ['${{ env "DECK_ACME" }}']
+    models: [{provider: mock, model: mock-small, aliases: [fast, f.st]}]
+    mcp:
+      - name: models
+        models: [fast, mock-small]
+        tools: [{name: ask-fast, description: The quick one., rate_limit: {per_minute: 2}, price: 0.01}]
+"""
+
+
+def test_models_are_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tenants.yaml").write_text(MODELS)
+    (server,) = servers(tmp_path)
+    assert [(t.name, t.model) for t in server.tools] == [
+        ("ask-fast", "fast"),
+        ("ask-mock-small", "mock-small"),
+    ]
+    fast = server.tools[0]
+    assert (fast.description, fast.limit["model"], fast.price_nano) == (
+        "The quick one.",
+        {"per_minute": 2},
+        10_000_000,
+    )
+    assert (server.remote, server.retries, server.timeout_ms) == (False, 0, 300_000)
+    assert main(["mcp", "inspect"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            "models: [fast, mock-small]",
+            "models: [slow]",
+            "mcp[0].models[0]: the tenant has no model or alias",
+        ),
+        (
+            "name: models",
+            "name: models\n        upstream: https://a.example",
+            "upstream: isn't used with models",
+        ),
+        ("name: models", "name: models\n        credential: '{vault://env/A}'", "credential: isn't used"),
+        ("name: models", "name: models\n        remote: https://a.example", "needs either openapi"),
+        ("name: ask-fast", "name: ask-slow", "tool ask-slow: models has no such model"),
+        ("name: ask-fast", "name: ask-fast, rename: ask-mock-small", "would both be ask-mock-small"),
+        ("name: ask-fast", "name: ask-fast, cache: {ttl: 5}", "models have the section `cache`"),
+        ("name: ask-fast", "name: ask-fast, read_only: false", "can't be set"),
+    ],
+)
+def test_what_models_can_not_be(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    (tmp_path / "tenants.yaml").write_text(MODELS.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        servers(tmp_path)
+    assert problem in str(caught.value)
+
+
+OWN_SERVERS = """
+openapi: 3.0.0
+servers: [{url: 'https://api.example/v1'}]
+paths:
+  /alerts:
+    servers: [{url: 'https://b.example/'}, {url: 'https://c.example'}]
+    delete: {operationId: deleteAlerts}
+"""
+
+
+@pytest.mark.parametrize(
+    ("upstream", "fits"),
+    [
+        ("https://b.example", True),
+        ("https://c.example/", True),
+        ("http://127.0.0.1:8080", True),  # of the operator's own, a mirror say
+        ("https://api.example/v1/", False),
+    ],
+)
+def test_an_operation_at_servers_of_its_own_is_never_asked_of_the_others(
+    folder: Path, upstream: str, fits: bool
+) -> None:
+    (folder / "api.yaml").write_text(OWN_SERVERS)
+    (folder / "tools.yaml").write_text("tools: []")
+    (folder / "tenants.yaml").write_text(TENANTS.replace("https://api.example/v1/", upstream))
+    if fits:
+        assert [t.name for t in servers(folder)[0].tools] == ["clear"]
+    else:
+        with pytest.raises(ConfigError, match="#/paths/~1alerts/servers: is at servers of its own"):
+            servers(folder)
+
+
+def test_only_what_reads_has_a_cache(folder: Path) -> None:
+    (folder / "tools.yaml").write_text(
+        TOOLS.replace("    description", "    cache: {ttl: 5}\n    description")
+    )
+    assert [t.cache_s for t in servers(folder)[0].tools] == [0, 5]
+    (folder / "tenants.yaml").write_text(TENANTS.replace("rename: clear", "cache: {ttl: 5}"))
+    with pytest.raises(ConfigError, match="tool delete-alerts: cache: only a tool that is read_only"):
+        servers(folder)
+
+
+def test_validate_reads_what_the_servers_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate"]) == 0
+    assert "no problems" in capsys.readouterr().out
+    (folder / "tools.yaml").write_text(TOOLS.replace("  # - name: bad", "  - name: bad"))
+    assert main(["validate"]) == 1
+    said = capsys.readouterr().err
+    assert "tenant acme: mcp weather: tool bad: api.yaml: #/paths/~1bad/get/parameters/0: " in said
+    (folder / "tools.yaml").write_text("tools: [{nam: x}]")
+    assert main(["validate"]) == 1
+    assert "tools.yaml" in capsys.readouterr().err
+    (folder / "api.yaml").unlink()
+    assert main(["validate"]) == 1
+    assert "api.yaml: can't be read" in capsys.readouterr().err
+
+
+def test_validate_fetches_no_url(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = TENANTS.replace("openapi: api.yaml", "openapi: https://api.invalid/openapi.json")
+    (folder / "tenants.yaml").write_text(text)
+    assert main(["validate"]) == 0
+    assert "note: https://api.invalid/openapi.json" in capsys.readouterr().err
 
 
 def test_an_upstream_outside_of_the_egress_list_is_refused() -> None:

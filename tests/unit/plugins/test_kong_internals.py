@@ -10,7 +10,7 @@ PAGE = (ROOT / "docs" / "kong-facts.md").read_text("utf-8")
 LISTED = PAGE.partition("## What the Lua plugins use of Kong\n")[2].partition("\n## ")[0]
 SOURCES = {
     path: re.sub(r"--[^\n]*", "", path.read_text("utf-8"))
-    for path in sorted((ROOT / "plugins" / "kong" / "plugins").rglob("*.lua"))
+    for path in sorted((ROOT / "plugins" / "kong").rglob("*.lua"))
 }
 FREE = {"kong.db.schema.typedefs", "resty.lrucache", "resty.random", "resty.string"}
 """For plugins of anybody's: documented by Kong or OpenResty."""
@@ -24,7 +24,7 @@ def used_modules() -> set[str]:
         found |= {
             f"kong.service.{name}" for name in re.findall(r"kong\.service\.(set_target_retry\w+)", text)
         }
-    return {name for name in found if not name.startswith("kong.plugins.tenantgate-")} - FREE
+    return {n for n in found if not n.startswith(("kong.plugins.tenantgate-", "kong.vaults.file"))} - FREE
 
 
 def used_fields() -> set[str]:

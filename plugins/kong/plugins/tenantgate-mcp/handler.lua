@@ -2,12 +2,14 @@
 -- of the client nothing goes along but what the call says. What the client gets is written by the engine in its
 -- response phase; a reply that it hasn't turned into a result never reaches the client.
 local balancer = require "ngx.balancer"
+local callers = require "kong.plugins.tenantgate-mcp.callers"
 local cjson = require "cjson.safe"
 local egress = require "kong.plugins.tenantgate-failover.egress"
 local headers = require "kong.plugins.tenantgate-target.headers"
 local lists = require "kong.plugins.tenantgate-failover.lists"
 local order = require "kong.plugins.tenantgate-failover.order"
 local outgoing = require "kong.plugins.tenantgate-failover.outgoing"
+local secrets = require "kong.plugins.tenantgate-target.secrets"
 local tries = require "kong.plugins.tenantgate-failover.tries"
 
 local HOST = "127.0.0.1"
@@ -23,14 +25,6 @@ local NO_CREDENTIAL = '{"jsonrpc":"2.0","id":null,"error":{"code":-32603,' ..
   '"message":"The gateway can not read its credential for this API right now."}}'
 local JSON = {["Content-Type"] = "application/json"}
 
--- The text of a vault reference; another text as it is. Nil where it can't be had.
-local function secret(value)
-  if type(value) == "string" and value:find("{vault://", 1, true) then
-    value = kong.vault.get(value)
-  end
-  return type(value) == "string" and value ~= "" and value or nil
-end
-
 local function escaped(text)
   return (text:gsub("[^%w._~-]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
@@ -44,16 +38,59 @@ local function joined(name, parts, body)
   return out[1] and table.concat(out) or body or ""
 end
 
+-- Where this Kong itself listens without TLS: host and port; nil where it doesn't.
+local function own_address()
+  local configuration = rawget(kong, "configuration") -- the embedded host has none
+  if not configuration then
+    return HOST, kong.request.get_port()
+  end
+  for _, listener in ipairs(configuration.proxy_listeners or {}) do
+    if not listener.ssl and not listener.proxy_protocol and listener.ip and listener.port then
+      local ip = listener.ip
+      return ip == "0.0.0.0" and HOST or ip == "[::]" and "[::1]" or ip, listener.port
+    end
+  end
+end
+
+-- What a request of the gateway to itself has: its URL, the caller, and the ids by which its records are found.
+local function own_request(conf, call, decision, out)
+  local host, port = own_address()
+  local prefix = kong.request.get_path():match("^(.*)/v1/mcp")
+  local url = host and prefix and egress.url("http://" .. host .. ":" .. port .. prefix .. call.url)
+  local request = kong.ctx.shared.tenantgate_request
+  if not url or not request then
+    return nil, "the tool of a model needs a listener without TLS and PROXY protocol in proxy_listen"
+  end
+  local consumer = kong.client.get_consumer()
+  local known = type(decision.caller) == "table" and decision.caller or request
+  out[callers.HEADER:lower()] = callers.put({
+    tenant = known.tenant, credential = known.credential,
+    consumer = consumer and {id = consumer.id, username = consumer.username, custom_id = consumer.custom_id},
+  })
+  if not out[callers.HEADER:lower()] then
+    return nil, "no shared memory for a request of the gateway to itself"
+  end
+  local correlation = conf.correlation_header:lower()
+  out[correlation] = kong.request.get_header(correlation)
+  out.traceparent = kong.request.get_header("traceparent")
+  return url
+end
+
 -- The headers for the API by name in lower case, and its URL; nil and a problem.
-local function asked(call)
-  local out, url = {["accept-encoding"] = "gzip, identity", ["user-agent"] = "Tenantgate"}, egress.url(call.url)
+local function asked(conf, call, decision)
+  local out, url, problem = {["accept-encoding"] = "gzip, identity", ["user-agent"] = "Tenantgate"}
+  if call.own == true then
+    url, problem = own_request(conf, call, decision, out)
+  else
+    url, problem = egress.url(call.url), "the address of a tool's API is none"
+  end
   if not url then
-    return nil, "the address of a tool's API is none"
+    return nil, problem
   end
   for _, header in ipairs(type(call.headers) == "table" and call.headers or {}) do
     local value = header.value
     if header.reference == true then -- of the server's settings; never what a client's arguments say
-      value = secret(value)
+      value = secrets.get(value)
     end
     if not headers.is_value(value) or not outgoing.is_sent(header.name) then
       return nil, "a header for a tool's API can't be had"
@@ -62,7 +99,7 @@ local function asked(call)
   end
   local credential = call.credential
   if type(credential) == "table" then
-    local value = secret(credential.reference)
+    local value = secrets.get(credential.reference)
     if not headers.is_value(value) then
       return nil, "the credential of a tool's API can't be had"
     end
@@ -128,7 +165,7 @@ function Mcp:access(conf)
     kong.log.err("no shared memory `tenantgate_tries`: does kong.conf have nginx_http_lua_shared_dict?")
     return kong.response.exit(503, UNAVAILABLE, JSON)
   end
-  local to, problem = asked(call)
+  local to, problem = asked(conf, call, decision)
   if not to then
     kong.log.err(problem)
     return kong.response.exit(503, NO_CREDENTIAL, JSON)
@@ -154,7 +191,8 @@ function Mcp:access(conf)
     targets[i] = {provider = "mcp", name = name}
   end
   local plan = {
-    token = token, key = ngx.var.kong_request_id, egress = lists.text(conf, decision), stream = false, json = false,
+    token = token, key = ngx.var.kong_request_id, egress = call.own == true and "[]" or lists.text(conf, decision),
+    stream = false, json = false,
     deadline = ngx.now() + longest_ms / 1000, most = call.most,
     limits = {connect_ms = API_CONNECT_MS, idle_ms = longest_ms, non_streaming_total_ms = longest_ms},
     targets = targets, tried = {[1] = true}, current = 1, number = 1, order = {name},

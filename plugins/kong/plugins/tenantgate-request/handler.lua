@@ -1,8 +1,9 @@
 -- Gathers what the plugin `tenantgate` needs, so that it reads each phase by one call: the request in access, its
 -- outcome in log. Plugins run by priority in log, too, so the outcome is there before `tenantgate` (799) reads it.
 local ai_ctx = require "kong.llm.plugin.ctx"
+local callers = require "kong.plugins.tenantgate-mcp.callers"
+local ends = require "kong.plugins.tenantgate-request.ends"
 local tries = require "kong.plugins.tenantgate-failover.tries"
-local undecided = require "kong.plugins.tenantgate-request.undecided"
 
 local MAX_HEADERS = 1000 -- the largest number that kong.request.get_headers takes
 
@@ -36,11 +37,31 @@ end
 
 local Request = {PRIORITY = 800, VERSION = "0.1.0"}
 
+-- The caller of a request that the gateway sends itself: consumer, credential, tenant; nil for anybody else's.
+local function own_caller()
+  local caller = callers.take(kong.request.get_header(callers.HEADER))
+  kong.service.request.clear_header(callers.HEADER)
+  if type(caller) ~= "table" or type(caller.tenant) ~= "string" then
+    return nil
+  end
+  local consumer, credential = caller.consumer, caller.credential
+  credential = type(credential) == "string" and credential ~= "" and {id = credential} or nil
+  if type(consumer) == "table" then
+    kong.client.authenticate(consumer, credential)
+  end
+  return {custom_id = caller.tenant}, credential
+end
+
 -- A request without a tenant leaves no table, and `tenantgate-target` refuses it.
 function Request:access(conf)
   local consumer, credential = kong.client.get_consumer(), kong.client.get_credential()
   local token
-  if conf.token then -- the engine says of which tenant it is
+  if conf.caller then
+    consumer, credential = own_caller()
+    if not consumer then
+      return kong.response.error(401, "Unauthorized")
+    end
+  elseif conf.token then -- the engine says of which tenant it is
     consumer, credential, token = nil, nil, kong.request.get_header("authorization")
     kong.service.request.clear_header("Authorization")
   elseif not consumer or not consumer.custom_id then
@@ -115,9 +136,11 @@ function Request:log()
   }
   local refused = not decided and not request.mcp and not log.sent and log.source == "exit"
   if refused or not decided and log.recalled then
-    undecided.keep(log) -- the engine may be dead in this phase, too; to settle it twice does nothing
+    ends.keep_undecided(log)
   elseif decided then
-    log.undecided = undecided.take()
+    ends.forget(decision.settled)
+    ends.keep_decided(log)
+    log.ends, log.ends_dropped = ends.take(), ends.dropped()
   end
   shared.tenantgate_log = log
 end

@@ -8,6 +8,7 @@ local headers = require "kong.plugins.tenantgate-target.headers"
 local last_decisions = require "kong.plugins.tenantgate-target.last_decisions"
 local lists = require "kong.plugins.tenantgate-failover.lists"
 local paths = require "kong.plugins.tenantgate-format.paths"
+local secrets = require "kong.plugins.tenantgate-target.secrets"
 
 require "kong.plugins.tenantgate-target.drivers"
 
@@ -34,14 +35,6 @@ end
 -- Secrets of `auth` that aren't the value of a header, by ai-proxy's names.
 local SECRETS = {"aws_access_key_id", "aws_secret_access_key", "gcp_service_account_json"}
 
--- The text of a vault reference; another text as it is. Nil where it can't be had.
-local function secret(value)
-  if type(value) == "string" and value:find("{vault://", 1, true) then
-    value = kong.vault.get(value)
-  end
-  return type(value) == "string" and value ~= "" and value or nil
-end
-
 local function header(name, value, bearer)
   if not headers.is_value(value) or not headers.is_value(name) then
     return nil
@@ -58,13 +51,13 @@ local function resolved(auth, way)
     return {}
   end
   if auth.header_value ~= nil then
-    local value = secret(auth.header_value)
+    local value = secrets.get(auth.header_value)
     return value and header(auth.header_name, value, auth.bearer)
   end
   local found, given = {allow_override = false}, type(auth.secrets) == "table" and auth.secrets or {}
   for _, name in ipairs(SECRETS) do
     if given[name] ~= nil then
-      found[name] = secret(given[name])
+      found[name] = secrets.get(given[name])
       if not found[name] then
         return nil
       end
@@ -286,7 +279,7 @@ function Target:access(conf)
   local target = first.decided
   apply(decision)
   local body = apply_body(request, decision, target)
-  headers.hide_caller(conf)
+  headers.hide_caller(conf, decision.keep_headers)
   local clean = #targets > 1 and ngx.req.get_headers(0) or nil
   if first.accept_encoding then
     kong.service.request.set_header("Accept-Encoding", first.accept_encoding)

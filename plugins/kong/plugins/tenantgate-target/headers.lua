@@ -13,18 +13,23 @@ local MAX_LOGGED = 100
 
 local kept = setmetatable({}, {__mode = "k"}) -- names of headers by configuration
 
-local function kept_names(conf)
-  local names = kept[conf]
-  if not names then
-    names = {}
-    for _, list in ipairs({NEEDED, conf.keep_headers or {}}) do
-      for _, name in ipairs(list) do
-        names[name:lower()] = true
-      end
+local function set_of(...)
+  local names = {}
+  for _, list in ipairs({...}) do
+    for _, name in ipairs(list) do
+      names[tostring(name):lower()] = true
     end
-    kept[conf] = names
   end
   return names
+end
+
+-- `own`: a tenant's list, in place of the gateway's.
+local function kept_names(conf, own)
+  if type(own) == "table" then
+    return set_of(NEEDED, own)
+  end
+  kept[conf] = kept[conf] or set_of(NEEDED, conf.keep_headers or {})
+  return kept[conf]
 end
 
 local M = {}
@@ -36,9 +41,9 @@ end
 
 -- Of the client's headers only those that are kept reach the provider, and nothing of who called: Kong would tell its
 -- address and path (X-Forwarded-*), which names the tenant, and its proxies (Via). ai-proxy adds the provider's own.
--- Log plugins still see the others. Without a limit on their number: else the headers behind it would pass.
-function M.hide_caller(conf)
-  local headers, keep, logged, n = ngx.req.get_headers(0), kept_names(conf), {}, 0
+-- `own`: names of headers that are kept in place of the gateway's. Log plugins still see the others. Without a limit on their number: else the headers behind it would pass.
+function M.hide_caller(conf, own)
+  local headers, keep, logged, n = ngx.req.get_headers(0), kept_names(conf, own), {}, 0
   for name, value in pairs(headers) do
     n = n + 1
     if n <= MAX_LOGGED then

@@ -51,6 +51,7 @@ function M.remember(request, decision)
       targets = decision.targets,
       routing = decision.routing,
       egress = decision.egress,
+      keep_headers = decision.keep_headers,
       model_id = decision.model_id,
       open = decision.fail_closed == false,
     }, TTL_S)
@@ -70,7 +71,7 @@ function M.recall(request)
   local text = cjson.encode(body)
   return text and {
     target = last.target, targets = last.targets, routing = last.routing, egress = last.egress, reply_guard = false,
-    body = text, model_id = last.model_id,
+    body = text, model_id = last.model_id, keep_headers = last.keep_headers,
   }
 end
 

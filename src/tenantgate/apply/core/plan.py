@@ -7,20 +7,24 @@ made of what Kong has now, so an apply that was cut off is finished by the next 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from tenantgate.apply.core.entities import KINDS, Entity, State, marked, same
 from tenantgate.config.names import SERVICE, consumer_name, entity_id
 from tenantgate.errors import ConfigError
 
-__all__ = ["FORMER", "Plan", "make_plan"]
+__all__ = ["FORMER", "Plan", "make_plan", "removal"]
 
 FORMER: Final = "llm-former"
 """What a service `llm` that isn't ours is renamed to: version 0.1's, as decK or the Admin API has created it."""
+_SERVING: Final = ("plugins", "services")
 _OF_TENANTS: Final = ("consumers", "keyauth_credentials")
 _ERRORS_MARK: Final = "tenantgate_error"
+
+
+Differs: TypeAlias = Callable[[Entity, Entity], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,8 @@ class Plan:
     """Other entities that are new or differ."""
     withdraw: tuple[Entity, ...] = ()
     """Entities that are gone: last."""
+    placed: tuple[Entity, ...] = field(default=(), repr=False)
+    """All entities, under the ids that they have or get in this Kong."""
     wanted: tuple[Entity, ...] = field(default=(), repr=False)
     """All entities, for a Kong that takes its configuration as a whole."""
     names: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -54,18 +60,27 @@ class Plan:
         return [f"{sign} {_listed(entities)}" for sign, entities in found if entities]
 
     @property
+    def unserved(self) -> tuple[Entity, ...]:
+        """Of `withdraw` those that are nobody's once Kong's workers have dropped the routes that go, too; they last."""
+        routes = any(e.kind == "routes" for e in self.withdraw)
+        return tuple(e for e in self.withdraw if routes and e.kind in _SERVING)
+
+    @property
     def empty(self) -> bool:
         """Whether nothing has to change."""
         return not (self.freed or self.admit or self.settle or self.withdraw)
 
 
-def make_plan(current: State, wanted: Sequence[Entity], *, whole: bool) -> Plan:
+def make_plan(
+    current: State, wanted: Sequence[Entity], *, whole: bool, differs: Differs = lambda a, b: not same(a, b)
+) -> Plan:
     """The plan for a Kong that has `current`.
 
     Args:
         current: all that Kong has.
         wanted: all that it should have, each entity with our tag.
         whole: whether its configuration is replaced as a whole, and so holds nothing that isn't ours.
+        differs: whether an entity that is wanted isn't what Kong has under its id.
 
     Raises:
         ConfigError: a key belongs to a consumer that isn't ours.
@@ -77,7 +92,7 @@ def make_plan(current: State, wanted: Sequence[Entity], *, whole: bool) -> Plan:
     freed = _freed(current, admit, known, whole=whole)
     admitted = {(e.kind, e.id) for e in admit}
     rest = [e for e in placed if (e.kind, e.id) not in admitted]
-    settle = [*known.renamed, *(e for e in rest if not _unchanged(current, e))]
+    settle = [*known.renamed, *(e for e in rest if not _unchanged(current, e, differs))]
     kept = {(e.kind, e.id) for e in placed} | {(e.kind, e.id) for e in freed}
     gone = [e for e in current.values() if (e.kind, e.id) not in kept and (whole or known.leaves(e))]
     if whole:
@@ -87,12 +102,20 @@ def make_plan(current: State, wanted: Sequence[Entity], *, whole: bool) -> Plan:
         admit=tuple(admit),
         settle=tuple(_in_order(settle)),
         withdraw=tuple(_to_delete(gone)),
+        placed=tuple(placed),
         wanted=tuple(wanted),
         names={e.id: e.name for e in placed if e.kind == "consumers"},
         notes=tuple(known.notes),
         former=any(known.of_former(e) for e in gone),
         known=frozenset(id_ for _, id_ in current),
     )
+
+
+def removal(current: State) -> Plan:
+    """The plan that takes all that is ours out of a Kong with a database, and the keys of our consumers."""
+    consumers = {e.id for e in current.values() if e.kind == "consumers" and e.ours}
+    gone = [e for e in current.values() if e.ours or e.fields.get("consumer") in consumers]
+    return Plan(withdraw=tuple(_to_delete(gone)))
 
 
 def _listed(entities: Iterable[Entity]) -> str:
@@ -107,9 +130,9 @@ def _listed(entities: Iterable[Entity]) -> str:
     return ", ".join([*(f"{n} {kind}{'s'[: n != 1]}" for kind, n in counts.items()), *named])
 
 
-def _unchanged(current: State, entity: Entity) -> bool:
+def _unchanged(current: State, entity: Entity, differs: Differs) -> bool:
     found = current.get((entity.kind, entity.id))
-    return found is not None and same(entity, found)
+    return found is not None and not differs(entity, found)
 
 
 def _misplaced(current: State, wanted: Sequence[Entity], settle: Sequence[Entity]) -> list[Entity]:

@@ -160,6 +160,8 @@ def of_event(event: Event) -> dict[str, Any]:
 
 def asks_no_model(line: JournalLine) -> bool:
     """Whether a request is none for a model, such as for the list of them: none of our plugins has read its content."""
+    if line.verdicts.get(_MCP, {}).get("tool"):
+        return False  # a call of a tool that we have answered
     return line.source != "upstream" and 0 < line.status < 400 and not line.attempts and not line.model
 
 

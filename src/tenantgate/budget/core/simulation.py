@@ -92,6 +92,8 @@ class _Replay:
 
     def counts(self, request: Request) -> bool:
         rule = self.rule
+        if rule.tools:
+            return False  # records of calls have neither prices nor sizes
         if rule.models and request.model not in rule.models:
             return False
         if rule.providers and request.provider not in rule.providers:
@@ -112,6 +114,7 @@ class _Replay:
             Counted.COMPLETION_TOKENS: completion,
             Counted.TOTAL_TOKENS: prompt + completion,
             Counted.COST: nano,
+            Counted.BYTES: 0,
         }[rule.counted]
         if request.cached and rule.cached is CachedCost.TOKENS:
             return 0 if rule.counted is Counted.COST else full

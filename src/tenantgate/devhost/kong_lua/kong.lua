@@ -138,6 +138,9 @@ kong.table = namespace("kong.table", {
   end,
 })
 
+-- Of kong.conf, the settings of vaults.
+kong.configuration = host.configuration
+
 kong.version, kong.version_num = host.version, host.version_num
 
 -- The body of a reply (kong/pdk/response.lua).

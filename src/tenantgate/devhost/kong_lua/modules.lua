@@ -76,6 +76,11 @@ package.preload["kong.tools.cjson"] = function()
   })
 end
 
+-- luafilesystem, as far as it tells mode, permissions and size.
+package.preload["lfs"] = function()
+  return strict("lfs", {attributes = host.attributes})
+end
+
 package.preload["kong.tools.sha256"] = function()
   return strict("kong.tools.sha256", {sha256_hex = host.sha256_hex})
 end

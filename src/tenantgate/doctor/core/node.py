@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -302,6 +302,21 @@ def check_secrets(named: Collection[str], there: Collection[str]) -> Iterator[Fi
         )
     if not missing:
         yield ok("secrets", "environment", f"all {len(set(named))} variables are there")
+
+
+def check_secret_files(folder: str, problems: Mapping[str, str | None]) -> Iterator[Finding]:
+    """Judge the files of ``{vault://file/…}`` references: by name what is wrong, None where nothing is."""
+    bad = {name: problem for name, problem in problems.items() if problem}
+    for name, problem in sorted(bad.items()):
+        yield Finding(
+            "secrets",
+            Severity.ERROR,
+            f"{folder}/{name}",
+            f"{problem}: what refers to it has no credential",
+            "write the file, readable for Kong's user only; no restart and no reload is needed",
+        )
+    if not bad:
+        yield ok("secrets", folder, f"all {len(problems)} files are there")
 
 
 def check_clock(offset_s: float | None, where: str) -> Finding:

@@ -78,14 +78,20 @@ def end_of(
         if _maybe_billed(packed):
             uncertain.append(provider)
         return End(uncertain=tuple(uncertain))
+    guessed, seen_nano = 0, _nano(target, usage, started_ms)
     if usage.lower_bound and not usage.input:
-        usage = replace(usage, input=prompt)
-    nano = 0 if target.prices is None else cost(target.prices, usage, started_ms).nano
+        guessed, usage = prompt, replace(usage, input=prompt)
+    nano = _nano(target, usage, started_ms)
+    guessed_nano = max(0, nano - seen_nano)
     if target.prices is not None and (more := whole(state.get("pictures")) - 1) > 0:
         prices = prices_for(prices_at(target.prices, started_ms), usage.input)
         nano += more * prices.get("request", 0)
-    billed = Billed(provider, usage.input, usage.output, nano)
+    billed = Billed(provider, usage.input, usage.output, nano, guessed, guessed_nano)
     return End(billed=(billed,), uncertain=tuple(uncertain), cut=usage.lower_bound)
+
+
+def _nano(target: Target, usage: TokenUsage, at_ms: int) -> int:
+    return 0 if target.prices is None else cost(target.prices, usage, at_ms).nano
 
 
 def _answered(packed: PackedLog) -> bool:

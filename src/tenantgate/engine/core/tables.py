@@ -118,14 +118,18 @@ class Decision:
     """Whether the log phase wants the output items of a response."""
     passed: Passed | None = None
     """The request, where it is of another operation than chat."""
+    keep_headers: Sequence[str] | None = None
+    """Headers of the client that reach the provider; None: those of the gateway."""
+    settled: Sequence[str] = ()
+    """Ids of earlier requests, of any tenant, whose ends Kong need not keep any longer."""
     log_reply: bool = True
     """Whether the log phase may have the reply's text, where the model's stages want it."""
 
     def table(self, *, max_request_body_size: int) -> dict[str, Any]:
         """The table for Kong."""
         made: dict[str, Any] = {"shared": self.shared, "state": self.state}
-        kept = {"keep_body": self.keep_body, "keep_items": self.keep_items}
-        made |= {name: True for name, wanted in kept.items() if wanted}
+        more = {"keep_body": self.keep_body, "keep_items": self.keep_items, "settled": list(self.settled)}
+        made |= {name: value for name, value in more.items() if value}
         if self.model is None or self.target is None:
             return made
         made |= {
@@ -136,8 +140,8 @@ class Decision:
             and (self.passed is None or self.passed.operation.text_reply),
             "target": self._target(self.target, max_request_body_size),
         }
-        if self.egress is not None:
-            made["egress"] = list(self.egress)
+        lists = {"egress": self.egress, "keep_headers": self.keep_headers}
+        made |= {name: list(given) for name, given in lists.items() if given is not None}
         if self.model.routing is not None:
             made["routing"] = _routing(self.model.routing)
             if self.retry_after_s is not None:
@@ -273,8 +277,10 @@ class PackedLog:
     """From the request's arrival to its end."""
     traceparent: str = ""
     """The header of that name: the trace to which the request belongs; a client may have put anything there."""
-    undecided: tuple[PackedLog, ...] = ()
-    """Ends of earlier requests, of any tenant, that were asked without a decision."""
+    ends: tuple[PackedLog, ...] = ()
+    """Ends of earlier requests, of any tenant, that no engine has settled, as far as Kong knows."""
+    ends_dropped: int = 0
+    """How many of these Kong had no room for."""
 
     @classmethod
     def of(cls, table: Any) -> PackedLog | None:
@@ -305,7 +311,8 @@ class PackedLog:
             at_ms=_number(table.get("at")),
             took_ms=_number(table.get("took_ms")),
             traceparent=_text(table.get("traceparent")),
-            undecided=tuple(end for each in _list(table.get("undecided")) if (end := cls.of(each))),
+            ends=tuple(end for each in _list(table.get("ends")) if (end := cls.of(each))),
+            ends_dropped=_number(table.get("ends_dropped")),
             tries=tuple(t for each in _list(table.get("tries")) if (t := Try.of(each))),
         )
 

@@ -22,7 +22,7 @@ from tenantgate.errors import EdgeError
 from tenantgate.guard.config import RuleConfig
 from tenantgate.guard.core.exemptions import Exemption
 from tenantgate.guard.core.passages import Edits, Passage
-from tenantgate.pii.core import Finding, Placeholders, in_placeholder, masking, outermost
+from tenantgate.pii.core import Finding, Placeholders, masking, outermost, unmasked
 
 __all__ = ["Action", "Decision", "Detected", "Exempt", "Hit", "Maskable", "decide", "mask", "nothing_exempt"]
 
@@ -116,7 +116,10 @@ class Decision:
             edits = passage.edits(findings, lambda text, inside: masking(text, inside, placeholders))
             if edits:
                 return edits
-            if not all(in_placeholder(passage.text, f.start, f.end) for f in findings):
+            if any(
+                unmasked(passage.text[run.start : run.end], inside, placeholders)
+                for run, inside in passage.parts(findings)
+            ):
                 raise EdgeError("mask: something can't be masked where it stands")
         return {}
 

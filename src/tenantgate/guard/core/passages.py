@@ -32,6 +32,7 @@ from tenantgate.guard.core.positions import (
 from tenantgate.pii.core import Finding, Unit, changed, outermost, within, without_surrogates
 
 __all__ = [
+    "NAME",
     "Edits",
     "Passage",
     "Path",
@@ -40,15 +41,16 @@ __all__ = [
     "of_reply",
     "of_request",
     "of_text",
-    "of_value",
     "rewrite",
+    "without_files",
 ]
 
 Path = tuple[str | int, ...]
 Edits = Mapping[Path, Sequence[Unit]]
 """What is to be replaced in the texts at these paths, and by what; in order, without overlaps."""
 
-_KEY: Final = "\0key"  # a step of a path: to the name of a member, in place of its value
+NAME: Final = "\0key"
+"""A step of a path: to the name of a member, in place of its value."""
 _DEPTH: Final = 128
 _SMALL: Final = 10**5  # numbers below are nobody's
 _COUNT: Final = 10**11  # … and below this, where the API has a number
@@ -59,7 +61,6 @@ _UUID: Final = re.compile(
 )
 _EVENT: Final = re.compile(r"(?:event|id|retry)?: ?[\w.-]{0,64}", re.ASCII)
 _FORMS: Final = {Kind.NAME: _NAME, Kind.NUMBER: _NAME, Kind.LINE: _EVENT}
-_MEMBER: Final = 40  # characters of a member's name that says nothing
 _SHORT: Final = 20  # characters that no file has
 _OPAQUE: Final = 200  # characters of base64 from which on it may be a sealed value
 _APART: Final = "\n" * 12  # no detector's reach goes over so many line ends
@@ -90,6 +91,11 @@ class Run:
     end: int
     pieces: tuple[Piece, ...]
 
+    @property
+    def is_name(self) -> bool:
+        """Whether it is a member's name."""
+        return len(self.pieces) == 1 and len(path := self.pieces[0].path) > 1 and path[-2] == NAME
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -100,12 +106,14 @@ class Passage:
         runs: the texts, in order.
         prose: where in `text` the identifiers begin.
         joined: where the texts begin that were put together from pieces.
+        sentences: where in `text` those begin that are too short to say something alone; of values only.
     """
 
     text: str
-    runs: tuple[Run, ...] = field(repr=False)
+    runs: Sequence[Run] = field(repr=False)
     prose: int
     joined: int
+    sentences: int
 
     def settled(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         """The findings, each once: what lies in one piece of a joined text is found where that piece stands alone."""
@@ -130,15 +138,26 @@ class Passage:
         self, findings: Sequence[Finding], change: Callable[[str, tuple[Finding, ...]], Iterable[Unit]]
     ) -> dict[Path, list[Unit]]:
         """What `change` replaces in each text with findings in it, by path. Findings are in order, without overlaps."""
-        ends = [f.end for f in findings]
-        starts = [f.start for f in findings]
         out: dict[Path, list[Unit]] = {}
-        for run in sorted(self.runs, key=lambda r: r.start < self.joined):  # joined texts first
-            near = findings[bisect_right(ends, run.start) : bisect_left(starts, run.end)]
-            if near and not any(p.path in out for p in run.pieces):
-                inside = within(near, run.start, run.end)
+        for run, inside in self.parts(findings):
+            if not any(p.path in out for p in run.pieces):
                 _divide(run, change(self.text[run.start : run.end], inside), out)
         return out
+
+    def parts(self, findings: Sequence[Finding]) -> Iterator[tuple[Run, tuple[Finding, ...]]]:
+        """Each text with findings in it, and these as they lie in it; what was joined first.
+
+        A member's name has those alone that lie in it wholly: it is changed for what it is, never for what stands
+        beside it. Findings are in order, without overlaps.
+        """
+        ends = [f.end for f in findings]
+        starts = [f.start for f in findings]
+        for run in sorted(self.runs, key=lambda r: r.start < self.joined):
+            near = findings[bisect_right(ends, run.start) : bisect_left(starts, run.end)]
+            if near and run.is_name:
+                near = [f for f in near if run.start <= f.start and f.end <= run.end]
+            if near:
+                yield run, within(near, run.start, run.end)
 
     def rewritten(self, change: Callable[[str], Iterable[Unit]]) -> tuple[dict[Path, list[Unit]], int]:
         """What `change` replaces in each text, by path, and how often."""
@@ -205,17 +224,6 @@ def of_text(text: str) -> Passage:
     return reader.passage()
 
 
-def of_value(value: Any) -> Passage:
-    """All texts of any JSON value, names of members included; paths begin there.
-
-    Raises:
-        UnreadableError: the value is nested too deeply.
-    """
-    reader = _Reader(of_values=True)
-    reader.read(value, FREE, (), ())
-    return reader.passage()
-
-
 def of_reply(value: Any) -> Passage:
     """All texts of a reply: of what the provider sent, or of the list of its events.
 
@@ -248,7 +256,7 @@ def _rewritten(value: Any, tree: dict[Any, Any]) -> Any:
         return changed(_spelled(value), tree[_HERE])
     if isinstance(value, list):
         return [_rewritten(v, tree[i]) if i in tree else v for i, v in enumerate(value)]
-    names = tree.get(_KEY, {})
+    names = tree.get(NAME, {})
     return {
         changed(k, names[k][_HERE]) if k in names else k: _rewritten(v, tree[k]) if k in tree else v
         for k, v in value.items()
@@ -271,10 +279,8 @@ Channel = tuple[str | int, ...]
 class _Reader:
     """Collects the texts of a value by their position."""
 
-    def __init__(self, *, joining: bool = False, of_values: bool = False) -> None:
-        """`of_values`: whether names of members and numbers are no prose: nobody says them, as in a table's columns."""
+    def __init__(self, *, joining: bool = False) -> None:
         self._joining = joining
-        self._of_values = of_values
         self._prose: list[tuple[str, str, Path]] = []  # what stands before it, the text, its path
         self._names: dict[str, list[Path]] = {}
         self._channels: dict[Channel, list[tuple[str, Path]]] = {}
@@ -297,9 +303,7 @@ class _Reader:
             self._list(value, node, path, channel)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             least = _COUNT if node.kind is Kind.NUMBER else _SMALL
-            if abs(value) >= least and self._of_values:
-                self._names.setdefault(_spelled(value), []).append(path)
-            elif abs(value) >= least:
+            if abs(value) >= least:
                 self._prose.append((before, _spelled(value), path))
 
     def _check(self, path: Path) -> None:
@@ -310,13 +314,12 @@ class _Reader:
         child, api = step(node, key)
         before = "\n"
         counted = node.kind is Kind.NUMBER and _NAME.fullmatch(key) is not None
-        counted = counted or (self._of_values and len(key) <= _MEMBER and _NAME.fullmatch(key) is not None)
         if (
             not api and key and (counted or (path and isinstance(path[0], int)))
         ):  # of an event: the same in each
-            self._names.setdefault(without_surrogates(key), []).append((*path, _KEY, key))
+            self._names.setdefault(without_surrogates(key), []).append((*path, NAME, key))
         elif not api and key:
-            self._prose.append(("\n", without_surrogates(key), (*path, _KEY, key)))
+            self._prose.append(("\n", without_surrogates(key), (*path, NAME, key)))
             before = "\n" if isinstance(value, Mapping | list) else ": "
         self.read(value, child, (*path, key), (*channel, key), before)
 
@@ -369,7 +372,7 @@ class _Reader:
             made.add([(text, None)], _APART)
         for codes in self._codes.values():
             made.add([(bytes(codes).decode("utf-8", "replace"), None)], _APART)
-        return Passage("".join(made.parts), tuple(made.runs), prose, joined)
+        return Passage("".join(made.parts), tuple(made.runs), prose, joined, prose)
 
 
 class _Maker:
@@ -388,7 +391,7 @@ class _Maker:
             self._put(before)
         start, made = self.at, []
         for text, path in pieces:
-            for offset, piece in _without_files(text):
+            for offset, piece in without_files(text):
                 if path is not None:
                     made.append(Piece(self.at, self.at + len(piece), path, offset))
                 self._put(piece)
@@ -401,7 +404,7 @@ class _Maker:
         self.at += len(text)
 
 
-def _without_files(text: str) -> Iterator[tuple[int, str]]:
+def without_files(text: str) -> Iterator[tuple[int, str]]:
     """The text without the bytes of files in it: where each piece begins, and the piece."""
     at = 0
     if len(text) >= _LONG and ";base64," in text:

@@ -43,7 +43,7 @@ __all__ = [
 _PROJECTED: Final = "projected"
 _TOLD: Final = "told:"
 _SAMPLE: Final = "s:"
-_UNITS: Final = {Counted.COST: "USD", Counted.REQUESTS: "requests"}
+_UNITS: Final = {Counted.COST: "USD", Counted.REQUESTS: "requests", Counted.BYTES: "bytes"}
 _DAY_MS: Final = 86_400_000
 _DOES: Final = {
     Do.NOTIFY: "",

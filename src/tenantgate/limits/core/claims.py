@@ -14,7 +14,17 @@ from tenantgate.limits.core.ledger import AMOUNT_MAX, Claim
 from tenantgate.limits.core.rules import CachedCost, Counted, Mode, Per, Reserve, Rule, Window
 from tenantgate.prices.core.cost import Worst
 
-__all__ = ["Asked", "Held", "Offer", "Unpriced", "claims_of", "counts", "end_user_subject", "read_held"]
+__all__ = [
+    "Asked",
+    "Held",
+    "Offer",
+    "Unpriced",
+    "claims_of",
+    "counts",
+    "counts_tool",
+    "end_user_subject",
+    "read_held",
+]
 
 MILLION: Final = 1_000_000
 
@@ -42,6 +52,8 @@ class Asked:
     end_user: str = ""
     """As `end_user_subject` makes it; requests without one are counted together."""
     prompt: Prompt = NO_PROMPT
+    size: int = 0
+    """Bytes of a tool's arguments."""
     replies: int = 1
     """That each is as long as the reply may be: ``n``, times the prompts of a completion."""
     tries: int = 1
@@ -109,9 +121,14 @@ class Unpriced(Exception):  # noqa: N818 - a finding, which the engine answers
 
 def counts(rule: Rule, names: Collection[str], providers: Collection[str]) -> bool:
     """Whether the rule counts requests to a model with these names, which these providers may answer."""
-    if rule.models and not any(name in rule.models for name in names):
+    if rule.tools or (rule.models and not any(name in rule.models for name in names)):
         return False
     return not rule.providers or any(name in rule.providers for name in providers)
+
+
+def counts_tool(rule: Rule, server: str, tool: str) -> bool:
+    """Whether the rule is one of tools, and counts calls of this one."""
+    return any(name in rule.tools for name in (server, f"{server}/{tool}"))
 
 
 def end_user_subject(name: str) -> str:
@@ -194,6 +211,8 @@ def _amounts(rule: Rule, asked: Asked, offers: Sequence[Offer]) -> tuple[int, in
             return 0, reply
         case Counted.TOTAL_TOKENS:
             return prompt, reply
+        case Counted.BYTES:
+            return asked.size, 0
     sizes = [offer.worst if worst else offer.expected for offer in offers]
     if not sizes or any(size is None for size in sizes):
         raise Unpriced

@@ -26,12 +26,17 @@ class Billed:
         provider: as tenants.yaml names it.
         prompt, completion: tokens.
         nano: nano-dollars.
+        size: bytes of a tool's arguments and result.
+        guessed_prompt, guessed_nano: what of these nobody has counted, as the prompt of a stream that broke off.
     """
 
     provider: str
     prompt: int
     completion: int
     nano: int
+    size: int = 0
+    guessed_prompt: int = 0
+    guessed_nano: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +69,9 @@ def settlement(tenant: TenantId, request: str, started_ms: int, held: Sequence[H
         id=request,
         certainty=_certainty(held, end),
         used=tuple(
-            Used(h.claim.counter, h.claim.window, _amount(h, end), h.claim.counted, h.claim.most)
+            Used(h.claim.counter, h.claim.window, amount, h.claim.counted, h.claim.most, known)
             for h in held
+            for amount, known in (_amount(h, end),)
         ),
         started_ms=started_ms,
     )
@@ -82,18 +88,24 @@ def _certainty(held: Sequence[Held], end: End) -> Certainty:
     return Certainty.UNCERTAIN if end.uncertain else Certainty.EXACT
 
 
-def _amount(held: Held, end: End) -> int:
+def _amount(held: Held, end: End) -> tuple[int, int]:
+    """What is charged, and how much of it is known."""
     counted = held.claim.counted
+    amount, known = 0, None
     if end.refused:
-        return 0
-    if end.cached is not None:
-        return _cached_amount(held, end.cached)
-    if counted is Counted.REQUESTS:
-        return 1
-    seen = sum(_COUNTS[counted](billed) for billed in end.billed if _counts(held, billed.provider))
-    if end.cut and end.billed and _counts(held, end.billed[-1].provider):
-        seen = max(seen, held.hold)
-    return seen + held.hold * sum(_counts(held, provider) for provider in end.uncertain)
+        pass
+    elif end.cached is not None:
+        amount = _cached_amount(held, end.cached)
+    elif counted is Counted.REQUESTS:
+        amount = 1
+    else:
+        billed = [each for each in end.billed if _counts(held, each.provider)]
+        amount = sum(_COUNTS[counted](each) for each in billed)
+        known = amount - sum(_GUESSED[counted](each) for each in billed)
+        if end.cut and end.billed and _counts(held, end.billed[-1].provider):
+            amount = max(amount, held.hold)
+        amount += held.hold * sum(_counts(held, provider) for provider in end.uncertain)
+    return amount, amount if known is None else known
 
 
 def _cached_amount(held: Held, answer: Billed) -> int:
@@ -116,4 +128,12 @@ _COUNTS: Final[Mapping[Counted, Callable[[Billed], int]]] = {
     Counted.COMPLETION_TOKENS: lambda billed: billed.completion,
     Counted.TOTAL_TOKENS: lambda billed: billed.prompt + billed.completion,
     Counted.COST: lambda billed: billed.nano,
+    Counted.BYTES: lambda billed: billed.size,
+}
+_GUESSED: Final[Mapping[Counted, Callable[[Billed], int]]] = {
+    Counted.PROMPT_TOKENS: lambda billed: billed.guessed_prompt,
+    Counted.COMPLETION_TOKENS: lambda _: 0,
+    Counted.TOTAL_TOKENS: lambda billed: billed.guessed_prompt,
+    Counted.COST: lambda billed: billed.guessed_nano,
+    Counted.BYTES: lambda _: 0,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from tenantgate.errors import EdgeError
 from tenantgate.limits.core.rules import Counted, OnTight, Reserve, Window
@@ -28,6 +28,7 @@ __all__ = [
     "Reserved",
     "Room",
     "Settlement",
+    "Uncertain",
     "Used",
 ]
 
@@ -94,6 +95,22 @@ class Reservation:
     """Whether nobody settles it: what is asked counts for good, and the store keeps nothing by its id."""
 
 
+class Uncertain(NamedTuple):
+    """What is charged and may not have been spent, by its cause."""
+
+    expired: int = 0
+    """Of requests whose end never came."""
+    leases: int = 0
+    """Of leases that nobody gave back."""
+    cut: int = 0
+    """Of streams that broke off, beyond what was seen of them."""
+    unknown: int = 0
+    """Of what a provider may have done, and hasn't said."""
+
+
+_ALL_KNOWN: Final = Uncertain()
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """A counter after an answer, in the order of the claims."""
@@ -106,6 +123,8 @@ class Room:
     reset_ms: int
     """Unix time by Redis' clock at which the window ends. Of a sliding one, when the claim passes, if it was refused;
     else when there is more room; 0 where nothing is counted."""
+    uncertain: Uncertain = _ALL_KNOWN
+    """Of `used`, in a calendar's window; only where it is asked for (`RedisLedger.rooms`)."""
 
 
 class Refused(enum.StrEnum):
@@ -149,6 +168,8 @@ class Used:
     """Requests in a sliding window are counted when they are reserved, or never."""
     most: int = 0
     """The limit without raises, for the room in the answer."""
+    known: int | None = None
+    """How much of `amount` is known, left out all of it. The rest is charged as uncertain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,6 +81,7 @@ def _common(given: TokenLimit | Budget) -> dict[str, Any]:
         "per": Per(given.per),
         "models": given.match.models,
         "providers": given.match.providers,
+        "tools": given.match.tools,
         "mode": Mode(given.mode),
         "cached": CachedCost(given.cached),
         "cached_factor": given.cached_factor,

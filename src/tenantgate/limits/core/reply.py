@@ -38,6 +38,7 @@ _UNITS: Final = {
     Counted.PROMPT_TOKENS: "prompt tokens",
     Counted.COMPLETION_TOKENS: "completion tokens",
     Counted.TOTAL_TOKENS: "tokens",
+    Counted.BYTES: "bytes",
 }
 
 

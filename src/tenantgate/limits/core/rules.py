@@ -32,6 +32,7 @@ class Counted(enum.StrEnum):
     COMPLETION_TOKENS = "completion_tokens"
     TOTAL_TOKENS = "total_tokens"
     COST = "cost"
+    BYTES = "bytes"  # of arguments and results of tools
 
 
 class Per(enum.StrEnum):
@@ -141,6 +142,8 @@ class Rule:
     models: tuple[str, ...] = ()
     """``provider/model`` of those that count; empty: all."""
     providers: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    """``server`` or ``server/tool`` of MCP tools, whose calls count and nothing else; empty: requests to models."""
     mode: Mode = Mode.ENFORCE
     reserve: Reserve = Reserve.EXPECTED
     on_tight: OnTight = OnTight.REFUSE

@@ -2,8 +2,10 @@
 -- tenantgate/limits/core/counters.py has them. ARGV: the request's id, and what is `given` to a script as MessagePack.
 --
 -- A counter is a hash: d, the time in ms at which a reservation may expire; r…, a reservation by the request's id, as
--- "amount time_us deadline_ms charged tokens"; in a calendar's u, all that counts, and h, what of it live reservations
--- hold; in a sliding window l, the sum (64 bits, big-endian), then for each run, the oldest first, the time of its last
+-- "amount time_us deadline_ms charged tokens", charged 0 while it is held, 1 where it counts from the start, 2 once it
+-- has expired; in a calendar's u, all that counts, h, what of it live reservations hold, and by its cause what of it
+-- nobody knows: xe of requests whose end never came, xl of leases of dead processes, xc of streams that broke off, xu
+-- of what a provider may have done; in a sliding window l, the sum (64 bits, big-endian), then for each run, the oldest first, the time of its last
 -- amount in µs (64) and the sum of its amounts (64). The work doesn't grow with the window: the sum stands for runs that
 -- nothing is done with. What can't be read counts as none.
 local SUM, RUN, MOST, LATE, AGAIN = 8, 16, 9007199254740992, 86400000, 1000
@@ -13,6 +15,7 @@ local clock = call('TIME') -- the gateways' clocks may differ
 local now = clock[1] * 1000000 + clock[2]
 local now_ms = floor(now / 1000)
 local mine = 'r' .. ARGV[1]
+local LEASE = 'rlease-' -- how the fields of leases begin; requests have ids of Kong
 local given = cmsgpack.unpack(ARGV[2]) -- one argument and one text as an answer: a client takes long for a hundred
 
 local function whole(text)
@@ -20,14 +23,14 @@ local function whole(text)
 end
 
 local function reservation(text)
-  local amount, time, deadline, charged, tokens = match(text, '^(%d+) (%d+) (%d+) ([01]) (%d+)$')
+  local amount, time, deadline, charged, tokens = match(text, '^(%d+) (%d+) (%d+) ([012]) (%d+)$')
   amount, time, deadline, tokens = whole(amount), whole(time), whole(deadline), whole(tokens)
   if not (amount and time and deadline and tokens) then return nil end
-  return {amount = amount, time = time, deadline = deadline, charged = charged == '1', tokens = tokens}
+  return {amount = amount, time = time, deadline = deadline, charged = charged ~= '0', lost = charged == '2', tokens = tokens}
 end
 
 local function written(r)
-  return format('%.0f %.0f %.0f %d %.0f', r.amount, r.time, r.deadline, r.charged and 1 or 0, r.tokens)
+  return format('%.0f %.0f %.0f %d %.0f', r.amount, r.time, r.deadline, r.lost and 2 or r.charged and 1 or 0, r.tokens)
 end
 
 -- After a step back of the clock amounts are in the future: they count as made now. That is written down for a refused
@@ -39,6 +42,15 @@ local function moved(text)
     runs[#runs + 1] = pack('>I8I8', min(ending, now), n)
   end
   return sub(text, 1, SUM) .. table.concat(runs)
+end
+
+-- That of what a counter counts nobody knows so much more, or less.
+local function doubt(c, cause, amount)
+  if c.period == 0 and amount ~= 0 then c.doubts[cause] = (c.doubts[cause] or 0) + amount end
+end
+
+local function cause_of(field)
+  return sub(field, 1, #LEASE) == LEASE and 'xl' or 'xe'
 end
 
 -- Reservations that have expired are charged from now on; those that nobody will settle any more are forgotten.
@@ -55,14 +67,18 @@ local function sweep(c)
       end
       if not r or now_ms >= r.deadline + (c.period == 0 and LATE or 0) then
         c.gone[#c.gone + 1] = field
-        if r and not r.charged and c.period == 0 then c.expired = c.expired + r.amount end
+        if r and not r.charged and c.period == 0 then
+          c.expired = c.expired + r.amount
+          doubt(c, cause_of(field), r.amount)
+        end
         if field == mine then c.own = nil end
       else
         if now_ms < r.deadline then
           c.next_ms = min(c.next_ms, r.deadline)
           if not r.charged then c.held = c.held + r.amount end
         elseif not r.charged then
-          r.charged, changed, c.expired = true, true, c.expired + r.amount
+          r.charged, r.lost, changed, c.expired = true, true, true, c.expired + r.amount
+          doubt(c, cause_of(field), r.amount)
         end
         if changed then
           c.changed[field] = written(r)
@@ -78,7 +94,7 @@ end
 -- life: ms for which a reservation may live here
 local function open(key, period, life)
   local found = call('HMGET', key, 'l', 'u', 'h', 'd', mine)
-  local c = {key = key, period = period, life = life, total = 0, held = 0, runs = '', expired = 0, gone = {}, changed = {}}
+  local c = {key = key, period = period, life = life, total = 0, held = 0, runs = '', expired = 0, gone = {}, changed = {}, doubts = {}}
   if not (found[1] or found[2] or found[3] or found[4] or found[5]) then return c end
   c.next_ms, c.own = whole(found[4]), found[5] and reservation(found[5])
   if period == 0 then
@@ -145,7 +161,13 @@ local function forget(c)
   if not own then return end
   c.own, c.was = nil, own
   if c.period == 0 and not own.charged then c.held = max(0, c.held - own.amount) end
+  if own.lost then doubt(c, cause_of(mine), -own.amount) end
   take(c, own.amount, own.time)
+end
+
+local function write_doubts(c)
+  for cause, amount in pairs(c.doubts) do call('HINCRBY', c.key, cause, format('%.0f', amount)) end
+  c.doubts = {}
 end
 
 -- Write what opening a counter has found to have changed: what expired, and what a step of the clock does.
@@ -155,6 +177,7 @@ local function kept(c)
   if c.swept then call('HSET', c.key, 'd', format('%.0f', c.next_ms)) end
   if c.swept and c.period == 0 then call('HSET', c.key, 'h', format('%.0f', c.held)) end
   if c.moved then call('HSET', c.key, 'l', c.moved) end
+  write_doubts(c)
   return c
 end
 
@@ -172,6 +195,7 @@ local function write(c)
     else
       call('HSET', c.key, 'u', total, 'h', held, 'd', next_ms)
     end
+    write_doubts(c)
   end
 end
 

@@ -2,9 +2,9 @@
 -- KEYS: the note that the request is settled, raises, counters.
 -- Given: counters, how sure the usage is (0 exact, 1 lower bound, 2 uncertain, 3 none), ms for which the note is
 --   kept; for each counter its name, period in µs (0: a calendar's), ms for which a reservation may live, ms for which
---   the counter is kept, end of the window in ms, µs that are one run, most, amount, 1 for requests.
+--   the counter is kept, end of the window in ms, µs that are one run, most, amount, what of it is known, 1 for requests.
 -- Gives 1, 0 if it was settled before; Redis' time in ms; what has expired; for each counter used, held, most, reset.
-local FIRST, COUNTER = 3, 9
+local FIRST, COUNTER = 3, 10
 local LOWER_BOUND, UNCERTAIN, NONE = 1, 2, 3
 local counters, certainty = given[1], given[2]
 local names, all, expired = {}, {}, 0
@@ -21,7 +21,7 @@ local answer = {first and 1 or 0, now_ms, expired}
 for i, c in ipairs(all) do
   local at = FIRST + (i - 1) * COUNTER
   local lasting, ending, width = given[at + 4], given[at + 5], given[at + 6]
-  local most, used, requests = given[at + 7], given[at + 8], given[at + 9] == 1
+  local most, used, known, requests = given[at + 7], given[at + 8], given[at + 9], given[at + 10] == 1
   local own = c.own
   if first and (own or not (requests and c.period > 0)) then
     if own and certainty == UNCERTAIN then used = own.amount end
@@ -35,6 +35,7 @@ for i, c in ipairs(all) do
     else
       forget(c)
       add(c, used, width)
+      doubt(c, certainty == LOWER_BOUND and 'xc' or 'xu', max(0, used - known))
     end
     write(c)
     if own then call('HDEL', c.key, mine) end

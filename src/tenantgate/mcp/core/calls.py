@@ -66,10 +66,17 @@ class Caller:
             return ArgumentError("", "The arguments must be an object.")
         if (error := bounds(arguments)) is not None:
             return error
-        given = {k: v for k, v in arguments.items() if v is not None or k not in self._optional}
+        given = self._given(arguments)
         if (error := self._validator.error(given)) is not None:
             return error
         return _Writing(self.tool, given, self._reserved).request()
+
+    def masked_request(self, arguments: Mapping[str, Any]) -> UpstreamRequest | ArgumentError:
+        """The request of a call whose arguments did fit until a rule masked some: placeholders fit no schema."""
+        return _Writing(self.tool, self._given(arguments), self._reserved).request()
+
+    def _given(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in arguments.items() if v is not None or k not in self._optional}
 
 
 def call(

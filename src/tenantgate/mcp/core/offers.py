@@ -38,8 +38,6 @@ class Endpoint:
     by_name: Mapping[str, Offer]
     remote: Server | None = None
     """The server that is asked in its own protocol; then there are no offers of ours."""
-    changed: set[str] = field(default_factory=set)
-    """Names of the remote server's tools that aren't what was approved, by the last list that it gave."""
 
     def visible(self, principals: AbstractSet[str]) -> list[tuple[str, bytes]]:
         """The tools that a caller may know of, for `tenantgate.mcp.core.protocol.results.page`."""
@@ -47,9 +45,7 @@ class Endpoint:
 
     def remote_tool(self, name: Any, principals: AbstractSet[str]) -> RemoteTool | None:
         """The remote server's tool of this name; None where there is none that the caller may know of."""
-        found = (
-            self.remote.remote_tool(name) if self.remote is not None and name not in self.changed else None
-        )
+        found = None if self.remote is None else self.remote.remote_tool(name)
         if self.remote is None or found is None or not permits(acl_of(found, self.remote), principals):
             return None
         return found

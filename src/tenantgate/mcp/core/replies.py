@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import re
 from dataclasses import dataclass, field
@@ -74,12 +75,23 @@ class ReplyReader:
     def _answer(self, content: tuple[Json, ...], value: Any) -> Result:
         return Result(content=content, structured=self._structured(value))
 
+    def refitted(self, structured: Json) -> Json:
+        """Structured content of which a rule masked something, without what doesn't fit the output schema any more."""
+        if self._validator is None:
+            return structured
+        return self._fitted(copy.deepcopy(structured))
+
     def _structured(self, value: Any) -> Json | None:
         """The part of a reply that fits the output schema; what doesn't fit is in the content alone."""
         if self._validator is None:
             return value if isinstance(value, dict) and bounds(value) is None else None
         if self._tool.wraps_output:
             value = {} if value is None else {"result": value}
+        return self._fitted(value)
+
+    def _fitted(self, value: Any) -> Json:
+        """What of the value fits the output schema; the value itself is changed."""
+        assert self._validator is not None  # noqa: S101 - asked by whoever has one
         if not isinstance(value, dict) or bounds(value) is not None:
             return {}
         left = _MISFITS

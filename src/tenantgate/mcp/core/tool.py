@@ -132,6 +132,14 @@ class Tool:
     """Settings of the stage `limits` for its calls; empty: none of its own."""
     price_nano: int = 0
     """What a call costs, in nano-dollars; it counts for the tenant's budgets."""
+    model: str = ""
+    """Name of the tenant's model that it asks by the gateway itself; empty: it is an API's."""
+    cache_s: int = 0
+    """How long a result may be given again for the same arguments; 0: never."""
+    max_arguments_bytes: int = 0
+    """Of one call's arguments as compact JSON; 0: no bound of its own."""
+    max_result_bytes: int = 0
+    """Of one call's result; 0: no bound of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +163,9 @@ class RemoteTool:
     acl: Acl | None = None
     limit: Json = field(default_factory=dict)
     price_nano: int = 0
-    """These three as of `Tool`."""
+    max_arguments_bytes: int = 0
+    max_result_bytes: int = 0
+    """All of these as of `Tool`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

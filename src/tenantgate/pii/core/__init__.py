@@ -12,11 +12,11 @@ from tenantgate.pii.core.masking import (
     Masked,
     Placeholders,
     changed,
-    in_placeholder,
     mask,
     masking,
     recover,
     recovering,
+    unmasked,
 )
 from tenantgate.pii.core.names import find_names
 from tenantgate.pii.core.normalise import View, normalise, original_spans, without_surrogates
@@ -45,7 +45,6 @@ __all__ = [
     "find_names",
     "find_personal",
     "find_secrets",
-    "in_placeholder",
     "mask",
     "masking",
     "normalise",
@@ -54,6 +53,7 @@ __all__ = [
     "readings",
     "recover",
     "recovering",
+    "unmasked",
     "within",
     "without_surrogates",
 ]

@@ -22,10 +22,9 @@ from tenantgate.pii.core.personal import PERSONAL_KINDS
 from tenantgate.pii.core.secrets import SECRET_KINDS
 from tenantgate.pii.core.text_view import Unit
 
-__all__ = ["Masked", "Placeholders", "changed", "in_placeholder", "mask", "masking", "recover", "recovering"]
+__all__ = ["Masked", "Placeholders", "changed", "mask", "masking", "recover", "recovering", "unmasked"]
 
 _PLACEHOLDER: Final = re.compile(r"\[([A-Z][A-Z0-9_]{0,40})_[0-9]{1,6}\]")
-_LONGEST: Final = 50  # characters of a placeholder
 _KINDS: Final = frozenset((*PERSONAL_KINDS, *SECRET_KINDS, *NAME_KINDS))
 
 Spellings = Mapping[int, str]
@@ -118,33 +117,52 @@ def changed(text: str, units: Sequence[Unit]) -> str:
     return "".join((*out, text[at:]))
 
 
-def in_placeholder(text: str, start: int, end: int) -> bool:
-    """Whether ``start:end`` of the text lies in a placeholder."""
-    low = max(0, start - _LONGEST)
-    near = _PLACEHOLDER.finditer(text, low, min(len(text), end + _LONGEST))
-    return any(m.start() <= start and end <= m.end() for m in near)
-
-
 def masking(text: str, findings: Iterable[Finding], placeholders: Placeholders) -> Iterator[Unit]:
     """What is to be replaced in the text, and by what; in order, without overlaps."""
     chosen = outermost(findings)
     if not chosen:
         return
-    # Only what names a kind is a placeholder: a key that somebody puts in such brackets is a key.
-    kinds = _KINDS.union(f.kind for f in chosen)
-    kept = {m.start(): m.end() for m in _PLACEHOLDER.finditer(text) if m[1] in kinds} if "[" in text else {}
-    starts = sorted(kept)
+    kept = _kept(text, chosen, placeholders)
     places = cells(text)
     at = 0
     for finding in chosen:
-        before = bisect_right(starts, finding.start) - 1
-        if before >= 0 and finding.end <= kept[starts[before]]:
+        if kept and not _beside(text, finding, kept):
             continue
         for cell in places.within(finding.start, finding.end):
             unit = _unit(text, finding, cell, placeholders) if cell.end > at else None
             if unit is not None and unit[0] >= at:
                 yield unit
                 at = unit[1]
+
+
+def unmasked(text: str, findings: Iterable[Finding], placeholders: Placeholders) -> tuple[Finding, ...]:
+    """The findings that have more than placeholders, and what stands between these."""
+    chosen = outermost(findings)
+    kept = _kept(text, chosen, placeholders)
+    return tuple(f for f in chosen if _beside(text, f, kept))
+
+
+def _kept(text: str, findings: Iterable[Finding], placeholders: Placeholders) -> list[tuple[int, int]]:
+    """Where placeholders stand. Only what names a kind is one: a key that somebody puts in such brackets is a key."""
+    if "[" not in text:
+        return []
+    kinds = _KINDS.union(f.kind for f in findings)
+    return [
+        m.span() for m in _PLACEHOLDER.finditer(text) if m[1] in kinds or m.group() in placeholders.originals
+    ]
+
+
+def _beside(text: str, finding: Finding, kept: Sequence[tuple[int, int]]) -> bool:
+    """Whether the finding has a letter or a digit that isn't of a placeholder."""
+    at = finding.start
+    first = max(0, bisect_right(kept, (finding.start, finding.start)) - 1)
+    for start, end in kept[first:]:
+        if start >= finding.end:
+            break
+        if any(map(str.isalnum, text[at:start])):
+            return True
+        at = max(at, end)
+    return any(map(str.isalnum, text[at : finding.end]))
 
 
 def _unit(text: str, finding: Finding, cell: Cell, placeholders: Placeholders) -> Unit | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from apply_rig import Fuse, KilledError, MemoryDbless, MemoryKong, MemoryStore, Time
 from tenantgate.apply.core.entities import Entity, from_tree, state_of
-from tenantgate.apply.core.plan import FORMER, make_plan
+from tenantgate.apply.core.plan import FORMER, make_plan, removal
 from tenantgate.apply.running import Run
 from tenantgate.apply.targets import Target
 from tenantgate.config import load_text
@@ -289,3 +289,28 @@ def test_at_every_step_keys_that_stay_open_and_no_tenants_key_opens_before_its_p
         found = opens(target)
         assert staying.items() <= found.items()
         assert {t for t in found.values() if t in new} <= store.content().keys()
+
+
+def test_what_serves_a_route_goes_after_all_workers_have_dropped_the_route() -> None:
+    target = MemoryKong(Fuse())
+    apply([target], MemoryStore(), A1)
+    plan = removal(target.read())
+    log = target.log = []
+    target.withdraw(plan, lambda: log.append("pause"))
+    assert not target.entities
+    kinds = [line.split()[1] if line != "pause" else line for line in target.log]
+    assert [k for i, k in enumerate(kinds) if k not in kinds[:i]] == [
+        "consumers",
+        "routes",
+        "pause",
+        "plugins",
+        "services",
+    ]
+
+
+def test_an_uninstall_leaves_what_isnt_ours() -> None:
+    theirs = [other("services", name="own", host="h"), other("consumers", name="x", username="somebody")]
+    target = MemoryKong(Fuse(), theirs)
+    apply([target], MemoryStore(), A1)
+    target.withdraw(removal(target.read()))
+    assert list(target.entities.values()) == theirs

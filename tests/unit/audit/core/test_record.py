@@ -13,7 +13,7 @@ from tenantgate.audit.core.chain import START, link, shed
 from tenantgate.audit.core.content import RawContent
 from tenantgate.audit.core.costs import PriceLists
 from tenantgate.audit.core.journal import parse_line
-from tenantgate.audit.core.record import Terms, build, gap, schema
+from tenantgate.audit.core.record import Terms, asks_no_model, build, gap, schema
 from tenantgate.audit.core.redaction import ContentState, Policy, absent, redact
 from tenantgate.audit.core.trace import parse_traceparent, span_id, trace_of
 from tenantgate.prices.core.price_list import PriceList, Prices
@@ -265,6 +265,15 @@ def test_a_call_of_a_tool_says_what_became_of_it(error: str | None, outcome: str
     assert found["gen_ai"]["tool"] == {"name": "get_weather"}
     assert found["mcp"]["method"] == {"name": "tools/call"}
     assert "mcp" not in found["verdicts"]
+
+
+def test_a_result_that_was_kept_is_an_answer_of_the_cache_with_content() -> None:
+    note = {"mcp": '{"method": "tools/call", "server": "api", "tool": "t"}', "cache_status": "Hit"}
+    given: dict[str, Any] = {"ai": {}, "source": "kong", "tries": [], "tenantgate": note}
+    assert record(RICH, **given)["outcome"] == "cached"
+    line = parse_line(journal_line(1, **given))
+    assert line is not None
+    assert not asks_no_model(line)
 
 
 def test_a_list_of_tools_is_no_chat() -> None:

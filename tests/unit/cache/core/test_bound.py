@@ -194,7 +194,17 @@ REWORDING = Provider(odd=0.02)
 HALF = Provider(same=0.5, odd=0.05)
 ODD = Provider(odd=0.1)
 VERY_ODD = Provider(odd=0.3)
-PROVIDERS = pytest.mark.parametrize("provider", [REPEATING, REWORDING, HALF, ODD, VERY_ODD], ids=str)
+SLOW = pytest.mark.slow
+
+
+def between(provider: Provider) -> object:
+    """One between two others that run always."""
+    return pytest.param(provider, marks=SLOW)
+
+
+PROVIDERS = pytest.mark.parametrize(
+    "provider", [REPEATING, between(REWORDING), between(HALF), between(ODD), VERY_ODD], ids=str
+)
 
 
 def stream(
@@ -254,7 +264,7 @@ def test_a_provider_that_rewords_silences_nobody_whose_answers_are_right(provide
     assert wrong <= 0.03
 
 
-@pytest.mark.parametrize("provider", [REPEATING, REWORDING, VERY_ODD], ids=str)
+@pytest.mark.parametrize("provider", [REPEATING, between(REWORDING), VERY_ODD], ids=str)
 @pytest.mark.parametrize(("first", "last"), [(0.2, 0.001), (0.8, 0.002)], ids=str)
 def test_the_bound_is_kept_after_2000_requests(provider: Provider, first: float, last: float) -> None:
     rows = list(stream(BOUND, rate(first, last), 2600, seed=4, provider=provider, found=0.3))
@@ -270,7 +280,7 @@ def test_a_fall_breaks_the_bound_in_one_of_twenty_streams_at_most(provider: Prov
     assert broken <= 1
 
 
-@pytest.mark.parametrize("provider", [REPEATING, REWORDING, HALF], ids=str)
+@pytest.mark.parametrize("provider", [REPEATING, REWORDING, between(HALF)], ids=str)
 def test_where_no_score_will_do_little_is_served(provider: Provider) -> None:
     rows = list(stream(START, lambda _: 0.4, 1500, seed=5, provider=provider))
     assert share_wrong(rows[1000:])[1] < 20
@@ -300,7 +310,7 @@ def test_traffic_that_finds_fewer_neighbours_starts_anew() -> None:
     assert belief.plan.threshold >= before.plan.threshold
 
 
-@pytest.mark.parametrize("provider", [REPEATING, REWORDING, ODD], ids=str)
+@pytest.mark.parametrize("provider", [REPEATING, between(REWORDING), ODD], ids=str)
 def test_steady_traffic_does_not_start_anew(provider: Provider) -> None:
     *_, (_, _, known, _) = stream(START, rate(0.15, 0.001), 2000, seed=17, provider=provider)
     assert known.restarts <= 1

@@ -107,6 +107,12 @@ def test_exactly_the_missing_variables_are_named(named: set[str], there: set[str
     assert {f.subject for f in found} == named - there
 
 
+@given(st.dictionaries(st.text(min_size=1), st.none() | st.text(min_size=1)))
+def test_exactly_the_files_with_a_problem_are_named(problems: dict[str, str | None]) -> None:
+    found = [f for f in node.check_secret_files("/s", problems) if f.severity is not Severity.OK]
+    assert {f.subject for f in found} == {f"/s/{name}" for name, problem in problems.items() if problem}
+
+
 @given(st.floats(-1e6, 1e6))
 def test_a_clock_is_judged_alike_in_both_directions(offset: float) -> None:
     assert node.check_clock(offset, "r").severity is node.check_clock(-offset, "r").severity

@@ -37,7 +37,7 @@ def test_any_request_table(table: Any) -> None:
     | st.fixed_dictionaries(
         {"request": REQUEST},
         optional=dict.fromkeys(
-            ("state", "shared", "usage", "undecided", "recalled", "sent", "body_size"), ANY
+            ("state", "shared", "usage", "ends", "ends_dropped", "recalled", "sent", "body_size"), ANY
         ),
     )
 )

@@ -16,6 +16,7 @@ from tenantgate.limits.core.claims import (
     Unpriced,
     claims_of,
     counts,
+    counts_tool,
     end_user_subject,
     read_held,
 )
@@ -34,11 +35,22 @@ ASKED = Asked(
     end_user="u",
     prompt=Prompt(100, 150),
     replies=2,
+    size=33,
 )
 
 
 def rule(counted: Counted = Counted.COST, **changes: Any) -> Rule:
     return Rule(**{"name": "r", "counted": counted, "most": 1000, "window": MINUTE, **changes})
+
+
+NAMES = st.sampled_from(["a", "b", "a/x", "b/x", "a/y"])
+
+
+@given(st.lists(NAMES, max_size=3), st.sampled_from("abc"), st.sampled_from("xyz"))
+def test_a_rule_of_tools_counts_these_and_nothing_else(names: list[str], server: str, tool: str) -> None:
+    one = rule(Counted.REQUESTS, tools=tuple(names))
+    assert counts_tool(one, server, tool) is (server in names or f"{server}/{tool}" in names)
+    assert counts(one, ("openai/gpt", f"mcp/{server}/{tool}"), ("openai", "mcp")) is (not names)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +61,7 @@ def rule(counted: Counted = Counted.COST, **changes: Any) -> Rule:
         (Counted.PROMPT_TOKENS, Reserve.EXPECTED, 100, 0),
         (Counted.COMPLETION_TOKENS, Reserve.WORST, 0, 2_000_000),
         (Counted.TOTAL_TOKENS, Reserve.EXPECTED, 100, 2_000_000),
+        (Counted.BYTES, Reserve.EXPECTED, 33, 0),
         # The dearest prompt and the dearest reply, whoever answers.
         (Counted.COST, Reserve.WORST, 900, 60),
         (Counted.COST, Reserve.EXPECTED, 500, 60),

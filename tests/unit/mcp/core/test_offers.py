@@ -118,7 +118,7 @@ def test_a_cursor_that_is_none() -> None:
         assert page(request(cursor=cursor), endpoint.identity, endpoint.visible(set())) is None
 
 
-def test_a_remote_tool_is_for_those_whom_its_list_names_while_it_is_what_was_approved() -> None:
+def test_a_remote_tool_is_for_those_whom_its_list_names() -> None:
     tools = (RemoteTool(name="free"), RemoteTool(name="private", acl=Acl(allow=("a",))))
     server = Server(name="r", upstream="https://r.example", remote=True, allowed=tools)
     assert from_record(json.loads(json.dumps(to_record(server)))) == server
@@ -126,8 +126,6 @@ def test_a_remote_tool_is_for_those_whom_its_list_names_while_it_is_what_was_app
     assert found.remote_tool("private", {"b"}) is None
     assert found.remote_tool("private", {"a"}) == tools[1]
     assert found.remote_tool("other", {"a"}) is None
-    found.changed.add("free")
-    assert found.remote_tool("free", {"a"}) is None
 
 
 @given(st.sampled_from(["image", "audio", "text", "resource", None]), st.text() | st.just("aGk="))

@@ -12,7 +12,7 @@ from tenantgate.mcp.core.openapi.names import TOOL, plain_name, unique
 from tenantgate.mcp.core.openapi.texts import clipped
 from tenantgate.mcp.core.tool import Acl, Annotations
 
-__all__ = ["METHODS", "Listed", "default_acl", "listed"]
+__all__ = ["METHODS", "Listed", "default_acl", "listed", "server_urls"]
 
 METHODS: Final = ("get", "put", "post", "delete", "patch")
 """Of operations that can be tools."""
@@ -42,6 +42,8 @@ class Listed:
     annotations: Annotations
     problem: DocumentError | None = None
     """Why it can't be a tool."""
+    own_servers: tuple[str, tuple[str, ...]] = ("", ())
+    """Place and URLs of its servers, where it has others than the document."""
 
 
 def listed(document: Document) -> list[Listed]:
@@ -112,7 +114,8 @@ def _operations(document: Document) -> Iterator[Listed]:
                 excluded=node.get("x-kong-mcp-exclude") is True,
                 deprecated=node.get("deprecated") is True,
                 annotations=_hints(method),
-                problem=_path_problem(path, place) or _servers_problem(node, shared, at, method),
+                problem=_path_problem(path, place),
+                own_servers=_own_servers(node, shared, at, method),
             )
 
 
@@ -164,14 +167,21 @@ def _path_problem(path: str, place: str) -> DocumentError | None:
     return None
 
 
-def _servers_problem(
+def _own_servers(
     node: Mapping[str, Any], shared: Mapping[str, Any], at: str, method: str
-) -> DocumentError | None:
+) -> tuple[str, tuple[str, ...]]:
+    """Where an operation says which servers it has, and their URLs; empty where it has the document's."""
     for holder, place in ((node, child(at, method)), (shared, at)):
         if holder.get("servers"):
-            what = "has servers of its own; make an MCP server of its own for it, whose `upstream` is one of them"
-            return DocumentError(child(place, "servers"), what)
-    return None
+            return child(place, "servers"), server_urls(holder)
+    return "", ()
+
+
+def server_urls(holder: Mapping[str, Any]) -> tuple[str, ...]:
+    """URLs of the servers of a document, a path or an operation, without a slash at their ends."""
+    found = holder.get("servers")
+    urls = [s.get("url") for s in found if isinstance(s, Mapping)] if isinstance(found, list) else []
+    return tuple(url.rstrip("/") for url in urls if isinstance(url, str))
 
 
 def default_acl(document: Document) -> Acl:

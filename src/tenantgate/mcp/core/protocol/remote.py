@@ -10,7 +10,7 @@ from tenantgate.mcp.core.protocol.results import dump
 from tenantgate.mcp.core.protocol.revisions import CAPABILITIES, MODERN, VERSION
 from tenantgate.mcp.core.tool import Server, UpstreamRequest, fingerprint
 
-__all__ = ["changed_tools", "listed_tools", "remote_request", "response_in"]
+__all__ = ["listed_tools", "remote_request", "response_in", "seen_in"]
 
 _ID: Final = 1
 _SHOWN: Final = frozenset({"name", "title", "description", "inputSchema", "outputSchema", "annotations"})
@@ -45,7 +45,7 @@ def response_in(body: bytes, content_type: str) -> Mapping[str, Any] | None:
     try:
         if kind != "text/event-stream":
             return _response(body)
-        for event in body.replace(b"\r\n", b"\n").split(b"\n\n"):
+        for event in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
             lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
             if lines and (found := _response(b"\n".join(lines))) is not None:
                 return found
@@ -70,7 +70,8 @@ def listed_tools(
 
     `passes`: whether a tool is for this caller, and the guard lets its description pass.
     """
-    changed = changed_tools(server, result)
+    seen = seen_in(server, result)
+    changed = {name for name, found in seen.items() if found != server.pins[name]}
     out = {}
     for tool in _allowed(server, result):
         shown = {k: v for k, v in tool.items() if k in _SHOWN}
@@ -80,13 +81,16 @@ def listed_tools(
     return [out[name] for name in sorted(out)]
 
 
-def changed_tools(server: Server, result: Mapping[str, Any]) -> set[str]:
-    """Names of the tools of a remote list that are pinned, and aren't what was approved."""
-    return {
-        tool["name"]
-        for tool in _allowed(server, result)
-        if (pin := server.pins.get(tool["name"])) is not None and pin != _fingerprint(tool)
-    }
+def seen_in(server: Server, result: Mapping[str, Any]) -> dict[str, str]:
+    """Fingerprints of the pinned tools in a remote list, by name; empty for what is no tool, or is there twice."""
+    seen: dict[str, str] = {}
+    tools = result.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        name = tool.get("name") if isinstance(tool, dict) else None
+        if isinstance(name, str) and name in server.pins:
+            found = _fingerprint(tool) if isinstance(tool.get("inputSchema"), dict) else ""
+            seen[name] = found if seen.get(name, found) == found else ""
+    return seen
 
 
 def _allowed(server: Server, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

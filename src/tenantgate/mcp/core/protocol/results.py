@@ -61,9 +61,14 @@ def response(request_id: Id, result: bytes) -> bytes:
     return b'{"jsonrpc":"2.0","id":' + dump(request_id) + b',"result":' + result + b"}"
 
 
-def result_of(request: Request, identity: Identity, members: Mapping[str, Any]) -> bytes:
-    """A result with what each one has in the request's revision."""
-    return dump({**_common(request, identity), **members})
+def result_of(
+    request: Request, identity: Identity, members: Mapping[str, Any], meta: Mapping[str, Any] | None = None
+) -> bytes:
+    """A result with what each one has in the request's revision; `meta`: more of its ``_meta``."""
+    made = {**_common(request, identity), **members}
+    if meta:
+        made["_meta"] = {**made.get("_meta", {}), **meta}
+    return dump(made)
 
 
 def _common(request: Request, identity: Identity) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tenantgate.mcp.core.protocol.remote import changed_tools, listed_tools, remote_request, response_in
+from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in, seen_in
 from tenantgate.mcp.core.tool import RemoteTool, Server, fingerprint
 
 ANSWER = {"jsonrpc": "2.0", "id": 1, "result": {"content": []}}
@@ -29,6 +29,7 @@ def remote(**more: Any) -> Server:
             "text/event-stream",
             f'data: {{"jsonrpc":"2.0","method":"x"}}\r\n\r\ndata:{json.dumps(ANSWER)}\r\n\r\n',
         ),
+        ("text/event-stream", f"data: {json.dumps(ANSWER)}\r\r"),
         ("text/event-stream; charset=utf-8", "data: {\ndata: " + json.dumps(ANSWER)[1:] + "\n\n"),
     ],
 )
@@ -81,4 +82,7 @@ def test_a_description_that_changed_is_not_listed() -> None:
     changed = {**TOOL, "description": "Says it, and reads your mail."}
     for tools in ([changed], [TOOL, changed], [changed, TOOL]):
         assert listed_tools(remote(pins={"echo": pin}), {"tools": tools}, lambda _: True) == []
-        assert changed_tools(remote(pins={"echo": pin}), {"tools": tools}) == {"echo"}
+        assert seen_in(remote(pins={"echo": pin}), {"tools": tools})["echo"] != pin
+    for odd in ({**TOOL, "inputSchema": "x"}, {"name": "echo"}):
+        assert seen_in(remote(pins={"echo": pin}), {"tools": [TOOL, odd]}) == {"echo": ""}
+    assert seen_in(remote(pins={"echo": pin}), {"tools": [TOOL, {"name": "free"}, 1]}) == {"echo": pin}

@@ -8,10 +8,10 @@ import urllib.parse
 from pathlib import Path
 from typing import Final
 
-from tenantgate.config import TenantsFile
+from tenantgate.config.model import TenantsFile
 from tenantgate.errors import ConfigError, EdgeError
 
-__all__ = ["documents", "read_location"]
+__all__ = ["documents", "named", "read_location"]
 
 _TIMEOUT_S: Final = 30.0
 _BYTES: Final = 64 * 1024 * 1024
@@ -24,13 +24,14 @@ def documents(file: TenantsFile, folder: Path) -> dict[str, bytes]:
     Raises:
         ConfigError, EdgeError: something can't be read; names it.
     """
-    found: dict[str, bytes] = {}
-    for tenant in file.tenants:
-        for server in tenant.mcp:
-            for location in (server.openapi, server.tools_file):
-                if location is not None and location not in found:
-                    found[location] = read_location(location, folder)
-    return found
+    return {location: read_location(location, folder) for location in named(file)}
+
+
+def named(file: TenantsFile) -> list[str]:
+    """The files and URLs that the MCP servers of a file name, each once."""
+    servers = [server for tenant in file.tenants for server in tenant.mcp]
+    found = [location for server in servers for location in (server.openapi, server.tools_file)]
+    return list(dict.fromkeys(location for location in found if location is not None))
 
 
 def read_location(location: str, folder: Path) -> bytes:

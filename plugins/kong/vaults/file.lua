@@ -1,0 +1,84 @@
+-- Kong's vault `file`: {vault://file/NAME} is the text of the file NAME in one folder, as Kubernetes and Docker mount secrets
+-- and systemd hands over credentials. The folder is kong.conf's `vault_file_prefix`. Unlike the prefix of Kong's own vaults
+-- no reference can name another one: tenants' references would read any file that Kong may.
+local ffi = require "ffi"
+local lfs = require "lfs"
+
+ffi.cdef [[
+  char *realpath(const char *path, char *resolved_path);
+  void free(void *ptr);
+]]
+
+local FOLDER = "/etc/tenantgate/secrets"
+local NAME = "^[%w_][%w._-]*$"
+local MAX_NAME, MAX_BYTES = 255, 64 * 1024
+local TTL_S = 1 -- for Kong's own cache of secrets
+
+local function folder()
+  local conf = kong and kong.configuration
+  return conf and conf.vault_file_prefix or os.getenv("KONG_VAULT_FILE_PREFIX") or FOLDER
+end
+
+-- The path without links; nil where there is none.
+local function real(path)
+  local found = ffi.C.realpath(path, nil)
+  if found == nil then
+    return nil
+  end
+  local text = ffi.string(found)
+  ffi.C.free(found)
+  return text
+end
+
+-- Whether users other than the owner and the group may write.
+local function is_open(at)
+  return at.permissions:sub(8, 8) == "w"
+end
+
+local M = {VERSION = "0.1.0"}
+
+function M.init()
+end
+
+-- The text of a file, without line ends behind it, nil, and how many seconds Kong may keep it; nil and a problem. Links
+-- may stay within the folder: Kubernetes replaces a secret by a link.
+function M.get(_, resource, version)
+  if version and version ~= 1 then
+    return nil, "a file has no versions"
+  end
+  if type(resource) ~= "string" or #resource > MAX_NAME or not resource:find(NAME) then
+    return nil, "a name has letters, digits, '.', '_' and '-' only"
+  end
+  local base = real(folder())
+  local within = base and lfs.attributes(base)
+  if not within or within.mode ~= "directory" then
+    return nil, "there is no folder of secrets"
+  end
+  local path = real(base .. "/" .. resource)
+  if not path then
+    return nil, "there is no such file"
+  elseif path:sub(1, #base + 1) ~= base .. "/" then
+    return nil, "a link leads out of the folder"
+  end
+  local at = lfs.attributes(path)
+  if not at or at.mode ~= "file" then
+    return nil, "is no file"
+  elseif is_open(at) or is_open(within) then
+    return nil, "every user may write it"
+  elseif at.size > MAX_BYTES then
+    return nil, "is longer than 64 KB"
+  end
+  local file = io.open(path, "rb")
+  if not file then
+    return nil, "may not be read"
+  end
+  local text = file:read(MAX_BYTES + 1)
+  file:close()
+  text = (text or ""):gsub("[\r\n]+$", "")
+  if text == "" then
+    return nil, "is empty"
+  end
+  return text, nil, TTL_S
+end
+
+return M

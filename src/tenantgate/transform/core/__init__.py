@@ -1,0 +1,1 @@
+"""What becomes of a request: pure functions over its body."""
