@@ -257,6 +257,46 @@ def test_a_server_that_is_told_to_end_serves_until_the_next_is_warm(
     assert old.process.wait(10) == (0 if number == signal.SIGTERM else -number)
 
 
+WORKER = """
+import ctypes, subprocess, sys
+ctypes.CDLL(None).prctl(15, b"nginx", 0, 0, 0)  # PR_SET_NAME
+print(subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL).pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_old_worker_of_nginx_may_end_before_the_next_server_listens(
+    launch: Callable[..., Launched], tmp_path: Path
+) -> None:
+    path = tmp_path / "s.socket"
+    server = ["-m", "tenantgate.kong.launcher", "--plugin", str(PLUGINS / "faulty.py"), "--socket", str(path)]
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, sys.executable, *server],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert worker.stdout
+    watchdog = int(worker.stdout.readline())
+    new = launch("closing")  # for its `eventually`, until there is one for the path
+    new.eventually(path.exists)
+    with KongClient(path) as kong:
+        kong.start_instance("faulty")
+    (serving,) = Path(f"/proc/{watchdog}/task/{watchdog}/children").read_text().split()
+    os.kill(watchdog, signal.SIGTERM)
+    os.kill(watchdog, signal.SIGKILL)
+    worker.kill()
+    worker.communicate()
+    new.eventually(lambda: gone(watchdog))
+    for _ in range(20):
+        with KongClient(path) as kong:
+            assert kong.start_instance("faulty")
+    new = launch("faulty", path=path)
+    new.eventually(lambda: new.health()["supervisor"] == new.process.pid)
+    new.ready()
+    new.eventually(lambda: gone(int(serving)))
+
+
 def test_all_ends_with_the_process_that_started_it(tmp_path: Path, launch: Callable[..., Launched]) -> None:
     path = tmp_path / "s.socket"
     command = [
