@@ -6,14 +6,14 @@ import dataclasses
 import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tenantgate import alert_config, features, limit_config
 from tenantgate.config import catalog, model, redis_model, targets
 from tenantgate.config.json_schema import json_schema
 from tenantgate.errors import ConfigError
 from tenantgate.fields import Field, Many, Record, Scalar, Shape, Table, fields_of
-from tenantgate.manifest import resolve
+from tenantgate.manifest import PluginManifest, resolve
 from tenantgate.prices import config as prices
 
 __all__ = ["field_table", "generated", "insert", "read", "tables"]
@@ -63,7 +63,7 @@ def tables() -> str:
             parts.append(
                 f"### `{name}`\n\n{entry.plugin.description} Allowed in `defaults`, a tenant and a model; "
                 "the most specific value of a field counts. `enabled: false` switches the plugin off. "
-                f"[Its page](plugins/{entry.plugin.name}.md#fields) has the fields of inner mappings.\n\n"
+                f"[Its page]({_page(entry.plugin)}) has the fields of inner mappings.\n\n"
                 + field_table(entry.fields)
             )
     return "\n".join(parts)
@@ -80,6 +80,10 @@ def field_table(entries: Mapping[str, catalog.Entry]) -> str:
                 f"| `{name}` | {_takes(entry.shape)} | {_default(entry)} | {entry.spec.description} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _page(plugin: PluginManifest[Any]) -> str:
+    return f"plugins/{plugin.name}.md#fields" if plugin.attachable else f"{plugin.section}.md"
 
 
 def generated(folder: Path) -> dict[Path, str]:

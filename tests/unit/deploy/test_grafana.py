@@ -229,7 +229,7 @@ def test_a_query_names_metrics_and_labels_that_there_are(title: str, query: str)
     if names := re.findall(r"tenantgate:[\w:]+", query):
         assert set(names) <= recorded
         return
-    names = re.findall(r"(?:tenantgate|kong_ai_mcp)_\w+|\bup\b", query)
+    names = re.findall(r"(?:tenantgate|kong_ai_mcp|probe)_\w+|\bup\b", query)
     assert names
     for name in names:
         assert name in known, name
