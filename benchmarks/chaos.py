@@ -3,11 +3,12 @@
 Tenants with guards, cache, compression, transformations, limits, a budget, failover over three targets, MCP tools and
 models as tools ask all the while, few at first, many in the middle, few at the end. Meanwhile one part after the other
 fails: the engine, one of its processes, its watchdog and the audit worker are killed, ended or stopped, Redis is killed
-or stopped, the provider is stopped, one of its three addresses refuses, fails or is overloaded. And the operator changes
-rules with `tenantgate apply`. The budget is one of an hour of the calendar; of the zones of the earth the one whose hour
-ends next is taken, and the run begins so that this is in its middle (`--no-wait`: at once, whether or not an hour ends).
+or stopped, the provider is stopped, one of its three addresses refuses, fails or is overloaded. And the operator
+changes rules with `tenantgate apply`. The budget is one of an hour of the calendar; of the zones of the earth that one
+is taken whose hour ends next, and the run begins so that this is in its middle (`--no-wait`: at once, whether or not an
+hour ends). A quiet time follows, in which nothing fails.
 
-The file is followed by a quiet time, in which nothing fails. Gates:
+Gates:
 
 * no allowed request fails, but with the 503 and 429 that `docs/design.md` promises while a part is down and until the
   engine serves again; in the quiet time none at all;
@@ -27,6 +28,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import itertools
 import json
 import math
 import os
@@ -139,9 +141,7 @@ class Site:
 
     def counted(self) -> tuple[int, int]:
         """Nano-dollars used and held of this hour's budget."""
-        rule = Rule(
-            name="hour", counted=Counted.COST, most=0, window=Window(unit="hour", timezone=self.zone)
-        )
+        rule = Rule(name="hour", counted=Counted.COST, most=0, window=Window(unit="hour", timezone=self.zone))
         used = Used(counter_name(rule, ""), rule.window, 0, rule.counted)
         room = self.ledger.rooms(TenantId("paying"), [used])[0]
         return room.used, room.held
@@ -181,7 +181,11 @@ def file_of(
             "id": "blocking",
             "models": models,
             "cache": {},
-            "transform": {"maximum": {"max_tokens": 400}, "end_user": "pseudonym", "system_prefix": "Be kind."},
+            "transform": {
+                "maximum": {"max_tokens": 400},
+                "end_user": "pseudonym",
+                "system_prefix": "Be kind.",
+            },
             "guardrails": {"rules": [injection, {**word, "mode": "block" if blocks else "alert"}]},
             "response_guardrails": {"rules": [{**secrets, "mode": "block"}]},
             "rate_limit": {"per_hour": 10_000_000},
@@ -234,7 +238,7 @@ def file_of(
         },
     ]
     for tenant in tenants:
-        tenant["api_keys"] = ['${{ env "DECK_%s_API_KEY" }}' % tenant["id"].upper()]
+        tenant["api_keys"] = [f'${{{{ env "DECK_{tenant["id"].upper()}_API_KEY" }}}}']
     return {
         "version": 1,
         "gateway": {
@@ -276,7 +280,9 @@ KINDS: Final[Mapping[str, Callable[[Site, random.Random], tuple[str, str]]]] = {
     "noted attack": lambda s, r: _chat(s, "noting", "mock-small", f"{ATTACK} {r.randrange(100)}"),
     "noted stream": lambda s, r: _chat(s, "noting", "fast", _question(r), stream=True),
     "checked": lambda s, r: _chat(s, "blocking", "fast", _question(r)),
-    "attack": lambda s, r: _chat(s, "blocking", "fast", f"{ATTACK} {r.randrange(100)}", stream=r.random() < 0.3),
+    "attack": lambda s, r: _chat(
+        s, "blocking", "fast", f"{ATTACK} {r.randrange(100)}", stream=r.random() < 0.3
+    ),
     "paid": lambda s, r: _chat(s, "paying", "priced", f"{r.randrange(10**8):08}", max_tokens=REPLY),
     "several": lambda s, r: _chat(s, "several", "smart", _question(r), stream=r.random() < 0.3),
     "tool": lambda s, r: _tool(s, "api", "get_weather", {"city": f"c{r.randrange(50)}"}),
@@ -349,7 +355,9 @@ class Strikes:
     def one(self) -> str:
         """Do one thing to one part, undo it, and wait until the engine serves; what it was."""
         start = time.time()
-        what = self._rng.choice((self._engine, self._engine, self._worker, self._redis, self._provider, self._target))
+        what = self._rng.choice(
+            (self._engine, self._engine, self._worker, self._redis, self._provider, self._target)
+        )
         said = what()
         until = time.monotonic() + PATIENCE_S
         while self._site.stack.serving("tenantgate") < 1 and time.monotonic() < until:
@@ -436,9 +444,18 @@ class Operator:
             self._large = not self._large
             what, acts = "alias moves", self._alias_acts
         self._write(self._blocks, self._large)
-        command = [sys.executable, "-m", "tenantgate.cli", "apply", str(self._site.stack.tenants), "--state-dir"]
+        command = [
+            sys.executable,
+            "-m",
+            "tenantgate.cli",
+            "apply",
+            str(self._site.stack.tenants),
+            "--state-dir",
+        ]
         command.append(str(self._site.stack.secrets_file.parent))
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as running:
             published, said = 0.0, []
             for line in running.stdout or ():
                 said.append(line)
@@ -524,9 +541,10 @@ def budget_faults(seen: Seen, ends_ms: list[int], billed: int, counted: tuple[in
     out = []
     edges = [0.0, *(ms / 1000 for ms in ends_ms), math.inf]
     paid = [a for a in seen.answers if a.kind == "paid" and a.end == "200"]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         within = sum(start < a.sent and a.ended < end for a in paid)
-        print(f"hour until {'the end' if end == math.inf else time.strftime('%H:%M', time.gmtime(end))}: {within} answered")
+        until = "the end" if end == math.inf else time.strftime("%H:%M", time.gmtime(end))
+        print(f"hour until {until}: {within} answered")
         if within > BUDGET:
             out.append(f"{within} questions were answered in an hour whose budget is for {BUDGET}")
         if ends_ms and not within:
@@ -559,7 +577,9 @@ def audit_faults(site: Site, seen: Seen) -> list[str]:
     out += [f"{n} records of one request" for n in set(by_request.values()) if n > 1]
     if not report.sound:
         out.append(f"chains: {len(report.faults)} faults")
-    print(f"{len(wanted)} answers with an id, {len(missing)} without a record; {report.records} records in chains")
+    print(
+        f"{len(wanted)} answers with an id, {len(missing)} without a record; {report.records} records in chains"
+    )
     return out
 
 
@@ -588,7 +608,10 @@ def zone_and_start(seconds: float, *, wait: bool) -> str:
     ends = {zone: window_at(Window(unit="hour", timezone=zone), int(now * 1000))[1] / 1000 for zone in ZONES}
     zone = min((z for z in ZONES if ends[z] >= now + seconds / 2), key=ends.__getitem__, default="UTC")
     if wait and (pause := ends[zone] - seconds / 2 - now) > 0:
-        print(f"an hour of {zone} ends in {(ends[zone] - now) / 60:.1f} minutes: waiting {pause:.0f} s", flush=True)
+        print(
+            f"an hour of {zone} ends in {(ends[zone] - now) / 60:.1f} minutes: waiting {pause:.0f} s",
+            flush=True,
+        )
         time.sleep(pause)
     return zone
 
@@ -596,7 +619,6 @@ def zone_and_start(seconds: float, *, wait: bool) -> str:
 def run(site: Site, operator: Operator, args: argparse.Namespace) -> list[str]:
     """The day, the quiet time, and what is wrong."""
     rng, seen = random.Random(args.seed), Seen()
-    site.zone = zone = site.zone
     began_ms = time.time_ns() // 1_000_000
     traffic = Traffic(site, seen, lanes=args.lanes, seconds=args.seconds)
     strikes = Strikes(site, seen, rng)
@@ -621,9 +643,11 @@ def run(site: Site, operator: Operator, args: argparse.Namespace) -> list[str]:
     table(seen, quiet_from)
     if operator.acted_s:
         acted = sorted(operator.acted_s)
-        print(f"{len(acted)} changes act after {acted[len(acted) // 2]:.1f} s (median), {acted[-1]:.1f} s (most)")
+        print(
+            f"{len(acted)} changes act after {acted[len(acted) // 2]:.1f} s (median), {acted[-1]:.1f} s (most)"
+        )
     print("usage   " + ", ".join(f"{name} {first.get(name, 0):.0f} → {last[name]:.0f}" for name in last))
-    window = Window(unit="hour", timezone=zone)
+    window = Window(unit="hour", timezone=site.zone)
     ends = [e for e in {window_at(window, began_ms)[1]} if e < ended_ms]
     held_until = time.monotonic() + HELD_S
     counted = _counted(site)
@@ -704,7 +728,8 @@ def main() -> int:
                 mock_latency_ms=20,
                 own_redis=False,
                 log_level="notice",
-                **({"postgres": ""} if args.store == "postgres" else {"policy_store": server.url}),
+                postgres="" if args.store == "postgres" else None,
+                policy_store=server.url if args.store == "redis" else None,
             )
         )
         for port in ports:

@@ -92,4 +92,4 @@ def _tool(tree: Mapping[str, Any]) -> Tool:
 
 
 def _acl(tree: Mapping[str, Any]) -> Acl:
-    return Acl(allow=tuple(tree.get("allow", ())), deny=tuple(tree.get("deny", ())))
+    return Acl(**{name: tuple(names) for name, names in tree.items()})
