@@ -19,7 +19,7 @@ from tenantgate.apply.core import nodes
 from tenantgate.apply.core.entities import from_tree
 from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
 from tenantgate.apply.targets import FileKong, Target, connect
-from tenantgate.config import TenantsFile, deck_variables, load
+from tenantgate.config import TenantsFile, deck_variables, load, tls
 from tenantgate.config.commands import redis_address
 from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.documents import documents
@@ -162,6 +162,16 @@ class Site:
     folder: Path
     """Of tenants.yaml: the files that it names are relative to it."""
 
+    def entities(self) -> dict[str, Any]:
+        """Kong's configuration as a kong.yml, with the clients' keys.
+
+        Raises:
+            ConfigError: names the variables of keys that are missing.
+        """
+        tree = tls.pinned(entities(self.file, self.options), self.environ)
+        resolved: dict[str, Any] = deck_variables.resolve_tree(tree, self.environ)
+        return resolved
+
     def records(self) -> dict[str, bytes]:
         """The policies' records."""
         read = documents(self.file, self.folder)
@@ -260,7 +270,7 @@ def _apply(args: argparse.Namespace) -> int:
     start = CLOCK.monotonic()
     site = _site(args)
     records = site.records()
-    tree = deck_variables.resolve_tree(entities(site.file, site.options), site.environ)
+    tree = site.entities()
     targets = _targets(args, site)
     store = site.store()
     try:

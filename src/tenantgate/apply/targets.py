@@ -28,7 +28,7 @@ _PROPAGATION_S: Final = 15.0
 """Where a Kong doesn't tell its own times: its defaults (kong/templates/kong_defaults.lua), and as much again."""
 _RELOAD_S: Final = 120
 _PATHS: Final[Mapping[str, str]] = {kind: kind for kind in KINDS} | {"keyauth_credentials": "key-auths"}
-_OWNERS: Final = ("service", "route", "consumer")
+_OWNERS: Final = ("certificate", "service", "route", "consumer")
 
 
 class Target(ABC):
