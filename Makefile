@@ -93,7 +93,8 @@ lock: ## Resolve all packages anew and write their hashes; UV=/path/to/uv, ARGS=
 	compile pyproject.toml --extra dev-host --extra dev -o requirements/dev.lock \
 	&& compile pyproject.toml -c requirements/dev.lock -o requirements/runtime.lock \
 	&& compile pyproject.toml -c requirements/dev.lock --extra mock -o requirements/mock.lock \
-	&& compile requirements/build.in -c requirements/dev.lock -o requirements/build.lock
+	&& compile requirements/build.in -c requirements/dev.lock -o requirements/build.lock \
+	&& compile requirements/release.in -c requirements/dev.lock -o requirements/release.lock
 
 docs: setup ## Write the generated parts of the documentation anew
 	@$(VENV)/bin/tenantgate docs

@@ -1,3 +1,3 @@
 """Tenantgate: tenant-scoped AI plugins for Kong Gateway OSS."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -34,7 +34,7 @@ def test_a_lock_file_has_all_that_the_project_asks_for(name: str) -> None:
             )
 
 
-@pytest.mark.parametrize("name", ["build", *EXTRAS])
+@pytest.mark.parametrize("name", ["build", "release", *EXTRAS])
 def test_each_package_of_a_lock_file_has_hashes_and_comes_from_no_named_place(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.lock").read_text("utf-8")
     for block in re.split(r"\n(?=[A-Za-z0-9])", text.strip()):
@@ -45,7 +45,7 @@ def test_each_package_of_a_lock_file_has_hashes_and_comes_from_no_named_place(na
 
 def test_images_and_tests_run_the_same_versions() -> None:
     dev = locked("dev")
-    for name in ("runtime", "mock", "build"):
+    for name in ("runtime", "mock", "build", "release"):
         assert all(dev.get(package, version) == version for package, version in locked(name).items())
     assert locked("runtime").items() <= locked("mock").items() <= dev.items()
 

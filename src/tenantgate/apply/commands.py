@@ -60,6 +60,12 @@ def apply(parser: argparse.ArgumentParser) -> None:
         help="write Kong's whole configuration there, with the clients' keys, readable for its owner only",
     )
     parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help="with --kong-config: a kong.yml of your own, whose entities are put there, too",
+    )
+    parser.add_argument(
         "--reload", metavar="COMMAND", help='run after a change of that file: "kong reload -p /kong_prefix"'
     )
     parser.add_argument(
@@ -250,9 +256,11 @@ def _read_state(path: Path) -> dict[str, Any]:
 def _targets(args: argparse.Namespace, site: Site) -> list[Target]:
     if args.reload and args.kong_config is None:
         raise ConfigError("--reload: needs --kong-config")
+    if args.into is not None and (args.kong_config is None or args.kong_config == args.into):
+        raise ConfigError("--into: needs --kong-config, and another file than that")
     found: list[Target] = [connect(url) for url in (*args.admin_url, *site.admin_urls)]
     if args.kong_config is not None:
-        found.append(FileKong(args.kong_config, args.reload))
+        found.append(FileKong(args.kong_config, args.reload, args.into))
     if not found:
         raise ConfigError("needs a Kong: --admin-url, --kong-config or --state-dir")
     return found

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from tenantgate.audit.config import Audit
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config import load, render
 from tenantgate.config.compile import compile_records
 from tenantgate.config.kong_conf import KongConfOptions, kong_conf
 from tenantgate.config.model import Policy
+from tenantgate.config.targets import StreamingTimeouts
 
 from support import ROOT
 
@@ -140,32 +146,78 @@ def test_helm_has_a_writable_folder_for_policies_and_asks_the_engine_before_requ
     assert "gateway.policy.store" in head
 
 
+def _plugins(tree: Any) -> Iterator[dict[str, Any]]:
+    for name, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        if name == "plugins":
+            yield from value
+        if isinstance(value, dict | list):
+            yield from _plugins(value)
+
+
 def test_helm_agrees_with_kong_conf() -> None:
     assert HELM["env"]["prefix"] == str(OPTIONS.prefix)
     assert HELM["env"]["database"] == "off"
     # The chart writes KONG_PLUGINS=bundled,{preInstalled}, which comes before kong.conf's.
-    assert f"bundled,{HELM['plugins']['preInstalled']}" == settings_of_kong_conf()["plugins"]
+    named = f"bundled,{HELM['plugins']['preInstalled']}".split(",")
+    assert named == settings_of_kong_conf()["plugins"].split(",")
+    # Every plugin that the configuration of Kong names, as the renderer writes it.
+    rendered = {p["name"] for p in _plugins(yaml.safe_load(render(load(ROOT / "tenants.yaml"))))}
+    assert {name for name in rendered if name.startswith("tenantgate")} <= {*named}
+    assert {p.stem for p in (ROOT / "plugins/kong/plugins").iterdir()} <= {*named}
     assert HELM["env"]["lua_package_path"] == settings_of_kong_conf()["lua_package_path"]
     assert HELM["ingressController"]["enabled"] is False
     assert set(HELM["dblessConfig"]) == {"secret"}
 
 
-def test_the_systemd_unit_of_the_deployment_page_starts_what_kong_conf_names() -> None:
+UNITS = ROOT / "deploy" / "systemd"
+
+
+def test_the_systemd_unit_starts_what_kong_conf_names() -> None:
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
-    (unit,) = re.findall(r"^```ini\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    unit = (UNITS / "tenantgate@.service").read_text(encoding="utf-8")
     settings = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
-    start = f"{OPTIONS.pluginserver} --plugin {OPTIONS.plugins_dir}/%i.py --socket /run/tenantgate/%i.socket"
-    assert settings["ExecStart"] == start
-    assert settings["Environment"] == f"TENANTGATE_MODELS={OPTIONS.models_dir}"
+    start = f"{OPTIONS.pluginserver} --plugin {OPTIONS.plugins_dir}/%i.py --processes ${{PROCESSES}}"
+    assert settings["ExecStart"] == f"{start} --socket /run/tenantgate/%i.socket"
+    variables = {f"Environment=TENANTGATE_MODELS={OPTIONS.models_dir}", "Environment=PROCESSES=1"}
+    assert variables <= {*unit.splitlines()}
+    engine = (UNITS / "tenantgate@tenantgate.service.d" / "engine.conf").read_text(encoding="utf-8")
+    assert f"Environment=PROCESSES={OPTIONS.processes}\n" in engine
     assert settings["RuntimeDirectory"] == "tenantgate"
+    writable = {f"/var/lib/{folder}" for folder in settings["StateDirectory"].split()}
+    assert {str(Path(Policy().path).parent), Audit().dir} <= writable
     lines = dict(re.findall(r"^(pluginserver_\w+) = (.+)$", page, re.MULTILINE))
     options = KongConfOptions(attached=("tenant-semantic-cache",))
     written = dict(re.findall(r"^(pluginserver_\w+) = (.+)$", kong_conf(options), re.MULTILINE))
     query = "pluginserver_tenant_semantic_cache_query_cmd"
     assert lines[query] == written[query]
-    assert lines["pluginserver_tenant_semantic_cache_socket"] == start.rpartition(" ")[2].replace(
-        "%i", "tenant-semantic-cache"
-    )
+    socket = "pluginserver_tenant_semantic_cache_socket"
+    assert lines[socket] == "/run/tenantgate/tenant-semantic-cache.socket"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = (UNITS / "tenantgate@.service").read_text(encoding="utf-8")
+    made = tmp_path / "tenantgate@tenantgate.service"
+    made.write_text(unit.replace(str(OPTIONS.pluginserver), "/bin/true"))  # it asks for the file
+    for command in (["verify"], ["security", "--offline=true", "--threshold=20"]):
+        done = subprocess.run(
+            ["systemd-analyze", *command, str(made)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not [line for line in done.stderr.splitlines() if "tenantgate@" in line]
+
+
+def test_streams_may_end_before_a_node_is_killed() -> None:
+    """Kong ends by SIGQUIT with its last stream, so whoever stops it waits as long as a stream may take."""
+    longest_s = StreamingTimeouts().total_s
+    grace = COMPOSE["services"]["kong"]["stop_grace_period"]
+    assert int(grace.removesuffix("m")) * 60 >= longest_s
+    command = HELM["lifecycle"]["preStop"]["exec"]["command"]
+    wait, timeout = (int(option.partition("=")[2]) for option in command[2:])
+    assert timeout >= longest_s
+    assert HELM["terminationGracePeriodSeconds"] > wait + timeout
+    drop_in = (UNITS / "kong.service.d" / "tenantgate.conf").read_text(encoding="utf-8")
+    assert int(re.findall(r"^TimeoutStopSec=(\d+)$", drop_in, re.MULTILINE)[0]) > longest_s
 
 
 def test_compose_with_a_database_has_what_its_kong_conf_would_have() -> None:

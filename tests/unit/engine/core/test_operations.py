@@ -44,7 +44,9 @@ def test_targets(provider: str, options: dict[str, Any], operation: Operation, m
 
 def test_every_stage_takes_part_or_is_left_out_by_name() -> None:
     """A stage that nobody has thought of here must not be left out in silence."""
-    known = {plugin.section for plugin in stages()} - {transforming.SECTION}  # which knows the operations itself
+    known = {plugin.section for plugin in stages()} - {
+        transforming.SECTION
+    }  # which knows the operations itself
     left_out = {operation: known - sections for operation, sections in SECTIONS.items()}
     assert left_out.pop(Operation.EMBEDDINGS) == {"compression"}
     assert set(map(frozenset, left_out.values())) == {frozenset({"compression", "cache"})}
