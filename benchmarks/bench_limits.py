@@ -7,7 +7,7 @@ benchmark's own on this machine. redis: Redis' own time for the script (`INFO co
 the calling thread, the client included; the least mean of twenty blocks, since other work on the machine only adds. p50
 and p95: time by the clock from call to answer. "4 limits, 1 budget" are requests a minute and a day, tokens a minute
 and a day, and a month's budget that shrinks max_tokens; "and 200 in flight" holds so many other requests' reservations;
-"of N counters" has so many counters of other subjects beside, of each of the five.
+"of N counters" has counters of other subjects beside, so that there are N in all; the first row of these is one limit.
 
 worst: the most requests that passed within a minute, of a client with a limit of 60 a minute that was quiet and then
 tries a hundred times a second, from just before the clock's minute turns; by a clock of the benchmark's own. `fixed`
@@ -45,6 +45,8 @@ ACME: Final = TenantId("acme")
 MICROSECONDS: Final = 1_000_000
 MINUTE: Final = 60 * MICROSECONDS
 MUCH: Final = 10**12
+SUBJECTS: Final = (1, 20, 200, 2_000)
+COPIES: Final = 1_000
 Passes = Callable[[int], bool]
 Call = Callable[[], object]
 
@@ -201,11 +203,18 @@ def settling(ledger: Ledger, asked: tuple[Claim, ...]) -> Iterator[Call]:
         yield partial(ledger.settle, settlement(one, ledger.reserve(one)))
 
 
-def fill(ledger: RedisLedger, subjects: range) -> None:
-    """Counters of other subjects, of each of the five."""
-    for i in subjects:
-        one = reservation(f"fill-{i}", claims(f"subject-{i}"))
-        ledger.settle(settlement(one, ledger.reserve(one)))
+def fill(client: Any, ledger: RedisLedger, subjects: range) -> None:
+    """Counters of other subjects, of each of the five: copies of one subject's, which a request made."""
+    one = reservation(f"fill-{subjects.stop}", claims("other"))
+    ledger.settle(settlement(one, ledger.reserve(one)))
+    made = [key for key in client.scan_iter(count=10_000) if b":key:other:" in key]
+    for begin in range(subjects.start, subjects.stop, COPIES):
+        with client.pipeline(transaction=False) as pipe:
+            for i in range(begin, min(begin + COPIES, subjects.stop)):
+                for key in made:
+                    pipe.copy(key, key.replace(b":key:other:", b":key:subject-%d:" % i))
+            pipe.execute()
+    client.delete(*made)
 
 
 def rows(client: Any, port: int, requests: int, most_counters: int) -> Iterator[tuple[str, Cost]]:
@@ -221,10 +230,11 @@ def rows(client: Any, port: int, requests: int, most_counters: int) -> Iterator[
     yield "  and 200 in flight", measured(client, partial(reserving, ledger, five), requests)
     full = (*five[:4], replace(five[4], most=1))
     yield "  refused", measured(client, partial(refused, ledger, full), requests)
-    have = 1
-    while have < most_counters:
-        wanted = min(most_counters, have * 100)
-        fill(ledger, range(have, wanted))
+    client.flushall()
+    yield "  of 1 counter", measured(client, partial(reserving, ledger, five[:1]), requests)
+    have, steps = 1, (size for size in SUBJECTS if 5 * size < most_counters)
+    for wanted in (*steps, most_counters // 5):
+        fill(client, ledger, range(have, wanted))
         have = wanted
         yield f"  of {5 * have:,} counters", measured(client, partial(reserving, ledger, five), requests)
     yield "  local", measured(client, partial(reserving, LocalLedger(), five), requests)
@@ -243,7 +253,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--counters", type=int, default=20_000, help="subjects, each with five counters")
+    parser.add_argument("--counters", type=int, default=100_000, help="the most, five of each subject")
     args = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"load {os.getloadavg()[0]:.1f}")

@@ -33,8 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         test = getattr(item, "obj", None)
         test = getattr(test, "__func__", test)
         if is_hypothesis_test(test):
-            asked = test._hypothesis_internal_use_settings
-            if asked.max_examples > _MOST_EXAMPLES:
+            asked = getattr(test, "_hypothesis_internal_use_settings", None)  # a state machine has its own
+            if asked is not None and asked.max_examples > _MOST_EXAMPLES:
                 test._hypothesis_internal_use_settings = settings(asked, max_examples=_MOST_EXAMPLES)
 
 

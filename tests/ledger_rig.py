@@ -67,7 +67,7 @@ def timed(store: redis.Redis, clock: Clock) -> RedisLedger:
     port = store.get_connection_kwargs()["port"]
     made = RedisLedger(connect(RedisConfig(port=port, timeout_ms=1000)))
     for name in ("_reserve", "_settle", "_read"):
-        setattr(made, name, _Timed(store, getattr(made, name).script, clock))
+        setattr(made, name, _Timed(store, getattr(made, name).text, clock))
     return made
 
 

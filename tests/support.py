@@ -23,7 +23,7 @@ PATIENCE_S = 60.0
 def lazily(name: str) -> ModuleType:
     """A module that is loaded at its first use.
 
-    All pytest processes collect all files: what one process alone uses, and takes seconds to load, the others go without.
+    All pytest processes collect all files: what one alone uses, and takes seconds to load, the others go without.
     """
     if name in sys.modules:
         return sys.modules[name]

@@ -20,7 +20,7 @@ SETTING: Final = "vault_file_prefix"
 """Of kong.conf: the folder; in the environment ``KONG_VAULT_FILE_PREFIX``, as Kong has it."""
 MAX_BYTES: Final = 64 * 1024
 
-_REFERENCE: Final = re.compile(r"\{vault://file/(\w[\w.-]*)(?:/([\w-]*))?\}", re.ASCII)
+_REFERENCE: Final = re.compile(r"\{vault://file/(\w[\w.-]*)(?:/([\w-]*))?(?:#\d+)?\}", re.ASCII)
 _NAME: Final = re.compile(r"\w[\w.-]{0,254}", re.ASCII)
 
 

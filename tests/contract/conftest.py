@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 
 from tenantgate.kong.testing import KongClient
 
+LAUNCHER = ("-m", "tenantgate.kong.launcher")
 PLUGINS = Path(__file__).parent / "plugins"
 
 
@@ -88,7 +89,9 @@ def launching() -> Iterator[Launch]:
     with tempfile.TemporaryDirectory(prefix="tg-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
 
-        def launch(plugin: str, *options: str, path: Path | None = None) -> Launched:
+        def launch(
+            plugin: str, *options: str, path: Path | None = None, program: Sequence[str] = LAUNCHER
+        ) -> Launched:
             count = len(list(folder.glob("*.log")))
             path = path or folder / f"{count}.socket"
             log = folder / f"{count}.log"
@@ -96,8 +99,7 @@ def launching() -> Iterator[Launch]:
                 process = subprocess.Popen(
                     [
                         sys.executable,
-                        "-m",
-                        "tenantgate.kong.launcher",
+                        *program,
                         "--plugin",
                         str(PLUGINS / f"{plugin}.py"),
                         "--socket",

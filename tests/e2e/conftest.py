@@ -44,6 +44,7 @@ def _with_api(folder: Path, url: str) -> Path:
     shutil.copy(TENANTS.parent / "mock_api.json", folder)
     made = folder / TENANTS.name
     text = TENANTS.read_text("utf-8").replace(f"upstream: {NO_API}", f"upstream: {url}")
+    text = text.replace(f"remote: {NO_API}", f"remote: {url}")
     keys = folder / "jwks.json"
     keys.write_text(json.dumps({"keys": [ISSUER_KEYS]}), "utf-8")
     made.write_text(text.replace(NO_KEYS, str(keys)), "utf-8")

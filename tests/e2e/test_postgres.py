@@ -231,7 +231,7 @@ def test_the_order_of_an_uninstall(site: Site, tmp_path: Path) -> None:
     conf = site.stack.secrets_file.parent / "kong.conf"
     without = tmp_path / "kong.conf"
     text = re.sub(r"(?m)^(pluginserver_\w+|lua_package_path|nginx_http_include) = .*\n", "", conf.read_text())
-    text = re.sub(r"(?m)^plugins = .*$", "plugins = bundled", text)
+    text = re.sub(r"(?m)^(plugins|vaults) = .*$", r"\1 = bundled", text)
     port = free_port()
     text = re.sub(r"(?m)^(admin|status)_listen = .*$", r"\1_listen = off", text)
     without.write_text(re.sub(r"(?m)^proxy_listen = .*$", f"proxy_listen = 127.0.0.1:{port}", text))

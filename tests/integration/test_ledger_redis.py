@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 from hypothesis import HealthCheck, Phase, settings
@@ -168,13 +169,13 @@ EVERY = (
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The commands that are sent from now on."""
     out: list[str] = []
-    original: Any = redis.Redis.execute_command
+    original: Any = hiredis.pack_command
 
-    def sending(client: Any, *args: Any, **options: Any) -> Any:
-        out.append(args[0])
-        return original(client, *args, **options)
+    def packing(args: tuple[Any, ...]) -> bytes:
+        out.append(args[0] if isinstance(args[0], str) else args[0].decode())
+        return bytes(original(args))
 
-    monkeypatch.setattr(redis.Redis, "execute_command", sending)
+    monkeypatch.setattr(hiredis, "pack_command", packing)
     return out
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 from redis.crc import key_slot
@@ -110,15 +111,15 @@ def exemption() -> Exemption:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The commands that this thread sends from now on."""
     sent: list[str] = []
-    original: Any = redis.Redis.execute_command
+    original: Any = hiredis.pack_command
     own = threading.get_ident()
 
-    def sending(client: Any, *args: Any, **options: Any) -> Any:
+    def packing(args: tuple[Any, ...]) -> bytes:
         if threading.get_ident() == own:
-            sent.append(args[0])
-        return original(client, *args, **options)
+            sent.append(args[0] if isinstance(args[0], str) else args[0].decode())
+        return bytes(original(args))
 
-    monkeypatch.setattr(redis.Redis, "execute_command", sending)
+    monkeypatch.setattr(hiredis, "pack_command", packing)
     return sent
 
 

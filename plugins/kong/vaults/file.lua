@@ -13,6 +13,7 @@ local FOLDER = "/etc/tenantgate/secrets"
 local NAME = "^[%w_][%w._-]*$"
 local MAX_NAME, MAX_BYTES = 255, 64 * 1024
 local TTL_S = 1 -- for Kong's own cache of secrets
+local FOREVER = 0
 
 local function folder()
   local conf = kong and kong.configuration
@@ -41,11 +42,9 @@ function M.init()
 end
 
 -- The text of a file, without line ends behind it, nil, and how many seconds Kong may keep it; nil and a problem. Links
--- may stay within the folder: Kubernetes replaces a secret by a link.
+-- may stay within the folder: Kubernetes replaces a secret by a link. With a version, `{vault://file/NAME#5}`, Kong keeps
+-- what it has read: where a certificate and its key change with the reference, no handshake gets one with the other's.
 function M.get(_, resource, version)
-  if version and version ~= 1 then
-    return nil, "a file has no versions"
-  end
   if type(resource) ~= "string" or #resource > MAX_NAME or not resource:find(NAME) then
     return nil, "a name has letters, digits, '.', '_' and '-' only"
   end
@@ -78,7 +77,7 @@ function M.get(_, resource, version)
   if text == "" then
     return nil, "is empty"
   end
-  return text, nil, TTL_S
+  return text, nil, version and FOREVER or TTL_S
 end
 
 return M

@@ -19,7 +19,7 @@ from tenantgate.apply.core import nodes
 from tenantgate.apply.core.entities import from_tree
 from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
 from tenantgate.apply.targets import FileKong, Target, connect
-from tenantgate.config import TenantsFile, deck_variables, load
+from tenantgate.config import TenantsFile, deck_variables, load, tls
 from tenantgate.config.commands import redis_address
 from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.documents import documents
@@ -58,6 +58,12 @@ def apply(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="write Kong's whole configuration there, with the clients' keys, readable for its owner only",
+    )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help="with --kong-config: a kong.yml of your own, whose entities are put there, too",
     )
     parser.add_argument(
         "--reload", metavar="COMMAND", help='run after a change of that file: "kong reload -p /kong_prefix"'
@@ -156,6 +162,16 @@ class Site:
     folder: Path
     """Of tenants.yaml: the files that it names are relative to it."""
 
+    def entities(self) -> dict[str, Any]:
+        """Kong's configuration as a kong.yml, with the clients' keys.
+
+        Raises:
+            ConfigError: names the variables of keys that are missing.
+        """
+        tree = tls.pinned(entities(self.file, self.options), self.environ)
+        resolved: dict[str, Any] = deck_variables.resolve_tree(tree, self.environ)
+        return resolved
+
     def records(self) -> dict[str, bytes]:
         """The policies' records."""
         read = documents(self.file, self.folder)
@@ -240,9 +256,11 @@ def _read_state(path: Path) -> dict[str, Any]:
 def _targets(args: argparse.Namespace, site: Site) -> list[Target]:
     if args.reload and args.kong_config is None:
         raise ConfigError("--reload: needs --kong-config")
+    if args.into is not None and (args.kong_config is None or args.kong_config == args.into):
+        raise ConfigError("--into: needs --kong-config, and another file than that")
     found: list[Target] = [connect(url) for url in (*args.admin_url, *site.admin_urls)]
     if args.kong_config is not None:
-        found.append(FileKong(args.kong_config, args.reload))
+        found.append(FileKong(args.kong_config, args.reload, args.into))
     if not found:
         raise ConfigError("needs a Kong: --admin-url, --kong-config or --state-dir")
     return found
@@ -252,7 +270,7 @@ def _apply(args: argparse.Namespace) -> int:
     start = CLOCK.monotonic()
     site = _site(args)
     records = site.records()
-    tree = deck_variables.resolve_tree(entities(site.file, site.options), site.environ)
+    tree = site.entities()
     targets = _targets(args, site)
     store = site.store()
     try:

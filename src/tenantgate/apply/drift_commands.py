@@ -11,8 +11,6 @@ from tenantgate.apply.core.drift import strangers
 from tenantgate.apply.core.entities import from_tree
 from tenantgate.apply.running import plan_of
 from tenantgate.apply.targets import connect
-from tenantgate.config import deck_variables
-from tenantgate.config.render import entities
 from tenantgate.errors import ConfigError
 from tenantgate.policy.core.difference import differences
 from tenantgate.policy.core.ports import PolicyStore
@@ -31,7 +29,7 @@ def drift(parser: argparse.ArgumentParser) -> None:
 def _drift(args: argparse.Namespace) -> int:
     names = ("given", "file", "state_dir", "policy_path", "mock_url", "redis")
     site = site_of(**{name: getattr(args, name) for name in names})
-    wanted = from_tree(deck_variables.resolve_tree(entities(site.file, site.options), site.environ))
+    wanted = from_tree(site.entities())
     targets = [connect(url) for url in (*args.admin_url, *site.admin_urls)]
     if not targets:
         raise ConfigError("needs a Kong: --admin-url or --state-dir")

@@ -18,6 +18,7 @@ from tenantgate.apply.core.drift import Schema, Schemas, schema_name
 from tenantgate.apply.core.entities import KINDS, Entity, State, from_tree, state_of, to_tree
 from tenantgate.apply.core.plan import Plan
 from tenantgate.config import plain_yaml
+from tenantgate.config.merge import merge, without_ours
 from tenantgate.errors import ConfigError, EdgeError
 
 __all__ = ["DatabaseKong", "DblessKong", "FileKong", "Target", "connect"]
@@ -27,7 +28,7 @@ _PROPAGATION_S: Final = 15.0
 """Where a Kong doesn't tell its own times: its defaults (kong/templates/kong_defaults.lua), and as much again."""
 _RELOAD_S: Final = 120
 _PATHS: Final[Mapping[str, str]] = {kind: kind for kind in KINDS} | {"keyauth_credentials": "key-auths"}
-_OWNERS: Final = ("service", "route", "consumer")
+_OWNERS: Final = ("certificate", "service", "route", "consumer")
 
 
 class Target(ABC):
@@ -160,39 +161,41 @@ class FileKong(Target):
 
     Client keys are in the file, so it is its owner's alone. A file beside it, named as it with ``.reload``, is there
     while the command is still to be run for what the file says, so that a cut-off apply is finished by the next one.
+    With `into`, a kong.yml of one's own, its entities are in the file, too.
     """
 
     whole = True
 
-    def __init__(self, path: Path, reload: str | None) -> None:
+    def __init__(self, path: Path, reload: str | None, into: Path | None = None) -> None:
+        self._into = into
         self.name = str(path)
         self._path = path
         self._reload = reload
         self._pending = path.with_name(f"{path.name}.reload")
 
     def read(self) -> State:
-        """The file's entities; none if there is no file."""
-        return state_of(from_tree(self._tree()))
+        """The file's entities, with `into` those with our tag; none if there is no file."""
+        found = from_tree(_tree_of(self._path))
+        return state_of(found if self._into is None else (e for e in found if e.ours))
 
     def settle(self, plan: Plan) -> None:
         """Write the new file."""
-        if not plan.empty or not self._path.exists():
-            self._write(to_tree(plan.wanted))
+        if not plan.empty or not self._path.exists() or self._others_differ():
+            ours = to_tree(plan.wanted)
+            self._write(ours if self._into is None else merge(_tree_of(self._into, must=True), ours))
         elif self._pending.exists():
             self._run()
 
     def due(self, plan: Plan) -> bool:
         """Whether the file changes, or the last change isn't read yet."""
-        return super().due(plan) or self._pending.exists() or not self._path.exists()
+        return super().due(plan) or self._pending.exists() or not self._path.exists() or self._others_differ()
 
-    def _tree(self) -> dict[str, Any]:
-        try:
-            text = self._path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return {"_format_version": "3.0"}
-        except (OSError, UnicodeDecodeError) as error:
-            raise EdgeError(f"{self._path}: can't be read") from error
-        return parsed(text, str(self._path))
+    def _others_differ(self) -> bool:
+        if self._into is None:
+            return False
+        there, own = (without_ours(_tree_of(path)) for path in (self._path, self._into))
+        names = (there.keys() | own.keys()) - {"_format_version"}
+        return any((there.get(name) or []) != (own.get(name) or []) for name in names)
 
     def _write(self, tree: Mapping[str, Any]) -> None:
         part = self._path.with_name(f".{self._path.name}.{os.getpid()}")
@@ -224,6 +227,16 @@ class FileKong(Target):
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
             raise EdgeError(f"--reload: {self._reload}: {said[-1] if said else f'status {done.returncode}'}")
         self._pending.unlink(missing_ok=True)
+
+
+def _tree_of(path: Path, *, must: bool = False) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, FileNotFoundError) and not must:
+            return {"_format_version": "3.0"}
+        raise EdgeError(f"{path}: can't be read") from error
+    return parsed(text, str(path))
 
 
 def _for_owner(name: str, flags: int) -> int:

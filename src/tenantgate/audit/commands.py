@@ -49,7 +49,7 @@ def audit(parser: argparse.ArgumentParser) -> None:
     find.add_argument(
         "id",
         metavar="ID",
-        help="X-Request-ID as the client has it, and errors and log lines as request_id; X-Kong-Request-Id; the trace's id",
+        help="the client's X-Request-ID, in errors and log lines request_id; X-Kong-Request-Id; the trace's id",
     )
     find.add_argument(
         "files", nargs="*", type=Path, metavar="FILE", help="JSON lines, also .gz; default: the spool"

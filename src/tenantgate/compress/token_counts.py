@@ -32,7 +32,9 @@ class VocabularyTokens:
     def count(self, text: str) -> int:
         """Tokens of `text`."""
         # A lone surrogate has no UTF-8; the library takes nothing else.
-        return int(self._encoding.count(text.encode("utf-8", "replace").decode()))
+        if not text.isascii():
+            text = text.encode("utf-8", "replace").decode()
+        return int(self._encoding.count(text))
 
 
 class ApproximateTokens:

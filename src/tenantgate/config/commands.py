@@ -13,7 +13,7 @@ from tenantgate.config.diff import compare, parse, payload_leaks, unified
 from tenantgate.config.documents import named, read_location
 from tenantgate.config.egress import weak_settings
 from tenantgate.config.json_schema import json_schema
-from tenantgate.config.kong_conf import KongConfOptions, egress_conf, kong_conf
+from tenantgate.config.kong_conf import TLS_LISTEN, KongConfOptions, egress_conf, kong_conf
 from tenantgate.config.load import TenantsFileError, load
 from tenantgate.config.merge import merge, without_ours
 from tenantgate.config.model import TenantsFile
@@ -255,6 +255,8 @@ def _kong_conf_options(args: argparse.Namespace, file: TenantsFile) -> KongConfO
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     if args.postgres:
         given["admin_listen"] = "127.0.0.1:8001"
+    if file.gateway.tls.certificates:
+        given["proxy_listen"] = f"{KongConfOptions().proxy_listen}, {TLS_LISTEN}"
     size = file.gateway.limits.max_request_body_mb
     return KongConfOptions(
         **given, postgres=args.postgres, max_request_body_mb=size, attached=tuple(args.attach), extra=extra

@@ -15,6 +15,7 @@ from tenantgate.llm.errors import Code, ErrorType, error_body
 __all__ = [
     "EGRESS_PORT",
     "LUA_PLUGINS",
+    "TLS_LISTEN",
     "KongConfOptions",
     "egress_conf",
     "kong_conf",
@@ -34,6 +35,8 @@ LUA_PLUGINS: Final = (
 )
 """Plugins in Lua around the engine, below `KongConfOptions.plugins_dir`."""
 EGRESS_PORT: Final = 8199
+TLS_LISTEN: Final = "0.0.0.0:8443 ssl"
+"""Where clients are served by TLS, where tenants.yaml has certificates."""
 _SOCKET_MAX: Final = 107  # sun_path of Linux without its final zero
 
 

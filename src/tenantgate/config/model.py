@@ -15,6 +15,7 @@ from tenantgate.config import target_checks
 from tenantgate.config.endpoints import MODEL_PATTERN, NAME_MAX, Endpoint, ModelTarget
 from tenantgate.config.redis_model import RateLimiting, Redis
 from tenantgate.config.targets import BALANCES, REGION_PATTERN, ROUTED, Egress, Failover, ModelTimeouts
+from tenantgate.config.tls import Tls
 from tenantgate.fields import config_class, field
 from tenantgate.keys.core.register import IssuedKey
 from tenantgate.limit_config import Budget, TokenLimit
@@ -174,6 +175,7 @@ class Gateway:
         "Browsers that may call the gateway: pages of other sites (stock cors). Default: none.", default=None
     )
     alerts: Alerts = field("Who is told what happens to budgets.", default=Alerts())
+    tls: Tls = field("TLS of the gateway's clients.", default=Tls())
     access_log: str | None = field(
         "File that gets one JSON line for each request (stock file-log), without prompts and replies.",
         default=None,

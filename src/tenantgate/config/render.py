@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tenantgate import api_keys, features, fields
-from tenantgate.config import catalog, emit, names, scripts
+from tenantgate.config import catalog, emit, names, scripts, tls
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.compile import stage_references
 from tenantgate.config.egress import gateway_allow
@@ -104,6 +104,7 @@ def entities(file: TenantsFile, options: RenderOptions | None = None) -> Json:
     file = with_options(file, options)
     return {
         "_format_version": "3.0",
+        **tls.entities(file.gateway.tls),
         "services": [_service(file, options), *_mcp_services(file, options)],
         "consumers": [_consumer(t, file.keys_of(t)) for t in sorted(file.tenants, key=lambda t: t.id)],
         "plugins": [*_elsewhere(file.gateway)],
@@ -292,7 +293,7 @@ def _route(
 
 def _service_plugins(file: TenantsFile, options: RenderOptions) -> Iterator[tuple[str, Json]]:
     gateway = file.gateway
-    yield "pre-function", _first()
+    yield "pre-function", _first(gateway)
     yield (
         "correlation-id",
         {"header_name": gateway.correlation_header, "generator": "uuid", "echo_downstream": True},
@@ -345,15 +346,20 @@ def _cors(gateway: Gateway, cors: Cors) -> Json:
     }
 
 
-def _first() -> Json:
+def _first(gateway: Gateway) -> Json:
     return {
         "access": [scripts.ANY_BEARER, scripts.NO_QUERY],
-        "header_filter": [scripts.ERROR_HEAD_EARLY],
+        "header_filter": [*_hsts(gateway), scripts.ERROR_HEAD_EARLY],
         "body_filter": [
             scripts.ERROR_BODY,
             scripts.where_decided("target.log_payloads", scripts.END_OF_STREAM),
         ],
     }
+
+
+def _hsts(gateway: Gateway) -> list[str]:
+    max_age_s = gateway.tls.hsts_max_age_s
+    return [] if max_age_s is None else [scripts.hsts(max_age_s)]
 
 
 def _last() -> Json:
@@ -375,7 +381,8 @@ def _last() -> Json:
 
 def _elsewhere(gateway: Gateway) -> Iterator[Json]:
     """Errors where no route was found; the service's own plugins come in place of these."""
-    config = {"header_filter": [scripts.ERROR_HEAD_ELSEWHERE], "body_filter": [scripts.ERROR_BODY]}
+    headers = [*_hsts(gateway), scripts.ERROR_HEAD_ELSEWHERE]
+    config = {"header_filter": headers, "body_filter": [scripts.ERROR_BODY]}
     yield _plugin("post-function", scope="", config=config)
     unrouted = {"correlation_header": gateway.correlation_header, "only_unrouted": True}
     yield _plugin("tenantgate-format", scope="", config=unrouted)

@@ -18,6 +18,7 @@ __all__ = [
     "MCP_METADATA_PATH",
     "NO_QUERY",
     "WITHOUT_PAYLOAD",
+    "hsts",
     "mcp_challenge",
     "mcp_metadata",
     "mcp_options",
@@ -60,6 +61,11 @@ ERROR_HEAD_ELSEWHERE: Final = where(
 )
 """The same for all of the gateway, so only where a client of an LLM was wrong: no such route, or a body that nginx
 didn't take."""
+
+
+def hsts(max_age_s: int) -> str:
+    """Strict-Transport-Security in what is sent over TLS."""
+    return script("config", "hsts", SECONDS=str(max_age_s))
 
 
 def where_decided(member: str, code: str) -> str:

@@ -68,7 +68,9 @@ class _Admin:
 
 
 def _shown(entity: Entity) -> dict[str, Any]:
-    owners = {o: {"id": v} for o in ("service", "route", "consumer") if (v := entity.fields.get(o))}
+    owners = {
+        o: {"id": v} for o in ("certificate", "service", "route", "consumer") if (v := entity.fields.get(o))
+    }
     return {"id": entity.id, **entity.fields, **owners}
 
 

@@ -27,7 +27,16 @@ _PORTS: Final = {"http": 80, "https": 443}
 _NAMED: Final = re.compile(
     r"(?<!\\)\(\?<(?=[A-Za-z_])"
 )  # a named group in Rust, whose regexes Kong's router has
-_TOP: Final = {"services", "routes", "consumers", "plugins", "keyauth_credentials", "acls"}
+_TOP: Final = {
+    "services",
+    "routes",
+    "consumers",
+    "plugins",
+    "keyauth_credentials",
+    "acls",
+    "certificates",
+    "snis",
+}
 _IGNORED: Final = {"_format_version", "_transform", "_info", "_comment"}
 _ROUTE: Final = {
     "name",
@@ -145,6 +154,8 @@ class _Loader:
             self._service(item, f"services[{i}]")
         for i, item in enumerate(_list(tree, "routes")):
             self._route(item, f"routes[{i}]", None)
+        for i, item in enumerate(_list(tree, "certificates")):
+            self._certificate(item, f"certificates[{i}]")
         groups = _groups(tree)
         for i, item in enumerate(_list(tree, "consumers")):
             self._consumer(item, f"consumers[{i}]", groups)
@@ -161,6 +172,16 @@ class _Loader:
             credentials=self._credentials,
             plugins=tuple(self._plugins),
         )
+
+    def _certificate(self, item: Json, where: str) -> None:
+        """Its texts must be there; nothing else comes of it, since this host speaks no TLS with clients."""
+        _known(item, {"id", "cert", "key", "tags", "snis"}, where)
+        for name in ("cert", "key"):
+            text = str(item.get(name))
+            if text.startswith("{vault://"):
+                text = self._resolve(text, f"{where}.{name}")
+            if "-----BEGIN " not in text:
+                raise ConfigError(f"{where}.{name}: invalid {'certificate' if name == 'cert' else 'key'}")
 
     def _check_doubles(self) -> None:
         # A scope holds a plugin once (kong/db/schema/entities/plugins.lua: a unique cache key).

@@ -87,6 +87,7 @@ def _findings(args: argparse.Namespace, site: Site) -> Iterator[Finding]:
     yield from _stores(args, site)
     yield from _secrets(site, settings[1] if settings else {}, uid)
     yield from _files(site, uid)
+    yield from _own_certificates(site, settings[1] if settings else {})
 
 
 def _settings(given: Path | None, state_dir: Path | None) -> tuple[Path, Mapping[str, str]] | None:
@@ -137,6 +138,15 @@ def _secrets(site: Site, settings: Mapping[str, str], uid: int | None) -> Iterat
         folder = Path(settings.get(secret_files.SETTING) or secret_files.folder(site.environ))
         found = {name: probes.secret_file(folder, name, uid=uid) for name in files}
         yield from node.check_secret_files(str(folder), found)
+
+
+def _own_certificates(site: Site, settings: Mapping[str, str]) -> Iterator[Finding]:
+    """Certificates of tenants.yaml that are files here."""
+    folder = Path(settings.get(secret_files.SETTING) or secret_files.folder(site.environ))
+    for certificate in site.file.gateway.tls.certificates:
+        if at := secret_files.parse(certificate.cert):
+            left = probes.certificate_file(folder, *at, now=time.time())
+            yield node.check_certificate(", ".join(certificate.snis), left)
 
 
 def _files(site: Site, uid: int | None) -> Iterator[Finding]:

@@ -40,6 +40,7 @@ from tenantgate.store.url import redis_config
 __all__ = [
     "UnixConnection",
     "admin_facts",
+    "certificate_file",
     "certificates",
     "clock_offset",
     "conf_facts",
@@ -376,6 +377,14 @@ def certificates(settings: Mapping[str, str], now: float) -> list[tuple[str, flo
             pem = ssl.get_server_certificate((host, int(match[2])), timeout=_TIMEOUT_S).encode()
         found.append((f"{host}:{match[2]}", _left(pem, now)))
     return found
+
+
+def certificate_file(folder: Path, name: str, member: str, now: float) -> float | None:
+    """The seconds until the certificate in a file of the vault `file` ends; None: it can't be read."""
+    try:
+        return _left(secret_files.read(folder, name, member).encode(), now)
+    except (OSError, secret_files.SecretFileError):
+        return None
 
 
 def _left(pem: bytes, now: float) -> float | None:

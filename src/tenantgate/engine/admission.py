@@ -88,7 +88,7 @@ _ends_dropped: Final = metrics.counter(
 )
 _effects: Final = metrics.counter(
     "tenantgate_budget_effects_total",
-    "Requests that a budget changed: degraded, compressed, cache_only, shrunk.",
+    "Requests that a limit changed: degraded, compressed, cache_only, shrunk, elsewhere (at another provider).",
     ("effect",),
 )
 
@@ -196,12 +196,22 @@ class Admission:
             NotCountedError: it can't be asked, and a rule lets nothing pass then.
             Unpriced: what another model costs isn't known.
         """
+        model = plan.model
         held, answer = self._limits.reserve(plan.reservation(facts), plan.held)
+        full: frozenset[str] = frozenset()
+        while answer is not None and (more := _full_providers(held, answer)):
+            full |= more
+            if (rest := tenant.without(model, full)) is None:
+                break
+            plan = self._plan(tenant, rest, facts)
+            held, answer = self._limits.reserve(plan.reservation(facts), plan.held)
         if answer is None:
             return plan, held, None
         levels = _all_levels(known, self._limits.levels(held, answer.rooms))
         other = _other_model(tenant, asked, facts, levels) or asked
-        if other is plan.model:
+        if other is model:
+            if plan.model is not model and answer.refused is None:
+                _effects.inc(effect="elsewhere")
             return plan, held, answer
         changed = self._plan(tenant, other, facts)
         before = (plan, answer) if answer.refused is None else None
@@ -558,10 +568,18 @@ def _degrade(
     if _by_last(levels, lambda level: level.degrade.compress) is not None:
         made.compress_more = True
         _effects.inc(effect="compressed")
-    if made.model is not asked:
+    if made.model.qualified != asked.qualified:
         _effects.inc(effect="degraded")
         by = next((rule.name for rule, level in reversed(levels) if level.degrade.model is not None), None)
         exchange.set_headers({} if by is None else {_DEGRADED: by})
+
+
+def _full_providers(held: Sequence[Held], answer: Reserved) -> frozenset[str]:
+    """Providers whose own limits alone refuse a request, which others may take."""
+    by = [held[i] for i in answer.by if not held[i].claim.shadow]
+    if answer.refused is None or not all(h.provider for h in by):
+        return frozenset()
+    return frozenset(name for h in by for name in h.provider.split(","))
 
 
 def _indexes(held: Sequence[Held], rule: Rule) -> tuple[int, ...]:

@@ -377,7 +377,8 @@ class Engine:
     def response(self, host: Host) -> None:
         """Check a reply that was held back."""
         table = host.call("ctx.shared.get", DECISION)
-        request = {**host.call("ctx.shared.get", REQUEST), **(table.get("caller") or {})}
+        caller = table.get("caller") or {}
+        request = caller if "id" in caller else {**host.call("ctx.shared.get", REQUEST), **caller}
         packed = PackedLog.of({**table, "request": request})
         if packed is not None and is_tool_call(packed):
             self._tools.response(host, packed, self._mcp_tenant(packed))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tenantgate import __version__
-from tenantgate.engine.core.terms import counts_model
+from tenantgate.engine.core.terms import counts_model, provider_of
 from tenantgate.engine.stages import Stage, StageBuilder
 from tenantgate.errors import ConfigError
 from tenantgate.limits.core.claims import counts, counts_tool
@@ -56,8 +56,9 @@ class Tenant:
         self._builder = builder
         self._shared_rules = rules_of(policy)
         self._stages: dict[str, tuple[Stage, ...]] = {}
-        self._routes: dict[str, Route] = {}
-        self._rules: dict[str, tuple[Rule, ...]] = {}
+        self._routes: dict[tuple[str, ...], Route] = {}
+        self._rules: dict[tuple[str, ...], tuple[Rule, ...]] = {}
+        self._others: dict[tuple[str, frozenset[str]], ModelPolicy | None] = {}
         self._compressing: dict[str, tuple[Stage, ...]] = {}
         self.mcp: McpEndpoints | None = None
         if policy.mcp:
@@ -113,10 +114,10 @@ class Tenant:
         Raises:
             ConfigError: the record holds none that can be used; names the field and its problem.
         """
-        found = self._rules.get(model.qualified)
+        found = self._rules.get(key := _key(model))
         if found is None:
             own = [s.service.rules for s in self.stages(model) if isinstance(s.service, RequestLimits)]
-            found = self._rules[model.qualified] = (
+            found = self._rules[key] = (
                 *(rule for rules in own for rule in rules),
                 *(rule for rule in self._shared_rules if counts_model(rule, model)),
             )
@@ -155,11 +156,25 @@ class Tenant:
         """The model's targets with their health; None where it has one that is asked directly."""
         if model.routing is None:
             return None
-        found = self._routes.get(model.qualified)
+        found = self._routes.get(key := _key(model))
         if found is None:
-            found = self._routes[model.qualified] = router.route(model, model.routing)
+            found = self._routes[key] = router.route(model, model.routing)
         return found
+
+    def without(self, model: ModelPolicy, providers: frozenset[str]) -> ModelPolicy | None:
+        """The model with its targets of other providers only, the same one each time; None: it has none."""
+        key = model.qualified, providers
+        if key not in self._others:
+            left = tuple(t for t in model.targets if provider_of(model, t) not in providers)
+            found = replace(model, targets=left) if left and model.routing is not None else None
+            self._others[key] = found
+        return self._others[key]
 
     def model(self, qualified: str) -> ModelPolicy | None:
         """The model called ``provider/model``."""
         return next((m for m in self.policy.models if m.qualified == qualified), None)
+
+
+def _key(model: ModelPolicy) -> tuple[str, ...]:
+    """Tells a model from the same one with fewer targets."""
+    return model.qualified, *[target.id for target in model.targets]

@@ -2,7 +2,7 @@
 
 A call of a tool goes to its API by the plugin tenantgate-mcp: the access phase leaves what is to be sent, the response
 phase turns the reply, which is held back, into the result. Calls to Kong: access two, or one more where the gateway
-answers itself; response five; log one, two with an audit log.
+answers itself; response four; log one, two with an audit log.
 """
 
 from __future__ import annotations
@@ -128,9 +128,8 @@ class Tools:
             "state": {_STATE: json.dumps(state)},
             "keep_body": state["method"] == "tools/call",
         }
-        if packed.scopes is not None:
-            # Kong knows no consumer of a token: the later phases have its tenant from here.
-            made["caller"] = {"tenant": str(packed.tenant), "credential": packed.credential}
+        # Kong knows no consumer of a token; and with the id the response phase needs no other table.
+        made["caller"] = {"tenant": str(packed.tenant), "credential": packed.credential, "id": packed.id}
         if exchange.reply_headers:
             made["headers"] = exchange.reply_headers
         if upstream is not None:

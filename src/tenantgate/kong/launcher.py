@@ -29,7 +29,7 @@ from tenantgate.errors import ConfigError, TenantgateError
 from tenantgate.kong import health
 from tenantgate.kong.child import Heart
 from tenantgate.kong.limits import Limits
-from tenantgate.kong.listen import LINGER_S, PRIVATE, UnixListener, bind_tcp
+from tenantgate.kong.listen import PRIVATE, Succession, UnixListener, bind_tcp
 from tenantgate.kong.loading import load
 from tenantgate.kong.peers import MOST
 from tenantgate.kong.server import Server
@@ -184,8 +184,10 @@ def _serve(args: argparse.Namespace) -> int:
         sockets.append(UnixListener(path, args.socket_mode))
         metrics = sockets[-1].sock
 
+    succession = Succession(sockets)
+
     def serve(heart: Heart | None) -> int:
-        return _run(args, sockets, metrics, heart)
+        return _run(args, sockets, succession, metrics, heart)
 
     try:
         if not args.no_supervise:
@@ -206,33 +208,37 @@ class Leaving:
     loses its watchdog decides by itself.
     """
 
-    def __init__(self, server: Server, listeners: Sequence[UnixListener]) -> None:
+    def __init__(self, server: Server, listeners: Sequence[UnixListener], succession: Succession) -> None:
         self._server, self._listeners, self._parent = server, listeners, os.getppid()
+        self._succession = succession
         self._begun = False
 
     def __call__(self, *_: object) -> None:
         """For a signal."""
-        if not any(one.awaited() for one in self._listeners):
-            self._server.stop()
         if not self._begun:
             self._begun = True
             threading.Thread(target=self._follow, name="leaving", daemon=True).start()
 
     def _follow(self) -> None:
-        until = time.monotonic() + LINGER_S
-        while any(one.awaited() for one in self._listeners) and time.monotonic() < until:
+        # The watchdog that lives has waited already.
+        while os.getppid() != self._parent and self._succession.needed():
             time.sleep(_LOOK_S)
-        self._server.stop()
         if os.getppid() == self._parent:
-            return  # the watchdog does the rest
+            self._server.stop()  # the watchdog does the rest
+            return
+        self._server.stop(drain_s=_ORPHAN_S)
         for one in self._listeners:
             one.unlink()
-        time.sleep(_ORPHAN_S)
+        time.sleep(2 * _ORPHAN_S)
         os._exit(1)
 
 
 def _run(
-    args: argparse.Namespace, sockets: Sequence[UnixListener], metrics: socket.socket, heart: Heart | None
+    args: argparse.Namespace,
+    sockets: Sequence[UnixListener],
+    succession: Succession,
+    metrics: socket.socket,
+    heart: Heart | None,
 ) -> int:
     """The server itself, in this process."""
     plugin = load(args.plugin)
@@ -251,7 +257,7 @@ def _run(
         ledger=None if heart is None else heart.ledger,
         peer=None if heart is None else heart.peer,
     )
-    leaving = Leaving(server, sockets)
+    leaving = Leaving(server, sockets, succession)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leaving)
     about: dict[str, str | int] = {

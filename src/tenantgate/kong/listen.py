@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["LINGER_S", "PRIVATE", "UnixListener", "bind_tcp"]
+__all__ = ["LINGER_S", "PRIVATE", "Succession", "UnixListener", "bind_tcp"]
 
-LINGER_S: Final = 30.0
+LINGER_S: Final = 120.0
 """For how long a server that is told to end serves on while the next one isn't ready."""
 
 PRIVATE: Final = 0o600
@@ -22,6 +24,7 @@ PRIVATE: Final = 0o600
 Whoever connects can start an instance with a configuration of their own, and so make the server write where they want.
 """
 _BACKLOG: Final = 4096
+_COMES_S: Final = 10.0  # for a newer server to start and listen
 _PATH_MAX: Final = 107  # sockaddr_un.sun_path less its final zero byte
 
 
@@ -57,12 +60,14 @@ class UnixListener:
         """Whether somebody else listens at the path."""
         return _listens(self.path)
 
+    def has_path(self) -> bool:
+        """Whether clients at the path find this one."""
+        return _inode(self.path) == self._inode
+
     def awaited(self) -> bool:
         """Whether this one has the path, and a newer server that isn't ready yet waits for it."""
         return (
-            _inode(self.path) == self._inode
-            and _inode(self._waiting) not in (None, self._inode)
-            and _listens(self._waiting)
+            self.has_path() and _inode(self._waiting) not in (None, self._inode) and _listens(self._waiting)
         )
 
     def publish(self) -> None:
@@ -90,6 +95,39 @@ class UnixListener:
                     self._waiting.rename(self.path)
                 else:
                     self.path.unlink()
+
+
+class Succession:
+    """Whether a server that is told to end has to serve on, because the next one can't yet. Made when it starts."""
+
+    def __init__(self, listeners: Sequence[UnixListener]) -> None:
+        self._listeners = listeners
+        self._master = _nginx_master()
+        self._since: float | None = None
+
+    def needed(self) -> bool:
+        """Asked from when it is told to end."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        if now - self._since >= LINGER_S:
+            return False
+        if any(one.awaited() for one in self._listeners):
+            return True
+        # At a reload the old worker may be gone before the server of the new one listens; at a stop nginx goes, too.
+        comes = self._master is not None and now - self._since < _COMES_S and self._master.exists()
+        return comes and any(one.has_path() for one in self._listeners)
+
+
+def _nginx_master() -> Path | None:
+    """The folder in /proc of the nginx whose worker has started this process; None where none has."""
+    parent = Path(f"/proc/{os.getppid()}")
+    try:
+        if (parent / "comm").read_text().strip() != "nginx":
+            return None
+        return Path("/proc") / (parent / "stat").read_text().rpartition(")")[2].split()[1]
+    except (OSError, IndexError):
+        return None
 
 
 def _listens(path: Path) -> bool:

@@ -132,11 +132,11 @@ class Server:
             self._warm = True
             self._pool.start()
 
-    def stop(self, status: int = 0) -> None:
-        """End `run` when the events in progress have ended, or after a second. From any thread or signal."""
+    def stop(self, status: int = 0, *, drain_s: float = _DRAIN_S) -> None:
+        """End `run` when no event is in progress and no call unread, or after `drain_s`. From any thread or signal."""
         if self._stopping is None:
             self._status = status
-            self._stopping = time.monotonic() + _DRAIN_S
+            self._stopping = time.monotonic() + drain_s
             self._waker.wake()
 
     def ready(self) -> tuple[bool, str]:
@@ -217,7 +217,12 @@ class Server:
     def _may_end(self) -> bool:
         if self._stopping is None:
             return False
-        return not (self._events or self._control.busy) or time.monotonic() >= self._stopping
+        if time.monotonic() >= self._stopping:
+            return True
+        if self._events or self._handed or self._control.busy:
+            return False
+        # Kong can't tell a call that nobody has read from one that failed.
+        return not any(conn.has_unread() for conn in list(self._conns.values()))
 
     def _tick(self, now: float) -> None:
         self._ticked_at = now

@@ -8,9 +8,9 @@ the socket's backlog instead of being refused. (Refused, Kong would go on withou
 Only while all servers crash again and again are connections closed at once, so that requests need not wait.
 
 When Kong reloads, the new worker starts a new one of these while the old still serves. The new one takes the path
-once a server of its own is warm. Until then the old one serves on, though its worker has ended, half a minute at most
-(`launcher.Leaving` without a watchdog: Kong kills that). So no request meets a path where nobody listens, and hardly one
-a server that can't answer yet.
+once a server of its own is warm. Until then the old one serves on, though its worker has ended, for two minutes at most
+(`launcher.Leaving`; without a watchdog, which Kong kills). So no request meets a path where nobody listens, and hardly
+one a server that can't answer yet.
 
 What Kong has configured outlives the servers, too (`memory.Memory`), so Kong need not begin anew with the next.
 So do its connections (`ledger.Ledger`): calls that a server had not answered get what `on_error` says.
@@ -21,7 +21,6 @@ or, once it was warm, hangs (`child.hangs`), while the others serve on. All proc
 
 from __future__ import annotations
 
-import math
 import os
 import select
 import signal
@@ -31,7 +30,7 @@ from typing import Any, Final
 
 from tenantgate.kong.child import Child, Heart, Shared
 from tenantgate.kong.gathering import Gathering
-from tenantgate.kong.listen import LINGER_S, UnixListener
+from tenantgate.kong.listen import Succession, UnixListener
 from tenantgate.kong.memory import Memory
 from tenantgate.kong.peers import Peers
 from tenantgate.kong.policy import PhasePolicy
@@ -67,7 +66,7 @@ class _Supervisor:
         )
         self._children = [Child(index, self._shared) for index in range(processes)]
         self._ending = False
-        self._ends_at = math.inf
+        self._succession = Succession(listeners)
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -112,9 +111,7 @@ class _Supervisor:
     def _look(self, now: float, *, lost_s: float) -> None:
         if os.getppid() != self._parent:
             self._ending = True
-        if self._ending:
-            self._ends_at = min(self._ends_at, now + LINGER_S)
-        leaves = self._ending and (now >= self._ends_at or not any(one.awaited() for one in self._listeners))
+        leaves = self._ending and not self._succession.needed()
         for child in self._children:
             if leaves:
                 child.end(now)

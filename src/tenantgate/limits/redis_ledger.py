@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -35,6 +36,7 @@ from tenantgate.limits.core.ledger import (
 from tenantgate.limits.core.rules import Counted, OnTight, Reserve, Window
 from tenantgate.limits.core.windows import window_at
 from tenantgate.store.breaker import Breaker
+from tenantgate.store.redis_nodes import Script
 from tenantgate.telemetry import logs, metrics
 from tenantgate.tenant import slug
 
@@ -117,7 +119,7 @@ class RedisLedger:
                 given = self._given_back(asked, set(keys))
                 script_keys = [*fixed_keys, *keys, *given]
                 arguments = _packed(asked.id, _reserving(asked, spans, list(given.values())))
-                answer = node.ask(lambda client: self._reserve(script_keys, arguments, client=client))  # noqa: B023
+                answer = node.ask(lambda client: self._reserve(script_keys, arguments, client))  # noqa: B023
                 other = _numbers(answer, 2)
                 if not other or other[0] != _OTHER_WINDOW:
                     return answer
@@ -140,7 +142,7 @@ class RedisLedger:
         arguments = _packed(ended.id, _settling(ended, spans))
         return self._asked(
             keys[0],
-            lambda node: node.ask(lambda client: self._settle(keys, arguments, client=client)),
+            lambda node: node.ask(lambda client: self._settle(keys, arguments, client)),
             lambda answer: _settled(answer, len(ended.used)),
         )
 
@@ -158,7 +160,7 @@ class RedisLedger:
                 start_ms, end_ms = self._span(used.window, when_ms)
                 keys.append(window_key(tenant, used.counter, used.window, start_ms))
                 values += (used.counter, _period_us(used.window), end_ms, min(max(0, used.most), AMOUNT_MAX))
-            return node.ask(lambda client: self._read(keys, _packed("", values), client=client))
+            return node.ask(lambda client: self._read(keys, _packed("", values), client))
 
         return self._asked(raises_key(tenant), call, lambda answer: _read(answer, len(counters)))
 
@@ -247,14 +249,10 @@ class RedisLedger:
             logs.event(_log, logging.WARNING, "rate limits are counted again", redis=name)
 
 
-def _scripts(*names: str) -> list[Any]:
+def _scripts(*names: str) -> list[Script]:
     folder = resources.files("tenantgate.limits").joinpath("redis_scripts")
     common = folder.joinpath("counters.lua").read_text("utf-8")
-    # The client never connects: a script only needs an encoding.
-    client = redis.Redis()
-    return [
-        client.register_script(common + folder.joinpath(f"{name}.lua").read_text("utf-8")) for name in names
-    ]
+    return [Script(common + folder.joinpath(f"{name}.lua").read_text("utf-8")) for name in names]
 
 
 # -- arguments and answers ----------------------------------------------------------------------------------
@@ -264,6 +262,20 @@ def _period_us(window: Window) -> int:
     return window.sliding_s * 1_000_000
 
 
+@lru_cache(maxsize=1000)
+def _times(
+    window: Window, requests: bool, lifetime_ms: int, start_ms: int, end_ms: int
+) -> tuple[int, int, int, int]:
+    """The period, how long a reservation may live, how long this one does, and how long the counter is kept."""
+    counted = Counted.REQUESTS if requests else Counted.COST
+    return (
+        _period_us(window),
+        life_ms(window, counted),
+        life_ms(window, counted, lifetime_ms),
+        kept_ms(window, counted, lifetime_ms, start_ms, end_ms),
+    )
+
+
 def _reserving(asked: Reservation, spans: Sequence[tuple[int, int]], given: Sequence[Claim]) -> list[Any]:
     worst = min(max(0, asked.worst_tokens), TOKENS_MAX)
     out: list[Any] = [
@@ -271,19 +283,22 @@ def _reserving(asked: Reservation, spans: Sequence[tuple[int, int]], given: Sequ
         _FINAL if asked.final else int(bool(asked.replaces)),
     ]  # fmt: skip
     for claim, (start_ms, end_ms) in zip(asked.claims, spans, strict=True):
-        window, counted, most = claim.window, claim.counted, min(max(0, claim.most), AMOUNT_MAX)
+        window, most = claim.window, claim.most
+        requests = claim.counted is Counted.REQUESTS
+        times = _times(window, requests, asked.lifetime_ms, start_ms, end_ms)
         fixed, each, rest = amounts_of(claim)
+        tight = claim.on_tight
         flags = (
-            _EXPECTED * (claim.reserve is Reserve.EXPECTED)
-            + _SHRINK * (claim.on_tight is OnTight.SHRINK)
-            + _ADMIT * (claim.on_tight is OnTight.ADMIT)
-            + _SHADOW * claim.shadow
-            + _REQUESTS * (counted is Counted.REQUESTS)
+            (_EXPECTED if claim.reserve is Reserve.EXPECTED else 0)
+            + (_SHRINK if tight is OnTight.SHRINK else _ADMIT if tight is OnTight.ADMIT else 0)
+            + (_SHADOW if claim.shadow else 0)
+            + (_REQUESTS if requests else 0)
         )
+        if not 0 <= most <= AMOUNT_MAX:
+            most = min(max(0, most), AMOUNT_MAX)
         out += (
-            claim.counter, _period_us(window), life_ms(window, counted),
-            life_ms(window, counted, asked.lifetime_ms), kept_ms(window, counted, asked.lifetime_ms, start_ms, end_ms),
-            start_ms, end_ms, run_width_us(window, most), most, fixed, each, rest, claim.min_tokens, flags,
+            claim.counter, *times, start_ms, end_ms, run_width_us(window, most), most, fixed, each, rest,
+            claim.min_tokens, flags,
         )  # fmt: skip
     for claim in given:
         out += (_period_us(claim.window), life_ms(claim.window, claim.counted))
@@ -321,12 +336,12 @@ def _reserved(answer: Any, claims: int) -> Reserved | None:
     if found is None or found[0] not in _REFUSALS:
         return None
     state, now_ms, tokens, expired = found[:4]
-    by = tuple(i for i in range(claims) if found[4 + 5 * i])
+    by = tuple([i for i in range(claims) if found[4 + 5 * i]])
     if state and not by:
         return None
     if expired:
         _expired.inc()
-    rooms = tuple(_room(found, at + 1) for at in range(4, len(found), 5))
+    rooms = tuple([_room(found, at + 1) for at in range(4, len(found), 5)])
     return Reserved(refused=_REFUSALS[state], by=by, max_tokens=tokens, rooms=rooms, now_ms=now_ms)
 
 

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 import jwt
 
@@ -23,6 +24,7 @@ _LONGEST: Final = 16 * 1024
 _LEEWAY_S: Final = 30
 """By which clocks may differ."""
 _TYPES: Final = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
+_IN_PATH: Final = "/%-._~!$&'()*+,;=:@"  # RFC 3986: what stands in quotes here must not end them
 _METADATA: Final = "/.well-known/oauth-protected-resource"
 
 
@@ -126,7 +128,7 @@ def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
 
 def resource_metadata(config: McpOauth, path: str) -> str:
     """URL of the metadata of the resource at a path (RFC 9728, section 3.1)."""
-    return f"{config.resource}{_METADATA}{path}"
+    return f"{config.resource}{_METADATA}{quote(path, safe=_IN_PATH)}"
 
 
 def challenge(config: McpOauth, path: str, refused: RefusedToken) -> str:

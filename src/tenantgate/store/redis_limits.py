@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
 from redis._parsers import _HiredisParser
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.exceptions import InvalidResponse
 
 __all__ = ["BACKGROUND", "MAP", "REQUEST", "ReplyLimits", "ReplyScan", "bound", "within"]
@@ -145,20 +145,27 @@ def _number(line: bytes) -> int:
 _call_until: ContextVar[float] = ContextVar("call_until", default=math.inf)
 
 
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
+class within:  # noqa: N801 - reads as a statement; made by hand, since a generator takes three times as long
     """All commands within the block, connecting included, have this long together."""
-    token = _call_until.set(min(_call_until.get(), time.monotonic() + seconds))
-    try:
-        yield
-    finally:
-        _call_until.reset(token)
+
+    __slots__ = ("_seconds", "_token")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._token = _call_until.set(min(_call_until.get(), time.monotonic() + self._seconds))
+
+    def __exit__(self, *raised: object) -> None:
+        _call_until.reset(self._token)
 
 
 class _Bounded:
     """What bounded connections have in common; before redis-py's class in the order of resolution."""
 
     _sock: Any
+    connect: Any
+    disconnect: Any
     socket_timeout: Any
     socket_connect_timeout: Any
     _parser: Any
@@ -177,6 +184,50 @@ class _Bounded:
             self.socket_connect_timeout = max(left, _AT_LEAST_S)
         whole: Any = super()
         return whole._connect()  # noqa: SLF001 - the one place that makes a socket
+
+    def freshen(self) -> None:
+        """Have no connection rather than one that is closed, or has something to read: nothing was asked."""
+        if self._sock is None:
+            return
+        try:
+            stale = self._parser.can_read(0)
+        except (redis.RedisError, OSError):
+            stale = True
+        if stale:
+            self.disconnect()
+
+    def send_whole(self, command: bytes) -> None:
+        """Send one packed command: `send_packed_command` without what concerns several."""
+        if self._sock is None:
+            self.connect()
+        timeout_s = self.socket_timeout or math.inf
+        self._until = min(time.monotonic() + timeout_s, _call_until.get())
+        self.scan.begin()
+        try:
+            self._sock.settimeout(self.left_s())
+            self._sock.sendall(command)
+        except OSError as error:
+            self.disconnect()
+            kind = redis.TimeoutError if isinstance(error, TimeoutError) else redis.ConnectionError
+            raise kind(f"while writing to socket: {type(error).__name__}") from None
+        except BaseException:
+            self.disconnect()
+            raise
+
+    def read_response(self, *_: Any, **__: Any) -> Any:
+        """The answer to a command, in bytes."""
+        try:
+            response = self._parser.read_response()
+        except OSError as error:
+            self.disconnect()
+            kind = redis.TimeoutError if isinstance(error, TimeoutError) else redis.ConnectionError
+            raise kind(f"while reading from socket: {type(error).__name__}") from None
+        except BaseException:
+            self.disconnect()
+            raise
+        if isinstance(response, redis.ResponseError):
+            raise response
+        return response
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         whole: Any = super()
@@ -221,32 +272,41 @@ class _Parser(_HiredisParser):  # type: ignore[misc,no-any-unimported,unused-ign
         whole.on_connect(connection, **kwargs)
         self._connection = connection
         connection.scan = ReplyScan(connection.limits)
-        self._first = True
 
     def on_disconnect(self) -> None:
         whole: Any = super()
         whole.on_disconnect()
         self._connection = None
 
-    def read_response(self, *args: Any, **options: Any) -> Any:
-        self._first = True
-        return super().read_response(*args, **options)
+    def read_response(self, *_: Any, **__: Any) -> Any:
+        """The answer to a command; what redis-py reads beside are messages of RESP3, which isn't spoken."""
+        reader, at_least_s = self._reader, _AT_LEAST_S
+        if reader is None:
+            raise redis.ConnectionError("Connection closed by server.")
+        while (response := reader.gets()) is NOT_ENOUGH_DATA:
+            self._read_more(at_least_s)
+            at_least_s = 0.0
+        if isinstance(response, redis.ConnectionError):
+            raise response
+        return response
 
     def read_from_socket(self, timeout: object = None, raise_on_timeout: bool = True) -> bool:
         """More of the answer; redis-py's own time-out is replaced by what is left of the call's."""
         del timeout, raise_on_timeout
+        self._read_more(0.0)
+        return True
+
+    def _read_more(self, at_least_s: float) -> None:
         connection, sock, reader = self._connection, self._sock, self._reader
         if connection is None or sock is None or reader is None:
             raise redis.ConnectionError("Connection closed by server.")
-        sock.settimeout(connection.left_s(_AT_LEAST_S if self._first else 0.0))
-        self._first = False
+        sock.settimeout(connection.left_s(at_least_s))
         size = sock.recv_into(self._buffer)
         if not size:
             raise redis.ConnectionError("Connection closed by server.")
-        read = bytes(memoryview(self._buffer)[:size])
+        read = bytes(self._buffer[:size])
         connection.scan.feed(read)
         reader.feed(read)
-        return True
 
 
 def bound(client: redis.Redis, limits: ReplyLimits) -> None:

@@ -9,6 +9,7 @@ Workers keep a connection each to every node that they ask.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import math
 import threading
@@ -17,10 +18,11 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import ClusterDownError, MovedError
+from redis.exceptions import ClusterDownError, MovedError, NoScriptError
 from redis.retry import Retry
 
 from tenantgate.store.redis_limits import BACKGROUND, MAP, REQUEST, ReplyLimits, bound, within
@@ -29,11 +31,11 @@ from tenantgate.store.threads import BackgroundThread
 from tenantgate.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tenantgate.store.config import RedisConfig
 
-__all__ = ["BACKGROUND", "REQUEST", "ClusterNodes", "Node", "Nodes", "OneRedis", "connect"]
+__all__ = ["BACKGROUND", "REQUEST", "ClusterNodes", "Node", "Nodes", "OneRedis", "Script", "connect"]
 
 T = TypeVar("T")
 Address = tuple[str, int]
@@ -48,11 +50,44 @@ _PATIENCE_S: Final = 1.0  # after which requests no longer wait for the first ma
 _PAUSE_S: Final = 0.5  # between two questions for the map
 
 
+class Script:
+    """A Lua script, which Redis knows by its digest once it has run it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, keys: Sequence[str], arguments: Sequence[str | bytes], client: Any) -> Any:
+        """The script's answer, by a client that `Node.ask` gave."""
+        command: Any = ("EVALSHA", self._sha, len(keys), *keys, *arguments)
+        connection = client.connection
+        try:
+            if connection is None:  # not this thread's own
+                return client.execute_command(*command)
+            connection.send_whole(hiredis.pack_command(command))
+            return connection.read_response()
+        except NoScriptError:  # Redis was started anew, or is another one
+            return client.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
+
+
 class _Client(redis.Redis):
     """A client that has something to do until Redis answers."""
 
     meanwhile: Callable[[], object] | None = None
     """Called once, when the next command is sent."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """One command, and its answer.
+
+        Of a client with a connection of its own the short way: redis-py's, with its lock, its further tries (there are
+        none) and its observers (nor these), takes longer than the command.
+        """
+        connection: Any = self.connection
+        if connection is None:
+            whole: Any = super()  # redis-py gives the method no types
+            return whole.execute_command(*args, **options)
+        connection.send_whole(b"".join(connection.pack_command(*args)))
+        return self.parse_response(connection, args[0], **options)
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         """The answer to a command that was sent (redis-py's client.py)."""
@@ -100,13 +135,7 @@ class Node:
             client = self._threads.client = whole.client()
             self._owned.add(client)
             return client
-        client.connection.connect()  # does nothing where it is
-        try:
-            closed = client.connection.can_read()  # nothing was asked
-        except (redis.RedisError, OSError):
-            closed = True
-        if closed:
-            client.connection.disconnect()
+        client.connection.freshen()
         return client
 
     def learn(self, error: Exception) -> None:

@@ -141,3 +141,24 @@ def test_status_names_each_node_and_says_whether_one_is_behind(
 def test_wrong_arguments(site: Site, argv: list[str], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         site.run("apply", *argv)
+
+
+def test_entities_of_ones_own_are_in_the_file_and_follow_their_own_file(site: Site, tmp_path: Path) -> None:
+    own = tmp_path / "own.yml"
+    own.write_text(
+        "_format_version: '3.0'\nservices: [{name: shop, url: 'http://shop'}]\nupstreams: [{name: u}]\n"
+    )
+    assert site.apply("--into", str(own)) == 0
+    assert site.keys() == {"key-acme"}
+    tree = json.loads(site.kong.read_text())
+    assert [s["name"] for s in tree["services"]] == ["shop", "llm"]
+    assert tree["upstreams"] == [{"name": "u"}]
+    assert site.apply("--into", str(own), "--dry-run") == 0
+    own.write_text(own.read_text().replace("http://shop", "http://other"))
+    assert site.apply("--into", str(own), "--dry-run") == 1
+    site.apply("--into", str(own))
+    assert "http://other" in site.kong.read_text()
+    assert site.apply("--into", str(own), text=MORE) == 0
+    assert site.keys() == {"key-acme", "key-globex"}
+    with pytest.raises(ConfigError, match="--into: needs --kong-config"):
+        site.run("apply", "--into", str(own))

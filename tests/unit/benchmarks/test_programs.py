@@ -29,6 +29,7 @@ def program(name: str) -> ModuleType:
 
 
 SOAK, SCALE, PEERS, CHAOS = (program(name) for name in ("soak", "bench_scale", "bench_peers", "chaos"))
+LIVE = program("live_changes")
 GATEWAYS = sys.modules["peer_gateways"]
 
 
@@ -199,3 +200,23 @@ def test_chaos_tells_a_failed_request_and_an_attack_that_came_through() -> None:
         ("noting", True, "ConnectionResetError"): 1,
     }
     assert len(CHAOS.faults(Counter(bad))) == 4
+
+
+# -- live_changes
+
+
+@pytest.mark.parametrize(
+    ("failed", "acted", "said"),
+    [
+        ({}, {"rule blocks": 1.9, "key comes": 9.0, "tenant goes": 9.9}, None),
+        ({"503": 2}, {}, "2 requests failed: 503"),
+        ({}, {"rule blocks": 2.1}, "rule blocks: acted after 2.1 s"),
+        ({}, {"key goes": 10.5}, "key goes: acted after 10.5 s"),
+    ],
+)
+def test_a_failed_request_or_a_late_change_is_a_fault(
+    failed: dict[str, int], acted: dict[str, float], said: str | None
+) -> None:
+    times = {name: {"most": most} for name, most in acted.items()}
+    found = LIVE.gates({"failed": failed, "acts_after_apply_s": times})
+    assert [said in line for line in found] == ([True] if said else [])

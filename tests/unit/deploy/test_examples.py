@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tenantgate.apply.documents import documents
 from tenantgate.config import load, render
 from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
 
 from support import ROOT
 

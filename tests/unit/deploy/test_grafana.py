@@ -27,7 +27,8 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 OBSERVERS = {n: s for n, s in SERVICES.items() if s.get("profiles") == ["observability"]}
 DASHBOARD: dict[str, Any] = json.loads((FOLDER / "tenantgate.json").read_text(encoding="utf-8"))
 MONEY: dict[str, Any] = json.loads((FOLDER / "money.json").read_text(encoding="utf-8"))
-PANELS = [p for board in (DASHBOARD, MONEY) for p in board["panels"] if p["type"] != "row"]
+OBJECTIVES: dict[str, Any] = json.loads((FOLDER / "objectives.json").read_text(encoding="utf-8"))
+PANELS = [p for board in (DASHBOARD, MONEY, OBJECTIVES) for p in board["panels"] if p["type"] != "row"]
 METRICS = re.compile(
     r'(?:metrics\.)?\b(counter|gauge|histogram)\(\s*"((?:tenantgate|kong_ai_mcp)_\w+)",\s*(?:"[^"]*"\s*)+(?:,\s*\(([^)]*)\))?'
 )
@@ -166,6 +167,7 @@ def test_every_query_asks_a_datasource_that_there_is() -> None:
             ["Requests", "Cache", "Guard", "Tokens and cost", "Latency", "Providers", "MCP", "Audit log"],
         ),
         (MONEY, ["Budgets", "Cost of requests", "Alerts"]),
+        (OBJECTIVES, ["Requests", "Objectives"]),
     ],
 )
 def test_the_dashboard_covers_what_it_should(board: dict[str, Any], titles: list[str]) -> None:
@@ -222,7 +224,7 @@ def test_an_alerts_text_names_labels_that_its_query_keeps() -> None:
 
 @pytest.mark.parametrize(("title", "query"), [*queries("prometheus"), *alerts(), *objectives()])
 def test_a_query_names_metrics_and_labels_that_there_are(title: str, query: str) -> None:
-    known = declared() | {"up": {"job", "instance"}}
+    known = declared() | {"up": {"job", "instance"}, "probe_ssl_earliest_cert_expiry": {"instance"}}
     recorded = {name for name, _ in objectives()}
     if names := re.findall(r"tenantgate:[\w:]+", query):
         assert set(names) <= recorded

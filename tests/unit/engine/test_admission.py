@@ -309,6 +309,31 @@ def test_a_request_without_a_decision_is_charged_afterwards() -> None:
     assert unknown > 4096 * 10_000
 
 
+def several(*names: str) -> ModelPolicy:
+    """A model with a target of each provider."""
+    targets = tuple(target("gpt-4o", name) for name in names)
+    return model(routing=Routing(failover_criteria=("error",)), targets=targets)
+
+
+@pytest.mark.parametrize(
+    "limit", [{"per": "provider", "match": {"providers": ["first"]}}, {"match": {"providers": ["first"]}}]
+)
+@pytest.mark.parametrize("count", ["requests", "total_tokens"])
+def test_a_full_provider_leaves_requests_to_the_others(limit: dict[str, Any], count: str) -> None:
+    most = {"requests": 1, "total_tokens": 200}[count]
+    rule = {"name": "r", "count": count, "limit": most, "window": "1h", **limit}
+    world = World(several("first", "second"), budgets=(), token_limits=(rule,))
+    went = [world.ask() for _ in range(3)]
+    targets = [[t["id"] for t in kong.shared[DECISION]["targets"]] for kong in went]
+    assert targets == [["first/gpt-4o", "second/gpt-4o"], ["second/gpt-4o"], ["second/gpt-4o"]]
+    for kong in went:
+        world.end(kong, usage=USAGE, tries=[{"target": "second/gpt-4o", "outcome": "ok", "status": 200}])
+    assert passed(world.ask()) is True
+    world.change(token_limits=(rule, {**rule, "name": "all", "match": {}, "per": "tenant"}))
+    answers = [world.ask() for _ in range(3)]
+    assert error(answers[-1]) == (429, "rate_limit_exceeded")
+
+
 def test_an_end_that_a_dead_engine_had_is_settled_by_the_next_and_kong_is_told() -> None:
     world = World()
     first, second = world.ask(), world.ask()

@@ -124,6 +124,9 @@ def confused() -> str:
         jwt.encode(claims(), None, algorithm="none", headers={"kid": "r"}),
         confused(),
         token(OTHER),  # another's key
+        token(OTHER, head={"jwk": jwk(OTHER, "r")}),  # … which it brings along, or says where it is
+        token(OTHER, head={"jku": "https://evil.example.com/jwks", "x5u": "https://evil.example.com/x"}),
+        token(kid="../../keys.json"),
         token(CURVE, "r", "ES256"),  # the key's name, but another kind
         token(alg="RS384"),  # not in the list
         token(head={"crit": ["x"], "x": 1}),
@@ -175,6 +178,13 @@ def test_a_missing_scope_is_named(tmp_path: Path) -> None:
         'Bearer resource_metadata="https://ai.example.com/.well-known/oauth-protected-resource/v1/mcp/api", '
         'error="insufficient_scope", scope="mcp"'
     )
+
+
+@pytest.mark.parametrize("path", ['/v1/mcp/a", error="x', "/v1/mcp/a\r\nX-Evil: 1", "/v1/mcp/ü\\"])
+def test_no_path_changes_the_challenge(tmp_path: Path, path: str) -> None:
+    made = challenge(config(tmp_path), path, RefusedToken(error=""))
+    assert made.startswith('Bearer resource_metadata="https://ai.example.com/.well-known/')
+    assert (made.count('"'), made.isascii(), made.isprintable(), "\\" in made) == (2, True, True, False)
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ function Mcp:access(conf)
   local to, problem = asked(conf, call, decision)
   if not to then
     kong.log.err(problem)
-    return kong.response.exit(503, NO_CREDENTIAL, JSON)
+    return kong.response.exit(503, call.own == true and UNAVAILABLE or NO_CREDENTIAL, JSON)
   end
   local body = joined("tenantgate_body_", call.body_parts, call.body)
   headers.hide_caller(conf)

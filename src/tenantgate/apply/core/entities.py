@@ -16,9 +16,14 @@ from tenantgate.config.names import TAG, entity_id
 
 __all__ = ["KINDS", "Entity", "State", "from_tree", "marked", "same", "state_of", "to_tree"]
 
-KINDS: Final = ("services", "plugins", "routes", "consumers", "keyauth_credentials")
+KINDS: Final = ("certificates", "snis", "services", "plugins", "routes", "consumers", "keyauth_credentials")
 """In the order in which they are created: a route serves when its service's plugins are there."""
-_OWNERS: Final = {"service": "services", "route": "routes", "consumer": "consumers"}
+_OWNERS: Final = {
+    "certificate": "certificates",
+    "service": "services",
+    "route": "routes",
+    "consumer": "consumers",
+}
 _SCOPES: Final = ("route", "service", "consumer")
 _MARKED: Final = ("services", "plugins", "routes")
 
@@ -72,13 +77,23 @@ def state_of(entities: Iterable[Entity]) -> dict[tuple[str, str], Entity]:
 
 def from_tree(tree: Mapping[str, Any]) -> list[Entity]:
     """The entities of a kong.yml, nested or flat. One without an id gets one of its name."""
-    found = list(_services(tree))
+    found = [*_certificates(tree), *_services(tree)]
     consumers = list(_consumers(tree))
     names = {e.name: e.id for e in (*found, *consumers)}
     routes = {e.name: e.id for e in found if e.kind == "routes"}
     plugins = (_plugin(item, {}) for item in _list(tree, "plugins"))
     keys = (_key(item, str(item.get("consumer"))) for item in _list(tree, "keyauth_credentials"))
     return [*found, *consumers, *(_resolved(e, {**names, **routes}) for e in (*plugins, *keys))]
+
+
+def _certificates(tree: Mapping[str, Any]) -> Iterator[Entity]:
+    for item in _list(tree, "certificates"):
+        certificate = _made("certificates", item, ",".join(sorted(s["name"] for s in _list(item, "snis"))))
+        yield certificate
+        for sni in _list(item, "snis"):
+            yield _made("snis", {**sni, "certificate": certificate.id}, str(sni["name"]))
+    for item in _list(tree, "snis"):
+        yield _made("snis", item, str(item.get("name")))
 
 
 def _services(tree: Mapping[str, Any]) -> Iterator[Entity]:
@@ -121,7 +136,7 @@ def _key(item: Json, consumer: str) -> Entity:
 
 
 def _made(kind: str, item: Mapping[str, Any], name: str) -> Entity:
-    nested = {"id", "routes", "plugins", "keyauth_credentials", "acls"}
+    nested = {"id", "routes", "plugins", "keyauth_credentials", "acls", "snis"}
     kept = {k: v for k, v in item.items() if k not in nested}
     for owner in _OWNERS:
         if owner in kept:

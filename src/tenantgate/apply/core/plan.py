@@ -163,7 +163,15 @@ class _Identities:
         if not whole:
             self._find_former()
         self.placed: list[Entity] = []
-        for kind in ("services", "routes", "consumers", "plugins", "keyauth_credentials"):
+        for kind in (
+            "certificates",
+            "snis",
+            "services",
+            "routes",
+            "consumers",
+            "plugins",
+            "keyauth_credentials",
+        ):
             self._place([self._owned(e) for e in wanted if e.kind == kind], whole=whole)
 
     def present(self, entity: Entity) -> bool:
@@ -217,7 +225,7 @@ class _Identities:
     def _owned(self, entity: Entity) -> Entity:
         changed = {
             owner: self._ids[id_]
-            for owner in ("service", "route", "consumer")
+            for owner in ("certificate", "service", "route", "consumer")
             if (id_ := entity.fields.get(owner)) in self._ids
         }
         return entity.with_fields(**changed) if changed else entity

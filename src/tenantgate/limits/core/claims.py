@@ -104,11 +104,11 @@ class Held:
             self.rule,
             self.subject,
             claim.counter,
-            claim.counted.value,
+            claim.counted._value_,
             claim.most,
             [window.sliding_s, window.unit, window.timezone, window.anchor_day],
             self.provider,
-            self.cached.value,
+            self.cached._value_,
             self.cached_factor,
             self.tries,
             self._hold(worst_tokens, expected_tokens),
@@ -146,10 +146,13 @@ def claims_of(rules: Iterable[Rule], asked: Asked) -> tuple[Held, ...]:
     Raises:
         Unpriced: a rule that counts money can't tell what the request costs. One in shadow mode leaves it out.
     """
-    return tuple([held for rule in rules for held in _of_rule(rule, asked)])
+    out: list[Held] = []
+    for rule in rules:
+        _add(out, rule, asked)
+    return tuple(out)
 
 
-def _of_rule(rule: Rule, asked: Asked) -> Iterable[Held]:
+def _add(out: list[Held], rule: Rule, asked: Asked) -> None:
     for provider in _providers(rule, asked):
         offers: Sequence[Offer] = asked.offers
         if provider:
@@ -178,16 +181,7 @@ def _of_rule(rule: Rule, asked: Asked) -> Iterable[Held]:
             shadow=rule.mode is Mode.SHADOW or limit is None,
         )
         only = provider or (",".join(rule.providers) if rule.providers else "")
-        yield Held(
-            rule=rule.name,
-            subject=subject,
-            claim=claim,
-            provider=only,
-            cached=rule.cached,
-            cached_factor=rule.cached_factor,
-            tries=tries,
-            source=rule,
-        )
+        out.append(Held(rule.name, subject, claim, only, rule.cached, rule.cached_factor, tries, source=rule))
 
 
 def _providers(rule: Rule, asked: Asked) -> Sequence[str]:
@@ -199,12 +193,12 @@ def _providers(rule: Rule, asked: Asked) -> Sequence[str]:
 
 
 def _amounts(rule: Rule, asked: Asked, offers: Sequence[Offer]) -> tuple[int, int]:
+    if rule.counted is Counted.REQUESTS:
+        return 1, 0
     worst = rule.reserve is Reserve.WORST
     prompt = asked.prompt.worst if worst else asked.prompt.expected
     reply = MILLION * asked.replies if asked.has_reply else 0
     match rule.counted:
-        case Counted.REQUESTS:
-            return 1, 0
         case Counted.PROMPT_TOKENS:
             return prompt, 0
         case Counted.COMPLETION_TOKENS:

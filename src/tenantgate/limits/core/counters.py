@@ -84,8 +84,9 @@ def kept_ms(window: Window, counted: Counted, lifetime_ms: int, start_ms: int, e
 
 def amounts_of(claim: Claim) -> tuple[int, int, int]:
     """What a claim takes: fixed, whole units for a token of the reply, and millionths of one beside."""
-    each, rest = divmod(max(0, claim.per_million), _MICRO)
-    return min(max(0, claim.fixed), AMOUNT_MAX), min(each, AMOUNT_MAX), rest
+    each, rest = divmod(claim.per_million, _MICRO) if claim.per_million > 0 else (0, 0)
+    fixed = max(0, claim.fixed)
+    return min(fixed, AMOUNT_MAX), min(each, AMOUNT_MAX), rest
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from tenantgate.limits.core.rules import Counted, Per, Rule, Window
+from tenantgate.limits.core.rules import Per, Rule, Window
 from tenantgate.tenant import TenantId, slug
 
 __all__ = ["counter_name", "raises_key", "settled_key", "window_key"]
@@ -20,11 +20,14 @@ def counter_name(rule: Rule, subject: str) -> str:
         rule: what is counted; its name, any text, is unique in the tenant.
         subject: the id of the key, model, provider or end user, any text; without meaning where the tenant counts.
     """
-    return _counter(rule.name, rule.counted, rule.per, "" if rule.per is Per.TENANT else subject)
+    # Values of enums, whose hash is the text's own: that of a member is a call.
+    return _counter(
+        rule.name, rule.counted._value_, rule.per._value_, "" if rule.per is Per.TENANT else subject
+    )
 
 
 @lru_cache(maxsize=10_000)
-def _counter(name: str, counted: Counted, per: Per, subject: str) -> str:
+def _counter(name: str, counted: str, per: str, subject: str) -> str:
     return f"{slug(name)}:{counted}:{per}:{slug(subject)}"
 
 

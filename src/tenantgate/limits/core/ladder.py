@@ -44,8 +44,10 @@ def level(rule: Rule, room: Room) -> Level:
     A limit of 0 counts as used up from the beginning.
     """
     part = permille(room.used, room.most)
+    if not rule.steps or part < rule.steps[0].at_permille:
+        return Level(part)
     reached = tuple(step for step in rule.steps if step.at_permille <= part)
-    if rule.mode is Mode.SHADOW or not reached:
+    if rule.mode is Mode.SHADOW:
         return Level(part, reached)
     model = compress = None
     does = set()

@@ -59,9 +59,10 @@ def shown(held: Held, room: Room, now_ms: int) -> Shown | None:
     rule = held.source
     if rule is None or held.claim.shadow:
         return None
-    remaining = max(0, room.most - room.used - room.held)
+    remaining = room.most - room.used - room.held
     # Both are rounded to a millisecond, away from each other.
-    return Shown(rule, remaining, max(1, -(-(room.reset_ms - now_ms - 1) // 1000)))
+    wait_s = -(-(room.reset_ms - now_ms - 1) // 1000)
+    return Shown(rule, max(0, remaining), max(1, wait_s))
 
 
 def window_word(window: Window) -> str:
@@ -86,12 +87,13 @@ def headers(held: Sequence[Held], reserved: Reserved) -> dict[str, str]:
     """
     rooms = zip(held, reserved.rooms, strict=False)
     every = [one for h, room in rooms if (one := shown(h, room, reserved.now_ms)) is not None]
-    requests = [one for one in every if one.rule.counted is Counted.REQUESTS]
+    requests, others = list[Shown](), list[Shown]()
+    for one in every:
+        (requests if one.rule.counted is Counted.REQUESTS else others).append(one)
     out: dict[str, str] = {}
     if requests:
         _put_requests(out, requests, None if reserved.refused is None else reached(held, reserved))
-    others = [one for one in every if one.rule.counted is not Counted.REQUESTS]
-    for one in sorted(others, key=lambda one: (one.remaining, -one.wait_s), reverse=True):
+    for one in sorted(others, key=_room, reverse=True):
         limit, remaining, reset = _names(one.rule.name, window_word(one.rule.window))
         out[limit] = _amount(one.rule, one.rule.most)
         out[remaining] = _amount(one.rule, one.remaining)
@@ -102,6 +104,11 @@ def headers(held: Sequence[Held], reserved: Reserved) -> dict[str, str]:
     if reserved.refused is not None:
         out["Retry-After"] = str(_retry_after(held, reserved))
     return out
+
+
+def _room(one: Shown) -> tuple[int, int]:
+    """By which the limit with the least left comes first."""
+    return one.remaining, -one.wait_s
 
 
 @lru_cache(maxsize=10_000)
@@ -125,7 +132,7 @@ def _put_requests(out: dict[str, str], requests: Sequence[Shown], refused: Shown
 def _put_openai(out: dict[str, str], kind: str, found: Sequence[Shown]) -> None:
     if not found:
         return
-    least = min(found, key=lambda one: (one.remaining, -one.wait_s))
+    least = min(found, key=_room)
     out[f"X-RateLimit-Limit-{kind}"] = str(least.rule.most)
     out[f"X-RateLimit-Remaining-{kind}"] = str(least.remaining)
     out[f"X-RateLimit-Reset-{kind}"] = _duration(least.wait_s)
