@@ -610,7 +610,8 @@ def zone_and_start(seconds: float, *, wait: bool) -> str:
     """The zone whose hour ends next; returns when that is half of the run away."""
     now = time.time()
     ends = {zone: window_at(Window(unit="hour", timezone=zone), int(now * 1000))[1] / 1000 for zone in ZONES}
-    zone = min((z for z in ZONES if ends[z] >= now + seconds / 2), key=ends.__getitem__, default="UTC")
+    least = now + (seconds / 2 if wait else seconds / 8)
+    zone = min((z for z in ZONES if ends[z] >= least), key=ends.__getitem__, default="UTC")
     if wait and (pause := ends[zone] - seconds / 2 - now) > 0:
         print(
             f"an hour of {zone} ends in {(ends[zone] - now) / 60:.1f} minutes: waiting {pause:.0f} s",
