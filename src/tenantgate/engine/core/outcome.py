@@ -86,7 +86,9 @@ def end_of(
     if target.prices is not None and (more := whole(state.get("pictures")) - 1) > 0:
         prices = prices_for(prices_at(target.prices, started_ms), usage.input)
         nano += more * prices.get("request", 0)
-    billed = Billed(provider, usage.input, usage.output, nano, guessed, guessed_nano)
+    billed = Billed(
+        provider, usage.input, usage.output, nano, guessed_prompt=guessed, guessed_nano=guessed_nano
+    )
     return End(billed=(billed,), uncertain=tuple(uncertain), cut=usage.lower_bound)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 from tenantgate.limits.core.claims import Held
@@ -35,6 +35,7 @@ class Billed:
     completion: int
     nano: int
     size: int = 0
+    _: KW_ONLY
     guessed_prompt: int = 0
     guessed_nano: int = 0
 
