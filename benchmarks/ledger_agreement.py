@@ -11,8 +11,8 @@ is none for an answer that was billed, since a kill took it. Of what a counter s
 its cause: *expired*, of requests whose end never came; *leases* of dead processes; *cut*, of streams that broke off,
 what they held beyond what was seen; *unknown*, of what a provider may have done. Gates: on all questions that aren't
 uncertain records and bill agree to 0.1 % of the bill; the platform has the records' sums to the last digit; what the
-counters know for certain are the records' sums to 0.1 % of the bill; with the rest they have all that is billed; no
-lease is charged; and only of requests that a killed worker of Kong took along the end never came: these have no record
+counters know for certain are the records' sums to 0.1 % of each model's bill; with the rest they have all that is
+billed; no lease is charged; and only of requests that a killed worker of Kong took along the end never came: these have no record
 either, and each such kill takes at most one of each client.
 
 Ends that a killed engine left are given to the next one half a minute later, along with another request. So after the
@@ -215,9 +215,10 @@ def strike(stack: Stack, server: RedisServer, part: str) -> str:
     if part == "audit":
         # Not always below Kong: a server whose worker of Kong was killed serves on for a while, and so does its worker.
         # After a kill of the engine there is none for a while.
-        ends = time.monotonic() + PATIENCE_S
-        while not (pids := command_pids(1, f"--dir {stack.audit_dir} ")) and time.monotonic() < ends:
+        mark, ends, pids = f"--dir {stack.audit_dir} ", time.monotonic() + PATIENCE_S, list[int]()
+        while not pids and time.monotonic() < ends:
             time.sleep(0.2)
+            pids = sorted({*command_pids(1, mark), *command_pids(stack.gateway_pid, mark)})
     else:
         pids = command_pids(stack.gateway_pid, marks[part])
     for pid in pids:
@@ -412,7 +413,7 @@ def report(sums: dict[str, Sums], unended: int, recorded: int, clients: int, kil
         "the platform has the records' sums": all(s.platform == s.recorded for s in sums.values()),
         "all that is billed is counted": all(s.counted >= s.billed for s in sums.values()),
         f"what the counters know and the records agree to {AGREE:.1%}": all(
-            abs(s.known - s.recorded) <= AGREE * total.billed for s in sums.values()
+            abs(s.known - s.recorded) <= AGREE * s.billed for s in sums.values()
         ),
         "no lease is charged": not total.leases,
         f"the end of at most {expiring} requests never came: {unended}": unended <= expiring,
