@@ -9,8 +9,8 @@ What a killed part held may be given back after its round has ended. So when not
 asked on once more, one question at a time, until it is exhausted.
 
 Gates, for each budget: what is billed is within it; all that is billed is counted; nothing is held three minutes after
-the last round; what is left in the end is less than one question's worst case, by which the gateway holds one that is in
-flight in the beginning.
+the last round; what is left in the end is less than one question's worst case, which is what the gateway holds for one
+that is in flight before the rounds begin.
 
 With --litellm, the Python of an environment that has ``litellm[proxy]``, the same rounds with as many clients and the
 same time-outs go at LiteLLM's proxy afterwards, with a budget for each deployment and Redis, and two workers. Of it a
@@ -415,7 +415,7 @@ def rounds(gateway: Gateway, args: argparse.Namespace, worst: int) -> bool:
         "all that is billed is counted": all(b * COST <= u for b, (u, _) in zip(bills, counted, strict=True)),
         "the counter is within the budget": all(u + h <= budget for u, h in counted),
         "nothing is held for ever": not any(held for _, held in counted),
-        f"less than one question's worst case is left, {worst / COST:.1f} questions": all(
+        f"less than one worst case is left, {worst / COST:.1f} questions": all(
             budget - used < worst for used, _ in counted
         ),
         "a part was killed in each round": all(found.killed for found in played),

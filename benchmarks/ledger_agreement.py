@@ -12,8 +12,8 @@ its cause: *expired*, of requests whose end never came; *leases* of dead process
 what they held beyond what was seen; *unknown*, of what a provider may have done. Gates: on all questions that aren't
 uncertain records and bill agree to 0.1 % of the bill; the platform has the records' sums to the last digit; what the
 counters know for certain are the records' sums to 0.1 % of each model's bill; with the rest they have all that is
-billed; no lease is charged; and only of requests that a killed worker of Kong took along the end never came: these have no record
-either, and each such kill takes at most one of each client.
+billed; no lease is charged; and only of requests that a killed worker of Kong took along the end never came: these have
+no record either, and each such kill takes at most one of each client.
 
 Ends that a killed engine left are given to the next one half a minute later, along with another request. So after the
 last question one of a model without a budget goes on asking until nothing is held.
