@@ -332,11 +332,10 @@ def endless(server: RedisServer) -> dict[str, list[str]]:
             fields = client.hgetall(
                 window_key(TenantId("one"), counter_name(rule, ""), rule.window, start_ms)
             )
-            # As `counters.lua` has a reservation: amount, time, deadline, 2 once it has expired.
-            texts = {name.decode(): value.split() for name, value in fields.items()}
-            found[model] = [
-                name[1:] for name, value in texts.items() if name[0] == "r" and value[3:4] == [b"2"]
-            ]
+            # As `counters.lua` has a reservation: amount, time, deadline; 0 while it is held, also where nobody has
+            # found yet that it has expired; 2 once somebody has.
+            texts = {name.decode(): value.split() for name, value in fields.items() if name.startswith(b"r")}
+            found[model] = [name[1:] for name, value in texts.items() if value[3] in (b"0", b"2")]
     return found
 
 

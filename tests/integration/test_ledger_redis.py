@@ -425,6 +425,30 @@ def test_a_raise_counts_until_it_ends(at: RedisLedger, clock: Clock, store: redi
     assert at.rooms(ACME, [Used("c", DAY, 0, most=60)])[0].most == 60
 
 
+def test_what_a_raise_let_through_is_held_and_spent_beyond_its_end(
+    at: RedisLedger, clock: Clock, store: redis.Redis
+) -> None:
+    store.hset(raises_key(ACME), "c", f"50 {clock.us // 1000 + 1000}")
+    one = claim(most=60, fixed=100, per_million=0)
+    asked = reservation("q1", one)
+    answer = at.reserve(asked)
+    assert answer.refused is None
+    clock.us += 1_000_000
+    small = claim(most=60, fixed=1, per_million=0)
+    (room,) = at.rooms(ACME, [Used("c", DAY, 0, most=60)])
+    assert (room.used, room.held, room.most) == (0, 100, 60)
+    assert at.reserve(reservation("q2", small)).refused is Refused.HELD
+    assert (
+        at.settle(settlement(asked, answer, 90))[0].used,
+        at.reserve(reservation("q3", small)).refused,
+    ) == (90, Refused.EXHAUSTED)
+    # Of one that asks for less than was left there is room again when it is given back.
+    again = reservation("q4", claim("d", most=60, fixed=60, per_million=0))
+    given = at.reserve(again)
+    at.settle(settlement(again, given, 10))
+    assert at.reserve(reservation("q5", claim("d", most=60, fixed=50, per_million=0))).refused is None
+
+
 def test_rooms_are_read_without_being_changed(at: RedisLedger, clock: Clock, store: redis.Redis) -> None:
     asked = reservation("q1", claim(), claim("tpm", window=MINUTE))
     answer = at.reserve(asked)
