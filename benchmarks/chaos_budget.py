@@ -118,18 +118,18 @@ class Round:
     killed: str = ""
     at: float = 0.0
     billed_then: int = 0
-    answers: list[tuple[float, str]] = field(default_factory=list)
-    """When it was asked, and what came."""
+    answers: list[tuple[float, str, float]] = field(default_factory=list)
+    """When it was asked, what came, and when."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, asked: float, status: str) -> None:
         """One answer."""
         with self.lock:
-            self.answers.append((asked, status))
+            self.answers.append((asked, status, time.monotonic()))
 
     def recovered_s(self) -> float | None:
-        """From the kill to the first request that was decided about."""
-        found = [asked - self.at for asked, status in self.answers if asked > self.at and status in DECIDED]
+        """From the kill to the first answer to a later request that was decided about."""
+        found = [came - self.at for asked, end, came in self.answers if asked > self.at and end in DECIDED]
         return min(found, default=None)
 
 
@@ -190,7 +190,7 @@ def play(gateway: Gateway, n: int, part: str, *, clients: int, requests: int, se
             since = time.monotonic()
             ends = since + ROUND_S
         with made.lock:
-            refused = sum(a > since and s.startswith("429") for a, s in made.answers)
+            refused = sum(a > since and s.startswith("429") for a, s, _ in made.answers)
         if made.killed and refused > clients / 10 and time.monotonic() - since > QUIET_S:
             break
         time.sleep(0.05)
@@ -403,7 +403,9 @@ def rounds(gateway: Gateway, args: argparse.Namespace, worst: int) -> bool:
     print(f"\n{'killed':14}{'at':>4}{'200':>6}{'cut':>5}{'429':>7}{'5xx':>7}{'broken':>8}{'again after':>13}"
           f"{'then':>7}{'more':>6}{'billed':>8}{'counted':>9}{'held':>6}")  # fmt: skip
     for found, then, asked, bill, (used, held) in zip(played, before, more, bills, counted, strict=True):
-        kinds = Counter(status.split(" ")[0] if status != "200 cut" else "cut" for _, status in found.answers)
+        kinds = Counter(
+            status.split(" ")[0] if status != "200 cut" else "cut" for _, status, _ in found.answers
+        )
         again = found.recovered_s()
         fives = sum(n for kind, n in kinds.items() if kind.startswith("5"))
         print(f"{found.killed:14}{found.billed_then:4}{kinds['200']:6}{kinds['cut']:5}{kinds['429']:7}{fives:7}"
