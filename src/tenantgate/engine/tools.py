@@ -256,7 +256,7 @@ class Tools:
             return
         state["cached"] = True
         members = self._result(exchange, tenant, offer, _Reply(200, found.kind, found.body), state)
-        body = _bounded(request, made.endpoint, members, offer.tool.max_result_bytes, state, _HIT)
+        body = _bounded(request, made.endpoint, members, offer.tool.max_result_bytes, state)
         # For the audit log, as the response phase leaves it there.
         _send_result(exchange.real, body, _note(state))
         _requests.inc(method="tools/call", outcome="cached")
@@ -652,14 +652,10 @@ def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, 
 
 
 def _bounded(
-    request: Request,
-    endpoint: Endpoint,
-    members: Mapping[str, Any],
-    most: int,
-    state: dict[str, Any],
-    meta: Mapping[str, Any] | None = None,
+    request: Request, endpoint: Endpoint, members: Mapping[str, Any], most: int, state: dict[str, Any]
 ) -> bytes:
     """The body of a result; an error in its place where that has more bytes than `most`, if that isn't 0."""
+    meta = _HIT if state.get("cached") else None
     body = response(request.id, result_of(request, endpoint.identity, members, meta))
     if most and len(body) > most:
         state["error"] = "too_large"
