@@ -46,8 +46,8 @@ def changed(
     """The body with its parameters changed; the same object where nothing changes.
 
     Args:
-        body: of a request. Null counts as absent; another value than a number is above every maximum, and so is a number
-            of tokens or choices below 1.
+        body: of a request. Null counts as absent; another value than a number is above every maximum, and so is a
+            number of tokens or choices below 1.
         defaults: by parameter of `IMPLIED`.
         maximum: the same.
         output_name: of `OUTPUT_NAMES` the one that a request gets which has neither.
