@@ -55,7 +55,8 @@ end
 -- Headers of the client that a request of the gateway to itself doesn't have: its keys, and what describes its own body.
 local NOT_OWN = {
   ["accept"] = true, ["api-key"] = true, ["apikey"] = true, ["authorization"] = true, ["content-encoding"] = true,
-  ["content-type"] = true, ["cookie"] = true, ["origin"] = true, ["x-api-key"] = true, [callers.HEADER:lower()] = true,
+  ["content-type"] = true, ["cookie"] = true, ["origin"] = true, ["x-api-key"] = true, ["x-goog-api-key"] = true,
+  [callers.HEADER:lower()] = true,
 }
 local MAX_OWN = 1000
 
