@@ -140,9 +140,7 @@ def strangers(plan: Plan, current: State) -> list[str]:
     return [
         f"not ours: {_told(entity, names)}"
         for entity in _in_order(current.values())
-        if entity.kind in ("routes", "plugins")
-        and (entity.kind, entity.id) not in listed
-        and acts(entity)
+        if entity.kind in ("routes", "plugins") and (entity.kind, entity.id) not in listed and acts(entity)
     ]
 
 
