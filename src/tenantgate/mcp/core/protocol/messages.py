@@ -25,6 +25,7 @@ from tenantgate.mcp.core.protocol.revisions import CAPABILITIES, MODERN, SUPPORT
 __all__ = ["Notification", "Request", "decoded", "read", "strict_json"]
 
 _DEPTH: Final = 64
+_LONGEST_ID: Final = 1_000
 _NODES: Final = 50_000
 _PREFIX, _SUFFIX = "=?base64?", "?="
 _NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
@@ -111,6 +112,9 @@ def read(raw: bytes, headers: Mapping[str, Sequence[str]]) -> Request | Notifica
     params = message.get("params", {})
     if not isinstance(identifier, str | int | float | None) or isinstance(identifier, bool):
         return Failure(status=400, code=INVALID_REQUEST, message="id: must be a text or a number.")
+    if isinstance(identifier, str) and len(identifier) > _LONGEST_ID:  # it comes back with the answer
+        text = f"id: has more than {_LONGEST_ID} characters."
+        return Failure(status=400, code=INVALID_REQUEST, message=text)
     if "method" not in message and ("result" in message or "error" in message):
         return Notification("")
     if not isinstance(method, str) or not isinstance(params, dict):
