@@ -26,7 +26,7 @@ from tenantgate.limits.core.reply import headers as headers_of_limits
 from tenantgate.limits.core.reply import refusal
 from tenantgate.limits.core.rules import Counted
 from tenantgate.mcp.cache import StoredReply, reply_cache
-from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
+from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin, principals_of
 from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read, strict_json
 from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in, seen_in
@@ -179,7 +179,7 @@ class Tools:
             exchange.shared[_TRACEPARENT] = parent
         state |= {"method": request.method[:_LONGEST_NAME], "id": request.id, "modern": request.modern}
         state["server"] = name
-        principals = {packed.credential, str(packed.tenant), *(packed.scopes or ())}
+        principals = principals_of(packed.credential, str(packed.tenant), packed.scopes)
         outcome = tenant.mcp.handle(endpoint, request, principals, given)
         if isinstance(outcome, Failure):
             self._fail(exchange, outcome)
