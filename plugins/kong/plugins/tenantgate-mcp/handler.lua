@@ -53,6 +53,25 @@ local function own_address()
   end
 end
 
+-- Headers of the client that a request of the gateway to itself doesn't have: its keys, and what describes its own body.
+local NOT_OWN = {
+  ["accept"] = true, ["api-key"] = true, ["apikey"] = true, ["authorization"] = true, ["content-encoding"] = true,
+  ["content-type"] = true, ["cookie"] = true, ["origin"] = true, ["x-api-key"] = true, ["x-goog-api-key"] = true,
+  [callers.HEADER:lower()] = true,
+}
+local MAX_OWN = 1000
+
+-- Else the chat would be nobody's: limits by end user, the cache's `partition_by` and the audit log read headers.
+local function take_over(out)
+  for name, value in pairs(kong.request.get_headers(MAX_OWN)) do
+    name = name:lower()
+    if not NOT_OWN[name] and not out[name] and not name:find("^x%-consumer%-") and not name:find("^x%-credential%-")
+      and outgoing.is_sent(name) then
+      out[name] = value
+    end
+  end
+end
+
 -- What a request of the gateway to itself has: its URL, the caller, and the ids by which its records are found.
 local function own_request(conf, call, decision, out)
   local host, port = own_address()
@@ -71,6 +90,7 @@ local function own_request(conf, call, decision, out)
   if not out[callers.HEADER:lower()] then
     return nil, "no shared memory for a request of the gateway to itself"
   end
+  take_over(out)
   local correlation = conf.correlation_header:lower()
   out[correlation] = kong.request.get_header(correlation)
   out.traceparent = kong.request.get_header("traceparent")
