@@ -18,7 +18,7 @@ Gates:
   the hour's end there is room again;
 * every change acts on the gateway within two seconds of its publication, if nothing is down meanwhile;
 * files, threads and processes of gateway and engine, and the keys of Redis, are no more in the quiet time than after
-  the first third. Memory is printed.
+  half of the day. Memory is printed.
 
 Without --kong-bin on the embedded host. `--store postgres` needs a Kong, which then has its entities there, too.
 """
@@ -81,7 +81,7 @@ COST: Final = (PROMPT + REPLY) * TOKEN
 BUDGET: Final = 400
 """Questions that an hour's budget is for."""
 QUESTIONS: Final = 40
-"""Different ones, so few that the cache has all of them after the first third."""
+"""Different ones, so few that the cache has all of them after half of the day."""
 GRACE_S: Final = 5.0
 """After the engine serves again, its processes look for each other and for the last circuit to close."""
 PATIENCE_S: Final = 60.0
@@ -632,14 +632,14 @@ def run(site: Site, operator: Operator, args: argparse.Namespace) -> list[str]:
     strikes = Strikes(site, seen, rng)
     traffic.start()
     until, first = time.monotonic() + args.seconds, dict[str, float]()
-    third = time.monotonic() + args.seconds / 3
+    half = time.monotonic() + args.seconds / 2
     changing = threading.Thread(target=_changes, args=(operator, until, args.seed))
     changing.start()
     time.sleep(5.0)
     while time.monotonic() < until:
         print(strikes.one(), flush=True)
         time.sleep(GRACE_S + 3 * rng.random())
-        if not first and time.monotonic() > third:
+        if not first and time.monotonic() > half:
             first = settled(site)
     changing.join()
     time.sleep(GRACE_S)
