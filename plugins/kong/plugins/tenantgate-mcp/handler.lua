@@ -40,11 +40,12 @@ end
 
 -- Where this Kong itself listens without TLS: host and port; nil where it doesn't.
 local function own_address()
-  local configuration = rawget(kong, "configuration") -- the embedded host has none
-  if not configuration then
+  local configuration = rawget(kong, "configuration")
+  local listeners = configuration and configuration.proxy_listeners
+  if not listeners then -- the embedded host, which has one without TLS
     return HOST, kong.request.get_port()
   end
-  for _, listener in ipairs(configuration.proxy_listeners or {}) do
+  for _, listener in ipairs(listeners) do
     if not listener.ssl and not listener.proxy_protocol and listener.ip and listener.port then
       local ip = listener.ip
       return ip == "0.0.0.0" and HOST or ip == "[::]" and "[::1]" or ip, listener.port
