@@ -42,7 +42,7 @@ end
 local function own_address()
   local configuration = rawget(kong, "configuration")
   local listeners = configuration and configuration.proxy_listeners
-  if not listeners then -- the embedded host, which has one without TLS
+  if not listeners then -- the embedded host has one, and doesn't list it
     return HOST, kong.request.get_port()
   end
   for _, listener in ipairs(listeners) do
