@@ -19,7 +19,7 @@ from typing import Any, Final
 import redis
 
 from tenantgate.apply.commands import Site, file_arguments, site_of
-from tenantgate.arguments import until, whole_number
+from tenantgate.arguments import NO_SPOOL, until, whole_number
 from tenantgate.audit.segments import stored
 from tenantgate.budget.core.simulation import Finding, sentence, simulate
 from tenantgate.budget.core.traffic import Request, estimated, request_of
@@ -584,5 +584,5 @@ def _records(args: argparse.Namespace) -> Iterator[bytes]:
     if not args.records:
         folder = args.dir / "spool"
         if not folder.is_dir():
-            raise ConfigError(f"FILE: none is given, and {args.dir} has no spool")
+            raise ConfigError(f"FILE: none is given, and --dir: {args.dir} has no spool; {NO_SPOOL}")
         yield from (entry.record for entry in stored(folder))
