@@ -25,7 +25,8 @@ from tenantgate.budget.core.simulation import Finding, sentence, simulate
 from tenantgate.budget.core.traffic import Request, estimated, request_of
 from tenantgate.config import deck_variables
 from tenantgate.config.catalog import redis_settings
-from tenantgate.config.compile import compile_records
+from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
 from tenantgate.config.load import load
 from tenantgate.config.render import with_options
 from tenantgate.errors import ConfigError, EdgeError
@@ -456,9 +457,12 @@ def _show_raises(args: argparse.Namespace) -> int:
 
 
 def _simulate(args: argparse.Namespace) -> int:
+    file = load(args.file)
+    folder = args.file if args.file.is_dir() else args.file.parent
+    records = compile_records(file, CompileOptions(documents=documents(file, folder)))
     policies = {
         name: read_record(name, raw)
-        for name, raw in compile_records(load(args.file)).items()
+        for name, raw in records.items()
         if name != CATALOG and args.tenant in (None, name)
     }
     if args.tenant is not None and not policies:
