@@ -108,11 +108,15 @@ def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     with pytest.MonkeyPatch.context() as patch:
         for name in ("ACME", "GLOBEX", "INITECH"):
             patch.setenv(f"DECK_{name}", f"key-of-{name.lower()}")
+        patch.setenv("TENANTGATE_CACHE_KEY", "c" * 32)  # no secret is left to be made up
         file = folder / "tenants.yaml"
         with Stack(
             tenants=file, state_dir=folder / "gw", kong_bin=binary, postgres="", processes="1"
         ) as stack:
-            yield Site(stack, file)
+            site = Site(stack, file)
+            # The node has its copy of the policies before `up` says that it serves.
+            assert site.answers("key-of-acme") == 200
+            yield site
 
 
 @pytest.fixture

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import itertools
 import json
 import socket
 from pathlib import Path
 
 from tenantgate.devhost import kong_conf
 from tenantgate.devhost.processes import Watched, wait_for
+from tenantgate.policy.sqlite_store import SqlitePolicyStore
 
-__all__ = ["serving", "wait", "wait_for_routes"]
+__all__ = ["serving", "wait", "wait_for_policies", "wait_for_routes"]
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -37,6 +39,28 @@ def wait(gateway: Watched, status_port: int, conf: Path, *, timeout_s: float) ->
         what = f"the plugin server {server.name}"
         path = Path(server.socket)
         wait_for(functools.partial(_ready, path), gateway, what=what, timeout_s=timeout_s)
+
+
+def wait_for_policies(gateway: Watched | None, port: int, prefix: str, copy: Path, *, timeout_s: float) -> None:
+    """Return when the node has its copy of the policies: an engine looks for the store at its first request.
+
+    Raises:
+        EdgeError: the gateway ended, or the time is up.
+    """
+
+    looks = itertools.count()
+
+    def copied() -> bool | None:
+        # One refused request is enough; on a busy machine Kong may give up on the engine meanwhile.
+        if next(looks) % 50 == 0:
+            _ok(http.client.HTTPConnection("127.0.0.1", port, timeout=2.0), f"{prefix}/v1/models", status=401)
+        store = SqlitePolicyStore(copy)
+        try:
+            return store.head() > 0 or None
+        finally:
+            store.close()
+
+    wait_for(copied, gateway, what="the policies of this node", timeout_s=timeout_s)
 
 
 def wait_for_routes(gateway: Watched | None, port: int, prefix: str, *, timeout_s: float) -> None:
