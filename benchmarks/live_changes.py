@@ -141,10 +141,13 @@ class Traffic:
         self._stop = threading.Event()
         self.answers: Counter[str] = Counter()
         self.late = 0
+        self.failed_at: list[float] = []
+        self.began = 0.0
         self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(clients)]
 
     def start(self) -> None:
         """Begin."""
+        self.began = time.monotonic()
         for thread in self._threads:
             thread.start()
 
@@ -177,6 +180,8 @@ class Traffic:
                 said = type(error).__name__
                 connection.close()
             self.answers[said] += 1
+            if said != "200":
+                self.failed_at.append(round(time.monotonic() - self.began, 1))
             due += every
             if due < time.monotonic() - 1.0:  # the machine can't keep up: no burst follows
                 self.late += 1
@@ -240,6 +245,8 @@ def run(site: Site, seconds: float, rate: float, clients: int, seed: int) -> dic
     applied: list[float] = []
     acted: defaultdict[str, list[float]] = defaultdict(list)
     traffic = Traffic(site, rate, clients)
+    for name in STEADY:  # an engine that has just started may still be copying the policies
+        acts(lambda name=name: site.ask(key_of(name), "fast", "Hi")[0] == 200)  # type: ignore[misc]
     start = time.monotonic()
     traffic.start()
     try:
@@ -258,6 +265,7 @@ def run(site: Site, seconds: float, rate: float, clients: int, seed: int) -> dic
         "requests": total,
         "requests_per_s": round(total / took, 1),
         "failed": {said: n for said, n in sorted(traffic.answers.items()) if said != "200"},
+        "failed_at_s": traffic.failed_at[:100],
         "changes": len(applied),
         "apply_s": {"median": round(median(applied), 2), "most": round(max(applied), 2)},
         "acts_after_apply_s": {

@@ -107,7 +107,7 @@ def test_an_example_answers(
         for tenant in file.tenants:
             model = tenant.models[0]
             url = f"{stack.proxy_url}/v1/chat/completions"
-            client = Client(url, stack.key(tenant.id), (*model.aliases, *model.known_as[1])[0])
+            client = Client(url, stack.key(tenant.id), (*model.aliases, model.name or model.model or "")[0])
             reply = client.chat("Who pays?", model=client.model)
             assert reply.status == 200, reply.body
             assert "From the " in str(reply.json["choices"][0]["message"]["content"])

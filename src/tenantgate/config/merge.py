@@ -11,7 +11,7 @@ from tenantgate.errors import ConfigError
 __all__ = ["is_ours", "merge", "without_ours"]
 
 Json = dict[str, Any]
-_KINDS: Final = ("services", "routes", "consumers", "plugins", "keyauth_credentials")
+_KINDS: Final = ("certificates", "snis", "services", "routes", "consumers", "plugins", "keyauth_credentials")
 _NAMES: Final = ("name", "username")
 
 

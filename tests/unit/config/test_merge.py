@@ -65,3 +65,18 @@ def test_others_stay_and_a_second_time_changes_nothing(theirs: dict[str, Any]) -
 def test_what_cant_stand_beside_ours_is_named(theirs: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         merge(theirs, OURS)
+
+
+def test_our_certificates_take_the_place_of_our_former_ones() -> None:
+    def tree(tag: str, name: str) -> dict[str, Any]:
+        return {
+            "_format_version": "3.0",
+            "certificates": [{"id": name, "cert": "c", "key": "k", "tags": [tag]}],
+            "snis": [{"name": f"{name}.example", "certificate": {"id": name}, "tags": [tag]}],
+        }
+
+    theirs, former, new = tree("theirs", "a"), tree("tenantgate", "b"), tree("tenantgate", "d")
+    both = {kind: [*theirs[kind], *former[kind]] for kind in ("certificates", "snis")}
+    merged = merge(theirs | both, new)
+    assert [c["id"] for c in merged["certificates"]] == ["a", "d"]
+    assert [s["name"] for s in merged["snis"]] == ["a.example", "d.example"]

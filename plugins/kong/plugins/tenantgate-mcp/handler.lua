@@ -150,7 +150,7 @@ local function put_headers(values)
   return names
 end
 
-local Mcp = {PRIORITY = 771, VERSION = "0.1.0"}
+local Mcp = {PRIORITY = 771, VERSION = "0.2.0"}
 
 function Mcp:access(conf)
   local shared = kong.ctx.shared
