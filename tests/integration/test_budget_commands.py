@@ -254,7 +254,9 @@ def test_simulate_says_who_would_have_been_blocked(site: Site, capsys: pytest.Ca
         site.run("simulate", str(path))
 
 
-def test_the_file_of_a_simulation_may_have_mcp_servers(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_file_of_a_simulation_may_have_mcp_servers(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
     api = {
         "openapi": "3.1.0",
         "info": {"title": "a", "version": "1"},

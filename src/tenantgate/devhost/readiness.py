@@ -41,13 +41,14 @@ def wait(gateway: Watched, status_port: int, conf: Path, *, timeout_s: float) ->
         wait_for(functools.partial(_ready, path), gateway, what=what, timeout_s=timeout_s)
 
 
-def wait_for_policies(gateway: Watched | None, port: int, prefix: str, copy: Path, *, timeout_s: float) -> None:
+def wait_for_policies(
+    gateway: Watched | None, port: int, prefix: str, copy: Path, *, timeout_s: float
+) -> None:
     """Return when the node has its copy of the policies: an engine looks for the store at its first request.
 
     Raises:
         EdgeError: the gateway ended, or the time is up.
     """
-
     looks = itertools.count()
 
     def copied() -> bool | None:
