@@ -40,6 +40,8 @@ def journal(correlation_header: str) -> dict[str, str]:
         "tenantgate.tries": script("audit", "tries"),
         "tenantgate.limits": "return kong.ctx.shared.tenantgate_limits",
         "tenantgate.route": "return kong.ctx.shared.tenantgate_route",
+        "tenantgate.tenant": script("audit", "caller", MEMBER="tenant"),
+        "tenantgate.key": script("audit", "caller", MEMBER="credential"),
         "tenantgate.end_user": "return kong.ctx.shared.tenantgate_end_user",
         "tenantgate.operation": "return kong.ctx.shared.tenantgate_operation",
         "tenantgate.mcp": "return kong.ctx.shared.tenantgate_mcp",

@@ -35,3 +35,16 @@ def test_tries_are_what_the_lua_plugin_gathered_without_the_engine() -> None:
 @pytest.mark.parametrize("table", [None, {}, {"tries": []}, "text", 7])
 def test_a_request_without_tries_has_no_field(table: Any) -> None:
     assert tries(table) is None
+
+
+@pytest.mark.parametrize(
+    "table", [None, {}, "text", 7, {"request": {"tenant": "acme", "credential": "oauth-1"}}]
+)
+def test_a_caller_without_a_consumer_is_the_engines(table: Any) -> None:
+    def of(name: str) -> Any:
+        x = exchange()
+        x.shared = {} if table is None else {"tenantgate_log": table}
+        return value(journal("X-Request-ID")[f"tenantgate.{name}"], x, phase=Phase.LOG)
+
+    known = isinstance(table, dict) and bool(table)
+    assert (of("tenant"), of("key")) == (("acme", "oauth-1") if known else (None, None))
