@@ -7,14 +7,17 @@ import functools
 import http.client
 import itertools
 import json
+import re
 import socket
 from pathlib import Path
+from typing import Final
 
 from tenantgate.devhost import kong_conf
 from tenantgate.devhost.processes import Watched, wait_for
-from tenantgate.policy.sqlite_store import SqlitePolicyStore
 
 __all__ = ["serving", "wait", "wait_for_policies", "wait_for_routes"]
+
+_VERSION: Final = re.compile(r"^tenantgate_policy_version(\{[^}]*\})? [1-9]", re.MULTILINE)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -42,26 +45,29 @@ def wait(gateway: Watched, status_port: int, conf: Path, *, timeout_s: float) ->
 
 
 def wait_for_policies(
-    gateway: Watched | None, port: int, prefix: str, copy: Path, *, timeout_s: float
+    gateway: Watched | None, port: int, prefix: str, engine: Path, *, timeout_s: float
 ) -> None:
-    """Return when the node has its copy of the policies: an engine looks for the store at its first request.
+    """Return when the engine with the socket `engine` goes by a version: it looks for the store at its first request.
 
     Raises:
         EdgeError: the gateway ended, or the time is up.
     """
     looks = itertools.count()
 
-    def copied() -> bool | None:
+    def following() -> bool | None:
         # One refused request is enough; on a busy machine Kong may give up on the engine meanwhile.
         if next(looks) % 50 == 0:
             _ok(http.client.HTTPConnection("127.0.0.1", port, timeout=2.0), f"{prefix}/v1/models", status=401)
-        store = SqlitePolicyStore(copy)
+        connection = _UnixConnection(_metrics(engine))
         try:
-            return store.head() > 0 or None
+            connection.request("GET", "/metrics")
+            return _VERSION.search(connection.getresponse().read().decode()) is not None or None
+        except (OSError, http.client.HTTPException):
+            return None
         finally:
-            store.close()
+            connection.close()
 
-    wait_for(copied, gateway, what="the policies of this node", timeout_s=timeout_s)
+    wait_for(following, gateway, what="the policies of this node", timeout_s=timeout_s)
 
 
 def wait_for_routes(gateway: Watched | None, port: int, prefix: str, *, timeout_s: float) -> None:
