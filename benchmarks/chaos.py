@@ -80,6 +80,8 @@ PROMPT, REPLY = Reply("00000000", "").usage
 COST: Final = (PROMPT + REPLY) * TOKEN
 BUDGET: Final = 400
 """Questions that an hour's budget is for."""
+QUESTIONS: Final = 40
+"""Different ones, so few that the cache has all of them after the first third."""
 GRACE_S: Final = 5.0
 """After the engine serves again, its processes look for each other and for the last circuit to close."""
 PATIENCE_S: Final = 60.0
@@ -114,9 +116,9 @@ class Seen:
         with self.lock:
             self.answers.append(answer)
 
-    def in_outage(self, began: float, ended: float) -> bool:
-        """Whether a part was down meanwhile."""
-        return any(began <= end and ended >= start for start, end in self.outages)
+    def in_outage(self, began: float, ended: float, *, grace_s: float = GRACE_S) -> bool:
+        """Whether a part was down meanwhile, or so long before."""
+        return any(began <= end + grace_s and ended >= start for start, end in self.outages)
 
 
 class Site:
@@ -272,16 +274,16 @@ def _tool(site: Site, server: str, name: str, arguments: Mapping[str, Any]) -> t
 
 
 def _question(rng: random.Random) -> str:
-    return f"What does part {rng.randrange(200)} of the catalogue cost?"
+    return f"What does part {rng.randrange(QUESTIONS)} of the catalogue cost?"
 
 
 KINDS: Final[Mapping[str, Callable[[Site, random.Random], tuple[str, str]]]] = {
     "noted": lambda s, r: _chat(s, "noting", "fast", _question(r)),
-    "noted attack": lambda s, r: _chat(s, "noting", "mock-small", f"{ATTACK} {r.randrange(100)}"),
+    "noted attack": lambda s, r: _chat(s, "noting", "mock-small", f"{ATTACK} {r.randrange(QUESTIONS)}"),
     "noted stream": lambda s, r: _chat(s, "noting", "fast", _question(r), stream=True),
     "checked": lambda s, r: _chat(s, "blocking", "fast", _question(r)),
     "attack": lambda s, r: _chat(
-        s, "blocking", "fast", f"{ATTACK} {r.randrange(100)}", stream=r.random() < 0.3
+        s, "blocking", "fast", f"{ATTACK} {r.randrange(QUESTIONS)}", stream=r.random() < 0.3
     ),
     "paid": lambda s, r: _chat(s, "paying", "priced", f"{r.randrange(10**8):08}", max_tokens=REPLY),
     "several": lambda s, r: _chat(s, "several", "smart", _question(r), stream=r.random() < 0.3),
@@ -362,7 +364,7 @@ class Strikes:
         until = time.monotonic() + PATIENCE_S
         while self._site.stack.serving("tenantgate") < 1 and time.monotonic() < until:
             time.sleep(0.1)
-        self._seen.outages.append((start, time.time() + GRACE_S))
+        self._seen.outages.append((start, time.time()))
         return f"{said}; {time.time() - start:.1f} s"
 
     def _engine(self) -> str:
@@ -608,7 +610,8 @@ def zone_and_start(seconds: float, *, wait: bool) -> str:
     """The zone whose hour ends next; returns when that is half of the run away."""
     now = time.time()
     ends = {zone: window_at(Window(unit="hour", timezone=zone), int(now * 1000))[1] / 1000 for zone in ZONES}
-    zone = min((z for z in ZONES if ends[z] >= now + seconds / 2), key=ends.__getitem__, default="UTC")
+    least = now + (seconds / 2 if wait else seconds / 8)
+    zone = min((z for z in ZONES if ends[z] >= least), key=ends.__getitem__, default="UTC")
     if wait and (pause := ends[zone] - seconds / 2 - now) > 0:
         print(
             f"an hour of {zone} ends in {(ends[zone] - now) / 60:.1f} minutes: waiting {pause:.0f} s",
@@ -647,7 +650,9 @@ def run(site: Site, operator: Operator, args: argparse.Namespace) -> list[str]:
     ended_ms = time.time_ns() // 1_000_000
     table(seen, quiet_from)
     acted = sorted(
-        acts - published for published, acts in operator.acted if not seen.in_outage(published, acts)
+        acts - published
+        for published, acts in operator.acted
+        if not seen.in_outage(published, acts, grace_s=0.0)
     )
     if acted:
         print(

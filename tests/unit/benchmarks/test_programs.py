@@ -206,7 +206,7 @@ def test_chaos_tells_a_failed_request_and_an_attack_that_came_through() -> None:
         ("noted", 15, "503"),
         ("attack", 15, "200"),
         ("tool attack", 15, "200"),
-        ("checked", 21, "503"),
+        ("checked", 26, "503"),
         ("checked", 15, "500"),
         ("tool", 1, "refused"),
         ("several", 15, "ConnectionResetError"),
