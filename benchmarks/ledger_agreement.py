@@ -11,8 +11,12 @@ is none for an answer that was billed, since a kill took it. Of what a counter s
 its cause: *expired*, of requests whose end never came; *leases* of dead processes; *cut*, of streams that broke off,
 what they held beyond what was seen; *unknown*, of what a provider may have done. Gates: on all questions that aren't
 uncertain records and bill agree to 0.1 % of the bill; the platform has the records' sums to the last digit; what the
-counters know for certain are the records' sums to 0.1 % of the bill; with the rest they have all that is billed; no
-lease is charged, and no more expires than killed workers of Kong and kills within a call can have taken along.
+counters know for certain are the records' sums to 0.1 % of each model's bill; with the rest they have all that is
+billed; no lease is charged; and only of requests that a killed worker of Kong took along the end never came: these have
+no record either, and each such kill takes at most one of each client.
+
+Ends that a killed engine left are given to the next one half a minute later, along with another request. So after the
+last question one of a model without a budget goes on asking until nothing is held.
 """
 
 from __future__ import annotations
@@ -38,14 +42,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import redis
+
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.mock_shapes import Reply
 from tenantgate.devhost.processes import Child, command_pids, wait_for
 from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.devhost.stack import Stack
-from tenantgate.limits.core.keys import counter_name
+from tenantgate.limits.core.keys import counter_name, window_key
 from tenantgate.limits.core.ledger import NotCountedError, Room, Used
 from tenantgate.limits.core.rules import Counted, Rule, Window
+from tenantgate.limits.core.windows import window_at
 from tenantgate.limits.redis_ledger import RedisLedger
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import connect
@@ -79,6 +86,7 @@ tenants:
       - {{provider: mock, model: streamed, {more}}}
       - {{provider: mock, model: cut, {more}}}
       - {{provider: mock, model: cached, cache: {{enabled: true, probe_rate: 0}}, {more}}}
+      - {{provider: mock, model: idle}}
       - name: failover
         timeouts: {timeouts}
         failover: {{retries: 1, failover_criteria: [error, timeout, reset, http_500, http_503]}}
@@ -108,6 +116,8 @@ FAULTS: Final[tuple[dict[str, Any] | None, ...]] = (
 )
 PATIENCE_S: Final = 60.0
 AUDITED_S: Final = 120.0
+AGAIN_S: Final = 40.0
+"""Within this time all ends that a killed engine left are with the next one."""
 
 
 @dataclass(slots=True)
@@ -201,8 +211,16 @@ def strike(stack: Stack, server: RedisServer, part: str) -> str:
         time.sleep(0.5)
         server.start()
         return part
-    marks = {"engine": "tenantgate.py", "kong": "nginx: worker", "audit": "tenantgate.audit.worker"}
-    pids = command_pids(stack.gateway_pid, marks[part])
+    marks = {"engine": "tenantgate.py", "kong": "nginx: worker"}
+    if part == "audit":
+        # Not always below Kong: a server whose worker of Kong was killed serves on for a while, and so does its worker.
+        # After a kill of the engine there is none for a while.
+        mark, ends, pids = f"--dir {stack.audit_dir} ", time.monotonic() + PATIENCE_S, list[int]()
+        while not pids and time.monotonic() < ends:
+            time.sleep(0.2)
+            pids = sorted({*command_pids(1, mark), *command_pids(stack.gateway_pid, mark)})
+    else:
+        pids = command_pids(stack.gateway_pid, marks[part])
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -262,9 +280,14 @@ def entries_of(path: Path) -> list[Entry]:
     return ledger.entries()
 
 
+def rule_of(model: str) -> Rule:
+    """A model's budget."""
+    return Rule(name=model, counted=Counted.COST, most=0, window=Window(unit="month"))
+
+
 def room(ledger: RedisLedger, model: str) -> Room:
     """What the counter of a model's budget says."""
-    rule = Rule(name=model, counted=Counted.COST, most=0, window=Window(unit="month"))
+    rule = rule_of(model)
     while True:
         try:
             used = Used(counter_name(rule, ""), rule.window, 0, rule.counted)
@@ -299,11 +322,33 @@ def summed(asked: Asked, entries: list[Entry], bill: dict[str, list[int]]) -> di
     return sums
 
 
+def endless(server: RedisServer) -> dict[str, list[str]]:
+    """Ids of the requests by model that were charged since their end never came."""
+    found = {}
+    with redis.Redis(port=server.port) as client:
+        for model in MODELS:
+            rule = rule_of(model)
+            start_ms, _ = window_at(rule.window, time.time_ns() // 1_000_000)
+            fields = client.hgetall(
+                window_key(TenantId("one"), counter_name(rule, ""), rule.window, start_ms)
+            )
+            # As `counters.lua` has a reservation: amount, time, deadline; 0 while it is held, also where nobody has
+            # found yet that it has expired; 2 once somebody has.
+            texts = {name.decode(): value.split() for name, value in fields.items() if name.startswith(b"r")}
+            found[model] = [name[1:] for name, value in texts.items() if value[3] in (b"0", b"2")]
+    return found
+
+
 def settled(stack: Stack, ledger: RedisLedger, port: int, token: str) -> None:
-    """Wait until nothing is held, and all records are with the platform."""
-    ends = time.monotonic() + HELD_S
-    while any(room(ledger, model).held for model in MODELS) and time.monotonic() < ends:
-        time.sleep(1.0)
+    """Wait until nothing is held, while somebody goes on asking, and until all records are with the platform."""
+    ends, client = time.monotonic() + HELD_S, stack.client("one", provider="mock", model="idle")
+    begun = time.monotonic()
+    while time.monotonic() < ends:
+        held = any(room(ledger, model).held for model in MODELS)
+        if not held and time.monotonic() - begun > AGAIN_S:
+            break
+        client.chat("Anything else?")
+        time.sleep(0.5)
     ends, before = time.monotonic() + AUDITED_S, -1
     while time.monotonic() < ends:
         records = len(entries_of(stack.audit_dir / "audit.jsonl"))
@@ -332,8 +377,17 @@ def count(sums: dict[str, Sums], ledger: RedisLedger, rows: list[dict[str, Any]]
         one.expired, one.leases, one.cut, one.unknown = found.uncertain
 
 
-def report(sums: dict[str, Sums], hold: int, expiring: int) -> bool:
-    """Print the tables; whether the gates hold. `expiring`: requests that kills may have left without an end."""
+def report(sums: dict[str, Sums], unended: int, recorded: int, clients: int, killed: list[str]) -> bool:
+    """Print the tables; whether the gates hold.
+
+    Args:
+        sums: by model.
+        unended: requests whose end never came.
+        recorded: those of them that have a record.
+        clients: that asked at once.
+        killed: what was.
+    """
+    expiring = clients * sum(kill.startswith("kong") for kill in killed)
     total = Sums()
     for one in sums.values():
         for name in Sums.__slots__:
@@ -358,10 +412,12 @@ def report(sums: dict[str, Sums], hold: int, expiring: int) -> bool:
         "the platform has the records' sums": all(s.platform == s.recorded for s in sums.values()),
         "all that is billed is counted": all(s.counted >= s.billed for s in sums.values()),
         f"what the counters know and the records agree to {AGREE:.1%}": all(
-            abs(s.known - s.recorded) <= AGREE * total.billed for s in sums.values()
+            abs(s.known - s.recorded) <= AGREE * s.billed for s in sums.values()
         ),
         "no lease is charged": not total.leases,
-        f"at most {expiring} requests had no end": total.expired <= expiring * hold,
+        f"the end of at most {expiring} requests never came: {unended}": unended <= expiring,
+        f"these have no record, either: {recorded}": not recorded,
+        "each kill met something": not any("(0)" in kill for kill in killed),
         "nothing is held for ever": not any(s.held for s in sums.values()),
     }
     for gate, holds in gates.items():
@@ -427,11 +483,9 @@ def main() -> int:
         count(sums, ledger, get(ports["platform"], token, "/v1/usage/ledger?limit=500")["data"])
         certainties = Counter(str(e.certainty) for e in entries)
         print("records' entries: " + ", ".join(f"{name}: {n:,}" for name, n in certainties.most_common()))
-    # A question's worst case: its prompt by the estimate, which is at most its bytes and some for its frame.
-    longest = max(question(n) for n in range(min(args.requests, 1000)))
-    hold = (len(longest) + 30 + Reply(longest, "").usage[1] + 5) * TOKEN * 2
-    expiring = args.clients * sum(kill.startswith("kong") for kill in killed) + len(killed)
-    return 0 if report(sums, hold, expiring) else 1
+        known = {entry.request for entry in entries}
+        lost = [id_ for ids in endless(server).values() for id_ in ids]
+    return 0 if report(sums, len(lost), len(known & set(lost)), args.clients, killed) else 1
 
 
 if __name__ == "__main__":

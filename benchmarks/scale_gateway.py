@@ -1,11 +1,13 @@
 """A gateway as its tenants grow: start, memory, lookups, and changes under load, on a real Kong.
 
-Part of `bench_scale.py --kong-bin`. Each size is a gateway of its own, with everything on and three models a tenant.
+Part of `bench_scale.py --kong-bin`. Each size is a gateway of its own, with everything on and three models a tenant;
+every third tenant has a budget and an issued key beside its own, every tenth an MCP server.
 While `tenantgate apply` runs, a hundred requests a second of tenants at random go through, and none of them may fail.
 """
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -27,13 +29,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenantgate.config import load
-from tenantgate.config.compile import compile_records
+from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
+from tenantgate.config.load import register_path
 from tenantgate.config.render import entities
+from tenantgate.devhost.mock_api import document
 from tenantgate.devhost.processes import descendants
 from tenantgate.devhost.stack import Stack
 from tenantgate.engine.config import EngineConfig
 from tenantgate.engine.stages import StageBuilder
 from tenantgate.engine.tenants import Tenant
+from tenantgate.keys.core.register import IssuedKey, Register, State
 from tenantgate.policy.core.records import read_record
 from tenantgate.policy.directory import Directory
 from tenantgate.tenant import TenantId
@@ -53,6 +59,7 @@ gateway:
   audit: {sinks: [{name: file, type: file, path: records.jsonl}]}
 defaults:
   rate_limit: {per_minute: 100000}
+  transform: {maximum: {max_tokens: 4000}}
   cache: {cache_ttl: 3600}
   compression: {}
   audit: {}
@@ -92,11 +99,19 @@ class Size:
 
 def tenant(i: int, *, injection: str = "alert") -> str:
     """The lines of one tenant."""
-    models = "".join(f"      - {{provider: mock, model: {m}, aliases: [{m[5:]}]}}\n" for m in _MODELS)
+    price = ", input_cost: 0.15, output_cost: 0.6" if i % 3 == 0 else ""
+    models = "".join(f"      - {{provider: mock, model: {m}, aliases: [{m[5:]}]{price}}}\n" for m in _MODELS)
+    budget = "    budgets: [{name: month, max_budget: 1000000}]\n" if i % 3 == 0 else ""
+    mcp = (
+        "    mcp: [{name: api, openapi: openapi.json, upstream: 'https://api.example.com', "
+        "tools: [{name: get_weather, max_arguments_kb: 4}, {name: place_order}]}]\n"
+        if i % 10 == 0
+        else ""
+    )
     return f"""  - id: tenant-{i:05}
     api_keys: ['${{{{ env "DECK_TENANT_{i:05}_KEY" }}}}']
     models:
-{models}    guardrails:
+{models}{budget}{mcp}    guardrails:
       rules:
         - {{name: secrets, detector: secrets, mode: block, target: concatenate_all_content}}
         - {{name: personal-data, detector: personal_data, mode: {_MODES[i % 2]}}}
@@ -109,13 +124,28 @@ def write(path: Path, numbers: Sequence[int], *, blocking: int | None = None) ->
     """tenants.yaml with these tenants; one of them blocks injections."""
     parts = (tenant(i, injection="block" if i == blocking else "alert") for i in numbers)
     path.write_text(_SHARED + "".join(parts), encoding="utf-8")
+    (path.parent / "openapi.json").write_text(
+        json.dumps(document("https://api.example.com")), encoding="utf-8"
+    )
+    issued = tuple(
+        IssuedKey(
+            tenant=TenantId(f"tenant-{i:05}"),
+            name="ci",
+            sha256=hashlib.sha256(f"tenant {i}".encode()).hexdigest(),
+            state=State.ACTIVE,
+            issued=1_700_000_000,
+        )
+        for i in numbers
+        if i % 3 == 0
+    )
+    register_path(path).write_text(Register(issued).text(), encoding="utf-8")
 
 
 def compiled(path: Path) -> tuple[float, float]:
     """Seconds and MB of reading, checking, compiling and rendering it, in this process."""
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     file = load(path)
-    compile_records(file)
+    compile_records(file, CompileOptions(documents=documents(file, path.parent)))
     entities(file)
     took = time.monotonic() - start
     return took, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6

@@ -52,6 +52,19 @@ _GROWN: Final = 1.10
 _START_S: Final = 60.0
 _TRIES: Final = 3
 _ENOUGH: Final = 200_000
+_MONEY: Final[dict[str, Any]] = {
+    "rate_limit": {"per_hour": 10_000_000},
+    "budgets": [
+        {"name": "hour", "max_budget": 1_000_000, "budget_duration": "1h"},
+        {"name": "month", "max_budget": 1_000_000},
+    ],
+    "token_limits": [
+        {"name": "minute", "limit": 1_000_000_000, "window": "1m"},
+        {"name": "key", "limit": 1_000_000, "window": "1m", "per": "key"},
+    ],
+    "transform": {"maximum": {"max_tokens": 4000}, "end_user": "pseudonym", "system_prefix": "Be kind."},
+}
+"""Of each tenant beside the sections: limits that hold and are never reached."""
 
 
 @dataclass
@@ -310,6 +323,7 @@ def soak(args: argparse.Namespace) -> dict[str, Any]:
     sections: dict[str, Any] = {s: v for c in found if len(c.sections) == 1 for s, v in c.sections.items()}
     sections["cache"] = {**sections["cache"], "max_entries": _MOST_ENTRIES, "cache_ttl": 120}
     gateway: dict[str, Any] = {k: v for c in found for k, v in c.gateway.items()}
+    sections |= _MONEY
     configuration = Configuration(name=_NAME, title="all", sections=sections, gateway=gateway)
     result: dict[str, Any] = {
         "about": running.about(running.Settings()),

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
@@ -267,6 +268,18 @@ def test_other_paths_of_the_gateway_keep_kongs_error(gateway: Gateway) -> None:
     )
     assert reply.status == 404
     assert "error" not in reply.json
+
+
+def test_a_request_line_that_nginx_refuses_has_an_answer(
+    request: pytest.FixtureRequest, gateway: Gateway
+) -> None:
+    if not request.config.getoption("--kong-bin"):
+        pytest.skip("what nginx refuses, the embedded host takes")
+    at = urllib.parse.urlsplit(gateway.client("acme").url)
+    for line in (b"POST /v1/chat/completions%00 HTTP/1.1", b"GET /shop/%00 HTTP/1.1"):
+        with socket.create_connection((at.hostname or "", at.port or 0), timeout=20) as connection:
+            connection.sendall(line + b"\r\nHost: x\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_body_without_a_length_is_read_and_too_large_like_any_other(gateway: Gateway) -> None:

@@ -205,8 +205,12 @@ def test_a_model_is_a_tool(gateway: Gateway, mcp: Mcp) -> None:
     models = Mcp(gateway, "/v1/mcp/models")
     assert [t["name"] for t in models.ask("tools/list")["tools"]] == ["ask-mock-small"]
     word = f"question-{next(gateway.numbers)}"
-    found = models.call("ask-mock-small", prompt=f"Say {word}", system="Be short.", max_tokens=50)
-    assert (found["isError"], word in text(found)) == (False, True)
+    arguments = {"prompt": f"Say {word}", "system": "Be short.", "max_tokens": 50}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+    message["params"] = {"name": "ask-mock-small", "arguments": arguments}
+    status, _, answer = models.send(json.dumps(message).encode(), **{"X-Team": "red"})
+    found = answer["result"]
+    assert (status, found["isError"], word in text(found)) == (200, False, True)
     assert found["structuredContent"]["usage"]["prompt_tokens"] > 0
     assert models.call("ask-mock-small", system="x")["isError"] is True
 
@@ -219,6 +223,8 @@ def test_a_model_is_a_tool(gateway: Gateway, mcp: Mcp) -> None:
     assert tool["request"]["correlation_id"] == chat["request"]["correlation_id"]
     assert tool["request"]["id"] != chat["request"]["id"]
     assert tool["key"] == chat["key"]
+    # Limits by end user, partitions of the cache and records go by headers.
+    assert tool["content"]["headers"] == chat["content"]["headers"] == {"x-team": "red"}
     assert chat["tenant"] == "tooling"
     assert chat["gen_ai"]["usage"]["input_tokens"] > 0
     refused = models.call(
@@ -287,6 +293,8 @@ def test_sizes_have_bounds(gateway: Gateway, mcp: Mcp) -> None:
 
     until(refused, lambda said: "2000 bytes per hour" in said, what="the limit on bytes")
     assert kept.call("get_seen")["isError"] is False  # of another tool
+    for _ in range(2):  # from the API, and what was kept of it
+        assert "larger than 1024 bytes" in text(kept.call("get_weather", city="verbose"))
 
 
 def test_a_page_learns_what_it_may(gateway: Gateway, mcp: Mcp) -> None:

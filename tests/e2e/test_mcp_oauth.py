@@ -12,6 +12,7 @@ import pytest
 
 from gateway import Gateway, Running
 from issuer import access_token
+from support import until
 
 pytestmark = pytest.mark.e2e
 
@@ -75,11 +76,21 @@ def test_a_token_is_as_good_as_a_key(send: Send) -> None:
     assert send(call("place_order", body={"item": "x"}), **shown)[2]["error"]["message"] == "Unknown tool"
 
 
-def test_who_shows_a_token_asks_models_without_a_key(send: Send) -> None:
+def test_who_shows_a_token_asks_models_without_a_key(send: Send, gateway: Gateway) -> None:
     shown = {"Authorization": f"Bearer {access_token()}"}
-    status, _, found = send(call("ask-mock-small", prompt="Who pays?"), "/v1/mcp/models", **shown)
+    question = gateway.fresh("Who pays for {n}?")
+    status, _, found = send(call("ask-mock-small", prompt=question), "/v1/mcp/models", **shown)
     assert (status, found["result"]["isError"]) == (200, False)
-    assert "Who pays?" in found["result"]["structuredContent"]["text"]
+    assert question in found["result"]["structuredContent"]["text"]
+
+    def records() -> list[dict[str, Any]]:
+        files = gateway.stack.audit_dir.rglob("audit*.jsonl")
+        lines = [line for file in files for line in file.read_text("utf-8").splitlines() if question in line]
+        return [record for line in lines if "request" in (record := json.loads(line))]
+
+    made = until(records, lambda seen: len(seen) == 2, what="the records of both")
+    assert {record["tenant"] for record in made} == {"tooling"}
+    assert len({record["key"]["id"] for record in made}) == 1
 
 
 @pytest.mark.parametrize(

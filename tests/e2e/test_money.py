@@ -6,7 +6,10 @@ import gzip
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +19,9 @@ from tenantgate.limits.core.keys import counter_name
 from tenantgate.limits.core.ledger import Used
 from tenantgate.limits.core.rules import Counted, Rule, Window
 from tenantgate.limits.redis_ledger import RedisLedger
+from tenantgate.policy.core.ports import PublishNote
+from tenantgate.policy.core.records import ModelPolicy, Routing, read_record, write_record
+from tenantgate.policy.sqlite_store import SqlitePolicyStore
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import connect
 from tenantgate.tenant import TenantId
@@ -206,6 +212,42 @@ def test_keys_and_end_users_are_counted_apart(spending: Spending) -> None:
 
     assert [ask(first, "ann"), ask(first, "ann"), ask(second, "ann")] == [200, 429, 429]
     assert [ask(first, "bob"), ask(first, "cy"), ask(second, "cy")] == [200, 429, 200]
+
+
+def test_a_full_provider_leaves_requests_to_the_next_and_then_to_nobody(spending: Spending) -> None:
+    gateway = spending.gateway
+    options = json.loads((gateway.stack.secrets_file.parent / "gateway.json").read_text())["options"]
+    store = SqlitePolicyStore(Path(options["policy_path"]))
+    before = store.record("spending") or b""
+    policy = read_record("spending", before)
+    (one,) = next(m for m in policy.models if m.model == "counted").targets
+    targets = tuple(replace(one, id=f"{provider}/counted") for provider in ("mock", "other"))
+    model = ModelPolicy(
+        provider="tenantgate",
+        model="either",
+        route_name="llm.tenantgate.either.spending",
+        targets=targets,
+        routing=Routing(),
+    )
+    limit = {"name": "of-provider", "count": "requests", "limit": 1, "window": "1d", "per": "provider"}
+    limits = (*policy.token_limits, {**limit, "match": {"models": ["either"]}})
+
+    def publish(record: bytes) -> None:
+        store.publish(
+            {"spending": record}, expected=store.head(), note=PublishNote("a test", "", time.time())
+        )
+
+    publish(write_record(replace(policy, models=(*policy.models, model), token_limits=limits)))
+    try:
+        # Until the first one has ended it counts for both.
+        for _ in range(2):
+            until(lambda: spending.chat("either").status, lambda status: status == 200, what="an answer")
+        refused = spending.chat("either")
+        assert (refused.status, refused.json["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert "this provider" in refused.json["error"]["message"]
+    finally:
+        publish(before)
+        store.close()
 
 
 def test_sdks_see_what_it_is(spending: Spending) -> None:

@@ -76,6 +76,8 @@ def test_from_an_empty_folder_to_an_answer(wheel: Path, tmp_path: Path) -> None:
                 return found[1] if found else None
 
             url = until(address, lambda found: found is not None, what="start")
+            listed = [up.stdout.readline() for _ in range(4)]
+            assert any("fast, mock-small" in line for line in listed), listed
             key = json.loads((folder / ".tenantgate" / "secrets.json").read_text())["DECK_ACME_API_KEY"]
             client = Client(f"{url}/v1/chat/completions", key, "fast")
             reply = client.chat("Who pays?", model=client.model)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 import redis
@@ -23,6 +24,7 @@ from tenantgate.limits.core.rules import Counted, Do, Rule, Step, Window
 from tenantgate.limits.core.windows import window_at
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import connect
+from tenantgate.telemetry import metrics
 from tenantgate.tenant import TenantId
 
 from support import until
@@ -186,6 +188,98 @@ def test_a_node_that_is_killed_before_it_told_leaves_it_to_another(
     other.alerts.look_at_due()
     other.alerts.look_at_due()
     assert other.log.steps() == ["threshold_crossed 50%"]
+
+
+class Killed(BaseException):
+    """As of a process that is killed: nobody catches it."""
+
+
+class Dying:
+    """Redis and the audit log of a node that is killed before one of its calls to them."""
+
+    def __init__(self, node: Node, at: int) -> None:
+        self.calls, self._at, self._log = 0, at, node.log
+        nodes = node.store._nodes
+        self._ask = nodes.ask
+        nodes.ask = lambda key, call: self._run(lambda: self._ask(key, call))  # type: ignore[method-assign]
+        node.alerts.use(self)
+        node.alerts.stop(5)
+
+    def write(self, *event: Any) -> None:
+        self._run(lambda: self._log.write(*event))
+
+    def _run(self, call: Callable[[], Any]) -> Any:
+        self.calls += 1
+        if self.calls == self._at:
+            raise Killed
+        return call()
+
+
+def half_a_minute_later(store: redis.Redis) -> None:
+    """Nothing is anybody's any more; ends of windows aren't nearer."""
+    outbox = "tg:alerts:1:{acme}:events"
+    for name, value in store.hgetall(outbox).items():
+        store.hset(outbox, name, b"0 " + value.partition(b" ")[2])
+    soon = (time.time() + 3600) * 1000
+    if due := store.zrangebyscore(LOOKS, "-inf", soon):
+        store.zadd(LOOKS, dict.fromkeys(due, 0))
+
+
+@pytest.mark.parametrize("recovers", [False, True])
+def test_wherever_a_node_is_killed_a_step_is_told_once(
+    redis_server: RedisServer, store: redis.Redis, recovers: bool
+) -> None:
+    for at in range(1, 100):
+        store.flushall()
+        log = Log()
+        dead, other = Node(redis_server.port, log), Node(redis_server.port, log)
+        told = ["threshold_crossed 50%", "threshold_crossed 80%"]
+        # The other has seen the budget before.
+        room = spend(store, 900 if recovers else 400)
+        other.alerts.seen(ACME, RULE, "", room, RULE.window)
+        other.alerts.look()
+        if recovers:
+            other.store.set_raise(ACME, NAME, Raise(2000, room.reset_ms))
+            room, told = replace(room, most=3000), [*told, "budget_recovered 50%"]
+        else:
+            room = spend(store, 900)
+        dying, killed = Dying(dead, at), False
+        try:
+            dead.alerts.seen(ACME, RULE, "", room, RULE.window)
+            dead.alerts.look()
+        except Killed:
+            killed = True
+        half_a_minute_later(store)
+        for _ in range(2):
+            other.alerts.look_again()
+            other.alerts.look_at_due()
+        # Between the log and the word that it is there the same event may come twice, under its id.
+        once = dict.fromkeys((identifier, f"{v['type']} {v['at']}") for _, identifier, v in log.told)
+        assert [step for _, step in once] == told, at
+        assert store.hlen("tg:alerts:1:{acme}:events") == 0, at
+        if not killed:
+            assert dying.calls == at - 1
+            return
+    pytest.fail("more calls than that?")
+
+
+def test_a_redis_that_has_lost_a_budget_is_told(node: Node, store: redis.Redis) -> None:
+    def lost() -> float:
+        return metrics.counter("tenantgate_budget_counters_lost_total", "").value()
+
+    before = lost()
+    node.alerts.seen(ACME, RULE, "", spend(store, 400), RULE.window)
+    node.alerts.look()
+    node.alerts.look_again()
+    assert lost() == before
+    store.flushall()
+    for _ in range(2):
+        node.alerts.look_again()
+        assert lost() == before + 1
+    spend(store, 500)
+    node.alerts.look_again()
+    assert node.log.steps() == ["threshold_crossed 50%"]
+    assert lost() == before + 1
 
 
 def test_what_the_audit_log_does_not_take_is_told_later(node: Node, store: redis.Redis) -> None:

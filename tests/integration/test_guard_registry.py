@@ -28,7 +28,7 @@ from tenantgate.guard.stored import Keys
 from tenantgate.kong.testing import FakeKong
 from tenantgate.paths import plugin_file
 from tenantgate.store.config import RedisConfig
-from tenantgate.store.redis_nodes import OneRedis
+from tenantgate.store.redis_nodes import OneRedis, connect
 from tenantgate.store.sealing import TenantSealer
 from tenantgate.store.shared import Shared
 from tenantgate.tenant import TenantId
@@ -279,7 +279,7 @@ def test_without_a_key_nothing_is_exempt_and_nothing_can_be_granted(
 def test_the_report_shows_examples_to_who_has_the_key(port: int, capsys: pytest.CaptureFixture[str]) -> None:
     made = plugin(port, rules=[{"name": "personal-data", "detector": "personal_data"}], report_examples=3)
     assert status(made, f"Write to {CANARY} about the parcel") is None
-    book = GuardRecords(OneRedis(redis.Redis(port=port)), ACME)
+    book = GuardRecords(connect(RedisConfig(port=port)), ACME)
     until(lambda: book.examples("personal-data"), lambda found: len(found) == 1, what="examples")
     assert run("report", "--tenant", "acme") == 0
     assert "parcel" not in capsys.readouterr().out
@@ -298,7 +298,7 @@ def test_the_report_says_what_alerts_would_have_blocked(
     made = plugin(port, rules=[{"name": "personal-data", "detector": "personal_data"}])
     for text in (CANARY, CANARY, "hello"):
         assert status(made, text) is None
-    book = GuardRecords(OneRedis(redis.Redis(port=port)), ACME)
+    book = GuardRecords(connect(RedisConfig(port=port)), ACME)
     until(lambda: book.counts(1).get(("", "request", "all")), lambda n: n == 3, what="counts")
     assert run("report", "--tenant", "acme") == 0
     out = capsys.readouterr().out

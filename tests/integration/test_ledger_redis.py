@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,14 +44,16 @@ from ledger_rig import (
 )
 from tenantgate.devhost.redis_server import RedisServer
 from tenantgate.limits import local_ledger, redis_ledger
+from tenantgate.limits.core.claims import Held
 from tenantgate.limits.core.keys import raises_key, window_key
 from tenantgate.limits.core.ledger import AMOUNT_MAX, Certainty, Claim, NotCountedError, Refused, Used
-from tenantgate.limits.core.rules import OnTight, Window
+from tenantgate.limits.core.rules import OnStoreDown, OnTight, Rule, Window
 from tenantgate.limits.core.windows import window_at
 from tenantgate.limits.lease_notes import LeaseNotes
 from tenantgate.limits.leases import Leases
 from tenantgate.limits.local_ledger import LocalLedger
 from tenantgate.limits.redis_ledger import RedisLedger
+from tenantgate.limits.service import Limits
 from tenantgate.store.config import RedisConfig
 from tenantgate.store.redis_nodes import connect
 from tenantgate.tenant import TenantId
@@ -425,6 +430,30 @@ def test_a_raise_counts_until_it_ends(at: RedisLedger, clock: Clock, store: redi
     assert at.rooms(ACME, [Used("c", DAY, 0, most=60)])[0].most == 60
 
 
+def test_what_a_raise_let_through_is_held_and_spent_beyond_its_end(
+    at: RedisLedger, clock: Clock, store: redis.Redis
+) -> None:
+    store.hset(raises_key(ACME), "c", f"50 {clock.us // 1000 + 1000}")
+    one = claim(most=60, fixed=100, per_million=0)
+    asked = reservation("q1", one)
+    answer = at.reserve(asked)
+    assert answer.refused is None
+    clock.us += 1_000_000
+    small = claim(most=60, fixed=1, per_million=0)
+    (room,) = at.rooms(ACME, [Used("c", DAY, 0, most=60)])
+    assert (room.used, room.held, room.most) == (0, 100, 60)
+    assert at.reserve(reservation("q2", small)).refused is Refused.HELD
+    assert (
+        at.settle(settlement(asked, answer, 90))[0].used,
+        at.reserve(reservation("q3", small)).refused,
+    ) == (90, Refused.EXHAUSTED)
+    # Of one that asks for less than was left there is room again when it is given back.
+    again = reservation("q4", claim("d", most=60, fixed=60, per_million=0))
+    given = at.reserve(again)
+    at.settle(settlement(again, given, 10))
+    assert at.reserve(reservation("q5", claim("d", most=60, fixed=50, per_million=0))).refused is None
+
+
 def test_rooms_are_read_without_being_changed(at: RedisLedger, clock: Clock, store: redis.Redis) -> None:
     asked = reservation("q1", claim(), claim("tpm", window=MINUTE))
     answer = at.reserve(asked)
@@ -586,6 +615,75 @@ def test_a_redis_that_stands_still_costs_a_few_time_outs(
     finally:
         os.kill(pid, signal.SIGCONT)
     until(lambda: counts(made), bool, what="counted")
+
+
+class Late(socketserver.ThreadingTCPServer):
+    """Redis behind a network that, while `slow`, gives no answer to a script that it has brought there."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Line)
+        self.redis_port, self.slow, self.unheard = port, False, 0
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def __exit__(self, *args: object) -> None:
+        self.shutdown()
+        super().__exit__(*args)
+
+
+class _Line(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        late: Any = self.server
+        with socket.create_connection(("127.0.0.1", late.redis_port)) as line:
+            while asked := self.request.recv(1 << 16):
+                line.sendall(asked)
+                answer = line.recv(1 << 16)
+                if late.slow and b"EVALSHA" in asked:
+                    late.unheard += 1
+                else:
+                    self.request.sendall(answer)
+
+
+def test_what_a_slow_redis_has_done_and_nobody_heard_of_is_given_back(
+    redis_server: RedisServer, store: redis.Redis, sent: list[str]
+) -> None:
+    one = claim(most=1000, fixed=10, per_million=0)
+    rule_ = Rule(
+        name="c", counted=one.counted, most=1000, window=DAY, on_store_down=OnStoreDown.CLOSED, budget=True
+    )
+    with Late(redis_server.port) as late:
+        made = RedisLedger(connect(RedisConfig(port=late.server_address[1], timeout_ms=200)))
+        leases = Leases(made)
+        limits = Limits(made, leases=leases)
+
+        def ask(number: int) -> bool:
+            try:
+                limits.reserve(reservation(f"n{number}", one), [Held("c", "", one, hold=10, source=rule_)])
+            except NotCountedError:
+                return False
+            return True
+
+        until(lambda: ask(0), bool, what="counted")
+        late.slow = True
+        sent.clear()
+        number = 0
+        while not any(breaker.open for breaker in made._breakers.values()):
+            assert not ask(number := number + 1)
+        (breaker,) = made._breakers.values()
+        breaker.pause_s = 1000.0
+        breaker.failed(time.monotonic())
+        assert late.unheard
+        assert limits.flush(5)
+        sent.clear()
+        assert not any(ask(number := number + 1) for _ in range(20))
+        assert sent == []
+        late.slow, breaker.pause_s = False, 0.0
+        breaker.failed(time.monotonic())
+        until(leases.step, lambda _: not leases._pending, what="all given back")
+        (room,) = made.rooms(ACME, [Used("c", DAY, 0, most=1000)])
+        assert (room.used, room.held) == (0, 10)
+        leases.close()
 
 
 def test_what_is_final_leaves_nothing_by_its_id(ledger: RedisLedger, store: redis.Redis) -> None:

@@ -63,6 +63,7 @@ def test_the_same_call_of_the_same_tenant_finds_it(cache: ReplyCache, store: red
         (SERVER, TOOL, {"a": 1, "b": None}),
         (SERVER, replace(TOOL, fingerprint="sha256:2"), {"a": 1}),
         (SERVER, replace(TOOL, name="other"), {"a": 1}),
+        (SERVER, replace(TOOL, operation=Operation(method="GET", path="/", accept="text/csv")), {"a": 1}),
         (replace(SERVER, upstream="https://other.example"), TOOL, {"a": 1}),
         (replace(SERVER, name="other"), TOOL, {"a": 1}),
         (replace(SERVER, credential=Credential(reference="{vault://env/A}")), TOOL, {"a": 1}),

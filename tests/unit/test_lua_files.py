@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 from lupa import luajit21
 
+from tenantgate import __version__
 from tenantgate.lua_files import script
 
 from support import ROOT
@@ -56,3 +58,14 @@ def test_each_text_is_rendered_somewhere() -> None:
     """A file that nobody reads is left over."""
     source = "".join(path.read_text("utf-8") for path in PACKAGE.rglob("scripts.py"))
     assert [p for p in RENDERED if f'"{p.parts[0]}", "{p.stem}"' not in source] == []
+
+
+def test_lua_plugins_have_the_packages_version() -> None:
+    found = {
+        path.name: re.findall(r'VERSION = "([^"]+)"', path.read_text(encoding="utf-8"))
+        for path in [
+            *(ROOT / "plugins/kong/plugins").glob("*/handler.lua"),
+            ROOT / "plugins/kong/vaults/file.lua",
+        ]
+    }
+    assert set(map(tuple, found.values())) == {(__version__,)}

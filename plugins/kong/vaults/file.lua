@@ -36,7 +36,7 @@ local function is_open(at)
   return at.permissions:sub(8, 8) == "w"
 end
 
-local M = {VERSION = "0.1.0"}
+local M = {VERSION = "0.2.0"}
 
 function M.init()
 end

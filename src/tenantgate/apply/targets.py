@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 from abc import ABC, abstractmethod
@@ -15,7 +16,7 @@ import yaml
 
 from tenantgate.apply.admin_api import AdminApi
 from tenantgate.apply.core.drift import Schema, Schemas, schema_name
-from tenantgate.apply.core.entities import KINDS, Entity, State, from_tree, state_of, to_tree
+from tenantgate.apply.core.entities import KINDS, Entity, State, beside, from_tree, state_of, to_tree
 from tenantgate.apply.core.plan import Plan
 from tenantgate.config import plain_yaml
 from tenantgate.config.merge import merge, without_ours
@@ -27,6 +28,7 @@ Pause = Callable[[], object]
 _PROPAGATION_S: Final = 15.0
 """Where a Kong doesn't tell its own times: its defaults (kong/templates/kong_defaults.lua), and as much again."""
 _RELOAD_S: Final = 120
+_TOP_LEVEL: Final = re.compile(r"^([a-zA-Z_]+):", re.MULTILINE)
 _PATHS: Final[Mapping[str, str]] = {kind: kind for kind in KINDS} | {"keyauth_credentials": "key-auths"}
 _OWNERS: Final = ("certificate", "service", "route", "consumer")
 
@@ -151,9 +153,21 @@ class DblessKong(_Admin):
     whole = True
 
     def settle(self, plan: Plan) -> None:
-        """Give it the whole new configuration."""
+        """Give it the whole new configuration, and with it again what Kong has of other kinds."""
         if self.due(plan):
-            self._api.send("POST", "/config", to_tree(plan.wanted), what="the configuration")
+            tree = to_tree(plan.wanted) | self._beside()
+            self._api.send("POST", "/config", tree, what="the configuration")
+
+    def _beside(self) -> dict[str, Any]:
+        text = self._api.get("/config").get("config")
+        if not isinstance(text, str):
+            raise EdgeError(
+                f"Kong {self.name}: GET /config: no configuration, so what isn't ours would be lost"
+            )
+        # Ten thousand tenants take seconds to parse, and hardly a Kong has anything else.
+        if set(_TOP_LEVEL.findall(text)) <= {*KINDS, "_format_version", "_transform"}:
+            return {}
+        return beside(parsed(text, f"Kong {self.name}: GET /config"))
 
 
 class FileKong(Target):
@@ -181,7 +195,7 @@ class FileKong(Target):
     def settle(self, plan: Plan) -> None:
         """Write the new file."""
         if not plan.empty or not self._path.exists() or self._others_differ():
-            ours = to_tree(plan.wanted)
+            ours = to_tree(plan.wanted) | (beside(_tree_of(self._path)) if self._into is None else {})
             self._write(ours if self._into is None else merge(_tree_of(self._into, must=True), ours))
         elif self._pending.exists():
             self._run()

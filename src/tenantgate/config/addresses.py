@@ -100,6 +100,8 @@ def endpoint_url(endpoint: Endpoint) -> str:
         return endpoint.upstream_url
     provider = PROVIDERS[endpoint.provider or ""]
     form = provider.upstream_url or provider.origin or ""
+    if "{" not in form:  # as most are
+        return form
     values = {name: getattr(endpoint, name) for name in fields_of(type(endpoint))}
     return form.format(**values, host=google_host(endpoint))
 

@@ -17,7 +17,6 @@ from tenantgate.config.sources import Source, sources
 from tenantgate.errors import ConfigError
 from tenantgate.keys.core.register import Register
 from tenantgate.manifest import PluginManifest
-from tenantgate.tenant import TenantId
 
 __all__ = ["TenantsFileError", "load", "load_text", "register", "register_path"]
 
@@ -68,8 +67,8 @@ def register(path: Path) -> Register:
 
 def _with_issued(file: model.TenantsFile, path: Path) -> model.TenantsFile:
     """The file with the keys of its tenants. Those of tenants that it hasn't open nothing."""
-    found = register(path)
-    keys = {t.id: issued for t in file.tenants if (issued := found.of(TenantId(t.id)))}
+    found = register(path).by_tenant()
+    keys = {t.id: issued for t in file.tenants if (issued := found.get(t.id))}
     return replace(file, keys=keys) if keys else file
 
 

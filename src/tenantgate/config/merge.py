@@ -11,7 +11,7 @@ from tenantgate.errors import ConfigError
 __all__ = ["is_ours", "merge", "without_ours"]
 
 Json = dict[str, Any]
-_KINDS: Final = ("services", "routes", "consumers", "plugins", "keyauth_credentials")
+_KINDS: Final = ("certificates", "snis", "services", "routes", "consumers", "plugins", "keyauth_credentials")
 _NAMES: Final = ("name", "username")
 
 
@@ -41,12 +41,13 @@ def merge(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Json:
     A plugin for the whole gateway that both have stays one's own: Kong has each once.
 
     Raises:
-        ConfigError: both have a service, route or consumer of one name, or one's own is another format.
+        ConfigError: both have a service, route, consumer or server's name (SNI), or one's own is another format.
     """
     kept = without_ours(theirs)
     if (version := kept.setdefault("_format_version", ours["_format_version"])) not in ("3.0", "2.1", "1.1"):
         raise ConfigError(f"_format_version: {version}: must be 3.0")
     kept["_format_version"] = ours["_format_version"]
+    _check("snis", list(_snis(kept)), list(_snis(ours)))
     for kind in _KINDS:
         found = ours.get(kind) or []
         if kind == "plugins":
@@ -61,6 +62,13 @@ def merge(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Json:
 
 def _scoped(plugin: Mapping[str, Any]) -> bool:
     return any(plugin.get(owner) for owner in ("service", "route", "consumer"))
+
+
+def _snis(tree: Mapping[str, Any]) -> Iterator[Json]:
+    """Names of servers, of which a Kong has each once: beside the certificates, or in them as objects or texts."""
+    yield from tree.get("snis") or ()
+    for certificate in tree.get("certificates") or ():
+        yield from (s if isinstance(s, dict) else {"name": s} for s in certificate.get("snis") or ())
 
 
 def _check(kind: str, theirs: list[Json], ours: list[Json]) -> None:

@@ -50,6 +50,8 @@ _ESCAPED: Final = re.compile(r"(?:~[0-9A-F]{2})+")
 
 
 def _escape(text: str, also: str = "") -> str:
+    if _PLAIN.issuperset(text):  # as most names are
+        return text
     return "".join(
         c if c in _PLAIN or c in also else "".join(f"~{b:02X}" for b in c.encode("utf-8")) for c in text
     )

@@ -54,13 +54,13 @@ _OPERATIONS: Final = (
 
 _NAMES_OPERATION: Final = (
     "({" + ", ".join(f"{name} = true" for name in _OPERATIONS.split()) + "})"
-    '[ngx.var.request_uri:match("^[^?]*/([%a_]+)/?")]'
+    '[(ngx.var.request_uri or ""):match("^[^?]*/([%a_]+)/?")]'
 )
 ERROR_HEAD_ELSEWHERE: Final = where(
-    f'({_NAMES_OPERATION} or ngx.var.request_uri:find("^[^?]*/chat/completions"))', ERROR_HEAD
+    f'({_NAMES_OPERATION} or (ngx.var.request_uri or ""):find("^[^?]*/chat/completions"))', ERROR_HEAD
 )
 """The same for all of the gateway, so only where a client of an LLM was wrong: no such route, or a body that nginx
-didn't take."""
+didn't take. Of a request line that nginx refuses there is no URI."""
 
 
 def hsts(max_age_s: int) -> str:

@@ -26,7 +26,7 @@ from tenantgate.policy.stores import open_store
 __all__ = ["STATE", "Rendered", "Surroundings", "private_file", "render"]
 
 POLICY_STORE: Final = "TENANTGATE_POLICY_STORE"
-"""Environment variable with the address of the policies' store, where that is a PostgreSQL."""
+"""Environment variable with the address of the policies' store, where that isn't a file."""
 STATE: Final = "gateway.json"
 """File in the state folder by which `tenantgate apply --state-dir` finds the gateway."""
 
@@ -54,6 +54,8 @@ class Surroundings:
     """Certificates of authorities that the gateway trusts beside the system's."""
     postgres: str | None = None
     """URL of the database of Kong and of the policies, with its password; None: files."""
+    policy_store: str | None = None
+    """URL of the policies' store, where that isn't `postgres`; None: a file."""
     attached: tuple[str, ...] = ()
     """Attachable plugins that the gateway serves beside the engine."""
     processes: str = "auto"
@@ -101,12 +103,13 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
     """
     env = dict(os.environ if environ is None else environ)
     file = config.load(tenants)
+    store = at.postgres or at.policy_store
     options = config.RenderOptions(
         mock_url=at.mock_url + "/v1/chat/completions",
         redis_host="127.0.0.1" if at.redis_port else None,
         redis_port=at.redis_port or config.RenderOptions().redis_port,
         policy_path=str(at.folder / "policy" / "policy.sqlite"),
-        policy_store=f"{{vault://env/{POLICY_STORE}}}" if at.postgres else None,
+        policy_store=f"{{vault://env/{POLICY_STORE}}}" if store else None,
         egress_port=at.egress_port,
         gateway={"audit": {"dir": str(at.folder / "audit")}},
     )
@@ -117,7 +120,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
     read = documents(file, folder)
     records = compile_records(file, CompileOptions(mock_url=options.mock_url, documents=read))
     (at.folder / "audit").mkdir(mode=0o700, exist_ok=True)
-    stored = {POLICY_STORE: at.postgres} if at.postgres else {}
+    stored = {POLICY_STORE: store} if store else {}
     env |= stored
     # Client keys and the cache's key may be anything, so they can be made up; a provider's credential can't.
     own = {*keys, *placeholders.vault_names(file.gateway.encryption_key)}
@@ -134,7 +137,9 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
     kong_config, kong_conf = at.folder / "kong.json", at.folder / "kong.conf"
     resolved = placeholders.resolve_tree(tree, env)
     private_file(kong_config, json.dumps(resolved, indent=1, ensure_ascii=False))
-    _publish(at.postgres, Path(with_options(file, options).gateway.policy.path), records)
+    reference = placeholders.vault_names(file.gateway.encryption_key)
+    key = env[reference[0]] if reference else file.gateway.encryption_key
+    _publish(store, Path(with_options(file, options).gateway.policy.path), records, key)
     egress_conf = at.folder / "tenantgate-egress.conf"
     conf = config.KongConfOptions(
         prefix=PurePosixPath(at.run),
@@ -196,10 +201,10 @@ def _ca_bundle(at: Surroundings) -> PurePosixPath | None:
     return PurePosixPath(bundle)
 
 
-def _publish(url: str | None, path: Path, records: Mapping[str, bytes]) -> None:
+def _publish(url: str | None, path: Path, records: Mapping[str, bytes], encryption_key: str) -> None:
     """Bring the policies of the file into force, if they aren't."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    store = open_store(url, path=path, encryption_key="")
+    store = open_store(url, path=path, encryption_key=encryption_key)
     try:
         head = store.head()
         hashes = difference(store.index(head), {name: content_hash(raw) for name, raw in records.items()})

@@ -48,6 +48,7 @@ class Stack(MockControl):
         kong_bin: a real Kong's `kong` instead of the embedded host.
         postgres: with `kong_bin`, a database for Kong and the policies: its URL, or empty for one of its own, which
             goes with the stack. The plugin servers are started beside Kong then.
+        policy_store: URL of the policies' store, without `postgres`; a file of the stack's, if left out.
         port: of the proxy; 0 takes any.
         mock_latency_ms: before the mock provider's first byte.
         mock_chunk_ms: before each chunk of its streams.
@@ -68,6 +69,7 @@ class Stack(MockControl):
         state_dir: Path = Path(".tenantgate"),
         kong_bin: str | Path | None = None,
         postgres: str | None = None,
+        policy_store: str | None = None,
         port: int = 0,
         mock_latency_ms: float = 0.0,
         mock_chunk_ms: float = 0.0,
@@ -92,6 +94,7 @@ class Stack(MockControl):
         if postgres is not None and not kong_bin:
             raise ConfigError("a database needs a real Kong: the embedded host has none")
         self._postgres = postgres
+        self._policy_store = policy_store
         self._servers: dict[str, Child] = {}
         self._port = port
         self._mock_args = ("--latency-ms", str(mock_latency_ms), "--chunk-ms", str(mock_chunk_ms))
@@ -163,6 +166,7 @@ class Stack(MockControl):
                 status_port=status_port,
                 admin_port=self._admin_port,
                 postgres=self._database,
+                policy_store=self._policy_store,
                 attached=self._attached,
                 services=self._services(self.mock_url),
                 processes=self._processes,
@@ -337,6 +341,11 @@ class Stack(MockControl):
     def mock_url(self) -> str:
         """The mock provider's address."""
         return f"http://127.0.0.1:{self._mock_port}"
+
+    @property
+    def mock_pid(self) -> int:
+        """The mock provider's process."""
+        return self._mock.pid if self._mock else 0
 
     @property
     def redis_url(self) -> str:

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from tenantgate.limits.service import Limits
     from tenantgate.policy.core.records import ModelPolicy
 
-__all__ = ["Admission", "Admitted", "end_user_of"]
+__all__ = ["Admission", "Admitted", "end_user_by_header", "end_user_of"]
 
 _STATE: Final = "limits"
 _ENCODING: Final = "o200k_base"
@@ -441,8 +441,8 @@ def _facts(
     if prefix:
         request = replace(request, body={**request.body, "messages": prefixed(request.messages, prefix)})
     body, name = _own_members(packed, request) if counted else (request.body, None)
-    if (header := tenant.policy.end_user_header) is not None:
-        name = exchange.headers().get(header)
+    if tenant.policy.end_user_header is not None:
+        name = end_user_by_header(exchange, tenant)
     return Facts(
         tenant=packed.tenant,
         id=packed.id,
@@ -460,11 +460,17 @@ def end_user_of(
 ) -> str:
     """Who asks among the tenant's users, by the request's own word; empty where it says nothing, or far too much."""
     name = None
-    if (header := tenant.policy.end_user_header) is not None:
-        name = exchange.headers().get(header)
+    if tenant.policy.end_user_header is not None:
+        name = end_user_by_header(exchange, tenant)
     elif isinstance(request, ChatRequest):
         _, name = _own_members(packed, request)
     return name if name is not None and len(name) <= _END_USER_MAX else ""
+
+
+def end_user_by_header(exchange: Exchange, tenant: Tenant) -> str:
+    """Who asks by the tenant's header, whatever its length; empty where there is none."""
+    header = tenant.policy.end_user_header
+    return "" if header is None else exchange.headers().get(header) or ""
 
 
 def _own_members(packed: PackedRequest, request: ChatRequest) -> tuple[Mapping[str, Any], str | None]:

@@ -22,7 +22,7 @@ from tenantgate.engine import transforming, wire
 from tenantgate.engine.admission import Admission, Admitted, end_user_of
 from tenantgate.engine.core.models import ModelError, by_body, by_path, listing
 from tenantgate.engine.core.operations import SECTIONS
-from tenantgate.engine.core.tables import DECISION, LOG, REQUEST, Decision, PackedLog, PackedRequest
+from tenantgate.engine.core.tables import DECISION, END_USER, LOG, REQUEST, Decision, PackedLog, PackedRequest
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.items import item_store
 from tenantgate.engine.request_metrics import count_request
@@ -55,7 +55,6 @@ __all__ = ["NAME", "Engine"]
 
 NAME: Final = "tenantgate"
 
-_END_USER: Final = "tenantgate_end_user"  # for the audit log's journal
 _ROUTE: Final = "tenantgate_route"
 _ROUTING: Final = "tenantgate_routing"
 _MODEL_STATE: Final = "model"
@@ -165,7 +164,7 @@ class Engine:
         request = exchange.chat_request()
         end_user = end_user_of(exchange, tenant, packed, request)
         if audited is not None and end_user:
-            exchange.shared[_END_USER] = end_user
+            exchange.shared[END_USER] = end_user
         model = self._model(exchange, tenant, packed, request)
         wire.count_tokens(exchange, packed, request)
         transforming.set_parameters(exchange, tenant, model, decision)

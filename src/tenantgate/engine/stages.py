@@ -114,7 +114,8 @@ def _settings(config: EngineConfig) -> Mapping[str, RouteSettings]:
 
 
 def _made(manifest: PluginManifest[Any], values: Mapping[str, Any]) -> Stage:
-    config = fields.parse(manifest.config_class, values, where=manifest.section)
+    # A setting that only a later version knows may be a rule: the record is refused as a whole.
+    config = fields.parse(manifest.config_class, values, where=manifest.section, strict=True)
     own = None if manifest.own_deadline else getattr(config, "deadline_ms", None)
     return Stage(
         manifest,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from tenantgate.limits.core.reading import rules_of
 from tenantgate.limits.core.rules import Counted, Rule
 from tenantgate.limits.service import RequestLimits
 from tenantgate.mcp.core.stored import from_record
-from tenantgate.mcp.core.tool import RemoteTool, Tool
+from tenantgate.mcp.core.tool import RemoteTool, Server, Tool
 from tenantgate.mcp.service import McpEndpoints
 from tenantgate.policy.core.records import ModelPolicy, TenantPolicy
 from tenantgate.routing.service import Route, Router
@@ -61,14 +61,15 @@ class Tenant:
         self._others: dict[tuple[str, frozenset[str]], ModelPolicy | None] = {}
         self._compressing: dict[str, tuple[Stage, ...]] = {}
         self.mcp: McpEndpoints | None = None
+        self._servers: Sequence[Server] = ()
         if policy.mcp:
             try:
-                servers = [from_record(tree) for tree in policy.mcp]
+                self._servers = [from_record(tree) for tree in policy.mcp]
             except (TypeError, KeyError) as error:
                 raise ConfigError(
                     f"mcp: no server that this version knows ({type(error).__name__})"
                 ) from None
-            self.mcp = McpEndpoints(servers, version=__version__)
+            self.mcp = McpEndpoints(self._servers, version=__version__)
 
     @property
     def shared(self) -> Mapping[str, str]:
@@ -86,6 +87,8 @@ class Tenant:
                 self.rules(model)
                 self.stages(model)
                 self.tool_stages()
+                for server, tool in self._tools():
+                    self.tool_rules(server, tool)
             except ConfigError:
                 raise
             except Exception as error:
@@ -147,6 +150,11 @@ class Tenant:
                 )
             ),
         )
+
+    def _tools(self) -> Iterator[tuple[str, Tool | RemoteTool]]:
+        for server in self._servers:
+            yield from ((server.name, tool) for tool in server.tools)
+            yield from ((server.name, tool) for tool in server.allowed)
 
     def _tool_stages(self, name: str, stages: Mapping[str, Mapping[str, Any]]) -> Sequence[Stage]:
         route = f"{MCP}.{self.policy.tenant}"

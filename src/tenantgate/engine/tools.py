@@ -14,18 +14,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from tenantgate.engine.core.tables import DECISION
+from tenantgate.engine.admission import end_user_by_header
+from tenantgate.engine.core.tables import DECISION, END_USER
 from tenantgate.engine.exchange import Exchange
 from tenantgate.engine.tenants import MCP
 from tenantgate.kong.host import MOST_SENT, Answered
-from tenantgate.limits.core.claims import Asked, Offer, claims_of, read_held
+from tenantgate.limits.core.claims import Asked, Offer, claims_of, end_user_subject, read_held
 from tenantgate.limits.core.ends import Billed, End, settlement
 from tenantgate.limits.core.ledger import NotCountedError, Reservation
 from tenantgate.limits.core.reply import headers as headers_of_limits
 from tenantgate.limits.core.reply import refusal
 from tenantgate.limits.core.rules import Counted
 from tenantgate.mcp.cache import StoredReply, reply_cache
-from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
+from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin, principals_of
 from tenantgate.mcp.core.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, Failure
 from tenantgate.mcp.core.protocol.messages import Notification, Request, read, strict_json
 from tenantgate.mcp.core.protocol.remote import listed_tools, remote_request, response_in, seen_in
@@ -107,7 +108,7 @@ class Tools:
     def __init__(self, config: EngineConfig, limits: Limits) -> None:
         self._config, self._limits = config, limits
         self._replies = reply_cache(config.redis, config.encryption_key)
-        self._seen = seen_tools(config.redis)
+        self._seen = seen_tools(config.redis, config.encryption_key)
 
     # -- access -------------------------------------------------------------------------------------------
 
@@ -119,6 +120,8 @@ class Tools:
         with contextlib.suppress(Answered):
             upstream = self._decide(exchange, packed, tenant, state)
         if tenant is not None:
+            if user := end_user_by_header(exchange, tenant):
+                exchange.shared[END_USER] = user  # the journal bounds its length
             for stage in tenant.tool_stages():
                 exchange.shared.update(getattr(stage.service, "shared", {}))
         if exchange.answered is not None:
@@ -176,7 +179,7 @@ class Tools:
             exchange.shared[_TRACEPARENT] = parent
         state |= {"method": request.method[:_LONGEST_NAME], "id": request.id, "modern": request.modern}
         state["server"] = name
-        principals = {packed.credential, str(packed.tenant), *(packed.scopes or ())}
+        principals = principals_of(packed.credential, str(packed.tenant), packed.scopes)
         outcome = tenant.mcp.handle(endpoint, request, principals, given)
         if isinstance(outcome, Failure):
             self._fail(exchange, outcome)
@@ -253,8 +256,7 @@ class Tools:
             return
         state["cached"] = True
         members = self._result(exchange, tenant, offer, _Reply(200, found.kind, found.body), state)
-        body = response(request.id, result_of(request, made.endpoint.identity, members, _HIT))
-        state["size"] = len(body)
+        body = _bounded(request, made.endpoint, members, offer.tool.max_result_bytes, state)
         # For the audit log, as the response phase leaves it there.
         _send_result(exchange.real, body, _note(state))
         _requests.inc(method="tools/call", outcome="cached")
@@ -355,6 +357,7 @@ class Tools:
                 model=f"{MCP}/{server.name}/{tool.name}",
                 offers=(Offer(provider=MCP, worst=price, expected=price),),
                 key=exchange.credential() or "",
+                end_user=end_user_subject(end_user_by_header(exchange, tenant)),
                 size=state.get("asked_size", 0),
                 has_reply=False,
             ),
@@ -434,14 +437,9 @@ class Tools:
         if not members:
             _send_result(host, _no_list(request).body(), _note(state))
             return
-        body = response(request.id, result_of(request, endpoint.identity, members))
         tool = endpoint.remote.remote_tool(state["tool"]) if offer is None and endpoint.remote else None
         most = 0 if not state["tool"] else (offer.tool if offer else tool or _UNBOUND).max_result_bytes
-        if most and len(body) > most:
-            state["error"] = "too_large"
-            members = tool_error(f"The result is larger than {most} bytes. Ask for less.")
-            body = response(request.id, result_of(request, endpoint.identity, members))
-        state["size"] = len(body)
+        body = _bounded(request, endpoint, members, most, state)
         _send_result(host, body, _note(state))
         if offer is not None and "cache_key" in state and outcome == "http_200":
             kept = StoredReply(reply.kind, reply.body)
@@ -651,6 +649,20 @@ def _order(server: Server, asked: UpstreamRequest, *, again: bool) -> dict[str, 
             "prefix": server.credential.prefix,
         }
     return order
+
+
+def _bounded(
+    request: Request, endpoint: Endpoint, members: Mapping[str, Any], most: int, state: dict[str, Any]
+) -> bytes:
+    """The body of a result; an error in its place where that has more bytes than `most`, if that isn't 0."""
+    meta = _HIT if state.get("cached") else None
+    body = response(request.id, result_of(request, endpoint.identity, members, meta))
+    if most and len(body) > most:
+        state["error"] = "too_large"
+        members = tool_error(f"The result is larger than {most} bytes. Ask for less.")
+        body = response(request.id, result_of(request, endpoint.identity, members, meta))
+    state["size"] = len(body)
+    return body
 
 
 def _no_list(request: Request) -> Failure:

@@ -52,7 +52,7 @@ class State(enum.Enum):
 
 
 # A member of an enum by its class takes ten times as long, and each call of Kong's asks a dozen times.
-_QUEUED, _RUNNING, _WAITING, _DONE = State
+_QUEUED, _RUNNING, _WAITING, _DONE = State.QUEUED, State.RUNNING, State.WAITING, State.DONE
 
 
 class Outcome(enum.StrEnum):

@@ -124,7 +124,8 @@ class AlertStore:
         None where somebody else has written meanwhile; then nothing is done.
         """
         now_ms = plan.standing.now_ms
-        events = [Event(_identifier(), now_ms, values) for values in plan.events]
+        together = _identifier()[:-2]
+        events = [Event(f"{together}{n:02x}", now_ms, values) for n, values in enumerate(plan.events)]
         put = [part for pair in plan.put.items() for part in pair]
         waiting = [part for e in events for part in (e.id, _entry(e, now_ms + MINE_MS))]
         keys = [_state_key(tenant, about.counter), _outbox_key(tenant)]
@@ -160,13 +161,14 @@ class AlertStore:
     # -- the outbox ----------------------------------------------------------------------------------------
 
     def waiting(self, tenant: TenantId) -> list[Event]:
-        """Events that nobody brings to the audit log; they are the caller's now."""
+        """Events that nobody brings to the audit log, in their order; they are the caller's now."""
         key = _outbox_key(tenant)
         _, *found = self._nodes.ask(
             key, lambda client: self._claim([key], [_AT_ONCE, MINE_MS], client=client)
         )
         events = (_event(name, value) for name, value in zip(found[::2], found[1::2], strict=True))
-        return [event for event in events if event is not None]
+        # A hash has no order, and what recovers mustn't come behind what is reached again.
+        return sorted((e for e in events if e is not None), key=lambda e: (e.time_ms, e.id))
 
     def done(self, tenant: TenantId, event: Event) -> None:
         """The event is in the audit log."""

@@ -20,13 +20,13 @@ import redis
 from tenantgate.bounded import Bounded
 from tenantgate.errors import EdgeError
 from tenantgate.limits.alert_store import MINE_MS, OUTBOX
-from tenantgate.limits.core.alerting import About, plan, quiet_until, shown, unit
+from tenantgate.limits.core.alerting import About, amount, plan, quiet_until, shown, unit
 from tenantgate.limits.core.forecast import BUCKETS
 from tenantgate.limits.core.keys import counter_name
 from tenantgate.limits.core.rules import Per
 from tenantgate.prices.core.price_list import NANO_PER_DOLLAR
 from tenantgate.store.threads import BackgroundThread
-from tenantgate.telemetry import metrics
+from tenantgate.telemetry import logs, metrics
 
 if TYPE_CHECKING:
     from tenantgate.limits.alert_store import AlertStore, Event, Seen
@@ -39,7 +39,7 @@ __all__ = ["Alerts", "EventLog"]
 _log: Final = logging.getLogger("tenantgate.limits")
 _GATHER_S: Final = 0.1  # between two rounds, so that a busy counter is read once for many requests
 _LOOK_S: Final = 2.0
-_SHOW_S: Final = 30.0  # between two readings of the counters that metrics show
+_AGAIN_S: Final = 30.0  # between two looks at all counters that metrics show
 _MOST: Final = 100_000  # counters that are known
 _TRIES: Final = 5  # against other nodes that write the same state
 _AFTER_MS: Final = 1000  # after a window's end, by which clocks may differ
@@ -50,6 +50,11 @@ _events: Final = metrics.counter(
 )
 _waiting: Final = metrics.gauge(
     "tenantgate_budget_events_waiting", "Events that this node couldn't bring to its audit log last time."
+)
+_lost: Final = metrics.counter(
+    "tenantgate_budget_counters_lost_total",
+    "Budgets' counters that this process found to begin anew in the middle of a window: Redis has lost its data.",
+    (),
 )
 _spent: Final = metrics.gauge(
     "tenantgate_budget_spent",
@@ -91,6 +96,14 @@ class _Known(NamedTuple):
     until_ms: int
 
 
+class _Kept(NamedTuple):
+    """The version of a counter's state, its window's end, and what was used, when it was last read."""
+
+    version: int
+    end_ms: int
+    used: int
+
+
 class Alerts:
     """Tells what budgets have reached; thread-safe."""
 
@@ -100,8 +113,9 @@ class Alerts:
         self._lock = threading.Lock()
         self._noted: dict[tuple[TenantId, str], About] = {}
         self._known: Bounded[tuple[TenantId, str], _Known] = Bounded(_MOST)
+        self._states: Bounded[tuple[TenantId, str], _Kept] = Bounded(_MOST)
         self._shown: Bounded[tuple[TenantId, str], About] = Bounded(metrics.MAX_SERIES)
-        self._look_at_ms = self._show_at_ms = 0
+        self._look_at_ms = self._again_at_ms = 0
         self._thread = BackgroundThread(
             "budget-alerts", self._step, log=_log, failed="budgets can't be looked at"
         )
@@ -153,10 +167,9 @@ class Alerts:
         if now_ms >= self._look_at_ms:
             self._look_at_ms = now_ms + int(_LOOK_S * 1000)
             self.look_at_due()
-        if now_ms >= self._show_at_ms:
-            self._show_at_ms = now_ms + int(_SHOW_S * 1000)
-            for (tenant, _), about in self._shown.items():
-                self._show(tenant, about, self._store.read(tenant, about))
+        if now_ms >= self._again_at_ms:
+            self._again_at_ms = now_ms + int(_AGAIN_S * 1000)
+            self.look_again()
         self._thread.pause(_GATHER_S)
         return 0.0 if self._noted else _LOOK_S - _GATHER_S
 
@@ -174,6 +187,14 @@ class Alerts:
                 raise
             del noted[key]
 
+    def look_again(self) -> None:
+        """Look at the tenants' budgets that this process has seen, for what nobody else has come to tell.
+
+        A process that is killed between a request's settlement and its look has told nobody that there is one due.
+        """
+        for (tenant, _), about in self._shown.items():
+            self._look(tenant, about)
+
     def look_at_due(self) -> None:
         """Look at the counters that are due, and bring events to the audit log that nobody else has brought there."""
         # Outboxes first: of a raise is told before what it takes back.
@@ -190,6 +211,7 @@ class Alerts:
 
     def _look(self, tenant: TenantId, about: About, mine_until_ms: int | None = None) -> None:
         """Tell what there is to tell of a counter; `mine_until_ms`: of a look that was due."""
+        wrote = False
         for _ in range(_TRIES):
             seen = self._store.read(tenant, about)
             made = plan(about, seen.state, seen.standing)
@@ -206,12 +228,14 @@ class Alerts:
                 mine_until_ms = guard_ms
             events = self._store.write(tenant, about, seen, made)
             if events is not None:
+                wrote = True
                 if self._log_all(tenant, events) and events:
                     self._store.next_look(tenant, OUTBOX, None, instead_of_ms=mine_until_ms or 0)
                 break
         if mine_until_ms is not None:
             next_ms = seen.standing.end_ms + _AFTER_MS if told else None
             self._store.next_look(tenant, about.counter, next_ms, instead_of_ms=mine_until_ms)
+        self._notice_loss(tenant, about, seen, seen.state.version + wrote)
         self._learn(tenant, about, seen)
 
     def _log_all(self, tenant: TenantId, events: list[Event]) -> bool:
@@ -241,6 +265,27 @@ class Alerts:
         if about.rule.per is Per.TENANT:
             self._shown.put((tenant, about.counter), about)
             self._show(tenant, about, seen)
+
+    def _notice_loss(self, tenant: TenantId, about: About, seen: Seen, version: int) -> None:
+        """Say that Redis has lost a budget's data: its state's version only ever grows, until a day after its window.
+
+        `version`: that it has now.
+        """
+        key, state = (tenant, about.counter), seen.state
+        before = self._states.get(key)
+        self._states.put(key, _Kept(version, seen.standing.end_ms, seen.standing.used))
+        if before is None or before.end_ms != seen.standing.end_ms or state.version >= before.version:
+            return
+        _lost.inc()
+        logs.event(
+            _log,
+            logging.ERROR,
+            "Redis has lost what was spent of a budget",
+            tenant=str(tenant),
+            budget=about.rule.name,
+            spent=amount(about.rule.counted, before.used),
+            unit=unit(about.rule),
+        )
 
     @staticmethod
     def _show(tenant: TenantId, about: About, seen: Seen) -> None:

@@ -81,6 +81,7 @@ class LeaseNotes:
         self._folder = folder
         self._path = folder / f"{secrets.token_hex(8)}{_SUFFIX}"
         self._pid, self._fd = 0, -1
+        self._torn = False  # a line may have been written in part: what follows it in the file says nothing
         self._now = Left()
 
     def lease(self, noted: NotedLease) -> None:
@@ -90,7 +91,11 @@ class LeaseNotes:
             NotCountedError: it can't be written down.
         """
         self._now.leases[noted.id] = noted
-        self._write(_lease_line(noted))
+        try:
+            self._write(_lease_line(noted))
+        except NotCountedError:
+            del self._now.leases[noted.id]
+            raise
 
     def given_back(self, id_: str) -> None:
         """A slice is no longer held."""
@@ -105,7 +110,11 @@ class LeaseNotes:
             NotCountedError: it can't be written down.
         """
         self._now.spends[noted.tenant, noted.id] = noted
-        self._write(_spend_line(noted))
+        try:
+            self._write(_spend_line(noted))
+        except NotCountedError:
+            del self._now.spends[noted.tenant, noted.id]
+            raise
 
     def told(self, tenant: TenantId, id_: str) -> None:
         """The ledger knows of a request's end."""
@@ -151,11 +160,17 @@ class LeaseNotes:
 
     def _write(self, line: Sequence[Any]) -> None:
         try:
-            if self._fd < 0 or self._pid != os.getpid() or os.fstat(self._fd).st_size > _MOST_BYTES:
+            if (
+                self._fd < 0
+                or self._torn
+                or self._pid != os.getpid()
+                or os.fstat(self._fd).st_size > _MOST_BYTES
+            ):
                 self._open()
             else:
                 _put(self._fd, [line])
         except OSError:
+            self._torn = True
             raise NotCountedError("lease: can't be noted") from None
 
     def _open(self) -> None:
@@ -175,7 +190,7 @@ class LeaseNotes:
         except OSError:
             os.close(fd)
             raise
-        before, self._fd = self._fd, fd
+        before, self._fd, self._torn = self._fd, fd, False
         if before >= 0:
             os.close(before)
 

@@ -73,8 +73,9 @@ class ReplyCache:
             server.name,
             tool.name,
             tool.fingerprint,
+            repr(tool.operation),  # how arguments are written, of which the fingerprint says nothing
             server.upstream,
-            None if credential is None else [credential.reference, credential.location, credential.name],
+            None if credential is None else repr(credential),
             sorted(server.headers.items()),
             arguments,
         ]

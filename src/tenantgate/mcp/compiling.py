@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 
 from tenantgate import fields
@@ -52,6 +53,12 @@ class Api:
         return self._by_name.get(name)
 
 
+@lru_cache(maxsize=8)
+def _api(raw: bytes, name: str) -> Api:
+    """The API of a document, which many tenants may have."""
+    return Api(raw, name)
+
+
 def compiled(
     servers: Sequence[McpServer], documents: Mapping[str, bytes], limiting: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
@@ -65,15 +72,12 @@ def compiled(
     Raises:
         ConfigError: names the server, and the place in the document or the field.
     """
-    apis: dict[str, Api] = {}
     out = []
     for server in servers:
         try:
             api = None
             if server.openapi is not None:
-                api = apis.get(server.openapi)
-                if api is None:
-                    api = apis[server.openapi] = Api(_content(documents, server.openapi), server.openapi)
+                api = _api(_content(documents, server.openapi), server.openapi)
             out.append(to_record(server_of(server, api, documents, limiting)))
         except ConfigError as error:
             raise ConfigError(f"mcp {server.name}: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import io
 import json
 import os
 import re
@@ -305,7 +306,8 @@ def _verify(args: argparse.Namespace) -> int:
     print(
         f"{len(problems)} faults"
         if problems
-        else f"sound: {values['tenant']}, {values['month']}, signed by {key_id(key)}, {found.records} records"
+        else f"sound: {values['tenant']}, {values['month']}, issued {values['issued']}, signed by {key_id(key)}, "
+        f"{found.records} records"
     )
     return 1 if problems else 0
 
@@ -382,8 +384,8 @@ def _theirs(args: argparse.Namespace, reading: ledgers.Reading) -> ledgers.Rows:
         if text.lstrip().startswith(("[", "{")):
             return ledgers.json_rows(json.loads(text), reading)
         mapping = dict(ledgers.pairs(args.columns, "--columns"))
-        return ledgers.csv_rows(text.splitlines(), mapping, reading)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        return ledgers.csv_rows(io.StringIO(text, newline=""), mapping, reading)
+    except (ValueError, RecursionError):
         raise ConfigError(f"{where}: is neither CSV nor JSON in UTF-8") from None
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
@@ -396,14 +398,17 @@ def _platform_rows(url: str, token_env: str) -> Iterator[Any]:
     token = os.environ.get(token_env)
     if not token:
         raise ConfigError(f"the environment has no {token_env}, as --token-env says")
-    cursor = ""
+    cursor, before = "", set[str]()
     while True:
         query = urllib.parse.urlencode({"limit": _PAGE, **({"cursor": cursor} if cursor else {})})
         page = _page(f"{url.rstrip('/')}/v1/usage/ledger?{query}", token)
         yield from page["data"]
-        cursor = page.get("next_cursor") or ""
+        cursor = str(page.get("next_cursor") or "")
         if not cursor:
             return
+        if cursor in before:
+            raise ConfigError("gives the same page again and again")
+        before.add(cursor)
 
 
 def _page(url: str, token: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tenantgate.apply.admin_api import AdminApi
-from tenantgate.apply.core.entities import Entity
+from tenantgate.apply.core.entities import KINDS, Entity
 from tenantgate.apply.core.plan import Plan
 from tenantgate.apply.targets import DatabaseKong, DblessKong, connect
 from tenantgate.errors import ConfigError, EdgeError
@@ -130,3 +130,38 @@ def test_a_kong_with_a_database_gets_each_entity_by_itself(server: Server) -> No
         ("PUT", "/key-auths/k", {"key": "v", "consumer": {"id": "c"}}),
         ("DELETE", "/consumers/g", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ('_format_version: "3.0"\n_transform: false\nconsumers:\n- id: c\n  username: old\n', {}),
+        (
+            "upstreams:\n- id: u\n  name: theirs\nconsumers: []\n",
+            {"upstreams": [{"id": "u", "name": "theirs"}]},
+        ),
+        (
+            "ca_certificates:\n- id: a\nacls:\n- id: b\n",
+            {"ca_certificates": [{"id": "a"}], "acls": [{"id": "b"}]},
+        ),
+    ],
+)
+def test_what_isnt_compared_is_in_the_configuration_again(
+    server: Server, text: str, kept: dict[str, Any]
+) -> None:
+    new = Entity(kind="consumers", id="n", fields={"username": "new"})
+    server.answers = [(200, {"configuration_hash": "0"}), (200, {"config": text}), (201, {})]
+    connect(server.url).settle(Plan(admit=(new,), wanted=(new,)))
+    method, path, sent = server.asked[-1]
+    assert (method, path) == ("POST", "/config")
+    assert sent["consumers"] == [{"id": "n", "username": "new"}]
+    assert {kind: items for kind, items in sent.items() if kind in kept} == kept
+    assert sent.keys() - kept.keys() == {"_format_version", *KINDS}
+
+
+def test_a_kong_that_doesnt_tell_its_configuration_keeps_it(server: Server) -> None:
+    new = Entity(kind="consumers", id="n", fields={"username": "new"})
+    server.answers = [(200, {"configuration_hash": "0"}), (200, {})]
+    with pytest.raises(EdgeError, match="lost"):
+        connect(server.url).settle(Plan(admit=(new,), wanted=(new,)))
+    assert [method for method, _, _ in server.asked] == ["GET", "GET"]

@@ -54,6 +54,13 @@ def test_what_is_new_comes_and_what_is_gone_goes_in_one_reload(tmp_path: Path) -
     assert runs(tmp_path) == 2
 
 
+def test_what_isnt_compared_stays_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "kong.yml"
+    path.write_text("upstreams:\n- id: u\n  name: theirs\n")
+    apply(FileKong(path, None), *consumer("a", "k1"))
+    assert json.loads(path.read_text())["upstreams"] == [{"id": "u", "name": "theirs"}]
+
+
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     path = tmp_path / "kong.yml"
     before = os.umask(0)

@@ -68,3 +68,13 @@ def test_ids_and_traces_are_kept_if_they_have_their_form(given: str, kept: str |
 def test_the_engines_texts_get_their_names() -> None:
     found = fields({"tenantgate_audit_policy": "p", "tenantgate_tenant_guardrails": "{}"})
     assert (found["tenantgate.policy"], found["tenantgate.guardrails"]) == ("p", "{}")
+
+
+@pytest.mark.parametrize(
+    "table", [None, {}, "text", 7, {"request": {"tenant": "acme", "credential": "oauth-1"}}]
+)
+def test_a_caller_without_a_consumer_is_the_engines(table: Any) -> None:
+    found = fields({} if table is None else {"tenantgate_log": table})
+    known = isinstance(table, dict) and bool(table)
+    caller = found.get("tenantgate.tenant"), found.get("tenantgate.key")
+    assert caller == (("acme", "oauth-1") if known else (None, None))

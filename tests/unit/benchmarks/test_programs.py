@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections import Counter
 from types import ModuleType
 from typing import Any
 
@@ -185,21 +184,58 @@ def test_the_keys_of_our_own_proxy_are_not_in_the_sources() -> None:
     assert not [key for key in (GATEWAYS._MASTER, *GATEWAYS._KEYS) if key in source]
 
 
+def answers(*ends: tuple[str, float, str]) -> Any:
+    """Each a kind, the second in which it was asked and answered, and its end; from 10 to 20 a part is down."""
+    found = [CHAOS.Answer(kind, at, at + 0.5, end) for kind, at, end in ends]
+    return CHAOS.Seen(answers=found, outages=[(10.0, 20.0)])
+
+
 def test_chaos_tells_a_failed_request_and_an_attack_that_came_through() -> None:
-    fine = {
-        ("noting", True, "200"): 3,
-        ("blocking", True, "400"): 3,
-        ("blocking", True, "503"): 1,
-        ("blocking", False, "200"): 9,
-    }
-    assert CHAOS.faults(Counter(fine)) == []
-    bad = {
-        ("noting", False, "503"): 1,
-        ("blocking", True, "200"): 2,
-        ("blocking", False, "500"): 1,
-        ("noting", True, "ConnectionResetError"): 1,
-    }
-    assert len(CHAOS.faults(Counter(bad))) == 4
+    fine = answers(
+        ("noted attack", 1, "200"),
+        ("noted", 15, "200"),
+        ("attack", 1, "400"),
+        ("attack", 15, "503"),
+        ("checked", 9.6, "503"),
+        ("paid", 1, "429"),
+        ("tool attack", 1, "refused"),
+        ("tool", 15, "refused"),
+    )
+    assert CHAOS.request_faults(fine) == []
+    bad = answers(
+        ("noted", 15, "503"),
+        ("attack", 15, "200"),
+        ("tool attack", 15, "200"),
+        ("checked", 21, "503"),
+        ("checked", 15, "500"),
+        ("tool", 1, "refused"),
+        ("several", 15, "ConnectionResetError"),
+    )
+    assert len(CHAOS.request_faults(bad)) == 7
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "billed", "used", "held", "faults"),
+    [
+        (CHAOS.BUDGET, CHAOS.BUDGET, 2 * CHAOS.BUDGET, CHAOS.BUDGET, 0, 0),
+        (CHAOS.BUDGET + 1, 5, CHAOS.BUDGET + 6, 5, 0, 1),
+        (5, 0, 5, 0, 0, 1),
+        (5, 5, 2 * CHAOS.BUDGET + 1, 5, 0, 1),
+        (5, 5, 10, CHAOS.BUDGET, 1, 2),
+    ],
+)
+def test_chaos_tells_a_budget_that_did_not_hold(
+    first: int, second: int, billed: int, used: int, held: int, faults: int
+) -> None:
+    seen = answers(*[("paid", 1.0, "200")] * first, *[("paid", 100.0, "200")] * second)
+    found = CHAOS.budget_faults(seen, [50_000], billed, (used * CHAOS.COST, held * CHAOS.COST))
+    assert len(found) == faults
+
+
+def test_chaos_tells_what_grew() -> None:
+    first = {"processes": 8.0, "files": 200.0, "threads": 60.0, "keys": 900.0, "MB": 500.0}
+    assert CHAOS.growth_faults(first, first | {"files": 230.0, "MB": 900.0}) == []
+    assert len(CHAOS.growth_faults(first, first | {"files": 300.0, "keys": 1200.0})) == 2
 
 
 # -- live_changes
@@ -218,5 +254,10 @@ def test_a_failed_request_or_a_late_change_is_a_fault(
     failed: dict[str, int], acted: dict[str, float], said: str | None
 ) -> None:
     times = {name: {"most": most} for name, most in acted.items()}
-    found = LIVE.gates({"failed": failed, "acts_after_apply_s": times})
-    assert [said in line for line in found] == ([True] if said else [])
+    found = {"gateway": "Kong (with PostgreSQL)", "failed": failed, "acts_after_s": times}
+    assert [said in line for line in LIVE.gates(found)] == ([True] if said else [])
+
+
+def test_without_a_database_keys_act_as_soon_as_rules() -> None:
+    found = {"gateway": "Kong", "failed": {}, "acts_after_s": {"key goes": {"most": 2.5}}}
+    assert len(LIVE.gates(found)) == 1

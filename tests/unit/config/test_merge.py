@@ -16,7 +16,16 @@ from tenantgate.errors import ConfigError
 
 from support import ROOT
 
-OURS = entities(load(ROOT / "tenants.yaml"))
+OURS = entities(load(ROOT / "tenants.yaml")) | {
+    "certificates": [
+        {
+            "id": "c",
+            "cert": "x",
+            "tags": ["tenantgate"],
+            "snis": [{"name": "ai.example", "tags": ["tenantgate"]}],
+        }
+    ]
+}
 TAGS = st.sampled_from([[], ["theirs"], ["tenantgate"], ["tenantgate", "x"]])
 PLUGINS = st.lists(
     st.fixed_dictionaries(
@@ -35,7 +44,11 @@ SERVICES = st.lists(
 )
 TREES = st.fixed_dictionaries(
     {"_format_version": st.just("3.0"), "services": SERVICES, "plugins": PLUGINS},
-    optional={"upstreams": st.just([{"name": "u"}]), "consumers": st.just([{"username": "somebody"}])},
+    optional={
+        "upstreams": st.just([{"name": "u"}]),
+        "consumers": st.just([{"username": "somebody"}]),
+        "certificates": st.lists(st.fixed_dictionaries({"cert": st.just("y"), "tags": TAGS}), max_size=2),
+    },
 )
 
 
@@ -59,9 +72,26 @@ def test_others_stay_and_a_second_time_changes_nothing(theirs: dict[str, Any]) -
     [
         ({"services": [{"name": "llm"}]}, "services: llm is there already"),
         ({"consumers": [{"username": "tenant_acme"}]}, "consumers: tenant_acme is there already"),
+        ({"snis": [{"name": "ai.example"}]}, "snis: ai.example is there already"),
+        ({"certificates": [{"cert": "y", "snis": ["ai.example"]}]}, "snis: ai.example is there already"),
         ({"_format_version": "9"}, "_format_version"),
     ],
 )
 def test_what_cant_stand_beside_ours_is_named(theirs: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         merge(theirs, OURS)
+
+
+def test_our_certificates_take_the_place_of_our_former_ones() -> None:
+    def tree(tag: str, name: str) -> dict[str, Any]:
+        return {
+            "_format_version": "3.0",
+            "certificates": [{"id": name, "cert": "c", "key": "k", "tags": [tag]}],
+            "snis": [{"name": f"{name}.example", "certificate": {"id": name}, "tags": [tag]}],
+        }
+
+    theirs, former, new = tree("theirs", "a"), tree("tenantgate", "b"), tree("tenantgate", "d")
+    both = {kind: [*theirs[kind], *former[kind]] for kind in ("certificates", "snis")}
+    merged = merge(theirs | both, new)
+    assert [c["id"] for c in merged["certificates"]] == ["a", "d"]
+    assert [s["name"] for s in merged["snis"]] == ["a.example", "d.example"]

@@ -334,6 +334,26 @@ def test_a_full_provider_leaves_requests_to_the_others(limit: dict[str, Any], co
     assert error(answers[-1]) == (429, "rate_limit_exceeded")
 
 
+@pytest.mark.parametrize("window", ["1h", "1d"])
+@pytest.mark.parametrize("cached", ["free", "tokens"])
+def test_a_request_counts_for_the_providers_that_were_asked(window: str, cached: str) -> None:
+    rule = {
+        "name": "r",
+        "count": "requests",
+        "limit": 1,
+        "window": window,
+        "per": "provider",
+        "cached": cached,
+    }
+    world = World(several("first", "second", "third"), budgets=(), token_limits=(rule,))
+    for names in (("first", "second"), ("third",)):
+        kong = world.ask()
+        assert passed(kong)
+        tries = [{"target": f"{name}/gpt-4o", "outcome": "http_503", "status": 503} for name in names]
+        world.end(kong, usage=USAGE, tries=[*tries[:-1], {**tries[-1], "outcome": "ok", "status": 200}])
+    assert error(world.ask()) == (429, "rate_limit_exceeded")
+
+
 def test_an_end_that_a_dead_engine_had_is_settled_by_the_next_and_kong_is_told() -> None:
     world = World()
     first, second = world.ask(), world.ask()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import tempfile
 from collections.abc import Sequence
@@ -281,6 +282,26 @@ def test_a_killed_process_has_its_slices_given_back(world: Any, tmp_path: Path) 
     assert not list(tmp_path.iterdir())
     living.settle(settlement(passing[0], answers[0], 7))
     assert room() == (7, PRICE + PRICE)
+
+
+def test_after_a_full_disk_all_that_passed_is_noted_and_nothing_else(tmp_path: Path) -> None:
+    def spend(id_: str) -> NotedSpend:
+        return NotedSpend(ACME, id_, (("c", MONTH, 3, 9),), 5)
+
+    notes, limits = LeaseNotes(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    notes.spend(spend("before"))
+    (path,) = tmp_path.iterdir()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+    try:
+        with pytest.raises(NotCountedError):  # ten bytes of it are written
+            notes.spend(spend("refused"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    notes.spend(spend("after"))
+    os.close(notes._fd)  # as the process' end does
+    with LeaseNotes(tmp_path).left() as left:
+        assert left is not None
+        assert [id_ for _, id_ in left.spends] == ["before", "after"]
 
 
 def test_a_lock_ends_with_the_process_that_was_killed(tmp_path: Path) -> None:

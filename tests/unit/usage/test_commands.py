@@ -130,7 +130,11 @@ def test_a_statement_is_signed_and_its_tenant_can_check_it(
     own.write_bytes(b"".join(line + b"\n" for line in log.read_bytes().splitlines() if b'"acme"' in line))
     check = ("usage", "verify", out, "--public-key", public, "--records")
     status, text, _ = run(*check, own)
-    assert (status, text.startswith("sound: acme, 2026-11")) == (0, True)
+    assert (status, text.startswith("sound: acme, 2026-11, issued 20")) == (0, True)
+    other = Ed25519PrivateKey.generate().public_key()
+    (tmp_path / "other.pub").write_bytes(other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    status, text, _ = run("usage", "verify", out, "--public-key", tmp_path / "other.pub", "--records", own)
+    assert (status, "signature" in text) == (1, True)
     own.write_bytes(own.read_bytes().replace(b"0.0001234", b"0.0009234", 1))
     status, text, _ = run(*check, own)
     assert status == 1

@@ -3,7 +3,7 @@
 -- touched. Where the hop or the shared memory is missing, the request is refused; it never leaves by another way.
 local REQUEST = "kong.plugins.tenantgate-failover.request"
 
-local Failover = {PRIORITY = 769, VERSION = "0.1.0"}
+local Failover = {PRIORITY = 769, VERSION = "0.2.0"}
 
 function Failover:access(conf)
   local route = ngx.ctx.tenantgate_route

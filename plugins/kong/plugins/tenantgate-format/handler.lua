@@ -14,7 +14,7 @@ local UNREADABLE = '{"error":{"message":"The reply of the provider could not be 
 
 local MAX_KEPT = 256 * 1024 -- bytes of a response's output that later requests may refer to
 
-local Format = {PRIORITY = -1001, VERSION = "0.1.0"}
+local Format = {PRIORITY = -1001, VERSION = "0.2.0"}
 
 -- Tokens as ai-proxy counts them, where a provider's stream says nothing.
 local function counted()

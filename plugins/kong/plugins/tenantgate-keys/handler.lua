@@ -5,7 +5,7 @@ local sha256_hex = require("kong.tools.sha256").sha256_hex
 
 local ISSUED, STORED = "tg_", "sha256:" -- tenantgate/api_keys.py
 
-local Keys = {PRIORITY = 1251, VERSION = "0.1.0"}
+local Keys = {PRIORITY = 1251, VERSION = "0.2.0"}
 
 local function is_hashed(value)
   return value:sub(1, #ISSUED) == ISSUED or value:sub(1, #STORED) == STORED

@@ -3,7 +3,7 @@
 -- can say who it is, no key goes over a connection, and callers with an access token, who have no key, are known as well.
 local cjson = require "cjson.safe"
 
-local DICT, NAME = "tenantgate_tries", "caller:"
+local DICT, NAME, TAKEN = "tenantgate_tries", "caller:", "caller-taken:"
 local LIFE_S = 30
 
 local M = {}
@@ -26,8 +26,12 @@ function M.take(word)
     return nil
   end
   local text = dict:get(NAME .. word)
+  -- To read and to delete are two steps, between which another worker may read it, too; only one can add this.
+  if not text or not dict:safe_add(TAKEN .. word, true, LIFE_S) then
+    return nil
+  end
   dict:delete(NAME .. word)
-  return text and cjson.decode(text)
+  return cjson.decode(text)
 end
 
 return M

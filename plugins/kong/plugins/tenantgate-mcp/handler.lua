@@ -40,14 +40,34 @@ end
 
 -- Where this Kong itself listens without TLS: host and port; nil where it doesn't.
 local function own_address()
-  local configuration = rawget(kong, "configuration") -- the embedded host has none
-  if not configuration then
+  local configuration = rawget(kong, "configuration")
+  local listeners = configuration and configuration.proxy_listeners
+  if not listeners then -- the embedded host has one, and doesn't list it
     return HOST, kong.request.get_port()
   end
-  for _, listener in ipairs(configuration.proxy_listeners or {}) do
+  for _, listener in ipairs(listeners) do
     if not listener.ssl and not listener.proxy_protocol and listener.ip and listener.port then
       local ip = listener.ip
       return ip == "0.0.0.0" and HOST or ip == "[::]" and "[::1]" or ip, listener.port
+    end
+  end
+end
+
+-- Headers of the client that a request of the gateway to itself doesn't have: its keys, and what describes its own body.
+local NOT_OWN = {
+  ["accept"] = true, ["api-key"] = true, ["apikey"] = true, ["authorization"] = true, ["content-encoding"] = true,
+  ["content-type"] = true, ["cookie"] = true, ["origin"] = true, ["x-api-key"] = true, ["x-goog-api-key"] = true,
+  [callers.HEADER:lower()] = true,
+}
+local MAX_OWN = 1000
+
+-- Else the chat would be nobody's: limits by end user, the cache's `partition_by` and the audit log read headers.
+local function take_over(out)
+  for name, value in pairs(kong.request.get_headers(MAX_OWN)) do
+    name = name:lower()
+    if not NOT_OWN[name] and not out[name] and not name:find("^x%-consumer%-") and not name:find("^x%-credential%-")
+      and outgoing.is_sent(name) then
+      out[name] = value
     end
   end
 end
@@ -70,6 +90,7 @@ local function own_request(conf, call, decision, out)
   if not out[callers.HEADER:lower()] then
     return nil, "no shared memory for a request of the gateway to itself"
   end
+  take_over(out)
   local correlation = conf.correlation_header:lower()
   out[correlation] = kong.request.get_header(correlation)
   out.traceparent = kong.request.get_header("traceparent")
@@ -150,7 +171,7 @@ local function put_headers(values)
   return names
 end
 
-local Mcp = {PRIORITY = 771, VERSION = "0.1.0"}
+local Mcp = {PRIORITY = 771, VERSION = "0.2.0"}
 
 function Mcp:access(conf)
   local shared = kong.ctx.shared

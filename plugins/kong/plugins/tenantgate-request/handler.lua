@@ -35,7 +35,7 @@ local function is_over(credential)
   return false
 end
 
-local Request = {PRIORITY = 800, VERSION = "0.1.0"}
+local Request = {PRIORITY = 800, VERSION = "0.2.0"}
 
 -- The caller of a request that the gateway sends itself: consumer, credential, tenant; nil for anybody else's.
 local function own_caller()

@@ -250,7 +250,7 @@ local function is_decision(value)
   return is_target(value.target)
 end
 
-local Target = {PRIORITY = 771, VERSION = "0.1.0"}
+local Target = {PRIORITY = 771, VERSION = "0.2.0"}
 
 function Target:access(conf)
   local shared = kong.ctx.shared

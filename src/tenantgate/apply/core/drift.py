@@ -125,16 +125,22 @@ def drift(plan: Plan, current: State, schemas: Schemas) -> list[str]:
 
 
 def strangers(plan: Plan, current: State) -> list[str]:
-    """Routes and plugins of others that are attached to our entities: they stay, and may change what ours do."""
+    """Routes and plugins of others that are attached to our entities, and plugins of the whole gateway.
+
+    They stay, and may change what ours do.
+    """
     ours = {e.id for e in plan.placed if e.kind in _OWN_KINDS}
     listed = {(e.kind, e.id) for e in (*plan.placed, *plan.freed, *plan.withdraw, *plan.settle)}
     names = {(e.kind, e.id): e.name for e in current.values()}
+
+    def acts(entity: Entity) -> bool:
+        owners = {str(of) for owner in _OWNERS if (of := entity.fields.get(owner))}
+        return bool(ours & owners) or (entity.kind == "plugins" and not owners)
+
     return [
         f"not ours: {_told(entity, names)}"
         for entity in _in_order(current.values())
-        if entity.kind in ("routes", "plugins")
-        and (entity.kind, entity.id) not in listed
-        and ours & {str(entity.fields.get(owner)) for owner in _OWNERS}
+        if entity.kind in ("routes", "plugins") and (entity.kind, entity.id) not in listed and acts(entity)
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from tenantgate.config.names import TAG, entity_id
 
-__all__ = ["KINDS", "Entity", "State", "from_tree", "marked", "same", "state_of", "to_tree"]
+__all__ = ["KINDS", "Entity", "State", "beside", "from_tree", "marked", "same", "state_of", "to_tree"]
 
 KINDS: Final = ("certificates", "snis", "services", "plugins", "routes", "consumers", "keyauth_credentials")
 """In the order in which they are created: a route serves when its service's plugins are there."""
@@ -177,6 +177,11 @@ def to_tree(entities: Iterable[Entity]) -> Json:
         given = {k: v for k, v in entity.fields.items() if v is not None}
         tree[entity.kind].append({"id": entity.id, **given})
     return tree
+
+
+def beside(tree: Mapping[str, Any]) -> Json:
+    """What a flat kong.yml has of kinds that aren't compared (`KINDS`), as upstreams; nobody here may lose them."""
+    return {kind: items for kind, items in tree.items() if isinstance(items, list) and kind not in KINDS}
 
 
 def marked(entity: Entity) -> Entity:

@@ -34,6 +34,9 @@ UNKNOWN_TENANT: Final = TenantId("~unknown")
 
 _USAGE: Final = "usage"
 _END_USER: Final = "end_user"
+_TENANT: Final = "tenant"
+_KEY: Final = "key"
+_OWN: Final = frozenset({_USAGE, _END_USER, _TENANT, _KEY})  # read by themselves
 _END_USER_MAX: Final = 256
 _PLAIN: Final = re.compile(r"[\w .:/+@~*#()-]{1,200}", re.ASCII)
 _ID: Final = re.compile(r"[0-9A-Za-z_.:-]{1,128}", re.ASCII)
@@ -83,7 +86,7 @@ class JournalLine:
     Attributes:
         request_id: Kong's id of the request, 32 hexadecimal digits; empty if Kong gave none.
         correlation_id: the gateway's or the client's, if it is a UUID: clients may put anything there.
-        tenant: the consumer's, else the route's.
+        tenant: the consumer's, else that of an access token, else the route's.
         started_ms: arrival of the request, in Unix milliseconds.
         latencies: in milliseconds; ``proxy`` is -1 where no provider was asked.
         source: origin of the answer: ``upstream`` or ``kong``.
@@ -95,7 +98,7 @@ class JournalLine:
         cost: as Kong computed it.
         notes: texts that the rendered Lua added, by name, such as ``cache_status`` and ``traceparent``.
         verdicts: decisions of our plugins, by plugin, without any text of the request.
-        credential_id: Kong's id of the client's key; empty without one.
+        credential_id: Kong's id of the client's key, or the engine's of an access token's subject; empty without one.
         end_user: who asked among the tenant's users, as the request says; empty where it says nothing.
         tries: in their order, the last one is whose reply the client got; empty where the provider was asked directly.
     """
@@ -142,11 +145,11 @@ def parse_line(raw: bytes) -> JournalLine | None:
     record = LogRecord.of(found)
     if record is None:
         return None
-    notes, verdicts = _notes({k: v for k, v in record.notes.items() if k not in (_USAGE, _END_USER)})
+    notes, verdicts = _notes({k: v for k, v in record.notes.items() if k not in _OWN})
     usage, end_user = record.notes.get(_USAGE), record.notes.get(_END_USER)
     policy, route_name = notes.pop("policy", ""), notes.pop("route", "") or record.route_name
     provider, model, route_tenant = route_parts(route_name)
-    tenant = record.consumer_custom_id or route_tenant
+    tenant = record.consumer_custom_id or _text(record.notes.get(_TENANT)) or route_tenant
     # Of an error Kong has only guessed the prompt's tokens, which nobody bills.
     tokens = record.tokens if (record.status or 0) < 400 else None
     return JournalLine(
@@ -176,7 +179,7 @@ def parse_line(raw: bytes) -> JournalLine | None:
         time_to_first_token_ms=record.time_to_first_token_ms,
         usage=token_usage(usage, tokens),
         policy=policy,
-        credential_id=_identifier(record.credential_id),
+        credential_id=_identifier(record.credential_id) or _identifier(_text(record.notes.get(_KEY))),
         end_user=_encodable(end_user) if isinstance(end_user, str) and len(end_user) <= _END_USER_MAX else "",
         notes=notes,
         verdicts=verdicts,
@@ -268,6 +271,10 @@ def _notes(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Mapping
         elif isinstance(value, str) and _PLAIN.fullmatch(value):
             notes[name] = value
     return notes, verdicts
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _provider(usage: Any) -> str:

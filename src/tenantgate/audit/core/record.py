@@ -383,7 +383,11 @@ def schema() -> dict[str, Any]:
         },
         "key": _object(
             "The client's key, by which it was let in.",
-            {"id": _of(text, "Kong's id of the credential.")},
+            {
+                "id": _of(
+                    text, "Kong's id of the credential; of an access token a hash of issuer and subject."
+                )
+            },
             ("id",),
             additionalProperties=False,
         ),

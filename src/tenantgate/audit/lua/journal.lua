@@ -46,5 +46,10 @@ end
 if tries[1] then
   set("tenantgate.tries", tries)
 end
+-- A caller of whom Kong has no consumer, since the engine has checked an access token.
+if type(log) == "table" and type(log.request) == "table" and not kong.client.get_consumer() then
+  set("tenantgate.tenant", log.request.tenant)
+  set("tenantgate.key", log.request.credential)
+end
 -- Whether the answer was sent to its end. Who leaves in the middle of a stream has the 200 by then.
 return ngx.var.request_completion == "OK"

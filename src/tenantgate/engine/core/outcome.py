@@ -35,7 +35,7 @@ def end_of(
     end                                             billed
     ==============================================  ====================================================
     refused by a limit, or by ``cache_only``        nothing, no request either
-    answered by a stage (guard, no target …)        nothing
+    answered by a stage (guard, no target …)        nothing; a request, of none of its providers
     answered by the cache                           as each rule's ``cached`` says
     the provider named its usage                    that, also where a guard withheld the reply
     a stream broke off, by whomever                 the tokens seen, and what is held if that is more
@@ -58,7 +58,7 @@ def end_of(
         case "refused":
             return End(refused=True)
         case "free":
-            return End()
+            return End(asked=frozenset())
         case "cached":
             prompt, completion, nano = [*(whole(n) for n in items(state.get("cached"))), 0, 0, 0][:3]
             return End(cached=Billed("", prompt, completion, nano))
@@ -71,13 +71,15 @@ def end_of(
     ]
     target = targets.get(packed.tries[-1].target, first) if packed.tries else first
     provider = provider_of(model, target)
+    tried = [targets.get(t.target, first) for t in packed.tries] or [target]
+    asked = frozenset(provider_of(model, each) for each in tried)
     usage, prompt = packed.usage, whole(state.get("prompt"))
     if usage is None and _answered(packed):
         usage = _counted(record(), prompt, target)
     if usage is None:
         if _maybe_billed(packed):
             uncertain.append(provider)
-        return End(uncertain=tuple(uncertain))
+        return End(uncertain=tuple(uncertain), asked=asked)
     guessed, seen_nano = 0, _nano(target, usage, started_ms)
     if usage.lower_bound and not usage.input:
         guessed, usage = prompt, replace(usage, input=prompt)
@@ -86,8 +88,10 @@ def end_of(
     if target.prices is not None and (more := whole(state.get("pictures")) - 1) > 0:
         prices = prices_for(prices_at(target.prices, started_ms), usage.input)
         nano += more * prices.get("request", 0)
-    billed = Billed(provider, usage.input, usage.output, nano, guessed, guessed_nano)
-    return End(billed=(billed,), uncertain=tuple(uncertain), cut=usage.lower_bound)
+    billed = Billed(
+        provider, usage.input, usage.output, nano, guessed_prompt=guessed, guessed_nano=guessed_nano
+    )
+    return End(billed=(billed,), uncertain=tuple(uncertain), cut=usage.lower_bound, asked=asked)
 
 
 def _nano(target: Target, usage: TokenUsage, at_ms: int) -> int:

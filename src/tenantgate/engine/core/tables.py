@@ -18,6 +18,7 @@ from tenantgate.tenant import TenantId
 __all__ = [
     "BODY_PART",
     "DECISION",
+    "END_USER",
     "LOG",
     "REQUEST",
     "Decision",
@@ -30,6 +31,8 @@ __all__ = [
 REQUEST: Final = "tenantgate_request"
 DECISION: Final = "tenantgate_decision"
 LOG: Final = "tenantgate_log"
+END_USER: Final = "tenantgate_end_user"
+"""For the audit log's journal."""
 BODY_PART: Final = "tenantgate_body_"
 """With a part's number: a part of the body for the provider."""
 

@@ -119,11 +119,16 @@ class Plan:
 
     @property
     def final(self) -> bool:
-        """Whether the end of the request changes nothing of what is counted now: a request is one, however it ends."""
+        """Whether the end of the request changes nothing of what is counted now: a request is one, however it ends.
+
+        Of several providers only those are asked that have to be.
+        """
+        several = len({provider_of(self.model, target) for target in self.model.targets}) > 1
         return all(
             h.claim.counted is Counted.REQUESTS
             and h.claim.window.sliding_s
             and h.cached is not CachedCost.FREE
+            and not (h.provider and several)
             and (h.source is None or h.source.on_store_down is not OnStoreDown.LEASE)
             for h in self.held
         )

@@ -95,16 +95,14 @@ class Register:
             if owners.setdefault(key.sha256, key) is not key:
                 raise ConfigError(f"{where}: tenants.{key.tenant}: {key.name}: sha256: stands there twice")
         found.sort(key=lambda key: key.issued)
-        made = cls(tuple(found))
+        firsts: dict[tuple[TenantId, str, State], IssuedKey] = {}
         for key in found:
-            if (
-                key.state in (State.NEXT, State.ACTIVE)
-                and made._one(key.tenant, key.name, key.state) is not key
-            ):
+            first = firsts.setdefault((key.tenant, key.name, key.state), key)
+            if key.state in (State.NEXT, State.ACTIVE) and first is not key:
                 raise ConfigError(
                     f"{where}: tenants.{key.tenant}: {key.name}: state: {key.state} twice; one of them at most"
                 )
-        return made
+        return cls(tuple(found))
 
     def text(self) -> str:
         """The file's text."""
@@ -123,6 +121,14 @@ class Register:
             for key in self.keys
             if key.tenant == tenant and name in (None, key.name) and key.state is not State.GONE
         )
+
+    def by_tenant(self) -> Mapping[str, tuple[IssuedKey, ...]]:
+        """`of` each tenant that has some, by its id: one look at the keys, of which there may be thousands."""
+        out: dict[str, list[IssuedKey]] = {}
+        for key in self.keys:
+            if key.state is not State.GONE:
+                out.setdefault(str(key.tenant), []).append(key)
+        return {tenant: tuple(keys) for tenant, keys in out.items()}
 
     def issue(self, tenant: TenantId, name: str, sha256: str, *, now: int) -> Register:
         """With a first key of a name.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 from tenantgate.limits.core.claims import Held
@@ -35,6 +35,7 @@ class Billed:
     completion: int
     nano: int
     size: int = 0
+    _: KW_ONLY
     guessed_prompt: int = 0
     guessed_nano: int = 0
 
@@ -52,6 +53,8 @@ class End:
     """What the answer from the cache would have cost."""
     refused: bool = False
     """Whether a limit refused it, so that it counts for none."""
+    asked: frozenset[str] | None = None
+    """Providers that were asked, by whose limits it is a request; None: any that may have been."""
 
 
 def settlement(tenant: TenantId, request: str, started_ms: int, held: Sequence[Held], end: End) -> Settlement:
@@ -97,7 +100,7 @@ def _amount(held: Held, end: End) -> tuple[int, int]:
     elif end.cached is not None:
         amount = _cached_amount(held, end.cached)
     elif counted is Counted.REQUESTS:
-        amount = 1
+        amount = int(end.asked is None or not held.provider or any(_counts(held, name) for name in end.asked))
     else:
         billed = [each for each in end.billed if _counts(held, each.provider)]
         amount = sum(_COUNTS[counted](each) for each in billed)

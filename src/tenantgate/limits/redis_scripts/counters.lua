@@ -2,8 +2,8 @@
 -- tenantgate/limits/core/counters.py has them. ARGV: the request's id, and what is `given` to a script as MessagePack.
 --
 -- A counter is a hash: d, the time in ms at which a reservation may expire; r…, a reservation by the request's id, as
--- "amount time_us deadline_ms charged tokens", charged 0 while it is held, 1 where it counts from the start, 2 once it
--- has expired; in a calendar's u, all that counts, h, what of it live reservations hold, and by its cause what of it
+-- "amount time_us deadline_ms charged tokens", charged 0 while it is held and 1 once it counts, tokens with a 0 before
+-- them once it has expired (0.1 reads that, too, and only forgets that nobody knows); in a calendar's u, all that counts, h, what of it live reservations hold, and by its cause what of it
 -- nobody knows: xe of requests whose end never came, xl of leases of dead processes, xc of streams that broke off, xu
 -- of what a provider may have done; in a sliding window l, the sum (64 bits, big-endian), then for each run, the oldest first, the time of its last
 -- amount in µs (64) and the sum of its amounts (64). The work doesn't grow with the window: the sum stands for runs that
@@ -23,14 +23,16 @@ local function whole(text)
 end
 
 local function reservation(text)
-  local amount, time, deadline, charged, tokens = match(text, '^(%d+) (%d+) (%d+) ([012]) (%d+)$')
+  local amount, time, deadline, charged, tokens = match(text, '^(%d+) (%d+) (%d+) ([01]) (%d+)$')
+  local lost = tokens and #tokens > 1 and sub(tokens, 1, 1) == '0'
   amount, time, deadline, tokens = whole(amount), whole(time), whole(deadline), whole(tokens)
   if not (amount and time and deadline and tokens) then return nil end
-  return {amount = amount, time = time, deadline = deadline, charged = charged ~= '0', lost = charged == '2', tokens = tokens}
+  return {amount = amount, time = time, deadline = deadline, charged = charged == '1', lost = lost, tokens = tokens}
 end
 
 local function written(r)
-  return format('%.0f %.0f %.0f %d %.0f', r.amount, r.time, r.deadline, r.lost and 2 or r.charged and 1 or 0, r.tokens)
+  return format(
+    '%.0f %.0f %.0f %d %s%.0f', r.amount, r.time, r.deadline, r.charged and 1 or 0, r.lost and '0' or '', r.tokens)
 end
 
 -- After a step back of the clock amounts are in the future: they count as made now. That is written down for a refused

@@ -1,14 +1,22 @@
-"""Who may send an MCP request from where: the checks of `Host` and `Origin` against DNS rebinding."""
+"""Who may send an MCP request from where: names for lists of access, `Host` and `Origin` against DNS rebinding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-__all__ = ["is_allowed_host", "is_allowed_origin"]
+__all__ = ["is_allowed_host", "is_allowed_origin", "principals_of"]
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_KEY_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def principals_of(credential: str, tenant: str, scopes: Iterable[str] | None) -> set[str]:
+    """Names of a caller in lists of access. A scope that is written as a key's id is none: a client may ask for any."""
+    return {credential, tenant, *(s for s in scopes or () if not _KEY_ID.fullmatch(s))}
 
 
 def is_allowed_host(host: str, hosts: Sequence[str]) -> bool:

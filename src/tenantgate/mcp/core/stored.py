@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from tenantgate.mcp.core.tool import (
     Acl,
@@ -23,9 +23,22 @@ from tenantgate.mcp.core.tool import (
 __all__ = ["from_record", "to_record"]
 
 
+_LATER: Final = ("model", "cache_s", "max_arguments_bytes", "max_result_bytes")
+"""Members of tools that records of 0.1 hadn't."""
+
+
 def to_record(server: Server) -> dict[str, Any]:
-    """JSON's values of a server."""
-    return asdict(server)
+    """JSON's values of a server.
+
+    Later members are left out where they say nothing: an engine refuses a record with a member that it doesn't know,
+    and during an upgrade engines of both versions read the same one.
+    """
+    tree = asdict(server)
+    for tool in (*tree["tools"], *tree["allowed"]):
+        for name in _LATER:
+            if not tool.get(name, True):
+                del tool[name]
+    return tree
 
 
 def from_record(tree: Json) -> Server:
@@ -79,4 +92,4 @@ def _tool(tree: Mapping[str, Any]) -> Tool:
 
 
 def _acl(tree: Mapping[str, Any]) -> Acl:
-    return Acl(allow=tuple(tree.get("allow", ())), deny=tuple(tree.get("deny", ())))
+    return Acl(**{name: tuple(names) for name, names in tree.items()})

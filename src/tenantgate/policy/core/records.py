@@ -520,17 +520,25 @@ _KINDS: Final[Mapping[type, str]] = {
 _FIELDS: Final = {cls: tuple(f.name for f in fields(cls)) for cls in (Target, Routing, ModelPolicy)}
 
 
+_PLAIN: Final = frozenset({str, int, bool, float})
+
+
 def _without_none(value: Any) -> Any:
-    """JSON's values, without members that are None; `dataclasses.asdict` would copy the stages deeply."""
+    """JSON's values, without members that are None; `dataclasses.asdict` would copy the stages deeply.
+
+    Plain values are told before the call, not after it: a record has two hundred of them.
+    """
     kind = type(value)
-    if kind in (str, int, bool, float):
+    if kind in _PLAIN:
         return value
     if (names := _FIELDS.get(kind)) is not None:
-        return {name: _without_none(v) for name in names if (v := getattr(value, name)) is not None}
-    if kind is PriceList:
+        given = {name: v for name in names if (v := getattr(value, name)) is not None}
+    elif kind is PriceList:
         return price_tree(value)
-    if isinstance(value, Mapping):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list | tuple):
-        return [_without_none(v) for v in value]
-    return value
+    elif kind is dict or isinstance(value, Mapping):
+        given = value
+    elif isinstance(value, list | tuple):
+        return [v if type(v) in _PLAIN else _without_none(v) for v in value]
+    else:
+        return value
+    return {k: v if type(v) in _PLAIN else _without_none(v) for k, v in given.items() if v is not None}

@@ -27,6 +27,13 @@ IMPLIED: Final[Mapping[str, float]] = {
 }
 """By parameter what holds where a request has none."""
 
+_ALSO: Final[Mapping[str, tuple[str, ...]]] = {MAX_TOKENS: ("n_predict",), "n": ("best_of",)}
+"""Members beside a parameter's own that are lowered with it: llama.cpp goes by ``n_predict`` before ``max_tokens``
+(tools/server/README.md), and a completion is made ``best_of`` times."""
+
+_FROM_ONE: Final = (MAX_TOKENS, "n")
+"""Parameters of which a number below 1 has no end to some servers: -1 to llama.cpp, 0 to Ollama."""
+
 
 def changed(
     body: Mapping[str, Any],
@@ -39,7 +46,8 @@ def changed(
     """The body with its parameters changed; the same object where nothing changes.
 
     Args:
-        body: of a request. Null counts as absent; another value than a number is above every maximum.
+        body: of a request. Null counts as absent; another value than a number is above every maximum, and so is a
+            number of tokens or choices below 1.
         defaults: by parameter of `IMPLIED`.
         maximum: the same.
         output_name: of `OUTPUT_NAMES` the one that a request gets which has neither.
@@ -49,8 +57,9 @@ def changed(
     for name in IMPLIED:
         most = maximum.get(name)
         given = [key for key in _keys(name) if body.get(key) is not None]
-        for key in given:
-            if most is not None and not (_is_number(body[key]) and body[key] <= most):
+        also = [key for key in _ALSO.get(name, ()) if body.get(key) is not None]
+        for key in (*given, *also):
+            if most is not None and not _is_within(name, body[key], most):
                 made[key] = most
         if fill and not given:
             value = _absent(name, defaults.get(name), most)
@@ -70,5 +79,7 @@ def _keys(name: str) -> tuple[str, ...]:
     return OUTPUT_NAMES if name == MAX_TOKENS else (name,)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_within(name: str, value: Any, most: float) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value <= most and (value >= 1 or name not in _FROM_ONE)

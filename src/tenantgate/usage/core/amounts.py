@@ -12,6 +12,8 @@ __all__ = ["FEMTO", "amount_of", "decimal"]
 
 FEMTO: Final = 10**15
 _DIGITS: Final = 15
+_MOST: Final = 10**18 * FEMTO
+"""What no sum of money comes to, so that no typing error and nobody else's file makes a number that can't be shown."""
 _DECIMAL: Final = re.compile(r"([+-]?)(\d{1,30})?(?:\.(\d{0,60}))?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
 
 
@@ -26,14 +28,15 @@ def amount_of(text: str) -> int:
     """The amount of a decimal text. Digits beyond the femto are rounded half to even: they come from others' floats.
 
     Raises:
-        ConfigError: it is no decimal number; thousands separators and currency signs aren't taken.
+        ConfigError: it is no decimal number, or beyond 10¹⁸; thousands separators and currency signs aren't taken.
     """
     match = _DECIMAL.fullmatch(text.strip())
     if match is None or not (match[2] or match[3]):
         raise ConfigError(f"{text.strip()[:40]!r} is no decimal number")
     sign, whole, part, exponent = match[1], match[2] or "0", match[3] or "", int(match[4] or 0)
-    if not exponent and len(part) <= _DIGITS:
-        found: int = int(whole + part) * 10 ** (_DIGITS - len(part))
-        return -found if sign == "-" else found
-    scaled = Fraction(int(whole + part)) * Fraction(10) ** (exponent - len(part) + _DIGITS)
-    return round(-scaled if sign == "-" else scaled)
+    scaled = int(whole + part)
+    shift = exponent - len(part) + _DIGITS
+    found = scaled * 10**shift if shift >= 0 else round(Fraction(scaled, 10**-shift))
+    if found > _MOST:
+        raise ConfigError(f"{text.strip()[:40]!r} is more than any sum of money")
+    return -found if sign == "-" else found

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Final
 
 from tenantgate.errors import ConfigError
@@ -36,6 +36,7 @@ __all__ = [
 COLUMNS: Final = ("tenant", "model", "day", "requests", "input_tokens", "output_tokens", "cost", "currency")
 """What a mapping may name; `model`, `day`, and one of the amounts must be there."""
 
+_BEFORE: Final = "1970-01-01"
 _DATED: Final = re.compile(r"[-@](20\d{6}|20\d\d-\d\d-\d\d)(-v\d(:\d)?)?$")
 
 _OPENAI_USAGE: Final = {
@@ -221,16 +222,23 @@ def csv_rows(lines: Iterable[str], mapping: Mapping[str, str], reading: Reading)
         ConfigError: the file is none that can be read; the message names the row and the column.
     """
     reader = csv.reader(lines)
-    header = [name.strip().lstrip("\ufeff") for name in next(reader, [])]
-    columns = columns_of(header, mapping)
-    at = {name: [header.index(column) for column in taken] for name, taken in columns.items()}
     out = Rows()
-    for number, row in enumerate(reader, 2):
-        if any(cell.strip() for cell in row):
-            cells = {
-                name: [row[i].strip() if i < len(row) else "" for i in places] for name, places in at.items()
-            }
-            _add(out, cells, f"row {number}", reading)
+    try:
+        header = [name.strip().lstrip("\ufeff") for name in next(reader, [])]
+        columns = columns_of(header, mapping)
+        for column in (column for taken in columns.values() for column in taken):
+            if header.count(column) > 1:
+                raise ConfigError(f"the file has the column {column[:60]!r} twice")
+        at = {name: [header.index(column) for column in taken] for name, taken in columns.items()}
+        for number, row in enumerate(reader, 2):
+            if any(cell.strip() for cell in row):
+                cells = {
+                    name: [row[i].strip() if i < len(row) else "" for i in places]
+                    for name, places in at.items()
+                }
+                _add(out, cells, f"row {number}", reading)
+    except csv.Error as error:
+        raise ConfigError(f"line {reader.line_num}: {error}") from None
     return out
 
 
@@ -300,21 +308,27 @@ def _sum(texts: Sequence[str] | None, read: Callable[[str], int], where: str) ->
 
 
 def _count(text: str) -> int:
+    if not re.fullmatch(r"\d{1,18}(\.0)?", text, re.ASCII):
+        raise ValueError
     return int(text.removesuffix(".0"))
 
 
 def _day(text: str, where: str, zone: tzinfo) -> str:
     """The day of a date, of a time, or of Unix seconds. A time of day counts in the zone, a date is what it says."""
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-        return text
-    if re.fullmatch(r"\d{9,11}(\.\d+)?", text):
-        return span_of(int(text.partition(".")[0]) * 1000, "day", zone)
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"{where}: day: {text[:40]!r} is no date") from None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return span_of(int(aware.timestamp()) * 1000, "day", zone)
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+            found = date.fromisoformat(text).isoformat()
+        elif re.fullmatch(r"\d{9,11}(\.\d+)?", text, re.ASCII):
+            found = span_of(int(text.partition(".")[0]) * 1000, "day", zone)
+        else:
+            moment = datetime.fromisoformat(text)
+            aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            found = span_of(int(aware.timestamp()) * 1000, "day", zone)
+    except (ValueError, OverflowError):
+        found = ""
+    if found <= _BEFORE:
+        raise ConfigError(f"{where}: day: {text[:40]!r} is no date since 1970")
+    return found
 
 
 def pairs(text: str, where: str) -> Iterator[tuple[str, str]]:

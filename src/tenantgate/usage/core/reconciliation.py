@@ -168,8 +168,8 @@ def report_text(
     rows = [("tenant", "model", "day", "ours", source, "difference", "uncertain", "status")]
     rows += [
         (
-            one.key.tenant or "(all)",
-            one.key.model or "-",
+            _plain(one.key.tenant) or "(all)",
+            _plain(one.key.model) or "-",
             one.key.day,
             _cell(one.ours),
             _cell(one.theirs),
@@ -198,6 +198,11 @@ def report_text(
             "",
         ]
     )
+
+
+def _plain(name: str) -> str:
+    """A name out of somebody's file, for a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in name)[:100]
 
 
 def _cell(figures: Figures | None) -> str:

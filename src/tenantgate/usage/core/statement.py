@@ -138,9 +138,10 @@ def _chains(links: Iterable[Link], start: int, end: int) -> list[dict[str, Any]]
     firsts = [link for link in known.values() if (link.node, link.prev) not in known]
     out = []
     for first in firsts:
-        run, link = [], by_prev.get((first.node, first.hash))
-        run.append(first)
-        while link is not None:
+        run, link = [first], by_prev.get((first.node, first.hash))
+        while link is not None and len(run) <= len(
+            known
+        ):  # hashes that nobody has checked may lead in a circle
             run.append(link)
             link = by_prev.get((link.node, link.hash))
         inside = [i for i, one in enumerate(run) if start <= one.time_ms < end]
@@ -173,7 +174,7 @@ def parts(raw: bytes) -> tuple[dict[str, Any], bytes, bytes]:
         ConfigError: it is no signed statement.
     """
     try:
-        found = json.loads(raw)
+        found = json.loads(raw, object_pairs_hook=_once)
         signature = found.pop("signature")
         value = bytes.fromhex(signature["value"])
         if signature["algorithm"] != _ALGORITHM or found["version"] != _VERSION:
@@ -181,6 +182,14 @@ def parts(raw: bytes) -> tuple[dict[str, Any], bytes, bytes]:
         return found, canonical(found), value
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ConfigError("is no signed statement") from None
+
+
+def _once(members: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object without a member that is there twice: readers may take the first; the signature is of the last one."""
+    found = dict(members)
+    if len(found) < len(members):
+        raise ValueError
+    return found
 
 
 def check(values: Mapping[str, Any], records: Iterable[Mapping[str, Any]], zone: tzinfo) -> list[str]:

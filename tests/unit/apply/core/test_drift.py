@@ -150,6 +150,7 @@ def test_each_entity_has_a_line_and_no_key_is_told() -> None:
     left = Entity(kind="routes", id="o", fields={"name": "llm.old", "service": "s", "tags": ["tenantgate"]})
     more = Entity(kind="keyauth_credentials", id="m", fields={"key": "hidden-2", "consumer": "c"})
     stranger = Entity(kind="plugins", id="x", fields={"name": "acl", "service": "s"})
+    everywhere = Entity(kind="plugins", id="w", fields={"name": "pre-function"})
     elsewhere = Entity(kind="plugins", id="y", fields={"name": "acl", "service": "z"})
     current = state_of(
         [
@@ -159,6 +160,7 @@ def test_each_entity_has_a_line_and_no_key_is_told() -> None:
             more,
             stranger,
             elsewhere,
+            everywhere,
             in_kong(WANTED).with_fields(enabled=False),
         ]
     )
@@ -172,5 +174,8 @@ def test_each_entity_has_a_line_and_no_key_is_told() -> None:
         "extra: route llm.old",
         "extra: a key of consumer tenant_a",
     ]
-    assert strangers(plan, current) == ["not ours: plugin acl of service llm"]
+    assert strangers(plan, current) == [
+        "not ours: plugin acl of service llm",
+        "not ours: plugin pre-function of the whole gateway",
+    ]
     assert "hidden" not in str(lines)

@@ -42,6 +42,10 @@ def test_whose_the_request_is() -> None:
     assert line(tenant=None, route={"name": "some.route"}).tenant == UNKNOWN_TENANT
     assert line(tenant=None, route=None).tenant == UNKNOWN_TENANT
     assert line(consumer={"id": "c"}).tenant == TenantId("acme")
+    of_token = {"tenant": "a b\n\U0001f980", "key": "oauth-1"}
+    found = line(tenant=None, route={"name": "mcp-oauth.endpoint"}, tenantgate=of_token)
+    assert (found.tenant, found.credential_id, found.notes) == (TenantId("a b\n\U0001f980"), "oauth-1", {})
+    assert line(consumer={"id": "c", "custom_id": "other"}, tenantgate=of_token).tenant == TenantId("other")
 
 
 def test_the_engine_s_name_of_the_route_goes_before_kong_s() -> None:

@@ -58,6 +58,7 @@ def test_whatever_is_asked_for_in_whatever_order(steps: list[tuple[str, TenantId
                 found = found.swept(now=now)
         except ConfigError:
             pass
+        assert found.by_tenant() == {str(t): keys for t in (ACME, GLOBEX) if (keys := found.of(t))}
         gone = {k.sha256 for k in before.keys if not k.accepted(now)}
         assert not gone & {k.sha256 for k in found.keys if k.accepted(now)}
         assert len(before.keys) <= len(found.keys)

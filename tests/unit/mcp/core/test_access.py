@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin
+from tenantgate.config.names import entity_id
+from tenantgate.mcp.core.access import is_allowed_host, is_allowed_origin, principals_of
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,9 @@ def test_hosts(host: str, hosts: tuple[str, ...], allowed: bool) -> None:
 )
 def test_origins(origin: str, host: str, origins: tuple[str, ...], allowed: bool) -> None:
     assert is_allowed_origin(origin, host, origins) is allowed
+
+
+def test_a_scope_is_no_key() -> None:
+    key = entity_id("keyauth_credentials", "tenant_acme:KEY")
+    assert principals_of("oauth-1", "acme", {"tools.read", key}) == {"oauth-1", "acme", "tools.read"}
+    assert principals_of(key, "acme", None) == {key, "acme"}

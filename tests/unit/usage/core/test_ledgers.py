@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
+from datetime import date
+from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tenantgate.errors import ConfigError
 from tenantgate.usage.core.entries import entries_of
@@ -12,13 +18,15 @@ from tenantgate.usage.core.ledgers import (
     Figures,
     Key,
     Reading,
+    Rows,
     csv_rows,
     json_rows,
     of_entries,
     pairs,
     plain_model,
 )
-from usage_rig import record
+from tenantgate.usage.core.reconciliation import compare, metrics_text, report_text
+from usage_rig import FEW, record
 
 UTC = Reading()
 OPENAI_USAGE = """start_time,end_time,start_time_iso,project_id,num_model_requests,model,input_tokens,output_tokens
@@ -79,11 +87,41 @@ def test_other_exports_need_one() -> None:
         ("day,model,cost\nsoon,m,1\n", "row 2: day"),
         ("day,model,requests\n2026-11-05,m,1.5\n", "row 2: requests"),
         ("", "no known export"),
+        ("day,model,cost,cost\n2026-11-05,m,1,2\n", "'cost' twice"),
+        ("day,model,requests\n2026-11-05,m,-1\n", "row 2: requests"),
+        ("day,model,requests\n2026-11-05,m,1_000\n", "row 2: requests"),
+        ("day,model,requests\n2026-11-05,m,١٢\n", "row 2: requests"),
+        ("day,model,cost\n2026-11-05,m,1e99\n", "row 2: cost"),
+        ("day,model,cost\n2026-02-30,m,1\n", "row 2: day"),
+        ("day,model,cost\n0001-01-01T00:00+14:00,m,1\n", "row 2: day"),
+        ("day,model,cost\n2026-11-05," + "m" * 200_000 + ",1\n", "line 2: field larger"),
     ],
 )
 def test_what_can_t_be_read_is_named(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         csv_rows(text.splitlines(), {}, UTC)
+
+
+CELLS = st.text(max_size=8) | st.from_regex(
+    r"-?[0-9]{1,12}(\.[0-9]{1,3})?(e[0-9]{1,3})?|[0-9]{4}-[0-9]{2}-[0-9]{2}"
+)
+
+
+@FEW
+@given(st.lists(st.lists(CELLS, min_size=3, max_size=5), max_size=3), st.sampled_from(["cost", "requests"]))
+def test_whatever_a_file_holds_it_is_read_or_named(rows: list[list[str]], amount: str) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([["day", "model", amount, "tenant"], *rows])
+    text.seek(0)
+    try:
+        found = csv_rows(text, {}, UTC)
+    except ConfigError:
+        return
+    differences = compare(Rows(), found, Fraction(0))
+    shown = report_text(differences, source="other", currency="USD")
+    assert all(c.isprintable() for c in shown.replace("\n", ""))
+    assert metrics_text(differences, source="other", currency="USD", now_s=1)
+    assert all(date.fromisoformat(key.day).year >= 1970 for key in found.figures)
 
 
 @pytest.mark.parametrize("cost", ["0.5", 0.5, {"exact": "0.5", "currency": "USD"}])

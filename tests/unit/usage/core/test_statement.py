@@ -78,7 +78,7 @@ def test_whatever_is_changed_in_a_record_is_found(found: list[dict[str, Any]], d
     number = data.draw(
         st.integers(values["chains"][0]["from"]["seq"] - 1, values["chains"][-1]["to"]["seq"] - 1)
     )
-    way = data.draw(st.sampled_from(("cost", "tokens", "time", "gone", "model")))
+    way = data.draw(st.sampled_from(("cost", "tokens", "time", "gone", "model", "tenant")))
     altered = json.loads(lines[number])
     if way == "cost":
         altered["cost"] = {"exact": "77777", "currency": "USD"}
@@ -86,6 +86,8 @@ def test_whatever_is_changed_in_a_record_is_found(found: list[dict[str, Any]], d
         altered["gen_ai"]["usage"] = {"input_tokens": 10**9}
     elif way == "time":
         altered["time"] = "2026-10-26T00:00:00.123Z"
+    elif way == "tenant":
+        altered["tenant"] = "bravo"
     elif way == "model":
         altered["gen_ai"]["request"]["model"] = "another"
     changed = [
@@ -108,6 +110,20 @@ def test_whatever_is_changed_in_a_statement_breaks_its_signature(data: st.DataOb
     except ConfigError:
         same = False
     assert kept(changed) is same
+
+
+def test_no_member_of_a_statement_is_there_twice() -> None:
+    raw = json.dumps(signed(issued(chained([record(1, time="2026-10-26T10:00:00Z")])), KEY.sign, "k"))
+    forged = raw.replace('"totals": {', '"totals": {"requests": 7, ', 1)
+    assert json.loads(forged) == json.loads(raw)
+    assert not kept(forged.encode())
+
+
+def test_hashes_that_lead_in_a_circle_are_followed_to_an_end() -> None:
+    lines = chained(record(n, time="2026-10-26T10:00:00Z") for n in range(3))
+    values, found = issued(lines), loaded(lines)
+    found[2]["chain"]["hash"] = found[0]["chain"]["hash"]
+    assert check(values, found, BERLIN)
 
 
 @pytest.mark.parametrize(

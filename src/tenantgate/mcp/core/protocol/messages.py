@@ -25,6 +25,7 @@ from tenantgate.mcp.core.protocol.revisions import CAPABILITIES, MODERN, SUPPORT
 __all__ = ["Notification", "Request", "decoded", "read", "strict_json"]
 
 _DEPTH: Final = 64
+_LONGEST_ID: Final = 1_000
 _NODES: Final = 50_000
 _PREFIX, _SUFFIX = "=?base64?", "?="
 _NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
@@ -109,8 +110,9 @@ def read(raw: bytes, headers: Mapping[str, Sequence[str]]) -> Request | Notifica
         return Failure(status=400, code=INVALID_REQUEST, message="The body is no JSON-RPC 2.0 message.")
     identifier, method = message.get("id"), message.get("method")
     params = message.get("params", {})
-    if not isinstance(identifier, str | int | float | None) or isinstance(identifier, bool):
-        return Failure(status=400, code=INVALID_REQUEST, message="id: must be a text or a number.")
+    if not _is_id(identifier):
+        text = f"id: must be a number, or a text of {_LONGEST_ID} characters at most."
+        return Failure(status=400, code=INVALID_REQUEST, message=text)
     if "method" not in message and ("result" in message or "error" in message):
         return Notification("")
     if not isinstance(method, str) or not isinstance(params, dict):
@@ -128,6 +130,12 @@ def read(raw: bytes, headers: Mapping[str, Sequence[str]]) -> Request | Notifica
         return Request(id=identifier, method=method, params=params, modern=False)
     made = Request(id=identifier, method=method, params=params, modern=True)
     return _problem(made, headers, version) or made
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_ID  # it comes back with the answer
+    return isinstance(value, int | float | None) and not isinstance(value, bool)
 
 
 def _problem(request: Request, headers: Mapping[str, Sequence[str]], version: str | None) -> Failure | None:

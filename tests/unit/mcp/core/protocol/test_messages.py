@@ -59,6 +59,12 @@ WRONG: Sequence[tuple[str, bytes, Mapping[str, Sequence[str]], int]] = [
     ("a batch", b"[" + body() + b"]", {}, INVALID_REQUEST),
     ("no JSON-RPC", b'{"id":1,"method":"ping"}', {}, INVALID_REQUEST),
     ("an id that is none", b'{"jsonrpc":"2.0","id":true,"method":"ping"}', {}, INVALID_REQUEST),
+    (
+        "a long id",
+        json.dumps({"jsonrpc": "2.0", "id": "i" * 1001, "method": "ping"}).encode(),
+        {},
+        INVALID_REQUEST,
+    ),
     ("parameters by place", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}', {}, INVALID_REQUEST),
     (
         "a version nobody knows",
