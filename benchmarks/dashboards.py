@@ -30,6 +30,7 @@ from tenantgate.demo import MEETING
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.mcp_stack import api
 from tenantgate.devhost.mock_api import document
+from tenantgate.devhost.processes import wait_for
 from tenantgate.devhost.redis_server import free_port
 from tenantgate.devhost.stack import Stack
 
@@ -98,15 +99,21 @@ def main() -> int:
         file.write_text(TENANTS.format(receiver=receiver, api=url_of_api), "utf-8")
         with (
             Stack(tenants=file, state_dir=folder / "s", kong_bin=args.kong_bin) as stack,
-            _tcp(_metrics_socket(folder / "s")) as port,
+            _tcp(_metrics_socket(stack.run_folder)) as port,
             _prometheus(folder, port) as url,
         ):
             _ask(stack)
             return _judge(url)
 
 
-def _metrics_socket(state: Path) -> Path:
-    return next(state.glob("run/*tenantgate.metrics.socket"))
+def _metrics_socket(run: Path) -> Path:
+    """The engine's socket for its metrics, in Kong's prefix.
+
+    Kong starts its plugin servers when it serves already, and one that is slow to open it would not be there yet.
+    """
+    path = run / "tenantgate.metrics.socket"
+    wait_for(lambda: path.exists() or None, None, what=str(path), timeout_s=60.0)
+    return path
 
 
 def _ask(stack: Stack) -> None:

@@ -10,7 +10,10 @@ from typing import Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["until", "whole_number"]
+__all__ = ["NO_SPOOL", "until", "whole_number"]
+
+NO_SPOOL: Final = "name gateway.audit.dir, .tenantgate/audit of a `tenantgate up`, or --redis-url"
+"""What to do where `--dir` has no spool."""
 
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 

@@ -73,7 +73,7 @@ def sent() -> Iterator[tuple[str, bytes]]:
 
 def kept(store: redis.Redis) -> Iterator[bytes]:
     """All names in Redis, and what is under them."""
-    readers: dict[bytes, Any] = {
+    readers: dict[Any, Any] = {
         b"string": store.get,
         b"hash": store.hgetall,
         b"list": lambda key: store.lrange(key, 0, -1),

@@ -254,6 +254,23 @@ def test_simulate_says_who_would_have_been_blocked(site: Site, capsys: pytest.Ca
         site.run("simulate", str(path))
 
 
+def test_the_file_of_a_simulation_may_have_mcp_servers(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = {
+        "openapi": "3.1.0",
+        "info": {"title": "a", "version": "1"},
+        "paths": {"/a": {"get": {"operationId": "a", "responses": {"200": {"description": "ok"}}}}},
+    }
+    (site.folder / "api.json").write_text(json.dumps(api))
+    server = "    mcp: [{name: s, openapi: api.json, upstream: 'https://api.example', tools: [{name: a}]}]\n"
+    site.file.write_text(TENANTS.replace("    token_limits:", f"{server}    token_limits:"))
+    path = site.folder / "audit.jsonl"
+    path.write_text("")
+    assert site.run("simulate", str(path)) == 0
+    assert "0 requests" in capsys.readouterr().out
+
+
 def test_a_cost_that_no_record_tells_is_that_of_the_file_s_prices(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,7 @@ __all__ = [
 
 CLOCK: Final = Clock(now=time.time, monotonic=time.monotonic, pause=time.sleep)
 _STATE: Final = "gateway.json"
+_NO_VERSION: Final = "no version yet: `tenantgate apply` makes one; of a `tenantgate up` give --state-dir"
 
 
 def apply(parser: argparse.ArgumentParser) -> None:
@@ -327,7 +328,10 @@ def _show(store: PolicyStore, changes: Changes) -> None:
 def _history(args: argparse.Namespace) -> int:
     store = _site(args).store()
     try:
-        for info in store.history(args.number):
+        found = list(store.history(args.number))
+        if not found:
+            _say(_NO_VERSION)
+        for info in found:
             changed = f"{info.changed} record{'s'[: info.changed != 1]}"
             _say(f"{info.number:>6}  {_date(info.at)}  {changed:>14}  {info.author}  {info.message}".rstrip())
     finally:
@@ -363,7 +367,7 @@ def _status(args: argparse.Namespace) -> int:
         found = store.acknowledgements()
     finally:
         store.close()
-    _say(f"newest version: {head.number} of {_date(head.at)}" if head else "no version yet")
+    _say(f"newest version: {head.number} of {_date(head.at)}" if head else _NO_VERSION)
     for line in nodes.lines(found, now=now):
         _say(line)
     running, newest = nodes.live(found, now=now), head.number if head else 0

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tenantgate.arguments import NO_SPOOL
 from tenantgate.audit.core.chain import verify
 from tenantgate.audit.segments import Stored, stored
 from tenantgate.audit.streams import StreamSpool
@@ -149,7 +150,7 @@ def _redis_url(args: argparse.Namespace) -> str:
 def _entries(args: argparse.Namespace, *, after: int = -1) -> Iterator[Stored]:
     folder = args.dir / "spool"
     if not folder.is_dir():
-        raise ConfigError(f"--dir: {args.dir} has no spool")
+        raise ConfigError(f"--dir: {args.dir} has no spool; {NO_SPOOL}")
     yield from stored(folder, after=after)
 
 

@@ -19,13 +19,14 @@ from typing import Any, Final
 import redis
 
 from tenantgate.apply.commands import Site, file_arguments, site_of
-from tenantgate.arguments import until, whole_number
+from tenantgate.arguments import NO_SPOOL, until, whole_number
 from tenantgate.audit.segments import stored
 from tenantgate.budget.core.simulation import Finding, sentence, simulate
 from tenantgate.budget.core.traffic import Request, estimated, request_of
 from tenantgate.config import deck_variables
 from tenantgate.config.catalog import redis_settings
-from tenantgate.config.compile import compile_records
+from tenantgate.config.compile import CompileOptions, compile_records
+from tenantgate.config.documents import documents
 from tenantgate.config.load import load
 from tenantgate.config.render import with_options
 from tenantgate.errors import ConfigError, EdgeError
@@ -456,9 +457,12 @@ def _show_raises(args: argparse.Namespace) -> int:
 
 
 def _simulate(args: argparse.Namespace) -> int:
+    file = load(args.file)
+    folder = args.file if args.file.is_dir() else args.file.parent
+    records = compile_records(file, CompileOptions(documents=documents(file, folder)))
     policies = {
         name: read_record(name, raw)
-        for name, raw in compile_records(load(args.file)).items()
+        for name, raw in records.items()
         if name != CATALOG and args.tenant in (None, name)
     }
     if args.tenant is not None and not policies:
@@ -584,5 +588,5 @@ def _records(args: argparse.Namespace) -> Iterator[bytes]:
     if not args.records:
         folder = args.dir / "spool"
         if not folder.is_dir():
-            raise ConfigError(f"FILE: none is given, and {args.dir} has no spool")
+            raise ConfigError(f"FILE: none is given, and --dir: {args.dir} has no spool; {NO_SPOOL}")
         yield from (entry.record for entry in stored(folder))

@@ -18,12 +18,14 @@ __all__ = [
     "is_vault_reference",
     "names",
     "names_in",
+    "names_no_variable",
     "resolve_tree",
     "value",
     "vault_names",
 ]
 
 _PLACEHOLDER: Final = re.compile(r'\$\{\{\s*env\s+"(DECK_[A-Za-z0-9_]+)"\s*\}\}')
+_ANY_PLACEHOLDER: Final = re.compile(r"\$\{\{[^{}]{0,200}\}\}")
 # kong/pdk/vault.lua, parse_reference: {vault://name/resource[/key][?query]}
 _REFERENCE: Final = re.compile(r"\{vault://[A-Za-z0-9_-]+/[^{}\s]+\}")
 _ENV_REFERENCE: Final = re.compile(r"\{vault://env/([A-Za-z0-9_-]+)[^{}\s]*\}")
@@ -32,6 +34,11 @@ _ENV_REFERENCE: Final = re.compile(r"\{vault://env/([A-Za-z0-9_-]+)[^{}\s]*\}")
 def is_placeholder(value: str) -> bool:
     """Whether `value` is one whole ``${{ env "DECK_NAME" }}``."""
     return _PLACEHOLDER.fullmatch(value) is not None
+
+
+def names_no_variable(value: str) -> bool:
+    """Whether `value` is written as a placeholder, without being one: decK replaces variables ``DECK_…`` only."""
+    return not is_placeholder(value) and _ANY_PLACEHOLDER.fullmatch(value.strip()) is not None
 
 
 def is_vault_reference(value: str) -> bool:

@@ -231,7 +231,9 @@ class NodeReader:
                 )
             return
         instead = """'${{ env "DECK_NAME" }}'"""
-        if vault:
+        if placeholders.names_no_variable(value):
+            self.add(node, where, f"the name of a variable here begins with DECK_: {instead}")
+        elif vault:
             self.add(
                 node, where, f"""a secret given as a plain value; write "{{vault://env/NAME}}" or {instead}"""
             )

@@ -114,6 +114,8 @@ def _banner(stack: Stack, *, embedded: bool) -> str:
             f"or any OpenAI SDK: base_url={base}",
             "after a change of the file:",
             f"  tenantgate apply {stack.tenants} --state-dir {stack.secrets_file.parent}",
+            "what happens, if tenants have an audit log (the same --dir for audit, usage and report):",
+            f"  tenantgate top --dir {stack.audit_dir}",
         ]
     lines += ["", f"logs: {', '.join(map(str, stack.logs()))}", "Ctrl-C stops everything."]
     return "\n".join(lines)

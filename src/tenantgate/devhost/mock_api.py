@@ -1,8 +1,8 @@
 """An API that only pretends, with its OpenAPI document: for MCP servers made of it, in tests and figures.
 
-``python -m tenantgate.devhost.mock_api --port 0`` runs it by itself, and writes its address and the document
-(``/openapi.json``). Operations that are called ``test_…`` are those that MCP's conformance suite asks for, as far as an
-API can have them.
+``python -m tenantgate.devhost.mock_api --port 0`` runs it by itself until its standard input ends; it writes its port,
+and has the document at ``/openapi.json``. Operations that are called ``test_…`` are those that MCP's conformance suite
+asks for, as far as an API can have them.
 """
 
 from __future__ import annotations

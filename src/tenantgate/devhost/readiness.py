@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import itertools
 import json
+import re
 import socket
 from pathlib import Path
+from typing import Final
 
 from tenantgate.devhost import kong_conf
 from tenantgate.devhost.processes import Watched, wait_for
 
-__all__ = ["serving", "wait", "wait_for_routes"]
+__all__ = ["serving", "wait", "wait_for_policies", "wait_for_routes"]
+
+_VERSION: Final = re.compile(r"^tenantgate_policy_version(\{[^}]*\})? [1-9]", re.MULTILINE)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -37,6 +42,32 @@ def wait(gateway: Watched, status_port: int, conf: Path, *, timeout_s: float) ->
         what = f"the plugin server {server.name}"
         path = Path(server.socket)
         wait_for(functools.partial(_ready, path), gateway, what=what, timeout_s=timeout_s)
+
+
+def wait_for_policies(
+    gateway: Watched | None, port: int, prefix: str, engine: Path, *, timeout_s: float
+) -> None:
+    """Return when the engine with the socket `engine` goes by a version: it looks for the store at its first request.
+
+    Raises:
+        EdgeError: the gateway ended, or the time is up.
+    """
+    looks = itertools.count()
+
+    def following() -> bool | None:
+        # One refused request is enough; on a busy machine Kong may give up on the engine meanwhile.
+        if next(looks) % 50 == 0:
+            _ok(http.client.HTTPConnection("127.0.0.1", port, timeout=2.0), f"{prefix}/v1/models", status=401)
+        connection = _UnixConnection(_metrics(engine))
+        try:
+            connection.request("GET", "/metrics")
+            return _VERSION.search(connection.getresponse().read().decode()) is not None or None
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    wait_for(following, gateway, what="the policies of this node", timeout_s=timeout_s)
 
 
 def wait_for_routes(gateway: Watched | None, port: int, prefix: str, *, timeout_s: float) -> None:

@@ -232,7 +232,9 @@ def _known(path: Path) -> dict[str, str]:
 
 def _made_up(path: Path, names: list[str]) -> dict[str, str]:
     known = _known(path)
-    if new := [n for n in names if n not in known]:
+    new = [n for n in names if n not in known]
+    # `tenantgate apply --state-dir` reads it, also where the environment has all secrets.
+    if new or not path.exists():
         known |= {n: secrets.token_urlsafe(32) for n in new}
         private_file(path, json.dumps(known, indent=2, sort_keys=True) + "\n")
     return {n: known[n] for n in names}

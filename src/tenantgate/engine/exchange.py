@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from tenantgate import llm
 from tenantgate.engine.core.tables import PackedLog, PackedRequest
-from tenantgate.kong.host import Answered, DeadlineError, Headers, Host, kept_text, kept_value
+from tenantgate.kong.host import Answered, Headers, Host, kept_text, kept_value
 from tenantgate.llm.chat import ChatRequest, Refusal
 from tenantgate.llm.operations import Operation, Passed
 from tenantgate.tenant import TenantId
@@ -110,8 +110,7 @@ class Exchange(Host):
         Raises:
             DeadlineError: the stage's time is over.
         """
-        if time.monotonic() >= self._deadline:
-            raise DeadlineError("the deadline has passed")
+        self.check_deadline()
         found = self._answer_of(method, args)
         return self.real.call(method, *args) if found is _MISSING else found
 

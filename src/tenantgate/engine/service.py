@@ -32,7 +32,7 @@ from tenantgate.engine.token_metrics import count_tokens
 from tenantgate.engine.tokens import TokenRequests
 from tenantgate.engine.tools import Tools, is_tool_call
 from tenantgate.errors import EdgeError
-from tenantgate.kong.host import MOST_SENT, Answered, DeadlineError
+from tenantgate.kong.host import MOST_SENT, Answered
 from tenantgate.kong.phase import attempt
 from tenantgate.limits.service import limits_of
 from tenantgate.llm.chat import JSON_TYPE, ChatRequest, Refusal
@@ -518,12 +518,8 @@ def _run(exchange: Exchange, stages: Iterable[Stage]) -> None:
 def _phase(stage: Stage, exchange: Exchange) -> Callable[[], None]:
     method = getattr(stage.service, exchange.phase)
 
-    def check() -> None:
-        if exchange.remaining_ms() <= 0:
-            raise DeadlineError("the deadline has passed")
-
     def run() -> None:
-        with also_checked_by(check):
+        with also_checked_by(exchange.check_deadline):
             method(exchange)
 
     return run

@@ -159,6 +159,11 @@ class Host:
         """Time left before the deadline, never below 0."""
         return max(0.0, (self._deadline - time.monotonic()) * 1000)
 
+    def check_deadline(self) -> None:
+        """Raise DeadlineError once the deadline has passed."""
+        if time.monotonic() >= self._deadline:
+            raise DeadlineError("the deadline has passed")
+
     def call(self, method: str, *args: Any) -> Any:
         """Any other PDK method, such as ``request.get_path``. One call.
 
@@ -171,12 +176,13 @@ class Host:
             raise PdkMisuseError(f"{name} after the answer")
         if self.phase == "log" and name not in LOG_METHODS:
             raise PdkMisuseError(f"{name} can't be called in the log phase")
-        if time.monotonic() >= self._deadline:
-            raise DeadlineError("the deadline has passed")
+        self.check_deadline()
+        self.pdk_calls += 1
+        if self.served:  # without an object for each part of the name
+            return self._kong.call(name, *args)
         function = self._kong
         for part in method.split("."):
             function = getattr(function, part)
-        self.pdk_calls += 1
         return plain_result(function(*args))
 
     # -- the request -------------------------------------------------------------------------------------

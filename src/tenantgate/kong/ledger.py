@@ -29,6 +29,7 @@ __all__ = ["Ledger", "Note"]
 
 _SLOTS: Final = 512  # connections; further ones close unanswered
 _RECORD: Final = struct.Struct("<dIBxxx")  # since when (`time.monotonic`), number of the call, state
+_CALL: Final = struct.Struct("<dI")  # the record's beginning, without the state
 _MESSAGE: Final = struct.Struct("<I")  # a slot: with a connection, or without, when it is closed
 _IDLE, _PASS, _REJECT = 0, 1, 2
 _READ: Final = 1 << 18
@@ -88,8 +89,9 @@ class Ledger:
         """Set a record; without a state that stays."""
         at = slot * _RECORD.size
         if state is None:
-            state = _RECORD.unpack_from(self._records, at)[2]
-        _RECORD.pack_into(self._records, at, since, msgid & 0xFFFFFFFF, state)
+            _CALL.pack_into(self._records, at, since, msgid & 0xFFFFFFFF)
+        else:
+            _RECORD.pack_into(self._records, at, since, msgid & 0xFFFFFFFF, state)
 
     def closed(self, slot: int) -> None:
         """Forget a connection, which is closed, or another process's now."""

@@ -89,12 +89,11 @@ class Passing:
 
     def _load_s(self) -> float:
         """Processor time that the events in progress will take, as far as others tell."""
-        found = list(self._at_work.items())
-        count = sum(number for _, number in found)
-        if not count:
-            return 0.0
-        total_s = sum(self._mean_s.get(phase, 0.0) * number for phase, number in found)
-        return total_s * max(0, count - self._idle()) / count
+        count, total_s = 0, 0.0
+        for phase, number in list(self._at_work.items()):
+            count += number
+            total_s += self._mean_s.get(phase, 0.0) * number
+        return total_s * max(0, count - self._idle()) / count if count else 0.0
 
     def event(self, conn: Connection, call: Call) -> bool:
         """Give an event that has only come to a process with less to do, if there is one; whether that was done."""

@@ -7,6 +7,7 @@ Source: https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -39,6 +40,8 @@ SSE_TYPE: Final = "text/event-stream; charset=utf-8"
 _MAX_DEPTH: Final = 64  # of a reply
 _CHUNK_CHARACTERS: Final = 24  # of a replayed stream: about the five tokens a provider sends at once
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _SERVED: Final = ("system_fingerprint", "service_tier")
 
 # What a message may hold besides for it to be all told by its text.
@@ -187,7 +190,7 @@ def reply_sse(reply: ChatReply, *, identifier: str, created: int, include_usage:
 
 def canonical(value: Any) -> bytes:
     """One spelling for equal JSON values: sorted keys, no white space, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+    return _CANONICAL.encode(value).encode("ascii")
 
 
 def _load(raw: bytes) -> Any:
@@ -218,7 +221,7 @@ def _text(content: Any) -> str | None:
         return None
     text = "\n".join(parts)
     # A lone surrogate is legal in JSON's escapes but no text: neither a model nor a digest takes it.
-    return None if any("\ud800" <= c <= "\udfff" for c in text) else text
+    return None if not text.isascii() and _SURROGATE.search(text) else text
 
 
 def _is_tool_call(call: Any) -> bool:

@@ -114,7 +114,7 @@ class Tokens:
         words = _BERT_WORD.findall(text)
         if len(words) > most:  # each is a token at least
             return len(words)
-        if any(len(word) > self._longest for word in words):
+        if max(map(len, words), default=0) > self._longest:
             return None
         return sum(map(self._of_word, words))
 

@@ -86,7 +86,7 @@ class _Seal:
         try:
             *fields, mac = json.loads(stored)
             if not hmac.compare_digest(mac.encode(), self._mac(fields).encode()):
-                raise DamagedError("a version in Redis isn't authentic: its MAC isn't by this gateway's key")
+                raise DamagedError("a version in Redis isn't authentic: its MAC isn't by this encryption_key")
             number, at, author, message, changed, digest = fields
             return VersionInfo(number, at, author, message, changed, bytes.fromhex(digest))
         except (ValueError, TypeError, AttributeError, RecursionError):

@@ -18,6 +18,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from tenantgate.telemetry.tenants import OTHER, Tenants
@@ -74,15 +75,21 @@ class _Metric:
     def __init__(self, name: str, description: str, labels: Sequence[str] = ()) -> None:
         self.name, self.description, self.labels = name, description, tuple(labels)
         self._lock = threading.Lock()
+        self._by_tenant = _TENANT in self.labels
+        # In C where it can be: each request makes dozens of updates.
+        self._values_of = itemgetter(*self.labels) if len(self.labels) > 1 else None
 
     def _key(self, labels: dict[str, str], updates: int = 1) -> tuple[str, ...]:
         """The series of an update. Not under the metric's lock: another tenant's series may have to end."""
-        if _TENANT in self.labels:
+        if self._by_tenant:
             shown = _tenants.label(labels[_TENANT], updates)
             if shown != labels[_TENANT]:
                 _dropped.inc(metric=self.name)
                 labels = {**labels, _TENANT: shown}
-        return tuple(labels[name] for name in self.labels)
+        if self._values_of is not None:
+            found: tuple[str, ...] = self._values_of(labels)
+            return found
+        return tuple([labels[name] for name in self.labels])
 
     def _bounded(self, key: tuple[str, ...], known: Container[tuple[str, ...]]) -> tuple[str, ...]:
         if key in known or len(known) < MAX_SERIES:  # type: ignore[arg-type]
@@ -166,7 +173,8 @@ class Counter(_Metric):
 
     def _increase(self, key: tuple[str, ...], amount: float) -> None:
         with self._lock:
-            key = self._bounded(key, self._values)
+            if key not in self._values:
+                key = self._bounded(key, self._values)
             self._values[key] = self._values.get(key, 0.0) + amount
 
     def _drop(self, gone: Callable[[tuple[str, ...]], bool]) -> None:
@@ -228,8 +236,10 @@ class Histogram(_Metric):
         """Count one observation; of the last one of each bucket that has a `trace_id` OpenMetrics tells it."""
         key, bucket = self._key(labels), bisect_left(self._bounds, value)
         with self._lock:
-            key = self._bounded(key, self._counts)
             counts = self._counts.get(key)
+            if counts is None:
+                key = self._bounded(key, self._counts)
+                counts = self._counts.get(key)
             if counts is None:
                 counts = self._counts[key] = [0] * (len(self._bounds) + 1)
                 self._sums[key] = 0.0

@@ -12,6 +12,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any, Final
 
+from tenantgate.arguments import NO_SPOOL
 from tenantgate.audit.segments import stored
 from tenantgate.audit.streams import StreamSpool
 from tenantgate.errors import ConfigError
@@ -68,7 +69,7 @@ def raw_records(
     elif there:
         yield from (entry.record for entry in stored(folder / "spool"))
     else:
-        raise ConfigError(f"--dir: {folder} has no spool; give --records, --dir or --redis-url")
+        raise ConfigError(f"--dir: {folder} has no spool; {NO_SPOOL}; or give --records")
 
 
 def lines_of(path: Path) -> Iterator[bytes]:

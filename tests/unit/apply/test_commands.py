@@ -111,6 +111,14 @@ def test_an_earlier_version_comes_back(site: Site, capsys: pytest.CaptureFixture
     assert lines[0].endswith("rollback to version 1")
 
 
+@pytest.mark.parametrize("command", ["history", "status"])
+def test_a_store_without_a_version_says_what_to_do(
+    site: Site, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert site.run(command) == 0
+    assert "no version yet: `tenantgate apply`" in capsys.readouterr().out
+
+
 def test_status_names_each_node_and_says_whether_one_is_behind(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_tenant_without_models_gets_the_mock() -> None:
         ),
         (f"{HEAD}  - api_keys: [{KEY}]", 3, "tenants[0].id", "required"),
         (f"{HEAD}  - id: a\n    api_keys: []", 4, "tenants[0].api_keys", "at least 1"),
+        (TENANT.replace("DECK_A", "A_KEY"), 4, "tenants[0].api_keys[0]", "begins with DECK_"),
         (f"{MODEL}      - {{model: m}}", 6, f"{A_MODEL}.provider", "required"),
         (
             f"{MODEL}      - provider: opnai\n        model: m",

@@ -314,11 +314,11 @@ class Lexicon:
 
     def _find_few(self, text: Folded, places: Ints) -> tuple[Ints, Ints]:
         said = text.text[::-1] if self._backwards else text.text
-        size, known, shortest = len(said), self._known, self._shortest
+        size, known, shortest = len(said), self._known.get, self._shortest
         found: set[tuple[int, int]] = set()
         for place in (size - places if self._backwards else places).tolist():
             end = place + shortest
-            while end <= size and (entry := known.get(said[place:end])) is not None:
+            while end <= size and (entry := known(said[place:end])) is not None:
                 if entry:
                     begun, whole = entry
                     first, last = (size - end, size - place) if self._backwards else (place, end)

@@ -27,6 +27,15 @@ __all__ = [
 ]
 
 MILLION: Final = 1_000_000
+# A member of an enum by its class takes ten times as long, and each request asks for dozens.
+_REQUESTS, _WORST, _ENFORCE, _SHADOW = Counted.REQUESTS, Reserve.WORST, Mode.ENFORCE, Mode.SHADOW
+_PROMPT, _COMPLETION, _TOTAL, _BYTES = (
+    Counted.PROMPT_TOKENS,
+    Counted.COMPLETION_TOKENS,
+    Counted.TOTAL_TOKENS,
+    Counted.BYTES,
+)
+_TENANT, _KEY, _MODEL, _PROVIDER, _END_USER = Per.TENANT, Per.KEY, Per.MODEL, Per.PROVIDER, Per.END_USER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +102,7 @@ class Held:
 
     def _hold(self, worst_tokens: int, expected_tokens: int) -> int:
         claim = self.claim
-        tokens = worst_tokens if claim.reserve is Reserve.WORST else expected_tokens
+        tokens = worst_tokens if claim.reserve is _WORST else expected_tokens
         whole = claim.fixed - (-tokens * claim.per_million // MILLION)
         return min(-(-whole // self.tries), AMOUNT_MAX)
 
@@ -162,10 +171,10 @@ def _add(out: list[Held], rule: Rule, asked: Asked) -> None:
         try:
             fixed, per_million = _amounts(rule, asked, offers)
         except Unpriced:
-            if rule.mode is Mode.ENFORCE:
+            if rule.mode is _ENFORCE:
                 raise
             continue
-        tries = 1 if rule.counted is Counted.REQUESTS else asked.tries
+        tries = 1 if rule.counted is _REQUESTS else asked.tries
         subject = _subject(rule, asked, provider)
         limit = ceiling(rule, rule.most)
         claim = Claim(
@@ -178,7 +187,7 @@ def _add(out: list[Held], rule: Rule, asked: Asked) -> None:
             reserve=rule.reserve,
             on_tight=rule.on_tight,
             min_tokens=max(rule.min_tokens, asked.least_tokens),
-            shadow=rule.mode is Mode.SHADOW or limit is None,
+            shadow=rule.mode is _SHADOW or limit is None,
         )
         only = provider or (",".join(rule.providers) if rule.providers else "")
         out.append(Held(rule.name, subject, claim, only, rule.cached, rule.cached_factor, tries, source=rule))
@@ -186,27 +195,27 @@ def _add(out: list[Held], rule: Rule, asked: Asked) -> None:
 
 def _providers(rule: Rule, asked: Asked) -> Sequence[str]:
     """The providers that have a counter of their own for this rule; one empty name: nothing depends on them."""
-    if rule.per is not Per.PROVIDER:
+    if rule.per is not _PROVIDER:
         return ("",)
     found = dict.fromkeys(offer.provider for offer in asked.offers)
     return [name for name in found if not rule.providers or name in rule.providers]
 
 
 def _amounts(rule: Rule, asked: Asked, offers: Sequence[Offer]) -> tuple[int, int]:
-    if rule.counted is Counted.REQUESTS:
+    if rule.counted is _REQUESTS:
         return 1, 0
-    worst = rule.reserve is Reserve.WORST
+    worst = rule.reserve is _WORST
     prompt = asked.prompt.worst if worst else asked.prompt.expected
     reply = MILLION * asked.replies if asked.has_reply else 0
-    match rule.counted:
-        case Counted.PROMPT_TOKENS:
-            return prompt, 0
-        case Counted.COMPLETION_TOKENS:
-            return 0, reply
-        case Counted.TOTAL_TOKENS:
-            return prompt, reply
-        case Counted.BYTES:
-            return asked.size, 0
+    counted = rule.counted
+    if counted is _TOTAL:
+        return prompt, reply
+    if counted is _PROMPT:
+        return prompt, 0
+    if counted is _COMPLETION:
+        return 0, reply
+    if counted is _BYTES:
+        return asked.size, 0
     sizes = [offer.worst if worst else offer.expected for offer in offers]
     if not sizes or any(size is None for size in sizes):
         raise Unpriced
@@ -216,16 +225,14 @@ def _amounts(rule: Rule, asked: Asked, offers: Sequence[Offer]) -> tuple[int, in
 
 
 def _subject(rule: Rule, asked: Asked, provider: str) -> str:
-    match rule.per:
-        case Per.KEY:
-            return asked.key
-        case Per.MODEL:
-            return asked.model
-        case Per.PROVIDER:
-            return provider
-        case Per.END_USER:
-            return asked.end_user
-    return ""
+    per = rule.per
+    if per is _TENANT:
+        return ""
+    if per is _KEY:
+        return asked.key
+    if per is _MODEL:
+        return asked.model
+    return provider if per is _PROVIDER else asked.end_user
 
 
 def read_held(values: Any) -> Held | None:

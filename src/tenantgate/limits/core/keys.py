@@ -10,6 +10,7 @@ from tenantgate.tenant import TenantId, slug
 
 __all__ = ["counter_name", "raises_key", "settled_key", "window_key"]
 
+_TENANT: Final = Per.TENANT
 _PREFIX: Final = "tg:money:1"  # the version of the layout, so that another one never meets these keys
 
 
@@ -21,9 +22,7 @@ def counter_name(rule: Rule, subject: str) -> str:
         subject: the id of the key, model, provider or end user, any text; without meaning where the tenant counts.
     """
     # Values of enums, whose hash is the text's own: that of a member is a call.
-    return _counter(
-        rule.name, rule.counted._value_, rule.per._value_, "" if rule.per is Per.TENANT else subject
-    )
+    return _counter(rule.name, rule.counted._value_, rule.per._value_, "" if rule.per is _TENANT else subject)
 
 
 @lru_cache(maxsize=10_000)
