@@ -106,8 +106,8 @@ class Connection:
         if self._note is not None:
             self._note.idle()
 
-    def send(self, data: bytes) -> None:
-        """Send all of `data`: now what fits, the rest by `flush`.
+    def send(self, data: bytes, *, last: bool = False) -> None:
+        """Send all of `data`: now what fits, the rest by `flush`. After the `last` the other side finds it closed.
 
         Raises:
             ClosedError: the other side is gone.
@@ -119,6 +119,8 @@ class Connection:
             sent = 0
         except OSError:
             raise ClosedError from None
+        if last and sent == len(data):
+            at_once.shut(self._sock)
         if sent < len(data):
             self._out = memoryview(bytes(self._out) + data[sent:])
             self.stalled_since = time.monotonic()
@@ -164,6 +166,10 @@ class Connection:
         """Let its owner, whoever that is, find it closed."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
+
+    def end_if_silent(self) -> bool:
+        """Let the other side find it closed, unless it has sent something; whether that was done."""
+        return not self.writing and at_once.shut_if_silent(self._sock)
 
     def close(self) -> None:
         """Close it; a second time does nothing."""

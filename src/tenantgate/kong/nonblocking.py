@@ -13,7 +13,7 @@ import os
 import socket
 from typing import Final
 
-__all__ = ["Buffer", "buffer", "receive", "send"]
+__all__ = ["Buffer", "buffer", "receive", "send", "shut", "shut_if_silent"]
 
 Buffer = ctypes.Array[ctypes.c_char]
 
@@ -29,6 +29,9 @@ _send.restype = ctypes.c_ssize_t
 _recv: Final = _libc.recv
 _recv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _recv.restype = ctypes.c_ssize_t
+_shutdown: Final = _libc.shutdown
+_shutdown.argtypes = (ctypes.c_int, ctypes.c_int)
+_shutdown.restype = ctypes.c_int
 
 
 def buffer() -> Buffer:
@@ -50,6 +53,20 @@ def receive(sock: socket.socket, into: Buffer) -> bytes:
     while (got := _recv(sock.fileno(), into, len(into), _NOW)) < 0:
         _raise_unless_interrupted()
     return ctypes.string_at(into, got)
+
+
+def shut(sock: socket.socket) -> None:
+    """Let the other side find it closed: together with what was sent just before, since no thread runs in between."""
+    _shutdown(sock.fileno(), socket.SHUT_RDWR)
+
+
+def shut_if_silent(sock: socket.socket) -> bool:
+    """As `shut`, unless there is something to read, the other side's end included; whether it was done."""
+    into = ctypes.create_string_buffer(1)
+    if _recv(sock.fileno(), into, 1, _NOW | socket.MSG_PEEK) >= 0 or ctypes.get_errno() != errno.EAGAIN:
+        return False
+    shut(sock)
+    return True
 
 
 def _raise_unless_interrupted() -> None:

@@ -59,6 +59,7 @@ _ACCEPT_PAUSE_S: Final = 0.02
 _BATCH: Final = 256  # calls the warden reads before it looks at deadlines again
 _LATE_STEPS: Final = 10_000
 _DRAIN_S: Final = 1.0
+_UNUSED_S: Final = 0.2  # a connection that Kong doesn't use for so long, it hardly uses the moment after
 _PHASES: Final = frozenset({"certificate", "rewrite", "access", "response", "log", "preread"})
 
 
@@ -121,6 +122,7 @@ class Server:
         self._control = Control(self.instances, self)
         self._warm = False
         self._stopping: float | None = None
+        self._unused_at = 0.0
         self._status = 0
 
     # -- life --------------------------------------------------------------------------------------------
@@ -137,6 +139,7 @@ class Server:
         if self._stopping is None:
             self._status = status
             self._stopping = time.monotonic() + drain_s
+            self._unused_at = time.monotonic() + _UNUSED_S
             self._waker.wake()
 
     def ready(self) -> tuple[bool, str]:
@@ -221,8 +224,15 @@ class Server:
             return True
         if self._events or self._handed or self._control.busy:
             return False
-        # Kong can't tell a call that nobody has read from one that failed.
-        return not any(conn.has_unread() for conn in list(self._conns.values()))
+        # Kong can't tell a call that nobody has read from one that failed. So it must find a connection closed before it
+        # uses it again: with its last answer (`answer`), or here, where Kong hasn't used it since the end began.
+        if time.monotonic() < self._unused_at:
+            # Processes beside this one may pass it something until they have heard that it ends.
+            return self._passing.alone and not self._conns
+        for conn in list(self._conns.values()):
+            if conn.end_if_silent():
+                self.drop(conn)
+        return not self._conns
 
     def _tick(self, now: float) -> None:
         self._ticked_at = now
@@ -389,7 +399,7 @@ class Server:
                 abandoned.inc()
                 conn.owes_nothing()
             else:
-                conn.send(reply(msgid, result))
+                conn.send(reply(msgid, result), last=self._stopping is not None)
         except ClosedError:
             self.drop(conn)
             return
@@ -414,7 +424,7 @@ class Server:
             self.drop(conn)
             return
         try:
-            conn.send(pack([1, msgid, text, None]))
+            conn.send(pack([1, msgid, text, None]), last=self._stopping is not None)
         except ClosedError:
             self.drop(conn)
             return
@@ -439,7 +449,7 @@ class Server:
     def _event(self, conn: Connection, call: Call, *, here: bool, final: bool) -> Event | None:
         argument = call.argument if isinstance(call.argument, dict) else {}
         number = argument.get("InstanceId")
-        if not final and self._passing.event(conn, call):
+        if not final and self._stopping is None and self._passing.event(conn, call):
             return None
         if not self._passing.alone and isinstance(number, int) and number not in self.instances:
             self._control.put(conn, call)  # another process may have started it
