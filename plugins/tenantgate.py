@@ -19,7 +19,7 @@ class Plugin(TenantPlugin[EngineConfig], manifest=ENGINE):
     """One configured instance."""
 
     def __init__(self, values: dict[str, Any]) -> None:
-        """The engine reads its policies from here on, in each process that has the instance, and not at a first request."""
+        """Set up; the engine reads its policies from now on, not from its first request on."""
         super().__init__(values)
         with contextlib.suppress(
             Exception

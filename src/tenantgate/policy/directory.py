@@ -85,7 +85,6 @@ class Directory(Generic[T]):
         load: Callable[[bytes], None] | None = None,
     ) -> None:
         self._load, self._loaded_for = load, (0, 0)
-        self._hashes: set[bytes] = set()
         self._settled = threading.Event()
         self._parse, self._most, self._every_s = parse, most, every_s
         self._node, self._background = node or socket.gethostname(), background
@@ -171,11 +170,14 @@ class Directory(Generic[T]):
         state = self._state
         if self._load is not None and state[1] and state != self._loaded_for:
             try:
-                hashes = set(self._store.index().values())
-                for page in pages(hashes - self._hashes):
+                opened, number = self._loaded_for
+                known = (
+                    opened == state[0] and number
+                )  # else what holds now, since older records may need more
+                hashes = self._store.changed(number) if known else set(self._store.index().values())
+                for page in pages(hashes):
                     for body in self._store.contents(page).values():
                         self._load(body)
-                self._hashes = hashes
             except TenantgateError as error:
                 self._fails("read", error)
             self._loaded_for = state

@@ -2,6 +2,8 @@
 -- request; until then the engine wouldn't know where its policies are, and a new node would refuse what comes first.
 local NAME = "tenantgate"
 local AGAIN_S = 0.5
+local PATIENCE_MS = 5000
+local PING = "\148\0\1\164ping\144" -- a call in MessagePack-RPC, [0, 1, "ping", []]: the answer says that it isn't known
 local TIMES = 240 -- the engine may be started after Kong; requests start the instance in any case
 
 local M = {}
@@ -20,13 +22,14 @@ local function configurations()
   return found
 end
 
--- Kong logs an error where an instance can't be started, which before the engine listens is none.
-local function listens(plugin)
+-- Whether the engine reads what it is sent: until it has loaded its code it only listens. Kong's own call would give up
+-- after `lua_socket_read_timeout`, and log an error.
+local function answers(plugin)
   local socket = ngx.socket.tcp()
-  socket:settimeout(1000)
-  local connected = socket:connect("unix:" .. plugin.server_def.socket)
+  socket:settimeout(PATIENCE_MS)
+  local answer = socket:connect("unix:" .. plugin.server_def.socket) and socket:send(PING) and socket:receive(1)
   socket:close()
-  return connected
+  return answer ~= nil
 end
 
 local function start()
@@ -38,7 +41,7 @@ local function start()
   if #confs == 0 then
     return true
   end
-  if not listens(plugin) then
+  if not answers(plugin) then
     return false
   end
   for _, conf in ipairs(confs) do
