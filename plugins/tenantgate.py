@@ -18,6 +18,9 @@ _MOST_S: Final = 30.0  # half of what the watchdog waits for
 class Plugin(TenantPlugin[EngineConfig], manifest=ENGINE):
     """One configured instance."""
 
+    anywhere = True
+    """Its services and routes have one engine: a process goes by one version."""
+
     def __init__(self, values: dict[str, Any]) -> None:
         """Set up; the engine reads its policies from now on, not from its first request on."""
         super().__init__(values)

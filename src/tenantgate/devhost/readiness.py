@@ -49,6 +49,7 @@ def wait_for_policies(gateway: Watched | None, engine: Path, *, timeout_s: float
     Raises:
         EdgeError: the gateway ended, or the time is up.
     """
+
     def following() -> bool | None:
         connection = _UnixConnection(_metrics(engine))
         try:

@@ -171,10 +171,10 @@ class Directory(Generic[T]):
         if self._load is not None and state[1] and state != self._loaded_for:
             try:
                 opened, number = self._loaded_for
-                known = (
-                    opened == state[0] and number
-                )  # else what holds now, since older records may need more
-                hashes = self._store.changed(number) if known else set(self._store.index().values())
+                if number and opened == state[0]:
+                    hashes = self._store.changed(number)
+                else:  # not what earlier versions need
+                    hashes = set(self._store.index().values())
                 for page in pages(hashes):
                     for body in self._store.contents(page).values():
                         self._load(body)
