@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +12,14 @@ from typing import Any
 
 import pytest
 
+from scripted_engine import PATIENT, ask, model, packed
 from tenantgate.devhost.redis_server import free_port
+from tenantgate.engine.core.tables import DECISION
 from tenantgate.kong.testing import KongError
 from tenantgate.policy.core.ports import PublishNote
+from tenantgate.policy.core.records import TenantPolicy, write_record
 from tenantgate.policy.sqlite_store import SqlitePolicyStore
+from tenantgate.tenant import TenantId
 
 from .conftest import Launched
 from support import PATIENCE_S, ROOT
@@ -58,6 +64,35 @@ def test_the_engine_isn_t_ready_without_models_or_policies(
     store.close()
     server.eventually(lambda: told(server) == (503, "models"), seconds=PATIENCE_S)
     assert server.metric('tenantgate_missing{what="policies"}') == 0
+
+
+@pytest.mark.parametrize("replaced", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_what_rules_need_is_loaded_before_a_process_takes_events(
+    launch: Callable[..., Launched], tmp_path: Path, replaced: bool
+) -> None:
+    settings = {"policy_path": str(tmp_path / "policy.sqlite"), "encryption_key": "k" * 32}
+    rule = {"name": "topics", "detector": "denied_topics", "phrases": ["the price of gold"], "mode": "block"}
+    made = model(stages={"guardrails": {"rules": [rule], **PATIENT}})
+    store = SqlitePolicyStore(tmp_path / "policy.sqlite")
+    record = write_record(TenantPolicy(tenant=TenantId("acme"), models=(made,)))
+    store.publish({"acme": record}, expected=0, note=PublishNote("test", "", time.time()))
+    server = launch(str(ROOT / "plugins" / "tenantgate"))
+    server.eventually(server.socket.exists)
+    with server.client(PATIENCE_S) as kong:
+        instance = kong.start_instance("tenantgate", settings)  # no request yet
+        server.eventually(lambda: told(server) == (200, "ready"), seconds=PATIENCE_S)
+        server.eventually(
+            lambda: [one.version for one in store.acknowledgements()] == [1], seconds=PATIENCE_S
+        )
+        if replaced:
+            os.kill(server.health()["pid"], signal.SIGKILL)
+            server.eventually(
+                lambda: (now := server.health())["restarts"] == 1 and now["ready"], seconds=PATIENCE_S
+            )
+        calls = kong.handle_event(instance, "access", {"kong.ctx.shared.get": packed(ask())})
+    store.close()
+    (decision,) = (call[2] for call in calls if call[:2] == ("kong.ctx.shared.set", DECISION))
+    assert decision.get("target"), calls  # else: embedder: still loading
 
 
 def test_the_next_server_starts_while_the_one_before_has_its_metrics_port(

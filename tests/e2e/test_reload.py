@@ -6,11 +6,12 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tenantgate.devhost.redis_server import free_port
+from tenantgate.devhost.redis_server import RedisServer, free_port
 from tenantgate.devhost.stack import Stack
 
 from support import Load, until
@@ -69,6 +70,27 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with Ported(tenants=folder / "tenants.yaml", state_dir=folder / "state", kong_bin=kong_bin) as made:
         until(lambda: made.page("/readyz")[0], (200).__eq__, what="the engine")
         yield made
+
+
+def test_a_new_nodes_first_request_finds_its_policies(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    kong_bin = request.config.getoption("--kong-bin")
+    if kong_bin is None:
+        pytest.skip("the embedded host starts no instance before a request")
+    (tmp_path / "tenants.yaml").write_text(TENANTS)
+    redis = RedisServer(tmp_path / "redis")
+    request.addfinalizer(redis.stop)
+    redis.start()
+    with Ported(
+        tenants=tmp_path / "tenants.yaml",
+        state_dir=tmp_path / "state",
+        kong_bin=kong_bin,
+        policy_store=redis.url,
+        processes="2",
+    ) as node:
+        until(lambda: node.page("/readyz")[0], (200).__eq__, what="the engine")
+        assert [each["missing"] for each in node.page("/healthz")[1]["processes"]] == [[], []]
+        client = node.client("acme", provider="mock", model="small")
+        assert [client.chat(f"Hello {n}").status for n in range(4)] == [200] * 4
 
 
 def test_a_reload_loses_no_request(stack: Ported) -> None:

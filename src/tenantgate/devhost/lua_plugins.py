@@ -29,6 +29,8 @@ _OTHER_PHASES: Final = (
     "ws_handshake",
     "ws_upstream_frame",
 )
+_LEFT_OUT: Final = frozenset({("tenantgate-request", "configure")})
+"""Phases that change no request: this one has Kong start the engine's instances before the first one."""
 _SCOPES: Final = ("route", "service", "consumer")
 _ATTRIBUTES: Final = frozenset(
     {
@@ -77,7 +79,7 @@ class LuaPlugin(StockPlugin):
         self._state = state
         # A handler may inherit (kong/db/dao/plugins.lua, implements): so by name, not by its own keys.
         for phase in _OTHER_PHASES:
-            if handler[phase.encode()] is not None:
+            if handler[phase.encode()] is not None and (name, phase) not in _LEFT_OUT:
                 raise ConfigError(
                     f"plugin {name}: the embedded host doesn't run the {phase} phase; use a real Kong"
                 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
-import itertools
 import json
 import re
 import socket
@@ -44,20 +43,14 @@ def wait(gateway: Watched, status_port: int, conf: Path, *, timeout_s: float) ->
         wait_for(functools.partial(_ready, path), gateway, what=what, timeout_s=timeout_s)
 
 
-def wait_for_policies(
-    gateway: Watched | None, port: int, prefix: str, engine: Path, *, timeout_s: float
-) -> None:
-    """Return when the engine with the socket `engine` goes by a version: it looks for the store at its first request.
+def wait_for_policies(gateway: Watched | None, engine: Path, *, timeout_s: float) -> None:
+    """Return when the engine with the socket `engine` goes by a version; tenantgate-request has Kong tell it the store.
 
     Raises:
         EdgeError: the gateway ended, or the time is up.
     """
-    looks = itertools.count()
 
     def following() -> bool | None:
-        # One refused request is enough; on a busy machine Kong may give up on the engine meanwhile.
-        if next(looks) % 50 == 0:
-            _ok(http.client.HTTPConnection("127.0.0.1", port, timeout=2.0), f"{prefix}/v1/models", status=401)
         connection = _UnixConnection(_metrics(engine))
         try:
             connection.request("GET", "/metrics")

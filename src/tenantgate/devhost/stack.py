@@ -249,9 +249,8 @@ class Stack(MockControl):
             self._exit.callback(self._gateway.stop)
         readiness.wait(self._gateway, status_port, rendered.kong_conf, timeout_s=_START_S)
         if self._database and self._settings.get("role") != "control_plane":
-            prefix = rendered.file.gateway.path_prefix
             engine = self._run / "tenantgate.socket"
-            readiness.wait_for_policies(self._gateway, port, prefix, engine, timeout_s=_START_S)
+            readiness.wait_for_policies(self._gateway, engine, timeout_s=_START_S)
 
     def _start_servers(self, rendered: Rendered) -> None:
         """The plugin servers, as systemd would; each watches over its own processes."""

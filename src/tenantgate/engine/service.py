@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import unquote
+from weakref import WeakSet
 
 from tenantgate import llm
 from tenantgate.audit.core.routes import NO_AUDIT
@@ -31,6 +33,7 @@ from tenantgate.engine.tenants import Tenant, texts_of
 from tenantgate.engine.token_metrics import count_tokens
 from tenantgate.engine.tokens import TokenRequests
 from tenantgate.engine.tools import Tools, is_tool_call
+from tenantgate.engine.warm_up import load_for
 from tenantgate.errors import EdgeError
 from tenantgate.kong.host import MOST_SENT, Answered
 from tenantgate.kong.phase import attempt
@@ -51,7 +54,7 @@ if TYPE_CHECKING:
     from tenantgate.kong import Host
     from tenantgate.policy.core.records import ModelPolicy
 
-__all__ = ["NAME", "Engine"]
+__all__ = ["NAME", "Engine", "wait_for_policies"]
 
 NAME: Final = "tenantgate"
 
@@ -530,6 +533,14 @@ def _phase(stage: Stage, exchange: Exchange) -> Callable[[], None]:
 _followers: Final[dict[Path, tuple[str, Follower]]] = {}
 """By local copy the store that is followed. One at a time: a follower holds the copy's lock."""
 _followers_lock: Final = threading.Lock()
+_directories: Final[WeakSet[Directory[Tenant | Catalog]]] = WeakSet()
+
+
+def wait_for_policies(timeout_s: float) -> None:
+    """Wait until what the policies of this process's engines need is loaded; not for policies that aren't there yet."""
+    until = time.monotonic() + timeout_s
+    for each in list(_directories):
+        each.wait(max(0.0, until - time.monotonic()))
 
 
 def _directory(
@@ -537,7 +548,8 @@ def _directory(
 ) -> Directory[Tenant | Catalog]:
     path = Path(config.policy_path)
     _follow(config.policy_store, path, config.encryption_key)
-    made = Directory(path, parse, node=config.node)
+    made = Directory(path, parse, node=config.node, load=load_for)
+    _directories.add(made)
     made.start()
     return made
 

@@ -34,6 +34,14 @@ _PARTS: Final = 256  # of a process
 _TOKENS: Final = 64  # of a text; 128 would take three times as long
 
 
+_PART_OF: Final = {
+    "injection": "injection",
+    "names": "names",
+    "denied_topics": "embedder",
+    "allowed_topics": "embedder",
+}
+
+
 class NotReadyError(EdgeError):
     """A model is still being loaded."""
 
@@ -75,10 +83,18 @@ class SharedParts:
 
     def presidio(self, rule: RuleConfig) -> Patterns:
         """Presidio with the rule's recognisers: the extra ``presidio``."""
-        name = f"presidio {rule.recognizers} {rule.language} {' '.join(rule.entities)}"
+        name = _presidio_name(rule)
         self._makers.setdefault(name, lambda: _load_presidio(rule))
         found: Patterns = self._get(name)
         return found
+
+    def load_for(self, rule: RuleConfig) -> None:
+        """Load what the rule needs, as `load` does."""
+        name = _presidio_name(rule) if rule.detector == "presidio" else _PART_OF.get(rule.detector)
+        if name is not None:
+            if rule.detector == "presidio":
+                self._makers.setdefault(name, lambda: _load_presidio(rule))
+            self.load(name)
 
     def load(self, name: str) -> None:
         """Load a part now; what goes wrong is logged, and raised when the part is asked for."""
@@ -97,6 +113,10 @@ def _failed(name: str, error: Exception) -> TenantgateError:
     _off.set(1.0, part=name.partition(" ")[0])
     logs.event(_log, logging.ERROR, "a part of the guard can't be loaded", part=name, **logs.describe(error))
     return error if isinstance(error, TenantgateError) else EdgeError(f"{name}: {type(error).__name__}")
+
+
+def _presidio_name(rule: RuleConfig) -> str:
+    return f"presidio {rule.recognizers} {rule.language} {' '.join(rule.entities)}"
 
 
 def _load_injection() -> InjectionModel:

@@ -22,6 +22,7 @@ _log: Final = logging.getLogger("tenantgate.instances")
 
 # Kong changes this with every change of any plugin's configuration; it says nothing about this one's.
 _VOLATILE: Final = frozenset({"__seq__"})
+_PLACES: Final = frozenset({"__key__", "__plugin_id", "route_id", "service_id", "consumer_id"})
 _INDEX_BITS: Final = 3  # of an id: which process gave it
 
 
@@ -84,8 +85,9 @@ class Instances:
     """All instances, at most `limit`: Kong never closes those of deleted entities, so the least used go.
 
     `start`, `close`, `catch_up` and `close_all` are for one thread, `get` for any.
-    Instances with equal configuration (of several nginx workers, or before and after a reload) share one
-    plugin object. Each of the processes that share a `memory` has an `index` below 8 of its own, which its ids hold.
+    Instances with equal configuration (of several nginx workers, or before and after a reload) share one plugin object;
+    where `cls` has a true `anywhere`, those of several services and routes do as well. Each of the processes that share
+    a `memory` has an `index` below 8 of its own, which its ids hold.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Instances:
     ) -> None:
         self._memory = memory
         self._name, self._class, self._default, self._limit = name, cls, default, limit
+        self._volatile = _VOLATILE | _PLACES if getattr(cls, "anywhere", False) else _VOLATILE
         self._lock = threading.Lock()
         self._next = first_id() << _INDEX_BITS | index
         self._by_id: OrderedDict[int, Instance] = OrderedDict()
@@ -162,7 +165,7 @@ class Instances:
         return True
 
     def _add(self, number: int, config: Any) -> Instance:
-        key = _key(config)
+        key = _key(config, self._volatile)
         with self._lock:
             shared = self._shared.get(key)
         if shared is None:
@@ -244,9 +247,9 @@ class Instances:
                 logs.event(_log, logging.WARNING, "close failed", **logs.describe(error))
 
 
-def _key(config: Any) -> str:
+def _key(config: Any, volatile: frozenset[str]) -> str:
     if isinstance(config, dict):
-        config = {k: v for k, v in config.items() if k not in _VOLATILE}
+        config = {k: v for k, v in config.items() if k not in volatile}
     return json.dumps(config, sort_keys=True)
 
 

@@ -281,6 +281,7 @@ def _run(
         server.open()
         logs.event(_log, logging.INFO, "serving", socket=str(args.socket), restarts=about["restarts"])
 
+    server.instances.restore()  # what is loaded before the first event may depend on them
     threading.Thread(target=warm, name="warm-up", daemon=True).start()
     status = server.run()
     _attempt(getattr(plugin.module, "stop", None), "stop failed")

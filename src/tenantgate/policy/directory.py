@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from tenantgate.errors import TenantgateError
-from tenantgate.policy.core.ports import DamagedError
+from tenantgate.policy.core.ports import DamagedError, pages
 from tenantgate.policy.sqlite_store import SqlitePolicyStore
 from tenantgate.store.threads import BackgroundThread
 from tenantgate.telemetry import logs, metrics, needs
@@ -67,7 +67,10 @@ class Directory(Generic[T]):
         most: parsed records in memory, the least recently used dropped first.
         every_s: seconds between two looks at the newest version.
         node: name of this node in acknowledgements; the host's, if left out.
-        background: whether a thread looks; else the owner calls `look` and `acknowledge`.
+        background: whether a thread looks; else the owner calls `look`, `load` and `acknowledge`.
+        load: loads what a record that is new to this process needs, and waits for it; not in a request. Other threads
+            go by a version as soon as it is seen; it is acknowledged, and the first one makes this process ready, when
+            what it needs is loaded.
     """
 
     def __init__(
@@ -79,7 +82,10 @@ class Directory(Generic[T]):
         every_s: float = _EVERY_S,
         node: str | None = None,
         background: bool = True,
+        load: Callable[[bytes], None] | None = None,
     ) -> None:
+        self._load, self._loaded_for = load, (0, 0)
+        self._settled = threading.Event()
         self._parse, self._most, self._every_s = parse, most, every_s
         self._node, self._background = node or socket.gethostname(), background
         self._store = SqlitePolicyStore(path, busy_s=_READ_S, keep_deleted=True)
@@ -151,8 +157,36 @@ class Directory(Generic[T]):
                 self._state = state
                 self._again()
             _version.set(self._state[1])
-        needs.tell("policies", there=self.ready, owner=self)
+        needs.tell("policies", there=self._loaded, owner=self)
         self._looked = True
+
+    @property
+    def _loaded(self) -> bool:
+        """Whether there is a version, and what the first one that was seen needs is loaded."""
+        return self.ready and (self._load is None or self._loaded_for[1] > 0)
+
+    def load(self) -> None:
+        """Load what records need that are new to this process; what fails is logged."""
+        state = self._state
+        if self._load is not None and state[1] and state != self._loaded_for:
+            try:
+                opened, number = self._loaded_for
+                if number and opened == state[0]:
+                    hashes = self._store.changed(number)
+                else:  # not what earlier versions need
+                    hashes = set(self._store.index().values())
+                for page in pages(hashes):
+                    for body in self._store.contents(page).values():
+                        self._load(body)
+            except TenantgateError as error:
+                self._fails("read", error)
+            self._loaded_for = state
+            needs.tell("policies", there=self._loaded, owner=self)
+        self._settled.set()
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until what the policies need is loaded, or it is known that there are none yet."""
+        self._settled.wait(timeout_s)
 
     def acknowledge(self) -> None:
         """Say which version this process goes by: when it is another one, and now and then; what fails is logged."""
@@ -173,6 +207,7 @@ class Directory(Generic[T]):
 
     def _step(self) -> float:
         self.look()
+        self.load()
         self.acknowledge()
         return self._every_s
 

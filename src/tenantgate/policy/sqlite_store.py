@@ -97,6 +97,11 @@ class SqlitePolicyStore(PolicyStore):
             return None
         return [hashed for (hashed,) in rows]
 
+    def changed(self, since: int) -> set[bytes]:
+        """The hashes of records that versions after `since` have set."""
+        rows = self._all("SELECT DISTINCT hash FROM changes WHERE version > ? AND hash IS NOT NULL", (since,))
+        return {hashed for (hashed,) in rows}
+
     def missing(self) -> set[bytes]:
         """Hashes of the newest version whose records aren't there, or damaged."""
         hashes = set(self.index().values())

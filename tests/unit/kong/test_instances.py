@@ -37,6 +37,17 @@ def start(at: Instances, config: str) -> int:
     return int(at.start({"Name": "x", "Config": config})["Id"])
 
 
+@pytest.mark.parametrize(("anywhere", "objects"), [(False, 3), (True, 2)])
+def test_a_plugin_may_have_one_object_for_all_places_with_equal_settings(
+    anywhere: bool, objects: int
+) -> None:
+    cls = type("Anywhere", (Plugin,), {"anywhere": anywhere})
+    at = Instances("x", cls, default=PhasePolicy())
+    places = ('"service_id": "a", "__seq__": 1', '"service_id": "b"', '"service_id": "a", "n": 1')
+    ids = [start(at, f"{{{place}}}") for place in (*places, places[0])]
+    assert len({id(at.get(number).plugin) for number in ids}) == objects
+
+
 def test_the_next_process_has_the_same_ids_with_the_same_configurations(memory: Memory) -> None:
     first = instances(memory)
     ids = [start(first, f'{{"n": {n}}}') for n in range(4)]

@@ -20,7 +20,7 @@ from tenantgate.policy.core.ports import content_hash
 from tenantgate.policy.directory import Directory
 from tenantgate.policy.sqlite_file import files_of
 from tenantgate.policy.sqlite_store import SqlitePolicyStore
-from tenantgate.telemetry import metrics
+from tenantgate.telemetry import metrics, needs
 from tenantgate.tenant import TenantId
 
 from support import until
@@ -245,6 +245,23 @@ def test_it_says_which_version_it_goes_by(bench: Bench) -> None:
         bench.directory.acknowledge()
         (said,) = bench.store.acknowledgements()
         assert (said.node, said.version) == ("n1", version)
+
+
+def test_a_version_counts_when_what_its_records_need_is_loaded(tmp_path: Path) -> None:
+    loaded: list[tuple[bytes, list[int], list[str]]] = []
+
+    def load(record: bytes) -> None:
+        said = [each.version for each in bench.store.acknowledgements()]
+        loaded.append((record, said, needs.missing()))
+
+    bench = Bench(tmp_path / "policy.db", load=load)
+    for records in ({"acme": b"1"}, {"acme": b"1", "globex": b"2"}):
+        bench.put(**records)
+        bench.directory.load()
+        bench.directory.acknowledge()
+    bench.directory.close()
+    assert loaded == [(b"1", [], ["policies"]), (b"2", [1], [])]  # a node that serves stays ready
+    assert needs.missing() == []
 
 
 def test_where_it_cant_say_so_it_goes_on(

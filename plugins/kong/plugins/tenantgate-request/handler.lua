@@ -3,6 +3,7 @@
 local ai_ctx = require "kong.llm.plugin.ctx"
 local callers = require "kong.plugins.tenantgate-mcp.callers"
 local ends = require "kong.plugins.tenantgate-request.ends"
+local start = require "kong.plugins.tenantgate-request.start"
 local tries = require "kong.plugins.tenantgate-failover.tries"
 
 local MAX_HEADERS = 1000 -- the largest number that kong.request.get_headers takes
@@ -50,6 +51,11 @@ local function own_caller()
     kong.client.authenticate(consumer, credential)
   end
   return {custom_id = caller.tenant}, credential
+end
+
+-- Kong has a configuration: the first one of a worker, or another one.
+function Request:configure()
+  start.soon()
 end
 
 -- A request without a tenant leaves no table, and `tenantgate-target` refuses it.
