@@ -183,6 +183,24 @@ def test_sigterm_lets_what_is_in_progress_end(launch: Callable[..., Launched]) -
         assert kong.call("Step", {"EventId": step["EventId"]})["Data"] == "ret"
 
 
+def test_a_connection_ends_with_the_last_answer_of_a_server_that_ends(
+    launch: Callable[..., Launched],
+) -> None:
+    """Kong would use it again, and meet the end of the server."""
+    server = launch("faulty")
+    server.ready()
+    with server.client() as kong, kong.connect() as used, kong.connect() as unused:
+        kong.call("StartInstance", {"Name": "faulty", "Config": "{}"}, sock=unused)
+        instance = kong.start_instance("faulty", {"do": "two-calls"})
+        step = kong.call("HandleEvent", {"InstanceId": instance, "EventName": "access"}, sock=used)
+        os.kill(server.health()["pid"], signal.SIGTERM)
+        server.eventually(lambda: server.health()["reason"] == "stopping")
+        step = kong.call("Step", {"EventId": step["EventId"]}, sock=used)
+        assert kong.call("Step", {"EventId": step["EventId"]}, sock=used)["Data"] == "ret"
+        assert used.recv(1) == b""
+        assert unused.recv(1) == b""
+
+
 def test_a_newer_server_keeps_the_path_that_it_took(launch: Callable[..., Launched]) -> None:
     old = launch("faulty")
     old.ready()

@@ -224,8 +224,8 @@ class Server:
             return True
         if self._events or self._handed or self._control.busy:
             return False
-        # Kong can't tell a call that nobody has read from one that failed. So it must find a connection closed before it
-        # uses it again: with its last answer (`answer`), or here, where Kong hasn't used it since the end began.
+        # Kong can't tell a call that nobody has read from one that failed. So it must find a connection closed before
+        # the next call: with its last answer (`answer`), or here, where Kong hasn't used it since the end began.
         if time.monotonic() < self._unused_at:
             # Processes beside this one may pass it something until they have heard that it ends.
             return self._passing.alone and not self._conns

@@ -53,3 +53,20 @@ def test_a_closed_socket(pair: Sockets) -> None:
     a.close()
     with pytest.raises(OSError, match="descriptor"):
         at_once.receive(a, at_once.buffer())
+
+
+def test_the_other_side_finds_it_closed_after_what_was_sent(pair: Sockets) -> None:
+    a, b = pair
+    at_once.send(a, b"last")
+    at_once.shut(a)
+    assert (at_once.receive(b, at_once.buffer()), at_once.receive(b, at_once.buffer())) == (b"last", b"")
+
+
+def test_a_connection_on_which_something_came_stays_open(pair: Sockets) -> None:
+    a, b = pair
+    at_once.send(b, b"call")
+    assert not at_once.shut_if_silent(a)
+    assert at_once.receive(a, at_once.buffer()) == b"call"
+    assert at_once.shut_if_silent(a)
+    assert at_once.receive(b, at_once.buffer()) == b""
+    assert not at_once.shut_if_silent(b)
