@@ -298,7 +298,9 @@ def test_numbers_that_nothing_could_work_with_are_refused(number: str) -> None:
     assert found.startswith("tenants.yaml:5: gateway.limits.max_request_body_mb: ")
 
 
-@pytest.mark.parametrize("value", ["!!bool x", "!!int x", "!!float x", "!!binary x", "!!python/object:os.system x"])
+@pytest.mark.parametrize(
+    "value", ["!!bool x", "!!int x", "!!float x", "!!binary x", "!!python/object:os.system x"]
+)
 def test_values_that_their_tag_denies_are_named(value: str) -> None:
     (found,) = problems(f"{TENANT}gateway: {{redis: {{port: {value}}}}}\n")
     assert found.startswith("tenants.yaml:5: gateway.redis.port: ")

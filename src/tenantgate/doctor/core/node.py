@@ -124,6 +124,8 @@ def _remedy(reason: str) -> str:
 
 
 _REMEDIES: Final = {
+    "configuration": "its log names the setting that it can't use; set the variable that `gateway` of tenants.yaml names for "
+    "it (TENANTGATE_CACHE_KEY, if it names none) in Kong's environment, restart Kong",
     "policies": "publish them: `tenantgate apply`; `tenantgate status` says which node has which version",
     "models": "as Kong's user run `tenantgate models build`, set TENANTGATE_MODELS to their folder, reload Kong",
     "warming up": "wait some seconds",
@@ -296,8 +298,8 @@ def check_secrets(named: Collection[str], there: Collection[str]) -> Iterator[Fi
             "secrets",
             Severity.WARNING,
             name,
-            "isn't in this command's environment, or is empty. If Kong's lacks it, too, what refers to it has an empty "
-            "credential: a provider answers 401",
+            "isn't in this command's environment, or is empty. If Kong's lacks it, too, what refers to it is empty: "
+            "with an empty credential a provider answers 401, without a gateway's own secret all requests get 503",
             f"run this with Kong's environment; set {name} there, and restart Kong (a reload keeps the old one)",
         )
     if not missing:
