@@ -67,7 +67,9 @@ def apply(parser: argparse.ArgumentParser) -> None:
         help="with --kong-config: a kong.yml of your own, whose entities are put there, too",
     )
     parser.add_argument(
-        "--reload", metavar="COMMAND", help='run after a change of that file: "kong reload -p /kong_prefix"'
+        "--reload",
+        metavar="COMMAND",
+        help='run after a change of that file: "kong reload -c /etc/kong/kong.conf"',
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what would change; exit status 1 if anything"

@@ -19,6 +19,21 @@ __all__ = ["FORMER", "Plan", "make_plan", "removal"]
 
 FORMER: Final = "llm-former"
 """What a service `llm` that isn't ours is renamed to: version 0.1's, as decK or the Admin API has created it."""
+_OWNERS: Final = {
+    "certificate": "certificates",
+    "service": "services",
+    "route": "routes",
+    "consumer": "consumers",
+}
+_OWNERS_FIRST: Final = (
+    "certificates",
+    "snis",
+    "services",
+    "routes",
+    "consumers",
+    "plugins",
+    "keyauth_credentials",
+)
 _SERVING: Final = ("plugins", "services")
 _OF_TENANTS: Final = ("consumers", "keyauth_credentials")
 _ERRORS_MARK: Final = "tenantgate_error"
@@ -42,7 +57,7 @@ class Plan:
     placed: tuple[Entity, ...] = field(default=(), repr=False)
     """All entities, under the ids that they have or get in this Kong."""
     wanted: tuple[Entity, ...] = field(default=(), repr=False)
-    """All entities, for a Kong that takes its configuration as a whole."""
+    """All entities, for a Kong that takes its configuration as a whole: with those that aren't ours, and stay."""
     names: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The consumers' names by the ids that they have in Kong."""
     notes: tuple[str, ...] = ()
@@ -79,7 +94,7 @@ def make_plan(
     Args:
         current: all that Kong has.
         wanted: all that it should have, each entity with our tag.
-        whole: whether its configuration is replaced as a whole, and so holds nothing that isn't ours.
+        whole: whether it takes its configuration as a whole.
         differs: whether an entity that is wanted isn't what Kong has under its id.
 
     Raises:
@@ -94,7 +109,11 @@ def make_plan(
     rest = [e for e in placed if (e.kind, e.id) not in admitted]
     settle = [*known.renamed, *(e for e in rest if not _unchanged(current, e, differs))]
     kept = {(e.kind, e.id) for e in placed} | {(e.kind, e.id) for e in freed}
-    gone = [e for e in current.values() if (e.kind, e.id) not in kept and (whole or known.leaves(e))]
+    others = _others(current, wanted, known) if whole else []
+    stays = {(e.kind, e.id) for e in others}
+    gone = [
+        e for at, e in current.items() if at not in kept and (at not in stays if whole else known.leaves(e))
+    ]
     if whole:
         settle += _misplaced(current, wanted, settle)
     return Plan(
@@ -103,7 +122,7 @@ def make_plan(
         settle=tuple(_in_order(settle)),
         withdraw=tuple(_to_delete(gone)),
         placed=tuple(placed),
-        wanted=tuple(wanted),
+        wanted=(*(e for e in wanted if e.id not in known.yielding), *others),
         names={e.id: e.name for e in placed if e.kind == "consumers"},
         notes=tuple(known.notes),
         former=any(known.of_former(e) for e in gone),
@@ -160,19 +179,12 @@ class _Identities:
         self.renamed: list[Entity] = []
         self.notes: list[str] = []
         self._former: str | None = None
-        if not whole:
-            self._find_former()
+        self.yielding: set[str] = set()
+        """Ids of plugins for the whole gateway of which the operator has an own one."""
+        self._find_former(rename=not whole)
         self.placed: list[Entity] = []
-        for kind in (
-            "certificates",
-            "snis",
-            "services",
-            "routes",
-            "consumers",
-            "plugins",
-            "keyauth_credentials",
-        ):
-            self._place([self._owned(e) for e in wanted if e.kind == kind], whole=whole)
+        for kind in _OWNERS_FIRST:
+            self._place([self._owned(e) for e in wanted if e.kind == kind])
 
     def present(self, entity: Entity) -> bool:
         """Whether Kong has what `entity` means, under its id."""
@@ -197,12 +209,12 @@ class _Identities:
         custom_id, username = consumer.fields.get("custom_id"), consumer.fields.get("username")
         return self._former is not None and bool(custom_id) and username == consumer_name(str(custom_id))
 
-    def _find_former(self) -> None:
+    def _find_former(self, *, rename: bool) -> None:
         for name in (SERVICE, FORMER):
             found = self._names.get(("services", name))
             if found is not None and (name == FORMER or not found.ours):
                 self._former = found.id
-                if name == SERVICE:
+                if name == SERVICE and rename:
                     self._names.pop(found.natural_key)
                     self.renamed.append(found.with_fields(name=FORMER))
                     self.notes.append(
@@ -230,13 +242,14 @@ class _Identities:
         }
         return entity.with_fields(**changed) if changed else entity
 
-    def _place(self, entities: Iterable[Entity], *, whole: bool) -> None:
+    def _place(self, entities: Iterable[Entity]) -> None:
         waiting = []
         for entity in entities:
             found = self._names.get(entity.natural_key)
             if found is None:
                 waiting.append(entity)
-            elif not whole and self._foreign(found):
+            elif self._foreign(found):
+                self.yielding.add(entity.id)
                 self.notes.append(
                     f"the global {entity.name} isn't ours and stays: errors where there is no route have Kong's shape"
                 )
@@ -262,6 +275,27 @@ class _Identities:
         self._taken.add((entity.kind, id_))
         self._ids[entity.id] = id_
         self.placed.append(Entity(kind=entity.kind, id=id_, fields=entity.fields))
+
+
+def _others(current: State, wanted: Sequence[Entity], known: _Identities) -> list[Entity]:
+    """What a Kong that takes its configuration as a whole gets again, since it isn't ours.
+
+    Not what it would have twice then, nor what would be without its owner.
+    """
+    taken = {e.natural_key for e in wanted if e.id not in known.yielding}
+    keys = {e.fields.get("key") for e in wanted if e.kind == "keyauth_credentials"}
+    there = {(e.kind, e.id) for e in wanted}
+    out: list[Entity] = []
+    for entity in sorted(current.values(), key=lambda e: _OWNERS_FIRST.index(e.kind)):
+        key = entity.fields.get("key") if entity.kind == "keyauth_credentials" else None
+        if known.leaves(entity) or entity.natural_key in taken or (key is not None and key in keys):
+            continue
+        if all(
+            (kind, str(of)) in there for owner, kind in _OWNERS.items() if (of := entity.fields.get(owner))
+        ):
+            there.add((entity.kind, entity.id))
+            out.append(entity)
+    return out
 
 
 def _freed(current: State, admit: Sequence[Entity], known: _Identities, *, whole: bool) -> list[Entity]:

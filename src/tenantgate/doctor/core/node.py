@@ -124,8 +124,8 @@ def _remedy(reason: str) -> str:
 
 
 _REMEDIES: Final = {
-    "configuration": "its log names the setting that it can't use; set the variable that `gateway` of tenants.yaml names for "
-    "it (TENANTGATE_CACHE_KEY, if it names none) in Kong's environment, restart Kong",
+    "configuration": "its log names the setting that it can't use; set the variable that `gateway` of tenants.yaml "
+    "names for it (TENANTGATE_CACHE_KEY, if it names none) in Kong's environment, restart Kong",
     "policies": "publish them: `tenantgate apply`; `tenantgate status` says which node has which version",
     "models": "as Kong's user run `tenantgate models build`, set TENANTGATE_MODELS to their folder, reload Kong",
     "warming up": "wait some seconds",
