@@ -220,7 +220,8 @@ def site_of(
     except TenantsFileError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
-        raise ConfigError(f"{path}: {len(error.problems)} problems; nothing was changed") from None
+        count = len(error.problems)
+        raise ConfigError(f"{path}: {count} problem{'s'[: count != 1]}; nothing was changed") from None
     options: dict[str, Any] = {}
     environ = dict(os.environ)
     urls: tuple[str, ...] = ()

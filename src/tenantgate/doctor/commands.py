@@ -134,6 +134,9 @@ def _secrets(site: Site, settings: Mapping[str, str], uid: int | None) -> Iterat
     texts += [record.decode("utf-8", "replace") for record in site.records().values()]
     named = {name for text in texts for name in deck_variables.vault_names(text)}
     yield from node.check_secrets(named, {name for name, value in site.environ.items() if value})
+    yield from node.check_other_vaults(
+        sorted({n for text in texts for n in deck_variables.other_vaults(text)})
+    )
     if files := sorted({name for text in texts for name in secret_files.names(text)}):
         folder = Path(settings.get(secret_files.SETTING) or secret_files.folder(site.environ))
         found = {name: probes.secret_file(folder, name, uid=uid) for name in files}

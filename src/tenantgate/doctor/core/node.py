@@ -306,6 +306,18 @@ def check_secrets(named: Collection[str], there: Collection[str]) -> Iterator[Fi
         yield ok("secrets", "environment", f"all {len(set(named))} variables are there")
 
 
+def check_other_vaults(vaults: Collection[str]) -> Iterator[Finding]:
+    """References to vaults that this command can't open: Kong's alone, or misspelt."""
+    for name in vaults:
+        yield Finding(
+            "secrets",
+            Severity.UNKNOWN,
+            f"{{vault://{name}/…}}",
+            "only Kong can open this vault, and Kong OSS itself has `env` and, by Tenantgate, `file`",
+            "write one of these if it is misspelt; else see that each Kong has a vault of this name",
+        )
+
+
 def check_secret_files(folder: str, problems: Mapping[str, str | None]) -> Iterator[Finding]:
     """Judge the files of ``{vault://file/…}`` references: by name what is wrong, None where nothing is."""
     bad = {name: problem for name, problem in problems.items() if problem}

@@ -126,3 +126,8 @@ def test_a_clock_is_judged_alike_in_both_directions(offset: float) -> None:
 def test_certificates(days: int | None, said: Severity) -> None:
     found = node.check_certificate("cert.pem", None if days is None else days * 86_400.0)
     assert found.severity is said
+
+
+def test_a_vault_that_only_kong_can_open_is_named() -> None:
+    (found,) = node.check_other_vaults(["fil"])
+    assert (found.severity, found.subject) == (Severity.UNKNOWN, "{vault://fil/…}")
