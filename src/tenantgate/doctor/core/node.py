@@ -318,8 +318,21 @@ def check_other_vaults(vaults: Collection[str]) -> Iterator[Finding]:
         )
 
 
-def check_secret_files(folder: str, problems: Mapping[str, str | None]) -> Iterator[Finding]:
-    """Judge the files of ``{vault://file/…}`` references: by name what is wrong, None where nothing is."""
+def check_secret_files(
+    folder: str, problems: Mapping[str, str | None], *, vaults: str = "file"
+) -> Iterator[Finding]:
+    """Judge the files of ``{vault://file/…}`` references: by name what is wrong, None where nothing is.
+
+    `vaults` is Kong's setting.
+    """
+    if "file" not in (name.strip() for name in vaults.split(",")):
+        yield Finding(
+            "secrets",
+            Severity.ERROR,
+            "vaults",
+            f"is {vaults}, so Kong can't read {', '.join(sorted(problems))}: what refers to these has no credential",
+            "vaults = bundled,file in kong.conf, and restart Kong",
+        )
     bad = {name: problem for name, problem in problems.items() if problem}
     for name, problem in sorted(bad.items()):
         yield Finding(

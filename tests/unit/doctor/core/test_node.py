@@ -131,3 +131,11 @@ def test_certificates(days: int | None, said: Severity) -> None:
 def test_a_vault_that_only_kong_can_open_is_named() -> None:
     (found,) = node.check_other_vaults(["fil"])
     assert (found.severity, found.subject) == (Severity.UNKNOWN, "{vault://fil/…}")
+
+
+@pytest.mark.parametrize(
+    ("vaults", "wrong"), [("bundled,file", 0), ("file", 0), ("bundled", 1), ("bundled, files", 1)]
+)
+def test_a_kong_without_the_vault_of_files_is_named(vaults: str, wrong: int) -> None:
+    found = list(node.check_secret_files("/s", {"acme": None}, vaults=vaults))
+    assert [f.subject for f in found if f.severity is Severity.ERROR] == ["vaults"] * wrong
