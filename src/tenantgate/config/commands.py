@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from tenantgate.config.compile import server_problems
 from tenantgate.config.deck_variables import other_vaults
@@ -24,6 +25,22 @@ from tenantgate.config.sources import sources
 from tenantgate.errors import ConfigError, EdgeError
 
 __all__ = ["diff", "redis_address", "render", "schema", "validate"]
+
+
+_OF_KONG_CONF: Final = (
+    "egress_include",
+    "prefix",
+    "declarative_config",
+    "postgres",
+    "sockets",
+    "plugins_dir",
+    "pluginserver",
+    "attach",
+    "models_dir",
+    "secrets_dir",
+    "set",
+)
+"""Options of ``render`` that mean nothing to a kong.yml."""
 
 
 def validate(parser: argparse.ArgumentParser) -> None:
@@ -227,6 +244,9 @@ def _render(args: argparse.Namespace) -> int:
         options = _kong_conf_options(args, file)
         text = kong_conf(options) if args.kong_conf else egress_conf(options)
         return _write(args.output, text, secret=False)
+    for name in _OF_KONG_CONF:
+        if getattr(args, name):
+            raise ConfigError(f"--{name.replace('_', '-')}: needs --kong-conf; this writes a kong.yml")
     if mocked := uses_mock(file):
         print(f"note: the mock provider answers for {', '.join(mocked)} ({args.mock_url})", file=sys.stderr)
     text = kong_yml(

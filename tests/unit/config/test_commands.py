@@ -53,6 +53,14 @@ def test_validate_names_vaults_that_kong_hasnt_itself(
         assert (told in noted) if told else not noted
 
 
+@pytest.mark.parametrize(
+    "given", ["--postgres", "--set=a=b", "--prefix=/k", "--attach=tenant-guardrails", "--sockets=/run/x"]
+)
+def test_an_option_of_kong_conf_isnt_ignored_where_a_kong_yml_is_written(given: str) -> None:
+    with pytest.raises(ConfigError, match=f"{given.partition('=')[0]}: needs --kong-conf"):
+        run("render", DEMO, given)
+
+
 def test_the_file_may_be_named_without_an_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
