@@ -66,9 +66,9 @@ def add_key_env(parser: argparse.ArgumentParser, use: str = "") -> None:
     )
 
 
-def redis_url(args: argparse.Namespace) -> str:
-    """The URL of the Redis that a command goes to."""
-    return str(args.redis_url or os.environ.get(_URL_VARIABLE) or _URL)
+def redis_url(given: str | None) -> str:
+    """The URL of the Redis that a command goes to: `given` by its option, else the environment's, else this machine's."""
+    return given or os.environ.get(_URL_VARIABLE) or _URL
 
 
 def until(text: str, now: float) -> float:

@@ -90,7 +90,7 @@ def _positive(text: str) -> int:
 
 
 def _admin(args: argparse.Namespace) -> Admin:
-    url = redis_url(args)
+    url = redis_url(args.redis_url)
     return Admin(redis_config(url), TenantId(args.tenant))
 
 

@@ -147,7 +147,7 @@ def _sealed_records(args: argparse.Namespace) -> GuardRecords:
 
 def _opened(args: argparse.Namespace, key: str | None) -> GuardRecords:
     tenant = TenantId(args.tenant)
-    url = redis_url(args)
+    url = redis_url(args.redis_url)
     nodes = connect(redis_config(url), timeout_ms=2000)
     return GuardRecords(nodes, tenant, None if key is None else sealer(key, tenant))
 

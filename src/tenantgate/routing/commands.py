@@ -96,7 +96,7 @@ def _records(args: argparse.Namespace) -> RoutingRecords:
     key = os.environ.get(args.key_env)
     if not key:
         raise ConfigError(f"--key-env: the environment has no {args.key_env}")
-    url = redis_url(args)
+    url = redis_url(args.redis_url)
     return RoutingRecords(connect(redis_config(url), timeout_ms=2000), sealer(key))
 
 
