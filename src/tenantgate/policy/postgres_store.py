@@ -196,7 +196,7 @@ class PostgresPolicyStore(PolicyStore):
             rows = db.execute(
                 f"SELECT node, process, version, at, {column} FROM tenantgate_policy_processes ORDER BY 1, 2"  # noqa: S608
             ).fetchall()
-        return [Acknowledgement(*said, tenants_of(listed)) for *said, listed in rows]
+        return [Acknowledgement(n, p, v, at, tenants_of(listed)) for n, p, v, at, listed in rows]
 
     def wait(self, seconds: float) -> bool:
         """Wait for the NOTIFY of a new version, so long at most."""

@@ -210,7 +210,7 @@ class SqlitePolicyStore(PolicyStore):
             told = (
                 {tuple(key): tenants for *key, tenants in db.execute(listed)} if _has_unreadable(db) else {}
             )
-        return [Acknowledgement(*row, tenants_of(told.get(row[:2]))) for row in rows]
+        return [Acknowledgement(n, p, v, at, tenants_of(told.get((n, p)))) for n, p, v, at in rows]
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
