@@ -378,26 +378,57 @@ class _Compiler:
         return _Stage(plugin, kept, config)
 
 
-def server_problems(file: TenantsFile, documents: Mapping[str, bytes]) -> Iterator[str]:
-    """What keeps MCP servers from being made, by tenant and server, with the place in the document or the field.
+def server_problems(
+    file: TenantsFile, documents: Mapping[str, bytes], unread: Mapping[str, str]
+) -> Iterator[tuple[int, str, str]]:
+    """What keeps MCP servers from being made: the tenant's number, the path of the field in it, and the problem.
 
-    Of a server the first problem. Servers of a document that isn't among `documents` are left out.
+    Of a server the first one.
+
+    Args:
+        file: whose servers they are.
+        documents: what servers name, by that name. Servers of another one are left out.
+        unread: why some of the others can't be read.
     """
     limiting = file.gateway.rate_limiting
     settings = {"policy": limiting.policy, "on_error": limiting.on_error}
     compilers = [resolve(f.servers) for f in features.features() if f.servers is not None]
-    for tenant in file.tenants:
-        where = f"tenant {tenant.id}"
-        for server in tenant.mcp:
-            needed = [name for name in (server.openapi, server.tools_file) if name is not None]
-            if any(name not in documents for name in needed):
-                continue
-            try:
-                for compiled in compilers:
-                    compiled([_with_references(server, where)], documents, settings)
-            except ConfigError as error:
-                text = str(error)
-                yield text if text.startswith(where) else f"{where}: {text}"
+    known: dict[int, tuple[str, str] | None] = {}
+    for i, tenant in enumerate(file.tenants):
+        for j, server in enumerate(tenant.mcp):
+            if id(server) not in known:  # equal ones are one object (`NodeReader.read`)
+                known[id(server)] = _server_problem(server, compilers, settings, documents, unread)
+            if (found := known[id(server)]) is not None:
+                field_, what = found
+                yield i, f"mcp[{j}]{field_}", what
+
+
+def _server_problem(
+    server: McpServer,
+    compilers: Sequence[Callable[..., Any]],
+    settings: Json,
+    documents: Mapping[str, bytes],
+    unread: Mapping[str, str],
+) -> tuple[str, str] | None:
+    """The path of a field in the server, and what is wrong there."""
+    named = {"openapi": server.openapi, "tools_file": server.tools_file}
+    for name, location in named.items():
+        if location is not None and location in unread:
+            return f".{name}", unread[location]
+    if any(location is not None and location not in documents for location in named.values()):
+        return None
+    try:
+        for compiled in compilers:
+            compiled([_with_references(server, "")], documents, settings)
+    except ConfigError as error:
+        what = str(error).removeprefix(f", mcp {server.name}: ").removeprefix(f"mcp {server.name}: ")
+    else:
+        return None
+    tools = [f".tools[{k}]" for k, tool in enumerate(server.tools) if what.startswith(f"tool {tool.name}: ")]
+    if not tools and server.tools_file and what.startswith("tool "):
+        tools.append(".tools_file")
+    files = [f".{name}" for name, location in named.items() if location and what.startswith(location)]
+    return next(iter((*tools, *files)), ""), what
 
 
 def _key_ids(tenant: Tenant, issued: Sequence[IssuedKey]) -> Mapping[str, Sequence[str]]:

@@ -125,7 +125,7 @@ def test_models_keep_the_order_of_the_file_which_decides_what_a_name_means() -> 
     ],
 )
 def test_credentials_are_references(given: str, expected: str) -> None:
-    (target,) = one(f"provider: openai, model: m, credential: '{given}'").targets
+    (target,) = one(f"provider: openai, model: m, credential: '{given}'", "gateway: {vaults: [aws]}").targets
     assert (target.credential, target.header_name, target.bearer) == (expected, "Authorization", True)
 
 
