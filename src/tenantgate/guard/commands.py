@@ -64,8 +64,8 @@ def guard(area: argparse.ArgumentParser) -> None:
             "--file",
             type=Path,
             metavar="FILE",
-            help="tenants.yaml, which must have the tenant and the rule; default: ./tenants.yaml if it is there, with "
-            "a warning only",
+            help="tenants.yaml, which must have the tenant and the rule; default: ./tenants.yaml if it is there, else "
+            "neither is checked",
         )
         _by(parser)
         _sealed(parser)
@@ -183,22 +183,19 @@ def _check_names(args: argparse.Namespace) -> None:
     """A misspelt tenant or rule would be exempted, and nothing ever found by it.
 
     Raises:
-        ConfigError: the file that was named has no such tenant or rule.
+        ConfigError: the file has no such tenant or rule, or has problems.
     """
     path = args.file or _FILE
     if args.file is None and not path.exists():
+        print(f"warning: tenant and rule aren't checked: no {path} here, and no --file", file=sys.stderr)
         return
+    elsewhere = "" if args.file is not None else "; if the gateway's file is another one, give it with --file"
     try:
         problem = _unknown(load(path), args.tenant, args.rule)
-    except TenantgateError:
-        if args.file is not None:
-            raise
-        return
-    if problem is None:
-        return
-    if args.file is not None:
-        raise ConfigError(f"{problem} in {path}")
-    print(f"warning: {problem} in {path}", file=sys.stderr)
+    except TenantgateError as error:
+        raise ConfigError(f"{error}{elsewhere}") from None
+    if problem is not None:
+        raise ConfigError(f"{problem} in {path}{elsewhere}")
 
 
 def _unknown(file: TenantsFile, tenant: str, rule: str) -> str | None:

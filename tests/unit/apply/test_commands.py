@@ -136,6 +136,9 @@ def test_status_names_each_node_and_says_whether_one_is_behind(
     store.acknowledge("n1", "7", 5, time.time())
     assert site.run("status") == 1
     assert "the store was emptied or replaced" in capsys.readouterr().out
+    store.acknowledge("n1", "7", 1, time.time(), ["acme"])
+    assert site.run("status") == 1
+    assert "acme: not in force on n1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
