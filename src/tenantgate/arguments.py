@@ -67,7 +67,7 @@ def add_key_env(parser: argparse.ArgumentParser, use: str = "") -> None:
 
 
 def redis_url(given: str | None) -> str:
-    """The URL of the Redis that a command goes to: `given` by its option, else the environment's, else this machine's."""
+    """The URL of the Redis that a command goes to: its option, the environment, or this machine."""
     return given or os.environ.get(_URL_VARIABLE) or _URL
 
 

@@ -67,7 +67,9 @@ def apply(parser: argparse.ArgumentParser) -> None:
         help="with --kong-config: a kong.yml of your own, whose entities are put there, too",
     )
     parser.add_argument(
-        "--reload", metavar="COMMAND", help='run after a change of that file: "kong reload -p /kong_prefix"'
+        "--reload",
+        metavar="COMMAND",
+        help='run after a change of that file: "kong reload -c /etc/kong/kong.conf"',
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what would change; exit status 1 if anything"
@@ -218,7 +220,8 @@ def site_of(
     except TenantsFileError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
-        raise ConfigError(f"{path}: {len(error.problems)} problems; nothing was changed") from None
+        count = len(error.problems)
+        raise ConfigError(f"{path}: {count} problem{'s'[: count != 1]}; nothing was changed") from None
     options: dict[str, Any] = {}
     environ = dict(os.environ)
     urls: tuple[str, ...] = ()

@@ -78,7 +78,7 @@ def test_a_dry_run_changes_nothing_and_says_by_its_status_whether_it_would(site:
 
 def test_a_file_with_problems_changes_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.apply()
-    with pytest.raises(ConfigError, match="1 problems; nothing was changed"):
+    with pytest.raises(ConfigError, match="1 problem; nothing was changed"):
         site.apply(text=TENANTS.replace("provider: mock", "provider: mok"))
     assert "provider" in capsys.readouterr().err
     assert site.store().head() == 1
