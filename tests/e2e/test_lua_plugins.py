@@ -121,7 +121,7 @@ def test_of_the_client_nothing_but_its_body_reaches_the_provider(world: EngineWo
     more = {f"X_Many_{i}": "1" for i in range(100)}
     sent = {"Cookie": "c=1", "X_Api_Key": "mine", "X_Goog_Api_Key": "g", "Proxy_Authorization": "p", **more}
     named = {"OpenAI_Organization": "org", "Upgrade": "websocket", "X_Forwarded_For": "10.1.1.1", "Via": "v"}
-    traced = {"X_Request_ID": "r-1", "traceparent": "00-t"}
+    traced = {"X_Request_ID": "r-1", "traceparent": "00-t", "TE": "trailers"}
     status, headers, _ = world.send(chat(), **sent, **named, **traced)
     assert status == 200
     seen = {name.lower() for name in world.asked()["headers"]}
@@ -134,6 +134,23 @@ def test_of_the_client_nothing_but_its_body_reaches_the_provider(world: EngineWo
     logged = record["request"]["headers"]
     assert len(logged) <= 100
     assert {"mine", "g", "p"}.isdisjoint(logged.values())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("decided", [{}, {"X-Cache-Status": "Miss"}])
+def test_a_provider_says_nothing_in_the_gateways_name(
+    world: EngineWorld, stream: bool, decided: dict[str, str]
+) -> None:
+    world.decision = world.decide(headers=decided)
+    forged = ("X-Cache-Status", "x-cache-key", "X-Tenantgate-Target", "X-TENANTGATE-Degraded", "X-RateLimit-Limit-Day")
+    world.provider.more = dict.fromkeys(forged, "Hit")
+    try:
+        status, headers, _ = world.send(chat(stream=stream))
+    finally:
+        world.provider.more = {}
+    assert status == 200
+    shown = {name.lower() for name in forged} & headers.keys()
+    assert {name: headers[name] for name in shown} == {name.lower(): value for name, value in decided.items()}
 
 
 @pytest.mark.parametrize(
