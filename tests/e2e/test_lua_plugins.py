@@ -153,6 +153,41 @@ def test_a_provider_says_nothing_in_the_gateways_name(
     assert {name: headers[name] for name in shown} == {name.lower(): value for name, value in decided.items()}
 
 
+def whole(**more: Any) -> bytes:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}
+    return json.dumps({"id": "x", "model": "m", "choices": [choice], **more}).encode()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "reply"),
+    [
+        ("application/json", whole(usage={"prompt_tokens": "1", "completion_tokens": [], "total_tokens": {}})),
+        ("application/json", whole(usage=[1], model={"a": 1})),
+        ("application/json", whole(usage=7)),
+        ("application/json", b"[1]"),
+        ("application/json", b"7"),
+        ("application/json", b""),
+        ("", whole()),
+        ("text/html", b"<p>hi"),
+        ("text/event-stream", b"data: {\"choices\": 7}\n\ndata: 7\n\ndata: {\n\ndata: [DONE]\n\n"),
+        ("text/event-stream", b'data: {"choices": [], "usage": {"prompt_tokens": "a"}}\n\ndata: [DONE]\n\n'),
+    ],
+)
+def test_whatever_a_provider_answers_the_client_has_a_reply(
+    world: EngineWorld, kind: str, reply: bytes, stream: bool
+) -> None:
+    world.decision = world.decide()
+    world.decision["target"]["options"]["tenantgate"] = {"stream_usage": "asked"}
+    world.provider.reply = (kind, reply)
+    try:
+        status, headers, _ = world.send(chat(stream=stream))
+    finally:
+        world.provider.reply = None
+    assert status in (200, 500, 502)
+    world.logged(headers)
+
+
 @pytest.mark.parametrize(
     "named", ["Authorization", "close, authorization", "Content-Type", "Content-Length", "Upgrade, Host"]
 )

@@ -305,6 +305,9 @@ function Target:header_filter(conf)
   if kong.response.get_source() == "service" then
     hide_ours()
     set_headers(table_of(kong.ctx.shared.tenantgate_decision), is_ours)
+    if kong.ctx.shared.tenantgate_stream then
+      kong.response.clear_header("Content-Length") -- its chunks are written anew, and a client would wait for the rest
+    end
   end
   local origin = kong.ctx.shared.tenantgate_origin
   for _, known in ipairs(origin and conf.origins or {}) do
