@@ -142,7 +142,13 @@ def test_a_provider_says_nothing_in_the_gateways_name(
     world: EngineWorld, stream: bool, decided: dict[str, str]
 ) -> None:
     world.decision = world.decide(headers=decided)
-    forged = ("X-Cache-Status", "x-cache-key", "X-Tenantgate-Target", "X-TENANTGATE-Degraded", "X-RateLimit-Limit-Day")
+    forged = (
+        "X-Cache-Status",
+        "x-cache-key",
+        "X-Tenantgate-Target",
+        "X-TENANTGATE-Degraded",
+        "X-RateLimit-Limit-Day",
+    )
     world.provider.more = dict.fromkeys(forged, "Hit")
     try:
         status, headers, _ = world.send(chat(stream=stream))
@@ -162,7 +168,10 @@ def whole(**more: Any) -> bytes:
 @pytest.mark.parametrize(
     ("kind", "reply"),
     [
-        ("application/json", whole(usage={"prompt_tokens": "1", "completion_tokens": [], "total_tokens": {}})),
+        (
+            "application/json",
+            whole(usage={"prompt_tokens": "1", "completion_tokens": [], "total_tokens": {}}),
+        ),
         ("application/json", whole(usage=[1], model={"a": 1})),
         ("application/json", whole(usage=7)),
         ("application/json", b"[1]"),
@@ -170,7 +179,7 @@ def whole(**more: Any) -> bytes:
         ("application/json", b""),
         ("", whole()),
         ("text/html", b"<p>hi"),
-        ("text/event-stream", b"data: {\"choices\": 7}\n\ndata: 7\n\ndata: {\n\ndata: [DONE]\n\n"),
+        ("text/event-stream", b'data: {"choices": 7}\n\ndata: 7\n\ndata: {\n\ndata: [DONE]\n\n'),
         ("text/event-stream", b'data: {"choices": [], "usage": {"prompt_tokens": "a"}}\n\ndata: [DONE]\n\n'),
     ],
 )

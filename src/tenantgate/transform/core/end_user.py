@@ -21,9 +21,10 @@ def cache_key(body: Mapping[str, Any]) -> str | None:
 
 
 def named(body: Mapping[str, Any], name: str | None, key: str | None = None) -> Mapping[str, Any]:
-    """The body with `name` as the end user and `key` as `cache_key`; None: with none. The same object where nothing changes.
+    """The body with `name` as the end user and `key` as `cache_key`; None: with none.
 
-    Formats of other providers take it from ``user``: Anthropic's is ``metadata.user_id``.
+    The same object where nothing changes. Formats of other providers take it from ``user``: Anthropic's is
+    ``metadata.user_id``.
     """
     made = {k: value for k, value in body.items() if k not in (_USER, _SAFETY, _CACHE_KEY)}
     if key is not None:
