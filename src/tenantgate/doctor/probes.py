@@ -427,7 +427,7 @@ def folder(
 
 
 def reaches_workers(prefix: Path) -> bool:
-    """Whether every user can connect to the socket of Kong's workers (`sockets/we` in kong/templates/nginx_kong.lua)."""
+    """Whether every user can connect to the socket of Kong's workers: `sockets/we` in its nginx template."""
     folder = prefix / "sockets"
     try:
         return (
