@@ -316,6 +316,11 @@ def _show(store: PolicyStore, changes: Changes) -> None:
         _say(f"{TenantId(tenant).slug}: the store has lost its record; it is published again")
     for line in differences(old, new):
         _say(line)
+    for tenant in sorted(t for t, record in changes.records.items() if record is None):
+        slug = TenantId(tenant).slug
+        _say(
+            f"{slug}: a later tenant of this id would find its cache: `tenantgate cache purge --tenant {slug}`"
+        )
     for target, plan in changes.plans:
         for line in plan.in_words():
             _say(f"{target.name}: {line}")

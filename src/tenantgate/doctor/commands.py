@@ -72,6 +72,7 @@ def _findings(args: argparse.Namespace, site: Site) -> Iterator[Finding]:
             yield from node.check_server(facts, __version__)
         prefix = Path(values.get("prefix", "/usr/local/kong"))
         yield from node.check_folder(probes.folder(prefix, "Kong's prefix, for its sockets", uid=uid))
+        yield node.check_worker_events(str(prefix), probes.reaches_workers(prefix))
         for subject, left in probes.certificates(values, time.time()):
             yield node.check_certificate(subject, left)
     if args.admin_url:

@@ -93,6 +93,15 @@ def test_a_key_that_the_environment_lacks_changes_nothing(
     assert site.store().head() == 0
 
 
+def test_a_tenant_that_goes_leaves_no_cache_to_another(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.apply(text=MORE)
+    capsys.readouterr()
+    site.apply()
+    assert "`tenantgate cache purge --tenant globex`" in capsys.readouterr().out
+
+
 def test_an_earlier_version_comes_back(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.apply("-m", "first")
     before = dict(site.store().records())

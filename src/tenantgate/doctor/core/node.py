@@ -21,6 +21,7 @@ __all__ = [
     "check_redis",
     "check_secrets",
     "check_server",
+    "check_worker_events",
 ]
 
 _DAY_S: Final = 86_400.0
@@ -443,6 +444,19 @@ def check_folder(facts: FolderFacts) -> Iterator[Finding]:
             "there" if facts.free is None else f"{facts.free >> 30} GB left on its file system",
         )
     ]
+
+
+def check_worker_events(prefix: str, reachable: bool) -> Finding:
+    """Judge whether users other than Kong's reach the socket by which its workers talk, which nginx makes for all."""
+    if not reachable:
+        return ok("sockets", prefix, "Kong's workers talk among themselves")
+    return Finding(
+        "sockets",
+        Severity.WARNING,
+        prefix,
+        "every user of this machine can join the talk of Kong's workers (sockets/we), and speak as one of them",
+        f"chmod o= {prefix}",
+    )
 
 
 def check_models(name: str, folder: str | None, problem: str | None = None) -> Finding:

@@ -46,6 +46,11 @@ def test_plugin_servers(change: dict[str, object], said: list[str]) -> None:
     assert bad(node.check_server(replace(GOOD_SERVER, **change), "1.0.0")) == said  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("reachable", "said"), [(True, ["warning"]), (False, [])])
+def test_the_socket_of_kongs_workers(reachable: bool, said: list[str]) -> None:
+    assert bad([node.check_worker_events("/k", reachable)]) == said
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
