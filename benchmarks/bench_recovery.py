@@ -37,6 +37,8 @@ PAUSE_S: Final = 0.05
 STOPPED_S: Final = 2.0
 CALM_S: Final = 5.0
 """Without a failure, and then it is over."""
+LINGER_S: Final = 15.0
+"""After which processes without their watchdog are gone."""
 LONGEST_S: Final = 120.0
 
 
@@ -94,11 +96,12 @@ BLOWS: Final[Mapping[str, Callable[[Site], None]]] = {
 
 def blow(site: Site, seen: Seen, name: str) -> None:
     """One of them, until all is well again."""
-    began = time.time()
+    before, began = len(engine(site)), time.time()
     BLOWS[name](site)
     while (now := time.time()) < began + LONGEST_S:
         last = max((a.ended for a in failed(seen, began)), default=began)
-        if now > last + CALM_S and site.stack.serving("tenantgate") >= 1:
+        whole = site.stack.serving("tenantgate") >= before - 1 and len(engine(site)) >= before
+        if whole and now > max(last + CALM_S, began + LINGER_S):
             break
         time.sleep(0.1)
     found = failed(seen, began)
