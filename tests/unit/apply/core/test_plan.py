@@ -308,7 +308,7 @@ THEIRS = {
     ],
     "routes": [{"name": "alone", "paths": ["/alone"]}],
     "consumers": [
-        {"username": "bob", "plugins": [{"name": "acl"}], "keyauth_credentials": [{"key": "bobs"}]},
+        {"username": "bob", "plugins": [{"name": "acl"}], "keyauth_credentials": [{"key": "bobs"}]}
     ],
     "plugins": [{"name": "prometheus"}],
 }
