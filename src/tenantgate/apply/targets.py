@@ -100,8 +100,10 @@ def _with_general(fields: Schema, general: Schema) -> Schema:
 
 
 def _entity(kind: str, item: Mapping[str, Any]) -> Entity:
-    made = {k: v for k, v in item.items() if k not in ("id", "created_at", "updated_at")}
-    for owner in _OWNERS:
+    # A certificate's names are entities of their own.
+    left = ("id", "created_at", "updated_at", *(("snis",) if kind == "certificates" else ()))
+    made = {k: v for k, v in item.items() if k not in left}
+    for owner in (*_OWNERS, "consumer_group"):
         if isinstance(made.get(owner), Mapping):
             made[owner] = made[owner]["id"]
     return Entity(kind=kind, id=str(item["id"]), fields=made)

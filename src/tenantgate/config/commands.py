@@ -5,23 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tenantgate.config.compile import server_problems
-from tenantgate.config.deck_variables import other_vaults
 from tenantgate.config.diff import compare, parse, payload_leaks, unified
 from tenantgate.config.documents import named, read_location
 from tenantgate.config.egress import weak_settings
 from tenantgate.config.json_schema import json_schema
 from tenantgate.config.kong_conf import TLS_LISTEN, KongConfOptions, egress_conf, kong_conf
-from tenantgate.config.load import TenantsFileError, load
+from tenantgate.config.load import TenantsFileError, load, located
 from tenantgate.config.merge import merge, without_ours
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import RenderOptions, uses_mock
 from tenantgate.config.render import render as kong_yml
-from tenantgate.config.sources import sources
 from tenantgate.errors import ConfigError, EdgeError
 
 __all__ = ["diff", "redis_address", "render", "schema", "validate"]
@@ -202,29 +199,23 @@ def _validate(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 1
-    problems = list(_document_problems(args.file, file))
+    problems = _document_problems(args.file, file)
     if problems:
         for problem in problems:
             print(problem, file=sys.stderr)
         print(f"{_number(len(problems), 'problem')} in what {args.file} names", file=sys.stderr)
         return 1
-    # Of the texts, comments and all: to compile ten thousand tenants for a note would take seconds.
-    for name in sorted(
-        {v for s in sources(args.file) if isinstance(s.text, str) for v in other_vaults(s.text)}
-    ):
-        print(
-            f"note: {{vault://{name}/…}}: Kong OSS itself has the vaults env and file only", file=sys.stderr
-        )
     models = {m.known_as for tenant in file.tenants for m in tenant.models}
     counted = f"{_number(len(file.tenants), 'tenant')}, {_number(len(models), 'model')}"
     print(f"{args.file}: {counted}, no problems")
     return 0
 
 
-def _document_problems(path: Path, file: TenantsFile) -> Iterator[str]:
+def _document_problems(path: Path, file: TenantsFile) -> list[str]:
     """What is wrong with the files that MCP servers name. What is at a URL isn't fetched here."""
     folder = path if path.is_dir() else path.parent
     read: dict[str, bytes] = {}
+    unread: dict[str, str] = {}
     for location in named(file):
         if location.startswith(("http://", "https://")):
             print(f"note: {location} is read by `tenantgate apply` alone", file=sys.stderr)
@@ -232,8 +223,9 @@ def _document_problems(path: Path, file: TenantsFile) -> Iterator[str]:
         try:
             read[location] = read_location(location, folder)
         except ConfigError as error:
-            yield str(error)
-    yield from server_problems(file, read)
+            unread[location] = str(error)
+    found = list(server_problems(file, read, unread))
+    return located(path, found) if found else []
 
 
 def _render(args: argparse.Namespace) -> int:

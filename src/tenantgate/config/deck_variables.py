@@ -19,7 +19,6 @@ __all__ = [
     "names",
     "names_in",
     "names_no_variable",
-    "other_vaults",
     "resolve_tree",
     "value",
     "vault_names",
@@ -28,7 +27,7 @@ __all__ = [
 _PLACEHOLDER: Final = re.compile(r'\$\{\{\s*env\s+"(DECK_[A-Za-z0-9_]+)"\s*\}\}')
 _ANY_PLACEHOLDER: Final = re.compile(r"\$\{\{[^{}]{0,200}\}\}")
 # kong/pdk/vault.lua, parse_reference: {vault://name/resource[/key][?query]}
-_REFERENCE: Final = re.compile(r"\{vault://([A-Za-z0-9_-]+)/[^{}\s]+\}")
+_REFERENCE: Final = re.compile(r"\{vault://[A-Za-z0-9_-]+/[^{}\s]+\}")
 _ENV_REFERENCE: Final = re.compile(r"\{vault://env/([A-Za-z0-9_-]+)[^{}\s]*\}")
 
 
@@ -58,11 +57,6 @@ def vault_names(text: str) -> list[str]:
     As `kong/vaults/env/init.lua` spells them: upper case, ``_`` for ``-``.
     """
     return sorted({name.replace("-", "_").upper() for name in _ENV_REFERENCE.findall(text)})
-
-
-def other_vaults(text: str) -> list[str]:
-    """The vaults but `env` and `file`, which Kong OSS has here, that references in `text` name, sorted."""
-    return sorted({found[1] for found in _REFERENCE.finditer(text)} - {"env", "file"})
 
 
 def value(text: str, environ: Mapping[str, str], where: str) -> str:

@@ -72,6 +72,7 @@ def _findings(args: argparse.Namespace, site: Site) -> Iterator[Finding]:
             yield from node.check_server(facts, __version__)
         prefix = Path(values.get("prefix", "/usr/local/kong"))
         yield from node.check_folder(probes.folder(prefix, "Kong's prefix, for its sockets", uid=uid))
+        yield node.check_worker_events(str(prefix), probes.reaches_workers(prefix))
         for subject, left in probes.certificates(values, time.time()):
             yield node.check_certificate(subject, left)
     if args.admin_url:
@@ -134,9 +135,6 @@ def _secrets(site: Site, settings: Mapping[str, str], uid: int | None) -> Iterat
     texts += [record.decode("utf-8", "replace") for record in site.records().values()]
     named = {name for text in texts for name in deck_variables.vault_names(text)}
     yield from node.check_secrets(named, {name for name, value in site.environ.items() if value})
-    yield from node.check_other_vaults(
-        sorted({n for text in texts for n in deck_variables.other_vaults(text)})
-    )
     if files := sorted({name for text in texts for name in secret_files.names(text)}):
         folder = Path(settings.get(secret_files.SETTING) or secret_files.folder(site.environ))
         found = {name: probes.secret_file(folder, name, uid=uid) for name in files}

@@ -93,6 +93,15 @@ def test_a_key_that_the_environment_lacks_changes_nothing(
     assert site.store().head() == 0
 
 
+def test_a_tenant_that_goes_leaves_no_cache_to_another(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.apply(text=MORE)
+    capsys.readouterr()
+    site.apply()
+    assert "`tenantgate cache purge --tenant globex`" in capsys.readouterr().out
+
+
 def test_an_earlier_version_comes_back(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.apply("-m", "first")
     before = dict(site.store().records())
@@ -136,6 +145,9 @@ def test_status_names_each_node_and_says_whether_one_is_behind(
     store.acknowledge("n1", "7", 5, time.time())
     assert site.run("status") == 1
     assert "the store was emptied or replaced" in capsys.readouterr().out
+    store.acknowledge("n1", "7", 1, time.time(), ["acme"])
+    assert site.run("status") == 1
+    assert "acme: not in force on n1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

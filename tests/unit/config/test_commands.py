@@ -42,17 +42,6 @@ def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{wrong}:2: tenans: unknown field" in capsys.readouterr().err
 
 
-def test_validate_names_vaults_that_kong_hasnt_itself(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = Path(ROOT / "examples/one-team/tenants.yaml").read_text()
-    for vault, told in (("env", ""), ("file", ""), ("fil", "{vault://fil/…}"), ("hcv", "{vault://hcv/…}")):
-        (tmp_path / "t.yaml").write_text(text.replace("{vault://env/", f"{{vault://{vault}/"))
-        assert run("validate", "-f", str(tmp_path / "t.yaml")) == 0
-        noted = capsys.readouterr().err
-        assert (told in noted) if told else not noted
-
-
 @pytest.mark.parametrize(
     "given", ["--postgres", "--set=a=b", "--prefix=/k", "--attach=tenant-guardrails", "--sockets=/run/x"]
 )

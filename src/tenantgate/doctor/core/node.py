@@ -21,6 +21,7 @@ __all__ = [
     "check_redis",
     "check_secrets",
     "check_server",
+    "check_worker_events",
 ]
 
 _DAY_S: Final = 86_400.0
@@ -306,18 +307,6 @@ def check_secrets(named: Collection[str], there: Collection[str]) -> Iterator[Fi
         yield ok("secrets", "environment", f"all {len(set(named))} variables are there")
 
 
-def check_other_vaults(vaults: Collection[str]) -> Iterator[Finding]:
-    """References to vaults that this command can't open: Kong's alone, or misspelt."""
-    for name in vaults:
-        yield Finding(
-            "secrets",
-            Severity.UNKNOWN,
-            f"{{vault://{name}/…}}",
-            "only Kong can open this vault, and Kong OSS itself has `env` and, by Tenantgate, `file`",
-            "write one of these if it is misspelt; else see that each Kong has a vault of this name",
-        )
-
-
 def check_secret_files(
     folder: str, problems: Mapping[str, str | None], *, vaults: str = "file"
 ) -> Iterator[Finding]:
@@ -455,6 +444,19 @@ def check_folder(facts: FolderFacts) -> Iterator[Finding]:
             "there" if facts.free is None else f"{facts.free >> 30} GB left on its file system",
         )
     ]
+
+
+def check_worker_events(prefix: str, reachable: bool) -> Finding:
+    """Judge whether users other than Kong's reach the socket by which its workers talk, which nginx makes for all."""
+    if not reachable:
+        return ok("sockets", prefix, "Kong's workers talk among themselves")
+    return Finding(
+        "sockets",
+        Severity.WARNING,
+        prefix,
+        "every user of this machine can join the talk of Kong's workers (sockets/we), and speak as one of them",
+        f"chmod o= {prefix}",
+    )
 
 
 def check_models(name: str, folder: str | None, problem: str | None = None) -> Finding:

@@ -46,6 +46,11 @@ def test_plugin_servers(change: dict[str, object], said: list[str]) -> None:
     assert bad(node.check_server(replace(GOOD_SERVER, **change), "1.0.0")) == said  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("reachable", "said"), [(True, ["warning"]), (False, [])])
+def test_the_socket_of_kongs_workers(reachable: bool, said: list[str]) -> None:
+    assert bad([node.check_worker_events("/k", reachable)]) == said
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -126,11 +131,6 @@ def test_a_clock_is_judged_alike_in_both_directions(offset: float) -> None:
 def test_certificates(days: int | None, said: Severity) -> None:
     found = node.check_certificate("cert.pem", None if days is None else days * 86_400.0)
     assert found.severity is said
-
-
-def test_a_vault_that_only_kong_can_open_is_named() -> None:
-    (found,) = node.check_other_vaults(["fil"])
-    assert (found.severity, found.subject) == (Severity.UNKNOWN, "{vault://fil/…}")
 
 
 @pytest.mark.parametrize(
