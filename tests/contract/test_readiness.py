@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from certificates import made
 from scripted_engine import PATIENT, ask, model, packed
 from tenantgate.devhost.redis_server import free_port
 from tenantgate.engine.core.tables import DECISION
@@ -113,3 +114,13 @@ def test_errors_that_kong_s_log_level_hides_are_counted(launch: Callable[..., La
     with server.client() as kong, pytest.raises(KongError):
         kong.start_instance("faulty", {"do": "bad-start"})
     server.eventually(lambda: server.metric('tenantgate_log_events_total{level="error"}') > before)
+
+
+def test_when_certificates_end_is_a_metric_of_one_process(
+    launch: Callable[..., Launched], tmp_path: Path
+) -> None:
+    (tmp_path / "tls.crt").write_text(made("ai.example.com")[0])
+    server = launch("needing", "--processes", "2", "--certificates", str(tmp_path))
+    series = "tenantgate_certificate_expiration_timestamp_seconds"
+    labels = f'{{file="{tmp_path}/tls.crt",name="ai.example.com"}}'
+    server.eventually(lambda: server.metric(series + labels) > time.time())
