@@ -31,6 +31,7 @@ Pause = Callable[[], object]
 _PROPAGATION_S: Final = 15.0
 """Where a Kong doesn't tell its own times: its defaults (kong/templates/kong_defaults.lua), and as much again."""
 _RELOAD_S: Final = 120
+_HASHED: Final = "basicauth_credentials"
 _OF_TENANTS: Final = ("consumers", "keyauth_credentials")
 _MANY: Final = 50
 _AT_ONCE: Final = 8
@@ -202,7 +203,13 @@ class DblessKong(_Admin):
         # Ten thousand tenants take seconds to parse, and hardly a Kong has anything else.
         if set(_TOP_LEVEL.findall(text)) <= {*KINDS, "_format_version", "_transform"}:
             return {}
-        return beside(parsed(text, f"Kong {self.name}: GET /config"))
+        found = beside(parsed(text, f"Kong {self.name}: GET /config"))
+        if found.get(_HASHED):
+            raise ConfigError(
+                f"Kong {self.name} has {_HASHED}, of which it tells hashes only: POST /config would take these for the "
+                "passwords. Use --kong-config with --into and --reload in place of --admin-url"
+            )
+        return found
 
 
 class FileKong(Target):

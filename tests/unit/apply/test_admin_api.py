@@ -183,3 +183,13 @@ def test_a_kong_that_doesnt_tell_its_configuration_keeps_it(server: Server) -> N
     with pytest.raises(EdgeError, match="lost"):
         connect(server.url).settle(Plan(admit=(new,), wanted=(new,)))
     assert [method for method, _, _ in server.asked] == ["GET", "GET"]
+
+
+def test_passwords_of_which_kong_tells_hashes_only_are_never_sent_back(server: Server) -> None:
+    new = Entity(kind="consumers", id="n", fields={"username": "new"})
+    text = "basicauth_credentials:\n- id: b\n  username: u\n  password: 4cd2fc\n"
+    server.answers = [(200, {"configuration_hash": "0"}), (200, {"config": text})]
+    with pytest.raises(ConfigError, match="basicauth_credentials, of which it tells hashes only") as caught:
+        connect(server.url).settle(Plan(admit=(new,), wanted=(new,)))
+    assert "4cd2fc" not in str(caught.value)
+    assert [method for method, _, _ in server.asked] == ["GET", "GET"]
