@@ -74,10 +74,11 @@ def kong_settings(url: str) -> dict[str, str]:
 
 
 def with_password(url: str) -> str:
-    """A URL with the user and password that libpq would take: its own, else ``PGUSER`` and ``PGPASSWORD``, else a line of
-    ``~/.pgpass`` (https://www.postgresql.org/docs/current/libpq-pgpass.html), which Kong doesn't read.
+    """A URL with the user and password that libpq would take.
 
-    A password in an argument is seen by every user of the machine.
+    Its own, else ``PGUSER`` and ``PGPASSWORD``, else a line of ``~/.pgpass``
+    (https://www.postgresql.org/docs/current/libpq-pgpass.html), which Kong doesn't read. A password in an argument is
+    seen by every user of the machine.
 
     Raises:
         ConfigError: psycopg isn't installed, or the URL can't be read; it is never quoted.
