@@ -289,7 +289,8 @@ def test_what_is_wrong_with_a_sink_stands_at_the_sink(sinks: str, told: str) -> 
 
 
 def test_an_issuers_tenants_are_there() -> None:
-    issuer = "{issuer: 'https://l.example', audience: [x], jwks_url: 'https://l.example/k', tenants: [aa]}"
+    issuer = "issuer: 'https://l.example', audience: [x], jwks_url: 'https://l.example/k', tenant_claim: org"
+    issuer = f"{{{issuer}, tenants: [aa]}}"
     (found,) = problems(
         f"{TENANT}gateway: {{mcp: {{oauth: {{resource: 'https://ai.example', issuers: [{issuer}]}}}}}}\n"
     )
