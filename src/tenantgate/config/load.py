@@ -155,8 +155,8 @@ class _Loading:
             self._check_plugins(file)
             self._check_whole(egress.problems(file))
             self._check_whole(money.problems(file))
-            self._check_named_tenants(file)
             self._check_vaults(file)
+            self._check_named_tenants(file)
         return None if self._wrong else file
 
     @property
@@ -225,6 +225,11 @@ class _Loading:
             at = join(place.path, problem.path)
             place.reader.add(None, at, problem.what)
 
+    def _check_vaults(self, file: model.TenantsFile) -> None:
+        for reader, source in zip(self._readers, self._sources, strict=True):
+            for line, path, what in vaults.unknown(str(source.text), file.gateway.vaults):
+                reader.add(line, path, what)
+
     def _check_named_tenants(self, file: model.TenantsFile) -> None:
         """The gateway's sections name tenants that there are: a sink of a misspelt one would get nothing."""
         ids = {tenant.id for tenant in file.tenants}
@@ -234,11 +239,6 @@ class _Loading:
                     near = difflib.get_close_matches(name, ids, n=1)
                     hint = f"; did you mean {near[0]!r}?" if near else ""
                     self._gateway.add(None, path, f"no tenant is called {name!r}{hint}")
-
-    def _check_vaults(self, file: model.TenantsFile) -> None:
-        for reader, source in zip(self._readers, self._sources, strict=True):
-            for line, path, what in vaults.unknown(str(source.text), file.gateway.vaults):
-                reader.add(line, path, what)
 
     @staticmethod
     def _named(first: _Place, second: _Place) -> str:
