@@ -69,7 +69,9 @@ def apply(parser: argparse.ArgumentParser) -> None:
         help="with --kong-config: a kong.yml of your own, whose entities are put there, too",
     )
     parser.add_argument(
-        "--reload", metavar="COMMAND", help='run after a change of that file: "kong reload -p /kong_prefix"'
+        "--reload",
+        metavar="COMMAND",
+        help='run after a change of that file: "kong reload -c /etc/kong/kong.conf"',
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what would change; exit status 1 if anything"
@@ -227,7 +229,8 @@ def site_of(
     except TenantsFileError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
-        raise ConfigError(f"{path}: {len(error.problems)} problems; nothing was changed") from None
+        count = len(error.problems)
+        raise ConfigError(f"{path}: {count} problem{'s'[: count != 1]}; nothing was changed") from None
     options: dict[str, Any] = {}
     environ = dict(os.environ)
     urls: tuple[str, ...] = ()
@@ -322,6 +325,11 @@ def _show(store: PolicyStore, changes: Changes) -> None:
         _say(f"{TenantId(tenant).slug}: the store has lost its record; it is published again")
     for line in differences(old, new):
         _say(line)
+    for tenant in sorted(t for t, record in changes.records.items() if record is None):
+        slug = TenantId(tenant).slug
+        _say(
+            f"{slug}: a later tenant of this id would find its cache: `tenantgate cache purge --tenant {slug}`"
+        )
     for target, plan in changes.plans:
         for line in plan.in_words():
             _say(f"{target.name}: {line}")

@@ -129,8 +129,11 @@ class NodeReader:
         return value
 
     def _checked(self, f: fields.Field, node: yaml.Node, where: str) -> Any:
+        before = len(self.problems)
         value = self._value(node, where)
         self._check(f.shape, f.spec, value, node, where)
+        if len(self.problems) > before:
+            return None
         if f.spec.referenceable and isinstance(value, str):
             self._secret(value, node, where, vault=True)
         if (
@@ -286,7 +289,7 @@ class NodeReader:
             return None
         try:
             return self._plain.construct_document(node)
-        except (yaml.YAMLError, ValueError, RecursionError):
+        except (yaml.YAMLError, ValueError, KeyError, RecursionError):  # KeyError: `!!bool x`
             self.add(node, where, "isn't a value that YAML knows")
             return None
 

@@ -295,6 +295,16 @@ def test_numbers_that_nothing_could_work_with_are_refused(number: str) -> None:
     for field in ("cache_ttl", "max_entries", "max_megabytes"):
         (found,) = problems(f"{TENANT}    cache: {{{field}: {number}}}\n")
         assert found.startswith(f"tenants.yaml:5: tenants[0].cache.{field}: ")
+    (found,) = problems(f"{TENANT}gateway: {{limits: {{max_request_body_mb: {number}}}}}\n")
+    assert found.startswith("tenants.yaml:5: gateway.limits.max_request_body_mb: ")
+
+
+@pytest.mark.parametrize(
+    "value", ["!!bool x", "!!int x", "!!float x", "!!binary x", "!!python/object:os.system x"]
+)
+def test_values_that_their_tag_denies_are_named(value: str) -> None:
+    (found,) = problems(f"{TENANT}gateway: {{redis: {{port: {value}}}}}\n")
+    assert found.startswith("tenants.yaml:5: gateway.redis.port: ")
 
 
 @pytest.mark.parametrize(

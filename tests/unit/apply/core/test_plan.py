@@ -297,6 +297,37 @@ def test_a_whole_configuration_of_version_0_1_is_replaced_in_one_step() -> None:
     assert make_plan(target.read(), wanted(both), whole=True).empty
 
 
+THEIRS = {
+    "services": [
+        {
+            "name": "shop",
+            "url": "http://shop.internal",
+            "plugins": [{"name": "cors"}],
+            "routes": [{"name": "shop", "paths": ["/shop"], "plugins": [{"name": "acl"}]}],
+        }
+    ],
+    "routes": [{"name": "alone", "paths": ["/alone"]}],
+    "consumers": [
+        {"username": "bob", "plugins": [{"name": "acl"}], "keyauth_credentials": [{"key": "bobs"}]}
+    ],
+    "plugins": [{"name": "prometheus"}],
+}
+"""Of others, in a Kong that takes its configuration as a whole."""
+
+
+def test_what_isnt_ours_stays_in_a_whole_configuration() -> None:
+    target = MemoryDbless(Fuse(), {"_format_version": "3.0", **THEIRS})
+    theirs = {(e.kind, e.name) for e in from_tree(THEIRS)}
+    for tenants in (A1, {**A1, "b": {"K": "k2"}}, {"b": {"K": "k2"}}):
+        apply([target], MemoryStore(), tenants)
+        there = target.read()
+        assert {e.name for e in there.values() if e.ours and e.kind == "consumers"} == {
+            f"tenant_{t}" for t in tenants
+        }
+        assert theirs <= {(e.kind, e.name) for e in there.values() if not e.ours}
+        assert make_plan(there, wanted(tenants), whole=True).empty
+
+
 # -- the law
 
 
