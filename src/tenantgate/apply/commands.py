@@ -156,11 +156,21 @@ def _note(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--message", default="", help="for `tenantgate history`")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=30.0,
         metavar="SECONDS",
         help="of the wait until the new version is in force on each node (default: %(default)s)",
     )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds, 0 or more")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,12 +31,12 @@ Pause = Callable[[], object]
 _PROPAGATION_S: Final = 15.0
 """Where a Kong doesn't tell its own times: its defaults (kong/templates/kong_defaults.lua), and as much again."""
 _RELOAD_S: Final = 120
+_KONG_CONFS: Final = ("/etc/kong/kong.conf", "/etc/kong.conf")
+"""Where Kong looks (kong/conf_loader/constants.lua in 3.9.3)."""
 _HASHED: Final = "basicauth_credentials"
 _OF_TENANTS: Final = ("consumers", "keyauth_credentials")
 _MANY: Final = 50
 _AT_ONCE: Final = 8
-_KONG_CONFS: Final = ("/etc/kong/kong.conf", "/etc/kong.conf")
-"""Where Kong looks (kong/conf_loader/constants.lua in 3.9.3)."""
 _TOP_LEVEL: Final = re.compile(r"^([a-zA-Z_]+):", re.MULTILINE)
 _PATHS: Final[Mapping[str, str]] = {kind: kind for kind in KINDS} | {"keyauth_credentials": "key-auths"}
 _OWNERS: Final = ("certificate", "service", "route", "consumer")
