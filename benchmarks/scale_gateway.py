@@ -84,7 +84,6 @@ class Size:
     compile_mb: float = 0.0
     all_s: float = 0.0
     """`tenantgate apply` of all tenants but the first, until the last one's key opens."""
-    all_steps: list[str] = field(default_factory=list)
     start_s: float = 0.0
     workers_mb: list[float] = field(default_factory=list)
     master_mb: float = 0.0
@@ -217,9 +216,7 @@ def _all(stack: _Timed, file: Path, size: Size, say: Callable[[str], None]) -> N
     keys |= {name: secrets.token_urlsafe(32) for name in sorted(new)}
     private_file(stack.secrets_file, json.dumps(keys))
     write(file, range(size.tenants))
-    before = len(size.lines)
     size.all_s, _ = _applied(stack, file, size, lambda: _ask(stack.proxy_url, keys[last], "Hello") == 200)
-    size.all_steps = size.lines[before:]
     say(f"all tenants after {size.all_s:.1f} s")
 
 

@@ -30,6 +30,7 @@ from tenantgate.policy.core.ports import (
 __all__ = ["Changes", "Clock", "Planned", "Run", "fail_unread", "plan_of", "remove", "wait_for_nodes"]
 
 _POLL_S: Final = 0.1
+_RECORD_S: Final = 0.01
 
 Say = Callable[[str], None]
 
@@ -141,7 +142,9 @@ class Run:
                 )
         unread: list[str] = []
         if version:
-            unread = wait_for_nodes(self._store, version, self._clock, self._say, self._timeout_s)
+            # Engines try each record that changes.
+            timeout_s = self._timeout_s + len(changes.records) * _RECORD_S
+            unread = wait_for_nodes(self._store, version, self._clock, self._say, timeout_s)
         for target, plan in changes.plans:
             if target.due(plan):
                 with self._timed(f"{target.name}: up to date"):

@@ -108,7 +108,7 @@ class Engine:
         self._items = item_store(config.redis, config.encryption_key, config.keep_items_s)
         if config.audit is not None:
             courier_of(config.audit)  # reads Kong's journal from the start, whoever asks first
-        self._directory = directory or _directory(config, self._parse)
+        self._directory = directory or _directory(config, self._parse, self._check)
 
     def close(self) -> None:
         """End the thread that looks for new versions. What engines share goes on: the follower, the audit's courier."""
@@ -120,6 +120,12 @@ class Engine:
         made = Tenant(read_record(tenant, raw), self._builder)
         made.check()
         return made
+
+    def _check(self, tenant: str, raw: bytes) -> None:
+        if tenant == CATALOG:
+            read_catalog(raw)
+        else:
+            Tenant(read_record(tenant, raw), self._builder).check_settings()
 
     # -- access -------------------------------------------------------------------------------------------
 
@@ -546,11 +552,11 @@ def wait_for_policies(timeout_s: float) -> None:
 
 
 def _directory(
-    config: EngineConfig, parse: Callable[[str, bytes], Tenant | Catalog]
+    config: EngineConfig, parse: Callable[[str, bytes], Tenant | Catalog], check: Callable[[str, bytes], None]
 ) -> Directory[Tenant | Catalog]:
     path = Path(config.policy_path)
     _follow(config.policy_store, path, config.encryption_key)
-    made = Directory(path, parse, node=config.node, load=load_for)
+    made = Directory(path, parse, node=config.node, load=load_for, check=check)
     _directories.add(made)
     made.start()
     return made

@@ -95,6 +95,19 @@ class Tenant:
                 # Whatever a stage's set-up makes of settings that a later version wrote.
                 raise ConfigError(f"{model.qualified}: {type(error).__name__}") from error
 
+    def check_settings(self) -> None:
+        """Read the settings of all stages, and make none: what `check` finds but for what making one would.
+
+        Raises:
+            ConfigError: names the section and its problem.
+        """
+        for model in self.policy.models:
+            self._builder.check(model)
+        self._builder.check(self._tool_model("", self.policy.mcp_stages))
+        for server, tool in self._tools():
+            if tool.limit:
+                self._builder.check(self._tool_model(f"{server}/{tool.name}", {"limits": tool.limit}))
+
     def stages(self, model: ModelPolicy) -> Sequence[Stage]:
         """The model's stages in the order in which they run."""
         found = self._stages.get(model.qualified)
@@ -157,8 +170,11 @@ class Tenant:
             yield from ((server.name, tool) for tool in server.allowed)
 
     def _tool_stages(self, name: str, stages: Mapping[str, Mapping[str, Any]]) -> Sequence[Stage]:
+        return self.stages(self._tool_model(name, stages))
+
+    def _tool_model(self, name: str, stages: Mapping[str, Mapping[str, Any]]) -> ModelPolicy:
         route = f"{MCP}.{self.policy.tenant}"
-        return self.stages(ModelPolicy(provider=MCP, model=name, route_name=route, stages=stages))
+        return ModelPolicy(provider=MCP, model=name, route_name=route, stages=stages)
 
     def route(self, model: ModelPolicy, router: Router) -> Route | None:
         """The model's targets with their health; None where it has one that is asked directly."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from policy_rig import NOTE
 from tenantgate.errors import ConfigError
+from tenantgate.policy import directory as directory_module
 from tenantgate.policy.core.ports import content_hash
 from tenantgate.policy.directory import Directory
 from tenantgate.policy.sqlite_file import files_of
@@ -266,6 +267,31 @@ def test_it_says_whose_record_it_cant_read_though_nobody_asked_for_it(bench: Ben
     bench.parser.parsed.clear()
     bench.put(acme=b"3")
     assert (said(), bench.parser.parsed) == ((5, ()), ["acme"])  # what hasn't changed isn't tried again
+
+
+def test_while_it_tries_many_records_it_sees_newer_versions_and_says_that_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory_module, "_HEARD_S", 0.0)
+    said: list[tuple[int, int]] = []
+
+    def check(tenant: str, _record: bytes) -> None:
+        said.extend((a.version, bench.directory.version) for a in bench.store.acknowledgements())
+        if tenant == "t00" and bench.store.head() == 2:
+            bench.store.publish({"acme": b"3"}, expected=2, note=NOTE)
+
+    bench = Bench(tmp_path / "policy.db", check=check)
+    bench.put(acme=b"1")
+    bench.directory.acknowledge()
+    bench.put(**{f"t{i:02}": b"2" for i in range(60)})
+    bench.directory.acknowledge()
+    assert set(said) == {(1, 2), (1, 3)}
+    assert bench.get() == "3"
+    assert [a.version for a in bench.store.acknowledgements()] == [2]
+    bench.directory.acknowledge()
+    assert [a.version for a in bench.store.acknowledgements()] == [3]
+    bench.directory.close()
+    bench.store.close()
 
 
 def test_a_version_counts_when_what_its_records_need_is_loaded(tmp_path: Path) -> None:
