@@ -426,6 +426,18 @@ def folder(
     )
 
 
+def reaches_workers(prefix: Path) -> bool:
+    """Whether every user can connect to the socket of Kong's workers: `sockets/we` in its nginx template."""
+    folder = prefix / "sockets"
+    try:
+        return (
+            prefix.stat().st_mode & folder.stat().st_mode & 0o001 != 0
+            and (folder / "we").stat().st_mode & 0o002 != 0
+        )
+    except OSError:
+        return False
+
+
 def secret_file(folder: Path, name: str, *, uid: int | None) -> str | None:
     """Why the user `uid` can't have the secret in a file; None where he can, or where nobody knows who he is."""
     try:

@@ -1,9 +1,9 @@
 """Values of ``kong.ctx.shared`` that come with an event's first message, and those that go with its last.
 
-By Kong's own protocol each is a message and an answer. ``plugins/kong/plugins/tenantgate-request/trips.lua`` adds members
-to the argument of HandleEvent: ``Shared``, what the phase will ask for; ``Record``, Kong's log record; ``Takes``, that
-the answer may have a member ``Shared``, too; ``Alone``, that Kong answers no call. Each value travels as JSON, which Lua
-reads and writes in C, with a table's `body` beside it as bytes: ``{name: [text, body]}``.
+By Kong's own protocol each is a message and an answer. ``plugins/kong/plugins/tenantgate-request/trips.lua`` adds
+members to the argument of HandleEvent: ``Shared``, what the phase will ask for; ``Record``, Kong's log record;
+``Takes``, that the answer may have a member ``Shared``, too; ``Alone``, that Kong answers no call. Each value travels
+as JSON, which Lua reads and writes in C, with a table's `body` beside it as bytes: ``{name: [text, body]}``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ class Ahead:
     @classmethod
     def of(cls, argument: Mapping[str, Any]) -> Ahead | None:
         """What the argument of a HandleEvent has of it; None: nothing, as from a Kong without our Lua."""
-        given, takes, alone = argument.get("Shared"), argument.get("Takes") is True, argument.get("Alone") is True
+        given, takes, alone = (
+            argument.get("Shared"),
+            argument.get("Takes") is True,
+            argument.get("Alone") is True,
+        )
         if not (given or takes or alone):
             return None
         record = argument.get("Record")

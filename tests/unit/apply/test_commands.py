@@ -78,7 +78,7 @@ def test_a_dry_run_changes_nothing_and_says_by_its_status_whether_it_would(site:
 
 def test_a_file_with_problems_changes_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.apply()
-    with pytest.raises(ConfigError, match="1 problems; nothing was changed"):
+    with pytest.raises(ConfigError, match="1 problem; nothing was changed"):
         site.apply(text=TENANTS.replace("provider: mock", "provider: mok"))
     assert "provider" in capsys.readouterr().err
     assert site.store().head() == 1
@@ -91,6 +91,15 @@ def test_a_key_that_the_environment_lacks_changes_nothing(
     with pytest.raises(ConfigError, match="the environment has no DECK_GLOBEX"):
         site.apply(text=MORE)
     assert site.store().head() == 0
+
+
+def test_a_tenant_that_goes_leaves_no_cache_to_another(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.apply(text=MORE)
+    capsys.readouterr()
+    site.apply()
+    assert "`tenantgate cache purge --tenant globex`" in capsys.readouterr().out
 
 
 def test_an_earlier_version_comes_back(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,6 +145,9 @@ def test_status_names_each_node_and_says_whether_one_is_behind(
     store.acknowledge("n1", "7", 5, time.time())
     assert site.run("status") == 1
     assert "the store was emptied or replaced" in capsys.readouterr().out
+    store.acknowledge("n1", "7", 1, time.time(), ["acme"])
+    assert site.run("status") == 1
+    assert "acme: not in force on n1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
