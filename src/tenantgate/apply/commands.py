@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from tenantgate.apply.core import nodes
 from tenantgate.apply.core.entities import from_tree
-from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
+from tenantgate.apply.running import Changes, Clock, Run, fail_unread, wait_for_nodes
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import TenantsFile, deck_variables, load, tls
 from tenantgate.config.commands import redis_address
@@ -67,7 +67,9 @@ def apply(parser: argparse.ArgumentParser) -> None:
         help="with --kong-config: a kong.yml of your own, whose entities are put there, too",
     )
     parser.add_argument(
-        "--reload", metavar="COMMAND", help='run after a change of that file: "kong reload -p /kong_prefix"'
+        "--reload",
+        metavar="COMMAND",
+        help='run after a change of that file: "kong reload -c /etc/kong/kong.conf"',
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what would change; exit status 1 if anything"
@@ -218,7 +220,8 @@ def site_of(
     except TenantsFileError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
-        raise ConfigError(f"{path}: {len(error.problems)} problems; nothing was changed") from None
+        count = len(error.problems)
+        raise ConfigError(f"{path}: {count} problem{'s'[: count != 1]}; nothing was changed") from None
     options: dict[str, Any] = {}
     environ = dict(os.environ)
     urls: tuple[str, ...] = ()
@@ -358,8 +361,9 @@ def _rollback(args: argparse.Namespace) -> int:
         note = _publish_note(args.message or f"rollback to version {args.version}")
         version = roll_back(store, args.version, expected=head, note=note)
         _say(f"version {version} has the policies of version {args.version}")
-        wait_for_nodes(store, version, CLOCK, _say, args.timeout)
+        unread = wait_for_nodes(store, version, CLOCK, _say, args.timeout)
         _say("tenants.yaml doesn't say so yet: the next `tenantgate apply` goes by tenants.yaml")
+        fail_unread(version, unread)
     finally:
         store.close()
     return 0
@@ -378,7 +382,9 @@ def _status(args: argparse.Namespace) -> int:
     running, newest = nodes.live(found, now=now), head.number if head else 0
     if lost := any(a.version > newest for a in running):
         _say("the store was emptied or replaced: the nodes go on, and `tenantgate apply` publishes all again")
-    return int(lost or bool(nodes.behind(running, newest)))
+    for line in (unread := nodes.unread(running)):
+        _say(line)
+    return int(lost or bool(unread or nodes.behind(running, newest)))
 
 
 def _publish_note(message: str) -> PublishNote:

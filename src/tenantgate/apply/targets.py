@@ -28,6 +28,8 @@ Pause = Callable[[], object]
 _PROPAGATION_S: Final = 15.0
 """Where a Kong doesn't tell its own times: its defaults (kong/templates/kong_defaults.lua), and as much again."""
 _RELOAD_S: Final = 120
+_KONG_CONFS: Final = ("/etc/kong/kong.conf", "/etc/kong.conf")
+"""Where Kong looks (kong/conf_loader/constants.lua in 3.9.3)."""
 _TOP_LEVEL: Final = re.compile(r"^([a-zA-Z_]+):", re.MULTILINE)
 _PATHS: Final[Mapping[str, str]] = {kind: kind for kind in KINDS} | {"keyauth_credentials": "key-auths"}
 _OWNERS: Final = ("certificate", "service", "route", "consumer")
@@ -98,8 +100,10 @@ def _with_general(fields: Schema, general: Schema) -> Schema:
 
 
 def _entity(kind: str, item: Mapping[str, Any]) -> Entity:
-    made = {k: v for k, v in item.items() if k not in ("id", "created_at", "updated_at")}
-    for owner in _OWNERS:
+    # A certificate's names are entities of their own.
+    left = ("id", "created_at", "updated_at", *(("snis",) if kind == "certificates" else ()))
+    made = {k: v for k, v in item.items() if k not in left}
+    for owner in (*_OWNERS, "consumer_group"):
         if isinstance(made.get(owner), Mapping):
             made[owner] = made[owner]["id"]
     return Entity(kind=kind, id=str(item["id"]), fields=made)
@@ -181,6 +185,10 @@ class FileKong(Target):
     whole = True
 
     def __init__(self, path: Path, reload: str | None, into: Path | None = None) -> None:
+        if reload is not None and _forgets_the_file(reload):
+            raise ConfigError(
+                f"--reload: {reload}: add -c and Kong's kong.conf, or Kong keeps the configuration that it has"
+            )
         self._into = into
         self.name = str(path)
         self._path = path
@@ -241,6 +249,22 @@ class FileKong(Target):
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
             raise EdgeError(f"--reload: {self._reload}: {said[-1] if said else f'status {done.returncode}'}")
         self._pending.unlink(missing_ok=True)
+
+
+def _forgets_the_file(reload: str) -> bool:
+    """Whether Kong would go on without `declarative_config`, and say nothing.
+
+    It takes that from `-c`, from its default files or from the environment, never from what it was started with
+    (kong/cmd/reload.lua in 3.9.3).
+    """
+    try:
+        words = shlex.split(reload)
+    except ValueError:
+        return False
+    if len(words) < 2 or Path(words[0]).name != "kong" or words[1] != "reload":
+        return False
+    given = any(word in ("-c", "--conf") or word.startswith("--conf=") for word in words)
+    return not (given or os.environ.get("KONG_DECLARATIVE_CONFIG") or any(map(os.path.exists, _KONG_CONFS)))
 
 
 def _tree_of(path: Path, *, must: bool = False) -> dict[str, Any]:

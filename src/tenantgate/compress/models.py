@@ -24,6 +24,7 @@ from tenantgate.compress.speed import Pace
 from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.models.files import find_models
 from tenantgate.models.onnx_bert import cut_embedder
+from tenantgate.models.runtime import onnx_runtime
 from tenantgate.models.shipped import SHIPPED, check
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class TokenModel:
     """
 
     def __init__(self, model: Path | bytes, tokenizer: Path, *, chunk: int = CHUNK, threads: int = 1) -> None:
-        import onnxruntime
         import tokenizers
 
+        onnxruntime = onnx_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

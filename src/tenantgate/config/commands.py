@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from tenantgate.config.compile import server_problems
@@ -14,7 +13,7 @@ from tenantgate.config.documents import named, read_location
 from tenantgate.config.egress import weak_settings
 from tenantgate.config.json_schema import json_schema
 from tenantgate.config.kong_conf import TLS_LISTEN, KongConfOptions, egress_conf, kong_conf
-from tenantgate.config.load import TenantsFileError, load
+from tenantgate.config.load import TenantsFileError, load, located
 from tenantgate.config.merge import merge, without_ours
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import RenderOptions, uses_mock
@@ -183,7 +182,7 @@ def _validate(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 1
-    problems = list(_document_problems(args.file, file))
+    problems = _document_problems(args.file, file)
     if problems:
         for problem in problems:
             print(problem, file=sys.stderr)
@@ -195,10 +194,11 @@ def _validate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _document_problems(path: Path, file: TenantsFile) -> Iterator[str]:
+def _document_problems(path: Path, file: TenantsFile) -> list[str]:
     """What is wrong with the files that MCP servers name. What is at a URL isn't fetched here."""
     folder = path if path.is_dir() else path.parent
     read: dict[str, bytes] = {}
+    unread: dict[str, str] = {}
     for location in named(file):
         if location.startswith(("http://", "https://")):
             print(f"note: {location} is read by `tenantgate apply` alone", file=sys.stderr)
@@ -206,8 +206,9 @@ def _document_problems(path: Path, file: TenantsFile) -> Iterator[str]:
         try:
             read[location] = read_location(location, folder)
         except ConfigError as error:
-            yield str(error)
-    yield from server_problems(file, read)
+            unread[location] = str(error)
+    found = list(server_problems(file, read, unread))
+    return located(path, found) if found else []
 
 
 def _render(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from tenantgate import features, fields
-from tenantgate.config import catalog, egress, model, money, yaml_nodes
+from tenantgate.config import catalog, egress, model, money, vaults, yaml_nodes
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.node_reader import NodeReader, SectionMemo, join
 from tenantgate.config.sources import Source, sources
@@ -18,7 +18,7 @@ from tenantgate.errors import ConfigError
 from tenantgate.keys.core.register import Register
 from tenantgate.manifest import PluginManifest
 
-__all__ = ["TenantsFileError", "load", "load_text", "register", "register_path"]
+__all__ = ["TenantsFileError", "load", "load_text", "located", "register", "register_path"]
 
 _EXPLAINED: Final = 200_000
 """Characters of a text for which PyYAML's own, slow parser is asked: it says more of what is wrong than libyaml."""
@@ -42,6 +42,19 @@ def load(path: Path) -> model.TenantsFile:
         ConfigError: the file or folder can't be read.
     """
     return _with_issued(_load(sources(path), name=str(path)), path)
+
+
+def located(path: Path, found: Iterable[tuple[int, str, str]]) -> list[str]:
+    """Problems of a file or folder that is right in itself as lines of ``file:line: field: what``.
+
+    Args:
+        path: as for `load`.
+        found: the number of a tenant, the path of a field in it, and what is wrong.
+    """
+    loading = _Loading(sources(path), name=str(path), noting=True)
+    loading.file()
+    loading.add(found)
+    return loading.problems()
 
 
 def register_path(path: Path) -> Path:
@@ -114,6 +127,12 @@ class _Loading:
         """All problems, file by file, in the order of each file."""
         return [text for r in self._readers for _, text in sorted(r.problems, key=lambda p: p[0])]
 
+    def add(self, found: Iterable[tuple[int, str, str]]) -> None:
+        """Note problems of tenants: their numbers, the paths in them, and what is wrong."""
+        for number, path, what in found:
+            place = self._tenants[number]
+            place.reader.add(None, join(place.path, path), what)
+
     def file(self) -> model.TenantsFile | None:
         """The whole, or None where there are `problems`."""
         given: dict[str, Any] = {}
@@ -135,6 +154,7 @@ class _Loading:
             self._check_plugins(file)
             self._check_whole(egress.problems(file))
             self._check_whole(money.problems(file))
+            self._check_vaults(file)
         return None if self._wrong else file
 
     @property
@@ -202,6 +222,11 @@ class _Loading:
                 place = _Place(place.reader, "")
             at = join(place.path, problem.path)
             place.reader.add(None, at, problem.what)
+
+    def _check_vaults(self, file: model.TenantsFile) -> None:
+        for reader, source in zip(self._readers, self._sources, strict=True):
+            for line, path, what in vaults.unknown(str(source.text), file.gateway.vaults):
+                reader.add(line, path, what)
 
     @staticmethod
     def _named(first: _Place, second: _Place) -> str:

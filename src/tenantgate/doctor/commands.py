@@ -138,7 +138,8 @@ def _secrets(site: Site, settings: Mapping[str, str], uid: int | None) -> Iterat
     if files := sorted({name for text in texts for name in secret_files.names(text)}):
         folder = Path(settings.get(secret_files.SETTING) or secret_files.folder(site.environ))
         found = {name: probes.secret_file(folder, name, uid=uid) for name in files}
-        yield from node.check_secret_files(str(folder), found)
+        vaults = settings.get("vaults", "bundled") if settings else "file"
+        yield from node.check_secret_files(str(folder), found, vaults=vaults)
 
 
 def _own_certificates(site: Site, settings: Mapping[str, str]) -> Iterator[Finding]:

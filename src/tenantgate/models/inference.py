@@ -16,6 +16,7 @@ import numpy as np
 
 from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.models.ports import Reading
+from tenantgate.models.runtime import onnx_runtime
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,8 +134,7 @@ class _Onnx:
     """What all models share. `run` may be called from several threads at once."""
 
     def __init__(self, model: Path, tokens: Tokens, *, threads: int, identity: str | None) -> None:
-        import onnxruntime
-
+        onnxruntime = onnx_runtime()
         self.tokens = tokens
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

