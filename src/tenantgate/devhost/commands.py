@@ -30,8 +30,8 @@ def up(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="URL",
-        help="with --kong: a database for Kong and the policies, postgresql://USER@HOST/DATABASE; without URL one that "
-        "is started, and goes at the end",
+        help="with --kong: a database for Kong and the policies, postgresql://USER@HOST/DATABASE, its password in "
+        "PGPASSWORD; without URL one that is started, and goes at the end",
     )
     parser.add_argument(
         "--port", type=int, default=8000, help="of the proxy; 0 takes any (default: %(default)s)"

@@ -63,7 +63,8 @@ def kong_settings(url: str) -> dict[str, str]:
         "KONG_PG_USER": given.get("user", "kong"),
         "KONG_PG_DATABASE": given.get("dbname", given.get("user", "kong")),
     }
-    if password := given.get("password"):
+    # As libpq has it: a list of processes shows a URL to everybody.
+    if password := given.get("password") or os.environ.get("PGPASSWORD"):
         found["KONG_PG_PASSWORD"] = password
     mode = given.get("sslmode", "prefer")
     if mode in ("require", *_VERIFIED):

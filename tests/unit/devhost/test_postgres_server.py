@@ -28,8 +28,14 @@ PLAIN = {
         ),
     ],
 )
-def test_a_url_as_kong_has_it(url: str, more: dict[str, str]) -> None:
+def test_a_url_as_kong_has_it(url: str, more: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGPASSWORD", raising=False)
     assert kong_settings(url) == PLAIN | more
+
+
+def test_a_password_needs_no_place_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "hidden")
+    assert kong_settings("postgresql://kong@db.test/gateway") == PLAIN | {"KONG_PG_PASSWORD": "hidden"}
 
 
 def test_a_url_that_cant_be_read_is_never_quoted() -> None:
