@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from certificates import made
 from scripted_engine import PATIENT, ask, model, packed
 from tenantgate.devhost.redis_server import free_port
 from tenantgate.engine.core.tables import DECISION
@@ -129,3 +130,13 @@ def test_the_engine_isn_t_ready_while_its_configuration_can_t_be_used(
         server.eventually(lambda: told(server)[0] == 503 and "configuration" in told(server)[1])
         kong.start_instance("tenantgate", good)
         server.eventually(lambda: "configuration" not in told(server)[1])
+
+
+def test_when_certificates_end_is_a_metric_of_one_process(
+    launch: Callable[..., Launched], tmp_path: Path
+) -> None:
+    (tmp_path / "tls.crt").write_text(made("ai.example.com")[0])
+    server = launch("needing", "--processes", "2", "--certificates", str(tmp_path))
+    series = "tenantgate_certificate_expiration_timestamp_seconds"
+    labels = f'{{file="{tmp_path}/tls.crt",name="ai.example.com"}}'
+    server.eventually(lambda: server.metric(series + labels) > time.time())

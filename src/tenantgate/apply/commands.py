@@ -9,14 +9,14 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from tenantgate.apply.core import nodes
-from tenantgate.apply.core.entities import from_tree
+from tenantgate.apply.core.entities import State, from_tree
 from tenantgate.apply.running import Changes, Clock, Run, fail_unread, wait_for_nodes
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import TenantsFile, deck_variables, load, tls
@@ -25,10 +25,11 @@ from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.documents import documents
 from tenantgate.config.load import TenantsFileError
 from tenantgate.config.render import RenderOptions, entities, with_options
-from tenantgate.errors import ConfigError
+from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.policy.core.difference import differences
 from tenantgate.policy.core.overlay import carried
 from tenantgate.policy.core.ports import PolicyStore, PublishNote, pages, roll_back
+from tenantgate.policy.core.records import CATALOG
 from tenantgate.policy.stores import open_store
 from tenantgate.tenant import TenantId
 
@@ -47,6 +48,7 @@ __all__ = [
 
 CLOCK: Final = Clock(now=time.time, monotonic=time.monotonic, pause=time.sleep)
 _STATE: Final = "gateway.json"
+_NAMED: Final = 10  # tenants in a message
 _NO_VERSION: Final = "no version yet: `tenantgate apply` makes one; of a `tenantgate up` give --state-dir"
 
 
@@ -93,6 +95,13 @@ def rollback(parser: argparse.ArgumentParser) -> None:
         "version", type=int, metavar="VERSION", help="the version whose policies come into force again"
     )
     file_arguments(parser, positional=False)
+    parser.add_argument(
+        "--admin-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="Admin API of a Kong, to say whose keys there don't fit the version; it isn't changed",
+    )
     _note(parser)
     parser.set_defaults(func=_rollback)
 
@@ -147,11 +156,21 @@ def _note(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--message", default="", help="for `tenantgate history`")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=30.0,
         metavar="SECONDS",
         help="of the wait until the new version is in force on each node (default: %(default)s)",
     )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds, 0 or more")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,7 +367,8 @@ def _history(args: argparse.Namespace) -> int:
 
 
 def _rollback(args: argparse.Namespace) -> int:
-    store = _site(args).store()
+    site = _site(args)
+    store = site.store()
     try:
         head = store.head()
         changed = store.changes(head, args.version)
@@ -362,11 +382,56 @@ def _rollback(args: argparse.Namespace) -> int:
         version = roll_back(store, args.version, expected=head, note=note)
         _say(f"version {version} has the policies of version {args.version}")
         unread = wait_for_nodes(store, version, CLOCK, _say, args.timeout)
-        _say("tenants.yaml doesn't say so yet: the next `tenantgate apply` goes by tenants.yaml")
+        _say(
+            "consumers and keys in Kong stay as they are, and tenants.yaml as it is: the next `tenantgate apply` goes "
+            "by that, so check its earlier state out"
+        )
+        _say_unfit(site, args.admin_url, store.index(version).keys() - {CATALOG})
         fail_unread(version, unread)
     finally:
         store.close()
     return 0
+
+
+def _say_unfit(site: Site, admin_urls: Sequence[str], tenants: Collection[str]) -> None:
+    """Whose keys don't fit; the version is in force already, whether a Kong answers or not."""
+    asked = 0
+    for url in (*admin_urls, *site.admin_urls):
+        try:
+            lines = _unfit(tenants, _keyed(connect(url).read()))
+        except EdgeError as error:
+            _say(f"{error}: whose keys there don't fit isn't known")
+            continue
+        asked += 1
+        for line in lines:
+            _say(f"{url}: {line}")
+    if not asked:
+        for line in _unfit(tenants, {t.id for t in site.file.tenants if t.api_keys or site.file.keys_of(t)}):
+            _say(f"by tenants.yaml: {line}")
+
+
+def _unfit(tenants: Collection[str], keyed: Collection[str]) -> list[str]:
+    """Which tenants have a policy and no key, or the other way round; ten of each are named."""
+    found = (
+        ("no policy but a key: requests with it get 403", set(keyed) - set(tenants)),
+        ("a policy but no key: nobody can use it", set(tenants) - set(keyed)),
+    )
+    return [
+        f"{what}: {', '.join(TenantId(t).slug for t in sorted(some)[:_NAMED])}"
+        + (f" and {len(some) - _NAMED} more" if len(some) > _NAMED else "")
+        for what, some in found
+        if some
+    ]
+
+
+def _keyed(state: State) -> set[str]:
+    """The tenants that have a key in a Kong."""
+    owners = {str(e.fields.get("consumer")) for e in state.values() if e.kind == "keyauth_credentials"}
+    return {
+        str(e.fields["custom_id"])
+        for e in state.values()
+        if e.kind == "consumers" and e.ours and e.id in owners and e.fields.get("custom_id")
+    }
 
 
 def _status(args: argparse.Namespace) -> int:

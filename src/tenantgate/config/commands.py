@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from tenantgate.config.compile import server_problems
 from tenantgate.config.diff import compare, parse, payload_leaks, unified
@@ -21,6 +22,22 @@ from tenantgate.config.render import render as kong_yml
 from tenantgate.errors import ConfigError, EdgeError
 
 __all__ = ["diff", "redis_address", "render", "schema", "validate"]
+
+
+_OF_KONG_CONF: Final = (
+    "egress_include",
+    "prefix",
+    "declarative_config",
+    "postgres",
+    "sockets",
+    "plugins_dir",
+    "pluginserver",
+    "attach",
+    "models_dir",
+    "secrets_dir",
+    "set",
+)
+"""Options of ``render`` that mean nothing to a kong.yml."""
 
 
 def validate(parser: argparse.ArgumentParser) -> None:
@@ -219,6 +236,9 @@ def _render(args: argparse.Namespace) -> int:
         options = _kong_conf_options(args, file)
         text = kong_conf(options) if args.kong_conf else egress_conf(options)
         return _write(args.output, text, secret=False)
+    for name in _OF_KONG_CONF:
+        if getattr(args, name):
+            raise ConfigError(f"--{name.replace('_', '-')}: needs --kong-conf; this writes a kong.yml")
     if mocked := uses_mock(file):
         print(f"note: the mock provider answers for {', '.join(mocked)} ({args.mock_url})", file=sys.stderr)
     text = kong_yml(

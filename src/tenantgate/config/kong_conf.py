@@ -93,8 +93,9 @@ def server_command(options: KongConfOptions, plugin: str) -> list[str]:
     """The command that starts a plugin's server."""
     # nginx clears the environment of its workers, which start the servers; so `env` sets it.
     env = ["/usr/bin/env", f"TENANTGATE_MODELS={options.models_dir}"] if options.models_dir else []
-    processes = ["--processes", options.processes] if plugin == _ENGINE else []
-    return [*env, *_program(options, plugin), *processes, "--socket", str(socket_path(options, plugin))]
+    engine = ["--processes", options.processes, "--certificates", str(options.secrets_dir)]
+    own = engine if plugin == _ENGINE else []
+    return [*env, *_program(options, plugin), *own, "--socket", str(socket_path(options, plugin))]
 
 
 def _program(options: KongConfOptions, plugin: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,6 +156,7 @@ class _Loading:
             self._check_whole(egress.problems(file))
             self._check_whole(money.problems(file))
             self._check_vaults(file)
+            self._check_named_tenants(file)
         return None if self._wrong else file
 
     @property
@@ -228,6 +230,16 @@ class _Loading:
             for line, path, what in vaults.unknown(str(source.text), file.gateway.vaults):
                 reader.add(line, path, what)
 
+    def _check_named_tenants(self, file: model.TenantsFile) -> None:
+        """The gateway's sections name tenants that there are: a sink of a misspelt one would get nothing."""
+        ids = {tenant.id for tenant in file.tenants}
+        for section, made in file.gateway.plugins.items():
+            for path, name in _named_tenants(made, f"gateway.{section}"):
+                if name not in ids:
+                    near = difflib.get_close_matches(name, ids, n=1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    self._gateway.add(None, path, f"no tenant is called {name!r}{hint}")
+
     @staticmethod
     def _named(first: _Place, second: _Place) -> str:
         return first.path if first.reader is second.reader else str(first)
@@ -296,6 +308,20 @@ def _problems(
         yield str(error).removeprefix(f"{where}: ").removeprefix(f"{where}.")
     else:
         yield from (f"{at}: {what}" for at, what in plugin.problems(config))
+
+
+def _named_tenants(made: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Values of fields `tenants`, at any depth of a section, and where they stand."""
+    for f in fields.fields_of(type(made)).values():
+        value, at = getattr(made, f.attribute), f"{path}.{f.name}"
+        if isinstance(f.shape, fields.Record) and value is not None:
+            yield from _named_tenants(value, at)
+        elif isinstance(f.shape, fields.Many):
+            for i, one in enumerate(value or ()):
+                if isinstance(f.shape.element, fields.Record):
+                    yield from _named_tenants(one, f"{at}[{i}]")
+                elif f.name == "tenants":
+                    yield f"{at}[{i}]", one
 
 
 def _not_yaml(name: str, text: str, error: Exception) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -30,8 +31,8 @@ def up(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="URL",
-        help="with --kong: a database for Kong and the policies, postgresql://USER@HOST/DATABASE, its password in "
-        "PGPASSWORD; without URL one that is started, and goes at the end",
+        help="with --kong: a database for Kong and the policies, postgresql://USER@HOST/DATABASE, whose password is in "
+        "PGPASSWORD or ~/.pgpass; without URL one that is started, and goes at the end",
     )
     parser.add_argument(
         "--port", type=int, default=8000, help="of the proxy; 0 takes any (default: %(default)s)"
@@ -60,6 +61,10 @@ def up(parser: argparse.ArgumentParser) -> None:
 
 def _up(args: argparse.Namespace) -> int:
     kong = None if args.kong is None else Path(args.kong) if args.kong else find()
+    if kong is not None and shutil.which(kong) is None:
+        raise ConfigError(f"--kong: {kong}: no such program")
+    if not 0 <= args.port <= 65535:
+        raise ConfigError(f"--port: {args.port} is outside 0 to 65535")
     if args.postgres is not None and kong is None:
         raise ConfigError("--postgres: needs --kong, since the embedded host has no database")
     stopped = threading.Event()

@@ -18,7 +18,7 @@ from tenantgate.devhost.processes import Child, wait_for
 from tenantgate.devhost.redis_server import free_port
 from tenantgate.errors import ConfigError, EdgeError
 
-__all__ = ["PostgresServer", "find", "kong_settings"]
+__all__ = ["PostgresServer", "find", "kong_settings", "with_password"]
 
 _START_S: Final = 30.0
 _NAME: Final = "tenantgate"
@@ -63,8 +63,7 @@ def kong_settings(url: str) -> dict[str, str]:
         "KONG_PG_USER": given.get("user", "kong"),
         "KONG_PG_DATABASE": given.get("dbname", given.get("user", "kong")),
     }
-    # As libpq has it: a list of processes shows a URL to everybody.
-    if password := given.get("password") or os.environ.get("PGPASSWORD"):
+    if password := given.get("password"):
         found["KONG_PG_PASSWORD"] = password
     mode = given.get("sslmode", "prefer")
     if mode in ("require", *_VERIFIED):
@@ -72,6 +71,29 @@ def kong_settings(url: str) -> dict[str, str]:
     if mode in _VERIFIED:
         found["KONG_PG_SSL_VERIFY"] = "on"
     return found
+
+
+def with_password(url: str) -> str:
+    """A URL with the user and password that libpq would take.
+
+    Its own, else ``PGUSER`` and ``PGPASSWORD``, else a line of ``~/.pgpass``
+    (https://www.postgresql.org/docs/current/libpq-pgpass.html), which Kong doesn't read. A password in an argument is
+    seen by every user of the machine.
+
+    Raises:
+        ConfigError: psycopg isn't installed, or the URL can't be read; it is never quoted.
+    """
+    _psycopg_settings(url)
+    # It reads environment and files before it connects, and waits for no answer.
+    connection = _psycopg().pq.PGconn.connect_start(url.encode())
+    user, password = os.fsdecode(connection.user), os.fsdecode(connection.password)
+    connection.finish()
+    parts = urllib.parse.urlsplit(url)
+    if parts.password or not password or "password" in urllib.parse.parse_qs(parts.query):
+        return url
+    quoted = [urllib.parse.quote(text, safe="") for text in (user, password)]
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{':'.join(quoted)}@{host}").geturl()
 
 
 def _psycopg_settings(url: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tenantgate.apply.targets import connect
 from tenantgate.devhost import readiness
 from tenantgate.devhost.client import Client
 from tenantgate.devhost.mock_control import MockControl
-from tenantgate.devhost.postgres_server import PostgresServer, kong_settings
+from tenantgate.devhost.postgres_server import PostgresServer, kong_settings, with_password
 from tenantgate.devhost.processes import Child, command_pids, end_all, read_json, wait_for
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import RedisServer, free_port
@@ -152,7 +152,7 @@ class Stack(MockControl):
             self._server.start()
             self._database = self._server.url
         else:
-            self._database = self._postgres
+            self._database = self._postgres and with_password(self._postgres)
         port = self._port or free_port()
         status_port, self._admin_port = free_port(), free_port()
         self._rendered = render(

@@ -61,9 +61,17 @@ _ANSWER_MOST: Final = 16 << 20
 _FILES: Final = (
     "nginx_http_include",
     "nginx_proxy_proxy_ssl_trusted_certificate",
+    "nginx_proxy_ssl_client_certificate",
     "ssl_cert",
     "ssl_cert_key",
 )
+_CERTIFICATES: Final = (
+    "ssl_cert",
+    "nginx_proxy_ssl_client_certificate",
+    "nginx_proxy_proxy_ssl_trusted_certificate",
+)
+_FEW: Final = 20
+"""A file with more certificates is a system's list of authorities, of which some have always ended."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -355,9 +363,13 @@ def policies(
 
 
 def certificates(settings: Mapping[str, str], now: float) -> list[tuple[str, float | None]]:
-    """Each certificate that Kong shows clients, with the seconds until it ends: files, and what its ports answer."""
+    """Each certificate that Kong shows clients, or takes as an authority, with the seconds until it ends.
+
+    They are in files, and in what its ports answer.
+    """
     found: list[tuple[str, float | None]] = []
-    for path in filter(None, (p.strip() for p in settings.get("ssl_cert", "").split(","))):
+    named = [p.strip() for name in _CERTIFICATES for p in settings.get(name, "").split(",")]
+    for path in filter(None, named):
         if not path.startswith("/"):
             continue  # the certificate itself, or a reference to it
         try:
@@ -365,7 +377,8 @@ def certificates(settings: Mapping[str, str], now: float) -> list[tuple[str, flo
         except OSError:
             found.append((path, None))
             continue
-        found.append((path, _left(pem, now)))
+        if pem.count(b"-----BEGIN CERTIFICATE-----") <= _FEW:
+            found.append((path, _left(pem, now)))
     for listen in settings.get("proxy_listen", "").split(","):
         match = re.match(r"\s*(\[[^\]]*\]|[^:\s]+):(\d+)\s.*\bssl\b", listen)
         if match is None:

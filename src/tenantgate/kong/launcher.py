@@ -35,7 +35,7 @@ from tenantgate.kong.output import leave_output
 from tenantgate.kong.peers import MOST
 from tenantgate.kong.server import Server
 from tenantgate.kong.supervisor import supervise
-from tenantgate.telemetry import logs
+from tenantgate.telemetry import certificates, logs
 from tenantgate.telemetry.metrics import show_tenants
 from tenantgate.telemetry.tenants import MOST_TENANTS
 
@@ -104,6 +104,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="tenants with series of their own, the busiest ones; all others are counted as 'other' "
         "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--certificates",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a file with certificates, or a folder of such, whose ends are metrics; may be repeated",
     )
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument(
@@ -290,6 +298,8 @@ def _run(
         health.serve(metrics, server, about)
     else:
         health.serve(metrics, server, about, heart.gathering, heart.index)
+    if args.certificates and (heart is None or heart.index == 0):
+        certificates.watch(args.certificates)
     warm_up = getattr(plugin.module, "warm_up", None)
 
     def warm() -> None:

@@ -217,6 +217,11 @@ class Gauge(Counter):
         with self._lock:
             self._values[self._bounded(key, self._values)] = value
 
+    def replace(self, values: Mapping[tuple[str, ...], float]) -> None:
+        """Have these series, each by its labels' values, and no others: for a gauge without the label ``tenant``."""
+        with self._lock:
+            self._values = dict(list(values.items())[:MAX_SERIES])
+
 
 class Histogram(_Metric):
     """Counts of observations by upper bound, in seconds unless the name says otherwise."""

@@ -111,6 +111,8 @@ def test_an_earlier_version_comes_back(site: Site, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "globex: removed" in out
     assert "version 3 has the policies of version 1" in out
+    assert "consumers and keys in Kong stay as they are" in out
+    assert "by tenants.yaml" not in out
     assert dict(site.store().records()) == before
     assert site.run("rollback", "1") == 0
     assert "already" in capsys.readouterr().out
@@ -118,6 +120,17 @@ def test_an_earlier_version_comes_back(site: Site, capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["3", "2"]
     assert lines[0].endswith("rollback to version 1")
+
+
+def test_a_rollback_says_whose_keys_dont_fit_it(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.apply()
+    site.apply(text=MORE)
+    site.run("rollback", "1", text=MORE)
+    assert (
+        "by tenants.yaml: no policy but a key: requests with it get 403: globex\n" in capsys.readouterr().out
+    )
+    site.run("rollback", "2")
+    assert "by tenants.yaml: a policy but no key: nobody can use it: globex\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["history", "status"])

@@ -59,7 +59,7 @@ def test_each_plugin_has_its_server(name: str) -> None:
     key = "pluginserver_" + name.replace("-", "_")
     socket = str(socket_path(KongConfOptions(prefix="/tmp/p"), name))
     assert found[f"{key}_socket"] == socket
-    processes = "--processes auto " if name == "tenantgate" else ""
+    processes = "--processes auto --certificates /etc/tenantgate/secrets " if name == "tenantgate" else ""
     start = f"--plugin /opt/tenantgate/plugins/{name}.py {processes}--socket {socket}"
     assert found[f"{key}_start_cmd"].endswith(start)
     assert found[f"{key}_query_cmd"].endswith(f"--plugin /opt/tenantgate/plugins/{name}.py --dump")

@@ -272,6 +272,31 @@ def test_off_without_quotes_is_the_word() -> None:
     assert tenant.plugins["audit"] == {"content": "off"}
 
 
+SINK = "{{name: one, type: otlp, url: 'http://c/v1/traces', tenants: [{}]}}"
+
+
+@pytest.mark.parametrize(
+    ("sinks", "told"),
+    [
+        (SINK.format("b"), "5: gateway.audit.sinks[0].tenants[0]: no tenant is called 'b'"),
+        (f"{SINK.format('a')}, {SINK.format('a')}", "5: gateway.audit.sinks[1].name: two are called one"),
+        ("{name: one, type: otlp}", "5: gateway.audit.sinks[0]: one, of type otlp, needs url"),
+    ],
+)
+def test_what_is_wrong_with_a_sink_stands_at_the_sink(sinks: str, told: str) -> None:
+    (found,) = problems(f"{TENANT}gateway: {{audit: {{sinks: [{sinks}]}}}}\n")
+    assert found == f"tenants.yaml:{told}"
+
+
+def test_an_issuers_tenants_are_there() -> None:
+    issuer = "issuer: 'https://l.example', audience: [x], jwks_url: 'https://l.example/k', tenant_claim: org"
+    issuer = f"{{{issuer}, tenants: [aa]}}"
+    (found,) = problems(
+        f"{TENANT}gateway: {{mcp: {{oauth: {{resource: 'https://ai.example', issuers: [{issuer}]}}}}}}\n"
+    )
+    assert "gateway.mcp.oauth.issuers[0].tenants[0]: no tenant is called 'aa'; did you mean 'a'?" in found
+
+
 PATTERN = "guardrails: {rules: [{name: x, detector: patterns, patterns: [{name: P, regex: %s}]}]}"
 
 

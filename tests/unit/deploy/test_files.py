@@ -177,11 +177,15 @@ def test_the_systemd_unit_starts_what_kong_conf_names() -> None:
     unit = (UNITS / "tenantgate@.service").read_text(encoding="utf-8")
     settings = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
     start = f"{OPTIONS.pluginserver} --plugin {OPTIONS.plugins_dir}/%i.py --processes ${{PROCESSES}}"
-    assert settings["ExecStart"] == f"{start} --socket /run/tenantgate/%i.socket"
-    variables = {f"Environment=TENANTGATE_MODELS={OPTIONS.models_dir}", "Environment=PROCESSES=1"}
+    assert settings["ExecStart"] == f"{start} --socket /run/tenantgate/%i.socket $CERTIFICATES"
+    variables = {
+        f"Environment=TENANTGATE_MODELS={OPTIONS.models_dir}",
+        "Environment=PROCESSES=1 CERTIFICATES=",
+    }
     assert variables <= {*unit.splitlines()}
     engine = (UNITS / "tenantgate@tenantgate.service.d" / "engine.conf").read_text(encoding="utf-8")
     assert f"Environment=PROCESSES={OPTIONS.processes}\n" in engine
+    assert f'Environment="CERTIFICATES=--certificates {OPTIONS.secrets_dir}"\n' in engine
     assert settings["RuntimeDirectory"] == "tenantgate"
     writable = {f"/var/lib/{folder}" for folder in settings["StateDirectory"].split()}
     assert {str(Path(Policy().path).parent), Audit().dir} <= writable

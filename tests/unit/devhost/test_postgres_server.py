@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tenantgate.devhost.postgres_server import kong_settings
+from tenantgate.devhost.postgres_server import kong_settings, with_password
 from tenantgate.errors import ConfigError
 
 pytest.importorskip("psycopg")
@@ -28,17 +30,44 @@ PLAIN = {
         ),
     ],
 )
-def test_a_url_as_kong_has_it(url: str, more: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PGPASSWORD", raising=False)
+def test_a_url_as_kong_has_it(url: str, more: dict[str, str]) -> None:
     assert kong_settings(url) == PLAIN | more
-
-
-def test_a_password_needs_no_place_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGPASSWORD", "hidden")
-    assert kong_settings("postgresql://kong@db.test/gateway") == PLAIN | {"KONG_PG_PASSWORD": "hidden"}
 
 
 def test_a_url_that_cant_be_read_is_never_quoted() -> None:
     with pytest.raises(ConfigError) as caught:
         kong_settings("postgresql://kong:hidden@db.test/gateway?nonsense=1")
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "environ", "line", "password"),
+    [
+        ("postgresql://kong@127.0.0.1:1/gateway", {}, "", None),
+        ("postgresql://kong@127.0.0.1:1/gateway", {"PGPASSWORD": "a b/@:%"}, "", "a b/@:%"),
+        ("postgresql://127.0.0.1:1/gateway", {"PGUSER": "kong", "PGPASSWORD": "p"}, "", "p"),
+        ("postgresql://kong@127.0.0.1:1/gateway?sslmode=require", {}, "*:1:gateway:kong:filed", "filed"),
+        ("postgresql://kong@127.0.0.1:1/gateway", {}, "*:1:gateway:other:filed", None),
+        ("postgresql://kong@127.0.0.1:1/gateway", {"PGPASSWORD": "p"}, "*:*:*:*:filed", "p"),
+        ("postgresql://kong:own@127.0.0.1:1/gateway", {"PGPASSWORD": "p"}, "", "own"),
+    ],
+)
+def test_a_password_comes_from_where_libpq_has_it(
+    url: str,
+    environ: dict[str, str],
+    line: str,
+    password: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passwords = tmp_path / "pgpass"
+    passwords.write_text(f"{line}\n")
+    passwords.chmod(0o600)
+    for name in ("PGUSER", "PGPASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"PGPASSFILE": str(passwords), **environ}.items():
+        monkeypatch.setenv(name, value)
+    found = kong_settings(with_password(url))
+    assert (found["KONG_PG_USER"], found.get("KONG_PG_PASSWORD")) == ("kong", password)
+    assert found["KONG_PG_DATABASE"] == "gateway"
+    assert ("KONG_PG_SSL" in found) == ("sslmode" in url)

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from certificates import made
 from tenantgate.doctor import probes
 
 PAGES: dict[str, tuple[int, Any]] = {
@@ -133,3 +135,18 @@ def test_who_reaches_the_socket_of_kongs_workers(
     (tmp_path / "sockets").chmod(folder)
     tmp_path.chmod(prefix)
     assert probes.reaches_workers(tmp_path) is reachable
+
+
+def test_authorities_of_clients_and_providers_end_too(tmp_path: Path) -> None:
+    text, _ = made("authority.example.com", days=2)
+    (tmp_path / "clients.pem").write_text(text)
+    (tmp_path / "system.pem").write_text(text * 30)  # as a distribution's, where some have always ended
+    (tmp_path / "own.pem").write_text(text)
+    told = {}
+    for trusted in ("system.pem", "own.pem"):
+        settings = {
+            "nginx_proxy_ssl_client_certificate": f"{tmp_path}/clients.pem",
+            "nginx_proxy_proxy_ssl_trusted_certificate": f"{tmp_path}/{trusted}",
+        }
+        told[trusted] = {Path(name).name for name, left in probes.certificates(settings, time.time()) if left}
+    assert told == {"system.pem": {"clients.pem"}, "own.pem": {"clients.pem", "own.pem"}}

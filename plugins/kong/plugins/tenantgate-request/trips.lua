@@ -13,7 +13,6 @@ local MOST = 256 * 1024 -- bytes of a body; what is larger waits in Kong until t
 local M = {}
 
 local LOG = "tenantgate_log"
-local timer_at = _G.native_timer_at or ngx.timer.at -- as Kong's plugin servers
 
 local installed
 
@@ -89,6 +88,7 @@ local function install()
     return answer, err
   end
   local log = plugin.log
+  local timer_at = _G.native_timer_at or ngx.timer.at -- as Kong's plugin servers
   function plugin:log(conf)
     local made = log and log_phase()
     if not made then

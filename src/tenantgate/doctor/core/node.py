@@ -358,8 +358,8 @@ def check_certificate(subject: str, left_s: float | None) -> Finding:
             "certificates",
             Severity.ERROR,
             subject,
-            "can't be read",
-            "set the path, or its rights for Kong's user",
+            "can't be read, or is no certificate",
+            "set the path, or the file's rights for Kong's user, or put a certificate there; of an address: start Kong",
         )
     days = left_s / _DAY_S
     if left_s <= 0:
