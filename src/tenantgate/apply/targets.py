@@ -139,6 +139,9 @@ class DatabaseKong(_Admin):
     def _put(self, entities: Iterable[Entity]) -> None:
         for entity in entities:
             body = {k: {"id": v} if k in _OWNERS and v else v for k, v in entity.fields.items()}
+            if entity.kind == "certificates" and (before := self._api.find(f"/certificates/{entity.id}")):
+                # Without them Kong takes all names from it, and clients get its fallback certificate.
+                body["snis"] = before.get("snis") or []
             self._api.send(
                 "PUT", f"/{_PATHS[entity.kind]}/{entity.id}", body, what=f"{entity.kind} {entity.name}"
             )

@@ -363,8 +363,9 @@ def policies(
 
 
 def certificates(settings: Mapping[str, str], now: float) -> list[tuple[str, float | None]]:
-    """Each certificate that Kong shows clients, or takes as an authority of clients or providers, with the seconds until
-    it ends: files, and what its ports answer.
+    """Each certificate that Kong shows clients, or takes as an authority, with the seconds until it ends.
+
+    They are those of files, and what its ports answer.
     """
     found: list[tuple[str, float | None]] = []
     named = [p.strip() for name in _CERTIFICATES for p in settings.get(name, "").split(",")]
